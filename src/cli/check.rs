@@ -1,0 +1,186 @@
+//! `luat-ota check`: the catalogue as a table, and what is not in it and why.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use crate::firmware::catalog::{Catalog, Package, Release, Remark};
+use crate::firmware::known::KnownFiles;
+use crate::firmware::scan;
+use crate::logging::Escaped;
+use crate::server::words;
+
+/// What to print, and the exit status.
+pub(super) fn run(folder: &Path) -> Result<(String, u8), String> {
+    let catalog = catalogue(folder)?;
+    let code = u8::from(!catalog.quarantined.is_empty());
+    Ok((describe(&catalog), code))
+}
+
+/// Reads the folder as it lies there now.
+pub(super) fn catalogue(folder: &Path) -> Result<Catalog, String> {
+    match std::fs::metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => return Err(format!("{folder:?} is no folder; give the firmware folder")),
+        Err(error) => {
+            return Err(format!(
+                "the firmware folder {folder:?} cannot be read: {error}; give another, or create it"
+            ));
+        }
+    }
+    scan::now(folder, &mut KnownFiles::open(None))
+}
+
+const TITLES: [&str; 8] = [
+    "PROJECT", "VERSION", "FILE", "KIND", "SIZE", "PLATFORM", "BASE", "RULES",
+];
+
+/// The column that is flush right.
+const SIZE: usize = 4;
+
+fn describe(catalog: &Catalog) -> String {
+    let mut rows: Vec<[String; 8]> = vec![TITLES.map(str::to_owned)];
+    for project in catalog.projects() {
+        for release in &project.releases {
+            for package in &release.packages {
+                rows.push(row(&project.name, release, package));
+            }
+        }
+    }
+    let mut out = String::new();
+    match rows.len() {
+        1 => out.push_str("No release is served.\n"),
+        _ => table(&mut out, &rows),
+    }
+    remarks(&mut out, "Quarantined: not served", &catalog.quarantined);
+    remarks(
+        &mut out,
+        "Served, but looks like a mistake",
+        &catalog.warnings,
+    );
+    remarks(&mut out, "Ignored: no firmware", &catalog.ignored);
+    if !catalog.waiting.is_empty() {
+        let _ = writeln!(out, "\nWaiting until they are complete:");
+        for path in &catalog.waiting {
+            let _ = writeln!(out, "  {}", Escaped(path));
+        }
+    }
+    out
+}
+
+fn row(project: &str, release: &Release, package: &Package) -> [String; 8] {
+    let shown = |text: &str| Escaped(text).to_string();
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    [
+        shown(project),
+        shown(&release.version_text),
+        shown(&package.path),
+        package.kind.label().to_owned(),
+        package.size.to_string(),
+        or_dash(package.platform.as_deref().map(shown)),
+        or_dash(package.base_core.map(|core| core.to_string())),
+        shown(&words::rules(release)),
+    ]
+}
+
+/// Columns under each other, two spaces between them, the last one as long as it is.
+fn table(out: &mut String, rows: &[[String; 8]]) {
+    let mut widths = [0_usize; 8];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = columns(cell).max(*width);
+        }
+    }
+    for row in rows {
+        let mut line = String::new();
+        for (i, (width, cell)) in widths.iter().zip(row).enumerate() {
+            let padding = std::iter::repeat_n(' ', width.saturating_sub(columns(cell)));
+            match i {
+                SIZE => line.extend(padding.chain(cell.chars())),
+                _ => line.extend(cell.chars().chain(padding)),
+            }
+            line.push_str("  ");
+        }
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+}
+
+fn remarks(out: &mut String, title: &str, remarks: &[Remark]) {
+    if remarks.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "\n{title} ({}):", remarks.len());
+    for remark in remarks {
+        let _ = writeln!(
+            out,
+            "  {}: {}",
+            Escaped(&remark.path),
+            Escaped(&remark.text)
+        );
+    }
+}
+
+/// How many columns of a terminal a text takes: Chinese characters take two.
+fn columns(text: &str) -> usize {
+    text.chars()
+        .map(|c| match u32::from(c) {
+            0x1100..=0x115f
+            | 0x2e80..=0xa4cf
+            | 0xac00..=0xd7a3
+            | 0xf900..=0xfaff
+            | 0xfe30..=0xfe6f
+            | 0xff00..=0xff60
+            | 0xffe0..=0xffe6
+            | 0x1f300..=0x1faff
+            | 0x20000..=0x3fffd => 2,
+            _ => 1,
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_not_there_is_a_sentence() {
+        let error = run(Path::new("/nowhere/at/all")).unwrap_err();
+        assert!(
+            error.contains("/nowhere/at/all") && error.contains("give another"),
+            "{error}"
+        );
+        let error = run(Path::new("/dev/null")).unwrap_err();
+        assert!(error.contains("is no folder"), "{error}");
+    }
+
+    #[test]
+    fn columns_stand_under_each_other_in_chinese_too() {
+        let cells = |project: &str, size: &str| {
+            let mut row = ["-"; 8].map(str::to_owned);
+            row[0] = project.to_owned();
+            row[SIZE] = size.to_owned();
+            row
+        };
+        let mut out = String::new();
+        table(&mut out, &[cells("水表", "5"), cells("ab", "1234")]);
+        let lines: Vec<&str> = out.lines().collect();
+        assert_eq!(columns(lines[0]), columns(lines[1]));
+        assert!(lines[0].contains("   5"), "{out}");
+    }
+
+    #[test]
+    fn quarantine_is_listed_with_its_reasons() {
+        let mut catalog = Catalog::default();
+        catalog.quarantined.push(Remark {
+            path: "A/1.0.0/x\u{1b}.soc".to_owned(),
+            text: "drop the .bin instead".to_owned(),
+        });
+        catalog.waiting.push("A/2.0.0/update.bin".to_owned());
+        let text = describe(&catalog);
+        assert!(text.starts_with("No release is served.\n"), "{text}");
+        assert!(
+            text.contains("(1):\n  A/1.0.0/x\\u{1b}.soc: drop the .bin instead\n"),
+            "{text}"
+        );
+        assert!(text.contains("complete:\n  A/2.0.0/update.bin\n"), "{text}");
+    }
+}

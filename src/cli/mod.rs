@@ -1,0 +1,437 @@
+//! The command line: `serve`, `check`, `explain`; their flags with the `LUAT_OTA_*` twins.
+//!
+//! [`flags`] is the one table that everything about flags is made from. What would surprise you: a
+//! first word that is no command is the folder, so that `luat-ota DIR` serves it; and `--version`
+//! prints ours everywhere but in `explain`, where it is the module's.
+
+mod check;
+mod explain;
+mod flags;
+mod help;
+mod values;
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::Write;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use flags::{Default, FLAGS, FOLDER_TWIN, Flag, TWINS};
+
+use crate::server::{self, Settings};
+
+/// What the program can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Command {
+    Serve,
+    Check,
+    Explain,
+}
+
+impl Command {
+    const ALL: [Command; 3] = [Command::Serve, Command::Check, Command::Explain];
+
+    fn name(self) -> &'static str {
+        match self {
+            Command::Serve => "serve",
+            Command::Check => "check",
+            Command::Explain => "explain",
+        }
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "luat-ota {}", self.name())
+    }
+}
+
+/// A command line that was understood.
+#[derive(Debug)]
+struct Line {
+    command: Command,
+    settings: Settings,
+    asked: Asked,
+    /// Sentences about what looks like a mistake, but stops nothing.
+    remarks: Vec<String>,
+}
+
+/// What `explain` is to explain.
+#[derive(Debug, std::default::Default)]
+struct Asked {
+    device: Option<String>,
+    firmware_name: Option<String>,
+    version: Option<String>,
+    project_key: Option<String>,
+    core_version: Option<u32>,
+    need_oss_url: bool,
+    /// A request as a module's log shows it, instead of all of these.
+    request: Option<Vec<u8>>,
+}
+
+impl Line {
+    /// As if nothing was given, and without the defaults of the table.
+    fn new() -> Line {
+        Line {
+            command: Command::Serve,
+            settings: Settings::new(),
+            asked: Asked::default(),
+            remarks: Vec::new(),
+        }
+    }
+}
+
+/// What the person wants.
+#[derive(Debug)]
+enum Wanted {
+    Run(Box<Line>),
+    Help(Option<Command>),
+    Version,
+}
+
+/// Wrong usage: a sentence, and the command whose help has the right one.
+#[derive(Debug)]
+struct Wrong {
+    command: Option<Command>,
+    sentence: String,
+}
+
+/// Runs the program; its exit status: 0 fine, 1 trouble (for `check`: something is quarantined),
+/// 2 wrong usage, 3 `explain` found that the module is refused.
+pub fn main() -> ExitCode {
+    let environment: Vec<(OsString, OsString)> = std::env::vars_os()
+        .filter(|(name, _)| name.as_bytes().starts_with(TWINS.as_bytes()))
+        .collect();
+    let is_folder = |word: &OsStr| Path::new(word).is_dir();
+    match read(std::env::args_os().skip(1), &environment, &is_folder) {
+        Ok(Wanted::Help(command)) => {
+            print(&help::text(command));
+            ExitCode::SUCCESS
+        }
+        Ok(Wanted::Version) => {
+            print(concat!("luat-ota ", env!("CARGO_PKG_VERSION"), "\n"));
+            ExitCode::SUCCESS
+        }
+        Ok(Wanted::Run(line)) => run(*line),
+        Err(wrong) => {
+            complain(&wrong.sentence);
+            let help = match wrong.command {
+                Some(command) => format!("{command} --help"),
+                None => "luat-ota --help".to_owned(),
+            };
+            let _ = writeln!(std::io::stderr(), "Try: {help}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(mut line: Line) -> ExitCode {
+    if line.command == Command::Serve {
+        line.settings.remarks = line.remarks;
+        // The server says in its log what went wrong.
+        return match server::run(line.settings) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
+    line.remarks.iter().for_each(|remark| complain(remark));
+    let done = match line.command {
+        Command::Explain => explain::run(&line.settings.folder, &line.asked),
+        _ => check::run(&line.settings.folder),
+    };
+    match done {
+        Ok((text, code)) => {
+            print(&text);
+            ExitCode::from(code)
+        }
+        Err(sentence) => {
+            complain(&sentence);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// To stdout. Nobody may be there to read it (`luat-ota --help | head -1`); that is no trouble of ours.
+fn print(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+}
+
+fn complain(sentence: &str) {
+    let _ = writeln!(std::io::stderr(), "luat-ota: {sentence}");
+}
+
+/// Reads a command line: `words` without the program's name, `environment` only the variables that
+/// begin with [`TWINS`].
+fn read(
+    words: impl Iterator<Item = OsString>,
+    environment: &[(OsString, OsString)],
+    is_folder: &dyn Fn(&OsStr) -> bool,
+) -> Result<Wanted, Wrong> {
+    let mut parser = lexopt::Parser::from_args(words.collect::<Vec<_>>());
+    let mut command = None;
+    let mut folder: Option<OsString> = None;
+    let mut request: Vec<Vec<u8>> = Vec::new();
+    let mut given: Vec<(&'static Flag, OsString)> = Vec::new();
+
+    loop {
+        let wrong = |sentence: String| Wrong { command, sentence };
+        let argument = parser.next().map_err(|error| wrong(in_words(error)))?;
+        match argument {
+            None => break,
+            Some(lexopt::Arg::Short('h') | lexopt::Arg::Long("help")) => {
+                return Ok(Wanted::Help(command));
+            }
+            Some(lexopt::Arg::Short('V')) => return Ok(Wanted::Version),
+            Some(lexopt::Arg::Long("version")) if command != Some(Command::Explain) => {
+                return Ok(Wanted::Version);
+            }
+            Some(lexopt::Arg::Short(letter)) => {
+                return Err(wrong(format!(
+                    "unknown flag -{letter}: flags are words with two dashes, like --http"
+                )));
+            }
+            Some(lexopt::Arg::Long(name)) => {
+                let flag = known(command, name).map_err(wrong)?;
+                let value = if flag.is_switch() {
+                    parser.optional_value().unwrap_or_else(|| "yes".into())
+                } else {
+                    parser.value().map_err(|_| {
+                        wrong(format!("--{} needs a value: {}", flag.name, flag.good))
+                    })?
+                };
+                given.push((flag, value));
+            }
+            Some(lexopt::Arg::Value(word)) if word.is_empty() => {
+                return Err(wrong("an empty word is no folder".to_owned()));
+            }
+            Some(lexopt::Arg::Value(word)) => match command {
+                Some(Command::Explain)
+                    if request.first().is_some_and(|first| is_method(first))
+                        || (request.is_empty() && is_request(&word, is_folder)) =>
+                {
+                    request.push(word.into_vec());
+                }
+                Some(command) => {
+                    if let Some(first) = &folder {
+                        return Err(wrong(format!(
+                            "{command} takes one folder, and {first:?} is one already: what is {word:?}?"
+                        )));
+                    }
+                    folder = Some(word);
+                }
+                None => match first_word(&word, is_folder).map_err(wrong)? {
+                    FirstWord::Command(first) => command = Some(first),
+                    FirstWord::Help => return Ok(Wanted::Help(None)),
+                    FirstWord::Folder => {
+                        command = Some(Command::Serve);
+                        folder = Some(word);
+                    }
+                },
+            },
+        }
+    }
+
+    let command = command.unwrap_or(Command::Serve);
+    let wrong = |sentence: String| Wrong {
+        command: Some(command),
+        sentence,
+    };
+    let mut line = Line::new();
+    line.command = command;
+    if !request.is_empty() {
+        line.asked.request = Some(request.join(&b' '));
+    }
+    for (flag, value) in &given {
+        if flag.command != command {
+            return Err(wrong(format!(
+                "--{} is a flag of {}, not of {command}",
+                flag.name, flag.command
+            )));
+        }
+        if line.asked.request.is_some() {
+            return Err(wrong(format!(
+                "the request says all that --{} could say: give one or the other",
+                flag.name
+            )));
+        }
+        set(&mut line, flag, &format!("--{}", flag.name), value).map_err(wrong)?;
+    }
+    // What the command line does not say, the environment may say; else the table does.
+    let variable = |name: &str| {
+        let same = |(given, _): &&(OsString, OsString)| given.to_str() == Some(name);
+        let found = environment.iter().find(same).map(|(_, value)| value);
+        found.filter(|value| !value.is_empty())
+    };
+    for flag in flags::of(command) {
+        let said = given.iter().any(|(other, _)| std::ptr::eq(*other, flag));
+        if said || line.asked.request.is_some() {
+            continue;
+        }
+        let twin = flag.twin();
+        if let Some(value) = variable(&twin) {
+            set_all(&mut line, flag, &twin, value).map_err(wrong)?;
+        } else if let Default::Value(value) = flag.default {
+            set_all(&mut line, flag, flag.name, OsStr::new(value)).map_err(wrong)?;
+        }
+    }
+    if let Some(folder) = folder.as_ref().or(variable(FOLDER_TWIN)) {
+        line.settings.folder = PathBuf::from(folder);
+    }
+    line.remarks.extend(strange_variables(environment));
+    if command == Command::Explain {
+        line.asked.complete().map_err(wrong)?;
+    }
+    Ok(Wanted::Run(Box::new(line)))
+}
+
+/// What a first word is.
+enum FirstWord {
+    Command(Command),
+    Help,
+    Folder,
+}
+
+fn first_word(word: &OsStr, is_folder: &dyn Fn(&OsStr) -> bool) -> Result<FirstWord, String> {
+    let text = word.to_string_lossy();
+    if let Some(command) = Command::ALL.iter().find(|command| command.name() == text) {
+        return Ok(FirstWord::Command(*command));
+    }
+    if is_folder(word) {
+        return Ok(FirstWord::Folder);
+    }
+    if text == "help" {
+        return Ok(FirstWord::Help);
+    }
+    // The folder is created if it is not there, so a mistyped command must not become one.
+    match flags::nearest(&text, Command::ALL.iter().map(|command| command.name())) {
+        Some(command) => Err(format!(
+            "there is no command {text:?}: did you mean {command:?}? (A folder of this name would be \
+             \"./{text}\".)"
+        )),
+        None => Ok(FirstWord::Folder),
+    }
+}
+
+/// The flag of this name. Before the command is known, that of any command.
+fn known(command: Option<Command>, name: &str) -> Result<&'static Flag, String> {
+    let found = match command {
+        Some(command) => flags::find(command, name),
+        None => None,
+    };
+    // One of another command gets its own sentence later.
+    if let Some(flag) = found.or_else(|| FLAGS.iter().find(|flag| flag.name == name)) {
+        return Ok(flag);
+    }
+    let names = FLAGS
+        .iter()
+        .filter(|flag| command.is_none_or(|command| flag.command == command))
+        .map(|flag| flag.name)
+        .chain(["help", "version"]);
+    match flags::nearest(name, names) {
+        Some(near) => Err(format!("unknown flag --{name}: did you mean --{near}?")),
+        None => Err(format!("unknown flag --{name}")),
+    }
+}
+
+/// `source`: the flag or the variable that the person wrote.
+fn set(line: &mut Line, flag: &Flag, source: &str, value: &OsStr) -> Result<(), String> {
+    (flag.set)(line, value).ok_or_else(|| {
+        let good = match flag.is_switch() {
+            true => "yes or no",
+            false => flag.good,
+        };
+        format!("{source}: {value:?} is not {good}")
+    })
+}
+
+/// The same for a value that holds several between commas, if the flag is repeatable.
+fn set_all(line: &mut Line, flag: &Flag, source: &str, value: &OsStr) -> Result<(), String> {
+    if !flag.repeatable {
+        return set(line, flag, source, value);
+    }
+    value
+        .as_bytes()
+        .split(|&byte| byte == b',')
+        .filter(|part| !part.trim_ascii().is_empty())
+        .try_for_each(|part| set(line, flag, source, OsStr::from_bytes(part)))
+}
+
+/// Is this word of `explain` a request, or the folder?
+fn is_request(word: &OsStr, is_folder: &dyn Fn(&OsStr) -> bool) -> bool {
+    let text = word.to_string_lossy();
+    let method = text.split(' ').next();
+    let method = method.is_some_and(|method| is_method(method.as_bytes()));
+    let url = text.contains("://") || text.contains(['?', '&', '=']);
+    // `862991443753386,ALIYUN_Luat_V0035_8955,2.0.0`
+    let message = text.contains(',') && !text.contains('/');
+    method || ((url || message) && !is_folder(word))
+}
+
+/// The first word of a request line. What follows it belongs to it, also without quotes.
+fn is_method(word: &[u8]) -> bool {
+    matches!(
+        word,
+        b"GET" | b"POST" | b"HEAD" | b"PUT" | b"DELETE" | b"PATCH"
+    )
+}
+
+impl Asked {
+    /// Is there enough to ask with?
+    fn complete(&self) -> Result<(), String> {
+        if self.request.is_some() {
+            return Ok(());
+        }
+        let missing = |name, value: &Option<String>| value.is_none().then_some(name);
+        let missing: Vec<&str> = [
+            missing("--imei", &self.device),
+            missing("--firmware-name", &self.firmware_name),
+            missing("--version", &self.version),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        match missing.len() {
+            0 => Ok(()),
+            3 => Err(
+                "what shall be explained? Give a request out of a module's log between quotes, or \
+                 --imei, --firmware-name and --version"
+                    .to_owned(),
+            ),
+            _ => Err(format!("missing: {}", missing.join(" and "))),
+        }
+    }
+}
+
+/// Variables that look like twins and are none.
+fn strange_variables(environment: &[(OsString, OsString)]) -> impl Iterator<Item = String> {
+    environment.iter().filter_map(|(name, _)| {
+        let name = name.to_string_lossy();
+        let short = name.strip_prefix(TWINS)?;
+        if name == FOLDER_TWIN || FLAGS.iter().any(|flag| flag.twin() == name) {
+            return None;
+        }
+        let near = flags::nearest(short, FLAGS.iter().map(|flag| flag.name));
+        let near = near.and_then(|near| FLAGS.iter().find(|flag| flag.name == near));
+        Some(match near {
+            Some(flag) => format!(
+                "{name} is set, but no flag has this name: did you mean {}?",
+                flag.twin()
+            ),
+            None => format!("{name} is set, but no flag has this name"),
+        })
+    })
+}
+
+fn in_words(error: lexopt::Error) -> String {
+    match error {
+        lexopt::Error::UnexpectedValue { option, .. } => format!("{option} has no value"),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,353 @@
+use super::*;
+use crate::logging::Format;
+
+/// Reads a line in an environment, where only `firmware` and `fw` are folders.
+fn read_in(environment: &[(&str, &str)], words: &[&str]) -> Result<Wanted, Wrong> {
+    let environment: Vec<(OsString, OsString)> = environment
+        .iter()
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    let is_folder = |word: &OsStr| word == "firmware" || word == "fw";
+    read(words.iter().map(OsString::from), &environment, &is_folder)
+}
+
+fn line(environment: &[(&str, &str)], words: &[&str]) -> Line {
+    match read_in(environment, words) {
+        Ok(Wanted::Run(line)) => *line,
+        other => panic!("{words:?} came to {other:?}"),
+    }
+}
+
+fn wrong(environment: &[(&str, &str)], words: &[&str]) -> String {
+    match read_in(environment, words) {
+        Err(wrong) => wrong.sentence,
+        Ok(other) => panic!("{words:?} came to {other:?}"),
+    }
+}
+
+fn addresses(addresses: &[std::net::SocketAddr]) -> Vec<String> {
+    addresses.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_first_word_is_a_command_or_the_folder() {
+    for (words, command, folder) in [
+        (&[][..], Command::Serve, "firmware"),
+        (&["serve"], Command::Serve, "firmware"),
+        (&["serve", "fw"], Command::Serve, "fw"),
+        (&["fw"], Command::Serve, "fw"),
+        (&["./not-there-yet"], Command::Serve, "./not-there-yet"),
+        (&["/srv/ota"], Command::Serve, "/srv/ota"),
+        (&["--grace", "1", "fw"], Command::Serve, "fw"),
+        (&["fw", "--grace=1"], Command::Serve, "fw"),
+        (&["--", "fw"], Command::Serve, "fw"),
+        (&["check"], Command::Check, "firmware"),
+        (&["check", "fw"], Command::Check, "fw"),
+        (&["explain", "fw", "/u?a=b"], Command::Explain, "fw"),
+        (&["explain", "/u?a=b", "fw"], Command::Explain, "fw"),
+        (&["explain", "/u?a=b"], Command::Explain, "firmware"),
+    ] {
+        let line = line(&[], words);
+        assert_eq!(line.command, command, "{words:?}");
+        assert_eq!(line.settings.folder, Path::new(folder), "{words:?}");
+    }
+}
+
+#[test]
+fn a_mistyped_command_does_not_become_a_folder() {
+    for (word, command) in [
+        ("sevre", "serve"),
+        ("chek", "check"),
+        ("explian", "explain"),
+    ] {
+        let sentence = wrong(&[], &[word]);
+        assert!(
+            sentence.contains(&format!("did you mean {command:?}")),
+            "{sentence}"
+        );
+    }
+    // Unless a folder has this name.
+    let is_folder = |_: &OsStr| true;
+    assert!(read([OsString::from("sevre")].into_iter(), &[], &is_folder).is_ok());
+}
+
+#[test]
+fn without_flags_the_defaults_of_the_table_go() {
+    let settings = line(&[], &[]).settings;
+    assert_eq!(addresses(&settings.http), ["[::]:8080"]);
+    assert_eq!(addresses(&settings.udp), ["[::]:2234"]);
+    assert_eq!(settings.operator.to_string(), "127.0.0.1:8081");
+    assert_eq!(settings.grace.as_secs(), 30);
+    assert_eq!(settings.rescan.as_secs(), 30);
+    assert_eq!(settings.log_format, Format::Text);
+    assert_eq!(settings.log_level, log::LevelFilter::Info);
+    assert!(settings.state.is_none() && settings.snapshot_memory.is_none());
+    assert!(!settings.limits.udp_roaming && settings.limits.max_connections.is_none());
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_default() {
+    let environment = [("LUAT_OTA_GRACE", "7"), ("LUAT_OTA_HTTP", "1.2.3.4:80, 81")];
+    assert_eq!(line(&environment, &[]).settings.grace.as_secs(), 7);
+    assert_eq!(
+        line(&environment, &["--grace", "3"])
+            .settings
+            .grace
+            .as_secs(),
+        3
+    );
+    assert_eq!(
+        addresses(&line(&environment, &[]).settings.http),
+        ["1.2.3.4:80", "[::]:81"]
+    );
+    let http = line(&environment, &["--http", "82", "--http=127.0.0.1:83"])
+        .settings
+        .http;
+    assert_eq!(addresses(&http), ["[::]:82", "127.0.0.1:83"]);
+    // An empty variable is one that is not set.
+    assert_eq!(
+        line(&[("LUAT_OTA_GRACE", "")], &[])
+            .settings
+            .grace
+            .as_secs(),
+        30
+    );
+    assert_eq!(
+        line(&[("LUAT_OTA_DIR", "fw")], &[]).settings.folder,
+        Path::new("fw")
+    );
+    assert_eq!(
+        line(&[("LUAT_OTA_DIR", "fw")], &["x/y"]).settings.folder,
+        Path::new("x/y")
+    );
+}
+
+/// For each flag of the table: a good value, and what it looks like when it has arrived.
+#[test]
+fn every_flag_arrives_from_the_line_and_from_its_twin_alike() {
+    let values = [
+        ("http", "1.1.1.1:1"),
+        ("udp", "1.1.1.1:2"),
+        ("operator", "1.1.1.1:3"),
+        ("state", "/var/lib/x"),
+        ("trusted-proxy", "10.0.0.0/8"),
+        ("grace", "11"),
+        ("rescan", "12"),
+        ("udp-roaming", "yes"),
+        ("log-format", "json"),
+        ("log-level", "debug"),
+        ("max-head", "2K"),
+        ("max-headers", "13"),
+        ("head-timeout", "14"),
+        ("stall-timeout", "15"),
+        ("max-connections", "16"),
+        ("max-connections-per-address", "17"),
+        ("udp-checks", "18"),
+        ("udp-errors", "19"),
+        ("udp-gets", "20"),
+        ("snapshot-memory", "64M"),
+        ("imei", "862991443753386"),
+        ("firmware-name", "A_Luat_V0035_8955"),
+        ("version", "2.0.0"),
+        ("project-key", "k"),
+        ("core-version", "3033"),
+        ("need-oss-url", "true"),
+    ];
+    let needed = ["--imei=1", "--firmware-name=n", "--version=v"];
+    for flag in FLAGS {
+        let (_, value) = values.iter().find(|(name, _)| *name == flag.name).unwrap();
+        let words = |own: Vec<String>| -> Vec<String> {
+            let mut words = vec![flag.command.name().to_owned()];
+            if flag.command == Command::Explain {
+                let name = format!("--{}=", flag.name);
+                words.extend(
+                    needed
+                        .map(str::to_owned)
+                        .into_iter()
+                        .filter(|n| !n.starts_with(&name)),
+                );
+            }
+            words.extend(own);
+            words
+        };
+        let seen = |environment: &[(&str, &str)], words: Vec<String>| {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let line = line(environment, &words);
+            assert!(line.remarks.is_empty(), "{:?}", line.remarks);
+            format!("{line:?}")
+        };
+        let name = format!("--{}", flag.name);
+        let by_flag = match flag.is_switch() {
+            true => seen(&[], words(vec![name])),
+            false => seen(&[], words(vec![name, (*value).to_owned()])),
+        };
+        let by_twin = seen(&[(&flag.twin(), value)], words(vec![]));
+        assert_eq!(by_flag, by_twin, "{}", flag.name);
+        if !needed.iter().any(|n| n.contains(flag.name)) {
+            assert_ne!(
+                by_flag,
+                seen(&[], words(vec![])),
+                "{} changes nothing",
+                flag.name
+            );
+        }
+    }
+}
+
+#[test]
+fn a_near_miss_is_suggested() {
+    for (words, near) in [
+        (&["--htpp", "80"][..], "--http"),
+        (&["serve", "--upd", "80"], "--udp"),
+        (&["--log_format=json"], "--log-format"),
+        (&["check", "--hlep"], "--help"),
+        (&["explain", "--imie", "1"], "--imei"),
+    ] {
+        let sentence = wrong(&[], words);
+        let flag = words.iter().find(|word| word.starts_with("--")).unwrap();
+        let flag = flag.split('=').next().unwrap();
+        assert_eq!(
+            sentence,
+            format!("unknown flag {flag}: did you mean {near}?")
+        );
+    }
+    assert_eq!(wrong(&[], &["--colour"]), "unknown flag --colour");
+    assert!(wrong(&[], &["-p", "80"]).starts_with("unknown flag -p"));
+}
+
+#[test]
+fn a_wrong_value_is_a_sentence_with_the_flag_and_a_good_value() {
+    assert_eq!(
+        wrong(&[], &["--http", "nowhere"]),
+        "--http: \"nowhere\" is not an address to listen on, like 8080, 192.168.1.2:8080 or [::]:8080"
+    );
+    assert_eq!(
+        wrong(&[("LUAT_OTA_GRACE", "soon")], &[]),
+        "LUAT_OTA_GRACE: \"soon\" is not a number of seconds from 0 to 86400"
+    );
+    assert_eq!(
+        wrong(&[], &["--udp-roaming=perhaps"]),
+        "--udp-roaming: \"perhaps\" is not yes or no"
+    );
+    assert!(wrong(&[], &["--grace"]).starts_with("--grace needs a value: a number of seconds"));
+    for flag in FLAGS.iter().filter(|flag| !flag.is_switch()) {
+        let set = (flag.set)(&mut Line::new(), OsStr::new(""));
+        assert_eq!(set, None, "{} takes an empty value", flag.name);
+    }
+}
+
+#[test]
+fn a_flag_of_another_command_says_whose_it_is() {
+    assert_eq!(
+        wrong(&[], &["--imei", "1", "fw"]),
+        "--imei is a flag of luat-ota explain, not of luat-ota serve"
+    );
+    assert_eq!(
+        wrong(&[], &["check", "--http", "80"]),
+        "--http is a flag of luat-ota serve, not of luat-ota check"
+    );
+}
+
+#[test]
+fn a_second_folder_is_one_too_many() {
+    assert_eq!(wrong(&[], &[""]), "an empty word is no folder");
+    assert!(wrong(&[], &["fw", "check"]).contains("what is \"check\"?"));
+    assert!(wrong(&[], &["check", "fw", "firmware"]).contains("takes one folder"));
+}
+
+#[test]
+fn version_is_ours_but_in_explain() {
+    for words in [
+        &["--version"][..],
+        &["-V"],
+        &["serve", "--version"],
+        &["explain", "-V"],
+    ] {
+        assert!(
+            matches!(read_in(&[], words), Ok(Wanted::Version)),
+            "{words:?}"
+        );
+    }
+    let words = [
+        "explain",
+        "--imei",
+        "1",
+        "--firmware-name",
+        "n",
+        "--version",
+        "2.0.0",
+    ];
+    assert_eq!(line(&[], &words).asked.version.as_deref(), Some("2.0.0"));
+}
+
+#[test]
+fn help_is_of_the_command_before_it() {
+    for (words, command) in [
+        (&["--help"][..], None),
+        (&["-h"], None),
+        (&["help"], None),
+        (&["serve", "-h"], Some(Command::Serve)),
+        (&["fw", "--help"], Some(Command::Serve)),
+        (&["check", "--help"], Some(Command::Check)),
+        (&["explain", "--imei", "1", "-h"], Some(Command::Explain)),
+    ] {
+        match read_in(&[], words) {
+            Ok(Wanted::Help(found)) => assert_eq!(found, command, "{words:?}"),
+            other => panic!("{words:?} came to {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn explain_takes_a_request_with_or_without_quotes() {
+    for (words, request) in [
+        (
+            &["explain", "GET /u?a=b HTTP/1.1"][..],
+            "GET /u?a=b HTTP/1.1",
+        ),
+        (
+            &["explain", "fw", "GET", "/u?a=b", "HTTP/1.1"],
+            "GET /u?a=b HTTP/1.1",
+        ),
+        (&["explain", "http://h:1/u?a=b"], "http://h:1/u?a=b"),
+        (
+            &["explain", "/upgradeimei=1&version=2"],
+            "/upgradeimei=1&version=2",
+        ),
+        (
+            &["explain", "1,A_Luat_V0035_8955,2.0.0"],
+            "1,A_Luat_V0035_8955,2.0.0",
+        ),
+    ] {
+        let asked = line(&[("LUAT_OTA_IMEI", "1")], words).asked;
+        let found = asked
+            .request
+            .map(|request| String::from_utf8(request).unwrap());
+        assert_eq!(found.as_deref(), Some(request), "{words:?}");
+        // What the environment says of the module belongs to another question.
+        assert_eq!(asked.device, None);
+    }
+}
+
+#[test]
+fn explain_says_what_is_missing() {
+    assert!(wrong(&[], &["explain"]).starts_with("what shall be explained?"));
+    assert_eq!(
+        wrong(&[], &["explain", "--version", "1"]),
+        "missing: --imei and --firmware-name"
+    );
+    let sentence = wrong(&[], &["explain", "/u?a=b", "--imei", "1"]);
+    assert!(sentence.contains("give one or the other"), "{sentence}");
+}
+
+#[test]
+fn a_variable_that_is_no_twin_is_remarked_on() {
+    let remarks = line(&[("LUAT_OTA_HTPP", "80"), ("LUAT_OTA_COLOUR", "1")], &[]).remarks;
+    assert_eq!(
+        remarks,
+        [
+            "LUAT_OTA_HTPP is set, but no flag has this name: did you mean LUAT_OTA_HTTP?",
+            "LUAT_OTA_COLOUR is set, but no flag has this name",
+        ]
+    );
+}

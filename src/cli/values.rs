@@ -1,0 +1,170 @@
+//! The values of flags. `None` where a text is not a good value: the sentence that says so is the
+//! flag's ([`super::flags::Flag::good`]).
+
+use std::ffi::OsStr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A text that is UTF-8 and not empty, without the spaces around it.
+pub(super) fn text(value: &OsStr) -> Option<&str> {
+    let text = value.to_str()?.trim();
+    (!text.is_empty()).then_some(text)
+}
+
+/// `8080`, `:8080`, `1.2.3.4:8080`, `[::]:8080`, `localhost:8080`. A port alone means all addresses;
+/// port 0 means a free one.
+pub(super) fn address(value: &OsStr) -> Option<SocketAddr> {
+    let text = text(value)?;
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    let address = match host {
+        "" | "*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        // Also reads an IPv6 address in its brackets, with or without a zone.
+        _ => return text.parse().ok(),
+    };
+    Some(SocketAddr::new(address, digits(port)?))
+}
+
+/// A number within these bounds, both included.
+pub(super) fn number<N: FromStr + PartialOrd>(value: &OsStr, least: N, most: N) -> Option<N> {
+    let number = digits(text(value)?)?;
+    (least <= number && number <= most).then_some(number)
+}
+
+/// Whole seconds, `least` to a day; an `s` behind them does not matter.
+pub(super) fn seconds(value: &OsStr, least: u64) -> Option<Duration> {
+    let text = text(value)?;
+    let seconds = digits(text.strip_suffix('s').unwrap_or(text).trim_end())?;
+    (least..=86_400)
+        .contains(&seconds)
+        .then(|| Duration::from_secs(seconds))
+}
+
+/// Bytes, within these bounds, both included: `67108864`, `65536K`, `64M`, `64MB`, `64MiB`, `1G`; all
+/// of them by 1024.
+pub(super) fn size(value: &OsStr, least: u64, most: u64) -> Option<u64> {
+    let text = text(value)?;
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(end)?;
+    let unit = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        _ => return None,
+    };
+    let size = digits::<u64>(number)?.checked_mul(unit)?;
+    (least..=most).contains(&size).then_some(size)
+}
+
+/// The value of a switch in the environment or behind `=`.
+pub(super) fn yes(value: &OsStr) -> Option<bool> {
+    match text(value)?.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// Digits alone; the standard library would take a `+` as well.
+fn digits<N: FromStr>(text: &str) -> Option<N> {
+    text.bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| text.parse().ok())
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+
+    #[test]
+    fn an_address_has_many_forms() {
+        for (text, address_) in [
+            ("8080", Some("[::]:8080")),
+            (":8080", Some("[::]:8080")),
+            ("*:8080", Some("[::]:8080")),
+            (" 8080 ", Some("[::]:8080")),
+            ("0", Some("[::]:0")),
+            ("1.2.3.4:8080", Some("1.2.3.4:8080")),
+            ("0.0.0.0:80", Some("0.0.0.0:80")),
+            ("[::]:8080", Some("[::]:8080")),
+            ("[::1]:8080", Some("[::1]:8080")),
+            ("localhost:8080", Some("127.0.0.1:8080")),
+            ("", None),
+            (":", None),
+            ("65536", None),
+            ("+80", None),
+            ("-80", None),
+            ("http", None),
+            ("1.2.3.4", None),
+            ("1.2.3.256:80", None),
+            ("::1:80", None),
+            ("example.com:80", None),
+            ("http://1.2.3.4:80", None),
+        ] {
+            let found = address(OsStr::new(text));
+            assert_eq!(found, address_.map(|a| a.parse().unwrap()), "{text:?}");
+        }
+        assert_eq!(address(OsStr::from_bytes(b"\xff:80")), None);
+    }
+
+    #[test]
+    fn a_size_has_many_units() {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("67108864", Some(64 << 20)),
+            ("65536K", Some(64 << 20)),
+            ("64M", Some(64 << 20)),
+            ("64m", Some(64 << 20)),
+            ("64 MB", Some(64 << 20)),
+            ("64MiB", Some(64 << 20)),
+            ("1g", Some(1 << 30)),
+            ("7b", Some(7)),
+            ("", None),
+            ("M", None),
+            ("-1", None),
+            ("1.5M", None),
+            ("64X", None),
+            ("64MM", None),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("17179869184G", None),
+        ] {
+            assert_eq!(size(OsStr::new(text), 0, u64::MAX), bytes, "{text:?}");
+        }
+        assert_eq!(size(OsStr::new("1023"), 1024, 2048), None);
+        assert_eq!(size(OsStr::new("2K"), 1024, 2048), Some(2048));
+        assert_eq!(size(OsStr::new("2049"), 1024, 2048), None);
+    }
+
+    #[test]
+    fn numbers_and_seconds_have_bounds() {
+        assert_eq!(number(OsStr::new("8"), 8, 1000), Some(8_u32));
+        assert_eq!(number(OsStr::new("7"), 8, 1000), None::<u32>);
+        assert_eq!(number(OsStr::new("+9"), 8, 1000), None::<u32>);
+        assert_eq!(number(OsStr::new("4294967304"), 8, 1000), None::<u32>);
+        assert_eq!(seconds(OsStr::new("0"), 0), Some(Duration::ZERO));
+        assert_eq!(seconds(OsStr::new("30s"), 1), Some(Duration::from_secs(30)));
+        assert_eq!(seconds(OsStr::new("0"), 1), None);
+        assert_eq!(seconds(OsStr::new("86401"), 1), None);
+        assert_eq!(seconds(OsStr::new("1m"), 1), None);
+    }
+
+    #[test]
+    fn a_switch_is_on_or_off() {
+        for (text, on) in [
+            ("1", Some(true)),
+            ("TRUE", Some(true)),
+            ("off", Some(false)),
+            ("0", Some(false)),
+            ("maybe", None),
+        ] {
+            assert_eq!(yes(OsStr::new(text)), on, "{text}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What a module asks, whichever way it asked.
+
+use std::borrow::Cow;
+
+use crate::firmware::audience::DeviceId;
+use crate::firmware::name::{FirmwareName, firmware_name};
+use crate::firmware::version::Version;
+
+/// "Is there something for me?" All texts are as the module sent them, decoded, and may hold any
+/// character.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Check<'a> {
+    /// The device, if it named itself with an id that can be one.
+    pub device: Option<DeviceId>,
+    /// The same as it wrote it; empty if `device` is `None`.
+    pub device_text: Cow<'a, str>,
+    /// `firmware_name`, whole.
+    pub firmware_name: Option<Cow<'a, str>>,
+    /// The project that the path names (`/luat/update/PROJECT?…`); wins over `firmware_name`'s.
+    pub path_project: Option<Cow<'a, str>>,
+    /// `version`, as written; empty if it is missing.
+    pub version: Cow<'a, str>,
+    /// `core_version` (RDA8910 and 724U).
+    pub core_version: Option<u32>,
+    /// `project_key`.
+    pub project_key: Option<Cow<'a, str>>,
+    /// `need_oss_url=1`: it can follow a redirect.
+    pub need_oss_url: bool,
+    /// The largest file that this way of asking can carry, in bytes (65535 × 1022 over UDP).
+    pub largest: Option<u64>,
+    /// What the module's owner could set right in how it asks; empty if nothing. For the log.
+    pub hint: &'static str,
+}
+
+impl Check<'_> {
+    /// The firmware name taken apart; empty where there is none.
+    pub fn name(&self) -> FirmwareName<'_> {
+        firmware_name(self.firmware_name.as_deref().unwrap_or_default())
+    }
+
+    /// The project that is asked for.
+    pub fn project(&self) -> &str {
+        match &self.path_project {
+            Some(project) => project,
+            None => self.name().project,
+        }
+    }
+
+    /// May the first field of a version be a core version? Only `_Luat_` names say that it is not.
+    pub fn may_be_luatos(&self) -> bool {
+        self.name().luatos != Some(false)
+    }
+
+    /// The version that the device runs, if it is a numeric one.
+    pub fn running(&self) -> Option<Version> {
+        Version::parse(&self.version)
+    }
+
+    /// The core that the device runs, if it says so anywhere.
+    pub fn core(&self) -> Option<u32> {
+        let in_version = || {
+            self.running()
+                .filter(|_| self.may_be_luatos())
+                .and_then(|version| version.core_form())
+                .map(|form| form.core)
+        };
+        self.core_version
+            .or_else(in_version)
+            .or_else(|| self.name().core)
+    }
+}

@@ -1,0 +1,492 @@
+//! The one function that decides.
+//!
+//! It walks the project's releases from the newest to the oldest and offers the first that is
+//! admissible. A release is looked at in the order in which [`admit`] is written; the first rule that
+//! refuses it is what the verdict says. A refused release does not hide an older one, except "not now
+//! by window or percent" and "looping", which end the matter: those devices will get the newest, only
+//! later.
+
+use super::check::Check;
+use super::verdict::{Notes, Offer, Refusal, Refused, Verdict};
+use crate::firmware::ContentId;
+use crate::firmware::audience::cohort;
+use crate::firmware::catalog::{Catalog, Package, Project, Release};
+use crate::firmware::package::{Family, Kind};
+use crate::firmware::rules::{From, Paused};
+use crate::firmware::version::{Standing, Version, standing};
+
+/// What the server knows of a device besides its check.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    /// Only known devices are served, and this is none of them.
+    pub stranger: bool,
+    /// The content that it is not to be given again for now.
+    pub looping: Option<ContentId>,
+}
+
+/// Everything that the verdict depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'c, 'q> {
+    /// What there is.
+    pub catalog: &'c Catalog,
+    /// What is known of the device.
+    pub known: Known,
+    /// What it asks.
+    pub check: &'q Check<'q>,
+    /// The time, Unix seconds UTC.
+    pub unix: i64,
+}
+
+/// A release that was refused: what kind of no, which rule, and whether older ones may still be
+/// looked at.
+struct No<'c> {
+    refusal: Refusal,
+    rule: &'c str,
+    ends: bool,
+}
+
+impl<'c> No<'c> {
+    fn because(refusal: Refusal, rule: &'c str) -> No<'c> {
+        No {
+            refusal,
+            rule,
+            ends: false,
+        }
+    }
+
+    fn and_that_is_that(self) -> No<'c> {
+        No { ends: true, ..self }
+    }
+}
+
+/// Decides. Pure: the same question always gets the same verdict.
+///
+/// Without an offer the verdict is the refusal of the newest release that has anything to say besides
+/// "not newer".
+pub fn decide<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Verdict<'c> {
+    let refuse = |refusal, rule| {
+        Verdict::Refuse(Refused {
+            refusal,
+            release: None,
+            rule,
+        })
+    };
+    let check = question.check;
+    if question.known.stranger {
+        notes.add(None, || "only known devices are served".to_owned());
+        return refuse(Refusal::UnknownDevice, "not a known device");
+    }
+    let Some(project) = question.catalog.project(check.project()) else {
+        notes.add(None, || match check.project() {
+            "" => "the check names no project".to_owned(),
+            name => format!("there is no project {name:?} with a release"),
+        });
+        return refuse(Refusal::UnknownProject, "no such project");
+    };
+    notes.add(None, || {
+        format!(
+            "project {:?}, platform {}, core {}, version {:?}",
+            project.name,
+            check.name().platform.unwrap_or("not said"),
+            check
+                .core()
+                .map_or("not said".to_owned(), |core| core.to_string()),
+            check.version,
+        )
+    });
+    let asker = Asker {
+        question,
+        project,
+        running: check.running(),
+        imagined: false,
+    };
+    let mut verdict = None;
+    for release in asker.newest_first() {
+        match asker.admit(release, notes) {
+            Ok(package) => {
+                notes.add(Some(release), || format!("offered: {}", package.path));
+                return Verdict::Offer(Offer {
+                    project,
+                    release,
+                    package,
+                });
+            }
+            Err(no) => {
+                let refused = Refused {
+                    refusal: no.refusal,
+                    release: Some(release),
+                    rule: no.rule,
+                };
+                if no.ends {
+                    return Verdict::Refuse(refused);
+                }
+                if no.refusal != Refusal::NothingNewer {
+                    verdict.get_or_insert(refused);
+                }
+            }
+        }
+    }
+    match verdict {
+        Some(refused) => Verdict::Refuse(refused),
+        None => refuse(Refusal::NothingNewer, "nothing newer"),
+    }
+}
+
+/// The device that asks, in one project.
+struct Asker<'c, 'q> {
+    question: &'q Question<'c, 'q>,
+    project: &'c Project,
+    running: Option<Version>,
+    /// It is only asked what would happen after a downgrade; this keeps the question from asking
+    /// itself.
+    imagined: bool,
+}
+
+impl<'c> Asker<'c, '_> {
+    fn check(&self) -> &Check<'_> {
+        self.question.check
+    }
+
+    /// The releases from the newest to the oldest, as the device would report them: to one that says
+    /// CORE.A.C, plain releases are ordered without their middle number.
+    fn newest_first(&self) -> impl Iterator<Item = &'c Release> + use<'c> {
+        let luatos = self.check().may_be_luatos();
+        let running = self
+            .running
+            .filter(|running| luatos && running.core_form().is_some());
+        let cored =
+            move |release: &Release| running.is_none() || release.version.core_form().is_some();
+        let mut listed = self
+            .project
+            .releases
+            .iter()
+            .filter(move |r| cored(r))
+            .peekable();
+        let mut plain = running
+            .map(|_| self.project.by_script())
+            .into_iter()
+            .flatten()
+            .peekable();
+        std::iter::from_fn(move || {
+            let reported = |release: &Release| {
+                running.map(|running| Version::after_installing(running, release.version, true))
+            };
+            match (listed.peek(), plain.peek()) {
+                (Some(a), Some(b)) if reported(a) < reported(b) => plain.next(),
+                (Some(_), _) => listed.next(),
+                (None, _) => plain.next(),
+            }
+        })
+    }
+
+    /// The package of this release that the device may have now.
+    fn admit(&self, release: &'c Release, notes: &mut Notes) -> Result<&'c Package, No<'c>> {
+        let verdict = self
+            .may_have(release, notes)
+            .and_then(|()| self.fitting(release, notes))
+            .and_then(|package| self.may_have_now(release, package).map(|()| package));
+        if let Err(no) = &verdict {
+            notes.add(Some(release), || {
+                let then = if no.ends {
+                    "; older ones are not looked at"
+                } else {
+                    ""
+                };
+                format!("refused: {}{then}", no.rule)
+            });
+        }
+        verdict
+    }
+
+    /// The rules about who may have it.
+    fn may_have(&self, release: &'c Release, notes: &mut Notes) -> Result<(), No<'c>> {
+        if let Some(why) = &release.held_back {
+            return Err(No::because(Refusal::NotNow, why));
+        }
+        let rules = &*release.rules;
+        let check = self.check();
+        if let Some(key) = &rules.project_key
+            && check.project_key.as_deref() != Some(key)
+        {
+            return Err(No::because(Refusal::WrongKey, "the project_key is another"));
+        }
+        self.version_allows(release, notes)?;
+        let not_this_device = |rule| Err(No::because(Refusal::NotThisDevice, rule));
+        if let Some(names) = &rules.firmware_name {
+            let said = check.firmware_name.as_deref().unwrap_or_default();
+            if !names.iter().any(|name| name == said) {
+                return not_this_device("its firmware_name is not in the rule");
+            }
+        }
+        if let (Some(deny), Some(device)) = (&rules.deny, check.device)
+            && deny.contains(device)
+        {
+            return not_this_device("it is in deny");
+        }
+        if let Some(allow) = &rules.allow
+            && !check.device.is_some_and(|device| allow.contains(device))
+        {
+            return not_this_device("it is not in allow");
+        }
+        Ok(())
+    }
+
+    /// The version rules: design.md "Version order", `from`, `any_version`, `any_core`,
+    /// `allow_downgrade`.
+    fn version_allows(&self, release: &'c Release, notes: &mut Notes) -> Result<(), No<'c>> {
+        let rules = &*release.rules;
+        let check = self.check();
+        let Some(running) = self.running else {
+            return self.text_version_allows(release);
+        };
+        let stands = standing(running, release.version, check.may_be_luatos());
+        notes.add(Some(release), || {
+            let word = match stands {
+                Standing::Newer => "newer than",
+                Standing::Same => "the same as",
+                Standing::Older => "not newer than",
+                Standing::CoreUnknown => "newer, but on a core that the module did not say, than",
+            };
+            format!("{} is {word} {}", release.version_text, check.version)
+        });
+        match stands {
+            Standing::Newer => {}
+            Standing::CoreUnknown if rules.any_core == Some(true) => {}
+            Standing::CoreUnknown => {
+                let rule = "it is for a core, and the module did not say its own (any_core)";
+                return Err(No::because(Refusal::NoPackage, rule));
+            }
+            Standing::Older if rules.allow_downgrade == Some(true) => {
+                if !self.imagined && self.would_come_back(release) {
+                    let rule =
+                        "a downgrade, but a newer release would bring it back: pause that one";
+                    return Err(No::because(Refusal::NothingNewer, rule));
+                }
+            }
+            Standing::Same | Standing::Older => {
+                return Err(No::because(Refusal::NothingNewer, "not newer"));
+            }
+        }
+        if !rules
+            .from
+            .as_ref()
+            .is_none_or(|from| self.runs_one_of(from))
+        {
+            let rule = "its version is not in from";
+            return Err(No::because(Refusal::NotThisDevice, rule));
+        }
+        Ok(())
+    }
+
+    /// A version that is free text, or missing: it has no order, so only `from` with this very text
+    /// or `any_version` reach it.
+    fn text_version_allows(&self, release: &'c Release) -> Result<(), No<'c>> {
+        let said = &*self.check().version;
+        if said.is_empty() {
+            return Err(No::because(
+                Refusal::VersionUnreadable,
+                "the module said no version",
+            ));
+        }
+        if said == &*release.version_text {
+            return Err(No::because(Refusal::NothingNewer, "the same text"));
+        }
+        match &release.rules.from {
+            Some(From::Texts(texts)) if texts.iter().any(|text| text == said) => Ok(()),
+            Some(_) => Err(No::because(
+                Refusal::NotThisDevice,
+                "its version is not in from",
+            )),
+            None if release.rules.any_version == Some(true) => Ok(()),
+            None => {
+                let rule = "its version is not a number between dots (from, any_version)";
+                Err(No::because(Refusal::VersionUnreadable, rule))
+            }
+        }
+    }
+
+    /// Does the device run what `from` names? A LuatOS module says CORE.A.C: where `from` is plain,
+    /// its script's version is what counts, as in the version order.
+    fn runs_one_of(&self, from: &From) -> bool {
+        let luatos = self.check().may_be_luatos();
+        let same_form = |version: &Version| {
+            let running = self.running?.core_form().filter(|_| luatos)?;
+            let plain = version.core_form().is_none();
+            plain.then(|| Version::script_alone(running))
+        };
+        match from {
+            From::One(one) => match same_form(one) {
+                Some(running) => running == one.without_middle(),
+                None => from.admits(&self.check().version),
+            },
+            From::Range(first, last) => match (same_form(first), same_form(last)) {
+                (Some(running), Some(_)) => {
+                    (first.without_middle()..=last.without_middle()).contains(&running)
+                }
+                _ => from.admits(&self.check().version),
+            },
+            From::Texts(_) => from.admits(&self.check().version),
+        }
+    }
+
+    /// After a downgrade to `target`, would the device be offered something newer, or a release that
+    /// stands before `target` in the project's list? Then it could go back and forth for ever. This
+    /// way a downgrade is followed by nothing but downgrades further down that one list, which ends.
+    fn would_come_back(&self, target: &Release) -> bool {
+        let check = self.check();
+        let Some(running) = self.running else {
+            return false;
+        };
+        let after = Version::after_installing(running, target.version, check.may_be_luatos());
+        let later = Check {
+            version: after.to_string().into(),
+            ..check.clone()
+        };
+        let later = Asker {
+            question: &Question {
+                check: &later,
+                ..*self.question
+            },
+            project: self.project,
+            running: Some(after),
+            imagined: true,
+        };
+        let mut before = true;
+        self.project.releases.iter().any(|release| {
+            before &= release.version != target.version;
+            let newer = standing(after, release.version, check.may_be_luatos()) == Standing::Newer;
+            (before || newer) && later.admit(release, &mut Notes::off()).is_ok()
+        })
+    }
+
+    /// The package that fits: for the exact platform before one for every module; among those the
+    /// smallest.
+    fn fitting(&self, release: &'c Release, notes: &mut Notes) -> Result<&'c Package, No<'c>> {
+        let name = self.check().name();
+        let family = name.platform.and_then(Family::of_platform);
+        let mut nearest = No::because(Refusal::NoPackage, "no package for its platform");
+        for exact in [true, false] {
+            let mut best: Option<&Package> = None;
+            for package in &release.packages {
+                let for_it = match (&package.platform, name.platform) {
+                    (None, _) => !exact,
+                    (Some(wanted), Some(said)) => exact && wanted.eq_ignore_ascii_case(said),
+                    (Some(_), None) => false,
+                };
+                if !for_it {
+                    continue;
+                }
+                match self.package_fits(release, package, family) {
+                    Ok(()) if best.is_none_or(|best| package.size < best.size) => {
+                        best = Some(package);
+                    }
+                    Ok(()) => {}
+                    Err(rule) => {
+                        notes.add(Some(release), || format!("{}: {rule}", package.path));
+                        nearest = No::because(Refusal::NoPackage, rule);
+                    }
+                }
+            }
+            if let Some(package) = best {
+                return Ok(package);
+            }
+        }
+        Err(nearest)
+    }
+
+    /// design.md: "A package fits a core: …".
+    fn package_fits(
+        &self,
+        release: &Release,
+        package: &Package,
+        family: Option<Family>,
+    ) -> Result<(), &'static str> {
+        let check = self.check();
+        if !package.kind.fits(family) {
+            return Err("the package is for another kind of chip");
+        }
+        if check.largest.is_some_and(|largest| package.size > largest) {
+            return Err("the file is too large for UDP; it is offered over HTTP");
+        }
+        let core = check.core();
+        if let Some(base) = package.base_core {
+            return match core {
+                Some(core) if core == base => Ok(()),
+                Some(_) => Err("the core delta was made from another core"),
+                None => Err("the core delta fits one core, and the module did not say its own"),
+            };
+        }
+        let target = release
+            .version
+            .core_form()
+            .filter(|_| check.may_be_luatos())
+            .map(|form| form.core);
+        match target {
+            None => Ok(()),
+            Some(_) if release.rules.any_core == Some(true) => Ok(()),
+            Some(target) if core == Some(target) => Ok(()),
+            // The version rule has seen to it that the module's core is not a higher one.
+            Some(_) if core.is_some() && carries_the_core(package.kind, family) => Ok(()),
+            Some(_) => Err("a script-only package fits the same core alone (any_core)"),
+        }
+    }
+
+    /// The rules about when.
+    fn may_have_now(&self, release: &'c Release, package: &Package) -> Result<(), No<'c>> {
+        let rules = &*release.rules;
+        let not_now = |rule| No::because(Refusal::NotNow, rule);
+        match &rules.paused {
+            None | Some(Paused::No) => {}
+            Some(Paused::Yes) => return Err(not_now("paused")),
+            Some(Paused::Because(why)) => return Err(not_now(why)),
+        }
+        if rules
+            .not_before
+            .is_some_and(|moment| self.question.unix < moment)
+        {
+            return Err(not_now("not_before is still to come"));
+        }
+        if self.question.known.looping == Some(package.content) {
+            let rule = "it got this again and again and came back as before";
+            return Err(No::because(Refusal::Looping, rule).and_that_is_that());
+        }
+        if rules
+            .window
+            .is_some_and(|window| !window.contains(self.question.unix))
+        {
+            return Err(not_now("outside its window").and_that_is_that());
+        }
+        if !self.in_rollout(release) {
+            return Err(not_now("not among the percent that may have it yet").and_that_is_that());
+        }
+        Ok(())
+    }
+
+    /// Is the device among `percent`? One without an id is only if that is everyone.
+    fn in_rollout(&self, release: &Release) -> bool {
+        let Some(percent) = release.rules.percent else {
+            return true;
+        };
+        let Some(device) = self.check().device else {
+            return percent >= 100.0;
+        };
+        let named = release
+            .rules
+            .allow
+            .as_ref()
+            .is_some_and(|allow| allow.names(device));
+        let place = cohort(&self.project.name, release.version, device);
+        named || f64::from(place) < percent * 100.0
+    }
+}
+
+/// Does such a package bring the whole core with it, so that it fits any lower one?
+fn carries_the_core(kind: Kind, family: Option<Family>) -> bool {
+    match kind {
+        Kind::Air105 | Kind::Esp32 | Kind::W800 { script: false } => true,
+        Kind::W800 { script: true } | Kind::Ec7xx { .. } | Kind::Ec618 { .. } | Kind::LuaDb => {
+            false
+        }
+        Kind::Generic => family.is_some_and(Family::updates_whole),
+    }
+}

@@ -1,0 +1,13 @@
+//! WHO gets what. [`decide`] is one pure function: catalogue + what we know of this device + the
+//! check + the clock → a [`Verdict`]. HTTP, UDP, TCP and the command line all show the same one;
+//! nothing else decides.
+
+mod check;
+mod decide;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+pub use check::Check;
+pub use decide::{Known, Question, decide};
+pub use verdict::{Note, Notes, Offer, Refusal, Refused, Verdict};

@@ -1,0 +1,90 @@
+//! The accept loop of both TCP sockets.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use smol::Async;
+
+use super::{Service, Stop, within};
+use crate::os;
+
+/// Connections taken before others get their turn.
+const BATCH: usize = 64;
+
+/// How long to wait where a connection cannot be accepted, unless one ends before.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A trouble that lasts is logged so often.
+const SAID: Duration = Duration::from_secs(60);
+
+/// Hands every connection to `welcome`, which must not wait, until the signal to stop.
+pub(super) async fn accept(
+    listener: TcpListener,
+    service: &Service,
+    stop: &Stop,
+    mut welcome: impl FnMut(TcpStream, SocketAddr),
+) {
+    let listener = match Async::new_nonblocking(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            log::error!(target: "device", "a listener cannot be waited for: {error}");
+            return;
+        }
+    };
+    let mut said: Option<Instant> = None;
+    loop {
+        for _ in 0..BATCH {
+            if stop.is_raised() {
+                return;
+            }
+            match os::net::accept(listener.get_ref()) {
+                Ok((stream, peer)) => welcome(stream, os::net::unmapped(peer)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let ready = async { listener.readable().await.is_ok() };
+                    let stopped = async {
+                        stop.raised().await;
+                        true
+                    };
+                    if !smol::future::or(ready, stopped).await {
+                        within(PAUSE, service.left.wait()).await;
+                    }
+                }
+                Err(error) if is_the_peers(&error) => {}
+                Err(error) => {
+                    // Out of files or memory. The connection stays in the queue, and asking again at
+                    // once would only burn time.
+                    if said.is_none_or(|said| said.elapsed() >= SAID) {
+                        said = Some(Instant::now());
+                        log::error!(
+                            target: "device",
+                            "connections cannot be accepted: {error}; raise the limit of open files \
+                             (LimitNOFILE, ulimit -n) if this lasts"
+                        );
+                    }
+                    within(PAUSE, service.left.wait()).await;
+                }
+            }
+        }
+        smol::future::yield_now().await;
+    }
+}
+
+/// Errors of one connection that ended in the queue: the next one may be well (accept(2), "Error
+/// handling").
+fn is_the_peers(error: &io::Error) -> bool {
+    let one = [
+        Errno::INTR,
+        Errno::CONNABORTED,
+        Errno::PERM,
+        Errno::PROTO,
+        Errno::NETDOWN,
+        Errno::NOPROTOOPT,
+        Errno::HOSTDOWN,
+        Errno::NONET,
+        Errno::HOSTUNREACH,
+        Errno::NETUNREACH,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| one.contains(&errno))
+}

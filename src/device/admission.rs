@@ -1,0 +1,499 @@
+//! Who may hold a connection, and who has to go when all places are taken (hazards.md 16). Pure
+//! bookkeeping, without sockets: `H` is whatever shuts a connection.
+//!
+//! A connection takes a seat only when it could not be answered in line, so what sits here is waiting
+//! for something. At the cap a random unfinished head of the network with the most of them goes (the
+//! oldest may be an honest 2G module); if there is none, the slowest download.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::fleet::network::Network;
+
+/// A download is not judged by its speed before it is so old.
+const JUDGED_AFTER: Duration = Duration::from_secs(10);
+
+/// Seats that are looked at, at most, to find the slowest download or one of the same address.
+const LOOKED_AT: usize = 4096;
+
+/// A seat. Taken once: the serial number tells it from a later one in the same place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeatId {
+    index: usize,
+    serial: u64,
+}
+
+/// All seats.
+#[derive(Debug)]
+pub struct Admission<H> {
+    seats: Vec<Option<Taken<H>>>,
+    free: Vec<usize>,
+    count: usize,
+    max: usize,
+    max_per_address: usize,
+    addresses: HashMap<IpAddr, usize>,
+    /// Unfinished heads of each network, by seat.
+    heads: HashMap<Network, Vec<usize>>,
+    /// The same, by how many there are.
+    weights: BTreeSet<(usize, Network)>,
+    random: RandomState,
+    serial: u64,
+}
+
+#[derive(Debug)]
+struct Taken<H> {
+    serial: u64,
+    address: IpAddr,
+    network: Network,
+    phase: Phase,
+    handle: H,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The head is not complete; its place in its network's list.
+    Head(usize),
+    /// Bytes are on their way out.
+    Download { since: Instant, acknowledged: u64 },
+}
+
+/// A seat was found.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Admitted<H> {
+    /// The seat.
+    pub seat: SeatId,
+    /// Who had to go for it. Its seat is gone already; its connection is to be shut.
+    pub dropped: Option<H>,
+}
+
+impl<H> Admission<H> {
+    /// No one sits. `max` seats in all, `max_per_address` for one address.
+    pub fn new(max: usize, max_per_address: usize) -> Admission<H> {
+        Admission {
+            seats: Vec::new(),
+            free: Vec::new(),
+            count: 0,
+            max,
+            max_per_address,
+            addresses: HashMap::new(),
+            heads: HashMap::new(),
+            weights: BTreeSet::new(),
+            random: RandomState::new(),
+            serial: 0,
+        }
+    }
+
+    /// Seats taken.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Nobody sits.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// A seat for a connection whose head is not complete. `shared`: the address is a proxy's, for which
+    /// the limit per address does not count. `None`: there is no room, and nobody can be dropped.
+    pub fn enter(
+        &mut self,
+        address: IpAddr,
+        shared: bool,
+        now: Instant,
+        handle: H,
+    ) -> Option<Admitted<H>> {
+        let address = address.to_canonical();
+        let own = self.addresses.get(&address).copied().unwrap_or(0);
+        let victim = if !shared && own >= self.max_per_address {
+            Some(self.unfinished_of(address)?)
+        } else if self.count >= self.max {
+            Some(self.unfinished().or_else(|| self.slowest(now))?)
+        } else {
+            None
+        };
+        let dropped = victim.and_then(|index| self.take_away(index));
+
+        self.serial = self.serial.wrapping_add(1);
+        let network = Network::of(address);
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.seats.push(None);
+            self.seats.len().saturating_sub(1)
+        });
+        let place = self.add_head(network, index);
+        if let Some(seat) = self.seats.get_mut(index) {
+            *seat = Some(Taken {
+                serial: self.serial,
+                address,
+                network,
+                phase: Phase::Head(place),
+                handle,
+            });
+        }
+        let count = self.addresses.entry(address).or_default();
+        *count = count.saturating_add(1);
+        self.count = self.count.saturating_add(1);
+        Some(Admitted {
+            seat: SeatId {
+                index,
+                serial: self.serial,
+            },
+            dropped,
+        })
+    }
+
+    /// The connection has ended (or had been dropped).
+    pub fn leave(&mut self, seat: SeatId) {
+        if self.holds(seat) {
+            self.take_away(seat.index);
+        }
+    }
+
+    /// False once the connection was dropped for another one.
+    pub fn holds(&self, seat: SeatId) -> bool {
+        self.seats
+            .get(seat.index)
+            .and_then(Option::as_ref)
+            .is_some_and(|taken| taken.serial == seat.serial)
+    }
+
+    /// Its head is complete and bytes go out.
+    pub fn downloads(&mut self, seat: SeatId, now: Instant) {
+        let Some(taken) = self.taken(seat) else {
+            return;
+        };
+        let began = Phase::Download {
+            since: now,
+            acknowledged: 0,
+        };
+        let network = taken.network;
+        match std::mem::replace(&mut taken.phase, began) {
+            Phase::Head(place) => self.remove_head(network, place),
+            going_on => taken.phase = going_on,
+        }
+    }
+
+    /// So many bytes of its download have been acknowledged.
+    pub fn acknowledged(&mut self, seat: SeatId, bytes: u64) {
+        if let Some(Taken {
+            phase: Phase::Download { acknowledged, .. },
+            ..
+        }) = self.taken(seat)
+        {
+            *acknowledged = bytes;
+        }
+    }
+
+    /// It waits again for something to be sent: as good as an unfinished head.
+    pub fn waits(&mut self, seat: SeatId) {
+        let Some(Taken {
+            network,
+            phase: Phase::Download { .. },
+            ..
+        }) = self.taken(seat)
+        else {
+            return;
+        };
+        let network = *network;
+        let place = self.add_head(network, seat.index);
+        if let Some(taken) = self.taken(seat) {
+            taken.phase = Phase::Head(place);
+        }
+    }
+
+    fn taken(&mut self, seat: SeatId) -> Option<&mut Taken<H>> {
+        self.seats
+            .get_mut(seat.index)?
+            .as_mut()
+            .filter(|taken| taken.serial == seat.serial)
+    }
+
+    fn take_away(&mut self, index: usize) -> Option<H> {
+        let taken = self.seats.get_mut(index)?.take()?;
+        if let Phase::Head(place) = taken.phase {
+            self.remove_head(taken.network, place);
+        }
+        if let Some(count) = self.addresses.get_mut(&taken.address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.addresses.remove(&taken.address);
+            }
+        }
+        self.free.push(index);
+        self.count = self.count.saturating_sub(1);
+        Some(taken.handle)
+    }
+
+    /// Adds a seat to its network's list; its place there.
+    fn add_head(&mut self, network: Network, index: usize) -> usize {
+        let list = self.heads.entry(network).or_default();
+        let place = list.len();
+        list.push(index);
+        self.weights.remove(&(place, network));
+        self.weights.insert((place.saturating_add(1), network));
+        place
+    }
+
+    fn remove_head(&mut self, network: Network, place: usize) {
+        let Some(list) = self.heads.get_mut(&network) else {
+            return;
+        };
+        let before = list.len();
+        if place >= before {
+            return;
+        }
+        list.swap_remove(place);
+        let moved = list.get(place).copied();
+        let left = list.len();
+        if left == 0 {
+            self.heads.remove(&network);
+        }
+        self.weights.remove(&(before, network));
+        if left > 0 {
+            self.weights.insert((left, network));
+        }
+        let seat = moved.and_then(|index| self.seats.get_mut(index));
+        if let Some(Some(taken)) = seat {
+            taken.phase = Phase::Head(place);
+        }
+    }
+
+    /// A number below `bound`, which nobody outside can foresee.
+    fn dice(&self, bound: usize) -> usize {
+        (self.random.hash_one(self.serial) as usize)
+            .checked_rem(bound)
+            .unwrap_or(0)
+    }
+
+    /// A random unfinished head of the network with the most of them.
+    fn unfinished(&self) -> Option<usize> {
+        let (_, network) = self.weights.last()?;
+        let list = self.heads.get(network)?;
+        list.get(self.dice(list.len())).copied()
+    }
+
+    /// An unfinished head of this very address, from a random place on.
+    fn unfinished_of(&self, address: IpAddr) -> Option<usize> {
+        let list = self.heads.get(&Network::of(address))?;
+        let of_address = |index: &&usize| {
+            let seat = self.seats.get(**index).and_then(Option::as_ref);
+            seat.is_some_and(|taken| taken.address == address)
+        };
+        around(list, self.dice(list.len()))
+            .take(LOOKED_AT)
+            .find(of_address)
+            .copied()
+    }
+
+    /// The download with the fewest acknowledged bytes a second, among those old enough to be judged
+    /// (and, where there are very many, among those looked at).
+    fn slowest(&self, now: Instant) -> Option<usize> {
+        let rate = |seat: &Option<Taken<H>>| match seat.as_ref()?.phase {
+            Phase::Download {
+                since,
+                acknowledged,
+            } => {
+                let age = now.saturating_duration_since(since);
+                (age >= JUDGED_AFTER).then(|| acknowledged as f64 / age.as_secs_f64())
+            }
+            Phase::Head(_) => None,
+        };
+        let start = self.dice(self.seats.len());
+        let (before, after) = self.seats.split_at_checked(start)?;
+        let first = after.iter().zip(start..);
+        first
+            .chain(before.iter().zip(0..))
+            .take(LOOKED_AT)
+            .filter_map(|(seat, index)| Some((rate(seat)?, index)))
+            .min_by(|(a, _), (b, _)| a.total_cmp(b))
+            .map(|(_, index)| index)
+    }
+}
+
+/// All of a list, from a place in it on and then from its beginning.
+fn around<T>(list: &[T], start: usize) -> impl Iterator<Item = &T> {
+    let (before, after) = list.split_at_checked(start).unwrap_or((&[], list));
+    after.iter().chain(before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// Enters and is told who had to go.
+    fn enter(
+        all: &mut Admission<&'static str>,
+        address: &str,
+        name: &'static str,
+        now: Instant,
+    ) -> Option<Admitted<&'static str>> {
+        all.enter(ip(address), false, now, name)
+    }
+
+    #[test]
+    fn below_the_cap_nobody_goes() {
+        let now = Instant::now();
+        let mut all = Admission::new(2, 10);
+        for name in ["a", "b"] {
+            assert_eq!(
+                enter(&mut all, "192.0.2.1", name, now).unwrap().dropped,
+                None
+            );
+        }
+        assert_eq!(all.len(), 2);
+    }
+
+    #[test]
+    fn at_the_cap_an_unfinished_head_of_the_heaviest_network_goes() {
+        let now = Instant::now();
+        for _ in 0..50 {
+            let mut all = Admission::new(5, 10);
+            enter(&mut all, "192.0.2.1", "honest", now).unwrap();
+            enter(&mut all, "2001:db8::1", "honest", now).unwrap();
+            enter(&mut all, "203.0.113.1", "heavy", now).unwrap();
+            enter(&mut all, "203.0.113.2", "heavy", now).unwrap();
+            enter(&mut all, "203.0.113.3", "heavy", now).unwrap();
+            let admitted = enter(&mut all, "192.0.2.9", "new", now).unwrap();
+            assert_eq!(admitted.dropped, Some("heavy"));
+            assert!(all.holds(admitted.seat));
+            assert_eq!(all.len(), 5);
+        }
+    }
+
+    #[test]
+    fn not_always_the_same_head_goes() {
+        let now = Instant::now();
+        let gone: BTreeSet<_> = (0..64)
+            .map(|_| {
+                let mut all = Admission::new(2, 10);
+                enter(&mut all, "192.0.2.1", "first", now).unwrap();
+                enter(&mut all, "192.0.2.2", "second", now).unwrap();
+                enter(&mut all, "192.0.2.3", "new", now).unwrap().dropped
+            })
+            .collect();
+        assert_eq!(gone, BTreeSet::from([Some("first"), Some("second")]));
+    }
+
+    #[test]
+    fn a_download_stays_while_there_are_unfinished_heads() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(60);
+        let mut all = Admission::new(3, 10);
+        for name in ["one", "two"] {
+            let seat = enter(&mut all, "203.0.113.1", name, now).unwrap().seat;
+            all.downloads(seat, now);
+        }
+        enter(&mut all, "192.0.2.1", "head", now).unwrap();
+        let admitted = enter(&mut all, "192.0.2.2", "new", later).unwrap();
+        assert_eq!(admitted.dropped, Some("head"));
+    }
+
+    #[test]
+    fn without_unfinished_heads_the_slowest_download_goes() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(20);
+        let mut all = Admission::new(3, 10);
+        let mut download = |name, address, acknowledged| {
+            let seat = enter(&mut all, address, name, now).unwrap().seat;
+            all.downloads(seat, now);
+            all.acknowledged(seat, acknowledged);
+            seat
+        };
+        download("fast", "192.0.2.1", 1_000_000);
+        let slow = download("slow", "192.0.2.2", 100);
+        download("middling", "192.0.2.3", 10_000);
+        let admitted = enter(&mut all, "192.0.2.4", "new", later).unwrap();
+        assert_eq!(admitted.dropped, Some("slow"));
+        assert!(!all.holds(slow));
+        // Its task hears of it later and leaves: that must not take the new one's seat.
+        all.leave(slow);
+        assert!(all.holds(admitted.seat));
+        assert_eq!(all.len(), 3);
+    }
+
+    #[test]
+    fn a_download_that_has_just_begun_does_not_go() {
+        let now = Instant::now();
+        let mut all = Admission::new(1, 10);
+        let seat = enter(&mut all, "192.0.2.1", "young", now).unwrap().seat;
+        all.downloads(seat, now);
+        let soon = now + Duration::from_secs(9);
+        assert_eq!(enter(&mut all, "192.0.2.2", "new", soon), None);
+        let later = now + Duration::from_secs(10);
+        assert!(enter(&mut all, "192.0.2.2", "new", later).is_some());
+    }
+
+    #[test]
+    fn one_that_waits_again_counts_as_an_unfinished_head() {
+        let now = Instant::now();
+        let mut all = Admission::new(2, 10);
+        let idle = enter(&mut all, "192.0.2.1", "idle", now).unwrap().seat;
+        all.downloads(idle, now);
+        let busy = enter(&mut all, "192.0.2.2", "busy", now).unwrap().seat;
+        all.downloads(busy, now);
+        all.waits(idle);
+        all.waits(idle);
+        let admitted = enter(&mut all, "198.51.100.3", "new", now).unwrap();
+        assert_eq!(admitted.dropped, Some("idle"));
+    }
+
+    #[test]
+    fn an_address_at_its_limit_can_only_push_out_its_own() {
+        let now = Instant::now();
+        let mut all = Admission::new(10, 2);
+        enter(&mut all, "192.0.2.2", "neighbour", now).unwrap();
+        let seat = enter(&mut all, "192.0.2.1", "download", now).unwrap().seat;
+        all.downloads(seat, now);
+        enter(&mut all, "192.0.2.1", "own", now).unwrap();
+        let admitted = enter(&mut all, "::ffff:192.0.2.1", "new", now).unwrap();
+        assert_eq!(admitted.dropped, Some("own"));
+        all.downloads(admitted.seat, now);
+        assert_eq!(enter(&mut all, "192.0.2.1", "next", now), None);
+        let proxied = all.enter(ip("192.0.2.1"), true, now, "proxied");
+        assert_eq!(proxied.unwrap().dropped, None);
+        assert_eq!(all.len(), 4);
+    }
+
+    #[test]
+    fn the_books_balance_whatever_happens() {
+        let now = Instant::now();
+        let mut all = Admission::new(40, 7);
+        let mut seats = Vec::new();
+        let mut random: u32 = 1;
+        for _ in 0..20_000 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let pick = (random >> 8) as usize;
+            let address = IpAddr::from([192, 0, (pick % 5) as u8, (pick / 5 % 3) as u8]);
+            match random >> 29 {
+                0..=3 => {
+                    if let Some(admitted) = all.enter(address, false, now, ()) {
+                        seats.push(admitted.seat);
+                    }
+                }
+                4 | 5 if !seats.is_empty() => all.leave(seats.swap_remove(pick % seats.len())),
+                6 if !seats.is_empty() => all.downloads(seats[pick % seats.len()], now),
+                _ if !seats.is_empty() => all.waits(seats[pick % seats.len()]),
+                _ => {}
+            }
+            seats.retain(|seat| all.holds(*seat));
+            assert_eq!(all.len(), seats.len());
+            assert_eq!(all.addresses.values().sum::<usize>(), all.len());
+            let heads: usize = all.heads.values().map(Vec::len).sum();
+            assert_eq!(all.weights.iter().map(|(n, _)| n).sum::<usize>(), heads);
+            assert!(all.len() <= 40 && all.addresses.values().all(|n| *n <= 7));
+            for (place, index) in all.heads.values().flat_map(|list| list.iter().enumerate()) {
+                let taken = all.seats[*index].as_ref().unwrap();
+                assert!(matches!(taken.phase, Phase::Head(p) if p == place));
+            }
+        }
+        for seat in seats {
+            all.leave(seat);
+        }
+        assert!(all.is_empty() && all.addresses.is_empty() && all.weights.is_empty());
+    }
+}

@@ -1,0 +1,366 @@
+//! Sends the bytes of a file to one module, and knows how far they have come.
+//!
+//! Progress is what the module's side has acknowledged (SIOCOUTQ), never what the socket took: a buffer
+//! that drains at 175 bytes a second is writable every twenty minutes, and that module is alive
+//! (hazards.md 13). A download has no limit on its time, only on silence.
+
+use std::io;
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::answer::Plan;
+use super::connection::{Body, Discarded, close, discard, send_all};
+use super::http::is_early;
+use super::{Seat, Service, Stream, within};
+use crate::decision::Refusal;
+use crate::firmware::snapshot::{LoadError, Snapshot};
+use crate::fleet::pins::Hold;
+use crate::os;
+use crate::wire::reply;
+
+/// Files up to this size go out with their head in one call.
+const SMALL: u64 = 16 * 1024;
+
+/// Bytes for one sendfile.
+const CHUNK: u64 = 256 * 1024;
+
+/// Bytes after which others get their turn.
+const TURN: u64 = 1024 * 1024;
+
+/// Bytes that a client may send while it downloads before we stop reading them.
+const CHATTER: u64 = 64 * 1024;
+
+/// Sends what was planned, to the end of the connection.
+pub(super) async fn deliver(service: &Rc<Service>, stream: &Stream, seat: &Seat, plan: &Plan) {
+    let _counts = service.download_begins();
+    seat.downloads();
+    let began = Instant::now();
+    let instead = match service.load(plan.content).await {
+        Ok(snapshot) if snapshot.size() == plan.size => {
+            let sending = Sending::new(service, stream, seat, plan);
+            if sending.run(&snapshot).await {
+                close(stream, Body::None).await;
+            }
+            return;
+        }
+        Ok(_) | Err(LoadError::Gone(_)) => Refusal::NotNow,
+        Err(LoadError::Full(_)) => Refusal::Full,
+    };
+    let (reply, result) = match instead {
+        Refusal::Full => (reply::refusal(Refusal::Full, false), "full"),
+        _ if plan.start > 0 => (reply::unsatisfiable(None), "gone"),
+        refusal => (reply::refusal(refusal, false), "gone"),
+    };
+    plan.about.log(0, began.elapsed().as_secs_f64(), result);
+    if send_all(service, stream, reply.bytes()).await {
+        close(stream, Body::None).await;
+    }
+}
+
+/// How a download ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Every byte was acknowledged.
+    Complete,
+    /// The client went before that.
+    Cut,
+    /// Nothing was acknowledged for too long.
+    Stalled,
+    /// It had to make room for another connection.
+    Replaced,
+    /// The bytes could not be read: the medium has gone.
+    Broken,
+    /// The server stopped.
+    Stopped,
+}
+
+impl Ending {
+    fn word(self) -> &'static str {
+        match self {
+            Ending::Complete => "complete",
+            Ending::Cut => "cut",
+            Ending::Stalled => "stalled",
+            Ending::Replaced => "replaced by cap",
+            Ending::Broken => "medium gone",
+            Ending::Stopped => "stopped",
+        }
+    }
+}
+
+/// A download on its way. Writes its line in the log, and gives its pin back, when it is dropped.
+struct Sending<'a> {
+    service: &'a Service,
+    stream: &'a Stream,
+    seat: &'a Seat,
+    plan: &'a Plan,
+    hold: Option<Hold>,
+    began: Instant,
+    /// Bytes of the head.
+    head: u64,
+    /// Bytes of head and file that the kernel took.
+    taken: u64,
+    /// How many of them were acknowledged at the last look.
+    acknowledged: u64,
+    /// When that was.
+    looked: Instant,
+    /// When it last had become more.
+    moved: Instant,
+    /// We have sent our FIN, which counts as a byte.
+    shut: bool,
+    ending: Ending,
+}
+
+impl<'a> Sending<'a> {
+    fn new(service: &'a Service, stream: &'a Stream, seat: &'a Seat, plan: &'a Plan) -> Self {
+        let now = Instant::now();
+        let hold = plan.pinned.map(|(device, network)| {
+            let mut pins = service.pins.borrow_mut();
+            match plan.start {
+                0 => pins.start(device, network, plan.content, now),
+                from => pins.resume(device, network, plan.content, from, now),
+            }
+        });
+        Sending {
+            service,
+            stream,
+            seat,
+            plan,
+            hold,
+            began: now,
+            head: 0,
+            taken: 0,
+            acknowledged: 0,
+            looked: now,
+            moved: now,
+            shut: false,
+            ending: Ending::Stopped,
+        }
+    }
+
+    /// To the end; true if every byte arrived.
+    async fn run(mut self, snapshot: &Snapshot) -> bool {
+        self.ending = match self.send(snapshot).await {
+            Ok(()) => self.arrive().await,
+            Err(ending) => ending,
+        };
+        self.ending == Ending::Complete
+    }
+
+    async fn send(&mut self, snapshot: &Snapshot) -> Result<(), Ending> {
+        let head = self.plan.head();
+        let mut head = head.bytes();
+        self.head = u64::try_from(head.len()).unwrap_or(u64::MAX);
+        let mut small = self.small(snapshot).unwrap_or_default();
+        let more = small.is_empty();
+        while !(head.is_empty() && small.is_empty()) {
+            match os::net::send(self.stream.get_ref(), head, small, more) {
+                Ok(0) => return Err(Ending::Cut),
+                Ok(sent) => {
+                    self.took(sent);
+                    let of_body = sent.saturating_sub(head.len());
+                    head = head.get(sent..).unwrap_or_default();
+                    small = small.get(of_body..).unwrap_or_default();
+                }
+                Err(error) => self.wait_or_fail(error).await?,
+            }
+        }
+        let mut next_turn = TURN;
+        loop {
+            let offset = self.sent_before();
+            let left = self.plan.end.saturating_sub(offset).min(CHUNK);
+            if left == 0 {
+                return Ok(());
+            }
+            let count = usize::try_from(left).unwrap_or(usize::MAX);
+            match os::net::send_file(self.stream.get_ref(), snapshot.file(), offset, count) {
+                Ok(0) => return Err(self.broken("it is shorter than it was")),
+                Ok(sent) => self.took(sent),
+                Err(error) => self.wait_or_fail(error).await?,
+            }
+            if self.taken >= next_turn {
+                next_turn = self.taken.saturating_add(TURN);
+                self.look();
+                smol::future::yield_now().await;
+            }
+        }
+    }
+
+    /// All the bytes to send, if they are few and in memory.
+    fn small<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s [u8]> {
+        let (start, end) = (self.plan.start, self.plan.end);
+        if end.saturating_sub(start) > SMALL {
+            return None;
+        }
+        let range = usize::try_from(start).ok()?..usize::try_from(end).ok()?;
+        snapshot.bytes()?.get(range)
+    }
+
+    /// The kernel took so many bytes.
+    fn took(&mut self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(0);
+        self.taken = self.taken.saturating_add(bytes);
+        if let Some(hold) = &self.hold {
+            let high = self.sent_before();
+            let mut pins = self.service.pins.borrow_mut();
+            pins.advance(hold, high, Instant::now());
+        }
+    }
+
+    /// The file's bytes before this one are the kernel's or the client's.
+    fn sent_before(&self) -> u64 {
+        let of_file = self.taken.saturating_sub(self.head);
+        self.plan.start.saturating_add(of_file)
+    }
+
+    /// Between two looks at how far the bytes have come.
+    fn tick(&self) -> Duration {
+        let eighth = self.service.limits.stall_timeout / 8;
+        eighth.clamp(Duration::from_millis(20), Duration::from_secs(5))
+    }
+
+    /// Looks how far the bytes have come.
+    fn look(&mut self) {
+        self.looked = Instant::now();
+        let Ok(queued) = os::net::unacknowledged(self.stream.get_ref()) else {
+            return;
+        };
+        let fin = u64::from(self.shut);
+        let queued = u64::try_from(queued).unwrap_or(u64::MAX);
+        let acknowledged = self.taken.saturating_sub(queued.saturating_sub(fin));
+        if acknowledged > self.acknowledged {
+            self.acknowledged = acknowledged;
+            self.moved = self.looked;
+            self.seat.acknowledged(self.arrived());
+        }
+    }
+
+    /// Bytes of the file that were acknowledged.
+    fn arrived(&self) -> u64 {
+        self.acknowledged.saturating_sub(self.head)
+    }
+
+    /// To be asked after a look.
+    fn must_end(&self) -> Result<(), Ending> {
+        if !self.seat.is_held() {
+            return Err(Ending::Replaced);
+        }
+        match self.moved.elapsed() >= self.service.limits.stall_timeout {
+            true => Err(Ending::Stalled),
+            false => Ok(()),
+        }
+    }
+
+    /// After an error of a send: waits until there is room again, or says how the download ended.
+    async fn wait_or_fail(&mut self, error: io::Error) -> Result<(), Ending> {
+        if !is_early(&error) {
+            return Err(self.failed(&error));
+        }
+        let tick = self.tick();
+        loop {
+            let writable = within(tick, self.stream.writable()).await;
+            if writable.is_none() || self.looked.elapsed() >= tick {
+                self.look();
+                self.must_end()?;
+            }
+            match writable {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(error)) => return Err(self.failed(&error)),
+                None => {}
+            }
+        }
+    }
+
+    /// All is sent: FIN, and wait until the client has it. Only then do we know that it does.
+    async fn arrive(&mut self) -> Ending {
+        if self.stream.get_ref().shutdown(Shutdown::Write).is_ok() {
+            self.shut = true;
+        }
+        let mut tick = Duration::from_millis(10);
+        let mut listening = true;
+        let mut chatter: u64 = 0;
+        loop {
+            self.look();
+            if self.acknowledged >= self.taken {
+                return Ending::Complete;
+            }
+            if let Err(ending) = self.must_end() {
+                return ending;
+            }
+            // Where we do not read any more, this is how a reset shows.
+            if let Ok(Some(error)) = self.stream.get_ref().take_error() {
+                return self.failed(&error);
+            }
+            let readable = async {
+                match listening {
+                    true => self.stream.readable().await.is_ok(),
+                    false => smol::future::pending().await,
+                }
+            };
+            if within(tick, readable).await.is_none() {
+                tick = tick.saturating_mul(2).min(self.tick());
+                continue;
+            }
+            match discard(self.stream) {
+                Discarded::Bytes(read) => {
+                    chatter = chatter.saturating_add(read);
+                    listening = chatter < CHATTER;
+                }
+                Discarded::Early => {}
+                // It may have closed only its own direction and still be taking ours.
+                Discarded::End => listening = false,
+                Discarded::Failed(error) => return self.failed(&error),
+            }
+        }
+    }
+
+    /// The socket, or the file, gave an error.
+    fn failed(&mut self, error: &io::Error) -> Ending {
+        use io::ErrorKind::{
+            BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable,
+            NetworkDown, NetworkUnreachable, NotConnected, TimedOut,
+        };
+        self.look();
+        if self.shut && self.acknowledged >= self.taken {
+            return Ending::Complete;
+        }
+        if !self.seat.is_held() {
+            return Ending::Replaced;
+        }
+        match error.kind() {
+            TimedOut => Ending::Stalled,
+            BrokenPipe | ConnectionAborted | ConnectionRefused | ConnectionReset
+            | HostUnreachable | NetworkDown | NetworkUnreachable | NotConnected => Ending::Cut,
+            _ => self.broken(&error.to_string()),
+        }
+    }
+
+    fn broken(&mut self, why: &str) -> Ending {
+        log::error!(target: "device", "a snapshot cannot be read, a download is cut: {why}");
+        self.look();
+        Ending::Broken
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        if let Some(hold) = self.hold.take() {
+            let complete = self.ending == Ending::Complete;
+            let mut pins = self.service.pins.borrow_mut();
+            pins.end(hold, complete, Instant::now());
+        }
+        match self.ending {
+            Ending::Stopped => self.look(),
+            // Given up: what is queued for it would be held for minutes by the kernel, and after a
+            // broken file it must not look like an end.
+            Ending::Stalled | Ending::Replaced | Ending::Broken => {
+                let _no_matter = os::net::reset_on_close(self.stream.get_ref());
+            }
+            Ending::Complete | Ending::Cut => {}
+        }
+        let seconds = self.began.elapsed().as_secs_f64();
+        self.plan
+            .about
+            .log(self.arrived(), seconds, self.ending.word());
+    }
+}

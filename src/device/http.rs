@@ -1,0 +1,101 @@
+//! HTTP for modules: accept, read, answer and close in line, without the reactor ever hearing of the
+//! connection (four system calls a check). Only what would have to wait becomes a task of its own, in
+//! [`connection`](super::connection).
+
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+
+use smol::{Async, LocalExecutor};
+
+use super::accept::accept;
+use super::answer::Answer;
+use super::connection::{self, Body, Stage};
+use super::{Service, Stop};
+use crate::os;
+use crate::wire::reply::{self, Status};
+
+/// Serves a non-blocking listener until the signal to stop. Connections that are downloading then go on
+/// as tasks of `executor`.
+pub async fn serve(
+    listener: TcpListener,
+    service: Rc<Service>,
+    executor: Rc<LocalExecutor<'static>>,
+    stop: Stop,
+) {
+    let welcome = |stream: TcpStream, peer| {
+        if let Some(stage) = in_line(&service, &stream, peer) {
+            hand_over(&service, &executor, &stop, stream, peer, stage);
+        }
+    };
+    accept(listener, &service, &stop, welcome).await;
+}
+
+/// Does what can be done without waiting; what is left to do. `None`: nothing, the connection may be
+/// closed.
+fn in_line(service: &Rc<Service>, mut stream: &TcpStream, peer: SocketAddr) -> Option<Stage> {
+    let mut scratch = service.scratch.borrow_mut();
+    let room = scratch.len();
+    let got = match stream.read(&mut scratch) {
+        Ok(0) => return None,
+        Ok(got) => got,
+        Err(error) if is_early(&error) => return Some(Stage::Head(Vec::new())),
+        Err(_) => return None,
+    };
+    let bytes = scratch.get(..got).unwrap_or_default();
+    let Some(mut answered) = connection::judge(service, bytes, peer) else {
+        return Some(Stage::Head(bytes.to_vec()));
+    };
+    if got == room {
+        // There may be more, and closing with unread bytes would reset the connection.
+        answered.body = Body::Unknown;
+    }
+    if let (Answer::Reply(reply), Body::None) = (&answered.answer, answered.body) {
+        match os::net::send(stream, reply.bytes(), &[], false) {
+            Ok(sent) if sent >= reply.bytes().len() => return None,
+            Ok(sent) => answered.sent = sent,
+            Err(error) if is_early(&error) => {}
+            Err(_) => return None,
+        }
+    }
+    Some(Stage::Answered(Box::new(answered)))
+}
+
+fn hand_over(
+    service: &Rc<Service>,
+    executor: &LocalExecutor<'static>,
+    stop: &Stop,
+    stream: TcpStream,
+    peer: SocketAddr,
+    stage: Stage,
+) {
+    let stream = match Async::new_nonblocking(stream) {
+        Ok(stream) => Rc::new(stream),
+        Err(error) => {
+            log::error!(target: "device", "a connection cannot be waited for: {error}");
+            return;
+        }
+    };
+    match service.seat(&stream, peer) {
+        Some(seat) => {
+            let service = Rc::clone(service);
+            let run = connection::run(service, stream, seat, peer, stage, stop.clone());
+            executor.spawn(run).detach();
+        }
+        None => {
+            let begun = matches!(&stage, Stage::Answered(answered) if answered.sent > 0);
+            if !begun {
+                let busy = reply::plain(Status::Unavailable, false);
+                let _too_bad = os::net::send(stream.get_ref(), busy.bytes(), &[], false);
+            }
+        }
+    }
+}
+
+/// Not now, but perhaps later.
+pub(super) fn is_early(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,201 @@
+//! The limits of the public sockets. Each is a flag of the command line.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// What one client, one network and all of them together may have. The defaults are generous: a limit
+/// that an honest fleet meets strands it.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of an HTTP request head, request line included.
+    pub head_bytes: usize,
+    /// Header lines of an HTTP request.
+    pub head_lines: usize,
+    /// A head must be complete so long after the connection was accepted.
+    pub head_timeout: Duration,
+    /// A download ends if no byte of it was acknowledged for so long. There is no limit on its whole
+    /// time: 2 KB/s for ten minutes is normal.
+    pub stall_timeout: Duration,
+    /// Connections at once, HTTP and TCP together. `None`: as many as the file limit, the memory and
+    /// [`Limits::automatic_connections`] allow.
+    pub max_connections: Option<usize>,
+    /// Connections at once from one address. Carriers put thousands of modules behind one.
+    pub max_connections_per_address: usize,
+    /// Checks a second over UDP and TCP 2234 from one IPv4 /24 or IPv6 /48, with bursts of five times
+    /// as many; 0: no limit.
+    pub udp_checks_per_second: u32,
+    /// Errors a second (a wrong upgrade id, an unknown text) likewise.
+    pub udp_errors_per_second: u32,
+    /// Packets a second of downloads with a good upgrade id likewise.
+    pub udp_gets_per_second: u32,
+    /// Proxies whose X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<Cidr>,
+    /// A UDP download may go on from another network than it was offered to.
+    pub udp_roaming: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            head_bytes: 8192,
+            head_lines: 64,
+            head_timeout: Duration::from_secs(20),
+            stall_timeout: Duration::from_secs(120),
+            max_connections: None,
+            max_connections_per_address: 4096,
+            udp_checks_per_second: 200,
+            udp_errors_per_second: 10,
+            udp_gets_per_second: 20_000,
+            trusted_proxies: Vec::new(),
+            udp_roaming: false,
+        }
+    }
+}
+
+/// File descriptors kept for everything that is not a connection.
+const RESERVED_FILES: u64 = 64;
+
+/// What a stalled connection may cost, in bytes of kernel memory.
+const BYTES_PER_CONNECTION: u64 = 32 * 1024;
+
+impl Limits {
+    /// How many connections this machine bears (hazards.md 16): the file limit less a reserve, a
+    /// quarter of the memory (bytes) at 32 KiB each, 65,536; at least 16.
+    pub fn automatic_connections(file_limit: u64, memory: u64) -> usize {
+        let by_files = file_limit.saturating_sub(RESERVED_FILES);
+        let by_memory = memory / 4 / BYTES_PER_CONNECTION;
+        let connections = by_files.min(by_memory).clamp(16, 65_536);
+        usize::try_from(connections).unwrap_or(16)
+    }
+
+    /// Is this the address of a trusted proxy?
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted_proxies
+            .iter()
+            .any(|cidr| cidr.contains(address))
+    }
+}
+
+/// A block of addresses: `10.0.0.0/8`, `fd00::/8`, or one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    address: IpAddr,
+    bits: u8,
+}
+
+impl Cidr {
+    /// Reads a block. Bits after the prefix do not matter. The error is a sentence that names the text.
+    pub fn parse(text: &str) -> Result<Cidr, String> {
+        let wrong = |what: &str| {
+            format!(
+                "`{text}` is not a block of addresses: {what}; \
+                 write it like 10.0.0.0/8, fd00::/8 or 192.0.2.7"
+            )
+        };
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (text, None),
+        };
+        let address: IpAddr = address
+            .trim()
+            .parse()
+            .map_err(|_| wrong("what stands before the `/` is no IP address"))?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let bits = match bits {
+            None => longest,
+            Some(bits) => bits
+                .trim()
+                .parse()
+                .ok()
+                .filter(|&bits: &u8| bits <= longest)
+                .ok_or_else(|| wrong(&format!("the prefix length must be 0 to {longest}")))?,
+        };
+        // An IPv4 block in mapped form: addresses are un-mapped before they are compared.
+        match (address, address.to_canonical()) {
+            (IpAddr::V6(_), v4 @ IpAddr::V4(_)) if bits >= 96 => Ok(Cidr {
+                address: v4,
+                bits: bits.saturating_sub(96),
+            }),
+            _ => Ok(Cidr { address, bits }),
+        }
+    }
+
+    /// Is the address (un-mapped first) in the block?
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let same = |ours: u128, theirs: u128, width: u32| {
+            let rest = width.saturating_sub(u32::from(self.bits));
+            // Shifting by the whole width leaves nothing to compare.
+            ours.checked_shr(rest) == theirs.checked_shr(rest)
+        };
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
+                same(ours.to_bits().into(), theirs.to_bits().into(), 32)
+            }
+            (IpAddr::V6(ours), IpAddr::V6(theirs)) => same(ours.to_bits(), theirs.to_bits(), 128),
+            _ => false,
+        }
+    }
+}
+
+impl std::str::FromStr for Cidr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Cidr, String> {
+        Cidr::parse(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holds(cidr: &str, address: &str) -> bool {
+        Cidr::parse(cidr)
+            .unwrap()
+            .contains(address.parse().unwrap())
+    }
+
+    #[test]
+    fn a_block_holds_the_addresses_that_share_its_prefix() {
+        assert!(holds("10.0.0.0/8", "10.255.1.2"));
+        assert!(!holds("10.0.0.0/8", "11.0.0.0"));
+        assert!(holds("0.0.0.0/0", "203.0.113.9"));
+        assert!(holds("::/0", "2001:db8::1"));
+        assert!(!holds("::/0", "203.0.113.9"));
+        assert!(holds("192.0.2.7", "192.0.2.7"));
+        assert!(!holds("192.0.2.7", "192.0.2.8"));
+        assert!(holds("fd00::/8", "fdff::1"));
+        assert!(holds("2001:db8::1", "2001:db8::1"));
+        assert!(!holds("2001:db8::1/128", "2001:db8::2"));
+    }
+
+    #[test]
+    fn mapped_addresses_count_as_ipv4() {
+        assert!(holds("10.0.0.0/8", "::ffff:10.1.2.3"));
+        assert!(holds("::ffff:10.0.0.0/104", "10.1.2.3"));
+    }
+
+    #[test]
+    fn a_block_that_cannot_be_read_is_named_in_the_error() {
+        for text in [
+            "",
+            "10.0.0.0/33",
+            "::1/129",
+            "10.0.0/8",
+            "localhost",
+            "10.0.0.0/",
+        ] {
+            let error = Cidr::parse(text).unwrap_err();
+            assert!(error.contains(&format!("`{text}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_smallest_of_files_and_memory_bounds_the_connections() {
+        let gib = 1 << 30;
+        assert_eq!(Limits::automatic_connections(1024, gib), 960);
+        assert_eq!(Limits::automatic_connections(1 << 40, 64 << 20), 512);
+        assert_eq!(Limits::automatic_connections(1 << 40, 64 * gib), 65_536);
+        assert_eq!(Limits::automatic_connections(20, gib), 16);
+    }
+}

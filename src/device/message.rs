@@ -1,0 +1,119 @@
+//! What a message of the UDP protocol is answered with (protocol.md 6). The same over UDP and TCP;
+//! touches no socket.
+
+use std::net::SocketAddr;
+
+use super::asked::{About, Asked};
+use super::upgrade_id::UpgradeIds;
+use super::{Service, unix_now};
+use crate::decision::{Check, Refusal, Verdict};
+use crate::firmware::ContentId;
+use crate::firmware::snapshot::Snapshot;
+use crate::wire::datagram::{self, Get, LARGEST, PACKET};
+use crate::wire::reply::refusal_text;
+
+/// The answer to a Get that will never be good: the module gives up at once.
+pub(super) const ERR: &str = "ERR";
+
+/// The answer to a text that is nothing of ours.
+pub(super) const UNKNOWN: &str = "unknown function";
+
+/// The answer to a check.
+pub(super) enum ToCheck {
+    /// This file, in so many packets.
+    Offer {
+        content: ContentId,
+        id: u32,
+        count: u16,
+        last: u16,
+        about: About,
+    },
+    /// No, in these words.
+    No(&'static str),
+}
+
+/// Decides on a check. `proto`: `udp` or `tcp`.
+pub(super) fn to_check(
+    service: &Service,
+    mut check: Check<'_>,
+    peer: SocketAddr,
+    proto: &'static str,
+) -> ToCheck {
+    check.largest = Some(LARGEST);
+    let asked = Asked {
+        proto,
+        peer,
+        check: &check,
+    };
+    let catalog = service.catalog();
+    let offer = match asked.walk(service, &catalog) {
+        Verdict::Refuse(refused) => return ToCheck::No(refusal_text(refused.refusal)),
+        Verdict::Offer(offer) => offer,
+    };
+    let Some((count, last)) = datagram::packets(offer.package.size) else {
+        return ToCheck::No(refusal_text(Refusal::NoPackage));
+    };
+    let content = offer.package.content;
+    ToCheck::Offer {
+        content,
+        id: service.ids.make(content, peer.ip(), unix_now()),
+        count,
+        last,
+        about: asked.about(&offer.release.version_text),
+    }
+}
+
+/// The content and the packet that a Get asks for; `None` if its id is not one that we gave to this
+/// network, or there is no such number.
+pub(super) fn named(service: &Service, get: Get, peer: SocketAddr) -> Option<Wanted> {
+    let (number, id) = (get.number?, get.id?);
+    let short = UpgradeIds::short(id);
+    let catalog = service.catalog.borrow();
+    // What is gone from the folder may still be loaded, and a module at it.
+    let loaded = service.snapshots.with_short(short);
+    let candidates = catalog.with_short(short).chain(loaded);
+    let content = service.ids.find(id, peer.ip(), unix_now(), candidates)?;
+    let size = service.size_of(content, &catalog)?;
+    let (count, _) = datagram::packets(size)?;
+    (1..=count).contains(&number).then_some(Wanted {
+        content,
+        id,
+        number,
+        count,
+    })
+}
+
+/// A packet that was asked for and exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub content: ContentId,
+    pub id: u32,
+    /// 1..=count
+    pub number: u16,
+    pub count: u16,
+}
+
+/// Writes a packet: its number, two bytes, most significant first, and its data. How many bytes that
+/// are; `None` if the snapshot cannot give them.
+pub(super) fn write_packet(snapshot: &Snapshot, number: u16, buffer: &mut [u8]) -> Option<usize> {
+    let packet = u64::try_from(PACKET).ok()?;
+    let offset = u64::from(number.checked_sub(1)?).checked_mul(packet)?;
+    let left = snapshot.size().checked_sub(offset)?.min(packet);
+    let left = usize::try_from(left).ok().filter(|left| *left > 0)?;
+    let (head, data) = buffer.split_at_mut_checked(2)?;
+    head.copy_from_slice(&number.to_be_bytes());
+    let data = data.get_mut(..left)?;
+    let read = snapshot.read_at(data, offset).ok()?;
+    (read == left).then_some(left.saturating_add(2))
+}
+
+/// Writes a text; how long it is. Nothing if there is no room.
+pub(super) fn write_text(text: &str, buffer: &mut [u8]) -> usize {
+    match buffer.get_mut(..text.len()) {
+        Some(place) => {
+            place.copy_from_slice(text.as_bytes());
+            text.len()
+        }
+        None => 0,
+    }
+}

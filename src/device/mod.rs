@@ -1,0 +1,302 @@
+//! The PUBLIC sockets that modules talk to: HTTP ([`http`]), UDP ([`udp`]) and TCP ([`tcp`]). Started by
+//! the server room; everything runs on one thread, so nothing here is locked.
+//!
+//! A check takes the same way whatever it arrives by: [`asked`] decides and writes its line in the log.
+//! What goes out in answer is planned in [`answer`] (HTTP) and [`message`] (UDP, TCP), which touch no
+//! socket, and sent by the loops. Every byte of firmware comes out of a snapshot; every connection that
+//! could not be answered in line has a seat in [`admission`].
+
+mod accept;
+pub mod admission;
+mod answer;
+mod asked;
+pub mod buckets;
+mod client;
+mod connection;
+mod delivery;
+pub mod http;
+mod limits;
+mod message;
+mod packets;
+mod stop;
+pub mod tcp;
+pub mod udp;
+pub mod upgrade_id;
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use smol::Async;
+use smol::channel::{Receiver, Sender, bounded};
+
+use self::admission::{Admission, SeatId};
+use self::buckets::Buckets;
+pub use self::limits::{Cidr, Limits};
+pub use self::stop::Stop;
+use self::upgrade_id::UpgradeIds;
+use crate::firmware::ContentId;
+use crate::firmware::catalog::Catalog;
+use crate::firmware::snapshot::{LoadError, Snapshot, Snapshots};
+use crate::fleet::pins::{self, Pins};
+use crate::os;
+
+/// All that the public side needs, shared by its loops.
+pub struct Service {
+    /// What there is. Empty until the first catalogue arrives.
+    pub catalog: RefCell<Arc<Catalog>>,
+    /// The bytes.
+    pub snapshots: Snapshots,
+    /// Which content each download began with.
+    pub pins: RefCell<Pins>,
+    /// The ids of UDP downloads.
+    pub ids: UpgradeIds,
+    /// The limits in force.
+    pub limits: Limits,
+    /// Asks for a scan of the folder.
+    rescan: Box<dyn Fn()>,
+    /// A catalogue has arrived.
+    ready: Cell<bool>,
+    admission: RefCell<Admission<Weak<Stream>>>,
+    buckets: RefCell<Limiters>,
+    running: Running,
+    /// Somebody left a seat.
+    left: Signal,
+    /// Where a socket is read into when nobody waits in between.
+    scratch: RefCell<Vec<u8>>,
+}
+
+/// A connection's socket.
+type Stream = Async<std::net::TcpStream>;
+
+/// What is limited by source network over UDP and TCP 2234.
+struct Limiters {
+    checks: Buckets,
+    errors: Buckets,
+    gets: Buckets,
+}
+
+/// The most that is read at once, in bytes, where nothing else bounds it.
+const SCRATCH: usize = 16 * 1024;
+
+impl Service {
+    /// Everything at its beginning: no catalogue yet, nobody connected. `secret` is the state's, behind
+    /// the UDP ids; `rescan` is called when a file was found changed or gone, and must not block.
+    pub fn new(
+        limits: Limits,
+        snapshots: Snapshots,
+        secret: &[u8; 32],
+        rescan: Box<dyn Fn()>,
+    ) -> Service {
+        let now = Instant::now();
+        let connections = limits.max_connections.unwrap_or_else(|| {
+            Limits::automatic_connections(os::process::raise_file_limit(), os::memory::total())
+        });
+        // One byte more than a head may have, so that a full buffer means that it is too long.
+        let scratch = limits.head_bytes.saturating_add(1).max(SCRATCH);
+        Service {
+            catalog: RefCell::default(),
+            snapshots,
+            pins: RefCell::new(Pins::new(pins::CAPACITY)),
+            ids: UpgradeIds::new(secret, limits.udp_roaming),
+            rescan,
+            ready: Cell::new(false),
+            admission: RefCell::new(Admission::new(
+                connections,
+                limits.max_connections_per_address,
+            )),
+            buckets: RefCell::new(Limiters {
+                checks: Buckets::new(limits.udp_checks_per_second, now),
+                errors: Buckets::new(limits.udp_errors_per_second, now),
+                gets: Buckets::new(limits.udp_gets_per_second, now),
+            }),
+            running: Running::default(),
+            left: Signal::new(),
+            scratch: RefCell::new(vec![0; scratch]),
+            limits,
+        }
+    }
+
+    /// From now on this is what there is. Drops the snapshots that nobody needs any more.
+    pub fn replace_catalog(&self, catalog: Arc<Catalog>) {
+        self.snapshots.sweep(&catalog);
+        *self.catalog.borrow_mut() = catalog;
+        self.ready.set(true);
+    }
+
+    /// Downloads that run now, over HTTP, UDP and TCP. One over UDP counts until no packet was asked
+    /// for in a while.
+    pub fn running_downloads(&self) -> usize {
+        self.running.count.get()
+    }
+
+    /// Waits until no download runs.
+    pub async fn downloads_done(&self) {
+        while self.running_downloads() > 0 {
+            self.running.none.wait().await;
+        }
+    }
+
+    /// What there is now, to be held over an await.
+    fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.borrow())
+    }
+
+    /// The size in bytes of a content that we can still serve.
+    fn size_of(&self, content: ContentId, catalog: &Catalog) -> Option<u64> {
+        let loaded = self.snapshots.get(content).map(|snapshot| snapshot.size());
+        loaded.or_else(|| catalog.sources(content).first().map(|source| source.size))
+    }
+
+    /// The bytes of a content.
+    async fn load(&self, content: ContentId) -> Result<Arc<Snapshot>, LoadError> {
+        if let Some(snapshot) = self.snapshots.get(content) {
+            return Ok(snapshot);
+        }
+        let catalog = self.catalog();
+        let loaded = self.snapshots.load(content, catalog.sources(content)).await;
+        match &loaded {
+            Ok(_) => {}
+            Err(LoadError::Gone(why)) => {
+                log::warn!(target: "device", "a file of the catalogue cannot be read: {why}");
+                (self.rescan)();
+            }
+            Err(LoadError::Full(why)) => {
+                log::warn!(target: "device", "no room for a snapshot: {why}");
+            }
+        }
+        loaded
+    }
+
+    /// A seat for a connection that has to wait; `None` if there is no room.
+    fn seat(self: &Rc<Self>, stream: &Rc<Stream>, peer: SocketAddr) -> Option<Seat> {
+        let admitted = self.admission.borrow_mut().enter(
+            peer.ip(),
+            self.limits.trusts(peer.ip()),
+            Instant::now(),
+            Rc::downgrade(stream),
+        )?;
+        if let Some(dropped) = admitted.dropped.and_then(|stream| stream.upgrade()) {
+            // Its task wakes up, finds that it has no seat any more, and ends.
+            let _gone_already = dropped.get_ref().shutdown(std::net::Shutdown::Both);
+        }
+        Some(Seat {
+            service: Rc::clone(self),
+            id: admitted.seat,
+        })
+    }
+
+    fn download_begins(self: &Rc<Self>) -> Download {
+        let count = &self.running.count;
+        count.set(count.get().saturating_add(1));
+        Download {
+            service: Rc::clone(self),
+        }
+    }
+}
+
+/// A place among the connections, given back on drop.
+struct Seat {
+    service: Rc<Service>,
+    id: SeatId,
+}
+
+impl Seat {
+    /// Still ours? Else the connection had to make room for another one.
+    fn is_held(&self) -> bool {
+        self.service.admission.borrow().holds(self.id)
+    }
+
+    fn downloads(&self) {
+        let mut admission = self.service.admission.borrow_mut();
+        admission.downloads(self.id, Instant::now());
+    }
+
+    fn acknowledged(&self, bytes: u64) {
+        let mut admission = self.service.admission.borrow_mut();
+        admission.acknowledged(self.id, bytes);
+    }
+
+    fn waits(&self) {
+        self.service.admission.borrow_mut().waits(self.id);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.service.admission.borrow_mut().leave(self.id);
+        self.service.left.raise();
+    }
+}
+
+/// Counts as a running download until it is dropped.
+struct Download {
+    service: Rc<Service>,
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        let running = &self.service.running;
+        running.count.set(running.count.get().saturating_sub(1));
+        if running.count.get() == 0 {
+            running.none.raise();
+        }
+    }
+}
+
+#[derive(Default)]
+struct Running {
+    count: Cell<usize>,
+    none: Signal,
+}
+
+/// Something happened, once or more often, since somebody last waited for it.
+struct Signal {
+    sender: Sender<()>,
+    receiver: Receiver<()>,
+}
+
+impl Signal {
+    fn new() -> Signal {
+        let (sender, receiver) = bounded(1);
+        Signal { sender, receiver }
+    }
+
+    fn raise(&self) {
+        let _raised_already = self.sender.try_send(());
+    }
+
+    async fn wait(&self) {
+        let _never_closed = self.receiver.recv().await;
+    }
+}
+
+impl Default for Signal {
+    fn default() -> Signal {
+        Signal::new()
+    }
+}
+
+/// The time, Unix seconds UTC.
+fn unix_now() -> i64 {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        Err(before) => {
+            i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds)
+        }
+    }
+}
+
+/// The future's output, or `None` if it takes longer.
+async fn within<T>(time: Duration, future: impl Future<Output = T>) -> Option<T> {
+    smol::future::or(async { Some(future.await) }, async {
+        smol::Timer::after(time).await;
+        None
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,301 @@
+//! The UDP protocol's messages over TCP, without framing (protocol.md 6, "TCP variant"): one request, one
+//! send in answer, again and again on the same connection, which the module closes when it is done.
+//!
+//! Where a message ends can only be guessed: a Get with a good upgrade id is whole, a line end is the
+//! end, and else nothing more for a moment is.
+
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use smol::future::{or, pending};
+use smol::{Async, LocalExecutor, Timer};
+
+use super::accept::accept;
+use super::asked::About;
+use super::buckets::Buckets;
+use super::connection::send_all;
+use super::http::is_early;
+use super::message::{self, ERR, ToCheck, UNKNOWN, Wanted};
+use super::packets::PacketDownload;
+use super::{Limiters, Seat, Service, Stop, Stream};
+use crate::firmware::snapshot::LoadError;
+use crate::fleet::network::Network;
+use crate::os;
+use crate::os::datagrams::REPLY;
+use crate::wire::datagram::{self, Message};
+
+/// A message is complete if nothing follows it for so long.
+const MOMENT: Duration = Duration::from_millis(50);
+
+/// A connection that is silent for so long counts as idle.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The longest message in bytes.
+const LONGEST: usize = 1500;
+
+/// How often a limited network is looked at again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Serves a non-blocking listener until the signal to stop. Connections that are downloading then go on
+/// as tasks of `executor`.
+pub async fn serve(
+    listener: TcpListener,
+    service: Rc<Service>,
+    executor: Rc<LocalExecutor<'static>>,
+    stop: Stop,
+) {
+    let welcome = |stream: TcpStream, peer| {
+        let stream = match Async::new_nonblocking(stream) {
+            Ok(stream) => Rc::new(stream),
+            Err(error) => {
+                log::error!(target: "device", "a connection cannot be waited for: {error}");
+                return;
+            }
+        };
+        let Some(seat) = service.seat(&stream, peer) else {
+            return;
+        };
+        // Without it, a module that lost its network would sit here for ever.
+        let _not_known_here = os::net::keep_alive(stream.get_ref(), IDLE);
+        let talk = Talk {
+            service: Rc::clone(&service),
+            stream,
+            seat,
+            peer,
+            offered: None,
+            download: None,
+            sent: 0,
+        };
+        let stop = stop.clone();
+        executor
+            .spawn(async move { talk.run(&stop).await })
+            .detach();
+    };
+    accept(listener, &service, &stop, welcome).await;
+}
+
+/// A connection.
+struct Talk {
+    service: Rc<Service>,
+    stream: Rc<Stream>,
+    seat: Seat,
+    peer: SocketAddr,
+    /// What the last check was answered with.
+    offered: Option<(u32, About)>,
+    /// The download that runs, and its id.
+    download: Option<(u32, PacketDownload)>,
+    /// Bytes sent.
+    sent: u64,
+}
+
+/// What ended a wait.
+enum Woken {
+    Readable(bool),
+    Silence,
+    Stopped,
+}
+
+impl Talk {
+    async fn run(mut self, stop: &Stop) {
+        let mut bytes = Vec::new();
+        let mut idle = false;
+        loop {
+            let time = match (bytes.is_empty(), idle) {
+                (false, _) => Some(MOMENT),
+                (true, false) => Some(IDLE),
+                (true, true) => None,
+            };
+            match self.wait(time, stop).await {
+                Woken::Readable(true) => {
+                    idle = false;
+                    let ended = !self.read(&mut bytes);
+                    let complete = ended || bytes.ends_with(b"\n") || self.is_good_get(&bytes);
+                    let answered = !complete || self.answer(&mut bytes).await;
+                    if ended || !answered || bytes.len() > LONGEST {
+                        break;
+                    }
+                }
+                Woken::Silence if bytes.is_empty() => {
+                    idle = true;
+                    self.seat.waits();
+                    if let Some((_, download)) = &mut self.download {
+                        download.rest();
+                    }
+                }
+                Woken::Silence => {
+                    if !self.answer(&mut bytes).await {
+                        break;
+                    }
+                }
+                Woken::Readable(false) | Woken::Stopped => break,
+            }
+        }
+        let result = match self.seat.is_held() {
+            true => "cut",
+            false => "replaced by cap",
+        };
+        if let Some((_, download)) = &mut self.download {
+            download.log(result);
+        }
+    }
+
+    async fn wait(&self, time: Option<Duration>, stop: &Stop) -> Woken {
+        let downloading = self
+            .download
+            .as_ref()
+            .is_some_and(|(_, download)| download.is_running());
+        let readable = async { Woken::Readable(self.stream.readable().await.is_ok()) };
+        let silence = async {
+            match time {
+                Some(time) => Timer::after(time).await,
+                None => pending().await,
+            };
+            Woken::Silence
+        };
+        let stopped = async {
+            match downloading {
+                true => pending().await,
+                false => stop.raised().await,
+            }
+            Woken::Stopped
+        };
+        or(readable, or(silence, stopped)).await
+    }
+
+    /// Adds what has arrived; false at the end of the connection.
+    fn read(&self, bytes: &mut Vec<u8>) -> bool {
+        let mut scratch = self.service.scratch.borrow_mut();
+        match self.stream.get_ref().read(&mut scratch) {
+            Ok(0) => false,
+            Ok(got) => {
+                bytes.extend_from_slice(scratch.get(..got).unwrap_or_default());
+                true
+            }
+            Err(error) => is_early(&error),
+        }
+    }
+
+    fn is_good_get(&self, bytes: &[u8]) -> bool {
+        match datagram::parse(bytes) {
+            Message::Get(get) => message::named(&self.service, get, self.peer).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Answers a complete message and empties the buffer; false if the connection is at its end.
+    async fn answer(&mut self, bytes: &mut Vec<u8>) -> bool {
+        let message = std::mem::take(bytes);
+        if message.len() > LONGEST {
+            return false;
+        }
+        match datagram::parse(&message) {
+            Message::Silence => true,
+            Message::Unknown => {
+                self.share(|limits| &mut limits.errors).await;
+                self.send(UNKNOWN.as_bytes()).await
+            }
+            Message::Check(check) => {
+                self.share(|limits| &mut limits.checks).await;
+                let reply = message::to_check(&self.service, check, self.peer, "tcp");
+                self.answer_check(reply).await
+            }
+            Message::Get(get) => match message::named(&self.service, get, self.peer) {
+                Some(wanted) => self.give(wanted).await,
+                None => {
+                    self.share(|limits| &mut limits.errors).await;
+                    self.send(ERR.as_bytes()).await
+                }
+            },
+        }
+    }
+
+    /// Waits for this network's turn: over TCP nobody is made to ask again.
+    async fn share(&self, bucket: impl Fn(&mut Limiters) -> &mut Buckets) {
+        let network = Network::of(self.peer.ip());
+        let taken = || {
+            let mut limits = self.service.buckets.borrow_mut();
+            bucket(&mut limits).take(network, Instant::now())
+        };
+        while !taken() {
+            Timer::after(AGAIN).await;
+        }
+    }
+
+    async fn answer_check(&mut self, reply: ToCheck) -> bool {
+        let (content, id, count, last, about) = match reply {
+            ToCheck::No(text) => return self.send(text.as_bytes()).await,
+            ToCheck::Offer {
+                content,
+                id,
+                count,
+                last,
+                about,
+            } => (content, id, count, last, about),
+        };
+        self.offered = Some((id, about));
+        let mut buffer = [0; 64];
+        let length = datagram::write_offer(&mut buffer, id, count, last);
+        let sent = self.send(buffer.get(..length).unwrap_or_default()).await;
+        if sent {
+            // So that it is there for the first Get, whose failure would say the same.
+            let _loaded = self.service.load(content).await;
+        }
+        sent
+    }
+
+    async fn give(&mut self, wanted: Wanted) -> bool {
+        let snapshot = match self.service.load(wanted.content).await {
+            Ok(snapshot) => snapshot,
+            Err(LoadError::Gone(_)) => return self.send(ERR.as_bytes()).await,
+            // There may be room when it asks again.
+            Err(LoadError::Full(_)) => return true,
+        };
+        let mut buffer = [0; REPLY];
+        let Some(length) = message::write_packet(&snapshot, wanted.number, &mut buffer) else {
+            return self.send(ERR.as_bytes()).await;
+        };
+        if !self.send(buffer.get(..length).unwrap_or_default()).await {
+            return false;
+        }
+        self.gave(wanted, length.saturating_sub(2));
+        true
+    }
+
+    fn gave(&mut self, wanted: Wanted, data: usize) {
+        let now = Instant::now();
+        if self
+            .download
+            .as_ref()
+            .is_none_or(|(id, _)| *id != wanted.id)
+        {
+            let about = self.offered.as_ref().filter(|(id, _)| *id == wanted.id);
+            let about = about.map_or_else(
+                || About::nobody("tcp", self.peer),
+                |(_, about)| about.clone(),
+            );
+            if let Some((_, other)) = &mut self.download {
+                other.log("cut");
+            }
+            self.download = Some((wanted.id, PacketDownload::offered(about, now)));
+        }
+        if let Some((_, download)) = &mut self.download {
+            let bytes = u64::try_from(data).unwrap_or(0);
+            if download.given(&self.service, wanted.number, wanted.count, bytes, now) {
+                self.download = None;
+            }
+        }
+    }
+
+    /// Sends an answer. Whoever is answered is a module, until it falls silent again.
+    async fn send(&mut self, bytes: &[u8]) -> bool {
+        self.seat.downloads();
+        let sent = send_all(&self.service, &self.stream, bytes).await;
+        self.sent = self
+            .sent
+            .saturating_add(u64::try_from(bytes.len()).unwrap_or(0));
+        self.seat.acknowledged(self.sent);
+        sent
+    }
+}

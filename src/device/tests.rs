@@ -1,0 +1,311 @@
+//! The public side as its clients see it: real sockets on loopback, a folder of real files.
+
+mod downloads;
+mod limits;
+mod packets;
+
+use std::cell::RefCell;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use smol::LocalExecutor;
+use smol::channel::{Sender, unbounded};
+
+use super::*;
+use crate::firmware::catalog::{Found, FoundFile, FoundRules};
+use crate::firmware::package::Inspector;
+use crate::firmware::rules::Rules;
+use crate::os::net::TcpOptions;
+use crate::os::scratch::Scratch;
+
+/// A device as it calls itself.
+const IMEI: &str = "862991443753386";
+
+type Command = Box<dyn FnOnce(&Rc<Service>) + Send>;
+
+/// A server on free ports, on a thread of its own.
+struct Server {
+    folder: Scratch,
+    http: SocketAddr,
+    tcp: SocketAddr,
+    udp: SocketAddr,
+    stop: Stop,
+    commands: Sender<Command>,
+    thread: Option<JoinHandle<()>>,
+    published: RefCell<Option<Arc<Catalog>>>,
+    /// How often a scan was asked for.
+    rescans: Arc<AtomicU32>,
+}
+
+impl Server {
+    fn start() -> Server {
+        Server::with(Limits::default())
+    }
+
+    fn with(limits: Limits) -> Server {
+        Server::build(limits, 64 << 20)
+    }
+
+    /// `budget`: bytes of memory for snapshots; what does not fit goes to temporary files.
+    fn build(limits: Limits, budget: u64) -> Server {
+        let folder = Scratch::new();
+        let spill = Some(folder.path().to_owned());
+        let root = folder.path().to_owned();
+        let (commands, orders) = unbounded::<Command>();
+        let stop = Stop::new();
+        let heard = stop.clone();
+        let (ready, is_ready) = mpsc::channel();
+        let rescans = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&rescans);
+        let thread = std::thread::spawn(move || {
+            let options = TcpOptions {
+                receive_buffer: 8192,
+                send_buffer: Some(256 * 1024),
+                user_timeout: Duration::from_secs(120),
+                defer_accept: None,
+            };
+            let any = SocketAddr::from(([127, 0, 0, 1], 0));
+            let http = os::net::listen(any, &options).unwrap();
+            let tcp = os::net::listen(any, &options).unwrap();
+            let udp = os::net::bind_udp(any).unwrap();
+            let addresses = (
+                http.local_addr().unwrap(),
+                tcp.local_addr().unwrap(),
+                udp.local_addr().unwrap(),
+            );
+            let snapshots = Snapshots::new(root, budget, spill);
+            let rescan = Box::new(move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+            });
+            let service = Service::new(limits, snapshots, &[9; 32], rescan);
+            let service = Rc::new(service);
+            let executor = Rc::new(LocalExecutor::new());
+            let serving = [
+                executor.spawn(http::serve(
+                    http,
+                    Rc::clone(&service),
+                    Rc::clone(&executor),
+                    heard.clone(),
+                )),
+                executor.spawn(tcp::serve(
+                    tcp,
+                    Rc::clone(&service),
+                    Rc::clone(&executor),
+                    heard.clone(),
+                )),
+                executor.spawn(udp::serve(udp, Rc::clone(&service), heard)),
+            ];
+            ready.send(addresses).unwrap();
+            smol::block_on(executor.run(async {
+                while let Ok(command) = orders.recv().await {
+                    command(&service);
+                }
+            }));
+            drop(serving);
+        });
+        let (http, tcp, udp) = is_ready.recv().unwrap();
+        Server {
+            folder,
+            http,
+            tcp,
+            udp,
+            stop,
+            commands,
+            thread: Some(thread),
+            published: RefCell::new(None),
+            rescans,
+        }
+    }
+
+    /// Runs on the serving thread; what it says.
+    fn tell<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(&Rc<Service>) -> T + Send + 'static,
+    ) -> T {
+        let (say, said) = mpsc::channel();
+        let command: Command = Box::new(move |service| say.send(command(service)).unwrap());
+        self.commands.send_blocking(command).unwrap();
+        said.recv().unwrap()
+    }
+
+    /// Writes these files and serves them, and nothing else. `release.json` files are rules.
+    fn publish(&self, files: &[(&str, &[u8])]) {
+        let mut found = Found::default();
+        for (path, bytes) in files {
+            let written = self.folder.write(path, bytes);
+            if path.ends_with("release.json") {
+                found.rules.push(FoundRules {
+                    path: path.to_string(),
+                    rules: Some(Arc::new(Rules::parse(bytes).unwrap())),
+                    error: None,
+                });
+                continue;
+            }
+            let mut inspector = Inspector::new(path);
+            inspector.update(bytes);
+            found.files.push(FoundFile {
+                path: path.to_string(),
+                stamp: os::fs::stamp(&std::fs::File::open(written).unwrap()).unwrap(),
+                inspected: inspector.finish().unwrap(),
+            });
+        }
+        let before = self.published.borrow().clone();
+        let catalog = Arc::new(Catalog::build(found, before.as_deref(), Instant::now()));
+        assert_eq!(catalog.quarantined, []);
+        *self.published.borrow_mut() = Some(Arc::clone(&catalog));
+        self.tell(move |service| service.replace_catalog(catalog));
+    }
+
+    /// Waits until the running downloads are so many.
+    fn wait_for_downloads(&self, count: usize) {
+        wait_until(|| self.tell(|service| service.running_downloads()) == count);
+    }
+
+    fn connect(&self) -> TcpStream {
+        connect(self.http)
+    }
+
+    /// Sends a request and reads the reply to its end.
+    fn ask(&self, request: &str) -> Got {
+        let mut stream = self.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        read_reply(stream)
+    }
+
+    /// A check of a device that runs version 1.0.0 of project P, with these further header lines.
+    fn check(&self, headers: &str) -> Got {
+        self.ask(&check(IMEI, headers))
+    }
+
+    fn udp_client(&self) -> UdpSocket {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(self.udp).unwrap();
+        let timeout = Some(Duration::from_secs(20));
+        socket.set_read_timeout(timeout).unwrap();
+        socket
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.commands.close();
+        let ended = self.thread.take().unwrap().join();
+        if !std::thread::panicking() {
+            ended.unwrap();
+        }
+    }
+}
+
+/// A reply, taken apart.
+#[derive(Debug)]
+struct Got {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+    /// It ended as it should, not with a reset.
+    clean: bool,
+}
+
+impl Got {
+    fn of(bytes: &[u8], clean: bool) -> Got {
+        let end = bytes.windows(4).position(|w| w == b"\r\n\r\n");
+        let end = end.expect("a reply has a head") + 4;
+        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+        Got {
+            status: head[9..12].parse().unwrap(),
+            body: bytes[end..].to_vec(),
+            head,
+            clean,
+        }
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.split("\r\n").find_map(|line| {
+            let (found, value) = line.split_once(": ")?;
+            (found == name).then_some(value)
+        })
+    }
+}
+
+fn check(imei: &str, headers: &str) -> String {
+    format!(
+        "GET /luat/update?imei={imei}&firmware_name=P_Luat_V0017_ASR1802&version=1.0.0 HTTP/1.1\r\n\
+         Host: x\r\n{headers}\r\n"
+    )
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    let timeout = Some(Duration::from_secs(20));
+    stream.set_read_timeout(timeout).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// Connects from this address of the loopback network.
+fn connect_from(local: SocketAddr, to: SocketAddr) -> TcpStream {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &local).unwrap();
+    connect(&socket, &to).unwrap();
+    let stream = TcpStream::from(socket);
+    let timeout = Some(Duration::from_secs(20));
+    stream.set_read_timeout(timeout).unwrap();
+    stream
+}
+
+fn read_reply(mut stream: TcpStream) -> Got {
+    let mut bytes = Vec::new();
+    let clean = stream.read_to_end(&mut bytes).is_ok();
+    Got::of(&bytes, clean)
+}
+
+/// Reads the head and so many bytes of the body.
+fn read_part(stream: &mut TcpStream, body: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"\r\n\r\n") {
+        let mut one = [0];
+        stream.read_exact(&mut one).unwrap();
+        bytes.push(one[0]);
+    }
+    let mut part = vec![0; body];
+    stream.read_exact(&mut part).unwrap();
+    part
+}
+
+/// Bytes of no known kind that differ everywhere from those of another seed.
+fn firmware(seed: u32, size: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
+    let mut bytes: Vec<u8> = (0..size)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        })
+        .collect();
+    // Never text, and none of the magic numbers.
+    for (byte, value) in bytes.iter_mut().zip([0x00, 0xf1, seed as u8, 0xf2]) {
+        *byte = value;
+    }
+    bytes
+}
+
+/// A service without sockets.
+fn service() -> Rc<Service> {
+    let snapshots = Snapshots::new(std::env::temp_dir(), 0, None);
+    let service = Service::new(Limits::default(), snapshots, &[0; 32], Box::new(|| {}));
+    Rc::new(service)
+}
+
+fn wait_until(mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(20), "it never was so");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,142 @@
+//! Timeouts, caps and the stop.
+
+use super::*;
+
+fn limits() -> Limits {
+    Limits::default()
+}
+
+#[test]
+fn a_head_that_does_not_arrive_in_time_gets_408() {
+    let server = Server::with(Limits {
+        head_timeout: Duration::from_millis(200),
+        ..limits()
+    });
+    let mut stream = server.connect();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\n").unwrap();
+    assert_eq!(read_reply(stream).status, 408);
+}
+
+#[test]
+fn a_download_of_which_nothing_is_acknowledged_is_given_up() {
+    let server = Server::with(Limits {
+        stall_timeout: Duration::from_millis(400),
+        ..limits()
+    });
+    server.publish(&[("P/2.0.0/u.bin", &firmware(1, 8 << 20))]);
+    let mut stream = server.connect();
+    stream.write_all(check(IMEI, "").as_bytes()).unwrap();
+    read_part(&mut stream, 1000);
+    server.wait_for_downloads(0);
+    // Given up with a reset: what the kernel held for it is free.
+    let mut rest = Vec::new();
+    let ended = stream.read_to_end(&mut rest);
+    assert!(ended.is_err() || rest.len() < 8 << 20);
+}
+
+#[test]
+fn a_download_that_is_slow_but_moves_is_never_cut() {
+    let server = Server::with(Limits {
+        stall_timeout: Duration::from_millis(400),
+        ..limits()
+    });
+    let bytes = firmware(1, 3 << 20);
+    server.publish(&[("P/2.0.0/u.bin", &bytes)]);
+    let mut stream = server.connect();
+    stream.write_all(check(IMEI, "").as_bytes()).unwrap();
+    let mut got = read_part(&mut stream, 0);
+    // Ten times the stall: it moves all the while.
+    let mut part = vec![0; 150_000];
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(2) {
+        std::thread::sleep(Duration::from_millis(100));
+        stream.read_exact(&mut part).unwrap();
+        got.extend(&part);
+    }
+    stream.read_to_end(&mut got).unwrap();
+    assert!(got == bytes);
+}
+
+#[test]
+fn at_the_cap_an_idle_connection_makes_room() {
+    let server = Server::with(Limits {
+        max_connections: Some(2),
+        ..limits()
+    });
+    server.publish(&[("P/2.0.0/u.bin", &firmware(1, 100))]);
+    let mut idle = [server.connect(), server.connect()];
+    for stream in &mut idle {
+        stream.write_all(b"GET").unwrap();
+    }
+    wait_until(|| server.tell(|service| service.admission.borrow().len()) == 2);
+    let mut slow = server.connect();
+    slow.write_all(b"GET /healthz").unwrap();
+    // One of the idle ones is closed, and the newcomer is served.
+    wait_until(|| {
+        idle.iter().any(|stream| {
+            stream.set_nonblocking(true).unwrap();
+            !matches!((&*stream).read(&mut [0]), Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
+        })
+    });
+    slow.write_all(b" HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(read_reply(slow).status, 200);
+}
+
+#[test]
+fn where_nobody_can_go_the_newcomer_is_told_to_come_back() {
+    let server = Server::with(Limits {
+        max_connections: Some(1),
+        ..limits()
+    });
+    server.publish(&[("P/2.0.0/u.bin", &firmware(1, 8 << 20))]);
+    let mut download = server.connect();
+    download.write_all(check(IMEI, "").as_bytes()).unwrap();
+    read_part(&mut download, 1000);
+    let got = server.check("");
+    assert_eq!(got.status, 503);
+    assert!(got.header("Retry-After").is_some());
+}
+
+#[test]
+fn after_the_stop_downloads_go_on_and_idle_connections_end() {
+    let server = Server::start();
+    let bytes = firmware(1, 8 << 20);
+    server.publish(&[("P/2.0.0/u.bin", &bytes)]);
+    let mut download = server.connect();
+    download.write_all(check(IMEI, "").as_bytes()).unwrap();
+    let mut got = read_part(&mut download, 1000);
+    let mut idle = server.connect();
+    let mut begun = server.connect();
+    begun.write_all(b"GET /hea").unwrap();
+    let mut packets = connect(server.tcp);
+    wait_until(|| server.tell(|service| service.admission.borrow().len()) == 4);
+    server.stop.raise();
+    assert_eq!(idle.read(&mut [0]).unwrap(), 0);
+    assert_eq!(read_reply(begun).status, 503);
+    assert_eq!(packets.read(&mut [0]).unwrap(), 0);
+    assert_eq!(server.tell(|service| service.running_downloads()), 1);
+    download.read_to_end(&mut got).unwrap();
+    assert!(got == bytes);
+    server.wait_for_downloads(0);
+    // The listener is gone with its loop.
+    wait_until(|| TcpStream::connect(server.http).is_err());
+}
+
+#[test]
+fn the_end_of_the_last_download_can_be_waited_for() {
+    let service = service();
+    let executor = LocalExecutor::new();
+    let downloads = [service.download_begins(), service.download_begins()];
+    let mut done = executor.spawn({
+        let service = Rc::clone(&service);
+        async move { service.downloads_done().await }
+    });
+    smol::block_on(executor.run(async {
+        for download in downloads {
+            smol::future::yield_now().await;
+            assert!(smol::future::poll_once(&mut done).await.is_none());
+            drop(download);
+        }
+        done.await;
+    }));
+}

@@ -1,0 +1,276 @@
+//! The UDP protocol, over UDP and over TCP.
+
+use super::*;
+
+/// What a module does: checks, and takes all packets. The file, by protocol.md 6.
+fn take(mut ask: impl FnMut(&str) -> Vec<u8>, dialect: &str) -> Result<Vec<u8>, String> {
+    let check = match dialect {
+        "" => format!("{IMEI},P_Luat_V0035_8955,1.0.0"),
+        _ => format!("{dialect}{IMEI},SN,P_Luat_V0035_8955,1.0.0"),
+    };
+    let reply = String::from_utf8(ask(&check)).unwrap();
+    let Some(numbers) = reply.strip_prefix("LUAUPDATE,") else {
+        return Err(reply);
+    };
+    let numbers: Vec<usize> = numbers.split(',').map(|n| n.parse().unwrap()).collect();
+    let [id, count, last] = numbers[..] else {
+        panic!("{reply}")
+    };
+    let mut file = Vec::new();
+    for number in 1..=count {
+        let get = match dialect {
+            "" => format!("Get{number},{id}"),
+            _ => format!("{check},Get{number},{id}"),
+        };
+        let packet = ask(&get);
+        assert_eq!(packet[..2], (number as u16).to_be_bytes());
+        let length = if number == count { last } else { 1022 };
+        assert_eq!(packet.len(), length + 2);
+        file.extend(&packet[2..]);
+    }
+    Ok(file)
+}
+
+fn udp_ask(socket: &UdpSocket) -> impl FnMut(&str) -> Vec<u8> {
+    move |text| {
+        socket.send(text.as_bytes()).unwrap();
+        let mut buffer = [0; 2000];
+        let length = socket.recv(&mut buffer).unwrap();
+        buffer[..length].to_vec()
+    }
+}
+
+fn tcp_ask(mut stream: &TcpStream) -> impl FnMut(&str) -> Vec<u8> {
+    move |text| {
+        stream.write_all(text.as_bytes()).unwrap();
+        let mut buffer = [0; 2000];
+        let length = stream.read(&mut buffer).unwrap();
+        buffer[..length].to_vec()
+    }
+}
+
+#[test]
+fn files_of_every_size_arrive_over_udp_in_both_dialects() {
+    for size in [1, 1021, 1022, 1023, 2044, 100_000] {
+        let server = Server::start();
+        let bytes = firmware(1, size);
+        server.publish(&[("P/2.0.0/u.bin", &bytes)]);
+        let socket = server.udp_client();
+        for dialect in ["", "0,KEY,"] {
+            let got = take(udp_ask(&socket), dialect).unwrap();
+            assert!(got == bytes, "{size} {dialect}");
+        }
+        assert_eq!(server.tell(|service| service.running_downloads()), 0);
+    }
+}
+
+#[test]
+fn files_of_every_size_arrive_over_tcp_in_both_dialects() {
+    for size in [1, 1022, 2044, 50_000] {
+        let server = Server::start();
+        let bytes = firmware(1, size);
+        server.publish(&[("P/2.0.0/u.bin", &bytes)]);
+        let stream = connect(server.tcp);
+        for dialect in ["", "0,KEY,"] {
+            let got = take(tcp_ask(&stream), dialect).unwrap();
+            assert!(got == bytes, "{size} {dialect}");
+        }
+    }
+}
+
+#[test]
+fn a_message_over_tcp_may_come_in_pieces() {
+    let server = Server::start();
+    let bytes = firmware(1, 3000);
+    server.publish(&[("P/2.0.0/u.bin", &bytes)]);
+    let mut stream = connect(server.tcp);
+    let in_pieces = |text: &str| {
+        for piece in text.as_bytes().chunks(7) {
+            stream.write_all(piece).unwrap();
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let mut buffer = [0; 2000];
+        let length = stream.read(&mut buffer).unwrap();
+        buffer[..length].to_vec()
+    };
+    assert!(take(in_pieces, "").unwrap() == bytes);
+}
+
+#[test]
+fn a_check_that_is_refused_is_always_answered() {
+    let server = Server::start();
+    server.publish(&[
+        ("P/1.0.0/u.bin", &firmware(1, 100)),
+        ("Q/1.0.0/u.bin", &firmware(2, 100)),
+        ("Q/release.json", br#"{"allow": ["862991440000000"]}"#),
+    ]);
+    let socket = server.udp_client();
+    let mut ask = udp_ask(&socket);
+    for (name, version, reply) in [
+        ("P_Luat_V0035_8955", "1.0.0", "version error"),
+        ("P_Luat_V0035_8955", "what", "version error"),
+        ("Q_Luat_V0035_8955", "0.1.0", "imei range error"),
+        ("none_Luat_V0035_8955", "0.1.0", "no upgrade"),
+    ] {
+        let got = ask(&format!("{IMEI},{name},{version}"));
+        assert_eq!(String::from_utf8(got).unwrap(), reply);
+    }
+}
+
+#[test]
+fn an_id_or_number_that_was_never_given_gets_err() {
+    let server = Server::start();
+    server.publish(&[("P/2.0.0/u.bin", &firmware(1, 2000))]);
+    let socket = server.udp_client();
+    let mut ask = udp_ask(&socket);
+    let offer = String::from_utf8(ask(&format!("{IMEI},P_Luat_V0035_8955,1.0.0"))).unwrap();
+    let id: u32 = offer.split(',').nth(1).unwrap().parse().unwrap();
+    for get in [
+        format!("Get1,{}", id ^ 1),
+        format!("Get1,{}", id ^ 1 << 30),
+        format!("Get0,{id}"),
+        format!("Get3,{id}"),
+        format!("Get65536,{id}"),
+        "Get1,".to_owned(),
+    ] {
+        assert_eq!(ask(&get), b"ERR", "{get}");
+    }
+    assert_eq!(ask(&format!("Get2,{id}")).len(), 2 + 2000 - 1022);
+}
+
+#[test]
+fn an_id_goes_on_naming_the_same_bytes_after_a_newer_release() {
+    let server = Server::start();
+    let bytes = firmware(1, 3000);
+    server.publish(&[("P/2.0.0/u.bin", &bytes)]);
+    let socket = server.udp_client();
+    let mut ask = udp_ask(&socket);
+    let offer = String::from_utf8(ask(&format!("{IMEI},P_Luat_V0035_8955,1.0.0"))).unwrap();
+    let id: u32 = offer.split(',').nth(1).unwrap().parse().unwrap();
+    assert_eq!(ask(&format!("Get1,{id}"))[2..], bytes[..1022]);
+    server.publish(&[("P/2.0.0/u.bin", &firmware(2, 5000))]);
+    assert_eq!(ask(&format!("Get2,{id}"))[2..], bytes[1022..2044]);
+    assert_eq!(ask(&format!("Get3,{id}"))[2..], bytes[2044..]);
+}
+
+#[test]
+fn what_looks_like_our_own_reply_is_never_answered() {
+    let server = Server::start();
+    server.publish(&[("P/2.0.0/u.bin", &firmware(1, 100))]);
+    let socket = server.udp_client();
+    for text in [
+        "LUAUPDATE,1,2,3",
+        "ERR",
+        "no upgrade",
+        "unknown function",
+        "version error",
+        "imei range error",
+        "error all",
+        "OK",
+        "",
+        "\u{1}\u{2} binary",
+        "short text",
+    ] {
+        socket.send(text.as_bytes()).unwrap();
+    }
+    // Only the last one is answered: an error is never longer than what it answers.
+    let mut ask = udp_ask(&socket);
+    assert_eq!(ask("something else altogether"), b"unknown function");
+    assert_eq!(ask("Get1,1"), b"ERR");
+}
+
+#[test]
+fn errors_over_udp_are_few_and_checks_go_on() {
+    let server = Server::with(Limits {
+        udp_errors_per_second: 1,
+        ..Limits::default()
+    });
+    server.publish(&[("P/2.0.0/u.bin", &firmware(1, 100))]);
+    let socket = server.udp_client();
+    for _ in 0..50 {
+        socket.send(b"Get1,1").unwrap();
+    }
+    let check = format!("{IMEI},P_Luat_V0035_8955,1.0.0");
+    socket.send(check.as_bytes()).unwrap();
+    let mut errors = 0;
+    let mut buffer = [0; 2000];
+    loop {
+        let length = socket.recv(&mut buffer).unwrap();
+        match &buffer[..length] {
+            b"ERR" => errors += 1,
+            other => break assert!(other.starts_with(b"LUAUPDATE,")),
+        }
+    }
+    assert!((5..=7).contains(&errors), "{errors}");
+}
+
+#[test]
+fn over_tcp_the_server_does_not_close_first() {
+    let server = Server::start();
+    server.publish(&[("P/2.0.0/u.bin", &firmware(1, 100))]);
+    let stream = connect(server.tcp);
+    let mut ask = tcp_ask(&stream);
+    assert_eq!(ask("hello"), b"unknown function");
+    assert_eq!(ask("Get1,1"), b"ERR");
+    assert!(ask(&format!("{IMEI},P_Luat_V0035_8955,1.0.0")).starts_with(b"LUAUPDATE,"));
+    // But a message without end is none.
+    (&stream).write_all(&[b'x'; 1600]).unwrap();
+    assert_eq!((&stream).read(&mut [0; 10]).unwrap_or(0), 0);
+}
+
+#[test]
+fn a_running_download_over_udp_is_finished_after_the_stop() {
+    let server = Server::start();
+    let bytes = firmware(1, 5000);
+    server.publish(&[("P/2.0.0/u.bin", &bytes)]);
+    let socket = server.udp_client();
+    let mut asked = 0;
+    let mut ask = udp_ask(&socket);
+    let stopping = |text: &str| {
+        asked += 1;
+        if asked == 3 {
+            assert_eq!(server.tell(|service| service.running_downloads()), 1);
+            server.stop.raise();
+        }
+        ask(text)
+    };
+    assert!(take(stopping, "").unwrap() == bytes);
+    server.wait_for_downloads(0);
+}
+
+#[test]
+fn offers_that_nobody_takes_up_push_out_no_download() {
+    use super::super::asked::About;
+    use super::super::packets::PacketDownloads;
+
+    let service = service();
+    let mut downloads = PacketDownloads::default();
+    let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
+    let about = || About::nobody("udp", peer(1));
+    downloads.offered(peer(1), 7, about(), Instant::now());
+    downloads.given(&service, (peer(1), 7), (1, 3), 1022);
+    assert_eq!(service.running_downloads(), 1);
+    for port in 2..5000 {
+        downloads.offered(peer(port), 8, about(), Instant::now());
+    }
+    assert!(downloads.any_running());
+    downloads.given(&service, (peer(1), 7), (2, 3), 1022);
+    downloads.given(&service, (peer(1), 7), (3, 3), 1);
+    assert!(!downloads.any_running());
+    assert_eq!(service.running_downloads(), 0);
+}
+
+#[test]
+fn a_download_that_is_given_up_does_not_run_for_ever() {
+    use super::super::packets::PacketDownloads;
+
+    let service = service();
+    let mut downloads = PacketDownloads::default();
+    let peer = SocketAddr::from(([192, 0, 2, 1], 9));
+    downloads.given(&service, (peer, 7), (1, 3), 1022);
+    downloads.tidy(Duration::from_secs(120));
+    assert!(downloads.any_running());
+    downloads.tidy(Duration::ZERO);
+    assert!(!downloads.any_running());
+    assert_eq!(service.running_downloads(), 0);
+}

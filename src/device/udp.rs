@@ -1,0 +1,426 @@
+//! The UDP protocol's server: takes what has arrived with one system call, answers it, sends the answers
+//! with one.
+//!
+//! There are no sessions; the upgrade id says it all. What would surprise you: much of this file is about
+//! when *not* to answer. Every answer can be aimed at somebody who never asked, or at ourselves
+//! (hazards.md 5).
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use smol::channel::{Receiver, Sender, bounded};
+use smol::future::{or, yield_now};
+use smol::{Async, LocalExecutor, Timer};
+
+use super::http::is_early;
+use super::message::{self, ERR, ToCheck, UNKNOWN, Wanted};
+use super::packets::PacketDownloads;
+use super::{Service, Stop};
+use crate::decision::Refusal;
+use crate::firmware::ContentId;
+use crate::firmware::snapshot::{LoadError, Snapshot};
+use crate::fleet::network::Network;
+use crate::os;
+use crate::os::datagrams::{Arrival, BATCH, Inbox, Outbox, Way};
+use crate::wire::datagram::{self, Message};
+use crate::wire::reply::refusal_text;
+
+/// Requests that wait for their file to be loaded. Beyond that they are dropped: the module asks again.
+const PARKED: usize = 256;
+
+/// Files that are loaded ahead because they were offered.
+const AHEAD: usize = 16;
+
+/// Batches before others get their turn.
+const TURN: u32 = 16;
+
+/// Services that answer whatever they get: echo, discard … and 0, which nobody can be reached at.
+const NEVER_ANSWERED: [u16; 5] = [0, 7, 19, 53, 123];
+
+/// How often the running downloads are looked through.
+const TIDY: Duration = Duration::from_secs(1);
+
+/// How long to wait after an error of the socket itself.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A trouble that lasts is logged so often.
+const SAID: Duration = Duration::from_secs(60);
+
+/// Serves a non-blocking socket. After the signal to stop only running downloads go on; returns when
+/// there are none.
+pub async fn serve(socket: UdpSocket, service: Rc<Service>, stop: Stop) {
+    let socket = match Async::new_nonblocking(socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            log::error!(target: "device", "a UDP socket cannot be waited for: {error}");
+            return;
+        }
+    };
+    let (sender, receiver) = bounded(PARKED);
+    // Loads run here, beside the loop, and end with it.
+    let loads = LocalExecutor::new();
+    let own = OwnAddresses::of(&socket);
+    let room = Room {
+        socket,
+        service,
+        stop,
+        loads: &loads,
+        own: RefCell::new(own),
+        parked: Cell::new(0),
+        ahead: Rc::default(),
+        downloads: RefCell::default(),
+        sender,
+        receiver,
+    };
+    loads.run(room.run()).await;
+}
+
+struct Room<'e> {
+    socket: Async<UdpSocket>,
+    service: Rc<Service>,
+    stop: Stop,
+    loads: &'e LocalExecutor<'static>,
+    own: RefCell<OwnAddresses>,
+    /// Requests that wait for a load, or for their answer after it.
+    parked: Cell<usize>,
+    /// Contents that are being loaded ahead.
+    ahead: Rc<RefCell<HashSet<ContentId>>>,
+    downloads: RefCell<PacketDownloads>,
+    sender: Sender<Parked>,
+    receiver: Receiver<Parked>,
+}
+
+/// A request whose file had to be loaded.
+struct Parked {
+    way: Way,
+    from: SocketAddr,
+    wanted: Wanted,
+    loaded: Result<Arc<Snapshot>, LoadError>,
+}
+
+/// What ended a wait.
+enum Woken {
+    Socket,
+    Loaded(Option<Parked>),
+    Stopped,
+    Tick,
+}
+
+impl Room<'_> {
+    async fn run(&self) {
+        let mut inbox = Inbox::new();
+        let mut outbox = Outbox::new();
+        let mut said: Option<Instant> = None;
+        let mut turn: u32 = 0;
+        let mut stopping = false;
+        let mut tidied = Instant::now();
+        loop {
+            match os_receive(&mut inbox, self.socket.get_ref()) {
+                Ok(()) => {
+                    for arrival in inbox.arrivals() {
+                        self.answer(&arrival, &mut outbox, stopping);
+                    }
+                    self.flush(&mut outbox).await;
+                    turn = turn.wrapping_add(1);
+                    if turn.is_multiple_of(TURN) {
+                        yield_now().await;
+                    } else {
+                        continue;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    if said.is_none_or(|said| said.elapsed() >= SAID) {
+                        said = Some(Instant::now());
+                        log::error!(target: "device", "the UDP socket cannot be read: {error}");
+                    }
+                    Timer::after(PAUSE).await;
+                }
+            }
+            match self.wait(stopping).await {
+                Woken::Socket => {}
+                Woken::Loaded(parked) => {
+                    for parked in parked.into_iter().chain(self.more_loaded()) {
+                        self.answer_parked(&parked, &mut outbox);
+                    }
+                    self.flush(&mut outbox).await;
+                }
+                Woken::Stopped => stopping = true,
+                Woken::Tick => {}
+            }
+            if tidied.elapsed() >= TIDY {
+                tidied = Instant::now();
+                let stall = self.service.limits.stall_timeout;
+                self.downloads.borrow_mut().tidy(stall);
+            }
+            if stopping && !self.downloads.borrow().any_running() {
+                return;
+            }
+        }
+    }
+
+    async fn wait(&self, stopping: bool) -> Woken {
+        let running = self.downloads.borrow().any_running();
+        let socket = async {
+            // An error shows again when the socket is read.
+            let _ready = self.socket.readable().await;
+            Woken::Socket
+        };
+        let loaded = async { Woken::Loaded(self.receiver.recv().await.ok()) };
+        let stopped = async {
+            match stopping {
+                true => smol::future::pending().await,
+                false => self.stop.raised().await,
+            }
+            Woken::Stopped
+        };
+        let tick = async {
+            match running {
+                true => Timer::after(TIDY).await,
+                false => smol::future::pending().await,
+            };
+            Woken::Tick
+        };
+        // The socket comes last: it may always be ready.
+        or(stopped, or(loaded, or(socket, tick))).await
+    }
+
+    /// What else has been loaded, no more than fits into an empty outbox.
+    fn more_loaded(&self) -> impl Iterator<Item = Parked> {
+        std::iter::from_fn(|| self.receiver.try_recv().ok()).take(BATCH.saturating_sub(1))
+    }
+
+    fn answer(&self, arrival: &Arrival<'_>, outbox: &mut Outbox, stopping: bool) {
+        let from = arrival.from;
+        if NEVER_ANSWERED.contains(&from.port()) || self.own.borrow_mut().is_ours(from) {
+            return;
+        }
+        let service = &self.service;
+        let network = Network::of(from.ip());
+        let now = Instant::now();
+        let mut buckets = service.buckets.borrow_mut();
+        let mut error = |text: &str| {
+            // Never more than was sent to us, and not often.
+            if text.len() <= arrival.bytes.len() && buckets.errors.take(network, now) {
+                outbox.push(arrival.way, |buffer| message::write_text(text, buffer));
+            }
+        };
+        match datagram::parse(arrival.bytes) {
+            Message::Silence => {}
+            Message::Unknown => error(UNKNOWN),
+            Message::Check(check) => {
+                if !buckets.checks.take(network, now) {
+                    return;
+                }
+                let reply = match stopping {
+                    true => ToCheck::No(refusal_text(Refusal::Full)),
+                    false => message::to_check(service, check, from, "udp"),
+                };
+                self.answer_check(reply, arrival, outbox, now);
+            }
+            Message::Get(get) => match message::named(service, get, from) {
+                None => error(ERR),
+                Some(wanted) if buckets.gets.take(network, now) => {
+                    match service.snapshots.get(wanted.content) {
+                        Some(snapshot) => {
+                            self.give(&snapshot, wanted, arrival.way, from, outbox);
+                        }
+                        None => self.park(wanted, arrival.way, from),
+                    }
+                }
+                Some(_) => {}
+            },
+        }
+    }
+
+    fn answer_check(
+        &self,
+        reply: ToCheck,
+        arrival: &Arrival<'_>,
+        outbox: &mut Outbox,
+        now: Instant,
+    ) {
+        match reply {
+            ToCheck::No(text) => {
+                outbox.push(arrival.way, |buffer| message::write_text(text, buffer));
+            }
+            ToCheck::Offer {
+                content,
+                id,
+                count,
+                last,
+                about,
+            } => {
+                outbox.push(arrival.way, |buffer| {
+                    datagram::write_offer(buffer, id, count, last)
+                });
+                let mut downloads = self.downloads.borrow_mut();
+                downloads.offered(arrival.from, id, about, now);
+                self.load_ahead(content);
+            }
+        }
+    }
+
+    fn answer_parked(&self, parked: &Parked, outbox: &mut Outbox) {
+        self.parked.set(self.parked.get().saturating_sub(1));
+        match &parked.loaded {
+            Ok(snapshot) => self.give(snapshot, parked.wanted, parked.way, parked.from, outbox),
+            Err(LoadError::Gone(_)) => {
+                outbox.push(parked.way, |buffer| message::write_text(ERR, buffer));
+            }
+            // There may be room when it asks again.
+            Err(LoadError::Full(_)) => {}
+        }
+    }
+
+    fn give(
+        &self,
+        snapshot: &Snapshot,
+        wanted: Wanted,
+        way: Way,
+        from: SocketAddr,
+        outbox: &mut Outbox,
+    ) {
+        let mut data = None;
+        outbox.push(way, |buffer| {
+            let written = message::write_packet(snapshot, wanted.number, buffer);
+            data = written.and_then(|length| length.checked_sub(2));
+            written.unwrap_or_else(|| message::write_text(ERR, buffer))
+        });
+        if let Some(bytes) = data.and_then(|bytes| u64::try_from(bytes).ok()) {
+            self.downloads.borrow_mut().given(
+                &self.service,
+                (from, wanted.id),
+                (wanted.number, wanted.count),
+                bytes,
+            );
+        }
+    }
+
+    /// Loads the file of a request, and answers then.
+    fn park(&self, wanted: Wanted, way: Way, from: SocketAddr) {
+        if self.parked.get() >= PARKED {
+            return;
+        }
+        self.parked.set(self.parked.get().saturating_add(1));
+        let service = Rc::clone(&self.service);
+        let sender = self.sender.clone();
+        let load = async move {
+            let loaded = service.load(wanted.content).await;
+            let parked = Parked {
+                way,
+                from,
+                wanted,
+                loaded,
+            };
+            // There is room for as many as may be parked.
+            let _always_room = sender.try_send(parked);
+        };
+        self.loads.spawn(load).detach();
+    }
+
+    /// Loads a file that was offered, so that it is there when the first packet is asked for.
+    fn load_ahead(&self, content: ContentId) {
+        let mut ahead = self.ahead.borrow_mut();
+        if self.service.snapshots.get(content).is_some()
+            || ahead.len() >= AHEAD
+            || !ahead.insert(content)
+        {
+            return;
+        }
+        let service = Rc::clone(&self.service);
+        let ahead = Rc::clone(&self.ahead);
+        let load = async move {
+            // If it fails, the request for a packet says so.
+            let _loaded = service.load(content).await;
+            ahead.borrow_mut().remove(&content);
+        };
+        self.loads.spawn(load).detach();
+    }
+
+    async fn flush(&self, outbox: &mut Outbox) {
+        while !outbox.is_empty() {
+            match outbox.send(self.socket.get_ref()) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_early(&error) && self.socket.writable().await.is_ok() => {}
+                Err(error) => {
+                    log::warn!(target: "device", "UDP replies cannot be sent: {error}");
+                    *outbox = Outbox::new();
+                }
+            }
+        }
+    }
+}
+
+fn os_receive(inbox: &mut Inbox, socket: &UdpSocket) -> io::Result<()> {
+    match inbox.receive(socket)? {
+        0 => Err(io::ErrorKind::WouldBlock.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Our own socket, as others would see it. A datagram from there is our own reply, or a forgery that
+/// would have us talk to ourselves.
+struct OwnAddresses {
+    local: Option<SocketAddr>,
+    addresses: Vec<IpAddr>,
+    asked: Instant,
+}
+
+impl OwnAddresses {
+    fn of(socket: &Async<UdpSocket>) -> OwnAddresses {
+        OwnAddresses {
+            local: socket.get_ref().local_addr().map(os::net::unmapped).ok(),
+            addresses: os::net::own_addresses(),
+            asked: Instant::now(),
+        }
+    }
+
+    fn is_ours(&mut self, from: SocketAddr) -> bool {
+        let Some(local) = self.local.filter(|local| local.port() == from.port()) else {
+            return false;
+        };
+        if !local.ip().is_unspecified() {
+            return local.ip() == from.ip();
+        }
+        // Interfaces come and go.
+        if self.asked.elapsed() >= SAID {
+            self.addresses = os::net::own_addresses();
+            self.asked = Instant::now();
+        }
+        from.ip().is_loopback() || self.addresses.contains(&from.ip())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_address_is_known_whichever_it_is() {
+        let address = |text: &str| -> SocketAddr { text.parse().unwrap() };
+        let mut wildcard = OwnAddresses {
+            local: Some(address("[::]:2234")),
+            addresses: vec!["192.0.2.1".parse().unwrap()],
+            asked: Instant::now(),
+        };
+        assert!(wildcard.is_ours(address("192.0.2.1:2234")));
+        assert!(wildcard.is_ours(address("127.0.0.1:2234")));
+        assert!(wildcard.is_ours(address("[::1]:2234")));
+        assert!(!wildcard.is_ours(address("192.0.2.1:2233")));
+        assert!(!wildcard.is_ours(address("192.0.2.2:2234")));
+        let mut one = OwnAddresses {
+            local: Some(address("127.0.0.1:2234")),
+            ..wildcard
+        };
+        assert!(one.is_ours(address("127.0.0.1:2234")));
+        assert!(!one.is_ours(address("127.0.0.2:2234")));
+    }
+}

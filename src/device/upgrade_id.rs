@@ -1,0 +1,166 @@
+//! The upgrade id of the UDP protocol: 31 bits that a module echoes with each packet it asks for, and all
+//! that it echoes (protocol.md 6). So the id names the content and proves that the asker received our
+//! reply to a check; there is no session table, and a restart or a replica with the same secret goes on.
+//!
+//! 12 bits are the beginning of the content's hash; 19 are a keyed MAC over the whole hash, the source
+//! network and the week (hazards.md 8). Ids of this week and of the last one are good.
+
+use std::hash::Hasher;
+use std::net::IpAddr;
+
+use siphasher::sip::SipHasher24;
+
+use crate::firmware::ContentId;
+use crate::fleet::network::Network;
+
+/// Bits of the MAC.
+const MAC_BITS: u32 = 19;
+
+const WEEK: i64 = 604_800;
+
+/// What makes ids, and knows them again.
+pub struct UpgradeIds {
+    key: [u8; 16],
+    roaming: bool,
+}
+
+impl UpgradeIds {
+    /// `roaming`: the source network is left out, so that a download may go on from another one.
+    pub fn new(secret: &[u8; 32], roaming: bool) -> UpgradeIds {
+        let mut key = [0; 16];
+        for (byte, secret) in key.iter_mut().zip(secret) {
+            *byte = *secret;
+        }
+        UpgradeIds { key, roaming }
+    }
+
+    /// The id of this content for a module at this address now (Unix seconds); 0..=2147483647.
+    pub fn make(&self, content: ContentId, address: IpAddr, unix: i64) -> u32 {
+        let mac = self.mac(content, address, unix.div_euclid(WEEK));
+        u32::from(content.short()) << MAC_BITS | mac
+    }
+
+    /// The part of an id that names the content, as [`ContentId::short`] does.
+    pub fn short(id: u32) -> u16 {
+        u16::try_from(id >> MAC_BITS).unwrap_or(u16::MAX)
+    }
+
+    /// Which of the candidates the id names: the one whose MAC is right. `None` if there is none, and
+    /// also if two different ones match: never a guess.
+    pub fn find(
+        &self,
+        id: u32,
+        address: IpAddr,
+        unix: i64,
+        candidates: impl Iterator<Item = ContentId>,
+    ) -> Option<ContentId> {
+        let week = unix.div_euclid(WEEK);
+        let matches = |content: &ContentId| {
+            let id_in =
+                |week| u32::from(content.short()) << MAC_BITS | self.mac(*content, address, week);
+            id_in(week) == id || id_in(week.saturating_sub(1)) == id
+        };
+        let mut found = candidates.filter(matches);
+        let first = found.next()?;
+        found.all(|other| other == first).then_some(first)
+    }
+
+    fn mac(&self, content: ContentId, address: IpAddr, week: i64) -> u32 {
+        let mut hasher = SipHasher24::new_with_key(&self.key);
+        hasher.write(&content.0);
+        if !self.roaming {
+            hasher.write(Network::of(address).bytes());
+        }
+        hasher.write(&week.to_le_bytes());
+        let [a, b, c, ..] = hasher.finish().to_le_bytes();
+        u32::from_le_bytes([a, b, c, 0]) & ((1 << MAC_BITS) - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_795_420_800;
+
+    fn content(first: u8, last: u8) -> ContentId {
+        let mut hash = [0x5a; 32];
+        hash[0] = first;
+        hash[31] = last;
+        ContentId(hash)
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn ids() -> UpgradeIds {
+        UpgradeIds::new(&[7; 32], false)
+    }
+
+    fn knows(ids: &UpgradeIds, id: u32, from: &str, unix: i64) -> bool {
+        let one = content(1, 1);
+        ids.find(id, address(from), unix, [one].into_iter()) == Some(one)
+    }
+
+    #[test]
+    fn an_id_has_31_bits_and_names_its_content() {
+        for first in 0..=255 {
+            let id = ids().make(content(first, 0), address("192.0.2.7"), NOW);
+            assert!(id <= 0x7fff_ffff);
+            assert_eq!(UpgradeIds::short(id), content(first, 0).short());
+        }
+    }
+
+    #[test]
+    fn an_id_is_good_for_its_network_alone() {
+        let id = ids().make(content(1, 1), address("192.0.2.7"), NOW);
+        assert!(knows(&ids(), id, "192.0.2.99", NOW));
+        assert!(knows(&ids(), id, "::ffff:192.0.2.7", NOW));
+        assert!(!knows(&ids(), id, "192.0.3.7", NOW));
+    }
+
+    #[test]
+    fn with_roaming_it_is_good_everywhere() {
+        let ids = UpgradeIds::new(&[7; 32], true);
+        let id = ids.make(content(1, 1), address("192.0.2.7"), NOW);
+        assert!(knows(&ids, id, "2001:db8::1", NOW));
+    }
+
+    #[test]
+    fn an_id_is_good_this_week_and_the_next() {
+        let id = ids().make(content(1, 1), address("192.0.2.7"), NOW);
+        assert!(knows(&ids(), id, "192.0.2.7", NOW + WEEK));
+        assert!(!knows(&ids(), id, "192.0.2.7", NOW + 2 * WEEK));
+        assert!(!knows(&ids(), id, "192.0.2.7", NOW - WEEK));
+    }
+
+    #[test]
+    fn another_secret_makes_other_ids() {
+        let id = UpgradeIds::new(&[8; 32], false).make(content(1, 1), address("192.0.2.7"), NOW);
+        assert!(!knows(&ids(), id, "192.0.2.7", NOW));
+    }
+
+    #[test]
+    fn two_contents_that_both_match_are_never_guessed_between() {
+        let from = address("192.0.2.7");
+        // The same first 12 bits; the last bytes are tried until the MACs are the same too.
+        let make = |n: u32| {
+            let mut hash = [0x5a; 32];
+            hash[28..].copy_from_slice(&n.to_le_bytes());
+            ContentId(hash)
+        };
+        let mut seen = std::collections::HashMap::new();
+        let (one, two) = (0..)
+            .find_map(|n| {
+                let earlier = seen.insert(ids().make(make(n), from, NOW), n);
+                earlier.map(|m| (make(m), make(n)))
+            })
+            .unwrap();
+        let id = ids().make(one, from, NOW);
+        let find = |list: &[ContentId]| ids().find(id, from, NOW, list.iter().copied());
+        assert_eq!(find(&[one]), Some(one));
+        assert_eq!(find(&[one, one]), Some(one));
+        assert_eq!(find(&[one, two]), None);
+    }
+}

@@ -1,0 +1,427 @@
+//! Whom a release is for: device ids, sets of them with ranges, and the cohorts of a rollout. Rules
+//! are made of these, checks are held against them, and `fleet` keys its memory by [`DeviceId`].
+//!
+//! The surprise: the text of an id is never kept here. An id is sixteen bytes whatever arrived, so
+//! that a hundred thousand entries of `allow` are small and an id cannot carry anything into a log
+//! (hazards.md 21).
+
+use std::hash::Hasher;
+use std::sync::Arc;
+
+use siphasher::sip::SipHasher24;
+
+/// What a module calls itself. The text is bounded and its characters are known, whatever arrived
+/// (hazards.md 21).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DeviceId {
+    /// 14 to 17 decimal digits; 15 by the book.
+    Imei(u64),
+    /// 12 hexadecimal digits, without separators.
+    Mac(u64),
+    /// Any other id of 1 to 64 characters of `[0-9A-Za-z_-]`, as a 64-bit SipHash of the text.
+    Other(u64),
+}
+
+/// Keys the hash of ids that are neither IMEI nor MAC. It need not be secret: a module is believed
+/// whatever id it claims, so there is nothing to gain by making two of them collide; and a fixed key
+/// gives the same id after a restart and on every machine.
+const OTHER_KEY: [u8; 16] = *b"luat-ota other 1";
+
+/// Keys the cohorts; fixed, so that the devices in a rollout stay in it after a restart.
+const COHORT_KEY: [u8; 16] = *b"luat-ota cohort1";
+
+/// The most characters an id may have.
+const LONGEST_ID: usize = 64;
+
+impl DeviceId {
+    /// Reads an id from the net or from a rules file. 14..=17 digits are an IMEI, 12 hexadecimal
+    /// digits (not all of which need be letters) a MAC; what is too long, empty or has other
+    /// characters is no id.
+    pub fn parse(text: &str) -> Option<DeviceId> {
+        if let Some(imei) = imei(text) {
+            return Some(DeviceId::Imei(imei));
+        }
+        let within = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        if text.is_empty() || text.len() > LONGEST_ID || !text.bytes().all(within) {
+            return None;
+        }
+        if text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return u64::from_str_radix(text, 16).ok().map(DeviceId::Mac);
+        }
+        let mut hasher = SipHasher24::new_with_key(&OTHER_KEY);
+        hasher.write(text.as_bytes());
+        Some(DeviceId::Other(hasher.finish()))
+    }
+
+    /// Which kind it is, and its number: the bytes that are hashed.
+    fn parts(self) -> (u8, u64) {
+        match self {
+            DeviceId::Imei(number) => (0, number),
+            DeviceId::Mac(number) => (1, number),
+            DeviceId::Other(hash) => (2, hash),
+        }
+    }
+}
+
+/// `862991443753386` → the number. Seventeen digits are far below 2^64.
+fn imei(text: &str) -> Option<u64> {
+    let digits = (14..=17).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
+}
+
+/// A set of devices: single ids and IMEI ranges. A look-up is a binary search. A clone shares the
+/// entries: each release of a project has its project's.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeviceSet {
+    /// Ids named singly, sorted, each once; those inside a range too, because `names` asks for them.
+    single: Arc<[DeviceId]>,
+    /// Both ends inclusive; sorted, and no two touch.
+    ranges: Arc<[(u64, u64)]>,
+}
+
+impl DeviceSet {
+    /// Reads the entries of `allow` or `deny`: an id, or `FIRST-LAST` of two IMEIs (inclusive, 14..=17
+    /// digits each). The error is a sentence that names the entry.
+    pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<DeviceSet, String> {
+        let (mut single, mut ranges) = (Vec::new(), Vec::new());
+        for entry in entries {
+            match one_entry(entry.trim())? {
+                Entry::Single(id) => single.push(id),
+                Entry::Range(first, last) => ranges.push((first, last)),
+            }
+        }
+        Ok(DeviceSet::of(single, ranges))
+    }
+
+    /// Sorts, and merges what overlaps or touches.
+    fn of(mut single: Vec<DeviceId>, mut ranges: Vec<(u64, u64)>) -> DeviceSet {
+        single.sort_unstable();
+        single.dedup();
+        ranges.sort_unstable();
+        ranges.dedup_by(|next, kept| {
+            let joined = next.0 <= kept.1.saturating_add(1);
+            if joined {
+                kept.1 = kept.1.max(next.1);
+            }
+            joined
+        });
+        DeviceSet {
+            single: single.into(),
+            ranges: ranges.into(),
+        }
+    }
+
+    /// Is the device in the set, singly or by a range?
+    pub fn contains(&self, device: DeviceId) -> bool {
+        let in_a_range = |imei: u64| {
+            // The only range that can hold it is the last that begins at or before it.
+            let at = self.ranges.partition_point(|range| range.0 <= imei);
+            at.checked_sub(1)
+                .and_then(|last| self.ranges.get(last))
+                .is_some_and(|range| imei <= range.1)
+        };
+        match device {
+            DeviceId::Imei(imei) if in_a_range(imei) => true,
+            _ => self.names(device),
+        }
+    }
+
+    /// Is the device named singly? (Such a one is in whatever `percent` says.)
+    pub fn names(&self, device: DeviceId) -> bool {
+        self.single.binary_search(&device).is_ok()
+    }
+
+    /// Both sets in one.
+    pub fn union(&self, other: &DeviceSet) -> DeviceSet {
+        if other.is_empty() {
+            return self.clone();
+        }
+        if self.is_empty() {
+            return other.clone();
+        }
+        DeviceSet::of(
+            [&*self.single, &*other.single].concat(),
+            [&*self.ranges, &*other.ranges].concat(),
+        )
+    }
+
+    /// How many entries (single ids and ranges, after merging) there are.
+    pub fn len(&self) -> usize {
+        self.single.len().saturating_add(self.ranges.len())
+    }
+
+    /// No entry at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// One entry of `allow` or `deny`.
+enum Entry {
+    Single(DeviceId),
+    Range(u64, u64),
+}
+
+/// `862991443753386`, `862991440000000-862991449999999`, `A1B2C3D4E5F6`, any other id.
+fn one_entry(entry: &str) -> Result<Entry, String> {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some((first, last)) = entry.split_once('-') {
+        let (first, last) = (first.trim(), last.trim());
+        if digits(first) && digits(last) {
+            return range(entry, first, last);
+        }
+    }
+    DeviceId::parse(entry).map(Entry::Single).ok_or_else(|| {
+        // A long entry is shown by its beginning.
+        let shown: String = entry.chars().take(LONGEST_ID).collect();
+        format!(
+            "`{}` is no device: write an IMEI (15 digits), a range of two (`862991440000000-862991449999999`), \
+             a MAC (12 hexadecimal digits without separators) or another id of letters, digits, `_` and `-`",
+            shown.escape_debug()
+        )
+    })
+}
+
+/// Two IMEIs, of the same length: a digit lost on one side would let in nine tenths of the world.
+fn range(entry: &str, first: &str, last: &str) -> Result<Entry, String> {
+    let shown: String = entry.chars().take(LONGEST_ID).collect();
+    match (imei(first), imei(last)) {
+        (Some(_), Some(_)) if first.len() != last.len() => Err(format!(
+            "the range `{shown}` begins with {} digits and ends with {}: one of the two has lost or won a \
+             digit",
+            first.len(),
+            last.len()
+        )),
+        (Some(from), Some(to)) if from > to => Err(format!(
+            "the range `{shown}` ends before it begins: exchange its two ends"
+        )),
+        (Some(from), Some(to)) => Ok(Entry::Range(from, to)),
+        _ => Err(format!(
+            "the range `{shown}` needs an IMEI of 14 to 17 digits on each side of the `-`, such as \
+             `862991440000000-862991449999999`"
+        )),
+    }
+}
+
+/// Where in 0..10_000 a device falls for a release: it is in a rollout of `p` percent if this is
+/// below `p × 100`. Stable across restarts and machines, so 10 % are always among the 20 %; different
+/// for each release, so that not the same devices are always first.
+pub fn cohort(project: &str, version: super::version::Version, device: DeviceId) -> u32 {
+    let mut hasher = SipHasher24::new_with_key(&COHORT_KEY);
+    hasher.write(project.as_bytes());
+    // No UTF-8 text holds this byte, so no project's end can be taken for a version's beginning.
+    hasher.write(&[0xff]);
+    // Numbers go in as little-endian bytes, so that every machine finds the same cohort.
+    for field in version.fields() {
+        hasher.write(&field.to_le_bytes());
+    }
+    let (kind, number) = device.parts();
+    hasher.write(&[kind]);
+    hasher.write(&number.to_le_bytes());
+    u32::try_from(hasher.finish() % 10_000).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::version::Version;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn set(entries: &[&str]) -> DeviceSet {
+        DeviceSet::parse(entries.iter().copied()).unwrap()
+    }
+
+    fn id(text: &str) -> DeviceId {
+        DeviceId::parse(text).unwrap()
+    }
+
+    #[test]
+    fn ids_are_told_apart_by_their_shape() {
+        for (text, expected) in [
+            ("862991443753386", DeviceId::Imei(862_991_443_753_386)),
+            ("86299144375338", DeviceId::Imei(86_299_144_375_338)),
+            ("86299144375338612", DeviceId::Imei(86_299_144_375_338_612)),
+            ("a1B2c3D4e5F6", DeviceId::Mac(0xa1b2_c3d4_e5f6)),
+            ("123456789012", DeviceId::Mac(0x1234_5678_9012)),
+        ] {
+            assert_eq!(DeviceId::parse(text), Some(expected), "{text}");
+        }
+        for text in ["1", "865", "sn_42-B", "0123456789ABCDEF", &"x".repeat(64)] {
+            assert!(
+                matches!(DeviceId::parse(text), Some(DeviceId::Other(_))),
+                "{text}"
+            );
+        }
+        // The hash is part of what is kept on disk: it must never change.
+        assert_eq!(id("sn_42-B"), DeviceId::Other(0xc65b_0ae1_cba3_da73));
+    }
+
+    #[test]
+    fn what_is_no_id_is_refused() {
+        for text in [
+            "",
+            " ",
+            "86299144375338 6",
+            "a,b",
+            "水表",
+            "a\nb",
+            "x=1",
+            "AA:BB:CC:DD:EE:FF",
+            &"x".repeat(65),
+        ] {
+            assert_eq!(DeviceId::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_set_holds_its_single_ids_and_its_ranges() {
+        let set = set(&[
+            "862991440000000-862991449999999",
+            "862991450000000 - 862991450000009",
+            " 100000000000000 ",
+            "A1B2C3D4E5F6",
+            "sn-42",
+        ]);
+        for text in [
+            "862991440000000",
+            "862991449999999",
+            "862991450000009",
+            "100000000000000",
+            "a1b2c3d4e5f6",
+            "sn-42",
+        ] {
+            assert!(set.contains(id(text)), "{text}");
+        }
+        for text in [
+            "862991439999999",
+            "862991450000010",
+            "100000000000001",
+            "SN-42",
+        ] {
+            assert!(!set.contains(id(text)), "{text}");
+        }
+        // The two ranges touch: they are one.
+        assert_eq!(set.len(), 4);
+        assert!(!set.is_empty());
+        assert!(DeviceSet::default().is_empty());
+    }
+
+    #[test]
+    fn only_a_single_entry_names_a_device() {
+        let set = set(&["862991440000000-862991449999999", "862991440000007"]);
+        assert!(set.names(id("862991440000007")));
+        assert!(!set.names(id("862991440000008")));
+        assert!(set.contains(id("862991440000008")));
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_read_is_named() {
+        for (entry, part) in [
+            ("AA:BB:CC:DD:EE:FF", "without separators"),
+            ("", "is no device"),
+            ("862991449999999-862991440000000", "exchange"),
+            (
+                "86299144000000-862991449999999",
+                "14 digits and ends with 15",
+            ),
+            ("8629914-8629915", "14 to 17 digits"),
+            ("水", "`水`"),
+        ] {
+            let sentence = DeviceSet::parse([entry]).unwrap_err();
+            assert!(sentence.contains(part), "{entry}: {sentence}");
+        }
+    }
+
+    #[test]
+    fn a_hundred_thousand_ranges_do_not_slow_a_look_up() {
+        let entries: Vec<String> = (0..100_000u64)
+            .map(|n| {
+                let first = 862_000_000_000_000 + n * 100;
+                format!("{first}-{}", first + 49)
+            })
+            .collect();
+        let set = DeviceSet::parse(entries.iter().map(String::as_str)).unwrap();
+        assert_eq!(set.len(), 100_000);
+        let start = std::time::Instant::now();
+        let mut inside = 0;
+        for n in 0..100_000u64 {
+            inside += u32::from(set.contains(DeviceId::Imei(862_000_000_000_000 + n * 25)));
+        }
+        // A linear look-up would take 10^10 steps.
+        assert!(start.elapsed().as_secs() < 5);
+        assert_eq!(inside, 50_000);
+    }
+
+    #[test]
+    fn a_union_has_the_devices_of_both() {
+        let one = set(&["862991440000000-862991440000009", "sn1"]);
+        let two = set(&["862991440000005-862991440000019", "sn2", "sn1"]);
+        let both = one.union(&two);
+        assert_eq!(both.len(), 3);
+        assert!(both.contains(id("862991440000019")));
+        assert!(both.names(id("sn2")));
+    }
+
+    #[test]
+    fn a_cohort_never_changes() {
+        let version = Version::parse("2.0.1").unwrap();
+        // A device that falls out of a rollout after an update of the server would be a bug: these
+        // numbers must stay.
+        for (project, device, expected) in [
+            ("ALIYUN", "862991443753386", 2393),
+            ("ALIYUN", "A1B2C3D4E5F6", 3496),
+            ("水表", "862991443753386", 2564),
+        ] {
+            assert_eq!(cohort(project, version, id(device)), expected, "{device}");
+        }
+    }
+
+    #[test]
+    fn ten_percent_are_about_ten_percent_and_not_the_same_for_each_release() {
+        let [one, two] = ["2.0.1", "2.0.2"].map(|text| Version::parse(text).unwrap());
+        let devices = || (0..20_000u64).map(|n| DeviceId::Imei(862_991_440_000_000 + n));
+        let first = devices().filter(|&d| cohort("A", one, d) < 1000).count();
+        assert!((1800..2200).contains(&first), "{first}");
+        let both = devices()
+            .filter(|&d| cohort("A", one, d) < 1000 && cohort("A", two, d) < 1000)
+            .count();
+        assert!((120..280).contains(&both), "{both}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC*", more in "[0-9-]{0,40}") {
+            let _ = DeviceId::parse(&text);
+            let _ = DeviceSet::parse([text.as_str(), more.as_str()]);
+        }
+
+        #[test]
+        fn an_imei_of_fifteen_digits_reads_back(number in 0u64..1_000_000_000_000_000) {
+            let text = format!("{number:015}");
+            prop_assert_eq!(DeviceId::parse(&text), Some(DeviceId::Imei(number)));
+        }
+
+        #[test]
+        fn a_set_holds_what_a_list_would(
+            ranges in prop::collection::vec((0u64..200, 0u64..20), 0..20),
+            probe in 0u64..240,
+        ) {
+            let base = 862_991_440_000_000u64;
+            let entries: Vec<String> = ranges
+                .iter()
+                .map(|(from, more)| format!("{}-{}", base + from, base + from + more))
+                .collect();
+            let set = DeviceSet::parse(entries.iter().map(String::as_str)).unwrap();
+            let expected = ranges.iter().any(|(from, more)| (*from..=from + more).contains(&probe));
+            prop_assert_eq!(set.contains(DeviceId::Imei(base + probe)), expected);
+            // Merged, sorted, apart.
+            prop_assert!(set.ranges.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
+        }
+
+        #[test]
+        fn whoever_is_in_ten_percent_is_in_twenty(imei in 0u64..1_000_000_000_000_000) {
+            let version = Version::parse("1.0").unwrap();
+            prop_assert!(cohort("P", version, DeviceId::Imei(imei)) < 10_000);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The folder as it stands: projects, their releases newest first, the packages of each, and what is
+//! quarantined and why. Immutable; a change in the folder makes a new one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::ContentId;
+use super::package::{Inspected, Kind};
+use super::rules::Rules;
+use super::version::Version;
+use crate::os::fs::Stamp;
+
+mod build;
+#[cfg(test)]
+mod tests;
+
+/// One file that may be offered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Package {
+    /// Where it lies, relative to the firmware folder, parts between `/`.
+    pub path: Box<str>,
+    /// The hash of its bytes.
+    pub content: ContentId,
+    /// Its size in bytes.
+    pub size: u64,
+    /// What kind of package it is.
+    pub kind: Kind,
+    /// The platform that its name says; `None` = every module of the project.
+    pub platform: Option<Box<str>>,
+    /// The only core that it can be applied to.
+    pub base_core: Option<u32>,
+}
+
+impl Package {
+    /// The file's name without its folders.
+    pub fn file_name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or(&self.path)
+    }
+}
+
+/// One version of a project.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Release {
+    /// Its version.
+    pub version: Version,
+    /// The version as the folder or the file writes it.
+    pub version_text: Box<str>,
+    /// Its own rules on top of its project's.
+    pub rules: Arc<Rules>,
+    /// Its rules cannot be read and never could be: nobody gets it. The sentence says why.
+    pub held_back: Option<Box<str>>,
+    /// Its packages, those for a platform first.
+    pub packages: Vec<Package>,
+}
+
+/// One project.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its releases, newest first.
+    pub releases: Vec<Release>,
+    /// Since when nothing of it changed.
+    pub since: Instant,
+    /// Where in `releases` those are that are not in core form, by what LuatOS sends of them.
+    by_script: Vec<usize>,
+}
+
+impl Project {
+    fn new(name: Box<str>, releases: Vec<Release>, since: Instant) -> Project {
+        let mut by_script: Vec<(Version, usize)> = releases
+            .iter()
+            .enumerate()
+            .filter(|(_, release)| release.version.core_form().is_none())
+            .map(|(at, release)| (release.version.without_middle(), at))
+            .collect();
+        // Stable: of two that differ only in the middle number, the higher one stays first.
+        by_script.sort_by(|(a, _), (b, _)| b.cmp(a));
+        Project {
+            name,
+            releases,
+            since,
+            by_script: by_script.into_iter().map(|(_, at)| at).collect(),
+        }
+    }
+
+    /// The releases that are not in core form, newest first by the first and third number: as a
+    /// LuatOS module sees them.
+    pub fn by_script(&self) -> impl Iterator<Item = &Release> {
+        self.by_script
+            .iter()
+            .filter_map(|&at| self.releases.get(at))
+    }
+}
+
+/// Where a content lies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// Relative to the firmware folder.
+    pub path: Box<str>,
+    /// The file that was hashed.
+    pub stamp: Stamp,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// Something about one path that a person should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// Relative to the firmware folder.
+    pub path: String,
+    /// A sentence.
+    pub text: String,
+}
+
+/// What a scan found: the input to [`Catalog::build`].
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Firmware files that were read and are whole.
+    pub files: Vec<FoundFile>,
+    /// release.json files.
+    pub rules: Vec<FoundRules>,
+    /// What is not served, and why.
+    pub quarantined: Vec<Remark>,
+    /// What is no firmware and was left alone.
+    pub ignored: Vec<Remark>,
+    /// Firmware files that are not settled or not read yet.
+    pub waiting: Vec<String>,
+}
+
+/// A firmware file that was read to the end.
+#[derive(Debug)]
+pub struct FoundFile {
+    /// Relative to the firmware folder, parts between `/`.
+    pub path: String,
+    /// Which file that was.
+    pub stamp: Stamp,
+    /// What it is.
+    pub inspected: Inspected,
+}
+
+/// A release.json.
+#[derive(Debug)]
+pub struct FoundRules {
+    /// Relative to the firmware folder, parts between `/`.
+    pub path: String,
+    /// The last good reading, if there ever was one.
+    pub rules: Option<Arc<Rules>>,
+    /// What is wrong with it now.
+    pub error: Option<String>,
+}
+
+/// The folder as it stands.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    projects: HashMap<Box<str>, Project>,
+    sources: HashMap<ContentId, Vec<Source>>,
+    /// Sorted by [`ContentId::short`].
+    by_short: Vec<(u16, ContentId)>,
+    /// Path → content, for packages whose release says `direct`.
+    direct: HashMap<Box<str>, ContentId>,
+    /// What is not served, and why.
+    pub quarantined: Vec<Remark>,
+    /// What is no firmware and was left alone.
+    pub ignored: Vec<Remark>,
+    /// What is served but looks like a mistake.
+    pub warnings: Vec<Remark>,
+    /// Files that are not settled or not read yet.
+    pub waiting: Vec<String>,
+}
+
+impl Catalog {
+    /// The project of this name (case matters).
+    pub fn project(&self, name: &str) -> Option<&Project> {
+        self.projects.get(name)
+    }
+
+    /// All projects, by name.
+    pub fn projects(&self) -> Vec<&Project> {
+        let mut projects: Vec<&Project> = self.projects.values().collect();
+        projects.sort_by(|a, b| a.name.cmp(&b.name));
+        projects
+    }
+
+    /// Where this content lies; empty if it is not in the folder (any more).
+    pub fn sources(&self, content: ContentId) -> &[Source] {
+        self.sources.get(&content).map_or(&[], Vec::as_slice)
+    }
+
+    /// The contents whose [`ContentId::short`] is this.
+    pub fn with_short(&self, short: u16) -> impl Iterator<Item = ContentId> + '_ {
+        let start = self.by_short.partition_point(|&(other, _)| other < short);
+        self.by_short
+            .iter()
+            .skip(start)
+            .take_while(move |&&(other, _)| other == short)
+            .map(|&(_, content)| content)
+    }
+
+    /// The content of the file at this path (parts between `/`), if its release says `direct`.
+    pub fn direct(&self, path: &str) -> Option<ContentId> {
+        self.direct.get(path).copied()
+    }
+
+    /// How many releases there are.
+    pub fn release_count(&self) -> usize {
+        self.projects.values().map(|p| p.releases.len()).sum()
+    }
+
+    /// Does this catalogue say the same as the other, its times apart?
+    pub fn says_the_same(&self, other: &Catalog) -> bool {
+        self.projects.len() == other.projects.len()
+            && self.projects.values().all(|project| {
+                other
+                    .project(&project.name)
+                    .is_some_and(|twin| twin.releases == project.releases)
+            })
+            && self.sources == other.sources
+            && self.quarantined == other.quarantined
+            && self.ignored == other.ignored
+            && self.warnings == other.warnings
+            && self.waiting == other.waiting
+    }
+}

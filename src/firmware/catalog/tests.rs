@@ -1,0 +1,224 @@
+//! What a catalogue makes of what a scan found.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+fn file(path: &str, content: u8, kind: Kind, size: u64) -> FoundFile {
+    FoundFile {
+        path: path.to_owned(),
+        stamp: Stamp {
+            dev: 1,
+            ino: u64::from(content),
+            size,
+            mtime: 0,
+            ctime: 0,
+        },
+        inspected: Inspected {
+            content: ContentId([content; 32]),
+            md5: [0; 16],
+            size,
+            kind,
+        },
+    }
+}
+
+fn rules(path: &str, json: &str) -> FoundRules {
+    FoundRules {
+        path: path.to_owned(),
+        rules: Some(Arc::new(Rules::parse(json.as_bytes()).unwrap())),
+        error: None,
+    }
+}
+
+fn build(files: Vec<FoundFile>, rules: Vec<FoundRules>) -> Catalog {
+    let found = Found {
+        files,
+        rules,
+        ..Found::default()
+    };
+    Catalog::build(found, None, Instant::now())
+}
+
+fn generic(path: &str, content: u8) -> FoundFile {
+    file(path, content, Kind::Generic, 10)
+}
+
+#[test]
+fn all_layouts_mean_the_same() {
+    for path in [
+        "P/1.2.3/update.bin",
+        "P/1.2.3/P_1.2.3_LuatOS-SoC_EC718P.bin",
+        "P_1.2.3/update.bin",
+        "P_1.2.3_LuatOS-SoC_EC718P.bin",
+        "P/P_1.2.3_LuatOS-SoC_EC718P.bin",
+    ] {
+        let catalog = build(vec![generic(path, 1)], vec![]);
+        let releases = &catalog.project("P").expect(path).releases;
+        assert_eq!(
+            releases[0].version,
+            Version::parse("1.2.3").unwrap(),
+            "{path}"
+        );
+        assert_eq!(&*releases[0].packages[0].path, path);
+        let platform = path.contains("LuatOS").then_some("EC718P");
+        assert_eq!(releases[0].packages[0].platform.as_deref(), platform);
+    }
+}
+
+#[test]
+fn releases_are_newest_first_and_one_version_is_one_release() {
+    let catalog = build(
+        vec![
+            generic("P/1.9/u.bin", 1),
+            generic("P/1.10.0/u.bin", 2),
+            generic("P_1.10/P_1.10.0_LuatOS-SoC_EC718P.bin", 3),
+            generic("P/v1.2/u.bin", 4),
+        ],
+        vec![],
+    );
+    let releases = &catalog.project("P").unwrap().releases;
+    let shape: Vec<_> = releases
+        .iter()
+        .map(|r| (&*r.version_text, r.packages.len()))
+        .collect();
+    assert_eq!(shape, [("1.10.0", 2), ("1.9", 1), ("v1.2", 1)]);
+    assert_eq!(catalog.release_count(), 3);
+    // The one for a platform comes first.
+    assert_eq!(releases[0].packages[0].platform.as_deref(), Some("EC718P"));
+}
+
+#[test]
+fn two_files_for_the_same_with_other_bytes_are_both_quarantined() {
+    let catalog = build(
+        vec![
+            generic("P/1.0/a.bin", 1),
+            generic("P_1.0/b.bin", 2),
+            generic("P/0.9/u.bin", 3),
+        ],
+        vec![],
+    );
+    let releases = &catalog.project("P").unwrap().releases;
+    assert_eq!(releases.len(), 1);
+    let named: Vec<_> = catalog.quarantined.iter().map(|r| &*r.path).collect();
+    assert_eq!(named, ["P/1.0/a.bin", "P_1.0/b.bin"]);
+    assert!(catalog.quarantined[0].text.contains("P_1.0/b.bin"));
+}
+
+#[test]
+fn two_files_for_the_same_with_the_same_bytes_are_one() {
+    let catalog = build(
+        vec![generic("P/1.0/a.bin", 1), generic("P_1.0/b.bin", 1)],
+        vec![],
+    );
+    assert_eq!(catalog.project("P").unwrap().releases[0].packages.len(), 1);
+    assert!(catalog.quarantined.is_empty());
+}
+
+#[test]
+fn rules_in_a_wrong_place_are_quarantined() {
+    let catalog = build(vec![], vec![rules("release.json", "{}")]);
+    assert_eq!(catalog.quarantined[0].path, "release.json");
+}
+
+#[test]
+fn a_file_beside_rules_in_a_wrong_place_is_not_served_without_them() {
+    let catalog = build(
+        vec![
+            generic("P/1.0/from-2008/u.bin", 1),
+            generic("P/1.0/u.bin", 2),
+        ],
+        vec![rules("P/1.0/from-2008/release.json", r#"{"paused": true}"#)],
+    );
+    let packages = &catalog.project("P").unwrap().releases[0].packages;
+    assert_eq!(packages.len(), 1);
+    assert_eq!(&*packages[0].path, "P/1.0/u.bin");
+    assert_eq!(catalog.quarantined.len(), 2);
+}
+
+#[test]
+fn last_good_rules_stay_in_force_and_the_error_is_shown() {
+    let bad_edit = FoundRules {
+        error: Some("line 3: not JSON".to_owned()),
+        ..rules("P/release.json", r#"{"percent": 5}"#)
+    };
+    let catalog = build(vec![generic("P/1.0/u.bin", 1)], vec![bad_edit]);
+    let release = &catalog.project("P").unwrap().releases[0];
+    assert_eq!(release.rules.percent, Some(5.0));
+    assert_eq!(release.held_back, None);
+    assert!(catalog.quarantined[0].text.contains("last good rules"));
+}
+
+#[test]
+fn a_project_changes_when_it_changes_and_not_with_its_neighbour() {
+    let start = Instant::now();
+    let later = start + Duration::from_secs(60);
+    let found = |second: u8| Found {
+        files: vec![generic("P/1.0/u.bin", 1), generic("Q/1.0/u.bin", second)],
+        ..Found::default()
+    };
+    let first = Catalog::build(found(2), None, start);
+    let next = Catalog::build(found(3), Some(&first), later);
+    assert_eq!(next.project("P").unwrap().since, start);
+    assert_eq!(next.project("Q").unwrap().since, later);
+    assert!(!next.says_the_same(&first));
+    assert!(next.says_the_same(&Catalog::build(found(3), Some(&next), later)));
+}
+
+#[test]
+fn contents_are_found_by_their_id_and_by_its_first_bits() {
+    let catalog = build(
+        vec![
+            generic("P/1.0/u.bin", 1),
+            generic("Q/1.0/u.bin", 1),
+            generic("Q/1.1/u.bin", 2),
+        ],
+        vec![],
+    );
+    let id = ContentId([1; 32]);
+    let paths: Vec<_> = catalog.sources(id).iter().map(|s| &*s.path).collect();
+    assert_eq!(paths, ["P/1.0/u.bin", "Q/1.0/u.bin"]);
+    assert_eq!(catalog.with_short(id.short()).collect::<Vec<_>>(), [id]);
+    assert_eq!(catalog.with_short(0xfff).count(), 0);
+    assert!(catalog.sources(ContentId([9; 32])).is_empty());
+}
+
+#[test]
+fn only_what_says_direct_is_direct() {
+    let catalog = build(
+        vec![generic("P/1.0/u.bin", 1), generic("P/1.1/u.bin", 2)],
+        vec![rules("P/1.0/release.json", r#"{"direct": true}"#)],
+    );
+    assert_eq!(catalog.direct("P/1.0/u.bin"), Some(ContentId([1; 32])));
+    assert_eq!(catalog.direct("P/1.1/u.bin"), None);
+}
+
+#[test]
+fn what_looks_like_a_mistake_is_said() {
+    let script = Kind::Ec7xx { delta: false };
+    let catalog = build(
+        vec![
+            file("P/1.0.1/u.bin", 1, script, 1000),
+            file("P/1.1.1/u.bin", 2, script, 1000),
+            file("Q/1.0/u.bin", 3, Kind::Generic, 1000),
+            file("Q/1.1/u.bin", 3, Kind::Generic, 1000),
+            file("R_1.0_LuatOS-SoC_EC718P.bin", 4, Kind::Generic, 1000),
+            file("S_1.0_Luat_V0035_8955.bin", 5, Kind::Generic, 900_000),
+            file("T/1.0/u.bin", 6, Kind::Generic, 70_000_000),
+        ],
+        vec![],
+    );
+    let said: Vec<_> = catalog.warnings.iter().map(|r| r.text.as_str()).collect();
+    for (words, times) in [
+        ("only in its middle number", 1),
+        ("has the same bytes as release 1.1", 1),
+        ("does not begin like an update package", 1),
+        ("a 2G module has room", 1),
+        ("over UDP", 1),
+    ] {
+        let found = said.iter().filter(|text| text.contains(words)).count();
+        assert_eq!(found, times, "{words}: {said:?}");
+    }
+    assert_eq!(said.len(), 5);
+}

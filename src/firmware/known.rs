@@ -1,0 +1,330 @@
+//! The table of known hashes: what a file with this stamp was found to be, so that a restart reads
+//! headers, not gigabytes. Used by the shelf of [`super::scan`].
+//!
+//! The surprise: the device number counts only for disks. That of a btrfs, an NFS or an overlay is a
+//! number out of the air, another one after each boot, and would make a reboot forget everything.
+//! A table that is wrong in spite of all this offers nothing wrong: a snapshot must have the recorded
+//! hash, or it is not served.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::ContentId;
+use super::package::{Inspected, Kind};
+use crate::os::fs::Stamp;
+use crate::state;
+
+/// So many files at most are remembered.
+const MOST: usize = 200_000;
+
+/// The longest line that is read, in bytes.
+const LINE: u64 = 4096;
+
+/// Grows when packages come to be judged in another way, or the lines change: then every file is read
+/// again.
+const VERSION: u64 = 1;
+
+/// Stamp → what the file was found to be (or why it is refused). Kept in a file of JSON lines.
+pub struct KnownFiles {
+    file: Option<PathBuf>,
+    table: HashMap<Stamp, Result<Inspected, String>>,
+    changed: bool,
+}
+
+impl KnownFiles {
+    /// Reads the table from this file; lines that cannot be read are skipped. `None`: it is kept in
+    /// memory alone.
+    pub fn open(file: Option<PathBuf>) -> KnownFiles {
+        let table = match file.as_ref().map(File::open) {
+            Some(Ok(file)) => read(BufReader::new(file)),
+            _ => HashMap::new(),
+        };
+        KnownFiles {
+            file,
+            table,
+            changed: false,
+        }
+    }
+
+    /// What a file with this stamp was found to be.
+    pub fn get(&self, stamp: &Stamp) -> Option<&Result<Inspected, String>> {
+        self.table.get(&lasting(stamp))
+    }
+
+    /// Remembers what a file was found to be, or why it is refused.
+    pub fn insert(&mut self, stamp: &Stamp, found: Result<Inspected, String>) {
+        let stamp = lasting(stamp);
+        if self.table.len() >= MOST && !self.table.contains_key(&stamp) {
+            return;
+        }
+        if self.table.get(&stamp) != Some(&found) {
+            self.table.insert(stamp, found);
+            self.changed = true;
+        }
+    }
+
+    /// Forgets a file: it is to be read again.
+    pub fn forget(&mut self, stamp: &Stamp) {
+        self.changed |= self.table.remove(&lasting(stamp)).is_some();
+    }
+
+    /// Forgets the files that a scan did not see, on those devices that it did see: what lay on a
+    /// stick that is not mounted now comes back with it. (Unless the table is half full of such.)
+    pub fn keep_only(&mut self, seen: &HashSet<Stamp>) {
+        let seen: HashSet<Stamp> = seen.iter().map(lasting).collect();
+        let devices: HashSet<u64> = seen.iter().map(|stamp| stamp.dev).collect();
+        let before = self.table.len();
+        let room = before < MOST / 2;
+        self.table
+            .retain(|stamp, _| seen.contains(stamp) || (room && !devices.contains(&stamp.dev)));
+        self.changed |= self.table.len() != before;
+    }
+
+    /// Is there anything that is not in the file yet?
+    pub fn changed(&self) -> bool {
+        self.changed && self.file.is_some()
+    }
+
+    /// How many files are known.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// None is known.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Writes the file, atomically, if it is out of date.
+    pub fn save(&mut self) -> io::Result<()> {
+        let Some(file) = self.file.as_ref().filter(|_| self.changed) else {
+            return Ok(());
+        };
+        let mut text = format!("{{\"luat-ota\":\"hashes\",\"version\":{VERSION}}}\n");
+        let mut lines: Vec<_> = self.table.iter().collect();
+        lines.sort_by_key(|(stamp, _)| **stamp);
+        for (stamp, found) in lines {
+            write_line(&mut text, stamp, found);
+        }
+        state::write_atomically(file, text.as_bytes())?;
+        self.changed = false;
+        Ok(())
+    }
+}
+
+/// The stamp without what changes from boot to boot: the number of a device that is no disk (its
+/// major number is 0).
+fn lasting(stamp: &Stamp) -> Stamp {
+    let major = (stamp.dev >> 8 & 0xfff) | (stamp.dev >> 32 & 0xffff_f000);
+    Stamp {
+        dev: if major == 0 { 0 } else { stamp.dev },
+        ..*stamp
+    }
+}
+
+/// One line; nothing for times that no file system has (they would not fit).
+fn write_line(text: &mut String, stamp: &Stamp, found: &Result<Inspected, String>) {
+    let (Ok(mtime), Ok(ctime)) = (i64::try_from(stamp.mtime), i64::try_from(stamp.ctime)) else {
+        return;
+    };
+    let Stamp { dev, ino, size, .. } = stamp;
+    let what = match found {
+        Ok(file) => {
+            let md5: String = file.md5.iter().map(|byte| format!("{byte:02x}")).collect();
+            let (content, kind) = (file.content, Value::from(file.kind.label()));
+            format!("\"sha256\":\"{content}\",\"md5\":\"{md5}\",\"kind\":{kind}")
+        }
+        Err(sentence) => format!("\"refused\":{}", Value::from(sentence.as_str())),
+    };
+    // Writing to a String does not fail.
+    let _ = writeln!(
+        text,
+        "{{\"dev\":{dev},\"ino\":{ino},\"size\":{size},\"mtime\":{mtime},\"ctime\":{ctime},{what}}}"
+    );
+}
+
+fn read(mut file: impl BufRead) -> HashMap<Stamp, Result<Inspected, String>> {
+    let mut table = HashMap::new();
+    let mut line = Vec::new();
+    let ours = next_line(&mut file, &mut line)
+        && serde_json::from_slice::<Value>(&line).is_ok_and(|header| {
+            header.get("luat-ota") == Some(&Value::from("hashes"))
+                && header.get("version") == Some(&Value::from(VERSION))
+        });
+    if !ours {
+        return table;
+    }
+    while table.len() < MOST && next_line(&mut file, &mut line) {
+        if let Some((stamp, found)) = read_line(&line) {
+            table.insert(stamp, found);
+        }
+    }
+    table
+}
+
+/// The next line; false at the end. What is longer than [`LINE`] comes in pieces, none of which is a
+/// line of ours.
+fn next_line(file: &mut impl BufRead, line: &mut Vec<u8>) -> bool {
+    line.clear();
+    matches!(file.by_ref().take(LINE).read_until(b'\n', line), Ok(n) if n > 0)
+}
+
+fn read_line(line: &[u8]) -> Option<(Stamp, Result<Inspected, String>)> {
+    let line: Value = serde_json::from_slice(line).ok()?;
+    let number = |key| line.get(key)?.as_u64();
+    let time = |key| line.get(key)?.as_i64().map(i128::from);
+    let text = |key| line.get(key)?.as_str();
+    let stamp = Stamp {
+        dev: number("dev")?,
+        ino: number("ino")?,
+        size: number("size")?,
+        mtime: time("mtime")?,
+        ctime: time("ctime")?,
+    };
+    if let Some(sentence) = text("refused") {
+        return Some((stamp, Err(sentence.to_owned())));
+    }
+    let found = Inspected {
+        content: ContentId::parse(text("sha256")?)?,
+        md5: md5(text("md5")?)?,
+        size: stamp.size,
+        kind: Kind::from_label(text("kind")?)?,
+    };
+    Some((stamp, Ok(found)))
+}
+
+/// Reads 32 hexadecimal digits.
+pub(super) fn md5(hex: &str) -> Option<[u8; 16]> {
+    // Written twice it is as long as a content id, and that has a reader.
+    let ContentId(twice) = ContentId::parse(&hex.repeat(2))?;
+    twice.first_chunk().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(dev: u64, ino: u64) -> Stamp {
+        Stamp {
+            dev,
+            ino,
+            size: 7,
+            mtime: 1_700_000_000_123_456_789,
+            ctime: -5,
+        }
+    }
+
+    fn inspected(byte: u8) -> Inspected {
+        Inspected {
+            content: ContentId([byte; 32]),
+            md5: [byte; 16],
+            size: 7,
+            kind: Kind::Ec7xx { delta: true },
+        }
+    }
+
+    /// A disk's device number, as Linux makes it: major 8, minor 1.
+    const DISK: u64 = 0x801;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder =
+            std::env::temp_dir().join(format!("luat-ota-known-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    #[test]
+    fn what_was_found_is_known_after_a_restart() {
+        let folder = folder("restart");
+        let file = folder.join("hashes.jsonl");
+        let mut known = KnownFiles::open(Some(file.clone()));
+        assert!(known.is_empty() && !known.changed());
+        known.insert(&stamp(DISK, 1), Ok(inspected(1)));
+        known.insert(&stamp(DISK, 2), Err("is a \"zip\" archive,\nnot".into()));
+        assert!(known.changed());
+        known.save().unwrap();
+        assert!(!known.changed());
+        let known = KnownFiles::open(Some(file));
+        assert_eq!(known.len(), 2);
+        assert_eq!(known.get(&stamp(DISK, 1)), Some(&Ok(inspected(1))));
+        let refused = known.get(&stamp(DISK, 2)).unwrap().as_ref().unwrap_err();
+        assert_eq!(refused, "is a \"zip\" archive,\nnot");
+        assert_eq!(known.get(&stamp(DISK, 3)), None);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_line_costs_that_line_alone() {
+        let folder = folder("damaged");
+        let file = folder.join("hashes.jsonl");
+        let mut known = KnownFiles::open(Some(file.clone()));
+        for ino in 0..5 {
+            known.insert(&stamp(DISK, ino), Ok(inspected(ino as u8)));
+        }
+        known.save().unwrap();
+        let mut lines: Vec<String> = std::fs::read_to_string(&file)
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        lines[2] = lines[2].replace("\"kind\":\"", "\"kind\":\"un");
+        lines[3].truncate(40);
+        lines[4] = "x".repeat(3 * LINE as usize);
+        std::fs::write(&file, lines.join("\n")).unwrap();
+        assert_eq!(KnownFiles::open(Some(file)).len(), 2);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_of_another_version_or_of_another_program_is_not_believed() {
+        for header in ["{\"luat-ota\":\"hashes\",\"version\":999}", "[]", "\u{0}"] {
+            let mut text = format!("{header}\n");
+            write_line(&mut text, &stamp(DISK, 1), &Ok(inspected(1)));
+            assert!(read(text.as_bytes()).is_empty(), "{header}");
+        }
+    }
+
+    #[test]
+    fn the_device_number_counts_for_disks_alone() {
+        let mut known = KnownFiles::open(None);
+        known.insert(&stamp(DISK, 1), Ok(inspected(1)));
+        known.insert(&stamp(0x2d, 1), Ok(inspected(2)));
+        assert_eq!(known.get(&stamp(DISK, 1)), Some(&Ok(inspected(1))));
+        assert_eq!(known.get(&stamp(0x802, 1)), None);
+        assert_eq!(known.get(&stamp(0x31, 1)), Some(&Ok(inspected(2))));
+    }
+
+    #[test]
+    fn files_on_a_stick_that_is_away_are_not_forgotten() {
+        let mut known = KnownFiles::open(None);
+        known.insert(&stamp(DISK, 1), Ok(inspected(1)));
+        known.insert(&stamp(DISK, 2), Ok(inspected(2)));
+        known.insert(&stamp(0x811, 3), Ok(inspected(3)));
+        known.keep_only(&HashSet::from([stamp(DISK, 1)]));
+        assert!(known.get(&stamp(DISK, 1)).is_some());
+        assert!(known.get(&stamp(DISK, 2)).is_none());
+        assert!(known.get(&stamp(0x811, 3)).is_some());
+    }
+
+    #[test]
+    fn a_file_that_is_forgotten_is_not_known() {
+        let mut known = KnownFiles::open(None);
+        known.insert(&stamp(DISK, 1), Ok(inspected(1)));
+        known.forget(&stamp(DISK, 1));
+        assert!(known.is_empty());
+    }
+
+    #[test]
+    fn only_32_hexadecimal_digits_are_an_md5() {
+        assert_eq!(md5(&"0F".repeat(16)), Some([15; 16]));
+        assert_eq!(md5(&"0f".repeat(15)), None);
+        assert_eq!(md5(&"0f".repeat(32)), None);
+        assert_eq!(md5(&"xf".repeat(16)), None);
+    }
+}

@@ -1,0 +1,61 @@
+//! WHAT there is: the firmware folder as an immutable [`catalog::Catalog`], and the bytes of each
+//! file as a [`snapshot::Snapshot`] that can never change.
+//!
+//! A file's way in: [`watch`] hears of it, [`scan`] walks to it, [`settle`] waits until no writer is
+//! at work, [`package`] checks and hashes it in one reading, [`known`] remembers the hash for the
+//! next start, [`name`] and [`rules`] say what it is for, and a new [`catalog`] is published.
+
+pub mod audience;
+pub mod catalog;
+pub mod known;
+pub mod name;
+pub mod package;
+pub mod rules;
+pub mod scan;
+pub mod settle;
+pub mod snapshot;
+pub mod version;
+pub mod watch;
+
+use std::fmt;
+
+/// SHA-256 of a file's bytes: the name of a content, wherever it lies and whatever it is called.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContentId(pub [u8; 32]);
+
+impl ContentId {
+    /// Reads 64 hexadecimal digits, either case.
+    pub fn parse(hex: &str) -> Option<ContentId> {
+        let hex = hex.as_bytes();
+        if hex.len() != 64 {
+            return None;
+        }
+        let digit = |b: u8| (b as char).to_digit(16).map(|d| d as u8);
+        let mut id = [0; 32];
+        for (byte, pair) in id.iter_mut().zip(hex.chunks_exact(2)) {
+            let &[high, low] = pair else { return None };
+            *byte = digit(high)? << 4 | digit(low)?;
+        }
+        Some(ContentId(id))
+    }
+
+    /// The first 12 bits: the part of a UDP upgrade id that names the content (0..=4095).
+    pub fn short(&self) -> u16 {
+        let [first, second, ..] = self.0;
+        u16::from(first) << 4 | u16::from(second) >> 4
+    }
+}
+
+/// 64 lower-case hexadecimal digits.
+impl fmt::Display for ContentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The first eight digits are enough for a person.
+impl fmt::Debug for ContentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.8}…", self.to_string())
+    }
+}

@@ -1,0 +1,348 @@
+//! What a path in the firmware folder says: project, version, platform, base core.
+//!
+//! The surprise: a folder called `X_1.0` always means version 1.0 of project X, never a project
+//! `X_1.0`, while `X_2` is always a project. One folder must not mean two things, or a `release.json`
+//! in it would hold for one meaning and firmware be served by the other.
+
+use nom::bytes::complete::take_while1;
+use nom::character::complete::{one_of, u32 as number};
+use nom::combinator::{eof, opt};
+use nom::sequence::{preceded, terminated};
+use nom::{IResult, Parser};
+
+use super::{LUAT, LUATOS, at_marker, core_and_platform, firmware_stem};
+use crate::firmware::version::Version;
+
+/// What the path of a firmware file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// The project, as written.
+    pub project: &'a str,
+    /// The release's version, read.
+    pub version: Version,
+    /// The same as written, for people and for `{version}`.
+    pub version_text: &'a str,
+    /// The platform the file is for (from a Luatools name); `None` = every module of the project.
+    pub platform: Option<&'a str>,
+    /// `Some(true)` if the file's name has `_LuatOS-SoC_`, `Some(false)` with `_Luat_`.
+    pub luatos: Option<bool>,
+    /// From a `from-CORE` folder: the only core this package can be applied to.
+    pub base_core: Option<u32>,
+}
+
+/// What the path of a `release.json` says: whose rules it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RulesPlace<'a> {
+    /// `PROJECT/release.json`
+    Project(&'a str),
+    /// `PROJECT/VERSION/release.json` or `PROJECT_VERSION/release.json`
+    Release(&'a str, Version),
+}
+
+/// Reads the path of a firmware file, relative to the firmware folder, parts between `/`.
+///
+/// The error is a sentence for the person who dropped the file: what is wrong with which part, and
+/// what it should look like.
+///
+/// `ALIYUN/2.0.1/update.bin` → version 2.0.1 of ALIYUN, for every platform.
+pub fn place(path: &str) -> Result<Place<'_>, String> {
+    let parts = parts(path)?;
+    let Some((&file, folders)) = parts.split_last() else {
+        return Err("the path is empty".to_owned());
+    };
+    let luatools = luatools_name(file)?;
+    match (folders_say(folders)?, luatools) {
+        (Folders::Nothing, None) => Err(
+            "at the top of the firmware folder a file must have the name that Luatools gave it, such \
+             as `PROJECT_2012.001.004_LuatOS-SoC_Air780EPM.bin`; put it into a folder for its project \
+             and version instead, such as `PROJECT/2.0.1/update.bin`"
+                .to_owned(),
+        ),
+        (Folders::Project(project, base_core), None) => Err(match base_core {
+            Some(core) => format!(
+                "the folders name project `{project}` and base core {core}, but no version: put the \
+                 file into `{project}/VERSION/from-{core}/`, such as `{project}/2.0.1/from-{core}/`"
+            ),
+            None => format!(
+                "the folder `{project}` names no version: put the file into a version's folder, such \
+                 as `{project}/2.0.1/{file}`, or call the folder `{project}_2.0.1`"
+            ),
+        }),
+        (Folders::Release(release, base_core), None) => Ok(release.place(None, base_core)),
+        (Folders::Nothing, Some(luatools)) => Ok(luatools.release.place(Some(luatools), None)),
+        (Folders::Project(project, base_core), Some(luatools)) => {
+            same_project(project, luatools)?;
+            Ok(luatools.release.place(Some(luatools), base_core))
+        }
+        (Folders::Release(release, base_core), Some(luatools)) => {
+            same_project(release.project, luatools)?;
+            if release.version != luatools.release.version {
+                return Err(format!(
+                    "the folder says version {}, but the file's name says {}: move it into the folder \
+                     of its own version, or rename one of them",
+                    release.text, luatools.release.text
+                ));
+            }
+            Ok(release.place(Some(luatools), base_core))
+        }
+    }
+}
+
+/// Reads the path of a `release.json` in the same way.
+///
+/// `ALIYUN/release.json` → the rules of project ALIYUN.
+pub fn rules_place(path: &str) -> Result<RulesPlace<'_>, String> {
+    let parts = parts(path)?;
+    let folders = parts.split_last().map(|(_, folders)| folders);
+    match folders_say(folders.unwrap_or_default())? {
+        Folders::Nothing => Err(
+            "rules at the top of the firmware folder belong to no project: put the file into a \
+             project's folder, such as `PROJECT/release.json`, or into a version's, such as \
+             `PROJECT/2.0.1/release.json`"
+                .to_owned(),
+        ),
+        Folders::Project(project, None) => Ok(RulesPlace::Project(project)),
+        Folders::Release(release, None) => {
+            Ok(RulesPlace::Release(release.project, release.version))
+        }
+        Folders::Project(_, Some(core)) | Folders::Release(_, Some(core)) => Err(format!(
+            "rules are not read from a `from-{core}` folder: put the release.json one folder higher, \
+             where it holds for the whole release"
+        )),
+    }
+}
+
+/// Version `text` of a project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Named<'a> {
+    project: &'a str,
+    version: Version,
+    text: &'a str,
+}
+
+impl<'a> Named<'a> {
+    fn place(self, luatools: Option<Luatools<'a>>, base_core: Option<u32>) -> Place<'a> {
+        Place {
+            project: self.project,
+            version: self.version,
+            version_text: self.text,
+            platform: luatools.map(|name| name.platform),
+            luatos: luatools.map(|name| name.luatos),
+            base_core,
+        }
+    }
+}
+
+/// What a name that Luatools made says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Luatools<'a> {
+    release: Named<'a>,
+    luatos: bool,
+    platform: &'a str,
+}
+
+/// What the folders above a file say, with the core of a `from-CORE` folder.
+enum Folders<'a> {
+    Nothing,
+    Project(&'a str, Option<u32>),
+    Release(Named<'a>, Option<u32>),
+}
+
+/// `["ALIYUN", "2.0.1", "from-2008"]` → version 2.0.1 of ALIYUN, from core 2008.
+fn folders_say<'a>(folders: &[&'a str]) -> Result<Folders<'a>, String> {
+    let Some((&first, inner)) = folders.split_first() else {
+        return Ok(Folders::Nothing);
+    };
+    if let Some(release) = project_and_version(first) {
+        usable_project(release.project)?;
+        return match inner {
+            [] => Ok(Folders::Release(release, None)),
+            [base] if looks_like_from(base) => {
+                Ok(Folders::Release(release, Some(from_core(base)?)))
+            }
+            [base, ..] if looks_like_from(base) => Err(too_deep()),
+            [other, ..] => Err(format!(
+                "the folder `{first}` already means version {} of project `{}`, so there can be no \
+                 folder `{other}` in it: use `{}/{other}/`, or if `{first}` is the project's own name, \
+                 `{first}_{other}/`",
+                release.text, release.project, release.project
+            )),
+        };
+    }
+    usable_project(first)?;
+    match inner {
+        [] => Ok(Folders::Project(first, None)),
+        [base] if looks_like_from(base) => Ok(Folders::Project(first, Some(from_core(base)?))),
+        [text] => Ok(Folders::Release(version_folder(first, text)?, None)),
+        [text, base] => {
+            let release = version_folder(first, text)?;
+            if looks_like_from(base) {
+                Ok(Folders::Release(release, Some(from_core(base)?)))
+            } else {
+                Err(format!(
+                    "there can be no folder `{base}` inside a version's folder, but for \
+                     `from-CORE/` (such as `from-2008/`) with what fits that core alone"
+                ))
+            }
+        }
+        _ => Err(too_deep()),
+    }
+}
+
+fn too_deep() -> String {
+    "there are too many folders above it: the deepest is `PROJECT/VERSION/from-CORE/`, such as \
+     `ALIYUN/2012.001.004/from-2008/`"
+        .to_owned()
+}
+
+/// `ALIYUN_2.0.1` → version 2.0.1 of ALIYUN. A single number (`AIR_720`) is part of a project's name;
+/// `AIR_v720` or `AIR_720.0` are versions.
+fn project_and_version(folder: &str) -> Option<Named<'_>> {
+    let (project, text) = folder.rsplit_once('_')?;
+    let version = Version::parse(text)?;
+    let single = text.bytes().all(|byte| byte.is_ascii_digit());
+    (!single && !project.is_empty()).then_some(Named {
+        project,
+        version,
+        text,
+    })
+}
+
+/// `("ALIYUN", "v2.0.1")` → version 2.0.1 of ALIYUN.
+fn version_folder<'a>(project: &'a str, text: &'a str) -> Result<Named<'a>, String> {
+    match Version::parse(text) {
+        Some(version) => Ok(Named {
+            project,
+            version,
+            text,
+        }),
+        None => Err(format!(
+            "`{text}` is no version: a version's folder is named by one to five numbers with dots \
+             between them, such as `{project}/2.0.1/`"
+        )),
+    }
+}
+
+/// Is this meant to be a `from-CORE` folder?
+fn looks_like_from(folder: &str) -> bool {
+    folder
+        .get(..5)
+        .is_some_and(|start| start.eq_ignore_ascii_case("from-"))
+}
+
+/// `from-2008` or `from-V2008` → 2008.
+fn from_core(folder: &str) -> Result<u32, String> {
+    let core = folder.get(5..).and_then(|text| core(text).ok());
+    match core {
+        Some(("", core)) if core > 0 => Ok(core),
+        _ => Err(format!(
+            "`{folder}` does not say which core: the folder of what fits one core alone is named like \
+             `from-2008`"
+        )),
+    }
+}
+
+/// `V2008` → 2008.
+fn core(input: &str) -> IResult<&str, u32> {
+    terminated(preceded(opt(one_of("Vv")), number), eof).parse(input)
+}
+
+/// `FOTA2_DEMO_2012.001.001_LuatOS-SoC_Air780EPM.bin` → version 2012.001.001 of FOTA2_DEMO for
+/// Air780EPM. `Ok(None)` where there is no marker; an error where there is one, but not the rest.
+fn luatools_name(file: &str) -> Result<Option<Luatools<'_>>, String> {
+    let stem = firmware_stem(file).unwrap_or(file);
+    let Some(marked) = at_marker(stem) else {
+        // In another case it would be no marker, and the file be for every platform.
+        let lower = LUATOS.to_ascii_lowercase();
+        return if stem.to_ascii_lowercase().contains(&lower) {
+            Err(format!(
+                "write `{LUATOS}` in the file's name as Luatools does"
+            ))
+        } else {
+            Ok(None)
+        };
+    };
+    let marker = if marked.luatos { LUATOS } else { LUAT };
+    let release = marked.left.rsplit_once('_').and_then(|(project, text)| {
+        Some(Named {
+            project,
+            version: Version::parse(text)?,
+            text,
+        })
+    });
+    let Some(release) = release else {
+        return Err(format!(
+            "the name has `{marker}`, but no project and version before it: it should look like \
+             `PROJECT_2.0.1{marker}PLATFORM.bin`"
+        ));
+    };
+    usable_project(release.project)?;
+    // The core here is that of the new firmware; which cores it fits is not in the name.
+    match (
+        platform(marked.right),
+        core_and_platform(marked.right, marked.luatos).1,
+    ) {
+        (Ok(_), Some(platform)) => Ok(Some(Luatools {
+            release,
+            luatos: marked.luatos,
+            platform,
+        })),
+        _ => Err(format!(
+            "`{}` is no platform: after `{marker}` come letters, digits, `_`, `-` and `.` alone, such \
+             as `Air780EPM` (a copy's ` (1)` must go)",
+            marked.right
+        )),
+    }
+}
+
+/// The letters a platform is made of: `V0022_RDA8910_TTS`.
+fn platform(input: &str) -> IResult<&str, &str> {
+    let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '+');
+    terminated(take_while1(letter), eof).parse(input)
+}
+
+fn same_project(project: &str, luatools: Luatools<'_>) -> Result<(), String> {
+    if project == luatools.release.project {
+        return Ok(());
+    }
+    Err(format!(
+        "the folder says project `{project}`, but the file's name says `{}`: move it into the folder of \
+         its own project, or rename one of them",
+        luatools.release.project
+    ))
+}
+
+/// `A/B/c.bin` → its parts, each of which can be shown to a person and be a name on any disk.
+fn parts(path: &str) -> Result<Vec<&str>, String> {
+    let parts: Vec<&str> = path.split('/').collect();
+    for part in &parts {
+        if part.chars().any(char::is_control) {
+            return Err(format!(
+                "`{}` holds a control character: rename it",
+                part.escape_debug()
+            ));
+        }
+        if matches!(*part, "" | "." | "..") {
+            return Err(format!("`{path}` is no path inside the firmware folder"));
+        }
+    }
+    Ok(parts)
+}
+
+/// Can a module ask for a project of this name?
+fn usable_project(project: &str) -> Result<(), String> {
+    if project.trim().is_empty() {
+        Err("the project's name is missing: it should look like `PROJECT_2.0.1`".to_owned())
+    } else if project.contains(',') {
+        Err(format!(
+            "project `{project}`: a project's name cannot have a comma, because modules send it between \
+             commas"
+        ))
+    } else if project.trim() != project {
+        Err(format!(
+            "project `{project}`: take away the space at the beginning or end of the name"
+        ))
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,397 @@
+use super::super::version::Version;
+use super::*;
+use proptest::prelude::*;
+
+fn v(text: &str) -> Version {
+    Version::parse(text).unwrap()
+}
+
+fn named(
+    project: &str,
+    luatos: bool,
+    core: impl Into<Option<u32>>,
+    platform: Option<&'static str>,
+) -> (String, Option<bool>, Option<u32>, Option<&'static str>) {
+    (project.to_owned(), Some(luatos), core.into(), platform)
+}
+
+#[test]
+fn what_modules_send_is_taken_apart() {
+    for (text, expected) in [
+        (
+            "ALIYUN_Luat_V0017_ASR1802",
+            named("ALIYUN", false, 17, Some("ASR1802")),
+        ),
+        (
+            "USER_SERVER_UPDATE_Luat_V0035_8955_SSL_TTS",
+            named("USER_SERVER_UPDATE", false, 35, Some("8955_SSL_TTS")),
+        ),
+        (
+            "X_Luat_RDA8910_FLOAT",
+            named("X", false, None, Some("RDA8910_FLOAT")),
+        ),
+        (
+            "X_Luat_V3033_RDA8910_TTS_NOLVGL_FLOAT",
+            named("X", false, 3033, Some("RDA8910_TTS_NOLVGL_FLOAT")),
+        ),
+        (
+            "FOTA2_DEMO_LuatOS-SoC_Air780EPM",
+            named("FOTA2_DEMO", true, None, Some("Air780EPM")),
+        ),
+        (
+            "X_LuatOS-SoC_V1004_ESP32C3",
+            named("X", true, 1004, Some("ESP32C3")),
+        ),
+        ("X_LuatOS-SoC_V1004", named("X", true, 1004, None)),
+        (
+            "X_LuatOS-SoC_EC718P-mini",
+            named("X", true, None, Some("EC718P")),
+        ),
+        (
+            "水表_v2_LuatOS-SoC_EC618",
+            named("水表_v2", true, None, Some("EC618")),
+        ),
+        (
+            "A_Luat_B_LuatOS-SoC_EC618",
+            named("A_Luat_B", true, None, Some("EC618")),
+        ),
+        (
+            "A_LuatOS-SoC_B_Luat_V0001_8955",
+            named("A_LuatOS-SoC_B", false, 1, Some("8955")),
+        ),
+        ("A_Luat_", named("A", false, None, None)),
+        ("_Luat_8955", named("", false, None, Some("8955"))),
+        (
+            "A_Luat_V99999999999_8955",
+            named("A", false, None, Some("8955")),
+        ),
+        ("A_Luat_Volt_1", named("A", false, None, Some("Volt_1"))),
+    ] {
+        let name = firmware_name(text);
+        let got = (
+            name.project.to_owned(),
+            name.luatos,
+            name.core,
+            name.platform,
+        );
+        assert_eq!(got, expected, "{text}");
+    }
+}
+
+#[test]
+fn a_name_without_a_marker_is_all_project() {
+    for text in ["ALIYUN", "", "my_luat_thing", "X_Luat", "LuatOS-SoC_EC618"] {
+        let name = firmware_name(text);
+        assert_eq!((name.project, name.luatos), (text, None), "{text}");
+        assert_eq!((name.core, name.platform), (None, None), "{text}");
+    }
+}
+
+#[test]
+fn files_are_told_apart_by_their_endings() {
+    for name in [
+        "update.bin",
+        "UPDATE.BIN",
+        "x.dfota.bin",
+        "x.ota",
+        "x.fota",
+        "x.sota",
+        "x.img",
+        "固件.bin",
+    ] {
+        assert_eq!(file_kind(name), FileKind::Firmware, "{name}");
+    }
+    for name in ["release.json", "Release.JSON"] {
+        assert_eq!(file_kind(name), FileKind::Rules, "{name}");
+    }
+    for name in ["update.bin.sha256", "update.ota.MD5"] {
+        assert_eq!(file_kind(name), FileKind::Checksum, "{name}");
+    }
+    for name in [
+        ".hidden.bin",
+        ".bin",
+        "x.bin.part",
+        "x.tmp",
+        "x.bin.filepart",
+        "x.bin.crdownload",
+        "x.bin~",
+        ".part",
+    ] {
+        assert_eq!(file_kind(name), FileKind::Ignored, "{name}");
+    }
+    for name in [
+        "README.md",
+        "x.sha256",
+        "x.txt",
+        "bin",
+        "",
+        "x.bin.txt",
+        "固",
+        "release.jso",
+    ] {
+        assert_eq!(file_kind(name), FileKind::Other, "{name}");
+    }
+}
+
+#[test]
+fn what_people_drop_by_mistake_gets_a_sentence_that_says_what_to_drop() {
+    for (name, part) in [
+        (
+            "fotademo_1.0.2_LuatOS-SoC_V1103_EC618.soc",
+            "生成差分/升级文件",
+        ),
+        ("x.binpkg", "升级文件"),
+        ("x.LOD", "升级文件"),
+        ("x.pac", "升级文件"),
+        ("x.blf", "升级文件"),
+        ("x.zip", "unpack"),
+        ("x.7z", "unpack"),
+        ("x.rar", "unpack"),
+        ("x.bin.gz", "unpack"),
+        ("x.hex", ".bin"),
+        ("x.exe", ".bin"),
+        ("release.json.txt", "release.json"),
+    ] {
+        match file_kind(name) {
+            FileKind::Mistake(sentence) => assert!(sentence.contains(part), "{name}: {sentence}"),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+fn at<'a>(project: &'a str, version_text: &'a str) -> Place<'a> {
+    Place {
+        project,
+        version: v(version_text),
+        version_text,
+        platform: None,
+        luatos: None,
+        base_core: None,
+    }
+}
+
+#[test]
+fn every_layout_of_the_folder_is_read() {
+    let epm = |place: Place<'static>| Place {
+        platform: Some("Air780EPM"),
+        luatos: Some(true),
+        ..place
+    };
+    let from = |core, place: Place<'static>| Place {
+        base_core: Some(core),
+        ..place
+    };
+    for (path, expected) in [
+        ("ALIYUN/2.0.1/update.bin", at("ALIYUN", "2.0.1")),
+        ("ALIYUN/v2.0.1/a b.ota", at("ALIYUN", "v2.0.1")),
+        ("ALIYUN/7/update.bin", at("ALIYUN", "7")),
+        ("ALIYUN_2.0.2/update.bin", at("ALIYUN", "2.0.2")),
+        ("A_B_v3/update.bin", at("A_B", "v3")),
+        ("水表 一号/1.0.0/升级.bin", at("水表 一号", "1.0.0")),
+        ("AIR_720/1.0.0/update.bin", at("AIR_720", "1.0.0")),
+        ("from-china/1.0.0/update.bin", at("from-china", "1.0.0")),
+        (
+            "FOTA2_DEMO_2012.001.001_LuatOS-SoC_Air780EPM.bin",
+            epm(at("FOTA2_DEMO", "2012.001.001")),
+        ),
+        (
+            "A/A_2012.001.004_LuatOS-SoC_Air780EPM.bin",
+            epm(at("A", "2012.001.004")),
+        ),
+        (
+            "A/2012.001.004/A_2012.1.4_LuatOS-SoC_Air780EPM.bin",
+            epm(at("A", "2012.001.004")),
+        ),
+        (
+            "A_2012.001.004/A_2012.1.4_LuatOS-SoC_Air780EPM.DFOTA.BIN",
+            epm(at("A", "2012.001.004")),
+        ),
+        (
+            "A/2012.001.004/from-2008/A_2012.001.004_LuatOS-SoC_Air780EPM.bin",
+            from(2008, epm(at("A", "2012.001.004"))),
+        ),
+        (
+            "A/2012.001.004/from-V2008/delta.bin",
+            from(2008, at("A", "2012.001.004")),
+        ),
+        (
+            "A_2012.001.004/from-2008/delta.bin",
+            from(2008, at("A", "2012.001.004")),
+        ),
+        (
+            "A/from-2008/A_2012.001.004_LuatOS-SoC_Air780EPM.bin",
+            from(2008, epm(at("A", "2012.001.004"))),
+        ),
+        (
+            "fotademo_1103.1.2_LuatOS-SoC_V1103_EC618-x.bin",
+            Place {
+                platform: Some("EC618"),
+                luatos: Some(true),
+                ..at("fotademo", "1103.1.2")
+            },
+        ),
+        (
+            "MY_APP_1.2.0_Luat_V0022_RDA8910.dfota.bin",
+            Place {
+                platform: Some("RDA8910"),
+                luatos: Some(false),
+                ..at("MY_APP", "1.2.0")
+            },
+        ),
+    ] {
+        assert_eq!(place(path), Ok(expected), "{path}");
+    }
+}
+
+#[test]
+fn what_is_not_understood_is_explained() {
+    for (path, parts) in [
+        ("update.bin", &["Luatools", "PROJECT/2.0.1/update.bin"][..]),
+        (
+            "ALIYUN/update.bin",
+            &["`ALIYUN`", "ALIYUN/2.0.1/update.bin"],
+        ),
+        ("AIR_720/update.bin", &["names no version"]),
+        ("ALIYUN/beta/update.bin", &["`beta`", "ALIYUN/2.0.1/"]),
+        ("ALIYUN/1.0-beta/update.bin", &["`1.0-beta`"]),
+        (
+            "ALIYUN_1.0/2.0/update.bin",
+            &["`ALIYUN_1.0`", "version 1.0 of project `ALIYUN`", "`2.0`"],
+        ),
+        ("A/1.0/x/update.bin", &["`x`", "from-2008"]),
+        ("A/1.0/from-x/update.bin", &["`from-x`", "from-2008"]),
+        ("A/1.0/from-/update.bin", &["from-2008"]),
+        ("A/1.0/from-0/update.bin", &["from-2008"]),
+        ("A/1.0/from-20x/update.bin", &["from-2008"]),
+        ("A/1.0/from-2008/x/update.bin", &["too many folders"]),
+        ("A_1.0/from-2008/x/update.bin", &["too many folders"]),
+        ("A/from-2008/update.bin", &["no version"]),
+        ("A,B/1.0/update.bin", &["comma"]),
+        ("A,B_1.0/update.bin", &["comma"]),
+        ("A,B_1.0_Luat_V0001_8955.bin", &["comma"]),
+        ("A /1.0/update.bin", &["space"]),
+        ("_1.0/update.bin", &["version"]),
+        ("A\u{7}/1.0/update.bin", &["control"]),
+        ("A/1.0/up\ndate.bin", &["control", "up\\ndate"]),
+        ("A//update.bin", &["no path"]),
+        ("A/../update.bin", &["no path"]),
+        (
+            "A/B_2012.1.4_LuatOS-SoC_EC618.bin",
+            &["project `A`", "says `B`"],
+        ),
+        (
+            "A/1.0/B_1.0_Luat_V0001_8955.bin",
+            &["project `A`", "says `B`"],
+        ),
+        (
+            "A/1.0/A_1.1_Luat_V0001_8955.bin",
+            &["version 1.0", "says 1.1"],
+        ),
+        (
+            "A_1.0/A_1.1_Luat_V0001_8955.bin",
+            &["version 1.0", "says 1.1"],
+        ),
+        ("A/1.0/A_Luat_V0001_8955.bin", &["version before it"]),
+        ("A_beta_LuatOS-SoC_EC618.bin", &["version before it"]),
+        (
+            "A_2012.1.4_LuatOS-SoC_EC618 (1).bin",
+            &["`EC618 (1)`", "platform"],
+        ),
+        ("A/1.0/a_1.0_luatos-soc_ec618.bin", &["_LuatOS-SoC_"]),
+        ("A_2012.1.4_LuatOS-SoC_-x.bin", &["platform"]),
+        ("A_2012.1.4_Luat_.bin", &["platform"]),
+        ("", &["no path"]),
+    ] {
+        let sentence = place(path).unwrap_err();
+        for part in parts {
+            assert!(sentence.contains(part), "{path}: {sentence}");
+        }
+    }
+}
+
+#[test]
+fn rules_belong_to_a_project_or_a_release() {
+    for (path, expected) in [
+        ("ALIYUN/release.json", RulesPlace::Project("ALIYUN")),
+        ("AIR_720/release.json", RulesPlace::Project("AIR_720")),
+        (
+            "ALIYUN/2.0.1/release.json",
+            RulesPlace::Release("ALIYUN", v("2.0.1")),
+        ),
+        (
+            "ALIYUN_v2.0.1/release.json",
+            RulesPlace::Release("ALIYUN", v("2.0.1")),
+        ),
+    ] {
+        assert_eq!(rules_place(path), Ok(expected), "{path}");
+    }
+    for path in [
+        "release.json",
+        "A/beta/release.json",
+        "A/1.0/from-2008/release.json",
+        "A/from-2008/release.json",
+        "A_1.0/2.0/release.json",
+        "A/1.0/x/release.json",
+        "A,/release.json",
+    ] {
+        assert!(rules_place(path).is_err(), "{path}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_name_panics(text in "\\PC*|[A_Luat0-9V.LuatOS-SoC/ from]{0,40}") {
+        let name = firmware_name(&text);
+        prop_assert!(text.starts_with(name.project));
+        file_kind(&text);
+        let _ = place(&text);
+        let _ = rules_place(&text);
+    }
+
+    #[test]
+    fn a_firmware_name_is_what_it_was_made_of(
+        project in "[A-Za-z_. 水表-]{0,12}",
+        core in 0u32..10_000,
+        platform in "[A-UW-Z0-9][A-Z0-9_]{0,8}",
+    ) {
+        prop_assume!(!platform.contains("_LUAT"));
+        let text = format!("{project}_Luat_V{core:04}_{platform}");
+        let name = firmware_name(&text);
+        prop_assert_eq!(name.project, project.as_str());
+        prop_assert_eq!(name.core, Some(core));
+        prop_assert_eq!(name.platform, Some(platform.as_str()));
+        prop_assert_eq!(name.luatos, Some(false));
+    }
+
+    #[test]
+    fn all_layouts_of_one_release_say_the_same(
+        project in "[A-Za-z水_.-]{0,10}[A-Za-z表]",
+        version in "[0-9]{1,4}\\.[0-9]{1,3}\\.[0-9]{1,3}",
+        core in 1u32..10_000,
+    ) {
+        let file = format!("{project}_{version}_LuatOS-SoC_Air780EPM.bin");
+        let expected = Place {
+            project: &project,
+            version: v(&version),
+            version_text: &version,
+            platform: Some("Air780EPM"),
+            luatos: Some(true),
+            base_core: None,
+        };
+        for path in [
+            file.clone(),
+            format!("{project}/{file}"),
+            format!("{project}/{version}/{file}"),
+            format!("{project}_{version}/{file}"),
+        ] {
+            prop_assert_eq!(place(&path), Ok(expected));
+        }
+        for path in [
+            format!("{project}/from-{core}/{file}"),
+            format!("{project}/{version}/from-{core}/{file}"),
+            format!("{project}_{version}/from-{core}/{file}"),
+        ] {
+            prop_assert_eq!(place(&path), Ok(Place { base_core: Some(core), ..expected }));
+        }
+    }
+}

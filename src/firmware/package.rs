@@ -1,0 +1,276 @@
+//! What kind of file is this? Headers, magic numbers, lengths, checksums (protocol.md 5), and which
+//! module can do anything with it. `scan` reads every file through an [`Inspector`] once; `decision`
+//! asks whether a [`Kind`] fits a module's [`Family`].
+//!
+//! The surprise: a file of no known magic is a good package (2G, AT and RDA8910 updates have no
+//! public layout), but a file that begins like a known one and then breaks is refused, because such
+//! a file hangs old modules (protocol.md 2c).
+
+use md5::Md5;
+use sha2::{Digest, Sha256};
+
+use super::ContentId;
+use super::name::{FileKind, file_kind};
+
+mod air105;
+mod eigen;
+mod family;
+mod mistaken;
+#[cfg(test)]
+mod tests;
+mod w800;
+
+pub use family::Family;
+
+/// The kinds of package, by magic number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// EC7xx container. `delta`: it has core data, which fit exactly one base core.
+    Ec7xx {
+        /// Has a core delta.
+        delta: bool,
+    },
+    /// EC618 container, likewise.
+    Ec618 {
+        /// Has a core delta.
+        delta: bool,
+    },
+    /// Air105: always the whole image.
+    Air105,
+    /// W800. `script`: only the script partition.
+    W800 {
+        /// Only the script partition.
+        script: bool,
+    },
+    /// ESP32 application image.
+    Esp32,
+    /// LuaDB script image: for platforms without a FOTA container.
+    LuaDb,
+    /// No known magic number.
+    Generic,
+}
+
+/// Every kind, for [`Kind::from_label`].
+const KINDS: [Kind; 10] = [
+    Kind::Ec7xx { delta: false },
+    Kind::Ec7xx { delta: true },
+    Kind::Ec618 { delta: false },
+    Kind::Ec618 { delta: true },
+    Kind::Air105,
+    Kind::W800 { script: false },
+    Kind::W800 { script: true },
+    Kind::Esp32,
+    Kind::LuaDb,
+    Kind::Generic,
+];
+
+impl Kind {
+    /// A word or two for tables and for the state file; [`Kind::from_label`] reads it back.
+    pub fn label(self) -> &'static str {
+        match self {
+            Kind::Ec7xx { delta: false } => "EC7xx script",
+            Kind::Ec7xx { delta: true } => "EC7xx core delta",
+            Kind::Ec618 { delta: false } => "EC618 script",
+            Kind::Ec618 { delta: true } => "EC618 core delta",
+            Kind::Air105 => "Air105 image",
+            Kind::W800 { script: false } => "W800 image",
+            Kind::W800 { script: true } => "W800 script",
+            Kind::Esp32 => "ESP32 image",
+            Kind::LuaDb => "LuaDB script",
+            Kind::Generic => "generic",
+        }
+    }
+
+    /// The kind with this label.
+    pub fn from_label(label: &str) -> Option<Kind> {
+        KINDS.into_iter().find(|kind| kind.label() == label)
+    }
+
+    /// Can a module of this family do anything with it? Where the family is not known: yes.
+    pub fn fits(self, family: Option<Family>) -> bool {
+        let Some(family) = family else { return true };
+        match self {
+            Kind::Ec7xx { .. } => family == Family::Ec7xx,
+            Kind::Ec618 { .. } => family == Family::Ec618,
+            Kind::Air105 => family == Family::Air105,
+            Kind::W800 { .. } => family == Family::W800,
+            Kind::Esp32 => family == Family::Esp32,
+            // Those two want their script in a container (protocol.md 5b).
+            Kind::LuaDb => !matches!(family, Family::Ec7xx | Family::Ec618),
+            Kind::Generic => true,
+        }
+    }
+
+    /// It has a core delta: it fits exactly one base core, which its name does not say.
+    pub fn needs_base(self) -> bool {
+        matches!(
+            self,
+            Kind::Ec7xx { delta: true } | Kind::Ec618 { delta: true }
+        )
+    }
+}
+
+/// What one reading of a whole file found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    /// SHA-256 of all bytes.
+    pub content: ContentId,
+    /// MD5 of all bytes, for a `.md5` beside the file.
+    pub md5: [u8; 16],
+    /// Size in bytes.
+    pub size: u64,
+    /// The kind of package.
+    pub kind: Kind,
+}
+
+/// So many bytes of a file's beginning are kept: every header is shorter.
+const HEAD: usize = 512;
+
+/// Checks and hashes a file in one pass: feed it the bytes in order, then ask. It keeps the first 512
+/// bytes and running hashes, never the file.
+pub struct Inspector {
+    /// The name alone says that this is no firmware.
+    mistake: Option<&'static str>,
+    size: u64,
+    sha256: Sha256,
+    md5: Md5,
+    head: Vec<u8>,
+    /// Follows the bytes once `head` is full; they say nothing before.
+    body: Option<Body>,
+    /// No byte so far that a text would not hold.
+    text: bool,
+}
+
+impl Inspector {
+    /// `name`: the file's name, for what only the ending tells.
+    pub fn new(name: &str) -> Inspector {
+        Inspector {
+            mistake: match file_kind(name) {
+                FileKind::Mistake(sentence) => Some(sentence),
+                _ => None,
+            },
+            size: 0,
+            sha256: Sha256::new(),
+            md5: Md5::new(),
+            head: Vec::with_capacity(HEAD),
+            body: None,
+            text: true,
+        }
+    }
+
+    /// The next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.size = self.size.saturating_add(length(bytes));
+        self.sha256.update(bytes);
+        self.md5.update(bytes);
+        self.text = self.text && mistaken::may_be_text(bytes);
+        if let Some(body) = &mut self.body {
+            body.follow(bytes);
+            return;
+        }
+        let missing = HEAD.saturating_sub(self.head.len());
+        let (first, rest) = bytes.split_at_checked(missing).unwrap_or((bytes, &[]));
+        self.head.extend_from_slice(first);
+        if self.head.len() >= HEAD {
+            let body = self.body.insert(Body::begin(&self.head));
+            body.follow(rest);
+        }
+    }
+
+    /// The verdict on the whole file. The error is a sentence that says what is wrong and what to
+    /// drop instead.
+    pub fn finish(self) -> Result<Inspected, String> {
+        if let Some(sentence) = self.mistake {
+            return Err(sentence.to_owned());
+        }
+        if self.size == 0 {
+            return Err("the file is empty: copy it again".to_owned());
+        }
+        let body = self.body.unwrap_or_else(|| Body::begin(&self.head));
+        let kind = body.finish(self.size)?;
+        if kind == Kind::Generic {
+            mistaken::refuse(&self.head, self.text)?;
+        }
+        Ok(Inspected {
+            content: ContentId(self.sha256.finalize().into()),
+            md5: self.md5.finalize().into(),
+            size: self.size,
+            kind,
+        })
+    }
+}
+
+/// The part of the check that depends on the kind.
+enum Body {
+    Eigen(Box<eigen::Container>),
+    Air105(air105::Image),
+    W800(Result<w800::Header, String>),
+    /// Nothing but its magic number is known.
+    Plain(Kind),
+}
+
+impl Body {
+    /// Looks at a file's beginning: all of it, or its first 512 bytes.
+    fn begin(head: &[u8]) -> Body {
+        match *head {
+            [0x18, 0x72, 0xc3, 0xea, ..] => Body::eigen(eigen::Chip::Ec7xx, head),
+            [0x16, 0x8c, 0xf1, 0xea, ..] => Body::eigen(eigen::Chip::Ec618, head),
+            [0xb5, 0xf0, 0xe1, 0x5a, ..] => Body::Air105(air105::Image::begin(head)),
+            [0x9f, 0xff, 0xff, 0xa0, ..] => Body::W800(w800::header(head)),
+            [0x01, 0x04, 0x5a, 0xa5, 0x5a, 0xa5, ..] => Body::Plain(Kind::LuaDb),
+            // One byte is no magic number: the number of segments and the flash mode must make sense
+            // too.
+            [0xe9, 1..=16, 0..=5, ..] => Body::Plain(Kind::Esp32),
+            _ => Body::Plain(Kind::Generic),
+        }
+    }
+
+    fn eigen(chip: eigen::Chip, head: &[u8]) -> Body {
+        Body::Eigen(Box::new(eigen::Container::begin(chip, head)))
+    }
+
+    /// The bytes after the head.
+    fn follow(&mut self, bytes: &[u8]) {
+        match self {
+            Body::Eigen(container) => container.follow(bytes),
+            Body::Air105(image) => image.follow(bytes),
+            Body::W800(_) | Body::Plain(_) => {}
+        }
+    }
+
+    /// The kind, if the file is whole.
+    fn finish(self, size: u64) -> Result<Kind, String> {
+        match self {
+            Body::Eigen(container) => container.finish(size),
+            Body::Air105(image) => image.finish(size),
+            Body::W800(header) => header?.finish(size),
+            Body::Plain(kind) => Ok(kind),
+        }
+    }
+}
+
+/// CRC32 as these headers have it: that of zip without the final inversion (protocol.md 5a).
+fn crc32(bytes: &[u8]) -> u32 {
+    !crc32fast::hash(bytes)
+}
+
+/// A length in bytes.
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+/// The sentence for a file that is shorter than its header.
+fn shorter_than_header(what: &str, header: usize, have: usize) -> String {
+    format!(
+        "the file has {have} bytes, but a whole {what} begins with a header of {header}: it was cut off, \
+         copy it again"
+    )
+}
+
+/// The sentence for a header whose CRC is wrong.
+fn damaged_header(what: &str) -> String {
+    format!(
+        "the header of this {what} is damaged (its CRC does not match): export it again, and copy it \
+         unchanged"
+    )
+}

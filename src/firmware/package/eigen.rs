@@ -1,0 +1,178 @@
+//! The container of EC7xx and EC618 modules (the chips' maker is Eigencomm): a header of 92 bytes,
+//! then the common data (the script), then the SDK data (a delta of the core) (protocol.md 5a).
+//!
+//! The surprise: modules themselves do not compare all that the header says, so a damaged script
+//! would be flashed. All of it is compared here.
+
+use md5::{Digest, Md5};
+use nom::bytes::complete::take;
+use nom::number::complete::le_u32;
+use nom::{IResult, Parser};
+
+use super::{Kind, crc32, damaged_header, shorter_than_header};
+
+/// Bytes in the header.
+const HEADER: usize = 92;
+
+/// What the header says, little-endian, in its order.
+struct Header {
+    crc: u32,
+    common_len: u32,
+    sdk_len: u32,
+    common_md5: [u8; 16],
+    sdk_md5: [u8; 16],
+}
+
+/// Reads the 92 bytes: magic, CRC32 of what follows, MainVersion (20 bytes), AppVersion (4),
+/// STDVersion (20), two lengths, two MD5.
+fn header(input: &[u8]) -> IResult<&[u8], Header> {
+    let (input, (_magic, crc, _versions)) = (le_u32, le_u32, take(44usize)).parse(input)?;
+    let (input, (common_len, sdk_len)) = (le_u32, le_u32).parse(input)?;
+    let (input, (common_md5, sdk_md5)) = (md5_field, md5_field).parse(input)?;
+    let header = Header {
+        crc,
+        common_len,
+        sdk_len,
+        common_md5,
+        sdk_md5,
+    };
+    Ok((input, header))
+}
+
+/// Sixteen bytes.
+fn md5_field(input: &[u8]) -> IResult<&[u8], [u8; 16]> {
+    let mut md5 = [0; 16];
+    let (input, bytes) = take(md5.len()).parse(input)?;
+    md5.copy_from_slice(bytes);
+    Ok((input, md5))
+}
+
+/// Which chip the container is for; the header is the same but for the magic number.
+#[derive(Clone, Copy)]
+pub(super) enum Chip {
+    Ec7xx,
+    Ec618,
+}
+
+impl Chip {
+    fn kind(self, delta: bool) -> Kind {
+        match self {
+            Chip::Ec7xx => Kind::Ec7xx { delta },
+            Chip::Ec618 => Kind::Ec618 { delta },
+        }
+    }
+
+    fn package(self) -> &'static str {
+        match self {
+            Chip::Ec7xx => "EC7xx package",
+            Chip::Ec618 => "EC618 package",
+        }
+    }
+}
+
+/// A file that begins with the magic number of such a container.
+pub(super) struct Container {
+    chip: Chip,
+    header: Result<Header, String>,
+    common: Part,
+    sdk: Part,
+}
+
+impl Container {
+    /// `head`: the file's first 512 bytes, or all of it.
+    pub(super) fn begin(chip: Chip, head: &[u8]) -> Container {
+        let what = chip.package();
+        let (header, body) = match header(head) {
+            Ok((body, header)) => {
+                if head.get(8..HEADER).map(crc32) == Some(header.crc) {
+                    (Ok(header), body)
+                } else {
+                    (Err(damaged_header(what)), body)
+                }
+            }
+            Err(_) => (Err(shorter_than_header(what, HEADER, head.len())), &[][..]),
+        };
+        let lengths = header
+            .as_ref()
+            .map_or((0, 0), |header| (header.common_len, header.sdk_len));
+        let mut container = Container {
+            chip,
+            header,
+            common: Part::new(lengths.0),
+            sdk: Part::new(lengths.1),
+        };
+        container.follow(body);
+        container
+    }
+
+    /// The bytes after those given to `begin`.
+    pub(super) fn follow(&mut self, bytes: &[u8]) {
+        let rest = self.common.take(bytes);
+        // What is left over after this makes the file too long; `finish` says so.
+        self.sdk.take(rest);
+    }
+
+    /// `size`: of the whole file.
+    pub(super) fn finish(self, size: u64) -> Result<Kind, String> {
+        let what = self.chip.package();
+        let header = self.header?;
+        let data = u64::from(header.common_len) + u64::from(header.sdk_len);
+        let expected = HEADER as u64 + data;
+        if size != expected {
+            let remedy = if size < expected {
+                "it was cut off, copy it again"
+            } else {
+                "something was added to it, export it again"
+            };
+            return Err(format!(
+                "the header of this {what} says {expected} bytes, but the file has {size}: {remedy}"
+            ));
+        }
+        if data == 0 {
+            return Err(format!(
+                "this {what} is a header with nothing behind it: export it again"
+            ));
+        }
+        for (part, md5, data) in [
+            (self.common, header.common_md5, "script"),
+            (self.sdk, header.sdk_md5, "core"),
+        ] {
+            if part.length > 0 && part.md5() != md5 {
+                return Err(format!(
+                    "the {data} data in this {what} are damaged (their MD5 does not match the \
+                     header's): copy the file again"
+                ));
+            }
+        }
+        Ok(self.chip.kind(header.sdk_len > 0))
+    }
+}
+
+/// One of the two parts behind the header.
+struct Part {
+    length: u32,
+    left: usize,
+    md5: Md5,
+}
+
+impl Part {
+    fn new(length: u32) -> Part {
+        Part {
+            length,
+            left: usize::try_from(length).unwrap_or(usize::MAX),
+            md5: Md5::new(),
+        }
+    }
+
+    /// Takes what belongs to this part; returns the rest.
+    fn take<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        let (mine, rest) = bytes.split_at_checked(self.left).unwrap_or((bytes, &[]));
+        self.left = self.left.saturating_sub(mine.len());
+        self.md5.update(mine);
+        rest
+    }
+
+    fn md5(self) -> [u8; 16] {
+        self.md5.finalize().into()
+    }
+}

@@ -1,0 +1,130 @@
+//! Families of chips, and the platform names that belong to each.
+
+/// Families of chips: a package made for one is garbage to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// EC716, EC718 and the modules on them: Air780EP…, Air8000…
+    Ec7xx,
+    /// EC618: Air780E of the first years.
+    Ec618,
+    /// Air105.
+    Air105,
+    /// W800 / XT804: Air101, Air103, Air601, Air6208.
+    W800,
+    /// ESP32 of any letter.
+    Esp32,
+    /// BK72xx: Air8101.
+    Air8101,
+    /// Air1601, Air1602.
+    Air1601,
+    /// RDA8955: Air202, Air800 (2G).
+    Rda8955,
+    /// ASR1802: Air720.
+    Asr1802,
+    /// RDA8910: Air724U.
+    Rda8910,
+}
+
+/// How the platform names of each family begin, in capitals. Only what is certain stands here: a
+/// plain Air780E, Air780EG, Air780EX, Air700E or Air600E has been sold with chips of two families.
+const BEGINNINGS: [(&str, Family); 29] = [
+    ("EC716", Family::Ec7xx),
+    ("EC718", Family::Ec7xx),
+    ("AIR780EP", Family::Ec7xx),
+    ("AIR780EH", Family::Ec7xx),
+    ("AIR780EGP", Family::Ec7xx),
+    ("AIR780EGG", Family::Ec7xx),
+    ("AIR780EGH", Family::Ec7xx),
+    ("AIR700EA", Family::Ec7xx),
+    ("AIR700EC", Family::Ec7xx),
+    ("AIR700EM", Family::Ec7xx),
+    ("AIR8000", Family::Ec7xx),
+    ("AIR201", Family::Ec7xx),
+    ("EC618", Family::Ec618),
+    ("AIR105", Family::Air105),
+    ("AIR101", Family::W800),
+    ("AIR103", Family::W800),
+    ("AIR601", Family::W800),
+    ("AIR6208", Family::W800),
+    ("W800", Family::W800),
+    ("XT804", Family::W800),
+    ("ESP32", Family::Esp32),
+    ("AIR8101", Family::Air8101),
+    ("BK72", Family::Air8101),
+    ("AIR1601", Family::Air1601),
+    ("AIR1602", Family::Air1601),
+    ("8955", Family::Rda8955),
+    ("RDA8955", Family::Rda8955),
+    ("ASR1802", Family::Asr1802),
+    ("RDA8910", Family::Rda8910),
+];
+
+impl Family {
+    /// The family of a platform name as modules send it (`EC718P`, `Air780EPM`, `8955_SSL_TTS`,
+    /// `RDA8910_FLOAT`, `ESP32C3`, …), any case. `None` where it is not known for certain: such a
+    /// platform is never refused for its family.
+    pub fn of_platform(platform: &str) -> Option<Family> {
+        let begins = |beginning: &str| {
+            platform
+                .get(..beginning.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(beginning))
+        };
+        BEGINNINGS
+            .iter()
+            .find(|(beginning, _)| begins(beginning))
+            .map(|&(_, family)| family)
+    }
+
+    /// Does a core update of this family carry the whole core (protocol.md 5c), so that it fits any
+    /// lower core? (An ESP32 image is the whole application by its format.)
+    pub fn updates_whole(self) -> bool {
+        match self {
+            Family::Air105 | Family::W800 | Family::Esp32 | Family::Air8101 | Family::Air1601 => {
+                true
+            }
+            Family::Ec7xx | Family::Ec618 | Family::Rda8955 | Family::Asr1802 | Family::Rda8910 => {
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_as_modules_send_them_have_their_family() {
+        for (platforms, family) in [
+            (
+                "EC718P EC718PM EC716E ec718hm Air780EP Air780EPM AIR780EPS Air780EHM Air780EHV Air780EHG \
+                 Air780EHT Air780EGP Air780EGG Air780EGH Air700ECQ Air700EAQ Air700EMQ Air8000 Air8000A \
+                 Air201",
+                Family::Ec7xx,
+            ),
+            ("EC618 ec618", Family::Ec618),
+            ("Air105 AIR105", Family::Air105),
+            ("AIR101 Air103 AIR601 air6208", Family::W800),
+            ("ESP32 ESP32C3 esp32s3", Family::Esp32),
+            ("Air8101 BK7258", Family::Air8101),
+            ("Air1601 Air1602", Family::Air1601),
+            ("8955 8955_SSL_TTS 8955F", Family::Rda8955),
+            ("ASR1802 ASR1802_XXX", Family::Asr1802),
+            ("RDA8910 RDA8910_TTS_NOLVGL_FLOAT", Family::Rda8910),
+        ] {
+            for platform in platforms.split_whitespace() {
+                assert_eq!(Family::of_platform(platform), Some(family), "{platform}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_sold_with_two_chips_has_no_family() {
+        for platform in [
+            "Air780E", "Air780EG", "Air780EX", "Air780EQ", "Air700E", "Air600E", "Air10", "",
+            "EC6", "水表", "Air780", "AirXXX",
+        ] {
+            assert_eq!(Family::of_platform(platform), None, "{platform}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What lies in the folder under a firmware's name but is none: archives, factory files, web pages,
+//! text (protocol.md 5b).
+
+/// Refuses a file of no known package kind that is certainly something else. `head`: its first 512
+/// bytes, or all of it; `text`: every byte of it passed [`may_be_text`].
+pub(super) fn refuse(head: &[u8], text: bool) -> Result<(), String> {
+    let sentence = match *head {
+        [0x37, 0x7a, 0xbc, 0xaf, ..] | [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => {
+            "this is a .soc factory file or an archive (7z, zip): in Luatools choose 生成差分/升级文件 \
+             (export the FOTA/upgrade file) and drop the .bin that it makes, or unpack the archive"
+        }
+        [b'R', b'a', b'r', b'!', 0x1a, 7, ..] => {
+            "this is an archive (rar): unpack it and drop the .bin that is in it"
+        }
+        _ if head.get(0x38..0x3f) == Some(b"pkgmode") => {
+            "this is a .binpkg, made for flashing over a cable: in Luatools choose 生成差分/升级文件 (export \
+             the FOTA/upgrade file) and drop the .bin that it makes"
+        }
+        _ if is_page(head) => {
+            "this is a web page, no firmware: the download probably failed and its error page was saved; \
+             download the file again"
+        }
+        _ if text && is_utf8(head) => match content(head).first() {
+            Some(b'{' | b'[') => {
+                "this is JSON, no firmware: the download probably failed and the server's answer was saved; \
+                 download the file again (rules belong in a file named release.json)"
+            }
+            _ => {
+                "this is text, no firmware: drop the binary file that Luatools exports for updates"
+            }
+        },
+        _ => return Ok(()),
+    };
+    Err(sentence.to_owned())
+}
+
+/// Could a text hold these bytes? A binary of more than a few bytes always has one that it could not.
+pub(super) fn may_be_text(bytes: &[u8]) -> bool {
+    bytes
+        .iter()
+        .all(|&byte| byte >= b' ' && byte != 0x7f || matches!(byte, b'\t' | b'\n' | b'\r' | 0x0c))
+}
+
+/// The bytes without a byte order mark and white space before them.
+fn content(head: &[u8]) -> &[u8] {
+    head.strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(head)
+        .trim_ascii_start()
+}
+
+/// Does it begin like a web page? Its letters may be in any encoding.
+fn is_page(head: &[u8]) -> bool {
+    ["<!doctype", "<html", "<head", "<?xml"].iter().any(|tag| {
+        content(head)
+            .get(..tag.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(tag.as_bytes()))
+    })
+}
+
+/// A character that the end of `head` cuts in two is forgiven.
+fn is_utf8(head: &[u8]) -> bool {
+    match std::str::from_utf8(head) {
+        Ok(_) => true,
+        Err(error) => error.error_len().is_none(),
+    }
+}

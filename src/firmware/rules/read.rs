@@ -1,0 +1,289 @@
+//! Reads release.json: one small function per kind of value, each with its own sentence.
+
+use serde_json::{Map, Value};
+
+use super::redirect::Redirect;
+use super::time::{Window, moment};
+use super::{From, Fuse, Paused, Rules};
+use crate::firmware::audience::DeviceSet;
+use crate::firmware::version::Version;
+
+/// The longest file, in bytes: room for 400,000 IMEI ranges.
+const LONGEST: usize = 16 << 20;
+
+/// The longest sentence of `paused`, in characters.
+const LONGEST_REASON: usize = 500;
+
+/// Every key, in the order of the documentation.
+const KEYS: [&str; 16] = [
+    "paused",
+    "percent",
+    "allow",
+    "deny",
+    "from",
+    "firmware_name",
+    "base_core",
+    "not_before",
+    "window",
+    "project_key",
+    "redirect",
+    "direct",
+    "allow_downgrade",
+    "any_version",
+    "any_core",
+    "fuse",
+];
+
+/// Every key inside `fuse`.
+const FUSE_KEYS: [&str; 2] = ["devices", "percent"];
+
+/// The whole file.
+pub(super) fn rules(json: &[u8]) -> Result<Rules, String> {
+    let mut rules = Rules::default();
+    for (key, value) in &object(json)? {
+        set(&mut rules, key, value)?;
+    }
+    Ok(rules)
+}
+
+/// The object that the file must be.
+fn object(json: &[u8]) -> Result<Map<String, Value>, String> {
+    if json.len() > LONGEST {
+        return Err(
+            "the file has more than 16 MiB: write ranges instead of single IMEIs".to_owned(),
+        );
+    }
+    let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
+    if json.trim_ascii().is_empty() {
+        return Err("the file is empty: write `{}` for no rules, or delete it".to_owned());
+    }
+    let text = std::str::from_utf8(json)
+        .map_err(|_| "the file is not UTF-8: save it again in that encoding".to_owned())?;
+    match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err("the file must be one JSON object: `{ \"percent\": 10 }`".to_owned()),
+        Err(error) => Err(format!("this is no JSON: {error}")),
+    }
+}
+
+/// One key.
+fn set(rules: &mut Rules, key: &str, value: &Value) -> Result<(), String> {
+    match key {
+        "paused" => rules.paused = Some(paused(key, value)?),
+        "percent" => rules.percent = Some(percent(key, value)?),
+        "allow" => rules.allow = Some(devices(key, value)?),
+        "deny" => rules.deny = Some(devices(key, value)?),
+        "from" => rules.from = Some(from(key, value)?),
+        "firmware_name" => rules.firmware_name = Some(texts(key, value)?),
+        "base_core" => rules.base_core = Some(count(key, value)?),
+        "not_before" => rules.not_before = Some(said(key, moment(text(key, value)?))?),
+        "window" => rules.window = Some(said(key, Window::parse(text(key, value)?))?),
+        "project_key" => rules.project_key = Some(text(key, value)?.to_owned()),
+        "redirect" => rules.redirect = Some(said(key, Redirect::parse(text(key, value)?))?),
+        "direct" => rules.direct = Some(flag(key, value)?),
+        "allow_downgrade" => rules.allow_downgrade = Some(flag(key, value)?),
+        "any_version" => rules.any_version = Some(flag(key, value)?),
+        "any_core" => rules.any_core = Some(flag(key, value)?),
+        "fuse" => rules.fuse = Some(fuse(key, value)?),
+        _ => return Err(unknown(key, &KEYS)),
+    }
+    Ok(())
+}
+
+/// Puts the key before what is wrong with its value.
+fn said<T>(key: &str, result: Result<T, String>) -> Result<T, String> {
+    result.map_err(|why| format!("`{key}`: {why}"))
+}
+
+/// The sentence for a value of the wrong type or out of its bounds.
+fn wrong<T>(key: &str, value: &Value, should_be: &str) -> Result<T, String> {
+    Err(format!(
+        "`{key}` is {}, but must be {should_be}",
+        shown(value)
+    ))
+}
+
+/// A value as the file has it, by its beginning if it is long.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        value => {
+            let text = value.to_string();
+            match text.char_indices().nth(60) {
+                Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
+                None => text,
+            }
+        }
+    }
+}
+
+/// The sentence for an unknown key.
+fn unknown(key: &str, keys: &[&str]) -> String {
+    let shown: String = key.chars().take(60).collect();
+    let nearest = keys
+        .iter()
+        .min_by_key(|known| distance(key, known))
+        .copied()
+        .unwrap_or_default();
+    format!(
+        "there is no key `{}`: the nearest is `{nearest}`",
+        shown.escape_debug()
+    )
+}
+
+/// How many letters must be put in, taken out, changed or exchanged with their neighbour to make
+/// `right` of `left` (optimal string alignment). Of a long text its beginning is enough.
+fn distance(left: &str, right: &str) -> usize {
+    let left: Vec<char> = left.to_lowercase().chars().take(40).collect();
+    let right: Vec<char> = right.chars().collect();
+    // Distances from the first n letters of `left` to each beginning of `right`, for the last two n.
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=right.len()).collect();
+    let mut previous = None;
+    for (row, &letter) in left.iter().enumerate() {
+        let mut line = vec![row + 1];
+        let mut last = None;
+        for (column, &other) in right.iter().enumerate() {
+            let at =
+                |line: &[usize], index: usize| line.get(index).copied().unwrap_or(usize::MAX / 2);
+            let changed = at(&above, column) + usize::from(letter != other);
+            let put_or_taken = at(&above, column + 1).min(at(&line, column)) + 1;
+            let mut best = changed.min(put_or_taken);
+            if previous == Some(other) && last == Some(letter) && column > 0 {
+                best = best.min(at(&before, column - 1) + 1);
+            }
+            line.push(best);
+            last = Some(other);
+        }
+        before = std::mem::replace(&mut above, line);
+        previous = Some(letter);
+    }
+    above.last().copied().unwrap_or_default()
+}
+
+fn flag(key: &str, value: &Value) -> Result<bool, String> {
+    match value {
+        Value::Bool(flag) => Ok(*flag),
+        _ => wrong(key, value, "true or false, without quotes"),
+    }
+}
+
+/// Not empty.
+fn text<'v>(key: &str, value: &'v Value) -> Result<&'v str, String> {
+    match value {
+        Value::String(text) if !text.is_empty() => Ok(text),
+        _ => wrong(key, value, "a text in quotes"),
+    }
+}
+
+fn percent(key: &str, value: &Value) -> Result<f64, String> {
+    match value.as_f64() {
+        Some(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
+        _ => wrong(key, value, "a number from 0 to 100, without quotes or `%`"),
+    }
+}
+
+/// 1 or more.
+fn count(key: &str, value: &Value) -> Result<u32, String> {
+    match value.as_u64().and_then(|count| u32::try_from(count).ok()) {
+        Some(count) if count > 0 => Ok(count),
+        _ => wrong(
+            key,
+            value,
+            "a whole number above 0, such as 2008, without quotes",
+        ),
+    }
+}
+
+/// A list of texts, none of them empty.
+fn each<'v>(key: &str, value: &'v Value) -> Result<Vec<&'v str>, String> {
+    let Value::Array(list) = value else {
+        return wrong(
+            key,
+            value,
+            "a list of texts in brackets, such as [\"a\", \"b\"]",
+        );
+    };
+    list.iter()
+        .enumerate()
+        .map(|(index, entry)| match entry {
+            Value::String(text) if !text.is_empty() => Ok(text.as_str()),
+            _ => wrong(
+                &format!("{key}[{index}]"),
+                entry,
+                "a text in quotes (IMEIs and versions too)",
+            ),
+        })
+        .collect()
+}
+
+fn texts(key: &str, value: &Value) -> Result<Vec<String>, String> {
+    Ok(each(key, value)?.into_iter().map(str::to_owned).collect())
+}
+
+fn devices(key: &str, value: &Value) -> Result<DeviceSet, String> {
+    said(key, DeviceSet::parse(each(key, value)?))
+}
+
+/// `true`, `false`, or the reason.
+fn paused(key: &str, value: &Value) -> Result<Paused, String> {
+    match value {
+        Value::Bool(true) => Ok(Paused::Yes),
+        Value::Bool(false) => Ok(Paused::No),
+        Value::String(reason)
+            if !reason.trim().is_empty()
+                && reason.chars().count() <= LONGEST_REASON
+                && !reason.chars().any(char::is_control) =>
+        {
+            Ok(Paused::Because(reason.trim().to_owned()))
+        }
+        _ => wrong(
+            key,
+            value,
+            "true, false, or a sentence of one line and at most 500 characters",
+        ),
+    }
+}
+
+/// `"1.9.0"`, `"1.9.0-2.0.0"`, or a list of exact texts.
+fn from(key: &str, value: &Value) -> Result<From, String> {
+    let should_be =
+        "a version (\"1.9.0\"), a range (\"1.9.0-2.0.0\") or a list of exact texts ([\"factory\"])";
+    match value {
+        Value::Array(_) => texts(key, value).map(From::Texts),
+        Value::String(text) => match text.split_once('-') {
+            None => Version::parse(text).map(From::One),
+            Some((first, last)) => match (Version::parse(first), Version::parse(last)) {
+                (Some(first), Some(last)) if first > last => {
+                    return Err(format!(
+                        "`{key}` is {}, which ends before it begins: exchange its two ends",
+                        shown(value)
+                    ));
+                }
+                (Some(first), Some(last)) => Some(From::Range(first, last)),
+                _ => None,
+            },
+        }
+        .map_or_else(|| wrong(key, value, should_be), Ok),
+        _ => wrong(key, value, should_be),
+    }
+}
+
+/// `{ "devices": 3, "percent": 20 }`
+fn fuse(key: &str, value: &Value) -> Result<Fuse, String> {
+    let should_be = "an object with both its keys, such as { \"devices\": 3, \"percent\": 20 }";
+    let Value::Object(object) = value else {
+        return wrong(key, value, should_be);
+    };
+    if let Some(other) = object.keys().find(|key| !FUSE_KEYS.contains(&key.as_str())) {
+        return Err(format!("`{key}`: {}", unknown(other, &FUSE_KEYS)));
+    }
+    match (object.get("devices"), object.get("percent")) {
+        (Some(devices), Some(share)) => Ok(Fuse {
+            devices: count("fuse.devices", devices)?,
+            percent: percent("fuse.percent", share)?,
+        }),
+        _ => wrong(key, value, should_be),
+    }
+}

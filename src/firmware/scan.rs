@@ -1,0 +1,290 @@
+//! Walks the firmware folder: what lies where, without opening a single file. [`now`] is one complete
+//! look for `luat-ota check` and `explain`; the watcher ([`super::watch`]) walks again and again and
+//! lets [`shelf`] make the next catalogue of what it sees.
+//!
+//! The surprise: links are not followed even where they lead to a file of this very folder, and a
+//! `release.json` or a checksum that is a link is not skipped but counts as one that cannot be read.
+//! Otherwise a link in its place would set its release free.
+
+pub(super) mod checksum;
+pub(super) mod reading;
+pub(super) mod shelf;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::io::Errno;
+
+use self::shelf::{Patience, Shelf};
+use super::catalog::Catalog;
+use super::known::KnownFiles;
+use super::name::{self, FileKind};
+use crate::os::fs::{Entry, EntryKind, Folder, Stamp};
+
+/// Folders are walked into so deep; the deepest that means anything is `PROJECT/VERSION/from-CORE`.
+const DEPTH: usize = 8;
+
+/// So many entries are looked at in one walk.
+const ENTRIES: usize = 1_000_000;
+
+/// At the first scan a file that has not changed for this long, by its own times, needs no settling.
+const OLD: Duration = Duration::from_secs(10);
+
+/// Which folder or file this is, whatever it is called: device and inode.
+pub(super) type Identity = (u64, u64);
+
+/// What lies at one path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// A firmware file.
+    Firmware(Stamp),
+    /// A checksum of the file beside it, or why it cannot be one.
+    Checksum(Result<Stamp, String>),
+    /// A release.json, or why it cannot be one.
+    Rules(Result<Stamp, String>),
+    /// Something that should not be there, and why.
+    Quarantined(String),
+    /// Something that is no firmware.
+    Ignored(String),
+}
+
+/// What one walk saw. Paths are relative to the firmware folder, their parts between `/`; what is not
+/// UTF-8 is shown as near as can be.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    /// All that is neither a folder nor to be ignored silently.
+    pub(super) seen: BTreeMap<String, Seen>,
+    /// The folders walked into, the firmware folder itself (``) included when all of it was walked.
+    pub(super) folders: BTreeMap<String, Identity>,
+    entries: usize,
+}
+
+/// One look at the folder as it lies there now, every file read to the end without waiting for it to
+/// settle: for `luat-ota check` and `luat-ota explain`. Files that have long been as they are are added
+/// to `known`, which the caller may save. The error is a sentence.
+pub fn now(root: &Path, known: &mut KnownFiles) -> Result<Catalog, String> {
+    let unreadable = |error: io::Error| {
+        format!(
+            "The firmware folder {} cannot be read: {error}.",
+            root.display()
+        )
+    };
+    let folder = Folder::open(root).map_err(unreadable)?;
+    let walked = walk(&folder, None).map_err(unreadable)?;
+    let mut shelf = Shelf::new(Patience::None);
+    let start = Instant::now();
+    shelf.walked(&folder, None, walked, Some(old_before()), start, known);
+    loop {
+        let jobs = shelf.jobs(start);
+        if jobs.is_empty() {
+            break;
+        }
+        for job in jobs {
+            let outcome = reading::read(&folder, &job, &|| true);
+            shelf.outcome(&job, outcome, start, known);
+        }
+    }
+    Ok(Catalog::build(shelf.found(), None, start))
+}
+
+/// Walks the whole folder. `skip`: a folder that is not walked into (the state folder, if it lies
+/// inside).
+pub(super) fn walk(root: &Folder, skip: Option<Identity>) -> io::Result<Walk> {
+    let mut walk = Walk::default();
+    let stamp = root.stamp()?;
+    walk.folders.insert(String::new(), (stamp.dev, stamp.ino));
+    walk.folder(root, "", 1, skip)?;
+    Ok(walk)
+}
+
+/// Looks at what is called so in the folder `parent` (empty: the firmware folder itself), and walks
+/// everything beneath what is a folder. What is not seen is not there (or does not count). An error
+/// for which [`has_gone`] is true: `parent` itself is not there.
+pub(super) fn look(
+    root: &Folder,
+    parent: &str,
+    names: &BTreeSet<String>,
+    skip: Option<Identity>,
+) -> io::Result<Walk> {
+    let mut walk = Walk::default();
+    let mut folder = None;
+    let mut depth = 1;
+    for part in parent.split('/').filter(|part| !part.is_empty()) {
+        let from = folder.as_ref().unwrap_or(root);
+        folder = Some(from.child(part.as_ref())?);
+        depth += 1;
+    }
+    let folder = folder.as_ref().unwrap_or(root);
+    for entry in folder.entries()? {
+        if depth <= DEPTH && names.contains(&*entry.name.to_string_lossy()) {
+            walk.entry(folder, parent, depth, &entry, skip)?;
+        }
+    }
+    Ok(walk)
+}
+
+impl Walk {
+    fn folder(
+        &mut self,
+        folder: &Folder,
+        path: &str,
+        depth: usize,
+        skip: Option<Identity>,
+    ) -> io::Result<()> {
+        for entry in folder.entries()? {
+            self.entries += 1;
+            if self.entries > ENTRIES {
+                let text = format!(
+                    "More than {ENTRIES} files and folders: what lies beyond is not looked at. \
+                     Move away what is no firmware."
+                );
+                self.seen.insert(".".into(), Seen::Quarantined(text));
+                return Ok(());
+            }
+            self.entry(folder, path, depth, &entry, skip)?;
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        folder: &Folder,
+        parent: &str,
+        depth: usize,
+        entry: &Entry,
+        skip: Option<Identity>,
+    ) -> io::Result<()> {
+        let name = entry.name.to_string_lossy();
+        let kind = name::file_kind(&name);
+        if kind == FileKind::Ignored {
+            return Ok(());
+        }
+        let path = join(parent, &name);
+        if entry.name.to_str().is_none() {
+            let text = "The name is not UTF-8 (it is shown as near as can be): rename it.";
+            self.seen.insert(path, Seen::Quarantined(text.into()));
+            return Ok(());
+        }
+        let seen = match entry.kind {
+            EntryKind::Folder => {
+                if kind == FileKind::Rules {
+                    let text = "This is a folder; a release.json is a file.";
+                    self.seen.insert(path, Seen::Rules(Err(text.into())));
+                    return Ok(());
+                }
+                return self.child(folder, path, depth, entry, skip);
+            }
+            EntryKind::File => match kind {
+                FileKind::Firmware => Seen::Firmware(entry.stamp),
+                FileKind::Rules => Seen::Rules(Ok(entry.stamp)),
+                FileKind::Checksum => Seen::Checksum(Ok(entry.stamp)),
+                FileKind::Mistake(text) => Seen::Quarantined(text.into()),
+                FileKind::Ignored => return Ok(()),
+                FileKind::Other => Seen::Ignored("It is no firmware and is left alone.".into()),
+            },
+            EntryKind::Link | EntryKind::Special => {
+                let text = if entry.kind == EntryKind::Link {
+                    "This is a symbolic link, and links are never followed: put the file itself here."
+                } else {
+                    "This is a FIFO, a socket or a device, and such are never opened: remove it."
+                };
+                match kind {
+                    FileKind::Rules => Seen::Rules(Err(text.into())),
+                    FileKind::Checksum => Seen::Checksum(Err(text.into())),
+                    _ => Seen::Quarantined(text.into()),
+                }
+            }
+        };
+        self.seen.insert(path, seen);
+        Ok(())
+    }
+
+    fn child(
+        &mut self,
+        parent: &Folder,
+        path: String,
+        depth: usize,
+        entry: &Entry,
+        skip: Option<Identity>,
+    ) -> io::Result<()> {
+        let identity = (entry.stamp.dev, entry.stamp.ino);
+        if skip == Some(identity) || (depth == 1 && is_of_the_system(&path)) {
+            return Ok(());
+        }
+        if depth >= DEPTH {
+            let text = format!(
+                "Folders lie in folders more than {DEPTH} deep: what is in this one is not looked at."
+            );
+            self.seen.insert(path, Seen::Quarantined(text));
+            return Ok(());
+        }
+        let inside = parent.child(&entry.name).and_then(|folder| {
+            // Into a map of its own: a folder that cannot be read to the end counts as unread.
+            let mut inside = Walk {
+                entries: self.entries,
+                ..Walk::default()
+            };
+            inside.folder(&folder, &path, depth + 1, skip)?;
+            Ok(inside)
+        });
+        match inside {
+            Ok(mut inside) => {
+                self.entries = inside.entries;
+                self.seen.append(&mut inside.seen);
+                self.folders.append(&mut inside.folders);
+                self.folders.insert(path, identity);
+            }
+            Err(error) if is_ours(&error) => return Err(error),
+            Err(error) if has_gone(&error) => {}
+            Err(error) => {
+                let text = format!(
+                    "This folder cannot be read ({error}): let the user that the server runs as read \
+                     and enter it."
+                );
+                self.seen.insert(path, Seen::Quarantined(text));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file whose times lie before this (nanoseconds since 1970) has not changed for ten seconds, as far
+/// as its clock and ours agree.
+pub(super) fn old_before() -> i128 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let since = since.unwrap_or_default().saturating_sub(OLD);
+    i128::try_from(since.as_nanos()).unwrap_or(0)
+}
+
+/// The error says that what was there a moment ago is not there any more, or is something else.
+pub(super) fn has_gone(error: &io::Error) -> bool {
+    [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].contains(&errno(error))
+}
+
+/// The error is a shortage of this process or machine: it says nothing about the file.
+pub(super) fn is_ours(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE, Errno::NOMEM].contains(&errno(error))
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+/// Folders that file systems and other computers make at the top of a stick.
+fn is_of_the_system(name: &str) -> bool {
+    ["lost+found", "System Volume Information", "$RECYCLE.BIN"].contains(&name)
+}
+
+/// `name` in the folder `parent` (empty: the firmware folder itself).
+pub(super) fn join(parent: &str, name: &str) -> String {
+    if parent.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{parent}/{name}")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! Reads one firmware file to the end, once, under a lease where there is one (hazards.md 11). Runs
+//! on the watcher's reading thread, or in `luat-ota check`.
+//!
+//! The surprise: a reading that a writer waits for is broken off, so that our lease never delays an
+//! upload for longer than one block takes.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+use super::{has_gone, is_ours};
+use crate::firmware::package::{Inspected, Inspector};
+use crate::firmware::settle::{Attempt, Says, Trust};
+use crate::os::fs::{self, Folder, Stamp};
+use crate::os::lease::{self, Lease};
+
+/// Read at a time, in bytes.
+const BLOCK: usize = 128 * 1024;
+
+/// After so many bytes others get their turn.
+const TURN: usize = 4 * 1024 * 1024;
+
+/// One file to be read.
+#[derive(Debug)]
+pub(in crate::firmware) struct Job {
+    /// Relative to the firmware folder.
+    pub(in crate::firmware) path: String,
+    /// As it was seen.
+    pub(in crate::firmware) stamp: Stamp,
+    /// Under which conditions.
+    pub(in crate::firmware) attempt: Attempt,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(in crate::firmware) enum Outcome {
+    /// It was read to the end, and its stamp was as expected before and after.
+    Read {
+        /// A lease was held from before the first byte until after the last.
+        leased: bool,
+        /// What the file is, or why it is refused.
+        found: Result<Inspected, String>,
+        /// How long it took.
+        took: Duration,
+    },
+    /// Not read, only asked: the kernel grants a lease.
+    Granted,
+    /// Not read: the kernel did not say what it had to.
+    NotGranted(Says),
+    /// It is not as it was seen; this is what it is now.
+    Changed(Stamp),
+    /// It is not there any more, or is no regular file.
+    Gone,
+    /// Not now (a writer waits, we are told to stop, the process has no descriptor left).
+    Later,
+    /// It cannot be read: a sentence.
+    Unreadable(String),
+}
+
+/// Reads a file. `go_on` is asked between blocks.
+pub(in crate::firmware) fn read(root: &Folder, job: &Job, go_on: &dyn Fn() -> bool) -> Outcome {
+    try_read(root, job, go_on).unwrap_or_else(|error| {
+        if is_ours(&error) {
+            Outcome::Later
+        } else if has_gone(&error) || error.kind() == io::ErrorKind::InvalidInput {
+            Outcome::Gone
+        } else {
+            Outcome::Unreadable(unreadable(&error))
+        }
+    })
+}
+
+/// Why a file is not served that cannot be read: a sentence.
+pub(in crate::firmware) fn unreadable(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        "It may not be read: let the user that the server runs as read it (chmod a+r).".into()
+    } else {
+        format!("It cannot be read: {error}. It is tried again.")
+    }
+}
+
+/// The bytes of a small file, and its stamp before and after; `None` if it is larger than `most`.
+pub(in crate::firmware) fn small(
+    root: &Folder,
+    path: &str,
+    most: u64,
+) -> io::Result<Option<Vec<u8>>> {
+    let file = root.open_file(path)?;
+    let mut bytes = Vec::new();
+    (&file)
+        .take(most.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= most).then_some(bytes))
+}
+
+fn try_read(root: &Folder, job: &Job, go_on: &dyn Fn() -> bool) -> io::Result<Outcome> {
+    let file = root.open_file(&job.path)?;
+    let before = fs::stamp(&file)?;
+    if before != job.stamp {
+        return Ok(Outcome::Changed(before));
+    }
+    let lease = lease::probe(&file);
+    let held = match (&lease, job.attempt.trust) {
+        (Lease::Granted(_), Trust::Ask) => return Ok(Outcome::Granted),
+        (Lease::Granted(held), _) => Some(held),
+        (Lease::Writer, Trust::Any) | (Lease::Unknown, Trust::Any | Trust::NoWriter) => None,
+        (Lease::Writer, _) => {
+            let surely = is_local(&file);
+            return Ok(Outcome::NotGranted(Says::Writer { surely }));
+        }
+        (Lease::Unknown, _) => return Ok(Outcome::NotGranted(Says::Unknown)),
+    };
+    let start = Instant::now();
+    let name = job.path.rsplit('/').next().unwrap_or(&job.path);
+    let mut inspector = Inspector::new(name);
+    let mut block = vec![0; BLOCK];
+    let mut size = 0u64;
+    let mut turn = 0;
+    loop {
+        let read = match (&file).read(&mut block) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        inspector.update(block.get(..read).unwrap_or_default());
+        size = size.saturating_add(read as u64);
+        if !go_on() || held.is_some_and(|held| !held.stands()) || size > before.size {
+            break;
+        }
+        turn += read;
+        if turn >= TURN {
+            turn = 0;
+            std::thread::yield_now();
+        }
+    }
+    let leased = held.is_some_and(|held| held.stands());
+    let after = fs::stamp(&file)?;
+    if after != before {
+        return Ok(Outcome::Changed(after));
+    }
+    if size != before.size || (held.is_some() && !leased) {
+        return Ok(Outcome::Later);
+    }
+    Ok(Outcome::Read {
+        leased,
+        found: inspector.finish(),
+        took: start.elapsed(),
+    })
+}
+
+/// Does this file lie on a file system where a writer is a process of this machine, so that the kernel
+/// is right when it says that there is one? The others (NFS, SMB, FUSE, …) may say so of every file.
+fn is_local(file: &File) -> bool {
+    const LOCAL: [u32; 16] = [
+        0x0000_ef53, // ext2, ext3, ext4
+        0x5846_5342, // xfs
+        0x9123_683e, // btrfs
+        0xf2f5_2010, // f2fs
+        0x0102_1994, // tmpfs
+        0x8584_58f6, // ramfs
+        0x0000_4d44, // vfat
+        0x2011_bab0, // exfat
+        0x7366_746e, // ntfs3
+        0x2405_1905, // ubifs
+        0x0000_72b6, // jffs2
+        0x794c_7630, // overlayfs
+        0x2fc1_2fc1, // zfs
+        0xca45_1a4e, // bcachefs
+        0x0000_482b, // hfs+
+        0x3153_464a, // jfs
+    ];
+    // The numbers have 32 bits; the field's type differs from one machine to the next.
+    #[allow(clippy::unnecessary_cast)]
+    rustix::fs::fstatfs(file).is_ok_and(|about| LOCAL.contains(&(about.f_type as u32)))
+}

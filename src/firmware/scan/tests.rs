@@ -1,0 +1,125 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use rustix::fs::{CWD, FileType, Mode};
+
+use super::*;
+use crate::os::scratch::Scratch;
+
+/// Bytes that are no text and no known kind of package.
+fn image(seed: u8) -> Vec<u8> {
+    (0..3000u32).map(|n| (n * 7) as u8 ^ seed | 0x80).collect()
+}
+
+fn reason<'a>(catalog: &'a Catalog, path: &str) -> Option<&'a str> {
+    let remark = catalog.quarantined.iter().find(|r| r.path == path)?;
+    Some(&remark.text)
+}
+
+fn walked(dir: &Scratch) -> Vec<(String, Seen)> {
+    let root = Folder::open(dir.path()).unwrap();
+    walk(&root, None).unwrap().seen.into_iter().collect()
+}
+
+#[test]
+fn one_look_reads_everything_without_waiting() {
+    let dir = Scratch::new();
+    dir.write("A/1.0.0/update.bin", &image(1));
+    dir.write("A_1.0.1.bin", &image(2));
+    dir.write("A/1.0.2/update.soc", b"PK");
+    dir.write("A/1.0.3/update.bin", b"<html>404 not found</html>");
+    dir.write("A/not-a-version/update.bin", &image(4));
+    dir.write("A/1.0.5/update.bin", &image(5));
+    dir.write("A/1.0.5/update.bin.md5", "0".repeat(32).as_bytes());
+    dir.write("A/1.0.6/notes.txt", b"notes");
+    dir.write("A/1.0.6/update.bin.part", &image(6));
+    let fifo = dir.path().join("A/1.0.6/update.bin");
+    rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    let mut known = KnownFiles::open(None);
+    let catalog = now(dir.path(), &mut known).unwrap();
+    assert!(catalog.waiting.is_empty());
+    let project = catalog.project("A").unwrap();
+    let versions: Vec<&str> = project.releases.iter().map(|r| &*r.version_text).collect();
+    assert!(versions.contains(&"1.0.0"), "{versions:?}");
+    for path in [
+        "A/1.0.2/update.soc",
+        "A/1.0.3/update.bin",
+        "A/not-a-version/update.bin",
+        "A/1.0.5/update.bin",
+        "A/1.0.6/update.bin",
+    ] {
+        assert!(
+            reason(&catalog, path).is_some(),
+            "{path} is not quarantined"
+        );
+    }
+    let ignored: Vec<&str> = catalog.ignored.iter().map(|r| &*r.path).collect();
+    assert_eq!(ignored, ["A/1.0.6/notes.txt"]);
+    // They were written a moment ago: what was read is not worth remembering.
+    assert!(known.is_empty());
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_an_error_with_its_name() {
+    let dir = Scratch::new();
+    let missing = dir.path().join("missing");
+    let error = now(&missing, &mut KnownFiles::open(None)).unwrap_err();
+    assert!(error.contains("missing cannot be read"), "{error}");
+}
+
+#[test]
+fn folders_without_end_are_not_walked_into() {
+    let dir = Scratch::new();
+    dir.write(&format!("{}update.bin", "a/".repeat(20)), &image(1));
+    let seen = walked(&dir);
+    let [(path, Seen::Quarantined(text))] = &seen[..] else {
+        panic!("{seen:?}");
+    };
+    assert_eq!(path.split('/').count(), DEPTH);
+    assert!(text.contains("deep"), "{text}");
+}
+
+#[test]
+fn what_systems_and_programs_leave_behind_is_not_seen() {
+    let dir = Scratch::new();
+    for path in [
+        "lost+found/x.bin",
+        "System Volume Information/x.bin",
+        ".git/x.bin",
+        "A/1.0.0/.x.bin.aB3dEf",
+        "A/1.0.0/x.bin~",
+        "A.tmp/1.0.0/x.bin",
+    ] {
+        dir.write(path, &image(1));
+    }
+    assert_eq!(walked(&dir), []);
+}
+
+#[test]
+fn one_path_is_looked_at_alone() {
+    let dir = Scratch::new();
+    dir.write("A/1.0.0/update.bin", &image(1));
+    dir.write("A/1.0.1/update.bin", &image(2));
+    dir.write("A/1.0.1/notes.md", b"");
+    dir.write("AB/1.0.1/update.bin", &image(2));
+    let root = Folder::open(dir.path()).unwrap();
+    let at = |path: &str| {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        look(&root, parent, &BTreeSet::from([name.to_owned()]), None)
+    };
+    let paths = |path: &str| -> Vec<String> { at(path).unwrap().seen.into_keys().collect() };
+    assert_eq!(paths("A/1.0.1/update.bin"), ["A/1.0.1/update.bin"]);
+    let two = ["A/1.0.1/notes.md", "A/1.0.1/update.bin"];
+    assert_eq!(paths("A/1.0.1"), two);
+    assert_eq!(paths("A").len(), 3);
+    assert_eq!(paths("missing"), [""; 0]);
+    let folders = at("A").unwrap().folders;
+    let names: Vec<&String> = folders.keys().collect();
+    assert_eq!(names, ["A", "A/1.0.0", "A/1.0.1"]);
+    assert!(has_gone(&at("A/1.0.9/update.bin").unwrap_err()));
+    // A link on the way is no way.
+    symlink("A", dir.path().join("L")).unwrap();
+    assert!(has_gone(&at("L/1.0.0/update.bin").unwrap_err()));
+    fs::remove_file(dir.path().join("A/1.0.0/update.bin")).unwrap();
+    assert_eq!(paths("A/1.0.0/update.bin"), [""; 0]);
+}

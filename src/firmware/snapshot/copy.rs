@@ -1,0 +1,161 @@
+//! The copying itself, on a thread beside the serving one: from a file that may change at any moment
+//! to a place where it cannot, with the hash as the judge.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::{LoadError, Place, Snapshot};
+use crate::firmware::ContentId;
+use crate::firmware::catalog::Source;
+use crate::os::fs::{Folder, free_bytes, unnamed_file};
+use crate::os::memory::Memfd;
+
+/// Bytes copied at a time.
+const CHUNK: usize = 64 << 10;
+
+/// Bytes that a temporary file leaves free on its medium: the state lives there too.
+const LEAVE_FREE: u64 = 1 << 20;
+
+/// What the copying thread is to do.
+pub(super) struct Order {
+    /// The hash that the copy must have.
+    pub(super) id: ContentId,
+    /// Its size in bytes.
+    pub(super) size: u64,
+    /// The firmware folder.
+    pub(super) root: PathBuf,
+    /// Where it may lie.
+    pub(super) sources: Vec<Source>,
+    /// Makes the memory that it goes into; `None` if the budget has none left.
+    pub(super) memfd: Option<fn() -> io::Result<Memfd>>,
+    /// Where a temporary file may be made, if it does not go into memory.
+    pub(super) spill: Option<PathBuf>,
+}
+
+/// Why one copy failed.
+enum CopyError {
+    /// This file is not it; another may be. A sentence.
+    Source(String),
+    /// Where the copy goes has no room.
+    Room(io::Error),
+}
+
+impl Order {
+    pub(super) fn carry_out(&self) -> Result<Snapshot, LoadError> {
+        let memory = if let Some(memfd) = self.memfd {
+            match self.copy_to(memfd, Memfd::seal) {
+                Ok(sealed) => return Ok(self.snapshot(Place::Memory(sealed))),
+                Err(CopyError::Source(text)) => return Err(LoadError::Gone(text)),
+                // A kernel without memfd (before 3.17), a sandbox that forbids it, or no memory.
+                Err(CopyError::Room(error)) => format!("memory cannot be had ({error})"),
+            }
+        } else {
+            "not enough of the memory for snapshots is free".to_owned()
+        };
+        let size = self.size;
+        let Some(folder) = &self.spill else {
+            return Err(LoadError::Full(format!(
+                "no room for {size} bytes: {memory}, and there is no state folder for a temporary \
+                 file; name one with --state"
+            )));
+        };
+        match self.copy_to(|| self.temporary_file(folder), Ok) {
+            Ok(file) => Ok(self.snapshot(Place::File(file, size))),
+            Err(CopyError::Source(text)) => Err(LoadError::Gone(text)),
+            Err(CopyError::Room(error)) => Err(LoadError::Full(format!(
+                "no room for {size} bytes: {memory}, and no temporary file can be made in {}: {error}",
+                folder.display()
+            ))),
+        }
+    }
+
+    fn snapshot(&self, place: Place) -> Snapshot {
+        Snapshot { id: self.id, place }
+    }
+
+    fn temporary_file(&self, folder: &Path) -> io::Result<File> {
+        let file = unnamed_file(folder)?;
+        // A file system that does not say how much is free says so when it is full.
+        if free_bytes(&file).is_ok_and(|free| free < self.size.saturating_add(LEAVE_FREE)) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(file)
+    }
+
+    /// Copies the first source that has the right bytes.
+    fn copy_to<To: Write, Done>(
+        &self,
+        create: impl Fn() -> io::Result<To>,
+        finish: impl Fn(To) -> io::Result<Done>,
+    ) -> Result<Done, CopyError> {
+        let mut reasons = Vec::new();
+        for source in &self.sources {
+            let mut to = create().map_err(CopyError::Room)?;
+            match self.copy(source, &mut to) {
+                Ok(()) => return finish(to).map_err(CopyError::Room),
+                Err(CopyError::Source(text)) => reasons.push(text),
+                Err(room) => return Err(room),
+            }
+        }
+        Err(CopyError::Source(reasons.join("; ")))
+    }
+
+    fn copy(&self, source: &Source, to: &mut impl Write) -> Result<(), CopyError> {
+        let path = &source.path;
+        let changed = || {
+            CopyError::Source(format!(
+                "{path} has changed since it was checked; it is offered again once it has been read anew"
+            ))
+        };
+        let cannot = |what: &str, error: io::Error| {
+            if out_of_resources(&error) {
+                CopyError::Room(error)
+            } else {
+                CopyError::Source(format!("{path} cannot be {what}: {error}"))
+            }
+        };
+        // The folder by its path each time: it may have been made again.
+        let mut file = Folder::open(&self.root)
+            .and_then(|root| root.open_file(path))
+            .map_err(|error| cannot("opened", error))?;
+        let size = |file: &File| crate::os::fs::stamp(file).map(|stamp| stamp.size);
+        // Not worth reading.
+        if size(&file).map_err(|error| cannot("looked at", error))? != self.size {
+            return Err(changed());
+        }
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; CHUNK];
+        let mut left = self.size;
+        loop {
+            let chunk = match file.read(&mut buffer) {
+                Ok(count) => buffer.get(..count).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(cannot("read", error)),
+            };
+            if chunk.is_empty() {
+                break;
+            }
+            // One that grows while it is read must not grow the copy past its budget.
+            left = left.checked_sub(chunk.len() as u64).ok_or_else(changed)?;
+            hash.update(chunk);
+            to.write_all(chunk).map_err(CopyError::Room)?;
+        }
+        let found: [u8; 32] = hash.finalize().into();
+        if left == 0 && found == self.id.0 {
+            Ok(())
+        } else {
+            Err(changed())
+        }
+    }
+}
+
+/// Errors that say something about this process or machine, not about the file.
+fn out_of_resources(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+    )
+}

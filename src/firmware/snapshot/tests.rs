@@ -1,0 +1,417 @@
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+use smol::future::{poll_once, zip};
+
+use super::*;
+use crate::os::scratch::Scratch;
+
+const MB: u64 = 1 << 20;
+
+/// A firmware folder, a state folder, and snapshots with this budget.
+struct House {
+    firmware: Scratch,
+    state: Scratch,
+    snapshots: Snapshots,
+}
+
+impl House {
+    fn new(budget: u64) -> House {
+        House::with_state(budget, Some)
+    }
+
+    fn without_state(budget: u64) -> House {
+        House::with_state(budget, |_| None)
+    }
+
+    fn with_state(budget: u64, spill: impl Fn(PathBuf) -> Option<PathBuf>) -> House {
+        let (firmware, state) = (Scratch::new(), Scratch::new());
+        let spill = spill(state.path().to_owned());
+        let snapshots = Snapshots::new(firmware.path().to_owned(), budget, spill);
+        House {
+            firmware,
+            state,
+            snapshots,
+        }
+    }
+
+    /// Drops a file.
+    fn file(&self, path: &str, bytes: &[u8]) -> (ContentId, Source) {
+        let stamp = crate::os::fs::stamp(&File::open(self.firmware.write(path, bytes)).unwrap());
+        let source = Source {
+            path: path.into(),
+            stamp: stamp.unwrap(),
+            size: bytes.len() as u64,
+        };
+        (id_of(bytes), source)
+    }
+
+    fn load(&self, file: &(ContentId, Source)) -> Result<Arc<Snapshot>, LoadError> {
+        let (id, source) = file;
+        smol::block_on(self.snapshots.load(*id, std::slice::from_ref(source)))
+    }
+
+    /// Drops a file and loads it.
+    fn loaded(&self, path: &str, bytes: &[u8]) -> Arc<Snapshot> {
+        let file = self.file(path, bytes);
+        self.load(&file).unwrap()
+    }
+
+    fn gone(&self, file: &(ContentId, Source)) -> String {
+        match self.load(file) {
+            Err(LoadError::Gone(text)) => text,
+            other => panic!("not gone: {other:?}"),
+        }
+    }
+
+    fn full(&self, file: &(ContentId, Source)) -> String {
+        match self.load(file) {
+            Err(LoadError::Full(text)) => text,
+            other => panic!("not full: {other:?}"),
+        }
+    }
+
+    fn is_loaded(&self, snapshot: ContentId) -> bool {
+        self.snapshots.shelf.borrow().contains_key(&snapshot)
+    }
+}
+
+fn id_of(bytes: &[u8]) -> ContentId {
+    ContentId(Sha256::digest(bytes).into())
+}
+
+/// Bytes that differ from one seed to the next, more than one chunk of them.
+fn image(seed: u8) -> Vec<u8> {
+    (0..150_001u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8 ^ seed)
+        .collect()
+}
+
+/// Budget for so many images.
+fn images(count: u64) -> u64 {
+    whole_pages(150_001) * count
+}
+
+fn read_all(snapshot: &Snapshot) -> Vec<u8> {
+    let mut bytes = vec![0; snapshot.size() as usize + 1];
+    let count = snapshot.read_at(&mut bytes, 0).unwrap();
+    bytes.truncate(count);
+    bytes
+}
+
+#[test]
+fn a_snapshot_keeps_its_bytes_when_the_file_is_overwritten_truncated_or_deleted() {
+    for budget in [64 * MB, 0] {
+        let house = House::new(budget);
+        let snapshot = house.loaded("P/1.0.0/update.bin", &image(1));
+        assert_eq!(snapshot.bytes().is_some(), budget > 0);
+        assert_eq!(
+            (snapshot.id(), snapshot.size()),
+            (id_of(&image(1)), 150_001)
+        );
+        let path = house.firmware.path().join("P/1.0.0/update.bin");
+        // In place: the same inode.
+        std::fs::write(&path, image(2)).unwrap();
+        assert_eq!(read_all(&snapshot), image(1));
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(10)
+            .unwrap();
+        assert_eq!(read_all(&snapshot), image(1));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(read_all(&snapshot), image(1));
+        if let Some(bytes) = snapshot.bytes() {
+            assert_eq!(bytes, image(1));
+        }
+    }
+}
+
+#[test]
+fn any_part_of_a_snapshot_can_be_read() {
+    for budget in [64 * MB, 0] {
+        let house = House::new(budget);
+        let snapshot = house.loaded("a.bin", &image(1));
+        for (offset, length, expected) in [
+            (0, 10, 10),
+            (149_991, 10, 10),
+            (149_991, 11, 10),
+            (150_001, 1, 0),
+            (u64::MAX, 1, 0),
+        ] {
+            let mut part = vec![0; length];
+            assert_eq!(snapshot.read_at(&mut part, offset).unwrap(), expected);
+            if expected > 0 {
+                let start = offset as usize;
+                assert_eq!(part[..expected], image(1)[start..start + expected]);
+            }
+        }
+        let mut part = [0; 5];
+        rustix::io::pread(snapshot.file(), &mut part, 100).unwrap();
+        assert_eq!(part, image(1)[100..105]);
+    }
+}
+
+#[test]
+fn two_who_load_the_same_content_at_once_get_one_copy() {
+    let house = House::new(64 * MB);
+    let (id, source) = house.file("a.bin", &image(1));
+    let sources = [source];
+    let load = || house.snapshots.load(id, &sources);
+    let (one, two) = smol::block_on(zip(load(), load()));
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert!(Arc::ptr_eq(&one, &two));
+    assert!(Arc::ptr_eq(&one, &house.snapshots.get(id).unwrap()));
+    assert_eq!(house.snapshots.held(), images(1));
+}
+
+#[test]
+fn a_load_that_is_given_up_is_finished_and_kept_for_the_next() {
+    let house = House::new(64 * MB);
+    let (id, source) = house.file("a.bin", &image(1));
+    let path = house.firmware.path().join("a.bin");
+    smol::block_on(async {
+        let sources = [source];
+        // The first poll starts the copy, and then its client goes away. Once more, if the copy was
+        // done before the poll was.
+        while let Some(done) = poll_once(house.snapshots.load(id, &sources)).await {
+            done.unwrap();
+            house.snapshots.shelf.borrow_mut().clear();
+        }
+        assert!(!house.is_loaded(id));
+        // Whoever gets the lock comes after the copy.
+        drop(house.snapshots.loader.lock_arc().await);
+        std::fs::remove_file(&path).unwrap();
+        let snapshot = house.snapshots.load(id, &sources).await.unwrap();
+        assert_eq!(read_all(&snapshot), image(1));
+    });
+}
+
+#[test]
+fn what_is_over_the_budget_goes_to_a_file_without_a_name() {
+    let house = House::new(images(1) - 1);
+    let snapshot = house.loaded("a.bin", &image(1));
+    assert_eq!(snapshot.bytes(), None);
+    assert_eq!(house.snapshots.held(), 0);
+    assert_eq!(read_all(&snapshot), image(1));
+    assert_eq!(std::fs::read_dir(house.state.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_kernel_without_memfd_uses_a_file() {
+    let mut house = House::new(64 * MB);
+    house.snapshots.memfd = || Err(io::Error::from_raw_os_error(libc::ENOSYS));
+    let snapshot = house.loaded("a.bin", &image(1));
+    assert_eq!(snapshot.bytes(), None);
+    assert_eq!(read_all(&snapshot), image(1));
+
+    let mut house = House::without_state(64 * MB);
+    house.snapshots.memfd = || Err(io::Error::from_raw_os_error(libc::EPERM));
+    let file = house.file("a.bin", &image(1));
+    let text = house.full(&file);
+    assert!(text.contains("memory cannot be had"), "{text}");
+}
+
+#[test]
+fn over_the_budget_without_a_place_for_files_is_full() {
+    let house = House::without_state(images(1) - 1);
+    let file = house.file("a.bin", &image(1));
+    let text = house.full(&file);
+    assert!(text.contains("--state"), "{text}");
+
+    let house = House::with_state(0, |folder| Some(folder.join("missing")));
+    let file = house.file("a.bin", &image(1));
+    let text = house.full(&file);
+    assert!(text.contains("missing"), "{text}");
+}
+
+#[test]
+fn what_is_in_use_counts_and_is_never_dropped() {
+    let house = House::without_state(images(2));
+    let one = house.loaded("1.bin", &image(1));
+    let two = house.loaded("2.bin", &image(2));
+    let three = house.file("3.bin", &image(3));
+    house.full(&three);
+    assert_eq!(house.snapshots.held(), images(2));
+    drop(one);
+    let three = house.load(&three).unwrap();
+    assert_eq!(house.snapshots.held(), images(2));
+    assert!(!house.is_loaded(id_of(&image(1))));
+    assert_eq!(read_all(&two), image(2));
+    assert_eq!(read_all(&three), image(3));
+}
+
+#[test]
+fn the_least_recently_used_goes_first() {
+    let house = House::without_state(images(3));
+    for seed in 1..=3 {
+        house.loaded(&format!("{seed}.bin"), &image(seed));
+    }
+    house.snapshots.get(id_of(&image(1))).unwrap();
+    house.loaded("4.bin", &image(4));
+    let loaded: Vec<_> = (1..=4)
+        .filter(|s| house.is_loaded(id_of(&image(*s))))
+        .collect();
+    assert_eq!(loaded, [1, 3, 4]);
+}
+
+#[test]
+fn nothing_is_dropped_for_what_would_not_fit_anyway() {
+    let house = House::without_state(images(2));
+    house.loaded("1.bin", &image(1));
+    house.loaded("2.bin", &image(2));
+    let huge = house.file("huge.bin", &vec![7; images(2) as usize + 1]);
+    house.full(&huge);
+    assert_eq!(house.snapshots.held(), images(2));
+}
+
+#[test]
+fn unused_snapshots_are_limited_in_number() {
+    let mut house = House::without_state(64 * MB);
+    house.snapshots.most = 3;
+    for seed in 1..=5 {
+        house.loaded(&format!("{seed}.bin"), &[seed]);
+    }
+    assert_eq!(house.snapshots.shelf.borrow().len(), 3);
+    assert!(house.is_loaded(id_of(&[5])));
+    // Those in use are not: the connections that use them are limited already.
+    let held: Vec<_> = (1..=5).map(|s| house.loaded("x.bin", &[s])).collect();
+    assert_eq!(house.snapshots.shelf.borrow().len(), held.len());
+}
+
+#[test]
+fn a_file_whose_bytes_changed_is_gone() {
+    let house = House::new(64 * MB);
+    let file = house.file("a.bin", &image(1));
+    house.firmware.write("a.bin", &image(2));
+    assert!(house.gone(&file).contains("a.bin has changed"));
+    house.firmware.write("a.bin", b"short");
+    assert!(house.gone(&file).contains("a.bin has changed"));
+    std::fs::remove_file(house.firmware.path().join("a.bin")).unwrap();
+    assert!(house.gone(&file).contains("a.bin cannot be opened"));
+    assert_eq!(house.snapshots.held(), 0);
+}
+
+#[test]
+fn a_file_that_was_only_touched_is_still_good() {
+    let house = House::new(64 * MB);
+    let file = house.file("a.bin", &image(1));
+    std::fs::remove_file(house.firmware.path().join("a.bin")).unwrap();
+    house.firmware.write("a.bin", &image(1));
+    assert_eq!(read_all(&house.load(&file).unwrap()), image(1));
+}
+
+#[test]
+fn another_file_with_the_same_bytes_is_as_good() {
+    let house = House::new(64 * MB);
+    let (id, one) = house.file("1.bin", &image(1));
+    let (_, two) = house.file("2.bin", &image(1));
+    house.firmware.write("1.bin", &image(2));
+    let snapshot = smol::block_on(house.snapshots.load(id, &[one, two])).unwrap();
+    assert_eq!(read_all(&snapshot), image(1));
+}
+
+#[test]
+fn links_and_pipes_put_in_the_place_of_a_file_are_refused_at_once() {
+    let house = House::new(64 * MB);
+    let file = house.file("P/a.bin", &image(1));
+    let path = house.firmware.path().join("P/a.bin");
+    let outside = house.state.write("a.bin", &image(1));
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(outside, &path).unwrap();
+    house.gone(&file);
+    std::fs::remove_file(&path).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    house.gone(&file);
+    std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(house.state.path(), path.parent().unwrap()).unwrap();
+    house.gone(&file);
+}
+
+#[test]
+fn a_medium_that_cannot_be_read_is_gone_with_the_reason() {
+    // The one regular file that anybody can open and nobody can read at its beginning.
+    let snapshots = Snapshots::new(Path::new("/proc/self").into(), MB, None);
+    let house = House::new(MB);
+    let (_, mut source) = house.file("mem", b"");
+    source.path = "mem".into();
+    let error = smol::block_on(snapshots.load(id_of(b""), &[source])).unwrap_err();
+    let LoadError::Gone(text) = error else {
+        panic!("{error}")
+    };
+    assert!(text.starts_with("mem cannot be read: "), "{text}");
+}
+
+#[test]
+fn a_content_that_lies_nowhere_is_gone() {
+    let house = House::new(MB);
+    let loaded = smol::block_on(house.snapshots.load(id_of(b"x"), &[]));
+    assert!(matches!(loaded, Err(LoadError::Gone(_))));
+    assert!(house.snapshots.get(id_of(b"x")).is_none());
+}
+
+#[test]
+fn contents_are_found_by_their_first_twelve_bits() {
+    let house = House::new(64 * MB);
+    let mut all = Vec::new();
+    for number in 0..50u32 {
+        let bytes = number.to_le_bytes();
+        all.push(house.loaded(&format!("{number}.bin"), &bytes));
+    }
+    for snapshot in &all {
+        let short = snapshot.id().short();
+        let mut expected: Vec<_> = all.iter().map(|s| s.id()).collect();
+        expected.retain(|id| id.short() == short);
+        expected.sort();
+        assert_eq!(house.snapshots.with_short(short), expected);
+    }
+    let free = (0..4096).find(|short| all.iter().all(|s| s.id().short() != *short));
+    assert!(house.snapshots.with_short(free.unwrap()).is_empty());
+}
+
+#[test]
+fn what_is_not_offered_any_more_is_dropped_an_hour_after_its_last_use() {
+    let house = House::new(64 * MB);
+    let old = house.loaded("old.bin", &image(1)).id();
+    let new = house.loaded("new.bin", &image(2)).id();
+    let start = Instant::now();
+    let sweep = |minutes: u64| {
+        let now = start + Duration::from_secs(minutes * 60);
+        house.snapshots.sweep_at(now, |id| id == new);
+    };
+    sweep(50);
+    // A GetN: it counts as used when the next sweep sees it.
+    house.snapshots.get(old).unwrap();
+    sweep(90);
+    sweep(149);
+    assert!(house.is_loaded(old));
+    let held = house.snapshots.get(old).unwrap();
+    sweep(160);
+    sweep(230);
+    assert!(house.is_loaded(old));
+    drop(held);
+    sweep(231);
+    assert!(house.is_loaded(old));
+    sweep(291);
+    assert!(!house.is_loaded(old));
+    assert!(house.is_loaded(new));
+}
+
+#[test]
+fn a_temporary_file_is_given_back_when_nobody_uses_it() {
+    let house = House::new(0);
+    let id = house.loaded("a.bin", &image(1)).id();
+    let later = Instant::now() + KEEP;
+    house.snapshots.sweep_at(later, |_| true);
+    assert!(!house.is_loaded(id));
+}
+
+#[test]
+fn an_empty_catalogue_offers_nothing() {
+    let house = House::new(64 * MB);
+    let id = house.loaded("a.bin", &image(1)).id();
+    house.snapshots.sweep(&Catalog::default());
+    assert!(house.is_loaded(id));
+}

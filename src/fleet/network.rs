@@ -1,0 +1,78 @@
+//! The network that a peer asks from: what pins, UDP upgrade ids, rate limits and the connection caps
+//! mean by "where from". Used by the rooms fleet and device.
+//!
+//! An IPv4 address that arrives mapped (`::ffff:a.b.c.d`, every IPv4 client of a dual-stack socket)
+//! counts as IPv4; as IPv6 they would all be one network (hazards.md 6).
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// An IPv4 /24 or an IPv6 /48.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Network {
+    /// The first 24 bits of an IPv4 address.
+    V4([u8; 3]),
+    /// The first 48 bits of an IPv6 address.
+    V6([u8; 6]),
+}
+
+impl Network {
+    /// The network of an address, un-mapped first.
+    pub fn of(address: IpAddr) -> Network {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => {
+                let [a, b, c, _] = v4.octets();
+                Network::V4([a, b, c])
+            }
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, e, f, ..] = v6.octets();
+                Network::V6([a, b, c, d, e, f])
+            }
+        }
+    }
+
+    /// Its bits, 3 or 6 bytes, most significant first.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Network::V4(bits) => bits,
+            Network::V6(bits) => bits,
+        }
+    }
+}
+
+/// `192.0.2.0/24`, `2001:db8:1::/48`
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Network::V4([a, b, c]) => write!(f, "{}/24", Ipv4Addr::new(a, b, c, 0)),
+            Network::V6([a, b, c, d, e, g]) => {
+                let pair = u16::from_be_bytes;
+                let first = Ipv6Addr::new(pair([a, b]), pair([c, d]), pair([e, g]), 0, 0, 0, 0, 0);
+                write!(f, "{first}/48")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(address: &str) -> Network {
+        Network::of(address.parse().unwrap())
+    }
+
+    #[test]
+    fn a_mapped_ipv4_address_counts_as_ipv4() {
+        assert_eq!(of("::ffff:192.0.2.7"), of("192.0.2.200"));
+        assert_ne!(of("::ffff:192.0.2.7"), of("::ffff:192.0.3.7"));
+    }
+
+    #[test]
+    fn ipv6_networks_are_48_bits_long() {
+        assert_eq!(of("2001:db8:1:2::3"), of("2001:db8:1:ffff::4"));
+        assert_ne!(of("2001:db8:1::1"), of("2001:db8:2::1"));
+        assert_eq!(of("2001:db8:1:2::3").to_string(), "2001:db8:1::/48");
+        assert_eq!(of("10.1.2.3").to_string(), "10.1.2.0/24");
+    }
+}

@@ -1,0 +1,452 @@
+//! Which content a download began with, so that it never changes its file (hazards.md 17). Used by the
+//! HTTP side of the device room.
+//!
+//! A pin says: "a device that calls itself this, asking from this network, was given the first so many
+//! bytes of this content". A device that asks for bytes from N on has N bytes of something; the pins of
+//! its id that reach N say of what. If they name one content, it is that one; if they name several, the
+//! id is cloned or forged, nobody can know, and the answer is 416.
+//!
+//! What would surprise you: one device in one network can have two pins. If byte 0 of another content is
+//! asked for while a download runs, the running one keeps its pin, but the newcomer may be the same
+//! device behind a connection that we do not know to be dead yet. So both are remembered, until the
+//! newcomer's download is complete or one of them starts again; otherwise the newcomer, when it resumes,
+//! would be given the rest of the wrong file.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use super::network::Network;
+use crate::firmware::ContentId;
+use crate::firmware::audience::DeviceId;
+
+/// Pins kept at most, unless told otherwise.
+pub const CAPACITY: usize = 16_384;
+
+/// A pin ends so long after its last use.
+pub const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What the pins of an id say about a download that goes on at some byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Began {
+    /// It began with this content.
+    With(ContentId),
+    /// Several contents reach that far under this id: nobody can know which it has.
+    Unclear,
+    /// Nothing is known of it.
+    Unknown,
+}
+
+/// A download that holds a pin. To be given back with [`Pins::end`].
+#[derive(Debug)]
+pub struct Hold {
+    id: DeviceId,
+    serial: u64,
+}
+
+/// The table of pins. Pure: the time comes with each call.
+#[derive(Debug)]
+pub struct Pins {
+    by_id: HashMap<DeviceId, Vec<Pin>>,
+    /// All pins in the order in which they may be dropped: those without a running download first, the
+    /// longest unused of them first.
+    order: BTreeMap<Turn, DeviceId>,
+    capacity: usize,
+    next: u64,
+}
+
+/// A pin's place in the order. The number is used once only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    running: bool,
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Pin {
+    serial: u64,
+    network: Network,
+    content: ContentId,
+    /// The device has at most the bytes before this one.
+    high: u64,
+    used: Instant,
+    /// Downloads that run on this pin now.
+    running: u32,
+    /// Made while a download of another content ran under the same id and network.
+    beside: bool,
+    turn: Turn,
+}
+
+impl Pins {
+    /// An empty table for so many pins (at least one).
+    pub fn new(capacity: usize) -> Pins {
+        Pins {
+            by_id: HashMap::new(),
+            order: BTreeMap::new(),
+            capacity: capacity.max(1),
+            next: 0,
+        }
+    }
+
+    /// How many pins there are.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// None at all.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// With which content did this device's download begin, if it has its first `from` bytes?
+    pub fn began(&self, id: DeviceId, from: u64, now: Instant) -> Began {
+        let mut contents = self
+            .by_id
+            .get(&id)
+            .into_iter()
+            .flatten()
+            .filter(|pin| pin.high >= from && !pin.expired(now))
+            .map(|pin| pin.content);
+        match contents.next() {
+            None => Began::Unknown,
+            Some(first) if contents.all(|other| other == first) => Began::With(first),
+            Some(_) => Began::Unclear,
+        }
+    }
+
+    /// The device is about to be given byte 0 of this content. To be called before that byte is sent.
+    pub fn start(
+        &mut self,
+        id: DeviceId,
+        network: Network,
+        content: ContentId,
+        now: Instant,
+    ) -> Hold {
+        self.expire(now);
+        // A device that begins again has nothing of what it had; but one whose download runs may have.
+        let pins = self.by_id.get(&id).into_iter().flatten();
+        let stale: Vec<u64> = pins
+            .filter(|pin| pin.network == network && pin.content != content && pin.running == 0)
+            .map(|pin| pin.serial)
+            .collect();
+        for serial in stale {
+            self.remove(id, serial);
+        }
+        self.hold(id, network, content, 0, now)
+    }
+
+    /// The device is about to be given this content from byte `from` on, which it has the beginning of.
+    pub fn resume(
+        &mut self,
+        id: DeviceId,
+        network: Network,
+        content: ContentId,
+        from: u64,
+        now: Instant,
+    ) -> Hold {
+        self.expire(now);
+        // Pinned to the network that it asks from now, too: the one it began in may be lost to another
+        // device that starts there.
+        self.hold(id, network, content, from, now)
+    }
+
+    /// The bytes before `high` have been sent.
+    pub fn advance(&mut self, hold: &Hold, high: u64, now: Instant) {
+        if let Some(pin) = self.find(hold) {
+            pin.high = pin.high.max(high);
+            pin.used = now;
+        }
+    }
+
+    /// A download ends. `complete`: all its bytes arrived.
+    pub fn end(&mut self, hold: Hold, complete: bool, now: Instant) {
+        let number = self.number();
+        let Some(pin) = self.find(&hold) else { return };
+        pin.running = pin.running.saturating_sub(1);
+        pin.used = now;
+        let before = pin.turn;
+        if pin.running > 0 {
+            return;
+        }
+        if complete && pin.beside {
+            // Whoever it was has all of it and will not go on: the other download is the one to keep.
+            self.remove(hold.id, hold.serial);
+            return;
+        }
+        pin.turn = Turn {
+            running: false,
+            number,
+        };
+        let after = pin.turn;
+        self.order.remove(&before);
+        self.order.insert(after, hold.id);
+    }
+
+    fn hold(
+        &mut self,
+        id: DeviceId,
+        network: Network,
+        content: ContentId,
+        high: u64,
+        now: Instant,
+    ) -> Hold {
+        let number = self.number();
+        let turn = Turn {
+            running: true,
+            number,
+        };
+        let own = |pin: &&mut Pin| pin.network == network && pin.content == content;
+        let known = self.by_id.get_mut(&id).into_iter().flatten().find(own);
+        if let Some(pin) = known {
+            // The highest mark stays, even from byte 0 on: a mark that is too high never gives wrong
+            // bytes away.
+            pin.high = pin.high.max(high);
+            pin.used = now;
+            pin.running = pin.running.saturating_add(1);
+            let before = std::mem::replace(&mut pin.turn, turn);
+            let serial = pin.serial;
+            self.order.remove(&before);
+            self.order.insert(turn, id);
+            return Hold { id, serial };
+        }
+        self.make_room();
+        let pins = self.by_id.entry(id).or_default();
+        let beside = pins.iter().any(|pin| pin.network == network);
+        pins.push(Pin {
+            serial: number,
+            network,
+            content,
+            high,
+            used: now,
+            running: 1,
+            beside,
+            turn,
+        });
+        self.order.insert(turn, id);
+        Hold { id, serial: number }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next = self.next.wrapping_add(1);
+        self.next
+    }
+
+    fn find(&mut self, hold: &Hold) -> Option<&mut Pin> {
+        let pins = self.by_id.get_mut(&hold.id)?;
+        pins.iter_mut().find(|pin| pin.serial == hold.serial)
+    }
+
+    fn remove(&mut self, id: DeviceId, serial: u64) {
+        let Some(pins) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        if let Some(at) = pins.iter().position(|pin| pin.serial == serial) {
+            let pin = pins.swap_remove(at);
+            self.order.remove(&pin.turn);
+        }
+        if pins.is_empty() {
+            self.by_id.remove(&id);
+        }
+    }
+
+    fn make_room(&mut self) {
+        while self.order.len() >= self.capacity {
+            let Some((turn, id)) = self.order.pop_first() else {
+                return;
+            };
+            self.drop_turn(id, turn);
+        }
+    }
+
+    /// Drops what was last used too long ago. Those come first in the order.
+    fn expire(&mut self, now: Instant) {
+        while let Some((&turn, &id)) = self.order.first_key_value() {
+            let pins = self.by_id.get(&id);
+            let pin = pins.and_then(|pins| pins.iter().find(|pin| pin.turn == turn));
+            if pin.is_some_and(|pin| !pin.expired(now)) {
+                return;
+            }
+            self.order.remove(&turn);
+            self.drop_turn(id, turn);
+        }
+    }
+
+    fn drop_turn(&mut self, id: DeviceId, turn: Turn) {
+        if let Some(pins) = self.by_id.get_mut(&id) {
+            pins.retain(|pin| pin.turn != turn);
+            if pins.is_empty() {
+                self.by_id.remove(&id);
+            }
+        }
+    }
+}
+
+impl Pin {
+    fn expired(&self, now: Instant) -> bool {
+        self.running == 0 && now.saturating_duration_since(self.used) >= LIFETIME
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ContentId = ContentId([1; 32]);
+    const B: ContentId = ContentId([2; 32]);
+    const DEVICE: DeviceId = DeviceId::Imei(862_991_443_753_386);
+    const HOME: Network = Network::V4([192, 0, 2]);
+    const AWAY: Network = Network::V4([198, 51, 100]);
+
+    /// A download from byte 0 that was cut after `sent` bytes.
+    fn cut(pins: &mut Pins, network: Network, content: ContentId, sent: u64, now: Instant) {
+        let hold = pins.start(DEVICE, network, content, now);
+        pins.advance(&hold, sent, now);
+        pins.end(hold, false, now);
+    }
+
+    #[test]
+    fn a_download_goes_on_with_the_content_that_it_began_with() {
+        let (mut pins, now) = (Pins::new(8), Instant::now());
+        cut(&mut pins, HOME, A, 1000, now);
+        assert_eq!(pins.began(DEVICE, 600, now), Began::With(A));
+        assert_eq!(pins.began(DEVICE, 1000, now), Began::With(A));
+    }
+
+    #[test]
+    fn a_pin_does_not_speak_for_bytes_that_were_never_sent() {
+        let (mut pins, now) = (Pins::new(8), Instant::now());
+        cut(&mut pins, HOME, A, 1000, now);
+        assert_eq!(pins.began(DEVICE, 1001, now), Began::Unknown);
+        assert_eq!(pins.began(DeviceId::Imei(1), 1, now), Began::Unknown);
+    }
+
+    #[test]
+    fn a_device_that_roams_keeps_its_content() {
+        let (mut pins, now) = (Pins::new(8), Instant::now());
+        cut(&mut pins, HOME, A, 1000, now);
+        let hold = pins.resume(DEVICE, AWAY, A, 900, now);
+        pins.advance(&hold, 2000, now);
+        pins.end(hold, false, now);
+        assert_eq!(pins.began(DEVICE, 1500, now), Began::With(A));
+        // Another device with the same id takes the old network: the roamer is still known.
+        cut(&mut pins, HOME, B, 10, now);
+        assert_eq!(pins.began(DEVICE, 1500, now), Began::With(A));
+    }
+
+    #[test]
+    fn byte_0_replaces_only_the_pin_of_its_own_network() {
+        let (mut pins, now) = (Pins::new(8), Instant::now());
+        cut(&mut pins, HOME, A, 1000, now);
+        cut(&mut pins, AWAY, B, 100, now);
+        assert_eq!(pins.len(), 2);
+        assert_eq!(pins.began(DEVICE, 500, now), Began::With(A));
+        cut(&mut pins, HOME, B, 1000, now);
+        assert_eq!(pins.began(DEVICE, 500, now), Began::With(B));
+    }
+
+    #[test]
+    fn two_contents_that_reach_as_far_are_unclear() {
+        let (mut pins, now) = (Pins::new(8), Instant::now());
+        cut(&mut pins, HOME, A, 1000, now);
+        cut(&mut pins, AWAY, B, 1000, now);
+        assert_eq!(pins.began(DEVICE, 500, now), Began::Unclear);
+    }
+
+    #[test]
+    fn byte_0_does_not_replace_a_pin_while_its_download_runs() {
+        let (mut pins, now) = (Pins::new(8), Instant::now());
+        let running = pins.start(DEVICE, HOME, A, now);
+        pins.advance(&running, 1000, now);
+        cut(&mut pins, HOME, B, 100, now);
+        assert_eq!(pins.began(DEVICE, 1000, now), Began::With(A));
+        pins.end(running, false, now);
+        assert_eq!(pins.began(DEVICE, 1000, now), Began::With(A));
+    }
+
+    #[test]
+    fn the_same_device_behind_a_dead_connection_never_gets_the_rest_of_the_other_file() {
+        let (mut pins, now) = (Pins::new(8), Instant::now());
+        let dead = pins.start(DEVICE, HOME, A, now);
+        pins.advance(&dead, 1000, now);
+        cut(&mut pins, HOME, B, 600, now);
+        assert_eq!(pins.began(DEVICE, 600, now), Began::Unclear);
+        pins.end(dead, false, now);
+        // It starts again, and from then on it is clear.
+        cut(&mut pins, HOME, B, 300, now);
+        assert_eq!(pins.began(DEVICE, 300, now), Began::With(B));
+    }
+
+    #[test]
+    fn a_second_download_that_is_complete_leaves_the_first_one_its_pin() {
+        let (mut pins, now) = (Pins::new(8), Instant::now());
+        let first = pins.start(DEVICE, HOME, A, now);
+        pins.advance(&first, 500, now);
+        let second = pins.start(DEVICE, HOME, B, now);
+        pins.advance(&second, 1000, now);
+        pins.end(second, true, now);
+        pins.end(first, false, now);
+        assert_eq!(pins.began(DEVICE, 400, now), Began::With(A));
+    }
+
+    #[test]
+    fn a_pin_holds_until_its_last_download_ends() {
+        let (mut pins, now) = (Pins::new(8), Instant::now());
+        let first = pins.start(DEVICE, HOME, A, now);
+        let second = pins.start(DEVICE, HOME, A, now);
+        assert_eq!(pins.len(), 1);
+        pins.advance(&first, 500, now);
+        pins.end(first, false, now);
+        cut(&mut pins, HOME, B, 10, now);
+        assert_eq!(pins.began(DEVICE, 500, now), Began::With(A));
+        pins.end(second, false, now);
+        cut(&mut pins, HOME, B, 10, now);
+        assert_eq!(pins.began(DEVICE, 500, now), Began::Unknown);
+    }
+
+    #[test]
+    fn starting_again_with_the_same_content_keeps_the_mark() {
+        let (mut pins, now) = (Pins::new(8), Instant::now());
+        cut(&mut pins, HOME, A, 1000, now);
+        cut(&mut pins, HOME, A, 10, now);
+        assert_eq!(pins.began(DEVICE, 1000, now), Began::With(A));
+    }
+
+    #[test]
+    fn a_pin_ends_a_day_after_its_last_use() {
+        let (mut pins, now) = (Pins::new(8), Instant::now());
+        cut(&mut pins, HOME, A, 1000, now);
+        let almost = now + LIFETIME - Duration::from_secs(1);
+        assert_eq!(pins.began(DEVICE, 1, almost), Began::With(A));
+        let over = now + LIFETIME;
+        assert_eq!(pins.began(DEVICE, 1, over), Began::Unknown);
+        let hold = pins.start(DeviceId::Imei(1), HOME, A, over);
+        assert_eq!(pins.len(), 1);
+        pins.end(hold, false, over);
+    }
+
+    #[test]
+    fn the_longest_unused_pin_makes_room_and_never_one_that_a_download_holds() {
+        let (mut pins, now) = (Pins::new(3), Instant::now());
+        let device = |n| DeviceId::Imei(n);
+        let running = pins.start(device(1), HOME, A, now);
+        for n in 2..=3 {
+            let hold = pins.start(device(n), HOME, A, now);
+            pins.end(hold, false, now);
+        }
+        let again = pins.start(device(2), HOME, A, now);
+        pins.end(again, false, now);
+        let hold = pins.start(device(4), HOME, A, now);
+        assert_eq!(pins.len(), 3);
+        assert_eq!(pins.began(device(1), 0, now), Began::With(A));
+        assert_eq!(pins.began(device(2), 0, now), Began::With(A));
+        assert_eq!(pins.began(device(3), 0, now), Began::Unknown);
+        // All are held: then the oldest goes all the same, and its end does no harm.
+        let third = pins.start(device(5), HOME, A, now);
+        let fourth = pins.start(device(6), HOME, A, now);
+        assert_eq!(pins.len(), 3);
+        assert_eq!(pins.began(device(1), 0, now), Began::Unknown);
+        for hold in [running, hold, third, fourth] {
+            pins.end(hold, true, now);
+        }
+        assert_eq!(pins.len(), 3);
+    }
+}

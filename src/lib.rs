@@ -1,0 +1,36 @@
+//! luat-ota: the update server for Luat / LuatOS cellular modules.
+//!
+//! Firmware lies in folders whose names say project and version; every module that asks over HTTP,
+//! UDP or TCP gets exactly the right bytes. The rooms, in the order a request walks through them
+//! (each may import only those below it):
+//!
+//! - [`cli`]: the command line; `serve`, `check`, `explain`.
+//! - [`server`]: wires the rooms together; signals, graceful stop.
+//! - [`device`]: the public sockets that modules talk to.
+//! - [`wire`]: the bytes. Pure parsers and encoders; nothing here touches a socket.
+//! - [`fleet`]: the memory of devices: which content each download began with.
+//! - [`decision`]: who gets what. One pure function, [`decision::decide`].
+//! - [`firmware`]: what there is. The folder as an immutable catalogue, and snapshots of its bytes.
+//! - [`state`]: the state folder: its lock, the secret, atomically written files.
+//! - [`logging`]: log lines, as text or JSON, written in batches.
+//! - `module`: the modules themselves, emulated (feature `lab`). Shares nothing with the rooms above.
+//! - [`os`]: the only room with `unsafe` or raw system calls.
+//!
+//! `docs/design.md` walks one check and one GetN through these rooms.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
+)]
+
+pub mod cli;
+pub mod decision;
+pub mod device;
+pub mod firmware;
+pub mod fleet;
+pub mod logging;
+#[cfg(feature = "lab")]
+pub mod module;
+pub mod os;
+pub mod server;
+pub mod state;
+pub mod wire;

@@ -1,0 +1,398 @@
+//! The first edition of Luat's update client: UDP, or the same strings over TCP.
+//!
+//! Follows 2G script/lib/update.lua (2017-06 .. 2018-05, four versions, one wire format) and the C
+//! client of the RDA "user.h" monitor firmware, as protocol.md 1a and 6 tell of them ([H] for the Lua
+//! client; of the C client [S]: 3 x 30 s, field compare, less than 256 bytes).
+//!
+//! The surprising thing: this client refuses nothing aloud. Whatever does not fit costs it ten
+//! seconds of waiting, and after the fifth time it deletes what it has.
+//!
+//! Where protocol.md says nothing, the emulation does this [I]: a TCP connection that cannot be made
+//! is tried as updatehttp.lua does it (5 times, 10 s apart); a packet that does not fit starts the
+//! waiting anew; a number beyond 2147483647 is taken for 2147483647. The ten seconds between boot
+//! and the first check of the official dialect are left out.
+
+use super::{Action, Attempt, Endpoint, Event, Failure, Identity, Outcome, lua};
+use std::time::Duration;
+
+/// Data bytes of a full packet; two bytes of packet number come before them.
+const DATA: usize = 1022;
+
+/// The greatest number that the firmware's integer Lua and C's strtol on it can hold.
+const GREATEST: u64 = 2_147_483_647;
+
+/// Pause between two tries to connect over TCP, and how many there are.
+const CONNECT_PAUSE: Duration = Duration::from_secs(10);
+const CONNECT_TRIES: u32 = 5;
+
+/// How the client speaks (protocol.md 6, the table).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// The Lua client after `update.setup`: `IMEI,PROJECT_COREVER,VERSION`, then `Get5,7`.
+    UserServer,
+    /// The Lua client without setup: `0,KEY,IMEI,SN,PROJECT_COREVER,VERSION`, then the same with
+    /// `,Get5,7` behind it. Its script must have a VERSION of the form `1.0.0`.
+    Official,
+    /// The C client: the official strings, but 3 tries 30 s apart.
+    OfficialC,
+}
+
+impl Dialect {
+    /// How long it waits for an answer, and how often it asks.
+    fn patience(self) -> (Duration, u32) {
+        match self {
+            Dialect::UserServer | Dialect::Official => (Duration::from_secs(10), 5),
+            Dialect::OfficialC => (Duration::from_secs(30), 3),
+        }
+    }
+}
+
+/// What the client is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Idle,
+    Connecting,
+    /// Between two tries to connect.
+    Resting,
+    Checking,
+    /// Waits for this packet, counted from 1.
+    Fetching(u64),
+    Over,
+}
+
+/// The three numbers of `LUAUPDATE,<id>,<count>,<last>`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Offer {
+    id: u64,
+    count: u64,
+    last: u64,
+}
+
+/// One attempt of a first-edition client.
+#[derive(Debug)]
+pub struct FirstEdition {
+    host: String,
+    port: u16,
+    datagrams: bool,
+    dialect: Dialect,
+    /// The check; `Err` is what the script's own assert says before it sends anything.
+    check: Result<String, String>,
+    stage: Stage,
+    begun: Duration,
+    deadline: Option<Duration>,
+    connects: u32,
+    /// How often the question that is open was sent.
+    tries: u32,
+    /// Why the last answer to the question that is open did not do.
+    refused: Option<String>,
+    offer: Offer,
+    image: Vec<u8>,
+}
+
+impl FirstEdition {
+    /// A client with this identity; `datagrams` for UDP, else TCP. `bsp: None` is `8955`. The version
+    /// goes out as the script has it; only [`Dialect::Official`] has a form of its own for it, `X.X.X`
+    /// with one digit each: leading zeros go (`001.000.003` is `1.0.3`), and a version that then still
+    /// is of another form ends in the script error of the client's assert.
+    pub fn new(
+        identity: &Identity,
+        endpoint: &Endpoint,
+        dialect: Dialect,
+        datagrams: bool,
+    ) -> FirstEdition {
+        let bsp = identity.bsp.as_deref().unwrap_or("8955");
+        let name = format!("{}_Luat_V{:04}_{bsp}", identity.project, identity.core);
+        let official = |version: &str| {
+            format!(
+                "0,{},{},{},{name},{version}",
+                identity.key, identity.imei, identity.serial
+            )
+        };
+        let check = match dialect {
+            Dialect::UserServer => Ok(format!("{},{name},{}", identity.imei, identity.version)),
+            Dialect::OfficialC => Ok(official(&identity.version)),
+            Dialect::Official => single_digits(&identity.version)
+                .map(|version| official(&version))
+                .ok_or_else(|| {
+                    format!(
+                        "update.lua asserts a VERSION of the form X.X.X for the official server; the \
+                         script has {}",
+                        identity.version
+                    )
+                }),
+        };
+        FirstEdition {
+            host: endpoint.host.clone(),
+            port: endpoint.port,
+            datagrams,
+            dialect,
+            check,
+            stage: Stage::Idle,
+            begun: Duration::ZERO,
+            deadline: None,
+            connects: 0,
+            tries: 0,
+            refused: None,
+            offer: Offer::default(),
+            image: Vec::new(),
+        }
+    }
+
+    fn connect(&mut self) -> Vec<Action> {
+        self.stage = Stage::Connecting;
+        self.connects = self.connects.saturating_add(1);
+        self.deadline = None;
+        vec![
+            Action::Connect {
+                datagrams: self.datagrams,
+                host: self.host.clone(),
+                port: self.port,
+            },
+            Action::WakeAt(None),
+        ]
+    }
+
+    /// Sends the question of the stage, and waits.
+    fn ask(&mut self, now: Duration) -> Vec<Action> {
+        let check = self.check.clone().unwrap_or_default();
+        let question = match self.stage {
+            Stage::Fetching(packet) => {
+                let get = format!("Get{},{packet}", self.offer.id);
+                match self.dialect {
+                    Dialect::UserServer => get,
+                    Dialect::Official | Dialect::OfficialC => format!("{check},{get}"),
+                }
+            }
+            _ => check,
+        };
+        self.tries = self.tries.saturating_add(1);
+        vec![Action::Send(question.into_bytes()), self.wait(now)]
+    }
+
+    fn wait(&mut self, now: Duration) -> Action {
+        let (patience, _) = self.dialect.patience();
+        self.deadline = now.checked_add(patience);
+        Action::WakeAt(self.deadline)
+    }
+
+    fn finish(&mut self, outcome: Outcome) -> Vec<Action> {
+        self.stage = Stage::Over;
+        self.deadline = None;
+        vec![Action::WakeAt(None), Action::Close, Action::Finish(outcome)]
+    }
+
+    fn give_up(&mut self, why: String) -> Vec<Action> {
+        self.finish(Outcome::Failed(Failure::GaveUp(why)))
+    }
+
+    fn received(&mut self, now: Duration, data: &[u8]) -> Vec<Action> {
+        match self.stage {
+            Stage::Checking => {
+                let offer = match self.dialect {
+                    Dialect::UserServer | Dialect::Official => offer_of_lua(data),
+                    Dialect::OfficialC => offer_of_c(data),
+                };
+                let Some(offer) = offer else {
+                    return self.finish(Outcome::NoUpdate(lua::excerpt(data)));
+                };
+                self.offer = offer;
+                self.stage = Stage::Fetching(1);
+                self.tries = 0;
+                self.refused = None;
+                self.ask(now)
+            }
+            Stage::Fetching(_) if data == b"ERR" => {
+                self.give_up("the server answered ERR to a Get".into())
+            }
+            Stage::Fetching(packet) => match self.fits(packet, data) {
+                Ok(bytes) => {
+                    self.image.extend_from_slice(bytes);
+                    if packet == self.offer.count {
+                        let image = std::mem::take(&mut self.image);
+                        return self.finish(Outcome::Updated(image));
+                    }
+                    self.stage = Stage::Fetching(packet.saturating_add(1));
+                    self.tries = 0;
+                    self.refused = None;
+                    self.ask(now)
+                }
+                Err(why) => {
+                    self.refused = Some(why);
+                    vec![self.wait(now)]
+                }
+            },
+            Stage::Idle | Stage::Connecting | Stage::Resting | Stage::Over => Vec::new(),
+        }
+    }
+
+    /// The data bytes of `packet`, or why this is not that packet. First the length, then the number.
+    fn fits<'d>(&self, packet: u64, data: &'d [u8]) -> Result<&'d [u8], String> {
+        let Some((number, bytes)) = data.split_first_chunk::<2>() else {
+            return Err(format!(
+                "an answer of {} bytes came for packet {packet}",
+                data.len()
+            ));
+        };
+        let wanted = if packet < self.offer.count {
+            DATA
+        } else {
+            usize::try_from(self.offer.last).unwrap_or(usize::MAX)
+        };
+        if bytes.len() != wanted {
+            return Err(format!(
+                "packet {packet} of {} must have {wanted} data bytes, the answer has {}",
+                self.offer.count,
+                bytes.len()
+            ));
+        }
+        let number = u64::from(u16::from_be_bytes(*number));
+        if number != packet {
+            return Err(format!("packet {number} came, {packet} was asked for"));
+        }
+        Ok(bytes)
+    }
+
+    fn woken(&mut self, now: Duration) -> Vec<Action> {
+        if self.deadline.is_none_or(|deadline| now < deadline) {
+            return Vec::new();
+        }
+        let (_, tries) = self.dialect.patience();
+        match self.stage {
+            Stage::Resting => self.connect(),
+            Stage::Checking | Stage::Fetching(_) if self.tries < tries => self.ask(now),
+            Stage::Checking | Stage::Fetching(_) => {
+                let asked = match self.stage {
+                    Stage::Fetching(packet) => format!("packet {packet} of {}", self.offer.count),
+                    _ => "an answer to its check".into(),
+                };
+                match self.refused.take() {
+                    Some(why) => self.give_up(format!(
+                        "asked {tries} times for {asked} and deleted the file: {why}"
+                    )),
+                    None => {
+                        let after = now.saturating_sub(self.begun);
+                        self.finish(Outcome::Failed(Failure::Hung {
+                            after,
+                            waiting_for: asked,
+                        }))
+                    }
+                }
+            }
+            Stage::Idle | Stage::Connecting | Stage::Over => Vec::new(),
+        }
+    }
+
+    fn connect_failed(&mut self, now: Duration) -> Vec<Action> {
+        if self.stage != Stage::Connecting {
+            return Vec::new();
+        }
+        if self.connects >= CONNECT_TRIES {
+            return self.give_up(format!("could not connect, {CONNECT_TRIES} times"));
+        }
+        self.stage = Stage::Resting;
+        self.deadline = now.checked_add(CONNECT_PAUSE);
+        vec![Action::WakeAt(self.deadline)]
+    }
+}
+
+impl Attempt for FirstEdition {
+    fn step(&mut self, now: Duration, event: Event<'_>) -> Vec<Action> {
+        match (event, self.stage) {
+            (Event::Start, Stage::Idle) => {
+                self.begun = now;
+                match &self.check {
+                    Ok(_) => self.connect(),
+                    Err(why) => {
+                        let why = why.clone();
+                        self.finish(Outcome::Failed(Failure::ScriptError(why)))
+                    }
+                }
+            }
+            (Event::Connected, Stage::Connecting) => {
+                self.stage = Stage::Checking;
+                self.tries = 0;
+                self.ask(now)
+            }
+            (Event::ConnectFailed, _) => self.connect_failed(now),
+            (Event::Received(data), _) => self.received(now, data),
+            // A datagram socket has no end: what the net reports of one never reaches the script.
+            (Event::Closed | Event::Reset, Stage::Checking | Stage::Fetching(_))
+                if !self.datagrams =>
+            {
+                let what = match self.refused.take() {
+                    Some(why) => format!("; before that, {why}"),
+                    None => String::new(),
+                };
+                self.give_up(format!("the server closed the connection{what}"))
+            }
+            (Event::Wake, _) => self.woken(now),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// `X.X.X` with single digits, after leading zeros are gone.
+fn single_digits(version: &str) -> Option<String> {
+    let fields: Vec<&str> = version
+        .split('.')
+        .map(|field| match field.trim_start_matches('0') {
+            "" if !field.is_empty() => "0",
+            rest => rest,
+        })
+        .collect();
+    let single = |field: &&str| field.len() == 1 && field.bytes().all(|byte| byte.is_ascii_digit());
+    (fields.len() == 3 && fields.iter().all(single)).then(|| fields.join("."))
+}
+
+/// `string.find(data,"LUAUPDATE") == 1`, then `"LUAUPDATE,(%d+),(%d+),(%d+)"` wherever it matches.
+fn offer_of_lua(data: &[u8]) -> Option<Offer> {
+    if !data.starts_with(b"LUAUPDATE") {
+        return None;
+    }
+    let word = b"LUAUPDATE,";
+    let mut from = 0;
+    loop {
+        let at = lua::find(data, word, from)?;
+        let behind = data.get(at.checked_add(word.len())?..)?;
+        if let Some(offer) = three_numbers(behind) {
+            return Some(offer);
+        }
+        from = at.checked_add(1)?;
+    }
+}
+
+fn three_numbers(text: &[u8]) -> Option<Offer> {
+    let (id, text) = lua::digits(text)?;
+    let (count, text) = lua::digits(text.strip_prefix(b",")?)?;
+    let (last, _) = lua::digits(text.strip_prefix(b",")?)?;
+    let held = |digits| lua::number(digits).min(GREATEST);
+    Some(Offer {
+        id: held(id),
+        count: held(count),
+        last: held(last),
+    })
+}
+
+/// Less than 256 bytes; the field before the first comma is compared whole, the next three are read
+/// with strtol.
+fn offer_of_c(data: &[u8]) -> Option<Offer> {
+    if data.len() >= 256 {
+        return None;
+    }
+    let mut fields = data.split(|&byte| byte == b',');
+    if fields.next() != Some(b"LUAUPDATE") {
+        return None;
+    }
+    let strtol = |field: &[u8]| {
+        let digits = lua::digits(lua::skip_space(field)).map_or(&[][..], |(digits, _)| digits);
+        lua::number(digits).min(GREATEST)
+    };
+    Some(Offer {
+        id: strtol(fields.next()?),
+        count: strtol(fields.next()?),
+        last: strtol(fields.next()?),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,536 @@
+use super::super::lua::playback::{
+    Played, Then, endpoint, identity, image, play, play_with, verdict,
+};
+use super::*;
+use std::time::Duration;
+
+const USER_CHECK: &str = "862991443753386,DEMO_Luat_V0035_8955,1.0.0";
+const OFFICIAL_CHECK: &str = "0,KEY,862991443753386,SN,DEMO_Luat_V0035_8955,1.0.0";
+
+fn client(dialect: Dialect, datagrams: bool) -> FirstEdition {
+    FirstEdition::new(&identity("1.0.0"), &endpoint(""), dialect, datagrams)
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// The last digits of a request: the packet that a Get names; `None` for a check.
+fn packet_asked(text: &str) -> Option<usize> {
+    let (_, get) = text.rsplit_once("Get")?;
+    get.rsplit_once(',')?.1.parse().ok()
+}
+
+fn packet(file: &[u8], number: usize) -> Vec<u8> {
+    let mut data = u16::try_from(number).unwrap().to_be_bytes().to_vec();
+    data.extend(file.chunks(DATA).nth(number - 1).unwrap_or_default());
+    data
+}
+
+fn offer(file: &[u8], id: u32) -> Vec<u8> {
+    let count = file.len().div_ceil(DATA);
+    let last = file.len() - (count - 1) * DATA;
+    format!("LUAUPDATE,{id},{count},{last}").into_bytes()
+}
+
+/// A server that does everything right but what `spoil` makes of it; `spoil` is given the packet
+/// asked for (0: the check), how often it was asked before, and the right answer.
+fn played(
+    dialect: Dialect,
+    datagrams: bool,
+    file: &[u8],
+    mut spoil: impl FnMut(usize, usize, Vec<u8>) -> Vec<Then>,
+) -> Played {
+    let mut asked = std::collections::BTreeMap::new();
+    play(&mut client(dialect, datagrams), |request| {
+        let number = packet_asked(&request.text()).unwrap_or(0);
+        let answer = match number {
+            0 => offer(file, 5),
+            number => packet(file, number),
+        };
+        let before = asked.entry(number).or_insert(0);
+        *before += 1;
+        spoil(number, *before - 1, answer)
+    })
+}
+
+#[test]
+fn the_requests_are_those_of_the_vendor_in_every_dialect_and_the_file_comes_whole() {
+    let file = image(2 * DATA + 47);
+    for (dialect, check, prefix) in [
+        (Dialect::UserServer, USER_CHECK, ""),
+        (
+            Dialect::Official,
+            OFFICIAL_CHECK,
+            "0,KEY,862991443753386,SN,DEMO_Luat_V0035_8955,1.0.0,",
+        ),
+        (
+            Dialect::OfficialC,
+            OFFICIAL_CHECK,
+            "0,KEY,862991443753386,SN,DEMO_Luat_V0035_8955,1.0.0,",
+        ),
+    ] {
+        for datagrams in [true, false] {
+            let played = played(dialect, datagrams, &file, |_, _, right| {
+                vec![Then::Recv(right)]
+            });
+            assert_eq!(played.outcome, Outcome::Updated(file.clone()));
+            let texts: Vec<String> = played.requests.iter().map(|sent| sent.text()).collect();
+            let gets = (1..=3).map(|number| format!("{prefix}Get5,{number}"));
+            let wanted: Vec<String> = std::iter::once(check.to_owned()).chain(gets).collect();
+            assert_eq!(texts, wanted);
+            assert_eq!(played.connects, 1, "one source port for the session");
+        }
+    }
+}
+
+#[test]
+fn a_connect_says_whether_it_is_udp() {
+    for datagrams in [true, false] {
+        let actions = client(Dialect::UserServer, datagrams).step(Duration::ZERO, Event::Start);
+        assert_eq!(
+            actions.first(),
+            Some(&Action::Connect {
+                datagrams,
+                host: "ota.test".into(),
+                port: 2234
+            })
+        );
+    }
+}
+
+#[test]
+fn what_the_answer_to_a_check_makes_of_it() {
+    let long = format!("LUAUPDATE,5,1,47,{}", "x".repeat(239));
+    // What the server answers; what the Lua client makes of it; what the C client does.
+    let rows: &[(&str, &str, &str, &str)] = &[
+        (
+            "6: anything else is no update",
+            "no upgrade",
+            "no update",
+            "no update",
+        ),
+        (
+            "6: anything else is no update",
+            "version error",
+            "no update",
+            "no update",
+        ),
+        (
+            "6: ERR to a check is like anything else",
+            "ERR",
+            "no update",
+            "no update",
+        ),
+        (
+            "6: must START with LUAUPDATE",
+            " LUAUPDATE,5,1,47",
+            "no update",
+            "no update",
+        ),
+        (
+            "6: find is case-sensitive",
+            "LuaUpdate,5,1,47",
+            "no update",
+            "no update",
+        ),
+        (
+            "6: %d+ three times",
+            "LUAUPDATE,5,1",
+            "no update",
+            "no update",
+        ),
+        (
+            "6: (%d+) takes no space",
+            "LUAUPDATE, 5,1,47",
+            "no update",
+            "updated",
+        ),
+        (
+            "6: the match has no anchor; C compares the field",
+            "LUAUPDATE!LUAUPDATE,5,1,47",
+            "updated",
+            "no update",
+        ),
+        (
+            "6: the clock behind it",
+            "LUAUPDATE,5,1,47,2026-11-22 10:20:30",
+            "updated",
+            "updated",
+        ),
+        (
+            "6: a line end behind it",
+            "LUAUPDATE,5,1,47\r\n",
+            "updated",
+            "updated",
+        ),
+        ("6: tonumber", "LUAUPDATE,005,01,0047", "updated", "updated"),
+        ("6: C: less than 256 bytes", &long, "updated", "no update"),
+    ];
+    let file = image(47);
+    for (clause, answer, lua, c) in rows {
+        for (dialect, expected) in [
+            (Dialect::UserServer, lua),
+            (Dialect::Official, lua),
+            (Dialect::OfficialC, c),
+        ] {
+            for datagrams in [true, false] {
+                let played = played(dialect, datagrams, &file, |number, _, right| {
+                    let answer = match number {
+                        0 => answer.as_bytes().to_vec(),
+                        _ => right,
+                    };
+                    vec![Then::Recv(answer)]
+                });
+                assert_eq!(
+                    verdict(&played.outcome),
+                    *expected,
+                    "{clause}: {answer} {dialect:?}"
+                );
+                if *expected == "no update" {
+                    assert_eq!(played.requests.len(), 1, "{clause}: it ends at once");
+                    assert_eq!(played.at, Duration::ZERO, "{clause}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_bad_servers_do_to_a_download() {
+    type Spoil = fn(usize, usize, Vec<u8>) -> Vec<Then>;
+    // Why; the file's size; what the server does; verdict; seconds it takes (Lua, then C).
+    let rows: &[(&str, usize, Spoil, &str, u64, u64)] = &[
+        (
+            "6: silence = 5 tries 10 s apart (50 s), C client 3 x 30 s",
+            100,
+            |_, _, _| vec![],
+            "hung",
+            50,
+            90,
+        ),
+        (
+            "6: last=0 at a multiple of 1022: the last packet is refused 5x and the file deleted",
+            2 * DATA,
+            |number, _, right| match number {
+                0 => vec![Then::Recv(b"LUAUPDATE,5,2,0".to_vec())],
+                _ => vec![Then::Recv(right)],
+            },
+            "gave up",
+            50,
+            90,
+        ),
+        (
+            "6: size multiple of 1022 -> last=1022",
+            2 * DATA,
+            |_, _, right| vec![Then::Recv(right)],
+            "updated",
+            0,
+            0,
+        ),
+        (
+            "6: duplicated datagrams are harmless",
+            3 * DATA + 5,
+            |_, _, right| vec![Then::Recv(right.clone()), Then::Recv(right)],
+            "updated",
+            0,
+            0,
+        ),
+        (
+            "6: a lost one costs 10 s (C: 30 s)",
+            3 * DATA + 5,
+            |number, before, right| match (number, before) {
+                (2, 0) => vec![],
+                _ => vec![Then::Recv(right)],
+            },
+            "updated",
+            10,
+            30,
+        ),
+        (
+            "6: 5 tries per packet, counter reset by each good packet",
+            3 * DATA + 5,
+            |number, before, right| match (number, before) {
+                (1..=3, 0..=1) => vec![],
+                _ => vec![Then::Recv(right)],
+            },
+            "updated",
+            60,
+            180,
+        ),
+        (
+            "6: reordered: an old packet before the right one is passed over",
+            3 * DATA + 5,
+            |number, before, right| match (number, before) {
+                (3, 0) => {
+                    let mut old = right.clone();
+                    old[1] = 2;
+                    vec![
+                        Then::Recv(old),
+                        Then::Wait(Duration::from_secs(1)),
+                        Then::Recv(right),
+                    ]
+                }
+                _ => vec![Then::Recv(right)],
+            },
+            "updated",
+            1,
+            1,
+        ),
+        (
+            "6: number LITTLE-endian is another number",
+            2 * DATA,
+            |number, _, mut right| {
+                if number > 0 {
+                    right.swap(0, 1);
+                }
+                vec![Then::Recv(right)]
+            },
+            "gave up",
+            50,
+            90,
+        ),
+        (
+            "6: packets counted from 0",
+            2 * DATA,
+            |number, _, mut right| {
+                if number > 0 {
+                    right[1] -= 1;
+                }
+                vec![Then::Recv(right)]
+            },
+            "gave up",
+            50,
+            90,
+        ),
+        (
+            "6: 1023-byte packets fail",
+            2 * DATA + 1,
+            |number, _, mut right| {
+                if number > 0 {
+                    right.truncate(1023);
+                }
+                vec![Then::Recv(right)]
+            },
+            "gave up",
+            50,
+            90,
+        ),
+        (
+            "6: 1025-byte packets fail (the length is ==)",
+            2 * DATA + 1,
+            |number, _, mut right| {
+                if number == 1 {
+                    right.push(0);
+                }
+                vec![Then::Recv(right)]
+            },
+            "gave up",
+            50,
+            90,
+        ),
+        (
+            "6: ERR (exactly) = abort at once",
+            2 * DATA,
+            |number, _, right| match number {
+                2 => vec![Then::Recv(b"ERR".to_vec())],
+                _ => vec![Then::Recv(right)],
+            },
+            "gave up",
+            0,
+            0,
+        ),
+        (
+            "6: other texts only cost 50 s",
+            2 * DATA,
+            |number, _, right| match number {
+                2 => vec![Then::Recv(b"ERR\r\n".to_vec())],
+                _ => vec![Then::Recv(right)],
+            },
+            "gave up",
+            50,
+            90,
+        ),
+        (
+            "6: another text once costs 10 s",
+            2 * DATA,
+            |number, before, right| match (number, before) {
+                (2, 0) => vec![Then::Recv(b"wait".to_vec())],
+                _ => vec![Then::Recv(right)],
+            },
+            "updated",
+            10,
+            30,
+        ),
+    ];
+    for (clause, size, spoil, expected, lua, c) in rows {
+        let file = image(*size);
+        for dialect in [Dialect::UserServer, Dialect::Official, Dialect::OfficialC] {
+            for datagrams in [true, false] {
+                let played = played(dialect, datagrams, &file, spoil);
+                assert_eq!(verdict(&played.outcome), *expected, "{clause} {dialect:?}");
+                let time = if dialect == Dialect::OfficialC {
+                    c
+                } else {
+                    lua
+                };
+                assert_eq!(played.at, seconds(*time), "{clause} {dialect:?}");
+                if let Outcome::Updated(bytes) = played.outcome {
+                    assert_eq!(bytes, file, "{clause}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn it_says_how_long_it_waited_and_for_what() {
+    let file = image(2 * DATA);
+    let played = played(
+        Dialect::UserServer,
+        true,
+        &file,
+        |number, _, right| match number {
+            2 => vec![],
+            _ => vec![Then::Wait(seconds(1)), Then::Recv(right)],
+        },
+    );
+    assert_eq!(
+        played.outcome,
+        Outcome::Failed(Failure::Hung {
+            after: seconds(52),
+            waiting_for: "packet 2 of 2".into()
+        })
+    );
+}
+
+#[test]
+fn over_tcp_it_looks_at_each_recv_for_itself() {
+    // 6: identical byte strings without framing.
+    let file = image(2 * DATA);
+    let split = played(
+        Dialect::UserServer,
+        false,
+        &file,
+        |number, before, right| match (number, before) {
+            (1, 0) => vec![
+                Then::Recv(right[..500].to_vec()),
+                Then::Recv(right[500..].to_vec()),
+            ],
+            _ => vec![Then::Recv(right)],
+        },
+    );
+    assert_eq!(split.outcome, Outcome::Updated(file.clone()));
+    assert_eq!(
+        split.at,
+        seconds(10),
+        "neither half is a packet: it asks again"
+    );
+
+    let glued = played(Dialect::UserServer, false, &file, |number, _, mut right| {
+        if number == 1 {
+            right.extend(packet(&image(2 * DATA), 2));
+        }
+        vec![Then::Recv(right)]
+    });
+    assert_eq!(verdict(&glued.outcome), "gave up");
+
+    let half_a_check = played(Dialect::UserServer, false, &file, |_, _, _| {
+        vec![
+            Then::Recv(b"LUAUP".to_vec()),
+            Then::Recv(b"DATE,5,2,1022".to_vec()),
+        ]
+    });
+    assert_eq!(verdict(&half_a_check.outcome), "no update");
+}
+
+#[test]
+fn a_close_fails_over_tcp_and_is_nothing_over_udp() {
+    // 6: server closing early = fail.
+    let file = image(2 * DATA);
+    for then in [Then::Close, Then::Reset] {
+        for datagrams in [true, false] {
+            let played = played(
+                Dialect::UserServer,
+                datagrams,
+                &file,
+                |number, before, right| match (number, before) {
+                    (2, 0) => vec![then.clone()],
+                    _ => vec![Then::Recv(right)],
+                },
+            );
+            if datagrams {
+                assert_eq!(played.outcome, Outcome::Updated(file.clone()));
+                assert_eq!(played.at, seconds(10));
+            } else {
+                assert_eq!(verdict(&played.outcome), "gave up");
+                assert_eq!(played.at, Duration::ZERO);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_cannot_be_made_is_tried_five_times() {
+    let mut refused = client(Dialect::UserServer, false);
+    let played = play_with(&mut refused, |_| false, |_| vec![]);
+    assert_eq!(verdict(&played.outcome), "gave up");
+    assert_eq!((played.connects, played.at), (5, seconds(40)));
+    let mut late = client(Dialect::UserServer, false);
+    let played = play_with(
+        &mut late,
+        |before| before == 4,
+        |_| vec![Then::Recv(b"no upgrade".to_vec())],
+    );
+    assert_eq!(verdict(&played.outcome), "no update");
+}
+
+#[test]
+fn only_the_official_dialect_of_lua_asserts_its_version() {
+    // Section 1, VERSION: "first edition asserts X.X.X single digits (len 5) only when the official
+    // server is used".
+    let sent = |version: &str, dialect| {
+        let mut client = FirstEdition::new(&identity(version), &endpoint(""), dialect, true);
+        let played = play(&mut client, |_| vec![Then::Recv(b"no".to_vec())]);
+        match played.requests.first() {
+            Some(request) => request.text().rsplit_once(',').unwrap().1.to_owned(),
+            None => verdict(&played.outcome).to_owned(),
+        }
+    };
+    assert_eq!(sent("001.000.003", Dialect::Official), "1.0.3");
+    assert_eq!(sent("1.0.10", Dialect::Official), "script error");
+    assert_eq!(sent("1.0", Dialect::Official), "script error");
+    assert_eq!(sent("a.b.c", Dialect::Official), "script error");
+    assert_eq!(sent("001.000.003", Dialect::UserServer), "001.000.003");
+    assert_eq!(sent("spring", Dialect::UserServer), "spring");
+    assert_eq!(sent("1.0.10", Dialect::OfficialC), "1.0.10");
+}
+
+#[test]
+fn a_number_beyond_the_firmware_is_cut_to_the_greatest() {
+    let played = play(
+        &mut client(Dialect::UserServer, true),
+        |request| match request.text().starts_with("Get") {
+            false => vec![Then::Recv(b"LUAUPDATE,4294967296,1,5".to_vec())],
+            true => vec![Then::Recv(b"ERR".to_vec())],
+        },
+    );
+    assert_eq!(played.requests[1].text(), "Get2147483647,1");
+}
+
+proptest::proptest! {
+    #[test]
+    fn nothing_that_a_server_sends_makes_it_panic(
+        check in "(LUAUPDATE)?[,0-9A-Z]{0,20}",
+        datagrams: Vec<Vec<u8>>,
+        tcp: bool,
+    ) {
+        let mut datagrams = datagrams.into_iter().filter(|data| !data.is_empty());
+        play(&mut client(Dialect::UserServer, !tcp), |request| {
+            if packet_asked(&request.text()).is_none() && !check.is_empty() {
+                return vec![Then::Recv(check.clone().into_bytes())];
+            }
+            datagrams.next().map(Then::Recv).into_iter().collect()
+        });
+    }
+}

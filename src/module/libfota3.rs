@@ -1,0 +1,331 @@
+//! libfota3 (LOS app_engine/factory/libs/libfota3.lua; v1.0 of 2026-05-27, v2.0 of 2026-06-18 in
+//! module/*/project; protocol.md 7): a check that is answered with JSON, a download from the URL that
+//! the JSON names, a report of what came of it.
+//!
+//! What surprises: its rules are the opposite of libfota2's. The check must be a 200 with JSON, and a
+//! 404 is an error, not "no update". Its paths are written into the library; only the server's address
+//! can be another one (by DNS or an edited constant), so the [`Endpoint`]'s path counts for nothing.
+//!
+//! Where protocol.md is silent: `size` is not checked, nothing is reported when there is nothing to
+//! report of (no update, no download), and the POST carries a Content-Length behind its Content-Type.
+
+use super::libfota;
+use super::luatos::{Client, Core, Ended};
+use super::{Action, Attempt, Endpoint, Event, Failure, Identity, Outcome};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Where the check goes.
+const CHECK: &str = "/api/site/turnkey_fota";
+
+/// Where the report goes.
+const REPORT: &str = "/api/site/turnkey_fota_result";
+
+const CHECK_TIME: Duration = Duration::from_secs(120);
+const DOWNLOAD_TIME: Duration = Duration::from_secs(600);
+const REPORT_TIME: Duration = Duration::from_secs(30);
+
+/// How often the report is tried.
+const REPORTS: u32 = 2;
+
+/// An edition of the library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Libfota3 {
+    /// v1.0: reports 0, before it restarts.
+    V1,
+    /// v2.0: reports 1 (ok) after the restart.
+    V2,
+}
+
+impl Libfota3 {
+    /// Both editions.
+    pub const ALL: [Libfota3; 2] = [Libfota3::V1, Libfota3::V2];
+
+    /// The edition, as text.
+    pub fn since(self) -> &'static str {
+        match self {
+            Libfota3::V1 => "v1.0",
+            Libfota3::V2 => "v2.0",
+        }
+    }
+
+    /// An update on this core (of its time: [`Core::D2026_05_08`]), at this server; the path of
+    /// `server` is not used.
+    pub fn update(self, core: Core, identity: &Identity, server: Endpoint) -> Update {
+        let query = format!(
+            "?{}&project_key={}&model={}&core_id=1&core_version={:04}&script_name={}\
+             &script_version={}",
+            libfota::id_by_platform(identity),
+            encoded(&identity.key),
+            encoded(libfota::model(libfota::bsp(identity))),
+            identity.core,
+            encoded(&identity.project),
+            encoded(&identity.version),
+        );
+        let check = Endpoint {
+            path: format!("{CHECK}{query}"),
+            ..server.clone()
+        };
+        Update {
+            edition: self,
+            core,
+            client: Client::new(core, check).for_words().within(CHECK_TIME),
+            server,
+            step: Step::Check,
+            trouble: None,
+        }
+    }
+}
+
+/// Where the update stands.
+#[derive(Debug)]
+enum Step {
+    Check,
+    Download(Offer),
+    Report {
+        serial: Value,
+        bytes: Vec<u8>,
+        tries: u32,
+    },
+    Over,
+}
+
+/// What the check's JSON offers.
+#[derive(Debug, PartialEq)]
+struct Offer {
+    url: Endpoint,
+    sha256: Option<String>,
+    serial: Value,
+}
+
+/// One update by libfota3.
+#[derive(Debug)]
+pub struct Update {
+    edition: Libfota3,
+    core: Core,
+    server: Endpoint,
+    client: Client,
+    step: Step,
+    trouble: Option<String>,
+}
+
+impl Update {
+    /// What went wrong with the report, which does not change the outcome: the module is updated.
+    pub fn report_trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// A request is over: the next one, or the end.
+    fn next(&mut self, now: Duration, ended: Ended) -> Vec<Action> {
+        match std::mem::replace(&mut self.step, Step::Over) {
+            Step::Check => match answer(ended) {
+                Ok(offer) => {
+                    self.client = Client::new(self.core, offer.url.clone()).within(DOWNLOAD_TIME);
+                    self.step = Step::Download(offer);
+                    self.begin(now)
+                }
+                Err(outcome) => vec![Action::Finish(outcome)],
+            },
+            Step::Download(offer) => match downloaded(ended, offer.sha256.as_deref()) {
+                Ok(bytes) => self.report(now, offer.serial, bytes, 1),
+                Err(outcome) => vec![Action::Finish(outcome)],
+            },
+            Step::Report {
+                serial,
+                bytes,
+                tries,
+            } => match report_refused(ended) {
+                Some(trouble) => {
+                    self.trouble = Some(trouble);
+                    if tries < REPORTS {
+                        self.report(now, serial, bytes, tries.saturating_add(1))
+                    } else {
+                        vec![Action::Finish(Outcome::Updated(bytes))]
+                    }
+                }
+                None => {
+                    self.trouble = None;
+                    vec![Action::Finish(Outcome::Updated(bytes))]
+                }
+            },
+            Step::Over => Vec::new(),
+        }
+    }
+
+    fn report(&mut self, now: Duration, serial: Value, bytes: Vec<u8>, tries: u32) -> Vec<Action> {
+        let code = match self.edition {
+            Libfota3::V1 => 0,
+            Libfota3::V2 => 1,
+        };
+        let body = format!("{{\"fota_sn\":{serial},\"result_code\":{code}}}");
+        let server = Endpoint {
+            path: REPORT.to_owned(),
+            ..self.server.clone()
+        };
+        self.client = Client::new(self.core, server)
+            .for_words()
+            .posting("application/json", body.into_bytes())
+            .within(REPORT_TIME);
+        self.step = Step::Report {
+            serial,
+            bytes,
+            tries,
+        };
+        self.begin(now)
+    }
+
+    fn begin(&mut self, now: Duration) -> Vec<Action> {
+        self.client.advance(now, Event::Start).0
+    }
+}
+
+impl Attempt for Update {
+    fn step(&mut self, now: Duration, event: Event<'_>) -> Vec<Action> {
+        let (mut actions, ended) = self.client.advance(now, event);
+        if let Some(ended) = ended {
+            actions.extend(self.next(now, ended));
+        }
+        actions
+    }
+}
+
+fn gave_up(why: String) -> Outcome {
+    Outcome::Failed(Failure::GaveUp(why))
+}
+
+fn code(code: i32) -> String {
+    format!("code {code}")
+}
+
+/// Reads the check's answer: an offer, or the end.
+fn answer(ended: Ended) -> Result<Offer, Outcome> {
+    let Ended::Took { status, bytes, .. } = ended else {
+        return Err(ended.outcome(code));
+    };
+    if status != 200 {
+        return Err(gave_up(format!(
+            "check: status {status}; libfota3 needs a 200 with JSON even for \"no update\""
+        )));
+    }
+    let json: Value = serde_json::from_slice(&bytes)
+        .map_err(|error| gave_up(format!("check: a 200 that is no JSON: {error}")))?;
+    match json.get("code").and_then(Value::as_i64) {
+        Some(0) => {}
+        Some(code) => {
+            let msg = json.get("msg").and_then(Value::as_str).unwrap_or_default();
+            return Err(Outcome::NoUpdate(format!("code {code}: {msg}")));
+        }
+        None => return Err(gave_up("check: the JSON has no code".to_owned())),
+    }
+    let text = |name: &str| json.get(name).and_then(Value::as_str);
+    let url = text("url").ok_or_else(|| gave_up("check: code 0 without a url".to_owned()))?;
+    Ok(Offer {
+        url: endpoint(url).ok_or_else(|| gave_up(format!("check: no http:// URL: {url}")))?,
+        sha256: text("sha256")
+            .filter(|sum| !sum.is_empty())
+            .map(str::to_owned),
+        serial: json.get("fota_sn").cloned().unwrap_or_default(),
+    })
+}
+
+/// Judges the download: exactly 200, and the SHA-256 if one was named.
+fn downloaded(ended: Ended, sha256: Option<&str>) -> Result<Vec<u8>, Outcome> {
+    let (bytes, doubt) = match ended {
+        Ended::Took {
+            status: 200,
+            bytes,
+            doubt,
+        } => (bytes, doubt),
+        Ended::Took { status, .. } => {
+            return Err(gave_up(format!(
+                "download: status {status}, and libfota3 takes only 200"
+            )));
+        }
+        // Here a refusal is no "no update": the check had promised one.
+        Ended::Failed {
+            code,
+            why,
+            hung: None,
+            ..
+        } => return Err(gave_up(format!("download: code {code}: {why}"))),
+        other => return Err(other.outcome(code)),
+    };
+    if let Some(sum) = sha256 {
+        if !sum.eq_ignore_ascii_case(&hex(&Sha256::digest(&bytes))) {
+            return Err(gave_up(
+                "download: the file's SHA-256 is not the one that the check named".to_owned(),
+            ));
+        }
+        return Ok(bytes);
+    }
+    match doubt {
+        Some(doubt) => Err(Outcome::Failed(Failure::FlashedGarbage(bytes, doubt))),
+        None => Ok(bytes),
+    }
+}
+
+/// Why the report was not taken, if so.
+fn report_refused(ended: Ended) -> Option<String> {
+    let (status, bytes) = match ended {
+        Ended::Took { status, bytes, .. } => (status, bytes),
+        Ended::Failed { code, why, .. } => return Some(format!("report: code {code}: {why}")),
+        Ended::Never { why, .. } => return Some(format!("report: {why}")),
+    };
+    let code = serde_json::from_slice::<Value>(&bytes)
+        .ok()
+        .and_then(|json| json.get("code").and_then(Value::as_i64));
+    if status == 200 && code == Some(0) {
+        return None;
+    }
+    let code = code.map_or("no code".to_owned(), |code| format!("code {code}"));
+    Some(format!(
+        "report: status {status}, {code}; libfota3 needs 200 {{\"code\":0}}"
+    ))
+}
+
+/// `http://host[:port]/path`.
+fn endpoint(url: &str) -> Option<Endpoint> {
+    let rest = url.strip_prefix("http://")?;
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().ok()?),
+        None => (authority, 80),
+    };
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    (!host.is_empty()).then(|| Endpoint {
+        host: host.to_owned(),
+        port,
+        path: format!("{slash}{path}"),
+    })
+}
+
+/// What the library escapes: `% space # & = +` and line ends, nothing else.
+fn encoded(value: &str) -> String {
+    let mut text = String::new();
+    for sign in value.chars() {
+        match sign {
+            '%' => text.push_str("%25"),
+            ' ' => text.push_str("%20"),
+            '#' => text.push_str("%23"),
+            '&' => text.push_str("%26"),
+            '=' => text.push_str("%3D"),
+            '+' => text.push_str("%2B"),
+            '\r' => text.push_str("%0D"),
+            '\n' => text.push_str("%0A"),
+            _ => text.push(sign),
+        }
+    }
+    text
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,545 @@
+//! The LuaTask update client: 2G (Air202, Air800), 4G on ASR1802 (Air720), 4G on RDA8910 (Air724U).
+//!
+//! Follows script_LuaTask/lib/update.lua and http.lua of Luat_2G_RDA_8955, of Luat_4G_ASR_1802 and
+//! of Luat_4G_RDA_8910, and lib/update.lua and http.lua of Luat_Lua_Air724U, as protocol.md 1c, 1d,
+//! 1e and 2b tell of them ([H]). One machine with three variants: 2G writes the body into a file and
+//! begins again from nothing after a cut; the 4G ones feed it to rtos.fota_process as it comes and
+//! ask for the rest with Range.
+//!
+//! The surprising thing: `%s*` in the header pattern eats CR and LF, so an empty header value eats
+//! the next header; and without a reason phrase the status pattern eats the first one.
+//!
+//! How the emulation knows what the module cannot know: the module flashes whatever a 200 brings.
+//! Here a finished image is called garbage when it is text (no control character but tab, CR, LF:
+//! HTML, JSON, "no update"), when a 4G client was sent chunks, and when an answer to `bytes=N-` did
+//! not begin at N. A file that was exchanged between two parts is not seen: compare the bytes.
+//!
+//! Where protocol.md says nothing, the emulation does this [I]:
+//! - the head is looked at when its blank line has come;
+//! - an unreadable status line, a `Content-Length` that is no number, or a broken chunk is a
+//!   transport error;
+//! - 2G, too, tries again at once, and cuts what is beyond `Content-Length`;
+//! - the answer to a redirect or a refusal is read to its end before it counts;
+//! - a 200 without a byte on 4G ends as on 2G: success, restart, nothing new;
+//! - a 4G answer that ends before its total is a failure without another try;
+//! - `user:pass@` in a Location is dropped, and a Location with https ends the attempt, for the
+//!   emulation speaks no TLS.
+
+use super::{Action, Attempt, Endpoint, Event, Failure, Identity, Outcome, lua};
+use std::time::Duration;
+
+mod http;
+
+use http::{Answer, Target, chunk};
+
+/// Limits of http.lua.
+const CONNECT_LIMIT: Duration = Duration::from_secs(120);
+const RECV_LIMIT: Duration = Duration::from_secs(60);
+
+/// Pauses of update.lua.
+const REDIRECT_PAUSE: Duration = Duration::from_secs(2);
+const CODE_43_PAUSE: Duration = Duration::from_secs(30);
+
+/// After so many rounds of code 43, or redirects, the emulation calls it "for ever".
+pub const ROUNDS: u32 = 10;
+
+/// Which LuaTask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generation {
+    /// Air202, Air800: protocol.md 1c. Usual platform `8955`.
+    Gen2g,
+    /// Air720: protocol.md 1d. Usual platform `ASR1802`.
+    Asr1802,
+    /// RDA8910 and Air724U: protocol.md 1e. Usual platform `RDA8910`.
+    Rda8910,
+}
+
+impl Generation {
+    /// How often it tries in all.
+    fn tries(self) -> u32 {
+        match self {
+            Generation::Gen2g => 3,
+            Generation::Asr1802 | Generation::Rda8910 => 31,
+        }
+    }
+
+    /// Whether it asks with Range and hands the body to rtos.fota_process.
+    fn is_4g(self) -> bool {
+        self != Generation::Gen2g
+    }
+}
+
+/// What differs between two modules of one generation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `update.request(.., redir)`: appends `&need_oss_url=1`.
+    pub need_oss_url: bool,
+    /// The real order of the headers is that of Lua's pairs(): random. 0: the order of protocol.md
+    /// (`Range`, `Host`, `Connection`); any other number: the order drawn with this seed, the same
+    /// one throughout the attempt.
+    pub header_seed: u64,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Idle,
+    Connecting,
+    /// The request is out; what came of the head.
+    Head(Vec<u8>),
+    Body(Answer),
+    /// Pauses, then asks again.
+    Sleeping,
+    /// Pauses, then asks a Location that names no host.
+    Astray(String),
+    Over,
+}
+
+/// One attempt of a LuaTask client.
+#[derive(Debug)]
+pub struct LuaTask {
+    generation: Generation,
+    header_seed: u64,
+    target: Target,
+    stage: Stage,
+    begun: Duration,
+    deadline: Option<Duration>,
+    /// Transport errors so far.
+    failures: u32,
+    /// Answers with code 43 so far.
+    rounds: u32,
+    /// Redirects so far.
+    hops: u32,
+    /// 4G: what rtos.fota_process was given so far; its length is "processed".
+    image: Vec<u8>,
+    /// 4G: why `image` cannot be the file.
+    flaw: Option<String>,
+}
+
+impl LuaTask {
+    /// A client with this identity. Nothing is encoded; the version goes out as the script has it.
+    pub fn new(
+        identity: &Identity,
+        endpoint: &Endpoint,
+        generation: Generation,
+        options: Options,
+    ) -> LuaTask {
+        let Identity {
+            imei,
+            project,
+            version,
+            core,
+            key,
+            serial,
+            ..
+        } = identity;
+        let bsp = identity.bsp.as_deref().unwrap_or(match generation {
+            Generation::Gen2g => "8955",
+            Generation::Asr1802 => "ASR1802",
+            Generation::Rda8910 => "RDA8910",
+        });
+        let mut path = match endpoint.path.as_str() {
+            "" => "/".into(),
+            path => path.to_owned(),
+        };
+        path.push_str(&match generation {
+            Generation::Gen2g | Generation::Asr1802 => format!(
+                "?project_key={key}&imei={imei}&device_key={serial}\
+                 &firmware_name={project}_Luat_V{core:04}_{bsp}&version={version}"
+            ),
+            Generation::Rda8910 => format!(
+                "?project_key={key}&imei={imei}&firmware_name={project}_Luat_{bsp}\
+                 &core_version={core}&dfota=1&version={version}"
+            ),
+        });
+        if options.need_oss_url {
+            path.push_str("&need_oss_url=1");
+        }
+        LuaTask {
+            generation,
+            header_seed: options.header_seed,
+            target: Target {
+                host: endpoint.host.clone(),
+                port: endpoint.port,
+                path: path.into_bytes(),
+            },
+            stage: Stage::Idle,
+            begun: Duration::ZERO,
+            deadline: None,
+            failures: 0,
+            rounds: 0,
+            hops: 0,
+            image: Vec::new(),
+            flaw: None,
+        }
+    }
+
+    /// The request, as it goes out in one send.
+    fn request(&self) -> Vec<u8> {
+        let mut headers = Vec::with_capacity(3);
+        if self.generation.is_4g() {
+            headers.push(format!("Range: bytes={}-\r\n", self.image.len()));
+        }
+        headers.push(format!("Host: {}\r\n", self.target.host));
+        headers.push("Connection: short\r\n".into());
+        http::shuffle(&mut headers, self.header_seed);
+        let mut request = b"GET ".to_vec();
+        request.extend_from_slice(&self.target.path);
+        request.extend_from_slice(b" HTTP/1.1\r\n");
+        for header in headers {
+            request.extend_from_slice(header.as_bytes());
+        }
+        request.extend_from_slice(b"\r\n");
+        request
+    }
+
+    fn connect(&mut self, now: Duration) -> Vec<Action> {
+        self.stage = Stage::Connecting;
+        let connect = Action::Connect {
+            datagrams: false,
+            host: self.target.host.clone(),
+            port: self.target.port,
+        };
+        vec![connect, self.wait(now, CONNECT_LIMIT)]
+    }
+
+    fn wait(&mut self, now: Duration, span: Duration) -> Action {
+        self.deadline = now.checked_add(span);
+        Action::WakeAt(self.deadline)
+    }
+
+    fn sleep(&mut self, now: Duration, stage: Stage, span: Duration) -> Vec<Action> {
+        self.stage = stage;
+        vec![Action::Close, self.wait(now, span)]
+    }
+
+    fn finish(&mut self, outcome: Outcome) -> Vec<Action> {
+        self.stage = Stage::Over;
+        self.deadline = None;
+        vec![Action::WakeAt(None), Action::Close, Action::Finish(outcome)]
+    }
+
+    fn fail(&mut self, failure: Failure) -> Vec<Action> {
+        self.finish(Outcome::Failed(failure))
+    }
+
+    /// A transport error: 2G deletes its file and begins again, 4G goes on from where it is; both at
+    /// once, until their tries are used up.
+    fn broken(&mut self, now: Duration, cause: &str, timed_out: bool) -> Vec<Action> {
+        self.failures = self.failures.saturating_add(1);
+        let tries = self.generation.tries();
+        if self.failures < tries {
+            let mut actions = vec![Action::Close];
+            actions.extend(self.connect(now));
+            return actions;
+        }
+        if timed_out {
+            let after = now.saturating_sub(self.begun);
+            return self.fail(Failure::Hung {
+                after,
+                waiting_for: cause.to_owned(),
+            });
+        }
+        let kept = if self.generation.is_4g() {
+            format!(", with {} bytes taken", self.image.len())
+        } else {
+            String::new()
+        };
+        self.fail(Failure::GaveUp(format!(
+            "tried {tries} times{kept}; at last: {cause}"
+        )))
+    }
+
+    fn received(&mut self, now: Duration, data: &[u8]) -> Vec<Action> {
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Head(mut buffer) => {
+                buffer.extend_from_slice(data);
+                let Some(end) = lua::find(&buffer, b"\r\n\r\n", 0) else {
+                    self.stage = Stage::Head(buffer);
+                    return vec![self.wait(now, RECV_LIMIT)];
+                };
+                let body = end
+                    .checked_add(4)
+                    .and_then(|start| buffer.get(start..))
+                    .unwrap_or_default();
+                match Answer::read(&buffer, end) {
+                    Ok(answer) => self.body(now, answer, body, data),
+                    Err(why) => self.broken(now, why, false),
+                }
+            }
+            Stage::Body(answer) => self.body(now, answer, data, data),
+            other => {
+                self.stage = other;
+                Vec::new()
+            }
+        }
+    }
+
+    /// Takes `bytes` of the body, which came with the recv `raw` (it may have begun with the head).
+    fn body(&mut self, now: Duration, mut answer: Answer, bytes: &[u8], raw: &[u8]) -> Vec<Action> {
+        if !bytes.is_empty() {
+            answer.pieces = answer.pieces.saturating_add(1);
+        }
+        if answer.chunked {
+            return self.chunks(now, answer, bytes, raw);
+        }
+        let bytes = match answer.length {
+            Some(length) => {
+                let room = length.saturating_sub(answer.got);
+                bytes.get(..in_memory(room)).unwrap_or(bytes)
+            }
+            None => bytes,
+        };
+        if self.generation.is_4g() && answer.is_200_or_206() {
+            if let Some(actions) = self.process(&answer, bytes) {
+                return actions;
+            }
+        } else {
+            answer.keep(bytes);
+        }
+        answer.got = answer.got.saturating_add(on_wire(bytes.len()));
+        if answer.length.is_some_and(|length| answer.got >= length) {
+            return self.complete(now, answer);
+        }
+        self.stage = Stage::Body(answer);
+        vec![self.wait(now, RECV_LIMIT)]
+    }
+
+    /// 4G: hands `bytes` to rtos.fota_process; at 100 % it is over, whatever the server still sends.
+    fn process(&mut self, answer: &Answer, bytes: &[u8]) -> Option<Vec<Action>> {
+        if bytes.is_empty() {
+            return None;
+        }
+        let processed = on_wire(self.image.len());
+        let offset = answer.starts_at().saturating_add(answer.got);
+        if self.flaw.is_none() && offset != processed {
+            self.flaw = Some(format!(
+                "asked for bytes={processed}-, answered {} from byte {offset}: the parts do not join",
+                answer.status
+            ));
+        }
+        let Some(total) = answer.total() else {
+            self.image.extend_from_slice(bytes);
+            return None;
+        };
+        let room = total.saturating_sub(processed);
+        let taken = bytes.get(..in_memory(room)).unwrap_or(bytes);
+        self.image.extend_from_slice(taken);
+        (on_wire(self.image.len()) >= total).then(|| self.flashed())
+    }
+
+    fn chunks(
+        &mut self,
+        now: Duration,
+        mut answer: Answer,
+        bytes: &[u8],
+        raw: &[u8],
+    ) -> Vec<Action> {
+        answer.undecoded.extend_from_slice(bytes);
+        loop {
+            let (content, used) = match chunk(&answer.undecoded) {
+                Err(why) => return self.broken(now, why, false),
+                Ok(None) => {
+                    self.stage = Stage::Body(answer);
+                    return vec![self.wait(now, RECV_LIMIT)];
+                }
+                Ok(Some((content, used))) => (content.to_vec(), used),
+            };
+            if content.is_empty() {
+                return self.complete(now, answer);
+            }
+            if !self.generation.is_4g() {
+                answer.keep(&content);
+            } else if answer.is_200_or_206() {
+                // The wrong variable: the callback is given the last recv in place of the chunk.
+                self.image.extend_from_slice(raw);
+            } else {
+                answer.keep(raw);
+            }
+            answer.undecoded.drain(..used.min(answer.undecoded.len()));
+        }
+    }
+
+    /// The update is written, and the module restarts.
+    fn flashed(&mut self) -> Vec<Action> {
+        let image = std::mem::take(&mut self.image);
+        if let Some(flaw) = self.flaw.take() {
+            return self.fail(Failure::FlashedGarbage(image, flaw));
+        }
+        if lua::is_text(&image) {
+            let why = format!("the file is text: \"{}\"", lua::excerpt(&image));
+            return self.fail(Failure::FlashedGarbage(image, why));
+        }
+        self.finish(Outcome::Updated(image))
+    }
+
+    /// The answer is there in full, as far as http.lua can tell.
+    fn complete(&mut self, now: Duration, answer: Answer) -> Vec<Action> {
+        if self.generation.is_4g() && answer.is_200_or_206() {
+            return self.complete_4g(&answer);
+        }
+        if answer.status == "200" {
+            if answer.body.is_empty() {
+                return self.empty();
+            }
+            self.image = answer.body;
+            return self.flashed();
+        }
+        if answer.status.len() == 3 && answer.status.starts_with('3') {
+            return match &answer.location {
+                Some(location) => self.redirect(now, location),
+                None => self.fail(Failure::GaveUp(format!(
+                    "status {} without a Location",
+                    answer.status
+                ))),
+            };
+        }
+        if self.generation == Generation::Rda8910
+            && answer.pieces == 1
+            && lua::counted(&answer.body, b"\"code\":") == Some(43)
+        {
+            self.rounds = self.rounds.saturating_add(1);
+            if self.rounds >= ROUNDS {
+                return self.fail(Failure::AsksForEver(format!(
+                    "code 43: it waits {} s and asks again, without an end",
+                    CODE_43_PAUSE.as_secs()
+                )));
+            }
+            return self.sleep(now, Stage::Sleeping, CODE_43_PAUSE);
+        }
+        let msg = match answer.body.len() {
+            1..=200 => lua::quoted(&answer.body, b"\"msg\":"),
+            _ => None,
+        };
+        let msg = msg.map_or(String::new(), |msg| format!(", msg {}", lua::excerpt(msg)));
+        let log = format!("status {}{msg}", answer.status);
+        if self.image.is_empty() {
+            self.finish(Outcome::NoUpdate(log))
+        } else {
+            let taken = self.image.len();
+            self.fail(Failure::GaveUp(format!("{log}, after {taken} bytes")))
+        }
+    }
+
+    /// A 200 or 206 that ended before rtos.fota_process said 100 %.
+    fn complete_4g(&mut self, answer: &Answer) -> Vec<Action> {
+        let taken = self.image.len();
+        if answer.chunked {
+            let image = std::mem::take(&mut self.image);
+            return self.fail(Failure::FlashedGarbage(
+                image,
+                "chunked: each chunk is flashed as the raw bytes of the last recv".into(),
+            ));
+        }
+        match answer.total() {
+            None => self.fail(Failure::GaveUp(format!(
+                "no Content-Length: rtos.fota_process was given {taken} bytes and a total of \
+                 2147483647"
+            ))),
+            Some(0) => self.empty(),
+            Some(total) => self.fail(Failure::GaveUp(format!(
+                "the answer ended at {taken} of {total} bytes"
+            ))),
+        }
+    }
+
+    fn empty(&mut self) -> Vec<Action> {
+        self.fail(Failure::RebootLoop(
+            "status 200 with an empty body: it restarts without a file, and asks again".into(),
+        ))
+    }
+
+    /// Remembers the Location in place of its own URL, until the module reboots.
+    fn redirect(&mut self, now: Duration, location: &[u8]) -> Vec<Action> {
+        self.hops = self.hops.saturating_add(1);
+        if self.hops >= ROUNDS {
+            return self.fail(Failure::AsksForEver(format!(
+                "{} redirects in a row; it counts none of them",
+                self.hops
+            )));
+        }
+        match Target::of_location(location) {
+            Ok(Some(target)) => {
+                self.target = target;
+                self.sleep(now, Stage::Sleeping, REDIRECT_PAUSE)
+            }
+            Ok(None) => self.sleep(now, Stage::Astray(lua::excerpt(location)), REDIRECT_PAUSE),
+            Err(why) => self.fail(Failure::GaveUp(why.into())),
+        }
+    }
+
+    /// The server closed or reset the connection, or a recv timed out.
+    fn ended(&mut self, now: Duration, how: &str, timed_out: bool) -> Vec<Action> {
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            // http.lua cannot tell this end from the right one.
+            Stage::Body(answer) if !answer.chunked && answer.length.is_none() => {
+                self.complete(now, answer)
+            }
+            Stage::Body(answer) => {
+                let cause = match answer.length {
+                    Some(length) => format!("{how} at {} of {length} bytes", answer.got),
+                    None => format!("{how} before the last chunk"),
+                };
+                self.broken(now, &cause, timed_out)
+            }
+            Stage::Head(_) => self.broken(now, &format!("{how} before the head's end"), timed_out),
+            other => {
+                self.stage = other;
+                Vec::new()
+            }
+        }
+    }
+
+    fn woken(&mut self, now: Duration) -> Vec<Action> {
+        if self.deadline.is_none_or(|deadline| now < deadline) {
+            return Vec::new();
+        }
+        match &self.stage {
+            Stage::Connecting => self.broken(now, "could not connect within 120 s", true),
+            Stage::Head(_) | Stage::Body(_) => self.ended(now, "nothing came for 60 s", true),
+            Stage::Sleeping => self.connect(now),
+            Stage::Astray(location) => {
+                let useless = self.generation.tries().saturating_sub(self.failures);
+                let why = format!(
+                    "Location {location} names no host: {useless} useless tries to connect to none"
+                );
+                self.fail(Failure::GaveUp(why))
+            }
+            Stage::Idle | Stage::Over => Vec::new(),
+        }
+    }
+}
+
+impl Attempt for LuaTask {
+    fn step(&mut self, now: Duration, event: Event<'_>) -> Vec<Action> {
+        match (event, &self.stage) {
+            (Event::Start, Stage::Idle) => {
+                self.begun = now;
+                self.connect(now)
+            }
+            (Event::Connected, Stage::Connecting) => {
+                let request = self.request();
+                self.stage = Stage::Head(Vec::new());
+                vec![Action::Send(request), self.wait(now, RECV_LIMIT)]
+            }
+            (Event::ConnectFailed, Stage::Connecting) => {
+                self.broken(now, "could not connect", false)
+            }
+            (Event::Received(data), _) => self.received(now, data),
+            (Event::Closed, _) => self.ended(now, "the server closed", false),
+            (Event::Reset, _) => self.ended(now, "the connection was reset", false),
+            (Event::Wake, _) => self.woken(now),
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn on_wire(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+fn in_memory(length: u64) -> usize {
+    usize::try_from(length).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests;

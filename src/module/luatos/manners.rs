@@ -1,0 +1,243 @@
+//! The C client's behaviour by the date of its commit: the table of protocol.md 2c, as data. Used by
+//! the [client](super). What surprises: almost every column goes wrong, is mended and goes wrong again
+//! in another way, so "the newest is the best" is not true.
+
+use std::time::Duration;
+
+/// A core by the date of the commit since which the C client behaves so. The table of protocol.md 2c,
+/// and within its rows the dates at which something else changes (the Host line on 2023-12-01, the
+/// `Connection: Close` line on 2025-12-14, chunks on 2026-01-14, a cut on 2026-05-08).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Core {
+    /// 2023-02: Host without a port; a second segment of headers overwrites the first.
+    D2023_02,
+    /// 2023-12-01: Host with the port.
+    D2023_12_01,
+    /// 2024-06-27: headers may come in several segments.
+    D2024_06_27,
+    /// 2025-01-27: never resumes again.
+    D2025_01_27,
+    /// 2025-11-12: a refusal with a Content-Length never reaches the script.
+    D2025_11_12,
+    /// 2025-12-02: chunks, and a Content-Length without a space, are not understood.
+    D2025_12_02,
+    /// 2025-12-04: a body without a length may end with the connection.
+    D2025_12_04,
+    /// 2025-12-14: sends `Connection: Close`.
+    D2025_12_14,
+    /// 2025-12-19: a body without a length is cut after its first segment.
+    D2025_12_19,
+    /// 2026-01-14: understands chunks again.
+    D2026_01_14,
+    /// 2026-02-02: nothing is over before the server closes.
+    D2026_02_02,
+    /// 2026-03-10: a 200 is over with its last byte; a refusal only when the server closes.
+    D2026_03_10,
+    /// 2026-05-08: a cut is reported when the timeout fires, not before.
+    D2026_05_08,
+}
+
+/// What becomes of a 200 whose length the client does not know, when the server closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unmeasured {
+    /// It counts as a cut: see [`Cut`].
+    AsCut,
+    /// It is complete.
+    Complete,
+    /// The client does not wait so long: the first segment of the body is all it takes.
+    FirstSegment,
+}
+
+/// What becomes of a 200 that ends too early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Asks for the rest with Range, three times at most, and appends whatever comes.
+    Resume,
+    /// -5.
+    Early,
+    /// Reports 200.
+    Claims200,
+    /// -9, when the timeout fires.
+    Silence,
+}
+
+/// What becomes of any status but 200 and 206.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// -9 when its body is complete; the script gets the body.
+    WithBody,
+    /// With a Content-Length the script never hears of it; without, -5 when the server closes.
+    Unheard,
+    /// -9 at once, the body is dropped.
+    AtHead,
+    /// -9 when the server closes, the body is dropped.
+    AtClose,
+}
+
+/// What becomes of a package that is shorter than its header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Busy {
+    /// Waits for ever for luat_fota_done.
+    Spins,
+    /// Gives up after 12 s.
+    TwelveSeconds,
+    /// Reports nothing until the timeout.
+    UntilTimeout,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manners {
+    pub since: &'static str,
+    pub port_in_host: bool,
+    pub says_close: bool,
+    pub overwrites_head: bool,
+    pub unmeasured: Unmeasured,
+    pub knows_chunks: bool,
+    pub needs_space: bool,
+    pub needs_close: bool,
+    pub refusal: Refusal,
+    pub cut: Cut,
+    pub busy: Busy,
+    /// The whole time it takes when the script names none, seconds.
+    pub patience: u64,
+}
+
+/// The first row; every other is told by what differs.
+const ROW_2023_02: Manners = Manners {
+    since: "2023-02",
+    port_in_host: false,
+    says_close: false,
+    overwrites_head: true,
+    unmeasured: Unmeasured::AsCut,
+    knows_chunks: true,
+    needs_space: false,
+    needs_close: false,
+    refusal: Refusal::WithBody,
+    cut: Cut::Resume,
+    busy: Busy::Spins,
+    patience: 600,
+};
+const ROW_2023_12_01: Manners = Manners {
+    since: "2023-12-01",
+    port_in_host: true,
+    ..ROW_2023_02
+};
+// "Some 2024-25 cores" take twice ten minutes; which is not established.
+const ROW_2024_06_27: Manners = Manners {
+    since: "2024-06-27",
+    overwrites_head: false,
+    patience: 1200,
+    ..ROW_2023_12_01
+};
+const ROW_2025_01_27: Manners = Manners {
+    since: "2025-01-27",
+    cut: Cut::Early,
+    ..ROW_2024_06_27
+};
+const ROW_2025_11_12: Manners = Manners {
+    since: "2025-11-12",
+    refusal: Refusal::Unheard,
+    patience: 600,
+    ..ROW_2025_01_27
+};
+const ROW_2025_12_02: Manners = Manners {
+    since: "2025-12-02",
+    knows_chunks: false,
+    needs_space: true,
+    refusal: Refusal::AtHead,
+    busy: Busy::TwelveSeconds,
+    ..ROW_2025_11_12
+};
+const ROW_2025_12_04: Manners = Manners {
+    since: "2025-12-04",
+    unmeasured: Unmeasured::Complete,
+    knows_chunks: true,
+    needs_space: false,
+    ..ROW_2025_12_02
+};
+const ROW_2025_12_14: Manners = Manners {
+    since: "2025-12-14",
+    says_close: true,
+    ..ROW_2025_12_04
+};
+const ROW_2025_12_19: Manners = Manners {
+    since: "2025-12-19",
+    unmeasured: Unmeasured::FirstSegment,
+    knows_chunks: false,
+    needs_space: true,
+    cut: Cut::Claims200,
+    ..ROW_2025_12_14
+};
+const ROW_2026_01_14: Manners = Manners {
+    since: "2026-01-14",
+    knows_chunks: true,
+    ..ROW_2025_12_19
+};
+const ROW_2026_02_02: Manners = Manners {
+    since: "2026-02-02",
+    unmeasured: Unmeasured::Complete,
+    needs_space: false,
+    needs_close: true,
+    refusal: Refusal::AtClose,
+    ..ROW_2026_01_14
+};
+const ROW_2026_03_10: Manners = Manners {
+    since: "2026-03-10",
+    unmeasured: Unmeasured::FirstSegment,
+    needs_close: false,
+    ..ROW_2026_02_02
+};
+const ROW_2026_05_08: Manners = Manners {
+    since: "2026-05-08",
+    cut: Cut::Silence,
+    busy: Busy::UntilTimeout,
+    ..ROW_2026_03_10
+};
+
+impl Core {
+    /// Every core, the oldest first.
+    pub const ALL: [Core; 13] = [
+        Core::D2023_02,
+        Core::D2023_12_01,
+        Core::D2024_06_27,
+        Core::D2025_01_27,
+        Core::D2025_11_12,
+        Core::D2025_12_02,
+        Core::D2025_12_04,
+        Core::D2025_12_14,
+        Core::D2025_12_19,
+        Core::D2026_01_14,
+        Core::D2026_02_02,
+        Core::D2026_03_10,
+        Core::D2026_05_08,
+    ];
+
+    pub(super) fn manners(self) -> Manners {
+        match self {
+            Core::D2023_02 => ROW_2023_02,
+            Core::D2023_12_01 => ROW_2023_12_01,
+            Core::D2024_06_27 => ROW_2024_06_27,
+            Core::D2025_01_27 => ROW_2025_01_27,
+            Core::D2025_11_12 => ROW_2025_11_12,
+            Core::D2025_12_02 => ROW_2025_12_02,
+            Core::D2025_12_04 => ROW_2025_12_04,
+            Core::D2025_12_14 => ROW_2025_12_14,
+            Core::D2025_12_19 => ROW_2025_12_19,
+            Core::D2026_01_14 => ROW_2026_01_14,
+            Core::D2026_02_02 => ROW_2026_02_02,
+            Core::D2026_03_10 => ROW_2026_03_10,
+            Core::D2026_05_08 => ROW_2026_05_08,
+        }
+    }
+
+    /// The date since which the client behaves so, as text: `2023-02`, `2025-12-04`.
+    pub fn since(self) -> &'static str {
+        self.manners().since
+    }
+
+    /// The whole time (connecting and all) a request may take when the script names none.
+    pub fn patience(self) -> Duration {
+        Duration::from_secs(self.manners().patience)
+    }
+}

@@ -1,0 +1,128 @@
+//! The package check of the cores for EC7xx and EC618 (luat_fota_write and luat_fota_done): the one
+//! thing that stands between a wrong body and the flash. Used by the [client](super) only. What
+//! surprises: it looks at nothing before 93 bytes are there, and a file shorter than its header says
+//! is not wrong to it but "busy".
+
+/// Which check the platform has (protocol.md 2c, 5a).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Package {
+    /// None: every body is taken for a firmware.
+    Unchecked,
+    /// SOC23 interface/src/luat_fota_ec7xx.c: magic 0xEAC37218 (EC716, EC718; Air780E*, Air8000).
+    Ec7xx,
+    /// The same for EC618: magic 0xEAF18C16.
+    Ec618,
+}
+
+/// The header and one byte: so much must be there before the check looks at it.
+const LOOKED_AT: usize = 93;
+const HEADER: u64 = 92;
+
+impl Package {
+    /// The check of a platform, by its bsp (`EC618`, `EC718P`, `Air780EPM`, `Air8000` ...).
+    pub fn of(bsp: &str) -> Package {
+        let bsp = bsp.to_ascii_uppercase();
+        if ["EC618", "AIR780E", "AIR780EG", "AIR780EX", "AIR700E"].contains(&bsp.as_str()) {
+            Package::Ec618
+        } else if ["EC71", "AIR780E", "AIR700", "AIR8000"]
+            .iter()
+            .any(|family| bsp.starts_with(family))
+        {
+            Package::Ec7xx
+        } else {
+            Package::Unchecked
+        }
+    }
+
+    /// What luat_fota_write says of the bytes so far: wrong, and why.
+    pub(super) fn wrong(self, bytes: &[u8]) -> Option<String> {
+        let magic: u32 = match self {
+            Package::Unchecked => return None,
+            Package::Ec7xx => 0xEAC3_7218,
+            Package::Ec618 => 0xEAF1_8C16,
+        };
+        if bytes.len() < LOOKED_AT {
+            return None;
+        }
+        if word(bytes, 0) != Some(magic) {
+            return Some("the package has a wrong magic number".to_owned());
+        }
+        // The CRC is the usual one without its final inversion.
+        let sum = crc32fast::hash(bytes.get(8..92).unwrap_or_default()) ^ u32::MAX;
+        (word(bytes, 4) != Some(sum))
+            .then(|| "the package's header does not match its CRC".to_owned())
+    }
+
+    /// Whether the file ended before the check could look at it.
+    pub(super) fn too_short_to_tell(self, bytes: &[u8]) -> bool {
+        self != Package::Unchecked && bytes.len() < LOOKED_AT
+    }
+
+    /// What luat_fota_done says of the whole file: how many bytes its header promises, when there
+    /// are fewer.
+    pub(super) fn shorter_than(self, bytes: &[u8]) -> Option<u64> {
+        if self == Package::Unchecked {
+            return None;
+        }
+        let promised = HEADER
+            .saturating_add(u64::from(word(bytes, 52)?))
+            .saturating_add(u64::from(word(bytes, 56)?));
+        let there = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        (there < promised).then_some(promised)
+    }
+
+    /// Whether the bytes are a package of either platform, whole.
+    pub(super) fn is_whole(bytes: &[u8]) -> bool {
+        [Package::Ec7xx, Package::Ec618].into_iter().any(|package| {
+            !package.too_short_to_tell(bytes)
+                && package.wrong(bytes).is_none()
+                && package.shorter_than(bytes).is_none()
+        })
+    }
+}
+
+/// Four bytes, little-endian.
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    let four = bytes.get(at..at.checked_add(4)?)?;
+    Some(u32::from_le_bytes(four.try_into().ok()?))
+}
+
+/// A package of EC7xx whose body is `body` bytes long, right in all that the check looks at.
+#[cfg(test)]
+pub(crate) fn sample(body: usize) -> Vec<u8> {
+    let mut bytes = vec![0_u8; 92];
+    bytes[..4].copy_from_slice(&0xEAC3_7218_u32.to_le_bytes());
+    bytes[52..56].copy_from_slice(&u32::try_from(body).unwrap().to_le_bytes());
+    let sum = crc32fast::hash(&bytes[8..92]) ^ u32::MAX;
+    bytes[4..8].copy_from_slice(&sum.to_le_bytes());
+    bytes.extend((0..body).map(|n| u8::try_from(n * 7 % 251).unwrap()));
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_is_judged_as_soon_as_93_bytes_are_there() {
+        let right = sample(500);
+        assert_eq!(Package::Ec7xx.wrong(&right), None);
+        assert_eq!(Package::Ec7xx.shorter_than(&right), None);
+        assert!(Package::is_whole(&right));
+        assert!(Package::Ec618.wrong(&right).is_some());
+        let mut other = right.clone();
+        other[60] ^= 1;
+        assert_eq!(Package::Ec7xx.wrong(&other[..92]), None);
+        assert!(Package::Ec7xx.wrong(&other[..93]).is_some());
+        assert_eq!(Package::Ec7xx.shorter_than(&right[..591]), Some(592));
+        assert_eq!(Package::Unchecked.wrong(&other), None);
+    }
+
+    #[test]
+    fn each_platform_has_its_own_magic() {
+        assert_eq!(Package::of("Air780EPM"), Package::Ec7xx);
+        assert_eq!(Package::of("EC718P"), Package::Ec7xx);
+        assert_eq!(Package::of("EC618"), Package::Ec618);
+        assert_eq!(Package::of("ESP32C3"), Package::Unchecked);
+    }
+}

@@ -1,0 +1,266 @@
+//! How the C client reads an answer: Node's http_parser, as far as the modules depend on it.
+//! Used by the [client](super) only. What surprises: it forgives much (lower-case names, no reason
+//! phrase, HTTP/1.0, an empty value); what the cores stumble over lies in the code around it.
+
+/// The head of an answer, as far as the client looks at it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    /// 200, 404 ...
+    pub status: u16,
+    /// Content-Length.
+    pub length: Option<u64>,
+    /// Whether a space stood between `Content-Length:` and its number.
+    pub spaced: bool,
+    /// `Transfer-Encoding: chunked`.
+    pub chunked: bool,
+    /// First byte of Content-Range. The client never looks at it; the emulation does, to know
+    /// whether what the client stitches together is a firmware.
+    pub range_start: Option<u64>,
+}
+
+/// Where the head ends: the index behind the empty line.
+pub(super) fn end_of_head(bytes: &[u8]) -> Option<usize> {
+    bytes
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .map(|at| at.saturating_add(4))
+}
+
+/// Reads a whole head (with its empty line). The error says what the parser stumbled over.
+pub(super) fn read_head(block: &[u8]) -> Result<Head, String> {
+    let mut lines = block
+        .split(|&byte| byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut head = Head {
+        status: read_status(lines.next().unwrap_or_default())?,
+        length: None,
+        spaced: true,
+        chunked: false,
+        range_start: None,
+    };
+    for line in lines {
+        // A line that begins with a space continues the one before it.
+        if line.is_empty() || line.first().is_some_and(|&byte| is_blank(byte)) {
+            continue;
+        }
+        let mut halves = line.splitn(2, |&byte| byte == b':');
+        let name = halves.next().unwrap_or_default();
+        let Some(raw) = halves.next() else {
+            return Err(format!("a header line without a colon: {}", shown(line)));
+        };
+        let value = raw.trim_ascii();
+        if name.eq_ignore_ascii_case(b"content-length") {
+            head.length = Some(number(value).ok_or("Content-Length is no number")?);
+            head.spaced = raw.first() == Some(&b' ');
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            head.chunked = value.eq_ignore_ascii_case(b"chunked");
+        } else if name.eq_ignore_ascii_case(b"content-range") {
+            head.range_start = value
+                .strip_prefix(b"bytes ")
+                .and_then(|range| range.split(|&byte| byte == b'-').next())
+                .and_then(number);
+        }
+    }
+    Ok(head)
+}
+
+/// `HTTP/1.1 200 OK`: any version, with or without a reason phrase.
+fn read_status(line: &[u8]) -> Result<u16, String> {
+    let wrong = || format!("no status line: {}", shown(line));
+    let rest = line.strip_prefix(b"HTTP/").ok_or_else(wrong)?;
+    let mut words = rest.split(|&byte| byte == b' ');
+    match words.next().unwrap_or_default() {
+        [major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {}
+        _ => return Err(wrong()),
+    }
+    let code = words.next().unwrap_or_default();
+    if code.len() != 3 {
+        return Err(wrong());
+    }
+    number(code)
+        .and_then(|status| u16::try_from(status).ok())
+        .ok_or_else(wrong)
+}
+
+fn is_blank(byte: u8) -> bool {
+    byte == b' ' || byte == b'\t'
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// The beginning of some bytes, fit for a sentence.
+fn shown(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for &byte in bytes.iter().take(40) {
+        text.extend(std::ascii::escape_default(byte).map(char::from));
+    }
+    text
+}
+
+/// How a body is taken out of what arrives.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// So many bytes are still to come; what comes after them is dropped.
+    Counted(u64),
+    /// Chunks.
+    Chunked(Chunks),
+    /// All that comes until the close.
+    Rest,
+}
+
+impl Body {
+    /// Takes the body's bytes out of one recv. `Ok(true)`: the body is complete.
+    pub fn feed(&mut self, bytes: &[u8], into: &mut Vec<u8>) -> Result<bool, String> {
+        match self {
+            Body::Counted(left) => {
+                let wanted = usize::try_from(*left).unwrap_or(usize::MAX);
+                let taken = bytes.get(..wanted).unwrap_or(bytes);
+                into.extend_from_slice(taken);
+                *left = left.saturating_sub(u64::try_from(taken.len()).unwrap_or(u64::MAX));
+                Ok(*left == 0)
+            }
+            Body::Chunked(chunks) => chunks.feed(bytes, into),
+            Body::Rest => {
+                into.extend_from_slice(bytes);
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// Where the reader of a chunked body stands.
+#[derive(Debug, Default)]
+pub(super) enum Chunks {
+    /// Before the first digit of a size.
+    #[default]
+    Begin,
+    /// In the digits of a size.
+    Size(u64),
+    /// Behind the size: an extension, or the line's CR.
+    AfterSize(u64),
+    /// In the data; so many bytes are still to come.
+    Data(u64),
+    /// In the CRLF behind the data.
+    AfterData,
+    /// In the lines behind the last chunk; whether the line holds anything.
+    Trailer(bool),
+    /// Behind the end.
+    Done,
+}
+
+impl Chunks {
+    fn feed(&mut self, mut bytes: &[u8], into: &mut Vec<u8>) -> Result<bool, String> {
+        while let Some((&byte, rest)) = bytes.split_first() {
+            if let Chunks::Data(left) = self {
+                let wanted = usize::try_from(*left).unwrap_or(usize::MAX);
+                let (taken, after) = bytes.split_at_checked(wanted).unwrap_or((bytes, &[]));
+                into.extend_from_slice(taken);
+                *left = left.saturating_sub(u64::try_from(taken.len()).unwrap_or(u64::MAX));
+                if *left == 0 {
+                    *self = Chunks::AfterData;
+                }
+                bytes = after;
+                continue;
+            }
+            *self = self.after(byte)?;
+            bytes = rest;
+        }
+        Ok(matches!(self, Chunks::Done))
+    }
+
+    /// One byte that is not data.
+    fn after(&self, byte: u8) -> Result<Chunks, String> {
+        let digit = char::from(byte).to_digit(16).map(u64::from);
+        Ok(match (self, byte) {
+            (Chunks::Begin, _) => {
+                Chunks::Size(digit.ok_or("a chunk begins without a hexadecimal size")?)
+            }
+            (Chunks::Size(size), _) if digit.is_some() => Chunks::Size(
+                size.checked_mul(16)
+                    .and_then(|size| size.checked_add(digit.unwrap_or_default()))
+                    .ok_or("a chunk's size is too great")?,
+            ),
+            (Chunks::Size(size) | Chunks::AfterSize(size), b'\n') => match size {
+                0 => Chunks::Trailer(false),
+                _ => Chunks::Data(*size),
+            },
+            (Chunks::Size(size), b'\r' | b';' | b' ') => Chunks::AfterSize(*size),
+            (Chunks::Size(_), _) => return Err("a chunk's size is no hexadecimal number".into()),
+            (Chunks::AfterSize(size), _) => Chunks::AfterSize(*size),
+            (Chunks::AfterData, b'\r') => Chunks::AfterData,
+            (Chunks::AfterData, b'\n') => Chunks::Begin,
+            (Chunks::AfterData, _) => {
+                return Err("a chunk is longer than its size says".into());
+            }
+            (Chunks::Trailer(false), b'\n') => Chunks::Done,
+            (Chunks::Trailer(true), b'\n') => Chunks::Trailer(false),
+            (Chunks::Trailer(filled), b'\r') => Chunks::Trailer(*filled),
+            (Chunks::Trailer(_), _) => Chunks::Trailer(true),
+            (Chunks::Data(left), _) => Chunks::Data(*left),
+            (Chunks::Done, _) => Chunks::Done,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(chunked: &[u8], step: usize) -> (Vec<u8>, bool) {
+        let mut body = Body::Chunked(Chunks::default());
+        let mut into = Vec::new();
+        let mut complete = false;
+        for piece in chunked.chunks(step) {
+            complete = body.feed(piece, &mut into).unwrap();
+        }
+        (into, complete)
+    }
+
+    #[test]
+    fn chunks_are_read_however_they_are_cut() {
+        let sent = b"4;x=1\r\nWiki\r\nA\r\n0123456789\r\n0\r\nA: b\r\n\r\n";
+        for step in 1..sent.len() {
+            assert_eq!(decoded(sent, step), (b"Wiki0123456789".to_vec(), true));
+        }
+        assert_eq!(decoded(b"4\r\nWiki\r\n0\r\n", 3), (b"Wiki".to_vec(), false));
+    }
+
+    #[test]
+    fn a_chunk_that_is_none_is_refused() {
+        for wrong in [&b"zz\r\n"[..], b"1\r\nab\r\n", b"ffffffffffffffffff\r\n"] {
+            let mut body = Body::Chunked(Chunks::default());
+            assert!(body.feed(wrong, &mut Vec::new()).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_read_with_every_liberty_of_http_parser() {
+        let head = read_head(
+            b"HTTP/1.0 206\r\nx:\r\nCONTENT-length:7\r\n b\r\ncontent-range: bytes 5-11/12\r\n\r\n",
+        );
+        assert_eq!(
+            head,
+            Ok(Head {
+                status: 206,
+                length: Some(7),
+                spaced: false,
+                chunked: false,
+                range_start: Some(5)
+            })
+        );
+        for wrong in [
+            &b"<html>\r\n\r\n"[..],
+            b"HTTP/1.1\r\n\r\n",
+            b"HTTP/1.1 20 OK\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nnonsense\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        ] {
+            assert!(read_head(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

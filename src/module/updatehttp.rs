@@ -1,0 +1,291 @@
+//! The first edition of Luat's update client over HTTP.
+//!
+//! Follows 2G script/lib/updatehttp.lua (2018-02 .. 2018-11), as protocol.md 1b and 2a tell of it
+//! ([H]; that a script error restarts the module is [I]).
+//!
+//! The surprising thing: it looks whether it is done only from the second recv on. A file that
+//! arrives whole in the recv that brings the head is never seen to be complete.
+//!
+//! Where protocol.md says nothing, the emulation takes the strict reading [I]: the head is looked at
+//! in the first recv alone, so a `Content-Length` or the blank line in a later recv counts as
+//! missing; silence after the request is treated like a missing `Content-Length`; while it waits to
+//! connect again, it takes no notice of the connection. It has no limit of its own for a download
+//! that stands still: the emulation watches for [`WATCHED`] and calls that hung.
+
+use super::{Action, Attempt, Endpoint, Event, Failure, Identity, Outcome, lua};
+use std::time::Duration;
+
+/// Pause before it connects again.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// How often it connects, and how often it asks.
+const TRIES: u32 = 5;
+
+/// How long the emulation watches a download in which nothing happens any more.
+pub const WATCHED: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Idle,
+    Connecting,
+    /// Waits to connect again.
+    Resting,
+    /// The request is out.
+    Asked,
+    /// The head was good: the length it gave, the bytes that came since.
+    Receiving {
+        length: u64,
+        got: u64,
+    },
+    Over,
+}
+
+/// One attempt of updatehttp.lua.
+#[derive(Debug)]
+pub struct UpdateHttp {
+    host: String,
+    port: u16,
+    request: Vec<u8>,
+    stage: Stage,
+    begun: Duration,
+    deadline: Option<Duration>,
+    /// Connections in a row that could not be made.
+    refused: u32,
+    /// Requests without a usable answer.
+    fruitless: u32,
+    /// Why the last answer was not usable.
+    why: Option<String>,
+    image: Vec<u8>,
+}
+
+impl UpdateHttp {
+    /// A client with this identity; `bsp: None` is `8955`. Nothing is encoded, the version goes out
+    /// as the script has it.
+    pub fn new(identity: &Identity, endpoint: &Endpoint) -> UpdateHttp {
+        let request = format!(
+            "GET {}?project_key={}&imei={}&device_key={}&firmware_name={}_Luat_V{:04}_{}&version={} \
+             HTTP/1.1\r\nConnection: keep-alive\r\nHost: {}\r\n\r\n",
+            endpoint.path,
+            identity.key,
+            identity.imei,
+            identity.serial,
+            identity.project,
+            identity.core,
+            identity.bsp.as_deref().unwrap_or("8955"),
+            identity.version,
+            endpoint.host,
+        );
+        UpdateHttp {
+            host: endpoint.host.clone(),
+            port: endpoint.port,
+            request: request.into_bytes(),
+            stage: Stage::Idle,
+            begun: Duration::ZERO,
+            deadline: None,
+            refused: 0,
+            fruitless: 0,
+            why: None,
+            image: Vec::new(),
+        }
+    }
+
+    fn connect(&mut self) -> Vec<Action> {
+        self.stage = Stage::Connecting;
+        self.deadline = None;
+        vec![
+            Action::Connect {
+                datagrams: false,
+                host: self.host.clone(),
+                port: self.port,
+            },
+            Action::WakeAt(None),
+        ]
+    }
+
+    fn wait(&mut self, now: Duration, span: Duration) -> Action {
+        self.deadline = now.checked_add(span);
+        Action::WakeAt(self.deadline)
+    }
+
+    fn finish(&mut self, outcome: Outcome) -> Vec<Action> {
+        self.stage = Stage::Over;
+        self.deadline = None;
+        vec![Action::WakeAt(None), Action::Close, Action::Finish(outcome)]
+    }
+
+    fn fail(&mut self, failure: Failure) -> Vec<Action> {
+        self.finish(Outcome::Failed(failure))
+    }
+
+    /// The first recv of an answer: everything the client reads of the head, it reads here.
+    fn answered(&mut self, now: Duration, data: &[u8]) -> Vec<Action> {
+        let status = lua::digits_after(data, b"HTTP/1.1 ");
+        if status != Some(b"200") {
+            return self.refusal(status, data);
+        }
+        let length = lua::digits_after(data, b"Content-Length: ").map(lua::number);
+        let body = lua::find(data, b"\r\n\r\n", 0)
+            .and_then(|end| end.checked_add(4))
+            .and_then(|start| data.get(start..));
+        match (length, body) {
+            (Some(length), Some(body)) if length > 0 => {
+                self.image.clear();
+                self.image.extend_from_slice(body);
+                let got = u64::try_from(body.len()).unwrap_or(u64::MAX);
+                self.stage = Stage::Receiving { length, got };
+                vec![self.wait(now, WATCHED)]
+            }
+            (length, body) => {
+                let why = match (length, body) {
+                    (None, _) => "no \"Content-Length: N\" in the first recv",
+                    (Some(0), _) => "Content-Length is 0",
+                    (Some(_), _) => "the head did not end in the first recv",
+                };
+                self.why = Some(why.into());
+                self.stage = Stage::Resting;
+                self.fruitless = self.fruitless.saturating_add(1);
+                vec![self.wait(now, PAUSE)]
+            }
+        }
+    }
+
+    /// Any answer but `HTTP/1.1 200` ends the session; its `msg` is decoded for the log, if the
+    /// decoder survives it.
+    fn refusal(&mut self, status: Option<&[u8]>, data: &[u8]) -> Vec<Action> {
+        let msg = lua::quoted(data, b"\"msg\":").filter(|msg| msg.len() <= 200);
+        if let Some(msg) = msg
+            && !is_only_escapes(msg)
+        {
+            return self.fail(Failure::ScriptError(format!(
+                "msg is not only \\uXXXX: hexstobins returns nil for \"{}\", and iconv fails on nil",
+                lua::excerpt(msg)
+            )));
+        }
+        match status {
+            Some(status) => {
+                let status = String::from_utf8_lossy(status);
+                let msg = msg.map_or(String::new(), |msg| format!(", msg {}", lua::excerpt(msg)));
+                self.finish(Outcome::NoUpdate(format!("status {status}{msg}")))
+            }
+            None => self.fail(Failure::GaveUp(format!(
+                "there is no \"HTTP/1.1 <status>\" in the answer: \"{}\"",
+                lua::excerpt(data)
+            ))),
+        }
+    }
+
+    /// Every recv after the first: only here it looks whether it is done.
+    fn more(&mut self, now: Duration, length: u64, got: u64, data: &[u8]) -> Vec<Action> {
+        if got > length {
+            // It can never be equal again; the watch that began then goes on.
+            return Vec::new();
+        }
+        self.image.extend_from_slice(data);
+        let got = got.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
+        if got != length {
+            self.stage = Stage::Receiving { length, got };
+            return vec![self.wait(now, WATCHED)];
+        }
+        let image = std::mem::take(&mut self.image);
+        if lua::is_text(&image) {
+            let why = format!("the file is text: \"{}\"", lua::excerpt(&image));
+            return self.fail(Failure::FlashedGarbage(image, why));
+        }
+        self.finish(Outcome::Updated(image))
+    }
+
+    /// What it misses in a download.
+    fn missing(length: u64, got: u64) -> String {
+        if got == length {
+            format!(
+                "a second recv (all {length} bytes came in one with the head, where it does not look \
+                 whether it is done)"
+            )
+        } else if got > length {
+            format!("exactly {length} bytes, and {got} have come")
+        } else {
+            format!("{length} bytes, of which {got} came")
+        }
+    }
+
+    fn woken(&mut self, now: Duration) -> Vec<Action> {
+        if self.deadline.is_none_or(|deadline| now < deadline) {
+            return Vec::new();
+        }
+        let after = now.saturating_sub(self.begun);
+        match self.stage {
+            Stage::Resting if self.fruitless >= TRIES => {
+                let why = self.why.take().unwrap_or_default();
+                self.fail(Failure::GaveUp(format!("asked {TRIES} times: {why}")))
+            }
+            Stage::Resting => self.connect(),
+            Stage::Asked => {
+                self.fruitless = self.fruitless.saturating_add(1);
+                if self.fruitless >= TRIES {
+                    return self.fail(Failure::Hung {
+                        after,
+                        waiting_for: "an answer to its request".into(),
+                    });
+                }
+                self.connect()
+            }
+            Stage::Receiving { length, got } => self.fail(Failure::Hung {
+                after,
+                waiting_for: UpdateHttp::missing(length, got),
+            }),
+            Stage::Idle | Stage::Connecting | Stage::Over => Vec::new(),
+        }
+    }
+}
+
+impl Attempt for UpdateHttp {
+    fn step(&mut self, now: Duration, event: Event<'_>) -> Vec<Action> {
+        match (event, self.stage) {
+            (Event::Start, Stage::Idle) => {
+                self.begun = now;
+                self.connect()
+            }
+            (Event::Connected, Stage::Connecting) => {
+                self.refused = 0;
+                self.stage = Stage::Asked;
+                vec![Action::Send(self.request.clone()), self.wait(now, PAUSE)]
+            }
+            (Event::ConnectFailed, Stage::Connecting) => {
+                self.refused = self.refused.saturating_add(1);
+                if self.refused >= TRIES {
+                    return self.fail(Failure::GaveUp(format!("could not connect, {TRIES} times")));
+                }
+                self.stage = Stage::Resting;
+                vec![self.wait(now, PAUSE)]
+            }
+            (Event::Received(data), Stage::Asked) => self.answered(now, data),
+            (Event::Received(data), Stage::Receiving { length, got }) => {
+                self.more(now, length, got, data)
+            }
+            (Event::Closed | Event::Reset, Stage::Asked) => self.fail(Failure::GaveUp(
+                "the server closed the connection without an answer".into(),
+            )),
+            (Event::Closed | Event::Reset, Stage::Receiving { length, got }) => {
+                self.fail(Failure::GaveUp(format!(
+                    "the server closed the connection while it waited for {}",
+                    UpdateHttp::missing(length, got)
+                )))
+            }
+            (Event::Wake, _) => self.woken(now),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// True if `msg` is nothing but `\uXXXX`: then what is left of it without the `\u` is hexadecimal.
+fn is_only_escapes(msg: &[u8]) -> bool {
+    let mut escapes = msg.chunks_exact(6);
+    escapes.by_ref().all(|escape| {
+        escape
+            .strip_prefix(br"\u")
+            .is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
+    }) && escapes.remainder().is_empty()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,367 @@
+use super::super::lua::playback::{
+    Played, Then, endpoint, identity, image, play, play_with, verdict,
+};
+use super::*;
+use std::time::Duration;
+
+fn client() -> UpdateHttp {
+    UpdateHttp::new(&identity("1.0.0"), &endpoint("/api/site/firmware_upgrade"))
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+fn recv(bytes: impl Into<Vec<u8>>) -> Then {
+    Then::Recv(bytes.into())
+}
+
+/// The same happenings on every connection.
+fn played(happens: &[Then]) -> Played {
+    play(&mut client(), |_| happens.to_vec())
+}
+
+#[test]
+fn the_request_is_that_of_the_vendor() {
+    let played = played(&[recv("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")]);
+    assert_eq!(
+        played.requests[0].text(),
+        "GET /api/site/firmware_upgrade?project_key=KEY&imei=862991443753386&device_key=SN\
+         &firmware_name=DEMO_Luat_V0035_8955&version=1.0.0 HTTP/1.1\r\n\
+         Connection: keep-alive\r\nHost: ota.test\r\n\r\n"
+    );
+    assert_eq!(played.outcome, Outcome::NoUpdate("status 404".into()));
+    assert_eq!(played.at, Duration::ZERO);
+}
+
+#[test]
+fn a_file_in_several_recvs_is_taken_and_the_connection_closed_by_the_client() {
+    let file = image(5000);
+    let mut first = b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n".to_vec();
+    first.extend(&file[..1000]);
+    let played = played(&[
+        recv(first),
+        Then::Wait(seconds(3)),
+        recv(&file[1000..4999]),
+        recv(&file[4999..]),
+    ]);
+    assert_eq!(played.outcome, Outcome::Updated(file));
+    assert_eq!(played.at, seconds(3));
+}
+
+#[test]
+fn what_bad_servers_do_to_it() {
+    let body = String::from_utf8(vec![b'\x01'; 300]).unwrap();
+    let ok = |head: &str| {
+        vec![
+            recv(format!("{head}\r\n\r\n{}", &body[..100])),
+            recv(&body[100..]),
+            Then::Close,
+        ]
+    };
+    let refusal = |head: &str, json: &str| vec![recv(format!("{head}\r\n\r\n{json}")), Then::Close];
+    let long = format!("{{\"msg\":\"{}\"}}", "x".repeat(201));
+    // Why; what happens on each connection; verdict; connections; seconds.
+    let rows: Vec<(&str, Vec<Then>, &str, usize, u64)> = vec![
+        (
+            "2a: as it should be",
+            ok("HTTP/1.1 200 OK\r\nContent-Length: 300"),
+            "updated",
+            1,
+            0,
+        ),
+        (
+            "2a: no reason phrase is nothing to it",
+            ok("HTTP/1.1 200\r\nContent-Length: 300"),
+            "updated",
+            1,
+            0,
+        ),
+        (
+            "2a: HTTP/1.0 -> treated as error",
+            ok("HTTP/1.0 200 OK\r\nContent-Length: 300"),
+            "gave up",
+            1,
+            0,
+        ),
+        (
+            "2a: exact case; missing -> 10 s, reconnect, 5 tries",
+            ok("HTTP/1.1 200 OK\r\ncontent-length: 300"),
+            "gave up",
+            5,
+            50,
+        ),
+        (
+            "2a: exactly one space",
+            ok("HTTP/1.1 200 OK\r\nContent-Length:300"),
+            "gave up",
+            5,
+            50,
+        ),
+        (
+            "2a: exactly one space",
+            ok("HTTP/1.1 200 OK\r\nContent-Length:  300"),
+            "gave up",
+            5,
+            50,
+        ),
+        (
+            "2a: no Content-Length",
+            ok("HTTP/1.1 200 OK\r\nServer: x"),
+            "gave up",
+            5,
+            50,
+        ),
+        (
+            "2a: no chunked (no Content-Length comes with it)",
+            ok("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked"),
+            "gave up",
+            5,
+            50,
+        ),
+        (
+            "2a: Content-Length 0 -> 10 s, reconnect, 5 tries",
+            refusal("HTTP/1.1 200 OK\r\nContent-Length: 0", ""),
+            "gave up",
+            5,
+            50,
+        ),
+        (
+            "2a: an empty header value does no harm here",
+            ok("HTTP/1.1 200 OK\r\nX-Empty: \r\nContent-Length: 300"),
+            "updated",
+            1,
+            0,
+        ),
+        (
+            "0.3: 9 kB of headers in one recv",
+            ok(&format!(
+                "HTTP/1.1 200 OK\r\nX-Long: {}\r\nContent-Length: 300",
+                "x".repeat(9000)
+            )),
+            "updated",
+            1,
+            0,
+        ),
+        (
+            "0.3: head in two segments ([I]: only the first recv is looked at)",
+            vec![
+                recv("HTTP/1.1 200 OK\r\nServer: x\r\n"),
+                recv(format!("Content-Length: 300\r\n\r\n{body}")),
+                Then::Close,
+            ],
+            "gave up",
+            5,
+            50,
+        ),
+        (
+            "2a: header and body in ONE recv: hangs until close and FAILS",
+            vec![
+                recv(format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n{body}"
+                )),
+                Then::Wait(seconds(20)),
+                Then::Close,
+            ],
+            "gave up",
+            1,
+            20,
+        ),
+        (
+            "2a: the same, and the server never closes",
+            vec![recv(format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n{body}"
+            ))],
+            "hung",
+            1,
+            60,
+        ),
+        (
+            "2a: head alone, then the body in one recv",
+            vec![
+                recv("HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n"),
+                recv(body.clone()),
+            ],
+            "updated",
+            1,
+            0,
+        ),
+        (
+            "2a: received == Content-Length; one byte more is never equal",
+            vec![
+                recv("HTTP/1.1 200 OK\r\nContent-Length: 299\r\n\r\n"),
+                recv(body.clone()),
+                recv("x"),
+                Then::Close,
+            ],
+            "gave up",
+            1,
+            0,
+        ),
+        (
+            "2a: close before complete = fail",
+            vec![
+                recv("HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n"),
+                recv(&body[..299]),
+                Then::Close,
+            ],
+            "gave up",
+            1,
+            0,
+        ),
+        (
+            "2a: reset before complete",
+            vec![
+                recv("HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n"),
+                Then::Reset,
+            ],
+            "gave up",
+            1,
+            0,
+        ),
+        (
+            "2a: close without an answer",
+            vec![Then::Close],
+            "gave up",
+            1,
+            0,
+        ),
+        ("2a: silence ([I])", vec![], "hung", 5, 50),
+        (
+            "2a: any other status ends the session: no redirects",
+            refusal(
+                "HTTP/1.1 302 Found\r\nLocation: http://h/p\r\nContent-Length: 0",
+                "",
+            ),
+            "no update",
+            1,
+            0,
+        ),
+        (
+            "2a: no 206",
+            ok("HTTP/1.1 206 Partial Content\r\nContent-Length: 300"),
+            "no update",
+            1,
+            0,
+        ),
+        (
+            "4: code 27 with an escaped msg",
+            refusal(
+                "HTTP/1.1 404 Not Found\r\nContent-Length: 30",
+                r#"{"code": 27, "msg": "\u5df2\u662f"}"#,
+            ),
+            "no update",
+            1,
+            0,
+        ),
+        (
+            "2a: msg with anything but \\uXXXX -> script error",
+            refusal(
+                "HTTP/1.1 404 Not Found\r\nContent-Length: 30",
+                r#"{"msg":"no update"}"#,
+            ),
+            "script error",
+            1,
+            0,
+        ),
+        (
+            "0.5: escape ASCII letters too",
+            refusal(
+                "HTTP/1.1 404 Not Found\r\nContent-Length: 30",
+                r#"{"msg":"\u5df2V\u662f"}"#,
+            ),
+            "script error",
+            1,
+            0,
+        ),
+        (
+            "2a: a msg of more than 200 characters is not taken",
+            refusal("HTTP/1.1 404 Not Found", &long),
+            "no update",
+            1,
+            0,
+        ),
+        (
+            "2a: HTML without a msg",
+            refusal("HTTP/1.1 404 Not Found", "<html>not found</html>"),
+            "no update",
+            1,
+            0,
+        ),
+        (
+            "2a: HTTP/1.0 is an error, and its msg is taken all the same",
+            refusal("HTTP/1.0 404 Not Found", r#"{"msg":"no update"}"#),
+            "script error",
+            1,
+            0,
+        ),
+        (
+            "3: server answers 200 + text, in two recvs: flashed",
+            vec![
+                recv("HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n"),
+                recv(r#"{"code":27}"#),
+            ],
+            "garbage",
+            1,
+            0,
+        ),
+        (
+            "0.4: keep-alive that never closes: 404 ends it at once",
+            vec![recv("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")],
+            "no update",
+            1,
+            0,
+        ),
+    ];
+    for (clause, happens, expected, connects, time) in rows {
+        let played = played(&happens);
+        assert_eq!(verdict(&played.outcome), expected, "{clause}: {played:?}");
+        assert_eq!(played.connects, connects, "{clause}");
+        assert_eq!(played.at, seconds(time), "{clause}");
+    }
+}
+
+#[test]
+fn a_server_that_mends_itself_is_taken_at_a_later_try() {
+    let file = image(300);
+    let played = play(&mut client(), |request| match request.connection {
+        0..=3 => vec![recv("HTTP/1.1 200 OK\r\n\r\n"), Then::Close],
+        _ => vec![
+            recv("HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n"),
+            recv(image(300)),
+        ],
+    });
+    assert_eq!(played.outcome, Outcome::Updated(file));
+    assert_eq!(played.at, seconds(40));
+}
+
+#[test]
+fn a_connection_that_cannot_be_made_is_tried_five_times() {
+    // 2a: connect retry 10 s x5.
+    let played = play_with(&mut client(), |_| false, |_| vec![]);
+    assert_eq!(verdict(&played.outcome), "gave up");
+    assert_eq!((played.connects, played.at), (5, seconds(40)));
+}
+
+#[test]
+fn the_hint_of_a_file_in_one_recv_names_the_second_recv() {
+    let played = played(&[
+        recv("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"),
+        Then::Close,
+    ]);
+    let Outcome::Failed(Failure::GaveUp(why)) = played.outcome else {
+        panic!("{played:?}");
+    };
+    assert!(why.contains("second recv"), "{why}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn nothing_that_a_server_sends_makes_it_panic(
+        head in "(HTTP/1.[01] )?[0-9]{0,3}[ \r\n]{0,3}(Content-Length: [0-9]{0,20}\r\n)?(\r\n)?",
+        body in "(\"msg\":)?[ \"\\\\u0-9a-f]{0,30}",
+    ) {
+        let first = format!("{head}{body}x");
+        played(&[recv(first), recv(body + "x"), Then::Close]);
+    }
+}

@@ -1,0 +1,405 @@
+//! Files beneath a folder, opened without ever following a link, and their stamps. The scan and the
+//! snapshots read the firmware folder only through here.
+//!
+//! What would surprise you: openat2 (`RESOLVE_BENEATH`) is not used, because kernels before 5.6 do
+//! not have it. A path is walked part by part instead, each part opened relative to the one before
+//! with O_NOFOLLOW, which is just as tight.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+/// Which file, and in which state: two equal stamps mean the same bytes, as far as the file system
+/// can say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Stamp {
+    /// Device number.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Last change of the bytes, nanoseconds since 1970.
+    pub mtime: i128,
+    /// Last change of the bytes or the inode, nanoseconds since 1970.
+    pub ctime: i128,
+}
+
+/// What an entry of a folder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link (never followed).
+    Link,
+    /// A FIFO, socket or device (never opened).
+    Special,
+}
+
+/// One entry of a folder. `stamp` is of the entry itself (links are not followed).
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its name, as bytes of any kind.
+    pub name: OsString,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Its stamp.
+    pub stamp: Stamp,
+}
+
+/// An open folder.
+#[derive(Debug)]
+pub struct Folder {
+    fd: OwnedFd,
+}
+
+/// Opening a folder that is not followed if it is a link.
+const FOLDER: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Opening a folder only to walk through it: that needs no permission to list it.
+const PASSAGE: OFlags = OFlags::PATH
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Opening a file to read it. O_NONBLOCK and O_NOCTTY matter if something else was put in its place
+/// a moment ago.
+const FILE: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+/// Looking at an entry itself, without setting off an automount.
+const LOOK: AtFlags = AtFlags::SYMLINK_NOFOLLOW.union(AtFlags::NO_AUTOMOUNT);
+
+impl Folder {
+    /// Opens the root of a tree (following links: the person named it).
+    pub fn open(path: &Path) -> io::Result<Folder> {
+        let fd = rustix::fs::openat(
+            CWD,
+            path,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        Ok(Folder { fd })
+    }
+
+    /// Opens a folder directly inside, unless it is a link.
+    pub fn child(&self, name: &OsStr) -> io::Result<Folder> {
+        if name.as_encoded_bytes().contains(&b'/') || name == "." || name == ".." || name.is_empty()
+        {
+            return Err(not_a_path());
+        }
+        let fd = rustix::fs::openat(&self.fd, name, FOLDER, Mode::empty())?;
+        Ok(Folder { fd })
+    }
+
+    /// Its entries, without `.` and `..`, sorted by name. One that vanishes meanwhile is left out.
+    pub fn entries(&self) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in Dir::read_from(&self.fd)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            // Not the type that getdents reports: some file systems do not know it.
+            let stat = match rustix::fs::statat(&self.fd, name, LOOK) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            entries.push(Entry {
+                name: OsString::from_vec(name.to_bytes().to_vec()),
+                kind: kind_of(&stat),
+                stamp: stamp_of(&stat),
+            });
+        }
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    /// The folder's own stamp: another `(dev, ino)` at the same path is another folder.
+    pub fn stamp(&self) -> io::Result<Stamp> {
+        Ok(stamp_of(&rustix::fs::fstat(&self.fd)?))
+    }
+
+    /// Opens a regular file beneath this folder for reading: part by part, following no link, never
+    /// blocking on a FIFO. Anything but a regular file is an error (`InvalidInput`), and so is a path
+    /// that is empty, absolute, or has an empty part, `.` or `..` in it.
+    pub fn open_file(&self, path: &str) -> io::Result<File> {
+        if path
+            .split('/')
+            .any(|part| matches!(part, "" | "." | "..") || part.contains('\0'))
+        {
+            return Err(not_a_path());
+        }
+        let Some((folders, name)) = path.rsplit_once('/') else {
+            return open_regular(self.fd.as_fd(), path);
+        };
+        let mut parts = folders.split('/');
+        let mut folder: Option<OwnedFd> = None;
+        // The first part is opened from here, each other one from the part before it.
+        for part in parts.by_ref() {
+            let from = folder.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
+            folder = Some(rustix::fs::openat(from, part, PASSAGE, Mode::empty())?);
+        }
+        let last = folder.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
+        open_regular(last, name)
+    }
+}
+
+/// Opens `name` in `folder` if it is a regular file.
+fn open_regular(folder: impl AsFd, name: &str) -> io::Result<File> {
+    let folder = folder.as_fd();
+    // Looked at before it is opened, because opening some devices does something; and again after,
+    // because it may have been exchanged in between.
+    if kind_of(&rustix::fs::statat(folder, name, LOOK)?) != EntryKind::File {
+        return Err(not_regular());
+    }
+    let fd = rustix::fs::openat(folder, name, FILE, Mode::empty())?;
+    if kind_of(&rustix::fs::fstat(&fd)?) != EntryKind::File {
+        return Err(not_regular());
+    }
+    Ok(File::from(fd))
+}
+
+fn not_a_path() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "not a path beneath the firmware folder",
+    )
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
+}
+
+/// The stamp of an open file.
+pub fn stamp(file: &File) -> io::Result<Stamp> {
+    Ok(stamp_of(&rustix::fs::fstat(file)?))
+}
+
+/// Creates a file in `folder` that has no name (O_TMPFILE, or create and unlink where that is not
+/// known). Only its owner may open it while it still has one. The error of the folder itself: not
+/// there, read-only, not ours.
+pub fn unnamed_file(folder: &Path) -> io::Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
+    match rustix::fs::openat(CWD, folder, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(fd) => Ok(File::from(fd)),
+        // FUSE, some overlays and kernels before 3.11: the file system, or the kernel, does not know
+        // O_TMPFILE (hazards.md 12).
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT | Errno::NOSYS) => {
+            create_and_unlink(folder)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The way of file systems without O_TMPFILE. The name begins with a dot, so a scan never takes it
+/// for firmware if a kill comes between the two calls.
+fn create_and_unlink(folder: &Path) -> io::Result<File> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = folder.join(format!(".luat-ota-{}-{number}.tmp", std::process::id()));
+        match rustix::fs::openat(CWD, &path, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(fd) => {
+                rustix::fs::unlink(&path)?;
+                return Ok(File::from(fd));
+            }
+            // Left by a process of the same number that was killed: the next number is free.
+            Err(Errno::EXIST) if number < u32::MAX => continue,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Bytes that this process may still write into the file system of an open file.
+pub fn free_bytes(file: &File) -> io::Result<u64> {
+    let about = rustix::fs::fstatvfs(file)?;
+    Ok(about.f_bavail.saturating_mul(about.f_frsize))
+}
+
+fn kind_of(stat: &rustix::fs::Stat) -> EntryKind {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => EntryKind::File,
+        FileType::Directory => EntryKind::Folder,
+        FileType::Symlink => EntryKind::Link,
+        _ => EntryKind::Special,
+    }
+}
+
+// The types of the fields differ from one machine to the next; a size is never negative.
+#[allow(clippy::unnecessary_cast)]
+fn stamp_of(stat: &rustix::fs::Stat) -> Stamp {
+    let time = |seconds: i128, nanoseconds: i128| seconds * 1_000_000_000 + nanoseconds;
+    Stamp {
+        dev: stat.st_dev as u64,
+        ino: stat.st_ino as u64,
+        size: stat.st_size as u64,
+        mtime: time(stat.st_mtime as i128, stat.st_mtime_nsec as i128),
+        ctime: time(stat.st_ctime as i128, stat.st_ctime_nsec as i128),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::scratch::Scratch;
+    use std::io::{Read, Seek, Write};
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn fifo(path: &Path) {
+        rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    }
+
+    #[test]
+    fn a_file_deep_beneath_the_folder_is_opened() {
+        let dir = Scratch::new();
+        dir.write("a/b/c.bin", b"deep");
+        dir.write("top.bin", b"top");
+        let folder = Folder::open(dir.path()).unwrap();
+        for (path, bytes) in [("a/b/c.bin", "deep"), ("top.bin", "top")] {
+            let mut text = String::new();
+            let mut file = folder.open_file(path).unwrap();
+            file.read_to_string(&mut text).unwrap();
+            assert_eq!(text, bytes);
+        }
+    }
+
+    #[test]
+    fn paths_that_leave_the_folder_or_pass_through_a_link_are_refused() {
+        let dir = Scratch::new();
+        dir.write("secret.bin", b"secret");
+        dir.write("root/in/real.bin", b"real");
+        symlink("../secret.bin", dir.path().join("root/link.bin")).unwrap();
+        symlink("in", dir.path().join("root/alias")).unwrap();
+        let folder = Folder::open(&dir.path().join("root")).unwrap();
+        let absolute = dir.path().join("secret.bin");
+        for path in [
+            "../secret.bin",
+            "in/../../secret.bin",
+            "./in/real.bin",
+            "in//real.bin",
+            "in/real.bin/",
+            "",
+            ".",
+            "..",
+            "/",
+            "in/real.bin\0",
+            absolute.to_str().unwrap(),
+            "link.bin",
+            "alias/real.bin",
+            "in",
+            "in/missing.bin",
+            "in/real.bin/x",
+        ] {
+            assert!(folder.open_file(path).is_err(), "{path:?} was opened");
+        }
+        assert!(folder.child(OsStr::new("alias")).is_err());
+        assert!(folder.child(OsStr::new("..")).is_err());
+        assert!(folder.child(OsStr::new("in/..")).is_err());
+        assert!(folder.child(OsStr::new("in")).is_ok());
+    }
+
+    #[test]
+    fn a_fifo_is_refused_at_once() {
+        let dir = Scratch::new();
+        fifo(&dir.path().join("pipe.bin"));
+        let folder = Folder::open(dir.path()).unwrap();
+        // Without the look before it and O_NONBLOCK this would wait for a writer for ever.
+        let error = folder.open_file("pipe.bin").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn entries_are_sorted_and_say_what_they_are() {
+        let dir = Scratch::new();
+        dir.write("b.bin", b"12345");
+        dir.write("folder/x", b"");
+        symlink("/dev/null", dir.path().join("a-link")).unwrap();
+        fifo(&dir.path().join("pipe"));
+        let odd = OsStr::from_bytes(b"\xff\xfe.bin");
+        std::fs::write(dir.path().join(odd), b"").unwrap();
+        let entries = Folder::open(dir.path()).unwrap().entries().unwrap();
+        let seen: Vec<_> = entries
+            .iter()
+            .map(|e| (e.name.as_os_str(), e.kind))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (OsStr::new("a-link"), EntryKind::Link),
+                (OsStr::new("b.bin"), EntryKind::File),
+                (OsStr::new("folder"), EntryKind::Folder),
+                (OsStr::new("pipe"), EntryKind::Special),
+                (odd, EntryKind::File),
+            ]
+        );
+        assert_eq!(entries[1].stamp.size, 5);
+    }
+
+    #[test]
+    fn the_stamp_of_an_entry_is_that_of_the_open_file_and_changes_with_its_bytes() {
+        let dir = Scratch::new();
+        dir.write("a.bin", b"one");
+        let folder = Folder::open(dir.path()).unwrap();
+        let before = folder.entries().unwrap()[0].stamp;
+        let file = folder.open_file("a.bin").unwrap();
+        assert_eq!(stamp(&file).unwrap(), before);
+        assert!(before.mtime > 1_500_000_000 * 1_000_000_000);
+        dir.write("a.bin", b"three");
+        let after = stamp(&file).unwrap();
+        assert_ne!(after, before);
+        assert_eq!(
+            (after.dev, after.ino, after.size),
+            (before.dev, before.ino, 5)
+        );
+    }
+
+    #[test]
+    fn a_folder_that_was_made_again_has_another_stamp() {
+        let dir = Scratch::new();
+        dir.write("root/a", b"");
+        let root = dir.path().join("root");
+        let old = Folder::open(&root).unwrap();
+        std::fs::rename(&root, dir.path().join("old")).unwrap();
+        std::fs::create_dir(&root).unwrap();
+        let new = Folder::open(&root).unwrap();
+        assert_ne!(old.stamp().unwrap().ino, new.stamp().unwrap().ino);
+    }
+
+    #[test]
+    fn an_unnamed_file_holds_bytes_and_leaves_no_name() {
+        let dir = Scratch::new();
+        for make in [unnamed_file, create_and_unlink] {
+            let mut file = make(dir.path()).unwrap();
+            file.write_all(b"kept").unwrap();
+            file.rewind().unwrap();
+            let mut text = String::new();
+            file.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "kept");
+            let mode = file.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0);
+            assert!(free_bytes(&file).unwrap() > 0);
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert!(unnamed_file(&dir.path().join("missing")).is_err());
+    }
+}

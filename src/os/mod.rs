@@ -1,0 +1,13 @@
+//! The only room with `unsafe` or raw system calls. Each file is a small safe face on one thing the
+//! kernel does, and says what happens on a kernel that does not have it.
+
+pub mod datagrams;
+pub mod fs;
+pub mod lease;
+pub mod memory;
+pub mod net;
+pub mod process;
+pub mod systemd;
+
+#[cfg(test)]
+pub(crate) mod scratch;

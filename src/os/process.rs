@@ -1,0 +1,202 @@
+//! This process: limits, signals, randomness.
+//!
+//! What would surprise you: signals are not handled, they are read. They are blocked for every
+//! thread and arrive in a signalfd, so nothing ever runs in the middle of anything else.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+/// Raises the soft limit of open files to the hard one; the limit then in force.
+pub fn raise_file_limit() -> u64 {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    // Refused at most by a sandbox; then the old limit stands and is what we go by.
+    setrlimit(Resource::Nofile, raised).ok();
+    file_limit()
+}
+
+/// How many files and sockets this process may have open (the soft limit now in force).
+pub fn file_limit() -> u64 {
+    // The kernel lets nobody have more than fs.nr_open, whatever "unlimited" says; a million is that
+    // everywhere by default.
+    getrlimit(Resource::Nofile).current.unwrap_or(1 << 20)
+}
+
+/// What the person (or the service manager) wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM or SIGINT.
+    Stop,
+    /// SIGHUP.
+    Rescan,
+}
+
+/// Signals as something to wait for (signalfd).
+#[derive(Debug)]
+pub struct Signals {
+    fd: smol::Async<OwnedFd>,
+}
+
+/// Bytes of one struct signalfd_siginfo; its first four are the signal's number.
+const SIGINFO: usize = 128;
+
+impl Signals {
+    /// Blocks SIGTERM, SIGINT and SIGHUP for this thread and all it starts; ignores SIGPIPE, SIGIO and
+    /// SIGXFSZ. Call before the first thread is started.
+    pub fn catch() -> io::Result<Signals> {
+        for signal in [libc::SIGPIPE, libc::SIGIO, libc::SIGXFSZ] {
+            ignore(signal);
+        }
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigemptyset initialises the whole set that it is given, sigaddset and the two calls
+        // after it are given that initialised set; the old mask is not asked for (null is allowed).
+        let fd = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+                libc::sigaddset(set.as_mut_ptr(), signal);
+            }
+            let error = libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+            if error != 0 {
+                return Err(io::Error::from_raw_os_error(error));
+            }
+            libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+        };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: signalfd just gave us this descriptor, and nobody else knows of it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let fd = smol::Async::new_nonblocking(fd)?;
+        Ok(Signals { fd })
+    }
+
+    /// The next signal. Must be awaited under smol.
+    pub async fn next(&self) -> io::Result<Signal> {
+        loop {
+            let number = self.fd.read_with(read_signal).await?;
+            match number {
+                libc::SIGTERM | libc::SIGINT => return Ok(Signal::Stop),
+                libc::SIGHUP => return Ok(Signal::Rescan),
+                _ => continue,
+            }
+        }
+    }
+}
+
+fn read_signal(fd: &OwnedFd) -> io::Result<libc::c_int> {
+    let mut info = [0; SIGINFO];
+    rustix::io::read(fd, &mut info)?;
+    let [a, b, c, d, ..] = info;
+    Ok(libc::c_int::from_ne_bytes([a, b, c, d]))
+}
+
+/// Ignores a signal, for the whole process.
+pub(super) fn ignore(signal: libc::c_int) {
+    // SAFETY: SIG_IGN runs no code of ours; a number that is no signal is refused with an error.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// Fills the buffer with random bytes, without blocking where the kernel's pool is not ready yet
+/// (then it is an error). Kernels before 3.17 have no getrandom: /dev/urandom, which never blocks.
+pub fn random(buffer: &mut [u8]) -> io::Result<()> {
+    let mut rest = buffer;
+    while !rest.is_empty() {
+        match getrandom(&mut *rest, GetRandomFlags::NONBLOCK) {
+            Ok(count) => {
+                let (_, after) = rest.split_at_mut_checked(count).unwrap_or_default();
+                rest = after;
+            }
+            Err(Errno::INTR) => {}
+            Err(Errno::NOSYS) => return File::open("/dev/urandom")?.read_exact(rest),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+
+    #[test]
+    fn the_file_limit_is_raised_to_the_hard_one() {
+        let limit = raise_file_limit();
+        assert!(limit > 0);
+        assert_eq!(limit, file_limit());
+        let now = getrlimit(Resource::Nofile);
+        assert_eq!(now.current, now.maximum);
+    }
+
+    #[test]
+    fn random_bytes_fill_the_whole_buffer_and_differ() {
+        // More than one getrandom gives at once without being interrupted (256 bytes).
+        let mut one = vec![0; 5000];
+        let mut two = vec![0; 5000];
+        random(&mut one).unwrap();
+        random(&mut two).unwrap();
+        assert_ne!(one, two);
+        assert!(one.iter().rev().take(100).any(|&byte| byte != 0));
+        random(&mut []).unwrap();
+    }
+
+    const CHILD: &str = "LUAT_OTA_TEST_SIGNALS_CHILD";
+
+    /// Blocked signals stay blocked over exec, so the child is this test again in a process of which
+    /// every thread has them blocked: as in the server, where `catch` comes before the first thread.
+    #[test]
+    fn signals_arrive_as_what_they_mean_and_end_nothing() {
+        if std::env::var_os(CHILD).is_some() {
+            let signals = Signals::catch().unwrap();
+            let raise = |signal| {
+                // SAFETY: kill and getpid have no precondition.
+                assert_eq!(unsafe { libc::kill(libc::getpid(), signal) }, 0);
+            };
+            smol::block_on(async {
+                raise(libc::SIGPIPE);
+                raise(libc::SIGIO);
+                raise(libc::SIGXFSZ);
+                raise(libc::SIGHUP);
+                assert_eq!(signals.next().await.unwrap(), Signal::Rescan);
+                raise(libc::SIGTERM);
+                assert_eq!(signals.next().await.unwrap(), Signal::Stop);
+                // One that comes while it is being waited for.
+                let later = std::thread::spawn(move || {
+                    // SAFETY: as above.
+                    unsafe { libc::kill(libc::getpid(), libc::SIGINT) }
+                });
+                assert_eq!(signals.next().await.unwrap(), Signal::Stop);
+                assert_eq!(later.join().unwrap(), 0);
+            });
+            return;
+        }
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "--nocapture"]);
+        child.arg("os::process::tests::signals_arrive_as_what_they_mean_and_end_nothing");
+        child.env(CHILD, "1");
+        // SAFETY: between fork and exec only sigset and mask calls, which are async-signal-safe.
+        unsafe {
+            child.pre_exec(|| {
+                let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+                libc::sigfillset(set.as_mut_ptr());
+                libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+                Ok(())
+            });
+        }
+        let output = child.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{:?}: {said}", output.status);
+        assert!(said.contains("1 passed"), "{said}");
+    }
+}

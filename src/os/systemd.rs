@@ -1,0 +1,233 @@
+//! Started by systemd: sockets it opened for us, and telling it that we are ready. All of it does
+//! nothing where systemd did not start us. The protocols are sd_listen_fds(3) and sd_notify(3); both
+//! are a few environment variables, so no library is needed.
+#![allow(unsafe_code)]
+
+use std::ffi::OsStr;
+use std::io;
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::io::FdFlags;
+use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustix::time::{ClockId, clock_gettime};
+
+/// Sockets that systemd passed (LISTEN_FDS), by kind. FileDescriptorName=operator marks the
+/// operator's listener.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// Stream listeners, with their names.
+    pub tcp: Vec<(String, TcpListener)>,
+    /// Datagram sockets, with their names.
+    pub udp: Vec<(String, UdpSocket)>,
+}
+
+/// The first descriptor that is passed (SD_LISTEN_FDS_START).
+const FIRST: RawFd = 3;
+
+/// No one passes more.
+const MOST: usize = 256;
+
+/// Takes them (once; the environment variables are read, LISTEN_PID must be ours). They are set
+/// non-blocking and close-on-exec. What is neither a listener nor a datagram socket of the internet
+/// is left alone, with a line in the log.
+pub fn passed_sockets() -> Passed {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    let variable = |name| std::env::var(name).ok();
+    let names = announced(
+        variable("LISTEN_PID").as_deref(),
+        variable("LISTEN_FDS").as_deref(),
+        variable("LISTEN_FDNAMES").as_deref(),
+        std::process::id(),
+    );
+    if names.is_empty() || TAKEN.swap(true, Ordering::Relaxed) {
+        return Passed::default();
+    }
+    let mut passed = Passed::default();
+    for (fd, name) in (FIRST..).zip(names) {
+        // SAFETY: only fcntl looks at it: a descriptor that is not open gives EBADF.
+        let open = rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(fd) });
+        if open.is_err() {
+            log::warn!("systemd says that it passed {name:?} as file {fd}, but that is not open");
+            continue;
+        }
+        // SAFETY: it is open, and systemd passed it to this process (LISTEN_PID) for it to own; it is
+        // taken only once (TAKEN), and nothing else here takes descriptors it did not open.
+        passed.sort_in(name, unsafe { OwnedFd::from_raw_fd(fd) });
+    }
+    passed
+}
+
+/// The names of the sockets that were passed, in order; none if they are not for us.
+fn announced(
+    pid: Option<&str>,
+    count: Option<&str>,
+    names: Option<&str>,
+    own_pid: u32,
+) -> Vec<String> {
+    if pid.and_then(|pid| pid.parse().ok()) != Some(own_pid) {
+        return Vec::new();
+    }
+    let count = count.and_then(|count| count.parse().ok()).unwrap_or(0);
+    let names = names.unwrap_or_default().split(':').map(str::to_owned);
+    names
+        .chain(std::iter::repeat(String::new()))
+        .take(usize::min(count, MOST))
+        .collect()
+}
+
+impl Passed {
+    /// Puts a socket where it belongs.
+    fn sort_in(&mut self, name: String, fd: OwnedFd) {
+        match Sort::of(&fd) {
+            Ok(Sort::Listener) => self.tcp.push((name, TcpListener::from(fd))),
+            Ok(Sort::Datagrams) => self.udp.push((name, UdpSocket::from(fd))),
+            Ok(Sort::Other) => log::warn!(
+                "the socket {name:?} from systemd is neither ListenStream= nor ListenDatagram= of an internet address; it is not used"
+            ),
+            Err(error) => {
+                log::warn!("the socket {name:?} from systemd cannot be used: {error}");
+            }
+        }
+    }
+}
+
+/// What a passed socket is.
+enum Sort {
+    Listener,
+    Datagrams,
+    Other,
+}
+
+impl Sort {
+    fn of(fd: &OwnedFd) -> io::Result<Sort> {
+        rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(fd, true)?;
+        let family = sockopt::socket_domain(fd)?;
+        if family != AddressFamily::INET && family != AddressFamily::INET6 {
+            return Ok(Sort::Other);
+        }
+        let kind = sockopt::socket_type(fd)?;
+        Ok(if kind == SocketType::DGRAM {
+            Sort::Datagrams
+        } else if kind == SocketType::STREAM && sockopt::socket_acceptconn(fd)? {
+            Sort::Listener
+        } else {
+            Sort::Other
+        })
+    }
+}
+
+/// Tells systemd something (`READY=1`, `STOPPING=1`, `RELOADING=1`), if it wants to know.
+/// `RELOADING=1` gets the MONOTONIC_USEC that Type=notify-reload asks for.
+pub fn notify(state: &str) {
+    let Some(address) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    let now = clock_gettime(ClockId::Monotonic);
+    let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
+    let told = if state == "RELOADING=1" {
+        tell(&address, &format!("{state}\nMONOTONIC_USEC={micros}"))
+    } else {
+        tell(&address, state)
+    };
+    if let Err(error) = told {
+        log::warn!("cannot tell systemd {state:?}: {error}");
+    }
+}
+
+/// Sends one datagram to a path, or to an abstract name written with a leading `@`.
+fn tell(address: &OsStr, state: &str) -> io::Result<()> {
+    let to = match address.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(address)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    // systemd that does not read must not stop the modules.
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(state.as_bytes(), &to)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::scratch::Scratch;
+    use std::time::Duration;
+
+    #[test]
+    fn sockets_are_announced_only_to_the_process_they_are_for() {
+        let names = announced(Some("7"), Some("3"), Some("http:operator"), 7);
+        assert_eq!(names, ["http", "operator", ""]);
+        assert_eq!(announced(Some("7"), Some("2"), None, 7), ["", ""]);
+        for (pid, count) in [
+            (Some("8"), Some("1")),
+            (None, Some("1")),
+            (Some("x"), Some("1")),
+            (Some("7"), None),
+            (Some("7"), Some("-1")),
+            (Some("7"), Some("0")),
+        ] {
+            assert!(announced(pid, count, Some("a:b"), 7).is_empty());
+        }
+        assert_eq!(announced(Some("7"), Some("999999999"), None, 7).len(), MOST);
+    }
+
+    #[test]
+    fn passed_sockets_are_sorted_by_kind_and_made_non_blocking() {
+        let mut passed = Passed::default();
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        passed.sort_in("http".into(), tcp.into());
+        passed.sort_in("u".into(), UdpSocket::bind("127.0.0.1:0").unwrap().into());
+        passed.sort_in("unix".into(), UnixDatagram::unbound().unwrap().into());
+        let connected = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        passed.sort_in("not a listener".into(), connected.into());
+        let file = std::fs::File::open("/dev/null").unwrap();
+        passed.sort_in("no socket".into(), file.into());
+
+        assert_eq!((passed.tcp.len(), passed.udp.len()), (1, 1));
+        let (name, listener) = &passed.tcp[0];
+        assert_eq!(name, "http");
+        listener.accept().unwrap(); // The connection from above.
+        let error = listener.accept().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let flags = rustix::io::fcntl_getfd(listener).unwrap();
+        assert!(flags.contains(FdFlags::CLOEXEC));
+        assert_eq!(passed.udp[0].0, "u");
+    }
+
+    #[test]
+    fn nothing_is_passed_where_systemd_did_not_start_us() {
+        let passed = passed_sockets();
+        assert!(passed.tcp.is_empty() && passed.udp.is_empty());
+    }
+
+    #[test]
+    fn a_state_reaches_a_path_and_an_abstract_name() {
+        let dir = Scratch::new();
+        let path = dir.path().join("notify");
+        let name = format!("luat-ota-test-{}", std::process::id());
+        let abstract_address = SocketAddr::from_abstract_name(&name).unwrap();
+        for (socket, address) in [
+            (UnixDatagram::bind(&path).unwrap(), path.into_os_string()),
+            (
+                UnixDatagram::bind_addr(&abstract_address).unwrap(),
+                format!("@{name}").into(),
+            ),
+        ] {
+            socket
+                .set_read_timeout(Some(Duration::from_secs(5)))
+                .unwrap();
+            tell(&address, "READY=1").unwrap();
+            let mut buffer = [0; 64];
+            let count = socket.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..count], b"READY=1");
+        }
+        assert!(tell(OsStr::new("/nowhere/at/all"), "READY=1").is_err());
+    }
+}

@@ -1,0 +1,331 @@
+//! Wires the rooms together: opens what the flags name, starts the watcher, serves, and ends
+//! gracefully.
+//!
+//! What would surprise you: everything here and in [`crate::device`] runs on one thread, the one that
+//! calls [`run`]; only the watcher, the log and the copying of files have threads of their own.
+//! Signals are caught before the first of those is started, because a thread inherits what is caught.
+
+mod announce;
+mod sockets;
+pub mod words;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smol::channel::Receiver;
+use smol::{LocalExecutor, Timer, future};
+
+use crate::device::{self, Limits, Service, Stop};
+use crate::firmware::catalog::Catalog;
+use crate::firmware::known::KnownFiles;
+use crate::firmware::snapshot::Snapshots;
+use crate::firmware::watch::{self, Watcher};
+use crate::logging::{self, Format};
+use crate::os::process::{self, Signal, Signals};
+use crate::os::{memory, systemd};
+use crate::state::State;
+use sockets::Sockets;
+
+/// What the flags of `serve` say.
+#[derive(Debug)]
+pub struct Settings {
+    /// The firmware folder.
+    pub folder: PathBuf,
+    /// Where to answer over HTTP.
+    pub http: Vec<SocketAddr>,
+    /// Where to answer over UDP, and over TCP on the same port.
+    pub udp: Vec<SocketAddr>,
+    /// Where people will be answered.
+    pub operator: SocketAddr,
+    /// The state folder, if one was named.
+    pub state: Option<PathBuf>,
+    /// How long running downloads may go on after the signal to stop.
+    pub grace: Duration,
+    /// A full scan at least this often.
+    pub rescan: Duration,
+    /// How log lines look.
+    pub log_format: Format,
+    /// Which log lines are written.
+    pub log_level: log::LevelFilter,
+    /// The limits of the public sockets.
+    pub limits: Limits,
+    /// Bytes of memory for snapshots; `None`: a quarter of what there is.
+    pub snapshot_memory: Option<u64>,
+    /// Sentences to log at the start: what looks like a mistake in how we were started.
+    pub remarks: Vec<String>,
+}
+
+impl Settings {
+    /// The firmware folder `firmware`, and no listener: those are the flags'.
+    pub fn new() -> Settings {
+        Settings {
+            folder: PathBuf::from("firmware"),
+            http: Vec::new(),
+            udp: Vec::new(),
+            operator: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 8081),
+            state: None,
+            grace: Duration::from_secs(30),
+            rescan: Duration::from_secs(30),
+            log_format: Format::Text,
+            log_level: log::LevelFilter::Info,
+            limits: Limits::default(),
+            snapshot_memory: None,
+            remarks: Vec::new(),
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings::new()
+    }
+}
+
+/// Serves until a signal says to stop. The error, one sentence, is in the log already.
+pub fn run(settings: Settings) -> Result<(), String> {
+    let signals = Signals::catch();
+    logging::start(settings.log_format, settings.log_level);
+    let ended = match signals {
+        Ok(signals) => serve(settings, &signals),
+        Err(error) => Err(format!("signals cannot be caught: {error}")),
+    };
+    if let Err(sentence) = &ended {
+        log::error!(target: "stop", "{sentence}");
+    }
+    logging::flush();
+    ended
+}
+
+fn serve(settings: Settings, signals: &Signals) -> Result<(), String> {
+    for remark in &settings.remarks {
+        log::warn!(target: "flags", "{remark}");
+    }
+    log::debug!(
+        target: "operator",
+        address:% = settings.operator;
+        "the operator side is not part of this build yet"
+    );
+    prepare_folder(&settings.folder)?;
+    // Held to the end: its lock keeps a second server out.
+    let state = State::open(settings.state.as_deref(), &settings.folder)?;
+    match (state.folder(), state.lost()) {
+        (_, Some(lost)) => log::warn!(target: "state", "{lost}"),
+        (Some(folder), None) => log::info!(target: "state", folder:% = folder.display(); ""),
+        (None, None) => {}
+    }
+    process::raise_file_limit();
+    let sockets = Sockets::open(&settings, systemd::passed_sockets())?;
+
+    let (watcher, catalogs) = Watcher::start(watch::Options {
+        root: settings.folder.clone(),
+        known: KnownFiles::open(state.file(KNOWN_FILES)),
+        rescan: settings.rescan,
+        skip: state.folder().map(Path::to_path_buf),
+    })
+    .map_err(|error| format!("the firmware folder cannot be watched: {error}"))?;
+    let watcher = Rc::new(watcher);
+    let stop = Stop::new();
+    // Not before the folder was walked once, or the first modules would hear that there is nothing.
+    if let Some(first) = smol::block_on(first_catalogue(&catalogs, signals))? {
+        announce::all(&first);
+        announce::listeners(&sockets.addresses());
+        let service = service(&settings, &state, &watcher);
+        service.replace_catalog(Arc::clone(&first));
+        let executor = Rc::new(LocalExecutor::new());
+        spawn_loops(&executor, &service, sockets, &stop);
+        executor.spawn(sweep(Rc::clone(&service))).detach();
+        executor
+            .spawn(follow(catalogs, first, Rc::clone(&service)))
+            .detach();
+        smol::block_on(executor.run(until_the_end(&settings, signals, &watcher, &service, &stop)));
+    }
+    // Nobody else holds it: what asks for a rescan holds it weakly.
+    if let Some(watcher) = Rc::into_inner(watcher) {
+        watcher.stop();
+    }
+    log::info!(target: "stop", "stopped");
+    Ok(())
+}
+
+/// The file of the state folder that holds the table of known hashes.
+const KNOWN_FILES: &str = "known.jsonl";
+
+/// How often snapshots that nobody needs any more are looked for while the folder does not change.
+const SWEEP: Duration = Duration::from_secs(1800);
+
+/// The firmware folder, created if it is not there.
+fn prepare_folder(folder: &Path) -> Result<(), String> {
+    match std::fs::metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(format!(
+            "{} is a file, not the firmware folder; give another: luat-ota DIR",
+            folder.display()
+        )),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(folder).map_err(|error| {
+                format!(
+                    "the firmware folder {} cannot be created: {error}; give another: luat-ota DIR",
+                    folder.display()
+                )
+            })?;
+            log::info!(
+                target: "folder",
+                path:% = folder.display();
+                "created the firmware folder; firmware goes into PROJECT/VERSION/ in it"
+            );
+            Ok(())
+        }
+        Err(error) => Err(format!(
+            "the firmware folder {} cannot be read: {error}; give another: luat-ota DIR",
+            folder.display()
+        )),
+    }
+}
+
+/// `None` if a signal says to stop before there is one.
+async fn first_catalogue(
+    catalogs: &Receiver<Arc<Catalog>>,
+    signals: &Signals,
+) -> Result<Option<Arc<Catalog>>, String> {
+    let stopped = async {
+        loop {
+            match signals.next().await {
+                Ok(Signal::Stop) => return Ok(None),
+                Ok(Signal::Rescan) => {}
+                Err(_) => return future::pending().await,
+            }
+        }
+    };
+    let arrived = async {
+        let catalog = catalogs.recv().await;
+        catalog
+            .map(Some)
+            .map_err(|_| "the firmware folder is not watched any more".to_owned())
+    };
+    future::or(arrived, stopped).await
+}
+
+fn service(settings: &Settings, state: &State, watcher: &Rc<Watcher>) -> Rc<Service> {
+    let budget = settings.snapshot_memory.unwrap_or(memory::total() / 4);
+    let spill = state.folder().map(Path::to_path_buf);
+    let watcher = Rc::downgrade(watcher);
+    let rescan = move || {
+        if let Some(watcher) = watcher.upgrade() {
+            watcher.rescan();
+        }
+    };
+    Rc::new(Service::new(
+        settings.limits.clone(),
+        Snapshots::new(settings.folder.clone(), budget, spill),
+        &state.secret(),
+        Box::new(rescan),
+    ))
+}
+
+/// One loop for each socket.
+fn spawn_loops(
+    executor: &Rc<LocalExecutor<'static>>,
+    service: &Rc<Service>,
+    sockets: Sockets,
+    stop: &Stop,
+) {
+    let shared = || (Rc::clone(service), Rc::clone(executor), stop.clone());
+    for listener in sockets.http {
+        let (service, spawner, stop) = shared();
+        executor
+            .spawn(device::http::serve(listener, service, spawner, stop))
+            .detach();
+    }
+    for listener in sockets.tcp {
+        let (service, spawner, stop) = shared();
+        executor
+            .spawn(device::tcp::serve(listener, service, spawner, stop))
+            .detach();
+    }
+    for socket in sockets.udp {
+        let (service, _, stop) = shared();
+        executor
+            .spawn(device::udp::serve(socket, service, stop))
+            .detach();
+    }
+}
+
+/// Serves from each catalogue as it arrives.
+async fn follow(catalogs: Receiver<Arc<Catalog>>, first: Arc<Catalog>, service: Rc<Service>) {
+    let mut current = first;
+    while let Ok(catalog) = catalogs.recv().await {
+        service.replace_catalog(Arc::clone(&catalog));
+        announce::changes(&current, &catalog);
+        current = catalog;
+    }
+    log::error!(target: "folder", "the firmware folder is not watched any more");
+}
+
+/// Gives memory back while the folder does not change.
+async fn sweep(service: Rc<Service>) {
+    loop {
+        Timer::after(SWEEP).await;
+        let catalog = Arc::clone(&service.catalog.borrow());
+        service.snapshots.sweep(&catalog);
+    }
+}
+
+/// Says that we are ready, follows the signals, and lets running downloads finish.
+async fn until_the_end(
+    settings: &Settings,
+    signals: &Signals,
+    watcher: &Watcher,
+    service: &Service,
+    stop: &Stop,
+) {
+    systemd::notify("READY=1");
+    log::info!(target: "ready", "ready");
+    logging::flush();
+    until_told_to_stop(signals, watcher).await;
+
+    systemd::notify("STOPPING=1");
+    stop.raise();
+    let downloads = service.running_downloads();
+    if downloads == 0 {
+        return;
+    }
+    log::info!(
+        target: "stop",
+        downloads = downloads, grace = settings.grace.as_secs();
+        "running downloads may finish; a second signal ends them at once"
+    );
+    let finished = async {
+        service.downloads_done().await;
+        "all downloads have finished"
+    };
+    let out_of_time = async {
+        Timer::after(settings.grace).await;
+        "the time for running downloads is over"
+    };
+    let told_again = async {
+        until_told_to_stop(signals, watcher).await;
+        "a second signal"
+    };
+    let why = future::or(finished, future::or(told_again, out_of_time)).await;
+    log::info!(target: "stop", downloads = service.running_downloads(); "{why}");
+}
+
+async fn until_told_to_stop(signals: &Signals, watcher: &Watcher) {
+    loop {
+        match signals.next().await {
+            Ok(Signal::Stop) => return,
+            Ok(Signal::Rescan) => {
+                log::info!(target: "folder", "looking through the folder: SIGHUP");
+                watcher.rescan();
+            }
+            Err(error) => {
+                // Without signals a server that runs is better than none.
+                log::error!(target: "stop", "signals cannot be read any more: {error}");
+                return future::pending().await;
+            }
+        }
+    }
+}

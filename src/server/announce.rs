@@ -1,0 +1,158 @@
+//! The lines that say what is served and to whom: all of it at the start, then what changes. What
+//! became of single files, and what is quarantined and why, the watcher says.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::words;
+use crate::firmware::ContentId;
+use crate::firmware::catalog::{Catalog, Project, Release};
+use crate::firmware::rules::Rules;
+use crate::os::net;
+
+/// Releases told of at a time. `luat-ota check` shows the rest.
+const MOST: usize = 20;
+
+/// Where modules can ask, and whether they can.
+pub(super) fn listeners(listeners: &[(&'static str, SocketAddr)]) {
+    for (protocol, address) in listeners {
+        log::info!(target: "listen", proto = *protocol, address:% = address; "");
+    }
+    let addresses: Vec<SocketAddr> = listeners.iter().map(|&(_, address)| address).collect();
+    if let Some(sentence) = words::out_of_reach(&addresses, &net::own_addresses()) {
+        log::warn!(target: "listen", "{sentence}");
+    }
+}
+
+/// The whole of the first catalogue.
+pub(super) fn all(catalog: &Catalog) {
+    log::info!(
+        target: "folder",
+        projects = catalog.projects().len(), releases = catalog.release_count(),
+        quarantined = catalog.quarantined.len(), waiting = catalog.waiting.len();
+        "the firmware folder was looked through"
+    );
+    changes(&Catalog::default(), catalog);
+}
+
+/// Releases that are new, or not as they were: another file, another rule.
+pub(super) fn changes(before: &Catalog, now: &Catalog) {
+    let changed = changed(before, now);
+    for release in changed.iter().take(MOST) {
+        log::info!(
+            target: "release",
+            project = release.project.as_str(), version = release.version.as_str(),
+            files = release.contents.len(), audience = release.audience.as_str();
+            ""
+        );
+    }
+    let more = changed.len().saturating_sub(MOST);
+    if more > 0 {
+        log::info!(target: "release", "and {more} more: `luat-ota check` lists them");
+    }
+}
+
+/// What there is to say of a release.
+#[derive(Debug, PartialEq)]
+struct Shown {
+    project: String,
+    version: String,
+    audience: String,
+    contents: Vec<ContentId>,
+    /// Not shown: another list of the same length is another rule.
+    rules: Arc<Rules>,
+}
+
+fn changed(before: &Catalog, now: &Catalog) -> Vec<Shown> {
+    let mut changed = Vec::new();
+    for project in now.projects() {
+        let twin = before.project(&project.name);
+        // A project that says the same keeps its time: of 10,000 releases only few are looked at.
+        if twin.is_some_and(|twin| twin.since == project.since) {
+            continue;
+        }
+        let old = twin.map(shown).unwrap_or_default();
+        let new = shown(project);
+        changed.extend(new.into_iter().filter(|release| !old.contains(release)));
+    }
+    changed
+}
+
+fn shown(project: &Project) -> Vec<Shown> {
+    let show = |release: &Release| Shown {
+        project: project.name.to_string(),
+        version: release.version_text.to_string(),
+        audience: words::audience(release),
+        contents: release.packages.iter().map(|p| p.content).collect(),
+        rules: Arc::clone(&release.rules),
+    };
+    project.releases.iter().map(show).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    use crate::firmware::catalog::{Found, FoundFile, FoundRules};
+    use crate::firmware::package::{Inspected, Kind};
+    use crate::os::fs::Stamp;
+
+    fn catalogue(files: &[(&str, u8)], rules: &str, before: Option<&Catalog>) -> Catalog {
+        let files = files.iter().map(|&(path, content)| FoundFile {
+            path: path.to_owned(),
+            stamp: Stamp {
+                dev: 1,
+                ino: content.into(),
+                size: 1,
+                mtime: 0,
+                ctime: 0,
+            },
+            inspected: Inspected {
+                content: ContentId([content; 32]),
+                md5: [0; 16],
+                size: 1,
+                kind: Kind::Generic,
+            },
+        });
+        let found = Found {
+            files: files.collect(),
+            rules: vec![FoundRules {
+                path: "A/1.0.0/release.json".to_owned(),
+                rules: Some(Arc::new(Rules::parse(rules.as_bytes()).unwrap())),
+                error: None,
+            }],
+            ..Found::default()
+        };
+        Catalog::build(found, before, Instant::now())
+    }
+
+    fn versions(before: &Catalog, now: &Catalog) -> Vec<String> {
+        let mut versions: Vec<String> = changed(before, now)
+            .into_iter()
+            .map(|release| release.version)
+            .collect();
+        versions.sort();
+        versions
+    }
+
+    #[test]
+    fn only_what_changed_is_told() {
+        let two = [("A/1.0.0/u.bin", 1), ("A/1.0.1/u.bin", 2)];
+        let first = catalogue(&two, "{}", None);
+        assert_eq!(versions(&Catalog::default(), &first), ["1.0.0", "1.0.1"]);
+
+        let same = catalogue(&two, "{}", Some(&first));
+        assert!(versions(&first, &same).is_empty());
+
+        let one_replaced = [("A/1.0.0/u.bin", 1), ("A/1.0.1/u.bin", 3)];
+        let next = catalogue(&one_replaced, "{}", Some(&same));
+        assert_eq!(versions(&same, &next), ["1.0.1"]);
+
+        let paused = catalogue(&one_replaced, r#"{"paused": true}"#, Some(&next));
+        assert_eq!(versions(&next, &paused), ["1.0.0"]);
+
+        let gone = catalogue(&[], "{}", Some(&paused));
+        assert!(versions(&paused, &gone).is_empty());
+    }
+}

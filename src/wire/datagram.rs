@@ -1,0 +1,208 @@
+//! The UDP protocol of the first edition (and the same bytes over TCP), both dialects
+//! (protocol.md 6). Used by the UDP and TCP side of the device room.
+//!
+//! PROJECT and VERSION are free text, and in the official dialect SN is too and may hold commas: so a
+//! message is taken apart from both of its ends. Nothing in it is percent-encoded.
+
+use std::io::Write;
+
+use nom::bytes::complete::{tag, take_till};
+use nom::character::complete::{char, digit1, u16 as packet_number, u32 as upgrade_id};
+use nom::combinator::{all_consuming, rest};
+use nom::sequence::{preceded, separated_pair};
+use nom::{IResult, Parser};
+
+use super::text;
+use crate::decision::Check;
+use crate::firmware::audience::DeviceId;
+
+/// Data bytes in a packet: the last one of a file has 1 to 1022, all others 1022.
+pub const PACKET: usize = 1022;
+
+/// The largest file that 65535 packets carry, in bytes.
+pub const LARGEST: u64 = 65535 * PACKET as u64;
+
+/// How our own replies begin, and those of other servers. To answer one would be to talk to another
+/// server, or to ourselves, for ever (hazards.md 5).
+const REPLIES: [&[u8]; 8] = [
+    b"LUAUPDATE",
+    b"ERR",
+    b"no upgrade",
+    b"unknown function",
+    b"version error",
+    b"imei range error",
+    b"error all",
+    b"OK",
+];
+
+/// What is before a comma, and what is behind it.
+type Split<'a> = (&'a [u8], &'a [u8]);
+
+/// A message from a module.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message<'a> {
+    /// `IMEI,PROJECT_COREVER,VERSION` or `0,KEY,IMEI,SN,PROJECT_COREVER,VERSION`.
+    Check(Check<'a>),
+    /// `Get5,7` or `0,KEY,IMEI,SN,PROJECT_COREVER,VERSION,Get5,7`.
+    Get(Get),
+    /// Text of another kind: `unknown function`.
+    Unknown,
+    /// Never answered: no text, empty, or begins like one of our own replies (hazards.md 5).
+    Silence,
+}
+
+/// "Packet `number` of upgrade `id`." Each is `None` if it is not a number that we could have given:
+/// then the answer is `ERR`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Get {
+    /// 1-based, 1..=65535.
+    pub number: Option<u16>,
+    /// 0..=2147483647.
+    pub id: Option<u32>,
+}
+
+/// Reads one message. Trailing CR, LF, NUL, spaces and tabs do not matter.
+pub fn parse(bytes: &[u8]) -> Message<'_> {
+    let message = trim_end(bytes);
+    if is_silence(message) {
+        return Message::Silence;
+    }
+    if let Ok((_, get)) = get(message) {
+        return Message::Get(get);
+    }
+    let parsed = if message.starts_with(b"0,") {
+        official(message)
+    } else {
+        user_check(message)
+    };
+    parsed.unwrap_or(Message::Unknown)
+}
+
+/// How many packets a file of this size has and how many data bytes are in the last one (1..=1022);
+/// `None` for an empty file or one over [`LARGEST`].
+pub fn packets(size: u64) -> Option<(u16, u16)> {
+    let before_last = size.checked_sub(1)? / PACKET as u64;
+    let count = u16::try_from(before_last.checked_add(1)?).ok()?;
+    let last = u16::try_from(size.checked_sub(before_last.checked_mul(PACKET as u64)?)?).ok()?;
+    Some((count, last))
+}
+
+/// Writes `LUAUPDATE,<id>,<count>,<last>` into the buffer; its length, at most 31 bytes. 0 if the buffer
+/// is too short.
+pub fn write_offer(buffer: &mut [u8], id: u32, count: u16, last: u16) -> usize {
+    let room = buffer.len();
+    let mut rest = buffer;
+    match write!(rest, "LUAUPDATE,{id},{count},{last}") {
+        Ok(()) => room.saturating_sub(rest.len()),
+        Err(_) => 0,
+    }
+}
+
+fn trim_end(bytes: &[u8]) -> &[u8] {
+    let end = bytes
+        .iter()
+        .rposition(|b| !matches!(b, b'\r' | b'\n' | b'\0' | b' ' | b'\t'));
+    end.and_then(|end| bytes.get(..=end)).unwrap_or_default()
+}
+
+fn is_silence(message: &[u8]) -> bool {
+    message.is_empty()
+        || REPLIES.iter().any(|reply| message.starts_with(reply))
+        || message.iter().any(u8::is_ascii_control)
+        // Field by field: a project in UTF-8 may stand beside an SN in GBK.
+        || !message.split(|&b| b == b',').all(text::is_readable)
+}
+
+/// `IMEI "," PROJECT_COREVER "," VERSION`, if the first field is an id.
+fn user_check(message: &[u8]) -> Option<Message<'_>> {
+    let (_, (imei, rest)) = first_field(message).ok()?;
+    let (name, version) = last_field(rest)?;
+    let check = check(b"", imei, name, version);
+    check.device.is_some().then_some(Message::Check(check))
+}
+
+/// `0,KEY,IMEI,SN,PROJECT_COREVER,VERSION` and, if it asks for a packet, `,GetN,ID` behind it.
+fn official(message: &[u8]) -> Option<Message<'_>> {
+    let (_, (key, (imei, rest))) = official_beginning(message).ok()?;
+    let (rest, last) = last_field(rest)?;
+    let (rest, middle) = last_field(rest)?;
+    // What is left is `SN` or `SN,PROJECT_COREVER,VERSION`. Only behind the latter is `Get5` no name.
+    let room = rest.iter().filter(|&&b| b == b',').count() >= 2;
+    if room && let Ok((_, number)) = get_number(middle) {
+        let id = get_id(last);
+        return Some(Message::Get(Get { number, id }));
+    }
+    Some(Message::Check(check(key, imei, middle, last)))
+}
+
+/// `"0," KEY "," IMEI "," rest`
+fn official_beginning(input: &[u8]) -> IResult<&[u8], (&[u8], Split<'_>)> {
+    let key_and_rest = separated_pair(field, char(','), first_field);
+    preceded(tag("0,"), key_and_rest).parse(input)
+}
+
+/// A field, and what follows its comma.
+fn first_field(input: &[u8]) -> IResult<&[u8], Split<'_>> {
+    separated_pair(field, char(','), rest).parse(input)
+}
+
+/// What is before the last comma, and the field behind it.
+fn last_field(input: &[u8]) -> Option<Split<'_>> {
+    let at = input.iter().rposition(|&b| b == b',')?;
+    let (before, field) = input.split_at_checked(at)?;
+    Some((before, field.strip_prefix(b",")?))
+}
+
+fn field(input: &[u8]) -> IResult<&[u8], &[u8]> {
+    take_till(|b| b == b',').parse(input)
+}
+
+/// `"Get" number "," id`. Whatever begins with `Get` is meant as one.
+fn get(input: &[u8]) -> IResult<&[u8], Get> {
+    let (rest, number) = preceded(tag("Get"), field).parse(input)?;
+    let id = rest.strip_prefix(b",").and_then(get_id);
+    let number = packet(number);
+    Ok((b"", Get { number, id }))
+}
+
+/// `"Get" 1*DIGIT`; the number, if it is one of a packet.
+fn get_number(input: &[u8]) -> IResult<&[u8], Option<u16>> {
+    all_consuming(preceded(tag("Get"), digit1))
+        .map(packet)
+        .parse(input)
+}
+
+fn packet(digits: &[u8]) -> Option<u16> {
+    let parsed: IResult<&[u8], u16> = all_consuming(packet_number).parse(digits);
+    parsed
+        .ok()
+        .map(|(_, number)| number)
+        .filter(|&number| number > 0)
+}
+
+fn get_id(digits: &[u8]) -> Option<u32> {
+    let parsed: IResult<&[u8], u32> = all_consuming(upgrade_id).parse(digits);
+    // More than a module's 32-bit signed number holds is none that we gave.
+    parsed
+        .ok()
+        .map(|(_, id)| id)
+        .filter(|&id| i32::try_from(id).is_ok())
+}
+
+fn check<'a>(key: &'a [u8], imei: &'a [u8], name: &'a [u8], version: &'a [u8]) -> Check<'a> {
+    let given = |raw: &'a [u8]| (!raw.is_empty()).then(|| text::read(raw));
+    let id = text::read(imei.trim_ascii());
+    let device = DeviceId::parse(&id);
+    Check {
+        device,
+        device_text: device.map(|_| id).unwrap_or_default(),
+        firmware_name: given(name),
+        version: text::read(version),
+        project_key: given(key),
+        largest: Some(LARGEST),
+        ..Check::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

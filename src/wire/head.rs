@@ -1,0 +1,243 @@
+//! The head of an HTTP request, as modules send it: in any number of segments, lines ended by CRLF or
+//! a bare LF, targets with raw spaces and bytes of any kind (protocol.md 1h, 3). Used by the HTTP side
+//! of the device room.
+//!
+//! It is tolerant of what modules send and strict about what could be read in two ways: a folded header
+//! line, white space before a colon, a control character anywhere. What can never become a head is
+//! refused at its first byte, not when the time for a head is over.
+
+use std::iter;
+
+use nom::bytes::complete::{tag, take_while, take_while_m_n, take_while1};
+use nom::character::complete::{char, digit1, line_ending};
+use nom::combinator::{all_consuming, eof};
+use nom::multi::many0_count;
+use nom::sequence::{preceded, separated_pair, terminated};
+use nom::{IResult, Parser};
+
+/// The longest method, in bytes.
+const METHOD: usize = 16;
+
+/// What stands between target and version.
+const BEFORE_VERSION: &[u8] = b" HTTP/";
+
+/// Bounds of a head.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLimits {
+    /// Bytes, request line and empty line included.
+    pub bytes: usize,
+    /// Header lines.
+    pub headers: usize,
+}
+
+/// What the bytes so far are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Progress<'a> {
+    /// Not complete yet, and nothing wrong so far.
+    Partial,
+    /// A complete head and its length in bytes; what follows is body.
+    Complete(Head<'a>, usize),
+    /// It will never be a head.
+    Bad(BadHead),
+}
+
+/// Why bytes are no head; each has a status of its own on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadHead {
+    /// 400: no request line, a header line without a colon, a NUL byte …
+    Malformed,
+    /// 431: more bytes or header lines than the limits allow (414 is not used: modules know neither).
+    TooLarge,
+    /// 505: `HTTP/2.0` and the like.
+    Version,
+}
+
+/// A parsed head. Borrows from the bytes; a header is looked up by walking the block again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Head<'a> {
+    /// `GET`, `POST`, …: a token of at most 16 bytes.
+    pub method: &'a [u8],
+    /// The target, as sent: what stands between the first space and the last ` HTTP/`.
+    pub target: &'a [u8],
+    /// 0 for HTTP/1.0, 1 for HTTP/1.1.
+    pub minor: u8,
+    /// The header lines, without the empty one.
+    pub block: &'a [u8],
+}
+
+impl<'a> Head<'a> {
+    /// The value of the first header of this name (any case), without the white space around it.
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        self.headers()
+            .find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|(_, value)| value)
+    }
+
+    /// All headers as they were sent, name and value.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        lines(self.block).map_while(header_line)
+    }
+}
+
+/// Reads a head from the beginning of `bytes`. Empty lines before it are skipped (RFC 9112 2.2).
+/// Cheap to call again with more bytes: until the empty line is there, header lines are only counted.
+pub fn read(bytes: &[u8], limits: HeadLimits) -> Progress<'_> {
+    let window = bytes.get(..limits.bytes).unwrap_or(bytes);
+    let unfinished = if bytes.len() < limits.bytes {
+        Progress::Partial
+    } else {
+        Progress::Bad(BadHead::TooLarge)
+    };
+    let Ok((start, _)) = empty_lines(window) else {
+        return unfinished;
+    };
+    let Ok((after, first)) = line(start) else {
+        return if can_begin(start) {
+            unfinished
+        } else {
+            Progress::Bad(BadHead::Malformed)
+        };
+    };
+    let request = match request_line(first) {
+        Ok(request) => request,
+        Err(bad) => return Progress::Bad(bad),
+    };
+    let (block, length) = match block(after, limits.headers) {
+        Block::Complete(block, rest) => (block, window.len().saturating_sub(rest.len())),
+        Block::Unfinished => return unfinished,
+        Block::TooManyLines => return Progress::Bad(BadHead::TooLarge),
+    };
+    if !lines(block).all(|line| header_line(line).is_some()) {
+        return Progress::Bad(BadHead::Malformed);
+    }
+    Progress::Complete(Head { block, ..request }, length)
+}
+
+/// The header lines, as far as they have come.
+enum Block<'a> {
+    /// All of them, and what follows the empty line.
+    Complete(&'a [u8], &'a [u8]),
+    /// No empty line yet.
+    Unfinished,
+    TooManyLines,
+}
+
+/// Finds the empty line; looks into no header line, so that a head in many segments stays cheap.
+fn block(input: &[u8], most: usize) -> Block<'_> {
+    let mut rest = input;
+    let mut count = 0;
+    while let Ok((after, line)) = line(rest) {
+        if line.is_empty() {
+            let length = input.len().saturating_sub(rest.len());
+            return Block::Complete(input.get(..length).unwrap_or_default(), after);
+        }
+        if count == most {
+            return Block::TooManyLines;
+        }
+        count += 1;
+        rest = after;
+    }
+    Block::Unfinished
+}
+
+fn lines(mut block: &[u8]) -> impl Iterator<Item = &[u8]> {
+    iter::from_fn(move || {
+        let (after, line) = line(block).ok()?;
+        block = after;
+        Some(line)
+    })
+}
+
+/// `*( [ CR ] LF )`
+fn empty_lines(input: &[u8]) -> IResult<&[u8], usize> {
+    many0_count(line_ending).parse(input)
+}
+
+/// A line, without its LF or CRLF.
+fn line(input: &[u8]) -> IResult<&[u8], &[u8]> {
+    terminated(take_while(|b| b != b'\n'), char('\n'))
+        .map(|line: &[u8]| line.strip_suffix(b"\r").unwrap_or(line))
+        .parse(input)
+}
+
+/// Can these bytes, not a whole line yet, become a request line? A TLS ClientHello and the like cannot.
+fn can_begin(input: &[u8]) -> bool {
+    let whole = |rest: &[u8]| rest.is_empty() || rest.starts_with(b" ");
+    // The CR of an empty line whose LF has not come.
+    input.is_empty() || input == b"\r" || method(input).is_ok_and(|(rest, _)| whole(rest))
+}
+
+fn method(input: &[u8]) -> IResult<&[u8], &[u8]> {
+    take_while_m_n(1, METHOD, is_token).parse(input)
+}
+
+/// `method SP target SP "HTTP/" version`, split at the first space and at the last ` HTTP/`: what
+/// stands between them may hold spaces. The block of the head is still empty.
+fn request_line(line: &[u8]) -> Result<Head<'_>, BadHead> {
+    let (rest, method) = terminated(method, char(' '))
+        .parse(line)
+        .map_err(|_: nom::Err<nom::error::Error<&[u8]>>| BadHead::Malformed)?;
+    let (target, version) = rest
+        .windows(BEFORE_VERSION.len())
+        .rposition(|window| window == BEFORE_VERSION)
+        .and_then(|at| rest.split_at_checked(at))
+        .ok_or(BadHead::Malformed)?;
+    if target.is_empty() || !target.iter().copied().all(is_text) {
+        return Err(BadHead::Malformed);
+    }
+    Ok(Head {
+        method,
+        target,
+        minor: minor(version)?,
+        block: b"",
+    })
+}
+
+/// The minor version. HTTP/1.2 and up are read as 1.1 (RFC 9110 2.5).
+fn minor(version: &[u8]) -> Result<u8, BadHead> {
+    match http_version(version) {
+        Ok((_, (b"1", b"0"))) => Ok(0),
+        Ok((_, (b"1", [_]))) => Ok(1),
+        Ok((_, (b"1", _))) | Err(_) => Err(BadHead::Malformed),
+        Ok(_) => Err(BadHead::Version),
+    }
+}
+
+/// ` HTTP/`, digits, and where there is a dot, digits again.
+fn http_version(input: &[u8]) -> IResult<&[u8], (&[u8], &[u8])> {
+    preceded(
+        tag(BEFORE_VERSION),
+        all_consuming(
+            separated_pair(digit1, char('.'), digit1).or(terminated(digit1, eof).map(
+                // `HTTP/2`: a version that we do not speak, and no minor one.
+                |major: &[u8]| (major, &b""[..]),
+            )),
+        ),
+    )
+    .parse(input)
+}
+
+/// `name ":" OWS value OWS`. The name must begin the line (no folding) and touch the colon.
+fn header_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let parsed: IResult<&[u8], (&[u8], &[u8])> = all_consuming(separated_pair(
+        take_while1(is_token),
+        char(':'),
+        take_while(is_text),
+    ))
+    .parse(line);
+    let (_, (name, value)) = parsed.ok()?;
+    Some((name, value.trim_ascii()))
+}
+
+/// tchar (RFC 9110 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Anything but control characters; HTAB is none here.
+fn is_text(byte: u8) -> bool {
+    byte == b'\t' || !byte.is_ascii_control()
+}
+
+#[cfg(test)]
+mod tests;

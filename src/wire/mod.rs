@@ -1,0 +1,9 @@
+//! BYTES: pure parsers and encoders of what modules send and see (protocol.md). Nothing here touches
+//! a socket or a clock.
+
+pub mod datagram;
+pub mod head;
+pub mod query;
+pub mod range;
+pub mod reply;
+pub mod text;

@@ -1,0 +1,233 @@
+//! The request target: which of our three kinds of thing it asks for, and the check in its query, with
+//! every mistake that users make (protocol.md 3). Used by the HTTP side of the device room and by
+//! `luat-ota explain`.
+//!
+//! Nothing in a query is percent-encoded by the modules themselves, and there may be no `?` at all, or
+//! three; so this is a grammar of its own and not that of a URL.
+
+use std::borrow::Cow;
+
+use nom::branch::alt;
+use nom::bytes::complete::{tag, tag_no_case, take_till, take_till1, take_while};
+use nom::character::complete::{char, digit1, u32 as number};
+use nom::combinator::{all_consuming, opt, rest, success};
+use nom::sequence::{preceded, separated_pair, terminated};
+use nom::{IResult, Parser};
+
+use super::text::decode;
+use crate::decision::Check;
+use crate::firmware::audience::DeviceId;
+
+/// What a target asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Route<'a> {
+    /// `/healthz`
+    Health,
+    /// `/firmware/<path>`: decoded; parts between `/`, none of them empty, `.` or `..`.
+    File(Cow<'a, str>),
+    /// An update check.
+    Check(Check<'a>),
+    /// Anything else.
+    Nothing,
+}
+
+/// Reads a target as it stands in the request line.
+pub fn route(target: &[u8]) -> Route<'_> {
+    let target = target.trim_ascii();
+    let target = authority(target).map_or(target, |(rest, _)| rest);
+    let target = target.strip_prefix(b"/").unwrap_or(target);
+    let path = target.split(|&b| b == b'?').next().unwrap_or_default();
+    if path == b"healthz" {
+        return Route::Health;
+    }
+    if let Some(path) = path.strip_prefix(b"firmware/") {
+        return file(path).map_or(Route::Nothing, Route::File);
+    }
+    check(target).map_or(Route::Nothing, Route::Check)
+}
+
+/// The beginning of an absolute-form target (RFC 9112 3.2.2), up to its path.
+fn authority(input: &[u8]) -> IResult<&[u8], &[u8]> {
+    preceded(
+        tag_no_case("http://").or(tag_no_case("https://")),
+        take_till(|b| b == b'/' || b == b'?'),
+    )
+    .parse(input)
+}
+
+/// A path in the firmware folder, if it cannot lead out of it.
+fn file(raw: &[u8]) -> Option<Cow<'_, str>> {
+    let path = decode(raw);
+    let is_name = |part| !matches!(part, "" | "." | "..");
+    let safe = path.split('/').all(is_name) && !path.contains(['\\', '\0']);
+    safe.then_some(path)
+}
+
+/// A check: at a path of ours, or at any other if the query is that of a check.
+fn check(target: &[u8]) -> Option<Check<'_>> {
+    let (path, query, hint) = cut(target);
+    let values = Values::read(query);
+    let project = match well_known(path) {
+        Ok((_, project)) => project,
+        Err(_) if given(values.firmware_name).is_some() && values.version.is_some() => None,
+        Err(_) => return None,
+    };
+    let (device, device_text) = values.device(query).unzip();
+    Some(Check {
+        device,
+        device_text: device_text.unwrap_or_default(),
+        firmware_name: given(values.firmware_name).map(decode),
+        path_project: project.map(decode),
+        version: values.version.map(decode).unwrap_or_default(),
+        core_version: values.core_version.and_then(core_version),
+        project_key: given(values.project_key).map(decode),
+        need_oss_url: values.need_oss_url == Some(b"1"),
+        largest: None,
+        hint,
+    })
+}
+
+/// `luat/update`, `luat/update/PROJECT` or `api/site/firmware_upgrade`, and what users leave behind it.
+/// The project, as sent, if the path names one.
+fn well_known(path: &[u8]) -> IResult<&[u8], Option<&[u8]>> {
+    let project = preceded(char('/'), take_till1(is_left_over));
+    all_consuming(terminated(
+        alt((
+            preceded(tag("luat/update"), opt(project)),
+            preceded(tag("api/site/firmware_upgrade"), success(None)),
+        )),
+        take_while(is_left_over),
+    ))
+    .parse(path)
+}
+
+fn is_left_over(byte: u8) -> bool {
+    byte == b'/' || byte == b'&'
+}
+
+/// Cuts path and query apart: at the first `?`, or where a query begins without one, because libfota2
+/// of 2024-11 and later only appends to the URL that the user wrote (protocol.md 1g). Also says what is
+/// odd about it (protocol.md 3).
+fn cut(target: &[u8]) -> (&[u8], &[u8], &'static str) {
+    const BEGINNINGS: [&[u8]; 6] = [
+        b"imei=",
+        b"mac=",
+        b"uid=",
+        b"nil&",
+        b"project_key=",
+        b"firmware_name=",
+    ];
+    (0..target.len())
+        .filter_map(|at| target.split_at_checked(at))
+        .find_map(|(path, rest)| match rest.strip_prefix(b"?") {
+            Some(query) => Some((path, query, oddity(query))),
+            None if BEGINNINGS.iter().any(|key| rest.starts_with(key)) => {
+                Some((path, rest, "the url in the module's script should end with `?`"))
+            }
+            None => None,
+        })
+        .unwrap_or((target, b"", ""))
+}
+
+/// What the module's owner could set right, by the query; empty if nothing.
+fn oddity(query: &[u8]) -> &'static str {
+    if query.starts_with(b"?") {
+        "the url in the module's script should end without `?`"
+    } else if query.starts_with(b"nil&") {
+        "this libfota2 knows no id for its module: it sends `?nil`"
+    } else if query.contains(&b'?') {
+        "this libfota2 appends its parameters again at every check (a second `?`)"
+    } else {
+        ""
+    }
+}
+
+/// The values that a check can have, as sent.
+#[derive(Default)]
+struct Values<'a> {
+    imei: Option<&'a [u8]>,
+    mac: Option<&'a [u8]>,
+    uid: Option<&'a [u8]>,
+    firmware_name: Option<&'a [u8]>,
+    version: Option<&'a [u8]>,
+    core_version: Option<&'a [u8]>,
+    project_key: Option<&'a [u8]>,
+    need_oss_url: Option<&'a [u8]>,
+}
+
+impl<'a> Values<'a> {
+    /// `pair *( ( "&" / "?" ) pair )`. The first value of a key that is not empty wins: a client that
+    /// appends its query again at every check (protocol.md 1g, 2024-04-09) says the same each time.
+    fn read(query: &'a [u8]) -> Values<'a> {
+        let mut values = Values::default();
+        for (key, value) in query
+            .split(|&b| b == b'&' || b == b'?')
+            .filter_map(|field| pair(field).ok())
+            .map(|(_, pair)| pair)
+        {
+            if let Some(slot) = values.slot(key.trim_ascii())
+                && given(*slot).is_none()
+            {
+                *slot = Some(value);
+            }
+        }
+        values
+    }
+
+    fn slot(&mut self, key: &[u8]) -> Option<&mut Option<&'a [u8]>> {
+        let slots: [(&[u8], _); 8] = [
+            (b"imei", &mut self.imei),
+            (b"mac", &mut self.mac),
+            (b"uid", &mut self.uid),
+            (b"firmware_name", &mut self.firmware_name),
+            (b"version", &mut self.version),
+            (b"core_version", &mut self.core_version),
+            (b"project_key", &mut self.project_key),
+            (b"need_oss_url", &mut self.need_oss_url),
+        ];
+        slots
+            .into_iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(key))
+            .map(|(_, slot)| slot)
+    }
+
+    /// The first of imei, mac and uid that is an id, and as it was written.
+    fn device(&self, query: &'a [u8]) -> Option<(DeviceId, Cow<'a, str>)> {
+        let imei = given(self.imei).or_else(|| swallowed_imei(query));
+        [imei, self.mac, self.uid]
+            .into_iter()
+            .flatten()
+            .find_map(|raw| {
+                let text = decode(raw.trim_ascii());
+                DeviceId::parse(&text).map(|device| (device, text))
+            })
+    }
+}
+
+/// `1*key "=" value`
+fn pair(field: &[u8]) -> IResult<&[u8], (&[u8], &[u8])> {
+    separated_pair(take_till1(|b| b == b'='), char('='), rest).parse(field)
+}
+
+/// A value that is there and not empty.
+fn given(value: Option<&[u8]>) -> Option<&[u8]> {
+    value.filter(|value| !value.is_empty())
+}
+
+fn core_version(value: &[u8]) -> Option<u32> {
+    let parsed: IResult<&[u8], u32> = all_consuming(number).parse(value.trim_ascii());
+    parsed.ok().map(|(_, core)| core)
+}
+
+/// The IMEI in `?a=1imei=862991443753386&…`, which is what becomes of a user's URL that ends `?a=1`.
+fn swallowed_imei(query: &[u8]) -> Option<&[u8]> {
+    let imei = |input| -> IResult<&[u8], &[u8]> { preceded(tag("imei="), digit1).parse(input) };
+    (0..query.len())
+        .filter_map(|at| query.get(at..))
+        .filter_map(|rest| imei(rest).ok())
+        .map(|(_, digits)| digits)
+        .find(|digits| digits.len() >= 15)
+}
+
+#[cfg(test)]
+mod tests;

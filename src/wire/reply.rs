@@ -1,0 +1,328 @@
+//! What we answer: exact status lines, header names in their exact case with one space, a length
+//! always, `Connection: close` always (protocol.md 0). A reply cannot be written without a length.
+//! Used by the HTTP side of the device room.
+//!
+//! The order of the types is the grammar: a [`Draft`] takes headers, its length makes it a
+//! [`Measured`], and only that can be closed into a [`Reply`].
+
+use std::fmt::{self, Write};
+
+use crate::decision::Refusal;
+use crate::firmware::ContentId;
+
+/// Every head fits in, and every body that is ours; only a redirect may not.
+const INLINE: usize = 512;
+
+/// The longest URL that we redirect to, in bytes.
+const LOCATION: usize = 2048;
+
+/// How long a client that understands it should wait, in seconds.
+const RETRY_AFTER: u32 = 30;
+
+/// The head of a reply (and, for small ones, the body), in a buffer of its own; no allocation but for a
+/// redirect to a long URL.
+pub struct Reply {
+    text: Text,
+    status: u16,
+}
+
+impl Reply {
+    /// The bytes to send.
+    pub fn bytes(&self) -> &[u8] {
+        self.text.bytes()
+    }
+
+    /// The status, for the log.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+}
+
+/// 200 (`part` is `None`) or 206, for a file of this content and size. The body follows. `part` is as in
+/// [`super::range::Part::Bytes`]: the first byte and one after the last. A part that is none of this
+/// file gets 416, and a file without bytes 404: a module would flash an empty 200 (protocol.md 2b).
+pub fn file(content: ContentId, size: u64, part: Option<(u64, u64)>) -> Reply {
+    if size == 0 {
+        return plain(Status::NotFound, true);
+    }
+    let (status, start, end) = match part {
+        None => (200, 0, size),
+        Some((start, end)) if start < end && end <= size => (206, start, end),
+        Some(_) => return unsatisfiable(Some(size)),
+    };
+    let mut reply = Draft::new(status)
+        .header("Content-Type", "application/octet-stream")
+        .length(end.saturating_sub(start));
+    if part.is_some() {
+        let last = end.saturating_sub(1);
+        reply = reply.header("Content-Range", format_args!("bytes {start}-{last}/{size}"));
+    }
+    reply
+        .header("Accept-Ranges", "bytes")
+        .header("ETag", format_args!("\"{content}\""))
+        .close()
+}
+
+/// 304 for a tool that has the content already. The length is that of the 200 it did not get
+/// (RFC 9110 8.6); no body follows.
+pub fn not_modified(content: ContentId, size: u64) -> Reply {
+    Draft::new(304)
+        .length(size)
+        .header("ETag", format_args!("\"{content}\""))
+        .close()
+}
+
+/// 416 for a file of this size (or of one that is gone: `None`).
+pub fn unsatisfiable(size: Option<u64>) -> Reply {
+    let reply = Draft::new(416).length(0);
+    match size {
+        Some(size) => reply.header("Content-Range", format_args!("bytes */{size}")),
+        None => reply,
+    }
+    .close()
+}
+
+/// 302 to an absolute URL; `None` if it is not fit to stand in a head: not `http://host…` or
+/// `https://host…`, over 2048 bytes, or with anything but visible ASCII. Modules take it as it stands
+/// (protocol.md 2b).
+pub fn redirect(location: &str) -> Option<Reply> {
+    let host = location
+        .strip_prefix("http://")
+        .or_else(|| location.strip_prefix("https://"))?;
+    let fit = location.len() <= LOCATION
+        && location.bytes().all(|b| b.is_ascii_graphic())
+        && !host.is_empty()
+        && !host.starts_with(['/', '?', '#', ':']);
+    fit.then(|| {
+        Draft::new(302)
+            .header("Location", location)
+            .length(0)
+            .close()
+    })
+}
+
+/// A refusal: status, code and message by design.md's table, with its body. `head_only`: a HEAD
+/// request's, the length kept, the body left out.
+pub fn refusal(refusal: Refusal, head_only: bool) -> Reply {
+    // The texts of 3, 21, 25, 26, 27, 40 and 43 are the official platform's (protocol.md 4), where the
+    // code says no more than they do.
+    let (status, code, message) = match refusal {
+        Refusal::NothingNewer => (404, 27, "已是最新版本"),
+        Refusal::NotNow => (404, 27, "暂未开放升级"),
+        Refusal::VersionUnreadable => (404, 27, "无法识别版本号"),
+        Refusal::NotThisDevice => (403, 21, "不允许升级"),
+        Refusal::UnknownDevice => (403, 3, "无效的设备"),
+        Refusal::UnknownProject | Refusal::WrongKey => (403, 25, "无效的项目"),
+        Refusal::NoPackage => (404, 26, "无效的固件"),
+        Refusal::Looping => (403, 40, "循环升级"),
+        Refusal::Full => (503, 43, "请等待"),
+        Refusal::CannotResume => return unsatisfiable(None),
+    };
+    let body = Text::of(format_args!(
+        "{{\"code\":{code},\"msg\":\"{}\"}}",
+        Escaped(message)
+    ));
+    Draft::new(status)
+        .header("Content-Type", "application/json")
+        .body(&body, head_only)
+}
+
+/// The same refusal over UDP and TCP.
+pub fn refusal_text(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::NothingNewer | Refusal::VersionUnreadable => "version error",
+        Refusal::NotThisDevice => "imei range error",
+        Refusal::CannotResume => "ERR",
+        Refusal::NotNow
+        | Refusal::UnknownDevice
+        | Refusal::UnknownProject
+        | Refusal::WrongKey
+        | Refusal::NoPackage
+        | Refusal::Looping
+        | Refusal::Full => "no upgrade",
+    }
+}
+
+/// A status of our own (200 for /healthz, 400, 404, 405, 408, 431, 501, 503, 505) with a short ASCII text
+/// (never empty with 200).
+pub fn plain(status: Status, head_only: bool) -> Reply {
+    let (code, text) = match status {
+        Status::Healthy => (200, "ok\n"),
+        Status::BadRequest => (400, "bad request\n"),
+        Status::NotFound => (404, "not found\n"),
+        Status::MethodNotAllowed => (405, "method not allowed\n"),
+        Status::Timeout => (408, "request timeout\n"),
+        Status::HeadTooLarge => (431, "request header too large\n"),
+        Status::NotImplemented => (501, "not implemented\n"),
+        Status::Unavailable => (503, "busy, come back\n"),
+        Status::Version => (505, "HTTP/1.1 only\n"),
+    };
+    let mut reply = Draft::new(code).header("Content-Type", "text/plain");
+    if status == Status::MethodNotAllowed {
+        reply = reply.header("Allow", "GET, HEAD, POST");
+    }
+    reply.body(&Text::of(format_args!("{text}")), head_only)
+}
+
+/// Statuses that are not about a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// 200, `/healthz`.
+    Healthy,
+    /// 400
+    BadRequest,
+    /// 404, for a path that is nothing of ours.
+    NotFound,
+    /// 405, with `Allow`.
+    MethodNotAllowed,
+    /// 408: the head did not arrive in time.
+    Timeout,
+    /// 431
+    HeadTooLarge,
+    /// 501: a way of sending a body that is not read here.
+    NotImplemented,
+    /// 503 with Retry-After, while stopping or at the connection cap.
+    Unavailable,
+    /// 505
+    Version,
+}
+
+/// A head without a length yet.
+struct Draft(Reply);
+
+/// A head that may be closed.
+struct Measured(Reply);
+
+impl Draft {
+    /// The status line. 503 always says when to come back.
+    fn new(status: u16) -> Draft {
+        let reason = reason(status);
+        let text = Text::of(format_args!("HTTP/1.1 {status} {reason}\r\n"));
+        let draft = Draft(Reply { text, status });
+        match status {
+            503 => draft.header("Retry-After", RETRY_AFTER),
+            _ => draft,
+        }
+    }
+
+    fn header(mut self, name: &str, value: impl fmt::Display) -> Draft {
+        self.0.text.header(name, value);
+        self
+    }
+
+    fn length(mut self, bytes: u64) -> Measured {
+        self.0.text.header("Content-Length", bytes);
+        Measured(self.0)
+    }
+
+    /// Closes the head and puts this body behind it.
+    fn body(self, body: &Text, head_only: bool) -> Reply {
+        let length = u64::try_from(body.bytes().len()).unwrap_or(u64::MAX);
+        let mut reply = self.length(length).close();
+        if !head_only {
+            reply.text.push(body.bytes());
+        }
+        reply
+    }
+}
+
+impl Measured {
+    fn header(mut self, name: &str, value: impl fmt::Display) -> Measured {
+        self.0.text.header(name, value);
+        self
+    }
+
+    fn close(mut self) -> Reply {
+        self.0.text.header("Connection", "close");
+        self.0.text.push(b"\r\n");
+        self.0
+    }
+}
+
+/// Never empty: without a reason phrase LuaTask swallows the first header line (protocol.md 2b).
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        206 => "Partial Content",
+        302 => "Found",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        416 => "Range Not Satisfiable",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "Unknown",
+    }
+}
+
+/// A text as `\uXXXX` alone, ASCII letters too: the first edition restarts on anything else in a `msg`
+/// (protocol.md 2a).
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .encode_utf16()
+            .try_for_each(|unit| write!(f, "\\u{unit:04x}"))
+    }
+}
+
+/// Bytes that are built up: in place, and on the heap once they are too many for that.
+struct Text {
+    inline: [u8; INLINE],
+    used: usize,
+    /// Everything, if it is not empty.
+    heap: Vec<u8>,
+}
+
+impl Text {
+    fn of(text: fmt::Arguments<'_>) -> Text {
+        let mut new = Text {
+            inline: [0; INLINE],
+            used: 0,
+            heap: Vec::new(),
+        };
+        // Writing into a Text cannot fail.
+        let _ = new.write_fmt(text);
+        new
+    }
+
+    fn header(&mut self, name: &str, value: impl fmt::Display) {
+        let _ = write!(self, "{name}: {value}\r\n");
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        let end = self.used.saturating_add(bytes.len());
+        if !self.heap.is_empty() {
+            self.heap.extend_from_slice(bytes);
+        } else if let Some(place) = self.inline.get_mut(self.used..end) {
+            place.copy_from_slice(bytes);
+            self.used = end;
+        } else {
+            self.heap = [self.bytes(), bytes].concat();
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        if self.heap.is_empty() {
+            self.inline.get(..self.used).unwrap_or_default()
+        } else {
+            &self.heap
+        }
+    }
+}
+
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push(text.as_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

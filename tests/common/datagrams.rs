@@ -1,0 +1,332 @@
+//! A module of the first edition, over UDP and TCP (protocol.md 6), written from the protocol alone.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use super::reply::show;
+use crate::ensure;
+
+/// Data bytes in a packet.
+pub const PACKET: usize = 1022;
+
+/// `LUAUPDATE,<id>,<count>,<last>`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    pub id: u32,
+    pub count: usize,
+    pub last: usize,
+}
+
+impl Offer {
+    /// Reads an offer as the strictest client would.
+    pub fn parse(bytes: &[u8]) -> Result<Offer, String> {
+        let wrong = || format!("no offer: {}", show(bytes));
+        let text = std::str::from_utf8(bytes).map_err(|_| wrong())?;
+        let mut fields = text
+            .strip_prefix("LUAUPDATE,")
+            .ok_or_else(wrong)?
+            .split(',');
+        let mut number = || -> Result<usize, String> {
+            let digits = fields.next().ok_or_else(wrong)?;
+            ensure!(
+                digits.bytes().all(|digit| digit.is_ascii_digit())
+                    && (digits == "0" || !digits.starts_with('0')),
+                "{}",
+                wrong()
+            );
+            digits.parse().map_err(|_| wrong())
+        };
+        let (id, count, last) = (number()?, number()?, number()?);
+        ensure!(fields.next().is_none(), "{}", wrong());
+        ensure!(id <= 0x7FFF_FFFF, "an id over 31 bits: {text}");
+        ensure!((1..=65535).contains(&count), "{text}");
+        ensure!((1..=PACKET).contains(&last), "{text}");
+        Ok(Offer {
+            id: id as u32,
+            count,
+            last,
+        })
+    }
+
+    pub fn size(&self) -> usize {
+        (self.count - 1) * PACKET + self.last
+    }
+
+    /// The offer of a file of this size must be this one, whatever the id.
+    pub fn must_be_for(&self, size: usize) -> Result<(), String> {
+        let count = size.div_ceil(PACKET);
+        let last = size - (count - 1) * PACKET;
+        ensure!(
+            (self.count, self.last) == (count, last),
+            "{self:?} for a file of {size} bytes, which has {count} packets and {last} bytes in the last"
+        );
+        Ok(())
+    }
+
+    /// The data in a reply to a Get, checked as the Lua client does.
+    pub fn data<'b>(&self, number: usize, reply: &'b [u8]) -> Result<&'b [u8], String> {
+        let wanted = if number == self.count {
+            self.last
+        } else {
+            PACKET
+        };
+        ensure!(
+            reply.len() == 2 + wanted,
+            "packet {number} has {} bytes instead of {}: {}",
+            reply.len(),
+            2 + wanted,
+            show(&reply[..reply.len().min(40)])
+        );
+        ensure!(
+            reply[..2] == (number as u16).to_be_bytes(),
+            "packet {number} begins {}",
+            show(&reply[..2])
+        );
+        Ok(&reply[2..])
+    }
+}
+
+/// A module's UDP socket.
+pub struct Device {
+    pub socket: UdpSocket,
+    pub server: SocketAddr,
+}
+
+impl Device {
+    pub fn new(server: SocketAddr) -> Device {
+        Device::at("127.0.0.1".parse().unwrap(), server)
+    }
+
+    /// With this address of its own.
+    pub fn at(own: IpAddr, server: SocketAddr) -> Device {
+        let socket = UdpSocket::bind((own, 0)).unwrap();
+        let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 4 << 20);
+        Device { socket, server }
+    }
+
+    /// Sends one message and waits for the answer.
+    pub fn ask(&self, message: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+        self.ask_for(message, Duration::from_secs(3))
+    }
+
+    pub fn ask_for(&self, message: impl AsRef<[u8]>, patience: Duration) -> Option<Vec<u8>> {
+        self.socket.send_to(message.as_ref(), self.server).unwrap();
+        self.receive(patience)
+    }
+
+    pub fn receive(&self, patience: Duration) -> Option<Vec<u8>> {
+        let mut buffer = [0; 2048];
+        self.socket.set_read_timeout(Some(patience)).unwrap();
+        let (length, from) = self.socket.recv_from(&mut buffer).ok()?;
+        assert_eq!(from, self.server, "the answer came from another address");
+        Some(buffer[..length].to_vec())
+    }
+
+    /// The answer must be this text.
+    pub fn must_say(&self, message: impl AsRef<[u8]>, answer: &str) -> Result<(), String> {
+        let message = message.as_ref();
+        match self.ask(message) {
+            Some(got) if got == answer.as_bytes() => Ok(()),
+            Some(got) => Err(format!(
+                "{} got {} instead of {answer:?}",
+                show(message),
+                show(&got)
+            )),
+            None => Err(format!(
+                "{} got no answer instead of {answer:?}",
+                show(message)
+            )),
+        }
+    }
+
+    /// There must be no answer.
+    pub fn must_be_silent(&self, message: impl AsRef<[u8]>) -> Result<(), String> {
+        let message = message.as_ref();
+        match self.ask_for(message, Duration::from_millis(250)) {
+            None => Ok(()),
+            Some(got) => Err(format!("{} got {}", show(message), show(&got))),
+        }
+    }
+
+    /// The answer must be an offer.
+    pub fn check(&self, message: impl AsRef<[u8]>) -> Result<Offer, String> {
+        let message = message.as_ref();
+        let answer = self
+            .ask(message)
+            .ok_or_else(|| format!("{} got no answer", show(message)))?;
+        Offer::parse(&answer).map_err(|error| format!("{}: {error}", show(message)))
+    }
+
+    /// Downloads stop-and-wait, as the module does: a packet that does not come is asked for again.
+    pub fn download(&self, offer: Offer) -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        for number in 1..=offer.count {
+            let mut tries = 0..5;
+            let reply = loop {
+                ensure!(tries.next().is_some(), "no packet {number}");
+                let message = format!("Get{number},{}", offer.id);
+                match self.ask_for(message, Duration::from_secs(1)) {
+                    // The answer to an earlier try.
+                    Some(late)
+                        if number > 1 && late.starts_with(&(number as u16 - 1).to_be_bytes()) => {}
+                    Some(reply) => break reply,
+                    None => {}
+                }
+            };
+            bytes.extend_from_slice(offer.data(number, &reply)?);
+        }
+        Ok(bytes)
+    }
+
+    /// Downloads over a bad network: of 100 messages each way `loss` are lost, `twice` arrive twice,
+    /// and up to `window` are under way at once and overtake one another. Every packet that arrives,
+    /// wanted or not, must be right.
+    pub fn download_badly(
+        &self,
+        offer: Offer,
+        dice: &mut Dice,
+        window: usize,
+        loss: u64,
+        twice: u64,
+    ) -> Result<Vec<u8>, String> {
+        let mut missing: Vec<usize> = (1..=offer.count).rev().collect();
+        let mut waiting: BTreeMap<usize, Instant> = BTreeMap::new();
+        let mut packets: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+        let again = Duration::from_millis(if loss == 0 { 1000 } else { 40 });
+        let end = Instant::now() + Duration::from_secs(60);
+        let mut buffer = [0; 2048];
+        while packets.len() < offer.count {
+            ensure!(
+                Instant::now() < end,
+                "only {} of {} packets within a minute",
+                packets.len(),
+                offer.count
+            );
+            let now = Instant::now();
+            let late: Vec<usize> = waiting
+                .iter()
+                .filter(|(_, since)| now.duration_since(**since) > again)
+                .map(|(number, _)| *number)
+                .collect();
+            for number in late {
+                waiting.remove(&number);
+                missing.push(number);
+            }
+            let mut sent = Vec::new();
+            while waiting.len() < window {
+                // Now and then not the next one.
+                let chosen = if dice.percent(20) && missing.len() > 1 {
+                    let at = missing.len() - 1 - dice.below(missing.len().min(8));
+                    missing.swap_remove(at)
+                } else if let Some(number) = missing.pop() {
+                    number
+                } else {
+                    break;
+                };
+                waiting.insert(chosen, Instant::now());
+                sent.push(chosen);
+            }
+            for number in sent {
+                let copies = if dice.percent(loss) {
+                    0
+                } else {
+                    1 + usize::from(dice.percent(twice))
+                };
+                for _ in 0..copies {
+                    let message = format!("Get{number},{}", offer.id);
+                    self.socket
+                        .send_to(message.as_bytes(), self.server)
+                        .map_err(|error| error.to_string())?;
+                }
+            }
+            self.socket
+                .set_read_timeout(Some(Duration::from_millis(20)))
+                .unwrap();
+            let Ok(length) = self.socket.recv(&mut buffer) else {
+                continue;
+            };
+            let reply = &buffer[..length];
+            ensure!(length >= 2, "an answer of {length} bytes");
+            let number = usize::from(u16::from_be_bytes([reply[0], reply[1]]));
+            ensure!(
+                (1..=offer.count).contains(&number),
+                "an answer that is no packet: {}",
+                show(reply)
+            );
+            let data = offer.data(number, reply)?;
+            if dice.percent(loss) {
+                continue;
+            }
+            if let Some(earlier) = packets.get(&number) {
+                ensure!(earlier == data, "packet {number} came with two contents");
+            } else {
+                packets.insert(number, data.to_vec());
+            }
+            if waiting.remove(&number).is_none() {
+                missing.retain(|other| *other != number);
+            }
+        }
+        Ok(packets.into_values().flatten().collect())
+    }
+}
+
+/// Numbers that only look random: the same ones in every run.
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed | 1)
+    }
+
+    pub fn roll(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 11
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.roll() % bound as u64) as usize
+    }
+
+    pub fn percent(&mut self, share: u64) -> bool {
+        self.roll() % 100 < share
+    }
+}
+
+/// A module on TCP.
+pub struct Stream(pub TcpStream);
+
+impl Stream {
+    pub fn connect(server: SocketAddr) -> Stream {
+        let stream = TcpStream::connect(server).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        Stream(stream)
+    }
+
+    pub fn say(&mut self, message: impl AsRef<[u8]>) -> Result<(), String> {
+        self.0
+            .write_all(message.as_ref())
+            .map_err(|error| error.to_string())
+    }
+
+    /// The answer must be one send of exactly these many bytes at most.
+    pub fn hear(&mut self) -> Result<Vec<u8>, String> {
+        let mut buffer = [0; 4096];
+        let length = self
+            .0
+            .read(&mut buffer)
+            .map_err(|error| format!("no answer: {error}"))?;
+        Ok(buffer[..length].to_vec())
+    }
+
+    pub fn ask(&mut self, message: impl AsRef<[u8]>) -> Result<Vec<u8>, String> {
+        self.say(message)?;
+        self.hear()
+    }
+}

@@ -1,0 +1,125 @@
+//! Firmware files of every kind, made from the layouts of protocol.md 5.
+
+use md5::{Digest, Md5};
+
+/// EC7xx: the four bytes 18 72 C3 EA.
+pub const EC7XX: u32 = 0xEAC3_7218;
+/// EC618: the four bytes 16 8C F1 EA.
+pub const EC618: u32 = 0xEAF1_8C16;
+
+/// Bytes that look like nothing: no known magic number, no text, the same ones for the same seed.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5DEE_CE66_D1CE_5EED;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        bytes.extend_from_slice(&(mixed ^ (mixed >> 31)).to_le_bytes());
+    }
+    bytes.truncate(length);
+    // A7 alone is no UTF-8, and no kind of package begins with it.
+    if let Some(first) = bytes.first_mut() {
+        *first = 0xA7;
+    }
+    bytes
+}
+
+/// An EC7xx or EC618 package: script data, and data of a core delta if `core` is not empty.
+pub fn ec_package(magic: u32, script: &[u8], core: &[u8]) -> Vec<u8> {
+    let mut common = Vec::new();
+    if !script.is_empty() {
+        // One sector: magic, TotalLen, DataLen (unpacked), MD5, BlockLen, StartAddress.
+        common.extend_from_slice(&magic.to_le_bytes());
+        common.extend_from_slice(&(script.len() as u32).to_le_bytes());
+        common.extend_from_slice(&(script.len() as u32 * 2).to_le_bytes());
+        common.extend_from_slice(&Md5::digest(script));
+        common.extend_from_slice(&0x40000_u32.to_le_bytes());
+        common.extend_from_slice(&0x0028_0000_u32.to_le_bytes());
+        common.extend_from_slice(script);
+    }
+    let mut sdk = Vec::new();
+    if !core.is_empty() {
+        sdk.extend_from_slice(&[0xEC, 0xDF]);
+        sdk.extend_from_slice(core);
+    }
+    let mut checked = vec![0; 44];
+    checked.extend_from_slice(&(common.len() as u32).to_le_bytes());
+    checked.extend_from_slice(&(sdk.len() as u32).to_le_bytes());
+    checked.extend_from_slice(&Md5::digest(&common));
+    checked.extend_from_slice(&Md5::digest(&sdk));
+    let mut package = magic.to_le_bytes().to_vec();
+    // The CRC of the vendor has no final exclusive or.
+    package.extend_from_slice(&(crc32fast::hash(&checked) ^ 0xFFFF_FFFF).to_le_bytes());
+    package.extend_from_slice(&checked);
+    assert_eq!(package.len(), 92);
+    package.extend_from_slice(&common);
+    package.extend_from_slice(&sdk);
+    package
+}
+
+/// Only a script: fits any core with the same script region.
+pub fn script_package(magic: u32, seed: u64) -> Vec<u8> {
+    ec_package(magic, &noise(seed, 3000), &[])
+}
+
+/// With a core delta: fits exactly one base core.
+pub fn delta_package(magic: u32, seed: u64) -> Vec<u8> {
+    ec_package(magic, &noise(seed, 2000), &noise(seed + 1, 1500))
+}
+
+/// A LuaDB script image.
+pub fn luadb(seed: u64) -> Vec<u8> {
+    let mut image = vec![
+        0x01, 0x04, 0x5A, 0xA5, 0x5A, 0xA5, 0x02, 0x02, 0x00, 0x02, 0x03, 0x04, 0x12, 0x00, 0x00,
+        0x00, 0x04, 0x02, 0x01, 0x00, 0xFE, 0x02, 0x00, 0x00,
+    ];
+    image.extend(noise(seed, 1500));
+    image
+}
+
+/// What people drop by mistake: name, bytes.
+pub fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
+    let with = |magic: &[u8], seed| [magic, &noise(seed, 1200)].concat();
+    let mut binpkg = noise(91, 1200);
+    binpkg[0x38..0x38 + 7].copy_from_slice(b"pkgmode");
+    let mut truncated = script_package(EC7XX, 92);
+    truncated.truncate(truncated.len() - 100);
+    let mut bad_crc = script_package(EC7XX, 93);
+    bad_crc[20] ^= 1;
+    let mut bad_md5 = script_package(EC7XX, 94);
+    let last = bad_md5.len() - 1;
+    bad_md5[last] ^= 1;
+    vec![
+        (
+            "factory.soc",
+            with(&[0x37, 0x7A, 0xBC, 0xAF, 0x27, 0x1C], 80),
+        ),
+        (
+            "renamed-soc.bin",
+            with(&[0x37, 0x7A, 0xBC, 0xAF, 0x27, 0x1C], 81),
+        ),
+        ("renamed-zip.bin", with(b"PK\x03\x04", 82)),
+        ("archive.zip", with(b"PK\x03\x04", 83)),
+        ("factory.binpkg", binpkg.clone()),
+        ("renamed-binpkg.bin", binpkg),
+        ("core.lod", noise(84, 1200)),
+        ("core.pac", noise(85, 1200)),
+        ("core.blf", noise(86, 1200)),
+        (
+            "page.bin",
+            b"<!DOCTYPE html>\n<html><body>404 Not Found</body></html>\n".to_vec(),
+        ),
+        ("error.bin", b"{\"code\": 27, \"msg\": \"no\"}\n".to_vec()),
+        (
+            "note.bin",
+            b"The file will follow on Monday, sorry.\r\n".to_vec(),
+        ),
+        ("empty.bin", Vec::new()),
+        ("cut-off.bin", truncated),
+        ("header.bin", script_package(EC7XX, 95)[..60].to_vec()),
+        ("bad-crc.bin", bad_crc),
+        ("bad-md5.bin", bad_md5),
+    ]
+}

@@ -1,0 +1,55 @@
+//! Promise: with 10,000 releases a restart answers its first check at once, because it reads headers
+//! and not gigabytes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(missing_docs)]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::packages::noise;
+use common::{IMEI, Place, Server, get, luat};
+
+fn bytes(project: u64, version: u64) -> Vec<u8> {
+    noise(1 + project * 1000 + version, 40)
+}
+
+#[test]
+fn a_restart_with_10000_releases_answers_its_first_check_at_once() {
+    let place = Place::new();
+    for project in 0..100 {
+        for version in 1..=100 {
+            let path = place.path(&format!("P{project}/1.0.{version}/update.bin"));
+            std::fs::write(path, bytes(project, version)).unwrap();
+        }
+    }
+    let start = Instant::now();
+    let server = Server::start_in(place, &[]);
+    for project in 0..100 {
+        for version in [50, 100] {
+            let target = luat(&format!("P{project}"), IMEI, "1.0.49");
+            server
+                .wait_for_reply(&get(&target), Duration::from_secs(180), |reply| {
+                    reply.status == 200 && (version == 50 || reply.body == bytes(project, 100))
+                })
+                .unwrap();
+        }
+    }
+    println!("first start: all known after {:.2?}", start.elapsed());
+    let place = server.terminate();
+    let start = Instant::now();
+    let server = Server::start_in(place, &[]);
+    let reply = server.get(&luat("P57", IMEI, "1.0.49"));
+    let took = start.elapsed();
+    println!("restart after SIGTERM: first check answered after {took:.2?}");
+    reply.must_be_file(&bytes(57, 100)).unwrap();
+    assert!(took <= Duration::from_secs(3), "{took:?}");
+    let place = server.kill();
+    let start = Instant::now();
+    let server = Server::start_in(place, &[]);
+    let reply = server.get(&luat("P99", IMEI, "1.0.49"));
+    let took = start.elapsed();
+    println!("restart after SIGKILL: first check answered after {took:.2?}");
+    reply.must_be_file(&bytes(99, 100)).unwrap();
+    assert!(took <= Duration::from_secs(3), "{took:?}");
+}
