@@ -142,7 +142,7 @@ fn serve(settings: Settings, signals: &Signals) -> Result<(), String> {
             .detach();
         smol::block_on(executor.run(until_the_end(&settings, signals, &watcher, &service, &stop)));
     }
-    // Nobody else holds it: what asks for a rescan holds it weakly.
+    // Nobody else holds it: what asks it to read again holds it weakly.
     if let Some(watcher) = Rc::into_inner(watcher) {
         watcher.stop();
     }
@@ -151,7 +151,7 @@ fn serve(settings: Settings, signals: &Signals) -> Result<(), String> {
 }
 
 /// The file of the state folder that holds the table of known hashes.
-const KNOWN_FILES: &str = "known.jsonl";
+const KNOWN_FILES: &str = "hashes.jsonl";
 
 /// How often snapshots that nobody needs any more are looked for while the folder does not change.
 const SWEEP: Duration = Duration::from_secs(1800);
@@ -212,16 +212,16 @@ fn service(settings: &Settings, state: &State, watcher: &Rc<Watcher>) -> Rc<Serv
     let budget = settings.snapshot_memory.unwrap_or(memory::total() / 4);
     let spill = state.folder().map(Path::to_path_buf);
     let watcher = Rc::downgrade(watcher);
-    let rescan = move || {
+    let reread = move |path: &str| {
         if let Some(watcher) = watcher.upgrade() {
-            watcher.rescan();
+            watcher.reread(path);
         }
     };
     Rc::new(Service::new(
         settings.limits.clone(),
         Snapshots::new(settings.folder.clone(), budget, spill),
         &state.secret(),
-        Box::new(rescan),
+        Box::new(reread),
     ))
 }
 

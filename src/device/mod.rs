@@ -55,8 +55,8 @@ pub struct Service {
     pub ids: UpgradeIds,
     /// The limits in force.
     pub limits: Limits,
-    /// Asks for a scan of the folder.
-    rescan: Box<dyn Fn()>,
+    /// Asks for a file of the folder to be read again.
+    reread: Box<dyn Fn(&str)>,
     /// A catalogue has arrived.
     ready: Cell<bool>,
     admission: RefCell<Admission<Weak<Stream>>>,
@@ -83,12 +83,13 @@ const SCRATCH: usize = 16 * 1024;
 
 impl Service {
     /// Everything at its beginning: no catalogue yet, nobody connected. `secret` is the state's, behind
-    /// the UDP ids; `rescan` is called when a file was found changed or gone, and must not block.
+    /// the UDP ids; `reread` is called with the path of a file that does not have the bytes it should have (or is
+    /// gone), and must not block.
     pub fn new(
         limits: Limits,
         snapshots: Snapshots,
         secret: &[u8; 32],
-        rescan: Box<dyn Fn()>,
+        reread: Box<dyn Fn(&str)>,
     ) -> Service {
         let now = Instant::now();
         let connections = limits.max_connections.unwrap_or_else(|| {
@@ -101,7 +102,7 @@ impl Service {
             snapshots,
             pins: RefCell::new(Pins::new(pins::CAPACITY)),
             ids: UpgradeIds::new(secret, limits.udp_roaming),
-            rescan,
+            reread,
             ready: Cell::new(false),
             admission: RefCell::new(Admission::new(
                 connections,
@@ -156,12 +157,16 @@ impl Service {
             return Ok(snapshot);
         }
         let catalog = self.catalog();
-        let loaded = self.snapshots.load(content, catalog.sources(content)).await;
+        let sources = catalog.sources(content);
+        let loaded = self.snapshots.load(content, sources).await;
         match &loaded {
             Ok(_) => {}
             Err(LoadError::Gone(why)) => {
                 log::warn!(target: "device", "a file of the catalogue cannot be read: {why}");
-                (self.rescan)();
+                // Not only looked at: its stamp may be the old one.
+                for source in sources {
+                    (self.reread)(&source.path);
+                }
             }
             Err(LoadError::Full(why)) => {
                 log::warn!(target: "device", "no room for a snapshot: {why}");

@@ -40,7 +40,7 @@ struct Server {
     thread: Option<JoinHandle<()>>,
     published: RefCell<Option<Arc<Catalog>>>,
     /// How often a scan was asked for.
-    rescans: Arc<AtomicU32>,
+    rereads: Arc<AtomicU32>,
 }
 
 impl Server {
@@ -61,8 +61,8 @@ impl Server {
         let stop = Stop::new();
         let heard = stop.clone();
         let (ready, is_ready) = mpsc::channel();
-        let rescans = Arc::new(AtomicU32::new(0));
-        let counted = Arc::clone(&rescans);
+        let rereads = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&rereads);
         let thread = std::thread::spawn(move || {
             let options = TcpOptions {
                 receive_buffer: 8192,
@@ -80,10 +80,10 @@ impl Server {
                 udp.local_addr().unwrap(),
             );
             let snapshots = Snapshots::new(root, budget, spill);
-            let rescan = Box::new(move || {
+            let reread = Box::new(move |_: &str| {
                 counted.fetch_add(1, Ordering::Relaxed);
             });
-            let service = Service::new(limits, snapshots, &[9; 32], rescan);
+            let service = Service::new(limits, snapshots, &[9; 32], reread);
             let service = Rc::new(service);
             let executor = Rc::new(LocalExecutor::new());
             let serving = [
@@ -119,7 +119,7 @@ impl Server {
             commands,
             thread: Some(thread),
             published: RefCell::new(None),
-            rescans,
+            rereads,
         }
     }
 
@@ -298,7 +298,7 @@ fn firmware(seed: u32, size: usize) -> Vec<u8> {
 /// A service without sockets.
 fn service() -> Rc<Service> {
     let snapshots = Snapshots::new(std::env::temp_dir(), 0, None);
-    let service = Service::new(Limits::default(), snapshots, &[0; 32], Box::new(|| {}));
+    let service = Service::new(Limits::default(), snapshots, &[0; 32], Box::new(|_| {}));
     Rc::new(service)
 }
 

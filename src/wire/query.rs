@@ -121,9 +121,11 @@ fn cut(target: &[u8]) -> (&[u8], &[u8], &'static str) {
         .filter_map(|at| target.split_at_checked(at))
         .find_map(|(path, rest)| match rest.strip_prefix(b"?") {
             Some(query) => Some((path, query, oddity(query))),
-            None if BEGINNINGS.iter().any(|key| rest.starts_with(key)) => {
-                Some((path, rest, "the url in the module's script should end with `?`"))
-            }
+            None if BEGINNINGS.iter().any(|key| rest.starts_with(key)) => Some((
+                path,
+                rest,
+                "the url in the module's script should end with `?`",
+            )),
             None => None,
         })
         .unwrap_or((target, b"", ""))

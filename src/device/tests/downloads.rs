@@ -257,12 +257,12 @@ fn a_direct_file_has_a_fixed_address() {
 }
 
 #[test]
-fn a_file_that_vanished_is_not_now_and_asks_for_a_scan() {
+fn a_file_that_vanished_is_not_now_and_is_read_again() {
     let server = Server::start();
     server.publish(&[("P/2.0.0/u.bin", &firmware(1, 5000))]);
     std::fs::remove_dir_all(server.folder.path().join("P")).unwrap();
     assert_eq!(server.check("").status, 404);
-    assert_eq!(server.rescans.load(Ordering::Relaxed), 1);
+    assert_eq!(server.rereads.load(Ordering::Relaxed), 1);
     server.wait_for_downloads(0);
 }
 
