@@ -1,7 +1,7 @@
 //! The one function that decides.
 //!
 //! It walks the project's releases from the newest to the oldest and offers the first that is
-//! admissible. A release is looked at in the order in which [`admit`] is written; the first rule that
+//! admissible. A release is looked at in the order in which [`Asker::admit`] is written; the first rule that
 //! refuses it is what the verdict says. A refused release does not hide an older one, except "not now
 //! by window or percent" and "looping", which end the matter: those devices will get the newest, only
 //! later.

@@ -1,4 +1,4 @@
-//! WHO gets what. [`decide`] is one pure function: catalogue + what we know of this device + the
+//! WHO gets what. [`decide()`] is one pure function: catalogue + what we know of this device + the
 //! check + the clock → a [`Verdict`]. HTTP, UDP, TCP and the command line all show the same one;
 //! nothing else decides.
 

@@ -1,29 +1,18 @@
 //! An HTTP connection that has to wait for something: the rest of its head, room for the reply, bytes of
-//! a file, or the client's last bytes.
-//!
-//! What would surprise you: closing a socket that has unread bytes resets the connection, and the reset
-//! can eat the last bytes of the reply on their way. Hence the care at the end.
+//! a file, or the client's last bytes. Handed over by [`http`](mod@super::http).
 
 use std::io::Read;
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 use smol::Timer;
 use smol::future::or;
 
 use super::answer::{self, Answer};
-use super::http::is_early;
-use super::{Seat, Service, Stop, Stream, delivery, within};
-use crate::os;
-use crate::wire::head::{self, BadHead, Head, HeadLimits, Progress};
+use super::stream::{Body, close, is_early, read_body, send_all};
+use super::{Seat, Service, Stop, Stream, delivery};
+use crate::wire::head::{self, BadHead, HeadLimits, Progress};
 use crate::wire::reply::{self, Status};
-
-/// Bytes of a body that are read, at most, before the connection is closed whatever comes.
-const LINGER_BYTES: u64 = 64 * 1024;
-
-/// The time for that.
-const LINGER_TIME: Duration = Duration::from_secs(5);
 
 /// Where a connection stands.
 pub(super) enum Stage {
@@ -40,38 +29,6 @@ pub(super) struct Answered {
     pub sent: usize,
     /// What is still to come from the client.
     pub body: Body,
-}
-
-/// What follows the head and was not read yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Body {
-    /// Nothing.
-    None,
-    /// So many bytes.
-    Bytes(u64),
-    /// Nobody knows.
-    Unknown,
-}
-
-impl Body {
-    /// `beyond`: bytes that were read after the head.
-    fn of(head: &Head<'_>, beyond: usize) -> Body {
-        if head.header("transfer-encoding").is_some() {
-            return Body::Unknown;
-        }
-        let Some(length) = head.header("content-length") else {
-            return Body::None;
-        };
-        let length: Option<u64> = std::str::from_utf8(length)
-            .ok()
-            .and_then(|text| text.parse().ok());
-        let read = u64::try_from(beyond).unwrap_or(u64::MAX);
-        match length.map(|length| length.saturating_sub(read)) {
-            Some(0) => Body::None,
-            Some(left) => Body::Bytes(left),
-            None => Body::Unknown,
-        }
-    }
 }
 
 /// Answers the bytes so far; `None` if they are not a complete head yet.
@@ -190,77 +147,5 @@ async fn finish(service: &Rc<Service>, stream: &Stream, seat: &Seat, answered: A
             }
             delivery::deliver(service, stream, seat, &plan).await;
         }
-    }
-}
-
-/// Sends a short reply; false if the client has gone or takes nothing for the time of a stall.
-pub(super) async fn send_all(service: &Service, stream: &Stream, mut bytes: &[u8]) -> bool {
-    while !bytes.is_empty() {
-        match os::net::send(stream.get_ref(), bytes, &[], false) {
-            Ok(0) => return false,
-            Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
-            Err(error) if is_early(&error) => {
-                let writable = within(service.limits.stall_timeout, stream.writable()).await;
-                if !matches!(writable, Some(Ok(()))) {
-                    return false;
-                }
-            }
-            Err(_) => return false,
-        }
-    }
-    true
-}
-
-/// Ends a connection so that the client gets all that was sent: FIN, and where it may still be sending,
-/// reading that for a while. The socket itself closes when it is dropped.
-pub(super) async fn close(stream: &Stream, body: Body) {
-    let unread = os::net::unread(stream.get_ref()).unwrap_or(0);
-    if body == Body::None && unread == 0 {
-        return;
-    }
-    let _gone_already = stream.get_ref().shutdown(Shutdown::Write);
-    read_body(stream, Body::Unknown).await;
-}
-
-/// Reads what the client still sends, and ignores it: all of the body, if its length is known, else until
-/// the client ends; within bounds.
-async fn read_body(stream: &Stream, body: Body) {
-    let mut left = match body {
-        Body::None => return,
-        Body::Bytes(left) => left.min(LINGER_BYTES),
-        Body::Unknown => LINGER_BYTES,
-    };
-    let reading = async {
-        while left > 0 {
-            match discard(stream) {
-                Discarded::Bytes(read) => left = left.saturating_sub(read),
-                Discarded::Early => {
-                    if stream.readable().await.is_err() {
-                        return;
-                    }
-                }
-                Discarded::End | Discarded::Failed(_) => return,
-            }
-        }
-    };
-    within(LINGER_TIME, reading).await;
-}
-
-/// What a read into nowhere found.
-pub(super) enum Discarded {
-    Bytes(u64),
-    Early,
-    End,
-    Failed(std::io::Error),
-}
-
-/// Reads once what has arrived, into nowhere.
-pub(super) fn discard(stream: &Stream) -> Discarded {
-    let mut nowhere = [0; 2048];
-    match stream.get_ref().read(&mut nowhere) {
-        Ok(0) => Discarded::End,
-        Ok(read) => Discarded::Bytes(u64::try_from(read).unwrap_or(u64::MAX)),
-        Err(error) if is_early(&error) => Discarded::Early,
-        Err(error) => Discarded::Failed(error),
     }
 }

@@ -10,8 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::answer::Plan;
-use super::connection::{Body, Discarded, close, discard, send_all};
-use super::http::is_early;
+use super::stream::{Body, Discarded, close, discard, is_early, send_all};
 use super::{Seat, Service, Stream, within};
 use crate::decision::Refusal;
 use crate::firmware::snapshot::{LoadError, Snapshot};

@@ -1,8 +1,8 @@
 //! HTTP for modules: accept, read, answer and close in line, without the reactor ever hearing of the
 //! connection (four system calls a check). Only what would have to wait becomes a task of its own, in
-//! [`connection`](super::connection).
+//! [`connection`].
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 
@@ -10,7 +10,8 @@ use smol::{Async, LocalExecutor};
 
 use super::accept::accept;
 use super::answer::Answer;
-use super::connection::{self, Body, Stage};
+use super::connection::{self, Stage};
+use super::stream::{Body, is_early};
 use super::{Service, Stop};
 use crate::os;
 use crate::wire::reply::{self, Status};
@@ -90,12 +91,4 @@ fn hand_over(
             }
         }
     }
-}
-
-/// Not now, but perhaps later.
-pub(super) fn is_early(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
 }

@@ -19,6 +19,7 @@ mod limits;
 mod message;
 mod packets;
 mod stop;
+mod stream;
 pub mod tcp;
 pub mod udp;
 pub mod upgrade_id;

@@ -17,9 +17,9 @@ use smol::channel::{Receiver, Sender, bounded};
 use smol::future::{or, yield_now};
 use smol::{Async, LocalExecutor, Timer};
 
-use super::http::is_early;
 use super::message::{self, ERR, ToCheck, UNKNOWN, Wanted};
 use super::packets::PacketDownloads;
+use super::stream::is_early;
 use super::{Service, Stop};
 use crate::decision::Refusal;
 use crate::firmware::ContentId;

@@ -2,7 +2,7 @@
 //!
 //! Follows script_LuaTask/lib/update.lua and http.lua of Luat_2G_RDA_8955, of Luat_4G_ASR_1802 and
 //! of Luat_4G_RDA_8910, and lib/update.lua and http.lua of Luat_Lua_Air724U, as protocol.md 1c, 1d,
-//! 1e and 2b tell of them ([H]). One machine with three variants: 2G writes the body into a file and
+//! 1e and 2b tell of them (\[H\]). One machine with three variants: 2G writes the body into a file and
 //! begins again from nothing after a cut; the 4G ones feed it to rtos.fota_process as it comes and
 //! ask for the rest with Range.
 //!
@@ -14,7 +14,7 @@
 //! HTML, JSON, "no update"), when a 4G client was sent chunks, and when an answer to `bytes=N-` did
 //! not begin at N. A file that was exchanged between two parts is not seen: compare the bytes.
 //!
-//! Where protocol.md says nothing, the emulation does this [I]:
+//! Where protocol.md says nothing, the emulation does this \[I\]:
 //! - the head is looked at when its blank line has come;
 //! - an unreadable status line, a `Content-Length` that is no number, or a broken chunk is a
 //!   transport error;

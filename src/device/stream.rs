@@ -1,0 +1,131 @@
+//! A client's socket, as its connection and its download use it: short replies out, what the client says
+//! unasked in, and the end.
+//!
+//! What would surprise you: closing a socket that has unread bytes resets the connection, and the reset
+//! can eat the last bytes of the reply on their way. Hence the care in [`close`].
+
+use std::io::{self, Read};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use super::{Service, Stream, within};
+use crate::os;
+use crate::wire::head::Head;
+
+/// Bytes of a body that are read, at most, before the connection is closed whatever comes.
+const LINGER_BYTES: u64 = 64 * 1024;
+
+/// The time for that.
+const LINGER_TIME: Duration = Duration::from_secs(5);
+
+/// Not now, but perhaps later.
+pub(super) fn is_early(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}
+
+/// What follows the head and was not read yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// Nothing.
+    None,
+    /// So many bytes.
+    Bytes(u64),
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Body {
+    /// `beyond`: bytes that were read after the head.
+    pub fn of(head: &Head<'_>, beyond: usize) -> Body {
+        if head.header("transfer-encoding").is_some() {
+            return Body::Unknown;
+        }
+        let Some(length) = head.header("content-length") else {
+            return Body::None;
+        };
+        let length: Option<u64> = std::str::from_utf8(length)
+            .ok()
+            .and_then(|text| text.parse().ok());
+        let read = u64::try_from(beyond).unwrap_or(u64::MAX);
+        match length.map(|length| length.saturating_sub(read)) {
+            Some(0) => Body::None,
+            Some(left) => Body::Bytes(left),
+            None => Body::Unknown,
+        }
+    }
+}
+
+/// Sends a short reply; false if the client has gone or takes nothing for the time of a stall.
+pub(super) async fn send_all(service: &Service, stream: &Stream, mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        match os::net::send(stream.get_ref(), bytes, &[], false) {
+            Ok(0) => return false,
+            Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
+            Err(error) if is_early(&error) => {
+                let writable = within(service.limits.stall_timeout, stream.writable()).await;
+                if !matches!(writable, Some(Ok(()))) {
+                    return false;
+                }
+            }
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// Ends a connection so that the client gets all that was sent: FIN, and where it may still be sending,
+/// reading that for a while. The socket itself closes when it is dropped.
+pub(super) async fn close(stream: &Stream, body: Body) {
+    let unread = os::net::unread(stream.get_ref()).unwrap_or(0);
+    if body == Body::None && unread == 0 {
+        return;
+    }
+    let _gone_already = stream.get_ref().shutdown(Shutdown::Write);
+    read_body(stream, Body::Unknown).await;
+}
+
+/// Reads what the client still sends, and ignores it: all of the body, if its length is known, else until
+/// the client ends; within bounds.
+pub(super) async fn read_body(stream: &Stream, body: Body) {
+    let mut left = match body {
+        Body::None => return,
+        Body::Bytes(left) => left.min(LINGER_BYTES),
+        Body::Unknown => LINGER_BYTES,
+    };
+    let reading = async {
+        while left > 0 {
+            match discard(stream) {
+                Discarded::Bytes(read) => left = left.saturating_sub(read),
+                Discarded::Early => {
+                    if stream.readable().await.is_err() {
+                        return;
+                    }
+                }
+                Discarded::End | Discarded::Failed(_) => return,
+            }
+        }
+    };
+    within(LINGER_TIME, reading).await;
+}
+
+/// What a read into nowhere found.
+pub(super) enum Discarded {
+    Bytes(u64),
+    Early,
+    End,
+    Failed(std::io::Error),
+}
+
+/// Reads once what has arrived, into nowhere.
+pub(super) fn discard(stream: &Stream) -> Discarded {
+    let mut nowhere = [0; 2048];
+    match stream.get_ref().read(&mut nowhere) {
+        Ok(0) => Discarded::End,
+        Ok(read) => Discarded::Bytes(u64::try_from(read).unwrap_or(u64::MAX)),
+        Err(error) if is_early(&error) => Discarded::Early,
+        Err(error) => Discarded::Failed(error),
+    }
+}
