@@ -530,7 +530,7 @@ fn all_layouts_of_the_folder_mean_the_same_and_may_be_mixed() {
         rows.row(
             what,
             server
-                .wait_for_reply(&get(&target), PATIENCE, |reply| reply.status == 200)
+                .wait_for_reply(&get(&target), PATIENCE, |reply| reply.body == *bytes)
                 .and_then(|reply| reply.must_be_file(bytes)),
         );
     }

@@ -94,6 +94,13 @@ pub fn decide<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Verdict<'c>
             check.version,
         )
     });
+    if project.releases.is_empty() {
+        notes.add(None, || "all its files are quarantined".to_owned());
+        return refuse(
+            Refusal::NoPackage,
+            "all files of the project are quarantined",
+        );
+    }
     let asker = Asker {
         question,
         project,

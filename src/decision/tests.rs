@@ -249,7 +249,7 @@ mod packages {
     #[test]
     fn a_core_delta_without_a_base_is_quarantined() {
         let catalog = folder(&[("P/2012.1.4/u.bin", DELTA)], &[]);
-        assert!(catalog.project("P").is_none());
+        assert_no(&catalog, &check(NAME, "2008.1.3"), Refusal::NoPackage);
         assert!(catalog.quarantined[0].text.contains("from-CORE"));
     }
 

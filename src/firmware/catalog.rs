@@ -59,7 +59,7 @@ pub struct Release {
 pub struct Project {
     /// Its name.
     pub name: Box<str>,
-    /// Its releases, newest first.
+    /// Its releases, newest first; empty if all its files are quarantined.
     pub releases: Vec<Release>,
     /// Since when nothing of it changed.
     pub since: Instant,

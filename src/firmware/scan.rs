@@ -230,10 +230,11 @@ impl Walk {
             Ok(inside)
         });
         match inside {
-            Ok(mut inside) => {
+            Ok(inside) => {
                 self.entries = inside.entries;
-                self.seen.append(&mut inside.seen);
-                self.folders.append(&mut inside.folders);
+                // Not append, which builds the whole map anew for every folder.
+                self.seen.extend(inside.seen);
+                self.folders.extend(inside.folders);
                 self.folders.insert(path, identity);
             }
             Err(error) if is_ours(&error) => return Err(error),

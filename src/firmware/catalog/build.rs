@@ -78,9 +78,6 @@ impl Catalog {
                     draft.finish(version, merged, held_back, &mut catalog.quarantined)
                 })
                 .collect();
-            if releases.is_empty() {
-                continue;
-            }
             warn_about(&name, &releases, luatos, &mut catalog.warnings);
             let since = previous
                 .and_then(|catalog| catalog.project(&name))
