@@ -2,6 +2,7 @@
 //! a socket or a clock.
 
 pub mod datagram;
+mod gbk;
 pub mod head;
 pub mod query;
 pub mod range;

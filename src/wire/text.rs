@@ -9,12 +9,13 @@
 
 use std::borrow::Cow;
 
-use encoding_rs::GBK;
 use nom::character::complete::char;
 use nom::combinator::map_opt;
 use nom::number::complete::u8 as any_byte;
 use nom::sequence::preceded;
 use nom::{IResult, Parser};
+
+use super::gbk;
 
 /// Decodes valid `%XX` (anything else stays; `+` stays `+`), then reads the bytes as UTF-8, or as GBK
 /// where they are not UTF-8. Borrowed where nothing had to change.
@@ -23,7 +24,7 @@ pub fn decode(raw: &[u8]) -> Cow<'_, str> {
         Cow::Borrowed(bytes) => read(bytes),
         Cow::Owned(bytes) => Cow::Owned(match String::from_utf8(bytes) {
             Ok(text) => text,
-            Err(error) => from_gbk(error.as_bytes()).into_owned(),
+            Err(error) => from_gbk(error.as_bytes()),
         }),
     }
 }
@@ -32,21 +33,20 @@ pub fn decode(raw: &[u8]) -> Cow<'_, str> {
 pub fn read(raw: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(raw) {
         Ok(text) => Cow::Borrowed(text),
-        Err(_) => from_gbk(raw),
+        Err(_) => Cow::Owned(from_gbk(raw)),
     }
 }
 
 /// Are these bytes valid in one of the two encodings?
 pub fn is_readable(raw: &[u8]) -> bool {
-    std::str::from_utf8(raw).is_ok()
-        || GBK
-            .decode_without_bom_handling_and_without_replacement(raw)
-            .is_some()
+    std::str::from_utf8(raw).is_ok() || gbk::characters(raw).all(|character| character.is_some())
 }
 
 /// What is not GBK either becomes U+FFFD.
-fn from_gbk(raw: &[u8]) -> Cow<'_, str> {
-    GBK.decode_without_bom_handling(raw).0
+fn from_gbk(raw: &[u8]) -> String {
+    gbk::characters(raw)
+        .map(|character| character.unwrap_or(char::REPLACEMENT_CHARACTER))
+        .collect()
 }
 
 fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {

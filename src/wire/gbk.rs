@@ -1,0 +1,164 @@
+//! GBK as module scripts are saved in: one byte for ASCII, two for everything else. Used by
+//! [`super::text`].
+//!
+//! The surprise: the table holds only the rows of GB 2312. GBK gave the room around them to all other
+//! Chinese characters that Unicode 1.1 had, in Unicode's order, so those can be counted off.
+//! Pairs mean what the Encoding Standard says (also where it says that a pair is private use); the
+//! four-byte characters of GB 18030 are not GBK. The table is written by
+//! `cargo test --lib writes_the_table -- --ignored`, which asks encoding_rs.
+
+use std::sync::LazyLock;
+
+/// Code points, two bytes each, the low one first: first the rows 0xa1 to 0xa9, all columns.
+static TABLE: &[u8] = include_bytes!("gbk.bin");
+
+/// There the rows 0xb0 to 0xf7 begin, the columns of GB 2312 alone.
+const HANZI: usize = 9 * COLUMNS;
+
+/// There begins what comes after the last of the [`OTHERS`].
+const LAST: usize = HANZI + 72 * OF_GB2312;
+
+/// A row has so many columns: second bytes from 0x40 to 0xfe without 0x7f …
+const COLUMNS: usize = 190;
+
+/// … of which the last 94 are those of GB 2312.
+const OF_GB2312: usize = 94;
+
+/// Those to the left of them.
+const LEFT: usize = COLUMNS - OF_GB2312;
+
+/// The Chinese characters that GB 2312 does not have. Made when first needed: few texts hold one.
+static OTHERS: LazyLock<Vec<u16>> = LazyLock::new(|| {
+    let all = 0x4e00..=0x9fa5_u16;
+    let mut is_listed = vec![false; all.len()];
+    for code in (HANZI..LAST).filter_map(listed) {
+        let at = usize::from(code.wrapping_sub(*all.start()));
+        if let Some(mark) = is_listed.get_mut(at) {
+            *mark = true;
+        }
+    }
+    all.zip(is_listed)
+        .filter(|(_, is_listed)| !is_listed)
+        .map(|(code, _)| code)
+        .collect()
+});
+
+/// The characters of a text; `None` for what is not GBK.
+pub fn characters(mut raw: &[u8]) -> impl Iterator<Item = Option<char>> {
+    std::iter::from_fn(move || {
+        let (&first, rest) = raw.split_first()?;
+        raw = rest;
+        let code = match (first, rest.split_first()) {
+            (0..0x80, _) => return Some(Some(char::from(first))),
+            (0x80, _) => return Some(Some('€')),
+            (0x81..=0xfe, Some((&second, after))) => {
+                let code = pair(first, second);
+                // An ASCII byte that ends no pair is itself.
+                if code.is_some() || !second.is_ascii() {
+                    raw = after;
+                }
+                code
+            }
+            _ => None,
+        };
+        Some(code.and_then(|code| char::from_u32(code.into())))
+    })
+}
+
+fn pair(first: u8, second: u8) -> Option<u16> {
+    let column = usize::from(match second {
+        0x40..=0x7e => second - 0x40,
+        0x80..=0xfe => second - 0x41,
+        _ => return None,
+    });
+    let row = usize::from(first);
+    match (first, column.checked_sub(LEFT)) {
+        (0x81..=0xa0, _) => other((row - 0x81) * COLUMNS + column),
+        (0xa1..=0xa9, _) => listed((row - 0xa1) * COLUMNS + column),
+        (0xaa..=0xaf, Some(column)) => private((row - 0xaa) * OF_GB2312 + column),
+        (0xb0..=0xf7, Some(column)) => listed(HANZI + (row - 0xb0) * OF_GB2312 + column),
+        (0xf8..=0xfe, Some(column)) => private((row - 0xf8 + 6) * OF_GB2312 + column),
+        (0xaa..=0xfe, None) => other(32 * COLUMNS + (row - 0xaa) * LEFT + column),
+        _ => None,
+    }
+}
+
+fn listed(at: usize) -> Option<u16> {
+    TABLE.as_chunks().0.get(at).copied().map(u16::from_le_bytes)
+}
+
+fn other(at: usize) -> Option<u16> {
+    OTHERS
+        .get(at)
+        .copied()
+        .or_else(|| listed(LAST + at.checked_sub(OTHERS.len())?))
+}
+
+fn private(at: usize) -> Option<u16> {
+    u16::try_from(0xe000 + at).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use encoding_rs::GBK;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(raw: &[u8]) -> String {
+        characters(raw)
+            .map(|character| character.unwrap_or(char::REPLACEMENT_CHARACTER))
+            .collect()
+    }
+
+    #[test]
+    fn every_pair_of_bytes_means_what_the_encoding_standard_says() {
+        // With a digit begin the four-byte characters of GB 18030.
+        for first in 0..=u8::MAX {
+            for second in (0..=u8::MAX).filter(|second| !second.is_ascii_digit()) {
+                let raw = [first, second];
+                assert_eq!(
+                    text(&raw),
+                    GBK.decode_without_bom_handling(&raw).0,
+                    "{raw:x?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    #[ignore = "writes gbk.bin"]
+    fn writes_the_table() {
+        let code = |first: u8, second: u8| -> [u8; 2] {
+            let raw = [first, second];
+            let text = GBK.decode_without_bom_handling(&raw).0;
+            let code = u16::try_from(u32::from(text.chars().next().unwrap())).unwrap();
+            code.to_le_bytes()
+        };
+        let mut table = Vec::new();
+        let columns = (0x40..=0xfe).filter(|&second| second != 0x7f);
+        for first in 0xa1..=0xa9 {
+            table.extend(columns.clone().map(|second| code(first, second)));
+        }
+        for first in 0xb0..=0xf7 {
+            table.extend((0xa1..=0xfe).map(|second| code(first, second)));
+        }
+        table.extend((0x9c..=0xa0).map(|second| code(0xfd, second)));
+        table.extend(
+            columns
+                .filter(|&second| second <= 0xa0)
+                .map(|second| code(0xfe, second)),
+        );
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/wire/gbk.bin");
+        std::fs::write(path, table.concat()).unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_mean_what_the_encoding_standard_says(
+            raw in proptest::collection::vec(0x3a..=u8::MAX, 0..60)
+        ) {
+            prop_assert_eq!(text(&raw), GBK.decode_without_bom_handling(&raw).0);
+        }
+    }
+}
