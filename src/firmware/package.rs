@@ -249,9 +249,31 @@ impl Body {
     }
 }
 
-/// CRC32 as these headers have it: that of zip without the final inversion (protocol.md 5a).
+/// A CRC32 as these headers have it: that of zip without the final inversion (protocol.md 5a). Bit by
+/// bit: most headers are short, and what is long is hashed twice beside it.
+#[derive(Clone, Copy)]
+struct Crc32(u32);
+
+impl Crc32 {
+    fn new() -> Crc32 {
+        Crc32(!0)
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 ^= u32::from(byte);
+            for _ in 0..8 {
+                let is_odd = self.0 & 1 == 1;
+                self.0 = self.0 >> 1 ^ if is_odd { 0xedb8_8320 } else { 0 };
+            }
+        }
+    }
+}
+
 fn crc32(bytes: &[u8]) -> u32 {
-    !crc32fast::hash(bytes)
+    let mut crc = Crc32::new();
+    crc.update(bytes);
+    crc.0
 }
 
 /// A length in bytes.

@@ -1,10 +1,9 @@
 //! The image of an Air105: a header of 28 bytes, then always the whole image (protocol.md 5b).
 
-use crc32fast::Hasher;
 use nom::number::complete::le_u32;
 use nom::{IResult, Parser};
 
-use super::{Kind, crc32, damaged_header, shorter_than_header};
+use super::{Crc32, Kind, crc32, damaged_header, shorter_than_header};
 
 /// Bytes in the header.
 const HEADER: usize = 28;
@@ -35,7 +34,7 @@ fn header(input: &[u8]) -> IResult<&[u8], Header> {
 /// A file that begins with the magic number of such an image.
 pub(super) struct Image {
     header: Result<Header, String>,
-    data: Hasher,
+    data: Crc32,
 }
 
 impl Image {
@@ -50,7 +49,7 @@ impl Image {
         };
         let mut image = Image {
             header,
-            data: Hasher::new(),
+            data: Crc32::new(),
         };
         image.follow(body);
         image
@@ -73,7 +72,7 @@ impl Image {
         }
         // The vendor's comments name both ways to end a CRC. A longer file is padded; then the CRC of
         // the data alone is not what was counted here, and the module looks at it itself.
-        let crc = self.data.finalize();
+        let crc = self.data.0;
         if size == expected && header.data_crc != crc && header.data_crc != !crc {
             return Err(format!(
                 "the data in this {WHAT} are damaged (their CRC does not match the header's): copy the file \
