@@ -14,6 +14,7 @@
 //! - [`state`]: the state folder: its lock, the secret, atomically written files.
 //! - [`logging`]: log lines, as text or JSON, written in batches.
 //! - `module`: the modules themselves, emulated (feature `lab`). Shares nothing with the rooms above.
+//! - [`order`]: sorting.
 //! - [`os`]: the only room with `unsafe` or raw system calls.
 //!
 //! `docs/design.md` walks one check and one GetN through these rooms.
@@ -30,6 +31,7 @@ pub mod fleet;
 pub mod logging;
 #[cfg(feature = "lab")]
 pub mod module;
+pub mod order;
 pub mod os;
 pub mod server;
 pub mod state;

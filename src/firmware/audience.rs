@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use siphasher::sip::SipHasher24;
 
+use crate::order;
+
 /// What a module calls itself. The text is bounded and its characters are known, whatever arrived
 /// (hazards.md 21).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -95,9 +97,9 @@ impl DeviceSet {
 
     /// Sorts, and merges what overlaps or touches.
     fn of(mut single: Vec<DeviceId>, mut ranges: Vec<(u64, u64)>) -> DeviceSet {
-        single.sort_unstable();
+        order::sort(&mut single);
         single.dedup();
-        ranges.sort_unstable();
+        order::sort(&mut ranges);
         ranges.dedup_by(|next, kept| {
             let joined = next.0 <= kept.1.saturating_add(1);
             if joined {

@@ -1,14 +1,15 @@
 //! The folder as it stands: projects, their releases newest first, the packages of each, and what is
 //! quarantined and why. Immutable; a change in the folder makes a new one.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::ContentId;
+use super::name;
 use super::package::{Inspected, Kind};
 use super::rules::Rules;
 use super::version::Version;
+use crate::order;
 use crate::os::fs::Stamp;
 
 mod build;
@@ -76,7 +77,7 @@ impl Project {
             .map(|(at, release)| (release.version.without_middle(), at))
             .collect();
         // Stable: of two that differ only in the middle number, the higher one stays first.
-        by_script.sort_by(|(a, _), (b, _)| b.cmp(a));
+        order::sort_by(&mut by_script, |(a, _), (b, _)| b.cmp(a));
         Project {
             name,
             releases,
@@ -95,8 +96,10 @@ impl Project {
 }
 
 /// Where a content lies.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
+    /// The hash of its bytes.
+    pub content: ContentId,
     /// Relative to the firmware folder.
     pub path: Box<str>,
     /// The file that was hashed.
@@ -106,7 +109,7 @@ pub struct Source {
 }
 
 /// Something about one path that a person should know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Remark {
     /// Relative to the firmware folder.
     pub path: String,
@@ -154,68 +157,80 @@ pub struct FoundRules {
 /// The folder as it stands.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    projects: HashMap<Box<str>, Project>,
-    sources: HashMap<ContentId, Vec<Source>>,
-    /// Sorted by [`ContentId::short`].
-    by_short: Vec<(u16, ContentId)>,
-    /// Path → content, for packages whose release says `direct`.
-    direct: HashMap<Box<str>, ContentId>,
-    /// What is not served, and why.
+    /// Sorted by name.
+    projects: Vec<Project>,
+    /// Sorted by content, and so by [`ContentId::short`] as well; those of one content by path.
+    sources: Vec<Source>,
+    /// What is not served, and why; sorted by path.
     pub quarantined: Vec<Remark>,
-    /// What is no firmware and was left alone.
+    /// What is no firmware and was left alone; sorted by path.
     pub ignored: Vec<Remark>,
-    /// What is served but looks like a mistake.
+    /// What is served but looks like a mistake; sorted by path.
     pub warnings: Vec<Remark>,
-    /// Files that are not settled or not read yet.
+    /// Files that are not settled or not read yet; sorted.
     pub waiting: Vec<String>,
 }
 
 impl Catalog {
     /// The project of this name (case matters).
     pub fn project(&self, name: &str) -> Option<&Project> {
-        self.projects.get(name)
+        let at = self.projects.binary_search_by(|p| (*p.name).cmp(name));
+        self.projects.get(at.ok()?)
     }
 
     /// All projects, by name.
-    pub fn projects(&self) -> Vec<&Project> {
-        let mut projects: Vec<&Project> = self.projects.values().collect();
-        projects.sort_by(|a, b| a.name.cmp(&b.name));
-        projects
+    pub fn projects(&self) -> &[Project] {
+        &self.projects
     }
 
     /// Where this content lies; empty if it is not in the folder (any more).
     pub fn sources(&self, content: ContentId) -> &[Source] {
-        self.sources.get(&content).map_or(&[], Vec::as_slice)
+        let sources = self.sources_from(|source| source.content < content);
+        let count = sources.partition_point(|source| source.content == content);
+        sources.get(..count).unwrap_or_default()
+    }
+
+    /// The sources after those for which this is true.
+    fn sources_from(&self, is_before: impl Fn(&Source) -> bool) -> &[Source] {
+        let start = self.sources.partition_point(is_before);
+        self.sources.get(start..).unwrap_or_default()
     }
 
     /// The contents whose [`ContentId::short`] is this.
     pub fn with_short(&self, short: u16) -> impl Iterator<Item = ContentId> + '_ {
-        let start = self.by_short.partition_point(|&(other, _)| other < short);
-        self.by_short
-            .iter()
-            .skip(start)
-            .take_while(move |&&(other, _)| other == short)
-            .map(|&(_, content)| content)
+        self.sources_from(|source| source.content.short() < short)
+            .chunk_by(|a, b| a.content == b.content)
+            .filter_map(|of_one| of_one.first())
+            .map(|source| source.content)
+            .take_while(move |content| content.short() == short)
     }
 
     /// The content of the file at this path (parts between `/`), if its release says `direct`.
     pub fn direct(&self, path: &str) -> Option<ContentId> {
-        self.direct.get(path).copied()
+        let place = name::place(path).ok()?;
+        let releases = &self.project(place.project)?.releases;
+        let release = releases.iter().find(|r| r.version == place.version)?;
+        let package = release.packages.iter().find(|p| &*p.path == path)?;
+        let is_direct = release.rules.direct == Some(true) && release.held_back.is_none();
+        is_direct.then_some(package.content)
     }
 
     /// How many releases there are.
     pub fn release_count(&self) -> usize {
-        self.projects.values().map(|p| p.releases.len()).sum()
+        self.projects.iter().map(|p| p.releases.len()).sum()
     }
 
     /// Does this catalogue say the same as the other, its times apart?
     pub fn says_the_same(&self, other: &Catalog) -> bool {
+        let is_twin = |project: &Project, twin: &Project| {
+            project.name == twin.name && project.releases == twin.releases
+        };
         self.projects.len() == other.projects.len()
-            && self.projects.values().all(|project| {
-                other
-                    .project(&project.name)
-                    .is_some_and(|twin| twin.releases == project.releases)
-            })
+            && self
+                .projects
+                .iter()
+                .zip(&other.projects)
+                .all(|(a, b)| is_twin(a, b))
             && self.sources == other.sources
             && self.quarantined == other.quarantined
             && self.ignored == other.ignored

@@ -6,7 +6,7 @@
 //! A table that is wrong in spite of all this offers nothing wrong: a snapshot must have the recorded
 //! hash, or it is not served.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::ContentId;
 use super::package::{Inspected, Kind};
+use crate::order;
 use crate::os::fs::Stamp;
 use crate::state;
 
@@ -75,13 +76,16 @@ impl KnownFiles {
 
     /// Forgets the files that a scan did not see, on those devices that it did see: what lay on a
     /// stick that is not mounted now comes back with it. (Unless the table is half full of such.)
-    pub fn keep_only(&mut self, seen: &HashSet<Stamp>) {
-        let seen: HashSet<Stamp> = seen.iter().map(lasting).collect();
-        let devices: HashSet<u64> = seen.iter().map(|stamp| stamp.dev).collect();
+    pub fn keep_only(&mut self, seen: &[Stamp]) {
+        let mut seen: Vec<Stamp> = seen.iter().map(lasting).collect();
+        order::sort(&mut seen);
+        let mut devices: Vec<u64> = seen.iter().map(|stamp| stamp.dev).collect();
+        devices.dedup();
         let before = self.table.len();
         let room = before < MOST / 2;
-        self.table
-            .retain(|stamp, _| seen.contains(stamp) || (room && !devices.contains(&stamp.dev)));
+        self.table.retain(|stamp, _| {
+            seen.binary_search(stamp).is_ok() || (room && !devices.contains(&stamp.dev))
+        });
         self.changed |= self.table.len() != before;
     }
 
@@ -107,7 +111,7 @@ impl KnownFiles {
         };
         let mut text = format!("{{\"luat-ota\":\"hashes\",\"version\":{VERSION}}}\n");
         let mut lines: Vec<_> = self.table.iter().collect();
-        lines.sort_by_key(|(stamp, _)| **stamp);
+        order::sort_by(&mut lines, |(a, _), (b, _)| a.cmp(b));
         for (stamp, found) in lines {
             write_line(&mut text, stamp, found);
         }
@@ -306,7 +310,7 @@ mod tests {
         known.insert(&stamp(DISK, 1), Ok(inspected(1)));
         known.insert(&stamp(DISK, 2), Ok(inspected(2)));
         known.insert(&stamp(0x811, 3), Ok(inspected(3)));
-        known.keep_only(&HashSet::from([stamp(DISK, 1)]));
+        known.keep_only(&[stamp(DISK, 1)]);
         assert!(known.get(&stamp(DISK, 1)).is_some());
         assert!(known.get(&stamp(DISK, 2)).is_none());
         assert!(known.get(&stamp(0x811, 3)).is_some());

@@ -10,7 +10,6 @@
 mod copy;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -25,6 +24,7 @@ use smol::lock::Mutex;
 use self::copy::Order;
 use super::ContentId;
 use super::catalog::{Catalog, Source};
+use crate::order;
 use crate::os::memory::{Memfd, Sealed, whole_pages};
 use crate::os::process::file_limit;
 
@@ -150,7 +150,7 @@ pub struct Snapshots {
     /// [`Memfd::new`].
     memfd: fn() -> io::Result<Memfd>,
     /// Sorted by hash, so that those with the same first 12 bits lie together.
-    shelf: RefCell<BTreeMap<ContentId, Shelved>>,
+    shelf: RefCell<Vec<Shelved>>,
     /// Counts uses: what was used last has the highest number.
     uses: Cell<u64>,
     /// Whoever holds it may load. The thread that copies holds it until it is done, so a load whose
@@ -197,7 +197,8 @@ impl Snapshots {
     /// The snapshot, if it is loaded. Counts as a use.
     pub fn get(&self, id: ContentId) -> Option<Arc<Snapshot>> {
         let mut shelf = self.shelf.borrow_mut();
-        let shelved = shelf.get_mut(&id)?;
+        let place = place(&shelf, id).ok()?;
+        let shelved = shelf.get_mut(place)?;
         shelved.used = self.next_use();
         Some(Arc::clone(&shelved.snapshot))
     }
@@ -266,16 +267,13 @@ impl Snapshots {
 
     /// Loaded contents whose [`ContentId::short`] is this: also those whose file is gone.
     pub fn with_short(&self, short: u16) -> Vec<ContentId> {
-        let [high, low] = (short << 4).to_be_bytes();
-        let (mut first, mut last) = ([0; 32], [0xff; 32]);
-        for (end, low) in [(&mut first, low), (&mut last, low | 0x0f)] {
-            let [a, b, ..] = end;
-            (*a, *b) = (high, low);
-        }
-        self.shelf
-            .borrow()
-            .range(ContentId(first)..=ContentId(last))
-            .map(|(id, _)| *id)
+        let shelf = self.shelf.borrow();
+        let start = shelf.partition_point(|shelved| shelved.snapshot.id.short() < short);
+        shelf
+            .iter()
+            .skip(start)
+            .map(|shelved| shelved.snapshot.id)
+            .take_while(|id| id.short() == short)
             .collect()
     }
 
@@ -290,21 +288,21 @@ impl Snapshots {
         if let Some(left) = self.loader.try_lock_arc().and_then(|mut l| l.take()) {
             self.shelve(left);
         }
-        self.shelf.borrow_mut().retain(|id, shelved| {
+        self.shelf.borrow_mut().retain_mut(|shelved| {
             let (used, since) = shelved.swept;
             if !shelved.idle() || shelved.used != used {
                 shelved.swept = (shelved.used, now);
                 return true;
             }
             let recent = now.saturating_duration_since(since) < KEEP;
-            recent || (offered(*id) && shelved.snapshot.bytes().is_some())
+            recent || (offered(shelved.snapshot.id) && shelved.snapshot.bytes().is_some())
         });
     }
 
     /// Bytes of memory held by snapshots now (whole pages).
     pub fn held(&self) -> u64 {
         let shelf = self.shelf.borrow();
-        shelf.values().map(|s| s.snapshot.memory()).sum()
+        shelf.iter().map(|s| s.snapshot.memory()).sum()
     }
 
     fn next_use(&self) -> u64 {
@@ -323,7 +321,10 @@ impl Snapshots {
             swept: (used, Instant::now()),
         };
         let mut shelf = self.shelf.borrow_mut();
-        shelf.insert(snapshot.id, shelved);
+        match place(&shelf, snapshot.id) {
+            Ok(place) => shelf.splice(place..=place, [shelved]).for_each(drop),
+            Err(place) => shelf.insert(place, shelved),
+        }
         snapshot
     }
 
@@ -333,31 +334,28 @@ impl Snapshots {
         let mut shelf = self.shelf.borrow_mut();
         let mut idle: Vec<(u64, ContentId)> = shelf
             .iter()
-            .filter(|(_, shelved)| shelved.idle())
-            .map(|(id, shelved)| (shelved.used, *id))
+            .filter(|shelved| shelved.idle())
+            .map(|shelved| (shelved.used, shelved.snapshot.id))
             .collect();
-        idle.sort_unstable();
+        order::sort(&mut idle);
         let mut idle = idle.into_iter().map(|(_, id)| id).peekable();
         // First the number of open files: that has nothing to do with where the new one goes.
         while shelf.len() >= self.most {
             let Some(id) = idle.next() else { break };
-            shelf.remove(&id);
+            shelf.retain(|shelved| shelved.snapshot.id != id);
         }
         let memory = |shelved: &Shelved| shelved.snapshot.memory();
-        let in_use = shelf.values().filter(|s| !s.idle()).map(memory);
+        let in_use = shelf.iter().filter(|s| !s.idle()).map(memory);
         let wanted = whole_pages(size);
         if in_use.sum::<u64>().saturating_add(wanted) > self.budget {
             return false;
         }
-        let mut held: u64 = shelf.values().map(memory).sum();
+        let mut held: u64 = shelf.iter().map(memory).sum();
         while held.saturating_add(wanted) > self.budget {
             let Some(id) = idle.next() else { return false };
-            let dropped = shelf.get(&id).map_or(0, memory);
             // Dropping a temporary file would not help here.
-            if dropped > 0 {
-                shelf.remove(&id);
-                held = held.saturating_sub(dropped);
-            }
+            shelf.retain(|shelved| shelved.snapshot.id != id || memory(shelved) == 0);
+            held = shelf.iter().map(memory).sum();
         }
         true
     }
@@ -366,9 +364,14 @@ impl Snapshots {
     fn drop_idle_files(&self) -> bool {
         let mut shelf = self.shelf.borrow_mut();
         let before = shelf.len();
-        shelf.retain(|_, shelved| !shelved.idle() || shelved.snapshot.bytes().is_some());
+        shelf.retain(|shelved| !shelved.idle() || shelved.snapshot.bytes().is_some());
         shelf.len() < before
     }
+}
+
+/// Where a content is on the shelf, or where it would be.
+fn place(shelf: &[Shelved], id: ContentId) -> Result<usize, usize> {
+    shelf.binary_search_by(|shelved| shelved.snapshot.id.cmp(&id))
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::order;
+
 /// Which file, and in which state: two equal stamps mean the same bytes, as far as the file system
 /// can say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -128,7 +130,7 @@ impl Folder {
                 stamp: stamp_of(&stat),
             });
         }
-        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        order::sort_by(&mut entries, |a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
 

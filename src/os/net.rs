@@ -263,7 +263,7 @@ pub fn own_addresses() -> Vec<IpAddr> {
             }
         })
         .collect();
-    addresses.sort_unstable();
+    crate::order::sort(&mut addresses);
     addresses.dedup();
     addresses
 }

@@ -1,15 +1,15 @@
 //! From what a scan found to a catalogue.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Catalog, Found, FoundRules, Package, Project, Release, Remark, Source};
-use crate::firmware::ContentId;
+use super::{Catalog, Found, FoundFile, FoundRules, Package, Project, Release, Remark, Source};
 use crate::firmware::name::{self, RulesPlace};
 use crate::firmware::package::{Family, Kind};
 use crate::firmware::rules::Rules;
 use crate::firmware::version::Version;
+use crate::order;
+use crate::os::fs::Stamp;
 
 /// A 2G module has room for an update of this many bytes at most on its smaller cores
 /// (protocol.md 5b).
@@ -29,216 +29,211 @@ impl Catalog {
             ..Catalog::default()
         };
         let rules = RulesByPlace::read(found.rules, &mut catalog.quarantined);
-        let mut drafts: BTreeMap<String, BTreeMap<Version, Draft>> = BTreeMap::new();
-        let mut stamps = HashMap::new();
+        let mut candidates = Vec::new();
         for file in found.files {
-            let place = match name::place(&file.path) {
-                Ok(place) => place,
-                Err(text) => {
-                    catalog.quarantined.push(Remark {
-                        path: file.path,
-                        text,
-                    });
-                    continue;
-                }
-            };
-            let package = Package {
-                path: file.path.as_str().into(),
-                content: file.inspected.content,
-                size: file.inspected.size,
-                kind: file.inspected.kind,
-                platform: place.platform.map(Into::into),
-                base_core: place.base_core,
-            };
-            if rules.misplaced.contains(folder_of(&file.path)) {
-                catalog.quarantined.push(Remark {
-                    text: "the release.json beside it is not read there, so nobody knows who may have \
-                           the file: move the rules to the project or the release"
-                        .to_owned(),
-                    path: file.path,
-                });
-                continue;
-            }
-            stamps.insert(package.path.clone(), file.stamp);
-            let draft = drafts
-                .entry(place.project.to_owned())
-                .or_default()
-                .entry(place.version)
-                .or_insert_with(|| Draft::named(place.version_text));
-            draft.luatos |= place.luatos == Some(true);
-            draft.packages.push(package);
-        }
-        for (name, drafts) in drafts {
-            let luatos = drafts.values().any(Draft::is_luatos);
-            let releases: Vec<Release> = drafts
-                .into_iter()
-                .rev()
-                .filter_map(|(version, draft)| {
-                    let (merged, held_back) = rules.of(&name, version);
-                    draft.finish(version, merged, held_back, &mut catalog.quarantined)
-                })
-                .collect();
-            warn_about(&name, &releases, luatos, &mut catalog.warnings);
-            let since = previous
-                .and_then(|catalog| catalog.project(&name))
-                .filter(|project| project.releases == releases)
-                .map_or(now, |project| project.since);
-            let name: Box<str> = name.into();
-            let project = Project::new(name.clone(), releases, since);
-            catalog.projects.insert(name, project);
-        }
-        let packages = catalog
-            .projects
-            .values()
-            .flat_map(|project| &project.releases)
-            .flat_map(|release| release.packages.iter().map(move |p| (release, p)));
-        for (release, package) in packages {
-            if release.rules.direct == Some(true) && release.held_back.is_none() {
-                catalog.direct.insert(package.path.clone(), package.content);
-            }
-            if let Some(&stamp) = stamps.get(&package.path) {
-                let source = Source {
-                    path: package.path.clone(),
-                    stamp,
-                    size: package.size,
-                };
-                catalog
-                    .sources
-                    .entry(package.content)
-                    .or_default()
-                    .push(source);
+            match Candidate::of(file, &rules) {
+                Ok(candidate) => candidates.push(candidate),
+                Err(remark) => catalog.quarantined.push(remark),
             }
         }
-        // Maps have no order; equal folders must make equal catalogues.
-        for sources in catalog.sources.values_mut() {
-            sources.sort_by(|a, b| a.path.cmp(&b.path));
+        // By project, the newest first.
+        order::sort_by(&mut candidates, |a, b| {
+            (&a.project, b.version).cmp(&(&b.project, a.version))
+        });
+        for candidates in candidates.chunk_by(|a, b| a.project == b.project) {
+            catalog.add(candidates, &rules, previous, now);
         }
-        catalog.by_short = catalog.sources.keys().map(|id| (id.short(), *id)).collect();
-        catalog.by_short.sort_unstable();
+        // Equal folders must make equal catalogues.
+        order::sort(&mut catalog.sources);
         for list in [
             &mut catalog.quarantined,
             &mut catalog.ignored,
             &mut catalog.warnings,
         ] {
-            list.sort_by(|a, b| (&a.path, &a.text).cmp(&(&b.path, &b.text)));
+            order::sort(list);
         }
-        catalog.waiting.sort();
+        order::sort(&mut catalog.waiting);
         catalog
     }
-}
 
-/// A release while its packages are gathered.
-struct Draft {
-    version_text: Box<str>,
-    /// A file's name says that the platform is a LuatOS one.
-    luatos: bool,
-    packages: Vec<Package>,
-}
-
-impl Draft {
-    fn named(version_text: &str) -> Draft {
-        Draft {
-            version_text: version_text.into(),
-            luatos: false,
-            packages: Vec::new(),
-        }
-    }
-
-    fn is_luatos(&self) -> bool {
-        let by_kind = |package: &Package| !matches!(package.kind, Kind::Generic | Kind::LuaDb);
-        self.luatos || self.packages.iter().any(by_kind)
-    }
-
-    /// Applies the rules and quarantines what cannot be told apart; `None` if nothing is left.
-    fn finish(
-        mut self,
-        version: Version,
-        rules: Arc<Rules>,
-        held_back: Option<Box<str>>,
-        quarantined: &mut Vec<Remark>,
-    ) -> Option<Release> {
-        for package in &mut self.packages {
-            // A script-only package fits without a base; what may hold a core delta takes the rule's.
-            if package.kind.needs_base() || package.kind == Kind::Generic {
-                package.base_core = package.base_core.or(rules.base_core);
-            }
-        }
-        let no_base = |package: &Package| package.kind.needs_base() && package.base_core.is_none();
-        // While its rules cannot be read, nobody knows whether they name the base.
-        if held_back.is_none() {
-            self.packages.retain(|package| {
-                if no_base(package) {
-                    quarantined.push(Remark {
-                        path: package.path.to_string(),
-                        text: "holds a core delta, which fits exactly one base core, and nothing says \
-                               which: put it into a folder from-CORE (like from-2008), or say base_core \
-                               in release.json"
-                            .to_owned(),
-                    });
-                }
-                !no_base(package)
-            });
-        }
-        self.quarantine_rivals(quarantined);
-        if self.packages.is_empty() {
-            return None;
-        }
-        // Those for a platform first, then by path: the order in which they are tried and shown.
-        self.packages
-            .sort_by(|a, b| (a.platform.is_none(), &a.path).cmp(&(b.platform.is_none(), &b.path)));
-        Some(Release {
-            version,
-            version_text: self.version_text,
-            rules,
-            held_back,
-            packages: self.packages,
-        })
-    }
-
-    /// Two files for the same platform and base with different bytes: nobody can say which is meant,
-    /// so neither is served. With the same bytes, the first by path stands for both.
-    fn quarantine_rivals(&mut self, quarantined: &mut Vec<Remark>) {
-        self.packages.sort_by(|a, b| a.path.cmp(&b.path));
-        let claim = |package: &Package| {
-            let platform = package.platform.as_deref().map(str::to_lowercase);
-            (platform, package.base_core)
+    /// Adds the project of these candidates, the newest of which come first.
+    fn add(
+        &mut self,
+        candidates: &[Candidate],
+        rules: &RulesByPlace,
+        previous: Option<&Catalog>,
+        now: Instant,
+    ) {
+        let Some(Candidate { project: name, .. }) = candidates.first() else {
+            return;
         };
-        let mut by_claim: HashMap<_, Vec<Package>> = HashMap::new();
-        for package in self.packages.drain(..) {
-            by_claim.entry(claim(&package)).or_default().push(package);
-        }
-        for mut rivals in by_claim.into_values() {
-            let contents: HashSet<ContentId> = rivals.iter().map(|p| p.content).collect();
-            if contents.len() == 1 {
-                rivals.truncate(1);
-                self.packages.append(&mut rivals);
-                continue;
-            }
-            let paths: Vec<&str> = rivals.iter().map(|p| &*p.path).collect();
-            for (position, package) in rivals.iter().enumerate() {
-                let other = paths
-                    .iter()
-                    .enumerate()
-                    .find(|(other, _)| *other != position)
-                    .map_or("another file", |(_, path)| path);
-                quarantined.push(Remark {
-                    path: package.path.to_string(),
-                    text: format!(
-                        "{other} claims the same release and platform with other bytes: keep one of them"
-                    ),
+        let releases: Vec<Release> = candidates
+            .chunk_by(|a, b| a.version == b.version)
+            .filter_map(|candidates| release(candidates, rules, &mut self.quarantined))
+            .collect();
+        for candidate in candidates {
+            let package = &candidate.package;
+            let release = releases.binary_search_by(|r| candidate.version.cmp(&r.version));
+            let release = release.ok().and_then(|at| releases.get(at));
+            if release.is_some_and(|r| r.packages.iter().any(|p| p.path == package.path)) {
+                self.sources.push(Source {
+                    content: package.content,
+                    path: package.path.clone(),
+                    stamp: candidate.stamp,
+                    size: package.size,
                 });
             }
         }
+        let since = previous
+            .and_then(|catalog| catalog.project(name))
+            .filter(|project| project.releases == releases)
+            .map_or(now, |project| project.since);
+        let project = Project::new(name.clone(), releases, since);
+        let luatos = candidates.iter().any(|candidate| candidate.luatos);
+        warn_about(&project, luatos, &mut self.warnings);
+        self.projects.push(project);
     }
+}
+
+/// A file that may become a package of a release.
+struct Candidate {
+    project: Box<str>,
+    version: Version,
+    version_text: Box<str>,
+    /// By its name or its kind it is for LuatOS.
+    luatos: bool,
+    package: Package,
+    stamp: Stamp,
+}
+
+impl Candidate {
+    fn of(file: FoundFile, rules: &RulesByPlace) -> Result<Candidate, Remark> {
+        let place = match name::place(&file.path) {
+            Ok(place) => place,
+            Err(text) => {
+                return Err(Remark {
+                    path: file.path,
+                    text,
+                });
+            }
+        };
+        if rules.is_misplaced_in(folder_of(&file.path)) {
+            return Err(Remark {
+                text: "the release.json beside it is not read there, so nobody knows who may have \
+                       the file: move the rules to the project or the release"
+                    .to_owned(),
+                path: file.path,
+            });
+        }
+        let kind = file.inspected.kind;
+        Ok(Candidate {
+            project: place.project.into(),
+            version: place.version,
+            version_text: place.version_text.into(),
+            luatos: place.luatos == Some(true) || !matches!(kind, Kind::Generic | Kind::LuaDb),
+            package: Package {
+                path: file.path.as_str().into(),
+                content: file.inspected.content,
+                size: file.inspected.size,
+                kind,
+                platform: place.platform.map(Into::into),
+                base_core: place.base_core,
+            },
+            stamp: file.stamp,
+        })
+    }
+}
+
+/// The release of these candidates: applies its rules and quarantines what cannot be told apart; `None`
+/// if nothing is left.
+fn release(
+    candidates: &[Candidate],
+    rules: &RulesByPlace,
+    quarantined: &mut Vec<Remark>,
+) -> Option<Release> {
+    let first = candidates.first()?;
+    let (rules, held_back) = rules.of(&first.project, first.version);
+    let mut packages: Vec<Package> = candidates.iter().map(|c| c.package.clone()).collect();
+    for package in &mut packages {
+        // A script-only package fits without a base; what may hold a core delta takes the rule's.
+        if package.kind.needs_base() || package.kind == Kind::Generic {
+            package.base_core = package.base_core.or(rules.base_core);
+        }
+    }
+    let no_base = |package: &Package| package.kind.needs_base() && package.base_core.is_none();
+    // While its rules cannot be read, nobody knows whether they name the base.
+    if held_back.is_none() {
+        packages.retain(|package| {
+            if no_base(package) {
+                quarantined.push(Remark {
+                    path: package.path.to_string(),
+                    text: "holds a core delta, which fits exactly one base core, and nothing says \
+                           which: put it into a folder from-CORE (like from-2008), or say base_core \
+                           in release.json"
+                        .to_owned(),
+                });
+            }
+            !no_base(package)
+        });
+    }
+    let mut packages = without_rivals(packages, quarantined);
+    if packages.is_empty() {
+        return None;
+    }
+    // Those for a platform first, then by path: the order in which they are tried and shown.
+    order::sort_by(&mut packages, |a, b| {
+        (a.platform.is_none(), &a.path).cmp(&(b.platform.is_none(), &b.path))
+    });
+    Some(Release {
+        version: first.version,
+        version_text: first.version_text.clone(),
+        rules,
+        held_back,
+        packages,
+    })
+}
+
+/// Two files for the same platform and base with different bytes: nobody can say which is meant, so
+/// neither is served. With the same bytes, the first by path stands for both.
+fn without_rivals(mut packages: Vec<Package>, quarantined: &mut Vec<Remark>) -> Vec<Package> {
+    let claim = |package: &Package| {
+        let platform = package.platform.as_deref().map(str::to_ascii_lowercase);
+        (platform, package.base_core)
+    };
+    order::sort_by(&mut packages, |a, b| {
+        (claim(a), &a.path).cmp(&(claim(b), &b.path))
+    });
+    let mut left = Vec::new();
+    for rivals in packages.chunk_by(|a, b| claim(a) == claim(b)) {
+        if let Some(first) = rivals.first()
+            && rivals.iter().all(|rival| rival.content == first.content)
+        {
+            left.push(first.clone());
+            continue;
+        }
+        for package in rivals {
+            let other = rivals
+                .iter()
+                .find(|other| other.path != package.path)
+                .map_or("another file", |other| &other.path);
+            quarantined.push(Remark {
+                path: package.path.to_string(),
+                text: format!(
+                    "{other} claims the same release and platform with other bytes: keep one of them"
+                ),
+            });
+        }
+    }
+    left
 }
 
 /// The rules that were found, by whose they are.
 #[derive(Default)]
 struct RulesByPlace {
-    projects: HashMap<String, RulesState>,
-    releases: HashMap<(String, Version), RulesState>,
-    /// Folders with a release.json where none has a meaning.
-    misplaced: HashSet<String>,
+    /// Sorted by project and version; no version: the project's own.
+    states: Vec<(String, Option<Version>, RulesState)>,
+    /// Folders with a release.json where none has a meaning; sorted.
+    misplaced: Vec<String>,
 }
 
 /// The rules in force at one place, or why there are none.
@@ -251,7 +246,7 @@ impl RulesByPlace {
             let place = match name::rules_place(&path) {
                 Ok(place) => place,
                 Err(text) => {
-                    by_place.misplaced.insert(folder_of(&path).to_owned());
+                    by_place.misplaced.push(folder_of(&path).to_owned());
                     quarantined.push(Remark { path, text });
                     continue;
                 }
@@ -261,16 +256,11 @@ impl RulesByPlace {
                 (None, Some(error)) => Err(format!("{path}: {error}").into()),
                 (None, None) => Err(format!("{path} is not read yet").into()),
             };
-            match place {
-                RulesPlace::Project(project) => {
-                    by_place.projects.insert(project.to_owned(), state);
-                }
-                RulesPlace::Release(project, version) => {
-                    by_place
-                        .releases
-                        .insert((project.to_owned(), version), state);
-                }
-            }
+            let (project, version) = match place {
+                RulesPlace::Project(project) => (project, None),
+                RulesPlace::Release(project, version) => (project, Some(version)),
+            };
+            by_place.states.push((project.to_owned(), version, state));
             if let Some(error) = error {
                 let consequence = match rules {
                     Some(_) => "the last good rules stay in force",
@@ -282,13 +272,29 @@ impl RulesByPlace {
                 });
             }
         }
+        order::sort_by(&mut by_place.states, |a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+        order::sort(&mut by_place.misplaced);
         by_place
+    }
+
+    fn is_misplaced_in(&self, folder: &str) -> bool {
+        let place = |misplaced: &String| misplaced.as_str().cmp(folder);
+        self.misplaced.binary_search_by(place).is_ok()
+    }
+
+    /// What was read for a release, or with no version for its project; of several the last.
+    fn state(&self, project: &str, version: Option<Version>) -> Option<&RulesState> {
+        let end = self
+            .states
+            .partition_point(|(name, of, _)| (name.as_str(), *of) <= (project, version));
+        let (name, of, state) = self.states.get(end.checked_sub(1)?)?;
+        (name == project && *of == version).then_some(state)
     }
 
     /// The merged rules of a release, and why it is held back if they cannot be read.
     fn of(&self, project: &str, version: Version) -> (Arc<Rules>, Option<Box<str>>) {
-        let own = self.releases.get(&(project.to_owned(), version));
-        match (own, self.projects.get(project)) {
+        let own = self.state(project, Some(version));
+        match (own, self.state(project, None)) {
             (None, None) => (Arc::default(), None),
             (Some(Err(why)), _) | (_, Some(Err(why))) => (Arc::default(), Some(why.clone())),
             // Shared, not copied: a project of ten thousand releases has one list of devices.
@@ -304,70 +310,75 @@ fn folder_of(path: &str) -> &str {
 }
 
 /// Says what is served but looks like a mistake.
-fn warn_about(project: &str, releases: &[Release], luatos: bool, warnings: &mut Vec<Remark>) {
+fn warn_about(project: &Project, luatos: bool, warnings: &mut Vec<Remark>) {
     let mut warn = |path: &str, text: String| {
         warnings.push(Remark {
             path: path.to_owned(),
             text,
         });
     };
-    let mut by_content: HashMap<ContentId, &Release> = HashMap::new();
-    let mut by_script: HashMap<(u32, u32), &Release> = HashMap::new();
-    for release in releases {
-        for package in &release.packages {
-            let family = package.platform.as_deref().and_then(Family::of_platform);
-            match by_content.get(&package.content) {
-                Some(other) if other.version != release.version => warn(
-                    &package.path,
-                    format!(
-                        "has the same bytes as release {} of {project}: was VERSION raised in the script? A \
-                         module that comes back with its old version asks again for ever",
-                        other.version_text
-                    ),
-                ),
-                _ => {
-                    by_content.insert(package.content, release);
-                }
-            }
-            if package.kind == Kind::Generic
-                && matches!(family, Some(Family::Ec7xx | Family::Ec618))
-            {
-                warn(
-                    &package.path,
-                    "does not begin like an update package of its platform: modules with an EC7xx or \
-                     EC618 refuse it"
-                        .to_owned(),
-                );
-            }
-            if family == Some(Family::Rda8955) && package.size > ROOM_ON_2G {
-                warn(
-                    &package.path,
-                    format!(
-                        "has {} bytes: a 2G module has room for 132 to 860 kB, depending on its core",
-                        package.size
-                    ),
-                );
-            }
-            if package.size > ROOM_IN_PACKETS {
-                warn(
-                    &package.path,
-                    format!(
-                        "has {} bytes: over UDP, which carries {ROOM_IN_PACKETS} at most, it is not offered",
-                        package.size
-                    ),
-                );
-            }
-        }
-        let [x, y, z, ..] = release.version.fields();
-        if !luatos || release.version.core_form().is_some() {
+    let name = &project.name;
+    let releases = project.releases.iter();
+    let mut packages: Vec<(&Release, &Package)> = releases
+        .flat_map(|release| release.packages.iter().map(move |p| (release, p)))
+        .collect();
+    order::sort_by(&mut packages, |(_, a), (_, b)| a.content.cmp(&b.content));
+    for twins in packages.chunk_by(|(_, a), (_, b)| a.content == b.content) {
+        let Some((newest, _)) = twins.first() else {
             continue;
-        }
-        if let Some(other) = by_script.insert((x, z), release) {
+        };
+        for (_, package) in twins.iter().filter(|(r, _)| r.version != newest.version) {
             warn(
-                &format!("{project}/{}", release.version_text),
+                &package.path,
                 format!(
-                    "differs from release {} only in its middle number ({y}), which LuatOS modules do not \
-                     send: they take the two for the same",
+                    "has the same bytes as release {} of {name}: was VERSION raised in the script? A \
+                     module that comes back with its old version asks again for ever",
+                    newest.version_text
+                ),
+            );
+        }
+    }
+    for (_, package) in packages {
+        let family = package.platform.as_deref().and_then(Family::of_platform);
+        if package.kind == Kind::Generic && matches!(family, Some(Family::Ec7xx | Family::Ec618)) {
+            warn(
+                &package.path,
+                "does not begin like an update package of its platform: modules with an EC7xx or \
+                 EC618 refuse it"
+                    .to_owned(),
+            );
+        }
+        if family == Some(Family::Rda8955) && package.size > ROOM_ON_2G {
+            warn(
+                &package.path,
+                format!(
+                    "has {} bytes: a 2G module has room for 132 to 860 kB, depending on its core",
+                    package.size
+                ),
+            );
+        }
+        if package.size > ROOM_IN_PACKETS {
+            warn(
+                &package.path,
+                format!(
+                    "has {} bytes: over UDP, which carries {ROOM_IN_PACKETS} at most, it is not offered",
+                    package.size
+                ),
+            );
+        }
+    }
+    if !luatos {
+        return;
+    }
+    let newer = project.by_script();
+    for (other, release) in newer.zip(project.by_script().skip(1)) {
+        if other.version.without_middle() == release.version.without_middle() {
+            let [_, middle, ..] = release.version.fields();
+            warn(
+                &format!("{name}/{}", release.version_text),
+                format!(
+                    "differs from release {} only in its middle number ({middle}), which LuatOS modules \
+                     do not send: they take the two for the same",
                     other.version_text
                 ),
             );

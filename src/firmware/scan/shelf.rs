@@ -7,7 +7,7 @@
 mod item;
 mod seen;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use self::item::{Item, Open, State, View};
@@ -18,6 +18,7 @@ use crate::firmware::catalog::{Found, FoundFile, FoundRules, Remark};
 use crate::firmware::known::KnownFiles;
 use crate::firmware::package::Inspected;
 use crate::firmware::settle::{Attempt, Says, Settling, Trust};
+use crate::order;
 use crate::os::fs::{Folder, Stamp};
 
 /// So many files are given out to be read at a time …
@@ -84,7 +85,7 @@ impl Shelf {
     }
 
     /// The stamps of all firmware files.
-    pub(in crate::firmware) fn stamps(&self) -> HashSet<Stamp> {
+    pub(in crate::firmware) fn stamps(&self) -> Vec<Stamp> {
         self.items
             .values()
             .filter_map(|item| match item {
@@ -151,7 +152,7 @@ impl Shelf {
                 (!open.reading).then(|| (open.settling.since(), job))
             })
             .collect();
-        due.sort_by(|(a, _), (b, _)| b.cmp(a));
+        order::sort_by(&mut due, |(a, _), (b, _)| b.cmp(a));
         let mut bytes = 0u64;
         let jobs: Vec<Job> = due
             .into_iter()

@@ -39,6 +39,7 @@ impl House {
     fn file(&self, path: &str, bytes: &[u8]) -> (ContentId, Source) {
         let stamp = crate::os::fs::stamp(&File::open(self.firmware.write(path, bytes)).unwrap());
         let source = Source {
+            content: id_of(bytes),
             path: path.into(),
             stamp: stamp.unwrap(),
             size: bytes.len() as u64,
@@ -72,7 +73,7 @@ impl House {
     }
 
     fn is_loaded(&self, snapshot: ContentId) -> bool {
-        self.snapshots.shelf.borrow().contains_key(&snapshot)
+        place(&self.snapshots.shelf.borrow(), snapshot).is_ok()
     }
 }
 

@@ -1,11 +1,10 @@
 //! Tells the log what became of files, each thing once: available, gone, not served and why.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-
 use log::Level;
 
 use crate::firmware::ContentId;
-use crate::firmware::catalog::Catalog;
+use crate::firmware::catalog::{Catalog, Remark};
+use crate::order;
 
 /// So many lines of one kind at a time; of the others only the number.
 const LINES: usize = 40;
@@ -13,8 +12,10 @@ const LINES: usize = 40;
 /// What the log was told.
 #[derive(Debug, Default)]
 pub(super) struct News {
-    available: HashMap<Box<str>, ContentId>,
-    remarks: BTreeSet<(String, String)>,
+    /// Sorted by path.
+    available: Vec<(Box<str>, ContentId)>,
+    /// Sorted.
+    remarks: Vec<Remark>,
     told: bool,
 }
 
@@ -23,12 +24,11 @@ impl News {
     /// told at level debug alone: the server says how much it is.
     pub(super) fn tell(&mut self, catalog: &Catalog) {
         let mut lines = Vec::new();
-        let mut offered = HashSet::new();
+        let mut available = Vec::new();
         for project in catalog.projects() {
             for package in project.releases.iter().flat_map(|r| &r.packages) {
-                offered.insert(&*package.path);
-                if self.available.get(&package.path) != Some(&package.content) {
-                    self.available.insert(package.path.clone(), package.content);
+                available.push((package.path.clone(), package.content));
+                if self.told_of(&package.path) != Some(package.content) {
                     lines.push(format!(
                         "{} is available: {} bytes, {}, sha256 {:.12}…",
                         shown(&package.path),
@@ -39,61 +39,63 @@ impl News {
                 }
             }
         }
+        order::sort(&mut available);
+        let before = std::mem::replace(&mut self.available, available);
         let level = if self.told { Level::Info } else { Level::Debug };
-        write(level, lines, "more are available");
+        write(level, &lines, "more are available");
         self.told = true;
 
         // One that waits will be told when it is complete, one that is refused is told below.
-        let elsewhere: HashSet<&str> = catalog
-            .waiting
-            .iter()
-            .chain(catalog.quarantined.iter().map(|remark| &remark.path))
-            .map(String::as_str)
-            .collect();
         let mut lines = Vec::new();
-        let waiting: HashSet<&str> = catalog.waiting.iter().map(String::as_str).collect();
-        self.available.retain(|path, _| {
-            if offered.contains(&**path) || waiting.contains(&**path) {
-                return true;
+        let mut kept = Vec::new();
+        for (path, content) in before {
+            let by_path = |other: &str| other.cmp(&path);
+            let (waiting, refused) = (&catalog.waiting, &catalog.quarantined);
+            if self.told_of(&path).is_some() {
+                continue;
             }
-            if !elsewhere.contains(&**path) {
-                lines.push(format!("{} is gone", shown(path)));
+            if waiting.binary_search_by(|other| by_path(other)).is_ok() {
+                kept.push((path, content));
+            } else if refused
+                .binary_search_by(|other| by_path(&other.path))
+                .is_err()
+            {
+                lines.push(format!("{} is gone", shown(&path)));
             }
-            false
-        });
-        lines.sort();
-        write(Level::Info, lines, "more are gone");
+        }
+        self.available.append(&mut kept);
+        order::sort(&mut self.available);
+        write(Level::Info, &lines, "more are gone");
 
-        let remarks: BTreeSet<(String, String)> = catalog
-            .quarantined
+        let refused = catalog.quarantined.iter().map(|remark| Remark {
+            path: remark.path.clone(),
+            text: format!("is not served: {}", remark.text),
+        });
+        let mut remarks: Vec<Remark> = refused.chain(catalog.warnings.iter().cloned()).collect();
+        order::sort(&mut remarks);
+        remarks.dedup();
+        let lines: Vec<String> = remarks
             .iter()
-            .map(|remark| {
-                (
-                    remark.path.clone(),
-                    format!("is not served: {}", remark.text),
-                )
-            })
-            .chain(
-                catalog
-                    .warnings
-                    .iter()
-                    .map(|remark| (remark.path.clone(), remark.text.clone())),
-            )
-            .collect();
-        let lines = remarks
-            .difference(&self.remarks)
-            .map(|(path, text)| format!("{}: {}", shown(path), shown(text)))
+            .filter(|remark| self.remarks.binary_search(remark).is_err())
+            .map(|remark| format!("{}: {}", shown(&remark.path), shown(&remark.text)))
             .collect();
         write(
             Level::Warn,
-            lines,
+            &lines,
             "more remarks (luat-ota check lists them)",
         );
         self.remarks = remarks;
     }
+
+    /// The content that the log was told to be available at this path.
+    fn told_of(&self, path: &str) -> Option<ContentId> {
+        let by_path = |(other, _): &(Box<str>, ContentId)| (**other).cmp(path);
+        let at = self.available.binary_search_by(by_path).ok()?;
+        self.available.get(at).map(|(_, content)| *content)
+    }
 }
 
-fn write(level: Level, lines: Vec<String>, more: &str) {
+fn write(level: Level, lines: &[String], more: &str) {
     for line in lines.iter().take(LINES) {
         log::log!(target: "firmware", level, "{line}");
     }
