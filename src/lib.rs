@@ -14,7 +14,7 @@
 //! - [`state`]: the state folder: its lock, the secret, atomically written files.
 //! - [`logging`]: log lines, as text or JSON, written in batches.
 //! - `module`: the modules themselves, emulated (feature `lab`). Shares nothing with the rooms above.
-//! - [`order`]: sorting.
+//! - [`order`][]: sorting, for every room.
 //! - [`os`]: the only room with `unsafe` or raw system calls.
 //!
 //! `docs/design.md` walks one check and one GetN through these rooms.

@@ -49,7 +49,7 @@ mod tests {
         fn it_sorts_as_the_standard_library_does(items in proptest::collection::vec(any::<(u8, u8)>(), 0..200)) {
             let (mut ours, mut theirs) = (items.clone(), items);
             sort_by(&mut ours, |left, right| left.0.cmp(&right.0));
-            theirs.sort_by(|left, right| left.0.cmp(&right.0));
+            theirs.sort_by_key(|item| item.0);
             prop_assert_eq!(&ours, &theirs);
             sort(&mut ours);
             theirs.sort();

@@ -358,7 +358,7 @@ fn to_file(service: &Service, path: &str, wish: &Wish<'_>, peer: SocketAddr) -> 
 }
 
 fn releases(catalog: &Catalog) -> impl Iterator<Item = (&Project, &Release)> {
-    catalog.projects().into_iter().flat_map(|project| {
+    catalog.projects().iter().flat_map(|project| {
         project
             .releases
             .iter()

@@ -7,18 +7,19 @@
 mod hints;
 mod look;
 mod news;
+mod queue;
 mod reader;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use self::hints::{Hints, Watches};
 use self::news::News;
+use self::queue::Queue;
 use self::reader::Reader;
 use super::catalog::{Catalog, Remark};
 use super::known::KnownFiles;
@@ -60,8 +61,9 @@ pub struct Options {
 
 /// The running watcher. Dropping it stops its thread.
 pub struct Watcher {
-    inbox: mpsc::Sender<Message>,
-    ended: mpsc::Receiver<()>,
+    inbox: Arc<Queue<Message>>,
+    /// Closed when the thread has ended.
+    ended: Arc<Queue<()>>,
     reads: Arc<AtomicUsize>,
     stopping: Arc<AtomicBool>,
 }
@@ -81,23 +83,21 @@ impl Watcher {
     /// folder was walked once, with every file whose hash is known); only the latest matters, and only
     /// the latest is kept. The error: no thread can be started.
     pub fn start(options: Options) -> io::Result<(Watcher, smol::channel::Receiver<Arc<Catalog>>)> {
-        let (inbox, messages) = mpsc::channel();
-        let (jobs, todo) = mpsc::channel();
-        let (end, ended) = mpsc::channel();
+        let inbox = Arc::new(Queue::new());
+        let jobs = Arc::new(Queue::new());
+        let ended = Arc::new(Queue::new());
         let (catalogs, receiver) = smol::channel::bounded(1);
         let reads = Arc::new(AtomicUsize::new(0));
         let stopping = Arc::new(AtomicBool::new(false));
         let reader = Reader {
             root: options.root.clone(),
-            todo,
+            todo: jobs.clone(),
             done: inbox.clone(),
             reads: reads.clone(),
             stopping: stopping.clone(),
         };
         let hint = inbox.clone();
-        let hints = Arc::new(Hints::new(move || {
-            hint.send(Message::Hint).ok();
-        }));
+        let hints = Arc::new(Hints::new(move || hint.send(Message::Hint)));
         let now = Instant::now();
         let watch = Watch {
             root: options.root,
@@ -127,15 +127,17 @@ impl Watcher {
             no_save_before: now,
             told_no_events: false,
             told_shortage: None,
+            stopped: false,
         };
         thread::Builder::new()
             .name("reading".into())
             .spawn(move || reader.run())?;
+        let (messages, end) = (inbox.clone(), ended.clone());
         thread::Builder::new()
             .name("firmware".into())
             .spawn(move || {
                 watch.run(&messages);
-                end.send(()).ok();
+                end.close();
             })?;
         let watcher = Watcher {
             inbox,
@@ -148,13 +150,13 @@ impl Watcher {
 
     /// Asks for a scan now (SIGHUP, or a file was found changed while it was loaded). Never blocks.
     pub fn rescan(&self) {
-        self.inbox.send(Message::Rescan).ok();
+        self.inbox.send(Message::Rescan);
     }
 
     /// A file (relative to the firmware folder) turned out not to have the bytes that were recorded,
     /// though its times say so: forgets its hash and reads it again. Never blocks.
     pub fn reread(&self, path: &str) {
-        self.inbox.send(Message::Reread(path.to_owned())).ok();
+        self.inbox.send(Message::Reread(path.to_owned()));
     }
 
     /// How many times a firmware file was read to the end since the start.
@@ -166,12 +168,12 @@ impl Watcher {
     /// for a disk that does not answer after five seconds.
     pub fn stop(self) {
         self.tell_to_stop();
-        self.ended.recv_timeout(STOP).ok();
+        self.ended.take(STOP);
     }
 
     fn tell_to_stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
-        self.inbox.send(Message::Stop).ok();
+        self.inbox.send(Message::Stop);
     }
 }
 
@@ -191,7 +193,7 @@ struct Watch {
     news: News,
     hints: Arc<Hints>,
     watches: Option<Watches>,
-    jobs: mpsc::Sender<Vec<Job>>,
+    jobs: Arc<Queue<Vec<Job>>>,
     /// Jobs given out whose outcome has not come yet.
     outstanding: usize,
     catalogs: smol::channel::Sender<Arc<Catalog>>,
@@ -218,29 +220,19 @@ struct Watch {
     no_save_before: Instant,
     told_no_events: bool,
     told_shortage: Option<Instant>,
+    stopped: bool,
 }
 
 impl Watch {
-    fn run(mut self, messages: &mpsc::Receiver<Message>) {
-        loop {
-            if !self.step() {
-                break;
-            }
+    fn run(mut self, messages: &Queue<Message>) {
+        while self.step() {
             let pause = self.wake().saturating_duration_since(Instant::now());
-            let mut next = messages.recv_timeout(pause);
-            loop {
-                match next {
-                    Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => {
-                        self.save();
-                        return;
-                    }
-                    Ok(message) => self.take(message),
-                    Err(RecvTimeoutError::Timeout) => break,
-                }
-                next = messages.recv_timeout(Duration::ZERO);
+            for message in messages.take(pause) {
+                self.take(message);
             }
         }
         self.save();
+        self.jobs.close();
     }
 
     fn take(&mut self, message: Message) {
@@ -259,12 +251,15 @@ impl Watch {
             }
             Message::Rescan => self.everything = true,
             Message::Reread(path) => self.shelf.reread(&path, now, &mut self.known),
-            Message::Stop => {}
+            Message::Stop => self.stopped = true,
         }
     }
 
-    /// Does all that is due; false: nobody wants catalogues any more.
+    /// Does all that is due; false: it is to stop, or nobody wants catalogues any more.
     fn step(&mut self) -> bool {
+        if self.stopped {
+            return false;
+        }
         let now = Instant::now();
         if now >= self.next_scan {
             self.everything = true;
@@ -288,8 +283,8 @@ impl Watch {
                     self.shelf.again(&root, now, &mut self.known);
                     let jobs = self.shelf.jobs(now);
                     self.outstanding = jobs.len();
-                    if self.outstanding > 0 && self.jobs.send(jobs).is_err() {
-                        return false;
+                    if self.outstanding > 0 {
+                        self.jobs.send(jobs);
                     }
                 }
                 Err(_) => {

@@ -4,9 +4,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::time::Duration;
 
 use super::Message;
+use super::queue::Queue;
 use crate::firmware::scan::reading::{self, Job, Outcome};
 use crate::os::fs::Folder;
 
@@ -16,8 +17,8 @@ const NICE: i32 = 10;
 /// What the thread needs.
 pub(super) struct Reader {
     pub(super) root: PathBuf,
-    pub(super) todo: mpsc::Receiver<Vec<Job>>,
-    pub(super) done: mpsc::Sender<Message>,
+    pub(super) todo: Arc<Queue<Vec<Job>>>,
+    pub(super) done: Arc<Queue<Message>>,
     pub(super) reads: Arc<AtomicUsize>,
     pub(super) stopping: Arc<AtomicBool>,
 }
@@ -27,9 +28,13 @@ impl Reader {
         // On Linux this is the thread's own; where it is refused, so be it.
         rustix::process::setpriority_process(None, NICE).ok();
         let go_on = || !self.stopping.load(Ordering::Relaxed);
-        while let Ok(jobs) = self.todo.recv() {
+        loop {
+            let batches = self.todo.take(Duration::MAX);
+            if batches.is_empty() {
+                return;
+            }
             let root = Folder::open(&self.root);
-            for job in jobs {
+            for job in batches.into_iter().flatten() {
                 let outcome = match &root {
                     Ok(root) if go_on() => reading::read(root, &job, &go_on),
                     Ok(_) => Outcome::Later,
@@ -38,9 +43,7 @@ impl Reader {
                 if let Outcome::Read { .. } = outcome {
                     self.reads.fetch_add(1, Ordering::Relaxed);
                 }
-                if self.done.send(Message::Read(job, outcome)).is_err() {
-                    return;
-                }
+                self.done.send(Message::Read(job, outcome));
             }
         }
     }
