@@ -101,15 +101,19 @@ pub fn decide<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Verdict<'c>
             "all files of the project are quarantined",
         );
     }
-    let asker = Asker {
-        question,
-        project,
-        running: check.running(),
-        imagined: false,
-    };
+    let asker = Asker::new(question, check, project);
     let mut verdict = None;
+    let mut unstable = 0;
     for release in asker.newest_first() {
         match asker.admit(release, notes) {
+            Ok(_) if asker.would_come_back(release) => {
+                let rule = "a downgrade, but another release would follow it: pause that one";
+                notes.add(Some(release), || format!("refused: {rule}"));
+                unstable += 1;
+                if unstable == UNSTABLE {
+                    break;
+                }
+            }
             Ok(package) => {
                 notes.add(Some(release), || format!("offered: {}", package.path));
                 return Verdict::Offer(Offer {
@@ -130,6 +134,10 @@ pub fn decide<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Verdict<'c>
                 if no.refusal != Refusal::NothingNewer {
                     verdict.get_or_insert(refused);
                 }
+                if asker.is_past(release) {
+                    notes.add(None, || "older releases are not looked at".to_owned());
+                    break;
+                }
             }
         }
     }
@@ -139,28 +147,58 @@ pub fn decide<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Verdict<'c>
     }
 }
 
-/// The device that asks, in one project.
+/// After so many releases to which a downgrade could not stay, no other is tried: each costs a look
+/// at all releases.
+const UNSTABLE: u32 = 16;
+
+/// The device that asks, in one project; what it says of itself is taken apart once.
 struct Asker<'c, 'q> {
     question: &'q Question<'c, 'q>,
+    check: &'q Check<'q>,
     project: &'c Project,
+    /// The first number of a version may be a core's.
+    luatos: bool,
+    platform: Option<&'q str>,
+    family: Option<Family>,
     running: Option<Version>,
-    /// It is only asked what would happen after a downgrade; this keeps the question from asking
-    /// itself.
-    imagined: bool,
+    core: Option<u32>,
 }
 
-impl<'c> Asker<'c, '_> {
-    fn check(&self) -> &Check<'_> {
-        self.question.check
+impl<'c, 'q> Asker<'c, 'q> {
+    fn new(question: &'q Question<'c, 'q>, check: &'q Check<'q>, project: &'c Project) -> Self {
+        let platform = check.name().platform;
+        Asker {
+            question,
+            check,
+            project,
+            luatos: check.may_be_luatos(),
+            platform,
+            family: platform.and_then(Family::of_platform),
+            running: check.running(),
+            core: check.core(),
+        }
+    }
+
+    /// After this one [`newest_first`](Asker::newest_first) brings nothing that is newer, and nothing
+    /// of the project may replace a newer version.
+    fn is_past(&self, release: &Release) -> bool {
+        let Some(running) = self.running else {
+            return false;
+        };
+        let cored = |version: Version| self.luatos && version.core_form().is_some();
+        // To a module that says no core, releases in core form are not in the order of their scripts.
+        let ordered = cored(running) || !cored(release.version);
+        ordered
+            && !self.project.has_downgrades()
+            && Version::after_installing(running, release.version, self.luatos) <= running
     }
 
     /// The releases from the newest to the oldest, as the device would report them: to one that says
     /// CORE.A.C, plain releases are ordered without their middle number.
     fn newest_first(&self) -> impl Iterator<Item = &'c Release> + use<'c> {
-        let luatos = self.check().may_be_luatos();
         let running = self
             .running
-            .filter(|running| luatos && running.core_form().is_some());
+            .filter(|running| self.luatos && running.core_form().is_some());
         let cored =
             move |release: &Release| running.is_none() || release.version.core_form().is_some();
         let mut listed = self
@@ -211,7 +249,7 @@ impl<'c> Asker<'c, '_> {
             return Err(No::because(Refusal::NotNow, why));
         }
         let rules = &*release.rules;
-        let check = self.check();
+        let check = self.check;
         if let Some(key) = &rules.project_key
             && check.project_key.as_deref() != Some(key)
         {
@@ -242,11 +280,11 @@ impl<'c> Asker<'c, '_> {
     /// `allow_downgrade`.
     fn version_allows(&self, release: &'c Release, notes: &mut Notes) -> Result<(), No<'c>> {
         let rules = &*release.rules;
-        let check = self.check();
+        let check = self.check;
         let Some(running) = self.running else {
             return self.text_version_allows(release);
         };
-        let stands = standing(running, release.version, check.may_be_luatos());
+        let stands = standing(running, release.version, self.luatos);
         notes.add(Some(release), || {
             let word = match stands {
                 Standing::Newer => "newer than",
@@ -263,13 +301,7 @@ impl<'c> Asker<'c, '_> {
                 let rule = "it is for a core, and the module did not say its own (any_core)";
                 return Err(No::because(Refusal::NoPackage, rule));
             }
-            Standing::Older if rules.allow_downgrade == Some(true) => {
-                if !self.imagined && self.would_come_back(release) {
-                    let rule =
-                        "a downgrade, but a newer release would bring it back: pause that one";
-                    return Err(No::because(Refusal::NothingNewer, rule));
-                }
-            }
+            Standing::Older if rules.allow_downgrade == Some(true) => {}
             Standing::Same | Standing::Older => {
                 return Err(No::because(Refusal::NothingNewer, "not newer"));
             }
@@ -288,7 +320,7 @@ impl<'c> Asker<'c, '_> {
     /// A version that is free text, or missing: it has no order, so only `from` with this very text
     /// or `any_version` reach it.
     fn text_version_allows(&self, release: &'c Release) -> Result<(), No<'c>> {
-        let said = &*self.check().version;
+        let said = &*self.check.version;
         if said.is_empty() {
             return Err(No::because(
                 Refusal::VersionUnreadable,
@@ -315,7 +347,7 @@ impl<'c> Asker<'c, '_> {
     /// Does the device run what `from` names? A LuatOS module says CORE.A.C: where `from` is plain,
     /// its script's version is what counts, as in the version order.
     fn runs_one_of(&self, from: &From) -> bool {
-        let luatos = self.check().may_be_luatos();
+        let luatos = self.luatos;
         let same_form = |version: &Version| {
             let running = self.running?.core_form().filter(|_| luatos)?;
             let plain = version.core_form().is_none();
@@ -324,44 +356,38 @@ impl<'c> Asker<'c, '_> {
         match from {
             From::One(one) => match same_form(one) {
                 Some(running) => running == one.without_middle(),
-                None => from.admits(&self.check().version),
+                None => from.admits(&self.check.version),
             },
             From::Range(first, last) => match (same_form(first), same_form(last)) {
                 (Some(running), Some(_)) => {
                     (first.without_middle()..=last.without_middle()).contains(&running)
                 }
-                _ => from.admits(&self.check().version),
+                _ => from.admits(&self.check.version),
             },
-            From::Texts(_) => from.admits(&self.check().version),
+            From::Texts(_) => from.admits(&self.check.version),
         }
     }
 
-    /// After a downgrade to `target`, would the device be offered something newer, or a release that
-    /// stands before `target` in the project's list? Then it could go back and forth for ever. This
-    /// way a downgrade is followed by nothing but downgrades further down that one list, which ends.
+    /// Is this a downgrade after which the device would be offered something newer, or a release that
+    /// stands before it in the project's list? Then it could go back and forth for ever. This way a
+    /// downgrade is followed by nothing but downgrades further down that one list, which ends.
     fn would_come_back(&self, target: &Release) -> bool {
-        let check = self.check();
         let Some(running) = self.running else {
             return false;
         };
-        let after = Version::after_installing(running, target.version, check.may_be_luatos());
+        if standing(running, target.version, self.luatos) != Standing::Older {
+            return false;
+        }
+        let after = Version::after_installing(running, target.version, self.luatos);
         let later = Check {
             version: after.to_string().into(),
-            ..check.clone()
+            ..self.check.clone()
         };
-        let later = Asker {
-            question: &Question {
-                check: &later,
-                ..*self.question
-            },
-            project: self.project,
-            running: Some(after),
-            imagined: true,
-        };
+        let later = Asker::new(self.question, &later, self.project);
         let mut before = true;
         self.project.releases.iter().any(|release| {
             before &= release.version != target.version;
-            let newer = standing(after, release.version, check.may_be_luatos()) == Standing::Newer;
+            let newer = standing(after, release.version, self.luatos) == Standing::Newer;
             (before || newer) && later.admit(release, &mut Notes::off()).is_ok()
         })
     }
@@ -369,13 +395,11 @@ impl<'c> Asker<'c, '_> {
     /// The package that fits: for the exact platform before one for every module; among those the
     /// smallest.
     fn fitting(&self, release: &'c Release, notes: &mut Notes) -> Result<&'c Package, No<'c>> {
-        let name = self.check().name();
-        let family = name.platform.and_then(Family::of_platform);
         let mut nearest = No::because(Refusal::NoPackage, "no package for its platform");
         for exact in [true, false] {
             let mut best: Option<&Package> = None;
             for package in &release.packages {
-                let for_it = match (&package.platform, name.platform) {
+                let for_it = match (&package.platform, self.platform) {
                     (None, _) => !exact,
                     (Some(wanted), Some(said)) => exact && wanted.eq_ignore_ascii_case(said),
                     (Some(_), None) => false,
@@ -383,7 +407,7 @@ impl<'c> Asker<'c, '_> {
                 if !for_it {
                     continue;
                 }
-                match self.package_fits(release, package, family) {
+                match self.package_fits(release, package) {
                     Ok(()) if best.is_none_or(|best| package.size < best.size) => {
                         best = Some(package);
                     }
@@ -402,20 +426,15 @@ impl<'c> Asker<'c, '_> {
     }
 
     /// design.md: "A package fits a core: …".
-    fn package_fits(
-        &self,
-        release: &Release,
-        package: &Package,
-        family: Option<Family>,
-    ) -> Result<(), &'static str> {
-        let check = self.check();
-        if !package.kind.fits(family) {
+    fn package_fits(&self, release: &Release, package: &Package) -> Result<(), &'static str> {
+        let check = self.check;
+        if !package.kind.fits(self.family) {
             return Err("the package is for another kind of chip");
         }
         if check.largest.is_some_and(|largest| package.size > largest) {
             return Err("the file is too large for UDP; it is offered over HTTP");
         }
-        let core = check.core();
+        let core = self.core;
         if let Some(base) = package.base_core {
             return match core {
                 Some(core) if core == base => Ok(()),
@@ -426,14 +445,14 @@ impl<'c> Asker<'c, '_> {
         let target = release
             .version
             .core_form()
-            .filter(|_| check.may_be_luatos())
+            .filter(|_| self.luatos)
             .map(|form| form.core);
         match target {
             None => Ok(()),
             Some(_) if release.rules.any_core == Some(true) => Ok(()),
             Some(target) if core == Some(target) => Ok(()),
             // The version rule has seen to it that the module's core is not a higher one.
-            Some(_) if core.is_some() && carries_the_core(package.kind, family) => Ok(()),
+            Some(_) if core.is_some() && carries_the_core(package.kind, self.family) => Ok(()),
             Some(_) => Err("a script-only package fits the same core alone (any_core)"),
         }
     }
@@ -474,7 +493,7 @@ impl<'c> Asker<'c, '_> {
         let Some(percent) = release.rules.percent else {
             return true;
         };
-        let Some(device) = self.check().device else {
+        let Some(device) = self.check.device else {
             return percent >= 100.0;
         };
         let named = release

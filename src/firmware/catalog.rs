@@ -66,6 +66,7 @@ pub struct Project {
     pub since: Instant,
     /// Where in `releases` those are that are not in core form, by what LuatOS sends of them.
     by_script: Vec<usize>,
+    has_downgrades: bool,
 }
 
 impl Project {
@@ -80,6 +81,9 @@ impl Project {
         order::sort_by(&mut by_script, |(a, _), (b, _)| b.cmp(a));
         Project {
             name,
+            has_downgrades: releases
+                .iter()
+                .any(|release| release.rules.allow_downgrade == Some(true)),
             releases,
             since,
             by_script: by_script.into_iter().map(|(_, at)| at).collect(),
@@ -92,6 +96,11 @@ impl Project {
         self.by_script
             .iter()
             .filter_map(|&at| self.releases.get(at))
+    }
+
+    /// Does any release say `allow_downgrade`?
+    pub fn has_downgrades(&self) -> bool {
+        self.has_downgrades
     }
 }
 
