@@ -10,7 +10,6 @@ pub(super) mod checksum;
 pub(super) mod reading;
 pub(super) mod shelf;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -21,6 +20,7 @@ use self::shelf::{Patience, Shelf};
 use super::catalog::Catalog;
 use super::known::KnownFiles;
 use super::name::{self, FileKind};
+use crate::order;
 use crate::os::fs::{Entry, EntryKind, Folder, Stamp};
 
 /// Folders are walked into so deep; the deepest that means anything is `PROJECT/VERSION/from-CORE`.
@@ -55,10 +55,31 @@ pub(super) enum Seen {
 #[derive(Debug, Default)]
 pub(super) struct Walk {
     /// All that is neither a folder nor to be ignored silently.
-    pub(super) seen: BTreeMap<String, Seen>,
+    pub(super) seen: ByPath<Seen>,
     /// The folders walked into, the firmware folder itself (``) included when all of it was walked.
-    pub(super) folders: BTreeMap<String, Identity>,
+    pub(super) folders: ByPath<Identity>,
     entries: usize,
+}
+
+/// Something for each of some paths; sorted.
+pub(super) type ByPath<T> = Vec<(String, T)>;
+
+/// What there is for a path.
+pub(super) fn at<'p, T>(by_path: &'p [(String, T)], path: &str) -> Option<&'p T> {
+    let at = by_path.binary_search_by(|(other, _)| other.as_str().cmp(path));
+    by_path.get(at.ok()?).map(|(_, what)| what)
+}
+
+/// Sorts; of two things for one path the later one stays.
+fn sort<T>(by_path: &mut ByPath<T>) {
+    order::sort_by(by_path, |(a, _), (b, _)| a.cmp(b));
+    by_path.dedup_by(|next, kept| {
+        let is_same = next.0 == kept.0;
+        if is_same {
+            std::mem::swap(next, kept);
+        }
+        is_same
+    });
 }
 
 /// One look at the folder as it lies there now, every file read to the end without waiting for it to
@@ -94,18 +115,18 @@ pub fn now(root: &Path, known: &mut KnownFiles) -> Result<Catalog, String> {
 pub(super) fn walk(root: &Folder, skip: Option<Identity>) -> io::Result<Walk> {
     let mut walk = Walk::default();
     let stamp = root.stamp()?;
-    walk.folders.insert(String::new(), (stamp.dev, stamp.ino));
+    walk.folders.push((String::new(), (stamp.dev, stamp.ino)));
     walk.folder(root, "", 1, skip)?;
-    Ok(walk)
+    Ok(walk.sorted())
 }
 
-/// Looks at what is called so in the folder `parent` (empty: the firmware folder itself), and walks
-/// everything beneath what is a folder. What is not seen is not there (or does not count). An error
+/// Looks at what is called so (sorted names) in the folder `parent` (empty: the firmware folder itself),
+/// and walks everything beneath what is a folder. What is not seen is not there (or does not count). An error
 /// for which [`has_gone`] is true: `parent` itself is not there.
 pub(super) fn look(
     root: &Folder,
     parent: &str,
-    names: &BTreeSet<String>,
+    names: &[String],
     skip: Option<Identity>,
 ) -> io::Result<Walk> {
     let mut walk = Walk::default();
@@ -118,14 +139,22 @@ pub(super) fn look(
     }
     let folder = folder.as_ref().unwrap_or(root);
     for entry in folder.entries()? {
-        if depth <= DEPTH && names.contains(&*entry.name.to_string_lossy()) {
+        let name = entry.name.to_string_lossy();
+        let is_named = names.binary_search_by(|other| (**other).cmp(&name)).is_ok();
+        if depth <= DEPTH && is_named {
             walk.entry(folder, parent, depth, &entry, skip)?;
         }
     }
-    Ok(walk)
+    Ok(walk.sorted())
 }
 
 impl Walk {
+    fn sorted(mut self) -> Walk {
+        sort(&mut self.seen);
+        sort(&mut self.folders);
+        self
+    }
+
     fn folder(
         &mut self,
         folder: &Folder,
@@ -140,7 +169,7 @@ impl Walk {
                     "More than {ENTRIES} files and folders: what lies beyond is not looked at. \
                      Move away what is no firmware."
                 );
-                self.seen.insert(".".into(), Seen::Quarantined(text));
+                self.seen.push((".".into(), Seen::Quarantined(text)));
                 return Ok(());
             }
             self.entry(folder, path, depth, &entry, skip)?;
@@ -164,14 +193,14 @@ impl Walk {
         let path = join(parent, &name);
         if entry.name.to_str().is_none() {
             let text = "The name is not UTF-8 (it is shown as near as can be): rename it.";
-            self.seen.insert(path, Seen::Quarantined(text.into()));
+            self.seen.push((path, Seen::Quarantined(text.into())));
             return Ok(());
         }
         let seen = match entry.kind {
             EntryKind::Folder => {
                 if kind == FileKind::Rules {
                     let text = "This is a folder; a release.json is a file.";
-                    self.seen.insert(path, Seen::Rules(Err(text.into())));
+                    self.seen.push((path, Seen::Rules(Err(text.into()))));
                     return Ok(());
                 }
                 return self.child(folder, path, depth, entry, skip);
@@ -197,7 +226,7 @@ impl Walk {
                 }
             }
         };
-        self.seen.insert(path, seen);
+        self.seen.push((path, seen));
         Ok(())
     }
 
@@ -217,7 +246,7 @@ impl Walk {
             let text = format!(
                 "Folders lie in folders more than {DEPTH} deep: what is in this one is not looked at."
             );
-            self.seen.insert(path, Seen::Quarantined(text));
+            self.seen.push((path, Seen::Quarantined(text)));
             return Ok(());
         }
         let inside = parent.child(&entry.name).and_then(|folder| {
@@ -230,12 +259,11 @@ impl Walk {
             Ok(inside)
         });
         match inside {
-            Ok(inside) => {
+            Ok(mut inside) => {
                 self.entries = inside.entries;
-                // Not append, which builds the whole map anew for every folder.
-                self.seen.extend(inside.seen);
-                self.folders.extend(inside.folders);
-                self.folders.insert(path, identity);
+                self.seen.append(&mut inside.seen);
+                self.folders.append(&mut inside.folders);
+                self.folders.push((path, identity));
             }
             Err(error) if is_ours(&error) => return Err(error),
             Err(error) if has_gone(&error) => {}
@@ -244,7 +272,7 @@ impl Walk {
                     "This folder cannot be read ({error}): let the user that the server runs as read \
                      and enter it."
                 );
-                self.seen.insert(path, Seen::Quarantined(text));
+                self.seen.push((path, Seen::Quarantined(text)));
             }
         }
         Ok(())

@@ -108,7 +108,7 @@ impl Shelf {
         known: &mut KnownFiles,
     ) {
         for path in self.in_scope(scope) {
-            if !walk.seen.contains_key(&path) {
+            if super::at(&walk.seen, &path).is_none() {
                 self.gone(&path, now);
             }
         }

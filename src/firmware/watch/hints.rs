@@ -5,8 +5,7 @@
 //! does. So each folder that a walk has seen is watched singly, and where a watch is new the walk is
 //! made again.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +13,8 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::firmware::name::{self, FileKind};
-use crate::firmware::scan::Identity;
+use crate::firmware::scan::{self, ByPath, Identity};
+use crate::order;
 
 /// With more hints than this the whole folder is walked.
 const MOST: usize = 500;
@@ -112,7 +112,7 @@ fn relative(path: &Path) -> String {
 pub(super) struct Watches {
     watcher: RecommendedWatcher,
     base: PathBuf,
-    watched: BTreeMap<String, Identity>,
+    watched: ByPath<Identity>,
 }
 
 impl Watches {
@@ -124,7 +124,7 @@ impl Watches {
         Ok(Watches {
             watcher,
             base,
-            watched: BTreeMap::new(),
+            watched: Vec::new(),
         })
     }
 
@@ -134,39 +134,42 @@ impl Watches {
     pub(super) fn follow(
         &mut self,
         scope: Option<&[String]>,
-        folders: &BTreeMap<String, Identity>,
+        folders: &ByPath<Identity>,
     ) -> notify::Result<bool> {
         // notify itself drops the watch of a folder that is gone.
-        match scope {
-            None => self.watched.retain(|path, _| folders.contains_key(path)),
-            Some(paths) => {
-                for path in paths {
-                    self.forget(path, folders);
-                }
-            }
-        }
-        let mut is_any_new = false;
+        self.watched.retain(|(path, _)| {
+            let is_in_scope =
+                |scope: &[String]| scope.iter().any(|top| is_at_or_beneath(path, top));
+            scan::at(folders, path).is_some() || !scope.is_none_or(is_in_scope)
+        });
+        let mut tried: ByPath<Option<Identity>> = Vec::new();
+        let mut result = Ok(());
         for (path, identity) in folders {
             // Where something happened the folder may be another one in spite of its number (they are
             // used again), and notify may have dropped the watch: so it is set again.
-            let is_new = scope.is_some() || self.watched.get(path) != Some(identity);
+            let is_new = scope.is_some() || scan::at(&self.watched, path) != Some(identity);
             if !is_new {
                 continue;
             }
             let folder = self.base.join(path);
             match self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
-                Ok(()) => {
-                    self.watched.insert(path.clone(), *identity);
-                    is_any_new = true;
+                Ok(()) => tried.push((path.clone(), Some(*identity))),
+                Err(error) if matches!(error.kind, ErrorKind::MaxFilesWatch) => {
+                    result = Err(error);
+                    break;
                 }
-                Err(error) if matches!(error.kind, ErrorKind::MaxFilesWatch) => return Err(error),
                 // It is gone again, or may not be read: the walk says so, too.
-                Err(_) => {
-                    self.watched.remove(path);
-                }
+                Err(_) => tried.push((path.clone(), None)),
             }
         }
-        Ok(is_any_new)
+        self.watched
+            .retain(|(path, _)| scan::at(&tried, path).is_none());
+        let before = self.watched.len();
+        let set = |(path, identity): (String, Option<Identity>)| Some((path, identity?));
+        self.watched.extend(tried.into_iter().filter_map(set));
+        let is_any_new = self.watched.len() > before;
+        order::sort(&mut self.watched);
+        result.map(|()| is_any_new)
     }
 
     /// Some watches may be lost: the next walk sets them all again. (A watch goes with its folder, and
@@ -174,25 +177,11 @@ impl Watches {
     pub(super) fn distrust(&mut self) {
         self.watched.clear();
     }
+}
 
-    /// Forgets the folders at and beneath this path that are not among these.
-    fn forget(&mut self, path: &str, folders: &BTreeMap<String, Identity>) {
-        let beneath = format!("{path}/");
-        let from = Bound::Included(beneath.as_str());
-        let inside = self.watched.range::<str, _>((from, Bound::Unbounded));
-        let gone: Vec<String> = inside
-            .map(|(folder, _)| folder)
-            .take_while(|folder| folder.starts_with(&beneath))
-            .filter(|folder| !folders.contains_key(*folder))
-            .cloned()
-            .collect();
-        for folder in gone {
-            self.watched.remove(&folder);
-        }
-        if !folders.contains_key(path) {
-            self.watched.remove(path);
-        }
-    }
+fn is_at_or_beneath(path: &str, top: &str) -> bool {
+    path.strip_prefix(top)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]

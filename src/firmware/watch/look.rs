@@ -1,12 +1,12 @@
 //! Where the watcher looks: at what the hints name, or at the whole folder.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Instant;
 
 use super::hints::{Dirty, Watches};
 use super::{RETRY, TELL, Watch, rest};
-use crate::firmware::scan::{self, Identity};
+use crate::firmware::scan::{self, ByPath, Identity};
+use crate::order;
 use crate::os::fs::Folder;
 
 impl Watch {
@@ -22,22 +22,24 @@ impl Watch {
             return;
         };
         let skip = self.skip();
-        // By folder, so that each is read once.
-        let mut groups: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        let add = |groups: &mut BTreeMap<String, BTreeSet<String>>, path: &str| {
+        // By folder, so that each is read once; the last one first.
+        let in_parent = |path: &str| {
             let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-            let names = groups.entry(parent.to_owned()).or_default();
-            names.insert(name.to_owned());
+            (parent.to_owned(), name.to_owned())
         };
-        for path in &dirty.paths {
-            add(&mut groups, path);
-        }
-        while let Some((parent, names)) = groups.pop_last() {
-            match self.look_at(&root, &parent, &names, skip) {
+        let mut left: Vec<_> = dirty.paths.iter().map(|path| in_parent(path)).collect();
+        order::sort(&mut left);
+        while let Some((parent, _)) = left.last().cloned() {
+            let first = left.partition_point(|(other, _)| *other < parent);
+            let names = left.split_off(first).into_iter().map(|(_, name)| name);
+            match self.look_at(&root, &parent, &Vec::from_iter(names), skip) {
                 Ok(()) => {}
                 // The folder is gone, and so perhaps is the one that it was in.
                 Err(error) if scan::has_gone(&error) && !parent.is_empty() => {
-                    add(&mut groups, &parent);
+                    let parent = in_parent(&parent);
+                    if let Err(place) = left.binary_search(&parent) {
+                        left.insert(place, parent);
+                    }
                 }
                 Err(error) => {
                     self.shortage(&error);
@@ -53,7 +55,7 @@ impl Watch {
         &mut self,
         root: &Folder,
         parent: &str,
-        names: &BTreeSet<String>,
+        names: &[String],
         skip: Option<Identity>,
     ) -> io::Result<()> {
         let paths: Vec<String> = names.iter().map(|name| scan::join(parent, name)).collect();
@@ -121,7 +123,7 @@ impl Watch {
     }
 
     /// Watches the folders that were seen; true: look again.
-    fn follow(&mut self, scope: Option<&[String]>, folders: &BTreeMap<String, Identity>) -> bool {
+    fn follow(&mut self, scope: Option<&[String]>, folders: &ByPath<Identity>) -> bool {
         let followed = match &mut self.watches {
             Some(watches) => watches.follow(scope, folders),
             None => Watches::start(&self.root, self.hints.clone()).and_then(|watches| {
