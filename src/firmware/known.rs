@@ -140,10 +140,10 @@ fn write_line(text: &mut String, stamp: &Stamp, found: &Result<Inspected, String
     let what = match found {
         Ok(file) => {
             let md5: String = file.md5.iter().map(|byte| format!("{byte:02x}")).collect();
-            let (content, kind) = (file.content, Value::from(file.kind.label()));
+            let (content, kind) = (file.content, quoted(file.kind.label()));
             format!("\"sha256\":\"{content}\",\"md5\":\"{md5}\",\"kind\":{kind}")
         }
-        Err(sentence) => format!("\"refused\":{}", Value::from(sentence.as_str())),
+        Err(sentence) => format!("\"refused\":{}", quoted(sentence)),
     };
     // Writing to a String does not fail.
     let _ = writeln!(
@@ -156,7 +156,7 @@ fn read(mut file: impl BufRead) -> HashMap<Stamp, Result<Inspected, String>> {
     let mut table = HashMap::new();
     let mut line = Vec::new();
     let ours = next_line(&mut file, &mut line)
-        && serde_json::from_slice::<Value>(&line).is_ok_and(|header| {
+        && parse(&line).is_some_and(|header| {
             header.get("luat-ota") == Some(&Value::from("hashes"))
                 && header.get("version") == Some(&Value::from(VERSION))
         });
@@ -178,8 +178,17 @@ fn next_line(file: &mut impl BufRead, line: &mut Vec<u8>) -> bool {
     matches!(file.by_ref().take(LINE).read_until(b'\n', line), Ok(n) if n > 0)
 }
 
+fn parse(line: &[u8]) -> Option<Value> {
+    serde_json::from_str(str::from_utf8(line).ok()?).ok()
+}
+
+/// A text as JSON writes it.
+fn quoted(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_default()
+}
+
 fn read_line(line: &[u8]) -> Option<(Stamp, Result<Inspected, String>)> {
-    let line: Value = serde_json::from_slice(line).ok()?;
+    let line = parse(line)?;
     let number = |key| line.get(key)?.as_u64();
     let time = |key| line.get(key)?.as_i64().map(i128::from);
     let text = |key| line.get(key)?.as_str();

@@ -108,8 +108,11 @@ fn shown(value: &Value) -> String {
     match value {
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "an object".to_owned(),
-        value => {
-            let text = value.to_string();
+        Value::Null => "null".to_owned(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => {
+            let text = serde_json::to_string(text).unwrap_or_default();
             match text.char_indices().nth(60) {
                 Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
                 None => text,
@@ -135,7 +138,7 @@ fn unknown(key: &str, keys: &[&str]) -> String {
 /// How many letters must be put in, taken out, changed or exchanged with their neighbour to make
 /// `right` of `left` (optimal string alignment). Of a long text its beginning is enough.
 fn distance(left: &str, right: &str) -> usize {
-    let left: Vec<char> = left.to_lowercase().chars().take(40).collect();
+    let left: Vec<char> = left.to_ascii_lowercase().chars().take(40).collect();
     let right: Vec<char> = right.chars().collect();
     // Distances from the first n letters of `left` to each beginning of `right`, for the last two n.
     let mut before: Vec<usize> = Vec::new();
