@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smol::channel::Receiver;
+use smol::future::FutureExt as _;
 use smol::{LocalExecutor, Timer, future};
 
 use crate::device::{self, Limits, Service, Stop};
@@ -136,9 +137,12 @@ fn serve(settings: Settings, signals: &Signals) -> Result<(), String> {
         service.replace_catalog(Arc::clone(&first));
         let executor = Rc::new(LocalExecutor::new());
         spawn_loops(&executor, &service, sockets, &stop);
-        executor.spawn(sweep(Rc::clone(&service))).detach();
+        // Boxed, here and elsewhere: what runs a task is compiled anew for each type of task.
         executor
-            .spawn(follow(catalogs, first, Rc::clone(&service)))
+            .spawn(sweep(Rc::clone(&service)).boxed_local())
+            .detach();
+        executor
+            .spawn(follow(catalogs, first, Rc::clone(&service)).boxed_local())
             .detach();
         smol::block_on(executor.run(until_the_end(&settings, signals, &watcher, &service, &stop)));
     }
@@ -236,19 +240,19 @@ fn spawn_loops(
     for listener in sockets.http {
         let (service, spawner, stop) = shared();
         executor
-            .spawn(device::http::serve(listener, service, spawner, stop))
+            .spawn(device::http::serve(listener, service, spawner, stop).boxed_local())
             .detach();
     }
     for listener in sockets.tcp {
         let (service, spawner, stop) = shared();
         executor
-            .spawn(device::tcp::serve(listener, service, spawner, stop))
+            .spawn(device::tcp::serve(listener, service, spawner, stop).boxed_local())
             .detach();
     }
     for socket in sockets.udp {
         let (service, _, stop) = shared();
         executor
-            .spawn(device::udp::serve(socket, service, stop))
+            .spawn(device::udp::serve(socket, service, stop).boxed_local())
             .detach();
     }
 }

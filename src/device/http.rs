@@ -6,6 +6,7 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 
+use smol::future::FutureExt as _;
 use smol::{Async, LocalExecutor};
 
 use super::accept::accept;
@@ -81,7 +82,7 @@ fn hand_over(
         Some(seat) => {
             let service = Rc::clone(service);
             let run = connection::run(service, stream, seat, peer, stage, stop.clone());
-            executor.spawn(run).detach();
+            executor.spawn(run.boxed_local()).detach();
         }
         None => {
             let begun = matches!(&stage, Stage::Answered(answered) if answered.sent > 0);

@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use smol::future::FutureExt as _;
 use smol::future::{or, pending};
 use smol::{Async, LocalExecutor, Timer};
 
@@ -69,7 +70,7 @@ pub async fn serve(
         };
         let stop = stop.clone();
         executor
-            .spawn(async move { talk.run(&stop).await })
+            .spawn(async move { talk.run(&stop).await }.boxed_local())
             .detach();
     };
     accept(listener, &service, &stop, welcome).await;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use smol::channel::{Receiver, Sender, bounded};
+use smol::future::FutureExt as _;
 use smol::future::{or, yield_now};
 use smol::{Async, LocalExecutor, Timer};
 
@@ -322,7 +323,7 @@ impl Room<'_> {
             // There is room for as many as may be parked.
             let _always_room = sender.try_send(parked);
         };
-        self.loads.spawn(load).detach();
+        self.loads.spawn(load.boxed_local()).detach();
     }
 
     /// Loads a file that was offered, so that it is there when the first packet is asked for.
@@ -341,7 +342,7 @@ impl Room<'_> {
             let _loaded = service.load(content).await;
             ahead.borrow_mut().remove(&content);
         };
-        self.loads.spawn(load).detach();
+        self.loads.spawn(load.boxed_local()).detach();
     }
 
     async fn flush(&self, outbox: &mut Outbox) {
