@@ -28,7 +28,8 @@ const CONNECT_TRIES: u32 = 5;
 /// How the client speaks (protocol.md 6, the table).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// The Lua client after `update.setup`: `IMEI,PROJECT_COREVER,VERSION`, then `Get5,7`.
+    /// The Lua client after `update.setup`: `IMEI,PROJECT_COREVER,VERSION`, then `Get5,7`: packet 5 of the upgrade with the
+    /// id 7.
     UserServer,
     /// The Lua client without setup: `0,KEY,IMEI,SN,PROJECT_COREVER,VERSION`, then the same with
     /// `,Get5,7` behind it. Its script must have a VERSION of the form `1.0.0`.
@@ -157,7 +158,7 @@ impl FirstEdition {
         let check = self.check.clone().unwrap_or_default();
         let question = match self.stage {
             Stage::Fetching(packet) => {
-                let get = format!("Get{},{packet}", self.offer.id);
+                let get = format!("Get{packet},{}", self.offer.id);
                 match self.dialect {
                     Dialect::UserServer => get,
                     Dialect::Official | Dialect::OfficialC => format!("{check},{get}"),

@@ -6,12 +6,18 @@
 //! with bytes and a clock. Nothing here is shared with the server: an emulation that used the server's
 //! parsers would share its mistakes.
 
+pub mod diagnose;
+mod dice;
+pub mod driver;
 pub mod first_edition;
+pub mod generations;
 pub mod libfota;
 pub mod libfota3;
 mod lua;
 pub mod luatask;
 pub mod luatos;
+pub mod probe;
+// pub mod simulate;
 pub mod updatehttp;
 
 use std::time::Duration;

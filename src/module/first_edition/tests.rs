@@ -15,10 +15,10 @@ fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// The last digits of a request: the packet that a Get names; `None` for a check.
+/// The packet that a Get names, n of `Get<n>,<id>`; `None` for a check.
 fn packet_asked(text: &str) -> Option<usize> {
     let (_, get) = text.rsplit_once("Get")?;
-    get.rsplit_once(',')?.1.parse().ok()
+    get.rsplit_once(',')?.0.parse().ok()
 }
 
 fn packet(file: &[u8], number: usize) -> Vec<u8> {
@@ -76,7 +76,7 @@ fn the_requests_are_those_of_the_vendor_in_every_dialect_and_the_file_comes_whol
             });
             assert_eq!(played.outcome, Outcome::Updated(file.clone()));
             let texts: Vec<String> = played.requests.iter().map(|sent| sent.text()).collect();
-            let gets = (1..=3).map(|number| format!("{prefix}Get5,{number}"));
+            let gets = (1..=3).map(|number| format!("{prefix}Get{number},5"));
             let wanted: Vec<String> = std::iter::once(check.to_owned()).chain(gets).collect();
             assert_eq!(texts, wanted);
             assert_eq!(played.connects, 1, "one source port for the session");
@@ -515,7 +515,7 @@ fn a_number_beyond_the_firmware_is_cut_to_the_greatest() {
             true => vec![Then::Recv(b"ERR".to_vec())],
         },
     );
-    assert_eq!(played.requests[1].text(), "Get2147483647,1");
+    assert_eq!(played.requests[1].text(), "Get1,2147483647");
 }
 
 proptest::proptest! {

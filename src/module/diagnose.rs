@@ -1,0 +1,252 @@
+//! What a server must change, in one sentence. Used by `probe`: it looks at the raw bytes of a reply,
+//! stricter than any one client, and picks the flaw that this client cannot live with.
+//!
+//! The surprising thing: nothing here is a matter of taste or of the RFC. Each flaw stands in
+//! protocol.md with the generations that it breaks, and [`Flaw::breaks`] is that table.
+
+mod datagrams;
+mod http;
+
+use super::driver::{Exchange, Played};
+use super::generations::Client;
+use super::luatask::Generation;
+use super::luatos::Core;
+use super::{Failure, Outcome};
+
+pub use self::http::flaws;
+
+/// Something in a reply that some generation cannot live with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// No connection could be made; why.
+    NotReached(String),
+    /// Not a byte came, and the connection stayed open.
+    Silent,
+    /// Not a byte came before the end.
+    ClosedSilently,
+    /// What came is no HTTP.
+    NotHttp,
+    /// 400 or 5xx.
+    Error(u16),
+    /// A 200 without a byte.
+    EmptyBody,
+    /// A 200 with text in place of a firmware; its beginning.
+    TextBody(String),
+    /// The connection ended before the body did: bytes that came, bytes promised.
+    CutShort(u64, u64),
+    /// `HTTP/1.0`.
+    Http10,
+    /// No reason phrase; the status.
+    NoReason(u16),
+    /// A header's name is not written as the clients look for it: as it is, as it must be.
+    NameCase(String, &'static str),
+    /// Not exactly one space behind this header's colon.
+    Spaces(&'static str),
+    /// This header has an empty value.
+    EmptyValue(String),
+    /// chunked.
+    Chunked,
+    /// A 200 without a length.
+    NoLength,
+    /// Compressed.
+    Encoded,
+    /// The head came in several pieces.
+    HeadSplit,
+    /// The head has so many bytes.
+    HeadLong(usize),
+    /// `bytes=N-` was answered with the whole file; N.
+    RangeIgnored(u64),
+    /// `bytes=N-` was answered with another part; N.
+    RangeWrong(u64),
+    /// A redirect to a client that did not ask for one.
+    Redirect(u16),
+    /// A redirect without an absolute Location.
+    Location,
+    /// `"code": 43`.
+    Code43,
+    /// A `msg` that is more than \uXXXX.
+    Message,
+    /// The whole answer came in one recv.
+    OneRecv,
+    /// The connection stays open behind the reply.
+    NotClosed,
+}
+
+impl Flaw {
+    /// What the server must change.
+    pub fn sentence(&self) -> String {
+        match self {
+            Flaw::NotReached(why) => {
+                format!("make the server reachable here: no connection could be made ({why})")
+            }
+            Flaw::Silent => "answer every request: nothing came".into(),
+            Flaw::ClosedSilently => {
+                "answer before closing: the connection ended without a byte".into()
+            }
+            Flaw::NotHttp => "answer with HTTP: a reply begins with `HTTP/1.1 `".into(),
+            Flaw::Error(400) => {
+                "take the request as it is instead of answering 400: modules encode \
+                                 nothing, and no more than this comes from them"
+                    .into()
+            }
+            Flaw::Error(status) => format!(
+                "find out why the server answers {status}: to a module that is \"no update\""
+            ),
+            Flaw::EmptyBody => "answer 404 instead of 200 with an empty body".into(),
+            Flaw::TextBody(text) => {
+                format!("answer 404 instead of 200 with a text body (\"{text}\")")
+            }
+            Flaw::CutShort(got, of) => {
+                format!("send all that Content-Length promises: {got} of {of} bytes came")
+            }
+            Flaw::Http10 => "write `HTTP/1.1` into the status line, not `HTTP/1.0`".into(),
+            Flaw::NoReason(status) => {
+                format!("send a reason phrase: `HTTP/1.1 {status} OK`, not `HTTP/1.1 {status}`")
+            }
+            Flaw::NameCase(is, must) => format!("write header names as `{must}`, not `{is}`"),
+            Flaw::Spaces(name) => format!("put exactly one space behind the colon of `{name}:`"),
+            Flaw::EmptyValue(name) => {
+                format!("leave out the header `{name}`: an empty value swallows the line behind it")
+            }
+            Flaw::Chunked => {
+                "send Content-Length and no chunks (`Transfer-Encoding: chunked`)".into()
+            }
+            Flaw::NoLength => "send `Content-Length`".into(),
+            Flaw::Encoded => "do not compress: no module decodes `Content-Encoding`".into(),
+            Flaw::HeadSplit => "send all headers in one write (one TCP segment)".into(),
+            Flaw::HeadLong(bytes) => {
+                format!("send fewer headers: {bytes} bytes, and 1400 are safe, 8191 the limit")
+            }
+            Flaw::RangeIgnored(from) => format!(
+                "honour Range: `bytes={from}-` needs 206 with the rest, or 416, and got the whole file"
+            ),
+            Flaw::RangeWrong(from) => {
+                format!("honour Range: `bytes={from}-` was answered with another part")
+            }
+            Flaw::Redirect(status) => format!(
+                "answer with the file itself instead of {status}: only modules that send \
+                 need_oss_url=1 follow a redirect"
+            ),
+            Flaw::Location => "redirect with an absolute `Location: http://host:port/path`".into(),
+            Flaw::Code43 => {
+                "never send `\"code\": 43`: the module waits 30 s and asks again, for ever".into()
+            }
+            Flaw::Message => {
+                "write `msg` as \\uXXXX escapes alone (letters too), or leave it out".into()
+            }
+            Flaw::OneRecv => {
+                "send the end of the file in a write of its own: a reply that arrives \
+                              in one piece (under 1.2 kB) is never seen to be complete"
+                    .into()
+            }
+            Flaw::NotClosed => "close the connection after the reply".into(),
+        }
+    }
+
+    /// Whether this client cannot live with it (protocol.md 2).
+    pub fn breaks(&self, client: Client) -> bool {
+        let updatehttp = client == Client::UpdateHttp;
+        let luatask = matches!(client, Client::LuaTask(_));
+        let on_4g = luatask && client != Client::LuaTask(Generation::Gen2g);
+        let core = client.luatos_core();
+        let since = |from: Core| core.is_some_and(|core| core >= from);
+        let within = |from: Core, to: Core| core.is_some_and(|core| from <= core && core < to);
+        match self {
+            Flaw::NotReached(_)
+            | Flaw::Silent
+            | Flaw::ClosedSilently
+            | Flaw::NotHttp
+            | Flaw::Error(_)
+            | Flaw::EmptyBody
+            | Flaw::TextBody(_)
+            | Flaw::CutShort(..)
+            | Flaw::Encoded => true,
+            Flaw::Http10 | Flaw::Message | Flaw::OneRecv => updatehttp,
+            Flaw::NoReason(_) | Flaw::EmptyValue(_) => luatask,
+            Flaw::NameCase(..) => updatehttp || luatask,
+            Flaw::Spaces(_) => {
+                updatehttp
+                    || within(Core::D2025_12_02, Core::D2025_12_04)
+                    || within(Core::D2025_12_19, Core::D2026_02_02)
+            }
+            Flaw::Chunked => {
+                updatehttp
+                    || on_4g
+                    || within(Core::D2025_12_02, Core::D2025_12_04)
+                    || within(Core::D2025_12_19, Core::D2026_01_14)
+            }
+            Flaw::NoLength => {
+                updatehttp
+                    || on_4g
+                    || core.is_some_and(|core| core < Core::D2025_12_04)
+                    || within(Core::D2025_12_19, Core::D2026_02_02)
+                    || since(Core::D2026_03_10)
+            }
+            Flaw::HeadSplit => updatehttp || core.is_some_and(|core| core < Core::D2024_06_27),
+            Flaw::HeadLong(bytes) => core.is_some() && *bytes > 8191,
+            Flaw::RangeIgnored(_) | Flaw::RangeWrong(_) => {
+                on_4g || core.is_some_and(|core| core < Core::D2025_01_27)
+            }
+            Flaw::Redirect(_) => updatehttp || core.is_some(),
+            Flaw::Location => luatask,
+            Flaw::Code43 => client == Client::LuaTask(Generation::Rda8910),
+            Flaw::NotClosed => since(Core::D2026_02_02),
+        }
+    }
+}
+
+/// The client's own bug, in which no server can help: the core of 2025-11-12 never reports an answer
+/// that is no file. (A status for which a server must be blamed does not count.)
+pub fn is_known_bug(client: Client, played: &Played) -> bool {
+    let refusal = |exchange: &Exchange| {
+        exchange
+            .status()
+            .is_some_and(|status| (404..500).contains(&status) || status == 403)
+    };
+    client.luatos_core() == Some(Core::D2025_11_12)
+        && matches!(
+            played.outcome,
+            Outcome::Failed(Failure::Hung { .. } | Failure::GaveUp(_))
+        )
+        && played.exchanges.last().is_some_and(refusal)
+}
+
+/// One sentence on what the server must change, so that this client no longer fails so.
+pub fn sentence(client: Client, failure: &Failure, played: &Played) -> String {
+    let found = match client {
+        Client::First(_, over_udp) => datagrams::sentence(&played.exchanges, over_udp),
+        _ => of_http(client, played),
+    };
+    found.unwrap_or_else(|| {
+        format!(
+            "nothing that is known to help; the client: {}",
+            words(failure)
+        )
+    })
+}
+
+fn of_http(client: Client, played: &Played) -> Option<String> {
+    // The newest reply first: that is what it failed at; but a flaw of the first one may be the cause.
+    let mut all = played.exchanges.iter().rev().flat_map(flaws);
+    let fatal = all.find(|flaw| flaw.breaks(client))?;
+    Some(fatal.sentence())
+}
+
+/// What happened to the client, in a few words.
+pub fn words(failure: &Failure) -> String {
+    match failure {
+        Failure::Hung { after, waiting_for } => {
+            format!("hangs {} s, waiting for {waiting_for}", after.as_secs())
+        }
+        Failure::ScriptError(why) => format!("script error, restart: {why}"),
+        Failure::FlashedGarbage(bytes, why) => {
+            format!("flashes {} bytes of garbage: {why}", bytes.len())
+        }
+        Failure::RebootLoop(why) => format!("restarts for ever: {why}"),
+        Failure::AsksForEver(why) => format!("asks for ever: {why}"),
+        Failure::GaveUp(why) => format!("gives up: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {}

@@ -1,0 +1,62 @@
+//! Chance that can be repeated: the same seed gives the same throws on every machine. Used by the
+//! driver (loss) and by `simulate` (who is what, who fails).
+
+/// A row of throws (SplitMix64).
+#[derive(Clone, Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// The row that belongs to this seed.
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
+    /// A row of its own for the `number`-th of something.
+    #[allow(dead_code)]
+    pub fn of(seed: u64, number: u64) -> Dice {
+        let mut dice = Dice(seed ^ number.wrapping_mul(0xD134_2543_DE82_EF95));
+        Dice(dice.throw())
+    }
+
+    /// 64 bits.
+    pub fn throw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number from 0 to one below `end`; 0 for an `end` of 0.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.throw().checked_rem(end).unwrap_or(0)
+    }
+
+    /// True so many times in a hundred.
+    pub fn percent(&mut self, percent: u32) -> bool {
+        // Thrown also for 0, so that one flag more does not change everything else.
+        self.below(100) < u64::from(percent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_throws_the_same_and_another_does_not() {
+        let throws = |mut dice: Dice| -> Vec<u64> { (0..20).map(|_| dice.throw()).collect() };
+        assert_eq!(throws(Dice::new(7)), throws(Dice::new(7)));
+        assert_ne!(throws(Dice::new(7)), throws(Dice::new(8)));
+        assert_ne!(throws(Dice::of(7, 1)), throws(Dice::of(7, 2)));
+        assert_eq!(Dice::new(0).below(0), 0);
+    }
+
+    #[test]
+    fn a_share_is_about_its_percentage() {
+        let mut dice = Dice::new(3);
+        let hits = (0..10_000).filter(|_| dice.percent(30)).count();
+        assert!((2_800..3_200).contains(&hits), "{hits}");
+        assert!((0..1000).all(|_| !dice.percent(0) && dice.percent(100)));
+    }
+}

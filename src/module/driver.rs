@@ -1,0 +1,539 @@
+//! Runs one [`Attempt`] of a module over real sockets. `probe` and `simulate` stand on it.
+//!
+//! The surprising thing is the clock. A module waits ten seconds for a lost datagram and ten minutes
+//! for a server that does not close. To a probe that is only boring, so where nothing can happen any
+//! more (no connection, or a server that is quiet for [`Settings::quiet`]) its clock jumps to the
+//! moment the module waits for. A simulation waits in earnest, but its clock may run faster than the
+//! wall's ([`Settings::speed`]).
+
+mod link;
+mod record;
+
+pub use record::{End, Exchange, Keep};
+
+use self::link::{Link, Make};
+use self::record::Record;
+use super::dice::Dice;
+use super::{Action, Attempt, Event, Failure, Outcome};
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Bytes that one recv of a module takes at most.
+pub const RECV: usize = 1400;
+
+/// How long a module tries to connect, on its own clock.
+const CONNECT_LIMIT: Duration = Duration::from_secs(120);
+
+/// However often a server was quiet before, it is waited for so long.
+const LEAST_QUIET: Duration = Duration::from_millis(50);
+
+/// A pace that is so much behind is made up for.
+const MADE_UP: Duration = Duration::from_millis(50);
+
+/// How many datagrams in a row a cut link loses.
+const LOST_IN_A_CUT: u32 = 2;
+
+/// How an attempt is run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// A server from which nothing comes for so long (on the wall's clock) is taken for silent, and
+    /// the module's clock jumps; each time of one attempt it is given half as long. `None`: no jumps.
+    pub quiet: Option<Duration>,
+    /// Without `quiet`: a wait of the module without a connection that is longer than this (on its
+    /// clock) is skipped, for the server sees nothing of it.
+    pub idle: Duration,
+    /// How many times faster than the wall's clock the module's runs; at least 1.
+    pub speed: u32,
+    /// After so long on the wall's clock the attempt is stopped.
+    pub cap: Duration,
+    /// Bytes a second, on the module's clock.
+    pub bandwidth: Option<u64>,
+    /// From a question to its answer, and for a connection, on the module's clock.
+    pub latency: Duration,
+    /// Percent of the datagrams that get lost, in each direction. TCP loses none.
+    pub loss: u32,
+    /// After so many bytes of the attempt the link breaks, once.
+    pub cut_after: Option<u64>,
+    /// For the loss.
+    pub seed: u64,
+    /// How much is kept of what passes.
+    pub keep: Keep,
+    /// The module's own address.
+    pub source: Option<IpAddr>,
+    /// Names that need no lookup.
+    pub names: Arc<[(String, IpAddr)]>,
+    /// Connects to those alone, and to none that a server sends it to.
+    pub only_names: bool,
+}
+
+impl Settings {
+    /// As a probe plays: jumps over what takes long, and keeps what is needed to judge the server.
+    pub fn probing(quiet: Duration) -> Settings {
+        Settings {
+            quiet: Some(quiet),
+            idle: Duration::ZERO,
+            speed: 1,
+            cap: Duration::from_secs(120),
+            bandwidth: None,
+            latency: Duration::ZERO,
+            loss: 0,
+            cut_after: None,
+            seed: 0,
+            keep: Keep {
+                exchanges: 40,
+                bytes: 10_000,
+            },
+            source: None,
+            names: Arc::new([]),
+            only_names: false,
+        }
+    }
+}
+
+/// How it went.
+#[derive(Debug)]
+pub struct Played {
+    /// How the attempt ended.
+    pub outcome: Outcome,
+    /// How long it took, on the module's clock.
+    pub took: Duration,
+    /// What passed; of much only the first and the last.
+    pub exchanges: Vec<Exchange>,
+    /// All bytes that came.
+    pub received: u64,
+    /// Those of them that are a file's.
+    pub body: u64,
+    /// Replies with a status of 500 and above.
+    pub server_errors: u32,
+    /// Connections that the module wanted (over UDP: sockets).
+    pub connects: u32,
+    /// The link was cut, as the settings wished.
+    pub was_cut: bool,
+}
+
+/// Plays an attempt to its end.
+pub async fn play(attempt: &mut dyn Attempt, settings: &Settings) -> Played {
+    let mut run = Run::new(settings);
+    let mut actions = attempt.step(run.now(), Event::Start);
+    let outcome = loop {
+        if let Some(outcome) = run.perform(actions).await {
+            break outcome;
+        }
+        let happening = run.next().await;
+        let now = run.now();
+        actions = match happening {
+            Happening::Connected => attempt.step(now, Event::Connected),
+            Happening::ConnectFailed => attempt.step(now, Event::ConnectFailed),
+            Happening::Received(count) => {
+                let bytes = run.buffer.get(..count).unwrap_or_default();
+                attempt.step(now, Event::Received(bytes))
+            }
+            Happening::Closed => attempt.step(now, Event::Closed),
+            Happening::Reset => attempt.step(now, Event::Reset),
+            Happening::Wake => attempt.step(now, Event::Wake),
+            Happening::Nothing(waiting_for) => {
+                break Outcome::Failed(Failure::Hung {
+                    after: now,
+                    waiting_for: waiting_for.to_owned(),
+                });
+            }
+        };
+    };
+    Played {
+        outcome,
+        took: run.now(),
+        exchanges: run.record.finish(),
+        received: run.record.received,
+        body: run.record.body,
+        server_errors: run.record.server_errors,
+        connects: run.connects,
+        was_cut: run.cut == Cut::Done,
+    }
+}
+
+enum Happening {
+    Connected,
+    ConnectFailed,
+    Received(usize),
+    Closed,
+    Reset,
+    Wake,
+    /// And nothing more can happen; what is waited for.
+    Nothing(&'static str),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    Never,
+    After(u64),
+    Done,
+}
+
+struct Run<'s> {
+    settings: &'s Settings,
+    begun: Instant,
+    cap: Instant,
+    /// What the module's clock has jumped over.
+    skipped: Duration,
+    wake: Option<Duration>,
+    wanted: Option<(bool, String, u16)>,
+    link: Option<Link>,
+    buffer: Vec<u8>,
+    record: Record,
+    dice: Dice,
+    quiet: Option<Duration>,
+    /// What was on its way got lost: nothing will come before the module asks again.
+    lost: bool,
+    cut: Cut,
+    datagrams_to_lose: u32,
+    connects: u32,
+    /// No answer before this moment (latency), and no further byte before this one (bandwidth).
+    answer_at: Option<Instant>,
+    paced_until: Option<Instant>,
+}
+
+impl Run<'_> {
+    fn new(settings: &Settings) -> Run<'_> {
+        let begun = Instant::now();
+        Run {
+            settings,
+            begun,
+            cap: begun.checked_add(settings.cap).unwrap_or(begun),
+            skipped: Duration::ZERO,
+            wake: None,
+            wanted: None,
+            link: None,
+            buffer: vec![0; RECV],
+            record: Record::new(settings.keep),
+            dice: Dice::new(settings.seed),
+            quiet: settings.quiet,
+            lost: false,
+            cut: settings.cut_after.map_or(Cut::Never, Cut::After),
+            datagrams_to_lose: 0,
+            connects: 0,
+            answer_at: None,
+            paced_until: None,
+        }
+    }
+
+    fn speed(&self) -> u32 {
+        self.settings.speed.max(1)
+    }
+
+    /// The module's clock: since its start.
+    fn now(&self) -> Duration {
+        self.begun
+            .elapsed()
+            .saturating_mul(self.speed())
+            .saturating_add(self.skipped)
+    }
+
+    /// A span of the module's clock, from now, on the wall's.
+    fn on_the_wall(&self, span: Duration) -> Instant {
+        let now = Instant::now();
+        let span = span.checked_div(self.speed()).unwrap_or(span);
+        now.checked_add(span)
+            .map_or(self.cap, |at| at.min(self.cap))
+    }
+
+    /// Lets the module's clock be at this moment, at least.
+    fn jump(&mut self, to: Duration) {
+        let missing = to.saturating_sub(self.now());
+        self.skipped = self.skipped.saturating_add(missing);
+    }
+
+    async fn perform(&mut self, actions: Vec<Action>) -> Option<Outcome> {
+        for action in actions {
+            match action {
+                Action::Connect {
+                    datagrams,
+                    host,
+                    port,
+                } => {
+                    self.link = None;
+                    self.connects = self.connects.saturating_add(1);
+                    self.record.begin(datagrams, format!("{host}:{port}"));
+                    self.wanted = Some((datagrams, host, port));
+                }
+                Action::Send(bytes) => self.send(&bytes).await,
+                Action::Close => {
+                    self.link = None;
+                    self.wanted = None;
+                }
+                Action::WakeAt(moment) => self.wake = moment,
+                Action::Finish(outcome) => return Some(outcome),
+            }
+        }
+        None
+    }
+
+    async fn send(&mut self, bytes: &[u8]) {
+        self.record.sent(bytes);
+        let Some(link) = &self.link else {
+            return;
+        };
+        if self.settings.latency > Duration::ZERO {
+            self.answer_at = Some(self.on_the_wall(self.settings.latency));
+        }
+        self.lost = false;
+        if link.datagrams() && self.dice.percent(self.settings.loss) {
+            self.lost = true;
+            return;
+        }
+        // What the server did to the connection shows at the next recv.
+        let _ = smol::future::or(link.send(bytes), async {
+            smol::Timer::at(self.cap).await;
+            Ok(())
+        })
+        .await;
+    }
+
+    /// The next thing that happens to the module.
+    async fn next(&mut self) -> Happening {
+        if Instant::now() >= self.cap {
+            return Happening::Nothing("its end: the attempt was stopped, it took too long");
+        }
+        if let Some((datagrams, host, port)) = self.wanted.take() {
+            return self.connect(datagrams, &host, port).await;
+        }
+        if self.link.is_some() {
+            return self.listen().await;
+        }
+        let Some(wake) = self.wake else {
+            return Happening::Nothing("something that can never come: it has no connection");
+        };
+        let span = wake.saturating_sub(self.now());
+        if self.quiet.is_none() && span <= self.settings.idle {
+            smol::Timer::at(self.on_the_wall(span)).await;
+        }
+        self.woken(wake)
+    }
+
+    fn woken(&mut self, wake: Duration) -> Happening {
+        self.jump(wake);
+        self.wake = None;
+        Happening::Wake
+    }
+
+    async fn connect(&mut self, datagrams: bool, host: &str, port: u16) -> Happening {
+        let left = self
+            .wake
+            .map_or(CONNECT_LIMIT, |wake| wake.saturating_sub(self.now()))
+            .min(CONNECT_LIMIT);
+        let mut until = self.on_the_wall(left);
+        if let Some(quiet) = self.quiet {
+            let quiet = Instant::now().checked_add(quiet.saturating_mul(2));
+            until = quiet.map_or(until, |quiet| until.min(quiet));
+        }
+        let make = Make {
+            datagrams,
+            source: self.settings.source,
+            // A small window, so that the pace of the reader is that of the sender.
+            receive_buffer: self.settings.bandwidth.filter(|_| !datagrams).map(|bytes| {
+                usize::try_from(bytes / 2)
+                    .unwrap_or(usize::MAX)
+                    .clamp(4 << 10, 64 << 10)
+            }),
+        };
+        let settings = self.settings;
+        let latency = self.on_the_wall(settings.latency);
+        let opened = smol::future::or(
+            async {
+                let link = Link::open(lookup(settings, host, port).await?, make).await?;
+                if !datagrams && settings.latency > Duration::ZERO {
+                    smol::Timer::at(latency).await;
+                }
+                Ok(Some(link))
+            },
+            async {
+                smol::Timer::at(until).await;
+                Ok::<_, io::Error>(None)
+            },
+        )
+        .await;
+        let why = match opened {
+            Ok(Some(link)) => {
+                self.link = Some(link);
+                self.lost = false;
+                return Happening::Connected;
+            }
+            Ok(None) => {
+                self.halve();
+                let limit = self.now().saturating_add(left);
+                match self.wake {
+                    // The module has an alarm of its own for this.
+                    Some(wake) if wake <= limit => {
+                        self.record
+                            .ended(End::NotConnected("nothing answers".to_owned()));
+                        return self.woken(wake);
+                    }
+                    _ => {
+                        self.jump(limit);
+                        "nothing answers".to_owned()
+                    }
+                }
+            }
+            Err(error) => error.to_string(),
+        };
+        self.record.ended(End::NotConnected(why));
+        Happening::ConnectFailed
+    }
+
+    /// The server was quiet: from now on it is given half as long.
+    fn halve(&mut self) {
+        self.quiet = self.quiet.map(|quiet| (quiet / 2).max(LEAST_QUIET));
+    }
+
+    /// Waits for what comes over the connection, or for the module's alarm.
+    async fn listen(&mut self) -> Happening {
+        if let Cut::After(bytes) = self.cut
+            && self.record.received >= bytes
+        {
+            self.cut = Cut::Done;
+            if self.link.as_ref().is_some_and(Link::datagrams) {
+                self.datagrams_to_lose = LOST_IN_A_CUT;
+            } else {
+                self.link = None;
+                self.record.ended(End::Reset);
+                return Happening::Reset;
+            }
+        }
+        loop {
+            if let Some(moment) = self.answer_at.take().max(self.paced_until)
+                && moment > Instant::now()
+            {
+                smol::Timer::at(moment.min(self.cap)).await;
+            }
+            let received = self.recv().await;
+            match received {
+                Some(Ok(0)) if !self.link.as_ref().is_some_and(Link::datagrams) => {
+                    self.link = None;
+                    self.record.ended(End::Closed);
+                    return Happening::Closed;
+                }
+                Some(Ok(count)) => {
+                    if self.is_lost() {
+                        self.lost = true;
+                        continue;
+                    }
+                    let bytes = self.buffer.get(..count).unwrap_or_default();
+                    self.record.received(bytes);
+                    self.pace(count);
+                    return Happening::Received(count);
+                }
+                Some(Err(_)) => {
+                    self.record.ended(End::Reset);
+                    if self.link.as_ref().is_some_and(Link::datagrams) {
+                        // The port is closed: nothing comes until the module asks again.
+                        self.lost = true;
+                    } else {
+                        self.link = None;
+                    }
+                    return Happening::Reset;
+                }
+                None if Instant::now() >= self.cap => {
+                    return Happening::Nothing(
+                        "its end: the attempt was stopped, it took too long",
+                    );
+                }
+                None => {
+                    let Some(wake) = self.wake else {
+                        return Happening::Nothing("something of which nothing came any more");
+                    };
+                    if self.now() < wake && !self.lost {
+                        self.halve();
+                    }
+                    return self.woken(wake);
+                }
+            }
+        }
+    }
+
+    /// One recv; `None` when it is time to stop waiting.
+    async fn recv(&mut self) -> Option<io::Result<usize>> {
+        let left = self.wake.map(|wake| wake.saturating_sub(self.now()));
+        let mut until = left.map_or(self.cap, |left| self.on_the_wall(left));
+        if let Some(quiet) = self.quiet {
+            if self.lost {
+                return None;
+            }
+            let quiet = Instant::now().checked_add(quiet);
+            until = quiet.map_or(until, |quiet| until.min(quiet));
+        }
+        let link = self.link.as_ref()?;
+        let buffer = self.buffer.as_mut_slice();
+        smol::future::or(async { Some(link.recv(buffer).await) }, async {
+            smol::Timer::at(until).await;
+            None
+        })
+        .await
+    }
+
+    /// Does this datagram get lost?
+    fn is_lost(&mut self) -> bool {
+        if !self.link.as_ref().is_some_and(Link::datagrams) {
+            return false;
+        }
+        if self.datagrams_to_lose > 0 {
+            self.datagrams_to_lose = self.datagrams_to_lose.saturating_sub(1);
+            return true;
+        }
+        self.dice.percent(self.settings.loss)
+    }
+
+    fn pace(&mut self, count: usize) {
+        let Some(bandwidth) = self.settings.bandwidth else {
+            return;
+        };
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        let nanos = count
+            .saturating_mul(1_000_000_000)
+            .checked_div(bandwidth)
+            .unwrap_or(0);
+        let span = Duration::from_nanos(nanos);
+        let span = span.checked_div(self.speed()).unwrap_or(span);
+        // A timer that rings late is made up for, but no long rest is.
+        let now = Instant::now();
+        let from = match self.paced_until {
+            Some(until) if now.saturating_duration_since(until) < MADE_UP => until,
+            _ => now,
+        };
+        self.paced_until = from.checked_add(span);
+    }
+}
+
+/// The address of a host: as it stands, as the settings know it, or by asking.
+async fn lookup(settings: &Settings, host: &str, port: u16) -> io::Result<SocketAddr> {
+    let known = settings.names.iter().find(|(name, _)| name == host);
+    if let Some((_, address)) = known {
+        return Ok(SocketAddr::new(*address, port));
+    }
+    if settings.only_names {
+        return Err(io::Error::other(format!(
+            "{host} was not named on the command line"
+        )));
+    }
+    let host = host.to_owned();
+    let found = smol::unblock(move || resolve(&host, port)).await?;
+    Ok(SocketAddr::new(found, port))
+}
+
+/// The address of a host name; IPv4 where it has one, for so most modules have.
+pub fn resolve(host: &str, port: u16) -> io::Result<IpAddr> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(address) = bare.parse() {
+        return Ok(address);
+    }
+    let found: Vec<SocketAddr> = (bare, port).to_socket_addrs()?.collect();
+    found
+        .iter()
+        .find(|address| address.is_ipv4())
+        .or(found.first())
+        .map(SocketAddr::ip)
+        .ok_or_else(|| io::Error::other(format!("{host} has no address")))
+}
+
+#[cfg(test)]
+mod tests {}

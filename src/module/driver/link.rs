@@ -1,0 +1,106 @@
+//! One socket of a module: UDP or TCP, under smol. What surprises: the receive buffer is set before
+//! the connection is made, for afterwards the window that the server sees has been agreed on.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use smol::Async;
+
+/// An open socket.
+#[derive(Debug)]
+pub(super) enum Link {
+    Datagrams(Async<UdpSocket>),
+    Stream(Async<TcpStream>),
+}
+
+/// How a socket is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Make {
+    pub datagrams: bool,
+    /// The module's own address; none: the kernel's choice.
+    pub source: Option<IpAddr>,
+    /// SO_RCVBUF in bytes; none: the kernel's.
+    pub receive_buffer: Option<usize>,
+}
+
+impl Link {
+    pub async fn open(to: SocketAddr, make: Make) -> io::Result<Link> {
+        let socket = socket(to, make)?;
+        if make.datagrams {
+            rustix::net::connect(&socket, &to)?;
+            return Ok(Link::Datagrams(Async::new_nonblocking(UdpSocket::from(
+                socket,
+            ))?));
+        }
+        match rustix::net::connect(&socket, &to) {
+            Ok(()) | Err(Errno::INPROGRESS) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let stream = Async::new_nonblocking(TcpStream::from(socket))?;
+        stream.writable().await?;
+        if let Some(error) = stream.get_ref().take_error()? {
+            return Err(error);
+        }
+        // A module's stack sends each send() at once.
+        stream.get_ref().set_nodelay(true)?;
+        Ok(Link::Stream(stream))
+    }
+
+    pub fn datagrams(&self) -> bool {
+        matches!(self, Link::Datagrams(_))
+    }
+
+    /// One recv; 0 for the end of a stream.
+    pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Link::Datagrams(socket) => socket.recv(buffer).await,
+            Link::Stream(stream) => stream.read_with(|mut stream| stream.read(buffer)).await,
+        }
+    }
+
+    pub async fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Link::Datagrams(socket) => {
+                // The first may only report that the datagram before it met a closed port.
+                if socket.send(bytes).await.is_err() {
+                    socket.send(bytes).await?;
+                }
+            }
+            Link::Stream(stream) => {
+                let mut rest = bytes;
+                while !rest.is_empty() {
+                    let count = stream.write_with(|mut stream| stream.write(rest)).await?;
+                    rest = rest.get(count..).unwrap_or_default();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn socket(to: SocketAddr, make: Make) -> io::Result<OwnedFd> {
+    let (family, any) = match to {
+        SocketAddr::V4(_) => (AddressFamily::INET, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        SocketAddr::V6(_) => (AddressFamily::INET6, IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+    };
+    let kind = if make.datagrams {
+        SocketType::DGRAM
+    } else {
+        SocketType::STREAM
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, kind, flags, None)?;
+    if let Some(size) = make.receive_buffer {
+        sockopt::set_socket_recv_buffer_size(&socket, size)?;
+    }
+    let source = make
+        .source
+        .filter(|source| source.is_ipv4() == to.is_ipv4());
+    if make.datagrams || source.is_some() {
+        rustix::net::bind(&socket, &SocketAddr::new(source.unwrap_or(any), 0))?;
+    }
+    Ok(socket)
+}

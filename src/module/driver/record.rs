@@ -1,0 +1,238 @@
+//! What passed between a module and a server, kept in small pieces so that somebody can look for what
+//! is wrong with it. What surprises: an exchange is a question with its answer, so one HTTP connection
+//! is one, and a first-edition download has as many as packets; of those only the first and the last
+//! few are kept.
+
+use std::collections::VecDeque;
+
+/// How an exchange ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum End {
+    /// It was still open when the module had enough, or gave up.
+    #[default]
+    Open,
+    /// The server closed in order.
+    Closed,
+    /// It was reset (over UDP: the port is closed).
+    Reset,
+    /// There was no connection; why.
+    NotConnected(String),
+}
+
+/// A question and its answer.
+#[derive(Clone, Debug, Default)]
+pub struct Exchange {
+    /// Over UDP.
+    pub datagrams: bool,
+    /// Where it went: host and port as the module had them.
+    pub to: String,
+    /// The beginning of what was sent.
+    pub request: Vec<u8>,
+    /// The beginning of what came.
+    pub reply: Vec<u8>,
+    /// All bytes that came.
+    pub received: u64,
+    /// How many bytes the first recv brought.
+    pub first: usize,
+    /// In how many recvs they came.
+    pub recvs: u32,
+    /// How it ended.
+    pub end: End,
+}
+
+impl Exchange {
+    /// The reply as an HTTP head and what is there of the body, if it is one and the head is whole.
+    pub fn http(&self) -> Option<(&[u8], &[u8])> {
+        if !self.reply.starts_with(b"HTTP/") {
+            return None;
+        }
+        let end = self
+            .reply
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")?
+            .checked_add(4)?;
+        self.reply.split_at_checked(end)
+    }
+
+    /// The status of an HTTP reply.
+    pub fn status(&self) -> Option<u16> {
+        let line = self.reply.strip_prefix(b"HTTP/")?;
+        let space = line.iter().position(|&byte| byte == b' ')?;
+        let digits = line.get(space.checked_add(1)?..space.checked_add(4)?)?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
+    }
+
+    /// How many bytes of it are a file's.
+    fn body(&self) -> u64 {
+        match (self.status(), self.http()) {
+            (Some(200..=299), Some((head, _))) => {
+                let head = u64::try_from(head.len()).unwrap_or(u64::MAX);
+                self.received.saturating_sub(head)
+            }
+            (Some(_), _) => 0,
+            // A packet of the first edition: two bytes of number come before the data.
+            (None, _) if is_get(&self.request) && self.reply != b"ERR" => {
+                self.received.saturating_sub(2)
+            }
+            (None, _) => 0,
+        }
+    }
+}
+
+/// `Get5,7`, alone or behind a check.
+fn is_get(request: &[u8]) -> bool {
+    let last = request.rsplitn(3, |&byte| byte == b',').nth(1);
+    let word = last.unwrap_or_default();
+    word.strip_prefix(b"Get")
+        .is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+}
+
+/// How much of the exchanges is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Exchanges; of more the first half and the last half.
+    pub exchanges: usize,
+    /// Bytes of each question and of each answer.
+    pub bytes: usize,
+}
+
+/// The exchanges of one attempt.
+#[derive(Debug)]
+pub(super) struct Record {
+    keep: Keep,
+    exchanges: VecDeque<Exchange>,
+    now: Option<Exchange>,
+    pub received: u64,
+    pub body: u64,
+    pub server_errors: u32,
+}
+
+impl Record {
+    pub fn new(keep: Keep) -> Record {
+        Record {
+            keep,
+            exchanges: VecDeque::new(),
+            now: None,
+            received: 0,
+            body: 0,
+            server_errors: 0,
+        }
+    }
+
+    /// A connection is wanted.
+    pub fn begin(&mut self, datagrams: bool, to: String) {
+        self.flush();
+        self.now = Some(Exchange {
+            datagrams,
+            to,
+            ..Exchange::default()
+        });
+    }
+
+    pub fn sent(&mut self, bytes: &[u8]) {
+        let answered = self.now.as_ref().filter(|now| now.recvs > 0);
+        if let Some((datagrams, to)) = answered.map(|now| (now.datagrams, now.to.clone())) {
+            self.begin(datagrams, to);
+        }
+        let most = self.keep.bytes;
+        if let Some(now) = &mut self.now {
+            append(&mut now.request, bytes, most);
+        }
+    }
+
+    pub fn received(&mut self, bytes: &[u8]) {
+        let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.received = self.received.saturating_add(count);
+        let most = self.keep.bytes;
+        if let Some(now) = &mut self.now {
+            if now.recvs == 0 {
+                now.first = bytes.len();
+            }
+            now.recvs = now.recvs.saturating_add(1);
+            now.received = now.received.saturating_add(count);
+            append(&mut now.reply, bytes, most);
+        }
+    }
+
+    pub fn ended(&mut self, end: End) {
+        if let Some(now) = &mut self.now {
+            now.end = end;
+        }
+    }
+
+    fn flush(&mut self) {
+        let Some(exchange) = self.now.take() else {
+            return;
+        };
+        self.body = self.body.saturating_add(exchange.body());
+        if exchange.status().is_some_and(|status| status >= 500) {
+            self.server_errors = self.server_errors.saturating_add(1);
+        }
+        self.exchanges.push_back(exchange);
+        if self.exchanges.len() > self.keep.exchanges {
+            self.exchanges.remove(self.keep.exchanges / 2);
+        }
+    }
+
+    pub fn finish(&mut self) -> Vec<Exchange> {
+        self.flush();
+        std::mem::take(&mut self.exchanges).into()
+    }
+}
+
+fn append(to: &mut Vec<u8>, bytes: &[u8], most: usize) {
+    let room = most.saturating_sub(to.len());
+    to.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEEP: Keep = Keep {
+        exchanges: 4,
+        bytes: 100,
+    };
+
+    #[test]
+    fn a_send_after_an_answer_begins_a_new_exchange() {
+        let mut record = Record::new(KEEP);
+        record.begin(false, "h:1".into());
+        record.sent(b"GET / HTTP/1.1\r\n");
+        record.sent(b"\r\n");
+        record.received(b"HTTP/1.1 503 Oops\r\n\r\nbody");
+        record.sent(b"again");
+        record.received(b"HTTP/1.1 200 OK\r\n\r\nbody");
+        let exchanges = record.finish();
+        assert_eq!(exchanges.len(), 2);
+        assert_eq!(exchanges[0].request, b"GET / HTTP/1.1\r\n\r\n");
+        assert_eq!(exchanges[0].status(), Some(503));
+        assert_eq!(exchanges[1].http().unwrap().1, b"body");
+        assert_eq!((record.server_errors, record.body), (1, 4));
+    }
+
+    #[test]
+    fn of_many_packets_the_first_and_the_last_are_kept_and_all_are_counted() {
+        let mut record = Record::new(KEEP);
+        record.begin(true, "h:1".into());
+        for number in 1..=9_u8 {
+            record.sent(format!("0,K,I,S,N,1.0.0,Get{number},7").as_bytes());
+            record.received(&[0, number, 1, 2, 3]);
+        }
+        assert_eq!(record.received, 45);
+        let numbers: Vec<u8> = record.finish().iter().map(|e| e.reply[1]).collect();
+        assert_eq!(numbers, [1, 2, 8, 9]);
+        assert_eq!(record.body, 27);
+    }
+
+    #[test]
+    fn an_exchange_keeps_only_so_much() {
+        let mut record = Record::new(KEEP);
+        record.begin(false, "h:1".into());
+        record.received(&[7; 90]);
+        record.received(&[8; 90]);
+        let exchanges = record.finish();
+        assert_eq!(exchanges[0].reply.len(), 100);
+        assert_eq!((exchanges[0].received, exchanges[0].first), (180, 90));
+    }
+}
