@@ -40,12 +40,18 @@ pub(super) struct Flag {
 }
 
 impl Flag {
-    /// The name of its twin in the environment.
+    /// The name of its twin in the environment. Those of `probe` and `simulate` have the command in
+    /// it: `--http` means another thing to `serve`.
     pub fn twin(&self) -> String {
-        format!(
-            "{TWINS}{}",
-            self.name.to_ascii_uppercase().replace('-', "_")
-        )
+        let name = self.name.to_ascii_uppercase().replace('-', "_");
+        match self.command {
+            Command::Serve | Command::Check | Command::Explain => format!("{TWINS}{name}"),
+            #[cfg(feature = "lab")]
+            Command::Probe | Command::Simulate => {
+                let command = self.command.name().to_ascii_uppercase();
+                format!("{TWINS}{command}_{name}")
+            }
+        }
     }
 
     /// It is there or not, and has no value.
@@ -61,7 +67,7 @@ pub(super) const TWINS: &str = "LUAT_OTA_";
 pub(super) const FOLDER_TWIN: &str = "LUAT_OTA_DIR";
 
 /// The values that most flags are made from.
-const FLAG: Flag = Flag {
+pub(super) const FLAG: Flag = Flag {
     name: "",
     value: "",
     default: Default::Nothing,
@@ -75,11 +81,11 @@ const FLAG: Flag = Flag {
 const ADDRESS: &str = "an address to listen on, like 8080, 192.168.1.2:8080 or [::]:8080";
 const COUNT: &str = "a number from 1 to 1000000";
 const RATE: &str = "a number from 0 (no limit) to 1000000";
-const SECONDS: &str = "a number of seconds from 1 to 86400";
-const TEXT: &str = "a text (UTF-8) that is not empty";
+pub(super) const SECONDS: &str = "a number of seconds from 1 to 86400";
+pub(super) const TEXT: &str = "a text (UTF-8) that is not empty";
 
-/// The table, in the order of the help.
-pub(super) static FLAGS: &[Flag] = &[
+/// The table, in the order of the help; the laboratory has its own.
+static FLAGS: &[Flag] = &[
     Flag {
         name: "http",
         value: "ADDR",
@@ -414,9 +420,18 @@ pub(super) static FLAGS: &[Flag] = &[
     },
 ];
 
+/// All flags.
+pub(super) fn all() -> impl Iterator<Item = &'static Flag> {
+    #[cfg(feature = "lab")]
+    let lab = super::lab::FLAGS;
+    #[cfg(not(feature = "lab"))]
+    let lab: &[Flag] = &[];
+    FLAGS.iter().chain(lab)
+}
+
 /// The flags of a command.
 pub(super) fn of(command: Command) -> impl Iterator<Item = &'static Flag> {
-    FLAGS.iter().filter(move |flag| flag.command == command)
+    all().filter(move |flag| flag.command == command)
 }
 
 /// The flag of this name that the command has.
@@ -488,10 +503,10 @@ mod tests {
 
     #[test]
     fn each_name_is_there_once_for_each_command() {
-        for (i, flag) in FLAGS.iter().enumerate() {
+        for (i, flag) in all().enumerate() {
             assert!(
-                FLAGS[..i]
-                    .iter()
+                all()
+                    .take(i)
                     .all(|other| other.name != flag.name || other.command != flag.command),
                 "{} is there twice",
                 flag.name
@@ -514,7 +529,7 @@ mod tests {
 
     #[test]
     fn every_default_is_a_good_value() {
-        for flag in FLAGS {
+        for flag in all() {
             if let Default::Value(value) = flag.default {
                 let mut line = Line::new();
                 assert!(

@@ -19,7 +19,18 @@ pub(super) fn text(command: Option<Command>) -> String {
         Some(Command::Serve) => SERVE,
         Some(Command::Check) => CHECK,
         Some(Command::Explain) => EXPLAIN,
+        #[cfg(feature = "lab")]
+        Some(Command::Probe) => super::lab::PROBE,
+        #[cfg(feature = "lab")]
+        Some(Command::Simulate) => super::lab::SIMULATE,
     });
+    #[cfg(feature = "lab")]
+    if command.is_none() {
+        out.push_str(super::lab::PROGRAM);
+    }
+    if command.is_none() {
+        out.push_str(PROGRAM_END);
+    }
     let command = command.unwrap_or(Command::Serve);
     for (i, flag) in flags::of(command).enumerate() {
         if i == 0 {
@@ -35,13 +46,14 @@ pub(super) fn text(command: Option<Command>) -> String {
              is given several times, and in the environment has its values between commas.",
         );
     }
-    let _ = write!(
-        out,
-        "\n  DIR  [env: {FOLDER_TWIN}] [default: firmware]\n  -h, --help     this page\n"
-    );
-    out.push_str(match command {
-        Command::Explain => "  -V             prints the name and the version\n",
-        _ => "  -V, --version  prints the name and the version\n",
+    out.push('\n');
+    if !command.is_of_the_lab() {
+        let _ = writeln!(out, "  DIR  [env: {FOLDER_TWIN}] [default: firmware]");
+    }
+    out.push_str("  -h, --help     this page\n");
+    out.push_str(match command.has_a_version() {
+        true => "  -V             prints the name and the version\n",
+        false => "  -V, --version  prints the name and the version\n",
     });
     out
 }
@@ -52,6 +64,9 @@ luat-ota: the update server for Luat / LuatOS cellular modules
   luat-ota [serve] [DIR]   serves the firmware folder DIR over HTTP, UDP and TCP
   luat-ota check [DIR]     shows what would be served, and what would not and why
   luat-ota explain [DIR]   shows what a module would be told, and why
+";
+
+const PROGRAM_END: &str = "\
   luat-ota COMMAND --help  shows the flags of a command
 
 Exit status: 0 fine, 1 trouble, 2 wrong usage; each command's help has the rest.
@@ -139,8 +154,8 @@ mod tests {
     #[test]
     fn the_help_of_a_command_has_all_its_flags_with_default_and_twin() {
         for command in Command::ALL {
-            let text = text(Some(command));
-            for flag in flags::of(command) {
+            let text = text(Some(*command));
+            for flag in flags::of(*command) {
                 assert!(
                     text.contains(&format!("  --{}", flag.name)),
                     "{}",
@@ -166,12 +181,8 @@ mod tests {
 
     #[test]
     fn no_line_is_too_long_but_an_example() {
-        for command in [
-            None,
-            Some(Command::Serve),
-            Some(Command::Check),
-            Some(Command::Explain),
-        ] {
+        let all = Command::ALL.iter().map(|command| Some(*command));
+        for command in all.chain([None]) {
             for line in text(command).lines() {
                 let example = line.starts_with("  luat-ota explain");
                 assert!(line.chars().count() <= WIDTH || example, "{line}");

@@ -1,13 +1,16 @@
-//! The command line: `serve`, `check`, `explain`; their flags with the `LUAT_OTA_*` twins.
+//! The command line: `serve`, `check`, `explain`, and with the feature `lab` `probe` and `simulate`;
+//! their flags with the `LUAT_OTA_*` twins.
 //!
 //! [`flags`] is the one table that everything about flags is made from. What would surprise you: a
 //! first word that is no command is the folder, so that `luat-ota DIR` serves it; and `--version`
-//! prints ours everywhere but in `explain`, where it is the module's.
+//! prints ours, but where a module is described (`explain`, `probe`, `simulate`) it is the module's.
 
 mod check;
 mod explain;
 mod flags;
 mod help;
+#[cfg(feature = "lab")]
+mod lab;
 mod values;
 
 use std::ffi::{OsStr, OsString};
@@ -17,7 +20,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use flags::{Default, FLAGS, FOLDER_TWIN, Flag, TWINS};
+use flags::{Default, FOLDER_TWIN, Flag, TWINS};
 
 use crate::server::{self, Settings};
 
@@ -27,17 +30,47 @@ enum Command {
     Serve,
     Check,
     Explain,
+    #[cfg(feature = "lab")]
+    Probe,
+    #[cfg(feature = "lab")]
+    Simulate,
 }
 
 impl Command {
-    const ALL: [Command; 3] = [Command::Serve, Command::Check, Command::Explain];
+    const ALL: &[Command] = &[
+        Command::Serve,
+        Command::Check,
+        Command::Explain,
+        #[cfg(feature = "lab")]
+        Command::Probe,
+        #[cfg(feature = "lab")]
+        Command::Simulate,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Command::Serve => "serve",
             Command::Check => "check",
             Command::Explain => "explain",
+            #[cfg(feature = "lab")]
+            Command::Probe => "probe",
+            #[cfg(feature = "lab")]
+            Command::Simulate => "simulate",
         }
+    }
+
+    /// It plays modules, and has nothing to do with the folder.
+    fn is_of_the_lab(self) -> bool {
+        match self {
+            Command::Serve | Command::Check | Command::Explain => false,
+            #[cfg(feature = "lab")]
+            Command::Probe | Command::Simulate => true,
+        }
+    }
+
+    /// It has a `--version` of its own, the module's.
+    fn has_a_version(self) -> bool {
+        self == Command::Explain || self.is_of_the_lab()
     }
 }
 
@@ -53,6 +86,8 @@ struct Line {
     command: Command,
     settings: Settings,
     asked: Asked,
+    #[cfg(feature = "lab")]
+    lab: lab::Asked,
     /// Sentences about what looks like a mistake, but stops nothing.
     remarks: Vec<String>,
 }
@@ -77,6 +112,8 @@ impl Line {
             command: Command::Serve,
             settings: Settings::new(),
             asked: Asked::default(),
+            #[cfg(feature = "lab")]
+            lab: lab::Asked::default(),
             remarks: Vec::new(),
         }
     }
@@ -97,8 +134,8 @@ struct Wrong {
     sentence: String,
 }
 
-/// Runs the program; its exit status: 0 fine, 1 trouble (for `check`: something is quarantined),
-/// 2 wrong usage, 3 `explain` found that the module is refused.
+/// Runs the program; its exit status: 0 fine, 1 trouble (for `check`: something is quarantined; for
+/// `probe` and `simulate`: a module fails), 2 wrong usage, 3 `explain` found that the module is refused.
 pub fn main() -> ExitCode {
     let environment: Vec<(OsString, OsString)> = std::env::vars_os()
         .filter(|(name, _)| name.as_bytes().starts_with(TWINS.as_bytes()))
@@ -137,6 +174,10 @@ fn run(mut line: Line) -> ExitCode {
     }
     line.remarks.iter().for_each(|remark| complain(remark));
     let done = match line.command {
+        #[cfg(feature = "lab")]
+        Command::Probe => lab::probe(&line.lab),
+        #[cfg(feature = "lab")]
+        Command::Simulate => lab::simulate(&line.lab),
         Command::Explain => explain::run(&line.settings.folder, &line.asked),
         _ => check::run(&line.settings.folder),
     };
@@ -186,7 +227,7 @@ fn read(
                 return Ok(Wanted::Help(command));
             }
             Some(lexopt::Arg::Short('V')) => return Ok(Wanted::Version),
-            Some(lexopt::Arg::Long("version")) if command != Some(Command::Explain) => {
+            Some(lexopt::Arg::Long("version")) if !command.is_some_and(Command::has_a_version) => {
                 return Ok(Wanted::Version);
             }
             Some(lexopt::Arg::Short(letter)) => {
@@ -214,6 +255,12 @@ fn read(
                         || (request.is_empty() && is_request(&word, is_folder)) =>
                 {
                     request.push(word.into_vec());
+                }
+                Some(command) if command.is_of_the_lab() => {
+                    return Err(wrong(format!(
+                        "{command} takes flags alone: what is {word:?}? The server is named by --http \
+                         URL or --udp HOST:PORT"
+                    )));
                 }
                 Some(command) => {
                     if let Some(first) = &folder {
@@ -285,6 +332,10 @@ fn read(
     if command == Command::Explain {
         line.asked.complete().map_err(wrong)?;
     }
+    #[cfg(feature = "lab")]
+    if command.is_of_the_lab() {
+        line.lab.complete(command).map_err(wrong)?;
+    }
     Ok(Wanted::Run(Box::new(line)))
 }
 
@@ -306,6 +357,13 @@ fn first_word(word: &OsStr, is_folder: &dyn Fn(&OsStr) -> bool) -> Result<FirstW
     if text == "help" {
         return Ok(FirstWord::Help);
     }
+    #[cfg(not(feature = "lab"))]
+    if text == "probe" || text == "simulate" {
+        return Err(format!(
+            "this build has no command {text:?}: it was made without the feature \"lab\". (A folder \
+             of this name would be \"./{text}\".)"
+        ));
+    }
     // The folder is created if it is not there, so a mistyped command must not become one.
     match flags::nearest(&text, Command::ALL.iter().map(|command| command.name())) {
         Some(command) => Err(format!(
@@ -323,11 +381,10 @@ fn known(command: Option<Command>, name: &str) -> Result<&'static Flag, String> 
         None => None,
     };
     // One of another command gets its own sentence later.
-    if let Some(flag) = found.or_else(|| FLAGS.iter().find(|flag| flag.name == name)) {
+    if let Some(flag) = found.or_else(|| flags::all().find(|flag| flag.name == name)) {
         return Ok(flag);
     }
-    let names = FLAGS
-        .iter()
+    let names = flags::all()
         .filter(|flag| command.is_none_or(|command| flag.command == command))
         .map(|flag| flag.name)
         .chain(["help", "version"]);
@@ -411,11 +468,11 @@ fn strange_variables(environment: &[(OsString, OsString)]) -> impl Iterator<Item
     environment.iter().filter_map(|(name, _)| {
         let name = name.to_string_lossy();
         let short = name.strip_prefix(TWINS)?;
-        if name == FOLDER_TWIN || FLAGS.iter().any(|flag| flag.twin() == name) {
+        if name == FOLDER_TWIN || flags::all().any(|flag| flag.twin() == name) {
             return None;
         }
-        let near = flags::nearest(short, FLAGS.iter().map(|flag| flag.name));
-        let near = near.and_then(|near| FLAGS.iter().find(|flag| flag.name == near));
+        let near = flags::nearest(short, flags::all().map(|flag| flag.name));
+        let near = near.and_then(|near| flags::all().find(|flag| flag.name == near));
         Some(match near {
             Some(flag) => format!(
                 "{name} is set, but no flag has this name: did you mean {}?",

@@ -154,7 +154,8 @@ fn every_flag_arrives_from_the_line_and_from_its_twin_alike() {
         ("need-oss-url", "true"),
     ];
     let needed = ["--imei=1", "--firmware-name=n", "--version=v"];
-    for flag in FLAGS {
+    // The laboratory's flags have a test of their own.
+    for flag in flags::all().filter(|flag| !flag.command.is_of_the_lab()) {
         let (_, value) = values.iter().find(|(name, _)| *name == flag.name).unwrap();
         let words = |own: Vec<String>| -> Vec<String> {
             let mut words = vec![flag.command.name().to_owned()];
@@ -230,7 +231,7 @@ fn a_wrong_value_is_a_sentence_with_the_flag_and_a_good_value() {
         "--udp-roaming: \"perhaps\" is not yes or no"
     );
     assert!(wrong(&[], &["--grace"]).starts_with("--grace needs a value: a number of seconds"));
-    for flag in FLAGS.iter().filter(|flag| !flag.is_switch()) {
+    for flag in flags::all().filter(|flag| !flag.is_switch()) {
         let set = (flag.set)(&mut Line::new(), OsStr::new(""));
         assert_eq!(set, None, "{} takes an empty value", flag.name);
     }
@@ -350,4 +351,149 @@ fn a_variable_that_is_no_twin_is_remarked_on() {
             "LUAT_OTA_COLOUR is set, but no flag has this name",
         ]
     );
+}
+
+#[cfg(feature = "lab")]
+mod lab {
+    use super::*;
+
+    /// A good value for each flag, that is not its default.
+    const VALUES: [(&str, &str); 26] = [
+        ("http", "http://127.0.0.1:1/u"),
+        ("udp", "127.0.0.1:2"),
+        ("tcp", "127.0.0.1:3"),
+        ("imei", "862991443753386"),
+        ("project", "P"),
+        ("core", "2008"),
+        ("bsp", "EC618"),
+        ("version", "1.0.1"),
+        ("key", "K"),
+        ("expect", "/some/file"),
+        ("patience", "4"),
+        ("json", "yes"),
+        ("devices", "5"),
+        ("to", "1.0.2"),
+        ("mix", "libfota2=3,udp=1"),
+        ("interval", "6"),
+        ("rounds", "7"),
+        ("duration", "8"),
+        ("bandwidth", "9K"),
+        ("latency", "10"),
+        ("loss", "11"),
+        ("fail", "12"),
+        ("cut", "13"),
+        ("speed", "14"),
+        ("seed", "15"),
+        ("yes-really", "yes"),
+    ];
+
+    #[test]
+    fn every_flag_arrives_from_the_line_and_from_its_twin_alike() {
+        for command in [Command::Probe, Command::Simulate] {
+            // One of the addresses must be there.
+            let server = ["--http=http://h/", "--udp=h:1"];
+            for flag in flags::of(command) {
+                let (_, value) = VALUES.iter().find(|(name, _)| *name == flag.name).unwrap();
+                let server = server
+                    .iter()
+                    .filter(|it| !it.contains(&format!("--{}=", flag.name)));
+                let words: Vec<&str> = std::iter::once(command.name())
+                    .chain(server.copied())
+                    .collect();
+                let own = match flag.is_switch() {
+                    true => format!("--{}", flag.name),
+                    false => format!("--{}={value}", flag.name),
+                };
+                let mut with = words.clone();
+                with.push(&own);
+                let by_flag = format!("{:?}", line(&[], &with));
+                let twin = flag.twin();
+                let by_twin = format!("{:?}", line(&[(&twin, value)], &words));
+                assert_eq!(by_flag, by_twin, "{}", flag.name);
+                assert_ne!(by_flag, format!("{:?}", line(&[], &words)), "{}", flag.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_servers_own_twins_mean_nothing_to_a_probe() {
+        let environment = [("LUAT_OTA_HTTP", "8080"), ("LUAT_OTA_IMEI", "1")];
+        let line = line(&environment, &["probe", "--udp", "h:1"]);
+        assert_eq!((line.lab.http, line.lab.imei.len()), (None, 15));
+        assert!(line.remarks.is_empty());
+    }
+
+    #[test]
+    fn what_is_missing_or_too_much_is_a_sentence() {
+        for (words, beginning) in [
+            (&["probe"][..], "which server? Give --http URL"),
+            (&["simulate", "--devices", "5"], "which server?"),
+            (&["probe", "fw"], "luat-ota probe takes flags alone"),
+            (
+                &["probe", "--http", "https://h/"],
+                "--http: \"https://h/\" is not a URL",
+            ),
+            (
+                &["probe", "--http", "8080"],
+                "--http: \"8080\" is not a URL",
+            ),
+            (
+                &["probe", "--udp", "h"],
+                "--udp: \"h\" is not a host and a port",
+            ),
+            (
+                &["probe", "--imei", "123"],
+                "--imei: \"123\" is not 15 digits",
+            ),
+            (
+                &["probe", "--devices", "5"],
+                "--devices is a flag of luat-ota simulate",
+            ),
+            (
+                &["simulate", "--mix", "x"],
+                "--mix: \"x\" is not realistic, all",
+            ),
+            (
+                &["simulate", "--udp", "h:1", "--mix", "libfota"],
+                "--mix: none of these",
+            ),
+            (
+                &["simulate", "--loss", "101"],
+                "--loss: \"101\" is not a number from 0 to 100",
+            ),
+            (
+                &["probe", "--htpp", "x"],
+                "unknown flag --htpp: did you mean --http?",
+            ),
+            (
+                &["prob"],
+                "there is no command \"prob\": did you mean \"probe\"?",
+            ),
+        ] {
+            let sentence = wrong(&[], words);
+            assert!(sentence.starts_with(beginning), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn the_version_is_the_modules() {
+        let words = ["probe", "--udp", "h:1", "--version", "2.0.0"];
+        assert_eq!(line(&[], &words).lab.version, "2.0.0");
+        assert!(matches!(
+            read_in(&[], &["probe", "-V"]),
+            Ok(Wanted::Version)
+        ));
+    }
+}
+
+#[cfg(not(feature = "lab"))]
+#[test]
+fn without_the_laboratory_its_commands_are_unknown_and_no_folders() {
+    for word in ["probe", "simulate"] {
+        let sentence = wrong(&[], &[word]);
+        assert!(
+            sentence.starts_with("this build has no command"),
+            "{sentence}"
+        );
+    }
 }

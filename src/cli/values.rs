@@ -26,6 +26,63 @@ pub(super) fn address(value: &OsStr) -> Option<SocketAddr> {
     Some(SocketAddr::new(address, digits(port)?))
 }
 
+/// `http://host[:port][/path]`: host, port and path (at least `/`). No other scheme.
+#[cfg(feature = "lab")]
+pub(super) fn url(value: &OsStr) -> Option<(String, u16, String)> {
+    let rest = text(value)?.strip_prefix("http://")?;
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at_checked(end)?;
+    let path = match path.starts_with('/') {
+        true => path.to_owned(),
+        false => format!("/{path}"),
+    };
+    let good = path
+        .chars()
+        .all(|sign| !sign.is_whitespace() && sign != '#');
+    let (host, port) = match bracketed(authority)?.rsplit_once(':') {
+        Some(_) => host_and_port(authority)?,
+        None => (authority.to_owned(), 80),
+    };
+    (good && is_host(&host)).then_some((host, port, path))
+}
+
+/// What stands behind the brackets of an IPv6 address; the whole where there are none.
+#[cfg(feature = "lab")]
+fn bracketed(authority: &str) -> Option<&str> {
+    match authority.starts_with('[') {
+        true => authority.split_once(']').map(|(_, rest)| rest),
+        false => Some(authority),
+    }
+}
+
+/// `host:port`, `1.2.3.4:2234`, `[::1]:2234`.
+#[cfg(feature = "lab")]
+pub(super) fn host_port(value: &OsStr) -> Option<(String, u16)> {
+    host_and_port(text(value)?)
+}
+
+#[cfg(feature = "lab")]
+fn host_and_port(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = digits(port).filter(|&port| port > 0)?;
+    is_host(host).then(|| (host.to_owned(), port))
+}
+
+#[cfg(feature = "lab")]
+fn is_host(host: &str) -> bool {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    match bare {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            let good =
+                |sign: char| sign.is_alphanumeric() || sign == '-' || sign == '.' || sign == '_';
+            !host.is_empty() && host.chars().all(good)
+        }
+    }
+}
+
 /// A number within these bounds, both included.
 pub(super) fn number<N: FromStr + PartialOrd>(value: &OsStr, least: N, most: N) -> Option<N> {
     let number = digits(text(value)?)?;
@@ -111,6 +168,36 @@ mod tests {
             assert_eq!(found, address_.map(|a| a.parse().unwrap()), "{text:?}");
         }
         assert_eq!(address(OsStr::from_bytes(b"\xff:80")), None);
+    }
+
+    #[cfg(feature = "lab")]
+    #[test]
+    fn a_url_is_taken_apart() {
+        for (text, parts) in [
+            ("http://h", Some(("h", 80, "/"))),
+            ("http://h:8080", Some(("h", 8080, "/"))),
+            ("http://h:8080/a/b?c=d:1", Some(("h", 8080, "/a/b?c=d:1"))),
+            ("http://1.2.3.4?x", Some(("1.2.3.4", 80, "/?x"))),
+            ("http://[::1]/u", Some(("[::1]", 80, "/u"))),
+            ("http://[::1]:81/u", Some(("[::1]", 81, "/u"))),
+            ("https://h/", None),
+            ("h:8080/u", None),
+            ("http://", None),
+            ("http://:80/", None),
+            ("http://u:p@h/", None),
+            ("http://h:0/", None),
+            ("http://h:65536/", None),
+            ("http://h/a b", None),
+            ("http://h/#x", None),
+            ("http://::1/", None),
+        ] {
+            let found = url(OsStr::new(text));
+            let found = found.as_ref().map(|(h, p, u)| (h.as_str(), *p, u.as_str()));
+            assert_eq!(found, parts, "{text}");
+        }
+        assert_eq!(host_port(OsStr::new("h:1")), Some(("h".into(), 1)));
+        assert_eq!(host_port(OsStr::new("h")), None);
+        assert_eq!(host_port(OsStr::new("h:x")), None);
     }
 
     #[test]

@@ -12,7 +12,6 @@ impl Dice {
     }
 
     /// A row of its own for the `number`-th of something.
-    #[allow(dead_code)]
     pub fn of(seed: u64, number: u64) -> Dice {
         let mut dice = Dice(seed ^ number.wrapping_mul(0xD134_2543_DE82_EF95));
         Dice(dice.throw())

@@ -41,8 +41,8 @@ pub struct Settings {
     /// A server from which nothing comes for so long (on the wall's clock) is taken for silent, and
     /// the module's clock jumps; each time of one attempt it is given half as long. `None`: no jumps.
     pub quiet: Option<Duration>,
-    /// Without `quiet`: a wait of the module without a connection that is longer than this (on its
-    /// clock) is skipped, for the server sees nothing of it.
+    /// Without `quiet`: where the server has closed and the module still waits longer than this (on its
+    /// clock), the wait is skipped, for the server sees nothing of it.
     pub idle: Duration,
     /// How many times faster than the wall's clock the module's runs; at least 1.
     pub speed: u32,
@@ -186,6 +186,8 @@ struct Run<'s> {
     quiet: Option<Duration>,
     /// What was on its way got lost: nothing will come before the module asks again.
     lost: bool,
+    /// The server ended the connection, and the module has done nothing about it yet.
+    left_alone: bool,
     cut: Cut,
     datagrams_to_lose: u32,
     connects: u32,
@@ -210,6 +212,7 @@ impl Run<'_> {
             dice: Dice::new(settings.seed),
             quiet: settings.quiet,
             lost: false,
+            left_alone: false,
             cut: settings.cut_after.map_or(Cut::Never, Cut::After),
             datagrams_to_lose: 0,
             connects: 0,
@@ -253,6 +256,7 @@ impl Run<'_> {
                     port,
                 } => {
                     self.link = None;
+                    self.left_alone = false;
                     self.connects = self.connects.saturating_add(1);
                     self.record.begin(datagrams, format!("{host}:{port}"));
                     self.wanted = Some((datagrams, host, port));
@@ -260,6 +264,7 @@ impl Run<'_> {
                 Action::Send(bytes) => self.send(&bytes).await,
                 Action::Close => {
                     self.link = None;
+                    self.left_alone = false;
                     self.wanted = None;
                 }
                 Action::WakeAt(moment) => self.wake = moment,
@@ -305,7 +310,8 @@ impl Run<'_> {
             return Happening::Nothing("something that can never come: it has no connection");
         };
         let span = wake.saturating_sub(self.now());
-        if self.quiet.is_none() && span <= self.settings.idle {
+        let skips = self.left_alone && span > self.settings.idle;
+        if self.quiet.is_none() && !skips {
             smol::Timer::at(self.on_the_wall(span)).await;
         }
         self.woken(wake)
@@ -410,6 +416,7 @@ impl Run<'_> {
             match received {
                 Some(Ok(0)) if !self.link.as_ref().is_some_and(Link::datagrams) => {
                     self.link = None;
+                    self.left_alone = true;
                     self.record.ended(End::Closed);
                     return Happening::Closed;
                 }

@@ -17,7 +17,7 @@ mod lua;
 pub mod luatask;
 pub mod luatos;
 pub mod probe;
-// pub mod simulate;
+pub mod simulate;
 pub mod updatehttp;
 
 use std::time::Duration;

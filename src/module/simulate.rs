@@ -1,0 +1,360 @@
+//! `luat-ota simulate`: a fleet of modules with their own IMEIs against one server, in one thread.
+//!
+//! The surprising thing: the modules live in earnest time, unlike a probe's, for what is looked at is
+//! the load they make together; only the clock of the whole fleet may run faster. And each module
+//! holds the image that it downloads, so no more of them are at it at once than memory allows: the
+//! rest is held back at the gate, and the report says how many were.
+
+mod mix;
+mod report;
+
+pub use mix::Mix;
+pub use report::{Counts, Report};
+
+use super::dice::Dice;
+use super::driver::{self, Keep, Played, Settings};
+use super::generations::{Client, Module, Transport};
+use super::luatos::Core;
+use super::{Endpoint, Failure, Outcome, diagnose};
+use report::{Images, Tally};
+use std::cell::RefCell;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Bytes of images that may be on their way at once.
+const MEMORY: usize = 512 << 20;
+
+/// How large an image is taken to be before the first has come.
+const GUESS: usize = 512 << 10;
+
+/// Where the server has closed, a module that waits longer than this on its clock only hangs.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// What to simulate.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many modules.
+    pub devices: u32,
+    /// Where HTTP clients ask.
+    pub http: Option<Endpoint>,
+    /// Where clients of the first edition ask over UDP.
+    pub udp: Option<Endpoint>,
+    /// The addresses of the hosts of both. No other is ever asked.
+    pub names: Arc<[(String, IpAddr)]>,
+    /// The first module; the others count its IMEI up.
+    pub module: Module,
+    /// The version that a module has after the update; then it asks once more.
+    pub to: Option<String>,
+    /// Which generations, and how many of each.
+    pub mix: Mix,
+    /// From one check of a module to its next.
+    pub interval: Duration,
+    /// A module asks at most so often.
+    pub rounds: u32,
+    /// After so long it is over, on the fleet's clock.
+    pub duration: Duration,
+    /// Bytes a second that a module takes.
+    pub bandwidth: Option<u64>,
+    /// From a question to its answer.
+    pub latency: Duration,
+    /// Percent of the datagrams that get lost, in each direction.
+    pub loss: u32,
+    /// Percent of the modules on which the new firmware fails: they fall back to the old version.
+    pub fail: u32,
+    /// Percent of the modules that lose the link once in the middle of a download.
+    pub cut: u32,
+    /// How many times faster than the wall's clock the fleet's runs.
+    pub speed: u32,
+    /// The same seed, the same fleet.
+    pub seed: u64,
+    /// The bytes that every image must be.
+    pub expect: Option<Vec<u8>>,
+}
+
+/// What became of a module in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Updated,
+    FellBack,
+    Refused,
+    Failed,
+    /// Has the new version, and was sent it again.
+    Loops,
+}
+
+struct Fleet<'o> {
+    options: &'o Options,
+    begun: Instant,
+    gate: smol::lock::Semaphore,
+    /// Open files that may be used for sockets.
+    files: usize,
+    tally: RefCell<Tally>,
+    images: RefCell<Images>,
+    progress: &'o dyn Fn(&Counts),
+}
+
+/// Lets the fleet live; `progress` is told whenever a module has come to its end.
+pub fn run(options: &Options, progress: &dyn Fn(&Counts)) -> Report {
+    let files = crate::os::process::raise_file_limit();
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    let files = files.saturating_sub(64).max(1);
+    let fleet = Fleet {
+        options,
+        begun: Instant::now(),
+        gate: smol::lock::Semaphore::new((MEMORY / GUESS).min(files)),
+        files,
+        tally: RefCell::new(Tally::default()),
+        images: RefCell::new(Images::new(options.expect.clone())),
+        progress,
+    };
+    let executor = smol::LocalExecutor::new();
+    let over = fleet.wall(options.duration);
+    smol::block_on(executor.run(async {
+        let tasks: Vec<_> = (0..options.devices)
+            .map(|number| executor.spawn(fleet.live(number)))
+            .collect();
+        let all = async {
+            for task in tasks {
+                task.await;
+            }
+        };
+        smol::future::or(all, async {
+            smol::Timer::at(over).await;
+        })
+        .await;
+    }));
+    let elapsed = fleet.begun.elapsed();
+    drop(executor);
+    let tally = fleet.tally.into_inner();
+    Report::new(options, tally, fleet.images.into_inner(), elapsed)
+}
+
+impl Fleet<'_> {
+    /// The moment on the wall's clock that is so long after the fleet's beginning on its own.
+    fn wall(&self, since: Duration) -> Instant {
+        let span = since
+            .checked_div(self.options.speed.max(1))
+            .unwrap_or(since);
+        self.begun.checked_add(span).unwrap_or(self.begun)
+    }
+
+    /// The fleet's clock.
+    fn now(&self) -> Duration {
+        self.begun
+            .elapsed()
+            .saturating_mul(self.options.speed.max(1))
+    }
+
+    /// One module, from its first check to its end.
+    async fn live(&self, number: u32) {
+        let options = self.options;
+        let mut dice = Dice::of(options.seed, u64::from(number));
+        let client = options.mix.draw(&mut dice);
+        let first = dice.below(u64::try_from(options.interval.as_millis()).unwrap_or(u64::MAX));
+        let falls_back = dice.percent(options.fail);
+        let is_cut = dice.percent(options.cut);
+        let cut_after = match &options.expect {
+            Some(image) => dice.below(u64::try_from(image.len()).unwrap_or(u64::MAX)),
+            None => dice.below(30_000).saturating_add(1_500),
+        };
+        let server = match client.transport() {
+            Transport::Http => options.http.as_ref(),
+            _ => options.udp.as_ref(),
+        };
+        let Some(server) = server else {
+            return;
+        };
+        let mut module = options.module.clone();
+        module.imei = imei(&options.module.imei, number);
+        let mut settings = self.settings(server, number, dice.throw());
+        settings.cut_after = is_cut.then_some(cut_after);
+        let mut fate = Fate::Refused;
+        let mut at = Duration::from_millis(first);
+        for _ in 0..options.rounds.max(1) {
+            smol::Timer::at(self.wall(at)).await;
+            let played = self.attempt(client, &module, server, &settings).await;
+            settings.seed = dice.throw();
+            if played.was_cut {
+                settings.cut_after = None;
+            }
+            let (next, goes_on) = self.judge(client, fate, falls_back, &played);
+            fate = next;
+            if fate == Fate::Updated && goes_on {
+                module.version = options.to.clone().unwrap_or_default();
+            }
+            if !goes_on {
+                break;
+            }
+            at = self.now().max(at).saturating_add(options.interval);
+        }
+        let mut tally = self.tally.borrow_mut();
+        tally.settle(fate);
+        (self.progress)(&tally.counts);
+    }
+
+    fn settings(&self, server: &Endpoint, number: u32, seed: u64) -> Settings {
+        let options = self.options;
+        let to = options.names.iter().find(|(name, _)| *name == server.host);
+        let here = to.is_some_and(|(_, address)| address.is_ipv4() && address.is_loopback());
+        Settings {
+            quiet: None,
+            idle: IDLE,
+            speed: options.speed,
+            cap: self
+                .wall(options.duration)
+                .saturating_duration_since(Instant::now()),
+            bandwidth: options.bandwidth,
+            latency: options.latency,
+            loss: options.loss,
+            cut_after: None,
+            seed,
+            keep: Keep {
+                exchanges: 1,
+                bytes: 1024,
+            },
+            source: here.then(|| address_of(number)),
+            names: Arc::clone(&options.names),
+            only_names: true,
+        }
+    }
+
+    async fn attempt(
+        &self,
+        client: Client,
+        module: &Module,
+        server: &Endpoint,
+        settings: &Settings,
+    ) -> Played {
+        let _turn = match self.gate.try_acquire() {
+            Some(turn) => turn,
+            None => {
+                self.tally.borrow_mut().hold_back();
+                self.gate.acquire().await
+            }
+        };
+        let mut attempt = client.attempt(module, server);
+        driver::play(attempt.as_mut(), settings).await
+    }
+
+    /// What the module is after an attempt, and whether it asks again.
+    fn judge(
+        &self,
+        client: Client,
+        before: Fate,
+        falls_back: bool,
+        played: &Played,
+    ) -> (Fate, bool) {
+        let mut tally = self.tally.borrow_mut();
+        tally.count(played);
+        match &played.outcome {
+            Outcome::Updated(bytes) => {
+                self.widen(bytes.len());
+                if !self.images.borrow_mut().is_right(played, bytes) {
+                    tally.counts.corrupt = tally.counts.corrupt.saturating_add(1);
+                }
+                let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                tally.counts.updates = tally.counts.updates.saturating_add(1);
+                if before == Fate::Updated {
+                    tally.waste(played.body);
+                    return (Fate::Loops, false);
+                }
+                if falls_back {
+                    tally.waste(played.body);
+                    return (Fate::FellBack, true);
+                }
+                tally.waste(played.body.saturating_sub(size));
+                tally.times.push(self.now());
+                (Fate::Updated, self.options.to.is_some())
+            }
+            Outcome::NoUpdate(_) => self.refused(before),
+            Outcome::Failed(_) if diagnose::is_known_bug(client, played) => self.refused(before),
+            Outcome::Failed(failure) => {
+                tally.waste(played.body);
+                tally.fail(client, failure);
+                if is_flashed(client, failure, played) {
+                    tally.counts.corrupt = tally.counts.corrupt.saturating_add(1);
+                }
+                match before {
+                    Fate::Updated | Fate::FellBack => (before, true),
+                    _ => (Fate::Failed, true),
+                }
+            }
+        }
+    }
+
+    fn refused(&self, before: Fate) -> (Fate, bool) {
+        match before {
+            // It has the new version, and was told that there is none newer.
+            Fate::Updated => (Fate::Updated, false),
+            // The server gave up on it.
+            Fate::FellBack => (Fate::FellBack, false),
+            _ => (Fate::Refused, true),
+        }
+    }
+
+    /// The size of the images is known: so many modules may be at it at once.
+    fn widen(&self, size: usize) {
+        let mut images = self.images.borrow_mut();
+        if images.size_known {
+            return;
+        }
+        images.size_known = true;
+        let now = (MEMORY / GUESS).min(self.files);
+        let may = (MEMORY / size.max(4 << 10)).clamp(16, self.files);
+        if may > now {
+            self.gate.add_permits(may.saturating_sub(now));
+        } else {
+            for _ in may..now {
+                // Those that are under way are let go on.
+                if let Some(turn) = self.gate.try_acquire() {
+                    turn.forget();
+                }
+            }
+        }
+    }
+}
+
+/// Whether a module would really run garbage. The newest cores take what a cut left for the whole, and
+/// the platform's package check, which is not played without a platform's name, throws it away.
+fn is_flashed(client: Client, failure: &Failure, played: &Played) -> bool {
+    let cut_short = played.was_cut && client.luatos_core() >= Some(Core::D2025_12_19);
+    matches!(failure, Failure::FlashedGarbage(..)) && !cut_short
+}
+
+/// The first IMEI, counted up.
+fn imei(first: &str, number: u32) -> String {
+    match first.parse::<u64>() {
+        Ok(value) => {
+            let value = value.saturating_add(u64::from(number));
+            format!("{value:0width$}", width = first.len())
+        }
+        Err(_) => format!("{first}{number}"),
+    }
+}
+
+/// An address of its own for a module on this machine, 250 to a network of 256: else all of them would
+/// be one address to a server that shares out its limits by address.
+fn address_of(number: u32) -> IpAddr {
+    let low = number % 250;
+    let [_, _, b, c] = (number / 250).to_be_bytes();
+    let [_, _, _, low] = low.saturating_add(1).to_be_bytes();
+    IpAddr::V4(Ipv4Addr::new(127, b.saturating_add(1), c, low))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_module_has_an_imei_and_an_address_of_its_own() {
+        let imeis: HashSet<String> = (0..100_000).map(|n| imei("862991440000000", n)).collect();
+        assert_eq!(imeis.len(), 100_000);
+        assert!(imeis.iter().all(|imei| imei.len() == 15));
+        assert_eq!(imei("004999010640000", 7), "004999010640007");
+        let addresses: HashSet<IpAddr> = (0..100_000).map(address_of).collect();
+        assert_eq!(addresses.len(), 100_000);
+        assert!(addresses.iter().all(IpAddr::is_loopback));
+    }
+}
