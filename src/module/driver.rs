@@ -41,7 +41,7 @@ pub struct Settings {
     /// A server from which nothing comes for so long (on the wall's clock) is taken for silent, and
     /// the module's clock jumps; each time of one attempt it is given half as long. `None`: no jumps.
     pub quiet: Option<Duration>,
-    /// Without `quiet`: where the server has closed and the module still waits longer than this (on its
+    /// Without `quiet`: where the connection has ended and the module still waits longer than this (on its
     /// clock), the wait is skipped, for the server sees nothing of it.
     pub idle: Duration,
     /// How many times faster than the wall's clock the module's runs; at least 1.
@@ -186,7 +186,7 @@ struct Run<'s> {
     quiet: Option<Duration>,
     /// What was on its way got lost: nothing will come before the module asks again.
     lost: bool,
-    /// The server ended the connection, and the module has done nothing about it yet.
+    /// The connection has ended, and the module has done nothing about it yet.
     left_alone: bool,
     cut: Cut,
     datagrams_to_lose: u32,
@@ -402,6 +402,7 @@ impl Run<'_> {
                 self.datagrams_to_lose = LOST_IN_A_CUT;
             } else {
                 self.link = None;
+                self.left_alone = true;
                 self.record.ended(End::Reset);
                 return Happening::Reset;
             }
@@ -437,6 +438,7 @@ impl Run<'_> {
                         self.lost = true;
                     } else {
                         self.link = None;
+                        self.left_alone = true;
                     }
                     return Happening::Reset;
                 }

@@ -9,7 +9,7 @@ use super::diagnose;
 use super::driver::{self, Played, Settings};
 use super::first_edition::Dialect;
 use super::generations::{Client, Module, Transport};
-use super::{Endpoint, Outcome};
+use super::{Endpoint, Outcome, lua};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
@@ -244,13 +244,13 @@ fn is_turnkey(client: Client) -> bool {
     matches!(client, Client::Libfota3(_))
 }
 
-/// Was the check answered with JSON, as libfota3 wants it?
+/// Was the check answered with JSON that has a code, as libfota3 wants it?
 fn speaks_turnkey(played: &Played) -> bool {
     played.exchanges.first().is_some_and(|check| {
         check.status() == Some(200)
             && check
                 .http()
-                .is_some_and(|(_, body)| body.trim_ascii_start().starts_with(b"{"))
+                .is_some_and(|(_, body)| lua::find(body, b"\"code\"", 0).is_some())
     })
 }
 
