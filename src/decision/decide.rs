@@ -12,8 +12,8 @@ use crate::firmware::ContentId;
 use crate::firmware::audience::cohort;
 use crate::firmware::catalog::{Catalog, Package, Project, Release};
 use crate::firmware::package::{Family, Kind};
-use crate::firmware::rules::{From, Paused};
-use crate::firmware::version::{Standing, Version, standing};
+use crate::firmware::rules::{From, Paused, Window};
+use crate::firmware::version::{CoreForm, Standing, Version, standing};
 
 /// What the server knows of a device besides its check.
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,7 +106,7 @@ pub fn decide<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Verdict<'c>
     let mut unstable = 0;
     for release in asker.newest_first() {
         match asker.admit(release, notes) {
-            Ok(_) if asker.would_come_back(release) => {
+            Ok(package) if asker.would_come_back(release, package) => {
                 let rule = "a downgrade, but another release would follow it: pause that one";
                 notes.add(Some(release), || format!("refused: {rule}"));
                 unstable += 1;
@@ -162,6 +162,8 @@ struct Asker<'c, 'q> {
     family: Option<Family>,
     running: Option<Version>,
     core: Option<u32>,
+    /// It is only asked what would follow a downgrade, some day.
+    imagined: bool,
 }
 
 impl<'c, 'q> Asker<'c, 'q> {
@@ -176,7 +178,28 @@ impl<'c, 'q> Asker<'c, 'q> {
             family: platform.and_then(Family::of_platform),
             running: check.running(),
             core: check.core(),
+            imagined: false,
         }
+    }
+
+    /// What the device will report once it has installed this package. One that holds the script alone
+    /// leaves the core as it is, whatever the release's name says.
+    fn after(&self, running: Version, release: &Release, package: &Package) -> Version {
+        let form = |version: Version| version.core_form().filter(|_| self.luatos);
+        match (form(running), form(release.version)) {
+            (Some(before), Some(named)) if !self.brings_core(package) => {
+                Version::of_core_form(CoreForm {
+                    core: before.core,
+                    ..named
+                })
+            }
+            _ => Version::after_installing(running, release.version, self.luatos),
+        }
+    }
+
+    /// Does the package change the core that it is installed on?
+    fn brings_core(&self, package: &Package) -> bool {
+        package.base_core.is_some() || carries_the_core(package.kind, self.family)
     }
 
     /// After this one [`newest_first`](Asker::newest_first) brings nothing that is newer, and nothing
@@ -371,19 +394,22 @@ impl<'c, 'q> Asker<'c, 'q> {
     /// Is this a downgrade after which the device would be offered something newer, or a release that
     /// stands before it in the project's list? Then it could go back and forth for ever. This way a
     /// downgrade is followed by nothing but downgrades further down that one list, which ends.
-    fn would_come_back(&self, target: &Release) -> bool {
+    fn would_come_back(&self, target: &Release, package: &Package) -> bool {
         let Some(running) = self.running else {
             return false;
         };
         if standing(running, target.version, self.luatos) != Standing::Older {
             return false;
         }
-        let after = Version::after_installing(running, target.version, self.luatos);
+        let after = self.after(running, target, package);
         let later = Check {
             version: after.to_string().into(),
             ..self.check.clone()
         };
-        let later = Asker::new(self.question, &later, self.project);
+        let later = Asker {
+            imagined: true,
+            ..Asker::new(self.question, &later, self.project)
+        };
         let mut before = true;
         self.project.releases.iter().any(|release| {
             before &= release.version != target.version;
@@ -442,18 +468,23 @@ impl<'c, 'q> Asker<'c, 'q> {
                 None => Err("the core delta fits one core, and the module did not say its own"),
             };
         }
-        let target = release
-            .version
-            .core_form()
-            .filter(|_| self.luatos)
-            .map(|form| form.core);
-        match target {
-            None => Ok(()),
-            Some(_) if release.rules.any_core == Some(true) => Ok(()),
-            Some(target) if core == Some(target) => Ok(()),
-            // The version rule has seen to it that the module's core is not a higher one.
-            Some(_) if core.is_some() && carries_the_core(package.kind, self.family) => Ok(()),
-            Some(_) => Err("a script-only package fits the same core alone (any_core)"),
+        let Some(named) = release.version.core_form().filter(|_| self.luatos) else {
+            return Ok(());
+        };
+        // The version rule has seen to it that the module's core is not a higher one.
+        if core == Some(named.core) || (core.is_some() && self.brings_core(package)) {
+            return Ok(());
+        }
+        if release.rules.any_core != Some(true) {
+            return Err("a script-only package fits the same core alone (any_core)");
+        }
+        let running = self.running.and_then(|running| running.core_form());
+        match running {
+            // Or it would be offered again and again: the core stays as it is.
+            Some(running) if running.script >= named.script => {
+                Err("it brings the script alone, and the module's is as new")
+            }
+            _ => Ok(()),
         }
     }
 
@@ -476,10 +507,9 @@ impl<'c, 'q> Asker<'c, 'q> {
             let rule = "it got this again and again and came back as before";
             return Err(No::because(Refusal::Looping, rule).and_that_is_that());
         }
-        if rules
-            .window
-            .is_some_and(|window| !window.contains(self.question.unix))
-        {
+        // A window opens again, so it keeps nothing from following a downgrade.
+        let open = |window: Window| self.imagined || window.contains(self.question.unix);
+        if !rules.window.is_none_or(open) {
             return Err(not_now("outside its window").and_that_is_that());
         }
         if !self.in_rollout(release) {

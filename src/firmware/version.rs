@@ -97,6 +97,12 @@ impl Version {
         (x, z)
     }
 
+    /// The version that is written `CORE.A.C`.
+    pub fn of_core_form(form: CoreForm) -> Version {
+        let (a, c) = form.script;
+        Version([form.core, a, c, 0, 0])
+    }
+
     /// The script's version of a core form, as a plain one whose middle field is 0.
     pub fn script_alone(form: CoreForm) -> Version {
         let (a, c) = form.script;
