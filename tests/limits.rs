@@ -246,3 +246,31 @@ fn a_server_without_descriptors_waits_instead_of_spinning() {
         check_from(&server, "127.0.0.1".parse().unwrap()).is_ok_and(|reply| reply.status == 200)
     });
 }
+
+/// File descriptors that the server has open.
+fn open_files(server: &Server) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", server.pid()))
+        .unwrap()
+        .count()
+}
+
+#[test]
+fn connections_that_were_closed_while_they_waited_for_their_turn_are_let_go() {
+    let (server, bytes) = server(1000, &["--max-connections", "100"]);
+    let idle = open_files(&server);
+    // The answer to an unknown text is limited: most of these wait for their turn when they go.
+    for _ in 0..600 {
+        let mut stream = connect_from(None, server.tcp, 0);
+        let _ = stream.write_all(b"rubbish\n");
+    }
+    common::wait_until("no more than the cap are open", common::PATIENCE, || {
+        open_files(&server) <= idle + 110
+    });
+    check_from(&server, "127.0.0.1".parse().unwrap())
+        .and_then(|reply| reply.must_be_file(&bytes))
+        .unwrap();
+    // Much sooner than their turn would come.
+    common::wait_until("all are let go", Duration::from_secs(5), || {
+        open_files(&server) <= idle + 5
+    });
+}

@@ -343,6 +343,10 @@ impl<'a> Sending<'a> {
 
 impl Drop for Sending<'_> {
     fn drop(&mut self) {
+        // An eviction ends the task wherever it waits.
+        if self.ending == Ending::Stopped && !self.seat.is_held() {
+            self.ending = Ending::Replaced;
+        }
         if let Some(hold) = self.hold.take() {
             let complete = self.ending == Ending::Complete;
             let mut pins = self.service.pins.borrow_mut();
@@ -353,6 +357,7 @@ impl Drop for Sending<'_> {
             // Given up: what is queued for it would be held for minutes by the kernel, and after a
             // broken file it must not look like an end.
             Ending::Stalled | Ending::Replaced | Ending::Broken => {
+                self.look();
                 let _no_matter = os::net::reset_on_close(self.stream.get_ref());
             }
             Ending::Complete | Ending::Cut => {}

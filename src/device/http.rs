@@ -6,7 +6,7 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 
-use smol::future::FutureExt as _;
+use smol::future::{FutureExt as _, or};
 use smol::{Async, LocalExecutor};
 
 use super::accept::accept;
@@ -78,11 +78,13 @@ fn hand_over(
             return;
         }
     };
-    match service.seat(&stream, peer) {
+    match service.seat(peer) {
         Some(seat) => {
             let service = Rc::clone(service);
+            let eviction = seat.eviction();
             let run = connection::run(service, stream, seat, peer, stage, stop.clone());
-            executor.spawn(run.boxed_local()).detach();
+            let evicted = async move { eviction.raised().await };
+            executor.spawn(or(evicted, run).boxed_local()).detach();
         }
         None => {
             let begun = matches!(&stage, Stage::Answered(answered) if answered.sent > 0);

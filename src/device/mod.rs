@@ -14,6 +14,7 @@ pub mod buckets;
 mod client;
 mod connection;
 mod delivery;
+mod eviction;
 pub mod http;
 mod limits;
 mod message;
@@ -26,7 +27,7 @@ pub mod upgrade_id;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -35,6 +36,7 @@ use smol::channel::{Receiver, Sender, bounded};
 
 use self::admission::{Admission, SeatId};
 use self::buckets::Buckets;
+use self::eviction::Eviction;
 pub use self::limits::{Cidr, Limits};
 pub use self::stop::Stop;
 use self::upgrade_id::UpgradeIds;
@@ -60,7 +62,7 @@ pub struct Service {
     reread: Box<dyn Fn(&str)>,
     /// A catalogue has arrived.
     ready: Cell<bool>,
-    admission: RefCell<Admission<Weak<Stream>>>,
+    admission: RefCell<Admission<Rc<Eviction>>>,
     buckets: RefCell<Limiters>,
     running: Running,
     /// Somebody left a seat.
@@ -78,6 +80,10 @@ struct Limiters {
     errors: Buckets,
     gets: Buckets,
 }
+
+/// The longest wait for a file to be loaded. Whoever waits holds a connection, or has a question that
+/// grows stale; the copy itself is finished all the same, for whoever asks next.
+const LOAD: Duration = Duration::from_secs(30);
 
 /// The most that is read at once, in bytes, where nothing else bounds it.
 const SCRATCH: usize = 16 * 1024;
@@ -152,14 +158,18 @@ impl Service {
         loaded.or_else(|| catalog.sources(content).first().map(|source| source.size))
     }
 
-    /// The bytes of a content.
+    /// The bytes of a content, unless that takes longer than [`LOAD`].
     async fn load(&self, content: ContentId) -> Result<Arc<Snapshot>, LoadError> {
         if let Some(snapshot) = self.snapshots.get(content) {
             return Ok(snapshot);
         }
         let catalog = self.catalog();
         let sources = catalog.sources(content);
-        let loaded = self.snapshots.load(content, sources).await;
+        let loading = self.snapshots.load(content, sources);
+        let loaded = within(LOAD, loading).await.unwrap_or_else(|| {
+            let why = format!("it is not loaded after {} s", LOAD.as_secs());
+            Err(LoadError::Full(why))
+        });
         match &loaded {
             Ok(_) => {}
             Err(LoadError::Gone(why)) => {
@@ -177,20 +187,21 @@ impl Service {
     }
 
     /// A seat for a connection that has to wait; `None` if there is no room.
-    fn seat(self: &Rc<Self>, stream: &Rc<Stream>, peer: SocketAddr) -> Option<Seat> {
+    fn seat(self: &Rc<Self>, peer: SocketAddr) -> Option<Seat> {
+        let eviction = Rc::new(Eviction::default());
         let admitted = self.admission.borrow_mut().enter(
             peer.ip(),
             self.limits.trusts(peer.ip()),
             Instant::now(),
-            Rc::downgrade(stream),
+            Rc::clone(&eviction),
         )?;
-        if let Some(dropped) = admitted.dropped.and_then(|stream| stream.upgrade()) {
-            // Its task wakes up, finds that it has no seat any more, and ends.
-            let _gone_already = dropped.get_ref().shutdown(std::net::Shutdown::Both);
+        if let Some(dropped) = admitted.dropped {
+            dropped.raise();
         }
         Some(Seat {
             service: Rc::clone(self),
             id: admitted.seat,
+            eviction,
         })
     }
 
@@ -207,12 +218,18 @@ impl Service {
 struct Seat {
     service: Rc<Service>,
     id: SeatId,
+    eviction: Rc<Eviction>,
 }
 
 impl Seat {
     /// Still ours? Else the connection had to make room for another one.
     fn is_held(&self) -> bool {
         self.service.admission.borrow().holds(self.id)
+    }
+
+    /// To race the connection's task against, as a whole.
+    fn eviction(&self) -> Rc<Eviction> {
+        Rc::clone(&self.eviction)
     }
 
     fn downloads(&self) {

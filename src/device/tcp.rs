@@ -38,6 +38,9 @@ const LONGEST: usize = 1500;
 /// How often a limited network is looked at again.
 const AGAIN: Duration = Duration::from_millis(200);
 
+/// How long somebody who sent nothing of ours waits for its turn to be told so.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Serves a non-blocking listener until the signal to stop. Connections that are downloading then go on
 /// as tasks of `executor`.
 pub async fn serve(
@@ -54,11 +57,13 @@ pub async fn serve(
                 return;
             }
         };
-        let Some(seat) = service.seat(&stream, peer) else {
+        let Some(seat) = service.seat(peer) else {
             return;
         };
         // Without it, a module that lost its network would sit here for ever.
         let _not_known_here = os::net::keep_alive(stream.get_ref(), IDLE);
+        let eviction = seat.eviction();
+        let evicted = async move { eviction.raised().await };
         let talk = Talk {
             service: Rc::clone(&service),
             stream,
@@ -67,10 +72,11 @@ pub async fn serve(
             offered: None,
             download: None,
             sent: 0,
+            result: "stopped",
+            stop: stop.clone(),
         };
-        let stop = stop.clone();
         executor
-            .spawn(async move { talk.run(&stop).await }.boxed_local())
+            .spawn(or(evicted, talk.run()).boxed_local())
             .detach();
     };
     accept(listener, &service, &stop, welcome).await;
@@ -86,8 +92,11 @@ struct Talk {
     offered: Option<(u32, About)>,
     /// The download that runs, and its id.
     download: Option<(u32, PacketDownload)>,
-    /// Bytes sent.
+    /// Bytes sent since it last fell silent.
     sent: u64,
+    /// What a download that still runs at the end came to.
+    result: &'static str,
+    stop: Stop,
 }
 
 /// What ended a wait.
@@ -98,7 +107,7 @@ enum Woken {
 }
 
 impl Talk {
-    async fn run(mut self, stop: &Stop) {
+    async fn run(mut self) {
         let mut bytes = Vec::new();
         let mut idle = false;
         loop {
@@ -107,7 +116,7 @@ impl Talk {
                 (true, false) => Some(IDLE),
                 (true, true) => None,
             };
-            match self.wait(time, stop).await {
+            match self.wait(time).await {
                 Woken::Readable(true) => {
                     idle = false;
                     let ended = !self.read(&mut bytes);
@@ -120,6 +129,8 @@ impl Talk {
                 Woken::Silence if bytes.is_empty() => {
                     idle = true;
                     self.seat.waits();
+                    // Its next answer begins a new count, as its time does.
+                    self.sent = 0;
                     if let Some((_, download)) = &mut self.download {
                         download.rest();
                     }
@@ -129,19 +140,14 @@ impl Talk {
                         break;
                     }
                 }
-                Woken::Readable(false) | Woken::Stopped => break,
+                Woken::Readable(false) => break,
+                Woken::Stopped => return,
             }
         }
-        let result = match self.seat.is_held() {
-            true => "cut",
-            false => "replaced by cap",
-        };
-        if let Some((_, download)) = &mut self.download {
-            download.log(result);
-        }
+        self.result = "cut";
     }
 
-    async fn wait(&self, time: Option<Duration>, stop: &Stop) -> Woken {
+    async fn wait(&self, time: Option<Duration>) -> Woken {
         let downloading = self
             .download
             .as_ref()
@@ -157,7 +163,7 @@ impl Talk {
         let stopped = async {
             match downloading {
                 true => pending().await,
-                false => stop.raised().await,
+                false => self.stop.raised().await,
             }
             Woken::Stopped
         };
@@ -192,34 +198,57 @@ impl Talk {
         }
         match datagram::parse(&message) {
             Message::Silence => true,
-            Message::Unknown => {
-                self.share(|limits| &mut limits.errors).await;
-                self.send(UNKNOWN.as_bytes()).await
-            }
+            Message::Unknown => self.error(UNKNOWN).await,
             Message::Check(check) => {
-                self.share(|limits| &mut limits.checks).await;
+                if !self.share(|limits| &mut limits.checks, None).await {
+                    return false;
+                }
                 let reply = message::to_check(&self.service, check, self.peer, "tcp");
                 self.answer_check(reply).await
             }
             Message::Get(get) => match message::named(&self.service, get, self.peer) {
                 Some(wanted) => self.give(wanted).await,
-                None => {
-                    self.share(|limits| &mut limits.errors).await;
-                    self.send(ERR.as_bytes()).await
-                }
+                None => self.error(ERR).await,
             },
         }
     }
 
-    /// Waits for this network's turn: over TCP nobody is made to ask again.
-    async fn share(&self, bucket: impl Fn(&mut Limiters) -> &mut Buckets) {
+    async fn error(&mut self, text: &str) -> bool {
+        self.share(|limits| &mut limits.errors, Some(PATIENCE))
+            .await
+            && self.send(text.as_bytes()).await
+    }
+
+    /// Waits for this network's turn: over TCP nobody is made to ask again. False if it did not come:
+    /// the client has gone meanwhile, the server stops, or it took longer than `most`.
+    async fn share(
+        &self,
+        bucket: impl Fn(&mut Limiters) -> &mut Buckets,
+        most: Option<Duration>,
+    ) -> bool {
+        let began = Instant::now();
         let network = Network::of(self.peer.ip());
         let taken = || {
             let mut limits = self.service.buckets.borrow_mut();
             bucket(&mut limits).take(network, Instant::now())
         };
         while !taken() {
+            if self.has_ended()
+                || self.stop.is_raised()
+                || most.is_some_and(|most| began.elapsed() >= most)
+            {
+                return false;
+            }
             Timer::after(AGAIN).await;
+        }
+        true
+    }
+
+    /// Has the client said its last word, or is it gone?
+    fn has_ended(&self) -> bool {
+        match self.stream.get_ref().peek(&mut [0]) {
+            Ok(unread) => unread == 0,
+            Err(error) => !is_early(&error),
         }
     }
 
@@ -297,5 +326,17 @@ impl Talk {
             .saturating_add(u64::try_from(bytes.len()).unwrap_or(0));
         self.seat.acknowledged(self.sent);
         sent
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        let result = match self.seat.is_held() {
+            true => self.result,
+            false => "replaced by cap",
+        };
+        if let Some((_, download)) = &mut self.download {
+            download.log(result);
+        }
     }
 }
