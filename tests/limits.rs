@@ -5,7 +5,7 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{IpAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -210,19 +210,7 @@ fn five_hundred_modules_behind_one_address_are_all_served() {
 
 #[test]
 fn a_server_without_descriptors_waits_instead_of_spinning() {
-    let place = Place::new();
-    let bytes = noise(151, 1000);
-    place.drop_firmware("P/1.0.1/update.bin", &bytes);
-    // A hard limit, so that it cannot be raised again.
-    let mut command = std::process::Command::new("sh");
-    command
-        .arg("-c")
-        .arg("ulimit -n 64 && exec \"$0\" \"$@\"")
-        .arg(env!("CARGO_BIN_EXE_luat-ota"))
-        .args(common::serve_arguments(&place, &["--head-timeout", "3"]));
-    common::clean(&mut command);
-    let mut server = Server::from_command(place, &mut command);
-    server.wait_until_offered(&target(), &bytes);
+    let (mut server, _) = server_with_files(64, &["--head-timeout", "3"]);
     let held = half_open(&server, "127.0.0.1".parse().unwrap(), 150);
     let cpu = |server: &Server| -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
@@ -273,4 +261,64 @@ fn connections_that_were_closed_while_they_waited_for_their_turn_are_let_go() {
     common::wait_until("all are let go", Duration::from_secs(5), || {
         open_files(&server) <= idle + 5
     });
+}
+
+/// A server that may have so many files open, for good: a hard limit, so that it cannot raise it again.
+fn server_with_files(files: u32, flags: &[&str]) -> (Server, Vec<u8>) {
+    let place = Place::new();
+    let bytes = noise(151, 1000);
+    place.drop_firmware("P/1.0.1/update.bin", &bytes);
+    let mut command = std::process::Command::new("sh");
+    command
+        .arg("-c")
+        .arg(format!("ulimit -n {files} && exec \"$0\" \"$@\""))
+        .arg(env!("CARGO_BIN_EXE_luat-ota"))
+        .args(common::serve_arguments(&place, flags));
+    common::clean(&mut command);
+    let server = Server::from_command(place, &mut command);
+    server.wait_until_offered(&target(), &bytes);
+    (server, bytes)
+}
+
+#[test]
+fn the_cap_comes_before_the_files_run_out_whatever_the_flag_says() {
+    let (server, bytes) = server_with_files(128, &["--max-connections", "1000"]);
+    server.wait_for_log("the flag is more than the files allow", |line| {
+        line.contains("--max-connections 1000 is more than the limit of open files (128) allows")
+    });
+    let held = half_open(&server, "127.0.0.1".parse().unwrap(), 200);
+    for source in ["127.0.0.1", "127.77.0.1"] {
+        for _ in 0..5 {
+            check_from(&server, source.parse().unwrap())
+                .and_then(|reply| reply.must_be_file(&bytes))
+                .unwrap_or_else(|error| panic!("from {source}: {error}"));
+        }
+    }
+    drop(held);
+}
+
+#[test]
+fn downloads_of_one_network_leave_room_for_others() {
+    let (server, bytes) = server(4 << 20, &["--max-connections", "20"]);
+    let begin = |source: &str| {
+        let mut stream = connect_from(Some(source.parse().unwrap()), server.http, 8000);
+        stream.write_all(&get(&target())).unwrap();
+        stream
+    };
+    let admitted = |stream: &TcpStream| {
+        stream.set_read_timeout(Some(common::PATIENCE)).unwrap();
+        let mut line = [0; 12];
+        (&*stream).read_exact(&mut line).is_ok() && line.ends_with(b" 200")
+    };
+    let attack: Vec<TcpStream> = (0..19).map(|_| begin("127.5.5.5")).collect();
+    assert!(attack.iter().all(admitted));
+    // Two from elsewhere: the last place, and one that the heavy network has to give up.
+    let mut first = begin("127.6.6.6");
+    assert!(admitted(&first));
+    assert!(admitted(&begin("127.7.7.7")));
+    // What comes from the heavy network now replaces its own, or nothing.
+    let _more: Vec<TcpStream> = (0..10).map(|_| begin("127.5.5.6")).collect();
+    let mut rest = Vec::new();
+    first.read_to_end(&mut rest).unwrap();
+    assert!(rest.ends_with(&bytes), "an honest download was cut");
 }

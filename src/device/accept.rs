@@ -53,8 +53,8 @@ pub(super) async fn accept(
                 }
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) => {
-                    // Out of files or memory. The connection stays in the queue, and asking again at
-                    // once would only burn time.
+                    // Out of files or memory. The connection stays in the queue, and asking again
+                    // before another one has ended would only burn time.
                     if said.is_none_or(|said| said.elapsed() >= SAID) {
                         said = Some(Instant::now());
                         log::error!(
@@ -63,6 +63,7 @@ pub(super) async fn accept(
                              (LimitNOFILE, ulimit -n) if this lasts"
                         );
                     }
+                    service.make_room();
                     within(PAUSE, service.left.wait()).await;
                 }
             }

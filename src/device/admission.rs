@@ -2,8 +2,12 @@
 //! bookkeeping, without sockets: `H` is whatever shuts a connection.
 //!
 //! A connection takes a seat only when it could not be answered in line, so what sits here is waiting
-//! for something. At the cap a random unfinished head of the network with the most of them goes (the
-//! oldest may be an honest 2G module); if there is none, the slowest download.
+//! for something. At the cap:
+//! - Where one network holds more than half of the seats, one of its own goes: a random unfinished head
+//!   (the oldest may be an honest 2G module), else its slowest download.
+//! - Else a random unfinished head of the network with the most of them goes; if there is none, the
+//!   slowest download of a network that holds more seats than the newcomer's (or of the same).
+//! - Else the newcomer is refused. A network never gains a seat by the download of a lighter one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -38,6 +42,10 @@ pub struct Admission<H> {
     heads: HashMap<Network, Vec<usize>>,
     /// The same, by how many there are.
     weights: BTreeSet<(usize, Network)>,
+    /// Seats of each network, whatever sits there.
+    shares: HashMap<Network, usize>,
+    /// The same, by how many there are.
+    heaviest: BTreeSet<(usize, Network)>,
     random: RandomState,
     serial: u64,
 }
@@ -80,6 +88,8 @@ impl<H> Admission<H> {
             addresses: HashMap::new(),
             heads: HashMap::new(),
             weights: BTreeSet::new(),
+            shares: HashMap::new(),
+            heaviest: BTreeSet::new(),
             random: RandomState::new(),
             serial: 0,
         }
@@ -105,18 +115,18 @@ impl<H> Admission<H> {
         handle: H,
     ) -> Option<Admitted<H>> {
         let address = address.to_canonical();
+        let network = Network::of(address);
         let own = self.addresses.get(&address).copied().unwrap_or(0);
         let victim = if !shared && own >= self.max_per_address {
             Some(self.unfinished_of(address)?)
         } else if self.count >= self.max {
-            Some(self.unfinished().or_else(|| self.slowest(now))?)
+            Some(self.victim(network, now)?)
         } else {
             None
         };
         let dropped = victim.and_then(|index| self.take_away(index));
 
         self.serial = self.serial.wrapping_add(1);
-        let network = Network::of(address);
         let index = self.free.pop().unwrap_or_else(|| {
             self.seats.push(None);
             self.seats.len().saturating_sub(1)
@@ -134,6 +144,8 @@ impl<H> Admission<H> {
         let count = self.addresses.entry(address).or_default();
         *count = count.saturating_add(1);
         self.count = self.count.saturating_add(1);
+        let share = self.share_of(network);
+        self.set_share(network, share.saturating_add(1));
         Some(Admitted {
             seat: SeatId {
                 index,
@@ -141,6 +153,17 @@ impl<H> Admission<H> {
             },
             dropped,
         })
+    }
+
+    /// Drops one though there are seats left, for a newcomer of whom nothing is known: an unfinished
+    /// head, or a download of a network that holds more than half of what is taken.
+    pub fn drop_one(&mut self, now: Instant) -> Option<H> {
+        let index = self
+            .of_the_heaviest(None, now)
+            .or_else(|| self.unfinished())?;
+        // So that the dice fall differently the next time.
+        self.serial = self.serial.wrapping_add(1);
+        self.take_away(index)
     }
 
     /// The connection has ended (or had been dropped).
@@ -222,7 +245,49 @@ impl<H> Admission<H> {
         }
         self.free.push(index);
         self.count = self.count.saturating_sub(1);
+        let share = self.share_of(taken.network);
+        self.set_share(taken.network, share.saturating_sub(1));
         Some(taken.handle)
+    }
+
+    fn share_of(&self, network: Network) -> usize {
+        self.shares.get(&network).copied().unwrap_or(0)
+    }
+
+    fn set_share(&mut self, network: Network, share: usize) {
+        self.heaviest.remove(&(self.share_of(network), network));
+        if share == 0 {
+            self.shares.remove(&network);
+        } else {
+            self.shares.insert(network, share);
+            self.heaviest.insert((share, network));
+        }
+    }
+
+    /// Who has to go for a newcomer from this network.
+    fn victim(&self, newcomer: Network, now: Instant) -> Option<usize> {
+        let own = self.share_of(newcomer);
+        let may_go = |network| network == newcomer || self.share_of(network) > own;
+        self.of_the_heaviest(Some(newcomer), now)
+            .or_else(|| self.unfinished())
+            .or_else(|| self.slowest(now, JUDGED_AFTER, may_go))
+    }
+
+    /// One of the network that holds more than half of the seats taken, if there is such a network. For
+    /// a newcomer from elsewhere its downloads go however young they are: else whoever begins them anew
+    /// often enough would keep the seats for ever.
+    fn of_the_heaviest(&self, newcomer: Option<Network>, now: Instant) -> Option<usize> {
+        let &(share, heaviest) = self.heaviest.last()?;
+        if share.saturating_mul(2) <= self.count {
+            return None;
+        }
+        let young = match newcomer {
+            Some(newcomer) if newcomer != heaviest => Duration::ZERO,
+            _ => JUDGED_AFTER,
+        };
+        self.unfinished_in(heaviest)
+            .or_else(|| self.slowest(now, JUDGED_AFTER, |network| network == heaviest))
+            .or_else(|| self.slowest(now, young, |network| network == heaviest))
     }
 
     /// Adds a seat to its network's list; its place there.
@@ -268,8 +333,13 @@ impl<H> Admission<H> {
 
     /// A random unfinished head of the network with the most of them.
     fn unfinished(&self) -> Option<usize> {
-        let (_, network) = self.weights.last()?;
-        let list = self.heads.get(network)?;
+        let &(_, network) = self.weights.last()?;
+        self.unfinished_in(network)
+    }
+
+    /// A random unfinished head of this network.
+    fn unfinished_in(&self, network: Network) -> Option<usize> {
+        let list = self.heads.get(&network)?;
         list.get(self.dice(list.len())).copied()
     }
 
@@ -286,18 +356,22 @@ impl<H> Admission<H> {
             .copied()
     }
 
-    /// The download with the fewest acknowledged bytes a second, among those old enough to be judged
-    /// (and, where there are very many, among those looked at).
-    fn slowest(&self, now: Instant) -> Option<usize> {
-        let rate = |seat: &Option<Taken<H>>| match seat.as_ref()?.phase {
-            Phase::Download {
+    /// The download with the fewest acknowledged bytes a second, among those of such networks that are
+    /// so old (and, where there are very many, among those looked at).
+    fn slowest(&self, now: Instant, old: Duration, of: impl Fn(Network) -> bool) -> Option<usize> {
+        let rate = |seat: &Option<Taken<H>>| {
+            let taken = seat.as_ref()?;
+            let Phase::Download {
                 since,
                 acknowledged,
-            } => {
-                let age = now.saturating_duration_since(since);
-                (age >= JUDGED_AFTER).then(|| acknowledged as f64 / age.as_secs_f64())
-            }
-            Phase::Head(_) => None,
+            } = taken.phase
+            else {
+                return None;
+            };
+            let age = now.saturating_duration_since(since);
+            // A download in its first millisecond is not infinitely fast.
+            let seconds = age.max(Duration::from_millis(1)).as_secs_f64();
+            (age >= old && of(taken.network)).then(|| acknowledged as f64 / seconds)
         };
         let start = self.dice(self.seats.len());
         let (before, after) = self.seats.split_at_checked(start)?;
@@ -384,8 +458,8 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(60);
         let mut all = Admission::new(3, 10);
-        for name in ["one", "two"] {
-            let seat = enter(&mut all, "203.0.113.1", name, now).unwrap().seat;
+        for (name, address) in [("one", "203.0.113.1"), ("two", "198.51.100.1")] {
+            let seat = enter(&mut all, address, name, now).unwrap().seat;
             all.downloads(seat, now);
         }
         enter(&mut all, "192.0.2.1", "head", now).unwrap();
@@ -426,6 +500,86 @@ mod tests {
         assert_eq!(enter(&mut all, "192.0.2.2", "new", soon), None);
         let later = now + Duration::from_secs(10);
         assert!(enter(&mut all, "192.0.2.2", "new", later).is_some());
+    }
+
+    /// All seats taken by downloads that began at `now`: so many from one network, one from another.
+    fn crowded(heavy: usize, now: Instant) -> (Admission<&'static str>, SeatId) {
+        let mut all = Admission::new(heavy + 1, 100);
+        for _ in 0..heavy {
+            let seat = enter(&mut all, "203.0.113.1", "heavy", now).unwrap().seat;
+            all.downloads(seat, now);
+            all.acknowledged(seat, 1_000_000);
+        }
+        let honest = enter(&mut all, "192.0.2.1", "honest", now).unwrap().seat;
+        all.downloads(honest, now);
+        (all, honest)
+    }
+
+    #[test]
+    fn a_network_with_more_than_half_of_the_seats_makes_room_first() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(60);
+        for (age, newcomer) in [
+            (later, "198.51.100.1"),
+            (now, "198.51.100.1"),
+            (later, "203.0.113.9"),
+            (later, "192.0.2.7"),
+        ] {
+            let (mut all, honest) = crowded(19, now);
+            let admitted = enter(&mut all, newcomer, "new", age).unwrap();
+            assert_eq!(admitted.dropped, Some("heavy"), "{newcomer}");
+            assert!(all.holds(honest));
+        }
+    }
+
+    #[test]
+    fn its_unfinished_heads_go_before_its_downloads_and_before_those_of_others() {
+        let now = Instant::now();
+        let (mut all, _) = crowded(9, now);
+        all.max = 12;
+        enter(&mut all, "203.0.113.2", "its head", now).unwrap();
+        enter(&mut all, "198.51.100.1", "other head", now).unwrap();
+        let admitted = enter(&mut all, "198.51.100.2", "new", now).unwrap();
+        assert_eq!(admitted.dropped, Some("its head"));
+    }
+
+    #[test]
+    fn the_heaviest_network_gains_no_seat_by_the_download_of_another() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(60);
+        let (mut all, honest) = crowded(19, now);
+        // Its own are too young to be judged, and the honest one is by far the slowest.
+        let soon = now + Duration::from_secs(5);
+        assert_eq!(enter(&mut all, "203.0.113.3", "new", soon), None);
+        assert!(all.holds(honest));
+        // The same without a majority: three of six.
+        let (mut all, honest) = crowded(3, later);
+        all.max = 6;
+        for address in ["198.51.100.1", "198.18.1.1"] {
+            let seat = enter(&mut all, address, "honest", now).unwrap().seat;
+            all.downloads(seat, now);
+        }
+        assert_eq!(enter(&mut all, "203.0.113.3", "new", later), None);
+        assert!(all.holds(honest));
+        let admitted = enter(&mut all, "192.0.3.1", "new", later).unwrap();
+        assert_eq!(admitted.dropped, Some("honest"));
+    }
+
+    #[test]
+    fn without_files_a_head_goes_or_a_download_of_the_heaviest() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(60);
+        let (mut all, _) = crowded(5, now);
+        assert_eq!(all.drop_one(now), None);
+        assert_eq!(all.drop_one(later), Some("heavy"));
+        let mut all = Admission::new(10, 10);
+        for address in ["192.0.2.1", "198.51.100.1"] {
+            let seat = enter(&mut all, address, "honest", now).unwrap().seat;
+            all.downloads(seat, now);
+        }
+        assert_eq!(all.drop_one(later), None);
+        enter(&mut all, "192.0.2.1", "head", now).unwrap();
+        assert_eq!(all.drop_one(now), Some("head"));
     }
 
     #[test]
@@ -483,6 +637,11 @@ mod tests {
             seats.retain(|seat| all.holds(*seat));
             assert_eq!(all.len(), seats.len());
             assert_eq!(all.addresses.values().sum::<usize>(), all.len());
+            assert_eq!(all.shares.values().sum::<usize>(), all.len());
+            assert_eq!(
+                all.heaviest.iter().map(|(n, _)| n).sum::<usize>(),
+                all.len()
+            );
             let heads: usize = all.heads.values().map(Vec::len).sum();
             assert_eq!(all.weights.iter().map(|(n, _)| n).sum::<usize>(), heads);
             assert!(all.len() <= 40 && all.addresses.values().all(|n| *n <= 7));
@@ -495,5 +654,6 @@ mod tests {
             all.leave(seat);
         }
         assert!(all.is_empty() && all.addresses.is_empty() && all.weights.is_empty());
+        assert!(all.shares.is_empty() && all.heaviest.is_empty());
     }
 }

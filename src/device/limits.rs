@@ -52,20 +52,54 @@ impl Default for Limits {
     }
 }
 
-/// File descriptors kept for everything that is not a connection.
-const RESERVED_FILES: u64 = 64;
+/// File descriptors kept for everything that is neither a connection nor a snapshot: listeners, the
+/// folder being read, and connections on their way in and out (a batch of each listener).
+const RESERVED_FILES: u64 = 192;
+
+/// No limit leaves fewer connections than this.
+const FEWEST: u64 = 16;
 
 /// What a stalled connection may cost, in bytes of kernel memory.
 const BYTES_PER_CONNECTION: u64 = 32 * 1024;
 
 impl Limits {
-    /// How many connections this machine bears (hazards.md 16): the file limit less a reserve, a
-    /// quarter of the memory (bytes) at 32 KiB each, 65,536; at least 16.
+    /// How many connections this machine bears (hazards.md 16): what the file limit leaves, a quarter
+    /// of the memory (bytes) at 32 KiB each, 65,536; at least 16.
     pub fn automatic_connections(file_limit: u64, memory: u64) -> usize {
-        let by_files = file_limit.saturating_sub(RESERVED_FILES);
         let by_memory = memory / 4 / BYTES_PER_CONNECTION;
-        let connections = by_files.min(by_memory).clamp(16, 65_536);
-        usize::try_from(connections).unwrap_or(16)
+        let connections = by_memory.clamp(FEWEST, 65_536);
+        usize::try_from(connections)
+            .unwrap_or(usize::MAX)
+            .min(Limits::connections_by_files(file_limit))
+    }
+
+    /// How many connections the limit of open files leaves room for: less a reserve, and less what
+    /// snapshots take (an eighth, at most 256; see [`Snapshots::new`]); at least 16.
+    ///
+    /// [`Snapshots::new`]: crate::firmware::snapshot::Snapshots::new
+    pub fn connections_by_files(file_limit: u64) -> usize {
+        let snapshots = (file_limit / 8).clamp(16, 256);
+        // A small limit is shared out: half for connections.
+        let reserved = RESERVED_FILES.saturating_add(snapshots).min(file_limit / 2);
+        let connections = file_limit.saturating_sub(reserved).max(FEWEST);
+        usize::try_from(connections).unwrap_or(usize::MAX)
+    }
+
+    /// The cap in force. One that was given is lowered, with a line in the log, to what the limit of
+    /// open files allows: beyond that, connections could not even be refused.
+    pub(super) fn connections(&self, file_limit: u64, memory: u64) -> usize {
+        let Some(given) = self.max_connections else {
+            return Limits::automatic_connections(file_limit, memory);
+        };
+        let most = Limits::connections_by_files(file_limit);
+        if given > most {
+            log::warn!(
+                target: "flags",
+                "--max-connections {given} is more than the limit of open files ({file_limit}) allows: \
+                 {most} connections at once; raise it (LimitNOFILE, ulimit -n) for more"
+            );
+        }
+        given.min(most)
     }
 
     /// Is this the address of a trusted proxy?
@@ -193,9 +227,21 @@ mod tests {
     #[test]
     fn the_smallest_of_files_and_memory_bounds_the_connections() {
         let gib = 1 << 30;
-        assert_eq!(Limits::automatic_connections(1024, gib), 960);
+        assert_eq!(Limits::automatic_connections(1024, gib), 704);
+        assert_eq!(Limits::automatic_connections(128, gib), 64);
         assert_eq!(Limits::automatic_connections(1 << 40, 64 << 20), 512);
         assert_eq!(Limits::automatic_connections(1 << 40, 64 * gib), 65_536);
         assert_eq!(Limits::automatic_connections(20, gib), 16);
+    }
+
+    #[test]
+    fn a_cap_that_was_given_is_lowered_to_what_the_files_allow() {
+        let given = |max| Limits {
+            max_connections: Some(max),
+            ..Limits::default()
+        };
+        assert_eq!(given(500).connections(1024, 1 << 20), 500);
+        assert_eq!(given(5000).connections(1024, 1 << 20), 704);
+        assert_eq!(given(1).connections(1024, 1 << 20), 1);
     }
 }

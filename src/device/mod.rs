@@ -99,9 +99,7 @@ impl Service {
         reread: Box<dyn Fn(&str)>,
     ) -> Service {
         let now = Instant::now();
-        let connections = limits.max_connections.unwrap_or_else(|| {
-            Limits::automatic_connections(os::process::raise_file_limit(), os::memory::total())
-        });
+        let connections = limits.connections(os::process::raise_file_limit(), os::memory::total());
         // One byte more than a head may have, so that a full buffer means that it is too long.
         let scratch = limits.head_bytes.saturating_add(1).max(SCRATCH);
         Service {
@@ -203,6 +201,14 @@ impl Service {
             id: admitted.seat,
             eviction,
         })
+    }
+
+    /// Files ran out before the cap was reached: somebody has to go, as at the cap.
+    fn make_room(&self) {
+        let dropped = self.admission.borrow_mut().drop_one(Instant::now());
+        if let Some(dropped) = dropped {
+            dropped.raise();
+        }
     }
 
     fn download_begins(self: &Rc<Self>) -> Download {
