@@ -254,7 +254,7 @@ fn connections_that_were_closed_while_they_waited_for_their_turn_are_let_go() {
     common::wait_until("no more than the cap are open", common::PATIENCE, || {
         open_files(&server) <= idle + 110
     });
-    check_from(&server, "127.0.0.1".parse().unwrap())
+    check_from(&server, "127.77.0.1".parse().unwrap())
         .and_then(|reply| reply.must_be_file(&bytes))
         .unwrap();
     // Much sooner than their turn would come.

@@ -53,9 +53,25 @@ pub(super) struct Plan {
     pub pinned: Option<(DeviceId, Network)>,
     /// For the log.
     pub about: About,
+    /// The check's verdict and reason, not in the log yet: there may be no room for a connection.
+    pub decided: Option<(&'static str, Box<str>)>,
 }
 
 impl Plan {
+    /// The check's line in the log. To be called when the connection has its seat.
+    pub fn log_check(&self) {
+        if let Some((verdict, reason)) = &self.decided {
+            self.about.log_check(verdict, reason);
+        }
+    }
+
+    /// The same where it has none.
+    pub fn log_refused(&self, why: &str) {
+        if self.decided.is_some() {
+            self.about.log_check("refuse", why);
+        }
+    }
+
     /// The head of the reply.
     pub fn head(&self) -> Reply {
         let part = self.partial.then_some((self.start, self.end));
@@ -214,8 +230,8 @@ fn beyond_the_beginning(
     match wish.range.of(size) {
         Part::Bytes { start, end } => {
             let to = version_of(catalog, asked.check.project(), content);
-            asked.log("resume", to, "it goes on with what it began with");
-            let mut plan = plan(asked, content, size, to);
+            let decided = ("resume", "it goes on with what it began with");
+            let mut plan = plan(asked, content, size, to, decided);
             (plan.start, plan.end, plan.partial) = (start, end, true);
             Some(Answer::Deliver(Box::new(plan)))
         }
@@ -256,13 +272,18 @@ fn to_offer(asked: &Asked<'_>, offer: &Offer<'_>, wish: &Wish<'_>) -> Answer {
         asked.log("offer", to, "redirected");
         return Answer::Reply(reply);
     }
-    asked.log("offer", to, &offer.package.path);
-    let plan = plan(asked, content, size, to);
+    let plan = plan(asked, content, size, to, ("offer", &offer.package.path));
     deliver(plan, part, wish.head_only)
 }
 
 /// All of a file, for the device that asks.
-fn plan(asked: &Asked<'_>, content: ContentId, size: u64, to: &str) -> Plan {
+fn plan(
+    asked: &Asked<'_>,
+    content: ContentId,
+    size: u64,
+    to: &str,
+    (verdict, reason): (&'static str, &str),
+) -> Plan {
     let network = Network::of(asked.peer.ip());
     Plan {
         content,
@@ -272,12 +293,16 @@ fn plan(asked: &Asked<'_>, content: ContentId, size: u64, to: &str) -> Plan {
         partial: false,
         pinned: asked.check.device.map(|device| (device, network)),
         about: asked.about(to),
+        decided: Some((verdict, asked.reason(reason).to_string().into())),
     }
 }
 
 fn deliver(mut plan: Plan, part: Part, head_only: bool) -> Answer {
     match part {
-        _ if head_only => return Answer::Reply(plan.head()),
+        _ if head_only => {
+            plan.log_check();
+            return Answer::Reply(plan.head());
+        }
         Part::Whole => {}
         Part::Bytes { start, end } => {
             (plan.start, plan.end, plan.partial) = (start, end, true);
@@ -353,6 +378,7 @@ fn to_file(service: &Service, path: &str, wish: &Wish<'_>, peer: SocketAddr) -> 
         partial: false,
         pinned: None,
         about,
+        decided: None,
     };
     deliver(plan, part, wish.head_only)
 }

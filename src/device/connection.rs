@@ -141,6 +141,7 @@ async fn finish(service: &Rc<Service>, stream: &Stream, seat: &Seat, answered: A
             }
         }
         Answer::Deliver(plan) => {
+            plan.log_check();
             // What the client says first is read first: some do not listen while they speak.
             if let Body::Bytes(_) = body {
                 read_body(stream, body).await;

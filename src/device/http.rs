@@ -14,8 +14,9 @@ use super::answer::Answer;
 use super::connection::{self, Stage};
 use super::stream::{Body, is_early};
 use super::{Service, Stop};
+use crate::decision::Refusal;
 use crate::os;
-use crate::wire::reply::{self, Status};
+use crate::wire::reply;
 
 /// Serves a non-blocking listener until the signal to stop. Connections that are downloading then go on
 /// as tasks of `executor`.
@@ -86,12 +87,23 @@ fn hand_over(
             let evicted = async move { eviction.raised().await };
             executor.spawn(or(evicted, run).boxed_local()).detach();
         }
-        None => {
-            let begun = matches!(&stage, Stage::Answered(answered) if answered.sent > 0);
-            if !begun {
-                let busy = reply::plain(Status::Unavailable, false);
-                let _too_bad = os::net::send(stream.get_ref(), busy.bytes(), &[], false);
-            }
-        }
+        None => turn_away(stream.get_ref(), &stage),
     }
+}
+
+/// Says what can be said without waiting to a client for which there is no room.
+fn turn_away(stream: &TcpStream, stage: &Stage) {
+    let full = || reply::refusal(Refusal::Full, false);
+    let (reply, sent) = match stage {
+        Stage::Head(_) => (&full(), 0),
+        Stage::Answered(answered) => match &answered.answer {
+            Answer::Reply(reply) => (reply, answered.sent),
+            Answer::Deliver(plan) => {
+                plan.log_refused("no room for another connection");
+                (&full(), 0)
+            }
+        },
+    };
+    let rest = reply.bytes().get(sent..).unwrap_or_default();
+    let _too_bad = os::net::send(stream, rest, &[], false);
 }

@@ -63,6 +63,7 @@ pub struct Service {
     /// A catalogue has arrived.
     ready: Cell<bool>,
     admission: RefCell<Admission<Rc<Eviction>>>,
+    turned_away: TurnedAway,
     buckets: RefCell<Limiters>,
     running: Running,
     /// Somebody left a seat.
@@ -118,6 +119,7 @@ impl Service {
                 errors: Buckets::new(limits.udp_errors_per_second, now),
                 gets: Buckets::new(limits.udp_gets_per_second, now),
             }),
+            turned_away: TurnedAway::default(),
             running: Running::default(),
             left: Signal::new(),
             scratch: RefCell::new(vec![0; scratch]),
@@ -143,6 +145,11 @@ impl Service {
         while self.running_downloads() > 0 {
             self.running.none.wait().await;
         }
+    }
+
+    /// Are there files that we have not read yet? Then what we do not know may still be right.
+    fn still_reads(&self) -> bool {
+        !self.ready.get() || !self.catalog.borrow().waiting.is_empty()
     }
 
     /// What there is now, to be held over an await.
@@ -192,7 +199,11 @@ impl Service {
             self.limits.trusts(peer.ip()),
             Instant::now(),
             Rc::clone(&eviction),
-        )?;
+        );
+        let Some(admitted) = admitted else {
+            self.turned_away.count();
+            return None;
+        };
         if let Some(dropped) = admitted.dropped {
             dropped.raise();
         }
@@ -216,6 +227,31 @@ impl Service {
         count.set(count.get().saturating_add(1));
         Download {
             service: Rc::clone(self),
+        }
+    }
+}
+
+/// Connections that found no room.
+#[derive(Default)]
+struct TurnedAway {
+    count: Cell<u32>,
+    /// When they last were in the log.
+    said: Cell<Option<Instant>>,
+}
+
+impl TurnedAway {
+    /// One more; in the log once a minute.
+    fn count(&self) {
+        self.count.set(self.count.get().saturating_add(1));
+        let recent = |said: Instant| said.elapsed() < Duration::from_secs(60);
+        if !self.said.get().is_some_and(recent) {
+            self.said.set(Some(Instant::now()));
+            log::warn!(
+                target: "device",
+                connections = self.count.take();
+                "no room for connections: every one there is, or every one of an address, is taken \
+                 (--max-connections, --max-connections-per-address)"
+            );
         }
     }
 }

@@ -208,6 +208,8 @@ impl Talk {
             }
             Message::Get(get) => match message::named(&self.service, get, self.peer) {
                 Some(wanted) => self.give(wanted).await,
+                // After `ERR` the module gives up; without an answer it asks again in ten seconds.
+                None if get.id.is_some() && self.service.still_reads() => true,
                 None => self.error(ERR).await,
             },
         }

@@ -226,6 +226,8 @@ impl Room<'_> {
                 self.answer_check(reply, arrival, outbox, now);
             }
             Message::Get(get) => match message::named(service, get, from) {
+                // After `ERR` the module gives up; without an answer it asks again in ten seconds.
+                None if get.id.is_some() && service.still_reads() => {}
                 None => error(ERR),
                 Some(wanted) if buckets.gets.take(network, now) => {
                     match service.snapshots.get(wanted.content) {

@@ -95,6 +95,7 @@ fn where_nobody_can_go_the_newcomer_is_told_to_come_back() {
     let got = server.check("");
     assert_eq!(got.status, 503);
     assert!(got.header("Retry-After").is_some());
+    assert!(got.body.starts_with(b"{\"code\":43,"));
 }
 
 #[test]
@@ -139,4 +140,31 @@ fn the_end_of_the_last_download_can_be_waited_for() {
         }
         done.await;
     }));
+}
+
+#[test]
+fn what_is_not_read_yet_is_not_unknown() {
+    let server = Server::start();
+    server.publish(&[("Q/2.0.0/u.bin", &firmware(1, 100))]);
+    assert_eq!(server.check("").status, 403);
+    let socket = server.udp_client();
+    socket.send(b"Get1,77").unwrap();
+    let mut buffer = [0; 100];
+    let length = socket.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"ERR");
+    server.tell(|service| {
+        let mut found = Found::default();
+        found.waiting.push("P/2.0.0/u.bin".into());
+        let catalog = Catalog::build(found, None, Instant::now());
+        service.replace_catalog(Arc::new(catalog));
+    });
+    let got = server.check("");
+    assert_eq!(got.status, 503);
+    assert!(got.body.starts_with(b"{\"code\":43,"));
+    // No answer to the Get: the next message's comes first.
+    socket.send(b"Get1,77").unwrap();
+    let check = format!("{IMEI},P_Luat_V0035_8955,1.0.0");
+    socket.send(check.as_bytes()).unwrap();
+    let length = socket.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"no upgrade");
 }
