@@ -23,7 +23,8 @@ use crate::firmware::audience::DeviceId;
 pub enum Route<'a> {
     /// `/healthz`
     Health,
-    /// `/firmware/<path>`: decoded; parts between `/`, none of them empty, `.` or `..`.
+    /// `/firmware/<path>`, unless its query is that of a check: decoded; parts between `/`, none of them
+    /// empty, `.` or `..`.
     File(Cow<'a, str>),
     /// An update check.
     Check(Check<'a>),
@@ -40,10 +41,13 @@ pub fn route(target: &[u8]) -> Route<'_> {
     if path == b"healthz" {
         return Route::Health;
     }
-    if let Some(path) = path.strip_prefix(b"firmware/") {
-        return file(path).map_or(Route::Nothing, Route::File);
+    // First, since a check may be sent to any path; those to a file have no such query.
+    if let Some(check) = check(target) {
+        return Route::Check(check);
     }
-    check(target).map_or(Route::Nothing, Route::Check)
+    path.strip_prefix(b"firmware/")
+        .and_then(file)
+        .map_or(Route::Nothing, Route::File)
 }
 
 /// The beginning of an absolute-form target (RFC 9112 3.2.2), up to its path.

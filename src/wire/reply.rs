@@ -13,8 +13,8 @@ use crate::firmware::ContentId;
 /// Every head fits in, and every body that is ours; only a redirect may not.
 const INLINE: usize = 512;
 
-/// The longest URL that we redirect to, in bytes.
-const LOCATION: usize = 2048;
+/// The longest URL that we redirect to, in bytes: the head must stay below the 1.4 kB of one segment.
+const LOCATION: usize = 1200;
 
 /// How long a client that understands it should wait, in seconds.
 const RETRY_AFTER: u32 = 30;
@@ -83,7 +83,7 @@ pub fn unsatisfiable(size: Option<u64>) -> Reply {
 }
 
 /// 302 to an absolute URL; `None` if it is not fit to stand in a head: not `http://host…` or
-/// `https://host…`, over 2048 bytes, or with anything but visible ASCII. Modules take it as it stands
+/// `https://host…`, over 1200 bytes, or with anything but visible ASCII. Modules take it as it stands
 /// (protocol.md 2b).
 pub fn redirect(location: &str) -> Option<Reply> {
     let host = location
@@ -159,7 +159,7 @@ pub fn plain(status: Status, head_only: bool) -> Reply {
     };
     let mut reply = Draft::new(code).header("Content-Type", "text/plain");
     if status == Status::MethodNotAllowed {
-        reply = reply.header("Allow", "GET, HEAD, POST");
+        reply = reply.header("Allow", "GET, HEAD, POST, PUT, DELETE, PATCH");
     }
     reply.body(&Text::of(format_args!("{text}")), head_only)
 }

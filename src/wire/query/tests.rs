@@ -284,7 +284,7 @@ fn a_file_is_named_by_its_path_in_the_folder() {
         (b"/firmware/a b.bin", "a b.bin"),
         (b"/firmware/%2541.bin", "%41.bin"),
         (b"/firmware/..a/...", "..a/..."),
-        (b"/firmware/x?firmware_name=P&version=1", "x"),
+        (b"/firmware/x?firmware_name=P", "x"),
         (b"http://h/firmware/x", "x"),
     ] {
         assert_eq!(route(target), Route::File(path.into()), "{path}");
@@ -295,7 +295,6 @@ fn a_file_is_named_by_its_path_in_the_folder() {
 fn no_path_leads_out_of_the_folder() {
     for target in [
         &b"/firmware/"[..],
-        b"/firmware/?firmware_name=P&version=1",
         b"/firmware/../x",
         b"/firmware/a/../x",
         b"/firmware/%2e%2E/x",

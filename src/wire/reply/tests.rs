@@ -130,13 +130,14 @@ fn heads_without_a_body_are_exact() {
 #[test]
 fn a_redirect_may_be_long_but_must_fit_a_head() {
     let long = |length: usize| format!("https://h/{}", "a".repeat(length - 10));
-    for length in [400, 512, 2048] {
+    for length in [400, 512, 1200] {
         let url = long(length);
         let reply = redirect(&url).unwrap();
+        assert!(reply.bytes().len() < 1400);
         assert_eq!(value(&checked(&reply).0, "Location"), Some(url.as_str()));
     }
     for url in [
-        &long(2049),
+        &long(1201),
         "",
         "/relative",
         "cdn.example.com/x",
