@@ -76,7 +76,7 @@ impl PacketDownload {
         false
     }
 
-    /// Writes the line of one that will not go on, if it ever began.
+    /// Writes the line of one that will not go on, if it began and has none yet.
     pub fn log(&mut self, result: &str) {
         if let Some(started) = self.started.take() {
             let seconds = self.last.saturating_duration_since(started).as_secs_f64();
@@ -95,6 +95,13 @@ impl PacketDownload {
     }
 }
 
+impl Drop for PacketDownload {
+    /// What still runs at the end is ended by the stop.
+    fn drop(&mut self) {
+        self.log("stopped");
+    }
+}
+
 /// The downloads over one UDP socket, by peer and upgrade id. Bounded: what is forgotten is only missing
 /// in the log.
 #[derive(Default)]
@@ -102,6 +109,8 @@ pub(super) struct PacketDownloads {
     table: HashMap<(SocketAddr, u32), PacketDownload>,
     /// How many of them count as running.
     running: usize,
+    /// Some may have begun, and have no line in the log yet.
+    open: bool,
 }
 
 impl PacketDownloads {
@@ -138,7 +147,14 @@ impl PacketDownloads {
         }
         if finished {
             self.table.remove(&(peer, id));
+        } else {
+            self.open = true;
         }
+    }
+
+    /// Is there anything for [`PacketDownloads::tidy`] to do, sooner or later?
+    pub fn need_tidying(&self) -> bool {
+        self.open
     }
 
     /// Does any count as running?
@@ -147,7 +163,7 @@ impl PacketDownloads {
     }
 
     /// Forgets those that were given up: nothing was asked for since `stall`. To be called now and then
-    /// while any runs.
+    /// while there is need.
     pub fn tidy(&mut self, stall: Duration) {
         let now = Instant::now();
         self.table.retain(|_, one| {
@@ -162,6 +178,8 @@ impl PacketDownloads {
             true
         });
         self.running = self.table.values().filter(|one| one.is_running()).count();
+        let unfinished = |one: &PacketDownload| one.is_running() || one.started.is_some();
+        self.open = self.table.values().any(unfinished);
     }
 
     /// The longest silent one goes, an offer that nobody took up before any that began: offers cost a
@@ -175,8 +193,11 @@ impl PacketDownloads {
             .iter()
             .min_by_key(|(_, one)| (one.started.is_some(), one.last))
             .map(|(key, _)| *key);
-        let gone = oldest.and_then(|key| self.table.remove(&key));
-        if gone.is_some_and(|one| one.is_running()) {
+        let Some(mut gone) = oldest.and_then(|key| self.table.remove(&key)) else {
+            return;
+        };
+        gone.log("forgotten");
+        if gone.is_running() {
             self.running = self.running.saturating_sub(1);
         }
     }

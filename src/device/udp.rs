@@ -167,7 +167,7 @@ impl Room<'_> {
     }
 
     async fn wait(&self, stopping: bool) -> Woken {
-        let running = self.downloads.borrow().any_running();
+        let untidy = self.downloads.borrow().need_tidying();
         let socket = async {
             // An error shows again when the socket is read.
             let _ready = self.socket.readable().await;
@@ -182,7 +182,7 @@ impl Room<'_> {
             Woken::Stopped
         };
         let tick = async {
-            match running {
+            match untidy {
                 true => Timer::after(TIDY).await,
                 false => smol::future::pending().await,
             };
