@@ -160,6 +160,9 @@ const KNOWN_FILES: &str = "hashes.jsonl";
 /// How often snapshots that nobody needs any more are looked for while the folder does not change.
 const SWEEP: Duration = Duration::from_secs(1800);
 
+/// The time for replies that are on their way when no download runs any more.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// The firmware folder, created if it is not there.
 fn prepare_folder(folder: &Path) -> Result<(), String> {
     match std::fs::metadata(folder) {
@@ -292,9 +295,15 @@ async fn until_the_end(
 
     systemd::notify("STOPPING=1");
     stop.raise();
+    let last_words = async {
+        let late = async {
+            Timer::after(LAST_WORDS).await;
+        };
+        future::or(service.connections_done(), late).await;
+    };
     let downloads = service.running_downloads();
     if downloads == 0 {
-        return;
+        return last_words.await;
     }
     log::info!(
         target: "stop",
@@ -303,6 +312,7 @@ async fn until_the_end(
     );
     let finished = async {
         service.downloads_done().await;
+        last_words.await;
         "all downloads have finished"
     };
     let out_of_time = async {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::answer::Plan;
-use super::stream::{Body, Discarded, close, discard, is_early, send_all};
+use super::stream::{Body, Discarded, before_close, close, discard, is_early, send_all};
 use super::{Seat, Service, Stream, within};
 use crate::decision::Refusal;
 use crate::firmware::snapshot::{LoadError, Snapshot};
@@ -353,14 +353,19 @@ impl Drop for Sending<'_> {
             pins.end(hold, complete, Instant::now());
         }
         match self.ending {
-            Ending::Stopped => self.look(),
+            Ending::Stopped => {
+                self.look();
+                before_close(self.stream);
+            }
             // Given up: what is queued for it would be held for minutes by the kernel, and after a
             // broken file it must not look like an end.
             Ending::Stalled | Ending::Replaced | Ending::Broken => {
                 self.look();
                 let _no_matter = os::net::reset_on_close(self.stream.get_ref());
             }
-            Ending::Complete | Ending::Cut => {}
+            // It may have closed its own direction alone.
+            Ending::Cut => before_close(self.stream),
+            Ending::Complete => {}
         }
         let seconds = self.began.elapsed().as_secs_f64();
         self.plan

@@ -68,6 +68,8 @@ pub struct Service {
     running: Running,
     /// Somebody left a seat.
     left: Signal,
+    /// Somebody left the last one.
+    empty: Signal,
     /// Where a socket is read into when nobody waits in between.
     scratch: RefCell<Vec<u8>>,
 }
@@ -122,6 +124,7 @@ impl Service {
             turned_away: TurnedAway::default(),
             running: Running::default(),
             left: Signal::new(),
+            empty: Signal::new(),
             scratch: RefCell::new(vec![0; scratch]),
             limits,
         }
@@ -150,6 +153,16 @@ impl Service {
     /// Are there files that we have not read yet? Then what we do not know may still be right.
     fn still_reads(&self) -> bool {
         !self.ready.get() || !self.catalog.borrow().waiting.is_empty()
+    }
+
+    /// Waits until no connection has a seat. After the signal to stop, those that download stay until
+    /// they are done, and all others only for their last words.
+    pub async fn connections_done(&self) {
+        // The loops must have heard of the stop before there can be none.
+        smol::future::yield_now().await;
+        while !self.admission.borrow().is_empty() {
+            self.empty.wait().await;
+        }
     }
 
     /// What there is now, to be held over an await.
@@ -291,8 +304,12 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.service.admission.borrow_mut().leave(self.id);
+        let mut admission = self.service.admission.borrow_mut();
+        admission.leave(self.id);
         self.service.left.raise();
+        if admission.is_empty() {
+            self.service.empty.raise();
+        }
     }
 }
 

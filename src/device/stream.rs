@@ -18,6 +18,9 @@ const LINGER_BYTES: u64 = 64 * 1024;
 /// The time for that.
 const LINGER_TIME: Duration = Duration::from_secs(5);
 
+/// How long the kernel goes on with what a closed connection has not delivered.
+const UNATTENDED: Duration = Duration::from_secs(60);
+
 /// Not now, but perhaps later.
 pub(super) fn is_early(error: &io::Error) -> bool {
     matches!(
@@ -79,12 +82,20 @@ pub(super) async fn send_all(service: &Service, stream: &Stream, mut bytes: &[u8
 /// Ends a connection so that the client gets all that was sent: FIN, and where it may still be sending,
 /// reading that for a while. The socket itself closes when it is dropped.
 pub(super) async fn close(stream: &Stream, body: Body) {
+    before_close(stream);
     let unread = os::net::unread(stream.get_ref()).unwrap_or(0);
     if body == Body::None && unread == 0 {
         return;
     }
     let _gone_already = stream.get_ref().shutdown(Shutdown::Write);
     read_body(stream, Body::Unknown).await;
+}
+
+/// What the kernel still holds for a connection after we closed it, it holds for no longer than this
+/// (hazards.md 14). Not to be called while there is anything to wait for: silence of this length is no
+/// reason to end a download.
+pub(super) fn before_close(stream: &Stream) {
+    let _gone_already = os::net::user_timeout(stream.get_ref(), UNATTENDED);
 }
 
 /// Reads what the client still sends, and ignores it: all of the body, if its length is known, else until
