@@ -322,3 +322,15 @@ fn downloads_of_one_network_leave_room_for_others() {
     first.read_to_end(&mut rest).unwrap();
     assert!(rest.ends_with(&bytes), "an honest download was cut");
 }
+
+#[test]
+fn a_half_received_head_is_answered_at_the_stop() {
+    let (server, bytes) = server(1000, &[]);
+    let mut half = connect_from(None, server.http, 0);
+    half.write_all(b"GET /luat/update?imei=1").unwrap();
+    // Accepted after the other.
+    server.get(&target()).must_be_file(&bytes).unwrap();
+    server.signal(rustix::process::Signal::TERM);
+    let reply = reply::read(&mut half, false).unwrap();
+    assert_eq!(reply.status, 503);
+}

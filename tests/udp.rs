@@ -472,3 +472,16 @@ fn a_release_for_others_says_so_in_the_words_of_the_first_server() {
         .unwrap();
     Offer::parse(&answer).unwrap();
 }
+
+#[test]
+fn a_download_that_the_stop_cuts_short_has_its_line_in_the_log() {
+    let (server, _) = server(20_000, &["--grace", "1"]);
+    let device = Device::new(server.udp);
+    let offer = device.check(user("P", "1.0.0")).unwrap();
+    let reply = device.ask(format!("Get1,{}", offer.id)).unwrap();
+    offer.data(1, &reply).unwrap();
+    server.signal(rustix::process::Signal::TERM);
+    server.wait_for_log("says how the download ended", |line| {
+        common::is_event(line, "download") && common::texts(line).contains(&"stopped".to_owned())
+    });
+}

@@ -164,8 +164,7 @@ impl PacketDownloads {
 
     /// Forgets those that were given up: nothing was asked for since `stall`. To be called now and then
     /// while there is need.
-    pub fn tidy(&mut self, stall: Duration) {
-        let now = Instant::now();
+    pub fn tidy(&mut self, stall: Duration, now: Instant) {
         self.table.retain(|_, one| {
             let silent = now.saturating_duration_since(one.last);
             if silent >= QUIET {

@@ -158,7 +158,7 @@ impl Room<'_> {
             if tidied.elapsed() >= TIDY {
                 tidied = Instant::now();
                 let stall = self.service.limits.stall_timeout;
-                self.downloads.borrow_mut().tidy(stall);
+                self.downloads.borrow_mut().tidy(stall, tidied);
             }
             if stopping && !self.downloads.borrow().any_running() {
                 return;

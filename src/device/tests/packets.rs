@@ -1,6 +1,8 @@
 //! The UDP protocol, over UDP and over TCP.
 
 use super::*;
+use crate::device::asked::About;
+use crate::device::packets::PacketDownloads;
 
 /// What a module does: checks, and takes all packets. The file, by protocol.md 6.
 fn take(mut ask: impl FnMut(&str) -> Vec<u8>, dialect: &str) -> Result<Vec<u8>, String> {
@@ -268,9 +270,27 @@ fn a_download_that_is_given_up_does_not_run_for_ever() {
     let mut downloads = PacketDownloads::default();
     let peer = SocketAddr::from(([192, 0, 2, 1], 9));
     downloads.given(&service, (peer, 7), (1, 3), 1022);
-    downloads.tidy(Duration::from_secs(120));
+    downloads.tidy(Duration::from_secs(120), Instant::now());
     assert!(downloads.any_running());
-    downloads.tidy(Duration::ZERO);
+    downloads.tidy(Duration::ZERO, Instant::now());
     assert!(!downloads.any_running());
     assert_eq!(service.running_downloads(), 0);
+}
+
+#[test]
+fn a_download_that_fell_quiet_is_looked_after_until_its_line_is_written() {
+    let service = service();
+    let mut all = PacketDownloads::default();
+    let peer = SocketAddr::from(([192, 0, 2, 1], 9));
+    let stall = Duration::from_secs(120);
+    let now = Instant::now();
+    all.offered(peer, 1, About::nobody("udp", peer), now);
+    assert!(!all.need_tidying(), "only offered");
+    all.given(&service, (peer, 1), (1, 9), 1022);
+    assert!(all.any_running() && all.need_tidying());
+    all.tidy(stall, now + Duration::from_secs(30));
+    assert!(!all.any_running() && all.need_tidying());
+    assert_eq!(service.running_downloads(), 0);
+    all.tidy(stall, now + Duration::from_secs(130));
+    assert!(!all.need_tidying(), "its line is written");
 }

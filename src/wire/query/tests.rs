@@ -350,3 +350,20 @@ proptest! {
         prop_assert_eq!(said(target.as_bytes()), ["".to_owned(), name, version, key]);
     }
 }
+
+#[test]
+fn a_check_may_be_sent_below_firmware_as_to_any_other_path() {
+    for target in [
+        "/firmware/upgrade?imei=862991443753386&firmware_name=P&version=1",
+        "/firmware/?firmware_name=P&version=1",
+        "/firmware/x?firmware_name=P&version=1",
+        "/firmware/../x?firmware_name=P&version=1",
+    ] {
+        assert_eq!(checked(target.as_bytes()).project(), "P", "{target}");
+    }
+    // No check without both.
+    assert_eq!(
+        route(b"/firmware/x?firmware_name=P"),
+        Route::File("x".into())
+    );
+}
