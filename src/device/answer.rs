@@ -12,10 +12,9 @@ use super::client::client_of;
 use super::{Service, unix_now};
 use crate::decision::{Check, Offer, Verdict};
 use crate::firmware::ContentId;
-use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::{Catalog, Project, Release};
 use crate::fleet::network::Network;
-use crate::fleet::pins::Began;
+use crate::fleet::pins::{Began, Downloader};
 use crate::wire::head::{BadHead, Head};
 use crate::wire::query::{self, Route};
 use crate::wire::range::{Part, Range};
@@ -50,7 +49,7 @@ pub(super) struct Plan {
     /// As 206.
     pub partial: bool,
     /// Who is to be pinned to this content, and where it asks from.
-    pub pinned: Option<(DeviceId, Network)>,
+    pub pinned: Option<(Downloader, Network)>,
     /// For the log.
     pub about: About,
     /// The check's verdict and reason, not in the log yet: there may be no room for a connection.
@@ -209,8 +208,8 @@ fn beyond_the_beginning(
     wish: &Wish<'_>,
 ) -> Option<Answer> {
     let from = wish.beyond()?;
-    let device = asked.check.device?;
-    let began = service.pins.borrow().began(device, from, Instant::now());
+    let who = downloader(asked.check)?;
+    let began = service.pins.borrow().began(who, from, Instant::now());
     let content = match (began, wish.if_range) {
         (Began::With(content), IfRange::Absent) => content,
         (Began::With(content), IfRange::Names(named)) if named == content => content,
@@ -248,6 +247,14 @@ fn version_of<'c>(catalog: &'c Catalog, project: &str, content: ContentId) -> &'
     let project = catalog.project(project);
     let release = project.and_then(|project| project.releases.iter().find(is_of));
     release.map_or("", |release| &release.version_text)
+}
+
+/// Who it is for the pins; `None` without an id.
+fn downloader(check: &Check<'_>) -> Option<Downloader> {
+    let core = check.core_version.unwrap_or_default().to_string();
+    let name = check.firmware_name.as_deref().unwrap_or_default();
+    let said = [check.project(), name, &check.version, &core];
+    check.device.map(|device| Downloader::of(device, &said))
 }
 
 fn cannot_resume(asked: &Asked<'_>, size: Option<u64>, why: &str) -> Answer {
@@ -291,7 +298,7 @@ fn plan(
         start: 0,
         end: size,
         partial: false,
-        pinned: asked.check.device.map(|device| (device, network)),
+        pinned: downloader(asked.check).map(|who| (who, network)),
         about: asked.about(to),
         decided: Some((verdict, asked.reason(reason).to_string().into())),
     }

@@ -113,11 +113,11 @@ struct Sending<'a> {
 impl<'a> Sending<'a> {
     fn new(service: &'a Service, stream: &'a Stream, seat: &'a Seat, plan: &'a Plan) -> Self {
         let now = Instant::now();
-        let hold = plan.pinned.map(|(device, network)| {
+        let hold = plan.pinned.map(|(who, network)| {
             let mut pins = service.pins.borrow_mut();
             match plan.start {
-                0 => pins.start(device, network, plan.content, now),
-                from => pins.resume(device, network, plan.content, from, now),
+                0 => pins.start(who, network, plan.content, now),
+                from => pins.resume(who, network, plan.content, from, now),
             }
         });
         Sending {
@@ -348,7 +348,8 @@ impl Drop for Sending<'_> {
             self.ending = Ending::Replaced;
         }
         if let Some(hold) = self.hold.take() {
-            let complete = self.ending == Ending::Complete;
+            // A range may be complete where the file is not.
+            let complete = self.ending == Ending::Complete && self.plan.end == self.plan.size;
             let mut pins = self.service.pins.borrow_mut();
             pins.end(hold, complete, Instant::now());
         }

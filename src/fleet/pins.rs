@@ -1,8 +1,8 @@
 //! Which content a download began with, so that it never changes its file (hazards.md 17). Used by the
 //! HTTP side of the device room.
 //!
-//! A pin says: "a device that calls itself this, asking from this network, was given the first so many
-//! bytes of this content". A device that asks for bytes from N on has N bytes of something; the pins of
+//! A pin says: "a device that calls itself this and says that it runs this, asking from this network, was
+//! given the first so many bytes of this content". A device that asks for bytes from N on has N bytes of something; the pins of
 //! its id that reach N say of what. If they name one content, it is that one; if they name several, the
 //! id is cloned or forged, nobody can know, and the answer is 416.
 //!
@@ -10,10 +10,14 @@
 //! asked for while a download runs, the running one keeps its pin, but the newcomer may be the same
 //! device behind a connection that we do not know to be dead yet. So both are remembered, until the
 //! newcomer's download is complete or one of them starts again; otherwise the newcomer, when it resumes,
-//! would be given the rest of the wrong file.
+//! would be given the rest of the wrong file. And a pin that is replaced goes on speaking for some
+//! minutes: it may have been another device's, under the same id.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
+
+use siphasher::sip::SipHasher24;
 
 use super::network::Network;
 use crate::firmware::ContentId;
@@ -24,6 +28,23 @@ pub const CAPACITY: usize = 16_384;
 
 /// A pin ends so long after its last use.
 pub const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A pin whose device began something else keeps its say for so long after its last use.
+pub const RIVAL: Duration = Duration::from_secs(5 * 60);
+
+/// Who downloads: the id of a device, and what it says that it runs. Two modules under one id are told
+/// apart if they differ in any of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Downloader(u64);
+
+impl Downloader {
+    /// `said`: what a check says of the module besides its id, in any fixed order.
+    pub fn of(device: DeviceId, said: &[&str]) -> Downloader {
+        let mut hasher = SipHasher24::new();
+        (device, said).hash(&mut hasher);
+        Downloader(hasher.finish())
+    }
+}
 
 /// What the pins of an id say about a download that goes on at some byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,17 +60,17 @@ pub enum Began {
 /// A download that holds a pin. To be given back with [`Pins::end`].
 #[derive(Debug)]
 pub struct Hold {
-    id: DeviceId,
+    id: Downloader,
     serial: u64,
 }
 
 /// The table of pins. Pure: the time comes with each call.
 #[derive(Debug)]
 pub struct Pins {
-    by_id: HashMap<DeviceId, Vec<Pin>>,
+    by_id: HashMap<Downloader, Vec<Pin>>,
     /// All pins in the order in which they may be dropped: those without a running download first, the
     /// longest unused of them first.
-    order: BTreeMap<Turn, DeviceId>,
+    order: BTreeMap<Turn, Downloader>,
     capacity: usize,
     next: u64,
 }
@@ -71,6 +92,8 @@ struct Pin {
     used: Instant,
     /// Downloads that run on this pin now.
     running: u32,
+    /// Its last download brought the whole file: nobody goes on with it.
+    complete: bool,
     /// Made while a download of another content ran under the same id and network.
     beside: bool,
     turn: Turn,
@@ -98,7 +121,7 @@ impl Pins {
     }
 
     /// With which content did this device's download begin, if it has its first `from` bytes?
-    pub fn began(&self, id: DeviceId, from: u64, now: Instant) -> Began {
+    pub fn began(&self, id: Downloader, from: u64, now: Instant) -> Began {
         let mut contents = self
             .by_id
             .get(&id)
@@ -116,7 +139,7 @@ impl Pins {
     /// The device is about to be given byte 0 of this content. To be called before that byte is sent.
     pub fn start(
         &mut self,
-        id: DeviceId,
+        id: Downloader,
         network: Network,
         content: ContentId,
         now: Instant,
@@ -126,6 +149,8 @@ impl Pins {
         let pins = self.by_id.get(&id).into_iter().flatten();
         let stale: Vec<u64> = pins
             .filter(|pin| pin.network == network && pin.content != content && pin.running == 0)
+            // Or was that another device under the same id, which is only cut for the moment?
+            .filter(|pin| pin.complete || now.saturating_duration_since(pin.used) >= RIVAL)
             .map(|pin| pin.serial)
             .collect();
         for serial in stale {
@@ -137,7 +162,7 @@ impl Pins {
     /// The device is about to be given this content from byte `from` on, which it has the beginning of.
     pub fn resume(
         &mut self,
-        id: DeviceId,
+        id: Downloader,
         network: Network,
         content: ContentId,
         from: u64,
@@ -157,12 +182,13 @@ impl Pins {
         }
     }
 
-    /// A download ends. `complete`: all its bytes arrived.
+    /// A download ends. `complete`: it went to the end of the file, and all its bytes arrived.
     pub fn end(&mut self, hold: Hold, complete: bool, now: Instant) {
         let number = self.number();
         let Some(pin) = self.find(&hold) else { return };
         pin.running = pin.running.saturating_sub(1);
         pin.used = now;
+        pin.complete = complete;
         let before = pin.turn;
         if pin.running > 0 {
             return;
@@ -183,7 +209,7 @@ impl Pins {
 
     fn hold(
         &mut self,
-        id: DeviceId,
+        id: Downloader,
         network: Network,
         content: ContentId,
         high: u64,
@@ -218,6 +244,7 @@ impl Pins {
             high,
             used: now,
             running: 1,
+            complete: false,
             beside,
             turn,
         });
@@ -235,7 +262,7 @@ impl Pins {
         pins.iter_mut().find(|pin| pin.serial == hold.serial)
     }
 
-    fn remove(&mut self, id: DeviceId, serial: u64) {
+    fn remove(&mut self, id: Downloader, serial: u64) {
         let Some(pins) = self.by_id.get_mut(&id) else {
             return;
         };
@@ -270,7 +297,7 @@ impl Pins {
         }
     }
 
-    fn drop_turn(&mut self, id: DeviceId, turn: Turn) {
+    fn drop_turn(&mut self, id: Downloader, turn: Turn) {
         if let Some(pins) = self.by_id.get_mut(&id) {
             pins.retain(|pin| pin.turn != turn);
             if pins.is_empty() {
@@ -292,7 +319,7 @@ mod tests {
 
     const A: ContentId = ContentId([1; 32]);
     const B: ContentId = ContentId([2; 32]);
-    const DEVICE: DeviceId = DeviceId::Imei(862_991_443_753_386);
+    const DEVICE: Downloader = Downloader(862_991_443_753_386);
     const HOME: Network = Network::V4([192, 0, 2]);
     const AWAY: Network = Network::V4([198, 51, 100]);
 
@@ -316,7 +343,7 @@ mod tests {
         let (mut pins, now) = (Pins::new(8), Instant::now());
         cut(&mut pins, HOME, A, 1000, now);
         assert_eq!(pins.began(DEVICE, 1001, now), Began::Unknown);
-        assert_eq!(pins.began(DeviceId::Imei(1), 1, now), Began::Unknown);
+        assert_eq!(pins.began(Downloader(1), 1, now), Began::Unknown);
     }
 
     #[test]
@@ -339,8 +366,46 @@ mod tests {
         cut(&mut pins, AWAY, B, 100, now);
         assert_eq!(pins.len(), 2);
         assert_eq!(pins.began(DEVICE, 500, now), Began::With(A));
-        cut(&mut pins, HOME, B, 1000, now);
-        assert_eq!(pins.began(DEVICE, 500, now), Began::With(B));
+        let later = now + RIVAL;
+        cut(&mut pins, HOME, B, 1000, later);
+        assert_eq!(pins.began(DEVICE, 500, later), Began::With(B));
+    }
+
+    #[test]
+    fn a_pin_that_was_just_used_is_not_replaced_by_another_device_under_its_id() {
+        let (mut pins, now) = (Pins::new(8), Instant::now());
+        cut(&mut pins, HOME, A, 1000, now);
+        let soon = now + RIVAL - Duration::from_secs(1);
+        cut(&mut pins, HOME, B, 2000, soon);
+        assert_eq!(pins.began(DEVICE, 1000, soon), Began::Unclear);
+        assert_eq!(pins.began(DEVICE, 1500, soon), Began::With(B));
+    }
+
+    #[test]
+    fn who_has_the_whole_file_may_begin_another_at_once() {
+        let (mut pins, now) = (Pins::new(8), Instant::now());
+        let hold = pins.start(DEVICE, HOME, A, now);
+        pins.advance(&hold, 1000, now);
+        pins.end(hold, true, now);
+        cut(&mut pins, HOME, B, 500, now);
+        assert_eq!(pins.began(DEVICE, 400, now), Began::With(B));
+    }
+
+    #[test]
+    fn modules_that_run_different_things_are_told_apart_under_one_id() {
+        let imei = DeviceId::Imei(862_991_443_753_386);
+        let said = [
+            ["P", "1.0.0"],
+            ["P", "1.0.1"],
+            ["Q", "1.0.0"],
+            ["P1", ".0.0"],
+        ];
+        for (at, one) in said.iter().enumerate() {
+            for (other_at, other) in said.iter().enumerate() {
+                let same = Downloader::of(imei, one) == Downloader::of(imei, other);
+                assert_eq!(same, at == other_at);
+            }
+        }
     }
 
     #[test]
@@ -370,9 +435,10 @@ mod tests {
         cut(&mut pins, HOME, B, 600, now);
         assert_eq!(pins.began(DEVICE, 600, now), Began::Unclear);
         pins.end(dead, false, now);
-        // It starts again, and from then on it is clear.
-        cut(&mut pins, HOME, B, 300, now);
-        assert_eq!(pins.began(DEVICE, 300, now), Began::With(B));
+        // It starts again after a while, and from then on it is clear.
+        let later = now + RIVAL;
+        cut(&mut pins, HOME, B, 300, later);
+        assert_eq!(pins.began(DEVICE, 300, later), Began::With(B));
     }
 
     #[test]
@@ -398,8 +464,9 @@ mod tests {
         cut(&mut pins, HOME, B, 10, now);
         assert_eq!(pins.began(DEVICE, 500, now), Began::With(A));
         pins.end(second, false, now);
-        cut(&mut pins, HOME, B, 10, now);
-        assert_eq!(pins.began(DEVICE, 500, now), Began::Unknown);
+        let later = now + RIVAL;
+        cut(&mut pins, HOME, B, 10, later);
+        assert_eq!(pins.began(DEVICE, 500, later), Began::Unknown);
     }
 
     #[test]
@@ -418,7 +485,7 @@ mod tests {
         assert_eq!(pins.began(DEVICE, 1, almost), Began::With(A));
         let over = now + LIFETIME;
         assert_eq!(pins.began(DEVICE, 1, over), Began::Unknown);
-        let hold = pins.start(DeviceId::Imei(1), HOME, A, over);
+        let hold = pins.start(Downloader(1), HOME, A, over);
         assert_eq!(pins.len(), 1);
         pins.end(hold, false, over);
     }
@@ -426,7 +493,7 @@ mod tests {
     #[test]
     fn the_longest_unused_pin_makes_room_and_never_one_that_a_download_holds() {
         let (mut pins, now) = (Pins::new(3), Instant::now());
-        let device = |n| DeviceId::Imei(n);
+        let device = |n| Downloader(n);
         let running = pins.start(device(1), HOME, A, now);
         for n in 2..=3 {
             let hold = pins.start(device(n), HOME, A, now);
