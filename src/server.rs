@@ -129,8 +129,11 @@ fn serve(settings: Settings, signals: &Signals) -> Result<(), String> {
     .map_err(|error| format!("the firmware folder cannot be watched: {error}"))?;
     let watcher = Rc::new(watcher);
     let stop = Stop::new();
-    // Not before the folder was walked once, or the first modules would hear that there is nothing.
-    if let Some(first) = smol::block_on(first_catalogue(&catalogs, signals))? {
+    smol::block_on(async {
+        // Not before the folder was walked once, or the first modules would hear that there is nothing.
+        let Some(first) = first_catalogue(&catalogs, signals).await? else {
+            return Ok(());
+        };
         announce::all(&first);
         announce::listeners(&sockets.addresses());
         let service = service(&settings, &state, &watcher);
@@ -144,8 +147,10 @@ fn serve(settings: Settings, signals: &Signals) -> Result<(), String> {
         executor
             .spawn(follow(catalogs, first, Rc::clone(&service)).boxed_local())
             .detach();
-        smol::block_on(executor.run(until_the_end(&settings, signals, &watcher, &service, &stop)));
-    }
+        let end = until_the_end(&settings, signals, &watcher, &service, &stop);
+        executor.run(end).await;
+        Ok::<(), String>(())
+    })?;
     // Nobody else holds it: what asks it to read again holds it weakly.
     if let Some(watcher) = Rc::into_inner(watcher) {
         watcher.stop();

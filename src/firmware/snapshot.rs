@@ -26,7 +26,7 @@ use super::ContentId;
 use super::catalog::{Catalog, Source};
 use crate::order;
 use crate::os::memory::{Memfd, Sealed, whole_pages};
-use crate::os::process::file_limit;
+use crate::os::process::{file_limit, start_thread};
 
 /// How long a content that is not offered any more is kept for downloads that pause.
 const KEEP: Duration = Duration::from_secs(3600);
@@ -240,15 +240,15 @@ impl Snapshots {
                 spill: self.spill.clone(),
             };
             let (tell, told) = smol::channel::bounded(1);
-            // Detached: a dropped task may never run. If nobody is there to be told, the guard goes
-            // with the message, and the snapshot stays behind it.
-            smol::unblock(move || {
+            // If nobody is there to be told, the guard goes with the message, and the snapshot stays
+            // behind it. If there can be no thread, `tell` goes at once.
+            let copying = move || {
                 let done = order.carry_out().map(|snapshot| *loader = Some(snapshot));
                 tell.try_send((loader, done)).ok();
-            })
-            .detach();
+            };
+            start_thread("copying", Box::new(copying)).ok();
             let Ok((guard, done)) = told.recv().await else {
-                let text = "the thread that copies firmware has ended";
+                let text = "no thread can be had that copies firmware";
                 return Err(LoadError::Full(text.to_owned()));
             };
             loader = guard;

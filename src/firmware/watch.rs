@@ -14,7 +14,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use self::hints::{Hints, Watches};
@@ -27,6 +26,7 @@ use super::scan::Identity;
 use super::scan::reading::{Job, Outcome};
 use super::scan::shelf::{Patience, Shelf};
 use crate::os::fs::Folder;
+use crate::os::process::start_thread;
 
 /// No two full scans are further apart than this, whatever is asked for.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -129,16 +129,13 @@ impl Watcher {
             told_shortage: None,
             stopped: false,
         };
-        thread::Builder::new()
-            .name("reading".into())
-            .spawn(move || reader.run())?;
         let (messages, end) = (inbox.clone(), ended.clone());
-        thread::Builder::new()
-            .name("firmware".into())
-            .spawn(move || {
-                watch.run(&messages);
-                end.close();
-            })?;
+        let watching = move || {
+            watch.run(&messages);
+            end.close();
+        };
+        start_thread("reading", Box::new(move || reader.run()))?;
+        start_thread("firmware", Box::new(watching))?;
         let watcher = Watcher {
             inbox,
             ended,

@@ -32,6 +32,13 @@ pub fn file_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(1 << 20)
 }
 
+/// Starts a thread that nobody joins. The error: there can be no more of them. (Boxed: what starts a
+/// thread is compiled anew for each type.)
+pub fn start_thread(name: &str, run: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(run).map(drop)
+}
+
 /// What the person (or the service manager) wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
