@@ -230,10 +230,25 @@ fn without_rivals(mut packages: Vec<Package>, quarantined: &mut Vec<Remark>) -> 
 /// The rules that were found, by whose they are.
 #[derive(Default)]
 struct RulesByPlace {
-    /// Sorted by project and version; no version: the project's own.
-    states: Vec<(String, Option<Version>, RulesState)>,
+    /// Sorted by project and version, no two for the same.
+    states: Vec<Ruling>,
     /// Folders with a release.json where none has a meaning; sorted.
     misplaced: Vec<String>,
+}
+
+/// What one rules file says.
+struct Ruling {
+    project: String,
+    /// `None`: of the project as a whole.
+    version: Option<Version>,
+    path: String,
+    state: RulesState,
+}
+
+impl Ruling {
+    fn place(&self) -> (&str, Option<Version>) {
+        (&self.project, self.version)
+    }
 }
 
 /// The rules in force at one place, or why there are none.
@@ -260,7 +275,12 @@ impl RulesByPlace {
                 RulesPlace::Project(project) => (project, None),
                 RulesPlace::Release(project, version) => (project, Some(version)),
             };
-            by_place.states.push((project.to_owned(), version, state));
+            by_place.states.push(Ruling {
+                project: project.to_owned(),
+                version,
+                path: path.clone(),
+                state,
+            });
             if let Some(error) = error {
                 let consequence = match rules {
                     Some(_) => "the last good rules stay in force",
@@ -272,8 +292,20 @@ impl RulesByPlace {
                 });
             }
         }
-        order::sort_by(&mut by_place.states, |a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
         order::sort(&mut by_place.misplaced);
+        order::sort_by(&mut by_place.states, |a, b| a.place().cmp(&b.place()));
+        by_place.states.dedup_by(|second, first| {
+            let is_second = second.place() == first.place();
+            if is_second {
+                quarantined.extend(rivals(first, second));
+                first.state = Err(format!(
+                    "{} and {} both rule it, and nobody knows which is meant",
+                    first.path, second.path
+                )
+                .into());
+            }
+            is_second
+        });
         by_place
     }
 
@@ -282,13 +314,11 @@ impl RulesByPlace {
         self.misplaced.binary_search_by(place).is_ok()
     }
 
-    /// What was read for a release, or with no version for its project; of several the last.
+    /// What was read for a release, or with no version for its project.
     fn state(&self, project: &str, version: Option<Version>) -> Option<&RulesState> {
-        let end = self
-            .states
-            .partition_point(|(name, of, _)| (name.as_str(), *of) <= (project, version));
-        let (name, of, state) = self.states.get(end.checked_sub(1)?)?;
-        (name == project && *of == version).then_some(state)
+        let place = |ruling: &Ruling| ruling.place().cmp(&(project, version));
+        let at = self.states.binary_search_by(place).ok()?;
+        self.states.get(at).map(|ruling| &ruling.state)
     }
 
     /// The merged rules of a release, and why it is held back if they cannot be read.
@@ -302,6 +332,17 @@ impl RulesByPlace {
             (Some(Ok(own)), Some(Ok(project))) => (Arc::new(own.over(project)), None),
         }
     }
+}
+
+/// Two rules files for one place, each with the other's name.
+fn rivals(first: &Ruling, second: &Ruling) -> [Remark; 2] {
+    [(first, second), (second, first)].map(|(one, other)| Remark {
+        path: one.path.clone(),
+        text: format!(
+            "{} rules the same: nobody gets what they rule until one of them is gone",
+            other.path
+        ),
+    })
 }
 
 /// The folder of a path; empty at the top.

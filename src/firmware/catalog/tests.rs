@@ -107,6 +107,31 @@ fn two_files_for_the_same_with_other_bytes_are_both_quarantined() {
 }
 
 #[test]
+fn a_second_rules_file_for_the_same_holds_it_back() {
+    let paused = r#"{"paused": true}"#;
+    for (one, other, held) in [
+        ("P/1.0/release.json", "P_1.0/release.json", "1.0"),
+        ("P/1.0/RELEASE.JSON", "P/1.0/release.json", "1.0"),
+        ("P/1.0/release.json", "P/v1.0.0/release.json", "1.0"),
+        ("P/Release.json", "P/release.json", "1.0 0.9"),
+    ] {
+        for (first, second) in [(paused, "{}"), ("{}", paused)] {
+            let files = vec![generic("P/1.0/u.bin", 1), generic("P/0.9/u.bin", 2)];
+            let catalog = build(files, vec![rules(one, first), rules(other, second)]);
+            for release in &catalog.project("P").unwrap().releases {
+                let is_held = held.contains(&*release.version_text);
+                assert_eq!(release.held_back.is_some(), is_held, "{one} {other}");
+            }
+            let [first, second] = &catalog.quarantined[..] else {
+                panic!("{:?}", catalog.quarantined);
+            };
+            assert_eq!((&*first.path, &*second.path), (one, other));
+            assert!(first.text.contains(other) && second.text.contains(one));
+        }
+    }
+}
+
+#[test]
 fn two_files_for_the_same_with_the_same_bytes_are_one() {
     let catalog = build(
         vec![generic("P/1.0/a.bin", 1), generic("P_1.0/b.bin", 1)],
