@@ -108,6 +108,9 @@ pub fn run(options: &Options, progress: &dyn Fn(&Counts)) -> Report {
         images: RefCell::new(Images::new(options.expect.clone())),
         progress,
     };
+    if let Some(image) = &options.expect {
+        fleet.widen(image.len());
+    }
     let executor = smol::LocalExecutor::new();
     let over = fleet.wall(options.duration);
     smol::block_on(executor.run(async {
@@ -271,10 +274,11 @@ impl Fleet<'_> {
             Outcome::Failed(_) if diagnose::is_known_bug(client, played) => self.refused(before),
             Outcome::Failed(failure) => {
                 tally.waste(played.body);
-                tally.fail(client, failure);
-                if is_flashed(client, failure, played) {
+                let flashed = is_flashed(client, failure, played);
+                if flashed {
                     tally.counts.corrupt = tally.counts.corrupt.saturating_add(1);
                 }
+                tally.fail(client, failure, flashed);
                 match before {
                     Fate::Updated | Fate::FellBack => (before, true),
                     _ => (Fate::Failed, true),
@@ -301,7 +305,9 @@ impl Fleet<'_> {
         }
         images.size_known = true;
         let now = (MEMORY / GUESS).min(self.files);
-        let may = (MEMORY / size.max(4 << 10)).clamp(16, self.files);
+        // What grows by doubling holds up to twice what is in it.
+        let each = size.saturating_mul(3) / 2;
+        let may = (MEMORY / each.max(4 << 10)).max(16).min(self.files);
         if may > now {
             self.gate.add_permits(may.saturating_sub(now));
         } else {

@@ -650,7 +650,11 @@ pub fn wait_until(what: &str, patience: Duration, mut so: impl FnMut() -> bool) 
 
 /// The flags that `--help` knows, with what stands behind them on the line.
 pub fn flags_in_help() -> Vec<(String, String)> {
-    let help = both(&run(&["serve", "--help"])) + &both(&run(&["--help"]));
+    let mut help = both(&run(&["serve", "--help"])) + &both(&run(&["--help"]));
+    if cfg!(feature = "lab") {
+        help += &both(&run(&["probe", "--help"]));
+        help += &both(&run(&["simulate", "--help"]));
+    }
     help.lines()
         .filter_map(|line| {
             let start = line.find("--")?;

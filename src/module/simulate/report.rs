@@ -94,10 +94,15 @@ impl Tally {
         self.counts.wasted = self.counts.wasted.saturating_add(bytes);
     }
 
-    pub fn fail(&mut self, client: Client, failure: &Failure) {
+    pub fn fail(&mut self, client: Client, failure: &Failure, flashed: bool) {
         self.counts.failures = self.counts.failures.saturating_add(1);
         // Numbers differ from module to module; the rest of the sentence is the cause.
-        let words = without_numbers(&diagnose::words(failure));
+        let words = match failure {
+            Failure::FlashedGarbage(..) if !flashed => {
+                "takes what a cut left for the whole; its package check throws it away".to_owned()
+            }
+            _ => without_numbers(&diagnose::words(failure)),
+        };
         let family = client.word();
         let family = family.split("-core-").next().unwrap_or_default();
         let cause = format!("{family}: {words}");
