@@ -445,6 +445,7 @@ fn whatever_the_user_wrote_wrong_the_module_updates() {
 fn the_scripts_own_mistakes_reach_nobody() {
     let bytes = noise(17, 3000);
     let server = server(None, &bytes);
+    server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);
     // A two-part VERSION crashes libfota and libfota2 before they ask; the others compare it.
     let mut rows = Rows::default();
     fleet(

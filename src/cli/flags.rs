@@ -300,7 +300,7 @@ static FLAGS: &[Flag] = &[
     Flag {
         name: "udp-checks",
         value: "N",
-        default: Default::Value("200"),
+        default: Default::Value("2000"),
         good: RATE,
         help: "Answers so many checks a second over UDP and port 2234's TCP from one network (an IPv4 \
                /24, an IPv6 /48), in bursts five times as many; 0: no limit.",

@@ -43,7 +43,7 @@ impl Default for Limits {
             stall_timeout: Duration::from_secs(120),
             max_connections: None,
             max_connections_per_address: 4096,
-            udp_checks_per_second: 200,
+            udp_checks_per_second: 2000,
             udp_errors_per_second: 10,
             udp_gets_per_second: 20_000,
             trusted_proxies: Vec::new(),
