@@ -247,6 +247,3 @@ pub fn words(failure: &Failure) -> String {
         Failure::GaveUp(why) => format!("gives up: {why}"),
     }
 }
-
-#[cfg(test)]
-mod tests {}
