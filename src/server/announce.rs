@@ -5,9 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::words;
-use crate::firmware::ContentId;
-use crate::firmware::catalog::{Catalog, Project, Release};
-use crate::firmware::rules::Rules;
+use crate::firmware::catalog::{Catalog, Package, Project, Release};
 use crate::os::net;
 
 /// Releases told of at a time. `luat-ota check` shows the rest.
@@ -38,11 +36,12 @@ pub(super) fn all(catalog: &Catalog) {
 /// Releases that are new, or not as they were: another file, another rule.
 pub(super) fn changes(before: &Catalog, now: &Catalog) {
     let changed = changed(before, now);
-    for release in changed.iter().take(MOST) {
+    for &(project, release) in changed.iter().take(MOST) {
+        let audience = words::audience(release);
         log::info!(
             target: "release",
-            project = release.project.as_str(), version = release.version.as_str(),
-            files = release.contents.len(), audience = release.audience.as_str();
+            project = &*project.name, version = &*release.version_text,
+            files = release.packages.len(), audience = audience.as_str();
             ""
         );
     }
@@ -52,18 +51,8 @@ pub(super) fn changes(before: &Catalog, now: &Catalog) {
     }
 }
 
-/// What there is to say of a release.
-#[derive(Debug, PartialEq)]
-struct Shown {
-    project: String,
-    version: String,
-    audience: String,
-    contents: Vec<ContentId>,
-    /// Not shown: another list of the same length is another rule.
-    rules: Arc<Rules>,
-}
-
-fn changed(before: &Catalog, now: &Catalog) -> Vec<Shown> {
+/// Only looks, and makes no text: modules wait meanwhile.
+fn changed<'c>(before: &Catalog, now: &'c Catalog) -> Vec<(&'c Project, &'c Release)> {
     let mut changed = Vec::new();
     for project in now.projects() {
         let twin = before.project(&project.name);
@@ -71,22 +60,30 @@ fn changed(before: &Catalog, now: &Catalog) -> Vec<Shown> {
         if twin.is_some_and(|twin| twin.since == project.since) {
             continue;
         }
-        let old = twin.map(shown).unwrap_or_default();
-        let new = shown(project);
-        changed.extend(new.into_iter().filter(|release| !old.contains(release)));
+        let old = twin.map_or(&[][..], |twin| &twin.releases);
+        for release in &project.releases {
+            // The newest come first.
+            let twin = old.binary_search_by(|old| release.version.cmp(&old.version));
+            let twin = twin.ok().and_then(|at| old.get(at));
+            if !twin.is_some_and(|twin| says_the_same(twin, release)) {
+                changed.push((project, release));
+            }
+        }
     }
     changed
 }
 
-fn shown(project: &Project) -> Vec<Shown> {
-    let show = |release: &Release| Shown {
-        project: project.name.to_string(),
-        version: release.version_text.to_string(),
-        audience: words::audience(release),
-        contents: release.packages.iter().map(|p| p.content).collect(),
-        rules: Arc::clone(&release.rules),
+/// Are the two the same to who reads the log?
+fn says_the_same(old: &Release, new: &Release) -> bool {
+    let files = |(old, new): (&Package, &Package)| {
+        (old.content, &old.platform) == (new.content, &new.platform)
     };
-    project.releases.iter().map(show).collect()
+    // Most share the rules of their project, and a list of devices is long.
+    (Arc::ptr_eq(&old.rules, &new.rules) || old.rules == new.rules)
+        && old.held_back.is_some() == new.held_back.is_some()
+        && old.version_text == new.version_text
+        && old.packages.len() == new.packages.len()
+        && old.packages.iter().zip(&new.packages).all(files)
 }
 
 #[cfg(test)]
@@ -94,8 +91,10 @@ mod tests {
     use super::*;
     use std::time::Instant;
 
+    use crate::firmware::ContentId;
     use crate::firmware::catalog::{Found, FoundFile, FoundRules};
     use crate::firmware::package::{Inspected, Kind};
+    use crate::firmware::rules::Rules;
     use crate::os::fs::Stamp;
 
     fn catalogue(files: &[(&str, u8)], rules: &str, before: Option<&Catalog>) -> Catalog {
@@ -130,7 +129,7 @@ mod tests {
     fn versions(before: &Catalog, now: &Catalog) -> Vec<String> {
         let mut versions: Vec<String> = changed(before, now)
             .into_iter()
-            .map(|release| release.version)
+            .map(|(_, release)| release.version_text.to_string())
             .collect();
         versions.sort();
         versions
