@@ -235,7 +235,7 @@ impl Settling {
             self.no_proof_before = now + took.saturating_mul(10);
             return false;
         }
-        if leased || self.old {
+        if leased {
             return true;
         }
         match &self.first {
@@ -454,11 +454,16 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_there_at_the_start_is_read_once_and_at_once() {
+    fn a_file_that_was_there_at_the_start_is_read_at_once_and_without_a_lease_twice() {
         let start = Instant::now();
         let mut file = Settling::new(stamp(1), start, true);
         assert_eq!(trust(&file, start), Some(Trust::NoWriter));
-        assert!(file.clone().read(false, false, &found(1), ms(10), start));
+        assert!(file.clone().read(false, true, &found(1), ms(10), start));
+        // Without a lease nobody knows whether an upload only paused while the server was restarted.
+        let mut unleased = file.clone();
+        assert!(!unleased.read(false, false, &found(1), ms(10), start));
+        assert_eq!(trust(&unleased, start + ms(999)), None);
+        assert!(unleased.read(false, false, &found(1), ms(10), start + ms(1000)));
         // Unless somebody writes to it.
         file.not_granted(SURE, start);
         assert_eq!(trust(&file, start + ms(500)), None);

@@ -6,7 +6,8 @@ use crate::firmware::package::Inspected;
 use crate::firmware::{ContentId, known};
 
 /// The endings of checksum files, with the dot.
-pub(in crate::firmware) const ENDINGS: [&str; 4] = [".sha256", ".md5", ".SHA256", ".MD5"];
+pub(in crate::firmware) const ENDINGS: [&str; 6] =
+    [".sha256", ".md5", ".SHA256", ".MD5", ".Sha256", ".Md5"];
 
 /// A checksum file is at most so many bytes long.
 pub(in crate::firmware) const MOST: u64 = 64 * 1024;
