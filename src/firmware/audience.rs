@@ -79,6 +79,8 @@ pub struct DeviceSet {
     single: Arc<[DeviceId]>,
     /// Both ends inclusive; sorted, and no two touch.
     ranges: Arc<[(u64, u64)]>,
+    /// Those of another set too.
+    more: Option<Arc<DeviceSet>>,
 }
 
 impl DeviceSet {
@@ -110,6 +112,7 @@ impl DeviceSet {
         DeviceSet {
             single: single.into(),
             ranges: ranges.into(),
+            more: None,
         }
     }
 
@@ -122,18 +125,21 @@ impl DeviceSet {
                 .and_then(|last| self.ranges.get(last))
                 .is_some_and(|range| imei <= range.1)
         };
-        match device {
+        let is_here = match device {
             DeviceId::Imei(imei) if in_a_range(imei) => true,
-            _ => self.names(device),
-        }
+            _ => self.single.binary_search(&device).is_ok(),
+        };
+        is_here || self.more.as_ref().is_some_and(|more| more.contains(device))
     }
 
     /// Is the device named singly? (Such a one is in whatever `percent` says.)
     pub fn names(&self, device: DeviceId) -> bool {
         self.single.binary_search(&device).is_ok()
+            || self.more.as_ref().is_some_and(|more| more.names(device))
     }
 
-    /// Both sets in one.
+    /// Both sets in one. The entries of both are shared, not copied: a project's `deny` may have a
+    /// hundred thousand, and each of its releases a few of its own.
     pub fn union(&self, other: &DeviceSet) -> DeviceSet {
         if other.is_empty() {
             return self.clone();
@@ -141,15 +147,22 @@ impl DeviceSet {
         if self.is_empty() {
             return other.clone();
         }
-        DeviceSet::of(
-            [&*self.single, &*other.single].concat(),
-            [&*self.ranges, &*other.ranges].concat(),
-        )
+        let more = match &self.more {
+            Some(more) => more.union(other),
+            None => other.clone(),
+        };
+        DeviceSet {
+            more: Some(Arc::new(more)),
+            ..self.clone()
+        }
     }
 
-    /// How many entries (single ids and ranges, after merging) there are.
+    /// How many entries (single ids and ranges, after merging) there are. After a [`DeviceSet::union`]
+    /// those of both sets; what is in both counts twice.
     pub fn len(&self) -> usize {
-        self.single.len().saturating_add(self.ranges.len())
+        let more = self.more.as_ref().map_or(0, |more| more.len());
+        let own = self.single.len().saturating_add(self.ranges.len());
+        own.saturating_add(more)
     }
 
     /// No entry at all.
@@ -359,9 +372,28 @@ mod tests {
         let one = set(&["862991440000000-862991440000009", "sn1"]);
         let two = set(&["862991440000005-862991440000019", "sn2", "sn1"]);
         let both = one.union(&two);
-        assert_eq!(both.len(), 3);
-        assert!(both.contains(id("862991440000019")));
-        assert!(both.names(id("sn2")));
+        assert_eq!(both.len(), 5);
+        for text in ["862991440000000", "862991440000019", "sn1", "sn2"] {
+            assert!(both.contains(id(text)), "{text}");
+        }
+        assert!(both.names(id("sn2")) && !both.names(id("862991440000019")));
+        assert!(!both.contains(id("862991440000020")) && !both.contains(id("sn3")));
+        let three = both.union(&set(&["sn3"]));
+        assert!(three.names(id("sn1")) && three.names(id("sn2")) && three.names(id("sn3")));
+        assert_eq!(one.union(&DeviceSet::default()), one);
+        assert_eq!(DeviceSet::default().union(&one), one);
+    }
+
+    #[test]
+    fn a_union_shares_the_entries_of_both() {
+        let (one, two) = (
+            set(&["sn1"]),
+            set(&["sn2", "862991440000000-862991440000009"]),
+        );
+        let both = one.union(&two);
+        assert!(Arc::ptr_eq(&both.single, &one.single));
+        let more = both.more.as_ref().unwrap();
+        assert!(Arc::ptr_eq(&more.single, &two.single) && Arc::ptr_eq(&more.ranges, &two.ranges));
     }
 
     #[test]
