@@ -2,7 +2,7 @@
 //! on the watcher's reading thread, or in `luat-ota check`.
 //!
 //! The surprise: a reading that a writer waits for is broken off, so that our lease never delays an
-//! upload for longer than one block takes.
+//! upload for longer than one block takes; and so is that of a file which is taken away meanwhile.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,8 +17,12 @@ use crate::os::lease::{self, Lease};
 /// Read at a time, in bytes.
 const BLOCK: usize = 128 * 1024;
 
-/// After so many bytes others get their turn.
+/// After so many bytes others get their turn, and it is seen whether the file is still there.
 const TURN: usize = 4 * 1024 * 1024;
+
+/// A firmware file is at most so many bytes long. No module takes such a file, and reading it would
+/// keep all others waiting.
+pub(in crate::firmware) const MOST: u64 = 256 * 1024 * 1024;
 
 /// One file to be read.
 #[derive(Debug)]
@@ -29,6 +33,16 @@ pub(in crate::firmware) struct Job {
     pub(in crate::firmware) stamp: Stamp,
     /// Under which conditions.
     pub(in crate::firmware) attempt: Attempt,
+}
+
+impl Job {
+    /// So many bytes are read for it.
+    pub(in crate::firmware) fn bytes(&self) -> u64 {
+        match self.attempt.trust {
+            Trust::Ask => 0,
+            _ => self.stamp.size.max(1),
+        }
+    }
 }
 
 /// What came of it.
@@ -132,6 +146,11 @@ fn try_read(root: &Folder, job: &Job, go_on: &dyn Fn() -> bool) -> io::Result<Ou
         if turn >= TURN {
             turn = 0;
             std::thread::yield_now();
+            // By its name: one that was moved away is not worth reading to the end either.
+            let still = fs::stamp(&root.open_file(&job.path)?)?;
+            if still != before {
+                return Ok(Outcome::Changed(still));
+            }
         }
     }
     let leased = held.is_some_and(|held| held.stands());

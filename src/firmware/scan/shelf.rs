@@ -7,12 +7,13 @@
 mod item;
 mod seen;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use self::item::{Item, Open, State, View};
 use super::checksum::{self, Checksum};
-use super::reading::{Job, Outcome};
+use super::reading::{self, Job, Outcome};
 use super::{Seen, Walk};
 use crate::firmware::catalog::{Found, FoundFile, FoundRules, Remark};
 use crate::firmware::known::KnownFiles;
@@ -129,13 +130,15 @@ impl Shelf {
         }
     }
 
-    /// What is to be read now, the newest first.
+    /// What is to be read now: the smallest first, so that no large file keeps others waiting, and of
+    /// equal ones the newest.
     pub(in crate::firmware) fn jobs(&mut self, now: Instant) -> Vec<Job> {
-        let mut due: Vec<(Instant, Job)> = self
+        let mut due: Vec<((u64, Reverse<Instant>), Job)> = self
             .open
             .iter()
             .filter_map(|path| {
                 let open = self.items.get(path)?.open()?;
+                let since = open.settling.since();
                 let attempt = match self.patience {
                     Patience::Settle => open.settling.attempt(open.provable, now)?,
                     Patience::None if open.trouble.is_some() => return None,
@@ -149,10 +152,10 @@ impl Shelf {
                     stamp: open.settling.stamp(),
                     attempt,
                 };
-                (!open.reading).then(|| (open.settling.since(), job))
+                (!open.reading).then(|| ((job.bytes(), Reverse(since)), job))
             })
             .collect();
-        order::sort_by(&mut due, |(a, _), (b, _)| b.cmp(a));
+        order::sort_by(&mut due, |(a, _), (b, _)| a.cmp(b));
         let mut bytes = 0u64;
         let jobs: Vec<Job> = due
             .into_iter()
@@ -160,9 +163,7 @@ impl Shelf {
             .take(JOBS)
             .take_while(|job| {
                 let first = bytes == 0;
-                if job.attempt.trust != Trust::Ask {
-                    bytes = bytes.saturating_add(job.stamp.size.max(1));
-                }
+                bytes = bytes.saturating_add(job.bytes());
                 first || bytes <= JOB_BYTES
             })
             .collect();
@@ -268,6 +269,10 @@ impl Shelf {
             }
             file.state = State::Read(found);
             self.open.remove(path);
+        } else if let Err(text) = is_in_bounds(&file.stamp) {
+            // It grew meanwhile.
+            file.state = State::Refused(text);
+            self.open.remove(path);
         }
         self.judge(path);
     }
@@ -371,7 +376,7 @@ impl Shelf {
             open.provable = sums.iter().any(|(says, _)| says.is_ok());
         }
         let view = match &file.state {
-            State::Misplaced(text) => View::Refused(text.clone()),
+            State::Refused(text) => View::Refused(text.clone()),
             State::Open(open) => match &open.trouble {
                 Some(text) => View::Refused(text.clone()),
                 None => View::Waiting,
@@ -395,6 +400,19 @@ impl Shelf {
         self.changed |= file.view != view;
         file.view = view;
     }
+}
+
+/// Is it worth reading? The error is a sentence.
+fn is_in_bounds(stamp: &Stamp) -> Result<(), String> {
+    if stamp.size <= reading::MOST {
+        return Ok(());
+    }
+    Err(format!(
+        "It has {} bytes, and no module takes such a file (at most {} MiB are read): it is no \
+         firmware, or not for this server. Move it away.",
+        stamp.size,
+        reading::MOST >> 20
+    ))
 }
 
 /// Do these checksums prove that the file is whole?

@@ -126,3 +126,69 @@ fn one_path_is_looked_at_alone() {
     fs::remove_file(dir.path().join("A/1.0.0/update.bin")).unwrap();
     assert_eq!(paths("A/1.0.0/update.bin"), [""; 0]);
 }
+
+#[test]
+fn the_smallest_file_is_read_first() {
+    let dir = Scratch::new();
+    for (path, size) in [
+        ("A/1.0.0/a.bin", 3000),
+        ("A/1.0.1/b.bin", 10),
+        ("A/1.0.2/c.bin", 200),
+    ] {
+        dir.write(path, &vec![0x80; size]);
+    }
+    let root = Folder::open(dir.path()).unwrap();
+    let mut shelf = Shelf::new(Patience::None);
+    let (now, mut known) = (Instant::now(), KnownFiles::open(None));
+    shelf.walked(
+        &root,
+        None,
+        walk(&root, None).unwrap(),
+        None,
+        now,
+        &mut known,
+    );
+    let sizes: Vec<u64> = shelf.jobs(now).iter().map(|job| job.stamp.size).collect();
+    assert_eq!(sizes, [10, 200, 3000]);
+}
+
+#[test]
+fn a_reading_ends_when_the_file_is_taken_away() {
+    use std::cell::Cell;
+
+    let rename = |path: &Path| fs::rename(path, path.with_extension("part")).unwrap();
+    let remove = |path: &Path| fs::remove_file(path).unwrap();
+    let ways: [&dyn Fn(&Path); 2] = [&rename, &remove];
+    for take_away in ways {
+        let dir = Scratch::new();
+        let path = dir.write("A/1.0.0/update.bin", b"");
+        fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(64 << 20)
+            .unwrap();
+        let root = Folder::open(dir.path()).unwrap();
+        let mut shelf = Shelf::new(Patience::None);
+        let (now, mut known) = (Instant::now(), KnownFiles::open(None));
+        shelf.walked(
+            &root,
+            None,
+            walk(&root, None).unwrap(),
+            None,
+            now,
+            &mut known,
+        );
+        let job = shelf.jobs(now).remove(0);
+        let blocks = Cell::new(0);
+        let outcome = reading::read(&root, &job, &|| {
+            if blocks.replace(blocks.get() + 1) == 0 {
+                take_away(&path);
+            }
+            true
+        });
+        assert!(matches!(outcome, reading::Outcome::Gone), "{outcome:?}");
+        // Of 512 blocks.
+        assert!(blocks.get() <= 64, "{}", blocks.get());
+    }
+}

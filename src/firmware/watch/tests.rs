@@ -667,3 +667,46 @@ fn whatever_happens_the_catalogue_ends_as_the_folder_is() {
     assert!(truth.release_count() > 8);
     bed.until("it is as the folder is", |c| c.says_the_same(&truth));
 }
+
+/// A file with a size and nothing in it.
+fn sparse(path: &Path, size: u64) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    File::create(path).unwrap().set_len(size).unwrap();
+}
+
+#[test]
+fn a_disk_image_among_the_firmware_keeps_nothing_waiting() {
+    let dir = Scratch::new();
+    let path = dir.path().join("BIG/1.0.0/raspios.img");
+    sparse(&path, 300 << 30);
+    let bed = Bed::new(dir.path());
+    let bytes = image(1, 6000);
+    dir.write(PATH, &bytes);
+    let catalog = bed.until_offered(PATH, &bytes);
+    let why = reason(&catalog, "BIG/1.0.0/raspios.img").unwrap();
+    assert!(why.contains("322122547200 bytes"), "{why}");
+    assert!(catalog.waiting.is_empty());
+    assert_eq!(bed.watcher.files_read(), 1);
+    // Cut to a size that a module may take, it is read like any other.
+    File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(0)
+        .unwrap();
+    fs::write(&path, image(2, 6000)).unwrap();
+    bed.until_offered("BIG/1.0.0/raspios.img", &image(2, 6000));
+}
+
+#[test]
+fn a_file_that_grows_too_large_while_it_is_read_is_refused() {
+    let dir = Scratch::new();
+    let path = dir.path().join(PATH);
+    sparse(&path, 200 << 20);
+    let bed = Bed::new(dir.path());
+    bed.until("it is seen", |c| c.waiting == [PATH]);
+    sparse(&path, 300 << 20);
+    bed.until("it is refused", |c| {
+        reason(c, PATH).is_some() && c.waiting.is_empty()
+    });
+}

@@ -80,8 +80,8 @@ impl PartialEq for Firmware {
 /// How far we are with a file.
 #[derive(Debug)]
 pub(super) enum State {
-    /// Its path means nothing: it is not read.
-    Misplaced(String),
+    /// Its path means nothing, or it is far too large: it is not read.
+    Refused(String),
     /// Not read, or not for certain.
     Open(Box<Open>),
     /// What it is.

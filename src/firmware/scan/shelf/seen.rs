@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::time::Instant;
 
 use super::item::{self, Firmware, Item, Open, Rulebook, State, Sum, View};
-use super::{Patience, Shelf, proves};
+use super::{Patience, Shelf, is_in_bounds, proves};
 use crate::firmware::known::KnownFiles;
 use crate::firmware::name;
 use crate::firmware::scan::checksum;
@@ -102,8 +102,9 @@ impl Shelf {
             _ => None,
         };
         let is_old = is_old(&stamp, old_before);
-        let state = if let Err(text) = name::place(&path) {
-            State::Misplaced(text)
+        let is_worth_it = name::place(&path).and_then(|_| is_in_bounds(&stamp));
+        let state = if let Err(text) = is_worth_it {
+            State::Refused(text)
         } else if let Some(found) = known.get(&stamp) {
             State::Read(found.clone())
         } else {
