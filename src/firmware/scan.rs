@@ -4,7 +4,8 @@
 //!
 //! The surprise: links are not followed even where they lead to a file of this very folder, and a
 //! `release.json` or a checksum that is a link is not skipped but counts as one that cannot be read.
-//! Otherwise a link in its place would set its release free.
+//! Otherwise a link in its place would set its release free. For the same reason a folder that cannot
+//! be read counts as one with a release.json that cannot be read.
 
 pub(super) mod checksum;
 pub(super) mod reading;
@@ -58,6 +59,8 @@ pub(super) struct Walk {
     pub(super) seen: ByPath<Seen>,
     /// The folders walked into, the firmware folder itself (``) included when all of it was walked.
     pub(super) folders: ByPath<Identity>,
+    /// The folders that are there and cannot be read, and a sentence that says why.
+    pub(super) unread: ByPath<String>,
     entries: usize,
 }
 
@@ -152,6 +155,7 @@ impl Walk {
     fn sorted(mut self) -> Walk {
         sort(&mut self.seen);
         sort(&mut self.folders);
+        sort(&mut self.unread);
         self
     }
 
@@ -263,19 +267,37 @@ impl Walk {
                 self.entries = inside.entries;
                 self.seen.append(&mut inside.seen);
                 self.folders.append(&mut inside.folders);
+                self.unread.append(&mut inside.unread);
                 self.folders.push((path, identity));
             }
             Err(error) if is_ours(&error) => return Err(error),
             Err(error) if has_gone(&error) => {}
-            Err(error) => {
-                let text = format!(
-                    "This folder cannot be read ({error}): let the user that the server runs as read \
-                     and enter it."
-                );
-                self.seen.push((path, Seen::Quarantined(text)));
-            }
+            Err(error) => self.unread(path, &error),
         }
         Ok(())
+    }
+
+    /// There is a folder that cannot be read.
+    fn unread(&mut self, path: String, error: &io::Error) {
+        let text = format!(
+            "This folder cannot be read ({error}): let the user that the server runs as read and enter \
+             it."
+        );
+        let why = format!("The folder {path} cannot be read ({error}).");
+        self.unread.push((path.clone(), why));
+        self.seen.push((path, Seen::Quarantined(text)));
+    }
+
+    /// Why nobody knows whether there is something at this path, if that is so.
+    pub(super) fn why_unknown(&self, path: &str) -> Option<&String> {
+        let mut folder = path;
+        while let Some((parent, _)) = folder.rsplit_once('/') {
+            if let Some(why) = at(&self.unread, parent) {
+                return Some(why);
+            }
+            folder = parent;
+        }
+        None
     }
 }
 

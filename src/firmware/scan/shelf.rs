@@ -109,9 +109,19 @@ impl Shelf {
         known: &mut KnownFiles,
     ) {
         for path in self.in_scope(scope) {
-            if super::at(&walk.seen, &path).is_none() {
-                self.gone(&path, now);
+            if super::at(&walk.seen, &path).is_some() {
+                continue;
             }
+            match walk.why_unknown(&path) {
+                // The last good rules stay in force.
+                Some(why) if matches!(self.items.get(&path), Some(Item::Rules(_))) => {
+                    self.rules(root, path, Err(why.clone()), None);
+                }
+                _ => self.gone(&path, now),
+            }
+        }
+        for (folder, why) in &walk.unread {
+            self.perhaps_rules(root, folder, why);
         }
         for (path, seen) in walk.seen {
             match seen {

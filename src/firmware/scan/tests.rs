@@ -192,3 +192,133 @@ fn a_reading_ends_when_the_file_is_taken_away() {
         assert!(blocks.get() <= 64, "{}", blocks.get());
     }
 }
+
+/// What a walk would see if these folders could not be read.
+fn walked_without(root: &Folder, folders: &[&str]) -> Walk {
+    let mut seen = walk(root, None).unwrap();
+    for folder in folders {
+        let beneath = format!("{folder}/");
+        seen.seen.retain(|(path, _)| !path.starts_with(&beneath));
+        seen.unread((*folder).to_owned(), &io::Error::from(Errno::ACCESS));
+    }
+    seen.sorted()
+}
+
+#[test]
+fn the_rules_in_a_folder_that_cannot_be_read_stay_in_force() {
+    let dir = Scratch::new();
+    dir.write("P_1.0.1/update.bin", &image(1));
+    dir.write("P_1.0.2/update.bin", &image(2));
+    dir.write("P/release.json", br#"{"allow":["862991443753386"]}"#);
+    dir.write("P/1.0.2/Release.json", br#"{"percent":5}"#);
+    let root = Folder::open(dir.path()).unwrap();
+    let mut shelf = Shelf::new(Patience::None);
+    let (now, mut known) = (Instant::now(), KnownFiles::open(None));
+    let mut catalog = |walk, now| {
+        shelf.walked(&root, None, walk, None, now, &mut known);
+        for job in shelf.jobs(now) {
+            let outcome = reading::read(&root, &job, &|| true);
+            shelf.outcome(&job, outcome, now, &mut known);
+        }
+        let later = now + Duration::from_secs(2);
+        shelf.again(&root, later, &mut known);
+        Catalog::build(shelf.found(), None, later)
+    };
+    let is_ruled = |catalog: &Catalog| {
+        let releases = &catalog.project("P").unwrap().releases;
+        let allowed = releases.iter().all(|release| release.rules.allow.is_some());
+        let percent: Vec<_> = releases
+            .iter()
+            .map(|release| release.rules.percent)
+            .collect();
+        let held_back = releases.iter().any(|release| release.held_back.is_some());
+        allowed && percent == [Some(5.0), None] && !held_back
+    };
+    assert!(is_ruled(&catalog(walk(&root, None).unwrap(), now)));
+    // Again and again: it is not forgotten after a while.
+    for _ in 0..3 {
+        let without = catalog(walked_without(&root, &["P"]), now);
+        assert!(is_ruled(&without), "{without:#?}");
+        assert!(reason(&without, "P").unwrap().contains("read and enter it"));
+        let why = reason(&without, "P/release.json").unwrap();
+        assert!(why.contains("The folder P cannot be read"), "{why}");
+        assert!(why.contains("stay in force"), "{why}");
+    }
+    let without = catalog(walked_without(&root, &["P/1.0.2"]), now);
+    assert!(is_ruled(&without), "{without:#?}");
+    let back = catalog(walk(&root, None).unwrap(), now);
+    assert!(is_ruled(&back) && back.quarantined.is_empty(), "{back:#?}");
+    // A folder that is gone takes its rules with it.
+    fs::remove_dir_all(dir.path().join("P")).unwrap();
+    let gone = catalog(walk(&root, None).unwrap(), now);
+    assert!(!is_ruled(&gone) && gone.quarantined.is_empty(), "{gone:#?}");
+}
+
+#[test]
+fn what_a_folder_that_was_never_read_may_rule_is_held_back() {
+    let dir = Scratch::new();
+    for (path, seed) in [
+        ("P_1.0.1/x.bin", 1),
+        ("Q_1.0.1/x.bin", 2),
+        ("Q_1.0.2/x.bin", 3),
+    ] {
+        dir.write(path, &image(seed));
+    }
+    for folder in ["P", "Q/1.0.2", "Q/1.0.1/from-2008", "notes, old", "R/1/2/3"] {
+        fs::create_dir_all(dir.path().join(folder)).unwrap();
+    }
+    let root = Folder::open(dir.path()).unwrap();
+    let mut shelf = Shelf::new(Patience::None);
+    let (now, mut known) = (Instant::now(), KnownFiles::open(None));
+    let unread = ["P", "Q/1.0.2", "Q/1.0.1/from-2008", "notes, old", "R/1/2/3"];
+    let walk = walked_without(&root, &unread);
+    shelf.walked(&root, None, walk, None, now, &mut known);
+    for job in shelf.jobs(now) {
+        let outcome = reading::read(&root, &job, &|| true);
+        shelf.outcome(&job, outcome, now, &mut known);
+    }
+    let catalog = Catalog::build(shelf.found(), None, now);
+    let held_back: Vec<(&str, &str)> = ["P", "Q"]
+        .iter()
+        .flat_map(|name| {
+            catalog
+                .project(name)
+                .unwrap()
+                .releases
+                .iter()
+                .map(move |r| (name, r))
+        })
+        .filter(|(_, release)| release.held_back.is_some())
+        .map(|(name, release)| (*name, &*release.version_text))
+        .collect();
+    assert_eq!(held_back, [("P", "1.0.1"), ("Q", "1.0.2")]);
+    // One line for each folder, and one for each place where rules may lie.
+    assert_eq!(catalog.quarantined.len(), 7, "{catalog:#?}");
+}
+
+#[test]
+fn a_folder_that_may_not_be_entered_is_there_and_unread() {
+    use std::os::unix::fs::PermissionsExt;
+
+    if rustix::process::geteuid().is_root() {
+        return; // Root may read everything.
+    }
+    let dir = Scratch::new();
+    dir.write("P/1.0.1/release.json", b"{}");
+    dir.write("Q/release.json", b"{}");
+    // Nothing at all; only the names.
+    for mode in [0o0, 0o400] {
+        let set = |mode| {
+            for folder in ["P/1.0.1", "Q"] {
+                let mode = fs::Permissions::from_mode(mode);
+                fs::set_permissions(dir.path().join(folder), mode).unwrap();
+            }
+        };
+        set(mode);
+        let root = Folder::open(dir.path()).unwrap();
+        let seen = walk(&root, None).unwrap();
+        set(0o755);
+        let unread: Vec<&str> = seen.unread.iter().map(|(path, _)| &**path).collect();
+        assert_eq!(unread, ["P/1.0.1", "Q"]);
+    }
+}

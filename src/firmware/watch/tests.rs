@@ -688,12 +688,6 @@ fn a_disk_image_among_the_firmware_keeps_nothing_waiting() {
     assert!(catalog.waiting.is_empty());
     assert_eq!(bed.watcher.files_read(), 1);
     // Cut to a size that a module may take, it is read like any other.
-    File::options()
-        .write(true)
-        .open(&path)
-        .unwrap()
-        .set_len(0)
-        .unwrap();
     fs::write(&path, image(2, 6000)).unwrap();
     bed.until_offered("BIG/1.0.0/raspios.img", &image(2, 6000));
 }

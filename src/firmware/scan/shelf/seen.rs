@@ -179,6 +179,20 @@ impl Shelf {
         self.judge(subject);
     }
 
+    /// A folder cannot be read. Perhaps it holds rules, and those may be about files that lie
+    /// elsewhere.
+    pub(super) fn perhaps_rules(&mut self, root: &Folder, folder: &str, why: &str) {
+        let path = format!("{folder}/release.json");
+        let scope = [folder.to_owned()];
+        let is_known = self.in_scope(Some(&scope)).iter().any(|other| {
+            let is_beside = other.rsplit_once('/').is_some_and(|(of, _)| of == folder);
+            is_beside && matches!(self.items.get(other), Some(Item::Rules(_)))
+        });
+        if !is_known && name::rules_place(&path).is_ok() {
+            self.rules(root, path, Err(why.to_owned()), None);
+        }
+    }
+
     pub(super) fn rules(
         &mut self,
         root: &Folder,
