@@ -194,7 +194,12 @@ impl Device {
         let mut missing: Vec<usize> = (1..=offer.count).rev().collect();
         let mut waiting: BTreeMap<usize, Instant> = BTreeMap::new();
         let mut packets: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-        let again = Duration::from_millis(if loss == 0 { 1000 } else { 40 });
+        // With many under way an answer may wait long behind the others.
+        let again = Duration::from_millis(match (loss, window) {
+            (0, _) => 1000,
+            (_, 256..) => 300,
+            _ => 40,
+        });
         let end = Instant::now() + Duration::from_secs(60);
         let mut buffer = [0; 2048];
         while packets.len() < offer.count {
