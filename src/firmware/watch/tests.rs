@@ -704,3 +704,29 @@ fn a_file_that_grows_too_large_while_it_is_read_is_refused() {
         reason(c, PATH).is_some() && c.waiting.is_empty()
     });
 }
+
+#[test]
+fn a_project_folder_that_becomes_unreadable_does_not_free_its_releases() {
+    if rustix::process::geteuid().is_root() {
+        return; // Root may read everything.
+    }
+    let dir = Scratch::new();
+    let bytes = image(1, 5000);
+    dir.write("P_1.0.1/update.bin", &bytes);
+    dir.write("P/release.json", br#"{"allow":["862991443753386"]}"#);
+    let folder = dir.path().join("P");
+    let bed = Bed::new(dir.path()).ready(dir.path());
+    bed.until_offered("P_1.0.1/update.bin", &bytes);
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o0)).unwrap();
+    bed.watcher.rescan();
+    bed.until("it is told", |c| reason(c, "P").is_some());
+    // Until this is offered, the rules of a file that is gone would be forgotten.
+    let marker = image(2, 5000);
+    dir.write("M/1.0.0/update.bin", &marker);
+    let catalog = bed.until_offered("M/1.0.0/update.bin", &marker);
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    let release = &catalog.project("P").unwrap().releases[0];
+    assert!(release.rules.allow.is_some() && release.held_back.is_none());
+    bed.watcher.rescan();
+    bed.until("it is read again", |c| c.quarantined.is_empty());
+}
