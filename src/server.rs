@@ -87,10 +87,12 @@ impl Default for Settings {
 
 /// Serves until a signal says to stop. The error, one sentence, is in the log already.
 pub fn run(settings: Settings) -> Result<(), String> {
+    // Before anything else opens a descriptor: a wrong LISTEN_FDS must not name one of ours.
+    let passed = systemd::passed_sockets();
     let signals = Signals::catch();
     logging::start(settings.log_format, settings.log_level);
     let ended = match signals {
-        Ok(signals) => serve(settings, &signals),
+        Ok(signals) => serve(settings, passed, &signals),
         Err(error) => Err(format!("signals cannot be caught: {error}")),
     };
     if let Err(sentence) = &ended {
@@ -100,7 +102,7 @@ pub fn run(settings: Settings) -> Result<(), String> {
     ended
 }
 
-fn serve(settings: Settings, signals: &Signals) -> Result<(), String> {
+fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Result<(), String> {
     for remark in &settings.remarks {
         log::warn!(target: "flags", "{remark}");
     }
@@ -118,7 +120,7 @@ fn serve(settings: Settings, signals: &Signals) -> Result<(), String> {
         (None, None) => {}
     }
     process::raise_file_limit();
-    let sockets = Sockets::open(&settings, systemd::passed_sockets())?;
+    let sockets = Sockets::open(&settings, passed)?;
 
     let (watcher, catalogs) = Watcher::start(watch::Options {
         root: settings.folder.clone(),

@@ -51,5 +51,7 @@ fn a_restart_with_10000_releases_answers_its_first_check_at_once() {
         best = best.min(took);
         place = server.kill();
     }
-    assert!(best <= Duration::from_secs(3), "{best:?}");
+    // The promise is a second; unoptimised code is given three.
+    let promised = Duration::from_secs(if cfg!(debug_assertions) { 3 } else { 1 });
+    assert!(best <= promised, "{best:?}");
 }
