@@ -4,7 +4,7 @@
 //! UDP or TCP gets exactly the right bytes. The rooms, in the order a request walks through them
 //! (each may import only those below it):
 //!
-//! - [`cli`]: the command line; `serve`, `check`, `explain`.
+//! - [`cli`]: the command line; `serve`, `check`, `explain`, and with the lab `probe` and `simulate`.
 //! - [`server`]: wires the rooms together; signals, graceful stop.
 //! - [`device`]: the public sockets that modules talk to.
 //! - [`wire`]: the bytes. Pure parsers and encoders; nothing here touches a socket.
