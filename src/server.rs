@@ -21,7 +21,7 @@ use smol::{LocalExecutor, Timer, future};
 
 use crate::device::{self, Limits, Service, Stop};
 use crate::firmware::catalog::Catalog;
-use crate::firmware::known::KnownFiles;
+use crate::firmware::known::{self, KnownFiles};
 use crate::firmware::snapshot::Snapshots;
 use crate::firmware::watch::{self, Watcher};
 use crate::logging::{self, Format};
@@ -124,7 +124,7 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
 
     let (watcher, catalogs) = Watcher::start(watch::Options {
         root: settings.folder.clone(),
-        known: KnownFiles::open(state.file(KNOWN_FILES)),
+        known: KnownFiles::open(state.file(known::FILE)),
         rescan: settings.rescan,
         skip: state.folder().map(Path::to_path_buf),
     })
@@ -160,9 +160,6 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
     log::info!(target: "stop", "stopped");
     Ok(())
 }
-
-/// The file of the state folder that holds the table of known hashes.
-const KNOWN_FILES: &str = "hashes.jsonl";
 
 /// How often snapshots that nobody needs any more are looked for while the folder does not change.
 const SWEEP: Duration = Duration::from_secs(1800);

@@ -4,10 +4,11 @@ use std::fmt::Write;
 use std::path::Path;
 
 use crate::firmware::catalog::{Catalog, Package, Release, Remark};
-use crate::firmware::known::KnownFiles;
+use crate::firmware::known::{self, KnownFiles};
 use crate::firmware::scan;
 use crate::logging::Escaped;
 use crate::server::words;
+use crate::state::State;
 
 /// What to print, and the exit status.
 pub(super) fn run(folder: &Path) -> Result<(String, u8), String> {
@@ -27,7 +28,9 @@ pub(super) fn catalogue(folder: &Path) -> Result<Catalog, String> {
             ));
         }
     }
-    scan::now(folder, &mut KnownFiles::open(None))
+    // What a server has read already need not be read again; the table is only looked at.
+    let table = State::locate(None, folder).join(known::FILE);
+    scan::now(folder, &mut KnownFiles::open(Some(table)))
 }
 
 const TITLES: [&str; 8] = [

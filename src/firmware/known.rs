@@ -30,6 +30,9 @@ const LINE: u64 = 4096;
 /// again.
 const VERSION: u64 = 1;
 
+/// The table's name in the state folder.
+pub const FILE: &str = "hashes.jsonl";
+
 /// Stamp → what the file was found to be (or why it is refused). Kept in a file of JSON lines.
 pub struct KnownFiles {
     file: Option<PathBuf>,
