@@ -1,8 +1,8 @@
 //! The one function that decides.
 //!
 //! It walks the project's releases from the newest to the oldest and offers the first that is
-//! admissible. A release is looked at in the order in which [`Asker::admit`] is written; the first rule that
-//! refuses it is what the verdict says. A refused release does not hide an older one, except "not now
+//! admissible. A release is looked at in the order in which [`Asker::admit`] is written; the first rule
+//! that refuses it is what the verdict says. A refused release does not hide an older one, except "not now
 //! by window or percent" and "looping", which end the matter: those devices will get the newest, only
 //! later.
 
@@ -182,11 +182,15 @@ impl<'c, 'q> Asker<'c, 'q> {
         }
     }
 
+    /// A version in core form, to a device that may have one.
+    fn core_form(&self, version: Version) -> Option<CoreForm> {
+        version.core_form().filter(|_| self.luatos)
+    }
+
     /// What the device will report once it has installed this package. One that holds the script alone
     /// leaves the core as it is, whatever the release's name says.
     fn after(&self, running: Version, release: &Release, package: &Package) -> Version {
-        let form = |version: Version| version.core_form().filter(|_| self.luatos);
-        match (form(running), form(release.version)) {
+        match (self.core_form(running), self.core_form(release.version)) {
             (Some(before), Some(named)) if !self.brings_core(package) => {
                 Version::of_core_form(CoreForm {
                     core: before.core,
@@ -208,9 +212,9 @@ impl<'c, 'q> Asker<'c, 'q> {
         let Some(running) = self.running else {
             return false;
         };
-        let cored = |version: Version| self.luatos && version.core_form().is_some();
         // To a module that says no core, releases in core form are not in the order of their scripts.
-        let ordered = cored(running) || !cored(release.version);
+        let ordered =
+            self.core_form(running).is_some() || self.core_form(release.version).is_none();
         ordered
             && !self.project.has_downgrades()
             && Version::after_installing(running, release.version, self.luatos) <= running
@@ -221,7 +225,7 @@ impl<'c, 'q> Asker<'c, 'q> {
     fn newest_first(&self) -> impl Iterator<Item = &'c Release> + use<'c> {
         let running = self
             .running
-            .filter(|running| self.luatos && running.core_form().is_some());
+            .filter(|running| self.core_form(*running).is_some());
         let cored =
             move |release: &Release| running.is_none() || release.version.core_form().is_some();
         let mut listed = self
@@ -370,9 +374,8 @@ impl<'c, 'q> Asker<'c, 'q> {
     /// Does the device run what `from` names? A LuatOS module says CORE.A.C: where `from` is plain,
     /// its script's version is what counts, as in the version order.
     fn runs_one_of(&self, from: &From) -> bool {
-        let luatos = self.luatos;
         let same_form = |version: &Version| {
-            let running = self.running?.core_form().filter(|_| luatos)?;
+            let running = self.core_form(self.running?)?;
             let plain = version.core_form().is_none();
             plain.then(|| Version::script_alone(running))
         };
@@ -468,7 +471,7 @@ impl<'c, 'q> Asker<'c, 'q> {
                 None => Err("the core delta fits one core, and the module did not say its own"),
             };
         }
-        let Some(named) = release.version.core_form().filter(|_| self.luatos) else {
+        let Some(named) = self.core_form(release.version) else {
             return Ok(());
         };
         // The version rule has seen to it that the module's core is not a higher one.
@@ -478,8 +481,7 @@ impl<'c, 'q> Asker<'c, 'q> {
         if release.rules.any_core != Some(true) {
             return Err("a script-only package fits the same core alone (any_core)");
         }
-        let running = self.running.and_then(|running| running.core_form());
-        match running {
+        match self.running.and_then(|running| self.core_form(running)) {
             // Or it would be offered again and again: the core stays as it is.
             Some(running) if running.script >= named.script => {
                 Err("it brings the script alone, and the module's is as new")

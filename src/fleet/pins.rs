@@ -2,9 +2,9 @@
 //! HTTP side of the device room.
 //!
 //! A pin says: "a device that calls itself this and says that it runs this, asking from this network, was
-//! given the first so many bytes of this content". A device that asks for bytes from N on has N bytes of something; the pins of
-//! its id that reach N say of what. If they name one content, it is that one; if they name several, the
-//! id is cloned or forged, nobody can know, and the answer is 416.
+//! given the first so many bytes of this content". A device that asks for bytes from N on has N bytes of
+//! something; the pins of its id that reach N say of what. If they name one content, it is that one; if
+//! they name several, the id is cloned or forged, nobody can know, and the answer is 416.
 //!
 //! What would surprise you: one device in one network can have two pins. If byte 0 of another content is
 //! asked for while a download runs, the running one keeps its pin, but the newcomer may be the same
