@@ -8,7 +8,7 @@
 //! - [`server`]: wires the rooms together; signals, graceful stop.
 //! - [`device`]: the public sockets that modules talk to.
 //! - [`wire`]: the bytes. Pure parsers and encoders; nothing here touches a socket.
-//! - [`fleet`]: the memory of devices: which content each download began with.
+//! - [`fleet`]: the memory of devices: what each download began with, how far each device has come.
 //! - [`decision`]: who gets what. One pure function, [`decision::decide`].
 //! - [`firmware`]: what there is. The folder as an immutable catalogue, and snapshots of its bytes.
 //! - [`state`]: the state folder: its lock, the secret, atomically written files.

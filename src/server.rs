@@ -9,11 +9,12 @@ mod announce;
 mod sockets;
 pub mod words;
 
+use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smol::channel::Receiver;
 use smol::future::FutureExt as _;
@@ -24,6 +25,7 @@ use crate::firmware::catalog::Catalog;
 use crate::firmware::known::{self, KnownFiles};
 use crate::firmware::snapshot::Snapshots;
 use crate::firmware::watch::{self, Watcher};
+use crate::fleet::{self, Fleet};
 use crate::logging::{self, Format};
 use crate::os::process::{self, Signal, Signals};
 use crate::os::{memory, systemd};
@@ -53,6 +55,8 @@ pub struct Settings {
     pub log_level: log::LevelFilter,
     /// The limits of the public sockets.
     pub limits: Limits,
+    /// What is remembered of the devices.
+    pub fleet: fleet::Settings,
     /// Bytes of memory for snapshots; `None`: a quarter of what there is.
     pub snapshot_memory: Option<u64>,
     /// Sentences to log at the start: what looks like a mistake in how we were started.
@@ -73,6 +77,7 @@ impl Settings {
             log_format: Format::Text,
             log_level: log::LevelFilter::Info,
             limits: Limits::default(),
+            fleet: fleet::Settings::default(),
             snapshot_memory: None,
             remarks: Vec::new(),
         }
@@ -138,7 +143,9 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
         };
         announce::all(&first);
         announce::listeners(&sockets.addresses());
-        let service = service(&settings, &state, &watcher);
+        let fleet = Fleet::new(settings.fleet.clone(), Instant::now());
+        let fleet = Rc::new(RefCell::new(fleet));
+        let service = service(&settings, &state, &watcher, fleet);
         service.replace_catalog(Arc::clone(&first));
         let executor = Rc::new(LocalExecutor::new());
         spawn_loops(&executor, &service, sockets, &stop);
@@ -219,7 +226,12 @@ async fn first_catalogue(
     future::or(arrived, stopped).await
 }
 
-fn service(settings: &Settings, state: &State, watcher: &Rc<Watcher>) -> Rc<Service> {
+fn service(
+    settings: &Settings,
+    state: &State,
+    watcher: &Rc<Watcher>,
+    fleet: Rc<RefCell<Fleet>>,
+) -> Rc<Service> {
     let budget = settings.snapshot_memory.unwrap_or(memory::total() / 4);
     let spill = state.folder().map(Path::to_path_buf);
     let watcher = Rc::downgrade(watcher);
@@ -231,6 +243,7 @@ fn service(settings: &Settings, state: &State, watcher: &Rc<Watcher>) -> Rc<Serv
     Rc::new(Service::new(
         settings.limits.clone(),
         Snapshots::new(settings.folder.clone(), budget, spill),
+        fleet,
         &state.secret(),
         Box::new(reread),
     ))

@@ -17,12 +17,30 @@ use crate::firmware::version::{CoreForm, Standing, Version, standing};
 
 /// What the server knows of a device besides its check.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Known {
+pub struct Known<'q> {
     /// Only known devices are served, and this is none of them.
     pub stranger: bool,
     /// The content that it is not to be given again for now.
     pub looping: Option<ContentId>,
+    /// Releases that the fuse has paused and whose release.json could not be written.
+    pub fused: &'q [Fused],
+    /// It may try a release that the fuse has paused.
+    pub trial: bool,
 }
+
+/// A release that paused itself: too many devices came back from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fused {
+    /// The project.
+    pub project: Box<str>,
+    /// The version, as its folder writes it.
+    pub version: Box<str>,
+    /// The reason, for `paused`; it begins with [`FUSE`].
+    pub sentence: Box<str>,
+}
+
+/// How the sentence begins that the fuse writes into `paused`, so that it is told from a person's.
+pub const FUSE: &str = "fuse: ";
 
 /// Everything that the verdict depends on.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +48,7 @@ pub struct Question<'c, 'q> {
     /// What there is.
     pub catalog: &'c Catalog,
     /// What is known of the device.
-    pub known: Known,
+    pub known: Known<'q>,
     /// What it asks.
     pub check: &'q Check<'q>,
     /// The time, Unix seconds UTC.

@@ -9,5 +9,5 @@ mod tests;
 mod verdict;
 
 pub use check::Check;
-pub use decide::{Known, Question, decide};
+pub use decide::{FUSE, Fused, Known, Question, decide};
 pub use verdict::{Note, Notes, Offer, Refusal, Refused, Verdict};

@@ -13,8 +13,8 @@ use super::{Service, unix_now};
 use crate::decision::{Check, Offer, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::catalog::{Catalog, Project, Release};
-use crate::fleet::network::Network;
-use crate::fleet::pins::{Began, Downloader};
+use crate::fleet::pins::Began;
+use crate::fleet::who::Who;
 use crate::wire::head::{BadHead, Head};
 use crate::wire::query::{self, Route};
 use crate::wire::range::{Part, Range};
@@ -48,8 +48,8 @@ pub(super) struct Plan {
     pub end: u64,
     /// As 206.
     pub partial: bool,
-    /// Who is to be pinned to this content, and where it asks from.
-    pub pinned: Option<(Downloader, Network)>,
+    /// Who is to be pinned to this content.
+    pub pinned: Option<Who>,
     /// For the log.
     pub about: About,
     /// The check's verdict and reason, not in the log yet: there may be no room for a connection.
@@ -208,8 +208,8 @@ fn beyond_the_beginning(
     wish: &Wish<'_>,
 ) -> Option<Answer> {
     let from = wish.beyond()?;
-    let who = downloader(asked.check)?;
-    let began = service.pins.borrow().began(who, from, Instant::now());
+    let who = Who::of(asked.check, asked.peer.ip())?;
+    let began = service.fleet.borrow().began(&who, from, Instant::now());
     let content = match (began, wish.if_range) {
         (Began::With(content), IfRange::Absent) => content,
         (Began::With(content), IfRange::Names(named)) if named == content => content,
@@ -249,14 +249,6 @@ fn version_of<'c>(catalog: &'c Catalog, project: &str, content: ContentId) -> &'
     release.map_or("", |release| &release.version_text)
 }
 
-/// Who it is for the pins; `None` without an id.
-fn downloader(check: &Check<'_>) -> Option<Downloader> {
-    let core = check.core_version.unwrap_or_default().to_string();
-    let name = check.firmware_name.as_deref().unwrap_or_default();
-    let said = [check.project(), name, &check.version, &core];
-    check.device.map(|device| Downloader::of(device, &said))
-}
-
 fn cannot_resume(asked: &Asked<'_>, size: Option<u64>, why: &str) -> Answer {
     asked.log("refuse", "", why);
     Answer::Reply(reply::unsatisfiable(size))
@@ -291,14 +283,13 @@ fn plan(
     to: &str,
     (verdict, reason): (&'static str, &str),
 ) -> Plan {
-    let network = Network::of(asked.peer.ip());
     Plan {
         content,
         size,
         start: 0,
         end: size,
         partial: false,
-        pinned: downloader(asked.check).map(|who| (who, network)),
+        pinned: Who::of(asked.check, asked.peer.ip()),
         about: asked.about(to),
         decided: Some((verdict, asked.reason(reason).to_string().into())),
     }

@@ -14,7 +14,7 @@ use super::stream::{Body, Discarded, before_close, close, discard, is_early, sen
 use super::{Seat, Service, Stream, within};
 use crate::decision::Refusal;
 use crate::firmware::snapshot::{LoadError, Snapshot};
-use crate::fleet::pins::Hold;
+use crate::fleet::{Part, Transfer};
 use crate::os;
 use crate::wire::reply;
 
@@ -93,7 +93,7 @@ struct Sending<'a> {
     stream: &'a Stream,
     seat: &'a Seat,
     plan: &'a Plan,
-    hold: Option<Hold>,
+    transfer: Option<Transfer>,
     began: Instant,
     /// Bytes of the head.
     head: u64,
@@ -113,19 +113,21 @@ struct Sending<'a> {
 impl<'a> Sending<'a> {
     fn new(service: &'a Service, stream: &'a Stream, seat: &'a Seat, plan: &'a Plan) -> Self {
         let now = Instant::now();
-        let hold = plan.pinned.map(|(who, network)| {
-            let mut pins = service.pins.borrow_mut();
-            match plan.start {
-                0 => pins.start(who, network, plan.content, now),
-                from => pins.resume(who, network, plan.content, from, now),
-            }
+        let transfer = plan.pinned.map(|who| {
+            let part = Part {
+                content: plan.content,
+                size: plan.size,
+                start: plan.start,
+                pinned: true,
+            };
+            service.fleet.borrow_mut().begin(&who, part, now).0
         });
         Sending {
             service,
             stream,
             seat,
             plan,
-            hold,
+            transfer,
             began: now,
             head: 0,
             taken: 0,
@@ -199,10 +201,10 @@ impl<'a> Sending<'a> {
     fn took(&mut self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(0);
         self.taken = self.taken.saturating_add(bytes);
-        if let Some(hold) = &self.hold {
-            let high = self.sent_before();
-            let mut pins = self.service.pins.borrow_mut();
-            pins.advance(hold, high, Instant::now());
+        let high = self.sent_before();
+        if let Some(transfer) = &mut self.transfer {
+            let mut fleet = self.service.fleet.borrow_mut();
+            fleet.sent(transfer, high, Instant::now());
         }
     }
 
@@ -347,11 +349,11 @@ impl Drop for Sending<'_> {
         if self.ending == Ending::Stopped && !self.seat.is_held() {
             self.ending = Ending::Replaced;
         }
-        if let Some(hold) = self.hold.take() {
+        if let Some(transfer) = self.transfer.take() {
             // A range may be complete where the file is not.
             let complete = self.ending == Ending::Complete && self.plan.end == self.plan.size;
-            let mut pins = self.service.pins.borrow_mut();
-            pins.end(hold, complete, Instant::now());
+            let mut fleet = self.service.fleet.borrow_mut();
+            fleet.end(transfer, complete, Instant::now());
         }
         match self.ending {
             Ending::Stopped => {

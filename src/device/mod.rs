@@ -43,7 +43,7 @@ use self::upgrade_id::UpgradeIds;
 use crate::firmware::ContentId;
 use crate::firmware::catalog::Catalog;
 use crate::firmware::snapshot::{LoadError, Snapshot, Snapshots};
-use crate::fleet::pins::{self, Pins};
+use crate::fleet::Fleet;
 use crate::os;
 
 /// All that the public side needs, shared by its loops.
@@ -52,8 +52,8 @@ pub struct Service {
     pub catalog: RefCell<Arc<Catalog>>,
     /// The bytes.
     pub snapshots: Snapshots,
-    /// Which content each download began with.
-    pub pins: RefCell<Pins>,
+    /// What is remembered of the devices.
+    pub fleet: Rc<RefCell<Fleet>>,
     /// The ids of UDP downloads.
     pub ids: UpgradeIds,
     /// The limits in force.
@@ -98,6 +98,7 @@ impl Service {
     pub fn new(
         limits: Limits,
         snapshots: Snapshots,
+        fleet: Rc<RefCell<Fleet>>,
         secret: &[u8; 32],
         reread: Box<dyn Fn(&str)>,
     ) -> Service {
@@ -108,7 +109,7 @@ impl Service {
         Service {
             catalog: RefCell::default(),
             snapshots,
-            pins: RefCell::new(Pins::new(pins::CAPACITY)),
+            fleet,
             ids: UpgradeIds::new(secret, limits.udp_roaming),
             reread,
             ready: Cell::new(false),

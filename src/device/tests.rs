@@ -83,7 +83,7 @@ impl Server {
             let reread = Box::new(move |_: &str| {
                 counted.fetch_add(1, Ordering::Relaxed);
             });
-            let service = Service::new(limits, snapshots, &[9; 32], reread);
+            let service = Service::new(limits, snapshots, fleet(), &[9; 32], reread);
             let service = Rc::new(service);
             let executor = Rc::new(LocalExecutor::new());
             let serving = [
@@ -298,7 +298,13 @@ fn firmware(seed: u32, size: usize) -> Vec<u8> {
 /// A service without sockets.
 fn service() -> Rc<Service> {
     let snapshots = Snapshots::new(std::env::temp_dir(), 0, None);
-    let service = Service::new(Limits::default(), snapshots, &[0; 32], Box::new(|_| {}));
+    let service = Service::new(
+        Limits::default(),
+        snapshots,
+        fleet(),
+        &[0; 32],
+        Box::new(|_| {}),
+    );
     Rc::new(service)
 }
 
@@ -308,4 +314,10 @@ fn wait_until(mut is_so: impl FnMut() -> bool) {
         assert!(start.elapsed() < Duration::from_secs(20), "it never was so");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// One that remembers nothing yet.
+fn fleet() -> Rc<RefCell<Fleet>> {
+    let fleet = Fleet::new(crate::fleet::Settings::default(), Instant::now());
+    Rc::new(RefCell::new(fleet))
 }

@@ -40,6 +40,22 @@ impl Network {
     }
 }
 
+/// An IPv4 /16 or an IPv6 /32, as one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Wide(pub u64);
+
+impl Wide {
+    /// Where an address is, coarsely; un-mapped first.
+    pub fn of(address: IpAddr) -> Wide {
+        match Network::of(address) {
+            Network::V4([a, b, _]) => Wide(u64::from(u16::from_be_bytes([a, b]))),
+            Network::V6([a, b, c, d, ..]) => {
+                Wide(1 << 32 | u64::from(u32::from_be_bytes([a, b, c, d])))
+            }
+        }
+    }
+}
+
 /// `192.0.2.0/24`, `2001:db8:1::/48`
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

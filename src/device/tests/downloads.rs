@@ -217,7 +217,7 @@ fn a_head_request_gets_the_head_alone_and_begins_nothing() {
     assert_eq!(got.status, 200);
     assert_eq!(got.header("Content-Length"), Some("50000"));
     assert_eq!(got.body, b"");
-    assert!(server.tell(|service| service.pins.borrow().is_empty()));
+    assert!(server.tell(|service| service.fleet.borrow().pinned() == 0));
 }
 
 #[test]

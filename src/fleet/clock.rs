@@ -1,0 +1,91 @@
+//! The fleet's own time: whole seconds that only ever go forward, whatever the machine's clock does.
+//!
+//! What would surprise you: a [`Stamp`] is no Unix time. It counts from far before this run began, so
+//! that what the journal remembers of earlier runs lies before it; it becomes a Unix time only where a
+//! person or the journal is to see it. A router without a battery starts in 1970 and jumps 56 years when
+//! it first hears of the time: no device may be silent, or no longer held, because of that
+//! (hazards.md 20).
+
+use std::time::{Duration, Instant};
+
+/// A moment in the fleet's time, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp(pub u32);
+
+/// The stamp at which every run begins.
+const ORIGIN: u32 = 1 << 31;
+
+/// Before this (2026-01-01) a clock is not trusted: it was never set.
+pub const TRUSTED_FROM: i64 = 1_767_225_600;
+
+impl Stamp {
+    /// Seconds from `earlier` to this; 0 if it is not earlier.
+    pub fn since(self, earlier: Stamp) -> u32 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// So many seconds later.
+    pub fn plus(self, seconds: u32) -> Stamp {
+        Stamp(self.0.saturating_add(seconds))
+    }
+
+    /// So many seconds earlier.
+    pub fn minus(self, seconds: u32) -> Stamp {
+        Stamp(self.0.saturating_sub(seconds))
+    }
+}
+
+/// Makes stamps.
+#[derive(Debug)]
+pub struct Clock {
+    began: Instant,
+}
+
+impl Clock {
+    /// A run that begins now.
+    pub fn new(began: Instant) -> Clock {
+        Clock { began }
+    }
+
+    /// The stamp of a moment of this run.
+    pub fn stamp(&self, now: Instant) -> Stamp {
+        let since = now.saturating_duration_since(self.began);
+        Stamp(ORIGIN).plus(u32::try_from(since.as_secs()).unwrap_or(u32::MAX))
+    }
+
+    /// The moment of a stamp, if this machine's clock reaches back to it; else the earliest one that
+    /// is known.
+    pub fn instant(&self, stamp: Stamp) -> Instant {
+        let run = |seconds: u32| Duration::from_secs(u64::from(seconds));
+        match stamp.0.checked_sub(ORIGIN) {
+            Some(after) => self.began.checked_add(run(after)).unwrap_or(self.began),
+            None => {
+                let before = run(ORIGIN.saturating_sub(stamp.0));
+                self.began.checked_sub(before).unwrap_or(self.began)
+            }
+        }
+    }
+
+    /// The Unix time of a stamp, by what the machine's clock says now (`unix`).
+    pub fn unix(&self, stamp: Stamp, now: Instant, unix: i64) -> i64 {
+        let now = i64::from(self.stamp(now).0);
+        unix.saturating_sub(now.saturating_sub(i64::from(stamp.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_of_the_machines_clock_moves_no_stamp() {
+        let began = Instant::now();
+        let clock = Clock::new(began);
+        let later = began + Duration::from_secs(90);
+        let stamp = clock.stamp(later);
+        assert_eq!(stamp.since(clock.stamp(began)), 90);
+        assert_eq!(clock.unix(stamp, later, 1_800_000_000), 1_800_000_000);
+        assert_eq!(clock.unix(stamp.minus(30), later, 60), 30);
+        assert_eq!(clock.instant(stamp), later);
+    }
+}

@@ -1,0 +1,133 @@
+//! What the journal holds: each entry is the whole of one record as it now stands, so that the last one
+//! of a key wins and compaction is writing every record once. `journal` turns entries into lines and
+//! back; the fleet turns its records into entries and back.
+//!
+//! What would surprise you: times are [`Stamp`]s here. In the journal's lines they are Unix seconds;
+//! `journal` translates, and knows where the clock was stepped.
+
+use super::clock::Stamp;
+use super::journey::State;
+use super::network::{Network, Wide};
+use super::pins::Downloader;
+use crate::firmware::ContentId;
+use crate::firmware::audience::DeviceId;
+
+/// One record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry {
+    /// A device and its journey.
+    Device(DeviceEntry),
+    /// This device is forgotten.
+    Forgotten(DeviceId),
+    /// A download began with this content.
+    Pin(PinEntry),
+    /// This pin is over.
+    Unpinned(Downloader, Network, ContentId),
+    /// What speaks against giving a device a content again.
+    Guard(GuardEntry),
+    /// Nothing does any more.
+    Unguarded(Downloader, Wide),
+    /// A release, as the fleet knows it.
+    Release(ReleaseEntry),
+}
+
+/// One device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceEntry {
+    /// The id.
+    pub device: DeviceId,
+    /// Its text; for an id that is neither IMEI nor MAC the only place where it stands.
+    pub text: Box<str>,
+    /// The project that it asks for.
+    pub project: Box<str>,
+    /// The version that it says it runs (at most 22 bytes).
+    pub version: Box<str>,
+    /// When it was first seen.
+    pub first: Stamp,
+    /// When it was last seen.
+    pub last: Stamp,
+    /// Seconds between its checks, as observed; 0: not known yet.
+    pub interval: u32,
+    /// The network it last asked from.
+    pub network: Option<Network>,
+    /// Where it stands on its way, and to what; `None`: nothing was offered yet.
+    pub journey: Option<JourneyEntry>,
+}
+
+/// A device's way to one release.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JourneyEntry {
+    /// The release's project.
+    pub project: Box<str>,
+    /// The release's version, as its folder writes it.
+    pub version: Box<str>,
+    /// The file.
+    pub content: ContentId,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Where it stands.
+    pub state: State,
+    /// Since when.
+    pub since: Stamp,
+    /// It has the bytes before this one.
+    pub reached: u64,
+    /// The version that it ran when it was offered.
+    pub from: Box<str>,
+}
+
+/// One pin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PinEntry {
+    /// Whose.
+    pub who: Downloader,
+    /// From where.
+    pub network: Network,
+    /// What it began with.
+    pub content: ContentId,
+    /// When it was last used.
+    pub used: Stamp,
+    /// Its last download brought the whole file.
+    pub complete: bool,
+}
+
+/// One entry of the loop guard.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GuardEntry {
+    /// The device's id (to lift by).
+    pub device: DeviceId,
+    /// The key, with `wide`.
+    pub unit: Downloader,
+    /// Where it asks from.
+    pub wide: Wide,
+    /// The content.
+    pub content: ContentId,
+    /// A hash of the version that it runs all the while.
+    pub version: u64,
+    /// Times that it came back with the version unchanged after a delivery.
+    pub reverts: u32,
+    /// Redirects that it was given.
+    pub redirects: u32,
+    /// Bytes that were sent.
+    pub sent: u64,
+    /// How often it was held before.
+    pub level: u32,
+    /// Not offered again before; `None`: not held now.
+    pub held_until: Option<Stamp>,
+    /// When it last had all of it, if it has not come back since.
+    pub delivered: Option<Stamp>,
+    /// When any of this last changed.
+    pub used: Stamp,
+}
+
+/// One release.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReleaseEntry {
+    /// The project.
+    pub project: Box<str>,
+    /// The version, as its folder writes it.
+    pub version: Box<str>,
+    /// When it was first in the folder.
+    pub first: Stamp,
+    /// The fuse has tripped; the sentence. Where the folder is read-only this is what pauses it.
+    pub fused: Option<Box<str>>,
+}

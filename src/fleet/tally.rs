@@ -1,0 +1,156 @@
+//! Counts of what the server did since it started, and the rates of the last hour: for the operator's
+//! metrics and page. Written by the device room where it writes its log lines.
+//!
+//! Nothing here names a device: the number of different counters is bounded by the code, not by who
+//! asks.
+
+/// Seconds that one place of [`Tally::rates`] covers.
+pub const SLOT: u32 = 60;
+
+/// Places in [`Tally::rates`]: an hour.
+pub const SLOTS: usize = 60;
+
+/// The ways to ask, in the order of the first index of [`Tally::checks`].
+pub const PROTOCOLS: [&str; 3] = ["http", "udp", "tcp"];
+
+/// How a download may end, in the order of [`Tally::downloads`].
+pub const ENDINGS: [&str; 8] = [
+    "complete", "cut", "stalled", "replaced", "gone", "full", "stopped", "other",
+];
+
+/// What happened in one minute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Minute {
+    /// Checks answered, whatever the verdict.
+    pub checks: u32,
+    /// Checks that ended in an offer.
+    pub offers: u32,
+    /// Bytes of firmware sent.
+    pub bytes: u64,
+}
+
+/// All counters. They wrap around where they overflow, as Prometheus expects of counters.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Checks by protocol, and by verdict word (see [`Tally::VERDICTS`]).
+    pub checks: [[u64; Tally::VERDICTS.len()]; PROTOCOLS.len()],
+    /// Downloads that ended, by [`ENDINGS`].
+    pub downloads: [u64; ENDINGS.len()],
+    /// Bytes of firmware that were acknowledged, by protocol.
+    pub bytes: [u64; PROTOCOLS.len()],
+    /// Heads and datagrams that were no request.
+    pub malformed: u64,
+    /// Connections for which there was no room.
+    pub turned_away: u64,
+    minutes: std::collections::VecDeque<Minute>,
+    /// Which minute (of any clock that only goes forward) the last place is.
+    minute: u32,
+    /// Never read: there is always a running minute.
+    spare: Minute,
+}
+
+impl Tally {
+    /// The verdicts that are counted apart, as the label says them.
+    pub const VERDICTS: [&'static str; 14] = [
+        "offer",
+        "resume",
+        "nothing_newer",
+        "not_now",
+        "not_this_device",
+        "unknown_device",
+        "unknown_project",
+        "wrong_key",
+        "no_package",
+        "version_unreadable",
+        "looping",
+        "full",
+        "cannot_resume",
+        "other",
+    ];
+
+    /// A check was answered. `now`: seconds of a clock that only goes forward.
+    pub fn check(&mut self, proto: &str, verdict: &str, now: u32) {
+        let verdict_at = place(&Tally::VERDICTS, verdict);
+        let count = self
+            .checks
+            .get_mut(place(&PROTOCOLS, proto))
+            .and_then(|row| row.get_mut(verdict_at));
+        if let Some(count) = count {
+            *count = count.wrapping_add(1);
+        }
+        let minute = self.minute(now);
+        minute.checks = minute.checks.saturating_add(1);
+        if verdict == "offer" {
+            minute.offers = minute.offers.saturating_add(1);
+        }
+    }
+
+    /// A download ended, after so many acknowledged bytes.
+    pub fn download(&mut self, proto: &str, ending: &str, bytes: u64, now: u32) {
+        if let Some(count) = self.downloads.get_mut(place(&ENDINGS, ending)) {
+            *count = count.wrapping_add(1);
+        }
+        if let Some(sum) = self.bytes.get_mut(place(&PROTOCOLS, proto)) {
+            *sum = sum.wrapping_add(bytes);
+        }
+        let minute = self.minute(now);
+        minute.bytes = minute.bytes.saturating_add(bytes);
+    }
+
+    /// The last hour, oldest minute first, the running one last; `now` as above.
+    pub fn rates(&mut self, now: u32) -> Vec<Minute> {
+        self.minute(now);
+        self.minutes.iter().copied().collect()
+    }
+
+    fn minute(&mut self, now: u32) -> &mut Minute {
+        let minute = now / SLOT;
+        let steps = minute.saturating_sub(self.minute);
+        self.minute = self.minute.max(minute);
+        let steps = usize::try_from(steps).unwrap_or(SLOTS).min(SLOTS);
+        for _ in 0..steps {
+            self.minutes.push_back(Minute::default());
+        }
+        while self.minutes.len() > SLOTS {
+            self.minutes.pop_front();
+        }
+        if self.minutes.is_empty() {
+            self.minutes.push_back(Minute::default());
+        }
+        let last = self.minutes.len().saturating_sub(1);
+        self.minutes.get_mut(last).unwrap_or(&mut self.spare)
+    }
+}
+
+/// Where a word stands in a list; what is not in it counts as the last.
+fn place(words: &[&str], word: &str) -> usize {
+    words
+        .iter()
+        .position(|known| *known == word)
+        .unwrap_or(words.len().saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minutes_without_anything_are_there_too() {
+        let mut tally = Tally::default();
+        tally.check("http", "offer", 6000);
+        tally.check("udp", "not_now", 6000 + 3 * SLOT);
+        let rates = tally.rates(6000 + 4 * SLOT);
+        let checks: Vec<u32> = rates.iter().rev().take(5).map(|m| m.checks).collect();
+        assert_eq!(checks, [0, 1, 0, 0, 1]);
+        assert_eq!(rates.iter().map(|m| m.offers).sum::<u32>(), 1);
+        assert!(tally.rates(60 * 60 * 24).len() == SLOTS);
+    }
+
+    #[test]
+    fn a_word_that_is_not_listed_counts_as_another() {
+        let mut tally = Tally::default();
+        tally.download("tcp", "medium gone", 5, 0);
+        assert_eq!(tally.downloads.last(), Some(&1));
+        assert_eq!(tally.bytes, [0, 0, 5]);
+    }
+}
