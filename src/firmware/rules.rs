@@ -8,6 +8,7 @@
 use super::audience::DeviceSet;
 use super::version::Version;
 
+pub mod edit;
 mod read;
 mod redirect;
 #[cfg(test)]

@@ -324,7 +324,7 @@ fn errno(error: &io::Error) -> Errno {
 }
 
 /// Folders that file systems and other computers make at the top of a stick.
-fn is_of_the_system(name: &str) -> bool {
+pub(super) fn is_of_the_system(name: &str) -> bool {
     ["lost+found", "System Volume Information", "$RECYCLE.BIN"].contains(&name)
 }
 

@@ -18,6 +18,8 @@ use rustix::io::Errno;
 
 use crate::order;
 
+mod write;
+
 /// Which file, and in which state: two equal stamps mean the same bytes, as far as the file system
 /// can say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,0 +1,228 @@
+//! Changes single keys in the text of a JSON object and leaves every other character as it is: order,
+//! indentation, the way that a number is written.
+
+use std::ops::Range;
+
+use serde_json::Value;
+
+/// One key with its value, by where they stand in the text.
+struct Member {
+    name: String,
+    /// From the quote of the key to the last character of the value.
+    whole: Range<usize>,
+    value: Range<usize>,
+}
+
+/// The object `json` with these keys set, or with `None` removed. The error is a sentence.
+pub(super) fn changed(json: &str, changes: &[(&str, Option<Value>)]) -> Result<String, String> {
+    match serde_json::from_str(json) {
+        Ok(Value::Object(_)) => {}
+        Ok(_) => return Err("it is not one JSON object".to_owned()),
+        Err(error) => return Err(format!("it is no JSON: {error}")),
+    }
+    let mut text = json.to_owned();
+    for (name, value) in changes {
+        text = match value {
+            Some(value) => with(&text, name, value),
+            None => without(text, name),
+        };
+    }
+    Ok(text)
+}
+
+/// With this key set.
+fn with(json: &str, name: &str, value: &Value) -> String {
+    let members = members(json);
+    let mut text = json.to_owned();
+    let mut is_there = false;
+    // From the end, so that what stands before keeps its place.
+    for member in members.iter().rev().filter(|member| member.name == name) {
+        text.replace_range(member.value.clone(), &value.to_string());
+        is_there = true;
+    }
+    if is_there {
+        return text;
+    }
+    let new = format!("{}: {value}", Value::from(name));
+    let Some(last) = members.last() else {
+        return format!("{{\n  {new}\n}}\n");
+    };
+    // As the last one is set off from what stands before it.
+    let before = json.get(..last.whole.start).unwrap_or_default();
+    let gap = before.get(before.trim_end().len()..).unwrap_or_default();
+    text.insert_str(last.whole.end, &format!(",{gap}{new}"));
+    text
+}
+
+/// Without this key.
+fn without(mut text: String, name: &str) -> String {
+    loop {
+        let members = members(&text);
+        let Some(at) = members.iter().position(|member| member.name == name) else {
+            return text;
+        };
+        let whole = |at: usize| members.get(at).map(|member| member.whole.clone());
+        let Some(mut cut) = whole(at) else {
+            return text;
+        };
+        if let Some(next) = whole(at.saturating_add(1)) {
+            cut.end = next.start;
+        } else if let Some(previous) = at.checked_sub(1).and_then(whole) {
+            cut.start = previous.end;
+        }
+        text.replace_range(cut, "");
+    }
+}
+
+/// The members of a JSON object that is known to be one, in their order.
+fn members(json: &str) -> Vec<Member> {
+    let mut members = Vec::new();
+    let mut depth = 0u32;
+    // Inside a text, and after a backslash in it.
+    let (mut quoted, mut escaped) = (false, false);
+    // Of the member that is being read.
+    let (mut key, mut colon, mut value) = (None::<Range<usize>>, false, None::<Range<usize>>);
+    for (at, byte) in json.bytes().enumerate() {
+        let end = at.saturating_add(1);
+        if quoted {
+            (quoted, escaped) = match byte {
+                _ if escaped => (true, false),
+                b'\\' => (true, true),
+                b'"' => (false, false),
+                _ => (true, false),
+            };
+        } else {
+            let ends = match byte {
+                b' ' | b'\t' | b'\r' | b'\n' => continue,
+                b'{' | b'[' => {
+                    depth = depth.saturating_add(1);
+                    if depth == 1 {
+                        continue;
+                    }
+                    false
+                }
+                b'}' | b']' => {
+                    depth = depth.saturating_sub(1);
+                    depth == 0
+                }
+                b',' => depth == 1,
+                b':' if depth == 1 => {
+                    colon = true;
+                    continue;
+                }
+                b'"' => {
+                    quoted = true;
+                    false
+                }
+                _ => false,
+            };
+            if ends {
+                if let (Some(key), Some(value)) = (key.take(), value.take()) {
+                    let name = json.get(key.clone()).map(serde_json::from_str);
+                    members.push(Member {
+                        name: name.and_then(Result::ok).unwrap_or_default(),
+                        whole: key.start..value.end,
+                        value,
+                    });
+                }
+                colon = false;
+                continue;
+            }
+        }
+        let part = if colon { &mut value } else { &mut key };
+        part.get_or_insert(at..end).end = end;
+    }
+    members
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Map, json};
+
+    fn set(json: &str, name: &str, value: Value) -> String {
+        changed(json, &[(name, Some(value))]).unwrap()
+    }
+
+    fn remove(json: &str, name: &str) -> String {
+        changed(json, &[(name, None)]).unwrap()
+    }
+
+    #[test]
+    fn everything_else_stays_as_it_is_written() {
+        let file = "{\n\t\"percent\" : 10.0,\n\t\"deny\": [\"1, \\\"paused\\\": 2\", \"}\"],\n\
+                    \t\"fuse\": { \"devices\": 3, \"percent\": 2e1 }\n}\r\n";
+        assert_eq!(set(file, "percent", json!(25)), file.replace("10.0", "25"));
+        assert_eq!(
+            set(file, "paused", json!("why \"so\"?")),
+            file.replace("2e1 }", "2e1 },\n\t\"paused\": \"why \\\"so\\\"?\"")
+        );
+        assert_eq!(
+            remove(file, "percent"),
+            file.replace("\"percent\" : 10.0,\n\t", "")
+        );
+        assert_eq!(
+            remove(file, "fuse"),
+            file.replace(",\n\t\"fuse\": { \"devices\": 3, \"percent\": 2e1 }", "")
+        );
+        assert_eq!(remove(file, "window"), file);
+    }
+
+    #[test]
+    fn the_first_key_and_the_last_come_and_go() {
+        assert_eq!(set("{}", "a", json!(1)), "{\n  \"a\": 1\n}\n");
+        assert_eq!(set("{\"b\":1}", "a", json!(2)), "{\"b\":1,\"a\": 2}");
+        assert_eq!(remove("{ \"a\": 1 }", "a"), "{  }");
+        assert_eq!(remove("{\"a\":1,\"b\":{},\"a\":[]}", "a"), "{\"b\":{}}");
+    }
+
+    #[test]
+    fn what_is_no_object_is_not_changed() {
+        for json in ["", "[]", "{", "{\"a\":1,}", "1 {}"] {
+            assert!(changed(json, &[]).is_err(), "{json}");
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "[ -~é\\\\\"{}\\[\\],:\n]{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 16, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("[a-c\\\\\"{},:]{0,3}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_text_says_what_the_object_would(
+            object in prop::collection::btree_map("[a-c\\\\\"{},:]{0,3}", any_json(), 0..5),
+            changes in prop::collection::vec(
+                ("[a-c\\\\\"{},:]{0,3}", prop::option::of(any_json())), 0..4),
+            pretty in any::<bool>(),
+        ) {
+            let mut object: Map<String, Value> = object.into_iter().collect();
+            let text = if pretty {
+                serde_json::to_string_pretty(&object).unwrap()
+            } else {
+                serde_json::to_string(&object).unwrap()
+            };
+            let borrowed: Vec<_> = changes.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
+            let text = changed(&text, &borrowed).unwrap();
+            for (name, value) in changes {
+                match value {
+                    Some(value) => object.insert(name, value),
+                    None => object.remove(&name),
+                };
+            }
+            prop_assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), Value::Object(object));
+        }
+    }
+}

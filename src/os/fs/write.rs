@@ -1,0 +1,239 @@
+//! Writing a small file beneath a folder: whole or not at all, and following no link. Used where the
+//! server changes the firmware folder itself (a release.json).
+//!
+//! What would surprise you: the new bytes lie for a moment in a file of another name beside it, which
+//! begins with a dot, so that a scan takes it for nothing. One that a kill left behind goes the next
+//! time that something is written there.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, Uid};
+use rustix::io::Errno;
+
+use super::{EntryKind, Folder, LOOK, Stamp, kind_of, not_a_path, stamp_of};
+
+/// How a file begins that is not finished yet.
+const UNFINISHED: &str = ".luat-ota-new-";
+
+/// An unfinished file that has not changed for so long was left by a kill.
+const STALE: Duration = Duration::from_secs(60 * 60);
+
+/// The permissions of a new file and of a new folder, before the umask.
+const FILE_MODE: u32 = 0o644;
+const FOLDER_MODE: u32 = 0o755;
+
+impl Folder {
+    /// Makes a folder directly inside and opens it.
+    pub fn make_child(&self, name: &str) -> io::Result<Folder> {
+        rustix::fs::mkdirat(&self.fd, one_part(name)?, Mode::from_raw_mode(FOLDER_MODE))?;
+        self.child(OsStr::new(name))
+    }
+
+    /// Removes a folder directly inside, if it is empty.
+    pub fn remove_child(&self, name: &str) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(
+            &self.fd,
+            one_part(name)?,
+            AtFlags::REMOVEDIR,
+        )?)
+    }
+
+    /// Puts a file of these bytes directly inside. `expected` is what lies there now: the file with this
+    /// stamp (its owner and permissions are kept), or with `None` nothing. `false`: something else lies
+    /// there, and it was left alone.
+    pub fn put_file(&self, name: &str, bytes: &[u8], expected: Option<Stamp>) -> io::Result<bool> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = one_part(name)?;
+        self.sweep();
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let beside = format!("{UNFINISHED}{}-{number}", std::process::id());
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(FILE_MODE);
+        let file = File::from(rustix::fs::openat(&self.fd, &beside, flags, mode)?);
+        let put = self
+            .fill(file, name, bytes, expected)
+            .and_then(|()| self.exchange(&beside, name, expected));
+        if !matches!(put, Ok(true)) {
+            rustix::fs::unlinkat(&self.fd, &beside, AtFlags::empty()).ok();
+        }
+        // Not every file system lets a folder be synced; the file is there all the same. The folder may
+        // be open to walk through only, so it is opened anew.
+        let again = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        if let Ok(folder) = rustix::fs::openat(&self.fd, ".", again, Mode::empty()) {
+            rustix::fs::fsync(&folder).ok();
+        }
+        put
+    }
+
+    /// Writes the new file, with owner and permissions of the old one as far as that may be done.
+    fn fill(
+        &self,
+        mut file: File,
+        name: &str,
+        bytes: &[u8],
+        expected: Option<Stamp>,
+    ) -> io::Result<()> {
+        if expected.is_some()
+            && let Ok(old) = rustix::fs::statat(&self.fd, name, LOOK)
+        {
+            let (owner, group) = (Uid::from_raw(old.st_uid), Gid::from_raw(old.st_gid));
+            rustix::fs::fchown(&file, Some(owner), Some(group)).ok();
+            let mode = Mode::from_raw_mode(old.st_mode & 0o777);
+            rustix::fs::fchmod(&file, mode).ok();
+        }
+        file.write_all(bytes)?;
+        file.sync_all()
+    }
+
+    /// Gives the new file its name, if what lies there is what was expected.
+    fn exchange(&self, beside: &str, name: &str, expected: Option<Stamp>) -> io::Result<bool> {
+        let fd = &self.fd;
+        let there = match rustix::fs::statat(fd, name, LOOK) {
+            Ok(stat) => Some(stat),
+            Err(Errno::NOENT) => None,
+            Err(error) => return Err(error.into()),
+        };
+        match (there, expected) {
+            (Some(stat), Some(stamp)) => {
+                if kind_of(&stat) != EntryKind::File || stamp_of(&stat) != stamp {
+                    return Ok(false);
+                }
+                rustix::fs::renameat(fd, beside, fd, name)?;
+            }
+            (None, None) => {
+                match rustix::fs::renameat_with(fd, beside, fd, name, RenameFlags::NOREPLACE) {
+                    Ok(()) => {}
+                    Err(Errno::EXIST) => return Ok(false),
+                    // Several FUSE file systems do not know it, nor kernels before 3.15 (hazards.md 12).
+                    // It was looked at a moment ago.
+                    Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
+                        rustix::fs::renameat(fd, beside, fd, name)?;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Removes what kills left behind.
+    fn sweep(&self) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let Some(before) = now.ok().and_then(|now| now.checked_sub(STALE)) else {
+            return;
+        };
+        let before = i128::try_from(before.as_nanos()).unwrap_or(0);
+        for entry in self.entries().unwrap_or_default() {
+            let is_ours = entry
+                .name
+                .to_str()
+                .is_some_and(|n| n.starts_with(UNFINISHED));
+            if is_ours && entry.kind == EntryKind::File && entry.stamp.mtime < before {
+                rustix::fs::unlinkat(&self.fd, &entry.name, AtFlags::empty()).ok();
+            }
+        }
+    }
+}
+
+/// A name with nothing in it that leads elsewhere.
+fn one_part(name: &str) -> io::Result<&str> {
+    if matches!(name, "" | "." | "..") || name.contains(['/', '\0']) {
+        return Err(not_a_path());
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::scratch::Scratch;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    fn names(dir: &Scratch) -> Vec<String> {
+        let entries = Folder::open(dir.path()).unwrap().entries().unwrap();
+        let name = |entry: super::super::Entry| entry.name.into_string().unwrap();
+        entries.into_iter().map(name).collect()
+    }
+
+    fn stamp(dir: &Scratch, name: &str) -> Stamp {
+        let file = File::open(dir.path().join(name)).unwrap();
+        super::super::stamp(&file).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_put_there_and_replaced_whole_with_its_permissions() {
+        let dir = Scratch::new();
+        let folder = Folder::open(dir.path()).unwrap();
+        assert!(folder.put_file("a.json", b"one", None).unwrap());
+        let path = dir.path().join("a.json");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let before = stamp(&dir, "a.json");
+        assert!(folder.put_file("a.json", b"three", Some(before)).unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), b"three");
+        let about = std::fs::metadata(&path).unwrap();
+        assert_eq!(about.permissions().mode() & 0o777, 0o640);
+        assert_ne!(about.ino(), before.ino);
+        assert_eq!(names(&dir), ["a.json"]);
+    }
+
+    #[test]
+    fn what_another_has_put_there_meanwhile_is_left_alone() {
+        let dir = Scratch::new();
+        let folder = Folder::open(dir.path()).unwrap();
+        dir.write("a.json", b"theirs");
+        assert!(!folder.put_file("a.json", b"ours", None).unwrap());
+        let seen = stamp(&dir, "a.json");
+        dir.write("a.json", b"theirs again");
+        assert!(!folder.put_file("a.json", b"ours", Some(seen)).unwrap());
+        std::fs::remove_file(dir.path().join("a.json")).unwrap();
+        assert!(!folder.put_file("a.json", b"ours", Some(seen)).unwrap());
+        symlink("/dev/null", dir.path().join("a.json")).unwrap();
+        assert!(!folder.put_file("a.json", b"ours", None).unwrap());
+        assert_eq!(names(&dir), ["a.json"]);
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        let dir = Scratch::new();
+        dir.write("in/x", b"");
+        let folder = Folder::open(&dir.path().join("in")).unwrap();
+        for name in ["", ".", "..", "../a", "a/b", "/a", "a\0"] {
+            assert!(folder.put_file(name, b"x", None).is_err(), "{name:?}");
+            assert!(folder.make_child(name).is_err(), "{name:?}");
+            assert!(folder.remove_child(name).is_err(), "{name:?}");
+        }
+        assert_eq!(names(&dir), ["in"]);
+    }
+
+    #[test]
+    fn what_a_kill_left_behind_goes_when_it_is_old() {
+        let dir = Scratch::new();
+        let old = dir.write(&format!("{UNFINISHED}1-2"), b"half");
+        dir.write(&format!("{UNFINISHED}3-4"), b"being written");
+        let long_ago = SystemTime::now() - STALE - Duration::from_secs(60);
+        let file = std::fs::OpenOptions::new().write(true).open(old).unwrap();
+        file.set_modified(long_ago).unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        assert!(folder.put_file("a.json", b"one", None).unwrap());
+        assert_eq!(names(&dir), [&format!("{UNFINISHED}3-4"), "a.json"]);
+    }
+
+    #[test]
+    fn folders_are_made_and_removed_only_if_they_are_empty() {
+        let dir = Scratch::new();
+        let folder = Folder::open(dir.path()).unwrap();
+        let child = folder.make_child("in").unwrap();
+        assert!(child.put_file("a", b"", None).unwrap());
+        assert!(folder.remove_child("in").is_err());
+        assert!(folder.make_child("in").is_err());
+        std::fs::remove_file(dir.path().join("in/a")).unwrap();
+        folder.remove_child("in").unwrap();
+        assert!(names(&dir).is_empty());
+    }
+}
