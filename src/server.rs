@@ -25,7 +25,7 @@ use crate::firmware::catalog::Catalog;
 use crate::firmware::known::{self, KnownFiles};
 use crate::firmware::snapshot::Snapshots;
 use crate::firmware::watch::{self, Watcher};
-use crate::fleet::{self, Fleet};
+use crate::fleet::{self, Fleet, clock};
 use crate::logging::{self, Format};
 use crate::os::process::{self, Signal, Signals};
 use crate::os::{memory, systemd};
@@ -135,6 +135,10 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
     })
     .map_err(|error| format!("the firmware folder cannot be watched: {error}"))?;
     let watcher = Rc::new(watcher);
+    // While the folder is being walked.
+    let (began, unix) = (Instant::now(), clock::unix_now());
+    let fleet = Fleet::open(settings.fleet.clone(), state.folder(), began, unix);
+    let fleet = Rc::new(RefCell::new(fleet));
     let stop = Stop::new();
     smol::block_on(async {
         // Not before the folder was walked once, or the first modules would hear that there is nothing.
@@ -143,9 +147,7 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
         };
         announce::all(&first);
         announce::listeners(&sockets.addresses());
-        let fleet = Fleet::new(settings.fleet.clone(), Instant::now());
-        let fleet = Rc::new(RefCell::new(fleet));
-        let service = service(&settings, &state, &watcher, fleet);
+        let service = service(&settings, &state, &watcher, Rc::clone(&fleet));
         service.replace_catalog(Arc::clone(&first));
         let executor = Rc::new(LocalExecutor::new());
         spawn_loops(&executor, &service, sockets, &stop);
@@ -160,6 +162,7 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
         executor.run(end).await;
         Ok::<(), String>(())
     })?;
+    fleet.borrow_mut().stop();
     // Nobody else holds it: what asks it to read again holds it weakly.
     if let Some(watcher) = Rc::into_inner(watcher) {
         watcher.stop();

@@ -81,6 +81,14 @@ impl State {
             .unwrap_or_else(|| firmware.join(INSIDE))
     }
 
+    /// Does a server use this state folder now? Where there are no locks nobody knows: `false`.
+    pub fn is_in_use(folder: &Path) -> bool {
+        let lock = File::open(folder.join("lock"));
+        let taken =
+            lock.map(|file| rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared));
+        matches!(taken, Ok(Err(Errno::WOULDBLOCK)))
+    }
+
     /// The folder, if there is one.
     pub fn folder(&self) -> Option<&Path> {
         self.folder.as_deref()

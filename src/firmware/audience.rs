@@ -56,7 +56,7 @@ impl DeviceId {
     }
 
     /// Which kind it is, and its number: the bytes that are hashed.
-    fn parts(self) -> (u8, u64) {
+    pub fn parts(self) -> (u8, u64) {
         match self {
             DeviceId::Imei(number) => (0, number),
             DeviceId::Mac(number) => (1, number),

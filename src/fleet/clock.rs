@@ -6,7 +6,7 @@
 //! it first hears of the time: no device may be silent, or no longer held, because of that
 //! (hazards.md 20).
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment in the fleet's time, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,6 +53,13 @@ impl Clock {
         Stamp(ORIGIN).plus(u32::try_from(since.as_secs()).unwrap_or(u32::MAX))
     }
 
+    /// The stamp of a moment that may lie before this run.
+    pub fn stamp_of(&self, moment: Instant) -> Stamp {
+        let before = self.began.saturating_duration_since(moment);
+        let before = u32::try_from(before.as_secs()).unwrap_or(u32::MAX);
+        self.stamp(moment).minus(before)
+    }
+
     /// The moment of a stamp, if this machine's clock reaches back to it; else the earliest one that
     /// is known.
     pub fn instant(&self, stamp: Stamp) -> Instant {
@@ -73,6 +80,49 @@ impl Clock {
     }
 }
 
+/// How the machine's clock stands to the fleet's time: what the journal's Unix times are made with. It
+/// is changed only together with a line in the journal that says so, so that a reader can follow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wall {
+    /// At this moment
+    pub stamp: Stamp,
+    /// the machine's clock said this, in Unix seconds.
+    pub unix: i64,
+}
+
+impl Wall {
+    /// The Unix time of a stamp.
+    pub fn unix_of(&self, stamp: Stamp) -> i64 {
+        let after = i64::from(stamp.0).saturating_sub(i64::from(self.stamp.0));
+        self.unix.saturating_add(after)
+    }
+
+    /// By how many seconds the machine's clock was stepped, if it says `unix` at `stamp`. What is less
+    /// than [`STEP`] is no step yet.
+    pub fn stepped(&self, stamp: Stamp, unix: i64) -> Option<i64> {
+        let by = unix.saturating_sub(self.unix_of(stamp));
+        (by.saturating_abs() > STEP).then_some(by)
+    }
+}
+
+/// A clock that goes away by more than so many seconds from where it should be was stepped.
+pub const STEP: i64 = 5;
+
+/// Was the clock that says this ever set?
+pub fn is_trusted(unix: i64) -> bool {
+    unix >= TRUSTED_FROM
+}
+
+/// What the machine's clock says, in Unix seconds.
+pub fn unix_now() -> i64 {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        Err(before) => {
+            i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +137,20 @@ mod tests {
         assert_eq!(clock.unix(stamp, later, 1_800_000_000), 1_800_000_000);
         assert_eq!(clock.unix(stamp.minus(30), later, 60), 30);
         assert_eq!(clock.instant(stamp), later);
+    }
+
+    #[test]
+    fn a_step_is_seen_and_slow_drift_is_not() {
+        let wall = Wall {
+            stamp: Stamp(1000),
+            unix: 30,
+        };
+        assert_eq!(wall.unix_of(Stamp(1010)), 40);
+        assert_eq!(wall.unix_of(Stamp(900)), -70);
+        assert_eq!(wall.stepped(Stamp(1010), 45), None);
+        assert_eq!(wall.stepped(Stamp(1010), 34), Some(-6));
+        let years = 56 * 365 * 86_400;
+        assert_eq!(wall.stepped(Stamp(1010), 40 + years), Some(years));
+        assert!(!is_trusted(40) && is_trusted(TRUSTED_FROM));
     }
 }

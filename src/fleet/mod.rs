@@ -14,17 +14,23 @@ pub mod entry;
 pub mod events;
 pub mod journal;
 pub mod journey;
+pub mod known_list;
+pub mod lift;
 pub mod network;
 pub mod pins;
 pub mod tally;
 pub mod view;
 pub mod who;
 
+use std::path::Path;
 use std::time::Instant;
 
 use self::clock::Clock;
+use self::entry::Entry;
 use self::events::Events;
 use self::journal::{Journal, Written};
+use self::known_list::KnownList;
+use self::lift::Lifts;
 use self::pins::{Began, Hold, Pins};
 use self::tally::Tally;
 use self::view::{Counts, DeviceView, Filter, Page};
@@ -62,6 +68,8 @@ pub struct Fleet {
     clock: Clock,
     pins: Pins,
     journal: Journal,
+    known_list: KnownList,
+    lifts: Lifts,
     /// Counts and rates.
     pub tally: Tally,
     /// Who looks on.
@@ -79,6 +87,12 @@ pub struct Transfer {
     high: u64,
     hold: Option<Hold>,
 }
+
+/// Where the number of the table begins in a place among the records.
+const TABLE: u32 = 56;
+
+/// Records that the journal is given at a time: about two milliseconds' worth.
+const RECORDS: usize = 2000;
 
 /// What a transfer is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,10 +123,65 @@ impl Fleet {
             clock: Clock::new(began),
             pins: Pins::new(pins::CAPACITY),
             journal: Journal::none(),
+            known_list: KnownList::default(),
+            lifts: Lifts::default(),
             tally: Tally::default(),
             events: Events::default(),
             settings,
         }
+    }
+
+    /// What is remembered in this state folder, and from now on kept there. `unix`: what the machine's
+    /// clock says.
+    pub fn open(settings: Settings, folder: Option<&Path>, began: Instant, unix: i64) -> Fleet {
+        let mut fleet = Fleet::new(settings, began);
+        if let Some(folder) = folder {
+            let now = fleet.clock.stamp(began);
+            let loaded = journal::open(folder, now, unix, &mut |entry| fleet.load(entry, began));
+            fleet.journal = journal::go_on(folder, now, unix, loaded, fleet.live());
+            fleet.known_list = KnownList::open(folder);
+            fleet.lifts = Lifts::open(folder);
+        }
+        fleet
+    }
+
+    /// Takes over one entry of the journal; the last one of a key wins.
+    fn load(&mut self, entry: Entry, now: Instant) {
+        match entry {
+            Entry::Pin(pin) => self.pins.load(&pin, &self.clock, now),
+            Entry::Unpinned(who, network, content) => self.pins.unload(who, network, content),
+            Entry::Device(_)
+            | Entry::Forgotten(_)
+            | Entry::Guard(_)
+            | Entry::Unguarded(..)
+            | Entry::Release(_) => {}
+        }
+    }
+
+    /// How many records the journal must have.
+    fn live(&self) -> usize {
+        self.pins.len()
+    }
+
+    /// Some records, for a compaction of the journal, and where the next ones begin. The first byte of
+    /// `from` says which table, the rest is the table's.
+    fn records(&self, from: u64, most: usize) -> (Vec<Entry>, Option<u64>) {
+        let table = from >> TABLE;
+        let at = from & !(u64::MAX << TABLE);
+        let (entries, next) = match table {
+            0 => self.pins.records(at, most, &self.clock),
+            _ => return (Vec::new(), None),
+        };
+        let next = match next {
+            Some(next) => Some(table << TABLE | next),
+            None => Some(table.saturating_add(1) << TABLE),
+        };
+        (entries, next)
+    }
+
+    /// Writes what the journal has not been given yet, and waits for it, 2 s at most.
+    pub fn stop(&mut self) {
+        self.journal.stop();
     }
 
     /// What the decision on a check needs to know of the device. To be asked before [`crate::decision::decide`].
@@ -140,6 +209,7 @@ impl Fleet {
     /// Bytes are about to be sent. None may leave before what is returned has come true (or a short
     /// while has passed).
     pub fn begin(&mut self, who: &Who, part: Part, now: Instant) -> (Transfer, Written) {
+        let mut written = Written::already();
         let hold = part.pinned.then(|| {
             let pins = &mut self.pins;
             match part.start {
@@ -147,6 +217,15 @@ impl Fleet {
                 from => pins.resume(who.downloader, who.network, part.content, from, now),
             }
         });
+        if let Some(hold) = &hold
+            && let Some(pin) = self.pins.to_write(hold, &self.clock)
+        {
+            match self.journal.now(&Entry::Pin(pin)) {
+                Some(promise) => written = promise,
+                None => self.pins.not_written(hold),
+            }
+        }
+        self.tell_of_pins();
         let transfer = Transfer {
             who: *who,
             content: part.content,
@@ -155,7 +234,14 @@ impl Fleet {
             high: part.start,
             hold,
         };
-        (transfer, Written::already())
+        (transfer, written)
+    }
+
+    /// What changed among the pins goes into the journal.
+    fn tell_of_pins(&mut self) {
+        for entry in self.pins.news(&self.clock) {
+            self.journal.later(&entry);
+        }
     }
 
     /// The file's bytes before `high` were sent.
@@ -174,6 +260,7 @@ impl Fleet {
     pub fn end(&mut self, mut transfer: Transfer, whole: bool, now: Instant) {
         if let Some(hold) = transfer.hold.take() {
             self.pins.end(hold, whole, now);
+            self.tell_of_pins();
         }
         let _only_for_now = (
             transfer.who,
@@ -201,7 +288,17 @@ impl Fleet {
 
     /// To be called about once a second: who has gone silent, what the journal must do, what a person
     /// has put into the state folder. Returns releases that must be paused.
-    pub fn tick(&mut self, _now: Instant) -> Vec<Fused> {
+    pub fn tick(&mut self, now: Instant) -> Vec<Fused> {
+        self.journal.tick(self.clock.stamp(now), clock::unix_now());
+        if let Some(from) = self.journal.wants_records() {
+            let (entries, next) = self.records(from, RECORDS);
+            self.journal.give(&entries, next);
+        }
+        self.known_list.tick(now);
+        for (device, id) in self.lifts.tick(now) {
+            let holds = self.lift(device, now);
+            log::info!(target: "lift", device = &*id, holds = holds; "");
+        }
         Vec::new()
     }
 

@@ -31,6 +31,16 @@ impl Network {
         }
     }
 
+    /// Reads what [`Network`] is shown as.
+    pub fn parse(text: &str) -> Option<Network> {
+        let (first, bits) = text.split_once('/')?;
+        let network = Network::of(first.parse().ok()?);
+        match (network, bits) {
+            (Network::V4(_), "24") | (Network::V6(_), "48") => Some(network),
+            _ => None,
+        }
+    }
+
     /// Its bits, 3 or 6 bytes, most significant first.
     pub fn bytes(&self) -> &[u8] {
         match self {
@@ -90,5 +100,12 @@ mod tests {
         assert_ne!(of("2001:db8:1::1"), of("2001:db8:2::1"));
         assert_eq!(of("2001:db8:1:2::3").to_string(), "2001:db8:1::/48");
         assert_eq!(of("10.1.2.3").to_string(), "10.1.2.0/24");
+        for address in ["10.1.2.3", "2001:db8:1:2::3", "::"] {
+            let network = of(address);
+            assert_eq!(Network::parse(&network.to_string()), Some(network));
+        }
+        for wrong in ["", "10.1.2.0", "10.1.2.0/48", "::/24", "x/24"] {
+            assert_eq!(Network::parse(wrong), None, "{wrong}");
+        }
     }
 }

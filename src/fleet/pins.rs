@@ -14,14 +14,17 @@
 //! minutes: it may have been another device's, under the same id.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{Hash, Hasher};
+use std::hash::Hasher;
 use std::time::{Duration, Instant};
 
 use siphasher::sip::SipHasher24;
 
+use super::clock::Clock;
+use super::entry::{Entry, PinEntry};
 use super::network::Network;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
+use crate::order;
 
 /// Pins kept at most, unless told otherwise.
 pub const CAPACITY: usize = 16_384;
@@ -32,16 +35,28 @@ pub const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// A pin whose device began something else keeps its say for so long after its last use.
 pub const RIVAL: Duration = Duration::from_secs(5 * 60);
 
+/// The journal may know of a use that is older by less than this.
+const STALE: Duration = Duration::from_secs(60 * 60);
+
 /// Who downloads: the id of a device, and what it says that it runs. Two modules under one id are told
 /// apart if they differ in any of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Downloader(u64);
+pub struct Downloader(pub(super) u64);
 
 impl Downloader {
     /// `said`: what a check says of the module besides its id, in any fixed order.
     pub fn of(device: DeviceId, said: &[&str]) -> Downloader {
+        // Byte by byte, not by what `Hash` makes of it: it stands in the journal, which may be read on
+        // another machine.
         let mut hasher = SipHasher24::new();
-        (device, said).hash(&mut hasher);
+        let (kind, number) = device.parts();
+        hasher.write(&[kind]);
+        hasher.write(&number.to_le_bytes());
+        for text in said {
+            let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+            hasher.write(&length.to_le_bytes());
+            hasher.write(text.as_bytes());
+        }
         Downloader(hasher.finish())
     }
 }
@@ -73,6 +88,17 @@ pub struct Pins {
     order: BTreeMap<Turn, Downloader>,
     capacity: usize,
     next: u64,
+    /// What the journal does not know yet.
+    news: Vec<News>,
+}
+
+/// Something that the journal is to know in time.
+#[derive(Debug)]
+enum News {
+    /// A pin that it has is over.
+    Over(Downloader, Network, ContentId),
+    /// A pin that it has, by its number, is another now.
+    Changed(Downloader, u64),
 }
 
 /// A pin's place in the order. The number is used once only.
@@ -94,6 +120,8 @@ struct Pin {
     running: u32,
     /// Its last download brought the whole file: nobody goes on with it.
     complete: bool,
+    /// When it was last used by what the journal says; `None`: the journal does not have it.
+    written: Option<Instant>,
     /// Made while a download of another content ran under the same id and network.
     beside: bool,
     turn: Turn,
@@ -107,6 +135,7 @@ impl Pins {
             order: BTreeMap::new(),
             capacity: capacity.max(1),
             next: 0,
+            news: Vec::new(),
         }
     }
 
@@ -188,7 +217,12 @@ impl Pins {
         let Some(pin) = self.find(&hold) else { return };
         pin.running = pin.running.saturating_sub(1);
         pin.used = now;
+        let is_news = pin.complete != complete || pin.is_stale();
         pin.complete = complete;
+        if is_news && pin.written.is_some() {
+            self.news.push(News::Changed(hold.id, hold.serial));
+        }
+        let Some(pin) = self.find(&hold) else { return };
         let before = pin.turn;
         if pin.running > 0 {
             return;
@@ -205,6 +239,92 @@ impl Pins {
         let after = pin.turn;
         self.order.remove(&before);
         self.order.insert(after, hold.id);
+    }
+
+    /// What the journal is to know of the pin that a download holds; `None`: it has it already, nearly
+    /// as it is. The ranges of one download are one line.
+    pub fn to_write(&mut self, hold: &Hold, clock: &Clock) -> Option<PinEntry> {
+        let pin = self.find(hold)?;
+        if !pin.is_stale() {
+            return None;
+        }
+        pin.written = Some(pin.used);
+        Some(pin.entry(hold.id, clock))
+    }
+
+    /// The journal did not take it.
+    pub fn not_written(&mut self, hold: &Hold) {
+        if let Some(pin) = self.find(hold) {
+            pin.written = None;
+        }
+    }
+
+    /// What the journal is to know of pins that changed or are over, since this was last asked.
+    pub fn news(&mut self, clock: &Clock) -> Vec<Entry> {
+        let news = std::mem::take(&mut self.news);
+        let entry = |news| match news {
+            News::Over(id, network, content) => Some(Entry::Unpinned(id, network, content)),
+            News::Changed(id, serial) => {
+                let pin = self.find(&Hold { id, serial })?;
+                pin.written = Some(pin.used);
+                Some(Entry::Pin(pin.entry(id, clock)))
+            }
+        };
+        news.into_iter().filter_map(entry).collect()
+    }
+
+    /// A pin out of the journal. How far its download came is not known any more: it speaks for any
+    /// byte, since a mark that is too high never gives wrong bytes away.
+    pub fn load(&mut self, entry: &PinEntry, clock: &Clock, now: Instant) {
+        let used = clock.instant(entry.used);
+        self.unload(entry.who, entry.network, entry.content);
+        if now.saturating_duration_since(used) >= LIFETIME {
+            return;
+        }
+        self.make_room();
+        let number = self.number();
+        let turn = Turn {
+            running: false,
+            number,
+        };
+        self.by_id.entry(entry.who).or_default().push(Pin {
+            serial: number,
+            network: entry.network,
+            content: entry.content,
+            high: u64::MAX,
+            used,
+            running: 0,
+            complete: entry.complete,
+            written: Some(used),
+            beside: false,
+            turn,
+        });
+        self.order.insert(turn, entry.who);
+    }
+
+    /// A pin that the journal says is over.
+    pub fn unload(&mut self, id: Downloader, network: Network, content: ContentId) {
+        let mut pins = self.by_id.get(&id).into_iter().flatten();
+        let same = pins.find(|pin| pin.network == network && pin.content == content);
+        if let Some(serial) = same.map(|pin| pin.serial) {
+            self.remove(id, serial);
+            // It knows.
+            self.news.clear();
+        }
+    }
+
+    /// Some pins for the journal, from the one with the number `from` on, and where the next begin.
+    pub fn records(&self, from: u64, most: usize, clock: &Clock) -> (Vec<Entry>, Option<u64>) {
+        let pins = self
+            .by_id
+            .iter()
+            .flat_map(|(id, pins)| pins.iter().map(move |pin| (pin.serial, *id, pin)));
+        let mut pins: Vec<_> = pins.filter(|(serial, ..)| *serial >= from).collect();
+        order::sort_by(&mut pins, |(one, ..), (other, ..)| one.cmp(other));
+        let next = pins.get(most).map(|(serial, ..)| *serial);
+        let some = pins.into_iter().take(most);
+        let entries = some.map(|(_, id, pin)| Entry::Pin(pin.entry(id, clock)));
+        (entries.collect(), next)
     }
 
     fn hold(
@@ -245,6 +365,7 @@ impl Pins {
             used: now,
             running: 1,
             complete: false,
+            written: None,
             beside,
             turn,
         });
@@ -269,6 +390,9 @@ impl Pins {
         if let Some(at) = pins.iter().position(|pin| pin.serial == serial) {
             let pin = pins.swap_remove(at);
             self.order.remove(&pin.turn);
+            if pin.written.is_some() {
+                self.news.push(News::Over(id, pin.network, pin.content));
+            }
         }
         if pins.is_empty() {
             self.by_id.remove(&id);
@@ -308,6 +432,22 @@ impl Pins {
 }
 
 impl Pin {
+    /// The journal does not know of it, or of an old use alone.
+    fn is_stale(&self) -> bool {
+        let knows = |written| self.used.saturating_duration_since(written) < STALE;
+        !self.written.is_some_and(knows)
+    }
+
+    fn entry(&self, who: Downloader, clock: &Clock) -> PinEntry {
+        PinEntry {
+            who,
+            network: self.network,
+            content: self.content,
+            used: clock.stamp_of(self.used),
+            complete: self.complete,
+        }
+    }
+
     fn expired(&self, now: Instant) -> bool {
         self.running == 0 && now.saturating_duration_since(self.used) >= LIFETIME
     }

@@ -1,0 +1,469 @@
+//! One line of the journal: an object of JSON whose first key says what it is, whose last two are `at`
+//! (when it was written, Unix seconds) and `crc` (the CRC-32 of all that stands before it). Written for
+//! people too; docs/state.md shows each kind.
+//!
+//! What would surprise you: neither `{"` nor `,"crc":"` can stand inside a line (in a text the quotes
+//! have a backslash before them, and one that ends with a brace ends with `\u007b`). So a line that was
+//! glued to a torn one is found all the same.
+
+use std::fmt::{self, Write};
+
+use super::json::{Fields, quote};
+use crate::firmware::ContentId;
+use crate::firmware::audience::DeviceId;
+use crate::fleet::clock::{Stamp, Wall};
+use crate::fleet::entry::{DeviceEntry, Entry, GuardEntry, JourneyEntry, PinEntry, ReleaseEntry};
+use crate::fleet::journey::State;
+use crate::fleet::network::{Network, Wide};
+use crate::fleet::pins::Downloader;
+
+/// The version of the format, in the first line.
+pub(super) const VERSION: u32 = 1;
+
+/// The first line's key.
+pub(super) const HEADER: &str = "luat-ota-journal";
+
+/// A longer line is damaged, in bytes.
+pub(super) const LONGEST: usize = 64 * 1024;
+
+const CHECK: &str = ",\"crc\":\"";
+
+/// Bytes of `,"crc":"0123abcd"}`.
+const TAIL: usize = CHECK.len() + 8 + 2;
+
+/// Nothing is held for longer than this, whatever a line says, in seconds.
+const LONGEST_HOLD: i64 = 30 * 86_400;
+
+/// The body (all before the check) of a line without its newline; `None`: it is damaged.
+pub(super) fn intact(line: &[u8]) -> Option<&str> {
+    let (body, tail) = line.split_at_checked(line.len().checked_sub(TAIL)?)?;
+    let digits = tail.strip_prefix(CHECK.as_bytes())?.strip_suffix(b"\"}")?;
+    let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if !digits.iter().all(is_hex) {
+        return None;
+    }
+    let said = u32::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
+    if crc32fast::hash(body) != said {
+        return None;
+    }
+    str::from_utf8(body).ok()
+}
+
+/// The intact lines inside what is none as a whole: what a short write or a lost newline glued together.
+pub(super) fn salvaged(glued: &[u8]) -> impl Iterator<Item = &str> {
+    let mut rest = glued;
+    std::iter::from_fn(move || {
+        loop {
+            let check = find(rest, CHECK.as_bytes())?;
+            let (piece, after) = rest.split_at_checked(check.saturating_add(TAIL))?;
+            rest = after;
+            // The last beginning before the check: an earlier one is that of a torn line.
+            let start = piece.windows(2).rposition(|pair| pair == b"{\"")?;
+            if let Some(body) = piece.get(start..).and_then(intact) {
+                return Some(body);
+            }
+        }
+    })
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|here| here == what)
+}
+
+/// What a clock line tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tick {
+    /// A run begins: before it the server did not listen.
+    Start,
+    /// The clock was stepped by so many seconds.
+    Step(i64),
+    /// Time goes on, and nothing else happened.
+    Hour,
+    /// A run ends in good order.
+    Stop,
+}
+
+impl Tick {
+    fn word(self) -> &'static str {
+        match self {
+            Tick::Start => "start",
+            Tick::Step(_) => "step",
+            Tick::Hour => "hour",
+            Tick::Stop => "stop",
+        }
+    }
+}
+
+/// Writes lines into a buffer.
+pub(super) struct Pen<'b> {
+    out: &'b mut String,
+    start: usize,
+    wall: Wall,
+}
+
+/// The first line of a journal.
+pub(super) fn header(out: &mut String) {
+    // It has no time in it.
+    let pen = Pen::new(out, Wall::default());
+    let _ = write!(pen.out, "{{\"{HEADER}\":{VERSION}");
+    pen.check();
+}
+
+/// One entry.
+pub(super) fn entry(out: &mut String, wall: Wall, at: Stamp, entry: &Entry) {
+    let mut pen = Pen::new(out, wall);
+    match entry {
+        Entry::Device(device) => pen.device(device),
+        Entry::Forgotten(device) => pen.put("{\"forgotten\":", Id(*device)),
+        Entry::Pin(pin) => pen.pin(pin),
+        Entry::Unpinned(who, network, content) => {
+            pen.hash("{\"unpinned\":", who.0);
+            pen.put(",\"network\":", Quoted(network));
+            pen.put(",\"content\":", Quoted(content));
+        }
+        Entry::Guard(guard) => pen.guard(guard),
+        Entry::Unguarded(unit, wide) => {
+            pen.hash("{\"unguarded\":", unit.0);
+            pen.put(",\"wide\":", wide.0);
+        }
+        Entry::Release(release) => pen.release(release),
+    }
+    pen.end(at);
+}
+
+/// A clock line.
+pub(super) fn tick(out: &mut String, wall: Wall, at: Stamp, tick: Tick) {
+    let mut pen = Pen::new(out, wall);
+    pen.put("{\"clock\":", Quoted(tick.word()));
+    if let Tick::Step(by) = tick {
+        pen.put(",\"step\":", by);
+    }
+    pen.put(
+        ",\"trusted\":",
+        crate::fleet::clock::is_trusted(wall.unix_of(at)),
+    );
+    pen.end(at);
+}
+
+/// A value between quotes that needs no escaping.
+struct Quoted<T>(T);
+
+impl<T: fmt::Display> fmt::Display for Quoted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0)
+    }
+}
+
+/// An id as the journal names it: `"imei:862991443753386"`, `"mac:0123456789AB"`, and the hash of any
+/// other, `"other:0123456789abcdef"`.
+struct Id(DeviceId);
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            DeviceId::Imei(number) => write!(f, "\"imei:{number:015}\""),
+            DeviceId::Mac(number) => write!(f, "\"mac:{number:012X}\""),
+            DeviceId::Other(hash) => write!(f, "\"other:{hash:016x}\""),
+        }
+    }
+}
+
+fn id(text: &str) -> Option<DeviceId> {
+    let (kind, number) = text.split_once(':')?;
+    match kind {
+        "imei" => number.parse().ok().map(DeviceId::Imei),
+        "mac" => u64::from_str_radix(number, 16).ok().map(DeviceId::Mac),
+        "other" => u64::from_str_radix(number, 16).ok().map(DeviceId::Other),
+        _ => None,
+    }
+}
+
+/// The text of an id that needs no place of its own in the line, because it is known from the id.
+fn usual_text(device: DeviceId) -> String {
+    match device {
+        DeviceId::Imei(number) => format!("{number:015}"),
+        DeviceId::Mac(number) => format!("{number:012X}"),
+        DeviceId::Other(_) => String::new(),
+    }
+}
+
+impl<'b> Pen<'b> {
+    fn new(out: &'b mut String, wall: Wall) -> Pen<'b> {
+        let start = out.len();
+        Pen { out, start, wall }
+    }
+
+    // Writing to a String does not fail.
+    fn put(&mut self, key: &str, value: impl fmt::Display) {
+        let _ = write!(self.out, "{key}{value}");
+    }
+
+    fn hash(&mut self, key: &str, hash: u64) {
+        let _ = write!(self.out, "{key}\"{hash:016x}\"");
+    }
+
+    fn text(&mut self, key: &str, text: &str) {
+        self.out.push_str(key);
+        quote(self.out, text);
+    }
+
+    fn time(&mut self, key: &str, stamp: Stamp) {
+        self.put(key, self.wall.unix_of(stamp));
+    }
+
+    fn number(&mut self, key: &str, number: u64) {
+        if number != 0 {
+            self.put(key, number);
+        }
+    }
+
+    fn end(mut self, at: Stamp) {
+        self.time(",\"at\":", at);
+        self.check();
+    }
+
+    fn check(self) {
+        let body = self.out.as_bytes().get(self.start..).unwrap_or_default();
+        let crc = crc32fast::hash(body);
+        let _ = writeln!(self.out, "{CHECK}{crc:08x}\"}}");
+    }
+
+    fn device(&mut self, device: &DeviceEntry) {
+        self.put("{\"device\":", Id(device.device));
+        if *device.text != *usual_text(device.device) {
+            self.text(",\"text\":", &device.text);
+        }
+        self.text(",\"project\":", &device.project);
+        self.text(",\"version\":", &device.version);
+        self.time(",\"first\":", device.first);
+        self.time(",\"last\":", device.last);
+        self.number(",\"interval\":", device.interval.into());
+        if let Some(network) = device.network {
+            self.put(",\"network\":", Quoted(network));
+        }
+        let Some(journey) = &device.journey else {
+            return;
+        };
+        self.text(",\"to\":", &journey.version);
+        if journey.project != device.project {
+            self.text(",\"to_project\":", &journey.project);
+        }
+        self.put(",\"content\":", Quoted(journey.content));
+        self.put(",\"size\":", journey.size);
+        self.put(",\"state\":", Quoted(journey.state.word()));
+        self.time(",\"since\":", journey.since);
+        self.number(",\"reached\":", journey.reached);
+        self.text(",\"from\":", &journey.from);
+    }
+
+    fn pin(&mut self, pin: &PinEntry) {
+        self.hash("{\"pin\":", pin.who.0);
+        self.put(",\"network\":", Quoted(pin.network));
+        self.put(",\"content\":", Quoted(pin.content));
+        self.time(",\"used\":", pin.used);
+        if pin.complete {
+            self.put(",\"complete\":", true);
+        }
+    }
+
+    fn guard(&mut self, guard: &GuardEntry) {
+        self.hash("{\"guard\":", guard.unit.0);
+        self.put(",\"device\":", Id(guard.device));
+        self.put(",\"wide\":", guard.wide.0);
+        self.put(",\"content\":", Quoted(guard.content));
+        self.hash(",\"version\":", guard.version);
+        self.number(",\"reverts\":", guard.reverts.into());
+        self.number(",\"redirects\":", guard.redirects.into());
+        self.number(",\"sent\":", guard.sent);
+        self.number(",\"level\":", guard.level.into());
+        if let Some(until) = guard.held_until {
+            self.time(",\"held_until\":", until);
+        }
+        if let Some(delivered) = guard.delivered {
+            self.time(",\"delivered\":", delivered);
+        }
+        self.time(",\"used\":", guard.used);
+    }
+
+    fn release(&mut self, release: &ReleaseEntry) {
+        self.text("{\"release\":", &release.version);
+        self.text(",\"project\":", &release.project);
+        self.time(",\"first\":", release.first);
+        if let Some(fused) = &release.fused {
+            self.text(",\"fused\":", fused);
+        }
+    }
+}
+
+/// When a line was written, by both clocks: turns its Unix times into stamps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct When {
+    /// By the fleet's.
+    pub stamp: Stamp,
+    /// By the machine's, as it stood then.
+    pub unix: i64,
+}
+
+impl When {
+    /// A time that lay in the past when the line was written.
+    fn past(&self, unix: i64) -> Stamp {
+        let ago = self.unix.saturating_sub(unix).max(0);
+        self.stamp.minus(u32::try_from(ago).unwrap_or(u32::MAX))
+    }
+
+    /// One that may have lain in the future.
+    fn until(&self, unix: i64) -> Stamp {
+        match unix.saturating_sub(self.unix) {
+            ..=0 => self.past(unix),
+            ahead => {
+                let ahead = u32::try_from(ahead.min(LONGEST_HOLD)).unwrap_or(0);
+                self.stamp.plus(ahead)
+            }
+        }
+    }
+}
+
+/// What a line's fields come to.
+#[derive(Debug, PartialEq)]
+pub(super) enum Said {
+    /// This.
+    Entry(Entry),
+    /// Something about the journal itself: nothing to remember.
+    Nothing,
+    /// A kind that a later version writes.
+    Unknown,
+}
+
+/// The version in a first line.
+pub(super) fn version(fields: &Fields<'_>) -> Option<u32> {
+    fields.number(HEADER)
+}
+
+/// What a clock line tells; `None`: it is none.
+pub(super) fn tick_of(fields: &Fields<'_>) -> Option<Tick> {
+    match fields.text("clock")? {
+        "start" => Some(Tick::Start),
+        "step" => fields.number("step").map(Tick::Step),
+        "stop" => Some(Tick::Stop),
+        _ => Some(Tick::Hour),
+    }
+}
+
+/// What an intact line says; `None`: a field is missing or makes no sense.
+pub(super) fn said(fields: &Fields<'_>, when: When) -> Option<Said> {
+    let entry = match fields.kind() {
+        "device" => Entry::Device(device(fields, when)?),
+        "forgotten" => Entry::Forgotten(id(fields.text("forgotten")?)?),
+        "pin" => Entry::Pin(PinEntry {
+            who: downloader(fields, "pin")?,
+            network: Network::parse(fields.text("network")?)?,
+            content: content(fields)?,
+            used: when.past(fields.number("used")?),
+            complete: fields.is_true("complete"),
+        }),
+        "unpinned" => Entry::Unpinned(
+            downloader(fields, "unpinned")?,
+            Network::parse(fields.text("network")?)?,
+            content(fields)?,
+        ),
+        "guard" => Entry::Guard(guard(fields, when)?),
+        "unguarded" => Entry::Unguarded(
+            downloader(fields, "unguarded")?,
+            Wide(fields.number("wide")?),
+        ),
+        "release" => Entry::Release(ReleaseEntry {
+            project: fields.text("project")?.into(),
+            version: fields.text("release")?.into(),
+            first: when.past(fields.number("first")?),
+            fused: fields.text("fused").map(Box::from),
+        }),
+        "clock" | HEADER => return Some(Said::Nothing),
+        _ => return Some(Said::Unknown),
+    };
+    Some(Said::Entry(entry))
+}
+
+fn hash(fields: &Fields<'_>, key: &str) -> Option<u64> {
+    u64::from_str_radix(fields.text(key)?, 16).ok()
+}
+
+fn downloader(fields: &Fields<'_>, key: &str) -> Option<Downloader> {
+    hash(fields, key).map(Downloader)
+}
+
+fn content(fields: &Fields<'_>) -> Option<ContentId> {
+    ContentId::parse(fields.text("content")?)
+}
+
+/// A number that is left out where it is 0.
+fn count<N: TryFrom<i128> + Default>(fields: &Fields<'_>, key: &str) -> Option<N> {
+    match fields.has(key) {
+        true => fields.number(key),
+        false => Some(N::default()),
+    }
+}
+
+/// A time that may be left out.
+fn maybe(fields: &Fields<'_>, key: &str, stamp: impl Fn(i64) -> Stamp) -> Option<Option<Stamp>> {
+    match fields.has(key) {
+        true => fields.number(key).map(|unix| Some(stamp(unix))),
+        false => Some(None),
+    }
+}
+
+fn device(fields: &Fields<'_>, when: When) -> Option<DeviceEntry> {
+    let device = id(fields.text("device")?)?;
+    let text = match fields.text("text") {
+        Some(text) => text.into(),
+        None => usual_text(device).into(),
+    };
+    let project: Box<str> = fields.text("project")?.into();
+    let journey = match fields.has("to") {
+        true => Some(journey(fields, &project, when)?),
+        false => None,
+    };
+    Some(DeviceEntry {
+        device,
+        text,
+        version: fields.text("version")?.into(),
+        first: when.past(fields.number("first")?),
+        last: when.past(fields.number("last")?),
+        interval: count(fields, "interval")?,
+        network: match fields.has("network") {
+            true => Some(Network::parse(fields.text("network")?)?),
+            false => None,
+        },
+        journey,
+        project,
+    })
+}
+
+fn journey(fields: &Fields<'_>, project: &str, when: When) -> Option<JourneyEntry> {
+    Some(JourneyEntry {
+        project: fields.text("to_project").unwrap_or(project).into(),
+        version: fields.text("to")?.into(),
+        content: content(fields)?,
+        size: fields.number("size")?,
+        state: State::of_word(fields.text("state")?)?,
+        since: when.past(fields.number("since")?),
+        reached: count(fields, "reached")?,
+        from: fields.text("from")?.into(),
+    })
+}
+
+fn guard(fields: &Fields<'_>, when: When) -> Option<GuardEntry> {
+    Some(GuardEntry {
+        device: id(fields.text("device")?)?,
+        unit: downloader(fields, "guard")?,
+        wide: Wide(fields.number("wide")?),
+        content: content(fields)?,
+        version: hash(fields, "version")?,
+        reverts: count(fields, "reverts")?,
+        redirects: count(fields, "redirects")?,
+        sent: count(fields, "sent")?,
+        level: count(fields, "level")?,
+        held_until: maybe(fields, "held_until", |unix| when.until(unix))?,
+        delivered: maybe(fields, "delivered", |unix| when.past(unix))?,
+        used: when.past(fields.number("used")?),
+    })
+}

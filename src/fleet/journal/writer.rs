@@ -1,0 +1,402 @@
+//! The thread that writes the journal, so that no disk ever holds up the thread that serves; and beside
+//! it one that only says fsync, so that a slow card does not hold up a pin that somebody waits for.
+//!
+//! What would surprise you: nothing here gives up. A disk that is full or read-only costs the lines that
+//! come meanwhile, says so once a minute, and is tried again with the next; when it takes lines again, the
+//! whole journal is written anew, so that what was lost is in it after all.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use smol::channel::Sender;
+
+use super::{COPY, line};
+use crate::os::process;
+
+/// Between two fsyncs, at least.
+const SYNC: Duration = Duration::from_secs(5);
+
+/// Between two lines in the log about the same trouble.
+const SAY: Duration = Duration::from_secs(60);
+
+/// After a file could not be opened it is not tried again before.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What the serving thread wants.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Lines to write, how many they are, and who waits for it.
+    Lines(String, u32, Option<Sender<()>>),
+    /// A copy of all that is live begins.
+    Copy,
+    /// Some of it.
+    Copied(String),
+    /// That was all of it: the copy becomes the journal.
+    Finish,
+    /// The server stops: all is to be on the disk when this is answered.
+    Stop(SyncSender<()>),
+}
+
+/// What both threads look at.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// Bytes on their way to the writing thread.
+    pub waiting: AtomicUsize,
+    /// Bytes of the journal's file.
+    pub size: AtomicUsize,
+    /// Where the copy stands: one of the numbers below.
+    pub copy: AtomicU8,
+    /// Lines were lost, and now the disk takes them again: a copy is wanted.
+    pub torn: AtomicBool,
+}
+
+/// There is no copy under way.
+pub(super) const NO_COPY: u8 = 0;
+/// There is.
+pub(super) const COPYING: u8 = 1;
+/// It has become the journal.
+pub(super) const COPIED: u8 = 2;
+/// It could not be written.
+pub(super) const FAILED: u8 = 3;
+
+/// What is written when.
+#[derive(Debug)]
+pub(super) struct Writer {
+    folder: PathBuf,
+    file: Option<File>,
+    /// The file may end in the middle of a line.
+    is_torn: bool,
+    copy: Option<File>,
+    shared: Arc<Shared>,
+    /// Lines that were lost since the last line in the log.
+    lost: u32,
+    /// Lines were lost since the last good one.
+    is_losing: bool,
+    said: Option<Instant>,
+    /// Opening it failed, for this reason; not to be tried before.
+    retry: Option<(Instant, ErrorKind)>,
+    /// When to say fsync.
+    sync: Option<Instant>,
+    syncer: Option<SyncSender<File>>,
+}
+
+/// Starts the thread. The error: there can be no more of them.
+pub(super) fn start(
+    folder: &Path,
+    shared: Arc<Shared>,
+    messages: Receiver<Message>,
+) -> io::Result<()> {
+    let mut writer = Writer::new(folder, shared);
+    process::start_thread("journal", Box::new(move || writer.run(&messages)))
+}
+
+impl Writer {
+    pub(super) fn new(folder: &Path, shared: Arc<Shared>) -> Writer {
+        Writer {
+            folder: folder.to_owned(),
+            file: None,
+            is_torn: false,
+            copy: None,
+            shared,
+            lost: 0,
+            is_losing: false,
+            said: None,
+            retry: None,
+            sync: None,
+            syncer: None,
+        }
+    }
+
+    fn run(&mut self, messages: &Receiver<Message>) {
+        self.syncer = start_syncer();
+        loop {
+            let message = match self.sync {
+                None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(due) => messages.recv_timeout(due.saturating_duration_since(Instant::now())),
+            };
+            match message {
+                Ok(message) => self.take(message, messages),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if self.sync.is_some_and(|due| due <= Instant::now()) {
+                self.sync_beside();
+            }
+        }
+    }
+
+    /// One message, and with it all lines that wait behind it.
+    fn take(&mut self, message: Message, messages: &Receiver<Message>) {
+        let mut next = Some(message);
+        while let Some(message) = next.take() {
+            let Message::Lines(mut text, mut count, waits) = message else {
+                self.other(message);
+                continue;
+            };
+            let mut waiting: Vec<Sender<()>> = waits.into_iter().collect();
+            while text.len() < COPY {
+                match messages.try_recv() {
+                    Ok(Message::Lines(more, lines, waits)) => {
+                        text.push_str(&more);
+                        count = count.saturating_add(lines);
+                        waiting.extend(waits);
+                    }
+                    Ok(other) => {
+                        next = Some(other);
+                        break;
+                    }
+                    Err(_) => break,
+                }
+            }
+            self.lines(&text, count);
+            self.shared.waiting.fetch_sub(text.len(), Ordering::Relaxed);
+            for waits in waiting {
+                // Nobody may wait any more.
+                let _ = waits.try_send(());
+            }
+        }
+    }
+
+    fn other(&mut self, message: Message) {
+        match message {
+            Message::Lines(text, count, _) => self.lines(&text, count),
+            Message::Copy => self.copy_begins(),
+            Message::Copied(text) => {
+                self.copied(&text);
+                self.shared.waiting.fetch_sub(text.len(), Ordering::Relaxed);
+            }
+            Message::Finish => self.finish(&mut |_| Ok(())),
+            Message::Stop(answer) => {
+                self.abandon(NO_COPY);
+                if let Some(file) = &self.file {
+                    // What it may say has no consequence now.
+                    file.sync_data().ok();
+                }
+                answer.try_send(()).ok();
+            }
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.join(super::FILE)
+    }
+
+    /// Lines of what happens go into the journal, and into its copy while that is being made.
+    pub(super) fn lines(&mut self, text: &str, count: u32) {
+        if let Some(copy) = &mut self.copy
+            && let Err(error) = copy.write_all(text.as_bytes())
+        {
+            self.copy_failed(&error);
+        }
+        match self.append(text) {
+            Ok(()) => {
+                if std::mem::take(&mut self.is_losing) {
+                    self.shared.torn.store(true, Ordering::Relaxed);
+                    log::info!(target: "journal", "the journal can be written again");
+                }
+                self.lost = 0;
+                let due = || Instant::now().checked_add(SYNC);
+                self.sync = self.sync.or_else(due);
+            }
+            Err(error) => {
+                self.is_losing = true;
+                self.lost = self.lost.saturating_add(count);
+                let lost = self.lost;
+                self.say(&error, &format!("{lost} lines of it are lost"));
+            }
+        }
+    }
+
+    fn append(&mut self, text: &str) -> io::Result<()> {
+        if self.file.is_none() {
+            self.open()?;
+        }
+        let Some(file) = &mut self.file else {
+            return Err(ErrorKind::NotFound.into());
+        };
+        // Whatever happens in between: what follows must not be glued to half a line.
+        let was_torn = std::mem::replace(&mut self.is_torn, true);
+        let newline: &[u8] = if was_torn { b"\n" } else { b"" };
+        let written = file
+            .write_all(newline)
+            .and_then(|()| file.write_all(text.as_bytes()));
+        let size = file.metadata().map_or(0, |metadata| metadata.len());
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        self.shared.size.store(size, Ordering::Relaxed);
+        match &written {
+            Ok(()) => self.is_torn = false,
+            // A full disk may have room again for this very file; a stick that was pulled comes back as
+            // another.
+            Err(error) if error.kind() == ErrorKind::StorageFull => {}
+            Err(_) => self.file = None,
+        }
+        written
+    }
+
+    fn open(&mut self) -> io::Result<()> {
+        match self.retry {
+            Some((at, why)) if at > Instant::now() => return Err(why.into()),
+            _ => {}
+        }
+        let mut file = create(&self.path(), false).inspect_err(|error| {
+            let again = Instant::now().checked_add(RETRY);
+            self.retry = again.map(|at| (at, error.kind()));
+        })?;
+        self.is_torn = file.metadata()?.len() > 0;
+        if !self.is_torn {
+            let mut first = String::new();
+            line::header(&mut first);
+            self.is_torn = true;
+            file.write_all(first.as_bytes())?;
+            self.is_torn = false;
+        }
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// Hands the file to the thread that says fsync; if that is still at it, later.
+    fn sync_beside(&mut self) {
+        self.sync = None;
+        let Some(file) = &self.file else { return };
+        let is_gone = |stat: rustix::fs::Stat| stat.st_nlink == 0;
+        if rustix::fs::fstat(file).is_ok_and(is_gone) {
+            log::warn!(
+                target: "journal",
+                "somebody has removed {}: it is written anew",
+                self.path().display()
+            );
+            self.file = None;
+            self.shared.torn.store(true, Ordering::Relaxed);
+            return;
+        }
+        let handed = match (&self.syncer, file.try_clone()) {
+            (Some(syncer), Ok(again)) => syncer.try_send(again).is_ok(),
+            _ => file.sync_data().is_ok(),
+        };
+        if !handed {
+            self.sync = Instant::now().checked_add(SYNC);
+        }
+    }
+
+    /// Says what is wrong, but not all the time.
+    fn say(&mut self, error: &io::Error, what: &str) {
+        if self.said.is_some_and(|said| said.elapsed() < SAY) {
+            return;
+        }
+        self.said = Some(Instant::now());
+        log::warn!(
+            target: "journal",
+            "{} cannot be written: {error}. The server goes on; {what}, and a restart forgets what \
+             was in them. Make room there, or let the server's user write.",
+            self.path().display()
+        );
+    }
+
+    fn copy_path(&self) -> PathBuf {
+        self.folder.join(super::COPY_FILE)
+    }
+
+    /// From now on all lines go into the copy as well.
+    pub(super) fn copy_begins(&mut self) {
+        let mut first = String::new();
+        line::header(&mut first);
+        let begun = create(&self.copy_path(), true).and_then(|mut file| {
+            file.write_all(first.as_bytes())?;
+            Ok(file)
+        });
+        match begun {
+            Ok(file) => {
+                self.copy = Some(file);
+                self.shared.copy.store(COPYING, Ordering::Release);
+            }
+            Err(error) => self.copy_failed(&error),
+        }
+    }
+
+    /// Records as they stand now go into the copy alone: the journal has them.
+    pub(super) fn copied(&mut self, text: &str) {
+        if let Some(copy) = &mut self.copy
+            && let Err(error) = copy.write_all(text.as_bytes())
+        {
+            self.copy_failed(&error);
+        }
+    }
+
+    /// The copy takes the journal's place. `step` is called before each thing that is done, and may
+    /// forbid it.
+    pub(super) fn finish(&mut self, step: &mut dyn FnMut(&str) -> io::Result<()>) {
+        let Some(copy) = self.copy.take() else { return };
+        let done = (|| {
+            step("sync the copy")?;
+            // Before the name: after a power cut a name must not lead to an empty file.
+            copy.sync_all()?;
+            step("rename it")?;
+            std::fs::rename(self.copy_path(), self.path())?;
+            Ok(copy.metadata()?.len())
+        })();
+        match done {
+            Ok(size) => {
+                let size = usize::try_from(size).unwrap_or(usize::MAX);
+                self.shared.size.store(size, Ordering::Relaxed);
+                self.file = Some(copy);
+                self.is_torn = false;
+                self.shared.copy.store(COPIED, Ordering::Release);
+                if step("sync the folder").is_ok()
+                    && let Ok(folder) = File::open(&self.folder)
+                {
+                    // Not every file system lets a folder be synced.
+                    folder.sync_all().ok();
+                }
+            }
+            Err(error) => self.copy_failed(&error),
+        }
+    }
+
+    fn copy_failed(&mut self, error: &io::Error) {
+        self.say(error, "it is not made shorter");
+        self.abandon(FAILED);
+    }
+
+    fn abandon(&mut self, state: u8) {
+        if self.copy.take().is_some() || state == FAILED {
+            std::fs::remove_file(self.copy_path()).ok();
+            self.shared.copy.store(state, Ordering::Release);
+        }
+    }
+}
+
+/// Opens a file to append to it; only its owner may read it.
+fn create(path: &Path, anew: bool) -> io::Result<File> {
+    if anew {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .create_new(anew)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
+}
+
+/// `None`: there can be no more threads; then the writing one says fsync itself.
+fn start_syncer() -> Option<SyncSender<File>> {
+    let (sender, files) = sync_channel::<File>(1);
+    let run = move || {
+        for file in files {
+            // The next write says what is wrong with the disk.
+            file.sync_data().ok();
+        }
+    };
+    process::start_thread("journal-sync", Box::new(run)).ok()?;
+    Some(sender)
+}

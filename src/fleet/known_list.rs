@@ -1,0 +1,207 @@
+//! `known-devices.txt` in the state folder: the ids that a person calls known, one a line. Read by a
+//! thread of its own whenever the file changes.
+//!
+//! What would surprise you: a file that vanishes or cannot be read any more leaves the list as it was.
+//! An editor that replaces the file by deleting it must not shut the whole fleet out for a moment.
+//! Whoever wants an empty list empties the file.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::time::{Duration, Instant};
+
+use crate::firmware::audience::DeviceId;
+use crate::logging::Escaped;
+use crate::order;
+use crate::os::fs::{Stamp, stamp};
+use crate::os::process;
+
+/// Its name in the state folder.
+pub const FILE: &str = "known-devices.txt";
+
+/// Between two looks at the file.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Ids that are read at most.
+const MOST: usize = 2_000_000;
+
+/// A longer line is a bad one, in bytes.
+const LONGEST: u64 = 1024;
+
+/// Bad lines that are named.
+const NAMED: usize = 5;
+
+/// The list.
+#[derive(Debug, Default)]
+pub struct KnownList {
+    path: Option<PathBuf>,
+    /// Sorted.
+    ids: Arc<[DeviceId]>,
+    /// The file that they were read from.
+    from: Option<Stamp>,
+    looked: Option<Instant>,
+    reading: Option<Receiver<io::Result<Contents>>>,
+    /// Why it could not be read, as was said in the log.
+    said: Option<io::ErrorKind>,
+}
+
+/// What was in the file.
+#[derive(Debug)]
+struct Contents {
+    ids: Arc<[DeviceId]>,
+    from: Stamp,
+    bad: Vec<String>,
+    bad_count: usize,
+}
+
+impl KnownList {
+    /// Reads the list of this state folder, if it has one.
+    pub fn open(folder: &Path) -> KnownList {
+        let mut list = KnownList {
+            path: Some(folder.join(FILE)),
+            ..KnownList::default()
+        };
+        if let Some(path) = &list.path {
+            let found = read(path);
+            list.take(found);
+        }
+        list
+    }
+
+    /// Is the device in the list?
+    pub fn contains(&self, device: DeviceId) -> bool {
+        self.ids.binary_search(&device).is_ok()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Looks now and then whether the file has changed.
+    pub fn tick(&mut self, now: Instant) {
+        if let Some(reading) = &self.reading {
+            match reading.try_recv() {
+                Ok(found) => {
+                    self.reading = None;
+                    self.take(found);
+                }
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => self.reading = None,
+            }
+        }
+        let looked = |at: Instant| now.saturating_duration_since(at) < LOOK;
+        if self.looked.is_some_and(looked) {
+            return;
+        }
+        self.looked = Some(now);
+        let Some(path) = &self.path else { return };
+        let lies = open(path).and_then(|file| stamp(&file));
+        match lies {
+            Ok(lies) if Some(lies) != self.from => {
+                let (sender, receiver) = sync_channel(1);
+                let path = path.clone();
+                let run = move || {
+                    // Nobody may wait for it any more.
+                    sender.try_send(read(&path)).ok();
+                };
+                match process::start_thread("known-devices", Box::new(run)) {
+                    Ok(()) => self.reading = Some(receiver),
+                    Err(error) => self.trouble(&error),
+                }
+            }
+            Ok(_) => {}
+            Err(error) => self.trouble(&error),
+        }
+    }
+
+    fn take(&mut self, found: io::Result<Contents>) {
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => return self.trouble(&error),
+        };
+        self.said = None;
+        self.from = Some(found.from);
+        self.ids = found.ids;
+        log::info!(target: "known-devices", ids = self.ids.len(); "");
+        if found.bad_count > 0 {
+            log::warn!(
+                target: "known-devices",
+                lines = found.bad_count;
+                "{FILE} has lines that are no id and were skipped: {}",
+                found.bad.join("; ")
+            );
+        }
+    }
+
+    fn trouble(&mut self, error: &io::Error) {
+        // Most have no such list.
+        let is_none = error.kind() == io::ErrorKind::NotFound && self.from.is_none();
+        if is_none || self.said.replace(error.kind()) == Some(error.kind()) {
+            return;
+        }
+        log::warn!(
+            target: "known-devices",
+            ids = self.ids.len();
+            "{FILE} cannot be read: {error}. The list stays as it was"
+        );
+    }
+}
+
+/// A link is followed: a person has put it there.
+fn open(path: &Path) -> io::Result<File> {
+    // Opening a FIFO would wait for a writer.
+    match std::fs::metadata(path)?.is_file() {
+        true => File::open(path),
+        false => Err(io::Error::other("it is no regular file")),
+    }
+}
+
+fn read(path: &Path) -> io::Result<Contents> {
+    let file = open(path)?;
+    let from = stamp(&file)?;
+    let mut file = BufReader::new(file);
+    let mut ids: Vec<DeviceId> = Vec::new();
+    let (mut bad, mut bad_count) = (Vec::new(), 0_usize);
+    let mut line = Vec::new();
+    let mut number = 0_u32;
+    loop {
+        line.clear();
+        if file.by_ref().take(LONGEST).read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        number = number.saturating_add(1);
+        let text = String::from_utf8_lossy(&line);
+        // Windows' editors put a mark at the beginning.
+        let text = text.trim_start_matches('\u{feff}');
+        let text = text.split('#').next().unwrap_or_default().trim();
+        if text.is_empty() {
+            continue;
+        }
+        match DeviceId::parse(text).filter(|_| ids.len() < MOST) {
+            Some(id) => ids.push(id),
+            None => {
+                bad_count = bad_count.saturating_add(1);
+                if bad.len() < NAMED {
+                    let shown: String = text.chars().take(40).collect();
+                    bad.push(format!("line {number}: {}", Escaped(&shown)));
+                }
+            }
+        }
+    }
+    order::sort(&mut ids);
+    ids.dedup();
+    Ok(Contents {
+        ids: ids.into(),
+        from,
+        bad,
+        bad_count,
+    })
+}

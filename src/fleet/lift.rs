@@ -1,0 +1,87 @@
+//! `luat-ota lift`: a file in the state folder asks the server to take back what the loop guard holds
+//! against a device. The command drops it, the running server finds it and removes it.
+//!
+//! What would surprise you: what the file says is in its name (`lift-862991443753386`). So whoever may
+//! write into the folder can lift, also where the server's user could not read the file.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use crate::firmware::audience::DeviceId;
+use crate::state;
+
+const PREFIX: &str = "lift-";
+
+/// Between two looks into the folder.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Files that are taken at one look.
+const MOST: usize = 100;
+
+/// Asks a server on this state folder to lift: drops the file; its path. `id` is what the device calls
+/// itself, and an id by [`DeviceId::parse`].
+pub fn ask(folder: &Path, id: &str) -> io::Result<PathBuf> {
+    if DeviceId::parse(id).is_none() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let path = folder.join(format!("{PREFIX}{id}"));
+    state::write_atomically(&path, format!("{id}\n").as_bytes())?;
+    Ok(path)
+}
+
+/// Looks for such files.
+#[derive(Debug, Default)]
+pub struct Lifts {
+    folder: Option<PathBuf>,
+    looked: Option<Instant>,
+    /// A file could not be removed, and it was said.
+    said: bool,
+}
+
+impl Lifts {
+    /// Those in this state folder.
+    pub fn open(folder: &Path) -> Lifts {
+        Lifts {
+            folder: Some(folder.to_owned()),
+            ..Lifts::default()
+        }
+    }
+
+    /// The devices that are to be lifted, with the ids that they call themselves; their files are gone.
+    pub fn tick(&mut self, now: Instant) -> Vec<(DeviceId, String)> {
+        let looked = |at: Instant| now.saturating_duration_since(at) < LOOK;
+        if self.looked.is_some_and(looked) {
+            return Vec::new();
+        }
+        self.looked = Some(now);
+        let entries = self.folder.as_deref().map(fs::read_dir);
+        let Some(Ok(entries)) = entries else {
+            return Vec::new();
+        };
+        let mut devices = Vec::new();
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let id = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+            let found = id.and_then(|id| Some((DeviceId::parse(id)?, id.to_owned())));
+            let Some(device) = found else { continue };
+            match fs::remove_file(entry.path()) {
+                Ok(()) => devices.push(device),
+                // Or it would be lifted again and again.
+                Err(error) if !self.said => {
+                    self.said = true;
+                    log::warn!(
+                        target: "lift",
+                        "{} cannot be removed ({error}), so nothing is lifted",
+                        entry.path().display()
+                    );
+                }
+                Err(_) => {}
+            }
+            if devices.len() >= MOST {
+                break;
+            }
+        }
+        devices
+    }
+}
