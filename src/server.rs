@@ -7,6 +7,7 @@
 
 mod announce;
 mod sockets;
+mod upkeep;
 pub mod words;
 
 use std::cell::RefCell;
@@ -155,14 +156,22 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
         executor
             .spawn(sweep(Rc::clone(&service)).boxed_local())
             .detach();
+        let upkeep = upkeep::of_the_fleet(
+            Rc::clone(&service),
+            Rc::downgrade(&executor),
+            settings.folder.clone(),
+        );
+        executor.spawn(upkeep.boxed_local()).detach();
         executor
             .spawn(follow(catalogs, first, Rc::clone(&service)).boxed_local())
             .detach();
         let end = until_the_end(&settings, signals, &watcher, &service, &stop);
         executor.run(end).await;
+        // With their tasks the downloads that still run end, which the fleet is to hear first.
+        drop(executor);
+        fleet.borrow_mut().stop();
         Ok::<(), String>(())
     })?;
-    fleet.borrow_mut().stop();
     // Nobody else holds it: what asks it to read again holds it weakly.
     if let Some(watcher) = Rc::into_inner(watcher) {
         watcher.stop();

@@ -7,14 +7,14 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::asked::{About, Asked};
+use super::asked::Asked;
 use super::client::client_of;
+use super::lines::{About, counted};
 use super::{Service, unix_now};
-use crate::decision::{Check, Offer, Verdict};
+use crate::decision::{Check, Offer, Refusal, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::catalog::{Catalog, Project, Release};
 use crate::fleet::pins::Began;
-use crate::fleet::who::Who;
 use crate::wire::head::{BadHead, Head};
 use crate::wire::query::{self, Route};
 use crate::wire::range::{Part, Range};
@@ -25,6 +25,12 @@ const STANDS: Duration = Duration::from_secs(60 * 60);
 
 /// All of them ask the same; what only some of them may send is ignored.
 const METHODS: [&[u8]; 6] = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH"];
+
+/// The words of an offer, for the log and for the tally.
+const OFFER: (&str, &str) = ("offer", "offer");
+
+/// Those of a 416.
+const CANNOT_RESUME: (&str, &str) = ("refuse", "cannot_resume");
 
 /// How to answer. The reply is not boxed: most checks end with one, and allocate nothing for it.
 #[allow(clippy::large_enum_variant)]
@@ -48,9 +54,7 @@ pub(super) struct Plan {
     pub end: u64,
     /// As 206.
     pub partial: bool,
-    /// Who is to be pinned to this content.
-    pub pinned: Option<Who>,
-    /// For the log.
+    /// Who gets them.
     pub about: About,
     /// The check's verdict and reason, not in the log yet: there may be no room for a connection.
     pub decided: Option<(&'static str, Box<str>)>,
@@ -58,16 +62,18 @@ pub(super) struct Plan {
 
 impl Plan {
     /// The check's line in the log. To be called when the connection has its seat.
-    pub fn log_check(&self) {
+    pub fn log_check(&self, service: &Service) {
         if let Some((verdict, reason)) = &self.decided {
-            self.about.log_check(verdict, reason);
+            // Both of its verdicts are words of the tally.
+            self.about.check_line(verdict, verdict, reason).say(service);
         }
     }
 
     /// The same where it has none.
-    pub fn log_refused(&self, why: &str) {
+    pub fn log_refused(&self, service: &Service, why: &str) {
         if self.decided.is_some() {
-            self.about.log_check("refuse", why);
+            let full = counted(Refusal::Full);
+            self.about.check_line("refuse", full, &why).say(service);
         }
     }
 
@@ -79,7 +85,8 @@ impl Plan {
 }
 
 /// The reply to bytes that will never be a head.
-pub(super) fn to_bad_head(bad: BadHead) -> Reply {
+pub(super) fn to_bad_head(service: &Service, bad: BadHead) -> Reply {
+    service.malformed();
     let status = match bad {
         BadHead::Malformed => Status::BadRequest,
         BadHead::TooLarge => Status::HeadTooLarge,
@@ -180,21 +187,22 @@ fn content_of_tag(tag: &[u8]) -> Option<ContentId> {
 }
 
 fn to_check(service: &Service, check: &Check<'_>, wish: &Wish<'_>, peer: SocketAddr) -> Answer {
-    let asked = Asked {
-        proto: "http",
-        peer,
-        check,
-    };
+    let asked = Asked::new("http", peer, check);
     let catalog = service.catalog();
     if let Some(answer) = beyond_the_beginning(service, &catalog, &asked, wish) {
         return answer;
     }
-    match asked.decide(service, &catalog) {
+    let verdict = asked.decide(service, &catalog);
+    // A module that has come back from an update begins at byte 0.
+    if wish.beyond().is_none() && !wish.head_only {
+        asked.tell(service, &verdict);
+    }
+    match verdict {
         Verdict::Refuse(refused) => {
-            asked.log_refused(&refused);
+            asked.log_refused(service, &refused);
             Answer::Reply(reply::refusal(refused.refusal, wish.head_only))
         }
-        Verdict::Offer(offer) => to_offer(&asked, &offer, wish),
+        Verdict::Offer(offer) => to_offer(service, &asked, &offer, wish),
     }
 }
 
@@ -208,13 +216,14 @@ fn beyond_the_beginning(
     wish: &Wish<'_>,
 ) -> Option<Answer> {
     let from = wish.beyond()?;
-    let who = Who::of(asked.check, asked.peer.ip())?;
+    let who = asked.who?;
     let began = service.fleet.borrow().began(&who, from, Instant::now());
     let content = match (began, wish.if_range) {
         (Began::With(content), IfRange::Absent) => content,
         (Began::With(content), IfRange::Names(named)) if named == content => content,
         (Began::Unclear, IfRange::Absent) => {
             return Some(cannot_resume(
+                service,
                 asked,
                 None,
                 "several downloads under this id reach as far: which one goes on?",
@@ -224,7 +233,7 @@ fn beyond_the_beginning(
     };
     let Some(size) = service.size_of(content, catalog) else {
         let why = "the bytes that its download began with are gone";
-        return Some(cannot_resume(asked, None, why));
+        return Some(cannot_resume(service, asked, None, why));
     };
     match wish.range.of(size) {
         Part::Bytes { start, end } => {
@@ -236,7 +245,7 @@ fn beyond_the_beginning(
         }
         Part::Whole | Part::Unsatisfiable => {
             let why = "it asks for bytes after the end of what it began with";
-            Some(cannot_resume(asked, Some(size), why))
+            Some(cannot_resume(service, asked, Some(size), why))
         }
     }
 }
@@ -249,30 +258,36 @@ fn version_of<'c>(catalog: &'c Catalog, project: &str, content: ContentId) -> &'
     release.map_or("", |release| &release.version_text)
 }
 
-fn cannot_resume(asked: &Asked<'_>, size: Option<u64>, why: &str) -> Answer {
-    asked.log("refuse", "", why);
+fn cannot_resume(service: &Service, asked: &Asked<'_>, size: Option<u64>, why: &str) -> Answer {
+    asked.log(service, CANNOT_RESUME, "", why);
     Answer::Reply(reply::unsatisfiable(size))
 }
 
-fn to_offer(asked: &Asked<'_>, offer: &Offer<'_>, wish: &Wish<'_>) -> Answer {
+fn to_offer(service: &Service, asked: &Asked<'_>, offer: &Offer<'_>, wish: &Wish<'_>) -> Answer {
     let (content, size) = (offer.package.content, offer.package.size);
     let to = &*offer.release.version_text;
     if wish.has(content) {
-        asked.log("offer", to, "it has this file already");
+        asked.log(service, OFFER, to, "it has this file already");
         return Answer::Reply(reply::not_modified(content, size));
     }
     let part = wish.part(content, size, || stands(offer.project, offer.release));
     if part == Part::Unsatisfiable {
         let why = "nothing is known of the download that it wants to go on with";
-        asked.log("refuse", to, why);
+        asked.log(service, CANNOT_RESUME, to, why);
         return Answer::Reply(reply::unsatisfiable(Some(size)));
     }
     if let Some(reply) = redirect(asked.check, offer) {
-        asked.log("offer", to, "redirected");
+        asked.log(service, OFFER, to, "redirected");
+        if let Some(who) = &asked.who
+            && !wish.head_only
+        {
+            let mut fleet = service.fleet.borrow_mut();
+            fleet.redirected(who, content, Instant::now());
+        }
         return Answer::Reply(reply);
     }
     let plan = plan(asked, content, size, to, ("offer", &offer.package.path));
-    deliver(plan, part, wish.head_only)
+    deliver(service, plan, part, wish.head_only)
 }
 
 /// All of a file, for the device that asks.
@@ -289,16 +304,15 @@ fn plan(
         start: 0,
         end: size,
         partial: false,
-        pinned: Who::of(asked.check, asked.peer.ip()),
         about: asked.about(to),
         decided: Some((verdict, asked.reason(reason).to_string().into())),
     }
 }
 
-fn deliver(mut plan: Plan, part: Part, head_only: bool) -> Answer {
+fn deliver(service: &Service, mut plan: Plan, part: Part, head_only: bool) -> Answer {
     match part {
         _ if head_only => {
-            plan.log_check();
+            plan.log_check(service);
             return Answer::Reply(plan.head());
         }
         Part::Whole => {}
@@ -374,11 +388,10 @@ fn to_file(service: &Service, path: &str, wish: &Wish<'_>, peer: SocketAddr) -> 
         start: 0,
         end: size,
         partial: false,
-        pinned: None,
         about,
         decided: None,
     };
-    deliver(plan, part, wish.head_only)
+    deliver(service, plan, part, wish.head_only)
 }
 
 fn releases(catalog: &Catalog) -> impl Iterator<Item = (&Project, &Release)> {

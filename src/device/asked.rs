@@ -1,14 +1,15 @@
-//! The way that every check takes, over HTTP, UDP and TCP: decide, and one line in the log.
+//! The way that every check takes, over HTTP, UDP and TCP: what is known of the device, the decision, what
+//! the fleet is told of it, and one line in the log.
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Instant;
 
+use super::lines::{About, CheckLine, counted, short};
 use super::{Service, unix_now};
-use crate::decision::{Check, Known, Notes, Question, Refusal, Refused, Verdict, decide};
+use crate::decision::{Check, Notes, Question, Refusal, Refused, Verdict, decide};
 use crate::firmware::catalog::Catalog;
-
-/// Characters of a text from the network that go into the log.
-const LOGGED: usize = 128;
+use crate::fleet::who::Who;
 
 /// Who asked what.
 pub(super) struct Asked<'a> {
@@ -18,34 +19,32 @@ pub(super) struct Asked<'a> {
     pub peer: SocketAddr,
     /// What it asks.
     pub check: &'a Check<'a>,
+    /// Who it is to the fleet; `None` without an id.
+    pub who: Option<Who>,
 }
 
-impl Asked<'_> {
-    /// Decides and logs.
-    pub fn walk<'c>(&self, service: &Service, catalog: &'c Catalog) -> Verdict<'c> {
-        let verdict = self.decide(service, catalog);
-        match &verdict {
-            Verdict::Offer(offer) => {
-                self.log("offer", &offer.release.version_text, &offer.package.path);
-            }
-            Verdict::Refuse(refused) => self.log_refused(refused),
+impl<'a> Asked<'a> {
+    /// A check that arrived by `proto` from `peer`.
+    pub fn new(proto: &'static str, peer: SocketAddr, check: &'a Check<'a>) -> Asked<'a> {
+        Asked {
+            proto,
+            peer,
+            check,
+            who: Who::of(check, peer.ip()),
         }
-        verdict
     }
 
-    /// Decides alone: the line is still to be written, since the verdict is not the whole answer.
+    /// Decides. The line is still to be written, since the verdict is not the whole answer; and the
+    /// fleet is still to be told.
     pub fn decide<'c>(&self, service: &Service, catalog: &'c Catalog) -> Verdict<'c> {
         if !service.ready.get() {
             // Never "unknown project" only because we have not looked yet.
-            return Verdict::Refuse(Refused {
-                refusal: Refusal::Full,
-                release: None,
-                rule: "the firmware folder is being read for the first time",
-            });
+            return full("the firmware folder is being read for the first time");
         }
+        let fleet = service.fleet.borrow();
         let question = Question {
             catalog,
-            known: Known::default(),
+            known: fleet.known(self.check, self.who.as_ref(), Instant::now()),
             check: self.check,
             unix: unix_now(),
         };
@@ -55,30 +54,47 @@ impl Asked<'_> {
                 if refused.refusal == Refusal::UnknownProject
                     && is_waited_for(catalog, self.check.project()) =>
             {
-                Verdict::Refuse(Refused {
-                    refusal: Refusal::Full,
-                    release: None,
-                    rule: "files of this project are being read",
-                })
+                full("files of this project are being read")
             }
             verdict => verdict,
         }
     }
 
-    /// The check's line in the log.
-    pub fn log(&self, verdict: &str, to: &str, reason: &str) {
-        log::info!(
-            target: "check",
-            proto = self.proto,
-            device = &*self.check.device_text,
-            project = short(self.check.project()),
-            from = short(&self.check.version),
-            to = to,
-            verdict = verdict,
-            reason:% = self.reason(reason),
-            peer:% = self.peer;
-            ""
-        );
+    /// Tells the fleet: the device was seen, it has come back from whatever it was given, and this is
+    /// what it hears. Not for a check that goes on with a download, nor for one of a tool that wants to
+    /// know what the answer would be.
+    pub fn tell(&self, service: &Service, verdict: &Verdict<'_>) {
+        // What is not read yet may be of a project that does not exist.
+        if let Verdict::Refuse(refused) = verdict
+            && refused.refusal == Refusal::Full
+            && refused.release.is_none()
+        {
+            return;
+        }
+        let mut fleet = service.fleet.borrow_mut();
+        fleet.checked(self.check, self.who.as_ref(), verdict, Instant::now());
+    }
+
+    /// The check's line. `counted`: one of the tally's words.
+    pub fn log(
+        &self,
+        service: &Service,
+        (verdict, counted): (&'static str, &'static str),
+        to: &str,
+        reason: &str,
+    ) {
+        let line = CheckLine {
+            proto: self.proto,
+            peer: self.peer,
+            device: &self.check.device_text,
+            project: self.check.project(),
+            from: &self.check.version,
+            to,
+            verdict,
+            counted,
+            reason: &self.reason(reason),
+        };
+        line.say(service);
     }
 
     /// A reason, and what is odd about the check.
@@ -87,9 +103,10 @@ impl Asked<'_> {
     }
 
     /// The same for a refusal.
-    pub fn log_refused(&self, refused: &Refused<'_>) {
+    pub fn log_refused(&self, service: &Service, refused: &Refused<'_>) {
         let to = refused.release.map_or("", |release| &release.version_text);
-        self.log("refuse", to, &refused.to_string());
+        let counted = counted(refused.refusal);
+        self.log(service, ("refuse", counted), to, &refused.to_string());
     }
 
     /// What a download's line says of its check.
@@ -97,12 +114,22 @@ impl Asked<'_> {
         About {
             proto: self.proto,
             peer: self.peer,
+            who: self.who,
             device: self.check.device_text.as_ref().into(),
             project: short(self.check.project()).into(),
             from: short(&self.check.version).into(),
             to: to.into(),
         }
     }
+}
+
+/// Come back.
+pub(super) fn full(rule: &str) -> Verdict<'_> {
+    Verdict::Refuse(Refused {
+        refusal: Refusal::Full,
+        release: None,
+        rule,
+    })
 }
 
 /// See [`Asked::reason`].
@@ -116,65 +143,6 @@ impl fmt::Display for Reason<'_> {
     }
 }
 
-/// Whose download it is, for its line in the log.
-#[derive(Clone, Debug)]
-pub(super) struct About {
-    pub proto: &'static str,
-    pub peer: SocketAddr,
-    pub device: Box<str>,
-    pub project: Box<str>,
-    pub from: Box<str>,
-    pub to: Box<str>,
-}
-
-impl About {
-    /// A download of which only the peer is known.
-    pub fn nobody(proto: &'static str, peer: SocketAddr) -> About {
-        About {
-            proto,
-            peer,
-            device: "".into(),
-            project: "".into(),
-            from: "".into(),
-            to: "".into(),
-        }
-    }
-
-    /// The line of its check, with a reason that may stand in the log as it is.
-    pub fn log_check(&self, verdict: &str, reason: &str) {
-        log::info!(
-            target: "check",
-            proto = self.proto,
-            device = &*self.device,
-            project = &*self.project,
-            from = &*self.from,
-            to = &*self.to,
-            verdict = verdict,
-            reason = reason,
-            peer:% = self.peer;
-            ""
-        );
-    }
-
-    /// The line of a download that has ended; `bytes` of the file reached the module.
-    pub fn log(&self, bytes: u64, seconds: f64, result: &str) {
-        let tenths = (seconds * 10.0).round() / 10.0;
-        log::info!(
-            target: "download",
-            proto = self.proto,
-            device = &*self.device,
-            project = &*self.project,
-            from = &*self.from,
-            to = &*self.to,
-            bytes = bytes,
-            seconds = tenths,
-            result = result,
-            peer:% = self.peer;
-            ""
-        );
-    }
-}
-
 /// Are there files of this project that are not read yet? It is none in the catalogue then: its folder
 /// is `PROJECT/`, and a file of its own begins with `PROJECT_`.
 fn is_waited_for(catalog: &Catalog, project: &str) -> bool {
@@ -184,14 +152,6 @@ fn is_waited_for(catalog: &Catalog, project: &str) -> bool {
     from_here
         .map_while(|path| path.strip_prefix(project))
         .any(|rest| !project.is_empty() && rest.starts_with(['/', '_']))
-}
-
-/// The beginning of a text: nobody fills the disk with one check.
-fn short(text: &str) -> &str {
-    match text.char_indices().nth(LOGGED) {
-        Some((end, _)) => text.get(..end).unwrap_or_default(),
-        None => text,
-    }
 }
 
 #[cfg(test)]

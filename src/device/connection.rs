@@ -38,7 +38,7 @@ pub(super) fn judge(service: &Service, bytes: &[u8], peer: SocketAddr) -> Option
         headers: service.limits.head_lines,
     };
     let bad = |bad| Answered {
-        answer: Answer::Reply(answer::to_bad_head(bad)),
+        answer: Answer::Reply(answer::to_bad_head(service, bad)),
         sent: 0,
         body: Body::Unknown,
     };
@@ -69,7 +69,7 @@ pub(super) async fn run(
     };
     if let Some(answered) = answered {
         // In a box, so that the many that wait for a head do not hold the room for what comes after.
-        Box::pin(finish(&service, &stream, &seat, *answered)).await;
+        Box::pin(finish(&service, &stream, &seat, *answered, &stop)).await;
     }
 }
 
@@ -131,7 +131,13 @@ async fn read_head(
     }
 }
 
-async fn finish(service: &Rc<Service>, stream: &Stream, seat: &Seat, answered: Answered) {
+async fn finish(
+    service: &Rc<Service>,
+    stream: &Stream,
+    seat: &Seat,
+    answered: Answered,
+    stop: &Stop,
+) {
     let Answered { answer, sent, body } = answered;
     match answer {
         Answer::Reply(reply) => {
@@ -141,12 +147,12 @@ async fn finish(service: &Rc<Service>, stream: &Stream, seat: &Seat, answered: A
             }
         }
         Answer::Deliver(plan) => {
-            plan.log_check();
+            plan.log_check(service);
             // What the client says first is read first: some do not listen while they speak.
             if let Body::Bytes(_) = body {
                 read_body(stream, body).await;
             }
-            delivery::deliver(service, stream, seat, &plan).await;
+            delivery::deliver(service, stream, seat, &plan, stop).await;
         }
     }
 }

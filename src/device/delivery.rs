@@ -10,10 +10,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::answer::Plan;
+use super::lines::{Ended, Progress};
 use super::stream::{Body, Discarded, before_close, close, discard, is_early, send_all};
-use super::{Seat, Service, Stream, within};
+use super::{Seat, Service, Stop, Stream, within};
 use crate::decision::Refusal;
 use crate::firmware::snapshot::{LoadError, Snapshot};
+use crate::fleet::journal::Written;
 use crate::fleet::{Part, Transfer};
 use crate::os;
 use crate::wire::reply;
@@ -30,15 +32,30 @@ const TURN: u64 = 1024 * 1024;
 /// Bytes that a client may send while it downloads before we stop reading them.
 const CHATTER: u64 = 64 * 1024;
 
+/// The longest wait for the journal to take a pin. Without it a restart may cost a resume; a module that
+/// is kept waiting costs the download.
+const WRITTEN: Duration = Duration::from_secs(2);
+
+/// How long a module may take to close its side when it has everything.
+const CONTENT: Duration = Duration::from_secs(60);
+
 /// Sends what was planned, to the end of the connection.
-pub(super) async fn deliver(service: &Rc<Service>, stream: &Stream, seat: &Seat, plan: &Plan) {
-    let _counts = service.download_begins();
+pub(super) async fn deliver(
+    service: &Rc<Service>,
+    stream: &Stream,
+    seat: &Seat,
+    plan: &Plan,
+    stop: &Stop,
+) {
+    let counts = service.download_begins();
     seat.downloads();
     let began = Instant::now();
     let instead = match service.load(plan.content).await {
         Ok(snapshot) if snapshot.size() == plan.size => {
-            let sending = Sending::new(service, stream, seat, plan);
-            if sending.run(&snapshot).await {
+            let (sending, written) = Sending::new(service, stream, seat, plan);
+            if let Some(arrived) = sending.run(&snapshot, written).await {
+                drop(counts);
+                arrived.until_closed(stream, seat, stop).await;
                 close(stream, Body::None).await;
             }
             return;
@@ -51,7 +68,15 @@ pub(super) async fn deliver(service: &Rc<Service>, stream: &Stream, seat: &Seat,
         _ if plan.start > 0 => (reply::unsatisfiable(None), "gone"),
         refusal => (reply::refusal(refusal, false), "gone"),
     };
-    plan.about.log(0, began.elapsed().as_secs_f64(), result);
+    let ended = Ended {
+        bytes: 0,
+        reached: plan.start,
+        size: plan.size,
+        seconds: began.elapsed().as_secs_f64(),
+        result,
+    };
+    let number = service.fleet.borrow_mut().events.number();
+    plan.about.ended(service, &ended, number);
     if send_all(service, stream, reply.bytes()).await {
         close(stream, Body::None).await;
     }
@@ -87,13 +112,14 @@ impl Ending {
     }
 }
 
-/// A download on its way. Writes its line in the log, and gives its pin back, when it is dropped.
+/// A download on its way. Writes its line in the log, and ends its transfer, when it is dropped.
 struct Sending<'a> {
-    service: &'a Service,
+    service: &'a Rc<Service>,
     stream: &'a Stream,
     seat: &'a Seat,
     plan: &'a Plan,
     transfer: Option<Transfer>,
+    progress: Progress,
     began: Instant,
     /// Bytes of the head.
     head: u64,
@@ -107,27 +133,41 @@ struct Sending<'a> {
     moved: Instant,
     /// We have sent our FIN, which counts as a byte.
     shut: bool,
+    /// The client has closed its side.
+    closed: bool,
     ending: Ending,
 }
 
 impl<'a> Sending<'a> {
-    fn new(service: &'a Service, stream: &'a Stream, seat: &'a Seat, plan: &'a Plan) -> Self {
+    /// Also what must be waited for before the first byte leaves.
+    fn new(
+        service: &'a Rc<Service>,
+        stream: &'a Stream,
+        seat: &'a Seat,
+        plan: &'a Plan,
+    ) -> (Self, Option<Written>) {
         let now = Instant::now();
-        let transfer = plan.pinned.map(|who| {
-            let part = Part {
-                content: plan.content,
-                size: plan.size,
-                start: plan.start,
-                pinned: true,
-            };
-            service.fleet.borrow_mut().begin(&who, part, now).0
-        });
-        Sending {
+        let (transfer, written) = plan
+            .about
+            .who
+            .as_ref()
+            .map(|who| {
+                let part = Part {
+                    content: plan.content,
+                    size: plan.size,
+                    start: plan.start,
+                    pinned: true,
+                };
+                service.fleet.borrow_mut().begin(who, part, now)
+            })
+            .unzip();
+        let sending = Sending {
             service,
             stream,
             seat,
             plan,
             transfer,
+            progress: Progress::new(service, now),
             began: now,
             head: 0,
             taken: 0,
@@ -135,17 +175,29 @@ impl<'a> Sending<'a> {
             looked: now,
             moved: now,
             shut: false,
+            closed: false,
             ending: Ending::Stopped,
-        }
+        };
+        (sending, written)
     }
 
-    /// To the end; true if every byte arrived.
-    async fn run(mut self, snapshot: &Snapshot) -> bool {
+    /// To the end; what is left to do if every byte arrived.
+    async fn run(mut self, snapshot: &Snapshot, written: Option<Written>) -> Option<Arrived> {
+        if let Some(written) = written {
+            within(WRITTEN, written.wait()).await;
+        }
+        self.moved = Instant::now();
         self.ending = match self.send(snapshot).await {
             Ok(()) => self.arrive().await,
             Err(ending) => ending,
         };
-        self.ending == Ending::Complete
+        (self.ending == Ending::Complete).then(|| Arrived {
+            service: Rc::clone(self.service),
+            transfer: self.transfer.take(),
+            // A range may be complete where the file is not.
+            to_the_end: self.plan.end == self.plan.size,
+            closed: self.closed,
+        })
     }
 
     async fn send(&mut self, snapshot: &Snapshot) -> Result<(), Ending> {
@@ -233,7 +285,24 @@ impl<'a> Sending<'a> {
             self.acknowledged = acknowledged;
             self.moved = self.looked;
             self.seat.acknowledged(self.arrived());
+            self.tell();
         }
+    }
+
+    /// Tells the fleet and those who look on how far it has come.
+    fn tell(&mut self) {
+        let reached = self.reached();
+        if let Some(transfer) = &mut self.transfer {
+            let mut fleet = self.service.fleet.borrow_mut();
+            fleet.acknowledged(transfer, reached, self.looked);
+        }
+        let (about, of) = (&self.plan.about, (reached, self.plan.size));
+        self.progress.reached(self.service, about, of, self.looked);
+    }
+
+    /// The client has the file's bytes before this one, if it has those before the first that we sent.
+    fn reached(&self) -> u64 {
+        self.plan.start.saturating_add(self.arrived())
     }
 
     /// Bytes of the file that were acknowledged.
@@ -309,7 +378,10 @@ impl<'a> Sending<'a> {
                 }
                 Discarded::Early => {}
                 // It may have closed only its own direction and still be taking ours.
-                Discarded::End => listening = false,
+                Discarded::End => {
+                    self.closed = true;
+                    listening = false;
+                }
                 Discarded::Failed(error) => return self.failed(&error),
             }
         }
@@ -323,6 +395,7 @@ impl<'a> Sending<'a> {
         };
         self.look();
         if self.shut && self.acknowledged >= self.taken {
+            self.closed = is_reset(error);
             return Ending::Complete;
         }
         if !self.seat.is_held() {
@@ -349,12 +422,6 @@ impl Drop for Sending<'_> {
         if self.ending == Ending::Stopped && !self.seat.is_held() {
             self.ending = Ending::Replaced;
         }
-        if let Some(transfer) = self.transfer.take() {
-            // A range may be complete where the file is not.
-            let complete = self.ending == Ending::Complete && self.plan.end == self.plan.size;
-            let mut fleet = self.service.fleet.borrow_mut();
-            fleet.end(transfer, complete, Instant::now());
-        }
         match self.ending {
             Ending::Stopped => {
                 self.look();
@@ -370,9 +437,80 @@ impl Drop for Sending<'_> {
             Ending::Cut => before_close(self.stream),
             Ending::Complete => {}
         }
-        let seconds = self.began.elapsed().as_secs_f64();
-        self.plan
-            .about
-            .log(self.arrived(), seconds, self.ending.word());
+        // After the last look. Where all has arrived, somebody else ends it.
+        if let Some(transfer) = self.transfer.take() {
+            let mut fleet = self.service.fleet.borrow_mut();
+            fleet.end(transfer, false, Instant::now());
+        }
+        let ended = Ended {
+            bytes: self.arrived(),
+            reached: self.reached(),
+            size: self.plan.size,
+            seconds: self.began.elapsed().as_secs_f64(),
+            result: self.ending.word(),
+        };
+        let number = self.progress.number;
+        self.plan.about.ended(self.service, &ended, number);
+    }
+}
+
+/// A reset: after everything was acknowledged a way of some modules to say that they are content.
+fn is_reset(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    )
+}
+
+/// A download of which every byte was acknowledged. Acknowledged by the module's network stack: that the
+/// module itself has read to the end shows when it closes its side (hazards.md 19). Ends the transfer
+/// when it is dropped.
+struct Arrived {
+    service: Rc<Service>,
+    transfer: Option<Transfer>,
+    to_the_end: bool,
+    closed: bool,
+}
+
+impl Arrived {
+    /// Waits for the client's close, if it matters to anybody; not for long, and not beyond the stop.
+    async fn until_closed(mut self, stream: &Stream, seat: &Seat, stop: &Stop) {
+        if self.closed || !self.to_the_end || self.transfer.is_none() {
+            return;
+        }
+        // As little worth as an unfinished head, where others need the place.
+        seat.waits();
+        let closed = async {
+            let mut chatter: u64 = 0;
+            while chatter < CHATTER {
+                match discard(stream) {
+                    Discarded::Bytes(read) => chatter = chatter.saturating_add(read),
+                    Discarded::Early => {
+                        if stream.readable().await.is_err() {
+                            return false;
+                        }
+                    }
+                    Discarded::End => return true,
+                    Discarded::Failed(error) => return is_reset(&error),
+                }
+            }
+            false
+        };
+        let stopped = async {
+            stop.raised().await;
+            false
+        };
+        let closed = within(CONTENT, smol::future::or(closed, stopped)).await;
+        self.closed = closed.unwrap_or(false);
+    }
+}
+
+impl Drop for Arrived {
+    fn drop(&mut self) {
+        if let Some(transfer) = self.transfer.take() {
+            let whole = self.to_the_end && self.closed;
+            let mut fleet = self.service.fleet.borrow_mut();
+            fleet.end(transfer, whole, Instant::now());
+        }
     }
 }

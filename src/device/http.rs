@@ -87,19 +87,19 @@ fn hand_over(
             let evicted = async move { eviction.raised().await };
             executor.spawn(or(evicted, run).boxed_local()).detach();
         }
-        None => turn_away(stream.get_ref(), &stage),
+        None => turn_away(service, stream.get_ref(), &stage),
     }
 }
 
 /// Says what can be said without waiting to a client for which there is no room.
-fn turn_away(stream: &TcpStream, stage: &Stage) {
+fn turn_away(service: &Service, stream: &TcpStream, stage: &Stage) {
     let full = || reply::refusal(Refusal::Full, false);
     let (reply, sent) = match stage {
         Stage::Head(_) => (&full(), 0),
         Stage::Answered(answered) => match &answered.answer {
             Answer::Reply(reply) => (reply, answered.sent),
             Answer::Deliver(plan) => {
-                plan.log_refused("no room for another connection");
+                plan.log_refused(service, "no room for another connection");
                 (&full(), 0)
             }
         },

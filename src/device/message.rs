@@ -3,7 +3,8 @@
 
 use std::net::SocketAddr;
 
-use super::asked::{About, Asked};
+use super::asked::Asked;
+use super::lines::About;
 use super::upgrade_id::UpgradeIds;
 use super::{Service, unix_now};
 use crate::decision::{Check, Refusal, Verdict};
@@ -40,16 +41,19 @@ pub(super) fn to_check(
     proto: &'static str,
 ) -> ToCheck {
     check.largest = Some(LARGEST);
-    let asked = Asked {
-        proto,
-        peer,
-        check: &check,
-    };
+    let asked = Asked::new(proto, peer, &check);
     let catalog = service.catalog();
-    let offer = match asked.walk(service, &catalog) {
-        Verdict::Refuse(refused) => return ToCheck::No(refusal_text(refused.refusal)),
+    let verdict = asked.decide(service, &catalog);
+    asked.tell(service, &verdict);
+    let offer = match verdict {
+        Verdict::Refuse(refused) => {
+            asked.log_refused(service, &refused);
+            return ToCheck::No(refusal_text(refused.refusal));
+        }
         Verdict::Offer(offer) => offer,
     };
+    let to = &*offer.release.version_text;
+    asked.log(service, ("offer", "offer"), to, &offer.package.path);
     let Some((count, last)) = datagram::packets(offer.package.size) else {
         return ToCheck::No(refusal_text(Refusal::NoPackage));
     };
@@ -59,7 +63,7 @@ pub(super) fn to_check(
         id: service.ids.make(content, peer.ip(), unix_now()),
         count,
         last,
-        about: asked.about(&offer.release.version_text),
+        about: asked.about(to),
     }
 }
 
@@ -77,6 +81,7 @@ pub(super) fn named(service: &Service, get: Get, peer: SocketAddr) -> Option<Wan
     let (count, _) = datagram::packets(size)?;
     (1..=count).contains(&number).then_some(Wanted {
         content,
+        size,
         id,
         number,
         count,
@@ -87,6 +92,8 @@ pub(super) fn named(service: &Service, get: Get, peer: SocketAddr) -> Option<Wan
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub content: ContentId,
+    /// Of the whole file, in bytes.
+    pub size: u64,
     pub id: u32,
     /// 1..=count
     pub number: u16,

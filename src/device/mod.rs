@@ -17,6 +17,7 @@ mod delivery;
 mod eviction;
 pub mod http;
 mod limits;
+mod lines;
 mod message;
 mod packets;
 mod stop;
@@ -134,6 +135,7 @@ impl Service {
     /// From now on this is what there is. Drops the snapshots that nobody needs any more.
     pub fn replace_catalog(&self, catalog: Arc<Catalog>) {
         self.snapshots.sweep(&catalog);
+        self.fleet.borrow_mut().catalog(&catalog, Instant::now());
         *self.catalog.borrow_mut() = catalog;
         self.ready.set(true);
     }
@@ -216,6 +218,8 @@ impl Service {
         );
         let Some(admitted) = admitted else {
             self.turned_away.count();
+            let tally = &mut self.fleet.borrow_mut().tally;
+            tally.turned_away = tally.turned_away.wrapping_add(1);
             return None;
         };
         if let Some(dropped) = admitted.dropped {
@@ -234,6 +238,12 @@ impl Service {
         if let Some(dropped) = dropped {
             dropped.raise();
         }
+    }
+
+    /// A head or a datagram was no request.
+    fn malformed(&self) {
+        let tally = &mut self.fleet.borrow_mut().tally;
+        tally.malformed = tally.malformed.wrapping_add(1);
     }
 
     fn download_begins(self: &Rc<Self>) -> Download {

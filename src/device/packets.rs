@@ -1,13 +1,21 @@
 //! How far a download by packets has come (UDP, TCP 2234). The protocol needs none of this: it is for the
-//! log, and for the server to know whether somebody is still downloading when it is to stop.
+//! fleet and the log, and for the server to know whether somebody is still downloading when it is to
+//! stop.
+//!
+//! A module asks for packet n + 1 when it has packet n: that is all the acknowledgement there is. The last
+//! packet has none; it is taken as arrived, since what the module does next will tell.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::asked::About;
+use super::lines::{About, Ended, Progress};
+use super::message::Wanted;
 use super::{Download, Service};
+use crate::fleet::{Part, Transfer};
+use crate::wire::datagram::PACKET;
 
 /// Downloads over UDP that are remembered.
 const REMEMBERED: usize = 1024;
@@ -18,9 +26,10 @@ pub(super) const QUIET: Duration = Duration::from_secs(15);
 
 /// One download.
 pub(super) struct PacketDownload {
+    service: Rc<Service>,
     about: About,
-    /// When packet 1 was first given.
-    started: Option<Instant>,
+    /// Since packet 1 was first given.
+    begun: Option<Begun>,
     /// When anything last happened.
     last: Instant,
     /// The packet that was not given yet, though all before it were.
@@ -30,12 +39,21 @@ pub(super) struct PacketDownload {
     running: Option<Download>,
 }
 
+/// A download that has begun and has no line in the log yet.
+struct Begun {
+    at: Instant,
+    size: u64,
+    progress: Progress,
+    transfer: Option<Transfer>,
+}
+
 impl PacketDownload {
     /// One that was offered.
-    pub fn offered(about: About, now: Instant) -> PacketDownload {
+    pub fn offered(service: &Rc<Service>, about: About, now: Instant) -> PacketDownload {
         PacketDownload {
+            service: Rc::clone(service),
             about,
-            started: None,
+            begun: None,
             last: now,
             next: 1,
             bytes: 0,
@@ -43,45 +61,106 @@ impl PacketDownload {
         }
     }
 
-    /// Packet `number` of `count` was given, with so many data bytes. True once the last one was, and
-    /// the download's line is in the log.
-    pub fn given(
-        &mut self,
-        service: &Rc<Service>,
-        number: u16,
-        count: u16,
-        bytes: u64,
-        now: Instant,
-    ) -> bool {
+    /// This packet was given, with so many data bytes. True once the last one was, and the download's
+    /// line is in the log.
+    pub fn given(&mut self, wanted: Wanted, bytes: u64, now: Instant) -> bool {
         self.last = now;
-        let number = u32::from(number);
-        if number == 1 && self.started.is_none() {
-            self.started = Some(now);
+        let number = u32::from(wanted.number);
+        if number == 1 && self.begun.is_none() {
+            self.begin(wanted, now);
         }
-        if number == self.next && self.started.is_some() {
+        if number == self.next && self.begun.is_some() {
+            // It has what came before.
+            self.acknowledged(self.bytes, now);
             self.next = self.next.saturating_add(1);
             self.bytes = self.bytes.saturating_add(bytes);
+            self.sent(self.bytes, now);
         }
-        if number == u32::from(count) {
-            let result = match self.next > number {
-                true => "complete",
-                false => "with gaps",
-            };
-            self.log(result);
+        if number == u32::from(wanted.count) {
+            let whole = self.next > number;
+            if whole {
+                self.acknowledged(self.bytes, now);
+            }
+            self.finish(if whole { "complete" } else { "with gaps" }, whole);
             self.running = None;
             return true;
         }
         self.running
-            .get_or_insert_with(|| service.download_begins());
+            .get_or_insert_with(|| self.service.download_begins());
         false
     }
 
-    /// Writes the line of one that will not go on, if it began and has none yet.
-    pub fn log(&mut self, result: &str) {
-        if let Some(started) = self.started.take() {
-            let seconds = self.last.saturating_duration_since(started).as_secs_f64();
-            self.about.log(self.bytes, seconds, result);
+    fn begin(&mut self, wanted: Wanted, now: Instant) {
+        let part = Part {
+            content: wanted.content,
+            size: wanted.size,
+            start: 0,
+            pinned: false,
+        };
+        let transfer = self.about.who.as_ref().map(|who| {
+            // Its id says what it began with: there is no pin to wait for.
+            self.service.fleet.borrow_mut().begin(who, part, now).0
+        });
+        self.begun = Some(Begun {
+            at: now,
+            size: wanted.size,
+            progress: Progress::new(&self.service, now),
+            transfer,
+        });
+    }
+
+    fn sent(&mut self, high: u64, now: Instant) {
+        let transfer = self
+            .begun
+            .as_mut()
+            .and_then(|begun| begun.transfer.as_mut());
+        if let Some(transfer) = transfer {
+            self.service.fleet.borrow_mut().sent(transfer, high, now);
         }
+    }
+
+    fn acknowledged(&mut self, high: u64, now: Instant) {
+        let Some(begun) = &mut self.begun else { return };
+        if let Some(transfer) = &mut begun.transfer {
+            let mut fleet = self.service.fleet.borrow_mut();
+            fleet.acknowledged(transfer, high, now);
+        }
+        let reached = (high, begun.size);
+        begun
+            .progress
+            .reached(&self.service, &self.about, reached, now);
+    }
+
+    /// Ends one that will not go on: writes its line, if it began and has none yet.
+    pub fn log(&mut self, result: &'static str) {
+        self.finish(result, false);
+    }
+
+    fn finish(&mut self, result: &'static str, whole: bool) {
+        let Some(begun) = self.begun.take() else {
+            return;
+        };
+        if let Some(transfer) = begun.transfer {
+            let mut fleet = self.service.fleet.borrow_mut();
+            fleet.end(transfer, whole, self.last);
+        }
+        // What was asked for after it says that it arrived; the packet that was given last has nothing
+        // after it yet.
+        let packet = u64::try_from(PACKET).unwrap_or(u64::MAX);
+        let reached = match whole {
+            true => self.bytes,
+            false => u64::from(self.next.saturating_sub(2)).saturating_mul(packet),
+        };
+        let seconds = self.last.saturating_duration_since(begun.at).as_secs_f64();
+        let ended = Ended {
+            bytes: self.bytes,
+            reached: reached.min(self.bytes),
+            size: begun.size,
+            seconds,
+            result,
+        };
+        let number = begun.progress.number;
+        self.about.ended(&self.service, &ended, number);
     }
 
     /// Does somebody ask for it now?
@@ -115,31 +194,39 @@ pub(super) struct PacketDownloads {
 
 impl PacketDownloads {
     /// A check was answered with this id.
-    pub fn offered(&mut self, peer: SocketAddr, id: u32, about: About, now: Instant) {
-        self.make_room();
-        self.table
-            .entry((peer, id))
-            .or_insert_with(|| PacketDownload::offered(about, now));
-    }
-
-    /// A packet was given.
-    pub fn given(
+    pub fn offered(
         &mut self,
         service: &Rc<Service>,
         (peer, id): (SocketAddr, u32),
-        (number, count): (u16, u16),
-        bytes: u64,
+        about: About,
+        now: Instant,
     ) {
+        self.make_room();
+        match self.table.entry((peer, id)) {
+            Entry::Vacant(place) => {
+                place.insert(PacketDownload::offered(service, about, now));
+            }
+            // It was a packet that came first: now we know whose it is.
+            Entry::Occupied(mut known) if known.get().begun.is_none() => {
+                known.get_mut().about = about;
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+
+    /// A packet was given.
+    pub fn given(&mut self, service: &Rc<Service>, peer: SocketAddr, wanted: Wanted, bytes: u64) {
         let now = Instant::now();
+        let id = wanted.id;
         if !self.table.contains_key(&(peer, id)) {
             self.make_room();
         }
         let download = self
             .table
             .entry((peer, id))
-            .or_insert_with(|| PacketDownload::offered(About::nobody("udp", peer), now));
+            .or_insert_with(|| PacketDownload::offered(service, About::nobody("udp", peer), now));
         let before = download.is_running();
-        let finished = download.given(service, number, count, bytes, now);
+        let finished = download.given(wanted, bytes, now);
         match (before, download.is_running()) {
             (false, true) => self.running = self.running.saturating_add(1),
             (true, false) => self.running = self.running.saturating_sub(1),
@@ -170,14 +257,14 @@ impl PacketDownloads {
             if silent >= QUIET {
                 one.rest();
             }
-            if one.started.is_some() && silent >= stall {
+            if one.begun.is_some() && silent >= stall {
                 one.log("stalled");
                 return false;
             }
             true
         });
         self.running = self.table.values().filter(|one| one.is_running()).count();
-        let unfinished = |one: &PacketDownload| one.is_running() || one.started.is_some();
+        let unfinished = |one: &PacketDownload| one.is_running() || one.begun.is_some();
         self.open = self.table.values().any(unfinished);
     }
 
@@ -190,7 +277,7 @@ impl PacketDownloads {
         let oldest = self
             .table
             .iter()
-            .min_by_key(|(_, one)| (one.started.is_some(), one.last))
+            .min_by_key(|(_, one)| (one.begun.is_some(), one.last))
             .map(|(key, _)| *key);
         let Some(mut gone) = oldest.and_then(|key| self.table.remove(&key)) else {
             return;

@@ -14,8 +14,8 @@ use smol::future::{or, pending};
 use smol::{Async, LocalExecutor, Timer};
 
 use super::accept::accept;
-use super::asked::About;
 use super::buckets::Buckets;
+use super::lines::About;
 use super::message::{self, ERR, ToCheck, UNKNOWN, Wanted};
 use super::packets::PacketDownload;
 use super::stream::{is_early, send_all};
@@ -198,7 +198,10 @@ impl Talk {
         }
         match datagram::parse(&message) {
             Message::Silence => true,
-            Message::Unknown => self.error(UNKNOWN).await,
+            Message::Unknown => {
+                self.service.malformed();
+                self.error(UNKNOWN).await
+            }
             Message::Check(check) => {
                 if !self.share(|limits| &mut limits.checks, None).await {
                     return false;
@@ -309,11 +312,12 @@ impl Talk {
             if let Some((_, other)) = &mut self.download {
                 other.log("cut");
             }
-            self.download = Some((wanted.id, PacketDownload::offered(about, now)));
+            let download = PacketDownload::offered(&self.service, about, now);
+            self.download = Some((wanted.id, download));
         }
         if let Some((_, download)) = &mut self.download {
             let bytes = u64::try_from(data).unwrap_or(0);
-            if download.given(&self.service, wanted.number, wanted.count, bytes, now) {
+            if download.given(wanted, bytes, now) {
                 self.download = None;
             }
         }

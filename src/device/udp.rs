@@ -214,7 +214,10 @@ impl Room<'_> {
         };
         match datagram::parse(arrival.bytes) {
             Message::Silence => {}
-            Message::Unknown => error(UNKNOWN),
+            Message::Unknown => {
+                service.malformed();
+                error(UNKNOWN);
+            }
             Message::Check(check) => {
                 if !buckets.checks.take(network, now) {
                     return;
@@ -264,7 +267,7 @@ impl Room<'_> {
                     datagram::write_offer(buffer, id, count, last)
                 });
                 let mut downloads = self.downloads.borrow_mut();
-                downloads.offered(arrival.from, id, about, now);
+                downloads.offered(&self.service, (arrival.from, id), about, now);
                 self.load_ahead(content);
             }
         }
@@ -297,12 +300,8 @@ impl Room<'_> {
             written.unwrap_or_else(|| message::write_text(ERR, buffer))
         });
         if let Some(bytes) = data.and_then(|bytes| u64::try_from(bytes).ok()) {
-            self.downloads.borrow_mut().given(
-                &self.service,
-                (from, wanted.id),
-                (wanted.number, wanted.count),
-                bytes,
-            );
+            let mut downloads = self.downloads.borrow_mut();
+            downloads.given(&self.service, from, wanted, bytes);
         }
     }
 

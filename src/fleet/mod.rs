@@ -25,7 +25,7 @@ pub mod who;
 use std::path::Path;
 use std::time::Instant;
 
-use self::clock::Clock;
+use self::clock::{Clock, Stamp};
 use self::entry::Entry;
 use self::events::Events;
 use self::journal::{Journal, Written};
@@ -182,6 +182,11 @@ impl Fleet {
     /// Writes what the journal has not been given yet, and waits for it, 2 s at most.
     pub fn stop(&mut self) {
         self.journal.stop();
+    }
+
+    /// A moment in the fleet's time, in which the [`tally`] counts as well.
+    pub fn stamp(&self, now: Instant) -> Stamp {
+        self.clock.stamp(now)
     }
 
     /// What the decision on a check needs to know of the device. To be asked before [`crate::decision::decide`].

@@ -25,15 +25,44 @@ impl Who {
     /// Who asks this from there; `None` without an id.
     pub fn of(check: &Check<'_>, address: std::net::IpAddr) -> Option<Who> {
         let device = check.device?;
-        let core = check.core_version.unwrap_or_default().to_string();
+        // Every check comes this way, so nothing is allocated for it.
+        let mut core = [0; 10];
+        let core = decimal(check.core_version.unwrap_or_default(), &mut core);
         let name = check.firmware_name.as_deref().unwrap_or_default();
         let project = check.project();
         Some(Who {
             device,
-            downloader: Downloader::of(device, &[project, name, &check.version, &core]),
+            downloader: Downloader::of(device, &[project, name, &check.version, core]),
             unit: Downloader::of(device, &[project, name]),
             network: Network::of(address),
             wide: Wide::of(address),
         })
+    }
+}
+
+/// A number as text, as `to_string` would write it.
+fn decimal(mut number: u32, room: &mut [u8; 10]) -> &str {
+    let mut used: usize = 0;
+    for digit in room.iter_mut().rev() {
+        *digit = b'0'.wrapping_add((number % 10) as u8);
+        used = used.wrapping_add(1);
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    let digits = room.get(room.len().saturating_sub(used)..);
+    std::str::from_utf8(digits.unwrap_or_default()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_written_as_everywhere() {
+        for number in [0, 7, 10, 3033, 999_999_999, u32::MAX] {
+            assert_eq!(decimal(number, &mut [0; 10]), number.to_string());
+        }
     }
 }

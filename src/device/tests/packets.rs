@@ -1,7 +1,8 @@
 //! The UDP protocol, over UDP and over TCP.
 
 use super::*;
-use crate::device::asked::About;
+use crate::device::lines::About;
+use crate::device::message::Wanted;
 use crate::device::packets::PacketDownloads;
 
 /// What a module does: checks, and takes all packets. The file, by protocol.md 6.
@@ -31,6 +32,16 @@ fn take(mut ask: impl FnMut(&str) -> Vec<u8>, dialect: &str) -> Result<Vec<u8>, 
         file.extend(&packet[2..]);
     }
     Ok(file)
+}
+
+fn packet(id: u32, number: u16, count: u16) -> Wanted {
+    Wanted {
+        content: ContentId([7; 32]),
+        size: u64::from(count - 1) * 1022 + 1,
+        id,
+        number,
+        count,
+    }
 }
 
 fn udp_ask(socket: &UdpSocket) -> impl FnMut(&str) -> Vec<u8> {
@@ -242,22 +253,22 @@ fn a_running_download_over_udp_is_finished_after_the_stop() {
 
 #[test]
 fn offers_that_nobody_takes_up_push_out_no_download() {
-    use super::super::asked::About;
+    use super::super::lines::About;
     use super::super::packets::PacketDownloads;
 
     let service = service();
     let mut downloads = PacketDownloads::default();
     let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
     let about = || About::nobody("udp", peer(1));
-    downloads.offered(peer(1), 7, about(), Instant::now());
-    downloads.given(&service, (peer(1), 7), (1, 3), 1022);
+    downloads.offered(&service, (peer(1), 7), about(), Instant::now());
+    downloads.given(&service, peer(1), packet(7, 1, 3), 1022);
     assert_eq!(service.running_downloads(), 1);
     for port in 2..5000 {
-        downloads.offered(peer(port), 8, about(), Instant::now());
+        downloads.offered(&service, (peer(port), 8), about(), Instant::now());
     }
     assert!(downloads.any_running());
-    downloads.given(&service, (peer(1), 7), (2, 3), 1022);
-    downloads.given(&service, (peer(1), 7), (3, 3), 1);
+    downloads.given(&service, peer(1), packet(7, 2, 3), 1022);
+    downloads.given(&service, peer(1), packet(7, 3, 3), 1);
     assert!(!downloads.any_running());
     assert_eq!(service.running_downloads(), 0);
 }
@@ -269,7 +280,7 @@ fn a_download_that_is_given_up_does_not_run_for_ever() {
     let service = service();
     let mut downloads = PacketDownloads::default();
     let peer = SocketAddr::from(([192, 0, 2, 1], 9));
-    downloads.given(&service, (peer, 7), (1, 3), 1022);
+    downloads.given(&service, peer, packet(7, 1, 3), 1022);
     downloads.tidy(Duration::from_secs(120), Instant::now());
     assert!(downloads.any_running());
     downloads.tidy(Duration::ZERO, Instant::now());
@@ -284,9 +295,9 @@ fn a_download_that_fell_quiet_is_looked_after_until_its_line_is_written() {
     let peer = SocketAddr::from(([192, 0, 2, 1], 9));
     let stall = Duration::from_secs(120);
     let now = Instant::now();
-    all.offered(peer, 1, About::nobody("udp", peer), now);
+    all.offered(&service, (peer, 1), About::nobody("udp", peer), now);
     assert!(!all.need_tidying(), "only offered");
-    all.given(&service, (peer, 1), (1, 9), 1022);
+    all.given(&service, peer, packet(1, 1, 9), 1022);
     assert!(all.any_running() && all.need_tidying());
     all.tidy(stall, now + Duration::from_secs(30));
     assert!(!all.any_running() && all.need_tidying());
