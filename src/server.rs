@@ -29,6 +29,7 @@ use crate::firmware::watch::{self, Watcher};
 use crate::fleet::{self, Fleet, clock};
 use crate::logging::{self, Format};
 use crate::os::process::{self, Signal, Signals};
+use crate::os::without::Feature;
 use crate::os::{memory, systemd};
 use crate::state::State;
 use sockets::Sockets;
@@ -60,6 +61,8 @@ pub struct Settings {
     pub fleet: fleet::Settings,
     /// Bytes of memory for snapshots; `None`: a quarter of what there is.
     pub snapshot_memory: Option<u64>,
+    /// What to do without, to try the fallbacks.
+    pub without: Vec<Feature>,
     /// Sentences to log at the start: what looks like a mistake in how we were started.
     pub remarks: Vec<String>,
 }
@@ -80,6 +83,7 @@ impl Settings {
             limits: Limits::default(),
             fleet: fleet::Settings::default(),
             snapshot_memory: None,
+            without: Vec::new(),
             remarks: Vec::new(),
         }
     }
@@ -111,6 +115,10 @@ pub fn run(settings: Settings) -> Result<(), String> {
 fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Result<(), String> {
     for remark in &settings.remarks {
         log::warn!(target: "flags", "{remark}");
+    }
+    for feature in &settings.without {
+        feature.forgo();
+        log::warn!(target: "flags", "doing without {}, as told", feature.name());
     }
     log::debug!(
         target: "operator",

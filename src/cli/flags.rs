@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::values;
 use super::{Command, Line};
 use crate::logging::Format;
+use crate::os::without::Feature;
 
 /// What goes for a flag that is not given.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,8 @@ pub(super) struct Flag {
     pub default: Default,
     /// May be given several times; values between commas in the environment.
     pub repeatable: bool,
+    /// For who works in the house: neither in the help nor suggested.
+    pub hidden: bool,
     /// Whose flag it is.
     pub command: Command,
     /// What a good value looks like: ends the sentence "--http: "x" is not …".
@@ -72,6 +75,7 @@ pub(super) const FLAG: Flag = Flag {
     value: "",
     default: Default::Nothing,
     repeatable: false,
+    hidden: false,
     command: Command::Serve,
     good: "",
     help: "",
@@ -343,6 +347,21 @@ static FLAGS: &[Flag] = &[
                from a temporary file in the state folder.",
         set: |line, value| {
             line.settings.snapshot_memory = Some(values::size(value, 0, u64::MAX)?);
+            Some(())
+        },
+        ..FLAG
+    },
+    Flag {
+        name: "without",
+        value: "FEATURE",
+        repeatable: true,
+        hidden: true,
+        good: "memfd, leases, defer-accept or inotify",
+        help: "Does without this, as if the machine did not have it.",
+        set: |line, value| {
+            let name = values::text(value)?;
+            let feature = Feature::ALL.iter().find(|feature| feature.name() == name)?;
+            line.settings.without.push(*feature);
             Some(())
         },
         ..FLAG

@@ -32,7 +32,7 @@ pub(super) fn text(command: Option<Command>) -> String {
         out.push_str(PROGRAM_END);
     }
     let command = command.unwrap_or(Command::Serve);
-    for (i, flag) in flags::of(command).enumerate() {
+    for (i, flag) in flags::of(command).filter(|flag| !flag.hidden).enumerate() {
         if i == 0 {
             let _ = writeln!(out, "\nFlags of {command}:");
         }
@@ -156,6 +156,10 @@ mod tests {
         for command in Command::ALL {
             let text = text(Some(*command));
             for flag in flags::of(*command) {
+                if flag.hidden {
+                    assert!(!text.contains(&format!("--{}", flag.name)), "{}", flag.name);
+                    continue;
+                }
                 assert!(
                     text.contains(&format!("  --{}", flag.name)),
                     "{}",

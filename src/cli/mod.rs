@@ -385,7 +385,7 @@ fn known(command: Option<Command>, name: &str) -> Result<&'static Flag, String> 
         return Ok(flag);
     }
     let names = flags::all()
-        .filter(|flag| command.is_none_or(|command| flag.command == command))
+        .filter(|flag| !flag.hidden && command.is_none_or(|command| flag.command == command))
         .map(|flag| flag.name)
         .chain(["help", "version"]);
     match flags::nearest(name, names) {
@@ -471,7 +471,8 @@ fn strange_variables(environment: &[(OsString, OsString)]) -> impl Iterator<Item
         if name == FOLDER_TWIN || flags::all().any(|flag| flag.twin() == name) {
             return None;
         }
-        let near = flags::nearest(short, flags::all().map(|flag| flag.name));
+        let names = flags::all().filter(|flag| !flag.hidden);
+        let near = flags::nearest(short, names.map(|flag| flag.name));
         let near = near.and_then(|near| flags::all().find(|flag| flag.name == near));
         Some(match near {
             Some(flag) => format!(

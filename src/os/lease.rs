@@ -11,6 +11,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Once;
 
+use super::without::Feature;
+
 /// What the kernel says about writers.
 #[derive(Debug)]
 pub enum Lease<'a> {
@@ -48,6 +50,9 @@ impl Drop for Held<'_> {
 
 /// Asks for a read lease on a file opened read-only. Never blocks; SIGIO is ignored before the first.
 pub fn probe(file: &File) -> Lease<'_> {
+    if Feature::Leases.available().is_err() {
+        return Lease::Unknown;
+    }
     static IGNORED: Once = Once::new();
     // The kernel announces a waiting writer with SIGIO, which by default ends the process.
     IGNORED.call_once(|| super::process::ignore(libc::SIGIO));

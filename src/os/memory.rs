@@ -15,6 +15,8 @@ use memmap2::{Mmap, MmapOptions};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
+use super::without::Feature;
+
 /// A memfd being filled.
 #[derive(Debug)]
 pub struct Memfd {
@@ -24,6 +26,7 @@ pub struct Memfd {
 impl Memfd {
     /// A new, empty one. MFD_NOEXEC_SEAL first, without it on EINVAL. ENOSYS on kernels before 3.17.
     pub fn new() -> io::Result<Memfd> {
+        Feature::Memfd.available()?;
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let fd = match rustix::fs::memfd_create(c"firmware", flags | MemfdFlags::NOEXEC_SEAL) {
             // Kernels before 6.3 do not know the flag (hazards.md 12).

@@ -8,6 +8,7 @@ pub mod memory;
 pub mod net;
 pub mod process;
 pub mod systemd;
+pub mod without;
 
 #[cfg(test)]
 pub(crate) mod scratch;

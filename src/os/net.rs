@@ -15,6 +15,8 @@ use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, sockopt,
 };
 
+use super::without::Feature;
+
 /// Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 
@@ -82,6 +84,7 @@ fn set_options(socket: impl AsFd, options: &TcpOptions) {
     // only costs a module a round trip.
     sockopt::set_tcp_nodelay(socket, true).ok();
     if let Some(wait) = options.defer_accept
+        && Feature::DeferAccept.available().is_ok()
         && syncookies()
     {
         let seconds = libc::c_int::try_from(wait.as_secs()).unwrap_or(3).max(1);

@@ -15,6 +15,7 @@ use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher as
 use crate::firmware::name::{self, FileKind};
 use crate::firmware::scan::{self, ByPath, Identity};
 use crate::order;
+use crate::os::without::Feature;
 
 /// With more hints than this the whole folder is walked.
 const MOST: usize = 500;
@@ -118,6 +119,7 @@ pub(super) struct Watches {
 impl Watches {
     /// Watches nothing yet. The error is one of the kernel's (too many watchers of this user).
     pub(super) fn start(root: &Path, hints: Arc<Hints>) -> notify::Result<Watches> {
+        Feature::Inotify.available().map_err(notify::Error::io)?;
         let base = root.canonicalize().map_err(notify::Error::io)?;
         let handler_base = base.clone();
         let watcher = notify::recommended_watcher(move |event| hints.event(&handler_base, event))?;
