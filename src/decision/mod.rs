@@ -2,12 +2,14 @@
 //! check + the clock → a [`Verdict`]. HTTP, UDP, TCP and the command line all show the same one;
 //! nothing else decides.
 
+mod came_back;
 mod check;
 mod decide;
 #[cfg(test)]
 mod tests;
 mod verdict;
 
+pub use came_back::{Back, came_back};
 pub use check::Check;
 pub use decide::{FUSE, Fused, Known, Question, decide};
 pub use verdict::{Note, Notes, Offer, Refusal, Refused, Verdict};

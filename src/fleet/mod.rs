@@ -10,6 +10,7 @@
 //! [`network`] only tells apart two devices that claim the same id, and shares out limits.
 
 pub mod clock;
+pub mod devices;
 pub mod entry;
 pub mod events;
 pub mod journal;
@@ -19,6 +20,7 @@ pub mod lift;
 pub mod network;
 pub mod pins;
 pub mod tally;
+pub mod targets;
 pub mod view;
 pub mod who;
 
@@ -26,6 +28,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use self::clock::{Clock, Stamp};
+use self::devices::{Devices, Piece, Sighting, Worth};
 use self::entry::Entry;
 use self::events::Events;
 use self::journal::{Journal, Written};
@@ -35,7 +38,7 @@ use self::pins::{Began, Hold, Pins};
 use self::tally::Tally;
 use self::view::{Counts, DeviceView, Filter, Page};
 use self::who::Who;
-use crate::decision::{Check, Fused, Known, Verdict};
+use crate::decision::{Check, Fused, Known, Refusal, Refused, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
@@ -67,6 +70,7 @@ pub struct Fleet {
     settings: Settings,
     clock: Clock,
     pins: Pins,
+    devices: Devices,
     journal: Journal,
     known_list: KnownList,
     lifts: Lifts,
@@ -119,8 +123,10 @@ pub enum Report {
 impl Fleet {
     /// Nothing remembered yet, and no journal.
     pub fn new(settings: Settings, began: Instant) -> Fleet {
+        let clock = Clock::new(began);
         Fleet {
-            clock: Clock::new(began),
+            devices: Devices::new(settings.max_devices, clock.stamp(began)),
+            clock,
             pins: Pins::new(pins::CAPACITY),
             journal: Journal::none(),
             known_list: KnownList::default(),
@@ -138,8 +144,11 @@ impl Fleet {
         if let Some(folder) = folder {
             let now = fleet.clock.stamp(began);
             let loaded = journal::open(folder, now, unix, &mut |entry| fleet.load(entry, began));
-            fleet.journal = journal::go_on(folder, now, unix, loaded, fleet.live());
+            let downtime = loaded.as_ref().map_or(0, |loaded| loaded.downtime);
             fleet.known_list = KnownList::open(folder);
+            let listed = |device| fleet.known_list.contains(device);
+            fleet.devices.loaded(downtime, listed);
+            fleet.journal = journal::go_on(folder, now, unix, loaded, fleet.live());
             fleet.lifts = Lifts::open(folder);
         }
         fleet
@@ -150,17 +159,21 @@ impl Fleet {
         match entry {
             Entry::Pin(pin) => self.pins.load(&pin, &self.clock, now),
             Entry::Unpinned(who, network, content) => self.pins.unload(who, network, content),
-            Entry::Device(_)
-            | Entry::Forgotten(_)
-            | Entry::Guard(_)
-            | Entry::Unguarded(..)
-            | Entry::Release(_) => {}
+            Entry::Device(device) => self.devices.load(device),
+            Entry::Forgotten(device) => self.devices.load_forgotten(device),
+            Entry::Release(release) => self.devices.load_release(release),
+            Entry::Guard(_) | Entry::Unguarded(..) => {}
         }
     }
 
     /// How many records the journal must have.
     fn live(&self) -> usize {
-        self.pins.len()
+        let devices = self.devices.established();
+        let releases = self.devices.targets().releases();
+        self.pins
+            .len()
+            .saturating_add(devices)
+            .saturating_add(releases)
     }
 
     /// Some records, for a compaction of the journal, and where the next ones begin. The first byte of
@@ -169,7 +182,9 @@ impl Fleet {
         let table = from >> TABLE;
         let at = from & !(u64::MAX << TABLE);
         let (entries, next) = match table {
-            0 => self.pins.records(at, most, &self.clock),
+            0 => self.devices.targets().records(at, most),
+            1 => self.pins.records(at, most, &self.clock),
+            2 => self.devices.records(at, most),
             _ => return (Vec::new(), None),
         };
         let next = match next {
@@ -190,20 +205,58 @@ impl Fleet {
     }
 
     /// What the decision on a check needs to know of the device. To be asked before [`crate::decision::decide`].
-    pub fn known(&self, _check: &Check<'_>, _who: Option<&Who>, _now: Instant) -> Known<'_> {
-        let _only_for_now = self.settings.known_only;
-        Known::default()
+    pub fn known(&self, _check: &Check<'_>, who: Option<&Who>, _now: Instant) -> Known<'_> {
+        let is_known = |who: &Who| self.devices.knows(who.device) || self.is_listed(who.device);
+        Known {
+            stranger: self.settings.known_only && !who.is_some_and(is_known),
+            ..Known::default()
+        }
+    }
+
+    /// Does the device stand in the list of known devices?
+    fn is_listed(&self, device: DeviceId) -> bool {
+        self.known_list.contains(device)
     }
 
     /// A check was decided: the device was seen, and perhaps offered something, or came back from
-    /// something. Whoever has no id is not remembered, nor is anybody of an unknown project.
+    /// something. Whoever has no id is not remembered, nor is anybody of an unknown project. Not to be
+    /// told of a request for the rest of a download: that device has not come back yet.
     pub fn checked(
         &mut self,
-        _check: &Check<'_>,
-        _who: Option<&Who>,
-        _verdict: &Verdict<'_>,
-        _now: Instant,
+        check: &Check<'_>,
+        who: Option<&Who>,
+        verdict: &Verdict<'_>,
+        now: Instant,
     ) {
+        let is_nobody = matches!(
+            verdict,
+            Verdict::Refuse(Refused {
+                refusal: Refusal::UnknownProject | Refusal::UnknownDevice,
+                ..
+            })
+        );
+        let Some(who) = who.filter(|_| !is_nobody && !check.project().is_empty()) else {
+            return;
+        };
+        let sighting = Sighting {
+            device: who.device,
+            network: who.network,
+            check,
+            verdict,
+            listed: self.is_listed(who.device),
+        };
+        self.devices.seen(sighting, self.clock.stamp(now));
+        self.tell_of_devices();
+    }
+
+    /// What changed among the devices goes into the journal.
+    fn tell_of_devices(&mut self) {
+        for (entry, worth) in self.devices.take() {
+            match worth {
+                Worth::Seen => self.journal.seen(&entry),
+                Worth::Step => self.journal.later(&entry),
+            }
+        }
     }
 
     /// With which content did this device's download begin, if it has its first `from` bytes?
@@ -239,6 +292,12 @@ impl Fleet {
             high: part.start,
             hold,
         };
+        self.devices.begun(transfer.piece());
+        if !part.pinned {
+            // Whoever asks by packets has read the id that its check was answered with.
+            self.devices.answered(who.device, self.clock.stamp(now));
+        }
+        self.tell_of_devices();
         (transfer, written)
     }
 
@@ -258,7 +317,11 @@ impl Fleet {
     }
 
     /// The file's bytes before `high` were acknowledged by the device.
-    pub fn acknowledged(&mut self, _transfer: &mut Transfer, _high: u64, _now: Instant) {}
+    pub fn acknowledged(&mut self, transfer: &mut Transfer, high: u64, now: Instant) {
+        let now = self.clock.stamp(now);
+        self.devices.acknowledged(transfer.piece(), high, now);
+        self.tell_of_devices();
+    }
 
     /// The transfer is over. `whole`: it went to the end of the file, every byte of it was acknowledged,
     /// and the device's side was closed in good order (or, by packets, all were asked for in order).
@@ -267,33 +330,36 @@ impl Fleet {
             self.pins.end(hold, whole, now);
             self.tell_of_pins();
         }
-        let _only_for_now = (
-            transfer.who,
-            transfer.content,
-            transfer.size,
-            transfer.start,
-        );
+        if whole {
+            let (piece, network) = (transfer.piece(), transfer.who.network);
+            let now = self.clock.stamp(now);
+            self.devices.delivered(piece, transfer.size, network, now);
+            self.tell_of_devices();
+        }
     }
 
     /// The device was sent elsewhere for this content.
     pub fn redirected(&mut self, _who: &Who, _content: ContentId, _now: Instant) {}
 
     /// The device reports what became of an update.
-    pub fn reported(
-        &mut self,
-        _device: DeviceId,
-        _content: ContentId,
-        _report: Report,
-        _now: Instant,
-    ) {
+    pub fn reported(&mut self, device: DeviceId, content: ContentId, report: Report, now: Instant) {
+        let updated = report == Report::Updated;
+        let (listed, now) = (self.is_listed(device), self.clock.stamp(now));
+        self.devices.reported(device, content, updated, listed, now);
+        self.tell_of_devices();
     }
 
     /// The folder is another now.
-    pub fn catalog(&mut self, _catalog: &Catalog, _now: Instant) {}
+    pub fn catalog(&mut self, catalog: &Catalog, now: Instant) {
+        self.devices.catalog(catalog, self.clock.stamp(now));
+        self.tell_of_devices();
+    }
 
     /// To be called about once a second: who has gone silent, what the journal must do, what a person
     /// has put into the state folder. Returns releases that must be paused.
     pub fn tick(&mut self, now: Instant) -> Vec<Fused> {
+        self.devices.look_round(self.clock.stamp(now));
+        self.tell_of_devices();
         self.journal.tick(self.clock.stamp(now), clock::unix_now());
         if let Some(from) = self.journal.wants_records() {
             let (entries, next) = self.records(from, RECORDS);
@@ -311,8 +377,8 @@ impl Fleet {
     pub fn pause_written(&mut self, _tripped: &Fused, _in_the_folder: bool) {}
 
     /// Devices under way to a release.
-    pub fn counts(&self, _project: &str, _version: &str) -> Counts {
-        Counts::default()
+    pub fn counts(&self, project: &str, version: &str) -> Counts {
+        self.devices.targets().counts(project, version)
     }
 
     /// How many downloads are remembered with what they began with.
@@ -322,30 +388,74 @@ impl Fleet {
 
     /// How many devices are remembered.
     pub fn devices(&self) -> usize {
-        0
+        self.devices.len()
     }
 
     /// One device.
-    pub fn device(&self, _device: DeviceId, _now: Instant, _unix: i64) -> Option<DeviceView> {
-        None
+    pub fn device(&self, device: DeviceId, now: Instant, unix: i64) -> Option<DeviceView> {
+        let outlook = self.outlook(now, unix);
+        self.devices.view(device, &outlook)
     }
 
     /// Some devices. Looks through a bounded number of records.
     pub fn page(
         &self,
-        _filter: &Filter,
-        _after: Option<u32>,
-        _most: usize,
-        _now: Instant,
-        _unix: i64,
+        filter: &Filter,
+        after: Option<u32>,
+        most: usize,
+        now: Instant,
+        unix: i64,
     ) -> Page {
-        let _only_for_now = &self.clock;
-        Page::default()
+        let outlook = self.outlook(now, unix);
+        let from = after.unwrap_or_default();
+        let (found, next) = self.devices.page(filter, from, most, &outlook);
+        let devices = found.into_iter().map(|(_, view)| view).collect();
+        Page { devices, next }
+    }
+
+    fn outlook(&self, now: Instant, unix: i64) -> Outlook<'_> {
+        Outlook {
+            fleet: self,
+            now: self.clock.stamp(now),
+            unix,
+        }
     }
 
     /// Takes back all that the loop guard holds against a device; how many holds that were.
     pub fn lift(&mut self, _device: DeviceId, _now: Instant) -> usize {
         let _only_for_now = &self.journal;
         0
+    }
+}
+
+impl Transfer {
+    fn piece(&self) -> Piece {
+        Piece {
+            device: self.who.device,
+            content: self.content,
+            start: self.start,
+        }
+    }
+}
+
+/// What of a device's view the devices do not know themselves.
+struct Outlook<'f> {
+    fleet: &'f Fleet,
+    now: Stamp,
+    unix: i64,
+}
+
+impl devices::Beside for Outlook<'_> {
+    fn unix(&self, stamp: Stamp) -> i64 {
+        let ago = i64::from(self.now.0).saturating_sub(i64::from(stamp.0));
+        self.unix.saturating_sub(ago)
+    }
+
+    fn listed(&self, device: DeviceId) -> bool {
+        self.fleet.is_listed(device)
+    }
+
+    fn held(&self, _device: DeviceId) -> bool {
+        false
     }
 }

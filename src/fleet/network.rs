@@ -57,7 +57,13 @@ pub struct Wide(pub u64);
 impl Wide {
     /// Where an address is, coarsely; un-mapped first.
     pub fn of(address: IpAddr) -> Wide {
-        match Network::of(address) {
+        Wide::from(Network::of(address))
+    }
+}
+
+impl From<Network> for Wide {
+    fn from(network: Network) -> Wide {
+        match network {
             Network::V4([a, b, _]) => Wide(u64::from(u16::from_be_bytes([a, b]))),
             Network::V6([a, b, c, d, ..]) => {
                 Wide(1 << 32 | u64::from(u32::from_be_bytes([a, b, c, d])))

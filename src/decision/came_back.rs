@@ -1,0 +1,244 @@
+//! What became of an update, as far as the next check says: the module runs the new version, the old one,
+//! or one that says nothing of it. Pure; used by the room fleet.
+//!
+//! The surprise: "the new version" is rarely the text of the release. A LuatOS module reports `2.0.1` as
+//! `2012.2.1`, one that took the script alone keeps its core's number, and one may have gone on to
+//! something newer by other ways meanwhile (design.md "Version order").
+
+use super::check::Check;
+use crate::firmware::version::{Standing, Version, standing};
+
+/// How a device comes back from an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Back {
+    /// With the new version, or one beyond it.
+    New,
+    /// With the version that it ran before, or an older one.
+    Old,
+    /// With a version from which neither follows: it says none, or was flashed with another.
+    Other,
+}
+
+/// A device that ran `before` was offered the release `target` (both as written); now it asks this.
+pub fn came_back(before: &str, check: &Check<'_>, target: &str) -> Back {
+    let said = &*check.version;
+    if said.is_empty() {
+        return Back::Other;
+    }
+    if said == before {
+        return Back::Old;
+    }
+    let (Some(running), Some(wanted)) = (check.running(), Version::parse(target)) else {
+        return match said == target {
+            true => Back::New,
+            false => Back::Other,
+        };
+    };
+    let luatos = check.may_be_luatos();
+    let Some(before) = Version::parse(before) else {
+        // It ran a version without an order: any that is as new as the release is the release's doing.
+        return match reaches(running, wanted, luatos) {
+            true => Back::New,
+            false => Back::Other,
+        };
+    };
+    if running == before {
+        return Back::Old;
+    }
+    match standing(before, wanted, luatos) {
+        Standing::Older => {
+            // Down by allow_downgrade: only the very release is its success.
+            match standing(running, wanted, luatos) == Standing::Same {
+                true => Back::New,
+                false => Back::Other,
+            }
+        }
+        Standing::Newer | Standing::CoreUnknown | Standing::Same => {
+            if reaches(running, wanted, luatos) || took_the_script(before, running, wanted, luatos)
+            {
+                Back::New
+            } else if matches!(
+                standing(running, before, luatos),
+                Standing::Newer | Standing::Same
+            ) {
+                Back::Old
+            } else {
+                Back::Other
+            }
+        }
+    }
+}
+
+/// Is this as new as the release, in all of its parts?
+fn reaches(running: Version, wanted: Version, luatos: bool) -> bool {
+    let form = |version: Version| version.core_form().filter(|_| luatos);
+    match (form(running), form(wanted)) {
+        (Some(has), Some(wants)) => has.core >= wants.core && has.script >= wants.script,
+        _ => matches!(
+            standing(running, wanted, luatos),
+            Standing::Same | Standing::Older
+        ),
+    }
+}
+
+/// A package that holds the script alone leaves the core as it was, whatever the release's name says.
+fn took_the_script(before: Version, running: Version, wanted: Version, luatos: bool) -> bool {
+    let form = |version: Version| version.core_form().filter(|_| luatos);
+    match (form(before), form(running), form(wanted)) {
+        (Some(had), Some(has), Some(wants)) => {
+            has.core == had.core && has.script > had.script && has.script >= wants.script
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn back(before: &str, said: &str, target: &str) -> Back {
+        as_a("PROJECT_LuatOS-SoC_Air780E", before, said, target)
+    }
+
+    fn as_a(firmware_name: &str, before: &str, said: &str, target: &str) -> Back {
+        let check = Check {
+            firmware_name: Some(Cow::Borrowed(firmware_name)),
+            version: Cow::Borrowed(said),
+            ..Check::default()
+        };
+        came_back(before, &check, target)
+    }
+
+    #[test]
+    fn a_plain_version_is_new_from_the_release_on_and_old_up_to_where_it_was() {
+        for (said, becomes) in [
+            ("2.0.0", Back::New),
+            ("v2.0", Back::New),
+            ("2.0.1", Back::New),
+            ("3", Back::New),
+            ("1.0.0", Back::Old),
+            ("1.0", Back::Old),
+            ("0.9.9", Back::Old),
+            ("1.5.0", Back::Other),
+            ("factory", Back::Other),
+            ("", Back::Other),
+        ] {
+            assert_eq!(back("1.0.0", said, "2.0.0"), becomes, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_module_in_core_form_reports_a_plain_release_behind_its_core() {
+        for (said, becomes) in [
+            ("2012.2.1", Back::New),
+            ("2012.2.2", Back::New),
+            ("2014.2.1", Back::New),
+            ("2012.1.9", Back::Old),
+            ("2012.1.8", Back::Old),
+            ("2.0.1", Back::New),
+            // Another core was put on it, and the script of before.
+            ("2014.1.9", Back::Other),
+        ] {
+            assert_eq!(back("2012.1.9", said, "2.0.1"), becomes, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_release_in_core_form_may_have_brought_the_script_alone() {
+        for (said, becomes) in [
+            ("2014.2.1", Back::New),
+            ("2014.2.2", Back::New),
+            ("2015.2.1", Back::New),
+            // any_core, and a package without a core.
+            ("2012.2.1", Back::New),
+            ("2012.1.9", Back::Old),
+            ("2008.1.9", Back::Old),
+            ("2014.1.9", Back::Other),
+        ] {
+            assert_eq!(back("2012.1.9", said, "2014.2.1"), becomes, "{said}");
+        }
+        // The same script, said in the other form.
+        assert_eq!(back("1.0.9", "2012.1.9", "2.0.1"), Back::Old);
+        assert_eq!(back("2012.1.9", "1.0.9", "2.0.1"), Back::Old);
+        // Here the core is all that is new.
+        assert_eq!(back("2012.2.1", "2012.2.1", "2014.2.1"), Back::Old);
+        assert_eq!(back("2012.2.1", "2014.2.1", "2014.2.1"), Back::New);
+        // A module that says no core at all, by any_core.
+        assert_eq!(back("1.0.9", "2.0.1", "2014.2.1"), Back::New);
+        assert_eq!(back("1.0.9", "1.0.9", "2014.2.1"), Back::Old);
+        assert_eq!(back("1.0.9", "1.0.8", "2014.2.1"), Back::Old);
+    }
+
+    #[test]
+    fn a_first_field_of_four_digits_is_no_core_to_a_module_that_is_not_luatos() {
+        let module = "PROJECT_Luat_V0035_8955";
+        assert_eq!(as_a(module, "2012.1.9", "2013.0.0", "2013.0.0"), Back::New);
+        assert_eq!(
+            as_a(module, "2012.1.9", "2012.2.0", "2013.0.0"),
+            Back::Other
+        );
+        assert_eq!(as_a(module, "2012.1.9", "2012.1.8", "2013.0.0"), Back::Old);
+    }
+
+    #[test]
+    fn free_text_has_only_its_own_words() {
+        assert_eq!(back("factory", "factory", "2.0.0"), Back::Old);
+        assert_eq!(back("factory", "2.0.0", "2.0.0"), Back::New);
+        assert_eq!(back("factory", "2.1.0", "2.0.0"), Back::New);
+        assert_eq!(back("factory", "1.0.0", "2.0.0"), Back::Other);
+        assert_eq!(back("factory", "beta", "2.0.0"), Back::Other);
+        assert_eq!(back("1.0.0", "gamma", "gamma"), Back::New);
+        assert_eq!(back("1.0.0", "2.0.0", "gamma"), Back::Other);
+    }
+
+    #[test]
+    fn a_downgrade_is_new_when_it_went_down() {
+        for (said, becomes) in [
+            ("1.0.0", Back::New),
+            ("2.0.0", Back::Old),
+            ("1.5.0", Back::Other),
+            ("0.9.0", Back::Other),
+            ("2.1.0", Back::Other),
+        ] {
+            assert_eq!(back("2.0.0", said, "1.0.0"), becomes, "{said}");
+        }
+        assert_eq!(back("2012.2.1", "2012.1.9", "1.0.9"), Back::New);
+        assert_eq!(back("2012.2.1", "2012.2.1", "1.0.9"), Back::Old);
+    }
+
+    fn any_version() -> impl Strategy<Value = String> {
+        prop_oneof![
+            (0u32..4, 0u32..3, 0u32..3).prop_map(|(x, y, z)| format!("{x}.{y}.{z}")),
+            (2010u32..2013, 0u32..4, 0u32..3).prop_map(|(core, a, c)| format!("{core}.{a}.{c}")),
+            "[a-c]{1,2}",
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_same_version_is_never_new_and_what_an_update_brings_always(
+            before in any_version(), target in any_version()
+        ) {
+            prop_assert_eq!(back(&before, &before, &target), Back::Old);
+            if let (Some(ran), Some(wanted)) = (Version::parse(&before), Version::parse(&target)) {
+                let after = Version::after_installing(ran, wanted, true);
+                let is_update = standing(ran, wanted, true) != Standing::Same
+                    && after != ran;
+                // Up in one part and down in the other is never offered.
+                let comparable = match (ran.core_form(), wanted.core_form()) {
+                    (Some(a), Some(b)) => {
+                        (a.core <= b.core && a.script <= b.script) || standing(ran, wanted, true) == Standing::Older
+                    }
+                    _ => true,
+                };
+                if is_update && comparable {
+                    prop_assert_eq!(back(&before, &after.to_string(), &target), Back::New);
+                }
+            }
+        }
+    }
+}

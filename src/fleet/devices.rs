@@ -1,0 +1,589 @@
+//! The devices that asked, and where each stands on its way (hazards.md 18 and 19). Pure: the time comes
+//! with each call, and what the journal should know waits in a list ([`Devices::take`]).
+//!
+//! Anyone can invent ids, two hundred thousand a minute. So a new one is on probation: not in the
+//! journal, and the first to go when the table is full. It is established by being seen again ten
+//! minutes later, by fetching a whole file, by a GetN with a good upgrade id, or by standing in the list
+//! of known devices; and once it is, only its own long absence makes it leave.
+//!
+//! What would surprise you: whoever is on probation may use all the room that the established leave, a
+//! tenth of the table at least. With a fixed tenth, a fleet larger than that which asks once a day would
+//! never be established: each device would be gone before it is seen again.
+
+mod brief;
+mod index;
+mod load;
+mod record;
+mod show;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use self::record::{Kind, Rank, Record};
+use self::table::Table;
+use super::clock::Stamp;
+use super::entry::Entry;
+use super::journey::Journey;
+use super::network::{Network, Wide};
+use super::targets::{TargetId, Targets};
+use crate::decision::{Back, Check, Offer, Verdict, came_back};
+use crate::firmware::ContentId;
+use crate::firmware::audience::DeviceId;
+use crate::firmware::catalog::Catalog;
+
+pub use self::brief::Brief;
+pub use self::show::Beside;
+
+const HOUR: u32 = 60 * 60;
+const DAY: u32 = 24 * HOUR;
+
+/// Checks of one device that are closer together than this are one visit, in seconds.
+const VISIT: u32 = 60;
+
+/// The longest interval between checks that is believed, in seconds.
+const LONGEST_INTERVAL: u32 = 30 * DAY;
+
+/// A device that is seen again after this is no longer on probation, in seconds.
+const PROBATION: u32 = 10 * 60;
+
+/// An established device is stale when it was not seen for so long, and for three of its intervals.
+const STALE: u32 = 7 * DAY;
+
+/// Of the established that were not seen for longest, so many are looked at for a stale one.
+const CANDIDATES: usize = 8;
+
+/// Records that one call of [`Devices::look_round`] looks at.
+const ROUND: u32 = 2000;
+
+/// Devices that may be established by a second sighting at once, and a second.
+const PROMOTIONS: u32 = 1000;
+const PROMOTIONS_A_SECOND: u32 = 50;
+
+/// How much the journal should want to keep an entry when it has no room for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Worth {
+    /// The device was seen; nothing else changed.
+    Seen,
+    /// Anything else.
+    Step,
+}
+
+/// The devices.
+#[derive(Debug)]
+pub struct Devices {
+    table: Table,
+    /// The text of ids from whose number it does not follow, by slot.
+    texts: BTreeMap<u32, Box<str>>,
+    /// What they are on their way to.
+    targets: Targets,
+    max: usize,
+    /// When this run began: nobody was waited for before.
+    began: Stamp,
+    /// How long nothing was listening before that, in seconds.
+    downtime: u32,
+    promotions: Promotions,
+    /// Where [`Devices::look_round`] goes on.
+    round: u32,
+    out: Vec<(Entry, Worth)>,
+}
+
+/// How many devices may still be established by a second sighting.
+#[derive(Debug)]
+struct Promotions {
+    left: u32,
+    at: Stamp,
+}
+
+impl Promotions {
+    fn take(&mut self, now: Stamp) -> bool {
+        let more = now.since(self.at).saturating_mul(PROMOTIONS_A_SECOND);
+        self.at = now;
+        self.left = self.left.saturating_add(more).min(PROMOTIONS);
+        let may = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        may
+    }
+}
+
+/// A device that asks, from the beginning.
+#[derive(Clone, Copy, Debug)]
+pub struct Sighting<'a> {
+    /// The device.
+    pub device: DeviceId,
+    /// From where.
+    pub network: Network,
+    /// What.
+    pub check: &'a Check<'a>,
+    /// What it gets.
+    pub verdict: &'a Verdict<'a>,
+    /// It stands in the list of known devices.
+    pub listed: bool,
+}
+
+/// Of a transfer, what concerns its device's journey.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece {
+    /// The device.
+    pub device: DeviceId,
+    /// The file.
+    pub content: ContentId,
+    /// The first byte.
+    pub start: u64,
+}
+
+impl Devices {
+    /// No devices, of so many at most; the run begins now.
+    pub fn new(max: usize, now: Stamp) -> Devices {
+        Devices {
+            table: Table::default(),
+            texts: BTreeMap::new(),
+            targets: Targets::default(),
+            // So that slots are 32 bits.
+            max: max.min(1 << 30),
+            began: now,
+            downtime: 0,
+            promotions: Promotions {
+                left: PROMOTIONS,
+                at: now,
+            },
+            round: 0,
+            out: Vec::new(),
+        }
+    }
+
+    /// How many are remembered.
+    pub fn len(&self) -> usize {
+        let established = self.table.len(Rank::Established);
+        established.saturating_add(self.table.len(Rank::Probation))
+    }
+
+    /// None at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many of them are not on probation.
+    pub fn established(&self) -> usize {
+        self.table.len(Rank::Established)
+    }
+
+    /// Is it remembered?
+    pub fn knows(&self, device: DeviceId) -> bool {
+        self.table.find(device).is_some()
+    }
+
+    /// What they are on their way to.
+    pub fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
+    /// The same, for the fuse.
+    pub fn targets_mut(&mut self) -> &mut Targets {
+        &mut self.targets
+    }
+
+    /// What the journal should know, oldest first.
+    pub fn take(&mut self) -> impl Iterator<Item = (Entry, Worth)> {
+        self.out.drain(..)
+    }
+
+    /// A device asks, of a project that there is.
+    pub fn seen(&mut self, sighting: Sighting<'_>, now: Stamp) {
+        let project = sighting.check.project();
+        let Some(project) = self.targets.intern_project(project) else {
+            return;
+        };
+        let device = sighting.device;
+        let (slot, is_new) = match self.table.find(device) {
+            Some(slot) => (slot, false),
+            None => {
+                let kind = Kind::of(device, &sighting.check.device_text);
+                let mut record = Record::new(device, kind, project, now);
+                record.set_network(sighting.network);
+                let Some(slot) = self.admit(record) else {
+                    return;
+                };
+                if kind == Kind::Other {
+                    let text = &*sighting.check.device_text;
+                    self.texts.insert(slot, text.into());
+                }
+                (slot, true)
+            }
+        };
+        let Some(record) = self.table.get_mut(slot) else {
+            return;
+        };
+        let before = *record;
+        if !is_new && before.last >= self.began {
+            record.interval = interval(before.interval, now.since(before.last));
+        }
+        record.last = now;
+        record.project = project;
+        record.version = Brief::of(&sighting.check.version);
+        self.table.touch(slot, before.rank);
+        self.come_back(slot, &sighting, now);
+        self.be_offered(slot, &sighting, now);
+        let again = now.since(before.first) >= PROBATION;
+        let promoted = before.rank == Rank::Probation
+            && (sighting.listed || (again && self.promotions.take(now)))
+            && self.promote(slot, now);
+        if promoted {
+            return;
+        }
+        let Some(record) = self.table.get(slot) else {
+            return;
+        };
+        if record.rank == Rank::Established {
+            self.targets.seen_in(project, sighting.network);
+            let is_told = self.is_told_of(slot);
+            let other = record.version != before.version || record.project != before.project;
+            if !is_told && other {
+                self.tell(slot, Worth::Step);
+            } else if !is_told && day(device, before.last) != day(device, now) {
+                self.tell(slot, Worth::Seen);
+            }
+        }
+    }
+
+    /// A place on probation for a device that is not in the table.
+    fn admit(&mut self, record: Record) -> Option<u32> {
+        let room = self.max.saturating_sub(self.table.len(Rank::Established));
+        while self.table.len(Rank::Probation) >= room {
+            let oldest = self.table.oldest(Rank::Probation)?;
+            self.forget(oldest);
+        }
+        self.table.insert(record, Rank::Probation)
+    }
+
+    /// How many may be established: the others must have a tenth.
+    fn most_established(&self) -> usize {
+        self.max.saturating_sub(self.max.div_ceil(10))
+    }
+
+    /// It is established from now on, if there is room for it.
+    fn promote(&mut self, slot: u32, now: Stamp) -> bool {
+        if self.table.len(Rank::Established) >= self.most_established() {
+            let Some(stale) = self.stale(now) else {
+                return false;
+            };
+            if let Some(record) = self.table.get(stale) {
+                let gone = Entry::Forgotten(record.device());
+                self.out.push((gone, Worth::Step));
+            }
+            self.forget(stale);
+        }
+        self.table.touch(slot, Rank::Established);
+        if let Some(record) = self.table.get(slot)
+            && let Some(network) = record.network()
+        {
+            self.targets.seen_in(record.project, network);
+        }
+        self.tell(slot, Worth::Step);
+        true
+    }
+
+    /// An established device that may leave.
+    fn stale(&self, now: Stamp) -> Option<u32> {
+        let first = self.table.oldest(Rank::Established);
+        std::iter::successors(first, |slot| self.table.next(*slot))
+            .take(CANDIDATES)
+            .find(|slot| {
+                self.table.get(*slot).is_some_and(|record| {
+                    let mut absent = now.since(record.last);
+                    if record.last < self.began {
+                        // It could not be seen while nobody looked.
+                        absent = absent.saturating_sub(self.downtime);
+                    }
+                    absent > STALE.max(record.interval.saturating_mul(3))
+                })
+            })
+    }
+
+    fn forget(&mut self, slot: u32) {
+        self.set_journey(slot, None);
+        self.table.remove(slot);
+        self.texts.remove(&slot);
+    }
+
+    /// The one place where a journey changes, so that the targets' numbers are always the sums.
+    fn set_journey(&mut self, slot: u32, journey: Option<Journey>) {
+        if let Some(record) = self.table.get_mut(slot) {
+            self.targets.moved(record.journey(), journey);
+            record.set_journey(journey);
+        }
+    }
+
+    /// Another state, or another target: the journal hears of it.
+    fn step(&mut self, slot: u32, before: Option<Journey>, after: Option<Journey>) {
+        self.set_journey(slot, after);
+        let place = |journey: Option<Journey>| journey.map(|j| (j.target, j.state));
+        if place(before) != place(after) {
+            self.tell_established(slot);
+        }
+    }
+
+    /// What the check says of the way that it was on.
+    fn come_back(&mut self, slot: u32, sighting: &Sighting<'_>, now: Stamp) {
+        let Some(&record) = self.table.get(slot) else {
+            return;
+        };
+        let same_place = record
+            .network()
+            .is_none_or(|network| Wide::from(network) == Wide::from(sighting.network));
+        let Some(journey) = record.journey() else {
+            self.move_to(slot, sighting.network);
+            return;
+        };
+        let back = self.verdict_of(journey, &record, sighting.check);
+        let after = journey.back(back, same_place, now);
+        let after = after.map(|mut after| {
+            if after.state != journey.state {
+                let reverted = back == Back::Old;
+                let counts = self.may_be_counted(&record, journey.target, sighting.listed);
+                after.heard = counts
+                    .then(|| {
+                        let network = Some(sighting.network);
+                        self.targets.hear(journey.target, reverted, network)
+                    })
+                    .flatten();
+            }
+            after
+        });
+        let undecided = after == Some(journey) && !same_place;
+        self.step(slot, Some(journey), after);
+        if !undecided {
+            self.move_to(slot, sighting.network);
+        }
+    }
+
+    fn move_to(&mut self, slot: u32, network: Network) {
+        if let Some(record) = self.table.get_mut(slot) {
+            record.set_network(network);
+        }
+    }
+
+    fn verdict_of(&self, journey: Journey, record: &Record, check: &Check<'_>) -> Back {
+        let Some(target) = self.targets.get(journey.target) else {
+            return Back::Other;
+        };
+        if target.project != record.project {
+            return Back::Other;
+        }
+        if !Brief::holds(&check.version) && record.version == journey.from {
+            return Back::Old;
+        }
+        came_back(journey.from.as_str(), check, &target.version)
+    }
+
+    /// Does its word count in the fuse? It must have been there for an hour, and a day before the
+    /// release; or a person must have said that it is one of theirs.
+    fn may_be_counted(&self, record: &Record, target: TargetId, listed: bool) -> bool {
+        let old_enough = || {
+            let target = self.targets.get(target)?;
+            let release = self.targets.release(target.project, &target.version)?;
+            let twice = record.last.since(record.first) >= HOUR;
+            Some(twice && record.first.plus(DAY) <= release.first)
+        };
+        record.rank == Rank::Established && (listed || old_enough().unwrap_or(false))
+    }
+
+    /// It is offered something, perhaps the same as before.
+    fn be_offered(&mut self, slot: u32, sighting: &Sighting<'_>, now: Stamp) {
+        let Verdict::Offer(Offer {
+            project,
+            release,
+            package,
+        }) = sighting.verdict
+        else {
+            return;
+        };
+        let Some(record) = self.table.get(slot) else {
+            return;
+        };
+        let (before, version) = (record.journey(), record.version);
+        let Some(project) = self.targets.intern_project(&project.name) else {
+            return;
+        };
+        let version_text = &release.version_text;
+        let target = self
+            .targets
+            .intern(project, version_text, package.content, package.size, now);
+        if target.is_some() && target == before.map(|journey| journey.target) {
+            return;
+        }
+        let after = target.map(|target| Journey::offered(target, version, now));
+        self.step(slot, before, after);
+    }
+
+    /// The journey of a transfer, if its device is on one to this content.
+    fn under_way(&self, piece: Piece) -> Option<(u32, Journey)> {
+        let slot = self.table.find(piece.device)?;
+        let journey = self.table.get(slot)?.journey()?;
+        let target = self.targets.get(journey.target)?;
+        (target.content == piece.content).then_some((slot, journey))
+    }
+
+    /// A transfer begins.
+    pub fn begun(&mut self, piece: Piece) {
+        if let (0, Some((slot, journey))) = (piece.start, self.under_way(piece)) {
+            self.set_journey(slot, Some(journey.begun()));
+        }
+    }
+
+    /// A device has shown by a GetN that it can read our answers.
+    pub fn answered(&mut self, device: DeviceId, now: Stamp) {
+        if let Some(slot) = self.table.find(device)
+            && let Some(record) = self.table.get(slot)
+            && record.rank == Rank::Probation
+        {
+            self.promote(slot, now);
+        }
+    }
+
+    /// Of a transfer, the bytes before `high` have arrived.
+    pub fn acknowledged(&mut self, piece: Piece, high: u64, now: Stamp) {
+        if let Some((slot, journey)) = self.under_way(piece) {
+            let after = journey.acknowledged(piece.start, high, now);
+            self.step(slot, Some(journey), Some(after));
+        }
+    }
+
+    /// A transfer went to the end of the file in good order.
+    pub fn delivered(&mut self, piece: Piece, size: u64, network: Network, now: Stamp) {
+        let Some((slot, journey)) = self.under_way(piece) else {
+            return;
+        };
+        let after = journey.delivered(size, now);
+        if after == journey {
+            return;
+        }
+        self.move_to(slot, network);
+        // Promoted first: the journal then hears of it once, as it is.
+        self.set_journey(slot, Some(after));
+        self.tell_established(slot);
+        self.answered(piece.device, now);
+    }
+
+    /// A module's own word on an update.
+    pub fn reported(
+        &mut self,
+        device: DeviceId,
+        content: ContentId,
+        updated: bool,
+        listed: bool,
+        now: Stamp,
+    ) {
+        let piece = Piece {
+            device,
+            content,
+            start: 0,
+        };
+        let Some((slot, journey)) = self.under_way(piece) else {
+            return;
+        };
+        let Some(&record) = self.table.get(slot) else {
+            return;
+        };
+        let mut after = journey.reported(updated, now);
+        if after.state != journey.state {
+            // A word within a minute of the delivery is noted, not counted.
+            let late = now.since(journey.since) >= super::journey::REBOOT;
+            let counts = late && self.may_be_counted(&record, journey.target, listed);
+            after.heard = counts
+                .then(|| {
+                    self.targets
+                        .hear(journey.target, !updated, record.network())
+                })
+                .flatten();
+        }
+        self.step(slot, Some(journey), Some(after));
+    }
+
+    /// The folder is another now.
+    pub fn catalog(&mut self, catalog: &Catalog, now: Stamp) {
+        let new = self.targets.catalog(catalog, now);
+        let new = new.into_iter().map(Entry::Release);
+        self.out.extend(new.map(|entry| (entry, Worth::Step)));
+    }
+
+    /// Looks at some of the devices, for those that have gone silent; each call goes on where the last
+    /// one stopped.
+    pub fn look_round(&mut self, now: Stamp) {
+        let end = self.table.end();
+        let from = if self.round < end { self.round } else { 0 };
+        let until = from.saturating_add(ROUND).min(end);
+        self.round = until;
+        for slot in from..until {
+            let Some(record) = self.table.get(slot) else {
+                continue;
+            };
+            let Some(journey) = record.journey() else {
+                continue;
+            };
+            let last = record.last.max(journey.since).max(self.began);
+            let after = journey.waited(now.since(last), record.interval, now);
+            if after != journey {
+                self.step(slot, Some(journey), Some(after));
+            }
+        }
+    }
+
+    fn tell_established(&mut self, slot: u32) {
+        let is_established = |record: &Record| record.rank == Rank::Established;
+        if self.table.get(slot).is_some_and(is_established) {
+            self.tell(slot, Worth::Step);
+        }
+    }
+
+    /// Puts the device's record on the list for the journal, once.
+    fn tell(&mut self, slot: u32, worth: Worth) {
+        let Some(entry) = self.entry(slot) else {
+            return;
+        };
+        let device = entry.device;
+        let told = self
+            .out
+            .iter_mut()
+            .rev()
+            .take(4)
+            .find(|(other, _)| matches!(other, Entry::Device(other) if other.device == device));
+        match told {
+            Some((before, kept)) => {
+                *before = Entry::Device(entry);
+                *kept = worth.max(*kept);
+            }
+            None => self.out.push((Entry::Device(entry), worth)),
+        }
+    }
+
+    fn is_told_of(&self, slot: u32) -> bool {
+        let Some(record) = self.table.get(slot) else {
+            return false;
+        };
+        let device = record.device();
+        self.out
+            .iter()
+            .any(|(entry, _)| matches!(entry, Entry::Device(entry) if entry.device == device))
+    }
+}
+
+/// The interval between a device's checks, after one more gap.
+fn interval(known: u32, gap: u32) -> u32 {
+    if gap < VISIT {
+        return known;
+    }
+    let gap = gap.min(LONGEST_INTERVAL);
+    match known {
+        0 => gap,
+        known => known.saturating_mul(3).saturating_add(gap) / 4,
+    }
+}
+
+/// A day of a device's own, so that not all are written at the same midnight.
+fn day(device: DeviceId, moment: Stamp) -> u32 {
+    let (DeviceId::Imei(id) | DeviceId::Mac(id) | DeviceId::Other(id)) = device;
+    let own = (id % u64::from(DAY)) as u32;
+    moment.plus(own).0 / DAY
+}

@@ -1,0 +1,94 @@
+//! A short text without an allocation: the version that a device says it runs.
+//!
+//! What would surprise you: a longer text is not cut but abbreviated, its beginning and a hash of all of
+//! it, so that two long versions with the same beginning stay two.
+
+use std::fmt;
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher24;
+
+/// Bytes of a text at most.
+pub const LONGEST: usize = 22;
+
+/// Of a longer text, so many bytes are kept: `~` and eight digits follow.
+const KEPT: usize = LONGEST - 9;
+
+/// At most 22 bytes of UTF-8.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Brief {
+    bytes: [u8; LONGEST],
+    len: u8,
+}
+
+impl Brief {
+    /// The text, abbreviated if it is longer than 22 bytes.
+    pub fn of(text: &str) -> Brief {
+        match Brief::whole(text) {
+            Some(brief) => brief,
+            None => Brief::whole(&abbreviated(text)).unwrap_or_default(),
+        }
+    }
+
+    fn whole(text: &str) -> Option<Brief> {
+        let mut bytes = [0; LONGEST];
+        bytes
+            .get_mut(..text.len())?
+            .copy_from_slice(text.as_bytes());
+        let len = u8::try_from(text.len()).ok()?;
+        Some(Brief { bytes, len })
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        let text = self.bytes.get(..usize::from(self.len)).unwrap_or_default();
+        std::str::from_utf8(text).unwrap_or_default()
+    }
+
+    /// Would this text be kept as it is?
+    pub fn holds(text: &str) -> bool {
+        text.len() <= LONGEST
+    }
+}
+
+fn abbreviated(text: &str) -> String {
+    let mut hasher = SipHasher24::new();
+    hasher.write(text.as_bytes());
+    let hash = hasher.finish() >> 32;
+    // At the last boundary between characters.
+    let beginning = (0..=KEPT).rev().find_map(|end| text.get(..end));
+    let beginning = beginning.unwrap_or_default();
+    format!("{beginning}~{hash:08x}")
+}
+
+impl fmt::Debug for Brief {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn long_texts_with_the_same_beginning_stay_two() {
+        let (one, other) = ("1.2.3-release-candidate-1", "1.2.3-release-candidate-2");
+        assert_ne!(Brief::of(one), Brief::of(other));
+        assert_eq!(Brief::of(one), Brief::of(one));
+        assert!(Brief::of(one).as_str().starts_with("1.2.3-release~"));
+        assert_eq!(Brief::of("999.999.999").as_str(), "999.999.999");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_can_be_kept(text in any::<String>()) {
+            let brief = Brief::of(&text);
+            prop_assert_eq!(Brief::holds(&text), brief.as_str() == text);
+            prop_assert_eq!(Brief::of(brief.as_str()), brief);
+            prop_assert_eq!(text.is_empty(), brief.as_str().is_empty());
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Devices as the journal remembers them: to entries and back.
+
+use super::record::{Kind, NONE, Rank, Record};
+use super::{Brief, Devices};
+use crate::firmware::audience::DeviceId;
+use crate::fleet::entry::{DeviceEntry, Entry, JourneyEntry, ReleaseEntry};
+use crate::fleet::journey::{Journey, State, capped};
+
+impl Devices {
+    /// The record of a device, as the journal keeps it.
+    pub(super) fn entry(&self, slot: u32) -> Option<DeviceEntry> {
+        let record = self.table.get(slot)?;
+        let project = self.targets.project(record.project)?;
+        Some(DeviceEntry {
+            device: record.device(),
+            text: self.text(slot, record),
+            project: project.name.clone(),
+            version: record.version.as_str().into(),
+            first: record.first,
+            last: record.last,
+            interval: record.interval,
+            network: record.network(),
+            journey: record.journey().and_then(|way| self.journey_entry(way)),
+        })
+    }
+
+    pub(super) fn journey_entry(&self, journey: Journey) -> Option<JourneyEntry> {
+        let target = self.targets.get(journey.target)?;
+        Some(JourneyEntry {
+            project: self.targets.project(target.project)?.name.clone(),
+            version: target.version.clone(),
+            content: target.content,
+            size: target.size,
+            state: journey.state,
+            since: journey.since,
+            reached: match journey.state {
+                // All of it, also where that is more than a journey can count.
+                State::Delivered | State::Confirmed if journey.reached == capped(target.size) => {
+                    target.size
+                }
+                _ => u64::from(journey.reached),
+            },
+            from: journey.from.as_str().into(),
+        })
+    }
+
+    pub(super) fn text(&self, slot: u32, record: &Record) -> Box<str> {
+        match record.text() {
+            Some(digits) => digits.as_str().into(),
+            None => self.texts.get(&slot).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Established devices from a slot on, for the journal: at most so many slots are looked at. Where
+    /// to go on; `None`: that was all.
+    pub fn records(&self, from: u64, most: usize) -> (Vec<Entry>, Option<u64>) {
+        let from = u32::try_from(from).unwrap_or(NONE);
+        let most = u32::try_from(most).unwrap_or(NONE);
+        let until = from.saturating_add(most).min(self.table.end());
+        let slots = from..until;
+        let established = |slot: &u32| {
+            let record = self.table.get(*slot);
+            record.is_some_and(|record| record.rank == Rank::Established)
+        };
+        let entries = slots
+            .filter(established)
+            .filter_map(|slot| self.entry(slot).map(Entry::Device))
+            .collect();
+        (
+            entries,
+            (until < self.table.end()).then_some(u64::from(until)),
+        )
+    }
+
+    /// A device of an earlier run. The last entry of a device is the one that counts.
+    pub fn load(&mut self, entry: DeviceEntry) {
+        let Some(project) = self.targets.intern_project(&entry.project) else {
+            return;
+        };
+        let slot = match self.table.find(entry.device) {
+            Some(slot) => slot,
+            None => {
+                let most = self.most_established();
+                while self.table.len(Rank::Established) >= most {
+                    // --max-devices is lower than it was.
+                    let Some(oldest) = self.table.oldest(Rank::Established) else {
+                        return;
+                    };
+                    self.forget(oldest);
+                }
+                let kind = Kind::of(entry.device, &entry.text);
+                let record = Record::new(entry.device, kind, project, entry.first);
+                let Some(slot) = self.table.insert(record, Rank::Established) else {
+                    return;
+                };
+                if kind == Kind::Other {
+                    self.texts.insert(slot, entry.text);
+                }
+                slot
+            }
+        };
+        if let Some(record) = self.table.get_mut(slot) {
+            record.project = project;
+            record.version = Brief::of(&entry.version);
+            record.first = entry.first;
+            record.last = entry.last;
+            record.interval = entry.interval;
+            if let Some(network) = entry.network {
+                record.set_network(network);
+            }
+        }
+        self.table.touch(slot, Rank::Established);
+        let journey = entry.journey.and_then(|way| self.journey_of(way));
+        self.set_journey(slot, journey);
+        if let Some(network) = entry.network {
+            self.targets.seen_in(project, network);
+        }
+    }
+
+    fn journey_of(&mut self, entry: JourneyEntry) -> Option<Journey> {
+        let project = self.targets.intern_project(&entry.project)?;
+        let (content, size) = (entry.content, entry.size);
+        let target = self
+            .targets
+            .intern(project, &entry.version, content, size, self.began)?;
+        Some(Journey {
+            target,
+            state: entry.state,
+            since: entry.since,
+            reached: capped(entry.reached),
+            heard: None,
+            from: Brief::of(&entry.from),
+        })
+    }
+
+    /// It was forgotten in an earlier run.
+    pub fn load_forgotten(&mut self, device: DeviceId) {
+        if let Some(slot) = self.table.find(device) {
+            self.forget(slot);
+        }
+    }
+
+    /// A release of an earlier run.
+    pub fn load_release(&mut self, entry: ReleaseEntry) {
+        self.targets.load(entry);
+    }
+
+    /// The journal was read to its end; for so many seconds before this run nobody listened. `listed`:
+    /// who stands in the list of known devices.
+    pub fn loaded(&mut self, downtime: u32, listed: impl Fn(DeviceId) -> bool) {
+        self.downtime = downtime;
+        self.table.sort();
+        // Who counts in the fuse follows from the record, and from when the release came.
+        for slot in 0..self.table.end() {
+            let Some(&record) = self.table.get(slot) else {
+                continue;
+            };
+            let Some(journey) = record.journey() else {
+                continue;
+            };
+            let reverted = match journey.state {
+                State::Confirmed => false,
+                State::Reverted => true,
+                _ => continue,
+            };
+            if self.may_be_counted(&record, journey.target, listed(record.device())) {
+                let heard = self
+                    .targets
+                    .hear(journey.target, reverted, record.network());
+                self.set_journey(slot, Some(Journey { heard, ..journey }));
+            }
+        }
+    }
+}

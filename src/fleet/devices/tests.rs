@@ -1,0 +1,649 @@
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::decision::{Known, Notes, Question, decide};
+use crate::firmware::catalog::{Found, FoundFile};
+use crate::firmware::package::{Inspected, Kind as PackageKind};
+use crate::fleet::journey::State;
+use crate::fleet::view::{Counts, Filter};
+use crate::os::fs;
+
+const SIZE: u64 = 100_000;
+const START: Stamp = Stamp(1 << 31);
+const HOME: Network = Network::V4([192, 0, 2]);
+/// Another /24 of the same /16.
+const NEXT_DOOR: Network = Network::V4([192, 0, 3]);
+const AWAY: Network = Network::V4([198, 51, 100]);
+
+/// A folder with these files; each one's content is told by the last byte of its id, from 1 on.
+fn folder(files: &[(&str, u8)]) -> Catalog {
+    let files = files.iter().map(|(path, content)| FoundFile {
+        path: (*path).to_owned(),
+        stamp: fs::Stamp {
+            dev: 1,
+            ino: u64::from(*content),
+            size: SIZE,
+            mtime: 0,
+            ctime: 0,
+        },
+        inspected: Inspected {
+            content: content_id(*content),
+            md5: [0; 16],
+            size: SIZE,
+            kind: PackageKind::Generic,
+        },
+    });
+    let found = Found {
+        files: files.collect(),
+        ..Found::default()
+    };
+    Catalog::build(found, None, Instant::now())
+}
+
+fn content_id(last: u8) -> ContentId {
+    let mut id = [0; 32];
+    id[31] = last;
+    ContentId(id)
+}
+
+/// The devices of one server, and what was written of them.
+struct House {
+    devices: Devices,
+    catalog: Catalog,
+    now: Stamp,
+    written: Vec<(Entry, Worth)>,
+    listed: bool,
+}
+
+impl House {
+    fn new(max: usize) -> House {
+        House::with(max, &[("P/2.0.0/a.bin", 1)])
+    }
+
+    fn with(max: usize, files: &[(&str, u8)]) -> House {
+        let mut house = House {
+            devices: Devices::new(max, START),
+            catalog: folder(files),
+            now: START,
+            written: Vec::new(),
+            listed: false,
+        };
+        house.devices.catalog(&house.catalog, START);
+        house.devices.take().for_each(drop);
+        house
+    }
+
+    fn later(&mut self, seconds: u32) -> &mut House {
+        self.now = self.now.plus(seconds);
+        self
+    }
+
+    fn asks(&mut self, id: &str, version: &str, network: Network) {
+        let check = Check {
+            device: DeviceId::parse(id),
+            device_text: id.into(),
+            firmware_name: Some("P_LuatOS-SoC_Air780E".into()),
+            version: version.into(),
+            ..Check::default()
+        };
+        let question = Question {
+            catalog: &self.catalog,
+            known: Known::default(),
+            check: &check,
+            unix: 1_795_435_200,
+        };
+        let verdict = decide(&question, &mut Notes::off());
+        let sighting = Sighting {
+            device: device(id),
+            network,
+            check: &check,
+            verdict: &verdict,
+            listed: self.listed,
+        };
+        self.devices.seen(sighting, self.now);
+        self.write();
+    }
+
+    /// Many devices ask, all the same.
+    fn ask(&mut self, numbers: std::ops::Range<u64>, network: Network) {
+        let mut check = Check {
+            firmware_name: Some("P_LuatOS-SoC_Air780E".into()),
+            version: "1.0.0".into(),
+            ..Check::default()
+        };
+        let question = Question {
+            catalog: &self.catalog,
+            known: Known::default(),
+            check: &check,
+            unix: 1_795_435_200,
+        };
+        let verdict = decide(&question, &mut Notes::off());
+        for number in numbers {
+            check.device_text = imei(number).into();
+            let sighting = Sighting {
+                device: device(&check.device_text),
+                network,
+                check: &check,
+                verdict: &verdict,
+                listed: self.listed,
+            };
+            self.devices.seen(sighting, self.now);
+            self.written.extend(self.devices.take());
+        }
+    }
+
+    fn write(&mut self) {
+        self.written.extend(self.devices.take());
+    }
+
+    fn gets(&mut self, id: &str, content: u8, start: u64, high: u64) {
+        let piece = piece(id, content, start);
+        self.devices.begun(piece);
+        self.devices.acknowledged(piece, high, self.now);
+        self.write();
+    }
+
+    fn gets_all(&mut self, id: &str, content: u8, network: Network) {
+        self.gets(id, content, 0, SIZE);
+        let piece = piece(id, content, 0);
+        self.devices.delivered(piece, SIZE, network, self.now);
+        self.write();
+    }
+
+    fn state(&self, id: &str) -> Option<State> {
+        let slot = self.devices.table.find(device(id))?;
+        Some(self.devices.table.get(slot)?.journey()?.state)
+    }
+
+    fn is_established(&self, id: &str) -> Option<bool> {
+        let slot = self.devices.table.find(device(id))?;
+        Some(self.devices.table.get(slot)?.rank == Rank::Established)
+    }
+
+    fn tried(&self, content: u8) -> (u32, u32) {
+        let mut targets = self.devices.targets.iter();
+        let target = targets.find(|(_, target)| target.content == content_id(content));
+        target.map_or((0, 0), |(_, t)| (t.tried.confirmed, t.tried.reverted))
+    }
+}
+
+fn device(id: &str) -> DeviceId {
+    DeviceId::parse(id).unwrap()
+}
+
+fn piece(id: &str, content: u8, start: u64) -> Piece {
+    Piece {
+        device: device(id),
+        content: content_id(content),
+        start,
+    }
+}
+
+fn imei(number: u64) -> String {
+    format!("{:015}", 860_000_000_000_000 + number)
+}
+
+struct Plain;
+
+impl Beside for Plain {
+    fn unix(&self, stamp: Stamp) -> i64 {
+        i64::from(stamp.0)
+    }
+    fn listed(&self, _: DeviceId) -> bool {
+        false
+    }
+    fn held(&self, _: DeviceId) -> bool {
+        false
+    }
+}
+
+const A: &str = "862991443753386";
+
+#[test]
+fn a_new_device_is_established_by_its_second_sighting_ten_minutes_later() {
+    let mut house = House::new(100);
+    house.asks(A, "1.0.0", HOME);
+    house.later(PROBATION - 1).asks(A, "1.0.0", HOME);
+    assert_eq!(house.is_established(A), Some(false));
+    assert!(house.written.is_empty());
+    house.later(1).asks(A, "1.0.0", HOME);
+    assert_eq!(house.is_established(A), Some(true));
+    assert_eq!(house.written.len(), 1);
+}
+
+#[test]
+fn a_whole_download_a_good_getn_or_a_place_in_the_list_establish_at_once() {
+    let mut house = House::new(100);
+    for id in ["86299144375338", "A1B2C3D4E5F6", "pump-7"] {
+        house.asks(id, "1.0.0", HOME);
+        assert_eq!(house.is_established(id), Some(false));
+    }
+    house.gets_all("86299144375338", 1, HOME);
+    house.devices.answered(device("A1B2C3D4E5F6"), house.now);
+    house.listed = true;
+    house.asks("pump-7", "1.0.0", HOME);
+    house.asks(A, "1.0.0", HOME);
+    house.write();
+    for id in ["86299144375338", "A1B2C3D4E5F6", "pump-7", A] {
+        assert_eq!(house.is_established(id), Some(true), "{id}");
+    }
+    let mut texts = Vec::new();
+    for (entry, _) in &house.written {
+        if let Entry::Device(device) = entry {
+            texts.push(&*device.text);
+        }
+    }
+    // Its offer, and then all of it.
+    assert_eq!(texts, ["86299144375338", "A1B2C3D4E5F6", "pump-7", A]);
+}
+
+#[test]
+fn a_device_goes_its_way_to_the_end() {
+    let mut house = House::new(100);
+    house.asks(A, "1.0.0", HOME);
+    assert_eq!(house.state(A), Some(State::Offered));
+    house.gets(A, 1, 0, 40_000);
+    assert_eq!(house.state(A), Some(State::Downloading));
+    assert!(house.written.is_empty());
+    // A range of the same download.
+    house.gets(A, 1, 40_000, SIZE);
+    let rest = piece(A, 1, 40_000);
+    house.devices.delivered(rest, SIZE, HOME, house.now);
+    assert_eq!(house.state(A), Some(State::Delivered));
+    house.later(30).asks(A, "2.0.0", NEXT_DOOR);
+    assert_eq!(house.state(A), Some(State::Confirmed));
+    let counts = house.devices.targets.counts("P", "2.0.0");
+    assert_eq!((counts.of(State::Confirmed), counts.total()), (1, 1));
+    // It is asked for nothing again, and nothing more is written of it that day.
+    house.write();
+    let written = house.written.len();
+    house.later(3600).asks(A, "2.0.0", HOME);
+    assert_eq!(house.written.len(), written);
+}
+
+#[test]
+fn the_same_offer_again_is_the_same_way_and_another_content_a_new_one() {
+    let mut house = House::new(100);
+    house.asks(A, "1.0.0", HOME);
+    house.gets(A, 1, 0, 40_000);
+    house.later(600).asks(A, "1.0.0", HOME);
+    assert_eq!(house.state(A), Some(State::Downloading));
+    house.catalog = folder(&[("P/2.0.0/a.bin", 2)]);
+    let (catalog, now) = (folder(&[("P/2.0.0/a.bin", 2)]), house.now);
+    house.devices.catalog(&catalog, now);
+    house.asks(A, "1.0.0", HOME);
+    assert_eq!(house.state(A), Some(State::Offered));
+    // Bytes of the other one say nothing of this.
+    house.gets(A, 1, 0, 50_000);
+    assert_eq!(house.state(A), Some(State::Offered));
+}
+
+#[test]
+fn a_revert_counts_from_the_place_of_the_delivery_alone() {
+    let mut house = House::new(100);
+    house.asks(A, "1.0.0", HOME);
+    house.gets_all(A, 1, HOME);
+    house.later(10).asks(A, "1.0.0", HOME);
+    assert_eq!(house.state(A), Some(State::Delivered));
+    // A forger asks twice; its network is not taken for the device's.
+    house.later(100).asks(A, "1.0.0", AWAY);
+    house.later(100).asks(A, "1.0.0", AWAY);
+    assert_eq!(house.state(A), Some(State::Delivered));
+    house.later(100).asks(A, "0.9.0", NEXT_DOOR);
+    assert_eq!(house.state(A), Some(State::Reverted));
+}
+
+#[test]
+fn only_the_established_of_a_day_before_the_release_or_the_listed_count_in_the_fuse() {
+    let mut house = House::with(100, &[]);
+    let new = imei(2);
+    house.catalog = folder(&[("P/1.0.0/a.bin", 9)]);
+    let catalog = folder(&[("P/1.0.0/a.bin", 9)]);
+    house.devices.catalog(&catalog, START);
+    house.asks(A, "1.0.0", HOME);
+    house.later(DAY).asks(A, "1.0.0", HOME);
+    house.asks(&new, "1.0.0", HOME);
+    house.catalog = folder(&[("P/2.0.0/a.bin", 1)]);
+    house
+        .devices
+        .catalog(&folder(&[("P/2.0.0/a.bin", 1)]), house.now);
+    for id in [A, &new] {
+        house.later(DAY).asks(id, "1.0.0", HOME);
+        house.gets_all(id, 1, HOME);
+        house.later(90).asks(id, "1.0.0", HOME);
+        assert_eq!(house.state(id), Some(State::Reverted));
+    }
+    assert_eq!(house.tried(1), (0, 1));
+    let third = imei(3);
+    house.listed = true;
+    house.asks(&third, "1.0.0", HOME);
+    house.gets_all(&third, 1, HOME);
+    house.later(90).asks(&third, "2.0.0", AWAY);
+    assert_eq!(house.tried(1), (1, 1));
+    // A fuse that was lifted counts anew; what was counted before goes without a trace.
+    let project = house.devices.targets.project_id("P").unwrap();
+    house.devices.targets.forget_tries(project, "2.0.0");
+    assert_eq!(house.tried(1), (0, 0));
+    house.asks(A, "2.0.0", HOME);
+    assert_eq!(house.tried(1), (1, 0));
+    house.asks(A, "1.0.0", HOME);
+    assert_eq!(house.tried(1), (0, 1));
+}
+
+#[test]
+fn who_does_not_come_back_is_silent_after_three_intervals_of_listening() {
+    let mut house = House::new(100);
+    house.asks(A, "1.0.0", HOME);
+    house.later(700).asks(A, "1.0.0", HOME);
+    house.gets_all(A, 1, HOME);
+    house.later(3 * 700);
+    house.devices.look_round(house.now);
+    assert_eq!(house.state(A), Some(State::Delivered));
+    house.later(1);
+    house.devices.look_round(house.now);
+    assert_eq!(house.state(A), Some(State::Silent));
+    // After a restart it is waited for anew.
+    let (mut entries, _) = house.devices.records(0, 1000);
+    let Some(Entry::Device(mut entry)) = entries.pop() else {
+        panic!("one device was written");
+    };
+    entry.journey.as_mut().unwrap().state = State::Delivered;
+    let began = house.now.plus(30 * DAY);
+    house.devices = Devices::new(100, began);
+    house.devices.load(entry);
+    house.devices.loaded(30 * DAY, |_| false);
+    house.devices.look_round(began.plus(3 * 700));
+    assert_eq!(house.state(A), Some(State::Delivered));
+    house.devices.look_round(began.plus(3 * 700 + 1));
+    assert_eq!(house.state(A), Some(State::Silent));
+}
+
+#[test]
+fn the_interval_is_what_lies_between_visits() {
+    let mut house = House::new(100);
+    let known = |house: &House| house.devices.view(device(A), &Plain).unwrap().interval;
+    house.asks(A, "1.0.0", HOME);
+    house.later(5).asks(A, "1.0.0", HOME);
+    assert_eq!(known(&house), 0);
+    house.later(600).asks(A, "1.0.0", HOME);
+    assert_eq!(known(&house), 600);
+    house.later(3).asks(A, "1.0.0", HOME);
+    house.later(1000).asks(A, "1.0.0", HOME);
+    assert_eq!(known(&house), (3 * 600 + 1000) / 4);
+    assert_eq!(interval(0, u32::MAX), LONGEST_INTERVAL);
+}
+
+#[test]
+fn a_device_is_written_as_seen_once_a_day_of_its_own() {
+    let mut house = House::new(100);
+    house.listed = true;
+    for _ in 0..6 * 24 * 10 {
+        house.later(600).asks(A, "2.0.0", HOME);
+    }
+    let seen = house
+        .written
+        .iter()
+        .filter(|(_, worth)| *worth == Worth::Seen);
+    assert_eq!(seen.count(), 10);
+    assert_eq!(house.written.len(), 11);
+}
+
+#[test]
+fn established_devices_leave_only_when_they_are_stale() {
+    let mut house = House::new(10);
+    house.listed = true;
+    for n in 0..9 {
+        house.asks(&imei(n), "1.0.0", HOME);
+    }
+    assert_eq!(house.devices.established(), 9);
+    house.asks(&imei(20), "1.0.0", HOME);
+    assert_eq!(house.is_established(&imei(20)), Some(false));
+    house.later(STALE).asks(&imei(0), "1.0.0", HOME);
+    house.asks(&imei(20), "1.0.0", HOME);
+    assert_eq!(house.is_established(&imei(20)), Some(false));
+    house.later(1).asks(&imei(20), "1.0.0", HOME);
+    assert_eq!(house.is_established(&imei(20)), Some(true));
+    // The one that was not seen for longest, and is not stale by its own interval of a week.
+    assert_eq!(house.is_established(&imei(0)), Some(true));
+    assert_eq!(house.is_established(&imei(1)), None);
+    let gone = Entry::Forgotten(device(&imei(1)));
+    assert!(house.written.iter().any(|(entry, _)| *entry == gone));
+    assert!(house.devices.len() <= 10);
+}
+
+#[test]
+fn a_flood_of_invented_ids_neither_pushes_out_the_fleet_nor_is_written() {
+    let mut house = House::new(200_000);
+    house.listed = true;
+    house.ask(0..100_000, HOME);
+    house.listed = false;
+    // Some of the fleet are in the middle of it.
+    house.gets(&imei(7), 1, 0, 40_000);
+    house.written.clear();
+    for second in 0..500 {
+        let from = 1_000_000 + second * 400;
+        house.later(1).ask(from..from + 400, AWAY);
+    }
+    assert_eq!(house.written.len(), 0);
+    assert_eq!(house.devices.established(), 100_000);
+    assert_eq!(house.devices.len(), 200_000);
+    assert!((0..100_000).all(|n| house.is_established(&imei(n)) == Some(true)));
+    assert_eq!(house.state(&imei(7)), Some(State::Downloading));
+    // The same ids again, ten minutes later: they are let in slowly.
+    house.later(PROBATION);
+    house.ask(1_190_000..1_200_000, AWAY);
+    assert_eq!(house.devices.established(), 101_000);
+    assert_eq!(house.written.len(), 1000);
+}
+
+#[test]
+fn a_page_goes_on_where_the_last_one_stopped() {
+    let mut house = House::new(1000);
+    for n in 0..100 {
+        house.asks(&imei(n), if n % 2 == 0 { "1.0.0" } else { "2.0.0" }, HOME);
+    }
+    house.asks("a1b2c3d4e5f6", "1.0.0", HOME);
+    house.asks("pump-7", "1.0.0", HOME);
+    let all = |filter: Filter| {
+        let (mut ids, mut from) = (Vec::new(), 0);
+        loop {
+            let (page, next) = house.devices.page(&filter, from, 7, &Plain);
+            assert!(page.len() <= 7);
+            ids.extend(page.into_iter().map(|(_, view)| view.id));
+            match next {
+                Some(next) => from = next,
+                None => return ids,
+            }
+        }
+    };
+    assert_eq!(all(Filter::default()).len(), 102);
+    let prefix = |text: &str| Filter {
+        prefix: text.to_owned(),
+        ..Filter::default()
+    };
+    assert_eq!(all(prefix("86000000000001")).len(), 10);
+    assert_eq!(all(prefix("a1B2")), ["A1B2C3D4E5F6"]);
+    assert_eq!(all(prefix("pump")), ["pump-7"]);
+    assert_eq!(all(prefix("8600000000000001")), [""; 0]);
+    let state = Filter {
+        state: Some(State::Offered),
+        project: Some("P".to_owned()),
+        ..Filter::default()
+    };
+    assert_eq!(all(state).len(), 52);
+    let version = Filter {
+        version: Some("2.0.0".to_owned()),
+        ..Filter::default()
+    };
+    assert_eq!(all(version).len(), 50);
+    let nowhere = Filter {
+        project: Some("Q".to_owned()),
+        ..Filter::default()
+    };
+    assert!(all(nowhere).is_empty());
+}
+
+/// Every number that is kept is the sum over the records, and no bound is passed.
+fn check_sums(devices: &Devices, max: usize) {
+    let mut counts: BTreeMap<TargetId, Counts> = BTreeMap::new();
+    let mut tried: BTreeMap<TargetId, (u32, u32)> = BTreeMap::new();
+    let mut ranks = [0, 0];
+    let mut others = 0;
+    for (slot, record) in devices.table.from(0) {
+        ranks[record.rank as usize] += 1;
+        assert_eq!(devices.table.find(record.device()), Some(slot));
+        others += usize::from(record.text().is_none());
+        let Some(journey) = record.journey() else {
+            continue;
+        };
+        let target = devices.targets.get(journey.target).unwrap();
+        assert!(u64::from(journey.reached) <= target.size);
+        counts.entry(journey.target).or_default().by_state[journey.state as usize] += 1;
+        if let Some(heard) = journey.heard
+            && devices.targets.is_this_round(journey.target, heard)
+        {
+            let (confirmed, reverted) = tried.entry(journey.target).or_default();
+            *(if heard.reverted { reverted } else { confirmed }) += 1;
+        }
+    }
+    for (id, target) in devices.targets.iter() {
+        assert_eq!(target.counts, counts.remove(&id).unwrap_or_default());
+        let kept = (target.tried.confirmed, target.tried.reverted);
+        assert_eq!(kept, tried.remove(&id).unwrap_or_default());
+    }
+    assert!(counts.is_empty() && tried.is_empty());
+    assert_eq!(devices.texts.len(), others);
+    assert_eq!(devices.len(), ranks[0] + ranks[1]);
+    assert_eq!(devices.established(), ranks[1]);
+    assert!(devices.len() <= max);
+    assert!(devices.established() <= devices.most_established());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Asks(u64, usize, usize, bool),
+    Gets(u64, u8, u64, u64, bool),
+    Answered(u64),
+    Reports(u64, u8, bool),
+    Later(u32),
+    Look,
+    Folder(usize),
+    Lifted,
+    Reload,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let id = 0u64..14;
+    let place = prop_oneof![Just(0), Just(SIZE / 2), Just(SIZE)];
+    let step = prop_oneof![
+        8 => (id.clone(), 0usize..6, 0usize..3, proptest::bool::weighted(0.2))
+            .prop_map(|(id, version, place, listed)| Step::Asks(id, version, place, listed)),
+        6 => (id.clone(), 1u8..4, place.clone(), place, any::<bool>())
+            .prop_map(|(id, content, start, high, whole)| Step::Gets(id, content, start, high, whole)),
+        1 => id.clone().prop_map(Step::Answered),
+        1 => (id, 1u8..4, any::<bool>()).prop_map(|(id, content, updated)| Step::Reports(id, content, updated)),
+        4 => prop_oneof![Just(1u32), Just(61), Just(700), Just(DAY), Just(9 * DAY)].prop_map(Step::Later),
+        1 => Just(Step::Look),
+        1 => (0usize..3).prop_map(Step::Folder),
+        1 => Just(Step::Lifted),
+        1 => Just(Step::Reload),
+    ];
+    proptest::collection::vec(step, 1..120)
+}
+
+const FOLDERS: [&[(&str, u8)]; 3] = [
+    &[("P/2.0.0/a.bin", 1)],
+    &[("P/2.0.0/a.bin", 2), ("P/3.0.0/a.bin", 3)],
+    &[("P/1.0.0/a.bin", 1)],
+];
+
+/// Ids of all kinds.
+fn id_of(number: u64) -> String {
+    match number % 3 {
+        0 => imei(number),
+        1 => format!("A1B2C3D4E5{number:02X}"),
+        _ => format!("pump-{number}"),
+    }
+}
+
+proptest! {
+    #[test]
+    fn numbers_are_sums_and_bounds_hold_whatever_happens(steps in steps(), max in 0usize..12) {
+        const VERSIONS: [&str; 6] = ["1.0.0", "2.0.0", "3.0.0", "0.9.0", "factory", "2012.3.0"];
+        let mut house = House::new(max);
+        for step in steps {
+            let now = house.now;
+            match step {
+                Step::Asks(id, version, place, listed) => {
+                    house.listed = listed;
+                    let network = [HOME, NEXT_DOOR, AWAY][place];
+                    house.asks(&id_of(id), VERSIONS[version], network);
+                }
+                Step::Gets(id, content, start, high, whole) => {
+                    house.gets(&id_of(id), content, start, high);
+                    if whole {
+                        let piece = piece(&id_of(id), content, start);
+                        house.devices.delivered(piece, SIZE, HOME, now);
+                    }
+                }
+                Step::Answered(id) => house.devices.answered(device(&id_of(id)), now),
+                Step::Reports(id, content, updated) => {
+                    let device = device(&id_of(id));
+                    house.devices.reported(device, content_id(content), updated, false, now);
+                }
+                Step::Later(seconds) => {
+                    house.later(seconds);
+                }
+                Step::Look => house.devices.look_round(now),
+                Step::Folder(which) => {
+                    house.catalog = folder(FOLDERS[which]);
+                    house.devices.catalog(&folder(FOLDERS[which]), now);
+                }
+                Step::Lifted => {
+                    if let Some(project) = house.devices.targets.project_id("P") {
+                        house.devices.targets.forget_tries(project, "2.0.0");
+                    }
+                }
+                Step::Reload => {
+                    // What was written is what would be loaded: the established, as they stand.
+                    house.write();
+                    let mut loaded = Devices::new(max, now);
+                    for (entry, _) in std::mem::take(&mut house.written) {
+                        match entry {
+                            Entry::Device(entry) => loaded.load(entry),
+                            Entry::Forgotten(device) => loaded.load_forgotten(device),
+                            _ => {}
+                        }
+                    }
+                    check_sums(&loaded, max);
+                    prop_assert_eq!(loaded.established(), loaded.len());
+                    let (mut entries, next) = house.devices.records(0, 1000);
+                    prop_assert_eq!(next, None);
+                    prop_assert_eq!(entries.len(), house.devices.established());
+                    let mut fresh = Devices::new(max, now);
+                    for entry in entries.clone() {
+                        if let Entry::Device(entry) = entry {
+                            fresh.load(entry);
+                        }
+                    }
+                    fresh.loaded(0, |_| false);
+                    check_sums(&fresh, max);
+                    let (again, _) = fresh.records(0, 1000);
+                    prop_assert_eq!(&again, &entries);
+                    // From here on as after a restart, but with the journal as far as it was written.
+                    house.written = entries.drain(..).map(|entry| (entry, Worth::Step)).collect();
+                }
+            }
+            house.write();
+            check_sums(&house.devices, max);
+            for (entry, _) in &house.written {
+                if let Entry::Device(entry) = entry {
+                    prop_assert!(DeviceId::parse(&entry.text) == Some(entry.device));
+                }
+            }
+        }
+    }
+}

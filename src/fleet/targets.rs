@@ -1,0 +1,422 @@
+//! Where devices are on their way to: the releases of the folder, the contents of them that were ever
+//! offered, and how many devices stand where. Kept by [`super::devices`]; asked by the fuse and for
+//! [`super::Fleet::counts`].
+//!
+//! What would surprise you: nothing here is counted by events. Every number is the sum over the devices'
+//! records as they stand now, so it goes down when a device moves on or is forgotten.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::clock::Stamp;
+use super::entry::{Entry, ReleaseEntry};
+use super::journey::{Heard, Journey};
+use super::network::Network;
+use super::view::Counts;
+use crate::firmware::ContentId;
+use crate::firmware::catalog::Catalog;
+
+/// A project, interned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProjectId(u16);
+
+/// One content of a release, interned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TargetId(pub(super) u16);
+
+impl TargetId {
+    /// No target.
+    pub const NONE: TargetId = TargetId(u16::MAX);
+}
+
+/// Targets at most. Beyond that a journey is not remembered.
+const TARGETS: usize = 16_384;
+
+/// Projects at most; a device of one more is not remembered.
+const PROJECTS: usize = 65_535;
+
+/// Rounds of counting have numbers from 1 to this, then from 1 on again; a record keeps seven bits.
+const LAST_ROUND: u8 = 127;
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Targets {
+    projects: Vec<Project>,
+    names: BTreeMap<Box<str>, ProjectId>,
+    targets: Vec<Option<Target>>,
+    free: Vec<TargetId>,
+}
+
+/// A project that was ever in the folder.
+#[derive(Debug, Default)]
+pub struct Project {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its releases, by version as the folder writes it.
+    pub releases: BTreeMap<Box<str>, Release>,
+    /// Networks in which established devices were seen: the first two different ones.
+    pub networks: Pair,
+}
+
+/// One release.
+#[derive(Debug, Default)]
+pub struct Release {
+    /// When it was first in the folder.
+    pub first: Stamp,
+    /// The fuse has tripped and the folder could not be told; the sentence.
+    pub fused: Option<Box<str>>,
+    in_folder: bool,
+    targets: Vec<TargetId>,
+}
+
+/// One content of a release.
+#[derive(Debug)]
+pub struct Target {
+    /// The project.
+    pub project: ProjectId,
+    /// The version, as the folder writes it.
+    pub version: Box<str>,
+    /// The file.
+    pub content: ContentId,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Devices by state.
+    pub counts: Counts,
+    /// What established devices made of it.
+    pub tried: Tried,
+}
+
+/// The established devices that were heard from after they had it, for the fuse.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tried {
+    /// Came back with the new version.
+    pub confirmed: u32,
+    /// Came back with the old one.
+    pub reverted: u32,
+    /// Networks of those that came back with the old one: the first two different ones.
+    pub networks: Pair,
+    round: u8,
+}
+
+/// Up to two different networks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pair([Option<Network>; 2]);
+
+impl Pair {
+    /// One more.
+    pub fn add(&mut self, network: Network) {
+        match &mut self.0 {
+            [one @ None, _] => *one = Some(network),
+            [Some(one), two @ None] if *one != network => *two = Some(network),
+            _ => {}
+        }
+    }
+
+    /// Were there two?
+    pub fn is_two(&self) -> bool {
+        self.0.iter().all(Option::is_some)
+    }
+}
+
+impl Targets {
+    /// The project of this name, if it was ever in the folder.
+    pub fn project_id(&self, name: &str) -> Option<ProjectId> {
+        self.names.get(name).copied()
+    }
+
+    /// The same; it is made if there is room.
+    pub fn intern_project(&mut self, name: &str) -> Option<ProjectId> {
+        if let Some(known) = self.project_id(name) {
+            return Some(known);
+        }
+        if self.projects.len() >= PROJECTS {
+            return None;
+        }
+        let id = ProjectId(u16::try_from(self.projects.len()).ok()?);
+        self.projects.push(Project {
+            name: name.into(),
+            ..Project::default()
+        });
+        self.names.insert(name.into(), id);
+        Some(id)
+    }
+
+    /// A project.
+    pub fn project(&self, id: ProjectId) -> Option<&Project> {
+        self.projects.get(usize::from(id.0))
+    }
+
+    /// An established device of the project was seen there.
+    pub fn seen_in(&mut self, id: ProjectId, network: Network) {
+        if let Some(project) = self.projects.get_mut(usize::from(id.0)) {
+            project.networks.add(network);
+        }
+    }
+
+    /// A release.
+    pub fn release(&self, project: ProjectId, version: &str) -> Option<&Release> {
+        self.project(project)?.releases.get(version)
+    }
+
+    /// A release that is known, to be changed.
+    pub fn release_mut(&mut self, project: ProjectId, version: &str) -> Option<&mut Release> {
+        let project = self.projects.get_mut(usize::from(project.0))?;
+        project.releases.get_mut(version)
+    }
+
+    /// The content of a release; it is made if there is room.
+    pub fn intern(
+        &mut self,
+        project: ProjectId,
+        version: &str,
+        content: ContentId,
+        size: u64,
+        now: Stamp,
+    ) -> Option<TargetId> {
+        let known = self.release(project, version).into_iter();
+        let known = known
+            .flat_map(|release| release.targets.iter().copied())
+            .find(|id| self.get(*id).is_some_and(|t| t.content == content));
+        if known.is_some() {
+            return known;
+        }
+        if self.free.is_empty() && self.targets.len() >= TARGETS {
+            self.sweep();
+        }
+        let id = match self.free.pop() {
+            Some(id) => id,
+            None if self.targets.len() < TARGETS => {
+                let id = TargetId(u16::try_from(self.targets.len()).ok()?);
+                self.targets.push(None);
+                id
+            }
+            None => return None,
+        };
+        let release = self
+            .projects
+            .get_mut(usize::from(project.0))?
+            .releases
+            .entry(version.into())
+            .or_insert_with(|| Release {
+                first: now,
+                ..Release::default()
+            });
+        release.targets.push(id);
+        *self.targets.get_mut(usize::from(id.0))? = Some(Target {
+            project,
+            version: version.into(),
+            content,
+            size,
+            counts: Counts::default(),
+            tried: Tried {
+                round: 1,
+                ..Tried::default()
+            },
+        });
+        Some(id)
+    }
+
+    /// A target.
+    pub fn get(&self, id: TargetId) -> Option<&Target> {
+        self.targets.get(usize::from(id.0))?.as_ref()
+    }
+
+    fn get_mut(&mut self, id: TargetId) -> Option<&mut Target> {
+        self.targets.get_mut(usize::from(id.0))?.as_mut()
+    }
+
+    /// All targets.
+    pub fn iter(&self) -> impl Iterator<Item = (TargetId, &Target)> {
+        let ids = (0..u16::MAX).map(TargetId);
+        ids.zip(&self.targets)
+            .filter_map(|(id, target)| Some((id, target.as_ref()?)))
+    }
+
+    /// The journey of one device was this and is now that: the one place where the numbers change.
+    pub fn moved(&mut self, before: Option<Journey>, after: Option<Journey>) {
+        if let Some(journey) = before {
+            self.count(journey, u32::saturating_sub);
+        }
+        if let Some(journey) = after {
+            self.count(journey, u32::saturating_add);
+        }
+    }
+
+    fn count(&mut self, journey: Journey, change: impl Fn(u32, u32) -> u32) {
+        let Some(target) = self.get_mut(journey.target) else {
+            return;
+        };
+        let at = usize::from(journey.state as u8);
+        if let Some(count) = target.counts.by_state.get_mut(at) {
+            *count = change(*count, 1);
+        }
+        let tried = &mut target.tried;
+        match journey.heard {
+            Some(Heard { round, .. }) if round != tried.round => {}
+            Some(Heard { reverted: true, .. }) => tried.reverted = change(tried.reverted, 1),
+            Some(Heard { .. }) => tried.confirmed = change(tried.confirmed, 1),
+            None => {}
+        }
+    }
+
+    /// What an established device has to say of a target now.
+    pub fn hear(
+        &mut self,
+        id: TargetId,
+        reverted: bool,
+        network: Option<Network>,
+    ) -> Option<Heard> {
+        let tried = &mut self.get_mut(id)?.tried;
+        if let (true, Some(network)) = (reverted, network) {
+            tried.networks.add(network);
+        }
+        let round = tried.round;
+        Some(Heard { reverted, round })
+    }
+
+    /// Was this said in the round that is counted now?
+    pub fn is_this_round(&self, id: TargetId, heard: Heard) -> bool {
+        self.get(id)
+            .is_some_and(|target| target.tried.round == heard.round)
+    }
+
+    /// What devices made of a release before this moment counts no more for its fuse.
+    pub fn forget_tries(&mut self, project: ProjectId, version: &str) {
+        let Some(release) = self.release(project, version) else {
+            return;
+        };
+        for id in release.targets.clone() {
+            if let Some(target) = self.get_mut(id) {
+                let round = match target.tried.round {
+                    LAST_ROUND.. => 1,
+                    round => round.saturating_add(1),
+                };
+                target.tried = Tried {
+                    round,
+                    ..Tried::default()
+                };
+            }
+        }
+    }
+
+    /// Devices by state, on their way to any content of a release.
+    pub fn counts(&self, project: &str, version: &str) -> Counts {
+        let mut sum = Counts::default();
+        let release = self
+            .project_id(project)
+            .and_then(|project| self.release(project, version));
+        let targets = release.into_iter().flat_map(|release| &release.targets);
+        for target in targets.filter_map(|id| self.get(*id)) {
+            for (sum, count) in sum.by_state.iter_mut().zip(target.counts.by_state) {
+                *sum = sum.saturating_add(count);
+            }
+        }
+        sum
+    }
+
+    /// The folder is another now. Returns the releases that are new, to be remembered.
+    pub fn catalog(&mut self, catalog: &Catalog, now: Stamp) -> Vec<ReleaseEntry> {
+        for project in &mut self.projects {
+            for release in project.releases.values_mut() {
+                release.in_folder = false;
+            }
+        }
+        let mut added = Vec::new();
+        for project in catalog.projects() {
+            let Some(id) = self.intern_project(&project.name) else {
+                continue;
+            };
+            let Some(known) = self.projects.get_mut(usize::from(id.0)) else {
+                continue;
+            };
+            for release in &project.releases {
+                let version = &release.version_text;
+                if let Some(release) = known.releases.get_mut(version) {
+                    release.in_folder = true;
+                    continue;
+                }
+                let new = Release {
+                    first: now,
+                    in_folder: true,
+                    ..Release::default()
+                };
+                added.push(new.entry(&project.name, version));
+                known.releases.insert(version.clone(), new);
+            }
+        }
+        self.sweep();
+        added
+    }
+
+    /// Forgets the contents to which no device is on its way, and the releases that are not in the
+    /// folder and have none.
+    fn sweep(&mut self) {
+        let mut gone = BTreeSet::new();
+        for (place, id) in self.targets.iter_mut().zip((0..u16::MAX).map(TargetId)) {
+            let is_unused = |target: &Target| target.counts.total() == 0;
+            if place.as_ref().is_some_and(is_unused) {
+                *place = None;
+                gone.insert(id);
+                self.free.push(id);
+            }
+        }
+        for project in &mut self.projects {
+            project.releases.retain(|_, release| {
+                release.targets.retain(|id| !gone.contains(id));
+                release.in_folder || !release.targets.is_empty()
+            });
+        }
+    }
+
+    /// A release as the journal remembers it.
+    pub fn load(&mut self, entry: ReleaseEntry) {
+        let Some(id) = self.intern_project(&entry.project) else {
+            return;
+        };
+        let Some(project) = self.projects.get_mut(usize::from(id.0)) else {
+            return;
+        };
+        let release = project.releases.entry(entry.version).or_default();
+        release.first = entry.first;
+        release.fused = entry.fused;
+    }
+
+    /// What the journal is to remember of a release.
+    pub fn entry(&self, project: ProjectId, version: &str) -> Option<ReleaseEntry> {
+        let release = self.release(project, version)?;
+        Some(release.entry(&self.project(project)?.name, version))
+    }
+
+    /// How many releases there are.
+    pub fn releases(&self) -> usize {
+        let counts = self.projects.iter().map(|project| project.releases.len());
+        counts.sum()
+    }
+
+    /// Some releases for the journal, those of at least one project, from the one with this number on;
+    /// and where the next begin.
+    pub fn records(&self, from: u64, most: usize) -> (Vec<Entry>, Option<u64>) {
+        let mut entries = Vec::new();
+        let mut at = usize::try_from(from).unwrap_or(usize::MAX);
+        while let Some(project) = self.projects.get(at) {
+            if entries.len() >= most {
+                return (entries, u64::try_from(at).ok());
+            }
+            let releases = project.releases.iter();
+            let of_one = releases.map(|(version, release)| release.entry(&project.name, version));
+            entries.extend(of_one.map(Entry::Release));
+            at = at.saturating_add(1);
+        }
+        (entries, None)
+    }
+}
+
+impl Release {
+    fn entry(&self, project: &str, version: &str) -> ReleaseEntry {
+        ReleaseEntry {
+            project: project.into(),
+            version: version.into(),
+            first: self.first,
+            fused: self.fused.clone(),
+        }
+    }
+}
