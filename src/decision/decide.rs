@@ -20,12 +20,40 @@ use crate::firmware::version::{CoreForm, Standing, Version, standing};
 pub struct Known<'q> {
     /// Only known devices are served, and this is none of them.
     pub stranger: bool,
-    /// The content that it is not to be given again for now.
-    pub looping: Option<ContentId>,
+    /// What it is not to be given again for now.
+    pub looping: Looping,
     /// Releases that the fuse has paused and whose release.json could not be written.
     pub fused: &'q [Fused],
     /// It may try a release that the fuse has paused.
     pub trial: bool,
+}
+
+/// The contents that a device got again and again and came back as before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Looping {
+    contents: [Option<ContentId>; Looping::MOST],
+}
+
+impl Looping {
+    /// More than so many are not told apart for one device.
+    pub const MOST: usize = 2;
+
+    /// One more; beyond [`Looping::MOST`] it is left out.
+    pub fn add(&mut self, content: ContentId) {
+        if let Some(free) = self.contents.iter_mut().find(|place| place.is_none()) {
+            *free = Some(content);
+        }
+    }
+
+    /// Is it one of them?
+    pub fn contains(&self, content: ContentId) -> bool {
+        self.contents.contains(&Some(content))
+    }
+
+    /// None at all.
+    pub fn is_empty(&self) -> bool {
+        self.contents.iter().all(Option::is_none)
+    }
 }
 
 /// A release that paused itself: too many devices came back from it.
@@ -37,6 +65,12 @@ pub struct Fused {
     pub version: Box<str>,
     /// The reason, for `paused`; it begins with [`FUSE`].
     pub sentence: Box<str>,
+}
+
+impl Fused {
+    fn is(&self, project: &Project, release: &Release) -> bool {
+        self.project == project.name && self.version == release.version_text
+    }
 }
 
 /// How the sentence begins that the fuse writes into `paused`, so that it is told from a person's.
@@ -512,10 +546,15 @@ impl<'c, 'q> Asker<'c, 'q> {
     fn may_have_now(&self, release: &'c Release, package: &Package) -> Result<(), No<'c>> {
         let rules = &*release.rules;
         let not_now = |rule| No::because(Refusal::NotNow, rule);
+        let known = &self.question.known;
         match &rules.paused {
             None | Some(Paused::No) => {}
             Some(Paused::Yes) => return Err(not_now("paused")),
+            Some(Paused::Because(why)) if known.trial && why.starts_with(FUSE) => {}
             Some(Paused::Because(why)) => return Err(not_now(why)),
+        }
+        if !known.trial && known.fused.iter().any(|f| f.is(self.project, release)) {
+            return Err(not_now("fuse: too many devices came back with it"));
         }
         if rules
             .not_before
@@ -523,7 +562,7 @@ impl<'c, 'q> Asker<'c, 'q> {
         {
             return Err(not_now("not_before is still to come"));
         }
-        if self.question.known.looping == Some(package.content) {
+        if known.looping.contains(package.content) {
             let rule = "it got this again and again and came back as before";
             return Err(No::because(Refusal::Looping, rule).and_that_is_that());
         }

@@ -539,7 +539,12 @@ mod rules {
         let question = Question {
             catalog: &catalog,
             known: Known {
-                looping: Some(offer.package.content),
+                looping: {
+                    let mut looping = Looping::default();
+                    looping.add(ContentId([9; 32]));
+                    looping.add(offer.package.content);
+                    looping
+                },
                 ..Known::default()
             },
             check: &old(),
@@ -553,6 +558,45 @@ mod rules {
         };
         let verdict = decide(&Question { known, ..question }, &mut Notes::off());
         assert_eq!(answer(verdict), Err(Refusal::UnknownDevice));
+    }
+
+    #[test]
+    fn a_release_that_the_fuse_paused_is_for_trials_alone() {
+        let asked = |rules: &str, fused: &[Fused], trial: bool| {
+            let catalog = generic(&["P/1.5.0/u.bin", PATH], &[("P/2.0.0/release.json", rules)]);
+            let check = old();
+            let question = Question {
+                catalog: &catalog,
+                known: Known {
+                    fused,
+                    trial,
+                    ..Known::default()
+                },
+                check: &check,
+                unix: NOON,
+            };
+            answer(decide(&question, &mut Notes::off())).map(str::to_owned)
+        };
+        let older = Ok("P/1.5.0/u.bin".to_owned());
+        let newest = Ok(PATH.to_owned());
+        let by_fuse = format!("{{\"paused\": \"{FUSE}3 of 9 devices came back\"}}");
+        assert_eq!(asked(&by_fuse, &[], false), older);
+        assert_eq!(asked(&by_fuse, &[], true), newest);
+        // A person's pause is for everybody.
+        for paused in ["true", "\"the fuse: has tripped\""] {
+            let by_hand = format!("{{\"paused\": {paused}}}");
+            assert_eq!(asked(&by_hand, &[], true), older);
+        }
+        let kept = |version: &str| {
+            [Fused {
+                project: "P".into(),
+                version: version.into(),
+                sentence: format!("{FUSE}3 of 9").into(),
+            }]
+        };
+        assert_eq!(asked("{}", &kept("2.0.0"), false), older);
+        assert_eq!(asked("{}", &kept("2.0.0"), true), newest);
+        assert_eq!(asked("{}", &kept("2.0.1"), false), newest);
     }
 
     #[test]

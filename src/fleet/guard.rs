@@ -1,0 +1,572 @@
+//! The loop guard: a device that gets the same content again and again and comes back as before is not
+//! offered it for a while. Used by the fleet's face; pure, the time comes with each call.
+//!
+//! Two things speak against giving a device a content once more: it had all of it and came back with
+//! the version unchanged (a revert), or bytes and redirects of several times the file went out with
+//! the version unchanged. What is held back is this content, from this device, asking from this wide
+//! network; all of it goes when the device says another version.
+//!
+//! What would surprise you: a hold begins with the check that is refused by it, not with the evidence.
+//! A module that asks every four hours would never meet a hold of one hour otherwise. So [`Guard::held`]
+//! answers as if that check had been counted, and [`Guard::came_back`] counts it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::clock::Stamp;
+use super::entry::{Entry, GuardEntry};
+use super::network::Wide;
+use super::pins::Downloader;
+use super::who::Who;
+use crate::decision::Looping;
+use crate::firmware::ContentId;
+use crate::firmware::audience::DeviceId;
+
+/// Records kept at most: 16 MB of them.
+pub const CAPACITY: usize = 65_536;
+
+/// Records of one id: contents, networks and whatever else a forger makes up.
+const PER_ID: usize = 16;
+
+/// Contents of one device in one network: the hold of one is not washed away by an offer of another.
+const CONTENTS: usize = Looping::MOST;
+
+/// Whoever comes back sooner than this after a delivery has not tried what it got.
+const TOO_SOON: u32 = 60;
+
+/// For how long a content is held, by how often it was.
+const HOLDS: [u32; 3] = [60 * 60, 6 * 60 * 60, 24 * 60 * 60];
+
+/// So many times as much evidence counts for an id whatever its networks. A module that wanders between
+/// them is held by it; see [`Guard::deserved`] for whom it does not touch.
+const LOOSE: u32 = 4;
+
+/// What a transfer cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// The file.
+    pub content: ContentId,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The first byte that was sent.
+    pub start: u64,
+    /// The bytes before this one arrived.
+    pub end: u64,
+    /// It went to the end of the file and ended in good order.
+    pub whole: bool,
+}
+
+/// What speaks against one content, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Against {
+    /// The content.
+    pub content: ContentId,
+    /// Held until then; `None`: not held now.
+    pub until: Option<Stamp>,
+    /// Times that it came back with the version unchanged.
+    pub reverts: u32,
+    /// Bytes that it got.
+    pub sent: u64,
+}
+
+/// All that the guard remembers.
+#[derive(Debug)]
+pub struct Guard {
+    attempts: u32,
+    capacity: usize,
+    records: HashMap<DeviceId, Vec<Record>>,
+    /// All records in the order in which they may be dropped: the least evidence first, then the longest
+    /// unused.
+    order: BTreeMap<Turn, DeviceId>,
+    next: u64,
+    /// What the journal is still to be told.
+    changes: Vec<Entry>,
+}
+
+/// A record's place in the order. The number is used once only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    rank: u8,
+    used: Stamp,
+    number: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Record {
+    unit: Downloader,
+    wide: Wide,
+    content: ContentId,
+    /// All that the device says of itself, its version included: another one ends the record.
+    version: Downloader,
+    /// 0: not known (the record comes from the journal).
+    size: u64,
+    tally: Tally,
+    /// It has the bytes before this one, without a gap.
+    reached: u64,
+    /// How often it was held.
+    level: u32,
+    held_until: Option<Stamp>,
+    /// When it first had all of it, since it last came back.
+    delivered: Option<Stamp>,
+    /// The journal has it.
+    written: bool,
+    turn: Turn,
+}
+
+/// Evidence that is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    reverts: u32,
+    redirects: u32,
+    /// Bytes.
+    sent: u64,
+}
+
+impl Tally {
+    /// How often all this is worth a hold, if so many attempts are free: at so many reverts and at each
+    /// one more; at two redirects, or sizes of the file, more than that, and at every other one more. So
+    /// it all follows from sums, and a restart changes nothing.
+    fn holds(self, size: u64, attempts: u32) -> u32 {
+        let over = |count: u32, free: u32, each: u32| match count.checked_sub(free) {
+            Some(more) => (more / each).saturating_add(1),
+            None => 0,
+        };
+        let times = self.sent.checked_div(size).unwrap_or(0);
+        let times = u32::try_from(times).unwrap_or(u32::MAX);
+        let many = attempts.saturating_add(2);
+        over(self.reverts, attempts, 1)
+            .max(over(times, many, 2))
+            .max(over(self.redirects, many, 2))
+    }
+}
+
+impl Record {
+    /// It comes back from a delivery with this check.
+    fn comes_back(&self, now: Stamp) -> bool {
+        self.delivered.is_some_and(|at| now.since(at) > TOO_SOON)
+    }
+
+    /// The evidence, with the check that is made now.
+    fn evidence(&self, now: Stamp) -> Tally {
+        let more = u32::from(self.comes_back(now));
+        Tally {
+            reverts: self.tally.reverts.saturating_add(more),
+            ..self.tally
+        }
+    }
+
+    fn is_held(&self, now: Stamp) -> bool {
+        self.held_until.is_some_and(|until| now < until)
+    }
+
+    /// Is it worth a line in the journal?
+    fn is_worth_it(&self) -> bool {
+        let tally = self.tally;
+        let whole = self.size > 0 && tally.sent >= self.size;
+        self.level > 0 || tally.reverts > 0 || tally.redirects > 0 || whole
+    }
+
+    fn was_sent_twice(&self) -> bool {
+        self.size > 0 && self.tally.sent / 2 >= self.size
+    }
+
+    fn rank(&self) -> u8 {
+        let tally = self.tally;
+        let is_evidence = tally.reverts > 0 || tally.redirects > 1;
+        match (self.level, self.is_worth_it()) {
+            (0, false) => 0,
+            (0, true) if !is_evidence && !self.was_sent_twice() => 1,
+            (0, true) => 2,
+            _ => 3,
+        }
+    }
+
+    /// What the journal would be told anew: bytes only by whole sizes.
+    fn notable(&self) -> impl PartialEq + use<> {
+        let times = self.tally.sent.checked_div(self.size).unwrap_or(0);
+        let (reverts, redirects) = (self.tally.reverts, self.tally.redirects);
+        let held = (self.level, self.held_until, self.delivered.is_some());
+        (reverts, redirects, times, held)
+    }
+
+    fn entry(&self, device: DeviceId) -> Entry {
+        Entry::Guard(GuardEntry {
+            device,
+            unit: self.unit,
+            wide: self.wide,
+            content: self.content,
+            version: self.version.0,
+            reverts: self.tally.reverts,
+            redirects: self.tally.redirects,
+            sent: self.tally.sent,
+            level: self.level,
+            held_until: self.held_until,
+            delivered: self.delivered,
+            used: self.turn.used,
+        })
+    }
+}
+
+impl Guard {
+    /// Nothing against anybody. `attempts` at one content are free (at least one); so many records at
+    /// most.
+    pub fn new(attempts: u32, capacity: usize) -> Guard {
+        Guard {
+            attempts: attempts.max(1),
+            capacity: capacity.max(PER_ID),
+            records: HashMap::new(),
+            order: BTreeMap::new(),
+            next: 0,
+            changes: Vec::new(),
+        }
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// None at all.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// What this device is not to be offered, if it asks now from byte 0.
+    pub fn held(&self, who: &Who, now: Stamp) -> Looping {
+        let mut looping = Looping::default();
+        for record in self.of(who.device) {
+            let same = record.unit == who.unit && record.wide == who.wide;
+            if same
+                && record.version == who.downloader
+                && (record.is_held(now) || self.deserved(who.device, record, now) > record.level)
+            {
+                looping.add(record.content);
+            }
+        }
+        looping
+    }
+
+    /// The device asks from byte 0. To be called after [`Guard::held`] and the decision.
+    pub fn came_back(&mut self, who: &Who, now: Stamp) {
+        let mut is_over = false;
+        self.drop_where(who.device, |record| {
+            let is_other = record.unit == who.unit
+                && record.wide == who.wide
+                && record.version != who.downloader;
+            is_over |= is_other && record.written;
+            is_other
+        });
+        if is_over {
+            self.changes.push(Entry::Unguarded(who.unit, who.wide));
+        }
+        let Some(records) = self.records.get(&who.device) else {
+            return;
+        };
+        let own = |record: &&Record| record.unit == who.unit && record.wide == who.wide;
+        let mut due: Vec<(ContentId, u32)> = Vec::new();
+        for record in records.iter().filter(own) {
+            let deserved = self.deserved(who.device, record, now);
+            if record.comes_back(now) || (deserved > record.level && !record.is_held(now)) {
+                due.push((record.content, deserved));
+            }
+        }
+        for (content, deserved) in due {
+            self.change(who, content, now, |record| {
+                record.tally = record.evidence(now);
+                if record.comes_back(now) {
+                    record.delivered = None;
+                    record.reached = 0;
+                }
+                if deserved > record.level && !record.is_held(now) {
+                    record.level = deserved;
+                    let at = usize::try_from(deserved.saturating_sub(1)).unwrap_or(usize::MAX);
+                    let [.., longest] = HOLDS;
+                    let hold = HOLDS.get(at).copied().unwrap_or(longest);
+                    record.held_until = Some(now.plus(hold));
+                }
+            });
+        }
+    }
+
+    /// Bytes of a content went to the device.
+    pub fn spent(&mut self, who: &Who, spent: Spent, now: Stamp) {
+        let bytes = spent.end.saturating_sub(spent.start);
+        if bytes == 0 && !spent.whole {
+            return;
+        }
+        self.change(who, spent.content, now, |record| {
+            record.size = spent.size;
+            record.tally.sent = record.tally.sent.saturating_add(bytes);
+            if spent.start <= record.reached {
+                record.reached = record.reached.max(spent.end);
+            }
+            // All of it, not the last byte alone: that would be evidence for nothing.
+            if spent.whole && record.reached >= spent.size {
+                record.delivered.get_or_insert(now);
+            }
+        });
+    }
+
+    /// The device was sent elsewhere for a content.
+    pub fn redirected(&mut self, who: &Who, content: ContentId, now: Stamp) {
+        self.change(who, content, now, |record| {
+            record.tally.redirects = record.tally.redirects.saturating_add(1);
+        });
+    }
+
+    /// The device says that it could not install a content: as good as coming back with the old version.
+    /// Counts once for each delivery, wherever it was.
+    pub fn failed(&mut self, device: DeviceId, content: ContentId, now: Stamp) {
+        let has_it = |record: &&Record| record.content == content && record.delivered.is_some();
+        let all = self.of(device).iter().filter(has_it);
+        let keys: Vec<_> = all.map(|r| (r.unit, r.wide, r.version)).collect();
+        for key in keys {
+            self.change_at(device, key, content, now, |record| {
+                record.tally.reverts = record.tally.reverts.saturating_add(1);
+                record.delivered = None;
+                record.reached = 0;
+            });
+        }
+    }
+
+    /// Takes back all that is held against a device; how many contents were held back.
+    pub fn lift(&mut self, device: DeviceId, now: Stamp) -> usize {
+        let holds = self.of(device).iter().filter(|r| r.is_held(now)).count();
+        let mut over = Vec::new();
+        self.drop_where(device, |record| {
+            if record.written {
+                over.push(Entry::Unguarded(record.unit, record.wide));
+            }
+            true
+        });
+        over.dedup();
+        self.changes.append(&mut over);
+        holds
+    }
+
+    /// What speaks against a device, for people.
+    pub fn against(&self, device: DeviceId, now: Stamp) -> Vec<Against> {
+        let view = |record: &Record| Against {
+            content: record.content,
+            until: record.held_until.filter(|until| now < *until),
+            reverts: record.tally.reverts,
+            sent: record.tally.sent,
+        };
+        let worth = self.of(device).iter().filter(|r| r.is_worth_it());
+        worth.map(view).collect()
+    }
+
+    /// Is any content held back from this device now?
+    pub fn holds(&self, device: DeviceId, now: Stamp) -> bool {
+        self.of(device).iter().any(|record| record.is_held(now))
+    }
+
+    /// What the journal is to be told, since this was last asked.
+    pub fn changes(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// A record out of the journal. Its size is not known until [`Guard::sizes`] or a transfer says it.
+    pub fn load(&mut self, entry: &GuardEntry) {
+        let who = (entry.unit, entry.wide, Downloader(entry.version));
+        let same = |record: &Record| {
+            (record.unit, record.wide, record.content) == (entry.unit, entry.wide, entry.content)
+        };
+        self.drop_where(entry.device, same);
+        self.change_at(entry.device, who, entry.content, entry.used, |record| {
+            record.tally = Tally {
+                reverts: entry.reverts,
+                redirects: entry.redirects,
+                sent: entry.sent,
+            };
+            record.level = entry.level;
+            record.held_until = entry.held_until;
+            record.delivered = entry.delivered;
+            record.written = true;
+        });
+        self.changes.clear();
+    }
+
+    /// The journal says that nothing speaks against it any more. Looks through all records: for loading
+    /// alone.
+    pub fn unload(&mut self, unit: Downloader, wide: Wide) {
+        let is_it = |record: &Record| record.unit == unit && record.wide == wide;
+        let devices = self.records.iter();
+        let found = devices.filter(|(_, records)| records.iter().any(is_it));
+        let found: Vec<DeviceId> = found.map(|(device, _)| *device).collect();
+        for device in found {
+            self.drop_where(device, is_it);
+        }
+    }
+
+    /// Sets the sizes of records out of the journal.
+    pub fn sizes(&mut self, size: impl Fn(ContentId) -> Option<u64>) {
+        for record in self.records.values_mut().flatten() {
+            if record.size == 0 {
+                record.size = size(record.content).unwrap_or(0);
+            }
+        }
+    }
+
+    /// Some records for the journal, from the number `from` on, and where the next begin.
+    pub fn records(&self, from: u64, most: usize) -> (Vec<Entry>, Option<u64>) {
+        // In the order of their numbers, which never change while nothing happens to them; what changes
+        // meanwhile is written anyhow.
+        let all = self
+            .records
+            .iter()
+            .flat_map(|(device, records)| records.iter().map(move |r| (r.turn.number, *device, r)))
+            .filter(|(number, _, record)| *number >= from && record.is_worth_it());
+        let mut all: Vec<_> = all.collect();
+        all.sort_unstable_by_key(|(number, ..)| *number);
+        let next = all.get(most).map(|(number, ..)| *number);
+        let some = all.into_iter().take(most);
+        (some.map(|(_, device, r)| r.entry(device)).collect(), next)
+    }
+
+    fn of(&self, device: DeviceId) -> &[Record] {
+        self.records.get(&device).map_or(&[], Vec::as_slice)
+    }
+
+    /// How often a record is worth a hold by now: by itself, or by all that the id costs wherever it asks
+    /// from. The latter is what a forger can bring about from elsewhere, so it only touches a record that
+    /// has evidence of its own: a device that takes its update at the first or second try has none.
+    fn deserved(&self, device: DeviceId, record: &Record, now: Stamp) -> u32 {
+        let own = record.evidence(now);
+        let alone = own.holds(record.size, self.attempts);
+        if own.reverts == 0 && own.redirects < 2 && !record.was_sent_twice() {
+            return alone;
+        }
+        let same = |r: &&Record| r.content == record.content && r.version == record.version;
+        let others = self.of(device).iter().filter(same);
+        let others = others.filter(|other| other.turn.number != record.turn.number);
+        let sum = others.fold(own, |sum, other| Tally {
+            reverts: sum.reverts.saturating_add(other.tally.reverts),
+            redirects: sum.redirects.saturating_add(other.tally.redirects),
+            sent: sum.sent.saturating_add(other.tally.sent),
+        });
+        let loose = Tally {
+            reverts: sum.reverts / LOOSE,
+            redirects: sum.redirects / LOOSE,
+            sent: sum.sent / u64::from(LOOSE),
+        };
+        alone.max(loose.holds(record.size, self.attempts))
+    }
+
+    fn change(
+        &mut self,
+        who: &Who,
+        content: ContentId,
+        now: Stamp,
+        change: impl FnOnce(&mut Record),
+    ) {
+        let key = (who.unit, who.wide, who.downloader);
+        self.change_at(who.device, key, content, now, change);
+    }
+
+    /// Changes a record, or makes it, and notes what the journal is to know.
+    fn change_at(
+        &mut self,
+        device: DeviceId,
+        (unit, wide, version): (Downloader, Wide, Downloader),
+        content: ContentId,
+        now: Stamp,
+        change: impl FnOnce(&mut Record),
+    ) {
+        self.next = self.next.wrapping_add(1);
+        let number = self.next;
+        let own = |record: &Record| {
+            record.unit == unit && record.wide == wide && record.version == version
+        };
+        let known = self
+            .of(device)
+            .iter()
+            .any(|r| own(r) && r.content == content);
+        if !known {
+            self.make_room(device, own);
+            let turn = Turn {
+                rank: 0,
+                used: now,
+                number,
+            };
+            self.order.insert(turn, device);
+            self.records.entry(device).or_default().push(Record {
+                unit,
+                wide,
+                content,
+                version,
+                size: 0,
+                tally: Tally::default(),
+                reached: 0,
+                level: 0,
+                held_until: None,
+                delivered: None,
+                written: false,
+                turn,
+            });
+        }
+        let records = self.records.get_mut(&device).into_iter().flatten();
+        let Some(record) = records.into_iter().find(|r| own(r) && r.content == content) else {
+            return;
+        };
+        let before = record.notable();
+        change(record);
+        let old = record.turn;
+        // Its number stays as long as its line does: what walks through the records by number then
+        // neither misses nor repeats it.
+        record.turn = Turn {
+            rank: record.rank(),
+            used: now,
+            number: old.number,
+        };
+        if record.is_worth_it() && !(record.written && before == record.notable()) {
+            record.written = true;
+            self.changes.push(record.entry(device));
+        }
+        let new = record.turn;
+        self.order.remove(&old);
+        self.order.insert(new, device);
+    }
+
+    /// Makes room for one more record of this device, which `own` says are of the same network and so on.
+    fn make_room(&mut self, device: DeviceId, own: impl Fn(&Record) -> bool) {
+        let least = |records: &mut dyn Iterator<Item = &Record>| records.map(|r| r.turn).min();
+        let records = self.of(device);
+        let many = records.iter().filter(|r| own(r)).count() >= CONTENTS;
+        let mut gone = None;
+        if many {
+            gone = least(&mut records.iter().filter(|r| own(r)));
+        } else if records.len() >= PER_ID {
+            gone = least(&mut records.iter());
+        }
+        if let Some(turn) = gone {
+            self.drop_where(device, |record| record.turn == turn);
+        }
+        while self.order.len() >= self.capacity {
+            let Some((&turn, &device)) = self.order.first_key_value() else {
+                return;
+            };
+            self.order.remove(&turn);
+            self.drop_where(device, |record| record.turn == turn);
+        }
+    }
+
+    fn drop_where(&mut self, device: DeviceId, mut is_it: impl FnMut(&Record) -> bool) {
+        let Some(records) = self.records.get_mut(&device) else {
+            return;
+        };
+        let order = &mut self.order;
+        records.retain(|record| {
+            let goes = is_it(record);
+            if goes {
+                order.remove(&record.turn);
+            }
+            !goes
+        });
+        if records.is_empty() {
+            self.records.remove(&device);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

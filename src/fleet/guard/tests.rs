@@ -1,0 +1,438 @@
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::decision::Check;
+
+const A: ContentId = ContentId([1; 32]);
+const B: ContentId = ContentId([2; 32]);
+const C: ContentId = ContentId([3; 32]);
+const SIZE: u64 = 100_000;
+const START: Stamp = Stamp(1 << 31);
+const HOUR: u32 = 60 * 60;
+
+fn who(id: &str, version: &str, address: &str) -> Who {
+    let check = Check {
+        device: DeviceId::parse(id),
+        device_text: id.into(),
+        firmware_name: Some("P_LuatOS-SoC_Air780EPM".into()),
+        version: version.into(),
+        ..Check::default()
+    };
+    Who::of(&check, address.parse::<IpAddr>().unwrap()).unwrap()
+}
+
+fn old() -> Who {
+    who("862991443753386", "1.0.0", "100.64.1.2")
+}
+
+fn guard() -> Guard {
+    Guard::new(3, CAPACITY)
+}
+
+fn part(content: ContentId, start: u64, end: u64) -> Spent {
+    Spent {
+        content,
+        size: SIZE,
+        start,
+        end,
+        whole: end == SIZE,
+    }
+}
+
+/// Asks from byte 0; true: the content may be given.
+fn ask(guard: &mut Guard, who: &Who, content: ContentId, now: Stamp) -> bool {
+    let held = guard.held(who, now).contains(content);
+    guard.came_back(who, now);
+    // The answer stands: the same question again gets the same one.
+    assert_eq!(guard.held(who, now).contains(content), held);
+    !held
+}
+
+/// Asks, and takes all of it if it may.
+fn take(guard: &mut Guard, who: &Who, content: ContentId, now: Stamp) -> bool {
+    let may = ask(guard, who, content, now);
+    if may {
+        guard.spent(who, part(content, 0, SIZE), now.plus(30));
+    }
+    may
+}
+
+#[test]
+fn three_attempts_are_free_then_there_is_one_for_each_hold() {
+    let (mut guard, mut now) = (guard(), START);
+    let mut given = Vec::new();
+    // It comes back every ten minutes for five days.
+    for _ in 0..5 * 24 * 6 {
+        if take(&mut guard, &old(), A, now) {
+            given.push(now.since(START) / 60);
+        }
+        now = now.plus(600);
+    }
+    // The hold begins with the check that it refuses, ten minutes after the last attempt.
+    let hold = |minutes: u32| 10 + minutes;
+    let mut expected = vec![0, 10, 20];
+    for minutes in [60, 360, 24 * 60, 24 * 60, 24 * 60, 24 * 60] {
+        expected.push(expected.last().unwrap() + hold(minutes));
+    }
+    expected.retain(|minutes| *minutes < 5 * 24 * 60);
+    assert_eq!(given, expected);
+}
+
+#[test]
+fn a_module_that_seldom_asks_meets_its_hold_all_the_same() {
+    let (mut guard, mut now) = (guard(), START);
+    let mut given = 0;
+    for _ in 0..6 {
+        given += u32::from(take(&mut guard, &old(), A, now));
+        now = now.plus(4 * HOUR);
+    }
+    // The fourth check is refused though it is four hours later, the fifth is not, the sixth is.
+    assert_eq!(given, 4);
+}
+
+#[test]
+fn another_version_ends_it_and_another_content_begins_anew() {
+    let (mut guard, mut now) = (guard(), START);
+    let looped = |guard: &mut Guard, content: ContentId, now: &mut Stamp| {
+        let mut given = 0;
+        while take(guard, &old(), content, *now) {
+            given += 1;
+            *now = now.plus(600);
+        }
+        given
+    };
+    assert_eq!(looped(&mut guard, A, &mut now), 3);
+    assert_eq!(looped(&mut guard, B, &mut now), 3);
+    // Neither is washed away by the other.
+    assert!(!ask(&mut guard, &old(), A, now));
+    assert!(!ask(&mut guard, &old(), B, now));
+    guard.changes();
+    let new = who("862991443753386", "2.0.0", "100.64.1.2");
+    assert!(ask(&mut guard, &new, A, now));
+    assert_eq!(guard.changes(), [Entry::Unguarded(new.unit, new.wide)]);
+    assert!(ask(&mut guard, &old(), A, now));
+    assert!(guard.is_empty());
+}
+
+#[test]
+fn a_person_lifts_it() {
+    let (mut guard, mut now) = (guard(), START);
+    while take(&mut guard, &old(), A, now) {
+        now = now.plus(600);
+    }
+    assert!(guard.holds(old().device, now));
+    assert_eq!(guard.against(old().device, now).len(), 1);
+    assert_eq!(guard.lift(old().device, now), 1);
+    assert!(!guard.holds(old().device, now));
+    assert!(ask(&mut guard, &old(), A, now));
+    assert_eq!(guard.lift(old().device, now), 0);
+}
+
+#[test]
+fn what_comes_back_within_a_minute_has_not_tried_it() {
+    let mut guard = guard();
+    for n in 0..3 {
+        let now = START.plus(n * 40);
+        assert!(ask(&mut guard, &old(), A, now));
+        guard.spent(&old(), part(A, 0, SIZE), now);
+    }
+    let reverts = |guard: &Guard| guard.against(old().device, START)[0].reverts;
+    // The first delivery, which it came back from after 80 s.
+    assert_eq!(reverts(&guard), 1);
+    // From another network it is perhaps another device.
+    guard.came_back(
+        &who("862991443753386", "1.0.0", "203.0.113.5"),
+        START.plus(1000),
+    );
+    assert_eq!(reverts(&guard), 1);
+    guard.came_back(&old(), START.plus(1000));
+    assert_eq!(reverts(&guard), 2);
+}
+
+#[test]
+fn the_last_byte_alone_is_no_delivery() {
+    let mut guard = guard();
+    for n in 0..100 {
+        let now = START.plus(n * 600);
+        assert!(ask(&mut guard, &old(), A, now));
+        guard.spent(&old(), part(A, SIZE - 1, SIZE), now);
+    }
+    assert!(guard.against(old().device, START).is_empty());
+}
+
+#[test]
+fn a_resumed_download_is_one_delivery() {
+    let mut guard = guard();
+    guard.came_back(&old(), START);
+    guard.spent(&old(), part(A, 0, 60_000), START);
+    guard.spent(&old(), part(A, 60_000, 80_000), START);
+    guard.spent(&old(), part(A, 70_000, SIZE), START);
+    guard.came_back(&old(), START.plus(600));
+    assert_eq!(guard.against(old().device, START)[0].reverts, 1);
+}
+
+#[test]
+fn a_package_that_is_never_finished_is_held_by_its_bytes() {
+    let (mut guard, mut now, mut sent) = (guard(), START, 0);
+    while ask(&mut guard, &old(), A, now) {
+        guard.spent(&old(), part(A, 0, 70_000), now);
+        sent += 70_000;
+        now = now.plus(120);
+    }
+    assert_eq!(sent, 8 * 70_000);
+    // After the hold two more sizes.
+    now = now.plus(HOUR);
+    while ask(&mut guard, &old(), A, now) {
+        guard.spent(&old(), part(A, 0, 70_000), now);
+        sent += 70_000;
+        now = now.plus(120);
+    }
+    assert_eq!(sent, 10 * 70_000);
+}
+
+#[test]
+fn redirects_are_counted() {
+    let (mut guard, mut now, mut given) = (guard(), START, 0);
+    for _ in 0..100 {
+        if ask(&mut guard, &old(), A, now) {
+            guard.redirected(&old(), A, now);
+            given += 1;
+        }
+        now = now.plus(60);
+    }
+    assert_eq!(given, 5 + 2, "five, and two after the hour");
+}
+
+#[test]
+fn a_report_of_failure_counts_once_for_each_delivery() {
+    let mut guard = guard();
+    guard.failed(old().device, A, START);
+    assert!(guard.is_empty());
+    for n in 0..3 {
+        let now = START.plus(n * 600);
+        assert!(take(&mut guard, &old(), A, now));
+        guard.failed(old().device, A, now.plus(40));
+        guard.failed(old().device, A, now.plus(41));
+    }
+    assert_eq!(guard.against(old().device, START)[0].reverts, 3);
+    assert!(!ask(&mut guard, &old(), A, START.plus(1800)));
+}
+
+#[test]
+fn all_of_it_comes_back_from_the_journal() {
+    let (mut guard, mut now) = (guard(), START);
+    let mut journal = Vec::new();
+    for _ in 0..8 {
+        take(&mut guard, &old(), A, now);
+        journal.append(&mut guard.changes());
+        now = now.plus(1000);
+    }
+    let wandering = who("862991443753387", "1.0.0", "100.64.1.2");
+    guard.spent(&wandering, part(A, 0, 1000), now);
+    assert!(
+        guard.changes().is_empty(),
+        "a thousand bytes are not worth a line"
+    );
+    let mut written = Guard::new(3, CAPACITY);
+    for entry in &journal {
+        let Entry::Guard(entry) = entry else { panic!() };
+        written.load(entry);
+    }
+    let (entries, next) = guard.records(0, 100);
+    assert_eq!(next, None);
+    assert_eq!(written.records(0, 100).0, entries);
+    assert_eq!(entries.len(), 1);
+    written.sizes(|content| (content == A).then_some(SIZE));
+    for minutes in 0..1000 {
+        let later = now.plus(minutes * 60);
+        assert_eq!(written.held(&old(), later), guard.held(&old(), later));
+    }
+    written.unload(old().unit, old().wide);
+    assert!(written.is_empty());
+}
+
+#[test]
+fn records_are_written_in_turns() {
+    let mut guard = guard();
+    for n in 0..10 {
+        let device = who(&format!("86299144375330{n}"), "1.0.0", "100.64.1.2");
+        guard.spent(&device, part(A, 0, SIZE), START);
+    }
+    let (mut from, mut seen) = (Some(0), 0);
+    while let Some(number) = from {
+        let (entries, next) = guard.records(number, 3);
+        assert!(entries.len() <= 3);
+        (seen, from) = (seen + entries.len(), next);
+    }
+    assert_eq!(seen, 10);
+}
+
+#[test]
+fn a_flood_pushes_out_what_is_no_evidence_first() {
+    let mut guard = Guard::new(3, 100);
+    let mut now = START;
+    while take(&mut guard, &old(), A, now) {
+        now = now.plus(600);
+    }
+    for n in 0..10_000u64 {
+        let id = format!("{:015}", 861_000_000_000_000 + n);
+        let forged = who(&id, "1.0.0", "203.0.113.5");
+        guard.spent(&forged, part(A, 0, SIZE), now);
+    }
+    assert_eq!(guard.len(), 100);
+    assert!(!ask(&mut guard, &old(), A, now));
+    // Under its own id it has but a few.
+    for n in 0..1000u32 {
+        let address = format!("{}.{}.0.1", 1 + n / 250, n % 250);
+        let forged = who("862991443753386", "1.0.0", &address);
+        guard.spent(&forged, part(C, 0, SIZE), now);
+    }
+    assert!(guard.of(old().device).len() <= PER_ID);
+    assert!(!ask(&mut guard, &old(), A, now));
+}
+
+#[test]
+fn a_module_that_wanders_between_networks_is_held_in_the_end() {
+    let (mut guard, mut now, mut given) = (guard(), START, 0);
+    for n in 0..59 {
+        // Twelve networks, one after the other, within an hour.
+        let address = format!("10.{}.0.1", n % 12);
+        let wandering = who("862991443753386", "1.0.0", &address);
+        given += u32::from(take(&mut guard, &wandering, A, now));
+        now = now.plus(60);
+    }
+    // Alone it would be three in each. The bytes of all say no after four times five sizes.
+    assert_eq!(given, 20);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn a_client_that_fetches_kilobyte_by_kilobyte_is_never_punished(
+        megabyte in 0..3u64, gap in 0..90u32, broken in prop::collection::vec(0..1024u64, 0..3),
+    ) {
+        let size = 1024 * 1024 + megabyte;
+        let (mut guard, mut now) = (guard(), START);
+        // It begins anew as often as it is broken off, and asks for each kilobyte by itself.
+        for end in broken.into_iter().chain([u64::MAX]) {
+            let mut at = 0;
+            let mut pieces = 0;
+            while at < size && pieces < end {
+                prop_assert!(guard.held(&old(), now).is_empty());
+                if at == 0 {
+                    guard.came_back(&old(), now);
+                }
+                let to = (at + 1024).min(size);
+                let spent = Spent { content: A, size, start: at, end: to, whole: to == size };
+                guard.spent(&old(), spent, now);
+                now = now.plus(gap);
+                at = to;
+                pieces += 1;
+            }
+        }
+        let new = who("862991443753386", "2.0.0", "100.64.1.2");
+        prop_assert!(ask(&mut guard, &new, B, now.plus(600)));
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_looping_device_does_it_gets_no_more_than_this(
+        steps in prop::collection::vec((1..20_000u32, 1..=10u64, any::<bool>()), 1..400),
+        attempts in 1..6u32,
+    ) {
+        let mut guard = Guard::new(attempts, CAPACITY);
+        let (mut now, mut bytes) = (START, 0);
+        let mut holds = 0;
+        let until = |guard: &Guard| guard.of(old().device).first().and_then(|r| r.held_until);
+        let level = |guard: &Guard| guard.of(old().device).first().map_or(0, |r| r.level);
+        for (gap, tenths, restart) in steps {
+            let before = until(&guard);
+            if ask(&mut guard, &old(), A, now) {
+                let end = SIZE * tenths / 10;
+                guard.spent(&old(), part(A, 0, end), now);
+                bytes += end;
+                let allowed = u64::from(attempts + 2 + 2 * level(&guard)) * SIZE;
+                prop_assert!(bytes < allowed + SIZE, "{} bytes at level {}", bytes, level(&guard));
+            }
+            let after = until(&guard);
+            if after != before {
+                // Each hold is as long as it must be, and none begins within another.
+                let hold = after.unwrap().since(now);
+                let least = HOLDS[holds.min(2)];
+                prop_assert!(hold >= least && HOLDS.contains(&hold), "{} {}", hold, holds);
+                prop_assert!(before.is_none_or(|before| before <= now));
+                holds += 1;
+            }
+            if restart {
+                let mut loaded = Guard::new(attempts, CAPACITY);
+                for entry in guard.records(0, 9).0 {
+                    let Entry::Guard(entry) = entry else { unreachable!() };
+                    loaded.load(&entry);
+                }
+                if !loaded.is_empty() {
+                    loaded.sizes(|_| Some(SIZE));
+                    guard = loaded;
+                }
+            }
+            now = now.plus(gap);
+        }
+    }
+
+    #[test]
+    fn whole_deliveries_are_never_more_than_attempts_and_one_a_hold(
+        gaps in prop::collection::vec(61..50_000u32, 1..300), attempts in 1..6u32,
+    ) {
+        let mut guard = Guard::new(attempts, CAPACITY);
+        let (mut now, mut given) = (START, Vec::new());
+        for gap in gaps {
+            if ask(&mut guard, &old(), A, now) {
+                guard.spent(&old(), part(A, 0, SIZE), now);
+                given.push(now);
+            }
+            now = now.plus(gap);
+        }
+        let later = given.iter().skip(attempts as usize).enumerate();
+        for (at, given_at) in later {
+            let previous = given[attempts as usize + at - 1];
+            prop_assert!(given_at.since(previous) >= HOLDS[at.min(2)]);
+        }
+    }
+
+    #[test]
+    fn a_forger_from_other_networks_cannot_make_it_hold_an_honest_device(
+        forged in prop::collection::vec((0..40u8, 0..5u8, 1..1000u32), 0..400),
+        honest_at in 0..400usize, fails_once in any::<bool>(),
+    ) {
+        let (mut guard, mut now) = (guard(), START);
+        let mut got = false;
+        for (step, (network, what, gap)) in forged.into_iter().enumerate() {
+            let address = format!("203.{network}.113.5");
+            let forger = who("862991443753386", "1.0.0", &address);
+            match what {
+                0 | 1 => { take(&mut guard, &forger, A, now); }
+                2 => guard.spent(&forger, part(A, 0, SIZE - 1), now),
+                3 => guard.redirected(&forger, A, now),
+                _ => guard.failed(forger.device, A, now),
+            }
+            if step == honest_at {
+                // Its first try breaks off, or does not.
+                if fails_once {
+                    prop_assert!(ask(&mut guard, &old(), A, now));
+                    guard.spent(&old(), part(A, 0, SIZE / 2), now);
+                }
+                prop_assert!(take(&mut guard, &old(), A, now.plus(1)));
+                got = true;
+            }
+            now = now.plus(gap);
+        }
+        if !got {
+            prop_assert!(take(&mut guard, &old(), A, now));
+        }
+        let new = who("862991443753386", "2.0.0", "100.64.1.2");
+        prop_assert!(ask(&mut guard, &new, A, now.plus(600)));
+    }
+}
