@@ -13,6 +13,7 @@ pub mod clock;
 pub mod devices;
 pub mod entry;
 pub mod events;
+pub mod fuse;
 pub mod guard;
 pub mod journal;
 pub mod journey;

@@ -1,0 +1,316 @@
+//! The release fuse: a release from which too many devices come back pauses itself. Used by the fleet's
+//! face; pure, the time comes with each call. Who has a say and how many came back is counted elsewhere
+//! (with the devices); here it is judged, and remembered what became of it.
+//!
+//! The folder stays the truth: what trips is written into the release's release.json, and whoever edits
+//! `paused` there resumes the release, after which all counting starts anew. Where the folder cannot be
+//! written the pause is kept here, and any edit of the release's rules ends it.
+//!
+//! What would surprise you: a paused release is still tried by one device every ten minutes. Otherwise
+//! three forged devices could freeze a rollout for good; so a person sees whether it is as bad as it
+//! looked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::clock::Stamp;
+use crate::decision::{FUSE, Fused};
+use crate::firmware::audience::DeviceId;
+use crate::firmware::catalog::{Catalog, Release};
+use crate::firmware::rules::{Paused, Rules};
+
+/// Unless release.json says otherwise: so many devices …
+const DEVICES: u32 = 3;
+/// … and so many percent of those that were heard from.
+const PERCENT: f64 = 20.0;
+
+/// One device may try a paused release so often, in seconds.
+const TRIAL: u32 = 10 * 60;
+
+/// The scan must have seen a pause that was written so long ago.
+const SEEN_WITHIN: u32 = 60;
+
+/// A folder that could not be written is tried again after so long.
+const AGAIN: u32 = 60 * 60;
+
+/// What devices with a say made of one content of a release.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Came back with the new version.
+    pub confirmed: u32,
+    /// Came back with the old one.
+    pub reverted: u32,
+    /// Those that came back with the old one ask from at least two networks, or all devices of the
+    /// project sit in one.
+    pub spread: bool,
+}
+
+/// What is to be done about a release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// Nothing.
+    Fine,
+    /// A person should look: it would trip, but all who came back sit in one network, which may be one
+    /// person's doing. Said once. A sentence.
+    Suspect(String),
+    /// It is paused from now on, and this is to be written into the folder.
+    Tripped(Fused),
+}
+
+/// A project and a version as its folder writes it.
+type Name = (Box<str>, Box<str>);
+
+/// The fuses of all releases.
+#[derive(Debug, Default)]
+pub struct Fuses {
+    releases: BTreeMap<Name, Watched>,
+    /// The last trial of each project.
+    trials: BTreeMap<Box<str>, (DeviceId, Stamp)>,
+    /// What the folder does not say (yet).
+    kept: Vec<Fused>,
+}
+
+/// One release.
+#[derive(Debug, Default)]
+struct Watched {
+    /// `None`: it was not in the folder since this run began.
+    rules: Option<Arc<Rules>>,
+    tripped: Option<Tripped>,
+    warned: bool,
+}
+
+#[derive(Debug)]
+struct Tripped {
+    sentence: Box<str>,
+    /// When it tripped, or was last written.
+    at: Stamp,
+    /// Whether the folder took it.
+    written: bool,
+    /// The scan has seen it there.
+    seen: bool,
+    /// When the folder is tried again.
+    again: Stamp,
+}
+
+impl Fuses {
+    /// The folder is another now. Returns the releases that a person has resumed: for those all counting
+    /// starts anew.
+    pub fn catalog(&mut self, catalog: &Catalog, now: Stamp) -> Vec<Fused> {
+        let mut resumed = Vec::new();
+        for project in catalog.projects() {
+            for release in &project.releases {
+                let name = (project.name.clone(), release.version_text.clone());
+                let watched = self.releases.entry(name).or_default();
+                if let Some(sentence) = watched.look(release, now) {
+                    resumed.push(Fused {
+                        project: project.name.clone(),
+                        version: release.version_text.clone(),
+                        sentence,
+                    });
+                }
+            }
+        }
+        // One that is gone is forgotten, but for a pause that only we know of.
+        self.releases.retain(|(project, version), watched| {
+            let known = catalog.project(project).is_some_and(|project| {
+                let mut releases = project.releases.iter();
+                releases.any(|release| release.version_text == *version)
+            });
+            known || watched.tripped.as_ref().is_some_and(|t| !t.written)
+        });
+        self.trials
+            .retain(|project, _| catalog.project(project).is_some());
+        self.keep();
+        resumed
+    }
+
+    /// Judges a release by what was heard of it. To be called when that has changed.
+    pub fn judge(&mut self, project: &str, version: &str, heard: Heard, now: Stamp) -> Judged {
+        let Some(watched) = self.releases.get_mut(&name(project, version)) else {
+            return Judged::Fine;
+        };
+        let Some(rules) = &watched.rules else {
+            return Judged::Fine;
+        };
+        let is_paused = matches!(rules.paused, Some(Paused::Yes | Paused::Because(_)));
+        if watched.tripped.is_some() || is_paused {
+            return Judged::Fine;
+        }
+        let (devices, percent) = match rules.fuse {
+            Some(fuse) => (fuse.devices, fuse.percent),
+            None => (DEVICES, PERCENT),
+        };
+        let all = heard.confirmed.saturating_add(heard.reverted);
+        let share = f64::from(heard.reverted) * 100.0;
+        if heard.reverted < devices.max(1) || share < percent * f64::from(all) {
+            return Judged::Fine;
+        }
+        let what = format!(
+            "{} of {all} devices that had {version} came back with their old version",
+            heard.reverted
+        );
+        if !heard.spread {
+            if std::mem::replace(&mut watched.warned, true) {
+                return Judged::Fine;
+            }
+            return Judged::Suspect(format!(
+                "{project} {version}: {what}, all from one network: it is not paused for that, look at it"
+            ));
+        }
+        let sentence = format!("{FUSE}{what}; set this to false to go on");
+        watched.tripped = Some(Tripped {
+            sentence: sentence.as_str().into(),
+            at: now,
+            written: false,
+            seen: false,
+            again: now.plus(AGAIN),
+        });
+        self.keep();
+        Judged::Tripped(Fused {
+            project: project.into(),
+            version: version.into(),
+            sentence: sentence.into(),
+        })
+    }
+
+    /// Whether the folder could take a pause.
+    pub fn written(&mut self, fused: &Fused, in_the_folder: bool, now: Stamp) {
+        let watched = self.releases.get_mut(&name(&fused.project, &fused.version));
+        if let Some(tripped) = watched.and_then(|watched| watched.tripped.as_mut()) {
+            tripped.written = in_the_folder;
+            tripped.at = now;
+        }
+        self.keep();
+    }
+
+    /// A pause that the journal remembers because the folder could not take it.
+    pub fn load(&mut self, fused: Fused, now: Stamp) {
+        let watched = self
+            .releases
+            .entry((fused.project, fused.version))
+            .or_default();
+        watched.tripped = Some(Tripped {
+            sentence: fused.sentence,
+            at: now,
+            written: false,
+            seen: false,
+            again: now.plus(SEEN_WITHIN),
+        });
+        self.keep();
+    }
+
+    /// What is to be written into the folder once more; and what was written there and taken back before
+    /// the scan could see it, so that it is over. To be called every few seconds.
+    pub fn tick(&mut self, now: Stamp) -> (Vec<Fused>, Vec<Fused>) {
+        let (mut again, mut over) = (Vec::new(), Vec::new());
+        // Nearly always there is nothing.
+        for fused in &self.kept {
+            let watched = self.releases.get_mut(&name(&fused.project, &fused.version));
+            let Some(watched) = watched else { continue };
+            let Some(tripped) = watched.tripped.as_mut() else {
+                continue;
+            };
+            if tripped.written && now.since(tripped.at) >= SEEN_WITHIN {
+                watched.tripped = None;
+                over.push(fused.clone());
+            } else if !tripped.written && tripped.again <= now {
+                tripped.again = now.plus(AGAIN);
+                again.push(fused.clone());
+            }
+        }
+        self.keep();
+        (again, over)
+    }
+
+    /// Releases that are paused and whose release.json does not say so.
+    pub fn kept(&self) -> &[Fused] {
+        &self.kept
+    }
+
+    /// May this device try what the fuse has paused in its project? It must be one that has a say.
+    pub fn may_try(&self, project: &str, device: DeviceId, now: Stamp) -> bool {
+        match self.trials.get(project) {
+            // The same one may begin again what was cut.
+            Some((last, at)) => *last == device || now.since(*at) >= TRIAL,
+            None => self
+                .releases
+                .range(name(project, "")..)
+                .take_while(|((of, _), _)| **of == *project)
+                .filter_map(|(_, watched)| watched.tripped.as_ref())
+                .any(|tripped| now.since(tripped.at) >= TRIAL),
+        }
+    }
+
+    /// A device was offered a release; if the fuse has paused that, this was the trial.
+    pub fn offered(&mut self, project: &str, version: &str, device: DeviceId, now: Stamp) {
+        let watched = self.releases.get(&name(project, version));
+        if watched.is_none_or(|watched| watched.tripped.is_none()) {
+            return;
+        }
+        match self.trials.get_mut(project) {
+            Some((last, at)) if *last == device && now.since(*at) < TRIAL => {}
+            Some(trial) => *trial = (device, now),
+            None => {
+                self.trials.insert(project.into(), (device, now));
+            }
+        }
+    }
+
+    fn keep(&mut self) {
+        self.kept.clear();
+        for ((project, version), watched) in &self.releases {
+            if let Some(tripped) = &watched.tripped
+                && !tripped.seen
+            {
+                self.kept.push(Fused {
+                    project: project.clone(),
+                    version: version.clone(),
+                    sentence: tripped.sentence.clone(),
+                });
+            }
+        }
+    }
+}
+
+impl Watched {
+    /// Looks at a release as it is in the folder now; the sentence of a pause that a person has ended.
+    fn look(&mut self, release: &Release, now: Stamp) -> Option<Box<str>> {
+        let before = self.rules.replace(Arc::clone(&release.rules));
+        let by_fuse = match &release.rules.paused {
+            Some(Paused::Because(sentence)) if sentence.starts_with(FUSE) => Some(sentence),
+            _ => None,
+        };
+        let edited = before.is_some_and(|before| before != release.rules);
+        let Some(tripped) = &mut self.tripped else {
+            // By an earlier run.
+            self.tripped = by_fuse.map(|sentence| Tripped {
+                sentence: sentence.as_str().into(),
+                at: now,
+                written: true,
+                seen: true,
+                again: now,
+            });
+            return None;
+        };
+        if by_fuse.is_some() {
+            (tripped.written, tripped.seen) = (true, true);
+            return None;
+        }
+        let is_over = match tripped.written {
+            true => tripped.seen || now.since(tripped.at) >= SEEN_WITHIN,
+            false => edited,
+        };
+        if !is_over {
+            return None;
+        }
+        self.warned = false;
+        self.tripped.take().map(|tripped| tripped.sentence)
+    }
+}
+
+fn name(project: &str, version: &str) -> Name {
+    (project.into(), version.into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+use std::time::Instant;
+
+use super::*;
+use crate::firmware::ContentId;
+use crate::firmware::catalog::{Found, FoundFile, FoundRules};
+use crate::firmware::package::{Inspected, Kind};
+use crate::os::fs::Stamp as FileStamp;
+
+const NOW: Stamp = Stamp(1 << 31);
+
+/// A folder with release 2.0.0 of project P and these rules.
+fn folder(rules: &str) -> Catalog {
+    let file = FoundFile {
+        path: "P/2.0.0/u.bin".to_owned(),
+        stamp: FileStamp {
+            dev: 1,
+            ino: 1,
+            size: 1000,
+            mtime: 0,
+            ctime: 0,
+        },
+        inspected: Inspected {
+            content: ContentId([1; 32]),
+            md5: [0; 16],
+            size: 1000,
+            kind: Kind::Generic,
+        },
+    };
+    let rules = FoundRules {
+        path: "P/2.0.0/release.json".to_owned(),
+        rules: Some(Arc::new(Rules::parse(rules.as_bytes()).unwrap())),
+        error: None,
+    };
+    let found = Found {
+        files: vec![file],
+        rules: vec![rules],
+        ..Found::default()
+    };
+    Catalog::build(found, None, Instant::now())
+}
+
+fn heard(confirmed: u32, reverted: u32) -> Heard {
+    Heard {
+        confirmed,
+        reverted,
+        spread: true,
+    }
+}
+
+fn fuses(rules: &str) -> Fuses {
+    let mut fuses = Fuses::default();
+    assert!(fuses.catalog(&folder(rules), NOW).is_empty());
+    fuses
+}
+
+fn trips(rules: &str, heard: Heard) -> bool {
+    let mut fuses = fuses(rules);
+    matches!(fuses.judge("P", "2.0.0", heard, NOW), Judged::Tripped(_))
+}
+
+/// A release of which three of nine devices came back.
+fn tripped() -> (Fuses, Fused) {
+    let mut fuses = fuses("{}");
+    let Judged::Tripped(fused) = fuses.judge("P", "2.0.0", heard(6, 3), NOW) else {
+        panic!("it holds");
+    };
+    (fuses, fused)
+}
+
+fn device(number: u64) -> DeviceId {
+    DeviceId::Imei(number)
+}
+
+#[test]
+fn it_takes_so_many_devices_and_so_large_a_share() {
+    assert!(trips("{}", heard(0, 3)));
+    assert!(trips("{}", heard(12, 3)));
+    assert!(!trips("{}", heard(13, 3)));
+    assert!(!trips("{}", heard(0, 2)));
+    assert!(trips("{}", heard(400, 100)));
+    let rules = r#"{ "fuse": { "devices": 10, "percent": 50 } }"#;
+    assert!(!trips(rules, heard(0, 9)));
+    assert!(trips(rules, heard(10, 10)));
+    assert!(!trips(rules, heard(11, 10)));
+    let zero = r#"{ "fuse": { "devices": 1, "percent": 0 } }"#;
+    assert!(!trips(zero, heard(10, 0)));
+    assert!(trips(zero, heard(1000, 1)));
+    // Nobody gets it as it is.
+    assert!(!trips(r#"{ "paused": true }"#, heard(0, 9)));
+    let mut others = fuses("{}");
+    let other = others.judge("P", "2.0.1", heard(0, 9), NOW);
+    assert_eq!(other, Judged::Fine);
+}
+
+#[test]
+fn one_network_alone_is_only_suspect_and_that_is_said_once() {
+    let mut fuses = fuses("{}");
+    let alone = Heard {
+        spread: false,
+        ..heard(0, 9)
+    };
+    let Judged::Suspect(sentence) = fuses.judge("P", "2.0.0", alone, NOW) else {
+        panic!("nothing is said");
+    };
+    assert!(sentence.contains("P 2.0.0: 9 of 9"), "{sentence}");
+    assert_eq!(fuses.judge("P", "2.0.0", alone, NOW), Judged::Fine);
+    let spread = fuses.judge("P", "2.0.0", heard(0, 9), NOW);
+    assert!(matches!(spread, Judged::Tripped(_)));
+}
+
+#[test]
+fn it_holds_from_the_moment_that_it_trips() {
+    let (mut fuses, fused) = tripped();
+    assert_eq!(
+        &*fused.sentence,
+        "fuse: 3 of 9 devices that had 2.0.0 came back with their old version; set this to false to go on"
+    );
+    assert_eq!(fuses.kept(), [fused.clone()]);
+    // Written, and still kept here until the scan has seen it.
+    fuses.written(&fused, true, NOW);
+    assert_eq!(fuses.kept(), [fused.clone()]);
+    let paused = format!("{{ \"paused\": \"{}\" }}", fused.sentence);
+    assert!(fuses.catalog(&folder(&paused), NOW.plus(2)).is_empty());
+    assert!(fuses.kept().is_empty());
+    assert_eq!(fuses.judge("P", "2.0.0", heard(0, 9), NOW), Judged::Fine);
+    // A person takes it out.
+    assert_eq!(fuses.catalog(&folder("{}"), NOW.plus(9)), [fused]);
+    let again = fuses.judge("P", "2.0.0", heard(0, 3), NOW);
+    assert!(matches!(again, Judged::Tripped(_)));
+}
+
+#[test]
+fn a_catalogue_from_before_the_pause_was_written_does_not_end_it() {
+    let (mut fuses, fused) = tripped();
+    fuses.written(&fused, true, NOW);
+    assert!(fuses.catalog(&folder("{}"), NOW.plus(1)).is_empty());
+    assert_eq!(fuses.kept(), [fused.clone()]);
+    assert_eq!(fuses.tick(NOW.plus(59)), (vec![], vec![]));
+    // Taken out at once, before any scan.
+    assert_eq!(fuses.tick(NOW.plus(60)), (vec![], vec![fused]));
+    assert!(fuses.kept().is_empty());
+}
+
+#[test]
+fn a_read_only_folder_is_tried_again_and_any_edit_resumes() {
+    let (mut fuses, fused) = tripped();
+    fuses.written(&fused, false, NOW);
+    assert_eq!(fuses.kept(), [fused.clone()]);
+    assert_eq!(fuses.tick(NOW.plus(AGAIN - 1)), (vec![], vec![]));
+    assert_eq!(fuses.tick(NOW.plus(AGAIN)), (vec![fused.clone()], vec![]));
+    assert_eq!(fuses.tick(NOW.plus(AGAIN + 1)), (vec![], vec![]));
+    fuses.written(&fused, false, NOW.plus(AGAIN));
+    assert!(fuses.catalog(&folder("{}"), NOW.plus(9000)).is_empty());
+    assert_eq!(fuses.kept(), [fused.clone()]);
+    let edited = folder("{ \"paused\": false }");
+    assert_eq!(fuses.catalog(&edited, NOW.plus(9001)), [fused.clone()]);
+    assert!(fuses.kept().is_empty());
+    // After a restart the same holds.
+    let mut loaded = Fuses::default();
+    loaded.load(fused.clone(), NOW);
+    assert_eq!(loaded.kept(), [fused.clone()]);
+    assert!(loaded.catalog(&folder("{}"), NOW).is_empty());
+    assert_eq!(loaded.kept(), [fused.clone()]);
+    assert_eq!(loaded.catalog(&edited, NOW), [fused]);
+}
+
+#[test]
+fn one_device_every_ten_minutes_may_try_it() {
+    let (mut fuses, fused) = tripped();
+    fuses.written(&fused, true, NOW);
+    let paused = format!("{{ \"paused\": \"{}\" }}", fused.sentence);
+    fuses.catalog(&folder(&paused), NOW.plus(2));
+    assert!(!fuses.may_try("P", device(1), NOW.plus(599)));
+    assert!(fuses.may_try("P", device(1), NOW.plus(600)));
+    assert!(!fuses.may_try("Q", device(1), NOW.plus(600)));
+    fuses.offered("P", "2.0.0", device(1), NOW.plus(700));
+    assert!(!fuses.may_try("P", device(2), NOW.plus(1299)));
+    // The same one begins again, which gives it no more time.
+    assert!(fuses.may_try("P", device(1), NOW.plus(1000)));
+    fuses.offered("P", "2.0.0", device(1), NOW.plus(1000));
+    assert!(fuses.may_try("P", device(2), NOW.plus(1300)));
+    // Another release is no trial.
+    fuses.offered("P", "1.0.0", device(3), NOW.plus(1300));
+    assert!(fuses.may_try("P", device(2), NOW.plus(1300)));
+}
+
+#[test]
+fn a_pause_of_an_earlier_run_is_one() {
+    let paused = folder("{ \"paused\": \"fuse: 3 of 9 devices\" }");
+    let mut fuses = Fuses::default();
+    fuses.catalog(&paused, NOW);
+    assert!(fuses.kept().is_empty());
+    assert!(fuses.may_try("P", device(1), NOW.plus(600)));
+    assert_eq!(fuses.catalog(&folder("{}"), NOW.plus(700)).len(), 1);
+    assert_eq!(fuses.catalog(&folder("{}"), NOW.plus(701)).len(), 0);
+}
+
+#[test]
+fn a_release_that_is_gone_is_forgotten() {
+    let (mut fuses, fused) = tripped();
+    let empty = Catalog::default();
+    fuses.catalog(&empty, NOW);
+    assert_eq!(fuses.kept(), [fused.clone()], "only we know of it");
+    fuses.written(&fused, true, NOW);
+    fuses.catalog(&empty, NOW);
+    assert!(fuses.kept().is_empty());
+    assert!(fuses.releases.is_empty());
+}
