@@ -302,6 +302,32 @@ static FLAGS: &[Flag] = &[
         ..FLAG
     },
     Flag {
+        name: "max-downloads",
+        value: "N",
+        default: Default::Value("4096"),
+        good: COUNT,
+        help: "Lets so many downloads run at a time; beyond that a new one waits for up to 10 s and is \
+               then told to come back. One that goes on with what it began never waits.",
+        set: |line, value| {
+            line.settings.limits.max_downloads = values::number(value, 1, 1_000_000)?;
+            Some(())
+        },
+        ..FLAG
+    },
+    Flag {
+        name: "uplink",
+        value: "BYTES_PER_SECOND",
+        default: Default::Words("not shared out"),
+        good: "a number of bytes a second from 4K on, like 250000, 250K or 12M",
+        help: "Shares so many bytes a second among all downloads, and lets no more run at a time than \
+               get 4 KB a second each: a module's timeout is for the whole file.",
+        set: |line, value| {
+            line.settings.limits.uplink = Some(values::size(value, 4096, u64::MAX)?);
+            Some(())
+        },
+        ..FLAG
+    },
+    Flag {
         name: "udp-checks",
         value: "N",
         default: Default::Value("2000"),

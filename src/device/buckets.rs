@@ -48,21 +48,44 @@ impl Buckets {
         }
     }
 
+    /// Is there a token?
+    pub fn has(&self, network: Network, now: Instant) -> bool {
+        let index = self.index(network);
+        let tokens = self
+            .slots
+            .get(index)
+            .map(|slot| self.tokens(slot, self.at(now)));
+        tokens.is_none_or(|tokens| tokens >= 1.0)
+    }
+
     /// Takes a token, if there is one.
     pub fn take(&mut self, network: Network, now: Instant) -> bool {
-        let elapsed = now.saturating_duration_since(self.start).as_millis();
-        // The low bits are enough: only the distance between two calls counts.
-        let at = (elapsed & u128::from(u32::MAX)) as u32;
-        let index = (self.hasher.hash_one(network) as usize) % SLOTS;
-        let Some(slot) = self.slots.get_mut(index) else {
+        let (at, index) = (self.at(now), self.index(network));
+        let Some(tokens) = self.slots.get(index).map(|slot| self.tokens(slot, at)) else {
             return true;
         };
-        let seconds = at.wrapping_sub(slot.at) as f32 / 1000.0;
-        let tokens = (slot.tokens + seconds * self.rate).min(self.rate * BURST);
         let taken = tokens >= 1.0;
-        slot.tokens = if taken { tokens - 1.0 } else { tokens };
-        slot.at = at;
+        let tokens = if taken { tokens - 1.0 } else { tokens };
+        if let Some(slot) = self.slots.get_mut(index) {
+            *slot = Slot { tokens, at };
+        }
         taken
+    }
+
+    fn index(&self, network: Network) -> usize {
+        (self.hasher.hash_one(network) as usize) % SLOTS
+    }
+
+    fn at(&self, now: Instant) -> u32 {
+        let elapsed = now.saturating_duration_since(self.start).as_millis();
+        // The low bits are enough: only the distance between two calls counts.
+        (elapsed & u128::from(u32::MAX)) as u32
+    }
+
+    /// How many it holds by now.
+    fn tokens(&self, slot: &Slot, at: u32) -> f32 {
+        let seconds = at.wrapping_sub(slot.at) as f32 / 1000.0;
+        (slot.tokens + seconds * self.rate).min(self.rate * BURST)
     }
 }
 
@@ -103,6 +126,17 @@ mod tests {
         while buckets.take(HERE, now) {}
         let others = (0..=255).filter(|n| buckets.take(Network::V4([198, 51, *n]), now));
         assert!(others.count() > 240);
+    }
+
+    #[test]
+    fn to_ask_takes_nothing() {
+        let now = Instant::now();
+        let mut buckets = Buckets::new(10, now);
+        assert!((0..1000).all(|_| buckets.has(HERE, now)));
+        while buckets.take(HERE, now) {}
+        assert!(!buckets.has(HERE, now));
+        assert!(buckets.has(HERE, now + Duration::from_millis(200)));
+        assert!(Buckets::new(0, now).has(HERE, now));
     }
 
     #[test]

@@ -147,7 +147,6 @@ async fn finish(
             }
         }
         Answer::Deliver(plan) => {
-            plan.log_check(service);
             // What the client says first is read first: some do not listen while they speak.
             if let Body::Bytes(_) = body {
                 read_body(stream, body).await;

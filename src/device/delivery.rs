@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 use super::answer::Plan;
 use super::lines::{Ended, Progress};
 use super::stream::{Body, Discarded, before_close, close, discard, is_early, send_all};
-use super::{Seat, Service, Stop, Stream, within};
+use super::turn::Turn;
+use super::{Download, Seat, Service, Stop, Stream, within};
 use crate::decision::Refusal;
 use crate::firmware::snapshot::{LoadError, Snapshot};
 use crate::fleet::journal::Written;
+use crate::fleet::network::Network;
 use crate::fleet::{Part, Transfer};
 use crate::os;
 use crate::wire::reply;
@@ -36,6 +38,9 @@ const CHATTER: u64 = 64 * 1024;
 /// is kept waiting costs the download.
 const WRITTEN: Duration = Duration::from_secs(2);
 
+/// Why nobody else is admitted, for the log.
+pub(super) const NO_ROOM: &str = "no room for another download (--max-downloads, --uplink)";
+
 /// How long a module may take to close its side when it has everything.
 const CONTENT: Duration = Duration::from_secs(60);
 
@@ -47,14 +52,32 @@ pub(super) async fn deliver(
     plan: &Plan,
     stop: &Stop,
 ) {
-    let counts = service.download_begins();
-    seat.downloads();
+    let network = Network::of(plan.about.peer.ip());
     let began = Instant::now();
+    let turn = match plan.start {
+        0 => Turn::wait(service, network, stop).await,
+        // It has waited for its turn when it began.
+        _ => Some(Turn::at_once(service, network)),
+    };
+    let Some(turn) = turn else {
+        plan.log_refused(service, NO_ROOM);
+        if plan.decided.is_none() {
+            // It has no check that would say so.
+            nothing_sent(service, plan, began, "full");
+        }
+        let reply = reply::refusal(Refusal::Full, false);
+        if send_all(service, stream, reply.bytes()).await {
+            close(stream, Body::None).await;
+        }
+        return;
+    };
+    plan.log_check(service);
+    let download = service.download_begins(turn);
+    seat.downloads();
     let instead = match service.load(plan.content).await {
         Ok(snapshot) if snapshot.size() == plan.size => {
-            let (sending, written) = Sending::new(service, stream, seat, plan);
+            let (sending, written) = Sending::new(service, stream, seat, plan, download);
             if let Some(arrived) = sending.run(&snapshot, written).await {
-                drop(counts);
                 arrived.until_closed(stream, seat, stop).await;
                 close(stream, Body::None).await;
             }
@@ -68,6 +91,14 @@ pub(super) async fn deliver(
         _ if plan.start > 0 => (reply::unsatisfiable(None), "gone"),
         refusal => (reply::refusal(refusal, false), "gone"),
     };
+    nothing_sent(service, plan, began, result);
+    if send_all(service, stream, reply.bytes()).await {
+        close(stream, Body::None).await;
+    }
+}
+
+/// The line of a download that never began.
+fn nothing_sent(service: &Service, plan: &Plan, began: Instant, result: &'static str) {
     let ended = Ended {
         bytes: 0,
         reached: plan.start,
@@ -77,9 +108,6 @@ pub(super) async fn deliver(
     };
     let number = service.fleet.borrow_mut().events.number();
     plan.about.ended(service, &ended, number);
-    if send_all(service, stream, reply.bytes()).await {
-        close(stream, Body::None).await;
-    }
 }
 
 /// How a download ended.
@@ -113,11 +141,12 @@ impl Ending {
 }
 
 /// A download on its way. Writes its line in the log, and ends its transfer, when it is dropped.
-struct Sending<'a> {
+pub(super) struct Sending<'a> {
     service: &'a Rc<Service>,
     stream: &'a Stream,
     seat: &'a Seat,
     plan: &'a Plan,
+    download: Download,
     transfer: Option<Transfer>,
     progress: Progress,
     began: Instant,
@@ -140,11 +169,12 @@ struct Sending<'a> {
 
 impl<'a> Sending<'a> {
     /// Also what must be waited for before the first byte leaves.
-    fn new(
+    pub(super) fn new(
         service: &'a Rc<Service>,
         stream: &'a Stream,
         seat: &'a Seat,
         plan: &'a Plan,
+        download: Download,
     ) -> (Self, Option<Written>) {
         let now = Instant::now();
         let (transfer, written) = plan
@@ -166,6 +196,7 @@ impl<'a> Sending<'a> {
             stream,
             seat,
             plan,
+            download,
             transfer,
             progress: Progress::new(service, now),
             began: now,
@@ -182,10 +213,15 @@ impl<'a> Sending<'a> {
     }
 
     /// To the end; what is left to do if every byte arrived.
-    async fn run(mut self, snapshot: &Snapshot, written: Option<Written>) -> Option<Arrived> {
+    pub(super) async fn run(
+        mut self,
+        snapshot: &Snapshot,
+        written: Option<Written>,
+    ) -> Option<Arrived> {
         if let Some(written) = written {
             within(WRITTEN, written.wait()).await;
         }
+        self.download.turn.pace(self.stream);
         self.moved = Instant::now();
         self.ending = match self.send(snapshot).await {
             Ok(()) => self.arrive().await,
@@ -268,8 +304,11 @@ impl<'a> Sending<'a> {
 
     /// Between two looks at how far the bytes have come.
     fn tick(&self) -> Duration {
-        let eighth = self.service.limits.stall_timeout / 8;
-        eighth.clamp(Duration::from_millis(20), Duration::from_secs(5))
+        let limits = &self.service.limits;
+        // Where the uplink is shared, others come and go meanwhile.
+        let longest = if limits.uplink.is_some() { 1 } else { 5 };
+        let eighth = limits.stall_timeout / 8;
+        eighth.clamp(Duration::from_millis(20), Duration::from_secs(longest))
     }
 
     /// Looks how far the bytes have come.
@@ -287,6 +326,9 @@ impl<'a> Sending<'a> {
             self.seat.acknowledged(self.arrived());
             self.tell();
         }
+        let turn = &self.download.turn;
+        turn.acknowledged(self.arrived(), self.looked);
+        turn.pace(self.stream);
     }
 
     /// Tells the fleet and those who look on how far it has come.
@@ -409,6 +451,25 @@ impl<'a> Sending<'a> {
         }
     }
 
+    /// Says it if this network takes the same file again and again, and nobody knows which module it is.
+    fn count_repeats(&self) {
+        let about = &self.plan.about;
+        let network = Network::of(about.peer.ip());
+        let file = (self.plan.content, self.plan.size);
+        let mut repeats = self.service.repeats.borrow_mut();
+        if let Some(bytes) = repeats.sent(network, file, self.arrived(), Instant::now()) {
+            log::warn!(
+                target: "repeats",
+                network:% = network,
+                project = &*about.project,
+                bytes = bytes,
+                size = self.plan.size;
+                "one network was sent the same file again and again within a day: a module without an \
+                 id, or with a fixed address, loads it anew after each start"
+            );
+        }
+    }
+
     fn broken(&mut self, why: &str) -> Ending {
         log::error!(target: "device", "a snapshot cannot be read, a download is cut: {why}");
         self.look();
@@ -451,6 +512,9 @@ impl Drop for Sending<'_> {
         };
         let number = self.progress.number;
         self.plan.about.ended(self.service, &ended, number);
+        if self.plan.about.who.is_none() {
+            self.count_repeats();
+        }
     }
 }
 
@@ -465,7 +529,7 @@ fn is_reset(error: &io::Error) -> bool {
 /// A download of which every byte was acknowledged. Acknowledged by the module's network stack: that the
 /// module itself has read to the end shows when it closes its side (hazards.md 19). Ends the transfer
 /// when it is dropped.
-struct Arrived {
+pub(super) struct Arrived {
     service: Rc<Service>,
     transfer: Option<Transfer>,
     to_the_end: bool,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// What one client, one network and all of them together may have. The defaults are generous: a limit
-/// that an honest fleet meets strands it.
+/// that an honest fleet meets strands it. ([`Limits::download_wait`] alone has no flag.)
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Bytes of an HTTP request head, request line included.
@@ -21,6 +21,13 @@ pub struct Limits {
     pub max_connections: Option<usize>,
     /// Connections at once from one address. Carriers put thousands of modules behind one.
     pub max_connections_per_address: usize,
+    /// Downloads at once; beyond that those from byte 0 wait for their turn.
+    pub max_downloads: usize,
+    /// How long one may wait for that before it is refused.
+    pub download_wait: Duration,
+    /// Bytes a second that all downloads share, and that bound how many there are at once; `None`: no
+    /// limit.
+    pub uplink: Option<u64>,
     /// Checks a second over UDP and TCP 2234 from one IPv4 /24 or IPv6 /48, with bursts of five times
     /// as many; 0: no limit.
     pub udp_checks_per_second: u32,
@@ -43,6 +50,9 @@ impl Default for Limits {
             stall_timeout: Duration::from_secs(120),
             max_connections: None,
             max_connections_per_address: 4096,
+            max_downloads: 4096,
+            download_wait: Duration::from_secs(10),
+            uplink: None,
             udp_checks_per_second: 2000,
             udp_errors_per_second: 10,
             udp_gets_per_second: 20_000,

@@ -4,12 +4,14 @@
 use std::net::SocketAddr;
 
 use super::asked::Asked;
+use super::delivery::NO_ROOM;
 use super::lines::About;
 use super::upgrade_id::UpgradeIds;
 use super::{Service, unix_now};
-use crate::decision::{Check, Refusal, Verdict};
+use crate::decision::{Check, Refusal, Refused, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::snapshot::Snapshot;
+use crate::fleet::network::Network;
 use crate::wire::datagram::{self, Get, LARGEST, PACKET};
 use crate::wire::reply::refusal_text;
 
@@ -44,6 +46,14 @@ pub(super) fn to_check(
     let asked = Asked::new(proto, peer, &check);
     let catalog = service.catalog();
     let verdict = asked.decide(service, &catalog);
+    let verdict = match verdict {
+        Verdict::Offer(offer) if !has_room(service, peer) => Verdict::Refuse(Refused {
+            refusal: Refusal::Full,
+            release: Some(offer.release),
+            rule: NO_ROOM,
+        }),
+        verdict => verdict,
+    };
     asked.tell(service, &verdict);
     let offer = match verdict {
         Verdict::Refuse(refused) => {
@@ -65,6 +75,13 @@ pub(super) fn to_check(
         last,
         about: asked.about(to),
     }
+}
+
+/// May a download begin now? A module that asks by packets cannot be made to wait: without an answer it
+/// asks again, and with another one than these it is at its end.
+fn has_room(service: &Service, peer: SocketAddr) -> bool {
+    let network = Network::of(peer.ip());
+    service.slots.borrow().has_room(network)
 }
 
 /// The content and the packet that a Get asks for; `None` if its id is not one that we gave to this

@@ -20,9 +20,12 @@ mod limits;
 mod lines;
 mod message;
 mod packets;
+mod repeats;
+mod slots;
 mod stop;
 mod stream;
 pub mod tcp;
+mod turn;
 pub mod udp;
 pub mod upgrade_id;
 
@@ -39,7 +42,10 @@ use self::admission::{Admission, SeatId};
 use self::buckets::Buckets;
 use self::eviction::Eviction;
 pub use self::limits::{Cidr, Limits};
+use self::repeats::Repeats;
+use self::slots::Slots;
 pub use self::stop::Stop;
+use self::turn::Turn;
 use self::upgrade_id::UpgradeIds;
 use crate::firmware::ContentId;
 use crate::firmware::catalog::Catalog;
@@ -65,6 +71,8 @@ pub struct Service {
     ready: Cell<bool>,
     admission: RefCell<Admission<Rc<Eviction>>>,
     turned_away: TurnedAway,
+    slots: RefCell<Slots<Sender<()>>>,
+    repeats: RefCell<Repeats>,
     buckets: RefCell<Limiters>,
     running: Running,
     /// Somebody left a seat.
@@ -124,6 +132,8 @@ impl Service {
                 gets: Buckets::new(limits.udp_gets_per_second, now),
             }),
             turned_away: TurnedAway::default(),
+            repeats: RefCell::default(),
+            slots: RefCell::new(Slots::new(turn::most(&limits), limits.download_wait)),
             running: Running::default(),
             left: Signal::new(),
             empty: Signal::new(),
@@ -246,11 +256,12 @@ impl Service {
         tally.malformed = tally.malformed.wrapping_add(1);
     }
 
-    fn download_begins(self: &Rc<Self>) -> Download {
+    fn download_begins(self: &Rc<Self>, turn: Turn) -> Download {
         let count = &self.running.count;
         count.set(count.get().saturating_add(1));
         Download {
             service: Rc::clone(self),
+            turn,
         }
     }
 }
@@ -327,6 +338,7 @@ impl Drop for Seat {
 /// Counts as a running download until it is dropped.
 struct Download {
     service: Rc<Service>,
+    turn: Turn,
 }
 
 impl Drop for Download {

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use super::lines::{About, Ended, Progress};
 use super::message::Wanted;
+use super::turn::Turn;
 use super::{Download, Service};
+use crate::fleet::network::Network;
 use crate::fleet::{Part, Transfer};
 use crate::wire::datagram::PACKET;
 
@@ -85,8 +87,12 @@ impl PacketDownload {
             self.running = None;
             return true;
         }
-        self.running
-            .get_or_insert_with(|| self.service.download_begins());
+        let running = self.running.get_or_insert_with(|| {
+            // It was admitted with its check.
+            let turn = Turn::at_once(&self.service, Network::of(self.about.peer.ip()));
+            self.service.download_begins(turn)
+        });
+        running.turn.acknowledged(self.bytes, now);
         false
     }
 
@@ -237,6 +243,18 @@ impl PacketDownloads {
         } else {
             self.open = true;
         }
+    }
+
+    /// Was this id given to this peer, or is anybody in its network downloading by it?
+    pub fn knows(&self, peer: SocketAddr, id: u32) -> bool {
+        let network = Network::of(peer.ip());
+        let same =
+            |(other, by): &(SocketAddr, u32)| *by == id && Network::of(other.ip()) == network;
+        self.table.contains_key(&(peer, id))
+            || self
+                .table
+                .iter()
+                .any(|(key, one)| same(key) && one.begun.is_some())
     }
 
     /// Is there anything for [`PacketDownloads::tidy`] to do, sooner or later?

@@ -210,12 +210,32 @@ impl Talk {
                 self.answer_check(reply).await
             }
             Message::Get(get) => match message::named(&self.service, get, self.peer) {
-                Some(wanted) => self.give(wanted).await,
+                Some(wanted) => self.may_have(wanted).await && self.give(wanted).await,
                 // After `ERR` the module gives up; without an answer it asks again in ten seconds.
                 None if get.id.is_some() && self.service.still_reads() => true,
                 None => self.error(ERR).await,
             },
         }
+    }
+
+    /// While wrong ids come from its network, one that was not given to this very connection waits for
+    /// its turn as if it were wrong: else good ones could be found by trying.
+    async fn may_have(&self, wanted: Wanted) -> bool {
+        let offered = self.offered.as_ref().map(|(id, _)| *id);
+        let running = self.download.as_ref().map(|(id, _)| *id);
+        if [offered, running].contains(&Some(wanted.id)) {
+            return true;
+        }
+        let network = Network::of(self.peer.ip());
+        let few = self
+            .service
+            .buckets
+            .borrow()
+            .errors
+            .has(network, Instant::now());
+        few || self
+            .share(|limits| &mut limits.errors, Some(PATIENCE))
+            .await
     }
 
     async fn error(&mut self, text: &str) -> bool {

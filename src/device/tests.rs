@@ -3,6 +3,8 @@
 mod downloads;
 mod limits;
 mod packets;
+mod told;
+mod turns;
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
@@ -26,6 +28,11 @@ use crate::os::scratch::Scratch;
 
 /// A device as it calls itself.
 const IMEI: &str = "862991443753386";
+
+thread_local! {
+    /// What runs on a server's thread, so that a test can have it run something of its own.
+    static EXECUTOR: RefCell<Rc<LocalExecutor<'static>>> = RefCell::default();
+}
 
 type Command = Box<dyn FnOnce(&Rc<Service>) + Send>;
 
@@ -101,6 +108,7 @@ impl Server {
                 )),
                 executor.spawn(udp::serve(udp, Rc::clone(&service), heard)),
             ];
+            EXECUTOR.set(Rc::clone(&executor));
             ready.send(addresses).unwrap();
             smol::block_on(executor.run(async {
                 while let Ok(command) = orders.recv().await {
@@ -108,6 +116,7 @@ impl Server {
                 }
             }));
             drop(serving);
+            EXECUTOR.take();
         });
         let (http, tcp, udp) = is_ready.recv().unwrap();
         Server {

@@ -232,6 +232,8 @@ impl Room<'_> {
                 // After `ERR` the module gives up; without an answer it asks again in ten seconds.
                 None if get.id.is_some() && service.still_reads() => {}
                 None => error(ERR),
+                Some(wanted)
+                    if !buckets.errors.has(network, now) && self.is_guess(from, wanted) => {}
                 Some(wanted) if buckets.gets.take(network, now) => {
                     match service.snapshots.get(wanted.content) {
                         Some(snapshot) => {
@@ -243,6 +245,12 @@ impl Room<'_> {
                 Some(_) => {}
             },
         }
+    }
+
+    /// An id that is good, but that nobody in this network downloads by. While wrong ids come from there
+    /// as well, it was found by trying them.
+    fn is_guess(&self, from: SocketAddr, wanted: Wanted) -> bool {
+        !self.downloads.borrow().knows(from, wanted.id)
     }
 
     fn answer_check(

@@ -241,6 +241,21 @@ pub fn user_timeout(stream: &TcpStream, timeout: Duration) -> io::Result<()> {
     Ok(())
 }
 
+/// SO_MAX_PACING_RATE: the kernel sends no more than so many bytes a second on this connection. The error
+/// ENOPROTOOPT: it cannot (before Linux 3.13).
+pub fn pace(stream: &TcpStream, bytes_per_second: u64) -> io::Result<()> {
+    // All bits set would mean: no limit.
+    let most = u32::MAX.saturating_sub(1);
+    let rate = u32::try_from(bytes_per_second).unwrap_or(most).min(most);
+    let level = libc::SOL_SOCKET;
+    set_int(
+        stream.as_fd(),
+        level,
+        libc::SO_MAX_PACING_RATE,
+        rate.cast_signed(),
+    )
+}
+
 /// The next close resets the connection: what was not acknowledged is thrown away at once instead of
 /// being held by the kernel for minutes. For connections that are given up, never for one that ends.
 pub fn reset_on_close(stream: &TcpStream) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! Timeouts, caps and the stop.
 
 use super::*;
+use crate::fleet::network::Network;
 
 fn limits() -> Limits {
     Limits::default()
@@ -127,7 +128,11 @@ fn after_the_stop_downloads_go_on_and_idle_connections_end() {
 fn the_end_of_the_last_download_can_be_waited_for() {
     let service = service();
     let executor = LocalExecutor::new();
-    let downloads = [service.download_begins(), service.download_begins()];
+    let begin = || {
+        let network = Network::of(std::net::Ipv4Addr::LOCALHOST.into());
+        service.download_begins(Turn::at_once(&service, network))
+    };
+    let downloads = [begin(), begin()];
     let mut done = executor.spawn({
         let service = Rc::clone(&service);
         async move { service.downloads_done().await }

@@ -1,0 +1,129 @@
+//! Downloads of modules without an id: a file at a fixed address, or a check that names no device. The
+//! loop guard cannot know such a module, and one address may hide hundreds; so nothing is ever refused
+//! here. But whoever runs the server wants to know when one network takes the same file again and again:
+//! a module that is given a fixed address loads it anew after each start (protocol.md 3).
+//!
+//! Pure: the time comes with each call.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::firmware::ContentId;
+use crate::fleet::network::Network;
+
+/// Pairs that are remembered. The longest unused one goes first.
+const REMEMBERED: usize = 1024;
+
+/// What was sent is counted for so long, and said once in it.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// So many times its size of a file are too much.
+const TOO_OFTEN: u64 = 5;
+
+/// What each network was sent of each file.
+#[derive(Debug, Default)]
+pub struct Repeats {
+    table: HashMap<(Network, ContentId), Sent>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    since: Instant,
+    used: Instant,
+    bytes: u64,
+    said: bool,
+}
+
+impl Repeats {
+    /// So many bytes of a file (of `size` bytes) were sent. Bytes of it in all, if that is to be said
+    /// now.
+    pub fn sent(
+        &mut self,
+        network: Network,
+        (content, size): (ContentId, u64),
+        bytes: u64,
+        now: Instant,
+    ) -> Option<u64> {
+        let key = (network, content);
+        if !self.table.contains_key(&key) {
+            self.make_room();
+        }
+        let new = || Sent {
+            since: now,
+            used: now,
+            bytes: 0,
+            said: false,
+        };
+        let sent = self.table.entry(key).or_insert_with(new);
+        if now.saturating_duration_since(sent.since) >= DAY {
+            *sent = new();
+        }
+        sent.used = now;
+        sent.bytes = sent.bytes.saturating_add(bytes);
+        let too_much = sent.bytes >= size.saturating_mul(TOO_OFTEN);
+        let say = too_much && !sent.said;
+        sent.said |= say;
+        say.then_some(sent.bytes)
+    }
+
+    fn make_room(&mut self) {
+        if self.table.len() < REMEMBERED {
+            return;
+        }
+        let oldest = self.table.iter().min_by_key(|(_, sent)| sent.used);
+        if let Some(key) = oldest.map(|(key, _)| *key) {
+            self.table.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: Network = Network::V4([192, 0, 2]);
+    const FILE: (ContentId, u64) = (ContentId([1; 32]), 1000);
+
+    #[test]
+    fn it_is_said_once_a_day() {
+        let mut repeats = Repeats::default();
+        let start = Instant::now();
+        for time in 0..4 {
+            let now = start + Duration::from_secs(time);
+            assert_eq!(repeats.sent(HERE, FILE, 1000, now), None);
+        }
+        assert_eq!(repeats.sent(HERE, FILE, 1000, start), Some(5000));
+        assert_eq!(repeats.sent(HERE, FILE, 9000, start), None);
+        let tomorrow = start + DAY;
+        assert_eq!(repeats.sent(HERE, FILE, 4999, tomorrow), None);
+        assert_eq!(repeats.sent(HERE, FILE, 1, tomorrow), Some(5000));
+    }
+
+    #[test]
+    fn networks_and_files_are_counted_apart() {
+        let mut repeats = Repeats::default();
+        let now = Instant::now();
+        let other = (ContentId([2; 32]), 1000);
+        for network in (0..3).map(|n| Network::V4([10, 0, n])) {
+            assert_eq!(repeats.sent(network, FILE, 4000, now), None);
+            assert_eq!(repeats.sent(network, other, 4000, now), None);
+        }
+    }
+
+    #[test]
+    fn the_longest_unused_pair_makes_room() {
+        let mut repeats = Repeats::default();
+        let start = Instant::now();
+        repeats.sent(HERE, FILE, 4000, start);
+        for n in 0..2000u16 {
+            let now = start + Duration::from_millis(n.into());
+            let [a, b] = n.to_be_bytes();
+            repeats.sent(Network::V4([10, a, b]), FILE, 1, now);
+            if n % 100 == 0 {
+                repeats.sent(HERE, FILE, 0, now);
+            }
+        }
+        assert_eq!(repeats.table.len(), REMEMBERED);
+        assert_eq!(repeats.sent(HERE, FILE, 1000, start), Some(5000));
+    }
+}

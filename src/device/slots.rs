@@ -1,0 +1,554 @@
+//! Which downloads may begin now, and who waits for the next slot (hazards.md 16). Pure bookkeeping,
+//! without sockets: the time comes with each call, and `H` is whatever wakes one who waits.
+//!
+//! Modules give a download so and so many minutes in all, so a slow download is a wasted one: it is
+//! better that some begin later. But nobody who has begun is ever stopped:
+//! - What goes on with a download that has begun gets a slot at once, and if there is none, one beyond
+//!   the cap. Only downloads from byte 0 wait, in the order in which they came, and not for long.
+//! - A download below 1 KB/s over 30 s gives its slot to who waits, and goes on without one.
+//! - One network holds at most half of the slots while others wait: it gets no further one then, and
+//!   where it holds more, its youngest download goes on without one.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::fleet::network::Network;
+
+/// A download is judged by its speed over so long.
+const WINDOW: Duration = Duration::from_secs(30);
+
+/// Below so many bytes a second it is slow.
+const SLOW: u64 = 1024;
+
+/// How often slow downloads are looked for, at most: the look goes through all slots.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How many of those who wait are looked at, at most, to find one of a network that holds little.
+const LOOKED_AT: usize = 1024;
+
+/// A download's place, here or in the queue. Used once only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+/// All slots, and the queue.
+#[derive(Debug)]
+pub struct Slots<H> {
+    most: usize,
+    patience: Duration,
+    /// Who holds a slot, the youngest last.
+    holders: BTreeMap<Ticket, Holder>,
+    /// Slots of each network.
+    shares: HashMap<Network, usize>,
+    /// A network with more than half of the slots.
+    heavy: Option<Network>,
+    /// Who waits, in order.
+    queue: VecDeque<Waiting<H>>,
+    /// When slow downloads were last looked for.
+    looked: Option<Instant>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Holder {
+    network: Network,
+    /// The beginning of the time that it is judged by, and its bytes then.
+    since: Instant,
+    base: u64,
+    /// Bytes that were acknowledged.
+    bytes: u64,
+    /// It was, in the time before.
+    slow: bool,
+}
+
+impl Holder {
+    fn is_slow(&self, now: Instant) -> bool {
+        let time = now.saturating_duration_since(self.since);
+        match time >= WINDOW {
+            true => self.bytes.saturating_sub(self.base) < SLOW.saturating_mul(time.as_secs()),
+            false => self.slow,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Waiting<H> {
+    ticket: Ticket,
+    network: Network,
+    until: Instant,
+    wake: H,
+}
+
+/// Where a download stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It holds a slot.
+    Holds,
+    /// It waits, for so long at most.
+    Waits(Duration),
+    /// It waits no longer, or goes on without a slot.
+    Nowhere,
+}
+
+impl<H> Slots<H> {
+    /// So many slots (at least one), all free. `patience`: the longest time in the queue.
+    pub fn new(most: usize, patience: Duration) -> Slots<H> {
+        Slots {
+            most: most.max(1),
+            patience,
+            holders: BTreeMap::new(),
+            shares: HashMap::new(),
+            heavy: None,
+            queue: VecDeque::new(),
+            looked: None,
+            next: 0,
+        }
+    }
+
+    /// How many slots are held; more than there are, if downloads went on meanwhile that had begun.
+    pub fn held(&self) -> usize {
+        self.holders.len()
+    }
+
+    /// A slot for a download from byte 0, if it need not wait for one.
+    pub fn enter(&mut self, network: Network, now: Instant) -> Option<Ticket> {
+        let free = self.queue.is_empty() && self.holders.len() < self.most;
+        let may = free || (self.is_light(network) && self.heaviest_yields(network));
+        may.then(|| self.take(network, now))
+    }
+
+    /// Would [`Slots::enter`] give it one?
+    pub fn has_room(&self, network: Network) -> bool {
+        (self.queue.is_empty() && self.holders.len() < self.most)
+            || (self.is_light(network) && self.heavy.is_some_and(|heavy| heavy != network))
+    }
+
+    /// A slot for what goes on with a download that has begun, whether there is one or not.
+    pub fn go_on(&mut self, network: Network, now: Instant) -> Ticket {
+        self.take(network, now)
+    }
+
+    /// A place at the end of the queue. `wake`: comes back from [`Slots::call`] when it is its turn.
+    pub fn wait(&mut self, network: Network, now: Instant, wake: H) -> Ticket {
+        let ticket = self.ticket();
+        self.queue.push_back(Waiting {
+            ticket,
+            network,
+            until: now.checked_add(self.patience).unwrap_or(now),
+            wake,
+        });
+        ticket
+    }
+
+    /// Gives free slots to who waits. To be called after somebody has left, and now and then while
+    /// somebody waits. Who has one now is to be woken.
+    pub fn call(&mut self, now: Instant) -> Vec<H> {
+        let mut called = Vec::new();
+        loop {
+            while self.queue.front().is_some_and(|one| one.until <= now) {
+                self.queue.pop_front();
+            }
+            if self.queue.is_empty() {
+                break;
+            }
+            let full = self.holders.len() >= self.most && !self.slow_one_yields(now);
+            if full && self.heavy.is_none() {
+                break;
+            }
+            let light = |waiting: &Waiting<H>| self.is_light(waiting.network);
+            let light = self.queue.iter().take(LOOKED_AT).position(light);
+            let network = light.and_then(|place| self.queue.get(place).map(|one| one.network));
+            if full && !network.is_some_and(|network| self.heaviest_yields(network)) {
+                break;
+            }
+            let Some(next) = self.queue.remove(light.unwrap_or(0)) else {
+                break;
+            };
+            self.hold(next.ticket, next.network, now);
+            called.push(next.wake);
+        }
+        called
+    }
+
+    /// Where does it stand now?
+    pub fn place(&self, ticket: Ticket, now: Instant) -> Place {
+        if self.holders.contains_key(&ticket) {
+            return Place::Holds;
+        }
+        let waiting = self.waiting_at(ticket).and_then(|at| self.queue.get(at));
+        match waiting.map(|one| one.until.saturating_duration_since(now)) {
+            None | Some(Duration::ZERO) => Place::Nowhere,
+            Some(left) => Place::Waits(left),
+        }
+    }
+
+    /// So many bytes of its download have been acknowledged by now.
+    pub fn acknowledged(&mut self, ticket: Ticket, bytes: u64, now: Instant) {
+        let Some(holder) = self.holders.get_mut(&ticket) else {
+            return;
+        };
+        holder.bytes = bytes;
+        if now.saturating_duration_since(holder.since) >= WINDOW {
+            holder.slow = holder.is_slow(now);
+            (holder.since, holder.base) = (now, bytes);
+        }
+    }
+
+    /// Its download has ended, or it does not wait any longer.
+    pub fn leave(&mut self, ticket: Ticket) {
+        self.release(ticket);
+        if let Some(place) = self.waiting_at(ticket) {
+            self.queue.remove(place);
+        }
+    }
+
+    fn waiting_at(&self, ticket: Ticket) -> Option<usize> {
+        // Tickets stand in the queue in their order.
+        let place = self.queue.binary_search_by_key(&ticket, |one| one.ticket);
+        place.ok()
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.next = self.next.wrapping_add(1);
+        Ticket(self.next)
+    }
+
+    fn take(&mut self, network: Network, now: Instant) -> Ticket {
+        let ticket = self.ticket();
+        self.hold(ticket, network, now);
+        ticket
+    }
+
+    fn hold(&mut self, ticket: Ticket, network: Network, now: Instant) {
+        let holder = Holder {
+            network,
+            since: now,
+            base: 0,
+            bytes: 0,
+            slow: false,
+        };
+        self.holders.insert(ticket, holder);
+        let share = self.shares.entry(network).or_default();
+        *share = share.saturating_add(1);
+        if *share > self.most.div_ceil(2) {
+            self.heavy = Some(network);
+        }
+    }
+
+    fn release(&mut self, ticket: Ticket) {
+        let Some(holder) = self.holders.remove(&ticket) else {
+            return;
+        };
+        let Some(share) = self.shares.get_mut(&holder.network) else {
+            return;
+        };
+        *share = share.saturating_sub(1);
+        let share = *share;
+        if share == 0 {
+            self.shares.remove(&holder.network);
+        }
+        if share <= self.most.div_ceil(2) && self.heavy == Some(holder.network) {
+            self.heavy = None;
+        }
+    }
+
+    /// May a network have one more slot while others wait?
+    fn is_light(&self, network: Network) -> bool {
+        let share = self.shares.get(&network).copied().unwrap_or(0);
+        share < self.most.div_ceil(2)
+    }
+
+    /// A slow download goes on without its slot; false if there is none.
+    fn slow_one_yields(&mut self, now: Instant) -> bool {
+        let recent = |looked| now.saturating_duration_since(looked) < LOOK;
+        if self.looked.is_some_and(recent) {
+            return false;
+        }
+        let slow: Vec<Ticket> = self
+            .holders
+            .iter()
+            .filter(|(_, holder)| holder.is_slow(now))
+            .map(|(ticket, _)| *ticket)
+            // No more than are waited for.
+            .take(
+                self.holders
+                    .len()
+                    .saturating_sub(self.most)
+                    .saturating_add(self.queue.len()),
+            )
+            .collect();
+        self.looked = Some(now);
+        for ticket in slow {
+            self.release(ticket);
+        }
+        self.holders.len() < self.most
+    }
+
+    /// The youngest download of a network with more than half of the slots goes on without its own, for
+    /// one of another network.
+    fn heaviest_yields(&mut self, to: Network) -> bool {
+        let Some(heavy) = self.heavy.filter(|heavy| *heavy != to) else {
+            return false;
+        };
+        let mut youngest_first = self.holders.iter().rev();
+        let youngest = youngest_first.find(|(_, holder)| holder.network == heavy);
+        let Some(ticket) = youngest.map(|(ticket, _)| *ticket) else {
+            return false;
+        };
+        self.release(ticket);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOME: Network = Network::V4([192, 0, 2]);
+    const AWAY: Network = Network::V4([198, 51, 100]);
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    impl<H> Slots<H> {
+        fn waiting(&self) -> usize {
+            self.queue.len()
+        }
+
+        fn holds(&self, ticket: Ticket) -> bool {
+            self.holders.contains_key(&ticket)
+        }
+    }
+
+    fn at(start: Instant, seconds: u64) -> Instant {
+        start + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn who_waits_is_called_in_order() {
+        let now = Instant::now();
+        let mut slots = Slots::new(2, PATIENCE);
+        let first = slots.enter(HOME, now).unwrap();
+        let second = slots.enter(HOME, now).unwrap();
+        assert!(!slots.has_room(HOME));
+        assert_eq!(slots.enter(HOME, now), None);
+        let third = slots.wait(HOME, now, "third");
+        let fourth = slots.wait(HOME, now, "fourth");
+        assert_eq!(slots.call(now), [""; 0]);
+        slots.leave(second);
+        assert_eq!(slots.call(now), ["third"]);
+        assert!(slots.holds(third) && !slots.holds(fourth));
+        slots.leave(first);
+        slots.leave(third);
+        assert_eq!(slots.call(now), ["fourth"]);
+        assert_eq!((slots.held(), slots.waiting()), (1, 0));
+        assert!(slots.enter(HOME, now).is_some());
+    }
+
+    #[test]
+    fn nobody_overtakes_those_who_wait() {
+        let now = Instant::now();
+        let mut slots = Slots::new(1, PATIENCE);
+        let first = slots.enter(HOME, now).unwrap();
+        slots.wait(HOME, now, "waits");
+        slots.leave(first);
+        assert_eq!(slots.enter(HOME, now), None);
+        assert!(!slots.has_room(AWAY));
+        assert_eq!(slots.call(now), ["waits"]);
+    }
+
+    #[test]
+    fn who_gives_up_waiting_is_not_called() {
+        let now = Instant::now();
+        let mut slots = Slots::new(1, PATIENCE);
+        let first = slots.enter(HOME, now).unwrap();
+        let second = slots.wait(HOME, now, "second");
+        slots.wait(HOME, now, "third");
+        slots.leave(second);
+        slots.leave(first);
+        assert_eq!(slots.call(now), ["third"]);
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_ten_seconds() {
+        let start = Instant::now();
+        let mut slots = Slots::new(1, PATIENCE);
+        let first = slots.enter(HOME, start).unwrap();
+        let second = slots.wait(HOME, start, "second");
+        let third = slots.wait(HOME, at(start, 3), "third");
+        let left = |seconds| Place::Waits(Duration::from_secs(seconds));
+        assert_eq!(slots.place(second, at(start, 9)), left(1));
+        assert_eq!(slots.place(second, at(start, 10)), Place::Nowhere);
+        assert_eq!(slots.place(third, at(start, 10)), left(3));
+        slots.leave(first);
+        assert_eq!(slots.call(at(start, 11)), ["third"]);
+        assert_eq!(slots.place(third, at(start, 11)), Place::Holds);
+        assert_eq!(slots.waiting(), 0);
+    }
+
+    #[test]
+    fn a_network_that_goes_on_beyond_its_half_yields_to_who_waits() {
+        let now = Instant::now();
+        let mut slots = Slots::new(2, PATIENCE);
+        slots.enter(HOME, now).unwrap();
+        let away = slots.enter(AWAY, now).unwrap();
+        slots.wait(HOME, now, "home");
+        let other = Network::V4([203, 0, 113]);
+        slots.wait(other, now, "other");
+        assert_eq!(slots.call(now), [""; 0]);
+        let home = slots.go_on(HOME, now);
+        assert_eq!(slots.call(now), ["other"]);
+        assert!(!slots.holds(home) && slots.holds(away));
+    }
+
+    #[test]
+    fn what_goes_on_never_waits_and_counts() {
+        let now = Instant::now();
+        let mut slots = Slots::new(1, PATIENCE);
+        let first = slots.enter(HOME, now).unwrap();
+        slots.wait(HOME, now, "new");
+        let resumed = slots.go_on(HOME, now);
+        assert!(slots.holds(resumed));
+        slots.leave(first);
+        assert_eq!(
+            slots.call(now),
+            [""; 0],
+            "the one that goes on has the slot"
+        );
+        slots.leave(resumed);
+        assert_eq!(slots.call(now), ["new"]);
+    }
+
+    #[test]
+    fn a_slow_download_gives_its_slot_to_who_waits_and_to_nobody_else() {
+        let start = Instant::now();
+        let mut slots = Slots::new(2, PATIENCE);
+        let slow = slots.enter(HOME, start).unwrap();
+        let good = slots.enter(HOME, start).unwrap();
+        for seconds in (5..=60).step_by(5) {
+            slots.acknowledged(slow, seconds * 1000, at(start, seconds));
+            slots.acknowledged(good, seconds * 1100, at(start, seconds));
+        }
+        assert!(slots.holds(slow), "nobody waits");
+        slots.wait(HOME, at(start, 60), "new");
+        assert_eq!(slots.call(at(start, 61)), ["new"]);
+        assert!(!slots.holds(slow) && slots.holds(good));
+        // It goes on, and its end frees nothing.
+        slots.acknowledged(slow, 1 << 20, at(start, 62));
+        slots.wait(HOME, at(start, 62), "next");
+        slots.leave(slow);
+        assert_eq!(slots.call(at(start, 63)), [""; 0]);
+    }
+
+    #[test]
+    fn a_download_that_was_fast_and_fell_silent_is_slow_after_a_while() {
+        let start = Instant::now();
+        let mut slots = Slots::new(1, PATIENCE);
+        let stalled = slots.enter(HOME, start).unwrap();
+        slots.acknowledged(stalled, 1 << 20, at(start, 30));
+        slots.wait(HOME, at(start, 58), "new");
+        assert_eq!(slots.call(at(start, 59)), [""; 0]);
+        assert_eq!(slots.call(at(start, 61)), ["new"]);
+    }
+
+    #[test]
+    fn one_that_has_picked_up_is_not_slow_any_more() {
+        let start = Instant::now();
+        let mut slots = Slots::new(1, PATIENCE);
+        let one = slots.enter(HOME, start).unwrap();
+        slots.acknowledged(one, 1000, at(start, 30));
+        slots.acknowledged(one, 1_000_000, at(start, 60));
+        slots.wait(HOME, at(start, 60), "new");
+        assert_eq!(slots.call(at(start, 61)), [""; 0]);
+    }
+
+    #[test]
+    fn slow_ones_are_not_looked_for_at_every_call() {
+        let start = Instant::now();
+        let mut slots = Slots::new(1, PATIENCE);
+        slots.enter(HOME, start).unwrap();
+        slots.wait(HOME, at(start, 25), "new");
+        assert_eq!(slots.call(at(start, 29)), [""; 0]);
+        let later = at(start, 29) + Duration::from_millis(999);
+        assert_eq!(slots.call(later), [""; 0]);
+        assert_eq!(slots.call(at(start, 30)), ["new"]);
+    }
+
+    #[test]
+    fn a_network_gets_no_more_than_half_while_others_wait() {
+        let now = Instant::now();
+        let mut slots = Slots::new(4, PATIENCE);
+        let held: Vec<_> = [HOME, HOME, AWAY, AWAY]
+            .map(|network| slots.enter(network, now).unwrap())
+            .into();
+        for name in ["home 1", "home 2"] {
+            slots.wait(HOME, now, name);
+        }
+        slots.wait(AWAY, now, "away");
+        slots.leave(held[2]);
+        // The first in the queue would be HOME's third.
+        assert_eq!(slots.call(now), ["away"]);
+        slots.leave(held[3]);
+        assert_eq!(slots.call(now), ["home 1"], "nobody else waits");
+    }
+
+    #[test]
+    fn where_a_network_holds_more_than_half_its_youngest_yields_to_another() {
+        let now = Instant::now();
+        let mut slots: Slots<&str> = Slots::new(4, PATIENCE);
+        let home: Vec<_> = (0..4).map(|_| slots.enter(HOME, now).unwrap()).collect();
+        assert_eq!(slots.enter(HOME, now), None);
+        assert!(slots.has_room(AWAY) && !slots.has_room(HOME));
+        for _ in 0..2 {
+            assert!(slots.enter(AWAY, now).is_some());
+        }
+        let holds = home.iter().map(|ticket| slots.holds(*ticket));
+        assert_eq!(holds.collect::<Vec<_>>(), [true, true, false, false]);
+        assert_eq!(slots.held(), 4);
+        // Now each has its half.
+        assert!(slots.enter(AWAY, now).is_none() && slots.enter(HOME, now).is_none());
+        assert!(!slots.has_room(Network::V4([203, 0, 113])));
+    }
+
+    #[test]
+    fn the_only_slot_is_never_taken_from_who_holds_it() {
+        let now = Instant::now();
+        let mut slots: Slots<&str> = Slots::new(1, PATIENCE);
+        slots.enter(HOME, now).unwrap();
+        assert_eq!(slots.enter(AWAY, now), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_books_balance_whatever_happens(steps in proptest::collection::vec((0..6u8, 0..4u8), 1..200)) {
+            let start = Instant::now();
+            let mut slots: Slots<u64> = Slots::new(5, PATIENCE);
+            let mut tickets = Vec::new();
+            for (time, (what, which)) in (0..).zip(steps) {
+                let now = at(start, time * 7);
+                let network = Network::V4([10, 0, which]);
+                match what {
+                    0 | 1 => match slots.enter(network, now) {
+                        Some(ticket) => tickets.push(ticket),
+                        None => tickets.push(slots.wait(network, now, time)),
+                    },
+                    2 => tickets.push(slots.go_on(network, now)),
+                    3 if !tickets.is_empty() => {
+                        let place = usize::from(which) % tickets.len();
+                        slots.leave(tickets.swap_remove(place));
+                    }
+                    4 => for ticket in &tickets {
+                        slots.acknowledged(*ticket, time * u64::from(which) * 3000, now);
+                    },
+                    _ => drop(slots.call(now)),
+                }
+                let shares: usize = slots.shares.values().sum();
+                proptest::prop_assert_eq!(shares, slots.held());
+                let placed = tickets.iter().filter(|ticket| slots.holds(**ticket)).count();
+                proptest::prop_assert_eq!(placed, slots.held());
+            }
+            for ticket in tickets {
+                slots.leave(ticket);
+            }
+            proptest::prop_assert_eq!((slots.held(), slots.waiting(), slots.heavy), (0, 0, None));
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! What the fleet, the tally and those who look on are told.
+
+use std::cell::RefCell;
+
+use super::*;
+use crate::device::answer::Answer;
+use crate::device::delivery::Sending;
+use crate::device::turn::Turn;
+use crate::fleet::events::Event;
+use crate::fleet::journal::Written;
+use crate::fleet::network::Network;
+use crate::fleet::tally::{ENDINGS, Tally};
+use crate::wire::head::{HeadLimits, Progress};
+
+thread_local! {
+    /// The serving thread's reader.
+    static READER: RefCell<Option<Receiver<Rc<Event>>>> = const { RefCell::new(None) };
+}
+
+fn look_on(server: &Server) {
+    server.tell(|service| {
+        let reader = service.fleet.borrow_mut().events.subscribe();
+        READER.set(reader);
+    });
+}
+
+fn seen(server: &Server) -> Vec<Event> {
+    server.tell(|_| {
+        READER.with_borrow(|reader| {
+            let reader = reader.as_ref().unwrap();
+            std::iter::from_fn(|| reader.try_recv().ok())
+                .map(|event| (*event).clone())
+                .collect()
+        })
+    })
+}
+
+/// How often this verdict was given by this protocol (0: http, 1: udp, 2: tcp).
+fn counted(server: &Server, proto: usize, verdict: &str) -> u64 {
+    let at = Tally::VERDICTS.iter().position(|word| *word == verdict);
+    let at = at.unwrap();
+    server.tell(move |service| service.fleet.borrow().tally.checks[proto][at])
+}
+
+fn ended(server: &Server, ending: &str) -> u64 {
+    let at = ENDINGS.iter().position(|word| *word == ending).unwrap();
+    server.tell(move |service| service.fleet.borrow().tally.downloads[at])
+}
+
+fn no_seats(server: &Server) {
+    wait_until(|| server.tell(|service| service.admission.borrow().is_empty()));
+}
+
+#[test]
+fn every_kind_of_check_is_counted() {
+    let server = Server::start();
+    look_on(&server);
+    let ask = |project: &str, version: &str, headers: &str| {
+        let request = check(IMEI, headers)
+            .replace("=P_", &format!("={project}_"))
+            .replace("1.0.0", version);
+        server.ask(&request).status
+    };
+    assert_eq!(ask("P", "1.0.0", ""), 503);
+    server.publish(&[
+        ("P/2.0.0/u.bin", &firmware(1, 3000)),
+        ("PAUSED/2.0.0/u.bin", &firmware(2, 3000)),
+        ("PAUSED/release.json", br#"{"paused": true}"#),
+        ("OTHERS/2.0.0/u.bin", &firmware(3, 3000)),
+        ("OTHERS/release.json", br#"{"allow": ["862991440000000"]}"#),
+        ("KEYED/2.0.0/u.bin", &firmware(4, 3000)),
+        ("KEYED/release.json", br#"{"project_key": "k"}"#),
+        (
+            "CHIP/2.0.0/CHIP_2.0.0_Luat_V0035_8955.bin",
+            &firmware(5, 3000),
+        ),
+    ]);
+    for (project, version, headers, status, verdict) in [
+        ("P", "1.0.0", "Range: bytes=0-999\r\n", 206, "offer"),
+        ("P", "1.0.0", "Range: bytes=1000-\r\n", 206, "resume"),
+        ("P", "2.0.0", "", 404, "nothing_newer"),
+        ("PAUSED", "1.0.0", "", 404, "not_now"),
+        ("OTHERS", "1.0.0", "", 403, "not_this_device"),
+        ("NONE", "1.0.0", "", 403, "unknown_project"),
+        ("KEYED", "1.0.0", "", 403, "wrong_key"),
+        ("CHIP", "1.0.0", "", 404, "no_package"),
+        ("P", "what", "", 404, "version_unreadable"),
+        ("PAUSED", "1.0.0", "Range: bytes=7-\r\n", 404, "not_now"),
+        ("P", "1.1.0", "Range: bytes=7-\r\n", 416, "cannot_resume"),
+    ] {
+        let before = counted(&server, 0, verdict);
+        let got = ask(project, version, headers);
+        assert_eq!(counted(&server, 0, verdict), before + 1, "{verdict} {got}");
+        assert!(got == status || verdict != "offer", "{verdict} {got}");
+    }
+    assert_eq!(counted(&server, 0, "full"), 1);
+    let checks: u64 = server.tell(|s| s.fleet.borrow().tally.checks[0].iter().sum());
+    assert_eq!(checks, 12);
+    no_seats(&server);
+    let events = seen(&server);
+    let of_checks = events.iter().filter(|e| matches!(e, Event::Check { .. }));
+    assert_eq!(of_checks.count(), 12);
+    let resumed = events.iter().any(|event| {
+        matches!(event, Event::Check { proto: "http", verdict: "resume", to, device, .. }
+            if &**to == "2.0.0" && &**device == IMEI)
+    });
+    assert!(resumed, "{events:?}");
+
+    let socket = server.udp_client();
+    for check in [
+        "P_Luat_V0035_8955,1.0.0",
+        "P_Luat_V0035_8955,2.0.0",
+        "hello, here I am",
+    ] {
+        socket
+            .send(
+                format!("{IMEI},{check}")
+                    .replace(&format!("{IMEI},hello"), "hello")
+                    .as_bytes(),
+            )
+            .unwrap();
+        socket.recv(&mut [0; 100]).unwrap();
+    }
+    assert_eq!(counted(&server, 1, "offer"), 1);
+    assert_eq!(counted(&server, 1, "nothing_newer"), 1);
+    let mut stream = connect(server.tcp);
+    stream
+        .write_all(format!("{IMEI},P_Luat_V0035_8955,2.0.0").as_bytes())
+        .unwrap();
+    stream.read(&mut [0; 100]).unwrap();
+    assert_eq!(counted(&server, 2, "nothing_newer"), 1);
+    assert_eq!(server.ask("what is this\r\n\r\n").status, 400);
+    assert_eq!(server.tell(|s| s.fleet.borrow().tally.malformed), 2);
+}
+
+#[test]
+fn every_download_is_counted_with_its_bytes() {
+    let server = Server::with(Limits {
+        stall_timeout: Duration::from_millis(400),
+        ..Limits::default()
+    });
+    look_on(&server);
+    server.publish(&[("P/2.0.0/u.bin", &firmware(1, 8 << 20))]);
+    assert_eq!(server.check("Range: bytes=0-99999\r\n").body.len(), 100_000);
+    wait_until(|| ended(&server, "complete") == 1);
+    assert_eq!(server.tell(|s| s.fleet.borrow().tally.bytes[0]), 100_000);
+    let mut cut = server.connect();
+    cut.write_all(check(IMEI, "").as_bytes()).unwrap();
+    read_part(&mut cut, 1000);
+    drop(cut);
+    wait_until(|| ended(&server, "cut") == 1);
+    let mut stalls = server.connect();
+    stalls.write_all(check(IMEI, "").as_bytes()).unwrap();
+    read_part(&mut stalls, 1000);
+    wait_until(|| ended(&server, "stalled") == 1);
+    let results: Vec<_> = seen(&server)
+        .iter()
+        .filter_map(|event| match event {
+            Event::Download {
+                number,
+                size,
+                result: Some(result),
+                ..
+            } => Some((*number, *size, *result)),
+            _ => None,
+        })
+        .collect();
+    let size = 8 << 20;
+    assert_eq!(
+        results,
+        [
+            (1, size, "complete"),
+            (2, size, "cut"),
+            (3, size, "stalled")
+        ]
+    );
+}
+
+#[test]
+fn progress_is_what_was_acknowledged() {
+    let server = Server::with(Limits {
+        // It is looked at every second then.
+        stall_timeout: Duration::from_secs(8),
+        ..Limits::default()
+    });
+    look_on(&server);
+    let size = 8 << 20;
+    server.publish(&[("P/2.0.0/u.bin", &firmware(1, size))]);
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
+        None,
+    );
+    let socket = socket.unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 8192).unwrap();
+    rustix::net::connect(&socket, &server.http).unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream.write_all(check(IMEI, "").as_bytes()).unwrap();
+    let mut got = Vec::new();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(4) {
+        let mut part = [0; 1000];
+        let read = stream.read(&mut part).unwrap();
+        got.extend(&part[..read]);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let progress: Vec<u64> = seen(&server)
+        .iter()
+        .filter_map(|event| match event {
+            Event::Download {
+                bytes,
+                result: None,
+                ..
+            } => Some(*bytes),
+            _ => None,
+        })
+        .collect();
+    // The socket took at least a quarter of a megabyte.
+    assert!((1..=4).contains(&progress.len()), "{progress:?}");
+    assert!(progress.is_sorted(), "{progress:?}");
+    let most = *progress.last().unwrap();
+    assert!(most >= 1000 && most < got.len() as u64 + 40_000, "{most}");
+    stream.read_to_end(&mut got).unwrap();
+    wait_until(|| ended(&server, "complete") == 1);
+    let last = seen(&server).pop();
+    let whole = Some((size as u64, Some("complete")));
+    let last = last.and_then(|event| match event {
+        Event::Download { bytes, result, .. } => Some((bytes, result)),
+        _ => None,
+    });
+    assert_eq!(last, whole);
+}
+
+/// Was the device's first download whole? Then another content from byte 0 replaces its pin at once.
+fn is_whole(server: &Server, size: usize) -> bool {
+    server.publish(&[("P/2.0.0/u.bin", &firmware(2, size))]);
+    assert_eq!(server.check("Range: bytes=0-99\r\n").status, 206);
+    server.check("Range: bytes=50-99\r\n").status == 206
+}
+
+#[test]
+fn a_download_is_whole_once_the_module_closes_its_side() {
+    for (closes, size) in [(true, 5000), (true, 1 << 20), (false, 5000)] {
+        let server = Server::start();
+        server.publish(&[("P/2.0.0/u.bin", &firmware(1, size))]);
+        let mut stream = server.connect();
+        stream.write_all(check(IMEI, "").as_bytes()).unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        // All is acknowledged, and the line is written.
+        server.wait_for_downloads(0);
+        assert_eq!(ended(&server, "complete"), 1);
+        if closes {
+            drop(stream);
+            no_seats(&server);
+            assert!(is_whole(&server, size), "{size}");
+        } else {
+            assert!(!is_whole(&server, size), "{size}");
+        }
+    }
+}
+
+#[test]
+fn a_reset_after_everything_was_acknowledged_is_a_close() {
+    let server = Server::start();
+    server.publish(&[("P/2.0.0/u.bin", &firmware(1, 5000))]);
+    let mut stream = server.connect();
+    stream.write_all(check(IMEI, "").as_bytes()).unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    server.wait_for_downloads(0);
+    os::net::reset_on_close(&stream).unwrap();
+    drop(stream);
+    no_seats(&server);
+    assert!(is_whole(&server, 5000));
+}
+
+#[test]
+fn nothing_is_waited_for_beyond_the_stop() {
+    let server = Server::start();
+    server.publish(&[("P/2.0.0/u.bin", &firmware(1, 5000))]);
+    let mut stream = server.connect();
+    stream.write_all(check(IMEI, "").as_bytes()).unwrap();
+    stream.read_to_end(&mut Vec::new()).unwrap();
+    assert_eq!(server.tell(|service| service.admission.borrow().len()), 1);
+    server.stop.raise();
+    no_seats(&server);
+}
+
+#[test]
+fn a_download_by_kilobyte_ranges_is_one() {
+    let server = Server::start();
+    let bytes = firmware(1, 100_000);
+    server.publish(&[("P/2.0.0/u.bin", &bytes)]);
+    let mut got = Vec::new();
+    while got.len() < bytes.len() {
+        let range = format!("Range: bytes={}-{}\r\n", got.len(), got.len() + 999);
+        let part = server.check(&range);
+        assert_eq!(part.status, 206);
+        got.extend(part.body);
+    }
+    assert!(got == bytes);
+    assert_eq!(counted(&server, 0, "offer"), 1);
+    assert_eq!(counted(&server, 0, "resume"), 99);
+    assert_eq!(server.tell(|service| service.fleet.borrow().pinned()), 1);
+    no_seats(&server);
+    assert!(is_whole(&server, 100_000));
+}
+
+#[test]
+fn no_byte_leaves_before_the_pin_is_written() {
+    let server = Server::start();
+    let bytes = firmware(1, 5000);
+    server.publish(&[("P/2.0.0/u.bin", &bytes)]);
+    // Our own connection, with a pin that we write ourselves.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut other = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let ours = listener.accept().unwrap().0;
+    let (promise, written) = Written::promise();
+    let (tell, told) = mpsc::channel();
+    server.tell(move |service| {
+        let service = Rc::clone(service);
+        let peer = ours.peer_addr().unwrap();
+        let run = async move {
+            let stream = Async::new(ours).unwrap();
+            let seat = service.seat(peer).unwrap();
+            let head = check(IMEI, "");
+            let limits = HeadLimits {
+                bytes: 8192,
+                headers: 64,
+            };
+            let Progress::Complete(head, _) = crate::wire::head::read(head.as_bytes(), limits)
+            else {
+                panic!("no head");
+            };
+            let Answer::Deliver(plan) = crate::device::answer::answer(&service, &head, peer) else {
+                panic!("no offer");
+            };
+            let snapshot = service.load(plan.content).await.unwrap();
+            let turn = Turn::at_once(&service, Network::of(peer.ip()));
+            let download = service.download_begins(turn);
+            let (sending, _already) = Sending::new(&service, &stream, &seat, &plan, download);
+            tell.send(()).unwrap();
+            let arrived = sending.run(&snapshot, Some(written)).await;
+            assert!(arrived.is_some());
+        };
+        EXECUTOR.with_borrow(|executor| executor.spawn(run).detach());
+    });
+    told.recv().unwrap();
+    other
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    assert!(other.read(&mut [0]).is_err(), "a byte left before");
+    other
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    promise.send_blocking(()).unwrap();
+    let got = read_reply(other);
+    assert!(got.body == bytes);
+}

@@ -1,0 +1,217 @@
+//! Who may download now, who waits, and how the uplink is shared.
+
+use sha2::{Digest, Sha256};
+
+use super::*;
+
+/// A download of which the server has sent some, and which goes on.
+fn begin(server: &Server, imei: &str) -> TcpStream {
+    let mut stream = server.connect();
+    stream.write_all(check(imei, "").as_bytes()).unwrap();
+    read_part(&mut stream, 1000);
+    stream
+}
+
+fn one_at_a_time(wait: Duration) -> Server {
+    let server = Server::with(Limits {
+        max_downloads: 1,
+        download_wait: wait,
+        ..Limits::default()
+    });
+    server.publish(&[("P/2.0.0/u.bin", &firmware(1, 8 << 20))]);
+    server
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// Asks on a thread of its own, and waits until the download waits for its turn.
+fn ask_and_wait(server: &Server, request: String) -> JoinHandle<Got> {
+    let before = server.tell(|service| service.admission.borrow().len());
+    let mut stream = server.connect();
+    stream.write_all(request.as_bytes()).unwrap();
+    wait_until(|| server.tell(|service| service.admission.borrow().len()) > before);
+    std::thread::spawn(move || read_reply(stream))
+}
+
+#[test]
+fn the_next_download_waits_until_one_ends() {
+    let server = one_at_a_time(LONG);
+    let first = begin(&server, IMEI);
+    let second = ask_and_wait(&server, check("862991443753387", ""));
+    let third = ask_and_wait(&server, check("862991443753388", ""));
+    assert_eq!(server.tell(|service| service.running_downloads()), 1);
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(!second.is_finished() && !third.is_finished());
+    drop(first);
+    for waited in [second, third] {
+        let got = waited.join().unwrap();
+        assert_eq!((got.status, got.body.len()), (200, 8 << 20));
+    }
+    server.wait_for_downloads(0);
+    assert_eq!(server.tell(|service| service.slots.borrow().held()), 0);
+}
+
+#[test]
+fn who_waits_too_long_is_told_to_come_back_and_counted() {
+    let server = one_at_a_time(Duration::from_millis(300));
+    let _first = begin(&server, IMEI);
+    let start = Instant::now();
+    let got = server.ask(&check("862991443753387", ""));
+    assert!(start.elapsed() >= Duration::from_millis(300));
+    assert_eq!(got.status, 503);
+    assert!(got.header("Retry-After").is_some());
+    assert!(got.body.starts_with(b"{\"code\":43,"));
+    let full = server.tell(|service| service.fleet.borrow().tally.checks[0][11]);
+    assert_eq!(full, 1);
+}
+
+#[test]
+fn while_downloads_wait_whoever_hears_no_hears_it_at_once() {
+    let server = one_at_a_time(LONG);
+    let _first = begin(&server, IMEI);
+    let waits = ask_and_wait(&server, check("862991443753387", ""));
+    let start = Instant::now();
+    let newest = check("862991443753388", "").replace("1.0.0", "2.0.0");
+    assert_eq!(server.ask(&newest).status, 404);
+    assert_eq!(server.ask(&newest.replace("=P_", "=Q_")).status, 403);
+    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(!waits.is_finished());
+    server.stop.raise();
+    assert_eq!(waits.join().unwrap().status, 503, "the server stops");
+}
+
+#[test]
+fn what_goes_on_with_a_download_goes_first() {
+    let server = one_at_a_time(LONG);
+    let begun = "862991443753387";
+    assert_eq!(
+        server.ask(&check(begun, "Range: bytes=0-99\r\n")).status,
+        206
+    );
+    server.wait_for_downloads(0);
+    let _first = begin(&server, IMEI);
+    let waits = ask_and_wait(&server, check("862991443753388", ""));
+    let rest = server.ask(&check(begun, "Range: bytes=100-299\r\n"));
+    assert_eq!((rest.status, rest.body.len()), (206, 200));
+    assert!(!waits.is_finished());
+    server.stop.raise();
+    waits.join().unwrap();
+}
+
+#[test]
+fn a_module_that_asks_by_packets_is_refused_at_once() {
+    let server = one_at_a_time(LONG);
+    let socket = server.udp_client();
+    let ask = |text: &str| {
+        socket.send(text.as_bytes()).unwrap();
+        let mut buffer = [0; 2000];
+        let length = socket.recv(&mut buffer).unwrap();
+        buffer[..length].to_vec()
+    };
+    let check = format!("{IMEI},P_Luat_V0035_8955,1.0.0");
+    let offer = String::from_utf8(ask(&check)).unwrap();
+    let id = offer.split(',').nth(1).unwrap().to_owned();
+    let first = begin(&server, "862991443753387");
+    assert_eq!(ask(&check), b"no upgrade");
+    // What it was offered before, it gets.
+    assert_eq!(ask(&format!("Get1,{id}")).len(), 1024);
+    drop(first);
+    // And now its download is the one that runs.
+    server.wait_for_downloads(1);
+    wait_until(|| server.tell(|service| service.slots.borrow().held()) == 1);
+    let waits = ask_and_wait(&server, super::check("862991443753388", ""));
+    assert!(!waits.is_finished());
+    server.stop.raise();
+    waits.join().unwrap();
+}
+
+#[test]
+fn two_downloads_share_the_uplink() {
+    const UPLINK: u64 = 2 << 20;
+    let server = Server::with(Limits {
+        uplink: Some(UPLINK),
+        ..Limits::default()
+    });
+    server.publish(&[("P/2.0.0/u.bin", &firmware(1, 32 << 20))]);
+    let start = Instant::now();
+    let downloads: Vec<JoinHandle<u64>> = [IMEI, "862991443753387"]
+        .map(|imei| {
+            let mut stream = begin(&server, imei);
+            std::thread::spawn(move || {
+                // What is in the buffers before both are there is not counted.
+                let mut buffer = vec![0; 64 * 1024];
+                let mut read = 0;
+                while start.elapsed() < Duration::from_secs(5) {
+                    let got = stream.read(&mut buffer).unwrap() as u64;
+                    if start.elapsed() > Duration::from_secs(2) {
+                        read += got;
+                    }
+                }
+                read
+            })
+        })
+        .into();
+    let read: Vec<u64> = downloads
+        .into_iter()
+        .map(|download| download.join().unwrap())
+        .collect();
+    let fair = UPLINK / 2 * 3;
+    for got in &read {
+        assert!((fair / 2..fair * 2).contains(got), "{read:?}, fair: {fair}");
+    }
+}
+
+#[test]
+fn ids_cannot_be_found_by_trying_and_a_running_download_goes_on() {
+    let server = Server::with(Limits {
+        udp_errors_per_second: 1,
+        ..Limits::default()
+    });
+    let (one, other) = (firmware(1, 50_000), firmware(2, 50_000));
+    server.publish(&[("P/2.0.0/u.bin", &one), ("Q/2.0.0/u.bin", &other)]);
+    let socket = server.udp_client();
+    let mut buffer = [0; 2000];
+    let mut ask = |text: &str| {
+        socket.send(text.as_bytes()).unwrap();
+        let length = socket.recv(&mut buffer).unwrap();
+        buffer[..length].to_vec()
+    };
+    let offer = String::from_utf8(ask(&format!("{IMEI},P_Luat_V0035_8955,1.0.0"))).unwrap();
+    let id: u32 = offer.split(',').nth(1).unwrap().parse().unwrap();
+    assert_eq!(ask(&format!("Get1,{id}")).len(), 1024);
+    // An id that is good, and that nobody was told.
+    let content = ContentId(Sha256::digest(&other).into());
+    let secret = server.tell(move |service| {
+        let here = std::net::Ipv4Addr::LOCALHOST.into();
+        service.ids.make(content, here, unix_now())
+    });
+    let guess = format!("Get2,{secret}");
+    assert_eq!(
+        ask(&guess)[2..],
+        other[1022..2044],
+        "while there are tokens"
+    );
+    // Somebody else in this network tries.
+    let guesser = server.udp_client();
+    for wrong in 0..200 {
+        let wrong = format!("Get1,{}", id ^ (1 + wrong));
+        guesser.send(wrong.as_bytes()).unwrap();
+    }
+    guesser.send(guess.as_bytes()).unwrap();
+    let mut packets = 0;
+    for number in 2..=49 {
+        assert_eq!(
+            ask(&format!("Get{number},{id}")).len(),
+            if number == 49 { 946 } else { 1024 }
+        );
+        packets += 1;
+    }
+    assert_eq!(packets, 48);
+    guesser.set_nonblocking(true).unwrap();
+    let mut errors = 0;
+    while let Ok(length) = guesser.recv(&mut [0; 2000]) {
+        assert_eq!(length, 3, "a guess was answered");
+        errors += 1;
+    }
+    assert!((4..=8).contains(&errors), "{errors}");
+}
