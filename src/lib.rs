@@ -6,6 +6,7 @@
 //!
 //! - [`cli`]: the command line; `serve`, `check`, `explain`, and with the lab `probe` and `simulate`.
 //! - [`server`]: wires the rooms together; signals, graceful stop.
+//! - `operator`: a page, an API and metrics for the people who run it (feature `operator`).
 //! - [`device`]: the public sockets that modules talk to.
 //! - [`wire`]: the bytes. Pure parsers and encoders; nothing here touches a socket.
 //! - [`fleet`]: the memory of devices: what each download began with, how far each device has come.
@@ -31,6 +32,8 @@ pub mod fleet;
 pub mod logging;
 #[cfg(feature = "lab")]
 pub mod module;
+#[cfg(feature = "operator")]
+pub mod operator;
 pub mod order;
 pub mod os;
 pub mod server;

@@ -6,6 +6,8 @@
 //! Signals are caught before the first of those is started, because a thread inherits what is caught.
 
 mod announce;
+#[cfg(feature = "operator")]
+mod desk;
 mod sockets;
 mod upkeep;
 pub mod words;
@@ -43,8 +45,8 @@ pub struct Settings {
     pub http: Vec<SocketAddr>,
     /// Where to answer over UDP, and over TCP on the same port.
     pub udp: Vec<SocketAddr>,
-    /// Where people will be answered.
-    pub operator: SocketAddr,
+    /// Where people are answered, and which.
+    pub operator: OperatorSettings,
     /// The state folder, if one was named.
     pub state: Option<PathBuf>,
     /// How long running downloads may go on after the signal to stop.
@@ -67,6 +69,19 @@ pub struct Settings {
     pub remarks: Vec<String>,
 }
 
+/// What the flags say of the operator's side.
+#[derive(Clone, Debug)]
+pub struct OperatorSettings {
+    /// Where to answer; `None`: not at all.
+    pub address: Option<SocketAddr>,
+    /// The token.
+    pub token: Option<String>,
+    /// The file that the token is in.
+    pub token_file: Option<PathBuf>,
+    /// Hosts to answer to besides this machine's own.
+    pub hosts: Vec<String>,
+}
+
 impl Settings {
     /// The firmware folder `firmware`, and no listener: those are the flags'.
     pub fn new() -> Settings {
@@ -74,7 +89,12 @@ impl Settings {
             folder: PathBuf::from("firmware"),
             http: Vec::new(),
             udp: Vec::new(),
-            operator: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 8081),
+            operator: OperatorSettings {
+                address: Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 8081)),
+                token: None,
+                token_file: None,
+                hosts: Vec::new(),
+            },
             state: None,
             grace: Duration::from_secs(30),
             rescan: Duration::from_secs(30),
@@ -120,11 +140,8 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
         feature.forgo();
         log::warn!(target: "flags", "doing without {}, as told", feature.name());
     }
-    log::debug!(
-        target: "operator",
-        address:% = settings.operator;
-        "the operator side is not part of this build yet"
-    );
+    #[cfg(not(feature = "operator"))]
+    log::debug!(target: "operator", "this build has no operator's side (feature \"operator\")");
     prepare_folder(&settings.folder)?;
     // Held to the end: its lock keeps a second server out.
     let state = State::open(settings.state.as_deref(), &settings.folder)?;
@@ -135,6 +152,10 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
     }
     process::raise_file_limit();
     let sockets = Sockets::open(&settings, passed)?;
+    #[cfg(feature = "operator")]
+    let mut sockets = sockets;
+    #[cfg(feature = "operator")]
+    let desk = desk::prepare(&settings, &state, sockets.operator.take())?;
 
     let (watcher, catalogs) = Watcher::start(watch::Options {
         root: settings.folder.clone(),
@@ -160,6 +181,10 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
         service.replace_catalog(Arc::clone(&first));
         let executor = Rc::new(LocalExecutor::new());
         spawn_loops(&executor, &service, sockets, &stop);
+        #[cfg(feature = "operator")]
+        if let Some(desk) = desk {
+            desk.open(&settings, &service, Rc::clone(&fleet), &executor, &stop);
+        }
         // Boxed, here and elsewhere: what runs a task is compiled anew for each type of task.
         executor
             .spawn(sweep(Rc::clone(&service)).boxed_local())

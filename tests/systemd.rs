@@ -58,6 +58,8 @@ fn sockets_that_systemd_opened_are_served() {
             place.firmware().to_str().unwrap(),
             "--state",
             place.state().to_str().unwrap(),
+            "--operator",
+            "off",
             "--log-format",
             "json",
         ]);

@@ -120,10 +120,55 @@ static FLAGS: &[Flag] = &[
         name: "operator",
         value: "ADDR",
         default: Default::Value("127.0.0.1:8081"),
-        good: "an address to listen on, like 8081 or 127.0.0.1:8081",
-        help: "For people; accepted, but nothing answers there yet.",
+        good: "an address to listen on, like 127.0.0.1:8081, or off",
+        help: "Answers people (page, API, metrics) at this address; off: nowhere. On anything but \
+               this machine's own 127.0.0.1 or ::1 it needs a token.",
         set: |line, value| {
-            line.settings.operator = values::address(value)?;
+            line.settings.operator.address = match values::text(value)? {
+                "off" => None,
+                _ => Some(values::address(value)?),
+            };
+            Some(())
+        },
+        ..FLAG
+    },
+    Flag {
+        name: "operator-token",
+        value: "TEXT",
+        default: Default::Words("made at the first start, kept in the state folder"),
+        good: "8 to 256 ASCII letters, digits or signs without spaces",
+        help: "Lets in who sends this as a bearer token. Other users of this machine can read a \
+               command line; better is --operator-token-file.",
+        set: |line, value| {
+            let token = values::text(value).filter(|text| values::is_token(text))?;
+            line.settings.operator.token = Some(token.to_owned());
+            Some(())
+        },
+        ..FLAG
+    },
+    Flag {
+        name: "operator-token-file",
+        value: "FILE",
+        default: Default::Words("none"),
+        good: "a file",
+        help: "Reads that token from this file.",
+        set: |line, value| {
+            line.settings.operator.token_file = Some(path(value)?);
+            Some(())
+        },
+        ..FLAG
+    },
+    Flag {
+        name: "operator-host",
+        value: "NAME",
+        default: Default::Words("none"),
+        repeatable: true,
+        good: "a host, like ota.example.com or ota.example.com:8443",
+        help: "Answers people under this name, too: that of a proxy in front, or of this machine in \
+               its network. All but the empty page then needs the token.",
+        set: |line, value| {
+            let host = values::text(value).filter(|text| values::is_host_name(text))?;
+            line.settings.operator.hosts.push(host.to_owned());
             Some(())
         },
         ..FLAG

@@ -76,7 +76,11 @@ fn without_flags_the_defaults_of_the_table_go() {
     let settings = line(&[], &[]).settings;
     assert_eq!(addresses(&settings.http), ["[::]:8080"]);
     assert_eq!(addresses(&settings.udp), ["[::]:2234"]);
-    assert_eq!(settings.operator.to_string(), "127.0.0.1:8081");
+    let operator = settings.operator;
+    assert_eq!(operator.address.unwrap().to_string(), "127.0.0.1:8081");
+    assert!(operator.token.is_none() && operator.hosts.is_empty());
+    let off = line(&[], &["--operator", "off"]).settings.operator;
+    assert_eq!(off.address, None);
     assert_eq!(settings.grace.as_secs(), 30);
     assert_eq!(settings.rescan.as_secs(), 30);
     assert_eq!(settings.log_format, Format::Text);
@@ -129,6 +133,9 @@ fn every_flag_arrives_from_the_line_and_from_its_twin_alike() {
         ("http", "1.1.1.1:1"),
         ("udp", "1.1.1.1:2"),
         ("operator", "1.1.1.1:3"),
+        ("operator-token", "long-enough"),
+        ("operator-token-file", "/etc/x"),
+        ("operator-host", "ota.example.com"),
         ("state", "/var/lib/x"),
         ("trusted-proxy", "10.0.0.0/8"),
         ("grace", "11"),

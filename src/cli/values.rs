@@ -26,6 +26,17 @@ pub(super) fn address(value: &OsStr) -> Option<SocketAddr> {
     Some(SocketAddr::new(address, digits(port)?))
 }
 
+/// Can this be sent as a bearer token? (The operator's side asks the same of a file.)
+pub(super) fn is_token(text: &str) -> bool {
+    (8..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// A host with or without a port, as a browser sends it.
+pub(super) fn is_host_name(text: &str) -> bool {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    !text.is_empty() && text.bytes().all(good)
+}
+
 /// `http://host[:port][/path]`: host, port and path (at least `/`). No other scheme.
 #[cfg(feature = "lab")]
 pub(super) fn url(value: &OsStr) -> Option<(String, u16, String)> {

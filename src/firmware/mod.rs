@@ -16,6 +16,7 @@ pub mod settle;
 pub mod snapshot;
 pub mod version;
 pub mod watch;
+pub mod words;
 
 use std::fmt;
 

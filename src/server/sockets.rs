@@ -16,6 +16,9 @@ pub(super) struct Sockets {
     pub(super) tcp: Vec<TcpListener>,
     /// The same over UDP.
     pub(super) udp: Vec<UdpSocket>,
+    /// The operator's, if systemd passed one.
+    #[cfg(feature = "operator")]
+    pub(super) operator: Option<TcpListener>,
 }
 
 impl Sockets {
@@ -49,7 +52,9 @@ impl Sockets {
         };
         for (name, listener) in passed.tcp {
             match name.as_str() {
-                // The operator's; nothing answers there yet.
+                #[cfg(feature = "operator")]
+                "operator" => self.operator = Some(listener),
+                #[cfg(not(feature = "operator"))]
                 "operator" => continue,
                 "tcp" => {
                     net::adopt_listener(&listener, options).map_err(|e| failed(&name, e))?;

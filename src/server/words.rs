@@ -1,131 +1,25 @@
 //! What there is, in words for people: in the lines at the start and in `luat-ota check`.
 
-use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::firmware::catalog::Release;
-use crate::firmware::rules::{From, Paused, Window};
-use crate::logging::Civil;
+use crate::firmware::words;
 
 /// The rules of a release, in a few words each; `-` where there are none.
 pub fn rules(release: &Release) -> String {
-    let mut words = Words::default();
-    if let Some(reason) = &release.held_back {
-        words.add(format_args!("held back: {reason}"));
-    }
-    let rules = &release.rules;
-    match &rules.paused {
-        Some(Paused::Yes) => words.add(format_args!("paused")),
-        Some(Paused::Because(reason)) => words.add(format_args!("paused: {reason}")),
-        Some(Paused::No) | None => {}
-    }
-    if let Some(percent) = rules.percent {
-        words.add(format_args!("{percent} percent"));
-    }
-    if let Some(allow) = &rules.allow {
-        words.add(format_args!("allow {}", allow.len()));
-    }
-    if let Some(deny) = &rules.deny {
-        words.add(format_args!("deny {}", deny.len()));
-    }
-    match &rules.from {
-        Some(From::One(version)) => words.add(format_args!("from {version}")),
-        Some(From::Range(first, last)) => words.add(format_args!("from {first}-{last}")),
-        Some(From::Texts(texts)) => words.add(format_args!("from {}", some_of(texts))),
-        None => {}
-    }
-    if let Some(names) = &rules.firmware_name {
-        words.add(format_args!("firmware_name {}", some_of(names)));
-    }
-    if let Some(core) = rules.base_core {
-        words.add(format_args!("base_core {core}"));
-    }
-    if let Some(moment) = rules.not_before {
-        let moment = Civil::of(u64::try_from(moment).unwrap_or(0));
-        words.add(format_args!("not before {moment}Z"));
-    }
-    if let Some(window) = &rules.window {
-        words.add(format_args!("window {}", daily(window)));
-    }
-    for (there, name) in [
-        (rules.project_key.is_some(), "project_key"),
-        (rules.redirect.is_some(), "redirect"),
-        (rules.direct == Some(true), "direct"),
-        (rules.allow_downgrade == Some(true), "allow_downgrade"),
-        (rules.any_version == Some(true), "any_version"),
-        (rules.any_core == Some(true), "any_core"),
-    ] {
-        if there {
-            words.add(format_args!("{name}"));
-        }
-    }
-    if let Some(fuse) = &rules.fuse {
-        words.add(format_args!(
-            "fuse {} and {} percent",
-            fuse.devices, fuse.percent
-        ));
-    }
-    match words.0.is_empty() {
-        true => "-".to_owned(),
-        false => words.0,
+    match words::rules(release).join(", ") {
+        none if none.is_empty() => "-".to_owned(),
+        rules => rules,
     }
 }
 
 /// The modules that a release is for.
 pub(super) fn audience(release: &Release) -> String {
-    let mut platforms: Vec<&str> = Vec::new();
-    let mut everyone = false;
-    for package in &release.packages {
-        match package.platform.as_deref() {
-            Some(platform) if !platforms.contains(&platform) => platforms.push(platform),
-            Some(_) => {}
-            None => everyone = true,
-        }
-    }
-    let whom = match everyone || platforms.is_empty() {
-        true => "every module of the project".to_owned(),
-        false => format!("modules on {}", platforms.join(", ")),
-    };
+    let whom = words::whom(release);
     match rules(release).as_str() {
         "-" => whom,
         rules => format!("{whom}; {rules}"),
     }
-}
-
-/// Texts between commas.
-#[derive(Default)]
-struct Words(String);
-
-impl Words {
-    fn add(&mut self, words: std::fmt::Arguments<'_>) {
-        if !self.0.is_empty() {
-            self.0.push_str(", ");
-        }
-        // Writing to a String cannot fail.
-        let _ = self.0.write_fmt(words);
-    }
-}
-
-/// The first two of a list.
-fn some_of(texts: &[String]) -> String {
-    match texts {
-        [] => "none".to_owned(),
-        [one] => one.clone(),
-        [one, two] => format!("{one} or {two}"),
-        [one, two, more @ ..] => format!("{one}, {two} or {} more", more.len()),
-    }
-}
-
-/// `01:00-05:00+08:00`
-fn daily(window: &Window) -> String {
-    let time = |minutes: u16| format!("{:02}:{:02}", minutes / 60, minutes % 60);
-    let sign = if window.offset < 0 { '-' } else { '+' };
-    format!(
-        "{}-{}{sign}{}",
-        time(window.start),
-        time(window.end),
-        time(window.offset.unsigned_abs())
-    )
 }
 
 /// Where a listener can be reached from.
@@ -238,12 +132,5 @@ mod tests {
         ] {
             assert_eq!(sentence(listeners, own), "", "{listeners:?} {own:?}");
         }
-    }
-
-    #[test]
-    fn a_window_is_shown_as_it_is_written() {
-        let window = |start, end, offset| daily(&Window { start, end, offset });
-        assert_eq!(window(60, 300, 480), "01:00-05:00+08:00");
-        assert_eq!(window(1410, 1440, -210), "23:30-24:00-03:30");
     }
 }

@@ -1,0 +1,142 @@
+//! The OPERATOR'S side: a page, an API and metrics for the people who run the server, on a socket of
+//! their own. Started by the server room; nothing of it answers on the sockets of the modules, and
+//! nothing of theirs on this one.
+//!
+//! [`plane`] has the connections, [`head`] and [`reply`] stand between the bytes and async-h1, [`access`]
+//! and [`route`] say who may do what, [`api`] does it. The folder stays the truth: what is changed here is
+//! a file in the firmware folder, and the watcher finds it there like any other.
+//!
+//! What would surprise you: everything runs on the thread that serves modules, so whatever touches a disk
+//! does so on a thread of its own ([`aside`]).
+
+pub mod access;
+mod api;
+mod aside;
+mod body;
+mod events;
+pub mod head;
+mod pages;
+mod plane;
+pub mod reply;
+pub mod route;
+pub mod target;
+pub mod token;
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use smol::LocalExecutor;
+use smol::channel::Receiver;
+
+use self::access::Access;
+use crate::firmware::catalog::Catalog;
+use crate::fleet::Fleet;
+
+/// Bounds of this side.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections at a time.
+    pub connections: usize,
+    /// The time for a head.
+    pub head: Duration,
+    /// A body that does not get on for so long is given up.
+    pub stall: Duration,
+    /// Uploads at a time.
+    pub uploads: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 64,
+            head: Duration::from_secs(10),
+            stall: body::STALL,
+            uploads: 4,
+        }
+    }
+}
+
+/// All that this side needs, made by the server room.
+pub struct Desk {
+    /// Who may do what.
+    access: Access,
+    /// The bounds.
+    limits: Limits,
+    /// What there is.
+    catalog: Box<dyn Fn() -> Arc<Catalog>>,
+    /// What is remembered of the devices.
+    fleet: Rc<RefCell<Fleet>>,
+    /// The firmware folder.
+    folder: PathBuf,
+    /// Downloads that run.
+    running: Box<dyn Fn() -> usize>,
+    /// When all this began.
+    began: Instant,
+    started: i64,
+    seats: RefCell<plane::Seats>,
+    uploads: std::cell::Cell<usize>,
+}
+
+/// What [`Desk::new`] needs.
+pub struct Parts {
+    /// Who may do what.
+    pub access: Access,
+    /// The bounds.
+    pub limits: Limits,
+    /// The catalogue as it is now.
+    pub catalog: Box<dyn Fn() -> Arc<Catalog>>,
+    /// What is remembered of the devices.
+    pub fleet: Rc<RefCell<Fleet>>,
+    /// The firmware folder.
+    pub folder: PathBuf,
+    /// How many downloads run now.
+    pub running: Box<dyn Fn() -> usize>,
+}
+
+impl Desk {
+    /// Begins now.
+    pub fn new(parts: Parts) -> Desk {
+        Desk {
+            access: parts.access,
+            limits: parts.limits,
+            catalog: parts.catalog,
+            fleet: parts.fleet,
+            folder: parts.folder,
+            running: parts.running,
+            began: Instant::now(),
+            started: unix_now(),
+            seats: RefCell::default(),
+            uploads: std::cell::Cell::new(0),
+        }
+    }
+}
+
+/// Opens the listener. The error is a sentence with the flag to change.
+pub fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    plane::listen(address)
+}
+
+/// Serves until `ended` is closed; what is being answered then goes on as tasks of `executor`.
+pub async fn serve(
+    listener: TcpListener,
+    desk: Rc<Desk>,
+    executor: Weak<LocalExecutor<'static>>,
+    ended: Receiver<Infallible>,
+) {
+    plane::accept(listener, desk, executor, ended).await;
+}
+
+/// The time, Unix seconds UTC.
+fn unix_now() -> i64 {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        Err(before) => {
+            i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds)
+        }
+    }
+}
