@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Measures the server against nginx, a minimal UDP server, the seed's server and tftpd-hpa, on this machine, on
+# loopback: docs/performance.md. Prints a table, or with --json one object a line.
+#
+#   benches/compare.sh [--quick] [--json] [--only NAME] [--list]
+#
+# --quick takes three minutes in place of fifteen; --only measures the rows whose name begins with NAME (may be
+# given several times); --list names them. The exit status is 1 if a row misses its "must".
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=$PWD/${CARGO_TARGET_DIR:-target}
+[ "${CARGO_TARGET_DIR:-}" = "${CARGO_TARGET_DIR#/}" ] || target=$CARGO_TARGET_DIR
+built=$target/compare
+
+case " $* " in
+  *" --list "* | *" --help "* | *" -h "*) exec python3 benches/compare "$@" ;;
+esac
+
+missing=() packages=()
+# needs COMMAND PACKAGE
+needs() {
+  command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || { missing+=("$1"); packages+=("$2"); }
+}
+needs cargo cargo
+needs python3 python3
+needs gcc gcc
+needs nginx nginx-light
+needs wrk wrk
+needs in.tftpd tftpd-hpa
+needs strace strace
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "missing: ${missing[*]}; install them with: apt-get install ${packages[*]}" >&2
+  exit 2
+fi
+
+mkdir -p "$built"
+cargo build --release --locked --quiet --all-features
+cargo build --release --locked --quiet --no-default-features --target-dir "$target/footprint"
+for program in peers/constant load/datagrams load/tftp; do
+  gcc -O2 -Wall -Wextra -o "$built/$(basename "$program")" "benches/$program.c"
+done
+if ! "$built/venv/bin/python" -c 'import gevent, sqlalchemy' 2>/dev/null; then
+  echo "installing what the seed's server needs (gevent, SQLAlchemy) into $built/venv" >&2
+  python3 -m venv "$built/venv"
+  "$built/venv/bin/pip" install --quiet gevent 'SQLAlchemy<1.4' ||
+    echo "it cannot be installed; the row against the seed's server is left out" >&2
+fi
+exec python3 benches/compare --target "$target" "$@"
