@@ -1,0 +1,266 @@
+//! What is measured by `cargo bench` in nanoseconds and by benches/instructions.sh in instructions: each
+//! step that a check or a packet takes in our own code, on what modules really send.
+
+use std::borrow::Cow;
+use std::hint::black_box;
+use std::time::Instant;
+
+use luat_ota::decision::{Check, Known, Notes, Question, Refusal, Verdict, decide};
+use luat_ota::device::upgrade_id::UpgradeIds;
+use luat_ota::firmware::ContentId;
+use luat_ota::firmware::audience::{DeviceId, DeviceSet};
+use luat_ota::firmware::catalog::{Catalog, Found, FoundFile, FoundRules};
+use luat_ota::firmware::package::{Inspected, Kind};
+use luat_ota::firmware::rules::Rules;
+use luat_ota::os::fs::Stamp;
+use luat_ota::wire::head::{self, HeadLimits, Progress};
+use luat_ota::wire::query::{self, Route};
+use luat_ota::wire::{datagram, reply};
+
+/// The head of a LuaTask module (protocol.md 1), as it arrives.
+const HEAD: &[u8] = b"GET /luat/update?project_key=kTW8QY3gZlQ0TZr5yZUN4fJ6ftoFHK2T&imei=862991443753386&device_key=\
+    &firmware_name=ALIYUN_Luat_V0017_ASR1802&version=2.0.0&need_oss_url=0 HTTP/1.1\r\n\
+    Host: ota.example.com:8080\r\nConnection: short\r\nAccept: */*\r\nRange: bytes=0-\r\n\r\n";
+
+const IMEI: &str = "862991443753386";
+
+/// A step that is done again and again.
+pub type Step = Box<dyn FnMut()>;
+
+/// All of them: what they are called, and what makes them ready.
+pub const CASES: &[(&str, fn() -> Step)] = &[
+    ("head", head),
+    ("query", query),
+    ("decide_nothing_newer", decide_nothing_newer),
+    ("decide_offer", decide_offer),
+    ("decide_among_many", decide_among_many),
+    ("refusal", refusal),
+    ("check", check),
+    ("datagram_get", datagram_get),
+    ("datagram_check", datagram_check),
+    ("upgrade_id", upgrade_id),
+    ("imei_ranges", imei_ranges),
+    ("log_line", log_line),
+];
+
+fn limits() -> HeadLimits {
+    HeadLimits {
+        bytes: 8192,
+        headers: 64,
+    }
+}
+
+fn parsed(bytes: &[u8]) -> head::Head<'_> {
+    match head::read(bytes, limits()) {
+        Progress::Complete(head, _) => head,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn routed(target: &[u8]) -> Check<'_> {
+    match query::route(target) {
+        Route::Check(check) => check,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn found(path: String, number: u64) -> FoundFile {
+    let mut content = [0x5a; 32];
+    let (beginning, _) = content.split_at_mut(8);
+    beginning.copy_from_slice(&number.to_be_bytes());
+    FoundFile {
+        path,
+        stamp: Stamp {
+            dev: 1,
+            ino: number,
+            size: 40,
+            mtime: 0,
+            ctime: 0,
+        },
+        inspected: Inspected {
+            content: ContentId(content),
+            md5: [0; 16],
+            size: 40,
+            kind: Kind::Generic,
+        },
+    }
+}
+
+/// One project, ALIYUN, with one release.
+fn small() -> Catalog {
+    let files = vec![found("ALIYUN/2.0.0/update.bin".to_owned(), 1)];
+    let found = Found {
+        files,
+        ..Found::default()
+    };
+    Catalog::build(found, None, Instant::now())
+}
+
+/// 100 projects with 100 releases each, and ALIYUN with 100,000 ranges of IMEIs at its newest.
+fn large() -> Catalog {
+    let mut files = Vec::new();
+    for project in 0..100 {
+        for version in 1..=100 {
+            let path = format!("P{project}/1.0.{version}/update.bin");
+            files.push(found(path, project * 1000 + version));
+        }
+    }
+    files.push(found("ALIYUN/2.0.1/update.bin".to_owned(), 1_000_000));
+    let rules = Rules {
+        allow: Some(hundred_thousand_ranges()),
+        ..Rules::default()
+    };
+    let found = Found {
+        files,
+        rules: vec![FoundRules {
+            path: "ALIYUN/2.0.1/release.json".to_owned(),
+            rules: Some(rules.into()),
+            error: None,
+        }],
+        ..Found::default()
+    };
+    Catalog::build(found, None, Instant::now())
+}
+
+fn hundred_thousand_ranges() -> DeviceSet {
+    let first = 862_000_000_000_000_u64;
+    let ranges: Vec<String> = (0..100_000)
+        .map(|n| first + n * 10)
+        .map(|first| format!("{first}-{}", first + 4))
+        .collect();
+    DeviceSet::parse(ranges.iter().map(String::as_str)).expect("ranges")
+}
+
+fn verdict<'c>(catalog: &'c Catalog, check: &Check<'_>) -> Verdict<'c> {
+    let question = Question {
+        catalog,
+        known: Known::default(),
+        check,
+        unix: 1_795_420_800,
+    };
+    decide(&question, &mut Notes::off())
+}
+
+fn refused_as(verdict: &Verdict<'_>, expected: Refusal) {
+    match verdict {
+        Verdict::Refuse(refused) if refused.refusal == expected => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+fn head() -> Step {
+    Box::new(|| {
+        black_box(head::read(black_box(HEAD), limits()));
+    })
+}
+
+fn query() -> Step {
+    let target = parsed(HEAD).target;
+    Box::new(move || {
+        black_box(query::route(black_box(target)));
+    })
+}
+
+fn decide_nothing_newer() -> Step {
+    let (catalog, check) = (small(), routed(parsed(HEAD).target));
+    refused_as(&verdict(&catalog, &check), Refusal::NothingNewer);
+    Box::new(move || {
+        black_box(verdict(&catalog, black_box(&check)));
+    })
+}
+
+fn decide_offer() -> Step {
+    let (catalog, mut check) = (small(), routed(parsed(HEAD).target));
+    check.version = Cow::Borrowed("1.9.9");
+    assert!(matches!(verdict(&catalog, &check), Verdict::Offer(_)));
+    Box::new(move || {
+        black_box(verdict(&catalog, black_box(&check)));
+    })
+}
+
+fn decide_among_many() -> Step {
+    let (catalog, check) = (large(), routed(parsed(HEAD).target));
+    refused_as(&verdict(&catalog, &check), Refusal::NotThisDevice);
+    Box::new(move || {
+        black_box(verdict(&catalog, black_box(&check)));
+    })
+}
+
+fn refusal() -> Step {
+    Box::new(|| {
+        black_box(reply::refusal(black_box(Refusal::NothingNewer), false));
+    })
+}
+
+/// From the bytes of a head to the bytes of the refusal, without the log.
+fn check() -> Step {
+    let catalog = small();
+    Box::new(move || {
+        let check = routed(parsed(black_box(HEAD)).target);
+        if let Verdict::Refuse(refused) = verdict(&catalog, &check) {
+            black_box(reply::refusal(refused.refusal, false));
+        }
+    })
+}
+
+fn datagram_get() -> Step {
+    Box::new(|| {
+        black_box(datagram::parse(black_box(b"Get4105,1431655765")));
+    })
+}
+
+fn datagram_check() -> Step {
+    Box::new(|| {
+        let message = b"862991443753386,USER_SERVER_UPDATE_Luat_V0035_8955,1.0.0";
+        black_box(datagram::parse(black_box(message)));
+    })
+}
+
+/// Which content the id of a GetN names.
+fn upgrade_id() -> Step {
+    let ids = UpgradeIds::new(&[7; 32], false);
+    let (content, address) = (ContentId([0x5a; 32]), [192, 0, 2, 7].into());
+    let unix = 1_795_420_800;
+    let id = ids.make(content, address, unix);
+    Box::new(move || {
+        let candidates = std::iter::once(content);
+        black_box(ids.find(black_box(id), address, unix, candidates));
+    })
+}
+
+fn imei_ranges() -> Step {
+    let set = hundred_thousand_ranges();
+    let device = DeviceId::parse(IMEI).expect("an IMEI");
+    Box::new(move || {
+        black_box(set.contains(black_box(device)));
+    })
+}
+
+/// The line of a check. Its way out is another thread's, so lines are dropped once its buffer is full:
+/// it is emptied after every hundredth.
+fn log_line() -> Step {
+    luat_ota::logging::start(
+        luat_ota::logging::Format::Text,
+        log::LevelFilter::Info,
+    );
+    let peer: std::net::SocketAddr = ([192, 0, 2, 7], 1025).into();
+    let mut lines = 0_u32;
+    Box::new(move || {
+        log::info!(
+            target: "check",
+            proto = "http",
+            device = IMEI,
+            project = "ALIYUN",
+            from = "2.0.0",
+            to = "",
+            verdict = "refuse",
+            reason = "nothing newer",
+            peer:% = peer;
+            ""
+        );
+        lines = lines.wrapping_add(1);
+        if lines.is_multiple_of(100) {
+            luat_ota::logging::flush();
+        }
+    })
+}
