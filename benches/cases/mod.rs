@@ -239,10 +239,7 @@ fn imei_ranges() -> Step {
 /// The line of a check. Its way out is another thread's, so lines are dropped once its buffer is full:
 /// it is emptied after every hundredth.
 fn log_line() -> Step {
-    luat_ota::logging::start(
-        luat_ota::logging::Format::Text,
-        log::LevelFilter::Info,
-    );
+    luat_ota::logging::start(luat_ota::logging::Format::Text, log::LevelFilter::Info);
     let peer: std::net::SocketAddr = ([192, 0, 2, 7], 1025).into();
     let mut lines = 0_u32;
     Box::new(move || {

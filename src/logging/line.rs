@@ -85,7 +85,9 @@ impl<'kvs> VisitSource<'kvs> for Pairs<'_> {
         let (buffer, format) = (&mut *self.buffer, self.format);
         match format {
             Format::Text => {
-                let _ = write!(buffer, " {key}=");
+                buffer.push(b' ');
+                buffer.extend_from_slice(key.as_str().as_bytes());
+                buffer.push(b'=');
             }
             Format::Json => {
                 buffer.push(b',');
@@ -109,19 +111,14 @@ impl Field<'_> {
         Ok(())
     }
 
-    fn text(&mut self, text: fmt::Arguments<'_>) -> Result<(), Error> {
-        match self.format {
-            Format::Json => write_json_text(self.buffer, VALUE, text),
-            Format::Text => {
-                let start = self.buffer.len();
-                let mut escape = Escape::new(self.buffer, Format::Text, VALUE);
-                let _ = escape.write_fmt(text);
-                let bare = escape.bare;
-                if !bare || self.buffer.len() == start {
-                    self.buffer.insert(start, b'"');
-                    self.buffer.push(b'"');
-                }
-            }
+    fn text(&mut self, write: impl FnOnce(&mut Escape<'_>) -> fmt::Result) -> Result<(), Error> {
+        let start = self.buffer.len();
+        let mut escape = Escape::new(self.buffer, self.format, VALUE);
+        let _ = write(&mut escape);
+        let bare = escape.bare && self.format == Format::Text;
+        if !bare || self.buffer.len() == start {
+            self.buffer.insert(start, b'"');
+            self.buffer.push(b'"');
         }
         Ok(())
     }
@@ -129,7 +126,7 @@ impl Field<'_> {
 
 impl<'v> VisitValue<'v> for Field<'_> {
     fn visit_any(&mut self, value: Value<'_>) -> Result<(), Error> {
-        self.text(format_args!("{value}"))
+        self.text(|escape| write!(escape, "{value}"))
     }
 
     fn visit_null(&mut self) -> Result<(), Error> {
@@ -176,7 +173,7 @@ impl<'v> VisitValue<'v> for Field<'_> {
     }
 
     fn visit_str(&mut self, value: &str) -> Result<(), Error> {
-        self.text(format_args!("{value}"))
+        self.text(|escape| escape.write_str(value))
     }
 }
 
@@ -203,46 +200,66 @@ impl<'b> Escape<'b> {
 
 impl fmt::Write for Escape<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for c in text.chars() {
-            if self.left == 0 {
-                // Said once: the error ends the writing of this value.
-                self.buffer.extend_from_slice("…".as_bytes());
-                return Err(fmt::Error);
+        let mut text = text;
+        while !text.is_empty() {
+            // What needs no look at each character goes out as a whole: that is nearly everything.
+            let plain = text.bytes().take(self.left).take_while(|&b| is_plain(b));
+            let (plain, rest) = text.split_at_checked(plain.count()).unwrap_or(("", text));
+            self.buffer.extend_from_slice(plain.as_bytes());
+            self.left = self.left.saturating_sub(plain.len());
+            let mut rest = rest.chars();
+            if let Some(c) = rest.next() {
+                self.character(c)?;
             }
-            self.left = self.left.saturating_sub(1);
-            match c {
-                '"' | '\\' => {
-                    // A message in the text format stands without quotes, but is escaped alike.
-                    self.bare = false;
-                    self.buffer.push(b'\\');
-                    self.buffer.push(c as u8);
-                }
-                '\n' => self.escaped("\\n"),
-                '\r' => self.escaped("\\r"),
-                '\t' => self.escaped("\\t"),
-                c if treacherous(c) => {
-                    self.bare = false;
-                    let code = u32::from(c);
-                    let _ = match self.format {
-                        Format::Text => write!(self.buffer, "\\u{{{code:x}}}"),
-                        Format::Json => write!(self.buffer, "\\u{code:04x}"),
-                    };
-                }
-                c => {
-                    if matches!(c, ' ' | '=') {
-                        self.bare = false;
-                    }
-                    let mut bytes = [0; 4];
-                    self.buffer
-                        .extend_from_slice(c.encode_utf8(&mut bytes).as_bytes());
-                }
-            }
+            text = rest.as_str();
         }
         Ok(())
     }
 }
 
+/// A character of one byte that stands for itself, and needs no quotes.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'=')
+}
+
 impl Escape<'_> {
+    fn character(&mut self, c: char) -> fmt::Result {
+        if self.left == 0 {
+            // Said once: the error ends the writing of this value.
+            self.buffer.extend_from_slice("…".as_bytes());
+            return Err(fmt::Error);
+        }
+        self.left = self.left.saturating_sub(1);
+        match c {
+            '"' | '\\' => {
+                // A message in the text format stands without quotes, but is escaped alike.
+                self.bare = false;
+                self.buffer.push(b'\\');
+                self.buffer.push(c as u8);
+            }
+            '\n' => self.escaped("\\n"),
+            '\r' => self.escaped("\\r"),
+            '\t' => self.escaped("\\t"),
+            c if treacherous(c) => {
+                self.bare = false;
+                let code = u32::from(c);
+                let _ = match self.format {
+                    Format::Text => write!(self.buffer, "\\u{{{code:x}}}"),
+                    Format::Json => write!(self.buffer, "\\u{code:04x}"),
+                };
+            }
+            c => {
+                if matches!(c, ' ' | '=') {
+                    self.bare = false;
+                }
+                let mut bytes = [0; 4];
+                self.buffer
+                    .extend_from_slice(c.encode_utf8(&mut bytes).as_bytes());
+            }
+        }
+        Ok(())
+    }
+
     fn escaped(&mut self, sequence: &str) {
         self.bare = false;
         self.buffer.extend_from_slice(sequence.as_bytes());

@@ -266,9 +266,16 @@ struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .encode_utf16()
-            .try_for_each(|unit| write!(f, "\\u{unit:04x}"))
+        let digit = |unit: u16, shift: u32| {
+            let digit = u32::from(unit >> shift & 0xf);
+            char::from_digit(digit, 16).unwrap_or_default()
+        };
+        self.0.encode_utf16().try_for_each(|unit| {
+            f.write_str("\\u")?;
+            [12, 8, 4, 0]
+                .into_iter()
+                .try_for_each(|shift| f.write_char(digit(unit, shift)))
+        })
     }
 }
 
@@ -293,7 +300,10 @@ impl Text {
     }
 
     fn header(&mut self, name: &str, value: impl fmt::Display) {
-        let _ = write!(self, "{name}: {value}\r\n");
+        self.push(name.as_bytes());
+        self.push(b": ");
+        let _ = write!(self, "{value}");
+        self.push(b"\r\n");
     }
 
     fn push(&mut self, bytes: &[u8]) {

@@ -50,7 +50,8 @@ fn from_gbk(raw: &[u8]) -> String {
 }
 
 fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
-    if !raw.windows(3).any(|window| escape(window).is_ok()) {
+    // The first look alone is what nearly every text gets.
+    if !raw.contains(&b'%') || !raw.windows(3).any(|window| escape(window).is_ok()) {
         return Cow::Borrowed(raw);
     }
     let mut bytes = Vec::with_capacity(raw.len());
