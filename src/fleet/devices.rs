@@ -169,6 +169,19 @@ impl Devices {
         self.table.len(Rank::Established)
     }
 
+    /// May it be the one that tries what the fuse has paused? It must have been there for an hour, and
+    /// not on probation; or stand in the list.
+    pub fn may_try(&self, device: DeviceId, listed: bool) -> bool {
+        let record = self
+            .table
+            .find(device)
+            .and_then(|slot| self.table.get(slot));
+        let was_there = |record: &Record| {
+            record.rank == Rank::Established && record.last.since(record.first) >= HOUR
+        };
+        listed || record.is_some_and(was_there)
+    }
+
     /// Is it remembered?
     pub fn knows(&self, device: DeviceId) -> bool {
         self.table.find(device).is_some()

@@ -130,4 +130,6 @@ pub struct ReleaseEntry {
     pub first: Stamp,
     /// The fuse has tripped; the sentence. Where the folder is read-only this is what pauses it.
     pub fused: Option<Box<str>>,
+    /// When a person last resumed it after the fuse: what devices made of it before counts no more.
+    pub resumed: Option<Stamp>,
 }

@@ -30,15 +30,17 @@ use std::path::Path;
 use std::time::Instant;
 
 use self::clock::{Clock, Stamp};
-use self::devices::{Devices, Piece, Sighting, Worth};
+use self::devices::{Beside, Devices, Piece, Sighting, Worth};
 use self::entry::Entry;
 use self::events::Events;
+use self::fuse::{Fuses, Judged};
+use self::guard::{Guard, Spent};
 use self::journal::{Journal, Written};
 use self::known_list::KnownList;
 use self::lift::Lifts;
 use self::pins::{Began, Hold, Pins};
 use self::tally::Tally;
-use self::view::{Counts, DeviceView, Filter, Page};
+use self::view::{Counts, DeviceView, Filter, HoldView, Page};
 use self::who::Who;
 use crate::decision::{Check, Fused, Known, Refusal, Refused, Verdict};
 use crate::firmware::ContentId;
@@ -73,9 +75,13 @@ pub struct Fleet {
     clock: Clock,
     pins: Pins,
     devices: Devices,
+    guard: Guard,
+    fuses: Fuses,
     journal: Journal,
     known_list: KnownList,
     lifts: Lifts,
+    /// When it last ticked.
+    ticked: Stamp,
     /// Counts and rates.
     pub tally: Tally,
     /// Who looks on.
@@ -91,6 +97,8 @@ pub struct Transfer {
     start: u64,
     /// The bytes before this one were sent.
     high: u64,
+    /// The bytes before this one arrived.
+    arrived: u64,
     hold: Option<Hold>,
 }
 
@@ -128,11 +136,14 @@ impl Fleet {
         let clock = Clock::new(began);
         Fleet {
             devices: Devices::new(settings.max_devices, clock.stamp(began)),
-            clock,
+            guard: Guard::new(settings.attempts, guard::CAPACITY),
+            fuses: Fuses::default(),
             pins: Pins::new(pins::CAPACITY),
             journal: Journal::none(),
             known_list: KnownList::default(),
             lifts: Lifts::default(),
+            ticked: clock.stamp(began),
+            clock,
             tally: Tally::default(),
             events: Events::default(),
             settings,
@@ -163,19 +174,34 @@ impl Fleet {
             Entry::Unpinned(who, network, content) => self.pins.unload(who, network, content),
             Entry::Device(device) => self.devices.load(device),
             Entry::Forgotten(device) => self.devices.load_forgotten(device),
-            Entry::Release(release) => self.devices.load_release(release),
-            Entry::Guard(_) | Entry::Unguarded(..) => {}
+            Entry::Release(release) => {
+                let now = self.clock.stamp(now);
+                if let Some(sentence) = release.fused.clone() {
+                    let (project, version) = (release.project.clone(), release.version.clone());
+                    let fused = Fused {
+                        project,
+                        version,
+                        sentence,
+                    };
+                    self.fuses.load(fused, now);
+                }
+                self.devices.load_release(release);
+            }
+            Entry::Guard(guard) => self.guard.load(&guard),
+            Entry::Unguarded(unit, wide) => self.guard.unload(unit, wide),
         }
     }
 
     /// How many records the journal must have.
     fn live(&self) -> usize {
-        let devices = self.devices.established();
-        let releases = self.devices.targets().releases();
-        self.pins
-            .len()
-            .saturating_add(devices)
-            .saturating_add(releases)
+        [
+            self.pins.len(),
+            self.devices.established(),
+            self.devices.targets().releases(),
+            self.guard.len(),
+        ]
+        .into_iter()
+        .sum()
     }
 
     /// Some records, for a compaction of the journal, and where the next ones begin. The first byte of
@@ -187,6 +213,7 @@ impl Fleet {
             0 => self.devices.targets().records(at, most),
             1 => self.pins.records(at, most, &self.clock),
             2 => self.devices.records(at, most),
+            3 => self.guard.records(at, most),
             _ => return (Vec::new(), None),
         };
         let next = match next {
@@ -207,11 +234,23 @@ impl Fleet {
     }
 
     /// What the decision on a check needs to know of the device. To be asked before [`crate::decision::decide`].
-    pub fn known(&self, _check: &Check<'_>, who: Option<&Who>, _now: Instant) -> Known<'_> {
-        let is_known = |who: &Who| self.devices.knows(who.device) || self.is_listed(who.device);
+    pub fn known(&self, check: &Check<'_>, who: Option<&Who>, now: Instant) -> Known<'_> {
+        let Some(who) = who else {
+            return Known {
+                stranger: self.settings.known_only,
+                fused: self.fuses.kept(),
+                ..Known::default()
+            };
+        };
+        let now = self.clock.stamp(now);
+        let (device, listed) = (who.device, self.is_listed(who.device));
+        let is_known = || listed || self.devices.knows(device);
         Known {
-            stranger: self.settings.known_only && !who.is_some_and(is_known),
-            ..Known::default()
+            stranger: self.settings.known_only && !is_known(),
+            looping: self.guard.held(who, now),
+            fused: self.fuses.kept(),
+            trial: self.fuses.may_try(check.project(), device, now)
+                && self.devices.may_try(device, listed),
         }
     }
 
@@ -247,8 +286,22 @@ impl Fleet {
             verdict,
             listed: self.is_listed(who.device),
         };
-        self.devices.seen(sighting, self.clock.stamp(now));
+        let now = self.clock.stamp(now);
+        self.devices.seen(sighting, now);
         self.tell_of_devices();
+        self.guard.came_back(who, now);
+        self.tell_of_guard();
+        if let Verdict::Offer(offer) = verdict {
+            let (project, version) = (&offer.project.name, &offer.release.version_text);
+            self.fuses.offered(project, version, who.device, now);
+        }
+    }
+
+    /// What speaks against devices now, or no more, goes into the journal.
+    fn tell_of_guard(&mut self) {
+        for entry in self.guard.changes() {
+            self.journal.later(&entry);
+        }
     }
 
     /// What changed among the devices goes into the journal.
@@ -292,6 +345,7 @@ impl Fleet {
             size: part.size,
             start: part.start,
             high: part.start,
+            arrived: part.start,
             hold,
         };
         self.devices.begun(transfer.piece());
@@ -320,6 +374,7 @@ impl Fleet {
 
     /// The file's bytes before `high` were acknowledged by the device.
     pub fn acknowledged(&mut self, transfer: &mut Transfer, high: u64, now: Instant) {
+        transfer.arrived = transfer.arrived.max(high);
         let now = self.clock.stamp(now);
         self.devices.acknowledged(transfer.piece(), high, now);
         self.tell_of_devices();
@@ -332,16 +387,32 @@ impl Fleet {
             self.pins.end(hold, whole, now);
             self.tell_of_pins();
         }
+        let now = self.clock.stamp(now);
         if whole {
+            // Nobody asks for anything after the last packet, so it was acknowledged by none.
+            transfer.arrived = transfer.size;
             let (piece, network) = (transfer.piece(), transfer.who.network);
-            let now = self.clock.stamp(now);
+            self.devices.acknowledged(piece, transfer.size, now);
             self.devices.delivered(piece, transfer.size, network, now);
             self.tell_of_devices();
         }
+        let spent = Spent {
+            content: transfer.content,
+            size: transfer.size,
+            start: transfer.start,
+            end: transfer.arrived,
+            whole,
+        };
+        self.guard.spent(&transfer.who, spent, now);
+        self.tell_of_guard();
     }
 
     /// The device was sent elsewhere for this content.
-    pub fn redirected(&mut self, _who: &Who, _content: ContentId, _now: Instant) {}
+    pub fn redirected(&mut self, who: &Who, content: ContentId, now: Instant) {
+        let now = self.clock.stamp(now);
+        self.guard.redirected(who, content, now);
+        self.tell_of_guard();
+    }
 
     /// The device reports what became of an update.
     pub fn reported(&mut self, device: DeviceId, content: ContentId, report: Report, now: Instant) {
@@ -349,20 +420,57 @@ impl Fleet {
         let (listed, now) = (self.is_listed(device), self.clock.stamp(now));
         self.devices.reported(device, content, updated, listed, now);
         self.tell_of_devices();
+        if report == Report::Failed {
+            self.guard.failed(device, content, now);
+            self.tell_of_guard();
+        }
     }
 
     /// The folder is another now.
     pub fn catalog(&mut self, catalog: &Catalog, now: Instant) {
-        self.devices.catalog(catalog, self.clock.stamp(now));
+        let now = self.clock.stamp(now);
+        self.devices.catalog(catalog, now);
         self.tell_of_devices();
+        let size = |content| catalog.sources(content).first().map(|source| source.size);
+        self.guard.sizes(size);
+        for resumed in self.fuses.catalog(catalog, now) {
+            self.resume(&resumed, now);
+        }
+    }
+
+    /// What devices made of a release counts anew from now on.
+    fn resume(&mut self, fused: &Fused, now: Stamp) {
+        let targets = self.devices.targets_mut();
+        if let Some(entry) = targets.resumed(&fused.project, &fused.version, now) {
+            self.journal.later(&Entry::Release(entry));
+        }
+    }
+
+    /// The releases that must be paused now, by what devices made of them.
+    fn judge(&mut self, now: Stamp) -> Vec<Fused> {
+        let (mut tripped, over) = self.fuses.tick(now);
+        for fused in over {
+            self.resume(&fused, now);
+        }
+        for (project, version, heard) in self.devices.targets().heard() {
+            match self.fuses.judge(project, version, heard, now) {
+                Judged::Fine => {}
+                Judged::Suspect(sentence) => log::warn!(target: "fuse", "{sentence}"),
+                Judged::Tripped(fused) => tripped.push(fused),
+            }
+        }
+        tripped
     }
 
     /// To be called about once a second: who has gone silent, what the journal must do, what a person
     /// has put into the state folder. Returns releases that must be paused.
     pub fn tick(&mut self, now: Instant) -> Vec<Fused> {
-        self.devices.look_round(self.clock.stamp(now));
+        let stamp = self.clock.stamp(now);
+        self.ticked = stamp;
+        self.devices.look_round(stamp);
         self.tell_of_devices();
-        self.journal.tick(self.clock.stamp(now), clock::unix_now());
+        let tripped = self.judge(stamp);
+        self.journal.tick(stamp, clock::unix_now());
         if let Some(from) = self.journal.wants_records() {
             let (entries, next) = self.records(from, RECORDS);
             self.journal.give(&entries, next);
@@ -372,11 +480,18 @@ impl Fleet {
             let holds = self.lift(device, now);
             log::info!(target: "lift", device = &*id, holds = holds; "");
         }
-        Vec::new()
+        tripped
     }
 
     /// Whether the folder could take the pause: else it is kept here, and the decision told.
-    pub fn pause_written(&mut self, _tripped: &Fused, _in_the_folder: bool) {}
+    pub fn pause_written(&mut self, tripped: &Fused, in_the_folder: bool) {
+        self.fuses.written(tripped, in_the_folder, self.ticked);
+        let kept = (!in_the_folder).then(|| tripped.sentence.clone());
+        let targets = self.devices.targets_mut();
+        if let Some(entry) = targets.fused(&tripped.project, &tripped.version, kept) {
+            self.journal.later(&Entry::Release(entry));
+        }
+    }
 
     /// Devices under way to a release.
     pub fn counts(&self, project: &str, version: &str) -> Counts {
@@ -396,7 +511,9 @@ impl Fleet {
     /// One device.
     pub fn device(&self, device: DeviceId, now: Instant, unix: i64) -> Option<DeviceView> {
         let outlook = self.outlook(now, unix);
-        self.devices.view(device, &outlook)
+        let mut view = self.devices.view(device, &outlook)?;
+        view.held = outlook.against(device);
+        Some(view)
     }
 
     /// Some devices. Looks through a bounded number of records.
@@ -411,8 +528,14 @@ impl Fleet {
         let outlook = self.outlook(now, unix);
         let from = after.unwrap_or_default();
         let (found, next) = self.devices.page(filter, from, most, &outlook);
-        let devices = found.into_iter().map(|(_, view)| view).collect();
-        Page { devices, next }
+        let devices = found.into_iter().map(|(device, mut view)| {
+            view.held = outlook.against(device);
+            view
+        });
+        Page {
+            devices: devices.collect(),
+            next,
+        }
     }
 
     fn outlook(&self, now: Instant, unix: i64) -> Outlook<'_> {
@@ -424,9 +547,10 @@ impl Fleet {
     }
 
     /// Takes back all that the loop guard holds against a device; how many holds that were.
-    pub fn lift(&mut self, _device: DeviceId, _now: Instant) -> usize {
-        let _only_for_now = &self.journal;
-        0
+    pub fn lift(&mut self, device: DeviceId, now: Instant) -> usize {
+        let holds = self.guard.lift(device, self.clock.stamp(now));
+        self.tell_of_guard();
+        holds
     }
 }
 
@@ -447,7 +571,20 @@ struct Outlook<'f> {
     unix: i64,
 }
 
-impl devices::Beside for Outlook<'_> {
+impl Outlook<'_> {
+    fn against(&self, device: DeviceId) -> Vec<HoldView> {
+        let view = |against: guard::Against| HoldView {
+            content: against.content.to_string(),
+            until: against.until.map(|until| self.unix(until)),
+            reverts: against.reverts,
+            sent: against.sent,
+        };
+        let all = self.fleet.guard.against(device, self.now);
+        all.into_iter().map(view).collect()
+    }
+}
+
+impl Beside for Outlook<'_> {
     fn unix(&self, stamp: Stamp) -> i64 {
         let ago = i64::from(self.now.0).saturating_sub(i64::from(stamp.0));
         self.unix.saturating_sub(ago)
@@ -457,7 +594,7 @@ impl devices::Beside for Outlook<'_> {
         self.fleet.is_listed(device)
     }
 
-    fn held(&self, _device: DeviceId) -> bool {
-        false
+    fn held(&self, device: DeviceId) -> bool {
+        self.fleet.guard.holds(device, self.now)
     }
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::clock::Stamp;
 use super::entry::{Entry, ReleaseEntry};
+use super::fuse;
 use super::journey::{Heard, Journey};
 use super::network::Network;
 use super::view::Counts;
@@ -64,6 +65,8 @@ pub struct Release {
     pub first: Stamp,
     /// The fuse has tripped and the folder could not be told; the sentence.
     pub fused: Option<Box<str>>,
+    /// When a person last resumed it after the fuse: only what devices made of it since counts.
+    pub resumed: Option<Stamp>,
     in_folder: bool,
     targets: Vec<TargetId>,
 }
@@ -158,7 +161,7 @@ impl Targets {
     }
 
     /// A release that is known, to be changed.
-    pub fn release_mut(&mut self, project: ProjectId, version: &str) -> Option<&mut Release> {
+    fn release_mut(&mut self, project: ProjectId, version: &str) -> Option<&mut Release> {
         let project = self.projects.get_mut(usize::from(project.0))?;
         project.releases.get_mut(version)
     }
@@ -279,11 +282,13 @@ impl Targets {
             .is_some_and(|target| target.tried.round == heard.round)
     }
 
-    /// What devices made of a release before this moment counts no more for its fuse.
-    pub fn forget_tries(&mut self, project: ProjectId, version: &str) {
-        let Some(release) = self.release(project, version) else {
-            return;
-        };
+    /// A person has resumed a release that the fuse had paused: what devices made of it before this
+    /// moment counts no more. Returns what the journal is to remember.
+    pub fn resumed(&mut self, project: &str, version: &str, now: Stamp) -> Option<ReleaseEntry> {
+        let project = self.project_id(project)?;
+        let release = self.release_mut(project, version)?;
+        release.fused = None;
+        release.resumed = Some(now);
         for id in release.targets.clone() {
             if let Some(target) = self.get_mut(id) {
                 let round = match target.tried.round {
@@ -296,6 +301,40 @@ impl Targets {
                 };
             }
         }
+        self.entry(project, version)
+    }
+
+    /// The fuse of a release has tripped; `sentence`: and the folder could not be told so. Returns what
+    /// the journal is to remember, if that is something new.
+    pub fn fused(
+        &mut self,
+        project: &str,
+        version: &str,
+        sentence: Option<Box<str>>,
+    ) -> Option<ReleaseEntry> {
+        let project = self.project_id(project)?;
+        let release = self.release_mut(project, version)?;
+        if release.fused == sentence {
+            return None;
+        }
+        release.fused = sentence;
+        self.entry(project, version)
+    }
+
+    /// What was heard of the contents from which a device came back: project, version, and what the fuse
+    /// is to know.
+    pub fn heard(&self) -> impl Iterator<Item = (&str, &str, fuse::Heard)> {
+        let reverted = self.iter().filter(|(_, target)| target.tried.reverted > 0);
+        reverted.filter_map(|(_, target)| {
+            let project = self.project(target.project)?;
+            let tried = &target.tried;
+            let heard = fuse::Heard {
+                confirmed: tried.confirmed,
+                reverted: tried.reverted,
+                spread: tried.networks.is_two() || !project.networks.is_two(),
+            };
+            Some((&*project.name, &*target.version, heard))
+        })
     }
 
     /// Devices by state, on their way to any content of a release.
@@ -378,10 +417,11 @@ impl Targets {
         let release = project.releases.entry(entry.version).or_default();
         release.first = entry.first;
         release.fused = entry.fused;
+        release.resumed = entry.resumed;
     }
 
     /// What the journal is to remember of a release.
-    pub fn entry(&self, project: ProjectId, version: &str) -> Option<ReleaseEntry> {
+    fn entry(&self, project: ProjectId, version: &str) -> Option<ReleaseEntry> {
         let release = self.release(project, version)?;
         Some(release.entry(&self.project(project)?.name, version))
     }
@@ -417,6 +457,7 @@ impl Release {
             version: version.into(),
             first: self.first,
             fused: self.fused.clone(),
+            resumed: self.resumed,
         }
     }
 }

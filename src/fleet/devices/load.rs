@@ -163,7 +163,14 @@ impl Devices {
                 State::Reverted => true,
                 _ => continue,
             };
-            if self.may_be_counted(&record, journey.target, listed(record.device())) {
+            let resumed = self.targets.get(journey.target).and_then(|target| {
+                self.targets
+                    .release(target.project, &target.version)?
+                    .resumed
+            });
+            if resumed.is_none_or(|resumed| resumed <= journey.since)
+                && self.may_be_counted(&record, journey.target, listed(record.device()))
+            {
                 let heard = self
                     .targets
                     .hear(journey.target, reverted, record.network());

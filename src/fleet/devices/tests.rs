@@ -324,8 +324,8 @@ fn only_the_established_of_a_day_before_the_release_or_the_listed_count_in_the_f
     house.later(90).asks(&third, "2.0.0", AWAY);
     assert_eq!(house.tried(1), (1, 1));
     // A fuse that was lifted counts anew; what was counted before goes without a trace.
-    let project = house.devices.targets.project_id("P").unwrap();
-    house.devices.targets.forget_tries(project, "2.0.0");
+    let now = house.now;
+    house.devices.targets.resumed("P", "2.0.0", now).unwrap();
     assert_eq!(house.tried(1), (0, 0));
     house.asks(A, "2.0.0", HOME);
     assert_eq!(house.tried(1), (1, 0));
@@ -603,9 +603,7 @@ proptest! {
                     house.devices.catalog(&folder(FOLDERS[which]), now);
                 }
                 Step::Lifted => {
-                    if let Some(project) = house.devices.targets.project_id("P") {
-                        house.devices.targets.forget_tries(project, "2.0.0");
-                    }
+                    house.devices.targets.resumed("P", "2.0.0", now);
                 }
                 Step::Reload => {
                     // What was written is what would be loaded: the established, as they stand.

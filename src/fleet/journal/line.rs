@@ -292,6 +292,9 @@ impl<'b> Pen<'b> {
         if let Some(fused) = &release.fused {
             self.text(",\"fused\":", fused);
         }
+        if let Some(resumed) = release.resumed {
+            self.time(",\"resumed\":", resumed);
+        }
     }
 }
 
@@ -376,6 +379,7 @@ pub(super) fn said(fields: &Fields<'_>, when: When) -> Option<Said> {
             version: fields.text("release")?.into(),
             first: when.past(fields.number("first")?),
             fused: fields.text("fused").map(Box::from),
+            resumed: fields.number("resumed").map(|unix| when.past(unix)),
         }),
         "clock" | HEADER => return Some(Said::Nothing),
         _ => return Some(Said::Unknown),

@@ -159,14 +159,22 @@ fn entries() -> impl Strategy<Value = Entry> {
         (downloaders(), networks(), contents())
             .prop_map(|(who, network, content)| Entry::Unpinned(who, network, content)),
         (downloaders(), any::<u64>()).prop_map(|(unit, wide)| Entry::Unguarded(unit, Wide(wide))),
-        (texts(), texts(), stamps(), proptest::option::of(texts())).prop_map(
-            |(project, version, first, fused)| Entry::Release(ReleaseEntry {
-                project,
-                version,
-                first,
-                fused
-            })
-        ),
+        (
+            texts(),
+            texts(),
+            stamps(),
+            proptest::option::of(texts()),
+            proptest::option::of(stamps())
+        )
+            .prop_map(|(project, version, first, fused, resumed)| Entry::Release(
+                ReleaseEntry {
+                    project,
+                    version,
+                    first,
+                    fused,
+                    resumed
+                }
+            )),
     ]
 }
 
