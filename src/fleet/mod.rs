@@ -21,16 +21,17 @@ pub mod known_list;
 pub mod lift;
 pub mod network;
 pub mod pins;
+mod restore;
+mod show;
 pub mod tally;
 pub mod targets;
 pub mod view;
 pub mod who;
 
-use std::path::Path;
 use std::time::Instant;
 
 use self::clock::{Clock, Stamp};
-use self::devices::{Beside, Devices, Piece, Sighting, Worth};
+use self::devices::{Devices, Piece, Sighting, Worth};
 use self::entry::Entry;
 use self::events::Events;
 use self::fuse::{Fuses, Judged};
@@ -40,7 +41,6 @@ use self::known_list::KnownList;
 use self::lift::Lifts;
 use self::pins::{Began, Hold, Pins};
 use self::tally::Tally;
-use self::view::{Counts, DeviceView, Filter, HoldView, Page};
 use self::who::Who;
 use crate::decision::{Check, Fused, Known, Refusal, Refused, Verdict};
 use crate::firmware::ContentId;
@@ -102,9 +102,6 @@ pub struct Transfer {
     hold: Option<Hold>,
 }
 
-/// Where the number of the table begins in a place among the records.
-const TABLE: u32 = 56;
-
 /// Records that the journal is given at a time: about two milliseconds' worth.
 const RECORDS: usize = 2000;
 
@@ -148,84 +145,6 @@ impl Fleet {
             events: Events::default(),
             settings,
         }
-    }
-
-    /// What is remembered in this state folder, and from now on kept there. `unix`: what the machine's
-    /// clock says.
-    pub fn open(settings: Settings, folder: Option<&Path>, began: Instant, unix: i64) -> Fleet {
-        let mut fleet = Fleet::new(settings, began);
-        if let Some(folder) = folder {
-            let now = fleet.clock.stamp(began);
-            let loaded = journal::open(folder, now, unix, &mut |entry| fleet.load(entry, began));
-            let downtime = loaded.as_ref().map_or(0, |loaded| loaded.downtime);
-            fleet.known_list = KnownList::open(folder);
-            let listed = |device| fleet.known_list.contains(device);
-            fleet.devices.loaded(downtime, listed);
-            fleet.journal = journal::go_on(folder, now, unix, loaded, fleet.live());
-            fleet.lifts = Lifts::open(folder);
-        }
-        fleet
-    }
-
-    /// Takes over one entry of the journal; the last one of a key wins.
-    fn load(&mut self, entry: Entry, now: Instant) {
-        match entry {
-            Entry::Pin(pin) => self.pins.load(&pin, &self.clock, now),
-            Entry::Unpinned(who, network, content) => self.pins.unload(who, network, content),
-            Entry::Device(device) => self.devices.load(device),
-            Entry::Forgotten(device) => self.devices.load_forgotten(device),
-            Entry::Release(release) => {
-                let now = self.clock.stamp(now);
-                if let Some(sentence) = release.fused.clone() {
-                    let (project, version) = (release.project.clone(), release.version.clone());
-                    let fused = Fused {
-                        project,
-                        version,
-                        sentence,
-                    };
-                    self.fuses.load(fused, now);
-                }
-                self.devices.load_release(release);
-            }
-            Entry::Guard(guard) => self.guard.load(&guard),
-            Entry::Unguarded(unit, wide) => self.guard.unload(unit, wide),
-        }
-    }
-
-    /// How many records the journal must have.
-    fn live(&self) -> usize {
-        [
-            self.pins.len(),
-            self.devices.established(),
-            self.devices.targets().releases(),
-            self.guard.len(),
-        ]
-        .into_iter()
-        .sum()
-    }
-
-    /// Some records, for a compaction of the journal, and where the next ones begin. The first byte of
-    /// `from` says which table, the rest is the table's.
-    fn records(&self, from: u64, most: usize) -> (Vec<Entry>, Option<u64>) {
-        let table = from >> TABLE;
-        let at = from & !(u64::MAX << TABLE);
-        let (entries, next) = match table {
-            0 => self.devices.targets().records(at, most),
-            1 => self.pins.records(at, most, &self.clock),
-            2 => self.devices.records(at, most),
-            3 => self.guard.records(at, most),
-            _ => return (Vec::new(), None),
-        };
-        let next = match next {
-            Some(next) => Some(table << TABLE | next),
-            None => Some(table.saturating_add(1) << TABLE),
-        };
-        (entries, next)
-    }
-
-    /// Writes what the journal has not been given yet, and waits for it, 2 s at most.
-    pub fn stop(&mut self) {
-        self.journal.stop();
     }
 
     /// A moment in the fleet's time, in which the [`tally`] counts as well.
@@ -493,57 +412,9 @@ impl Fleet {
         }
     }
 
-    /// Devices under way to a release.
-    pub fn counts(&self, project: &str, version: &str) -> Counts {
-        self.devices.targets().counts(project, version)
-    }
-
     /// How many downloads are remembered with what they began with.
     pub fn pinned(&self) -> usize {
         self.pins.len()
-    }
-
-    /// How many devices are remembered.
-    pub fn devices(&self) -> usize {
-        self.devices.len()
-    }
-
-    /// One device.
-    pub fn device(&self, device: DeviceId, now: Instant, unix: i64) -> Option<DeviceView> {
-        let outlook = self.outlook(now, unix);
-        let mut view = self.devices.view(device, &outlook)?;
-        view.held = outlook.against(device);
-        Some(view)
-    }
-
-    /// Some devices. Looks through a bounded number of records.
-    pub fn page(
-        &self,
-        filter: &Filter,
-        after: Option<u32>,
-        most: usize,
-        now: Instant,
-        unix: i64,
-    ) -> Page {
-        let outlook = self.outlook(now, unix);
-        let from = after.unwrap_or_default();
-        let (found, next) = self.devices.page(filter, from, most, &outlook);
-        let devices = found.into_iter().map(|(device, mut view)| {
-            view.held = outlook.against(device);
-            view
-        });
-        Page {
-            devices: devices.collect(),
-            next,
-        }
-    }
-
-    fn outlook(&self, now: Instant, unix: i64) -> Outlook<'_> {
-        Outlook {
-            fleet: self,
-            now: self.clock.stamp(now),
-            unix,
-        }
     }
 
     /// Takes back all that the loop guard holds against a device; how many holds that were.
@@ -561,40 +432,5 @@ impl Transfer {
             content: self.content,
             start: self.start,
         }
-    }
-}
-
-/// What of a device's view the devices do not know themselves.
-struct Outlook<'f> {
-    fleet: &'f Fleet,
-    now: Stamp,
-    unix: i64,
-}
-
-impl Outlook<'_> {
-    fn against(&self, device: DeviceId) -> Vec<HoldView> {
-        let view = |against: guard::Against| HoldView {
-            content: against.content.to_string(),
-            until: against.until.map(|until| self.unix(until)),
-            reverts: against.reverts,
-            sent: against.sent,
-        };
-        let all = self.fleet.guard.against(device, self.now);
-        all.into_iter().map(view).collect()
-    }
-}
-
-impl Beside for Outlook<'_> {
-    fn unix(&self, stamp: Stamp) -> i64 {
-        let ago = i64::from(self.now.0).saturating_sub(i64::from(stamp.0));
-        self.unix.saturating_sub(ago)
-    }
-
-    fn listed(&self, device: DeviceId) -> bool {
-        self.fleet.is_listed(device)
-    }
-
-    fn held(&self, device: DeviceId) -> bool {
-        self.fleet.guard.holds(device, self.now)
     }
 }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::decision::{Known, Notes, Question, decide};
+use crate::firmware::ContentId;
 use crate::firmware::catalog::{Found, FoundFile};
 use crate::firmware::package::{Inspected, Kind as PackageKind};
 use crate::fleet::journey::State;

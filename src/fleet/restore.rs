@@ -1,0 +1,94 @@
+//! What outlives the process: everything the fleet remembers, out of the journal at the start, and into
+//! it again when it is compacted.
+
+use std::path::Path;
+use std::time::Instant;
+
+use super::entry::Entry;
+use super::known_list::KnownList;
+use super::lift::Lifts;
+use super::{Fleet, Settings, journal};
+use crate::decision::Fused;
+
+/// Where the number of the table begins in a place among the records.
+const TABLE: u32 = 56;
+
+impl Fleet {
+    /// What is remembered in this state folder, and from now on kept there. `unix`: what the machine's
+    /// clock says.
+    pub fn open(settings: Settings, folder: Option<&Path>, began: Instant, unix: i64) -> Fleet {
+        let mut fleet = Fleet::new(settings, began);
+        if let Some(folder) = folder {
+            let now = fleet.clock.stamp(began);
+            let loaded = journal::open(folder, now, unix, &mut |entry| fleet.load(entry, began));
+            let downtime = loaded.as_ref().map_or(0, |loaded| loaded.downtime);
+            fleet.known_list = KnownList::open(folder);
+            let listed = |device| fleet.known_list.contains(device);
+            fleet.devices.loaded(downtime, listed);
+            fleet.journal = journal::go_on(folder, now, unix, loaded, fleet.live());
+            fleet.lifts = Lifts::open(folder);
+        }
+        fleet
+    }
+
+    /// Takes over one entry of the journal; the last one of a key wins.
+    fn load(&mut self, entry: Entry, now: Instant) {
+        match entry {
+            Entry::Pin(pin) => self.pins.load(&pin, &self.clock, now),
+            Entry::Unpinned(who, network, content) => self.pins.unload(who, network, content),
+            Entry::Device(device) => self.devices.load(device),
+            Entry::Forgotten(device) => self.devices.load_forgotten(device),
+            Entry::Release(release) => {
+                let now = self.clock.stamp(now);
+                if let Some(sentence) = release.fused.clone() {
+                    let (project, version) = (release.project.clone(), release.version.clone());
+                    let fused = Fused {
+                        project,
+                        version,
+                        sentence,
+                    };
+                    self.fuses.load(fused, now);
+                }
+                self.devices.load_release(release);
+            }
+            Entry::Guard(guard) => self.guard.load(&guard),
+            Entry::Unguarded(unit, wide) => self.guard.unload(unit, wide),
+        }
+    }
+
+    /// How many records the journal must have.
+    fn live(&self) -> usize {
+        [
+            self.pins.len(),
+            self.devices.established(),
+            self.devices.targets().releases(),
+            self.guard.len(),
+        ]
+        .into_iter()
+        .sum()
+    }
+
+    /// Some records, for a compaction of the journal, and where the next ones begin. The first byte of
+    /// `from` says which table, the rest is the table's.
+    pub(super) fn records(&self, from: u64, most: usize) -> (Vec<Entry>, Option<u64>) {
+        let table = from >> TABLE;
+        let at = from & !(u64::MAX << TABLE);
+        let (entries, next) = match table {
+            0 => self.devices.targets().records(at, most),
+            1 => self.pins.records(at, most, &self.clock),
+            2 => self.devices.records(at, most),
+            3 => self.guard.records(at, most),
+            _ => return (Vec::new(), None),
+        };
+        let next = match next {
+            Some(next) => Some(table << TABLE | next),
+            None => Some(table.saturating_add(1) << TABLE),
+        };
+        (entries, next)
+    }
+
+    /// Writes what the journal has not been given yet, and waits for it, 2 s at most.
+    pub fn stop(&mut self) {
+        self.journal.stop();
+    }
+}

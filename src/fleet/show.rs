@@ -1,0 +1,94 @@
+//! What people see of the fleet: the operator's API and page.
+
+use std::time::Instant;
+
+use super::clock::Stamp;
+use super::devices::Beside;
+use super::view::{Counts, DeviceView, Filter, HoldView, Page};
+use super::{Fleet, guard};
+use crate::firmware::audience::DeviceId;
+
+impl Fleet {
+    /// Devices under way to a release.
+    pub fn counts(&self, project: &str, version: &str) -> Counts {
+        self.devices.targets().counts(project, version)
+    }
+
+    /// How many devices are remembered.
+    pub fn devices(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// One device.
+    pub fn device(&self, device: DeviceId, now: Instant, unix: i64) -> Option<DeviceView> {
+        let outlook = self.outlook(now, unix);
+        let mut view = self.devices.view(device, &outlook)?;
+        view.held = outlook.against(device);
+        Some(view)
+    }
+
+    /// Some devices. Looks through a bounded number of records.
+    pub fn page(
+        &self,
+        filter: &Filter,
+        after: Option<u32>,
+        most: usize,
+        now: Instant,
+        unix: i64,
+    ) -> Page {
+        let outlook = self.outlook(now, unix);
+        let from = after.unwrap_or_default();
+        let (found, next) = self.devices.page(filter, from, most, &outlook);
+        let devices = found.into_iter().map(|(device, mut view)| {
+            view.held = outlook.against(device);
+            view
+        });
+        Page {
+            devices: devices.collect(),
+            next,
+        }
+    }
+
+    fn outlook(&self, now: Instant, unix: i64) -> Outlook<'_> {
+        Outlook {
+            fleet: self,
+            now: self.clock.stamp(now),
+            unix,
+        }
+    }
+}
+
+/// What of a device's view the devices do not know themselves.
+struct Outlook<'f> {
+    fleet: &'f Fleet,
+    now: Stamp,
+    unix: i64,
+}
+
+impl Outlook<'_> {
+    fn against(&self, device: DeviceId) -> Vec<HoldView> {
+        let view = |against: guard::Against| HoldView {
+            content: against.content.to_string(),
+            until: against.until.map(|until| self.unix(until)),
+            reverts: against.reverts,
+            sent: against.sent,
+        };
+        let all = self.fleet.guard.against(device, self.now);
+        all.into_iter().map(view).collect()
+    }
+}
+
+impl Beside for Outlook<'_> {
+    fn unix(&self, stamp: Stamp) -> i64 {
+        let ago = i64::from(self.now.0).saturating_sub(i64::from(stamp.0));
+        self.unix.saturating_sub(ago)
+    }
+
+    fn listed(&self, device: DeviceId) -> bool {
+        self.fleet.is_listed(device)
+    }
+
+    fn held(&self, device: DeviceId) -> bool {
+        self.fleet.guard.holds(device, self.now)
+    }
+}

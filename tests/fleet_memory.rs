@@ -1,0 +1,121 @@
+//! What remembering a device costs: at most 128 bytes, whatever holds it. A quarter of a million devices
+//! fill the tables to the same share as a million; `LUAT_OTA_DEVICES=1000000` measures those.
+#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use luat_ota::firmware::ContentId;
+use luat_ota::firmware::audience::DeviceId;
+use luat_ota::fleet::clock::Stamp;
+use luat_ota::fleet::devices::{Beside, Devices};
+use luat_ota::fleet::entry::{DeviceEntry, JourneyEntry};
+use luat_ota::fleet::journey::State;
+use luat_ota::fleet::network::Network;
+use luat_ota::fleet::view::Filter;
+
+/// Counts the bytes that are in use.
+struct Counting;
+
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator as it is; only the sizes are added up.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        IN_USE.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: `pointer` came from `alloc` above, which is the system's, with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+struct Plain;
+
+impl Beside for Plain {
+    fn unix(&self, stamp: Stamp) -> i64 {
+        i64::from(stamp.0)
+    }
+    fn listed(&self, _: DeviceId) -> bool {
+        false
+    }
+    fn held(&self, _: DeviceId) -> bool {
+        false
+    }
+}
+
+fn entry(number: u64, now: Stamp) -> DeviceEntry {
+    DeviceEntry {
+        device: DeviceId::Imei(860_000_000_000_000 + number * 7),
+        text: "860000000000000".into(),
+        project: "AIR724UG-PUMP".into(),
+        version: "2012.1.4".into(),
+        first: now.minus(1000),
+        last: now,
+        interval: 600,
+        network: Some(Network::V4([10, 0, 1])),
+        journey: Some(JourneyEntry {
+            project: "AIR724UG-PUMP".into(),
+            version: "2.0.1".into(),
+            content: ContentId([7; 32]),
+            size: 100_000,
+            state: State::Delivered,
+            since: now,
+            reached: 100_000,
+            from: "2012.1.4".into(),
+        }),
+    }
+}
+
+#[test]
+fn a_device_takes_at_most_128_bytes() {
+    let many = std::env::var("LUAT_OTA_DEVICES").map_or(250_000, |many| many.parse().unwrap());
+    assert!(many >= 100_000, "fewer say nothing");
+    let now = Stamp(1 << 31);
+    let before = IN_USE.load(Ordering::Relaxed);
+    // A tenth of the table is for those on probation.
+    let mut devices = Devices::new(many + many / 5, now);
+    for number in 0..many as u64 {
+        devices.load(entry(number, now));
+    }
+    let used = IN_USE.load(Ordering::Relaxed) - before;
+    assert_eq!(devices.established(), many);
+    println!("{:.1} bytes a device", used as f64 / many as f64);
+    assert!(used <= 128 * many, "{used} bytes");
+
+    // One round through all, and no call is long.
+    let began = std::time::Instant::now();
+    for _ in 0..many.div_ceil(2000) {
+        devices.look_round(now.plus(10_000));
+        devices.take().for_each(drop);
+    }
+    println!("all looked at in {:?}", began.elapsed());
+    let counts = devices.targets().counts("AIR724UG-PUMP", "2.0.1");
+    assert_eq!(counts.of(State::Silent) as usize, many);
+
+    // A search that finds one in the last of them.
+    let filter = Filter {
+        prefix: (860_000_000_000_000 + (many as u64 - 1) * 7).to_string(),
+        ..Filter::default()
+    };
+    let (mut found, mut from, mut pages) = (0, 0, 0);
+    let began = std::time::Instant::now();
+    loop {
+        let (page, next) = devices.page(&filter, from, 100, &Plain);
+        found += page.len();
+        pages += 1;
+        match next {
+            Some(next) => from = next,
+            None => break,
+        }
+    }
+    println!("{pages} pages in {:?}", began.elapsed());
+    assert_eq!(found, 1);
+}
