@@ -1,12 +1,25 @@
 //! Promise: what a download began with outlives the server. After a kill a module goes on in the very
-//! file that it began, wherever that lies now, or hears 416; it never gets other bytes.
+//! file that it began, wherever that lies now, or hears 416; it never gets other bytes. And a disk that
+//! is full or gone costs history, never service.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![allow(missing_docs)]
 
 mod common;
 
+use std::path::Path;
+
 use common::packages::noise;
-use common::{IMEI, Place, Server, SlowDownload, get, get_with, luat, wait_until};
+use common::wait_until;
+use common::{
+    IMEI, PATIENCE, Place, Server, SlowDownload, both, get, get_with, is_event, luat, run,
+};
+use luat_ota::firmware::ContentId;
+use luat_ota::firmware::audience::DeviceId;
+use luat_ota::fleet::clock::{Stamp, unix_now};
+use luat_ota::fleet::entry::{DeviceEntry, Entry, JourneyEntry};
+use luat_ota::fleet::journal::{Journal, Loaded};
+use luat_ota::fleet::journey::State;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 const OTHER: &str = "862991443750002";
 const SIZE: usize = 3_000_000;
@@ -22,7 +35,7 @@ fn killed(bytes: &[u8]) -> (Place, usize) {
     server.wait_until_offered(&check(OTHER), bytes);
     let download = SlowDownload::begin(server.http, &get(&check(IMEI)), 100_000);
     let journal = server.place().state().join("journal.jsonl");
-    wait_until("the pin is in the journal", common::PATIENCE, || {
+    wait_until("the pin is in the journal", PATIENCE, || {
         // The other's pin, and ours.
         let text = std::fs::read_to_string(&journal).unwrap_or_default();
         text.matches("{\"pin\"").count() >= 2
@@ -76,4 +89,222 @@ fn a_module_whose_file_is_gone_after_a_kill_gets_no_other_bytes() {
     let server = Server::start_in(place, &[]);
     server.wait_until_offered(&check(OTHER), &other);
     assert_eq!(server.http(&resume(from)).status, 416);
+}
+
+/// A server with one small release that is offered already.
+fn server() -> (Server, Vec<u8>) {
+    let bytes = noise(6, 5000);
+    let server = Server::start(&[]);
+    server.drop_firmware("P/2.0.0/update.bin", &bytes);
+    server.wait_until_offered(&check(OTHER), &bytes);
+    (server, bytes)
+}
+
+fn download(server: &Server, number: u64, bytes: &[u8]) {
+    let imei = (862_991_440_000_000 + number).to_string();
+    server.get(&check(&imei)).must_be_file(bytes).unwrap();
+}
+
+/// Pins in the journal of this state folder.
+fn pins(state: &Path) -> usize {
+    let mut who = std::collections::HashSet::new();
+    luat_ota::fleet::journal::load(
+        &state.join("journal.jsonl"),
+        Stamp(1 << 31),
+        unix_now(),
+        &mut |entry| {
+            if let Entry::Pin(pin) = entry {
+                who.insert(pin.who);
+            }
+        },
+    )
+    .unwrap();
+    who.len()
+}
+
+fn troubles(server: &Server) -> usize {
+    let lines = server.log.all();
+    let is_trouble = |line: &&String| line.contains("journal.jsonl cannot be written");
+    lines.iter().filter(is_trouble).count()
+}
+
+#[test]
+fn a_full_disk_costs_no_download_and_what_was_lost_is_written_when_there_is_room() {
+    let (server, bytes) = server();
+    let state = server.place().state();
+    wait_until("the first pin is written", PATIENCE, || pins(&state) == 1);
+    let size = std::fs::metadata(state.join("journal.jsonl"))
+        .unwrap()
+        .len();
+    let pid = Pid::from_raw(server.pid() as i32);
+    let limit = |bytes: Option<u64>| Rlimit {
+        current: bytes,
+        maximum: None,
+    };
+    // In the middle of the next line.
+    prlimit(pid, Resource::Fsize, limit(Some(size + 50))).unwrap();
+    for number in 0..20 {
+        download(&server, number, &bytes);
+    }
+    server.wait_for_log("says that the journal cannot be written", |line| {
+        line.contains("journal.jsonl cannot be written")
+    });
+    for number in 20..40 {
+        download(&server, number, &bytes);
+    }
+    assert_eq!(troubles(&server), 1);
+    assert_eq!(pins(&state), 1);
+    prlimit(pid, Resource::Fsize, limit(None)).unwrap();
+    download(&server, 40, &bytes);
+    // All of them, those that were lost too.
+    wait_until("the journal is written anew", PATIENCE, || {
+        pins(&state) == 42
+    });
+    server.terminate();
+}
+
+#[test]
+fn a_journal_that_somebody_removes_is_written_anew() {
+    let (server, bytes) = server();
+    let state = server.place().state();
+    wait_until("the first pin is written", PATIENCE, || pins(&state) == 1);
+    std::fs::remove_file(state.join("journal.jsonl")).unwrap();
+    download(&server, 1, &bytes);
+    wait_until("the journal is there again", PATIENCE, || pins(&state) == 2);
+    server.terminate();
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_costs_history_alone() {
+    let place = Place::new();
+    std::fs::create_dir(place.state().join("journal.jsonl")).unwrap();
+    let bytes = noise(6, 5000);
+    place.drop_firmware("P/2.0.0/update.bin", &bytes);
+    let server = Server::start_in(place, &[]);
+    server.wait_until_offered(&check(OTHER), &bytes);
+    server.wait_for_log("says so", |line| {
+        line.contains("journal.jsonl cannot be read")
+    });
+    server.terminate();
+}
+
+#[test]
+fn a_folder_that_has_become_read_only_costs_no_download() {
+    use std::os::unix::fs::PermissionsExt;
+    if rustix::process::geteuid().is_root() {
+        eprintln!("skipped: root may write anywhere");
+        return;
+    }
+    let (server, bytes) = server();
+    let state = server.place().state();
+    let mode = |mode| {
+        std::fs::set_permissions(&state, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    wait_until("the first pin is written", PATIENCE, || pins(&state) == 1);
+    std::fs::remove_file(state.join("journal.jsonl")).unwrap();
+    mode(0o500);
+    for number in 0..20 {
+        download(&server, number, &bytes);
+    }
+    mode(0o700);
+    wait_until("the journal is there again", PATIENCE, || pins(&state) >= 1);
+    server.terminate();
+}
+
+#[test]
+fn what_waits_is_written_when_the_server_stops() {
+    let (server, _) = server();
+    let place = server.terminate();
+    let text = std::fs::read_to_string(place.state().join("journal.jsonl")).unwrap();
+    assert!(text.contains("\"complete\":true"), "{text}");
+    assert!(text.lines().last().unwrap().contains("\"stop\""), "{text}");
+}
+
+#[test]
+fn devices_shows_what_the_journal_knows_and_none_is_no_trouble() {
+    let place = Place::new();
+    let state = place.state().display().to_string();
+    let output = run(&["devices", "--state", &state]);
+    assert!(output.status.success(), "{}", both(&output));
+    assert!(both(&output).contains("No device"), "{}", both(&output));
+    let now = Stamp(1 << 31);
+    let loaded = Loaded::default();
+    let mut journal = Journal::start(&place.state(), now, unix_now(), &loaded, 0).unwrap();
+    for n in 0..3_u64 {
+        let text = (862_991_443_753_386 + n).to_string();
+        journal.later(&Entry::Device(DeviceEntry {
+            device: DeviceId::parse(&text).unwrap(),
+            text: text.into(),
+            project: "P".into(),
+            version: "1.0.0".into(),
+            first: now,
+            last: now,
+            interval: 3600,
+            network: None,
+            journey: (n == 1).then(|| JourneyEntry {
+                project: "P".into(),
+                version: "2.0.0".into(),
+                content: ContentId([7; 32]),
+                size: 1000,
+                state: State::Downloading,
+                since: now,
+                reached: 250,
+                from: "1.0.0".into(),
+            }),
+        }));
+    }
+    journal.stop();
+    let text = both(&run(&["devices", "--state", &state]));
+    assert!(
+        text.contains("3 devices.") && text.contains("2.0.0 downloading 25 %"),
+        "{text}"
+    );
+    let text = both(&run(&[
+        "devices",
+        "--state",
+        &state,
+        "--imei",
+        "862991443753387",
+    ]));
+    assert!(text.contains("1 device."), "{text}");
+    let output = run(&["devices", "--state", "/nowhere/at/all"]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn lift_reaches_the_running_server_and_else_the_next_one() {
+    let server = Server::start(&[]);
+    let state = server.place().state().display().to_string();
+    let output = run(&["lift", "--state", &state, "--imei", IMEI]);
+    assert!(output.status.success(), "{}", both(&output));
+    assert!(both(&output).contains("Lifted"), "{}", both(&output));
+    server.wait_for_log("says what was lifted", |line| is_event(line, "lift"));
+    let place = server.terminate();
+    let output = run(&["lift", "--state", &state, "--imei", IMEI]);
+    assert!(
+        output.status.success() && both(&output).contains("No server"),
+        "{}",
+        both(&output)
+    );
+    let server = Server::start_in(place, &[]);
+    server.wait_for_log("says what was lifted", |line| is_event(line, "lift"));
+    for wrong in [&["lift"][..], &["lift", "--imei", "not an id"]] {
+        assert_eq!(run(wrong).status.code(), Some(2));
+    }
+}
+
+#[test]
+fn the_list_of_known_devices_is_read_again_when_it_changes() {
+    let place = Place::new();
+    let list = place.state().join("known-devices.txt");
+    std::fs::write(&list, "862991443753386\nnot an id\n").unwrap();
+    let server = Server::start_in(place, &[]);
+    server.wait_for_log("counts the ids", |line| {
+        is_event(line, "known-devices") && line.contains("\"ids\":1")
+    });
+    server.wait_for_log("names the bad line", |line| {
+        line.contains("line 2: not an id")
+    });
+    std::fs::write(&list, "862991443753386\n862991443753387\n").unwrap();
+    server.wait_for_log("counts the ids", |line| line.contains("\"ids\":2"));
 }

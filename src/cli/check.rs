@@ -52,7 +52,7 @@ fn describe(catalog: &Catalog) -> String {
     let mut out = String::new();
     match rows.len() {
         1 => out.push_str("No release is served.\n"),
-        _ => table(&mut out, &rows),
+        _ => table(&mut out, &rows, Some(SIZE)),
     }
     remarks(&mut out, "Quarantined: not served", &catalog.quarantined);
     remarks(
@@ -85,9 +85,10 @@ fn row(project: &str, release: &Release, package: &Package) -> [String; 8] {
     ]
 }
 
-/// Columns under each other, two spaces between them, the last one as long as it is.
-fn table(out: &mut String, rows: &[[String; 8]]) {
-    let mut widths = [0_usize; 8];
+/// Columns under each other, two spaces between them, the last one as long as it is; the one of number
+/// `right` is flush right.
+pub(super) fn table<const N: usize>(out: &mut String, rows: &[[String; N]], right: Option<usize>) {
+    let mut widths = [0_usize; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = columns(cell).max(*width);
@@ -98,7 +99,7 @@ fn table(out: &mut String, rows: &[[String; 8]]) {
         for (i, (width, cell)) in widths.iter().zip(row).enumerate() {
             let padding = std::iter::repeat_n(' ', width.saturating_sub(columns(cell)));
             match i {
-                SIZE => line.extend(padding.chain(cell.chars())),
+                i if Some(i) == right => line.extend(padding.chain(cell.chars())),
                 _ => line.extend(cell.chars().chain(padding)),
             }
             line.push_str("  ");
@@ -164,7 +165,11 @@ mod tests {
             row
         };
         let mut out = String::new();
-        table(&mut out, &[cells("水表", "5"), cells("ab", "1234")]);
+        table(
+            &mut out,
+            &[cells("水表", "5"), cells("ab", "1234")],
+            Some(SIZE),
+        );
         let lines: Vec<&str> = out.lines().collect();
         assert_eq!(columns(lines[0]), columns(lines[1]));
         assert!(lines[0].contains("   5"), "{out}");

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::values;
 use super::{Command, Line};
+use crate::firmware::audience::DeviceId;
 use crate::logging::Format;
 use crate::os::without::Feature;
 
@@ -48,7 +49,11 @@ impl Flag {
     pub fn twin(&self) -> String {
         let name = self.name.to_ascii_uppercase().replace('-', "_");
         match self.command {
-            Command::Serve | Command::Check | Command::Explain => format!("{TWINS}{name}"),
+            Command::Serve
+            | Command::Check
+            | Command::Explain
+            | Command::Devices
+            | Command::Lift => format!("{TWINS}{name}"),
             #[cfg(feature = "lab")]
             Command::Probe | Command::Simulate => {
                 let command = self.command.name().to_ascii_uppercase();
@@ -83,7 +88,10 @@ pub(super) const FLAG: Flag = Flag {
 };
 
 const ADDRESS: &str = "an address to listen on, like 8080, 192.168.1.2:8080 or [::]:8080";
+const COUNT_OF_DEVICES: &str = "a number from 100 to 10000000";
 const COUNT: &str = "a number from 1 to 1000000";
+const FOLDER: &str = "a folder";
+const STATE_DEFAULT: &str = "$STATE_DIRECTORY, else .luat-ota in the firmware folder";
 const RATE: &str = "a number from 0 (no limit) to 1000000";
 pub(super) const SECONDS: &str = "a number of seconds from 1 to 86400";
 pub(super) const TEXT: &str = "a text (UTF-8) that is not empty";
@@ -176,10 +184,10 @@ static FLAGS: &[Flag] = &[
     Flag {
         name: "state",
         value: "DIR",
-        default: Default::Words("$STATE_DIRECTORY, else .luat-ota in the firmware folder"),
-        good: "a folder",
-        help: "Keeps here what must outlive a restart (the secret behind the UDP ids, the known \
-               hashes), and temporary files.",
+        default: Default::Words(STATE_DEFAULT),
+        good: FOLDER,
+        help: "Keeps here what must outlive a restart (what is remembered of the devices, the secret \
+               behind the UDP ids, the known hashes), and temporary files.",
         set: |line, value| {
             line.settings.state = Some(path(value)?);
             Some(())
@@ -438,6 +446,94 @@ static FLAGS: &[Flag] = &[
         ..FLAG
     },
     Flag {
+        name: "max-devices",
+        value: "N",
+        default: Default::Value("200000"),
+        good: COUNT_OF_DEVICES,
+        help: "Remembers so many devices, at about 128 bytes of memory each; when there are more, those \
+               that were not seen for the longest time are forgotten.",
+        set: |line, value| {
+            line.settings.fleet.max_devices = values::number(value, 100, 10_000_000)?;
+            Some(())
+        },
+        ..FLAG
+    },
+    Flag {
+        name: "attempts",
+        value: "N",
+        default: Default::Value("3"),
+        good: "a number from 1 to 1000",
+        help: "Lets a module have the same file so many times and come back with its old version; then \
+               the file is held back from it for 1 h, 6 h, and 24 h from then on.",
+        set: |line, value| {
+            line.settings.fleet.attempts = values::number(value, 1, 1000)?;
+            Some(())
+        },
+        ..FLAG
+    },
+    Flag {
+        name: "known-devices-only",
+        help: "Answers 403 with code 3 to modules that neither were seen before nor stand in \
+               known-devices.txt in the state folder (one id a line).",
+        set: |line, value| {
+            line.settings.fleet.known_only = values::yes(value)?;
+            Some(())
+        },
+        ..FLAG
+    },
+    Flag {
+        name: "state",
+        value: "DIR",
+        default: Default::Words(STATE_DEFAULT),
+        command: Command::Devices,
+        good: FOLDER,
+        help: "The state folder of the server.",
+        set: |line, value| {
+            line.settings.state = Some(path(value)?);
+            Some(())
+        },
+        ..FLAG
+    },
+    Flag {
+        name: "imei",
+        value: "PREFIX",
+        command: Command::Devices,
+        good: "the beginning of an IMEI (or of a mac or uid), like 8629914437",
+        help: "Only devices whose id begins like this.",
+        set: |line, value| {
+            line.asked.device = Some(values::text(value)?.to_owned());
+            Some(())
+        },
+        ..FLAG
+    },
+    Flag {
+        name: "state",
+        value: "DIR",
+        default: Default::Words(STATE_DEFAULT),
+        command: Command::Lift,
+        good: FOLDER,
+        help: "The state folder of the server.",
+        set: |line, value| {
+            line.settings.state = Some(path(value)?);
+            Some(())
+        },
+        ..FLAG
+    },
+    Flag {
+        name: "imei",
+        value: "N",
+        command: Command::Lift,
+        good: "an IMEI (or a mac or uid) as the module sends it, like 862991443753386",
+        help: "The device: its IMEI, or its mac or uid where it has none.",
+        set: |line, value| {
+            let id = values::text(value)?;
+            DeviceId::parse(id)?;
+            line.asked.device = Some(id.to_owned());
+            Some(())
+        },
+        ..FLAG
+    },
+    Flag {
         name: "imei",
         value: "N",
         command: Command::Explain,
@@ -639,6 +735,8 @@ mod tests {
                 (flag.set)(&mut line, OsStr::new(value)).unwrap();
             }
         }
+        let fleet = crate::fleet::Settings::default();
+        assert_eq!(format!("{:?}", line.settings.fleet), format!("{fleet:?}"));
         let limits = crate::device::Limits::default();
         assert_eq!(format!("{:?}", line.settings.limits), format!("{limits:?}"));
     }

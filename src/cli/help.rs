@@ -19,6 +19,8 @@ pub(super) fn text(command: Option<Command>) -> String {
         Some(Command::Serve) => SERVE,
         Some(Command::Check) => CHECK,
         Some(Command::Explain) => EXPLAIN,
+        Some(Command::Devices) => DEVICES,
+        Some(Command::Lift) => LIFT,
         #[cfg(feature = "lab")]
         Some(Command::Probe) => super::lab::PROBE,
         #[cfg(feature = "lab")]
@@ -64,6 +66,8 @@ luat-ota: the update server for Luat / LuatOS cellular modules
   luat-ota [serve] [DIR]   serves the firmware folder DIR over HTTP, UDP and TCP
   luat-ota check [DIR]     shows what would be served, and what would not and why
   luat-ota explain [DIR]   shows what a module would be told, and why
+  luat-ota devices [DIR]   shows the devices that the server remembers, and how far each has come
+  luat-ota lift [DIR]      takes back what the server holds against a device
 ";
 
 const PROGRAM_END: &str = "\
@@ -105,6 +109,26 @@ quotes:
 
 Exit status: 0 if it is offered a file, 3 if it is refused, 1 if the folder cannot be read, 2 wrong
 usage.
+";
+
+const DEVICES: &str = "\
+luat-ota devices [DIR] [--imei PREFIX]
+
+Shows the devices that a server on the firmware folder DIR remembers: what each runs, how far it has
+come on its way to a release and since when, and whether that release is held back from it. Reads the
+journal in the state folder; a server may be running, and may know of some seconds more.
+
+Exit status: 0 fine, 1 if the journal cannot be read, 2 wrong usage.
+";
+
+const LIFT: &str = "\
+luat-ota lift [DIR] --imei N
+
+Takes back what the loop guard holds against a device, so that it is offered the same file again.
+The running server is asked by a file in its state folder, and does it within some seconds; if none is
+running the next one that starts does it.
+
+Exit status: 0 fine, 1 if the server cannot be asked, 2 wrong usage.
 ";
 
 fn describe(out: &mut String, flag: &Flag) {

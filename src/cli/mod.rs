@@ -1,16 +1,18 @@
-//! The command line: `serve`, `check`, `explain`, and with the feature `lab` `probe` and `simulate`;
-//! their flags with the `LUAT_OTA_*` twins.
+//! The command line: `serve`, `check`, `explain`, `devices`, `lift`, and with the feature `lab` `probe`
+//! and `simulate`; their flags with the `LUAT_OTA_*` twins.
 //!
 //! [`flags`] is the one table that everything about flags is made from. What would surprise you: a
 //! first word that is no command is the folder, so that `luat-ota DIR` serves it; and `--version`
 //! prints ours, but where a module is described (`explain`, `probe`, `simulate`) it is the module's.
 
 mod check;
+mod devices;
 mod explain;
 mod flags;
 mod help;
 #[cfg(feature = "lab")]
 mod lab;
+mod lift;
 mod values;
 
 use std::ffi::{OsStr, OsString};
@@ -23,6 +25,7 @@ use std::process::ExitCode;
 use flags::{Default, FOLDER_TWIN, Flag, TWINS};
 
 use crate::server::{self, Settings};
+use crate::state::State;
 
 /// What the program can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +33,8 @@ enum Command {
     Serve,
     Check,
     Explain,
+    Devices,
+    Lift,
     #[cfg(feature = "lab")]
     Probe,
     #[cfg(feature = "lab")]
@@ -41,6 +46,8 @@ impl Command {
         Command::Serve,
         Command::Check,
         Command::Explain,
+        Command::Devices,
+        Command::Lift,
         #[cfg(feature = "lab")]
         Command::Probe,
         #[cfg(feature = "lab")]
@@ -52,6 +59,8 @@ impl Command {
             Command::Serve => "serve",
             Command::Check => "check",
             Command::Explain => "explain",
+            Command::Devices => "devices",
+            Command::Lift => "lift",
             #[cfg(feature = "lab")]
             Command::Probe => "probe",
             #[cfg(feature = "lab")]
@@ -62,7 +71,11 @@ impl Command {
     /// It plays modules, and has nothing to do with the folder.
     fn is_of_the_lab(self) -> bool {
         match self {
-            Command::Serve | Command::Check | Command::Explain => false,
+            Command::Serve
+            | Command::Check
+            | Command::Explain
+            | Command::Devices
+            | Command::Lift => false,
             #[cfg(feature = "lab")]
             Command::Probe | Command::Simulate => true,
         }
@@ -92,7 +105,7 @@ struct Line {
     remarks: Vec<String>,
 }
 
-/// What `explain` is to explain.
+/// What `explain` is to explain; of `devices` and `lift` only `device`.
 #[derive(Debug, std::default::Default)]
 struct Asked {
     device: Option<String>,
@@ -179,6 +192,8 @@ fn run(mut line: Line) -> ExitCode {
         #[cfg(feature = "lab")]
         Command::Simulate => lab::simulate(&line.lab),
         Command::Explain => explain::run(&line.settings.folder, &line.asked),
+        Command::Devices => devices::run(&state_folder(&line.settings), &line.asked),
+        Command::Lift => lift::run(&state_folder(&line.settings), &line.asked),
         _ => check::run(&line.settings.folder),
     };
     match done {
@@ -191,6 +206,11 @@ fn run(mut line: Line) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Where a server with these settings keeps its state.
+fn state_folder(settings: &Settings) -> PathBuf {
+    State::locate(settings.state.as_deref(), &settings.folder)
 }
 
 /// To stdout. Nobody may be there to read it (`luat-ota --help | head -1`); that is no trouble of ours.
@@ -331,6 +351,9 @@ fn read(
     line.remarks.extend(strange_variables(environment));
     if command == Command::Explain {
         line.asked.complete().map_err(wrong)?;
+    }
+    if command == Command::Lift && line.asked.device.is_none() {
+        return Err(wrong("which device? Give --imei N".to_owned()));
     }
     #[cfg(feature = "lab")]
     if command.is_of_the_lab() {

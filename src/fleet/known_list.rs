@@ -205,3 +205,70 @@ fn read(path: &Path) -> io::Result<Contents> {
         bad_count,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::scratch::Scratch;
+
+    fn id(text: &str) -> DeviceId {
+        DeviceId::parse(text).unwrap()
+    }
+
+    /// Ticks, two seconds at a time, until it is so.
+    fn wait_until(list: &mut KnownList, so: impl Fn(&KnownList) -> bool) {
+        let began = Instant::now();
+        let mut now = began;
+        while !so(list) {
+            assert!(began.elapsed() < Duration::from_secs(20));
+            now += LOOK;
+            list.tick(now);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    #[test]
+    fn a_line_is_an_id_a_comment_or_bad() {
+        let scratch = Scratch::new();
+        let text = "\u{feff}862991443753386\r\n# all of building 7\n\n  A1B2C3D4E5F6  # the old one\n\
+                    sensor-7\nnot an id\n862991443753386\nä\n";
+        let path = scratch.write(FILE, text.as_bytes());
+        let found = read(&path).unwrap();
+        assert_eq!(found.ids.len(), 3);
+        assert_eq!(found.bad, ["line 6: not an id", "line 8: ä"]);
+        let list = KnownList::open(scratch.path());
+        for known in ["862991443753386", "a1b2c3d4e5f6", "sensor-7"] {
+            assert!(list.contains(id(known)), "{known}");
+        }
+        assert!(!list.contains(id("sensor-8")) && list.len() == 3);
+    }
+
+    #[test]
+    fn a_list_that_changes_is_read_again_and_one_that_vanishes_stays() {
+        let scratch = Scratch::new();
+        let mut list = KnownList::open(scratch.path());
+        assert!(list.is_empty());
+        scratch.write(FILE, b"sensor-7\n");
+        wait_until(&mut list, |list| list.contains(id("sensor-7")));
+        scratch.write(FILE, b"sensor-8\nsensor-9\n");
+        wait_until(&mut list, |list| list.len() == 2);
+        assert!(!list.contains(id("sensor-7")));
+        std::fs::remove_file(scratch.path().join(FILE)).unwrap();
+        list.tick(Instant::now() + Duration::from_secs(3600));
+        assert!(list.said.is_some() && list.contains(id("sensor-8")));
+        scratch.write(FILE, b"");
+        wait_until(&mut list, KnownList::is_empty);
+    }
+
+    #[test]
+    fn a_line_without_end_and_a_folder_of_the_lists_name_do_no_harm() {
+        let scratch = Scratch::new();
+        let mut text = vec![b'x'; 100_000];
+        text.extend_from_slice(b"\nsensor-7\n");
+        scratch.write(FILE, &text);
+        assert!(KnownList::open(scratch.path()).contains(id("sensor-7")));
+        std::fs::remove_file(scratch.path().join(FILE)).unwrap();
+        std::fs::create_dir(scratch.path().join(FILE)).unwrap();
+        assert!(KnownList::open(scratch.path()).is_empty());
+    }
+}

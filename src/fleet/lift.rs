@@ -85,3 +85,39 @@ impl Lifts {
         devices
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::scratch::Scratch;
+
+    #[test]
+    fn a_file_lifts_once_and_what_is_none_stays() {
+        let scratch = Scratch::new();
+        let mut lifts = Lifts::open(scratch.path());
+        let now = Instant::now();
+        let imei = "862991443753386";
+        let path = ask(scratch.path(), imei).unwrap();
+        ask(scratch.path(), "sensor-7").unwrap();
+        for other in ["lift-", "lift-not an id", "lift", ".lift-sensor-8.tmp"] {
+            scratch.write(other, b"");
+        }
+        let mut devices: Vec<String> = lifts.tick(now).into_iter().map(|(_, id)| id).collect();
+        devices.sort();
+        assert_eq!(devices, [imei, "sensor-7"]);
+        assert!(!path.exists());
+        ask(scratch.path(), imei).unwrap();
+        assert!(lifts.tick(now + LOOK / 2).is_empty());
+        assert_eq!(lifts.tick(now + LOOK).len(), 1);
+        assert!(scratch.path().join("lift-not an id").exists());
+    }
+
+    #[test]
+    fn only_an_id_can_be_asked_for() {
+        let scratch = Scratch::new();
+        for wrong in ["", "../x", "a b", "a/b", &"x".repeat(65)] {
+            assert!(ask(scratch.path(), wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
+    }
+}

@@ -656,4 +656,103 @@ mod tests {
         }
         assert_eq!(pins.len(), 3);
     }
+
+    fn entries(pins: &Pins, clock: &Clock) -> Vec<Entry> {
+        let (mut all, mut from) = (Vec::new(), Some(0));
+        while let Some(at) = from {
+            let (some, next) = pins.records(at, 2, clock);
+            assert!(some.len() <= 2);
+            all.extend(some);
+            from = next;
+        }
+        all
+    }
+
+    #[test]
+    fn a_pin_out_of_the_journal_speaks_for_any_byte() {
+        let now = Instant::now();
+        let clock = Clock::new(now);
+        let mut pins = Pins::new(8);
+        cut(&mut pins, HOME, A, 1000, now);
+        for n in 1..=4 {
+            let hold = pins.start(Downloader(n), AWAY, B, now);
+            pins.end(hold, true, now);
+        }
+        let written = entries(&pins, &clock);
+        assert_eq!(written.len(), 5);
+        let mut loaded = Pins::new(8);
+        // Each twice: the last one wins.
+        for entry in written.iter().chain(&written) {
+            let Entry::Pin(pin) = entry else { panic!() };
+            loaded.load(pin, &clock, now);
+        }
+        assert_eq!(entries(&loaded, &clock), written);
+        assert_eq!(loaded.began(DEVICE, 1001, now), Began::With(A));
+        assert_eq!(loaded.began(Downloader(2), u64::MAX, now), Began::With(B));
+        loaded.unload(DEVICE, HOME, A);
+        assert_eq!(loaded.began(DEVICE, 1, now), Began::Unknown);
+        assert!(loaded.news(&clock).is_empty());
+    }
+
+    #[test]
+    fn a_pin_out_of_the_journal_ends_a_day_after_its_last_use() {
+        let now = Instant::now();
+        let clock = Clock::new(now);
+        let entry = |ago: u64| PinEntry {
+            who: DEVICE,
+            network: HOME,
+            content: A,
+            used: clock.stamp(now).minus(ago as u32),
+            complete: false,
+        };
+        let day = LIFETIME.as_secs();
+        let mut pins = Pins::new(8);
+        pins.load(&entry(day), &clock, now);
+        assert!(pins.is_empty());
+        pins.load(&entry(day - 10), &clock, now);
+        assert_eq!(pins.began(DEVICE, 1, now), Began::With(A));
+        let later = now + Duration::from_secs(10);
+        assert_eq!(pins.began(DEVICE, 1, later), Began::Unknown);
+    }
+
+    #[test]
+    fn the_journal_hears_of_a_download_once_and_of_its_end_if_that_is_news() {
+        let now = Instant::now();
+        let clock = Clock::new(now);
+        let mut pins = Pins::new(8);
+        let hold = pins.start(DEVICE, HOME, A, now);
+        assert!(pins.to_write(&hold, &clock).is_some());
+        assert!(pins.to_write(&hold, &clock).is_none());
+        pins.not_written(&hold);
+        assert!(pins.to_write(&hold, &clock).is_some());
+        pins.end(hold, false, now);
+        assert!(pins.news(&clock).is_empty());
+        // The ranges of one download.
+        for from in [100, 200, 300] {
+            let hold = pins.resume(DEVICE, HOME, A, from, now);
+            assert!(pins.to_write(&hold, &clock).is_none());
+            pins.end(hold, false, now);
+        }
+        let later = now + STALE;
+        let hold = pins.resume(DEVICE, HOME, A, 400, later);
+        assert!(pins.to_write(&hold, &clock).is_some());
+        pins.end(hold, true, later);
+        let news = pins.news(&clock);
+        assert!(
+            matches!(&*news, [Entry::Pin(pin)] if pin.complete),
+            "{news:?}"
+        );
+        // Another content takes its place.
+        let hold = pins.start(DEVICE, HOME, B, later);
+        assert_eq!(pins.news(&clock), [Entry::Unpinned(DEVICE, HOME, A)]);
+        assert!(pins.to_write(&hold, &clock).is_some());
+        pins.end(hold, false, later);
+    }
+
+    #[test]
+    fn the_key_of_a_pin_is_the_same_on_every_machine() {
+        let imei = DeviceId::Imei(862_991_443_753_386);
+        let key = Downloader::of(imei, &["P", "P_Luat_V0017_ASR1802", "1.0.0"]);
+        assert_eq!(key, Downloader(11_846_807_408_319_002_151));
+    }
 }

@@ -55,8 +55,9 @@ pub(super) fn salvaged(glued: &[u8]) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         loop {
             let check = find(rest, CHECK.as_bytes())?;
-            let (piece, after) = rest.split_at_checked(check.saturating_add(TAIL))?;
-            rest = after;
+            let piece = rest.get(..check.saturating_add(TAIL))?;
+            // If the check itself is torn, the next line may begin within it.
+            rest = rest.get(check.saturating_add(CHECK.len())..)?;
             // The last beginning before the check: an earlier one is that of a torn line.
             let start = piece.windows(2).rposition(|pair| pair == b"{\"")?;
             if let Some(body) = piece.get(start..).and_then(intact) {

@@ -7,7 +7,7 @@
 //! nothing at all while the clock was not set.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::Path;
 
 use super::json::Fields;
@@ -41,11 +41,24 @@ pub struct Loaded {
 /// Gives all entries of a journal, oldest first, their times as stamps before `now`, which is `unix` by
 /// the machine's clock. A journal that is not there is an empty one; the error is that it cannot be read.
 pub fn load(path: &Path, now: Stamp, unix: i64, each: &mut dyn FnMut(Entry)) -> io::Result<Loaded> {
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::default()),
-        Err(error) => return Err(error),
-    };
+    match File::open(path) {
+        Ok(mut file) => read(&mut file, now, unix, each),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Loaded::default()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What can be read twice.
+pub(super) trait Twice: Read + Seek {}
+
+impl<T: Read + Seek> Twice for T {}
+
+pub(super) fn read(
+    mut file: &mut dyn Twice,
+    now: Stamp,
+    unix: i64,
+    each: &mut dyn FnMut(Entry),
+) -> io::Result<Loaded> {
     let mut loaded = Loaded::default();
     let mut first = Timeline::default();
     let mut newer = None;
@@ -64,7 +77,7 @@ pub fn load(path: &Path, now: Stamp, unix: i64, each: &mut dyn FnMut(Entry)) -> 
     loaded.downtime = first.until(unix);
     let end = now.minus(loaded.downtime);
     let mut second = Timeline::default();
-    io::Seek::rewind(&mut file)?;
+    file.rewind()?;
     // Not what a running server has written meanwhile: the first reading knows nothing of it.
     lines(&mut file.take(loaded.bytes), &mut |found| {
         let Some(body) = found else {

@@ -249,3 +249,515 @@ fn what_was_written_at_once_and_in_batches_is_there_after_a_restart() {
     );
     assert!(text.ends_with('\n'), "{text}");
 }
+
+/// The text of a journal with these entries.
+fn text_of(entries: &[Entry]) -> String {
+    let mut text = String::new();
+    line::header(&mut text);
+    text + &lines_of(entries)
+}
+
+fn lines_of(entries: &[Entry]) -> String {
+    let mut text = String::new();
+    let wall = Wall {
+        stamp: NOW,
+        unix: UNIX,
+    };
+    for entry in entries {
+        line::entry(&mut text, wall, NOW, entry);
+    }
+    text
+}
+
+/// One of each kind, and a text that tries to look like a line.
+fn samples() -> Vec<Entry> {
+    let device = DeviceId::Imei(862_991_443_753_386);
+    vec![
+        Entry::Device(DeviceEntry {
+            device,
+            text: "862991443753386".into(),
+            project: "P\",\"crc\":\"00000000\"}\n{".into(),
+            version: "1.0.0".into(),
+            first: NOW,
+            last: NOW,
+            interval: 3600,
+            network: Some(HOME),
+            journey: None,
+        }),
+        pin(1, NOW),
+        Entry::Forgotten(device),
+        Entry::Release(ReleaseEntry {
+            project: "水表".into(),
+            version: "2.0.0".into(),
+            first: NOW,
+            fused: Some("fuse: 3 of 9".into()),
+        }),
+        Entry::Unpinned(Downloader(1), HOME, A),
+    ]
+}
+
+fn read(journal: &[u8]) -> (Loaded, Vec<Entry>) {
+    let mut entries = Vec::new();
+    let mut journal = io::Cursor::new(journal);
+    let each = &mut |entry| entries.push(entry);
+    let loaded = load::read(&mut journal, NOW, UNIX, each).unwrap();
+    (loaded, entries)
+}
+
+/// Is `some` what is left of `all` when some were taken out?
+fn is_part(some: &[Entry], all: &[Entry]) -> bool {
+    let mut rest = all.iter();
+    some.iter().all(|one| rest.any(|other| other == one))
+}
+
+#[test]
+fn a_damaged_byte_costs_the_line_that_it_is_in() {
+    let all = samples();
+    let text = text_of(&all).into_bytes();
+    for at in 0..text.len() {
+        for wrong in [b'\n', b'{', text[at] ^ 1] {
+            if wrong == text[at] {
+                continue;
+            }
+            let mut damaged = text.clone();
+            damaged[at] = wrong;
+            let (loaded, entries) = read(&damaged);
+            assert!(is_part(&entries, &all), "{at} {wrong}");
+            // The header is no entry; a newline that is lost touches two lines, and costs none.
+            assert!(entries.len() + 1 >= all.len(), "{at} {wrong}");
+            assert!(
+                loaded.newer.is_none() && loaded.damaged <= 2,
+                "{at} {wrong}"
+            );
+            assert!(loaded.damaged > 0, "{at} {wrong}");
+        }
+    }
+}
+
+#[test]
+fn a_journal_that_ends_anywhere_has_all_the_lines_before() {
+    let all = samples();
+    let text = text_of(&all).into_bytes();
+    for end in 0..=text.len() {
+        let complete = text[..end].iter().filter(|byte| **byte == b'\n').count();
+        let (_, entries) = read(&text[..end]);
+        // The header is a line; a line without its newline is complete, too.
+        let at_end = text.get(end) == Some(&b'\n');
+        let expected = (complete + usize::from(at_end)).saturating_sub(1);
+        assert_eq!(entries, all[..expected], "{end}");
+    }
+}
+
+#[test]
+fn a_line_that_was_glued_to_a_torn_one_is_found() {
+    let book = Book::new();
+    let all = samples();
+    let text = text_of(&all);
+    let lines: Vec<&str> = text.lines().collect();
+    for cut in [1, 2, 10, lines[1].len() - 1] {
+        let glued = format!(
+            "{}\n{}{}\n{}\n",
+            lines[0],
+            &lines[1][..cut],
+            lines[2],
+            lines[3]
+        );
+        fs::write(book.path(), glued).unwrap();
+        let (loaded, entries) = book.load_at(NOW, UNIX);
+        assert_eq!(entries, all[1..3], "{cut}");
+        assert_eq!(loaded.damaged, 1);
+    }
+    // Two whole ones, whose newline was lost.
+    fs::write(book.path(), text.replace('\n', "\0")).unwrap();
+    assert_eq!(book.load(), all);
+}
+
+#[test]
+fn a_line_without_end_is_one_damaged_line_and_takes_no_memory() {
+    let book = Book::new();
+    let all = samples();
+    let mut text = vec![b'{'; 10 * line::LONGEST + 7];
+    text.push(b'\n');
+    text.extend_from_slice(text_of(&all).as_bytes());
+    text.extend(std::iter::repeat_n(0, 3 * line::LONGEST));
+    fs::write(book.path(), &text).unwrap();
+    let (loaded, entries) = book.load_at(NOW, UNIX);
+    assert_eq!((loaded.damaged, entries), (2, all));
+}
+
+#[test]
+fn kinds_of_a_later_version_are_counted_apart_and_a_later_format_is_put_aside() {
+    let book = Book::new();
+    let sealed = |body: &str| {
+        format!(
+            "{body},\"crc\":\"{:08x}\"}}\n",
+            crc32fast::hash(body.as_bytes())
+        )
+    };
+    let mut text = text_of(&[pin(1, NOW)]);
+    text += &sealed(&format!("{{\"weather\":[\"{{\"],\"at\":{UNIX}"));
+    text += &sealed(&format!("{{\"pin\":\"no\",\"at\":{UNIX}"));
+    text += text_of(&[pin(2, NOW)]).lines().nth(1).unwrap();
+    fs::write(book.path(), &text).unwrap();
+    let (loaded, entries) = book.load_at(NOW, UNIX);
+    assert_eq!(entries, [pin(1, NOW), pin(2, NOW)]);
+    assert_eq!((loaded.unknown, loaded.damaged, loaded.newer), (1, 1, None));
+
+    let later = sealed("{\"luat-ota-journal\":2") + &text;
+    fs::write(book.path(), &later).unwrap();
+    let (mut journal, entries) = book.start(NOW, UNIX);
+    assert!(entries.is_empty());
+    journal.later(&pin(3, NOW));
+    journal.stop();
+    let aside = book.scratch.path().join("journal.version-2.jsonl");
+    assert_eq!(fs::read_to_string(aside).unwrap(), later);
+    assert_eq!(book.load(), [pin(3, NOW)]);
+}
+
+/// How long before now the pins of a journal were last used.
+fn ages(entries: &[Entry], now: Stamp) -> Vec<u32> {
+    let used = |entry: &Entry| match entry {
+        Entry::Pin(pin) => now.since(pin.used),
+        other => panic!("{other:?}"),
+    };
+    entries.iter().map(used).collect()
+}
+
+#[test]
+fn while_the_server_is_down_time_goes_on_for_thirty_days_at_most() {
+    let book = Book::new();
+    let (mut journal, _) = book.start(NOW, UNIX);
+    journal.later(&pin(1, NOW));
+    journal.tick(NOW.plus(100), UNIX + 100);
+    journal.stop();
+    for (down, counted) in [(0, 0), (50, 50), (100 * 86_400, 30 * 86_400), (-5000, 0)] {
+        let (loaded, entries) = book.load_at(NOW, UNIX + 100 + down);
+        assert_eq!(ages(&entries, NOW), [100 + counted], "{down}");
+        assert_eq!(loaded.downtime, counted);
+    }
+    // And by a clock that was never set nobody knows how long it was.
+    assert_eq!(ages(&book.load_at(NOW, 1000).1, NOW), [100]);
+}
+
+#[test]
+fn a_clock_that_jumps_fifty_six_years_makes_nothing_older() {
+    let book = Book::new();
+    // A run by a good clock.
+    let (mut journal, _) = book.start(NOW, UNIX);
+    journal.later(&pin(1, NOW));
+    journal.stop();
+    // A Pi without a battery: 1970, and later it hears of the time.
+    let (mut journal, entries) = book.start(NOW, 30);
+    assert_eq!(ages(&entries, NOW), [0]);
+    journal.later(&pin(2, NOW.plus(10)));
+    journal.tick(NOW.plus(60), 90);
+    journal.tick(NOW.plus(100), UNIX + 5000);
+    journal.later(&pin(3, NOW.plus(100)));
+    journal.tick(NOW.plus(101), UNIX + 5001);
+    // And backwards, by a year.
+    journal.tick(NOW.plus(110), UNIX + 5010 - 31_536_000);
+    journal.later(&pin(4, NOW.plus(120)));
+    journal.tick(NOW.plus(130), UNIX + 5030 - 31_536_000);
+    journal.stop();
+    let text = fs::read_to_string(book.path()).unwrap();
+    assert_eq!(text.matches("\"clock\":\"step\"").count(), 2, "{text}");
+    assert!(text.contains("\"trusted\":false") && text.contains("\"trusted\":true"));
+    let (_, entries) = book.load_at(NOW, UNIX + 5030 - 31_536_000);
+    assert_eq!(ages(&entries, NOW), [130, 120, 30, 10]);
+    // Whatever is lost of it: nobody is years older for that.
+    let lines: Vec<&str> = text.lines().collect();
+    for lost in 0..lines.len() {
+        let mut some = lines.clone();
+        some.remove(lost);
+        fs::write(book.path(), some.join("\n")).unwrap();
+        let (_, entries) = book.load_at(NOW, UNIX + 5030 - 31_536_000);
+        for age in ages(&entries, NOW) {
+            assert!(age <= 2 * 7200 + 200, "without line {lost}: {age}");
+        }
+    }
+}
+
+#[test]
+fn a_run_in_1970_that_was_killed_before_it_knew_the_time_holds_nobody_for_56_years() {
+    let book = Book::new();
+    let held = |until: Stamp| {
+        Entry::Guard(GuardEntry {
+            device: DeviceId::Imei(862_991_443_753_386),
+            unit: Downloader(1),
+            wide: Wide(2),
+            content: A,
+            version: 3,
+            reverts: 3,
+            redirects: 0,
+            sent: 0,
+            level: 1,
+            held_until: Some(until),
+            delivered: None,
+            used: NOW,
+        })
+    };
+    for (before, after) in [
+        (30, UNIX),
+        (UNIX, 30),
+        (UNIX + 1_000_000_000, UNIX),
+        (30, 30),
+    ] {
+        let book_path = book.path();
+        let _ = fs::remove_file(book_path);
+        let (mut journal, _) = book.start(NOW, before);
+        smol::block_on(journal.now(&held(NOW.plus(3600))).unwrap().wait());
+        // Killed.
+        drop(journal);
+        let (_, entries) = book.load_at(NOW, after);
+        let Entry::Guard(guard) = &entries[0] else {
+            panic!()
+        };
+        let left = guard.held_until.unwrap().since(NOW);
+        assert_eq!(left, 3600, "{before} {after}");
+        assert_eq!(NOW.since(guard.used), 0);
+    }
+}
+
+#[test]
+fn a_line_is_written_every_hour_so_that_a_quiet_day_is_a_day() {
+    let book = Book::new();
+    let (mut journal, _) = book.start(NOW, UNIX);
+    journal.later(&pin(1, NOW));
+    for minute in 1..=24 * 60 {
+        journal.tick(NOW.plus(minute * 60), UNIX + i64::from(minute) * 60);
+    }
+    journal.stop();
+    assert_eq!(ages(&book.load_at(NOW, UNIX + 86_400).1, NOW), [86_400]);
+    let text = fs::read_to_string(book.path()).unwrap();
+    assert!(text.matches("\"hour\"").count() >= 23, "{text}");
+}
+
+#[test]
+fn a_flood_of_sightings_leaves_room_for_pins() {
+    let book = Book::new();
+    let (mut journal, _) = book.start(NOW, UNIX);
+    let mut device = samples().remove(0);
+    let Entry::Device(seen) = &mut device else {
+        panic!()
+    };
+    seen.project = "P".into();
+    for n in 0..50_000 {
+        seen.device = DeviceId::Imei(862_991_000_000_000 + n);
+        let entry = Entry::Device(seen.clone());
+        journal.seen(&entry);
+        if n % 100 == 0 {
+            journal.tick(NOW, UNIX);
+        }
+    }
+    assert!(journal.now(&pin(1, NOW)).is_some());
+    journal.tick(NOW.plus(61), UNIX + 61);
+    journal.seen(&device);
+    journal.stop();
+    let (_, entries) = book.load_at(NOW.plus(61), UNIX + 61);
+    let size = fs::metadata(book.path()).unwrap().len();
+    assert!(size <= BUDGET as u64 / 2 + 4096, "{size}");
+    assert!(entries.contains(&pin(1, NOW)), "{}", entries.len());
+    assert_eq!(entries.last(), Some(&device));
+}
+
+/// Gives all of these, some at a time, until the journal has what it wanted; false: it wanted nothing.
+fn compact(journal: &mut Journal, entries: &[Entry]) -> bool {
+    let Some(mut from) = journal.wants_records() else {
+        return false;
+    };
+    loop {
+        let at = from as usize;
+        let some = &entries[at..entries.len().min(at + 100)];
+        let next = at + some.len();
+        journal.give(some, (next < entries.len()).then_some(next as u64));
+        if next >= entries.len() {
+            break;
+        }
+        from = wait_for(|| journal.wants_records());
+    }
+    true
+}
+
+fn wait_for<T>(mut so: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = so() {
+            return found;
+        }
+        assert!(Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A journal that is full of what is over.
+fn long_book() -> (Book, Vec<Entry>) {
+    let book = Book::new();
+    let mut entries: Vec<Entry> = (0..10_000).map(|n| pin(n % 300, NOW)).collect();
+    fs::write(book.path(), text_of(&entries)).unwrap();
+    entries.truncate(300);
+    (book, entries)
+}
+
+#[test]
+fn a_journal_that_is_mostly_over_is_made_shorter_and_loses_nothing() {
+    let (book, live) = long_book();
+    let before = fs::metadata(book.path()).unwrap().len();
+    assert!(before > SHORT as u64);
+    let (mut journal, _) = book.start(NOW, UNIX);
+    // The test's `start` counts every line as live.
+    journal.way.as_mut().unwrap().copy.live = 300 * 150;
+    let from = journal.wants_records().unwrap();
+    assert_eq!(from, 0);
+    journal.give(&live[..100], Some(100));
+    // Something happens meanwhile: one that was given already, and a new one.
+    journal.later(&pin(7, NOW.plus(5)));
+    smol::block_on(journal.now(&pin(1000, NOW.plus(5))).unwrap().wait());
+    wait_for(|| journal.wants_records());
+    journal.give(&live[100..], None);
+    journal.tick(NOW.plus(5), UNIX + 5);
+    wait_for(|| (fs::metadata(book.path()).unwrap().len() < before / 4).then_some(()));
+    journal.later(&pin(1001, NOW.plus(6)));
+    journal.tick(NOW.plus(6), UNIX + 6);
+    assert_eq!(journal.wants_records(), None);
+    journal.stop();
+    assert!(!book.scratch.path().join(COPY_FILE).exists());
+    let mut used = std::collections::HashMap::new();
+    for entry in book.load_at(NOW.plus(6), UNIX + 6).1 {
+        let Entry::Pin(pin) = entry else { panic!() };
+        used.insert(pin.who.0, pin.used);
+    }
+    assert_eq!(used.len(), 302);
+    assert_eq!(used[&7], NOW.plus(5));
+    assert_eq!(used[&1001], NOW.plus(6));
+    assert_eq!(used[&8], NOW);
+}
+
+#[test]
+fn a_small_or_a_live_journal_is_left_alone() {
+    let (book, _) = long_book();
+    let (mut journal, _) = book.start(NOW, UNIX);
+    assert_eq!(journal.wants_records(), None);
+    journal.stop();
+    let small = Book::new();
+    let (mut journal, _) = small.start(NOW, UNIX);
+    assert!(!compact(&mut journal, &[]));
+    journal.stop();
+}
+
+#[test]
+fn a_kill_at_any_moment_of_a_compaction_leaves_a_complete_journal() {
+    use super::writer::Writer;
+    let (book, live) = long_book();
+    let shared = Arc::new(Shared::default());
+    let mut writer = Writer::new(book.scratch.path(), Arc::clone(&shared));
+    // What a server that starts now would know: both what was there and what happened meanwhile.
+    let mut expected: std::collections::BTreeSet<u64> = (0..300).collect();
+    let check = |expected: &std::collections::BTreeSet<u64>| {
+        let killed = Book::new();
+        for name in [FILE, COPY_FILE] {
+            let from = book.scratch.path().join(name);
+            if from.exists() {
+                fs::copy(from, killed.scratch.path().join(name)).unwrap();
+            }
+        }
+        let (mut journal, entries) = killed.start(NOW, UNIX);
+        journal.stop();
+        let known = entries.iter().map(|entry| match entry {
+            Entry::Pin(pin) => pin.who.0,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(
+            &known.collect::<std::collections::BTreeSet<u64>>(),
+            expected
+        );
+        assert!(!killed.scratch.path().join(COPY_FILE).exists());
+    };
+    writer.copy_begins();
+    check(&expected);
+    for (n, some) in live.chunks(50).enumerate() {
+        writer.copied(&lines_of(some));
+        check(&expected);
+        let new = 1000 + n as u64;
+        writer.lines(&lines_of(&[pin(new, NOW)]), 1);
+        expected.insert(new);
+        check(&expected);
+    }
+    writer.finish(&mut |_| {
+        check(&expected);
+        Ok(())
+    });
+    check(&expected);
+    writer.lines(&lines_of(&[pin(2000, NOW)]), 1);
+    expected.insert(2000);
+    check(&expected);
+    assert_eq!(shared.copy.load(Ordering::Relaxed), COPIED);
+}
+
+#[test]
+fn a_compaction_that_fails_at_any_step_leaves_the_journal_as_it_was() {
+    use super::writer::Writer;
+    for failing in ["sync the copy", "rename it"] {
+        let (book, _) = long_book();
+        let shared = Arc::new(Shared::default());
+        let mut writer = Writer::new(book.scratch.path(), Arc::clone(&shared));
+        writer.copy_begins();
+        writer.finish(&mut |step| match step == failing {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        });
+        assert_eq!(shared.copy.load(Ordering::Relaxed), FAILED);
+        writer.lines(&text_of(&[pin(999, NOW)]), 1);
+        assert!(!book.scratch.path().join(COPY_FILE).exists());
+        let entries = book.load();
+        assert_eq!(
+            (entries.len(), entries.last()),
+            (10_001, Some(&pin(999, NOW)))
+        );
+    }
+}
+
+#[test]
+fn after_a_full_disk_the_next_line_is_whole_and_what_was_lost_is_wanted_again() {
+    use super::writer::Writer;
+    let book = Book::new();
+    let shared = Arc::new(Shared::default());
+    let mut writer = Writer::new(book.scratch.path(), Arc::clone(&shared));
+    writer.lines(&lines_of(&[pin(1, NOW)]), 1);
+    // The disk takes half a line, and then nothing.
+    let half = lines_of(&[pin(2, NOW)]);
+    let mut text = fs::read_to_string(book.path()).unwrap();
+    text.push_str(&half[..half.len() - 20]);
+    fs::write(book.path(), text).unwrap();
+    writer.fill_the_disk();
+    writer.lines(&lines_of(&[pin(3, NOW)]), 1);
+    assert!(!shared.torn.load(Ordering::Relaxed));
+    writer.empty_the_disk();
+    writer.lines(&lines_of(&[pin(4, NOW)]), 1);
+    assert!(shared.torn.load(Ordering::Relaxed));
+    let text = fs::read_to_string(book.path()).unwrap();
+    assert_eq!(
+        text.lines()
+            .filter(|line| line::intact(line.as_bytes()).is_some())
+            .count(),
+        3
+    );
+    assert_eq!(book.load(), [pin(1, NOW), pin(4, NOW)]);
+}
+
+#[test]
+fn a_folder_that_takes_no_file_costs_history_and_nothing_else() {
+    let book = Book::new();
+    let nowhere = book.scratch.path().join("is not there");
+    let loaded = open(&nowhere, NOW, UNIX, &mut |_| panic!());
+    let mut journal = go_on(&nowhere, NOW, UNIX, loaded, 0);
+    let written = journal.now(&pin(1, NOW)).unwrap();
+    let began = Instant::now();
+    smol::block_on(written.wait());
+    assert!(began.elapsed() < GIVE_UP);
+    journal.stop();
+    // A folder of the journal's name.
+    fs::create_dir(book.path()).unwrap();
+    let (mut journal, entries) = book.start(NOW, UNIX);
+    assert!(entries.is_empty() && journal.now(&pin(1, NOW)).is_none());
+    journal.stop();
+}

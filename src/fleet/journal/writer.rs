@@ -400,3 +400,16 @@ fn start_syncer() -> Option<SyncSender<File>> {
     process::start_thread("journal-sync", Box::new(run)).ok()?;
     Some(sender)
 }
+
+#[cfg(test)]
+impl Writer {
+    /// From now on the disk takes nothing.
+    pub(super) fn fill_the_disk(&mut self) {
+        self.file = OpenOptions::new().append(true).open("/dev/full").ok();
+    }
+
+    /// There is room again.
+    pub(super) fn empty_the_disk(&mut self) {
+        self.file = OpenOptions::new().append(true).open(self.path()).ok();
+    }
+}

@@ -1,0 +1,240 @@
+//! `luat-ota devices`: what the server remembers, out of its journal. Nothing but reading, so that it
+//! does no harm beside a running server.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Instant;
+
+use super::Asked;
+use super::check::table;
+use crate::firmware::ContentId;
+use crate::firmware::audience::DeviceId;
+use crate::fleet::clock::{self, Clock, Stamp, Wall};
+use crate::fleet::entry::{DeviceEntry, Entry, GuardEntry, JourneyEntry};
+use crate::fleet::journal;
+use crate::fleet::journey::State;
+use crate::fleet::network::Wide;
+use crate::fleet::pins::Downloader;
+use crate::logging::{Civil, Escaped};
+
+const TITLES: [&str; 7] = [
+    "DEVICE",
+    "PROJECT",
+    "VERSION",
+    "LAST SEEN",
+    "JOURNEY",
+    "SINCE",
+    "HELD",
+];
+
+/// What to print, and the exit status.
+pub(super) fn run(folder: &Path, asked: &Asked) -> Result<(String, u8), String> {
+    let clock = Clock::new(Instant::now());
+    let wall = Wall {
+        stamp: clock.stamp(Instant::now()),
+        unix: clock::unix_now(),
+    };
+    if !folder.is_dir() {
+        return Err(format!(
+            "there is no state folder {}: no server has used it yet; name another with --state",
+            folder.display()
+        ));
+    }
+    let path = folder.join(journal::FILE);
+    let mut found = Found::default();
+    let prefix = asked.device.as_deref().unwrap_or_default();
+    let loaded = journal::load(&path, wall.stamp, wall.unix, &mut |entry| {
+        found.take(entry, prefix);
+    })
+    .map_err(|error| {
+        format!(
+            "the journal {} cannot be read: {error}; run this as the server's user",
+            path.display()
+        )
+    })?;
+    if let Some(version) = loaded.newer {
+        return Err(format!(
+            "the journal {} is of format {version}: a later luat-ota has written it, and can show it",
+            path.display()
+        ));
+    }
+    let mut out = found.describe(wall, prefix);
+    if loaded.damaged > 0 {
+        let _ = writeln!(out, "{} damaged lines were skipped.", loaded.damaged);
+    }
+    Ok((out, 0))
+}
+
+/// What the journal says of the devices that are wanted.
+#[derive(Default)]
+struct Found {
+    devices: HashMap<DeviceId, DeviceEntry>,
+    guards: HashMap<(Downloader, Wide, ContentId), GuardEntry>,
+}
+
+impl Found {
+    fn take(&mut self, entry: Entry, prefix: &str) {
+        match entry {
+            Entry::Device(device) => {
+                if device.text.starts_with(prefix) {
+                    self.devices.insert(device.device, device);
+                }
+            }
+            Entry::Forgotten(device) => {
+                self.devices.remove(&device);
+            }
+            Entry::Guard(guard) => {
+                let key = (guard.unit, guard.wide, guard.content);
+                self.guards.insert(key, guard);
+            }
+            Entry::Unguarded(unit, wide) => {
+                self.guards
+                    .retain(|(other, place, _), _| (*other, *place) != (unit, wide));
+            }
+            Entry::Pin(_) | Entry::Unpinned(..) | Entry::Release(_) => {}
+        }
+    }
+
+    fn describe(self, wall: Wall, prefix: &str) -> String {
+        if self.devices.is_empty() {
+            return match prefix {
+                "" => "No device is remembered.\n".to_owned(),
+                _ => format!("No device is remembered whose id begins with {prefix}.\n"),
+            };
+        }
+        // Until when each is held, and from how many contents.
+        let mut held: HashMap<DeviceId, Stamp> = HashMap::new();
+        for guard in self.guards.values() {
+            if let Some(until) = guard.held_until.filter(|until| *until > wall.stamp) {
+                let longest = held.entry(guard.device).or_insert(until);
+                *longest = until.max(*longest);
+            }
+        }
+        let mut devices: Vec<DeviceEntry> = self.devices.into_values().collect();
+        crate::order::sort_by(&mut devices, |a, b| a.text.cmp(&b.text));
+        let titles = TITLES.map(str::to_owned);
+        let rows = devices
+            .iter()
+            .map(|device| row(device, held.get(&device.device).copied(), wall));
+        let rows: Vec<_> = std::iter::once(titles).chain(rows).collect();
+        let mut out = String::new();
+        table(&mut out, &rows, None);
+        let _ = match devices.len() {
+            1 => writeln!(out, "1 device."),
+            count => writeln!(out, "{count} devices."),
+        };
+        out
+    }
+}
+
+fn row(device: &DeviceEntry, held: Option<Stamp>, wall: Wall) -> [String; 7] {
+    let shown = |text: &str| match text {
+        "" => "-".to_owned(),
+        text => Escaped(text).to_string(),
+    };
+    let time = |stamp: Stamp| {
+        let unix = u64::try_from(wall.unix_of(stamp)).unwrap_or(0);
+        format!("{}Z", Civil::of(unix))
+    };
+    let journey = device.journey.as_ref();
+    [
+        shown(&device.text),
+        shown(&device.project),
+        shown(&device.version),
+        time(device.last),
+        journey.map_or_else(|| "-".to_owned(), way),
+        journey.map_or_else(|| "-".to_owned(), |journey| time(journey.since)),
+        held.map_or_else(|| "-".to_owned(), |until| format!("until {}", time(until))),
+    ]
+}
+
+/// `2.0.0 downloading 43 %`
+fn way(journey: &JourneyEntry) -> String {
+    let mut text = format!("{} {}", Escaped(&journey.version), journey.state.word());
+    if journey.state == State::Downloading {
+        let hundred = u128::from(journey.reached).saturating_mul(100);
+        let percent = hundred / u128::from(journey.size.max(1));
+        let _ = write!(text, " {percent} %");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WALL: Wall = Wall {
+        stamp: Stamp(1 << 31),
+        unix: 1_795_420_800,
+    };
+
+    fn device(text: &str) -> DeviceEntry {
+        DeviceEntry {
+            device: DeviceId::parse(text).unwrap(),
+            text: text.into(),
+            project: "P".into(),
+            version: "1.0.0".into(),
+            first: WALL.stamp.minus(100),
+            last: WALL.stamp,
+            interval: 0,
+            network: None,
+            journey: None,
+        }
+    }
+
+    #[test]
+    fn a_device_is_a_line_with_its_journey_and_its_hold() {
+        let mut found = Found::default();
+        let mut on_its_way = device("862991443753386");
+        on_its_way.journey = Some(JourneyEntry {
+            project: "P".into(),
+            version: "2.0.0".into(),
+            content: ContentId([1; 32]),
+            size: 1000,
+            state: State::Downloading,
+            since: WALL.stamp.minus(60),
+            reached: 439,
+            from: "1.0.0".into(),
+        });
+        found.take(Entry::Device(device("862991443753386")), "");
+        found.take(Entry::Device(on_its_way), "");
+        found.take(Entry::Device(device("862991443750000")), "");
+        found.take(Entry::Device(device("sensor-7")), "");
+        found.take(Entry::Forgotten(device("sensor-7").device), "");
+        found.take(
+            Entry::Guard(GuardEntry {
+                device: device("862991443750000").device,
+                unit: Downloader::of(device("862991443750000").device, &[]),
+                wide: Wide(1),
+                content: ContentId([1; 32]),
+                version: 1,
+                reverts: 3,
+                redirects: 0,
+                sent: 0,
+                level: 1,
+                held_until: Some(WALL.stamp.plus(3600)),
+                delivered: None,
+                used: WALL.stamp,
+            }),
+            "",
+        );
+        let text = found.describe(WALL, "");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 4, "{text}");
+        assert!(lines[1].starts_with("862991443750000  P"), "{text}");
+        assert!(lines[1].ends_with("until 2026-11-23T09:00:00Z"), "{text}");
+        assert!(lines[2].contains("2.0.0 downloading 43 %  2026-11-23T07:59:00Z"));
+        assert_eq!(lines[3], "2 devices.");
+    }
+
+    #[test]
+    fn only_those_are_shown_whose_id_begins_as_wanted() {
+        let mut found = Found::default();
+        found.take(Entry::Device(device("862991443753386")), "8629");
+        found.take(Entry::Device(device("sensor-7")), "8629");
+        assert_eq!(found.devices.len(), 1);
+        let none = Found::default().describe(WALL, "77");
+        assert!(none.contains("begins with 77"), "{none}");
+    }
+}
