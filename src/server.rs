@@ -196,9 +196,6 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
         );
         executor.spawn(upkeep.boxed_local()).detach();
         executor
-            .spawn(tick(Rc::clone(&fleet)).boxed_local())
-            .detach();
-        executor
             .spawn(follow(catalogs, first, Rc::clone(&service)).boxed_local())
             .detach();
         let end = until_the_end(&settings, signals, &watcher, &service, &stop);
@@ -218,9 +215,6 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
 
 /// How often snapshots that nobody needs any more are looked for while the folder does not change.
 const SWEEP: Duration = Duration::from_secs(1800);
-
-/// How often the fleet is told that time goes on.
-const TICK: Duration = Duration::from_secs(1);
 
 /// The time for replies that are on their way when no download runs any more.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -345,14 +339,6 @@ async fn sweep(service: Rc<Service>) {
         Timer::after(SWEEP).await;
         let catalog = Arc::clone(&service.catalog.borrow());
         service.snapshots.sweep(&catalog);
-    }
-}
-
-/// What time alone brings about: batches of the journal, lists that a person has changed.
-async fn tick(fleet: Rc<RefCell<Fleet>>) {
-    loop {
-        Timer::after(TICK).await;
-        let _to_be_paused = fleet.borrow_mut().tick(Instant::now());
     }
 }
 

@@ -226,6 +226,13 @@ impl Journal {
         }
     }
 
+    /// All is to be written anew, whatever the size: something may be missing in it.
+    pub fn rewrite(&mut self) {
+        if let Some(way) = &mut self.way {
+            way.copy.wanted = true;
+        }
+    }
+
     /// From where on records are wanted now, for a compaction; `None`: none are.
     pub fn wants_records(&mut self) -> Option<u64> {
         self.way.as_mut()?.wants_records()

@@ -1,0 +1,112 @@
+//! A measurement, not a test: the journal of a million devices. To be run by hand:
+//!
+//!     cargo test --release --test journal_million -- --ignored --nocapture
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(missing_docs)]
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use luat_ota::firmware::ContentId;
+use luat_ota::firmware::audience::DeviceId;
+use luat_ota::fleet::clock::{Stamp, unix_now};
+use luat_ota::fleet::entry::{DeviceEntry, Entry, JourneyEntry};
+use luat_ota::fleet::journal::{self, FILE, Journal, Loaded};
+use luat_ota::fleet::journey::State;
+use luat_ota::fleet::network::Network;
+use luat_ota::fleet::{Fleet, Settings};
+
+const NOW: Stamp = Stamp(1 << 31);
+
+/// A device on the way to a release, as most of a fleet are most of the time: there.
+fn device(number: u64) -> Entry {
+    let imei = 862_990_000_000_000 + number;
+    Entry::Device(DeviceEntry {
+        device: DeviceId::Imei(imei),
+        text: imei.to_string().into(),
+        project: "ALIYUN".into(),
+        version: "2.0.0".into(),
+        first: NOW.minus(1_000_000),
+        last: NOW,
+        interval: 86_400,
+        network: Some(Network::V4([10, (number >> 8) as u8, number as u8])),
+        journey: Some(JourneyEntry {
+            project: "ALIYUN".into(),
+            version: "2.0.0".into(),
+            content: ContentId([7; 32]),
+            size: 400_000,
+            state: State::Confirmed,
+            since: NOW.minus(50_000),
+            reached: 400_000,
+            from: "1.0.0".into(),
+        }),
+    })
+}
+
+/// Gives all records, as the server's ticks do but without a second between them.
+fn compact(journal: &mut Journal, devices: u64) {
+    let mut at = 0;
+    while at < devices {
+        if journal.wants_records().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+            continue;
+        }
+        let some: Vec<Entry> = (at..devices.min(at + 2000)).map(device).collect();
+        at += 2000;
+        journal.give(&some, (at < devices).then_some(at));
+    }
+}
+
+#[test]
+#[ignore = "a measurement: takes half a gigabyte of disk"]
+fn the_journal_of_a_million_devices() {
+    for devices in [200_000, 1_000_000] {
+        measure(devices);
+    }
+}
+
+fn measure(devices: u64) {
+    let folder: PathBuf =
+        std::env::temp_dir().join(format!("luat-ota-million-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(FILE);
+    let size = || std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+    let unix = unix_now();
+    println!("{devices} devices");
+
+    // Lines were lost: a compaction is wanted at once, whatever the size.
+    let mut journal = Journal::start(&folder, NOW, unix, &Loaded::default(), 0).unwrap();
+    journal.rewrite();
+    let began = Instant::now();
+    compact(&mut journal, devices);
+    while size() < 100 * devices {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    println!("  compacted in {:.2?}: {} bytes", began.elapsed(), size());
+    journal.stop();
+    let line = size() / devices;
+    println!("  {line} bytes per device");
+    // A device that polls is written once a day; one that updates, at five more steps of its way.
+    println!(
+        "  {line} bytes per device and day, {} on the day of its update",
+        6 * line
+    );
+
+    let began = Instant::now();
+    let mut count = 0_u64;
+    let loaded = journal::load(&path, NOW, unix, &mut |_| count += 1).unwrap();
+    println!("  read in {:.2?}", began.elapsed());
+    assert_eq!((count, loaded.damaged), (devices, 0));
+
+    let settings = Settings {
+        max_devices: devices as usize,
+        ..Settings::default()
+    };
+    let began = Instant::now();
+    let mut fleet = Fleet::open(settings, Some(&folder), Instant::now(), unix);
+    println!("  loaded into the fleet in {:.2?}", began.elapsed());
+    assert_eq!(fleet.devices() as u64, devices);
+    fleet.stop();
+    std::fs::remove_dir_all(&folder).unwrap();
+}
