@@ -11,10 +11,14 @@ use smol::{LocalExecutor, Timer};
 
 use crate::decision::Fused;
 use crate::device::Service;
+use crate::firmware::rules::edit::{self, Refused};
 use crate::os::process::start_thread;
 
 /// How often the fleet is looked after.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How often a pause is tried while somebody else writes the same file.
+const ATTEMPTS: u32 = 3;
 
 /// Runs as long as the server. `executor` is the serving thread's, `folder` the firmware folder.
 pub(super) async fn of_the_fleet(
@@ -67,7 +71,50 @@ async fn pause(service: Rc<Service>, folder: PathBuf, fused: Fused) {
 }
 
 /// Blocks.
-fn write(_folder: &Path, _fused: &Fused) -> Result<(), String> {
-    // FUSE: firmware::rules::edit::pause(folder, &fused.project, &fused.version, &fused.sentence)
-    Err("this build cannot write it yet".to_owned())
+fn write(folder: &Path, fused: &Fused) -> Result<(), String> {
+    let mut written = Err(Refused::Changed);
+    for _ in 0..ATTEMPTS {
+        written = edit::pause(folder, &fused.project, &fused.version, &fused.sentence);
+        if written != Err(Refused::Changed) {
+            break;
+        }
+    }
+    written.map_err(|refused| refused.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::device::Limits;
+    use crate::firmware::snapshot::Snapshots;
+    use crate::fleet::{Fleet, Settings};
+    use crate::os::scratch::Scratch;
+
+    #[test]
+    fn a_tripped_fuse_is_written_into_the_folder() {
+        let folder = Scratch::new();
+        folder.write("P/2.0.0/u.bin", b"\x00firmware");
+        folder.write("P/2.0.0/release.json", br#"{"percent": 10}"#);
+        let fleet = Fleet::new(Settings::default(), Instant::now());
+        let service = Service::new(
+            Limits::default(),
+            Snapshots::new(folder.path().to_owned(), 0, None),
+            Rc::new(RefCell::new(fleet)),
+            &[0; 32],
+            Box::new(|_| {}),
+        );
+        let fused = Fused {
+            project: "P".into(),
+            version: "2.0.0".into(),
+            sentence: "fuse: 3 of 9 devices came back with 1.0.0".into(),
+        };
+        let root = folder.path().to_owned();
+        smol::block_on(pause(Rc::new(service), root, fused.clone()));
+        let path = folder.path().join("P/2.0.0/release.json");
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(text.contains("\"percent\": 10"), "{text}");
+        assert!(text.contains(&*fused.sentence), "{text}");
+    }
 }
