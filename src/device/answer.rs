@@ -5,7 +5,7 @@
 //! appends to what it has must be of the same file (design.md, "A download never changes its file").
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::asked::Asked;
 use super::client::client_of;
@@ -217,7 +217,7 @@ fn beyond_the_beginning(
 ) -> Option<Answer> {
     let from = wish.beyond()?;
     let who = asked.who?;
-    let began = service.fleet.borrow().began(&who, from, Instant::now());
+    let began = service.fleet.borrow().began(&who, from, asked.now);
     let content = match (began, wish.if_range) {
         (Began::With(content), IfRange::Absent) => content,
         (Began::With(content), IfRange::Names(named)) if named == content => content,
@@ -282,7 +282,7 @@ fn to_offer(service: &Service, asked: &Asked<'_>, offer: &Offer<'_>, wish: &Wish
             && !wish.head_only
         {
             let mut fleet = service.fleet.borrow_mut();
-            fleet.redirected(who, content, Instant::now());
+            fleet.redirected(who, content, asked.now);
         }
         return Answer::Reply(reply);
     }

@@ -21,6 +21,8 @@ pub(super) struct Asked<'a> {
     pub check: &'a Check<'a>,
     /// Who it is to the fleet; `None` without an id.
     pub who: Option<Who>,
+    /// When it arrived.
+    pub now: Instant,
 }
 
 impl<'a> Asked<'a> {
@@ -31,6 +33,7 @@ impl<'a> Asked<'a> {
             peer,
             check,
             who: Who::of(check, peer.ip()),
+            now: Instant::now(),
         }
     }
 
@@ -44,7 +47,7 @@ impl<'a> Asked<'a> {
         let fleet = service.fleet.borrow();
         let question = Question {
             catalog,
-            known: fleet.known(self.check, self.who.as_ref(), Instant::now()),
+            known: fleet.known(self.check, self.who.as_ref(), self.now),
             check: self.check,
             unix: unix_now(),
         };
@@ -72,7 +75,7 @@ impl<'a> Asked<'a> {
             return;
         }
         let mut fleet = service.fleet.borrow_mut();
-        fleet.checked(self.check, self.who.as_ref(), verdict, Instant::now());
+        fleet.checked(self.check, self.who.as_ref(), verdict, self.now);
     }
 
     /// The check's line. `counted`: one of the tally's words.
@@ -93,6 +96,7 @@ impl<'a> Asked<'a> {
             verdict,
             counted,
             reason: &self.reason(reason),
+            now: self.now,
         };
         line.say(service);
     }

@@ -54,13 +54,22 @@ pub(super) async fn deliver(
 ) {
     let network = Network::of(plan.about.peer.ip());
     let began = Instant::now();
+    let mut unsaid = Unsaid {
+        service,
+        plan,
+        instead: Some("its connection had to make room for another one"),
+    };
     let turn = match plan.start {
         0 => Turn::wait(service, network, stop).await,
         // It has waited for its turn when it began.
         _ => Some(Turn::at_once(service, network)),
     };
     let Some(turn) = turn else {
-        plan.log_refused(service, NO_ROOM);
+        unsaid.instead = Some(match stop.is_raised() {
+            true => "the server stops",
+            false => NO_ROOM,
+        });
+        drop(unsaid);
         if plan.decided.is_none() {
             // It has no check that would say so.
             nothing_sent(service, plan, began, "full");
@@ -71,7 +80,8 @@ pub(super) async fn deliver(
         }
         return;
     };
-    plan.log_check(service);
+    unsaid.instead = None;
+    drop(unsaid);
     let download = service.download_begins(turn);
     seat.downloads();
     let instead = match service.load(plan.content).await {
@@ -94,6 +104,24 @@ pub(super) async fn deliver(
     nothing_sent(service, plan, began, result);
     if send_all(service, stream, reply.bytes()).await {
         close(stream, Body::None).await;
+    }
+}
+
+/// A check whose line is not in the log yet, since it is not known whether there will be room. It goes
+/// there when this is dropped, wherever that happens.
+struct Unsaid<'a> {
+    service: &'a Service,
+    plan: &'a Plan,
+    /// Why it gets nothing.
+    instead: Option<&'static str>,
+}
+
+impl Drop for Unsaid<'_> {
+    fn drop(&mut self) {
+        match self.instead {
+            Some(why) => self.plan.log_refused(self.service, why),
+            None => self.plan.log_check(self.service),
+        }
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) struct CheckLine<'a> {
     pub counted: &'static str,
     /// In a few words.
     pub reason: &'a dyn Display,
+    /// When it was answered.
+    pub now: Instant,
 }
 
 impl CheckLine<'_> {
@@ -55,7 +57,7 @@ impl CheckLine<'_> {
             ""
         );
         let fleet = &mut *service.fleet.borrow_mut();
-        let now = fleet.stamp(Instant::now());
+        let now = fleet.stamp(self.now);
         fleet.tally.check(self.proto, self.counted, now.0);
         fleet.events.publish(|| Event::Check {
             unix: unix_now(),
@@ -138,6 +140,7 @@ impl About {
             verdict,
             counted,
             reason,
+            now: Instant::now(),
         }
     }
 

@@ -199,7 +199,7 @@ pub(super) struct PacketDownloads {
 }
 
 impl PacketDownloads {
-    /// A check was answered with this id.
+    /// A check was answered with this id: whatever this peer downloads by it begins anew.
     pub fn offered(
         &mut self,
         service: &Rc<Service>,
@@ -212,11 +212,15 @@ impl PacketDownloads {
             Entry::Vacant(place) => {
                 place.insert(PacketDownload::offered(service, about, now));
             }
-            // It was a packet that came first: now we know whose it is.
-            Entry::Occupied(mut known) if known.get().begun.is_none() => {
-                known.get_mut().about = about;
+            // It was a packet that came first, and now we know whose it is; or it begins again, and what
+            // it was given before does not count as given.
+            Entry::Occupied(mut known) => {
+                let mut before = known.insert(PacketDownload::offered(service, about, now));
+                before.log("cut");
+                if before.is_running() {
+                    self.running = self.running.saturating_sub(1);
+                }
             }
-            Entry::Occupied(_) => {}
         }
     }
 

@@ -139,8 +139,8 @@ impl<H> Slots<H> {
         ticket
     }
 
-    /// Gives free slots to who waits. To be called after somebody has left, and now and then while
-    /// somebody waits. Who has one now is to be woken.
+    /// Gives free slots to who waits. To be called after somebody has left; while somebody waits see
+    /// [`Slots::look`]. Who has one now is to be woken.
     pub fn call(&mut self, now: Instant) -> Vec<H> {
         let mut called = Vec::new();
         loop {
@@ -167,6 +167,15 @@ impl<H> Slots<H> {
             called.push(next.wake);
         }
         called
+    }
+
+    /// The same for those who wait, as often as they like.
+    pub fn look(&mut self, now: Instant) -> Vec<H> {
+        let recent = |looked| now.saturating_duration_since(looked) < LOOK;
+        match self.looked.is_some_and(recent) {
+            true => Vec::new(),
+            false => self.call(now),
+        }
     }
 
     /// Where does it stand now?
@@ -468,8 +477,9 @@ mod tests {
         slots.wait(HOME, at(start, 25), "new");
         assert_eq!(slots.call(at(start, 29)), [""; 0]);
         let later = at(start, 29) + Duration::from_millis(999);
+        assert_eq!(slots.look(later), [""; 0]);
         assert_eq!(slots.call(later), [""; 0]);
-        assert_eq!(slots.call(at(start, 30)), ["new"]);
+        assert_eq!(slots.look(at(start, 30)), ["new"]);
     }
 
     #[test]

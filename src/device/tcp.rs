@@ -289,6 +289,10 @@ impl Talk {
             } => (content, id, count, last, about),
         };
         self.offered = Some((id, about));
+        if let Some((_, mut before)) = self.download.take_if(|(running, _)| *running == id) {
+            // It begins again.
+            before.log("cut");
+        }
         let mut buffer = [0; 64];
         let length = datagram::write_offer(&mut buffer, id, count, last);
         let sent = self.send(buffer.get(..length).unwrap_or_default()).await;

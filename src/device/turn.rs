@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use smol::channel::bounded;
+use smol::channel::{Sender, bounded};
 use smol::future::or;
 
 use super::slots::{Place, Ticket};
@@ -46,11 +46,12 @@ impl Turn {
         if let Some(ticket) = entered {
             return Some(Turn::of(service, ticket));
         }
-        let (wake, woken) = bounded(1);
-        let ticket = service.slots.borrow_mut().wait(network, now, wake);
+        let (waker, woken) = bounded(1);
+        let ticket = service.slots.borrow_mut().wait(network, now, waker);
         let turn = Turn::of(service, ticket);
         loop {
-            service.call_waiting();
+            let called = service.slots.borrow_mut().look(Instant::now());
+            wake(called);
             let place = service.slots.borrow().place(ticket, Instant::now());
             let left = match place {
                 Place::Holds => return Some(turn),
@@ -73,7 +74,10 @@ impl Turn {
 
     /// For a download that has begun.
     pub fn at_once(service: &Rc<Service>, network: Network) -> Turn {
-        let ticket = service.slots.borrow_mut().go_on(network, Instant::now());
+        let now = Instant::now();
+        let mut slots = service.slots.borrow_mut();
+        let ticket = slots.enter(network, now);
+        let ticket = ticket.unwrap_or_else(|| slots.go_on(network, now));
         Turn::of(service, ticket)
     }
 
@@ -112,18 +116,15 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.service.slots.borrow_mut().leave(self.ticket);
-        self.service.call_waiting();
+        let mut slots = self.service.slots.borrow_mut();
+        slots.leave(self.ticket);
+        wake(slots.call(Instant::now()));
     }
 }
 
-impl Service {
-    /// Gives free slots to those who wait.
-    fn call_waiting(&self) {
-        let called = self.slots.borrow_mut().call(Instant::now());
-        for wake in called {
-            let _gone_meanwhile = wake.try_send(());
-        }
+fn wake(called: Vec<Sender<()>>) {
+    for waker in called {
+        let _gone_meanwhile = waker.try_send(());
     }
 }
 

@@ -305,3 +305,23 @@ fn a_download_that_fell_quiet_is_looked_after_until_its_line_is_written() {
     all.tidy(stall, now + Duration::from_secs(130));
     assert!(!all.need_tidying(), "its line is written");
 }
+
+#[test]
+fn whoever_checks_again_begins_again() {
+    let service = service();
+    let mut all = PacketDownloads::default();
+    let peer = SocketAddr::from(([192, 0, 2, 1], 9));
+    let about = || About::nobody("udp", peer);
+    let counted = || service.fleet.borrow().tally.downloads;
+    for attempt in 1..=3 {
+        all.offered(&service, (peer, 1), about(), Instant::now());
+        assert_eq!(service.running_downloads(), 0);
+        assert!(!all.any_running());
+        all.given(&service, peer, packet(1, 1, 3), 1022);
+        all.given(&service, peer, packet(1, 2, 3), 1022);
+        assert_eq!(counted()[1], attempt - 1, "cut");
+    }
+    all.given(&service, peer, packet(1, 3, 3), 1);
+    assert_eq!(counted()[..2], [1, 2]);
+    assert_eq!(service.fleet.borrow().tally.bytes[1], 3 * 2044 + 1);
+}

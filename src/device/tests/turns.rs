@@ -215,3 +215,27 @@ fn ids_cannot_be_found_by_trying_and_a_running_download_goes_on() {
     }
     assert!((4..=8).contains(&errors), "{errors}");
 }
+
+#[test]
+fn a_connection_that_had_to_go_while_it_waited_has_its_line() {
+    let server = Server::with(Limits {
+        max_downloads: 1,
+        download_wait: LONG,
+        max_connections: Some(2),
+        ..Limits::default()
+    });
+    server.publish(&[("P/2.0.0/u.bin", &firmware(1, 8 << 20))]);
+    let _first = begin(&server, IMEI);
+    let mut waits = server.connect();
+    waits
+        .write_all(check("862991443753387", "").as_bytes())
+        .unwrap();
+    wait_until(|| server.tell(|service| service.admission.borrow().len()) == 2);
+    let mut newcomer = server.connect();
+    newcomer.write_all(b"GET /healthz").unwrap();
+    assert_eq!(waits.read(&mut [0]).unwrap_or(0), 0);
+    let full = server.tell(|service| service.fleet.borrow().tally.checks[0][11]);
+    assert_eq!(full, 1);
+    newcomer.write_all(b" HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(read_reply(newcomer).status, 200);
+}
