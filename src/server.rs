@@ -2,7 +2,8 @@
 //! gracefully.
 //!
 //! What would surprise you: everything here and in [`crate::device`] runs on one thread, the one that
-//! calls [`run`]; only the watcher, the log and the copying of files have threads of their own.
+//! calls [`run`]; only the watcher, the log, the journal, the copying of files and the writing of a
+//! pause have threads of their own.
 //! Signals are caught before the first of those is started, because a thread inherits what is caught.
 
 mod announce;
