@@ -45,11 +45,8 @@ fn endpoint(server: &Server, client: Client) -> Endpoint {
     }
 }
 
-/// libfota3's own protocol is not spoken here.
 fn clients() -> Vec<Client> {
-    let mut all = Client::all();
-    all.retain(|client| !matches!(client, Client::Libfota3(_)));
-    all
+    Client::all()
 }
 
 fn settings() -> Settings {

@@ -14,7 +14,7 @@ use crate::firmware::catalog::Catalog;
 use crate::logging::Escaped;
 use crate::wire::datagram::{self, Message};
 use crate::wire::query::{self, Route};
-use crate::wire::reply;
+use crate::wire::{reply, turnkey};
 
 /// What to print, and the exit status.
 pub(super) fn run(folder: &Path, asked: &Asked) -> Result<(String, u8), String> {
@@ -71,6 +71,11 @@ fn from_request(request: &[u8]) -> Result<Check<'_>, String> {
     }
     match query::route(target) {
         Route::Check(check) => Ok(check),
+        Route::Turnkey(turnkey::Request::Check(asked)) => Ok(asked.check),
+        Route::Turnkey(turnkey::Request::File(wanted)) => Ok(wanted.asked.check),
+        Route::Turnkey(turnkey::Request::Report) => {
+            Err("that reports what became of an update; explain the check before it".to_owned())
+        }
         Route::Health => Err("that asks whether the server is well, not for an update".to_owned()),
         Route::File(path) => Err(format!(
             "that asks for the file {path:?} itself; no rule but \"direct\" is looked at for that"

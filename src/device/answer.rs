@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::asked::Asked;
 use super::client::client_of;
 use super::lines::{About, counted};
-use super::{Service, unix_now};
+use super::{Service, turnkey, unix_now};
 use crate::decision::{Check, Offer, Refusal, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::catalog::{Catalog, Project, Release};
@@ -95,27 +95,42 @@ pub(super) fn to_bad_head(service: &Service, bad: BadHead) -> Reply {
     reply::plain(status, false)
 }
 
-/// The answer to a head that arrived from `peer`.
-pub(super) fn answer(service: &Service, head: &Head<'_>, peer: SocketAddr) -> Answer {
+/// The answer to a head that arrived from `peer` at `local`, and to what of its body came with it.
+pub(super) fn answer(
+    service: &Service,
+    head: &Head<'_>,
+    body: &[u8],
+    (peer, local): (SocketAddr, Option<SocketAddr>),
+) -> Answer {
     let head_only = head.method == b"HEAD";
     if !METHODS.contains(&head.method) {
         return Answer::Reply(reply::plain(Status::MethodNotAllowed, false));
     }
     let plain = |status| Answer::Reply(reply::plain(status, head_only));
     let wish = Wish::of(head, head_only);
-    let peer = client_of(&service.limits, head, peer);
+    let client = client_of(&service.limits, head, peer);
     match query::route(head.target) {
+        Route::Turnkey(request) => {
+            let arrived = turnkey::Arrived {
+                head,
+                body,
+                client,
+                peer,
+                local,
+            };
+            turnkey::answer(service, request, &arrived, &wish)
+        }
         Route::Health => plain(Status::Healthy),
         Route::Nothing => plain(Status::NotFound),
-        Route::File(path) => to_file(service, &path, &wish, peer),
-        Route::Check(check) => to_check(service, &check, &wish, peer),
+        Route::File(path) => to_file(service, &path, &wish, client),
+        Route::Check(check) => to_check(service, &check, &wish, client),
     }
 }
 
 /// What the head says about how much of the file is wanted.
-struct Wish<'a> {
-    head_only: bool,
-    range: Range,
+pub(super) struct Wish<'a> {
+    pub head_only: bool,
+    pub range: Range,
     if_range: IfRange,
     if_none_match: Option<&'a [u8]>,
 }
@@ -149,7 +164,7 @@ impl<'a> Wish<'a> {
 
     /// The bytes that the client must have already for this to make sense; `None` if it wants the
     /// beginning. A suffix may begin anywhere.
-    fn beyond(&self) -> Option<u64> {
+    pub fn beyond(&self) -> Option<u64> {
         match self.range {
             Range::Whole | Range::From(0, _) => None,
             Range::From(first, _) => Some(first),
@@ -251,7 +266,7 @@ fn beyond_the_beginning(
 }
 
 /// The version of a content, for the log; empty if its release is gone.
-fn version_of<'c>(catalog: &'c Catalog, project: &str, content: ContentId) -> &'c str {
+pub(super) fn version_of<'c>(catalog: &'c Catalog, project: &str, content: ContentId) -> &'c str {
     let is_of = |release: &&Release| release.packages.iter().any(|p| p.content == content);
     let project = catalog.project(project);
     let release = project.and_then(|project| project.releases.iter().find(is_of));
@@ -309,7 +324,7 @@ fn plan(
     }
 }
 
-fn deliver(service: &Service, mut plan: Plan, part: Part, head_only: bool) -> Answer {
+pub(super) fn deliver(service: &Service, mut plan: Plan, part: Part, head_only: bool) -> Answer {
     match part {
         _ if head_only => {
             plan.log_check(service);

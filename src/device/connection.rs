@@ -10,7 +10,7 @@ use smol::future::or;
 
 use super::answer::{self, Answer};
 use super::stream::{Body, close, is_early, read_body, send_all};
-use super::{Seat, Service, Stop, Stream, delivery};
+use super::{Seat, Service, Stop, Stream, delivery, turnkey};
 use crate::wire::head::{self, BadHead, HeadLimits, Progress};
 use crate::wire::reply::{self, Status};
 
@@ -31,8 +31,13 @@ pub(super) struct Answered {
     pub body: Body,
 }
 
-/// Answers the bytes so far; `None` if they are not a complete head yet.
-pub(super) fn judge(service: &Service, bytes: &[u8], peer: SocketAddr) -> Option<Answered> {
+/// Answers the bytes so far; `None` if they are not a complete head yet (for a report: not its body).
+pub(super) fn judge(
+    service: &Service,
+    bytes: &[u8],
+    peer: SocketAddr,
+    stream: &std::net::TcpStream,
+) -> Option<Answered> {
     let limits = HeadLimits {
         bytes: service.limits.head_bytes,
         headers: service.limits.head_lines,
@@ -46,11 +51,22 @@ pub(super) fn judge(service: &Service, bytes: &[u8], peer: SocketAddr) -> Option
         Progress::Partial if bytes.len() > limits.bytes => Some(bad(BadHead::TooLarge)),
         Progress::Partial => None,
         Progress::Bad(why) => Some(bad(why)),
-        Progress::Complete(head, used) => Some(Answered {
-            answer: answer::answer(service, &head, peer),
-            sent: 0,
-            body: Body::of(&head, bytes.len().saturating_sub(used)),
-        }),
+        Progress::Complete(head, used) => {
+            let body = bytes.get(used..).unwrap_or_default();
+            if turnkey::waits_for_body(&head, body) {
+                return None;
+            }
+            // Only asked where there is no Host.
+            let local = match head.header("host") {
+                Some(_) => None,
+                None => stream.local_addr().ok(),
+            };
+            Some(Answered {
+                answer: answer::answer(service, &head, body, (peer, local)),
+                sent: 0,
+                body: Body::of(&head, body.len()),
+            })
+        }
     }
 }
 
@@ -118,7 +134,7 @@ async fn read_head(
             Ok(0) => return None,
             Ok(got) => {
                 bytes.extend_from_slice(scratch.get(..got).unwrap_or_default());
-                if let Some(mut answered) = judge(service, &bytes, peer) {
+                if let Some(mut answered) = judge(service, &bytes, peer, stream.get_ref()) {
                     if got == room {
                         answered.body = Body::Unknown;
                     }

@@ -46,7 +46,7 @@ fn in_line(service: &Rc<Service>, mut stream: &TcpStream, peer: SocketAddr) -> O
         Err(_) => return None,
     };
     let bytes = scratch.get(..got).unwrap_or_default();
-    let Some(mut answered) = connection::judge(service, bytes, peer) else {
+    let Some(mut answered) = connection::judge(service, bytes, peer, stream) else {
         return Some(Stage::Head(bytes.to_vec()));
     };
     if got == room {

@@ -26,6 +26,7 @@ mod stop;
 mod stream;
 pub mod tcp;
 mod turn;
+mod turnkey;
 pub mod udp;
 pub mod upgrade_id;
 

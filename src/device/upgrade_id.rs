@@ -21,17 +21,35 @@ const WEEK: i64 = 604_800;
 /// What makes ids, and knows them again.
 pub struct UpgradeIds {
     key: [u8; 16],
+    /// For marks: another half of the secret.
+    mark_key: [u8; 16],
     roaming: bool,
 }
 
 impl UpgradeIds {
     /// `roaming`: the source network is left out, so that a download may go on from another one.
     pub fn new(secret: &[u8; 32], roaming: bool) -> UpgradeIds {
-        let mut key = [0; 16];
-        for (byte, secret) in key.iter_mut().zip(secret) {
+        let (mut key, mut mark_key) = ([0; 16], [0; 16]);
+        for (byte, secret) in key.iter_mut().chain(&mut mark_key).zip(secret) {
             *byte = *secret;
         }
-        UpgradeIds { key, roaming }
+        UpgradeIds {
+            key,
+            mark_key,
+            roaming,
+        }
+    }
+
+    /// A keyed MAC over a content and who may have it, which nobody else can make (libfota3). `purpose`
+    /// keeps marks of one kind from being good for another.
+    pub fn mark(&self, purpose: &[u8; 8], content: ContentId, said: &[u64]) -> u64 {
+        let mut hasher = SipHasher24::new_with_key(&self.mark_key);
+        hasher.write(purpose);
+        hasher.write(&content.0);
+        for number in said {
+            hasher.write(&number.to_le_bytes());
+        }
+        hasher.finish()
     }
 
     /// The id of this content for a module at this address now (Unix seconds); 0..=2147483647.

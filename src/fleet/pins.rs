@@ -59,6 +59,11 @@ impl Downloader {
         }
         Downloader(hasher.finish())
     }
+
+    /// The same as a number, for who signs it.
+    pub fn number(self) -> u64 {
+        self.0
+    }
 }
 
 /// What the pins of an id say about a download that goes on at some byte.

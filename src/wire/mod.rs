@@ -8,3 +8,4 @@ pub mod query;
 pub mod range;
 pub mod reply;
 pub mod text;
+pub mod turnkey;

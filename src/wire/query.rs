@@ -15,6 +15,7 @@ use nom::sequence::{preceded, terminated};
 use nom::{IResult, Parser};
 
 use super::text::decode;
+use super::turnkey;
 use crate::decision::Check;
 use crate::firmware::audience::DeviceId;
 
@@ -28,14 +29,18 @@ pub enum Route<'a> {
     File(Cow<'a, str>),
     /// An update check.
     Check(Check<'a>),
+    /// One of libfota3's.
+    Turnkey(turnkey::Request<'a>),
     /// Anything else.
     Nothing,
 }
 
 /// Reads a target as it stands in the request line.
 pub fn route(target: &[u8]) -> Route<'_> {
-    let target = target.trim_ascii();
-    let target = authority(target).map_or(target, |(rest, _)| rest);
+    if let Some(request) = turnkey::read(target) {
+        return Route::Turnkey(request);
+    }
+    let target = without_authority(target.trim_ascii());
     let target = target.strip_prefix(b"/").unwrap_or(target);
     let path = target.split(|&b| b == b'?').next().unwrap_or_default();
     if path == b"healthz" {
@@ -48,6 +53,11 @@ pub fn route(target: &[u8]) -> Route<'_> {
     path.strip_prefix(b"firmware/")
         .and_then(file)
         .map_or(Route::Nothing, Route::File)
+}
+
+/// A target from its path on.
+pub(super) fn without_authority(target: &[u8]) -> &[u8] {
+    authority(target).map_or(target, |(rest, _)| rest)
 }
 
 /// The beginning of an absolute-form target (RFC 9112 3.2.2), up to its path.
@@ -212,14 +222,14 @@ impl<'a> Values<'a> {
 }
 
 /// `1*key "=" value`
-fn pair(field: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn pair(field: &[u8]) -> Option<(&[u8], &[u8])> {
     let equals = field.iter().position(|&b| b == b'=').filter(|at| *at > 0)?;
     let (key, value) = field.split_at_checked(equals)?;
     Some((key, value.strip_prefix(b"=")?))
 }
 
 /// A value that is there and not empty.
-fn given(value: Option<&[u8]>) -> Option<&[u8]> {
+pub(super) fn given(value: Option<&[u8]>) -> Option<&[u8]> {
     value.filter(|value| !value.is_empty())
 }
 

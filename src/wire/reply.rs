@@ -104,9 +104,35 @@ pub fn redirect(location: &str) -> Option<Reply> {
 /// A refusal: status, code and message by design.md's table, with its body. `head_only`: a HEAD
 /// request's, the length kept, the body left out.
 pub fn refusal(refusal: Refusal, head_only: bool) -> Reply {
+    let Some((status, code, message)) = said(refusal) else {
+        return unsatisfiable(None);
+    };
+    let body = coded(code, message);
+    Draft::new(status)
+        .header("Content-Type", "application/json")
+        .body(&body, head_only)
+}
+
+/// The same refusal as libfota3 takes it: always 200.
+pub fn refusal_in_json(refusal: Refusal, head_only: bool) -> Reply {
+    let (_, code, message) = said(refusal).unwrap_or((416, 27, "无法续传"));
+    Draft::new(200)
+        .header("Content-Type", "application/json")
+        .body(&coded(code, message), head_only)
+}
+
+/// 200 with this JSON.
+pub fn json(json: &str, head_only: bool) -> Reply {
+    Draft::new(200)
+        .header("Content-Type", "application/json")
+        .body(&Text::of(format_args!("{json}")), head_only)
+}
+
+/// Status, code and message of a refusal; `None`: it has no words.
+fn said(refusal: Refusal) -> Option<(u16, u32, &'static str)> {
     // The texts of 3, 21, 25, 26, 27, 40 and 43 are the official platform's (protocol.md 4), where the
     // code says no more than they do.
-    let (status, code, message) = match refusal {
+    Some(match refusal {
         Refusal::NothingNewer => (404, 27, "已是最新版本"),
         Refusal::NotNow => (404, 27, "暂未开放升级"),
         Refusal::VersionUnreadable => (404, 27, "无法识别版本号"),
@@ -116,15 +142,15 @@ pub fn refusal(refusal: Refusal, head_only: bool) -> Reply {
         Refusal::NoPackage => (404, 26, "无效的固件"),
         Refusal::Looping => (403, 40, "循环升级"),
         Refusal::Full => (503, 43, "请等待"),
-        Refusal::CannotResume => return unsatisfiable(None),
-    };
-    let body = Text::of(format_args!(
+        Refusal::CannotResume => return None,
+    })
+}
+
+fn coded(code: u32, message: &str) -> Text {
+    Text::of(format_args!(
         "{{\"code\":{code},\"msg\":\"{}\"}}",
         Escaped(message)
-    ));
-    Draft::new(status)
-        .header("Content-Type", "application/json")
-        .body(&body, head_only)
+    ))
 }
 
 /// The same refusal over UDP and TCP.
@@ -143,7 +169,7 @@ pub fn refusal_text(refusal: Refusal) -> &'static str {
     }
 }
 
-/// A status of our own (200 for /healthz, 400, 404, 405, 408, 431, 501, 503, 505) with a short ASCII text
+/// A status of our own (200 for /healthz, 400, 404, 405, 408, 411, 413, 431, 501, 503, 505) with a short ASCII text
 /// (never empty with 200).
 pub fn plain(status: Status, head_only: bool) -> Reply {
     let (code, text) = match status {
@@ -151,6 +177,8 @@ pub fn plain(status: Status, head_only: bool) -> Reply {
         Status::BadRequest => (400, "bad request\n"),
         Status::NotFound => (404, "not found\n"),
         Status::MethodNotAllowed => (405, "method not allowed\n"),
+        Status::LengthRequired => (411, "content-length required\n"),
+        Status::BodyTooLarge => (413, "request body too large\n"),
         Status::Timeout => (408, "request timeout\n"),
         Status::HeadTooLarge => (431, "request header too large\n"),
         Status::NotImplemented => (501, "not implemented\n"),
@@ -177,6 +205,10 @@ pub enum Status {
     MethodNotAllowed,
     /// 408: the head did not arrive in time.
     Timeout,
+    /// 411: a body whose length is not said.
+    LengthRequired,
+    /// 413
+    BodyTooLarge,
     /// 431
     HeadTooLarge,
     /// 501: a way of sending a body that is not read here.
@@ -251,6 +283,8 @@ fn reason(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        411 => "Length Required",
+        413 => "Content Too Large",
         416 => "Range Not Satisfiable",
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",

@@ -333,7 +333,9 @@ fn no_byte_leaves_before_the_pin_is_written() {
             else {
                 panic!("no head");
             };
-            let Answer::Deliver(plan) = crate::device::answer::answer(&service, &head, peer) else {
+            let Answer::Deliver(plan) =
+                crate::device::answer::answer(&service, &head, b"", (peer, None))
+            else {
                 panic!("no offer");
             };
             let snapshot = service.load(plan.content).await.unwrap();

@@ -243,7 +243,7 @@ fn our_own_paths_are_checks_whatever_they_lack_and_others_only_with_name_and_ver
         b"/upgrade?firmware_name=&version=2.0.0",
         b"/luat/update/A/B?version=2.0.0",
         b"/luat/updater",
-        b"/api/site/turnkey_fota?imei=862991443753386&project_key=K&script_version=1",
+        b"/api/site/turnkey_fotas?imei=862991443753386&project_key=K&script_version=1",
         b"/favicon.ico",
         b"/firmware",
     ] {

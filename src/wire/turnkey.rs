@@ -1,0 +1,266 @@
+//! libfota3's three requests and our JSON (protocol.md 7): the check, the file that its answer names, and
+//! the report of what became of it. Used by the HTTP side of the device room and by `luat-ota explain`.
+//!
+//! What would surprise you: all is the opposite of libfota2. Every answer is 200 with JSON, "no update"
+//! too, and the file must come as exactly 200. But the module is the same, so its check is made into the
+//! one that libfota2 would have sent: whichever it asks by, it is the same device on the same way.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::query::{self, given, pair};
+use super::text::decode;
+use crate::decision::{Check, Offer};
+use crate::firmware::ContentId;
+use crate::firmware::audience::DeviceId;
+
+/// Where the check goes.
+const CHECK: &[u8] = b"api/site/turnkey_fota";
+
+/// Where the file is: our own choice, since the check's answer names it.
+const FILE: &str = "api/site/turnkey_fota_file";
+
+/// Where the report goes.
+const RESULT: &[u8] = b"api/site/turnkey_fota_result";
+
+/// The longest report, in bytes.
+pub const LONGEST_REPORT: u64 = 4096;
+
+/// The longest URL that we give away, in bytes.
+const LONGEST_URL: usize = 1200;
+
+/// One of the three.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request<'a> {
+    /// Is there something for me?
+    Check(Asked<'a>),
+    /// The file.
+    File(Wanted<'a>),
+    /// A report, in the body.
+    Report,
+}
+
+/// A check, with what stands in it beside what libfota2 says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked<'a> {
+    /// As libfota2 would ask.
+    pub check: Check<'a>,
+    /// `imei`, `mac` or `uid`.
+    kind: &'static str,
+    script_name: Cow<'a, str>,
+    model: Cow<'a, str>,
+    core_version: Cow<'a, str>,
+    script_version: Cow<'a, str>,
+}
+
+/// What a URL of ours asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted<'a> {
+    /// The check whose answer it was in.
+    pub asked: Asked<'a>,
+    /// The file.
+    pub content: ContentId,
+    /// The proof that it was.
+    pub mark: u64,
+}
+
+/// A module's word on an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reported {
+    /// Who.
+    pub device: DeviceId,
+    /// What it got.
+    pub content: ContentId,
+    /// The proof that it was offered that.
+    pub mark: u64,
+    /// 1: it runs the new version; 2: it does not; else nobody knows.
+    pub result: i64,
+}
+
+/// Reads a target as it stands in the request line; `None`: it is none of these.
+pub fn read(target: &[u8]) -> Option<Request<'_>> {
+    let target = target.trim_ascii();
+    let target = query::without_authority(target);
+    let target = target.strip_prefix(b"/").unwrap_or(target);
+    let at = target.iter().position(|byte| *byte == b'?');
+    let (path, query) = target.split_at(at.unwrap_or(target.len()));
+    let path = path.strip_suffix(b"/").unwrap_or(path);
+    if path == CHECK {
+        Some(Request::Check(asked(query)))
+    } else if path == RESULT {
+        Some(Request::Report)
+    } else if path == FILE.as_bytes() {
+        let text = |name| value(query, name).and_then(|raw| std::str::from_utf8(raw).ok());
+        Some(Request::File(Wanted {
+            asked: asked(query),
+            content: ContentId::parse(text("content")?)?,
+            mark: u64::from_str_radix(text("mark")?, 16).ok()?,
+        }))
+    } else {
+        None
+    }
+}
+
+/// The first value of this key that is not empty, as sent.
+fn value<'a>(query: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    query
+        .split(|&byte| byte == b'&' || byte == b'?')
+        .filter_map(pair)
+        .filter(|(key, _)| key.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+        .find_map(|(_, value)| given(Some(value)))
+}
+
+fn asked(query: &[u8]) -> Asked<'_> {
+    let text = |name| value(query, name).map(decode).unwrap_or_default();
+    let device = ["imei", "mac", "uid"].into_iter().find_map(|kind| {
+        let text = decode(value(query, kind)?.trim_ascii());
+        DeviceId::parse(&text).map(|device| (kind, device, text))
+    });
+    let (kind, device, device_text) = match device {
+        Some((kind, device, text)) => (kind, Some(device), text),
+        None => ("imei", None, Cow::default()),
+    };
+    let (script_name, model) = (text("script_name"), text("model"));
+    let (core_version, script_version) = (text("core_version"), text("script_version"));
+    let (version, core) = version(&core_version, &script_version);
+    Asked {
+        check: Check {
+            device,
+            device_text,
+            firmware_name: (!script_name.is_empty())
+                .then(|| format!("{script_name}_LuatOS-SoC_{model}").into()),
+            version: version.into(),
+            core_version: core,
+            project_key: value(query, "project_key").map(decode),
+            ..Check::default()
+        },
+        kind,
+        script_name,
+        model,
+        core_version,
+        script_version,
+    }
+}
+
+/// What libfota2 says: `CORE.A.C` of core `2012` and script `001.000.003`, digits as they are written
+/// (protocol.md 4b). The script's version alone where that cannot be, then with the core beside it.
+fn version(core: &str, script: &str) -> (String, Option<u32>) {
+    let core = core.trim().trim_start_matches(['V', 'v']);
+    let number = core.parse().ok();
+    let mut fields = script.trim().split('.');
+    let is_number = |field: &&str| !field.is_empty() && field.bytes().all(|b| b.is_ascii_digit());
+    match (
+        number,
+        fields.next(),
+        fields.next(),
+        fields.next(),
+        fields.next(),
+    ) {
+        (Some(_), Some(a), Some(b), Some(c), None) if [a, b, c].iter().all(is_number) => {
+            (format!("{core}.{a}.{c}"), None)
+        }
+        _ => (script.to_owned(), number),
+    }
+}
+
+impl Asked<'_> {
+    /// The URL of a file that is offered; `base` is `http://host`. `None`: it would be too long.
+    pub fn url(&self, base: &str, content: ContentId, mark: u64) -> Option<String> {
+        let mut url = format!("{base}/{FILE}?");
+        let fields = [
+            (self.kind, &self.check.device_text),
+            ("model", &self.model),
+            ("core_version", &self.core_version),
+            ("script_name", &self.script_name),
+            ("script_version", &self.script_version),
+        ];
+        for (name, value) in fields {
+            // Writing to a String cannot fail.
+            let _ = write!(url, "{name}=");
+            for byte in value.bytes() {
+                let _ = match byte {
+                    b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'.' | b'_' | b'-' => {
+                        url.push(char::from(byte));
+                        Ok(())
+                    }
+                    _ => write!(url, "%{byte:02X}"),
+                };
+            }
+            url.push('&');
+        }
+        let _ = write!(url, "content={content}&mark={mark:016x}");
+        (url.len() <= LONGEST_URL).then_some(url)
+    }
+
+    /// The answer to a check that is offered something. `mark`: proves the report.
+    pub fn offer(&self, offer: &Offer<'_>, url: &str, mark: u64) -> String {
+        let release = offer.release;
+        let (script, core) = match release.version.core_form() {
+            Some(form) => {
+                let (a, c) = form.script;
+                (format!("{a:03}.000.{c:03}"), Some(form.core))
+            }
+            None => (release.version_text.to_string(), self.check.core()),
+        };
+        let package = offer.package;
+        let device = self.check.device;
+        json!({
+            "code": 0,
+            "msg": "ok",
+            "script_version": script,
+            "core_version": core,
+            "size": package.size,
+            "sha256": package.content.to_string(),
+            "fota_sn": device.map(|device| serial(device, package.content, mark)).unwrap_or_default(),
+            "url": url,
+        })
+        .to_string()
+    }
+}
+
+/// The letters of the kinds of id in a serial.
+const KINDS: [char; 3] = ['i', 'm', 'o'];
+
+/// What a module sends back with its report.
+fn serial(device: DeviceId, content: ContentId, mark: u64) -> String {
+    let (kind, number) = device.parts();
+    let kind = KINDS.get(usize::from(kind)).copied().unwrap_or('o');
+    format!("{kind}{number:x}-{content}-{mark:016x}")
+}
+
+fn read_serial(text: &str) -> Option<(DeviceId, ContentId, u64)> {
+    let mut parts = text.split('-');
+    let (device, content, mark) = (parts.next()?, parts.next()?, parts.next()?);
+    let mut letters = device.chars();
+    let kind = letters.next()?;
+    let hex = |text: &str| -> Option<u64> {
+        let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        digits.then(|| u64::from_str_radix(text, 16).ok()).flatten()
+    };
+    let number = hex(letters.as_str())?;
+    let device = match kind {
+        'i' => DeviceId::Imei(number),
+        'm' => DeviceId::Mac(number),
+        'o' => DeviceId::Other(number),
+        _ => return None,
+    };
+    let end = parts.next().is_none();
+    Some((device, ContentId::parse(content)?, hex(mark)?)).filter(|_| end)
+}
+
+/// Reads a report: `{"fota_sn":"…","result_code":1}`.
+pub fn report(body: &[u8]) -> Option<Reported> {
+    let json: Value = serde_json::from_slice(body).ok()?;
+    let (device, content, mark) = read_serial(json.get("fota_sn")?.as_str()?)?;
+    Some(Reported {
+        device,
+        content,
+        mark,
+        result: json.get("result_code")?.as_i64()?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

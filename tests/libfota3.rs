@@ -1,0 +1,268 @@
+//! Promise: a module with libfota3 updates from this server at the official paths: check, file, report.
+//! The module is the strict emulation of `luat_ota::module`, over real sockets, against the real binary.
+#![cfg(feature = "lab")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(missing_docs)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::packages::noise;
+use common::{IMEI, Place, Reply, Server, luatos};
+use luat_ota::module::driver::{Played, Settings, play};
+use luat_ota::module::libfota3::{Libfota3, Update};
+use luat_ota::module::luatos::Core;
+use luat_ota::module::{Endpoint, Identity, Outcome};
+use serde_json::{Value, json};
+
+fn identity(version: &str) -> Identity {
+    Identity {
+        imei: IMEI.to_owned(),
+        project: "A B&C".to_owned(),
+        version: version.to_owned(),
+        core: 2012,
+        bsp: None,
+        key: "KEY".to_owned(),
+        serial: String::new(),
+    }
+}
+
+fn update(server: &Server, edition: Libfota3, version: &str) -> Update {
+    let endpoint = Endpoint {
+        host: server.http.ip().to_string(),
+        port: server.http.port(),
+        path: "/unused".to_owned(),
+    };
+    edition.update(Core::D2026_05_08, &identity(version), endpoint)
+}
+
+fn settings() -> Settings {
+    Settings::probing(Duration::from_secs(2))
+}
+
+fn run(update: &mut Update, settings: &Settings) -> Played {
+    smol::block_on(play(update, settings))
+}
+
+fn server(bytes: &[u8], flags: &[&str]) -> Server {
+    let place = Place::new();
+    place.drop_firmware("A B&C/1.0.3/update.bin", bytes);
+    let server = Server::start_in(place, flags);
+    server.wait_until_offered(
+        &luatos("A%20B%26C", "Air780EPM", "862991443753387", "2012.1.0"),
+        bytes,
+    );
+    server
+}
+
+/// The check's request, as the library writes it.
+fn check(version: &str) -> String {
+    format!(
+        "/api/site/turnkey_fota?imei={IMEI}&project_key=KEY&model=Air780EPM&core_id=1&core_version=2012\
+         &script_name=A%20B%26C&script_version={version}"
+    )
+}
+
+fn asked(server: &Server, version: &str, headers: &str) -> Value {
+    let request = format!(
+        "GET {} HTTP/1.1\r\nConnection: Close\r\n{headers}\r\n",
+        check(version)
+    );
+    let reply = server.http(request.as_bytes());
+    assert_eq!(reply.status, 200);
+    serde_json::from_slice(&reply.body).unwrap()
+}
+
+fn path_of(url: &str) -> &str {
+    let rest = url.strip_prefix("http://").unwrap();
+    &rest[rest.find('/').unwrap()..]
+}
+
+fn post(server: &Server, body: &[u8]) -> Reply {
+    let head = format!(
+        "POST /api/site/turnkey_fota_result HTTP/1.1\r\nConnection: Close\r\nHost: x\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    server.http(&[head.as_bytes(), body].concat())
+}
+
+#[test]
+fn both_editions_update_and_report() {
+    let bytes = noise(3, 30_000);
+    let server = server(&bytes, &[]);
+    for edition in Libfota3::ALL {
+        let mut module = update(&server, edition, "001.000.000");
+        let played = run(&mut module, &settings());
+        assert_eq!(played.outcome, Outcome::Updated(bytes.clone()));
+        assert_eq!(module.report_trouble(), None);
+    }
+    for result in [0, 1] {
+        server.wait_for_log("the report", |line| {
+            line.contains("report")
+                && line.contains(IMEI)
+                && line.contains(&format!("\"result\":{result}"))
+        });
+    }
+}
+
+#[test]
+fn no_update_is_said_in_json_with_200() {
+    let bytes = noise(3, 3000);
+    let server = server(&bytes, &[]);
+    for version in ["001.000.003", "001.000.004", "beta"] {
+        let played = run(&mut update(&server, Libfota3::V2, version), &settings());
+        let Outcome::NoUpdate(why) = &played.outcome else {
+            panic!("{version}: {:?}", played.outcome);
+        };
+        assert!(why.starts_with("code 27: "), "{why}");
+    }
+    let nothing = server.get("/api/site/turnkey_fota?imei=862991443753386");
+    assert_eq!(nothing.status, 200);
+    let nothing: Value = serde_json::from_slice(&nothing.body).unwrap();
+    assert_eq!(nothing["code"], 25);
+}
+
+#[test]
+fn a_download_that_was_cut_begins_again_and_is_the_same_file() {
+    let bytes = noise(3, 60_000);
+    let server = server(&bytes, &[]);
+    let cut = Settings {
+        cut_after: Some(20_000),
+        ..settings()
+    };
+    let played = run(&mut update(&server, Libfota3::V2, "001.000.000"), &cut);
+    assert!(played.was_cut);
+    if !matches!(played.outcome, Outcome::Updated(_)) {
+        // This core gives up; its script asks again some day.
+        let again = run(
+            &mut update(&server, Libfota3::V2, "001.000.000"),
+            &settings(),
+        );
+        assert_eq!(again.outcome, Outcome::Updated(bytes.clone()));
+    } else {
+        assert_eq!(played.outcome, Outcome::Updated(bytes.clone()));
+    }
+    // A part only for those who ask for one, and then of this very content.
+    let offer = asked(&server, "001.000.000", "Host: x\r\n");
+    let path = path_of(offer["url"].as_str().unwrap()).to_owned();
+    let whole = server.get(&path);
+    assert_eq!((whole.status, &whole.body), (200, &bytes));
+    server.drop_firmware("A B&C/1.0.4/update.bin", &noise(4, 50_000));
+    let newest = luatos("A%20B%26C", "Air780EPM", "862991443753387", "2012.1.0");
+    server.wait_until_offered(&newest, &noise(4, 50_000));
+    let part = common::get_with(&path, "Range: bytes=20000-\r\n");
+    let part = server.http(&part);
+    assert_eq!((part.status, &part.body[..]), (206, &bytes[20_000..]));
+}
+
+#[test]
+fn the_url_is_where_the_module_asked_and_cannot_be_made_up() {
+    let bytes = noise(3, 3000);
+    let server = server(&bytes, &["--trusted-proxy", "10.0.0.0/8"]);
+    let at = |headers: &str| {
+        let offer = asked(&server, "001.000.000", headers);
+        let url = offer["url"].as_str().map(str::to_owned);
+        url.ok_or(offer["code"].as_i64().unwrap())
+    };
+    let begins = |headers: &str, beginning: &str| {
+        let url = at(headers).unwrap();
+        let beginning = format!("http://{beginning}/api/site/turnkey_fota_file?imei={IMEI}&");
+        assert!(url.starts_with(&beginning), "{url}");
+    };
+    begins("Host: iot.openluat.com\r\n", "iot.openluat.com");
+    begins("Host: iot.openluat.com:80\r\n", "iot.openluat.com:80");
+    begins("", &server.http.to_string());
+    // Nobody here is a proxy that is trusted.
+    begins(
+        "Host: a\r\nX-Forwarded-Host: b\r\nX-Forwarded-Proto: https\r\n",
+        "a",
+    );
+    for host in ["a/b", "a\"b", "a@b", "a b"] {
+        assert_eq!(at(&format!("Host: {host}\r\n")), Err(26), "{host}");
+    }
+    let url = at("Host: x\r\n").unwrap();
+    let path = path_of(&url);
+    assert_eq!(server.get(path).body, bytes);
+    let other_device = path.replace(IMEI, "862991443753387");
+    let other_version = path.replace("001.000.000", "001.000.001");
+    let cut = &path[..path.len() - 1];
+    let no_mark = &path[..path.find("&mark").unwrap()];
+    for wrong in [&other_device, &other_version, cut, no_mark] {
+        assert_eq!(server.get(wrong).status, 404, "{wrong}");
+    }
+}
+
+#[test]
+fn it_works_behind_a_proxy_that_is_trusted() {
+    let bytes = noise(3, 3000);
+    let server = server(&bytes, &["--trusted-proxy", "127.0.0.0/8"]);
+    let offer = asked(
+        &server,
+        "001.000.000",
+        "Host: inner\r\nX-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Host: ota.example.com\r\n\
+         X-Forwarded-Proto: https\r\n",
+    );
+    let url = offer["url"].as_str().unwrap();
+    assert!(
+        url.starts_with("https://ota.example.com/api/site/"),
+        "{url}"
+    );
+}
+
+#[test]
+fn any_report_gets_the_same_answer_and_only_a_good_one_counts() {
+    let bytes = noise(3, 3000);
+    let server = server(&bytes, &[]);
+    let offer = asked(&server, "001.000.000", "Host: x\r\n");
+    let serial = offer["fota_sn"].as_str().unwrap().to_owned();
+    let wrong = format!(
+        "{}{}",
+        &serial[..serial.len() - 1],
+        if serial.ends_with('0') { '1' } else { '0' }
+    );
+    for (serial, word) in [(&wrong, "not one of ours"), (&serial, IMEI)] {
+        let mark = server.log_mark();
+        let reply = post(
+            &server,
+            json!({"fota_sn": serial, "result_code": 2})
+                .to_string()
+                .as_bytes(),
+        );
+        assert_eq!((reply.status, &reply.body[..]), (200, &b"{\"code\":0}"[..]));
+        server
+            .log
+            .wait(mark, common::PATIENCE, |line| {
+                line.contains("report") && line.contains(word)
+            })
+            .expect("the report's line");
+    }
+    assert_eq!(post(&server, b"nonsense").status, 200);
+    assert_eq!(post(&server, b"").status, 200);
+    assert_eq!(post(&server, &[b' '; 4097]).status, 413);
+    let raw = |headers: &str| {
+        let head =
+            format!("POST /api/site/turnkey_fota_result HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+        server.http(head.as_bytes()).status
+    };
+    assert_eq!(raw(""), 411);
+    assert_eq!(raw("Content-Length: +5\r\n"), 400);
+    assert_eq!(raw("Transfer-Encoding: chunked\r\n"), 501);
+    assert_eq!(server.get("/api/site/turnkey_fota_result").status, 405);
+    // In as many segments as it likes.
+    let body = json!({"fota_sn": serial, "result_code": 1}).to_string();
+    let head = format!(
+        "POST /api/site/turnkey_fota_result HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let (first, second) = body.as_bytes().split_at(20);
+    let segments = [head.as_bytes(), first, second];
+    let reply = server
+        .try_http_segments(&segments, Duration::from_millis(30))
+        .unwrap();
+    assert_eq!((reply.status, &reply.body[..]), (200, &b"{\"code\":0}"[..]));
+    server.wait_for_log("the report", |line| {
+        line.contains("report") && line.contains("\"result\":1")
+    });
+}
