@@ -8,6 +8,7 @@
 //! - [`server`]: wires the rooms together; signals, graceful stop.
 //! - `operator`: a page, an API and metrics for the people who run it (feature `operator`).
 //! - [`device`]: the public sockets that modules talk to.
+//! - [`mod@explain`]: why a module gets what it gets, for the command line and the operator.
 //! - [`wire`]: the bytes. Pure parsers and encoders; nothing here touches a socket.
 //! - [`fleet`]: the memory of devices: what each download began with, how far each device has come.
 //! - [`decision`]: who gets what. One pure function, [`decision::decide`].
@@ -27,6 +28,7 @@
 pub mod cli;
 pub mod decision;
 pub mod device;
+pub mod explain;
 pub mod firmware;
 pub mod fleet;
 pub mod logging;

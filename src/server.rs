@@ -29,6 +29,7 @@ use crate::firmware::catalog::Catalog;
 use crate::firmware::known::{self, KnownFiles};
 use crate::firmware::snapshot::Snapshots;
 use crate::firmware::watch::{self, Watcher};
+use crate::fleet::events::Event;
 use crate::fleet::{self, Fleet, clock};
 use crate::logging::{self, Format};
 use crate::os::process::{self, Signal, Signals};
@@ -184,7 +185,14 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
         spawn_loops(&executor, &service, sockets, &stop);
         #[cfg(feature = "operator")]
         if let Some(desk) = desk {
-            desk.open(&settings, &service, Rc::clone(&fleet), &executor, &stop);
+            desk.open(
+                &settings,
+                &service,
+                Rc::clone(&fleet),
+                &watcher,
+                &executor,
+                &stop,
+            );
         }
         // Boxed, here and elsewhere: what runs a task is compiled anew for each type of task.
         executor
@@ -330,6 +338,10 @@ async fn follow(catalogs: Receiver<Arc<Catalog>>, first: Arc<Catalog>, service: 
         service.replace_catalog(Arc::clone(&catalog));
         announce::changes(&current, &catalog);
         current = catalog;
+        let changed = || Event::Catalog {
+            unix: clock::unix_now(),
+        };
+        service.fleet.borrow_mut().events.publish(changed);
     }
     log::error!(target: "folder", "the firmware folder is not watched any more");
 }

@@ -13,6 +13,7 @@ use crate::order;
 use crate::os::fs::Stamp;
 
 mod build;
+pub mod newcomer;
 #[cfg(test)]
 mod tests;
 

@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod known;
 pub mod name;
 pub mod package;
+pub mod receive;
 pub mod rules;
 pub mod scan;
 pub mod settle;

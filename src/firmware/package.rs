@@ -180,24 +180,53 @@ impl Inspector {
     /// The verdict on the whole file. The error is a sentence that says what is wrong and what to
     /// drop instead.
     pub fn finish(self) -> Result<Inspected, String> {
-        if let Some(sentence) = self.mistake {
-            return Err(sentence.to_owned());
-        }
-        if self.size == 0 {
-            return Err("the file is empty: copy it again".to_owned());
-        }
-        let body = self.body.unwrap_or_else(|| Body::begin(&self.head));
-        let kind = body.finish(self.size)?;
-        if kind == Kind::Generic {
-            mistaken::refuse(&self.head, self.text)?;
-        }
+        let Inspector {
+            mistake,
+            size,
+            sha256,
+            md5,
+            head,
+            body,
+            text,
+        } = self;
+        let kind = verdict(mistake, &head, body, text, size, true)?;
         Ok(Inspected {
-            content: ContentId(self.sha256.finalize().into()),
-            md5: self.md5.finalize().into(),
-            size: self.size,
+            content: ContentId(sha256.finalize().into()),
+            md5: md5.finalize().into(),
+            size,
             kind,
         })
     }
+
+    /// The same by the beginning alone of a file of `size` bytes: what only the rest can tell is not
+    /// looked at. For who has not sent the rest yet.
+    pub fn preview(self, size: u64) -> Result<Kind, String> {
+        let whole = self.size >= size;
+        verdict(self.mistake, &self.head, self.body, self.text, size, whole)
+    }
+}
+
+/// The kind of a file that begins with `head`, or why it is refused.
+fn verdict(
+    mistake: Option<&'static str>,
+    head: &[u8],
+    body: Option<Body>,
+    text: bool,
+    size: u64,
+    whole: bool,
+) -> Result<Kind, String> {
+    if let Some(sentence) = mistake {
+        return Err(sentence.to_owned());
+    }
+    if size == 0 {
+        return Err("the file is empty: copy it again".to_owned());
+    }
+    let body = body.unwrap_or_else(|| Body::begin(head));
+    let kind = body.finish(size, whole)?;
+    if kind == Kind::Generic {
+        mistaken::refuse(head, text)?;
+    }
+    Ok(kind)
 }
 
 /// The part of the check that depends on the kind.
@@ -239,10 +268,10 @@ impl Body {
     }
 
     /// The kind, if the file is whole.
-    fn finish(self, size: u64) -> Result<Kind, String> {
+    fn finish(self, size: u64, whole: bool) -> Result<Kind, String> {
         match self {
-            Body::Eigen(container) => container.finish(size),
-            Body::Air105(image) => image.finish(size),
+            Body::Eigen(container) => container.finish(size, whole),
+            Body::Air105(image) => image.finish(size, whole),
             Body::W800(header) => header?.finish(size),
             Body::Plain(kind) => Ok(kind),
         }

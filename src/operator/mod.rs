@@ -12,9 +12,11 @@
 pub mod access;
 mod api;
 mod aside;
+mod base64;
 mod body;
 mod events;
 pub mod head;
+mod metrics;
 mod pages;
 mod plane;
 pub mod reply;
@@ -22,13 +24,13 @@ pub mod route;
 pub mod target;
 pub mod token;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use smol::LocalExecutor;
 use smol::channel::Receiver;
@@ -36,6 +38,9 @@ use smol::channel::Receiver;
 use self::access::Access;
 use crate::firmware::catalog::Catalog;
 use crate::fleet::Fleet;
+use crate::fleet::clock::unix_now;
+use crate::os::fs::{Folder, sweep_unfinished};
+use crate::os::process::start_thread;
 
 /// Bounds of this side.
 #[derive(Clone, Debug)]
@@ -75,11 +80,16 @@ pub struct Desk {
     folder: PathBuf,
     /// Downloads that run.
     running: Box<dyn Fn() -> usize>,
+    /// Asks for the folder to be looked through now.
+    rescan: Box<dyn Fn()>,
     /// When all this began.
     began: Instant,
+    /// The same, Unix seconds.
     started: i64,
+    /// Who is connected.
     seats: RefCell<plane::Seats>,
-    uploads: std::cell::Cell<usize>,
+    /// Uploads that run.
+    uploads: Cell<usize>,
 }
 
 /// What [`Desk::new`] needs.
@@ -96,6 +106,8 @@ pub struct Parts {
     pub folder: PathBuf,
     /// How many downloads run now.
     pub running: Box<dyn Fn() -> usize>,
+    /// Asks for the folder to be looked through now. Must not block.
+    pub rescan: Box<dyn Fn()>,
 }
 
 impl Desk {
@@ -108,10 +120,11 @@ impl Desk {
             fleet: parts.fleet,
             folder: parts.folder,
             running: parts.running,
+            rescan: parts.rescan,
             began: Instant::now(),
             started: unix_now(),
             seats: RefCell::default(),
-            uploads: std::cell::Cell::new(0),
+            uploads: Cell::new(0),
         }
     }
 }
@@ -119,6 +132,25 @@ impl Desk {
 /// Opens the listener. The error is a sentence with the flag to change.
 pub fn listen(address: SocketAddr) -> Result<TcpListener, String> {
     plane::listen(address)
+}
+
+/// Removes what uploads left behind in the firmware folder when they were killed, on a thread of its own.
+pub fn sweep(folder: PathBuf) {
+    let sweep = move || {
+        let removed = match Folder::open(&folder) {
+            Ok(folder) => sweep_unfinished(&folder),
+            Err(_) => 0,
+        };
+        if removed > 0 {
+            log::info!(
+                target: "operator",
+                files = removed;
+                "removed what uploads had left unfinished when the server was killed"
+            );
+        }
+    };
+    // Not this time: they are only in the way of nobody.
+    let _no_thread = start_thread("sweeping", Box::new(sweep));
 }
 
 /// Serves until `ended` is closed; what is being answered then goes on as tasks of `executor`.
@@ -129,14 +161,4 @@ pub async fn serve(
     ended: Receiver<Infallible>,
 ) {
     plane::accept(listener, desk, executor, ended).await;
-}
-
-/// The time, Unix seconds UTC.
-fn unix_now() -> i64 {
-    match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        Err(before) => {
-            i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds)
-        }
-    }
 }

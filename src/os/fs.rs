@@ -18,7 +18,10 @@ use rustix::io::Errno;
 
 use crate::order;
 
+mod unfinished;
 mod write;
+
+pub use unfinished::{Unfinished, sweep_unfinished};
 
 /// Which file, and in which state: two equal stamps mean the same bytes, as far as the file system
 /// can say.

@@ -12,6 +12,7 @@ use smol::future::FutureExt as _;
 
 use super::Settings;
 use crate::device::{Service, Stop};
+use crate::firmware::watch::Watcher;
 use crate::fleet::Fleet;
 use crate::operator::access::Access;
 use crate::operator::token::{self, Source, Token};
@@ -77,6 +78,7 @@ impl Prepared {
         settings: &Settings,
         service: &Rc<Service>,
         fleet: Rc<RefCell<Fleet>>,
+        watcher: &Rc<Watcher>,
         executor: &Rc<LocalExecutor<'static>>,
         stop: &Stop,
     ) {
@@ -87,6 +89,8 @@ impl Prepared {
         } = self;
         say(address, &token);
         let access = Access::new(&token.text, &settings.operator.hosts, address);
+        operator::sweep(settings.folder.clone());
+        let watcher = Rc::downgrade(watcher);
         let (catalog, running) = (Rc::clone(service), Rc::clone(service));
         let desk = Rc::new(Desk::new(Parts {
             access,
@@ -95,6 +99,11 @@ impl Prepared {
             fleet,
             folder: settings.folder.clone(),
             running: Box::new(move || running.running_downloads()),
+            rescan: Box::new(move || {
+                if let Some(watcher) = watcher.upgrade() {
+                    watcher.rescan();
+                }
+            }),
         }));
         let (sender, ended) = smol::channel::bounded::<Infallible>(1);
         let stop = stop.clone();

@@ -60,8 +60,8 @@ impl Image {
         self.data.update(bytes);
     }
 
-    /// `size`: of the whole file.
-    pub(super) fn finish(self, size: u64) -> Result<Kind, String> {
+    /// `size`: of the whole file. `whole`: all of it was seen, not only its beginning.
+    pub(super) fn finish(self, size: u64, whole: bool) -> Result<Kind, String> {
         let header = self.header?;
         let expected = (HEADER as u64).saturating_add(header.data_len.into());
         if size < expected {
@@ -73,7 +73,7 @@ impl Image {
         // The vendor's comments name both ways to end a CRC. A longer file is padded; then the CRC of
         // the data alone is not what was counted here, and the module looks at it itself.
         let crc = self.data.0;
-        if size == expected && header.data_crc != crc && header.data_crc != !crc {
+        if whole && size == expected && header.data_crc != crc && header.data_crc != !crc {
             return Err(format!(
                 "the data in this {WHAT} are damaged (their CRC does not match the header's): copy the file \
                  again"

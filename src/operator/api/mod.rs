@@ -2,9 +2,13 @@
 //! `null` is what nobody knows. `openapi.json` describes it, and a test holds every reply to that.
 
 mod devices;
+mod explain;
 mod rates;
+mod recognise;
 mod releases;
+mod rules;
 mod summary;
+mod upload;
 
 use std::rc::Rc;
 
@@ -12,13 +16,24 @@ use http_types::StatusCode;
 use serde_json::{Map, Value};
 use smol::channel::Receiver;
 
+use super::aside::aside;
 use super::body::Incoming;
 use super::head::Asked;
-use super::reply::{Body, Reply};
+use super::metrics::{self, Numbers};
+use super::reply::{Body, JSON, Reply};
 use super::route::Route;
 use super::{Desk, pages};
 use crate::fleet::events::Event;
 use crate::logging::Civil;
+use crate::os::fs::Folder;
+
+pub(super) use releases::state as state_of;
+
+/// The description of all this.
+const OPENAPI: &[u8] = include_bytes!("../openapi.json");
+
+/// The longest JSON body, in bytes.
+const LONGEST: usize = 64 * 1024;
 
 /// What a request gets.
 pub(super) enum Answer {
@@ -33,12 +48,14 @@ pub(super) async fn answer(
     desk: &Desk,
     asked: &Asked,
     route: Route<'_>,
-    _body: &mut Incoming<'_>,
+    body: &mut Incoming<'_>,
 ) -> Answer {
     let reply = match route {
         Route::Page(name) => page(name, asked),
         Route::Healthz => plain("ok\n"),
-        Route::Readyz => plain("ok\n"),
+        Route::Readyz => ready(desk).await,
+        Route::Metrics => metrics(desk),
+        Route::OpenApi => Reply::ok(JSON, Body::Fixed(OPENAPI)),
         Route::Summary => summary::summary(desk).await,
         Route::Releases => releases::list(desk, asked).await,
         Route::Quarantine => releases::quarantine(desk),
@@ -59,7 +76,12 @@ pub(super) async fn answer(
                 ),
             }
         }
-        _ => Reply::problem(StatusCode::NotImplemented, "this is not built yet"),
+        Route::Rules(of) => rules::get(desk, asked, of).await,
+        Route::PutRules(of) => rules::put(desk, asked, of, body).await,
+        Route::Change(of, change) => rules::change(desk, of, change, body).await,
+        Route::Explain => explain::answer(desk, body).await,
+        Route::Recognise => recognise::answer(desk, body).await,
+        Route::Upload(parts) => upload::upload(desk, asked, parts, body).await,
     };
     Answer::Reply(reply)
 }
@@ -71,6 +93,48 @@ fn page(name: &str, asked: &Asked) -> Reply {
 
 pub(super) fn nothing_here() -> Reply {
     Reply::problem(StatusCode::NotFound, "there is nothing at this path")
+}
+
+/// Can it be served from? The folder may be a stick that was pulled.
+async fn ready(desk: &Desk) -> Reply {
+    let folder = desk.folder.clone();
+    match aside(move || Folder::open(&folder).is_ok()).await {
+        Ok(true) => plain("ok\n"),
+        Ok(false) => Reply::problem(
+            StatusCode::ServiceUnavailable,
+            "the firmware folder cannot be read",
+        ),
+        Err(busy) => busy,
+    }
+}
+
+fn metrics(desk: &Desk) -> Reply {
+    let numbers = Numbers {
+        running: (desk.running)(),
+        began: Some(desk.began),
+        resident: metrics::resident(),
+    };
+    let text = metrics::text(&(desk.catalog)(), &desk.fleet.borrow(), numbers);
+    Reply::ok(metrics::KIND, Body::Bytes(text.into_bytes()))
+}
+
+/// A JSON object out of a body; an empty body is an empty object.
+async fn json(body: &mut Incoming<'_>) -> Result<Map<String, Value>, Reply> {
+    let bytes = body.all(LONGEST).await?;
+    if bytes.trim_ascii().is_empty() {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err(Reply::problem(
+            StatusCode::BadRequest,
+            "the body must be a JSON object",
+        )),
+        Err(error) => Err(Reply::problem(
+            StatusCode::BadRequest,
+            format!("the body is no JSON: {error}"),
+        )),
+    }
 }
 
 fn plain(text: &'static str) -> Reply {

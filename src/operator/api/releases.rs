@@ -12,6 +12,7 @@ use crate::decision::FUSE;
 use crate::firmware::catalog::{Catalog, Package, Project, Release, Remark};
 use crate::firmware::name::{self, RulesPlace};
 use crate::firmware::rules::Paused;
+use crate::firmware::rules::edit::tag_of;
 use crate::firmware::version::Version;
 use crate::firmware::words;
 use crate::fleet::Fleet;
@@ -19,7 +20,6 @@ use crate::fleet::journey::State;
 use crate::logging::Civil;
 use crate::operator::aside::aside;
 use crate::operator::head::Asked;
-use crate::operator::pages::tag;
 use crate::operator::reply::Reply;
 use crate::operator::{Desk, unix_now};
 use crate::os::fs::Folder;
@@ -119,7 +119,7 @@ async fn read_all(folder: PathBuf, places: Vec<Vec<String>>) -> Result<Vec<Own>,
                         etag: String::new(),
                     },
                     Some(bytes) => Own {
-                        etag: tag(&bytes),
+                        etag: super::rules::etag(tag_of(&bytes)),
                         rules: parsed(&bytes),
                     },
                 }
@@ -208,7 +208,7 @@ fn package(package: &Package) -> Value {
 }
 
 /// What becomes of a release now, in a word, and why.
-pub(crate) fn state(release: &Release, now: i64) -> (&'static str, Option<String>) {
+pub(in crate::operator) fn state(release: &Release, now: i64) -> (&'static str, Option<String>) {
     let rules = &release.rules;
     if let Some(why) = &release.held_back {
         return ("held_back", Some(why.to_string()));

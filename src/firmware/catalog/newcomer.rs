@@ -1,0 +1,242 @@
+//! What would become of a file that is not in the folder yet: asked before one is taken in.
+
+use super::{Catalog, Release};
+use crate::firmware::ContentId;
+use crate::firmware::name::{self, FileKind, Place};
+use crate::firmware::package::{Family, Kind};
+use crate::firmware::rules::Rules;
+
+/// A file that may come.
+#[derive(Clone, Copy, Debug)]
+pub struct Newcomer<'a> {
+    /// Where it would lie, relative to the firmware folder.
+    pub path: &'a str,
+    /// What kind of package it is.
+    pub kind: Kind,
+    /// The hash of its bytes, if they are all there.
+    pub content: Option<ContentId>,
+}
+
+/// The longest name that file systems take, in bytes.
+const LONGEST_NAME: usize = 255;
+
+/// What the path of a firmware file says, if the scan would take a file there for firmware. The error is
+/// a sentence.
+pub fn firmware_place(path: &str) -> Result<Place<'_>, String> {
+    let place = name::place(path)?;
+    let file = path.rsplit('/').next().unwrap_or(path);
+    match name::file_kind(file) {
+        FileKind::Firmware => {}
+        FileKind::Mistake(sentence) => return Err(sentence.to_owned()),
+        FileKind::Ignored => {
+            return Err(format!(
+                "`{file}` has the name of a hidden file, or of one that is still being copied"
+            ));
+        }
+        FileKind::Rules | FileKind::Checksum | FileKind::Other => {
+            return Err(format!(
+                "`{file}` is no firmware by its name: that ends in .bin, .ota, .fota, .sota or .img"
+            ));
+        }
+    }
+    for part in path.split('/') {
+        if name::file_kind(part) == FileKind::Ignored {
+            return Err(format!("`{part}` is a name that is not looked at"));
+        }
+        if part.len() > LONGEST_NAME {
+            return Err("a name has more than 255 bytes".to_owned());
+        }
+    }
+    Ok(place)
+}
+
+impl Catalog {
+    /// Would the file be quarantined, or quarantine another one? The error is the sentence. `rules`: the
+    /// release's in force.
+    pub fn may_come(&self, newcomer: Newcomer<'_>, rules: &Rules) -> Result<(), String> {
+        let place = firmware_place(newcomer.path)?;
+        let kind = newcomer.kind;
+        let base = match kind.needs_base() || kind == Kind::Generic {
+            true => place.base_core.or(rules.base_core),
+            false => place.base_core,
+        };
+        if kind.needs_base() && base.is_none() {
+            return Err(
+                "it holds a core delta, which fits exactly one base core, and nothing says which: put it \
+                 into a folder from-CORE (like from-2008), or say base_core in release.json"
+                    .to_owned(),
+            );
+        }
+        let platform = |platform: Option<&str>| platform.map(str::to_ascii_lowercase);
+        let rival = self.release_at(&place).and_then(|release| {
+            release.packages.iter().find(|package| {
+                platform(package.platform.as_deref()) == platform(place.platform)
+                    && package.base_core == base
+                    && &*package.path != newcomer.path
+                    && newcomer
+                        .content
+                        .is_none_or(|content| content != package.content)
+            })
+        });
+        match rival {
+            // Of its bytes nothing is known yet: they may be the same.
+            Some(_) if newcomer.content.is_none() => Ok(()),
+            Some(rival) => Err(format!(
+                "{} is there for the same release and platform with other bytes: neither would be \
+                 served; raise the version, or remove that one first",
+                rival.path
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The release that a path means, if there is one.
+    pub fn release_at(&self, place: &Place<'_>) -> Option<&Release> {
+        let project = self.project(place.project)?;
+        project
+            .releases
+            .iter()
+            .find(|release| release.version == place.version)
+    }
+
+    /// What looks like a mistake about a file that is taken all the same.
+    pub fn doubts(&self, newcomer: Newcomer<'_>) -> Vec<String> {
+        let mut doubts = Vec::new();
+        let Ok(place) = firmware_place(newcomer.path) else {
+            return doubts;
+        };
+        let family = place.platform.and_then(Family::of_platform);
+        if newcomer.kind == Kind::Generic && matches!(family, Some(Family::Ec7xx | Family::Ec618)) {
+            doubts.push(
+                "it does not begin like an update package of its platform: modules with an EC7xx or EC618 \
+                 refuse it"
+                    .to_owned(),
+            );
+        }
+        if !newcomer.kind.fits(family) {
+            doubts.push("it is for another kind of chip than its name says".to_owned());
+        }
+        let newest = self.project(place.project).and_then(|p| p.releases.first());
+        if let Some(newest) = newest.filter(|newest| newest.version > place.version) {
+            doubts.push(format!(
+                "version {} is there already and is higher: modules that have it will not take this one",
+                newest.version_text
+            ));
+        }
+        doubts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::firmware::catalog::{Found, FoundFile};
+    use crate::firmware::package::Inspected;
+    use crate::os::fs::Stamp;
+    use std::time::Instant;
+
+    fn catalog(files: &[(&str, u8)]) -> Catalog {
+        let files = files
+            .iter()
+            .map(|(path, byte)| FoundFile {
+                path: (*path).to_owned(),
+                stamp: Stamp {
+                    dev: 1,
+                    ino: u64::from(*byte),
+                    size: 1,
+                    mtime: 0,
+                    ctime: 0,
+                },
+                inspected: Inspected {
+                    content: ContentId([*byte; 32]),
+                    md5: [0; 16],
+                    size: 1,
+                    kind: Kind::Generic,
+                },
+            })
+            .collect();
+        let found = Found {
+            files,
+            ..Found::default()
+        };
+        Catalog::build(found, None, Instant::now())
+    }
+
+    fn generic(path: &str, byte: u8) -> Newcomer<'_> {
+        Newcomer {
+            path,
+            kind: Kind::Generic,
+            content: Some(ContentId([byte; 32])),
+        }
+    }
+
+    #[test]
+    fn only_firmware_with_a_place_may_come() {
+        for (path, part) in [
+            ("P/2.0.1/u.soc", "factory file"),
+            ("P/2.0.1/release.json", "no firmware by its name"),
+            ("P/2.0.1/u.bin.sha256", "no firmware by its name"),
+            ("P/2.0.1/.u.bin", "hidden"),
+            ("P/2.0.1/u.bin.part", "hidden"),
+            ("u.bin", "Luatools"),
+            ("P/u.bin", "names no version"),
+            ("P/x/u.bin", "is no version"),
+            (".luat-ota/2.0.1/u.bin", "not looked at"),
+            ("P/2.0.1/x/u.bin", "from-CORE"),
+            ("A,B/2.0.1/u.bin", "comma"),
+        ] {
+            let sentence = firmware_place(path).unwrap_err();
+            assert!(sentence.contains(part), "{path}: {sentence}");
+        }
+        assert!(firmware_place("P/2.0.1/u.bin").is_ok());
+        assert!(firmware_place("P_2012.001.004_LuatOS-SoC_Air780EPM.bin").is_ok());
+    }
+
+    #[test]
+    fn a_rival_is_refused_and_a_twin_is_not() {
+        let catalog = catalog(&[("P/2.0.1/u.bin", 1)]);
+        let rules = Rules::default();
+        let sentence = catalog
+            .may_come(generic("P/2.0.1/v.bin", 2), &rules)
+            .unwrap_err();
+        assert!(sentence.contains("P/2.0.1/u.bin"), "{sentence}");
+        let beside = generic("P_2.0.1/v.bin", 2);
+        assert!(catalog.may_come(beside, &rules).is_err());
+        for good in [
+            generic("P/2.0.1/v.bin", 1),
+            generic("P/2.0.1/from-2008/v.bin", 2),
+            generic("P/2.0.2/v.bin", 2),
+            generic("P/2.0.1/P_2.0.1_LuatOS-SoC_EC618.bin", 2),
+        ] {
+            assert_eq!(catalog.may_come(good, &rules), Ok(()), "{}", good.path);
+        }
+    }
+
+    #[test]
+    fn a_core_delta_needs_its_base() {
+        let delta = |path| Newcomer {
+            path,
+            kind: Kind::Ec7xx { delta: true },
+            content: None,
+        };
+        let catalog = Catalog::default();
+        let rules = Rules::default();
+        assert!(catalog.may_come(delta("P/2012.1.4/u.bin"), &rules).is_err());
+        assert!(
+            catalog
+                .may_come(delta("P/2012.1.4/from-2008/u.bin"), &rules)
+                .is_ok()
+        );
+        let named = Rules::parse(br#"{"base_core": 2008}"#).unwrap();
+        assert!(catalog.may_come(delta("P/2012.1.4/u.bin"), &named).is_ok());
+    }
+
+    #[test]
+    fn an_older_version_than_what_is_there_is_doubted() {
+        let catalog = catalog(&[("P/2.0.1/u.bin", 1)]);
+        assert_eq!(catalog.doubts(generic("P/2.0.0/u.bin", 2)).len(), 1);
+        assert!(catalog.doubts(generic("P/2.0.2/u.bin", 2)).is_empty());
+        let ec = generic("P_2012.1.4_LuatOS-SoC_EC618.bin", 2);
+        assert_eq!(catalog.doubts(ec).len(), 1);
+    }
+}
