@@ -1,0 +1,165 @@
+// The frame: which view is shown, language and theme, the link to the server. Views are modules with
+// `show(main, route, context)` that return what they want to hear of: `heard` (an event of the stream),
+// `tick` (every five seconds), `leave`.
+
+import { ago, api, events, h, icon, lang, memory, setLang, t, takeToken, toast } from './base.js';
+import * as releases from './releases.js';
+import * as devices from './devices.js';
+import * as live from './live.js';
+import * as explain from './explain.js';
+import * as drop from './drop.js';
+
+const VIEWS = { releases, devices, live, explain, drop };
+const THEMES = ['auto', 'light', 'dark'];
+const main = document.getElementById('main');
+const dark = matchMedia('(prefers-color-scheme: dark)');
+
+/** What views share: the last summary, whether the stream is up, and a way to go elsewhere. */
+const context = { summary: null, streaming: false, go: (hash) => { location.hash = hash; } };
+let view = null;
+let shown = '';
+
+// ---- language and theme
+
+function theme() {
+  const choice = memory.get('theme') || 'auto';
+  document.documentElement.dataset.theme = choice === 'auto' ? (dark.matches ? 'dark' : 'light') : choice;
+  const label = t('theme') + ': ' + t(choice);
+  const knob = document.getElementById('theme');
+  knob.replaceChildren(icon(choice));
+  knob.title = label;
+  knob.setAttribute('aria-label', label);
+}
+
+function frame() {
+  document.documentElement.lang = lang === 'zh' ? 'zh-CN' : 'en';
+  document.getElementById('skip').textContent = t('skip');
+  const knob = document.getElementById('lang');
+  knob.textContent = lang === 'zh' ? 'EN' : '中';
+  knob.lang = lang === 'zh' ? 'en' : 'zh-CN';
+  knob.setAttribute('aria-label', lang === 'zh' ? 'English' : '中文');
+  knob.title = lang === 'zh' ? 'English' : '中文';
+  const nav = document.getElementById('nav');
+  nav.setAttribute('aria-label', t('views'));
+  nav.replaceChildren(...Object.keys(VIEWS).map((name) => h('a', { href: '#/' + name, 'data-view': name }, icon(name), h('span', {}, t(name)))));
+  theme();
+  link();
+  foot();
+}
+
+function link() {
+  const dot = document.getElementById('link');
+  const state = context.streaming ? 'streaming' : context.summary ? 'polling' : 'offline';
+  dot.className = 'link ' + state;
+  dot.title = t(state);
+  dot.setAttribute('aria-label', t(state));
+}
+
+function foot() {
+  document.getElementById('foot').replaceChildren(context.summary ? 'luat-ota ' + context.summary.version : '');
+}
+
+document.getElementById('lang').onclick = () => {
+  setLang(lang === 'zh' ? 'en' : 'zh');
+  frame();
+  route(true);
+};
+document.getElementById('theme').onclick = () => {
+  memory.set('theme', THEMES[(THEMES.indexOf(memory.get('theme') || 'auto') + 1) % THEMES.length]);
+  theme();
+};
+dark.onchange = theme;
+document.getElementById('skip').onclick = (event) => {
+  event.preventDefault();
+  main.focus();
+};
+
+// ---- which view
+
+function route(again = false) {
+  takeToken();
+  const [, name, id, query] = /^#\/([a-z]*)\/?([^?]*)\??(.*)$/.exec(location.hash) || [];
+  const next = VIEWS[name] ? name : 'releases';
+  if (view && view.leave) view.leave();
+  main.replaceChildren();
+  main.dataset.view = next;
+  view = VIEWS[next].show(main, { id: decodeURIComponent(id || ''), query: new URLSearchParams(query) }, context) || {};
+  for (const item of document.querySelectorAll('#nav a')) {
+    if (item.dataset.view === next) item.setAttribute('aria-current', 'page');
+    else item.removeAttribute('aria-current');
+  }
+  document.title = t(next) + ' – luat-ota';
+  if (!again && shown && shown !== next + id) {
+    scrollTo(0, 0);
+    main.focus({ preventScroll: true });
+  }
+  shown = next + id;
+}
+addEventListener('hashchange', () => route());
+
+// ---- what the server says
+
+async function tick() {
+  if (document.hidden) return;
+  try {
+    const before = context.summary;
+    context.summary = await api('GET', 'summary');
+    if (!before) foot();
+    if (view.tick) view.tick();
+    for (const time of document.querySelectorAll('time.ago')) time.textContent = ago(time.dateTime).textContent;
+  } catch (error) {
+    if (context.summary) toast(error.message, true);
+    context.summary = null;
+  }
+  link();
+}
+
+function heard(kind, data) {
+  if (view.heard) view.heard(kind, data);
+  if (kind === 'catalog') tick();
+}
+
+// ---- files may be dropped anywhere: onto a release, or else by what their names say
+
+let over = null;
+const target = (event) => (event.target.closest ? event.target.closest('[data-drop]') : null);
+const hasFiles = (event) => event.dataTransfer && [...event.dataTransfer.types].includes('Files');
+function mark(element) {
+  if (over) over.classList.remove('over');
+  over = element;
+  if (over) over.classList.add('over');
+}
+addEventListener('dragover', (event) => {
+  if (!hasFiles(event)) return;
+  event.preventDefault();
+  event.dataTransfer.dropEffect = 'copy';
+  document.body.classList.add('dragging');
+  mark(target(event));
+});
+addEventListener('dragleave', (event) => {
+  if (event.relatedTarget) return;
+  document.body.classList.remove('dragging');
+  mark(null);
+});
+addEventListener('drop', (event) => {
+  if (!hasFiles(event)) return;
+  event.preventDefault();
+  document.body.classList.remove('dragging');
+  const onto = target(event);
+  mark(null);
+  drop.add([...event.dataTransfer.files], onto ? JSON.parse(onto.dataset.drop) : {});
+  if (main.dataset.view !== 'drop') location.hash = '#/drop';
+});
+
+takeToken();
+frame();
+route();
+tick();
+setInterval(tick, 5000);
+document.addEventListener('visibilitychange', tick);
+events(heard, (up) => {
+  context.streaming = up;
+  link();
+  if (view.linked) view.linked();
+  if (up) tick();
+});

@@ -1,0 +1,146 @@
+// Devices: who there is, where each stands on its way, and its release from the loop guard. A fleet may
+// have 200,000: the list is read a page at a time, and the server looks through it.
+
+import { ago, api, ask, button, bytes, h, icon, number, put, said, span, t, toast } from './base.js';
+
+const STATES = ['offered', 'downloading', 'delivered', 'confirmed', 'reverted', 'silent'];
+
+const share = (journey) => (journey.size ? Math.min(100, Math.floor((100 * journey.reached) / journey.size)) : 0);
+
+/** A bar that a screen reader can read. */
+export function progress(label, value) {
+  const fill = h('i', {});
+  const bar = h('div.progress', { role: 'progressbar', 'aria-label': label, 'aria-valuemin': 0, 'aria-valuemax': 100 }, fill);
+  bar.set = (percent) => {
+    bar.setAttribute('aria-valuenow', Math.round(percent));
+    fill.style.transform = `scaleX(${percent / 100})`;
+  };
+  bar.set(value);
+  return bar;
+}
+
+const stateOf = (device) => device.journey && h('span.state.' + device.journey.state, {}, t(device.journey.state),
+  device.journey.state === 'downloading' && ` ${share(device.journey)}\u00a0%`);
+
+function line(device) {
+  return h('li', {}, h('a.device', { href: '#/devices/' + encodeURIComponent(device.id) },
+    h('code.id', {}, device.id || '–'),
+    h('span.small.when', {}, ago(device.last_seen)),
+    h('span.what', {}, device.project, ' ', h('b', {}, device.version)),
+    h('span.how', {}, stateOf(device), device.held.length > 0 && h('span.state.held', {}, t('held'))), icon('go')));
+}
+
+// ---- one device
+
+function steps(journey) {
+  const ends = { reverted: 'reverted', silent: 'silent' };
+  const way = ['offered', 'downloading', 'delivered', ends[journey.state] || 'confirmed'];
+  const at = journey.state === 'silent' && journey.reached < journey.size ? 3 : way.indexOf(journey.state);
+  return h('ol.steps', {}, way.map((state, n) =>
+    h('li' + (n < at ? '.done' : n === at ? '.now.' + state : ''), n === at ? { 'aria-current': 'step' } : {}, h('span', {}, t(state)))));
+}
+
+function one(main, id) {
+  const body = h('div', {});
+  main.append(h('div.title', {}, h('a.back', { href: '#/devices' }, icon('back'), t('devices')), h('h1', {}, h('code', {}, id))), body);
+  let gone = false;
+  let last = '';
+
+  async function release(device) {
+    if (!await ask(t('liftTitle', id), [h('p', {}, t('liftMeans'))], t('lift'))) return;
+    await api('DELETE', `devices/${encodeURIComponent(device.id)}/hold`).then(() => toast(t('lifted', id)), (error) => toast(error.message, true));
+    load();
+  }
+
+  const fact = (words, ...value) => h('div', {}, h('dt', {}, words), h('dd', {}, ...value));
+
+  function draw(device) {
+    const { journey } = device;
+    const query = new URLSearchParams({ imei: device.id, firmware_name: device.project, version: device.version });
+    put(body,
+      h('dl.facts.card', {},
+        fact(t('project'), device.project || '–'), fact(t('version'), h('b', {}, device.version || '–')),
+        fact(t('lastSeen'), ago(device.last_seen)), fact(t('firstSeen'), ago(device.first_seen)),
+        fact(t('interval'), device.interval_seconds ? span(device.interval_seconds).replace(/^(in )?|后$|內$/g, '') : t('unknown')),
+        (device.listed || device.probation) && fact(t('standing'), t(device.listed ? 'listed' : 'probation'))),
+      h('section.card', {}, h('h2', {}, t('journey')),
+        journey ? [h('p', {}, h('span', {}, journey.from), ' → ', h('b', {}, journey.version), h('span.small', {}, ' · ', ago(journey.since))), steps(journey),
+          progress(t('journey'), share(journey)), h('p.small', {}, t('ofBytes', bytes(journey.reached), bytes(journey.size)), ' · SHA-256 ', h('code', {}, journey.sha256.slice(0, 16) + '…'))]
+          : h('p.small', {}, t('noJourney'))),
+      device.held.length > 0 && h('section.card.warn', {}, h('h2', {}, icon('lock'), t('heldTitle')), h('p', {}, t('heldMeans')),
+        h('ul.plain', {}, device.held.map((hold) => h('li', {}, h('code', {}, hold.sha256.slice(0, 16) + '…'), ' ',
+          t('heldFacts', number(hold.reverts), bytes(hold.sent)), hold.until && [' · ', t('until'), ' ', ago(hold.until)]))),
+        button('lift', 'resume', t('lift'), () => release(device), '.primary')),
+      h('p', {}, h('a.button', { href: '#/explain?' + query }, icon('explain'), t('whyThis'))));
+  }
+
+  async function load() {
+    try {
+      const device = await api('GET', 'devices/' + encodeURIComponent(id));
+      const text = JSON.stringify(device);
+      if (gone || text === last) return;
+      last = text;
+      draw(device);
+    } catch (error) {
+      if (!gone && !last) body.replaceChildren(h('p.note', {}, icon('warn'), error.message));
+    }
+  }
+  load();
+  return {
+    tick: load,
+    heard: (kind, data) => { if (data.device === id) load(); },
+    leave: () => { gone = true; },
+  };
+}
+
+// ---- all of them
+
+export function show(main, route) {
+  if (route.id) return one(main, route.id);
+  const field = (name, label, props) => {
+    const input = h('input', { id: 'd-' + name, name, autocomplete: 'off', spellcheck: 'false', value: route.query.get(name) || '', ...props });
+    return h(name === 'imei' ? 'div.field.wide' : 'div.field', {}, h('label', { for: 'd-' + name }, label), input);
+  };
+  const state = h('select', { id: 'd-state', name: 'state' }, h('option', { value: '' }, t('any')), STATES.map((one) => h('option', { value: one }, t(one))));
+  state.value = route.query.get('state') || '';
+  const held = h('input', { type: 'checkbox', id: 'd-held', name: 'held', value: '1', checked: route.query.get('held') === '1' });
+  const form = h('form.search', { role: 'search', onsubmit: (event) => { event.preventDefault(); load(); } },
+    field('imei', t('imeiPrefix'), { inputmode: 'numeric', placeholder: '8629…' }), field('project', t('project')), field('version', t('version')),
+    h('div.field', {}, h('label', { for: 'd-state' }, t('stateIs')), state),
+    h('label.check', { for: 'd-held' }, held, h('span', {}, t('onlyHeld'))));
+  const count = h('p.small', { role: 'status' });
+  const list = h('ul.devices', {});
+  const more = h('div.more', {});
+  main.append(h('div.title', {}, h('h1', {}, t('devices'))), form, count, list, more);
+
+  let turn = 0;
+  let found = 0;
+  let timer;
+
+  async function load(after = null) {
+    turn += 1;
+    const mine = turn;
+    const query = new URLSearchParams([...new FormData(form)].filter(([, value]) => value.trim()).map(([key, value]) => [key, value.trim()]));
+    const text = query.toString();
+    history.replaceState(null, '', '#/devices' + (text ? '?' + text : ''));
+    query.set('limit', '50');
+    if (after) query.set('after', after);
+    try {
+      const page = await api('GET', 'devices?' + query);
+      if (mine !== turn) return;
+      if (!after) { list.replaceChildren(); found = 0; }
+      found += page.devices.length;
+      const first = page.devices.map(line);
+      list.append(...first);
+      if (after && first.length) first[0].firstChild.focus();
+      const all = page.total ?? found;
+      count.textContent = all === 0 ? t('noDevices') : !found && !page.next ? t('noneFits') : t('found', number(found), number(all));
+      more.replaceChildren(...(page.next ? [button('more', null, t(found ? 'more' : 'goOn'), () => load(page.next))] : []));
+    } catch (error) {
+      if (mine === turn) count.replaceChildren(said(error.message));
+    }
+  }
+  form.oninput = () => { clearTimeout(timer); timer = setTimeout(() => load(), 250); };
+  load();
+  return { leave: () => { turn += 1; clearTimeout(timer); } };
+}

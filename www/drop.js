@@ -1,0 +1,151 @@
+// Drop: firmware comes in through the page. A file is first looked at (its name, its size and how it
+// begins), and what was recognised is shown; only then is it sent. The server looks at all of it again.
+
+import { api, base64, bytes, h, icon, number, put, said, t, toast, upload } from './base.js';
+import { progress } from './devices.js';
+
+const LARGEST = 256 * 1024 * 1024;
+const HASHED = 64 * 1024 * 1024;
+
+/** What was dropped; it stays while other views are looked at. */
+const items = [];
+let redraw = () => {};
+
+/** New files, for a project and version or (neither) for what their names say. */
+export function add(files, { project = '', version = '' }) {
+  for (const file of files) {
+    const item = { file, project, version, state: 'looking', sent: 0, sure: false, answer: null, error: '', turn: 0 };
+    items.unshift(item);
+    look(item);
+  }
+  redraw();
+}
+
+const place = (item) => [...(item.project && item.version ? [item.project, item.version] : []), item.file.name];
+
+async function look(item) {
+  item.turn += 1;
+  const mine = item.turn;
+  item.state = 'looking';
+  item.error = '';
+  try {
+    if (Boolean(item.project) !== Boolean(item.version)) throw new Error(t('bothOrNone'));
+    if (item.file.size === 0) throw new Error(t('emptyFile'));
+    if (item.file.size > LARGEST) throw new Error(t('tooLarge', bytes(LARGEST)));
+    const head = base64(await item.file.slice(0, 4096).arrayBuffer());
+    const answer = await api('POST', 'recognise', { path: place(item).join('/'), size: item.file.size, head });
+    if (mine !== item.turn) return;
+    item.answer = answer;
+    item.state = answer.problem ? 'refused' : 'ready';
+    item.error = answer.problem || '';
+  } catch (error) {
+    if (mine !== item.turn) return;
+    item.state = 'refused';
+    item.answer = null;
+    item.error = error.message;
+  }
+  if (item.draw) item.draw();
+}
+
+async function send(item) {
+  item.state = 'sending';
+  item.sent = 0;
+  item.draw();
+  try {
+    let digest = '';
+    if (window.crypto && crypto.subtle && item.file.size <= HASHED) digest = base64(await crypto.subtle.digest('SHA-256', await item.file.arrayBuffer()));
+    await upload(place(item).map(encodeURIComponent).join('/'), item.file, digest, (sent) => {
+      item.sent = sent;
+      if (item.moved) item.moved();
+    });
+    item.state = 'done';
+    toast(t('uploaded', item.file.name));
+  } catch (error) {
+    item.state = 'failed';
+    item.error = error.message;
+  }
+  if (item.draw) item.draw();
+}
+
+function card(item, remove) {
+  const body = h('div', { role: 'status' });
+  let timer;
+  const field = (key, label) => {
+    const id = `${key}-${items.indexOf(item)}-${item.file.name}`;
+    const input = h('input', { id, value: item[key], placeholder: t('byName'), autocomplete: 'off', spellcheck: 'false', maxlength: 64 });
+    input.oninput = () => {
+      item[key] = input.value.trim();
+      item.turn += 1;
+      clearTimeout(timer);
+      timer = setTimeout(() => look(item), 350);
+    };
+    return h('div.field', {}, h('label', { for: id }, label), input);
+  };
+  const fields = h('div.search', {}, field('project', t('project')), field('version', t('version')));
+  const label = h('div.head', {}, h('h3', {}, item.file.name), h('span.small', {}, bytes(item.file.size)));
+  const fact = (words, ...value) => h('div', {}, h('dt', {}, words), h('dd', {}, ...value));
+  const acts = (...buttons) => h('div.acts', {}, ...buttons, item.state !== 'sending' && h('button', { type: 'button', onclick: () => remove(item) }, t(item.state === 'done' ? 'hide' : 'remove')));
+  const element = h('li.card.file', { 'aria-label': item.file.name }, label, fields, body);
+
+  item.draw = () => {
+    const { answer, state } = item;
+    element.dataset.state = state;
+    for (const input of fields.querySelectorAll('input')) input.disabled = state === 'sending' || state === 'done';
+    item.moved = null;
+    if (state === 'looking') { body.replaceChildren(h('p.small', {}, t('looking'))); return; }
+    const facts = answer && answer.project && h('dl.facts', {},
+      fact(t('project'), h('b', {}, answer.project)), fact(t('version'), h('b', {}, answer.version || '–')),
+      fact(t('kind'), answer.kind), fact(t('platform'), answer.platform || t('anyPlatform')),
+      answer.base_core && fact(t('fromCore'), String(answer.base_core)),
+      answer.newest && fact(t('newestHere'), answer.newest));
+    if (state === 'refused' || state === 'failed') {
+      put(body, facts, h('p.reason.bad', {}, icon('warn'), h('b', {}, t(state === 'refused' ? 'refusedFile' : 'failedUpload')), ' ', said(item.error)),
+        acts(state === 'failed' && h('button.primary', { type: 'button', onclick: () => send(item) }, t('tryAgain'))));
+    } else if (state === 'ready') {
+      const yes = h('button.primary.upload', { type: 'button', onclick: () => send(item), disabled: answer.warnings.length > 0 && !item.sure }, icon('drop'), t('upload'));
+      const sure = h('input', { type: 'checkbox', checked: item.sure, onchange: () => { item.sure = sure.checked; yes.disabled = !item.sure; } });
+      put(body, facts,
+        h('p.bill', {}, answer.bill.devices ? t('bill', number(answer.bill.devices), bytes(item.file.size), bytes(answer.bill.bytes)) : t('billNone')),
+        ...answer.warnings.map((warning) => h('p.reason', {}, icon('warn'), said(warning))),
+        answer.warnings.length > 0 && h('label.check', {}, sure, h('span', {}, t('sure'))), acts(yes));
+    } else if (state === 'sending') {
+      const bar = progress(t('uploadOf', item.file.name), 0);
+      const facts = h('p.small', {});
+      item.moved = () => {
+        bar.set((100 * item.sent) / item.file.size);
+        facts.textContent = item.sent >= item.file.size ? t('checking') : t('ofBytes', bytes(item.sent), bytes(item.file.size));
+      };
+      item.moved();
+      body.replaceChildren(bar, facts);
+    } else {
+      body.replaceChildren(h('p.good', {}, t('isThere')), acts(h('a.button', { href: '#/releases' }, t('releases'))));
+    }
+  };
+  item.draw();
+  return element;
+}
+
+export function show(main, route, context) {
+  const choose = h('input', { type: 'file', multiple: true, id: 'choose', class: 'visually-hidden', onchange: () => { add([...choose.files], chosen()); choose.value = ''; } });
+  const project = h('input', { id: 'to-project', autocomplete: 'off', spellcheck: 'false', placeholder: t('byName'), maxlength: 64, value: route.query.get('project') || '' });
+  const version = h('input', { id: 'to-version', autocomplete: 'off', spellcheck: 'false', placeholder: t('byName'), maxlength: 64, value: route.query.get('version') || '' });
+  const zone = h('label.zone', { for: 'choose' }, icon('drop'), h('b', {}, t('dropZone')), h('span.small', {}, t('dropKinds')));
+  const chosen = () => ({ project: project.value.trim(), version: version.value.trim() });
+  const onto = () => { zone.dataset.drop = JSON.stringify(chosen()); };
+  project.oninput = onto;
+  version.oninput = onto;
+  onto();
+  const list = h('ul.plain', {});
+  const remove = (item) => {
+    items.splice(items.indexOf(item), 1);
+    redraw();
+    choose.focus();
+  };
+  redraw = () => list.replaceChildren(...items.map((item) => card(item, remove)));
+  main.append(h('div.title', {}, h('h1', {}, t('drop'))), context.summary && !context.summary.writable && h('p.note', {}, icon('lock'), t('readonly')) || '',
+    choose, zone,
+    h('div.search', {}, h('div.field', {}, h('label', { for: 'to-project' }, t('project')), project), h('div.field', {}, h('label', { for: 'to-version' }, t('version')), version)),
+    h('p.small', {}, t('dropWhere')), list);
+  redraw();
+  return { leave: () => { redraw = () => {}; for (const item of items) { item.draw = null; item.moved = null; } } };
+}

@@ -1,0 +1,147 @@
+// Live: what is happening now. The event stream fills it; without the stream the chart and the numbers
+// still come, every few seconds.
+
+import { api, bytes, clock, h, icon, number, s, said, t } from './base.js';
+import { progress } from './devices.js';
+
+const KEPT = 150;
+const LINGER = 6000;
+
+/** Sixty bars in a box of their own units; the words around it are HTML. */
+function chart(values, parts, label) {
+  const top = Math.max(1, ...values.map((value) => value[0]));
+  const drawing = s('svg', { class: 'chart', viewBox: `0 0 ${values.length * 10} 100`, preserveAspectRatio: 'none', role: 'img', 'aria-label': label });
+  drawing.append(s('path', { class: 'grid', d: `M0 .5H${values.length * 10}M0 50H${values.length * 10}` }));
+  values.forEach((value, at) => value.slice(0, parts).forEach((n, part) => {
+    const height = n ? Math.max(1.5, (100 * n) / top) : 0;
+    if (height) drawing.append(s('rect', { class: part ? 'part' : 'whole', x: at * 10 + 1, width: 8, y: 100 - height, height }));
+  }));
+  return drawing;
+}
+
+export function show(main, route, context) {
+  const note = h('p.note', { hidden: true }, icon('warn'), t('noStream'));
+  const rates = h('section.card.rates', { 'aria-label': t('lastHour') });
+  const running = h('ul.downloads', {});
+  const idle = h('p.small', {}, t('noDownloads'));
+  const feed = h('ol.feed', { 'aria-live': 'off' });
+  const waiting = h('p.small', {}, t('noEvents'));
+  const refusals = h('input', { type: 'checkbox', id: 'refusals' });
+  const hold = h('button', { type: 'button', 'aria-pressed': 'false', onclick: () => { held = !held; hold.setAttribute('aria-pressed', held); if (!held) flush(); } }, t('holdFeed'));
+  main.append(h('div.title', {}, h('h1', {}, t('live'))), note, rates,
+    h('section', {}, h('h2', {}, t('downloadsNow')), running, idle),
+    h('section', {}, h('div.title', {}, h('h2', {}, t('feed')), h('div.acts', {}, h('label.check', { for: 'refusals' }, refusals, h('span', {}, t('onlyRefusals'))), hold)), feed, waiting));
+
+  const downloads = new Map();
+  let queue = [];
+  let frame = 0;
+  let held = false;
+  let gone = false;
+
+  // ---- rates
+
+  async function load() {
+    try {
+      const { slots } = await api('GET', 'rates');
+      if (gone) return;
+      const all = Array.from({ length: Math.max(0, 60 - slots.length) }, () => ({ checks: 0, offers: 0, bytes: 0 })).concat(slots);
+      const sum = (key) => all.reduce((total, slot) => total + slot[key], 0);
+      const busiest = all.reduce((most, slot) => Math.max(most, slot.checks), 0);
+      const heaviest = all.reduce((most, slot) => Math.max(most, slot.bytes), 0);
+      const words = t('ratesWords', number(sum('checks')), number(sum('offers')), number(busiest));
+      const sent = t('ratesBytes', bytes(sum('bytes')), bytes(heaviest));
+      const figure = (title, most, values, parts, text) => {
+        const drawing = chart(values, parts, text);
+        const caption = h('figcaption', {}, text);
+        drawing.onpointermove = (event) => {
+          const box = drawing.getBoundingClientRect();
+          const at = Math.min(all.length - 1, Math.max(0, Math.floor(((event.clientX - box.left) / box.width) * all.length)));
+          caption.textContent = t('ratesAt', all.length - 1 - at, number(all[at].checks), number(all[at].offers), bytes(all[at].bytes));
+        };
+        drawing.onpointerleave = () => { caption.textContent = text; };
+        return h('figure', {}, h('div.axis', {}, h('b', {}, title), h('span', {}, most)), drawing,
+          h('div.axis', { 'aria-hidden': 'true' }, h('span', {}, t('hourAgo')), h('span', {}, t('now'))), caption);
+      };
+      rates.replaceChildren(
+        figure(t('checksMinute'), number(busiest), all.map((slot) => [slot.checks, slot.offers]), 2, words),
+        figure(t('bytesMinute'), bytes(heaviest), all.map((slot) => [slot.bytes]), 1, sent));
+    } catch (error) {
+      if (!gone && !rates.firstChild) rates.replaceChildren(said(error.message, 'p'));
+    }
+  }
+
+  // ---- downloads
+
+  function row(event) {
+    const bar = progress(t('downloadOf', event.device || '–'), 0);
+    const facts = h('span.small', {});
+    const element = h('li', { 'data-number': event.number }, h('div.line', {}, h('a', { href: '#/devices/' + encodeURIComponent(event.device) }, h('code', {}, event.device || '–')),
+      h('span', {}, event.project, ' ', event.from, event.from && ' → ', h('b', {}, event.to))), bar, facts);
+    running.prepend(element);
+    return { element, bar, facts, bytes: event.bytes, time: performance.now(), rate: 0 };
+  }
+
+  function download(event) {
+    let known = downloads.get(event.number);
+    if (!known) {
+      if (event.result && event.bytes === 0) return;
+      known = row(event);
+      downloads.set(event.number, known);
+    }
+    const now = performance.now();
+    const seconds = (now - known.time) / 1000;
+    if (seconds > 0.2 && event.bytes > known.bytes) {
+      const rate = (event.bytes - known.bytes) / seconds;
+      known.rate = known.rate ? 0.7 * known.rate + 0.3 * rate : rate;
+      known.bytes = event.bytes;
+      known.time = now;
+    }
+    known.bar.set(event.size ? Math.min(100, (100 * event.bytes) / event.size) : 0);
+    known.facts.textContent = [event.proto.toUpperCase(), t('ofBytes', bytes(event.bytes), bytes(event.size)),
+      event.result ? t('result_' + event.result) : known.rate > 0 && t('perSecond', bytes(known.rate))].filter(Boolean).join(' · ');
+    if (event.result) {
+      known.element.classList.add(event.result === 'complete' ? 'complete' : 'broken');
+      downloads.delete(event.number);
+      setTimeout(() => { known.element.remove(); idle.hidden = running.children.length > 0; }, LINGER);
+    }
+    idle.hidden = true;
+  }
+
+  // ---- the feed
+
+  function entry(event) {
+    const query = new URLSearchParams({ imei: event.device, firmware_name: event.project, version: event.from });
+    return h('li.' + event.verdict, {}, h('time.small', { datetime: event.time || '' }, clock(event.time || Date.now())),
+      h('span.state.' + event.verdict, {}, t('verdict_' + event.verdict)),
+      h('span.who', {}, h('a', { href: '#/devices/' + encodeURIComponent(event.device) }, h('code', {}, event.device || '–')), ' ', event.project, ' ', event.from, event.to && [' → ', h('b', {}, event.to)]),
+      h('span.why', {}, said(event.reason), ' ', h('span.small', {}, event.proto.toUpperCase(), ' ', event.peer), ' ', h('a.small', { href: '#/explain?' + query }, t('why'))));
+  }
+
+  function flush() {
+    frame = 0;
+    const wanted = queue.filter((event) => !refusals.checked || event.verdict === 'refuse').slice(-KEPT);
+    queue = [];
+    feed.prepend(...wanted.reverse().map(entry));
+    while (feed.children.length > KEPT) feed.lastChild.remove();
+    waiting.hidden = feed.children.length > 0;
+  }
+
+  refusals.onchange = () => feed.classList.toggle('refusals', refusals.checked);
+
+  const linked = () => { note.hidden = context.streaming || !context.summary; };
+  load();
+  linked();
+  let ticks = 0;
+  return {
+    linked,
+    tick: () => { ticks += 1; linked(); if (ticks % 2 === 0) load(); },
+    heard: (kind, data) => {
+      if (kind === 'download') download(data);
+      if (kind !== 'check') return;
+      queue.push(data);
+      if (queue.length > KEPT) queue.shift();
+      if (!held && !frame) frame = setTimeout(flush, 250);
+    },
+    leave: () => { gone = true; clearTimeout(frame); },
+  };
+}

@@ -1,0 +1,226 @@
+// Releases: what is in the folder, for whom, and how far it has come; pause, resume, percent; what is
+// quarantined and why. Also the first thing that a new user sees.
+
+import { api, ask, button, bytes, h, icon, keyed, number, s, said, t, toast } from './base.js';
+
+const STATES = ['confirmed', 'delivered', 'downloading', 'offered', 'silent', 'reverted'];
+const SHOWN = 2;
+
+/** How the devices stand: a bar, and the same in words. */
+export function bar(counts) {
+  const some = STATES.filter((state) => counts[state] > 0);
+  if (!some.length) return h('p.small', {}, t('nobodyYet'));
+  const total = some.reduce((sum, state) => sum + counts[state], 0);
+  return h('div', {},
+    h('div.bar', { 'aria-hidden': 'true' }, some.map((state) => {
+      const part = h('i.' + state, {});
+      part.style.flexGrow = counts[state] / total;
+      return part;
+    })),
+    h('ul.legend', { 'aria-label': t('standing') }, some.map((state) =>
+      h('li', {}, h('i.swatch.' + state, { 'aria-hidden': 'true' }), h('b', {}, number(counts[state])), ' ' + t(state)))));
+}
+
+const name = (release) => release.project + ' ' + release.version;
+
+function change(release, what, body, done) {
+  const path = ['releases', release.project, release.version, what].map(encodeURIComponent).join('/');
+  return api('POST', path, body).then(
+    () => { toast(done); },
+    (error) => toast(error.message, true),
+  );
+}
+
+async function pause(release, again) {
+  const field = h('input', { id: 'reason', maxlength: 120, autocomplete: 'off' });
+  const reason = await ask(t('pauseTitle', name(release)), [h('p', {}, t('pauseMeans')), h('label', { for: 'reason' }, t('pauseReason')), field],
+    t('pause'), () => ({ reason: field.value.trim() || null }));
+  if (reason) change(release, 'pause', reason.reason ? reason : {}, t('paused', name(release))).then(again);
+}
+
+async function resume(release, again) {
+  const fused = release.state === 'fused';
+  const rows = [fused && said(release.reason || '', 'p'), h('p', {}, t(fused ? 'resumeFused' : 'resumeMeans'))];
+  if (await ask(t('resumeTitle', name(release)), rows, t('resume'), () => true, fused)) {
+    change(release, 'resume', {}, t('resumed', name(release))).then(again);
+  }
+}
+
+async function percent(release, again) {
+  const now = release.percent ?? 100;
+  const range = h('input', { type: 'range', id: 'percent', min: 0, max: 100, step: 1, value: String(now), 'aria-describedby': 'means' });
+  const field = h('input', { type: 'number', min: 0, max: 100, step: 'any', value: String(now), inputmode: 'decimal', 'aria-label': t('percent') });
+  const means = h('p', { id: 'means', 'aria-live': 'polite' });
+  const explain = () => {
+    const n = Number(field.value);
+    means.textContent = t(n >= 100 ? 'percentAll' : n > 0 ? 'percentMeans' : 'percentNone', field.value);
+  };
+  range.oninput = () => { field.value = range.value; explain(); };
+  field.oninput = () => { range.value = field.value; explain(); };
+  explain();
+  const chosen = await ask(t('percentTitle', name(release)), [h('label', { for: 'percent' }, t('percentLabel')), h('div.percent', {}, range, field, '%'), means, h('p.small', {}, t('percentStay'))],
+    t('set'), () => ({ percent: field.value === '' ? now : Math.min(100, Math.max(0, Number(field.value))) }));
+  if (!chosen) return;
+  const n = chosen.percent;
+  change(release, 'percent', { percent: n >= 100 ? null : n }, t('percentDone', name(release), n)).then(again);
+}
+
+function card(release, again) {
+  const stopped = ['paused', 'fused'].includes(release.state);
+  const packages = release.packages;
+  const acts = release.writable && [
+    stopped ? button('resume', 'resume', t('resume'), () => resume(release, again)) : button('pause', 'pause', t('pause'), () => pause(release, again)),
+    button('percent', 'percent', t('setPercent'), () => percent(release, again))];
+  return h('article.card', { 'data-drop': JSON.stringify({ project: release.project, version: release.version }), 'aria-label': name(release) },
+    h('div.head', {}, h('h3', {}, release.version),
+      h('span.state.' + release.state, {}, t('is_' + release.state, release.percent)),
+      h('span.small', {}, bytes(packages.reduce((sum, p) => Math.max(sum, p.size), 0)))),
+    release.reason && h('p.reason', {}, said(release.reason)),
+    h('p.whom', {}, release.for.map((whom, at) => [at ? ' · ' : '', said(whom)])),
+    bar(release.counts),
+    h('div.row', {}, acts && h('div.acts', {}, acts),
+      h('details', { 'data-key': 'packages' }, h('summary', {}, t('packages', packages.length)),
+        h('ul.packages', {}, packages.map((p) => h('li', {},
+          h('code', {}, p.path), h('span.small', {}, [bytes(p.size), p.kind, p.platform, p.base_core && t('baseCore', p.base_core)].filter(Boolean).join(' · ')),
+          h('code.small', { title: 'SHA-256' }, p.sha256)))),
+        Object.keys(release.rules).length > 0 && h('pre', { tabindex: 0, 'aria-label': 'release.json' }, JSON.stringify(release.rules, null, 1)))));
+}
+
+function remarks(kind, list) {
+  const lines = (some) => h('ul.files', {}, some.map((entry) => h('li', {}, h('code', {}, entry.path ?? entry), (entry.reason || entry.text) && said(entry.reason || entry.text))));
+  return h('section.' + kind, {}, h('h2', {}, kind === 'quarantined' && icon('warn'), t(kind, list.length)), lines(list.slice(0, 6)),
+    list.length > 6 && h('details', { 'data-key': kind }, h('summary', {}, t('rest', list.length - 6)), lines(list.slice(6))));
+}
+
+/** A file falls into a folder, and a module hears of it. */
+function picture() {
+  const path = (d, kind) => s('path', { d, class: kind || '' });
+  return s('svg', { class: 'picture', viewBox: '0 0 320 150', 'aria-hidden': 'true' },
+    path('M20 66v58a8 8 0 0 0 8 8h96a8 8 0 0 0 8-8V70a8 8 0 0 0-8-8H82L70 48H28a8 8 0 0 0-8 8z', 'soft'),
+    path('M56 10h28l14 14v42H56zM84 10v14h14', 'sheet'), path('M76 36v20m-8-8 8 8 8-8', 'accent'),
+    path('M20 88h112', ''), path('M150 96h34m0 0-6-5m6 5-6 5', 'accent'),
+    path('M205 132l15-70 15 70M209 112h22M212 96h16', ''), path('M208 56a16 16 0 0 1 0-22M232 56a16 16 0 0 0 0-22M200 64a28 28 0 0 1 0-38M240 64a28 28 0 0 0 0-38', 'accent'), path('M220 45v.1', 'dot'),
+    path('M266 84h32v32h-32zM276 94h12v12h-12zM274 76v8m8-8v8m8-8v8m-16 32v8m8-8v8m8-8v8M258 92h8m-8 8h8m-8 8h8m32-16h8m-8 8h8m-8 8h8', ''));
+}
+
+function empty() {
+  const step = (n, ...rows) => h('li', {}, h('h3', {}, t('first' + n)), ...rows);
+  const url = `http://${location.hostname === '127.0.0.1' || location.hostname === 'localhost' ? 'ota.example.com' : location.hostname}:8080/luat/update?`;
+  return h('section.empty', {}, picture(), h('h2', {}, t('emptyTitle')), h('p', {}, t('emptyText')),
+    h('ol', {},
+      step(1, h('p', {}, t('first1Text')), h('pre', { tabindex: 0 }, 'firmware/ALIYUN/2.0.1/update.bin'), h('p', {}, h('a.primary', { href: '#/drop' }, icon('drop'), t('dropHere')))),
+      step(2, h('p', {}, t('first2Text')), h('pre', { tabindex: 0 }, `libfota2.request(cb, {url = "${url}"})`)),
+      step(3, h('p', {}, t('first3Text')), h('p', {}, h('a', { href: '#/live' }, t('live')), ' · ', h('a', { href: '#/explain' }, t('explain'))))));
+}
+
+export function show(main, route, context) {
+  const tiles = h('dl.tiles', {});
+  const filter = h('input', { type: 'search', id: 'filter', placeholder: t('filter'), 'aria-label': t('filter'), autocomplete: 'off', spellcheck: 'false' });
+  const problems = h('div', {});
+  const list = h('div.projects', {});
+  const more = h('div.more', {});
+  const rest = h('div', {});
+  main.append(h('div.title', {}, h('h1', {}, t('releases')), filter), tiles, problems, list, more, rest);
+
+  let releases = null;
+  let next = null;
+  let known = null;
+  let files = { quarantined: [], warnings: [], ignored: [], waiting: [] };
+  let busy = false;
+  let again = false;
+  let gone = false;
+  let soon = null;
+
+  function project([title, all], was) {
+    const element = was || h('section.project', { 'data-drop': JSON.stringify({ project: title }) }, h('h2', {}, title), h('div.cards', {}),
+      h('details.older', { 'data-key': 'older' }, h('summary', {}), h('div.cards', {})));
+    const older = element.lastChild;
+    const cards = (box, some) => keyed(box, some, (release) => release.version, (release) => card(release, load));
+    cards(element.children[1], all.slice(0, SHOWN));
+    cards(older.lastChild, all.slice(SHOWN));
+    older.hidden = all.length <= SHOWN;
+    older.firstChild.textContent = t('older', all.length - SHOWN);
+    return element;
+  }
+
+  function draw() {
+    if (gone || !releases) return;
+    const { summary } = context;
+    filter.hidden = releases.length < 4;
+    const writable = !summary || summary.writable;
+    const wanted = filter.value.trim().toLowerCase();
+    const projects = new Map();
+    for (const release of releases) {
+      if (wanted && !name(release).toLowerCase().includes(wanted)) continue;
+      if (!projects.has(release.project)) projects.set(release.project, []);
+      projects.get(release.project).push({ ...release, writable });
+    }
+    const nothing = !releases.length && !files.quarantined.length && !files.waiting.length;
+    tiles.hidden = nothing || !summary;
+    if (summary) {
+      keyed(tiles, [['devices', 'tDevices', '#/devices'], ['running', 'tRunning', '#/live'], ['releases', 'tReleases', ''], ['quarantined', 'tQuarantined', '']].map((row) => [...row, summary[row[0]]]), (row) => row[0],
+        ([key, words, href, n]) => h('div.tile' + (key === 'quarantined' && n ? '.bad' : ''), {}, h('dt', {}, t(words)), h('dd', {}, href ? h('a', { href, 'data-key': key }, number(n)) : number(n))));
+    }
+    keyed(problems, [
+      summary && !summary.writable && { id: 'readonly' }, files.waiting.length && { id: 'waiting', list: files.waiting },
+      files.quarantined.length && { id: 'quarantined', list: files.quarantined }].filter(Boolean), (part) => part.id,
+    (part) => (part.id === 'readonly' ? h('p.note', {}, icon('lock'), t('readonly')) : remarks(part.id, part.list)));
+    if (nothing) keyed(list, [['', 'empty']], () => 'empty', empty);
+    else keyed(list, [...projects], (entry) => entry[0], project);
+    more.replaceChildren(...(next ? [button('more', null, t('more'), () => load(true))] : []));
+    keyed(rest, [files.warnings.length && { id: 'warnings', list: files.warnings }, files.ignored.length && { id: 'ignored', list: files.ignored }].filter(Boolean), (part) => part.id,
+      (part) => h('details', { 'data-key': part.id }, h('summary', {}, t(part.id, part.list.length)), h('div.rest', {}, remarks(part.id, part.list))));
+  }
+
+  function news() {
+    const now = new Set(releases.map(name));
+    const fresh = known && [...now].filter((one) => !known.has(one));
+    if (fresh && fresh.length) toast(t('fresh', fresh.slice(0, 3).join(', ')));
+    known = next ? null : now;
+  }
+
+  /** All pages that were looked at, anew; with `further` one more. One load at a time, and one after it
+   * if it was asked for meanwhile. */
+  async function load(further = false) {
+    if (busy) { again = true; return; }
+    busy = true;
+    try {
+      const pages = [];
+      const count = releases ? releases.length : 0;
+      let cursor = null;
+      do {
+        const page = await api('GET', 'releases?limit=200' + (cursor ? '&after=' + encodeURIComponent(cursor) : ''));
+        pages.push(...page.releases);
+        cursor = page.next;
+      } while (cursor && (pages.length < count || (further === true && pages.length <= count)));
+      files = await api('GET', 'quarantine');
+      releases = pages;
+      next = cursor;
+      news();
+      draw();
+    } catch (error) {
+      if (!gone && !releases) list.replaceChildren(h('p.note', {}, icon('warn'), error.message));
+    }
+    busy = false;
+    if (again && !gone) { again = false; load(); }
+  }
+
+  filter.oninput = draw;
+  filter.onchange = async () => {
+    const wanted = filter.value.trim();
+    if (!next || !wanted || list.children.length) return;
+    const page = await api('GET', 'releases?project=' + encodeURIComponent(wanted)).catch(() => ({ releases: [] }));
+    releases = releases.concat(page.releases);
+    draw();
+  };
+  load();
+  let ticks = 0;
+  return {
+    tick: () => { ticks += 1; if (!context.streaming || ticks % 3 === 0) load(); else draw(); },
+    heard: (kind) => {
+      if (kind === 'catalog') load();
+      else soon ||= setTimeout(() => { soon = null; load(); }, 2000);
+    },
+    leave: () => { gone = true; clearTimeout(soon); },
+  };
+}

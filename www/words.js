@@ -1,0 +1,72 @@
+// Every word of the page, in English and Chinese. What the server says itself (reasons, problems) is shown
+// as it comes.
+
+export const WORDS = {
+  // the frame
+  releases: ['Releases', '版本'], devices: ['Devices', '设备'], live: ['Live', '实时'], explain: ['Explain', '诊断'], drop: ['Drop', '投放'],
+  views: ['Views', '视图'], skip: ['Skip to the content', '跳到正文'], theme: ['Theme', '主题'], auto: ['as the system', '跟随系统'], light: ['light', '浅色'], dark: ['dark', '深色'],
+  streaming: ['Connected, live', '已连接，实时'], polling: ['Connected, refreshed every 5 seconds', '已连接，每 5 秒刷新'], offline: ['The server cannot be reached. It is tried again.', '无法连接服务器，正在重试。'],
+  status: ['The server answered with status {0}.', '服务器返回状态 {0}。'], cancel: ['Cancel', '取消'], go: ['Go on', '继续'], set: ['Set', '设置'], more: ['Show more', '显示更多'],
+  now: ['now', '现在'], unknown: ['not known yet', '尚不清楚'], optional: ['optional', '可不填'], any: ['any', '全部'],
+  token: ['Token needed', '需要令牌'], tokenField: ['Token', '令牌'],
+  tokenWhy: ['Changes need the operator’s token. The server prints it at its first start; it lies in the file operator-token of the state folder.', '修改操作需要管理令牌。服务器首次启动时会打印它，也保存在状态目录的 operator-token 文件里。'],
+  tokenWrong: ['That was not the right token. It lies in the file operator-token of the state folder.', '令牌不对。正确的令牌在状态目录的 operator-token 文件里。'],
+
+  // states
+  offered: ['offered', '已通知'], downloading: ['downloading', '下载中'], delivered: ['delivered', '已送达'], confirmed: ['confirmed', '已确认'], reverted: ['reverted', '已回退'], silent: ['silent', '失联'],
+  standing: ['Standing', '状态'], nobodyYet: ['No device has been offered it yet.', '还没有设备收到过通知。'],
+  is_live: ['Live', '发布中'], is_rolling_out: ['Rolling out {0} %', '灰度 {0}%'], is_paused: ['Paused', '已暂停'], is_fused: ['Fuse tripped', '已熔断'],
+  is_held_back: ['Held back', '暂不发布'], is_scheduled: ['Scheduled', '定时发布'], is_windowed: ['In a time window', '限时段'],
+
+  // releases
+  filter: ['Filter by project or version', '按项目或版本筛选'], packages: ['Files: {0}', '文件：{0}'], baseCore: ['only from core {0}', '仅限底层 {0}'], older: ['Older releases: {0}', '更早的版本：{0} 个'],
+  tDevices: ['Devices', '设备'], tRunning: ['Downloads now', '正在下载'], tReleases: ['Releases', '版本'], tQuarantined: ['Quarantined', '已隔离'],
+  waiting: ['Being read: {0}', '正在读取：{0} 个文件'], quarantined: ['Not served: {0}', '不下发的文件：{0} 个'], warnings: ['Served, but looks like a mistake: {0}', '已下发但可能有误：{0} 个'], ignored: ['Ignored: {0}', '已忽略：{0} 个'],
+  readonly: ['The server may not write to the firmware folder: releases are changed there, not here.', '服务器无权写入固件目录：请直接在目录里修改，不能在此操作。'],
+  rest: ['{0} more', '还有 {0} 个'], fresh: ['New here: {0}', '新版本：{0}'],
+  pause: ['Pause', '暂停'], resume: ['Resume', '恢复'], percent: ['Percent', '百分比'], setPercent: ['Percent…', '灰度…'],
+  pauseTitle: ['Pause {0}?', '暂停 {0}？'], pauseMeans: ['No module is offered it any more until you resume it. Downloads that are running go on to their end, and nothing is taken back.', '恢复之前，不再向任何模块下发。正在进行的下载会继续完成；已升级的模块不受影响。'],
+  pauseReason: ['Reason, shown to whoever looks (optional)', '原因，会显示在页面上（可不填）'], paused: ['{0} is paused.', '{0} 已暂停。'],
+  resumeTitle: ['Resume {0}?', '恢复 {0}？'], resumeMeans: ['From its next check on, every module that it is meant for is offered it.', '从下一次检查起，符合条件的模块都会收到升级。'],
+  resumeFused: ['It paused itself because modules came back with their old version. Resume it only if you know why; every module that it is meant for is offered it again.', '因为有模块升级后又报告旧版本，它已自动暂停。查明原因后再恢复；恢复后，符合条件的模块会再次收到升级。'],
+  resumed: ['{0} is offered again.', '{0} 已恢复下发。'],
+  percentTitle: ['How many get {0}?', '{0} 下发给多少设备？'], percentLabel: ['Share of the devices', '设备比例'],
+  percentMeans: ['About {0} in 100 of the devices that it is meant for are offered it; the others hear “not yet”.', '在符合条件的设备中，每 100 台约有 {0} 台会收到升级；其余的会得到“暂无升级”。'],
+  percentAll: ['Every device that it is meant for is offered it.', '所有符合条件的设备都会收到升级。'], percentNone: ['Only devices named singly in “allow” are offered it.', '只有在 allow 中逐个列出的设备会收到升级。'],
+  percentStay: ['Who is in at 10 % is in at 20 % too. Lowering it takes nothing back from modules that have it.', '10% 里的设备一定也在 20% 里。调低比例不会影响已经升级的模块。'], percentDone: ['{0}: {1} % of the devices.', '{0}：{1}% 的设备。'],
+  emptyTitle: ['No release yet', '还没有任何版本'], emptyText: ['Three steps to the first update over the air.', '三步完成第一次远程升级。'],
+  first1: ['Drop an upgrade file', '放入升级包'], first1Text: ['Copy it into a folder that names project and version, or drop it here. Luatools output (the .bin, not the .soc) is understood as it is.', '拷贝到以项目和版本命名的目录，或拖到这里。Luatools 生成的 .bin（不是 .soc）原样放入即可。'],
+  dropHere: ['Drop a file', '投放文件'], first2: ['Point the module here', '让模块指向本服务器'], first2Text: ['The server must be reachable from the mobile network.', '服务器必须能从移动网络访问到。'],
+  first3: ['Watch it happen', '观察升级过程'], first3Text: ['The next check of the module shows up at once.', '模块下一次检查时，这里会立即显示。'],
+
+  // devices
+  imeiPrefix: ['IMEI begins with', 'IMEI 开头'], project: ['Project', '项目'], version: ['Version', '版本'], stateIs: ['State', '状态'], onlyHeld: ['Held by the loop guard', '被循环保护拦截'], held: ['held', '已拦截'],
+  found: ['{0} shown; {1} known in all', '显示 {0} 台；共有 {1} 台'], noneFits: ['No device fits.', '没有符合条件的设备。'], noDevices: ['No device has asked yet.', '还没有设备来检查升级。'], goOn: ['Look further', '继续查找'],
+  lastSeen: ['Last seen', '最近检查'], firstSeen: ['First seen', '首次出现'], interval: ['Asks every', '检查间隔'], listed: ['in the list of known devices', '在已知设备名单中'], probation: ['seen only once so far', '目前只出现过一次'],
+  journey: ['Journey', '升级进程'], noJourney: ['Nothing has been offered to it yet.', '还没有向它下发过升级。'], ofBytes: ['{0} of {1}', '{0} / {1}'], until: ['until', '直到'],
+  heldTitle: ['Held by the loop guard', '被循环保护拦截'], heldMeans: ['It took this file and came back with its old version, again and again. It is not offered this file for now, so that it does not eat up its data plan.', '它多次下载这个文件，却仍报告旧版本。为避免耗尽流量，暂不再向它下发这个文件。'], heldFacts: ['came back unchanged {0} times, was sent {1}', '回退 {0} 次，已发送 {1}'],
+  lift: ['Release it', '解除拦截'], liftTitle: ['Release {0}?', '解除对 {0} 的拦截？'], liftMeans: ['At its next check it is offered the file again. If the fault is in the firmware, it downloads it once more for nothing.', '下一次检查时会再次向它下发。如果问题出在固件本身，它会白白多下载一次。'], lifted: ['{0} is released.', '{0} 已解除拦截。'], whyThis: ['Why does it get what it gets?', '它为什么得到这样的结果？'],
+
+  // live
+  noStream: ['The live stream is not available just now: the chart goes on, single events are missing.', '暂时无法获取实时事件：图表会继续刷新，但看不到单个事件。'],
+  lastHour: ['The last hour', '最近一小时'], checksMinute: ['Checks a minute', '每分钟检查'], bytesMinute: ['Firmware sent a minute', '每分钟发送固件'], hourAgo: ['60 min ago', '60 分钟前'],
+  ratesWords: ['{0} checks in the last hour, {1} of them offers; {2} in the busiest minute.', '最近一小时检查 {0} 次，其中下发 {1} 次；最忙的一分钟 {2} 次。'], ratesBytes: ['{0} sent in the last hour, at most {1} in a minute.', '最近一小时发送 {0}，一分钟最多 {1}。'], ratesAt: ['{0} min ago: {1} checks, {2} offers, {3}', '{0} 分钟前：检查 {1} 次，下发 {2} 次，{3}'],
+  downloadsNow: ['Downloads now', '正在下载'], noDownloads: ['None is running.', '当前没有下载。'], downloadOf: ['Download of {0}', '{0} 的下载进度'], perSecond: ['{0}/s', '{0}/秒'],
+  feed: ['Checks', '检查'], noEvents: ['Checks appear here as they come.', '模块检查升级时会显示在这里。'], onlyRefusals: ['Only refusals', '只看拒绝'], holdFeed: ['Hold', '停住'], why: ['why?', '原因？'],
+  verdict_offer: ['offer', '下发'], verdict_resume: ['resume', '续传'], verdict_refuse: ['no', '拒绝'],
+  result_complete: ['complete', '完成'], result_cut: ['cut', '中断'], result_stalled: ['stalled', '停滞'], result_replaced: ['replaced by a new one', '已由新下载取代'], result_gone: ['the file is gone', '文件已不在'], result_full: ['no room', '服务器已满'], result_stopped: ['server stopped', '服务器停止'], result_other: ['ended', '已结束'],
+
+  // explain
+  explainLead: ['What would a module be told, and why? Nothing is sent to any module.', '某个模块会得到什么答复，为什么？这里不会向模块发送任何内容。'], byRequest: ['From a log', '粘贴日志'], requestLabel: ['A request URL, or a UDP line', '请求 URL，或一行 UDP 报文'], byFields: ['By its facts', '填写信息'],
+  firmwareName: ['Firmware name', '固件名（firmware_name）'], coreVersion: ['Core version', '底层版本'], projectKey: ['Project key', '项目密钥'], askedOver: ['Asked over', '请求方式'], explainIt: ['Explain', '诊断'],
+  getsRelease: ['It gets {0}', '它会得到 {0}'], getsNothing: ['It gets nothing now', '现在没有可给它的升级'], looked: ['What was looked at', '判断过程'], theCheck: ['The request', '请求'],
+
+  // drop
+  dropZone: ['Drop firmware here, or choose files', '把固件拖到这里，或点此选择文件'], dropKinds: ['.bin .ota .fota .sota .img, up to 256 MB', '.bin .ota .fota .sota .img，最大 256 MB'],
+  dropWhere: ['Leave both empty for Luatools output: its names say project and version. A file can also be dropped onto a release.', 'Luatools 生成的文件请留空：文件名里已有项目和版本。也可以把文件拖到某个版本上。'],
+  byName: ['by its name', '按文件名'], bothOrNone: ['Give both project and version, or neither.', '项目和版本要么都填，要么都不填。'], emptyFile: ['The file is empty.', '文件是空的。'], tooLarge: ['The file is over {0}.', '文件超过 {0}。'],
+  looking: ['Looking at it…', '正在识别…'], kind: ['Kind', '类型'], platform: ['Platform', '平台'], anyPlatform: ['any', '不限'], fromCore: ['From core', '起始底层'], newestHere: ['Newest here', '现有最新'],
+  bill: ['Up to {0} devices × {1} = {2} of mobile data', '最多 {0} 台设备 × {1} = {2} 流量'], billNone: ['No device of this project has asked yet.', '还没有该项目的设备来检查过。'], sure: ['I have read this and want it so', '我已了解，仍要继续'],
+  upload: ['Upload', '上传'], uploadOf: ['Upload of {0}', '{0} 的上传进度'], checking: ['Being checked…', '正在校验…'], uploaded: ['{0} is there.', '{0} 已上传。'], isThere: ['It is in the folder. It is offered as soon as it has been read.', '文件已在目录中，读取完成后即开始下发。'],
+  refusedFile: ['Would not be served:', '不能下发：'], failedUpload: ['Not uploaded:', '上传失败：'], tryAgain: ['Try again', '重试'], remove: ['Remove', '移除'], hide: ['Done', '完成'],
+};
