@@ -7,12 +7,30 @@ use sha2::{Digest, Sha256};
 use super::reply::{Body, Reply};
 use http_types::StatusCode;
 
+const CSS: &str = "text/css; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
+
+/// A file of www/: name, Content-Type, bytes.
+macro_rules! file {
+    ($name:literal, $kind:expr) => {
+        ($name, $kind, include_bytes!(concat!("../../www/", $name)))
+    };
+}
+
 /// Name, Content-Type, bytes. The empty name is the page itself.
-const FILES: &[(&str, &str, &[u8])] = &[(
-    "",
-    "text/html; charset=utf-8",
-    include_bytes!("../../www/index.html"),
-)];
+const FILES: &[(&str, &str, &[u8])] = &[
+    ("", HTML, include_bytes!("../../www/index.html")),
+    file!("app.css", CSS),
+    file!("app.js", JS),
+    file!("base.js", JS),
+    file!("devices.js", JS),
+    file!("drop.js", JS),
+    file!("explain.js", JS),
+    file!("live.js", JS),
+    file!("releases.js", JS),
+    file!("words.js", JS),
+];
 
 /// The file of this name, or 304 if the browser has it.
 pub fn page(name: &str, known: Option<&str>) -> Option<Reply> {
