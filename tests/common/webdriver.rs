@@ -1,0 +1,301 @@
+//! A real browser, driven over the WebDriver protocol (W3C WebDriver level 2) that chromedriver speaks:
+//! plain HTTP and JSON, so no other program and no library is needed for it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// How long to wait for what should happen soon, on a machine that is busy with other things.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One browser at a time: two would only take the processor from each other.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A headless Chromium with one window. It ends with this value.
+pub struct Browser {
+    driver: Child,
+    port: u16,
+    session: String,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Browser {
+    /// Starts it, once no other test has one. `None`: this machine has none, and that was said; with
+    /// CI=true that is a failure, unless LUAT_OTA_NO_BROWSER=1.
+    pub fn start(test: &str) -> Option<Browser> {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = |name: &str, to: &str| std::env::var(name).as_deref() == Ok(to);
+        let skip = |why: &str| {
+            // Written past the test harness, which shows nothing of tests that pass.
+            let line = format!("skipped: {test}: {why}\n");
+            let _ = std::io::stderr().write_all(line.as_bytes());
+        };
+        if set("LUAT_OTA_NO_BROWSER", "1") {
+            skip("LUAT_OTA_NO_BROWSER=1");
+            return None;
+        }
+        let program = std::env::var("CHROMEDRIVER").unwrap_or("chromedriver".to_owned());
+        let driver = Command::new(&program)
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut driver = match driver {
+            Ok(driver) => driver,
+            Err(error) => {
+                assert!(
+                    !set("CI", "true"),
+                    "no browser: {program}: {error}; apt-get install chromium chromium-driver"
+                );
+                skip("no chromedriver here (apt-get install chromium chromium-driver)");
+                return None;
+            }
+        };
+        let mut lines = BufReader::new(driver.stdout.take().unwrap());
+        let port = loop {
+            let mut line = String::new();
+            let count = lines.read_line(&mut line).unwrap();
+            assert!(count > 0, "{program} ended before it said its port");
+            if let Some((_, rest)) = line.split_once("successfully on port ") {
+                break rest.trim().trim_end_matches('.').parse().unwrap();
+            }
+        };
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        let mut browser = Browser {
+            driver,
+            port,
+            session: String::new(),
+            _turn: turn,
+        };
+        let arguments = [
+            "--headless=new",
+            // In a container, and as root, there is no sandbox to be had; only our own page is opened.
+            "--no-sandbox",
+            "--disable-dev-shm-usage",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            "--force-color-profile=srgb",
+        ];
+        let wanted = json!({ "capabilities": { "alwaysMatch": {
+            "goog:loggingPrefs": { "browser": "ALL" },
+            "goog:chromeOptions": { "args": arguments },
+        }}});
+        let session = browser.request("POST", "/session", Some(&wanted)).unwrap();
+        browser.session = format!("/session/{}", session["sessionId"].as_str().unwrap());
+        Some(browser)
+    }
+
+    /// One command. The error is the browser's sentence.
+    fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).map_err(|e| e.to_string())?;
+        stream.set_read_timeout(Some(PATIENCE * 2)).unwrap();
+        let body = body.map(Value::to_string).unwrap_or_default();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            self.port,
+            body.len()
+        )
+        .map_err(|e| e.to_string())?;
+        let mut reply = BufReader::new(stream);
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            reply.read_line(&mut line).map_err(|e| e.to_string())?;
+            let line = line.trim_end().to_ascii_lowercase();
+            if let Some(value) = line.strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            if line.is_empty() {
+                break;
+            }
+        }
+        let mut bytes = vec![0; length];
+        reply.read_exact(&mut bytes).map_err(|e| e.to_string())?;
+        let mut reply: Value = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
+        let value = reply["value"].take();
+        match value.get("error") {
+            Some(error) if value.get("stacktrace").is_some() => {
+                Err(format!("{path}: {error}: {}", value["message"]))
+            }
+            _ => Ok(value),
+        }
+    }
+
+    fn post(&self, path: &str, body: Value) -> Value {
+        self.request("POST", &format!("{}{path}", self.session), Some(&body))
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// A command of Chromium's own protocol.
+    pub fn devtools(&self, command: &str, parameters: Value) -> Value {
+        self.post(
+            "/goog/cdp/execute",
+            json!({ "cmd": command, "params": parameters }),
+        )
+    }
+
+    /// The size of the window in CSS pixels; below 600 wide it is a phone with a finger.
+    pub fn size(&self, width: u32, height: u32) {
+        self.devtools(
+            "Emulation.setDeviceMetricsOverride",
+            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 }),
+        );
+    }
+
+    /// What the system asks for: `light` or `dark`.
+    pub fn scheme(&self, scheme: &str) {
+        self.devtools(
+            "Emulation.setEmulatedMedia",
+            json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] }),
+        );
+    }
+
+    /// The language that the user prefers, for pages opened from now on.
+    pub fn language(&self, tag: &str) {
+        let agent = self.js("return navigator.userAgent", json!([]));
+        self.devtools(
+            "Emulation.setUserAgentOverride",
+            json!({ "userAgent": agent, "acceptLanguage": tag }),
+        );
+    }
+
+    /// Goes there, from scratch even if only the fragment is another.
+    pub fn open(&self, url: &str) {
+        self.post("/url", json!({ "url": "about:blank" }));
+        self.post("/url", json!({ "url": url }));
+    }
+
+    /// Runs the body of a function in the page.
+    pub fn js(&self, script: &str, arguments: Value) -> Value {
+        self.post(
+            "/execute/sync",
+            json!({ "script": script, "args": arguments }),
+        )
+    }
+
+    /// Runs it until it gives something true; fails with `what` and the text of the page.
+    pub fn wait(&self, what: &str, script: &str, arguments: Value) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let value = self.js(script, arguments.clone());
+            match &value {
+                Value::Null | Value::Bool(false) => {}
+                Value::String(text) if text.is_empty() => {}
+                _ => return value,
+            }
+            if Instant::now() > end {
+                panic!(
+                    "within {PATIENCE:?} not so: {what}; the page shows:\n{}\nits console:\n{}",
+                    self.text("body"),
+                    self.console().join("\n")
+                );
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What can be read in the first element of this selector.
+    pub fn text(&self, css: &str) -> String {
+        let script = "const e = document.querySelector(arguments[0]); return e ? e.innerText : ''";
+        let text = self.js(script, json!([css]));
+        text.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits until this text can be read there.
+    pub fn wait_text(&self, css: &str, text: &str) {
+        let script = "return [...document.querySelectorAll(arguments[0])].some((e) => e.innerText.includes(arguments[1]))";
+        self.wait(&format!("{text:?} in {css}"), script, json!([css, text]));
+    }
+
+    fn element(&self, css: &str) -> String {
+        let script =
+            "return [...document.querySelectorAll(arguments[0])].some((e) => e.checkVisibility())";
+        self.wait(&format!("{css} is there"), script, json!([css]));
+        let found = self.post(
+            "/element",
+            json!({ "using": "css selector", "value": css }),
+        );
+        let id = found.as_object().and_then(|found| found.values().next());
+        id.and_then(Value::as_str).unwrap().to_owned()
+    }
+
+    /// Clicks as a person does: it must be in sight and nothing may lie over it.
+    pub fn click(&self, css: &str) {
+        let element = self.element(css);
+        self.post(&format!("/element/{element}/click"), json!({}));
+    }
+
+    /// Types into a field what it shall hold.
+    pub fn fill(&self, css: &str, text: &str) {
+        let element = self.element(css);
+        self.post(&format!("/element/{element}/clear"), json!({}));
+        self.post(
+            &format!("/element/{element}/value"),
+            json!({ "text": text }),
+        );
+    }
+
+    /// Presses one key (WebDriver section 17.4.2 has the code points of those without a letter).
+    pub fn key(&self, key: char) {
+        self.post(
+            "/actions",
+            json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": [
+                { "type": "keyDown", "value": key.to_string() },
+                { "type": "keyUp", "value": key.to_string() },
+            ] }] }),
+        );
+    }
+
+    /// What the page complained about since the last call.
+    pub fn console(&self) -> Vec<String> {
+        let entries = self.post("/se/log", json!({ "type": "browser" }));
+        let entries = entries.as_array().cloned().unwrap_or_default();
+        entries
+            .iter()
+            .map(|entry| format!("{} {}", entry["level"], entry["message"]))
+            .collect()
+    }
+
+    /// The window as a PNG.
+    pub fn screenshot(&self) -> Vec<u8> {
+        let path = format!("{}/screenshot", self.session);
+        let text = self.request("GET", &path, None).unwrap();
+        base64(text.as_str().unwrap())
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // Ends Chromium and takes its folder away; then the driver, by its own id.
+        if !self.session.is_empty() {
+            let _ = self.request("DELETE", &self.session, None);
+        }
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+/// Base64 (RFC 4648 section 4) back to bytes.
+fn base64(text: &str) -> Vec<u8> {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut bits, mut count) = (0_u32, 0);
+    for digit in text.bytes() {
+        let Some(value) = DIGITS.iter().position(|known| *known == digit) else {
+            continue;
+        };
+        bits = bits << 6 | value as u32;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    bytes
+}
