@@ -113,7 +113,7 @@ export function setLang(to) {
 /** The words for a key, with {0}, {1} filled in. */
 export function t(key, ...values) {
   const words = WORDS[key];
-  if (!words) return key;
+  if (!words) return values[0] ?? key;
   return words[lang === 'zh' ? 1 : 0].replace(/\{(\d)\}/g, (_, at) => values[at] ?? '');
 }
 

@@ -98,7 +98,7 @@ export function show(main, route, context) {
     }
     known.bar.set(event.size ? Math.min(100, (100 * event.bytes) / event.size) : 0);
     known.facts.textContent = [event.proto.toUpperCase(), t('ofBytes', bytes(event.bytes), bytes(event.size)),
-      event.result ? t('result_' + event.result) : known.rate > 0 && t('perSecond', bytes(known.rate))].filter(Boolean).join(' · ');
+      event.result ? t('result_' + event.result, event.result) : known.rate > 0 && t('perSecond', bytes(known.rate))].filter(Boolean).join(' · ');
     if (event.result) {
       known.element.classList.add(event.result === 'complete' ? 'complete' : 'broken');
       downloads.delete(event.number);
