@@ -217,10 +217,7 @@ impl Browser {
         let script =
             "return [...document.querySelectorAll(arguments[0])].some((e) => e.checkVisibility())";
         self.wait(&format!("{css} is there"), script, json!([css]));
-        let found = self.post(
-            "/element",
-            json!({ "using": "css selector", "value": css }),
-        );
+        let found = self.post("/element", json!({ "using": "css selector", "value": css }));
         let id = found.as_object().and_then(|found| found.values().next());
         id.and_then(Value::as_str).unwrap().to_owned()
     }
