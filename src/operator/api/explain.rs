@@ -85,15 +85,15 @@ fn explained(desk: &Desk, check: &Check<'_>) -> Reply {
     // Nobody knows where the module would ask from.
     let who = Who::of(check, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let mut known = fleet.known(check, who.as_ref(), now);
-    if known.looping.is_none()
+    if known.looping.is_empty()
         && let Some(device) = check.device
         && let Some(view) = fleet.device(device, now, unix)
     {
-        known.looping = view
-            .held
+        view.held
             .iter()
             .filter(|hold| hold.until.is_some_and(|until| until > unix))
-            .find_map(|hold| ContentId::parse(&hold.content));
+            .filter_map(|hold| ContentId::parse(&hold.content))
+            .for_each(|content| known.looping.add(content));
     }
     let explanation = explain(&catalog, known, check, unix);
     let (word, release, package, reason) = match &explanation.verdict {
