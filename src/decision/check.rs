@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::firmware::audience::DeviceId;
-use crate::firmware::name::{FirmwareName, firmware_name};
+use crate::firmware::name::{self, FirmwareName, firmware_name};
 use crate::firmware::version::Version;
 
 /// "Is there something for me?" All texts are as the module sent them, decoded, and may hold any
@@ -42,13 +42,14 @@ impl Check<'_> {
     pub fn project(&self) -> &str {
         match &self.path_project {
             Some(project) => project,
-            None => self.name().project,
+            None => name::project(self.firmware_name.as_deref().unwrap_or_default()),
         }
     }
 
     /// May the first field of a version be a core version? Only `_Luat_` names say that it is not.
     pub fn may_be_luatos(&self) -> bool {
-        self.name().luatos != Some(false)
+        let said = self.firmware_name.as_deref().unwrap_or_default();
+        name::is_luatos(said) != Some(false)
     }
 
     /// The version that the device runs, if it is a numeric one.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -34,6 +35,8 @@ pub(super) async fn accept(
         }
     };
     let mut said: Option<Instant> = None;
+    // One for all waits: each new one would be an allocation.
+    let mut raised = pin!(stop.raised());
     loop {
         for _ in 0..BATCH {
             if stop.is_raised() {
@@ -44,7 +47,8 @@ pub(super) async fn accept(
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let ready = async { listener.readable().await.is_ok() };
                     let stopped = async {
-                        stop.raised().await;
+                        // Not asked again: the loop ends.
+                        raised.as_mut().await;
                         true
                     };
                     if !smol::future::or(ready, stopped).await {

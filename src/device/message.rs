@@ -91,9 +91,10 @@ pub(super) fn named(service: &Service, get: Get, peer: SocketAddr) -> Option<Wan
     let short = UpgradeIds::short(id);
     let catalog = service.catalog.borrow();
     // What is gone from the folder may still be loaded, and a module at it.
-    let loaded = service.snapshots.with_short(short);
-    let candidates = catalog.with_short(short).chain(loaded);
-    let content = service.ids.find(id, peer.ip(), unix_now(), candidates)?;
+    let content = service.snapshots.with_short(short, |loaded| {
+        let candidates = catalog.with_short(short).chain(loaded);
+        service.ids.find(id, peer.ip(), unix_now(), candidates)
+    })?;
     let size = service.size_of(content, &catalog)?;
     let (count, _) = datagram::packets(size)?;
     (1..=count).contains(&number).then_some(Wanted {

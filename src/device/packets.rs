@@ -228,7 +228,7 @@ impl PacketDownloads {
     pub fn given(&mut self, service: &Rc<Service>, peer: SocketAddr, wanted: Wanted, bytes: u64) {
         let now = Instant::now();
         let id = wanted.id;
-        if !self.table.contains_key(&(peer, id)) {
+        if self.table.len() >= REMEMBERED && !self.table.contains_key(&(peer, id)) {
             self.make_room();
         }
         let download = self

@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use smol::channel::{Receiver, Sender, bounded};
 use smol::future::FutureExt as _;
 use smol::future::{or, yield_now};
+use smol::stream::StreamExt as _;
 use smol::{Async, LocalExecutor, Timer};
 
 use super::message::{self, ERR, ToCheck, UNKNOWN, Wanted};
@@ -112,6 +114,15 @@ enum Woken {
     Tick,
 }
 
+/// What a wait waits for besides the socket.
+struct Waits<'w, S> {
+    loaded: Pin<&'w mut Receiver<Parked>>,
+    stopped: Pin<&'w mut S>,
+    tick: Timer,
+    /// The timer is set.
+    ticks: bool,
+}
+
 impl Room<'_> {
     async fn run(&self) {
         let mut inbox = Inbox::new();
@@ -120,6 +131,14 @@ impl Room<'_> {
         let mut turn: u32 = 0;
         let mut stopping = false;
         let mut tidied = Instant::now();
+        // They last from one wait to the next: made anew for each, they would cost a packet three
+        // allocations and the reactor a timer.
+        let mut waits = Waits {
+            loaded: pin!(self.receiver.clone()),
+            stopped: pin!(self.stop.raised()),
+            tick: Timer::never(),
+            ticks: false,
+        };
         loop {
             match os_receive(&mut inbox, self.socket.get_ref()) {
                 Ok(()) => {
@@ -144,7 +163,7 @@ impl Room<'_> {
                     Timer::after(PAUSE).await;
                 }
             }
-            match self.wait(stopping).await {
+            match self.wait(stopping, &mut waits).await {
                 Woken::Socket => {}
                 Woken::Loaded(parked) => {
                     for parked in parked.into_iter().chain(self.more_loaded()) {
@@ -166,26 +185,32 @@ impl Room<'_> {
         }
     }
 
-    async fn wait(&self, stopping: bool) -> Woken {
+    async fn wait<S: Future>(&self, stopping: bool, waits: &mut Waits<'_, S>) -> Woken {
         let untidy = self.downloads.borrow().need_tidying();
+        if untidy && !waits.ticks {
+            waits.ticks = true;
+            waits.tick.set_after(TIDY);
+        }
         let socket = async {
             // An error shows again when the socket is read.
             let _ready = self.socket.readable().await;
             Woken::Socket
         };
-        let loaded = async { Woken::Loaded(self.receiver.recv().await.ok()) };
+        let loaded = async { Woken::Loaded(waits.loaded.next().await) };
         let stopped = async {
+            // Once it is raised it is not asked again.
             match stopping {
                 true => smol::future::pending().await,
-                false => self.stop.raised().await,
-            }
+                false => waits.stopped.as_mut().await,
+            };
             Woken::Stopped
         };
         let tick = async {
-            match untidy {
-                true => Timer::after(TIDY).await,
+            match waits.ticks {
+                true => (&mut waits.tick).await,
                 false => smol::future::pending().await,
             };
+            waits.ticks = false;
             Woken::Tick
         };
         // The socket comes last: it may always be ready.
