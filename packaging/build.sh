@@ -139,10 +139,16 @@ flags=(
 for crates in "$CARGO_HOME"/registry/src/*; do
   flags+=("--remap-path-prefix=$crates=crates")
 done
-export RUSTFLAGS="${flags[*]}"
+for triple in MIPS MIPSEL; do
+  # By a path that is the same everywhere: it goes into the names of symbols.
+  export "CARGO_TARGET_${triple}_UNKNOWN_LINUX_MUSL_RUSTFLAGS=${flags[*]} -C link-arg=-Wl,-T,packaging/mips.ld"
+done
+for triple in X86_64_UNKNOWN_LINUX_MUSL AARCH64_UNKNOWN_LINUX_MUSL ARM{,V7}_UNKNOWN_LINUX_MUSLEABIHF; do
+  export "CARGO_TARGET_${triple}_RUSTFLAGS=${flags[*]}"
+done
 # Without the library's features there are no stack traces, nor what they need; a panic still says what
 # and where.
-build=(cargo zigbuild --release --locked --bin luat-ota -Z build-std=std,panic_abort -Z build-std-features=)
+build=(cargo zigbuild --release --locked --bin luat-ota -Z 'build-std=std,panic_abort' -Z 'build-std-features=')
 for triple in "${wanted[@]}"; do build+=(--target "$triple"); done
 
 # --- Build.

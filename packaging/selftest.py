@@ -227,7 +227,7 @@ def step(name, action, *arguments):
         return None
 
 
-def run(command, place):
+def run(command, how, place):
     folder, state = place / "firmware", place / "state"
     folder.mkdir()
     first, second, large = noise(1, 50_000), noise(2, 10 * PACKET), noise(3, 4 << 20)
@@ -251,6 +251,11 @@ def run(command, place):
         ensure(status in (403, 404), f"another project gets {status}")
 
     step("offers a file that is dropped into the folder, and nothing to who has it", http_update)
+
+    if how == "natively":
+        lines = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
+        total, own = (re.search(rf"{name}:\s+(\d+) kB", lines)[1] for name in ("VmRSS", "RssAnon"))
+        print(f"      memory, idle after one update: {total} kB, of which {own} kB are not the file's", flush=True)
 
     def luatos_update():
         drop(folder, "S/1.0.2/update.bin", second)
@@ -360,11 +365,11 @@ def run(command, place):
 
 def main():
     binary = os.path.abspath(sys.argv[1])
-    how, words = runner(binary)
+    command, words = runner(binary)
     print(f"{binary}, {os.path.getsize(binary)} bytes, {words}", flush=True)
     place = pathlib.Path(tempfile.mkdtemp(prefix="luat-ota-selftest-"))
     try:
-        run([*how, binary], place)
+        run([*command, binary], words, place)
     finally:
         for server in servers:
             if server.process.poll() is None:

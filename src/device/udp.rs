@@ -411,9 +411,14 @@ struct OwnAddresses {
 
 impl OwnAddresses {
     fn of(socket: &Async<UdpSocket>) -> OwnAddresses {
+        let local = socket.get_ref().local_addr().map(os::net::unmapped).ok();
         OwnAddresses {
-            local: socket.get_ref().local_addr().map(os::net::unmapped).ok(),
-            addresses: os::net::own_addresses(),
+            local,
+            // Of use only to a socket on all addresses.
+            addresses: match local.is_some_and(|local| local.ip().is_unspecified()) {
+                true => os::net::own_addresses(),
+                false => Vec::new(),
+            },
             asked: Instant::now(),
         }
     }
