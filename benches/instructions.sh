@@ -18,18 +18,18 @@ command -v valgrind >/dev/null || { echo "missing: valgrind; apt-get install val
 
 # case             bound (instructions)
 bounds="
-head                 1
-query                1
-decide_nothing_newer 1
-decide_offer         1
-decide_among_many    1
-refusal              1
-check                1
-datagram_get         1
-datagram_check       1
-upgrade_id           1
-imei_ranges          1
-log_line             1
+head                 8213
+query                9691
+decide_nothing_newer 12395
+decide_offer         12436
+decide_among_many    13180
+refusal              11664
+check                42767
+datagram_get         1972
+datagram_check       4336
+upgrade_id           780
+imei_ranges          299
+log_line             10996
 "
 
 binary=$(cargo bench --bench paths --no-run --locked --message-format json 2>/dev/null |
