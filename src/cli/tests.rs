@@ -153,6 +153,7 @@ fn every_flag_arrives_from_the_line_and_from_its_twin_alike() {
         ("udp-errors", "19"),
         ("udp-gets", "20"),
         ("snapshot-memory", "64M"),
+        ("without", "leases"),
         ("imei", "862991443753386"),
         ("firmware-name", "A_Luat_V0035_8955"),
         ("version", "2.0.0"),
