@@ -27,8 +27,11 @@ const IMEI: &str = "862991443753386";
 /// A step that is done again and again.
 pub type Step = Box<dyn FnMut()>;
 
+/// Makes a step ready.
+pub type Case = fn() -> Step;
+
 /// All of them: what they are called, and what makes them ready.
-pub const CASES: &[(&str, fn() -> Step)] = &[
+pub const CASES: &[(&str, Case)] = &[
     ("head", head),
     ("query", query),
     ("decide_nothing_newer", decide_nothing_newer),

@@ -291,6 +291,7 @@ fn samples() -> Vec<Entry> {
             version: "2.0.0".into(),
             first: NOW,
             fused: Some("fuse: 3 of 9".into()),
+            resumed: Some(NOW),
         }),
         Entry::Unpinned(Downloader(1), HOME, A),
     ]
