@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::ensure;
 
 /// Every status that this server has a use for, with its reason phrase.
-const REASONS: [(u16, &str); 16] = [
+const REASONS: [(u16, &str); 18] = [
     (200, "OK"),
     (206, "Partial Content"),
     (302, "Found"),
@@ -17,6 +17,8 @@ const REASONS: [(u16, &str); 16] = [
     (403, "Forbidden"),
     (404, "Not Found"),
     (405, "Method Not Allowed"),
+    (411, "Length Required"),
+    (413, "Content Too Large"),
     (408, "Request Timeout"),
     (413, "Content Too Large"),
     (416, "Range Not Satisfiable"),
