@@ -167,7 +167,7 @@ fn what_is_no_report_of_ours_is_none() {
         body(&serial.replace("ab", "zz")),
         body(&serial).replace(":1}", ":\"1\"}"),
         body(&serial).replace("result_code", "result"),
-        format!("{{\"fota_sn\":7,\"result_code\":1}}"),
+        "{\"fota_sn\":7,\"result_code\":1}".to_owned(),
     ] {
         assert_eq!(report(wrong.as_bytes()), None, "{wrong}");
     }
