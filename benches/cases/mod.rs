@@ -27,11 +27,11 @@ const IMEI: &str = "862991443753386";
 /// A step that is done again and again.
 pub type Step = Box<dyn FnMut()>;
 
-/// Makes a step ready.
-pub type Case = fn() -> Step;
+/// What it is called, and what makes it ready.
+pub type Case = (&'static str, fn() -> Step);
 
-/// All of them: what they are called, and what makes them ready.
-pub const CASES: &[(&str, Case)] = &[
+/// All of them.
+pub const CASES: &[Case] = &[
     ("head", head),
     ("query", query),
     ("decide_nothing_newer", decide_nothing_newer),
