@@ -8,8 +8,8 @@
 # given several times); --list names them. The exit status is 1 if a row misses its "must".
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=$PWD/${CARGO_TARGET_DIR:-target}
-[ "${CARGO_TARGET_DIR:-}" = "${CARGO_TARGET_DIR#/}" ] || target=$CARGO_TARGET_DIR
+target=${CARGO_TARGET_DIR:-target}
+case $target in /*) ;; *) target=$PWD/$target ;; esac
 built=$target/compare
 
 case " $* " in
