@@ -482,58 +482,6 @@ static FLAGS: &[Flag] = &[
         ..FLAG
     },
     Flag {
-        name: "state",
-        value: "DIR",
-        default: Default::Words(STATE_DEFAULT),
-        command: Command::Devices,
-        good: FOLDER,
-        help: "The state folder of the server.",
-        set: |line, value| {
-            line.settings.state = Some(path(value)?);
-            Some(())
-        },
-        ..FLAG
-    },
-    Flag {
-        name: "imei",
-        value: "PREFIX",
-        command: Command::Devices,
-        good: "the beginning of an IMEI (or of a mac or uid), like 8629914437",
-        help: "Only devices whose id begins like this.",
-        set: |line, value| {
-            line.asked.device = Some(values::text(value)?.to_owned());
-            Some(())
-        },
-        ..FLAG
-    },
-    Flag {
-        name: "state",
-        value: "DIR",
-        default: Default::Words(STATE_DEFAULT),
-        command: Command::Lift,
-        good: FOLDER,
-        help: "The state folder of the server.",
-        set: |line, value| {
-            line.settings.state = Some(path(value)?);
-            Some(())
-        },
-        ..FLAG
-    },
-    Flag {
-        name: "imei",
-        value: "N",
-        command: Command::Lift,
-        good: "an IMEI (or a mac or uid) as the module sends it, like 862991443753386",
-        help: "The device: its IMEI, or its mac or uid where it has none.",
-        set: |line, value| {
-            let id = values::text(value)?;
-            DeviceId::parse(id)?;
-            line.asked.device = Some(id.to_owned());
-            Some(())
-        },
-        ..FLAG
-    },
-    Flag {
         name: "imei",
         value: "N",
         command: Command::Explain,
@@ -600,6 +548,58 @@ static FLAGS: &[Flag] = &[
         help: "The module sends need_oss_url=1: it can follow a redirect.",
         set: |line, value| {
             line.asked.need_oss_url = values::yes(value)?;
+            Some(())
+        },
+        ..FLAG
+    },
+    Flag {
+        name: "state",
+        value: "DIR",
+        default: Default::Words(STATE_DEFAULT),
+        command: Command::Devices,
+        good: FOLDER,
+        help: "The state folder of the server.",
+        set: |line, value| {
+            line.settings.state = Some(path(value)?);
+            Some(())
+        },
+        ..FLAG
+    },
+    Flag {
+        name: "imei",
+        value: "PREFIX",
+        command: Command::Devices,
+        good: "the beginning of an IMEI (or of a mac or uid), like 8629914437",
+        help: "Only devices whose id begins like this.",
+        set: |line, value| {
+            line.asked.device = Some(values::text(value)?.to_owned());
+            Some(())
+        },
+        ..FLAG
+    },
+    Flag {
+        name: "state",
+        value: "DIR",
+        default: Default::Words(STATE_DEFAULT),
+        command: Command::Lift,
+        good: FOLDER,
+        help: "The state folder of the server.",
+        set: |line, value| {
+            line.settings.state = Some(path(value)?);
+            Some(())
+        },
+        ..FLAG
+    },
+    Flag {
+        name: "imei",
+        value: "N",
+        command: Command::Lift,
+        good: "an IMEI (or a mac or uid) as the module sends it, like 862991443753386",
+        help: "The device: its IMEI, or its mac or uid where it has none.",
+        set: |line, value| {
+            let id = values::text(value)?;
+            DeviceId::parse(id)?;
+            line.asked.device = Some(id.to_owned());
             Some(())
         },
         ..FLAG

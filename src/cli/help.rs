@@ -115,8 +115,8 @@ const DEVICES: &str = "\
 luat-ota devices [DIR] [--imei PREFIX]
 
 Shows the devices that a server on the firmware folder DIR remembers: what each runs, how far it has
-come on its way to a release and since when, and whether that release is held back from it. Reads the
-journal in the state folder; a server may be running, and may know of some seconds more.
+come on its way to a release and since when, and whether that release is held back from it. Reads
+the journal in the state folder; a server may be running, and may know of some seconds more.
 
 Exit status: 0 fine, 1 if the journal cannot be read, 2 wrong usage.
 ";
@@ -125,8 +125,8 @@ const LIFT: &str = "\
 luat-ota lift [DIR] --imei N
 
 Takes back what the loop guard holds against a device, so that it is offered the same file again.
-The running server is asked by a file in its state folder, and does it within some seconds; if none is
-running the next one that starts does it.
+The running server is asked by a file in its state folder, and does it within some seconds; if none
+is running the next one that starts does it.
 
 Exit status: 0 fine, 1 if the server cannot be asked, 2 wrong usage.
 ";
@@ -146,7 +146,8 @@ fn describe(out: &mut String, flag: &Flag) {
         Default::Value(text) | Default::Words(text) => format!("[default: {text}] "),
         Default::Nothing => String::new(),
     };
-    paragraph(out, INDENT, &format!("{default}[env: {}]", flag.twin()));
+    // The space within must not become the end of a line.
+    paragraph(out, INDENT, &format!("{default}[env:\u{a0}{}]", flag.twin()));
 }
 
 /// Writes a text in lines of at most [`WIDTH`] columns.
@@ -165,7 +166,7 @@ fn paragraph(out: &mut String, indent: usize, text: &str) {
                 out.extend(std::iter::repeat_n(' ', indent));
                 column = indent.saturating_add(word.len());
             }
-            out.push_str(word);
+            out.push_str(&word.replace('\u{a0}', " "));
         }
         out.push('\n');
     }

@@ -154,6 +154,11 @@ fn every_flag_arrives_from_the_line_and_from_its_twin_alike() {
         ("udp-gets", "20"),
         ("snapshot-memory", "64M"),
         ("without", "leases"),
+        ("max-downloads", "22"),
+        ("uplink", "250K"),
+        ("max-devices", "21000"),
+        ("attempts", "4"),
+        ("known-devices-only", "yes"),
         ("imei", "862991443753386"),
         ("firmware-name", "A_Luat_V0035_8955"),
         ("version", "2.0.0"),
@@ -175,6 +180,9 @@ fn every_flag_arrives_from_the_line_and_from_its_twin_alike() {
                         .into_iter()
                         .filter(|n| !n.starts_with(&name)),
                 );
+            }
+            if flag.command == Command::Lift && flag.name != "imei" {
+                words.push("--imei=862991443753386".to_owned());
             }
             words.extend(own);
             words
