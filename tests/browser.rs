@@ -290,7 +290,7 @@ fn a_device_is_found_and_its_journey_shown() {
     desk.browser.click(".devices .device");
     desk.browser.wait_text("h1", common::IMEI);
     desk.browser.wait_text(".steps", "offered");
-    desk.browser.wait_text("main", "30 kB of 30 kB");
+    desk.browser.wait_text("main", "30\u{a0}kB of 30\u{a0}kB");
     desk.quiet_console();
 }
 
@@ -595,4 +595,57 @@ fn the_page_goes_on_when_the_event_stream_is_gone() {
         json!([]),
     );
     assert!(desk.server.lives());
+}
+
+#[test]
+fn the_pictures_of_the_readme_are_taken() {
+    if std::env::var("LUAT_OTA_SCREENSHOTS").as_deref() != Ok("1") {
+        return;
+    }
+    let Some(desk) = Desk::open("pictures", a_full_folder) else {
+        return;
+    };
+    let mut running = a_busy_fleet(&desk.server);
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/images");
+    std::fs::create_dir_all(&folder).unwrap();
+    let take = |name: &str| {
+        // What still moves comes to rest, and what was said is gone.
+        desk.browser.wait(
+            "nothing is said",
+            "return document.querySelector('#toast').textContent === ''",
+            json!([]),
+        );
+        for download in &mut running {
+            download.read(16 * 1024).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(1500));
+        let png = desk.browser.screenshot();
+        assert!(png.len() < 200_000, "{name} has {} bytes", png.len());
+        std::fs::write(folder.join(name), png).unwrap();
+    };
+    let mut take = take;
+    for (language, code) in [("en-GB,en", "en"), ("zh-CN,zh", "zh")] {
+        desk.browser.language(language);
+        desk.browser.size(1180, 780);
+        desk.browser.scheme("light");
+        desk.browser.open(&desk.url("#/live"));
+        desk.browser.wait_text("main .rates", "60 ");
+        take(&format!("live-{code}.png"));
+        desk.browser.size(360, 720);
+        each_view(&desk, |view| {
+            desk.browser.scheme(if matches!(view, "devices" | "drop") {
+                "dark"
+            } else {
+                "light"
+            });
+            desk.browser.js("scrollTo(0, 0)", json!([]));
+            if view == "explain" {
+                desk.browser.js(
+                    "document.querySelector('.verdict').scrollIntoView()",
+                    json!([]),
+                );
+            }
+            take(&format!("phone-{view}-{code}.png"));
+        });
+    }
 }

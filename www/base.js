@@ -1,7 +1,7 @@
 // What every view stands on: elements, words in two languages, numbers and times, the API with its
 // token, the stream of events. Text from outside only ever becomes a text node.
 
-import { WORDS } from './words.js';
+import { SAID, WORDS } from './words.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 
@@ -60,8 +60,26 @@ export const icon = (name) => s('svg', { class: 'icon', 'aria-hidden': 'true', v
 export const button = (key, symbol, words, onclick, kind = '') =>
   h('button' + kind, { type: 'button', 'data-key': key, onclick }, symbol && icon(symbol), h('span', {}, words));
 
-/** Text of the server: always English, and said so to screen readers. */
-export const said = (text, name = 'span') => h(name, { lang: 'en', dir: 'auto' }, text);
+/** Text of the server, in our language where we know it; else in English, and said so to screen readers. */
+export function said(text, name = 'span') {
+  const known = translate(text);
+  return h(name, known === null || lang === 'en' ? { lang: 'en' } : {}, known ?? text);
+}
+
+function translate(text) {
+  for (const [pattern, en, zh] of SAID) {
+    const whole = new RegExp('^(?:' + pattern.source + ')$');
+    const words = lang === 'zh' ? zh : en;
+    if (whole.test(text)) return words === null ? null : text.replace(whole, words);
+  }
+  // "2.0.1: why", "refused: why; and then"
+  const [, before, after] = /^([^\s:]{1,40}): (.+)$/.exec(text) || [];
+  const rest = after && translate(after);
+  if (rest) return (before === 'refused' ? t('verdict_refuse') : before) + (lang === 'zh' ? '：' : ': ') + rest;
+  const parts = text.split('; ');
+  const both = parts.length > 1 && parts.map(translate);
+  return both && both.some(Boolean) ? both.map((part, at) => part ?? parts[at]).join(lang === 'zh' ? '；' : '; ') : null;
+}
 
 /** Makes the children of `parent` those of `items`: what did not change keeps its element, its focus and
  * what is unfolded in it. `draw(item, was)` may bring `was` up to date and give it back. */

@@ -1,5 +1,5 @@
-// Every word of the page, in English and Chinese. What the server says itself (reasons, problems) is shown
-// as it comes.
+// Every word of the page, in English and Chinese. What the server says itself (reasons, problems) is English;
+// the commonest of it stands at the end, the rest is shown as it comes.
 
 export const WORDS = {
   // the frame
@@ -70,3 +70,18 @@ export const WORDS = {
   upload: ['Upload', '上传'], uploadOf: ['Upload of {0}', '{0} 的上传进度'], checking: ['Being checked…', '正在校验…'], uploaded: ['{0} is there.', '{0} 已上传。'], isThere: ['It is in the folder. It is offered as soon as it has been read.', '文件已在目录中，读取完成后即开始下发。'],
   refusedFile: ['Would not be served:', '不能下发：'], failedUpload: ['Not uploaded:', '上传失败：'], tryAgain: ['Try again', '重试'], remove: ['Remove', '移除'], hide: ['Done', '完成'],
 };
+
+/** What the server says: how it begins (matched whole), better English if need be, Chinese. */
+export const SAID = [
+  [/every module of the project/, null, '该项目的所有模块'], [/modules on (.+)/, null, '$1 模块'], [/([\d.]+) percent/, '$1 % of the devices', '$1% 的设备'],
+  [/allow (\d+)/, 'only $1 listed devices or ranges', '仅名单中的 $1 项'], [/deny (\d+)/, 'without $1 listed devices or ranges', '排除名单中的 $1 项'],
+  [/from (.+)/, 'from version $1', '从版本 $1 升级'], [/base_core (\d+)/, 'from core $1', '从底层 $1 升级'], [/not before (.+)/, null, '不早于 $1'], [/(?:window|only) (\d.+)/, 'daily $1', '每天 $1'],
+  [/only known devices are served|not a known device/, null, '不在已知设备名单中'], [/no such project/, null, '没有这个项目'], [/there is no project (.+) with a release/, null, '项目 $1 还没有版本'], [/the check names no project/, null, '请求里没有项目名'],
+  [/project (.+), platform (.+), core (.+), version (.+)/, null, '项目 $1，平台 $2，底层 $3，版本 $4'], [/all (?:its files|files of the project) are quarantined/, null, '该项目的文件都被隔离了'],
+  [/offered: (.+)/, null, '下发：$1'], [/(.+) is offered/, null, '下发 $1'], [/nothing newer|not newer/, null, '没有更新的版本'], [/(.+) is newer than (.+)/, null, '$1 比 $2 新'], [/(.+) is the same as (.+)/, null, '$1 与 $2 相同'], [/(.+) is not newer than (.+)/, null, '$1 不比 $2 新'],
+  [/the project_key is another/, null, '项目密钥不符'], [/its firmware_name is not in the rule/, null, '固件名不在规则里'], [/it is in deny/, null, '在 deny 名单中'], [/it is not in allow/, null, '不在 allow 名单中'], [/its version is not in from/, null, '当前版本不在 from 范围内'],
+  [/the module said no version/, null, '模块没有报告版本'], [/its version is not a number between dots.*/, null, '版本号不是以点分隔的数字（from、any_version）'], [/no package for its platform/, null, '没有适合该平台的升级包'], [/the package is for another kind of chip/, null, '升级包是给另一种芯片的'],
+  [/the core delta was made from another core/, null, '差分包的起始底层不符'], [/a script-only package fits the same core alone.*/, null, '仅含脚本的升级包只适用于相同的底层（any_core）'], [/the file is too large for UDP; it is offered over HTTP/, null, '文件太大，UDP 发不了；可通过 HTTP 获取'],
+  [/paused/, null, '已暂停'], [/not_before is still to come/, null, '还没到 not_before 的时间'], [/it got this again and again and came back as before/, null, '多次下载后仍报告旧版本'], [/outside its window/, null, '不在下发时段内'], [/not among the percent that may have it yet/, null, '尚不在灰度比例内'], [/older (?:releases|ones) are not looked at/, null, '不再看更早的版本'],
+  [/this is a (?:\.soc|\.binpkg|factory).*(?:Luatools|cable).*/, null, '这是用线刷的出厂文件：请在 Luatools 里选“生成差分/升级文件”，放入生成的 .bin'], [/this is (?:a web page|JSON|text).*/, null, '这不是固件，而是网页或文本：下载可能失败了，请重新下载'], [/version (.+) is there already and is higher.*/, null, '已有更高的版本 $1：装有它的模块不会接受这一个'],
+];
