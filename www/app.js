@@ -115,6 +115,7 @@ async function tick() {
 }
 
 function heard(kind, data) {
+  live.collect(kind, data);
   if (view.heard) view.heard(kind, data);
   if (kind === 'catalog') tick();
 }

@@ -7,6 +7,34 @@ import { progress } from './devices.js';
 const KEPT = 150;
 const LINGER = 6000;
 
+/** What was heard while any view was shown: the last checks, and the downloads that run. */
+const checks = [];
+const downloads = new Map();
+let draw = null;
+
+export function collect(kind, data) {
+  if (kind === 'check') {
+    checks.push(data);
+    if (checks.length > KEPT) checks.shift();
+  } else if (kind === 'download') {
+    const known = downloads.get(data.number) || { rate: 0, bytes: data.bytes, time: performance.now() };
+    const seconds = (performance.now() - known.time) / 1000;
+    if (seconds > 0.2 && data.bytes > known.bytes) {
+      const rate = (data.bytes - known.bytes) / seconds;
+      Object.assign(known, { rate: known.rate ? 0.7 * known.rate + 0.3 * rate : rate, bytes: data.bytes, time: performance.now() });
+    }
+    known.event = data;
+    downloads.set(data.number, known);
+    if (data.result) {
+      setTimeout(() => {
+        downloads.delete(data.number);
+        if (draw) draw();
+      }, LINGER);
+    }
+    if (draw) draw();
+  }
+}
+
 /** Sixty bars in a box of their own units; the words around it are HTML. */
 function chart(values, parts, label) {
   const top = Math.max(1, ...values.map((value) => value[0]));
@@ -23,7 +51,7 @@ export function show(main, route, context) {
   const note = h('p.note', { hidden: true }, icon('warn'), t('noStream'));
   const rates = h('section.card.rates', { 'aria-label': t('lastHour') });
   const running = h('ul.downloads', {});
-  const idle = h('p.small', {}, t('noDownloads'));
+  const idle = h('p.small', {});
   const feed = h('ol.feed', { 'aria-live': 'off' });
   const waiting = h('p.small', {}, t('noEvents'));
   const refusals = h('input', { type: 'checkbox', id: 'refusals' });
@@ -32,8 +60,8 @@ export function show(main, route, context) {
     h('section', {}, h('h2', {}, t('downloadsNow')), running, idle),
     h('section', {}, h('div.title', {}, h('h2', {}, t('feed')), h('div.acts', {}, h('label.check', { for: 'refusals' }, refusals, h('span', {}, t('onlyRefusals'))), hold)), feed, waiting));
 
-  const downloads = new Map();
-  let queue = [];
+  const rows = new Map();
+  let queue = checks.slice();
   let frame = 0;
   let held = false;
   let gone = false;
@@ -75,37 +103,29 @@ export function show(main, route, context) {
   function row(event) {
     const bar = progress(t('downloadOf', event.device || '–'), 0);
     const facts = h('span.small', {});
-    const element = h('li', { 'data-number': event.number }, h('div.line', {}, h('a', { href: '#/devices/' + encodeURIComponent(event.device) }, h('code', {}, event.device || '–')),
+    const element = h('li', {}, h('div.line', {}, h('a', { href: '#/devices/' + encodeURIComponent(event.device) }, h('code', {}, event.device || '–')),
       h('span', {}, event.project, ' ', event.from, event.from && ' → ', h('b', {}, event.to))), bar, facts);
     running.prepend(element);
-    return { element, bar, facts, bytes: event.bytes, time: performance.now(), rate: 0 };
+    return { element, bar, facts };
   }
 
-  function download(event) {
-    let known = downloads.get(event.number);
-    if (!known) {
-      if (event.result && event.bytes === 0) return;
-      known = row(event);
-      downloads.set(event.number, known);
+  draw = () => {
+    for (const [key, { event, rate }] of downloads) {
+      if (!rows.has(key)) rows.set(key, row(event));
+      const { element, bar, facts } = rows.get(key);
+      bar.set(event.size ? Math.min(100, (100 * event.bytes) / event.size) : 0);
+      facts.textContent = [event.proto.toUpperCase(), t('ofBytes', bytes(event.bytes), bytes(event.size)),
+        event.result ? t('result_' + event.result, event.result) : rate > 0 && t('perSecond', bytes(rate))].filter(Boolean).join(' · ');
+      if (event.result) element.className = event.result === 'complete' ? 'complete' : 'broken';
     }
-    const now = performance.now();
-    const seconds = (now - known.time) / 1000;
-    if (seconds > 0.2 && event.bytes > known.bytes) {
-      const rate = (event.bytes - known.bytes) / seconds;
-      known.rate = known.rate ? 0.7 * known.rate + 0.3 * rate : rate;
-      known.bytes = event.bytes;
-      known.time = now;
+    for (const [key, { element }] of rows) {
+      if (downloads.has(key)) continue;
+      element.remove();
+      rows.delete(key);
     }
-    known.bar.set(event.size ? Math.min(100, (100 * event.bytes) / event.size) : 0);
-    known.facts.textContent = [event.proto.toUpperCase(), t('ofBytes', bytes(event.bytes), bytes(event.size)),
-      event.result ? t('result_' + event.result, event.result) : known.rate > 0 && t('perSecond', bytes(known.rate))].filter(Boolean).join(' · ');
-    if (event.result) {
-      known.element.classList.add(event.result === 'complete' ? 'complete' : 'broken');
-      downloads.delete(event.number);
-      setTimeout(() => { known.element.remove(); idle.hidden = running.children.length > 0; }, LINGER);
-    }
-    idle.hidden = true;
-  }
+    const others = context.summary ? context.summary.running : 0;
+    idle.textContent = rows.size ? '' : others ? t('notYetHeard', number(others)) : t('noDownloads');
+  };
 
   // ---- the feed
 
@@ -131,17 +151,18 @@ export function show(main, route, context) {
   const linked = () => { note.hidden = context.streaming || !context.summary; };
   load();
   linked();
+  draw();
+  flush();
   let ticks = 0;
   return {
     linked,
-    tick: () => { ticks += 1; linked(); if (ticks % 2 === 0) load(); },
+    tick: () => { ticks += 1; linked(); draw(); if (ticks % 2 === 0) load(); },
     heard: (kind, data) => {
-      if (kind === 'download') download(data);
       if (kind !== 'check') return;
       queue.push(data);
       if (queue.length > KEPT) queue.shift();
       if (!held && !frame) frame = setTimeout(flush, 250);
     },
-    leave: () => { gone = true; clearTimeout(frame); },
+    leave: () => { gone = true; draw = null; clearTimeout(frame); },
   };
 }

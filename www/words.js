@@ -51,7 +51,7 @@ export const WORDS = {
   noStream: ['The live stream is not available just now: the chart goes on, single events are missing.', '暂时无法获取实时事件：图表会继续刷新，但看不到单个事件。'],
   lastHour: ['The last hour', '最近一小时'], checksMinute: ['Checks a minute', '每分钟检查'], bytesMinute: ['Firmware sent a minute', '每分钟发送固件'], hourAgo: ['60 min ago', '60 分钟前'],
   ratesWords: ['{0} checks in the last hour, {1} of them offers; {2} in the busiest minute.', '最近一小时检查 {0} 次，其中下发 {1} 次；最忙的一分钟 {2} 次。'], ratesBytes: ['{0} sent in the last hour, at most {1} in a minute.', '最近一小时发送 {0}，一分钟最多 {1}。'], ratesAt: ['{0} min ago: {1} checks, {2} offers, {3}', '{0} 分钟前：检查 {1} 次，下发 {2} 次，{3}'],
-  downloadsNow: ['Downloads now', '正在下载'], noDownloads: ['None is running.', '当前没有下载。'], downloadOf: ['Download of {0}', '{0} 的下载进度'], perSecond: ['{0}/s', '{0}/秒'],
+  downloadsNow: ['Downloads now', '正在下载'], notYetHeard: ['{0} running; each appears here when it gets on.', '正在进行 {0} 个；有进展时会显示在这里。'], noDownloads: ['None is running.', '当前没有下载。'], downloadOf: ['Download of {0}', '{0} 的下载进度'], perSecond: ['{0}/s', '{0}/秒'],
   feed: ['Checks', '检查'], noEvents: ['Checks appear here as they come.', '模块检查升级时会显示在这里。'], onlyRefusals: ['Only refusals', '只看拒绝'], holdFeed: ['Hold', '停住'], why: ['why?', '原因？'],
   verdict_offer: ['offer', '下发'], verdict_resume: ['resume', '续传'], verdict_refuse: ['no', '拒绝'],
   result_complete: ['complete', '完成'], result_cut: ['cut', '中断'], result_stalled: ['stalled', '停滞'], result_replaced: ['replaced by a new one', '已由新下载取代'], result_gone: ['the file is gone', '文件已不在'], result_full: ['no room', '服务器已满'], result_stopped: ['server stopped', '服务器停止'], result_other: ['ended', '已结束'],
