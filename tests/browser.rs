@@ -632,19 +632,16 @@ fn the_pictures_of_the_readme_are_taken() {
             browser.click("#lang");
         }
         browser.size(1180, 780);
-        desk.go("#/live");
-        browser.wait_text("main .rates", "60 ");
-        take(&format!("live-{code}.png"), "light");
+        desk.go("#/releases");
+        browser.wait_text("main", "FOTA2_DEMO");
+        take(&format!("releases-{code}.png"), "light");
         browser.size(360, 720);
         each_view(&desk, |view| match view {
-            "releases" => {
-                browser.js(
-                    "document.querySelector('.projects').scrollIntoView()",
-                    json!([]),
-                );
-                take(&format!("releases-{code}.png"), "light");
+            "live" => {
+                browser.js("document.querySelector('.downloads').scrollIntoView({ block: 'center' })", json!([]));
+                take(&format!("live-{code}.png"), "dark");
             }
-            "device" => take(&format!("device-{code}.png"), "dark"),
+            "device" => take(&format!("device-{code}.png"), "light"),
             "explain" => {
                 browser.js(
                     "document.querySelector('.verdict').scrollIntoView()",

@@ -68,6 +68,8 @@ async function percent(release, again) {
 function card(release, again) {
   const stopped = ['paused', 'fused'].includes(release.state);
   const packages = release.packages;
+  // What the state says already.
+  const hidden = { rolling_out: /percent$/, windowed: /^window/ }[release.state] || /^(paused|held back)/;
   const acts = release.writable && [
     stopped ? button('resume', 'resume', t('resume'), () => resume(release, again)) : button('pause', 'pause', t('pause'), () => pause(release, again)),
     button('percent', 'percent', t('setPercent'), () => percent(release, again))];
@@ -76,7 +78,7 @@ function card(release, again) {
       h('span.state.' + release.state, {}, t('is_' + release.state, release.percent)),
       h('span.small', {}, bytes(packages.reduce((sum, p) => Math.max(sum, p.size), 0)))),
     release.reason && release.state !== 'rolling_out' && h('p.reason', {}, said(release.reason)),
-    h('p.whom', {}, release.for.filter((whom) => !/^(paused|held back|fuse: )/.test(whom)).map((whom, at) => [at ? ' · ' : '', said(whom)])),
+    h('p.whom', {}, release.for.filter((whom) => !(whom === release.reason || hidden.test(whom))).map((whom, at) => [at ? ' · ' : '', said(whom)])),
     bar(release.counts),
     h('div.row', {}, acts && h('div.acts', {}, acts),
       h('details', { 'data-key': 'packages' }, h('summary', {}, t('packages', packages.length)),
