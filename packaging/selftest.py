@@ -296,6 +296,7 @@ def run(command, how, place):
         with socket.create_connection(("127.0.0.1", server.tcp), PATIENCE) as stream:
             stream.sendall(f"{IMEI},S_Luat_V0035_8955,1.0.0".encode())
             found = re.fullmatch(rb"LUAUPDATE,(\d+),10,1022", stream.recv(2048))
+            ensure(found, "the check gets no offer")
             stream.sendall(b"Get10,%s" % found[1])
             got = b""
             while len(got) < 2 + PACKET:
@@ -339,6 +340,7 @@ def run(command, how, place):
 
     def stopped():
         large = (folder / "L/1.0.1/update.bin").read_bytes()
+        server.wait_until_offered(update("L"), large)
         slow = Download(server, update("L"))
         slow.read(10_000)
         server.process.send_signal(signal.SIGTERM)
