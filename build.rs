@@ -11,6 +11,10 @@ const SCRIPT: &str =
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    // packaging/build.sh gives it to the linker, and cargo does not look at it.
+    if std::path::Path::new("packaging/mips.ld").exists() {
+        println!("cargo::rerun-if-changed=packaging/mips.ld");
+    }
     let is = |name: &str, wanted: &str| var(name).as_deref() == Ok(wanted);
     let is_static = var("CARGO_CFG_TARGET_FEATURE").is_ok_and(|f| f.contains("crt-static"));
     // A static C library's start-up code refers to the tables.

@@ -139,12 +139,9 @@ flags=(
 for crates in "$CARGO_HOME"/registry/src/*; do
   flags+=("--remap-path-prefix=$crates=crates")
 done
-# On MIPS rustix is to make system calls by itself: through musl its times (1.1.6) are wrong on big-endian
-# machines, so no timer would ever fire. The linker script by a path that is the same everywhere, for it
-# goes into the names of symbols.
-mips=(--cfg=rustix_use_experimental_asm -C link-arg=-Wl,-T,packaging/mips.ld)
 for triple in MIPS MIPSEL; do
-  export "CARGO_TARGET_${triple}_UNKNOWN_LINUX_MUSL_RUSTFLAGS=${flags[*]} ${mips[*]}"
+  # By a path that is the same everywhere, for it goes into the names of symbols.
+  export "CARGO_TARGET_${triple}_UNKNOWN_LINUX_MUSL_RUSTFLAGS=${flags[*]} -C link-arg=-Wl,-T,packaging/mips.ld"
 done
 for triple in X86_64_UNKNOWN_LINUX_MUSL AARCH64_UNKNOWN_LINUX_MUSL ARM{,V7}_UNKNOWN_LINUX_MUSLEABIHF; do
   export "CARGO_TARGET_${triple}_RUSTFLAGS=${flags[*]}"
