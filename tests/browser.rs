@@ -638,7 +638,10 @@ fn the_pictures_of_the_readme_are_taken() {
         browser.size(360, 720);
         each_view(&desk, |view| match view {
             "live" => {
-                browser.js("document.querySelector('.downloads').scrollIntoView({ block: 'center' })", json!([]));
+                browser.js(
+                    "document.querySelector('.downloads').scrollIntoView({ block: 'center' })",
+                    json!([]),
+                );
                 take(&format!("live-{code}.png"), "dark");
             }
             "device" => take(&format!("device-{code}.png"), "light"),

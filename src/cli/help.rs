@@ -147,7 +147,11 @@ fn describe(out: &mut String, flag: &Flag) {
         Default::Nothing => String::new(),
     };
     // The space within must not become the end of a line.
-    paragraph(out, INDENT, &format!("{default}[env:\u{a0}{}]", flag.twin()));
+    paragraph(
+        out,
+        INDENT,
+        &format!("{default}[env:\u{a0}{}]", flag.twin()),
+    );
 }
 
 /// Writes a text in lines of at most [`WIDTH`] columns.
