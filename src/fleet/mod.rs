@@ -216,10 +216,13 @@ impl Fleet {
         }
     }
 
-    /// What speaks against devices now, or no more, goes into the journal.
+    /// What speaks against devices now, or no more, goes into the journal: at once, or a server that is
+    /// killed again and again would forget it again and again. Nothing waits for it.
     fn tell_of_guard(&mut self) {
         for entry in self.guard.changes() {
-            self.journal.later(&entry);
+            if self.journal.now(&entry).is_none() {
+                self.journal.later(&entry);
+            }
         }
     }
 
