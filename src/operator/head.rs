@@ -461,6 +461,88 @@ mod tests {
         assert_eq!(asked.bearing().unwrap_err().status, 400);
     }
 
+    /// The same numbers each time (xorshift).
+    struct Dice(u32);
+
+    impl Dice {
+        fn below(&mut self, most: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 17;
+            self.0 ^= self.0 << 5;
+            self.0 as usize % most
+        }
+    }
+
+    #[test]
+    fn no_spoiled_head_panics_or_decodes_to_what_was_not_looked_at() {
+        let seeds: Vec<Vec<u8>> = vec![
+            with("Authorization: Bearer t\r\nOrigin: http://localhost\r\nSec-Fetch-Site: none\r\n"),
+            with("Content-Length: 5\r\nExpect: 100-continue\r\nTrailer: X\r\nTE: trailers\r\n"),
+            with("Content-Type: text/plain; charset=\"a\"\r\nCookie: a=b\r\nAccept: */*;q=0.1\r\n"),
+            with(
+                "Date: Mon, 23 Nov 2026 08:00:00 GMT\r\nTraceparent: 00-a-b-01\r\nHost2: [::1\r\n",
+            ),
+            b"PUT /api/v1/firmware/P/%E6%B0%B4/u.bin HTTP/1.0\r\nHost: [::1]:8081\r\n\r\n".to_vec(),
+        ];
+        const PIECES: [&[u8]; 16] = [
+            b"\r\n",
+            b"\n",
+            b"\r",
+            b"\0",
+            b"\xc3\xa9",
+            b"%2e%2e/",
+            b"..",
+            b"\\",
+            b"http://",
+            b":",
+            b" ",
+            b"Host: x",
+            b"\t",
+            b"%",
+            b"xn--",
+            b"@",
+        ];
+        let mut dice = Dice(2_463_534_242);
+        let mut decoded = 0;
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(3);
+        for round in 0..60_000_usize {
+            if round % 256 == 0 && std::time::Instant::now() > end {
+                break;
+            }
+            let mut head = seeds[round % seeds.len()].clone();
+            for _ in 0..=dice.below(3) {
+                let at = dice.below(head.len());
+                match dice.below(6) {
+                    0 => head[at] = (dice.below(96) + 32) as u8,
+                    1 => head[at] = dice.below(256) as u8,
+                    2 => {
+                        head.remove(at);
+                    }
+                    3 => {
+                        let piece = PIECES[dice.below(PIECES.len())];
+                        head.splice(at..at, piece.iter().copied());
+                    }
+                    4 => {
+                        let from = dice.below(head.len());
+                        let piece = head[from.min(at)..from.max(at)].to_vec();
+                        head.splice(at..at, piece);
+                    }
+                    _ => head.truncate(at.max(1)),
+                }
+            }
+            let Found::Asked(asked, used) = read(&head) else {
+                continue;
+            };
+            decoded += 1;
+            assert!(head[..used].is_ascii() && head[..used].ends_with(b"\r\n\r\n"));
+            for part in &asked.target.parts {
+                assert!(!part.contains(['/', '\\', '\0']) && part != ".." && !part.is_empty());
+            }
+            let _ = asked.bearing();
+        }
+        assert!(decoded > 300, "only {decoded} got as far as the decoder");
+    }
+
     #[test]
     fn what_the_decoder_would_act_on_does_not_reach_it() {
         let asked = good(&with(

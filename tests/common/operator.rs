@@ -1,0 +1,206 @@
+//! The operator's port, asked byte for byte.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{PATIENCE, Server, listens};
+use crate::ensure;
+
+/// A reply in which nothing was wrong.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Told {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
+            panic!("no JSON ({error}), status {}: {}", self.status, self.text())
+        })
+    }
+}
+
+/// A person at the operator's port.
+pub struct Operator {
+    pub address: SocketAddr,
+    pub token: String,
+}
+
+impl Operator {
+    pub fn of(server: &Server) -> Operator {
+        let line = server.wait_for_log("says where the operator is", |line| {
+            listens(line, "operator").is_some()
+        });
+        let file = server.place().state().join("operator-token");
+        let token = std::fs::read_to_string(file).unwrap_or_default();
+        Operator {
+            address: listens(&line, "operator").unwrap(),
+            token: token.trim().to_owned(),
+        }
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE * 2)).unwrap();
+        stream
+    }
+
+    /// A request with the right Host, the token if asked for, and these headers (each with CRLF).
+    pub fn request(&self, line: &str, token: bool, headers: &str, body: &[u8]) -> Vec<u8> {
+        let mut request = format!("{line} HTTP/1.1\r\nHost: {}\r\n{headers}", self.address);
+        if token {
+            request += &format!("Authorization: Bearer {}\r\n", self.token);
+        }
+        if !body.is_empty() {
+            request += &format!("Content-Length: {}\r\n", body.len());
+        }
+        let mut bytes = (request + "\r\n").into_bytes();
+        bytes.extend_from_slice(body);
+        bytes
+    }
+
+    /// Sends bytes as they are; all that comes back.
+    pub fn raw(&self, request: &[u8]) -> Result<Vec<u8>, String> {
+        let mut stream = self.connect();
+        let mut writer = stream.try_clone().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || writer.write_all(request));
+            let mut raw = Vec::new();
+            match stream.read_to_end(&mut raw) {
+                Ok(_) => Ok(raw),
+                Err(error) => Err(format!("after {} bytes: {error}", raw.len())),
+            }
+        })
+    }
+
+    pub fn try_ask(&self, request: &[u8]) -> Result<Told, String> {
+        parse(&self.raw(request)?, request.starts_with(b"HEAD "))
+    }
+
+    pub fn ask(&self, request: &[u8]) -> Told {
+        self.try_ask(request)
+            .unwrap_or_else(|error| panic!("{error}\nrequest: {}", request.escape_ascii()))
+    }
+
+    /// A GET without the token.
+    pub fn get(&self, target: &str) -> Told {
+        self.ask(&self.request(&format!("GET {target}"), false, "", b""))
+    }
+
+    /// Any method, with the token and a body.
+    pub fn send(&self, method: &str, target: &str, headers: &str, body: &[u8]) -> Told {
+        let line = format!("{method} {target}");
+        let headers = match body.is_empty() && !headers.contains("Content-Length") {
+            true => format!("{headers}Content-Length: 0\r\n"),
+            false => headers.to_owned(),
+        };
+        self.ask(&self.request(&line, true, &headers, body))
+    }
+
+    pub fn post(&self, target: &str, body: &Value) -> Told {
+        self.send("POST", target, "", body.to_string().as_bytes())
+    }
+
+    /// Asks again until the JSON fits.
+    pub fn wait_for(&self, target: &str, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let value = self.get(target).json();
+            if fits(&value) {
+                return value;
+            }
+            assert!(Instant::now() < end, "never so: {what}: {value}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// Takes a reply apart, strictly: status line, headers, and as many bytes as it says.
+pub fn parse(raw: &[u8], head_only: bool) -> Result<Told, String> {
+    let end = raw.windows(4).position(|four| four == b"\r\n\r\n");
+    let end = end.ok_or_else(|| format!("no head: {}", raw.escape_ascii()))?;
+    let head = std::str::from_utf8(&raw[..end]).map_err(|_| "a head that is no text")?;
+    let body = raw[end + 4..].to_vec();
+    let mut lines = head.split("\r\n");
+    let status = lines.next().unwrap_or_default();
+    let mut words = status.splitn(3, ' ');
+    ensure!(words.next() == Some("HTTP/1.1"), "version: {status}");
+    let code: u16 = words
+        .next()
+        .and_then(|code| code.parse().ok())
+        .ok_or_else(|| format!("status: {status}"))?;
+    ensure!(
+        words.next().is_some_and(|r| !r.is_empty()),
+        "reason: {status}"
+    );
+    let mut headers: Vec<(String, String)> = Vec::new();
+    for line in lines {
+        let (name, value) = line
+            .split_once(": ")
+            .ok_or_else(|| format!("header: {line}"))?;
+        ensure!(
+            !headers.iter().any(|(n, _)| n == name),
+            "{name} is there twice"
+        );
+        headers.push((name.to_ascii_lowercase(), value.to_owned()));
+    }
+    let told = Told {
+        status: code,
+        headers,
+        body,
+    };
+    if told.header("transfer-encoding").is_some() {
+        return Ok(told);
+    }
+    let length: usize = told
+        .header("content-length")
+        .and_then(|length| length.parse().ok())
+        .ok_or("no length")?;
+    let expected = if head_only { 0 } else { length };
+    ensure!(
+        told.body.len() == expected,
+        "{} bytes of {expected}",
+        told.body.len()
+    );
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("connection", "close"),
+    ] {
+        ensure!(told.header(name) == Some(value), "{name} in {head}");
+    }
+    let policy = told.header("content-security-policy").unwrap_or_default();
+    ensure!(
+        policy.starts_with("default-src 'none'; script-src 'self';"),
+        "CSP: {policy}"
+    );
+    if code >= 400 {
+        let problem: Value = serde_json::from_slice(&told.body).unwrap_or_default();
+        ensure!(
+            head_only || problem.get("status").and_then(Value::as_u64) == Some(code.into()),
+            "no problem: {}",
+            told.text()
+        );
+        ensure!(
+            told.header("content-type") == Some("application/problem+json"),
+            "type: {head}"
+        );
+    }
+    Ok(told)
+}
