@@ -197,6 +197,33 @@ fn pause_stops_offers_and_resume_brings_them_back() {
 }
 
 #[test]
+fn who_has_no_token_is_asked_for_it_when_something_is_to_be_changed() {
+    let Some(desk) = Desk::open("the token is asked for", |place| {
+        place.drop_firmware("P/2.0.0/update.bin", &noise(4, 2000));
+    }) else {
+        return;
+    };
+    let browser = &desk.browser;
+    let release = card("P", "2.0.0");
+    // The link's token is kept for this tab, and is gone from the address.
+    browser.wait_text(&release, "Live");
+    let address = browser.js("return location.href", json!([]));
+    assert_eq!(address, desk.url("#/releases"));
+    browser.js("sessionStorage.clear()", json!([]));
+    browser.open(&desk.url("#/releases"));
+    let pause = format!("{release} [data-key=pause]");
+    browser.click(&pause);
+    browser.click("dialog [type=submit]");
+    browser.wait_text("dialog", "Token needed");
+    browser.fill("#token", "wrong");
+    browser.click("dialog [type=submit]");
+    browser.wait_text("dialog", "not the right token");
+    browser.fill("#token", &desk.token);
+    browser.click("dialog [type=submit]");
+    browser.wait_text(&release, "Paused");
+}
+
+#[test]
 fn a_file_that_is_dropped_onto_the_page_is_uploaded() {
     let Some(desk) = Desk::open("drag and drop uploads", |place| {
         place.drop_firmware("ALIYUN/2.0.0/update.bin", &noise(5, 1000));
@@ -629,7 +656,7 @@ fn the_pictures_of_the_readme_are_taken() {
     };
     for code in ["en", "zh"] {
         if code == "zh" {
-            browser.click("#lang");
+            browser.js("document.querySelector('#lang').click()", json!([]));
         }
         browser.size(1180, 780);
         desk.go("#/releases");

@@ -5,6 +5,9 @@ import { ago, api, ask, button, bytes, h, icon, number, put, said, span, t, toas
 
 const STATES = ['offered', 'downloading', 'delivered', 'confirmed', 'reverted', 'silent'];
 
+/** What the loop guard holds it back from now; without `until` it only counts. */
+const holds = (device) => device.held.filter((hold) => hold.until && new Date(hold.until) > Date.now());
+
 const share = (journey) => (journey.size ? Math.min(100, Math.floor((100 * journey.reached) / journey.size)) : 0);
 
 /** A bar that a screen reader can read. */
@@ -27,7 +30,7 @@ function line(device) {
     h('code.id', {}, device.id || '–'),
     h('span.small.when', {}, ago(device.last_seen)),
     h('span.what', {}, device.project, ' ', h('b', {}, device.version)),
-    h('span.how', {}, stateOf(device), device.held.length > 0 && h('span.state.held', {}, t('held'))), icon('go')));
+    h('span.how', {}, stateOf(device), holds(device).length > 0 && h('span.state.held', {}, t('held'))), icon('go')));
 }
 
 // ---- one device
@@ -67,9 +70,9 @@ function one(main, id) {
         journey ? [h('p', {}, h('span', {}, journey.from), ' → ', h('b', {}, journey.version), h('span.small', {}, ' · ', ago(journey.since))), steps(journey),
           progress(t('journey'), share(journey)), h('p.small', {}, t('ofBytes', bytes(journey.reached), bytes(journey.size)), ' · SHA-256 ', h('code', {}, journey.sha256.slice(0, 16) + '…'))]
           : h('p.small', {}, t('noJourney'))),
-      device.held.length > 0 && h('section.card.warn', {}, h('h2', {}, icon('lock'), t('heldTitle')), h('p', {}, t('heldMeans')),
-        h('ul.plain', {}, device.held.map((hold) => h('li', {}, h('code', {}, hold.sha256.slice(0, 16) + '…'), ' ',
-          t('heldFacts', number(hold.reverts), bytes(hold.sent)), hold.until && [' · ', t('until'), ' ', ago(hold.until)]))),
+      holds(device).length > 0 && h('section.card.warn', {}, h('h2', {}, icon('lock'), t('heldTitle')), h('p', {}, t('heldMeans')),
+        h('ul.plain', {}, holds(device).map((hold) => h('li', {}, h('code', {}, hold.sha256.slice(0, 16) + '…'), ' ',
+          t('heldFacts', number(hold.reverts), bytes(hold.sent)), ' · ', t('until'), ' ', ago(hold.until)))),
         button('lift', 'resume', t('lift'), () => release(device), '.primary')),
       h('p', {}, h('a.button', { href: '#/explain?' + query }, icon('explain'), t('whyThis'))));
   }
