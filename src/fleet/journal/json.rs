@@ -80,7 +80,10 @@ impl<'a> Fields<'a> {
 /// A text at the beginning, and what follows it.
 fn text(rest: &str) -> Option<(Cow<'_, str>, &str)> {
     let inner = rest.strip_prefix('"')?;
-    let end = inner.find(['"', '\\'])?;
+    // By bytes: neither can be a part of another character.
+    let end = inner
+        .bytes()
+        .position(|byte| matches!(byte, b'"' | b'\\'))?;
     let (plain, after) = inner.split_at_checked(end)?;
     if let Some(after) = after.strip_prefix('"') {
         return Some((Cow::Borrowed(plain), after));
@@ -119,6 +122,11 @@ fn value(rest: &str) -> Option<(Value<'_>, &str)> {
 
 /// Bytes up to the next comma that is in no text, list or object.
 fn other_length(rest: &str) -> Option<usize> {
+    // The usual case, without more ado: a number.
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    if digits > 0 && matches!(rest.as_bytes().get(digits), None | Some(b',')) {
+        return Some(digits);
+    }
     let mut depth = 0_u32;
     let mut bytes = rest.bytes().enumerate();
     while let Some((at, byte)) = bytes.next() {

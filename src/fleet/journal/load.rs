@@ -153,8 +153,11 @@ impl Timeline {
 
 /// When a line was written: its last field.
 fn at(body: &str) -> Option<i64> {
-    let (_, at) = body.rsplit_once(",\"at\":")?;
-    at.parse().ok()
+    let (rest, at) = body.rsplit_once(':')?;
+    match rest.ends_with(",\"at\"") {
+        true => at.parse().ok(),
+        false => None,
+    }
 }
 
 /// Calls with the body of each line, or with `None` for one that is damaged; how many bytes there were.
