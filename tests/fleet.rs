@@ -455,6 +455,8 @@ fn the_scripts_own_mistakes_reach_nobody() {
                 Client::First(dialect, _) => {
                     dialect == luat_ota::module::first_edition::Dialect::Official
                 }
+                // It sends its version as it is.
+                Client::Libfota3(_) => false,
                 _ => client.luatos_core().is_some(),
             };
             match (&played.outcome, crashes) {

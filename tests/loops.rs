@@ -111,7 +111,7 @@ fn a_module_that_fetches_the_same_again_and_again_hears_code_40() {
     let bytes = noise(7, 20_000);
     let place = Place::new();
     place.drop_firmware("P/2.0.0/update.bin", &bytes);
-    let mut server = Server::start_in(place, &[]);
+    let mut server = Server::start_in(place, &["--attempts", "3"]);
     let name = "P_Luat_V0035_8955";
     let ask = |imei: &str, version: &str| {
         format!("/luat/update?imei={imei}&firmware_name={name}&version={version}")
@@ -142,7 +142,7 @@ fn a_module_that_fetches_the_same_again_and_again_hears_code_40() {
     let other = packet(&server, &format!("{},{name},1.0.0", others[0]));
     assert!(other.starts_with("LUAUPDATE,"), "{other}");
     // A restart changes nothing.
-    server = Server::start_in(server.terminate(), &[]);
+    server = Server::start_in(server.terminate(), &["--attempts", "3"]);
     server.wait_until_offered(&ask("862991443753300", "1.0.0"), &bytes);
     server.wait_until_refused(&ask(IMEI, "1.0.0"), 403, 40);
     assert_eq!(server.get(&ask(IMEI, "1.0.1")).status, 200);

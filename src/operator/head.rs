@@ -469,7 +469,7 @@ mod tests {
             self.0 ^= self.0 << 13;
             self.0 ^= self.0 >> 17;
             self.0 ^= self.0 << 5;
-            self.0 as usize % most
+            self.0 as usize % most.max(1)
         }
     }
 
@@ -512,6 +512,9 @@ mod tests {
             let mut head = seeds[round % seeds.len()].clone();
             for _ in 0..=dice.below(3) {
                 let at = dice.below(head.len());
+                if head.is_empty() {
+                    break;
+                }
                 match dice.below(6) {
                     0 => head[at] = (dice.below(96) + 32) as u8,
                     1 => head[at] = dice.below(256) as u8,

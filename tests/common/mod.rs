@@ -541,6 +541,8 @@ pub fn serve_arguments(place: &Place, flags: &[&str]) -> Vec<String> {
         ("--udp", "127.0.0.1:0"),
         ("--operator", "127.0.0.1:0"),
         ("--log-format", "json"),
+        // The same module asks for the same file again and again in most tests.
+        ("--attempts", "1000"),
     ] {
         if !flags.contains(&flag) {
             arguments.extend([flag.to_owned(), value.to_owned()]);
