@@ -557,6 +557,8 @@ fn who_looks_on_sees_checks_and_downloads_as_they_happen() {
     let request = operator.request("GET /api/v1/events", false, "", b"");
     stream.write_all(&request).unwrap();
     let mut lines = BufReader::new(stream).lines();
+    // It stands as soon as the first comment has come; what happens then is told.
+    while !lines.next().unwrap().unwrap().starts_with(": hello") {}
     let mut next = |name: &str, fits: &dyn Fn(&Value) -> bool| -> Value {
         let start = Instant::now();
         let mut event = String::new();
@@ -576,7 +578,6 @@ fn who_looks_on_sees_checks_and_downloads_as_they_happen() {
             }
         }
     };
-    // It stands as soon as the head and the first comment have come; what happens then is told.
     server.get(&luat("P", IMEI, "1.0.0"));
     let check = next("check", &|_| true);
     assert_eq!(

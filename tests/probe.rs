@@ -187,7 +187,7 @@ fn this_server_is_good_for_every_client() {
         &with(&["--version", "1.0.0"]),
         file.to_str().unwrap(),
     ));
-    assert_eq!((status, report["failed"].as_u64()), (1, Some(36)));
+    assert_eq!((status, report["failed"].as_u64()), (1, Some(38)));
     let change = found(&report, "failed", "updatehttp")[0];
     assert!(
         change.starts_with("serve the expected file: 20000 bytes came"),

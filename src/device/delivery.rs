@@ -590,7 +590,8 @@ impl Arrived {
         };
         let stopped = async {
             stop.raised().await;
-            false
+            // It may have come in the same moment.
+            matches!(discard(stream), Discarded::End)
         };
         let closed = within(CONTENT, smol::future::or(closed, stopped)).await;
         self.closed = closed.unwrap_or(false);
