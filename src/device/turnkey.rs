@@ -15,6 +15,7 @@ use crate::decision::{Refusal, Refused, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::Report;
+use crate::fleet::network::Network;
 use crate::fleet::who::Who;
 use crate::wire::head::Head;
 use crate::wire::reply::{self, Reply, Status};
@@ -182,7 +183,8 @@ fn report(service: &Service, arrived: &Arrived<'_>) -> Reply {
             };
             if let Some(result) = result {
                 let mut fleet = service.fleet.borrow_mut();
-                fleet.reported(said.device, said.content, result, Instant::now());
+                let network = Network::of(arrived.client.ip());
+                fleet.reported(said.device, said.content, result, network, Instant::now());
             }
             let content = said.content.to_string();
             log::info!(

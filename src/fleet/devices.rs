@@ -26,7 +26,7 @@ use self::record::{Kind, Rank, Record};
 use self::table::Table;
 use super::clock::Stamp;
 use super::entry::Entry;
-use super::journey::Journey;
+use super::journey::{Journey, State};
 use super::network::{Network, Wide};
 use super::targets::{TargetId, Targets};
 use crate::decision::{Back, Check, Offer, Verdict, came_back};
@@ -35,7 +35,7 @@ use crate::firmware::catalog::Catalog;
 
 pub use self::brief::Brief;
 pub use self::show::Beside;
-pub use self::transfers::Piece;
+pub use self::transfers::{Piece, Said};
 
 const HOUR: u32 = 60 * 60;
 const DAY: u32 = 24 * HOUR;
@@ -344,7 +344,8 @@ impl Devices {
         let after = after.map(|mut after| {
             if after.state != journey.state {
                 let reverted = back == Back::Old;
-                let counts = self.may_be_counted(&record, journey.target, sighting.listed);
+                let counts =
+                    same_place && self.may_be_counted(&record, journey.target, sighting.listed);
                 after.heard = counts
                     .then(|| {
                         let network = Some(sighting.network);
@@ -354,9 +355,14 @@ impl Devices {
             }
             after
         });
-        let undecided = after == Some(journey) && !same_place;
+        // Where it was delivered to is where it is believed; or one check from elsewhere would hide what the
+        // device itself has to say.
+        let was_delivered = matches!(
+            journey.state,
+            State::Delivered | State::Silent | State::Confirmed
+        );
         self.step(slot, Some(journey), after);
-        if !undecided {
+        if same_place || !was_delivered {
             self.move_to(slot, sighting.network);
         }
     }

@@ -199,6 +199,14 @@ impl Fuses {
         self.keep();
     }
 
+    /// The journal says that it is over: a person resumed the release, or the folder took the pause.
+    pub fn unload(&mut self, project: &str, version: &str) {
+        if let Some(watched) = self.releases.get_mut(&name(project, version)) {
+            watched.tripped = None;
+            self.keep();
+        }
+    }
+
     /// What is to be written into the folder once more; and what was written there and taken back before
     /// the scan could see it, so that it is over. To be called every few seconds.
     pub fn tick(&mut self, now: Stamp) -> (Vec<Fused>, Vec<Fused>) {

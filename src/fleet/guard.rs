@@ -78,6 +78,8 @@ pub struct Guard {
     /// unused.
     order: BTreeMap<Turn, DeviceId>,
     next: u64,
+    /// While the journal is read: whose each unit is.
+    loaded: HashMap<Downloader, DeviceId>,
     /// What the journal is still to be told.
     changes: Vec<Entry>,
 }
@@ -216,6 +218,7 @@ impl Guard {
             records: HashMap::new(),
             order: BTreeMap::new(),
             next: 0,
+            loaded: HashMap::new(),
             changes: Vec::new(),
         }
     }
@@ -313,10 +316,15 @@ impl Guard {
         });
     }
 
-    /// The device says that it could not install a content: as good as coming back with the old version.
-    /// Counts once for each delivery, wherever it was.
-    pub fn failed(&mut self, device: DeviceId, content: ContentId, now: Stamp) {
-        let has_it = |record: &&Record| record.content == content && record.delivered.is_some();
+    /// The device says from this wide network that it could not install a content: as good as coming back
+    /// with the old version. Counts once for each delivery there, and not within a minute of it.
+    pub fn failed(&mut self, device: DeviceId, wide: Wide, content: ContentId, now: Stamp) {
+        let has_it = |record: &&Record| {
+            let late = record
+                .delivered
+                .is_some_and(|delivered| now.since(delivered) > TOO_SOON);
+            record.content == content && record.wide == wide && late
+        };
         let all = self.of(device).iter().filter(has_it);
         let keys: Vec<_> = all.map(|r| (r.unit, r.wide, r.version)).collect();
         for key in keys {
@@ -372,6 +380,7 @@ impl Guard {
             (record.unit, record.wide, record.content) == (entry.unit, entry.wide, entry.content)
         };
         self.drop_where(entry.device, same);
+        self.loaded.insert(entry.unit, entry.device);
         self.change_at(entry.device, who, entry.content, entry.used, |record| {
             record.tally = Tally {
                 reverts: entry.reverts,
@@ -386,16 +395,16 @@ impl Guard {
         self.changes.clear();
     }
 
-    /// The journal says that nothing speaks against it any more. Looks through all records: for loading
-    /// alone.
+    /// The journal says that nothing speaks against it any more. For loading alone.
     pub fn unload(&mut self, unit: Downloader, wide: Wide) {
-        let is_it = |record: &Record| record.unit == unit && record.wide == wide;
-        let devices = self.records.iter();
-        let found = devices.filter(|(_, records)| records.iter().any(is_it));
-        let found: Vec<DeviceId> = found.map(|(device, _)| *device).collect();
-        for device in found {
-            self.drop_where(device, is_it);
+        if let Some(device) = self.loaded.get(&unit).copied() {
+            self.drop_where(device, |record| record.unit == unit && record.wide == wide);
         }
+    }
+
+    /// The journal has been read.
+    pub fn all_loaded(&mut self) {
+        self.loaded = HashMap::new();
     }
 
     /// Sets the sizes of records out of the journal.

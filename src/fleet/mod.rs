@@ -31,7 +31,7 @@ pub mod who;
 use std::time::Instant;
 
 use self::clock::{Clock, Stamp};
-use self::devices::{Devices, Piece, Sighting, Worth};
+use self::devices::{Devices, Piece, Said, Sighting, Worth};
 use self::entry::Entry;
 use self::events::Events;
 use self::fuse::{Fuses, Judged};
@@ -39,6 +39,7 @@ use self::guard::{Guard, Spent};
 use self::journal::{Journal, Written};
 use self::known_list::KnownList;
 use self::lift::Lifts;
+use self::network::{Network, Wide};
 use self::pins::{Began, Hold, Pins};
 use self::tally::Tally;
 use self::who::Who;
@@ -336,14 +337,32 @@ impl Fleet {
         self.tell_of_guard();
     }
 
-    /// The device reports what became of an update.
-    pub fn reported(&mut self, device: DeviceId, content: ContentId, report: Report, now: Instant) {
+    /// The device reports what became of an update, from this network. As evidence its word is worth what
+    /// a check from there would be.
+    pub fn reported(
+        &mut self,
+        device: DeviceId,
+        content: ContentId,
+        report: Report,
+        network: Network,
+        now: Instant,
+    ) {
         let updated = report == Report::Updated;
         let (listed, now) = (self.is_listed(device), self.clock.stamp(now));
-        self.devices.reported(device, content, updated, listed, now);
+        let said = Said {
+            piece: Piece {
+                device,
+                content,
+                start: 0,
+            },
+            updated,
+            network,
+        };
+        self.devices.reported(&said, listed, now);
         self.tell_of_devices();
         if report == Report::Failed {
-            self.guard.failed(device, content, now);
+            let wide = Wide::from(network);
+            self.guard.failed(device, wide, content, now);
             self.tell_of_guard();
         }
     }

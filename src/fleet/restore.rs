@@ -21,6 +21,7 @@ impl Fleet {
         if let Some(folder) = folder {
             let now = fleet.clock.stamp(began);
             let loaded = journal::open(folder, now, unix, &mut |entry| fleet.load(entry, began));
+            fleet.guard.all_loaded();
             let downtime = loaded.as_ref().map_or(0, |loaded| loaded.downtime);
             fleet.known_list = KnownList::open(folder);
             let listed = |device| fleet.known_list.contains(device);
@@ -40,14 +41,17 @@ impl Fleet {
             Entry::Forgotten(device) => self.devices.load_forgotten(device),
             Entry::Release(release) => {
                 let now = self.clock.stamp(now);
-                if let Some(sentence) = release.fused.clone() {
-                    let (project, version) = (release.project.clone(), release.version.clone());
-                    let fused = Fused {
-                        project,
-                        version,
-                        sentence,
-                    };
-                    self.fuses.load(fused, now);
+                let (project, version) = (release.project.clone(), release.version.clone());
+                match release.fused.clone() {
+                    Some(sentence) => {
+                        let fused = Fused {
+                            project,
+                            version,
+                            sentence,
+                        };
+                        self.fuses.load(fused, now);
+                    }
+                    None => self.fuses.unload(&project, &version),
                 }
                 self.devices.load_release(release);
             }

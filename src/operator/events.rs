@@ -84,14 +84,14 @@ async fn next(stream: &Stream, events: &Receiver<Rc<Event>>, ended: &Receiver<In
     or(stopped, or(gone(stream), or(event, quiet))).await
 }
 
-/// Waits until the reader has gone. What it still says is not listened to.
+/// Waits until the reader has gone. One that goes on talking after its request has nothing to say to us:
+/// its stream is over.
 async fn gone(stream: &Stream) -> Next {
     use std::io::Read as _;
     let mut nowhere = [0; 512];
     loop {
         match stream.get_ref().read(&mut nowhere) {
-            Ok(0) => return Next::Gone,
-            Ok(_) => {}
+            Ok(_) => return Next::Gone,
             Err(error) if is_early(&error) => {
                 if stream.readable().await.is_err() {
                     return Next::Gone;

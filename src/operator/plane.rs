@@ -319,7 +319,11 @@ async fn close(stream: &Stream, outstanding: u64) {
         while left > 0 {
             match stream.get_ref().read(&mut nowhere) {
                 Ok(0) => return,
-                Ok(got) => left = left.saturating_sub(u64::try_from(got).unwrap_or(u64::MAX)),
+                Ok(got) => {
+                    left = left.saturating_sub(u64::try_from(got).unwrap_or(u64::MAX));
+                    // Others are to get their turn, however fast it talks.
+                    smol::future::yield_now().await;
+                }
                 Err(error) if is_early(&error) => {
                     if stream.readable().await.is_err() {
                         return;

@@ -298,6 +298,55 @@ fn a_revert_counts_from_the_place_of_the_delivery_alone() {
 }
 
 #[test]
+fn a_stranger_who_says_the_new_version_hides_no_revert() {
+    let mut house = House::with(100, &[("P/1.0.0/a.bin", 9), ("P/2.0.0/a.bin", 1)]);
+    house.listed = true;
+    house.asks(A, "1.0.0", HOME);
+    house.gets_all(A, 1, HOME);
+    house.later(90).asks(A, "2.0.0", AWAY);
+    assert_eq!(house.tried(1), (0, 0), "from elsewhere nothing counts");
+    house.later(90).asks(A, "1.0.0", HOME);
+    assert_eq!(house.state(A), Some(State::Reverted));
+    assert_eq!(house.tried(1), (0, 1));
+}
+
+#[test]
+fn a_report_from_elsewhere_says_nothing() {
+    let mut house = House::with(100, &[("P/1.0.0/a.bin", 9), ("P/2.0.0/a.bin", 1)]);
+    house.listed = true;
+    house.asks(A, "1.0.0", HOME);
+    house.gets_all(A, 1, HOME);
+    house.later(90);
+    let mut said = Said {
+        piece: piece(A, 1, 0),
+        updated: false,
+        network: AWAY,
+    };
+    let now = house.now;
+    house.devices.reported(&said, true, now);
+    assert_eq!(house.state(A), Some(State::Delivered));
+    said.network = HOME;
+    house.devices.reported(&said, true, now);
+    assert_eq!(house.state(A), Some(State::Reverted));
+    assert_eq!(house.tried(1), (0, 1));
+}
+
+#[test]
+fn invented_ids_that_fetch_a_packet_each_are_established_at_a_bounded_rate() {
+    let mut house = House::with(100_000, &[("P/1.0.0/a.bin", 9), ("P/2.0.0/a.bin", 1)]);
+    for number in 0..5_000 {
+        let id = imei(number);
+        house.asks(&id, "1.0.0", HOME);
+        let now = house.now;
+        house.devices.answered(device(&id), now);
+    }
+    let established = (0..5_000)
+        .filter(|n| house.is_established(&imei(*n)) == Some(true))
+        .count();
+    assert_eq!(established, 1000);
+}
+
+#[test]
 fn only_the_established_of_a_day_before_the_release_or_the_listed_count_in_the_fuse() {
     let mut house = House::with(100, &[]);
     let new = imei(2);
@@ -322,7 +371,7 @@ fn only_the_established_of_a_day_before_the_release_or_the_listed_count_in_the_f
     house.listed = true;
     house.asks(&third, "1.0.0", HOME);
     house.gets_all(&third, 1, HOME);
-    house.later(90).asks(&third, "2.0.0", AWAY);
+    house.later(90).asks(&third, "2.0.0", HOME);
     assert_eq!(house.tried(1), (1, 1));
     // A fuse that was lifted counts anew; what was counted before goes without a trace.
     let now = house.now;
@@ -592,8 +641,8 @@ proptest! {
                 }
                 Step::Answered(id) => house.devices.answered(device(&id_of(id)), now),
                 Step::Reports(id, content, updated) => {
-                    let device = device(&id_of(id));
-                    house.devices.reported(device, content_id(content), updated, false, now);
+                    let said = Said { piece: piece(&id_of(id), content, 0), updated, network: HOME };
+                    house.devices.reported(&said, false, now);
                 }
                 Step::Later(seconds) => {
                     house.later(seconds);

@@ -6,7 +6,7 @@ use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
 use crate::fleet::journey::{Journey, REBOOT};
-use crate::fleet::network::Network;
+use crate::fleet::network::{Network, Wide};
 
 /// Of a transfer, what concerns its device's journey.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,17 @@ pub struct Piece {
     pub content: ContentId,
     /// The first byte.
     pub start: u64,
+}
+
+/// A module's own word on an update.
+#[derive(Clone, Copy, Debug)]
+pub struct Said {
+    /// Of what.
+    pub piece: Piece,
+    /// It runs the new version.
+    pub updated: bool,
+    /// From where it said so.
+    pub network: Network,
 }
 
 impl Devices {
@@ -40,6 +51,7 @@ impl Devices {
         if let Some(slot) = self.table.find(device)
             && let Some(record) = self.table.get(slot)
             && record.rank == Rank::Probation
+            && self.promotions.take(now)
         {
             self.promote(slot, now);
         }
@@ -63,33 +75,24 @@ impl Devices {
             return;
         }
         self.move_to(slot, network);
-        // Promoted first: the journal then hears of it once, as it is.
         self.set_journey(slot, Some(after));
         self.tell_established(slot);
         self.answered(piece.device, now);
     }
 
-    /// A module's own word on an update.
-    pub fn reported(
-        &mut self,
-        device: DeviceId,
-        content: ContentId,
-        updated: bool,
-        listed: bool,
-        now: Stamp,
-    ) {
-        let piece = Piece {
-            device,
-            content,
-            start: 0,
-        };
-        let Some((slot, journey)) = self.under_way(piece) else {
+    /// A module's own word on an update. From elsewhere than it was delivered to it says nothing.
+    pub fn reported(&mut self, said: &Said, listed: bool, now: Stamp) {
+        let Some((slot, journey)) = self.under_way(said.piece) else {
             return;
         };
         let Some(&record) = self.table.get(slot) else {
             return;
         };
-        let mut after = journey.reported(updated, now);
+        let same = |network| Wide::from(network) == Wide::from(said.network);
+        if !record.network().is_none_or(same) {
+            return;
+        }
+        let mut after = journey.reported(said.updated, now);
         if after.state != journey.state {
             // A word within a minute of the delivery is noted, not counted.
             let late = now.since(journey.since) >= REBOOT;
@@ -97,7 +100,7 @@ impl Devices {
             after.heard = counts
                 .then(|| {
                     self.targets
-                        .hear(journey.target, !updated, record.network())
+                        .hear(journey.target, !said.updated, Some(said.network))
                 })
                 .flatten();
         }

@@ -158,8 +158,12 @@ fn a_read_only_folder_is_tried_again_and_any_edit_resumes() {
         std::slice::from_ref(&fused)
     );
     assert!(fuses.kept().is_empty());
-    // After a restart the same holds.
+    // After a restart the same holds, and what was taken back stays so.
     let mut loaded = Fuses::default();
+    loaded.load(fused.clone(), NOW);
+    loaded.unload(&fused.project, &fused.version);
+    assert!(loaded.kept().is_empty());
+    assert_eq!(loaded.tick(NOW.plus(100_000)), (vec![], vec![]));
     loaded.load(fused.clone(), NOW);
     assert_eq!(loaded.kept(), std::slice::from_ref(&fused));
     assert!(loaded.catalog(&folder("{}"), NOW).is_empty());

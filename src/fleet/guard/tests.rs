@@ -208,13 +208,17 @@ fn redirects_are_counted() {
 #[test]
 fn a_report_of_failure_counts_once_for_each_delivery() {
     let mut guard = guard();
-    guard.failed(old().device, A, START);
+    let wide = old().wide;
+    guard.failed(old().device, wide, A, START);
     assert!(guard.is_empty());
     for n in 0..3 {
         let now = START.plus(n * 600);
         assert!(take(&mut guard, &old(), A, now));
-        guard.failed(old().device, A, now.plus(40));
-        guard.failed(old().device, A, now.plus(41));
+        // Too soon, from elsewhere, and then once.
+        guard.failed(old().device, wide, A, now.plus(40));
+        guard.failed(old().device, Wide(wide.0 + 1), A, now.plus(90));
+        guard.failed(old().device, wide, A, now.plus(91));
+        guard.failed(old().device, wide, A, now.plus(92));
     }
     assert_eq!(guard.against(old().device, START)[0].reverts, 3);
     assert!(!ask(&mut guard, &old(), A, START.plus(1800)));
@@ -416,7 +420,7 @@ proptest! {
                 0 | 1 => { take(&mut guard, &forger, A, now); }
                 2 => guard.spent(&forger, part(A, 0, SIZE - 1), now),
                 3 => guard.redirected(&forger, A, now),
-                _ => guard.failed(forger.device, A, now),
+                _ => guard.failed(forger.device, forger.wide, A, now),
             }
             if step == honest_at {
                 // Its first try breaks off, or does not.
