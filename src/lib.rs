@@ -16,7 +16,7 @@
 //! - [`state`]: the state folder: its lock, the secret, atomically written files.
 //! - [`logging`]: log lines, as text or JSON, written in batches.
 //! - `module`: the modules themselves, emulated (feature `lab`). Shares nothing with the rooms above.
-//! - [`order`][]: sorting, for every room.
+//! - [`order`][]: sorting, for every room; [`crc`] the same for sums.
 //! - [`os`]: the only room with `unsafe` or raw system calls.
 //!
 //! `docs/design.md` walks one check and one GetN through these rooms.
@@ -26,6 +26,7 @@
 )]
 
 pub mod cli;
+pub mod crc;
 pub mod decision;
 pub mod device;
 pub mod explain;

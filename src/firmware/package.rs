@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::ContentId;
 use super::name::{FileKind, file_kind};
+use crate::crc::Crc32;
 
 mod air105;
 mod eigen;
@@ -278,31 +279,11 @@ impl Body {
     }
 }
 
-/// A CRC32 as these headers have it: that of zip without the final inversion (protocol.md 5a). Bit by
-/// bit: most headers are short, and what is long is hashed twice beside it.
-#[derive(Clone, Copy)]
-struct Crc32(u32);
-
-impl Crc32 {
-    fn new() -> Crc32 {
-        Crc32(!0)
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 ^= u32::from(byte);
-            for _ in 0..8 {
-                let is_odd = self.0 & 1 == 1;
-                self.0 = self.0 >> 1 ^ if is_odd { 0xedb8_8320 } else { 0 };
-            }
-        }
-    }
-}
-
+/// A CRC32 as these headers have it: that of zip without the final inversion (protocol.md 5a).
 fn crc32(bytes: &[u8]) -> u32 {
     let mut crc = Crc32::new();
     crc.update(bytes);
-    crc.0
+    crc.bare()
 }
 
 /// A length in bytes.

@@ -72,7 +72,7 @@ impl Image {
         }
         // The vendor's comments name both ways to end a CRC. A longer file is padded; then the CRC of
         // the data alone is not what was counted here, and the module looks at it itself.
-        let crc = self.data.0;
+        let crc = self.data.bare();
         if whole && size == expected && header.data_crc != crc && header.data_crc != !crc {
             return Err(format!(
                 "the data in this {WHAT} are damaged (their CRC does not match the header's): copy the file \
