@@ -1,4 +1,6 @@
-//! Leaves the unwind tables out of the release binary: with `panic = "abort"` nothing ever unwinds, and
+//! Packs the page of the operator's side (www/), which is sent as it is packed here.
+//!
+//! And leaves the unwind tables out of the release binary: with `panic = "abort"` nothing ever unwinds, and
 //! they are an eighth of the file. (rustc's own switch for it, `force-unwind-tables=no`, has no effect
 //! on what comes out of fat LTO.) What is lost is the list of frames under RUST_BACKTRACE=1; the panic's
 //! message and place are printed as before.
@@ -9,8 +11,10 @@ use std::env::var;
 const SCRIPT: &str =
     "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.eh_frame_hdr) } } INSERT AFTER .text;\n";
 
-fn main() {
+fn main() -> std::io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
+    #[cfg(feature = "operator")]
+    pack()?;
     // packaging/build.sh gives it to the linker, and cargo does not look at it.
     if std::path::Path::new("packaging/mips.ld").exists() {
         println!("cargo::rerun-if-changed=packaging/mips.ld");
@@ -21,7 +25,7 @@ fn main() {
     let dynamic_gnu =
         is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu") && !is_static;
     if !is("PROFILE", "release") || !dynamic_gnu {
-        return;
+        return Ok(());
     }
     let script = format!("{}/no-unwind-tables.ld", var("OUT_DIR").unwrap_or_default());
     match std::fs::write(&script, SCRIPT) {
@@ -33,4 +37,24 @@ fn main() {
             println!("cargo::warning={script}: {error}; the binary keeps its unwind tables")
         }
     }
+    Ok(())
+}
+
+/// Every file of www/ as OUT_DIR/NAME.gz. The same file gives the same bytes: no time is written.
+#[cfg(feature = "operator")]
+fn pack() -> std::io::Result<()> {
+    use std::io::Write as _;
+
+    println!("cargo::rerun-if-changed=www");
+    let out = std::path::PathBuf::from(var("OUT_DIR").unwrap_or_default());
+    for file in std::fs::read_dir("www")? {
+        let file = file?;
+        let mut name = file.file_name();
+        name.push(".gz");
+        let packed = std::fs::File::create(out.join(name))?;
+        let mut packed = flate2::write::GzEncoder::new(packed, flate2::Compression::best());
+        packed.write_all(&std::fs::read(file.path())?)?;
+        packed.finish()?;
+    }
+    Ok(())
 }

@@ -88,7 +88,8 @@ pub(super) async fn answer(
 
 fn page(name: &str, asked: &Asked) -> Reply {
     let known = asked.header("if-none-match").unwrap_or_default();
-    pages::page(name, known).unwrap_or_else(nothing_here)
+    let takes = asked.header("accept-encoding").unwrap_or_default();
+    pages::page(name, known, takes).unwrap_or_else(nothing_here)
 }
 
 pub(super) fn nothing_here() -> Reply {
