@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Prints the sizes of the release binary and its anonymous memory when idle, and fails over the bounds:
-# 1,300,000 bytes for the server alone, 2,100,000 with everything, and 2 MiB. Starts the server on free
+# Prints the sizes of the release binary (the server alone, with the operator's side, with everything)
+# and its anonymous memory when idle, and fails over the bounds below. Starts the server on free
 # loopback ports and stops it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
 cargo build --release --locked --quiet
+cargo build --release --locked --quiet --no-default-features --features operator \
+  --target-dir "$target/footprint"
+operator=$(stat -c %s "$target/footprint/release/luat-ota")
 cargo build --release --locked --quiet --no-default-features --target-dir "$target/footprint"
 everything=$(stat -c %s "$target/release/luat-ota")
 binary=$target/footprint/release/luat-ota
@@ -19,7 +22,7 @@ fetch() {
 
 work=$(mktemp -d)
 server=
-trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
+trap '[ -z "$server" ] || { kill "$server" && wait "$server"; } 2>/dev/null || true; rm -rf "$work"' EXIT
 mkdir "$work/firmware"
 cp -r firmware/LUAT-OTA-SAMPLE "$work/firmware/"
 "$binary" "$work/firmware" --state "$work/state" --http 127.0.0.1:0 --udp 127.0.0.1:0 2>"$work/log" &
@@ -35,7 +38,14 @@ done
 cmp "$work/got" firmware/LUAT-OTA-SAMPLE/1.0.1/update.bin
 anonymous=$(awk '/^RssAnon/ {print $2}' "/proc/$server/status")
 
-echo "binary, the server alone: $alone bytes (bound 1300000)"
-echo "binary, with everything: $everything bytes (bound 2100000)"
-echo "idle anonymous memory: $anonymous KiB (bound 2048)"
-[ "$alone" -le 1300000 ] && [ "$everything" -le 2100000 ] && [ "$anonymous" -le 2048 ]
+failed=0
+# bound WHAT HAVE MOST UNIT
+bound() {
+  echo "$1: $2 $4 (bound $3)"
+  [ "$2" -le "$3" ] || failed=1
+}
+bound "binary, the server alone" "$alone" 1290000 bytes
+bound "binary, with the operator" "$operator" 1800000 bytes
+bound "binary, with everything" "$everything" 2050000 bytes
+bound "idle anonymous memory" "$anonymous" 2048 KiB
+exit "$failed"
