@@ -442,7 +442,7 @@ fn judge(world: &mut World, device: &mut Device, played: &Played) {
     match &played.outcome {
         Outcome::Updated(bytes) => {
             world.counts.updates += 1;
-            updated(world, device, bytes);
+            updated(world, device, bytes, played);
         }
         Outcome::NoUpdate(_) => world.counts.refused += 1,
         Outcome::Failed(Failure::FlashedGarbage(bytes, why)) => {
@@ -471,7 +471,31 @@ fn judge(world: &mut World, device: &mut Device, played: &Played) {
     }
 }
 
-fn updated(world: &mut World, device: &mut Device, bytes: &[u8]) {
+/// Of which files it begins and ends as.
+fn made_of(images: &[Image], bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for image in images {
+        let same = |(a, b): &(&u8, &u8)| a == b;
+        let head = bytes
+            .iter()
+            .zip(image.bytes.iter())
+            .take_while(same)
+            .count();
+        let backwards = bytes.iter().rev().zip(image.bytes.iter().rev());
+        let tail = backwards.take_while(same).count();
+        if head > 16 || tail > 16 {
+            text += &format!(
+                "; {} 1.0.{} ({} bytes) has its first {head} and its last {tail}",
+                PROJECTS[image.project],
+                image.number,
+                image.bytes.len()
+            );
+        }
+    }
+    text
+}
+
+fn updated(world: &mut World, device: &mut Device, bytes: &[u8], played: &Played) {
     // The same bytes may have been several versions.
     let number = world
         .images
@@ -481,10 +505,12 @@ fn updated(world: &mut World, device: &mut Device, bytes: &[u8]) {
         .max();
     let Some(number) = number else {
         world.wrongs.push(format!(
-            "{} {} got {} bytes that are none of the files",
+            "{} {} got {} bytes that are none of the files{}; {:?}",
             device.client.name(),
             device.imei,
-            bytes.len()
+            bytes.len(),
+            made_of(&world.images, bytes),
+            played.exchanges,
         ));
         return;
     };

@@ -8,10 +8,11 @@
 //!
 //! What would surprise you: one device in one network can have two pins. If byte 0 of another content is
 //! asked for while a download runs, the running one keeps its pin, but the newcomer may be the same
-//! device behind a connection that we do not know to be dead yet. So both are remembered, until the
-//! newcomer's download is complete or one of them starts again; otherwise the newcomer, when it resumes,
-//! would be given the rest of the wrong file. And a pin that is replaced goes on speaking for some
-//! minutes: it may have been another device's, under the same id.
+//! device behind a connection that we do not know to be dead yet. So both are remembered; otherwise the
+//! newcomer, when it resumes, would be given the rest of the wrong file. And a pin that is replaced goes
+//! on speaking for some minutes: it may have been another device's, under the same id. One that is complete
+//! goes when its device begins something else, not before: a module whose side acknowledged every byte
+//! and closed need not have read them all, and may go on.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hasher;
@@ -123,12 +124,10 @@ struct Pin {
     used: Instant,
     /// Downloads that run on this pin now.
     running: u32,
-    /// Its last download brought the whole file: nobody goes on with it.
+    /// Its last download brought the whole file.
     complete: bool,
     /// When it was last used by what the journal says; `None`: the journal does not have it.
     written: Option<Instant>,
-    /// Made while a download of another content ran under the same id and network.
-    beside: bool,
     turn: Turn,
 }
 
@@ -232,11 +231,8 @@ impl Pins {
         if pin.running > 0 {
             return;
         }
-        if complete && pin.beside {
-            // Whoever it was has all of it and will not go on: the other download is the one to keep.
-            self.remove(hold.id, hold.serial);
-            return;
-        }
+        // Also one that is complete keeps its say: that its bytes were acknowledged, and the connection
+        // closed, does not mean that the module read them all. It may go on with this one.
         pin.turn = Turn {
             running: false,
             number,
@@ -301,7 +297,6 @@ impl Pins {
             running: 0,
             complete: entry.complete,
             written: Some(used),
-            beside: false,
             turn,
         });
         self.order.insert(turn, entry.who);
@@ -361,7 +356,6 @@ impl Pins {
         }
         self.make_room();
         let pins = self.by_id.entry(id).or_default();
-        let beside = pins.iter().any(|pin| pin.network == network);
         pins.push(Pin {
             serial: number,
             network,
@@ -371,7 +365,6 @@ impl Pins {
             running: 1,
             complete: false,
             written: None,
-            beside,
             turn,
         });
         self.order.insert(turn, id);
@@ -587,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_download_that_is_complete_leaves_the_first_one_its_pin() {
+    fn a_second_download_that_seems_complete_keeps_its_say() {
         let (mut pins, now) = (Pins::new(8), Instant::now());
         let first = pins.start(DEVICE, HOME, A, now);
         pins.advance(&first, 500, now);
@@ -595,7 +588,7 @@ mod tests {
         pins.advance(&second, 1000, now);
         pins.end(second, true, now);
         pins.end(first, false, now);
-        assert_eq!(pins.began(DEVICE, 400, now), Began::With(A));
+        assert_eq!(pins.began(DEVICE, 400, now), Began::Unclear);
     }
 
     #[test]
@@ -748,6 +741,7 @@ mod tests {
             "{news:?}"
         );
         // Another content takes its place.
+        let later = later + RIVAL;
         let hold = pins.start(DEVICE, HOME, B, later);
         assert_eq!(pins.news(&clock), [Entry::Unpinned(DEVICE, HOME, A)]);
         assert!(pins.to_write(&hold, &clock).is_some());

@@ -185,12 +185,13 @@ fn two_devices_with_one_id_never_get_the_rest_of_each_others_file() {
     first.write_all(check(IMEI, "").as_bytes()).unwrap();
     assert_eq!(read_part(&mut first, 1000), old[..1000]);
     server.publish(&[("P/3.0.0/u.bin", &new)]);
-    // The clone takes all of the new one while the first one runs: the first one's pin stays.
+    // The clone takes all of the new one while the first one runs; but did it read all that its side
+    // acknowledged? Both may want to go on, and nobody can know who asks.
     assert!(server.check("").body == new);
     drop(first);
     server.wait_for_downloads(0);
     let rest = server.check("Range: bytes=1000-1999\r\n");
-    assert_eq!((rest.status, &*rest.body), (206, &old[1000..2000]));
+    assert_eq!((rest.status, rest.body.len()), (416, 0));
 }
 
 #[test]
