@@ -2,6 +2,7 @@
 
 It shares nothing with the server or its own tests: requests are bytes, replies are taken apart here.
 """
+import itertools
 import os
 import pathlib
 import platform
@@ -116,9 +117,11 @@ class Server:
         return Download(self, target, headers, method).finish()
 
     def wait_for(self, target, fits, what):
+        """Asks until the reply fits, each time for another `target()`: one that has begun a file is given
+        the same on and on."""
         end = time.monotonic() + PATIENCE
         while True:
-            reply = self.ask(target)
+            reply = self.ask(target())
             if fits(reply):
                 return reply
             ensure(time.monotonic() < end, f"{what}; the last reply was {reply[0]} with {len(reply[2])} bytes")
@@ -196,7 +199,10 @@ class Module:
 
 
 def update(project="P", version="1.0.0"):
-    return f"/luat/update?project_key=k&imei={IMEI}&device_key=&firmware_name={project}_Luat_V0017_ASR1802&version={version}"
+    """What a module asks for over HTTP. Each time another module: one that gets the same file again and
+    again and never has it would be held back from it."""
+    name = f"{project}_Luat_V0017_ASR1802"
+    return f"/luat/update?project_key=k&imei={next(imeis)}&device_key=&firmware_name={name}&version={version}"
 
 
 def drop(folder, path, data):
@@ -207,6 +213,7 @@ def drop(folder, path, data):
     part.rename(path)
 
 
+imeis = map(str, itertools.count(862991443760000))
 servers = []
 results = []
 
@@ -244,7 +251,7 @@ def run(command, how, place):
 
     def http_update():
         drop(folder, "P/1.0.1/update.bin", first)
-        server.wait_until_offered(update(), first)
+        server.wait_until_offered(lambda: update(), first)
         status, _, _ = server.ask(update(version="1.0.1"))
         ensure(status == 404, f"the newest gets {status}")
         status, _, _ = server.ask(update(project="Q"))
@@ -259,7 +266,7 @@ def run(command, how, place):
 
     def luatos_update():
         drop(folder, "S/1.0.2/update.bin", second)
-        target = f"/upgrade?imei={IMEI}&project_key=k&firmware_name=S_LuatOS-SoC_ESP32C3&version=1.0.1"
+        target = lambda: f"/upgrade?imei={next(imeis)}&project_key=k&firmware_name=S_LuatOS-SoC_ESP32C3&version=1.0.1"
         server.wait_until_offered(target, second)
 
     step("the same for a LuatOS module", luatos_update)
@@ -269,7 +276,11 @@ def run(command, how, place):
         tag = headers["ETag"]
         for start in (0, 1, 20_000, len(first) - 1):
             for condition in ("", f"If-Range: {tag}\r\n"):
-                status, headers, body = server.ask(update(), f"Range: bytes={start}-\r\n{condition}")
+                target = update()
+                cut = Download(server, target)
+                cut.read(1000)
+                cut.stream.close()
+                status, headers, body = server.ask(target, f"Range: bytes={start}-\r\n{condition}")
                 where = f"bytes {start}-{len(first) - 1}/{len(first)}"
                 ensure(status == 206 and headers["Content-Range"] == where, f"{status} {headers} for {start}-")
                 ensure(body == first[start:], f"other bytes from {start} on")
@@ -309,7 +320,7 @@ def run(command, how, place):
 
     def replace():
         drop(folder, "L/1.0.1/update.bin", large)
-        server.wait_until_offered(update("L"), large)
+        server.wait_until_offered(lambda: update("L"), large)
         path, new = folder / "L/1.0.1/update.bin", noise(4, 3 << 20)
         slow = [Download(server, update("L")) for _ in range(3)]
         for download in slow:
@@ -320,27 +331,51 @@ def run(command, how, place):
         for number, download in enumerate(slow):
             status, _, body = download.finish()
             ensure((status, body) == (200, large), f"download {number}: {status}, {len(body)} bytes, not the old ones")
-        server.wait_until_offered(update("L"), new)
+        server.wait_until_offered(lambda: update("L"), new)
         ensure(server.process.poll() is None, "the server died")
 
     step("downloads that run keep the old bytes when the file is overwritten in place", replace)
 
     def killed():
+        # A module in the middle of a file when a newer one comes and the power goes, with no ETag to ask with.
+        middle, newer = noise(5, 4 << 20), noise(6, 700_000)
+        pins = lambda: (state / "journal.jsonl").read_text().count('{"pin"')
+        before, end = pins(), time.monotonic() + PATIENCE
+        drop(folder, "R/1.0.1/update.bin", middle)
+        server.wait_until_offered(lambda: update("R"), middle)
+        target = update("R")
+        cut = Download(server, target)
+        cut.read(200_000)
+        # That of who waited for the file, and this one.
+        while pins() < before + 2:
+            ensure(time.monotonic() < end, "what it has begun is not in the journal")
+            time.sleep(0.05)
+        cut.stream.close()
+        drop(folder, "R/1.0.2/update.bin", newer)
+        server.wait_until_offered(lambda: update("R"), newer)
         server.kill()
         again = Server(command, folder, state)
-        again.wait_until_offered(update(), first)
+        again.wait_until_offered(lambda: update(), first)
         status, headers, body = again.ask(update(), f"Range: bytes=30000-\r\nIf-Range: {tag}\r\n")
         ensure((status, body) == (206, first[30000:]), f"resumed after the restart: {status} {headers}")
         Module(again).download(offer, first, first=20)
+        again.wait_until_offered(lambda: update("R"), newer)
+        # Both are a moment old, and read again in any order.
+        end = time.monotonic() + PATIENCE
+        while (reply := again.ask(target, "Range: bytes=150000-\r\n"))[0] == 416 and time.monotonic() < end:
+            time.sleep(0.2)
+        status, headers, body = reply
+        ensure((status, body) == (206, middle[150_000:]), f"not the rest of what it began: {status} {headers}")
         return again
 
-    server = step("after kill -9 and a restart, HTTP and UDP downloads go on where they were", killed)
+    name = "after kill -9 and a restart, HTTP and UDP downloads go on where they were, in the file that they began"
+    server = step(name, killed)
     if not server:
         return
 
     def stopped():
         large = (folder / "L/1.0.1/update.bin").read_bytes()
-        server.wait_until_offered(update("L"), large)
+        server.wait_until_offered(lambda: update("L"), large)
         slow = Download(server, update("L"))
         slow.read(10_000)
         server.process.send_signal(signal.SIGTERM)
