@@ -1,0 +1,39 @@
+//! Whatever arrives on the modules' UDP port (or as a message over TCP): reading it must not panic, and what
+//! begins like one of our own replies is never answered (two servers must not talk to each other for
+//! ever). `cargo fuzz run datagram`.
+#![no_main]
+
+use std::net::IpAddr;
+
+use libfuzzer_sys::fuzz_target;
+use luat_ota::fleet::who::Who;
+use luat_ota::wire::datagram::{Message, packets, parse, write_offer};
+
+fuzz_target!(|bytes: &[u8]| {
+    let message = parse(bytes);
+    for reply in ["LUAUPDATE", "ERR", "no upgrade", "unknown function", "OK"] {
+        if bytes.starts_with(reply.as_bytes()) {
+            assert_eq!(message, Message::Silence);
+        }
+    }
+    // What UDP pads and terminals add does not matter.
+    let padded = [bytes, b"\r\n\0"].concat();
+    assert_eq!(parse(&padded), message);
+    match message {
+        Message::Check(check) => {
+            let _ = check.project();
+            let _ = Who::of(&check, IpAddr::from([192, 0, 2, 1]));
+        }
+        Message::Get(get) => {
+            assert!(get.id.is_none_or(|id| id <= i32::MAX as u32));
+            let number = get.number.unwrap_or(1);
+            assert!(number > 0);
+            if let Some((count, last)) = packets(u64::from(number) * 977) {
+                let mut offer = [0; 40];
+                let length = write_offer(&mut offer, get.id.unwrap_or(0), count, last);
+                assert_eq!(parse(&offer[..length]), Message::Silence);
+            }
+        }
+        Message::Unknown | Message::Silence => {}
+    }
+});

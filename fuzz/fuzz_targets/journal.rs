@@ -1,0 +1,41 @@
+//! Whatever lies in the state folder as the journal: reading it must neither panic, hang nor fail, and a
+//! fleet that was filled from it must be able to write itself down again. `cargo fuzz run journal`.
+//!
+//! A fuzzer does not find a CRC by trying, so each line that begins with `{` gets the right one in place of
+//! its own; all others stay as they are.
+#![no_main]
+
+use std::time::Instant;
+
+use libfuzzer_sys::fuzz_target;
+use luat_ota::crc;
+use luat_ota::fleet::journal::FILE;
+use luat_ota::fleet::{Fleet, Settings};
+
+const UNIX: i64 = 1_800_000_000;
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut journal = Vec::new();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        journal.extend_from_slice(line);
+        if line.starts_with(b"{") {
+            let crc = crc::crc32(line);
+            journal.extend_from_slice(format!(",\"crc\":\"{crc:08x}\"}}").as_bytes());
+        }
+        journal.push(b'\n');
+    }
+    // One folder for each process of the fuzzer; in memory where there is such a place.
+    let root = ["/dev/shm", "/tmp"].map(std::path::Path::new);
+    let root = root.iter().find(|root| root.is_dir()).unwrap();
+    let folder = root.join(format!("luat-ota-fuzz-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(FILE), &journal).unwrap();
+    let settings = Settings {
+        max_devices: 16,
+        ..Settings::default()
+    };
+    let now = Instant::now();
+    let mut fleet = Fleet::open(settings, Some(&folder), now, UNIX);
+    fleet.tick(now);
+    fleet.stop();
+});
