@@ -6,12 +6,15 @@
 
 mod common;
 
+use std::io::Write;
 use std::path::Path;
 
+use common::mount::{Mount, skipped};
 use common::packages::noise;
 use common::wait_until;
 use common::{
-    IMEI, PATIENCE, Place, Server, SlowDownload, both, get, get_with, is_event, luat, run,
+    IMEI, PATIENCE, Place, Server, SlowDownload, both, get, get_with, is_event, luat, luat_ota,
+    run, serve_arguments,
 };
 use luat_ota::firmware::ContentId;
 use luat_ota::firmware::audience::DeviceId;
@@ -188,27 +191,122 @@ fn a_journal_that_cannot_be_read_costs_history_alone() {
     server.terminate();
 }
 
+/// A server whose journal lies on a disk of 256 KiB, with one small release that is offered already.
+fn server_on(mount: &Mount) -> (Server, Vec<u8>) {
+    let bytes = noise(6, 5000);
+    let place = Place::new();
+    place.drop_firmware("P/2.0.0/update.bin", &bytes);
+    let state = mount.path.display().to_string();
+    let server = Server::start_in(place, &["--state", &state]);
+    server.wait_until_offered(&check(OTHER), &bytes);
+    wait_until("the first pin is written", PATIENCE, || {
+        pins(&mount.path) == 1
+    });
+    (server, bytes)
+}
+
+/// Takes all the room that there is; the file to be removed.
+fn fill(folder: &Path) -> std::path::PathBuf {
+    let path = folder.join("ballast");
+    let mut ballast = std::fs::File::create(&path).unwrap();
+    while ballast.write(&[0; 512]).is_ok_and(|written| written > 0) {}
+    path
+}
+
+#[test]
+fn a_disk_that_is_really_full_tears_one_line_at_most_and_the_next_ones_are_whole() {
+    let Some(mount) = Mount::new("tmpfs", &["-t", "tmpfs", "-o", "size=256k", "tmpfs"]) else {
+        return;
+    };
+    let (server, bytes) = server_on(&mount);
+    let ballast = fill(&mount.path);
+    // What is left of the journal's last page, and more.
+    for number in 0..60 {
+        download(&server, number, &bytes);
+    }
+    server.wait_for_log("says that the journal cannot be written", |line| {
+        line.contains("journal.jsonl cannot be written")
+    });
+    assert!(pins(&mount.path) < 60);
+    // Killed as it is: a torn line at the end. With room again the next lines must not be glued to it.
+    let place = server.kill();
+    std::fs::remove_file(&ballast).unwrap();
+    let state = mount.path.display().to_string();
+    let server = Server::start_in(place, &["--state", &state]);
+    server.wait_until_offered(&check(IMEI), &bytes);
+    let before = pins(&mount.path);
+    for number in 100..110 {
+        download(&server, number, &bytes);
+    }
+    wait_until("all of them are written", PATIENCE, || {
+        pins(&mount.path) == before + 10
+    });
+    // Full once more, and room again while it runs: all that was lost is written after all.
+    let ballast = fill(&mount.path);
+    for number in 200..260 {
+        download(&server, number, &bytes);
+    }
+    server.wait_for_log("says that the journal cannot be written", |line| {
+        line.contains("journal.jsonl cannot be written")
+    });
+    std::fs::remove_file(&ballast).unwrap();
+    download(&server, 300, &bytes);
+    wait_until("the journal is written anew", PATIENCE, || {
+        pins(&mount.path) == before + 10 + 61
+    });
+    let mut nothing = |_| {};
+    let path = mount.path.join("journal.jsonl");
+    let loaded = luat_ota::fleet::journal::load(&path, Stamp(1 << 31), unix_now(), &mut nothing);
+    assert_eq!(loaded.unwrap().damaged, 0);
+    drop(server.terminate());
+}
+
+/// Who owns nothing: root may write anywhere.
+const NOBODY: u32 = 65534;
+
 #[test]
 fn a_folder_that_has_become_read_only_costs_no_download() {
-    use std::os::unix::fs::PermissionsExt;
-    if rustix::process::geteuid().is_root() {
-        eprintln!("skipped: root may write anywhere");
-        return;
+    use std::os::unix::fs::{PermissionsExt, chown};
+    use std::os::unix::process::CommandExt;
+    let is_root = rustix::process::geteuid().is_root();
+    let place = Place::new();
+    let mut command = luat_ota();
+    if is_root {
+        chown(place.state(), Some(NOBODY), Some(NOBODY)).unwrap();
+        let reaches = luat_ota().arg("--version").uid(NOBODY).output();
+        if !reaches.is_ok_and(|output| output.status.success()) {
+            skipped("nobody but root may run the binary where it lies");
+            return;
+        }
+        command.uid(NOBODY).gid(NOBODY);
     }
-    let (server, bytes) = server();
+    let bytes = noise(6, 5000);
+    place.drop_firmware("P/2.0.0/update.bin", &bytes);
+    command.args(serve_arguments(&place, &[]));
+    let server = Server::from_command(place, &mut command);
+    server.wait_until_offered(&check(OTHER), &bytes);
     let state = server.place().state();
     let mode = |mode| {
         std::fs::set_permissions(&state, std::fs::Permissions::from_mode(mode)).unwrap();
     };
     wait_until("the first pin is written", PATIENCE, || pins(&state) == 1);
+    // What is open may be written; another one cannot be made.
     std::fs::remove_file(state.join("journal.jsonl")).unwrap();
     mode(0o500);
-    for number in 0..20 {
+    wait_until("it finds that out", PATIENCE, || {
+        download(&server, 1, &bytes);
+        troubles(&server) == 1
+    });
+    for number in 2..20 {
         download(&server, number, &bytes);
     }
+    assert_eq!(troubles(&server), 1);
     mode(0o700);
-    wait_until("the journal is there again", PATIENCE, || pins(&state) >= 1);
-    server.terminate();
+    wait_until("all of them are written", PATIENCE, || {
+        download(&server, 20, &bytes);
+        state.join("journal.jsonl").exists() && pins(&state) == 21
+    });
+    drop(server.terminate());
 }
 
 #[test]

@@ -7,12 +7,12 @@
 mod common;
 
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::datagrams::Device;
+use common::mount::{Mount, skipped};
 use common::packages::noise;
 use common::{
     IMEI, PATIENCE, Place, Server, SlowDownload, files_under, flags_in_help, get, get_with, luat,
@@ -327,56 +327,4 @@ fn open_files(pid: u32) -> Vec<String> {
         .filter_map(|entry| std::fs::read_link(entry.path()).ok())
         .map(|path| path.display().to_string())
         .collect()
-}
-
-/// Past the test runner, which shows nothing of a test that passes.
-fn skipped(why: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED in tests/without.rs: {why}");
-}
-
-/// Something mounted in a folder of its own; unmounted at the end.
-struct Mount {
-    path: PathBuf,
-    place: Place,
-}
-
-impl Mount {
-    /// None, and a line that says so, where it may not or cannot be mounted.
-    fn new(kind: &str, arguments: &[&str]) -> Option<Mount> {
-        let place = Place::new();
-        let path = place.root.join("mounted");
-        std::fs::create_dir(&path).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let output = Command::new("mount").args(arguments).arg(&path).output();
-        match output {
-            Ok(output) if output.status.success() => Some(Mount { path, place }),
-            Ok(output) => {
-                let why = String::from_utf8_lossy(&output.stderr).into_owned();
-                let why = why.lines().next().unwrap_or_default();
-                skipped(&format!("{kind} cannot be mounted here: {why}"));
-                None
-            }
-            Err(error) => {
-                skipped(&format!("{kind} cannot be mounted here: {error}"));
-                None
-            }
-        }
-    }
-
-    fn run(&self, program: &str, arguments: &[&str]) {
-        let status = Command::new(program)
-            .args(arguments)
-            .arg(&self.path)
-            .status()
-            .unwrap();
-        assert!(status.success(), "{program} {arguments:?}: {status}");
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // Before the folder that it lies in is removed.
-        let _ = Command::new("umount").arg("-l").arg(&self.path).status();
-        let _ = &self.place;
-    }
 }

@@ -15,7 +15,7 @@ use crate::fleet::entry::{DeviceEntry, Entry, GuardEntry, JourneyEntry};
 use crate::fleet::journal;
 use crate::fleet::journey::State;
 use crate::fleet::network::Wide;
-use crate::fleet::pins::Downloader;
+use crate::fleet::who::Downloader;
 use crate::logging::{Civil, Escaped};
 
 const TITLES: [&str; 7] = [

@@ -244,6 +244,10 @@ fn beyond_the_beginning(
                 "several downloads under this id reach as far: which one goes on?",
             ));
         }
+        (Began::Forgotten, IfRange::Absent) => {
+            let why = "too many downloads ran since: what it began with had to make room";
+            return Some(cannot_resume(service, asked, None, why));
+        }
         _ => return None,
     };
     let Some(size) = service.size_of(content, catalog) else {

@@ -10,7 +10,6 @@
 //! tenth of the table at least. With a fixed tenth, a fleet larger than that which asks once a day would
 //! never be established: each device would be gone before it is seen again.
 
-mod brief;
 mod index;
 mod load;
 mod record;
@@ -24,16 +23,17 @@ use std::collections::BTreeMap;
 
 use self::record::{Kind, Rank, Record};
 use self::table::Table;
+use super::brief::Brief;
 use super::clock::Stamp;
 use super::entry::Entry;
+use super::interned::TargetId;
 use super::journey::{Journey, State};
 use super::network::{Network, Wide};
-use super::targets::{TargetId, Targets};
+use super::targets::Targets;
 use crate::decision::{Back, Check, Offer, Verdict, came_back};
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
 
-pub use self::brief::Brief;
 pub use self::show::Beside;
 pub use self::transfers::{Piece, Said};
 
@@ -157,6 +157,13 @@ impl Devices {
     /// How many of them are not on probation.
     pub fn established(&self) -> usize {
         self.table.len(Rank::Established)
+    }
+
+    /// Is it remembered, and not on probation?
+    pub fn is_established(&self, device: DeviceId) -> bool {
+        let slot = self.table.find(device);
+        let record = slot.and_then(|slot| self.table.get(slot));
+        record.is_some_and(|record| record.rank == Rank::Established)
     }
 
     /// May it be the one that tries what the fuse has paused? It must have been there for an hour, and

@@ -8,7 +8,7 @@
 use super::clock::Stamp;
 use super::journey::State;
 use super::network::{Network, Wide};
-use super::pins::Downloader;
+use super::who::Downloader;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 

@@ -33,7 +33,7 @@ const SEEN_WITHIN: u32 = 60;
 /// A folder that could not be written is tried again after so long.
 const AGAIN: u32 = 60 * 60;
 
-/// What devices with a say made of one content of a release.
+/// What devices with a say made of a release, or of one content of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
     /// Came back with the new version.

@@ -10,16 +10,19 @@
 //! A module that asks every four hours would never meet a hold of one hour otherwise. So [`Guard::held`]
 //! answers as if that check had been counted, and [`Guard::came_back`] counts it.
 
+mod record;
+
 use std::collections::{BTreeMap, HashMap};
 
+use self::record::{Record, Tally, Turn};
 use super::clock::Stamp;
 use super::entry::{Entry, GuardEntry};
 use super::network::Wide;
-use super::pins::Downloader;
-use super::who::Who;
+use super::who::{Downloader, Who};
 use crate::decision::Looping;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
+use crate::order;
 
 /// Records kept at most: 16 MB of them.
 pub const CAPACITY: usize = 65_536;
@@ -29,9 +32,6 @@ const PER_ID: usize = 16;
 
 /// Contents of one device in one network: the hold of one is not washed away by an offer of another.
 const CONTENTS: usize = Looping::MOST;
-
-/// Whoever comes back sooner than this after a delivery has not tried what it got.
-const TOO_SOON: u32 = 60;
 
 /// For how long a content is held, by how often it was.
 const HOLDS: [u32; 3] = [60 * 60, 6 * 60 * 60, 24 * 60 * 60];
@@ -82,130 +82,6 @@ pub struct Guard {
     loaded: HashMap<Downloader, DeviceId>,
     /// What the journal is still to be told.
     changes: Vec<Entry>,
-}
-
-/// A record's place in the order. The number is used once only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Turn {
-    rank: u8,
-    used: Stamp,
-    number: u64,
-}
-
-#[derive(Clone, Debug)]
-struct Record {
-    unit: Downloader,
-    wide: Wide,
-    content: ContentId,
-    /// All that the device says of itself, its version included: another one ends the record.
-    version: Downloader,
-    /// 0: not known (the record comes from the journal).
-    size: u64,
-    tally: Tally,
-    /// It has the bytes before this one, without a gap.
-    reached: u64,
-    /// How often it was held.
-    level: u32,
-    held_until: Option<Stamp>,
-    /// When it first had all of it, since it last came back.
-    delivered: Option<Stamp>,
-    /// The journal has it.
-    written: bool,
-    turn: Turn,
-}
-
-/// Evidence that is counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Tally {
-    reverts: u32,
-    redirects: u32,
-    /// Bytes.
-    sent: u64,
-}
-
-impl Tally {
-    /// How often all this is worth a hold, if so many attempts are free: at so many reverts and at each
-    /// one more; at two redirects, or sizes of the file, more than that, and at every other one more. So
-    /// it all follows from sums, and a restart changes nothing.
-    fn holds(self, size: u64, attempts: u32) -> u32 {
-        let over = |count: u32, free: u32, each: u32| match count.checked_sub(free) {
-            Some(more) => (more / each).saturating_add(1),
-            None => 0,
-        };
-        let times = self.sent.checked_div(size).unwrap_or(0);
-        let times = u32::try_from(times).unwrap_or(u32::MAX);
-        let many = attempts.saturating_add(2);
-        over(self.reverts, attempts, 1)
-            .max(over(times, many, 2))
-            .max(over(self.redirects, many, 2))
-    }
-}
-
-impl Record {
-    /// It comes back from a delivery with this check.
-    fn comes_back(&self, now: Stamp) -> bool {
-        self.delivered.is_some_and(|at| now.since(at) > TOO_SOON)
-    }
-
-    /// The evidence, with the check that is made now.
-    fn evidence(&self, now: Stamp) -> Tally {
-        let more = u32::from(self.comes_back(now));
-        Tally {
-            reverts: self.tally.reverts.saturating_add(more),
-            ..self.tally
-        }
-    }
-
-    fn is_held(&self, now: Stamp) -> bool {
-        self.held_until.is_some_and(|until| now < until)
-    }
-
-    /// Is it worth a line in the journal?
-    fn is_worth_it(&self) -> bool {
-        let tally = self.tally;
-        let whole = self.size > 0 && tally.sent >= self.size;
-        self.level > 0 || tally.reverts > 0 || tally.redirects > 0 || whole
-    }
-
-    fn was_sent_twice(&self) -> bool {
-        self.size > 0 && self.tally.sent / 2 >= self.size
-    }
-
-    fn rank(&self) -> u8 {
-        let tally = self.tally;
-        let is_evidence = tally.reverts > 0 || tally.redirects > 1;
-        match (self.level, self.is_worth_it()) {
-            (0, false) => 0,
-            (0, true) if !is_evidence && !self.was_sent_twice() => 1,
-            (0, true) => 2,
-            _ => 3,
-        }
-    }
-
-    /// What the journal would be told anew: bytes only by whole sizes.
-    fn notable(&self) -> impl PartialEq + use<> {
-        let times = self.tally.sent.checked_div(self.size).unwrap_or(0);
-        let (reverts, redirects) = (self.tally.reverts, self.tally.redirects);
-        let held = (self.level, self.held_until, self.delivered.is_some());
-        (reverts, redirects, times, held)
-    }
-
-    fn entry(&self, device: DeviceId) -> Entry {
-        Entry::Guard(GuardEntry {
-            device,
-            unit: self.unit,
-            wide: self.wide,
-            content: self.content,
-            version: self.version.0,
-            reverts: self.tally.reverts,
-            redirects: self.tally.redirects,
-            sent: self.tally.sent,
-            level: self.level,
-            held_until: self.held_until,
-            delivered: self.delivered,
-            used: self.turn.used,
-        })
-    }
 }
 
 impl Guard {
@@ -320,10 +196,7 @@ impl Guard {
     /// with the old version. Counts once for each delivery there, and not within a minute of it.
     pub fn failed(&mut self, device: DeviceId, wide: Wide, content: ContentId, now: Stamp) {
         let has_it = |record: &&Record| {
-            let late = record
-                .delivered
-                .is_some_and(|delivered| now.since(delivered) > TOO_SOON);
-            record.content == content && record.wide == wide && late
+            record.content == content && record.wide == wide && record.comes_back(now)
         };
         let all = self.of(device).iter().filter(has_it);
         let keys: Vec<_> = all.map(|r| (r.unit, r.wide, r.version)).collect();
@@ -426,7 +299,7 @@ impl Guard {
             .flat_map(|(device, records)| records.iter().map(move |r| (r.turn.number, *device, r)))
             .filter(|(number, _, record)| *number >= from && record.is_worth_it());
         let mut all: Vec<_> = all.collect();
-        all.sort_unstable_by_key(|(number, ..)| *number);
+        order::sort_by(&mut all, |(one, ..), (other, ..)| one.cmp(other));
         let next = all.get(most).map(|(number, ..)| *number);
         let some = all.into_iter().take(most);
         (some.map(|(_, device, r)| r.entry(device)).collect(), next)

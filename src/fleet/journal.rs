@@ -1,8 +1,8 @@
 //! The journal: what must outlive the process, as JSON lines in the state folder, written by a thread of
 //! its own. docs/state.md has its format.
 //!
-//! This is the side of the thread that serves, which never waits: it makes the lines, gathers them in
-//! batches, keeps to a budget, and hands them over. What would surprise you: the writer is not asked
+//! This is the side of the thread that serves, which never waits: it makes the lines and hands them over
+//! ([`way`]). What would surprise you: the writer is not asked
 //! whether it worked. A journal that cannot be written costs history, never service.
 //!
 //! Compaction: when the file is more than twice as long as what is live in it, the fleet gives all its
@@ -13,6 +13,7 @@
 mod json;
 mod line;
 mod load;
+mod way;
 mod writer;
 
 use std::fmt;
@@ -28,41 +29,16 @@ use smol::future::FutureExt as _;
 
 use self::line::Tick;
 pub use self::load::{Loaded, load};
-use self::writer::{COPIED, FAILED, Message, NO_COPY, Shared};
+use self::way::{Way, Weight, live_bytes};
+use self::writer::Shared;
 use super::clock::{Stamp, Wall, is_trusted};
 use super::entry::Entry;
-use super::journey::State;
 
 /// The journal's name in the state folder.
 pub const FILE: &str = "journal.jsonl";
 
 /// What it is called while it is being compacted.
 pub const COPY_FILE: &str = "journal.new";
-
-/// Bytes of a batch that is not waited for any longer.
-const BATCH: usize = 64 * 1024;
-
-/// Seconds that a line may wait for others.
-const PATIENCE: u32 = 5;
-
-/// Bytes a minute.
-const BUDGET: usize = 4 * 1024 * 1024;
-
-/// Bytes that may be on their way to a disk that takes none.
-const WAITING: usize = 4 * 1024 * 1024;
-
-/// Bytes on their way from which on the records of a compaction have to wait.
-const COPY: usize = 1024 * 1024;
-
-/// A journal is not compacted before it is so long, in bytes.
-const SHORT: usize = 1024 * 1024;
-
-/// Seconds until a compaction that failed, or one that makes good for lost lines, is tried again.
-const PAUSE: u32 = 600;
-
-/// Seconds after which a line is written although nothing happened, so that a reader knows that time
-/// went on.
-const HOUR: u32 = 3600;
 
 /// How long somebody waits for a line to be written, and the stopping server for all.
 const GIVE_UP: Duration = Duration::from_secs(2);
@@ -73,78 +49,13 @@ pub struct Journal {
     way: Option<Way>,
 }
 
-#[derive(Debug)]
-struct Way {
-    messages: mpsc::Sender<Message>,
-    shared: Arc<Shared>,
-    wall: Wall,
-    /// The latest moment that was heard of.
-    latest: Stamp,
-    batch: String,
-    /// Lines in it.
-    count: u32,
-    /// When the first line was put into it.
-    since: Stamp,
-    /// When the last line was handed over.
-    last: Stamp,
-    budget: Budget,
-    copy: Copy,
-}
-
-/// Bytes that were written in this minute, and lines that were not.
-#[derive(Debug, Default)]
-struct Budget {
-    minute: Stamp,
-    spent: usize,
-    seen: u32,
-    others: u32,
-}
-
-/// Where a compaction stands.
-#[derive(Debug)]
-struct Copy {
-    /// The next records that are wanted; `None`: no compaction, or all were given.
-    next: Option<u64>,
-    /// One is under way.
-    running: bool,
-    /// What is live in the journal, in bytes.
-    live: usize,
-    /// Lines were lost: the next one is wanted whatever the size.
-    wanted: bool,
-    not_before: Stamp,
-}
-
-/// What goes first when the budget is short.
+/// Of whom a line is that is to be written at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Weight {
-    /// A device was seen.
-    Seen,
-    /// It was offered something.
-    Offered,
-    /// All else.
-    Heavy,
-}
-
-impl Weight {
-    fn of(entry: &Entry) -> Weight {
-        let Entry::Device(device) = entry else {
-            return Weight::Heavy;
-        };
-        match &device.journey {
-            None => Weight::Seen,
-            Some(journey) if journey.state == State::Offered => Weight::Offered,
-            Some(_) => Weight::Heavy,
-        }
-    }
-
-    /// Bytes of the budget that lines of this weight may be written with.
-    fn share(self) -> usize {
-        match self {
-            Weight::Seen => BUDGET / 2,
-            Weight::Offered => BUDGET / 4 * 3,
-            Weight::Heavy => BUDGET,
-        }
-    }
+pub enum Whose {
+    /// Of an established device.
+    Established,
+    /// Of one that may have been made up a moment ago: it leaves room for the others.
+    Stranger,
 }
 
 impl Journal {
@@ -167,27 +78,8 @@ impl Journal {
         let bytes = usize::try_from(loaded.bytes).unwrap_or(usize::MAX);
         shared.size.store(bytes, Ordering::Relaxed);
         writer::start(folder, Arc::clone(&shared), inbox)?;
-        let mut way = Way {
-            messages,
-            shared,
-            wall: Wall { stamp: now, unix },
-            latest: now,
-            batch: String::new(),
-            count: 0,
-            since: now,
-            last: now,
-            budget: Budget {
-                minute: now,
-                ..Budget::default()
-            },
-            copy: Copy {
-                next: None,
-                running: false,
-                live: live_bytes(bytes, loaded.entries, live),
-                wanted: false,
-                not_before: now,
-            },
-        };
+        let live = live_bytes(bytes, loaded.entries, live);
+        let mut way = Way::new(messages, shared, Wall { stamp: now, unix }, live);
         way.tell(Tick::Start);
         Ok(Journal { way: Some(way) })
     }
@@ -209,9 +101,13 @@ impl Journal {
 
     /// To be written at once. The answer tells when it is; `None`: it will not be, there is too much to
     /// write (or no journal).
-    pub fn now(&mut self, entry: &Entry) -> Option<Written> {
+    pub fn now(&mut self, entry: &Entry, whose: Whose) -> Option<Written> {
         let way = self.way.as_mut()?;
-        if !way.line(entry, Weight::Heavy) {
+        let weight = match whose {
+            Whose::Established => Weight::Heavy,
+            Whose::Stranger => Weight::Minor,
+        };
+        if !way.line(entry, weight) {
             return None;
         }
         let (sender, written) = Written::promise();
@@ -229,7 +125,7 @@ impl Journal {
     /// All is to be written anew, whatever the size: something may be missing in it.
     pub fn rewrite(&mut self) {
         if let Some(way) = &mut self.way {
-            way.copy.wanted = true;
+            way.rewrite();
         }
     }
 
@@ -247,12 +143,8 @@ impl Journal {
 
     /// Writes what waits, and waits until it is on the disk, or 2 s. Nothing is written after this.
     pub fn stop(&mut self) {
-        let Some(mut way) = self.way.take() else {
-            return;
-        };
-        way.tell(Tick::Stop);
-        let (sender, answer) = mpsc::sync_channel(1);
-        if way.messages.send(Message::Stop(sender)).is_ok() {
+        let answer = self.way.take().and_then(Way::stop);
+        if let Some(answer) = answer {
             // It may be stuck in a write; then the kernel may still do it, or not.
             answer.recv_timeout(GIVE_UP).ok();
         }
@@ -271,7 +163,8 @@ pub fn open(folder: &Path, now: Stamp, unix: i64, each: &mut dyn FnMut(Entry)) -
         Err(error) => {
             log::warn!(
                 target: "journal",
-                "{} cannot be read: {error}. Nothing is remembered of earlier runs, and nothing of this                  one. Let the server's user read and write it, or move it away.",
+                "{} cannot be read: {error}. Nothing is remembered of earlier runs, and nothing of this \
+                 one. Let the server's user read and write it, or move it away.",
                 path.display()
             );
             return None;
@@ -332,167 +225,6 @@ pub fn go_on(folder: &Path, now: Stamp, unix: i64, loaded: Option<Loaded>, live:
         log::warn!(target: "journal", "nothing can be written into the journal: {error}");
         Journal::none()
     })
-}
-
-/// The bytes of a journal that its live entries take.
-fn live_bytes(bytes: usize, entries: u64, live: usize) -> usize {
-    let entries = usize::try_from(entries).unwrap_or(usize::MAX).max(1);
-    (bytes / entries).saturating_mul(live.min(entries))
-}
-
-impl Way {
-    /// Puts a line into the batch; false: the budget does not allow it.
-    fn line(&mut self, entry: &Entry, weight: Weight) -> bool {
-        self.latest = self.latest.max(moment(entry).unwrap_or(self.latest));
-        let before = self.batch.len();
-        line::entry(&mut self.batch, self.wall, self.latest, entry);
-        let length = self.batch.len().saturating_sub(before);
-        if self.budget.spent.saturating_add(length) > weight.share() {
-            self.batch.truncate(before);
-            self.left_out(weight, 1);
-            return false;
-        }
-        self.budget.spent = self.budget.spent.saturating_add(length);
-        if self.count == 0 {
-            self.since = self.latest;
-        }
-        self.count = self.count.saturating_add(1);
-        if self.batch.len() >= BATCH {
-            self.hand_over(None);
-        }
-        true
-    }
-
-    fn left_out(&mut self, weight: Weight, lines: u32) {
-        let budget = &mut self.budget;
-        match weight {
-            Weight::Seen => budget.seen = budget.seen.saturating_add(lines),
-            Weight::Offered | Weight::Heavy => {
-                budget.others = budget.others.saturating_add(lines);
-                self.copy.wanted = true;
-            }
-        }
-    }
-
-    /// A line about the clock, at once.
-    fn tell(&mut self, tick: Tick) {
-        line::tick(&mut self.batch, self.wall, self.latest, tick);
-        self.count = self.count.saturating_add(1);
-        self.hand_over(None);
-    }
-
-    /// The batch goes to the thread. If too much waits there already it is dropped.
-    fn hand_over(&mut self, waits: Option<Sender<()>>) {
-        let batch = std::mem::take(&mut self.batch);
-        let count = std::mem::take(&mut self.count);
-        if batch.is_empty() {
-            return;
-        }
-        self.last = self.latest;
-        let length = batch.len();
-        if self.waiting().saturating_add(length) > WAITING {
-            self.left_out(Weight::Heavy, count);
-            return;
-        }
-        self.shared.waiting.fetch_add(length, Ordering::Relaxed);
-        // It fails if the thread is gone, which it never is before us.
-        let _ = self.messages.send(Message::Lines(batch, count, waits));
-    }
-
-    fn waiting(&self) -> usize {
-        self.shared.waiting.load(Ordering::Relaxed)
-    }
-
-    fn tick(&mut self, now: Stamp, unix: i64) {
-        self.latest = self.latest.max(now);
-        if let Some(by) = self.wall.stepped(now, unix) {
-            // What was said before was said by the old clock.
-            self.hand_over(None);
-            self.wall = Wall { stamp: now, unix };
-            self.tell(Tick::Step(by));
-            log::info!(target: "journal", seconds = by; "the machine's clock was stepped");
-        }
-        if self.count > 0 && now.since(self.since) >= PATIENCE {
-            self.hand_over(None);
-        }
-        if now.since(self.last) >= HOUR {
-            self.tell(Tick::Hour);
-        }
-        if now.since(self.budget.minute) >= 60 {
-            let budget = std::mem::take(&mut self.budget);
-            self.budget.minute = now;
-            if budget.seen > 0 || budget.others > 0 {
-                log::warn!(
-                    target: "journal",
-                    seen = budget.seen, others = budget.others;
-                    "more happened in a minute than the journal takes: so many lines were left out"
-                );
-            }
-        }
-    }
-
-    fn wants_records(&mut self) -> Option<u64> {
-        let state = self.shared.copy.load(Ordering::Acquire);
-        if self.copy.running && matches!(state, COPIED | FAILED) {
-            self.shared.copy.store(NO_COPY, Ordering::Release);
-            self.copy.running = false;
-            self.copy.next = None;
-            self.copy.not_before = self.latest.plus(PAUSE);
-            let size = self.shared.size.load(Ordering::Relaxed);
-            if state == COPIED {
-                self.copy.live = size;
-                log::info!(target: "journal", bytes = size; "the journal was compacted");
-            } else {
-                self.copy.wanted = true;
-            }
-        }
-        if self.copy.running {
-            return self.copy.next.filter(|_| self.waiting() < COPY);
-        }
-        let size = self.shared.size.load(Ordering::Relaxed);
-        let is_long = size > SHORT && size > self.copy.live.saturating_mul(2);
-        self.copy.wanted |= self.shared.torn.swap(false, Ordering::Relaxed);
-        if !(is_long || self.copy.wanted) || self.latest < self.copy.not_before {
-            return None;
-        }
-        self.messages.send(Message::Copy).ok()?;
-        self.copy.running = true;
-        self.copy.wanted = false;
-        self.copy.next = Some(0);
-        Some(0)
-    }
-
-    fn give(&mut self, entries: &[Entry], next: Option<u64>) {
-        if !self.copy.running {
-            return;
-        }
-        // What was said of these records before must not come after them.
-        self.hand_over(None);
-        let mut text = String::new();
-        for entry in entries {
-            line::entry(&mut text, self.wall, self.latest, entry);
-        }
-        self.copy.next = next;
-        self.shared.waiting.fetch_add(text.len(), Ordering::Relaxed);
-        let _ = self.messages.send(Message::Copied(text));
-        if next.is_none() {
-            let _ = self.messages.send(Message::Finish);
-        }
-    }
-}
-
-/// The latest moment in an entry that has passed.
-fn moment(entry: &Entry) -> Option<Stamp> {
-    match entry {
-        Entry::Device(device) => {
-            let since = device.journey.as_ref().map(|journey| journey.since);
-            Some(device.last.max(since.unwrap_or(device.last)))
-        }
-        Entry::Pin(pin) => Some(pin.used),
-        Entry::Guard(guard) => Some(guard.used.max(guard.delivered.unwrap_or(guard.used))),
-        Entry::Release(release) => Some(release.first),
-        Entry::Forgotten(_) | Entry::Unpinned(..) | Entry::Unguarded(..) => None,
-    }
 }
 
 /// Tells when an entry has been handed to the file system.

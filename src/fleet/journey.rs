@@ -6,9 +6,9 @@
 //! same id (hazards.md 19): such a check changes nothing. And no state is the last word: whoever comes
 //! back with the new version has it, and one that had it and says the old one within a day fell back.
 
+use super::brief::Brief;
 use super::clock::Stamp;
-use super::devices::Brief;
-use super::targets::TargetId;
+use super::interned::TargetId;
 use crate::decision::Back;
 
 /// A step of the way.

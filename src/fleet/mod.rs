@@ -9,12 +9,14 @@
 //! An address is not an identity: carriers, proxies and Docker put five hundred modules behind one. A
 //! [`network`] only tells apart two devices that claim the same id, and shares out limits.
 
+pub mod brief;
 pub mod clock;
 pub mod devices;
 pub mod entry;
 pub mod events;
 pub mod fuse;
 pub mod guard;
+pub mod interned;
 pub mod journal;
 pub mod journey;
 pub mod known_list;
@@ -36,7 +38,7 @@ use self::entry::Entry;
 use self::events::Events;
 use self::fuse::{Fuses, Judged};
 use self::guard::{Guard, Spent};
-use self::journal::{Journal, Written};
+use self::journal::{Journal, Whose, Written};
 use self::known_list::KnownList;
 use self::lift::Lifts;
 use self::network::{Network, Wide};
@@ -221,9 +223,18 @@ impl Fleet {
     /// killed again and again would forget it again and again. Nothing waits for it.
     fn tell_of_guard(&mut self) {
         for entry in self.guard.changes() {
-            if self.journal.now(&entry).is_none() {
-                self.journal.later(&entry);
-            }
+            let whose = match &entry {
+                Entry::Guard(guard) => self.whose(guard.device),
+                _ => Whose::Established,
+            };
+            let _nobody_waits = self.journal.now(&entry, whose);
+        }
+    }
+
+    fn whose(&self, device: DeviceId) -> Whose {
+        match self.devices.is_established(device) {
+            true => Whose::Established,
+            false => Whose::Stranger,
         }
     }
 
@@ -253,10 +264,16 @@ impl Fleet {
                 from => pins.resume(who.downloader, who.network, part.content, from, now),
             }
         });
+        let whose = self.whose(who.device);
+        if let Some(hold) = &hold
+            && whose == Whose::Established
+        {
+            self.pins.keep_longer(hold);
+        }
         if let Some(hold) = &hold
             && let Some(pin) = self.pins.to_write(hold, &self.clock)
         {
-            match self.journal.now(&Entry::Pin(pin)) {
+            match self.journal.now(&Entry::Pin(pin), whose) {
                 Some(promise) => written = promise,
                 None => self.pins.not_written(hold),
             }

@@ -10,24 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::clock::Stamp;
 use super::entry::{Entry, ReleaseEntry};
 use super::fuse;
+use super::interned::{ProjectId, TargetId};
 use super::journey::{Heard, Journey};
 use super::network::Network;
 use super::view::Counts;
 use crate::firmware::ContentId;
 use crate::firmware::catalog::Catalog;
-
-/// A project, interned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ProjectId(u16);
-
-/// One content of a release, interned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TargetId(pub(super) u16);
-
-impl TargetId {
-    /// No target.
-    pub const NONE: TargetId = TargetId(u16::MAX);
-}
 
 /// Targets at most. Beyond that a journey is not remembered.
 const TARGETS: usize = 16_384;
@@ -98,6 +86,30 @@ pub struct Tried {
     /// Networks of those that came back with the old one: the first two different ones.
     pub networks: Pair,
     round: u8,
+}
+
+impl Tried {
+    /// Both together.
+    fn and(self, other: Tried) -> Tried {
+        let mut networks = self.networks;
+        for network in other.networks.0.into_iter().flatten() {
+            networks.add(network);
+        }
+        Tried {
+            confirmed: self.confirmed.saturating_add(other.confirmed),
+            reverted: self.reverted.saturating_add(other.reverted),
+            networks,
+            round: self.round,
+        }
+    }
+
+    fn heard(self, project: &Project) -> fuse::Heard {
+        fuse::Heard {
+            confirmed: self.confirmed,
+            reverted: self.reverted,
+            spread: self.networks.is_two() || !project.networks.is_two(),
+        }
+    }
 }
 
 /// Up to two different networks.
@@ -321,19 +333,19 @@ impl Targets {
         self.entry(project, version)
     }
 
-    /// What was heard of the contents from which a device came back: project, version, and what the fuse
-    /// is to know.
+    /// What was heard of the releases from which a device came back: project, version, and what the fuse
+    /// is to know. Of each of its contents by itself, since one may be bad for its platform alone; and of
+    /// all of them, since three platforms may have one device each.
     pub fn heard(&self) -> impl Iterator<Item = (&str, &str, fuse::Heard)> {
-        let reverted = self.iter().filter(|(_, target)| target.tried.reverted > 0);
-        reverted.filter_map(|(_, target)| {
-            let project = self.project(target.project)?;
-            let tried = &target.tried;
-            let heard = fuse::Heard {
-                confirmed: tried.confirmed,
-                reverted: tried.reverted,
-                spread: tried.networks.is_two() || !project.networks.is_two(),
-            };
-            Some((&*project.name, &*target.version, heard))
+        self.projects.iter().flat_map(move |project| {
+            let releases = project.releases.iter();
+            releases.flat_map(move |(version, release)| {
+                let all = release.targets.iter().filter_map(|id| self.get(*id));
+                let all = all.map(|target| target.tried);
+                let sum = all.clone().fold(Tried::default(), Tried::and);
+                let heard = all.chain([sum]).filter(|tried| tried.reverted > 0);
+                heard.map(move |tried| (&*project.name, &**version, tried.heard(project)))
+            })
         })
     }
 
@@ -461,3 +473,6 @@ impl Release {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

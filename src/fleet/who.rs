@@ -1,10 +1,41 @@
 //! Who asks: the device, what it says that it runs, and where it asks from. Made once for each check by
 //! the device room; everything that the fleet remembers is keyed by parts of it.
 
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher24;
+
 use super::network::{Network, Wide};
-use super::pins::Downloader;
 use crate::decision::Check;
 use crate::firmware::audience::DeviceId;
+
+/// Who downloads: the id of a device, and what it says that it runs. Two modules under one id are told
+/// apart if they differ in any of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Downloader(pub(super) u64);
+
+impl Downloader {
+    /// `said`: what a check says of the module besides its id, in any fixed order.
+    pub fn of(device: DeviceId, said: &[&str]) -> Downloader {
+        // Byte by byte, not by what `Hash` makes of it: it stands in the journal, which may be read on
+        // another machine.
+        let mut hasher = SipHasher24::new();
+        let (kind, number) = device.parts();
+        hasher.write(&[kind]);
+        hasher.write(&number.to_le_bytes());
+        for text in said {
+            let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+            hasher.write(&length.to_le_bytes());
+            hasher.write(text.as_bytes());
+        }
+        Downloader(hasher.finish())
+    }
+
+    /// The same as a number, for who signs it.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
 
 /// One asker. Only checks with an id have one; whoever has none is never remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,5 +95,29 @@ mod tests {
         for number in [0, 7, 10, 3033, 999_999_999, u32::MAX] {
             assert_eq!(decimal(number, &mut [0; 10]), number.to_string());
         }
+    }
+
+    #[test]
+    fn modules_that_run_different_things_are_told_apart_under_one_id() {
+        let imei = DeviceId::Imei(862_991_443_753_386);
+        let said = [
+            ["P", "1.0.0"],
+            ["P", "1.0.1"],
+            ["Q", "1.0.0"],
+            ["P1", ".0.0"],
+        ];
+        for (at, one) in said.iter().enumerate() {
+            for (other_at, other) in said.iter().enumerate() {
+                let same = Downloader::of(imei, one) == Downloader::of(imei, other);
+                assert_eq!(same, at == other_at);
+            }
+        }
+    }
+
+    #[test]
+    fn the_key_of_a_downloader_is_the_same_on_every_machine() {
+        let imei = DeviceId::Imei(862_991_443_753_386);
+        let key = Downloader::of(imei, &["P", "P_Luat_V0017_ASR1802", "1.0.0"]);
+        assert_eq!(key, Downloader(11_846_807_408_319_002_151));
     }
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 pub mod datagrams;
+pub mod mount;
 pub mod operator;
 pub mod packages;
 pub mod reply;

@@ -1,8 +1,9 @@
 //! Devices as the journal remembers them: to entries and back.
 
+use super::Devices;
 use super::record::{Kind, NONE, Rank, Record};
-use super::{Brief, Devices};
 use crate::firmware::audience::DeviceId;
+use crate::fleet::brief::Brief;
 use crate::fleet::entry::{DeviceEntry, Entry, JourneyEntry, ReleaseEntry};
 use crate::fleet::journey::{Journey, State, capped};
 

@@ -1,12 +1,12 @@
 //! One device in 96 bytes. Only [`super`] reads and writes these; everybody else sees
 //! [`super::super::view`] and [`super::super::entry`].
 
-use super::brief::Brief;
 use crate::firmware::audience::DeviceId;
+use crate::fleet::brief::Brief;
 use crate::fleet::clock::Stamp;
+use crate::fleet::interned::{ProjectId, TargetId};
 use crate::fleet::journey::{Heard, Journey, State};
 use crate::fleet::network::Network;
-use crate::fleet::targets::{ProjectId, TargetId};
 
 /// No slot.
 pub const NONE: u32 = u32::MAX;

@@ -266,7 +266,7 @@ mod tests {
 
     use super::super::record::Kind;
     use super::*;
-    use crate::fleet::targets::ProjectId;
+    use crate::fleet::interned::ProjectId;
 
     fn in_order(table: &Table, rank: Rank) -> Vec<DeviceId> {
         let first = table.oldest(rank);

@@ -16,7 +16,7 @@ use crate::fleet::clock::{Stamp, Wall};
 use crate::fleet::entry::{DeviceEntry, Entry, GuardEntry, JourneyEntry, PinEntry, ReleaseEntry};
 use crate::fleet::journey::State;
 use crate::fleet::network::{Network, Wide};
-use crate::fleet::pins::Downloader;
+use crate::fleet::who::Downloader;
 
 /// The version of the format, in the first line.
 pub(super) const VERSION: u32 = 1;

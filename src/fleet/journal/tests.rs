@@ -5,13 +5,16 @@ use proptest::prelude::*;
 
 use super::json::Fields;
 use super::line::{Said, When};
+use super::way::{BUDGET, SHORT};
+use super::writer::{COPIED, FAILED};
 use super::*;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::TRUSTED_FROM;
 use crate::fleet::entry::*;
+use crate::fleet::journey::State;
 use crate::fleet::network::{Network, Wide};
-use crate::fleet::pins::Downloader;
+use crate::fleet::who::Downloader;
 use crate::os::scratch::Scratch;
 
 const NOW: Stamp = Stamp(1 << 31);
@@ -235,13 +238,13 @@ fn what_was_written_at_once_and_in_batches_is_there_after_a_restart() {
     let (mut journal, entries) = book.start(NOW, UNIX);
     assert!(entries.is_empty());
     journal.later(&pin(1, NOW));
-    let written = journal.now(&pin(2, NOW)).unwrap();
+    let written = journal.now(&pin(2, NOW), Whose::Established).unwrap();
     smol::block_on(written.wait());
     assert_eq!(book.load(), [pin(1, NOW), pin(2, NOW)]);
     journal.later(&pin(3, NOW));
     journal.stop();
     assert_eq!(book.load().len(), 3);
-    assert!(journal.now(&pin(4, NOW)).is_none());
+    assert!(journal.now(&pin(4, NOW), Whose::Established).is_none());
     let text = fs::read_to_string(book.path()).unwrap();
     assert!(
         text.starts_with("{\"luat-ota-journal\":1,\"crc\":\""),
@@ -506,7 +509,12 @@ fn a_run_in_1970_that_was_killed_before_it_knew_the_time_holds_nobody_for_56_yea
         let book_path = book.path();
         let _ = fs::remove_file(book_path);
         let (mut journal, _) = book.start(NOW, before);
-        smol::block_on(journal.now(&held(NOW.plus(3600))).unwrap().wait());
+        smol::block_on(
+            journal
+                .now(&held(NOW.plus(3600)), Whose::Established)
+                .unwrap()
+                .wait(),
+        );
         // Killed.
         drop(journal);
         let (_, entries) = book.load_at(NOW, after);
@@ -550,7 +558,7 @@ fn a_flood_of_sightings_leaves_room_for_pins() {
             journal.tick(NOW, UNIX);
         }
     }
-    assert!(journal.now(&pin(1, NOW)).is_some());
+    assert!(journal.now(&pin(1, NOW), Whose::Established).is_some());
     journal.tick(NOW.plus(61), UNIX + 61);
     journal.seen(&device);
     journal.stop();
@@ -559,6 +567,29 @@ fn a_flood_of_sightings_leaves_room_for_pins() {
     assert!(size <= BUDGET as u64 / 2 + 4096, "{size}");
     assert!(entries.contains(&pin(1, NOW)), "{}", entries.len());
     assert_eq!(entries.last(), Some(&device));
+}
+
+#[test]
+fn a_flood_of_strangers_leaves_room_for_the_pins_of_the_fleet() {
+    let book = Book::new();
+    let (mut journal, _) = book.start(NOW, UNIX);
+    let strangers = (0..60_000).filter(|n| {
+        if n % 100 == 0 {
+            journal.tick(NOW, UNIX);
+        }
+        journal.later(&pin(200_000 + n, NOW));
+        journal
+            .now(&pin(100_000 + n, NOW), Whose::Stranger)
+            .is_some()
+    });
+    let taken = strangers.count();
+    assert!((1000..60_000).contains(&taken), "{taken}");
+    let ours = journal.now(&pin(1, NOW), Whose::Established);
+    assert!(ours.is_some());
+    journal.stop();
+    let size = fs::metadata(book.path()).unwrap().len();
+    assert!(size <= BUDGET as u64 / 4 * 3 + 4096, "{size}");
+    assert!(book.load().contains(&pin(1, NOW)));
 }
 
 /// Gives all of these, some at a time, until the journal has what it wanted; false: it wanted nothing.
@@ -606,13 +637,18 @@ fn a_journal_that_is_mostly_over_is_made_shorter_and_loses_nothing() {
     assert!(before > SHORT as u64);
     let (mut journal, _) = book.start(NOW, UNIX);
     // The test's `start` counts every line as live.
-    journal.way.as_mut().unwrap().copy.live = 300 * 150;
+    journal.way.as_mut().unwrap().set_live(300 * 150);
     let from = journal.wants_records().unwrap();
     assert_eq!(from, 0);
     journal.give(&live[..100], Some(100));
     // Something happens meanwhile: one that was given already, and a new one.
     journal.later(&pin(7, NOW.plus(5)));
-    smol::block_on(journal.now(&pin(1000, NOW.plus(5))).unwrap().wait());
+    smol::block_on(
+        journal
+            .now(&pin(1000, NOW.plus(5)), Whose::Established)
+            .unwrap()
+            .wait(),
+    );
     wait_for(|| journal.wants_records());
     journal.give(&live[100..], None);
     journal.tick(NOW.plus(5), UNIX + 5);
@@ -751,7 +787,7 @@ fn a_folder_that_takes_no_file_costs_history_and_nothing_else() {
     let nowhere = book.scratch.path().join("is not there");
     let loaded = open(&nowhere, NOW, UNIX, &mut |_| panic!());
     let mut journal = go_on(&nowhere, NOW, UNIX, loaded, 0);
-    let written = journal.now(&pin(1, NOW)).unwrap();
+    let written = journal.now(&pin(1, NOW), Whose::Established).unwrap();
     let began = Instant::now();
     smol::block_on(written.wait());
     assert!(began.elapsed() < GIVE_UP);
@@ -759,6 +795,6 @@ fn a_folder_that_takes_no_file_costs_history_and_nothing_else() {
     // A folder of the journal's name.
     fs::create_dir(book.path()).unwrap();
     let (mut journal, entries) = book.start(NOW, UNIX);
-    assert!(entries.is_empty() && journal.now(&pin(1, NOW)).is_none());
+    assert!(entries.is_empty() && journal.now(&pin(1, NOW), Whose::Established).is_none());
     journal.stop();
 }

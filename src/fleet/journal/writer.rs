@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use smol::channel::Sender;
 
-use super::{COPY, line};
+use super::line;
 use crate::os::process;
 
 /// Between two fsyncs, at least.
@@ -27,6 +27,10 @@ const SAY: Duration = Duration::from_secs(60);
 
 /// After a file could not be opened it is not tried again before.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Bytes that are written at once, at most; and on their way from which on the records of a compaction
+/// have to wait.
+pub(super) const COPY: usize = 1024 * 1024;
 
 /// What the serving thread wants.
 #[derive(Debug)]
@@ -64,6 +68,8 @@ pub(super) const COPYING: u8 = 1;
 pub(super) const COPIED: u8 = 2;
 /// It could not be written.
 pub(super) const FAILED: u8 = 3;
+/// It could not even be begun, so it may be tried again soon.
+pub(super) const NOT_BEGUN: u8 = 4;
 
 /// What is written when.
 #[derive(Debug)]
@@ -315,7 +321,10 @@ impl Writer {
                 self.copy = Some(file);
                 self.shared.copy.store(COPYING, Ordering::Release);
             }
-            Err(error) => self.copy_failed(&error),
+            Err(error) => {
+                self.say(&error, "it is not made shorter");
+                self.abandon(NOT_BEGUN);
+            }
         }
     }
 
@@ -364,7 +373,7 @@ impl Writer {
     }
 
     fn abandon(&mut self, state: u8) {
-        if self.copy.take().is_some() || state == FAILED {
+        if self.copy.take().is_some() || matches!(state, FAILED | NOT_BEGUN) {
             std::fs::remove_file(self.copy_path()).ok();
             self.shared.copy.store(state, Ordering::Release);
         }

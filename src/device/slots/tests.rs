@@ -1,0 +1,251 @@
+use super::*;
+
+const HOME: Network = Network::V4([192, 0, 2]);
+const AWAY: Network = Network::V4([198, 51, 100]);
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl<H> Slots<H> {
+    fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    fn holds(&self, ticket: Ticket) -> bool {
+        self.holders.contains_key(&ticket)
+    }
+}
+
+fn at(start: Instant, seconds: u64) -> Instant {
+    start + Duration::from_secs(seconds)
+}
+
+#[test]
+fn who_waits_is_called_in_order() {
+    let now = Instant::now();
+    let mut slots = Slots::new(2, PATIENCE);
+    let first = slots.enter(HOME, now).unwrap();
+    let second = slots.enter(HOME, now).unwrap();
+    assert!(!slots.has_room(HOME));
+    assert_eq!(slots.enter(HOME, now), None);
+    let third = slots.wait(HOME, now, "third");
+    let fourth = slots.wait(HOME, now, "fourth");
+    assert_eq!(slots.call(now), [""; 0]);
+    slots.leave(second);
+    assert_eq!(slots.call(now), ["third"]);
+    assert!(slots.holds(third) && !slots.holds(fourth));
+    slots.leave(first);
+    slots.leave(third);
+    assert_eq!(slots.call(now), ["fourth"]);
+    assert_eq!((slots.held(), slots.waiting()), (1, 0));
+    assert!(slots.enter(HOME, now).is_some());
+}
+
+#[test]
+fn nobody_overtakes_those_who_wait() {
+    let now = Instant::now();
+    let mut slots = Slots::new(1, PATIENCE);
+    let first = slots.enter(HOME, now).unwrap();
+    slots.wait(HOME, now, "waits");
+    slots.leave(first);
+    assert_eq!(slots.enter(HOME, now), None);
+    assert!(!slots.has_room(AWAY));
+    assert_eq!(slots.call(now), ["waits"]);
+}
+
+#[test]
+fn who_gives_up_waiting_is_not_called() {
+    let now = Instant::now();
+    let mut slots = Slots::new(1, PATIENCE);
+    let first = slots.enter(HOME, now).unwrap();
+    let second = slots.wait(HOME, now, "second");
+    slots.wait(HOME, now, "third");
+    slots.leave(second);
+    slots.leave(first);
+    assert_eq!(slots.call(now), ["third"]);
+}
+
+#[test]
+fn nobody_waits_longer_than_ten_seconds() {
+    let start = Instant::now();
+    let mut slots = Slots::new(1, PATIENCE);
+    let first = slots.enter(HOME, start).unwrap();
+    let second = slots.wait(HOME, start, "second");
+    let third = slots.wait(HOME, at(start, 3), "third");
+    let left = |seconds| Place::Waits(Duration::from_secs(seconds));
+    assert_eq!(slots.place(second, at(start, 9)), left(1));
+    assert_eq!(slots.place(second, at(start, 10)), Place::Nowhere);
+    assert_eq!(slots.place(third, at(start, 10)), left(3));
+    slots.leave(first);
+    assert_eq!(slots.call(at(start, 11)), ["third"]);
+    assert_eq!(slots.place(third, at(start, 11)), Place::Holds);
+    assert_eq!(slots.waiting(), 0);
+}
+
+#[test]
+fn a_network_that_goes_on_beyond_its_half_yields_to_who_waits() {
+    let now = Instant::now();
+    let mut slots = Slots::new(2, PATIENCE);
+    slots.enter(HOME, now).unwrap();
+    let away = slots.enter(AWAY, now).unwrap();
+    slots.wait(HOME, now, "home");
+    let other = Network::V4([203, 0, 113]);
+    slots.wait(other, now, "other");
+    assert_eq!(slots.call(now), [""; 0]);
+    let home = slots.go_on(HOME, now);
+    assert_eq!(slots.call(now), ["other"]);
+    assert!(!slots.holds(home) && slots.holds(away));
+}
+
+#[test]
+fn what_goes_on_never_waits_and_counts() {
+    let now = Instant::now();
+    let mut slots = Slots::new(1, PATIENCE);
+    let first = slots.enter(HOME, now).unwrap();
+    slots.wait(HOME, now, "new");
+    let resumed = slots.go_on(HOME, now);
+    assert!(slots.holds(resumed));
+    slots.leave(first);
+    assert_eq!(
+        slots.call(now),
+        [""; 0],
+        "the one that goes on has the slot"
+    );
+    slots.leave(resumed);
+    assert_eq!(slots.call(now), ["new"]);
+}
+
+#[test]
+fn a_slow_download_gives_its_slot_to_who_waits_and_to_nobody_else() {
+    let start = Instant::now();
+    let mut slots = Slots::new(2, PATIENCE);
+    let slow = slots.enter(HOME, start).unwrap();
+    let good = slots.enter(HOME, start).unwrap();
+    for seconds in (5..=60).step_by(5) {
+        slots.acknowledged(slow, seconds * 1000, at(start, seconds));
+        slots.acknowledged(good, seconds * 1100, at(start, seconds));
+    }
+    assert!(slots.holds(slow), "nobody waits");
+    slots.wait(HOME, at(start, 60), "new");
+    assert_eq!(slots.call(at(start, 61)), ["new"]);
+    assert!(!slots.holds(slow) && slots.holds(good));
+    // It goes on, and its end frees nothing.
+    slots.acknowledged(slow, 1 << 20, at(start, 62));
+    slots.wait(HOME, at(start, 62), "next");
+    slots.leave(slow);
+    assert_eq!(slots.call(at(start, 63)), [""; 0]);
+}
+
+#[test]
+fn a_download_that_was_fast_and_fell_silent_is_slow_after_a_while() {
+    let start = Instant::now();
+    let mut slots = Slots::new(1, PATIENCE);
+    let stalled = slots.enter(HOME, start).unwrap();
+    slots.acknowledged(stalled, 1 << 20, at(start, 30));
+    slots.wait(HOME, at(start, 58), "new");
+    assert_eq!(slots.call(at(start, 59)), [""; 0]);
+    assert_eq!(slots.call(at(start, 61)), ["new"]);
+}
+
+#[test]
+fn one_that_has_picked_up_is_not_slow_any_more() {
+    let start = Instant::now();
+    let mut slots = Slots::new(1, PATIENCE);
+    let one = slots.enter(HOME, start).unwrap();
+    slots.acknowledged(one, 1000, at(start, 30));
+    slots.acknowledged(one, 1_000_000, at(start, 60));
+    slots.wait(HOME, at(start, 60), "new");
+    assert_eq!(slots.call(at(start, 61)), [""; 0]);
+}
+
+#[test]
+fn slow_ones_are_not_looked_for_at_every_call() {
+    let start = Instant::now();
+    let mut slots = Slots::new(1, PATIENCE);
+    slots.enter(HOME, start).unwrap();
+    slots.wait(HOME, at(start, 25), "new");
+    assert_eq!(slots.call(at(start, 29)), [""; 0]);
+    let later = at(start, 29) + Duration::from_millis(999);
+    assert_eq!(slots.look(later), [""; 0]);
+    assert_eq!(slots.call(later), [""; 0]);
+    assert_eq!(slots.look(at(start, 30)), ["new"]);
+}
+
+#[test]
+fn a_network_gets_no_more_than_half_while_others_wait() {
+    let now = Instant::now();
+    let mut slots = Slots::new(4, PATIENCE);
+    let held: Vec<_> = [HOME, HOME, AWAY, AWAY]
+        .map(|network| slots.enter(network, now).unwrap())
+        .into();
+    for name in ["home 1", "home 2"] {
+        slots.wait(HOME, now, name);
+    }
+    slots.wait(AWAY, now, "away");
+    slots.leave(held[2]);
+    // The first in the queue would be HOME's third.
+    assert_eq!(slots.call(now), ["away"]);
+    slots.leave(held[3]);
+    assert_eq!(slots.call(now), ["home 1"], "nobody else waits");
+}
+
+#[test]
+fn where_a_network_holds_more_than_half_its_youngest_yields_to_another() {
+    let now = Instant::now();
+    let mut slots: Slots<&str> = Slots::new(4, PATIENCE);
+    let home: Vec<_> = (0..4).map(|_| slots.enter(HOME, now).unwrap()).collect();
+    assert_eq!(slots.enter(HOME, now), None);
+    assert!(slots.has_room(AWAY) && !slots.has_room(HOME));
+    for _ in 0..2 {
+        assert!(slots.enter(AWAY, now).is_some());
+    }
+    let holds = home.iter().map(|ticket| slots.holds(*ticket));
+    assert_eq!(holds.collect::<Vec<_>>(), [true, true, false, false]);
+    assert_eq!(slots.held(), 4);
+    // Now each has its half.
+    assert!(slots.enter(AWAY, now).is_none() && slots.enter(HOME, now).is_none());
+    assert!(!slots.has_room(Network::V4([203, 0, 113])));
+}
+
+#[test]
+fn the_only_slot_is_never_taken_from_who_holds_it() {
+    let now = Instant::now();
+    let mut slots: Slots<&str> = Slots::new(1, PATIENCE);
+    slots.enter(HOME, now).unwrap();
+    assert_eq!(slots.enter(AWAY, now), None);
+}
+
+proptest::proptest! {
+    #[test]
+    fn the_books_balance_whatever_happens(steps in proptest::collection::vec((0..6u8, 0..4u8), 1..200)) {
+        let start = Instant::now();
+        let mut slots: Slots<u64> = Slots::new(5, PATIENCE);
+        let mut tickets = Vec::new();
+        for (time, (what, which)) in (0..).zip(steps) {
+            let now = at(start, time * 7);
+            let network = Network::V4([10, 0, which]);
+            match what {
+                0 | 1 => match slots.enter(network, now) {
+                    Some(ticket) => tickets.push(ticket),
+                    None => tickets.push(slots.wait(network, now, time)),
+                },
+                2 => tickets.push(slots.go_on(network, now)),
+                3 if !tickets.is_empty() => {
+                    let place = usize::from(which) % tickets.len();
+                    slots.leave(tickets.swap_remove(place));
+                }
+                4 => for ticket in &tickets {
+                    slots.acknowledged(*ticket, time * u64::from(which) * 3000, now);
+                },
+                _ => drop(slots.call(now)),
+            }
+            let shares: usize = slots.shares.values().sum();
+            proptest::prop_assert_eq!(shares, slots.held());
+            let placed = tickets.iter().filter(|ticket| slots.holds(**ticket)).count();
+            proptest::prop_assert_eq!(placed, slots.held());
+        }
+        for ticket in tickets {
+            slots.leave(ticket);
+        }
+        proptest::prop_assert_eq!((slots.held(), slots.waiting(), slots.heavy), (0, 0, None));
+    }
+}

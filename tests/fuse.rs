@@ -1,0 +1,193 @@
+//! Promise: a release from which too many devices come back with their old version pauses itself, where a
+//! person sees it: in its release.json. Editing that file resumes it; and where the folder cannot be
+//! written the pause holds all the same, over a kill too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(missing_docs)]
+
+mod common;
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use common::mount::Mount;
+use common::packages::noise;
+use common::{
+    PATIENCE, Place, Reply, Server, connect_from, get, luat, luat_ota, reply, serve_arguments,
+    wait_until,
+};
+use luat_ota::firmware::audience::DeviceId;
+use luat_ota::firmware::known::KnownFiles;
+use luat_ota::firmware::scan;
+use luat_ota::fleet::clock::{Stamp, unix_now};
+use luat_ota::fleet::entry::{DeviceEntry, Entry, JourneyEntry, ReleaseEntry};
+use luat_ota::fleet::journal::{Journal, Loaded};
+use luat_ota::fleet::journey::State;
+use luat_ota::fleet::network::Network;
+use serde_json::{Value, json};
+
+const SIZE: usize = 20_000;
+
+/// Asks for the release, and is nobody whom the journal knows.
+const NEW: &str = "862991443750099";
+
+const DAY: u32 = 24 * 60 * 60;
+
+fn imei(number: u8) -> String {
+    format!("86299144375000{number}")
+}
+
+/// Each device has an address, and so a network, of its own.
+fn address(number: u8) -> IpAddr {
+    Ipv4Addr::new(127, 0, number, 1).into()
+}
+
+fn check(number: u8, version: &str) -> String {
+    luat("P", &imei(number), version)
+}
+
+/// A state folder which says that five devices were there for days, that release 2.0.0 came after them,
+/// and that they were given its file two minutes ago.
+fn remember(state: &Path, firmware: &Path) {
+    let catalog = scan::now(firmware, &mut KnownFiles::open(None)).unwrap();
+    let content = catalog.project("P").unwrap().releases[0].packages[0].content;
+    let now = Stamp(1 << 31);
+    let mut journal = Journal::start(state, now, unix_now(), &Loaded::default(), 0).unwrap();
+    journal.later(&Entry::Release(ReleaseEntry {
+        project: "P".into(),
+        version: "2.0.0".into(),
+        first: now.minus(DAY),
+        fused: None,
+        resumed: None,
+    }));
+    for number in 1..=5 {
+        let Network::V4(network) = Network::of(address(number)) else {
+            panic!();
+        };
+        journal.later(&Entry::Device(DeviceEntry {
+            device: DeviceId::parse(&imei(number)).unwrap(),
+            text: imei(number).into(),
+            project: "P".into(),
+            version: "1.0.0".into(),
+            first: now.minus(5 * DAY),
+            last: now.minus(120),
+            interval: 600,
+            network: Some(Network::V4(network)),
+            journey: Some(JourneyEntry {
+                project: "P".into(),
+                version: "2.0.0".into(),
+                content,
+                size: SIZE as u64,
+                state: State::Delivered,
+                since: now.minus(120),
+                reached: SIZE as u64,
+                from: "1.0.0".into(),
+            }),
+        }));
+    }
+    journal.stop();
+}
+
+/// A device asks, from its own address.
+fn ask(server: &Server, number: u8, version: &str) -> Reply {
+    let mut stream = connect_from(Some(address(number)), server.http, 0);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&get(&check(number, version))).unwrap();
+    reply::read(&mut stream, false).unwrap()
+}
+
+fn rules(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+#[test]
+fn three_reverts_pause_a_release_in_its_own_release_json_and_an_edit_resumes_it() {
+    let place = Place::new();
+    let bytes = noise(61, SIZE);
+    place.drop_firmware("P/2.0.0/update.bin", &bytes);
+    let own = json!({"percent": 100, "fuse": {"devices": 3, "percent": 60}});
+    place.rules("P/2.0.0/release.json", own.clone());
+    let path = place.path("P/2.0.0/release.json");
+    remember(&place.state(), &place.firmware());
+    let server = Server::start_in(place, &[]);
+    let new = luat("P", NEW, "1.0.0");
+    server.wait_until_offered(&new, &bytes);
+    // Two are well. Of those that are not, two are too few; and so is one who says it twice.
+    for number in 1..=2 {
+        ask(&server, number, "2.0.0").must_refuse(404, 27).unwrap();
+        ask(&server, 2 + number, "1.0.0")
+            .must_be_file(&bytes)
+            .unwrap();
+    }
+    ask(&server, 3, "1.0.0").must_be_file(&bytes).unwrap();
+    server.wait_until_offered(&new, &bytes);
+    assert_eq!(rules(&path), own);
+    ask(&server, 5, "1.0.0").must_be_file(&bytes).unwrap();
+    server.wait_until_refused(&new, 404, 27);
+    wait_until("release.json says why", PATIENCE, || {
+        let paused = rules(&path)["paused"].clone();
+        let sentence = paused.as_str().unwrap_or_default();
+        sentence.contains("3 of 5 devices that had 2.0.0 came back with their old version")
+    });
+    let mut told = rules(&path);
+    assert_eq!(
+        (&told["percent"], &told["fuse"]),
+        (&own["percent"], &own["fuse"])
+    );
+    // A kill changes nothing: the folder is the truth.
+    let server = Server::start_in(server.kill(), &[]);
+    server.wait_until_refused(&new, 404, 27);
+    told["paused"] = json!(false);
+    server.rules("P/2.0.0/release.json", told.clone());
+    server.wait_until_offered(&new, &bytes);
+    // What devices made of it before counts no more.
+    ask(&server, 3, "1.0.0").must_be_file(&bytes).unwrap();
+    server.wait_until_offered(&new, &bytes);
+    assert_eq!(rules(&path), told);
+}
+
+#[test]
+fn where_the_folder_is_read_only_the_pause_is_kept_in_the_state() {
+    let Some(mount) = Mount::new("tmpfs", &["-t", "tmpfs", "tmpfs"]) else {
+        return;
+    };
+    let bytes = noise(62, SIZE);
+    std::fs::create_dir_all(mount.path.join("P/2.0.0")).unwrap();
+    std::fs::write(mount.path.join("P/2.0.0/update.bin"), &bytes).unwrap();
+    mount.run("mount", &["-o", "remount,ro"]);
+    let place = Place::new();
+    remember(&place.state(), &mount.path);
+    let serve = |place: Place| {
+        let mut arguments = serve_arguments(&place, &["--rescan", "1"]);
+        arguments[1] = mount.path.display().to_string();
+        let mut command = luat_ota();
+        command.args(arguments);
+        Server::from_command(place, &mut command)
+    };
+    let server = serve(place);
+    let new = luat("P", NEW, "1.0.0");
+    server.wait_until_offered(&new, &bytes);
+    for number in 1..=3 {
+        ask(&server, number, "1.0.0").must_be_file(&bytes).unwrap();
+    }
+    server.wait_until_refused(&new, 404, 27);
+    server.wait_for_log("says where the pause is kept", |line| {
+        line.contains("the pause is kept in the state folder alone")
+    });
+    let journal = server.place().state().join("journal.jsonl");
+    wait_until("the journal has it", PATIENCE, || {
+        let text = std::fs::read_to_string(&journal).unwrap();
+        text.contains("\"fused\":\"fuse: 3 of 3 devices")
+    });
+    let server = serve(server.kill());
+    server.wait_until_refused(&new, 404, 27);
+    mount.run("mount", &["-o", "remount,rw"]);
+    std::fs::write(
+        mount.path.join("P/2.0.0/release.json"),
+        "{\"percent\": 100}",
+    )
+    .unwrap();
+    server.wait_until_offered(&new, &bytes);
+    drop(server.terminate());
+}
