@@ -479,18 +479,24 @@ impl<'a> Sending<'a> {
         }
     }
 
-    /// Says it if this network takes the same file again and again, and nobody knows which module it is.
+    /// Counts it if this network takes the same file again and again, and nobody knows which module it
+    /// is.
     fn count_repeats(&self) {
         let about = &self.plan.about;
         let network = Network::of(about.peer.ip());
         let file = (self.plan.content, self.plan.size);
         let mut repeats = self.service.repeats.borrow_mut();
-        if let Some(bytes) = repeats.sent(network, file, self.arrived(), Instant::now()) {
+        let Some(repeated) = repeats.sent(network, file, self.arrived(), Instant::now()) else {
+            return;
+        };
+        let tally = &mut self.service.fleet.borrow_mut().tally;
+        tally.repeated = tally.repeated.wrapping_add(1);
+        if repeated.is_news {
             log::warn!(
                 target: "repeats",
                 network:% = network,
                 project = &*about.project,
-                bytes = bytes,
+                bytes = repeated.bytes,
                 size = self.plan.size;
                 "one network was sent the same file again and again within a day: a module without an \
                  id, or with a fixed address, loads it anew after each start"

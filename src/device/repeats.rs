@@ -26,6 +26,15 @@ pub struct Repeats {
     table: HashMap<(Network, ContentId), Sent>,
 }
 
+/// A network was sent a file too often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repeated {
+    /// Bytes of it in all, in this day.
+    pub bytes: u64,
+    /// It was not said yet in this day, and is to be said now.
+    pub is_news: bool,
+}
+
 #[derive(Debug)]
 struct Sent {
     since: Instant,
@@ -35,15 +44,15 @@ struct Sent {
 }
 
 impl Repeats {
-    /// So many bytes of a file (of `size` bytes) were sent. Bytes of it in all, if that is to be said
-    /// now.
+    /// So many bytes of a file (of `size` bytes) were sent by one download. `None`: that is not too
+    /// often yet.
     pub fn sent(
         &mut self,
         network: Network,
         (content, size): (ContentId, u64),
         bytes: u64,
         now: Instant,
-    ) -> Option<u64> {
+    ) -> Option<Repeated> {
         let key = (network, content);
         if !self.table.contains_key(&key) {
             self.make_room();
@@ -61,9 +70,10 @@ impl Repeats {
         sent.used = now;
         sent.bytes = sent.bytes.saturating_add(bytes);
         let too_much = sent.bytes >= size.saturating_mul(TOO_OFTEN);
-        let say = too_much && !sent.said;
-        sent.said |= say;
-        say.then_some(sent.bytes)
+        too_much.then(|| Repeated {
+            bytes: sent.bytes,
+            is_news: !std::mem::replace(&mut sent.said, true),
+        })
     }
 
     fn make_room(&mut self) {
@@ -84,19 +94,26 @@ mod tests {
     const HERE: Network = Network::V4([192, 0, 2]);
     const FILE: (ContentId, u64) = (ContentId([1; 32]), 1000);
 
+    fn repeated(bytes: u64, is_news: bool) -> Option<Repeated> {
+        Some(Repeated { bytes, is_news })
+    }
+
     #[test]
-    fn it_is_said_once_a_day() {
+    fn each_is_counted_and_said_once_a_day() {
         let mut repeats = Repeats::default();
         let start = Instant::now();
         for time in 0..4 {
             let now = start + Duration::from_secs(time);
             assert_eq!(repeats.sent(HERE, FILE, 1000, now), None);
         }
-        assert_eq!(repeats.sent(HERE, FILE, 1000, start), Some(5000));
-        assert_eq!(repeats.sent(HERE, FILE, 9000, start), None);
+        let fifth = repeats.sent(HERE, FILE, 1000, start);
+        assert_eq!(fifth, repeated(5000, true));
+        let more = repeats.sent(HERE, FILE, 9000, start);
+        assert_eq!(more, repeated(14_000, false));
         let tomorrow = start + DAY;
         assert_eq!(repeats.sent(HERE, FILE, 4999, tomorrow), None);
-        assert_eq!(repeats.sent(HERE, FILE, 1, tomorrow), Some(5000));
+        let again = repeats.sent(HERE, FILE, 1, tomorrow);
+        assert_eq!(again, repeated(5000, true));
     }
 
     #[test]
@@ -124,6 +141,7 @@ mod tests {
             }
         }
         assert_eq!(repeats.table.len(), REMEMBERED);
-        assert_eq!(repeats.sent(HERE, FILE, 1000, start), Some(5000));
+        let fifth = repeats.sent(HERE, FILE, 1000, start);
+        assert_eq!(fifth, repeated(5000, true));
     }
 }

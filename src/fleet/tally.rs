@@ -42,6 +42,9 @@ pub struct Tally {
     pub malformed: u64,
     /// Connections for which there was no room.
     pub turned_away: u64,
+    /// Downloads of a file that its network had taken five times already within a day, by modules
+    /// without an id.
+    pub repeated: u64,
     minutes: std::collections::VecDeque<Minute>,
     /// Which minute (of any clock that only goes forward) the last place is.
     minute: u32,

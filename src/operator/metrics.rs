@@ -65,6 +65,12 @@ pub fn text(catalog: &Catalog, fleet: &Fleet, numbers: Numbers) -> String {
             tally.turned_away,
         ),
         (
+            "repeated_downloads_total",
+            "counter",
+            "Downloads without an id of a file that the same network took again and again within a day.",
+            tally.repeated,
+        ),
+        (
             "running_downloads",
             "gauge",
             "Downloads that run now.",

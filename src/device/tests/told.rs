@@ -177,6 +177,23 @@ fn every_download_is_counted_with_its_bytes() {
 }
 
 #[test]
+fn whoever_has_no_id_and_takes_a_file_again_and_again_is_counted_and_never_refused() {
+    let server = Server::start();
+    let bytes = firmware(1, 20_000);
+    server.publish(&[("P/2.0.0/u.bin", &bytes)]);
+    let repeated = || server.tell(|service| service.fleet.borrow().tally.repeated);
+    let nobody = check(IMEI, "").replacen("imei=", "x=", 1);
+    for time in 1..=7_u64 {
+        assert!(server.ask(&nobody).body == bytes);
+        wait_until(|| repeated() == time.saturating_sub(4));
+    }
+    // One with an id is the loop guard's.
+    assert!(server.check("").body == bytes);
+    wait_until(|| ended(&server, "complete") == 8);
+    assert_eq!(repeated(), 3);
+}
+
+#[test]
 fn progress_is_what_was_acknowledged() {
     let server = Server::with(Limits {
         // It is looked at every second then.
