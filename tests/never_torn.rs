@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::datagrams::Device;
 use common::packages::noise;
-use common::{Place, Server, SlowDownload, get, luat};
+use common::{Place, Rows, Server, SlowDownload, get, get_with, luat};
 
 const MODULES: usize = 100;
 const SIZE: usize = 4 << 20;
@@ -216,4 +216,100 @@ fn a_udp_download_never_mixes_two_files() {
     drop(file);
     server.wait_until_offered(&luat("P", "862991443799999", "1.0.0"), &new);
     assert!(server.lives());
+}
+
+/// What happens to the folder between two halves of a download.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Happening {
+    Nothing,
+    Newer,
+    Renamed,
+    Paused,
+    Overwritten,
+    Removed,
+}
+
+#[test]
+fn over_a_kill_a_download_goes_on_in_its_own_bytes_or_not_at_all() {
+    use Happening::*;
+    const IMEI: &str = "862991443753386";
+    const SEEN_BY: &str = "862991443799999";
+    let (old, new) = (noise(78, 60_000), noise(79, 60_000));
+    let mut rows = Rows::default();
+    for happening in [Nothing, Newer, Renamed, Paused, Overwritten, Removed] {
+        let place = Place::new();
+        place.drop_firmware("P/1.0.1/update.bin", &old);
+        let server = Server::start_in(place, &[]);
+        server.wait_until_offered(&luat("P", SEEN_BY, "1.0.0"), &old);
+        let device = Device::new(server.udp);
+        let offer = device
+            .check(format!("{IMEI},P_Luat_V0035_8955,1.0.0"))
+            .unwrap();
+        let packet = |device: &Device, number: usize| {
+            device.ask(format!("Get{number},{}", offer.id)).unwrap()
+        };
+        for number in 1..=offer.count / 2 {
+            let reply = packet(&device, number);
+            offer.data(number, &reply).unwrap();
+        }
+        let ask = |range: &str| get_with(&luat("P", IMEI, "1.0.0"), range);
+        let first = server.http(&ask("Range: bytes=0-29999\r\n"));
+        assert_eq!(first.body, old[..30_000]);
+        // The server is told, or finds out when it starts again.
+        let firmware = server.place().firmware();
+        match happening {
+            Nothing => {}
+            Newer => server.drop_firmware("P/1.0.2/update.bin", &new),
+            Renamed => {
+                std::fs::rename(firmware.join("P/1.0.1"), firmware.join("P/1.0.7")).unwrap();
+            }
+            Paused => server.rules("P/1.0.1/release.json", serde_json::json!({"paused": true})),
+            Overwritten => server.drop_firmware("P/1.0.1/update.bin", &new),
+            Removed => {
+                std::fs::remove_dir_all(firmware.join("P/1.0.1")).unwrap();
+                server.drop_firmware("P/1.0.0/update.bin", &new);
+            }
+        }
+        let server = Server::start_in(server.kill(), &[]);
+        let seen_by = |version| luat("P", SEEN_BY, version);
+        match happening {
+            Nothing | Renamed => {
+                server.wait_until_offered(&seen_by("1.0.0"), &old);
+            }
+            Newer | Overwritten => {
+                server.wait_until_offered(&seen_by("1.0.0"), &new);
+            }
+            Paused => server.wait_until_refused(&seen_by("1.0.0"), 404, 27),
+            Removed => {
+                server.wait_until_offered(&seen_by("0.9.0"), &new);
+            }
+        }
+        let is_gone = matches!(happening, Overwritten | Removed);
+        let rest = server.http(&ask("Range: bytes=30000-\r\n"));
+        let http = match is_gone {
+            true if rest.status == 416 => Ok(()),
+            true => Err(rest.show()),
+            false => rest.must_be_part(&old, 30_000, old.len()),
+        };
+        rows.row(&format!("{happening:?} over HTTP"), http);
+        let device = Device::new(server.udp);
+        let udp = (offer.count / 2 + 1..=offer.count).try_for_each(|number| {
+            let reply = packet(&device, number);
+            let start = (number - 1) * 1022;
+            match is_gone {
+                true => (reply == b"ERR")
+                    .then_some(())
+                    .ok_or("bytes of what is gone"),
+                false => match offer.data(number, &reply) {
+                    Ok(data) if data == &old[start..start + data.len()] => Ok(()),
+                    _ => Err("other bytes"),
+                },
+            }
+        });
+        rows.row(
+            &format!("{happening:?} over UDP"),
+            udp.map_err(str::to_owned),
+        );
+    }
+    rows.finish();
 }
