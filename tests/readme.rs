@@ -1,22 +1,45 @@
-//! Promise: what the README tells a new user works as it stands, in both languages, and it leaves out
-//! no flag and no rule.
+//! Promise: every command that the documents show (`console` blocks) works for a new user in a fresh
+//! clone, in both languages, and prints what they show.
+//!
+//! A server of the documents listens on their ports; here each is replaced by a free one, in the commands
+//! and by the server's twins in the environment. `cargo run --release` is this very binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![allow(missing_docs)]
+#![cfg(all(feature = "lab", feature = "operator"))]
 
 mod common;
 
-use std::path::Path;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use common::{IMEI, Place, Rows, Server, both, flags_in_help, luat, run};
+use common::documents::{self, ROOT, Typed};
+use common::{IMEI, Log, PATIENCE, Place, Rows, Server, collect, luat, run_command};
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// Commands that are not run, and why.
+const NOT_RUN: &[(&str, &str)] = &[
+    ("git clone", "the network; the test stands in such a clone"),
+    ("scp ", "another machine"),
+    (
+        "packaging/",
+        "builds for minutes; run by the tests of packaging",
+    ),
+    ("apt ", "the network, and this machine's packages"),
+    ("apt-get ", "the same"),
+    ("sudo ", "this machine's services"),
+    ("dpkg ", "the same"),
+    ("systemctl ", "the same"),
+    ("opkg ", "OpenWrt's"),
+    ("docker ", "needs a daemon"),
+    ("podman ", "needs an image"),
+    ("cargo install ", "the network"),
+    ("cargo test", "runs this test"),
+];
 
-fn readmes() -> [(&'static str, String); 2] {
-    ["README.md", "README.zh-CN.md"].map(|name| {
-        let text = std::fs::read_to_string(Path::new(ROOT).join(name)).unwrap();
-        (name, text)
-    })
-}
+/// The ports of the documents.
+const PORTS: [u16; 5] = [8080, 8081, 2234, 2233, 18080];
 
 /// The repository's sample in a folder of our own.
 fn sample() -> Place {
@@ -30,88 +53,242 @@ fn sample() -> Place {
     place
 }
 
-#[test]
-fn the_curl_line_works_on_the_sample_as_it_stands() {
-    let place = sample();
-    let output = run(&["check", place.firmware().to_str().unwrap()]);
-    assert!(output.status.success(), "{}", both(&output));
-    let files = common::files_under(&place.firmware());
-    let bytes: Vec<Vec<u8>> = files
-        .iter()
-        .filter(|file| file.ends_with(".bin"))
-        .map(|file| std::fs::read(place.firmware().join(file)).unwrap())
-        .collect();
-    let server = Server::start_in(place, &[]);
-    for (name, text) in readmes() {
-        let target = text
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("curl 'http://127.0.0.1:8080"))
-            .and_then(|rest| rest.split('\'').next())
-            .unwrap_or_else(|| panic!("{name} has no curl line"));
-        let reply = server
-            .wait_for_reply(&common::get(target), common::PATIENCE, |reply| {
-                reply.status == 200
-            })
-            .unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert!(bytes.contains(&reply.body), "{name}: {}", reply.head);
+/// A new user in a clone of the repository, with a firmware of their own at hand and `luat-ota` on the
+/// path.
+struct User {
+    place: Place,
+    ports: Vec<(u16, u16)>,
+    server: Option<(Child, Arc<Log>)>,
+}
+
+impl User {
+    fn new() -> User {
+        let place = sample();
+        std::fs::write(
+            place.root.join("update.bin"),
+            common::packages::noise(1, 3000),
+        )
+        .unwrap();
+        let bin = place.root.join("bin");
+        std::fs::create_dir(&bin).unwrap();
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_luat-ota"), bin.join("luat-ota")).unwrap();
+        // All are held at once, so that they differ.
+        let held: Vec<TcpListener> = PORTS
+            .iter()
+            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+            .collect();
+        let free = held.iter().map(|held| held.local_addr().unwrap().port());
+        let ports = PORTS.into_iter().zip(free).collect();
+        User {
+            place,
+            ports,
+            server: None,
+        }
     }
+
+    fn port(&self, of: u16) -> u16 {
+        self.ports.iter().find(|(from, _)| *from == of).unwrap().1
+    }
+
+    /// The command with the ports that are free here.
+    fn here(&self, command: &str) -> String {
+        let mut out = String::new();
+        let mut digits = String::new();
+        for c in command.chars().chain(['\0']) {
+            if c.is_ascii_digit() {
+                digits.push(c);
+                continue;
+            }
+            let port = digits.parse().ok();
+            match self.ports.iter().find(|(from, _)| Some(*from) == port) {
+                // A port stands behind a colon.
+                Some((_, to)) if out.ends_with(':') => out.push_str(&to.to_string()),
+                _ => out.push_str(&digits),
+            }
+            digits.clear();
+            if c != '\0' {
+                out.push(c);
+            }
+        }
+        out.replacen("cargo run --release", "luat-ota", 1)
+    }
+
+    fn shell(&self, command: &str) -> Command {
+        let mut shell = Command::new("bash");
+        common::clean(&mut shell);
+        let path = std::env::var("PATH").unwrap();
+        let bin: PathBuf = self.place.root.join("bin");
+        shell
+            .args(["-c", &format!("set -e; {command}")])
+            .current_dir(&self.place.root)
+            .env("PATH", format!("{}:{path}", bin.display()))
+            .env("LUAT_OTA_HTTP", format!("127.0.0.1:{}", self.port(8080)))
+            .env("LUAT_OTA_UDP", format!("127.0.0.1:{}", self.port(2234)))
+            .env(
+                "LUAT_OTA_OPERATOR",
+                format!("127.0.0.1:{}", self.port(8081)),
+            );
+        shell
+    }
+
+    fn stop(&mut self) -> Result<(), String> {
+        let Some((mut child, log)) = self.server.take() else {
+            return Ok(());
+        };
+        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let status = common::wait_for_exit(&mut child, PATIENCE);
+        match status {
+            Some(status) if status.success() => Ok(()),
+            _ => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(format!(
+                    "the server ended with {status:?}:\n{}",
+                    log.all().join("\n")
+                ))
+            }
+        }
+    }
+
+    fn types(&mut self, typed: &Typed) -> Result<(), String> {
+        let command = self.here(&typed.command);
+        if serves(&command) {
+            self.stop()?;
+            let mut child = self
+                .shell(&format!("exec {command}"))
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let log = Arc::new(Log::default());
+            collect(child.stderr.take().unwrap(), log.clone());
+            let ready = log.wait(0, PATIENCE, |line| line.ends_with(" ready ready"));
+            self.server = Some((child, log.clone()));
+            return match ready {
+                Some(_) => Ok(()),
+                None => Err(format!("it does not serve:\n{}", log.all().join("\n"))),
+            };
+        }
+        // A document about a server that runs does not say again that it is to be started.
+        if self.server.is_none() && asks(&command) {
+            self.types(&Typed {
+                command: "luat-ota".to_owned(),
+                prints: Vec::new(),
+            })?;
+        }
+        // A file settles for a second before it is offered: a request is made again until then.
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let output = run_command(&mut self.shell(&command));
+            // 3 is what `explain` ends with where the answer is no.
+            let fine = output.status.success()
+                || output.status.code() == Some(3) && command.starts_with("luat-ota explain");
+            let text = String::from_utf8_lossy(&output.stdout).replace('\r', "\n");
+            let missing = in_order(&typed.prints, &text);
+            match missing {
+                None if fine => return Ok(()),
+                _ if (fine || asks(&command)) && Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(100))
+                }
+                _ => {
+                    return Err(format!(
+                        "{:?}, and not printed: {missing:?}; it printed\n{text}\n{}",
+                        output.status.code(),
+                        String::from_utf8_lossy(&output.stderr)
+                    ));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        if let Some((mut child, _)) = self.server.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Does the command serve until it is stopped?
+fn serves(command: &str) -> bool {
+    let mut words = command.split_whitespace();
+    words.next() == Some("luat-ota")
+        && match words.next() {
+            None | Some("serve") => true,
+            Some(word) => word.starts_with("--") && word != "--help" && word != "--version",
+        }
+}
+
+/// Does the command ask a server?
+fn asks(command: &str) -> bool {
+    ["curl ", "luat-ota probe", "luat-ota simulate"]
+        .iter()
+        .any(|start| command.starts_with(start))
+}
+
+/// Spaces are made one, and seconds are left out: they differ from run to run.
+fn plain(line: &str) -> String {
+    let seconds = |word: &&str| word.parse::<f64>().is_err() || !word.contains('.');
+    line.split_whitespace()
+        .filter(seconds)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// The first of the lines that is not printed, behind the ones before it. `…` stands for any lines.
+fn in_order(lines: &[String], printed: &str) -> Option<String> {
+    let printed: Vec<String> = printed.lines().map(plain).collect();
+    let mut rest = printed.iter();
+    lines
+        .iter()
+        .filter(|line| line.trim() != "…" && !line.trim().is_empty())
+        .find(|line| !rest.any(|printed| *printed == plain(line)))
+        .cloned()
+}
+
+/// Types all commands of a document, one after the other.
+fn type_all(name: &str, text: &str) -> usize {
+    let mut rows = Rows::default();
+    let mut user = User::new();
+    let mut run = 0;
+    for typed in documents::commands(text) {
+        let starts = |(start, _): &&(&str, &str)| typed.command.starts_with(start);
+        if NOT_RUN.iter().find(starts).is_some() {
+            continue;
+        }
+        rows.row(&format!("{name}: {}", typed.command), user.types(&typed));
+        run += 1;
+    }
+    rows.row(name, user.stop());
+    rows.finish();
+    run
+}
+
+#[test]
+fn every_command_of_the_readme_runs_and_prints_what_it_shows() {
+    assert!(type_all("README.md", &documents::read("README.md")) >= 6);
+}
+
+#[test]
+fn every_command_of_the_chinese_readme_runs_and_prints_what_it_shows() {
+    assert!(type_all("README.zh-CN.md", &documents::read("README.zh-CN.md")) >= 6);
+}
+
+#[test]
+fn every_command_of_the_other_documents_runs_and_prints_what_it_shows() {
+    let others = documents::documents()
+        .into_iter()
+        .filter(|(name, _)| !name.starts_with("README"));
+    let run: usize = others.map(|(name, text)| type_all(&name, &text)).sum();
+    assert!(run >= 10, "{run}");
 }
 
 #[test]
 fn the_sample_is_for_no_real_module() {
     let server = Server::start_in(sample(), &[]);
-    let (_, text) = &readmes()[0];
-    let line = text
-        .lines()
-        .find(|line| line.contains("curl 'http"))
-        .unwrap();
-    let after = line.split("firmware_name=").nth(1).unwrap();
-    let project = after.split("_Luat_").next().unwrap();
-    server.wait_until_refused(&luat(project, IMEI, "0.0.1"), 403, 21);
-    server.wait_until_refused(&luat(project, "", "0.0.1"), 403, 21);
-}
-
-#[test]
-fn every_flag_and_every_rule_is_in_both_readmes() {
-    let mut rows = Rows::default();
-    let mut flags: Vec<String> = flags_in_help().into_iter().map(|(flag, _)| flag).collect();
-    flags.sort();
-    flags.dedup();
-    assert!(flags.len() > 10, "{flags:?}");
-    let rules = [
-        "paused",
-        "percent",
-        "allow",
-        "deny",
-        "from",
-        "firmware_name",
-        "base_core",
-        "not_before",
-        "window",
-        "project_key",
-        "redirect",
-        "direct",
-        "allow_downgrade",
-        "any_version",
-        "any_core",
-        "fuse",
-    ];
-    for (name, text) in readmes() {
-        for flag in &flags {
-            let known = text.contains(flag.as_str()) || matches!(flag.as_str(), "--help");
-            rows.row(
-                &format!("{name}: {flag}"),
-                known.then_some(()).ok_or_else(|| "missing".to_owned()),
-            );
-        }
-        for rule in rules {
-            rows.row(
-                &format!("{name}: {rule}"),
-                text.contains(rule)
-                    .then_some(())
-                    .ok_or_else(|| "missing".to_owned()),
-            );
-        }
+    for imei in [IMEI, "", "004999010640100", "004999010639999"] {
+        server.wait_until_refused(&luat("LUAT-OTA-SAMPLE", imei, "0.0.1"), 403, 21);
     }
-    rows.finish();
 }

@@ -54,12 +54,16 @@ Exit status: 0 if every module came to its end, none failed, the server made no 
 is corrupt; else 1; 2 wrong usage.
 ";
 
+/// The first of the IMEIs that the sample in the repository is for.
+const SAMPLE_IMEI: &str = "004999010640000";
+
 /// What the flags say; the defaults are in the table.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub http: Option<Endpoint>,
     pub udp: Option<Endpoint>,
     pub tcp: Option<Endpoint>,
+    /// Empty: not given.
     pub imei: String,
     pub project: String,
     pub core: Option<u32>,
@@ -144,7 +148,10 @@ impl Asked {
 
     fn module(&self) -> Module {
         Module {
-            imei: self.imei.clone(),
+            imei: match self.imei.as_str() {
+                "" => SAMPLE_IMEI.to_owned(),
+                imei => imei.to_owned(),
+            },
             project: self.project.clone(),
             version: self.version.clone(),
             core: self.core,
@@ -186,6 +193,7 @@ pub(super) fn probe(asked: &Asked) -> Result<(String, u8), String> {
         udp: asked.udp.clone(),
         tcp: asked.tcp.clone(),
         module: asked.module(),
+        count_up: asked.imei.is_empty(),
         expect: asked.expected()?,
         patience: asked.patience,
     };

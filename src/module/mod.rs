@@ -128,6 +128,17 @@ pub enum Failure {
     GaveUp(String),
 }
 
+/// The IMEI of device `number` of a fleet that begins with `first`.
+fn counted_up(first: &str, number: u32) -> String {
+    match first.parse::<u64>() {
+        Ok(value) => {
+            let value = value.saturating_add(u64::from(number));
+            format!("{value:0width$}", width = first.len())
+        }
+        Err(_) => format!("{first}{number}"),
+    }
+}
+
 /// One attempt of one module to update. `now` is the time since any fixed moment and never goes back.
 pub trait Attempt {
     /// Something happened; what the module does, in order. After [`Action::Finish`] it does nothing.

@@ -33,6 +33,9 @@ pub struct Options {
     pub tcp: Option<Endpoint>,
     /// The module that is played.
     pub module: Module,
+    /// Each client is a device of its own: its IMEI is the module's, counted up. Else all are one device,
+    /// which a server that guards against loops refuses after a few downloads.
+    pub count_up: bool,
     /// The bytes that every client must end with.
     pub expect: Option<Vec<u8>>,
     /// A server from which nothing comes for so long is taken for silent.
@@ -118,14 +121,18 @@ pub fn run(options: &Options) -> Report {
     let turns = smol::lock::Semaphore::new(AT_ONCE);
     let executor = smol::LocalExecutor::new();
     smol::block_on(executor.run(async {
-        let tasks: Vec<_> = clients
-            .iter()
-            .map(|(client, endpoint)| {
+        let tasks: Vec<_> = (0..)
+            .zip(&clients)
+            .map(|(number, (client, endpoint))| {
                 let turns = &turns;
+                let mut options = options.clone();
+                if options.count_up {
+                    options.module.imei = super::counted_up(&options.module.imei, number);
+                }
                 executor.spawn(async move {
                     let _turn = turns.acquire().await;
-                    let played = play(*client, endpoint, options).await;
-                    judge(*client, options, played)
+                    let played = play(*client, endpoint, &options).await;
+                    judge(*client, &options, played)
                 })
             })
             .collect();

@@ -15,7 +15,7 @@ use super::dice::Dice;
 use super::driver::{self, Keep, Played, Settings};
 use super::generations::{Client, Module, Transport};
 use super::luatos::Core;
-use super::{Endpoint, Failure, Outcome, diagnose};
+use super::{Endpoint, Failure, Outcome, counted_up, diagnose};
 use report::{Images, Tally};
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr};
@@ -169,7 +169,7 @@ impl Fleet<'_> {
             return;
         };
         let mut module = options.module.clone();
-        module.imei = imei(&options.module.imei, number);
+        module.imei = counted_up(&options.module.imei, number);
         let mut settings = self.settings(server, number, dice.throw());
         settings.cut_after = is_cut.then_some(cut_after);
         let mut fate = Fate::Refused;
@@ -328,17 +328,6 @@ fn is_flashed(client: Client, failure: &Failure, played: &Played) -> bool {
     matches!(failure, Failure::FlashedGarbage(..)) && !cut_short
 }
 
-/// The first IMEI, counted up.
-fn imei(first: &str, number: u32) -> String {
-    match first.parse::<u64>() {
-        Ok(value) => {
-            let value = value.saturating_add(u64::from(number));
-            format!("{value:0width$}", width = first.len())
-        }
-        Err(_) => format!("{first}{number}"),
-    }
-}
-
 /// An address of its own for a module on this machine, 250 to a network of 256: else all of them would
 /// be one address to a server that shares out its limits by address.
 fn address_of(number: u32) -> IpAddr {
@@ -355,10 +344,12 @@ mod tests {
 
     #[test]
     fn every_module_has_an_imei_and_an_address_of_its_own() {
-        let imeis: HashSet<String> = (0..100_000).map(|n| imei("862991440000000", n)).collect();
+        let imeis: HashSet<String> = (0..100_000)
+            .map(|n| counted_up("862991440000000", n))
+            .collect();
         assert_eq!(imeis.len(), 100_000);
         assert!(imeis.iter().all(|imei| imei.len() == 15));
-        assert_eq!(imei("004999010640000", 7), "004999010640007");
+        assert_eq!(counted_up("004999010640000", 7), "004999010640007");
         let addresses: HashSet<IpAddr> = (0..100_000).map(address_of).collect();
         assert_eq!(addresses.len(), 100_000);
         assert!(addresses.iter().all(IpAddr::is_loopback));

@@ -6,6 +6,7 @@
 
 pub mod datagrams;
 pub mod mount;
+pub mod documents;
 pub mod operator;
 pub mod packages;
 pub mod reply;

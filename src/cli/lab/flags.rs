@@ -47,9 +47,10 @@ const UDP: Flag = Flag {
 const IMEI: Flag = Flag {
     name: "imei",
     value: "N",
-    default: Default::Value("004999010640000"),
+    default: Default::Words("those of the sample, from 004999010640000 on"),
     good: "15 digits",
-    help: "The module's IMEI; the default is that of the sample in the repository.",
+    help: "The module's IMEI. Without it each client is a device of its own, so that no server takes them \
+           all for one that goes round in a loop.",
     set: |line, value| {
         let imei = values::text(value)?;
         let good = imei.len() == 15 && imei.bytes().all(|digit| digit.is_ascii_digit());
@@ -212,6 +213,7 @@ pub(in super::super) static FLAGS: &[Flag] = &[
     of_simulate(HTTP),
     of_simulate(UDP),
     Flag {
+        default: Default::Value(super::SAMPLE_IMEI),
         help: "The IMEI of the first module; the others count it up.",
         ..of_simulate(IMEI)
     },

@@ -1,0 +1,328 @@
+//! Promise: the documents are true where a machine can tell. They leave out no flag, no rule and no code,
+//! their examples are taken by the program, the log lines they explain are in it, and no link is dead.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(missing_docs)]
+#![cfg(all(feature = "lab", feature = "operator"))]
+
+mod common;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use common::documents::{self, ROOT};
+use common::{Place, Rows, both, run};
+
+/// A flag as the help of its command shows it.
+#[derive(Debug)]
+struct Flag {
+    name: String,
+    default: Option<String>,
+    twin: String,
+}
+
+/// The flags of a command, out of its help.
+fn flags(command: &str) -> Vec<Flag> {
+    let help = both(&run(&[command, "--help"]));
+    let mut flags: Vec<Flag> = Vec::new();
+    for line in help.lines() {
+        if let Some(rest) = line.strip_prefix("  --") {
+            let name = rest.split_whitespace().next().unwrap();
+            flags.push(Flag {
+                name: format!("--{name}"),
+                default: None,
+                twin: String::new(),
+            });
+        }
+        let (Some(flag), true) = (flags.last_mut(), line.starts_with("     ")) else {
+            continue;
+        };
+        if let Some((_, rest)) = line.split_once("[default: ") {
+            // A default may have brackets of its own: [::]:8080.
+            let end = rest
+                .find("] [env")
+                .unwrap_or(rest.rfind(']').unwrap_or(rest.len()));
+            flag.default = Some(rest[..end].to_owned());
+        }
+        if let Some((_, rest)) = line.split_once("[env: ") {
+            flag.twin = rest.trim_end_matches(']').to_owned();
+        }
+    }
+    flags
+}
+
+/// The row of a table whose first cell has this flag or key.
+fn row<'t>(text: &'t str, of: &str) -> Option<&'t str> {
+    text.lines().find(|line| {
+        let cell = line
+            .strip_prefix("| ")
+            .and_then(|rest| rest.split(" | ").next());
+        cell.is_some_and(|cell| {
+            let words = |c: char| c == '`' || c == ' ' || c == '、' || c == ',';
+            cell.split(words).any(|word| word == of)
+        })
+    })
+}
+
+#[test]
+fn every_flag_is_in_the_reference_with_its_default_and_its_twin_follows() {
+    let mut rows = Rows::default();
+    for command in [
+        "serve", "check", "explain", "devices", "lift", "probe", "simulate",
+    ] {
+        let lab = matches!(command, "probe" | "simulate");
+        let page = if lab { "probe.md" } else { "reference.md" };
+        let flags = flags(command);
+        assert!(
+            command == "check" || flags.len() > 1,
+            "{command}: {flags:?}"
+        );
+        for flag in flags {
+            let of = match command {
+                "probe" => "PROBE_",
+                "simulate" => "SIMULATE_",
+                _ => "",
+            };
+            let bare = flag
+                .name
+                .trim_start_matches('-')
+                .replace('-', "_")
+                .to_uppercase();
+            let twin = format!("LUAT_OTA_{of}{bare}");
+            let result = (flag.twin == twin).then_some(());
+            rows.row(
+                &format!("{command} {}", flag.name),
+                result.ok_or(format!("its twin is {}, not {twin}", flag.twin)),
+            );
+            for folder in ["docs", "docs/zh-CN"] {
+                let name = format!("{folder}/{page}");
+                let text = documents::read(&name);
+                let result = match (row(&text, &flag.name), &flag.default) {
+                    (None, _) => Err("has no row".to_owned()),
+                    // Where the default is a value it is the same in the help; a description is in other
+                    // words.
+                    (Some(row), Some(default))
+                        if !default.contains(' ')
+                            && default != "none"
+                            && !row.contains(default) =>
+                    {
+                        Err(format!("the default is {default}, not as in {row}"))
+                    }
+                    _ => Ok(()),
+                };
+                rows.row(&format!("{name}: {command} {}", flag.name), result);
+            }
+        }
+    }
+    rows.finish();
+}
+
+#[test]
+fn every_rule_is_in_the_rules() {
+    // The program names its keys when it meets one that it does not know; the source has the list.
+    let source = documents::read("src/firmware/rules/read.rs");
+    let list = source
+        .split("[&str;")
+        .nth(1)
+        .or(source.split("&[&str] = &[").nth(1));
+    let list = list.unwrap().split("];").next().unwrap();
+    let keys: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
+    assert!(keys.len() >= 16, "{keys:?}");
+    let mut rows = Rows::default();
+    for name in ["docs/rules.md", "docs/zh-CN/rules.md"] {
+        let text = documents::read(name);
+        for key in &keys {
+            let result = row(&text, key).map(|_| ());
+            rows.row(
+                &format!("{name}: {key}"),
+                result.ok_or("has no row".to_owned()),
+            );
+        }
+    }
+    rows.finish();
+}
+
+#[test]
+fn every_json_example_is_a_release_json_that_the_program_takes() {
+    let mut rows = Rows::default();
+    let mut count = 0;
+    for (name, text) in documents::documents() {
+        for block in documents::blocks(&text, "json") {
+            let place = Place::new();
+            place.drop_firmware("P/1.0.0/update.bin", &common::packages::noise(1, 3000));
+            place.drop_firmware("P/1.0.0/release.json", block.as_bytes());
+            let output = run(&["check", place.firmware().to_str().unwrap()]);
+            let result = match output.status.success() {
+                true => Ok(()),
+                false => Err(both(&output)),
+            };
+            rows.row(&format!("{name}: {block}"), result);
+            count += 1;
+        }
+    }
+    assert!(count >= 10, "{count}");
+    rows.finish();
+}
+
+#[test]
+fn every_code_is_in_the_troubleshooting() {
+    let source = documents::read("src/wire/reply.rs");
+    let said: Vec<(String, String)> = source
+        .lines()
+        .filter_map(|line| {
+            let (_, rest) = line.split_once("=> (")?;
+            let mut parts = rest.trim_end_matches("),").split(", ");
+            let (status, code, text) = (parts.next()?, parts.next()?, parts.next()?);
+            code.parse::<u32>()
+                .ok()
+                .filter(|_| status.starts_with(['4', '5']))?;
+            Some((
+                format!("{status}_{code}"),
+                text.trim_matches('"').to_owned(),
+            ))
+        })
+        .collect();
+    assert!(said.len() >= 8, "{said:?}");
+    let mut rows = Rows::default();
+    for name in ["docs/troubleshooting.md", "docs/zh-CN/troubleshooting.md"] {
+        let text = documents::read(name).replace(", ", "_").replace('，', "_");
+        for (codes, words) in &said {
+            let cell = format!("| {codes} {words} |");
+            let result = text.contains(&cell).then_some(());
+            rows.row(
+                &format!("{name}: {cell}"),
+                result.ok_or("missing".to_owned()),
+            );
+        }
+    }
+    rows.finish();
+}
+
+#[test]
+fn every_log_line_that_is_explained_is_one_of_the_programs() {
+    let source = Path::new(ROOT).join("src");
+    let program: String = common::files_under(&source)
+        .iter()
+        .filter(|file| file.ends_with(".rs"))
+        .map(|file| std::fs::read_to_string(source.join(file)).unwrap())
+        .collect();
+    // A text that goes over several lines of source is one line of the log.
+    let mut joined = String::new();
+    for part in program.split("\\\n") {
+        match joined.is_empty() {
+            true => joined.push_str(part),
+            false => joined.push_str(part.trim_start()),
+        }
+    }
+    let mut rows = Rows::default();
+    for (name, title) in [
+        ("docs/troubleshooting.md", "## The server's log says"),
+        ("docs/zh-CN/troubleshooting.md", "## 服务器日志这样写"),
+    ] {
+        let text = documents::read(name);
+        let table = text
+            .split(title)
+            .nth(1)
+            .unwrap()
+            .split("\n## ")
+            .next()
+            .unwrap();
+        let mut count = 0;
+        for line in table.lines().filter(|line| line.starts_with("| `")) {
+            let words = line.split('`').nth(1).unwrap();
+            for part in words
+                .split('…')
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+            {
+                let result = joined.contains(part).then_some(());
+                rows.row(
+                    &format!("{name}: {words}"),
+                    result.ok_or(format!("nowhere: {part}")),
+                );
+            }
+            count += 1;
+        }
+        assert!(count >= 10, "{name}: {count}");
+    }
+    rows.finish();
+}
+
+/// The anchor that a heading gets where Markdown is shown.
+fn anchor(heading: &str) -> String {
+    heading
+        .trim()
+        .to_lowercase()
+        .chars()
+        .filter_map(|c| match c {
+            ' ' => Some('-'),
+            '-' | '_' => Some(c),
+            c if c.is_alphanumeric() => Some(c),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn no_link_between_documents_is_dead() {
+    let documents: HashMap<String, String> = documents::documents().into_iter().collect();
+    let mut rows = Rows::default();
+    let mut count = 0;
+    for (name, text) in &documents {
+        let folder = Path::new(name).parent().unwrap();
+        let prose = documents::prose(text);
+        for link in prose
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            if link.contains("://") {
+                continue;
+            }
+            count += 1;
+            let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
+            let mut path: Vec<&str> = Vec::new();
+            let target = match file {
+                "" => name.clone(),
+                file => folder.join(file).to_str().unwrap().to_owned(),
+            };
+            for part in target.split('/') {
+                match part {
+                    ".." => drop(path.pop()),
+                    part => path.push(part),
+                }
+            }
+            let target = path.join("/");
+            let result = if !Path::new(ROOT).join(&target).exists() {
+                Err(format!("no such file: {target}"))
+            } else if fragment.is_empty() {
+                Ok(())
+            } else {
+                let text = documents.get(&target).map(|text| documents::prose(text));
+                let found = text.unwrap_or_default().lines().any(|line| {
+                    line.starts_with('#') && anchor(line.trim_start_matches('#')) == fragment
+                });
+                found
+                    .then_some(())
+                    .ok_or(format!("no such heading: {fragment}"))
+            };
+            rows.row(&format!("{name}: {link}"), result);
+        }
+    }
+    assert!(count > 50, "{count}");
+    rows.finish();
+}
+
+/// A command outside of a `console` block is run by no test.
+#[test]
+fn the_readmes_show_commands_in_blocks_that_are_tested() {
+    for name in ["README.md", "README.zh-CN.md"] {
+        for line in documents::read(name).lines() {
+            let words = ["luat-ota ", "cargo ", "curl ", "mkdir ", "cp ", "git "];
+            let indented = line.strip_prefix("    ").unwrap_or_default();
+            assert!(
+                !words.iter().any(|word| indented.starts_with(word)),
+                "{name}: {line}"
+            );
+        }
+    }
+}

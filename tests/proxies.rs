@@ -1,0 +1,227 @@
+//! Promise: behind nginx and Caddy, configured as docs/install.md says, every generation of module is
+//! updated, and the server knows where each one asked from.
+//!
+//! The real programs run, with the very text of the document; only the addresses are others. Where one is
+//! not installed the test says that it was skipped; with CI=true it fails (apt-get install nginx-light
+//! caddy).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(missing_docs)]
+#![cfg(feature = "lab")]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::documents;
+use common::packages::noise;
+use common::{IMEI, PATIENCE, Place, Server, both, get, luat, run, wait_until};
+
+/// The proxy, stopped at the end.
+struct Proxy {
+    child: Child,
+    address: SocketAddr,
+    _place: Place,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts a proxy in front of the server; `None`: it is not installed. `command` gets the path of the
+/// configuration, `make` the document's text with the addresses of here.
+fn proxy(
+    server: &Server,
+    language: &str,
+    make: impl Fn(&str, &Place) -> String,
+    command: impl Fn(&str) -> Command,
+) -> Option<Proxy> {
+    let text = documents::read("docs/install.md");
+    let blocks = documents::blocks(&text, language);
+    let [block] = &blocks[..] else {
+        panic!("docs/install.md has {} blocks of {language}", blocks.len());
+    };
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap();
+    drop(held);
+    let place = Place::new();
+    // nginx gives up root for another user, who must get to its temporary files.
+    let port = address.port().to_string();
+    let lines: Vec<String> = block
+        .lines()
+        .filter(|line| !line.contains("[::]"))
+        .map(|line| {
+            line.replace("127.0.0.1:8080", &server.http.to_string())
+                .replace("listen 80;", &format!("listen 127.0.0.1:{port};"))
+                .replace(":80 {", &format!(":{port} {{"))
+        })
+        .collect();
+    let file = place.root.join("configuration");
+    std::fs::write(&file, make(&lines.join("\n"), &place)).unwrap();
+    let child = command(file.to_str().unwrap())
+        .env("HOME", &place.root)
+        .current_dir(&place.root)
+        .stdout(Stdio::null())
+        .stderr(Stdio::from(
+            std::fs::File::create(place.root.join("log")).unwrap(),
+        ))
+        .spawn();
+    let child = match child {
+        Ok(child) => child,
+        Err(error) => {
+            let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+            assert!(
+                !ci,
+                "{language}: {error}; apt-get install nginx-light caddy"
+            );
+            eprintln!("skipped: {language} is not installed (apt-get install nginx-light caddy)");
+            return None;
+        }
+    };
+    let proxy = Proxy {
+        child,
+        address,
+        _place: place,
+    };
+    let log = proxy._place.root.join("log");
+    wait_until("the proxy listens", PATIENCE, || {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        assert!(!log.contains("[emerg]") && !log.contains("Error:"), "{log}");
+        TcpStream::connect(address).is_ok()
+    });
+    Some(proxy)
+}
+
+fn nginx(server: &Server) -> Option<Proxy> {
+    proxy(
+        server,
+        "nginx",
+        |block, place| {
+            let root = place.root.display();
+            let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+                .iter()
+                .map(|kind| format!("{kind}_temp_path {root}/{kind};\n"))
+                .collect();
+            // gzip is on outside: that the block turns it off is what is tested.
+            format!(
+                "daemon off; master_process off; pid {root}/pid; error_log stderr;\nevents {{}}\n\
+                 http {{\naccess_log off; gzip on; gzip_types *; gzip_min_length 1;\n{paths}{block}\n}}\n"
+            )
+        },
+        |file| {
+            let mut command = Command::new("nginx");
+            command.args(["-e", "stderr", "-c", file]);
+            command
+        },
+    )
+}
+
+fn caddy(server: &Server) -> Option<Proxy> {
+    proxy(
+        server,
+        "caddyfile",
+        |block, _| block.replacen('{', "{\n    admin off", 1),
+        |file| {
+            let mut command = Command::new("caddy");
+            command.args(["run", "--adapter", "caddyfile", "--config", file]);
+            command
+        },
+    )
+}
+
+/// A server for modules behind a proxy: all have one address, and many IMEIs are one test.
+fn server(bytes: &[u8]) -> Server {
+    let place = Place::new();
+    place.drop_firmware("P/1.0.3/update.bin", bytes);
+    let server = Server::start_in(
+        place,
+        &["--trusted-proxy", "127.0.0.1", "--log-format", "json"],
+    );
+    server.wait_until_offered(&luat("P", IMEI, "1.0.0"), bytes);
+    server
+}
+
+/// Every byte that comes until the proxy closes. The module's address is `127.0.0.7`.
+fn exchange(proxy: SocketAddr, request: &str) -> String {
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
+        None,
+    )
+    .unwrap();
+    let from: SocketAddr = "127.0.0.7:0".parse().unwrap();
+    rustix::net::bind(&socket, &from).unwrap();
+    rustix::net::connect(&socket, &proxy).unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut bytes = Vec::new();
+    let end = stream.read_to_end(&mut bytes);
+    assert!(end.is_ok(), "it does not close: {end:?}");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// All that modules need of a proxy.
+fn is_good(start: impl Fn(&Server) -> Option<Proxy>) {
+    let bytes = noise(7, 200_000);
+    let server = server(&bytes);
+    let Some(proxy) = start(&server) else { return };
+    // Every generation, whatever each of them is picky about.
+    let file = server.place().root.join("expected");
+    std::fs::write(&file, &bytes).unwrap();
+    let output = run(&[
+        "probe",
+        "--http",
+        &format!("http://{}/luat/update", proxy.address),
+        "--project",
+        "P",
+        "--expect",
+        file.to_str().unwrap(),
+    ]);
+    assert!(output.status.success(), "{}", both(&output));
+    // What they see: names as they are written here, the length, the end; nothing packed or chunked,
+    // even to who would take it.
+    let packed = |request: String| request.replacen("\r\n", "\r\nAccept-Encoding: gzip\r\n", 1);
+    let reply = exchange(
+        proxy.address,
+        &packed(String::from_utf8(get(&luat("P", IMEI, "1.0.0"))).unwrap()),
+    );
+    let (head, _) = reply.split_once("\r\n\r\n").unwrap();
+    for line in [
+        "Content-Length: 200000",
+        "Connection: close",
+        "Content-Type: application/octet-stream",
+    ] {
+        assert!(head.contains(&format!("\r\n{line}")), "{line}: {head}");
+    }
+    for word in ["chunked", "Content-Encoding"] {
+        assert!(!head.contains(word), "{head}");
+    }
+    let no = exchange(
+        proxy.address,
+        &packed(String::from_utf8(get(&luat("P", IMEI, "1.0.3"))).unwrap()),
+    );
+    let (head, body) = no.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 404 Not Found\r\n"), "{head}");
+    assert!(body.starts_with("{\"code\":27,"), "{body}");
+    // Where the module asked from, not where the proxy did.
+    let known = |line: &str| line.contains("\"check\"") && line.contains("\"127.0.0.7:");
+    assert!(server.log.wait(0, PATIENCE, known).is_some());
+}
+
+#[test]
+fn every_generation_is_updated_through_nginx_as_the_document_configures_it() {
+    is_good(nginx);
+}
+
+#[test]
+fn every_generation_is_updated_through_caddy_as_the_document_configures_it() {
+    is_good(caddy);
+}
