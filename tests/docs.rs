@@ -326,3 +326,17 @@ fn the_readmes_show_commands_in_blocks_that_are_tested() {
         }
     }
 }
+
+#[test]
+fn the_readmes_name_the_least_rust_of_the_manifest() {
+    let manifest = documents::read("Cargo.toml");
+    let version = manifest.split("rust-version = \"").nth(1).unwrap();
+    let version = version.split('"').next().unwrap();
+    for name in ["README.md", "README.zh-CN.md"] {
+        let text = documents::read(name);
+        assert!(
+            text.contains(&format!("Rust {version} ")),
+            "{name}: {version}"
+        );
+    }
+}
