@@ -9,10 +9,11 @@
 
 mod common;
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use common::documents::{self, ROOT, Typed};
@@ -53,6 +54,22 @@ fn sample() -> Place {
     place
 }
 
+/// A port that nobody has, and that the kernel gives no connection for its own end: a server binds it some
+/// seconds later.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 2000).unwrap() * 10;
+    loop {
+        let offset = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + (first + offset) % 20_000;
+        let tcp = TcpListener::bind(("0.0.0.0", port));
+        let udp = UdpSocket::bind(("0.0.0.0", port));
+        if tcp.is_ok() && udp.is_ok() {
+            return port;
+        }
+    }
+}
+
 /// A new user in a clone of the repository, with a firmware of their own at hand and `luat-ota` on the
 /// path.
 struct User {
@@ -72,12 +89,7 @@ impl User {
         let bin = place.root.join("bin");
         std::fs::create_dir(&bin).unwrap();
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_luat-ota"), bin.join("luat-ota")).unwrap();
-        // All are held at once, so that they differ.
-        let held: Vec<TcpListener> = PORTS
-            .iter()
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
-        let free = held.iter().map(|held| held.local_addr().unwrap().port());
+        let free = std::iter::repeat_with(free_port);
         let ports = PORTS.into_iter().zip(free).collect();
         User {
             place,

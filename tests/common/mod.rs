@@ -5,8 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 pub mod datagrams;
-pub mod mount;
 pub mod documents;
+pub mod mount;
 pub mod operator;
 pub mod packages;
 pub mod reply;
