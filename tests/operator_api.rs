@@ -5,7 +5,6 @@
 
 mod common;
 
-use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::time::Instant;
 
@@ -629,108 +628,4 @@ fn only_so_many_look_on_at_a_time_and_a_stop_ends_them() {
         while reader.read_line(&mut line).is_ok_and(|read| read > 0) {}
         assert!(line.ends_with("0\r\n\r\n"), "{line:?}");
     }
-}
-
-/// The text form, read strictly (Prometheus exposition format 0.0.4): name with labels → value.
-fn parse_metrics(text: &str) -> Result<HashMap<String, f64>, String> {
-    let name = |text: &str| {
-        !text.is_empty()
-            && !text.starts_with(|c: char| c.is_ascii_digit())
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':')
-    };
-    let mut kinds: HashMap<String, String> = HashMap::new();
-    let mut last = String::new();
-    let mut samples = HashMap::new();
-    ensure!(text.ends_with('\n'), "no line feed at the end");
-    for line in text.lines() {
-        if let Some(rest) = line.strip_prefix("# HELP ") {
-            let (of, help) = rest.split_once(' ').ok_or(format!("help: {line}"))?;
-            ensure!(name(of) && !help.is_empty(), "help: {line}");
-            ensure!(!kinds.contains_key(of), "{of} comes twice");
-            continue;
-        }
-        if let Some(rest) = line.strip_prefix("# TYPE ") {
-            let (of, kind) = rest.split_once(' ').ok_or(format!("type: {line}"))?;
-            ensure!(matches!(kind, "counter" | "gauge"), "type: {line}");
-            ensure!(
-                kinds.insert(of.into(), kind.into()).is_none(),
-                "{of} comes twice"
-            );
-            last = of.to_owned();
-            continue;
-        }
-        let (key, value) = line.rsplit_once(' ').ok_or(format!("sample: {line}"))?;
-        let (of, labels) = match key.split_once('{') {
-            Some((of, rest)) => (of, rest.strip_suffix('}').ok_or(format!("labels: {line}"))?),
-            None => (key, ""),
-        };
-        ensure!(of == last, "{of} is not in its family: {line}");
-        ensure!(
-            (kinds[of] == "counter") == of.ends_with("_total"),
-            "name of a counter: {of}"
-        );
-        let mut rest = labels;
-        while !rest.is_empty() {
-            let (label, after) = rest.split_once("=\"").ok_or(format!("label: {line}"))?;
-            ensure!(name(label), "label: {line}");
-            let mut end = None;
-            let mut escaped = false;
-            for (at, letter) in after.char_indices() {
-                match letter {
-                    _ if escaped => escaped = false,
-                    '\\' => escaped = true,
-                    '"' => {
-                        end = Some(at);
-                        break;
-                    }
-                    _ => {}
-                }
-            }
-            let end = end.ok_or(format!("label: {line}"))?;
-            rest = after[end + 1..]
-                .strip_prefix(',')
-                .unwrap_or(&after[end + 1..]);
-        }
-        let value: f64 = value.parse().map_err(|_| format!("value: {line}"))?;
-        ensure!(
-            samples.insert(key.to_owned(), value).is_none(),
-            "{key} comes twice"
-        );
-    }
-    Ok(samples)
-}
-
-#[test]
-fn metrics_count_what_happened_and_name_no_device() {
-    let (server, operator) = start();
-    let read = || {
-        let told = operator.get("/metrics");
-        assert_eq!(
-            told.header("content-type"),
-            Some("text/plain; version=0.0.4; charset=utf-8")
-        );
-        let text = told.text();
-        assert!(!text.contains(IMEI), "{text}");
-        parse_metrics(&text).unwrap()
-    };
-    let before = read();
-    server.get(&luat("P", IMEI, "1.0.0"));
-    server.get(&luat("Z", IMEI, "1.0.0"));
-    let offers = "luat_ota_checks_total{proto=\"http\",verdict=\"offer\"}";
-    let complete = "luat_ota_downloads_total{result=\"complete\"}";
-    common::wait_until("the download is counted", PATIENCE, || {
-        read()[complete] > before[complete]
-    });
-    let after = read();
-    assert_eq!(after[offers] - before[offers], 1.0);
-    let unknown = "luat_ota_checks_total{proto=\"http\",verdict=\"unknown_project\"}";
-    assert_eq!(after[unknown] - before[unknown], 1.0);
-    let bytes = "luat_ota_download_bytes_total{proto=\"http\"}";
-    assert_eq!(after[bytes] - before[bytes], 5000.0);
-    assert_eq!(after["luat_ota_releases"], 3.0);
-    assert_eq!(after["luat_ota_build_info{version=\"0.1.0\"}"], 1.0);
-    assert!(after["process_resident_memory_bytes"] > 1e6);
-    assert!(after["process_start_time_seconds"] > 1.7e9);
 }

@@ -129,7 +129,12 @@ export function show(main, route) {
     query.set('limit', '50');
     if (after) query.set('after', after);
     try {
-      const page = await api('GET', 'devices?' + query);
+      let page = await api('GET', 'devices?' + query);
+      // The server looks at so many devices for one page; what fits may lie further on.
+      while (mine === turn && !page.devices.length && page.next) {
+        query.set('after', page.next);
+        page = await api('GET', 'devices?' + query);
+      }
       if (mine !== turn) return;
       if (!after) { list.replaceChildren(); found = 0; }
       found += page.devices.length;
@@ -137,8 +142,8 @@ export function show(main, route) {
       list.append(...first);
       if (after && first.length) first[0].firstChild.focus();
       const all = page.total ?? found;
-      count.textContent = all === 0 ? t('noDevices') : !found && !page.next ? t('noneFits') : t('found', number(found), number(all));
-      more.replaceChildren(...(page.next ? [button('more', null, t(found ? 'more' : 'goOn'), () => load(page.next))] : []));
+      count.textContent = all === 0 ? t('noDevices') : !found ? t('noneFits') : t('found', number(found), number(all));
+      more.replaceChildren(...(page.next ? [button('more', null, t('more'), () => load(page.next))] : []));
     } catch (error) {
       if (mine === turn) count.replaceChildren(said(error.message));
     }

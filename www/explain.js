@@ -9,8 +9,9 @@ function result(answer) {
     if (!notes.has(note.release)) notes.set(note.release, []);
     notes.get(note.release).push(note.text);
   }
-  return h('article.card.verdict.' + (offer ? 'offer' : 'refuse'), {},
-    h('h2', {}, icon(offer ? 'drop' : 'lock'), t(offer ? 'getsRelease' : 'getsNothing', answer.release || '')),
+  const words = t(offer ? 'getsRelease' : 'getsNothing', answer.release || '');
+  return h('article.card.verdict.' + (offer ? 'offer' : 'refuse'), { 'aria-label': words },
+    h('h2', {}, icon(offer ? 'drop' : 'lock'), words),
     said(answer.reason, 'p'),
     offer && answer.package && h('p', {}, h('code', {}, answer.package)),
     h('dl.facts', {},

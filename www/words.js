@@ -41,7 +41,7 @@ export const WORDS = {
 
   // devices
   imeiPrefix: ['IMEI begins with', 'IMEI 开头'], project: ['Project', '项目'], version: ['Version', '版本'], stateIs: ['State', '状态'], onlyHeld: ['Held by the loop guard', '被循环保护拦截'], held: ['held', '已拦截'],
-  found: ['{0} shown; {1} known in all', '显示 {0} 台；共有 {1} 台'], noneFits: ['No device fits.', '没有符合条件的设备。'], noDevices: ['No device has asked yet.', '还没有设备来检查升级。'], goOn: ['Look further', '继续查找'],
+  found: ['{0} shown; {1} known in all', '显示 {0} 台；共有 {1} 台'], noneFits: ['No device fits.', '没有符合条件的设备。'], noDevices: ['No device has asked yet.', '还没有设备来检查升级。'],
   lastSeen: ['Last seen', '最近检查'], firstSeen: ['First seen', '首次出现'], interval: ['Asks every', '检查间隔'], listed: ['in the list of known devices', '在已知设备名单中'], probation: ['seen only once so far', '目前只出现过一次'],
   journey: ['Journey', '升级进程'], noJourney: ['Nothing has been offered to it yet.', '还没有向它下发过升级。'], ofBytes: ['{0} of {1}', '{0} / {1}'], until: ['until', '直到'],
   heldTitle: ['Held by the loop guard', '被循环保护拦截'], heldMeans: ['It took this file and came back with its old version, again and again. It is not offered this file for now, so that it does not eat up its data plan.', '它多次下载这个文件，却仍报告旧版本。为避免耗尽流量，暂不再向它下发这个文件。'], heldFacts: ['came back unchanged {0} times, was sent {1}', '回退 {0} 次，已发送 {1}'],

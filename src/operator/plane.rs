@@ -39,6 +39,9 @@ const LINGER: Duration = Duration::from_secs(10);
 /// The time for the rest of the head's bytes, and for a client that takes no byte of a reply.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// Bytes that wait in the kernel for a client that does not read, about.
+const SEND_BUFFER: usize = 64 * 1024;
+
 /// Takes connections until `ended` is closed.
 pub(super) async fn accept(
     listener: TcpListener,
@@ -341,7 +344,10 @@ async fn close(stream: &Stream, outstanding: u64) {
 
 /// Opens the listener. The error is a sentence with the flag to change.
 pub(super) fn listen(address: std::net::SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).map_err(|error| sentence(address, &error))
+    let listener = TcpListener::bind(address).map_err(|error| sentence(address, &error))?;
+    // Without it the kernel keeps up to 4 MiB for each who looks on and does not read.
+    let _the_kernel_s_own = os::net::send_buffer(&listener, SEND_BUFFER);
+    Ok(listener)
 }
 
 fn sentence(address: std::net::SocketAddr, error: &io::Error) -> String {

@@ -234,6 +234,12 @@ pub fn keep_alive(stream: &TcpStream, idle: Duration) -> io::Result<()> {
     Ok(())
 }
 
+/// SO_SNDBUF (the kernel takes twice as much), of all connections that this listener will accept.
+pub fn send_buffer(listener: &TcpListener, bytes: usize) -> io::Result<()> {
+    sockopt::set_socket_send_buffer_size(listener, bytes)?;
+    Ok(())
+}
+
 /// TCP_USER_TIMEOUT of this connection alone: a shorter one before the close (hazards.md 14).
 pub fn user_timeout(stream: &TcpStream, timeout: Duration) -> io::Result<()> {
     let milliseconds = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);

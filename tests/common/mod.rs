@@ -5,12 +5,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 pub mod datagrams;
+pub mod desk;
 pub mod documents;
 pub mod mount;
 pub mod operator;
 pub mod packages;
 pub mod reply;
 pub mod schema;
+pub mod webdriver;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};

@@ -232,8 +232,15 @@ impl Browser {
 
     /// Clicks as a person does: it must be in sight and nothing may lie over it.
     pub fn click(&self, css: &str) {
-        let element = self.element(css);
-        self.post(&format!("/element/{element}/click"), json!({}));
+        // The page may draw a card anew between looking and clicking: a person would click again, too.
+        for last in [false, false, false, true] {
+            let path = format!("{}/element/{}/click", self.session, self.element(css));
+            match self.request("POST", &path, Some(&json!({}))) {
+                Ok(_) => return,
+                Err(error) if !last && error.contains("stale element") => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     /// Types into a field what it shall hold.

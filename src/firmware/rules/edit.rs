@@ -9,6 +9,7 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -104,6 +105,9 @@ pub fn read(root: &Path, place: Place<'_>) -> Result<Option<Present>, Refused> {
     Ok(found.read()?.map(|(present, _)| present))
 }
 
+/// One edit at a time: they come from the operator's threads and from the fuse.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// Changes it, or makes it. Whole or not at all; no link is followed; on the way a file lies beside it
 /// whose name the scan ignores. Reads the firmware folder's names, so a call may take milliseconds.
 ///
@@ -114,6 +118,8 @@ pub fn edit(
     edit: Edit<'_>,
     expected: Expected,
 ) -> Result<Edited, Refused> {
+    // From what is compared until it is replaced: of two that read the same, one would be lost.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let found = Found::look(root, place)?;
     let present = found.read()?;
     let tag = present.as_ref().map(|(present, _)| present.tag);

@@ -1,0 +1,189 @@
+//! A server with a browser that shows its page, and what there is to be seen on it.
+
+use std::net::SocketAddr;
+
+use serde_json::json;
+
+use super::packages::{EC7XX, noise, script_package};
+use super::webdriver::Browser;
+use super::{Place, Server, SlowDownload, get, listens, luat};
+
+pub const VIEWS: [&str; 5] = ["releases", "devices", "live", "explain", "drop"];
+
+/// A server with a browser that shows its page.
+pub struct Desk {
+    pub browser: Browser,
+    pub server: Server,
+    pub operator: SocketAddr,
+    pub token: String,
+}
+
+impl Desk {
+    /// `None`: no browser here. The folder may be filled by `prepare`; the page is open, in English.
+    pub fn open(test: &str, prepare: impl Fn(&Place)) -> Option<Desk> {
+        Desk::open_with(test, &[], prepare)
+    }
+
+    /// The same with these flags for the server.
+    pub fn open_with(test: &str, flags: &[&str], prepare: impl Fn(&Place)) -> Option<Desk> {
+        let browser = Browser::start(test)?;
+        let place = Place::new();
+        prepare(&place);
+        let server = Server::start_in(place, flags);
+        let operator = server.log.all();
+        let operator = operator.iter().find_map(|line| listens(line, "operator"));
+        let token = server.place().state().join("operator-token");
+        let desk = Desk {
+            token: std::fs::read_to_string(token).unwrap().trim().to_owned(),
+            operator: operator.expect("the operator's side listens"),
+            browser,
+            server,
+        };
+        desk.browser.size(1180, 800);
+        desk.browser.scheme("light");
+        desk.browser.language("en-GB,en");
+        desk.browser
+            .open(&format!("{}#token={}", desk.url(""), desk.token));
+        desk.browser.wait(
+            "the event stream is up",
+            "return document.querySelector('#link.streaming') !== null",
+            json!([]),
+        );
+        Some(desk)
+    }
+
+    pub fn url(&self, hash: &str) -> String {
+        format!("http://{}/{hash}", self.operator)
+    }
+
+    /// A view, as a link leads to it; the page is not loaded again.
+    pub fn go(&self, hash: &str) {
+        self.browser
+            .js("location.hash = arguments[0]", json!([hash]));
+    }
+
+    /// Nothing may have been written to the console, nor any request have failed.
+    pub fn quiet_console(&self) {
+        let said = self.browser.console();
+        assert!(said.is_empty(), "the console says:\n{}", said.join("\n"));
+    }
+
+    /// Drops a file with these bytes (each a letter of `text`) onto an element, as the browser would.
+    pub fn drop_file(&self, css: &str, name: &str, bytes: &[u8]) {
+        let script = "
+            const [css, name, bytes] = arguments;
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(bytes)], name));
+            const target = document.querySelector(css);
+            for (const kind of ['dragenter', 'dragover', 'drop']) {
+                target.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: data }));
+            }";
+        self.browser.js(script, json!([css, name, bytes]));
+    }
+}
+
+/// What the releases view says of one release.
+pub fn card(project: &str, version: &str) -> String {
+    format!("article[aria-label=\"{project} {version}\"]")
+}
+
+pub const LONG: &str = "A-PROJECT-WITH-A-NAME-AS-LONG-AS-NAMES-CAN-GET-IN-THE-FIELD";
+
+/// A folder with releases in every state, long names and things that cannot be served.
+pub fn a_full_folder(place: &Place) {
+    for (path, seed) in [
+        ("ALIYUN/2.0.2/update.bin", 20),
+        ("ALIYUN/2.0.1/update.bin", 21),
+        ("ALIYUN/2.0.0/update.bin", 22),
+        ("WATER-METER/1.4.0/update.bin", 23),
+        ("WATER-METER/1.3.9/update.bin", 24),
+        (&format!("{LONG}/10.20.30/update.bin"), 25),
+    ] {
+        place.drop_firmware(path, &noise(seed, 486_120));
+    }
+    let luatools = "FOTA2_DEMO_2012.001.004_LuatOS-SoC_Air780EPM.bin";
+    place.drop_firmware(luatools, &script_package(EC7XX, 26));
+    place.rules(
+        "ALIYUN/2.0.2/release.json",
+        json!({ "percent": 60, "from": "1.9.0-2.0.1" }),
+    );
+    place.rules(
+        "WATER-METER/1.4.0/release.json",
+        json!({ "paused": "the field test in Hangzhou is not over", "allow": [super::IMEI] }),
+    );
+    place.rules(
+        "FOTA2_DEMO/release.json",
+        json!({ "not_before": "2099-01-01T00:00:00+08:00" }),
+    );
+    place.drop_firmware(
+        "ALIYUN/2.0.3/LuatOS-SoC_V2012_Air780EPM.soc",
+        &noise(27, 900),
+    );
+    place.drop_firmware(
+        "WATER-METER/1.4.1/update.bin",
+        b"<!DOCTYPE html><html>404</html>",
+    );
+}
+
+/// Modules that ask, load, come back, and some that are still at it.
+pub fn a_busy_fleet(server: &Server) -> Vec<SlowDownload> {
+    let imei = |n: u64| (862_991_443_700_000 + n * 7919).to_string();
+    let bytes = noise(21, 486_120);
+    server.wait_until_offered(&luat("ALIYUN", &imei(0), "1.0.0"), &bytes);
+    for n in 0..24 {
+        let from = ["2.0.0", "2.0.1", "1.9.8"][n as usize % 3];
+        server.get(&luat("ALIYUN", &imei(n), from));
+        if n % 4 != 0 {
+            server.get(&luat("ALIYUN", &imei(n), "2.0.2"));
+        }
+        server.get(&luat("WATER-METER", &imei(100 + n), "1.3.9"));
+    }
+    server.get(&luat("NOTHING", &imei(200), "1.0.0"));
+    (300..340)
+        .map(|n| luat("ALIYUN", &imei(n), "2.0.0"))
+        .filter(|target| server.get(target).status == 200)
+        .take(4)
+        .map(|target| SlowDownload::begin(server.http, &get(&target), 60_000))
+        .collect()
+}
+
+/// Opens each view in turn, with what it shows at its fullest.
+pub fn each_view(desk: &Desk, mut look: impl FnMut(&str)) {
+    for view in VIEWS {
+        desk.go(&format!("#/{view}"));
+        desk.browser.wait(
+            "the view is there",
+            "return document.querySelector('main').dataset.view === arguments[0] && document.querySelector('h1') !== null",
+            json!([view]),
+        );
+        match view {
+            "releases" => desk.browser.wait_text(".quarantined", ".soc"),
+            "live" => desk.browser.wait_text(".rates", "60 "),
+            "explain" => {
+                desk.browser
+                    .fill("#request", &luat("ALIYUN", super::IMEI, "1.0.0"));
+                desk.browser.click("form:first-child [type=submit]");
+                desk.browser.wait_text(".verdict .notes", "ALIYUN");
+            }
+            "drop" => {
+                for name in [
+                    "core.soc",
+                    "FOTA2_DEMO_2012.001.005_LuatOS-SoC_Air780EPM.bin",
+                ] {
+                    desk.drop_file("main", name, &script_package(EC7XX, 30));
+                }
+                desk.browser.wait_text(".file .upload", "");
+            }
+            _ => {}
+        }
+        look(view);
+        if view == "devices" {
+            let first =
+                "const a = document.querySelector('.device'); if (a) a.click(); return a !== null";
+            if desk.browser.js(first, json!([])) == true {
+                desk.browser.wait_text(".facts", "ALIYUN");
+                look("device");
+            }
+        }
+    }
+}
