@@ -1,6 +1,8 @@
 """The test behind selftest.sh: plays modules against one binary, natively or under qemu-user.
 
 It shares nothing with the server or its own tests: requests are bytes, replies are taken apart here.
+For test-small.sh, the environment may name a program that is to launch the server (SELFTEST_LAUNCHER), and
+another state folder (SELFTEST_STATE).
 """
 import itertools
 import os
@@ -235,7 +237,7 @@ def step(name, action, *arguments):
 
 
 def run(command, how, place):
-    folder, state = place / "firmware", place / "state"
+    folder, state = place / "firmware", pathlib.Path(os.environ.get("SELFTEST_STATE", place / "state"))
     folder.mkdir()
     first, second, large = noise(1, 50_000), noise(2, 10 * PACKET), noise(3, 4 << 20)
 
@@ -406,7 +408,7 @@ def main():
     print(f"{binary}, {os.path.getsize(binary)} bytes, {words}", flush=True)
     place = pathlib.Path(tempfile.mkdtemp(prefix="luat-ota-selftest-"))
     try:
-        run([*command, binary], words, place)
+        run([*os.environ.get("SELFTEST_LAUNCHER", "").split(), *command, binary], words, place)
     finally:
         for server in servers:
             if server.process.poll() is None:

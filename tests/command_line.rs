@@ -595,3 +595,49 @@ fn a_trusted_proxy_names_the_client_and_nobody_else_can() {
         assert_eq!(line.contains("203.0.113.7"), trusted, "{flags:?}: {line}");
     }
 }
+
+#[cfg(feature = "packages")]
+#[test]
+fn health_is_good_while_the_server_answers_and_bad_when_it_is_gone() {
+    let server = Server::start(&[]);
+    let address = server.http.to_string();
+    let output = run(&["health", "--http", &address]);
+    assert!(output.status.success(), "{}", both(&output));
+    // As in a container, where the server's own variable is set.
+    let output = run_command(luat_ota().arg("health").env("LUAT_OTA_HTTP", &address));
+    assert!(output.status.success(), "{}", both(&output));
+    server.terminate();
+    let output = run(&["health", "--http", &address]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(both(&output).contains(&address), "{}", both(&output));
+}
+
+#[cfg(feature = "packages")]
+#[test]
+fn completions_and_the_manual_page_are_printed_and_mistakes_are_explained() {
+    for (arguments, begins) in [
+        (&["man"][..], ".TH LUAT"),
+        (&["completions", "bash"], "# luat-ota completions bash\n"),
+        (&["completions", "zsh"], "#compdef luat-ota\n"),
+        (&["completions", "fish"], "# luat-ota completions fish\n"),
+    ] {
+        let output = run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", both(&output));
+        assert!(both(&output).starts_with(begins), "{arguments:?}");
+    }
+    for (arguments, says) in [
+        (&["completions"][..], "bash, zsh or fish"),
+        (&["completions", "tcsh"], "bash, zsh or fish"),
+        (&["completions", "bash", "zsh"], "takes no folder"),
+        (&["man", "firmware"], "takes no folder"),
+        (&["man", "--http", "8080"], "not of luat-ota man"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(
+            both(&output).contains(says),
+            "{arguments:?}: {}",
+            both(&output)
+        );
+    }
+}

@@ -48,18 +48,11 @@ impl Flag {
     /// it: `--http` means another thing to `serve`.
     pub fn twin(&self) -> String {
         let name = self.name.to_ascii_uppercase().replace('-', "_");
-        match self.command {
-            Command::Serve
-            | Command::Check
-            | Command::Explain
-            | Command::Devices
-            | Command::Lift => format!("{TWINS}{name}"),
-            #[cfg(feature = "lab")]
-            Command::Probe | Command::Simulate => {
-                let command = self.command.name().to_ascii_uppercase();
-                format!("{TWINS}{command}_{name}")
-            }
+        if self.command.is_of_the_lab() {
+            let command = self.command.name().to_ascii_uppercase();
+            return format!("{TWINS}{command}_{name}");
         }
+        format!("{TWINS}{name}")
     }
 
     /// It is there or not, and has no value.
@@ -96,7 +89,7 @@ const RATE: &str = "a number from 0 (no limit) to 1000000";
 pub(super) const SECONDS: &str = "a number of seconds from 1 to 86400";
 pub(super) const TEXT: &str = "a text (UTF-8) that is not empty";
 
-/// The table, in the order of the help; the laboratory has its own.
+/// The table, in the order of the help; the laboratory and what packages need have their own.
 static FLAGS: &[Flag] = &[
     Flag {
         name: "http",
@@ -612,7 +605,11 @@ pub(super) fn all() -> impl Iterator<Item = &'static Flag> {
     let lab = super::lab::FLAGS;
     #[cfg(not(feature = "lab"))]
     let lab: &[Flag] = &[];
-    FLAGS.iter().chain(lab)
+    #[cfg(feature = "packages")]
+    let packages = super::packages::FLAGS;
+    #[cfg(not(feature = "packages"))]
+    let packages: &[Flag] = &[];
+    FLAGS.iter().chain(lab).chain(packages)
 }
 
 /// The flags of a command.

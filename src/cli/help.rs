@@ -13,24 +13,9 @@ const INDENT: usize = 10;
 
 /// The help of a command, or of the program.
 pub(super) fn text(command: Option<Command>) -> String {
-    let mut out = String::new();
-    out.push_str(match command {
-        None => PROGRAM,
-        Some(Command::Serve) => SERVE,
-        Some(Command::Check) => CHECK,
-        Some(Command::Explain) => EXPLAIN,
-        Some(Command::Devices) => DEVICES,
-        Some(Command::Lift) => LIFT,
-        #[cfg(feature = "lab")]
-        Some(Command::Probe) => super::lab::PROBE,
-        #[cfg(feature = "lab")]
-        Some(Command::Simulate) => super::lab::SIMULATE,
-    });
-    #[cfg(feature = "lab")]
+    let mut out = prose(command).to_owned();
     if command.is_none() {
-        out.push_str(super::lab::PROGRAM);
-    }
-    if command.is_none() {
+        OTHERS.iter().for_each(|list| out.push_str(list));
         out.push_str(PROGRAM_END);
     }
     let command = command.unwrap_or(Command::Serve);
@@ -49,7 +34,7 @@ pub(super) fn text(command: Option<Command>) -> String {
         );
     }
     out.push('\n');
-    if !command.is_of_the_lab() {
+    if command.takes_a_folder() {
         let _ = writeln!(out, "  DIR  [env: {FOLDER_TWIN}] [default: firmware]");
     }
     out.push_str("  -h, --help     this page\n");
@@ -59,6 +44,37 @@ pub(super) fn text(command: Option<Command>) -> String {
     });
     out
 }
+
+/// What is said of a command, or of the program: first how it is called, up to an empty line; then
+/// what it does, examples being indented.
+pub(super) fn prose(command: Option<Command>) -> &'static str {
+    match command {
+        None => PROGRAM,
+        Some(Command::Serve) => SERVE,
+        Some(Command::Check) => CHECK,
+        Some(Command::Explain) => EXPLAIN,
+        Some(Command::Devices) => DEVICES,
+        Some(Command::Lift) => LIFT,
+        #[cfg(feature = "lab")]
+        Some(Command::Probe) => super::lab::PROBE,
+        #[cfg(feature = "lab")]
+        Some(Command::Simulate) => super::lab::SIMULATE,
+        #[cfg(feature = "packages")]
+        Some(Command::Health) => super::packages::HEALTH,
+        #[cfg(feature = "packages")]
+        Some(Command::Completions) => super::packages::COMPLETIONS,
+        #[cfg(feature = "packages")]
+        Some(Command::Man) => super::packages::MAN,
+    }
+}
+
+/// The commands that not every build has, as the program's help lists them.
+pub(super) const OTHERS: &[&str] = &[
+    #[cfg(feature = "lab")]
+    super::lab::PROGRAM,
+    #[cfg(feature = "packages")]
+    super::packages::PROGRAM,
+];
 
 const PROGRAM: &str = "\
 luat-ota: the update server for Luat / LuatOS cellular modules

@@ -1,5 +1,5 @@
-//! The command line: `serve`, `check`, `explain`, `devices`, `lift`, and with the feature `lab` `probe`
-//! and `simulate`; their flags with the `LUAT_OTA_*` twins.
+//! The command line: `serve`, `check`, `explain`, `devices`, `lift`; with the feature `lab` `probe` and
+//! `simulate`, with `packages` `health`, `completions` and `man`; their flags with the `LUAT_OTA_*` twins.
 //!
 //! [`flags`] is the one table that everything about flags is made from. What would surprise you: a
 //! first word that is no command is the folder, so that `luat-ota DIR` serves it; and `--version`
@@ -13,6 +13,8 @@ mod help;
 #[cfg(feature = "lab")]
 mod lab;
 mod lift;
+#[cfg(feature = "packages")]
+mod packages;
 mod values;
 
 use std::ffi::{OsStr, OsString};
@@ -39,6 +41,12 @@ enum Command {
     Probe,
     #[cfg(feature = "lab")]
     Simulate,
+    #[cfg(feature = "packages")]
+    Health,
+    #[cfg(feature = "packages")]
+    Completions,
+    #[cfg(feature = "packages")]
+    Man,
 }
 
 impl Command {
@@ -52,6 +60,12 @@ impl Command {
         Command::Probe,
         #[cfg(feature = "lab")]
         Command::Simulate,
+        #[cfg(feature = "packages")]
+        Command::Health,
+        #[cfg(feature = "packages")]
+        Command::Completions,
+        #[cfg(feature = "packages")]
+        Command::Man,
     ];
 
     fn name(self) -> &'static str {
@@ -65,20 +79,41 @@ impl Command {
             Command::Probe => "probe",
             #[cfg(feature = "lab")]
             Command::Simulate => "simulate",
+            #[cfg(feature = "packages")]
+            Command::Health => "health",
+            #[cfg(feature = "packages")]
+            Command::Completions => "completions",
+            #[cfg(feature = "packages")]
+            Command::Man => "man",
         }
     }
 
+    /// They play modules.
+    const OF_THE_LAB: &[Command] = &[
+        #[cfg(feature = "lab")]
+        Command::Probe,
+        #[cfg(feature = "lab")]
+        Command::Simulate,
+    ];
+
+    /// They are for packages.
+    const FOR_PACKAGES: &[Command] = &[
+        #[cfg(feature = "packages")]
+        Command::Health,
+        #[cfg(feature = "packages")]
+        Command::Completions,
+        #[cfg(feature = "packages")]
+        Command::Man,
+    ];
+
     /// It plays modules, and has nothing to do with the folder.
     fn is_of_the_lab(self) -> bool {
-        match self {
-            Command::Serve
-            | Command::Check
-            | Command::Explain
-            | Command::Devices
-            | Command::Lift => false,
-            #[cfg(feature = "lab")]
-            Command::Probe | Command::Simulate => true,
-        }
+        Command::OF_THE_LAB.contains(&self)
+    }
+
+    /// A word may follow that is the firmware folder.
+    fn takes_a_folder(self) -> bool {
+        !self.is_of_the_lab() && !Command::FOR_PACKAGES.contains(&self)
     }
 
     /// It has a `--version` of its own, the module's.
@@ -137,6 +172,9 @@ impl Line {
 enum Wanted {
     Run(Box<Line>),
     Help(Option<Command>),
+    /// A text that is made from the table of flags.
+    #[cfg(feature = "packages")]
+    Text(String),
     Version,
 }
 
@@ -157,6 +195,11 @@ pub fn main() -> ExitCode {
     match read(std::env::args_os().skip(1), &environment, &is_folder) {
         Ok(Wanted::Help(command)) => {
             print(&help::text(command));
+            ExitCode::SUCCESS
+        }
+        #[cfg(feature = "packages")]
+        Ok(Wanted::Text(text)) => {
+            print(&text);
             ExitCode::SUCCESS
         }
         Ok(Wanted::Version) => {
@@ -191,6 +234,8 @@ fn run(mut line: Line) -> ExitCode {
         Command::Probe => lab::probe(&line.lab),
         #[cfg(feature = "lab")]
         Command::Simulate => lab::simulate(&line.lab),
+        #[cfg(feature = "packages")]
+        Command::Health => packages::health(&line.settings.http),
         Command::Explain => explain::run(&line.settings.folder, &line.asked),
         Command::Devices => devices::run(&state_folder(&line.settings), &line.asked),
         Command::Lift => lift::run(&state_folder(&line.settings), &line.asked),
@@ -236,6 +281,8 @@ fn read(
     let mut command = None;
     let mut folder: Option<OsString> = None;
     let mut request: Vec<Vec<u8>> = Vec::new();
+    #[cfg(feature = "packages")]
+    let mut shell = None;
     let mut given: Vec<(&'static Flag, OsString)> = Vec::new();
 
     loop {
@@ -280,6 +327,20 @@ fn read(
                     return Err(wrong(format!(
                         "{command} takes flags alone: what is {word:?}? The server is named by --http \
                          URL or --udp HOST:PORT"
+                    )));
+                }
+                #[cfg(feature = "packages")]
+                Some(Command::Completions) if shell.is_none() => {
+                    let known = packages::Shell::named(&word).ok_or_else(|| {
+                        wrong(format!(
+                            "{word:?} is no shell that is known: bash, zsh or fish"
+                        ))
+                    })?;
+                    shell = Some(known);
+                }
+                Some(command) if !command.takes_a_folder() => {
+                    return Err(wrong(format!(
+                        "{command} takes no folder: what is {word:?}?"
                     )));
                 }
                 Some(command) => {
@@ -354,6 +415,17 @@ fn read(
     }
     if command == Command::Lift && line.asked.device.is_none() {
         return Err(wrong("which device? Give --imei N".to_owned()));
+    }
+    #[cfg(feature = "packages")]
+    match (command, shell) {
+        (Command::Man, _) => return Ok(Wanted::Text(packages::man())),
+        (Command::Completions, Some(shell)) => {
+            return Ok(Wanted::Text(packages::completions(shell)));
+        }
+        (Command::Completions, None) => {
+            return Err(wrong("for which shell? bash, zsh or fish".to_owned()));
+        }
+        _ => (),
     }
     #[cfg(feature = "lab")]
     if command.is_of_the_lab() {

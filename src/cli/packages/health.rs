@@ -1,0 +1,96 @@
+//! `luat-ota health`.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// A server that needs longer is not well. The health checks of containers have limits of their own.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What `health` prints and its exit status; a sentence if the server is not well.
+pub(in crate::cli) fn health(listens: &[SocketAddr]) -> Result<(String, u8), String> {
+    let listens = listens.first().ok_or("--http names no address")?;
+    let mut last = String::new();
+    for address in own(*listens) {
+        match ask(address) {
+            Ok(()) => return Ok((format!("the server at {address} answers\n"), 0)),
+            Err(error) => last = format!("the server at {address} does not answer: {error}"),
+        }
+    }
+    Err(last)
+}
+
+/// Where this machine reaches what listens there.
+fn own(listens: SocketAddr) -> Vec<SocketAddr> {
+    let (v4, v6) = (
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::LOCALHOST),
+    );
+    let addresses = match listens.ip() {
+        // All addresses are those of IPv4 too, if the machine has no IPv6 these alone.
+        IpAddr::V6(ip) if ip.is_unspecified() => vec![v4, v6],
+        IpAddr::V4(ip) if ip.is_unspecified() => vec![v4],
+        _ => return vec![listens],
+    };
+    let there = |ip| SocketAddr::new(ip, listens.port());
+    addresses.into_iter().map(there).collect()
+}
+
+/// One request.
+fn ask(address: SocketAddr) -> io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let wanted = b"HTTP/1.1 200 ";
+    let mut begins = [0; 13];
+    stream.read_exact(&mut begins)?;
+    if &begins != wanted {
+        let said = String::from_utf8_lossy(&begins).into_owned();
+        return Err(io::Error::other(format!("it says {said:?}")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    /// A server that gives one answer.
+    fn answering(answer: &'static [u8]) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = [0; 512];
+            let length = stream.read(&mut head).unwrap();
+            assert!(head[..length].starts_with(b"GET /healthz HTTP/1.1\r\n"));
+            stream.write_all(answer).unwrap();
+        });
+        address
+    }
+
+    #[test]
+    fn only_who_answers_200_is_well() {
+        let well = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        assert_eq!(health(&[well]).unwrap().1, 0);
+        let busy = answering(b"HTTP/1.1 503 Service Unavailable\r\n\r\n");
+        assert!(health(&[busy]).unwrap_err().contains("503"));
+        let mute = answering(b"HTTP");
+        assert!(health(&[mute]).is_err());
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+        let nobody = closed.local_addr().unwrap();
+        drop(closed);
+        let sentence = health(&[nobody]).unwrap_err();
+        assert!(sentence.contains(&nobody.to_string()), "{sentence}");
+    }
+
+    #[test]
+    fn who_listens_on_all_addresses_is_asked_on_this_machines_own() {
+        let port = answering(b"HTTP/1.1 200 OK\r\n\r\n").port();
+        assert!(health(&[SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))]).is_ok());
+        let port = answering(b"HTTP/1.1 200 OK\r\n\r\n").port();
+        assert!(health(&[SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))]).is_ok());
+    }
+}
