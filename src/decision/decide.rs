@@ -36,7 +36,7 @@ pub struct Looping {
 
 impl Looping {
     /// More than so many are not told apart for one device.
-    pub const MOST: usize = 4;
+    pub const MOST: usize = 8;
 
     /// One more; beyond [`Looping::MOST`] it is left out.
     pub fn add(&mut self, content: ContentId) {

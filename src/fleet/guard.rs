@@ -30,7 +30,8 @@ pub const CAPACITY: usize = 65_536;
 /// Records of one id: contents, networks and whatever else a forger makes up.
 const PER_ID: usize = 16;
 
-/// Contents of one device in one network: the hold of one is not washed away by an offer of another.
+/// Contents of one device in one network: the hold of one is not washed away by an offer of another, nor
+/// is what a new one has cost so far by those that are held.
 const CONTENTS: usize = Looping::MOST;
 
 /// For how long a content is held, by how often it was.
@@ -282,9 +283,13 @@ impl Guard {
 
     /// Sets the sizes of records out of the journal.
     pub fn sizes(&mut self, size: impl Fn(ContentId) -> Option<u64>) {
-        for record in self.records.values_mut().flatten() {
-            if record.size == 0 {
+        for (device, records) in &mut self.records {
+            for record in records.iter_mut().filter(|record| record.size == 0) {
                 record.size = size(record.content).unwrap_or(0);
+                // What its bytes are worth shows only now.
+                self.order.remove(&record.turn);
+                record.turn.rank = record.rank();
+                self.order.insert(record.turn, *device);
             }
         }
     }
@@ -411,15 +416,19 @@ impl Guard {
 
     /// Makes room for one more record of this device, which `own` says are of the same network and so on.
     fn make_room(&mut self, device: DeviceId, own: impl Fn(&Record) -> bool) {
-        let least = |records: &mut dyn Iterator<Item = &Record>| records.map(|r| r.turn).min();
         let records = self.of(device);
         let many = records.iter().filter(|r| own(r)).count() >= CONTENTS;
-        let mut gone = None;
-        if many {
-            gone = least(&mut records.iter().filter(|r| own(r)));
-        } else if records.len() >= PER_ID {
-            gone = least(&mut records.iter());
-        }
+        let gone = match records.len() >= PER_ID {
+            // The longest unused, whatever speaks against it: if the least evidence went first, contents
+            // that take turns beside enough held ones would push each other out for ever.
+            _ if many => records
+                .iter()
+                .filter(|r| own(r))
+                .map(|r| r.turn)
+                .min_by_key(|turn| (turn.used, turn.number)),
+            true => records.iter().map(|r| r.turn).min(),
+            false => None,
+        };
         if let Some(turn) = gone {
             self.drop_where(device, |record| record.turn == turn);
         }
