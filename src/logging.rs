@@ -11,6 +11,7 @@
 //! nothing to write.
 
 mod line;
+mod pairs;
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,7 @@ use std::time::{Duration, SystemTime};
 
 pub(crate) use line::Civil;
 pub use line::Escaped;
+pub use pairs::{Shown, info};
 
 /// How long a line may wait for others.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -44,6 +46,7 @@ pub enum Format {
 /// Lines on their way out.
 struct Waiting {
     lines: Vec<u8>,
+    clock: line::Clock,
     /// How many lines those are.
     count: u32,
     /// Lines that were dropped since the last line that says so.
@@ -58,6 +61,7 @@ struct Waiting {
 
 static WAITING: Mutex<Waiting> = Mutex::new(Waiting {
     lines: Vec::new(),
+    clock: line::Clock::new(),
     count: 0,
     dropped: 0,
     urgent: false,
@@ -145,27 +149,35 @@ impl log::Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let now = SystemTime::now();
-        let mut waiting = lock();
-        if waiting.lines.len() >= MOST {
-            waiting.dropped = waiting.dropped.saturating_add(1);
-            return;
-        }
-        let first = waiting.lines.is_empty();
-        line::write(&mut waiting.lines, format(), now, record);
-        waiting.count = waiting.count.saturating_add(1);
-        let urgent = record.level() <= log::Level::Warn || waiting.lines.len() >= BATCH;
-        if first || (urgent && !waiting.urgent) {
-            waiting.urgent |= urgent;
-            ARRIVED.notify_one();
-        }
-        if urgent && !waiting.threaded {
-            write_here(&mut waiting);
-        }
+        put(record.level(), |lines, clock| {
+            line::write(lines, format(), clock, record);
+        });
     }
 
     fn flush(&self) {
         flush();
+    }
+}
+
+/// Puts a line into the buffer.
+fn put(level: log::Level, write: impl FnOnce(&mut Vec<u8>, (&mut line::Clock, SystemTime))) {
+    let now = SystemTime::now();
+    let mut guard = lock();
+    let waiting = &mut *guard;
+    if waiting.lines.len() >= MOST {
+        waiting.dropped = waiting.dropped.saturating_add(1);
+        return;
+    }
+    let first = waiting.lines.is_empty();
+    write(&mut waiting.lines, (&mut waiting.clock, now));
+    waiting.count = waiting.count.saturating_add(1);
+    let urgent = level <= log::Level::Warn || waiting.lines.len() >= BATCH;
+    if first || (urgent && !waiting.urgent) {
+        waiting.urgent |= urgent;
+        ARRIVED.notify_one();
+    }
+    if urgent && !waiting.threaded {
+        write_here(waiting);
     }
 }
 
@@ -211,7 +223,7 @@ fn take(waiting: &mut Waiting, batch: &mut Vec<u8>) -> u32 {
         line::write(
             batch,
             format(),
-            SystemTime::now(),
+            (&mut line::Clock::new(), SystemTime::now()),
             &log::Record::builder()
                 .level(log::Level::Warn)
                 .target("log")
@@ -347,6 +359,7 @@ mod tests {
     fn dropped_lines_are_counted_in_a_line_of_their_own() {
         let mut waiting = Waiting {
             lines: b"a line\n".to_vec(),
+            clock: line::Clock::new(),
             count: 1,
             dropped: 41,
             urgent: true,

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use smol::channel::Receiver;
 use smol::future::FutureExt as _;
-use smol::{LocalExecutor, Timer, future};
+use smol::{LocalExecutor, future};
 
 use crate::device::{self, Limits, Service, Stop};
 use crate::firmware::catalog::Catalog;
@@ -33,6 +33,7 @@ use crate::fleet::events::Event;
 use crate::fleet::{self, Fleet, clock};
 use crate::logging::{self, Format};
 use crate::os::process::{self, Signal, Signals};
+use crate::os::reactor::{Timer, block_on};
 use crate::os::without::Feature;
 use crate::os::{memory, systemd};
 use crate::state::State;
@@ -172,7 +173,7 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
     let fleet = Fleet::open(settings.fleet.clone(), state.folder(), began, unix);
     let fleet = Rc::new(RefCell::new(fleet));
     let stop = Stop::new();
-    smol::block_on(async {
+    block_on(async {
         // Not before the folder was walked once, or the first modules would hear that there is nothing.
         let Some(first) = first_catalogue(&catalogs, signals).await? else {
             return Ok(());

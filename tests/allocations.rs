@@ -1,7 +1,6 @@
-//! Promise: a packet of a UDP download takes nothing from the heap on the thread that serves, and a check
-//! that ends in "no update", with its line in the log, one small text (the reason; the goal is nothing). The
-//! whole server runs here, over real sockets. Many ask at once: each time the reactor wakes a sleeping server it
-//! makes a list, which is not the check's.
+//! Promise: a packet of a UDP download takes nothing from the heap on the thread that serves, and a check that ends
+//! in "no update", with its line in the log, one thing at most (the goal is nothing). The whole server runs here, over
+//! real sockets; what is left is what its tick takes once a second.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![allow(missing_docs)]
 // An allocator that counts is unsafe to write.
@@ -202,7 +201,7 @@ fn a_check_without_update_and_a_packet_take_next_to_nothing_from_the_heap() {
     // benches/compare.sh reads these lines.
     println!("allocations per \"no update\" check: {per_check:.2}");
     println!("allocations per GetN: {per_packet:.2}");
-    // Each wake-up of the reactor takes one, whatever it brings: on a busy machine there are many.
-    assert!(per_check < 2.5, "{per_check} per check");
-    assert!(per_packet < 1.0, "{per_packet} per packet");
+    // The log's buffer is another after each batch that was written, and grows anew; and the tick ticks.
+    assert!(per_check < 1.05, "{per_check} per check");
+    assert!(per_packet < 0.05, "{per_packet} per packet");
 }

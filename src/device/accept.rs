@@ -6,10 +6,10 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use smol::Async;
 
 use super::{Service, Stop, within};
 use crate::os;
+use crate::os::reactor::{Async, yield_now};
 
 /// Connections taken before others get their turn.
 const BATCH: usize = 64;
@@ -27,7 +27,7 @@ pub(super) async fn accept(
     stop: &Stop,
     mut welcome: impl FnMut(TcpStream, SocketAddr),
 ) {
-    let listener = match Async::new_nonblocking(listener) {
+    let listener = match Async::new(listener) {
         Ok(listener) => listener,
         Err(error) => {
             log::error!(target: "device", "a listener cannot be waited for: {error}");
@@ -45,7 +45,7 @@ pub(super) async fn accept(
             match os::net::accept(listener.get_ref()) {
                 Ok((stream, peer)) => welcome(stream, os::net::unmapped(peer)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let ready = async { listener.readable().await.is_ok() };
+                    let ready = async { listener.arrival().await.is_ok() };
                     let stopped = async {
                         // Not asked again: the loop ends.
                         raised.as_mut().await;
@@ -72,7 +72,7 @@ pub(super) async fn accept(
                 }
             }
         }
-        smol::future::yield_now().await;
+        yield_now().await;
     }
 }
 

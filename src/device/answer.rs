@@ -32,8 +32,7 @@ const OFFER: (&str, &str) = ("offer", "offer");
 /// Those of a 416.
 const CANNOT_RESUME: (&str, &str) = ("refuse", "cannot_resume");
 
-/// How to answer. The reply is not boxed: most checks end with one, and allocate nothing for it.
-#[allow(clippy::large_enum_variant)]
+/// How to answer.
 pub(super) enum Answer {
     /// With this, as it stands.
     Reply(Reply),
@@ -73,7 +72,7 @@ impl Plan {
     pub fn log_refused(&self, service: &Service, why: &str) {
         if self.decided.is_some() {
             let full = counted(Refusal::Full);
-            self.about.check_line("refuse", full, &why).say(service);
+            self.about.check_line("refuse", full, why).say(service);
         }
     }
 
@@ -324,7 +323,7 @@ fn plan(
         end: size,
         partial: false,
         about: asked.about(to),
-        decided: Some((verdict, asked.reason(reason).to_string().into())),
+        decided: Some((verdict, asked.reason(["", "", reason]).concat().into())),
     }
 }
 

@@ -1,7 +1,6 @@
 //! The way that every check takes, over HTTP, UDP and TCP: what is known of the device, the decision, what
 //! the fleet is told of it, and one line in the log.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -86,6 +85,17 @@ impl<'a> Asked<'a> {
         to: &str,
         reason: &str,
     ) {
+        self.log_pieces(service, (verdict, counted), to, ["", "", reason]);
+    }
+
+    /// The same with a reason in pieces, of which the last may be long.
+    fn log_pieces(
+        &self,
+        service: &Service,
+        (verdict, counted): (&'static str, &'static str),
+        to: &str,
+        reason: [&str; 3],
+    ) {
         let line = CheckLine {
             proto: self.proto,
             peer: self.peer,
@@ -95,22 +105,26 @@ impl<'a> Asked<'a> {
             to,
             verdict,
             counted,
-            reason: &self.reason(reason),
+            reason: self.reason(reason),
             now: self.now,
         };
         line.say(service);
     }
 
     /// A reason, and what is odd about the check.
-    pub fn reason<'r>(&self, reason: &'r str) -> Reason<'r> {
-        Reason(short(reason), self.check.hint)
+    pub fn reason<'r>(&self, [release, then, rule]: [&'r str; 3]) -> [&'r str; 5] {
+        let hint = self.check.hint;
+        let and = if hint.is_empty() { "" } else { "; " };
+        [release, then, short(rule), and, hint]
     }
 
     /// The same for a refusal.
     pub fn log_refused(&self, service: &Service, refused: &Refused<'_>) {
         let to = refused.release.map_or("", |release| &release.version_text);
         let counted = counted(refused.refusal);
-        self.log(service, ("refuse", counted), to, &refused.to_string());
+        // In pieces, as it would be displayed: nothing is allocated for it.
+        let then = if to.is_empty() { "" } else { ": " };
+        self.log_pieces(service, ("refuse", counted), to, [to, then, refused.rule]);
     }
 
     /// What a download's line says of its check.
@@ -134,17 +148,6 @@ pub(super) fn full(rule: &str) -> Verdict<'_> {
         release: None,
         rule,
     })
-}
-
-/// See [`Asked::reason`].
-pub(super) struct Reason<'r>(&'r str, &'static str);
-
-impl fmt::Display for Reason<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Reason(reason, hint) = self;
-        let then = if hint.is_empty() { "" } else { "; " };
-        write!(f, "{reason}{then}{hint}")
-    }
 }
 
 /// Are there files of this project that are not read yet? It is none in the catalogue then: its folder

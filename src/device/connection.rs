@@ -5,12 +5,12 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use smol::Timer;
 use smol::future::or;
 
 use super::answer::{self, Answer};
 use super::stream::{Body, close, is_early, read_body, send_all};
 use super::{Seat, Service, Stop, Stream, delivery, turnkey};
+use crate::os::reactor::Timer;
 use crate::wire::head::{self, BadHead, HeadLimits, Progress};
 use crate::wire::reply::{self, Status};
 

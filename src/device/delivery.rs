@@ -20,6 +20,7 @@ use crate::fleet::journal::Written;
 use crate::fleet::network::Network;
 use crate::fleet::{Part, Transfer};
 use crate::os;
+use crate::os::reactor::yield_now;
 use crate::wire::reply;
 
 /// Files up to this size go out with their head in one call.
@@ -298,7 +299,7 @@ impl<'a> Sending<'a> {
             if self.taken >= next_turn {
                 next_turn = self.taken.saturating_add(TURN);
                 self.look();
-                smol::future::yield_now().await;
+                yield_now().await;
             }
         }
     }

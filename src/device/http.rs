@@ -6,8 +6,8 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 
+use smol::LocalExecutor;
 use smol::future::{FutureExt as _, or};
-use smol::{Async, LocalExecutor};
 
 use super::accept::accept;
 use super::answer::Answer;
@@ -16,6 +16,7 @@ use super::stream::{Body, is_early};
 use super::{Service, Stop};
 use crate::decision::Refusal;
 use crate::os;
+use crate::os::reactor::Async;
 use crate::wire::reply;
 
 /// Serves a non-blocking listener until the signal to stop. Connections that are downloading then go on
@@ -72,7 +73,7 @@ fn hand_over(
     peer: SocketAddr,
     stage: Stage,
 ) {
-    let stream = match Async::new_nonblocking(stream) {
+    let stream = match Async::new(stream) {
         Ok(stream) => Rc::new(stream),
         Err(error) => {
             log::error!(target: "device", "a connection cannot be waited for: {error}");

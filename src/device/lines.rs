@@ -5,7 +5,6 @@
 //! are for people and may grow; the tally's are the labels of a metric, and what is not among them counts
 //! as "other".
 
-use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -13,6 +12,7 @@ use super::{Service, unix_now};
 use crate::decision::Refusal;
 use crate::fleet::events::Event;
 use crate::fleet::who::Who;
+use crate::logging::{self, Shown};
 
 /// Characters of a text from the network that go into the log.
 const LOGGED: usize = 128;
@@ -35,8 +35,8 @@ pub(super) struct CheckLine<'a> {
     pub verdict: &'static str,
     /// One of [`Tally::VERDICTS`](crate::fleet::tally::Tally::VERDICTS).
     pub counted: &'static str,
-    /// In a few words.
-    pub reason: &'a dyn Display,
+    /// In a few words, in pieces.
+    pub reason: [&'a str; 5],
     /// When it was answered.
     pub now: Instant,
 }
@@ -44,17 +44,18 @@ pub(super) struct CheckLine<'a> {
 impl CheckLine<'_> {
     /// Says it.
     pub fn say(&self, service: &Service) {
-        log::info!(
-            target: "check",
-            proto = self.proto,
-            device = self.device,
-            project = short(self.project),
-            from = short(self.from),
-            to = self.to,
-            verdict = self.verdict,
-            reason:% = self.reason,
-            peer:% = self.peer;
-            ""
+        logging::info(
+            "check",
+            &[
+                ("proto", Shown::Text(self.proto)),
+                ("device", Shown::Text(self.device)),
+                ("project", Shown::Text(short(self.project))),
+                ("from", Shown::Text(short(self.from))),
+                ("to", Shown::Text(self.to)),
+                ("verdict", Shown::Text(self.verdict)),
+                ("reason", Shown::Pieces(&self.reason)),
+                ("peer", Shown::Address(self.peer)),
+            ],
         );
         let fleet = &mut *service.fleet.borrow_mut();
         let now = fleet.stamp(self.now);
@@ -67,7 +68,7 @@ impl CheckLine<'_> {
             from: short(self.from).into(),
             to: short(self.to).into(),
             verdict: self.verdict,
-            reason: short(&self.reason.to_string()).into(),
+            reason: short(&self.reason.concat()).into(),
             peer: self.peer.to_string().into(),
         });
     }
@@ -128,7 +129,7 @@ impl About {
         &'a self,
         verdict: &'static str,
         counted: &'static str,
-        reason: &'a dyn Display,
+        reason: &'a str,
     ) -> CheckLine<'a> {
         CheckLine {
             proto: self.proto,
@@ -139,7 +140,7 @@ impl About {
             to: &self.to,
             verdict,
             counted,
-            reason,
+            reason: [reason, "", "", "", ""],
             now: Instant::now(),
         }
     }
@@ -241,6 +242,9 @@ impl Progress {
 
 /// The beginning of a text: nobody fills the disk with one check.
 pub(super) fn short(text: &str) -> &str {
+    if text.len() <= LOGGED {
+        return text;
+    }
     match text.char_indices().nth(LOGGED) {
         Some((end, _)) => text.get(..end).unwrap_or_default(),
         None => text,

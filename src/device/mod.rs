@@ -36,7 +36,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use smol::Async;
 use smol::channel::{Receiver, Sender, bounded};
 
 use self::admission::{Admission, SeatId};
@@ -53,6 +52,7 @@ use crate::firmware::catalog::Catalog;
 use crate::firmware::snapshot::{LoadError, Snapshot, Snapshots};
 use crate::fleet::Fleet;
 use crate::os;
+use crate::os::reactor::{Async, Timer, yield_now};
 
 /// All that the public side needs, shared by its loops.
 pub struct Service {
@@ -173,7 +173,7 @@ impl Service {
     /// they are done, and all others only for their last words.
     pub async fn connections_done(&self) {
         // The loops must have heard of the stop before there can be none.
-        smol::future::yield_now().await;
+        yield_now().await;
         while !self.admission.borrow().is_empty() {
             self.empty.wait().await;
         }
@@ -398,7 +398,7 @@ fn unix_now() -> i64 {
 /// The future's output, or `None` if it takes longer.
 async fn within<T>(time: Duration, future: impl Future<Output = T>) -> Option<T> {
     smol::future::or(async { Some(future.await) }, async {
-        smol::Timer::after(time).await;
+        Timer::after(time).await;
         None
     })
     .await

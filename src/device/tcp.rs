@@ -9,9 +9,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use smol::LocalExecutor;
 use smol::future::FutureExt as _;
 use smol::future::{or, pending};
-use smol::{Async, LocalExecutor, Timer};
 
 use super::accept::accept;
 use super::buckets::Buckets;
@@ -24,6 +24,7 @@ use crate::firmware::snapshot::LoadError;
 use crate::fleet::network::Network;
 use crate::os;
 use crate::os::datagrams::REPLY;
+use crate::os::reactor::{Async, Timer};
 use crate::wire::datagram::{self, Message};
 
 /// A message is complete if nothing follows it for so long.
@@ -50,7 +51,7 @@ pub async fn serve(
     stop: Stop,
 ) {
     let welcome = |stream: TcpStream, peer| {
-        let stream = match Async::new_nonblocking(stream) {
+        let stream = match Async::new(stream) {
             Ok(stream) => Rc::new(stream),
             Err(error) => {
                 log::error!(target: "device", "a connection cannot be waited for: {error}");

@@ -16,6 +16,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::os::reactor::block_on;
 use smol::LocalExecutor;
 use smol::channel::{Sender, unbounded};
 
@@ -110,7 +111,7 @@ impl Server {
             ];
             EXECUTOR.set(Rc::clone(&executor));
             ready.send(addresses).unwrap();
-            smol::block_on(executor.run(async {
+            block_on(executor.run(async {
                 while let Ok(command) = orders.recv().await {
                     command(&service);
                 }

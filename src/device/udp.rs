@@ -14,11 +14,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use smol::LocalExecutor;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::future::FutureExt as _;
-use smol::future::{or, yield_now};
+use smol::future::or;
 use smol::stream::StreamExt as _;
-use smol::{Async, LocalExecutor, Timer};
 
 use super::message::{self, ERR, ToCheck, UNKNOWN, Wanted};
 use super::packets::PacketDownloads;
@@ -30,6 +30,7 @@ use crate::firmware::snapshot::{LoadError, Snapshot};
 use crate::fleet::network::Network;
 use crate::os;
 use crate::os::datagrams::{Arrival, BATCH, Inbox, Outbox, Way};
+use crate::os::reactor::{Async, Timer, yield_now};
 use crate::wire::datagram::{self, Message};
 use crate::wire::reply::refusal_text;
 
@@ -57,7 +58,7 @@ const SAID: Duration = Duration::from_secs(60);
 /// Serves a non-blocking socket. After the signal to stop only running downloads go on; returns when
 /// there are none.
 pub async fn serve(socket: UdpSocket, service: Rc<Service>, stop: Stop) {
-    let socket = match Async::new_nonblocking(socket) {
+    let socket = match Async::new(socket) {
         Ok(socket) => socket,
         Err(error) => {
             log::error!(target: "device", "a UDP socket cannot be waited for: {error}");
@@ -130,6 +131,8 @@ impl Room<'_> {
         let mut said: Option<Instant> = None;
         let mut turn: u32 = 0;
         let mut stopping = false;
+        // Nothing was left unread: only then is a new arrival what is to be waited for.
+        let mut drained = false;
         let mut tidied = Instant::now();
         // They last from one wait to the next: made anew for each, they would cost a packet three
         // allocations and the reactor a timer.
@@ -154,7 +157,7 @@ impl Room<'_> {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => drained = true,
                 Err(error) => {
                     if said.is_none_or(|said| said.elapsed() >= SAID) {
                         said = Some(Instant::now());
@@ -163,7 +166,8 @@ impl Room<'_> {
                     Timer::after(PAUSE).await;
                 }
             }
-            match self.wait(stopping, &mut waits).await {
+            let drained = std::mem::take(&mut drained);
+            match self.wait((stopping, drained), &mut waits).await {
                 Woken::Socket => {}
                 Woken::Loaded(parked) => {
                     for parked in parked.into_iter().chain(self.more_loaded()) {
@@ -185,15 +189,21 @@ impl Room<'_> {
         }
     }
 
-    async fn wait<S: Future>(&self, stopping: bool, waits: &mut Waits<'_, S>) -> Woken {
+    async fn wait<S: Future>(
+        &self,
+        (stopping, drained): (bool, bool),
+        waits: &mut Waits<'_, S>,
+    ) -> Woken {
         let untidy = self.downloads.borrow().need_tidying();
         if untidy && !waits.ticks {
             waits.ticks = true;
             waits.tick.set_after(TIDY);
         }
         let socket = async {
-            // An error shows again when the socket is read.
-            let _ready = self.socket.readable().await;
+            if drained {
+                // An error shows again when the socket is read.
+                let _ready = self.socket.arrival().await;
+            }
             Woken::Socket
         };
         let loaded = async { Woken::Loaded(waits.loaded.next().await) };

@@ -33,6 +33,7 @@ use self::way::{Way, Weight, live_bytes};
 use self::writer::Shared;
 use super::clock::{Stamp, Wall, is_trusted};
 use super::entry::Entry;
+use crate::os::reactor::Timer;
 
 /// The journal's name in the state folder.
 pub const FILE: &str = "journal.jsonl";
@@ -257,7 +258,7 @@ impl Written {
                 let _written_or_given_up = receiver.recv().await;
             };
             let too_late = async {
-                smol::Timer::after(GIVE_UP).await;
+                Timer::after(GIVE_UP).await;
             };
             written.or(too_late).await;
         }

@@ -14,7 +14,7 @@ use log::kv::{Error, Key, Value, VisitSource, VisitValue};
 use super::Format;
 
 /// Characters of a value that are shown.
-const VALUE: usize = 256;
+pub(super) const VALUE: usize = 256;
 
 /// Characters of a message that are shown: messages are ours, and some quote a path.
 const MESSAGE: usize = 1024;
@@ -23,7 +23,7 @@ const MESSAGE: usize = 1024;
 pub(super) fn write(
     buffer: &mut Vec<u8>,
     format: Format,
-    time: SystemTime,
+    (clock, time): (&mut Clock, SystemTime),
     record: &log::Record<'_>,
 ) {
     let event = record.target();
@@ -31,7 +31,7 @@ pub(super) fn write(
     let message = *record.args();
     match format {
         Format::Text => {
-            write_time(buffer, time);
+            clock.write(buffer, time);
             // Writing to a Vec cannot fail, here and below.
             let _ = write!(buffer, " {:<5} {event}", record.level());
             let start = buffer.len();
@@ -43,7 +43,7 @@ pub(super) fn write(
         }
         Format::Json => {
             buffer.extend_from_slice(b"{\"time\":\"");
-            write_time(buffer, time);
+            clock.write(buffer, time);
             let level = match record.level() {
                 log::Level::Error => "error",
                 log::Level::Warn => "warn",
@@ -69,7 +69,7 @@ pub(super) fn write(
     buffer.push(b'\n');
 }
 
-fn write_json_text(buffer: &mut Vec<u8>, most: usize, text: fmt::Arguments<'_>) {
+pub(super) fn write_json_text(buffer: &mut Vec<u8>, most: usize, text: fmt::Arguments<'_>) {
     buffer.push(b'"');
     let _ = Escape::new(buffer, Format::Json, most).write_fmt(text);
     buffer.push(b'"');
@@ -178,17 +178,17 @@ impl<'v> VisitValue<'v> for Field<'_> {
 }
 
 /// Writes a text so that it stays within its line and within its quotes.
-struct Escape<'b> {
+pub(super) struct Escape<'b> {
     buffer: &'b mut Vec<u8>,
     format: Format,
     /// Characters that may still come.
     left: usize,
     /// It needs no quotes in the text format.
-    bare: bool,
+    pub bare: bool,
 }
 
 impl<'b> Escape<'b> {
-    fn new(buffer: &'b mut Vec<u8>, format: Format, most: usize) -> Escape<'b> {
+    pub fn new(buffer: &'b mut Vec<u8>, format: Format, most: usize) -> Escape<'b> {
         Escape {
             buffer,
             format,
@@ -203,8 +203,9 @@ impl fmt::Write for Escape<'_> {
         let mut text = text;
         while !text.is_empty() {
             // What needs no look at each character goes out as a whole: that is nearly everything.
-            let plain = text.bytes().take(self.left).take_while(|&b| is_plain(b));
-            let (plain, rest) = text.split_at_checked(plain.count()).unwrap_or(("", text));
+            let most = text.len().min(self.left);
+            let plain = text.bytes().position(|b| !is_plain(b)).unwrap_or(most);
+            let (plain, rest) = text.split_at_checked(plain.min(most)).unwrap_or(("", text));
             self.buffer.extend_from_slice(plain.as_bytes());
             self.left = self.left.saturating_sub(plain.len());
             let mut rest = rest.chars();
@@ -217,9 +218,21 @@ impl fmt::Write for Escape<'_> {
     }
 }
 
-/// A character of one byte that stands for itself, and needs no quotes.
+/// A character of one byte that stands for itself, and needs no quotes. (A table: every byte of every line is
+/// asked for.)
+#[allow(clippy::indexing_slicing)] // While the table is made, when the program is compiled.
 fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'=')
+    static PLAIN: [bool; 256] = {
+        let mut plain = [false; 256];
+        let mut byte = 0;
+        while byte < plain.len() {
+            let b = byte as u8;
+            plain[byte] = b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b'=');
+            byte += 1;
+        }
+        plain
+    };
+    PLAIN.get(usize::from(byte)).copied().unwrap_or(false)
 }
 
 impl Escape<'_> {
@@ -289,12 +302,37 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// RFC 3339, UTC, with milliseconds.
-fn write_time(buffer: &mut Vec<u8>, time: SystemTime) {
-    // A clock before 1970 shows 1970.
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let millis = since.subsec_millis();
-    let _ = write!(buffer, "{}.{millis:03}Z", Civil::of(since.as_secs()));
+/// Writes times, and keeps the last second that it wrote: the lines of one second begin alike.
+#[derive(Default)]
+pub(super) struct Clock {
+    second: u64,
+    /// That second, up to the dot; empty before the first.
+    text: Vec<u8>,
+}
+
+impl Clock {
+    pub const fn new() -> Clock {
+        Clock {
+            second: 0,
+            text: Vec::new(),
+        }
+    }
+
+    /// RFC 3339, UTC, with milliseconds.
+    pub fn write(&mut self, buffer: &mut Vec<u8>, time: SystemTime) {
+        // A clock before 1970 shows 1970.
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        if self.second != since.as_secs() || self.text.is_empty() {
+            self.second = since.as_secs();
+            self.text.clear();
+            let _ = write!(self.text, "{}.", Civil::of(self.second));
+        }
+        buffer.extend_from_slice(&self.text);
+        let millis = since.subsec_millis();
+        let digit = |of: u32| b'0'.wrapping_add((of % 10) as u8);
+        let digits = [digit(millis / 100), digit(millis / 10), digit(millis), b'Z'];
+        buffer.extend_from_slice(&digits);
+    }
 }
 
 /// A moment in UTC by the calendar; shown as RFC 3339 without the zone.
@@ -351,7 +389,7 @@ mod tests {
         write(
             &mut buffer,
             format,
-            UNIX_EPOCH + NOW,
+            (&mut Clock::default(), UNIX_EPOCH + NOW),
             &log::Record::builder()
                 .level(log::Level::Info)
                 .target("check")

@@ -17,6 +17,7 @@ use self::link::{Link, Make};
 use self::record::Record;
 use super::dice::Dice;
 use super::{Action, Attempt, Event, Failure, Outcome};
+use crate::os::reactor::Timer;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -291,7 +292,7 @@ impl Run<'_> {
         }
         // What the server did to the connection shows at the next recv.
         let _ = smol::future::or(link.send(bytes), async {
-            smol::Timer::at(self.cap).await;
+            Timer::at(self.cap).await;
             Ok(())
         })
         .await;
@@ -314,7 +315,7 @@ impl Run<'_> {
         let span = wake.saturating_sub(self.now());
         let skips = self.left_alone && span > self.settings.idle;
         if self.quiet.is_none() && !skips {
-            smol::Timer::at(self.on_the_wall(span)).await;
+            Timer::at(self.on_the_wall(span)).await;
         }
         self.woken(wake)
     }
@@ -351,12 +352,12 @@ impl Run<'_> {
             async {
                 let link = Link::open(names::lookup(settings, host, port).await?, make).await?;
                 if !datagrams && settings.latency > Duration::ZERO {
-                    smol::Timer::at(latency).await;
+                    Timer::at(latency).await;
                 }
                 Ok(Some(link))
             },
             async {
-                smol::Timer::at(until).await;
+                Timer::at(until).await;
                 Ok::<_, io::Error>(None)
             },
         )
@@ -413,7 +414,7 @@ impl Run<'_> {
             if let Some(moment) = self.answer_at.take().max(self.paced_until)
                 && moment > Instant::now()
             {
-                smol::Timer::at(moment.min(self.cap)).await;
+                Timer::at(moment.min(self.cap)).await;
             }
             let received = self.recv().await;
             match received {
@@ -476,7 +477,7 @@ impl Run<'_> {
         let link = self.link.as_ref()?;
         let buffer = self.buffer.as_mut_slice();
         smol::future::or(async { Some(link.recv(buffer).await) }, async {
-            smol::Timer::at(until).await;
+            Timer::at(until).await;
             None
         })
         .await
@@ -521,6 +522,7 @@ mod tests {
     use super::super::luatask::{Generation, LuaTask};
     use super::super::{Endpoint, Identity};
     use super::*;
+    use crate::os::reactor::block_on;
     use std::net::{TcpListener, UdpSocket};
 
     fn identity() -> Identity {
@@ -546,7 +548,7 @@ mod tests {
     fn over_udp(port: u16, settings: &Settings) -> Played {
         let server = endpoint(port);
         let mut client = FirstEdition::new(&identity(), &server, Dialect::UserServer, true);
-        smol::block_on(play(&mut client, settings))
+        block_on(play(&mut client, settings))
     }
 
     #[test]
@@ -593,7 +595,7 @@ mod tests {
             Generation::Rda8910,
             Default::default(),
         );
-        let played = smol::block_on(play(&mut client, &settings));
+        let played = block_on(play(&mut client, &settings));
         let Outcome::Failed(Failure::Hung { waiting_for, .. }) = played.outcome else {
             panic!("{:?}", played.outcome);
         };

@@ -10,6 +10,7 @@ use super::driver::{self, Played, Settings};
 use super::first_edition::Dialect;
 use super::generations::{Client, Module, Transport};
 use super::{Endpoint, Outcome, lua};
+use crate::os::reactor::block_on;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
@@ -120,7 +121,7 @@ pub fn run(options: &Options) -> Report {
         .collect();
     let turns = smol::lock::Semaphore::new(AT_ONCE);
     let executor = smol::LocalExecutor::new();
-    smol::block_on(executor.run(async {
+    block_on(executor.run(async {
         let tasks: Vec<_> = (0..)
             .zip(&clients)
             .map(|(number, (client, endpoint))| {

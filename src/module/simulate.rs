@@ -16,6 +16,7 @@ use super::driver::{self, Keep, Played, Settings};
 use super::generations::{Client, Module, Transport};
 use super::luatos::Core;
 use super::{Endpoint, Failure, Outcome, counted_up, diagnose};
+use crate::os::reactor::{Timer, block_on};
 use report::{Images, Tally};
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr};
@@ -113,7 +114,7 @@ pub fn run(options: &Options, progress: &dyn Fn(&Counts)) -> Report {
     }
     let executor = smol::LocalExecutor::new();
     let over = fleet.wall(options.duration);
-    smol::block_on(executor.run(async {
+    block_on(executor.run(async {
         let tasks: Vec<_> = (0..options.devices)
             .map(|number| executor.spawn(fleet.live(number)))
             .collect();
@@ -123,7 +124,7 @@ pub fn run(options: &Options, progress: &dyn Fn(&Counts)) -> Report {
             }
         };
         smol::future::or(all, async {
-            smol::Timer::at(over).await;
+            Timer::at(over).await;
         })
         .await;
     }));
@@ -175,7 +176,7 @@ impl Fleet<'_> {
         let mut fate = Fate::Refused;
         let mut at = Duration::from_millis(first);
         for _ in 0..options.rounds.max(1) {
-            smol::Timer::at(self.wall(at)).await;
+            Timer::at(self.wall(at)).await;
             let played = self.attempt(client, &module, server, &settings).await;
             settings.seed = dice.throw();
             if played.was_cut {

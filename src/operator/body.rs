@@ -5,13 +5,13 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use http_types::StatusCode;
-use smol::Timer;
 use smol::future::or;
 
 use super::head::Length;
 use super::plane::Stream;
 use super::reply::Reply;
 use crate::os;
+use crate::os::reactor::Timer;
 
 /// A body that does not get on for so long is given up.
 pub const STALL: Duration = Duration::from_secs(30);

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::Value;
-use smol::Timer;
 use smol::channel::Receiver;
 use smol::future::or;
 
@@ -17,6 +16,7 @@ use super::body::is_early;
 use super::plane::{self, Stream};
 use super::reply::{Body, Reply};
 use crate::fleet::events::Event;
+use crate::os::reactor::Timer;
 
 /// A word that keeps proxies from taking silence for the end.
 const PING: Duration = Duration::from_secs(15);

@@ -11,9 +11,9 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use http_types::StatusCode;
+use smol::LocalExecutor;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::future::{self, FutureExt as _, or};
-use smol::{Async, LocalExecutor, Timer};
 
 use super::access::Denied;
 use super::api::{self, Answer};
@@ -23,6 +23,7 @@ use super::reply::Reply;
 use super::route::{self, NoRoute};
 use super::{Desk, events};
 use crate::os;
+use crate::os::reactor::{Async, Timer, yield_now};
 
 /// A connection's socket.
 pub(super) type Stream = Async<TcpStream>;
@@ -49,7 +50,8 @@ pub(super) async fn accept(
     executor: Weak<LocalExecutor<'static>>,
     ended: Receiver<Infallible>,
 ) {
-    let listener = match Async::new(listener) {
+    let listener = listener.set_nonblocking(true).map(|()| listener);
+    let listener = match listener.and_then(Async::new) {
         Ok(listener) => listener,
         Err(error) => {
             log::error!(target: "operator", "the listener cannot be waited for: {error}");
@@ -57,14 +59,14 @@ pub(super) async fn accept(
         }
     };
     loop {
-        let arrived = async { Some(listener.accept().await) };
+        let arrived = async { Some(next(&listener).await) };
         let stopped = async {
             let _closed = ended.recv().await;
             None
         };
         match or(stopped, arrived).await {
             None => return,
-            Some(Ok((stream, _))) => {
+            Some(Ok(stream)) => {
                 // async-h1 and we write more than once; without it each waits for the other side
                 // to acknowledge the one before.
                 let _not_needed_to_be_right = stream.get_ref().set_nodelay(true);
@@ -90,7 +92,18 @@ pub(super) async fn accept(
                 Timer::after(PAUSE).await;
             }
         }
-        future::yield_now().await;
+        yield_now().await;
+    }
+}
+
+/// The next connection.
+async fn next(listener: &Async<TcpListener>) -> io::Result<Stream> {
+    loop {
+        match os::net::accept(listener.get_ref()) {
+            Ok((stream, _)) => return Async::new(stream),
+            Err(error) if is_early(&error) => listener.readable().await?,
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -325,7 +338,7 @@ async fn close(stream: &Stream, outstanding: u64) {
                 Ok(got) => {
                     left = left.saturating_sub(u64::try_from(got).unwrap_or(u64::MAX));
                     // Others are to get their turn, however fast it talks.
-                    smol::future::yield_now().await;
+                    yield_now().await;
                 }
                 Err(error) if is_early(&error) => {
                     if stream.readable().await.is_err() {

@@ -7,6 +7,7 @@ pub mod lease;
 pub mod memory;
 pub mod net;
 pub mod process;
+pub mod reactor;
 pub mod systemd;
 pub mod without;
 

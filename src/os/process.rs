@@ -13,6 +13,8 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::rand::{GetRandomFlags, getrandom};
 
+use super::reactor::Async;
+
 /// Raises the soft limit of open files to the hard one; the limit then in force.
 pub fn raise_file_limit() -> u64 {
     let maximum = getrlimit(Resource::Nofile).maximum;
@@ -51,7 +53,7 @@ pub enum Signal {
 /// Signals as something to wait for (signalfd).
 #[derive(Debug)]
 pub struct Signals {
-    fd: smol::Async<OwnedFd>,
+    fd: Async<OwnedFd>,
 }
 
 /// Bytes of one struct signalfd_siginfo; its first four are the signal's number.
@@ -83,18 +85,21 @@ impl Signals {
         }
         // SAFETY: signalfd just gave us this descriptor, and nobody else knows of it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let fd = smol::Async::new_nonblocking(fd)?;
+        let fd = Async::new(fd)?;
         Ok(Signals { fd })
     }
 
-    /// The next signal. Must be awaited under smol.
+    /// The next signal. Must be awaited on the thread that caught them.
     pub async fn next(&self) -> io::Result<Signal> {
         loop {
-            let number = self.fd.read_with(read_signal).await?;
-            match number {
-                libc::SIGTERM | libc::SIGINT => return Ok(Signal::Stop),
-                libc::SIGHUP => return Ok(Signal::Rescan),
-                _ => continue,
+            match read_signal(self.fd.get_ref()) {
+                Ok(libc::SIGTERM | libc::SIGINT) => return Ok(Signal::Stop),
+                Ok(libc::SIGHUP) => return Ok(Signal::Rescan),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.fd.arrival().await?;
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -134,6 +139,7 @@ pub fn random(buffer: &mut [u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::reactor::block_on;
     use std::os::unix::process::CommandExt;
     use std::process::Command;
 
@@ -170,7 +176,7 @@ mod tests {
                 // SAFETY: kill and getpid have no precondition.
                 assert_eq!(unsafe { libc::kill(libc::getpid(), signal) }, 0);
             };
-            smol::block_on(async {
+            block_on(async {
                 raise(libc::SIGPIPE);
                 raise(libc::SIGIO);
                 raise(libc::SIGXFSZ);

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use smol::LocalExecutor;
 use smol::channel::bounded;
 use smol::future::FutureExt as _;
-use smol::{LocalExecutor, Timer};
 
 use crate::decision::Fused;
 use crate::device::Service;
 use crate::firmware::rules::edit::{self, Refused};
 use crate::os::process::start_thread;
+use crate::os::reactor::Timer;
 
 /// How often the fleet is looked after.
 const TICK: Duration = Duration::from_secs(1);
@@ -90,6 +91,7 @@ mod tests {
     use crate::device::Limits;
     use crate::firmware::snapshot::Snapshots;
     use crate::fleet::{Fleet, Settings};
+    use crate::os::reactor::block_on;
     use crate::os::scratch::Scratch;
 
     #[test]
@@ -111,7 +113,7 @@ mod tests {
             sentence: "fuse: 3 of 9 devices came back with 1.0.0".into(),
         };
         let root = folder.path().to_owned();
-        smol::block_on(pause(Rc::new(service), root, fused.clone()));
+        block_on(pause(Rc::new(service), root, fused.clone()));
         let path = folder.path().join("P/2.0.0/release.json");
         let text = std::fs::read_to_string(path).unwrap();
         assert!(text.contains("\"percent\": 10"), "{text}");

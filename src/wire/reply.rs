@@ -5,13 +5,16 @@
 //! The order of the types is the grammar: a [`Draft`] takes headers, its length makes it a
 //! [`Measured`], and only that can be closed into a [`Reply`].
 
-use std::fmt::{self, Write};
+use std::borrow::Cow;
+use std::fmt::{self, Display, Write as _};
+use std::io::Write as _;
+use std::sync::OnceLock;
 
 use crate::decision::Refusal;
 use crate::firmware::ContentId;
 
 /// Every head fits in, and every body that is ours; only a redirect may not.
-const INLINE: usize = 512;
+const ROOM: usize = 512;
 
 /// The longest URL that we redirect to, in bytes: the head must stay below the 1.4 kB of one segment.
 const LOCATION: usize = 1200;
@@ -19,17 +22,17 @@ const LOCATION: usize = 1200;
 /// How long a client that understands it should wait, in seconds.
 const RETRY_AFTER: u32 = 30;
 
-/// The head of a reply (and, for small ones, the body), in a buffer of its own; no allocation but for a
-/// redirect to a long URL.
+/// The head of a reply (and, for small ones, the body). The refusals are always the same and are made once;
+/// any other reply is made in a buffer of its own.
 pub struct Reply {
-    text: Text,
+    bytes: Cow<'static, [u8]>,
     status: u16,
 }
 
 impl Reply {
     /// The bytes to send.
     pub fn bytes(&self) -> &[u8] {
-        self.text.bytes()
+        &self.bytes
     }
 
     /// The status, for the log.
@@ -104,14 +107,31 @@ pub fn redirect(location: &str) -> Option<Reply> {
 /// A refusal: status, code and message by design.md's table, with its body. `head_only`: a HEAD
 /// request's, the length kept, the body left out.
 pub fn refusal(refusal: Refusal, head_only: bool) -> Reply {
+    static MADE: [OnceLock<(Reply, usize)>; KINDS] = [const { OnceLock::new() }; KINDS];
     let Some((status, code, message)) = said(refusal) else {
         return unsatisfiable(None);
     };
-    let body = coded(code, message);
-    Draft::new(status)
-        .header("Content-Type", "application/json")
-        .body(&body, head_only)
+    let make = || {
+        let draft = Draft::new(status).header("Content-Type", "application/json");
+        draft.body_behind(&coded(code, message))
+    };
+    // One place for each kind.
+    let Some(made) = MADE.get(refusal as usize) else {
+        return make().0;
+    };
+    let (reply, head) = made.get_or_init(make);
+    let bytes = match head_only {
+        true => reply.bytes.get(..*head).unwrap_or_default(),
+        false => &reply.bytes,
+    };
+    Reply {
+        bytes: Cow::Borrowed(bytes),
+        status,
+    }
 }
+
+/// Kinds of refusal.
+const KINDS: usize = Refusal::CannotResume as usize + 1;
 
 /// The same refusal as libfota3 takes it: always 200.
 pub fn refusal_in_json(refusal: Refusal, head_only: bool) -> Reply {
@@ -125,7 +145,7 @@ pub fn refusal_in_json(refusal: Refusal, head_only: bool) -> Reply {
 pub fn json(json: &str, head_only: bool) -> Reply {
     Draft::new(200)
         .header("Content-Type", "application/json")
-        .body(&Text::of(format_args!("{json}")), head_only)
+        .body(json, head_only)
 }
 
 /// Status, code and message of a refusal; `None`: it has no words.
@@ -146,11 +166,8 @@ fn said(refusal: Refusal) -> Option<(u16, u32, &'static str)> {
     })
 }
 
-fn coded(code: u32, message: &str) -> Text {
-    Text::of(format_args!(
-        "{{\"code\":{code},\"msg\":\"{}\"}}",
-        Escaped(message)
-    ))
+fn coded(code: u32, message: &str) -> String {
+    format!("{{\"code\":{code},\"msg\":\"{}\"}}", Escaped(message))
 }
 
 /// The same refusal over UDP and TCP.
@@ -189,7 +206,7 @@ pub fn plain(status: Status, head_only: bool) -> Reply {
     if status == Status::MethodNotAllowed {
         reply = reply.header("Allow", "GET, HEAD, POST, PUT, DELETE, PATCH");
     }
-    reply.body(&Text::of(format_args!("{text}")), head_only)
+    reply.body(text, head_only)
 }
 
 /// Statuses that are not about a file.
@@ -220,54 +237,69 @@ pub enum Status {
 }
 
 /// A head without a length yet.
-struct Draft(Reply);
+struct Draft(Vec<u8>, u16);
 
 /// A head that may be closed.
-struct Measured(Reply);
+struct Measured(Draft);
 
 impl Draft {
     /// The status line. 503 always says when to come back.
     fn new(status: u16) -> Draft {
-        let reason = reason(status);
-        let text = Text::of(format_args!("HTTP/1.1 {status} {reason}\r\n"));
-        let draft = Draft(Reply { text, status });
+        let mut bytes = Vec::with_capacity(ROOM);
+        // Writing into a Vec cannot fail, here and below.
+        let _ = write!(bytes, "HTTP/1.1 {status} {}\r\n", reason(status));
+        let draft = Draft(bytes, status);
         match status {
             503 => draft.header("Retry-After", RETRY_AFTER),
             _ => draft,
         }
     }
 
-    fn header(mut self, name: &str, value: impl fmt::Display) -> Draft {
-        self.0.text.header(name, value);
+    fn header(mut self, name: &str, value: impl Display) -> Draft {
+        self.line(name, &value);
         self
     }
 
-    fn length(mut self, bytes: u64) -> Measured {
-        self.0.text.header("Content-Length", bytes);
-        Measured(self.0)
+    /// (Not for each type of value anew: that would be a good part of the program.)
+    fn line(&mut self, name: &str, value: &dyn Display) {
+        let _ = write!(self.0, "{name}: {value}\r\n");
+    }
+
+    fn length(self, bytes: u64) -> Measured {
+        Measured(self.header("Content-Length", bytes))
     }
 
     /// Closes the head and puts this body behind it.
-    fn body(self, body: &Text, head_only: bool) -> Reply {
-        let length = u64::try_from(body.bytes().len()).unwrap_or(u64::MAX);
-        let mut reply = self.length(length).close();
-        if !head_only {
-            reply.text.push(body.bytes());
+    fn body(self, body: &str, head_only: bool) -> Reply {
+        let (mut reply, head) = self.body_behind(body);
+        if head_only {
+            reply.bytes.to_mut().truncate(head);
         }
         reply
+    }
+
+    /// The same, and the length of the head.
+    fn body_behind(self, body: &str) -> (Reply, usize) {
+        let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        let mut reply = self.length(length).close();
+        let head = reply.bytes.len();
+        reply.bytes.to_mut().extend_from_slice(body.as_bytes());
+        (reply, head)
     }
 }
 
 impl Measured {
-    fn header(mut self, name: &str, value: impl fmt::Display) -> Measured {
-        self.0.text.header(name, value);
-        self
+    fn header(self, name: &str, value: impl Display) -> Measured {
+        Measured(self.0.header(name, value))
     }
 
-    fn close(mut self) -> Reply {
-        self.0.text.header("Connection", "close");
-        self.0.text.push(b"\r\n");
-        self.0
+    fn close(self) -> Reply {
+        let Draft(mut bytes, status) = self.0.header("Connection", "close");
+        bytes.extend_from_slice(b"\r\n");
+        Reply {
+            bytes: Cow::Owned(bytes),
+            status,
+        }
     }
 }
 
@@ -310,61 +342,6 @@ impl fmt::Display for Escaped<'_> {
                 .into_iter()
                 .try_for_each(|shift| f.write_char(digit(unit, shift)))
         })
-    }
-}
-
-/// Bytes that are built up: in place, and on the heap once they are too many for that.
-struct Text {
-    inline: [u8; INLINE],
-    used: usize,
-    /// Everything, if it is not empty.
-    heap: Vec<u8>,
-}
-
-impl Text {
-    fn of(text: fmt::Arguments<'_>) -> Text {
-        let mut new = Text {
-            inline: [0; INLINE],
-            used: 0,
-            heap: Vec::new(),
-        };
-        // Writing into a Text cannot fail.
-        let _ = new.write_fmt(text);
-        new
-    }
-
-    fn header(&mut self, name: &str, value: impl fmt::Display) {
-        self.push(name.as_bytes());
-        self.push(b": ");
-        let _ = write!(self, "{value}");
-        self.push(b"\r\n");
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        let end = self.used.saturating_add(bytes.len());
-        if !self.heap.is_empty() {
-            self.heap.extend_from_slice(bytes);
-        } else if let Some(place) = self.inline.get_mut(self.used..end) {
-            place.copy_from_slice(bytes);
-            self.used = end;
-        } else {
-            self.heap = [self.bytes(), bytes].concat();
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        if self.heap.is_empty() {
-            self.inline.get(..self.used).unwrap_or_default()
-        } else {
-            &self.heap
-        }
-    }
-}
-
-impl Write for Text {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.push(text.as_bytes());
-        Ok(())
     }
 }
 

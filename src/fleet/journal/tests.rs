@@ -15,6 +15,7 @@ use crate::fleet::entry::*;
 use crate::fleet::journey::State;
 use crate::fleet::network::{Network, Wide};
 use crate::fleet::who::Downloader;
+use crate::os::reactor::block_on;
 use crate::os::scratch::Scratch;
 
 const NOW: Stamp = Stamp(1 << 31);
@@ -239,7 +240,7 @@ fn what_was_written_at_once_and_in_batches_is_there_after_a_restart() {
     assert!(entries.is_empty());
     journal.later(&pin(1, NOW));
     let written = journal.now(&pin(2, NOW), Whose::Established).unwrap();
-    smol::block_on(written.wait());
+    block_on(written.wait());
     assert_eq!(book.load(), [pin(1, NOW), pin(2, NOW)]);
     journal.later(&pin(3, NOW));
     journal.stop();
@@ -509,7 +510,7 @@ fn a_run_in_1970_that_was_killed_before_it_knew_the_time_holds_nobody_for_56_yea
         let book_path = book.path();
         let _ = fs::remove_file(book_path);
         let (mut journal, _) = book.start(NOW, before);
-        smol::block_on(
+        block_on(
             journal
                 .now(&held(NOW.plus(3600)), Whose::Established)
                 .unwrap()
@@ -643,7 +644,7 @@ fn a_journal_that_is_mostly_over_is_made_shorter_and_loses_nothing() {
     journal.give(&live[..100], Some(100));
     // Something happens meanwhile: one that was given already, and a new one.
     journal.later(&pin(7, NOW.plus(5)));
-    smol::block_on(
+    block_on(
         journal
             .now(&pin(1000, NOW.plus(5)), Whose::Established)
             .unwrap()
@@ -789,7 +790,7 @@ fn a_folder_that_takes_no_file_costs_history_and_nothing_else() {
     let mut journal = go_on(&nowhere, NOW, UNIX, loaded, 0);
     let written = journal.now(&pin(1, NOW), Whose::Established).unwrap();
     let began = Instant::now();
-    smol::block_on(written.wait());
+    block_on(written.wait());
     assert!(began.elapsed() < GIVE_UP);
     journal.stop();
     // A folder of the journal's name.

@@ -1,4 +1,4 @@
-//! One socket of a module: UDP or TCP, under smol. What surprises: the receive buffer is set before
+//! One socket of a module: UDP or TCP, on this thread's reactor. What surprises: the receive buffer is set before
 //! the connection is made, for afterwards the window that the server sees has been agreed on.
 
 use std::io::{self, Read, Write};
@@ -7,7 +7,8 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use smol::Async;
+
+use crate::os::reactor::Async;
 
 /// An open socket.
 #[derive(Debug)]
@@ -31,15 +32,13 @@ impl Link {
         let socket = socket(to, make)?;
         if make.datagrams {
             rustix::net::connect(&socket, &to)?;
-            return Ok(Link::Datagrams(Async::new_nonblocking(UdpSocket::from(
-                socket,
-            ))?));
+            return Ok(Link::Datagrams(Async::new(UdpSocket::from(socket))?));
         }
         match rustix::net::connect(&socket, &to) {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(error) => return Err(error.into()),
         }
-        let stream = Async::new_nonblocking(TcpStream::from(socket))?;
+        let stream = Async::new(TcpStream::from(socket))?;
         stream.writable().await?;
         if let Some(error) = stream.get_ref().take_error()? {
             return Err(error);
@@ -56,8 +55,18 @@ impl Link {
     /// One recv; 0 for the end of a stream.
     pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Link::Datagrams(socket) => socket.recv(buffer).await,
-            Link::Stream(stream) => stream.read_with(|mut stream| stream.read(buffer)).await,
+            Link::Datagrams(socket) => loop {
+                match socket.get_ref().recv(buffer) {
+                    Err(error) if is_early(&error) => socket.readable().await?,
+                    other => return other,
+                }
+            },
+            Link::Stream(stream) => loop {
+                match stream.get_ref().read(buffer) {
+                    Err(error) if is_early(&error) => stream.readable().await?,
+                    other => return other,
+                }
+            },
         }
     }
 
@@ -65,20 +74,37 @@ impl Link {
         match self {
             Link::Datagrams(socket) => {
                 // The first may only report that the datagram before it met a closed port.
-                if socket.send(bytes).await.is_err() {
-                    socket.send(bytes).await?;
+                let mut refused = false;
+                loop {
+                    match socket.get_ref().send(bytes) {
+                        Ok(_) => return Ok(()),
+                        Err(error) if is_early(&error) => socket.writable().await?,
+                        Err(error) if refused => return Err(error),
+                        Err(_) => refused = true,
+                    }
                 }
             }
             Link::Stream(stream) => {
                 let mut rest = bytes;
                 while !rest.is_empty() {
-                    let count = stream.write_with(|mut stream| stream.write(rest)).await?;
-                    rest = rest.get(count..).unwrap_or_default();
+                    match stream.get_ref().write(rest) {
+                        Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                        Err(error) if is_early(&error) => stream.writable().await?,
+                        Err(error) => return Err(error),
+                    }
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Not now, but perhaps later.
+fn is_early(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
 
 fn socket(to: SocketAddr, make: Make) -> io::Result<OwnedFd> {

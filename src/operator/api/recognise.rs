@@ -160,7 +160,7 @@ impl Bill {
             if after.is_none() {
                 break;
             }
-            smol::future::yield_now().await;
+            crate::os::reactor::yield_now().await;
         }
         bill
     }
