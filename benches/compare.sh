@@ -2,10 +2,11 @@
 # Measures the server against nginx, a minimal UDP server, the seed's server and tftpd-hpa, on this machine, on
 # loopback: docs/performance.md. Prints a table, or with --json one object a line.
 #
-#   benches/compare.sh [--quick] [--json] [--only NAME] [--list]
+#   benches/compare.sh [--quick] [--json | --markdown] [--only NAME] [--list]
 #
-# --quick takes three minutes in place of fifteen; --only measures the rows whose name begins with NAME (may be
-# given several times); --list names them. The exit status is 1 if a row misses its "must".
+# --markdown prints the short table that stands in the README; --quick takes three minutes in place of fifteen; --only
+# measures the rows whose name begins with NAME (may be given several times); --list names them. The exit status is 1
+# if a row misses its "must".
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}

@@ -16,7 +16,7 @@
 //! - [`state`]: the state folder: its lock, the secret, atomically written files.
 //! - [`logging`]: log lines, as text or JSON, written in batches.
 //! - `module`: the modules themselves, emulated (feature `lab`). Shares nothing with the rooms above.
-//! - [`order`][]: sorting, for every room; [`crc`] the same for sums.
+//! - [`order`][]: sorting, for every room; [`crc`] the same for sums, [`hash`](mod@hash) for tables.
 //! - [`os`]: the only room with `unsafe` or raw system calls.
 //!
 //! `docs/design.md` walks one check and one GetN through these rooms.
@@ -32,6 +32,7 @@ pub mod device;
 pub mod explain;
 pub mod firmware;
 pub mod fleet;
+pub mod hash;
 pub mod logging;
 #[cfg(feature = "lab")]
 pub mod module;

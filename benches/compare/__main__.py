@@ -17,6 +17,7 @@ def arguments():
     parser = argparse.ArgumentParser(prog="benches/compare.sh")
     parser.add_argument("--quick", action="store_true", help="three minutes in place of fifteen")
     parser.add_argument("--json", action="store_true", help="one object a line")
+    parser.add_argument("--markdown", action="store_true", help="only the table, as the README has it")
     parser.add_argument("--only", action="append", metavar="NAME", help="only rows whose name begins so")
     parser.add_argument("--list", action="store_true", help="name the rows")
     parser.add_argument("--target", default="target", help=argparse.SUPPRESS)
@@ -63,7 +64,9 @@ def main():
         if idle:
             idle.stop()
         shutil.rmtree(root, ignore_errors=True)
-    if not given.json:
+    if given.markdown:
+        readme(done)
+    elif not given.json:
         table(done)
     say(f"{time.monotonic() - began:.0f} s")
     if broken:
@@ -71,14 +74,32 @@ def main():
     return 0 if all(row.holds is not False for row in done) else 1
 
 
+def machine():
+    """What it was measured on, in a line."""
+    with open("/proc/cpuinfo") as cpuinfo:
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo if line.startswith("model name")]
+    name = f"{names[0]}, " if names else ""
+    day = datetime.datetime.now(datetime.UTC)
+    return f"{day:%Y-%m-%d}, {name}{os.cpu_count()} processors, Linux {os.uname().release}"
+
+
+def value_of(row):
+    if row.unit:
+        return f"{row.value:.3g} {row.unit}"
+    return f"{row.value:.2f}" if row.value > 0.02 else f"1/{1 / row.value:.0f}"
+
+
+def readme(done):
+    lines = [("work", "against", "ratio or value", "goal")]
+    lines += [(row.work, row.against or "-", value_of(row), row.must) for row in done]
+    print(f"{_markdown(lines)}\n\n(`benches/compare.sh --markdown`: {machine()})")
+
+
 def table(done):
-    print(f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {os.cpu_count()} processors, Linux {os.uname().release}\n")
+    print(f"{machine()}\n")
     lines = [("work", "against", "ours", "theirs", "ratio or value", "must", "aim", "holds")]
     for row in done:
-        if row.unit:
-            value = f"{row.value:.3g} {row.unit}"
-        else:
-            value = f"{row.value:.2f}" if row.value > 0.02 else f"1/{1 / row.value:.0f}"
+        value = value_of(row)
         holds = {True: "yes", False: "NO", None: "-"}[row.holds] + (", aim too" if row.aims else "")
         lines.append((row.work, row.against or "-", row.ours, row.theirs, value, row.must, row.aim, holds))
     print(_markdown(lines))

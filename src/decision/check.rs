@@ -59,14 +59,15 @@ impl Check<'_> {
 
     /// The core that the device runs, if it says so anywhere.
     pub fn core(&self) -> Option<u32> {
-        let in_version = || {
-            self.running()
-                .filter(|_| self.may_be_luatos())
-                .and_then(|version| version.core_form())
-                .map(|form| form.core)
-        };
-        self.core_version
-            .or_else(in_version)
-            .or_else(|| self.name().core)
+        self.core_in(&self.name(), self.running())
+    }
+
+    /// The same for who has taken name and version apart already.
+    pub(super) fn core_in(&self, name: &FirmwareName<'_>, running: Option<Version>) -> Option<u32> {
+        let in_version = running
+            .filter(|_| name.luatos != Some(false))
+            .and_then(|version| version.core_form())
+            .map(|form| form.core);
+        self.core_version.or(in_version).or(name.core)
     }
 }

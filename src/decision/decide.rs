@@ -220,16 +220,17 @@ struct Asker<'c, 'q> {
 
 impl<'c, 'q> Asker<'c, 'q> {
     fn new(question: &'q Question<'c, 'q>, check: &'q Check<'q>, project: &'c Project) -> Self {
-        let platform = check.name().platform;
+        let name = check.name();
+        let (platform, running) = (name.platform, check.running());
         Asker {
             question,
             check,
             project,
-            luatos: check.may_be_luatos(),
+            luatos: name.luatos != Some(false),
             platform,
             family: platform.and_then(Family::of_platform),
-            running: check.running(),
-            core: check.core(),
+            running,
+            core: check.core_in(&name, running),
             imagined: false,
         }
     }

@@ -3,10 +3,11 @@
 //! The table has a fixed size whatever arrives, and its hash is keyed: networks that fall on the same
 //! slot share it, but nobody outside knows which they are.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::time::Instant;
 
 use crate::fleet::network::Network;
+use crate::hash::Keyed;
 
 /// Slots of a table.
 const SLOTS: usize = 4096;
@@ -20,7 +21,7 @@ pub struct Buckets {
     slots: Box<[Slot]>,
     /// Tokens a second; 0: no limit.
     rate: f32,
-    hasher: RandomState,
+    hasher: Keyed,
     start: Instant,
 }
 
@@ -43,7 +44,7 @@ impl Buckets {
         Buckets {
             slots: vec![full; slots].into_boxed_slice(),
             rate,
-            hasher: RandomState::new(),
+            hasher: Keyed::default(),
             start: now,
         }
     }

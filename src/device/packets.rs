@@ -17,6 +17,7 @@ use super::turn::Turn;
 use super::{Download, Service};
 use crate::fleet::network::Network;
 use crate::fleet::{Part, Transfer};
+use crate::hash::Keyed;
 use crate::wire::datagram::PACKET;
 
 /// Downloads over UDP that are remembered.
@@ -191,7 +192,7 @@ impl Drop for PacketDownload {
 /// in the log.
 #[derive(Default)]
 pub(super) struct PacketDownloads {
-    table: HashMap<(SocketAddr, u32), PacketDownload>,
+    table: HashMap<(SocketAddr, u32), PacketDownload, Keyed>,
     /// How many of them count as running.
     running: usize,
     /// Some may have begun, and have no line in the log yet.
@@ -225,8 +226,13 @@ impl PacketDownloads {
     }
 
     /// A packet was given.
-    pub fn given(&mut self, service: &Rc<Service>, peer: SocketAddr, wanted: Wanted, bytes: u64) {
-        let now = Instant::now();
+    pub fn given(
+        &mut self,
+        service: &Rc<Service>,
+        peer: SocketAddr,
+        (wanted, bytes): (Wanted, u64),
+        now: Instant,
+    ) {
         let id = wanted.id;
         if self.table.len() >= REMEMBERED && !self.table.contains_key(&(peer, id)) {
             self.make_room();

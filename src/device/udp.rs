@@ -145,8 +145,9 @@ impl Room<'_> {
         loop {
             match os_receive(&mut inbox, self.socket.get_ref()) {
                 Ok(()) => {
+                    let now = Instant::now();
                     for arrival in inbox.arrivals() {
-                        self.answer(&arrival, &mut outbox, stopping);
+                        self.answer(&arrival, &mut outbox, stopping, now);
                     }
                     self.flush(&mut outbox).await;
                     turn = turn.wrapping_add(1);
@@ -232,14 +233,13 @@ impl Room<'_> {
         std::iter::from_fn(|| self.receiver.try_recv().ok()).take(BATCH.saturating_sub(1))
     }
 
-    fn answer(&self, arrival: &Arrival<'_>, outbox: &mut Outbox, stopping: bool) {
+    fn answer(&self, arrival: &Arrival<'_>, outbox: &mut Outbox, stopping: bool, now: Instant) {
         let from = arrival.from;
         if NEVER_ANSWERED.contains(&from.port()) || self.own.borrow_mut().is_ours(from) {
             return;
         }
         let service = &self.service;
         let network = Network::of(from.ip());
-        let now = Instant::now();
         let mut buckets = service.buckets.borrow_mut();
         let mut error = |text: &str| {
             // Never more than was sent to us, and not often.
@@ -272,7 +272,7 @@ impl Room<'_> {
                 Some(wanted) if buckets.gets.take(network, now) => {
                     match service.snapshots.get(wanted.content) {
                         Some(snapshot) => {
-                            self.give(&snapshot, wanted, arrival.way, from, outbox);
+                            self.give((&snapshot, wanted), arrival.way, from, outbox, now);
                         }
                         None => self.park(wanted, arrival.way, from),
                     }
@@ -319,7 +319,10 @@ impl Room<'_> {
     fn answer_parked(&self, parked: &Parked, outbox: &mut Outbox) {
         self.parked.set(self.parked.get().saturating_sub(1));
         match &parked.loaded {
-            Ok(snapshot) => self.give(snapshot, parked.wanted, parked.way, parked.from, outbox),
+            Ok(snapshot) => {
+                let (what, now) = ((&**snapshot, parked.wanted), Instant::now());
+                self.give(what, parked.way, parked.from, outbox, now);
+            }
             Err(LoadError::Gone(_)) => {
                 outbox.push(parked.way, |buffer| message::write_text(ERR, buffer));
             }
@@ -330,11 +333,11 @@ impl Room<'_> {
 
     fn give(
         &self,
-        snapshot: &Snapshot,
-        wanted: Wanted,
+        (snapshot, wanted): (&Snapshot, Wanted),
         way: Way,
         from: SocketAddr,
         outbox: &mut Outbox,
+        now: Instant,
     ) {
         let mut data = None;
         outbox.push(way, |buffer| {
@@ -344,7 +347,7 @@ impl Room<'_> {
         });
         if let Some(bytes) = data.and_then(|bytes| u64::try_from(bytes).ok()) {
             let mut downloads = self.downloads.borrow_mut();
-            downloads.given(&self.service, from, wanted, bytes);
+            downloads.given(&self.service, from, (wanted, bytes), now);
         }
     }
 

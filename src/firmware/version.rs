@@ -55,6 +55,9 @@ impl Version {
         if text.len() > LONGEST_TEXT {
             return None;
         }
+        if let Some(version) = Version::plain(text.as_bytes()) {
+            return Some(version);
+        }
         let mut characters = text.trim().chars().map(narrow).peekable();
         characters.next_if(|&c| c == 'v' || c == 'V');
         let mut fields = [0; 5];
@@ -68,6 +71,31 @@ impl Version {
                 None => return Some(Version(fields)),
             }
         }
+    }
+
+    /// Nearly every version: ASCII digits and dots alone, no field longer than nine. (Each check asks for it more
+    /// than once.) `None`: it is to be read with more care.
+    fn plain(text: &[u8]) -> Option<Version> {
+        let mut fields = [0_u32; 5];
+        let mut places = fields.iter_mut();
+        let mut place = places.next()?;
+        let mut digits = 0;
+        for byte in text {
+            let digit = byte.wrapping_sub(b'0');
+            if digit < 10 {
+                digits += 1;
+                *place = place.wrapping_mul(10).wrapping_add(u32::from(digit));
+            } else if *byte == b'.' && digits > 0 {
+                place = places.next()?;
+                digits = 0;
+            } else {
+                return None;
+            }
+            if digits > LONGEST_FIELD {
+                return None;
+            }
+        }
+        (digits > 0).then_some(Version(fields))
     }
 
     /// The fields, most significant first, missing ones 0.

@@ -14,6 +14,9 @@ use std::os::fd::AsRawFd;
 /// Datagrams taken or sent with one system call.
 pub const BATCH: usize = 64;
 
+/// Datagrams that there is always room for.
+const FEW: usize = 4;
+
 /// The largest reply in bytes.
 pub const REPLY: usize = 1024;
 
@@ -27,6 +30,9 @@ pub struct Inbox {
     bytes: Box<[u8]>,
     /// What is in it: length, and how to answer.
     taken: Vec<(usize, Way)>,
+    /// For how many the next call makes room. To make it for a whole batch costs as much as a datagram does,
+    /// and a module that asks for packet after packet sends one at a time.
+    room: usize,
 }
 
 /// One datagram.
@@ -82,6 +88,7 @@ impl Inbox {
         Inbox {
             bytes: room(ARRIVAL),
             taken: Vec::with_capacity(BATCH),
+            room: BATCH,
         }
     }
 
@@ -89,33 +96,36 @@ impl Inbox {
     /// before it is forgotten.
     pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
         self.taken.clear();
-        // SAFETY: all-zero bytes are values of these C structures: numbers that are 0 and pointers
-        // that are null.
-        let mut names: [Name; BATCH] = unsafe { zeroed() };
-        // SAFETY: as above.
-        let mut parts: [libc::iovec; BATCH] = unsafe { zeroed() };
-        // SAFETY: as above.
-        let mut headers: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
-        let mut controls = [EMPTY_CONTROL; BATCH];
+        let room = self.room;
+        let mut names = [const { MaybeUninit::<Name>::uninit() }; BATCH];
+        let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; BATCH];
+        let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
+        let mut controls = [const { MaybeUninit::<Control>::uninit() }; BATCH];
         for ((((header, part), name), control), bytes) in headers
             .iter_mut()
             .zip(&mut parts)
             .zip(&mut names)
             .zip(&mut controls)
             .zip(self.bytes.as_chunks_mut::<ARRIVAL>().0)
+            .take(room)
         {
-            part.iov_base = bytes.as_mut_ptr().cast();
-            part.iov_len = bytes.len();
+            let part = part.write(libc::iovec {
+                iov_base: bytes.as_mut_ptr().cast(),
+                iov_len: bytes.len(),
+            });
+            // SAFETY: all-zero bytes are values of these C structures: numbers that are 0 and pointers that
+            // are null.
+            let (header, name) = unsafe { (header.write(zeroed()), name.write(zeroed())) };
             let header = &mut header.msg_hdr;
             header.msg_name = (&raw mut *name).cast();
             header.msg_namelen = size_of::<Name>() as libc::socklen_t;
             header.msg_iov = part;
             header.msg_iovlen = 1;
-            header.msg_control = (&raw mut *control).cast();
+            header.msg_control = control.write(EMPTY_CONTROL).0.as_mut_ptr().cast();
             header.msg_controllen = size_of::<Control>() as _;
         }
         let count = loop {
-            // SAFETY: the kernel gets BATCH headers; each points to a name, one part and a control
+            // SAFETY: the kernel gets the `room` headers that were written above; each points to a name, one part and a control
             // buffer of the sizes it says, and the part to a buffer of the size it says. All of them
             // are different, writable, and live until the end of this function. No timeout (null).
             let count = unsafe {
@@ -123,7 +133,7 @@ impl Inbox {
                     libc::SYS_recvmmsg,
                     socket.as_raw_fd() as libc::c_long,
                     headers.as_mut_ptr(),
-                    BATCH as libc::c_long,
+                    room as libc::c_long,
                     libc::MSG_DONTWAIT as libc::c_long,
                     std::ptr::null_mut::<libc::timespec>(),
                 )
@@ -138,7 +148,14 @@ impl Inbox {
                 }
             }
         };
-        for (header, name) in headers.iter().zip(&names).take(count) {
+        // What is not full is a sign that fewer come; what is, that more do.
+        self.room = match count < room {
+            true => count.saturating_mul(2).clamp(FEW, BATCH),
+            false => room.saturating_mul(4).min(BATCH),
+        };
+        for (header, name) in headers.iter().zip(&names).take(count.min(room)) {
+            // SAFETY: the first `room` of both were written above.
+            let (header, name) = unsafe { (header.assume_init_ref(), name.assume_init_ref()) };
             let (local, interface) = asked_address(&header.msg_hdr);
             // A datagram from nowhere keeps its place, so that buffers and ways stay in step; it has
             // no bytes, and nobody is answered at port 0.
@@ -291,14 +308,10 @@ impl Outbox {
         if self.is_empty() {
             return Ok(());
         }
-        // SAFETY: all-zero bytes are values of these C structures: numbers that are 0 and pointers
-        // that are null.
-        let mut names: [Name; BATCH] = unsafe { zeroed() };
-        // SAFETY: as above.
-        let mut parts: [libc::iovec; BATCH] = unsafe { zeroed() };
-        // SAFETY: as above.
-        let mut headers: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
-        let mut controls = [EMPTY_CONTROL; BATCH];
+        let mut names = [const { MaybeUninit::<Name>::uninit() }; BATCH];
+        let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; BATCH];
+        let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
+        let mut controls = [const { MaybeUninit::<Control>::uninit() }; BATCH];
         for (((((header, part), name), control), bytes), &(length, way)) in headers
             .iter_mut()
             .zip(&mut parts)
@@ -307,13 +320,19 @@ impl Outbox {
             .zip(self.bytes.as_chunks_mut::<REPLY>().0)
             .zip(&self.put)
         {
-            part.iov_base = bytes.as_mut_ptr().cast();
-            part.iov_len = length; // At most REPLY: push sees to it.
+            let part = part.write(libc::iovec {
+                iov_base: bytes.as_mut_ptr().cast(),
+                iov_len: length, // At most REPLY: push sees to it.
+            });
+            // SAFETY: all-zero bytes are values of these C structures: numbers that are 0 and pointers that
+            // are null.
+            let (header, name) = unsafe { (header.write(zeroed()), name.write(zeroed())) };
             let header = &mut header.msg_hdr;
             header.msg_namelen = set_peer(name, way.peer);
             header.msg_name = (&raw mut *name).cast();
             header.msg_iov = part;
             header.msg_iovlen = 1;
+            let control = control.write(EMPTY_CONTROL);
             let used = set_local(control, way);
             if used > 0 {
                 header.msg_control = (&raw mut *control).cast();

@@ -6,6 +6,7 @@
 
 use std::io::Write;
 
+use memchr::memchr;
 use nom::bytes::complete::{tag, take_till};
 use nom::character::complete::{char, digit1, u16 as packet_number, u32 as upgrade_id};
 use nom::combinator::{all_consuming, rest};
@@ -64,6 +65,9 @@ pub struct Get {
 /// Reads one message. Trailing CR, LF, NUL, spaces and tabs do not matter.
 pub fn parse(bytes: &[u8]) -> Message<'_> {
     let message = trim_end(bytes);
+    if let Some(get) = plain_get(message) {
+        return Message::Get(get);
+    }
     if is_silence(message) {
         return Message::Silence;
     }
@@ -163,6 +167,36 @@ fn get(input: &[u8]) -> IResult<&[u8], Get> {
     let id = rest.strip_prefix(b",").and_then(get_id);
     let number = packet(number);
     Ok((b"", Get { number, id }))
+}
+
+/// A Get as modules send it, with both of its numbers good: what nearly every message is. `None`: it is to be read
+/// with more care.
+fn plain_get(message: &[u8]) -> Option<Get> {
+    let rest = message.strip_prefix(b"Get")?;
+    let comma = memchr(b',', rest)?;
+    let (number, id) = rest.split_at_checked(comma)?;
+    let number = decimal(number).and_then(|number| u16::try_from(number).ok());
+    let id = decimal(id.get(1..)?).filter(|id| i32::try_from(*id).is_ok())?;
+    Some(Get {
+        number: Some(number.filter(|number| *number > 0)?),
+        id: Some(id),
+    })
+}
+
+/// 1 to 10 digits, if they fit.
+fn decimal(digits: &[u8]) -> Option<u32> {
+    if digits.is_empty() || digits.len() > 10 {
+        return None;
+    }
+    let mut value = 0_u32;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value.checked_mul(10)?.checked_add(digit.into())?;
+    }
+    Some(value)
 }
 
 /// `"Get" 1*DIGIT`; the number, if it is one of a packet.

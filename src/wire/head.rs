@@ -8,6 +8,7 @@
 
 use std::iter;
 
+use memchr::{memchr, memrchr_iter};
 use nom::bytes::complete::{tag, take_while_m_n};
 use nom::character::complete::{char, digit1, line_ending};
 use nom::combinator::{all_consuming, eof};
@@ -68,9 +69,12 @@ pub struct Head<'a> {
 impl<'a> Head<'a> {
     /// The value of the first header of this name (any case), without the white space around it.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
-        self.headers()
-            .find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
-            .map(|(_, value)| value)
+        // The block was looked at before: what stands before the colon is the name.
+        lines(self.block).find_map(|line| {
+            let (found, rest) = line.split_at_checked(name.len())?;
+            let value = rest.strip_prefix(b":")?;
+            (found.eq_ignore_ascii_case(name.as_bytes())).then(|| value.trim_ascii())
+        })
     }
 
     /// All headers as they were sent, name and value.
@@ -88,8 +92,12 @@ pub fn read(bytes: &[u8], limits: HeadLimits) -> Progress<'_> {
     } else {
         Progress::Bad(BadHead::TooLarge)
     };
-    let Ok((start, _)) = empty_lines(window) else {
-        return unfinished;
+    let start = match window.first() {
+        Some(b'\r' | b'\n') => match empty_lines(window) {
+            Ok((start, _)) => start,
+            Err(_) => return unfinished,
+        },
+        _ => window,
     };
     let Some((after, first)) = line(start) else {
         return if can_begin(start) {
@@ -156,7 +164,7 @@ fn empty_lines(input: &[u8]) -> IResult<&[u8], usize> {
 /// A line, without its LF or CRLF. Written as a loop, as is [`header_line`]: every byte of every head
 /// comes through both, and combinators cost twenty instructions a byte.
 fn line(input: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = input.iter().position(|&b| b == b'\n')?;
+    let end = memchr(b'\n', input)?;
     let (line, after) = input.split_at_checked(end)?;
     let (_, after) = after.split_first()?;
     Some((after, line.strip_suffix(b"\r").unwrap_or(line)))
@@ -179,12 +187,11 @@ fn request_line(line: &[u8]) -> Result<Head<'_>, BadHead> {
     let (rest, method) = terminated(method, char(' '))
         .parse(line)
         .map_err(|_: nom::Err<nom::error::Error<&[u8]>>| BadHead::Malformed)?;
-    let (target, version) = rest
-        .windows(BEFORE_VERSION.len())
-        .rposition(|window| window == BEFORE_VERSION)
-        .and_then(|at| rest.split_at_checked(at))
+    let (target, version) = memrchr_iter(b' ', rest)
+        .filter_map(|at| rest.split_at_checked(at))
+        .find(|(_, version)| version.starts_with(BEFORE_VERSION))
         .ok_or(BadHead::Malformed)?;
-    if target.is_empty() || !target.iter().copied().all(is_text) {
+    if target.is_empty() || !is_all_text(target) {
         return Err(BadHead::Malformed);
     }
     Ok(Head {
@@ -221,22 +228,46 @@ fn http_version(input: &[u8]) -> IResult<&[u8], (&[u8], &[u8])> {
 
 /// `name ":" OWS value OWS`. The name must begin the line (no folding) and touch the colon.
 fn header_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = line
-        .iter()
-        .position(|&b| !is_token(b))
-        .filter(|at| *at > 0)?;
+    let colon = memchr(b':', line).filter(|at| *at > 0)?;
     let (name, value) = line.split_at_checked(colon)?;
     let value = value.strip_prefix(b":")?;
-    let is_value = value.iter().copied().all(is_text);
-    is_value.then(|| (name, value.trim_ascii()))
+    let is_header = name.iter().copied().all(is_token) && is_all_text(value);
+    is_header.then(|| (name, value.trim_ascii()))
 }
 
-/// tchar (RFC 9110 5.6.2).
+/// tchar (RFC 9110 5.6.2). (A table: every byte of every name is asked for.)
+#[allow(clippy::indexing_slicing)] // While the table is made, when the program is compiled.
 fn is_token(byte: u8) -> bool {
-    matches!(
-        byte,
-        b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'z' | b'|' | b'~'
-    )
+    static TOKEN: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0;
+        while byte < table.len() {
+            table[byte] = matches!(
+                byte as u8,
+                b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'z' | b'|' | b'~'
+            );
+            byte += 1;
+        }
+        table
+    };
+    TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
+}
+
+/// The same as asking [`is_text`] for each, eight at a time.
+fn is_all_text(bytes: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let (eights, rest) = bytes.as_chunks::<8>();
+    let plain = |eight: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*eight);
+        // A byte below 0x20 borrows into its top bit, one that is 0x7f becomes 0. Neighbours may be taken for
+        // one as well: then each byte is looked at.
+        let low = word.wrapping_sub(ONES.wrapping_mul(0x20)) & !word;
+        let delete = word ^ ONES.wrapping_mul(0x7f);
+        let delete = delete.wrapping_sub(ONES) & !delete;
+        (low | delete) & TOPS == 0 || eight.iter().copied().all(is_text)
+    };
+    eights.iter().all(plain) && rest.iter().copied().all(is_text)
 }
 
 /// Anything but control characters; HTAB is none here.

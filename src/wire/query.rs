@@ -6,7 +6,9 @@
 //! three; so this is a grammar of its own and not that of a URL.
 
 use std::borrow::Cow;
+use std::iter;
 
+use memchr::{memchr, memchr2};
 use nom::branch::alt;
 use nom::bytes::complete::{tag, tag_no_case, take_till, take_till1, take_while};
 use nom::character::complete::{char, digit1, u32 as number};
@@ -42,7 +44,8 @@ pub fn route(target: &[u8]) -> Route<'_> {
     }
     let target = without_authority(target.trim_ascii());
     let target = target.strip_prefix(b"/").unwrap_or(target);
-    let path = target.split(|&b| b == b'?').next().unwrap_or_default();
+    let end = memchr(b'?', target).unwrap_or(target.len());
+    let path = target.get(..end).unwrap_or_default();
     if path == b"healthz" {
         return Route::Health;
     }
@@ -133,7 +136,10 @@ fn cut(target: &[u8]) -> (&[u8], &[u8], &'static str) {
     ];
     // A look at the byte alone spares nearly all comparisons.
     let may_begin = |byte: u8| byte == b'?' || b"imunpf".contains(&byte);
-    target
+    // A query that begins without a `?` begins before the first.
+    let end = memchr(b'?', target).map_or(target.len(), |at| at.saturating_add(1));
+    let before = target.get(..end).unwrap_or(target);
+    before
         .iter()
         .enumerate()
         .filter(|(_, byte)| may_begin(**byte))
@@ -156,7 +162,7 @@ fn oddity(query: &[u8]) -> &'static str {
         "the url in the module's script should end without `?`"
     } else if query.starts_with(b"nil&") {
         "this libfota2 knows no id for its module: it sends `?nil`"
-    } else if query.contains(&b'?') {
+    } else if memchr(b'?', query).is_some() {
         "this libfota2 appends its parameters again at every check (a second `?`)"
     } else {
         ""
@@ -181,7 +187,7 @@ impl<'a> Values<'a> {
     /// appends its query again at every check (protocol.md 1g, 2024-04-09) says the same each time.
     fn read(query: &'a [u8]) -> Values<'a> {
         let mut values = Values::default();
-        for (key, value) in query.split(|&b| b == b'&' || b == b'?').filter_map(pair) {
+        for (key, value) in fields(query).filter_map(pair) {
             if let Some(slot) = values.slot(key.trim_ascii())
                 && given(*slot).is_none()
             {
@@ -192,20 +198,19 @@ impl<'a> Values<'a> {
     }
 
     fn slot(&mut self, key: &[u8]) -> Option<&mut Option<&'a [u8]>> {
-        let slots: [(&[u8], _); 8] = [
-            (b"imei", &mut self.imei),
-            (b"mac", &mut self.mac),
-            (b"uid", &mut self.uid),
-            (b"firmware_name", &mut self.firmware_name),
-            (b"version", &mut self.version),
-            (b"core_version", &mut self.core_version),
-            (b"project_key", &mut self.project_key),
-            (b"need_oss_url", &mut self.need_oss_url),
-        ];
-        slots
-            .into_iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(key))
-            .map(|(_, slot)| slot)
+        // By its length first, which leaves one or two names to compare with.
+        let is = |name: &[u8]| name.eq_ignore_ascii_case(key);
+        match key.len() {
+            3 if is(b"mac") => Some(&mut self.mac),
+            3 if is(b"uid") => Some(&mut self.uid),
+            4 if is(b"imei") => Some(&mut self.imei),
+            7 if is(b"version") => Some(&mut self.version),
+            11 if is(b"project_key") => Some(&mut self.project_key),
+            12 if is(b"core_version") => Some(&mut self.core_version),
+            12 if is(b"need_oss_url") => Some(&mut self.need_oss_url),
+            13 if is(b"firmware_name") => Some(&mut self.firmware_name),
+            _ => None,
+        }
     }
 
     /// The first of imei, mac and uid that is an id, and as it was written.
@@ -221,9 +226,23 @@ impl<'a> Values<'a> {
     }
 }
 
+/// What stands between `&` or `?`.
+pub(super) fn fields(query: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(query);
+    iter::from_fn(move || {
+        let all = rest?;
+        let Some((field, after)) = memchr2(b'&', b'?', all).and_then(|at| all.split_at_checked(at))
+        else {
+            return rest.take();
+        };
+        rest = after.get(1..);
+        Some(field)
+    })
+}
+
 /// `1*key "=" value`
 pub(super) fn pair(field: &[u8]) -> Option<(&[u8], &[u8])> {
-    let equals = field.iter().position(|&b| b == b'=').filter(|at| *at > 0)?;
+    let equals = memchr(b'=', field).filter(|at| *at > 0)?;
     let (key, value) = field.split_at_checked(equals)?;
     Some((key, value.strip_prefix(b"=")?))
 }

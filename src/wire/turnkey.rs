@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::query::{self, given, pair};
+use super::query::{self, fields, given, pair};
 use super::text::decode;
 use crate::decision::{Check, Offer};
 use crate::firmware::ContentId;
@@ -84,7 +84,7 @@ pub fn read(target: &[u8]) -> Option<Request<'_>> {
     let target = target.trim_ascii();
     let target = query::without_authority(target);
     let target = target.strip_prefix(b"/").unwrap_or(target);
-    let at = target.iter().position(|byte| *byte == b'?');
+    let at = memchr::memchr(b'?', target);
     let (path, query) = target.split_at(at.unwrap_or(target.len()));
     let path = path.strip_suffix(b"/").unwrap_or(path);
     if path == CHECK {
@@ -105,8 +105,7 @@ pub fn read(target: &[u8]) -> Option<Request<'_>> {
 
 /// The first value of this key that is not empty, as sent.
 fn value<'a>(query: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    query
-        .split(|&byte| byte == b'&' || byte == b'?')
+    fields(query)
         .filter_map(pair)
         .filter(|(key, _)| key.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
         .find_map(|(_, value)| given(Some(value)))

@@ -64,10 +64,13 @@ impl Family {
     /// `RDA8910_FLOAT`, `ESP32C3`, …), any case. `None` where it is not known for certain: such a
     /// platform is never refused for its family.
     pub fn of_platform(platform: &str) -> Option<Family> {
+        let first = platform.as_bytes().first().map(u8::to_ascii_uppercase);
         let begins = |beginning: &str| {
-            platform
-                .get(..beginning.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(beginning))
+            // A look at the byte alone spares nearly all comparisons.
+            beginning.as_bytes().first().copied() == first
+                && platform
+                    .get(..beginning.len())
+                    .is_some_and(|start| start.eq_ignore_ascii_case(beginning))
         };
         BEGINNINGS
             .iter()

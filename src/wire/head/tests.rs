@@ -202,6 +202,20 @@ fn well_formed() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
+    fn text_is_the_same_eight_bytes_at_a_time(
+        mut bytes in proptest::collection::vec(0x20_u8..=0xff, 0..40),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        if !bytes.is_empty() {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let one_by_one = bytes.iter().copied().all(is_text);
+        prop_assert_eq!(is_all_text(&bytes), one_by_one);
+    }
+
+    #[test]
     fn it_agrees_with_httparse_on_well_formed_heads(bytes in well_formed(), body in ".{0,20}") {
         let bytes = [&bytes, body.as_bytes()].concat();
         let mut slots = [httparse::EMPTY_HEADER; 16];
