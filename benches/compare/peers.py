@@ -68,8 +68,6 @@ class Peers:
         command = [self.ours, place.firmware, "--state", state or self._folder("state")]
         # Several run at once, and the operator's port is no part of what is measured.
         command += ["--http", f"127.0.0.1:{http}", "--udp", f"127.0.0.1:{udp}", "--operator", "off"]
-        # One device asks for everything, which the loop guard would soon hold back.
-        command += ["--attempts", "4000000000"]
         command += ["--udp-gets", "0", "--udp-checks", "0", "--max-connections-per-address", "100000"]
         server = Server("luat-ota", command + list(flags), http)
         server.udp = udp
