@@ -417,17 +417,15 @@ impl Guard {
     /// Makes room for one more record of this device, which `own` says are of the same network and so on.
     fn make_room(&mut self, device: DeviceId, own: impl Fn(&Record) -> bool) {
         let records = self.of(device);
-        let many = records.iter().filter(|r| own(r)).count() >= CONTENTS;
-        let gone = match records.len() >= PER_ID {
+        let of_its_own = || records.iter().filter(|r| own(r)).map(|r| r.turn);
+        let gone = if of_its_own().count() >= CONTENTS {
             // The longest unused, whatever speaks against it: if the least evidence went first, contents
             // that take turns beside enough held ones would push each other out for ever.
-            _ if many => records
-                .iter()
-                .filter(|r| own(r))
-                .map(|r| r.turn)
-                .min_by_key(|turn| (turn.used, turn.number)),
-            true => records.iter().map(|r| r.turn).min(),
-            false => None,
+            of_its_own().min_by_key(|turn| (turn.used, turn.number))
+        } else if records.len() >= PER_ID {
+            records.iter().map(|r| r.turn).min()
+        } else {
+            None
         };
         if let Some(turn) = gone {
             self.drop_where(device, |record| record.turn == turn);
