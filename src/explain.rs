@@ -40,7 +40,7 @@ impl<'a> Described<'a> {
                 Some(_) => Cow::Borrowed(self.device),
                 None => Cow::default(),
             },
-            firmware_name: self.firmware_name.map(Cow::Borrowed),
+            firmware_name: self.firmware_name.map(Into::into),
             path_project: None,
             version: Cow::Borrowed(self.version),
             core_version: self.core_version,

@@ -1,9 +1,13 @@
-//! The hash of tables whose keys come from outside and are looked up for every packet: a multiplication for each
-//! word, under a key of this run. It costs a tenth of the standard library's SipHash. Nobody outside sees
+//! The hash of tables whose keys come from outside and are looked up for every packet or download: a multiplication
+//! for each word, under a key of this run. It costs a tenth of the standard library's SipHash. Nobody outside sees
 //! a hash or an order that follows from one, so nobody can choose keys that collide; where a hash is seen, or
 //! kept, it is SipHash (upgrade ids, the journal).
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
+
+/// A table under a key of its own.
+pub type Table<K, V> = HashMap<K, V, Keyed>;
 
 /// Makes hashes under one key.
 #[derive(Clone, Copy, Debug)]

@@ -106,7 +106,7 @@ mod tests {
 
     fn as_a(firmware_name: &str, before: &str, said: &str, target: &str) -> Back {
         let check = Check {
-            firmware_name: Some(Cow::Borrowed(firmware_name)),
+            firmware_name: Some(firmware_name.into()),
             version: Cow::Borrowed(said),
             ..Check::default()
         };

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::firmware::audience::DeviceId;
-use crate::firmware::name::{self, FirmwareName, firmware_name};
+use crate::firmware::name::{FirmwareName, SentName};
 use crate::firmware::version::Version;
 
 /// "Is there something for me?" All texts are as the module sent them, decoded, and may hold any
@@ -15,7 +15,7 @@ pub struct Check<'a> {
     /// The same as it wrote it; empty if `device` is `None`.
     pub device_text: Cow<'a, str>,
     /// `firmware_name`, whole.
-    pub firmware_name: Option<Cow<'a, str>>,
+    pub firmware_name: Option<SentName<'a>>,
     /// The project that the path names (`/luat/update/PROJECT?…`); wins over `firmware_name`'s.
     pub path_project: Option<Cow<'a, str>>,
     /// `version`, as written; empty if it is missing.
@@ -35,21 +35,24 @@ pub struct Check<'a> {
 impl Check<'_> {
     /// The firmware name taken apart; empty where there is none.
     pub fn name(&self) -> FirmwareName<'_> {
-        firmware_name(self.firmware_name.as_deref().unwrap_or_default())
+        let name = self.firmware_name.as_ref();
+        name.map(SentName::parts).unwrap_or_default()
     }
 
     /// The project that is asked for.
     pub fn project(&self) -> &str {
         match &self.path_project {
             Some(project) => project,
-            None => name::project(self.firmware_name.as_deref().unwrap_or_default()),
+            None => {
+                let name = self.firmware_name.as_ref();
+                name.map(SentName::project).unwrap_or_default()
+            }
         }
     }
 
     /// May the first field of a version be a core version? Only `_Luat_` names say that it is not.
     pub fn may_be_luatos(&self) -> bool {
-        let said = self.firmware_name.as_deref().unwrap_or_default();
-        name::is_luatos(said) != Some(false)
+        self.firmware_name.as_ref().and_then(SentName::luatos) != Some(false)
     }
 
     /// The version that the device runs, if it is a numeric one.

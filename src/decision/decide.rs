@@ -211,7 +211,6 @@ struct Asker<'c, 'q> {
     /// The first number of a version may be a core's.
     luatos: bool,
     platform: Option<&'q str>,
-    family: Option<Family>,
     running: Option<Version>,
     core: Option<u32>,
     /// It is only asked what would follow a downgrade, some day.
@@ -228,11 +227,15 @@ impl<'c, 'q> Asker<'c, 'q> {
             project,
             luatos: name.luatos != Some(false),
             platform,
-            family: platform.and_then(Family::of_platform),
             running,
             core: check.core_in(&name, running),
             imagined: false,
         }
+    }
+
+    /// The family of its platform. (Nearly every check ends before anybody asks.)
+    fn family(&self) -> Option<Family> {
+        self.platform.and_then(Family::of_platform)
     }
 
     /// A version in core form, to a device that may have one.
@@ -256,7 +259,7 @@ impl<'c, 'q> Asker<'c, 'q> {
 
     /// Does the package change the core that it is installed on?
     fn brings_core(&self, package: &Package) -> bool {
-        package.base_core.is_some() || carries_the_core(package.kind, self.family)
+        package.base_core.is_some() || carries_the_core(package.kind, self.family())
     }
 
     /// After this one [`newest_first`](Asker::newest_first) brings nothing that is newer, and nothing
@@ -510,7 +513,7 @@ impl<'c, 'q> Asker<'c, 'q> {
     /// design.md: "A package fits a core: …".
     fn package_fits(&self, release: &Release, package: &Package) -> Result<(), &'static str> {
         let check = self.check;
-        if !package.kind.fits(self.family) {
+        if !package.kind.fits(self.family()) {
             return Err("the package is for another kind of chip");
         }
         if check.largest.is_some_and(|largest| package.size > largest) {

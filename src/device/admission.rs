@@ -9,12 +9,13 @@
 //!   slowest download of a network that holds more seats than the newcomer's (or of the same).
 //! - Else the newcomer is refused. A network never gains a seat by the download of a lighter one.
 
-use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasher, RandomState};
+use std::collections::BTreeSet;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::fleet::network::Network;
+use crate::hash::{Keyed, Table};
 
 /// A download is not judged by its speed before it is so old.
 const JUDGED_AFTER: Duration = Duration::from_secs(10);
@@ -37,16 +38,16 @@ pub struct Admission<H> {
     count: usize,
     max: usize,
     max_per_address: usize,
-    addresses: HashMap<IpAddr, usize>,
+    addresses: Table<IpAddr, usize>,
     /// Unfinished heads of each network, by seat.
-    heads: HashMap<Network, Vec<usize>>,
+    heads: Table<Network, Vec<usize>>,
     /// The same, by how many there are.
     weights: BTreeSet<(usize, Network)>,
     /// Seats of each network, whatever sits there.
-    shares: HashMap<Network, usize>,
+    shares: Table<Network, usize>,
     /// The same, by how many there are.
     heaviest: BTreeSet<(usize, Network)>,
-    random: RandomState,
+    random: Keyed,
     serial: u64,
 }
 
@@ -85,12 +86,12 @@ impl<H> Admission<H> {
             count: 0,
             max,
             max_per_address,
-            addresses: HashMap::new(),
-            heads: HashMap::new(),
+            addresses: Table::default(),
+            heads: Table::default(),
             weights: BTreeSet::new(),
-            shares: HashMap::new(),
+            shares: Table::default(),
             heaviest: BTreeSet::new(),
-            random: RandomState::new(),
+            random: Keyed::default(),
             serial: 0,
         }
     }

@@ -50,17 +50,20 @@ fn address(text: &[u8]) -> Option<IpAddr> {
 mod tests {
     use super::super::Cidr;
     use super::*;
+    use crate::wire::head::{self, HeadLimits, Progress};
 
     fn client(block: &str, peer: &str) -> String {
         let limits = Limits {
             trusted_proxies: vec![Cidr::parse("10.0.0.0/8").unwrap()],
             ..Limits::default()
         };
-        let head = Head {
-            method: b"GET",
-            target: b"/",
-            minor: 1,
-            block: block.as_bytes(),
+        let bytes = format!("GET / HTTP/1.1\r\n{block}\r\n");
+        let limits_of_head = HeadLimits {
+            bytes: 1024,
+            headers: 8,
+        };
+        let Progress::Complete(head, _) = head::read(bytes.as_bytes(), limits_of_head) else {
+            panic!("no head: {bytes}");
         };
         let peer = SocketAddr::new(peer.parse().unwrap(), 9);
         client_of(&limits, &head, peer).ip().to_string()

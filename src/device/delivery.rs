@@ -132,7 +132,7 @@ fn nothing_sent(service: &Service, plan: &Plan, began: Instant, result: &'static
         bytes: 0,
         reached: plan.start,
         size: plan.size,
-        seconds: began.elapsed().as_secs_f64(),
+        took: began.elapsed(),
         result,
     };
     let number = service.fleet.borrow_mut().events.number();
@@ -542,7 +542,7 @@ impl Drop for Sending<'_> {
             bytes: self.arrived(),
             reached: self.reached(),
             size: self.plan.size,
-            seconds: self.began.elapsed().as_secs_f64(),
+            took: self.began.elapsed(),
             result: self.ending.word(),
         };
         let number = self.progress.number;

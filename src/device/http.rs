@@ -55,7 +55,7 @@ fn in_line(service: &Rc<Service>, mut stream: &TcpStream, peer: SocketAddr) -> O
         answered.body = Body::Unknown;
     }
     if let (Answer::Reply(reply), Body::None) = (&answered.answer, answered.body) {
-        match os::net::send(stream, reply.bytes(), &[], false) {
+        match os::net::send_last(stream, reply.bytes()) {
             Ok(sent) if sent >= reply.bytes().len() => return None,
             Ok(sent) => answered.sent = sent,
             Err(error) if is_early(&error) => {}
@@ -106,5 +106,5 @@ fn turn_away(service: &Service, stream: &TcpStream, stage: &Stage) {
         },
     };
     let rest = reply.bytes().get(sent..).unwrap_or_default();
-    let _too_bad = os::net::send(stream, rest, &[], false);
+    let _too_bad = os::net::send_last(stream, rest);
 }

@@ -6,7 +6,7 @@
 //! as "other".
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Service, unix_now};
 use crate::decision::Refusal;
@@ -147,19 +147,19 @@ impl About {
 
     /// A download has ended; `bytes` of the file reached the module. `number`: see [`Progress`].
     pub fn ended(&self, service: &Service, ended: &Ended, number: u32) {
-        let tenths = (ended.seconds * 10.0).round() / 10.0;
-        log::info!(
-            target: "download",
-            proto = self.proto,
-            device = &*self.device,
-            project = &*self.project,
-            from = &*self.from,
-            to = &*self.to,
-            bytes = ended.bytes,
-            seconds = tenths,
-            result = ended.result,
-            peer:% = self.peer;
-            ""
+        logging::info(
+            "download",
+            &[
+                ("proto", Shown::Text(self.proto)),
+                ("device", Shown::Text(&self.device)),
+                ("project", Shown::Text(&self.project)),
+                ("from", Shown::Text(&self.from)),
+                ("to", Shown::Text(&self.to)),
+                ("bytes", Shown::Number(ended.bytes)),
+                ("seconds", Shown::Seconds(ended.took)),
+                ("result", Shown::Text(ended.result)),
+                ("peer", Shown::Address(self.peer)),
+            ],
         );
         let fleet = &mut *service.fleet.borrow_mut();
         let now = fleet.stamp(Instant::now());
@@ -199,7 +199,7 @@ pub(super) struct Ended {
     /// Bytes of the whole file.
     pub size: u64,
     /// How long it took.
-    pub seconds: f64,
+    pub took: Duration,
     /// How it ended.
     pub result: &'static str,
 }

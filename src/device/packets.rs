@@ -5,7 +5,6 @@
 //! A module asks for packet n + 1 when it has packet n: that is all the acknowledgement there is. The last
 //! packet has none; it is taken as arrived, since what the module does next will tell.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -17,7 +16,7 @@ use super::turn::Turn;
 use super::{Download, Service};
 use crate::fleet::network::Network;
 use crate::fleet::{Part, Transfer};
-use crate::hash::Keyed;
+use crate::hash::Table;
 use crate::wire::datagram::PACKET;
 
 /// Downloads over UDP that are remembered.
@@ -158,12 +157,12 @@ impl PacketDownload {
             true => self.bytes,
             false => u64::from(self.next.saturating_sub(2)).saturating_mul(packet),
         };
-        let seconds = self.last.saturating_duration_since(begun.at).as_secs_f64();
+        let took = self.last.saturating_duration_since(begun.at);
         let ended = Ended {
             bytes: self.bytes,
             reached: reached.min(self.bytes),
             size: begun.size,
-            seconds,
+            took,
             result,
         };
         let number = begun.progress.number;
@@ -192,7 +191,7 @@ impl Drop for PacketDownload {
 /// in the log.
 #[derive(Default)]
 pub(super) struct PacketDownloads {
-    table: HashMap<(SocketAddr, u32), PacketDownload, Keyed>,
+    table: Table<(SocketAddr, u32), PacketDownload>,
     /// How many of them count as running.
     running: usize,
     /// Some may have begun, and have no line in the log yet.

@@ -5,11 +5,11 @@
 //!
 //! Pure: the time comes with each call.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::firmware::ContentId;
 use crate::fleet::network::Network;
+use crate::hash::Table;
 
 /// Pairs that are remembered. The longest unused one goes first.
 const REMEMBERED: usize = 1024;
@@ -23,7 +23,7 @@ const TOO_OFTEN: u64 = 5;
 /// What each network was sent of each file.
 #[derive(Debug, Default)]
 pub struct Repeats {
-    table: HashMap<(Network, ContentId), Sent>,
+    table: Table<(Network, ContentId), Sent>,
 }
 
 /// A network was sent a file too often.

@@ -9,10 +9,11 @@
 //! - One network holds at most half of the slots while others wait: it gets no further one then, and
 //!   where it holds more, its youngest download goes on without one.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::fleet::network::Network;
+use crate::hash::Table;
 
 /// A download is judged by its speed over so long.
 const WINDOW: Duration = Duration::from_secs(30);
@@ -38,7 +39,7 @@ pub struct Slots<H> {
     /// Who holds a slot, the youngest last.
     holders: BTreeMap<Ticket, Holder>,
     /// Slots of each network.
-    shares: HashMap<Network, usize>,
+    shares: Table<Network, usize>,
     /// A network with more than half of the slots.
     heavy: Option<Network>,
     /// Who waits, in order.
@@ -96,7 +97,7 @@ impl<H> Slots<H> {
             most: most.max(1),
             patience,
             holders: BTreeMap::new(),
-            shares: HashMap::new(),
+            shares: Table::default(),
             heavy: None,
             queue: VecDeque::new(),
             looked: None,

@@ -5,6 +5,10 @@
 //! The surprise: a project's name may hold anything but a comma, underscores included, so every name
 //! is taken apart from its right end, never from its left.
 
+use std::borrow::Cow;
+use std::ops::Deref;
+
+use memchr::memrchr_iter;
 use nom::branch::alt;
 use nom::bytes::complete::tag;
 use nom::character::complete::{digit1, one_of};
@@ -20,7 +24,7 @@ pub use place::{Place, RulesPlace, place, rules_place};
 
 /// What a module says in `firmware_name` (or in the UDP field of that meaning), taken apart at the
 /// rightmost `_LuatOS-SoC_` or `_Luat_` (protocol.md 1, "Encoding and formats").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FirmwareName<'a> {
     /// The project: what stands before the marker, or the whole text where there is none.
     pub project: &'a str,
@@ -32,44 +36,79 @@ pub struct FirmwareName<'a> {
     pub platform: Option<&'a str>,
 }
 
-/// Takes a firmware name apart. Never fails: a text without a marker is all project.
-///
-/// `USER_SERVER_Luat_V0035_8955` → project `USER_SERVER`, core 35, platform `8955`;
-/// `X_LuatOS-SoC_Air780EPM` → project `X`, no core, platform `Air780EPM`.
-pub fn firmware_name(text: &str) -> FirmwareName<'_> {
-    let Some(marked) = at_marker(text) else {
-        return FirmwareName {
-            project: text,
-            luatos: None,
-            core: None,
-            platform: None,
-        };
-    };
-    let (core, platform) = core_and_platform(marked.right, marked.luatos);
-    FirmwareName {
-        project: marked.left,
-        luatos: Some(marked.luatos),
-        core,
-        platform,
+/// A firmware name as a module sent it. Its marker is looked for once, when it is made: what a check says
+/// is asked for many times.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SentName<'a> {
+    text: Cow<'a, str>,
+    marker: Option<Marker>,
+}
+
+/// Where the rightmost marker begins, and which it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Marker {
+    at: usize,
+    luatos: bool,
+}
+
+impl Marker {
+    fn text(self) -> &'static str {
+        if self.luatos { LUATOS } else { LUAT }
+    }
+
+    /// What stands before it and behind it.
+    fn cut(self, text: &str) -> (&str, &str) {
+        let (left, rest) = text.split_at_checked(self.at).unwrap_or((text, ""));
+        (left, rest.get(self.text().len()..).unwrap_or_default())
     }
 }
 
-/// The project of a firmware name alone: [`FirmwareName::project`].
-pub fn project(text: &str) -> &str {
-    at_marker(text).map_or(text, |marked| marked.left)
+impl SentName<'_> {
+    /// The project alone: [`FirmwareName::project`].
+    pub fn project(&self) -> &str {
+        match self.marker {
+            Some(marker) => marker.cut(&self.text).0,
+            None => &self.text,
+        }
+    }
+
+    /// Which marker it has: [`FirmwareName::luatos`].
+    pub fn luatos(&self) -> Option<bool> {
+        self.marker.map(|marker| marker.luatos)
+    }
+
+    /// Takes it apart. Never fails: a text without a marker is all project.
+    ///
+    /// `USER_SERVER_Luat_V0035_8955` → project `USER_SERVER`, core 35, platform `8955`;
+    /// `X_LuatOS-SoC_Air780EPM` → project `X`, no core, platform `Air780EPM`.
+    pub fn parts(&self) -> FirmwareName<'_> {
+        let (core, platform) = match self.marker {
+            Some(marker) => core_and_platform(marker.cut(&self.text).1, marker.luatos),
+            None => (None, None),
+        };
+        FirmwareName {
+            project: self.project(),
+            luatos: self.luatos(),
+            core,
+            platform,
+        }
+    }
 }
 
-/// Which marker a firmware name has: [`FirmwareName::luatos`].
-pub fn is_luatos(text: &str) -> Option<bool> {
-    at_marker(text).map(|marked| marked.luatos)
+impl<'a, T: Into<Cow<'a, str>>> From<T> for SentName<'a> {
+    fn from(text: T) -> SentName<'a> {
+        let text = text.into();
+        let marker = marker(&text);
+        SentName { text, marker }
+    }
 }
 
-/// A text on both sides of its rightmost marker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Marked<'a> {
-    left: &'a str,
-    luatos: bool,
-    right: &'a str,
+impl Deref for SentName<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
 }
 
 /// Marks a LuatOS name.
@@ -77,26 +116,14 @@ const LUATOS: &str = "_LuatOS-SoC_";
 /// Marks a Luat name.
 const LUAT: &str = "_Luat_";
 
-/// Cuts at the rightmost marker: `A_Luat_V0035_8955` → `A`, `V0035_8955`.
-fn at_marker(text: &str) -> Option<Marked<'_>> {
-    // Both begin with `_`, and the one that begins last also ends last. (Each check asks this several
-    // times, and a search for each marker as a whole costs twenty times as much.)
+/// The rightmost marker: `A_Luat_V0035_8955` → at 1. Both begin with `_`, and the one that begins last also
+/// ends last.
+fn marker(text: &str) -> Option<Marker> {
     let bytes = text.as_bytes();
-    let underscores = bytes.iter().enumerate().rev().filter(|(_, b)| **b == b'_');
-    let (at, marker, luatos) = underscores.into_iter().find_map(|(at, _)| {
+    memrchr_iter(b'_', bytes).find_map(|at| {
         let rest = bytes.get(at..)?;
-        if rest.starts_with(LUATOS.as_bytes()) {
-            return Some((at, LUATOS, true));
-        }
-        let luat = rest.starts_with(LUAT.as_bytes());
-        luat.then_some((at, LUAT, false))
-    })?;
-    let (left, rest) = text.split_at_checked(at)?;
-    let right = rest.strip_prefix(marker)?;
-    Some(Marked {
-        left,
-        luatos,
-        right,
+        let luatos = rest.starts_with(LUATOS.as_bytes());
+        (luatos || rest.starts_with(LUAT.as_bytes())).then_some(Marker { at, luatos })
     })
 }
 

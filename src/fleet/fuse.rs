@@ -68,6 +68,8 @@ pub struct Fuses {
     trials: BTreeMap<Box<str>, (DeviceId, Stamp)>,
     /// What the folder does not say (yet).
     kept: Vec<Fused>,
+    /// The projects with a release that has tripped, and when: every check asks for its own.
+    paused: Vec<(Box<str>, Stamp)>,
 }
 
 /// One release.
@@ -241,11 +243,9 @@ impl Fuses {
             // The same one may begin again what was cut.
             Some((last, at)) => *last == device || now.since(*at) >= TRIAL,
             None => self
-                .releases
-                .range(name(project, "")..)
-                .take_while(|((of, _), _)| **of == *project)
-                .filter_map(|(_, watched)| watched.tripped.as_ref())
-                .any(|tripped| now.since(tripped.at) >= TRIAL),
+                .paused
+                .iter()
+                .any(|(paused, at)| **paused == *project && now.since(*at) >= TRIAL),
         }
     }
 
@@ -266,10 +266,13 @@ impl Fuses {
 
     fn keep(&mut self) {
         self.kept.clear();
+        self.paused.clear();
         for ((project, version), watched) in &self.releases {
-            if let Some(tripped) = &watched.tripped
-                && !tripped.seen
-            {
+            let Some(tripped) = &watched.tripped else {
+                continue;
+            };
+            self.paused.push((project.clone(), tripped.at));
+            if !tripped.seen {
                 self.kept.push(Fused {
                     project: project.clone(),
                     version: version.clone(),

@@ -12,7 +12,7 @@
 
 mod record;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use self::record::{Record, Tally, Turn};
 use super::clock::Stamp;
@@ -22,6 +22,7 @@ use super::who::{Downloader, Who};
 use crate::decision::Looping;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
+use crate::hash::Table;
 use crate::order;
 
 /// Records kept at most: 16 MB of them.
@@ -74,13 +75,13 @@ pub struct Against {
 pub struct Guard {
     attempts: u32,
     capacity: usize,
-    records: HashMap<DeviceId, Vec<Record>>,
+    records: Table<DeviceId, Vec<Record>>,
     /// All records in the order in which they may be dropped: the least evidence first, then the longest
     /// unused.
     order: BTreeMap<Turn, DeviceId>,
     next: u64,
     /// While the journal is read: whose each unit is.
-    loaded: HashMap<Downloader, DeviceId>,
+    loaded: Table<Downloader, DeviceId>,
     /// What the journal is still to be told.
     changes: Vec<Entry>,
 }
@@ -92,10 +93,10 @@ impl Guard {
         Guard {
             attempts: attempts.max(1),
             capacity: capacity.max(PER_ID),
-            records: HashMap::new(),
+            records: Table::default(),
             order: BTreeMap::new(),
             next: 0,
-            loaded: HashMap::new(),
+            loaded: Table::default(),
             changes: Vec::new(),
         }
     }
@@ -278,7 +279,7 @@ impl Guard {
 
     /// The journal has been read.
     pub fn all_loaded(&mut self) {
-        self.loaded = HashMap::new();
+        self.loaded = Table::default();
     }
 
     /// Sets the sizes of records out of the journal.

@@ -14,7 +14,7 @@
 //! goes when its device begins something else, not before: a module whose side acknowledged every byte
 //! and closed need not have read them all, and may go on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
@@ -22,6 +22,7 @@ use super::entry::{Entry, PinEntry};
 use super::network::Network;
 use super::who::Downloader;
 use crate::firmware::ContentId;
+use crate::hash::Table;
 use crate::order;
 
 /// Pins kept at most, unless told otherwise.
@@ -59,7 +60,7 @@ pub struct Hold {
 /// The table of pins. Pure: the time comes with each call.
 #[derive(Debug)]
 pub struct Pins {
-    by_id: HashMap<Downloader, Vec<Pin>>,
+    by_id: Table<Downloader, Vec<Pin>>,
     /// All pins in the order in which they may be dropped: those without a running download first, of
     /// them those of strangers, of them the longest unused.
     order: BTreeMap<Turn, Downloader>,
@@ -109,7 +110,7 @@ impl Pins {
     /// An empty table for so many pins (at least one).
     pub fn new(capacity: usize) -> Pins {
         Pins {
-            by_id: HashMap::new(),
+            by_id: Table::default(),
             order: BTreeMap::new(),
             capacity: capacity.max(1),
             next: 0,

@@ -17,23 +17,40 @@ pub struct Downloader(pub(super) u64);
 impl Downloader {
     /// `said`: what a check says of the module besides its id, in any fixed order.
     pub fn of(device: DeviceId, said: &[&str]) -> Downloader {
-        // Byte by byte, not by what `Hash` makes of it: it stands in the journal, which may be read on
-        // another machine.
-        let mut hasher = SipHasher24::new();
-        let (kind, number) = device.parts();
-        hasher.write(&[kind]);
-        hasher.write(&number.to_le_bytes());
-        for text in said {
-            let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
-            hasher.write(&length.to_le_bytes());
-            hasher.write(text.as_bytes());
-        }
-        Downloader(hasher.finish())
+        Saying::by(device).and(said).done()
     }
 
     /// The same as a number, for who signs it.
     pub fn number(self) -> u64 {
         self.0
+    }
+}
+
+/// What makes a [`Downloader`]. Byte by byte, not by what `Hash` makes of it: it stands in the journal, which
+/// may be read on another machine.
+#[derive(Clone)]
+struct Saying(SipHasher24);
+
+impl Saying {
+    fn by(device: DeviceId) -> Saying {
+        let mut hasher = SipHasher24::new();
+        let (kind, number) = device.parts();
+        hasher.write(&[kind]);
+        hasher.write(&number.to_le_bytes());
+        Saying(hasher)
+    }
+
+    fn and(mut self, said: &[&str]) -> Saying {
+        for text in said {
+            let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+            self.0.write(&length.to_le_bytes());
+            self.0.write(text.as_bytes());
+        }
+        self
+    }
+
+    fn done(&self) -> Downloader {
+        Downloader(self.0.finish())
     }
 }
 
@@ -61,10 +78,11 @@ impl Who {
         let core = decimal(check.core_version.unwrap_or_default(), &mut core);
         let name = check.firmware_name.as_deref().unwrap_or_default();
         let project = check.project();
+        let saying = Saying::by(device).and(&[project, name]);
         Some(Who {
             device,
-            downloader: Downloader::of(device, &[project, name, &check.version, core]),
-            unit: Downloader::of(device, &[project, name]),
+            unit: saying.done(),
+            downloader: saying.and(&[&check.version, core]).done(),
             network: Network::of(address),
             wide: Wide::of(address),
         })

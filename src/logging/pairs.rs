@@ -4,11 +4,10 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
-
-use log::Log as _;
+use std::time::Duration;
 
 use super::line::{Clock, Escape, VALUE, write_json_text};
-use super::{Format, LOGGER, format, put};
+use super::{Format, format, put};
 
 /// A value.
 #[derive(Clone, Copy, Debug)]
@@ -19,15 +18,17 @@ pub enum Shown<'a> {
     Pieces(&'a [&'a str]),
     /// An address and its port.
     Address(SocketAddr),
+    /// A number.
+    Number(u64),
+    /// A time, in seconds with one decimal, which is left out if it is 0.
+    Seconds(Duration),
 }
 
 /// Logs a line of level "info" without a message.
 pub fn info(event: &'static str, pairs: &[(&'static str, Shown<'_>)]) {
     let level = log::Level::Info;
-    // As the macros of `log` ask, in this order.
-    let wanted = level <= log::max_level()
-        && LOGGER.enabled(&log::Metadata::builder().level(level).target(event).build());
-    if wanted {
+    // None of our own events is kept quiet (`Logger::enabled`).
+    if level <= log::max_level() {
         put(level, |lines, (clock, time)| {
             write(lines, format(), (clock, time), event, pairs);
         });
@@ -72,6 +73,8 @@ fn write(
             Shown::Text(text) => write_pieces(buffer, format, &[text]),
             Shown::Pieces(pieces) => write_pieces(buffer, format, pieces),
             Shown::Address(address) => write_address(buffer, format, *address),
+            Shown::Number(number) => write_number(buffer, *number),
+            Shown::Seconds(time) => write_seconds(buffer, *time),
         }
     }
     if format == Format::Json {
@@ -109,7 +112,7 @@ fn write_address(buffer: &mut Vec<u8>, format: Format, address: SocketAddr) {
                 write_number(buffer, byte.into());
             }
             buffer.push(b':');
-            write_number(buffer, address.port());
+            write_number(buffer, address.port().into());
         }
         IpAddr::V6(_) => {
             // Writing to a Vec cannot fail.
@@ -119,20 +122,34 @@ fn write_address(buffer: &mut Vec<u8>, format: Format, address: SocketAddr) {
     buffer.extend(quote.then_some(b'"'));
 }
 
-fn write_number(buffer: &mut Vec<u8>, number: u16) {
-    let mut power = 10_000;
-    while power > 1 && number < power {
-        power /= 10;
+fn write_seconds(buffer: &mut Vec<u8>, time: Duration) {
+    let rounded = time.saturating_add(Duration::from_millis(50));
+    write_number(buffer, rounded.as_secs());
+    let tenths = rounded.subsec_millis() / 100;
+    if tenths > 0 {
+        buffer.push(b'.');
+        write_number(buffer, tenths.into());
     }
-    while power > 0 {
-        buffer.push(b'0'.wrapping_add((number / power % 10) as u8));
-        power /= 10;
+}
+
+fn write_number(buffer: &mut Vec<u8>, mut number: u64) {
+    // As many as u64::MAX has.
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    for (place, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = b'0'.wrapping_add((number % 10) as u8);
+        first = place;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
     }
+    buffer.extend_from_slice(digits.get(first..).unwrap_or_default());
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::UNIX_EPOCH;
 
     use log::kv::Value;
     use proptest::prelude::*;
@@ -143,13 +160,24 @@ mod tests {
     const NOW: Duration = Duration::from_millis(1_795_420_800_047);
 
     /// The two ways.
-    fn both(format: Format, text: &str, pieces: [&str; 3], address: SocketAddr) -> [String; 2] {
+    fn both(
+        format: Format,
+        text: &str,
+        pieces: [&str; 3],
+        address: SocketAddr,
+        (number, tenths): (u64, u32),
+    ) -> [String; 2] {
         let (mut short, mut long) = (Vec::new(), Vec::new());
         let time = UNIX_EPOCH + NOW;
         let ours = [
             ("text", Shown::Text(text)),
             ("pieces", Shown::Pieces(&pieces)),
             ("peer", Shown::Address(address)),
+            ("number", Shown::Number(number)),
+            (
+                "seconds",
+                Shown::Seconds(Duration::from_millis(u64::from(tenths) * 100 + 49)),
+            ),
         ];
         write(
             &mut short,
@@ -163,6 +191,8 @@ mod tests {
             ("text", Value::from(text)),
             ("pieces", Value::from(&*whole)),
             ("peer", Value::from_display(&address)),
+            ("number", Value::from(number)),
+            ("seconds", Value::from(f64::from(tenths) / 10.0)),
         ];
         line::write(
             &mut long,
@@ -180,7 +210,7 @@ mod tests {
 
     #[test]
     fn numbers_are_written_as_everywhere() {
-        for number in 0..=u16::MAX {
+        for number in (0..70_000).chain(u64::MAX - 3..=u64::MAX) {
             let mut buffer = Vec::new();
             write_number(&mut buffer, number);
             assert_eq!(buffer, number.to_string().as_bytes());
@@ -195,11 +225,13 @@ mod tests {
             repeated in 0_usize..60,
             ip in any::<IpAddr>(),
             port in any::<u16>(),
+            number in any::<u64>(),
+            tenths in 0_u32..100_000,
         ) {
             let long = pieces[1].repeat(repeated);
             for format in [Format::Text, Format::Json] {
                 let pieces = [&*pieces[0], &*long, &*pieces[2]];
-                let [short, long] = both(format, &text, pieces, SocketAddr::new(ip, port));
+                let [short, long] = both(format, &text, pieces, SocketAddr::new(ip, port), (number, tenths));
                 prop_assert_eq!(short, long);
             }
         }

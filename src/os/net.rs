@@ -191,6 +191,19 @@ pub fn send(stream: &TcpStream, head: &[u8], body: &[u8], more: bool) -> io::Res
     }
 }
 
+/// Sends what a connection that is closed next ends with; how many bytes were taken. They may wait for the
+/// close (MSG_MORE), which then sends them and the FIN in one segment: it saves the kernel, here and there, a
+/// fifth of the work of a short connection. If not all were taken, what follows is to be sent by [`send`].
+pub fn send_last(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT | SendFlags::MORE;
+    loop {
+        match rustix::net::send(stream, bytes, flags) {
+            Err(Errno::INTR) => continue,
+            other => return Ok(other?),
+        }
+    }
+}
+
 /// sendfile: up to `count` bytes of `file` from `offset` on; how many were taken (0: the file ended).
 /// SIGPIPE must be ignored, as [`super::process::Signals::catch`] does: sendfile cannot be told.
 pub fn send_file(

@@ -230,7 +230,7 @@ fn check<'a>(key: &'a [u8], imei: &'a [u8], name: &'a [u8], version: &'a [u8]) -
     Check {
         device,
         device_text: device.map(|_| id).unwrap_or_default(),
-        firmware_name: given(name),
+        firmware_name: given(name).map(Into::into),
         version: text::read(version),
         project_key: given(key),
         largest: Some(LARGEST),

@@ -64,11 +64,16 @@ pub struct Head<'a> {
     pub minor: u8,
     /// The header lines, without the empty one.
     pub block: &'a [u8],
+    /// Which lengths of names there are: most headers that are asked for are not there.
+    lengths: Lengths,
 }
 
 impl<'a> Head<'a> {
     /// The value of the first header of this name (any case), without the white space around it.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        if !self.lengths.contains(name.len()) {
+            return None;
+        }
         // The block was looked at before: what stands before the colon is the name.
         lines(self.block).find_map(|line| {
             let (found, rest) = line.split_at_checked(name.len())?;
@@ -115,10 +120,37 @@ pub fn read(bytes: &[u8], limits: HeadLimits) -> Progress<'_> {
         Block::Unfinished => return unfinished,
         Block::TooManyLines => return Progress::Bad(BadHead::TooLarge),
     };
-    if !lines(block).all(|line| header_line(line).is_some()) {
-        return Progress::Bad(BadHead::Malformed);
+    let mut lengths = Lengths::default();
+    for line in lines(block) {
+        let Some((name, _)) = header_line(line) else {
+            return Progress::Bad(BadHead::Malformed);
+        };
+        lengths.add(name.len());
     }
-    Progress::Complete(Head { block, ..request }, length)
+    let head = Head {
+        block,
+        lengths,
+        ..request
+    };
+    Progress::Complete(head, length)
+}
+
+/// A set of lengths, modulo 32.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Lengths(u32);
+
+impl Lengths {
+    fn bit(length: usize) -> u32 {
+        1 << (length % 32)
+    }
+
+    fn add(&mut self, length: usize) {
+        self.0 |= Lengths::bit(length);
+    }
+
+    fn contains(self, length: usize) -> bool {
+        self.0 & Lengths::bit(length) != 0
+    }
 }
 
 /// The header lines, as far as they have come.
@@ -199,6 +231,7 @@ fn request_line(line: &[u8]) -> Result<Head<'_>, BadHead> {
         target,
         minor: minor(version)?,
         block: b"",
+        lengths: Lengths::default(),
     })
 }
 

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::iter;
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr_iter, memchr2};
 use nom::branch::alt;
 use nom::bytes::complete::{tag, tag_no_case, take_till, take_till1, take_while};
 use nom::character::complete::{char, digit1, u32 as number};
@@ -93,7 +93,7 @@ fn check(target: &[u8]) -> Option<Check<'_>> {
     Some(Check {
         device,
         device_text: device_text.unwrap_or_default(),
-        firmware_name: given(values.firmware_name).map(decode),
+        firmware_name: given(values.firmware_name).map(decode).map(Into::into),
         path_project: project.map(decode),
         version: values.version.map(decode).unwrap_or_default(),
         core_version: values.core_version.and_then(core_version),
@@ -135,7 +135,7 @@ fn cut(target: &[u8]) -> (&[u8], &[u8], &'static str) {
         b"firmware_name=",
     ];
     // A look at the byte alone spares nearly all comparisons.
-    let may_begin = |byte: u8| byte == b'?' || b"imunpf".contains(&byte);
+    let may_begin = |byte: u8| matches!(byte, b'?' | b'i' | b'm' | b'u' | b'n' | b'p' | b'f');
     // A query that begins without a `?` begins before the first.
     let end = memchr(b'?', target).map_or(target.len(), |at| at.saturating_add(1));
     let before = target.get(..end).unwrap_or(target);
@@ -199,7 +199,7 @@ impl<'a> Values<'a> {
 
     fn slot(&mut self, key: &[u8]) -> Option<&mut Option<&'a [u8]>> {
         // By its length first, which leaves one or two names to compare with.
-        let is = |name: &[u8]| name.eq_ignore_ascii_case(key);
+        let is = |name: &[u8]| name == key || name.eq_ignore_ascii_case(key);
         match key.len() {
             3 if is(b"mac") => Some(&mut self.mac),
             3 if is(b"uid") => Some(&mut self.uid),
@@ -259,10 +259,11 @@ fn core_version(value: &[u8]) -> Option<u32> {
 
 /// The IMEI in `?a=1imei=862991443753386&…`, which is what becomes of a user's URL that ends `?a=1`.
 fn swallowed_imei(query: &[u8]) -> Option<&[u8]> {
-    let imei = |input| -> IResult<&[u8], &[u8]> { preceded(tag("imei="), digit1).parse(input) };
-    (0..query.len())
-        .filter_map(|at| query.get(at..))
-        .filter_map(|rest| imei(rest).ok())
+    let digits = |input| -> IResult<&[u8], &[u8]> { digit1.parse(input) };
+    memchr_iter(b'=', query)
+        .filter_map(|at| query.split_at_checked(at))
+        .filter(|(before, _)| before.ends_with(b"imei"))
+        .filter_map(|(_, value)| digits(value.strip_prefix(b"=")?).ok())
         .map(|(_, digits)| digits)
         .find(|digits| digits.len() >= 15)
 }

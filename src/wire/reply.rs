@@ -247,7 +247,9 @@ impl Draft {
     fn new(status: u16) -> Draft {
         let mut bytes = Vec::with_capacity(ROOM);
         // Writing into a Vec cannot fail, here and below.
-        let _ = write!(bytes, "HTTP/1.1 {status} {}\r\n", reason(status));
+        let _ = write!(bytes, "HTTP/1.1 {status} ");
+        bytes.extend_from_slice(reason(status).as_bytes());
+        bytes.extend_from_slice(b"\r\n");
         let draft = Draft(bytes, status);
         match status {
             503 => draft.header("Retry-After", RETRY_AFTER),
@@ -262,7 +264,10 @@ impl Draft {
 
     /// (Not for each type of value anew: that would be a good part of the program.)
     fn line(&mut self, name: &str, value: &dyn Display) {
-        let _ = write!(self.0, "{name}: {value}\r\n");
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b": ");
+        let _ = write!(self.0, "{value}");
+        self.0.extend_from_slice(b"\r\n");
     }
 
     fn length(self, bytes: u64) -> Measured {

@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
 use nom::character::complete::char;
 use nom::combinator::map_opt;
 use nom::number::complete::u8 as any_byte;
@@ -51,7 +52,7 @@ fn from_gbk(raw: &[u8]) -> String {
 
 fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
     // The first look alone is what nearly every text gets.
-    if !raw.contains(&b'%') || !raw.windows(3).any(|window| escape(window).is_ok()) {
+    if memchr(b'%', raw).is_none() || !raw.windows(3).any(|window| escape(window).is_ok()) {
         return Cow::Borrowed(raw);
     }
     let mut bytes = Vec::with_capacity(raw.len());

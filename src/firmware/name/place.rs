@@ -10,7 +10,7 @@ use nom::combinator::{eof, opt};
 use nom::sequence::{preceded, terminated};
 use nom::{IResult, Parser};
 
-use super::{LUAT, LUATOS, at_marker, core_and_platform, firmware_stem};
+use super::{LUATOS, core_and_platform, firmware_stem, marker};
 use crate::firmware::version::Version;
 
 /// What the path of a firmware file says.
@@ -251,7 +251,7 @@ fn core(input: &str) -> IResult<&str, u32> {
 /// Air780EPM. `Ok(None)` where there is no marker; an error where there is one, but not the rest.
 fn luatools_name(file: &str) -> Result<Option<Luatools<'_>>, String> {
     let stem = firmware_stem(file).unwrap_or(file);
-    let Some(marked) = at_marker(stem) else {
+    let Some(found) = marker(stem) else {
         // In another case it would be no marker, and the file be for every platform.
         let lower = LUATOS.to_ascii_lowercase();
         return if stem.to_ascii_lowercase().contains(&lower) {
@@ -262,8 +262,9 @@ fn luatools_name(file: &str) -> Result<Option<Luatools<'_>>, String> {
             Ok(None)
         };
     };
-    let marker = if marked.luatos { LUATOS } else { LUAT };
-    let release = marked.left.rsplit_once('_').and_then(|(project, text)| {
+    let (luatos, marker) = (found.luatos, found.text());
+    let (left, right) = found.cut(stem);
+    let release = left.rsplit_once('_').and_then(|(project, text)| {
         Some(Named {
             project,
             version: Version::parse(text)?,
@@ -278,19 +279,15 @@ fn luatools_name(file: &str) -> Result<Option<Luatools<'_>>, String> {
     };
     usable_project(release.project)?;
     // The core here is that of the new firmware; which cores it fits is not in the name.
-    match (
-        platform(marked.right),
-        core_and_platform(marked.right, marked.luatos).1,
-    ) {
+    match (platform(right), core_and_platform(right, luatos).1) {
         (Ok(_), Some(platform)) => Ok(Some(Luatools {
             release,
-            luatos: marked.luatos,
+            luatos,
             platform,
         })),
         _ => Err(format!(
-            "`{}` is no platform: after `{marker}` come letters, digits, `_`, `-` and `.` alone, such \
-             as `Air780EPM` (a copy's ` (1)` must go)",
-            marked.right
+            "`{right}` is no platform: after `{marker}` come letters, digits, `_`, `-` and `.` alone, such \
+             as `Air780EPM` (a copy's ` (1)` must go)"
         )),
     }
 }

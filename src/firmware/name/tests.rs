@@ -67,7 +67,8 @@ fn what_modules_send_is_taken_apart() {
         ),
         ("A_Luat_Volt_1", named("A", false, None, Some("Volt_1"))),
     ] {
-        let name = firmware_name(text);
+        let name = SentName::from(text);
+        let name = name.parts();
         let got = (
             name.project.to_owned(),
             name.luatos,
@@ -81,7 +82,8 @@ fn what_modules_send_is_taken_apart() {
 #[test]
 fn a_name_without_a_marker_is_all_project() {
     for text in ["ALIYUN", "", "my_luat_thing", "X_Luat", "LuatOS-SoC_EC618"] {
-        let name = firmware_name(text);
+        let name = SentName::from(text);
+        let name = name.parts();
         assert_eq!((name.project, name.luatos), (text, None), "{text}");
         assert_eq!((name.core, name.platform), (None, None), "{text}");
     }
@@ -341,7 +343,8 @@ fn rules_belong_to_a_project_or_a_release() {
 proptest! {
     #[test]
     fn no_name_panics(text in "\\PC*|[A_Luat0-9V.LuatOS-SoC/ from]{0,40}") {
-        let name = firmware_name(&text);
+        let name = SentName::from(&*text);
+        let name = name.parts();
         prop_assert!(text.starts_with(name.project));
         file_kind(&text);
         let _ = place(&text);
@@ -356,7 +359,8 @@ proptest! {
     ) {
         prop_assume!(!platform.contains("_LUAT"));
         let text = format!("{project}_Luat_V{core:04}_{platform}");
-        let name = firmware_name(&text);
+        let name = SentName::from(&*text);
+        let name = name.parts();
         prop_assert_eq!(name.project, project.as_str());
         prop_assert_eq!(name.core, Some(core));
         prop_assert_eq!(name.platform, Some(platform.as_str()));

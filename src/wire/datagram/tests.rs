@@ -31,7 +31,7 @@ fn a_check_of_a_user_server_is_read() {
             ..Check::default()
         }
     );
-    assert!(matches!(check.firmware_name, Some(Cow::Borrowed(_))));
+    assert!(matches!(check.version, Cow::Borrowed(_)));
     assert_eq!(
         checked(b"862991443753386,A9335_V1723_B3633_WD1,1.1.8").version,
         "1.1.8"
