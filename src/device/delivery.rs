@@ -26,11 +26,14 @@ use crate::wire::reply;
 /// Files up to this size go out with their head in one call.
 const SMALL: u64 = 16 * 1024;
 
-/// Bytes for one sendfile.
-const CHUNK: u64 = 256 * 1024;
+/// Bytes for one sendfile, after which others get their turn.
+const CHUNK: u64 = 1024 * 1024;
 
-/// Bytes after which others get their turn.
-const TURN: u64 = 1024 * 1024;
+/// Beyond so many bytes a download is one for a large send buffer.
+const LARGE: u64 = 128 * 1024;
+
+/// The first wait for an acknowledgement that nothing tells of; each that follows is twice as long.
+const FIRST_LOOK: Duration = Duration::from_millis(40);
 
 /// Bytes that a client may send while it downloads before we stop reading them.
 const CHATTER: u64 = 64 * 1024;
@@ -89,8 +92,9 @@ pub(super) async fn deliver(
         Ok(snapshot) if snapshot.size() == plan.size => {
             let (sending, written) = Sending::new(service, stream, seat, plan, download);
             if let Some(arrived) = sending.run(&snapshot, written).await {
-                arrived.until_closed(stream, seat, stop).await;
-                close(stream, Body::None).await;
+                if !arrived.until_closed(stream, seat, stop).await {
+                    close(stream, Body::None).await;
+                }
             }
             return;
         }
@@ -251,6 +255,9 @@ impl<'a> Sending<'a> {
             within(WRITTEN, written.wait()).await;
         }
         self.download.turn.pace(self.stream);
+        if self.plan.end.saturating_sub(self.plan.start) > LARGE {
+            self.download.widen(self.stream);
+        }
         self.moved = Instant::now();
         self.ending = match self.send(snapshot).await {
             Ok(()) => self.arrive().await,
@@ -283,23 +290,23 @@ impl<'a> Sending<'a> {
                 Err(error) => self.wait_or_fail(error).await?,
             }
         }
-        let mut next_turn = TURN;
+        let mut next_turn = CHUNK;
         loop {
             let offset = self.sent_before();
             let left = self.plan.end.saturating_sub(offset).min(CHUNK);
             if left == 0 {
                 return Ok(());
             }
+            if self.taken >= next_turn {
+                next_turn = self.taken.saturating_add(CHUNK);
+                self.look();
+                yield_now().await;
+            }
             let count = usize::try_from(left).unwrap_or(usize::MAX);
             match os::net::send_file(self.stream.get_ref(), snapshot.file(), offset, count) {
                 Ok(0) => return Err(self.broken("it is shorter than it was")),
                 Ok(sent) => self.took(sent),
                 Err(error) => self.wait_or_fail(error).await?,
-            }
-            if self.taken >= next_turn {
-                next_turn = self.taken.saturating_add(TURN);
-                self.look();
-                yield_now().await;
             }
         }
     }
@@ -417,7 +424,7 @@ impl<'a> Sending<'a> {
         if self.stream.get_ref().shutdown(Shutdown::Write).is_ok() {
             self.shut = true;
         }
-        let mut tick = Duration::from_millis(10);
+        let mut tick = FIRST_LOOK.min(self.tick());
         let mut listening = true;
         let mut chatter: u64 = 0;
         loop {
@@ -429,7 +436,7 @@ impl<'a> Sending<'a> {
                 return ending;
             }
             // Where we do not read any more, this is how a reset shows.
-            if let Ok(Some(error)) = self.stream.get_ref().take_error() {
+            if !listening && let Ok(Some(error)) = self.stream.get_ref().take_error() {
                 return self.failed(&error);
             }
             let readable = async {
@@ -572,10 +579,11 @@ pub(super) struct Arrived {
 }
 
 impl Arrived {
-    /// Waits for the client's close, if it matters to anybody; not for long, and not beyond the stop.
-    async fn until_closed(mut self, stream: &Stream, seat: &Seat, stop: &Stop) {
+    /// Waits for the client's close, if it matters to anybody; not for long, and not beyond the stop. Has it
+    /// closed? Then both sides have all that was sent.
+    async fn until_closed(mut self, stream: &Stream, seat: &Seat, stop: &Stop) -> bool {
         if self.closed || !self.to_the_end || self.transfer.is_none() {
-            return;
+            return self.closed;
         }
         // As little worth as an unfinished head, where others need the place.
         seat.waits();
@@ -602,6 +610,7 @@ impl Arrived {
         };
         let closed = within(CONTENT, smol::future::or(closed, stopped)).await;
         self.closed = closed.unwrap_or(false);
+        self.closed
     }
 }
 

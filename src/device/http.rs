@@ -27,6 +27,7 @@ pub async fn serve(
     executor: Rc<LocalExecutor<'static>>,
     stop: Stop,
 ) {
+    let _slower_without = os::net::cork(&listener);
     let welcome = |stream: TcpStream, peer| {
         if let Some(stage) = in_line(&service, &stream, peer) {
             hand_over(&service, &executor, &stop, stream, peer, stage);
@@ -55,7 +56,7 @@ fn in_line(service: &Rc<Service>, mut stream: &TcpStream, peer: SocketAddr) -> O
         answered.body = Body::Unknown;
     }
     if let (Answer::Reply(reply), Body::None) = (&answered.answer, answered.body) {
-        match os::net::send_last(stream, reply.bytes()) {
+        match os::net::send(stream, reply.bytes(), &[], false) {
             Ok(sent) if sent >= reply.bytes().len() => return None,
             Ok(sent) => answered.sent = sent,
             Err(error) if is_early(&error) => {}
@@ -106,5 +107,5 @@ fn turn_away(service: &Service, stream: &TcpStream, stage: &Stage) {
         },
     };
     let rest = reply.bytes().get(sent..).unwrap_or_default();
-    let _too_bad = os::net::send_last(stream, rest);
+    let _too_bad = os::net::send(stream, rest, &[], false);
 }

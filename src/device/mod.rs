@@ -98,6 +98,9 @@ struct Limiters {
 /// grows stale; the copy itself is finished all the same, for whoever asks next.
 const LOAD: Duration = Duration::from_secs(30);
 
+/// The send buffer that a large download begins with, in bytes.
+const WIDE: usize = 512 * 1024;
+
 /// The most that is read at once, in bytes, where nothing else bounds it.
 const SCRATCH: usize = 16 * 1024;
 
@@ -113,7 +116,8 @@ impl Service {
         reread: Box<dyn Fn(&str)>,
     ) -> Service {
         let now = Instant::now();
-        let connections = limits.connections(os::process::raise_file_limit(), os::memory::total());
+        let memory = os::memory::total();
+        let connections = limits.connections(os::process::raise_file_limit(), memory);
         // One byte more than a head may have, so that a full buffer means that it is too long.
         let scratch = limits.head_bytes.saturating_add(1).max(SCRATCH);
         Service {
@@ -135,7 +139,10 @@ impl Service {
             turned_away: TurnedAway::default(),
             repeats: RefCell::default(),
             slots: RefCell::new(Slots::new(turn::most(&limits), limits.download_wait)),
-            running: Running::default(),
+            running: Running {
+                most_wide: Limits::wide_buffers(memory),
+                ..Running::default()
+            },
             left: Signal::new(),
             empty: Signal::new(),
             scratch: RefCell::new(vec![0; scratch]),
@@ -148,6 +155,7 @@ impl Service {
         self.snapshots.sweep(&catalog);
         self.fleet.borrow_mut().catalog(&catalog, Instant::now());
         *self.catalog.borrow_mut() = catalog;
+        self.ids.forget();
         self.ready.set(true);
     }
 
@@ -263,6 +271,7 @@ impl Service {
         Download {
             service: Rc::clone(self),
             turn,
+            wide: Cell::new(false),
         }
     }
 }
@@ -340,11 +349,29 @@ impl Drop for Seat {
 struct Download {
     service: Rc<Service>,
     turn: Turn,
+    /// The kernel has its send buffer.
+    wide: Cell<bool>,
+}
+
+impl Download {
+    /// Lets the kernel choose the send buffer, which it makes as large as the way is fast and wide, if there is
+    /// memory for one more.
+    fn widen(&self, stream: &Stream) {
+        let wide = &self.service.running.wide;
+        if !self.wide.get() && wide.get() < self.service.running.most_wide {
+            self.wide.set(true);
+            wide.set(wide.get().saturating_add(1));
+            let _as_far_as_it_can = os::net::free_send_buffer(stream.get_ref(), WIDE);
+        }
+    }
 }
 
 impl Drop for Download {
     fn drop(&mut self) {
         let running = &self.service.running;
+        if self.wide.get() {
+            running.wide.set(running.wide.get().saturating_sub(1));
+        }
         running.count.set(running.count.get().saturating_sub(1));
         if running.count.get() == 0 {
             running.none.raise();
@@ -355,6 +382,9 @@ impl Drop for Download {
 #[derive(Default)]
 struct Running {
     count: Cell<usize>,
+    /// Those with a send buffer that may grow.
+    wide: Cell<usize>,
+    most_wide: usize,
     none: Signal,
 }
 

@@ -2,9 +2,13 @@
 //! that it echoes (protocol.md 6). So the id names the content and proves that the asker received our
 //! reply to a check; there is no session table, and a restart or a replica with the same secret goes on.
 //!
+//! What would surprise you: the ids that were found good last are remembered, since a module asks for each
+//! of its packets by the same one.
+//!
 //! 12 bits are the beginning of the content's hash; 19 are a keyed MAC over the whole hash, the source
 //! network and the week (hazards.md 8). Ids of this week and of the last one are good.
 
+use std::cell::RefCell;
 use std::hash::Hasher;
 use std::net::IpAddr;
 
@@ -18,12 +22,33 @@ const MAC_BITS: u32 = 19;
 
 const WEEK: i64 = 604_800;
 
+/// Ids that are remembered.
+const RECENT: usize = 64;
+
 /// What makes ids, and knows them again.
 pub struct UpgradeIds {
     key: [u8; 16],
     /// For marks: another half of the secret.
     mark_key: [u8; 16],
     roaming: bool,
+    /// Each at a place of its own.
+    recent: RefCell<[Option<Recent>; RECENT]>,
+}
+
+/// An id that was found good.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Recent {
+    asked: Asked,
+    content: ContentId,
+}
+
+/// All that the answer depends on besides what there is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Asked {
+    id: u32,
+    /// `None` where it does not matter.
+    network: Option<Network>,
+    week: i64,
 }
 
 impl UpgradeIds {
@@ -37,7 +62,13 @@ impl UpgradeIds {
             key,
             mark_key,
             roaming,
+            recent: RefCell::new([None; RECENT]),
         }
+    }
+
+    /// There are other candidates now.
+    pub fn forget(&self) {
+        self.recent.replace([None; RECENT]);
     }
 
     /// A keyed MAC over a content and who may have it, which nobody else can make (libfota3). `purpose`
@@ -64,7 +95,8 @@ impl UpgradeIds {
     }
 
     /// Which of the candidates the id names: the one whose MAC is right. `None` if there is none, and
-    /// also if two different ones match: never a guess.
+    /// also if two different ones match: never a guess. To be told by [`forget`](UpgradeIds::forget) when there are
+    /// others than before.
     pub fn find(
         &self,
         id: u32,
@@ -73,14 +105,29 @@ impl UpgradeIds {
         candidates: impl Iterator<Item = ContentId>,
     ) -> Option<ContentId> {
         let week = unix.div_euclid(WEEK);
+        let network = (!self.roaming).then(|| Network::of(address));
+        let asked = Asked { id, network, week };
+        let mut recent = self.recent.borrow_mut();
+        let place = recent.get_mut(usize::try_from(id).unwrap_or(0) % RECENT);
+        if let Some(Some(known)) = &place
+            && known.asked == asked
+        {
+            return Some(known.content);
+        }
         let matches = |content: &ContentId| {
             let id_in =
                 |week| u32::from(content.short()) << MAC_BITS | self.mac(*content, address, week);
             id_in(week) == id || id_in(week.saturating_sub(1)) == id
         };
         let mut found = candidates.filter(matches);
-        let first = found.next()?;
-        found.all(|other| other == first).then_some(first)
+        let content = found.next()?;
+        if !found.all(|other| other == content) {
+            return None;
+        }
+        if let Some(place) = place {
+            *place = Some(Recent { asked, content });
+        }
+        Some(content)
     }
 
     fn mac(&self, content: ContentId, address: IpAddr, week: i64) -> u32 {
@@ -176,9 +223,15 @@ mod tests {
             })
             .unwrap();
         let id = ids().make(one, from, NOW);
-        let find = |list: &[ContentId]| ids().find(id, from, NOW, list.iter().copied());
+        let ids = ids();
+        let find = |list: &[ContentId]| ids.find(id, from, NOW, list.iter().copied());
+        assert_eq!(find(&[one, two]), None);
         assert_eq!(find(&[one]), Some(one));
         assert_eq!(find(&[one, one]), Some(one));
+        // It is remembered until there are others.
+        assert_eq!(find(&[]), Some(one));
+        ids.forget();
         assert_eq!(find(&[one, two]), None);
+        assert_eq!(find(&[]), None);
     }
 }

@@ -33,6 +33,8 @@ pub struct Inbox {
     /// For how many the next call makes room. To make it for a whole batch costs as much as a datagram does,
     /// and a module that asks for packet after packet sends one at a time.
     room: usize,
+    /// The last call found fewer than it had room for.
+    drained: bool,
 }
 
 /// One datagram.
@@ -89,7 +91,13 @@ impl Inbox {
             bytes: room(ARRIVAL),
             taken: Vec::with_capacity(BATCH),
             room: BATCH,
+            drained: false,
         }
+    }
+
+    /// Nothing was left when the last batch was taken: what comes after it is new.
+    pub fn is_drained(&self) -> bool {
+        self.drained
     }
 
     /// Takes what has arrived, at most [`BATCH`]; how many. `WouldBlock` if nothing has. The batch
@@ -149,7 +157,8 @@ impl Inbox {
             }
         };
         // What is not full is a sign that fewer come; what is, that more do.
-        self.room = match count < room {
+        self.drained = count < room;
+        self.room = match self.drained {
             true => count.saturating_mul(2).clamp(FEW, BATCH),
             false => room.saturating_mul(4).min(BATCH),
         };
