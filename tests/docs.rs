@@ -1,5 +1,6 @@
 //! Promise: the documents are true where a machine can tell. They leave out no flag, no rule and no code,
-//! their examples are taken by the program, the log lines they explain are in it, and no link is dead.
+//! their examples are taken by the program, the log lines they explain are in it, no link is dead, and
+//! both languages say the same.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![allow(missing_docs)]
 #![cfg(all(feature = "lab", feature = "operator"))]
@@ -309,6 +310,91 @@ fn no_link_between_documents_is_dead() {
         }
     }
     assert!(count > 50, "{count}");
+    rows.finish();
+}
+
+/// What both languages of a page must have alike: its headings' levels, its commands, configurations of
+/// other programs, the cells of tables that are in code, and numbers with a comma in them.
+fn skeleton(text: &str) -> Vec<String> {
+    let mut found: Vec<String> = documents::commands(text)
+        .into_iter()
+        .map(|typed| typed.command)
+        .filter(|command| command.is_ascii())
+        .collect();
+    for language in ["nginx", "caddyfile"] {
+        found.extend(documents::blocks(text, language));
+    }
+    for line in documents::prose(text).lines() {
+        if line.starts_with('#') {
+            found.push(line.chars().take_while(|c| *c == '#').collect());
+        }
+        if let Some(cells) = line.strip_prefix("| ") {
+            let first = cells.split(" | ").next().unwrap();
+            let code = first.strip_prefix('`').and_then(|c| c.strip_suffix('`'));
+            let code = code.filter(|code| code.is_ascii() && !code.contains('`'));
+            found.extend(code.map(str::to_owned));
+            let figures = cells.split([' ', '（', '(', '）', '|']);
+            let number = |part: &str| part.parse::<u16>().is_ok();
+            let figure = |word: &&str| word.contains(',') && word.split(',').all(number);
+            found.extend(figures.filter(figure).map(str::to_owned));
+        }
+    }
+    found
+}
+
+#[test]
+fn both_languages_of_a_page_say_the_same_and_link_to_each_other() {
+    // For those who work on the program.
+    let english_only = ["docs/design.md", "docs/performance.md"];
+    let pages: HashMap<String, String> = documents::documents().into_iter().collect();
+    let chinese_of = |name: &str| name.replacen("docs/", "docs/zh-CN/", 1);
+    let english = |name: &&String| name.starts_with("docs/") && !name.starts_with("docs/zh-CN/");
+    let mut rows = Rows::default();
+    for name in pages.keys().filter(english) {
+        let Some(chinese) = pages.get(&chinese_of(name)) else {
+            let result = english_only.contains(&name.as_str()).then_some(());
+            rows.row(name, result.ok_or("has no Chinese page".to_owned()));
+            continue;
+        };
+        let file = name.trim_start_matches("docs/");
+        let third = |text: &str| text.lines().nth(2).unwrap_or_default().to_owned();
+        let heads = (third(&pages[name]), third(chinese));
+        let wanted = (
+            format!("[中文](zh-CN/{file})"),
+            format!("[English](../{file})"),
+        );
+        let result = (heads == wanted).then_some(());
+        rows.row(
+            &format!("{name}: links"),
+            result.ok_or(format!("{heads:?}")),
+        );
+        let (ours, theirs) = (skeleton(&pages[name]), skeleton(chinese));
+        let differs = ours.iter().zip(&theirs).find(|(a, b)| a != b);
+        let result = match differs {
+            Some((a, b)) => Err(format!("{a:?} is {b:?} in Chinese")),
+            None if ours.len() != theirs.len() => Err(format!("{ours:?}, {theirs:?}")),
+            None => Ok(()),
+        };
+        rows.row(&format!("{name}: what it says"), result);
+    }
+    // A Chinese page leads to the English one of another only if that has no Chinese one.
+    for (name, text) in &pages {
+        let start = match name.as_str() {
+            "README.zh-CN.md" => "](docs/",
+            name if name.starts_with("docs/zh-CN/") => "](../",
+            _ => continue,
+        };
+        let own = name.rsplit('/').next().unwrap();
+        let links = text.split(start).skip(1);
+        for page in links.filter_map(|rest| rest.split([')', '#']).next()) {
+            let fine = page == own || !pages.contains_key(&format!("docs/zh-CN/{page}"));
+            let result = fine.then_some(());
+            rows.row(
+                &format!("{name}: {page}"),
+                result.ok_or("there is a Chinese page".to_owned()),
+            );
+        }
+    }
     rows.finish();
 }
 
