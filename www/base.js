@@ -73,7 +73,7 @@ function translate(text) {
     if (whole.test(text)) return words === null ? null : text.replace(whole, words);
   }
   // "2.0.1: why", "refused: why; and then"
-  const [, before, after] = /^([^\s:]{1,40}): (.+)$/.exec(text) || [];
+  const [, before, after] = /^([^\s:]{1,300}): (.+)$/.exec(text) || [];
   const rest = after && translate(after);
   if (rest) return (before === 'refused' ? t('verdict_refuse') : before) + (lang === 'zh' ? '：' : ': ') + rest;
   const parts = text.split('; ');

@@ -95,7 +95,7 @@ function card(item, remove) {
     if (state === 'looking') { body.replaceChildren(h('p.small', {}, t('looking'))); return; }
     const facts = answer && answer.project && h('dl.facts', {},
       fact(t('project'), h('b', {}, answer.project)), fact(t('version'), h('b', {}, answer.version || '–')),
-      fact(t('kind'), answer.kind), fact(t('platform'), answer.platform || t('anyPlatform')),
+      fact(t('kind'), said(answer.kind)), fact(t('platform'), answer.platform || t('anyPlatform')),
       answer.base_core && fact(t('fromCore'), String(answer.base_core)),
       answer.newest && fact(t('newestHere'), answer.newest));
     if (state === 'refused' || state === 'failed') {

@@ -83,9 +83,9 @@ function card(release, again) {
     h('div.row', {}, acts && h('div.acts', {}, acts),
       h('details', { 'data-key': 'packages' }, h('summary', {}, t('packages', packages.length)),
         h('ul.packages', {}, packages.map((p) => h('li', {},
-          h('code', {}, p.path), h('span.small', {}, [bytes(p.size), p.kind, p.platform, p.base_core && t('baseCore', p.base_core)].filter(Boolean).join(' · ')),
+          h('code', {}, p.path), h('span.small', {}, [bytes(p.size), said(p.kind).textContent, p.platform, p.base_core && t('baseCore', p.base_core)].filter(Boolean).join(' · ')),
           h('code.small', { title: 'SHA-256' }, p.sha256)))),
-        Object.keys(release.rules).length > 0 && h('pre', { tabindex: 0, 'aria-label': 'release.json' }, JSON.stringify(release.rules, null, 1)))));
+        Object.keys(release.rules || {}).length > 0 && h('pre', { tabindex: 0, 'aria-label': 'release.json' }, JSON.stringify(release.rules, null, 1)))));
 }
 
 function remarks(kind, list) {

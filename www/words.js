@@ -74,7 +74,7 @@ export const WORDS = {
 /** What the server says: how it begins (matched whole), better English if need be, Chinese. */
 export const SAID = [
   [/every module of the project/, null, '该项目的所有模块'], [/modules on (.+)/, null, '$1 模块'], [/([\d.]+) percent/, '$1 % of the devices', '$1% 的设备'],
-  [/allow (\d+)/, 'only $1 listed devices or ranges', '仅名单中的 $1 项'], [/deny (\d+)/, 'without $1 listed devices or ranges', '排除名单中的 $1 项'],
+  [/allow (\d+)/, 'only those in allow ($1)', '仅名单中的 $1 项'], [/deny (\d+)/, 'none of those in deny ($1)', '排除名单中的 $1 项'],
   [/from (.+)/, 'from version $1', '从版本 $1 升级'], [/base_core (\d+)/, 'from core $1', '从底层 $1 升级'], [/not before (.+)/, null, '不早于 $1'], [/(?:window|only) (\d.+)/, 'daily $1', '每天 $1'],
   [/only known devices are served|not a known device/, null, '不在已知设备名单中'], [/no such project/, null, '没有这个项目'], [/there is no project (.+) with a release/, null, '项目 $1 还没有版本'], [/the check names no project/, null, '请求里没有项目名'],
   [/project (.+), platform (.+), core (.+), version (.+)/, null, '项目 $1，平台 $2，底层 $3，版本 $4'], [/all (?:its files|files of the project) are quarantined/, null, '该项目的文件都被隔离了'],
@@ -84,4 +84,9 @@ export const SAID = [
   [/the core delta was made from another core/, null, '差分包的起始底层不符'], [/a script-only package fits the same core alone.*/, null, '仅含脚本的升级包只适用于相同的底层（any_core）'], [/the file is too large for UDP; it is offered over HTTP/, null, '文件太大，UDP 发不了；可通过 HTTP 获取'],
   [/paused/, null, '已暂停'], [/not_before is still to come/, null, '还没到 not_before 的时间'], [/it got this again and again and came back as before/, null, '多次下载后仍报告旧版本'], [/outside its window/, null, '不在下发时段内'], [/not among the percent that may have it yet/, null, '尚不在灰度比例内'], [/older (?:releases|ones) are not looked at/, null, '不再看更早的版本'],
   [/this is a (?:\.soc|\.binpkg|factory).*(?:Luatools|cable).*/, null, '这是用线刷的出厂文件：请在 Luatools 里选“生成差分/升级文件”，放入生成的 .bin'], [/this is (?:a web page|JSON|text).*/, null, '这不是固件，而是网页或文本：下载可能失败了，请重新下载'], [/version (.+) is there already and is higher.*/, null, '已有更高的版本 $1：装有它的模块不会接受这一个'],
+  [/at the top of the firmware folder a file must.*/, null, '文件名里没有项目和版本：请保留 Luatools 生成的文件名，或指明项目和版本，如 PROJECT/2.0.1/update.bin'], [/the folder `(.+?)` names no version.*/, null, '文件夹 $1 没有版本：请放进版本文件夹，如 $1/2.0.1/update.bin'],
+  [/the file is empty: copy it again/, null, '文件是空的：请重新拷贝'], [/It is no firmware and is left alone\./, null, '不是固件，不处理'], [/It may not be read.*/, null, '没有读取权限：请让运行服务器的用户可读（chmod a+r）'], [/This is a symbolic link.*/, null, '这是符号链接，不会跟随：请把文件本身放到这里'],
+  [/It does not match the (\.\w+) beside it.*/, null, '与旁边的 $1 不符：文件没有拷完，或其中一个属于别的文件'], [/(.+) claims the same release and platform with other bytes.*/, null, '$1 声称是同一版本和平台，内容却不同：请只留一个'],
+  [/there is no key `(.+?)`: the nearest is `(.+?)`/, null, '没有 $1 这个键，最接近的是 $2'], [/there is no key `(.+?)`: the nearest is `(.+?)` \(.+\)/, null, '没有 $1 这个键，最接近的是 $2（改好之前不生效）'], [/this is no JSON: (.+?)(?: \(.+\))?/, null, '不是正确的 JSON：$1'],
+  [/(EC7xx|EC618|W800|LuaDB) script/, null, '$1 脚本'], [/(EC7xx|EC618) core delta/, null, '$1 底层差分'], [/(Air105|W800|ESP32) image/, null, '$1 整包'], [/generic/, null, '通用'],
 ];

@@ -111,6 +111,11 @@ pub fn a_full_folder(place: &Place) {
         "WATER-METER/1.4.0/release.json",
         json!({ "paused": "the field test in Hangzhou is not over", "allow": [super::IMEI] }),
     );
+    place.drop_firmware(&format!("{LONG}/10.20.29/update.bin"), &noise(28, 3000));
+    place.drop_firmware(
+        &format!("{LONG}/10.20.29/release.json"),
+        b"{\"percent\": 10,}",
+    );
     place.rules(
         "FOTA2_DEMO/release.json",
         json!({ "not_before": "2099-01-01T00:00:00+08:00" }),
@@ -129,6 +134,11 @@ pub fn a_full_folder(place: &Place) {
 pub fn a_busy_fleet(server: &Server) -> Vec<SlowDownload> {
     let imei = |n: u64| (862_991_443_700_000 + n * 7919).to_string();
     let bytes = noise(21, 486_120);
+    for path in ["ALIYUN/2.0.2/", "WATER-METER/1.4.0/"] {
+        server.wait_for_log(&format!("offers {path}"), |line| {
+            line.contains(path) && line.contains(" is available")
+        });
+    }
     server.wait_until_offered(&luat("ALIYUN", &imei(0), "1.0.0"), &bytes);
     for n in 0..24 {
         let from = ["2.0.0", "2.0.1", "1.9.8"][n as usize % 3];
@@ -157,7 +167,16 @@ pub fn each_view(desk: &Desk, mut look: impl FnMut(&str)) {
             json!([view]),
         );
         match view {
-            "releases" => desk.browser.wait_text(".quarantined", ".soc"),
+            "releases" => {
+                desk.browser.wait_text(".quarantined", ".soc");
+                desk.browser.wait_text("article", "2012.001.004");
+            }
+            // It has asked who there is, and was told.
+            "devices" => {
+                let told =
+                    "return document.querySelector('main > p[role=status]').textContent !== ''";
+                desk.browser.wait("the devices are listed", told, json!([]));
+            }
             "live" => desk.browser.wait_text(".rates", "60 "),
             "explain" => {
                 desk.browser
