@@ -10,6 +10,7 @@ mod announce;
 #[cfg(feature = "operator")]
 mod desk;
 mod sockets;
+mod state_folder;
 mod upkeep;
 pub mod words;
 
@@ -38,6 +39,7 @@ use crate::os::without::Feature;
 use crate::os::{memory, systemd};
 use crate::state::State;
 use sockets::Sockets;
+use state_folder::StateFolder;
 
 /// What the flags of `serve` say.
 #[derive(Debug)]
@@ -203,6 +205,9 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
             Rc::clone(&service),
             Rc::downgrade(&executor),
             settings.folder.clone(),
+            state
+                .folder()
+                .map(|folder| StateFolder::new(folder, settings.rescan)),
         );
         executor.spawn(upkeep.boxed_local()).detach();
         executor
@@ -212,7 +217,7 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
         executor.run(end).await;
         // With their tasks the downloads that still run end, which the fleet is to hear first.
         drop(executor);
-        fleet.borrow_mut().stop();
+        fleet.borrow_mut().stop(Instant::now());
         Ok::<(), String>(())
     })?;
     // Nobody else holds it: what asks it to read again holds it weakly.
@@ -223,7 +228,7 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
     Ok(())
 }
 
-/// How often snapshots that nobody needs any more are looked for while the folder does not change.
+/// How often snapshots that nobody needs any more are looked for, while there may be some.
 const SWEEP: Duration = Duration::from_secs(1800);
 
 /// The time for replies that are on their way when no download runs any more.
@@ -350,9 +355,15 @@ async fn follow(catalogs: Receiver<Arc<Catalog>>, first: Arc<Catalog>, service: 
 /// Gives memory back while the folder does not change.
 async fn sweep(service: Rc<Service>) {
     loop {
-        Timer::after(SWEEP).await;
-        let catalog = Arc::clone(&service.catalog.borrow());
-        service.snapshots.sweep(&catalog);
+        service.may_be_swept().await;
+        loop {
+            Timer::after(SWEEP).await;
+            let catalog = Arc::clone(&service.catalog.borrow());
+            service.snapshots.sweep(&catalog);
+            if !service.snapshots.may_give_back(&catalog) {
+                break;
+            }
+        }
     }
 }
 
@@ -367,7 +378,7 @@ async fn until_the_end(
     systemd::notify("READY=1");
     log::info!(target: "ready", "ready");
     logging::flush();
-    until_told_to_stop(signals, watcher).await;
+    until_told_to_stop(signals, watcher, service).await;
 
     systemd::notify("STOPPING=1");
     stop.raise();
@@ -396,20 +407,21 @@ async fn until_the_end(
         "the time for running downloads is over"
     };
     let told_again = async {
-        until_told_to_stop(signals, watcher).await;
+        until_told_to_stop(signals, watcher, service).await;
         "a second signal"
     };
     let why = future::or(finished, future::or(told_again, out_of_time)).await;
     log::info!(target: "stop", downloads = service.running_downloads(); "{why}");
 }
 
-async fn until_told_to_stop(signals: &Signals, watcher: &Watcher) {
+async fn until_told_to_stop(signals: &Signals, watcher: &Watcher, service: &Service) {
     loop {
         match signals.next().await {
             Ok(Signal::Stop) => return,
             Ok(Signal::Rescan) => {
                 log::info!(target: "folder", "looking through the folder: SIGHUP");
                 watcher.rescan();
+                service.fleet.borrow_mut().look();
             }
             Err(error) => {
                 // Without signals a server that runs is better than none.

@@ -128,6 +128,6 @@ fn measure(devices: u64) {
     let mut fleet = Fleet::open(settings, Some(&folder), Instant::now(), unix);
     println!("  loaded into the fleet in {}", watch.took());
     assert_eq!(fleet.devices() as u64, devices);
-    fleet.stop();
+    fleet.stop(Instant::now());
     std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -37,5 +37,5 @@ fuzz_target!(|bytes: &[u8]| {
     let now = Instant::now();
     let mut fleet = Fleet::open(settings, Some(&folder), now, UNIX);
     fleet.tick(now);
-    fleet.stop();
+    fleet.stop(now);
 });

@@ -45,7 +45,9 @@ pub(super) fn run(folder: &Path, asked: &Asked) -> Result<(String, u8), String> 
         std::thread::sleep(LOOK);
     }
     Err(format!(
-        "the server has not taken {} yet: it is very busy, or may not remove files from its state folder",
+        "the server has not taken {} yet: it is very busy, may not remove files from its state folder, or \
+         hears of no file system events there; then it takes it at its next rescan (--rescan), or after \
+         a SIGHUP",
         file.display()
     ))
 }

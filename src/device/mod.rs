@@ -76,6 +76,8 @@ pub struct Service {
     repeats: RefCell<Repeats>,
     buckets: RefCell<Limiters>,
     running: Running,
+    /// Sooner or later there may be snapshots to give back.
+    unswept: Signal,
     /// Somebody left a seat.
     left: Signal,
     /// Somebody left the last one.
@@ -143,6 +145,7 @@ impl Service {
                 most_wide: Limits::wide_buffers(memory),
                 ..Running::default()
             },
+            unswept: Signal::new(),
             left: Signal::new(),
             empty: Signal::new(),
             scratch: RefCell::new(vec![0; scratch]),
@@ -153,10 +156,16 @@ impl Service {
     /// From now on this is what there is. Drops the snapshots that nobody needs any more.
     pub fn replace_catalog(&self, catalog: Arc<Catalog>) {
         self.snapshots.sweep(&catalog);
+        self.unswept.raise();
         self.fleet.borrow_mut().catalog(&catalog, Instant::now());
         *self.catalog.borrow_mut() = catalog;
         self.ids.forget();
         self.ready.set(true);
+    }
+
+    /// Waits until the snapshots are worth a sweep: something was loaded, or the folder has changed.
+    pub async fn may_be_swept(&self) {
+        self.unswept.wait().await;
     }
 
     /// Downloads that run now, over HTTP, UDP and TCP. One over UDP counts until no packet was asked
@@ -203,6 +212,8 @@ impl Service {
         if let Some(snapshot) = self.snapshots.get(content) {
             return Ok(snapshot);
         }
+        // Before: whoever waits for it may go.
+        self.unswept.raise();
         let catalog = self.catalog();
         let sources = catalog.sources(content);
         let loading = self.snapshots.load(content, sources);

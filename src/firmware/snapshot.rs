@@ -285,10 +285,20 @@ impl Snapshots {
     }
 
     /// Drops those that are not in the catalogue any more, not in use, and not used for an hour; and
-    /// temporary files that were not used for as long. To be called every few minutes: it is also
+    /// temporary files that were not used for as long. To be called now and then: it is also
     /// what notices the time.
     pub fn sweep(&self, catalog: &Catalog) {
         self.sweep_at(Instant::now(), |id| !catalog.sources(id).is_empty());
+    }
+
+    /// May a later sweep give something back, though nothing is loaded and the folder stays as it is?
+    pub fn may_give_back(&self, catalog: &Catalog) -> bool {
+        let is_left = self.loader.try_lock_arc().is_none_or(|left| left.is_some());
+        let may_go = |shelved: &Shelved| {
+            let snapshot = &shelved.snapshot;
+            catalog.sources(snapshot.id).is_empty() || snapshot.bytes().is_none()
+        };
+        is_left || self.shelf.borrow().iter().any(may_go)
     }
 
     fn sweep_at(&self, now: Instant, offered: impl Fn(ContentId) -> bool) {

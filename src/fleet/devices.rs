@@ -85,9 +85,36 @@ pub struct Devices {
     /// How long nothing was listening before that, in seconds.
     downtime: u32,
     promotions: Promotions,
-    /// Where [`Devices::look_round`] goes on.
-    round: u32,
+    round: Round,
     out: Vec<(Entry, Worth)>,
+}
+
+/// How far [`Devices::look_round`] is.
+#[derive(Debug, Default)]
+struct Round {
+    /// Where it goes on.
+    at: u32,
+    /// Something has changed since it began.
+    changed: bool,
+    /// Of those that it has seen, when the first will be silent.
+    soonest: Option<Stamp>,
+    /// It has come round and nothing has changed since it began: nobody is silent before `soonest`.
+    settled: bool,
+}
+
+impl Round {
+    /// A record is another now, and may have been passed already.
+    fn unsettle(&mut self) {
+        (self.changed, self.settled) = (true, false);
+    }
+
+    /// When it must go on; `None`: not before something changes.
+    fn due(&self) -> Option<Stamp> {
+        match self.settled {
+            true => self.soonest,
+            false => Some(Stamp::default()),
+        }
+    }
 }
 
 /// How many devices may still be established by a second sighting.
@@ -138,7 +165,7 @@ impl Devices {
                 left: PROMOTIONS,
                 at: now,
             },
-            round: 0,
+            round: Round::default(),
             out: Vec::new(),
         }
     }
@@ -225,6 +252,7 @@ impl Devices {
         let Some(record) = self.table.get_mut(slot) else {
             return;
         };
+        self.round.unsettle();
         let before = *record;
         if !is_new && before.last >= self.began {
             record.interval = interval(before.interval, now.since(before.last));
@@ -322,6 +350,7 @@ impl Devices {
         if let Some(record) = self.table.get_mut(slot) {
             self.targets.moved(record.journey(), journey);
             record.set_journey(journey);
+            self.round.unsettle();
         }
     }
 
@@ -441,12 +470,22 @@ impl Devices {
     }
 
     /// Looks at some of the devices, for those that have gone silent; each call goes on where the last
-    /// one stopped.
+    /// one stopped. When all were seen and nothing changed, they are let be until the first can be silent.
     pub fn look_round(&mut self, now: Stamp) {
+        if self.due().is_none_or(|due| now < due) {
+            return;
+        }
         let end = self.table.end();
-        let from = if self.round < end { self.round } else { 0 };
+        let from = if self.round.at < end {
+            self.round.at
+        } else {
+            0
+        };
         let until = from.saturating_add(ROUND).min(end);
-        self.round = until;
+        if from == 0 {
+            self.round = Round::default();
+        }
+        self.round.at = until;
         for slot in from..until {
             let Some(record) = self.table.get(slot) else {
                 continue;
@@ -454,12 +493,27 @@ impl Devices {
             let Some(journey) = record.journey() else {
                 continue;
             };
+            let Some(patience) = journey.patience(record.interval) else {
+                continue;
+            };
             let last = record.last.max(journey.since).max(self.began);
             let after = journey.waited(now.since(last), record.interval, now);
             if after != journey {
                 self.step(slot, Some(journey), Some(after));
+            } else {
+                let silent = last.plus(patience).plus(1);
+                let soonest = self.round.soonest.unwrap_or(silent);
+                self.round.soonest = Some(soonest.min(silent));
             }
         }
+        if until == end {
+            self.round.settled = !self.round.changed;
+        }
+    }
+
+    /// When [`Devices::look_round`] has something to do; `None`: not before something changes.
+    pub fn due(&self) -> Option<Stamp> {
+        self.round.due()
     }
 
     fn tell_established(&mut self, slot: u32) {

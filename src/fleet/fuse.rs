@@ -210,7 +210,7 @@ impl Fuses {
     }
 
     /// What is to be written into the folder once more; and what was written there and taken back before
-    /// the scan could see it, so that it is over. To be called every few seconds.
+    /// the scan could see it, so that it is over. To be called when it is due.
     pub fn tick(&mut self, now: Stamp) -> (Vec<Fused>, Vec<Fused>) {
         let (mut again, mut over) = (Vec::new(), Vec::new());
         // Nearly always there is nothing.
@@ -230,6 +230,19 @@ impl Fuses {
         }
         self.keep();
         (again, over)
+    }
+
+    /// When [`Fuses::tick`] has something to do; `None`: not before something changes.
+    pub fn due(&self) -> Option<Stamp> {
+        let due = |fused: &Fused| {
+            let watched = self.releases.get(&name(&fused.project, &fused.version))?;
+            let tripped = watched.tripped.as_ref()?;
+            Some(match tripped.written {
+                true => tripped.at.plus(SEEN_WITHIN),
+                false => tripped.again,
+            })
+        };
+        self.kept.iter().filter_map(due).min()
     }
 
     /// Releases that are paused and whose release.json does not say so.

@@ -31,6 +31,7 @@ use self::line::Tick;
 pub use self::load::{Loaded, load};
 use self::way::{Way, Weight, live_bytes};
 use self::writer::Shared;
+use super::alarm::Alarm;
 use super::clock::{Stamp, Wall, is_trusted};
 use super::entry::Entry;
 use crate::os::reactor::Timer;
@@ -116,7 +117,27 @@ impl Journal {
         Some(written)
     }
 
-    /// To be called about once a second, with what the machine's clock says.
+    /// When [`Journal::tick`] or [`Journal::wants_records`] has something to do; `None`: not before
+    /// something changes.
+    pub fn due(&self) -> Option<Stamp> {
+        Some(self.way.as_ref()?.due())
+    }
+
+    /// Rings this one when the thread finds something to be due.
+    pub fn rings(&self, alarm: Alarm) {
+        if let Some(way) = &self.way {
+            way.rings(alarm);
+        }
+    }
+
+    /// It is that late: lines that do not say so themselves are of this moment.
+    pub fn passed(&mut self, now: Stamp) {
+        if let Some(way) = &mut self.way {
+            way.passed(now);
+        }
+    }
+
+    /// To be called when it is due, with what the machine's clock says. More often does no harm.
     pub fn tick(&mut self, now: Stamp, unix: i64) {
         if let Some(way) = &mut self.way {
             way.tick(now, unix);

@@ -186,10 +186,15 @@ impl Journey {
     /// It has been waited for, for `heard_nothing` seconds in which it could have come; it asks about
     /// every `interval` seconds (0: not known).
     pub fn waited(self, heard_nothing: u32, interval: u32, now: Stamp) -> Journey {
-        match self.state {
-            State::Delivered if heard_nothing > patience(interval) => self.step(State::Silent, now),
+        match self.patience(interval) {
+            Some(patience) if heard_nothing > patience => self.step(State::Silent, now),
             _ => self,
         }
+    }
+
+    /// For how many seconds it is waited for, if it is: one more, and it is silent.
+    pub fn patience(self, interval: u32) -> Option<u32> {
+        (self.state == State::Delivered).then(|| patience(interval))
     }
 
     fn step(self, state: State, now: Stamp) -> Journey {

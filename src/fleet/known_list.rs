@@ -9,9 +9,10 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
-use std::time::{Duration, Instant};
 
+use smol::channel::{Receiver, TryRecvError, bounded};
+
+use super::alarm::Alarm;
 use crate::firmware::audience::DeviceId;
 use crate::logging::Escaped;
 use crate::order;
@@ -20,9 +21,6 @@ use crate::os::process;
 
 /// Its name in the state folder.
 pub const FILE: &str = "known-devices.txt";
-
-/// Between two looks at the file.
-const LOOK: Duration = Duration::from_secs(2);
 
 /// Ids that are read at most.
 const MOST: usize = 2_000_000;
@@ -41,7 +39,10 @@ pub struct KnownList {
     ids: Arc<[DeviceId]>,
     /// The file that they were read from.
     from: Option<Stamp>,
-    looked: Option<Instant>,
+    /// It is to be looked whether the file has changed.
+    wanted: bool,
+    /// Rung when it was read.
+    alarm: Alarm,
     reading: Option<Receiver<io::Result<Contents>>>,
     /// Why it could not be read, as was said in the log.
     said: Option<io::ErrorKind>,
@@ -57,10 +58,12 @@ struct Contents {
 }
 
 impl KnownList {
-    /// Reads the list of this state folder, if it has one.
-    pub fn open(folder: &Path) -> KnownList {
+    /// Reads the list of this state folder, if it has one. `alarm` is rung whenever it was read later.
+    pub fn open(folder: &Path, alarm: Alarm) -> KnownList {
         let mut list = KnownList {
             path: Some(folder.join(FILE)),
+            wanted: true,
+            alarm,
             ..KnownList::default()
         };
         if let Some(path) = &list.path {
@@ -85,8 +88,21 @@ impl KnownList {
         self.ids.is_empty()
     }
 
-    /// Looks now and then whether the file has changed.
-    pub fn tick(&mut self, now: Instant) {
+    /// The file may have changed: the next tick looks.
+    pub fn look(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Has [`KnownList::tick`] something to do?
+    pub fn is_due(&self) -> bool {
+        match &self.reading {
+            Some(reading) => !reading.is_empty() || reading.is_closed(),
+            None => self.wanted,
+        }
+    }
+
+    /// Looks whether the file has changed, if that may be, and takes what was read.
+    pub fn tick(&mut self) {
         if let Some(reading) = &self.reading {
             match reading.try_recv() {
                 Ok(found) => {
@@ -94,23 +110,22 @@ impl KnownList {
                     self.take(found);
                 }
                 Err(TryRecvError::Empty) => return,
-                Err(TryRecvError::Disconnected) => self.reading = None,
+                Err(TryRecvError::Closed) => self.reading = None,
             }
         }
-        let looked = |at: Instant| now.saturating_duration_since(at) < LOOK;
-        if self.looked.is_some_and(looked) {
+        if !std::mem::take(&mut self.wanted) {
             return;
         }
-        self.looked = Some(now);
         let Some(path) = &self.path else { return };
         let lies = open(path).and_then(|file| stamp(&file));
         match lies {
             Ok(lies) if Some(lies) != self.from => {
-                let (sender, receiver) = sync_channel(1);
-                let path = path.clone();
+                let (sender, receiver) = bounded(1);
+                let (path, alarm) = (path.clone(), self.alarm.clone());
                 let run = move || {
                     // Nobody may wait for it any more.
                     sender.try_send(read(&path)).ok();
+                    alarm.ring();
                 };
                 match process::start_thread("known-devices", Box::new(run)) {
                     Ok(()) => self.reading = Some(receiver),
@@ -208,22 +223,30 @@ fn read(path: &Path) -> io::Result<Contents> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
+    use crate::os::reactor::block_on;
     use crate::os::scratch::Scratch;
+
+    fn opened(scratch: &Scratch) -> KnownList {
+        KnownList::open(scratch.path(), Alarm::default())
+    }
 
     fn id(text: &str) -> DeviceId {
         DeviceId::parse(text).unwrap()
     }
 
-    /// Ticks, two seconds at a time, until it is so.
+    /// Says that the file may have changed, and ticks when that is due, until it is so.
     fn wait_until(list: &mut KnownList, so: impl Fn(&KnownList) -> bool) {
         let began = Instant::now();
-        let mut now = began;
+        list.look();
         while !so(list) {
             assert!(began.elapsed() < Duration::from_secs(20));
-            now += LOOK;
-            list.tick(now);
-            std::thread::sleep(Duration::from_millis(2));
+            if !list.is_due() {
+                block_on(list.alarm.clone().rung());
+            }
+            list.tick();
         }
     }
 
@@ -236,7 +259,7 @@ mod tests {
         let found = read(&path).unwrap();
         assert_eq!(found.ids.len(), 3);
         assert_eq!(found.bad, ["line 6: not an id", "line 8: ä"]);
-        let list = KnownList::open(scratch.path());
+        let list = opened(&scratch);
         for known in ["862991443753386", "a1b2c3d4e5f6", "sensor-7"] {
             assert!(list.contains(id(known)), "{known}");
         }
@@ -246,7 +269,7 @@ mod tests {
     #[test]
     fn a_list_that_changes_is_read_again_and_one_that_vanishes_stays() {
         let scratch = Scratch::new();
-        let mut list = KnownList::open(scratch.path());
+        let mut list = opened(&scratch);
         assert!(list.is_empty());
         scratch.write(FILE, b"sensor-7\n");
         wait_until(&mut list, |list| list.contains(id("sensor-7")));
@@ -254,7 +277,8 @@ mod tests {
         wait_until(&mut list, |list| list.len() == 2);
         assert!(!list.contains(id("sensor-7")));
         std::fs::remove_file(scratch.path().join(FILE)).unwrap();
-        list.tick(Instant::now() + Duration::from_secs(3600));
+        list.look();
+        list.tick();
         assert!(list.said.is_some() && list.contains(id("sensor-8")));
         scratch.write(FILE, b"");
         wait_until(&mut list, KnownList::is_empty);
@@ -266,9 +290,9 @@ mod tests {
         let mut text = vec![b'x'; 100_000];
         text.extend_from_slice(b"\nsensor-7\n");
         scratch.write(FILE, &text);
-        assert!(KnownList::open(scratch.path()).contains(id("sensor-7")));
+        assert!(opened(&scratch).contains(id("sensor-7")));
         std::fs::remove_file(scratch.path().join(FILE)).unwrap();
         std::fs::create_dir(scratch.path().join(FILE)).unwrap();
-        assert!(KnownList::open(scratch.path()).is_empty());
+        assert!(opened(&scratch).is_empty());
     }
 }

@@ -5,16 +5,12 @@
 //! write into the folder can lift, also where the server's user could not read the file.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use crate::firmware::audience::DeviceId;
 use crate::state;
 
 const PREFIX: &str = "lift-";
-
-/// Between two looks into the folder.
-const LOOK: Duration = Duration::from_secs(2);
 
 /// Files that are taken at one look.
 const MOST: usize = 100;
@@ -34,7 +30,8 @@ pub fn ask(folder: &Path, id: &str) -> io::Result<PathBuf> {
 #[derive(Debug, Default)]
 pub struct Lifts {
     folder: Option<PathBuf>,
-    looked: Option<Instant>,
+    /// It is to be looked for them.
+    wanted: bool,
     /// A file could not be removed, and it was said.
     said: bool,
 }
@@ -44,17 +41,26 @@ impl Lifts {
     pub fn open(folder: &Path) -> Lifts {
         Lifts {
             folder: Some(folder.to_owned()),
+            wanted: true,
             ..Lifts::default()
         }
     }
 
+    /// There may be some: the next tick looks.
+    pub fn look(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Has [`Lifts::tick`] something to do?
+    pub fn is_due(&self) -> bool {
+        self.wanted
+    }
+
     /// The devices that are to be lifted, with the ids that they call themselves; their files are gone.
-    pub fn tick(&mut self, now: Instant) -> Vec<(DeviceId, String)> {
-        let looked = |at: Instant| now.saturating_duration_since(at) < LOOK;
-        if self.looked.is_some_and(looked) {
+    pub fn tick(&mut self) -> Vec<(DeviceId, String)> {
+        if !std::mem::take(&mut self.wanted) {
             return Vec::new();
         }
-        self.looked = Some(now);
         let entries = self.folder.as_deref().map(fs::read_dir);
         let Some(Ok(entries)) = entries else {
             return Vec::new();
@@ -79,6 +85,7 @@ impl Lifts {
                 Err(_) => {}
             }
             if devices.len() >= MOST {
+                self.wanted = true;
                 break;
             }
         }
@@ -95,21 +102,34 @@ mod tests {
     fn a_file_lifts_once_and_what_is_none_stays() {
         let scratch = Scratch::new();
         let mut lifts = Lifts::open(scratch.path());
-        let now = Instant::now();
         let imei = "862991443753386";
         let path = ask(scratch.path(), imei).unwrap();
         ask(scratch.path(), "sensor-7").unwrap();
         for other in ["lift-", "lift-not an id", "lift", ".lift-sensor-8.tmp"] {
             scratch.write(other, b"");
         }
-        let mut devices: Vec<String> = lifts.tick(now).into_iter().map(|(_, id)| id).collect();
+        let mut devices: Vec<String> = lifts.tick().into_iter().map(|(_, id)| id).collect();
         devices.sort();
         assert_eq!(devices, [imei, "sensor-7"]);
         assert!(!path.exists());
         ask(scratch.path(), imei).unwrap();
-        assert!(lifts.tick(now + LOOK / 2).is_empty());
-        assert_eq!(lifts.tick(now + LOOK).len(), 1);
+        // Not before somebody says that there is something.
+        assert!(!lifts.is_due() && lifts.tick().is_empty());
+        lifts.look();
+        assert!(lifts.is_due());
+        assert_eq!(lifts.tick().len(), 1);
         assert!(scratch.path().join("lift-not an id").exists());
+    }
+
+    #[test]
+    fn more_than_are_taken_at_one_look_are_taken_at_the_next() {
+        let scratch = Scratch::new();
+        let mut lifts = Lifts::open(scratch.path());
+        for number in 0..=MOST {
+            scratch.write(&format!("lift-sensor-{number}"), b"");
+        }
+        assert_eq!((lifts.tick().len(), lifts.is_due()), (MOST, true));
+        assert_eq!((lifts.tick().len(), lifts.is_due()), (1, false));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! An address is not an identity: carriers, proxies and Docker put five hundred modules behind one. A
 //! [`network`] only tells apart two devices that claim the same id, and shares out limits.
 
+pub mod alarm;
 pub mod brief;
 pub mod clock;
 pub mod devices;
@@ -30,8 +31,9 @@ pub mod targets;
 pub mod view;
 pub mod who;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use self::alarm::Alarm;
 use self::clock::{Clock, Stamp};
 use self::devices::{Devices, Piece, Said, Sighting, Worth};
 use self::entry::Entry;
@@ -84,7 +86,11 @@ pub struct Fleet {
     known_list: KnownList,
     lifts: Lifts,
     /// When it last ticked.
-    ticked: Stamp,
+    ticked: Option<Instant>,
+    /// When it was first told something since then.
+    stirred: Option<Instant>,
+    /// Rung when [`Fleet::due`] may be sooner than it was.
+    alarm: Alarm,
     /// Counts and rates.
     pub tally: Tally,
     /// Who looks on.
@@ -104,6 +110,9 @@ pub struct Transfer {
     arrived: u64,
     hold: Option<Hold>,
 }
+
+/// No two ticks are closer together, and one follows within this time when something happened.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Records that the journal is given at a time: about two milliseconds' worth.
 const RECORDS: usize = 2000;
@@ -142,7 +151,9 @@ impl Fleet {
             journal: Journal::none(),
             known_list: KnownList::default(),
             lifts: Lifts::default(),
-            ticked: clock.stamp(began),
+            ticked: None,
+            stirred: None,
+            alarm: Alarm::default(),
             clock,
             tally: Tally::default(),
             events: Events::default(),
@@ -201,6 +212,7 @@ impl Fleet {
         let Some(who) = who.filter(|_| !is_nobody && !check.project().is_empty()) else {
             return;
         };
+        self.stir(now);
         let sighting = Sighting {
             device: who.device,
             network: who.network,
@@ -256,6 +268,7 @@ impl Fleet {
     /// Bytes are about to be sent. None may leave before what is returned has come true (or a short
     /// while has passed).
     pub fn begin(&mut self, who: &Who, part: Part, now: Instant) -> (Transfer, Written) {
+        self.stir(now);
         let mut written = Written::already();
         let hold = part.pinned.then(|| {
             let pins = &mut self.pins;
@@ -314,6 +327,7 @@ impl Fleet {
 
     /// The file's bytes before `high` were acknowledged by the device.
     pub fn acknowledged(&mut self, transfer: &mut Transfer, high: u64, now: Instant) {
+        self.stir(now);
         transfer.arrived = transfer.arrived.max(high);
         let now = self.clock.stamp(now);
         self.devices.acknowledged(transfer.piece(), high, now);
@@ -323,6 +337,7 @@ impl Fleet {
     /// The transfer is over. `whole`: it went to the end of the file, every byte of it was acknowledged,
     /// and the device's side was closed in good order (or, by packets, all were asked for in order).
     pub fn end(&mut self, mut transfer: Transfer, whole: bool, now: Instant) {
+        self.stir(now);
         if let Some(hold) = transfer.hold.take() {
             self.pins.end(hold, whole, now);
             self.tell_of_pins();
@@ -349,6 +364,7 @@ impl Fleet {
 
     /// The device was sent elsewhere for this content.
     pub fn redirected(&mut self, who: &Who, content: ContentId, now: Instant) {
+        self.stir(now);
         let now = self.clock.stamp(now);
         self.guard.redirected(who, content, now);
         self.tell_of_guard();
@@ -364,6 +380,7 @@ impl Fleet {
         network: Network,
         now: Instant,
     ) {
+        self.stir(now);
         let updated = report == Report::Updated;
         let (listed, now) = (self.is_listed(device), self.clock.stamp(now));
         let said = Said {
@@ -386,6 +403,7 @@ impl Fleet {
 
     /// The folder is another now.
     pub fn catalog(&mut self, catalog: &Catalog, now: Instant) {
+        self.stir(now);
         let now = self.clock.stamp(now);
         self.devices.catalog(catalog, now);
         self.tell_of_devices();
@@ -420,11 +438,51 @@ impl Fleet {
         tripped
     }
 
-    /// To be called about once a second: who has gone silent, what the journal must do, what a person
+    /// Something happened from which something may follow: there is a tick soon.
+    fn stir(&mut self, now: Instant) {
+        if self.stirred.is_none() {
+            self.stirred = Some(now);
+            self.journal.passed(self.clock.stamp(now));
+            self.alarm.ring();
+        }
+    }
+
+    /// There may be something new in the state folder: the next tick looks.
+    pub fn look(&mut self) {
+        self.known_list.look();
+        self.lifts.look();
+        self.alarm.ring();
+    }
+
+    /// When [`Fleet::tick`] has something to do; `None`: not before something happens. Costs next to
+    /// nothing. While the server is asked it is a second after the last tick; one that nobody asks and
+    /// that has nothing before it lets be.
+    pub fn due(&self) -> Option<Instant> {
+        let looks = self.known_list.is_due() || self.lifts.is_due();
+        let stamps = [
+            looks.then_some(Stamp::default()),
+            self.devices.due(),
+            self.fuses.due(),
+            self.journal.due(),
+        ];
+        let first = stamps.into_iter().flatten().min();
+        let first = first.map(|stamp| self.clock.instant(stamp));
+        let stirred = self.stirred.map(|at| at + TICK);
+        let due = [first, stirred].into_iter().flatten().min()?;
+        Some(self.ticked.map_or(due, |ticked| due.max(ticked + TICK)))
+    }
+
+    /// Rung when [`Fleet::due`] is to be asked again.
+    pub fn alarm(&self) -> Alarm {
+        self.alarm.clone()
+    }
+
+    /// To be called when it is due: who has gone silent, what the journal must do, what a person
     /// has put into the state folder. Returns releases that must be paused.
     pub fn tick(&mut self, now: Instant) -> Vec<Fused> {
         let stamp = self.clock.stamp(now);
-        self.ticked = stamp;
+        self.ticked = Some(now);
+        self.stirred = None;
         self.devices.look_round(stamp);
         self.tell_of_devices();
         let tripped = self.judge(stamp);
@@ -433,8 +491,8 @@ impl Fleet {
             let (entries, next) = self.records(from, RECORDS);
             self.journal.give(&entries, next);
         }
-        self.known_list.tick(now);
-        for (device, id) in self.lifts.tick(now) {
+        self.known_list.tick();
+        for (device, id) in self.lifts.tick() {
             let holds = self.lift(device, now);
             log::info!(target: "lift", device = &*id, holds = holds; "");
         }
@@ -442,8 +500,10 @@ impl Fleet {
     }
 
     /// Whether the folder could take the pause: else it is kept here, and the decision told.
-    pub fn pause_written(&mut self, tripped: &Fused, in_the_folder: bool) {
-        self.fuses.written(tripped, in_the_folder, self.ticked);
+    pub fn pause_written(&mut self, tripped: &Fused, in_the_folder: bool, now: Instant) {
+        self.stir(now);
+        let now = self.clock.stamp(now);
+        self.fuses.written(tripped, in_the_folder, now);
         let kept = (!in_the_folder).then(|| tripped.sentence.clone());
         let targets = self.devices.targets_mut();
         if let Some(entry) = targets.fused(&tripped.project, &tripped.version, kept) {
@@ -458,6 +518,7 @@ impl Fleet {
 
     /// Takes back all that the loop guard holds against a device; how many holds that were.
     pub fn lift(&mut self, device: DeviceId, now: Instant) -> usize {
+        self.stir(now);
         let holds = self.guard.lift(device, self.clock.stamp(now));
         self.tell_of_guard();
         holds
@@ -473,3 +534,6 @@ impl Transfer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

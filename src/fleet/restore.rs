@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::entry::Entry;
 use super::known_list::KnownList;
 use super::lift::Lifts;
-use super::{Fleet, Settings, journal};
+use super::{Fleet, Settings, clock, journal};
 use crate::decision::Fused;
 
 /// Where the number of the table begins in a place among the records.
@@ -23,10 +23,11 @@ impl Fleet {
             let loaded = journal::open(folder, now, unix, &mut |entry| fleet.load(entry, began));
             fleet.guard.all_loaded();
             let downtime = loaded.as_ref().map_or(0, |loaded| loaded.downtime);
-            fleet.known_list = KnownList::open(folder);
+            fleet.known_list = KnownList::open(folder, fleet.alarm.clone());
             let listed = |device| fleet.known_list.contains(device);
             fleet.devices.loaded(downtime, listed);
             fleet.journal = journal::go_on(folder, now, unix, loaded, fleet.live());
+            fleet.journal.rings(fleet.alarm.clone());
             fleet.lifts = Lifts::open(folder);
         }
         fleet
@@ -92,7 +93,9 @@ impl Fleet {
     }
 
     /// Writes what the journal has not been given yet, and waits for it, 2 s at most.
-    pub fn stop(&mut self) {
+    pub fn stop(&mut self, now: Instant) {
+        // It may have slept for long.
+        self.journal.tick(self.clock.stamp(now), clock::unix_now());
         self.journal.stop();
     }
 }

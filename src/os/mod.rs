@@ -3,6 +3,7 @@
 
 pub mod datagrams;
 pub mod fs;
+pub mod inotify;
 pub mod lease;
 pub mod memory;
 pub mod net;

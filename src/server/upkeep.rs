@@ -1,34 +1,74 @@
-//! What the fleet's memory needs while the server runs: its tick once a second, and the pauses that the
-//! fuse asks for written into the firmware folder, off the serving thread (the folder may hang).
+//! What the fleet's memory needs while the server runs: its tick when it is due, a look into the state folder
+//! when something happens there, and the pauses that the fuse asks for written into the firmware folder, off
+//! the serving thread (the folder may hang).
+//!
+//! What would surprise you: there is no pulse. A server that nobody asks sleeps until the next thing that is
+//! due, and whatever brings that nearer rings the fleet's alarm.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use smol::LocalExecutor;
 use smol::channel::bounded;
-use smol::future::FutureExt as _;
+use smol::future::{self, FutureExt as _};
 
+use super::state_folder::StateFolder;
 use crate::decision::Fused;
 use crate::device::Service;
 use crate::firmware::rules::edit::{self, Refused};
 use crate::os::process::start_thread;
 use crate::os::reactor::Timer;
 
-/// How often the fleet is looked after.
-const TICK: Duration = Duration::from_secs(1);
-
 /// How often a pause is tried while somebody else writes the same file.
 const ATTEMPTS: u32 = 3;
+
+/// Why one wakes up.
+enum Woken {
+    /// The tick is due.
+    Due,
+    /// It may be due sooner than it was.
+    Rung,
+    /// There may be something new in the state folder.
+    Stirred,
+}
 
 /// Runs as long as the server. `executor` is the serving thread's, `folder` the firmware folder.
 pub(super) async fn of_the_fleet(
     service: Rc<Service>,
     executor: std::rc::Weak<LocalExecutor<'static>>,
     folder: PathBuf,
+    mut state: Option<StateFolder>,
 ) {
+    let alarm = service.fleet.borrow().alarm();
     loop {
-        Timer::after(TICK).await;
+        let due = service.fleet.borrow().due();
+        let is_due = async {
+            match due {
+                Some(moment) => Timer::at(moment).await,
+                None => future::pending().await,
+            }
+            Woken::Due
+        };
+        let rung = async {
+            alarm.rung().await;
+            Woken::Rung
+        };
+        let stirred = async {
+            match &mut state {
+                Some(state) => state.stirs().await,
+                None => future::pending().await,
+            }
+            Woken::Stirred
+        };
+        match is_due.or(rung).or(stirred).await {
+            Woken::Due => {}
+            Woken::Rung => continue,
+            Woken::Stirred => {
+                service.fleet.borrow_mut().look();
+                continue;
+            }
+        }
         let tripped = service.fleet.borrow_mut().tick(Instant::now());
         for fused in tripped {
             log::warn!(
@@ -68,7 +108,7 @@ async fn pause(service: Rc<Service>, folder: PathBuf, fused: Fused) {
         );
     }
     let mut fleet = service.fleet.borrow_mut();
-    fleet.pause_written(&fused, written.is_ok());
+    fleet.pause_written(&fused, written.is_ok(), Instant::now());
 }
 
 /// Blocks.

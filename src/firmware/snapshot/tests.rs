@@ -419,6 +419,10 @@ fn a_temporary_file_is_given_back_when_nobody_uses_it() {
 fn an_empty_catalogue_offers_nothing() {
     let house = House::new(64 * MB);
     let id = house.loaded("a.bin", &image(1)).id();
-    house.snapshots.sweep(&Catalog::default());
+    let nothing = Catalog::default();
+    assert!(house.snapshots.may_give_back(&nothing));
+    house.snapshots.sweep(&nothing);
     assert!(house.is_loaded(id));
+    house.snapshots.sweep_at(Instant::now() + KEEP, |_| false);
+    assert!(!house.is_loaded(id) && !house.snapshots.may_give_back(&nothing));
 }

@@ -389,12 +389,17 @@ fn who_does_not_come_back_is_silent_after_three_intervals_of_listening() {
     house.asks(A, "1.0.0", HOME);
     house.later(700).asks(A, "1.0.0", HOME);
     house.gets_all(A, 1, HOME);
+    assert!(house.devices.due().unwrap() < house.now);
     house.later(3 * 700);
     house.devices.look_round(house.now);
     assert_eq!(house.state(A), Some(State::Delivered));
+    // Until then nobody need look.
+    assert_eq!(house.devices.due(), Some(house.now.plus(1)));
     house.later(1);
     house.devices.look_round(house.now);
     assert_eq!(house.state(A), Some(State::Silent));
+    house.devices.look_round(house.now);
+    assert_eq!(house.devices.due(), None);
     // After a restart it is waited for anew.
     let (mut entries, _) = house.devices.records(0, 1000);
     let Some(Entry::Device(mut entry)) = entries.pop() else {
@@ -409,6 +414,30 @@ fn who_does_not_come_back_is_silent_after_three_intervals_of_listening() {
     assert_eq!(house.state(A), Some(State::Delivered));
     house.devices.look_round(began.plus(3 * 700 + 1));
     assert_eq!(house.state(A), Some(State::Silent));
+}
+
+#[test]
+fn a_round_in_which_something_changed_is_followed_by_another() {
+    let mut house = House::new(10_000);
+    for number in 0..3000 {
+        let imei = (862_991_440_000_000_u64 + number).to_string();
+        house.asks(&imei, "1.0.0", HOME);
+    }
+    let first = "862991440000000";
+    house.devices.look_round(house.now);
+    assert!(house.devices.due().unwrap() < house.now);
+    // It has been passed already.
+    house.gets_all(first, 1, HOME);
+    house.devices.look_round(house.now);
+    assert!(house.devices.due().unwrap() < house.now);
+    house.devices.look_round(house.now);
+    house.devices.look_round(house.now);
+    assert_eq!(house.devices.due(), Some(house.now.plus(3 * DAY + 1)));
+    house.later(3 * DAY + 1);
+    for _ in 0..2 {
+        house.devices.look_round(house.now);
+    }
+    assert_eq!(house.state(first), Some(State::Silent));
 }
 
 #[test]

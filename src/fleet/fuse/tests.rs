@@ -135,10 +135,12 @@ fn a_catalogue_from_before_the_pause_was_written_does_not_end_it() {
     fuses.written(&fused, true, NOW);
     assert!(fuses.catalog(&folder("{}"), NOW.plus(1)).is_empty());
     assert_eq!(fuses.kept(), std::slice::from_ref(&fused));
+    assert_eq!(fuses.due(), Some(NOW.plus(60)));
     assert_eq!(fuses.tick(NOW.plus(59)), (vec![], vec![]));
     // Taken out at once, before any scan.
     assert_eq!(fuses.tick(NOW.plus(60)), (vec![], vec![fused]));
     assert!(fuses.kept().is_empty());
+    assert_eq!(fuses.due(), None);
 }
 
 #[test]
@@ -146,8 +148,10 @@ fn a_read_only_folder_is_tried_again_and_any_edit_resumes() {
     let (mut fuses, fused) = tripped();
     fuses.written(&fused, false, NOW);
     assert_eq!(fuses.kept(), std::slice::from_ref(&fused));
+    assert_eq!(fuses.due(), Some(NOW.plus(AGAIN)));
     assert_eq!(fuses.tick(NOW.plus(AGAIN - 1)), (vec![], vec![]));
     assert_eq!(fuses.tick(NOW.plus(AGAIN)), (vec![fused.clone()], vec![]));
+    assert_eq!(fuses.due(), Some(NOW.plus(2 * AGAIN)));
     assert_eq!(fuses.tick(NOW.plus(AGAIN + 1)), (vec![], vec![]));
     fuses.written(&fused, false, NOW.plus(AGAIN));
     assert!(fuses.catalog(&folder("{}"), NOW.plus(9000)).is_empty());

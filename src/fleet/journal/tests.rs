@@ -543,6 +543,52 @@ fn a_line_is_written_every_hour_so_that_a_quiet_day_is_a_day() {
 }
 
 #[test]
+fn a_quiet_journal_is_due_when_a_line_waits_and_after_an_hour() {
+    let book = Book::new();
+    let (mut journal, _) = book.start(NOW, UNIX);
+    let at_rest = |journal: &Journal| {
+        let due = wait_for(|| journal.due().filter(|due| *due > NOW));
+        due.since(NOW)
+    };
+    assert_eq!(at_rest(&journal), 3600);
+    journal.passed(NOW.plus(100));
+    journal.later(&pin(1, NOW.plus(100)));
+    assert_eq!(at_rest(&journal), 105);
+    journal.tick(NOW.plus(105), UNIX + 105);
+    assert_eq!(at_rest(&journal), 3705);
+    journal.tick(NOW.plus(3705), UNIX + 3705);
+    assert_eq!(at_rest(&journal), 7305);
+    // Something may be missing in it: it is written anew, until when there is always something to do.
+    journal.rewrite();
+    assert!(journal.due().is_some_and(|due| due <= NOW));
+    assert!(compact(&mut journal, &[pin(1, NOW.plus(100))]));
+    wait_for(|| {
+        let _none = journal.wants_records();
+        journal.due().filter(|due| *due > NOW)
+    });
+    journal.stop();
+    assert_eq!(journal.due(), None);
+}
+
+#[test]
+fn a_journal_that_is_removed_rings_without_being_asked() {
+    let book = Book::new();
+    let (mut journal, _) = book.start(NOW, UNIX);
+    let alarm = Alarm::default();
+    journal.rings(alarm.clone());
+    block_on(
+        journal
+            .now(&pin(1, NOW), Whose::Established)
+            .unwrap()
+            .wait(),
+    );
+    fs::remove_file(book.path()).unwrap();
+    block_on(alarm.rung());
+    assert!(journal.due().is_some_and(|due| due <= NOW));
+    assert_eq!(journal.wants_records(), Some(0));
+}
+
+#[test]
 fn a_flood_of_sightings_leaves_room_for_pins() {
     let book = Book::new();
     let (mut journal, _) = book.start(NOW, UNIX);

@@ -10,6 +10,7 @@ use smol::channel::Sender;
 
 use super::line::{self, Tick};
 use super::writer::{COPIED, COPY, FAILED, Message, NO_COPY, NOT_BEGUN, Shared};
+use crate::fleet::alarm::Alarm;
 use crate::fleet::clock::{Stamp, Wall};
 use crate::fleet::entry::Entry;
 use crate::fleet::journey::State;
@@ -19,6 +20,9 @@ const BATCH: usize = 64 * 1024;
 
 /// Seconds that a line may wait for others.
 const PATIENCE: u32 = 5;
+
+/// Seconds that the budget is for.
+const MINUTE: u32 = 60;
 
 /// Bytes a minute.
 pub const BUDGET: usize = 4 * 1024 * 1024;
@@ -169,6 +173,7 @@ impl Way {
     /// Puts a line into the batch; false: the budget does not allow it.
     pub fn line(&mut self, entry: &Entry, weight: Weight) -> bool {
         self.latest = self.latest.max(moment(entry).unwrap_or(self.latest));
+        self.minute_passes();
         let before = self.batch.len();
         line::entry(&mut self.batch, self.wall, self.latest, entry);
         let length = self.batch.len().saturating_sub(before);
@@ -225,12 +230,49 @@ impl Way {
     }
 
     fn waiting(&self) -> usize {
-        self.shared.waiting.load(Ordering::Relaxed)
+        self.shared.waiting.load(Ordering::Acquire)
     }
 
-    /// Once a second.
-    pub fn tick(&mut self, now: Stamp, unix: i64) {
+    /// See [`super::Journal::rings`].
+    pub fn rings(&self, alarm: Alarm) {
+        // Only the first one counts.
+        let _one_already = self.shared.alarm.set(alarm);
+    }
+
+    /// See [`super::Journal::passed`].
+    pub fn passed(&mut self, now: Stamp) {
         self.latest = self.latest.max(now);
+    }
+
+    /// See [`super::Journal::due`]. There is always something: the line of each hour.
+    pub fn due(&self) -> Stamp {
+        let at_once = Stamp::default();
+        let budget = &self.budget;
+        let is_told = budget.seen == 0 && budget.others == 0;
+        let torn = self.shared.torn.load(Ordering::Relaxed);
+        let wants_copy = self.copy.wanted || torn || self.is_long();
+        // What is on its way to the disk may yet make a compaction necessary.
+        let is_busy = self.copy.running || self.waiting() > 0;
+        [
+            (self.count > 0).then(|| self.since.plus(PATIENCE)),
+            (!is_told).then(|| budget.minute.plus(MINUTE)),
+            wants_copy.then_some(self.copy.not_before),
+            is_busy.then_some(at_once),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.last.plus(HOUR), Stamp::min)
+    }
+
+    /// Is the journal so long that it is worth a compaction?
+    fn is_long(&self) -> bool {
+        let size = self.shared.size.load(Ordering::Relaxed);
+        size > SHORT && size > self.copy.live.saturating_mul(2)
+    }
+
+    /// See [`super::Journal::tick`].
+    pub fn tick(&mut self, now: Stamp, unix: i64) {
+        self.passed(now);
         if let Some(by) = self.wall.stepped(now, unix) {
             // What was said before was said by the old clock.
             self.hand_over(None);
@@ -244,16 +286,22 @@ impl Way {
         if now.since(self.last) >= HOUR {
             self.tell(Tick::Hour);
         }
-        if now.since(self.budget.minute) >= 60 {
-            let budget = std::mem::take(&mut self.budget);
-            self.budget.minute = now;
-            if budget.seen > 0 || budget.others > 0 {
-                log::warn!(
-                    target: "journal",
-                    seen = budget.seen, others = budget.others;
-                    "more happened in a minute than the journal takes: so many lines were left out"
-                );
-            }
+        self.minute_passes();
+    }
+
+    /// When the minute is over there is a new budget.
+    fn minute_passes(&mut self) {
+        if self.latest.since(self.budget.minute) < MINUTE {
+            return;
+        }
+        let budget = std::mem::take(&mut self.budget);
+        self.budget.minute = self.latest;
+        if budget.seen > 0 || budget.others > 0 {
+            log::warn!(
+                target: "journal",
+                seen = budget.seen, others = budget.others;
+                "more happened in a minute than the journal takes: so many lines were left out"
+            );
         }
     }
 
@@ -277,10 +325,8 @@ impl Way {
         if self.copy.running {
             return self.copy.next.filter(|_| self.waiting() < COPY);
         }
-        let size = self.shared.size.load(Ordering::Relaxed);
-        let is_long = size > SHORT && size > self.copy.live.saturating_mul(2);
         self.copy.wanted |= self.shared.torn.swap(false, Ordering::Relaxed);
-        if !(is_long || self.copy.wanted) || self.latest < self.copy.not_before {
+        if !(self.is_long() || self.copy.wanted) || self.latest < self.copy.not_before {
             return None;
         }
         self.messages.send(Message::Copy).ok()?;

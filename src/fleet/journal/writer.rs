@@ -9,14 +9,15 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use smol::channel::Sender;
 
 use super::line;
+use crate::fleet::alarm::Alarm;
 use crate::os::process;
 
 /// Between two fsyncs, at least.
@@ -58,6 +59,8 @@ pub(super) struct Shared {
     pub copy: AtomicU8,
     /// Lines were lost, and now the disk takes them again: a copy is wanted.
     pub torn: AtomicBool,
+    /// Rung when that was found at a moment at which nobody looks.
+    pub alarm: OnceLock<Alarm>,
 }
 
 /// There is no copy under way.
@@ -161,7 +164,7 @@ impl Writer {
                 }
             }
             self.lines(&text, count);
-            self.shared.waiting.fetch_sub(text.len(), Ordering::Relaxed);
+            self.shared.waiting.fetch_sub(text.len(), Ordering::Release);
             for waits in waiting {
                 // Nobody may wait any more.
                 let _ = waits.try_send(());
@@ -175,7 +178,7 @@ impl Writer {
             Message::Copy => self.copy_begins(),
             Message::Copied(text) => {
                 self.copied(&text);
-                self.shared.waiting.fetch_sub(text.len(), Ordering::Relaxed);
+                self.shared.waiting.fetch_sub(text.len(), Ordering::Release);
             }
             Message::Finish => self.finish(&mut |_| Ok(())),
             Message::Stop(answer) => {
@@ -279,6 +282,9 @@ impl Writer {
             );
             self.file = None;
             self.shared.torn.store(true, Ordering::Relaxed);
+            if let Some(alarm) = self.shared.alarm.get() {
+                alarm.ring();
+            }
             return;
         }
         let handed = match (&self.syncer, file.try_clone()) {

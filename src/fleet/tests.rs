@@ -1,0 +1,25 @@
+use super::*;
+use crate::firmware::catalog::Catalog;
+
+#[test]
+fn a_tick_is_due_a_second_after_something_happened_and_never_while_nothing_does() {
+    let began = Instant::now();
+    let at = |seconds: u64| began + Duration::from_secs(seconds);
+    let mut fleet = Fleet::new(Settings::default(), began);
+    let alarm = fleet.alarm();
+    assert!(fleet.due().is_some_and(|due| due <= began));
+    fleet.tick(began);
+    assert_eq!(fleet.due(), None);
+    fleet.catalog(&Catalog::default(), at(10));
+    assert!(crate::os::reactor::block_on(smol::future::poll_once(alarm.rung())).is_some());
+    assert_eq!(fleet.due(), Some(at(11)));
+    fleet.catalog(&Catalog::default(), at(11));
+    assert_eq!(fleet.due(), Some(at(11)));
+    fleet.tick(at(11));
+    assert_eq!(fleet.due(), None);
+    // A person's word is looked for at once, but not more often than once a second.
+    fleet.look();
+    assert_eq!(fleet.due(), Some(at(12)));
+    fleet.tick(at(12));
+    assert_eq!(fleet.due(), None);
+}

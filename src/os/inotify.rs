@@ -1,0 +1,165 @@
+//! Hints that something happened to a folder or a file, for a thread that serves: they are waited for like a
+//! socket, without a thread beside. (The firmware folder, with its many folders, is watched by notify.)
+//!
+//! What would surprise you: they are hints alone. What is changed on another machine's side of a network
+//! drive, or in memory that a program maps, makes none. Where the kernel has no inotify, or this user has too
+//! many watches, there is an error (ENOSYS, EMFILE, ENOSPC), and one must look from time to time.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::Errno;
+
+use super::reactor::Async;
+use super::without::Feature;
+
+/// Where hints come from.
+pub struct Hints {
+    source: Async<OwnedFd>,
+}
+
+/// A file or a folder that is watched, as it was when it was last looked up.
+pub struct Watch {
+    number: i32,
+}
+
+/// What happens to the entries of a folder. Not every write: the journal in it is written all the time.
+const IN_FOLDER: WatchFlags = WatchFlags::CREATE
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::CLOSE_WRITE)
+    .union(WatchFlags::MOVE_SELF)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::ONLYDIR);
+
+/// What happens to a file; a name that is taken from it is a change of its attributes.
+const TO_FILE: WatchFlags = WatchFlags::MODIFY
+    .union(WatchFlags::ATTRIB)
+    .union(WatchFlags::CLOSE_WRITE)
+    .union(WatchFlags::MOVE_SELF)
+    .union(WatchFlags::DELETE_SELF);
+
+impl Hints {
+    /// Watches nothing yet.
+    pub fn new() -> io::Result<Hints> {
+        Feature::Inotify.available()?;
+        let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        Ok(Hints {
+            source: Async::new(descriptor)?,
+        })
+    }
+
+    /// Watches a folder, not what lies deeper. `before`: what its path led to before; it is let go if that is
+    /// another by now.
+    pub fn folder(&self, path: &Path, before: Option<Watch>) -> io::Result<Watch> {
+        self.watch(path, IN_FOLDER, before)
+    }
+
+    /// The same for a file, whatever links lead to it.
+    pub fn file(&self, path: &Path, before: Option<Watch>) -> io::Result<Watch> {
+        self.watch(path, TO_FILE, before)
+    }
+
+    fn watch(&self, path: &Path, what: WatchFlags, before: Option<Watch>) -> io::Result<Watch> {
+        let watched = inotify::add_watch(self.source.get_ref(), path, what);
+        let number = watched.as_ref().ok();
+        if let Some(before) = before.filter(|before| Some(&before.number) != number) {
+            // An error: it went with what was watched.
+            let _gone = inotify::remove_watch(self.source.get_ref(), before.number);
+        }
+        Ok(watched.map(|number| Watch { number })?)
+    }
+
+    /// Waits until something has happened since the last call, and takes all that has.
+    pub async fn next(&self) -> io::Result<()> {
+        // Enough for any one event; what they say does not matter.
+        let mut events = [0; 4096];
+        let mut happened = false;
+        loop {
+            match rustix::io::read(self.source.get_ref(), &mut events) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => happened = true,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if happened => return Ok(()),
+                Err(Errno::AGAIN) => self.source.arrival().await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::os::reactor::{Timer, block_on};
+    use crate::os::scratch::Scratch;
+
+    /// Was something hinted?
+    fn hinted(hints: &Hints) -> bool {
+        block_on(smol::future::or(
+            async {
+                hints.next().await.unwrap();
+                true
+            },
+            async {
+                Timer::after(Duration::from_millis(1)).await;
+                false
+            },
+        ))
+    }
+
+    #[test]
+    fn what_comes_into_a_folder_is_hinted_and_what_is_only_written_there_is_not() {
+        use std::io::Write as _;
+
+        let scratch = Scratch::new();
+        let path = scratch.write("journal.jsonl", b"");
+        let mut journal = fs::OpenOptions::new().append(true).open(&path).unwrap();
+        let hints = Hints::new().unwrap();
+        let watch = hints.folder(scratch.path(), None).unwrap();
+        assert!(!hinted(&hints));
+        journal.write_all(b"a line\n").unwrap();
+        fs::read_dir(scratch.path()).unwrap().for_each(drop);
+        fs::read(&path).unwrap();
+        assert!(!hinted(&hints));
+        scratch.write("lift-1", b"");
+        assert!(hinted(&hints));
+        assert!(!hinted(&hints));
+        fs::rename(scratch.path().join("lift-1"), scratch.path().join("lift-2")).unwrap();
+        assert!(hinted(&hints));
+        // Watched twice, it is the same watch.
+        let number = watch.number;
+        let watch = hints.folder(scratch.path(), Some(watch)).unwrap();
+        assert_eq!(watch.number, number);
+        assert!(hints.folder(&path, None).is_err());
+    }
+
+    #[test]
+    fn a_file_behind_a_link_is_watched_and_the_one_before_it_no_more() {
+        let (scratch, elsewhere) = (Scratch::new(), Scratch::new());
+        let path = elsewhere.write("ids", b"1\n");
+        let link = scratch.path().join("known-devices.txt");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let hints = Hints::new().unwrap();
+        let watch = hints.file(&link, None).unwrap();
+        fs::write(&path, b"2\n").unwrap();
+        assert!(hinted(&hints));
+        let before = elsewhere.path().join("ids.before");
+        fs::rename(&path, &before).unwrap();
+        assert!(hinted(&hints));
+        elsewhere.write("ids", b"3\n");
+        let watch = hints.file(&link, Some(watch)).unwrap();
+        // That it is watched no more is told as well.
+        assert!(hinted(&hints));
+        fs::write(&before, b"4\n").unwrap();
+        assert!(!hinted(&hints));
+        fs::write(&path, b"5\n").unwrap();
+        assert!(hinted(&hints));
+        fs::remove_file(&path).unwrap();
+        assert!(hints.file(&link, Some(watch)).is_err());
+    }
+}

@@ -1,0 +1,83 @@
+//! When it is worth a look into the state folder: for what a person drops there (`lift-ID`), and for a changed
+//! list of known devices. Waited for by `upkeep`.
+//!
+//! What would surprise you: the kernel's events are only hints, as those of the firmware folder are. So there is
+//! a look at every rescan as well, and where there are no events there are only those.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use smol::future;
+
+use crate::fleet::known_list;
+use crate::os::inotify::{Hints, Watch};
+use crate::os::reactor::Timer;
+
+/// The state folder, watched.
+pub(super) struct StateFolder {
+    path: PathBuf,
+    list: PathBuf,
+    /// `None`: there are no events here.
+    hints: Option<Hints>,
+    watches: [Option<Watch>; 2],
+    rescan: Duration,
+    /// The latest moment of the next look; `None`: beyond all time.
+    next: Option<Instant>,
+}
+
+impl StateFolder {
+    /// This folder is worth a look when something happens in it, and so long after the last one.
+    pub fn new(path: &Path, rescan: Duration) -> StateFolder {
+        let hints = Hints::new().inspect_err(|error| {
+            log::info!(
+                target: "state",
+                "file system events are not available here: {error}; the state folder is looked at every \
+                 {} s",
+                rescan.as_secs()
+            );
+        });
+        let mut folder = StateFolder {
+            path: path.to_owned(),
+            list: path.join(known_list::FILE),
+            hints: hints.ok(),
+            watches: [None, None],
+            rescan,
+            next: None,
+        };
+        folder.watch();
+        folder
+    }
+
+    /// To be done before each look, so that nothing is missed after it.
+    fn watch(&mut self) {
+        self.next = Instant::now().checked_add(self.rescan);
+        if let Some(hints) = &self.hints {
+            // Where one is not to be had there is the rescan; most have no list.
+            let [folder, list] = &mut self.watches;
+            *folder = hints.folder(&self.path, folder.take()).ok();
+            *list = hints.file(&self.list, list.take()).ok();
+        }
+    }
+
+    /// Waits until a look is worth it.
+    pub async fn stirs(&mut self) {
+        let hinted = async {
+            let hint = match &self.hints {
+                Some(hints) => hints.next().await,
+                None => future::pending().await,
+            };
+            hint.is_ok()
+        };
+        let rescanned = async {
+            match self.next {
+                Some(moment) => Timer::at(moment).await,
+                None => future::pending().await,
+            }
+            true
+        };
+        if !future::or(hinted, rescanned).await {
+            self.hints = None;
+        }
+        self.watch();
+    }
+}
