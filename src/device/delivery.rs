@@ -91,10 +91,10 @@ pub(super) async fn deliver(
     let instead = match service.load(plan.content).await {
         Ok(snapshot) if snapshot.size() == plan.size => {
             let (sending, written) = Sending::new(service, stream, seat, plan, download);
-            if let Some(arrived) = sending.run(&snapshot, written).await {
-                if !arrived.until_closed(stream, seat, stop).await {
-                    close(stream, Body::None).await;
-                }
+            if let Some(arrived) = sending.run(&snapshot, written).await
+                && !arrived.until_closed(stream, seat, stop).await
+            {
+                close(stream, Body::None).await;
             }
             return;
         }
