@@ -78,9 +78,11 @@ impl Buckets {
     }
 
     fn at(&self, now: Instant) -> u32 {
-        let elapsed = now.saturating_duration_since(self.start).as_millis();
+        let elapsed = now.saturating_duration_since(self.start);
         // The low bits are enough: only the distance between two calls counts.
-        (elapsed & u128::from(u32::MAX)) as u32
+        (elapsed.as_secs() as u32)
+            .wrapping_mul(1000)
+            .wrapping_add(elapsed.subsec_millis())
     }
 
     /// How many it holds by now.

@@ -2,6 +2,7 @@
 //! touches no socket.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::asked::Asked;
 use super::delivery::NO_ROOM;
@@ -84,26 +85,36 @@ fn has_room(service: &Service, peer: SocketAddr) -> bool {
     service.slots.borrow().has_room(network)
 }
 
-/// The content and the packet that a Get asks for; `None` if its id is not one that we gave to this
-/// network, or there is no such number.
-pub(super) fn named(service: &Service, get: Get, peer: SocketAddr) -> Option<Wanted> {
+/// The content and the packet that a Get asks for, and the content's bytes if they are loaded; `None` if its id
+/// is not one that we gave to this network, or there is no such number. `unix`: the time.
+pub(super) fn named(
+    service: &Service,
+    get: Get,
+    peer: SocketAddr,
+    unix: i64,
+) -> Option<(Wanted, Option<Arc<Snapshot>>)> {
     let (number, id) = (get.number?, get.id?);
     let short = UpgradeIds::short(id);
     let catalog = service.catalog.borrow();
     // What is gone from the folder may still be loaded, and a module at it.
     let content = service.snapshots.with_short(short, |loaded| {
         let candidates = catalog.with_short(short).chain(loaded);
-        service.ids.find(id, peer.ip(), unix_now(), candidates)
+        service.ids.find(id, peer.ip(), unix, candidates)
     })?;
-    let size = service.size_of(content, &catalog)?;
+    let loaded = service.snapshots.get(content);
+    let size = match &loaded {
+        Some(snapshot) => snapshot.size(),
+        None => service.size_of(content, &catalog)?,
+    };
     let (count, _) = datagram::packets(size)?;
-    (1..=count).contains(&number).then_some(Wanted {
+    let wanted = Wanted {
         content,
         size,
         id,
         number,
         count,
-    })
+    };
+    (1..=count).contains(&number).then_some((wanted, loaded))
 }
 
 /// A packet that was asked for and exists.

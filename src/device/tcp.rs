@@ -19,7 +19,7 @@ use super::lines::About;
 use super::message::{self, ERR, ToCheck, UNKNOWN, Wanted};
 use super::packets::PacketDownload;
 use super::stream::{is_early, send_all};
-use super::{Limiters, Seat, Service, Stop, Stream};
+use super::{Limiters, Seat, Service, Stop, Stream, unix_now};
 use crate::firmware::snapshot::LoadError;
 use crate::fleet::network::Network;
 use crate::os;
@@ -186,7 +186,9 @@ impl Talk {
 
     fn is_good_get(&self, bytes: &[u8]) -> bool {
         match datagram::parse(bytes) {
-            Message::Get(get) => message::named(&self.service, get, self.peer).is_some(),
+            Message::Get(get) => {
+                message::named(&self.service, get, self.peer, unix_now()).is_some()
+            }
             _ => false,
         }
     }
@@ -210,8 +212,8 @@ impl Talk {
                 let reply = message::to_check(&self.service, check, self.peer, "tcp");
                 self.answer_check(reply).await
             }
-            Message::Get(get) => match message::named(&self.service, get, self.peer) {
-                Some(wanted) => self.may_have(wanted).await && self.give(wanted).await,
+            Message::Get(get) => match message::named(&self.service, get, self.peer, unix_now()) {
+                Some((wanted, _)) => self.may_have(wanted).await && self.give(wanted).await,
                 // After `ERR` the module gives up; without an answer it asks again in ten seconds.
                 None if get.id.is_some() && self.service.still_reads() => true,
                 None => self.error(ERR).await,

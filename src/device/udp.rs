@@ -23,7 +23,7 @@ use smol::stream::StreamExt as _;
 use super::message::{self, ERR, ToCheck, UNKNOWN, Wanted};
 use super::packets::PacketDownloads;
 use super::stream::is_early;
-use super::{Service, Stop};
+use super::{Service, Stop, unix_now};
 use crate::decision::Refusal;
 use crate::firmware::ContentId;
 use crate::firmware::snapshot::{LoadError, Snapshot};
@@ -145,7 +145,7 @@ impl Room<'_> {
         loop {
             match os_receive(&mut inbox, self.socket.get_ref()) {
                 Ok(()) => {
-                    let now = Instant::now();
+                    let now = (Instant::now(), unix_now());
                     for arrival in inbox.arrivals() {
                         self.answer(&arrival, &mut outbox, stopping, now);
                     }
@@ -236,7 +236,13 @@ impl Room<'_> {
         std::iter::from_fn(|| self.receiver.try_recv().ok()).take(BATCH.saturating_sub(1))
     }
 
-    fn answer(&self, arrival: &Arrival<'_>, outbox: &mut Outbox, stopping: bool, now: Instant) {
+    fn answer(
+        &self,
+        arrival: &Arrival<'_>,
+        outbox: &mut Outbox,
+        stopping: bool,
+        (now, unix): (Instant, i64),
+    ) {
         let from = arrival.from;
         if NEVER_ANSWERED.contains(&from.port()) || self.own.borrow_mut().is_ours(from) {
             return;
@@ -266,20 +272,18 @@ impl Room<'_> {
                 };
                 self.answer_check(reply, arrival, outbox, now);
             }
-            Message::Get(get) => match message::named(service, get, from) {
+            Message::Get(get) => match message::named(service, get, from, unix) {
                 // After `ERR` the module gives up; without an answer it asks again in ten seconds.
                 None if get.id.is_some() && service.still_reads() => {}
                 None => error(ERR),
-                Some(wanted)
+                Some((wanted, _))
                     if !buckets.errors.has(network, now) && self.is_guess(from, wanted) => {}
-                Some(wanted) if buckets.gets.take(network, now) => {
-                    match service.snapshots.get(wanted.content) {
-                        Some(snapshot) => {
-                            self.give((&snapshot, wanted), arrival.way, from, outbox, now);
-                        }
-                        None => self.park(wanted, arrival.way, from),
+                Some((wanted, loaded)) if buckets.gets.take(network, now) => match loaded {
+                    Some(snapshot) => {
+                        self.give((&snapshot, wanted), arrival.way, from, outbox, now);
                     }
-                }
+                    None => self.park(wanted, arrival.way, from),
+                },
                 Some(_) => {}
             },
         }

@@ -5,10 +5,11 @@
 //! counts as IPv4; as IPv6 they would all be one network (hazards.md 6).
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// An IPv4 /24 or an IPv6 /48.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Network {
     /// The first 24 bits of an IPv4 address.
     V4([u8; 3]),
@@ -47,6 +48,16 @@ impl Network {
             Network::V4(bits) => bits,
             Network::V6(bits) => bits,
         }
+    }
+}
+
+/// As one number: it is hashed for every packet.
+impl Hash for Network {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(match *self {
+            Network::V4([a, b, c]) => u64::from_be_bytes([4, 0, 0, 0, 0, a, b, c]),
+            Network::V6([a, b, c, d, e, f]) => u64::from_be_bytes([6, 0, a, b, c, d, e, f]),
+        });
     }
 }
 
