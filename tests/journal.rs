@@ -25,7 +25,8 @@ use luat_ota::fleet::journey::State;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 const OTHER: &str = "862991443750002";
-const SIZE: usize = 3_000_000;
+/// More than the kernel goes on sending after the server has gone.
+const SIZE: usize = 12_000_000;
 
 fn check(imei: &str) -> String {
     luat("P", imei, "1.0.0")

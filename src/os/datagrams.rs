@@ -33,7 +33,7 @@ pub struct Inbox {
     /// For how many the next call makes room. To make it for a whole batch costs as much as a datagram does,
     /// and a module that asks for packet after packet sends one at a time.
     room: usize,
-    /// The last call found fewer than it had room for.
+    /// The last call found so few that hardly any more can have come meanwhile.
     drained: bool,
 }
 
@@ -95,7 +95,8 @@ impl Inbox {
         }
     }
 
-    /// Nothing was left when the last batch was taken: what comes after it is new.
+    /// Nothing was left when the last batch was taken, and it was so small that asking again at once would hardly
+    /// find more: what comes after it is new.
     pub fn is_drained(&self) -> bool {
         self.drained
     }
@@ -157,8 +158,8 @@ impl Inbox {
             }
         };
         // What is not full is a sign that fewer come; what is, that more do.
-        self.drained = count < room;
-        self.room = match self.drained {
+        self.drained = count < FEW.min(room);
+        self.room = match count < room {
             true => count.saturating_mul(2).clamp(FEW, BATCH),
             false => room.saturating_mul(4).min(BATCH),
         };
