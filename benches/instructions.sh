@@ -18,18 +18,18 @@ command -v valgrind >/dev/null || { echo "missing: valgrind; apt-get install val
 
 # case             bound (instructions)
 bounds="
-head                 8213
-query                9691
-decide_nothing_newer 12395
-decide_offer         12436
-decide_among_many    13180
-refusal              11664
-check                42767
-datagram_get         1972
-datagram_check       4336
-upgrade_id           780
+head                 3926
+query                7376
+decide_nothing_newer 1927
+decide_offer         3304
+decide_among_many    2671
+refusal              65
+check                13496
+datagram_get         502
+datagram_check       4098
+upgrade_id           124
 imei_ranges          299
-log_line             10996
+log_line             8104
 "
 
 binary=$(cargo bench --bench paths --no-run --locked --message-format json 2>/dev/null |
