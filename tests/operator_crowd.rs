@@ -244,7 +244,7 @@ fn a_page_of_a_large_fleet_is_quick() {
     }
     std::fs::create_dir_all(place.state()).unwrap();
     std::fs::write(place.state().join("journal.jsonl"), journal).unwrap();
-    let server = Server::start_in(place, &[]);
+    let server = Server::start_in(place, &["--max-devices", "400000"]);
     let operator = Operator::of(&server);
     let total = operator.get("/api/v1/devices?limit=1").json()["total"].as_u64();
     assert_eq!(total, Some(FLEET));
