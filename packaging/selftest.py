@@ -78,6 +78,9 @@ class Server:
     def __init__(self, command, folder, state, *flags):
         self.lines, self.more = [], threading.Condition()
         words = ["serve", str(folder), "--state", str(state), "--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"]
+        # A free port for the operator too, in the binaries that have one.
+        if b"--operator-token" in pathlib.Path(command[-1]).read_bytes():
+            words += ["--operator", "127.0.0.1:0"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LUAT_OTA_")}
         self.process = subprocess.Popen(
             [*command, *words, *flags], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
