@@ -325,14 +325,20 @@ fn an_event_of_a_socket_that_is_gone_wakes_nobody_who_has_its_number_now() {
     block_on(async {
         let reactor = Reactor::here().unwrap();
         let mut sources = Sources::default();
-        let (ours, theirs) = pair();
-        // Two sockets with the same number, one after the other.
-        assert!(!is_ready(ours.arrival()).await);
-        let number = std::os::fd::AsRawFd::as_raw_fd(ours.get_ref());
-        let stale = u64::try_from(number).unwrap();
-        drop((ours, theirs));
-        let (next, mut writer) = pair();
-        assert_eq!(std::os::fd::AsRawFd::as_raw_fd(next.get_ref()), number);
+        // Two sockets with the same number, one after the other, unless another test takes the number.
+        let mut both = None;
+        for _ in 0..1000 {
+            let (ours, theirs) = pair();
+            assert!(!is_ready(ours.arrival()).await);
+            let number = std::os::fd::AsRawFd::as_raw_fd(ours.get_ref());
+            drop((ours, theirs));
+            let (next, writer) = pair();
+            if std::os::fd::AsRawFd::as_raw_fd(next.get_ref()) == number {
+                both = Some((u64::try_from(number).unwrap(), next, writer));
+                break;
+            }
+        }
+        let (stale, next, mut writer) = both.unwrap();
         let counter = Arc::new(Counter::default());
         let waker = Waker::from(Arc::clone(&counter));
         let mut waiting = pin!(next.arrival());
