@@ -16,7 +16,9 @@
 //! - [`state`]: the state folder: its lock, the secret, atomically written files.
 //! - [`logging`]: log lines, as text or JSON, written in batches.
 //! - `module`: the modules themselves, emulated (feature `lab`). Shares nothing with the rooms above.
-//! - [`order`][]: sorting, for every room; [`crc`] the same for sums, [`hash`](mod@hash) for tables.
+//! - [`order`][]: sorting, for every room; [`crc`] the same for sums, [`hash`](mod@hash) for tables,
+//!   [`decimal`](mod@decimal) for numbers.
+//! - [`alarm`]: tells who waits on the serving thread that something happened.
 //! - [`os`]: the only room with `unsafe` or raw system calls.
 //!
 //! `docs/design.md` walks one check and one GetN through these rooms.
@@ -25,8 +27,10 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
 )]
 
+pub mod alarm;
 pub mod cli;
 pub mod crc;
+pub mod decimal;
 pub mod decision;
 pub mod device;
 pub mod explain;

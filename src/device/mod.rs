@@ -36,7 +36,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use smol::channel::{Receiver, Sender, bounded};
+use smol::channel::Sender;
 
 use self::admission::{Admission, SeatId};
 use self::buckets::Buckets;
@@ -47,6 +47,7 @@ use self::slots::Slots;
 pub use self::stop::Stop;
 use self::turn::Turn;
 use self::upgrade_id::UpgradeIds;
+use crate::alarm::Alarm;
 use crate::firmware::ContentId;
 use crate::firmware::catalog::Catalog;
 use crate::firmware::snapshot::{LoadError, Snapshot, Snapshots};
@@ -77,11 +78,11 @@ pub struct Service {
     buckets: RefCell<Limiters>,
     running: Running,
     /// Sooner or later there may be snapshots to give back.
-    unswept: Signal,
+    unswept: Alarm,
     /// Somebody left a seat.
-    left: Signal,
+    left: Alarm,
     /// Somebody left the last one.
-    empty: Signal,
+    empty: Alarm,
     /// Where a socket is read into when nobody waits in between.
     scratch: RefCell<Vec<u8>>,
 }
@@ -145,9 +146,9 @@ impl Service {
                 most_wide: Limits::wide_buffers(memory),
                 ..Running::default()
             },
-            unswept: Signal::new(),
-            left: Signal::new(),
-            empty: Signal::new(),
+            unswept: Alarm::default(),
+            left: Alarm::default(),
+            empty: Alarm::default(),
             scratch: RefCell::new(vec![0; scratch]),
             limits,
         }
@@ -156,7 +157,7 @@ impl Service {
     /// From now on this is what there is. Drops the snapshots that nobody needs any more.
     pub fn replace_catalog(&self, catalog: Arc<Catalog>) {
         self.snapshots.sweep(&catalog);
-        self.unswept.raise();
+        self.unswept.ring();
         self.fleet.borrow_mut().catalog(&catalog, Instant::now());
         *self.catalog.borrow_mut() = catalog;
         self.ids.forget();
@@ -165,7 +166,7 @@ impl Service {
 
     /// Waits until the snapshots are worth a sweep: something was loaded, or the folder has changed.
     pub async fn may_be_swept(&self) {
-        self.unswept.wait().await;
+        self.unswept.rung().await;
     }
 
     /// Downloads that run now, over HTTP, UDP and TCP. One over UDP counts until no packet was asked
@@ -177,7 +178,7 @@ impl Service {
     /// Waits until no download runs.
     pub async fn downloads_done(&self) {
         while self.running_downloads() > 0 {
-            self.running.none.wait().await;
+            self.running.none.rung().await;
         }
     }
 
@@ -192,7 +193,7 @@ impl Service {
         // The loops must have heard of the stop before there can be none.
         yield_now().await;
         while !self.admission.borrow().is_empty() {
-            self.empty.wait().await;
+            self.empty.rung().await;
         }
     }
 
@@ -213,7 +214,7 @@ impl Service {
             return Ok(snapshot);
         }
         // Before: whoever waits for it may go.
-        self.unswept.raise();
+        self.unswept.ring();
         let catalog = self.catalog();
         let sources = catalog.sources(content);
         let loading = self.snapshots.load(content, sources);
@@ -349,9 +350,9 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut admission = self.service.admission.borrow_mut();
         admission.leave(self.id);
-        self.service.left.raise();
+        self.service.left.ring();
         if admission.is_empty() {
-            self.service.empty.raise();
+            self.service.empty.ring();
         }
     }
 }
@@ -385,7 +386,7 @@ impl Drop for Download {
         }
         running.count.set(running.count.get().saturating_sub(1));
         if running.count.get() == 0 {
-            running.none.raise();
+            running.none.ring();
         }
     }
 }
@@ -396,34 +397,7 @@ struct Running {
     /// Those with a send buffer that may grow.
     wide: Cell<usize>,
     most_wide: usize,
-    none: Signal,
-}
-
-/// Something happened, once or more often, since somebody last waited for it.
-struct Signal {
-    sender: Sender<()>,
-    receiver: Receiver<()>,
-}
-
-impl Signal {
-    fn new() -> Signal {
-        let (sender, receiver) = bounded(1);
-        Signal { sender, receiver }
-    }
-
-    fn raise(&self) {
-        let _raised_already = self.sender.try_send(());
-    }
-
-    async fn wait(&self) {
-        let _never_closed = self.receiver.recv().await;
-    }
-}
-
-impl Default for Signal {
-    fn default() -> Signal {
-        Signal::new()
-    }
+    none: Alarm,
 }
 
 /// The time, Unix seconds UTC.

@@ -31,9 +31,9 @@ use self::line::Tick;
 pub use self::load::{Loaded, load};
 use self::way::{Way, Weight, live_bytes};
 use self::writer::Shared;
-use super::alarm::Alarm;
 use super::clock::{Stamp, Wall, is_trusted};
 use super::entry::Entry;
+use crate::alarm::Alarm;
 use crate::os::reactor::Timer;
 
 /// The journal's name in the state folder.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use smol::channel::{Receiver, TryRecvError, bounded};
 
-use super::alarm::Alarm;
+use crate::alarm::Alarm;
 use crate::firmware::audience::DeviceId;
 use crate::logging::Escaped;
 use crate::order;

@@ -9,7 +9,6 @@
 //! An address is not an identity: carriers, proxies and Docker put five hundred modules behind one. A
 //! [`network`] only tells apart two devices that claim the same id, and shares out limits.
 
-pub mod alarm;
 pub mod brief;
 pub mod clock;
 pub mod devices;
@@ -33,7 +32,6 @@ pub mod who;
 
 use std::time::{Duration, Instant};
 
-use self::alarm::Alarm;
 use self::clock::{Clock, Stamp};
 use self::devices::{Devices, Piece, Said, Sighting, Worth};
 use self::entry::Entry;
@@ -47,6 +45,7 @@ use self::network::{Network, Wide};
 use self::pins::{Began, Hold, Pins};
 use self::tally::Tally;
 use self::who::Who;
+use crate::alarm::Alarm;
 use crate::decision::{Check, Fused, Known, Refusal, Refused, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;

@@ -6,6 +6,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher24;
 
 use super::network::{Network, Wide};
+use crate::decimal::{self, decimal};
 use crate::decision::Check;
 use crate::firmware::audience::DeviceId;
 
@@ -74,8 +75,8 @@ impl Who {
     pub fn of(check: &Check<'_>, address: std::net::IpAddr) -> Option<Who> {
         let device = check.device?;
         // Every check comes this way, so nothing is allocated for it.
-        let mut core = [0; 10];
-        let core = decimal(check.core_version.unwrap_or_default(), &mut core);
+        let mut room = [0; decimal::ROOM];
+        let core = decimal(check.core_version.unwrap_or_default().into(), &mut room);
         let name = check.firmware_name.as_deref().unwrap_or_default();
         let project = check.project();
         let saying = Saying::by(device).and(&[project, name]);
@@ -89,31 +90,9 @@ impl Who {
     }
 }
 
-/// A number as text, as `to_string` would write it.
-fn decimal(mut number: u32, room: &mut [u8; 10]) -> &str {
-    let mut used: usize = 0;
-    for digit in room.iter_mut().rev() {
-        *digit = b'0'.wrapping_add((number % 10) as u8);
-        used = used.wrapping_add(1);
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    let digits = room.get(room.len().saturating_sub(used)..);
-    std::str::from_utf8(digits.unwrap_or_default()).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_number_is_written_as_everywhere() {
-        for number in [0, 7, 10, 3033, 999_999_999, u32::MAX] {
-            assert_eq!(decimal(number, &mut [0; 10]), number.to_string());
-        }
-    }
 
     #[test]
     fn modules_that_run_different_things_are_told_apart_under_one_id() {

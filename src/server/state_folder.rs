@@ -69,10 +69,7 @@ impl StateFolder {
             hint.is_ok()
         };
         let rescanned = async {
-            match self.next {
-                Some(moment) => Timer::at(moment).await,
-                None => future::pending().await,
-            }
+            self.next.map_or_else(Timer::never, Timer::at).await;
             true
         };
         if !future::or(hinted, rescanned).await {

@@ -44,10 +44,7 @@ pub(super) async fn of_the_fleet(
     loop {
         let due = service.fleet.borrow().due();
         let is_due = async {
-            match due {
-                Some(moment) => Timer::at(moment).await,
-                None => future::pending().await,
-            }
+            due.map_or_else(Timer::never, Timer::at).await;
             Woken::Due
         };
         let rung = async {

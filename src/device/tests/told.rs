@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 
+use smol::channel::Receiver;
+
 use super::*;
 use crate::device::answer::Answer;
 use crate::device::delivery::Sending;

@@ -10,7 +10,7 @@ use smol::channel::Sender;
 
 use super::line::{self, Tick};
 use super::writer::{COPIED, COPY, FAILED, Message, NO_COPY, NOT_BEGUN, Shared};
-use crate::fleet::alarm::Alarm;
+use crate::alarm::Alarm;
 use crate::fleet::clock::{Stamp, Wall};
 use crate::fleet::entry::Entry;
 use crate::fleet::journey::State;

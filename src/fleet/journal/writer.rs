@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use smol::channel::Sender;
 
 use super::line;
-use crate::fleet::alarm::Alarm;
+use crate::alarm::Alarm;
 use crate::os::process;
 
 /// Between two fsyncs, at least.

@@ -1,5 +1,5 @@
-//! Tells whoever looks after the fleet that something may be due sooner than it was. Rung on the serving
-//! thread, and on the fleet's own threads.
+//! Something happened, once or more often, since somebody last waited for it: for one who waits on the serving
+//! thread, from there or from any other thread.
 
 use smol::channel::{Receiver, Sender, bounded};
 
