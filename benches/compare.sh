@@ -35,8 +35,8 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 mkdir -p "$built"
-[ -n "${NO_BUILD-}" ] || cargo build --release --locked --quiet --all-features
-[ -n "${NO_BUILD-}" ] || cargo build --release --locked --quiet --no-default-features --target-dir "$target/footprint"
+cargo build --release --locked --quiet --all-features
+cargo build --release --locked --quiet --no-default-features --target-dir "$target/footprint"
 for program in peers/constant load/datagrams load/tftp; do
   gcc -O2 -Wall -Wextra -o "$built/$(basename "$program")" "benches/$program.c"
 done
