@@ -41,6 +41,26 @@ def ensure(condition, text):
         raise Failed(text)
 
 
+# Where an emulator puts the memory of what it runs.
+GUEST = 0x200000000000
+
+
+def memory(process, how):
+    """Resident kilobytes, and how many of them are not the file's."""
+    if how == "natively":
+        lines = pathlib.Path(f"/proc/{process}/status").read_text()
+        return [int(re.search(rf"{name}:\s+(\d+) kB", lines)[1]) for name in ("VmRSS", "RssAnon")]
+    total = own = 0
+    for line in pathlib.Path(f"/proc/{process}/smaps").read_text().splitlines():
+        if mapping := re.match(r"([0-9a-f]+)-[0-9a-f]+ ", line):
+            is_guests = GUEST <= int(mapping[1], 16) < GUEST + (1 << 40)
+        elif is_guests and line.startswith("Rss:"):
+            total += int(line.split()[1])
+        elif is_guests and line.startswith("Anonymous:"):
+            own += int(line.split()[1])
+    return total, own
+
+
 def runner(binary):
     """How to run it: nothing, or qemu with a CPU."""
     head = pathlib.Path(binary).read_bytes()[:20]
@@ -59,7 +79,9 @@ def runner(binary):
     if not qemu:
         sys.exit(f"selftest: qemu-{name}-static is missing; as root: apt-get install qemu-user-static")
     cpu = os.environ.get("QEMU_CPU", cpu)
-    return [qemu, *(["-cpu", cpu] if cpu else [])], f"under {pathlib.Path(qemu).name}, CPU {cpu or 'as it is'}"
+    # The program's memory from one address on, away from the emulator's own.
+    place = ["-B", hex(GUEST)] + (["-R", "0x8000000000"] if name == "aarch64" else [])
+    return [qemu, *place, *(["-cpu", cpu] if cpu else [])], f"under {pathlib.Path(qemu).name}, CPU {cpu or 'as it is'}"
 
 
 def noise(seed, size):
@@ -264,10 +286,8 @@ def run(command, how, place):
 
     step("offers a file that is dropped into the folder, and nothing to who has it", http_update)
 
-    if how == "natively":
-        lines = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
-        total, own = (re.search(rf"{name}:\s+(\d+) kB", lines)[1] for name in ("VmRSS", "RssAnon"))
-        print(f"      memory, idle after one update: {total} kB, of which {own} kB are not the file's", flush=True)
+    total, own = memory(server.process.pid, how)
+    print(f"      memory, idle after one update: {total} kB, of which {own} kB are not the file's", flush=True)
 
     def luatos_update():
         drop(folder, "S/1.0.2/update.bin", second)
