@@ -255,8 +255,9 @@ impl<'a> Sending<'a> {
             within(WRITTEN, written.wait()).await;
         }
         self.download.turn.pace(self.stream);
-        if self.plan.end.saturating_sub(self.plan.start) > LARGE {
-            self.download.widen(self.stream);
+        let bytes = self.plan.end.saturating_sub(self.plan.start);
+        if bytes > LARGE {
+            self.download.widen(self.stream, bytes);
         }
         self.moved = Instant::now();
         self.ending = match self.send(snapshot).await {

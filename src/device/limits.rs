@@ -72,13 +72,10 @@ const FEWEST: u64 = 16;
 /// What a stalled connection may cost, in bytes of kernel memory.
 const BYTES_PER_CONNECTION: u64 = 32 * 1024;
 
-/// What a stalled connection may cost whose buffer the kernel has made as large as it does (tcp_wmem).
-const BYTES_PER_WIDE_BUFFER: u64 = 4 << 20;
-
 impl Limits {
-    /// How many downloads may have a large send buffer at once: a part of the memory (bytes) in 128.
-    pub fn wide_buffers(memory: u64) -> usize {
-        usize::try_from(memory / 128 / BYTES_PER_WIDE_BUFFER).unwrap_or(usize::MAX)
+    /// The bytes that large send buffers may take together: a part of the memory (bytes) in 128.
+    pub fn wide_buffers(memory: u64) -> u64 {
+        memory / 128
     }
 
     /// How many connections this machine bears (hazards.md 16): what the file limit leaves, a quarter

@@ -101,8 +101,8 @@ struct Limiters {
 /// grows stale; the copy itself is finished all the same, for whoever asks next.
 const LOAD: Duration = Duration::from_secs(30);
 
-/// The send buffer that a large download begins with, in bytes.
-const WIDE: usize = 512 * 1024;
+/// The largest send buffer, in bytes: what the kernel leaves it at (tcp_wmem).
+const WIDEST: u64 = 4 << 20;
 
 /// The most that is read at once, in bytes, where nothing else bounds it.
 const SCRATCH: usize = 16 * 1024;
@@ -283,7 +283,7 @@ impl Service {
         Download {
             service: Rc::clone(self),
             turn,
-            wide: Cell::new(false),
+            wide: Cell::new(0),
         }
     }
 }
@@ -361,19 +361,23 @@ impl Drop for Seat {
 struct Download {
     service: Rc<Service>,
     turn: Turn,
-    /// The kernel has its send buffer.
-    wide: Cell<bool>,
+    /// What its send buffer may take beyond that of every connection, in bytes.
+    wide: Cell<u64>,
 }
 
 impl Download {
-    /// Lets the kernel choose the send buffer, which it makes as large as the way is fast and wide, if there is
-    /// memory for one more.
-    fn widen(&self, stream: &Stream) {
-        let wide = &self.service.running.wide;
-        if !self.wide.get() && wide.get() < self.service.running.most_wide {
-            self.wide.set(true);
-            wide.set(wide.get().saturating_add(1));
-            let _as_far_as_it_can = os::net::free_send_buffer(stream.get_ref(), WIDE);
+    /// Makes the send buffer large enough for these bytes, if there is memory for it: then all of them go to the
+    /// kernel at once, and it goes on by itself. It may grow, too: where the kernel does not let us have as much at
+    /// once (wmem_max), it does so itself on a fast way.
+    fn widen(&self, stream: &Stream, bytes: u64) {
+        let running = &self.service.running;
+        // With what the kernel counts beside the bytes.
+        let room = bytes.saturating_add(bytes / 8).min(WIDEST);
+        let wide = running.wide.get().saturating_add(room);
+        if self.wide.get() == 0 && wide <= running.most_wide {
+            self.wide.set(room);
+            running.wide.set(wide);
+            let _as_far_as_it_can = os::net::free_send_buffer(stream.get_ref(), room);
         }
     }
 }
@@ -381,9 +385,8 @@ impl Download {
 impl Drop for Download {
     fn drop(&mut self) {
         let running = &self.service.running;
-        if self.wide.get() {
-            running.wide.set(running.wide.get().saturating_sub(1));
-        }
+        let wide = running.wide.get().saturating_sub(self.wide.get());
+        running.wide.set(wide);
         running.count.set(running.count.get().saturating_sub(1));
         if running.count.get() == 0 {
             running.none.ring();
@@ -394,9 +397,9 @@ impl Drop for Download {
 #[derive(Default)]
 struct Running {
     count: Cell<usize>,
-    /// Those with a send buffer that may grow.
-    wide: Cell<usize>,
-    most_wide: usize,
+    /// Bytes of large send buffers, and the most there may be.
+    wide: Cell<u64>,
+    most_wide: u64,
     none: Alarm,
 }
 

@@ -31,6 +31,10 @@ use crate::os::process::{file_limit, start_thread};
 /// How long a content that is not offered any more is kept for downloads that pause.
 const KEEP: Duration = Duration::from_secs(3600);
 
+/// As long as all snapshots take no more than this part of the budget, they may take more memory than they have bytes,
+/// for the sake of huge pages.
+const GENEROUS: u64 = 4;
+
 /// The bytes of one content. They are the same for as long as anyone holds it.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -98,10 +102,12 @@ impl Snapshot {
         }
     }
 
-    /// Bytes of memory that it holds: whole pages.
+    /// Bytes of memory that it holds.
     fn memory(&self) -> u64 {
-        self.bytes()
-            .map_or(0, |bytes| whole_pages(bytes.len() as u64))
+        match &self.place {
+            Place::Memory(sealed) => sealed.held(),
+            Place::File(..) => 0,
+        }
     }
 }
 
@@ -239,6 +245,7 @@ impl Snapshots {
                 root: self.root.clone(),
                 sources: sources.to_vec(),
                 memfd: in_memory.then_some(self.memfd),
+                room: (self.budget / GENEROUS).saturating_sub(self.held()),
                 spill: self.spill.clone(),
             };
             let (tell, told) = smol::channel::bounded(1);

@@ -9,12 +9,14 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use memmap2::{Mmap, MmapOptions};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
+use super::huge_pages;
 use super::without::Feature;
 
 /// A memfd being filled.
@@ -38,12 +40,15 @@ impl Memfd {
         })
     }
 
-    /// Seals it (SHRINK, GROW, WRITE, SEAL) and maps it (MAP_PRIVATE, read-only).
-    pub fn seal(self) -> io::Result<Sealed> {
+    /// Seals it (SHRINK, GROW, WRITE, SEAL) and maps it (MAP_PRIVATE, read-only). `room`: bytes that it may take in
+    /// memory; if they are enough for huge pages it gets those, where there are any.
+    pub fn seal(self, room: u64) -> io::Result<Sealed> {
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
         rustix::fs::fcntl_add_seals(&self.file, seals)?;
-        let size = self.file.metadata()?.len();
-        let size = usize::try_from(size).map_err(|_| Errno::NOMEM)?;
+        let bytes = self.file.metadata()?.len();
+        let size = usize::try_from(bytes).map_err(|_| Errno::NOMEM)?;
+        huge_pages::gather(&self.file, bytes, room);
+        let held = self.file.metadata()?.blocks().saturating_mul(512);
         let mut options = MmapOptions::new();
         options.len(size);
         // MAP_PRIVATE: before 6.7 the kernel refuses a shared mapping of a write-sealed memfd.
@@ -53,6 +58,7 @@ impl Memfd {
         let map = unsafe { options.map_copy_read_only(&self.file)? };
         Ok(Sealed {
             map,
+            held: held.max(whole_pages(bytes)),
             fd: OwnedFd::from(self.file),
         })
     }
@@ -72,6 +78,7 @@ impl Write for Memfd {
 #[derive(Debug)]
 pub struct Sealed {
     map: Mmap,
+    held: u64,
     fd: OwnedFd,
 }
 
@@ -79,6 +86,11 @@ impl Sealed {
     /// All its bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.map
+    }
+
+    /// Bytes of memory that it takes: whole pages, huge ones perhaps.
+    pub fn held(&self) -> u64 {
+        self.held
     }
 
     /// For sendfile.
@@ -210,7 +222,7 @@ mod tests {
     fn sealed(bytes: &[u8]) -> Sealed {
         let mut memfd = Memfd::new().unwrap();
         memfd.write_all(bytes).unwrap();
-        memfd.seal().unwrap()
+        memfd.seal(0).unwrap()
     }
 
     #[test]
@@ -240,6 +252,28 @@ mod tests {
         let mut part = [0; 100];
         let count = rustix::io::pread(sealed.file(), &mut part, 69_950).unwrap();
         assert_eq!(part[..count], bytes[69_950..]);
+    }
+
+    /// With a kernel that has them: elsewhere the pages stay what they are, and so does what is said of them.
+    #[test]
+    fn with_room_for_huge_pages_the_same_bytes_lie_in_those() {
+        let bytes: Vec<u8> = (0..3_000_001u32).map(|n| (n % 251) as u8).collect();
+        let small = whole_pages(3_000_001);
+        for (room, most) in [(0, small), (small, small), (64 << 20, 64 << 20)] {
+            let mut memfd = Memfd::new().unwrap();
+            memfd.write_all(&bytes).unwrap();
+            let sealed = memfd.seal(room).unwrap();
+            assert_eq!(sealed.bytes(), bytes);
+            assert!((small..=most).contains(&sealed.held()), "{}", sealed.held());
+            assert_eq!(rustix::fs::ftruncate(sealed.file(), 0), Err(Errno::PERM));
+            let mut read = vec![0; 3_000_002];
+            assert_eq!(
+                rustix::io::pread(sealed.file(), &mut read, 0),
+                Ok(3_000_001)
+            );
+            assert!(read.starts_with(&bytes));
+            println!("room for {room} bytes: {} taken", sealed.held());
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub mod datagrams;
 pub mod fs;
+mod huge_pages;
 pub mod inotify;
 pub mod lease;
 pub mod memory;

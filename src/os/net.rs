@@ -253,11 +253,13 @@ pub fn send_buffer(listener: &TcpListener, bytes: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives the send buffer of a connection back to the kernel, which makes it as large as the connection is fast
-/// (SO_BUF_LOCK); at first it has `bytes` (as far as net.core.wmem_max goes). The error ENOPROTOOPT: it
-/// cannot (before Linux 5.15), and keeps that size.
-pub fn free_send_buffer(stream: &TcpStream, bytes: usize) -> io::Result<()> {
-    sockopt::set_socket_send_buffer_size(stream, bytes)?;
+/// Gives a connection a send buffer of so many bytes (as far as net.core.wmem_max goes), which the kernel may make
+/// as large as the connection is fast (SO_BUF_LOCK). The error ENOPROTOOPT: it cannot (before Linux 5.15), and keeps
+/// that size.
+pub fn free_send_buffer(stream: &TcpStream, bytes: u64) -> io::Result<()> {
+    // The kernel takes twice as much.
+    let half = usize::try_from(bytes / 2).unwrap_or(usize::MAX);
+    sockopt::set_socket_send_buffer_size(stream, half)?;
     /// Not in the libc crate; the same number on all machines that we are built for.
     const SO_BUF_LOCK: libc::c_int = 72;
     /// The receive buffer alone stays as it was set.

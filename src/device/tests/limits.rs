@@ -173,3 +173,34 @@ fn what_is_not_read_yet_is_not_unknown() {
     let length = socket.recv(&mut buffer).unwrap();
     assert_eq!(&buffer[..length], b"no upgrade");
 }
+
+#[test]
+fn a_large_send_buffer_is_for_as_many_as_the_memory_bears() {
+    let server = Server::with(limits());
+    // More than the client's side takes unread.
+    server.publish(&[("P/2.0.0/u.bin", &firmware(1, 1 << 20))]);
+    let wide = || server.tell(|service| service.running.wide.get());
+    let begin = || {
+        let mut stream = server.connect();
+        stream.write_all(check(IMEI, "").as_bytes()).unwrap();
+        read_part(&mut stream, 1000);
+        stream
+    };
+    let large = begin();
+    server.wait_for_downloads(1);
+    assert!((1 << 20..2 << 20).contains(&wide()), "{}", wide());
+    drop(large);
+    wait_until(|| wide() == 0);
+    // Others have all of the memory for it.
+    let most = server.tell(|service| {
+        let running = &service.running;
+        running.wide.set(running.most_wide);
+        running.most_wide
+    });
+    let large = begin();
+    server.wait_for_downloads(1);
+    assert_eq!(wide(), most);
+    drop(large);
+    server.wait_for_downloads(0);
+    assert_eq!(wide(), most);
+}

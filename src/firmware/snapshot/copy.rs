@@ -31,6 +31,8 @@ pub(super) struct Order {
     pub(super) sources: Vec<Source>,
     /// Makes the memory that it goes into; `None` if the budget has none left.
     pub(super) memfd: Option<fn() -> io::Result<Memfd>>,
+    /// Bytes that it may take there, if that makes it faster; else no more than it has to.
+    pub(super) room: u64,
     /// Where a temporary file may be made, if it does not go into memory.
     pub(super) spill: Option<PathBuf>,
 }
@@ -46,7 +48,7 @@ enum CopyError {
 impl Order {
     pub(super) fn carry_out(&self) -> Result<Snapshot, LoadError> {
         let memory = if let Some(memfd) = self.memfd {
-            match self.copy_to(memfd, Memfd::seal) {
+            match self.copy_to(memfd, |memfd| memfd.seal(self.room)) {
                 Ok(sealed) => return Ok(self.snapshot(Place::Memory(sealed))),
                 Err(CopyError::Source(text)) => return Err(LoadError::Gone(text)),
                 // A kernel without memfd (before 3.17), a sandbox that forbids it, or no memory.

@@ -156,7 +156,7 @@ fn any_part_of_a_snapshot_can_be_read() {
 
 #[test]
 fn two_who_load_the_same_content_at_once_get_one_copy() {
-    let house = House::new(64 * MB);
+    let house = House::new(images(2));
     let (id, source) = house.file("a.bin", &image(1));
     let sources = [source];
     let load = || house.snapshots.load(id, &sources);
@@ -241,6 +241,19 @@ fn what_is_in_use_counts_and_is_never_dropped() {
     assert!(!house.is_loaded(id_of(&image(1))));
     assert_eq!(read_all(&two), image(2));
     assert_eq!(read_all(&three), image(3));
+}
+
+/// Where there are huge pages, of 2 MiB here: two are taken, then no more than what there has to be.
+#[test]
+fn a_quarter_of_the_budget_may_be_taken_for_huge_pages() {
+    let house = House::without_state(20 * MB);
+    for seed in 1..=12 {
+        house.loaded(&format!("{seed}.bin"), &image(seed));
+        assert!(house.is_loaded(id_of(&image(1))));
+    }
+    let held = house.snapshots.held();
+    assert!((images(12)..5 * MB + images(12)).contains(&held), "{held}");
+    assert!((1..=12).all(|seed| house.is_loaded(id_of(&image(seed)))));
 }
 
 #[test]
