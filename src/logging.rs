@@ -5,7 +5,7 @@
 //! event, the message may be empty.
 //!
 //! What would surprise you: a line is only put into a buffer; a thread of its own writes the buffer
-//! out a fifth of a second later (at once from 32 KiB on, and after a warning). So neither a slow
+//! out a fifth of a second later (at once from 64 KiB on, and after a warning). So neither a slow
 //! disk nor a terminal that somebody has stopped ever holds up the thread that serves: when the
 //! buffer is full, lines are dropped, and a line says how many. The thread sleeps while there is
 //! nothing to write.
@@ -26,7 +26,7 @@ pub use pairs::{Shown, info};
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Bytes from which on nothing waits.
-const BATCH: usize = 32 * 1024;
+const BATCH: usize = 64 * 1024;
 
 /// Bytes that may wait while stderr takes nothing. What comes then is dropped.
 const MOST: usize = 256 * 1024;

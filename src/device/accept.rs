@@ -52,7 +52,7 @@ pub(super) async fn accept(
                         true
                     };
                     if !smol::future::or(ready, stopped).await {
-                        within(PAUSE, service.left.rung()).await;
+                        within(PAUSE, pin!(service.left.rung())).await;
                     }
                 }
                 Err(error) if is_the_peers(&error) => {}
@@ -68,7 +68,7 @@ pub(super) async fn accept(
                         );
                     }
                     service.make_room();
-                    within(PAUSE, service.left.rung()).await;
+                    within(PAUSE, pin!(service.left.rung())).await;
                 }
             }
         }

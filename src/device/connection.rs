@@ -1,11 +1,12 @@
 //! An HTTP connection that has to wait for something: the rest of its head, room for the reply, bytes of
 //! a file, or the client's last bytes. Handed over by [`http`](mod@super::http).
 
+use std::future::poll_fn;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
-
-use smol::future::or;
+use std::task::Poll;
 
 use super::answer::{self, Answer};
 use super::stream::{Body, close, is_early, read_body, send_all};
@@ -19,7 +20,7 @@ pub(super) enum Stage {
     /// These bytes of the head have arrived.
     Head(Vec<u8>),
     /// The head was complete.
-    Answered(Box<Answered>),
+    Answered(Answered),
 }
 
 /// A head that has its answer.
@@ -70,22 +71,21 @@ pub(super) fn judge(
     }
 }
 
-/// Goes on from a stage to the end of the connection.
-pub(super) async fn run(
+/// Goes on after these bytes of a head, to the end of the connection.
+#[allow(clippy::manual_async_fn)] // Which would hold its arguments twice, for each of very many.
+pub(super) fn run(
     service: Rc<Service>,
-    stream: Rc<Stream>,
+    stream: Stream,
     seat: Seat,
     peer: SocketAddr,
-    stage: Stage,
+    mut bytes: Vec<u8>,
     stop: Stop,
-) {
-    let answered = match stage {
-        Stage::Head(bytes) => read_head(&service, &stream, peer, bytes, &stop).await,
-        Stage::Answered(answered) => Some(answered),
-    };
-    if let Some(answered) = answered {
-        // In a box, so that the many that wait for a head do not hold the room for what comes after.
-        Box::pin(finish(&service, &stream, &seat, *answered, &stop)).await;
+) -> impl Future<Output = ()> {
+    async move {
+        if let Some(answered) = read_head(&service, &stream, peer, &mut bytes, &stop).await {
+            // In a box, so that the many that wait for a head do not hold the room for what comes after.
+            Box::pin(finish(service, stream, seat, *answered, stop)).await;
+        }
     }
 }
 
@@ -94,7 +94,7 @@ async fn read_head(
     service: &Service,
     stream: &Stream,
     peer: SocketAddr,
-    mut bytes: Vec<u8>,
+    bytes: &mut Vec<u8>,
     stop: &Stop,
 ) -> Option<Box<Answered>> {
     enum Woken {
@@ -111,17 +111,20 @@ async fn read_head(
         }))
     };
     let mut deadline = Timer::after(service.limits.head_timeout);
+    let mut stopped = pin!(stop.raised());
     loop {
-        let readable = async { Woken::Readable(stream.readable().await.is_ok()) };
-        let late = async {
-            (&mut deadline).await;
-            Woken::Late
-        };
-        let stopped = async {
-            stop.raised().await;
-            Woken::Stopped
-        };
-        match or(readable, or(late, stopped)).await {
+        let mut readable = pin!(stream.readable());
+        // As one: there may be tens of thousands of these.
+        let woken = poll_fn(|context| {
+            if let Poll::Ready(readable) = readable.as_mut().poll(context) {
+                return Poll::Ready(Woken::Readable(readable.is_ok()));
+            }
+            if pin!(&mut deadline).poll(context).is_ready() {
+                return Poll::Ready(Woken::Late);
+            }
+            stopped.as_mut().poll(context).map(|()| Woken::Stopped)
+        });
+        match woken.await {
             Woken::Readable(true) => {}
             Woken::Readable(false) => return None,
             Woken::Late => return instead(Status::Timeout),
@@ -134,7 +137,7 @@ async fn read_head(
             Ok(0) => return None,
             Ok(got) => {
                 bytes.extend_from_slice(scratch.get(..got).unwrap_or_default());
-                if let Some(mut answered) = judge(service, &bytes, peer, stream.get_ref()) {
+                if let Some(mut answered) = judge(service, bytes, peer, stream.get_ref()) {
                     if got == room {
                         answered.body = Body::Unknown;
                     }
@@ -147,27 +150,31 @@ async fn read_head(
     }
 }
 
-async fn finish(
-    service: &Rc<Service>,
-    stream: &Stream,
-    seat: &Seat,
+/// Goes on from an answered head to the end of the connection.
+#[allow(clippy::manual_async_fn)] // As with `run`.
+pub(super) fn finish(
+    service: Rc<Service>,
+    stream: Stream,
+    seat: Seat,
     answered: Answered,
-    stop: &Stop,
-) {
-    let Answered { answer, sent, body } = answered;
-    match answer {
-        Answer::Reply(reply) => {
-            let left = reply.bytes().get(sent..).unwrap_or_default();
-            if send_all(service, stream, left).await {
-                close(stream, body).await;
+    stop: Stop,
+) -> impl Future<Output = ()> {
+    async move {
+        let Answered { answer, sent, body } = &answered;
+        match answer {
+            Answer::Reply(reply) => {
+                let left = reply.bytes().get(*sent..).unwrap_or_default();
+                if send_all(&service, &stream, left).await {
+                    close(&stream, *body).await;
+                }
             }
-        }
-        Answer::Deliver(plan) => {
-            // What the client says first is read first: some do not listen while they speak.
-            if let Body::Bytes(_) = body {
-                read_body(stream, body).await;
+            Answer::Deliver(plan) => {
+                // What the client says first is read first: some do not listen while they speak.
+                if let Body::Bytes(_) = body {
+                    read_body(&stream, *body).await;
+                }
+                delivery::deliver(&service, &stream, &seat, plan, &stop).await;
             }
-            delivery::deliver(service, stream, seat, &plan, stop).await;
         }
     }
 }

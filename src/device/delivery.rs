@@ -6,7 +6,9 @@
 
 use std::io;
 use std::net::Shutdown;
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::answer::Plan;
@@ -21,7 +23,7 @@ use crate::fleet::network::Network;
 use crate::fleet::{Part, Transfer};
 use crate::os;
 use crate::os::reactor::yield_now;
-use crate::wire::reply;
+use crate::wire::reply::{self, Reply};
 
 /// Files up to this size go out with their head in one call.
 const SMALL: u64 = 16 * 1024;
@@ -38,10 +40,6 @@ const FIRST_LOOK: Duration = Duration::from_millis(40);
 /// Bytes that a client may send while it downloads before we stop reading them.
 const CHATTER: u64 = 64 * 1024;
 
-/// The longest wait for the journal to take a pin. Without it a restart may cost a resume; a module that
-/// is kept waiting costs the download.
-const WRITTEN: Duration = Duration::from_secs(2);
-
 /// Why nobody else is admitted, for the log.
 pub(super) const NO_ROOM: &str = "no room for another download (--max-downloads, --uplink)";
 
@@ -56,6 +54,33 @@ pub(super) async fn deliver(
     plan: &Plan,
     stop: &Stop,
 ) {
+    let instead = match begin(service, seat, plan, stop).await {
+        Ok((download, snapshot)) => {
+            let mut arrived = {
+                let mut sending = Sending::new(service, stream, seat, plan, download);
+                sending.run(&snapshot).await
+            };
+            if let Some(arrived) = &mut arrived
+                && !arrived.until_closed(stream, seat, stop).await
+            {
+                close(stream, Body::None).await;
+            }
+            return;
+        }
+        Err(reply) => reply,
+    };
+    if send_all(service, stream, instead.bytes()).await {
+        close(stream, Body::None).await;
+    }
+}
+
+/// Waits for its turn, and loads the file. The error is what to answer instead; then all is logged.
+async fn begin(
+    service: &Rc<Service>,
+    seat: &Seat,
+    plan: &Plan,
+    stop: &Stop,
+) -> Result<(Download, Arc<Snapshot>), Reply> {
     let network = Network::of(plan.about.peer.ip());
     let began = Instant::now();
     let mut unsaid = Unsaid {
@@ -64,9 +89,9 @@ pub(super) async fn deliver(
         instead: Some("its connection had to make room for another one"),
     };
     let turn = match plan.start {
-        0 => Turn::wait(service, network, stop).await,
+        0 => Turn::wait(service, network, stop, began).await,
         // It has waited for its turn when it began.
-        _ => Some(Turn::at_once(service, network)),
+        _ => Some(Turn::at_once(service, network, began)),
     };
     let Some(turn) = turn else {
         unsaid.instead = Some(match stop.is_raised() {
@@ -78,26 +103,14 @@ pub(super) async fn deliver(
             // It has no check that would say so.
             nothing_sent(service, plan, began, "full");
         }
-        let reply = reply::refusal(Refusal::Full, false);
-        if send_all(service, stream, reply.bytes()).await {
-            close(stream, Body::None).await;
-        }
-        return;
+        return Err(reply::refusal(Refusal::Full, false));
     };
     unsaid.instead = None;
     drop(unsaid);
     let download = service.download_begins(turn);
-    seat.downloads();
+    seat.downloads(Instant::now());
     let instead = match service.load(plan.content).await {
-        Ok(snapshot) if snapshot.size() == plan.size => {
-            let (sending, written) = Sending::new(service, stream, seat, plan, download);
-            if let Some(arrived) = sending.run(&snapshot, written).await
-                && !arrived.until_closed(stream, seat, stop).await
-            {
-                close(stream, Body::None).await;
-            }
-            return;
-        }
+        Ok(snapshot) if snapshot.size() == plan.size => return Ok((download, snapshot)),
         Ok(_) | Err(LoadError::Gone(_)) => Refusal::NotNow,
         Err(LoadError::Full(_)) => Refusal::Full,
     };
@@ -107,9 +120,7 @@ pub(super) async fn deliver(
         refusal => (reply::refusal(refusal, false), "gone"),
     };
     nothing_sent(service, plan, began, result);
-    if send_all(service, stream, reply.bytes()).await {
-        close(stream, Body::None).await;
-    }
+    Err(reply)
 }
 
 /// A check whose line is not in the log yet, since it is not known whether there will be room. It goes
@@ -132,15 +143,16 @@ impl Drop for Unsaid<'_> {
 
 /// The line of a download that never began.
 fn nothing_sent(service: &Service, plan: &Plan, began: Instant, result: &'static str) {
+    let now = Instant::now();
     let ended = Ended {
         bytes: 0,
         reached: plan.start,
         size: plan.size,
-        took: began.elapsed(),
+        took: now.saturating_duration_since(began),
         result,
     };
     let number = service.fleet.borrow_mut().events.number();
-    plan.about.ended(service, &ended, number);
+    plan.about.ended(service, &ended, number, now);
 }
 
 /// How a download ended.
@@ -181,6 +193,8 @@ pub(super) struct Sending<'a> {
     plan: &'a Plan,
     download: Download,
     transfer: Option<Transfer>,
+    /// What must be waited for before the first byte leaves.
+    pub(super) written: Option<Written>,
     progress: Progress,
     began: Instant,
     /// Bytes of the head.
@@ -201,14 +215,13 @@ pub(super) struct Sending<'a> {
 }
 
 impl<'a> Sending<'a> {
-    /// Also what must be waited for before the first byte leaves.
     pub(super) fn new(
         service: &'a Rc<Service>,
         stream: &'a Stream,
         seat: &'a Seat,
         plan: &'a Plan,
         download: Download,
-    ) -> (Self, Option<Written>) {
+    ) -> Self {
         let now = Instant::now();
         let (transfer, written) = plan
             .about
@@ -224,13 +237,14 @@ impl<'a> Sending<'a> {
                 service.fleet.borrow_mut().begin(who, part, now)
             })
             .unzip();
-        let sending = Sending {
+        Sending {
             service,
             stream,
             seat,
             plan,
             download,
             transfer,
+            written,
             progress: Progress::new(service, now),
             began: now,
             head: 0,
@@ -241,25 +255,22 @@ impl<'a> Sending<'a> {
             shut: false,
             closed: false,
             ending: Ending::Stopped,
-        };
-        (sending, written)
+        }
     }
 
     /// To the end; what is left to do if every byte arrived.
-    pub(super) async fn run(
-        mut self,
-        snapshot: &Snapshot,
-        written: Option<Written>,
-    ) -> Option<Arrived> {
-        if let Some(written) = written {
-            within(WRITTEN, written.wait()).await;
+    pub(super) async fn run(&mut self, snapshot: &Snapshot) -> Option<Arrived> {
+        if let Some(written) = self.written.take() {
+            // Two seconds at most. Without it a restart may cost a resume; a module that is kept waiting
+            // costs the download.
+            written.wait().await;
+            self.moved = Instant::now();
         }
         self.download.turn.pace(self.stream);
         let bytes = self.plan.end.saturating_sub(self.plan.start);
         if bytes > LARGE {
             self.download.widen(self.stream, bytes);
         }
-        self.moved = Instant::now();
         self.ending = match self.send(snapshot).await {
             Ok(()) => self.arrive().await,
             Err(ending) => ending,
@@ -394,7 +405,8 @@ impl<'a> Sending<'a> {
         if !self.seat.is_held() {
             return Err(Ending::Replaced);
         }
-        match self.moved.elapsed() >= self.service.limits.stall_timeout {
+        let still = self.looked.saturating_duration_since(self.moved);
+        match still >= self.service.limits.stall_timeout {
             true => Err(Ending::Stalled),
             false => Ok(()),
         }
@@ -407,7 +419,7 @@ impl<'a> Sending<'a> {
         }
         let tick = self.tick();
         loop {
-            let writable = within(tick, self.stream.writable()).await;
+            let writable = within(tick, pin!(self.stream.writable())).await;
             if writable.is_none() || self.looked.elapsed() >= tick {
                 self.look();
                 self.must_end()?;
@@ -428,8 +440,8 @@ impl<'a> Sending<'a> {
         let mut tick = FIRST_LOOK.min(self.tick());
         let mut listening = true;
         let mut chatter: u64 = 0;
+        // The first look is after the first wait: the client's answer to the FIN cannot be there yet.
         loop {
-            self.look();
             if self.acknowledged >= self.taken {
                 return Ending::Complete;
             }
@@ -446,23 +458,22 @@ impl<'a> Sending<'a> {
                     false => smol::future::pending().await,
                 }
             };
-            if within(tick, readable).await.is_none() {
-                tick = tick.saturating_mul(2).min(self.tick());
-                continue;
-            }
-            match discard(self.stream) {
-                Discarded::Bytes(read) => {
+            let heard = within(tick, pin!(readable)).await;
+            match heard.map(|_| discard(self.stream)) {
+                None => tick = tick.saturating_mul(2).min(self.tick()),
+                Some(Discarded::Bytes(read)) => {
                     chatter = chatter.saturating_add(read);
                     listening = chatter < CHATTER;
                 }
-                Discarded::Early => {}
+                Some(Discarded::Early) => {}
                 // It may have closed only its own direction and still be taking ours.
-                Discarded::End => {
+                Some(Discarded::End) => {
                     self.closed = true;
                     listening = false;
                 }
-                Discarded::Failed(error) => return self.failed(&error),
+                Some(Discarded::Failed(error)) => return self.failed(&error),
             }
+            self.look();
         }
     }
 
@@ -490,12 +501,12 @@ impl<'a> Sending<'a> {
 
     /// Counts it if this network takes the same file again and again, and nobody knows which module it
     /// is.
-    fn count_repeats(&self) {
+    fn count_repeats(&self, now: Instant) {
         let about = &self.plan.about;
         let network = Network::of(about.peer.ip());
         let file = (self.plan.content, self.plan.size);
         let mut repeats = self.service.repeats.borrow_mut();
-        let Some(repeated) = repeats.sent(network, file, self.arrived(), Instant::now()) else {
+        let Some(repeated) = repeats.sent(network, file, self.arrived(), now) else {
             return;
         };
         let tally = &mut self.service.fleet.borrow_mut().tally;
@@ -541,22 +552,23 @@ impl Drop for Sending<'_> {
             Ending::Cut => before_close(self.stream),
             Ending::Complete => {}
         }
+        let now = Instant::now();
         // After the last look. Where all has arrived, somebody else ends it.
         if let Some(transfer) = self.transfer.take() {
             let mut fleet = self.service.fleet.borrow_mut();
-            fleet.end(transfer, false, Instant::now());
+            fleet.end(transfer, false, now);
         }
         let ended = Ended {
             bytes: self.arrived(),
             reached: self.reached(),
             size: self.plan.size,
-            took: self.began.elapsed(),
+            took: now.saturating_duration_since(self.began),
             result: self.ending.word(),
         };
         let number = self.progress.number;
-        self.plan.about.ended(self.service, &ended, number);
+        self.plan.about.ended(self.service, &ended, number, now);
         if self.plan.about.who.is_none() {
-            self.count_repeats();
+            self.count_repeats(now);
         }
     }
 }
@@ -582,7 +594,7 @@ pub(super) struct Arrived {
 impl Arrived {
     /// Waits for the client's close, if it matters to anybody; not for long, and not beyond the stop. Has it
     /// closed? Then both sides have all that was sent.
-    async fn until_closed(mut self, stream: &Stream, seat: &Seat, stop: &Stop) -> bool {
+    async fn until_closed(&mut self, stream: &Stream, seat: &Seat, stop: &Stop) -> bool {
         if self.closed || !self.to_the_end || self.transfer.is_none() {
             return self.closed;
         }
@@ -609,7 +621,7 @@ impl Arrived {
             // It may have come in the same moment.
             matches!(discard(stream), Discarded::End)
         };
-        let closed = within(CONTENT, smol::future::or(closed, stopped)).await;
+        let closed = within(CONTENT, pin!(smol::future::or(closed, stopped))).await;
         self.closed = closed.unwrap_or(false);
         self.closed
     }

@@ -63,7 +63,7 @@ fn in_line(service: &Rc<Service>, mut stream: &TcpStream, peer: SocketAddr) -> O
             Err(_) => return None,
         }
     }
-    Some(Stage::Answered(Box::new(answered)))
+    Some(Stage::Answered(answered))
 }
 
 fn hand_over(
@@ -75,7 +75,7 @@ fn hand_over(
     stage: Stage,
 ) {
     let stream = match Async::new(stream) {
-        Ok(stream) => Rc::new(stream),
+        Ok(stream) => stream,
         Err(error) => {
             log::error!(target: "device", "a connection cannot be waited for: {error}");
             return;
@@ -85,9 +85,19 @@ fn hand_over(
         Some(seat) => {
             let service = Rc::clone(service);
             let eviction = seat.eviction();
-            let run = connection::run(service, stream, seat, peer, stage, stop.clone());
             let evicted = async move { eviction.raised().await };
-            executor.spawn(or(evicted, run).boxed_local()).detach();
+            let stop = stop.clone();
+            let task = match stage {
+                Stage::Head(bytes) => {
+                    let run = connection::run(service, stream, seat, peer, bytes, stop);
+                    or(evicted, run).boxed_local()
+                }
+                Stage::Answered(answered) => {
+                    let run = connection::finish(service, stream, seat, answered, stop);
+                    or(evicted, run).boxed_local()
+                }
+            };
+            executor.spawn(task).detach();
         }
         None => turn_away(service, stream.get_ref(), &stage),
     }

@@ -145,8 +145,8 @@ impl About {
         }
     }
 
-    /// A download has ended; `bytes` of the file reached the module. `number`: see [`Progress`].
-    pub fn ended(&self, service: &Service, ended: &Ended, number: u32) {
+    /// A download has ended `now`; `bytes` of the file reached the module. `number`: see [`Progress`].
+    pub fn ended(&self, service: &Service, ended: &Ended, number: u32, now: Instant) {
         logging::info(
             "download",
             &[
@@ -162,7 +162,7 @@ impl About {
             ],
         );
         let fleet = &mut *service.fleet.borrow_mut();
-        let now = fleet.stamp(Instant::now());
+        let now = fleet.stamp(now);
         let ending = match ended.result {
             "replaced by cap" => "replaced",
             other => other,

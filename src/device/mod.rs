@@ -31,9 +31,12 @@ pub mod udp;
 pub mod upgrade_id;
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use smol::channel::Sender;
@@ -217,7 +220,8 @@ impl Service {
         self.unswept.ring();
         let catalog = self.catalog();
         let sources = catalog.sources(content);
-        let loading = self.snapshots.load(content, sources);
+        // In a box: nearly every download finds it loaded, and need not hold the room for this.
+        let loading = Box::pin(self.snapshots.load(content, sources));
         let loaded = within(LOAD, loading).await.unwrap_or_else(|| {
             let why = format!("it is not loaded after {} s", LOAD.as_secs());
             Err(LoadError::Full(why))
@@ -331,9 +335,9 @@ impl Seat {
         Rc::clone(&self.eviction)
     }
 
-    fn downloads(&self) {
+    fn downloads(&self, now: Instant) {
         let mut admission = self.service.admission.borrow_mut();
-        admission.downloads(self.id, Instant::now());
+        admission.downloads(self.id, now);
     }
 
     fn acknowledged(&self, bytes: u64) {
@@ -413,11 +417,13 @@ fn unix_now() -> i64 {
     }
 }
 
-/// The future's output, or `None` if it takes longer.
-async fn within<T>(time: Duration, future: impl Future<Output = T>) -> Option<T> {
-    smol::future::or(async { Some(future.await) }, async {
-        Timer::after(time).await;
-        None
+/// The future's output, or `None` if it takes longer. (Pinned where it is: handed over as a whole, it would be held
+/// three times by every connection that waits.)
+async fn within<T>(time: Duration, mut future: impl Future<Output = T> + Unpin) -> Option<T> {
+    let mut timer = Timer::after(time);
+    poll_fn(|context| match pin!(&mut future).poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => pin!(&mut timer).poll(context).map(|()| None),
     })
     .await
 }

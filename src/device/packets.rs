@@ -89,7 +89,7 @@ impl PacketDownload {
         }
         let running = self.running.get_or_insert_with(|| {
             // It was admitted with its check.
-            let turn = Turn::at_once(&self.service, Network::of(self.about.peer.ip()));
+            let turn = Turn::at_once(&self.service, Network::of(self.about.peer.ip()), now);
             self.service.download_begins(turn)
         });
         running.turn.acknowledged(self.bytes, now);
@@ -166,7 +166,8 @@ impl PacketDownload {
             result,
         };
         let number = begun.progress.number;
-        self.about.ended(&self.service, &ended, number);
+        self.about
+            .ended(&self.service, &ended, number, Instant::now());
     }
 
     /// Does somebody ask for it now?

@@ -211,6 +211,11 @@ impl<H> Slots<H> {
         }
     }
 
+    /// Does anybody wait?
+    pub fn is_waited_for(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     fn waiting_at(&self, ticket: Ticket) -> Option<usize> {
         // Tickets stand in the queue in their order.
         let place = self.queue.binary_search_by_key(&ticket, |one| one.ticket);

@@ -6,6 +6,7 @@
 
 use std::io::{self, Read};
 use std::net::Shutdown;
+use std::pin::pin;
 use std::time::Duration;
 
 use super::{Service, Stream, within};
@@ -68,7 +69,7 @@ pub(super) async fn send_all(service: &Service, stream: &Stream, mut bytes: &[u8
             Ok(0) => return false,
             Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
             Err(error) if is_early(&error) => {
-                let writable = within(service.limits.stall_timeout, stream.writable()).await;
+                let writable = within(service.limits.stall_timeout, pin!(stream.writable())).await;
                 if !matches!(writable, Some(Ok(()))) {
                     return false;
                 }
@@ -119,7 +120,7 @@ pub(super) async fn read_body(stream: &Stream, body: Body) {
             }
         }
     };
-    within(LINGER_TIME, reading).await;
+    within(LINGER_TIME, pin!(reading)).await;
 }
 
 /// What a read into nowhere found.

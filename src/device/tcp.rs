@@ -352,7 +352,7 @@ impl Talk {
 
     /// Sends an answer. Whoever is answered is a module, until it falls silent again.
     async fn send(&mut self, bytes: &[u8]) -> bool {
-        self.seat.downloads();
+        self.seat.downloads(Instant::now());
         let sent = send_all(&self.service, &self.stream, bytes).await;
         self.sent = self
             .sent

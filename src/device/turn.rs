@@ -5,6 +5,7 @@
 //! by the number of slots that are held. Who goes on without a slot gets what everybody is sure of.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -40,8 +41,12 @@ pub(super) struct Turn {
 
 impl Turn {
     /// For a download from byte 0: waits in the queue. `None`: it took too long, or the server stops.
-    pub async fn wait(service: &Rc<Service>, network: Network, stop: &Stop) -> Option<Turn> {
-        let now = Instant::now();
+    pub async fn wait(
+        service: &Rc<Service>,
+        network: Network,
+        stop: &Stop,
+        now: Instant,
+    ) -> Option<Turn> {
         let entered = service.slots.borrow_mut().enter(network, now);
         if let Some(ticket) = entered {
             return Some(Turn::of(service, ticket));
@@ -66,15 +71,14 @@ impl Turn {
                 stop.raised().await;
                 true
             };
-            if within(left.min(LOOK), or(called, stopped)).await == Some(true) {
+            if within(left.min(LOOK), pin!(or(called, stopped))).await == Some(true) {
                 return None;
             }
         }
     }
 
     /// For a download that has begun.
-    pub fn at_once(service: &Rc<Service>, network: Network) -> Turn {
-        let now = Instant::now();
+    pub fn at_once(service: &Rc<Service>, network: Network, now: Instant) -> Turn {
         let mut slots = service.slots.borrow_mut();
         let ticket = slots.enter(network, now);
         let ticket = ticket.unwrap_or_else(|| slots.go_on(network, now));
@@ -118,7 +122,9 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let mut slots = self.service.slots.borrow_mut();
         slots.leave(self.ticket);
-        wake(slots.call(Instant::now()));
+        if slots.is_waited_for() {
+            wake(slots.call(Instant::now()));
+        }
     }
 }
 

@@ -46,22 +46,45 @@ impl ContentId {
         let [first, second, ..] = self.0;
         u16::from(first) << 4 | u16::from(second) >> 4
     }
+
+    /// 64 lower-case hexadecimal digits, without the formatter: they stand in the head of every download.
+    pub fn hex(&self) -> Hex {
+        let mut digits = [0; 64];
+        let (pairs, _) = digits.as_chunks_mut::<2>();
+        for (pair, byte) in pairs.iter_mut().zip(self.0) {
+            *pair = PAIRS.get(usize::from(byte)).copied().unwrap_or_default();
+        }
+        Hex(digits)
+    }
+}
+
+/// Two digits for each byte.
+#[allow(clippy::indexing_slicing)] // While the table is made, when the program is compiled.
+static PAIRS: [[u8; 2]; 256] = {
+    let digits = *b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < pairs.len() {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 0xf]];
+        byte += 1;
+    }
+    pairs
+};
+
+/// The digits of a [`ContentId`].
+pub struct Hex([u8; 64]);
+
+impl Hex {
+    /// As a text.
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 /// 64 lower-case hexadecimal digits.
 impl fmt::Display for ContentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // As a whole: sixty-four calls of the formatter stand in every head of a download.
-        let digit = |digit: u8| match digit {
-            0..10 => b'0'.wrapping_add(digit),
-            _ => b'a'.wrapping_add(digit.wrapping_sub(10)),
-        };
-        let mut digits = [0; 64];
-        let (pairs, _) = digits.as_chunks_mut::<2>();
-        for (pair, byte) in pairs.iter_mut().zip(self.0) {
-            *pair = [digit(byte >> 4), digit(byte & 0xf)];
-        }
-        f.write_str(str::from_utf8(&digits).unwrap_or_default())
+        f.write_str(self.hex().as_str())
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use log::kv::{Error, Key, Value, VisitSource, VisitValue};
 
 use super::Format;
+use crate::decimal::{self, decimal};
 
 /// Characters of a value that are shown.
 pub(super) const VALUE: usize = 256;
@@ -328,10 +329,12 @@ impl Clock {
             let _ = write!(self.text, "{}.", Civil::of(self.second));
         }
         buffer.extend_from_slice(&self.text);
-        let millis = since.subsec_millis();
-        let digit = |of: u32| b'0'.wrapping_add((of % 10) as u8);
-        let digits = [digit(millis / 100), digit(millis / 10), digit(millis), b'Z'];
-        buffer.extend_from_slice(&digits);
+        // With a thousand more there are three digits behind the first.
+        let millis = u64::from(since.subsec_millis()).saturating_add(1000);
+        let mut room = [0; decimal::ROOM];
+        let digits = decimal(millis, &mut room).as_bytes().get(1..);
+        buffer.extend_from_slice(digits.unwrap_or_default());
+        buffer.push(b'Z');
     }
 }
 

@@ -6,10 +6,10 @@
 //! [`Measured`], and only that can be closed into a [`Reply`].
 
 use std::borrow::Cow;
-use std::fmt::{self, Display, Write as _};
-use std::io::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::OnceLock;
 
+use crate::decimal::{self, decimal};
 use crate::decision::Refusal;
 use crate::firmware::ContentId;
 
@@ -20,7 +20,7 @@ const ROOM: usize = 512;
 const LOCATION: usize = 1200;
 
 /// How long a client that understands it should wait, in seconds.
-const RETRY_AFTER: u32 = 30;
+const RETRY_AFTER: &str = "30";
 
 /// The head of a reply (and, for small ones, the body). The refusals are always the same and are made once;
 /// any other reply is made in a buffer of its own.
@@ -54,32 +54,34 @@ pub fn file(content: ContentId, size: u64, part: Option<(u64, u64)>) -> Reply {
         Some(_) => return unsatisfiable(Some(size)),
     };
     let mut reply = Draft::new(status)
-        .header("Content-Type", "application/octet-stream")
+        .header(&["Content-Type: application/octet-stream"])
         .length(end.saturating_sub(start));
     if part.is_some() {
-        let last = end.saturating_sub(1);
-        reply = reply.header("Content-Range", format_args!("bytes {start}-{last}/{size}"));
+        let mut room = [[0; decimal::ROOM]; 3];
+        let [first, last, all] = &mut room;
+        let first = decimal(start, first);
+        let last = decimal(end.saturating_sub(1), last);
+        let all = decimal(size, all);
+        reply = reply.header(&["Content-Range: bytes ", first, "-", last, "/", all]);
     }
-    reply
-        .header("Accept-Ranges", "bytes")
-        .header("ETag", format_args!("\"{content}\""))
-        .close()
+    reply.header(&["Accept-Ranges: bytes"]).tag(content).close()
 }
 
 /// 304 for a tool that has the content already. The length is that of the 200 it did not get
 /// (RFC 9110 8.6); no body follows.
 pub fn not_modified(content: ContentId, size: u64) -> Reply {
-    Draft::new(304)
-        .length(size)
-        .header("ETag", format_args!("\"{content}\""))
-        .close()
+    Draft::new(304).length(size).tag(content).close()
 }
 
 /// 416 for a file of this size (or of one that is gone: `None`).
 pub fn unsatisfiable(size: Option<u64>) -> Reply {
     let reply = Draft::new(416).length(0);
     match size {
-        Some(size) => reply.header("Content-Range", format_args!("bytes */{size}")),
+        Some(size) => {
+            let mut room = [0; decimal::ROOM];
+            let size = decimal(size, &mut room);
+            reply.header(&["Content-Range: bytes */", size])
+        }
         None => reply,
     }
     .close()
@@ -98,7 +100,7 @@ pub fn redirect(location: &str) -> Option<Reply> {
         && !host.starts_with(['/', '?', '#', ':']);
     fit.then(|| {
         Draft::new(302)
-            .header("Location", location)
+            .header(&["Location: ", location])
             .length(0)
             .close()
     })
@@ -112,7 +114,7 @@ pub fn refusal(refusal: Refusal, head_only: bool) -> Reply {
         return unsatisfiable(None);
     };
     let make = || {
-        let draft = Draft::new(status).header("Content-Type", "application/json");
+        let draft = Draft::new(status).header(&["Content-Type: application/json"]);
         draft.body_behind(&coded(code, message))
     };
     // One place for each kind.
@@ -137,14 +139,14 @@ const KINDS: usize = Refusal::CannotResume as usize + 1;
 pub fn refusal_in_json(refusal: Refusal, head_only: bool) -> Reply {
     let (_, code, message) = said(refusal).unwrap_or((416, 27, "无法续传"));
     Draft::new(200)
-        .header("Content-Type", "application/json")
+        .header(&["Content-Type: application/json"])
         .body(&coded(code, message), head_only)
 }
 
 /// 200 with this JSON.
 pub fn json(json: &str, head_only: bool) -> Reply {
     Draft::new(200)
-        .header("Content-Type", "application/json")
+        .header(&["Content-Type: application/json"])
         .body(json, head_only)
 }
 
@@ -202,9 +204,9 @@ pub fn plain(status: Status, head_only: bool) -> Reply {
         Status::Unavailable => (503, "busy, come back\n"),
         Status::Version => (505, "HTTP/1.1 only\n"),
     };
-    let mut reply = Draft::new(code).header("Content-Type", "text/plain");
+    let mut reply = Draft::new(code).header(&["Content-Type: text/plain"]);
     if status == Status::MethodNotAllowed {
-        reply = reply.header("Allow", "GET, HEAD, POST, PUT, DELETE, PATCH");
+        reply = reply.header(&["Allow: GET, HEAD, POST, PUT, DELETE, PATCH"]);
     }
     reply.body(text, head_only)
 }
@@ -245,33 +247,30 @@ struct Measured(Draft);
 impl Draft {
     /// The status line. 503 always says when to come back.
     fn new(status: u16) -> Draft {
-        let mut bytes = Vec::with_capacity(ROOM);
-        // Writing into a Vec cannot fail, here and below.
-        let _ = write!(bytes, "HTTP/1.1 {status} ");
-        bytes.extend_from_slice(reason(status).as_bytes());
-        bytes.extend_from_slice(b"\r\n");
-        let draft = Draft(bytes, status);
+        let mut draft = Draft(Vec::with_capacity(ROOM), status);
+        draft.put(&[status_line(status)]);
         match status {
-            503 => draft.header("Retry-After", RETRY_AFTER),
+            503 => draft.header(&["Retry-After: ", RETRY_AFTER]),
             _ => draft,
         }
     }
 
-    fn header(mut self, name: &str, value: impl Display) -> Draft {
-        self.line(name, &value);
+    /// A header, in pieces. (Without the formatter: every download has a head.)
+    fn header(mut self, pieces: &[&str]) -> Draft {
+        self.put(pieces);
+        self.put(&["\r\n"]);
         self
     }
 
-    /// (Not for each type of value anew: that would be a good part of the program.)
-    fn line(&mut self, name: &str, value: &dyn Display) {
-        self.0.extend_from_slice(name.as_bytes());
-        self.0.extend_from_slice(b": ");
-        let _ = write!(self.0, "{value}");
-        self.0.extend_from_slice(b"\r\n");
+    fn put(&mut self, pieces: &[&str]) {
+        for piece in pieces {
+            self.0.extend_from_slice(piece.as_bytes());
+        }
     }
 
     fn length(self, bytes: u64) -> Measured {
-        Measured(self.header("Content-Length", bytes))
+        let mut room = [0; decimal::ROOM];
+        Measured(self.header(&["Content-Length: ", decimal(bytes, &mut room)]))
     }
 
     /// Closes the head and puts this body behind it.
@@ -294,13 +293,18 @@ impl Draft {
 }
 
 impl Measured {
-    fn header(self, name: &str, value: impl Display) -> Measured {
-        Measured(self.0.header(name, value))
+    fn header(self, pieces: &[&str]) -> Measured {
+        Measured(self.0.header(pieces))
+    }
+
+    /// The content's, as a strong one.
+    fn tag(self, content: ContentId) -> Measured {
+        self.header(&["ETag: \"", content.hex().as_str(), "\""])
     }
 
     fn close(self) -> Reply {
-        let Draft(mut bytes, status) = self.0.header("Connection", "close");
-        bytes.extend_from_slice(b"\r\n");
+        let Draft(mut bytes, status) = self.0;
+        bytes.extend_from_slice(b"Connection: close\r\n\r\n");
         Reply {
             bytes: Cow::Owned(bytes),
             status,
@@ -309,25 +313,25 @@ impl Measured {
 }
 
 /// Never empty: without a reason phrase LuaTask swallows the first header line (protocol.md 2b).
-fn reason(status: u16) -> &'static str {
+fn status_line(status: u16) -> &'static str {
     match status {
-        200 => "OK",
-        206 => "Partial Content",
-        302 => "Found",
-        304 => "Not Modified",
-        400 => "Bad Request",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        411 => "Length Required",
-        413 => "Content Too Large",
-        416 => "Range Not Satisfiable",
-        431 => "Request Header Fields Too Large",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        _ => "Unknown",
+        200 => "HTTP/1.1 200 OK\r\n",
+        206 => "HTTP/1.1 206 Partial Content\r\n",
+        302 => "HTTP/1.1 302 Found\r\n",
+        304 => "HTTP/1.1 304 Not Modified\r\n",
+        400 => "HTTP/1.1 400 Bad Request\r\n",
+        403 => "HTTP/1.1 403 Forbidden\r\n",
+        404 => "HTTP/1.1 404 Not Found\r\n",
+        405 => "HTTP/1.1 405 Method Not Allowed\r\n",
+        408 => "HTTP/1.1 408 Request Timeout\r\n",
+        411 => "HTTP/1.1 411 Length Required\r\n",
+        413 => "HTTP/1.1 413 Content Too Large\r\n",
+        416 => "HTTP/1.1 416 Range Not Satisfiable\r\n",
+        431 => "HTTP/1.1 431 Request Header Fields Too Large\r\n",
+        501 => "HTTP/1.1 501 Not Implemented\r\n",
+        503 => "HTTP/1.1 503 Service Unavailable\r\n",
+        505 => "HTTP/1.1 505 HTTP Version Not Supported\r\n",
+        _ => "HTTP/1.1 500 Internal Server Error\r\n",
     }
 }
 

@@ -130,7 +130,7 @@ fn the_end_of_the_last_download_can_be_waited_for() {
     let executor = LocalExecutor::new();
     let begin = || {
         let network = Network::of(std::net::Ipv4Addr::LOCALHOST.into());
-        service.download_begins(Turn::at_once(&service, network))
+        service.download_begins(Turn::at_once(&service, network, Instant::now()))
     };
     let downloads = [begin(), begin()];
     let mut done = executor.spawn({

@@ -358,11 +358,12 @@ fn no_byte_leaves_before_the_pin_is_written() {
                 panic!("no offer");
             };
             let snapshot = service.load(plan.content).await.unwrap();
-            let turn = Turn::at_once(&service, Network::of(peer.ip()));
+            let turn = Turn::at_once(&service, Network::of(peer.ip()), Instant::now());
             let download = service.download_begins(turn);
-            let (sending, _already) = Sending::new(&service, &stream, &seat, &plan, download);
+            let mut sending = Sending::new(&service, &stream, &seat, &plan, download);
+            sending.written = Some(written);
             tell.send(()).unwrap();
-            let arrived = sending.run(&snapshot, Some(written)).await;
+            let arrived = sending.run(&snapshot).await;
             assert!(arrived.is_some());
         };
         EXECUTOR.with_borrow(|executor| executor.spawn(run).detach());

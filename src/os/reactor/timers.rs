@@ -200,9 +200,7 @@ impl Future for Timer {
         };
         let mut timers = reactor.timers.borrow_mut();
         let Some(slot) = self.slot else {
-            if Instant::now() >= moment {
-                return Poll::Ready(());
-            }
+            // Is it due already? The next wait sees that, without another look at the clock.
             self.slot = Some(timers.add(moment, context.waker().clone()));
             return Poll::Pending;
         };
