@@ -82,7 +82,7 @@ pub(super) fn run(
     stop: Stop,
 ) -> impl Future<Output = ()> {
     async move {
-        if let Some(answered) = read_head(&service, &stream, peer, &mut bytes, &stop).await {
+        if let Some(answered) = read_head(&service, &stream, &peer, &mut bytes, &stop).await {
             // In a box, so that the many that wait for a head do not hold the room for what comes after.
             Box::pin(finish(service, stream, seat, *answered, stop)).await;
         }
@@ -90,62 +90,65 @@ pub(super) fn run(
 }
 
 /// Waits for the rest of the head; `None` if the client has gone, or nothing came before the stop.
-async fn read_head(
+#[allow(clippy::manual_async_fn)] // As with `run`.
+fn read_head(
     service: &Service,
     stream: &Stream,
-    peer: SocketAddr,
+    peer: &SocketAddr,
     bytes: &mut Vec<u8>,
     stop: &Stop,
-) -> Option<Box<Answered>> {
-    enum Woken {
-        Readable(bool),
-        Late,
-        Stopped,
-    }
-    let instead = |status| {
-        let answer = Answer::Reply(reply::plain(status, false));
-        Some(Box::new(Answered {
-            answer,
-            sent: 0,
-            body: Body::None,
-        }))
-    };
-    let mut deadline = Timer::after(service.limits.head_timeout);
-    let mut stopped = pin!(stop.raised());
-    loop {
-        let mut readable = pin!(stream.readable());
-        // As one: there may be tens of thousands of these.
-        let woken = poll_fn(|context| {
-            if let Poll::Ready(readable) = readable.as_mut().poll(context) {
-                return Poll::Ready(Woken::Readable(readable.is_ok()));
-            }
-            if pin!(&mut deadline).poll(context).is_ready() {
-                return Poll::Ready(Woken::Late);
-            }
-            stopped.as_mut().poll(context).map(|()| Woken::Stopped)
-        });
-        match woken.await {
-            Woken::Readable(true) => {}
-            Woken::Readable(false) => return None,
-            Woken::Late => return instead(Status::Timeout),
-            Woken::Stopped if bytes.is_empty() => return None,
-            Woken::Stopped => return instead(Status::Unavailable),
+) -> impl Future<Output = Option<Box<Answered>>> {
+    async move {
+        enum Woken {
+            Readable(bool),
+            Late,
+            Stopped,
         }
-        let mut scratch = service.scratch.borrow_mut();
-        let room = scratch.len();
-        match stream.get_ref().read(&mut scratch) {
-            Ok(0) => return None,
-            Ok(got) => {
-                bytes.extend_from_slice(scratch.get(..got).unwrap_or_default());
-                if let Some(mut answered) = judge(service, bytes, peer, stream.get_ref()) {
-                    if got == room {
-                        answered.body = Body::Unknown;
-                    }
-                    return Some(Box::new(answered));
+        let instead = |status| {
+            let answer = Answer::Reply(reply::plain(status, false));
+            Some(Box::new(Answered {
+                answer,
+                sent: 0,
+                body: Body::None,
+            }))
+        };
+        let mut deadline = Timer::after(service.limits.head_timeout);
+        let mut stopped = pin!(stop.raised());
+        loop {
+            let mut readable = pin!(stream.readable());
+            // As one: there may be tens of thousands of these.
+            let woken = poll_fn(|context| {
+                if let Poll::Ready(readable) = readable.as_mut().poll(context) {
+                    return Poll::Ready(Woken::Readable(readable.is_ok()));
                 }
+                if pin!(&mut deadline).poll(context).is_ready() {
+                    return Poll::Ready(Woken::Late);
+                }
+                stopped.as_mut().poll(context).map(|()| Woken::Stopped)
+            });
+            match woken.await {
+                Woken::Readable(true) => {}
+                Woken::Readable(false) => return None,
+                Woken::Late => return instead(Status::Timeout),
+                Woken::Stopped if bytes.is_empty() => return None,
+                Woken::Stopped => return instead(Status::Unavailable),
             }
-            Err(error) if is_early(&error) => {}
-            Err(_) => return None,
+            let mut scratch = service.scratch.borrow_mut();
+            let room = scratch.len();
+            match stream.get_ref().read(&mut scratch) {
+                Ok(0) => return None,
+                Ok(got) => {
+                    bytes.extend_from_slice(scratch.get(..got).unwrap_or_default());
+                    if let Some(mut answered) = judge(service, bytes, *peer, stream.get_ref()) {
+                        if got == room {
+                            answered.body = Body::Unknown;
+                        }
+                        return Some(Box::new(answered));
+                    }
+                }
+                Err(error) if is_early(&error) => {}
+                Err(_) => return None,
+            }
         }
     }
 }
