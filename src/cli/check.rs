@@ -14,7 +14,7 @@ use crate::state::State;
 pub(super) fn run(folder: &Path) -> Result<(String, u8), String> {
     let catalog = catalogue(folder)?;
     let code = u8::from(!catalog.quarantined.is_empty());
-    Ok((describe(&catalog), code))
+    Ok((describe(folder, &catalog), code))
 }
 
 /// Reads the folder as it lies there now.
@@ -40,7 +40,7 @@ const TITLES: [&str; 8] = [
 /// The column that is flush right.
 const SIZE: usize = 4;
 
-fn describe(catalog: &Catalog) -> String {
+fn describe(folder: &Path, catalog: &Catalog) -> String {
     let mut rows: Vec<[String; 8]> = vec![TITLES.map(str::to_owned)];
     for project in catalog.projects() {
         for release in &project.releases {
@@ -51,7 +51,10 @@ fn describe(catalog: &Catalog) -> String {
     }
     let mut out = String::new();
     match rows.len() {
-        1 => out.push_str("No release is served.\n"),
+        1 => {
+            let folder = folder.display().to_string();
+            let _ = writeln!(out, "No release is served from {}.", Escaped(&folder));
+        }
         _ => table(&mut out, &rows, Some(SIZE)),
     }
     remarks(&mut out, "Quarantined: not served", &catalog.quarantined);
@@ -183,8 +186,9 @@ mod tests {
             text: "drop the .bin instead".to_owned(),
         });
         catalog.waiting.push("A/2.0.0/update.bin".to_owned());
-        let text = describe(&catalog);
-        assert!(text.starts_with("No release is served.\n"), "{text}");
+        let text = describe(Path::new("fir\u{1b}ware"), &catalog);
+        let first = "No release is served from fir\\u{1b}ware.\n";
+        assert!(text.starts_with(first), "{text}");
         assert!(
             text.contains("(1):\n  A/1.0.0/x\\u{1b}.soc: drop the .bin instead\n"),
             "{text}"

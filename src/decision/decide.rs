@@ -128,7 +128,12 @@ pub fn decide<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Verdict<'c>
         notes.add(None, || "only known devices are served".to_owned());
         return refuse(Refusal::UnknownDevice, "not a known device");
     }
+    let quarantined = "all files of the project are quarantined";
     let Some(project) = question.catalog.project(check.project()) else {
+        if question.catalog.quarantines(check.project()) {
+            notes.add(None, || quarantined.to_owned());
+            return refuse(Refusal::NoPackage, quarantined);
+        }
         notes.add(None, || match check.project() {
             "" => "the check names no project".to_owned(),
             name => format!("there is no project {name:?} with a release"),
@@ -147,11 +152,8 @@ pub fn decide<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Verdict<'c>
         )
     });
     if project.releases.is_empty() {
-        notes.add(None, || "all its files are quarantined".to_owned());
-        return refuse(
-            Refusal::NoPackage,
-            "all files of the project are quarantined",
-        );
+        notes.add(None, || quarantined.to_owned());
+        return refuse(Refusal::NoPackage, quarantined);
     }
     let asker = Asker::new(question, check, project);
     let mut verdict = None;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
-use crate::firmware::catalog::{Catalog, Found, FoundFile, FoundRules};
+use crate::firmware::catalog::{Catalog, Found, FoundFile, FoundRules, Remark};
 use crate::firmware::package::{Inspected, Kind};
 use crate::firmware::rules::Rules;
 use crate::os::fs::Stamp;
@@ -511,6 +511,21 @@ mod rules {
         assert_offer(&catalog, &old(), "P/1.5.0/u.bin");
         assert_no(&catalog, &check("P", "1.5.0"), Refusal::NotNow);
         assert!(catalog.quarantined[0].text.contains("not JSON"));
+    }
+
+    /// Nothing of it is in the catalogue then, and still it is not "no such project".
+    #[test]
+    fn a_project_of_which_no_file_is_whole_has_no_package() {
+        let found = Found {
+            quarantined: vec![Remark {
+                path: "P/2.0.0/u.bin".to_owned(),
+                text: "it is not what its .sha256 says".to_owned(),
+            }],
+            ..Found::default()
+        };
+        let catalog = Catalog::build(found, None, Instant::now());
+        assert_no(&catalog, &check("P", "1.0.0"), Refusal::NoPackage);
+        assert_no(&catalog, &check("Q", "1.0.0"), Refusal::UnknownProject);
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl<'a> Asked<'a> {
         match verdict {
             Verdict::Refuse(refused)
                 if refused.refusal == Refusal::UnknownProject
-                    && is_waited_for(catalog, self.check.project()) =>
+                    && catalog.waits_for(self.check.project()) =>
             {
                 full("files of this project are being read")
             }
@@ -148,39 +148,4 @@ pub(super) fn full(rule: &str) -> Verdict<'_> {
         release: None,
         rule,
     })
-}
-
-/// Are there files of this project that are not read yet? It is none in the catalogue then: its folder
-/// is `PROJECT/`, and a file of its own begins with `PROJECT_`.
-fn is_waited_for(catalog: &Catalog, project: &str) -> bool {
-    let waiting = &catalog.waiting;
-    let start = waiting.partition_point(|path| &**path < project);
-    let from_here = waiting.iter().skip(start);
-    from_here
-        .map_while(|path| path.strip_prefix(project))
-        .any(|rest| !project.is_empty() && rest.starts_with(['/', '_']))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_project_is_waited_for_by_its_folder_or_its_files() {
-        let mut catalog = Catalog::default();
-        catalog.waiting = [
-            "AIR/1.0.1/u.bin",
-            "AIR9_1.0.1.bin",
-            "P.Q/1.0.0/u.bin",
-            "P/1/u.bin",
-        ]
-        .map(String::from)
-        .into();
-        for project in ["AIR", "AIR9", "P", "P.Q"] {
-            assert!(is_waited_for(&catalog, project), "{project}");
-        }
-        for project in ["", "AI", "AIR9_1.0.1.bin", "Q", "1.0.1", "Z"] {
-            assert!(!is_waited_for(&catalog, project), "{project}");
-        }
-    }
 }

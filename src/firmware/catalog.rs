@@ -225,6 +225,16 @@ impl Catalog {
         is_direct.then_some(package.content)
     }
 
+    /// Are there files of this project, which may be none in the catalogue, that are not read yet?
+    pub fn waits_for(&self, project: &str) -> bool {
+        any_of(project, &self.waiting, |path| path)
+    }
+
+    /// Are there files of this project, which may be none in the catalogue, that are quarantined?
+    pub fn quarantines(&self, project: &str) -> bool {
+        any_of(project, &self.quarantined, |remark| &remark.path)
+    }
+
     /// How many releases there are.
     pub fn release_count(&self) -> usize {
         self.projects.iter().map(|p| p.releases.len()).sum()
@@ -247,4 +257,14 @@ impl Catalog {
             && self.warnings == other.warnings
             && self.waiting == other.waiting
     }
+}
+
+/// Is one of these paths, in their order, one of the project's? Its folder is `PROJECT/`, and a file of its own
+/// begins with `PROJECT_`.
+fn any_of<T>(project: &str, sorted: &[T], path: impl Fn(&T) -> &str) -> bool {
+    let start = sorted.partition_point(|item| path(item) < project);
+    let from_here = sorted.iter().skip(start);
+    from_here
+        .map_while(|item| path(item).strip_prefix(project))
+        .any(|rest| !project.is_empty() && rest.starts_with(['/', '_']))
 }

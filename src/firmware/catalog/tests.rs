@@ -247,3 +247,30 @@ fn what_looks_like_a_mistake_is_said() {
     }
     assert_eq!(said.len(), 5);
 }
+
+#[test]
+fn a_file_is_a_projects_by_its_folder_or_its_name() {
+    let paths = [
+        "AIR/1.0.1/u.bin",
+        "AIR9_1.0.1.bin",
+        "P.Q/1.0.0/u.bin",
+        "P/1/u.bin",
+    ];
+    let remark = |path: &str| Remark {
+        path: path.to_owned(),
+        text: "it is torn".to_owned(),
+    };
+    let catalog = Catalog {
+        waiting: paths.map(String::from).into(),
+        quarantined: paths.map(remark).into(),
+        ..Catalog::default()
+    };
+    for project in ["AIR", "AIR9", "P", "P.Q"] {
+        assert!(catalog.waits_for(project), "{project}");
+        assert!(catalog.quarantines(project), "{project}");
+    }
+    for project in ["", "AI", "AIR9_1.0.1.bin", "Q", "1.0.1", "Z"] {
+        assert!(!catalog.waits_for(project), "{project}");
+        assert!(!catalog.quarantines(project), "{project}");
+    }
+}
