@@ -10,6 +10,9 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::ptr;
 
+/// Not in the libc crate for all machines; the same number on all that we are built for.
+const MADV_COLLAPSE: libc::c_int = 25;
+
 /// Smaller files are sent with one look anyway, or nearly.
 const LEAST: u64 = 64 << 10;
 
@@ -58,7 +61,7 @@ fn collapse(file: &File, whole: usize, page: usize) -> Option<()> {
     if mapped != libc::MAP_FAILED {
         // SAFETY: MADV_COLLAPSE changes where the bytes of these pages lie and not what they are; they are ours
         // until they are unmapped below.
-        unsafe { libc::madvise(mapped, whole, libc::MADV_COLLAPSE) };
+        unsafe { libc::madvise(mapped, whole, MADV_COLLAPSE) };
     }
     // SAFETY: this range is the mapping made above, with the one put into it; nothing points into it.
     unsafe { libc::munmap(start, reserved) };
