@@ -45,5 +45,6 @@ pub mod operator;
 pub mod order;
 pub mod os;
 pub mod server;
+pub mod sorted;
 pub mod state;
 pub mod wire;
