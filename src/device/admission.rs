@@ -9,11 +9,11 @@
 //!   slowest download of a network that holds more seats than the newcomer's (or of the same).
 //! - Else the newcomer is refused. A network never gains a seat by the download of a lighter one.
 
-use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::ranking::Ranking;
 use crate::fleet::network::Network;
 use crate::hash::{Keyed, Table};
 
@@ -41,12 +41,10 @@ pub struct Admission<H> {
     addresses: Table<IpAddr, usize>,
     /// Unfinished heads of each network, by seat.
     heads: Table<Network, Vec<usize>>,
-    /// The same, by how many there are.
-    weights: BTreeSet<(usize, Network)>,
+    /// How many those are.
+    weights: Ranking,
     /// Seats of each network, whatever sits there.
-    shares: Table<Network, usize>,
-    /// The same, by how many there are.
-    heaviest: BTreeSet<(usize, Network)>,
+    shares: Ranking,
     random: Keyed,
     serial: u64,
 }
@@ -88,9 +86,8 @@ impl<H> Admission<H> {
             max_per_address,
             addresses: Table::default(),
             heads: Table::default(),
-            weights: BTreeSet::new(),
-            shares: Table::default(),
-            heaviest: BTreeSet::new(),
+            weights: Ranking::default(),
+            shares: Ranking::default(),
             random: Keyed::default(),
             serial: 0,
         }
@@ -145,8 +142,7 @@ impl<H> Admission<H> {
         let count = self.addresses.entry(address).or_default();
         *count = count.saturating_add(1);
         self.count = self.count.saturating_add(1);
-        let share = self.share_of(network);
-        self.set_share(network, share.saturating_add(1));
+        self.shares.add(network);
         Some(Admitted {
             seat: SeatId {
                 index,
@@ -246,29 +242,14 @@ impl<H> Admission<H> {
         }
         self.free.push(index);
         self.count = self.count.saturating_sub(1);
-        let share = self.share_of(taken.network);
-        self.set_share(taken.network, share.saturating_sub(1));
+        self.shares.take(taken.network);
         Some(taken.handle)
-    }
-
-    fn share_of(&self, network: Network) -> usize {
-        self.shares.get(&network).copied().unwrap_or(0)
-    }
-
-    fn set_share(&mut self, network: Network, share: usize) {
-        self.heaviest.remove(&(self.share_of(network), network));
-        if share == 0 {
-            self.shares.remove(&network);
-        } else {
-            self.shares.insert(network, share);
-            self.heaviest.insert((share, network));
-        }
     }
 
     /// Who has to go for a newcomer from this network.
     fn victim(&self, newcomer: Network, now: Instant) -> Option<usize> {
-        let own = self.share_of(newcomer);
-        let may_go = |network| network == newcomer || self.share_of(network) > own;
+        let own = self.shares.count(newcomer);
+        let may_go = |network| network == newcomer || self.shares.count(network) > own;
         self.of_the_heaviest(Some(newcomer), now)
             .or_else(|| self.unfinished())
             .or_else(|| self.slowest(now, JUDGED_AFTER, may_go))
@@ -278,7 +259,7 @@ impl<H> Admission<H> {
     /// a newcomer from elsewhere its downloads go however young they are: else whoever begins them anew
     /// often enough would keep the seats for ever.
     fn of_the_heaviest(&self, newcomer: Option<Network>, now: Instant) -> Option<usize> {
-        let &(share, heaviest) = self.heaviest.last()?;
+        let (share, heaviest) = self.shares.heaviest()?;
         if share.saturating_mul(2) <= self.count {
             return None;
         }
@@ -296,8 +277,7 @@ impl<H> Admission<H> {
         let list = self.heads.entry(network).or_default();
         let place = list.len();
         list.push(index);
-        self.weights.remove(&(place, network));
-        self.weights.insert((place.saturating_add(1), network));
+        self.weights.add(network);
         place
     }
 
@@ -315,10 +295,7 @@ impl<H> Admission<H> {
         if left == 0 {
             self.heads.remove(&network);
         }
-        self.weights.remove(&(before, network));
-        if left > 0 {
-            self.weights.insert((left, network));
-        }
+        self.weights.take(network);
         let seat = moved.and_then(|index| self.seats.get_mut(index));
         if let Some(Some(taken)) = seat {
             taken.phase = Phase::Head(place);
@@ -334,7 +311,7 @@ impl<H> Admission<H> {
 
     /// A random unfinished head of the network with the most of them.
     fn unfinished(&self) -> Option<usize> {
-        let &(_, network) = self.weights.last()?;
+        let (_, network) = self.weights.heaviest()?;
         self.unfinished_in(network)
     }
 

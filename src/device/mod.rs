@@ -20,6 +20,7 @@ mod limits;
 mod lines;
 mod message;
 mod packets;
+mod ranking;
 mod repeats;
 mod slots;
 mod stop;

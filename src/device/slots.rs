@@ -9,11 +9,12 @@
 //! - One network holds at most half of the slots while others wait: it gets no further one then, and
 //!   where it holds more, its youngest download goes on without one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::fleet::network::Network;
 use crate::hash::Table;
+use crate::order;
 
 /// A download is judged by its speed over so long.
 const WINDOW: Duration = Duration::from_secs(30);
@@ -36,8 +37,8 @@ pub struct Ticket(u64);
 pub struct Slots<H> {
     most: usize,
     patience: Duration,
-    /// Who holds a slot, the youngest last.
-    holders: BTreeMap<Ticket, Holder>,
+    /// Who holds a slot.
+    holders: Table<Ticket, Holder>,
     /// Slots of each network.
     shares: Table<Network, usize>,
     /// A network with more than half of the slots.
@@ -96,7 +97,7 @@ impl<H> Slots<H> {
         Slots {
             most: most.max(1),
             patience,
-            holders: BTreeMap::new(),
+            holders: Table::default(),
             shares: Table::default(),
             heavy: None,
             queue: VecDeque::new(),
@@ -278,19 +279,15 @@ impl<H> Slots<H> {
         if self.looked.is_some_and(recent) {
             return false;
         }
-        let slow: Vec<Ticket> = self
+        let slow = self
             .holders
             .iter()
-            .filter(|(_, holder)| holder.is_slow(now))
-            .map(|(ticket, _)| *ticket)
-            // No more than are waited for.
-            .take(
-                self.holders
-                    .len()
-                    .saturating_sub(self.most)
-                    .saturating_add(self.queue.len()),
-            )
-            .collect();
+            .filter(|(_, holder)| holder.is_slow(now));
+        let mut slow: Vec<Ticket> = slow.map(|(ticket, _)| *ticket).collect();
+        order::sort(&mut slow);
+        // The oldest, and no more than are waited for.
+        let beyond = self.holders.len().saturating_sub(self.most);
+        slow.truncate(beyond.saturating_add(self.queue.len()));
         self.looked = Some(now);
         for ticket in slow {
             self.release(ticket);
@@ -304,9 +301,11 @@ impl<H> Slots<H> {
         let Some(heavy) = self.heavy.filter(|heavy| *heavy != to) else {
             return false;
         };
-        let mut youngest_first = self.holders.iter().rev();
-        let youngest = youngest_first.find(|(_, holder)| holder.network == heavy);
-        let Some(ticket) = youngest.map(|(ticket, _)| *ticket) else {
+        let of_heavy = self
+            .holders
+            .iter()
+            .filter(|(_, holder)| holder.network == heavy);
+        let Some(ticket) = of_heavy.map(|(ticket, _)| *ticket).max() else {
             return false;
         };
         self.release(ticket);

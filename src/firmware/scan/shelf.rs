@@ -8,7 +8,6 @@ mod item;
 mod seen;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use self::item::{Item, Open, State, View};
@@ -21,6 +20,7 @@ use crate::firmware::package::Inspected;
 use crate::firmware::settle::{Attempt, Says, Settling, Trust};
 use crate::order;
 use crate::os::fs::{Folder, Stamp};
+use crate::sorted::Sorted;
 
 /// So many files are given out to be read at a time …
 const JOBS: usize = 256;
@@ -50,9 +50,9 @@ pub(in crate::firmware) enum Patience {
 /// All that lies in the folder.
 pub(in crate::firmware) struct Shelf {
     patience: Patience,
-    items: BTreeMap<String, Item>,
+    items: Sorted<String, Item>,
     /// The paths of items with something still to come.
-    open: BTreeSet<String>,
+    open: Sorted<String, ()>,
     /// What the next catalogue is made of is not what the last one was made of.
     changed: bool,
 }
@@ -62,8 +62,8 @@ impl Shelf {
     pub(in crate::firmware) fn new(patience: Patience) -> Shelf {
         Shelf {
             patience,
-            items: BTreeMap::new(),
-            open: BTreeSet::new(),
+            items: Sorted::default(),
+            open: Sorted::default(),
             changed: false,
         }
     }
@@ -88,8 +88,8 @@ impl Shelf {
     /// The stamps of all firmware files.
     pub(in crate::firmware) fn stamps(&self) -> Vec<Stamp> {
         self.items
-            .values()
-            .filter_map(|item| match item {
+            .iter()
+            .filter_map(|(_, item)| match item {
                 Item::Firmware(file) => Some(file.stamp),
                 _ => None,
             })
@@ -146,7 +146,7 @@ impl Shelf {
         let mut due: Vec<((u64, Reverse<Instant>), Job)> = self
             .open
             .iter()
-            .filter_map(|path| {
+            .filter_map(|(path, ())| {
                 let open = self.items.get(path)?.open()?;
                 let since = open.settling.since();
                 let attempt = match self.patience {
@@ -189,7 +189,7 @@ impl Shelf {
     pub(in crate::firmware) fn due(&self) -> Option<Instant> {
         self.open
             .iter()
-            .filter_map(|path| {
+            .filter_map(|(path, ())| {
                 let item = self.items.get(path)?;
                 match item.open() {
                     Some(open) if open.reading => None,
@@ -298,7 +298,8 @@ impl Shelf {
             let item = self.items.get(path.as_str());
             item.and_then(Item::again).is_some_and(|again| again <= now)
         };
-        let due: Vec<String> = self.open.iter().filter(is_due).cloned().collect();
+        let open = self.open.iter().map(|(path, ())| path);
+        let due: Vec<String> = open.filter(is_due).cloned().collect();
         for path in due {
             self.open.remove(&path);
             match self.items.get_mut(&path) {
@@ -328,7 +329,7 @@ impl Shelf {
         known.forget(&file.stamp);
         if matches!(file.state, State::Read(_)) {
             file.state = State::Open(Box::new(Open::new(Settling::new(file.stamp, now, false))));
-            self.open.insert(path.to_owned());
+            self.open.insert(path.to_owned(), ());
             self.judge(path);
         }
     }

@@ -5,7 +5,6 @@
 //! does. So each folder that a walk has seen is watched singly, and where a watch is new the walk is
 //! made again.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,6 +15,7 @@ use crate::firmware::name::{self, FileKind};
 use crate::firmware::scan::{self, ByPath, Identity};
 use crate::order;
 use crate::os::without::Feature;
+use crate::sorted::Sorted;
 
 /// With more hints than this the whole folder is walked.
 const MOST: usize = 500;
@@ -24,7 +24,7 @@ const MOST: usize = 500;
 #[derive(Debug, Default)]
 pub(super) struct Dirty {
     /// Relative to the firmware folder.
-    pub(super) paths: BTreeSet<String>,
+    pub(super) paths: Sorted<String, ()>,
     /// Nobody knows where.
     pub(super) everything: bool,
 }
@@ -65,7 +65,7 @@ impl Hints {
                         Some(path) if path.is_empty() => dirty.everything = true,
                         Some(path) if path.split('/').any(is_ignored) => {}
                         Some(path) => {
-                            dirty.paths.insert(path);
+                            dirty.paths.insert(path, ());
                         }
                         None => dirty.everything = true,
                     }
@@ -215,7 +215,8 @@ mod tests {
         }
         assert_eq!(woken.load(Ordering::Relaxed), 1);
         let dirty = hints.take();
-        assert_eq!(Vec::from_iter(dirty.paths), ["A/1.0.0/update.bin"]);
+        assert!(dirty.paths.contains("A/1.0.0/update.bin"));
+        assert_eq!(dirty.paths.len(), 1);
         assert!(!dirty.everything);
         hints.event("/f".as_ref(), event(DATA, "/f/A"));
         assert_eq!(woken.load(Ordering::Relaxed), 2);

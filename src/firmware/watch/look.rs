@@ -27,7 +27,11 @@ impl Watch {
             let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
             (parent.to_owned(), name.to_owned())
         };
-        let mut left: Vec<_> = dirty.paths.iter().map(|path| in_parent(path)).collect();
+        let mut left: Vec<_> = dirty
+            .paths
+            .iter()
+            .map(|(path, ())| in_parent(path))
+            .collect();
         order::sort(&mut left);
         while let Some((parent, _)) = left.last().cloned() {
             let first = left.partition_point(|(other, _)| *other < parent);

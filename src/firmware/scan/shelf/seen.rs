@@ -1,6 +1,5 @@
 //! What a walk saw goes onto the shelf, and what it did not see goes off.
 
-use std::ops::Bound;
 use std::time::Instant;
 
 use super::item::{self, Firmware, Item, Open, Rulebook, State, Sum, View};
@@ -15,21 +14,16 @@ impl Shelf {
     /// The paths of all items at or beneath those of `scope`.
     pub(super) fn in_scope(&self, scope: Option<&[String]>) -> Vec<String> {
         let Some(scope) = scope else {
-            return self.items.keys().cloned().collect();
+            return self.items.iter().map(|(path, _)| path.clone()).collect();
         };
         let mut paths = Vec::new();
         for path in scope {
             let beneath = format!("{path}/");
-            let from = Bound::Included(beneath.as_str());
-            let items = self.items.range::<str, _>((from, Bound::Unbounded));
+            let items = self.items.from(beneath.as_str()).iter();
             let inside = items.take_while(|(path, _)| path.starts_with(&beneath));
-            let itself = self.items.get_key_value(path);
-            paths.extend(
-                itself
-                    .into_iter()
-                    .chain(inside)
-                    .map(|(path, _)| path.clone()),
-            );
+            let itself = self.items.contains(path).then(|| path.clone());
+            paths.extend(itself);
+            paths.extend(inside.map(|(path, _)| path.clone()));
         }
         paths
     }
@@ -55,7 +49,7 @@ impl Shelf {
                 rules.gone = true;
                 rules.stamp = None;
                 rules.again = Some(now + item::CONFIRM);
-                self.open.insert(path.to_owned());
+                self.open.insert(path.to_owned(), ());
             }
             Some(Item::Checksum(_)) => {
                 self.items.remove(path);
@@ -132,7 +126,7 @@ impl Shelf {
             }
         }
         if still_open {
-            self.open.insert(path.clone());
+            self.open.insert(path.clone(), ());
         } else {
             self.open.remove(&path);
         }
@@ -157,7 +151,7 @@ impl Shelf {
         sum.read(root, &path);
         sum.again = again;
         if again.is_some() {
-            self.open.insert(path.clone());
+            self.open.insert(path.clone(), ());
         }
         self.items.insert(path.clone(), Item::Checksum(sum));
         self.check_again(&path, known);
@@ -200,7 +194,10 @@ impl Shelf {
         stamp: Result<Stamp, String>,
         again: Option<Instant>,
     ) {
-        let mut rules = match self.items.remove(&path) {
+        // Its place is kept: to take it out and put it back would move all that is behind, twice.
+        let before = self.items.get_mut(&path);
+        let before = before.map(|item| std::mem::replace(item, Item::Ignored(String::new())));
+        let mut rules = match before {
             Some(Item::Rules(rules)) => rules,
             _ => {
                 self.changed = true;
@@ -214,7 +211,7 @@ impl Shelf {
                     rules.gone = false;
                     rules.again = again;
                     if again.is_some() {
-                        self.open.insert(path.clone());
+                        self.open.insert(path.clone(), ());
                     }
                     self.changed |= rules.read(root, &path);
                 }
