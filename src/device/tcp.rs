@@ -14,12 +14,12 @@ use smol::future::FutureExt as _;
 use smol::future::{or, pending};
 
 use super::accept::accept;
-use super::buckets::Buckets;
+use super::buckets::{Buckets, Limiters};
 use super::lines::About;
 use super::message::{self, ERR, ToCheck, UNKNOWN, Wanted};
 use super::packets::PacketDownload;
 use super::stream::{is_early, send_all};
-use super::{Limiters, Seat, Service, Stop, Stream, unix_now};
+use super::{Seat, Service, Stop, Stream, unix_now};
 use crate::firmware::snapshot::LoadError;
 use crate::fleet::network::Network;
 use crate::os;
@@ -230,12 +230,11 @@ impl Talk {
             return true;
         }
         let network = Network::of(self.peer.ip());
-        let few = self
-            .service
-            .buckets
-            .borrow()
-            .errors
-            .has(network, Instant::now());
+        let few = {
+            let mut limits = self.service.buckets.borrow_mut();
+            let place = limits.place(network, Instant::now());
+            limits.errors.has(place)
+        };
         few || self
             .share(|limits| &mut limits.errors, Some(PATIENCE))
             .await
@@ -258,7 +257,8 @@ impl Talk {
         let network = Network::of(self.peer.ip());
         let taken = || {
             let mut limits = self.service.buckets.borrow_mut();
-            bucket(&mut limits).take(network, Instant::now())
+            let place = limits.place(network, Instant::now());
+            bucket(&mut limits).take(place)
         };
         while !taken() {
             if self.has_ended()

@@ -250,9 +250,10 @@ impl Room<'_> {
         let service = &self.service;
         let network = Network::of(from.ip());
         let mut buckets = service.buckets.borrow_mut();
+        let place = buckets.place(network, now);
         let mut error = |text: &str| {
             // Never more than was sent to us, and not often.
-            if text.len() <= arrival.bytes.len() && buckets.errors.take(network, now) {
+            if text.len() <= arrival.bytes.len() && buckets.errors.take(place) {
                 outbox.push(arrival.way, |buffer| message::write_text(text, buffer));
             }
         };
@@ -263,7 +264,7 @@ impl Room<'_> {
                 error(UNKNOWN);
             }
             Message::Check(check) => {
-                if !buckets.checks.take(network, now) {
+                if !buckets.checks.take(place) {
                     return;
                 }
                 let reply = match stopping {
@@ -276,9 +277,8 @@ impl Room<'_> {
                 // After `ERR` the module gives up; without an answer it asks again in ten seconds.
                 None if get.id.is_some() && service.still_reads() => {}
                 None => error(ERR),
-                Some((wanted, _))
-                    if !buckets.errors.has(network, now) && self.is_guess(from, wanted) => {}
-                Some((wanted, loaded)) if buckets.gets.take(network, now) => match loaded {
+                Some((wanted, _)) if !buckets.errors.has(place) && self.is_guess(from, wanted) => {}
+                Some((wanted, loaded)) if buckets.gets.take(place) => match loaded {
                     Some(snapshot) => {
                         self.give((&snapshot, wanted), arrival.way, from, outbox, now);
                     }
