@@ -6,7 +6,6 @@
 
 use std::io::Write;
 
-use memchr::memchr;
 use nom::bytes::complete::{tag, take_till};
 use nom::character::complete::{char, digit1, u16 as packet_number, u32 as upgrade_id};
 use nom::combinator::{all_consuming, rest};
@@ -85,10 +84,11 @@ pub fn parse(bytes: &[u8]) -> Message<'_> {
 /// How many packets a file of this size has and how many data bytes are in the last one (1..=1022);
 /// `None` for an empty file or one over [`LARGEST`].
 pub fn packets(size: u64) -> Option<(u16, u16)> {
-    let before_last = size.checked_sub(1)? / PACKET as u64;
+    // In 32 bits, since it is divided for every packet.
+    let behind_first = u32::try_from(size.checked_sub(1)?).ok()?;
+    let (before_last, behind) = (behind_first / PACKET as u32, behind_first % PACKET as u32);
     let count = u16::try_from(before_last.checked_add(1)?).ok()?;
-    let last = u16::try_from(size.checked_sub(before_last.checked_mul(PACKET as u64)?)?).ok()?;
-    Some((count, last))
+    Some((count, u16::try_from(behind.checked_add(1)?).ok()?))
 }
 
 /// Writes `LUAUPDATE,<id>,<count>,<last>` into the buffer; its length, at most 31 bytes. 0 if the buffer
@@ -172,31 +172,29 @@ fn get(input: &[u8]) -> IResult<&[u8], Get> {
 /// A Get as modules send it, with both of its numbers good: what nearly every message is. `None`: it is to be read
 /// with more care.
 fn plain_get(message: &[u8]) -> Option<Get> {
-    let rest = message.strip_prefix(b"Get")?;
-    let comma = memchr(b',', rest)?;
-    let (number, id) = rest.split_at_checked(comma)?;
-    let number = decimal(number).and_then(|number| u16::try_from(number).ok());
-    let id = decimal(id.get(1..)?).filter(|id| i32::try_from(*id).is_ok())?;
-    Some(Get {
-        number: Some(number.filter(|number| *number > 0)?),
-        id: Some(id),
-    })
+    let [b'G', b'e', b't', rest @ ..] = message else {
+        return None;
+    };
+    let (number, rest) = decimal(rest)?;
+    let [b',', rest @ ..] = rest else { return None };
+    let (id, rest) = decimal(rest)?;
+    let number = u16::try_from(number).ok().filter(|number| *number > 0)?;
+    let get = Get {
+        number: Some(number),
+        id: Some(id).filter(|id| i32::try_from(*id).is_ok()),
+    };
+    (get.id.is_some() && rest.is_empty()).then_some(get)
 }
 
-/// 1 to 10 digits, if they fit.
-fn decimal(digits: &[u8]) -> Option<u32> {
-    if digits.is_empty() || digits.len() > 10 {
-        return None;
+/// At least one digit, and what follows them. What does not fit is the highest number there is.
+fn decimal(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (mut value, mut rest) = (0_u32, bytes);
+    while let [digit @ b'0'..=b'9', more @ ..] = rest {
+        let digit = u32::from(digit.wrapping_sub(b'0'));
+        value = value.saturating_mul(10).saturating_add(digit);
+        rest = more;
     }
-    let mut value = 0_u32;
-    for byte in digits {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        value = value.checked_mul(10)?.checked_add(digit.into())?;
-    }
-    Some(value)
+    (rest.len() < bytes.len()).then_some((value, rest))
 }
 
 /// `"Get" 1*DIGIT`; the number, if it is one of a packet.
