@@ -65,7 +65,7 @@ impl PacketDownload {
 
     /// This packet was given, with so many data bytes. True once the last one was, and the download's
     /// line is in the log.
-    pub fn given(&mut self, wanted: Wanted, bytes: u64, now: Instant) -> bool {
+    pub fn given(&mut self, wanted: &Wanted, bytes: u64, now: Instant) -> bool {
         self.last = now;
         let number = u32::from(wanted.number);
         if number == 1 && self.begun.is_none() {
@@ -96,7 +96,7 @@ impl PacketDownload {
         false
     }
 
-    fn begin(&mut self, wanted: Wanted, now: Instant) {
+    fn begin(&mut self, wanted: &Wanted, now: Instant) {
         let part = Part {
             content: wanted.content,
             size: wanted.size,
@@ -229,7 +229,7 @@ impl PacketDownloads {
         &mut self,
         service: &Rc<Service>,
         peer: SocketAddr,
-        (wanted, bytes): (Wanted, u64),
+        (wanted, bytes): (&Wanted, u64),
         now: Instant,
     ) {
         let id = wanted.id;

@@ -58,7 +58,7 @@ pub struct Arrival<'a> {
     /// Where it came from, un-mapped.
     pub from: SocketAddr,
     /// How to answer it.
-    pub way: Way,
+    pub way: &'a Way,
 }
 
 /// The way back: to whom, from which of our addresses, through which interface. Addresses are as
@@ -143,7 +143,8 @@ impl Inbox {
             header.msg_namelen = size_of::<Name>() as libc::socklen_t;
             header.msg_iov = part;
             header.msg_iovlen = 1;
-            header.msg_control = control.write(EMPTY_CONTROL).0.as_mut_ptr().cast();
+            // Nothing is read but what the kernel writes.
+            header.msg_control = control.as_mut_ptr().cast();
             header.msg_controllen = size_of::<Control>() as _;
         }
         let count = loop {
@@ -200,9 +201,9 @@ impl Inbox {
     pub fn arrivals(&self) -> impl Iterator<Item = Arrival<'_>> {
         let buffers = self.bytes.as_chunks::<ARRIVAL>().0;
         buffers.iter().zip(&self.taken).map(|(bytes, taken)| {
-            let &(length, way) = taken;
+            let (length, way) = taken;
             Arrival {
-                bytes: bytes.get(..length).unwrap_or(bytes),
+                bytes: bytes.get(..*length).unwrap_or(bytes),
                 from: super::net::unmapped(way.peer),
                 way,
             }
@@ -316,14 +317,14 @@ impl Outbox {
     /// Adds a reply: `fill` writes it into the buffer and says how long it is (0: none after all).
     /// False, and `fill` not called, if the box is full. (A box that could not be sent as a whole
     /// counts as full until the rest is sent.)
-    pub fn push(&mut self, way: Way, fill: impl FnOnce(&mut [u8; REPLY]) -> usize) -> bool {
+    pub fn push(&mut self, way: &Way, fill: impl FnOnce(&mut [u8; REPLY]) -> usize) -> bool {
         let buffers = self.bytes.as_chunks_mut::<REPLY>().0;
         let Some(buffer) = buffers.get_mut(self.put.len()) else {
             return false;
         };
         let length = fill(buffer).min(REPLY);
         if length > 0 {
-            self.put.push((length, way));
+            self.put.push((length, *way));
         }
         true
     }
@@ -385,10 +386,14 @@ fn send_from(
         .zip(&mut controls)
         .zip(&mut ends)
     {
-        let Some((&(first, way), rest)) = put.get(next..).and_then(<[_]>::split_first) else {
+        let Some(((first, way), rest)) = put.get(next..).and_then(<[_]>::split_first) else {
             break;
         };
-        let more = if joined { joining(first, way, rest) } else { 0 };
+        let more = if joined {
+            joining(*first, way, rest)
+        } else {
+            0
+        };
         // All but the last fill their buffers, which lie one behind the other.
         let last = next.saturating_add(more);
         let length = put.get(last).map_or(0, |(length, _)| *length);
@@ -438,11 +443,11 @@ fn send_from(
 }
 
 /// How many of those behind a reply can leave with it: they go the same way, and none but the last is short.
-fn joining(first: usize, way: Way, rest: &[(usize, Way)]) -> usize {
+fn joining(first: usize, way: &Way, rest: &[(usize, Way)]) -> usize {
     let mut before = first;
-    let fits = |&&(length, its): &&(usize, Way)| {
+    let fits = |(length, its): &&(usize, Way)| {
         let fits = before == REPLY && its == way;
-        before = length;
+        before = *length;
         fits
     };
     rest.iter().take(JOINED - 1).take_while(fits).count()
@@ -528,7 +533,7 @@ fn set_peer(name: &mut Name, peer: SocketAddr) -> libc::socklen_t {
 
 /// Writes the control message that says from which address to send; its length with padding, 0 for
 /// none.
-fn set_local(control: &mut Control, way: Way) -> usize {
+fn set_local(control: &mut Control, way: &Way) -> usize {
     match way.local {
         None => 0,
         Some(IpAddr::V4(local)) => {

@@ -261,14 +261,14 @@ fn offers_that_nobody_takes_up_push_out_no_download() {
     let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
     let about = || About::nobody("udp", peer(1));
     downloads.offered(&service, (peer(1), 7), about(), Instant::now());
-    downloads.given(&service, peer(1), (packet(7, 1, 3), 1022), Instant::now());
+    downloads.given(&service, peer(1), (&packet(7, 1, 3), 1022), Instant::now());
     assert_eq!(service.running_downloads(), 1);
     for port in 2..5000 {
         downloads.offered(&service, (peer(port), 8), about(), Instant::now());
     }
     assert!(downloads.any_running());
-    downloads.given(&service, peer(1), (packet(7, 2, 3), 1022), Instant::now());
-    downloads.given(&service, peer(1), (packet(7, 3, 3), 1), Instant::now());
+    downloads.given(&service, peer(1), (&packet(7, 2, 3), 1022), Instant::now());
+    downloads.given(&service, peer(1), (&packet(7, 3, 3), 1), Instant::now());
     assert!(!downloads.any_running());
     assert_eq!(service.running_downloads(), 0);
 }
@@ -280,7 +280,7 @@ fn a_download_that_is_given_up_does_not_run_for_ever() {
     let service = service();
     let mut downloads = PacketDownloads::default();
     let peer = SocketAddr::from(([192, 0, 2, 1], 9));
-    downloads.given(&service, peer, (packet(7, 1, 3), 1022), Instant::now());
+    downloads.given(&service, peer, (&packet(7, 1, 3), 1022), Instant::now());
     downloads.tidy(Duration::from_secs(120), Instant::now());
     assert!(downloads.any_running());
     downloads.tidy(Duration::ZERO, Instant::now());
@@ -297,7 +297,7 @@ fn a_download_that_fell_quiet_is_looked_after_until_its_line_is_written() {
     let now = Instant::now();
     all.offered(&service, (peer, 1), About::nobody("udp", peer), now);
     assert!(!all.need_tidying(), "only offered");
-    all.given(&service, peer, (packet(1, 1, 9), 1022), Instant::now());
+    all.given(&service, peer, (&packet(1, 1, 9), 1022), Instant::now());
     assert!(all.any_running() && all.need_tidying());
     all.tidy(stall, now + Duration::from_secs(30));
     assert!(!all.any_running() && all.need_tidying());
@@ -317,11 +317,11 @@ fn whoever_checks_again_begins_again() {
         all.offered(&service, (peer, 1), about(), Instant::now());
         assert_eq!(service.running_downloads(), 0);
         assert!(!all.any_running());
-        all.given(&service, peer, (packet(1, 1, 3), 1022), Instant::now());
-        all.given(&service, peer, (packet(1, 2, 3), 1022), Instant::now());
+        all.given(&service, peer, (&packet(1, 1, 3), 1022), Instant::now());
+        all.given(&service, peer, (&packet(1, 2, 3), 1022), Instant::now());
         assert_eq!(counted()[1], attempt - 1, "cut");
     }
-    all.given(&service, peer, (packet(1, 3, 3), 1), Instant::now());
+    all.given(&service, peer, (&packet(1, 3, 3), 1), Instant::now());
     assert_eq!(counted()[..2], [1, 2]);
     assert_eq!(service.fleet.borrow().tally.bytes[1], 3 * 2044 + 1);
 }

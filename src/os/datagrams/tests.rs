@@ -24,7 +24,7 @@ fn receive(inbox: &mut Inbox, socket: &UdpSocket) -> usize {
 }
 
 fn put(outbox: &mut Outbox, way: Way, bytes: &[u8]) -> bool {
-    outbox.push(way, |buffer| {
+    outbox.push(&way, |buffer| {
         buffer[..bytes.len()].copy_from_slice(bytes);
         bytes.len()
     })
@@ -44,7 +44,7 @@ fn ask(server: &UdpSocket, asked: SocketAddr) -> (Vec<u8>, SocketAddr) {
     assert_eq!(arrival.bytes, b"question");
     assert_eq!(arrival.from, client.local_addr().unwrap());
     assert_eq!(arrival.way.asked(), Some(asked.ip()));
-    assert!(put(&mut outbox, arrival.way, b"answer"));
+    assert!(put(&mut outbox, *arrival.way, b"answer"));
     outbox.send(server).unwrap();
     let mut buffer = [0; 64];
     let (count, from) = client.recv_from(&mut buffer).unwrap();
@@ -95,7 +95,7 @@ fn more_than_one_batch_arrives_whole_and_in_order() {
         batches.push(receive(&mut inbox, &server));
         for arrival in inbox.arrivals() {
             assert_eq!(arrival.bytes, seen.to_string().as_bytes());
-            assert!(put(&mut outbox, arrival.way, arrival.bytes));
+            assert!(put(&mut outbox, *arrival.way, arrival.bytes));
             seen += 1;
         }
         outbox.send(&server).unwrap();
@@ -172,12 +172,12 @@ fn a_full_box_takes_no_more_and_an_empty_reply_takes_no_room() {
         interface: 0,
     };
     let mut outbox = Outbox::new();
-    assert!(outbox.push(way, |_| 0));
+    assert!(outbox.push(&way, |_| 0));
     assert!(outbox.is_empty());
     for _ in 0..BATCH {
         assert!(put(&mut outbox, way, b"x"));
     }
-    assert!(!outbox.push(way, |_| panic!("no room for this")));
+    assert!(!outbox.push(&way, |_| panic!("no room for this")));
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn sends_all_in_order(server: &UdpSocket, asks: [&str; 2]) {
         let asked = SocketAddr::new(asked.parse().unwrap(), port);
         clients[client].send_to(b"?", asked).unwrap();
         assert_eq!(receive(&mut inbox, server), 1);
-        let way = inbox.arrivals().next().unwrap().way;
+        let way = *inbox.arrivals().next().unwrap().way;
         ways.push((client, asked, way));
     }
     let full = |way, count| std::iter::repeat_n((way, REPLY), count);
