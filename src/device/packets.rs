@@ -6,7 +6,7 @@
 //! packet has none; it is taken as arrived, since what the module does next will tell.
 
 use std::collections::hash_map::Entry;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,9 @@ const REMEMBERED: usize = 1024;
 /// module ten seconds (protocol.md 6).
 pub(super) const QUIET: Duration = Duration::from_secs(15);
 
+/// How often those who look on, and who share the slots, are told how far a download has come.
+const TOLD: Duration = Duration::from_secs(1);
+
 /// One download.
 pub(super) struct PacketDownload {
     service: Rc<Service>,
@@ -38,6 +41,8 @@ pub(super) struct PacketDownload {
     next: u32,
     /// Data bytes of the packets that were given in order.
     bytes: u64,
+    /// When others are to be told of it again. The fleet is told of each packet.
+    due: Instant,
     running: Option<Download>,
 }
 
@@ -59,6 +64,7 @@ impl PacketDownload {
             last: now,
             next: 1,
             bytes: 0,
+            due: now,
             running: None,
         }
     }
@@ -67,21 +73,25 @@ impl PacketDownload {
     /// line is in the log.
     pub fn given(&mut self, wanted: &Wanted, bytes: u64, now: Instant) -> bool {
         self.last = now;
+        let due = now >= self.due;
+        if due {
+            self.due = now.checked_add(TOLD).unwrap_or(now);
+        }
         let number = u32::from(wanted.number);
         if number == 1 && self.begun.is_none() {
             self.begin(wanted, now);
         }
         if number == self.next && self.begun.is_some() {
             // It has what came before.
-            self.acknowledged(self.bytes, now);
+            self.acknowledged(due, now);
             self.next = self.next.saturating_add(1);
             self.bytes = self.bytes.saturating_add(bytes);
-            self.sent(self.bytes, now);
+            self.sent(now);
         }
         if number == u32::from(wanted.count) {
             let whole = self.next > number;
             if whole {
-                self.acknowledged(self.bytes, now);
+                self.acknowledged(due, now);
             }
             self.finish(if whole { "complete" } else { "with gaps" }, whole);
             self.running = None;
@@ -92,7 +102,9 @@ impl PacketDownload {
             let turn = Turn::at_once(&self.service, Network::of(self.about.peer.ip()));
             self.service.download_begins(turn)
         });
-        running.turn.acknowledged(self.bytes, now);
+        if due {
+            running.turn.acknowledged(self.bytes, now);
+        }
         false
     }
 
@@ -115,26 +127,30 @@ impl PacketDownload {
         });
     }
 
-    fn sent(&mut self, high: u64, now: Instant) {
+    fn sent(&mut self, now: Instant) {
         let transfer = self
             .begun
             .as_mut()
             .and_then(|begun| begun.transfer.as_mut());
         if let Some(transfer) = transfer {
-            self.service.fleet.borrow_mut().sent(transfer, high, now);
+            let mut fleet = self.service.fleet.borrow_mut();
+            fleet.sent(transfer, self.bytes, now);
         }
     }
 
-    fn acknowledged(&mut self, high: u64, now: Instant) {
+    /// It has all that was given in order so far. `due`: who looks on is to be told.
+    fn acknowledged(&mut self, due: bool, now: Instant) {
         let Some(begun) = &mut self.begun else { return };
         if let Some(transfer) = &mut begun.transfer {
             let mut fleet = self.service.fleet.borrow_mut();
-            fleet.acknowledged(transfer, high, now);
+            fleet.acknowledged(transfer, self.bytes, now);
         }
-        let reached = (high, begun.size);
-        begun
-            .progress
-            .reached(&self.service, &self.about, reached, now);
+        if due {
+            let reached = (self.bytes, begun.size);
+            begun
+                .progress
+                .reached(&self.service, &self.about, reached, now);
+        }
     }
 
     /// Ends one that will not go on: writes its line, if it began and has none yet.
@@ -187,11 +203,36 @@ impl Drop for PacketDownload {
     }
 }
 
+/// A peer and an upgrade id, in as few words as they fit into: they are hashed for each packet.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key([u64; 3]);
+
+impl Key {
+    /// The peer comes un-mapped.
+    fn of(peer: SocketAddr, id: u32) -> Key {
+        let address = match peer.ip() {
+            // As it would be mapped, so that none is like it.
+            IpAddr::V4(v4) => 0xffff << 32 | u128::from(v4.to_bits()),
+            IpAddr::V6(v6) => v6.to_bits(),
+        };
+        Key([
+            (address >> 64) as u64,
+            address as u64,
+            u64::from(id) << 16 | u64::from(peer.port()),
+        ])
+    }
+
+    fn id(&self) -> u32 {
+        let Key([_, _, last]) = self;
+        (last >> 16) as u32
+    }
+}
+
 /// The downloads over one UDP socket, by peer and upgrade id. Bounded: what is forgotten is only missing
 /// in the log.
 #[derive(Default)]
 pub(super) struct PacketDownloads {
-    table: Table<(SocketAddr, u32), PacketDownload>,
+    table: Table<Key, PacketDownload>,
     /// How many of them count as running.
     running: usize,
     /// Some may have begun, and have no line in the log yet.
@@ -208,7 +249,7 @@ impl PacketDownloads {
         now: Instant,
     ) {
         self.make_room();
-        match self.table.entry((peer, id)) {
+        match self.table.entry(Key::of(peer, id)) {
             Entry::Vacant(place) => {
                 place.insert(PacketDownload::offered(service, about, now));
             }
@@ -232,13 +273,13 @@ impl PacketDownloads {
         (wanted, bytes): (&Wanted, u64),
         now: Instant,
     ) {
-        let id = wanted.id;
-        if self.table.len() >= REMEMBERED && !self.table.contains_key(&(peer, id)) {
+        let key = Key::of(peer, wanted.id);
+        if self.table.len() >= REMEMBERED && !self.table.contains_key(&key) {
             self.make_room();
         }
         let download = self
             .table
-            .entry((peer, id))
+            .entry(key)
             .or_insert_with(|| PacketDownload::offered(service, About::nobody("udp", peer), now));
         let before = download.is_running();
         let finished = download.given(wanted, bytes, now);
@@ -248,7 +289,7 @@ impl PacketDownloads {
             _ => {}
         }
         if finished {
-            self.table.remove(&(peer, id));
+            self.table.remove(&key);
         } else {
             self.open = true;
         }
@@ -257,13 +298,10 @@ impl PacketDownloads {
     /// Was this id given to this peer, or is anybody in its network downloading by it?
     pub fn knows(&self, peer: SocketAddr, id: u32) -> bool {
         let network = Network::of(peer.ip());
-        let same =
-            |(other, by): &(SocketAddr, u32)| *by == id && Network::of(other.ip()) == network;
-        self.table.contains_key(&(peer, id))
-            || self
-                .table
-                .iter()
-                .any(|(key, one)| same(key) && one.begun.is_some())
+        let begun_there = |(key, one): (&Key, &PacketDownload)| {
+            one.begun.is_some() && key.id() == id && Network::of(one.about.peer.ip()) == network
+        };
+        self.table.contains_key(&Key::of(peer, id)) || self.table.iter().any(begun_there)
     }
 
     /// Is there anything for [`PacketDownloads::tidy`] to do, sooner or later?
