@@ -179,22 +179,27 @@ fn plain_get(message: &[u8]) -> Option<Get> {
     let [b',', rest @ ..] = rest else { return None };
     let (id, rest) = decimal(rest)?;
     let number = u16::try_from(number).ok().filter(|number| *number > 0)?;
-    let get = Get {
+    let id = i32::try_from(id).ok()?.cast_unsigned();
+    rest.is_empty().then_some(Get {
         number: Some(number),
-        id: Some(id).filter(|id| i32::try_from(*id).is_ok()),
-    };
-    (get.id.is_some() && rest.is_empty()).then_some(get)
+        id: Some(id),
+    })
 }
 
-/// At least one digit, and what follows them. What does not fit is the highest number there is.
-fn decimal(bytes: &[u8]) -> Option<(u32, &[u8])> {
-    let (mut value, mut rest) = (0_u32, bytes);
-    while let [digit @ b'0'..=b'9', more @ ..] = rest {
-        let digit = u32::from(digit.wrapping_sub(b'0'));
-        value = value.saturating_mul(10).saturating_add(digit);
+/// 1 to 10 digits, and what follows them.
+fn decimal(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (mut value, mut rest) = (0_u64, bytes);
+    while let Some((byte, more)) = rest.split_first() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        // Of more digits than are good it is not used.
+        value = value.wrapping_mul(10).wrapping_add(digit.into());
         rest = more;
     }
-    (rest.len() < bytes.len()).then_some((value, rest))
+    let digits = bytes.len().saturating_sub(rest.len());
+    (1..=10).contains(&digits).then_some((value, rest))
 }
 
 /// `"Get" 1*DIGIT`; the number, if it is one of a packet.

@@ -1,9 +1,13 @@
 //! The UDP protocol, over UDP and over TCP.
 
+use smol::channel::bounded;
+
 use super::*;
 use crate::device::lines::About;
 use crate::device::message::Wanted;
 use crate::device::packets::PacketDownloads;
+use crate::fleet::events::Event;
+use crate::fleet::network::Network;
 
 /// What a module does: checks, and takes all packets. The file, by protocol.md 6.
 fn take(mut ask: impl FnMut(&str) -> Vec<u8>, dialect: &str) -> Result<Vec<u8>, String> {
@@ -324,4 +328,48 @@ fn whoever_checks_again_begins_again() {
     all.given(&service, peer, (&packet(1, 3, 3), 1), Instant::now());
     assert_eq!(counted()[..2], [1, 2]);
     assert_eq!(service.fleet.borrow().tally.bytes[1], 3 * 2044 + 1);
+}
+
+#[test]
+fn who_looks_on_is_told_of_packets_once_a_second() {
+    let service = service();
+    let reader = service.fleet.borrow_mut().events.subscribe().unwrap();
+    let mut all = PacketDownloads::default();
+    let peer = SocketAddr::from(([192, 0, 2, 1], 9));
+    let begun = Instant::now();
+    for number in 1..=25_u16 {
+        // Ten packets a second.
+        let now = begun + Duration::from_millis(100 * u64::from(number - 1));
+        all.given(&service, peer, (&packet(1, number, 99), 1022), now);
+    }
+    let told: Vec<u64> = std::iter::from_fn(|| reader.try_recv().ok())
+        .filter_map(|event| match *event {
+            Event::Download { bytes, .. } => Some(bytes),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [10 * 1022, 20 * 1022]);
+}
+
+#[test]
+fn a_slow_download_by_packets_gives_its_slot_to_who_waits_and_a_fast_one_does_not() {
+    let here = Network::of([192, 0, 2, 1].into());
+    for (apart, yields) in [(500, false), (1500, true)] {
+        let service = service_with(Limits {
+            max_downloads: 1,
+            ..Limits::default()
+        });
+        let mut all = PacketDownloads::default();
+        let peer = SocketAddr::from(([192, 0, 2, 1], 9));
+        let begun = Instant::now();
+        for number in 1..=40_000 / apart {
+            let now = begun + Duration::from_millis(u64::from(apart * number));
+            all.given(&service, peer, (&packet(1, number, 999), 1022), now);
+        }
+        let now = begun + Duration::from_secs(40);
+        let mut slots = service.slots.borrow_mut();
+        let (waker, _woken) = bounded(1);
+        slots.wait(here, now, waker);
+        assert_eq!(slots.call(now).len(), usize::from(yields), "{apart}");
+    }
 }
