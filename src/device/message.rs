@@ -111,7 +111,7 @@ pub(super) fn named(
         number,
         count,
     };
-    (1..=count).contains(&number).then_some((wanted, loaded))
+    (number >= 1 && number <= count).then_some((wanted, loaded))
 }
 
 fn find(service: &Service, id: u32, network: Network, unix: i64) -> Option<ContentId> {

@@ -199,7 +199,7 @@ fn decimal(bytes: &[u8]) -> Option<(u64, &[u8])> {
         rest = more;
     }
     let digits = bytes.len().saturating_sub(rest.len());
-    (1..=10).contains(&digits).then_some((value, rest))
+    matches!(digits, 1..=10).then_some((value, rest))
 }
 
 /// `"Get" 1*DIGIT`; the number, if it is one of a packet.
