@@ -22,6 +22,10 @@ use crate::wire::datagram::PACKET;
 /// Downloads over UDP that are remembered.
 const REMEMBERED: usize = 1024;
 
+/// Places that are free when there was something to forget. To look through all for each packet would cost more
+/// than the packets.
+const FREED: usize = 64;
+
 /// Without a request for so long, a download does not count as running any more. A lost packet costs a
 /// module ten seconds (protocol.md 6).
 pub(super) const QUIET: Duration = Duration::from_secs(15);
@@ -237,6 +241,8 @@ pub(super) struct PacketDownloads {
     running: usize,
     /// Some may have begun, and have no line in the log yet.
     open: bool,
+    /// When room was last made, there was hardly anything to forget.
+    crowded: bool,
 }
 
 impl PacketDownloads {
@@ -248,7 +254,7 @@ impl PacketDownloads {
         about: About,
         now: Instant,
     ) {
-        self.make_room();
+        self.make_room(now);
         match self.table.entry(Key::of(peer, id)) {
             Entry::Vacant(place) => {
                 place.insert(PacketDownload::offered(service, about, now));
@@ -275,7 +281,11 @@ impl PacketDownloads {
     ) {
         let key = Key::of(peer, wanted.id);
         if self.table.len() >= REMEMBERED && !self.table.contains_key(&key) {
-            self.make_room();
+            // Its line would say nothing but that it was forgotten again.
+            if self.crowded && wanted.number > 1 {
+                return;
+            }
+            self.make_room(now);
         }
         let download = self
             .table
@@ -328,28 +338,37 @@ impl PacketDownloads {
             }
             true
         });
-        self.running = self.table.values().filter(|one| one.is_running()).count();
+        self.count_running();
+        self.crowded = false;
         let unfinished = |one: &PacketDownload| one.is_running() || one.begun.is_some();
         self.open = self.table.values().any(unfinished);
     }
 
-    /// The longest silent one goes, an offer that nobody took up before any that began: offers cost a
-    /// forger nothing.
-    fn make_room(&mut self) {
+    /// What did not begin goes first, those that were silent for longest, since offers cost a forger nothing; if
+    /// there is none, the download that was.
+    fn make_room(&mut self, now: Instant) {
         if self.table.len() < REMEMBERED {
             return;
         }
-        let oldest = self
-            .table
-            .iter()
-            .min_by_key(|(_, one)| (one.begun.is_some(), one.last))
-            .map(|(key, _)| *key);
-        let Some(mut gone) = oldest.and_then(|key| self.table.remove(&key)) else {
-            return;
-        };
-        gone.log("forgotten");
-        if gone.is_running() {
-            self.running = self.running.saturating_sub(1);
+        let waiting = self.table.values().filter(|one| one.begun.is_none());
+        let oldest = waiting.map(|one| one.last).min();
+        let half = oldest.map(|oldest| now.saturating_duration_since(oldest) / 2);
+        self.table.retain(|_, one| {
+            let silent = now.saturating_duration_since(one.last);
+            one.begun.is_some() || half.is_some_and(|half| silent < half)
+        });
+        self.crowded = self.table.len() > REMEMBERED.saturating_sub(FREED);
+        if self.table.len() >= REMEMBERED {
+            let begun = self.table.iter().min_by_key(|(_, one)| one.last);
+            let key = begun.map(|(key, _)| *key);
+            if let Some(mut gone) = key.and_then(|key| self.table.remove(&key)) {
+                gone.log("forgotten");
+            }
         }
+        self.count_running();
+    }
+
+    fn count_running(&mut self) {
+        self.running = self.table.values().filter(|one| one.is_running()).count();
     }
 }

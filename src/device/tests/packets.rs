@@ -373,3 +373,48 @@ fn a_slow_download_by_packets_gives_its_slot_to_who_waits_and_a_fast_one_does_no
         assert_eq!(slots.call(now).len(), usize::from(yields), "{apart}");
     }
 }
+
+#[test]
+fn offers_make_room_for_others_half_of_their_time_at_once() {
+    let service = service();
+    let mut all = PacketDownloads::default();
+    let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
+    let about = || About::nobody("udp", peer(1));
+    let begun = Instant::now();
+    let at = |n| begun + Duration::from_millis(u64::from(n));
+    for n in 1..=1024 {
+        all.offered(&service, (peer(n), 1), about(), at(n));
+    }
+    assert!((1..=1024).all(|n| all.knows(peer(n), 1)));
+    all.offered(&service, (peer(1025), 1), about(), at(1025));
+    assert!((1..=513).all(|n| !all.knows(peer(n), 1)));
+    assert!((514..=1025).all(|n| all.knows(peer(n), 1)));
+}
+
+#[test]
+fn in_a_crowd_only_those_who_begin_are_remembered() {
+    let service = service();
+    let mut all = PacketDownloads::default();
+    let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
+    let begun = Instant::now();
+    let given = |all: &mut PacketDownloads, n, number| {
+        let (wanted, now) = (
+            packet(n, number, 9),
+            begun + Duration::from_millis(n.into()),
+        );
+        all.given(&service, peer(1), (&wanted, 1022), now);
+        all.knows(peer(1), n)
+    };
+    assert!((1..=1024).all(|n| given(&mut all, n, 1)));
+    // Room is looked for once: it costs the oldest its place.
+    assert!(given(&mut all, 1025, 5));
+    assert!(!all.knows(peer(1), 1));
+    assert!((1026..2000).all(|n| !given(&mut all, n, 5)));
+    // Whoever begins takes the place of the one that did not.
+    assert!(given(&mut all, 2000, 1));
+    assert!(!all.knows(peer(1), 1025) && all.knows(peer(1), 2));
+    assert_eq!(service.running_downloads(), 1024);
+    // And once again when they were looked through.
+    all.tidy(Duration::from_secs(120), begun + Duration::from_secs(2));
+    assert!(given(&mut all, 2001, 5) && !given(&mut all, 2002, 5));
+}
