@@ -25,9 +25,9 @@ decide_offer         3304
 decide_among_many    2671
 refusal              65
 check                13496
-datagram_get         502
+datagram_get         352
 datagram_check       4098
-upgrade_id           124
+upgrade_id           96
 imei_ranges          299
 log_line             8104
 "

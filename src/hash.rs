@@ -28,6 +28,15 @@ impl Default for Keyed {
     }
 }
 
+impl Keyed {
+    /// The hash of one number.
+    pub fn number(&self, number: u64) -> u64 {
+        let mut words = self.build_hasher();
+        words.word(number);
+        words.finish()
+    }
+}
+
 impl BuildHasher for Keyed {
     type Hasher = Words;
 

@@ -12,6 +12,7 @@ use luat_ota::firmware::audience::{DeviceId, DeviceSet};
 use luat_ota::firmware::catalog::{Catalog, Found, FoundFile, FoundRules};
 use luat_ota::firmware::package::{Inspected, Kind};
 use luat_ota::firmware::rules::Rules;
+use luat_ota::fleet::network::Network;
 use luat_ota::os::fs::Stamp;
 use luat_ota::wire::head::{self, HeadLimits, Progress};
 use luat_ota::wire::query::{self, Route};
@@ -222,12 +223,13 @@ fn datagram_check() -> Step {
 /// Which content the id of a GetN names.
 fn upgrade_id() -> Step {
     let ids = UpgradeIds::new(&[7; 32], false);
-    let (content, address) = (ContentId([0x5a; 32]), [192, 0, 2, 7].into());
+    let (content, network) = (ContentId([0x5a; 32]), Network::V4([192, 0, 2]));
     let unix = 1_795_420_800;
-    let id = ids.make(content, address, unix);
+    let id = ids.make(content, network, unix);
+    let candidates = std::iter::once(content);
+    ids.find(id, network, unix, candidates).expect("it is good");
     Box::new(move || {
-        let candidates = std::iter::once(content);
-        black_box(ids.find(black_box(id), address, unix, candidates));
+        black_box(ids.known(black_box(id), network, unix));
     })
 }
 

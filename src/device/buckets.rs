@@ -3,7 +3,6 @@
 //! The table has a fixed size whatever arrives, and its hash is keyed: networks that fall on the same
 //! slot share it, but nobody outside knows which they are.
 
-use std::hash::BuildHasher;
 use std::time::Instant;
 
 use crate::fleet::network::Network;
@@ -13,82 +12,124 @@ use crate::hash::Keyed;
 const SLOTS: usize = 4096;
 
 /// A burst may be so many times what a second allows.
-const BURST: f32 = 5.0;
+const BURST: u32 = 5;
+
+/// What a token is in the slots: so a rate in tokens a second is one in these a millisecond.
+const TOKEN: u32 = 1000;
+
+/// What is limited by source network over UDP and TCP 2234.
+#[derive(Debug)]
+pub struct Limiters {
+    /// Checks.
+    pub checks: Buckets,
+    /// Replies to what is wrong.
+    pub errors: Buckets,
+    /// Packets.
+    pub gets: Buckets,
+    hasher: Keyed,
+    start: Instant,
+    /// The last time that was asked for, and what it is for the slots.
+    last: (Instant, u32),
+}
+
+/// A network's slot in each of the tables, at a time: looked up once for all of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    slot: usize,
+    /// Milliseconds since the start, modulo 2^32.
+    at: u32,
+}
 
 /// Token buckets, one for each network (or a few of them together).
 #[derive(Debug)]
 pub struct Buckets {
     slots: Box<[Slot]>,
     /// Tokens a second; 0: no limit.
-    rate: f32,
-    hasher: Keyed,
-    start: Instant,
+    rate: u32,
+    /// What a bucket holds.
+    full: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Slot {
-    tokens: f32,
-    /// When `tokens` was true: milliseconds since the start, modulo 2^32.
+    /// In thousandths.
+    tokens: u32,
+    /// When `tokens` was true, as in [`Place`].
     at: u32,
 }
 
-impl Buckets {
-    /// Full buckets that get `rate` tokens a second each and hold five times as many; 0: no limit.
-    pub fn new(rate: u32, now: Instant) -> Buckets {
-        let rate = rate as f32;
-        let full = Slot {
-            tokens: rate * BURST,
-            at: 0,
-        };
-        let slots = if rate > 0.0 { SLOTS } else { 0 };
-        Buckets {
-            slots: vec![full; slots].into_boxed_slice(),
-            rate,
+impl Limiters {
+    /// Full buckets that get so many tokens a second each and hold five times as many; 0: no limit.
+    pub fn new(checks: u32, errors: u32, gets: u32, now: Instant) -> Limiters {
+        Limiters {
+            checks: Buckets::new(checks),
+            errors: Buckets::new(errors),
+            gets: Buckets::new(gets),
             hasher: Keyed::default(),
             start: now,
+            last: (now, 0),
+        }
+    }
+
+    /// Where a network's buckets are now.
+    pub fn place(&mut self, network: Network, now: Instant) -> Place {
+        // The same for all datagrams that came together.
+        if self.last.0 != now {
+            let elapsed = now.saturating_duration_since(self.start);
+            // The low bits are enough: only the distance between two calls counts.
+            self.last = (now, elapsed.as_millis() as u32);
+        }
+        Place {
+            slot: (self.hasher.number(network.number()) as usize) % SLOTS,
+            at: self.last.1,
+        }
+    }
+}
+
+impl Buckets {
+    fn new(rate: u32) -> Buckets {
+        let full = rate.saturating_mul(BURST * TOKEN);
+        let slots = if rate > 0 { SLOTS } else { 0 };
+        Buckets {
+            slots: vec![
+                Slot {
+                    tokens: full,
+                    at: 0
+                };
+                slots
+            ]
+            .into_boxed_slice(),
+            rate,
+            full,
         }
     }
 
     /// Is there a token?
-    pub fn has(&self, network: Network, now: Instant) -> bool {
-        let index = self.index(network);
-        let tokens = self
-            .slots
-            .get(index)
-            .map(|slot| self.tokens(slot, self.at(now)));
-        tokens.is_none_or(|tokens| tokens >= 1.0)
+    pub fn has(&self, place: Place) -> bool {
+        let slot = self.slots.get(place.slot);
+        slot.is_none_or(|slot| self.tokens(*slot, place.at) >= TOKEN)
     }
 
     /// Takes a token, if there is one.
-    pub fn take(&mut self, network: Network, now: Instant) -> bool {
-        let (at, index) = (self.at(now), self.index(network));
-        let Some(tokens) = self.slots.get(index).map(|slot| self.tokens(slot, at)) else {
+    pub fn take(&mut self, place: Place) -> bool {
+        let Some(slot) = self.slots.get(place.slot) else {
             return true;
         };
-        let taken = tokens >= 1.0;
-        let tokens = if taken { tokens - 1.0 } else { tokens };
-        if let Some(slot) = self.slots.get_mut(index) {
-            *slot = Slot { tokens, at };
+        let tokens = self.tokens(*slot, place.at);
+        let left = tokens.checked_sub(TOKEN);
+        if let Some(slot) = self.slots.get_mut(place.slot) {
+            *slot = Slot {
+                tokens: left.unwrap_or(tokens),
+                at: place.at,
+            };
         }
-        taken
+        left.is_some()
     }
 
-    fn index(&self, network: Network) -> usize {
-        (self.hasher.hash_one(network) as usize) % SLOTS
-    }
-
-    fn at(&self, now: Instant) -> u32 {
-        let elapsed = now.saturating_duration_since(self.start);
-        // The low bits are enough: only the distance between two calls counts.
-        (elapsed.as_secs() as u32)
-            .wrapping_mul(1000)
-            .wrapping_add(elapsed.subsec_millis())
-    }
-
-    /// How many it holds by now.
-    fn tokens(&self, slot: &Slot, at: u32) -> f32 {
-        let seconds = at.wrapping_sub(slot.at) as f32 / 1000.0;
-        (slot.tokens + seconds * self.rate).min(self.rate * BURST)
+    /// How much it holds by now.
+    fn tokens(&self, slot: Slot, at: u32) -> u32 {
+        let come = at.wrapping_sub(slot.at).saturating_mul(self.rate);
+        slot.tokens.saturating_add(come).min(self.full)
     }
 }
 
@@ -100,24 +141,38 @@ mod tests {
 
     const HERE: Network = Network::V4([192, 0, 2]);
 
+    fn errors(rate: u32, now: Instant) -> Limiters {
+        Limiters::new(0, rate, 0, now)
+    }
+
+    fn take(limiters: &mut Limiters, network: Network, now: Instant) -> bool {
+        let place = limiters.place(network, now);
+        limiters.errors.take(place)
+    }
+
+    fn has(limiters: &mut Limiters, network: Network, now: Instant) -> bool {
+        let place = limiters.place(network, now);
+        limiters.errors.has(place)
+    }
+
     #[test]
     fn a_burst_of_five_seconds_passes_and_then_the_rate() {
         let now = Instant::now();
-        let mut buckets = Buckets::new(10, now);
-        let passed = (0..1000).filter(|_| buckets.take(HERE, now)).count();
-        assert_eq!(passed, 50);
-        let later = now + Duration::from_secs(2);
-        let passed = (0..1000).filter(|_| buckets.take(HERE, later)).count();
-        assert_eq!(passed, 20);
+        let mut limiters = errors(10, now);
+        let mut passed = |now| (0..1000).filter(|_| take(&mut limiters, HERE, now)).count();
+        assert_eq!(passed(now), 50);
+        assert_eq!(passed(now + Duration::from_secs(2)), 20);
+        // However long the pause was.
+        assert_eq!(passed(now + Duration::from_secs(4_000_000)), 50);
     }
 
     #[test]
     fn many_calls_within_a_second_lose_no_time() {
         let now = Instant::now();
-        let mut buckets = Buckets::new(10, now);
-        while buckets.take(HERE, now) {}
+        let mut limiters = errors(10, now);
+        while take(&mut limiters, HERE, now) {}
         let passed = (0..10_000)
-            .filter(|ms| buckets.take(HERE, now + Duration::from_millis(*ms)))
+            .filter(|ms| take(&mut limiters, HERE, now + Duration::from_millis(*ms)))
             .count();
         assert!((98..=100).contains(&passed), "{passed}");
     }
@@ -125,27 +180,41 @@ mod tests {
     #[test]
     fn another_network_has_a_bucket_of_its_own() {
         let now = Instant::now();
-        let mut buckets = Buckets::new(1, now);
-        while buckets.take(HERE, now) {}
-        let others = (0..=255).filter(|n| buckets.take(Network::V4([198, 51, *n]), now));
+        let mut limiters = errors(1, now);
+        while take(&mut limiters, HERE, now) {}
+        let others = (0..=255).filter(|n| take(&mut limiters, Network::V4([198, 51, *n]), now));
         assert!(others.count() > 240);
+    }
+
+    #[test]
+    fn each_kind_has_buckets_of_its_own() {
+        let now = Instant::now();
+        let mut limiters = Limiters::new(3, 2, 1, now);
+        let place = limiters.place(HERE, now);
+        let all = |buckets: &mut Buckets| (0..100).filter(|_| buckets.take(place)).count();
+        assert_eq!(all(&mut limiters.checks), 15);
+        assert_eq!(all(&mut limiters.errors), 10);
+        assert_eq!(all(&mut limiters.gets), 5);
     }
 
     #[test]
     fn to_ask_takes_nothing() {
         let now = Instant::now();
-        let mut buckets = Buckets::new(10, now);
-        assert!((0..1000).all(|_| buckets.has(HERE, now)));
-        while buckets.take(HERE, now) {}
-        assert!(!buckets.has(HERE, now));
-        assert!(buckets.has(HERE, now + Duration::from_millis(200)));
-        assert!(Buckets::new(0, now).has(HERE, now));
+        let mut limiters = errors(10, now);
+        assert!((0..1000).all(|_| has(&mut limiters, HERE, now)));
+        while take(&mut limiters, HERE, now) {}
+        assert!(!has(&mut limiters, HERE, now));
+        let later = now + Duration::from_millis(200);
+        assert!(has(&mut limiters, HERE, later));
+        assert!(has(&mut errors(0, now), HERE, now));
     }
 
     #[test]
-    fn zero_is_no_limit() {
+    fn zero_is_no_limit_and_the_most_is_none_either() {
         let now = Instant::now();
-        let mut buckets = Buckets::new(0, now);
-        assert!((0..100_000).all(|_| buckets.take(HERE, now)));
+        for rate in [0, u32::MAX] {
+            let mut limiters = errors(rate, now);
+            assert!((0..100_000).all(|_| take(&mut limiters, HERE, now)));
+        }
     }
 }

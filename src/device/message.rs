@@ -71,7 +71,9 @@ pub(super) fn to_check(
     let content = offer.package.content;
     ToCheck::Offer {
         content,
-        id: service.ids.make(content, peer.ip(), unix_now()),
+        id: service
+            .ids
+            .make(content, Network::of(peer.ip()), unix_now()),
         count,
         last,
         about: asked.about(to),
@@ -90,21 +92,16 @@ fn has_room(service: &Service, peer: SocketAddr) -> bool {
 pub(super) fn named(
     service: &Service,
     get: Get,
-    peer: SocketAddr,
+    network: Network,
     unix: i64,
 ) -> Option<(Wanted, Option<Arc<Snapshot>>)> {
     let (number, id) = (get.number?, get.id?);
-    let short = UpgradeIds::short(id);
-    let catalog = service.catalog.borrow();
-    // What is gone from the folder may still be loaded, and a module at it.
-    let content = service.snapshots.with_short(short, |loaded| {
-        let candidates = catalog.with_short(short).chain(loaded);
-        service.ids.find(id, peer.ip(), unix, candidates)
-    })?;
+    let known = service.ids.known(id, network, unix);
+    let content = known.or_else(|| find(service, id, network, unix))?;
     let loaded = service.snapshots.get(content);
     let size = match &loaded {
         Some(snapshot) => snapshot.size(),
-        None => service.size_of(content, &catalog)?,
+        None => service.size_of(content, &service.catalog.borrow())?,
     };
     let (count, _) = datagram::packets(size)?;
     let wanted = Wanted {
@@ -114,7 +111,17 @@ pub(super) fn named(
         number,
         count,
     };
-    (1..=count).contains(&number).then_some((wanted, loaded))
+    (number >= 1 && number <= count).then_some((wanted, loaded))
+}
+
+fn find(service: &Service, id: u32, network: Network, unix: i64) -> Option<ContentId> {
+    let short = UpgradeIds::short(id);
+    let catalog = service.catalog.borrow();
+    // What is gone from the folder may still be loaded, and a module at it.
+    service.snapshots.with_short(short, |loaded| {
+        let candidates = catalog.with_short(short).chain(loaded);
+        service.ids.find(id, network, unix, candidates)
+    })
 }
 
 /// A packet that was asked for and exists.

@@ -43,7 +43,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use smol::channel::Sender;
 
 use self::admission::{Admission, SeatId};
-use self::buckets::Buckets;
+use self::buckets::Limiters;
 use self::eviction::Eviction;
 pub use self::limits::{Cidr, Limits};
 use self::repeats::Repeats;
@@ -94,13 +94,6 @@ pub struct Service {
 /// A connection's socket.
 type Stream = Async<std::net::TcpStream>;
 
-/// What is limited by source network over UDP and TCP 2234.
-struct Limiters {
-    checks: Buckets,
-    errors: Buckets,
-    gets: Buckets,
-}
-
 /// The longest wait for a file to be loaded. Whoever waits holds a connection, or has a question that
 /// grows stale; the copy itself is finished all the same, for whoever asks next.
 const LOAD: Duration = Duration::from_secs(30);
@@ -122,7 +115,6 @@ impl Service {
         secret: &[u8; 32],
         reread: Box<dyn Fn(&str)>,
     ) -> Service {
-        let now = Instant::now();
         let memory = os::memory::total();
         let connections = limits.connections(os::process::raise_file_limit(), memory);
         // One byte more than a head may have, so that a full buffer means that it is too long.
@@ -138,11 +130,12 @@ impl Service {
                 connections,
                 limits.max_connections_per_address,
             )),
-            buckets: RefCell::new(Limiters {
-                checks: Buckets::new(limits.udp_checks_per_second, now),
-                errors: Buckets::new(limits.udp_errors_per_second, now),
-                gets: Buckets::new(limits.udp_gets_per_second, now),
-            }),
+            buckets: RefCell::new(Limiters::new(
+                limits.udp_checks_per_second,
+                limits.udp_errors_per_second,
+                limits.udp_gets_per_second,
+                Instant::now(),
+            )),
             turned_away: TurnedAway::default(),
             repeats: RefCell::default(),
             slots: RefCell::new(Slots::new(turn::most(&limits), limits.download_wait)),

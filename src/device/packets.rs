@@ -6,7 +6,7 @@
 //! packet has none; it is taken as arrived, since what the module does next will tell.
 
 use std::collections::hash_map::Entry;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -22,9 +22,16 @@ use crate::wire::datagram::PACKET;
 /// Downloads over UDP that are remembered.
 const REMEMBERED: usize = 1024;
 
+/// Places that are free when there was something to forget. To look through all for each packet would cost more
+/// than the packets.
+const FREED: usize = 64;
+
 /// Without a request for so long, a download does not count as running any more. A lost packet costs a
 /// module ten seconds (protocol.md 6).
 pub(super) const QUIET: Duration = Duration::from_secs(15);
+
+/// How often those who look on, and who share the slots, are told how far a download has come.
+const TOLD: Duration = Duration::from_secs(1);
 
 /// One download.
 pub(super) struct PacketDownload {
@@ -38,6 +45,8 @@ pub(super) struct PacketDownload {
     next: u32,
     /// Data bytes of the packets that were given in order.
     bytes: u64,
+    /// When others are to be told of it again. The fleet is told of each packet.
+    due: Instant,
     running: Option<Download>,
 }
 
@@ -59,29 +68,34 @@ impl PacketDownload {
             last: now,
             next: 1,
             bytes: 0,
+            due: now,
             running: None,
         }
     }
 
     /// This packet was given, with so many data bytes. True once the last one was, and the download's
     /// line is in the log.
-    pub fn given(&mut self, wanted: Wanted, bytes: u64, now: Instant) -> bool {
+    pub fn given(&mut self, wanted: &Wanted, bytes: u64, now: Instant) -> bool {
         self.last = now;
+        let due = now >= self.due;
+        if due {
+            self.due = now.checked_add(TOLD).unwrap_or(now);
+        }
         let number = u32::from(wanted.number);
         if number == 1 && self.begun.is_none() {
             self.begin(wanted, now);
         }
         if number == self.next && self.begun.is_some() {
             // It has what came before.
-            self.acknowledged(self.bytes, now);
+            self.acknowledged(due, now);
             self.next = self.next.saturating_add(1);
             self.bytes = self.bytes.saturating_add(bytes);
-            self.sent(self.bytes, now);
+            self.sent(now);
         }
         if number == u32::from(wanted.count) {
             let whole = self.next > number;
             if whole {
-                self.acknowledged(self.bytes, now);
+                self.acknowledged(due, now);
             }
             self.finish(if whole { "complete" } else { "with gaps" }, whole);
             self.running = None;
@@ -92,11 +106,13 @@ impl PacketDownload {
             let turn = Turn::at_once(&self.service, Network::of(self.about.peer.ip()), now);
             self.service.download_begins(turn)
         });
-        running.turn.acknowledged(self.bytes, now);
+        if due {
+            running.turn.acknowledged(self.bytes, now);
+        }
         false
     }
 
-    fn begin(&mut self, wanted: Wanted, now: Instant) {
+    fn begin(&mut self, wanted: &Wanted, now: Instant) {
         let part = Part {
             content: wanted.content,
             size: wanted.size,
@@ -115,26 +131,30 @@ impl PacketDownload {
         });
     }
 
-    fn sent(&mut self, high: u64, now: Instant) {
+    fn sent(&mut self, now: Instant) {
         let transfer = self
             .begun
             .as_mut()
             .and_then(|begun| begun.transfer.as_mut());
         if let Some(transfer) = transfer {
-            self.service.fleet.borrow_mut().sent(transfer, high, now);
+            let mut fleet = self.service.fleet.borrow_mut();
+            fleet.sent(transfer, self.bytes, now);
         }
     }
 
-    fn acknowledged(&mut self, high: u64, now: Instant) {
+    /// It has all that was given in order so far. `due`: who looks on is to be told.
+    fn acknowledged(&mut self, due: bool, now: Instant) {
         let Some(begun) = &mut self.begun else { return };
         if let Some(transfer) = &mut begun.transfer {
             let mut fleet = self.service.fleet.borrow_mut();
-            fleet.acknowledged(transfer, high, now);
+            fleet.acknowledged(transfer, self.bytes, now);
         }
-        let reached = (high, begun.size);
-        begun
-            .progress
-            .reached(&self.service, &self.about, reached, now);
+        if due {
+            let reached = (self.bytes, begun.size);
+            begun
+                .progress
+                .reached(&self.service, &self.about, reached, now);
+        }
     }
 
     /// Ends one that will not go on: writes its line, if it began and has none yet.
@@ -188,15 +208,42 @@ impl Drop for PacketDownload {
     }
 }
 
+/// A peer and an upgrade id, in as few words as they fit into: they are hashed for each packet.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key([u64; 3]);
+
+impl Key {
+    /// The peer comes un-mapped.
+    fn of(peer: SocketAddr, id: u32) -> Key {
+        let address = match peer.ip() {
+            // As it would be mapped, so that none is like it.
+            IpAddr::V4(v4) => 0xffff << 32 | u128::from(v4.to_bits()),
+            IpAddr::V6(v6) => v6.to_bits(),
+        };
+        Key([
+            (address >> 64) as u64,
+            address as u64,
+            u64::from(id) << 16 | u64::from(peer.port()),
+        ])
+    }
+
+    fn id(&self) -> u32 {
+        let Key([_, _, last]) = self;
+        (last >> 16) as u32
+    }
+}
+
 /// The downloads over one UDP socket, by peer and upgrade id. Bounded: what is forgotten is only missing
 /// in the log.
 #[derive(Default)]
 pub(super) struct PacketDownloads {
-    table: Table<(SocketAddr, u32), PacketDownload>,
+    table: Table<Key, PacketDownload>,
     /// How many of them count as running.
     running: usize,
     /// Some may have begun, and have no line in the log yet.
     open: bool,
+    /// When room was last made, there was hardly anything to forget.
+    crowded: bool,
 }
 
 impl PacketDownloads {
@@ -208,8 +255,8 @@ impl PacketDownloads {
         about: About,
         now: Instant,
     ) {
-        self.make_room();
-        match self.table.entry((peer, id)) {
+        self.make_room(now);
+        match self.table.entry(Key::of(peer, id)) {
             Entry::Vacant(place) => {
                 place.insert(PacketDownload::offered(service, about, now));
             }
@@ -230,16 +277,20 @@ impl PacketDownloads {
         &mut self,
         service: &Rc<Service>,
         peer: SocketAddr,
-        (wanted, bytes): (Wanted, u64),
+        (wanted, bytes): (&Wanted, u64),
         now: Instant,
     ) {
-        let id = wanted.id;
-        if self.table.len() >= REMEMBERED && !self.table.contains_key(&(peer, id)) {
-            self.make_room();
+        let key = Key::of(peer, wanted.id);
+        if self.table.len() >= REMEMBERED && !self.table.contains_key(&key) {
+            // Its line would say nothing but that it was forgotten again.
+            if self.crowded && wanted.number > 1 {
+                return;
+            }
+            self.make_room(now);
         }
         let download = self
             .table
-            .entry((peer, id))
+            .entry(key)
             .or_insert_with(|| PacketDownload::offered(service, About::nobody("udp", peer), now));
         let before = download.is_running();
         let finished = download.given(wanted, bytes, now);
@@ -249,7 +300,7 @@ impl PacketDownloads {
             _ => {}
         }
         if finished {
-            self.table.remove(&(peer, id));
+            self.table.remove(&key);
         } else {
             self.open = true;
         }
@@ -258,13 +309,10 @@ impl PacketDownloads {
     /// Was this id given to this peer, or is anybody in its network downloading by it?
     pub fn knows(&self, peer: SocketAddr, id: u32) -> bool {
         let network = Network::of(peer.ip());
-        let same =
-            |(other, by): &(SocketAddr, u32)| *by == id && Network::of(other.ip()) == network;
-        self.table.contains_key(&(peer, id))
-            || self
-                .table
-                .iter()
-                .any(|(key, one)| same(key) && one.begun.is_some())
+        let begun_there = |(key, one): (&Key, &PacketDownload)| {
+            one.begun.is_some() && key.id() == id && Network::of(one.about.peer.ip()) == network
+        };
+        self.table.contains_key(&Key::of(peer, id)) || self.table.iter().any(begun_there)
     }
 
     /// Is there anything for [`PacketDownloads::tidy`] to do, sooner or later?
@@ -291,28 +339,37 @@ impl PacketDownloads {
             }
             true
         });
-        self.running = self.table.values().filter(|one| one.is_running()).count();
+        self.count_running();
+        self.crowded = false;
         let unfinished = |one: &PacketDownload| one.is_running() || one.begun.is_some();
         self.open = self.table.values().any(unfinished);
     }
 
-    /// The longest silent one goes, an offer that nobody took up before any that began: offers cost a
-    /// forger nothing.
-    fn make_room(&mut self) {
+    /// What did not begin goes first, those that were silent for longest, since offers cost a forger nothing; if
+    /// there is none, the download that was.
+    fn make_room(&mut self, now: Instant) {
         if self.table.len() < REMEMBERED {
             return;
         }
-        let oldest = self
-            .table
-            .iter()
-            .min_by_key(|(_, one)| (one.begun.is_some(), one.last))
-            .map(|(key, _)| *key);
-        let Some(mut gone) = oldest.and_then(|key| self.table.remove(&key)) else {
-            return;
-        };
-        gone.log("forgotten");
-        if gone.is_running() {
-            self.running = self.running.saturating_sub(1);
+        let waiting = self.table.values().filter(|one| one.begun.is_none());
+        let oldest = waiting.map(|one| one.last).min();
+        let half = oldest.map(|oldest| now.saturating_duration_since(oldest) / 2);
+        self.table.retain(|_, one| {
+            let silent = now.saturating_duration_since(one.last);
+            one.begun.is_some() || half.is_some_and(|half| silent < half)
+        });
+        self.crowded = self.table.len() > REMEMBERED.saturating_sub(FREED);
+        if self.table.len() >= REMEMBERED {
+            let begun = self.table.iter().min_by_key(|(_, one)| one.last);
+            let key = begun.map(|(key, _)| *key);
+            if let Some(mut gone) = key.and_then(|key| self.table.remove(&key)) {
+                gone.log("forgotten");
+            }
         }
+        self.count_running();
+    }
+
+    fn count_running(&mut self) {
+        self.running = self.table.values().filter(|one| one.is_running()).count();
     }
 }

@@ -14,12 +14,12 @@ use smol::future::FutureExt as _;
 use smol::future::{or, pending};
 
 use super::accept::accept;
-use super::buckets::Buckets;
+use super::buckets::{Buckets, Limiters};
 use super::lines::About;
 use super::message::{self, ERR, ToCheck, UNKNOWN, Wanted};
 use super::packets::PacketDownload;
 use super::stream::{is_early, send_all};
-use super::{Limiters, Seat, Service, Stop, Stream, unix_now};
+use super::{Seat, Service, Stop, Stream, unix_now};
 use crate::firmware::snapshot::LoadError;
 use crate::fleet::network::Network;
 use crate::os;
@@ -187,7 +187,7 @@ impl Talk {
     fn is_good_get(&self, bytes: &[u8]) -> bool {
         match datagram::parse(bytes) {
             Message::Get(get) => {
-                message::named(&self.service, get, self.peer, unix_now()).is_some()
+                message::named(&self.service, get, self.network(), unix_now()).is_some()
             }
             _ => false,
         }
@@ -212,12 +212,14 @@ impl Talk {
                 let reply = message::to_check(&self.service, check, self.peer, "tcp");
                 self.answer_check(reply).await
             }
-            Message::Get(get) => match message::named(&self.service, get, self.peer, unix_now()) {
-                Some((wanted, _)) => self.may_have(wanted).await && self.give(wanted).await,
-                // After `ERR` the module gives up; without an answer it asks again in ten seconds.
-                None if get.id.is_some() && self.service.still_reads() => true,
-                None => self.error(ERR).await,
-            },
+            Message::Get(get) => {
+                match message::named(&self.service, get, self.network(), unix_now()) {
+                    Some((wanted, _)) => self.may_have(wanted).await && self.give(wanted).await,
+                    // After `ERR` the module gives up; without an answer it asks again in ten seconds.
+                    None if get.id.is_some() && self.service.still_reads() => true,
+                    None => self.error(ERR).await,
+                }
+            }
         }
     }
 
@@ -229,13 +231,12 @@ impl Talk {
         if [offered, running].contains(&Some(wanted.id)) {
             return true;
         }
-        let network = Network::of(self.peer.ip());
-        let few = self
-            .service
-            .buckets
-            .borrow()
-            .errors
-            .has(network, Instant::now());
+        let network = self.network();
+        let few = {
+            let mut limits = self.service.buckets.borrow_mut();
+            let place = limits.place(network, Instant::now());
+            limits.errors.has(place)
+        };
         few || self
             .share(|limits| &mut limits.errors, Some(PATIENCE))
             .await
@@ -255,10 +256,11 @@ impl Talk {
         most: Option<Duration>,
     ) -> bool {
         let began = Instant::now();
-        let network = Network::of(self.peer.ip());
+        let network = self.network();
         let taken = || {
             let mut limits = self.service.buckets.borrow_mut();
-            bucket(&mut limits).take(network, Instant::now())
+            let place = limits.place(network, Instant::now());
+            bucket(&mut limits).take(place)
         };
         while !taken() {
             if self.has_ended()
@@ -270,6 +272,10 @@ impl Talk {
             Timer::after(AGAIN).await;
         }
         true
+    }
+
+    fn network(&self) -> Network {
+        Network::of(self.peer.ip())
     }
 
     /// Has the client said its last word, or is it gone?
@@ -344,7 +350,7 @@ impl Talk {
         }
         if let Some((_, download)) = &mut self.download {
             let bytes = u64::try_from(data).unwrap_or(0);
-            if download.given(wanted, bytes, now) {
+            if download.given(&wanted, bytes, now) {
                 self.download = None;
             }
         }

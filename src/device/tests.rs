@@ -307,14 +307,12 @@ fn firmware(seed: u32, size: usize) -> Vec<u8> {
 
 /// A service without sockets.
 fn service() -> Rc<Service> {
+    service_with(Limits::default())
+}
+
+fn service_with(limits: Limits) -> Rc<Service> {
     let snapshots = Snapshots::new(std::env::temp_dir(), 0, None);
-    let service = Service::new(
-        Limits::default(),
-        snapshots,
-        fleet(),
-        &[0; 32],
-        Box::new(|_| {}),
-    );
+    let service = Service::new(limits, snapshots, fleet(), &[0; 32], Box::new(|_| {}));
     Rc::new(service)
 }
 

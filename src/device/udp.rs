@@ -43,9 +43,6 @@ const AHEAD: usize = 16;
 /// Batches before others get their turn.
 const TURN: u32 = 16;
 
-/// Services that answer whatever they get: echo, discard … and 0, which nobody can be reached at.
-const NEVER_ANSWERED: [u16; 5] = [0, 7, 19, 53, 123];
-
 /// How often the running downloads are looked through.
 const TIDY: Duration = Duration::from_secs(1);
 
@@ -244,15 +241,16 @@ impl Room<'_> {
         (now, unix): (Instant, i64),
     ) {
         let from = arrival.from;
-        if NEVER_ANSWERED.contains(&from.port()) || self.own.borrow_mut().is_ours(from) {
+        if is_never_answered(from.port()) || self.own.borrow_mut().is_ours(from) {
             return;
         }
         let service = &self.service;
         let network = Network::of(from.ip());
         let mut buckets = service.buckets.borrow_mut();
+        let place = buckets.place(network, now);
         let mut error = |text: &str| {
             // Never more than was sent to us, and not often.
-            if text.len() <= arrival.bytes.len() && buckets.errors.take(network, now) {
+            if text.len() <= arrival.bytes.len() && buckets.errors.take(place) {
                 outbox.push(arrival.way, |buffer| message::write_text(text, buffer));
             }
         };
@@ -263,7 +261,7 @@ impl Room<'_> {
                 error(UNKNOWN);
             }
             Message::Check(check) => {
-                if !buckets.checks.take(network, now) {
+                if !buckets.checks.take(place) {
                     return;
                 }
                 let reply = match stopping {
@@ -272,17 +270,17 @@ impl Room<'_> {
                 };
                 self.answer_check(reply, arrival, outbox, now);
             }
-            Message::Get(get) => match message::named(service, get, from, unix) {
+            Message::Get(get) => match message::named(service, get, network, unix) {
                 // After `ERR` the module gives up; without an answer it asks again in ten seconds.
                 None if get.id.is_some() && service.still_reads() => {}
                 None => error(ERR),
                 Some((wanted, _))
-                    if !buckets.errors.has(network, now) && self.is_guess(from, wanted) => {}
-                Some((wanted, loaded)) if buckets.gets.take(network, now) => match loaded {
+                    if !buckets.errors.has(place) && self.is_guess(from, wanted.id) => {}
+                Some((wanted, loaded)) if buckets.gets.take(place) => match loaded {
                     Some(snapshot) => {
-                        self.give((&snapshot, wanted), arrival.way, from, outbox, now);
+                        self.give((&snapshot, &wanted), arrival.way, from, outbox, now);
                     }
-                    None => self.park(wanted, arrival.way, from),
+                    None => self.park(wanted, *arrival.way, from),
                 },
                 Some(_) => {}
             },
@@ -291,8 +289,8 @@ impl Room<'_> {
 
     /// An id that is good, but that nobody in this network downloads by. While wrong ids come from there
     /// as well, it was found by trying them.
-    fn is_guess(&self, from: SocketAddr, wanted: Wanted) -> bool {
-        !self.downloads.borrow().knows(from, wanted.id)
+    fn is_guess(&self, from: SocketAddr, id: u32) -> bool {
+        !self.downloads.borrow().knows(from, id)
     }
 
     fn answer_check(
@@ -327,11 +325,11 @@ impl Room<'_> {
         self.parked.set(self.parked.get().saturating_sub(1));
         match &parked.loaded {
             Ok(snapshot) => {
-                let (what, now) = ((&**snapshot, parked.wanted), Instant::now());
-                self.give(what, parked.way, parked.from, outbox, now);
+                let (what, now) = ((&**snapshot, &parked.wanted), Instant::now());
+                self.give(what, &parked.way, parked.from, outbox, now);
             }
             Err(LoadError::Gone(_)) => {
-                outbox.push(parked.way, |buffer| message::write_text(ERR, buffer));
+                outbox.push(&parked.way, |buffer| message::write_text(ERR, buffer));
             }
             // There may be room when it asks again.
             Err(LoadError::Full(_)) => {}
@@ -340,8 +338,8 @@ impl Room<'_> {
 
     fn give(
         &self,
-        (snapshot, wanted): (&Snapshot, Wanted),
-        way: Way,
+        (snapshot, wanted): (&Snapshot, &Wanted),
+        way: &Way,
         from: SocketAddr,
         outbox: &mut Outbox,
         now: Instant,
@@ -412,6 +410,11 @@ impl Room<'_> {
             }
         }
     }
+}
+
+/// Services that answer whatever they get: echo, discard … and 0, which nobody can be reached at.
+fn is_never_answered(port: u16) -> bool {
+    matches!(port, 0 | 7 | 19 | 53 | 123)
 }
 
 fn os_receive(inbox: &mut Inbox, socket: &UdpSocket) -> io::Result<()> {

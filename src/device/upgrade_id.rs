@@ -10,7 +10,7 @@
 
 use std::cell::RefCell;
 use std::hash::Hasher;
-use std::net::IpAddr;
+use std::ops::Range;
 
 use siphasher::sip::SipHasher24;
 
@@ -35,20 +35,15 @@ pub struct UpgradeIds {
     recent: RefCell<[Option<Recent>; RECENT]>,
 }
 
-/// An id that was found good.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// An id that was found good, and all that this depends on besides what there is.
+#[derive(Clone)]
 struct Recent {
-    asked: Asked,
-    content: ContentId,
-}
-
-/// All that the answer depends on besides what there is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Asked {
     id: u32,
-    /// `None` where it does not matter.
-    network: Option<Network>,
-    week: i64,
+    /// [`Network::number`]; 0 where it does not matter.
+    network: u64,
+    /// Unix seconds, so that nothing is divided.
+    week: Range<i64>,
+    content: ContentId,
 }
 
 impl UpgradeIds {
@@ -62,13 +57,13 @@ impl UpgradeIds {
             key,
             mark_key,
             roaming,
-            recent: RefCell::new([None; RECENT]),
+            recent: RefCell::new([const { None }; RECENT]),
         }
     }
 
     /// There are other candidates now.
     pub fn forget(&self) {
-        self.recent.replace([None; RECENT]);
+        self.recent.replace([const { None }; RECENT]);
     }
 
     /// A keyed MAC over a content and who may have it, which nobody else can make (libfota3). `purpose`
@@ -83,9 +78,9 @@ impl UpgradeIds {
         hasher.finish()
     }
 
-    /// The id of this content for a module at this address now (Unix seconds); 0..=2147483647.
-    pub fn make(&self, content: ContentId, address: IpAddr, unix: i64) -> u32 {
-        let mac = self.mac(content, address, unix.div_euclid(WEEK));
+    /// The id of this content for a module in this network now (Unix seconds); 0..=2147483647.
+    pub fn make(&self, content: ContentId, network: Network, unix: i64) -> u32 {
+        let mac = self.mac(content, network, unix.div_euclid(WEEK));
         u32::from(content.short()) << MAC_BITS | mac
     }
 
@@ -94,29 +89,29 @@ impl UpgradeIds {
         u16::try_from(id >> MAC_BITS).unwrap_or(u16::MAX)
     }
 
+    /// What [`UpgradeIds::find`] found last for this id, if it would still find it: each packet asks.
+    pub fn known(&self, id: u32, network: Network, unix: i64) -> Option<ContentId> {
+        let recent = self.recent.borrow();
+        let known = recent.get(place(id))?.as_ref()?;
+        let is_it =
+            known.id == id && known.network == self.number(network) && known.week.contains(&unix);
+        is_it.then_some(known.content)
+    }
+
     /// Which of the candidates the id names: the one whose MAC is right. `None` if there is none, and
     /// also if two different ones match: never a guess. To be told by [`forget`](UpgradeIds::forget) when there are
     /// others than before.
     pub fn find(
         &self,
         id: u32,
-        address: IpAddr,
+        network: Network,
         unix: i64,
         candidates: impl Iterator<Item = ContentId>,
     ) -> Option<ContentId> {
         let week = unix.div_euclid(WEEK);
-        let network = (!self.roaming).then(|| Network::of(address));
-        let asked = Asked { id, network, week };
-        let mut recent = self.recent.borrow_mut();
-        let place = recent.get_mut(usize::try_from(id).unwrap_or(0) % RECENT);
-        if let Some(Some(known)) = &place
-            && known.asked == asked
-        {
-            return Some(known.content);
-        }
         let matches = |content: &ContentId| {
             let id_in =
-                |week| u32::from(content.short()) << MAC_BITS | self.mac(*content, address, week);
+                |week| u32::from(content.short()) << MAC_BITS | self.mac(*content, network, week);
             id_in(week) == id || id_in(week.saturating_sub(1)) == id
         };
         let mut found = candidates.filter(matches);
@@ -124,22 +119,37 @@ impl UpgradeIds {
         if !found.all(|other| other == content) {
             return None;
         }
-        if let Some(place) = place {
-            *place = Some(Recent { asked, content });
+        let begins = week.saturating_mul(WEEK);
+        if let Some(place) = self.recent.borrow_mut().get_mut(place(id)) {
+            *place = Some(Recent {
+                id,
+                network: self.number(network),
+                week: begins..begins.saturating_add(WEEK),
+                content,
+            });
         }
         Some(content)
     }
 
-    fn mac(&self, content: ContentId, address: IpAddr, week: i64) -> u32 {
+    fn number(&self, network: Network) -> u64 {
+        if self.roaming { 0 } else { network.number() }
+    }
+
+    fn mac(&self, content: ContentId, network: Network, week: i64) -> u32 {
         let mut hasher = SipHasher24::new_with_key(&self.key);
         hasher.write(&content.0);
         if !self.roaming {
-            hasher.write(Network::of(address).bytes());
+            hasher.write(network.bytes());
         }
         hasher.write(&week.to_le_bytes());
         let [a, b, c, ..] = hasher.finish().to_le_bytes();
         u32::from_le_bytes([a, b, c, 0]) & ((1 << MAC_BITS) - 1)
     }
+}
+
+/// Where an id is remembered.
+fn place(id: u32) -> usize {
+    usize::try_from(id).unwrap_or(0) % RECENT
 }
 
 #[cfg(test)]
@@ -155,8 +165,8 @@ mod tests {
         ContentId(hash)
     }
 
-    fn address(text: &str) -> IpAddr {
-        text.parse().unwrap()
+    fn network(text: &str) -> Network {
+        Network::of(text.parse().unwrap())
     }
 
     fn ids() -> UpgradeIds {
@@ -165,13 +175,13 @@ mod tests {
 
     fn knows(ids: &UpgradeIds, id: u32, from: &str, unix: i64) -> bool {
         let one = content(1, 1);
-        ids.find(id, address(from), unix, [one].into_iter()) == Some(one)
+        ids.find(id, network(from), unix, [one].into_iter()) == Some(one)
     }
 
     #[test]
     fn an_id_has_31_bits_and_names_its_content() {
         for first in 0..=255 {
-            let id = ids().make(content(first, 0), address("192.0.2.7"), NOW);
+            let id = ids().make(content(first, 0), network("192.0.2.7"), NOW);
             assert!(id <= 0x7fff_ffff);
             assert_eq!(UpgradeIds::short(id), content(first, 0).short());
         }
@@ -179,7 +189,7 @@ mod tests {
 
     #[test]
     fn an_id_is_good_for_its_network_alone() {
-        let id = ids().make(content(1, 1), address("192.0.2.7"), NOW);
+        let id = ids().make(content(1, 1), network("192.0.2.7"), NOW);
         assert!(knows(&ids(), id, "192.0.2.99", NOW));
         assert!(knows(&ids(), id, "::ffff:192.0.2.7", NOW));
         assert!(!knows(&ids(), id, "192.0.3.7", NOW));
@@ -188,13 +198,13 @@ mod tests {
     #[test]
     fn with_roaming_it_is_good_everywhere() {
         let ids = UpgradeIds::new(&[7; 32], true);
-        let id = ids.make(content(1, 1), address("192.0.2.7"), NOW);
+        let id = ids.make(content(1, 1), network("192.0.2.7"), NOW);
         assert!(knows(&ids, id, "2001:db8::1", NOW));
     }
 
     #[test]
     fn an_id_is_good_this_week_and_the_next() {
-        let id = ids().make(content(1, 1), address("192.0.2.7"), NOW);
+        let id = ids().make(content(1, 1), network("192.0.2.7"), NOW);
         assert!(knows(&ids(), id, "192.0.2.7", NOW + WEEK));
         assert!(!knows(&ids(), id, "192.0.2.7", NOW + 2 * WEEK));
         assert!(!knows(&ids(), id, "192.0.2.7", NOW - WEEK));
@@ -202,13 +212,13 @@ mod tests {
 
     #[test]
     fn another_secret_makes_other_ids() {
-        let id = UpgradeIds::new(&[8; 32], false).make(content(1, 1), address("192.0.2.7"), NOW);
+        let id = UpgradeIds::new(&[8; 32], false).make(content(1, 1), network("192.0.2.7"), NOW);
         assert!(!knows(&ids(), id, "192.0.2.7", NOW));
     }
 
     #[test]
     fn two_contents_that_both_match_are_never_guessed_between() {
-        let from = address("192.0.2.7");
+        let from = network("192.0.2.7");
         // The same first 12 bits; the last bytes are tried until the MACs are the same too.
         let make = |n: u32| {
             let mut hash = [0x5a; 32];
@@ -229,9 +239,38 @@ mod tests {
         assert_eq!(find(&[one]), Some(one));
         assert_eq!(find(&[one, one]), Some(one));
         // It is remembered until there are others.
-        assert_eq!(find(&[]), Some(one));
+        assert_eq!(ids.known(id, from, NOW), Some(one));
         ids.forget();
+        assert_eq!(ids.known(id, from, NOW), None);
         assert_eq!(find(&[one, two]), None);
-        assert_eq!(find(&[]), None);
+        assert_eq!(ids.known(id, from, NOW), None);
+    }
+
+    #[test]
+    fn what_is_remembered_is_good_for_no_more_than_what_was_found() {
+        let (here, there) = (network("192.0.2.7"), network("192.0.3.7"));
+        let begins = NOW.div_euclid(WEEK) * WEEK;
+        let one = content(1, 1);
+        let id = ids().make(one, here, begins);
+        for roaming in [false, true] {
+            let ids = UpgradeIds::new(&[7; 32], roaming);
+            let id = ids.make(one, here, begins);
+            assert_eq!(ids.known(id, here, begins), None);
+            assert_eq!(ids.find(id, here, begins, [one].into_iter()), Some(one));
+            for unix in [begins, begins + WEEK - 1] {
+                assert_eq!(ids.known(id, here, unix), Some(one));
+                assert_eq!(ids.known(id, there, unix), roaming.then_some(one));
+            }
+            // The same place, another id.
+            assert_eq!(ids.known(id ^ 64, here, begins), None);
+            for unix in [begins - 1, begins + WEEK] {
+                assert_eq!(ids.known(id, here, unix), None);
+            }
+        }
+        let ids = ids();
+        // In the week after that it is found again, and no longer.
+        assert!(knows(&ids, id, "192.0.2.7", begins + WEEK));
+        assert_eq!(ids.known(id, here, begins + WEEK), Some(one));
+        assert_eq!(ids.known(id, here, begins + 2 * WEEK), None);
     }
 }

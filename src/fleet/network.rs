@@ -49,15 +49,19 @@ impl Network {
             Network::V6(bits) => bits,
         }
     }
-}
 
-/// As one number: it is hashed for every packet.
-impl Hash for Network {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(match *self {
+    /// As one number, which no other has: it is hashed and compared for every packet.
+    pub fn number(&self) -> u64 {
+        match *self {
             Network::V4([a, b, c]) => u64::from_be_bytes([4, 0, 0, 0, 0, a, b, c]),
             Network::V6([a, b, c, d, e, f]) => u64::from_be_bytes([6, 0, a, b, c, d, e, f]),
-        });
+        }
+    }
+}
+
+impl Hash for Network {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.number());
     }
 }
 

@@ -4,6 +4,10 @@
 //! What would surprise you: both calls are made directly, not through the C library. musl sends a
 //! batch one datagram at a time (it cannot trust the padding that others leave in the headers), which
 //! would undo all of this on the routers; ours are zeroed, so the kernel reads them as they are.
+//!
+//! Replies that follow each other on the same way are handed over as one long datagram, which the kernel cuts
+//! again (UDP_SEGMENT, Linux 4.18): it looks for the route once for all of them, and what arrives is the same. A kernel
+//! without it is told apart before, one that refuses it for some interface gets the replies singly.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -19,6 +23,15 @@ const FEW: usize = 4;
 
 /// The largest reply in bytes.
 pub const REPLY: usize = 1024;
+
+/// Replies that are handed to the kernel as one, at most: with their heads they must be less than 64 KiB.
+const JOINED: usize = 32;
+
+/// linux/udp.h: the kernel cuts what it is handed into datagrams of so many bytes, the last one of what is left
+/// (Linux 4.18).
+const UDP_SEGMENT: libc::c_int = 103;
+
+const SOL_UDP: libc::c_int = libc::IPPROTO_UDP;
 
 /// The most of an arrival that is kept, in bytes.
 const ARRIVAL: usize = 1500;
@@ -45,12 +58,12 @@ pub struct Arrival<'a> {
     /// Where it came from, un-mapped.
     pub from: SocketAddr,
     /// How to answer it.
-    pub way: Way,
+    pub way: &'a Way,
 }
 
 /// The way back: to whom, from which of our addresses, through which interface. Addresses are as
 /// the socket writes them: mapped, on an IPv6 socket that takes IPv4.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way {
     pub(super) peer: SocketAddr,
     pub(super) local: Option<IpAddr>,
@@ -130,7 +143,8 @@ impl Inbox {
             header.msg_namelen = size_of::<Name>() as libc::socklen_t;
             header.msg_iov = part;
             header.msg_iovlen = 1;
-            header.msg_control = control.write(EMPTY_CONTROL).0.as_mut_ptr().cast();
+            // Nothing is read but what the kernel writes.
+            header.msg_control = control.as_mut_ptr().cast();
             header.msg_controllen = size_of::<Control>() as _;
         }
         let count = loop {
@@ -187,9 +201,9 @@ impl Inbox {
     pub fn arrivals(&self) -> impl Iterator<Item = Arrival<'_>> {
         let buffers = self.bytes.as_chunks::<ARRIVAL>().0;
         buffers.iter().zip(&self.taken).map(|(bytes, taken)| {
-            let &(length, way) = taken;
+            let (length, way) = taken;
             Arrival {
-                bytes: bytes.get(..length).unwrap_or(bytes),
+                bytes: bytes.get(..*length).unwrap_or(bytes),
                 from: super::net::unmapped(way.peer),
                 way,
             }
@@ -285,6 +299,8 @@ pub struct Outbox {
     put: Vec<(usize, Way)>,
     /// So many of them are sent already.
     sent: usize,
+    /// The kernel takes joined replies; asked when there first are some.
+    joins: Option<bool>,
 }
 
 impl Outbox {
@@ -294,20 +310,21 @@ impl Outbox {
             bytes: room(REPLY),
             put: Vec::with_capacity(BATCH),
             sent: 0,
+            joins: None,
         }
     }
 
     /// Adds a reply: `fill` writes it into the buffer and says how long it is (0: none after all).
     /// False, and `fill` not called, if the box is full. (A box that could not be sent as a whole
     /// counts as full until the rest is sent.)
-    pub fn push(&mut self, way: Way, fill: impl FnOnce(&mut [u8; REPLY]) -> usize) -> bool {
+    pub fn push(&mut self, way: &Way, fill: impl FnOnce(&mut [u8; REPLY]) -> usize) -> bool {
         let buffers = self.bytes.as_chunks_mut::<REPLY>().0;
         let Some(buffer) = buffers.get_mut(self.put.len()) else {
             return false;
         };
         let length = fill(buffer).min(REPLY);
         if length > 0 {
-            self.put.push((length, way));
+            self.put.push((length, *way));
         }
         true
     }
@@ -315,55 +332,18 @@ impl Outbox {
     /// Sends what is in the box and empties it. A reply that the network refuses is dropped (the
     /// client asks again); `WouldBlock` leaves the rest in the box.
     pub fn send(&mut self, socket: &UdpSocket) -> io::Result<()> {
-        if self.is_empty() {
-            return Ok(());
-        }
-        let mut names = [const { MaybeUninit::<Name>::uninit() }; BATCH];
-        let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; BATCH];
-        let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
-        let mut controls = [const { MaybeUninit::<Control>::uninit() }; BATCH];
-        for (((((header, part), name), control), bytes), &(length, way)) in headers
-            .iter_mut()
-            .zip(&mut parts)
-            .zip(&mut names)
-            .zip(&mut controls)
-            .zip(self.bytes.as_chunks_mut::<REPLY>().0)
-            .zip(&self.put)
-        {
-            let part = part.write(libc::iovec {
-                iov_base: bytes.as_mut_ptr().cast(),
-                iov_len: length, // At most REPLY: push sees to it.
-            });
-            // SAFETY: all-zero bytes are values of these C structures: numbers that are 0 and pointers that
-            // are null.
-            let (header, name) = unsafe { (header.write(zeroed()), name.write(zeroed())) };
-            let header = &mut header.msg_hdr;
-            header.msg_namelen = set_peer(name, way.peer);
-            header.msg_name = (&raw mut *name).cast();
-            header.msg_iov = part;
-            header.msg_iovlen = 1;
-            let control = control.write(EMPTY_CONTROL);
-            let used = set_local(control, way);
-            if used > 0 {
-                header.msg_control = (&raw mut *control).cast();
-                header.msg_controllen = used as _;
-            }
-        }
+        let mut joined = self.put.len() > 1 && *self.joins.get_or_insert_with(|| can_join(socket));
         send_all(self.put.len(), &mut self.sent, |from| {
-            let rest = headers.get_mut(from..self.put.len()).unwrap_or_default();
-            // SAFETY: the kernel gets `rest.len()` headers that were filled above; each points to a
-            // name, one part and perhaps a control buffer of the sizes it says, and the part to as
-            // many bytes as it says. All of them live until the end of this function.
-            let count = unsafe {
-                libc::syscall(
-                    libc::SYS_sendmmsg,
-                    socket.as_raw_fd() as libc::c_long,
-                    rest.as_mut_ptr(),
-                    rest.len() as libc::c_long,
-                    (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as libc::c_long,
-                )
-            };
-            usize::try_from(count).map_err(|_| io::Error::last_os_error())
+            let sent = send_from(&self.bytes, &self.put, from, joined, socket);
+            match sent {
+                // Perhaps only because they came joined: not every interface can do it, and on none may its
+                // packets be smaller than ours.
+                Err(error) if joined && !is_passing(&error) => {
+                    joined = false;
+                    send_from(&self.bytes, &self.put, from, joined, socket)
+                }
+                sent => sent,
+            }
         })?;
         self.put.clear();
         self.sent = 0;
@@ -380,6 +360,123 @@ impl Default for Outbox {
     fn default() -> Outbox {
         Outbox::new()
     }
+}
+
+/// Sends the replies from this one on with one call; how many went out. `joined`: those that follow each other
+/// on the same way are handed over as one.
+fn send_from(
+    bytes: &[u8],
+    put: &[(usize, Way)],
+    from: usize,
+    joined: bool,
+    socket: &UdpSocket,
+) -> io::Result<usize> {
+    let mut names = [const { MaybeUninit::<Name>::uninit() }; BATCH];
+    let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; BATCH];
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
+    let mut controls = [const { MaybeUninit::<Control>::uninit() }; BATCH];
+    // How far into `put` each message reaches.
+    let mut ends = [0_usize; BATCH];
+    let mut messages = 0_usize;
+    let mut next = from;
+    for ((((header, part), name), control), end) in headers
+        .iter_mut()
+        .zip(&mut parts)
+        .zip(&mut names)
+        .zip(&mut controls)
+        .zip(&mut ends)
+    {
+        let Some(((first, way), rest)) = put.get(next..).and_then(<[_]>::split_first) else {
+            break;
+        };
+        let more = if joined {
+            joining(*first, way, rest)
+        } else {
+            0
+        };
+        // All but the last fill their buffers, which lie one behind the other.
+        let last = next.saturating_add(more);
+        let length = put.get(last).map_or(0, |(length, _)| *length);
+        let length = length.saturating_add(more.saturating_mul(REPLY));
+        let bytes = bytes.get(next.saturating_mul(REPLY)..).unwrap_or_default();
+        let bytes = bytes.get(..length).unwrap_or_default();
+        let part = part.write(libc::iovec {
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
+        });
+        // SAFETY: all-zero bytes are values of these C structures: numbers that are 0 and pointers that
+        // are null.
+        let (header, name) = unsafe { (header.write(zeroed()), name.write(zeroed())) };
+        let header = &mut header.msg_hdr;
+        header.msg_namelen = set_peer(name, way.peer);
+        header.msg_name = (&raw mut *name).cast();
+        header.msg_iov = part;
+        header.msg_iovlen = 1;
+        let control = control.write(EMPTY_CONTROL);
+        let mut used = set_local(control, way);
+        if more > 0 {
+            used = set_message(control, used, SOL_UDP, UDP_SEGMENT, REPLY as u16);
+        }
+        if used > 0 {
+            header.msg_control = (&raw mut *control).cast();
+            header.msg_controllen = used as _;
+        }
+        next = last.saturating_add(1);
+        *end = next;
+        messages = messages.saturating_add(1);
+    }
+    // SAFETY: the kernel gets the `messages` headers that were filled above; each points to a name, one part and
+    // perhaps a control buffer of the sizes it says, and the part to as many bytes as it says, which are only
+    // read. All of them live until the end of this function.
+    let count = unsafe {
+        libc::syscall(
+            libc::SYS_sendmmsg,
+            socket.as_raw_fd() as libc::c_long,
+            headers.as_mut_ptr(),
+            messages as libc::c_long,
+            (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as libc::c_long,
+        )
+    };
+    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+    let end = count.checked_sub(1).and_then(|last| ends.get(last));
+    Ok(end.map_or(0, |end| end.saturating_sub(from)))
+}
+
+/// How many of those behind a reply can leave with it: they go the same way, and none but the last is short.
+fn joining(first: usize, way: &Way, rest: &[(usize, Way)]) -> usize {
+    let mut before = first;
+    let fits = |(length, its): &&(usize, Way)| {
+        let fits = before == REPLY && its == way;
+        before = *length;
+        fits
+    };
+    rest.iter().take(JOINED - 1).take_while(fits).count()
+}
+
+/// Does the kernel know of joined replies? One that does not would overlook that they are, and send one long
+/// datagram.
+fn can_join(socket: &UdpSocket) -> bool {
+    let mut size: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the kernel writes no more than `length` bytes, which is what `size` has, and how many they were.
+    let asked = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            SOL_UDP,
+            UDP_SEGMENT,
+            (&raw mut size).cast(),
+            &raw mut length,
+        )
+    };
+    asked == 0
+}
+
+/// It says nothing about what was to be sent.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+    )
 }
 
 /// Calls `send_from(sent)` until `sent` is `total`: it sends from that one on and says how many went
@@ -436,7 +533,7 @@ fn set_peer(name: &mut Name, peer: SocketAddr) -> libc::socklen_t {
 
 /// Writes the control message that says from which address to send; its length with padding, 0 for
 /// none.
-fn set_local(control: &mut Control, way: Way) -> usize {
+fn set_local(control: &mut Control, way: &Way) -> usize {
     match way.local {
         None => 0,
         Some(IpAddr::V4(local)) => {
@@ -447,7 +544,7 @@ fn set_local(control: &mut Control, way: Way) -> usize {
                 },
                 ipi_addr: libc::in_addr { s_addr: 0 },
             };
-            set_message(control, libc::IPPROTO_IP, libc::IP_PKTINFO, info)
+            set_message(control, 0, libc::IPPROTO_IP, libc::IP_PKTINFO, info)
         }
         Some(IpAddr::V6(local)) => {
             let info = libc::in6_pktinfo {
@@ -456,36 +553,47 @@ fn set_local(control: &mut Control, way: Way) -> usize {
                 },
                 ipi6_ifindex: way.interface as _,
             };
-            set_message(control, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info)
+            set_message(control, 0, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info)
         }
     }
 }
 
-/// Writes one control message (cmsg(3)) with this structure as its data.
-fn set_message<T: Copy>(control: &mut Control, level: i32, kind: i32, data: T) -> usize {
+/// Writes one control message (cmsg(3)) with this structure as its data, behind those that take `used` bytes;
+/// how many all of them take.
+fn set_message<T: Copy>(
+    control: &mut Control,
+    used: usize,
+    level: i32,
+    kind: i32,
+    data: T,
+) -> usize {
     const { assert!(size_of::<T>() <= size_of::<libc::in6_pktinfo>()) };
     // SAFETY: both only compute with sizes.
     let (length, space) = unsafe {
         let size = size_of::<T>() as libc::c_uint;
         (libc::CMSG_LEN(size), libc::CMSG_SPACE(size) as usize)
     };
-    if space > size_of::<Control>() {
-        return 0;
-    }
+    let Some(place) = control
+        .0
+        .get_mut(used..)
+        .filter(|place| place.len() >= space)
+    else {
+        return used;
+    };
     let mut message = MaybeUninit::<libc::cmsghdr>::zeroed();
     // SAFETY: all-zero bytes are a cmsghdr, which is nothing but numbers.
     let header = unsafe { message.assume_init_mut() };
     header.cmsg_len = length as _;
     header.cmsg_level = level;
     header.cmsg_type = kind;
-    let place = (&raw mut *control).cast::<libc::cmsghdr>();
-    // SAFETY: the buffer is aligned for cmsghdr and has `space` bytes: the header, padding and data.
-    // CMSG_DATA is where the data begin; they may lie unaligned.
+    let place = place.as_mut_ptr().cast::<libc::cmsghdr>();
+    // SAFETY: the buffer is aligned for cmsghdr, and so is what is behind messages with their padding; it has
+    // `space` bytes: the header, padding and data. CMSG_DATA is where the data begin; they may lie unaligned.
     unsafe {
         place.write(*header);
         libc::CMSG_DATA(place).cast::<T>().write_unaligned(data);
     }
-    space
+    used.saturating_add(space)
 }
 
 #[cfg(test)]

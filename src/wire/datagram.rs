@@ -6,7 +6,6 @@
 
 use std::io::Write;
 
-use memchr::memchr;
 use nom::bytes::complete::{tag, take_till};
 use nom::character::complete::{char, digit1, u16 as packet_number, u32 as upgrade_id};
 use nom::combinator::{all_consuming, rest};
@@ -85,10 +84,11 @@ pub fn parse(bytes: &[u8]) -> Message<'_> {
 /// How many packets a file of this size has and how many data bytes are in the last one (1..=1022);
 /// `None` for an empty file or one over [`LARGEST`].
 pub fn packets(size: u64) -> Option<(u16, u16)> {
-    let before_last = size.checked_sub(1)? / PACKET as u64;
+    // In 32 bits, since it is divided for every packet.
+    let behind_first = u32::try_from(size.checked_sub(1)?).ok()?;
+    let (before_last, behind) = (behind_first / PACKET as u32, behind_first % PACKET as u32);
     let count = u16::try_from(before_last.checked_add(1)?).ok()?;
-    let last = u16::try_from(size.checked_sub(before_last.checked_mul(PACKET as u64)?)?).ok()?;
-    Some((count, last))
+    Some((count, u16::try_from(behind.checked_add(1)?).ok()?))
 }
 
 /// Writes `LUAUPDATE,<id>,<count>,<last>` into the buffer; its length, at most 31 bytes. 0 if the buffer
@@ -172,31 +172,34 @@ fn get(input: &[u8]) -> IResult<&[u8], Get> {
 /// A Get as modules send it, with both of its numbers good: what nearly every message is. `None`: it is to be read
 /// with more care.
 fn plain_get(message: &[u8]) -> Option<Get> {
-    let rest = message.strip_prefix(b"Get")?;
-    let comma = memchr(b',', rest)?;
-    let (number, id) = rest.split_at_checked(comma)?;
-    let number = decimal(number).and_then(|number| u16::try_from(number).ok());
-    let id = decimal(id.get(1..)?).filter(|id| i32::try_from(*id).is_ok())?;
-    Some(Get {
-        number: Some(number.filter(|number| *number > 0)?),
+    let [b'G', b'e', b't', rest @ ..] = message else {
+        return None;
+    };
+    let (number, rest) = decimal(rest)?;
+    let [b',', rest @ ..] = rest else { return None };
+    let (id, rest) = decimal(rest)?;
+    let number = u16::try_from(number).ok().filter(|number| *number > 0)?;
+    let id = i32::try_from(id).ok()?.cast_unsigned();
+    rest.is_empty().then_some(Get {
+        number: Some(number),
         id: Some(id),
     })
 }
 
-/// 1 to 10 digits, if they fit.
-fn decimal(digits: &[u8]) -> Option<u32> {
-    if digits.is_empty() || digits.len() > 10 {
-        return None;
-    }
-    let mut value = 0_u32;
-    for byte in digits {
+/// 1 to 10 digits, and what follows them.
+fn decimal(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (mut value, mut rest) = (0_u64, bytes);
+    while let Some((byte, more)) = rest.split_first() {
         let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
-            return None;
+            break;
         }
-        value = value.checked_mul(10)?.checked_add(digit.into())?;
+        // Of more digits than are good it is not used.
+        value = value.wrapping_mul(10).wrapping_add(digit.into());
+        rest = more;
     }
-    Some(value)
+    let digits = bytes.len().saturating_sub(rest.len());
+    matches!(digits, 1..=10).then_some((value, rest))
 }
 
 /// `"Get" 1*DIGIT`; the number, if it is one of a packet.

@@ -1,9 +1,13 @@
 //! The UDP protocol, over UDP and over TCP.
 
+use smol::channel::bounded;
+
 use super::*;
 use crate::device::lines::About;
 use crate::device::message::Wanted;
 use crate::device::packets::PacketDownloads;
+use crate::fleet::events::Event;
+use crate::fleet::network::Network;
 
 /// What a module does: checks, and takes all packets. The file, by protocol.md 6.
 fn take(mut ask: impl FnMut(&str) -> Vec<u8>, dialect: &str) -> Result<Vec<u8>, String> {
@@ -261,14 +265,14 @@ fn offers_that_nobody_takes_up_push_out_no_download() {
     let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
     let about = || About::nobody("udp", peer(1));
     downloads.offered(&service, (peer(1), 7), about(), Instant::now());
-    downloads.given(&service, peer(1), (packet(7, 1, 3), 1022), Instant::now());
+    downloads.given(&service, peer(1), (&packet(7, 1, 3), 1022), Instant::now());
     assert_eq!(service.running_downloads(), 1);
     for port in 2..5000 {
         downloads.offered(&service, (peer(port), 8), about(), Instant::now());
     }
     assert!(downloads.any_running());
-    downloads.given(&service, peer(1), (packet(7, 2, 3), 1022), Instant::now());
-    downloads.given(&service, peer(1), (packet(7, 3, 3), 1), Instant::now());
+    downloads.given(&service, peer(1), (&packet(7, 2, 3), 1022), Instant::now());
+    downloads.given(&service, peer(1), (&packet(7, 3, 3), 1), Instant::now());
     assert!(!downloads.any_running());
     assert_eq!(service.running_downloads(), 0);
 }
@@ -280,7 +284,7 @@ fn a_download_that_is_given_up_does_not_run_for_ever() {
     let service = service();
     let mut downloads = PacketDownloads::default();
     let peer = SocketAddr::from(([192, 0, 2, 1], 9));
-    downloads.given(&service, peer, (packet(7, 1, 3), 1022), Instant::now());
+    downloads.given(&service, peer, (&packet(7, 1, 3), 1022), Instant::now());
     downloads.tidy(Duration::from_secs(120), Instant::now());
     assert!(downloads.any_running());
     downloads.tidy(Duration::ZERO, Instant::now());
@@ -297,7 +301,7 @@ fn a_download_that_fell_quiet_is_looked_after_until_its_line_is_written() {
     let now = Instant::now();
     all.offered(&service, (peer, 1), About::nobody("udp", peer), now);
     assert!(!all.need_tidying(), "only offered");
-    all.given(&service, peer, (packet(1, 1, 9), 1022), Instant::now());
+    all.given(&service, peer, (&packet(1, 1, 9), 1022), Instant::now());
     assert!(all.any_running() && all.need_tidying());
     all.tidy(stall, now + Duration::from_secs(30));
     assert!(!all.any_running() && all.need_tidying());
@@ -317,11 +321,100 @@ fn whoever_checks_again_begins_again() {
         all.offered(&service, (peer, 1), about(), Instant::now());
         assert_eq!(service.running_downloads(), 0);
         assert!(!all.any_running());
-        all.given(&service, peer, (packet(1, 1, 3), 1022), Instant::now());
-        all.given(&service, peer, (packet(1, 2, 3), 1022), Instant::now());
+        all.given(&service, peer, (&packet(1, 1, 3), 1022), Instant::now());
+        all.given(&service, peer, (&packet(1, 2, 3), 1022), Instant::now());
         assert_eq!(counted()[1], attempt - 1, "cut");
     }
-    all.given(&service, peer, (packet(1, 3, 3), 1), Instant::now());
+    all.given(&service, peer, (&packet(1, 3, 3), 1), Instant::now());
     assert_eq!(counted()[..2], [1, 2]);
     assert_eq!(service.fleet.borrow().tally.bytes[1], 3 * 2044 + 1);
+}
+
+#[test]
+fn who_looks_on_is_told_of_packets_once_a_second() {
+    let service = service();
+    let reader = service.fleet.borrow_mut().events.subscribe().unwrap();
+    let mut all = PacketDownloads::default();
+    let peer = SocketAddr::from(([192, 0, 2, 1], 9));
+    let begun = Instant::now();
+    for number in 1..=25_u16 {
+        // Ten packets a second.
+        let now = begun + Duration::from_millis(100 * u64::from(number - 1));
+        all.given(&service, peer, (&packet(1, number, 99), 1022), now);
+    }
+    let told: Vec<u64> = std::iter::from_fn(|| reader.try_recv().ok())
+        .filter_map(|event| match *event {
+            Event::Download { bytes, .. } => Some(bytes),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [10 * 1022, 20 * 1022]);
+}
+
+#[test]
+fn a_slow_download_by_packets_gives_its_slot_to_who_waits_and_a_fast_one_does_not() {
+    let here = Network::of([192, 0, 2, 1].into());
+    for (apart, yields) in [(500, false), (1500, true)] {
+        let service = service_with(Limits {
+            max_downloads: 1,
+            ..Limits::default()
+        });
+        let mut all = PacketDownloads::default();
+        let peer = SocketAddr::from(([192, 0, 2, 1], 9));
+        let begun = Instant::now();
+        for number in 1..=40_000 / apart {
+            let now = begun + Duration::from_millis(u64::from(apart * number));
+            all.given(&service, peer, (&packet(1, number, 999), 1022), now);
+        }
+        let now = begun + Duration::from_secs(40);
+        let mut slots = service.slots.borrow_mut();
+        let (waker, _woken) = bounded(1);
+        slots.wait(here, now, waker);
+        assert_eq!(slots.call(now).len(), usize::from(yields), "{apart}");
+    }
+}
+
+#[test]
+fn offers_make_room_for_others_half_of_their_time_at_once() {
+    let service = service();
+    let mut all = PacketDownloads::default();
+    let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
+    let about = || About::nobody("udp", peer(1));
+    let begun = Instant::now();
+    let at = |n| begun + Duration::from_millis(u64::from(n));
+    for n in 1..=1024 {
+        all.offered(&service, (peer(n), 1), about(), at(n));
+    }
+    assert!((1..=1024).all(|n| all.knows(peer(n), 1)));
+    all.offered(&service, (peer(1025), 1), about(), at(1025));
+    assert!((1..=513).all(|n| !all.knows(peer(n), 1)));
+    assert!((514..=1025).all(|n| all.knows(peer(n), 1)));
+}
+
+#[test]
+fn in_a_crowd_only_those_who_begin_are_remembered() {
+    let service = service();
+    let mut all = PacketDownloads::default();
+    let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
+    let begun = Instant::now();
+    let given = |all: &mut PacketDownloads, n, number| {
+        let (wanted, now) = (
+            packet(n, number, 9),
+            begun + Duration::from_millis(n.into()),
+        );
+        all.given(&service, peer(1), (&wanted, 1022), now);
+        all.knows(peer(1), n)
+    };
+    assert!((1..=1024).all(|n| given(&mut all, n, 1)));
+    // Room is looked for once: it costs the oldest its place.
+    assert!(given(&mut all, 1025, 5));
+    assert!(!all.knows(peer(1), 1));
+    assert!((1026..2000).all(|n| !given(&mut all, n, 5)));
+    // Whoever begins takes the place of the one that did not.
+    assert!(given(&mut all, 2000, 1));
+    assert!(!all.knows(peer(1), 1025) && all.knows(peer(1), 2));
+    assert_eq!(service.running_downloads(), 1024);
+    // And once again when they were looked through.
+    all.tidy(Duration::from_secs(120), begun + Duration::from_secs(2));
+    assert!(given(&mut all, 2001, 5) && !given(&mut all, 2002, 5));
 }

@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::*;
+use crate::fleet::network::Network;
 
 /// A download of which the server has sent some, and which goes on.
 fn begin(server: &Server, imei: &str) -> TcpStream {
@@ -182,7 +183,7 @@ fn ids_cannot_be_found_by_trying_and_a_running_download_goes_on() {
     // An id that is good, and that nobody was told.
     let content = ContentId(Sha256::digest(&other).into());
     let secret = server.tell(move |service| {
-        let here = std::net::Ipv4Addr::LOCALHOST.into();
+        let here = Network::of(std::net::Ipv4Addr::LOCALHOST.into());
         service.ids.make(content, here, unix_now())
     });
     let guess = format!("Get2,{secret}");
