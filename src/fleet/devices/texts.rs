@@ -1,0 +1,54 @@
+//! The texts of ids that are hashed, by the slot of the device. Most devices have none. Like the records they
+//! lie in small pieces, so that growing never copies them all.
+
+use crate::sorted::Sorted;
+
+/// Slots whose texts lie together.
+const SLAB: u32 = 256;
+
+/// The texts.
+#[derive(Debug, Default)]
+pub struct Texts {
+    slabs: Vec<Sorted<u32, Box<str>>>,
+}
+
+impl Texts {
+    /// The text of a slot, if it has one.
+    pub fn get(&self, slot: u32) -> Option<&str> {
+        let text = self.slabs.get(place(slot))?.get(&slot)?;
+        Some(text)
+    }
+
+    /// The slot has this text now.
+    pub fn insert(&mut self, slot: u32, text: Box<str>) {
+        let place = place(slot);
+        if self.slabs.len() <= place {
+            let slabs = place.saturating_add(1);
+            self.slabs.resize_with(slabs, Sorted::default);
+        }
+        if let Some(slab) = self.slabs.get_mut(place) {
+            slab.insert(slot, text);
+        }
+    }
+
+    /// The slot has no text any more.
+    pub fn remove(&mut self, slot: u32) {
+        if let Some(slab) = self.slabs.get_mut(place(slot)) {
+            slab.remove(&slot);
+            if slab.is_empty() {
+                *slab = Sorted::default();
+            }
+        }
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.slabs.iter().map(Sorted::len).sum()
+    }
+}
+
+/// In which slab it lies.
+fn place(slot: u32) -> usize {
+    usize::try_from(slot / SLAB).unwrap_or(usize::MAX)
+}
