@@ -52,3 +52,27 @@ impl Texts {
 fn place(slot: u32) -> usize {
     usize::try_from(slot / SLAB).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_has_its_text_until_it_is_taken_away() {
+        let mut texts = Texts::default();
+        let slots = [700, 0, 255, 256, 1];
+        for slot in slots {
+            texts.insert(slot, format!("pump-{slot}").into());
+        }
+        texts.insert(256, "valve".into());
+        assert_eq!(texts.len(), slots.len());
+        assert_eq!(texts.get(255), Some("pump-255"));
+        assert_eq!(texts.get(256), Some("valve"));
+        assert_eq!((texts.get(2), texts.get(u32::MAX)), (None, None));
+        texts.remove(256);
+        texts.remove(u32::MAX);
+        assert_eq!((texts.get(256), texts.len()), (None, slots.len() - 1));
+        // A piece in which nothing is left takes no room.
+        assert!(texts.slabs.iter().any(|slab| slab.is_empty()));
+    }
+}
