@@ -63,6 +63,15 @@ impl DeviceId {
             DeviceId::Other(hash) => (2, hash),
         }
     }
+
+    /// The id of these parts.
+    pub fn of_parts((kind, number): (u8, u64)) -> DeviceId {
+        match kind {
+            0 => DeviceId::Imei(number),
+            1 => DeviceId::Mac(number),
+            _ => DeviceId::Other(number),
+        }
+    }
 }
 
 /// `862991443753386` → the number. Seventeen digits are far below 2^64.

@@ -17,12 +17,12 @@ mod show;
 mod table;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod transfers;
-
-use std::collections::BTreeMap;
 
 use self::record::{Kind, Rank, Record};
 use self::table::Table;
+use self::texts::Texts;
 use super::brief::Brief;
 use super::clock::Stamp;
 use super::entry::Entry;
@@ -76,7 +76,7 @@ pub enum Worth {
 pub struct Devices {
     table: Table,
     /// The text of ids from whose number it does not follow, by slot.
-    texts: BTreeMap<u32, Box<str>>,
+    texts: Texts,
     /// What they are on their way to.
     targets: Targets,
     max: usize,
@@ -155,7 +155,7 @@ impl Devices {
     pub fn new(max: usize, now: Stamp) -> Devices {
         Devices {
             table: Table::default(),
-            texts: BTreeMap::new(),
+            texts: Texts::default(),
             targets: Targets::default(),
             // So that slots are 32 bits.
             max: max.min(1 << 30),
@@ -342,7 +342,7 @@ impl Devices {
     fn forget(&mut self, slot: u32) {
         self.set_journey(slot, None);
         self.table.remove(slot);
-        self.texts.remove(&slot);
+        self.texts.remove(slot);
     }
 
     /// The one place where a journey changes, so that the targets' numbers are always the sums.

@@ -10,7 +10,6 @@
 //! three forged devices could freeze a rollout for good; so a person sees whether it is as bad as it
 //! looked.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::clock::Stamp;
@@ -18,6 +17,7 @@ use crate::decision::{FUSE, Fused};
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::{Catalog, Release};
 use crate::firmware::rules::{Paused, Rules};
+use crate::sorted::Sorted;
 
 /// Unless release.json says otherwise: so many devices …
 const DEVICES: u32 = 3;
@@ -63,9 +63,9 @@ type Name = (Box<str>, Box<str>);
 /// The fuses of all releases.
 #[derive(Debug, Default)]
 pub struct Fuses {
-    releases: BTreeMap<Name, Watched>,
+    releases: Sorted<Name, Watched>,
     /// The last trial of each project.
-    trials: BTreeMap<Box<str>, (DeviceId, Stamp)>,
+    trials: Sorted<Box<str>, (DeviceId, Stamp)>,
     /// What the folder does not say (yet).
     kept: Vec<Fused>,
     /// The projects with a release that has tripped, and when: every check asks for its own.
@@ -100,9 +100,13 @@ impl Fuses {
     pub fn catalog(&mut self, catalog: &Catalog, now: Stamp) -> Vec<Fused> {
         let mut resumed = Vec::new();
         for project in catalog.projects() {
-            for release in &project.releases {
+            let first = resumed.len();
+            // The oldest first: most go to the end of the list.
+            for release in project.releases.iter().rev() {
                 let name = (project.name.clone(), release.version_text.clone());
-                let watched = self.releases.entry(name).or_default();
+                let Some(watched) = self.releases.entry(name) else {
+                    continue;
+                };
                 if let Some(sentence) = watched.look(release, now) {
                     resumed.push(Fused {
                         project: project.name.clone(),
@@ -110,6 +114,9 @@ impl Fuses {
                         sentence,
                     });
                 }
+            }
+            if let Some(of_one) = resumed.get_mut(first..) {
+                of_one.reverse();
             }
         }
         // One that is gone is forgotten, but for a pause that only we know of.
@@ -187,10 +194,9 @@ impl Fuses {
 
     /// A pause that the journal remembers because the folder could not take it.
     pub fn load(&mut self, fused: Fused, now: Stamp) {
-        let watched = self
-            .releases
-            .entry((fused.project, fused.version))
-            .or_default();
+        let Some(watched) = self.releases.entry((fused.project, fused.version)) else {
+            return;
+        };
         watched.tripped = Some(Tripped {
             sentence: fused.sentence,
             at: now,

@@ -12,12 +12,11 @@
 
 mod record;
 
-use std::collections::BTreeMap;
-
-use self::record::{Record, Tally, Turn};
+use self::record::{Record, Tally};
 use super::clock::Stamp;
 use super::entry::{Entry, GuardEntry};
 use super::network::Wide;
+use super::turns::{Turn, Turns};
 use super::who::{Downloader, Who};
 use crate::decision::Looping;
 use crate::firmware::ContentId;
@@ -78,7 +77,7 @@ pub struct Guard {
     records: Table<DeviceId, Vec<Record>>,
     /// All records in the order in which they may be dropped: the least evidence first, then the longest
     /// unused.
-    order: BTreeMap<Turn, DeviceId>,
+    order: Turns,
     next: u64,
     /// While the journal is read: whose each unit is.
     loaded: Table<Downloader, DeviceId>,
@@ -94,7 +93,7 @@ impl Guard {
             attempts: attempts.max(1),
             capacity: capacity.max(PER_ID),
             records: Table::default(),
-            order: BTreeMap::new(),
+            order: Turns::default(),
             next: 0,
             loaded: Table::default(),
             changes: Vec::new(),
@@ -288,9 +287,9 @@ impl Guard {
             for record in records.iter_mut().filter(|record| record.size == 0) {
                 record.size = size(record.content).unwrap_or(0);
                 // What its bytes are worth shows only now.
-                self.order.remove(&record.turn);
-                record.turn.rank = record.rank();
-                self.order.insert(record.turn, *device);
+                self.order.remove(record.turn);
+                record.turn.class = record.rank();
+                self.order.insert(record.turn, device.parts());
             }
         }
     }
@@ -372,11 +371,11 @@ impl Guard {
         if !known {
             self.make_room(device, own);
             let turn = Turn {
-                rank: 0,
+                class: 0,
                 used: now,
                 number,
             };
-            self.order.insert(turn, device);
+            self.order.insert(turn, device.parts());
             self.records.entry(device).or_default().push(Record {
                 unit,
                 wide,
@@ -402,7 +401,7 @@ impl Guard {
         // Its number stays as long as its line does: what walks through the records by number then
         // neither misses nor repeats it.
         record.turn = Turn {
-            rank: record.rank(),
+            class: record.rank(),
             used: now,
             number: old.number,
         };
@@ -411,8 +410,8 @@ impl Guard {
             self.changes.push(record.entry(device));
         }
         let new = record.turn;
-        self.order.remove(&old);
-        self.order.insert(new, device);
+        self.order.remove(old);
+        self.order.insert(new, device.parts());
     }
 
     /// Makes room for one more record of this device, which `own` says are of the same network and so on.
@@ -432,11 +431,11 @@ impl Guard {
             self.drop_where(device, |record| record.turn == turn);
         }
         while self.order.len() >= self.capacity {
-            let Some((&turn, &device)) = self.order.first_key_value() else {
+            let Some((turn, whose)) = self.order.first() else {
                 return;
             };
-            self.order.remove(&turn);
-            self.drop_where(device, |record| record.turn == turn);
+            self.order.remove(turn);
+            self.drop_where(DeviceId::of_parts(whose), |record| record.turn == turn);
         }
     }
 
@@ -448,7 +447,7 @@ impl Guard {
         records.retain(|record| {
             let goes = is_it(record);
             if goes {
-                order.remove(&record.turn);
+                order.remove(record.turn);
             }
             !goes
         });

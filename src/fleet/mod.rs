@@ -27,6 +27,7 @@ mod restore;
 mod show;
 pub mod tally;
 pub mod targets;
+mod turns;
 pub mod view;
 pub mod who;
 

@@ -14,12 +14,12 @@
 //! goes when its device begins something else, not before: a module whose side acknowledged every byte
 //! and closed need not have read them all, and may go on.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::clock::Clock;
+use super::clock::{Clock, Stamp};
 use super::entry::{Entry, PinEntry};
 use super::network::Network;
+use super::turns::{Turn, Turns};
 use super::who::Downloader;
 use crate::firmware::ContentId;
 use crate::hash::Table;
@@ -63,7 +63,7 @@ pub struct Pins {
     by_id: Table<Downloader, Vec<Pin>>,
     /// All pins in the order in which they may be dropped: those without a running download first, of
     /// them those of strangers, of them the longest unused.
-    order: BTreeMap<Turn, Downloader>,
+    order: Turns,
     capacity: usize,
     next: u64,
     /// When a pin last had to make room that was not over.
@@ -81,12 +81,19 @@ enum News {
     Changed(Downloader, u64),
 }
 
-/// A pin's place in the order. The number is used once only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Turn {
-    running: bool,
-    established: bool,
-    number: u64,
+/// In the class of a turn: a download runs.
+const RUNNING: u8 = 2;
+
+/// In the class of a turn: the device is established.
+const ESTABLISHED: u8 = 1;
+
+/// A pin's place in the order. Its number is used once only, and grows, so it needs no moment.
+fn turn(class: u8, number: u64) -> Turn {
+    Turn {
+        class,
+        used: Stamp::default(),
+        number,
+    }
 }
 
 #[derive(Debug)]
@@ -111,7 +118,7 @@ impl Pins {
     pub fn new(capacity: usize) -> Pins {
         Pins {
             by_id: Table::default(),
-            order: BTreeMap::new(),
+            order: Turns::default(),
             capacity: capacity.max(1),
             next: 0,
             forgot: None,
@@ -188,10 +195,9 @@ impl Pins {
     pub fn keep_longer(&mut self, hold: &Hold) {
         let Some(pin) = self.find(hold) else { return };
         let before = pin.turn;
-        pin.turn.established = true;
+        pin.turn.class |= ESTABLISHED;
         let after = pin.turn;
-        self.order.remove(&before);
-        self.order.insert(after, hold.id);
+        self.moves(before, after, hold.id);
     }
 
     /// The bytes before `high` have been sent.
@@ -220,14 +226,9 @@ impl Pins {
         }
         // Also one that is complete keeps its say: that its bytes were acknowledged, and the connection
         // closed, does not mean that the module read them all. It may go on with this one.
-        pin.turn = Turn {
-            running: false,
-            number,
-            ..before
-        };
+        pin.turn = turn(before.class & ESTABLISHED, number);
         let after = pin.turn;
-        self.order.remove(&before);
-        self.order.insert(after, hold.id);
+        self.moves(before, after, hold.id);
     }
 
     /// What the journal is to know of the pin that a download holds; `None`: it has it already, nearly
@@ -272,12 +273,8 @@ impl Pins {
         }
         self.make_room(now);
         let number = self.number();
-        let turn = Turn {
-            running: false,
-            // Who that is does not stand there. What was pinned before a flood goes last.
-            established: true,
-            number,
-        };
+        // Who that is does not stand there. What was pinned before a flood goes last.
+        let turn = turn(ESTABLISHED, number);
         self.by_id.entry(entry.who).or_default().push(Pin {
             serial: number,
             network: entry.network,
@@ -289,7 +286,7 @@ impl Pins {
             written: Some(used),
             turn,
         });
-        self.order.insert(turn, entry.who);
+        self.order.insert(turn, (0, entry.who.0));
     }
 
     /// A pin that the journal says is over.
@@ -326,11 +323,6 @@ impl Pins {
         now: Instant,
     ) -> Hold {
         let number = self.number();
-        let turn = Turn {
-            running: true,
-            established: false,
-            number,
-        };
         let own = |pin: &&mut Pin| pin.network == network && pin.content == content;
         let known = self.by_id.get_mut(&id).into_iter().flatten().find(own);
         if let Some(pin) = known {
@@ -340,17 +332,13 @@ impl Pins {
             pin.used = now;
             pin.running = pin.running.saturating_add(1);
             let before = pin.turn;
-            let established = before.established;
-            pin.turn = Turn {
-                established,
-                ..turn
-            };
+            pin.turn = turn(before.class | RUNNING, number);
             let (after, serial) = (pin.turn, pin.serial);
-            self.order.remove(&before);
-            self.order.insert(after, id);
+            self.moves(before, after, id);
             return Hold { id, serial };
         }
         self.make_room(now);
+        let turn = turn(RUNNING, number);
         let pins = self.by_id.entry(id).or_default();
         pins.push(Pin {
             serial: number,
@@ -363,8 +351,14 @@ impl Pins {
             written: None,
             turn,
         });
-        self.order.insert(turn, id);
+        self.order.insert(turn, (0, id.0));
         Hold { id, serial: number }
+    }
+
+    /// A pin of this id has another turn now.
+    fn moves(&mut self, before: Turn, after: Turn, id: Downloader) {
+        self.order.remove(before);
+        self.order.insert(after, (0, id.0));
     }
 
     fn number(&mut self) -> u64 {
@@ -383,7 +377,7 @@ impl Pins {
         };
         if let Some(at) = pins.iter().position(|pin| pin.serial == serial) {
             let pin = pins.swap_remove(at);
-            self.order.remove(&pin.turn);
+            self.order.remove(pin.turn);
             if pin.written.is_some() {
                 self.news.push(News::Over(id, pin.network, pin.content));
             }
@@ -396,38 +390,35 @@ impl Pins {
     /// A flood of downloads must not make us believe that we never knew of the others.
     fn make_room(&mut self, now: Instant) {
         while self.order.len() >= self.capacity {
-            let Some((turn, id)) = self.order.pop_first() else {
+            let Some((turn, (_, id))) = self.order.first() else {
                 return;
             };
-            self.drop_turn(id, turn);
+            self.order.remove(turn);
+            self.drop_turn(Downloader(id), turn);
             self.forgot = Some(now);
         }
     }
 
     /// Drops what was last used too long ago.
     fn expire(&mut self, now: Instant) {
-        for established in [false, true] {
-            while let Some((turn, id)) = self.longest_unused(established) {
+        for class in [0, ESTABLISHED] {
+            while let Some((turn, id)) = self.longest_unused(class) {
                 let pins = self.by_id.get(&id);
                 let pin = pins.and_then(|pins| pins.iter().find(|pin| pin.turn == turn));
                 if pin.is_some_and(|pin| !pin.expired(now)) {
                     break;
                 }
-                self.order.remove(&turn);
+                self.order.remove(turn);
                 self.drop_turn(id, turn);
             }
         }
     }
 
-    /// Of the pins without a running download, of strangers or of established devices.
-    fn longest_unused(&self, established: bool) -> Option<(Turn, Downloader)> {
-        let turn = |number| Turn {
-            running: false,
-            established,
-            number,
-        };
-        let mut idle = self.order.range(turn(0)..=turn(u64::MAX));
-        idle.next().map(|(turn, id)| (*turn, *id))
+    /// Of the pins of one class.
+    fn longest_unused(&self, class: u8) -> Option<(Turn, Downloader)> {
+        let first = self.order.from(turn(class, 0));
+        let (turn, (_, id)) = first.filter(|(turn, _)| turn.class == class)?;
+        Some((turn, Downloader(id)))
     }
 
     fn drop_turn(&mut self, id: Downloader, turn: Turn) {

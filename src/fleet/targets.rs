@@ -5,8 +5,6 @@
 //! What would surprise you: nothing here is counted by events. Every number is the sum over the devices'
 //! records as they stand now, so it goes down when a device moves on or is forgotten.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::clock::Stamp;
 use super::entry::{Entry, ReleaseEntry};
 use super::fuse;
@@ -16,6 +14,7 @@ use super::network::Network;
 use super::view::Counts;
 use crate::firmware::ContentId;
 use crate::firmware::catalog::Catalog;
+use crate::sorted::Sorted;
 
 /// Targets at most. Beyond that a journey is not remembered.
 const TARGETS: usize = 16_384;
@@ -30,7 +29,7 @@ const LAST_ROUND: u8 = 127;
 #[derive(Debug, Default)]
 pub struct Targets {
     projects: Vec<Project>,
-    names: BTreeMap<Box<str>, ProjectId>,
+    names: Sorted<Box<str>, ProjectId>,
     targets: Vec<Option<Target>>,
     free: Vec<TargetId>,
 }
@@ -41,7 +40,7 @@ pub struct Project {
     /// Its name.
     pub name: Box<str>,
     /// Its releases, by version as the folder writes it.
-    pub releases: BTreeMap<Box<str>, Release>,
+    pub releases: Sorted<Box<str>, Release>,
     /// Networks in which established devices were seen: the first two different ones.
     pub networks: Pair,
 }
@@ -206,16 +205,15 @@ impl Targets {
             }
             None => return None,
         };
-        let release = self
-            .projects
-            .get_mut(usize::from(project.0))?
-            .releases
-            .entry(version.into())
-            .or_insert_with(|| Release {
+        let releases = &mut self.projects.get_mut(usize::from(project.0))?.releases;
+        if !releases.contains(version) {
+            let new = Release {
                 first: now,
                 ..Release::default()
-            });
-        release.targets.push(id);
+            };
+            releases.insert(version.into(), new);
+        }
+        releases.get_mut(version)?.targets.push(id);
         *self.targets.get_mut(usize::from(id.0))? = Some(Target {
             project,
             version: version.into(),
@@ -379,7 +377,8 @@ impl Targets {
             let Some(known) = self.projects.get_mut(usize::from(id.0)) else {
                 continue;
             };
-            for release in &project.releases {
+            // The oldest first: most go to the end of the list.
+            for release in project.releases.iter().rev() {
                 let version = &release.version_text;
                 if let Some(release) = known.releases.get_mut(version) {
                     release.in_folder = true;
@@ -401,18 +400,19 @@ impl Targets {
     /// Forgets the contents to which no device is on its way, and the releases that are not in the
     /// folder and have none.
     fn sweep(&mut self) {
-        let mut gone = BTreeSet::new();
+        // In order, so that they are found.
+        let mut gone = Vec::new();
         for (place, id) in self.targets.iter_mut().zip((0..u16::MAX).map(TargetId)) {
             let is_unused = |target: &Target| target.counts.total() == 0;
             if place.as_ref().is_some_and(is_unused) {
                 *place = None;
-                gone.insert(id);
+                gone.push(id);
                 self.free.push(id);
             }
         }
         for project in &mut self.projects {
             project.releases.retain(|_, release| {
-                release.targets.retain(|id| !gone.contains(id));
+                release.targets.retain(|id| gone.binary_search(id).is_err());
                 release.in_folder || !release.targets.is_empty()
             });
         }
@@ -426,7 +426,9 @@ impl Targets {
         let Some(project) = self.projects.get_mut(usize::from(id.0)) else {
             return;
         };
-        let release = project.releases.entry(entry.version).or_default();
+        let Some(release) = project.releases.entry(entry.version) else {
+            return;
+        };
         release.first = entry.first;
         release.fused = entry.fused;
         release.resumed = entry.resumed;

@@ -48,7 +48,7 @@ impl Devices {
     pub(super) fn text(&self, slot: u32, record: &Record) -> Box<str> {
         match record.text() {
             Some(digits) => digits.as_str().into(),
-            None => self.texts.get(&slot).cloned().unwrap_or_default(),
+            None => self.texts.get(slot).unwrap_or_default().into(),
         }
     }
 

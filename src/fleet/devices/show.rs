@@ -117,7 +117,7 @@ impl Devices {
         };
         match record.text() {
             Some(digits) => begins(digits.as_str()),
-            None => self.texts.get(&slot).is_some_and(|text| begins(text)),
+            None => self.texts.get(slot).is_some_and(begins),
         }
     }
 }

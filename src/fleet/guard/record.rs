@@ -7,21 +7,11 @@ use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
 use crate::fleet::entry::{Entry, GuardEntry};
 use crate::fleet::network::Wide;
+use crate::fleet::turns::Turn;
 use crate::fleet::who::Downloader;
 
 /// Whoever comes back sooner than this after a delivery has not tried what it got.
 const TOO_SOON: u32 = 60;
-
-/// A record's place in the order. The number is used once only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Turn {
-    /// [`Record::rank`].
-    pub rank: u8,
-    /// When it last changed.
-    pub used: Stamp,
-    /// The same as long as the record lives.
-    pub number: u64,
-}
 
 /// One content that one device got.
 #[derive(Clone, Debug)]
@@ -48,7 +38,7 @@ pub struct Record {
     pub delivered: Option<Stamp>,
     /// The journal has it.
     pub written: bool,
-    /// When it may be dropped.
+    /// When it may be dropped: its class is [`Record::rank`], and its number the same as long as it lives.
     pub turn: Turn,
 }
 
