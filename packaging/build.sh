@@ -136,6 +136,10 @@ flags=(
   --cfg 'sha2_backend_soft="compact"'
   # At a fixed address: with the C library linked in, MIPS programs crash at any other.
   -C relocation-model=static
+  # Without the unwinder of the C library and its printf, which the linker could not know to be never called: 32 kB.
+  -C link-arg=packaging/instead.c
+  # Without the C library's unwind tables, 8 kB: the linker's scripts below leave them out, this their index.
+  -C link-arg=-Wl,--no-eh-frame-hdr
   # Folders of this machine. What comes later wins.
   "--remap-path-prefix=$root=luat-ota"
   "--remap-path-prefix=$CARGO_TARGET_DIR=target"
@@ -149,7 +153,7 @@ for triple in MIPS MIPSEL; do
   export "CARGO_TARGET_${triple}_UNKNOWN_LINUX_MUSL_RUSTFLAGS=${flags[*]} -C link-arg=-Wl,-T,packaging/mips.ld"
 done
 for triple in X86_64_UNKNOWN_LINUX_MUSL AARCH64_UNKNOWN_LINUX_MUSL ARM{,V7}_UNKNOWN_LINUX_MUSLEABIHF; do
-  export "CARGO_TARGET_${triple}_RUSTFLAGS=${flags[*]}"
+  export "CARGO_TARGET_${triple}_RUSTFLAGS=${flags[*]} -C link-arg=-Wl,-T,packaging/all.ld"
 done
 # Without the library's other features there are no stack traces, nor what they need; a panic still says
 # what and where.
