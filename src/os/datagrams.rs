@@ -97,6 +97,15 @@ struct Control([u8; 80]);
 
 const EMPTY_CONTROL: Control = Control([0; 80]);
 
+// Joined replies without their mark would leave as one: there is always room for both messages.
+const _: () = {
+    let address = size_of::<libc::in6_pktinfo>() as libc::c_uint;
+    let mark = size_of::<u16>() as libc::c_uint;
+    // SAFETY: both only compute with sizes.
+    let both = unsafe { libc::CMSG_SPACE(address) + libc::CMSG_SPACE(mark) };
+    assert!(both as usize <= size_of::<Control>());
+};
+
 impl Inbox {
     /// An empty one.
     pub fn new() -> Inbox {
