@@ -15,6 +15,8 @@ use std::mem::{MaybeUninit, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 
+use super::without::Feature;
+
 /// Datagrams taken or sent with one system call.
 pub const BATCH: usize = 64;
 
@@ -465,6 +467,9 @@ fn joining(first: usize, way: &Way, rest: &[(usize, Way)]) -> usize {
 /// Does the kernel know of joined replies? One that does not would overlook that they are, and send one long
 /// datagram.
 fn can_join(socket: &UdpSocket) -> bool {
+    if Feature::Joining.available().is_err() {
+        return false;
+    }
     let mut size: libc::c_int = 0;
     let mut length = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the kernel writes no more than `length` bytes, which is what `size` has, and how many they were.
