@@ -172,7 +172,7 @@ fn without_joined_replies_each_packet_arrives_as_with_them() {
         server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);
         let device = Device::new(server.udp);
         let offer = device
-            .check(&format!("{IMEI},P_Luat_V0035_8955,1.0.0"))
+            .check(format!("{IMEI},P_Luat_V0035_8955,1.0.0"))
             .unwrap();
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(server.udp).unwrap();
