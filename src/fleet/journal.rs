@@ -13,6 +13,7 @@
 mod json;
 mod line;
 mod load;
+mod queue;
 mod way;
 mod writer;
 
@@ -21,7 +22,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use smol::channel::{Receiver, Sender, bounded};
@@ -75,7 +75,7 @@ impl Journal {
         loaded: &Loaded,
         live: usize,
     ) -> io::Result<Journal> {
-        let (messages, inbox) = mpsc::channel();
+        let (messages, inbox) = queue::queue();
         let shared = Arc::new(Shared::default());
         let bytes = usize::try_from(loaded.bytes).unwrap_or(usize::MAX);
         shared.size.store(bytes, Ordering::Relaxed);
@@ -165,10 +165,10 @@ impl Journal {
 
     /// Writes what waits, and waits until it is on the disk, or 2 s. Nothing is written after this.
     pub fn stop(&mut self) {
-        let answer = self.way.take().and_then(Way::stop);
-        if let Some(answer) = answer {
+        if let Some(way) = self.way.take() {
             // It may be stuck in a write; then the kernel may still do it, or not.
-            answer.recv_timeout(GIVE_UP).ok();
+            let late = Instant::now().checked_add(GIVE_UP);
+            way.stop().next(late);
         }
     }
 }

@@ -205,7 +205,7 @@ impl Asked<'_> {
         };
         let package = offer.package;
         let device = self.check.device;
-        json!({
+        let answer = json!({
             "code": 0,
             "msg": "ok",
             "script_version": script,
@@ -214,8 +214,9 @@ impl Asked<'_> {
             "sha256": package.content.to_string(),
             "fota_sn": device.map(|device| serial(device, package.content, mark)).unwrap_or_default(),
             "url": url,
-        })
-        .to_string()
+        });
+        // Not by its Display, here or elsewhere: that one has two ways to write it, and brings both.
+        serde_json::to_string(&answer).unwrap_or_default()
     }
 }
 
@@ -251,7 +252,7 @@ fn read_serial(text: &str) -> Option<(DeviceId, ContentId, u64)> {
 
 /// Reads a report: `{"fota_sn":"…","result_code":1}`.
 pub fn report(body: &[u8]) -> Option<Reported> {
-    let json: Value = serde_json::from_slice(body).ok()?;
+    let json: Value = serde_json::from_str(str::from_utf8(body).ok()?).ok()?;
     let (device, content, mark) = read_serial(json.get("fota_sn")?.as_str()?)?;
     Some(Reported {
         device,

@@ -2,13 +2,14 @@
 //! must fill no flash, hazards.md 18), and the records of a compaction follow when there is room. Used by
 //! [`super::Journal`] alone.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
 
 use smol::channel::Sender;
 
 use super::line::{self, Tick};
+use super::queue::{self, queue};
 use super::writer::{COPIED, COPY, FAILED, Message, NO_COPY, NOT_BEGUN, Shared};
 use crate::alarm::Alarm;
 use crate::fleet::clock::{Stamp, Wall};
@@ -46,7 +47,7 @@ const HOUR: u32 = 3600;
 /// The way to the thread.
 #[derive(Debug)]
 pub struct Way {
-    messages: mpsc::Sender<Message>,
+    messages: queue::Sender<Message>,
     shared: Arc<Shared>,
     wall: Wall,
     /// The latest moment that was heard of.
@@ -127,7 +128,7 @@ impl Weight {
 impl Way {
     /// Nothing was said yet; `live` bytes of the journal still stand.
     pub fn new(
-        messages: mpsc::Sender<Message>,
+        messages: queue::Sender<Message>,
         shared: Arc<Shared>,
         wall: Wall,
         live: usize,
@@ -161,13 +162,13 @@ impl Way {
         self.copy.wanted = true;
     }
 
-    /// All that waits goes to the thread, and nothing after it. What is returned hears of it when that is
-    /// on the disk.
-    pub fn stop(mut self) -> Option<mpsc::Receiver<()>> {
+    /// All that waits goes to the thread, and nothing after it. What is returned is over when that is on the
+    /// disk.
+    pub fn stop(mut self) -> queue::Receiver<Infallible> {
         self.tell(Tick::Stop);
-        let (sender, answer) = mpsc::sync_channel(1);
-        self.messages.send(Message::Stop(sender)).ok()?;
-        Some(answer)
+        let (sender, answer) = queue();
+        self.messages.send(Message::Stop(sender));
+        answer
     }
 
     /// Puts a line into the batch; false: the budget does not allow it.
@@ -225,8 +226,7 @@ impl Way {
             return;
         }
         self.shared.waiting.fetch_add(length, Ordering::Relaxed);
-        // It fails if the thread is gone, which it never is before us.
-        let _ = self.messages.send(Message::Lines(batch, count, waits));
+        self.messages.send(Message::Lines(batch, count, waits));
     }
 
     fn waiting(&self) -> usize {
@@ -329,7 +329,7 @@ impl Way {
         if !(self.is_long() || self.copy.wanted) || self.latest < self.copy.not_before {
             return None;
         }
-        self.messages.send(Message::Copy).ok()?;
+        self.messages.send(Message::Copy);
         self.copy.running = true;
         self.copy.wanted = false;
         self.copy.next = Some(0);
@@ -349,9 +349,9 @@ impl Way {
         }
         self.copy.next = next;
         self.shared.waiting.fetch_add(text.len(), Ordering::Relaxed);
-        let _ = self.messages.send(Message::Copied(text));
+        self.messages.send(Message::Copied(text));
         if next.is_none() {
-            let _ = self.messages.send(Message::Finish);
+            self.messages.send(Message::Finish);
         }
     }
 }

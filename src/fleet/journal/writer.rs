@@ -5,18 +5,19 @@
 //! come meanwhile, says so once a minute, and is tried again with the next; when it takes lines again, the
 //! whole journal is written anew, so that what was lost is in it after all.
 
+use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use smol::channel::Sender;
 
 use super::line;
+use super::queue::{self, Next, queue};
 use crate::alarm::Alarm;
 use crate::os::process;
 
@@ -44,8 +45,8 @@ pub(super) enum Message {
     Copied(String),
     /// That was all of it: the copy becomes the journal.
     Finish,
-    /// The server stops: all is to be on the disk when this is answered.
-    Stop(SyncSender<()>),
+    /// The server stops: all is to be on the disk when this is dropped.
+    Stop(queue::Sender<Infallible>),
 }
 
 /// What both threads look at.
@@ -92,14 +93,14 @@ pub(super) struct Writer {
     retry: Option<(Instant, ErrorKind)>,
     /// When to say fsync.
     sync: Option<Instant>,
-    syncer: Option<SyncSender<File>>,
+    syncer: Option<queue::Sender<File>>,
 }
 
 /// Starts the thread. The error: there can be no more of them.
 pub(super) fn start(
     folder: &Path,
     shared: Arc<Shared>,
-    messages: Receiver<Message>,
+    messages: queue::Receiver<Message>,
 ) -> io::Result<()> {
     let mut writer = Writer::new(folder, shared);
     process::start_thread("journal", Box::new(move || writer.run(&messages)))
@@ -122,17 +123,13 @@ impl Writer {
         }
     }
 
-    fn run(&mut self, messages: &Receiver<Message>) {
+    fn run(&mut self, messages: &queue::Receiver<Message>) {
         self.syncer = start_syncer();
         loop {
-            let message = match self.sync {
-                None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(due) => messages.recv_timeout(due.saturating_duration_since(Instant::now())),
-            };
-            match message {
-                Ok(message) => self.take(message, messages),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+            match messages.next(self.sync) {
+                Next::Is(message) => self.take(message, messages),
+                Next::Late => {}
+                Next::Over => return,
             }
             if self.sync.is_some_and(|due| due <= Instant::now()) {
                 self.sync_beside();
@@ -141,7 +138,7 @@ impl Writer {
     }
 
     /// One message, and with it all lines that wait behind it.
-    fn take(&mut self, message: Message, messages: &Receiver<Message>) {
+    fn take(&mut self, message: Message, messages: &queue::Receiver<Message>) {
         let mut next = Some(message);
         while let Some(message) = next.take() {
             let Message::Lines(mut text, mut count, waits) = message else {
@@ -150,17 +147,17 @@ impl Writer {
             };
             let mut waiting: Vec<Sender<()>> = waits.into_iter().collect();
             while text.len() < COPY {
-                match messages.try_recv() {
-                    Ok(Message::Lines(more, lines, waits)) => {
+                match messages.next_now() {
+                    Some(Message::Lines(more, lines, waits)) => {
                         text.push_str(&more);
                         count = count.saturating_add(lines);
                         waiting.extend(waits);
                     }
-                    Ok(other) => {
+                    Some(other) => {
                         next = Some(other);
                         break;
                     }
-                    Err(_) => break,
+                    None => break,
                 }
             }
             self.lines(&text, count);
@@ -187,7 +184,7 @@ impl Writer {
                     // What it may say has no consequence now.
                     file.sync_data().ok();
                 }
-                answer.try_send(()).ok();
+                drop(answer);
             }
         }
     }
@@ -288,7 +285,7 @@ impl Writer {
             return;
         }
         let handed = match (&self.syncer, file.try_clone()) {
-            (Some(syncer), Ok(again)) => syncer.try_send(again).is_ok(),
+            (Some(syncer), Ok(again)) => syncer.send_alone(again),
             _ => file.sync_data().is_ok(),
         };
         if !handed {
@@ -404,10 +401,10 @@ fn create(path: &Path, anew: bool) -> io::Result<File> {
 }
 
 /// `None`: there can be no more threads; then the writing one says fsync itself.
-fn start_syncer() -> Option<SyncSender<File>> {
-    let (sender, files) = sync_channel::<File>(1);
+fn start_syncer() -> Option<queue::Sender<File>> {
+    let (sender, files) = queue::<File>();
     let run = move || {
-        for file in files {
+        while let Next::Is(file) = files.next(None) {
             // The next write says what is wrong with the disk.
             file.sync_data().ok();
         }

@@ -37,13 +37,13 @@ fn with(json: &str, name: &str, value: &Value) -> String {
     let mut is_there = false;
     // From the end, so that what stands before keeps its place.
     for member in members.iter().rev().filter(|member| member.name == name) {
-        text.replace_range(member.value.clone(), &value.to_string());
+        text.replace_range(member.value.clone(), &written(value));
         is_there = true;
     }
     if is_there {
         return text;
     }
-    let new = format!("{}: {value}", Value::from(name));
+    let new = format!("{}: {}", written(&Value::from(name)), written(value));
     let Some(last) = members.last() else {
         return format!("{{\n  {new}\n}}\n");
     };
@@ -52,6 +52,10 @@ fn with(json: &str, name: &str, value: &Value) -> String {
     let gap = before.get(before.trim_end().len()..).unwrap_or_default();
     text.insert_str(last.whole.end, &format!(",{gap}{new}"));
     text
+}
+
+fn written(value: &Value) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 /// Without this key.
