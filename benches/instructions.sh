@@ -19,12 +19,12 @@ command -v valgrind >/dev/null || { echo "missing: valgrind; apt-get install val
 # case             bound (instructions)
 bounds="
 head                 3926
-query                7376
+query                6808
 decide_nothing_newer 1927
 decide_offer         3304
 decide_among_many    2671
 refusal              65
-check                13496
+check                12933
 datagram_get         352
 datagram_check       4098
 upgrade_id           96

@@ -16,8 +16,8 @@
 //! - [`state`]: the state folder: its lock, the secret, atomically written files.
 //! - [`logging`]: log lines, as text or JSON, written in batches.
 //! - `module`: the modules themselves, emulated (feature `lab`). Shares nothing with the rooms above.
-//! - [`order`][]: sorting, for every room; [`crc`] the same for sums, [`hash`](mod@hash) for tables,
-//!   [`decimal`](mod@decimal) for numbers.
+//! - [`order`][]: sorting, for every room; [`sorted`](mod@sorted) the same for small maps, [`crc`] for sums,
+//!   [`hash`](mod@hash) for tables, [`decimal`](mod@decimal) for numbers.
 //! - [`alarm`]: tells who waits on the serving thread that something happened.
 //! - [`os`]: the only room with `unsafe` or raw system calls.
 //!

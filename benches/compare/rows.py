@@ -194,10 +194,16 @@ def packets(bench):
             return loads.datagrams(server, bench.built, port, check, file, sockets, window, seconds, **where)
 
         with bench.peers.constant() as constant:
-            runs = bench.interleaved({"ours": ours, "constant": constant}, load)
-        value = _ratio(runs["ours"], runs["constant"], _per_reply)
-        more = _compared(runs, "ours", "constant", _per_reply, "CPU-s/100k")
-        yield Row("UDP GetN, 256 outstanding", "constant reply", value, 1.15, 1.05, **more)
+            servers = {"ours": ours, "constant": constant}
+            runs = bench.interleaved(servers, load)
+            value = _ratio(runs["ours"], runs["constant"], _per_reply)
+            more = _compared(runs, "ours", "constant", _per_reply, "CPU-s/100k")
+            yield Row("UDP GetN, 256 outstanding", "constant reply", value, 1.15, 1.05, **more)
+            # As modules ask: none has a second packet on the way, so no two replies can leave as one.
+            runs = bench.interleaved(servers, lambda peer, server: load(peer, server, sockets=64, window=1))
+            value = _ratio(runs["ours"], runs["constant"], _per_reply)
+            more = _compared(runs, "ours", "constant", _per_reply, "CPU-s/100k")
+            yield Row("UDP GetN, 64 devices with one outstanding each", "constant reply", value, "-", "-", **more)
 
         try:
             with bench.peers.seed("GETS", file) as seed:

@@ -428,7 +428,7 @@ static FLAGS: &[Flag] = &[
         value: "FEATURE",
         repeatable: true,
         hidden: true,
-        good: "memfd, leases, defer-accept or inotify",
+        good: "memfd, leases, defer-accept, inotify or joining",
         help: "Does without this, as if the machine did not have it.",
         set: |line, value| {
             let name = values::text(value)?;

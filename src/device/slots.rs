@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::ranking::Ranking;
 use crate::fleet::network::Network;
 use crate::hash::Table;
 use crate::order;
@@ -40,7 +41,7 @@ pub struct Slots<H> {
     /// Who holds a slot.
     holders: Table<Ticket, Holder>,
     /// Slots of each network.
-    shares: Table<Network, usize>,
+    shares: Ranking,
     /// A network with more than half of the slots.
     heavy: Option<Network>,
     /// Who waits, in order.
@@ -98,7 +99,7 @@ impl<H> Slots<H> {
             most: most.max(1),
             patience,
             holders: Table::default(),
-            shares: Table::default(),
+            shares: Ranking::default(),
             heavy: None,
             queue: VecDeque::new(),
             looked: None,
@@ -243,9 +244,8 @@ impl<H> Slots<H> {
             slow: false,
         };
         self.holders.insert(ticket, holder);
-        let share = self.shares.entry(network).or_default();
-        *share = share.saturating_add(1);
-        if *share > self.most.div_ceil(2) {
+        self.shares.add(network);
+        if self.shares.count(network) > self.most.div_ceil(2) {
             self.heavy = Some(network);
         }
     }
@@ -254,14 +254,8 @@ impl<H> Slots<H> {
         let Some(holder) = self.holders.remove(&ticket) else {
             return;
         };
-        let Some(share) = self.shares.get_mut(&holder.network) else {
-            return;
-        };
-        *share = share.saturating_sub(1);
-        let share = *share;
-        if share == 0 {
-            self.shares.remove(&holder.network);
-        }
+        self.shares.take(holder.network);
+        let share = self.shares.count(holder.network);
         if share <= self.most.div_ceil(2) && self.heavy == Some(holder.network) {
             self.heavy = None;
         }
@@ -269,8 +263,7 @@ impl<H> Slots<H> {
 
     /// May a network have one more slot while others wait?
     fn is_light(&self, network: Network) -> bool {
-        let share = self.shares.get(&network).copied().unwrap_or(0);
-        share < self.most.div_ceil(2)
+        self.shares.count(network) < self.most.div_ceil(2)
     }
 
     /// A slow download goes on without its slot; false if there is none.

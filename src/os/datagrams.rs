@@ -15,6 +15,8 @@ use std::mem::{MaybeUninit, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 
+use super::without::Feature;
+
 /// Datagrams taken or sent with one system call.
 pub const BATCH: usize = 64;
 
@@ -96,6 +98,15 @@ union Name {
 struct Control([u8; 80]);
 
 const EMPTY_CONTROL: Control = Control([0; 80]);
+
+// Joined replies without their mark would leave as one: there is always room for both messages.
+const _: () = {
+    let address = size_of::<libc::in6_pktinfo>() as libc::c_uint;
+    let mark = size_of::<u16>() as libc::c_uint;
+    // SAFETY: both only compute with sizes.
+    let both = unsafe { libc::CMSG_SPACE(address) + libc::CMSG_SPACE(mark) };
+    assert!(both as usize <= size_of::<Control>());
+};
 
 impl Inbox {
     /// An empty one.
@@ -456,6 +467,9 @@ fn joining(first: usize, way: &Way, rest: &[(usize, Way)]) -> usize {
 /// Does the kernel know of joined replies? One that does not would overlook that they are, and send one long
 /// datagram.
 fn can_join(socket: &UdpSocket) -> bool {
+    if Feature::Joining.available().is_err() {
+        return false;
+    }
     let mut size: libc::c_int = 0;
     let mut length = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the kernel writes no more than `length` bytes, which is what `size` has, and how many they were.

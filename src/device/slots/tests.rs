@@ -238,8 +238,7 @@ proptest::proptest! {
                 },
                 _ => drop(slots.call(now)),
             }
-            let shares: usize = slots.shares.values().sum();
-            proptest::prop_assert_eq!(shares, slots.held());
+            proptest::prop_assert_eq!(slots.shares.sum(), slots.held());
             let placed = tickets.iter().filter(|ticket| slots.holds(**ticket)).count();
             proptest::prop_assert_eq!(placed, slots.held());
         }
