@@ -11,15 +11,17 @@ use std::sync::OnceLock;
 /// `tables[n][b]`: what byte `b` does to the sum with `n` zero bytes after it.
 type Tables = [[u32; 256]; 4];
 
-static TABLES: OnceLock<Tables> = OnceLock::new();
+/// Boxed: what is not zero from the beginning, and a `OnceLock` is not, stands in the file with all its bytes.
+static TABLES: OnceLock<Box<Tables>> = OnceLock::new();
 
-fn tables() -> Tables {
+fn tables() -> Box<Tables> {
     let with_a_bit = |sum: u32| sum >> 1 ^ if sum & 1 == 1 { 0xedb8_8320 } else { 0 };
     let with_bytes = |byte: usize, bytes: usize| {
         let bits = 0..bytes.saturating_mul(8);
         bits.fold(byte as u32, |sum, _| with_a_bit(sum))
     };
-    from_fn(|after| from_fn(|byte| with_bytes(byte, after.saturating_add(1))))
+    let table = |after: usize| from_fn(|byte| with_bytes(byte, after.saturating_add(1)));
+    Box::new(from_fn(table))
 }
 
 /// A sum that grows.
@@ -34,7 +36,7 @@ impl Crc32 {
 
     /// Of these bytes too.
     pub fn update(&mut self, bytes: &[u8]) {
-        let [one, two, three, four] = TABLES.get_or_init(tables);
+        let [one, two, three, four] = &**TABLES.get_or_init(tables);
         let at = |table: &[u32; 256], byte: u8| {
             // Every byte has its entry.
             table.get(usize::from(byte)).copied().unwrap_or_default()
