@@ -17,8 +17,9 @@ int pthread_setname_np(pthread_t thread, const char *name) {
   return prctl(PR_SET_NAME, name, 0UL, 0UL, 0UL) ? errno : 0;
 }
 
-/* The rest: never called. A panic ends the process without unwinding, and the library was built without stack traces;
-   but the linker cannot know it. Whoever would call one nevertheless hears that there are no more frames. */
+/* The rest is for stack traces, and a panic ends the process without unwinding: Rust's library was built to print
+   none, but the linker cannot know that nobody asks. Whoever does (in the full size a part keeps one with each error
+   of its own, if the environment says so) hears that there are no frames, so nothing is asked about one. */
 
 int _Unwind_Backtrace(void *each, void *argument) {
   (void)each;
@@ -36,6 +37,8 @@ NOTHING(_Unwind_GetLanguageSpecificData)
 NOTHING(_Unwind_GetRegionStart)
 NOTHING(_Unwind_GetDataRelBase)
 NOTHING(_Unwind_GetTextRelBase)
+NOTHING(_Unwind_GetCFA)
+NOTHING(_Unwind_FindEnclosingFunction)
 #ifdef __arm__
 NOTHING(_Unwind_VRS_Get)
 NOTHING(_Unwind_VRS_Set)

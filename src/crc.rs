@@ -2,36 +2,24 @@
 //! of firmware packages, which leave out the final inversion (protocol.md 5a).
 //!
 //! What would surprise you: it takes four bytes at a time out of 4 kB of tables and is no faster than
-//! that. A crate that uses the processor's own instructions is, and costs five times the space.
+//! that. A crate that uses the processor's own instructions is, and costs five times the space. The tables
+//! are made when they are first needed: in the file they would take their 4 kB as well.
 
-/// `TABLES[n][b]`: what byte `b` does to the sum with `n` zero bytes after it.
-static TABLES: [[u32; 256]; 4] = tables();
+use std::array::from_fn;
+use std::sync::OnceLock;
 
-#[allow(clippy::indexing_slicing)] // Evaluated by the compiler, which checks each of them.
-const fn tables() -> [[u32; 256]; 4] {
-    let mut tables = [[0; 256]; 4];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut sum = byte as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            sum = sum >> 1 ^ if sum & 1 == 1 { 0xedb8_8320 } else { 0 };
-            bit += 1;
-        }
-        tables[0][byte] = sum;
-        byte += 1;
-    }
-    let mut after = 1;
-    while after < 4 {
-        let mut byte = 0;
-        while byte < 256 {
-            let before = tables[after - 1][byte];
-            tables[after][byte] = before >> 8 ^ tables[0][(before & 0xff) as usize];
-            byte += 1;
-        }
-        after += 1;
-    }
-    tables
+/// `tables[n][b]`: what byte `b` does to the sum with `n` zero bytes after it.
+type Tables = [[u32; 256]; 4];
+
+static TABLES: OnceLock<Tables> = OnceLock::new();
+
+fn tables() -> Tables {
+    let with_a_bit = |sum: u32| sum >> 1 ^ if sum & 1 == 1 { 0xedb8_8320 } else { 0 };
+    let with_bytes = |byte: usize, bytes: usize| {
+        let bits = 0..bytes.saturating_mul(8);
+        bits.fold(byte as u32, |sum, _| with_a_bit(sum))
+    };
+    from_fn(|after| from_fn(|byte| with_bytes(byte, after.saturating_add(1))))
 }
 
 /// A sum that grows.
@@ -46,7 +34,7 @@ impl Crc32 {
 
     /// Of these bytes too.
     pub fn update(&mut self, bytes: &[u8]) {
-        let [one, two, three, four] = &TABLES;
+        let [one, two, three, four] = TABLES.get_or_init(tables);
         let at = |table: &[u32; 256], byte: u8| {
             // Every byte has its entry.
             table.get(usize::from(byte)).copied().unwrap_or_default()

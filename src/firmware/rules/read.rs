@@ -7,6 +7,7 @@ use super::time::{Window, moment};
 use super::{From, Fuse, Paused, Rules};
 use crate::firmware::audience::DeviceSet;
 use crate::firmware::version::Version;
+use crate::typing::distance;
 
 /// The longest file, in bytes: room for 400,000 IMEI ranges.
 const LONGEST: usize = 16 << 20;
@@ -124,45 +125,17 @@ fn shown(value: &Value) -> String {
 /// The sentence for an unknown key.
 fn unknown(key: &str, keys: &[&str]) -> String {
     let shown: String = key.chars().take(60).collect();
+    // Of a long text its beginning is enough.
+    let typed: String = key.to_ascii_lowercase().chars().take(40).collect();
     let nearest = keys
         .iter()
-        .min_by_key(|known| distance(key, known))
+        .min_by_key(|known| distance(&typed, known))
         .copied()
         .unwrap_or_default();
     format!(
         "there is no key `{}`: the nearest is `{nearest}`",
         shown.escape_debug()
     )
-}
-
-/// How many letters must be put in, taken out, changed or exchanged with their neighbour to make
-/// `right` of `left` (optimal string alignment). Of a long text its beginning is enough.
-fn distance(left: &str, right: &str) -> usize {
-    let left: Vec<char> = left.to_ascii_lowercase().chars().take(40).collect();
-    let right: Vec<char> = right.chars().collect();
-    // Distances from the first n letters of `left` to each beginning of `right`, for the last two n.
-    let mut before: Vec<usize> = Vec::new();
-    let mut above: Vec<usize> = (0..=right.len()).collect();
-    let mut previous = None;
-    for (row, &letter) in left.iter().enumerate() {
-        let mut line = vec![row + 1];
-        let mut last = None;
-        for (column, &other) in right.iter().enumerate() {
-            let at =
-                |line: &[usize], index: usize| line.get(index).copied().unwrap_or(usize::MAX / 2);
-            let changed = at(&above, column) + usize::from(letter != other);
-            let put_or_taken = at(&above, column + 1).min(at(&line, column)) + 1;
-            let mut best = changed.min(put_or_taken);
-            if previous == Some(other) && last == Some(letter) && column > 0 {
-                best = best.min(at(&before, column - 1) + 1);
-            }
-            line.push(best);
-            last = Some(other);
-        }
-        before = std::mem::replace(&mut above, line);
-        previous = Some(letter);
-    }
-    above.last().copied().unwrap_or_default()
 }
 
 fn flag(key: &str, value: &Value) -> Result<bool, String> {
