@@ -2,7 +2,7 @@
 //! to the thread that says fsync. The standard library's channels do the same in three ways, 5 kB each.
 //!
 //! What would surprise you: there is a lock, and the serving thread takes it. It is held for one push or one pop,
-//! never while anything is written.
+//! never while anything is written, and the kernel is only asked to wake who sleeps.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,7 @@ pub(super) fn queue<T>() -> (Sender<T>, Receiver<T>) {
     let queue = Arc::new(Queue {
         inside: Mutex::new(Inside {
             waiting: VecDeque::new(),
+            sleeps: false,
             over: false,
         }),
         changed: Condvar::new(),
@@ -40,6 +41,8 @@ struct Queue<T> {
 #[derive(Debug)]
 struct Inside<T> {
     waiting: VecDeque<T>,
+    /// The other side waits for something, and was not woken yet.
+    sleeps: bool,
     /// Nothing more comes.
     over: bool,
 }
@@ -58,8 +61,9 @@ pub(super) enum Next<T> {
 impl<T> Sender<T> {
     /// It waits behind all others.
     pub(super) fn send(&self, thing: T) {
-        self.0.lock().waiting.push_back(thing);
-        self.0.changed.notify_one();
+        let mut inside = self.0.lock();
+        inside.waiting.push_back(thing);
+        self.0.wake(inside);
     }
 
     /// The same, unless another waits already; false: one does.
@@ -68,8 +72,7 @@ impl<T> Sender<T> {
         let is_alone = inside.waiting.is_empty();
         if is_alone {
             inside.waiting.push_back(thing);
-            drop(inside);
-            self.0.changed.notify_one();
+            self.0.wake(inside);
         }
         is_alone
     }
@@ -77,8 +80,9 @@ impl<T> Sender<T> {
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        self.0.lock().over = true;
-        self.0.changed.notify_one();
+        let mut inside = self.0.lock();
+        inside.over = true;
+        self.0.wake(inside);
     }
 }
 
@@ -93,18 +97,20 @@ impl<T> Receiver<T> {
             if inside.over {
                 return Next::Over;
             }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Next::Late;
+            }
             let changed = &self.0.changed;
-            inside = match until {
+            inside.sleeps = true;
+            inside = match left {
                 None => changed.wait(inside).unwrap_or_else(PoisonError::into_inner),
-                Some(until) => {
-                    let left = until.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Next::Late;
-                    }
+                Some(left) => {
                     let waited = changed.wait_timeout(inside, left);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
+            inside.sleeps = false;
         }
     }
 
@@ -117,6 +123,15 @@ impl<T> Receiver<T> {
 impl<T> Queue<T> {
     fn lock(&self) -> MutexGuard<'_, Inside<T>> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be called when something has changed.
+    fn wake(&self, mut inside: MutexGuard<'_, Inside<T>>) {
+        let sleeps = std::mem::take(&mut inside.sleeps);
+        drop(inside);
+        if sleeps {
+            self.changed.notify_one();
+        }
     }
 }
 
@@ -172,6 +187,24 @@ mod tests {
         thread::sleep(Duration::from_millis(20));
         drop(sender);
         assert_eq!(thread.join().unwrap(), (Next::Is("come"), Next::Over));
+    }
+
+    #[test]
+    fn no_thing_is_slept_over_however_it_falls() {
+        let (sender, receiver) = queue();
+        let (answers, answer) = queue();
+        let thread = thread::spawn(move || {
+            while let Next::Is(number) = receiver.next(None) {
+                answers.send(number);
+            }
+        });
+        for number in 0..20_000_u32 {
+            sender.send(number);
+            let late = Instant::now() + Duration::from_secs(20);
+            assert_eq!(answer.next(Some(late)), Next::Is(number));
+        }
+        drop(sender);
+        thread.join().unwrap();
     }
 
     #[test]
