@@ -155,7 +155,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_does_what_the_standard_librarys_map_does(
+        fn it_does_what_the_standard_map_does(
             steps in proptest::collection::vec((0..7_u8, 0..40_u8, any::<u16>()), 0..200),
         ) {
             let mut ours = Sorted::default();

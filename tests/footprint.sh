@@ -44,8 +44,8 @@ bound() {
   echo "$1: $2 $4 (bound $3)"
   [ "$2" -le "$3" ] || failed=1
 }
-bound "binary, the server alone" "$alone" 1290000 bytes
-bound "binary, with the operator" "$operator" 1660000 bytes
-bound "binary, with everything" "$everything" 2050000 bytes
+bound "binary, the server alone" "$alone" 1200000 bytes
+bound "binary, with the operator" "$operator" 1600000 bytes
+bound "binary, with everything" "$everything" 1880000 bytes
 bound "idle anonymous memory" "$anonymous" 2048 KiB
 exit "$failed"

@@ -187,7 +187,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_does_what_the_standard_librarys_map_does(
+        fn it_does_what_the_standard_map_does(
             steps in proptest::collection::vec((0..16_u8, 0..4_u8, 0..3_u32, any::<u64>()), 0..3000),
             growing in 0..12_u8,
         ) {
