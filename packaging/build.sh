@@ -139,7 +139,7 @@ flags=(
   # Without the unwinder of the C library and its printf, which the linker could not know to be never called: 32 kB.
   -C link-arg=packaging/instead.c
   # Without the C library's unwind tables, 8 kB: the linker's scripts below leave them out, this their index.
-  -C link-arg=-Wl,--no-eh-frame-hdr
+  -C 'link-arg=-Wl,--no-eh-frame-hdr'
   # Folders of this machine. What comes later wins.
   "--remap-path-prefix=$root=luat-ota"
   "--remap-path-prefix=$CARGO_TARGET_DIR=target"
