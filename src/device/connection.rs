@@ -9,8 +9,9 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::answer::{self, Answer};
-use super::stream::{Body, close, is_early, read_body, send_all};
+use super::stream::{Body, close, read_body, send_all};
 use super::{Seat, Service, Stop, Stream, delivery, turnkey};
+use crate::os::net::is_early;
 use crate::os::reactor::Timer;
 use crate::wire::head::{self, BadHead, HeadLimits, Progress};
 use crate::wire::reply::{self, Status};

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::answer::Plan;
 use super::lines::{Ended, Progress};
-use super::stream::{Body, Discarded, before_close, close, discard, is_early, send_all};
+use super::stream::{Body, Discarded, before_close, close, discard, send_all};
 use super::turn::Turn;
 use super::{Download, Seat, Service, Stop, Stream, within};
 use crate::decision::Refusal;
@@ -22,6 +22,7 @@ use crate::fleet::journal::Written;
 use crate::fleet::network::Network;
 use crate::fleet::{Part, Transfer};
 use crate::os;
+use crate::os::net::is_early;
 use crate::os::reactor::yield_now;
 use crate::wire::reply::{self, Reply};
 

@@ -12,10 +12,11 @@ use smol::future::{FutureExt as _, or};
 use super::accept::accept;
 use super::answer::Answer;
 use super::connection::{self, Stage};
-use super::stream::{Body, is_early};
+use super::stream::Body;
 use super::{Service, Stop};
 use crate::decision::Refusal;
 use crate::os;
+use crate::os::net::is_early;
 use crate::os::reactor::Async;
 use crate::wire::reply;
 

@@ -101,7 +101,7 @@ pub(super) fn named(
     let loaded = service.snapshots.get(content);
     let size = match &loaded {
         Some(snapshot) => snapshot.size(),
-        None => service.size_of(content, &service.catalog.borrow())?,
+        None => service.catalog.borrow().sources(content).first()?.size,
     };
     let (count, _) = datagram::packets(size)?;
     let wanted = Wanted {

@@ -4,13 +4,14 @@
 //! What would surprise you: closing a socket that has unread bytes resets the connection, and the reset
 //! can eat the last bytes of the reply on their way. Hence the care in [`close`].
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::net::Shutdown;
 use std::pin::pin;
 use std::time::Duration;
 
 use super::{Service, Stream, within};
 use crate::os;
+use crate::os::net::is_early;
 use crate::wire::head::Head;
 
 /// Bytes of a body that are read, at most, before the connection is closed whatever comes.
@@ -21,14 +22,6 @@ const LINGER_TIME: Duration = Duration::from_secs(5);
 
 /// How long the kernel goes on with what a closed connection has not delivered.
 const UNATTENDED: Duration = Duration::from_secs(60);
-
-/// Not now, but perhaps later.
-pub(super) fn is_early(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
-}
 
 /// What follows the head and was not read yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

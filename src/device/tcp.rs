@@ -18,12 +18,13 @@ use super::buckets::{Buckets, Limiters};
 use super::lines::About;
 use super::message::{self, ERR, ToCheck, UNKNOWN, Wanted};
 use super::packets::PacketDownload;
-use super::stream::{is_early, send_all};
+use super::stream::send_all;
 use super::{Seat, Service, Stop, Stream, unix_now};
 use crate::firmware::snapshot::LoadError;
 use crate::fleet::network::Network;
 use crate::os;
 use crate::os::datagrams::REPLY;
+use crate::os::net::is_early;
 use crate::os::reactor::{Async, Timer};
 use crate::wire::datagram::{self, Message};
 

@@ -22,7 +22,6 @@ use smol::stream::StreamExt as _;
 
 use super::message::{self, ERR, ToCheck, UNKNOWN, Wanted};
 use super::packets::PacketDownloads;
-use super::stream::is_early;
 use super::{Service, Stop, unix_now};
 use crate::decision::Refusal;
 use crate::firmware::ContentId;
@@ -30,6 +29,7 @@ use crate::firmware::snapshot::{LoadError, Snapshot};
 use crate::fleet::network::Network;
 use crate::os;
 use crate::os::datagrams::{Arrival, BATCH, Inbox, Outbox, Way};
+use crate::os::net::is_early;
 use crate::os::reactor::{Async, Timer, yield_now};
 use crate::wire::datagram::{self, Message};
 use crate::wire::reply::refusal_text;

@@ -287,9 +287,9 @@ impl Guard {
             for record in records.iter_mut().filter(|record| record.size == 0) {
                 record.size = size(record.content).unwrap_or(0);
                 // What its bytes are worth shows only now.
-                self.order.remove(record.turn);
+                let old = record.turn;
                 record.turn.class = record.rank();
-                self.order.insert(record.turn, device.parts());
+                self.order.change(old, record.turn, device.parts());
             }
         }
     }
@@ -410,8 +410,7 @@ impl Guard {
             self.changes.push(record.entry(device));
         }
         let new = record.turn;
-        self.order.remove(old);
-        self.order.insert(new, device.parts());
+        self.order.change(old, new, device.parts());
     }
 
     /// Makes room for one more record of this device, which `own` says are of the same network and so on.

@@ -197,7 +197,7 @@ impl Pins {
         let before = pin.turn;
         pin.turn.class |= ESTABLISHED;
         let after = pin.turn;
-        self.moves(before, after, hold.id);
+        self.order.change(before, after, (0, hold.id.0));
     }
 
     /// The bytes before `high` have been sent.
@@ -228,7 +228,7 @@ impl Pins {
         // closed, does not mean that the module read them all. It may go on with this one.
         pin.turn = turn(before.class & ESTABLISHED, number);
         let after = pin.turn;
-        self.moves(before, after, hold.id);
+        self.order.change(before, after, (0, hold.id.0));
     }
 
     /// What the journal is to know of the pin that a download holds; `None`: it has it already, nearly
@@ -334,7 +334,7 @@ impl Pins {
             let before = pin.turn;
             pin.turn = turn(before.class | RUNNING, number);
             let (after, serial) = (pin.turn, pin.serial);
-            self.moves(before, after, id);
+            self.order.change(before, after, (0, id.0));
             return Hold { id, serial };
         }
         self.make_room(now);
@@ -353,12 +353,6 @@ impl Pins {
         });
         self.order.insert(turn, (0, id.0));
         Hold { id, serial: number }
-    }
-
-    /// A pin of this id has another turn now.
-    fn moves(&mut self, before: Turn, after: Turn, id: Downloader) {
-        self.order.remove(before);
-        self.order.insert(after, (0, id.0));
     }
 
     fn number(&mut self) -> u64 {

@@ -106,6 +106,12 @@ impl Turns {
         }
     }
 
+    /// A record has another turn now.
+    pub fn change(&mut self, before: Turn, after: Turn, whose: Whose) {
+        self.remove(before);
+        self.insert(after, whose);
+    }
+
     /// Takes one out, if it is there.
     pub fn remove(&mut self, turn: Turn) {
         let (at, place) = self.place(turn);

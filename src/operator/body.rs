@@ -1,7 +1,7 @@
 //! A request's body, streamed by our own code: never more than was announced, never more than the route
 //! takes, and never waited for without end. Used by the routes that take one.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::time::Duration;
 
 use http_types::StatusCode;
@@ -11,6 +11,7 @@ use super::head::Length;
 use super::plane::Stream;
 use super::reply::Reply;
 use crate::os;
+use crate::os::net::is_early;
 use crate::os::reactor::Timer;
 
 /// A body that does not get on for so long is given up.
@@ -164,14 +165,6 @@ impl Cut {
             },
         )
     }
-}
-
-/// Not now, but perhaps later.
-pub(super) fn is_early(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
 }
 
 fn count(bytes: &[u8]) -> u64 {

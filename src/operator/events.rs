@@ -12,10 +12,10 @@ use smol::channel::Receiver;
 use smol::future::or;
 
 use super::api::{object, or_null, time};
-use super::body::is_early;
 use super::plane::{self, Stream};
 use super::reply::{Body, Reply};
 use crate::fleet::events::Event;
+use crate::os::net::is_early;
 use crate::os::reactor::Timer;
 
 /// A word that keeps proxies from taking silence for the end.

@@ -17,12 +17,13 @@ use smol::future::{self, FutureExt as _, or};
 
 use super::access::Denied;
 use super::api::{self, Answer};
-use super::body::{Incoming, is_early};
+use super::body::Incoming;
 use super::head::{self, Asked, Found};
 use super::reply::Reply;
 use super::route::{self, NoRoute};
 use super::{Desk, events};
 use crate::os;
+use crate::os::net::is_early;
 use crate::os::reactor::{Async, Timer, yield_now};
 
 /// A connection's socket.

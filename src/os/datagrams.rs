@@ -15,6 +15,7 @@ use std::mem::{MaybeUninit, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 
+use super::net::is_early;
 use super::without::Feature;
 
 /// Datagrams taken or sent with one system call.
@@ -349,7 +350,7 @@ impl Outbox {
             match sent {
                 // Perhaps only because they came joined: not every interface can do it, and on none may its
                 // packets be smaller than ours.
-                Err(error) if joined && !is_passing(&error) => {
+                Err(error) if joined && !is_early(&error) => {
                     joined = false;
                     send_from(&self.bytes, &self.put, from, joined, socket)
                 }
@@ -483,14 +484,6 @@ fn can_join(socket: &UdpSocket) -> bool {
         )
     };
     asked == 0
-}
-
-/// It says nothing about what was to be sent.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
-    )
 }
 
 /// Calls `send_from(sent)` until `sent` is `total`: it sends from that one on and says how many went

@@ -18,10 +18,13 @@ const LEAST: u64 = 64 << 10;
 
 /// MADV_COLLAPSE, if what the `size` bytes of this memfd then take is no more than `room` bytes.
 pub(super) fn gather(file: &File, size: u64, room: u64) {
+    if size < LEAST || size > room {
+        return;
+    }
     let gathered = || {
         let page = huge_page()?;
         let whole = size.div_ceil(page).checked_mul(page)?;
-        if size < LEAST || whole > room {
+        if whole > room {
             return None;
         }
         collapse(

@@ -99,8 +99,21 @@ fn syncookies() -> bool {
         .is_ok_and(|text| !matches!(text.trim(), "0" | ""))
 }
 
+/// Not now, but perhaps later.
+pub fn is_early(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}
+
 /// A socket option that is one int and that rustix does not know.
-fn set_int(socket: BorrowedFd<'_>, level: i32, option: i32, value: libc::c_int) -> io::Result<()> {
+pub(super) fn set_int(
+    socket: BorrowedFd<'_>,
+    level: i32,
+    option: i32,
+    value: libc::c_int,
+) -> io::Result<()> {
     let size = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the descriptor is borrowed, so it is open; the kernel reads `size` bytes from the
     // address of `value`, which is a c_int and lives until the call returns.

@@ -1,5 +1,6 @@
 use super::*;
-use crate::os::net::bind_udp;
+use crate::os::net::{bind_udp, set_int};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 fn client(address: &str) -> UdpSocket {
@@ -326,16 +327,5 @@ fn replies_do_leave_joined_where_the_kernel_can() {
 }
 
 fn set_option(socket: &UdpSocket, level: i32, option: i32) -> bool {
-    let on: libc::c_int = 1;
-    // SAFETY: the kernel reads as many bytes as an int has.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            (&raw const on).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    set == 0
+    set_int(socket.as_fd(), level, option, 1).is_ok()
 }
