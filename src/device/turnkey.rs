@@ -14,8 +14,7 @@ use super::{Service, unix_now};
 use crate::decision::{Refusal, Refused, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
-use crate::fleet::Report;
-use crate::fleet::network::Network;
+use crate::fleet::report::Report;
 use crate::fleet::who::Who;
 use crate::wire::head::Head;
 use crate::wire::reply::{self, Reply, Status};
@@ -176,22 +175,16 @@ fn report(service: &Service, arrived: &Arrived<'_>) -> Reply {
     });
     match good {
         Some(said) => {
-            let result = match said.result {
-                1 => Some(Report::Updated),
-                2 => Some(Report::Failed),
-                _ => None,
-            };
-            if let Some(result) = result {
-                let mut fleet = service.fleet.borrow_mut();
-                let network = Network::of(arrived.client.ip());
-                fleet.reported(said.device, said.content, result, network, Instant::now());
-            }
+            let report = Report::of_code(said.result);
+            let mut fleet = service.fleet.borrow_mut();
+            fleet.reported(said.device, said.content, report);
             let content = said.content.to_string();
             log::info!(
                 target: "report",
                 device = &*shown(said.device),
                 content = content.get(..16).unwrap_or_default(),
                 result = said.result,
+                means = report.word(),
                 peer:% = arrived.client;
                 ""
             );

@@ -35,7 +35,7 @@ use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
 
 pub use self::show::Beside;
-pub use self::transfers::{Piece, Said};
+pub use self::transfers::Piece;
 
 const HOUR: u32 = 60 * 60;
 const DAY: u32 = 24 * HOUR;

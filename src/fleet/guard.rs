@@ -193,23 +193,6 @@ impl Guard {
         });
     }
 
-    /// The device says from this wide network that it could not install a content: as good as coming back
-    /// with the old version. Counts once for each delivery there, and not within a minute of it.
-    pub fn failed(&mut self, device: DeviceId, wide: Wide, content: ContentId, now: Stamp) {
-        let has_it = |record: &&Record| {
-            record.content == content && record.wide == wide && record.comes_back(now)
-        };
-        let all = self.of(device).iter().filter(has_it);
-        let keys: Vec<_> = all.map(|r| (r.unit, r.wide, r.version)).collect();
-        for key in keys {
-            self.change_at(device, key, content, now, |record| {
-                record.tally.reverts = record.tally.reverts.saturating_add(1);
-                record.delivered = None;
-                record.reached = 0;
-            });
-        }
-    }
-
     /// Takes back all that is held against a device; how many contents were held back.
     pub fn lift(&mut self, device: DeviceId, now: Stamp) -> usize {
         let holds = self.of(device).iter().filter(|r| r.is_held(now)).count();

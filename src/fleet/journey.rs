@@ -172,17 +172,6 @@ impl Journey {
         }
     }
 
-    /// Its own word on the update that it was delivered.
-    pub fn reported(self, updated: bool, now: Stamp) -> Journey {
-        match (self.state, updated) {
-            (State::Confirmed, true) | (State::Reverted, false) => self,
-            (State::Offered, _) => self,
-            (_, true) => self.step(State::Confirmed, now),
-            (State::Delivered | State::Silent, false) => self.step(State::Reverted, now),
-            (State::Downloading | State::Confirmed, false) => self,
-        }
-    }
-
     /// It has been waited for, for `heard_nothing` seconds in which it could have come; it asks about
     /// every `interval` seconds (0: not known).
     pub fn waited(self, heard_nothing: u32, interval: u32, now: Stamp) -> Journey {
@@ -338,14 +327,5 @@ mod tests {
         let reverted = delivered().back(Back::Old, true, NOW.plus(90)).unwrap();
         let again = reverted.begun().acknowledged(0, 10, NOW.plus(91));
         assert_eq!((again.state, again.reached), (State::Downloading, 10));
-    }
-
-    #[test]
-    fn its_own_report_is_believed_once_it_has_the_file() {
-        let report = |journey: Journey, updated| journey.reported(updated, NOW).state;
-        assert_eq!(report(delivered(), true), State::Confirmed);
-        assert_eq!(report(delivered(), false), State::Reverted);
-        assert_eq!(report(offered(), false), State::Offered);
-        assert_eq!(report(offered(), true), State::Offered);
     }
 }

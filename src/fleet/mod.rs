@@ -23,6 +23,7 @@ pub mod known_list;
 pub mod lift;
 pub mod network;
 pub mod pins;
+pub mod report;
 mod restore;
 mod show;
 pub mod tally;
@@ -34,7 +35,7 @@ pub mod who;
 use std::time::{Duration, Instant};
 
 use self::clock::{Clock, Stamp};
-use self::devices::{Devices, Piece, Said, Sighting, Worth};
+use self::devices::{Devices, Piece, Sighting, Worth};
 use self::entry::Entry;
 use self::events::Events;
 use self::fuse::{Fuses, Judged};
@@ -42,8 +43,8 @@ use self::guard::{Guard, Spent};
 use self::journal::{Journal, Whose, Written};
 use self::known_list::KnownList;
 use self::lift::Lifts;
-use self::network::{Network, Wide};
 use self::pins::{Began, Hold, Pins};
+use self::report::Report;
 use self::tally::Tally;
 use self::who::Who;
 use crate::alarm::Alarm;
@@ -128,15 +129,6 @@ pub struct Part {
     pub start: u64,
     /// Keep the device with this content (HTTP). UDP ids do that by themselves.
     pub pinned: bool,
-}
-
-/// A module's own word on an update that it got (libfota3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Report {
-    /// It runs the new version.
-    Updated,
-    /// It does not.
-    Failed,
 }
 
 impl Fleet {
@@ -370,35 +362,10 @@ impl Fleet {
         self.tell_of_guard();
     }
 
-    /// The device reports what became of an update, from this network. As evidence its word is worth what
-    /// a check from there would be.
-    pub fn reported(
-        &mut self,
-        device: DeviceId,
-        content: ContentId,
-        report: Report,
-        network: Network,
-        now: Instant,
-    ) {
-        self.stir(now);
-        let updated = report == Report::Updated;
-        let (listed, now) = (self.is_listed(device), self.clock.stamp(now));
-        let said = Said {
-            piece: Piece {
-                device,
-                content,
-                start: 0,
-            },
-            updated,
-            network,
-        };
-        self.devices.reported(&said, listed, now);
-        self.tell_of_devices();
-        if report == Report::Failed {
-            let wide = Wide::from(network);
-            self.guard.failed(device, wide, content, now);
-            self.tell_of_guard();
-        }
+    /// Records the result that a device reports for an update (libfota3), for display only: the version
+    /// in the next check is the evidence (protocol.md 9d).
+    pub fn reported(&mut self, device: DeviceId, content: ContentId, report: Report) {
+        self.devices.reported(device, content, report);
     }
 
     /// The folder is another now.

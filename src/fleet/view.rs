@@ -1,6 +1,7 @@
 //! What the fleet shows to people: the operator's API, and `luat-ota devices`.
 
 use super::journey::State;
+use super::report::Report;
 
 /// How many devices stand where, on their way to one release.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +69,8 @@ pub struct JourneyView {
     pub size: u64,
     /// The version that it ran before.
     pub from: String,
+    /// The result that the module last reported (libfota3); not kept over a restart of the server.
+    pub reported: Option<Report>,
 }
 
 /// What the loop guard knows of one device and one content.

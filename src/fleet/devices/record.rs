@@ -7,6 +7,7 @@ use crate::fleet::clock::Stamp;
 use crate::fleet::interned::{ProjectId, TargetId};
 use crate::fleet::journey::{Heard, Journey, State};
 use crate::fleet::network::Network;
+use crate::fleet::report::Report;
 
 /// No slot.
 pub const NONE: u32 = u32::MAX;
@@ -43,6 +44,9 @@ pub enum Kind {
 
 /// Bits that a [`Kind`] needs.
 const KIND_BITS: u8 = 3;
+
+/// Where the report begins in [`Record::bits`]: above the kind and the length of the network.
+const REPORT_AT: u8 = 6;
 
 impl Kind {
     const ALL: [Kind; 6] = [
@@ -90,8 +94,9 @@ pub struct Record {
     pub project: ProjectId,
     target: TargetId,
     network: [u8; 6],
-    /// How its id was written ([`Kind`], three bits), and above that how many bytes of `network` count
-    /// (0, 3 or 6): so a record ends at 96 bytes.
+    /// Three fields in one byte, so that a record ends at 96 bytes. From the lowest bit: how its id was
+    /// written ([`Kind`], 3 bits), how many bytes of `network` count (0, 3 or 6; 3 bits), and the
+    /// [`Report`] on its journey's target (0: none; 2 bits).
     bits: u8,
     /// Its list.
     pub rank: Rank,
@@ -164,7 +169,7 @@ impl Record {
     /// From where it was last seen; on its way, from where it got the file.
     pub fn network(&self) -> Option<Network> {
         let [a, b, c, d, e, f] = self.network;
-        match self.bits >> KIND_BITS {
+        match self.bits >> KIND_BITS & 0b111 {
             3 => Some(Network::V4([a, b, c])),
             6 => Some(Network::V6([a, b, c, d, e, f])),
             _ => None,
@@ -178,7 +183,24 @@ impl Record {
             *place = *bit;
         }
         let len = if bits.len() == 3 { 3 } else { 6 };
-        self.bits = self.kind() as u8 | len << KIND_BITS;
+        let report = self.bits & u8::MAX << REPORT_AT;
+        self.bits = self.kind() as u8 | len << KIND_BITS | report;
+    }
+
+    /// The last report on its journey's target.
+    pub fn report(&self) -> Option<Report> {
+        match self.bits >> REPORT_AT {
+            1 => Some(Report::Updated),
+            2 => Some(Report::Failed),
+            3 => Some(Report::Other),
+            _ => None,
+        }
+    }
+
+    /// Replaces the report.
+    pub fn set_report(&mut self, report: Option<Report>) {
+        let report = report.map_or(0, |report| report as u8);
+        self.bits = self.bits & !(u8::MAX << REPORT_AT) | report << REPORT_AT;
     }
 
     /// Its way, if it is on any.
@@ -198,6 +220,10 @@ impl Record {
 
     /// Only for [`super::Devices`], which keeps the targets' counts in step.
     pub fn set_journey(&mut self, journey: Option<Journey>) {
+        let target = journey.map_or(TargetId::NONE, |journey| journey.target);
+        if target != self.target {
+            self.set_report(None);
+        }
         let Some(journey) = journey else {
             self.target = TargetId::NONE;
             return;
@@ -291,8 +317,27 @@ mod tests {
             };
             record.set_journey(Some(journey));
             assert_eq!(record.journey(), Some(journey));
+            assert_eq!(record.network(), Some(Network::V4([1, 2, 3])));
         }
         record.set_journey(None);
         assert_eq!(record.journey(), None);
+    }
+
+    #[test]
+    fn a_report_stays_as_long_as_the_target_and_touches_nothing_else() {
+        let device = DeviceId::Mac(7);
+        let mut record = Record::new(device, Kind::Mac, ProjectId::default(), Stamp(5));
+        let to = |target| Journey::offered(TargetId(target), Brief::of("1.0.0"), Stamp(9));
+        record.set_journey(Some(to(3)));
+        for report in [Report::Updated, Report::Failed, Report::Other] {
+            record.set_report(Some(report));
+            record.set_network(Network::V6([9, 8, 7, 6, 5, 4]));
+            record.set_journey(Some(to(3)));
+            assert_eq!(record.report(), Some(report));
+            assert_eq!(record.network(), Some(Network::V6([9, 8, 7, 6, 5, 4])));
+            assert_eq!(record.device(), device);
+        }
+        record.set_journey(Some(to(4)));
+        assert_eq!(record.report(), None);
     }
 }

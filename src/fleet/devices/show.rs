@@ -39,6 +39,7 @@ impl Devices {
                 reached: entry.reached,
                 size: target.size,
                 from: journey.from.as_str().to_owned(),
+                reported: record.report(),
             })
         });
         Some(DeviceView {

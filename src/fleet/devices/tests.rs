@@ -9,6 +9,7 @@ use crate::firmware::ContentId;
 use crate::firmware::catalog::{Found, FoundFile};
 use crate::firmware::package::{Inspected, Kind as PackageKind};
 use crate::fleet::journey::State;
+use crate::fleet::report::Report;
 use crate::fleet::view::{Counts, Filter};
 use crate::os::fs;
 
@@ -152,6 +153,11 @@ impl House {
         let piece = piece(id, content, 0);
         self.devices.delivered(piece, SIZE, network, self.now);
         self.write();
+    }
+
+    fn report(&self, id: &str) -> Option<Report> {
+        let slot = self.devices.table.find(device(id))?;
+        self.devices.table.get(slot)?.report()
     }
 
     fn state(&self, id: &str) -> Option<State> {
@@ -311,24 +317,54 @@ fn a_stranger_who_says_the_new_version_hides_no_revert() {
 }
 
 #[test]
-fn a_report_from_elsewhere_says_nothing() {
+fn a_report_is_displayed_and_changes_neither_the_journey_nor_the_fuse() {
     let mut house = House::with(100, &[("P/1.0.0/a.bin", 9), ("P/2.0.0/a.bin", 1)]);
     house.listed = true;
     house.asks(A, "1.0.0", HOME);
     house.gets_all(A, 1, HOME);
-    house.later(90);
-    let mut said = Said {
-        piece: piece(A, 1, 0),
-        updated: false,
-        network: AWAY,
-    };
-    let now = house.now;
-    house.devices.reported(&said, true, now);
-    assert_eq!(house.state(A), Some(State::Delivered));
-    said.network = HOME;
-    house.devices.reported(&said, true, now);
+    for report in [Report::Failed, Report::Other, Report::Updated] {
+        house.later(90);
+        house.devices.reported(device(A), content_id(1), report);
+        // Of another content it says nothing.
+        house
+            .devices
+            .reported(device(A), content_id(9), Report::Other);
+        assert_eq!(house.report(A), Some(report));
+        assert_eq!(house.state(A), Some(State::Delivered));
+        assert_eq!(house.tried(1), (0, 0));
+    }
+    house.later(90).asks(A, "1.0.0", HOME);
     assert_eq!(house.state(A), Some(State::Reverted));
-    assert_eq!(house.tried(1), (0, 1));
+    assert_eq!(house.tried(1), (0, 1), "the check is the evidence");
+}
+
+// Case 22.
+#[test]
+fn six_devices_that_report_a_failure_and_run_the_new_version_are_confirmed() {
+    let mut house = House::with(100, &[("P/1.0.0/a.bin", 9), ("P/2.0.0/a.bin", 1)]);
+    house.listed = true;
+    let home = |number: u64| Network::V4([10, number as u8, 1]);
+    for number in 0..6 {
+        let id = imei(number);
+        house.asks(&id, "1.0.0", home(number));
+        house.gets_all(&id, 1, home(number));
+    }
+    house.later(300);
+    for number in 0..6 {
+        let id = imei(number);
+        let (device, content) = (device(&id), content_id(1));
+        house.devices.reported(device, content, Report::Failed);
+        assert_eq!(house.state(&id), Some(State::Delivered));
+    }
+    assert_eq!(house.tried(1), (0, 0), "a report alone is no evidence");
+    house.later(5);
+    for number in 0..6 {
+        let id = imei(number);
+        house.asks(&id, "2.0.0", home(number));
+        assert_eq!(house.state(&id), Some(State::Confirmed));
+        assert_eq!(house.report(&id), Some(Report::Failed));
+    }
+    assert_eq!(house.tried(1), (6, 0));
 }
 
 #[test]
@@ -606,7 +642,7 @@ enum Step {
     Asks(u64, usize, usize, bool),
     Gets(u64, u8, u64, u64, bool),
     Answered(u64),
-    Reports(u64, u8, bool),
+    Reports(u64, u8, i64),
     Later(u32),
     Look,
     Folder(usize),
@@ -623,7 +659,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (id.clone(), 1u8..4, place.clone(), place, any::<bool>())
             .prop_map(|(id, content, start, high, whole)| Step::Gets(id, content, start, high, whole)),
         1 => id.clone().prop_map(Step::Answered),
-        1 => (id, 1u8..4, any::<bool>()).prop_map(|(id, content, updated)| Step::Reports(id, content, updated)),
+        1 => (id, 1u8..4, 0i64..4).prop_map(|(id, content, code)| Step::Reports(id, content, code)),
         4 => prop_oneof![Just(1u32), Just(61), Just(700), Just(DAY), Just(9 * DAY)].prop_map(Step::Later),
         1 => Just(Step::Look),
         1 => (0usize..3).prop_map(Step::Folder),
@@ -669,9 +705,9 @@ proptest! {
                     }
                 }
                 Step::Answered(id) => house.devices.answered(device(&id_of(id)), now),
-                Step::Reports(id, content, updated) => {
-                    let said = Said { piece: piece(&id_of(id), content, 0), updated, network: HOME };
-                    house.devices.reported(&said, false, now);
+                Step::Reports(id, content, code) => {
+                    let report = Report::of_code(code);
+                    house.devices.reported(device(&id_of(id)), content_id(content), report);
                 }
                 Step::Later(seconds) => {
                     house.later(seconds);

@@ -1,12 +1,13 @@
-//! What the devices get: bytes that arrive, whole files, and a module's own report on them.
+//! What the devices get: bytes that arrive, whole files, and the result that the module reports.
 
 use super::Devices;
 use super::record::Rank;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
-use crate::fleet::journey::{Journey, REBOOT};
-use crate::fleet::network::{Network, Wide};
+use crate::fleet::journey::Journey;
+use crate::fleet::network::Network;
+use crate::fleet::report::Report;
 
 /// Of a transfer, what concerns its device's journey.
 #[derive(Clone, Copy, Debug)]
@@ -17,17 +18,6 @@ pub struct Piece {
     pub content: ContentId,
     /// The first byte.
     pub start: u64,
-}
-
-/// A module's own word on an update.
-#[derive(Clone, Copy, Debug)]
-pub struct Said {
-    /// Of what.
-    pub piece: Piece,
-    /// It runs the new version.
-    pub updated: bool,
-    /// From where it said so.
-    pub network: Network,
 }
 
 impl Devices {
@@ -80,30 +70,17 @@ impl Devices {
         self.answered(piece.device, now);
     }
 
-    /// A module's own word on an update. From elsewhere than it was delivered to it says nothing.
-    pub fn reported(&mut self, said: &Said, listed: bool, now: Stamp) {
-        let Some((slot, journey)) = self.under_way(said.piece) else {
-            return;
+    /// Records the result that the device reports for the content that it was last offered.
+    pub fn reported(&mut self, device: DeviceId, content: ContentId, report: Report) {
+        let piece = Piece {
+            device,
+            content,
+            start: 0,
         };
-        let Some(&record) = self.table.get(slot) else {
-            return;
-        };
-        let same = |network| Wide::from(network) == Wide::from(said.network);
-        if !record.network().is_none_or(same) {
-            return;
+        if let Some((slot, _)) = self.under_way(piece)
+            && let Some(record) = self.table.get_mut(slot)
+        {
+            record.set_report(Some(report));
         }
-        let mut after = journey.reported(said.updated, now);
-        if after.state != journey.state {
-            // A word within a minute of the delivery is noted, not counted.
-            let late = now.since(journey.since) >= REBOOT;
-            let counts = late && self.may_be_counted(&record, journey.target, listed);
-            after.heard = counts
-                .then(|| {
-                    self.targets
-                        .hear(journey.target, !said.updated, Some(said.network))
-                })
-                .flatten();
-        }
-        self.step(slot, Some(journey), Some(after));
     }
 }

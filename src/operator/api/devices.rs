@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{limit, object, or_null, time};
 use crate::firmware::audience::DeviceId;
 use crate::fleet::journey::State;
+use crate::fleet::report::Report;
 use crate::fleet::view::{DeviceView, Filter};
 use crate::operator::head::Asked;
 use crate::operator::reply::Reply;
@@ -87,6 +88,7 @@ pub(super) fn device(view: &DeviceView) -> Value {
             ("since", time(journey.since)),
             ("reached", journey.reached.into()),
             ("size", journey.size.into()),
+            ("reported", or_null(journey.reported.map(Report::word))),
         ])
     });
     let held: Vec<Value> = view
@@ -153,6 +155,7 @@ mod tests {
             reached: 5,
             size: 10,
             from: "1.0.0".into(),
+            reported: Some(Report::Failed),
         });
         view.held.push(HoldView {
             content: "ab".into(),
@@ -162,6 +165,7 @@ mod tests {
         });
         let shown = device(&view);
         assert_eq!(shown["journey"]["state"], "downloading");
+        assert_eq!(shown["journey"]["reported"], "failed");
         assert_eq!(shown["held"][0]["until"], Value::Null);
         assert_eq!(shown["interval_seconds"], 60);
     }
