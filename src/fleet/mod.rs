@@ -9,6 +9,7 @@
 //! An address is not an identity: carriers, proxies and Docker put five hundred modules behind one. A
 //! [`network`] only tells apart two devices that claim the same id, and shares out limits.
 
+pub mod bounded;
 pub mod brief;
 pub mod clock;
 pub mod devices;
