@@ -4,9 +4,9 @@
 //! The surprise: without a folder there is a secret all the same, made of what this machine and this
 //! boot are called, so that at least a restart of the server alone keeps running downloads going.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -113,7 +113,7 @@ impl State {
     fn open_folder(folder: &Path) -> Result<State, Trouble> {
         DirBuilder::new()
             .recursive(true)
-            .mode(0o700)
+            .mode(0o710)
             .create(folder)?;
         let lock = lock(folder)?;
         let secret = secret(&folder.join("secret"))?;
@@ -235,6 +235,11 @@ fn derived(machine: &str, boot: &str) -> [u8; 32] {
 /// Replaces a file by writing a new one beside it, fsync, rename (and fsync of the folder). The new
 /// file can be read by its owner alone. What a kill leaves behind (`.NAME.tmp`) the next call removes.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_with_mode(path, bytes, 0o600)
+}
+
+/// The same for a file with these permissions, whatever the umask is.
+pub fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(ErrorKind::InvalidInput.into());
     };
@@ -252,6 +257,10 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
             .create_new(true)
             .mode(0o600)
             .open(&beside)?;
+        if mode != 0o600 {
+            // Not every file system has permissions.
+            file.set_permissions(Permissions::from_mode(mode)).ok();
+        }
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&beside, path)
@@ -275,7 +284,6 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     struct Scratch(PathBuf);
@@ -308,7 +316,7 @@ mod tests {
         let first = State::open(Some(&folder), &scratch.0).unwrap();
         assert_eq!(first.folder(), Some(folder.as_path()));
         assert_eq!(first.lost(), None);
-        assert_eq!(mode(&folder), 0o700);
+        assert_eq!(mode(&folder), 0o710);
         assert_eq!(mode(&folder.join("secret")), 0o600);
         let secret = first.secret();
         assert_ne!(secret, [0; 32]);

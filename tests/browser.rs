@@ -118,7 +118,62 @@ fn pause_stops_offers_and_resume_brings_them_back() {
 }
 
 #[test]
-fn who_has_no_token_is_asked_for_it_when_something_is_to_be_changed() {
+fn without_a_token_there_is_a_field_for_one_in_both_languages() {
+    let Some(desk) = Desk::open("the page has a field for the token", |place| {
+        place.drop_firmware("P/2.0.0/update.bin", &noise(4, 2000));
+    }) else {
+        return;
+    };
+    let browser = &desk.browser;
+    let release = card("P", "2.0.0");
+    let read = desk.server.place().state().join("read-token");
+    let read = std::fs::read_to_string(read).unwrap();
+    for (language, title, wrong) in [
+        ("zh-CN,zh", "登录", "令牌不对"),
+        ("en-GB,en", "Sign in", "not the right token"),
+    ] {
+        browser.js("sessionStorage.clear()", json!([]));
+        browser.language(language);
+        browser.open(&desk.url("#/releases"));
+        browser.wait_text(".login h1", title);
+        let views = "return document.querySelectorAll('article').length";
+        assert_eq!(
+            browser.js(views, json!([])),
+            0,
+            "nothing is shown without a token"
+        );
+        // Another view is no way around it.
+        desk.go("#/devices");
+        browser.wait_text(".login h1", title);
+        desk.go("#/releases");
+        desk.quiet_console();
+        browser.fill("#token", "a-wrong-token");
+        browser.click(".login [type=submit]");
+        browser.wait_text(".login [role=alert]", wrong);
+        browser.console();
+        browser.fill("#token", &desk.token);
+        browser.click(".login [type=submit]");
+        browser.wait_text(&release, "1");
+        let up = "return document.querySelector('#link.streaming') !== null";
+        browser.wait("the event stream is up", up, json!([]));
+    }
+    // A link with another token brings the field back and says why.
+    browser.open(&desk.url("#token=not-this-one"));
+    browser.wait_text(".login [role=alert]", "not the right token");
+    // The read token shows everything; a change asks for the operator's.
+    browser.fill("#token", read.trim());
+    browser.click(".login [type=submit]");
+    browser.wait_text(&release, "Live");
+    browser.click(&format!("{release} [data-key=pause]"));
+    browser.click("dialog [type=submit]");
+    browser.wait_text("dialog", "only reads");
+    browser.fill("#token", &desk.token);
+    browser.click("dialog [type=submit]");
+    browser.wait_text(&release, "Paused");
+}
+
+#[test]
+fn a_token_that_is_no_longer_good_is_asked_for_when_something_is_to_be_changed() {
     let Some(desk) = Desk::open("the token is asked for", |place| {
         place.drop_firmware("P/2.0.0/update.bin", &noise(4, 2000));
     }) else {
@@ -130,13 +185,15 @@ fn who_has_no_token_is_asked_for_it_when_something_is_to_be_changed() {
     browser.wait_text(&release, "Live");
     let address = browser.js("return location.href", json!([]));
     assert_eq!(address, desk.url("#/releases"));
-    browser.js("sessionStorage.clear()", json!([]));
-    browser.open(&desk.url("#/releases"));
     let pause = format!("{release} [data-key=pause]");
     browser.click(&pause);
+    browser.js(
+        "sessionStorage.setItem('luat-ota.token', 'no-longer-good')",
+        json!([]),
+    );
     browser.click("dialog [type=submit]");
     browser.wait_text("dialog", "Token needed");
-    browser.fill("#token", "wrong");
+    browser.fill("#token", "wrong-token");
     browser.click("dialog [type=submit]");
     browser.wait_text("dialog", "not the right token");
     browser.fill("#token", &desk.token);

@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use common::operator::{Operator, parse};
 use common::{Place, Rows, Server, both, get, luat_ota, run_command, serve_arguments};
 
-/// Line, headers with `{port}` and `{token}`, status.
+/// Line, headers with `{port}`, `{token}` and `{read}`, status.
 const TABLE: &[(&str, &str, u16)] = &[
     ("GET /", "Host: localhost:{port}\r\n", 200),
     ("GET /healthz", "Host: localhost\r\n", 200),
@@ -19,10 +19,66 @@ const TABLE: &[(&str, &str, u16)] = &[
     ("GET /", "Host: ota.example.com\r\n", 200),
     ("GET /", "Host: evil.example\r\n", 421),
     ("GET /healthz", "Host: evil.example:{port}\r\n", 421),
-    ("GET /api/v1/summary", "Host: 127.0.0.1:{port}\r\n", 200),
-    ("HEAD /api/v1/summary", "Host: 127.0.0.1:{port}\r\n", 200),
-    ("GET /api/v1/summary", "Host: [::1]:{port}\r\n", 200),
-    ("GET /metrics", "Host: localhost:{port}\r\n", 200),
+    // Case 49: what an HTTP/1.1 proxy on this machine sends.
+    ("GET /api/v1/summary", "Host: 127.0.0.1:{port}\r\n", 401),
+    ("GET /metrics", "Host: 127.0.0.1:{port}\r\n", 401),
+    ("HEAD /metrics", "Host: localhost\r\n", 401),
+    ("GET /api/v1/events", "Host: localhost\r\n", 401),
+    ("GET /api/v1/openapi.json", "Host: [::1]:{port}\r\n", 401),
+    ("GET /api/v1/devices", "Host: localhost\r\n", 401),
+    ("POST /api/v1/explain", "Host: localhost\r\n", 401),
+    ("HEAD /", "Host: localhost\r\n", 200),
+    ("GET /app.js", "Host: localhost\r\n", 200),
+    (
+        "GET /api/v1/summary",
+        "Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n",
+        200,
+    ),
+    (
+        "HEAD /api/v1/summary",
+        "Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {read}\r\n",
+        200,
+    ),
+    (
+        "GET /api/v1/summary",
+        "Host: [::1]:{port}\r\nAuthorization: Bearer {read}\r\n",
+        200,
+    ),
+    (
+        "GET /metrics",
+        "Host: localhost:{port}\r\nAuthorization: Bearer {read}\r\n",
+        200,
+    ),
+    (
+        "GET /metrics",
+        "Host: localhost:{port}\r\nAuthorization: Basic {read}\r\n",
+        401,
+    ),
+    (
+        "POST /api/v1/explain",
+        "Host: localhost\r\nAuthorization: Bearer {read}\r\n",
+        422,
+    ),
+    (
+        "PUT /api/v1/firmware/P/1.0.0/u.bin",
+        "Host: localhost\r\nAuthorization: Bearer {read}\r\nContent-Length: 0\r\n",
+        403,
+    ),
+    (
+        "PUT /api/v1/rules/P",
+        "Host: localhost\r\nAuthorization: Bearer {read}\r\nIf-None-Match: *\r\n",
+        403,
+    ),
+    (
+        "POST /api/v1/releases/P/1.0.0/pause",
+        "Host: localhost\r\nAuthorization: Bearer {read}\r\n",
+        403,
+    ),
+    (
+        "DELETE /api/v1/devices/862991443753386/hold",
+        "Host: localhost\r\nAuthorization: Bearer {read}\r\n",
+        403,
+    ),
     ("GET /api/v1/summary", "Host: localhost:1\r\n", 421),
     (
         "GET /api/v1/summary",
@@ -90,7 +146,7 @@ const TABLE: &[(&str, &str, u16)] = &[
     ),
     (
         "GET /api/v1/summary",
-        "Host: localhost:{port}\r\nOrigin: http://localhost:{port}\r\nSec-Fetch-Site: same-origin\r\n",
+        "Host: localhost:{port}\r\nAuthorization: Bearer {token}\r\nOrigin: http://localhost:{port}\r\nSec-Fetch-Site: same-origin\r\n",
         200,
     ),
     (
@@ -128,8 +184,17 @@ const TABLE: &[(&str, &str, u16)] = &[
         "Host: localhost\r\nAuthorization: Bearer {token}\r\n",
         405,
     ),
-    ("GET /api/v1/explain", "Host: localhost\r\n", 405),
-    ("GET /api/v1/nothing", "Host: localhost\r\n", 404),
+    (
+        "GET /api/v1/explain",
+        "Host: localhost\r\nAuthorization: Bearer {token}\r\n",
+        405,
+    ),
+    (
+        "GET /api/v1/nothing",
+        "Host: localhost\r\nAuthorization: Bearer {token}\r\n",
+        404,
+    ),
+    ("GET /api/v1/nothing", "Host: localhost\r\n", 401),
 ];
 
 #[test]
@@ -142,6 +207,7 @@ fn each_row_of_the_table_of_access_gets_its_status() {
         let fill = |text: &str| {
             text.replace("{port}", &port)
                 .replace("{token}", &operator.token)
+                .replace("{read}", &operator.read_token)
         };
         let request = format!("{} HTTP/1.1\r\n{}\r\n", fill(line), fill(headers));
         let result = operator.try_ask(request.as_bytes()).and_then(|told| {
@@ -152,21 +218,23 @@ fn each_row_of_the_table_of_access_gets_its_status() {
                 told.text()
             );
             let asks = told.header("www-authenticate").is_some();
-            ensure!(asks == (*status == 401), "WWW-Authenticate");
+            let read_only = *status == 403 && headers.contains("{read}");
+            ensure!(asks == (*status == 401 || read_only), "WWW-Authenticate");
             Ok(())
         });
         rows.row(&format!("{line} {headers:?}"), result);
     }
     rows.finish();
     let old = format!("GET /metrics HTTP/1.0\r\nHost: localhost:{port}\r\n\r\n");
-    assert_eq!(
-        operator.ask(old.as_bytes()).status,
-        401,
-        "what proxies speak"
-    );
+    assert_eq!(operator.ask(old.as_bytes()).status, 401);
     let log = server.log.all().join("\n");
     let links = log.matches(operator.token.as_str()).count();
     assert_eq!(links, 1, "the token is said once, when it is made");
+    assert!(!log.contains(&operator.read_token), "{log}");
+    assert!(
+        !log.contains("now need a token"),
+        "a first start is no upgrade: {log}"
+    );
 }
 
 #[test]
@@ -176,7 +244,11 @@ fn the_token_is_kept_and_not_said_again() {
     let file = server.place().state().join("operator-token");
     let mode = std::fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    assert!(first.token.len() >= 32);
+    let read = server.place().state().join("read-token");
+    let mode = std::fs::metadata(&read).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    assert!(first.token.len() >= 32 && first.read_token.len() >= 32);
+    assert_ne!(first.token, first.read_token);
     let place = server.terminate();
     let server = Server::start_in(place, &[]);
     let second = Operator::of(&server);
@@ -184,6 +256,52 @@ fn the_token_is_kept_and_not_said_again() {
     let log = server.log.all().join("\n");
     assert!(!log.contains(&first.token), "{log}");
     assert!(log.contains("operator-token"), "{log}");
+}
+
+#[test]
+fn after_an_upgrade_the_log_says_that_reading_needs_a_token_now() {
+    for left in ["operator-token", "journal.jsonl"] {
+        let place = Place::new();
+        std::fs::create_dir_all(place.state()).unwrap();
+        let text = if left == "operator-token" {
+            "a-token-of-before\n"
+        } else {
+            ""
+        };
+        std::fs::write(place.state().join(left), text).unwrap();
+        let server = Server::start_in(place, &[]);
+        let operator = Operator::of(&server);
+        let lines = |server: &Server| {
+            let log = server.log.all();
+            let about = log
+                .into_iter()
+                .filter(|line| line.contains("now need a token"));
+            about.collect::<Vec<_>>()
+        };
+        let said = lines(&server);
+        assert_eq!(said.len(), 1, "{left}: {said:?}");
+        assert!(said[0].contains("/read-token"), "{said:?}");
+        assert_eq!(operator.get_without_token("/metrics").status, 401);
+        // The next start is no upgrade.
+        let server = Server::start_in(server.terminate(), &[]);
+        let again = Operator::of(&server);
+        assert_eq!(again.read_token, operator.read_token);
+        assert_eq!(lines(&server), [""; 0], "{left}");
+    }
+}
+
+#[test]
+fn a_damaged_read_token_is_made_anew_and_serving_goes_on() {
+    for bytes in [&b""[..], b"abc", b"\xff\xfe\0"] {
+        let place = Place::new();
+        std::fs::create_dir_all(place.state()).unwrap();
+        std::fs::write(place.state().join("read-token"), bytes).unwrap();
+        let server = Server::start_in(place, &[]);
+        let operator = Operator::of(&server);
+        let head = format!("Authorization: Bearer {}\r\n", operator.read_token);
+        let request = operator.request("GET /metrics", false, &head, b"");
+        assert_eq!(operator.ask(&request).status, 200);
+    }
 }
 
 #[test]
@@ -206,8 +324,8 @@ fn beyond_this_machine_it_does_not_start_without_a_token() {
     );
     let mut operator = Operator::of(&server);
     operator.address.set_ip([127, 0, 0, 1].into());
-    assert_eq!(operator.get("/api/v1/summary").status, 401);
-    assert_eq!(operator.get("/healthz").status, 200);
+    assert_eq!(operator.get_without_token("/api/v1/summary").status, 401);
+    assert_eq!(operator.get_without_token("/healthz").status, 200);
     operator.token = "a-token-of-our-own".to_owned();
     assert_eq!(operator.send("GET", "/api/v1/summary", "", b"").status, 200);
     assert!(!server.log.all().join("\n").contains("a-token-of-our-own"));

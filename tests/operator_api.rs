@@ -435,7 +435,7 @@ fn rules_are_written_only_over_what_was_read() {
     assert_eq!(made.header("etag"), Some(tag.as_str()));
     let same = operator.request(
         &format!("GET {target}"),
-        false,
+        true,
         &format!("If-None-Match: {tag}\r\n"),
         b"",
     );
@@ -553,7 +553,7 @@ fn explain_says_what_a_module_is_told_and_recognise_what_a_file_would_be() {
 fn who_looks_on_sees_checks_and_downloads_as_they_happen() {
     let (server, operator) = start();
     let mut stream = operator.connect();
-    let request = operator.request("GET /api/v1/events", false, "", b"");
+    let request = operator.request("GET /api/v1/events", true, "", b"");
     stream.write_all(&request).unwrap();
     let mut lines = BufReader::new(stream).lines();
     // It stands as soon as the first comment has come; what happens then is told.
@@ -599,7 +599,7 @@ fn who_looks_on_sees_checks_and_downloads_as_they_happen() {
 fn only_so_many_look_on_at_a_time_and_a_stop_ends_them() {
     let server = Server::start(&[]);
     let operator = Operator::of(&server);
-    let request = operator.request("GET /api/v1/events", false, "", b"");
+    let request = operator.request("GET /api/v1/events", true, "", b"");
     let mut readers: Vec<_> = (0..16)
         .map(|_| {
             let mut stream = operator.connect();

@@ -140,7 +140,7 @@ fn a_folder_that_becomes_a_link_while_it_is_uploaded_to_leads_nowhere() {
 #[test]
 fn who_reads_events_and_stops_is_given_up_and_costs_no_memory() {
     let (server, operator) = start();
-    let request = operator.request("GET /api/v1/events", false, "", b"");
+    let request = operator.request("GET /api/v1/events", true, "", b"");
     let looks_on = || -> Option<TcpStream> {
         let mut stream = connect_from(None, operator.address, 4096);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -174,10 +174,117 @@ fn who_reads_events_and_stops_is_given_up_and_costs_no_memory() {
     drop(stopped);
 }
 
+// Case 48.
+#[test]
+fn sixty_four_connections_without_a_token_keep_nobody_with_one_out() {
+    let (server, operator) = start();
+    let of = |line: &str, headers: &str| operator.request(line, false, headers, b"");
+    let file = "PUT /api/v1/firmware/P/2.0.1/u.bin";
+    let large = "Content-Length: 200000000\r\n";
+    let wrong = format!("Authorization: Bearer wrong-token\r\n{large}");
+    let reading = format!("Authorization: Bearer {}\r\n{large}", operator.read_token);
+    for (what, bytes) in [
+        ("uploads without a token", of(file, large)),
+        ("uploads with a wrong token", of(file, &wrong)),
+        ("uploads with the read token", of(file, &reading)),
+        (
+            "uploads that wait for 100",
+            of(file, &format!("Expect: 100-continue\r\n{large}")),
+        ),
+        (
+            "POSTs without a body",
+            of("POST /api/v1/explain", "Content-Length: 50\r\n"),
+        ),
+        (
+            "refused heads",
+            b"GET / HTTP/1.1\r\nHost: a/b\r\nContent-Length: 200000000\r\n\r\n".to_vec(),
+        ),
+        ("malformed heads", b"nonsense\r\n\r\nmore of it".to_vec()),
+        ("unknown paths", of("GET /nothing", large)),
+        ("unknown paths beneath", of("GET /api/v1/nothing", large)),
+        ("the page with a body", of("GET /", large)),
+        (
+            "another host",
+            b"GET / HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 9\r\n\r\n".to_vec(),
+        ),
+        ("half heads", b"GET / HTTP/1.1\r\nX: ".to_vec()),
+        ("nothing", Vec::new()),
+    ] {
+        // Two for each seat: none of them may keep one.
+        let held: Vec<TcpStream> = (0..128)
+            .map(|n| {
+                let mut stream = operator.connect();
+                let _evicted_already = stream.write_all(&bytes);
+                if n % 2 == 0 {
+                    // A body that goes on.
+                    let _evicted_already = stream.write_all(&[b'x'; 1000]);
+                }
+                stream
+            })
+            .collect();
+        let start = Instant::now();
+        let told = operator.get("/api/v1/summary");
+        assert_eq!(told.status, 200, "{what}: {}", told.text());
+        let upload = operator.send("PUT", "/api/v1/rules/P", "", b"{}");
+        assert_eq!(upload.status, 428, "{what}");
+        assert!(
+            start.elapsed() < Duration::from_secs(1),
+            "{what}: {:?}",
+            start.elapsed()
+        );
+        drop(held);
+    }
+    // Replies that are written and not read, with a valid token, make room too.
+    let answered = operator.request("GET /api/v1/summary", true, large, b"");
+    let held: Vec<TcpStream> = (0..128)
+        .map(|_| {
+            let mut stream = operator.connect();
+            stream.write_all(&answered).unwrap();
+            stream
+        })
+        .collect();
+    let start = Instant::now();
+    assert_eq!(operator.get("/api/v1/summary").status, 200);
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
+    drop(held);
+    drop(server);
+}
+
+#[test]
+fn a_slow_upload_with_the_token_outlives_a_crowd_without_one() {
+    let (server, operator) = start();
+    let bytes = noise(5, 300_000);
+    let request = operator.request("PUT /api/v1/firmware/P/2.0.1/u.bin", true, "", &bytes);
+    let (first, rest) = request.split_at(100_000);
+    let mut upload = operator.connect();
+    upload.write_all(first).unwrap();
+    wait_until("it is being written", PATIENCE, || {
+        let files = files_under(&server.place().firmware());
+        files.iter().any(|name| name.contains(".upload-"))
+    });
+    let crowd: Vec<TcpStream> = (0..300)
+        .map(|_| {
+            let mut stream = operator.connect();
+            let _evicted_already =
+                stream.write_all(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            stream
+        })
+        .collect();
+    upload.write_all(rest).unwrap();
+    let mut raw = Vec::new();
+    upload.read_to_end(&mut raw).unwrap();
+    assert_eq!(common::operator::parse(&raw, false).unwrap().status, 201);
+    drop(crowd);
+}
+
 #[test]
 fn ten_thousand_connections_keep_neither_a_person_nor_a_module_out() {
     let (mut server, operator) = start();
-    let silent = operator.request("GET /api/v1/summary", false, "", b"");
+    let silent = operator.request("GET /api/v1/summary", true, "", b"");
     let before = server.resident();
     let mut held = std::collections::VecDeque::new();
     for n in 0..10_000 {

@@ -2,7 +2,7 @@
 // `show(main, route, context)` that return what they want to hear of: `heard` (an event of the stream),
 // `tick` (every five seconds), `leave`.
 
-import { ago, api, events, h, icon, lang, memory, setLang, t, takeToken, toast } from './base.js';
+import { ago, api, events, h, icon, lang, memory, setLang, signIn, t, takeToken, toast, token, whenLocked } from './base.js';
 import * as releases from './releases.js';
 import * as devices from './devices.js';
 import * as live from './live.js';
@@ -18,6 +18,10 @@ const dark = matchMedia('(prefers-color-scheme: dark)');
 const context = { summary: null, streaming: false, go: (hash) => { location.hash = hash; } };
 let view = null;
 let shown = '';
+/** Why nothing can be read, as a key of the words or ''; null if it can. */
+let locked = null;
+/** Reads the event stream anew. */
+let restart = null;
 
 // ---- language and theme
 
@@ -51,8 +55,9 @@ function link() {
   const dot = document.getElementById('link');
   const state = context.streaming ? 'streaming' : context.summary ? 'polling' : 'offline';
   dot.className = 'link ' + state;
-  dot.title = t(state);
-  dot.setAttribute('aria-label', t(state));
+  const words = t(locked === null ? state : 'token');
+  dot.title = words;
+  dot.setAttribute('aria-label', words);
 }
 
 function foot() {
@@ -77,7 +82,8 @@ document.getElementById('skip').onclick = (event) => {
 // ---- which view
 
 function route(again = false) {
-  takeToken();
+  if (takeToken()) unlock();
+  if (locked !== null) { login(); return; }
   const [, name, id, query] = /^#\/([a-z]*)\/?([^?]*)\??(.*)$/.exec(location.hash) || [];
   const next = VIEWS[name] ? name : 'releases';
   if (view && view.leave) view.leave();
@@ -97,18 +103,62 @@ function route(again = false) {
 }
 addEventListener('hashchange', () => route());
 
+// ---- the token
+
+function unlock() {
+  locked = null;
+  if (restart) restart();
+}
+
+/** The field for the token, in the place of the view. */
+function login() {
+  if (view && view.leave) view.leave();
+  view = {};
+  const field = h('input', { type: 'password', id: 'token', autocomplete: 'current-password', required: true, spellcheck: 'false' });
+  const wrong = h('p.reason.bad', { role: 'alert' }, locked && t(locked));
+  const go = h('button.primary', { type: 'submit' }, t('login'));
+  const submit = async (event) => {
+    event.preventDefault();
+    go.disabled = true;
+    try {
+      await signIn(field.value.trim());
+      unlock();
+      route(true);
+      tick();
+    } catch (error) {
+      wrong.textContent = error.message;
+      go.disabled = false;
+      field.select();
+    }
+  };
+  main.dataset.view = 'login';
+  main.replaceChildren(h('form.login', { onsubmit: submit }, h('h1', {}, t('login')), h('p', {}, t('loginWhy')),
+    // For password managers, which keep a password by its user's name.
+    h('input', { type: 'text', autocomplete: 'username', value: 'operator', hidden: true }),
+    h('div.field', {}, h('label', { for: 'token' }, t('tokenField')), field), wrong, h('div.acts', {}, go)));
+  document.title = t('login') + ' – luat-ota';
+  field.focus();
+}
+
+whenLocked((why) => {
+  const before = locked;
+  locked = why;
+  // Later: a view may be about to be shown just now.
+  if (before === null) queueMicrotask(login);
+});
+
 // ---- what the server says
 
 async function tick() {
-  if (document.hidden) return;
+  if (document.hidden || locked !== null) return;
   try {
     const before = context.summary;
     context.summary = await api('GET', 'summary');
     if (!before) foot();
-    if (view.tick) view.tick();
+    if (view && view.tick) view.tick();
     for (const time of document.querySelectorAll('time.ago')) time.textContent = ago(time.dateTime).textContent;
   } catch (error) {
-    if (context.summary) toast(error.message, true);
+    if (context.summary && locked === null) toast(error.message, true);
     context.summary = null;
   }
   link();
@@ -116,7 +166,7 @@ async function tick() {
 
 function heard(kind, data) {
   live.collect(kind, data);
-  if (view.heard) view.heard(kind, data);
+  if (view && view.heard) view.heard(kind, data);
   if (kind === 'catalog') tick();
 }
 
@@ -153,14 +203,15 @@ addEventListener('drop', (event) => {
 });
 
 takeToken();
+if (!token()) locked = '';
 frame();
 route();
 tick();
 setInterval(tick, 5000);
 document.addEventListener('visibilitychange', tick);
-events(heard, (up) => {
+restart = events(heard, (up) => {
   context.streaming = up;
   link();
-  if (view.linked) view.linked();
+  if (view && view.linked) view.linked();
   if (up) tick();
 });

@@ -193,30 +193,51 @@ export function ask(title, rows, yes, submit = () => true, danger = false) {
 
 // ---- the API
 
-/** The token came in the link that the server printed: it is kept for this tab, and leaves the address. */
+/** Takes the token of the link that the server printed: it is kept for this tab, and leaves the address.
+ * True if there was one. */
 export function takeToken() {
   const found = /[#&]token=([^&]+)/.exec(location.hash);
-  if (!found) return;
+  if (!found) return false;
   memory.set('token', decodeURIComponent(found[1]), 'sessionStorage');
   history.replaceState(null, '', location.pathname + '#/releases');
+  return true;
 }
 
-const token = () => memory.get('token', 'sessionStorage');
-const authorised = () => (token() ? { Authorization: 'Bearer ' + token() } : {});
+export const token = () => memory.get('token', 'sessionStorage');
+const authorised = (text = token()) => (text ? { Authorization: 'Bearer ' + text } : {});
 
-/** Asks for the token; `false` if it was not given. Several requests may need it at once: one question. */
+/** Called when nothing can be read because there is no valid token; with a key of the words, or ''. */
+let locked = () => {};
+export const whenLocked = (tell) => { locked = tell; };
+
+/** Keeps a token for this tab if the server takes it; else throws what is wrong. */
+export async function signIn(text) {
+  let reply;
+  try {
+    reply = await fetch('/api/v1/summary', { headers: authorised(text), cache: 'no-store' });
+  } catch {
+    throw new Problem(0, t('offline'));
+  }
+  if (reply.status === 401) throw new Problem(401, t('tokenWrong'));
+  if (!reply.ok) throw problem(reply.status, await reply.text().catch(() => ''));
+  memory.set('token', text, 'sessionStorage');
+}
+
+/** Asks for the operator's token, to change something; `false` if it was not given. Several requests may
+ * need it at once: one question. `why` is a key of the words. */
 let asking = null;
-let declined = false;
-function askToken() {
+function askToken(why) {
   asking ||= (async () => {
     const field = h('input', { type: 'password', id: 'token', autocomplete: 'off', required: true, spellcheck: 'false' });
-    const given = await ask(t('token'), [h('p', {}, t(token() ? 'tokenWrong' : 'tokenWhy')), h('label', { for: 'token' }, t('tokenField')), field], t('go'), () => field.value.trim());
+    const given = await ask(t('token'), [h('p', {}, t(why)), h('label', { for: 'token' }, t('tokenField')), field], t('go'), () => field.value.trim());
     if (given) memory.set('token', given, 'sessionStorage');
-    declined = !given;
     return Boolean(given);
   })().finally(() => { asking = null; });
   return asking;
 }
+
+/** Why a token is needed for a reply with this status, as a key of the words; '' if it is not about that. */
+const lacks = (status, header) => (status === 401 ? (token() ? 'tokenWrong' : 'tokenWhy') : status === 403 && header ? 'tokenReads' : '');
 
 /** What went wrong, as a sentence. */
 export class Problem extends Error {
@@ -234,9 +255,13 @@ function problem(status, text) {
   return new Problem(status, t('status', status));
 }
 
-/** One request of the API. A 401 asks for the token and tries again; who declined is asked again only
- * when something is to be changed. */
+/** One request of the API. Where a token is missing, a GET locks the page and anything else asks for one and
+ * tries again. */
 export async function api(method, path, body) {
+  if (method === 'GET' && !token()) {
+    locked('');
+    throw new Problem(401, t('loginWhy'));
+  }
   let reply;
   try {
     reply = await fetch('/api/v1/' + path, {
@@ -249,7 +274,9 @@ export async function api(method, path, body) {
     throw new Problem(0, t('offline'));
   }
   const text = await reply.text().catch(() => '');
-  if (reply.status === 401 && !(method === 'GET' && declined) && await askToken()) return api(method, path, body);
+  const why = lacks(reply.status, reply.headers.get('WWW-Authenticate'));
+  if (why && method === 'GET') locked(why);
+  else if (why && await askToken(why)) return api(method, path, body);
   if (!reply.ok) throw problem(reply.status, text);
   return text ? JSON.parse(text) : null;
 }
@@ -263,12 +290,15 @@ export function upload(path, file, digest, moved) {
     request.setRequestHeader('Content-Type', 'application/octet-stream');
     if (digest) request.setRequestHeader('Repr-Digest', `sha-256=:${digest}:`);
     request.upload.onprogress = (event) => moved(event.loaded);
-    request.onload = () => (request.status < 300 ? resolve(JSON.parse(request.responseText)) : reject(problem(request.status, request.responseText)));
+    request.onload = () => {
+      if (request.status < 300) resolve(JSON.parse(request.responseText));
+      else reject(Object.assign(problem(request.status, request.responseText), { why: lacks(request.status, request.getResponseHeader('WWW-Authenticate')) }));
+    };
     request.onerror = () => reject(new Problem(0, t('offline')));
     request.send(file);
   });
   return send().catch(async (error) => {
-    if (error.status === 401 && await askToken()) return upload(path, file, digest, moved);
+    if (error.why && await askToken(error.why)) return upload(path, file, digest, moved);
     throw error;
   });
 }
@@ -278,7 +308,8 @@ export const base64 = (buffer) => btoa(Array.from(new Uint8Array(buffer), (byte)
 
 /** Reads the event stream, and begins again when it ends: after 1 s, then 2, up to 30. EventSource cannot
  * send the token, so this is fetch. A stream that says nothing for 40 s (it pings every 15) is dead.
- * Nothing is read while nobody looks: the server has room for 16 readers. */
+ * Nothing is read while nobody looks (the server has room for 16 readers), nor without a token. Returns a
+ * function that begins again at once. */
 export function events(heard, state) {
   let wait = 1000;
   let wake;
@@ -315,15 +346,18 @@ export function events(heard, state) {
       running = null;
     }
   };
+  const again = () => { wait = 1000; if (wake) wake(); };
   document.addEventListener('visibilitychange', () => {
-    if (document.hidden) { if (running) running.abort(); } else { wait = 1000; if (wake) wake(); }
+    if (document.hidden) { if (running) running.abort(); } else again();
   });
   (async () => {
     for (;;) {
-      if (!document.hidden) await read().catch(() => {});
+      const idle = () => document.hidden || !token();
+      if (!idle()) await read().catch(() => {});
       state(false);
-      await sleep(document.hidden ? 3600000 : wait);
+      await sleep(idle() ? 3600000 : wait);
       wait = Math.min(wait * 2, 30000);
     }
   })();
+  return again;
 }

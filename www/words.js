@@ -8,9 +8,11 @@ export const WORDS = {
   streaming: ['Connected, live', '已连接，实时'], polling: ['Connected, refreshed every 5 seconds', '已连接，每 5 秒刷新'], offline: ['The server cannot be reached. It is tried again.', '无法连接服务器，正在重试。'],
   status: ['The server answered with status {0}.', '服务器返回状态 {0}。'], cancel: ['Cancel', '取消'], go: ['Go on', '继续'], set: ['Set', '设置'], more: ['Show more', '显示更多'],
   now: ['now', '现在'], unknown: ['not known yet', '尚不清楚'], optional: ['optional', '可不填'], any: ['any', '全部'],
-  token: ['Token needed', '需要令牌'], tokenField: ['Token', '令牌'],
-  tokenWhy: ['Changes need the operator’s token. The server prints it at its first start; it lies in the file operator-token of the state folder.', '修改操作需要管理令牌。服务器首次启动时会打印它，也保存在状态目录的 operator-token 文件里。'],
-  tokenWrong: ['That was not the right token. It lies in the file operator-token of the state folder.', '令牌不对。正确的令牌在状态目录的 operator-token 文件里。'],
+  token: ['Token needed', '需要令牌'], tokenField: ['Token', '令牌'], login: ['Sign in', '登录'],
+  loginWhy: ['This page needs a token. The server prints a link with it at its first start. It is in the file operator-token of the state folder; the token in read-token shows everything and changes nothing.', '查看本页面需要令牌。服务器首次启动时会打印带令牌的链接；令牌在状态目录的 operator-token 文件里。read-token 文件里的令牌只能查看，不能修改。'],
+  tokenWhy: ['Changes need the operator’s token. The server prints it at its first start; it is in the file operator-token of the state folder.', '修改操作需要管理令牌。服务器首次启动时会打印它，也保存在状态目录的 operator-token 文件里。'],
+  tokenWrong: ['That is not the right token. It is in the file operator-token of the state folder, unless the server was given another one.', '令牌不对。正确的令牌在状态目录的 operator-token 文件里，除非启动时另外指定了令牌。'],
+  tokenReads: ['The token of this tab only reads. Changes need the one in the file operator-token of the state folder.', '当前令牌只能查看。修改操作需要状态目录的 operator-token 文件里的令牌。'],
 
   // states
   offered: ['offered', '已通知'], downloading: ['downloading', '下载中'], delivered: ['delivered', '已送达'], confirmed: ['confirmed', '已确认'], reverted: ['reverted', '已回退'], silent: ['silent', '失联'],

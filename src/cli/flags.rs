@@ -124,7 +124,7 @@ static FLAGS: &[Flag] = &[
         default: Default::Value("127.0.0.1:8081"),
         good: "an address to listen on, like 127.0.0.1:8081, or off",
         help: "Answers people (page, API, metrics) at this address; off: nowhere. On anything but \
-               this machine's own 127.0.0.1 or ::1 it needs a token.",
+               this machine's own 127.0.0.1 or ::1 it needs --operator-token-file.",
         set: |line, value| {
             line.settings.operator.address = match values::text(value)? {
                 "off" => None,
@@ -167,7 +167,7 @@ static FLAGS: &[Flag] = &[
         repeatable: true,
         good: "a host, like ota.example.com or ota.example.com:8443",
         help: "Answers people under this name, too: that of a proxy in front, or of this machine in \
-               its network. All but the empty page then needs the token.",
+               its network.",
         set: |line, value| {
             let host = values::text(value).filter(|text| values::is_host_name(text))?;
             line.settings.operator.hosts.push(host.to_owned());

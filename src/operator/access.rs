@@ -1,10 +1,10 @@
 //! Who may do what: one table, of the request's Host, where it comes from and its token. Pure; asked by
 //! [`super::plane`] before anything is looked up.
 //!
-//! The surprise: a listener on the loopback is open to any page of any browser on this machine (DNS
-//! rebinding, forms) and to any other local user. So the Host must be ours, a page elsewhere is turned
-//! away by what its browser says of it, and whatever changes something needs the token even there
-//! (hazards.md 4).
+//! A listener on the loopback is reachable by every page in every browser on this machine (DNS rebinding,
+//! forms), by every local user, and through every proxy on this machine. Therefore the Host must be ours, a
+//! page of another site is refused by what its browser says of it, and everything but the page's own files
+//! needs a token, on loopback too (hazards.md 4 and 31).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -32,8 +32,6 @@ pub struct Bearing<'r> {
     pub site: Option<&'r str>,
     /// `Authorization`.
     pub authorization: Option<&'r str>,
-    /// It came through a proxy: it says so, or speaks HTTP/1.0, as proxies alone still do.
-    pub forwarded: bool,
 }
 
 /// Why a request is turned away.
@@ -45,14 +43,23 @@ pub enum Denied {
     NotOurs,
     /// 403: another site asks through somebody's browser.
     OtherSite,
-    /// 401: no token, or another one.
-    Token,
+    /// 401: no token.
+    NoToken,
+    /// 401: a token that is not one of ours.
+    WrongToken,
+    /// 403: the read token, for a request that changes something.
+    ReadOnly,
 }
+
+/// The hash of a token: hashes have one length, so comparing them takes the same time for every token.
+type TokenHash = [u8; 32];
 
 /// Who may do what.
 pub struct Access {
-    /// The hash of the token: what is compared has always the same length.
-    token: [u8; 32],
+    /// The operator's token: reads and writes.
+    operator: TokenHash,
+    /// The read token, if there is one.
+    read: Option<TokenHash>,
     /// Hosts that a proxy answers to, in small letters.
     names: Vec<String>,
     /// Only this machine can connect.
@@ -71,9 +78,15 @@ enum Place {
 
 impl Access {
     /// For the listener at `address`. `names`: hosts to answer to besides the local ones.
-    pub fn new(token: &str, names: &[String], address: SocketAddr) -> Access {
+    pub fn new(
+        operator: &str,
+        read: Option<&str>,
+        names: &[String],
+        address: SocketAddr,
+    ) -> Access {
         Access {
-            token: Sha256::digest(token).into(),
+            operator: Sha256::digest(operator).into(),
+            read: read.map(|token| Sha256::digest(token).into()),
             names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
             loopback: address.ip().to_canonical().is_loopback(),
             port: address.port(),
@@ -83,7 +96,7 @@ impl Access {
     /// May this be done?
     pub fn judge(&self, matter: Matter, bearing: &Bearing<'_>) -> Result<(), Denied> {
         let host = Authority::parse(bearing.host).ok_or(Denied::BadHost)?;
-        let place = self.place(&host).ok_or(Denied::NotOurs)?;
+        self.place(&host).ok_or(Denied::NotOurs)?;
         if matter == Matter::Open {
             return Ok(());
         }
@@ -95,13 +108,15 @@ impl Access {
         if !matches!(bearing.site, None | Some("none" | "same-origin")) {
             return Err(Denied::OtherSite);
         }
-        let trusted = self.loopback && place == Place::Local && !bearing.forwarded;
-        if trusted && matter == Matter::Read {
-            return Ok(());
-        }
-        match bearing.authorization.is_some_and(|said| self.knows(said)) {
-            true => Ok(()),
-            false => Err(Denied::Token),
+        let token = bearing.authorization.ok_or(Denied::NoToken)?;
+        let token = bearer(token).ok_or(Denied::WrongToken)?;
+        // Both are compared, whatever the first comparison says.
+        let operator = same(&self.operator, &token);
+        let read = self.read.as_ref().is_some_and(|read| same(read, &token));
+        match (operator, read, matter) {
+            (true, _, _) | (_, true, Matter::Read) => Ok(()),
+            (false, true, _) => Err(Denied::ReadOnly),
+            (false, false, _) => Err(Denied::WrongToken),
         }
     }
 
@@ -142,20 +157,20 @@ impl Access {
             None => false,
         }
     }
+}
 
-    /// `Bearer TOKEN` with our token. Takes as long whatever the token is.
-    fn knows(&self, authorization: &str) -> bool {
-        let Some((scheme, token)) = authorization.split_once(' ') else {
-            return false;
-        };
-        let token: [u8; 32] = Sha256::digest(token.trim()).into();
-        let different = self
-            .token
-            .iter()
-            .zip(token)
-            .fold(0, |sum, (a, b)| sum | (a ^ b));
-        scheme.eq_ignore_ascii_case("bearer") && std::hint::black_box(different) == 0
-    }
+/// The hash of the token in `Bearer TOKEN` (RFC 6750 section 2.1).
+fn bearer(authorization: &str) -> Option<TokenHash> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    let is_bearer = scheme.eq_ignore_ascii_case("bearer");
+    is_bearer.then(|| Sha256::digest(token.trim()).into())
+}
+
+/// Compares two hashes, in a time that does not depend on them.
+fn same(one: &TokenHash, other: &TokenHash) -> bool {
+    let pairs = one.iter().zip(other);
+    let different = pairs.fold(0, |sum, (a, b)| sum | (a ^ b));
+    std::hint::black_box(different) == 0
 }
 
 /// `host[:port]`.
@@ -225,16 +240,19 @@ mod tests {
 
     const TOKEN: &str = "0123456789abcdef";
 
+    const READ_TOKEN: &str = "fedcba9876543210";
+
     fn local() -> Access {
         Access::new(
             TOKEN,
+            Some(READ_TOKEN),
             &["ota.example.com".to_owned()],
             "127.0.0.1:8081".parse().unwrap(),
         )
     }
 
     fn public() -> Access {
-        Access::new(TOKEN, &[], "0.0.0.0:8081".parse().unwrap())
+        Access::new(TOKEN, None, &[], "0.0.0.0:8081".parse().unwrap())
     }
 
     fn at(host: &str) -> Bearing<'_> {
@@ -254,22 +272,22 @@ mod tests {
     #[test]
     fn hosts_are_ours_or_not() {
         for (host, access, read) in [
-            ("127.0.0.1:8081", local(), Ok(())),
-            ("127.0.0.1", local(), Ok(())),
-            ("127.0.0.9:8081", local(), Ok(())),
-            ("localhost:8081", local(), Ok(())),
-            ("LocalHost", local(), Ok(())),
-            ("[::1]:8081", local(), Ok(())),
-            ("[::1]", local(), Ok(())),
+            ("127.0.0.1:8081", local(), Err(Denied::NoToken)),
+            ("127.0.0.1", local(), Err(Denied::NoToken)),
+            ("127.0.0.9:8081", local(), Err(Denied::NoToken)),
+            ("localhost:8081", local(), Err(Denied::NoToken)),
+            ("LocalHost", local(), Err(Denied::NoToken)),
+            ("[::1]:8081", local(), Err(Denied::NoToken)),
+            ("[::1]", local(), Err(Denied::NoToken)),
             ("localhost:8080", local(), Err(Denied::NotOurs)),
             ("localhost.:8081", local(), Err(Denied::NotOurs)),
             ("localhost.evil.example", local(), Err(Denied::NotOurs)),
             ("evil.example:8081", local(), Err(Denied::NotOurs)),
             ("192.168.1.1:8081", local(), Err(Denied::NotOurs)),
-            ("ota.example.com", local(), Err(Denied::Token)),
-            ("OTA.example.com:443", local(), Err(Denied::Token)),
-            ("192.168.1.1:8081", public(), Err(Denied::Token)),
-            ("localhost:8081", public(), Err(Denied::Token)),
+            ("ota.example.com", local(), Err(Denied::NoToken)),
+            ("OTA.example.com:443", local(), Err(Denied::NoToken)),
+            ("192.168.1.1:8081", public(), Err(Denied::NoToken)),
+            ("localhost:8081", public(), Err(Denied::NoToken)),
             ("router.lan:8081", public(), Err(Denied::NotOurs)),
             ("", local(), Err(Denied::BadHost)),
             ("evil/x?", local(), Err(Denied::BadHost)),
@@ -288,28 +306,43 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_the_token() {
-        let forwarded = |bearing| Bearing {
-            forwarded: true,
-            ..bearing
+    fn all_but_the_page_needs_a_token_and_changes_need_the_operators() {
+        let reading = |host| Bearing {
+            authorization: Some("Bearer fedcba9876543210"),
+            ..at(host)
+        };
+        let wrong = |host| Bearing {
+            authorization: Some("Bearer 0123456789abcdeX"),
+            ..at(host)
         };
         for (matter, bearing, answer) in [
             (Open, at("localhost"), Ok(())),
             (Open, at("ota.example.com"), Ok(())),
-            (Open, forwarded(at("localhost")), Ok(())),
+            (Open, wrong("localhost"), Ok(())),
             (Open, at("evil.example"), Err(Denied::NotOurs)),
-            (Read, at("localhost"), Ok(())),
-            (Read, forwarded(at("localhost")), Err(Denied::Token)),
-            (Read, forwarded(with_token("localhost")), Ok(())),
+            (Read, at("localhost"), Err(Denied::NoToken)),
+            (Read, wrong("localhost"), Err(Denied::WrongToken)),
+            (Read, reading("localhost"), Ok(())),
+            (Read, reading("ota.example.com"), Ok(())),
+            (Read, with_token("localhost"), Ok(())),
             (Read, with_token("ota.example.com"), Ok(())),
-            (Write, at("localhost"), Err(Denied::Token)),
+            (Write, at("localhost"), Err(Denied::NoToken)),
+            (Write, wrong("localhost"), Err(Denied::WrongToken)),
+            (Write, reading("localhost"), Err(Denied::ReadOnly)),
             (Write, with_token("localhost"), Ok(())),
             (Write, with_token("ota.example.com"), Ok(())),
             (Write, with_token("evil.example"), Err(Denied::NotOurs)),
+            (Read, reading("evil.example"), Err(Denied::NotOurs)),
         ] {
             let judged = local().judge(matter, &bearing);
             assert_eq!(judged, answer, "{matter:?} {bearing:?}");
         }
+        // Without a read token there is none that an empty one could match.
+        let empty = Bearing {
+            authorization: Some("Bearer "),
+            ..at("localhost:8081")
+        };
+        assert_eq!(public().judge(Read, &empty), Err(Denied::WrongToken));
     }
 
     #[test]
@@ -392,7 +425,12 @@ mod tests {
             ("Basic 0123456789abcdef", false),
             ("0123456789abcdef", false),
         ] {
-            assert_eq!(access.knows(said), known, "{said:?}");
+            let bearing = Bearing {
+                authorization: Some(said),
+                ..at("localhost")
+            };
+            let judged = access.judge(Write, &bearing);
+            assert_eq!(judged.is_ok(), known, "{said:?}");
         }
     }
 

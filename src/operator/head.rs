@@ -294,19 +294,11 @@ impl Asked {
 
     /// Who asks, as far as access goes.
     pub fn bearing(&self) -> Result<Bearing<'_>, Bad> {
-        let there = |name: &'static str| self.request.header(name).is_some();
         Ok(Bearing {
             host: self.header("host")?.unwrap_or_default(),
             origin: self.header("origin")?,
             site: self.header("sec-fetch-site")?,
             authorization: self.header("authorization")?,
-            forwarded: self.old
-                || there("forwarded")
-                || there("via")
-                || self
-                    .request
-                    .header_names()
-                    .any(|name| name.as_str().starts_with("x-forwarded")),
         })
     }
 }
@@ -345,25 +337,7 @@ mod tests {
         assert_eq!(asked.header("x-z"), Ok(None));
         let bearing = asked.bearing().unwrap();
         assert_eq!(bearing.authorization, Some("Bearer t"));
-        assert!(!bearing.forwarded);
         assert_eq!(asked.length, Length::Missing);
-    }
-
-    #[test]
-    fn what_proxies_add_is_seen() {
-        for headers in [
-            "X-Forwarded-For: 1.2.3.4\r\n",
-            "x-forwarded-host: a\r\n",
-            "Forwarded: for=x\r\n",
-            "Via: 1.1 a\r\n",
-        ] {
-            assert!(
-                good(&with(headers)).bearing().unwrap().forwarded,
-                "{headers}"
-            );
-        }
-        let old = b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n";
-        assert!(good(old).bearing().unwrap().forwarded);
     }
 
     #[test]

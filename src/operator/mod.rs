@@ -19,6 +19,7 @@ pub mod head;
 mod metrics;
 mod pages;
 mod plane;
+pub mod read_token;
 pub mod reply;
 pub mod route;
 pub mod target;

@@ -1,8 +1,9 @@
 //! A connection of the operator's side, from its first byte to its last: head, access, body, reply,
 //! close. One request each.
 //!
-//! What would surprise you: at the cap it is not the newcomer who must go but the oldest connection whose
-//! head is not complete. Sixty-four silent ones would otherwise shut people out.
+//! At the cap a new connection evicts the oldest one whose request carries no valid token, or, if every
+//! request does, the oldest one whose reply is written. Connections without a token can therefore never fill
+//! the port (hazards.md 30).
 
 use std::convert::Infallible;
 use std::io::{self, Read};
@@ -15,7 +16,7 @@ use smol::LocalExecutor;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::future::{self, FutureExt as _, or};
 
-use super::access::Denied;
+use super::access::{Denied, Matter};
 use super::api::{self, Answer};
 use super::body::Incoming;
 use super::head::{self, Asked, Found};
@@ -32,11 +33,25 @@ pub(super) type Stream = Async<TcpStream>;
 /// How long to wait where a connection cannot be accepted.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Bytes of a body that nobody wanted that are read, at most, so that the client reads our reply.
-const LINGER_BYTES: u64 = 512 << 20;
+/// How much of a body that is not wanted is read, and for how long, so that the client reads our reply
+/// before the connection ends.
+#[derive(Clone, Copy)]
+struct Linger {
+    bytes: u64,
+    time: Duration,
+}
 
-/// The time for that.
-const LINGER: Duration = Duration::from_secs(10);
+/// For a request without a valid token.
+const BRIEFLY: Linger = Linger {
+    bytes: 64 * 1024,
+    time: Duration::from_secs(1),
+};
+
+/// For a request with one: an upload of the largest size still gets its reply.
+const PATIENTLY: Linger = Linger {
+    bytes: 512 << 20,
+    time: Duration::from_secs(10),
+};
 
 /// The time for the rest of the head's bytes, and for a client that takes no byte of a reply.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -108,53 +123,86 @@ async fn next(listener: &Async<TcpListener>) -> io::Result<Stream> {
     }
 }
 
-/// Who is connected.
+/// The connections, as far as eviction goes. A message to a connection's sender ends it.
 #[derive(Default)]
 pub(super) struct Seats {
     count: usize,
     next: u64,
-    /// Those whose head is not complete, oldest first; a word to one ends it.
-    waiting: Vec<(u64, Sender<()>)>,
+    /// Without a valid token: an unfinished head, a reply to a request that needs none, or a refusal. Oldest
+    /// first.
+    unauthorised: Vec<(u64, Sender<()>)>,
+    /// With a valid token and a reply that is written. Oldest first.
+    answered: Vec<(u64, Sender<()>)>,
+}
+
+impl Seats {
+    /// Takes the connection that is to make room.
+    fn evict(&mut self) -> Option<Sender<()>> {
+        let from = match self.unauthorised.is_empty() {
+            false => &mut self.unauthorised,
+            true => &mut self.answered,
+        };
+        (!from.is_empty()).then(|| from.remove(0).1)
+    }
 }
 
 /// A place among the connections, given back on drop.
 struct Seat {
     desk: Rc<Desk>,
     number: u64,
+    evict: Sender<()>,
 }
 
 impl Seat {
-    /// A place, and where to hear that it must be given up; `None` if all are being answered.
+    /// A place, and the channel that says when it must be given up; `None` if all are taken by requests with a
+    /// valid token that are being answered.
     fn take(desk: &Rc<Desk>) -> Option<(Seat, Receiver<()>)> {
         let mut seats = desk.seats.borrow_mut();
         if seats.count >= desk.limits.connections {
-            if seats.waiting.is_empty() {
-                return None;
-            }
-            let (_, oldest) = seats.waiting.remove(0);
-            let _gone_already = oldest.try_send(());
+            let _gone_already = seats.evict()?.try_send(());
         }
         let (sender, evicted) = bounded(1);
         let number = seats.next;
         seats.next = seats.next.wrapping_add(1);
         seats.count = seats.count.saturating_add(1);
-        seats.waiting.push((number, sender));
+        seats.unauthorised.push((number, sender.clone()));
         drop(seats);
-        let desk = Rc::clone(desk);
-        Some((Seat { desk, number }, evicted))
+        let seat = Seat {
+            desk: Rc::clone(desk),
+            number,
+            evict: sender,
+        };
+        Some((seat, evicted))
     }
 
-    /// The head is complete: from now on nobody takes the place away.
-    fn keep(&self) {
+    /// Marks the request as one with a valid token: it is not evicted before its reply is written.
+    fn authorised(&self) {
         let mut seats = self.desk.seats.borrow_mut();
-        seats.waiting.retain(|(number, _)| *number != self.number);
+        seats
+            .unauthorised
+            .retain(|(other, _)| *other != self.number);
+    }
+
+    /// Marks the reply as written: the connection may be evicted from now on.
+    fn answered(&self) {
+        let mut seats = self.desk.seats.borrow_mut();
+        let is_listed = seats
+            .unauthorised
+            .iter()
+            .any(|(other, _)| *other == self.number);
+        if !is_listed {
+            seats.answered.push((self.number, self.evict.clone()));
+        }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.keep();
         let mut seats = self.desk.seats.borrow_mut();
+        seats
+            .unauthorised
+            .retain(|(other, _)| *other != self.number);
+        seats.answered.retain(|(other, _)| *other != self.number);
         seats.count = seats.count.saturating_sub(1);
     }
 }
@@ -178,9 +226,8 @@ async fn run(desk: Rc<Desk>, stream: Stream, seat: Seat, ended: Receiver<Infalli
     let Some(found) = found.await else {
         return;
     };
-    seat.keep();
     // In a box, so that those that wait for a head do not hold the room for what comes after.
-    Box::pin(answer(&desk, &stream, found, bytes, &ended)).await;
+    Box::pin(answer(&desk, &stream, &seat, found, bytes, &ended)).await;
 }
 
 /// A complete head and its length, or the reply instead; `None` if the client has gone.
@@ -220,6 +267,7 @@ async fn read_head(
 async fn answer(
     desk: &Rc<Desk>,
     stream: &Stream,
+    seat: &Seat,
     found: Result<(Box<Asked>, usize), Reply>,
     mut bytes: Vec<u8>,
     ended: &Receiver<Infallible>,
@@ -228,7 +276,7 @@ async fn answer(
         Ok(found) => found,
         Err(reply) => {
             if send(stream, &reply.encode(false, false).await).await {
-                close(stream, LINGER_BYTES).await;
+                close(stream, BRIEFLY.bytes, BRIEFLY).await;
             }
             return;
         }
@@ -244,9 +292,19 @@ async fn answer(
         asked.expects,
         desk.limits.stall,
     );
+    let mut linger = BRIEFLY;
     let answer = match allowed(desk, &asked) {
-        Ok(route) => api::answer(desk, &asked, route, &mut body).await,
         Err(reply) => Answer::Reply(reply),
+        Ok((matter, route)) => {
+            if matter != Matter::Open {
+                seat.authorised();
+                linger = PATIENTLY;
+            }
+            match route {
+                Ok(route) => api::answer(desk, &asked, route, &mut body).await,
+                Err(no) => Answer::Reply(no_route(no)),
+            }
+        }
     };
     let reply = match answer {
         Answer::Reply(reply) => reply,
@@ -258,26 +316,33 @@ async fn answer(
     };
     let encoded = reply.encode(asked.head_only(), asked.old).await;
     if send(stream, &encoded).await {
-        close(stream, body.outstanding()).await;
+        seat.answered();
+        close(stream, body.outstanding(), linger).await;
     }
 }
 
-/// The route, if it may be taken.
-fn allowed<'a>(desk: &Desk, asked: &'a Asked) -> Result<route::Route<'a>, Reply> {
+/// The route, if there is one, and what it needed; the error is the reply to a request that may not be made.
+fn allowed<'a>(
+    desk: &Desk,
+    asked: &'a Asked,
+) -> Result<(Matter, Result<route::Route<'a>, NoRoute>), Reply> {
     let method = asked.method();
     let route = route::route(method, &asked.target);
     let bearing = asked.bearing().map_err(Reply::bad)?;
-    desk.access
-        .judge(route::matter(method, &route), &bearing)
-        .map_err(denied)?;
-    route.map_err(|no| match no {
-        NoRoute::NotFound => Reply::problem(StatusCode::NotFound, "there is nothing at this path"),
+    let matter = route::matter(method, &route);
+    desk.access.judge(matter, &bearing).map_err(denied)?;
+    Ok((matter, route))
+}
+
+fn no_route(no: NoRoute) -> Reply {
+    match no {
+        NoRoute::NotFound => api::nothing_here(),
         NoRoute::Method(methods) => Reply::problem(
             StatusCode::MethodNotAllowed,
             format!("this path takes {methods}"),
         )
         .with("allow", methods),
-    })
+    }
 }
 
 fn denied(denied: Denied) -> Reply {
@@ -291,11 +356,23 @@ fn denied(denied: Denied) -> Reply {
             StatusCode::Forbidden,
             "only this server's own page may ask through a browser",
         ),
-        Denied::Token => Reply::problem(
+        Denied::NoToken => Reply::problem(
             StatusCode::Unauthorized,
-            "this needs the operator's token, as `Authorization: Bearer TOKEN`",
+            "this needs a token, as `Authorization: Bearer TOKEN`: that of the file operator-token in the \
+             state folder, or for reading that of read-token",
         )
         .with("www-authenticate", "Bearer"),
+        Denied::WrongToken => Reply::problem(
+            StatusCode::Unauthorized,
+            "this token is not valid here: the right ones are in the files operator-token and read-token of \
+             the state folder, unless --operator-token or --operator-token-file gives another",
+        )
+        .with("www-authenticate", "Bearer error=\"invalid_token\""),
+        Denied::ReadOnly => Reply::problem(
+            StatusCode::Forbidden,
+            "the read token changes nothing: this needs the operator's token",
+        )
+        .with("www-authenticate", "Bearer error=\"insufficient_scope\""),
     }
 }
 
@@ -323,13 +400,13 @@ pub(super) async fn send(stream: &Stream, mut bytes: &[u8]) -> bool {
 
 /// Ends a connection so that the client gets all that was sent: closing with unread bytes would reset
 /// it, and the reset can eat the reply. `outstanding`: bytes that the client may still send.
-async fn close(stream: &Stream, outstanding: u64) {
+async fn close(stream: &Stream, outstanding: u64, linger: Linger) {
     let _gone_already = stream.get_ref().shutdown(Shutdown::Write);
     let mut left = match outstanding {
         // Whatever else it may have sent behind its request.
         0 if os::net::unread(stream.get_ref()).unwrap_or(0) == 0 => return,
         0 => 64 * 1024,
-        outstanding => outstanding.min(LINGER_BYTES),
+        outstanding => outstanding.min(linger.bytes),
     };
     let reading = async {
         let mut nowhere = vec![0; 16 * 1024];
@@ -351,7 +428,7 @@ async fn close(stream: &Stream, outstanding: u64) {
         }
     };
     let late = async {
-        Timer::after(LINGER).await;
+        Timer::after(linger.time).await;
     };
     or(reading, late).await;
 }

@@ -120,7 +120,7 @@ fn read(path: &Path) -> Result<Token, String> {
 }
 
 /// 128 random bits as 32 hexadecimal digits.
-fn random() -> Result<String, String> {
+pub(super) fn random() -> Result<String, String> {
     let mut bytes = [0; 16];
     process::random(&mut bytes).map_err(|error| {
         format!(

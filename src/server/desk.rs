@@ -15,6 +15,7 @@ use crate::device::{Service, Stop};
 use crate::firmware::watch::Watcher;
 use crate::fleet::Fleet;
 use crate::operator::access::Access;
+use crate::operator::read_token::{self, ReadToken};
 use crate::operator::token::{self, Source, Token};
 use crate::operator::{self, Desk, Limits, Parts};
 use crate::state::State;
@@ -24,6 +25,8 @@ pub(super) struct Prepared {
     listener: TcpListener,
     address: SocketAddr,
     token: Token,
+    /// `None` where it cannot be kept.
+    read: Option<ReadToken>,
 }
 
 /// Opens the listener (or takes the one that systemd passed) and the token; `None` with `--operator off`.
@@ -46,19 +49,34 @@ pub(super) fn prepare(
         .local_addr()
         .map_err(|error| format!("the operator's listener has no address: {error}"))?;
     guarded(settings, address)?;
+    // What a version that had no read token left behind.
+    let is_upgrade = [token::FILE, "journal.jsonl", "hashes.jsonl"]
+        .iter()
+        .filter_map(|name| state.file(name))
+        .any(|path| path.exists());
     let token = Token::open(
         wanted.token.as_deref(),
         wanted.token_file.as_deref(),
         state.file(token::FILE),
     )?;
+    let read = state.file(read_token::FILE).and_then(ReadToken::open);
+    if let Some(read) = read.as_ref().filter(|read| read.is_new && is_upgrade) {
+        log::warn!(
+            target: "operator",
+            "/api and /metrics now need a token for reading, on this machine too: send the one in {} as \
+             `Authorization: Bearer TOKEN` (Prometheus: authorization, credentials_file)",
+            read.file.display()
+        );
+    }
     Ok(Some(Prepared {
         listener,
         address,
         token,
+        read,
     }))
 }
 
-/// Whoever can be reached from elsewhere must be told a token on purpose.
+/// A non-loopback listener requires an explicit token.
 fn guarded(settings: &Settings, address: SocketAddr) -> Result<(), String> {
     let wanted = &settings.operator;
     let has_token = wanted.token.is_some() || wanted.token_file.is_some();
@@ -86,9 +104,11 @@ impl Prepared {
             listener,
             address,
             token,
+            read,
         } = self;
         say(address, &token);
-        let access = Access::new(&token.text, &settings.operator.hosts, address);
+        let read = read.as_ref().map(|read| read.text.as_str());
+        let access = Access::new(&token.text, read, &settings.operator.hosts, address);
         operator::sweep(settings.folder.clone());
         let watcher = Rc::downgrade(watcher);
         let (catalog, running) = (Rc::clone(service), Rc::clone(service));

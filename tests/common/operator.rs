@@ -38,6 +38,8 @@ impl Told {
 pub struct Operator {
     pub address: SocketAddr,
     pub token: String,
+    /// Of the file `read-token`; empty if there is none.
+    pub read_token: String,
 }
 
 impl Operator {
@@ -45,11 +47,14 @@ impl Operator {
         let line = server.wait_for_log("says where the operator is", |line| {
             listens(line, "operator").is_some()
         });
-        let file = server.place().state().join("operator-token");
-        let token = std::fs::read_to_string(file).unwrap_or_default();
+        let kept = |name: &str| {
+            let token = std::fs::read_to_string(server.place().state().join(name));
+            token.unwrap_or_default().trim().to_owned()
+        };
         Operator {
             address: listens(&line, "operator").unwrap(),
-            token: token.trim().to_owned(),
+            token: kept("operator-token"),
+            read_token: kept("read-token"),
         }
     }
 
@@ -96,8 +101,13 @@ impl Operator {
             .unwrap_or_else(|error| panic!("{error}\nrequest: {}", request.escape_ascii()))
     }
 
-    /// A GET without the token.
+    /// A GET with the token.
     pub fn get(&self, target: &str) -> Told {
+        self.ask(&self.request(&format!("GET {target}"), true, "", b""))
+    }
+
+    /// A GET without a token.
+    pub fn get_without_token(&self, target: &str) -> Told {
         self.ask(&self.request(&format!("GET {target}"), false, "", b""))
     }
 
