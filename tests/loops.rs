@@ -16,7 +16,7 @@ use luat_ota::firmware::catalog::Catalog;
 use luat_ota::firmware::known::KnownFiles;
 use luat_ota::firmware::scan;
 use luat_ota::fleet::who::Who;
-use luat_ota::fleet::{Fleet, Part, Settings};
+use luat_ota::fleet::{Fleet, Outcome, Part, Settings};
 
 /// Devices that loop.
 const DEVICES: u64 = 200;
@@ -71,7 +71,7 @@ fn bytes_in_a_day(catalog: &Catalog, attempts: u32) -> (u64, u64) {
                     let end = now + Duration::from_secs(30);
                     fleet.sent(&mut transfer, part.size, end);
                     fleet.acknowledged(&mut transfer, part.size, end);
-                    fleet.end(transfer, true, end);
+                    fleet.end(transfer, Outcome::Whole, end);
                     bytes += part.size;
                 }
                 Verdict::Refuse(Refused {
@@ -148,4 +148,25 @@ fn a_module_that_fetches_the_same_again_and_again_hears_code_40() {
     assert_eq!(server.get(&ask(IMEI, "1.0.1")).status, 200);
     // That was another version: nothing is held against it any more.
     assert_eq!(server.get(&ask(IMEI, "1.0.0")).status, 200);
+}
+
+#[test]
+fn what_a_trusted_proxy_took_is_sent_and_neither_complete_nor_held_against_the_module() {
+    let bytes = noise(8, 20_000);
+    let place = Place::new();
+    place.drop_firmware("P/2.0.0/update.bin", &bytes);
+    let server = Server::start_in(place, &["--trusted-proxy", "127.0.0.0/8"]);
+    let ask = common::luat("P", IMEI, "1.0.0");
+    server.wait_until_offered(&common::luat("P", "862991443753300", "1.0.0"), &bytes);
+    // Case 28, as the server sees it.
+    for round in 0..8 {
+        let got = server.get(&ask);
+        assert_eq!((got.status, &got.body), (200, &bytes), "round {round}");
+    }
+    assert_eq!(server.get(&ask).status, 200);
+    server.wait_for_log("says that it was sent", |line| {
+        line.contains("\"download\"") && line.contains(IMEI) && line.contains("\"sent\"")
+    });
+    let complete = |line: &str| line.contains("\"download\"") && line.contains("\"complete\"");
+    assert!(server.log.wait(0, Duration::ZERO, complete).is_none());
 }

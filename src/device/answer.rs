@@ -53,6 +53,8 @@ pub(super) struct Plan {
     pub end: u64,
     /// As 206.
     pub partial: bool,
+    /// The peer is a trusted proxy: what is acknowledged is the proxy's, not the module's.
+    pub proxied: bool,
     /// Who gets them.
     pub about: About,
     /// The check's verdict and reason, not in the log yet: there may be no room for a connection.
@@ -108,7 +110,7 @@ pub(super) fn answer(
     let plain = |status| Answer::Reply(reply::plain(status, head_only));
     let wish = Wish::of(head, head_only);
     let client = client_of(&service.limits, head, peer);
-    match query::route(head.target) {
+    let mut answer = match query::route(head.target) {
         Route::Turnkey(request) => {
             let arrived = turnkey::Arrived {
                 head,
@@ -123,7 +125,11 @@ pub(super) fn answer(
         Route::Nothing => plain(Status::NotFound),
         Route::File(path) => to_file(service, &path, &wish, client),
         Route::Check(check) => to_check(service, &check, &wish, client),
+    };
+    if let Answer::Deliver(plan) = &mut answer {
+        plan.proxied = service.limits.trusts(peer.ip());
     }
+    answer
 }
 
 /// What the head says about how much of the file is wanted.
@@ -322,6 +328,7 @@ fn plan(
         start: 0,
         end: size,
         partial: false,
+        proxied: false,
         about: asked.about(to),
         decided: Some((verdict, asked.reason(["", "", reason]).concat().into())),
     }
@@ -406,6 +413,7 @@ fn to_file(service: &Service, path: &str, wish: &Wish<'_>, peer: SocketAddr) -> 
         start: 0,
         end: size,
         partial: false,
+        proxied: false,
         about,
         decided: None,
     };

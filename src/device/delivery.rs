@@ -20,7 +20,7 @@ use crate::decision::Refusal;
 use crate::firmware::snapshot::{LoadError, Snapshot};
 use crate::fleet::journal::Written;
 use crate::fleet::network::Network;
-use crate::fleet::{Part, Transfer};
+use crate::fleet::{Outcome, Part, Transfer};
 use crate::os;
 use crate::os::net::is_early;
 use crate::os::reactor::yield_now;
@@ -159,7 +159,7 @@ fn nothing_sent(service: &Service, plan: &Plan, began: Instant, result: &'static
 /// How a download ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
-    /// Every byte was acknowledged.
+    /// Every byte was acknowledged, by the module or by a trusted proxy.
     Complete,
     /// The client went before that.
     Cut,
@@ -281,6 +281,7 @@ impl<'a> Sending<'a> {
             transfer: self.transfer.take(),
             // A range may be complete where the file is not.
             to_the_end: self.plan.end == self.plan.size,
+            proxied: self.plan.proxied,
             closed: self.closed,
         })
     }
@@ -557,14 +558,24 @@ impl Drop for Sending<'_> {
         // After the last look. Where all has arrived, somebody else ends it.
         if let Some(transfer) = self.transfer.take() {
             let mut fleet = self.service.fleet.borrow_mut();
-            fleet.end(transfer, false, now);
+            fleet.end(
+                transfer,
+                Outcome::Incomplete {
+                    proxied: self.plan.proxied,
+                },
+                now,
+            );
         }
         let ended = Ended {
             bytes: self.arrived(),
             reached: self.reached(),
             size: self.plan.size,
             took: now.saturating_duration_since(self.began),
-            result: self.ending.word(),
+            result: match self.ending {
+                // The acknowledgements were the proxy's.
+                Ending::Complete if self.plan.proxied => "sent",
+                ending => ending.word(),
+            },
         };
         let number = self.progress.number;
         self.plan.about.ended(self.service, &ended, number, now);
@@ -589,6 +600,8 @@ pub(super) struct Arrived {
     service: Rc<Service>,
     transfer: Option<Transfer>,
     to_the_end: bool,
+    /// The peer is a trusted proxy, and so is its close.
+    proxied: bool,
     closed: bool,
 }
 
@@ -631,9 +644,13 @@ impl Arrived {
 impl Drop for Arrived {
     fn drop(&mut self) {
         if let Some(transfer) = self.transfer.take() {
-            let whole = self.to_the_end && self.closed;
+            let outcome = match (self.to_the_end && self.closed, self.proxied) {
+                (true, false) => Outcome::Whole,
+                (true, true) => Outcome::Sent,
+                (false, proxied) => Outcome::Incomplete { proxied },
+            };
             let mut fleet = self.service.fleet.borrow_mut();
-            fleet.end(transfer, whole, Instant::now());
+            fleet.end(transfer, outcome, Instant::now());
         }
     }
 }

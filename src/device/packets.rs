@@ -15,7 +15,7 @@ use super::message::Wanted;
 use super::turn::Turn;
 use super::{Download, Service};
 use crate::fleet::network::Network;
-use crate::fleet::{Part, Transfer};
+use crate::fleet::{Outcome, Part, Transfer};
 use crate::hash::Table;
 use crate::wire::datagram::PACKET;
 
@@ -168,7 +168,12 @@ impl PacketDownload {
         };
         if let Some(transfer) = begun.transfer {
             let mut fleet = self.service.fleet.borrow_mut();
-            fleet.end(transfer, whole, self.last);
+            let outcome = match whole {
+                true => Outcome::Whole,
+                // What a packet carried was asked for by the module itself.
+                false => Outcome::Incomplete { proxied: false },
+            };
+            fleet.end(transfer, outcome, self.last);
         }
         // What was asked for after it says that it arrived; the packet that was given last has nothing
         // after it yet.

@@ -153,6 +153,7 @@ fn file(service: &Service, wanted: &Wanted<'_>, arrived: &Arrived<'_>, wish: &Wi
         start: 0,
         end: size,
         partial: false,
+        proxied: false,
         about: asked.about(to),
         decided: None,
     };

@@ -13,6 +13,7 @@
 mod record;
 
 use self::record::{Record, Tally};
+use super::Outcome;
 use super::clock::Stamp;
 use super::entry::{Entry, GuardEntry};
 use super::network::Wide;
@@ -41,6 +42,10 @@ const HOLDS: [u32; 3] = [60 * 60, 6 * 60 * 60, 24 * 60 * 60];
 /// them is held by it; see [`Guard::deserved`] for whom it does not touch.
 const LOOSE: u32 = 4;
 
+/// Bytes that a trusted proxy acknowledged of an incomplete download count for one in so many: of a module
+/// that is cut again and again, a proxy takes the whole file each time.
+const PROXIED: u64 = 4;
+
 /// What a transfer cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spent {
@@ -52,8 +57,8 @@ pub struct Spent {
     pub start: u64,
     /// The bytes before this one arrived.
     pub end: u64,
-    /// It went to the end of the file and ended in good order.
-    pub whole: bool,
+    /// How it ended.
+    pub outcome: Outcome,
 }
 
 /// What speaks against one content, for people.
@@ -169,8 +174,18 @@ impl Guard {
 
     /// Bytes of a content went to the device.
     pub fn spent(&mut self, who: &Who, spent: Spent, now: Stamp) {
-        let bytes = spent.end.saturating_sub(spent.start);
-        if bytes == 0 && !spent.whole {
+        let whole = spent.outcome == Outcome::Whole;
+        let bytes = match spent.outcome {
+            Outcome::Whole | Outcome::Incomplete { proxied: false } => {
+                spent.end.saturating_sub(spent.start)
+            }
+            // A proxy takes far more than it can pass on.
+            Outcome::Incomplete { proxied: true } => {
+                spent.end.saturating_sub(spent.start) / PROXIED
+            }
+            Outcome::Sent => 0,
+        };
+        if bytes == 0 && !whole {
             return;
         }
         self.change(who, spent.content, now, |record| {
@@ -180,7 +195,7 @@ impl Guard {
                 record.reached = record.reached.max(spent.end);
             }
             // All of it, not the last byte alone: that would be evidence for nothing.
-            if spent.whole && record.reached >= spent.size {
+            if whole && record.reached >= spent.size {
                 record.delivered.get_or_insert(now);
             }
         });

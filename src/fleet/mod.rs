@@ -132,6 +132,22 @@ pub struct Part {
     pub pinned: bool,
 }
 
+/// How a transfer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It went to the end of the file, the device acknowledged every byte of it and closed its side in
+    /// good order (or, by packets, asked for all of them in order).
+    Whole,
+    /// The same, but the acknowledgements and the close are those of a trusted proxy: how much of it the
+    /// device has is not known.
+    Sent,
+    /// Anything else. `proxied`: the acknowledgements are those of a trusted proxy.
+    Incomplete {
+        /// From a trusted proxy.
+        proxied: bool,
+    },
+}
+
 impl Fleet {
     /// Nothing remembered yet, and no journal.
     pub fn new(settings: Settings, began: Instant) -> Fleet {
@@ -327,10 +343,10 @@ impl Fleet {
         self.tell_of_devices();
     }
 
-    /// The transfer is over. `whole`: it went to the end of the file, every byte of it was acknowledged,
-    /// and the device's side was closed in good order (or, by packets, all were asked for in order).
-    pub fn end(&mut self, mut transfer: Transfer, whole: bool, now: Instant) {
+    /// The transfer is over.
+    pub fn end(&mut self, mut transfer: Transfer, outcome: Outcome, now: Instant) {
         self.stir(now);
+        let whole = outcome == Outcome::Whole;
         if let Some(hold) = transfer.hold.take() {
             self.pins.end(hold, whole, now);
             self.tell_of_pins();
@@ -349,7 +365,7 @@ impl Fleet {
             size: transfer.size,
             start: transfer.start,
             end: transfer.arrived,
-            whole,
+            outcome,
         };
         self.guard.spent(&transfer.who, spent, now);
         self.tell_of_guard();

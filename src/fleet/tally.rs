@@ -14,8 +14,8 @@ pub const SLOTS: usize = 60;
 pub const PROTOCOLS: [&str; 3] = ["http", "udp", "tcp"];
 
 /// How a download may end, in the order of [`Tally::downloads`].
-pub const ENDINGS: [&str; 8] = [
-    "complete", "cut", "stalled", "replaced", "gone", "full", "stopped", "other",
+pub const ENDINGS: [&str; 9] = [
+    "complete", "sent", "cut", "stalled", "replaced", "gone", "full", "stopped", "other",
 ];
 
 /// What happened in one minute.

@@ -12,6 +12,14 @@ const SIZE: u64 = 100_000;
 const START: Stamp = Stamp(1 << 31);
 const HOUR: u32 = 60 * 60;
 
+/// Of a direct transfer.
+fn outcome(whole: bool) -> Outcome {
+    match whole {
+        true => Outcome::Whole,
+        false => Outcome::Incomplete { proxied: false },
+    }
+}
+
 fn who(id: &str, version: &str, address: &str) -> Who {
     let check = Check {
         device: DeviceId::parse(id),
@@ -37,7 +45,7 @@ fn part(content: ContentId, start: u64, end: u64) -> Spent {
         size: SIZE,
         start,
         end,
-        whole: end == SIZE,
+        outcome: outcome(end == SIZE),
     }
 }
 
@@ -358,7 +366,7 @@ proptest! {
                     guard.came_back(&old(), now);
                 }
                 let to = (at + 1024).min(size);
-                let spent = Spent { content: A, size, start: at, end: to, whole: to == size };
+                let spent = Spent { content: A, size, start: at, end: to, outcome: outcome(to == size) };
                 guard.spent(&old(), spent, now);
                 now = now.plus(gap);
                 at = to;
@@ -465,5 +473,28 @@ proptest! {
         }
         let new = who("862991443753386", "2.0.0", "100.64.1.2");
         prop_assert!(ask(&mut guard, &new, A, now.plus(600)));
+    }
+}
+
+#[test]
+fn a_module_that_a_proxy_hides_is_not_held_for_what_the_proxy_took() {
+    for outcome in [Outcome::Sent, Outcome::Incomplete { proxied: true }] {
+        let (mut guard, who) = (guard(), old());
+        for round in 0..8 {
+            let now = START.plus(round * 100);
+            let spent = Spent {
+                content: A,
+                size: SIZE,
+                start: 0,
+                end: SIZE,
+                outcome,
+            };
+            guard.spent(&who, spent, now);
+            assert!(
+                guard.held(&who, now.plus(90)).is_empty(),
+                "{outcome:?} {round}"
+            );
+            guard.came_back(&who, now.plus(90));
+        }
     }
 }
