@@ -345,7 +345,14 @@ fn skeleton(text: &str) -> Vec<String> {
 #[test]
 fn both_languages_of_a_page_say_the_same_and_link_to_each_other() {
     // For those who work on the program.
-    let english_only = ["docs/design.md", "docs/performance.md"];
+    let english_only = [
+        "docs/cases.md",
+        "docs/decision.md",
+        "docs/design.md",
+        "docs/hazards.md",
+        "docs/performance.md",
+        "docs/protocol.md",
+    ];
     let pages: HashMap<String, String> = documents::documents().into_iter().collect();
     let chinese_of = |name: &str| name.replacen("docs/", "docs/zh-CN/", 1);
     let english = |name: &&String| name.starts_with("docs/") && !name.starts_with("docs/zh-CN/");
