@@ -1,5 +1,5 @@
 //! CRC-32 (IEEE, reflected polynomial 0xedb88320): over the lines of the journal, and over the headers
-//! of firmware packages, which leave out the final inversion (protocol.md 5a).
+//! of firmware packages, which leave out the final inversion (docs/protocol.md 5a).
 //!
 //! What would surprise you: it takes four bytes at a time out of 4 kB of tables and is no faster than
 //! that. A crate that uses the processor's own instructions is, and costs five times the space. The tables

@@ -100,7 +100,7 @@ impl State {
     }
 
     /// 32 secret bytes: the state's (made at first start, 0600), or without a state folder derived from
-    /// machine-id and boot_id (hazards.md 8).
+    /// machine-id and boot_id (docs/hazards.md 8).
     pub fn secret(&self) -> [u8; 32] {
         self.secret
     }

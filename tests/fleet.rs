@@ -372,7 +372,7 @@ fn a_module_that_can_follow_a_redirect_does_and_takes_a_no_from_there() {
     rows.finish();
 }
 
-/// What users write wrong (protocol.md 3), as the module then asks.
+/// What users write wrong (docs/protocol.md 3), as the module then asks.
 #[test]
 fn whatever_the_user_wrote_wrong_the_module_updates() {
     let bytes = noise(16, 3000);

@@ -69,7 +69,7 @@ fn heads() -> Vec<(&'static str, Vec<u8>, &'static [u16], bool)> {
         sure("9 kB of head", with(format!("X: {}\r\n", "a".repeat(9000)).as_bytes()), &[431]),
         sure("a target of 9 kB", target(&format!("/{}", "a".repeat(9000))), &[431]),
         sure("a method of 3 kB", line(&format!("{} / HTTP/1.1", "M".repeat(3000))), &[400, 405]),
-        // --- what ends or hangs async-h1 (hazards 1)
+        // --- what ends or hangs async-h1 (docs/hazards.md 1)
         sure("LF LF", b"GET / HTTP/1.1\nHost: localhost\n\n".to_vec(), BAD),
         sure("CRLF LF", b"GET / HTTP/1.1\r\nHost: localhost\r\n\n".to_vec(), BAD),
         sure(
@@ -96,7 +96,7 @@ fn heads() -> Vec<(&'static str, Vec<u8>, &'static [u16], bool)> {
             with(b"Traceparent: \r\nServer-Timing: \"\r\nContent-Encoding: \r\n"),
             &[501],
         ),
-        // --- another path than the one that was looked at (hazards 3)
+        // --- another path than the one that was looked at (docs/hazards.md 3)
         sure("absolute-form", target("http://localhost/api/v1/summary"), BAD),
         sure("absolute-form elsewhere", target("http://evil.example/"), BAD),
         sure("../", target("/healthz/../api/v1/rules/P"), BAD),

@@ -1,4 +1,4 @@
-//! Promise: every form in which real modules ask (protocol.md 1) gets an answer that this module can
+//! Promise: every form in which real modules ask (docs/protocol.md 1) gets an answer that this module can
 //! read, both when there is an update and when there is none.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![allow(missing_docs)]

@@ -1,4 +1,4 @@
-//! Promise: the first edition's UDP protocol (protocol.md 6), both dialects, on a network that loses,
+//! Promise: the first edition's UDP protocol (docs/protocol.md 6), both dialects, on a network that loses,
 //! repeats and reorders; ids that cannot be guessed and never change what they mean.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![allow(missing_docs)]

@@ -1,4 +1,4 @@
-//! Promise: the mistakes that users make in their scripts and folders (protocol.md 3) get the answer
+//! Promise: the mistakes that users make in their scripts and folders (docs/protocol.md 3) get the answer
 //! that they meant, and no module is harmed by the rest.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![allow(missing_docs)]

@@ -1,5 +1,5 @@
-//! Promise: one decision, shown alike over HTTP, UDP and TCP. design.md's tables "Version order" and
-//! "The verdict on the wire", row by row, as a module sees them.
+//! Promise: one decision, shown alike over HTTP, UDP and TCP. docs/decision.md "Version order" and
+//! "Verdict on the wire", row by row, as a module sees them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![allow(missing_docs)]
 

@@ -18,7 +18,7 @@ use luat_ota::wire::head::{self, HeadLimits, Progress};
 use luat_ota::wire::query::{self, Route};
 use luat_ota::wire::{datagram, reply};
 
-/// The head of a LuaTask module (protocol.md 1), as it arrives.
+/// The head of a LuaTask module (docs/protocol.md 1), as it arrives.
 const HEAD: &[u8] = b"GET /luat/update?project_key=kTW8QY3gZlQ0TZr5yZUN4fJ6ftoFHK2T&imei=862991443753386&device_key=\
     &firmware_name=ALIYUN_Luat_V0017_ASR1802&version=2.0.0&need_oss_url=0 HTTP/1.1\r\n\
     Host: ota.example.com:8080\r\nConnection: short\r\nAccept: */*\r\nRange: bytes=0-\r\n\r\n";

@@ -3,7 +3,7 @@
 //!
 //! The surprise: "the new version" is rarely the text of the release. A LuatOS module reports `2.0.1` as
 //! `2012.2.1`, one that took the script alone keeps its core's number, and one may have gone on to
-//! something newer by other ways meanwhile (design.md "Version order").
+//! something newer by other ways meanwhile (docs/decision.md "Version order").
 
 use super::check::Check;
 use crate::firmware::version::{Standing, Version, standing};

@@ -361,7 +361,7 @@ impl<'c, 'q> Asker<'c, 'q> {
         Ok(())
     }
 
-    /// The version rules: design.md "Version order", `from`, `any_version`, `any_core`,
+    /// The version rules: docs/decision.md "Version order", `from`, `any_version`, `any_core`,
     /// `allow_downgrade`.
     fn version_allows(&self, release: &'c Release, notes: &mut Notes) -> Result<(), No<'c>> {
         let rules = &*release.rules;
@@ -512,7 +512,7 @@ impl<'c, 'q> Asker<'c, 'q> {
         Err(nearest)
     }
 
-    /// design.md: "A package fits a core: …".
+    /// docs/decision.md "Package and core".
     fn package_fits(&self, release: &Release, package: &Package) -> Result<(), &'static str> {
         let check = self.check;
         if !package.kind.fits(self.family()) {

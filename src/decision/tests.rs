@@ -1,4 +1,4 @@
-//! The tables of design.md, row by row, and what must hold for any question.
+//! The tables of docs/decision.md, row by row, and what must hold for any question.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -24,7 +24,7 @@ pub struct Offer<'c> {
     pub package: &'c Package,
 }
 
-/// The kinds of no: the rows of design.md's table "The verdict on the wire".
+/// The kinds of no: the rows of docs/decision.md "Verdict on the wire".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// The device has the newest there is for it.

@@ -1,4 +1,4 @@
-//! Who may hold a connection, and who has to go when all places are taken (hazards.md 16). Pure
+//! Who may hold a connection, and who has to go when all places are taken (docs/hazards.md 16). Pure
 //! bookkeeping, without sockets: `H` is whatever shuts a connection.
 //!
 //! A connection takes a seat only when it could not be answered in line, so what sits here is waiting

@@ -2,7 +2,7 @@
 //! accept loop can ask it in line.
 //!
 //! The part that strands hardware if it is wrong is [`beyond_the_beginning`]: bytes that a module
-//! appends to what it has must be of the same file (design.md, "A download never changes its file").
+//! appends to what it has must be of the same file (docs/design.md "A download never changes its file").
 
 use std::net::SocketAddr;
 use std::time::Duration;

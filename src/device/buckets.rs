@@ -1,4 +1,4 @@
-//! Rate limits by source network, over UDP (hazards.md 8). Pure: the time comes with each call.
+//! Rate limits by source network, over UDP (docs/hazards.md 8). Pure: the time comes with each call.
 //!
 //! The table has a fixed size whatever arrives, and its hash is keyed: networks that fall on the same
 //! slot share it, but nobody outside knows which they are.

@@ -2,7 +2,7 @@
 //!
 //! Progress is what the module's side has acknowledged (SIOCOUTQ), never what the socket took: a buffer
 //! that drains at 175 bytes a second is writable every twenty minutes, and that module is alive
-//! (hazards.md 13). A download has no limit on its time, only on silence.
+//! (docs/hazards.md 13). A download has no limit on its time, only on silence.
 
 use std::io;
 use std::net::Shutdown;
@@ -594,7 +594,7 @@ fn is_reset(error: &io::Error) -> bool {
 }
 
 /// A download of which every byte was acknowledged. Acknowledged by the module's network stack: that the
-/// module itself has read to the end shows when it closes its side (hazards.md 19). Ends the transfer
+/// module itself has read to the end shows when it closes its side (docs/hazards.md 19). Ends the transfer
 /// when it is dropped.
 pub(super) struct Arrived {
     service: Rc<Service>,

@@ -78,7 +78,7 @@ impl Limits {
         memory / 128
     }
 
-    /// How many connections this machine bears (hazards.md 16): what the file limit leaves, a quarter
+    /// How many connections this machine bears (docs/hazards.md 16): what the file limit leaves, a quarter
     /// of the memory (bytes) at 32 KiB each, 65,536; at least 16.
     pub fn automatic_connections(file_limit: u64, memory: u64) -> usize {
         let by_memory = memory / 4 / BYTES_PER_CONNECTION;

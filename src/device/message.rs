@@ -1,4 +1,4 @@
-//! What a message of the UDP protocol is answered with (protocol.md 6). The same over UDP and TCP;
+//! What a message of the UDP protocol is answered with (docs/protocol.md 6). The same over UDP and TCP;
 //! touches no socket.
 
 use std::net::SocketAddr;

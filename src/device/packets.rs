@@ -27,7 +27,7 @@ const REMEMBERED: usize = 1024;
 const FREED: usize = 64;
 
 /// Without a request for so long, a download does not count as running any more. A lost packet costs a
-/// module ten seconds (protocol.md 6).
+/// module ten seconds (docs/protocol.md 6).
 pub(super) const QUIET: Duration = Duration::from_secs(15);
 
 /// How often those who look on, and who share the slots, are told how far a download has come.

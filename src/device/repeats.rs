@@ -1,7 +1,7 @@
 //! Downloads of modules without an id: a file at a fixed address, or a check that names no device. The
 //! loop guard cannot know such a module, and one address may hide hundreds; so nothing is ever refused
 //! here. But whoever runs the server wants to know when one network takes the same file again and again:
-//! a module that is given a fixed address loads it anew after each start (protocol.md 3).
+//! a module that is given a fixed address loads it anew after each start (docs/protocol.md 3).
 //!
 //! Pure: the time comes with each call.
 

@@ -1,4 +1,4 @@
-//! Which downloads may begin now, and who waits for the next slot (hazards.md 16). Pure bookkeeping,
+//! Which downloads may begin now, and who waits for the next slot (docs/hazards.md 16). Pure bookkeeping,
 //! without sockets: the time comes with each call, and `H` is whatever wakes one who waits.
 //!
 //! Modules give a download so and so many minutes in all, so a slow download is a wasted one: it is

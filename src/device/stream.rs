@@ -86,7 +86,7 @@ pub(super) async fn close(stream: &Stream, body: Body) {
 }
 
 /// What the kernel still holds for a connection after we closed it, it holds for no longer than this
-/// (hazards.md 14). Not to be called while there is anything to wait for: silence of this length is no
+/// (docs/hazards.md 14). Not to be called while there is anything to wait for: silence of this length is no
 /// reason to end a download.
 pub(super) fn before_close(stream: &Stream) {
     let _gone_already = os::net::user_timeout(stream.get_ref(), UNATTENDED);

@@ -1,4 +1,4 @@
-//! The UDP protocol's messages over TCP, without framing (protocol.md 6, "TCP variant"): one request, one
+//! The UDP protocol's messages over TCP, without framing (docs/protocol.md 6, "TCP variant"): one request, one
 //! send in answer, again and again on the same connection, which the module closes when it is done.
 //!
 //! Where a message ends can only be guessed: a Get with a good upgrade id is whole, a line end is the

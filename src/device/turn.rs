@@ -18,7 +18,7 @@ use crate::fleet::network::Network;
 use crate::os;
 
 /// Bytes a second that each download is sure of: a module's timeout is for the whole of it
-/// (protocol.md 2c).
+/// (docs/protocol.md 2c).
 const SURE: u64 = 4096;
 
 /// How often somebody who waits has those looked at who hold a slot.

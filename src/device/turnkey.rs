@@ -1,4 +1,4 @@
-//! Answers libfota3 (protocol.md 7): the same decision and the same journey as any other check, said in
+//! Answers libfota3 (docs/protocol.md 7): the same decision and the same journey as any other check, said in
 //! JSON. Used by [`super::answer`]; touches no socket.
 //!
 //! The file's URL and the serial of the report carry a keyed mark, so there is no table of them, a restart

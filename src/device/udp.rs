@@ -3,7 +3,7 @@
 //!
 //! There are no sessions; the upgrade id says it all. What would surprise you: much of this file is about
 //! when *not* to answer. Every answer can be aimed at somebody who never asked, or at ourselves
-//! (hazards.md 5).
+//! (docs/hazards.md 5).
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;

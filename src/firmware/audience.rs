@@ -3,7 +3,7 @@
 //!
 //! The surprise: the text of an id is never kept here. An id is sixteen bytes whatever arrived, so
 //! that a hundred thousand entries of `allow` are small and an id cannot carry anything into a log
-//! (hazards.md 21).
+//! (docs/hazards.md 21).
 
 use std::hash::Hasher;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use siphasher::sip::SipHasher24;
 use crate::order;
 
 /// What a module calls itself. The text is bounded and its characters are known, whatever arrived
-/// (hazards.md 21).
+/// (docs/hazards.md 21).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DeviceId {
     /// 14 to 17 decimal digits; 15 by the book.

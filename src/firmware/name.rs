@@ -1,5 +1,5 @@
 //! The grammar of names (nom): what a module calls its firmware, and what a path in the firmware
-//! folder says about the file (design.md "Folder grammar", protocol.md 5c). `decision` reads the
+//! folder says about the file (docs/decision.md "Folder grammar", docs/protocol.md 5c). `decision` reads the
 //! names that modules send with it, `scan` and `catalog` the paths of files.
 //!
 //! The surprise: a project's name may hold anything but a comma, underscores included, so every name
@@ -23,7 +23,7 @@ mod tests;
 pub use place::{Place, RulesPlace, place, rules_place};
 
 /// What a module says in `firmware_name` (or in the UDP field of that meaning), taken apart at the
-/// rightmost `_LuatOS-SoC_` or `_Luat_` (protocol.md 1, "Encoding and formats").
+/// rightmost `_LuatOS-SoC_` or `_Luat_` (docs/protocol.md 1, "Encoding and formats").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FirmwareName<'a> {
     /// The project: what stands before the marker, or the whole text where there is none.
@@ -129,7 +129,7 @@ fn marker(text: &str) -> Option<Marker> {
 
 /// What stands behind the marker: `V0035_8955_SSL` → core 35, platform `8955_SSL`; `EC618` → no core,
 /// platform `EC618`; `V1004` → core 1004, no platform. libfota2 cuts the platform at the first `-`
-/// (protocol.md 1g), so a LuatOS name is cut there in any case.
+/// (docs/protocol.md 1g), so a LuatOS name is cut there in any case.
 fn core_and_platform(text: &str, luatos: bool) -> (Option<u32>, Option<&str>) {
     let (platform, digits) = opt(core_digits).parse(text).unwrap_or((text, None));
     let platform = if luatos {

@@ -1,10 +1,10 @@
-//! What kind of file is this? Headers, magic numbers, lengths, checksums (protocol.md 5), and which
+//! What kind of file is this? Headers, magic numbers, lengths, checksums (docs/protocol.md 5), and which
 //! module can do anything with it. `scan` reads every file through an [`Inspector`] once; `decision`
 //! asks whether a [`Kind`] fits a module's [`Family`].
 //!
 //! The surprise: a file of no known magic is a good package (2G, AT and RDA8910 updates have no
 //! public layout), but a file that begins like a known one and then breaks is refused, because such
-//! a file hangs old modules (protocol.md 2c).
+//! a file hangs old modules (docs/protocol.md 2c).
 
 use md5::Md5;
 use sha2::{Digest, Sha256};
@@ -96,7 +96,7 @@ impl Kind {
             Kind::Air105 => family == Family::Air105,
             Kind::W800 { .. } => family == Family::W800,
             Kind::Esp32 => family == Family::Esp32,
-            // Those two want their script in a container (protocol.md 5b).
+            // Those two want their script in a container (docs/protocol.md 5b).
             Kind::LuaDb => !matches!(family, Family::Ec7xx | Family::Ec618),
             Kind::Generic => true,
         }
@@ -279,7 +279,7 @@ impl Body {
     }
 }
 
-/// A CRC32 as these headers have it: that of zip without the final inversion (protocol.md 5a).
+/// A CRC32 as these headers have it: that of zip without the final inversion (docs/protocol.md 5a).
 fn crc32(bytes: &[u8]) -> u32 {
     let mut crc = Crc32::new();
     crc.update(bytes);

@@ -1,4 +1,4 @@
-//! release.json: who may have a release, when, and how many (design.md "release.json"). `scan` reads
+//! release.json: who may have a release, when, and how many (docs/rules.md). `scan` reads
 //! the files, `catalog` merges a release's rules with its project's, `decision` looks at each key.
 //!
 //! The surprise: nothing in such a file is passed over. A misspelt `deny` or a percentage in quotes

@@ -1,4 +1,4 @@
-//! When is a file complete? No server can know; this is how we come closest (hazards.md 11).
+//! When is a file complete? No server can know; this is how we come closest (docs/hazards.md 11).
 //!
 //! A state machine for one file, without files and without a clock: the caller tells it what was seen
 //! and when, and it says when to try next and with how much trust. Used by the shelf of

@@ -1,5 +1,5 @@
 //! Versions: numbers between dots, their two forms, and how a release's stands to a device's
-//! (protocol.md 4b, design.md "Version order"). Folder names, file names, rules and every check are
+//! (docs/protocol.md 4b, docs/decision.md "Version order"). Folder names, file names, rules and every check are
 //! read with it.
 //!
 //! The surprise: there are two orders. Within one form a version is compared field by field; LuatOS
@@ -37,7 +37,7 @@ pub enum Standing {
 }
 
 /// Core versions have four digits; no field of a script's version has more than three
-/// (protocol.md 4b).
+/// (docs/protocol.md 4b).
 const LEAST_CORE: u32 = 1000;
 
 /// A field is below 10^9, so that it fits 32 bits whatever is done with it.
@@ -199,7 +199,7 @@ fn field(characters: &mut std::iter::Peekable<impl Iterator<Item = char>>) -> Op
     (digits > 0 && significant <= LONGEST_FIELD).then_some(value)
 }
 
-/// How `release` stands to `device`, by the table of design.md. `luatos`: the device's platform is a
+/// How `release` stands to `device`, by docs/decision.md "Version order". `luatos`: the device's platform is a
 /// LuatOS one (or not known), where a first field of 1000 or more is a core version.
 pub fn standing(device: Version, release: Version, luatos: bool) -> Standing {
     use std::cmp::Ordering;
@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(stands("2012.1.3", "2012.1.4"), Standing::Newer);
         assert_eq!(stands("2008.1.4", "2012.1.4"), Standing::Newer);
         assert_eq!(stands("2008.1.3", "2012.1.4"), Standing::Newer);
-        // Lexicographic, unlike the vendor's platform (protocol.md 4b).
+        // Lexicographic, unlike the vendor's platform (docs/protocol.md 4b).
         assert_eq!(stands("2012.1.200", "2012.2.1"), Standing::Newer);
         assert_eq!(stands("2012.001.004", "2012.1.4"), Standing::Same);
         assert_eq!(stands("2012.1.4", "2008.1.5"), Standing::Older);

@@ -4,7 +4,7 @@
 //! that what the journal remembers of earlier runs lies before it; it becomes a Unix time only where a
 //! person or the journal is to see it. A router without a battery starts in 1970 and jumps 56 years when
 //! it first hears of the time: no device may be silent, or no longer held, because of that
-//! (hazards.md 20).
+//! (docs/hazards.md 20).
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

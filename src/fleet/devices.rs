@@ -1,4 +1,4 @@
-//! The devices that asked, and where each stands on its way (hazards.md 18 and 19). Pure: the time comes
+//! The devices that asked, and where each stands on its way (docs/hazards.md 18 and 19). Pure: the time comes
 //! with each call, and what the journal should know waits in a list ([`Devices::take`]).
 //!
 //! Anyone can invent ids, two hundred thousand a minute. So a new one is on probation: not in the

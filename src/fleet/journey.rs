@@ -3,7 +3,7 @@
 //!
 //! What would surprise you: a device that says its old version after a delivery is not always reverted.
 //! Within a minute it may just not have booted yet, and from elsewhere it may be another one under the
-//! same id (hazards.md 19): such a check changes nothing. And no state is the last word: whoever comes
+//! same id (docs/hazards.md 19): such a check changes nothing. And no state is the last word: whoever comes
 //! back with the new version has it, and one that had it and says the old one within a day fell back.
 
 use super::brief::Brief;

@@ -380,7 +380,7 @@ impl Fleet {
     }
 
     /// Records the result that a device reports for an update (libfota3), for display only: the version
-    /// in the next check is the evidence (protocol.md 9d).
+    /// in the next check is the evidence (docs/protocol.md 9d).
     pub fn reported(&mut self, device: DeviceId, content: ContentId, report: Report) {
         self.devices.reported(device, content, report);
     }

@@ -2,7 +2,7 @@
 //! mean by "where from". Used by the rooms fleet and device.
 //!
 //! An IPv4 address that arrives mapped (`::ffff:a.b.c.d`, every IPv4 client of a dual-stack socket)
-//! counts as IPv4; as IPv6 they would all be one network (hazards.md 6).
+//! counts as IPv4; as IPv6 they would all be one network (docs/hazards.md 6).
 
 use std::fmt;
 use std::hash::{Hash, Hasher};

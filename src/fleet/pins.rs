@@ -1,4 +1,4 @@
-//! Which content a download began with, so that it never changes its file (hazards.md 17). Used by the
+//! Which content a download began with, so that it never changes its file (docs/hazards.md 17). Used by the
 //! HTTP side of the device room.
 //!
 //! A pin says: "a device that calls itself this and says that it runs this, asking from this network, was

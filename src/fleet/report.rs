@@ -1,4 +1,4 @@
-//! The result of an update as the module itself reports it (libfota3; protocol.md 7 and 9d).
+//! The result of an update as the module itself reports it (libfota3; docs/protocol.md 7 and 9d).
 //!
 //! It is displayed and never counted: a module whose check was answered with the wrong core or script
 //! version reports a failure although it runs the new version.

@@ -2,7 +2,7 @@
 //! stricter than any one client, and picks the flaw that this client cannot live with.
 //!
 //! The surprising thing: nothing here is a matter of taste or of the RFC. Each flaw stands in
-//! protocol.md with the generations that it breaks, and [`Flaw::breaks`] is that table.
+//! docs/protocol.md with the generations that it breaks, and [`Flaw::breaks`] is that table.
 
 mod datagrams;
 mod http;
@@ -143,7 +143,7 @@ impl Flaw {
         }
     }
 
-    /// Whether this client cannot live with it (protocol.md 2).
+    /// Whether this client cannot live with it (docs/protocol.md 2).
     pub fn breaks(&self, client: Client) -> bool {
         let updatehttp = client == Client::UpdateHttp;
         let luatask = matches!(client, Client::LuaTask(_));

@@ -1,13 +1,13 @@
 //! The first edition of Luat's update client: UDP, or the same strings over TCP.
 //!
 //! Follows 2G script/lib/update.lua (2017-06 .. 2018-05, four versions, one wire format) and the C
-//! client of the RDA "user.h" monitor firmware, as protocol.md 1a and 6 tell of them (\[H\] for the Lua
+//! client of the RDA "user.h" monitor firmware, as docs/protocol.md 1a and 6 tell of them (\[H\] for the Lua
 //! client; of the C client \[S\]: 3 x 30 s, field compare, less than 256 bytes).
 //!
 //! The surprising thing: this client refuses nothing aloud. Whatever does not fit costs it ten
 //! seconds of waiting, and after the fifth time it deletes what it has.
 //!
-//! Where protocol.md says nothing, the emulation does this \[I\]: a TCP connection that cannot be made
+//! Where docs/protocol.md says nothing, the emulation does this \[I\]: a TCP connection that cannot be made
 //! is tried as updatehttp.lua does it (5 times, 10 s apart); a packet that does not fit starts the
 //! waiting anew; a number beyond 2147483647 is taken for 2147483647. The ten seconds between boot
 //! and the first check of the official dialect are left out.
@@ -25,7 +25,7 @@ const GREATEST: u64 = 2_147_483_647;
 const CONNECT_PAUSE: Duration = Duration::from_secs(10);
 const CONNECT_TRIES: u32 = 5;
 
-/// How the client speaks (protocol.md 6, the table).
+/// How the client speaks (docs/protocol.md 6, the table).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// The Lua client after `update.setup`: `IMEI,PROJECT_COREVER,VERSION`, then `Get5,7`: packet 5 of the upgrade with the

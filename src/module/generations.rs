@@ -164,7 +164,7 @@ impl Client {
         }
     }
 
-    /// What it sends, in a few words (protocol.md 1).
+    /// What it sends, in a few words (docs/protocol.md 1).
     pub fn sends(self) -> &'static str {
         match self {
             Client::First(Dialect::UserServer, _) => "IMEI,PROJECT_Luat_V0035_8955,VERSION",

@@ -1,5 +1,5 @@
 //! LuatOS's two usual libraries, on top of the [C client](super::luatos): libfota (LOS
-//! script/libs/libfota.lua; protocol.md 1f) and libfota2 (LOS script/libs/libfota2.lua; 1g), with the
+//! script/libs/libfota.lua; docs/protocol.md 1f) and libfota2 (LOS script/libs/libfota2.lua; 1g), with the
 //! forms of request that are in the field.
 //!
 //! What surprises: neither encodes anything, libfota with a URL of the user's adds nothing to it, and a
@@ -298,7 +298,7 @@ impl Attempt for Update {
     }
 }
 
-/// What the callback gets for a code of the C client (protocol.md 2c).
+/// What the callback gets for a code of the C client (docs/protocol.md 2c).
 fn result(code: i32) -> String {
     let result = match code {
         -4 => 1,
@@ -319,7 +319,7 @@ fn no_version(identity: &Identity) -> Outcome {
     )))
 }
 
-/// `CORE.A.C` of the script's VERSION, digits kept as written (protocol.md 1, 4b); `None` where Lua's
+/// `CORE.A.C` of the script's VERSION, digits kept as written (docs/protocol.md 1, 4b); `None` where Lua's
 /// `(%d+).(%d+).(%d+)` finds nothing.
 fn core_version(identity: &Identity) -> Option<String> {
     let (first, third) = three_numbers(identity.version.as_bytes())?;

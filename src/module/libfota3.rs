@@ -1,12 +1,12 @@
 //! libfota3 (LOS app_engine/factory/libs/libfota3.lua; v1.0 of 2026-05-27, v2.0 of 2026-06-18 in
-//! module/*/project; protocol.md 7): a check that is answered with JSON, a download from the URL that
+//! module/*/project; docs/protocol.md 7): a check that is answered with JSON, a download from the URL that
 //! the JSON names, a report of what came of it.
 //!
 //! What surprises: its rules are the opposite of libfota2's. The check must be a 200 with JSON, and a
 //! 404 is an error, not "no update". Its paths are written into the library; only the server's address
 //! can be another one (by DNS or an edited constant), so the [`Endpoint`]'s path counts for nothing.
 //!
-//! Where protocol.md is silent: `size` is not checked, nothing is reported when there is nothing to
+//! Where docs/protocol.md is silent: `size` is not checked, nothing is reported when there is nothing to
 //! report of (no update, no download), and the POST carries a Content-Length behind its Content-Type.
 
 use super::libfota;

@@ -89,7 +89,7 @@ pub(super) fn skip_space(text: &[u8]) -> &[u8] {
 
 /// True for bytes that a person wrote or a web server made (HTML, JSON, plain text in any encoding)
 /// and that can be no firmware: there is no control character among them but tab, CR and LF. No
-/// package of protocol.md section 5 passes for text, for all begin with a binary head. The module
+/// package of docs/protocol.md section 5 passes for text, for all begin with a binary head. The module
 /// itself knows no such test: it flashes the text.
 pub(super) fn is_text(body: &[u8]) -> bool {
     !body.is_empty()

@@ -1,7 +1,7 @@
 //! The LuaTask update client: 2G (Air202, Air800), 4G on ASR1802 (Air720), 4G on RDA8910 (Air724U).
 //!
 //! Follows script_LuaTask/lib/update.lua and http.lua of Luat_2G_RDA_8955, of Luat_4G_ASR_1802 and
-//! of Luat_4G_RDA_8910, and lib/update.lua and http.lua of Luat_Lua_Air724U, as protocol.md 1c, 1d,
+//! of Luat_4G_RDA_8910, and lib/update.lua and http.lua of Luat_Lua_Air724U, as docs/protocol.md 1c, 1d,
 //! 1e and 2b tell of them (\[H\]). One machine with three variants: 2G writes the body into a file and
 //! begins again from nothing after a cut; the 4G ones feed it to rtos.fota_process as it comes and
 //! ask for the rest with Range.
@@ -14,7 +14,7 @@
 //! HTML, JSON, "no update"), when a 4G client was sent chunks, and when an answer to `bytes=N-` did
 //! not begin at N. A file that was exchanged between two parts is not seen: compare the bytes.
 //!
-//! Where protocol.md says nothing, the emulation does this \[I\]:
+//! Where docs/protocol.md says nothing, the emulation does this \[I\]:
 //! - the head is looked at when its blank line has come;
 //! - an unreadable status line, a `Content-Length` that is no number, or a broken chunk is a
 //!   transport error;
@@ -46,11 +46,11 @@ pub const ROUNDS: u32 = 10;
 /// Which LuaTask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Generation {
-    /// Air202, Air800: protocol.md 1c. Usual platform `8955`.
+    /// Air202, Air800: docs/protocol.md 1c. Usual platform `8955`.
     Gen2g,
-    /// Air720: protocol.md 1d. Usual platform `ASR1802`.
+    /// Air720: docs/protocol.md 1d. Usual platform `ASR1802`.
     Asr1802,
-    /// RDA8910 and Air724U: protocol.md 1e. Usual platform `RDA8910`.
+    /// RDA8910 and Air724U: docs/protocol.md 1e. Usual platform `RDA8910`.
     Rda8910,
 }
 
@@ -74,7 +74,7 @@ impl Generation {
 pub struct Options {
     /// `update.request(.., redir)`: appends `&need_oss_url=1`.
     pub need_oss_url: bool,
-    /// The real order of the headers is that of Lua's pairs(): random. 0: the order of protocol.md
+    /// The real order of the headers is that of Lua's pairs(): random. 0: the order of docs/protocol.md
     /// (`Range`, `Host`, `Connection`); any other number: the order drawn with this seed, the same
     /// one throughout the attempt.
     pub header_seed: u64,

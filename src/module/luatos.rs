@@ -1,12 +1,12 @@
 //! The C http client of LuatOS in fota mode (LOS components/network/libhttp/luat_http_client.c), one
-//! machine with a row of behaviours for each commit date: protocol.md 1h and 2c. What libfota,
+//! machine with a row of behaviours for each commit date: docs/protocol.md 1h and 2c. What libfota,
 //! libfota2 and libfota3 stand on. The package check behind it is SOC23
 //! interface/src/luat_fota_ec7xx.c.
 //!
 //! What surprises: its timeout counts from the very start, not since the last byte; and whether a body
 //! is complete is decided differently in almost every row, so a cut can pass for a success.
 //!
-//! Where protocol.md is silent this follows the nearest thing it says: an answer that ends before its
+//! Where docs/protocol.md is silent this follows the nearest thing it says: an answer that ends before its
 //! head is whole is -5; a refusal without a length ends as a 200 without a length does; a length that
 //! a core does not understand is no length.
 

@@ -1,5 +1,5 @@
 //! The modules themselves, emulated: one faithful, *strict* client per generation, written from
-//! protocol.md. They are our own tests, and what `luat-ota probe` and `luat-ota simulate` play.
+//! docs/protocol.md. They are our own tests, and what `luat-ota probe` and `luat-ota simulate` play.
 //!
 //! Each client is a state machine that touches no socket: it is fed what happened (connected, these
 //! bytes in one recv, closed, this time has come) and says what the module does next. So it is tested

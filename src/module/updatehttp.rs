@@ -1,12 +1,12 @@
 //! The first edition of Luat's update client over HTTP.
 //!
-//! Follows 2G script/lib/updatehttp.lua (2018-02 .. 2018-11), as protocol.md 1b and 2a tell of it
+//! Follows 2G script/lib/updatehttp.lua (2018-02 .. 2018-11), as docs/protocol.md 1b and 2a tell of it
 //! (\[H\]; that a script error restarts the module is \[I\]).
 //!
 //! The surprising thing: it looks whether it is done only from the second recv on. A file that
 //! arrives whole in the recv that brings the head is never seen to be complete.
 //!
-//! Where protocol.md says nothing, the emulation takes the strict reading \[I\]: the head is looked at
+//! Where docs/protocol.md says nothing, the emulation takes the strict reading \[I\]: the head is looked at
 //! in the first recv alone, so a `Content-Length` or the blank line in a later recv counts as
 //! missing; silence after the request is treated like a missing `Content-Length`; while it waits to
 //! connect again, it takes no notice of the connection. It has no limit of its own for a download

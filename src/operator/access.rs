@@ -4,7 +4,7 @@
 //! A listener on the loopback is reachable by every page in every browser on this machine (DNS rebinding,
 //! forms), by every local user, and through every proxy on this machine. Therefore the Host must be ours, a
 //! page of another site is refused by what its browser says of it, and everything but the page's own files
-//! needs a token, on loopback too (hazards.md 4 and 31).
+//! needs a token, on loopback too (docs/hazards.md 4 and 31).
 
 use std::net::{IpAddr, SocketAddr};
 

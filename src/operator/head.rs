@@ -1,5 +1,5 @@
 //! From bytes to a request: our own strict reading of the head, then async-h1's decoder on a copy of it
-//! that holds nothing which makes that decoder wait, start threads or trust a length (hazards.md 1).
+//! that holds nothing which makes that decoder wait, start threads or trust a length (docs/hazards.md 1).
 //! Used by [`super::plane`]; this is what the fuzz target feeds.
 //!
 //! The surprise: the decoder never sees the socket. It reads from memory, a head alone, written anew

@@ -3,7 +3,7 @@
 //!
 //! At the cap a new connection evicts the oldest one whose request carries no valid token, or, if every
 //! request does, the oldest one whose reply is written. Connections without a token can therefore never fill
-//! the port (hazards.md 30).
+//! the port (docs/hazards.md 30).
 
 use std::convert::Infallible;
 use std::io::{self, Read};

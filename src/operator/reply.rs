@@ -2,7 +2,7 @@
 //! room.
 //!
 //! The surprise: http-types ends the process when a header value is not ASCII, and writes CR LF in one
-//! as it is (hazards.md 2). So no other place of the program touches its responses, and what could not
+//! as it is (docs/hazards.md 2). So no other place of the program touches its responses, and what could not
 //! stand in a header is left out here.
 
 use http_types::headers::HeaderValue;

@@ -1,5 +1,5 @@
 //! The one target that is both routed and authorised: path and query of a request, taken apart by us
-//! and by nobody else (hazards.md 3).
+//! and by nobody else (docs/hazards.md 3).
 //!
 //! The surprise: what a URL library would tidy up (`..`, `%2e`, `\`, `//`, absolute form) is refused
 //! instead, because the tidied path is another one than the path that was looked at.

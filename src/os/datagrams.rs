@@ -1,5 +1,5 @@
 //! Many datagrams with one system call: recvmmsg in, sendmmsg out, each reply from the address that
-//! was asked (IP_PKTINFO, hazards.md 7). The UDP side of the device port lives on this.
+//! was asked (IP_PKTINFO, docs/hazards.md 7). The UDP side of the device port lives on this.
 //!
 //! What would surprise you: both calls are made directly, not through the C library. musl sends a
 //! batch one datagram at a time (it cannot trust the padding that others leave in the headers), which

@@ -208,7 +208,7 @@ pub fn unnamed_file(folder: &Path) -> io::Result<File> {
     match rustix::fs::openat(CWD, folder, flags, Mode::RUSR | Mode::WUSR) {
         Ok(fd) => Ok(File::from(fd)),
         // FUSE, some overlays and kernels before 3.11: the file system, or the kernel, does not know
-        // O_TMPFILE (hazards.md 12).
+        // O_TMPFILE (docs/hazards.md 12).
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT | Errno::NOSYS) => {
             create_and_unlink(folder)
         }

@@ -1,5 +1,5 @@
 //! Is anyone writing to this file? A read lease (fcntl F_SETLEASE) is granted only if nobody has it
-//! open for writing (hazards.md 11). The scan asks before it believes that a file is complete.
+//! open for writing (docs/hazards.md 11). The scan asks before it believes that a file is complete.
 //!
 //! What would surprise you: the answer `Granted` is true only while the lease is held, a lease can be
 //! taken away after /proc/sys/fs/lease-break-time (45 s), and overlayfs grants one in spite of a

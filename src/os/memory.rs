@@ -2,7 +2,7 @@
 //! Snapshots are made of the first under a budget from the second.
 //!
 //! What would surprise you: nothing else is ever mapped. A mapping of a file on a medium kills the
-//! process with SIGBUS when the file is cut short or the medium goes (hazards.md 9); a sealed memfd
+//! process with SIGBUS when the file is cut short or the medium goes (docs/hazards.md 9); a sealed memfd
 //! cannot be cut, and its pages are memory of ours.
 #![allow(unsafe_code)]
 
@@ -31,7 +31,7 @@ impl Memfd {
         Feature::Memfd.available()?;
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let fd = match rustix::fs::memfd_create(c"firmware", flags | MemfdFlags::NOEXEC_SEAL) {
-            // Kernels before 6.3 do not know the flag (hazards.md 12).
+            // Kernels before 6.3 do not know the flag (docs/hazards.md 12).
             Err(Errno::INVAL) => rustix::fs::memfd_create(c"firmware", flags)?,
             other => other?,
         };

@@ -1,4 +1,4 @@
-//! Sockets: listeners with the options that keep stalled clients cheap (hazards.md 13–15), and the
+//! Sockets: listeners with the options that keep stalled clients cheap (docs/hazards.md 13–15), and the
 //! few calls that the standard library does not have.
 //!
 //! What would surprise you: the options are set on the listener and never on a connection. Linux
@@ -93,7 +93,7 @@ fn set_options(socket: impl AsFd, options: &TcpOptions) {
 }
 
 /// Without SYN cookies, deferred connections that stay silent fill the queue and keep everyone else
-/// out (hazards.md 15).
+/// out (docs/hazards.md 15).
 fn syncookies() -> bool {
     std::fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies")
         .is_ok_and(|text| !matches!(text.trim(), "0" | ""))
@@ -280,7 +280,7 @@ pub fn free_send_buffer(stream: &TcpStream, bytes: u64) -> io::Result<()> {
     set_int(stream.as_fd(), libc::SOL_SOCKET, SO_BUF_LOCK, RECEIVE)
 }
 
-/// TCP_USER_TIMEOUT of this connection alone: a shorter one before the close (hazards.md 14).
+/// TCP_USER_TIMEOUT of this connection alone: a shorter one before the close (docs/hazards.md 14).
 pub fn user_timeout(stream: &TcpStream, timeout: Duration) -> io::Result<()> {
     let milliseconds = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
     sockopt::set_tcp_user_timeout(stream, milliseconds)?;
@@ -309,7 +309,7 @@ pub fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Un-maps `::ffff:a.b.c.d` (hazards.md 6).
+/// Un-maps `::ffff:a.b.c.d` (docs/hazards.md 6).
 pub fn unmapped(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -92,7 +92,7 @@ impl Sockets {
     }
 }
 
-/// Options of the listeners, which what they accept inherits (hazards.md 13 to 15).
+/// Options of the listeners, which what they accept inherits (docs/hazards.md 13 to 15).
 fn options(settings: &Settings, memory: u64) -> TcpOptions {
     TcpOptions {
         // A head has 8 KiB at most, and a body is read to be thrown away.

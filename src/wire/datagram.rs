@@ -1,5 +1,5 @@
 //! The UDP protocol of the first edition (and the same bytes over TCP), both dialects
-//! (protocol.md 6). Used by the UDP and TCP side of the device room.
+//! (docs/protocol.md 6). Used by the UDP and TCP side of the device room.
 //!
 //! PROJECT and VERSION are free text, and in the official dialect SN is too and may hold commas: so a
 //! message is taken apart from both of its ends. Nothing in it is percent-encoded.
@@ -23,7 +23,7 @@ pub const PACKET: usize = 1022;
 pub const LARGEST: u64 = 65535 * PACKET as u64;
 
 /// How our own replies begin, and those of other servers. To answer one would be to talk to another
-/// server, or to ourselves, for ever (hazards.md 5).
+/// server, or to ourselves, for ever (docs/hazards.md 5).
 const REPLIES: [&[u8]; 8] = [
     b"LUAUPDATE",
     b"ERR",
@@ -47,7 +47,7 @@ pub enum Message<'a> {
     Get(Get),
     /// Text of another kind: `unknown function`.
     Unknown,
-    /// Never answered: no text, empty, or begins like one of our own replies (hazards.md 5).
+    /// Never answered: no text, empty, or begins like one of our own replies (docs/hazards.md 5).
     Silence,
 }
 

@@ -1,5 +1,5 @@
 //! The head of an HTTP request, as modules send it: in any number of segments, lines ended by CRLF or
-//! a bare LF, targets with raw spaces and bytes of any kind (protocol.md 1h, 3). Used by the HTTP side
+//! a bare LF, targets with raw spaces and bytes of any kind (docs/protocol.md 1h, 3). Used by the HTTP side
 //! of the device room.
 //!
 //! It is tolerant of what modules send and strict about what could be read in two ways: a folded header

@@ -1,4 +1,4 @@
-//! BYTES: pure parsers and encoders of what modules send and see (protocol.md). Nothing here touches
+//! BYTES: pure parsers and encoders of what modules send and see (docs/protocol.md). Nothing here touches
 //! a socket or a clock.
 
 pub mod datagram;

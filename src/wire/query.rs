@@ -1,5 +1,5 @@
 //! The request target: which of our three kinds of thing it asks for, and the check in its query, with
-//! every mistake that users make (protocol.md 3). Used by the HTTP side of the device room and by
+//! every mistake that users make (docs/protocol.md 3). Used by the HTTP side of the device room and by
 //! `luat-ota explain`.
 //!
 //! Nothing in a query is percent-encoded by the modules themselves, and there may be no `?` at all, or
@@ -123,8 +123,8 @@ fn is_left_over(byte: u8) -> bool {
 }
 
 /// Cuts path and query apart: at the first `?`, or where a query begins without one, because libfota2
-/// of 2024-11 and later only appends to the URL that the user wrote (protocol.md 1g). Also says what is
-/// odd about it (protocol.md 3).
+/// of 2024-11 and later only appends to the URL that the user wrote (docs/protocol.md 1g). Also says what is
+/// odd about it (docs/protocol.md 3).
 fn cut(target: &[u8]) -> (&[u8], &[u8], &'static str) {
     const BEGINNINGS: [&[u8]; 6] = [
         b"imei=",
@@ -189,7 +189,7 @@ struct Values<'a> {
 
 impl<'a> Values<'a> {
     /// `pair *( ( "&" / "?" ) pair )`. The first value of a key that is not empty wins: a client that
-    /// appends its query again at every check (protocol.md 1g, 2024-04-09) says the same each time.
+    /// appends its query again at every check (docs/protocol.md 1g, 2024-04-09) says the same each time.
     fn read(query: &'a [u8]) -> Values<'a> {
         let mut values = Values::default();
         for (key, value) in fields(query).filter_map(pair) {

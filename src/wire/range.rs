@@ -3,7 +3,7 @@
 //!
 //! A module that resumes writes what it gets behind what it has, so a range that can be read is always
 //! answered with 206 or 416; `bytes=0-` too, which Air720 and RDA8910 send with their first request
-//! (protocol.md 1d, 1e).
+//! (docs/protocol.md 1d, 1e).
 
 use nom::bytes::complete::tag_no_case;
 use nom::character::complete::{char, digit1, space0};

@@ -1,5 +1,5 @@
 //! What we answer: exact status lines, header names in their exact case with one space, a length
-//! always, `Connection: close` always (protocol.md 0). A reply cannot be written without a length.
+//! always, `Connection: close` always (docs/protocol.md 0). A reply cannot be written without a length.
 //! Used by the HTTP side of the device room.
 //!
 //! The order of the types is the grammar: a [`Draft`] takes headers, its length makes it a
@@ -43,7 +43,7 @@ impl Reply {
 
 /// 200 (`part` is `None`) or 206, for a file of this content and size. The body follows. `part` is as in
 /// [`super::range::Part::Bytes`]: the first byte and one after the last. A part that is none of this
-/// file gets 416, and a file without bytes 404: a module would flash an empty 200 (protocol.md 2b).
+/// file gets 416, and a file without bytes 404: a module would flash an empty 200 (docs/protocol.md 2b).
 pub fn file(content: ContentId, size: u64, part: Option<(u64, u64)>) -> Reply {
     if size == 0 {
         return plain(Status::NotFound, true);
@@ -89,7 +89,7 @@ pub fn unsatisfiable(size: Option<u64>) -> Reply {
 
 /// 302 to an absolute URL; `None` if it is not fit to stand in a head: not `http://host…` or
 /// `https://host…`, over 1200 bytes, or with anything but visible ASCII. Modules take it as it stands
-/// (protocol.md 2b).
+/// (docs/protocol.md 2b).
 pub fn redirect(location: &str) -> Option<Reply> {
     let host = location
         .strip_prefix("http://")
@@ -106,7 +106,7 @@ pub fn redirect(location: &str) -> Option<Reply> {
     })
 }
 
-/// A refusal: status, code and message by design.md's table, with its body. `head_only`: a HEAD
+/// A refusal: status, code and message by docs/decision.md "Verdict on the wire", with its body. `head_only`: a HEAD
 /// request's, the length kept, the body left out.
 pub fn refusal(refusal: Refusal, head_only: bool) -> Reply {
     static MADE: [OnceLock<(Reply, usize)>; KINDS] = [const { OnceLock::new() }; KINDS];
@@ -152,7 +152,7 @@ pub fn json(json: &str, head_only: bool) -> Reply {
 
 /// Status, code and message of a refusal; `None`: it has no words.
 fn said(refusal: Refusal) -> Option<(u16, u32, &'static str)> {
-    // The texts of 3, 21, 25, 26, 27, 40 and 43 are the official platform's (protocol.md 4), where the
+    // The texts of 3, 21, 25, 26, 27, 40 and 43 are the official platform's (docs/protocol.md 4), where the
     // code says no more than they do.
     Some(match refusal {
         Refusal::NothingNewer => (404, 27, "已是最新版本"),
@@ -312,7 +312,7 @@ impl Measured {
     }
 }
 
-/// Never empty: without a reason phrase LuaTask swallows the first header line (protocol.md 2b).
+/// Never empty: without a reason phrase LuaTask swallows the first header line (docs/protocol.md 2b).
 fn status_line(status: u16) -> &'static str {
     match status {
         200 => "HTTP/1.1 200 OK\r\n",
@@ -336,7 +336,7 @@ fn status_line(status: u16) -> &'static str {
 }
 
 /// A text as `\uXXXX` alone, ASCII letters too: the first edition restarts on anything else in a `msg`
-/// (protocol.md 2a).
+/// (docs/protocol.md 2a).
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {

@@ -1,4 +1,4 @@
-//! libfota3's three requests and our JSON (protocol.md 7): the check, the file that its answer names, and
+//! libfota3's three requests and our JSON (docs/protocol.md 7): the check, the file that its answer names, and
 //! the report of what became of it. Used by the HTTP side of the device room and by `luat-ota explain`.
 //!
 //! What would surprise you: all is the opposite of libfota2. Every answer is 200 with JSON, "no update"
@@ -144,7 +144,7 @@ fn asked(query: &[u8]) -> Asked<'_> {
 }
 
 /// What libfota2 says: `CORE.A.C` of core `2012` and script `001.000.003`, digits as they are written
-/// (protocol.md 4b). The script's version alone where that cannot be, then with the core beside it.
+/// (docs/protocol.md 4b). The script's version alone where that cannot be, then with the core beside it.
 fn version(core: &str, script: &str) -> (String, Option<u32>) {
     let core = core.trim().trim_start_matches(['V', 'v']);
     let number = core.parse().ok();

@@ -1,4 +1,4 @@
-//! A module of the first edition, over UDP and TCP (protocol.md 6), written from the protocol alone.
+//! A module of the first edition, over UDP and TCP (docs/protocol.md 6), written from the protocol alone.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

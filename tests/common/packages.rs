@@ -1,4 +1,4 @@
-//! Firmware files of every kind, made from the layouts of protocol.md 5.
+//! Firmware files of every kind, made from the layouts of docs/protocol.md 5.
 
 use md5::{Digest, Md5};
 

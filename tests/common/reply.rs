@@ -1,5 +1,5 @@
 //! A reader of HTTP replies that forgives nothing that some generation of modules does not forgive
-//! (protocol.md 0): what it takes, they all take.
+//! (docs/protocol.md 0): what it takes, they all take.
 
 use std::io::Read;
 use std::net::TcpStream;

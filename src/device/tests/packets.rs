@@ -9,7 +9,7 @@ use crate::device::packets::PacketDownloads;
 use crate::fleet::events::Event;
 use crate::fleet::network::Network;
 
-/// What a module does: checks, and takes all packets. The file, by protocol.md 6.
+/// What a module does: checks, and takes all packets. The file, by docs/protocol.md 6.
 fn take(mut ask: impl FnMut(&str) -> Vec<u8>, dialect: &str) -> Result<Vec<u8>, String> {
     let check = match dialect {
         "" => format!("{IMEI},P_Luat_V0035_8955,1.0.0"),

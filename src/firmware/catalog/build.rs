@@ -12,10 +12,10 @@ use crate::order;
 use crate::os::fs::Stamp;
 
 /// A 2G module has room for an update of this many bytes at most on its smaller cores
-/// (protocol.md 5b).
+/// (docs/protocol.md 5b).
 const ROOM_ON_2G: u64 = 800_000;
 
-/// What 65535 packets of 1022 bytes carry (protocol.md 6): a larger file is not offered over UDP.
+/// What 65535 packets of 1022 bytes carry (docs/protocol.md 6): a larger file is not offered over UDP.
 const ROOM_IN_PACKETS: u64 = 65_535 * 1022;
 
 impl Catalog {

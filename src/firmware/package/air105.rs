@@ -1,4 +1,4 @@
-//! The image of an Air105: a header of 28 bytes, then always the whole image (protocol.md 5b).
+//! The image of an Air105: a header of 28 bytes, then always the whole image (docs/protocol.md 5b).
 
 use nom::number::complete::le_u32;
 use nom::{IResult, Parser};

@@ -1,5 +1,5 @@
 //! The container of EC7xx and EC618 modules (the chips' maker is Eigencomm): a header of 92 bytes,
-//! then the common data (the script), then the SDK data (a delta of the core) (protocol.md 5a).
+//! then the common data (the script), then the SDK data (a delta of the core) (docs/protocol.md 5a).
 //!
 //! The surprise: modules themselves do not compare all that the header says, so a damaged script
 //! would be flashed. All of it is compared here.

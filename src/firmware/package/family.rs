@@ -78,7 +78,7 @@ impl Family {
             .map(|&(_, family)| family)
     }
 
-    /// Does a core update of this family carry the whole core (protocol.md 5c), so that it fits any
+    /// Does a core update of this family carry the whole core (docs/protocol.md 5c), so that it fits any
     /// lower core? (An ESP32 image is the whole application by its format.)
     pub fn updates_whole(self) -> bool {
         match self {

@@ -1,5 +1,5 @@
 //! What lies in the folder under a firmware's name but is none: archives, factory files, web pages,
-//! text (protocol.md 5b).
+//! text (docs/protocol.md 5b).
 
 /// Refuses a file of no known package kind that is certainly something else. `head`: its first 512
 /// bytes, or all of it; `text`: every byte of it passed [`may_be_text`].

@@ -1,5 +1,5 @@
 //! The image of a W800 (Air101, Air103, Air601, Air6208): a header of 64 bytes, then the image,
-//! mostly compressed (protocol.md 5b).
+//! mostly compressed (docs/protocol.md 5b).
 
 use nom::bytes::complete::take;
 use nom::number::complete::le_u32;

@@ -18,7 +18,7 @@ pub struct Redirect(pub(in crate::firmware) String);
 /// What a template may ask for.
 const NAMES: [&str; 6] = ["project", "version", "file", "sha256", "imei", "from"];
 
-/// The longest template, in bytes. All headers of a reply must fit 1.4 kB (protocol.md 0, rule 3).
+/// The longest template, in bytes. All headers of a reply must fit 1.4 kB (docs/protocol.md 0, rule 3).
 const LONGEST: usize = 800;
 
 impl Redirect {

@@ -1,4 +1,4 @@
-//! Reads one firmware file to the end, once, under a lease where there is one (hazards.md 11). Runs
+//! Reads one firmware file to the end, once, under a lease where there is one (docs/hazards.md 11). Runs
 //! on the watcher's reading thread, or in `luat-ota check`.
 //!
 //! The surprise: a reading that a writer waits for is broken off, so that our lease never delays an

@@ -1,5 +1,5 @@
 //! What goes to the journal's thread, and when: lines are gathered into batches, kept to a budget (a flood
-//! must fill no flash, hazards.md 18), and the records of a compaction follow when there is room. Used by
+//! must fill no flash, docs/hazards.md 18), and the records of a compaction follow when there is room. Used by
 //! [`super::Journal`] alone.
 
 use std::convert::Infallible;

@@ -1,4 +1,4 @@
-//! What is wrong with the answers of a first-edition server (protocol.md 6), over UDP or TCP.
+//! What is wrong with the answers of a first-edition server (docs/protocol.md 6), over UDP or TCP.
 
 use crate::module::driver::{End, Exchange};
 use crate::module::lua;

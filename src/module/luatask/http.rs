@@ -1,4 +1,4 @@
-//! What LuaTask's http.lua reads out of an answer (protocol.md 2b). Used by [`super::LuaTask`].
+//! What LuaTask's http.lua reads out of an answer (docs/protocol.md 2b). Used by [`super::LuaTask`].
 
 use crate::module::lua;
 

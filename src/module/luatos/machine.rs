@@ -1,5 +1,5 @@
 //! The states of the [client](Client): what it does at each event, and how it judges an answer by the
-//! row of its core. Everything decided here is a column of the table in protocol.md 2c. What surprises:
+//! row of its core. Everything decided here is a column of the table in docs/protocol.md 2c. What surprises:
 //! "complete" is the belief of the client, not the truth; where the two differ an outcome says so.
 
 use super::manners::{Busy, Cut, Refusal, Unmeasured};

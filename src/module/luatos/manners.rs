@@ -1,10 +1,10 @@
-//! The C client's behaviour by the date of its commit: the table of protocol.md 2c, as data. Used by
+//! The C client's behaviour by the date of its commit: the table of docs/protocol.md 2c, as data. Used by
 //! the [client](super). What surprises: almost every column goes wrong, is mended and goes wrong again
 //! in another way, so "the newest is the best" is not true.
 
 use std::time::Duration;
 
-/// A core by the date of the commit since which the C client behaves so. The table of protocol.md 2c,
+/// A core by the date of the commit since which the C client behaves so. The table of docs/protocol.md 2c,
 /// and within its rows the dates at which something else changes (the Host line on 2023-12-01, the
 /// `Connection: Close` line on 2025-12-14, chunks on 2026-01-14, a cut on 2026-05-08).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -3,7 +3,7 @@
 //! surprises: it looks at nothing before 93 bytes are there, and a file shorter than its header says
 //! is not wrong to it but "busy".
 
-/// Which check the platform has (protocol.md 2c, 5a).
+/// Which check the platform has (docs/protocol.md 2c, 5a).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Package {
     /// None: every body is taken for a firmware.

@@ -120,7 +120,7 @@ fn file() -> Vec<u8> {
     sample(100_000)
 }
 
-/// A run in a word, as the table of protocol.md 2c has it.
+/// A run in a word, as the table of docs/protocol.md 2c has it.
 fn word(played: &Played) -> String {
     let result = match &played.outcome {
         Outcome::Updated(bytes) if *bytes == file() => "ok".to_owned(),

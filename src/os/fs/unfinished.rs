@@ -78,7 +78,7 @@ impl Unfinished {
         match rustix::fs::renameat_with(from, &self.name, to, name, RenameFlags::NOREPLACE) {
             Ok(()) => self.name.clear(),
             Err(Errno::EXIST) => return Ok(false),
-            // Several FUSE file systems do not know it, nor kernels before 3.15 (hazards.md 12).
+            // Several FUSE file systems do not know it, nor kernels before 3.15 (docs/hazards.md 12).
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
                 if !self.without_replacing(folder, name)? {
                     return Ok(false);

@@ -109,7 +109,7 @@ impl Folder {
                 match rustix::fs::renameat_with(fd, beside, fd, name, RenameFlags::NOREPLACE) {
                     Ok(()) => {}
                     Err(Errno::EXIST) => return Ok(false),
-                    // Several FUSE file systems do not know it, nor kernels before 3.15 (hazards.md 12).
+                    // Several FUSE file systems do not know it, nor kernels before 3.15 (docs/hazards.md 12).
                     // It was looked at a moment ago.
                     Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
                         rustix::fs::renameat(fd, beside, fd, name)?;

@@ -24,7 +24,7 @@ fn said(target: &[u8]) -> [String; 4] {
 
 #[test]
 fn every_generation_of_module_is_understood() {
-    // protocol.md 1b to 1g, in this order.
+    // docs/protocol.md 1b to 1g, in this order.
     for (target, expected) in [
         (
             &b"/api/site/firmware_upgrade?project_key=KEY&imei=862991443753386&device_key=SN&firmware_name=PROJECT_Luat_V0035_8955&version=1.0.0"[..],
@@ -86,7 +86,7 @@ fn what_is_odd_about_a_request_is_said() {
 
 #[test]
 fn every_mistake_of_users_is_understood() {
-    // protocol.md 3, in this order.
+    // docs/protocol.md 3, in this order.
     let expected = ["862991443753386", "P_LuatOS-SoC_EC618", "2012.1.0", "K"];
     for target in [
         &b"/upgradeimei=862991443753386&project_key=K&firmware_name=P_LuatOS-SoC_EC618&version=2012.1.0"[..],

@@ -35,7 +35,7 @@ fn text(reply: &Reply) -> &str {
     std::str::from_utf8(reply.bytes()).unwrap()
 }
 
-/// What the strictest of the modules needs (protocol.md 0, 2). Returns headers and body.
+/// What the strictest of the modules needs (docs/protocol.md 0, 2). Returns headers and body.
 fn checked(reply: &Reply) -> (Vec<(&str, &str)>, &str) {
     let (head, body) = text(reply).split_once("\r\n\r\n").unwrap();
     let mut lines = head.split("\r\n");
@@ -156,7 +156,7 @@ fn a_redirect_may_be_long_but_must_fit_a_head() {
 
 #[test]
 fn every_refusal_is_as_in_the_table() {
-    // design.md, "The verdict on the wire": status, code, UDP.
+    // docs/decision.md "Verdict on the wire": status, code, UDP.
     let table = [
         (Refusal::NothingNewer, 404, 27, "version error"),
         (Refusal::NotNow, 404, 27, "no upgrade"),
