@@ -6,12 +6,14 @@
 
 mod common;
 
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use common::packages::noise;
-use common::{IMEI, Place, Reply, Server, luatos};
+use common::packages::{EC7XX, noise, script_package};
+use common::{IMEI, PATIENCE, Place, Reply, Server, connect_from, luatos, reply};
 use luat_ota::module::driver::{Played, Settings, play};
-use luat_ota::module::libfota3::{Libfota3, Update};
+use luat_ota::module::libfota3::{Installed, Libfota3, Update};
 use luat_ota::module::luatos::Core;
 use luat_ota::module::{Endpoint, Identity, Outcome};
 use serde_json::{Value, json};
@@ -265,4 +267,124 @@ fn any_report_gets_the_same_answer_and_only_a_good_one_counts() {
     server.wait_for_log("the report", |line| {
         line.contains("report") && line.contains("\"result\":1")
     });
+}
+
+/// A module of project TURNKEY on core 2046.
+fn turnkey(server: &Server, edition: Libfota3, version: &str, becomes: &str) -> Update {
+    let endpoint = Endpoint {
+        host: server.http.ip().to_string(),
+        port: server.http.port(),
+        path: "/unused".to_owned(),
+    };
+    let identity = Identity {
+        project: "TURNKEY".to_owned(),
+        core: 2046,
+        ..identity(version)
+    };
+    let installed = Installed {
+        core_id: 1,
+        core_version: "2046".to_owned(),
+        script_version: becomes.to_owned(),
+    };
+    edition
+        .update(Core::D2026_05_08, &identity, endpoint)
+        .will_run(installed)
+}
+
+// Cases 20 and 21.
+#[test]
+fn a_module_that_runs_the_new_version_judges_the_answer_to_be_right() {
+    for (path, version, becomes) in [
+        (
+            "TURNKEY_2046.001.001_LuatOS-SoC_Air780EPM.bin",
+            "001.999.000",
+            "001.999.001",
+        ),
+        ("TURNKEY/1.0.1/u.bin", "001.000.000", "001.000.001"),
+        ("TURNKEY/001.000.010/u.bin", "1.0.9", "1.0.10"),
+    ] {
+        let bytes = script_package(EC7XX, 5);
+        let place = Place::new();
+        place.drop_firmware(path, &bytes);
+        let server = Server::start_in(place, &[]);
+        let asks = luatos("TURNKEY", "Air780EPM", "862991443753387", "2046.1.0");
+        server.wait_until_offered(&asks, &bytes);
+        for edition in Libfota3::ALL {
+            let mark = server.log_mark();
+            let mut module = turnkey(&server, edition, version, becomes);
+            let played = run(&mut module, &settings());
+            assert_eq!(played.outcome, Outcome::Updated(bytes.clone()));
+            let line = server
+                .log
+                .wait(mark, common::PATIENCE, |line| {
+                    line.contains("\"event\":\"report\"")
+                })
+                .expect("the report's line");
+            assert!(line.contains("\"result\":1"), "{path} {edition:?}: {line}");
+        }
+    }
+}
+
+/// Sends a request from this address and reads the reply.
+fn from_address(server: &Server, address: IpAddr, request: &[u8]) -> Reply {
+    let mut stream = connect_from(Some(address), server.http, 0);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request).unwrap();
+    reply::read(&mut stream, false).unwrap()
+}
+
+// Case 22.
+#[test]
+fn six_modules_that_report_a_failure_and_run_the_new_version_are_confirmed_and_pause_nothing() {
+    let bytes = noise(22, 6000);
+    let imei = |number: u8| format!("86299144375000{number}");
+    let place = Place::new();
+    place.drop_firmware("TURNKEY/1.0.1/u.bin", &bytes);
+    let rules = json!({"fuse": {"devices": 1, "percent": 1}});
+    place.rules("TURNKEY/1.0.1/release.json", rules);
+    let listed: Vec<String> = (0..6).map(imei).collect();
+    std::fs::write(place.state().join("known-devices.txt"), listed.join("\n")).unwrap();
+    let server = Server::start_in(place, &[]);
+    let newcomer = luatos("TURNKEY", "Air780EPM", "862991443753387", "2046.1.0");
+    server.wait_until_offered(&newcomer, &bytes);
+    let check = |number: u8, version: &str| {
+        let request = format!(
+            "GET /api/site/turnkey_fota?imei={}&project_key=k&model=Air780EPM&core_id=1\
+             &core_version=2046&script_name=TURNKEY&script_version={version} HTTP/1.1\r\n\
+             Connection: Close\r\nHost: x\r\n\r\n",
+            imei(number)
+        );
+        let address = Ipv4Addr::new(127, 0, number + 1, 1).into();
+        let reply = from_address(&server, address, request.as_bytes());
+        serde_json::from_slice::<Value>(&reply.body).unwrap()
+    };
+    for number in 0..6 {
+        let address = Ipv4Addr::new(127, 0, number + 1, 1).into();
+        let offer = check(number, "001.000.000");
+        assert_eq!(offer["script_version"], "001.000.001");
+        let path = path_of(offer["url"].as_str().unwrap()).to_owned();
+        let file = from_address(&server, address, &common::get(&path));
+        assert_eq!(file.body, bytes);
+        let body = json!({"fota_sn": offer["fota_sn"], "result_code": 2}).to_string();
+        let report = format!(
+            "POST /api/site/turnkey_fota_result HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let reply = from_address(&server, address, report.as_bytes());
+        assert_eq!(reply.body, b"{\"code\":0}");
+    }
+    for number in 0..6 {
+        assert_eq!(check(number, "001.000.001")["code"], 27);
+    }
+    let journal = server.place().state().join("journal.jsonl");
+    common::wait_until("all are confirmed", PATIENCE, || {
+        let text = std::fs::read_to_string(&journal).unwrap_or_default();
+        (0..6).all(|number| {
+            text.lines()
+                .any(|line| line.contains(&imei(number)) && line.contains("\"confirmed\""))
+        })
+    });
+    let text = std::fs::read_to_string(&journal).unwrap();
+    assert!(!text.contains("\"reverted\""), "{text}");
+    server.wait_until_offered(&newcomer, &bytes);
 }

@@ -11,7 +11,7 @@ use super::verdict::{Notes, Offer, Refusal, Refused, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::audience::cohort;
 use crate::firmware::catalog::{Catalog, Package, Project, Release};
-use crate::firmware::package::{Family, Kind};
+use crate::firmware::package::Family;
 use crate::firmware::rules::{From, Paused, Window};
 use crate::firmware::version::{CoreForm, Standing, Version, standing};
 
@@ -261,7 +261,7 @@ impl<'c, 'q> Asker<'c, 'q> {
 
     /// Does the package change the core that it is installed on?
     fn brings_core(&self, package: &Package) -> bool {
-        package.base_core.is_some() || carries_the_core(package.kind, self.family())
+        package.brings_core(self.family())
     }
 
     /// After this one [`newest_first`](Asker::newest_first) brings nothing that is newer, and nothing
@@ -598,16 +598,5 @@ impl<'c, 'q> Asker<'c, 'q> {
             .is_some_and(|allow| allow.names(device));
         let place = cohort(&self.project.name, release.version, device);
         named || f64::from(place) < percent * 100.0
-    }
-}
-
-/// Does such a package bring the whole core with it, so that it fits any lower one?
-fn carries_the_core(kind: Kind, family: Option<Family>) -> bool {
-    match kind {
-        Kind::Air105 | Kind::Esp32 | Kind::W800 { script: false } => true,
-        Kind::W800 { script: true } | Kind::Ec7xx { .. } | Kind::Ec618 { .. } | Kind::LuaDb => {
-            false
-        }
-        Kind::Generic => family.is_some_and(Family::updates_whole),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::ContentId;
 use super::name;
-use super::package::{Inspected, Kind};
+use super::package::{Family, Inspected, Kind};
 use super::rules::Rules;
 use super::version::Version;
 use crate::order;
@@ -38,6 +38,12 @@ impl Package {
     /// The file's name without its folders.
     pub fn file_name(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or(&self.path)
+    }
+
+    /// Whether a module of this family runs another core after installing it: it holds a delta of the core
+    /// or the whole core.
+    pub fn brings_core(&self, family: Option<Family>) -> bool {
+        self.base_core.is_some() || self.kind.carries_core(family)
     }
 }
 

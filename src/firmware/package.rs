@@ -102,6 +102,18 @@ impl Kind {
         }
     }
 
+    /// Whether it holds the whole core, so that it fits any lower one. `family`: the module's, which tells it
+    /// for a file of no known layout.
+    pub fn carries_core(self, family: Option<Family>) -> bool {
+        match self {
+            Kind::Air105 | Kind::Esp32 | Kind::W800 { script: false } => true,
+            Kind::W800 { script: true } | Kind::Ec7xx { .. } | Kind::Ec618 { .. } | Kind::LuaDb => {
+                false
+            }
+            Kind::Generic => family.is_some_and(Family::updates_whole),
+        }
+    }
+
     /// It has a core delta: it fits exactly one base core, which its name does not say.
     pub fn needs_base(self) -> bool {
         matches!(

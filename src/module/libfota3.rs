@@ -74,9 +74,42 @@ impl Libfota3 {
             client: Client::new(core, check).for_words().within(CHECK_TIME),
             server,
             step: Step::Check,
+            installed: None,
             trouble: None,
         }
     }
+
+    /// Whether the module, after its restart, takes the update for a success: what the check's answer said
+    /// must be what it runs (protocol.md 9d).
+    fn accepts(self, said: &Value, installed: &Installed) -> bool {
+        let core = said.get("core_version");
+        let same_core = match self {
+            Libfota3::V1 => core.and_then(Value::as_str) == Some(&installed.core_version),
+            Libfota3::V2 => {
+                let number = |text: &str| text.trim().parse::<f64>().ok();
+                let said = match core {
+                    Some(Value::String(text)) => number(text),
+                    Some(other) => other.as_f64(),
+                    None => None,
+                };
+                said.is_some() && said == number(&installed.core_version)
+            }
+        };
+        same_core
+            && said.get("core_id").and_then(Value::as_i64) == Some(installed.core_id)
+            && said.get("script_version").and_then(Value::as_str) == Some(&installed.script_version)
+    }
+}
+
+/// What the module runs after the update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// The second result of `rtos.version(true)`.
+    pub core_id: i64,
+    /// The core's version.
+    pub core_version: String,
+    /// The new script's VERSION.
+    pub script_version: String,
 }
 
 /// Where the update stands.
@@ -86,6 +119,7 @@ enum Step {
     Download(Offer),
     Report {
         serial: Value,
+        code: i32,
         bytes: Vec<u8>,
         tries: u32,
     },
@@ -98,6 +132,8 @@ struct Offer {
     url: Endpoint,
     sha256: Option<String>,
     serial: Value,
+    /// The whole answer.
+    said: Value,
 }
 
 /// One update by libfota3.
@@ -108,10 +144,19 @@ pub struct Update {
     server: Endpoint,
     client: Client,
     step: Step,
+    installed: Option<Installed>,
     trouble: Option<String>,
 }
 
 impl Update {
+    /// Lets the module judge the answer by what it then runs. Without this, v1.0 reports 0 before its
+    /// restart, and v2.0 reports 1.
+    #[must_use]
+    pub fn will_run(mut self, installed: Installed) -> Update {
+        self.installed = Some(installed);
+        self
+    }
+
     /// What went wrong with the report, which does not change the outcome: the module is updated.
     pub fn report_trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
@@ -129,18 +174,32 @@ impl Update {
                 Err(outcome) => vec![Action::Finish(outcome)],
             },
             Step::Download(offer) => match downloaded(ended, offer.sha256.as_deref()) {
-                Ok(bytes) => self.report(now, offer.serial, bytes, 1),
+                Ok(bytes) => {
+                    let code = match (&self.installed, self.edition) {
+                        (Some(installed), edition) => {
+                            if edition.accepts(&offer.said, installed) {
+                                1
+                            } else {
+                                2
+                            }
+                        }
+                        (None, Libfota3::V1) => 0,
+                        (None, Libfota3::V2) => 1,
+                    };
+                    self.report(now, offer.serial, code, bytes, 1)
+                }
                 Err(outcome) => vec![Action::Finish(outcome)],
             },
             Step::Report {
                 serial,
+                code,
                 bytes,
                 tries,
             } => match report_refused(ended) {
                 Some(trouble) => {
                     self.trouble = Some(trouble);
                     if tries < REPORTS {
-                        self.report(now, serial, bytes, tries.saturating_add(1))
+                        self.report(now, serial, code, bytes, tries.saturating_add(1))
                     } else {
                         vec![Action::Finish(Outcome::Updated(bytes))]
                     }
@@ -154,11 +213,14 @@ impl Update {
         }
     }
 
-    fn report(&mut self, now: Duration, serial: Value, bytes: Vec<u8>, tries: u32) -> Vec<Action> {
-        let code = match self.edition {
-            Libfota3::V1 => 0,
-            Libfota3::V2 => 1,
-        };
+    fn report(
+        &mut self,
+        now: Duration,
+        serial: Value,
+        code: i32,
+        bytes: Vec<u8>,
+        tries: u32,
+    ) -> Vec<Action> {
         let body = format!("{{\"fota_sn\":{serial},\"result_code\":{code}}}");
         let server = Endpoint {
             path: REPORT.to_owned(),
@@ -170,6 +232,7 @@ impl Update {
             .within(REPORT_TIME);
         self.step = Step::Report {
             serial,
+            code,
             bytes,
             tries,
         };
@@ -227,6 +290,7 @@ fn answer(ended: Ended) -> Result<Offer, Outcome> {
             .filter(|sum| !sum.is_empty())
             .map(str::to_owned),
         serial: json.get("fota_sn").cloned().unwrap_or_default(),
+        said: json,
     })
 }
 

@@ -15,6 +15,10 @@ use super::text::decode;
 use crate::decision::{Check, Offer};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
+use crate::firmware::catalog::{Package, Release};
+use crate::firmware::package::Family;
+
+mod versions;
 
 /// Where the check goes.
 const CHECK: &[u8] = b"api/site/turnkey_fota";
@@ -49,6 +53,8 @@ pub struct Asked<'a> {
     pub check: Check<'a>,
     /// `imei`, `mac` or `uid`.
     kind: &'static str,
+    /// The second result of `rtos.version(true)`, an integer of Lua; `None`: missing, or no number.
+    core_id: Option<i64>,
     script_name: Cow<'a, str>,
     model: Cow<'a, str>,
     core_version: Cow<'a, str>,
@@ -136,6 +142,7 @@ fn asked(query: &[u8]) -> Asked<'_> {
             ..Check::default()
         },
         kind,
+        core_id: text("core_id").trim().parse().ok(),
         script_name,
         model,
         core_version,
@@ -193,28 +200,42 @@ impl Asked<'_> {
         (url.len() <= LONGEST_URL).then_some(url)
     }
 
-    /// The answer to a check that is offered something. `mark`: proves the report.
+    /// The core that the module will run after this package, as far as it is another one than now or the
+    /// module did not say its own. A script-only package leaves the core as it is.
+    fn new_core(&self, release: &Release, package: &Package) -> Option<u32> {
+        let family = self.check.name().platform.and_then(Family::of_platform);
+        if !package.brings_core(family) && !self.core_version.is_empty() {
+            return None;
+        }
+        release.version.core_form().map(|form| form.core)
+    }
+
+    /// The answer to a check that is offered something. `mark`: proves the report. The module compares
+    /// `core_id`, `core_version` and `script_version` after its restart with what it runs (protocol.md 9d).
     pub fn offer(&self, offer: &Offer<'_>, url: &str, mark: u64) -> String {
-        let release = offer.release;
-        let (script, core) = match release.version.core_form() {
-            Some(form) => {
-                let (a, c) = form.script;
-                (format!("{a:03}.000.{c:03}"), Some(form.core))
-            }
-            None => (release.version_text.to_string(), self.check.core()),
-        };
-        let package = offer.package;
+        let Offer {
+            release, package, ..
+        } = offer;
+        let form = release.version.core_form();
+        let script =
+            versions::script_version(&self.script_version, &release.version_text, form.is_some());
+        let core = versions::core_version(&self.core_version, self.new_core(release, package));
         let device = self.check.device;
-        let answer = json!({
+        let mut answer = json!({
             "code": 0,
             "msg": "ok",
             "script_version": script,
-            "core_version": core,
             "size": package.size,
             "sha256": package.content.to_string(),
             "fota_sn": device.map(|device| serial(device, package.content, mark)).unwrap_or_default(),
             "url": url,
         });
+        // A field that is missing equals nothing for the module; a null is no better.
+        if let Some(fields) = answer.as_object_mut() {
+            let id = self.core_id.map(|id| ("core_id".to_owned(), id.into()));
+            let core = (!core.is_empty()).then(|| ("core_version".to_owned(), core.into()));
+            fields.extend(id.into_iter().chain(core));
+        }
         // Not by its Display, here or elsewhere: that one has two ways to write it, and brings both.
         serde_json::to_string(&answer).unwrap_or_default()
     }

@@ -25,7 +25,7 @@ fn server() -> Endpoint {
 
 fn offer(more: &str) -> String {
     format!(
-        "{{\"code\":0,\"script_version\":\"001.000.001\",\"core_version\":2012,\"size\":{},\
+        "{{\"code\":0,\"script_version\":\"001.000.001\",\"core_version\":\"2012\",\"core_id\":1,\"size\":{},\
          \"fota_sn\":\"SN-7\",\"url\":\"http://files.example:81/f.bin?x=1\"{more}}}",
         FILE.len()
     )

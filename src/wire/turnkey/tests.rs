@@ -97,57 +97,139 @@ fn a_url_brings_back_the_check_whose_answer_it_was_in() {
     assert_eq!(check(&long).url("http://h", A, 1), None);
 }
 
+/// The answer to `ask`, offered the newest file of a folder that holds this one.
+fn answer(ask: &str, path: &str, kind: Kind) -> Value {
+    let found = Found {
+        files: vec![FoundFile {
+            path: path.to_owned(),
+            stamp: Stamp {
+                dev: 1,
+                ino: 1,
+                size: 9000,
+                mtime: 0,
+                ctime: 0,
+            },
+            inspected: Inspected {
+                content: A,
+                md5: [0; 16],
+                size: 9000,
+                kind,
+            },
+        }],
+        ..Found::default()
+    };
+    let catalog = Catalog::build(found, None, Instant::now());
+    let project = &catalog.projects()[0];
+    let offer = Offer {
+        project,
+        release: &project.releases[0],
+        package: &project.releases[0].packages[0],
+    };
+    serde_json::from_str(&check(ask).offer(&offer, "http://h/x", 7)).unwrap()
+}
+
+const SCRIPT: Kind = Kind::Ec7xx { delta: false };
+const DELTA: Kind = Kind::Ec7xx { delta: true };
+
 #[test]
 fn an_offer_says_what_libfota3_reads() {
-    for (path, script, core) in [
-        ("A B&C/2.0.1/u.bin", "2.0.1", 2012),
-        ("A B&C/2013.001.004/u.bin", "001.000.004", 2013),
-    ] {
-        let found = Found {
-            files: vec![FoundFile {
-                path: path.to_owned(),
-                stamp: Stamp {
-                    dev: 1,
-                    ino: 1,
-                    size: 9000,
-                    mtime: 0,
-                    ctime: 0,
-                },
-                inspected: Inspected {
-                    content: A,
-                    md5: [0; 16],
-                    size: 9000,
-                    kind: Kind::Generic,
-                },
-            }],
-            ..Found::default()
-        };
-        let catalog = Catalog::build(found, None, Instant::now());
-        let project = &catalog.projects()[0];
-        let offer = Offer {
-            project,
-            release: &project.releases[0],
-            package: &project.releases[0].packages[0],
-        };
-        let asked = check(ASK);
-        let said: Value = serde_json::from_str(&asked.offer(&offer, "http://h/x", 7)).unwrap();
-        let serial = format!("i310e3d5eb6baa-{A}-0000000000000007");
-        let device = DeviceId::parse("862991443753386").unwrap();
-        let serial = serial.replacen("310e3d5eb6baa", &format!("{:x}", device.parts().1), 1);
-        let expected = json!({
-            "code": 0, "msg": "ok", "script_version": script, "core_version": core, "size": 9000,
-            "sha256": A.to_string(), "url": "http://h/x", "fota_sn": serial,
-        });
-        assert_eq!(said, expected);
-        let body = json!({ "fota_sn": said["fota_sn"], "result_code": 2 }).to_string();
-        let reported = Reported {
-            device,
-            content: A,
-            mark: 7,
-            result: 2,
-        };
-        assert_eq!(report(body.as_bytes()), Some(reported));
+    let said = answer(ASK, "A B&C/2.0.1/u.bin", SCRIPT);
+    let device = DeviceId::parse("862991443753386").unwrap();
+    let serial = format!("i{:x}-{A}-0000000000000007", device.parts().1);
+    let expected = json!({
+        "code": 0, "msg": "ok", "script_version": "002.000.001", "core_version": "2012",
+        "core_id": 1, "size": 9000, "sha256": A.to_string(), "url": "http://h/x",
+        "fota_sn": serial,
+    });
+    assert_eq!(said, expected);
+    let body = json!({ "fota_sn": said["fota_sn"], "result_code": 2 }).to_string();
+    let reported = Reported {
+        device,
+        content: A,
+        mark: 7,
+        result: 2,
+    };
+    assert_eq!(report(body.as_bytes()), Some(reported));
+}
+
+// Case 20.
+#[test]
+fn the_answer_names_the_core_id_as_a_number_the_core_as_text_and_the_middle_number_of_the_request()
+{
+    let ask = "/api/site/turnkey_fota?imei=862991443753386&project_key=k&model=Air780EPM&core_id=1\
+               &core_version=2046&script_name=TURNKEY&script_version=001.999.000";
+    let path = "TURNKEY_2046.001.001_LuatOS-SoC_Air780EPM.bin";
+    for kind in [SCRIPT, Kind::Generic] {
+        let said = answer(ask, path, kind);
+        assert_eq!(said["core_id"], json!(1));
+        assert_eq!(said["core_version"], json!("2046"));
+        assert_eq!(said["script_version"], json!("001.999.001"));
     }
+}
+
+// Case 21.
+#[test]
+fn the_script_version_has_as_many_digits_as_the_request() {
+    let ask = ASK.replace("001.000.003", "001.000.000");
+    let said = answer(&ask, "A B&C/1.0.1/u.bin", SCRIPT);
+    assert_eq!(said["script_version"], "001.000.001");
+}
+
+#[test]
+fn a_core_id_that_is_no_integer_is_not_made_up() {
+    for (sent, id) in [
+        ("&core_id=7", Some(7)),
+        ("&core_id=007", Some(7)),
+        ("&core_id=-1", Some(-1)),
+        ("&core_id=2147483648", Some(2_147_483_648_i64)),
+        ("", None),
+        ("&core_id=", None),
+        ("&core_id=1.0", None),
+        ("&core_id=x1", None),
+        ("&core_id=nil", None),
+        ("&core_id=99999999999999999999", None),
+    ] {
+        let ask = ASK.replace("&core_id=1", sent);
+        let said = answer(&ask, "A B&C/2.0.1/u.bin", SCRIPT);
+        assert_eq!(said.get("core_id"), id.map(Value::from).as_ref(), "{sent}");
+    }
+}
+
+#[test]
+fn the_core_version_is_that_of_the_core_after_this_package() {
+    let named = "A B&C/2050.001.004/u.bin";
+    let from = "A B&C/2050.001.004/from-2012/u.bin";
+    for (sent, path, kind, core) in [
+        // The script alone, by any_core.
+        ("&core_version=2012", named, SCRIPT, Some("2012")),
+        ("&core_version=V2012", named, SCRIPT, Some("V2012")),
+        ("&core_version=2012", from, DELTA, Some("2050")),
+        ("&core_version=V2012", from, DELTA, Some("V2050")),
+        (
+            "&core_version=2012",
+            "A B&C/2.0.1/u.bin",
+            SCRIPT,
+            Some("2012"),
+        ),
+        // The name does not say which core it brings.
+        (
+            "&core_version=2012",
+            "A B&C/2.0.1/from-2012/u.bin",
+            DELTA,
+            Some("2012"),
+        ),
+        ("", named, SCRIPT, Some("2050")),
+        ("", "A B&C/2.0.1/u.bin", SCRIPT, None),
+    ] {
+        let ask = ASK.replace("&core_version=2012", sent);
+        let said = answer(&ask, path, kind);
+        let core = core.map(Value::from);
+        assert_eq!(said.get("core_version"), core.as_ref(), "{sent} {path}");
+    }
+    // A whole image brings its core.
+    let ask = ASK.replace("Air780EPM", "Air101");
+    let whole = Kind::W800 { script: false };
+    assert_eq!(answer(&ask, named, whole)["core_version"], "2050");
 }
 
 #[test]
