@@ -80,7 +80,7 @@ impl Libfota3 {
     }
 
     /// Whether the module, after its restart, takes the update for a success: what the check's answer said
-    /// must be what it runs (protocol.md 9d).
+    /// must be what it runs (docs/protocol.md 9d).
     fn accepts(self, said: &Value, installed: &Installed) -> bool {
         let core = said.get("core_version");
         let same_core = match self {

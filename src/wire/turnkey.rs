@@ -211,7 +211,7 @@ impl Asked<'_> {
     }
 
     /// The answer to a check that is offered something. `mark`: proves the report. The module compares
-    /// `core_id`, `core_version` and `script_version` after its restart with what it runs (protocol.md 9d).
+    /// `core_id`, `core_version` and `script_version` after its restart with what it runs (docs/protocol.md 9d).
     pub fn offer(&self, offer: &Offer<'_>, url: &str, mark: u64) -> String {
         let Offer {
             release, package, ..

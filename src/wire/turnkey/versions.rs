@@ -1,5 +1,5 @@
 //! The core and script versions in the answer, as the module compares them after its restart with what it
-//! then runs (protocol.md 9d). Both are texts; a wrong digit makes a healthy module report a failure.
+//! then runs (docs/protocol.md 9d). Both are texts; a wrong digit makes a healthy module report a failure.
 
 /// The numeric fields of a version text, without the `v`. `None`: it is no version of one to five fields of
 /// ASCII digits.
