@@ -200,10 +200,19 @@ fn every_reply_is_what_the_description_says() {
         (
             "PUT",
             "/api/v1/rules/{project}/{version}",
+            // Rules may come before the release (case 52).
             "/api/v1/rules/P/9.9.9",
             "If-None-Match: *\r\n".into(),
             json!({}),
-            404,
+            201,
+        ),
+        (
+            "PUT",
+            "/api/v1/rules/{project}/{version}",
+            "/api/v1/rules/P/nine",
+            "If-None-Match: *\r\n".into(),
+            json!({}),
+            422,
         ),
         (
             "POST",
@@ -456,6 +465,52 @@ fn rules_are_written_only_over_what_was_read() {
     assert!(wrong.text().contains("percent"), "{}", wrong.text());
     assert_eq!(operator.get(target).json(), json!({"percent": 5}));
     drop(server);
+}
+
+// Case 38.
+#[test]
+fn a_key_that_is_there_twice_is_refused_by_its_name() {
+    let (server, operator) = start();
+    let target = "/api/v1/rules/P/2.0.0";
+    for (rules, key) in [
+        ("{\"percent\":0,\"percent\":100}", "percent"),
+        ("{\"paused\":true,\"paused\":false}", "paused"),
+        (
+            "{\"fuse\":{\"devices\":3,\"percent\":20,\"devices\":9}}",
+            "devices",
+        ),
+        ("{\"paused\":true,\"pau\\u0073ed\":false}", "paused"),
+    ] {
+        let told = operator.send("PUT", target, "If-None-Match: *\r\n", rules.as_bytes());
+        assert_eq!(told.status, 422, "{rules}");
+        let named = format!("the key `{key}` is there twice");
+        assert!(told.text().contains(&named), "{rules}: {}", told.text());
+        assert_eq!(operator.get(target).status, 404);
+        // What a person wrote into the folder holds the release back, and is not changed by a key.
+        server.drop_firmware("P/2.0.0/release.json", rules.as_bytes());
+        operator.wait_for("/api/v1/quarantine", "it is named", |list| {
+            list["quarantined"].to_string().contains(&named)
+                || list["warnings"].to_string().contains(&named)
+        });
+        server.wait_until_refused(&luat("P", IMEI, "1.9.0"), 404, 27);
+        let told = operator.post("/api/v1/releases/P/2.0.0/percent", &json!({"percent": 7}));
+        assert_eq!(told.status, 422, "{}", told.text());
+        std::fs::remove_file(server.place().firmware().join("P/2.0.0/release.json")).unwrap();
+        server.wait_until_offered(&luat("P", IMEI, "1.9.0"), &noise(1, 5000));
+    }
+    let line = operator.request(
+        "POST /api/v1/explain",
+        true,
+        "",
+        b"{\"imei\":\"1\",\"imei\":\"2\"}",
+    );
+    let told = operator.ask(&line);
+    assert_eq!(told.status, 400);
+    assert!(
+        told.text().contains("`imei` is there twice"),
+        "{}",
+        told.text()
+    );
 }
 
 #[test]

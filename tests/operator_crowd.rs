@@ -90,6 +90,87 @@ fn of_many_who_write_over_the_same_rules_one_wins() {
     );
 }
 
+// Case 53.
+#[test]
+fn of_sixty_edits_through_two_servers_none_is_lost() {
+    let (first, one) = start();
+    let state = first.place().root.join("second-state");
+    let place = Place::new();
+    // The second server has its own state and the first one's folder.
+    let shared = first.place().firmware();
+    std::fs::remove_dir_all(place.firmware()).ok();
+    symlink(&shared, place.firmware()).unwrap();
+    std::fs::create_dir_all(&state).unwrap();
+    let second = Server::start_in(place, &["--state", state.to_str().unwrap()]);
+    let mut other = Operator::of(&second);
+    other.token = std::fs::read_to_string(state.join("operator-token"))
+        .unwrap()
+        .trim()
+        .to_owned();
+    let target = "/api/v1/rules/P/2.0.0";
+    other.wait_for(
+        "/api/v1/summary",
+        "the second has read the folder",
+        |summary| summary["releases"] == 1,
+    );
+    assert_eq!(
+        one.send("PUT", target, "If-None-Match: *\r\n", b"{\"allow\": []}")
+            .status,
+        201
+    );
+    let imei = |n: usize| (862_991_443_700_000 + n).to_string();
+    // Each adds its devices to what it has just read, and tries again when somebody else was quicker.
+    let add = |operator: &Operator, n: usize| {
+        loop {
+            let there = operator.get(target);
+            let mut rules = there.json();
+            rules["allow"].as_array_mut().unwrap().push(json!(imei(n)));
+            let headers = format!("If-Match: {}\r\n", there.header("etag").unwrap());
+            match operator
+                .send("PUT", target, &headers, rules.to_string().as_bytes())
+                .status
+            {
+                200 => return,
+                412 => {}
+                status => panic!("{status}"),
+            }
+        }
+    };
+    // Beside them keys are changed without having read anything.
+    let post = |operator: &Operator, word: &str, body| {
+        let told = operator.post(&format!("/api/v1/releases/P/2.0.0/{word}"), &body);
+        assert_eq!(told.status, 200, "{}", told.text());
+    };
+    std::thread::scope(|scope| {
+        for (server, operator) in [&one, &other].into_iter().enumerate() {
+            for writer in 0..3 {
+                let add = &add;
+                scope.spawn(move || {
+                    for n in 0..10 {
+                        add(operator, server * 30 + writer * 10 + n);
+                    }
+                });
+            }
+        }
+        scope.spawn(|| (1..=20).for_each(|n| post(&one, "percent", json!({ "percent": n }))));
+        scope.spawn(|| {
+            (1..=20).for_each(|n| post(&other, "pause", json!({ "reason": format!("{n}") })));
+        });
+    });
+    let rules = one.get(target).json();
+    let mut listed: Vec<String> = serde_json::from_value(rules["allow"].clone()).unwrap();
+    listed.sort();
+    assert_eq!(listed, (0..60).map(imei).collect::<Vec<_>>());
+    assert_eq!(
+        (&rules["percent"], &rules["paused"]),
+        (&json!(20), &json!("20"))
+    );
+    assert_eq!(
+        files_under(&shared),
+        ["P/2.0.0/release.json", "P/2.0.0/u.bin"]
+    );
+}
+
 #[test]
 fn a_folder_that_becomes_a_link_while_it_is_uploaded_to_leads_nowhere() {
     let place = Place::new();

@@ -11,8 +11,9 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use common::operator::{Operator, parse};
-use common::packages::noise;
+use common::packages::{EC7XX, noise, script_package};
 use common::{IMEI, PATIENCE, Place, Rows, Server, files_under, luat, wait_until};
+use serde_json::json;
 
 fn start() -> (Server, Operator) {
     let server = Server::start(&[]);
@@ -347,4 +348,203 @@ fn more_uploads_than_may_run_are_asked_to_wait() {
     drop(slow);
     wait_until("nothing is left", PATIENCE, || files(&server).is_empty());
     assert_eq!(put(&operator, "P/2.0.0/u.bin", "", &noise(9, 100)), 201);
+}
+
+// Case 52.
+#[test]
+fn rules_that_come_before_a_release_or_with_it_hold_from_its_first_offer() {
+    let (server, operator) = start();
+    const OTHER: &str = "862991443700017";
+    let rules = json!({ "allow": [IMEI] }).to_string();
+    let header = format!("Release-Rules: {rules}\r\n");
+    let absent = "If-None-Match: *\r\n";
+    let luatools = "LT_2012.001.004_LuatOS-SoC_Air780EPM.bin";
+    // What is PUT first (a release's or a project's rules), the file, the header with it.
+    for (n, (project, first, path, headers)) in [
+        ("A", "A/2.0.1", "A/2.0.1/u.bin", ""),
+        ("B", "B", "B/2.0.1/u.bin", ""),
+        ("C", "", "C/2.0.1/u.bin", header.as_str()),
+        ("D", "D/2.0.1", "D/2.0.1/from-2008/u.bin", header.as_str()),
+        ("LT", "", luatools, header.as_str()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let bytes = match path == luatools {
+            true => script_package(EC7XX, 26),
+            false => noise(n as u64, 30_000),
+        };
+        if !first.is_empty() {
+            let target = format!("/api/v1/rules/{first}");
+            let made = operator.send("PUT", &target, absent, rules.as_bytes());
+            assert_eq!(made.status, 201, "{first}: {}", made.text());
+            assert_eq!(operator.get(&target).json(), json!({ "allow": [IMEI] }));
+        }
+        let target = format!("/api/v1/firmware/{path}");
+        let told = operator.send("PUT", &target, headers, &bytes);
+        assert_eq!(told.status, 201, "{path}: {}", told.text());
+        let ask = |imei: &str| match path == luatools {
+            true => format!(
+                "/api/site/firmware_upgrade?imei={imei}&project_key=k\
+                 &firmware_name=LT_LuatOS-SoC_Air780EPM&version=2012.1.3"
+            ),
+            // A core delta's folder is for modules of that core.
+            false if path.contains("from-") => format!(
+                "/api/site/firmware_upgrade?imei={imei}&project_key=k\
+                 &firmware_name={project}_Luat_V2008_RDA8910&version=1.0.0"
+            ),
+            false => luat(project, imei, "1.0.0"),
+        };
+        wait_until("the listed device is offered it", PATIENCE, || {
+            assert_ne!(server.get(&ask(OTHER)).status, 200, "{path}");
+            server.get(&ask(IMEI)).status == 200
+        });
+        for _ in 0..20 {
+            assert_ne!(server.get(&ask(OTHER)).status, 200, "{path}");
+        }
+    }
+}
+
+#[test]
+fn rules_that_come_with_a_file_are_taken_with_it_or_not_at_all() {
+    let (server, operator) = start();
+    let send = |path: &str, rules: &str, bytes: &[u8]| {
+        let target = format!("/api/v1/firmware/{path}");
+        operator.send(
+            "PUT",
+            &target,
+            &format!("Release-Rules: {rules}\r\n"),
+            bytes,
+        )
+    };
+    let bytes = noise(1, 3000);
+    for (rules, part) in [
+        ("{\"precent\": 5}", "percent"),
+        (
+            "{\"percent\": 5, \"percent\": 100}",
+            "`percent` is there twice",
+        ),
+        ("nonsense", "no JSON"),
+        ("[]", "object"),
+        ("{\"paused\": \"a\\u202eb\"}", "U+202E"),
+    ] {
+        let told = send("P/2.0.1/u.bin", rules, &bytes);
+        assert_eq!(told.status, 422, "{rules}");
+        assert!(told.text().contains(part), "{rules}: {}", told.text());
+    }
+    let page = send(
+        "P/2.0.1/u.bin",
+        "{\"percent\": 5}",
+        b"<!doctype html><title>404</title>",
+    );
+    assert_eq!(page.status, 422);
+    assert_eq!(
+        files(&server),
+        [""; 0],
+        "what is refused leaves no rules either"
+    );
+    assert_eq!(
+        send("P/2.0.1/u.bin", "{\"percent\": 5}", &bytes).status,
+        201
+    );
+    assert_eq!(files(&server), ["P/2.0.1/release.json", "P/2.0.1/u.bin"]);
+    // The same again, and a second file of the release with the same rules.
+    assert_eq!(
+        send("P/2.0.1/u.bin", "{ \"percent\":5 }", &bytes).status,
+        200
+    );
+    let second = "P/2.0.1/P_2.0.1_Luat_8955.bin";
+    assert_eq!(send(second, "{\"percent\":5}", &noise(2, 3000)).status, 201);
+    // Other rules would change what people see already.
+    let other = send(
+        "P/2.0.1/P_2.0.1_Luat_8910.bin",
+        "{\"percent\":6}",
+        &noise(3, 3000),
+    );
+    assert_eq!(other.status, 409, "{}", other.text());
+    assert!(other.text().contains("other rules"), "{}", other.text());
+    assert_eq!(files(&server).len(), 3);
+    assert_eq!(
+        operator.get("/api/v1/rules/P/2.0.1").json(),
+        json!({ "percent": 5 })
+    );
+}
+
+// Case 55.
+#[test]
+fn names_that_deceive_or_trip_are_refused_with_a_sentence() {
+    let (server, operator) = start();
+    let bytes = noise(1, 3000);
+    let mut rows = Rows::default();
+    for path in [
+        "%E2%80%AE/1.0.0/u.bin",
+        "P/1.0.0/a%E2%80%AEnib.bin",
+        "P%E2%80%8B/1.0.0/u.bin",
+        "%E2%81%A6P%E2%81%A9/1.0.0/u.bin",
+        "P%E2%80%8F/1.0.0/u.bin",
+        "P%C2%A0/1.0.0/u.bin",
+        "con/1.0.0/u.bin",
+        "CON/1.0.0/u.bin",
+        "P/1.0.0/nul.bin",
+        "P/1.0.0/com1.bin",
+        "lpt9.x/1.0.0/u.bin",
+        "aux_1.0.0_Luat_8955.bin",
+        "P_1.0.0_Luat_con.bin",
+        "P./1.0.0/u.bin",
+        "P%20/1.0.0/u.bin",
+        "%20P/1.0.0/u.bin",
+        "-rf/1.0.0/u.bin",
+        "P/1.0.0/-rf.bin",
+        "~root/1.0.0/u.bin",
+        "a:b/1.0.0/u.bin",
+        "a*/1.0.0/u.bin",
+        "a%3F/1.0.0/u.bin",
+        "a%22b/1.0.0/u.bin",
+        "a%3Cb%3E/1.0.0/u.bin",
+        "a%7Cb/1.0.0/u.bin",
+        "$(reboot)/1.0.0/u.bin",
+        "%60id%60/1.0.0/u.bin",
+        "a;b/1.0.0/u.bin",
+        "P/1.0.0%E2%80%8B/u.bin",
+    ] {
+        let target = format!("/api/v1/firmware/{path}");
+        let told = operator.send("PUT", &target, "", &bytes);
+        let plain = |text: &str| !text.contains(['\u{202e}', '\u{200b}', '\u{2066}', '\u{200f}']);
+        let fits = told.status == 422
+            && told.json()["detail"]
+                .as_str()
+                .is_some_and(|text| text.len() > 20)
+            && plain(&told.text());
+        rows.row(
+            path,
+            fits.then_some(())
+                .ok_or_else(|| format!("{} {}", told.status, told.text())),
+        );
+    }
+    for project in ["con", "%E2%80%AE", "-rf", "a%20", "a:b", "nul.txt"] {
+        for target in [
+            format!("/api/v1/rules/{project}"),
+            format!("/api/v1/rules/{project}/1.0.0"),
+        ] {
+            let told = operator.send("PUT", &target, "If-None-Match: *\r\n", b"{}");
+            let fits = told.status == 422;
+            rows.row(
+                &target,
+                fits.then_some(())
+                    .ok_or_else(|| format!("{} {}", told.status, told.text())),
+            );
+        }
+    }
+    rows.finish();
+    let recognised = operator.post(
+        "/api/v1/recognise",
+        &json!({"path": "con/1.0.0/u.bin", "size": 3000, "head": "/wAB"}),
+    );
+    let problem = recognised.json()["problem"].to_string();
+    assert!(problem.contains("device on Windows"), "{problem}");
+    assert_eq!(files(&server), [""; 0]);
+    assert_eq!(
+        put(&operator, "%E6%B0%B4%E8%A1%A8/1.0.0/u.bin", "", &bytes),
+        201
+    );
 }

@@ -89,6 +89,6 @@ export const SAID = [
   [/at the top of the firmware folder a file must.*/, null, '文件名里没有项目和版本：请保留 Luatools 生成的文件名，或指明项目和版本，如 PROJECT/2.0.1/update.bin'], [/the folder `(.+?)` names no version.*/, null, '文件夹 $1 没有版本：请放进版本文件夹，如 $1/2.0.1/update.bin'],
   [/the file is empty: copy it again/, null, '文件是空的：请重新拷贝'], [/It is no firmware and is left alone\./, null, '不是固件，不处理'], [/It may not be read.*/, null, '没有读取权限：请让运行服务器的用户可读（chmod a+r）'], [/This is a symbolic link.*/, null, '这是符号链接，不会跟随：请把文件本身放到这里'],
   [/It does not match the (\.\w+) beside it.*/, null, '与旁边的 $1 不符：文件没有拷完，或其中一个属于别的文件'], [/(.+) claims the same release and platform with other bytes.*/, null, '$1 声称是同一版本和平台，内容却不同：请只留一个'],
-  [/there is no key `(.+?)`: the nearest is `(.+?)`/, null, '没有 $1 这个键，最接近的是 $2'], [/there is no key `(.+?)`: the nearest is `(.+?)` \(.+\)/, null, '没有 $1 这个键，最接近的是 $2（改好之前不生效）'], [/this is no JSON: (.+?)(?: \(.+\))?/, null, '不是正确的 JSON：$1'],
+  [/there is no key `(.+?)`: the nearest is `(.+?)`/, null, '没有 $1 这个键，最接近的是 $2'], [/there is no key `(.+?)`: the nearest is `(.+?)` \(.+\)/, null, '没有 $1 这个键，最接近的是 $2（改好之前不生效）'], [/the key `(.+?)` is there twice: keep one of them(?: \(.+\))?/, null, '$1 这个键出现了两次：请只留一个'], [/this is no JSON: (.+?)(?: \(.+\))?/, null, '不是正确的 JSON：$1'],
   [/(EC7xx|EC618|W800|LuaDB) script/, null, '$1 脚本'], [/(EC7xx|EC618) core delta/, null, '$1 底层差分'], [/(Air105|W800|ESP32) image/, null, '$1 整包'], [/generic/, null, '通用'],
 ];

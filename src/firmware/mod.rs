@@ -7,9 +7,11 @@
 
 pub mod audience;
 pub mod catalog;
+pub mod json;
 pub mod known;
 pub mod name;
 pub mod package;
+pub mod plain;
 pub mod receive;
 pub mod rules;
 pub mod scan;

@@ -15,7 +15,9 @@ use sha2::{Digest, Sha256};
 use super::ContentId;
 use super::catalog::Catalog;
 use super::catalog::newcomer::{Newcomer, firmware_place};
+use super::name::Place;
 use super::package::{Inspected, Inspector};
+use super::plain;
 use super::rules::{Rules, edit};
 use super::scan;
 use crate::os::fs::{Folder, Unfinished};
@@ -64,7 +66,7 @@ pub enum Refused {
 impl Intake {
     /// Prepares for a file of `size` bytes at `path`. `root`: the firmware folder.
     pub fn begin(root: &Path, path: &str, size: u64) -> Result<Intake, Refused> {
-        firmware_place(path).map_err(Refused::Wrong)?;
+        place(path).map_err(Refused::Wrong)?;
         let mut parts: Vec<&str> = path.split('/').collect();
         let name = parts.pop().unwrap_or_default();
         if parts
@@ -113,12 +115,14 @@ impl Intake {
     }
 
     /// All bytes are there: the file gets its name. `catalog`: as it is now; `digest`: what the sender
-    /// says that the bytes' SHA-256 is. Waits for the disk.
+    /// says that the bytes' SHA-256 is; `rules`: the release.json of its release, which is in the folder before
+    /// the file has its name. Blocks.
     pub fn finish(
         self,
         root: &Path,
         catalog: &Catalog,
         digest: Option<ContentId>,
+        rules: Option<&[u8]>,
     ) -> Result<Taken, Refused> {
         let inspected = self.inspector.finish().map_err(Refused::Wrong)?;
         if digest.is_some_and(|digest| digest != inspected.content) {
@@ -127,21 +131,31 @@ impl Intake {
             return Err(Refused::Wrong(sentence.to_owned()));
         }
         let Some(unfinished) = self.unfinished else {
-            return match self.present == Some(inspected.content) {
-                true => Ok(Taken {
-                    inspected,
-                    was_there: true,
-                }),
-                false => Err(taken(&self.path)),
-            };
+            if self.present != Some(inspected.content) {
+                return Err(taken(&self.path));
+            }
+            put_rules(root, &self.path, rules)?;
+            return Ok(Taken {
+                inspected,
+                was_there: true,
+            });
         };
         let newcomer = Newcomer {
             path: &self.path,
             kind: inspected.kind,
             content: Some(inspected.content),
         };
-        let rules = rules_of(root, &self.path);
-        catalog.may_come(newcomer, &rules).map_err(Refused::Wrong)?;
+        let in_force = match rules {
+            None => rules_of(root, &self.path),
+            Some(rules) => {
+                let own = Rules::parse(rules).map_err(Refused::Wrong)?;
+                over_project(own, root, &self.path)
+            }
+        };
+        catalog
+            .may_come(newcomer, &in_force)
+            .map_err(Refused::Wrong)?;
+        put_rules(root, &self.path, rules)?;
         let mut made: Vec<(Folder, String)> = Vec::new();
         let mut folder = self.folder;
         let mut put = Ok(true);
@@ -185,26 +199,84 @@ impl Intake {
     }
 }
 
+/// What the path of a new file says, if it may come by the API: firmware, and no name in it deceives or trips
+/// somebody. The error is a sentence.
+pub fn place(path: &str) -> Result<Place<'_>, String> {
+    // Before anything is said of the path: a sentence about it would show it.
+    path.split('/').try_for_each(plain::name)?;
+    let place = firmware_place(path)?;
+    plain::name(place.project)?;
+    plain::name(place.version_text)?;
+    place.platform.map_or(Ok(()), plain::name)?;
+    Ok(place)
+}
+
 /// The rules in force for a file at this path, as they lie in the folder. What cannot be read rules
 /// nothing here: it holds the release back anyway.
 pub fn rules_of(root: &Path, path: &str) -> Rules {
-    let read = |version| {
-        let place = firmware_place(path).ok()?;
-        let place = edit::Place {
-            project: place.project,
-            version: match version {
-                true => Some(place.version_text),
-                false => None,
-            },
-        };
-        let present = edit::read(root, place).ok()??;
-        Rules::parse(&present.bytes).ok()
-    };
-    let (own, project) = (read(true), read(false));
-    let own = own.unwrap_or_default();
-    match project {
+    let own = read_rules(root, path, |place| Some(place.version_text));
+    over_project(own.unwrap_or_default(), root, path)
+}
+
+/// A release's own rules on top of its project's.
+fn over_project(own: Rules, root: &Path, path: &str) -> Rules {
+    match read_rules(root, path, |_| None) {
         Some(project) => own.over(&project),
         None => own,
+    }
+}
+
+/// The release.json of the release or (without a version) of the project of a file at this path.
+fn read_rules<'p>(
+    root: &Path,
+    path: &'p str,
+    version: impl Fn(&Place<'p>) -> Option<&'p str>,
+) -> Option<Rules> {
+    let place = firmware_place(path).ok()?;
+    let place = edit::Place {
+        project: place.project,
+        version: version(&place),
+    };
+    let present = edit::read(root, place).ok()??;
+    Rules::parse(&present.bytes).ok()
+}
+
+/// Writes the rules that come with a file, unless the release has the same already. Other rules are never
+/// replaced: a release that people see would change.
+fn put_rules(root: &Path, path: &str, rules: Option<&[u8]>) -> Result<(), Refused> {
+    let Some(rules) = rules else {
+        return Ok(());
+    };
+    let place = firmware_place(path).map_err(Refused::Wrong)?;
+    let place = edit::Place {
+        project: place.project,
+        version: Some(place.version_text),
+    };
+    match edit::edit(
+        root,
+        place,
+        edit::Edit::Whole(rules),
+        edit::Expected::Nothing,
+    ) {
+        Ok(_) => Ok(()),
+        Err(edit::Refused::Wrong(sentence)) => Err(Refused::Wrong(sentence)),
+        Err(edit::Refused::Unwritable(sentence)) => Err(Refused::Unwritable(sentence)),
+        Err(edit::Refused::Changed) => {
+            let present = edit::read(root, place).ok().flatten();
+            let same = |present: &edit::Present| {
+                let value = |bytes| serde_json::from_slice::<serde_json::Value>(bytes).ok();
+                value(&present.bytes).is_some() && value(&present.bytes) == value(rules)
+            };
+            match present.is_some_and(|present| same(&present)) {
+                true => Ok(()),
+                false => Err(Refused::Taken(format!(
+                    "{} {} has other rules already: change those with PUT /api/v1/rules, then send the file \
+                     without rules",
+                    place.project,
+                    place.version.unwrap_or_default()
+                ))),
+            }
+        }
     }
 }
 
@@ -332,7 +404,7 @@ mod tests {
         for piece in bytes.chunks(700) {
             intake.add(piece)?;
         }
-        intake.finish(dir.path(), &Catalog::default(), None)
+        intake.finish(dir.path(), &Catalog::default(), None, None)
     }
 
     fn files(dir: &Scratch) -> Vec<String> {
@@ -391,7 +463,7 @@ mod tests {
         let digest = Some(ContentId([0; 32]));
         assert!(
             intake
-                .finish(dir.path(), &Catalog::default(), digest)
+                .finish(dir.path(), &Catalog::default(), digest, None)
                 .is_err()
         );
         assert_eq!(files(&dir), [""; 0]);

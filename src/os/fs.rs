@@ -18,9 +18,11 @@ use rustix::io::Errno;
 
 use crate::order;
 
+mod lock;
 mod unfinished;
 mod write;
 
+pub use lock::FolderLock;
 pub use unfinished::{Unfinished, sweep_unfinished};
 
 /// Which file, and in which state: two equal stamps mean the same bytes, as far as the file system

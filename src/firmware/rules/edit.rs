@@ -9,7 +9,7 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -105,11 +105,17 @@ pub fn read(root: &Path, place: Place<'_>) -> Result<Option<Present>, Refused> {
     Ok(found.read()?.map(|(present, _)| present))
 }
 
-/// One edit at a time: they come from the operator's threads and from the fuse.
-static TURN: Mutex<()> = Mutex::new(());
+/// How long an edit waits for another process that edits rules in the same firmware folder.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Attempts of an edit that expects nothing, where a program that knows no lock changes the file meanwhile.
+const ATTEMPTS: usize = 5;
 
 /// Changes it, or makes it. Whole or not at all; no link is followed; on the way a file lies beside it
 /// whose name the scan ignores. Reads the firmware folder's names, so a call may take milliseconds.
+///
+/// From reading the file to replacing it the firmware folder is locked, across threads and processes: of two
+/// edits that read the same file, one would be lost.
 ///
 /// Whether the project and the release are there is not looked at: the caller knows the catalogue.
 pub fn edit(
@@ -118,8 +124,32 @@ pub fn edit(
     edit: Edit<'_>,
     expected: Expected,
 ) -> Result<Edited, Refused> {
-    // From what is compared until it is replaced: of two that read the same, one would be lost.
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder =
+        Folder::open(root).map_err(|error| unwritable(&root.display().to_string(), error))?;
+    let Some(_lock) = folder.lock(LOCK_PATIENCE) else {
+        return Err(Refused::Unwritable(format!(
+            "another program has had {} locked for {} s: try again",
+            root.display(),
+            LOCK_PATIENCE.as_secs()
+        )));
+    };
+    let mut edited = Err(Refused::Changed);
+    for _ in 0..ATTEMPTS {
+        edited = edit_locked(root, place, edit, expected);
+        if expected != Expected::Anything || edited != Err(Refused::Changed) {
+            break;
+        }
+    }
+    edited
+}
+
+/// One attempt, with the lock.
+fn edit_locked(
+    root: &Path,
+    place: Place<'_>,
+    edit: Edit<'_>,
+    expected: Expected,
+) -> Result<Edited, Refused> {
     let found = Found::look(root, place)?;
     let present = found.read()?;
     let tag = present.as_ref().map(|(present, _)| present.tag);

@@ -6,6 +6,7 @@ use super::redirect::Redirect;
 use super::time::{Window, moment};
 use super::{From, Fuse, Paused, Rules};
 use crate::firmware::audience::DeviceSet;
+use crate::firmware::json;
 use crate::firmware::version::Version;
 use crate::typing::distance;
 
@@ -48,22 +49,21 @@ pub(super) fn rules(json: &[u8]) -> Result<Rules, String> {
 }
 
 /// The object that the file must be.
-fn object(json: &[u8]) -> Result<Map<String, Value>, String> {
-    if json.len() > LONGEST {
+fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
+    if bytes.len() > LONGEST {
         return Err(
             "the file has more than 16 MiB: write ranges instead of single IMEIs".to_owned(),
         );
     }
-    let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
-    if json.trim_ascii().is_empty() {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    if bytes.trim_ascii().is_empty() {
         return Err("the file is empty: write `{}` for no rules, or delete it".to_owned());
     }
-    let text = std::str::from_utf8(json)
+    let text = std::str::from_utf8(bytes)
         .map_err(|_| "the file is not UTF-8: save it again in that encoding".to_owned())?;
-    match serde_json::from_str(text) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err("the file must be one JSON object: `{ \"percent\": 10 }`".to_owned()),
-        Err(error) => Err(format!("this is no JSON: {error}")),
+    match json::parse(text)? {
+        Value::Object(object) => Ok(object),
+        _ => Err("the file must be one JSON object: `{ \"percent\": 10 }`".to_owned()),
     }
 }
 

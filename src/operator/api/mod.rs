@@ -23,6 +23,7 @@ use super::metrics::{self, Numbers};
 use super::reply::{Body, JSON, Reply};
 use super::route::Route;
 use super::{Desk, pages};
+use crate::firmware::json as strict;
 use crate::fleet::events::Event;
 use crate::logging::Civil;
 use crate::os::fs::Folder;
@@ -125,16 +126,12 @@ async fn json(body: &mut Incoming<'_>) -> Result<Map<String, Value>, Reply> {
     if bytes.trim_ascii().is_empty() {
         return Ok(Map::new());
     }
-    match serde_json::from_slice(&bytes) {
+    let wrong = |sentence: &str| Reply::problem(StatusCode::BadRequest, sentence);
+    let text = str::from_utf8(&bytes).map_err(|_| wrong("the body is not UTF-8"))?;
+    match strict::parse(text) {
         Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(Reply::problem(
-            StatusCode::BadRequest,
-            "the body must be a JSON object",
-        )),
-        Err(error) => Err(Reply::problem(
-            StatusCode::BadRequest,
-            format!("the body is no JSON: {error}"),
-        )),
+        Ok(_) => Err(wrong("the body must be a JSON object")),
+        Err(why) => Err(wrong(&format!("the body: {why}"))),
     }
 }
 

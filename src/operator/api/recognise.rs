@@ -8,9 +8,9 @@ use http_types::StatusCode;
 use serde_json::{Map, Value};
 
 use super::{object, or_null};
-use crate::firmware::catalog::newcomer::{Newcomer, firmware_place};
+use crate::firmware::catalog::newcomer::Newcomer;
 use crate::firmware::package::{Inspector, Kind};
-use crate::firmware::receive::rules_of;
+use crate::firmware::receive::{self, rules_of};
 use crate::firmware::version::Version;
 use crate::fleet::view::Filter;
 use crate::operator::aside::aside;
@@ -48,7 +48,7 @@ fn described(said: &Map<String, Value>) -> Option<(&str, u64, Vec<u8>)> {
 }
 
 async fn recognised(desk: &Desk, path: &str, size: u64, head: &[u8]) -> Result<Reply, Reply> {
-    let place = firmware_place(path);
+    let place = receive::place(path);
     let mut inspector = Inspector::new(path.rsplit('/').next().unwrap_or(path));
     inspector.update(head);
     let kind = inspector.preview(size);

@@ -10,8 +10,9 @@ use super::{object, releases};
 use crate::firmware::ContentId;
 use crate::firmware::catalog::{Catalog, Project, Release};
 use crate::firmware::name;
-use crate::firmware::rules::Rules;
+use crate::firmware::plain;
 use crate::firmware::rules::edit::{self, Edit, Edited, Expected, Place, Present, Refused};
+use crate::firmware::rules::{Paused, Rules};
 use crate::firmware::version::Version;
 use crate::operator::Desk;
 use crate::operator::aside::aside;
@@ -56,9 +57,16 @@ async fn write(
 ) -> Result<Reply, Reply> {
     let expected = expected(desk, asked, of).await?;
     if !is_known(&(desk.catalog)(), of) {
-        return Err(unknown());
+        // Rules may come before the release; then they make its folder.
+        let named = plain::name(of.project);
+        named
+            .and_then(|()| of.version.map_or(Ok(()), plain::name))
+            .map_err(wrong)?;
     }
     let bytes = body.all(LONGEST).await?;
+    if let Ok(Some(Paused::Because(why))) = Rules::parse(&bytes).map(|rules| rules.paused) {
+        plain::text(&why).map_err(wrong)?;
+    }
     let edited = edit(desk, of, New::Whole(bytes), expected).await?;
     let status = match edited.created {
         true => StatusCode::Created,
@@ -129,7 +137,6 @@ async fn changed(
         version: None,
         ..of
     };
-    let wrong = |sentence| Reply::problem(StatusCode::UnprocessableEntity, sentence);
     let above = match read(desk, of_project).await? {
         Some(present) => Rules::parse(&present.bytes).ok(),
         None => None,
@@ -140,7 +147,10 @@ async fn changed(
             Some(Value::String(reason)) if reason.trim().is_empty() => {
                 ("paused", Some(Value::Bool(true)))
             }
-            Some(reason @ Value::String(_)) => ("paused", Some(reason.clone())),
+            Some(Value::String(reason)) => {
+                plain::text(reason).map_err(wrong)?;
+                ("paused", Some(Value::from(reason.as_str())))
+            }
             Some(_) => return Err(wrong("reason must be a text")),
         },
         // Where the whole project is paused this release must say that it is not.
@@ -176,6 +186,10 @@ async fn changed(
         Some(shown) => Reply::json(&shown),
         None => unknown(),
     })
+}
+
+fn wrong(sentence: impl AsRef<str>) -> Reply {
+    Reply::problem(StatusCode::UnprocessableEntity, sentence)
 }
 
 /// What is written.
@@ -242,7 +256,7 @@ fn find<'c>(catalog: &'c Catalog, of: Of<'_>) -> Option<(&'c Project, &'c Releas
     Some((project, release))
 }
 
-/// Is there anything that such rules could rule? What is quarantined counts: rules may set it right.
+/// Is there a release or a project of this name? What is quarantined counts.
 fn is_known(catalog: &Catalog, of: Of<'_>) -> bool {
     let Some(version) = of.version else {
         return catalog.project(of.project).is_some();

@@ -10,7 +10,9 @@ use smol::channel::{Receiver, bounded};
 use super::object;
 use crate::firmware::ContentId;
 use crate::firmware::catalog::Catalog;
+use crate::firmware::plain;
 use crate::firmware::receive::{Intake, Refused, Taken};
+use crate::firmware::rules::{Paused, Rules};
 use crate::operator::body::Incoming;
 use crate::operator::head::{Asked, Length};
 use crate::operator::reply::Reply;
@@ -86,6 +88,10 @@ async fn take(
         None => None,
         Some(text) => digest(text)?,
     };
+    let rules = match asked.header("release-rules").map_err(Reply::bad)? {
+        None => None,
+        Some(text) => Some(rules(text)?),
+    };
     let only_new = asked.header("if-none-match").map_err(Reply::bad)?.is_some();
     let Some(_slot) = Slot::take(desk) else {
         return Err(Reply::problem(
@@ -100,7 +106,7 @@ async fn take(
     let (root, target) = (desk.folder.clone(), path.clone());
     let write = move || {
         let written = match Intake::begin(&root, &target, size) {
-            Ok(intake) => write(intake, &to_write, &root, digest),
+            Ok(intake) => write(intake, &to_write, &root, digest, rules.as_deref()),
             Err(refused) => Some(Err(refused)),
         };
         // Before the channel of the pieces closes: whoever finds that closed looks here.
@@ -158,6 +164,7 @@ fn write(
     pieces: &Receiver<Piece>,
     root: &Path,
     digest: Option<ContentId>,
+    rules: Option<&[u8]>,
 ) -> Option<Result<Taken, Refused>> {
     loop {
         match pieces.recv_blocking().ok()? {
@@ -166,7 +173,7 @@ fn write(
                     return Some(Err(refused));
                 }
             }
-            Piece::End(catalog) => return Some(intake.finish(root, &catalog, digest)),
+            Piece::End(catalog) => return Some(intake.finish(root, &catalog, digest, rules)),
         }
     }
 }
@@ -207,6 +214,22 @@ fn refuse(path: &str, refused: Refused) -> Reply {
     };
     log::info!(target: "operator", path = path; "an upload was refused: {sentence}");
     Reply::problem(status, sentence)
+}
+
+/// `Release-Rules`: the JSON of a release.json in one line of ASCII (other characters as `\uXXXX`). A header has
+/// room for 8 KiB; longer rules are PUT before the file.
+fn rules(text: &str) -> Result<Vec<u8>, Reply> {
+    let wrong = |why: String| {
+        Reply::problem(
+            StatusCode::UnprocessableEntity,
+            format!("Release-Rules: {why}"),
+        )
+    };
+    let rules = Rules::parse(text.as_bytes()).map_err(wrong)?;
+    if let Some(Paused::Because(why)) = &rules.paused {
+        plain::text(why).map_err(wrong)?;
+    }
+    Ok(format!("{}\n", text.trim()).into_bytes())
 }
 
 /// `sha-256=:BASE64:` of a Repr-Digest (RFC 9530 section 2); `None` if only other algorithms are named.
