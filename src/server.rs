@@ -27,7 +27,7 @@ use smol::{LocalExecutor, future};
 
 use crate::device::{self, Limits, Service, Stop};
 use crate::firmware::catalog::Catalog;
-use crate::firmware::known::{self, KnownFiles};
+use crate::firmware::known::KnownFiles;
 use crate::firmware::snapshot::Snapshots;
 use crate::firmware::watch::{self, Watcher};
 use crate::fleet::events::Event;
@@ -150,11 +150,11 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
     prepare_folder(&settings.folder)?;
     // Held to the end: its lock keeps a second server out.
     let state = State::open(settings.state.as_deref(), &settings.folder)?;
-    match (state.folder(), state.lost()) {
-        (_, Some(lost)) => log::warn!(target: "state", "{lost}"),
-        (Some(folder), None) => log::info!(target: "state", folder:% = folder.display(); ""),
-        (None, None) => {}
+    match state.lost() {
+        Some(lost) => log::warn!(target: "state", "{lost}"),
+        None => log::info!(target: "state", folder:% = state.folder().path().display(); ""),
     }
+    let state = Arc::new(state);
     process::raise_file_limit();
     let sockets = Sockets::open(&settings, passed)?;
     #[cfg(feature = "operator")]
@@ -164,15 +164,15 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
 
     let (watcher, catalogs) = Watcher::start(watch::Options {
         root: settings.folder.clone(),
-        known: KnownFiles::open(state.file(known::FILE)),
+        known: KnownFiles::open_in(state.folder()),
         rescan: settings.rescan,
-        skip: state.folder().map(Path::to_path_buf),
+        skip: Some(state.folder().path().to_owned()),
     })
     .map_err(|error| format!("the firmware folder cannot be watched: {error}"))?;
     let watcher = Rc::new(watcher);
     // While the folder is being walked.
     let (began, unix) = (Instant::now(), clock::unix_now());
-    let fleet = Fleet::open(settings.fleet.clone(), state.folder(), began, unix);
+    let fleet = Fleet::open(settings.fleet.clone(), Some(state.folder()), began, unix);
     let fleet = Rc::new(RefCell::new(fleet));
     let stop = Stop::new();
     block_on(async {
@@ -205,11 +205,12 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
             Rc::clone(&service),
             Rc::downgrade(&executor),
             settings.folder.clone(),
-            state
-                .folder()
-                .map(|folder| StateFolder::new(folder, settings.rescan)),
+            Some(StateFolder::new(state.folder().path(), settings.rescan)),
         );
         executor.spawn(upkeep.boxed_local()).detach();
+        executor
+            .spawn(use_state_later(Arc::clone(&state)).boxed_local())
+            .detach();
         executor
             .spawn(follow(catalogs, first, Rc::clone(&service)).boxed_local())
             .detach();
@@ -230,6 +231,9 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
 
 /// How often snapshots that nobody needs any more are looked for, while there may be some.
 const SWEEP: Duration = Duration::from_secs(1800);
+
+/// How often a state folder that cannot be used is tried again.
+const STATE_RETRY: Duration = Duration::from_secs(5);
 
 /// The time for replies that are on their way when no download runs any more.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -293,7 +297,7 @@ fn service(
     fleet: Rc<RefCell<Fleet>>,
 ) -> Rc<Service> {
     let budget = settings.snapshot_memory.unwrap_or(memory::total() / 4);
-    let spill = state.folder().map(Path::to_path_buf);
+    let spill = Some(state.folder().path().to_owned());
     let watcher = Rc::downgrade(watcher);
     let reread = move |path: &str| {
         if let Some(watcher) = watcher.upgrade() {
@@ -350,6 +354,29 @@ async fn follow(catalogs: Receiver<Arc<Catalog>>, first: Arc<Catalog>, service: 
         service.fleet.borrow_mut().events.publish(changed);
     }
     log::error!(target: "folder", "the firmware folder is not watched any more");
+}
+
+/// Tries to use the state folder again until that succeeds.
+async fn use_state_later(state: Arc<State>) {
+    let is_complete = |state: &State| state.lost().is_none() && !state.has_unsaved();
+    if is_complete(&state) {
+        return;
+    }
+    loop {
+        Timer::after(STATE_RETRY).await;
+        // The folder may hang.
+        let (say, said) = smol::channel::bounded(1);
+        let tried = Arc::clone(&state);
+        let run = move || {
+            let _nobody_waits_after_the_stop = say.try_send(tried.retry());
+        };
+        let started = process::start_thread("state", Box::new(run));
+        if started.is_ok() && said.recv().await == Ok(true) {
+            let folder = state.folder().path().display();
+            log::info!(target: "state", "the state folder {folder} is used now");
+            return;
+        }
+    }
 }
 
 /// Gives memory back while the folder does not change.

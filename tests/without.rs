@@ -286,7 +286,7 @@ fn beside_a_read_only_folder_the_state_is_elsewhere_or_nowhere() {
     // Nowhere: it says what is lost, and serves.
     let server = serve(None, &[]);
     server.wait_for_log("says what is lost", |line| {
-        line.contains("There is no state folder")
+        line.contains("cannot be used") && line.contains("restart forgets")
     });
     server.wait_until_offered(&target, &bytes);
     let device = Device::new(server.udp);

@@ -8,7 +8,6 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
 
@@ -17,8 +16,8 @@ use serde_json::Value;
 use super::ContentId;
 use super::package::{Inspected, Kind};
 use crate::order;
-use crate::os::fs::Stamp;
-use crate::state;
+use crate::os::fs::{Content, Stamp, open_to_read};
+use crate::state::{self, Folder};
 
 /// So many files at most are remembered.
 const MOST: usize = 200_000;
@@ -36,6 +35,8 @@ pub const FILE: &str = "hashes.jsonl";
 /// Stamp → what the file was found to be (or why it is refused). Kept in a file of JSON lines.
 pub struct KnownFiles {
     file: Option<PathBuf>,
+    /// Claimed before the file is written; `None`: the caller has it to itself.
+    lock: Option<Folder>,
     table: HashMap<Stamp, Result<Inspected, String>>,
     changed: bool,
 }
@@ -44,14 +45,30 @@ impl KnownFiles {
     /// Reads the table from this file; lines that cannot be read are skipped. `None`: it is kept in
     /// memory alone.
     pub fn open(file: Option<PathBuf>) -> KnownFiles {
-        let table = match file.as_ref().map(File::open) {
-            Some(Ok(file)) => read(BufReader::new(file)),
+        let table = match file.as_deref().map(open_to_read) {
+            Some(Ok(file)) => read(BufReader::new(Content::new(file))),
             _ => HashMap::new(),
         };
         KnownFiles {
             file,
+            lock: None,
             table,
             changed: false,
+        }
+    }
+
+    /// The table of this state folder, for the server that uses it.
+    pub fn open_in(folder: &Folder) -> KnownFiles {
+        let path = folder.path().join(FILE);
+        // One that is damaged is written anew anyway.
+        if folder.is_claimed() && std::fs::symlink_metadata(&path).is_ok_and(|about| about.is_dir())
+        {
+            const COST: &str = "the firmware files are read again";
+            state::replaces(&path, &"is a folder", COST);
+        }
+        KnownFiles {
+            lock: Some(folder.clone()),
+            ..KnownFiles::open(Some(path))
         }
     }
 
@@ -112,6 +129,9 @@ impl KnownFiles {
         let Some(file) = self.file.as_ref().filter(|_| self.changed) else {
             return Ok(());
         };
+        if let Some(lock) = &self.lock {
+            lock.claim()?;
+        }
         let mut text = format!("{{\"luat-ota\":\"hashes\",\"version\":{VERSION}}}\n");
         let mut lines: Vec<_> = self.table.iter().collect();
         order::sort_by(&mut lines, |(a, _), (b, _)| a.cmp(b));

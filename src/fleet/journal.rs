@@ -35,6 +35,7 @@ use super::clock::{Stamp, Wall, is_trusted};
 use super::entry::Entry;
 use crate::alarm::Alarm;
 use crate::os::reactor::Timer;
+use crate::state::{self, Folder};
 
 /// The journal's name in the state folder.
 pub const FILE: &str = "journal.jsonl";
@@ -75,13 +76,23 @@ impl Journal {
         loaded: &Loaded,
         live: usize,
     ) -> io::Result<Journal> {
+        Journal::start_with(folder, None, Wall { stamp: now, unix }, loaded, live)
+    }
+
+    fn start_with(
+        folder: &Path,
+        lock: Option<Folder>,
+        wall: Wall,
+        loaded: &Loaded,
+        live: usize,
+    ) -> io::Result<Journal> {
         let (messages, inbox) = queue::queue();
         let shared = Arc::new(Shared::default());
         let bytes = usize::try_from(loaded.bytes).unwrap_or(usize::MAX);
         shared.size.store(bytes, Ordering::Relaxed);
-        writer::start(folder, Arc::clone(&shared), inbox)?;
+        writer::start(folder, lock, loaded.unread, Arc::clone(&shared), inbox)?;
         let live = live_bytes(bytes, loaded.entries, live);
-        let mut way = Way::new(messages, shared, Wall { stamp: now, unix }, live);
+        let mut way = Way::new(messages, shared, wall, live);
         way.tell(Tick::Start);
         Ok(Journal { way: Some(way) })
     }
@@ -173,39 +184,50 @@ impl Journal {
     }
 }
 
-/// Loads the journal of a state folder at the start, with a line in the log. `None`: it must not be
-/// written, because it could not be read.
-pub fn open(folder: &Path, now: Stamp, unix: i64, each: &mut dyn FnMut(Entry)) -> Option<Loaded> {
-    // Left by a run that was killed while it compacted: the journal itself is complete.
-    std::fs::remove_file(folder.join(COPY_FILE)).ok();
+/// Loads the journal of a state folder at the start, with a line in the log. One that cannot be read is
+/// set aside, or if it cannot be renamed either, left as it is (`unread`).
+pub fn open(folder: &Folder, now: Stamp, unix: i64, each: &mut dyn FnMut(Entry)) -> Loaded {
+    let is_claimed = folder.is_claimed();
+    let folder = folder.path();
+    if is_claimed {
+        // Left by a run that was killed while it compacted: the journal itself is complete.
+        std::fs::remove_file(folder.join(COPY_FILE)).ok();
+    }
     let path = folder.join(FILE);
     let began = Instant::now();
     let mut loaded = match load(&path, now, unix, each) {
         Ok(loaded) => loaded,
         Err(error) => {
-            log::warn!(
-                target: "journal",
-                "{} cannot be read: {error}. Nothing is remembered of earlier runs, and nothing of this \
-                 one. Let the server's user read and write it, or move it away.",
-                path.display()
-            );
-            return None;
+            const COST: &str = "nothing is remembered of earlier runs";
+            let trouble = format!("cannot be read ({error})");
+            let is_free = is_claimed && state::replaces(&path, &trouble, COST);
+            Loaded {
+                unread: !is_free,
+                ..Loaded::default()
+            }
         }
     };
+    // It may be there when the folder can be used.
+    loaded.unread |= !is_claimed && loaded == Loaded::default();
     if let Some(version) = loaded.newer {
         let aside = folder.join(format!("journal.version-{version}.jsonl"));
-        let moved = std::fs::rename(&path, &aside);
+        let moved = match is_claimed {
+            true => std::fs::rename(&path, &aside),
+            false => Err(io::ErrorKind::PermissionDenied.into()),
+        };
         log::warn!(
             target: "journal",
             "{} is of format {version}, which a later luat-ota writes: nothing in it is remembered. {}",
             path.display(),
             match &moved {
                 Ok(()) => format!("It was renamed to {}.", aside.display()),
-                Err(error) => format!("It cannot be renamed ({error}), so nothing is written."),
+                Err(error) => format!("It cannot be renamed ({error}), so nothing is written now."),
             }
         );
-        moved.ok()?;
-        loaded = Loaded::default();
+        loaded = Loaded {
+            unread: moved.is_err(),
+            ..Loaded::default()
+        };
     }
     if loaded.damaged > 0 {
         log::warn!(
@@ -235,15 +257,13 @@ pub fn open(folder: &Path, now: Stamp, unix: i64, each: &mut dyn FnMut(Entry)) -
             "the machine's clock was never set: no time is counted for while the server was down"
         );
     }
-    Some(loaded)
+    loaded
 }
 
 /// Goes on with a journal that was loaded; `live` of its entries still stand.
-pub fn go_on(folder: &Path, now: Stamp, unix: i64, loaded: Option<Loaded>, live: usize) -> Journal {
-    let Some(loaded) = loaded else {
-        return Journal::none();
-    };
-    Journal::start(folder, now, unix, &loaded, live).unwrap_or_else(|error| {
+pub fn go_on(folder: &Folder, wall: Wall, loaded: &Loaded, live: usize) -> Journal {
+    let lock = Some(folder.clone());
+    Journal::start_with(folder.path(), lock, wall, loaded, live).unwrap_or_else(|error| {
         log::warn!(target: "journal", "nothing can be written into the journal: {error}");
         Journal::none()
     })

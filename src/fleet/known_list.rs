@@ -5,7 +5,6 @@
 //! An editor that replaces the file by deleting it must not shut the whole fleet out for a moment.
 //! Whoever wants an empty list empties the file.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use crate::alarm::Alarm;
 use crate::firmware::audience::DeviceId;
 use crate::logging::Escaped;
 use crate::order;
-use crate::os::fs::{Stamp, stamp};
+use crate::os::fs::{Content, Stamp, open_to_read, stamp};
 use crate::os::process;
 
 /// Its name in the state folder.
@@ -117,7 +116,7 @@ impl KnownList {
             return;
         }
         let Some(path) = &self.path else { return };
-        let lies = open(path).and_then(|file| stamp(&file));
+        let lies = open_to_read(path).and_then(|file| stamp(&file));
         match lies {
             Ok(lies) if Some(lies) != self.from => {
                 let (sender, receiver) = bounded(1);
@@ -170,19 +169,10 @@ impl KnownList {
     }
 }
 
-/// A link is followed: a person has put it there.
-fn open(path: &Path) -> io::Result<File> {
-    // Opening a FIFO would wait for a writer.
-    match std::fs::metadata(path)?.is_file() {
-        true => File::open(path),
-        false => Err(io::Error::other("it is no regular file")),
-    }
-}
-
 fn read(path: &Path) -> io::Result<Contents> {
-    let file = open(path)?;
+    let file = open_to_read(path)?;
     let from = stamp(&file)?;
-    let mut file = BufReader::new(file);
+    let mut file = BufReader::new(Content::new(file));
     let mut ids: Vec<DeviceId> = Vec::new();
     let (mut bad, mut bad_count) = (Vec::new(), 0_usize);
     let mut line = Vec::new();

@@ -1,14 +1,15 @@
 //! What outlives the process: everything the fleet remembers, out of the journal at the start, and into
 //! it again when it is compacted.
 
-use std::path::Path;
 use std::time::Instant;
 
+use super::clock::Wall;
 use super::entry::Entry;
 use super::known_list::KnownList;
 use super::lift::Lifts;
 use super::{Fleet, Settings, clock, journal};
 use crate::decision::Fused;
+use crate::state::Folder;
 
 /// Where the number of the table begins in a place among the records.
 const TABLE: u32 = 56;
@@ -16,19 +17,19 @@ const TABLE: u32 = 56;
 impl Fleet {
     /// What is remembered in this state folder, and from now on kept there. `unix`: what the machine's
     /// clock says.
-    pub fn open(settings: Settings, folder: Option<&Path>, began: Instant, unix: i64) -> Fleet {
+    pub fn open(settings: Settings, folder: Option<&Folder>, began: Instant, unix: i64) -> Fleet {
         let mut fleet = Fleet::new(settings, began);
         if let Some(folder) = folder {
             let now = fleet.clock.stamp(began);
             let loaded = journal::open(folder, now, unix, &mut |entry| fleet.load(entry, began));
             fleet.guard.all_loaded();
-            let downtime = loaded.as_ref().map_or(0, |loaded| loaded.downtime);
-            fleet.known_list = KnownList::open(folder, fleet.alarm.clone());
+            fleet.known_list = KnownList::open(folder.path(), fleet.alarm.clone());
             let listed = |device| fleet.known_list.contains(device);
-            fleet.devices.loaded(downtime, listed);
-            fleet.journal = journal::go_on(folder, now, unix, loaded, fleet.live());
+            fleet.devices.loaded(loaded.downtime, listed);
+            let wall = Wall { stamp: now, unix };
+            fleet.journal = journal::go_on(folder, wall, &loaded, fleet.live());
             fleet.journal.rings(fleet.alarm.clone());
-            fleet.lifts = Lifts::open(folder);
+            fleet.lifts = Lifts::open(folder.path());
         }
         fleet
     }

@@ -4,13 +4,13 @@
 //! The surprise: it is never in the log but once, when it was made just now: somebody must learn it. Later
 //! a line only says where it lies.
 
-use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::access::is_token;
+use crate::os::fs::{is_not_regular, open_to_read};
 use crate::os::process;
-use crate::state;
+use crate::state::{self, Folder};
 
 /// Its name in the state folder.
 pub const FILE: &str = "operator-token";
@@ -38,12 +38,12 @@ pub enum Source {
 }
 
 impl Token {
-    /// `text`, else what is in `file`, else what is in `kept` (made if it is not there). The error is a
-    /// sentence.
+    /// `text`, else what is in `file`, else what is in the state folder (made if it is not there; a
+    /// damaged one is set aside). The error is a sentence.
     pub fn open(
         text: Option<&str>,
         file: Option<&Path>,
-        kept: Option<PathBuf>,
+        folder: Option<&Folder>,
     ) -> Result<Token, String> {
         if let Some(text) = text {
             return Ok(Token {
@@ -55,22 +55,37 @@ impl Token {
             return read(file)
                 .map_err(|error| format!("--operator-token-file: {} {error}", file.display()));
         }
-        let Some(kept) = kept else {
-            return Ok(Token {
+        let for_this_run = || {
+            Ok(Token {
                 text: random()?,
                 source: Source::ForThisRun,
-            });
+            })
         };
+        let Some(folder) = folder else {
+            return for_this_run();
+        };
+        let kept = folder.path().join(FILE);
         if std::fs::symlink_metadata(&kept).is_ok() {
-            return read(&kept).map_err(|error| {
-                format!(
-                    "The operator's token in {} {error}; delete the file to have a new one made.",
-                    kept.display()
-                )
-            });
+            const COST: &str = "the token of before is not accepted any more";
+            match read(&kept) {
+                Ok(token) => return Ok(token),
+                Err(Wrong::Damaged(why)) if state::replaces(&kept, &why, COST) => {}
+                Err(Wrong::Damaged(_)) => return for_this_run(),
+                // A permission may come back: the file is not replaced.
+                Err(wrong) => {
+                    log::warn!(
+                        target: "operator",
+                        "the operator's token in {} {wrong}; another one holds for this run",
+                        kept.display()
+                    );
+                    return for_this_run();
+                }
+            }
         }
         let text = random()?;
-        match state::write_atomically(&kept, format!("{text}\n").as_bytes()) {
+        let written = folder.claim();
+        match written.and_then(|()| state::write_atomically(&kept, format!("{text}\n").as_bytes()))
+        {
             Ok(()) => Ok(Token {
                 text,
                 source: Source::Made(kept),
@@ -96,16 +111,35 @@ impl Token {
     }
 }
 
-/// The first line of a file. The error ends a sentence that begins with the file.
-fn read(path: &Path) -> Result<Token, String> {
+/// Why a file holds no token. Ends a sentence that begins with the file.
+#[derive(Debug)]
+enum Wrong {
+    Damaged(String),
+    Unreadable(std::io::Error),
+}
+
+impl std::fmt::Display for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Wrong::Damaged(why) => f.write_str(why),
+            Wrong::Unreadable(error) => write!(f, "cannot be read: {error}"),
+        }
+    }
+}
+
+/// The first line of a file.
+fn read(path: &Path) -> Result<Token, Wrong> {
     let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(1024).read_to_string(&mut text));
+    let read = open_to_read(path).and_then(|file| file.take(1024).read_to_string(&mut text));
     match read {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::InvalidData => {
-            return Err("is not text".to_owned());
+            return Err(Wrong::Damaged("is not text".to_owned()));
         }
-        Err(error) => return Err(format!("cannot be read: {error}")),
+        Err(error) if is_not_regular(&error) => {
+            return Err(Wrong::Damaged("is no regular file".to_owned()));
+        }
+        Err(error) => return Err(Wrong::Unreadable(error)),
     }
     let text = text.trim();
     match is_token(text) {
@@ -113,9 +147,9 @@ fn read(path: &Path) -> Result<Token, String> {
             text: text.to_owned(),
             source: Source::File(path.to_owned()),
         }),
-        false => {
-            Err("does not hold 8 to 256 ASCII letters, digits or signs without spaces".to_owned())
-        }
+        false => Err(Wrong::Damaged(
+            "does not hold 8 to 256 ASCII letters, digits or signs without spaces".to_owned(),
+        )),
     }
 }
 
@@ -141,12 +175,13 @@ mod tests {
     fn a_token_is_made_once_and_only_its_owner_can_read_it() {
         let dir = Scratch::new();
         let kept = dir.path().join(FILE);
-        let first = Token::open(None, None, Some(kept.clone())).unwrap();
+        let folder = Folder::new(dir.path());
+        let first = Token::open(None, None, Some(&folder)).unwrap();
         assert_eq!(first.source, Source::Made(kept.clone()));
         assert!(first.is_new() && is_token(&first.text) && first.text.len() == 32);
         let mode = std::fs::metadata(&kept).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let second = Token::open(None, None, Some(kept.clone())).unwrap();
+        let second = Token::open(None, None, Some(&folder)).unwrap();
         assert_eq!(second.text, first.text);
         assert_eq!(second.source, Source::File(kept));
     }
@@ -157,7 +192,7 @@ mod tests {
         let file = dir.write("token", b" from-the-file\n");
         let token = Token::open(Some("from-the-flag"), Some(&file), None).unwrap();
         assert_eq!(token.text, "from-the-flag");
-        let token = Token::open(None, Some(&file), Some(dir.path().join(FILE))).unwrap();
+        let token = Token::open(None, Some(&file), Some(&Folder::new(dir.path()))).unwrap();
         assert_eq!(token.text, "from-the-file");
         assert!(!dir.path().join(FILE).exists());
     }
@@ -174,11 +209,31 @@ mod tests {
             let file = dir.write("token", bytes);
             let sentence = Token::open(None, Some(&file), None).unwrap_err();
             assert!(sentence.contains(part), "{sentence}");
-            let sentence = Token::open(None, None, Some(file)).unwrap_err();
-            assert!(sentence.contains("delete the file"), "{sentence}");
         }
         let missing = dir.path().join("missing");
         assert!(Token::open(None, Some(&missing), None).is_err());
+    }
+
+    // Case 50.
+    #[test]
+    fn a_damaged_token_in_the_state_is_set_aside_and_made_anew() {
+        for bytes in [
+            &b""[..],
+            b"abc",
+            b"two words here",
+            b"\xff\xfe",
+            b"\0\0\0\0\0\0\0\0",
+        ] {
+            let dir = Scratch::new();
+            dir.write(FILE, bytes);
+            let folder = Folder::new(dir.path());
+            let token = Token::open(None, None, Some(&folder)).unwrap();
+            assert!(token.is_new() && is_token(&token.text));
+            let aside = std::fs::read(dir.path().join("operator-token.damaged")).unwrap();
+            assert_eq!(aside, bytes);
+            let again = Token::open(None, None, Some(&folder)).unwrap();
+            assert_eq!(again.text, token.text);
+        }
     }
 
     #[test]

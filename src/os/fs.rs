@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use crate::order;
@@ -193,8 +193,100 @@ fn not_a_path() -> io::Error {
     )
 }
 
-fn not_regular() -> io::Error {
+/// The error of what is no regular file where one is needed.
+pub fn not_regular() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
+}
+
+/// Whether the error is that a file is a folder, FIFO, socket, device or dangling chain of links.
+pub fn is_not_regular(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidInput
+        || matches!(
+            Errno::from_io_error(error),
+            Some(Errno::LOOP | Errno::ISDIR | Errno::NXIO)
+        )
+}
+
+/// Opens a file of the state folder to read it, if it is regular (links are followed). Never waits, as
+/// opening a FIFO would.
+pub fn open_to_read(path: &Path) -> io::Result<File> {
+    // Looked at before it is opened and again after, as in `open_regular`.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(not_regular());
+    }
+    let flags = FILE.difference(OFlags::NOFOLLOW);
+    let fd = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+    if kind_of(&rustix::fs::fstat(&fd)?) != EntryKind::File {
+        return Err(not_regular());
+    }
+    Ok(File::from(fd))
+}
+
+/// The content of a file without its holes. A hole reads as one line end, so that the time to read a
+/// file depends on what is stored in it and not on its length.
+#[derive(Debug)]
+pub struct Content {
+    file: File,
+    /// Where the next byte is, and where the next hole begins (0: not looked for yet).
+    at: u64,
+    hole: u64,
+}
+
+impl Content {
+    /// Reads from the beginning.
+    pub fn new(file: File) -> Content {
+        Content {
+            file,
+            at: 0,
+            hole: 0,
+        }
+    }
+
+    /// Begins again.
+    pub fn rewind(&mut self) -> io::Result<()> {
+        (self.at, self.hole) = (0, 0);
+        io::Seek::rewind(&mut self.file)
+    }
+}
+
+impl io::Read for Content {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.at >= self.hole {
+            let data = match rustix::fs::seek(&self.file, SeekFrom::Data(self.at)) {
+                Ok(data) => data,
+                // Nothing but a hole, or nothing at all, up to the end.
+                Err(Errno::NXIO) => return Ok(0),
+                // A file system without holes.
+                Err(_) => return self.read_on(into, u64::MAX),
+            };
+            self.hole = match rustix::fs::seek(&self.file, SeekFrom::Hole(data)) {
+                Ok(hole) if hole > data => hole,
+                _ => u64::MAX,
+            };
+            rustix::fs::seek(&self.file, SeekFrom::Start(data))?;
+            let skipped = data > self.at;
+            self.at = data;
+            if let (true, Some(first)) = (skipped, into.first_mut()) {
+                *first = b'\n';
+                return Ok(1);
+            }
+        }
+        let left = self.hole.saturating_sub(self.at);
+        self.read_on(into, left)
+    }
+}
+
+impl Content {
+    fn read_on(&mut self, into: &mut [u8], most: u64) -> io::Result<usize> {
+        let most = usize::try_from(most).map_or(into.len(), |most| most.min(into.len()));
+        let read = io::Read::read(&mut self.file, into.get_mut(..most).unwrap_or_default())?;
+        self.at = self.at.saturating_add(read as u64);
+        if read == 0 {
+            // Cut short meanwhile.
+            self.hole = self.at;
+        }
+        Ok(read)
+    }
 }
 
 /// The stamp of an open file.
@@ -335,6 +427,58 @@ mod tests {
         // Without the look before it and O_NONBLOCK this would wait for a writer for ever.
         let error = folder.open_file("pipe.bin").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_hole_is_one_line_end_and_takes_no_time() {
+        use std::os::unix::fs::FileExt;
+        let dir = Scratch::new();
+        let path = dir.write("holes", b"one\n");
+        let file = File::options().write(true).open(&path).unwrap();
+        let far = 1 << 40;
+        if file.set_len(2 * far).is_err() {
+            return;
+        }
+        file.write_all_at(b"two\n", far).unwrap();
+        let mut content = Content::new(open_to_read(&path).unwrap());
+        for _ in 0..2 {
+            let mut bytes = Vec::new();
+            content.read_to_end(&mut bytes).unwrap();
+            bytes.retain(|byte| *byte != 0);
+            assert_eq!(String::from_utf8(bytes).unwrap(), "one\n\ntwo\n");
+            content.rewind().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_without_holes_is_read_as_it_is() {
+        let dir = Scratch::new();
+        let bytes: Vec<u8> = (0..100_000_u32).map(|n| n as u8).collect();
+        for bytes in [&bytes[..], b"", b"x"] {
+            let path = dir.write("plain", bytes);
+            let mut read = Vec::new();
+            let mut content = Content::new(open_to_read(&path).unwrap());
+            content.read_to_end(&mut read).unwrap();
+            assert!(read == bytes);
+        }
+    }
+
+    #[test]
+    fn only_a_regular_file_is_opened_to_be_read() {
+        let dir = Scratch::new();
+        fifo(&dir.path().join("fifo"));
+        symlink("fifo", dir.path().join("to-fifo")).unwrap();
+        symlink("loop", dir.path().join("loop")).unwrap();
+        for path in ["fifo", "to-fifo", "loop", "."] {
+            let error = open_to_read(&dir.path().join(path)).unwrap_err();
+            assert!(is_not_regular(&error), "{path}: {error}");
+        }
+        assert!(is_not_regular(
+            &open_to_read(Path::new("/dev/zero")).unwrap_err()
+        ));
+        dir.write("file", b"");
+        symlink("file", dir.path().join("to-file")).unwrap();
+        assert!(open_to_read(&dir.path().join("to-file")).is_ok());
     }
 
     #[test]

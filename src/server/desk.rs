@@ -52,14 +52,13 @@ pub(super) fn prepare(
     // What a version that had no read token left behind.
     let is_upgrade = [token::FILE, "journal.jsonl", "hashes.jsonl"]
         .iter()
-        .filter_map(|name| state.file(name))
-        .any(|path| path.exists());
+        .any(|name| state.file(name).exists());
     let token = Token::open(
         wanted.token.as_deref(),
         wanted.token_file.as_deref(),
-        state.file(token::FILE),
+        Some(state.folder()),
     )?;
-    let read = state.file(read_token::FILE).and_then(ReadToken::open);
+    let read = ReadToken::open(state.file(read_token::FILE));
     if let Some(read) = read.as_ref().filter(|read| read.is_new && is_upgrade) {
         log::warn!(
             target: "operator",
@@ -67,6 +66,9 @@ pub(super) fn prepare(
              `Authorization: Bearer TOKEN` (Prometheus: authorization, credentials_file)",
             read.file.display()
         );
+    }
+    if token.source == Source::ForThisRun {
+        state.keep_later(token::FILE, format!("{}\n", token.text));
     }
     Ok(Some(Prepared {
         listener,

@@ -6,7 +6,6 @@
 //! lines of one run (there is one at least every hour), thirty days at most while no server ran, and
 //! nothing at all while the clock was not set.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::Path;
 
@@ -14,9 +13,13 @@ use super::json::Fields;
 use super::line::{self, LONGEST, Said, Tick, When};
 use crate::fleet::clock::{Stamp, is_trusted};
 use crate::fleet::entry::Entry;
+use crate::os::fs::{Content, open_to_read};
 
 /// Between two lines of one run.
 const LONGEST_GAP: i64 = 2 * 3600;
+
+/// Bytes without an intact line in between, after which the rest is not read: it is no journal.
+const NO_JOURNAL: u64 = 16 * 1024 * 1024;
 
 /// While no server ran.
 const LONGEST_DOWNTIME: i64 = 30 * 86_400;
@@ -36,22 +39,37 @@ pub struct Loaded {
     pub newer: Option<u32>,
     /// Seconds from the last line to now.
     pub downtime: u32,
+    /// It could not be read, and there may be one when the folder can be used.
+    pub unread: bool,
 }
 
 /// Gives all entries of a journal, oldest first, their times as stamps before `now`, which is `unix` by
 /// the machine's clock. A journal that is not there is an empty one; the error is that it cannot be read.
 pub fn load(path: &Path, now: Stamp, unix: i64, each: &mut dyn FnMut(Entry)) -> io::Result<Loaded> {
-    match File::open(path) {
-        Ok(mut file) => read(&mut file, now, unix, each),
+    match open_to_read(path) {
+        Ok(file) => read(&mut Content::new(file), now, unix, each),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Loaded::default()),
         Err(error) => Err(error),
     }
 }
 
 /// What can be read twice.
-pub(super) trait Twice: Read + Seek {}
+pub(super) trait Twice: Read {
+    /// Begins again.
+    fn again(&mut self) -> io::Result<()>;
+}
 
-impl<T: Read + Seek> Twice for T {}
+impl Twice for Content {
+    fn again(&mut self) -> io::Result<()> {
+        self.rewind()
+    }
+}
+
+impl<T: AsRef<[u8]>> Twice for io::Cursor<T> {
+    fn again(&mut self) -> io::Result<()> {
+        Seek::rewind(self)
+    }
+}
 
 pub(super) fn read(
     mut file: &mut dyn Twice,
@@ -77,7 +95,7 @@ pub(super) fn read(
     loaded.downtime = first.until(unix);
     let end = now.minus(loaded.downtime);
     let mut second = Timeline::default();
-    file.rewind()?;
+    file.again()?;
     // Not what a running server has written meanwhile: the first reading knows nothing of it.
     lines(&mut file.take(loaded.bytes), &mut |found| {
         let Some(body) = found else {
@@ -165,13 +183,14 @@ fn lines(file: &mut dyn Read, each: &mut dyn FnMut(Option<&str>)) -> io::Result<
     let mut file = BufReader::with_capacity(LONGEST, file);
     let mut line: Vec<u8> = Vec::new();
     let mut bytes: u64 = 0;
+    let mut intact_until: u64 = 0;
     // A line that is too long is damaged once, however many pieces it comes in.
     let mut within = false;
     loop {
         line.clear();
         let most = u64::try_from(LONGEST).unwrap_or(u64::MAX);
         let read = file.by_ref().take(most).read_until(b'\n', &mut line)?;
-        if read == 0 {
+        if read == 0 || bytes.saturating_sub(intact_until) > NO_JOURNAL {
             return Ok(bytes);
         }
         bytes = bytes.saturating_add(u64::try_from(read).unwrap_or(0));
@@ -184,12 +203,18 @@ fn lines(file: &mut dyn Read, each: &mut dyn FnMut(Option<&str>)) -> io::Result<
             continue;
         }
         match line::intact(text) {
-            Some(body) => each(Some(body)),
+            Some(body) => {
+                intact_until = bytes;
+                each(Some(body));
+            }
             None => {
                 if !is_rest {
                     each(None);
                 }
-                line::salvaged(text).for_each(|body| each(Some(body)));
+                line::salvaged(text).for_each(|body| {
+                    intact_until = bytes;
+                    each(Some(body));
+                });
             }
         }
     }

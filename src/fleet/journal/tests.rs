@@ -17,6 +17,7 @@ use crate::fleet::network::{Network, Wide};
 use crate::fleet::who::Downloader;
 use crate::os::reactor::block_on;
 use crate::os::scratch::Scratch;
+use crate::state::Folder;
 
 const NOW: Stamp = Stamp(1 << 31);
 const UNIX: i64 = TRUSTED_FROM + 30_000_000;
@@ -199,13 +200,15 @@ proptest! {
 
 struct Book {
     scratch: Scratch,
+    folder: Folder,
 }
 
 impl Book {
     fn new() -> Book {
-        Book {
-            scratch: Scratch::new(),
-        }
+        let scratch = Scratch::new();
+        let folder = Folder::new(scratch.path());
+        folder.claim().unwrap();
+        Book { scratch, folder }
     }
 
     fn path(&self) -> PathBuf {
@@ -225,11 +228,10 @@ impl Book {
     /// Opens as the server does.
     fn start(&self, now: Stamp, unix: i64) -> (Journal, Vec<Entry>) {
         let mut entries = Vec::new();
-        let loaded = open(self.scratch.path(), now, unix, &mut |entry| {
-            entries.push(entry)
-        });
+        let loaded = open(&self.folder, now, unix, &mut |entry| entries.push(entry));
         let live = entries.len();
-        (go_on(self.scratch.path(), now, unix, loaded, live), entries)
+        let wall = Wall { stamp: now, unix };
+        (go_on(&self.folder, wall, &loaded, live), entries)
     }
 }
 
@@ -831,17 +833,107 @@ fn after_a_full_disk_the_next_line_is_whole_and_what_was_lost_is_wanted_again() 
 #[test]
 fn a_folder_that_takes_no_file_costs_history_and_nothing_else() {
     let book = Book::new();
-    let nowhere = book.scratch.path().join("is not there");
+    let nowhere = Folder::new(&book.scratch.write("file", b"").join("is not there"));
     let loaded = open(&nowhere, NOW, UNIX, &mut |_| panic!());
-    let mut journal = go_on(&nowhere, NOW, UNIX, loaded, 0);
+    assert!(loaded.unread);
+    let wall = Wall {
+        stamp: NOW,
+        unix: UNIX,
+    };
+    let mut journal = go_on(&nowhere, wall, &loaded, 0);
     let written = journal.now(&pin(1, NOW), Whose::Established).unwrap();
     let began = Instant::now();
     block_on(written.wait());
     assert!(began.elapsed() < GIVE_UP);
     journal.stop();
-    // A folder of the journal's name.
-    fs::create_dir(book.path()).unwrap();
+}
+
+// Case 50.
+#[test]
+fn what_has_the_journals_name_and_is_none_is_set_aside() {
+    let fifo = |path: &std::path::Path| {
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+        rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, 0).unwrap();
+    };
+    let folder = |path: &std::path::Path| fs::create_dir(path).unwrap();
+    let device = |path: &std::path::Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+    let kinds: [&dyn Fn(&std::path::Path); 3] = [&fifo, &folder, &device];
+    for make in kinds {
+        for name in [FILE, COPY_FILE] {
+            let book = Book::new();
+            make(&book.scratch.path().join(name));
+            let (mut journal, entries) = book.start(NOW, UNIX);
+            assert!(entries.is_empty());
+            let written = journal.now(&pin(1, NOW), Whose::Established).unwrap();
+            block_on(written.wait());
+            journal.rewrite();
+            compact(&mut journal, &[pin(1, NOW)]);
+            journal.stop();
+            assert_eq!(book.load(), [pin(1, NOW)]);
+        }
+    }
+}
+
+#[test]
+fn a_journal_of_holes_or_noise_is_read_in_no_time() {
+    let book = Book::new();
+    fs::write(book.path(), text_of(&[pin(1, NOW)])).unwrap();
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(book.path())
+        .unwrap();
+    if file.set_len(1 << 40).is_err() {
+        return;
+    }
+    drop(file);
+    let began = Instant::now();
     let (mut journal, entries) = book.start(NOW, UNIX);
-    assert!(entries.is_empty() && journal.now(&pin(1, NOW), Whose::Established).is_none());
+    assert_eq!(entries, [pin(1, NOW)]);
+    assert!(began.elapsed() < GIVE_UP, "{:?}", began.elapsed());
     journal.stop();
+    // Zeros that are stored: the rest of it is not read.
+    let mut bytes = text_of(&[pin(1, NOW)]).into_bytes();
+    bytes.resize(40 << 20, 0);
+    bytes.extend_from_slice(lines_of(&[pin(2, NOW)]).as_bytes());
+    fs::write(book.path(), bytes).unwrap();
+    assert_eq!(book.load(), [pin(1, NOW)]);
+}
+
+#[test]
+fn a_journal_that_appears_when_the_folder_can_be_used_is_kept() {
+    let book = Book::new();
+    let file = book.scratch.write("state", b"in the way");
+    let folder = Folder::new(&file);
+    let loaded = open(&folder, NOW, UNIX, &mut |_| panic!());
+    let wall = Wall {
+        stamp: NOW,
+        unix: UNIX,
+    };
+    let mut journal = go_on(&folder, wall, &loaded, 0);
+    let written = journal.now(&pin(2, NOW), Whose::Established).unwrap();
+    block_on(written.wait());
+    fs::remove_file(&file).unwrap();
+    let path = book
+        .scratch
+        .write("state/journal.jsonl", text_of(&[pin(1, NOW)]).as_bytes());
+    // One second at most until it is tried again.
+    let end = Instant::now() + GIVE_UP;
+    while !folder.is_claimed() && Instant::now() < end {
+        let written = journal.now(&pin(3, NOW), Whose::Established).unwrap();
+        block_on(written.wait());
+    }
+    assert!(compact(&mut journal, &[pin(2, NOW), pin(3, NOW)]));
+    journal.stop();
+    let mut entries = Vec::new();
+    load(&path, NOW, UNIX, &mut |entry| {
+        if !entries.contains(&entry) {
+            entries.push(entry);
+        }
+    })
+    .unwrap();
+    entries.sort_by_key(|entry| match entry {
+        Entry::Pin(pin) => pin.who.0,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(entries, [pin(1, NOW), pin(2, NOW), pin(3, NOW)]);
 }

@@ -7,7 +7,7 @@
 
 use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -19,7 +19,10 @@ use smol::channel::Sender;
 use super::line;
 use super::queue::{self, Next, queue};
 use crate::alarm::Alarm;
+use crate::fleet::clock::Stamp;
+use crate::os::fs::{Content, not_regular, open_to_read};
 use crate::os::process;
+use crate::state::{self, Folder};
 
 /// Between two fsyncs, at least.
 const SYNC: Duration = Duration::from_secs(5);
@@ -33,6 +36,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Bytes that are written at once, at most; and on their way from which on the records of a compaction
 /// have to wait.
 pub(super) const COPY: usize = 1024 * 1024;
+
+/// Bytes that are kept of a journal that could not be read at the start.
+const MOST_UNREAD: u64 = 256 * 1024 * 1024;
 
 /// What the serving thread wants.
 #[derive(Debug)]
@@ -79,6 +85,10 @@ pub(super) const NOT_BEGUN: u8 = 4;
 #[derive(Debug)]
 pub(super) struct Writer {
     folder: PathBuf,
+    /// Claimed before the journal is opened; `None`: the caller has it to itself.
+    lock: Option<Folder>,
+    /// The journal that is there was not read at the start: what it holds must not be lost.
+    is_unread: bool,
     file: Option<File>,
     /// The file may end in the middle of a line.
     is_torn: bool,
@@ -99,10 +109,16 @@ pub(super) struct Writer {
 /// Starts the thread. The error: there can be no more of them.
 pub(super) fn start(
     folder: &Path,
+    lock: Option<Folder>,
+    is_unread: bool,
     shared: Arc<Shared>,
     messages: queue::Receiver<Message>,
 ) -> io::Result<()> {
-    let mut writer = Writer::new(folder, shared);
+    let mut writer = Writer {
+        lock,
+        is_unread,
+        ..Writer::new(folder, shared)
+    };
     process::start_thread("journal", Box::new(move || writer.run(&messages)))
 }
 
@@ -110,6 +126,8 @@ impl Writer {
     pub(super) fn new(folder: &Path, shared: Arc<Shared>) -> Writer {
         Writer {
             folder: folder.to_owned(),
+            lock: None,
+            is_unread: false,
             file: None,
             is_torn: false,
             copy: None,
@@ -250,7 +268,8 @@ impl Writer {
             Some((at, why)) if at > Instant::now() => return Err(why.into()),
             _ => {}
         }
-        let mut file = create(&self.path(), false).inspect_err(|error| {
+        let opened = self.claim().and_then(|()| create(&self.path(), false));
+        let mut file = opened.inspect_err(|error| {
             let again = Instant::now().checked_add(RETRY);
             self.retry = again.map(|at| (at, error.kind()));
         })?;
@@ -263,6 +282,38 @@ impl Writer {
             self.is_torn = false;
         }
         self.file = Some(file);
+        Ok(())
+    }
+
+    /// Sees to it that this process may write the journal, and that what is there is one.
+    fn claim(&self) -> io::Result<()> {
+        if let Some(lock) = &self.lock {
+            lock.claim()?;
+        }
+        let path = self.path();
+        match std::fs::symlink_metadata(&path) {
+            Ok(about) if !about.is_file() => {
+                self.replace(&path, "is no regular file")?;
+            }
+            Ok(_) if self.is_unread => {
+                let found = super::load(&path, Stamp::default(), 0, &mut |_| {});
+                if found.is_ok_and(|found| found.newer.is_some()) {
+                    self.replace(&path, "was written by a later luat-ota")?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn replace(&self, path: &Path, why: &str) -> io::Result<()> {
+        let aside = state::set_aside(path)?;
+        log::warn!(
+            target: "journal",
+            "{} {why}: it is now called {}, and a new one was begun",
+            path.display(),
+            aside.display()
+        );
         Ok(())
     }
 
@@ -317,6 +368,13 @@ impl Writer {
         line::header(&mut first);
         let begun = create(&self.copy_path(), true).and_then(|mut file| {
             file.write_all(first.as_bytes())?;
+            if self.is_unread
+                && let Ok(before) = open_to_read(&self.path())
+            {
+                // Read at the next start. What this run knows comes behind it, and counts more.
+                io::copy(&mut Content::new(before).take(MOST_UNREAD), &mut file)?;
+                file.write_all(b"\n")?;
+            }
             Ok(file)
         });
         match begun {
@@ -358,6 +416,7 @@ impl Writer {
                 self.shared.size.store(size, Ordering::Relaxed);
                 self.file = Some(copy);
                 self.is_torn = false;
+                self.is_unread = false;
                 self.shared.copy.store(COPIED, Ordering::Release);
                 if step("sync the folder").is_ok()
                     && let Ok(folder) = File::open(&self.folder)
@@ -387,17 +446,25 @@ impl Writer {
 fn create(path: &Path, anew: bool) -> io::Result<File> {
     if anew {
         match std::fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            // A folder, say.
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                state::set_aside(path)?;
+            }
             _ => {}
         }
     }
-    OpenOptions::new()
+    let file = OpenOptions::new()
         .append(true)
         .create(true)
         .create_new(anew)
         .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)
+        // Opening a FIFO would wait for a reader.
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(not_regular()),
+    }
 }
 
 /// `None`: there can be no more threads; then the writing one says fsync itself.
