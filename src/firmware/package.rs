@@ -2,7 +2,7 @@
 //! module can do anything with it. `scan` reads every file through an [`Inspector`] once; `decision`
 //! asks whether a [`Kind`] fits a module's [`Family`].
 //!
-//! The surprise: a file of no known magic is a good package (2G, AT and RDA8910 updates have no
+//! The surprise: a file of no known magic is a good package (2G, AT and LuatOS-Air updates have no
 //! public layout), but a file that begins like a known one and then breaks is refused, because such
 //! a file hangs old modules (docs/protocol.md 2c).
 
@@ -14,6 +14,7 @@ use super::name::{FileKind, file_kind};
 use crate::crc::Crc32;
 
 mod air105;
+mod air8101;
 mod eigen;
 mod family;
 mod mistaken;
@@ -36,6 +37,21 @@ pub enum Kind {
         /// Has a core delta.
         delta: bool,
     },
+    /// LuatOS on RDA8910, in the EC container. `core`: it has core data.
+    Rda8910 {
+        /// Has core data, whole or a delta.
+        core: bool,
+    },
+    /// The EC container with a magic number that is not public: Air1601, Air1602. `core`: it has core data.
+    Air1601 {
+        /// Has the whole core.
+        core: bool,
+    },
+    /// Air8101. `script`: only the script.
+    Air8101 {
+        /// Only the script.
+        script: bool,
+    },
     /// Air105: always the whole image.
     Air105,
     /// W800. `script`: only the script partition.
@@ -52,11 +68,17 @@ pub enum Kind {
 }
 
 /// Every kind, for [`Kind::from_label`].
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 16] = [
     Kind::Ec7xx { delta: false },
     Kind::Ec7xx { delta: true },
     Kind::Ec618 { delta: false },
     Kind::Ec618 { delta: true },
+    Kind::Rda8910 { core: false },
+    Kind::Rda8910 { core: true },
+    Kind::Air1601 { core: false },
+    Kind::Air1601 { core: true },
+    Kind::Air8101 { script: false },
+    Kind::Air8101 { script: true },
     Kind::Air105,
     Kind::W800 { script: false },
     Kind::W800 { script: true },
@@ -73,6 +95,12 @@ impl Kind {
             Kind::Ec7xx { delta: true } => "EC7xx core delta",
             Kind::Ec618 { delta: false } => "EC618 script",
             Kind::Ec618 { delta: true } => "EC618 core delta",
+            Kind::Rda8910 { core: false } => "RDA8910 script",
+            Kind::Rda8910 { core: true } => "RDA8910 core",
+            Kind::Air1601 { core: false } => "Air1601 script",
+            Kind::Air1601 { core: true } => "Air1601 core",
+            Kind::Air8101 { script: false } => "Air8101 image",
+            Kind::Air8101 { script: true } => "Air8101 script",
             Kind::Air105 => "Air105 image",
             Kind::W800 { script: false } => "W800 image",
             Kind::W800 { script: true } => "W800 script",
@@ -93,6 +121,9 @@ impl Kind {
         match self {
             Kind::Ec7xx { .. } => family == Family::Ec7xx,
             Kind::Ec618 { .. } => family == Family::Ec618,
+            Kind::Rda8910 { .. } => family == Family::Rda8910,
+            Kind::Air1601 { .. } => family == Family::Air1601,
+            Kind::Air8101 { .. } => family == Family::Air8101,
             Kind::Air105 => family == Family::Air105,
             Kind::W800 { .. } => family == Family::W800,
             Kind::Esp32 => family == Family::Esp32,
@@ -106,12 +137,49 @@ impl Kind {
     /// for a file of no known layout.
     pub fn carries_core(self, family: Option<Family>) -> bool {
         match self {
-            Kind::Air105 | Kind::Esp32 | Kind::W800 { script: false } => true,
-            Kind::W800 { script: true } | Kind::Ec7xx { .. } | Kind::Ec618 { .. } | Kind::LuaDb => {
-                false
-            }
+            Kind::Air105
+            | Kind::Esp32
+            | Kind::W800 { script: false }
+            | Kind::Air8101 { script: false }
+            | Kind::Air1601 { core: true } => true,
+            Kind::W800 { script: true }
+            | Kind::Air8101 { script: true }
+            | Kind::Air1601 { core: false }
+            | Kind::Rda8910 { .. }
+            | Kind::Ec7xx { .. }
+            | Kind::Ec618 { .. }
+            | Kind::LuaDb => false,
             Kind::Generic => family.is_some_and(Family::updates_whole),
         }
+    }
+
+    /// The sentence for a package that no module of the platform in its name can take. `None`: some can, or
+    /// the platform's family is not known.
+    pub fn contradicts(self, platform: Option<&str>) -> Option<String> {
+        let platform = platform?;
+        if self.fits(Family::of_platform(platform)) {
+            return None;
+        }
+        Some(format!(
+            "it is a package of the kind `{}`, but its name says {platform}: no module of that platform can \
+             take it; export it for {platform}, or give it the name of its own platform",
+            self.label()
+        ))
+    }
+
+    /// The sentence for a file that has not the header of the packages of its platform, where their layout is
+    /// known for certain.
+    pub fn lacks_header(self, platform: Option<&str>) -> Option<String> {
+        let platform = platform?;
+        let known = matches!(
+            Family::of_platform(platform)?,
+            Family::Ec7xx | Family::Ec618 | Family::Air8101 | Family::Air1601
+        );
+        (self == Kind::Generic && known).then(|| {
+            format!(
+                "does not begin like an update package for {platform}: no module of that platform can take it"
+            )
+        })
     }
 
     /// It has a core delta: it fits exactly one base core, which its name does not say.
@@ -245,6 +313,8 @@ fn verdict(
 /// The part of the check that depends on the kind.
 enum Body {
     Eigen(Box<eigen::Container>),
+    Air8101Script(Box<air8101::Script>),
+    Air8101Full(air8101::Full),
     Air105(air105::Image),
     W800(Result<w800::Header, String>),
     /// Nothing but its magic number is known.
@@ -257,12 +327,19 @@ impl Body {
         match *head {
             [0x18, 0x72, 0xc3, 0xea, ..] => Body::eigen(eigen::Chip::Ec7xx, head),
             [0x16, 0x8c, 0xf1, 0xea, ..] => Body::eigen(eigen::Chip::Ec618, head),
+            [0xda, 0x18, 0x88, 0x00, ..] => Body::eigen(eigen::Chip::Rda8910, head),
+            [b'R', b'B', b'L', 0, ..] => Body::Air8101Full(air8101::Full::begin(head)),
             [0xb5, 0xf0, 0xe1, 0x5a, ..] => Body::Air105(air105::Image::begin(head)),
             [0x9f, 0xff, 0xff, 0xa0, ..] => Body::W800(w800::header(head)),
             [0x01, 0x04, 0x5a, 0xa5, 0x5a, 0xa5, ..] => Body::Plain(Kind::LuaDb),
             // One byte is no magic number: the number of segments and the flash mode must make sense
             // too.
             [0xe9, 1..=16, 0..=5, ..] => Body::Plain(Kind::Esp32),
+            _ if head.iter().all(|byte| *byte == air8101::BLANK) => {
+                Body::Air8101Script(Box::new(air8101::Script::begin(head)))
+            }
+            // The magic number of Air1601 is not public; the CRC of the header is proof enough.
+            _ if eigen::is_signed(head) => Body::eigen(eigen::Chip::Air1601, head),
             _ => Body::Plain(Kind::Generic),
         }
     }
@@ -275,6 +352,8 @@ impl Body {
     fn follow(&mut self, bytes: &[u8]) {
         match self {
             Body::Eigen(container) => container.follow(bytes),
+            Body::Air8101Script(script) => script.follow(bytes),
+            Body::Air8101Full(full) => full.follow(bytes),
             Body::Air105(image) => image.follow(bytes),
             Body::W800(_) | Body::Plain(_) => {}
         }
@@ -284,6 +363,8 @@ impl Body {
     fn finish(self, size: u64, whole: bool) -> Result<Kind, String> {
         match self {
             Body::Eigen(container) => container.finish(size, whole),
+            Body::Air8101Script(script) => script.finish(size, whole),
+            Body::Air8101Full(full) => full.finish(size, whole),
             Body::Air105(image) => image.finish(size, whole),
             Body::W800(header) => header?.finish(size),
             Body::Plain(kind) => Ok(kind),

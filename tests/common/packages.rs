@@ -69,6 +69,34 @@ pub fn delta_package(magic: u32, seed: u64) -> Vec<u8> {
     ec_package(magic, &noise(seed, 2000), &noise(seed + 1, 1500))
 }
 
+/// A script package of Air8101 with this many blocks of 32 bytes (protocol.md 9f).
+pub fn air8101_script(seed: u64, blocks: usize) -> Vec<u8> {
+    let mut image = luadb(seed)[..24].to_vec();
+    image.extend(noise(seed, blocks * 32));
+    let mut coded = Vec::new();
+    for block in image.chunks(32).take(blocks) {
+        let crc = block.iter().fold(0xffff_u16, |crc, byte| {
+            (0..8).fold(crc ^ u16::from(*byte) << 8, |crc: u16, _| {
+                crc << 1 ^ if crc >> 15 == 1 { 0x8005 } else { 0 }
+            })
+        });
+        coded.extend_from_slice(block);
+        coded.extend_from_slice(&crc.to_be_bytes());
+    }
+    let length = (coded.len() as u32).to_le_bytes();
+    [&[0xFF; 1024][..], b"TAUL", &length, &coded].concat()
+}
+
+/// A package of the vendor; `None` (and a line that says so) where the folder of samples is not there.
+pub fn sample(name: &str) -> Option<Vec<u8>> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/packages");
+    let bytes = std::fs::read(folder.join(name));
+    if bytes.is_err() {
+        println!("skipped: there is no sample {name}");
+    }
+    bytes.ok()
+}
+
 /// A LuaDB script image.
 pub fn luadb(seed: u64) -> Vec<u8> {
     let mut image = vec![

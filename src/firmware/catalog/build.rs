@@ -126,6 +126,12 @@ impl Candidate {
             });
         }
         let kind = file.inspected.kind;
+        if let Some(text) = kind.contradicts(place.platform) {
+            return Err(Remark {
+                path: file.path,
+                text,
+            });
+        }
         Ok(Candidate {
             project: place.project.into(),
             version: place.version,
@@ -380,14 +386,10 @@ fn warn_about(project: &Project, luatos: bool, warnings: &mut Vec<Remark>) {
         }
     }
     for (_, package) in packages {
-        let family = package.platform.as_deref().and_then(Family::of_platform);
-        if package.kind == Kind::Generic && matches!(family, Some(Family::Ec7xx | Family::Ec618)) {
-            warn(
-                &package.path,
-                "does not begin like an update package of its platform: modules with an EC7xx or \
-                 EC618 refuse it"
-                    .to_owned(),
-            );
+        let platform = package.platform.as_deref();
+        let family = platform.and_then(Family::of_platform);
+        if let Some(text) = package.kind.lacks_header(platform) {
+            warn(&package.path, text);
         }
         if family == Some(Family::Rda8955) && package.size > ROOM_ON_2G {
             warn(

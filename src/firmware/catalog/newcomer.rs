@@ -3,7 +3,7 @@
 use super::{Catalog, Release};
 use crate::firmware::ContentId;
 use crate::firmware::name::{self, FileKind, Place};
-use crate::firmware::package::{Family, Kind};
+use crate::firmware::package::Kind;
 use crate::firmware::rules::Rules;
 
 /// A file that may come.
@@ -56,6 +56,9 @@ impl Catalog {
     pub fn may_come(&self, newcomer: Newcomer<'_>, rules: &Rules) -> Result<(), String> {
         let place = firmware_place(newcomer.path)?;
         let kind = newcomer.kind;
+        if let Some(sentence) = kind.contradicts(place.platform) {
+            return Err(sentence);
+        }
         let base = match kind.needs_base() || kind == Kind::Generic {
             true => place.base_core.or(rules.base_core),
             false => place.base_core,
@@ -105,17 +108,7 @@ impl Catalog {
         let Ok(place) = firmware_place(newcomer.path) else {
             return doubts;
         };
-        let family = place.platform.and_then(Family::of_platform);
-        if newcomer.kind == Kind::Generic && matches!(family, Some(Family::Ec7xx | Family::Ec618)) {
-            doubts.push(
-                "it does not begin like an update package of its platform: modules with an EC7xx or EC618 \
-                 refuse it"
-                    .to_owned(),
-            );
-        }
-        if !newcomer.kind.fits(family) {
-            doubts.push("it is for another kind of chip than its name says".to_owned());
-        }
+        doubts.extend(newcomer.kind.lacks_header(place.platform));
         let newest = self.project(place.project).and_then(|p| p.releases.first());
         if let Some(newest) = newest.filter(|newest| newest.version > place.version) {
             doubts.push(format!(

@@ -1,4 +1,5 @@
-//! The container of EC7xx and EC618 modules (the chips' maker is Eigencomm): a header of 92 bytes,
+//! The container of EC7xx and EC618 modules (the chips' maker is Eigencomm), which RDA8910 and Air1601 use
+//! with another magic number: a header of 92 bytes,
 //! then the common data (the script), then the SDK data (a delta of the core) (docs/protocol.md 5a).
 //!
 //! The surprise: modules themselves do not compare all that the header says, so a damaged script
@@ -39,6 +40,11 @@ fn header(input: &[u8]) -> IResult<&[u8], Header> {
     Ok((input, header))
 }
 
+/// Whether this is a header whose CRC matches, whatever the magic number.
+pub(super) fn is_signed(head: &[u8]) -> bool {
+    header(head).is_ok_and(|(_, header)| head.get(8..HEADER).map(crc32) == Some(header.crc))
+}
+
 /// Sixteen bytes.
 fn md5_field(input: &[u8]) -> IResult<&[u8], [u8; 16]> {
     let mut md5 = [0; 16];
@@ -52,6 +58,10 @@ fn md5_field(input: &[u8]) -> IResult<&[u8], [u8; 16]> {
 pub(super) enum Chip {
     Ec7xx,
     Ec618,
+    /// LuatOS on it; the updates of LuatOS-Air have another layout.
+    Rda8910,
+    /// Air1601 and Air1602.
+    Air1601,
 }
 
 impl Chip {
@@ -59,6 +69,8 @@ impl Chip {
         match self {
             Chip::Ec7xx => Kind::Ec7xx { delta },
             Chip::Ec618 => Kind::Ec618 { delta },
+            Chip::Rda8910 => Kind::Rda8910 { core: delta },
+            Chip::Air1601 => Kind::Air1601 { core: delta },
         }
     }
 
@@ -66,6 +78,8 @@ impl Chip {
         match self {
             Chip::Ec7xx => "EC7xx package",
             Chip::Ec618 => "EC618 package",
+            Chip::Rda8910 => "RDA8910 package",
+            Chip::Air1601 => "Air1601 package",
         }
     }
 }

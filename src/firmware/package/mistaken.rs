@@ -12,6 +12,10 @@ pub(super) fn refuse(head: &[u8], text: bool) -> Result<(), String> {
         [b'R', b'a', b'r', b'!', 0x1a, 7, ..] => {
             "this is an archive (rar): unpack it and drop the .bin that is in it"
         }
+        [b'L', b'F', b'T', b'A', ..] => {
+            "this is an LFTA container for a co-processor of the Air8000 (WLAN), which exfotawifi fetches by \
+             itself: it is no update of the module; drop the .bin that Luatools exports for updates"
+        }
         _ if head.get(0x38..0x3f) == Some(b"pkgmode") => {
             "this is a .binpkg, made for flashing over a cable: in Luatools choose 生成差分/升级文件 (export \
              the FOTA/upgrade file) and drop the .bin that it makes"

@@ -60,6 +60,42 @@ fn w800(kind: u8, image: &[u8]) -> Vec<u8> {
     [&bytes, image].concat()
 }
 
+/// A CRC-16 as the blocks of Air8101 have it, one bit after another.
+fn crc16(bytes: &[u8]) -> u16 {
+    let mut crc = 0xffff_u32;
+    for byte in bytes {
+        for bit in (0..8).rev() {
+            let carry = (crc >> 15 ^ u32::from(byte >> bit)) & 1;
+            crc = (crc << 1 ^ carry * 0x8005) & 0xffff;
+        }
+    }
+    crc as u16
+}
+
+/// A script package of Air8101 with so many blocks of 32 bytes.
+fn air8101_script(blocks: usize) -> Vec<u8> {
+    let mut script = vec![1, 4, 0x5a, 0xa5, 0x5a, 0xa5, 2, 2, 2, 0];
+    script.extend(noise(blocks * 32));
+    let mut coded = Vec::new();
+    for block in script.chunks(32).take(blocks) {
+        coded.extend(block);
+        coded.extend(crc16(block).to_be_bytes());
+    }
+    let length = (coded.len() as u32).to_le_bytes();
+    [&[0xff; 1024][..], b"TAUL", &length, &coded].concat()
+}
+
+/// A full package of Air8101; `ends`: how its CRCs are ended.
+fn air8101_full(body: &[u8], ends: fn(u32) -> u32) -> Vec<u8> {
+    let mut bytes = b"RBL\0".to_vec();
+    bytes.resize(76, 5);
+    bytes.extend(ends(crc32fast::hash(body)).to_le_bytes());
+    bytes.resize(88, 5);
+    bytes.extend((body.len() as u32).to_le_bytes());
+    bytes.extend(ends(crc32fast::hash(&bytes)).to_le_bytes());
+    [&bytes, body].concat()
+}
+
 fn noise(length: usize) -> Vec<u8> {
     (0..length)
         .map(|at| (at as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0])
@@ -149,6 +185,163 @@ fn an_air105_image_is_checked() {
     refused(&torn, "header");
     let padded = [&whole[..], &[0xff; 100]].concat();
     assert_eq!(kind(&padded), Kind::Air105);
+}
+
+#[test]
+fn the_ec_container_is_known_with_the_magic_of_rda8910_and_by_its_crc_with_any_other() {
+    let rda8910 = [0xda, 0x18, 0x88, 0x00];
+    let script = eigen(rda8910, &noise(1000), &[]);
+    assert_eq!(kind(&script), Kind::Rda8910 { core: false });
+    let core = eigen(rda8910, &noise(1000), &noise(500));
+    assert_eq!(kind(&core), Kind::Rda8910 { core: true });
+    refused(&script[..800], "1092");
+    refused(&script[..50], "RDA8910");
+    let mut torn = script;
+    torn[30] ^= 1;
+    refused(&torn, "CRC");
+    for magic in [[0x01, 0x16, 0x72, 0xea], [0; 4], [0x18, 0x72, 0xc3, 0xeb]] {
+        let script = eigen(magic, &noise(1000), &[]);
+        assert_eq!(kind(&script), Kind::Air1601 { core: false });
+        let core = eigen(magic, &noise(1000), &noise(500));
+        assert_eq!(kind(&core), Kind::Air1601 { core: true });
+        refused(&script[..1000], "1092");
+        refused(&[&script[..], &[0]].concat(), "1093");
+        let mut torn = script.clone();
+        torn[1000] ^= 1;
+        refused(&torn, "script data");
+        // Without its CRC nothing shows that it is one.
+        torn[30] ^= 1;
+        assert_eq!(kind(&torn), Kind::Generic);
+    }
+}
+
+// Case 35.
+#[test]
+fn an_air8101_script_package_is_checked() {
+    let whole = air8101_script(100);
+    assert_eq!(kind(&whole), Kind::Air8101 { script: true });
+    let expected = 1032 + 100 * 34;
+    assert_eq!(whole.len(), expected);
+    for length in [1032, 1033, 2000, expected - 1] {
+        refused(&whole[..length], &format!("says {expected} bytes"));
+        refused(&whole[..length], &format!("has {length}"));
+    }
+    for length in [1028, 1031] {
+        refused(&whole[..length], "begins with a header of 1032");
+    }
+    refused(&[&whole[..], &[0]].concat(), "something was added");
+    refused(&air8101_script(0), "nothing behind it");
+    for at in 1032..whole.len() {
+        let mut torn = whole.clone();
+        torn[at] ^= 4;
+        refused(&torn, &format!("damaged at byte {}", at - (at - 1032) % 34));
+    }
+    let mut empty = whole;
+    for block in empty[1032..].chunks_mut(34) {
+        block.fill(0);
+        let crc = crc16(&[0; 32]).to_be_bytes();
+        block[32..].copy_from_slice(&crc);
+    }
+    refused(&empty, "no LuaDB");
+    // Erased flash with something else behind it, or not enough of it.
+    refused(&[0xff; 600], "begins with a header of 1032");
+    assert_eq!(kind(&[&[0xff; 1024][..], b"TAUX"].concat()), Kind::Generic);
+    assert_eq!(
+        kind(&[&[0xff; 1023][..], b"TAUL\0\0\0\0"].concat()),
+        Kind::Generic
+    );
+}
+
+#[test]
+fn an_air8101_full_package_is_checked() {
+    let ends: [fn(u32) -> u32; 2] = [|crc| crc, |crc| !crc];
+    for ends in ends {
+        let whole = air8101_full(&noise(3000), ends);
+        assert_eq!(kind(&whole), Kind::Air8101 { script: false });
+        refused(&whole[..95], "96");
+        refused(&whole[..3000], "3096");
+        let padded = [&whole[..], &[0xff; 100]].concat();
+        assert_eq!(kind(&padded), Kind::Air8101 { script: false });
+        for (at, part) in [(50, "header"), (88, "header"), (97, "data"), (3095, "data")] {
+            let mut torn = whole.clone();
+            torn[at] ^= 1;
+            refused(&torn, part);
+        }
+        refused(&air8101_full(&[], ends), "nothing behind it");
+    }
+}
+
+#[test]
+fn a_container_for_a_co_processor_is_refused() {
+    refused(&[&b"LFTA"[..], &noise(2000)].concat(), "LFTA");
+}
+
+// Case 37.
+#[test]
+fn a_package_contradicts_the_name_of_a_platform_that_cannot_take_it() {
+    let ec7xx = Kind::Ec7xx { delta: false };
+    let sentence = ec7xx.contradicts(Some("Air8101")).unwrap();
+    for part in [
+        "EC7xx script",
+        "Air8101",
+        "no module of that platform can take it",
+    ] {
+        assert!(sentence.contains(part), "{sentence}");
+    }
+    for (kind, platform) in [
+        (ec7xx, "Air780EPM"),
+        (ec7xx, "Air780E"),
+        (ec7xx, "水表"),
+        (Kind::Generic, "Air8101"),
+        (Kind::Air8101 { script: true }, "Air8101"),
+        (Kind::LuaDb, "ESP32C3"),
+    ] {
+        assert_eq!(
+            kind.contradicts(Some(platform)),
+            None,
+            "{kind:?} {platform}"
+        );
+    }
+    for (kind, platform) in [
+        (Kind::Ec618 { delta: true }, "Air780EPM"),
+        (Kind::Air8101 { script: true }, "Air780EPM"),
+        (Kind::Air8101 { script: false }, "ESP32C3"),
+        (Kind::Rda8910 { core: false }, "EC618"),
+        (Kind::W800 { script: true }, "Air8101"),
+    ] {
+        assert!(
+            kind.contradicts(Some(platform)).is_some(),
+            "{kind:?} {platform}"
+        );
+    }
+    for platform in ["Air780EPM", "EC618", "Air8101", "Air1602"] {
+        let sentence = Kind::Generic.lacks_header(Some(platform)).unwrap();
+        assert!(
+            sentence.contains("no module of that platform"),
+            "{sentence}"
+        );
+    }
+    // Of these no layout is known for certain.
+    for platform in [
+        "RDA8910_FLOAT",
+        "8955",
+        "ASR1802",
+        "ESP32C3",
+        "Air780E",
+        "水表",
+    ] {
+        assert_eq!(
+            Kind::Generic.lacks_header(Some(platform)),
+            None,
+            "{platform}"
+        );
+    }
+    for kind in KINDS {
+        assert_eq!(
+            (kind.contradicts(None), kind.lacks_header(None)),
+            (None, None)
+        );
+    }
 }
 
 #[test]
@@ -259,6 +452,9 @@ fn a_package_fits_only_modules_that_can_read_it() {
         match kind {
             Kind::Ec7xx { .. } => assert_eq!(fitting, [Family::Ec7xx]),
             Kind::Ec618 { .. } => assert_eq!(fitting, [Family::Ec618]),
+            Kind::Rda8910 { .. } => assert_eq!(fitting, [Family::Rda8910]),
+            Kind::Air1601 { .. } => assert_eq!(fitting, [Family::Air1601]),
+            Kind::Air8101 { .. } => assert_eq!(fitting, [Family::Air8101]),
             Kind::Air105 => assert_eq!(fitting, [Family::Air105]),
             Kind::W800 { .. } => assert_eq!(fitting, [Family::W800]),
             Kind::Esp32 => assert_eq!(fitting, [Family::Esp32]),
@@ -291,6 +487,8 @@ proptest! {
         magic in prop::sample::select(vec![
             vec![], EC7XX.to_vec(), EC618.to_vec(), vec![0xb5, 0xf0, 0xe1, 0x5a],
             vec![0x9f, 0xff, 0xff, 0xa0], vec![1, 4, 0x5a, 0xa5, 0x5a, 0xa5], vec![0xe9, 1, 1],
+            b"RBL\0".to_vec(), vec![0xff; 1024], [&[0xff; 1024][..], b"TAUL"].concat(),
+            vec![0xda, 0x18, 0x88, 0x00],
         ]),
         rest in prop::collection::vec(any::<u8>(), 0..700),
     ) {
@@ -306,6 +504,8 @@ proptest! {
         for whole in [
             eigen(EC7XX, &noise(common), &noise(sdk)),
             air105(&noise(sdk)),
+            air8101_script(sdk / 30 + 1),
+            air8101_full(&noise(sdk), |crc| crc),
             noise(sdk),
         ] {
             let mut inspector = Inspector::new("update.bin");
