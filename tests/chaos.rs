@@ -414,6 +414,7 @@ fn attempt(world: &Mutex<World>, device: &mut Device, chance: &mut Chance) {
         core: None,
         bsp: None,
         key: "k".into(),
+        to: None,
     };
     let endpoint = Endpoint {
         host: address.ip().to_string(),
@@ -554,6 +555,7 @@ fn everyone_updates(server: &Server, newest: &[Image]) {
             core: None,
             bsp: None,
             key: "k".into(),
+            to: None,
         };
         let endpoint = Endpoint {
             host: address.ip().to_string(),

@@ -28,6 +28,7 @@ fn module(version: &str) -> Module {
         core: None,
         bsp: None,
         key: "k".into(),
+        to: None,
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use common::packages::{EC7XX, noise, script_package};
 use common::{IMEI, PATIENCE, Place, Reply, Server, connect_from, luatos, reply};
 use luat_ota::module::driver::{Played, Settings, play};
-use luat_ota::module::libfota3::{Installed, Libfota3, Update};
+use luat_ota::module::libfota3::{Libfota3, Update};
 use luat_ota::module::luatos::Core;
 use luat_ota::module::{Endpoint, Identity, Outcome};
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ fn update(server: &Server, edition: Libfota3, version: &str) -> Update {
         port: server.http.port(),
         path: "/unused".to_owned(),
     };
-    edition.update(Core::D2026_05_08, &identity(version), endpoint)
+    edition.update(Core::D2026_05_08, &identity(version), None, endpoint)
 }
 
 fn settings() -> Settings {
@@ -281,14 +281,7 @@ fn turnkey(server: &Server, edition: Libfota3, version: &str, becomes: &str) -> 
         core: 2046,
         ..identity(version)
     };
-    let installed = Installed {
-        core_id: 1,
-        core_version: "2046".to_owned(),
-        script_version: becomes.to_owned(),
-    };
-    edition
-        .update(Core::D2026_05_08, &identity, endpoint)
-        .will_run(installed)
+    edition.update(Core::D2026_05_08, &identity, Some(becomes), endpoint)
 }
 
 // Cases 20 and 21.

@@ -157,6 +157,7 @@ impl Asked {
             core: self.core,
             bsp: self.bsp.clone(),
             key: self.key.clone(),
+            to: self.to.clone(),
         }
     }
 

@@ -49,7 +49,7 @@ pub(super) fn url(value: &OsStr) -> Option<(String, u16, String)> {
     };
     let good = path
         .chars()
-        .all(|sign| !sign.is_whitespace() && sign != '#');
+        .all(|sign| !sign.is_whitespace() && !matches!(sign, '#' | '?'));
     let (host, port) = match bracketed(authority)?.rsplit_once(':') {
         Some(_) => host_and_port(authority)?,
         None => (authority.to_owned(), 80),

@@ -9,6 +9,7 @@ mod http;
 
 use super::driver::{Exchange, Played};
 use super::generations::Client;
+use super::libfota3::REPORTS_FAILURE;
 use super::luatask::Generation;
 use super::luatos::Core;
 use super::{Failure, Outcome};
@@ -146,7 +147,7 @@ impl Flaw {
     /// Whether this client cannot live with it (docs/protocol.md 2).
     pub fn breaks(&self, client: Client) -> bool {
         let updatehttp = client == Client::UpdateHttp;
-        let luatask = matches!(client, Client::LuaTask(_));
+        let luatask = matches!(client, Client::LuaTask(_) | Client::LuaTaskRedirect);
         let on_4g = luatask && client != Client::LuaTask(Generation::Gen2g);
         let core = client.luatos_core();
         let since = |from: Core| core.is_some_and(|core| core >= from);
@@ -182,26 +183,26 @@ impl Flaw {
                     || within(Core::D2025_12_19, Core::D2026_02_02)
                     || since(Core::D2026_03_10)
             }
-            Flaw::HeadSplit => updatehttp || core.is_some_and(|core| core < Core::D2024_06_27),
+            Flaw::HeadSplit => core.is_some_and(|core| core < Core::D2024_06_27),
             Flaw::HeadLong(bytes) => core.is_some() && *bytes > 8191,
             Flaw::RangeIgnored(_) | Flaw::RangeWrong(_) => {
                 on_4g || core.is_some_and(|core| core < Core::D2025_01_27)
             }
             Flaw::Redirect(_) => updatehttp || core.is_some(),
             Flaw::Location => luatask,
-            Flaw::Code43 => client == Client::LuaTask(Generation::Rda8910),
+            Flaw::Code43 => on_4g && client != Client::LuaTask(Generation::Asr1802),
             Flaw::NotClosed => since(Core::D2026_02_02),
         }
     }
 }
 
 /// The client's own bug, in which no server can help: the core of 2025-11-12 never reports an answer
-/// that is no file. (A status for which a server must be blamed does not count.)
+/// that is no file. (A redirect, in place of which the server could send the file, does not count.)
 pub fn is_known_bug(client: Client, played: &Played) -> bool {
     let refusal = |exchange: &Exchange| {
         exchange
             .status()
-            .is_some_and(|status| (404..500).contains(&status) || status == 403)
+            .is_some_and(|status| !matches!(status, 200 | 206 | 301..=303 | 307 | 308))
     };
     client.luatos_core() == Some(Core::D2025_11_12)
         && matches!(
@@ -213,6 +214,11 @@ pub fn is_known_bug(client: Client, played: &Played) -> bool {
 
 /// One sentence on what the server must change, so that this client no longer fails so.
 pub fn sentence(client: Client, failure: &Failure, played: &Played) -> String {
+    if let Failure::GaveUp(why) = failure
+        && let Some(why) = why.strip_prefix(REPORTS_FAILURE)
+    {
+        return format!("answer the check as the module compares it after its restart: {why}");
+    }
     let found = match client {
         Client::First(_, over_udp) => datagrams::sentence(&played.exchanges, over_udp),
         _ => of_http(client, played),

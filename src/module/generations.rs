@@ -33,10 +33,14 @@ pub enum Client {
     UpdateHttp,
     /// LuaTask.
     LuaTask(Generation),
+    /// LuaTask on RDA8910 with `redir` true: it sends `need_oss_url=1` and follows redirects.
+    LuaTaskRedirect,
     /// libfota on a core.
     Libfota(Libfota, Core),
     /// libfota2 on a core.
     Libfota2(Libfota2, Core),
+    /// libfota2 on a platform without `fota`: the body becomes `/update.bin` (dst mode).
+    Libfota2File,
     /// libfota3 on the newest core.
     Libfota3(Libfota3),
 }
@@ -56,6 +60,8 @@ pub struct Module {
     pub bsp: Option<String>,
     /// PRODUCT_KEY.
     pub key: String,
+    /// VERSION of the script in the update, if it is known.
+    pub to: Option<String>,
 }
 
 /// The families that a platform's name belongs to.
@@ -92,6 +98,11 @@ impl Family {
     }
 }
 
+/// libfota2 as it was while platforms without `fota` were in use (luat_ota.c went on 2026-06-22).
+const FILE_LIBRARY: Libfota2 = Libfota2::D2025_01_10;
+const FILE_CORE: Core = Core::D2025_01_27;
+const FILE_PLATFORM: &str = "ESP32C3";
+
 impl Client {
     /// Every generation, the oldest first.
     pub fn all() -> Vec<Client> {
@@ -104,11 +115,13 @@ impl Client {
             Client::LuaTask(Generation::Gen2g),
             Client::LuaTask(Generation::Asr1802),
             Client::LuaTask(Generation::Rda8910),
+            Client::LuaTaskRedirect,
         ];
         let libfota = Libfota::GENERATIONS.into_iter();
         all.extend(libfota.map(|(library, core)| Client::Libfota(library, core)));
         let libfota2 = Libfota2::GENERATIONS.into_iter();
         all.extend(libfota2.map(|(library, core)| Client::Libfota2(library, core)));
+        all.push(Client::Libfota2File);
         all.extend(Libfota3::ALL.map(Client::Libfota3));
         all
     }
@@ -133,6 +146,10 @@ impl Client {
             Client::LuaTask(Generation::Gen2g) => "2G LuaTask (Air202, Air800)".into(),
             Client::LuaTask(Generation::Asr1802) => "4G LuaTask (Air720, ASR1802)".into(),
             Client::LuaTask(Generation::Rda8910) => "4G LuaTask (Air724U, RDA8910)".into(),
+            Client::LuaTaskRedirect => "4G LuaTask (Air724U, RDA8910), redir=true".into(),
+            Client::Libfota2File => {
+                format!("libfota2 {}, no fota (ESP32C3)", FILE_LIBRARY.since())
+            }
             Client::Libfota(library, core) => {
                 format!("libfota {}, core {}", library.since(), core.since())
             }
@@ -154,6 +171,8 @@ impl Client {
             Client::LuaTask(Generation::Gen2g) => "luatask-2g".into(),
             Client::LuaTask(Generation::Asr1802) => "luatask-1802".into(),
             Client::LuaTask(Generation::Rda8910) => "luatask-8910".into(),
+            Client::LuaTaskRedirect => "luatask-redirect".into(),
+            Client::Libfota2File => "dst-libfota2".into(),
             Client::Libfota(library, core) => {
                 format!("libfota-{}-core-{}", library.since(), core.since())
             }
@@ -173,6 +192,8 @@ impl Client {
             Client::LuaTask(Generation::Gen2g) => "GET, Connection: short",
             Client::LuaTask(Generation::Asr1802) => "GET with Range from the first request on",
             Client::LuaTask(Generation::Rda8910) => "GET with Range, core_version apart",
+            Client::LuaTaskRedirect => "GET with Range and need_oss_url=1",
+            Client::Libfota2File => "GET with mac=, firmware_name with the core's number",
             Client::Libfota(..) => "GET in the platform's form, version CORE.A.C",
             Client::Libfota2(..) => "GET appended to the URL, version CORE.A.C",
             Client::Libfota3(_) => "GET turnkey_fota, the file, POST turnkey_fota_result",
@@ -183,6 +204,7 @@ impl Client {
     pub fn luatos_core(self) -> Option<Core> {
         match self {
             Client::Libfota(_, core) | Client::Libfota2(_, core) => Some(core),
+            Client::Libfota2File => Some(FILE_CORE),
             Client::Libfota3(_) => Some(Core::D2026_05_08),
             _ => None,
         }
@@ -194,7 +216,7 @@ impl Client {
                 Family::Gen2g
             }
             Client::LuaTask(Generation::Asr1802) => Family::Asr1802,
-            Client::LuaTask(Generation::Rda8910) => Family::Rda8910,
+            Client::LuaTask(Generation::Rda8910) | Client::LuaTaskRedirect => Family::Rda8910,
             _ => Family::LuatOs,
         }
     }
@@ -206,12 +228,15 @@ impl Client {
 
     /// What this generation says of such a module.
     pub fn identity(self, module: &Module) -> Identity {
-        let bsp = module.bsp.clone().filter(|bsp| self.is_of(bsp));
+        let mut bsp = module.bsp.clone().filter(|bsp| self.is_of(bsp));
         // A core that was named together with a platform is that platform's.
         let core = module
             .core
             .filter(|_| bsp.is_some() || module.bsp.is_none())
             .unwrap_or(self.family().usual_core());
+        if self == Client::Libfota2File {
+            bsp = Some(FILE_PLATFORM.to_owned());
+        }
         Identity {
             imei: module.imei.clone(),
             project: module.project.clone(),
@@ -243,6 +268,20 @@ impl Client {
                 generation,
                 Options::default(),
             )),
+            Client::LuaTaskRedirect => Box::new(LuaTask::new(
+                &identity,
+                &server,
+                Generation::Rda8910,
+                Options {
+                    need_oss_url: true,
+                    ..Options::default()
+                },
+            )),
+            Client::Libfota2File => Box::new(
+                FILE_LIBRARY
+                    .update(FILE_CORE, &identity, server)
+                    .into_file(),
+            ),
             Client::Libfota(library, core) => {
                 Box::new(library.official(core, &identity, server).checking(package))
             }
@@ -250,7 +289,8 @@ impl Client {
                 Box::new(library.update(core, &identity, server).checking(package))
             }
             Client::Libfota3(edition) => {
-                Box::new(edition.update(Core::D2026_05_08, &identity, server))
+                let to = module.to.as_deref();
+                Box::new(edition.update(Core::D2026_05_08, &identity, to, server))
             }
         }
     }
@@ -271,6 +311,7 @@ mod tests {
             core: None,
             bsp: None,
             key: "KEY".into(),
+            to: None,
         }
     }
 

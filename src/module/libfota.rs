@@ -25,7 +25,7 @@ impl Libfota {
     pub const ALL: [Libfota; 3] = [Libfota::D2023, Libfota::D2024_12, Libfota::D2025_12_15];
 
     /// Each core with the library of its day, the oldest first.
-    pub const GENERATIONS: [(Libfota, Core); 13] = [
+    pub const GENERATIONS: [(Libfota, Core); 14] = [
         (Libfota::D2023, Core::D2023_02),
         (Libfota::D2023, Core::D2023_12_01),
         (Libfota::D2023, Core::D2024_06_27),
@@ -37,6 +37,7 @@ impl Libfota {
         (Libfota::D2025_12_15, Core::D2025_12_19),
         (Libfota::D2025_12_15, Core::D2026_01_14),
         (Libfota::D2025_12_15, Core::D2026_02_02),
+        (Libfota::D2025_12_15, Core::D2026_02_11),
         (Libfota::D2025_12_15, Core::D2026_03_10),
         (Libfota::D2025_12_15, Core::D2026_05_08),
     ];
@@ -123,7 +124,7 @@ impl Libfota2 {
     ];
 
     /// Each library and each core at least once, as they meet in the field, the oldest first.
-    pub const GENERATIONS: [(Libfota2, Core); 15] = [
+    pub const GENERATIONS: [(Libfota2, Core); 16] = [
         (Libfota2::D2024_04_09, Core::D2023_02),
         (Libfota2::D2024_04_09, Core::D2023_12_01),
         (Libfota2::D2024_09_09, Core::D2024_06_27),
@@ -137,6 +138,7 @@ impl Libfota2 {
         (Libfota2::Head, Core::D2025_12_19),
         (Libfota2::Head, Core::D2026_01_14),
         (Libfota2::Head, Core::D2026_02_02),
+        (Libfota2::Head, Core::D2026_02_11),
         (Libfota2::Head, Core::D2026_03_10),
         (Libfota2::Head, Core::D2026_05_08),
     ];
@@ -267,6 +269,15 @@ impl Update {
     pub fn checking(self, package: Package) -> Update {
         match self.inner {
             Inner::Asking(client) => Update::of(client.checking(package)),
+            inner => Update { inner },
+        }
+    }
+
+    /// In dst mode (see [`Client::into_file`]).
+    #[must_use]
+    pub fn into_file(self) -> Update {
+        match self.inner {
+            Inner::Asking(client) => Update::of(client.into_file()),
             inner => Update { inner },
         }
     }

@@ -6,6 +6,12 @@
 //! 404 is an error, not "no update". Its paths are written into the library; only the server's address
 //! can be another one (by DNS or an edited constant), so the [`Endpoint`]'s path counts for nothing.
 //!
+//! After the restart the module compares what the check's answer said with what it runs, and reports 1 only if
+//! `core_id`, `core_version` and `script_version` all agree (9d). A module that reports 2 runs the new script
+//! all the same, but its owner sees a failure: the emulation counts that as a failure of the server. The new
+//! script's VERSION is known only if it was given (`--to`); otherwise the answer must write it with as many
+//! fields and digits as the request, as the VERSIONs of one script are written.
+//!
 //! Where docs/protocol.md is silent: `size` is not checked, nothing is reported when there is nothing to
 //! report of (no update, no download), and the POST carries a Content-Length behind its Content-Type.
 
@@ -27,15 +33,21 @@ const CHECK_TIME: Duration = Duration::from_secs(120);
 const DOWNLOAD_TIME: Duration = Duration::from_secs(600);
 const REPORT_TIME: Duration = Duration::from_secs(30);
 
+/// rtos.version(true)'s second result on the platforms of the field.
+const CORE_ID: i64 = 1;
+
+/// What an outcome begins with that says that the module will report 2.
+pub(super) const REPORTS_FAILURE: &str = "reports result_code 2 after the restart: ";
+
 /// How often the report is tried.
 const REPORTS: u32 = 2;
 
 /// An edition of the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Libfota3 {
-    /// v1.0: reports 0, before it restarts.
+    /// v1.0: compares `core_version` as text.
     V1,
-    /// v2.0: reports 1 (ok) after the restart.
+    /// v2.0: compares `core_version` as a number.
     V2,
 }
 
@@ -53,9 +65,17 @@ impl Libfota3 {
 
     /// An update on this core (of its time: [`Core::D2026_05_08`]), at this server; the path of
     /// `server` is not used.
-    pub fn update(self, core: Core, identity: &Identity, server: Endpoint) -> Update {
+    ///
+    /// `to`: VERSION of the new script, if it is known.
+    pub fn update(
+        self,
+        core: Core,
+        identity: &Identity,
+        to: Option<&str>,
+        server: Endpoint,
+    ) -> Update {
         let query = format!(
-            "?{}&project_key={}&model={}&core_id=1&core_version={:04}&script_name={}\
+            "?{}&project_key={}&model={}&core_id={CORE_ID}&core_version={:04}&script_name={}\
              &script_version={}",
             libfota::id_by_platform(identity),
             encoded(&identity.key),
@@ -73,43 +93,15 @@ impl Libfota3 {
             core,
             client: Client::new(core, check).for_words().within(CHECK_TIME),
             server,
+            running: Running {
+                core: identity.core,
+                script: identity.version.clone(),
+                to: to.map(str::to_owned),
+            },
             step: Step::Check,
-            installed: None,
             trouble: None,
         }
     }
-
-    /// Whether the module, after its restart, takes the update for a success: what the check's answer said
-    /// must be what it runs (docs/protocol.md 9d).
-    fn accepts(self, said: &Value, installed: &Installed) -> bool {
-        let core = said.get("core_version");
-        let same_core = match self {
-            Libfota3::V1 => core.and_then(Value::as_str) == Some(&installed.core_version),
-            Libfota3::V2 => {
-                let number = |text: &str| text.trim().parse::<f64>().ok();
-                let said = match core {
-                    Some(Value::String(text)) => number(text),
-                    Some(other) => other.as_f64(),
-                    None => None,
-                };
-                said.is_some() && said == number(&installed.core_version)
-            }
-        };
-        same_core
-            && said.get("core_id").and_then(Value::as_i64) == Some(installed.core_id)
-            && said.get("script_version").and_then(Value::as_str) == Some(&installed.script_version)
-    }
-}
-
-/// What the module runs after the update.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Installed {
-    /// The second result of `rtos.version(true)`.
-    pub core_id: i64,
-    /// The core's version.
-    pub core_version: String,
-    /// The new script's VERSION.
-    pub script_version: String,
 }
 
 /// Where the update stands.
@@ -118,8 +110,7 @@ enum Step {
     Check,
     Download(Offer),
     Report {
-        serial: Value,
-        code: i32,
+        offer: Offer,
         bytes: Vec<u8>,
         tries: u32,
     },
@@ -132,8 +123,66 @@ struct Offer {
     url: Endpoint,
     sha256: Option<String>,
     serial: Value,
-    /// The whole answer.
-    said: Value,
+    /// Why the module will report 2 after the restart, if so.
+    disagrees: Option<String>,
+}
+
+/// What the module runs, and will run.
+#[derive(Debug)]
+struct Running {
+    core: u32,
+    script: String,
+    to: Option<String>,
+}
+
+impl Running {
+    /// Why the module will report 2 after an update that was announced with this answer (docs/protocol.md 9d).
+    fn disagrees(&self, edition: Libfota3, json: &Value) -> Option<String> {
+        let told = |name: &str| {
+            json.get(name)
+                .map_or("nothing".to_owned(), Value::to_string)
+        };
+        if json.get("core_id").and_then(Value::as_i64) != Some(CORE_ID) {
+            return Some(format!(
+                "core_id must be the number {CORE_ID}, as in the request; it is {}",
+                told("core_id")
+            ));
+        }
+        // Which core a package brings is not known here; one that brings none leaves the module's.
+        let core = json.get("core_version");
+        let text = core.and_then(Value::as_str);
+        let number = text.and_then(|text| text.parse().ok());
+        let number: Option<u64> = number.or_else(|| core.and_then(Value::as_u64));
+        let is_it = number.is_some_and(|number| number >= u64::from(self.core))
+            && (edition == Libfota3::V2 || text.is_some());
+        if !is_it {
+            return Some(format!(
+                "core_version must be the text \"{:04}\", or that of the core in the package; it is {}",
+                self.core,
+                told("core_version")
+            ));
+        }
+        let script = json.get("script_version").and_then(Value::as_str);
+        let is_it = script.is_some_and(|script| match &self.to {
+            Some(to) => script == to,
+            None => shape(script) == shape(&self.script),
+        });
+        (!is_it).then(|| {
+            let wanted = match &self.to {
+                Some(to) => format!("\"{to}\""),
+                None => format!("written like \"{}\"", self.script),
+            };
+            format!(
+                "script_version must be {wanted}; it is {}",
+                told("script_version")
+            )
+        })
+    }
+}
+
+/// The number of digits in each field of a version.
+fn shape(version: &str) -> Vec<usize> {
+    version.split('.').map(str::len).collect()
 }
 
 /// One update by libfota3.
@@ -143,20 +192,12 @@ pub struct Update {
     core: Core,
     server: Endpoint,
     client: Client,
+    running: Running,
     step: Step,
-    installed: Option<Installed>,
     trouble: Option<String>,
 }
 
 impl Update {
-    /// Lets the module judge the answer by what it then runs. Without this, v1.0 reports 0 before its
-    /// restart, and v2.0 reports 1.
-    #[must_use]
-    pub fn will_run(mut self, installed: Installed) -> Update {
-        self.installed = Some(installed);
-        self
-    }
-
     /// What went wrong with the report, which does not change the outcome: the module is updated.
     pub fn report_trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
@@ -165,62 +206,45 @@ impl Update {
     /// A request is over: the next one, or the end.
     fn next(&mut self, now: Duration, ended: Ended) -> Vec<Action> {
         match std::mem::replace(&mut self.step, Step::Over) {
-            Step::Check => match answer(ended) {
+            Step::Check => match answer(ended, |json| self.running.disagrees(self.edition, json)) {
                 Ok(offer) => {
-                    self.client = Client::new(self.core, offer.url.clone()).within(DOWNLOAD_TIME);
+                    self.client = Client::new(self.core, offer.url.clone())
+                        .into_file()
+                        .within(DOWNLOAD_TIME);
                     self.step = Step::Download(offer);
                     self.begin(now)
                 }
                 Err(outcome) => vec![Action::Finish(outcome)],
             },
             Step::Download(offer) => match downloaded(ended, offer.sha256.as_deref()) {
-                Ok(bytes) => {
-                    let code = match (&self.installed, self.edition) {
-                        (Some(installed), edition) => {
-                            if edition.accepts(&offer.said, installed) {
-                                1
-                            } else {
-                                2
-                            }
-                        }
-                        (None, Libfota3::V1) => 0,
-                        (None, Libfota3::V2) => 1,
-                    };
-                    self.report(now, offer.serial, code, bytes, 1)
-                }
+                Ok(bytes) => self.report(now, offer, bytes, 1),
                 Err(outcome) => vec![Action::Finish(outcome)],
             },
             Step::Report {
-                serial,
-                code,
+                offer,
                 bytes,
                 tries,
-            } => match report_refused(ended) {
-                Some(trouble) => {
-                    self.trouble = Some(trouble);
-                    if tries < REPORTS {
-                        self.report(now, serial, code, bytes, tries.saturating_add(1))
-                    } else {
-                        vec![Action::Finish(Outcome::Updated(bytes))]
-                    }
+            } => {
+                self.trouble = report_refused(ended);
+                if self.trouble.is_some() && tries < REPORTS {
+                    return self.report(now, offer, bytes, tries.saturating_add(1));
                 }
-                None => {
-                    self.trouble = None;
-                    vec![Action::Finish(Outcome::Updated(bytes))]
-                }
-            },
+                let outcome = match offer.disagrees {
+                    Some(why) => gave_up(format!("{REPORTS_FAILURE}{why}")),
+                    None => Outcome::Updated(bytes),
+                };
+                vec![Action::Finish(outcome)]
+            }
             Step::Over => Vec::new(),
         }
     }
 
-    fn report(
-        &mut self,
-        now: Duration,
-        serial: Value,
-        code: i32,
-        bytes: Vec<u8>,
-        tries: u32,
-    ) -> Vec<Action> {
+    fn report(&mut self, now: Duration, offer: Offer, bytes: Vec<u8>, tries: u32) -> Vec<Action> {
+        let code = match offer.disagrees {
+            None => 1,
+            Some(_) => 2,
+        };
+        let serial = &offer.serial;
         let body = format!("{{\"fota_sn\":{serial},\"result_code\":{code}}}");
         let server = Endpoint {
             path: REPORT.to_owned(),
@@ -231,8 +255,7 @@ impl Update {
             .posting("application/json", body.into_bytes())
             .within(REPORT_TIME);
         self.step = Step::Report {
-            serial,
-            code,
+            offer,
             bytes,
             tries,
         };
@@ -263,7 +286,10 @@ fn code(code: i32) -> String {
 }
 
 /// Reads the check's answer: an offer, or the end.
-fn answer(ended: Ended) -> Result<Offer, Outcome> {
+fn answer(
+    ended: Ended,
+    disagrees: impl FnOnce(&Value) -> Option<String>,
+) -> Result<Offer, Outcome> {
     let Ended::Took { status, bytes, .. } = ended else {
         return Err(ended.outcome(code));
     };
@@ -290,7 +316,7 @@ fn answer(ended: Ended) -> Result<Offer, Outcome> {
             .filter(|sum| !sum.is_empty())
             .map(str::to_owned),
         serial: json.get("fota_sn").cloned().unwrap_or_default(),
-        said: json,
+        disagrees: disagrees(&json),
     })
 }
 

@@ -384,7 +384,8 @@ impl LuaTask {
             self.image = answer.body;
             return self.flashed();
         }
-        if answer.status.len() == 3 && answer.status.starts_with('3') {
+        let is_redirect = answer.status.len() == 3 && answer.status.starts_with('3');
+        if is_redirect && (answer.status != "304" || answer.location.is_some()) {
             return match &answer.location {
                 Some(location) => self.redirect(now, location),
                 None => self.fail(Failure::GaveUp(format!(

@@ -32,8 +32,11 @@ const HEADERS_SMALL: usize = 2047;
 /// What the script wants of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Want {
-    /// Fota or dst mode: the body is a firmware, any status but 200 and 206 is -9.
+    /// Fota mode: the body is a firmware, any status but 200 and 206 is -9.
     Firmware,
+    /// Dst mode, on platforms without `fota`: the body goes into a file, any status over 299 deletes it.
+    /// A body that is cut short is reported as 200 at once (protocol.md 2c, 9d).
+    File,
     /// The body goes to the script, whatever the status.
     Words,
 }
@@ -56,7 +59,8 @@ pub(super) enum Ended {
         code: i32,
         /// What happened.
         why: String,
-        /// Whether a status (neither 2xx nor 3xx) said no.
+        /// The answer held no firmware: a status other than 200, 206 and the redirects, or no bytes. The
+        /// module takes no update and carries on.
         refused: bool,
         /// Since the start, when the timeout brought it to light.
         hung: Option<Duration>,
@@ -80,6 +84,16 @@ impl Ended {
                 ..
             } => Outcome::Failed(Failure::FlashedGarbage(bytes, doubt)),
             Ended::Took { bytes, .. } => Outcome::Updated(bytes),
+            Ended::Failed {
+                code,
+                why,
+                hung: Some(after),
+                refused: true,
+            } => Outcome::NoUpdate(format!(
+                "{} after {} s: {why}",
+                named(code),
+                after.as_secs()
+            )),
             Ended::Failed {
                 code,
                 why,
@@ -125,6 +139,8 @@ pub struct Client {
     head: Vec<u8>,
     requests: u32,
     head_seen: bool,
+    /// The answer holds no firmware: see [`Ended::Failed`].
+    refused: bool,
     received: Vec<u8>,
     doubt: Option<String>,
 }
@@ -149,6 +165,7 @@ impl Client {
             head: Vec::new(),
             requests: 0,
             head_seen: false,
+            refused: false,
             received: Vec::new(),
             doubt: None,
         }
@@ -174,6 +191,13 @@ impl Client {
     #[must_use]
     pub fn within(mut self, total: Duration) -> Client {
         self.total = total;
+        self
+    }
+
+    /// In dst mode, on a platform without `fota`.
+    #[must_use]
+    pub fn into_file(mut self) -> Client {
+        self.want = Want::File;
         self
     }
 

@@ -224,12 +224,13 @@ fn judge(client: Client, options: &Options, played: Played) -> Row {
                 .last()
                 .and_then(super::driver::Exchange::status)
                 .filter(|&status| status == 400 || status >= 500);
-            if let Some(status) = blame {
-                row.change = Some(diagnose::Flaw::Error(status).sentence());
-            } else if options.expect.is_some() {
+            if options.expect.is_some() {
                 row.change = Some(format!("offer the expected file to this module: {log}"));
             } else {
                 row.verdict = Verdict::NoUpdate;
+            }
+            if let Some(status) = blame {
+                row.change = Some(diagnose::Flaw::Error(status).sentence());
             }
         }
         Outcome::Failed(failure) => {
@@ -317,8 +318,9 @@ impl Report {
             };
             let seconds = row.took.as_secs_f64();
             let _ = write!(out, "{:client$}  {words}  {seconds:7.1}", row.client);
-            if let Some(change) = &row.change {
-                let _ = write!(out, "  {change}");
+            let reason = (row.verdict == Verdict::NoUpdate).then_some(&row.detail);
+            if let Some(text) = row.change.as_ref().or(reason) {
+                let _ = write!(out, "  {text}");
             }
             out.push('\n');
         }

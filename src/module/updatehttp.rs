@@ -3,14 +3,13 @@
 //! Follows 2G script/lib/updatehttp.lua (2018-02 .. 2018-11), as docs/protocol.md 1b and 2a tell of it
 //! (\[H\]; that a script error restarts the module is \[I\]).
 //!
-//! The surprising thing: it looks whether it is done only from the second recv on. A file that
-//! arrives whole in the recv that brings the head is never seen to be complete.
+//! It gathers what it receives until the blank line, and looks whether it is done only at a recv after that
+//! (docs/protocol.md 9g). A file whose last byte arrives together with the end of the head is never seen to be
+//! complete.
 //!
-//! Where docs/protocol.md says nothing, the emulation takes the strict reading \[I\]: the head is looked at
-//! in the first recv alone, so a `Content-Length` or the blank line in a later recv counts as
-//! missing; silence after the request is treated like a missing `Content-Length`; while it waits to
-//! connect again, it takes no notice of the connection. It has no limit of its own for a download
-//! that stands still: the emulation watches for [`WATCHED`] and calls that hung.
+//! Where docs/protocol.md is silent, the emulation takes the strict reading \[I\]: silence after the request is
+//! treated like a missing `Content-Length`. The client has no limit of its own for a download that stands still:
+//! the emulation waits for [`WATCHED`] and calls that hung.
 
 use super::{Action, Attempt, Endpoint, Event, Failure, Identity, Outcome, lua};
 use std::time::Duration;
@@ -28,7 +27,7 @@ pub const WATCHED: Duration = Duration::from_secs(60);
 enum Stage {
     Idle,
     Connecting,
-    /// Waits to connect again.
+    /// Waits to connect again, after a connection that could not be made or a head that was not usable.
     Resting,
     /// The request is out.
     Asked,
@@ -38,6 +37,15 @@ enum Stage {
         got: u64,
     },
     Over,
+}
+
+/// What was wrong with the head of a 200.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unusable {
+    /// `Content-Length: 0`.
+    Empty,
+    /// No `Content-Length: N`.
+    NoLength,
 }
 
 /// One attempt of updatehttp.lua.
@@ -54,7 +62,9 @@ pub struct UpdateHttp {
     /// Requests without a usable answer.
     fruitless: u32,
     /// Why the last answer was not usable.
-    why: Option<String>,
+    why: Option<Unusable>,
+    /// What came of the head so far.
+    head: Vec<u8>,
     image: Vec<u8>,
 }
 
@@ -85,12 +95,15 @@ impl UpdateHttp {
             refused: 0,
             fruitless: 0,
             why: None,
+            head: Vec::new(),
             image: Vec::new(),
         }
     }
 
     fn connect(&mut self) -> Vec<Action> {
         self.stage = Stage::Connecting;
+        self.why = None;
+        self.head.clear();
         self.deadline = None;
         vec![
             Action::Connect {
@@ -117,35 +130,43 @@ impl UpdateHttp {
         self.finish(Outcome::Failed(failure))
     }
 
-    /// The first recv of an answer: everything the client reads of the head, it reads here.
+    /// Part of the head: the answer is read when its blank line is there.
     fn answered(&mut self, now: Duration, data: &[u8]) -> Vec<Action> {
-        let status = lua::digits_after(data, b"HTTP/1.1 ");
+        self.head.extend_from_slice(data);
+        let Some(end) = lua::find(&self.head, b"\r\n\r\n", 0) else {
+            return vec![self.wait(now, PAUSE)];
+        };
+        let answer = std::mem::take(&mut self.head);
+        let body = end.checked_add(4).and_then(|start| answer.get(start..));
+        let status = lua::digits_after(&answer, b"HTTP/1.1 ");
         if status != Some(b"200") {
-            return self.refusal(status, data);
+            return self.refusal(status, &answer);
         }
-        let length = lua::digits_after(data, b"Content-Length: ").map(lua::number);
-        let body = lua::find(data, b"\r\n\r\n", 0)
-            .and_then(|end| end.checked_add(4))
-            .and_then(|start| data.get(start..));
-        match (length, body) {
-            (Some(length), Some(body)) if length > 0 => {
-                self.image.clear();
-                self.image.extend_from_slice(body);
-                let got = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        let why = match lua::digits_after(&answer, b"Content-Length: ").map(lua::number) {
+            Some(0) => Unusable::Empty,
+            None => Unusable::NoLength,
+            Some(length) => {
+                self.image = body.unwrap_or_default().to_vec();
+                let got = u64::try_from(self.image.len()).unwrap_or(u64::MAX);
                 self.stage = Stage::Receiving { length, got };
-                vec![self.wait(now, WATCHED)]
+                return vec![self.wait(now, WATCHED)];
             }
-            (length, body) => {
-                let why = match (length, body) {
-                    (None, _) => "no \"Content-Length: N\" in the first recv",
-                    (Some(0), _) => "Content-Length is 0",
-                    (Some(_), _) => "the head did not end in the first recv",
-                };
-                self.why = Some(why.into());
-                self.stage = Stage::Resting;
-                self.fruitless = self.fruitless.saturating_add(1);
-                vec![self.wait(now, PAUSE)]
+        };
+        self.why = Some(why);
+        self.stage = Stage::Resting;
+        self.fruitless = self.fruitless.saturating_add(1);
+        vec![self.wait(now, PAUSE)]
+    }
+
+    /// The end after a head that was not usable.
+    fn unusable(&mut self, why: Unusable, how: &str) -> Vec<Action> {
+        match why {
+            Unusable::Empty => {
+                self.finish(Outcome::NoUpdate(format!("{how}: Content-Length is 0")))
             }
+            Unusable::NoLength => self.fail(Failure::GaveUp(format!(
+                "{how}: no \"Content-Length: N\" in the head"
+            ))),
         }
     }
 
@@ -215,8 +236,8 @@ impl UpdateHttp {
         let after = now.saturating_sub(self.begun);
         match self.stage {
             Stage::Resting if self.fruitless >= TRIES => {
-                let why = self.why.take().unwrap_or_default();
-                self.fail(Failure::GaveUp(format!("asked {TRIES} times: {why}")))
+                let why = self.why.unwrap_or(Unusable::NoLength);
+                self.unusable(why, &format!("asked {TRIES} times"))
             }
             Stage::Resting => self.connect(),
             Stage::Asked => {
@@ -262,9 +283,18 @@ impl Attempt for UpdateHttp {
             (Event::Received(data), Stage::Receiving { length, got }) => {
                 self.more(now, length, got, data)
             }
-            (Event::Closed | Event::Reset, Stage::Asked) => self.fail(Failure::GaveUp(
-                "the server closed the connection without an answer".into(),
-            )),
+            (Event::Closed | Event::Reset, Stage::Asked) => {
+                self.fail(Failure::GaveUp(if self.head.is_empty() {
+                    "the server closed the connection without an answer".into()
+                } else {
+                    "the server closed the connection before the blank line of its answer".into()
+                }))
+            }
+            // After an unusable head it does not try again.
+            (Event::Closed | Event::Reset, Stage::Resting) => match self.why {
+                Some(why) => self.unusable(why, "the server closed the connection"),
+                None => Vec::new(),
+            },
             (Event::Closed | Event::Reset, Stage::Receiving { length, got }) => {
                 self.fail(Failure::GaveUp(format!(
                     "the server closed the connection while it waited for {}",

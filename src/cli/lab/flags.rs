@@ -9,7 +9,8 @@ use super::super::values;
 use crate::module::Endpoint;
 use crate::module::simulate::Mix;
 
-const URL: &str = "a URL like http://ota.example.com:8080/luat/update";
+const URL: &str = "a URL without a query, like http://ota.example.com:8080/luat/update: each client \
+                   appends its own";
 const PLACE: &str = "a host and a port, like ota.example.com:2234";
 const PERCENT: &str = "a number from 0 to 100";
 
@@ -17,6 +18,19 @@ const PERCENT: &str = "a number from 0 to 100";
 const PROBE: Flag = Flag {
     command: Command::Probe,
     ..FLAG
+};
+
+const TO: Flag = Flag {
+    name: "to",
+    value: "V",
+    default: Default::Words("not known"),
+    good: TEXT,
+    help: "VERSION of the script in the update: libfota3 compares it with the answer's.",
+    set: |line, value| {
+        line.lab.to = Some(values::text(value)?.to_owned());
+        Some(())
+    },
+    ..PROBE
 };
 
 const HTTP: Flag = Flag {
@@ -182,6 +196,7 @@ pub(in super::super) static FLAGS: &[Flag] = &[
     BSP,
     VERSION,
     KEY,
+    TO,
     EXPECT,
     Flag {
         name: "patience",
@@ -223,16 +238,9 @@ pub(in super::super) static FLAGS: &[Flag] = &[
     of_simulate(VERSION),
     of_simulate(KEY),
     Flag {
-        name: "to",
-        value: "V",
         default: Default::Words("an updated module does not ask again"),
-        good: TEXT,
         help: "VERSION after the update: then each module asks once more, and must be told no.",
-        set: |line, value| {
-            line.lab.to = Some(values::text(value)?.to_owned());
-            Some(())
-        },
-        ..SIMULATE
+        ..of_simulate(TO)
     },
     Flag {
         name: "mix",

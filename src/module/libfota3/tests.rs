@@ -25,7 +25,7 @@ fn server() -> Endpoint {
 
 fn offer(more: &str) -> String {
     format!(
-        "{{\"code\":0,\"script_version\":\"001.000.001\",\"core_version\":\"2012\",\"core_id\":1,\"size\":{},\
+        "{{\"code\":0,\"script_version\":\"001.000.001\",\"core_id\":1,\"core_version\":\"2012\",\"size\":{},\
          \"fota_sn\":\"SN-7\",\"url\":\"http://files.example:81/f.bin?x=1\"{more}}}",
         FILE.len()
     )
@@ -42,15 +42,15 @@ fn status(status: &str) -> Vec<Do> {
 
 /// Plays v2.0 against answers to the check, the download and the reports.
 fn run(answers: &[Vec<Do>]) -> (Played, Option<String>) {
-    let mut update = Libfota3::V2.update(Core::D2026_05_08, &identity(), server());
+    let mut update = Libfota3::V2.update(Core::D2026_05_08, &identity(), None, server());
     let played = play(&mut update, |n, _| answers[n].clone());
     (played, update.report_trouble().map(str::to_owned))
 }
 
 #[test]
 fn check_download_and_report_are_three_requests_of_this_form() {
-    for (edition, code) in [(Libfota3::V1, 0), (Libfota3::V2, 1)] {
-        let mut update = edition.update(Core::D2026_05_08, &identity(), server());
+    for (edition, code) in [(Libfota3::V1, 1), (Libfota3::V2, 1)] {
+        let mut update = edition.update(Core::D2026_05_08, &identity(), None, server());
         let played = play(&mut update, |n, _| match n {
             0 => ok(offer("").as_bytes()),
             1 => ok(FILE),
@@ -154,6 +154,65 @@ fn a_report_is_tried_twice_and_changes_nothing() {
     assert!(trouble.unwrap().contains("status 500"));
     let (played, trouble) = run(&[check, ok(FILE), refused, ok(b"{\"code\":0}")]);
     assert_eq!((played.requests.len(), trouble), (4, None));
+}
+
+/// What a module reports, by its edition, to an answer in which `from` stands in place of `to`.
+fn reported(edition: Libfota3, from: &str, to: &str, new: Option<&str>) -> (String, Outcome) {
+    let answer = offer("");
+    assert!(answer.contains(from));
+    let answer = answer.replace(from, to);
+    let mut update = edition.update(Core::D2026_05_08, &identity(), new, server());
+    let played = play(&mut update, |n, _| match n {
+        0 => ok(answer.as_bytes()),
+        1 => ok(FILE),
+        _ => ok(b"{\"code\":0}"),
+    });
+    let report = played.requests[2].last().unwrap();
+    (report.to_string(), played.outcome)
+}
+
+#[test]
+fn a_module_reports_success_only_if_the_answer_named_what_it_runs_after_the_restart() {
+    let good = ("\"core_id\":1", "\"core_id\":1");
+    let rows = [
+        (good, None, [1, 1]),
+        (good, Some("001.000.001"), [1, 1]),
+        (good, Some("001.000.002"), [2, 2]),
+        (("\"core_id\":1,", ""), None, [2, 2]),
+        (("\"core_id\":1", "\"core_id\":\"1\""), None, [2, 2]),
+        (("\"core_id\":1", "\"core_id\":2"), None, [2, 2]),
+        (("\"2012\"", "2012"), None, [2, 1]),
+        (("\"2012\"", "\"2013\""), None, [1, 1]),
+        (("\"2012\"", "\"2011\""), None, [2, 2]),
+        (("\"2012\"", "null"), None, [2, 2]),
+        (("\"001.000.001\"", "\"1.0.1\""), None, [2, 2]),
+        (("\"001.000.001\"", "\"2012.001.001\""), None, [2, 2]),
+    ];
+    for ((from, to), new, codes) in rows {
+        for (edition, code) in Libfota3::ALL.into_iter().zip(codes) {
+            let (report, outcome) = reported(edition, from, to, new);
+            let wanted = format!("\"result_code\":{code}}}");
+            assert!(
+                report.ends_with(&wanted),
+                "{edition:?} {to} {new:?}: {report}"
+            );
+            let updated = outcome == Outcome::Updated(FILE.to_vec());
+            assert_eq!(updated, code == 1, "{edition:?} {to}: {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn a_download_that_is_cut_short_ends_at_once_and_its_sha256_catches_it() {
+    let sum = hex(&Sha256::digest(FILE));
+    let check = ok(offer(&format!(",\"sha256\":\"{sum}\"")).as_bytes());
+    let cut = closing(segments(&ok_head(FILE.len()), &FILE[..9]));
+    let (played, _) = run(&[check, cut]);
+    let Outcome::Failed(Failure::GaveUp(why)) = &played.outcome else {
+        panic!("{played:?}");
+    };
+    assert!(why.contains("SHA-256"), "{why}");
+    assert!(played.ended < Duration::from_secs(1), "{:?}", played.ended);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! row of its core. Everything decided here is a column of the table in docs/protocol.md 2c. What surprises:
 //! "complete" is the belief of the client, not the truth; where the two differ an outcome says so.
 
-use super::manners::{Busy, Cut, Refusal, Unmeasured};
+use super::manners::{Busy, Cut, Empty, Refusal, Unmeasured};
 use super::package::Package;
 use super::reply::{self, Body, Chunks, Head};
 use super::{Client, Ended, Want};
@@ -128,6 +128,8 @@ impl Client {
     fn begin_body(&mut self, now: Duration, head: &Head, rest: &[u8]) -> Turn {
         let status = head.status;
         self.head_seen = true;
+        let redirect = matches!(status, 301..=303 | 307 | 308);
+        self.refused = !self.good(status) && !redirect;
         let bare = status < 200 || status == 204 || status == 304;
         let length = head
             .length
@@ -142,7 +144,7 @@ impl Client {
         if !self.good(status) {
             match self.manners.refusal {
                 Refusal::AtHead => return self.refuse(status, None),
-                Refusal::Unheard if !head.chunked && measured => {
+                Refusal::Unheard if length.is_some() => {
                     return self.stall(
                         now,
                         Stall::Never(format!(
@@ -178,12 +180,15 @@ impl Client {
     }
 
     fn take_body(&mut self, now: Duration, bytes: &[u8]) -> Turn {
+        let State::Body(Receiving { status, .. }) = self.state else {
+            return Turn::default();
+        };
+        let good = self.good(status);
         let State::Body(receiving) = &mut self.state else {
             return Turn::default();
         };
         let before = self.received.len();
-        let (status, from) = (receiving.status, receiving.from);
-        let good = self.want == Want::Words || status == 200 || status == 206;
+        let from = receiving.from;
         let mut dropped = Vec::new();
         let into = if good || self.manners.refusal == Refusal::WithBody {
             &mut self.received
@@ -215,7 +220,7 @@ impl Client {
         } else if self.manners.unmeasured == Unmeasured::FirstSegment
             && self.received.len() > before
         {
-            if self.want == Want::Firmware && !Package::is_whole(&self.received) {
+            if self.want != Want::Words && !Package::is_whole(&self.received) {
                 self.doubt = Some(
                     "took the first segment of the body for the whole: it found no length that it \
                      understands"
@@ -242,7 +247,7 @@ impl Client {
         } = *receiving;
         if !self.good(status) {
             match self.manners.refusal {
-                Refusal::AtClose => return self.refuse(status, None),
+                Refusal::AtClose | Refusal::AtCloseAlone => return self.refuse(status, None),
                 Refusal::Unheard => {
                     return self.fail(-5, &format!("status {status} without a length, closed"));
                 }
@@ -253,7 +258,10 @@ impl Client {
         } else if !measured && !reset {
             match self.manners.unmeasured {
                 Unmeasured::Complete => return self.accept(now),
-                Unmeasured::FirstSegment => return self.fail(-9, "0 bytes"),
+                Unmeasured::FirstSegment => {
+                    self.refused = true;
+                    return self.fail(-9, "0 bytes");
+                }
                 Unmeasured::AsCut => {}
             }
         }
@@ -268,6 +276,11 @@ impl Client {
     /// The answer ended too early.
     fn cut(&mut self, now: Duration, how: &str) -> Turn {
         let in_body = matches!(self.state, State::Body(_));
+        if in_body && self.want == Want::File && !self.refused {
+            let had = self.received.len();
+            self.doubt = Some(format!("{how}; reports 200 with {had} bytes"));
+            return self.accept(now);
+        }
         match self.manners.cut {
             Cut::Resume if self.head_seen && self.requests < REQUESTS => {
                 (self.connect(now, false), None)
@@ -315,7 +328,14 @@ impl Client {
             State::Connecting => "the connection",
             State::Head => "the end of the headers",
             State::Body(receiving) => {
-                if !self.good(receiving.status) {
+                let status = receiving.status;
+                if !self.good(status) {
+                    let why = format!("status {status}, and the server does not close");
+                    match self.manners.refusal {
+                        Refusal::AtCloseAlone => return self.end(Ended::Never { after, why }),
+                        Refusal::AtClose => return self.hang(-9, &why, after),
+                        Refusal::WithBody | Refusal::Unheard | Refusal::AtHead => {}
+                    }
                     "the server's close after its refusal"
                 } else if receiving.measured && receiving.complete {
                     "the server's close after the last byte"
@@ -332,7 +352,11 @@ impl Client {
     }
 
     fn good(&self, status: u16) -> bool {
-        self.want == Want::Words || status == 200 || status == 206
+        match self.want {
+            Want::Words => true,
+            Want::File => (200..300).contains(&status),
+            Want::Firmware => status == 200 || status == 206,
+        }
     }
 
     /// The client believes that the body is complete.
@@ -341,10 +365,15 @@ impl Client {
             return Turn::default();
         };
         let mut doubt = self.doubt.take();
+        if self.want != Want::Words && self.received.is_empty() {
+            self.refused = true;
+            let why = format!("status {status} with 0 bytes");
+            return match self.manners.empty {
+                Empty::Code(code) => self.fail(code, &why),
+                Empty::UntilTimeout => self.stall(now, Stall::UntilTimeout(why)),
+            };
+        }
         if self.want == Want::Firmware {
-            if self.received.is_empty() {
-                return self.fail(-9, &format!("status {status} with 0 bytes"));
-            }
             if self.package.too_short_to_tell(&self.received) {
                 return self.fail(-9, "the body is too short for a package");
             }
@@ -362,9 +391,9 @@ impl Client {
                     Busy::UntilTimeout => self.stall(now, Stall::UntilTimeout(why)),
                 };
             }
-            if doubt.is_none() && is_markup(&self.received) {
-                doubt = Some("took an answer in words (JSON or HTML) for a firmware".to_owned());
-            }
+        }
+        if self.want != Want::Words && doubt.is_none() && is_markup(&self.received) {
+            doubt = Some("took an answer in words (JSON or HTML) for a firmware".to_owned());
         }
         let bytes = std::mem::take(&mut self.received);
         self.end(Ended::Took {
@@ -384,7 +413,7 @@ impl Client {
         self.end(Ended::Failed {
             code: -9,
             why,
-            refused: !(200..400).contains(&status),
+            refused: self.refused,
             hung: None,
         })
     }
@@ -393,7 +422,7 @@ impl Client {
         self.end(Ended::Failed {
             code,
             why: why.to_owned(),
-            refused: false,
+            refused: self.refused,
             hung: None,
         })
     }
@@ -402,7 +431,7 @@ impl Client {
         self.end(Ended::Failed {
             code,
             why: why.to_owned(),
-            refused: false,
+            refused: self.refused,
             hung: Some(after),
         })
     }

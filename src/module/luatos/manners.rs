@@ -31,6 +31,8 @@ pub enum Core {
     D2026_01_14,
     /// 2026-02-02: nothing is over before the server closes.
     D2026_02_02,
+    /// 2026-02-11: as 2026-02-02, and the timeout never fires for a refusal that is kept open.
+    D2026_02_11,
     /// 2026-03-10: a 200 is over with its last byte; a refusal only when the server closes.
     D2026_03_10,
     /// 2026-05-08: a cut is reported when the timeout fires, not before.
@@ -70,8 +72,19 @@ pub(super) enum Refusal {
     Unheard,
     /// -9 at once, the body is dropped.
     AtHead,
-    /// -9 when the server closes, the body is dropped.
+    /// -9 when the server closes or the timeout fires, the body is dropped.
     AtClose,
+    /// -9 when the server closes, the body is dropped. The timeout never fires (protocol.md 9g).
+    AtCloseAlone,
+}
+
+/// What becomes of a 200 with `Content-Length: 0` (protocol.md 9g).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Empty {
+    /// This code, when it would be complete.
+    Code(i32),
+    /// -9, when the timeout fires.
+    UntilTimeout,
 }
 
 /// What becomes of a package that is shorter than its header says.
@@ -97,6 +110,7 @@ pub(super) struct Manners {
     pub needs_space: bool,
     pub needs_close: bool,
     pub refusal: Refusal,
+    pub empty: Empty,
     pub cut: Cut,
     pub busy: Busy,
     /// The whole time it takes when the script names none, seconds.
@@ -114,6 +128,7 @@ const ROW_2023_02: Manners = Manners {
     needs_space: false,
     needs_close: false,
     refusal: Refusal::WithBody,
+    empty: Empty::Code(-9),
     cut: Cut::Resume,
     busy: Busy::Spins,
     patience: 600,
@@ -146,6 +161,7 @@ const ROW_2025_12_02: Manners = Manners {
     knows_chunks: false,
     needs_space: true,
     refusal: Refusal::AtHead,
+    empty: Empty::Code(-5),
     busy: Busy::TwelveSeconds,
     ..ROW_2025_11_12
 };
@@ -180,7 +196,13 @@ const ROW_2026_02_02: Manners = Manners {
     needs_space: false,
     needs_close: true,
     refusal: Refusal::AtClose,
+    empty: Empty::UntilTimeout,
     ..ROW_2026_01_14
+};
+const ROW_2026_02_11: Manners = Manners {
+    since: "2026-02-11",
+    refusal: Refusal::AtCloseAlone,
+    ..ROW_2026_02_02
 };
 const ROW_2026_03_10: Manners = Manners {
     since: "2026-03-10",
@@ -197,7 +219,7 @@ const ROW_2026_05_08: Manners = Manners {
 
 impl Core {
     /// Every core, the oldest first.
-    pub const ALL: [Core; 13] = [
+    pub const ALL: [Core; 14] = [
         Core::D2023_02,
         Core::D2023_12_01,
         Core::D2024_06_27,
@@ -209,6 +231,7 @@ impl Core {
         Core::D2025_12_19,
         Core::D2026_01_14,
         Core::D2026_02_02,
+        Core::D2026_02_11,
         Core::D2026_03_10,
         Core::D2026_05_08,
     ];
@@ -226,6 +249,7 @@ impl Core {
             Core::D2025_12_19 => ROW_2025_12_19,
             Core::D2026_01_14 => ROW_2026_01_14,
             Core::D2026_02_02 => ROW_2026_02_02,
+            Core::D2026_02_11 => ROW_2026_02_11,
             Core::D2026_03_10 => ROW_2026_03_10,
             Core::D2026_05_08 => ROW_2026_05_08,
         }

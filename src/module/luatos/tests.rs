@@ -132,7 +132,17 @@ fn word(played: &Played) -> String {
                 "-9, dropped".to_owned()
             }
         }
-        Outcome::NoUpdate(text) => text.clone(),
+        Outcome::NoUpdate(text) => {
+            let (code, why) = text.split_once(':').unwrap();
+            let code = code.strip_prefix("code ").unwrap();
+            match code.split_once(" after ") {
+                Some((code, _)) => {
+                    assert!(played.ended >= Duration::from_secs(600), "{why}");
+                    format!("no update, {code} at the timeout")
+                }
+                None => format!("no update, {code}"),
+            }
+        }
         Outcome::Failed(Failure::FlashedGarbage(bytes, why)) => {
             if why.contains("reports 200") && file().starts_with(bytes) {
                 "claims 200".to_owned()
@@ -198,6 +208,7 @@ fn every_core_answers_every_column_of_the_table_as_the_table_says() {
     let (first, resumed) = ("first segment", "ok, 2 requests");
     let claims = "claims 200";
     let hangs = "hangs, -8";
+    let late = "no update, -9 at the timeout";
     // Split head, no length, chunked, no space, kept open, 404, 404 kept open, cut at 70 kB.
     let table = [
         [
@@ -310,7 +321,18 @@ fn every_core_answers_every_column_of_the_table_as_the_table_says() {
             "ok",
             hangs,
             dropped,
+            late,
+            claims,
+        ],
+        [
+            "2026-02-11",
+            "ok",
+            "ok",
+            "ok",
+            "ok",
             hangs,
+            dropped,
+            "never",
             claims,
         ],
         [
@@ -321,7 +343,7 @@ fn every_core_answers_every_column_of_the_table_as_the_table_says() {
             "ok",
             "ok",
             dropped,
-            hangs,
+            late,
             claims,
         ],
         [
@@ -332,7 +354,7 @@ fn every_core_answers_every_column_of_the_table_as_the_table_says() {
             "ok",
             "ok",
             dropped,
-            hangs,
+            late,
             "hangs, -9",
         ],
     ];
@@ -410,7 +432,12 @@ fn what_every_core_refuses_it_refuses_with_its_code() {
         });
         assert_eq!(long, "-6", "{core:?}");
         let empty = unchecked(core, |_, _| closing(segments(empty, b"")));
-        assert_eq!(empty, "-9", "{core:?}");
+        let expected = match core {
+            core if core < Core::D2025_12_02 => "no update, -9",
+            core if core < Core::D2026_02_02 => "no update, -5",
+            _ => "no update, -9 at the timeout",
+        };
+        assert_eq!(empty, expected, "{core:?}");
         let nothing = unchecked(core, |_, _| vec![Do::Close]);
         assert_eq!(nothing, "-5", "{core:?}");
         let silence = unchecked(core, |_, _| Vec::new());
@@ -457,8 +484,8 @@ fn a_refusal_without_a_length_is_told_apart_where_the_core_does() {
             closing(segments("HTTP/1.1 404 Not Found\r\n\r\n", b"no update"))
         });
         let expected = match core {
-            Core::D2023_02 | Core::D2023_12_01 | Core::D2024_06_27 => "-5, 4 requests",
-            Core::D2025_01_27 | Core::D2025_11_12 => "-5",
+            Core::D2023_02 | Core::D2023_12_01 | Core::D2024_06_27 => "no update, -5, 4 requests",
+            Core::D2025_01_27 | Core::D2025_11_12 => "no update, -5",
             _ => "-9, dropped",
         };
         assert_eq!(got, expected, "{core:?}");
@@ -472,6 +499,65 @@ fn a_refusal_without_a_length_is_told_apart_where_the_core_does() {
             _ => "-9, dropped",
         };
         assert_eq!(bare, expected, "{core:?}");
+    }
+}
+
+#[test]
+fn an_answer_without_a_firmware_is_no_update_and_the_module_carries_on() {
+    for (head, word) in [
+        (
+            "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0",
+            "status 500",
+        ),
+        ("HTTP/1.1 304 Not Modified", "status 304"),
+        ("HTTP/1.1 204 No Content", "status 204"),
+        ("HTTP/1.1 201 Created\r\nContent-Length: 2", "status 201"),
+        ("HTTP/1.1 503 Service Unavailable", ""),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0", "0 bytes"),
+    ] {
+        for core in Core::ALL {
+            let head = format!("{head}\r\n\r\n");
+            let played = run(core, Package::Unchecked, |_, _| {
+                closing(segments(&head, b"{}"))
+            });
+            // This core never calls back when a refusal has a length.
+            let measured = head.contains("Length") && !head.contains(" 200 ");
+            if core == Core::D2025_11_12 && measured {
+                assert_eq!(super::tests::word(&played), "never", "{head}");
+                continue;
+            }
+            let Outcome::NoUpdate(why) = &played.outcome else {
+                panic!("{core:?} {head}: {played:?}");
+            };
+            assert!(why.contains(word), "{core:?} {head}: {why}");
+        }
+    }
+}
+
+#[test]
+fn a_platform_without_fota_keeps_any_2xx_and_whatever_came_before_a_cut() {
+    for core in Core::ALL {
+        let run = |head: &str, body: &[u8]| {
+            let mut client = Client::new(core, server()).into_file();
+            play(&mut client, |_, _| closing(segments(head, body))).outcome
+        };
+        let taken = run(
+            "HTTP/1.1 201 Created\r\nContent-Length: 5\r\n\r\n",
+            b"\x01\x04ZZZ",
+        );
+        assert_eq!(taken, Outcome::Updated(b"\x01\x04ZZZ".to_vec()), "{core:?}");
+        let cut = run(&ok_head(9), b"\x01\x04ZZZ");
+        let Outcome::Failed(Failure::FlashedGarbage(bytes, why)) = &cut else {
+            panic!("{core:?}: {cut:?}");
+        };
+        assert_eq!(bytes, b"\x01\x04ZZZ");
+        assert!(why.contains("reports 200 with 5 bytes"), "{why}");
+        let refused = run("HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n", b"no");
+        assert_eq!(
+            matches!(refused, Outcome::NoUpdate(_)),
+            core != Core::D2025_11_12,
+            "{core:?}: {refused:?}"
+        );
     }
 }
 

@@ -23,7 +23,10 @@ impl Mix {
             Client::LuaTask(Generation::Rda8910) => 15,
             Client::Libfota(..) => 1,
             Client::Libfota2(..) => 3,
-            Client::First(_, false) | Client::Libfota3(_) => 0,
+            Client::First(_, false)
+            | Client::LuaTaskRedirect
+            | Client::Libfota2File
+            | Client::Libfota3(_) => 0,
         };
         Mix {
             parts: Client::all()

@@ -85,46 +85,46 @@ fn what_bad_servers_do_to_it() {
             0,
         ),
         (
-            "2a: exact case; missing -> 10 s, reconnect, 5 tries",
+            "2a, 9g: exact case; missing, and closed -> it ends",
             ok("HTTP/1.1 200 OK\r\ncontent-length: 300"),
             "gave up",
-            5,
-            50,
+            1,
+            0,
         ),
         (
             "2a: exactly one space",
             ok("HTTP/1.1 200 OK\r\nContent-Length:300"),
             "gave up",
-            5,
-            50,
+            1,
+            0,
         ),
         (
             "2a: exactly one space",
             ok("HTTP/1.1 200 OK\r\nContent-Length:  300"),
             "gave up",
-            5,
-            50,
+            1,
+            0,
         ),
         (
             "2a: no Content-Length",
             ok("HTTP/1.1 200 OK\r\nServer: x"),
             "gave up",
-            5,
-            50,
+            1,
+            0,
         ),
         (
             "2a: no chunked (no Content-Length comes with it)",
             ok("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked"),
             "gave up",
-            5,
-            50,
+            1,
+            0,
         ),
         (
-            "2a: Content-Length 0 -> 10 s, reconnect, 5 tries",
+            "9g: Content-Length 0, and closed -> it ends",
             refusal("HTTP/1.1 200 OK\r\nContent-Length: 0", ""),
-            "gave up",
-            5,
-            50,
+            "no update",
+            1,
+            0,
         ),
         (
             "2a: an empty header value does no harm here",
@@ -144,15 +144,48 @@ fn what_bad_servers_do_to_it() {
             0,
         ),
         (
-            "0.3: head in two segments ([I]: only the first recv is looked at)",
+            "2a: missing, and kept open -> 10 s, reconnect, 5 tries",
+            vec![recv("HTTP/1.1 200 OK\r\nServer: x\r\n\r\n")],
+            "gave up",
+            5,
+            50,
+        ),
+        (
+            "2a: Content-Length 0, and kept open -> 10 s, reconnect, 5 tries",
+            vec![recv("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")],
+            "no update",
+            5,
+            50,
+        ),
+        (
+            "9g: a head in two segments is fine",
+            vec![
+                recv("HTTP/1.1 200 OK\r\nServer: x\r\n"),
+                recv("Content-Length: 300\r\n\r\n"),
+                recv(body.clone()),
+                Then::Close,
+            ],
+            "updated",
+            1,
+            0,
+        ),
+        (
+            "9g: the end of the head and the whole file together",
             vec![
                 recv("HTTP/1.1 200 OK\r\nServer: x\r\n"),
                 recv(format!("Content-Length: 300\r\n\r\n{body}")),
                 Then::Close,
             ],
             "gave up",
-            5,
-            50,
+            1,
+            0,
+        ),
+        (
+            "9g: closed before the blank line",
+            vec![recv("HTTP/1.1 200 OK\r\nContent-Le"), Then::Close],
+            "gave up",
+            1,
+            0,
         ),
         (
             "2a: header and body in ONE recv: hangs until close and FAILS",
@@ -322,10 +355,19 @@ fn what_bad_servers_do_to_it() {
 }
 
 #[test]
+fn a_head_that_comes_byte_by_byte_is_gathered() {
+    let file = image(300);
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n";
+    let mut happens: Vec<Then> = head.iter().map(|byte| recv([*byte])).collect();
+    happens.push(recv(file.clone()));
+    assert_eq!(played(&happens).outcome, Outcome::Updated(file));
+}
+
+#[test]
 fn a_server_that_mends_itself_is_taken_at_a_later_try() {
     let file = image(300);
     let played = play(&mut client(), |request| match request.connection {
-        0..=3 => vec![recv("HTTP/1.1 200 OK\r\n\r\n"), Then::Close],
+        0..=3 => vec![recv("HTTP/1.1 200 OK\r\n\r\n")],
         _ => vec![
             recv("HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n"),
             recv(image(300)),
