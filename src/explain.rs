@@ -33,13 +33,10 @@ pub struct Described<'a> {
 impl<'a> Described<'a> {
     /// The check that such a module sends.
     pub fn check(self) -> Check<'a> {
-        let device = DeviceId::parse(self.device);
+        let (device, device_text) = DeviceId::read(self.device).unzip();
         Check {
             device,
-            device_text: match device {
-                Some(_) => Cow::Borrowed(self.device),
-                None => Cow::default(),
-            },
+            device_text: device_text.unwrap_or_default(),
             firmware_name: self.firmware_name.map(Into::into),
             path_project: None,
             version: Cow::Borrowed(self.version),
@@ -136,6 +133,8 @@ pub fn explain<'c>(
     check: &Check<'_>,
     unix: i64,
 ) -> Explanation<'c> {
+    let mut check = check.clone();
+    check.complete(catalog);
     let question = |check| Question {
         catalog,
         known,
@@ -143,7 +142,7 @@ pub fn explain<'c>(
         unix,
     };
     let mut notes = Notes::kept();
-    let verdict = decide(&question(check), &mut notes);
+    let verdict = decide(&question(&check), &mut notes);
     // The same question over UDP: a file may be too large for it.
     let small = Check {
         largest: Some(datagram::LARGEST),

@@ -64,6 +64,7 @@ fn describe(folder: &Path, catalog: &Catalog) -> String {
         &catalog.warnings,
     );
     remarks(&mut out, "Ignored: no firmware", &catalog.ignored);
+    remarks(&mut out, "Good to know", &for_cores_alone(catalog));
     if !catalog.waiting.is_empty() {
         let _ = writeln!(out, "\nWaiting until they are complete:");
         for path in &catalog.waiting {
@@ -71,6 +72,24 @@ fn describe(folder: &Path, catalog: &Catalog) -> String {
         }
     }
     out
+}
+
+/// The projects whose releases are all for one core, which a module must say to get them.
+fn for_cores_alone(catalog: &Catalog) -> Vec<Remark> {
+    let is_for_one = |release: &Release| {
+        release.version.core_form().is_some() && release.rules.any_core != Some(true)
+    };
+    let projects = catalog.projects().iter();
+    projects
+        .filter(|project| project.releases.iter().all(is_for_one) && !project.releases.is_empty())
+        .map(|project| Remark {
+            path: project.name.to_string(),
+            text: "all its releases are for one core each. A module that does not say its own (libfota with \
+                   a URL of your own says nothing of it) gets none of them: let it send firmware_name and \
+                   version as libfota2 does, or set any_core in release.json"
+                .to_owned(),
+        })
+        .collect()
 }
 
 fn row(project: &str, release: &Release, package: &Package) -> [String; 8] {

@@ -592,8 +592,8 @@ static FLAGS: &[Flag] = &[
         help: "The device: its IMEI, or its mac or uid where it has none.",
         set: |line, value| {
             let id = values::text(value)?;
-            DeviceId::parse(id)?;
-            line.asked.device = Some(id.to_owned());
+            let (_, text) = DeviceId::read(id)?;
+            line.asked.device = Some(text.into_owned());
             Some(())
         },
         ..FLAG

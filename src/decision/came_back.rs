@@ -6,7 +6,7 @@
 //! something newer by other ways meanwhile (docs/decision.md "Version order").
 
 use super::check::Check;
-use crate::firmware::version::{Standing, Version, standing};
+use crate::firmware::version::{FirstField, Standing, Version, standing};
 
 /// How a device comes back from an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,10 +34,10 @@ pub fn came_back(before: &str, check: &Check<'_>, target: &str) -> Back {
             false => Back::Other,
         };
     };
-    let luatos = check.may_be_luatos();
+    let first = check.first_field();
     let Some(before) = Version::parse(before) else {
         // It ran a version without an order: any that is as new as the release is the release's doing.
-        return match reaches(running, wanted, luatos) {
+        return match reaches(running, wanted, first) {
             true => Back::New,
             false => Back::Other,
         };
@@ -45,20 +45,19 @@ pub fn came_back(before: &str, check: &Check<'_>, target: &str) -> Back {
     if running == before {
         return Back::Old;
     }
-    match standing(before, wanted, luatos) {
+    match standing(before, wanted, first) {
         Standing::Older => {
             // Down by allow_downgrade: only the very release is its success.
-            match standing(running, wanted, luatos) == Standing::Same {
+            match standing(running, wanted, first) == Standing::Same {
                 true => Back::New,
                 false => Back::Other,
             }
         }
         Standing::Newer | Standing::CoreUnknown | Standing::Same => {
-            if reaches(running, wanted, luatos) || took_the_script(before, running, wanted, luatos)
-            {
+            if reaches(running, wanted, first) || took_the_script(before, running, wanted, first) {
                 Back::New
             } else if matches!(
-                standing(running, before, luatos),
+                standing(running, before, first),
                 Standing::Newer | Standing::Same
             ) {
                 Back::Old
@@ -70,23 +69,21 @@ pub fn came_back(before: &str, check: &Check<'_>, target: &str) -> Back {
 }
 
 /// Is this as new as the release, in all of its parts?
-fn reaches(running: Version, wanted: Version, luatos: bool) -> bool {
-    let form = |version: Version| version.core_form().filter(|_| luatos);
-    match (form(running), form(wanted)) {
-        (Some(has), Some(wants)) => has.core >= wants.core && has.script >= wants.script,
+fn reaches(running: Version, wanted: Version, first: FirstField) -> bool {
+    match first.forms(running, wanted) {
+        (Some(has), Some(wants)) => has.core >= wants.core && has.cmp_script(&wants).is_ge(),
         _ => matches!(
-            standing(running, wanted, luatos),
+            standing(running, wanted, first),
             Standing::Same | Standing::Older
         ),
     }
 }
 
 /// A package that holds the script alone leaves the core as it was, whatever the release's name says.
-fn took_the_script(before: Version, running: Version, wanted: Version, luatos: bool) -> bool {
-    let form = |version: Version| version.core_form().filter(|_| luatos);
-    match (form(before), form(running), form(wanted)) {
-        (Some(had), Some(has), Some(wants)) => {
-            has.core == had.core && has.script > had.script && has.script >= wants.script
+fn took_the_script(before: Version, running: Version, wanted: Version, first: FirstField) -> bool {
+    match (first.forms(before, running), first.forms(running, wanted)) {
+        ((Some(had), Some(has)), (Some(_), Some(wants))) => {
+            has.core == had.core && has.cmp_script(&had).is_gt() && has.cmp_script(&wants).is_ge()
         }
         _ => false,
     }
@@ -225,13 +222,13 @@ mod tests {
         ) {
             prop_assert_eq!(back(&before, &before, &target), Back::Old);
             if let (Some(ran), Some(wanted)) = (Version::parse(&before), Version::parse(&target)) {
-                let after = Version::after_installing(ran, wanted, true);
-                let is_update = standing(ran, wanted, true) != Standing::Same
+                let after = Version::after_installing(ran, wanted, FirstField::Core);
+                let is_update = standing(ran, wanted, FirstField::Core) != Standing::Same
                     && after != ran;
                 // Up in one part and down in the other is never offered.
                 let comparable = match (ran.core_form(), wanted.core_form()) {
                     (Some(a), Some(b)) => {
-                        (a.core <= b.core && a.script <= b.script) || standing(ran, wanted, true) == Standing::Older
+                        (a.core <= b.core && a.script <= b.script) || standing(ran, wanted, FirstField::Core) == Standing::Older
                     }
                     _ => true,
                 };

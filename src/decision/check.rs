@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use crate::firmware::audience::DeviceId;
-use crate::firmware::name::{FirmwareName, SentName};
-use crate::firmware::version::Version;
+use crate::firmware::catalog::{Catalog, KeyOwner};
+use crate::firmware::name::{FirmwareName, Marker, SentName};
+use crate::firmware::version::{FirstField, Version};
 
 /// "Is there something for me?" All texts are as the module sent them, decoded, and may hold any
 /// character.
@@ -12,11 +13,12 @@ use crate::firmware::version::Version;
 pub struct Check<'a> {
     /// The device, if it named itself with an id that can be one.
     pub device: Option<DeviceId>,
-    /// The same as it wrote it; empty if `device` is `None`.
+    /// The text by which it is shown ([`DeviceId::read`]); empty if `device` is `None`.
     pub device_text: Cow<'a, str>,
     /// `firmware_name`, whole.
     pub firmware_name: Option<SentName<'a>>,
-    /// The project that the path names (`/luat/update/PROJECT?…`); wins over `firmware_name`'s.
+    /// The project that the path names (`/luat/update/PROJECT?…`), or after [`Check::complete`] the
+    /// `project_key`; wins over `firmware_name`'s.
     pub path_project: Option<Cow<'a, str>>,
     /// `version`, as written; empty if it is missing.
     pub version: Cow<'a, str>,
@@ -33,6 +35,38 @@ pub struct Check<'a> {
 }
 
 impl Check<'_> {
+    /// Fills in what a check says by means of what there is: the project by its `project_key`, if it names none
+    /// and exactly one has the key; a project whose name itself looks like `PROJECT_CSDK_…`; the version, if it
+    /// stands in the name alone. To be called before it is decided on or remembered.
+    pub fn complete(&mut self, catalog: &Catalog) {
+        if self.path_project.is_none() {
+            self.find_project(catalog);
+        }
+        if self.version.is_empty()
+            && let Some(version) = self.name().version
+        {
+            self.version = Cow::Owned(version.to_owned());
+        }
+    }
+
+    fn find_project(&mut self, catalog: &Catalog) {
+        if let Some(name) = &mut self.firmware_name {
+            let is_marked = name.marker().is_some();
+            if is_marked
+                && catalog.project(name.project()).is_none()
+                && catalog.project(name).is_some()
+            {
+                name.forget_marker();
+            }
+        }
+        let key = self.project_key.as_deref();
+        if self.project().is_empty()
+            && let Some(KeyOwner::One(project)) = key.map(|key| catalog.with_key(key))
+        {
+            self.path_project = Some(Cow::Owned(project.name.to_string()));
+        }
+    }
+
     /// The firmware name taken apart; empty where there is none.
     pub fn name(&self) -> FirmwareName<'_> {
         let name = self.firmware_name.as_ref();
@@ -50,9 +84,9 @@ impl Check<'_> {
         }
     }
 
-    /// May the first field of a version be a core version? Only `_Luat_` names say that it is not.
-    pub fn may_be_luatos(&self) -> bool {
-        self.firmware_name.as_ref().and_then(SentName::luatos) != Some(false)
+    /// What a first field of 1000 or more in a version means to this module.
+    pub fn first_field(&self) -> FirstField {
+        Marker::first_field(self.firmware_name.as_ref().and_then(SentName::marker))
     }
 
     /// The version that the device runs, if it is a numeric one.
@@ -68,7 +102,7 @@ impl Check<'_> {
     /// The same for who has taken name and version apart already.
     pub(super) fn core_in(&self, name: &FirmwareName<'_>, running: Option<Version>) -> Option<u32> {
         let in_version = running
-            .filter(|_| name.luatos != Some(false))
+            .filter(|_| Marker::first_field(name.marker) == FirstField::Core)
             .and_then(|version| version.core_form())
             .map(|form| form.core);
         self.core_version.or(in_version).or(name.core)

@@ -10,10 +10,11 @@ use super::check::Check;
 use super::verdict::{Notes, Offer, Refusal, Refused, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::audience::cohort;
-use crate::firmware::catalog::{Catalog, Package, Project, Release};
+use crate::firmware::catalog::{Catalog, KeyOwner, Package, Project, Release};
+use crate::firmware::name::Marker;
 use crate::firmware::package::Family;
 use crate::firmware::rules::{From, Paused, Window};
-use crate::firmware::version::{CoreForm, Standing, Version, standing};
+use crate::firmware::version::{CoreForm, FirstField, Standing, Version, standing};
 
 /// What the server knows of a device besides its check.
 #[derive(Clone, Copy, Debug, Default)]
@@ -128,15 +129,29 @@ pub fn decide<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Verdict<'c>
         notes.add(None, || "only known devices are served".to_owned());
         return refuse(Refusal::UnknownDevice, "not a known device");
     }
+    if check.project().is_empty() {
+        let rule = match check.project_key.as_deref() {
+            None => "it names no project: it has neither firmware_name nor project_key",
+            Some(key) => match question.catalog.with_key(key) {
+                KeyOwner::Several => {
+                    "several projects have this project_key: let the module send firmware_name"
+                }
+                KeyOwner::None | KeyOwner::One(_) => {
+                    "it names no project, and no project has this project_key"
+                }
+            },
+        };
+        notes.add(None, || rule.to_owned());
+        return refuse(Refusal::NoProject, rule);
+    }
     let quarantined = "all files of the project are quarantined";
     let Some(project) = question.catalog.project(check.project()) else {
         if question.catalog.quarantines(check.project()) {
             notes.add(None, || quarantined.to_owned());
             return refuse(Refusal::NoPackage, quarantined);
         }
-        notes.add(None, || match check.project() {
-            "" => "the check names no project".to_owned(),
-            name => format!("there is no project {name:?} with a release"),
+        notes.add(None, || {
+            format!("there is no project {:?} with a release", check.project())
         });
         return refuse(Refusal::UnknownProject, "no such project");
     };
@@ -201,6 +216,14 @@ pub fn decide<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Verdict<'c>
     }
 }
 
+/// The refusal of a release that is for one core to a module that does not say its own, with both cures.
+pub const CORE_UNSAID: &str = "it is for one core, and the module does not say its own: let it send \
+    firmware_name and version as libfota2 does, or set any_core";
+
+/// The refusal of a release whose files are for platforms to a module that does not say its own.
+const PLATFORM_UNSAID: &str = "its files are for a platform each, and the module does not say its own in \
+    firmware_name";
+
 /// After so many releases to which a downgrade could not stay, no other is tried: each costs a look
 /// at all releases.
 const UNSTABLE: u32 = 16;
@@ -210,8 +233,8 @@ struct Asker<'c, 'q> {
     question: &'q Question<'c, 'q>,
     check: &'q Check<'q>,
     project: &'c Project,
-    /// The first number of a version may be a core's.
-    luatos: bool,
+    /// What a first field of 1000 or more in a version means.
+    first: FirstField,
     platform: Option<&'q str>,
     running: Option<Version>,
     core: Option<u32>,
@@ -227,7 +250,7 @@ impl<'c, 'q> Asker<'c, 'q> {
             question,
             check,
             project,
-            luatos: name.luatos != Some(false),
+            first: Marker::first_field(name.marker),
             platform,
             running,
             core: check.core_in(&name, running),
@@ -240,22 +263,25 @@ impl<'c, 'q> Asker<'c, 'q> {
         self.platform.and_then(Family::of_platform)
     }
 
-    /// A version in core form, to a device that may have one.
-    fn core_form(&self, version: Version) -> Option<CoreForm> {
-        version.core_form().filter(|_| self.luatos)
+    /// The core forms of a release and of what runs, as they are compared.
+    fn forms(&self, release: Version) -> (Option<CoreForm>, Option<CoreForm>) {
+        match self.running {
+            Some(running) => self.first.forms(running, release),
+            None => (None, self.first.form(release)),
+        }
     }
 
     /// What the device will report once it has installed this package. One that holds the script alone
     /// leaves the core as it is, whatever the release's name says.
     fn after(&self, running: Version, release: &Release, package: &Package) -> Version {
-        match (self.core_form(running), self.core_form(release.version)) {
+        match self.first.forms(running, release.version) {
             (Some(before), Some(named)) if !self.brings_core(package) => {
                 Version::of_core_form(CoreForm {
                     core: before.core,
                     ..named
                 })
             }
-            _ => Version::after_installing(running, release.version, self.luatos),
+            _ => Version::after_installing(running, release.version, self.first),
         }
     }
 
@@ -271,35 +297,41 @@ impl<'c, 'q> Asker<'c, 'q> {
             return false;
         };
         // To a module that says no core, releases in core form are not in the order of their scripts.
-        let ordered =
-            self.core_form(running).is_some() || self.core_form(release.version).is_none();
+        let ordered = !matches!(self.forms(release.version), (None, Some(_)));
         ordered
             && !self.project.has_downgrades()
-            && Version::after_installing(running, release.version, self.luatos) <= running
+            && Version::after_installing(running, release.version, self.first) <= running
     }
 
     /// The releases from the newest to the oldest, as the device would report them: to one that says
     /// CORE.A.C, plain releases are ordered without their middle number.
     fn newest_first(&self) -> impl Iterator<Item = &'c Release> + use<'c> {
-        let running = self
-            .running
-            .filter(|running| self.core_form(*running).is_some());
-        let cored =
-            move |release: &Release| running.is_none() || release.version.core_form().is_some();
-        let mut listed = self
-            .project
-            .releases
+        let first = self.first;
+        let form = |running: &Version| first.form(*running);
+        let running = self.running.filter(|running| form(running).is_some());
+        let says_middle = running
+            .as_ref()
+            .and_then(form)
+            .is_some_and(|form| form.full.is_some());
+        let is_plain = |release: &&Release| release.version.core_form().is_none();
+        let releases = &self.project.releases;
+        let mut listed = releases
             .iter()
-            .filter(move |r| cored(r))
+            .filter(move |release| running.is_none() || !is_plain(release))
             .peekable();
-        let mut plain = running
-            .map(|_| self.project.by_script())
+        let by_script = running
+            .filter(|_| !says_middle)
+            .map(|_| self.project.by_script());
+        let in_order = running.filter(|_| says_middle);
+        let in_order = in_order.map(|_| releases.iter().filter(is_plain));
+        let mut plain = by_script
             .into_iter()
             .flatten()
+            .chain(in_order.into_iter().flatten())
             .peekable();
         std::iter::from_fn(move || {
             let reported = |release: &Release| {
-                running.map(|running| Version::after_installing(running, release.version, true))
+                running.map(|running| Version::after_installing(running, release.version, first))
             };
             match (listed.peek(), plain.peek()) {
                 (Some(a), Some(b)) if reported(a) < reported(b) => plain.next(),
@@ -369,7 +401,7 @@ impl<'c, 'q> Asker<'c, 'q> {
         let Some(running) = self.running else {
             return self.text_version_allows(release);
         };
-        let stands = standing(running, release.version, self.luatos);
+        let stands = standing(running, release.version, self.first);
         notes.add(Some(release), || {
             let word = match stands {
                 Standing::Newer => "newer than",
@@ -382,10 +414,9 @@ impl<'c, 'q> Asker<'c, 'q> {
         match stands {
             Standing::Newer => {}
             Standing::CoreUnknown if rules.any_core == Some(true) => {}
-            Standing::CoreUnknown => {
-                let rule = "it is for a core, and the module did not say its own (any_core)";
-                return Err(No::because(Refusal::NoPackage, rule));
-            }
+            // A package without a core in it is left out below.
+            Standing::CoreUnknown if self.is_named_by_from(release) => {}
+            Standing::CoreUnknown => return Err(No::because(Refusal::NoPackage, CORE_UNSAID)),
             Standing::Older if rules.allow_downgrade == Some(true) => {}
             Standing::Same | Standing::Older => {
                 return Err(No::because(Refusal::NothingNewer, "not newer"));
@@ -432,23 +463,31 @@ impl<'c, 'q> Asker<'c, 'q> {
     /// Does the device run what `from` names? A LuatOS module says CORE.A.C: where `from` is plain,
     /// its script's version is what counts, as in the version order.
     fn runs_one_of(&self, from: &From) -> bool {
-        let same_form = |version: &Version| {
-            let running = self.core_form(self.running?)?;
-            let plain = version.core_form().is_none();
-            plain.then(|| Version::script_alone(running))
+        let form = |version: Version| match self.forms(version) {
+            (Some(running), None) => Some(running),
+            _ => None,
         };
-        match from {
-            From::One(one) => match same_form(one) {
-                Some(running) => running == one.without_middle(),
+        match *from {
+            From::One(one) => match form(one) {
+                Some(running) => running.cmp_plain(one).is_eq(),
                 None => from.admits(&self.check.version),
             },
-            From::Range(first, last) => match (same_form(first), same_form(last)) {
+            From::Range(first, last) => match (form(first), form(last)) {
                 (Some(running), Some(_)) => {
-                    (first.without_middle()..=last.without_middle()).contains(&running)
+                    running.cmp_plain(first).is_ge() && running.cmp_plain(last).is_le()
                 }
                 _ => from.admits(&self.check.version),
             },
             From::Texts(_) => from.admits(&self.check.version),
+        }
+    }
+
+    /// Does the release's `from` name exactly what runs, by one version or by its text? Then the person who
+    /// wrote it knows on which core that is.
+    fn is_named_by_from(&self, release: &Release) -> bool {
+        match &release.rules.from {
+            Some(from @ (From::One(_) | From::Texts(_))) => self.runs_one_of(from),
+            Some(From::Range(..)) | None => false,
         }
     }
 
@@ -459,7 +498,7 @@ impl<'c, 'q> Asker<'c, 'q> {
         let Some(running) = self.running else {
             return false;
         };
-        if standing(running, target.version, self.luatos) != Standing::Older {
+        if standing(running, target.version, self.first) != Standing::Older {
             return false;
         }
         let after = self.after(running, target, package);
@@ -474,7 +513,7 @@ impl<'c, 'q> Asker<'c, 'q> {
         let mut before = true;
         self.project.releases.iter().any(|release| {
             before &= release.version != target.version;
-            let newer = standing(after, release.version, self.luatos) == Standing::Newer;
+            let newer = standing(after, release.version, self.first) == Standing::Newer;
             (before || newer) && later.admit(release, &mut Notes::off()).is_ok()
         })
     }
@@ -482,14 +521,19 @@ impl<'c, 'q> Asker<'c, 'q> {
     /// The package that fits: for the exact platform before one for every module; among those the
     /// smallest.
     fn fitting(&self, release: &'c Release, notes: &mut Notes) -> Result<&'c Package, No<'c>> {
-        let mut nearest = No::because(Refusal::NoPackage, "no package for its platform");
+        let nothing = match self.platform {
+            Some(_) => "no package for its platform",
+            None => PLATFORM_UNSAID,
+        };
+        let mut nearest = No::because(Refusal::NoPackage, nothing);
+        let only = self.only_platform(release);
         for exact in [true, false] {
             let mut best: Option<&Package> = None;
             for package in &release.packages {
                 let for_it = match (&package.platform, self.platform) {
                     (None, _) => !exact,
                     (Some(wanted), Some(said)) => exact && wanted.eq_ignore_ascii_case(said),
-                    (Some(_), None) => false,
+                    (Some(_), None) => exact && only,
                 };
                 if !for_it {
                     continue;
@@ -512,6 +556,18 @@ impl<'c, 'q> Asker<'c, 'q> {
         Err(nearest)
     }
 
+    /// May a module that says no platform have a file for one? With `any_core`, if all files of the release
+    /// are for the same.
+    fn only_platform(&self, release: &Release) -> bool {
+        let mut platforms = release.packages.iter().map(|p| p.platform.as_deref());
+        let first = platforms.next().flatten();
+        self.platform.is_none()
+            && release.rules.any_core == Some(true)
+            && first.is_some_and(|first| {
+                platforms.all(|other| other.is_some_and(|other| other.eq_ignore_ascii_case(first)))
+            })
+    }
+
     /// docs/decision.md "Package and core".
     fn package_fits(&self, release: &Release, package: &Package) -> Result<(), &'static str> {
         let check = self.check;
@@ -526,10 +582,12 @@ impl<'c, 'q> Asker<'c, 'q> {
             return match core {
                 Some(core) if core == base => Ok(()),
                 Some(_) => Err("the core delta was made from another core"),
+                // An exact `from` names the base.
+                None if self.is_named_by_from(release) => Ok(()),
                 None => Err("the core delta fits one core, and the module did not say its own"),
             };
         }
-        let Some(named) = self.core_form(release.version) else {
+        let (running, Some(named)) = self.forms(release.version) else {
             return Ok(());
         };
         // The version rule has seen to it that the module's core is not a higher one.
@@ -537,11 +595,14 @@ impl<'c, 'q> Asker<'c, 'q> {
             return Ok(());
         }
         if release.rules.any_core != Some(true) {
-            return Err("a script-only package fits the same core alone (any_core)");
+            return Err(match core {
+                Some(_) => "a script-only package fits the same core alone (any_core)",
+                None => CORE_UNSAID,
+            });
         }
-        match self.running.and_then(|running| self.core_form(running)) {
+        match running {
             // Or it would be offered again and again: the core stays as it is.
-            Some(running) if running.script >= named.script => {
+            Some(running) if running.cmp_script(&named).is_ge() => {
                 Err("it brings the script alone, and the module's is as new")
             }
             _ => Ok(()),

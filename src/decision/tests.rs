@@ -640,7 +640,7 @@ mod rules {
     #[test]
     fn an_unknown_project_is_refused() {
         assert_no(&with("{}"), &check("Q", "1.0.0"), Refusal::UnknownProject);
-        assert_no(&with("{}"), &check("", "1.0.0"), Refusal::UnknownProject);
+        assert_no(&with("{}"), &check("", "1.0.0"), Refusal::NoProject);
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub enum Refusal {
     NotThisDevice,
     /// Only known devices are served, and this is none.
     UnknownDevice,
+    /// The check names no project, and its project_key is not that of exactly one.
+    NoProject,
     /// No such project.
     UnknownProject,
     /// The project_key is not the release's.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::asked::Asked;
 use super::client::client_of;
-use super::lines::{About, counted};
+use super::lines::{About, counted, log_unknown};
 use super::{Service, turnkey, unix_now};
 use crate::decision::{Check, Offer, Refusal, Verdict};
 use crate::firmware::ContentId;
@@ -122,14 +122,29 @@ pub(super) fn answer(
             turnkey::answer(service, request, &arrived, &wish)
         }
         Route::Health => plain(Status::Healthy),
-        Route::Nothing => plain(Status::NotFound),
+        Route::Nothing => {
+            log_nothing(head, client);
+            plain(Status::NotFound)
+        }
         Route::File(path) => to_file(service, &path, &wish, client),
-        Route::Check(check) => to_check(service, &check, &wish, client),
+        Route::Check(mut check) => {
+            check.complete(&service.catalog());
+            to_check(service, &check, &wish, client)
+        }
     };
     if let Answer::Deliver(plan) = &mut answer {
         plan.proxied = service.limits.trusts(peer.ip());
     }
     answer
+}
+
+/// The line of a request for nothing that there is: an update check may have a mistake in its path.
+fn log_nothing(head: &Head<'_>, peer: SocketAddr) {
+    log_unknown(
+        head.target,
+        "no path of ours, and no check that names a project",
+        peer,
+    );
 }
 
 /// What the head says about how much of the file is wanted.
@@ -394,6 +409,11 @@ fn to_file(service: &Service, path: &str, wish: &Wish<'_>, peer: SocketAddr) -> 
         .direct(path)
         .and_then(|content| Some((content, service.size_of(content, &catalog)?)));
     let Some((content, size)) = found else {
+        log_unknown(
+            path.as_bytes(),
+            "no such file, or its release does not say direct",
+            peer,
+        );
         return Answer::Reply(reply::plain(Status::NotFound, wish.head_only));
     };
     if wish.has(content) {

@@ -52,13 +52,19 @@ impl<'a> Asked<'a> {
         };
         let verdict = decide(&question, &mut Notes::off());
         match verdict {
-            Verdict::Refuse(refused)
-                if refused.refusal == Refusal::UnknownProject
-                    && catalog.waits_for(self.check.project()) =>
-            {
+            Verdict::Refuse(refused) if self.may_be_waited_for(refused.refusal, catalog) => {
                 full("files of this project are being read")
             }
             verdict => verdict,
+        }
+    }
+
+    /// Is the project, as far as that can be known, among those whose files are not read yet?
+    fn may_be_waited_for(&self, refusal: Refusal, catalog: &Catalog) -> bool {
+        match refusal {
+            Refusal::UnknownProject => catalog.waits_for(self.check.project()),
+            Refusal::NoProject => self.check.project_key.is_some() && !catalog.waiting.is_empty(),
+            _ => false,
         }
     }
 

@@ -17,6 +17,9 @@ use crate::logging::{self, Shown};
 /// Characters of a text from the network that go into the log.
 const LOGGED: usize = 128;
 
+/// Bytes of a target of which [`LOGGED`] characters go into the log.
+const LONGEST_ASKED: usize = 4 * LOGGED;
+
 /// A check that was answered.
 pub(super) struct CheckLine<'a> {
     /// `http`, `udp` or `tcp`.
@@ -74,6 +77,23 @@ impl CheckLine<'_> {
     }
 }
 
+/// The line of a request over HTTP for something that there is not: what was asked for, and why that is nothing.
+/// One line each, as for a check.
+pub(super) fn log_unknown(asked: &[u8], reason: &str, peer: SocketAddr) {
+    let asked = asked.get(..LONGEST_ASKED).unwrap_or(asked);
+    let asked = String::from_utf8_lossy(asked);
+    logging::info(
+        "request",
+        &[
+            ("proto", Shown::Text("http")),
+            ("target", Shown::Text(short(&asked))),
+            ("status", Shown::Number(404)),
+            ("reason", Shown::Text(reason)),
+            ("peer", Shown::Address(peer)),
+        ],
+    );
+}
+
 /// How a refusal is counted.
 pub(super) fn counted(refusal: Refusal) -> &'static str {
     match refusal {
@@ -81,7 +101,7 @@ pub(super) fn counted(refusal: Refusal) -> &'static str {
         Refusal::NotNow => "not_now",
         Refusal::NotThisDevice => "not_this_device",
         Refusal::UnknownDevice => "unknown_device",
-        Refusal::UnknownProject => "unknown_project",
+        Refusal::NoProject | Refusal::UnknownProject => "unknown_project",
         Refusal::WrongKey => "wrong_key",
         Refusal::NoPackage => "no_package",
         Refusal::VersionUnreadable => "version_unreadable",

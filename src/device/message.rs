@@ -44,8 +44,9 @@ pub(super) fn to_check(
     proto: &'static str,
 ) -> ToCheck {
     check.largest = Some(LARGEST);
-    let asked = Asked::new(proto, peer, &check);
     let catalog = service.catalog();
+    check.complete(&catalog);
+    let asked = Asked::new(proto, peer, &check);
     let verdict = asked.decide(service, &catalog);
     let verdict = match verdict {
         Verdict::Offer(offer) if !has_room(service, peer) => Verdict::Refuse(Refused {

@@ -74,8 +74,14 @@ pub(super) fn answer(
     wish: &Wish<'_>,
 ) -> Answer {
     match request {
-        Request::Check(asked) => Answer::Reply(check(service, &asked, arrived, wish)),
-        Request::File(wanted) => file(service, &wanted, arrived, wish),
+        Request::Check(mut asked) => {
+            asked.check.complete(&service.catalog());
+            Answer::Reply(check(service, &asked, arrived, wish))
+        }
+        Request::File(mut wanted) => {
+            wanted.asked.check.complete(&service.catalog());
+            file(service, &wanted, arrived, wish)
+        }
         Request::Report if arrived.head.method != b"POST" => {
             Answer::Reply(reply::plain(Status::MethodNotAllowed, wish.head_only))
         }

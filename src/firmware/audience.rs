@@ -5,6 +5,7 @@
 //! that a hundred thousand entries of `allow` are small and an id cannot carry anything into a log
 //! (docs/hazards.md 21).
 
+use std::borrow::Cow;
 use std::hash::Hasher;
 use std::sync::Arc;
 
@@ -35,24 +36,102 @@ const COHORT_KEY: [u8; 16] = *b"luat-ota cohort1";
 /// The most characters an id may have.
 const LONGEST_ID: usize = 64;
 
+/// The longest text in which an id is looked for, in bytes.
+const LONGEST_TEXT: usize = 256;
+
+/// The longest unique id of a chip that is sent as raw bytes.
+const LONGEST_RAW: usize = 32;
+
+/// What modules send that could not find out who they are.
+const NOBODY: [&str; 6] = ["nil", "null", "none", "undefined", "unknown", "false"];
+
 impl DeviceId {
-    /// Reads an id from the net or from a rules file. 14..=17 digits are an IMEI, 12 hexadecimal
-    /// digits (not all of which need be letters) a MAC; what is too long, empty or has other
-    /// characters is no id.
+    /// Reads an id, wherever it comes from: [`DeviceId::read`] without the text.
     pub fn parse(text: &str) -> Option<DeviceId> {
+        DeviceId::read(text).map(|(id, _)| id)
+    }
+
+    /// Reads an id from the net, a rules file, a list or a command line, and the text by which it is shown: as it
+    /// is written, but without what only surrounds or separates it (quotes, white space, a `+` in front, the
+    /// separators of a MAC).
+    ///
+    /// 14..=17 digits are an IMEI, 12 hexadecimal digits (not all of which need be letters) a MAC. What is
+    /// empty, too long or has other characters is no id; nor is what stands for "none": `nil`, zeros alone,
+    /// a MAC or uid of `f` alone.
+    pub fn read(text: &str) -> Option<(DeviceId, Cow<'_, str>)> {
         if let Some(imei) = imei(text) {
-            return Some(DeviceId::Imei(imei));
+            return (imei != 0).then_some((DeviceId::Imei(imei), Cow::Borrowed(text)));
         }
-        let within = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-        if text.is_empty() || text.len() > LONGEST_ID || !text.bytes().all(within) {
+        if text.len() > LONGEST_TEXT {
             return None;
         }
-        if text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return u64::from_str_radix(text, 16).ok().map(DeviceId::Mac);
+        let text = bare(text);
+        if DeviceId::is_nobody(text) {
+            return None;
         }
+        if let Some(imei) = imei(text) {
+            return Some((DeviceId::Imei(imei), Cow::Borrowed(text)));
+        }
+        let within = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        let is_plain = text.len() <= LONGEST_ID && text.bytes().all(within);
+        let compact: String = text.chars().filter(|c| !is_separator(*c)).collect();
+        // Not `862991443753386.0`, which would get a digit more.
+        if !text.contains('.')
+            && let Some(imei) = imei(&compact)
+        {
+            return Some((DeviceId::Imei(imei), Cow::Owned(compact)));
+        }
+        let is_hex = compact.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if compact.len() == 12 && is_hex && is_grouped(text) {
+            let mac = u64::from_str_radix(&compact, 16).ok().map(DeviceId::Mac)?;
+            return Some(match compact.len() == text.len() {
+                true => (mac, Cow::Borrowed(text)),
+                false => (mac, Cow::Owned(compact.to_ascii_lowercase())),
+            });
+        }
+        // libfota2 sends a chip's unique id in capitals.
+        let is_unique = is_hex && compact.len() >= 16 && compact.len() % 2 == 0;
+        let has_capitals = !compact.bytes().any(|byte| byte.is_ascii_lowercase());
+        let text = match is_unique && compact.len() <= LONGEST_ID && !text.contains(['-', '.']) {
+            true if has_capitals && is_plain => Cow::Borrowed(text),
+            true => Cow::Owned(compact.to_ascii_uppercase()),
+            false if is_plain => Cow::Borrowed(text),
+            false => return None,
+        };
         let mut hasher = SipHasher24::new_with_key(&OTHER_KEY);
         hasher.write(text.as_bytes());
-        Some(DeviceId::Other(hasher.finish()))
+        Some((DeviceId::Other(hasher.finish()), text))
+    }
+
+    /// The unique id of a chip that was sent as raw bytes (docs/protocol.md 9c), read as if it had been sent in
+    /// hexadecimal, as libfota2 does.
+    pub fn of_raw_bytes(bytes: &[u8]) -> Option<(DeviceId, String)> {
+        if bytes.len() > LONGEST_RAW {
+            return None;
+        }
+        let digits = |byte: &u8| {
+            [byte >> 4, byte & 15]
+                .into_iter()
+                .filter_map(|digit| char::from_digit(digit.into(), 16))
+                .map(|digit| digit.to_ascii_uppercase())
+                .collect::<Vec<char>>()
+        };
+        let text: String = bytes.iter().flat_map(digits).collect();
+        DeviceId::read(&text).map(|(id, text)| (id, text.into_owned()))
+    }
+
+    /// Does the text stand for "no id"? Modules without one would else all be one device.
+    pub fn is_nobody(text: &str) -> bool {
+        let text = bare(text);
+        let mut rest = text.chars().filter(|c| !is_separator(*c)).peekable();
+        let first = rest.peek().copied();
+        let mut is_same = |letter: char| rest.all(|c| c.eq_ignore_ascii_case(&letter));
+        match first {
+            None => true,
+            Some('0') => is_same('0'),
+            Some('f' | 'F') if text.len() >= 12 => is_same('f'),
+            Some(_) => NOBODY.iter().any(|word| word.eq_ignore_ascii_case(text)),
+        }
     }
 
     /// Which kind it is, and its number: the bytes that are hashed.
@@ -74,6 +153,29 @@ impl DeviceId {
     }
 }
 
+/// The text without white space and quotes around it and a `+` in front.
+fn bare(text: &str) -> &str {
+    let around = |c: char| {
+        c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '“' | '”' | '‘' | '’' | '＂' | '＇')
+    };
+    let text = text.trim_matches(around);
+    // `="862991443753386"` is how a number is kept from becoming one in a spreadsheet.
+    let text = text.trim_start_matches(['+', '=', '＋']);
+    text.trim_matches(around)
+}
+
+/// What may stand between the digits of an id.
+fn is_separator(c: char) -> bool {
+    c.is_whitespace() || matches!(c, ':' | '-' | '.')
+}
+
+/// `a1:b2:c3:d4:e5:f6`, `A1B2-C3D4-E5F6`, `a1b2c3d4e5f6`: groups of one length.
+fn is_grouped(text: &str) -> bool {
+    let mut groups = text.split(is_separator).map(str::len);
+    let first = groups.next().unwrap_or_default();
+    matches!(first, 2 | 4 | 6 | 12) && groups.all(|length| length == first)
+}
+
 /// `862991443753386` → the number. Seventeen digits are far below 2^64.
 fn imei(text: &str) -> Option<u64> {
     let add = |number: u64, byte: u8| {
@@ -92,22 +194,41 @@ pub struct DeviceSet {
     single: Arc<[DeviceId]>,
     /// Both ends inclusive; sorted, and no two touch.
     ranges: Arc<[(u64, u64)]>,
+    /// Entries that no IMEI looks like, as they are written, and how many digits they have; the first
+    /// [`ODD`] of them.
+    odd: Arc<[(Box<str>, usize)]>,
     /// Those of another set too.
     more: Option<Arc<DeviceSet>>,
 }
+
+/// Entries that are remembered for a warning.
+const ODD: usize = 5;
 
 impl DeviceSet {
     /// Reads the entries of `allow` or `deny`: an id, or `FIRST-LAST` of two IMEIs (inclusive, 14..=17
     /// digits each). The error is a sentence that names the entry.
     pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<DeviceSet, String> {
-        let (mut single, mut ranges) = (Vec::new(), Vec::new());
+        let (mut single, mut ranges, mut odd) = (Vec::new(), Vec::new(), Vec::new());
         for entry in entries {
-            match one_entry(entry.trim())? {
+            let read = one_entry(entry.trim())?;
+            if let Some(digits) = odd_digits(entry, &read)
+                && odd.len() < ODD
+            {
+                odd.push((entry.trim().into(), digits));
+            }
+            match read {
                 Entry::Single(id) => single.push(id),
                 Entry::Range(first, last) => ranges.push((first, last)),
             }
         }
-        Ok(DeviceSet::of(single, ranges))
+        let mut set = DeviceSet::of(single, ranges);
+        set.odd = odd.into();
+        Ok(set)
+    }
+
+    /// The first few entries of digits that are no IMEI by their number, and that number.
+    pub fn odd(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.odd.iter().map(|(entry, digits)| (&**entry, *digits))
     }
 
     /// Sorts, and merges what overlaps or touches.
@@ -125,6 +246,7 @@ impl DeviceSet {
         DeviceSet {
             single: single.into(),
             ranges: ranges.into(),
+            odd: Arc::default(),
             more: None,
         }
     }
@@ -204,10 +326,24 @@ fn one_entry(entry: &str) -> Result<Entry, String> {
         let shown: String = entry.chars().take(LONGEST_ID).collect();
         format!(
             "`{}` is no device: write an IMEI (15 digits), a range of two (`862991440000000-862991449999999`), \
-             a MAC (12 hexadecimal digits without separators) or another id of letters, digits, `_` and `-`",
+             a MAC (12 hexadecimal digits) or another id of letters, digits, `_` and `-`",
             shown.escape_debug()
         )
     })
+}
+
+/// How many digits an entry of digits has, if no IMEI has so many: 15, or 16 with the version of the software.
+/// (Twelve are a MAC.)
+fn odd_digits(text: &str, entry: &Entry) -> Option<usize> {
+    let text = match entry {
+        Entry::Single(_) => text,
+        Entry::Range(..) => text.split('-').next()?,
+    };
+    let mut rest = bare(text).chars().filter(|c| !is_separator(*c));
+    let digits = rest.try_fold(0_usize, |digits, c| {
+        c.is_ascii_digit().then(|| digits.saturating_add(1))
+    })?;
+    matches!(digits, 13 | 14 | 17 | 18).then_some(digits)
 }
 
 /// Two IMEIs, of the same length: a digit lost on one side would let in nine tenths of the world.
@@ -284,17 +420,126 @@ mod tests {
         assert_eq!(id("sn_42-B"), DeviceId::Other(0xc65b_0ae1_cba3_da73));
     }
 
+    // Cases 15, 16.
+    #[test]
+    fn what_surrounds_and_separates_an_id_is_no_part_of_it() {
+        for (text, expected, shown) in [
+            ("a1:b2:c3:d4:e5:f6", "a1b2c3d4e5f6", "a1b2c3d4e5f6"),
+            ("A1-B2-C3-D4-E5-F6", "a1b2c3d4e5f6", "a1b2c3d4e5f6"),
+            ("A1B2.C3D4.E5F6", "a1b2c3d4e5f6", "a1b2c3d4e5f6"),
+            ("\"A1 B2 C3 D4 E5 F6\"", "a1b2c3d4e5f6", "a1b2c3d4e5f6"),
+            ("A1B2C3D4E5F6", "a1b2c3d4e5f6", "A1B2C3D4E5F6"),
+            ("11-22-33-44-55-66", "112233445566", "112233445566"),
+            ("\"862991443753386\"", "862991443753386", "862991443753386"),
+            ("'862991443753386'", "862991443753386", "862991443753386"),
+            ("“862991443753386”", "862991443753386", "862991443753386"),
+            ("=\"862991443753386\"", "862991443753386", "862991443753386"),
+            ("+862991443753386", "862991443753386", "862991443753386"),
+            (
+                "\"+862991443753386 \"",
+                "862991443753386",
+                "862991443753386",
+            ),
+            (" 862991443753386\r\n", "862991443753386", "862991443753386"),
+            ("86 299144 375338 6", "862991443753386", "862991443753386"),
+            ("86-299144-375338-6", "862991443753386", "862991443753386"),
+            ("\" sn_42-B\"", "sn_42-B", "sn_42-B"),
+            ("3042455331313a30", "3042455331313A30", "3042455331313A30"),
+            (
+                "30:42:45:53:31:31:3a:30",
+                "3042455331313A30",
+                "3042455331313A30",
+            ),
+        ] {
+            let (read, text_read) = DeviceId::read(text).unwrap();
+            assert_eq!((read, &*text_read), (id(expected), shown), "{text}");
+        }
+        // Not hexadecimal, so its letters are its own.
+        assert_ne!(id("sensor-a"), id("SENSOR-A"));
+    }
+
+    // Case 17.
+    #[test]
+    fn what_stands_for_none_is_no_id() {
+        for text in [
+            "nil",
+            "NIL",
+            "\"nil\"",
+            " null ",
+            "none",
+            "undefined",
+            "0",
+            "000000000000",
+            "000000000000000",
+            "00:00:00:00:00:00",
+            "00000000000000000000000000000000",
+            "ffffffffffff",
+            "FF-FF-FF-FF-FF-FF",
+            "FFFFFFFFFFFFFFFF",
+            "\"\"",
+            "+",
+            "--",
+            "",
+        ] {
+            assert_eq!(DeviceId::read(text), None, "{text}");
+            assert!(DeviceId::is_nobody(text), "{text}");
+        }
+        for text in ["862991443753386", "f", "nil-1", "../x"] {
+            assert!(!DeviceId::is_nobody(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_id_of_raw_bytes_is_the_one_that_libfota2_sends() {
+        let bytes = b"\x30\x42\x00\x53\x31\x31\x3a\xff";
+        let (read, text) = DeviceId::of_raw_bytes(bytes).unwrap();
+        assert_eq!(text, "3042005331313AFF");
+        assert_eq!(read, id("3042005331313AFF"));
+        assert_eq!(DeviceId::of_raw_bytes(&[0; 16]), None);
+        assert_eq!(DeviceId::of_raw_bytes(&[0xff; 16]), None);
+        assert_eq!(DeviceId::of_raw_bytes(b""), None);
+        assert_eq!(DeviceId::of_raw_bytes(&[1; 33]), None);
+    }
+
+    // Case 18.
+    #[test]
+    fn an_entry_of_digits_that_is_no_imei_is_remembered() {
+        let odd = |entries: &[&str]| -> Vec<(String, usize)> {
+            let set = set(entries);
+            set.odd()
+                .map(|(entry, digits)| (entry.to_owned(), digits))
+                .collect()
+        };
+        assert_eq!(
+            odd(&["86299144375338"]),
+            [("86299144375338".to_owned(), 14)]
+        );
+        assert_eq!(odd(&["86299144000000-86299144999999"])[0].1, 14);
+        assert_eq!(odd(&["8629914437533"])[0].1, 13);
+        let good = [
+            "862991443753386",
+            "8629914437533861",
+            "112233445566",
+            "sn-42",
+            "A1B2C3D4E5F6AB",
+        ];
+        assert_eq!(odd(&good), []);
+    }
+
     #[test]
     fn what_is_no_id_is_refused() {
         for text in [
             "",
             " ",
-            "86299144375338 6",
+            "a b",
+            "862991443753386.0",
+            "8.62991443753386e+14",
             "a,b",
             "水表",
             "a\nb",
             "x=1",
-            "AA:BB:CC:DD:EE:FF",
+            "a1:b2:c3:d4:e5",
+            "a1:b2c3:d4e5:f6",
             &"x".repeat(65),
         ] {
             assert_eq!(DeviceId::parse(text), None, "{text}");
@@ -345,7 +590,9 @@ mod tests {
     #[test]
     fn an_entry_that_cannot_be_read_is_named() {
         for (entry, part) in [
-            ("AA:BB:CC:DD:EE:FF", "without separators"),
+            ("8.62991E+14", "is no device"),
+            ("nil", "is no device"),
+            ("000000000000000", "is no device"),
             ("", "is no device"),
             ("862991449999999-862991440000000", "exchange"),
             (
@@ -443,7 +690,7 @@ mod tests {
         }
 
         #[test]
-        fn an_imei_of_fifteen_digits_reads_back(number in 0u64..1_000_000_000_000_000) {
+        fn an_imei_of_fifteen_digits_reads_back(number in 1u64..1_000_000_000_000_000) {
             let text = format!("{number:015}");
             prop_assert_eq!(DeviceId::parse(&text), Some(DeviceId::Imei(number)));
         }

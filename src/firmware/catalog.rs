@@ -1,6 +1,7 @@
 //! The folder as it stands: projects, their releases newest first, the packages of each, and what is
 //! quarantined and why. Immutable; a change in the folder makes a new one.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -124,6 +125,17 @@ pub struct Source {
     pub size: u64,
 }
 
+/// Whose a `project_key` is.
+#[derive(Clone, Copy, Debug)]
+pub enum KeyOwner<'c> {
+    /// No project has it.
+    None,
+    /// Exactly one has it.
+    One(&'c Project),
+    /// More than one has it.
+    Several,
+}
+
 /// Something about one path that a person should know.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Remark {
@@ -175,6 +187,8 @@ pub struct FoundRules {
 pub struct Catalog {
     /// Sorted by name.
     projects: Vec<Project>,
+    /// The project of each `project_key`, by its position; `None` if several have the key.
+    by_key: HashMap<Box<str>, Option<usize>>,
     /// Sorted by content, and so by [`ContentId::short`] as well; those of one content by path.
     sources: Vec<Source>,
     /// What is not served, and why; sorted by path.
@@ -192,6 +206,31 @@ impl Catalog {
     pub fn project(&self, name: &str) -> Option<&Project> {
         let at = self.projects.binary_search_by(|p| (*p.name).cmp(name));
         self.projects.get(at.ok()?)
+    }
+
+    /// The project that has this `project_key` in its rules or in those of a release.
+    pub fn with_key(&self, key: &str) -> KeyOwner<'_> {
+        match self.by_key.get(key) {
+            None => KeyOwner::None,
+            Some(None) => KeyOwner::Several,
+            Some(Some(at)) => self.projects.get(*at).map_or(KeyOwner::None, KeyOwner::One),
+        }
+    }
+
+    /// Notes which project has which key. Called when all projects are there.
+    fn index_keys(&mut self) {
+        for (at, project) in self.projects.iter().enumerate() {
+            let keys = project.releases.iter();
+            for key in keys.filter_map(|release| release.rules.project_key.as_deref()) {
+                match self.by_key.get_mut(key) {
+                    None => {
+                        self.by_key.insert(key.into(), Some(at));
+                    }
+                    Some(owner) if *owner != Some(at) => *owner = None,
+                    Some(_) => {}
+                }
+            }
+        }
     }
 
     /// All projects, by name.

@@ -22,14 +22,64 @@ mod tests;
 
 pub use place::{Place, RulesPlace, place, rules_place};
 
-/// What a module says in `firmware_name` (or in the UDP field of that meaning), taken apart at the
-/// rightmost `_LuatOS-SoC_` or `_Luat_` (docs/protocol.md 1, "Encoding and formats").
+use super::version::{FirstField, Version};
+
+/// What stands between project and core in the name of a firmware (docs/protocol.md 9a).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Marker {
+    /// `_LuatOS-SoC_`: LuatOS on EC618, EC7xx, ESP32, … The only one after which versions begin with the core's.
+    SoC,
+    /// `_LuatOS-Air_`: Air724U since core V3104.
+    Air,
+    /// `_LuatOS-HMI_`: the same with a display.
+    Hmi,
+    /// `_Luat_`: first edition and LuaTask.
+    Luat,
+    /// `_CSDK_`: C firmware on the same modules.
+    Csdk,
+}
+
+impl Marker {
+    /// All of them.
+    pub const ALL: [Marker; 5] = [
+        Marker::SoC,
+        Marker::Air,
+        Marker::Hmi,
+        Marker::Luat,
+        Marker::Csdk,
+    ];
+
+    /// The marker as it is written.
+    pub fn text(self) -> &'static str {
+        match self {
+            Marker::SoC => "_LuatOS-SoC_",
+            Marker::Air => "_LuatOS-Air_",
+            Marker::Hmi => "_LuatOS-HMI_",
+            Marker::Luat => "_Luat_",
+            Marker::Csdk => "_CSDK_",
+        }
+    }
+
+    /// What the first field of a version of 1000 or more means, by the marker if there is one.
+    pub fn first_field(marker: Option<Marker>) -> FirstField {
+        match marker {
+            Some(Marker::SoC) => FirstField::Core,
+            Some(_) => FirstField::Number,
+            None => FirstField::Unstated,
+        }
+    }
+}
+
+/// What a module says in `firmware_name` (or in the UDP field of that meaning), taken apart at its
+/// rightmost marker (docs/protocol.md 1, "Encoding and formats").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FirmwareName<'a> {
     /// The project: what stands before the marker, or the whole text where there is none.
     pub project: &'a str,
-    /// `Some(true)` with `_LuatOS-SoC_`, `Some(false)` with `_Luat_`, `None` with neither.
-    pub luatos: Option<bool>,
+    /// The marker; `None` where there is none.
+    pub marker: Option<Marker>,
+    /// The version before the project: `1.0.1_P_CSDK_EC618` → `1.0.1`.
+    pub version: Option<&'a str>,
     /// The core version: `V0035_8955` → 35. RDA8910 and LuatOS send it elsewhere.
     pub core: Option<u32>,
     /// The platform: `8955`, `RDA8910_FLOAT`, `EC618`, `Air780EPM`, …
@@ -41,40 +91,56 @@ pub struct FirmwareName<'a> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SentName<'a> {
     text: Cow<'a, str>,
-    marker: Option<Marker>,
+    marker: Option<Found>,
 }
 
 /// Where the rightmost marker begins, and which it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Marker {
+struct Found {
     at: usize,
-    luatos: bool,
+    marker: Marker,
 }
 
-impl Marker {
-    fn text(self) -> &'static str {
-        if self.luatos { LUATOS } else { LUAT }
-    }
-
+impl Found {
     /// What stands before it and behind it.
     fn cut(self, text: &str) -> (&str, &str) {
         let (left, rest) = text.split_at_checked(self.at).unwrap_or((text, ""));
-        (left, rest.get(self.text().len()..).unwrap_or_default())
+        let behind = rest.get(self.marker.text().len()..);
+        (left, behind.unwrap_or_default())
+    }
+
+    /// The version and the project that stand before it: `1.0.1_P_CSDK_EC618` → `1.0.1` and `P`. Only CSDK has
+    /// a version there.
+    fn version_and_project(self, text: &str) -> (Option<&str>, &str) {
+        let (left, _) = self.cut(text);
+        let first = left.split_once('_').filter(|(version, project)| {
+            let reads_so = version.contains('.') && Version::parse(version).is_some();
+            self.marker == Marker::Csdk && reads_so && !project.is_empty()
+        });
+        match first {
+            Some((version, project)) => (Some(version), project),
+            None => (None, left),
+        }
     }
 }
 
 impl SentName<'_> {
+    /// Reads the name as a project's alone, although a part of it looks like a marker.
+    pub fn forget_marker(&mut self) {
+        self.marker = None;
+    }
+
     /// The project alone: [`FirmwareName::project`].
     pub fn project(&self) -> &str {
         match self.marker {
-            Some(marker) => marker.cut(&self.text).0,
+            Some(found) => found.version_and_project(&self.text).1,
             None => &self.text,
         }
     }
 
-    /// Which marker it has: [`FirmwareName::luatos`].
-    pub fn luatos(&self) -> Option<bool> {
-        self.marker.map(|marker| marker.luatos)
+    /// Which marker it has: [`FirmwareName::marker`].
+    pub fn marker(&self) -> Option<Marker> {
+        self.marker.map(|found| found.marker)
     }
 
     /// Takes it apart. Never fails: a text without a marker is all project.
@@ -82,13 +148,18 @@ impl SentName<'_> {
     /// `USER_SERVER_Luat_V0035_8955` → project `USER_SERVER`, core 35, platform `8955`;
     /// `X_LuatOS-SoC_Air780EPM` → project `X`, no core, platform `Air780EPM`.
     pub fn parts(&self) -> FirmwareName<'_> {
-        let (core, platform) = match self.marker {
-            Some(marker) => core_and_platform(marker.cut(&self.text).1, marker.luatos),
-            None => (None, None),
+        let Some(found) = self.marker else {
+            return FirmwareName {
+                project: &self.text,
+                ..FirmwareName::default()
+            };
         };
+        let (version, project) = found.version_and_project(&self.text);
+        let (core, platform) = core_and_platform(found.cut(&self.text).1, found.marker);
         FirmwareName {
-            project: self.project(),
-            luatos: self.luatos(),
+            project,
+            marker: Some(found.marker),
+            version,
             core,
             platform,
         }
@@ -111,35 +182,91 @@ impl Deref for SentName<'_> {
     }
 }
 
-/// Marks a LuatOS name.
-const LUATOS: &str = "_LuatOS-SoC_";
-/// Marks a Luat name.
-const LUAT: &str = "_Luat_";
-
-/// The rightmost marker: `A_Luat_V0035_8955` → at 1. Both begin with `_`, and the one that begins last also
-/// ends last.
-fn marker(text: &str) -> Option<Marker> {
+/// The rightmost marker: `A_Luat_V0035_8955` → at 1. All begin with `_` and hold no other but the last, so the
+/// one that begins last also ends last. Only the parts of `LuatOS-` are read in any case: `_luat_` may be a part
+/// of a project's name.
+fn marker(text: &str) -> Option<Found> {
     let bytes = text.as_bytes();
     memrchr_iter(b'_', bytes).find_map(|at| {
         let rest = bytes.get(at..)?;
-        let luatos = rest.starts_with(LUATOS.as_bytes());
-        (luatos || rest.starts_with(LUAT.as_bytes())).then_some(Marker { at, luatos })
+        // A look at the letter alone spares nearly all comparisons.
+        if !matches!(rest.get(1), Some(b'L' | b'l' | b'C')) {
+            return None;
+        }
+        let begins = |marker: &Marker| {
+            let text = marker.text().as_bytes();
+            let start = rest.get(..text.len());
+            start.is_some_and(|start| match marker {
+                Marker::Luat | Marker::Csdk => start == text,
+                Marker::SoC | Marker::Air | Marker::Hmi => start.eq_ignore_ascii_case(text),
+            })
+        };
+        let marker = Marker::ALL.into_iter().find(begins)?;
+        Some(Found { at, marker })
     })
 }
 
 /// What stands behind the marker: `V0035_8955_SSL` → core 35, platform `8955_SSL`; `EC618` → no core,
 /// platform `EC618`; `V1004` → core 1004, no platform. libfota2 cuts the platform at the first `-`
-/// (docs/protocol.md 1g), so a LuatOS name is cut there in any case.
-fn core_and_platform(text: &str, luatos: bool) -> (Option<u32>, Option<&str>) {
+/// (docs/protocol.md 1g), so a LuatOS name is cut there in any case. A build stamp is no part of the platform.
+fn core_and_platform(text: &str, marker: Marker) -> (Option<u32>, Option<&str>) {
     let (platform, digits) = opt(core_digits).parse(text).unwrap_or((text, None));
-    let platform = if luatos {
-        platform.split('-').next().unwrap_or(platform)
-    } else {
-        platform
+    let platform = match marker {
+        Marker::SoC => platform.split('-').next().unwrap_or(platform),
+        _ => platform,
     };
+    let platform = without_stamp(platform);
     // More digits than a u32 holds are no core version, but still no part of the platform.
     let core = digits.and_then(|digits| digits.parse().ok());
     (core, Some(platform).filter(|platform| !platform.is_empty()))
+}
+
+/// `Air780EPM_202509011200` → `Air780EPM`; also where date and time are two parts
+/// (`Air780EPM_20250901_1200`). Other endings (`_8`, `_FOTA`) stay.
+fn without_stamp(platform: &str) -> &str {
+    let cut = |text: &str, is_stamp: fn(&str) -> bool| {
+        text.rsplit_once('_')
+            .filter(|(before, last)| !before.is_empty() && is_stamp(last))
+            .map(|(before, _)| before.len())
+    };
+    let whole = cut(platform, is_date).or_else(|| {
+        let date = platform.get(..cut(platform, is_time)?)?;
+        cut(date, is_date)
+    });
+    whole
+        .and_then(|end| platform.get(..end))
+        .unwrap_or(platform)
+}
+
+/// `20250901`, with hour, minute and second behind it or not.
+fn is_date(text: &str) -> bool {
+    let Some((date, time)) = text.split_at_checked(8) else {
+        return false;
+    };
+    let within = |range: std::ops::Range<usize>, from: u32, to: u32| {
+        let number = date.get(range).and_then(|digits| digits.parse().ok());
+        number.is_some_and(|number: u32| (from..=to).contains(&number))
+    };
+    date.bytes().all(|byte| byte.is_ascii_digit())
+        && within(0..4, 2000, 2099)
+        && within(4..6, 1, 12)
+        && within(6..8, 1, 31)
+        && (time.is_empty() || time.len() == 2 || is_time(time))
+        && time.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// `1200` or `120000`.
+fn is_time(text: &str) -> bool {
+    let two = |at: usize, most: u32| {
+        let digits = text.get(at..at.saturating_add(2));
+        let number = digits.and_then(|digits| digits.parse().ok());
+        number.is_some_and(|number: u32| number <= most)
+    };
+    text.bytes().all(|byte| byte.is_ascii_digit())
+        && matches!(text.len(), 4 | 6)
+        && two(0, 23)
+        && two(2, 59)
+        && (text.len() == 4 || two(4, 59))
 }
 
 /// `V0035_` or a `V0035` at the end → `0035`.
@@ -181,6 +308,8 @@ const ARCHIVE: &str = "this is an archive, and modules cannot unpack one: unpack
     is in it";
 const HEX: &str = "this is a text form of an image, which modules cannot read: drop the binary (.bin) of the \
     update";
+const STAMPED: &str = "a server or a browser has written something behind the name: rename it so that it ends \
+    in `.bin` (or what it ended in) again, and it is read";
 const PROGRAM: &str = "this is a program for a PC: drop the .bin of the update";
 const RULES_AS_TEXT: &str =
     "rules are only read from a file named release.json: take the last ending off its name";
@@ -222,9 +351,25 @@ pub fn file_kind(name: &str) -> FileKind {
         FileKind::Checksum
     } else if let Some((_, sentence)) = MISTAKES.iter().find(|(ending, _)| ends(ending)) {
         FileKind::Mistake(sentence)
+    } else if is_stamped(name) {
+        FileKind::Mistake(STAMPED)
     } else {
         FileKind::Other
     }
+}
+
+/// `x.bin_20250623184110381812`, `x.bin.1`, `x.bin (2)`, `x.bin?sign=…`: firmware by its name but for what
+/// follows.
+fn is_stamped(name: &str) -> bool {
+    let added = |c: char| c.is_ascii_digit() || matches!(c, '_' | '-' | '.' | ' ' | '(' | ')');
+    // A query may hold anything.
+    let (name, has_query) = match name.split_once(['?', '&', '=', '@']) {
+        Some((name, _)) => (name, true),
+        None => (name, false),
+    };
+    let kept = name.trim_end_matches(added);
+    let is_longer = has_query || kept.len() < name.len();
+    is_longer && firmware_stem(kept).is_some()
 }
 
 /// `x.dfota.bin` → `x`; `None` if it is no firmware by its name.

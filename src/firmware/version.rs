@@ -3,24 +3,123 @@
 //! read with it.
 //!
 //! The surprise: there are two orders. Within one form a version is compared field by field; LuatOS
-//! modules leave out the middle field of their script's version and put the core's in front, so
+//! modules put the core's version in front of their script's and leave out the script's middle field, so
 //! across the forms only [`standing`] knows.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 /// Up to five numeric fields. `v`, leading zeros and trailing zero fields do not count, so
 /// `v2.0.01` = `2.0.1` = `2.0.1.0`. Field by field from the left is a total order (`Ord`); it is the
 /// order of the *plain* form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Version([u32; 5]);
+#[derive(Clone, Copy, Debug)]
+pub struct Version {
+    /// Missing fields are 0.
+    fields: [u32; 5],
+    /// The number of fields that were written, 1 to 5. Not part of the order: only [`Version::core_form`]
+    /// and the text depend on it.
+    written: u8,
+}
 
-/// LuatOS's `CORE.A.C`: the core's version, then the first and the third field of the script's.
+impl PartialEq for Version {
+    fn eq(&self, other: &Version) -> bool {
+        self.fields == other.fields
+    }
+}
+
+impl Eq for Version {}
+
+impl PartialOrd for Version {
+    fn partial_cmp(&self, other: &Version) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Version {
+    fn cmp(&self, other: &Version) -> Ordering {
+        self.fields.cmp(&other.fields)
+    }
+}
+
+impl Hash for Version {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.fields.hash(state);
+    }
+}
+
+/// A core version and the version of the script on it: `CORE.A.C` as libfota2 sends it, or `CORE.A.B.C` as
+/// libfota sent it in 2023 (docs/protocol.md 9b).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CoreForm {
     /// The core (firmware) version, at least 1000.
     pub core: u32,
     /// The script's version: its first and its third field.
     pub script: (u32, u32),
+    /// The script's version with all of its fields, where the middle one is known.
+    pub full: Option<Version>,
+}
+
+impl CoreForm {
+    /// The order of the scripts of two forms: of all fields if both know them, else of the first and the third.
+    pub fn cmp_script(&self, other: &CoreForm) -> Ordering {
+        match (self.full, other.full) {
+            (Some(this), Some(other)) => this.cmp(&other),
+            _ => self.script.cmp(&other.script),
+        }
+    }
+
+    /// The order of this form's script and a plain version.
+    pub fn cmp_plain(&self, plain: Version) -> Ordering {
+        match self.full {
+            // A module sends four fields of its script's version at most.
+            Some(Version {
+                fields: [a, b, c, d, _],
+                ..
+            }) => {
+                let [w, x, y, z, _] = plain.fields;
+                [a, b, c, d].cmp(&[w, x, y, z])
+            }
+            None => self.script.cmp(&plain.script()),
+        }
+    }
+}
+
+/// What the first field of a module's versions means if it is 1000 or more. It follows from the marker in
+/// its firmware name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstField {
+    /// The core's version (`_LuatOS-SoC_`).
+    Core,
+    /// A number like any other (every other marker).
+    Number,
+    /// Not known: there is no marker. Of two versions of the same form (two dates, two core forms, two plain
+    /// ones) it is a number; where only one of them can be in core form, that one is.
+    Unstated,
+}
+
+impl FirstField {
+    /// The core forms of two versions of one module, as they are compared.
+    pub fn forms(self, one: Version, other: Version) -> (Option<CoreForm>, Option<CoreForm>) {
+        // A date like 20240101 is not a core's version.
+        let likely = |version: Version| {
+            let form = version.core_form();
+            form.filter(|form| form.core <= MOST_LIKELY_CORE)
+        };
+        match self {
+            FirstField::Core => (one.core_form(), other.core_form()),
+            FirstField::Number => (None, None),
+            FirstField::Unstated => match (likely(one), likely(other)) {
+                (Some(_), Some(_)) => (None, None),
+                forms => forms,
+            },
+        }
+    }
+
+    /// The core form of a version of which only this one is known.
+    pub fn form(self, version: Version) -> Option<CoreForm> {
+        version.core_form().filter(|_| self != FirstField::Number)
+    }
 }
 
 /// How a release stands to what the device runs, by version alone.
@@ -39,6 +138,9 @@ pub enum Standing {
 /// Core versions have four digits; no field of a script's version has more than three
 /// (docs/protocol.md 4b).
 const LEAST_CORE: u32 = 1000;
+
+/// The highest core version of four digits.
+const MOST_LIKELY_CORE: u32 = 9999;
 
 /// A field is below 10^9, so that it fits 32 bits whatever is done with it.
 const LONGEST_FIELD: usize = 9;
@@ -62,15 +164,27 @@ impl Version {
         characters.next_if(|&c| c == 'v' || c == 'V');
         let mut fields = [0; 5];
         let mut places = fields.iter_mut();
+        let mut written = 0_u8;
         loop {
             let place = places.next()?;
             *place = field(&mut characters)?;
+            written = written.saturating_add(1);
             match characters.next() {
                 Some('.') => {}
                 Some(_) => return None,
-                None => return Some(Version(fields)),
+                None => return Some(Version { fields, written }),
             }
         }
+    }
+
+    /// The version of these fields, written with as many as are needed and three at least.
+    fn of(fields: [u32; 5]) -> Version {
+        let written = match fields {
+            [.., 0, 0] => 3,
+            [.., 0] => 4,
+            _ => 5,
+        };
+        Version { fields, written }
     }
 
     /// Nearly every version: ASCII digits and dots alone, no field longer than nine. (Each check asks for it more
@@ -80,6 +194,7 @@ impl Version {
         let mut places = fields.iter_mut();
         let mut place = places.next()?;
         let mut digits = 0;
+        let mut written = 1_u8;
         for byte in text {
             let digit = byte.wrapping_sub(b'0');
             if digit < 10 {
@@ -88,6 +203,7 @@ impl Version {
             } else if *byte == b'.' && digits > 0 {
                 place = places.next()?;
                 digits = 0;
+                written = written.saturating_add(1);
             } else {
                 return None;
             }
@@ -95,77 +211,89 @@ impl Version {
                 return None;
             }
         }
-        (digits > 0).then_some(Version(fields))
+        (digits > 0).then_some(Version { fields, written })
     }
 
     /// The fields, most significant first, missing ones 0.
     pub fn fields(&self) -> [u32; 5] {
-        self.0
+        self.fields
     }
 
-    /// The version in core form, if its first field is 1000 or more and it has three fields at most.
+    /// The version in core form, if its first field is 1000 or more: `CORE.A.C` with three fields at most,
+    /// `CORE.A.B.C` (and `CORE.A.B.C.D`) with more.
     pub fn core_form(&self) -> Option<CoreForm> {
-        match self.0 {
-            [core, a, c, 0, 0] if core >= LEAST_CORE => Some(CoreForm {
+        let [core, a, b, c, d] = self.fields;
+        if core < LEAST_CORE {
+            return None;
+        }
+        Some(match self.written {
+            ..=3 => CoreForm {
+                core,
+                script: (a, b),
+                full: None,
+            },
+            _ => CoreForm {
                 core,
                 script: (a, c),
-            }),
-            _ => None,
-        }
-    }
-
-    /// The version's core form where `luatos` says that it may be one.
-    fn core_form_if(&self, luatos: bool) -> Option<CoreForm> {
-        self.core_form().filter(|_| luatos)
+                full: Some(Version::of([a, b, c, d, 0])),
+            },
+        })
     }
 
     /// Of a plain version X.Y.Z what LuatOS would send: (X, Z).
     fn script(&self) -> (u32, u32) {
-        let [x, _, z, ..] = self.0;
+        let [x, _, z, ..] = self.fields;
         (x, z)
     }
 
-    /// The version that is written `CORE.A.C`.
+    /// The version that is written `CORE.A.C`, or `CORE.A.B.C` if the middle field is known.
     pub fn of_core_form(form: CoreForm) -> Version {
-        let (a, c) = form.script;
-        Version([form.core, a, c, 0, 0])
+        match (form.full.map(|script| script.fields), form.script) {
+            (Some([a, b, c, d, _]), _) => {
+                let fields = [form.core, a, b, c, d];
+                let written = Version::of(fields).written.max(4);
+                Version { fields, written }
+            }
+            (None, (a, c)) => Version::of([form.core, a, c, 0, 0]),
+        }
     }
 
     /// The script's version of a core form, as a plain one whose middle field is 0.
     pub fn script_alone(form: CoreForm) -> Version {
         let (a, c) = form.script;
-        Version([a, 0, c, 0, 0])
+        Version::of([a, 0, c, 0, 0])
     }
 
     /// A plain version as far as LuatOS sends it: X.0.Z.
     pub fn without_middle(&self) -> Version {
         let (x, z) = self.script();
-        Version([x, 0, z, 0, 0])
+        Version::of([x, 0, z, 0, 0])
     }
 
     /// What a device that runs `device` will report once it has installed `release`: the release's
-    /// own version, but a module says CORE.A.C if it did so before (a plain `2.0.1` on core 2012
-    /// comes back as `2012.2.1`), and a plain one that takes CORE.A.C comes back as A.0.C.
-    pub fn after_installing(device: Version, release: Version, luatos: bool) -> Version {
-        match (device.core_form_if(luatos), release.core_form_if(luatos)) {
-            (Some(CoreForm { core, .. }), None) => {
-                let (x, z) = release.script();
-                Version([core, x, z, 0, 0])
-            }
-            (None, Some(CoreForm { script: (a, c), .. })) => Version([a, 0, c, 0, 0]),
+    /// own version, but a module says CORE.A.C (or CORE.A.B.C) if it did so before (a plain `2.0.1` on core
+    /// 2012 comes back as `2012.2.1`), and a plain one that takes CORE.A.C comes back as A.0.C.
+    pub fn after_installing(device: Version, release: Version, first: FirstField) -> Version {
+        match first.forms(device, release) {
+            (Some(form), None) => Version::of_core_form(CoreForm {
+                core: form.core,
+                script: release.script(),
+                full: form.full.map(|_| release),
+            }),
+            (None, Some(form)) => form.full.unwrap_or_else(|| Version::script_alone(form)),
             _ => release,
         }
     }
 }
 
-/// Three fields at least, and no zero fields after them: `2.0.1`, `2.0.0`, `2.0.1.7`.
+/// As many fields as were written, and three at least: `2.0.1`, `2.0.0`, `2.0.1.7`.
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [x, y, z, fourth, fifth] = self.0;
+        let [x, y, z, fourth, fifth] = self.fields;
         write!(f, "{x}.{y}.{z}")?;
-        match (fourth, fifth) {
-            (0, 0) => Ok(()),
-            (_, 0) => write!(f, ".{fourth}"),
+        match self.written {
+            ..=3 => Ok(()),
+            4 => write!(f, ".{fourth}"),
             _ => write!(f, ".{fourth}.{fifth}"),
         }
     }
@@ -199,31 +327,25 @@ fn field(characters: &mut std::iter::Peekable<impl Iterator<Item = char>>) -> Op
     (digits > 0 && significant <= LONGEST_FIELD).then_some(value)
 }
 
-/// How `release` stands to `device`, by docs/decision.md "Version order". `luatos`: the device's platform is a
-/// LuatOS one (or not known), where a first field of 1000 or more is a core version.
-pub fn standing(device: Version, release: Version, luatos: bool) -> Standing {
-    use std::cmp::Ordering;
-    match (device.core_form_if(luatos), release.core_form_if(luatos)) {
-        (None, None) => match release.cmp(&device) {
-            Ordering::Greater => Standing::Newer,
-            Ordering::Equal => Standing::Same,
-            Ordering::Less => Standing::Older,
-        },
+/// How `release` stands to `device`, by docs/decision.md "Version order". `first`: what a first field
+/// of 1000 or more means to this device.
+pub fn standing(device: Version, release: Version, first: FirstField) -> Standing {
+    let by_order = |order| match order {
+        Ordering::Greater => Standing::Newer,
+        Ordering::Equal => Standing::Same,
+        Ordering::Less => Standing::Older,
+    };
+    match first.forms(device, release) {
+        (None, None) => by_order(release.cmp(&device)),
         (Some(device), Some(release)) => {
-            if device == release {
-                Standing::Same
-            } else if release.core >= device.core && release.script >= device.script {
-                Standing::Newer
-            } else {
-                Standing::Older
+            match (release.core.cmp(&device.core), release.cmp_script(&device)) {
+                (Ordering::Equal, Ordering::Equal) => Standing::Same,
+                (Ordering::Less, _) | (_, Ordering::Less) => Standing::Older,
+                _ => Standing::Newer,
             }
         }
-        (Some(device), None) => match release.script().cmp(&device.script) {
-            Ordering::Greater => Standing::Newer,
-            Ordering::Equal => Standing::Same,
-            Ordering::Less => Standing::Older,
-        },
-        (None, Some(release)) => match release.script.cmp(&device.script()) {
+        (Some(device), None) => by_order(device.cmp_plain(release).reverse()),
+        (None, Some(release)) => match release.cmp_plain(device) {
             Ordering::Greater => Standing::CoreUnknown,
             Ordering::Equal => Standing::Same,
             Ordering::Less => Standing::Older,
@@ -241,7 +363,7 @@ mod tests {
     }
 
     fn stands(device: &str, release: &str) -> Standing {
-        standing(v(device), v(release), true)
+        standing(v(device), v(release), FirstField::Core)
     }
 
     #[test]
@@ -299,14 +421,33 @@ mod tests {
     }
 
     #[test]
-    fn a_core_form_has_a_core_of_four_digits_and_three_fields_at_most() {
+    fn a_core_form_has_a_core_of_four_digits() {
         let form = |text: &str| v(text).core_form();
-        let core_form = |core, script| Some(CoreForm { core, script });
+        let core_form = |core, script| {
+            Some(CoreForm {
+                core,
+                script,
+                full: None,
+            })
+        };
         assert_eq!(form("2012.001.004"), core_form(2012, (1, 4)));
         assert_eq!(form("1000"), core_form(1000, (0, 0)));
         assert_eq!(form("999.1.4"), None);
-        assert_eq!(form("2012.1.4.1"), None);
-        assert_eq!(form("2012.1.4.0.1"), None);
+        // Four fields say the script's middle number too (docs/protocol.md 9b), even where the last is 0.
+        for (text, script, full) in [
+            ("1103.1.0.1", (1, 1), "1.0.1"),
+            ("1103.1.2.0", (1, 0), "1.2.0"),
+            ("1103.1.2.3.4", (1, 3), "1.2.3.4"),
+        ] {
+            let expected = CoreForm {
+                core: 1103,
+                script,
+                full: Some(v(full)),
+            };
+            assert_eq!(form(text), Some(expected), "{text}");
+            assert_eq!(Version::of_core_form(expected), v(text));
+            assert_eq!(v(text).to_string(), text);
+        }
     }
 
     #[test]
@@ -316,7 +457,6 @@ mod tests {
         assert_eq!(stands("2.0.1", "v2.0.01"), Standing::Same);
         assert_eq!(stands("2.1.0", "2.0.9"), Standing::Older);
         assert_eq!(stands("2.1.0", "2.2.0"), Standing::Newer);
-        assert_eq!(stands("1.0", "2012.1.4.1"), Standing::Newer);
     }
 
     #[test]
@@ -348,9 +488,57 @@ mod tests {
         assert_eq!(stands("2.0.2", "2012.2.1"), Standing::Older);
     }
 
+    // Cases 8, 9.
+    #[test]
+    fn a_core_form_of_four_fields_is_compared_with_every_form() {
+        for (release, expected) in [
+            ("1.0.2", Standing::Newer),
+            ("1.1.0", Standing::Newer),
+            ("1.0.1", Standing::Same),
+            ("1.0.0", Standing::Older),
+            ("0.9.9", Standing::Older),
+            ("1103.1.2", Standing::Newer),
+            ("1103.1.1", Standing::Same),
+            ("1104.1.1", Standing::Newer),
+            ("1102.1.9", Standing::Older),
+            ("1103.1.0.2", Standing::Newer),
+            ("1103.1.1.0", Standing::Newer),
+            ("1103.1.0.1", Standing::Same),
+            ("1103.1.0.0", Standing::Older),
+        ] {
+            assert_eq!(stands("1103.1.0.1", release), expected, "{release}");
+        }
+        assert_eq!(stands("1103.1.1", "1103.1.0.2"), Standing::Newer);
+        assert_eq!(stands("1103.1.1", "1103.1.5.1"), Standing::Same);
+        assert_eq!(stands("1.0.1", "1103.1.0.2"), Standing::CoreUnknown);
+        assert_eq!(stands("1.0.1", "1103.1.0.1"), Standing::Same);
+    }
+
+    // Cases 5, 6, 7.
+    #[test]
+    fn without_a_marker_versions_of_one_form_are_compared_as_they_are() {
+        let stands = |device, release| standing(v(device), v(release), FirstField::Unstated);
+        for (device, release, expected) in [
+            ("2024.12.31", "2025.01.01", Standing::Newer),
+            ("2024.01.01", "2025.01.01", Standing::Newer),
+            ("2025.01.01", "2024.12.31", Standing::Older),
+            ("2025.01.01", "2025.1.1", Standing::Same),
+            ("20231231", "20240101", Standing::Newer),
+            ("20240101", "20231231", Standing::Older),
+            ("20231231.1", "20240101", Standing::Newer),
+            ("1.0.0", "20240101", Standing::Newer),
+            ("1.0.0", "1.0.1", Standing::Newer),
+            ("1.0.0", "2012.1.1", Standing::CoreUnknown),
+            ("1103.1.0.1", "1.0.2", Standing::Newer),
+            ("2012.1.1", "1.0.1", Standing::Same),
+        ] {
+            assert_eq!(stands(device, release), expected, "{device} {release}");
+        }
+    }
+
     #[test]
     fn off_luatos_a_large_first_field_is_only_a_number() {
-        let stands = |device, release| standing(v(device), v(release), false);
+        let stands = |device, release| standing(v(device), v(release), FirstField::Number);
         assert_eq!(stands("2023.1.1", "2024.1.0"), Standing::Newer);
         assert_eq!(stands("2012.1.4", "2008.1.5"), Standing::Older);
         assert_eq!(stands("2008.1.5", "2012.1.4"), Standing::Newer);
@@ -360,13 +548,16 @@ mod tests {
 
     #[test]
     fn what_a_device_reports_afterwards_keeps_its_form() {
-        let after = |device, release| Version::after_installing(v(device), v(release), true);
+        let after =
+            |device, release| Version::after_installing(v(device), v(release), FirstField::Core);
         assert_eq!(after("2012.2.0", "2.7.1"), v("2012.2.1"));
         assert_eq!(after("2008.1.1", "2012.1.4"), v("2012.1.4"));
         assert_eq!(after("2.0.0", "2012.2.1"), v("2.0.1"));
         assert_eq!(after("2.0.0", "2.0.1"), v("2.0.1"));
-        let off_luatos = Version::after_installing(v("2012.2.0"), v("2013"), false);
+        let off_luatos = Version::after_installing(v("2012.2.0"), v("2013"), FirstField::Number);
         assert_eq!(off_luatos, v("2013"));
+        assert_eq!(after("1103.1.0.1", "1.2.0").to_string(), "1103.1.2.0");
+        assert_eq!(after("1.0.1", "1103.1.0.2"), v("1.0.2"));
     }
 
     #[test]
@@ -386,7 +577,7 @@ mod tests {
         let first = prop_oneof![0u32..4, 1000u32..1004, 999u32..1001];
         (first, 0u32..4, 0u32..4, 0u32..2, 0u32..2).prop_map(|(a, b, c, d, e)| {
             // Most versions have three fields.
-            Version([a, b, c, d & e, d])
+            Version::of([a, b, c, d & e, d])
         })
     }
 
@@ -400,7 +591,7 @@ mod tests {
 
         #[test]
         fn plain_versions_are_in_total_order(a in any_version(), b in any_version(), c in any_version()) {
-            let s = |x, y| standing(x, y, false);
+            let s = |x, y| standing(x, y, FirstField::Number);
             prop_assert_eq!(s(a, a), Standing::Same);
             prop_assert_eq!(s(a, b) == Standing::Same, a == b);
             prop_assert_eq!(s(a, b) == Standing::Newer, s(b, a) == Standing::Older);
@@ -415,21 +606,22 @@ mod tests {
             b in (1000u32..1004, 0u32..3, 0u32..3),
             c in (1000u32..1004, 0u32..3, 0u32..3),
         ) {
-            let [a, b, c] = [a, b, c].map(|(core, x, z)| Version([core, x, z, 0, 0]));
-            let newer = |x, y| standing(x, y, true) == Standing::Newer;
+            let [a, b, c] = [a, b, c].map(|(core, x, z)| Version::of([core, x, z, 0, 0]));
+            let newer = |x, y| standing(x, y, FirstField::Core) == Standing::Newer;
             prop_assert!(!newer(a, a));
             prop_assert!(!(newer(a, b) && newer(b, a)));
             prop_assert!(!(newer(a, b) && newer(b, c)) || newer(a, c));
-            prop_assert_eq!(standing(a, b, true) == Standing::Same, a == b);
+            prop_assert_eq!(standing(a, b, FirstField::Core) == Standing::Same, a == b);
         }
 
         #[test]
         fn whoever_took_a_newer_release_is_not_offered_it_again(
-            device in any_version(), release in any_version(), luatos: bool,
+            device in any_version(), release in any_version(),
+            first in prop::sample::select(vec![FirstField::Core, FirstField::Number, FirstField::Unstated]),
         ) {
-            if standing(device, release, luatos) == Standing::Newer {
-                let after = Version::after_installing(device, release, luatos);
-                prop_assert_eq!(standing(after, release, luatos), Standing::Same);
+            if standing(device, release, first) == Standing::Newer {
+                let after = Version::after_installing(device, release, first);
+                prop_assert_eq!(standing(after, release, first), Standing::Same);
             }
         }
 

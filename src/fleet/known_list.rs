@@ -1,5 +1,5 @@
-//! `known-devices.txt` in the state folder: the ids that a person calls known, one a line. Read by a
-//! thread of its own whenever the file changes.
+//! `known-devices.txt` in the state folder: the ids that a person calls known, one a line, or a table (CSV) whose
+//! first field is the id. Read by a thread of its own whenever the file changes.
 //!
 //! What would surprise you: a file that vanishes or cannot be read any more leaves the list as it was.
 //! An editor that replaces the file by deleting it must not shut the whole fleet out for a moment.
@@ -176,27 +176,44 @@ fn read(path: &Path) -> io::Result<Contents> {
     let mut ids: Vec<DeviceId> = Vec::new();
     let (mut bad, mut bad_count) = (Vec::new(), 0_usize);
     let mut line = Vec::new();
-    let mut number = 0_u32;
+    let (mut number, mut is_title) = (0_u32, true);
     loop {
         line.clear();
         if file.by_ref().take(LONGEST).read_until(b'\n', &mut line)? == 0 {
             break;
         }
         number = number.saturating_add(1);
+        if line.starts_with(b"\xff\xfe") || line.starts_with(b"\xfe\xff") || line.contains(&0) {
+            let text = "this is UTF-16; save the list as UTF-8 (in Excel: CSV UTF-8)";
+            return Err(io::Error::other(format!("line {number}: {text}")));
+        }
         let text = String::from_utf8_lossy(&line);
         // Windows' editors put a mark at the beginning.
         let text = text.trim_start_matches('\u{feff}');
         let text = text.split('#').next().unwrap_or_default().trim();
-        if text.is_empty() {
+        // Excel says which separator it means.
+        if text.is_empty() || text.starts_with("sep=") {
             continue;
         }
-        match DeviceId::parse(text).filter(|_| ids.len() < MOST) {
+        let field = first_field(text);
+        // Ids have digits, titles (`imei`, `设备号`) have none.
+        if std::mem::take(&mut is_title) && !field.contains(|c: char| c.is_ascii_digit()) {
+            continue;
+        }
+        match DeviceId::parse(field).filter(|_| ids.len() < MOST) {
             Some(id) => ids.push(id),
             None => {
                 bad_count = bad_count.saturating_add(1);
                 if bad.len() < NAMED {
                     let shown: String = text.chars().take(40).collect();
-                    bad.push(format!("line {number}: {}", Escaped(&shown)));
+                    let shown = Escaped(&shown);
+                    bad.push(match is_rounded(field) {
+                        true => format!(
+                            "line {number}: {shown} is a number that Excel has rounded: format the column as \
+                             text and paste the ids again"
+                        ),
+                        false => format!("line {number}: {shown}"),
+                    });
                 }
             }
         }
@@ -209,6 +226,29 @@ fn read(path: &Path) -> io::Result<Contents> {
         bad,
         bad_count,
     })
+}
+
+/// The first field of a line of a table; its separator is what comes first of `,`, `;` and a tab, but for those
+/// in quotes.
+fn first_field(line: &str) -> &str {
+    let mut is_quoted = false;
+    let end = line.find(|c| {
+        is_quoted ^= c == '"';
+        !is_quoted && matches!(c, ',' | ';' | '\t')
+    });
+    line.get(..end.unwrap_or(line.len())).unwrap_or_default()
+}
+
+/// `8.62991E+14`, `8,62991E+14` cut at its comma excepted.
+fn is_rounded(field: &str) -> bool {
+    let number = field.trim_matches(|c: char| c == '"' || c.is_whitespace());
+    number
+        .split_once(['e', 'E'])
+        .is_some_and(|(digits, power)| {
+            let is_digits =
+                |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+            is_digits(&digits.replace('.', "")) && power.strip_prefix('+').is_some_and(is_digits)
+        })
 }
 
 #[cfg(test)]
@@ -254,6 +294,56 @@ mod tests {
             assert!(list.contains(id(known)), "{known}");
         }
         assert!(!list.contains(id("sensor-8")) && list.len() == 3);
+    }
+
+    // Case 19.
+    #[test]
+    fn a_table_is_read_by_the_first_field_of_its_lines() {
+        let ids = ["862991443753386", "a1b2c3d4e5f6"];
+        for text in [
+            "imei,name\r\n862991443753386,pump\r\na1:b2:c3:d4:e5:f6,\r\n",
+            "\u{feff}设备号;位置\n\"862991443753386\";\"x;y\"\n\"A1-B2-C3-D4-E5-F6\";\n",
+            "sep=;\nIMEI;NAME\n862991443753386;1\nA1B2C3D4E5F6;2\n",
+            "862991443753386\tpump 7\n  A1:B2:C3:D4:E5:F6\tx\n",
+            "# ours\n\nid\n=\"862991443753386\",x\n'a1b2c3d4e5f6,x",
+            "\"862991443753386\"\n\"a1b2 c3d4 e5f6\"",
+        ] {
+            let scratch = Scratch::new();
+            let path = scratch.write(FILE, text.as_bytes());
+            let found = read(&path).unwrap();
+            assert_eq!(found.bad, [""; 0], "{text}");
+            let mut expected = ids.map(id);
+            expected.sort();
+            assert_eq!(*found.ids, expected, "{text}");
+        }
+    }
+
+    // Case 19.
+    #[test]
+    fn what_excel_has_spoilt_is_refused_with_the_line_and_what_to_do() {
+        let scratch = Scratch::new();
+        let path = scratch.write(
+            FILE,
+            b"imei,name\n862991443753386,a\n8.62991E+14,b\nnil,c\n",
+        );
+        let found = read(&path).unwrap();
+        assert_eq!(*found.ids, [id("862991443753386")]);
+        assert!(
+            found.bad[0].starts_with("line 3: 8.62991E+14,b is a number that Excel has rounded")
+        );
+        assert!(found.bad[0].contains("as text") && found.bad[1] == "line 4: nil,c");
+        let utf_16 = |begin: &[u8], order: fn(u16) -> [u8; 2]| {
+            let text = "imei\n862991443753386\n".encode_utf16();
+            [begin, &text.flat_map(order).collect::<Vec<u8>>()].concat()
+        };
+        for text in [
+            utf_16(b"\xff\xfe", u16::to_le_bytes),
+            utf_16(b"\xfe\xff", u16::to_be_bytes),
+            utf_16(b"", u16::to_le_bytes),
+        ] {
+            let error = read(&scratch.write(FILE, &text)).unwrap_err().to_string();
+            assert!(error.starts_with("line 1: this is UTF-16; save"), "{error}");
+        }
     }
 
     #[test]

@@ -18,9 +18,9 @@ const MOST: usize = 100;
 /// Asks a server on this state folder to lift: drops the file; its path. `id` is what the device calls
 /// itself, and an id by [`DeviceId::parse`].
 pub fn ask(folder: &Path, id: &str) -> io::Result<PathBuf> {
-    if DeviceId::parse(id).is_none() {
+    let Some((_, id)) = DeviceId::read(id) else {
         return Err(io::ErrorKind::InvalidInput.into());
-    }
+    };
     let path = folder.join(format!("{PREFIX}{id}"));
     state::write_atomically(&path, format!("{id}\n").as_bytes())?;
     Ok(path)

@@ -214,7 +214,7 @@ impl Fleet {
         let is_nobody = matches!(
             verdict,
             Verdict::Refuse(Refused {
-                refusal: Refusal::UnknownProject | Refusal::UnknownDevice,
+                refusal: Refusal::NoProject | Refusal::UnknownProject | Refusal::UnknownDevice,
                 ..
             })
         );

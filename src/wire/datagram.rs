@@ -4,6 +4,7 @@
 //! PROJECT and VERSION are free text, and in the official dialect SN is too and may hold commas: so a
 //! message is taken apart from both of its ends. Nothing in it is percent-encoded.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use nom::bytes::complete::{tag, take_till};
@@ -122,7 +123,14 @@ fn user_check(message: &[u8]) -> Option<Message<'_>> {
     let (_, (imei, rest)) = first_field(message).ok()?;
     let (name, version) = last_field(rest)?;
     let check = check(b"", imei, name, version);
-    check.device.is_some().then_some(Message::Check(check))
+    let is_module = check.device.is_some() || is_nobody(imei);
+    is_module.then_some(Message::Check(check))
+}
+
+/// `nil` or zeros, where a module's id should be.
+fn is_nobody(imei: &[u8]) -> bool {
+    let imei = imei.trim_ascii();
+    !imei.is_empty() && DeviceId::is_nobody(&text::read(imei))
 }
 
 /// `0,KEY,IMEI,SN,PROJECT_COREVER,VERSION` and, if it asks for a packet, `,GetN,ID` behind it.
@@ -228,11 +236,17 @@ fn get_id(digits: &[u8]) -> Option<u32> {
 
 fn check<'a>(key: &'a [u8], imei: &'a [u8], name: &'a [u8], version: &'a [u8]) -> Check<'a> {
     let given = |raw: &'a [u8]| (!raw.is_empty()).then(|| text::read(raw));
-    let id = text::read(imei.trim_ascii());
-    let device = DeviceId::parse(&id);
+    let (device, device_text) = match text::read(imei.trim_ascii()) {
+        Cow::Borrowed(id) => DeviceId::read(id).unzip(),
+        Cow::Owned(id) => {
+            let read = DeviceId::read(&id);
+            read.map(|(id, text)| (id, Cow::Owned(text.into_owned())))
+                .unzip()
+        }
+    };
     Check {
         device,
-        device_text: device.map(|_| id).unwrap_or_default(),
+        device_text: device_text.unwrap_or_default(),
         firmware_name: given(name).map(Into::into),
         version: text::read(version),
         project_key: given(key),

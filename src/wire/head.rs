@@ -223,7 +223,7 @@ fn request_line(line: &[u8]) -> Result<Head<'_>, BadHead> {
         .filter_map(|at| rest.split_at_checked(at))
         .find(|(_, version)| version.starts_with(BEFORE_VERSION))
         .ok_or(BadHead::Malformed)?;
-    if target.is_empty() || !is_all_text(target) {
+    if target.is_empty() || !(is_all_text(target) || may_hold_controls(target)) {
         return Err(BadHead::Malformed);
     }
     Ok(Head {
@@ -233,6 +233,11 @@ fn request_line(line: &[u8]) -> Result<Head<'_>, BadHead> {
         block: b"",
         lengths: Lengths::default(),
     })
+}
+
+/// libfota3's check, in which some modules send the unique id of their chip as raw bytes (docs/protocol.md 9c).
+fn may_hold_controls(target: &[u8]) -> bool {
+    target.starts_with(b"/api/site/turnkey_fota?") && !target.contains(&b'\r')
 }
 
 /// The minor version. HTTP/1.2 and up are read as 1.1 (RFC 9110 2.5).

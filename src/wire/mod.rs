@@ -4,6 +4,7 @@
 pub mod datagram;
 mod gbk;
 pub mod head;
+mod id;
 pub mod query;
 pub mod range;
 pub mod reply;

@@ -10,14 +10,14 @@ use std::iter;
 
 use memchr::{memchr, memchr_iter, memchr2};
 use nom::branch::alt;
-use nom::bytes::complete::{tag, tag_no_case, take_till, take_till1, take_while};
-use nom::character::complete::{char, digit1, u32 as number};
+use nom::bytes::complete::{tag, tag_no_case, take_till, take_till1, take_while, take_while1};
+use nom::character::complete::{digit1, u32 as number};
 use nom::combinator::{all_consuming, opt, success};
 use nom::sequence::{preceded, terminated};
 use nom::{IResult, Parser};
 
 use super::text::decode;
-use super::turnkey;
+use super::{id, turnkey};
 use crate::decision::Check;
 use crate::firmware::audience::DeviceId;
 
@@ -43,19 +43,27 @@ pub fn route(target: &[u8]) -> Route<'_> {
         return Route::Turnkey(request);
     }
     let target = without_authority(target.trim_ascii());
-    let target = target.strip_prefix(b"/").unwrap_or(target);
-    let end = memchr(b'?', target).unwrap_or(target.len());
-    let path = target.get(..end).unwrap_or_default();
+    let strict = target.strip_prefix(b"/").unwrap_or(target);
+    let end = memchr(b'?', strict).unwrap_or(strict.len());
+    let path = strict.get(..end).unwrap_or_default();
     if path == b"healthz" {
         return Route::Health;
     }
     // First, since a check may be sent to any path; those to a file have no such query.
-    if let Some(check) = check(target) {
+    if let Some(check) = check(without_slashes(target)) {
         return Route::Check(check);
     }
     path.strip_prefix(b"firmware/")
         .and_then(file)
         .map_or(Route::Nothing, Route::File)
+}
+
+/// A target without the slashes that it begins with: the vendor's demos send two (docs/protocol.md 9b).
+pub(super) fn without_slashes(target: &[u8]) -> &[u8] {
+    let begin = target.iter().position(|byte| *byte != b'/');
+    target
+        .get(begin.unwrap_or(target.len())..)
+        .unwrap_or_default()
 }
 
 /// A target from its path on.
@@ -86,7 +94,7 @@ fn check(target: &[u8]) -> Option<Check<'_>> {
     let values = Values::read(query);
     let project = match well_known(path) {
         Ok((_, project)) => project,
-        Err(_) if given(values.firmware_name).is_some() && values.version.is_some() => None,
+        Err(_) if values.version.is_some() && values.names_a_project() => None,
         Err(_) => return None,
     };
     let (device, device_text) = values.device(query).unzip();
@@ -104,18 +112,31 @@ fn check(target: &[u8]) -> Option<Check<'_>> {
     })
 }
 
-/// `luat/update`, `luat/update/PROJECT` or `api/site/firmware_upgrade`, and what users leave behind it.
-/// The project, as sent, if the path names one.
+/// `luat/update`, `luat/update/PROJECT` or `api/site/firmware_upgrade`, and what users leave behind it; a slash
+/// may be doubled. The project, as sent, if the path names one.
 fn well_known(path: &[u8]) -> IResult<&[u8], Option<&[u8]>> {
-    let project = preceded(char('/'), take_till1(is_left_over));
+    let project = preceded(slashes, take_till1(is_left_over));
+    let update = (tag("luat"), slashes, tag("update"));
+    let upgrade = (
+        tag("api"),
+        slashes,
+        tag("site"),
+        slashes,
+        tag("firmware_upgrade"),
+    );
     all_consuming(terminated(
         alt((
-            preceded(tag("luat/update"), opt(project)),
-            preceded(tag("api/site/firmware_upgrade"), success(None)),
+            preceded(update, opt(project)),
+            preceded(upgrade, success(None)),
         )),
         take_while(is_left_over),
     ))
     .parse(path)
+}
+
+/// `1*"/"`
+fn slashes(input: &[u8]) -> IResult<&[u8], &[u8]> {
+    take_while1(|byte| byte == b'/').parse(input)
 }
 
 fn is_left_over(byte: u8) -> bool {
@@ -126,16 +147,24 @@ fn is_left_over(byte: u8) -> bool {
 /// of 2024-11 and later only appends to the URL that the user wrote (docs/protocol.md 1g). Also says what is
 /// odd about it (docs/protocol.md 3).
 fn cut(target: &[u8]) -> (&[u8], &[u8], &'static str) {
-    const BEGINNINGS: [&[u8]; 6] = [
+    const BEGINNINGS: [&[u8]; 11] = [
         b"imei=",
         b"mac=",
+        b"muid=",
         b"uid=",
         b"nil&",
         b"project_key=",
+        b"device_key=",
         b"firmware_name=",
+        b"core_version=",
+        b"need_oss_url=",
+        b"version=",
     ];
-    // A look at the byte alone spares nearly all comparisons.
-    let may_begin = |byte: u8| matches!(byte, b'?' | b'i' | b'm' | b'u' | b'n' | b'p' | b'f');
+    // A look at the byte alone spares nearly all comparisons. `need_oss_url` begins like `nil`.
+    let may_begin = |byte: u8| {
+        let letters = [b'i', b'm', b'u', b'n', b'p', b'd', b'f', b'c', b'v'];
+        byte == b'?' || letters.contains(&byte)
+    };
     // A query that begins without a `?` begins before the first.
     let end = memchr(b'?', target).map_or(target.len(), |at| at.saturating_add(1));
     let before = target.get(..end).unwrap_or(target);
@@ -180,6 +209,7 @@ struct Values<'a> {
     imei: Option<&'a [u8]>,
     mac: Option<&'a [u8]>,
     uid: Option<&'a [u8]>,
+    muid: Option<&'a [u8]>,
     firmware_name: Option<&'a [u8]>,
     version: Option<&'a [u8]>,
     core_version: Option<&'a [u8]>,
@@ -209,6 +239,7 @@ impl<'a> Values<'a> {
             3 if is(b"mac") => Some(&mut self.mac),
             3 if is(b"uid") => Some(&mut self.uid),
             4 if is(b"imei") => Some(&mut self.imei),
+            4 if is(b"muid") => Some(&mut self.muid),
             7 if is(b"version") => Some(&mut self.version),
             11 if is(b"project_key") => Some(&mut self.project_key),
             12 if is(b"core_version") => Some(&mut self.core_version),
@@ -218,16 +249,22 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// The first of imei, mac and uid that is an id, and as it was written.
+    /// Can it be known which project is asked for?
+    fn names_a_project(&self) -> bool {
+        given(self.firmware_name).is_some() || given(self.project_key).is_some()
+    }
+
+    /// The first of imei, mac, uid and muid that is an id, and the text by which it is shown.
     fn device(&self, query: &'a [u8]) -> Option<(DeviceId, Cow<'a, str>)> {
         let imei = given(self.imei).or_else(|| swallowed_imei(query));
-        [imei, self.mac, self.uid]
-            .into_iter()
-            .flatten()
-            .find_map(|raw| {
-                let text = decode(raw.trim_ascii());
-                DeviceId::parse(&text).map(|device| (device, text))
-            })
+        [
+            (imei, false),
+            (self.mac, false),
+            (self.uid, true),
+            (self.muid, true),
+        ]
+        .into_iter()
+        .find_map(|(raw, is_unique)| id::read(raw?, is_unique))
     }
 }
 

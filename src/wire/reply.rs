@@ -160,6 +160,7 @@ fn said(refusal: Refusal) -> Option<(u16, u32, &'static str)> {
         Refusal::VersionUnreadable => (404, 27, "无法识别版本号"),
         Refusal::NotThisDevice => (403, 21, "不允许升级"),
         Refusal::UnknownDevice => (403, 3, "无效的设备"),
+        Refusal::NoProject => (404, 25, "未指明项目"),
         Refusal::UnknownProject | Refusal::WrongKey => (403, 25, "无效的项目"),
         Refusal::NoPackage => (404, 26, "无效的固件"),
         Refusal::Looping => (403, 40, "循环升级"),
@@ -180,6 +181,7 @@ pub fn refusal_text(refusal: Refusal) -> &'static str {
         Refusal::CannotResume => "ERR",
         Refusal::NotNow
         | Refusal::UnknownDevice
+        | Refusal::NoProject
         | Refusal::UnknownProject
         | Refusal::WrongKey
         | Refusal::NoPackage

@@ -50,7 +50,8 @@ fn from_gbk(raw: &[u8]) -> String {
         .collect()
 }
 
-fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
+/// Decodes valid `%XX`.
+pub(super) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
     // The first look alone is what nearly every text gets.
     if memchr(b'%', raw).is_none() || !raw.windows(3).any(|window| escape(window).is_ok()) {
         return Cow::Borrowed(raw);

@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::id;
 use super::query::{self, fields, given, pair};
 use super::text::decode;
 use crate::decision::{Check, Offer};
@@ -89,7 +90,7 @@ pub struct Reported {
 pub fn read(target: &[u8]) -> Option<Request<'_>> {
     let target = target.trim_ascii();
     let target = query::without_authority(target);
-    let target = target.strip_prefix(b"/").unwrap_or(target);
+    let target = query::without_slashes(target);
     let at = memchr::memchr(b'?', target);
     let (path, query) = target.split_at(at.unwrap_or(target.len()));
     let path = path.strip_suffix(b"/").unwrap_or(path);
@@ -117,11 +118,24 @@ fn value<'a>(query: &'a [u8], name: &str) -> Option<&'a [u8]> {
         .find_map(|(_, value)| given(Some(value)))
 }
 
+/// The value that begins so, up to the next `&`.
+fn raw_value<'a>(query: &'a [u8], begin: &[u8]) -> Option<&'a [u8]> {
+    let query = query.strip_prefix(b"?").unwrap_or(query);
+    query
+        .split(|byte| *byte == b'&')
+        .find_map(|field| given(field.strip_prefix(begin)))
+}
+
 fn asked(query: &[u8]) -> Asked<'_> {
     let text = |name| value(query, name).map(decode).unwrap_or_default();
     let device = ["imei", "mac", "uid"].into_iter().find_map(|kind| {
-        let text = decode(value(query, kind)?.trim_ascii());
-        DeviceId::parse(&text).map(|device| (kind, device, text))
+        let raw = match kind {
+            // Its raw bytes may hold a `?`.
+            "uid" => raw_value(query, b"uid=")?,
+            _ => value(query, kind)?,
+        };
+        let (device, text) = id::read(raw, kind == "uid")?;
+        Some((kind, device, text))
     });
     let (kind, device, device_text) = match device {
         Some((kind, device, text)) => (kind, Some(device), text),

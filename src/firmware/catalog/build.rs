@@ -1,10 +1,12 @@
 //! From what a scan found to a catalogue.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Catalog, Found, FoundFile, FoundRules, Package, Project, Release, Remark, Source};
-use crate::firmware::name::{self, RulesPlace};
+use crate::firmware::audience::DeviceSet;
+use crate::firmware::name::{self, Marker, RulesPlace};
 use crate::firmware::package::{Family, Kind};
 use crate::firmware::rules::Rules;
 use crate::firmware::version::Version;
@@ -28,6 +30,12 @@ impl Catalog {
             waiting: found.waiting,
             ..Catalog::default()
         };
+        for FoundRules { path, rules, .. } in &found.rules {
+            warn_about_ids(path, rules.as_deref(), &mut catalog.warnings);
+        }
+        let paths = found.files.iter().map(|file| &file.path);
+        let paths = paths.chain(found.rules.iter().map(|rules| &rules.path));
+        warn_about_unicode(paths.map(String::as_str), &mut catalog.warnings);
         let rules = RulesByPlace::read(found.rules, &mut catalog.quarantined);
         let mut candidates = Vec::new();
         for file in found.files {
@@ -40,9 +48,11 @@ impl Catalog {
         order::sort_by(&mut candidates, |a, b| {
             (&a.project, b.version).cmp(&(&b.project, a.version))
         });
+        warn_about_names(&candidates, &mut catalog.warnings);
         for candidates in candidates.chunk_by(|a, b| a.project == b.project) {
             catalog.add(candidates, &rules, previous, now);
         }
+        catalog.index_keys();
         // Equal folders must make equal catalogues.
         order::sort(&mut catalog.sources);
         for list in [
@@ -102,6 +112,8 @@ struct Candidate {
     version_text: Box<str>,
     /// By its name or its kind it is for LuatOS.
     luatos: bool,
+    /// The marker in its name.
+    marker: Option<Marker>,
     package: Package,
     stamp: Stamp,
 }
@@ -136,7 +148,9 @@ impl Candidate {
             project: place.project.into(),
             version: place.version,
             version_text: place.version_text.into(),
-            luatos: place.luatos == Some(true) || !matches!(kind, Kind::Generic | Kind::LuaDb),
+            marker: place.marker,
+            luatos: place.marker == Some(Marker::SoC)
+                || !matches!(kind, Kind::Generic | Kind::LuaDb),
             package: Package {
                 path: file.path.as_str().into(),
                 content: file.inspected.content,
@@ -354,6 +368,74 @@ fn rivals(first: &Ruling, second: &Ruling) -> [Remark; 2] {
 /// The folder of a path; empty at the top.
 fn folder_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(folder, _)| folder)
+}
+
+/// Warns of platforms that no module names: with something behind their name that is no build stamp.
+fn warn_about_names(candidates: &[Candidate], warnings: &mut Vec<Remark>) {
+    let is_added = |marker: Marker, platform: &str| match platform.rsplit_once('_') {
+        // Platforms of LuatOS-SoC have no `_`; others do (`RDA8910_TTS`).
+        Some(_) if marker == Marker::SoC => true,
+        Some((_, last)) => {
+            let words = ["FOTA", "OTA", "DFOTA", "UPDATE"];
+            let is_number = last.len() >= 8 && last.bytes().all(|byte| byte.is_ascii_digit());
+            is_number || words.iter().any(|word| last.eq_ignore_ascii_case(word))
+        }
+        None => false,
+    };
+    for candidate in candidates {
+        if let (Some(marker), Some(platform)) = (candidate.marker, &candidate.package.platform)
+            && is_added(marker, platform)
+        {
+            warnings.push(Remark {
+                path: candidate.package.path.to_string(),
+                text: format!(
+                    "is for the platform `{platform}`, and only a module that calls its own so gets it: take \
+                     what stands behind the platform's name off the file's"
+                ),
+            });
+        }
+    }
+}
+
+/// Warns of entries of `allow` and `deny` that no device can match.
+fn warn_about_ids(path: &str, rules: Option<&Rules>, warnings: &mut Vec<Remark>) {
+    let lists = rules.map(|rules| [("allow", &rules.allow), ("deny", &rules.deny)]);
+    for (name, list) in lists.into_iter().flatten() {
+        for (entry, digits) in list.iter().flat_map(DeviceSet::odd) {
+            warnings.push(Remark {
+                path: path.to_owned(),
+                text: format!(
+                    "`{entry}` in {name} has {digits} digits: an IMEI has 15, so one has been lost or added"
+                ),
+            });
+        }
+    }
+}
+
+/// Warns of folders and files whose names are decomposed Unicode: `é` as `e` and an accent, as macOS writes it.
+/// Modules and other computers write the same name with other bytes.
+fn warn_about_unicode<'p>(paths: impl Iterator<Item = &'p str>, warnings: &mut Vec<Remark>) {
+    let mut odd = BTreeSet::new();
+    for path in paths.filter(|path| !path.is_ascii()) {
+        let Some(at) = path.find(is_combining) else {
+            continue;
+        };
+        let end = path.get(at..).and_then(|rest| rest.find('/'));
+        let end = end.map_or(path.len(), |end| at.saturating_add(end));
+        odd.extend(path.get(..end));
+    }
+    warnings.extend(odd.into_iter().map(|path| Remark {
+        path: path.to_owned(),
+        text: "its name is decomposed Unicode, as macOS writes it: no module asks for a project of this name. \
+               Rename it on another computer, or type the name anew"
+            .to_owned(),
+    }));
+}
+
+/// A mark or letter that composed Unicode joins with the one before it: an accent, a voiced mark of kana, or the
+/// vowel or end of a Hangul syllable.
+fn is_combining(c: char) -> bool {
+    matches!(c, '\u{300}'..='\u{36f}' | '\u{3099}' | '\u{309a}' | '\u{1161}'..='\u{11ff}')
 }
 
 /// Says what is served but looks like a mistake.

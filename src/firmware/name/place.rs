@@ -10,7 +10,7 @@ use nom::combinator::{eof, opt};
 use nom::sequence::{preceded, terminated};
 use nom::{IResult, Parser};
 
-use super::{LUATOS, core_and_platform, firmware_stem, marker};
+use super::{Marker, core_and_platform, firmware_stem, marker};
 use crate::firmware::version::Version;
 
 /// What the path of a firmware file says.
@@ -24,8 +24,8 @@ pub struct Place<'a> {
     pub version_text: &'a str,
     /// The platform the file is for (from a Luatools name); `None` = every module of the project.
     pub platform: Option<&'a str>,
-    /// `Some(true)` if the file's name has `_LuatOS-SoC_`, `Some(false)` with `_Luat_`.
-    pub luatos: Option<bool>,
+    /// The marker in the file's name.
+    pub marker: Option<Marker>,
     /// From a `from-CORE` folder: the only core this package can be applied to.
     pub base_core: Option<u32>,
 }
@@ -50,8 +50,13 @@ pub fn place(path: &str) -> Result<Place<'_>, String> {
     let Some((&file, folders)) = parts.split_last() else {
         return Err("the path is empty".to_owned());
     };
-    let luatools = luatools_name(file)?;
-    match (folders_say(folders)?, luatools) {
+    let folders = folders_say(folders);
+    let folder = match &folders {
+        Ok(Folders::Release(release, _)) => Some(*release),
+        _ => None,
+    };
+    let luatools = luatools_name(file, folder)?;
+    match (folders?, luatools) {
         (Folders::Nothing, None) => Err(
             "at the top of the firmware folder a file must have the name that Luatools gave it, such \
              as `PROJECT_2012.001.004_LuatOS-SoC_Air780EPM.bin`; put it into a folder for its project \
@@ -127,7 +132,7 @@ impl<'a> Named<'a> {
             version: self.version,
             version_text: self.text,
             platform: luatools.map(|name| name.platform),
-            luatos: luatools.map(|name| name.luatos),
+            marker: luatools.map(|name| name.marker),
             base_core,
         }
     }
@@ -137,7 +142,7 @@ impl<'a> Named<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Luatools<'a> {
     release: Named<'a>,
-    luatos: bool,
+    marker: Marker,
     platform: &'a str,
 }
 
@@ -248,48 +253,81 @@ fn core(input: &str) -> IResult<&str, u32> {
 }
 
 /// `FOTA2_DEMO_2012.001.001_LuatOS-SoC_Air780EPM.bin` → version 2012.001.001 of FOTA2_DEMO for
-/// Air780EPM. `Ok(None)` where there is no marker; an error where there is one, but not the rest.
-fn luatools_name(file: &str) -> Result<Option<Luatools<'_>>, String> {
+/// Air780EPM. `Ok(None)` where there is no marker; an error where there is one, but not the rest. `folder`: the
+/// release that the folders name.
+fn luatools_name<'a>(
+    file: &'a str,
+    folder: Option<Named<'a>>,
+) -> Result<Option<Luatools<'a>>, String> {
     let stem = firmware_stem(file).unwrap_or(file);
     let Some(found) = marker(stem) else {
-        // In another case it would be no marker, and the file be for every platform.
-        let lower = LUATOS.to_ascii_lowercase();
-        return if stem.to_ascii_lowercase().contains(&lower) {
-            Err(format!(
-                "write `{LUATOS}` in the file's name as Luatools does"
-            ))
-        } else {
-            Ok(None)
-        };
+        return Ok(None);
     };
-    let (luatos, marker) = (found.luatos, found.text());
+    let text = found.marker.text();
     let (left, right) = found.cut(stem);
-    let release = left.rsplit_once('_').and_then(|(project, text)| {
-        Some(Named {
-            project,
-            version: Version::parse(text)?,
-            text,
-        })
-    });
-    let Some(release) = release else {
+    if !stem
+        .get(left.len()..)
+        .is_some_and(|rest| rest.starts_with(text))
+    {
         return Err(format!(
-            "the name has `{marker}`, but no project and version before it: it should look like \
-             `PROJECT_2.0.1{marker}PLATFORM.bin`"
+            "write `{text}` in the file's name as Luatools does"
         ));
+    }
+    let release = match found.marker {
+        Marker::Csdk => csdk_release(left, folder),
+        _ => version_last(left),
+    };
+    let release = match release {
+        Some(release) => release,
+        // `_CSDK_` stands in names of other kinds too, and in a version's folder they need not say more.
+        None if found.marker == Marker::Csdk && folder.is_some() => return Ok(None),
+        None => {
+            return Err(format!(
+                "the name has `{text}`, but no project and version before it: it should look like \
+                 `PROJECT_2.0.1{text}PLATFORM.bin`"
+            ));
+        }
     };
     usable_project(release.project)?;
     // The core here is that of the new firmware; which cores it fits is not in the name.
-    match (platform(right), core_and_platform(right, luatos).1) {
+    match (platform(right), core_and_platform(right, found.marker).1) {
         (Ok(_), Some(platform)) => Ok(Some(Luatools {
             release,
-            luatos,
+            marker: found.marker,
             platform,
         })),
         _ => Err(format!(
-            "`{right}` is no platform: after `{marker}` come letters, digits, `_`, `-` and `.` alone, such \
+            "`{right}` is no platform: after `{text}` come letters, digits, `_`, `-` and `.` alone, such \
              as `Air780EPM` (a copy's ` (1)` must go)"
         )),
     }
+}
+
+/// `P_2.0.1` → version 2.0.1 of P.
+fn version_last(left: &str) -> Option<Named<'_>> {
+    let (project, text) = left.rsplit_once('_')?;
+    let version = Version::parse(text)?;
+    Some(Named {
+        project,
+        version,
+        text,
+    })
+}
+
+/// `P_2.0.1`, `2.0.1_P`, or in the folder of a version of P `P` alone.
+fn csdk_release<'a>(left: &'a str, folder: Option<Named<'a>>) -> Option<Named<'a>> {
+    let version_first = || {
+        let (text, project) = left.split_once('_')?;
+        let version = Version::parse(text).filter(|_| text.contains('.'))?;
+        Some(Named {
+            project,
+            version,
+            text,
+        })
+    };
+    version_last(left)
+        .or_else(version_first)
+        .or(folder.filter(|folder| folder.project == left))
 }
 
 /// The letters a platform is made of: `V0022_RDA8910_TTS`.

@@ -8,11 +8,11 @@ fn v(text: &str) -> Version {
 
 fn named(
     project: &str,
-    luatos: bool,
+    marker: Marker,
     core: impl Into<Option<u32>>,
     platform: Option<&'static str>,
-) -> (String, Option<bool>, Option<u32>, Option<&'static str>) {
-    (project.to_owned(), Some(luatos), core.into(), platform)
+) -> (String, Option<Marker>, Option<u32>, Option<&'static str>) {
+    (project.to_owned(), Some(marker), core.into(), platform)
 }
 
 #[test]
@@ -20,58 +20,110 @@ fn what_modules_send_is_taken_apart() {
     for (text, expected) in [
         (
             "ALIYUN_Luat_V0017_ASR1802",
-            named("ALIYUN", false, 17, Some("ASR1802")),
+            named("ALIYUN", Marker::Luat, 17, Some("ASR1802")),
         ),
         (
             "USER_SERVER_UPDATE_Luat_V0035_8955_SSL_TTS",
-            named("USER_SERVER_UPDATE", false, 35, Some("8955_SSL_TTS")),
+            named("USER_SERVER_UPDATE", Marker::Luat, 35, Some("8955_SSL_TTS")),
         ),
         (
             "X_Luat_RDA8910_FLOAT",
-            named("X", false, None, Some("RDA8910_FLOAT")),
+            named("X", Marker::Luat, None, Some("RDA8910_FLOAT")),
         ),
         (
             "X_Luat_V3033_RDA8910_TTS_NOLVGL_FLOAT",
-            named("X", false, 3033, Some("RDA8910_TTS_NOLVGL_FLOAT")),
+            named("X", Marker::Luat, 3033, Some("RDA8910_TTS_NOLVGL_FLOAT")),
         ),
         (
             "FOTA2_DEMO_LuatOS-SoC_Air780EPM",
-            named("FOTA2_DEMO", true, None, Some("Air780EPM")),
+            named("FOTA2_DEMO", Marker::SoC, None, Some("Air780EPM")),
         ),
         (
             "X_LuatOS-SoC_V1004_ESP32C3",
-            named("X", true, 1004, Some("ESP32C3")),
+            named("X", Marker::SoC, 1004, Some("ESP32C3")),
         ),
-        ("X_LuatOS-SoC_V1004", named("X", true, 1004, None)),
+        ("X_LuatOS-SoC_V1004", named("X", Marker::SoC, 1004, None)),
         (
             "X_LuatOS-SoC_EC718P-mini",
-            named("X", true, None, Some("EC718P")),
+            named("X", Marker::SoC, None, Some("EC718P")),
         ),
         (
             "水表_v2_LuatOS-SoC_EC618",
-            named("水表_v2", true, None, Some("EC618")),
+            named("水表_v2", Marker::SoC, None, Some("EC618")),
         ),
         (
             "A_Luat_B_LuatOS-SoC_EC618",
-            named("A_Luat_B", true, None, Some("EC618")),
+            named("A_Luat_B", Marker::SoC, None, Some("EC618")),
         ),
         (
             "A_LuatOS-SoC_B_Luat_V0001_8955",
-            named("A_LuatOS-SoC_B", false, 1, Some("8955")),
+            named("A_LuatOS-SoC_B", Marker::Luat, 1, Some("8955")),
         ),
-        ("A_Luat_", named("A", false, None, None)),
-        ("_Luat_8955", named("", false, None, Some("8955"))),
+        ("A_Luat_", named("A", Marker::Luat, None, None)),
+        ("_Luat_8955", named("", Marker::Luat, None, Some("8955"))),
         (
             "A_Luat_V99999999999_8955",
-            named("A", false, None, Some("8955")),
+            named("A", Marker::Luat, None, Some("8955")),
         ),
-        ("A_Luat_Volt_1", named("A", false, None, Some("Volt_1"))),
+        (
+            "AIRKIT_LuatOS-Air_RDA8910_TTS_NOLVGL_FLOAT",
+            named(
+                "AIRKIT",
+                Marker::Air,
+                None,
+                Some("RDA8910_TTS_NOLVGL_FLOAT"),
+            ),
+        ),
+        (
+            "A_LuatOS-Air_V4035_RDA8910_TTS",
+            named("A", Marker::Air, 4035, Some("RDA8910_TTS")),
+        ),
+        (
+            "A_LuatOS-HMI_V3201_RDA8910",
+            named("A", Marker::Hmi, 3201, Some("RDA8910")),
+        ),
+        (
+            "A_LuatOS-HMI_RDA8910-x",
+            named("A", Marker::Hmi, None, Some("RDA8910-x")),
+        ),
+        (
+            "CSK_CSDK_EC618",
+            named("CSK", Marker::Csdk, None, Some("EC618")),
+        ),
+        (
+            "1.0.1_CSK_CSDK_EC618",
+            named("CSK", Marker::Csdk, None, Some("EC618")),
+        ),
+        (
+            "720_CSK_CSDK_EC618",
+            named("720_CSK", Marker::Csdk, None, Some("EC618")),
+        ),
+        (
+            "A_CSDK_B_LuatOS-Air_RDA8910",
+            named("A_CSDK_B", Marker::Air, None, Some("RDA8910")),
+        ),
+        (
+            "A_LuatOS-SoC_B_CSDK_EC618",
+            named("A_LuatOS-SoC_B", Marker::Csdk, None, Some("EC618")),
+        ),
+        (
+            "a_luatos-soc_ec618",
+            named("a", Marker::SoC, None, Some("ec618")),
+        ),
+        (
+            "A_LuatOS-SoC_Air780EPM_202509011200",
+            named("A", Marker::SoC, None, Some("Air780EPM")),
+        ),
+        (
+            "A_Luat_Volt_1",
+            named("A", Marker::Luat, None, Some("Volt_1")),
+        ),
     ] {
         let name = SentName::from(text);
         let name = name.parts();
         let got = (
             name.project.to_owned(),
-            name.luatos,
+            name.marker,
             name.core,
             name.platform,
         );
@@ -81,10 +133,19 @@ fn what_modules_send_is_taken_apart() {
 
 #[test]
 fn a_name_without_a_marker_is_all_project() {
-    for text in ["ALIYUN", "", "my_luat_thing", "X_Luat", "LuatOS-SoC_EC618"] {
+    for text in [
+        "ALIYUN",
+        "",
+        "my_luat_thing",
+        "X_Luat",
+        "LuatOS-SoC_EC618",
+        "my_csdk_thing",
+        "X_CSDK",
+        "X_LuatOS_EC618",
+    ] {
         let name = SentName::from(text);
         let name = name.parts();
-        assert_eq!((name.project, name.luatos), (text, None), "{text}");
+        assert_eq!((name.project, name.marker), (text, None), "{text}");
         assert_eq!((name.core, name.platform), (None, None), "{text}");
     }
 }
@@ -153,6 +214,13 @@ fn what_people_drop_by_mistake_gets_a_sentence_that_says_what_to_drop() {
         ("x.hex", ".bin"),
         ("x.exe", ".bin"),
         ("release.json.txt", "release.json"),
+        ("core.soc", "factory file"),
+        // Case 14.
+        ("X_1.0.1.bin_20250623184110381812", "rename it"),
+        ("x.dfota.bin.1", "rename it"),
+        ("x.bin (1)", "rename it"),
+        ("x.bin?sign=abc&t=1", "rename it"),
+        ("x.sota-2", "rename it"),
     ] {
         match file_kind(name) {
             FileKind::Mistake(sentence) => assert!(sentence.contains(part), "{name}: {sentence}"),
@@ -167,7 +235,7 @@ fn at<'a>(project: &'a str, version_text: &'a str) -> Place<'a> {
         version: v(version_text),
         version_text,
         platform: None,
-        luatos: None,
+        marker: None,
         base_core: None,
     }
 }
@@ -176,7 +244,12 @@ fn at<'a>(project: &'a str, version_text: &'a str) -> Place<'a> {
 fn every_layout_of_the_folder_is_read() {
     let epm = |place: Place<'static>| Place {
         platform: Some("Air780EPM"),
-        luatos: Some(true),
+        marker: Some(Marker::SoC),
+        ..place
+    };
+    let csdk = |platform, place: Place<'static>| Place {
+        platform: Some(platform),
+        marker: Some(Marker::Csdk),
         ..place
     };
     let from = |core, place: Place<'static>| Place {
@@ -228,15 +301,46 @@ fn every_layout_of_the_folder_is_read() {
             "fotademo_1103.1.2_LuatOS-SoC_V1103_EC618-x.bin",
             Place {
                 platform: Some("EC618"),
-                luatos: Some(true),
+                marker: Some(Marker::SoC),
                 ..at("fotademo", "1103.1.2")
             },
+        ),
+        (
+            "AIRKIT_1.0.2_LuatOS-Air_V4035_RDA8910_TTS_NOLVGL_FLOAT.dfota.bin",
+            Place {
+                platform: Some("RDA8910_TTS_NOLVGL_FLOAT"),
+                marker: Some(Marker::Air),
+                ..at("AIRKIT", "1.0.2")
+            },
+        ),
+        (
+            "CSK_1.0.1_CSDK_EC618.bin",
+            csdk("EC618", at("CSK", "1.0.1")),
+        ),
+        (
+            "1.0.1_CSK_CSDK_EC618.bin",
+            csdk("EC618", at("CSK", "1.0.1")),
+        ),
+        (
+            "CSK/1.0.1/CSK_CSDK_RDA8910.bin",
+            csdk("RDA8910", at("CSK", "1.0.1")),
+        ),
+        ("CSK/1.0.1/MY_CSDK_TOOL.bin", at("CSK", "1.0.1")),
+        ("MY_CSDK_TOOL/1.0.1/u.bin", at("MY_CSDK_TOOL", "1.0.1")),
+        (
+            "MY_CSDK_TOOL_1.0.1_LuatOS-SoC_Air780EPM.bin",
+            epm(at("MY_CSDK_TOOL", "1.0.1")),
+        ),
+        // Case 13.
+        (
+            "SUF_2012.001.002_LuatOS-SoC_Air780EPM_202509011200.bin",
+            epm(at("SUF", "2012.001.002")),
         ),
         (
             "MY_APP_1.2.0_Luat_V0022_RDA8910.dfota.bin",
             Place {
                 platform: Some("RDA8910"),
-                luatos: Some(false),
+                marker: Some(Marker::Luat),
                 ..at("MY_APP", "1.2.0")
             },
         ),
@@ -300,6 +404,8 @@ fn what_is_not_understood_is_explained() {
             &["`EC618 (1)`", "platform"],
         ),
         ("A/1.0/a_1.0_luatos-soc_ec618.bin", &["_LuatOS-SoC_"]),
+        ("A_1.0_luatos-air_rda8910.bin", &["_LuatOS-Air_"]),
+        ("A_CSDK_EC618.bin", &["version before it"]),
         ("A_2012.1.4_LuatOS-SoC_-x.bin", &["platform"]),
         ("A_2012.1.4_Luat_.bin", &["platform"]),
         ("", &["no path"]),
@@ -308,6 +414,33 @@ fn what_is_not_understood_is_explained() {
         for part in parts {
             assert!(sentence.contains(part), "{path}: {sentence}");
         }
+    }
+}
+
+// Case 13.
+#[test]
+fn a_build_stamp_is_no_part_of_the_platform() {
+    for (text, platform) in [
+        ("Air780EPM_20250901", "Air780EPM"),
+        ("Air780EPM_2025090112", "Air780EPM"),
+        ("Air780EPM_202509011200", "Air780EPM"),
+        ("Air780EPM_20250901120000", "Air780EPM"),
+        ("Air780EPM_20250901_1200", "Air780EPM"),
+        ("Air780EPM_20250901_120059", "Air780EPM"),
+        ("RDA8910_TTS_20250901", "RDA8910_TTS"),
+        ("Air780EHM_8", "Air780EHM_8"),
+        ("Air780EPM_FOTA", "Air780EPM_FOTA"),
+        ("Air780EPM_1200", "Air780EPM_1200"),
+        ("Air780EPM_20251301", "Air780EPM_20251301"),
+        ("Air780EPM_20250900", "Air780EPM_20250900"),
+        ("Air780EPM_202509012400", "Air780EPM_202509012400"),
+        ("Air780EPM_202509011260", "Air780EPM_202509011260"),
+        ("Air780EPM_2025090112000", "Air780EPM_2025090112000"),
+        ("Air780EPM_19990901", "Air780EPM_19990901"),
+        ("Air780EPM_2025", "Air780EPM_2025"),
+        ("20250901", "20250901"),
+    ] {
+        assert_eq!(without_stamp(text), platform, "{text}");
     }
 }
 
@@ -345,7 +478,7 @@ proptest! {
     fn no_name_panics(text in "\\PC*|[A_Luat0-9V.LuatOS-SoC/ from]{0,40}") {
         let name = SentName::from(&*text);
         let name = name.parts();
-        prop_assert!(text.starts_with(name.project));
+        prop_assert!(text.contains(name.project));
         file_kind(&text);
         let _ = place(&text);
         let _ = rules_place(&text);
@@ -364,7 +497,7 @@ proptest! {
         prop_assert_eq!(name.project, project.as_str());
         prop_assert_eq!(name.core, Some(core));
         prop_assert_eq!(name.platform, Some(platform.as_str()));
-        prop_assert_eq!(name.luatos, Some(false));
+        prop_assert_eq!(name.marker, Some(Marker::Luat));
     }
 
     #[test]
@@ -379,7 +512,7 @@ proptest! {
             version: v(&version),
             version_text: &version,
             platform: Some("Air780EPM"),
-            luatos: Some(true),
+            marker: Some(Marker::SoC),
             base_core: None,
         };
         for path in [

@@ -82,6 +82,9 @@ fn explained(desk: &Desk, check: &Check<'_>) -> Reply {
     let catalog = (desk.catalog)();
     let (now, unix) = (Instant::now(), unix_now());
     let fleet = desk.fleet.borrow();
+    let mut check = check.clone();
+    check.complete(&catalog);
+    let check = &check;
     // Nobody knows where the module would ask from.
     let who = Who::of(check, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let mut known = fleet.known(check, who.as_ref(), now);

@@ -5,11 +5,12 @@ use super::*;
 const CONTENT: ContentId = ContentId([0xa5; 32]);
 const HEX: &str = "a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5";
 
-const REFUSALS: [Refusal; 11] = [
+const REFUSALS: [Refusal; 12] = [
     Refusal::NothingNewer,
     Refusal::NotNow,
     Refusal::NotThisDevice,
     Refusal::UnknownDevice,
+    Refusal::NoProject,
     Refusal::UnknownProject,
     Refusal::WrongKey,
     Refusal::NoPackage,
@@ -162,6 +163,7 @@ fn every_refusal_is_as_in_the_table() {
         (Refusal::NotNow, 404, 27, "no upgrade"),
         (Refusal::NotThisDevice, 403, 21, "imei range error"),
         (Refusal::UnknownDevice, 403, 3, "no upgrade"),
+        (Refusal::NoProject, 404, 25, "no upgrade"),
         (Refusal::UnknownProject, 403, 25, "no upgrade"),
         (Refusal::WrongKey, 403, 25, "no upgrade"),
         (Refusal::NoPackage, 404, 26, "no upgrade"),
