@@ -196,11 +196,15 @@ fn read(path: &Path) -> io::Result<Contents> {
             continue;
         }
         let field = first_field(text);
-        // Ids have digits, titles (`imei`, `设备号`) have none.
-        if std::mem::take(&mut is_title) && !field.contains(|c: char| c.is_ascii_digit()) {
+        let id = DeviceId::parse(field);
+        // Ids have digits or are a MAC of letters; titles (`imei`, `设备号`) have none.
+        if std::mem::take(&mut is_title)
+            && !field.contains(|c: char| c.is_ascii_digit())
+            && !matches!(id, Some(DeviceId::Mac(_)))
+        {
             continue;
         }
-        match DeviceId::parse(field).filter(|_| ids.len() < MOST) {
+        match id.filter(|_| ids.len() < MOST) {
             Some(id) => ids.push(id),
             None => {
                 bad_count = bad_count.saturating_add(1);
