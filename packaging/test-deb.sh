@@ -106,6 +106,13 @@ done
 kill $server
 wait $server || { cat "$work/log"; fail 'it does not serve as its user'; }
 server=
+# The commands find its folders without a flag.
+inside luat-ota check >"$work/log" || { cat "$work/log"; fail 'check does not find the folder'; }
+grep -q 'P *1.0.1' "$work/log" || fail 'check reads another folder'
+inside luat-ota devices >/dev/null || fail 'devices does not find the state'
+if inside luat-ota lift --imei 999 2>"$work/log"; then fail 'lift of no device'; fi
+grep -q 'no such device' "$work/log" || fail 'lift of no device says something else'
+pass 'check, devices and lift find the folders of the installed server'
 secret=$(sha256sum <"$root/var/lib/luat-ota/secret") || fail 'no state'
 echo 'LUAT_OTA_HTTP=8088' >>"$root/etc/default/luat-ota"
 survived() {

@@ -82,9 +82,6 @@ fn mistakes_at_start_are_one_sentence_that_names_the_flag() {
     let http = listener.local_addr().unwrap().to_string();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let udp = socket.local_addr().unwrap().to_string();
-    let file = place.root.join("a-file");
-    std::fs::write(&file, b"x").unwrap();
-    let file = file.to_str().unwrap();
     let mut rows = Rows::default();
     for (name, flags, needles) in [
         (
@@ -132,11 +129,6 @@ fn mistakes_at_start_are_one_sentence_that_names_the_flag() {
             "no network",
             vec!["--trusted-proxy", "10.0.0.0/99"],
             vec!["--trusted-proxy"],
-        ),
-        (
-            "state is a file",
-            vec!["--state", file],
-            vec!["--state", file],
         ),
     ] {
         let mut command = luat_ota();
@@ -639,5 +631,56 @@ fn completions_and_the_manual_page_are_printed_and_mistakes_are_explained() {
             "{arguments:?}: {}",
             both(&output)
         );
+    }
+}
+
+// Case 45.
+#[test]
+fn a_word_that_is_no_command_makes_nothing_and_serves_nothing() {
+    let place = Place::new();
+    for words in [
+        &["init"][..],
+        &["status"],
+        &["version"],
+        &["new-folder"],
+        &["help", "me"],
+        &["Check"],
+        &["-v"],
+        &["status", "--http", "127.0.0.1:0"],
+    ] {
+        let output = common::run_command(luat_ota().args(words).current_dir(&place.root));
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        let said = both(&output);
+        if !words[0].starts_with('-') {
+            assert!(
+                said.contains("serve, check, explain, devices, lift"),
+                "{said}"
+            );
+            assert!(said.contains("luat-ota serve "), "{said}");
+        }
+        let made: Vec<_> = std::fs::read_dir(&place.root).unwrap().flatten().collect();
+        assert_eq!(made.len(), 2, "{words:?} made {made:?}");
+    }
+}
+
+// Case 45.
+#[test]
+fn the_default_folder_and_that_of_serve_are_created_as_before() {
+    for (words, folder) in [
+        (&["serve", "new"][..], "new"),
+        (&["./new"], "new"),
+        (&["serve"], "firmware"),
+        (&[], "firmware"),
+    ] {
+        let place = Place::new();
+        std::fs::remove_dir(place.firmware()).unwrap();
+        let root = place.root.clone();
+        let mut command = luat_ota();
+        command.args(words).current_dir(&root);
+        command.args(["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"]);
+        command.args(["--operator", "127.0.0.1:0", "--log-format", "json"]);
+        let server = Server::from_command(place, &mut command);
+        assert!(root.join(folder).is_dir(), "{words:?}");
+        server.terminate();
     }
 }

@@ -82,8 +82,14 @@ fn nothing_wakes_a_server_that_nobody_asks() {
 
 #[test]
 fn a_lift_reaches_an_idle_server_within_a_second_or_two() {
-    let server = Server::start(&NO_RESCAN);
-    let state = server.place().state();
+    let place = Place::new();
+    let state = place.state();
+    std::fs::write(
+        state.join("known-devices.txt"),
+        format!("{IMEI}\nsensor-7\n"),
+    )
+    .unwrap();
+    let server = Server::start_in(place, &NO_RESCAN);
     come_to_rest(&server);
     for _ in 0..2 {
         let asked = Instant::now();

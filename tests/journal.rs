@@ -372,8 +372,10 @@ fn devices_shows_what_the_journal_knows_and_none_is_no_trouble() {
 
 #[test]
 fn lift_reaches_the_running_server_and_else_the_next_one() {
-    let server = Server::start(&[]);
+    // A device that is on probation is one, too: it may be held.
+    let (server, bytes) = server();
     let state = server.place().state().display().to_string();
+    server.wait_until_offered(&check(IMEI), &bytes);
     let output = run(&["lift", "--state", &state, "--imei", IMEI]);
     assert!(output.status.success(), "{}", both(&output));
     assert!(both(&output).contains("Lifted"), "{}", both(&output));
@@ -390,6 +392,52 @@ fn lift_reaches_the_running_server_and_else_the_next_one() {
     for wrong in [&["lift"][..], &["lift", "--imei", "not an id"]] {
         assert_eq!(run(wrong).status.code(), Some(2));
     }
+    server.terminate();
+}
+
+// Case 47.
+#[test]
+fn lift_of_a_device_that_nobody_knows_fails_whether_a_server_runs_or_not() {
+    let (server, bytes) = server();
+    let place = server.terminate();
+    let state = place.state();
+    let lift = |id: &str| {
+        run(&[
+            "lift",
+            "--state",
+            &state.display().to_string(),
+            "--imei",
+            id,
+        ])
+    };
+    let fails = |id: &str| {
+        let output = lift(id);
+        assert_eq!(output.status.code(), Some(1), "{}", both(&output));
+        assert!(
+            both(&output).contains("no such device"),
+            "{}",
+            both(&output)
+        );
+        let left = std::fs::read_dir(&state).unwrap().flatten();
+        let mut left =
+            left.filter(|entry| entry.file_name().to_string_lossy().starts_with("lift-"));
+        assert!(left.next().is_none());
+    };
+    for id in ["999", "862991440099999", "sensor-7", "286C07AABBCC"] {
+        fails(id);
+    }
+    let server = Server::start_in(place, &[]);
+    server.wait_until_offered(&check(OTHER), &bytes);
+    for id in ["999", "862991440099999", "sensor-7"] {
+        fails(id);
+        // And again: no answer is left over.
+        fails(id);
+    }
+    assert!(lift(OTHER).status.success());
+    let place = server.terminate();
+    // The list of known devices counts without a server as well.
+    std::fs::write(place.state().join("known-devices.txt"), "sensor-7\n").unwrap();
+    assert!(lift("sensor-7").status.success());
 }
 
 #[test]

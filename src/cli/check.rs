@@ -8,17 +8,16 @@ use crate::firmware::known::{self, KnownFiles};
 use crate::firmware::scan;
 use crate::logging::Escaped;
 use crate::server::words;
-use crate::state::State;
 
 /// What to print, and the exit status.
-pub(super) fn run(folder: &Path) -> Result<(String, u8), String> {
-    let catalog = catalogue(folder)?;
+pub(super) fn run(folder: &Path, state: &Path) -> Result<(String, u8), String> {
+    let catalog = catalogue(folder, state)?;
     let code = u8::from(!catalog.quarantined.is_empty());
     Ok((describe(folder, &catalog), code))
 }
 
-/// Reads the folder as it lies there now.
-pub(super) fn catalogue(folder: &Path) -> Result<Catalog, String> {
+/// Reads the folder as it is now. `state`: the state folder of its server, which may not exist.
+pub(super) fn catalogue(folder: &Path, state: &Path) -> Result<Catalog, String> {
     match std::fs::metadata(folder) {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => return Err(format!("{folder:?} is no folder; give the firmware folder")),
@@ -29,7 +28,7 @@ pub(super) fn catalogue(folder: &Path) -> Result<Catalog, String> {
         }
     }
     // What a server has read already need not be read again; the table is only looked at.
-    let table = State::locate(None, folder).join(known::FILE);
+    let table = state.join(known::FILE);
     scan::now(folder, &mut KnownFiles::open(Some(table)))
 }
 
@@ -169,12 +168,12 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_not_there_is_a_sentence() {
-        let error = run(Path::new("/nowhere/at/all")).unwrap_err();
+        let error = run(Path::new("/nowhere/at/all"), Path::new("/nowhere")).unwrap_err();
         assert!(
             error.contains("/nowhere/at/all") && error.contains("give another"),
             "{error}"
         );
-        let error = run(Path::new("/dev/null")).unwrap_err();
+        let error = run(Path::new("/dev/null"), Path::new("/nowhere")).unwrap_err();
         assert!(error.contains("is no folder"), "{error}");
     }
 

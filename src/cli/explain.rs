@@ -12,12 +12,12 @@ use crate::firmware::catalog::Catalog;
 use crate::logging::Escaped;
 
 /// What to print, and the exit status.
-pub(super) fn run(folder: &Path, asked: &Asked) -> Result<(String, u8), String> {
+pub(super) fn run(folder: &Path, state: &Path, asked: &Asked) -> Result<(String, u8), String> {
     let check = match &asked.request {
         Some(request) => from_request(request)?,
         None => from_flags(asked),
     };
-    let catalog = catalogue(folder)?;
+    let catalog = catalogue(folder, state)?;
     let unix = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| {

@@ -36,6 +36,9 @@ pub(super) fn text(command: Option<Command>) -> String {
     out.push('\n');
     if command.takes_a_folder() {
         let _ = writeln!(out, "  DIR  [env: {FOLDER_TWIN}] [default: firmware]");
+        if command.looks_at_a_server() {
+            out.push_str(INSTALLED);
+        }
     }
     out.push_str("  -h, --help     this page\n");
     out.push_str(match command.has_a_version() {
@@ -84,6 +87,12 @@ luat-ota: the update server for Luat / LuatOS cellular modules
   luat-ota explain [DIR]   shows what a module would be told, and why
   luat-ota devices [DIR]   shows the devices that the server remembers, and how far each has come
   luat-ota lift [DIR]      takes back what the server holds against a device
+";
+
+/// Where a command finds a server whose folder nobody names.
+const INSTALLED: &str = "\
+       If there is no folder named firmware here: the folders of the installed server
+       (/etc/default/luat-ota).
 ";
 
 const PROGRAM_END: &str = "\
@@ -144,7 +153,7 @@ Takes back what the loop guard holds against a device, so that it is offered the
 The running server is asked by a file in its state folder, and does it within some seconds; if none
 is running the next one that starts does it.
 
-Exit status: 0 fine, 1 if the server cannot be asked, 2 wrong usage.
+Exit status: 0 fine, 1 if there is no such device or the server cannot be asked, 2 wrong usage.
 ";
 
 fn describe(out: &mut String, flag: &Flag) {

@@ -4,7 +4,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Asked;
-use crate::fleet::lift;
+use crate::alarm::Alarm;
+use crate::firmware::audience::DeviceId;
+use crate::fleet::clock::{Stamp, unix_now};
+use crate::fleet::entry::Entry;
+use crate::fleet::known_list::KnownList;
+use crate::fleet::{journal, lift};
 use crate::state::State;
 
 /// A running server looks every two seconds.
@@ -22,13 +27,22 @@ pub(super) fn run(folder: &Path, asked: &Asked) -> Result<(String, u8), String> 
             folder.display()
         ));
     }
+    let nobody = || {
+        Err(format!(
+            "no such device: nothing is remembered of {id} (luat-ota devices lists those that are)"
+        ))
+    };
+    let is_running = State::is_in_use(folder);
+    if !is_running && !is_remembered(folder, id)? {
+        return nobody();
+    }
     let file = lift::ask(folder, id).map_err(|error| {
         format!(
             "{} cannot be written: {error}; run this as the server's user, or as root",
             folder.display()
         )
     })?;
-    if !State::is_in_use(folder) {
+    if !is_running {
         return Ok((
             format!(
                 "No server uses {} now: the next one that starts lifts what is held against {id}.\n",
@@ -40,6 +54,12 @@ pub(super) fn run(folder: &Path, asked: &Asked) -> Result<(String, u8), String> 
     let end = Instant::now().checked_add(PATIENCE);
     while end.is_some_and(|end| Instant::now() < end) {
         if !file.exists() {
+            let answer = lift::answer(&file);
+            if answer.exists() {
+                // The next request removes it as well.
+                std::fs::remove_file(answer).ok();
+                return nobody();
+            }
             return Ok((format!("Lifted: nothing is held against {id} now.\n"), 0));
         }
         std::thread::sleep(LOOK);
@@ -50,4 +70,32 @@ pub(super) fn run(folder: &Path, asked: &Asked) -> Result<(String, u8), String> 
          a SIGHUP",
         file.display()
     ))
+}
+
+/// Whether the journal or the list of known devices has the device.
+fn is_remembered(folder: &Path, id: &str) -> Result<bool, String> {
+    let Some(device) = DeviceId::parse(id) else {
+        return Ok(false);
+    };
+    let (mut is_there, mut is_guarded) = (false, false);
+    let path = folder.join(journal::FILE);
+    let loaded = journal::load(
+        &path,
+        Stamp::default(),
+        unix_now(),
+        &mut |entry| match entry {
+            Entry::Device(entry) if entry.device == device => is_there = true,
+            Entry::Forgotten(other) if other == device => is_there = false,
+            Entry::Guard(entry) if entry.device == device => is_guarded = true,
+            _ => {}
+        },
+    );
+    loaded.map_err(|error| {
+        format!(
+            "the journal {} cannot be read: {error}; run this as the server's user, or as root",
+            path.display()
+        )
+    })?;
+    let is_listed = || KnownList::open(folder, Alarm::default()).contains(device);
+    Ok(is_there || is_guarded || is_listed())
 }

@@ -1,15 +1,17 @@
 //! The command line: `serve`, `check`, `explain`, `devices`, `lift`; with the feature `lab` `probe` and
 //! `simulate`, with `packages` `health`, `completions` and `man`; their flags with the `LUAT_OTA_*` twins.
 //!
-//! [`flags`] is the one table that everything about flags is made from. What would surprise you: a
-//! first word that is no command is the folder, so that `luat-ota DIR` serves it; and `--version`
-//! prints ours, but where a module is described (`explain`, `probe`, `simulate`) it is the module's.
+//! [`flags`] is the one table that everything about flags is made from. A first word that is no command
+//! is the folder to serve, if it exists or is a path (`./DIR`); a bare word that is neither is an error, so
+//! that a mistyped command creates and serves nothing. `--version` prints ours, but where a module is
+//! described (`explain`, `probe`, `simulate`) it is the module's.
 
 mod check;
 mod devices;
 mod explain;
 mod flags;
 mod help;
+mod installed;
 #[cfg(feature = "lab")]
 mod lab;
 mod lift;
@@ -25,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use flags::{Default, FOLDER_TWIN, Flag, TWINS};
+use installed::Installed;
 
 use crate::server::{self, Settings};
 use crate::state::State;
@@ -116,6 +119,11 @@ impl Command {
         !self.is_of_the_lab() && !Command::FOR_PACKAGES.contains(&self)
     }
 
+    /// It looks at the folders of a server, which may be an installed one.
+    fn looks_at_a_server(self) -> bool {
+        self != Command::Serve && self.takes_a_folder()
+    }
+
     /// It has a `--version` of its own, the module's.
     fn has_a_version(self) -> bool {
         self == Command::Explain || self.is_of_the_lab()
@@ -133,6 +141,8 @@ impl fmt::Display for Command {
 struct Line {
     command: Command,
     settings: Settings,
+    /// The firmware folder was named, on the line or in the environment.
+    has_folder: bool,
     asked: Asked,
     #[cfg(feature = "lab")]
     lab: lab::Asked,
@@ -159,6 +169,7 @@ impl Line {
         Line {
             command: Command::Serve,
             settings: Settings::new(),
+            has_folder: false,
             asked: Asked::default(),
             #[cfg(feature = "lab")]
             lab: lab::Asked::default(),
@@ -229,6 +240,11 @@ fn run(mut line: Line) -> ExitCode {
         };
     }
     line.remarks.iter().for_each(|remark| complain(remark));
+    if line.command.looks_at_a_server() {
+        let is_folder = |path: &Path| path.is_dir();
+        let has_state = std::env::var_os("STATE_DIRECTORY").is_some_and(|path| !path.is_empty());
+        find_server(&mut line, has_state, installed::server(), &is_folder);
+    }
     let done = match line.command {
         #[cfg(feature = "lab")]
         Command::Probe => lab::probe(&line.lab),
@@ -236,10 +252,13 @@ fn run(mut line: Line) -> ExitCode {
         Command::Simulate => lab::simulate(&line.lab),
         #[cfg(feature = "packages")]
         Command::Health => packages::health(&line.settings.http),
-        Command::Explain => explain::run(&line.settings.folder, &line.asked),
+        Command::Explain => {
+            let state = state_folder(&line.settings);
+            explain::run(&line.settings.folder, &state, &line.asked)
+        }
         Command::Devices => devices::run(&state_folder(&line.settings), &line.asked),
         Command::Lift => lift::run(&state_folder(&line.settings), &line.asked),
-        _ => check::run(&line.settings.folder),
+        _ => check::run(&line.settings.folder, &state_folder(&line.settings)),
     };
     match done {
         Ok((text, code)) => {
@@ -251,6 +270,34 @@ fn run(mut line: Line) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Completes what neither the line nor the environment (`has_state`: `$STATE_DIRECTORY`) says of the
+/// server that a command is about: a folder that lies here, else the installed server. The state of the
+/// installed server goes with its firmware folder, however that was named.
+fn find_server(
+    line: &mut Line,
+    has_state: bool,
+    installed: Option<Installed>,
+    is_folder: &dyn Fn(&Path) -> bool,
+) {
+    let Some(installed) = installed else { return };
+    let settings = &mut line.settings;
+    let names_state = settings.state.is_some() || has_state;
+    if !line.has_folder && !is_folder(&settings.folder) {
+        settings.folder = installed.folder;
+    } else if !is_same(&settings.folder, &installed.folder) {
+        return;
+    }
+    if !names_state {
+        settings.state = Some(installed.state);
+    }
+}
+
+/// Whether two paths lead to the same folder.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let (one_is, other_is) = (one.canonicalize(), other.canonicalize());
+    one == other || matches!((one_is, other_is), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Where a server with these settings keeps its state.
@@ -296,6 +343,11 @@ fn read(
             Some(lexopt::Arg::Short('V')) => return Ok(Wanted::Version),
             Some(lexopt::Arg::Long("version")) if !command.is_some_and(Command::has_a_version) => {
                 return Ok(Wanted::Version);
+            }
+            Some(lexopt::Arg::Short('v')) => {
+                return Err(wrong(
+                    "unknown flag -v: -V or --version prints the version".to_owned(),
+                ));
             }
             Some(lexopt::Arg::Short(letter)) => {
                 return Err(wrong(format!(
@@ -353,7 +405,16 @@ fn read(
                 }
                 None => match first_word(&word, is_folder).map_err(wrong)? {
                     FirstWord::Command(first) => command = Some(first),
-                    FirstWord::Help => return Ok(Wanted::Help(None)),
+                    FirstWord::Help => match parser.next() {
+                        Ok(Some(lexopt::Arg::Value(word))) => {
+                            let of = first_word(&word, is_folder).map_err(wrong)?;
+                            let FirstWord::Command(of) = of else {
+                                return Err(wrong(no_command(&word.to_string_lossy(), "")));
+                            };
+                            return Ok(Wanted::Help(Some(of)));
+                        }
+                        _ => return Ok(Wanted::Help(None)),
+                    },
                     FirstWord::Folder => {
                         command = Some(Command::Serve);
                         folder = Some(word);
@@ -408,6 +469,7 @@ fn read(
     }
     if let Some(folder) = folder.as_ref().or(variable(FOLDER_TWIN)) {
         line.settings.folder = PathBuf::from(folder);
+        line.has_folder = true;
     }
     line.remarks.extend(strange_variables(environment));
     if command == Command::Explain {
@@ -460,12 +522,35 @@ fn first_word(word: &OsStr, is_folder: &dyn Fn(&OsStr) -> bool) -> Result<FirstW
         ));
     }
     // The folder is created if it is not there, so a mistyped command must not become one.
-    match flags::nearest(&text, Command::ALL.iter().map(|command| command.name())) {
-        Some(command) => Err(format!(
-            "there is no command {text:?}: did you mean {command:?}? (A folder of this name would be \
-             \"./{text}\".)"
-        )),
-        None => Ok(FirstWord::Folder),
+    let names = Command::ALL.iter().map(|command| command.name());
+    match flags::nearest(&text.to_lowercase(), names) {
+        Some(command) => Err(no_command(&text, &format!(" did you mean {command:?}?"))),
+        None if text.contains('/') => Ok(FirstWord::Folder),
+        None => Err(no_command(&text, "")),
+    }
+}
+
+/// `hint`: what it may have been, with a space before it.
+fn no_command(word: &str, hint: &str) -> String {
+    let names: Vec<&str> = Command::ALL.iter().map(|command| command.name()).collect();
+    let version = match word.eq_ignore_ascii_case("version") {
+        true => " luat-ota --version prints the version.",
+        false => "",
+    };
+    format!(
+        "there is no command {word:?}:{hint} The commands are {}.{version} Nor is there a folder of this \
+         name: luat-ota serve {} creates and serves one.",
+        names.join(", "),
+        in_a_shell(word)
+    )
+}
+
+/// A word as it is typed into a shell.
+fn in_a_shell(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./".contains(c);
+    match word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
     }
 }
 

@@ -66,6 +66,9 @@ fn a_mistyped_command_does_not_become_a_folder() {
             "{sentence}"
         );
     }
+    for word in ["Check", "SERVE"] {
+        assert!(wrong(&[], &[word]).contains("did you mean"), "{word}");
+    }
     // Unless a folder has this name.
     let is_folder = |_: &OsStr| true;
     assert!(read([OsString::from("sevre")].into_iter(), &[], &is_folder).is_ok());
@@ -272,6 +275,93 @@ fn a_second_folder_is_one_too_many() {
     assert!(wrong(&[], &["check", "fw", "firmware"]).contains("takes one folder"));
 }
 
+// Case 45.
+#[test]
+fn a_bare_word_that_is_no_command_and_no_folder_is_an_error_that_names_the_commands() {
+    for words in [
+        &["init"][..],
+        &["status"],
+        &["version"],
+        &["start"],
+        &["run"],
+        &["list"],
+        &["new-folder"],
+        &["水表"],
+        &["update.bin"],
+        &["--grace", "1", "init"],
+        &["init", "--grace", "1"],
+        &["init", "firmware"],
+        &["help", "me"],
+    ] {
+        let sentence = wrong(&[], words);
+        for name in ["serve", "check", "explain", "devices", "lift"] {
+            assert!(sentence.contains(name), "{words:?}: {sentence}");
+        }
+        let word = words
+            .iter()
+            .find(|word| sentence.contains(&format!("{word:?}")));
+        let serve = format!("luat-ota serve {}", word.unwrap());
+        assert!(sentence.contains(&serve), "{words:?}: {sentence}");
+    }
+    assert!(wrong(&[], &["version"]).contains("luat-ota --version"));
+    assert!(wrong(&[], &["-v"]).contains("--version"));
+    assert!(wrong(&[], &["it's mine"]).contains("luat-ota serve 'it'\\''s mine'"));
+    // In the environment it is no word that may be a command.
+    let line = line(&[("LUAT_OTA_DIR", "new-folder")], &[]);
+    assert_eq!(line.settings.folder, Path::new("new-folder"));
+}
+
+// Case 46.
+#[test]
+fn a_command_finds_the_installed_server_after_all_else() {
+    let installed = || {
+        Some(Installed {
+            folder: "/srv/fw".into(),
+            state: "/var/state".into(),
+        })
+    };
+    let env: &[(&str, &str)] = &[("LUAT_OTA_DIR", "fw")];
+    let none: &[(&str, &str)] = &[];
+    let state_env: &[(&str, &str)] = &[("LUAT_OTA_STATE", "st")];
+    for (environment, words, is_here, folder, state) in [
+        (none, &["devices"][..], false, "/srv/fw", Some("/var/state")),
+        (none, &["check"], false, "/srv/fw", Some("/var/state")),
+        (none, &["devices"], true, "firmware", None),
+        (none, &["devices", "fw"], false, "fw", None),
+        (
+            none,
+            &["devices", "/srv/fw"],
+            false,
+            "/srv/fw",
+            Some("/var/state"),
+        ),
+        (env, &["devices"], false, "fw", None),
+        (
+            none,
+            &["devices", "--state", "st"],
+            false,
+            "/srv/fw",
+            Some("st"),
+        ),
+        (state_env, &["devices"], false, "/srv/fw", Some("st")),
+    ] {
+        let mut line = line(environment, words);
+        find_server(&mut line, false, installed(), &|_| is_here);
+        assert_eq!(line.settings.folder, Path::new(folder), "{words:?}");
+        assert_eq!(
+            line.settings.state.as_deref(),
+            state.map(Path::new),
+            "{words:?}"
+        );
+    }
+    let mut with_directory = line(none, &["devices"]);
+    find_server(&mut with_directory, true, installed(), &|_| false);
+    assert_eq!(with_directory.settings.state, None);
+    let mut without = line(none, &["devices"]);
+    find_server(&mut without, false, None, &|_| false);
+    assert_eq!(without.settings.folder, Path::new("firmware"));
+}
+
 #[test]
 fn version_is_ours_but_in_explain() {
     for words in [
@@ -303,6 +393,7 @@ fn help_is_of_the_command_before_it() {
         (&["--help"][..], None),
         (&["-h"], None),
         (&["help"], None),
+        (&["help", "check"], Some(Command::Check)),
         (&["serve", "-h"], Some(Command::Serve)),
         (&["fw", "--help"], Some(Command::Serve)),
         (&["check", "--help"], Some(Command::Check)),

@@ -476,7 +476,13 @@ impl Fleet {
             self.journal.give(&entries, next);
         }
         self.known_list.tick();
-        for (device, id) in self.lifts.tick() {
+        let (devices, guard, list) = (&self.devices, &self.guard, &self.known_list);
+        let is_known = |device| {
+            devices.knows(device)
+                || list.contains(device)
+                || !guard.against(device, stamp).is_empty()
+        };
+        for (device, id) in self.lifts.tick(&is_known) {
             let holds = self.lift(device, now);
             log::info!(target: "lift", device = &*id, holds = holds; "");
         }

@@ -1,0 +1,125 @@
+//! The folders of the server that a Debian package has installed, for the commands that look at what a
+//! server does: out of `/etc/default/luat-ota`, which its unit reads as well.
+//!
+//! Only a command for which nothing else names a folder comes here. The file is read as systemd reads it
+//! (`EnvironmentFile=`): lines of `NAME=VALUE`, with or without quotes; the last one counts.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::os::fs::open_to_read;
+
+/// The settings of the installed server.
+const SETTINGS: &str = "/etc/default/luat-ota";
+
+/// More of it is not read, in bytes.
+const MOST: u64 = 64 * 1024;
+
+/// Where its unit has the firmware, unless the settings say otherwise.
+const FIRMWARE: &str = "/srv/luat-ota";
+
+/// Where its unit has the state (`StateDirectory=`), unless the settings say otherwise.
+const STATE: &str = "/var/lib/luat-ota";
+
+/// The folders of an installed server.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Installed {
+    /// The firmware folder.
+    pub folder: PathBuf,
+    /// The state folder.
+    pub state: PathBuf,
+}
+
+/// `None` if none is installed.
+pub(super) fn server() -> Option<Installed> {
+    server_of(Path::new(SETTINGS))
+}
+
+fn server_of(settings: &Path) -> Option<Installed> {
+    let mut text = Vec::new();
+    let file = open_to_read(settings).ok()?;
+    file.take(MOST).read_to_end(&mut text).ok()?;
+    Some(folders(&String::from_utf8_lossy(&text)))
+}
+
+fn folders(text: &str) -> Installed {
+    let folder = |name: &str, default: &str| {
+        let value = value_of(text, name).filter(|value| !value.is_empty());
+        // The unit runs in the root folder.
+        Path::new("/").join(value.as_deref().unwrap_or(default))
+    };
+    Installed {
+        folder: folder("LUAT_OTA_DIR", FIRMWARE),
+        state: folder("LUAT_OTA_STATE", STATE),
+    }
+}
+
+/// The last value of this name.
+fn value_of(text: &str, name: &str) -> Option<String> {
+    // A backslash at the end of a line joins it with the next.
+    let text = text.replace("\r\n", "\n").replace("\\\n", "");
+    let values = text.lines().filter_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == name).then(|| unquoted(value.trim()))
+    });
+    values.last()
+}
+
+/// The value without its quotes, and without a remark behind it.
+fn unquoted(text: &str) -> String {
+    let mut value = String::new();
+    let mut quote = None;
+    let mut characters = text.chars().peekable();
+    while let Some(c) = characters.next() {
+        match (quote, c) {
+            (None, '"' | '\'') => quote = Some(c),
+            (Some(open), c) if c == open => quote = None,
+            (None | Some('"'), '\\') => value.extend(characters.next()),
+            (None, ' ' | '\t') if matches!(characters.peek(), Some('#')) => break,
+            (_, c) => value.push(c),
+        }
+    }
+    value.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> [String; 2] {
+        let Installed { folder, state } = folders(text);
+        [folder, state].map(|path| path.display().to_string())
+    }
+
+    // Case 46.
+    #[test]
+    fn the_settings_of_the_installed_server_name_its_folders() {
+        for (text, folder, state) in [
+            ("", FIRMWARE, STATE),
+            (include_str!("../../packaging/deb/default"), FIRMWARE, STATE),
+            ("LUAT_OTA_DIR=/mnt/fw", "/mnt/fw", STATE),
+            ("LUAT_OTA_DIR=/a\nLUAT_OTA_DIR=/b\n", "/b", STATE),
+            ("LUAT_OTA_DIR=\"/mnt/my fw\"\r\n", "/mnt/my fw", STATE),
+            ("  LUAT_OTA_DIR = '/mnt/my fw'  ", "/mnt/my fw", STATE),
+            ("LUAT_OTA_DIR=/mnt/my\\ fw", "/mnt/my fw", STATE),
+            ("LUAT_OTA_DIR=/mnt/fw # the stick", "/mnt/fw", STATE),
+            ("LUAT_OTA_DIR=\"/mnt/#1 fw\" # x", "/mnt/#1 fw", STATE),
+            ("LUAT_OTA_DIR=/mnt/\\\nfw", "/mnt/fw", STATE),
+            ("LUAT_OTA_DIR=/mnt/固件", "/mnt/固件", STATE),
+            ("#LUAT_OTA_DIR=/x\n; LUAT_OTA_DIR=/y\n", FIRMWARE, STATE),
+            ("XLUAT_OTA_DIR=/x\nLUAT_OTA_DIRX=/x", FIRMWARE, STATE),
+            ("LUAT_OTA_DIR=\nLUAT_OTA_STATE=''", FIRMWARE, STATE),
+            ("LUAT_OTA_DIR=relative", "/relative", STATE),
+            ("LUAT_OTA_STATE=/s\nLUAT_OTA_DIR=/f", "/f", "/s"),
+            ("LUAT_OTA_DIR", FIRMWARE, STATE),
+        ] {
+            assert_eq!(read(text), [folder, state], "{text:?}");
+        }
+    }
+
+    #[test]
+    fn without_settings_no_server_is_installed() {
+        assert_eq!(server_of(Path::new("/nowhere/luat-ota")), None);
+        assert_eq!(server_of(Path::new("/dev/zero")), None);
+    }
+}
