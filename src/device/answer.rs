@@ -19,6 +19,7 @@ use crate::wire::head::{BadHead, Head};
 use crate::wire::query::{self, Route};
 use crate::wire::range::{Part, Range};
 use crate::wire::reply::{self, Reply, Status};
+use crate::wire::updatehttp;
 
 /// A device of which nothing is known may go on with what has been the offer for so long.
 const STANDS: Duration = Duration::from_secs(60 * 60);
@@ -55,6 +56,8 @@ pub(super) struct Plan {
     pub partial: bool,
     /// The peer is a trusted proxy: what is acknowledged is the proxy's, not the module's.
     pub proxied: bool,
+    /// The head must arrive alone: the client cannot do with both at once.
+    pub apart: bool,
     /// Who gets them.
     pub about: About,
     /// The check's verdict and reason, not in the log yet: there may be no room for a connection.
@@ -134,6 +137,7 @@ pub(super) fn answer(
     };
     if let Answer::Deliver(plan) = &mut answer {
         plan.proxied = service.limits.trusts(peer.ip());
+        plan.apart = updatehttp::is_from_updatehttp(head);
     }
     answer
 }
@@ -344,6 +348,7 @@ fn plan(
         end: size,
         partial: false,
         proxied: false,
+        apart: false,
         about: asked.about(to),
         decided: Some((verdict, asked.reason(["", "", reason]).concat().into())),
     }
@@ -434,6 +439,7 @@ fn to_file(service: &Service, path: &str, wish: &Wish<'_>, peer: SocketAddr) -> 
         end: size,
         partial: false,
         proxied: false,
+        apart: false,
         about,
         decided: None,
     };

@@ -23,7 +23,7 @@ use crate::fleet::network::Network;
 use crate::fleet::{Outcome, Part, Transfer};
 use crate::os;
 use crate::os::net::is_early;
-use crate::os::reactor::yield_now;
+use crate::os::reactor::{Timer, yield_now};
 use crate::wire::reply::{self, Reply};
 
 /// Files up to this size go out with their head in one call.
@@ -31,6 +31,13 @@ const SMALL: u64 = 16 * 1024;
 
 /// Bytes for one sendfile, after which others get their turn.
 const CHUNK: u64 = 1024 * 1024;
+
+/// Between two looks whether a head that must arrive alone was acknowledged; so the shortest time between
+/// head and body.
+const APART: Duration = Duration::from_millis(500);
+
+/// The longest wait for that.
+const APART_AT_MOST: Duration = Duration::from_secs(5);
 
 /// Beyond so many bytes a download is one for a large send buffer.
 const LARGE: u64 = 128 * 1024;
@@ -290,6 +297,10 @@ impl<'a> Sending<'a> {
         let head = self.plan.head();
         let mut head = head.bytes();
         self.head = u64::try_from(head.len()).unwrap_or(u64::MAX);
+        if self.plan.apart {
+            self.send_apart(head).await?;
+            head = &[];
+        }
         let mut small = self.small(snapshot).unwrap_or_default();
         let more = small.is_empty();
         while !(head.is_empty() && small.is_empty()) {
@@ -321,6 +332,30 @@ impl<'a> Sending<'a> {
                 Ok(0) => return Err(self.broken("it is shorter than it was")),
                 Ok(sent) => self.took(sent),
                 Err(error) => self.wait_or_fail(error).await?,
+            }
+        }
+    }
+
+    /// Sends the head in a segment of its own, and waits until the client's side has it (docs/protocol.md 9g).
+    async fn send_apart(&mut self, mut head: &[u8]) -> Result<(), Ending> {
+        let _then_it_waits_200_ms = os::net::uncork(self.stream.get_ref());
+        while !head.is_empty() {
+            match os::net::send(self.stream.get_ref(), head, &[], false) {
+                Ok(0) => return Err(Ending::Cut),
+                Ok(sent) => {
+                    self.took(sent);
+                    head = head.get(sent..).unwrap_or_default();
+                }
+                Err(error) => self.wait_or_fail(error).await?,
+            }
+        }
+        let end = Instant::now() + APART_AT_MOST;
+        loop {
+            Timer::after(APART).await;
+            self.look();
+            self.must_end()?;
+            if self.acknowledged >= self.taken || Instant::now() >= end {
+                return Ok(());
             }
         }
     }

@@ -160,6 +160,7 @@ fn file(service: &Service, wanted: &Wanted<'_>, arrived: &Arrived<'_>, wish: &Wi
         end: size,
         partial: false,
         proxied: false,
+        apart: false,
         about: asked.about(to),
         decided: None,
     };

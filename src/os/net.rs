@@ -217,6 +217,12 @@ pub fn cork(listener: &TcpListener) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes back what [`cork`] has set, for one connection: what is sent leaves at once.
+pub fn uncork(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_tcp_cork(stream, false)?;
+    Ok(())
+}
+
 /// sendfile: up to `count` bytes of `file` from `offset` on; how many were taken (0: the file ended).
 /// SIGPIPE must be ignored, as [`super::process::Signals::catch`] does: sendfile cannot be told.
 pub fn send_file(

@@ -10,3 +10,4 @@ pub mod range;
 pub mod reply;
 pub mod text;
 pub mod turnkey;
+pub mod updatehttp;
