@@ -69,6 +69,9 @@ fn entry(number: u64, now: Stamp) -> DeviceEntry {
             state: State::Delivered,
             since: now,
             reached: 100_000,
+            outcome: None,
+            weak: 0,
+            by_proxy: false,
             from: "2012.1.4".into(),
         }),
     }

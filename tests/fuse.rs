@@ -46,8 +46,8 @@ fn check(number: u8, version: &str) -> String {
     luat("P", &imei(number), version)
 }
 
-/// A state folder which says that five devices were there for days, that release 2.0.0 came after them,
-/// and that they were given its file two minutes ago.
+/// A state folder which says that ten devices were there for days, that release 2.0.0 came after them,
+/// and that five of them were given its file two minutes ago.
 fn remember(state: &Path, firmware: &Path) {
     let catalog = scan::now(firmware, &mut KnownFiles::open(None)).unwrap();
     let content = catalog.project("P").unwrap().releases[0].packages[0].content;
@@ -60,7 +60,7 @@ fn remember(state: &Path, firmware: &Path) {
         fused: None,
         resumed: None,
     }));
-    for number in 1..=5 {
+    for number in 0..=9 {
         let Network::V4(network) = Network::of(address(number)) else {
             panic!();
         };
@@ -73,7 +73,7 @@ fn remember(state: &Path, firmware: &Path) {
             last: now.minus(120),
             interval: 600,
             network: Some(Network::V4(network)),
-            journey: Some(JourneyEntry {
+            journey: (1..=5).contains(&number).then(|| JourneyEntry {
                 project: "P".into(),
                 version: "2.0.0".into(),
                 content,
@@ -81,6 +81,9 @@ fn remember(state: &Path, firmware: &Path) {
                 state: State::Delivered,
                 since: now.minus(120),
                 reached: SIZE as u64,
+                outcome: None,
+                weak: 0,
+                by_proxy: false,
                 from: "1.0.0".into(),
             }),
         }));
@@ -172,6 +175,10 @@ fn where_the_folder_is_read_only_the_pause_is_kept_in_the_state() {
     for number in 1..=3 {
         ask(&server, number, "1.0.0").must_be_file(&bytes).unwrap();
     }
+    // It is judged when all five were heard.
+    for number in 4..=5 {
+        ask(&server, number, "2.0.0").must_refuse(404, 27).unwrap();
+    }
     server.wait_until_refused(&new, 404, 27);
     server.wait_for_log("says where the pause is kept", |line| {
         line.contains("the pause is kept in the state folder alone")
@@ -179,7 +186,7 @@ fn where_the_folder_is_read_only_the_pause_is_kept_in_the_state() {
     let journal = server.place().state().join("journal.jsonl");
     wait_until("the journal has it", PATIENCE, || {
         let text = std::fs::read_to_string(&journal).unwrap();
-        text.contains("\"fused\":\"fuse: 3 of 3 devices")
+        text.contains("\"fused\":\"fuse: 3 of 5 devices")
     });
     let server = serve(server.kill());
     server.wait_until_refused(&new, 404, 27);

@@ -198,6 +198,9 @@ fn remember(state: &Path) {
             state: State::Delivered,
             since: now.minus(120),
             reached: 5000,
+            outcome: None,
+            weak: 0,
+            by_proxy: false,
             from: "1.0.0".into(),
         }),
     }));

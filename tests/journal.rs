@@ -348,6 +348,9 @@ fn devices_shows_what_the_journal_knows_and_none_is_no_trouble() {
                 state: State::Downloading,
                 since: now,
                 reached: 250,
+                outcome: None,
+                weak: 0,
+                by_proxy: false,
                 from: "1.0.0".into(),
             }),
         }));

@@ -39,6 +39,9 @@ fn device(number: u64) -> Entry {
             state: State::Confirmed,
             since: NOW.minus(50_000),
             reached: 400_000,
+            outcome: None,
+            weak: 0,
+            by_proxy: false,
             from: "1.0.0".into(),
         }),
     })

@@ -15,6 +15,7 @@ use luat_ota::firmware::audience::DeviceId;
 use luat_ota::firmware::catalog::Catalog;
 use luat_ota::firmware::known::KnownFiles;
 use luat_ota::firmware::scan;
+use luat_ota::fleet::brief::Brief;
 use luat_ota::fleet::who::Who;
 use luat_ota::fleet::{Fleet, Outcome, Part, Settings};
 
@@ -58,11 +59,12 @@ fn bytes_in_a_day(catalog: &Catalog, attempts: u32) -> (u64, u64) {
                 };
                 decide(&question, &mut Notes::off())
             };
-            fleet.checked(&check, Some(&who), &verdict, now);
+            fleet.checked(&check, Some(&who), &verdict, false, now);
             match verdict {
                 Verdict::Offer(offer) => {
                     let part = Part {
                         content: offer.package.content,
+                        to: Brief::of(&offer.release.version_text),
                         size: offer.package.size,
                         start: 0,
                         pinned: true,

@@ -3,7 +3,7 @@
 
 import { ago, api, ask, button, bytes, h, icon, number, put, said, span, t, toast } from './base.js';
 
-const STATES = ['offered', 'downloading', 'delivered', 'confirmed', 'reverted', 'silent'];
+const STATES = ['offered', 'downloading', 'sent', 'delivered', 'waiting', 'confirmed', 'reverted', 'silent'];
 
 /** What the loop guard holds it back from now; without `until` it only counts. */
 const holds = (device) => device.held.filter((hold) => hold.until && new Date(hold.until) > Date.now());
@@ -37,7 +37,8 @@ function line(device) {
 
 function steps(journey) {
   const ends = { reverted: 'reverted', silent: 'silent' };
-  const way = ['offered', 'downloading', 'delivered', ends[journey.state] || 'confirmed'];
+  const has = { sent: 'sent', waiting: 'waiting' }[journey.state] || 'delivered';
+  const way = ['offered', 'downloading', has, ends[journey.state] || 'confirmed'];
   const at = journey.state === 'silent' && journey.reached < journey.size ? 3 : way.indexOf(journey.state);
   return h('ol.steps', {}, way.map((state, n) =>
     h('li' + (n < at ? '.done' : n === at ? '.now.' + state : ''), n === at ? { 'aria-current': 'step' } : {}, h('span', {}, t(state)))));

@@ -3,7 +3,7 @@
 
 import { api, ask, button, bytes, h, icon, keyed, number, s, said, t, toast } from './base.js';
 
-const STATES = ['confirmed', 'delivered', 'downloading', 'offered', 'silent', 'reverted'];
+const STATES = ['confirmed', 'waiting', 'delivered', 'sent', 'downloading', 'offered', 'silent', 'reverted'];
 const SHOWN = 2;
 
 /** How the devices stand: a bar, and the same in words. */
@@ -80,6 +80,7 @@ function card(release, again) {
     release.reason && release.state !== 'rolling_out' && h('p.reason', {}, said(release.reason)),
     h('p.whom', {}, release.for.filter((whom) => !(whom === release.reason || hidden.test(whom))).map((whom, at) => [at ? ' · ' : '', said(whom)])),
     bar(release.counts),
+    release.unknown && said(release.unknown, 'p.small'),
     h('div.row', {}, acts && h('div.acts', {}, acts),
       h('details', { 'data-key': 'packages' }, h('summary', {}, t('packages', packages.length)),
         h('ul.packages', {}, packages.map((p) => h('li', {},

@@ -15,7 +15,7 @@ export const WORDS = {
   tokenReads: ['The token of this tab only reads. Changes need the one in the file operator-token of the state folder.', '当前令牌只能查看。修改操作需要状态目录的 operator-token 文件里的令牌。'],
 
   // states
-  offered: ['offered', '已通知'], downloading: ['downloading', '下载中'], delivered: ['delivered', '已送达'], confirmed: ['confirmed', '已确认'], reverted: ['reverted', '已回退'], silent: ['silent', '失联'],
+  offered: ['offered', '已通知'], downloading: ['downloading', '下载中'], delivered: ['delivered', '已送达'], sent: ['sent to a proxy', '已发给代理'], waiting: ['waiting to reboot', '等待重启'], confirmed: ['confirmed', '已确认'], reverted: ['reverted', '已回退'], silent: ['silent', '失联'],
   standing: ['Standing', '状态'], nobodyYet: ['No device has been offered it yet.', '还没有设备收到过通知。'],
   is_live: ['Live', '发布中'], is_rolling_out: ['Rolling out {0} %', '灰度 {0}%'], is_paused: ['Paused', '已暂停'], is_fused: ['Fuse tripped', '已熔断'],
   is_held_back: ['Held back', '暂不发布'], is_scheduled: ['Scheduled', '定时发布'], is_windowed: ['In a time window', '限时段'],
@@ -83,6 +83,8 @@ export const SAID = [
   [/offered: (.+)/, null, '下发：$1'], [/(.+) is offered/, null, '下发 $1'], [/nothing newer|not newer/, null, '没有更新的版本'], [/(.+) is newer than (.+)/, null, '$1 比 $2 新'], [/(.+) is the same as (.+)/, null, '$1 与 $2 相同'], [/(.+) is not newer than (.+)/, null, '$1 不比 $2 新'],
   [/the project_key is another/, null, '项目密钥不符'], [/its firmware_name is not in the rule/, null, '固件名不在规则里'], [/it is in deny/, null, '在 deny 名单中'], [/it is not in allow/, null, '不在 allow 名单中'], [/its version is not in from/, null, '当前版本不在 from 范围内'],
   [/the module said no version/, null, '模块没有报告版本'], [/its version is not a number between dots.*/, null, '版本号不是以点分隔的数字（from、any_version）'], [/no package for its platform/, null, '没有适合该平台的升级包'], [/the package is for another kind of chip/, null, '升级包是给另一种芯片的'],
+  [/waiting to reboot: .*/, null, '已有该版本，等待重启（reboot_within）'], [/reboot_within (\d+) min/, 'may wait $1 min before the reboot', '重启最多可推迟 $1 分钟'],
+  [/(?:no device|only (\d+) devices?) of this project (?:is|are) established yet: .*/, null, '该项目还没有足够的已确立设备：凡完整下载过的设备都计入熔断'],
   [/the core delta was made from another core/, null, '差分包的起始底层不符'], [/a script-only package fits the same core alone.*/, null, '仅含脚本的升级包只适用于相同的底层（any_core）'], [/the file is too large for UDP; it is offered over HTTP/, null, '文件太大，UDP 发不了；可通过 HTTP 获取'],
   [/paused/, null, '已暂停'], [/not_before is still to come/, null, '还没到 not_before 的时间'], [/it got this again and again and came back as before/, null, '多次下载后仍报告旧版本'], [/outside its window/, null, '不在下发时段内'], [/not among the percent that may have it yet/, null, '尚不在灰度比例内'], [/older (?:releases|ones) are not looked at/, null, '不再看更早的版本'],
   [/this is a (?:\.soc|\.binpkg|factory).*(?:Luatools|cable).*/, null, '这是用线刷的出厂文件：请在 Luatools 里选“生成差分/升级文件”，放入生成的 .bin'], [/this is (?:a web page|JSON|text).*/, null, '这不是固件，而是网页或文本：下载可能失败了，请重新下载'], [/version (.+) is there already and is higher.*/, null, '已有更高的版本 $1：装有它的模块不会接受这一个'],

@@ -21,20 +21,23 @@ pub enum Back {
 
 /// A device that ran `before` was offered the release `target` (both as written); now it asks this.
 pub fn came_back(before: &str, check: &Check<'_>, target: &str) -> Back {
-    let said = &*check.version;
+    compare(before, &check.version, check.first_field(), target)
+}
+
+/// The same of a version as written, `said`. `first`: what its first field may be.
+pub fn compare(before: &str, said: &str, first: FirstField, target: &str) -> Back {
     if said.is_empty() {
         return Back::Other;
     }
     if said == before {
         return Back::Old;
     }
-    let (Some(running), Some(wanted)) = (check.running(), Version::parse(target)) else {
+    let (Some(running), Some(wanted)) = (Version::parse(said), Version::parse(target)) else {
         return match said == target {
             true => Back::New,
             false => Back::Other,
         };
     };
-    let first = check.first_field();
     let Some(before) = Version::parse(before) else {
         // It ran a version without an order: any that is as new as the release is the release's doing.
         return match reaches(running, wanted, first) {

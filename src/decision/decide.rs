@@ -27,28 +27,42 @@ pub struct Known<'q> {
     pub fused: &'q [Fused],
     /// It may try a release that the fuse has paused.
     pub trial: bool,
+    /// What it has all of, and may not run yet.
+    pub fetched: Option<Fetched>,
+}
+
+/// A content that was delivered to a device which still says its old version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// The content.
+    pub content: ContentId,
+    /// Seconds since the delivery.
+    pub seconds: u32,
 }
 
 /// The contents that a device got again and again and came back as before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Looping {
-    contents: [Option<ContentId>; Looping::MOST],
+    /// With each content: it is held from a device that `allow` names singly, too.
+    contents: [Option<(ContentId, bool)>; Looping::MOST],
 }
 
 impl Looping {
     /// More than so many are not told apart for one device.
     pub const MOST: usize = 8;
 
-    /// One more; beyond [`Looping::MOST`] it is left out.
-    pub fn add(&mut self, content: ContentId) {
+    /// One more; beyond [`Looping::MOST`] it is left out. `named_too`: also from a device that `allow`
+    /// names singly.
+    pub fn add(&mut self, content: ContentId, named_too: bool) {
         if let Some(free) = self.contents.iter_mut().find(|place| place.is_none()) {
-            *free = Some(content);
+            *free = Some((content, named_too));
         }
     }
 
-    /// Is it one of them?
-    pub fn contains(&self, content: ContentId) -> bool {
-        self.contents.contains(&Some(content))
+    /// Is it one of them? `named`: the device is named singly in `allow`.
+    pub fn contains(&self, content: ContentId, named: bool) -> bool {
+        let mut all = self.contents.iter().flatten();
+        all.any(|(held, named_too)| *held == content && (*named_too || !named))
     }
 
     /// None at all.
@@ -629,7 +643,17 @@ impl<'c, 'q> Asker<'c, 'q> {
         {
             return Err(not_now("not_before is still to come"));
         }
-        if known.looping.contains(package.content) {
+        if let (Some(within), Some(fetched)) = (rules.reboot_within, known.fetched)
+            && fetched.content == package.content
+            && fetched.seconds < within
+        {
+            let rule = "waiting to reboot: it has this release already (reboot_within)";
+            return Err(not_now(rule).and_that_is_that());
+        }
+        if known
+            .looping
+            .contains(package.content, self.is_named(release))
+        {
             let rule = "it got this again and again and came back as before";
             return Err(No::because(Refusal::Looping, rule).and_that_is_that());
         }
@@ -644,6 +668,13 @@ impl<'c, 'q> Asker<'c, 'q> {
         Ok(())
     }
 
+    /// Does `allow` name the device singly?
+    fn is_named(&self, release: &Release) -> bool {
+        let allow = release.rules.allow.as_ref();
+        let device = self.check.device;
+        device.is_some_and(|device| allow.is_some_and(|allow| allow.names(device)))
+    }
+
     /// Is the device among `percent`? One without an id is only if that is everyone.
     fn in_rollout(&self, release: &Release) -> bool {
         let Some(percent) = release.rules.percent else {
@@ -652,12 +683,7 @@ impl<'c, 'q> Asker<'c, 'q> {
         let Some(device) = self.check.device else {
             return percent >= 100.0;
         };
-        let named = release
-            .rules
-            .allow
-            .as_ref()
-            .is_some_and(|allow| allow.names(device));
         let place = cohort(&self.project.name, release.version, device);
-        named || f64::from(place) < percent * 100.0
+        self.is_named(release) || f64::from(place) < percent * 100.0
     }
 }

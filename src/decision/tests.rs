@@ -556,8 +556,8 @@ mod rules {
             known: Known {
                 looping: {
                     let mut looping = Looping::default();
-                    looping.add(ContentId([9; 32]));
-                    looping.add(offer.package.content);
+                    looping.add(ContentId([9; 32]), false);
+                    looping.add(offer.package.content, false);
                     looping
                 },
                 ..Known::default()

@@ -325,7 +325,7 @@ fn to_offer(service: &Service, asked: &Asked<'_>, offer: &Offer<'_>, wish: &Wish
             && !wish.head_only
         {
             let mut fleet = service.fleet.borrow_mut();
-            fleet.redirected(who, content, asked.now);
+            fleet.redirected(who, content, to, asked.now);
         }
         return Answer::Reply(reply);
     }

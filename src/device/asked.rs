@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use super::lines::{About, CheckLine, counted, short};
 use super::{Service, unix_now};
-use crate::decision::{Check, Notes, Question, Refusal, Refused, Verdict, decide};
+use crate::decision::{
+    Back, Check, Known, Notes, Question, Refusal, Refused, Verdict, came_back, decide,
+};
 use crate::firmware::catalog::Catalog;
 use crate::fleet::who::Who;
 
@@ -27,11 +29,15 @@ pub(super) struct Asked<'a> {
 impl<'a> Asked<'a> {
     /// A check that arrived by `proto` from `peer`.
     pub fn new(proto: &'static str, peer: SocketAddr, check: &'a Check<'a>) -> Asked<'a> {
+        let mut who = Who::of(check, peer.ip());
+        if let (Some(who), true) = (&mut who, proto != "http") {
+            who.session = peer.port();
+        }
         Asked {
             proto,
             peer,
             check,
-            who: Who::of(check, peer.ip()),
+            who,
             now: Instant::now(),
         }
     }
@@ -79,8 +85,35 @@ impl<'a> Asked<'a> {
         {
             return;
         }
+        let is_given = self.is_given(service);
         let mut fleet = service.fleet.borrow_mut();
-        fleet.checked(self.check, self.who.as_ref(), verdict, self.now);
+        fleet.checked(self.check, self.who.as_ref(), verdict, is_given, self.now);
+    }
+
+    /// Says the device the version before the one that it was confirmed with, and do the rules give that to
+    /// devices which run the latter? Then it was rolled back, and has not fallen back.
+    fn is_given(&self, service: &Service) -> bool {
+        let ran = service.fleet.borrow().ran(self.check, self.who.as_ref());
+        let Some(ran) = ran else {
+            return false;
+        };
+        let check = Check {
+            version: ran.as_str().into(),
+            ..self.check.clone()
+        };
+        let catalog = service.catalog();
+        let question = Question {
+            catalog: &catalog,
+            known: Known::default(),
+            check: &check,
+            unix: unix_now(),
+        };
+        match decide(&question, &mut Notes::off()) {
+            Verdict::Offer(offer) => {
+                came_back(&check.version, self.check, &offer.release.version_text) == Back::New
+            }
+            Verdict::Refuse(_) => false,
+        }
     }
 
     /// The check's line. `counted`: one of the tally's words.

@@ -18,6 +18,7 @@ use super::turn::Turn;
 use super::{Download, Seat, Service, Stop, Stream, within};
 use crate::decision::Refusal;
 use crate::firmware::snapshot::{LoadError, Snapshot};
+use crate::fleet::brief::Brief;
 use crate::fleet::journal::Written;
 use crate::fleet::network::Network;
 use crate::fleet::{Outcome, Part, Transfer};
@@ -238,6 +239,7 @@ impl<'a> Sending<'a> {
             .map(|who| {
                 let part = Part {
                     content: plan.content,
+                    to: Brief::of(&plan.about.to),
                     size: plan.size,
                     start: plan.start,
                     pinned: true,

@@ -14,6 +14,7 @@ use super::lines::{About, Ended, Progress};
 use super::message::Wanted;
 use super::turn::Turn;
 use super::{Download, Service};
+use crate::fleet::brief::Brief;
 use crate::fleet::network::Network;
 use crate::fleet::{Outcome, Part, Transfer};
 use crate::hash::Table;
@@ -115,6 +116,7 @@ impl PacketDownload {
     fn begin(&mut self, wanted: &Wanted, now: Instant) {
         let part = Part {
             content: wanted.content,
+            to: Brief::of(&self.about.to),
             size: wanted.size,
             start: 0,
             pinned: false,

@@ -14,6 +14,7 @@ use super::{Service, unix_now};
 use crate::decision::{Refusal, Refused, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
+use crate::firmware::catalog::Catalog;
 use crate::fleet::report::Report;
 use crate::fleet::who::Who;
 use crate::wire::head::Head;
@@ -146,7 +147,9 @@ fn file(service: &Service, wanted: &Wanted<'_>, arrived: &Arrived<'_>, wish: &Wi
     let known = |who: &Who| {
         let fleet = service.fleet.borrow();
         let known = fleet.known(asked.check, Some(who), Instant::now());
-        known.looping.contains(content)
+        known
+            .looping
+            .contains(content, is_named(&catalog, &asked, content))
     };
     if wish.beyond().is_none() && asked.who.as_ref().is_some_and(known) {
         let why = "it got this again and again and came back as before";
@@ -165,6 +168,18 @@ fn file(service: &Service, wanted: &Wanted<'_>, arrived: &Arrived<'_>, wish: &Wi
         decided: None,
     };
     deliver(service, plan, part, wish.head_only)
+}
+
+/// Does the `allow` of the content's release name the device singly?
+fn is_named(catalog: &Catalog, asked: &Asked<'_>, content: ContentId) -> bool {
+    let project = catalog.project(asked.check.project());
+    let releases = project.into_iter().flat_map(|project| &project.releases);
+    let mut of_content = releases.filter(|r| r.packages.iter().any(|p| p.content == content));
+    of_content.any(|release| {
+        let allow = release.rules.allow.as_ref();
+        let device = asked.check.device;
+        device.is_some_and(|device| allow.is_some_and(|allow| allow.names(device)))
+    })
 }
 
 /// Always the same answer: whoever makes reports up learns nothing.

@@ -98,6 +98,9 @@ pub struct Rules {
     pub any_core: Option<bool>,
     /// When the release pauses itself.
     pub fuse: Option<Fuse>,
+    /// For so many seconds after a whole download the old version is no failure: the module waits for
+    /// its time to reboot.
+    pub reboot_within: Option<u32>,
 }
 
 impl Rules {
@@ -135,6 +138,7 @@ impl Rules {
             any_version: own(&self.any_version, &project.any_version),
             any_core: own(&self.any_core, &project.any_core),
             fuse: own(&self.fuse, &project.fuse),
+            reboot_within: own(&self.reboot_within, &project.reboot_within),
         }
     }
 }

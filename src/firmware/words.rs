@@ -80,6 +80,9 @@ pub fn rules(release: &Release) -> Vec<String> {
             fuse.devices, fuse.percent
         ));
     }
+    if let Some(seconds) = rules.reboot_within {
+        words.push(format!("reboot_within {} min", seconds.div_ceil(60)));
+    }
     words
 }
 

@@ -10,6 +10,7 @@
 //! tenth of the table at least. With a fixed tenth, a fleet larger than that which asks once a day would
 //! never be established: each device would be gone before it is seen again.
 
+mod census;
 mod index;
 mod load;
 mod record;
@@ -26,14 +27,15 @@ use self::texts::Texts;
 use super::brief::Brief;
 use super::clock::Stamp;
 use super::entry::Entry;
-use super::interned::TargetId;
-use super::journey::{Journey, State};
+use super::journey::{Circumstances, Journey, Outcome, State};
 use super::network::{Network, Wide};
 use super::targets::Targets;
 use crate::decision::{Back, Check, Offer, Verdict, came_back};
+use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
 
+pub use self::census::{Census, ESTABLISHED, Group};
 pub use self::show::Beside;
 pub use self::transfers::Piece;
 
@@ -148,6 +150,19 @@ pub struct Sighting<'a> {
     pub verdict: &'a Verdict<'a>,
     /// It stands in the list of known devices.
     pub listed: bool,
+    /// It comes by packets from the source port of its last download.
+    pub same_session: bool,
+    /// The rules give the version that it says to devices that run what it ran.
+    pub is_given: bool,
+}
+
+/// A device that was confirmed and says its old version within a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fallen {
+    /// The content that it got.
+    pub content: ContentId,
+    /// The version of the release.
+    pub to: Brief,
 }
 
 impl Devices {
@@ -226,12 +241,10 @@ impl Devices {
         self.out.drain(..)
     }
 
-    /// A device asks, of a project that there is.
-    pub fn seen(&mut self, sighting: Sighting<'_>, now: Stamp) {
+    /// A device asks, of a project that there is. Returns what it has fallen back from just now.
+    pub fn seen(&mut self, sighting: Sighting<'_>, now: Stamp) -> Option<Fallen> {
         let project = sighting.check.project();
-        let Some(project) = self.targets.intern_project(project) else {
-            return;
-        };
+        let project = self.targets.intern_project(project)?;
         let device = sighting.device;
         let (slot, is_new) = match self.table.find(device) {
             Some(slot) => (slot, false),
@@ -239,9 +252,7 @@ impl Devices {
                 let kind = Kind::of(device, &sighting.check.device_text);
                 let mut record = Record::new(device, kind, project, now);
                 record.set_network(sighting.network);
-                let Some(slot) = self.admit(record) else {
-                    return;
-                };
+                let slot = self.admit(record)?;
                 if kind == Kind::Other {
                     let text = &*sighting.check.device_text;
                     self.texts.insert(slot, text.into());
@@ -249,9 +260,7 @@ impl Devices {
                 (slot, true)
             }
         };
-        let Some(record) = self.table.get_mut(slot) else {
-            return;
-        };
+        let record = self.table.get_mut(slot)?;
         self.round.unsettle();
         let before = *record;
         if !is_new && before.last >= self.began {
@@ -261,20 +270,17 @@ impl Devices {
         record.project = project;
         record.version = Brief::of(&sighting.check.version);
         self.table.touch(slot, before.rank);
-        self.come_back(slot, &sighting, now);
+        let fallen = self.come_back(slot, &sighting, now);
         self.be_offered(slot, &sighting, now);
         let again = now.since(before.first) >= PROBATION;
         let promoted = before.rank == Rank::Probation
             && (sighting.listed || (again && self.promotions.take(now)))
             && self.promote(slot, now);
         if promoted {
-            return;
+            return fallen;
         }
-        let Some(record) = self.table.get(slot) else {
-            return;
-        };
+        let record = self.table.get(slot)?;
         if record.rank == Rank::Established {
-            self.targets.seen_in(project, sighting.network);
             let is_told = self.is_told_of(slot);
             let other = record.version != before.version || record.project != before.project;
             if !is_told && other {
@@ -283,6 +289,7 @@ impl Devices {
                 self.tell(slot, Worth::Seen);
             }
         }
+        fallen
     }
 
     /// A place on probation for a device that is not in the table.
@@ -313,11 +320,6 @@ impl Devices {
             self.forget(stale);
         }
         self.table.touch(slot, Rank::Established);
-        if let Some(record) = self.table.get(slot)
-            && let Some(network) = record.network()
-        {
-            self.targets.seen_in(record.project, network);
-        }
         self.tell(slot, Worth::Step);
         true
     }
@@ -363,44 +365,69 @@ impl Devices {
         }
     }
 
-    /// What the check says of the way that it was on.
-    fn come_back(&mut self, slot: u32, sighting: &Sighting<'_>, now: Stamp) {
-        let Some(&record) = self.table.get(slot) else {
-            return;
-        };
-        let same_place = record
-            .network()
-            .is_none_or(|network| Wide::from(network) == Wide::from(sighting.network));
+    /// Judges the check by the journey that the device was on.
+    fn come_back(&mut self, slot: u32, sighting: &Sighting<'_>, now: Stamp) -> Option<Fallen> {
+        let record = *self.table.get(slot)?;
         let Some(journey) = record.journey() else {
             self.move_to(slot, sighting.network);
-            return;
+            return None;
+        };
+        let check = Circumstances {
+            same_place: is_at(&record, sighting.network),
+            same_session: sighting.same_session,
+            reboot_within: self.targets.reboot_within(journey.target),
+            is_given: sighting.is_given,
         };
         let back = self.verdict_of(journey, &record, sighting.check);
-        let after = journey.back(back, same_place, now);
-        let after = after.map(|mut after| {
-            if after.state != journey.state {
-                let reverted = back == Back::Old;
-                let counts =
-                    same_place && self.may_be_counted(&record, journey.target, sighting.listed);
-                after.heard = counts
-                    .then(|| {
-                        let network = Some(sighting.network);
-                        self.targets.hear(journey.target, reverted, network)
-                    })
-                    .flatten();
-            }
-            after
-        });
+        let after = journey.back(back, check, now);
         // Where it was delivered to is where it is believed; or one check from elsewhere would hide what the
         // device itself has to say.
-        let was_delivered = matches!(
+        let is_awaited = !matches!(
             journey.state,
-            State::Delivered | State::Silent | State::Confirmed
+            State::Offered | State::Downloading | State::Reverted
         );
         self.step(slot, Some(journey), after);
-        if same_place || !was_delivered {
+        if check.same_place || !is_awaited {
             self.move_to(slot, sighting.network);
         }
+        let has_fallen = journey.state == State::Confirmed
+            && after.is_some_and(|after| after.state == State::Reverted);
+        let target = self.targets.get(journey.target).filter(|_| has_fallen)?;
+        Some(Fallen {
+            content: target.content,
+            to: Brief::of(&target.version),
+        })
+    }
+
+    /// The version that a device was confirmed with less than a day ago, if this check says the one before:
+    /// what the rules give to that version decides whether it has fallen back.
+    pub fn ran(&self, device: DeviceId, check: &Check<'_>) -> Option<Brief> {
+        let record = self.table.get(self.table.find(device)?)?;
+        let journey = record.journey()?;
+        let is_old = || self.verdict_of(journey, record, check) == Back::Old;
+        (journey.state == State::Confirmed && is_old()).then_some(record.version)
+    }
+
+    /// What the device has all of and may not run yet, by `reboot_within`, if it asks this from there; with
+    /// the seconds since the delivery, and `reboot_within`.
+    pub fn waits(
+        &self,
+        device: DeviceId,
+        network: Network,
+        check: &Check<'_>,
+        now: Stamp,
+    ) -> Option<(ContentId, u32, u32)> {
+        let record = self.table.get(self.table.find(device)?)?;
+        let journey = record.journey()?;
+        let has_all = matches!(journey.state, State::Delivered | State::Waiting);
+        if !has_all || !is_at(record, network) {
+            return None;
+        }
+        let within = self.targets.reboot_within(journey.target);
+        let age = now.since(journey.since);
+        let waits = age < within && self.verdict_of(journey, record, check) == Back::Old;
+        let target = self.targets.get(journey.target).filter(|_| waits)?;
+        Some((target.content, age, within))
     }
 
     fn move_to(&mut self, slot: u32, network: Network) {
@@ -420,18 +447,6 @@ impl Devices {
             return Back::Old;
         }
         came_back(journey.from.as_str(), check, &target.version)
-    }
-
-    /// Does its word count in the fuse? It must have been there for an hour, and a day before the
-    /// release; or a person must have said that it is one of theirs.
-    fn may_be_counted(&self, record: &Record, target: TargetId, listed: bool) -> bool {
-        let old_enough = || {
-            let target = self.targets.get(target)?;
-            let release = self.targets.release(target.project, &target.version)?;
-            let twice = record.last.since(record.first) >= HOUR;
-            Some(twice && record.first.plus(DAY) <= release.first)
-        };
-        record.rank == Rank::Established && (listed || old_enough().unwrap_or(false))
     }
 
     /// It is offered something, perhaps the same as before.
@@ -460,6 +475,30 @@ impl Devices {
         }
         let after = target.map(|target| Journey::offered(target, version, now));
         self.step(slot, before, after);
+    }
+
+    /// What devices made of a release counts no more: a person has resumed it. Returns what the journal is
+    /// to remember.
+    pub fn resumed(&mut self, project: &str, version: &str, now: Stamp) -> Option<Entry> {
+        let entry = self.targets.resumed(project, version, now)?;
+        let id = self.targets.project_id(project)?;
+        for slot in 0..self.table.end() {
+            let Some(journey) = self.table.get(slot).and_then(Record::journey) else {
+                continue;
+            };
+            let is_of = self
+                .targets
+                .get(journey.target)
+                .is_some_and(|target| target.project == id && *target.version == *version);
+            if is_of && journey.outcome == Some(Outcome::Reverted) {
+                let after = Journey {
+                    outcome: None,
+                    ..journey
+                };
+                self.set_journey(slot, Some(after));
+            }
+        }
+        Some(Entry::Release(entry))
     }
 
     /// The folder is another now.
@@ -493,11 +532,12 @@ impl Devices {
             let Some(journey) = record.journey() else {
                 continue;
             };
-            let Some(patience) = journey.patience(record.interval) else {
+            let reboot_within = self.targets.reboot_within(journey.target);
+            let Some(patience) = journey.patience(record.interval, reboot_within) else {
                 continue;
             };
             let last = record.last.max(journey.since).max(self.began);
-            let after = journey.waited(now.since(last), record.interval, now);
+            let after = journey.waited(now.since(last), record.interval, reboot_within, now);
             if after != journey {
                 self.step(slot, Some(journey), Some(after));
             } else {
@@ -553,6 +593,12 @@ impl Devices {
             .iter()
             .any(|(entry, _)| matches!(entry, Entry::Device(entry) if entry.device == device))
     }
+}
+
+/// Is this where the device was last seen, or delivered to?
+fn is_at(record: &Record, network: Network) -> bool {
+    let known = record.network();
+    known.is_none_or(|known| Wide::from(known) == Wide::from(network))
 }
 
 /// The interval between a device's checks, after one more gap.

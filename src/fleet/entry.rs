@@ -6,7 +6,7 @@
 //! `journal` translates, and knows where the clock was stepped.
 
 use super::clock::Stamp;
-use super::journey::State;
+use super::journey::{Outcome, State};
 use super::network::{Network, Wide};
 use super::who::Downloader;
 use crate::firmware::ContentId;
@@ -71,6 +71,12 @@ pub struct JourneyEntry {
     pub since: Stamp,
     /// It has the bytes before this one.
     pub reached: u64,
+    /// The last result.
+    pub outcome: Option<Outcome>,
+    /// Weak attempts in a row.
+    pub weak: u8,
+    /// The last delivery was a trusted proxy's.
+    pub by_proxy: bool,
     /// The version that it ran when it was offered.
     pub from: Box<str>,
 }
@@ -88,6 +94,15 @@ pub struct PinEntry {
     pub used: Stamp,
     /// Its last download brought the whole file.
     pub complete: bool,
+}
+
+/// One whole download after which the device came back with its old version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Round {
+    /// When it came back.
+    pub at: Stamp,
+    /// The download was a trusted proxy's.
+    pub weak: bool,
 }
 
 /// One entry of the loop guard.
@@ -115,6 +130,22 @@ pub struct GuardEntry {
     pub held_until: Option<Stamp>,
     /// When it last had all of it, if it has not come back since.
     pub delivered: Option<Stamp>,
+    /// That delivery was a trusted proxy's.
+    pub by_proxy: bool,
+    /// When it was last redirected for it, if that was not counted yet.
+    pub redirected: Option<Stamp>,
+    /// When it came back with the new version, if the old one was not seen since.
+    pub confirmed: Option<Stamp>,
+    /// The last whole download was counted as a revert, and no other has come since.
+    pub reverted: bool,
+    /// The last rounds (a download and the old version again), oldest first.
+    pub rounds: Vec<Round>,
+    /// The version that the device ran when it last began to download.
+    pub from: Box<str>,
+    /// The version of the release.
+    pub to: Box<str>,
+    /// A hash of the version that it ran before `version`; 0: none.
+    pub before: u64,
     /// When any of this last changed.
     pub used: Stamp,
 }

@@ -13,6 +13,7 @@
 use std::sync::Arc;
 
 use super::clock::Stamp;
+use super::devices::{Census, Group};
 use crate::decision::{FUSE, Fused};
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::{Catalog, Release};
@@ -24,6 +25,12 @@ const DEVICES: u32 = 3;
 /// … and so many percent of those that were heard from.
 const PERCENT: f64 = 20.0;
 
+/// A release is judged once so many of the devices that count were heard, or all of them.
+const HEARD: u32 = 16;
+
+/// A release is judged at most so often, in seconds.
+const JUDGED: u32 = 1;
+
 /// One device may try a paused release so often, in seconds.
 const TRIAL: u32 = 10 * 60;
 
@@ -32,18 +39,6 @@ const SEEN_WITHIN: u32 = 60;
 
 /// A folder that could not be written is tried again after so long.
 const AGAIN: u32 = 60 * 60;
-
-/// What devices with a say made of a release, or of one content of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
-    /// Came back with the new version.
-    pub confirmed: u32,
-    /// Came back with the old one.
-    pub reverted: u32,
-    /// Those that came back with the old one ask from at least two networks, or all devices of the
-    /// project sit in one.
-    pub spread: bool,
-}
 
 /// What is to be done about a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +74,8 @@ struct Watched {
     rules: Option<Arc<Rules>>,
     tripped: Option<Tripped>,
     warned: bool,
+    /// When it was last judged.
+    judged: Option<Stamp>,
 }
 
 #[derive(Debug)]
@@ -133,32 +130,59 @@ impl Fuses {
         resumed
     }
 
-    /// Judges a release by what was heard of it. To be called when that has changed.
-    pub fn judge(&mut self, project: &str, version: &str, heard: Heard, now: Stamp) -> Judged {
+    /// The rules of a release whose fuse may trip, if so many devices came back from it.
+    pub fn may_trip(
+        &mut self,
+        project: &str,
+        version: &str,
+        reverted: u32,
+        now: Stamp,
+    ) -> Option<Arc<Rules>> {
+        let watched = self.releases.get_mut(&name(project, version))?;
+        let rules = watched.rules.as_ref()?;
+        let is_paused = matches!(rules.paused, Some(Paused::Yes | Paused::Because(_)));
+        let (devices, _) = limits(rules);
+        let again = watched.judged.is_none_or(|at| now.since(at) >= JUDGED);
+        if watched.tripped.is_some() || is_paused || reverted < devices || !again {
+            return None;
+        }
+        watched.judged = Some(now);
+        Some(Arc::clone(rules))
+    }
+
+    /// Judges a release by the devices that count. To be called with what [`Fuses::may_trip`] gave.
+    pub fn judge(
+        &mut self,
+        (project, version): (&str, &str),
+        rules: &Rules,
+        census: &Census,
+        now: Stamp,
+    ) -> Judged {
         let Some(watched) = self.releases.get_mut(&name(project, version)) else {
             return Judged::Fine;
         };
-        let Some(rules) = &watched.rules else {
+        let (devices, percent) = limits(rules);
+        let is_bad = |group: &&Group| {
+            let Group {
+                outcomes, admitted, ..
+            } = group;
+            let heard = outcomes.heard();
+            let share = f64::from(outcomes.reverted) * 100.0;
+            heard >= HEARD.min(*admitted)
+                && outcomes.reverted >= devices
+                && share >= percent * f64::from(heard)
+        };
+        let is_spread = |group: &&Group| group.reverted_spread || !group.spread;
+        let mut bad = census.groups.iter().filter(is_bad);
+        let Some(group) = bad.clone().find(is_spread).or_else(|| bad.next()) else {
             return Judged::Fine;
         };
-        let is_paused = matches!(rules.paused, Some(Paused::Yes | Paused::Because(_)));
-        if watched.tripped.is_some() || is_paused {
-            return Judged::Fine;
-        }
-        let (devices, percent) = match rules.fuse {
-            Some(fuse) => (fuse.devices, fuse.percent),
-            None => (DEVICES, PERCENT),
-        };
-        let all = heard.confirmed.saturating_add(heard.reverted);
-        let share = f64::from(heard.reverted) * 100.0;
-        if heard.reverted < devices.max(1) || share < percent * f64::from(all) {
-            return Judged::Fine;
-        }
         let what = format!(
-            "{} of {all} devices that had {version} came back with their old version",
-            heard.reverted
+            "{} of {} devices that had {version} came back with their old version",
+            group.outcomes.reverted,
+            group.outcomes.heard()
         );
-        if !heard.spread {
+        if !is_spread(&group) {
             if std::mem::replace(&mut watched.warned, true) {
                 return Judged::Fine;
             }
@@ -335,6 +359,14 @@ impl Watched {
         }
         self.warned = false;
         self.tripped.take().map(|tripped| tripped.sentence)
+    }
+}
+
+/// How many devices must come back from a release, and how many percent of those that were heard.
+fn limits(rules: &Rules) -> (u32, f64) {
+    match rules.fuse {
+        Some(fuse) => (fuse.devices.max(1), fuse.percent),
+        None => (DEVICES, PERCENT),
     }
 }
 

@@ -12,8 +12,10 @@
 
 mod record;
 
-use self::record::{Record, Tally};
+pub use self::record::Asks;
+use self::record::{Judged, Record, Tally};
 use super::Outcome;
+use super::brief::Brief;
 use super::clock::Stamp;
 use super::entry::{Entry, GuardEntry};
 use super::network::Wide;
@@ -51,6 +53,8 @@ const PROXIED: u64 = 4;
 pub struct Spent {
     /// The file.
     pub content: ContentId,
+    /// The version of its release; empty: not known.
+    pub to: Brief,
     /// Its size in bytes.
     pub size: u64,
     /// The first byte that was sent.
@@ -72,6 +76,11 @@ pub struct Against {
     pub reverts: u32,
     /// Bytes that it got.
     pub sent: u64,
+}
+
+/// Is it a record of this unit, in this network?
+fn is_own(record: &Record, who: &Who) -> bool {
+    record.unit == who.unit && record.wide == who.wide
 }
 
 /// All that the guard remembers.
@@ -116,60 +125,128 @@ impl Guard {
     }
 
     /// What this device is not to be offered, if it asks now from byte 0.
-    pub fn held(&self, who: &Who, now: Stamp) -> Looping {
+    pub fn held(&self, who: &Who, asks: Asks, now: Stamp) -> Looping {
         let mut looping = Looping::default();
-        for record in self.of(who.device) {
-            let same = record.unit == who.unit && record.wide == who.wide;
-            if same
-                && record.version == who.downloader
-                && (record.is_held(now) || self.deserved(who.device, record, now) > record.level)
-            {
-                looping.add(record.content);
+        let own = self
+            .of(who.device)
+            .iter()
+            .filter(|record| is_own(record, who));
+        for record in own {
+            let Judged::Record { after, counted } = record.judge(who, asks, self.attempts, now)
+            else {
+                continue;
+            };
+            let held = after.is_held(now)
+                || self.deserved(who.device, &after) > after.level
+                || counted && after.is_frequent(self.attempts, now);
+            if held {
+                looping.add(after.content, after.is_extreme(now));
             }
         }
         looping
     }
 
-    /// The device asks from byte 0. To be called after [`Guard::held`] and the decision.
-    pub fn came_back(&mut self, who: &Who, now: Stamp) {
-        let mut is_over = false;
-        self.drop_where(who.device, |record| {
-            let is_other = record.unit == who.unit
-                && record.wide == who.wide
-                && record.version != who.downloader;
-            is_over |= is_other && record.written;
-            is_other
-        });
-        if is_over {
-            self.changes.push(Entry::Unguarded(who.unit, who.wide));
-        }
-        let Some(records) = self.records.get(&who.device) else {
-            return;
-        };
-        let own = |record: &&Record| record.unit == who.unit && record.wide == who.wide;
-        let mut due: Vec<(ContentId, u32)> = Vec::new();
-        for record in records.iter().filter(own) {
-            let deserved = self.deserved(who.device, record, now);
-            if record.comes_back(now) || (deserved > record.level && !record.is_held(now)) {
-                due.push((record.content, deserved));
+    /// The device asks from byte 0, and is offered this content. To be called after [`Guard::held`] and
+    /// the decision. Returns contents that were offered though they would be held from a device that
+    /// `allow` does not name singly.
+    pub fn came_back(
+        &mut self,
+        who: &Who,
+        asks: Asks,
+        offered: Option<ContentId>,
+        now: Stamp,
+    ) -> Vec<Against> {
+        let (mut over, mut changed) = (Vec::new(), Vec::new());
+        let own = self
+            .of(who.device)
+            .iter()
+            .filter(|record| is_own(record, who));
+        for record in own {
+            match record.judge(who, asks, self.attempts, now) {
+                Judged::Over => over.push(record.turn),
+                Judged::Record { mut after, counted } => {
+                    let deserved = self.deserved(who.device, &after);
+                    let is_due =
+                        deserved > after.level || counted && after.is_frequent(self.attempts, now);
+                    let is_spared = is_due && offered == Some(after.content);
+                    if is_due && !is_spared && !after.is_held(now) {
+                        let at = usize::try_from(deserved.saturating_sub(1)).unwrap_or(usize::MAX);
+                        let [shortest, .., longest] = HOLDS;
+                        let hold = match deserved > after.level {
+                            true => HOLDS.get(at).copied().unwrap_or(longest),
+                            false => shortest,
+                        };
+                        after.level = after.level.max(deserved);
+                        after.held_until = Some(now.plus(hold));
+                    }
+                    changed.push((after, counted && is_spared));
+                }
             }
         }
-        for (content, deserved) in due {
-            self.change(who, content, now, |record| {
-                record.tally = record.evidence(now);
-                if record.comes_back(now) {
-                    record.delivered = None;
-                    record.reached = 0;
-                }
-                if deserved > record.level && !record.is_held(now) {
-                    record.level = deserved;
-                    let at = usize::try_from(deserved.saturating_sub(1)).unwrap_or(usize::MAX);
-                    let [.., longest] = HOLDS;
-                    let hold = HOLDS.get(at).copied().unwrap_or(longest);
-                    record.held_until = Some(now.plus(hold));
-                }
-            });
+        let mut spared = Vec::new();
+        for (after, is_spared) in changed {
+            if is_spared {
+                spared.push(after.against(now));
+            }
+            self.put(who.device, after, now);
         }
+        if over.is_empty() {
+            return spared;
+        }
+        let mut was_written = false;
+        self.drop_where(who.device, |record| {
+            let goes = over.contains(&record.turn);
+            was_written |= goes && record.written;
+            goes
+        });
+        if was_written {
+            self.changes.push(Entry::Unguarded(who.unit, who.wide));
+            // The line takes back all of the unit's in that network.
+            let left = self.of(who.device).iter();
+            let left = left.filter(|r| is_own(r, who) && r.written && r.is_worth_it());
+            let left: Vec<Entry> = left.map(|record| record.entry(who.device)).collect();
+            self.changes.extend(left);
+        }
+        spared
+    }
+
+    /// The device was confirmed with this content, of which nothing is known here, and has fallen back.
+    pub fn fell_back(&mut self, who: &Who, content: ContentId, to: Brief, now: Stamp) {
+        let mut records = self.of(who.device).iter();
+        if records.any(|record| is_own(record, who) && record.content == content) {
+            return;
+        }
+        self.change(who, (content, to), now, |record| {
+            record.began(who);
+            record.falls_back(now);
+        });
+    }
+
+    /// Puts a record that was changed back into its place.
+    fn put(&mut self, device: DeviceId, after: Record, now: Stamp) {
+        let records = self.records.get_mut(&device).into_iter().flatten();
+        let turn = after.turn;
+        let Some(record) = records.into_iter().find(|record| record.turn == turn) else {
+            return;
+        };
+        if record.notable() == after.notable() && record.reached == after.reached {
+            let redirected = after.redirected;
+            record.redirected = redirected;
+            return;
+        }
+        let before = record.notable();
+        *record = after;
+        record.turn = Turn {
+            class: record.rank(),
+            used: now,
+            number: turn.number,
+        };
+        if record.is_worth_it() && !(record.written && before == record.notable()) {
+            record.written = true;
+            self.changes.push(record.entry(device));
+        }
+        let new = record.turn;
+        self.order.change(turn, new, device.parts());
     }
 
     /// Bytes of a content went to the device.
@@ -185,26 +262,39 @@ impl Guard {
             }
             Outcome::Sent => 0,
         };
-        if bytes == 0 && !whole {
+        let has_all = matches!(spent.outcome, Outcome::Whole | Outcome::Sent);
+        if bytes == 0 && !has_all {
             return;
         }
-        self.change(who, spent.content, now, |record| {
+        if has_all {
+            // From now on the old version may be this one's doing.
+            let records = self.records.get_mut(&who.device).into_iter().flatten();
+            for record in records.filter(|r| is_own(r, who) && r.content != spent.content) {
+                record.confirmed = None;
+            }
+        }
+        self.change(who, (spent.content, spent.to), now, |record| {
             record.size = spent.size;
+            record.began(who);
             record.tally.sent = record.tally.sent.saturating_add(bytes);
             if spent.start <= record.reached {
                 record.reached = record.reached.max(spent.end);
             }
             // All of it, not the last byte alone: that would be evidence for nothing.
-            if whole && record.reached >= spent.size {
-                record.delivered.get_or_insert(now);
+            if has_all && record.reached >= spent.size {
+                record.delivered = Some(now);
+                record.by_proxy = !whole;
+                (record.confirmed, record.reverted) = (None, false);
             }
         });
     }
 
-    /// The device was sent elsewhere for a content.
-    pub fn redirected(&mut self, who: &Who, content: ContentId, now: Stamp) {
-        self.change(who, content, now, |record| {
-            record.tally.redirects = record.tally.redirects.saturating_add(1);
+    /// The device was sent elsewhere for a content of the release `to`. It is an attempt when it comes
+    /// back as before a minute or more later.
+    pub fn redirected(&mut self, who: &Who, content: ContentId, to: Brief, now: Stamp) {
+        self.change(who, (content, to), now, |record| {
+            record.began(who);
+            record.redirected.get_or_insert(now);
         });
     }
 
@@ -225,14 +315,8 @@ impl Guard {
 
     /// What speaks against a device, for people.
     pub fn against(&self, device: DeviceId, now: Stamp) -> Vec<Against> {
-        let view = |record: &Record| Against {
-            content: record.content,
-            until: record.held_until.filter(|until| now < *until),
-            reverts: record.tally.reverts,
-            sent: record.tally.sent,
-        };
         let worth = self.of(device).iter().filter(|r| r.is_worth_it());
-        worth.map(view).collect()
+        worth.map(|record| record.against(now)).collect()
     }
 
     /// Is any content held back from this device now?
@@ -253,7 +337,8 @@ impl Guard {
         };
         self.drop_where(entry.device, same);
         self.loaded.insert(entry.unit, entry.device);
-        self.change_at(entry.device, who, entry.content, entry.used, |record| {
+        let key = (entry.content, Brief::of(&entry.to));
+        self.change_at(entry.device, who, key, entry.used, |record| {
             record.tally = Tally {
                 reverts: entry.reverts,
                 redirects: entry.redirects,
@@ -262,6 +347,13 @@ impl Guard {
             record.level = entry.level;
             record.held_until = entry.held_until;
             record.delivered = entry.delivered;
+            record.by_proxy = entry.by_proxy;
+            record.redirected = entry.redirected;
+            record.confirmed = entry.confirmed;
+            record.reverted = entry.reverted;
+            record.rounds.clone_from(&entry.rounds);
+            record.from = Brief::of(&entry.from);
+            record.before = Downloader(entry.before);
             record.written = true;
         });
         self.changes.clear();
@@ -315,8 +407,8 @@ impl Guard {
     /// How often a record is worth a hold by now: by itself, or by all that the id costs wherever it asks
     /// from. The latter is what a forger can bring about from elsewhere, so it only touches a record that
     /// has evidence of its own: a device that takes its update at the first or second try has none.
-    fn deserved(&self, device: DeviceId, record: &Record, now: Stamp) -> u32 {
-        let own = record.evidence(now);
+    fn deserved(&self, device: DeviceId, record: &Record) -> u32 {
+        let own = record.tally;
         let alone = own.holds(record.size, self.attempts);
         if own.reverts == 0 && own.redirects < 2 && !record.was_sent_twice() {
             return alone;
@@ -324,14 +416,15 @@ impl Guard {
         let same = |r: &&Record| r.content == record.content && r.version == record.version;
         let others = self.of(device).iter().filter(same);
         let others = others.filter(|other| other.turn.number != record.turn.number);
+        // A redirect costs nothing, so it counts in its own network alone.
         let sum = others.fold(own, |sum, other| Tally {
             reverts: sum.reverts.saturating_add(other.tally.reverts),
-            redirects: sum.redirects.saturating_add(other.tally.redirects),
+            redirects: 0,
             sent: sum.sent.saturating_add(other.tally.sent),
         });
         let loose = Tally {
             reverts: sum.reverts / LOOSE,
-            redirects: sum.redirects / LOOSE,
+            redirects: 0,
             sent: sum.sent / u64::from(LOOSE),
         };
         alone.max(loose.holds(record.size, self.attempts))
@@ -340,12 +433,12 @@ impl Guard {
     fn change(
         &mut self,
         who: &Who,
-        content: ContentId,
+        what: (ContentId, Brief),
         now: Stamp,
         change: impl FnOnce(&mut Record),
     ) {
         let key = (who.unit, who.wide, who.downloader);
-        self.change_at(who.device, key, content, now, change);
+        self.change_at(who.device, key, what, now, change);
     }
 
     /// Changes a record, or makes it, and notes what the journal is to know.
@@ -353,15 +446,13 @@ impl Guard {
         &mut self,
         device: DeviceId,
         (unit, wide, version): (Downloader, Wide, Downloader),
-        content: ContentId,
+        (content, to): (ContentId, Brief),
         now: Stamp,
         change: impl FnOnce(&mut Record),
     ) {
         self.next = self.next.wrapping_add(1);
         let number = self.next;
-        let own = |record: &Record| {
-            record.unit == unit && record.wide == wide && record.version == version
-        };
+        let own = |record: &Record| record.unit == unit && record.wide == wide;
         let known = self
             .of(device)
             .iter()
@@ -385,6 +476,14 @@ impl Guard {
                 level: 0,
                 held_until: None,
                 delivered: None,
+                by_proxy: false,
+                redirected: None,
+                confirmed: None,
+                reverted: false,
+                rounds: Vec::new(),
+                from: Brief::default(),
+                to,
+                before: Downloader::default(),
                 written: false,
                 turn,
             });
@@ -394,6 +493,9 @@ impl Guard {
             return;
         };
         let before = record.notable();
+        if to != Brief::default() {
+            record.to = to;
+        }
         change(record);
         let old = record.turn;
         // Its number stays as long as its line does: what walks through the records by number then

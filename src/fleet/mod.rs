@@ -26,6 +26,7 @@ pub mod network;
 pub mod pins;
 pub mod report;
 mod restore;
+mod sessions;
 mod show;
 pub mod tally;
 pub mod targets;
@@ -35,21 +36,23 @@ pub mod who;
 
 use std::time::{Duration, Instant};
 
+use self::brief::Brief;
 use self::clock::{Clock, Stamp};
-use self::devices::{Devices, Piece, Sighting, Worth};
+use self::devices::{Devices, Fallen, Piece, Sighting, Worth};
 use self::entry::Entry;
 use self::events::Events;
 use self::fuse::{Fuses, Judged};
-use self::guard::{Guard, Spent};
+use self::guard::{Asks, Guard, Spent};
 use self::journal::{Journal, Whose, Written};
 use self::known_list::KnownList;
 use self::lift::Lifts;
 use self::pins::{Began, Hold, Pins};
 use self::report::Report;
+use self::sessions::Sessions;
 use self::tally::Tally;
 use self::who::Who;
 use crate::alarm::Alarm;
-use crate::decision::{Check, Fused, Known, Refusal, Refused, Verdict};
+use crate::decision::{Check, Fetched, Fused, Known, Refusal, Refused, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
@@ -83,6 +86,7 @@ pub struct Fleet {
     pins: Pins,
     devices: Devices,
     guard: Guard,
+    sessions: Sessions,
     fuses: Fuses,
     journal: Journal,
     known_list: KnownList,
@@ -104,6 +108,7 @@ pub struct Fleet {
 pub struct Transfer {
     who: Who,
     content: ContentId,
+    to: Brief,
     size: u64,
     start: u64,
     /// The bytes before this one were sent.
@@ -124,6 +129,8 @@ const RECORDS: usize = 2000;
 pub struct Part {
     /// The file.
     pub content: ContentId,
+    /// The version of its release; empty: not known.
+    pub to: Brief,
     /// Its size in bytes.
     pub size: u64,
     /// The first byte of the part.
@@ -155,6 +162,7 @@ impl Fleet {
         Fleet {
             devices: Devices::new(settings.max_devices, clock.stamp(began)),
             guard: Guard::new(settings.attempts, guard::CAPACITY),
+            sessions: Sessions::default(),
             fuses: Fuses::default(),
             pins: Pins::new(pins::CAPACITY),
             journal: Journal::none(),
@@ -184,12 +192,17 @@ impl Fleet {
                 ..Known::default()
             };
         };
+        let instant = now;
         let now = self.clock.stamp(now);
         let (device, listed) = (who.device, self.is_listed(who.device));
+        let waits = self.devices.waits(device, who.network, check, now);
+        let fetched = waits.map(|(content, seconds, _)| Fetched { content, seconds });
+        let asks = self.asks(check, who, false, instant);
         let is_known = || listed || self.devices.knows(device);
         Known {
             stranger: self.settings.known_only && !is_known(),
-            looping: self.guard.held(who, now),
+            looping: self.guard.held(who, asks, now),
+            fetched,
             fused: self.fuses.kept(),
             trial: self.fuses.may_try(check.project(), device, now)
                 && self.devices.may_try(device, listed),
@@ -209,6 +222,7 @@ impl Fleet {
         check: &Check<'_>,
         who: Option<&Who>,
         verdict: &Verdict<'_>,
+        is_given: bool,
         now: Instant,
     ) {
         let is_nobody = matches!(
@@ -222,21 +236,56 @@ impl Fleet {
             return;
         };
         self.stir(now);
+        let asks = self.asks(check, who, is_given, now);
         let sighting = Sighting {
             device: who.device,
             network: who.network,
             check,
             verdict,
             listed: self.is_listed(who.device),
+            same_session: asks.same_session,
+            is_given,
         };
         let now = self.clock.stamp(now);
-        self.devices.seen(sighting, now);
+        let fallen = self.devices.seen(sighting, now);
         self.tell_of_devices();
-        self.guard.came_back(who, now);
+        let offered = match verdict {
+            Verdict::Offer(offer) => Some(offer.package.content),
+            Verdict::Refuse(_) => None,
+        };
+        for against in self.guard.came_back(who, asks, offered, now) {
+            log::warn!(
+                target: "loop",
+                device = &*check.device_text,
+                content = against.content.to_string().get(..16).unwrap_or_default(),
+                reverts = against.reverts;
+                "it came back with its old version again; it is offered the file all the same, because \
+                 `allow` names it: after ten rounds in a day it is held, and `luat-ota lift` ends that"
+            );
+        }
+        if let Some(Fallen { content, to }) = fallen {
+            self.guard.fell_back(who, content, to, now);
+        }
         self.tell_of_guard();
         if let Verdict::Offer(offer) = verdict {
             let (project, version) = (&offer.project.name, &offer.release.version_text);
             self.fuses.offered(project, version, who.device, now);
+        }
+    }
+
+    /// The version that this device was confirmed with less than a day ago, if it says the one before now.
+    /// If the rules give that to devices which run the former, it has not fallen back.
+    pub fn ran(&self, check: &Check<'_>, who: Option<&Who>) -> Option<Brief> {
+        self.devices.ran(who?.device, check)
+    }
+
+    fn asks(&self, check: &Check<'_>, who: &Who, is_given: bool, now: Instant) -> Asks {
+        let now = self.clock.stamp(now);
+        let waits = self.devices.waits(who.device, who.network, check, now);
+        Asks {
+            same_session: self.sessions.holds(who, now),
+            is_given,
+            waits: waits.map(|(content, _, within)| (content, within)),
         }
     }
 
@@ -304,6 +353,7 @@ impl Fleet {
         let transfer = Transfer {
             who: *who,
             content: part.content,
+            to: part.to,
             size: part.size,
             start: part.start,
             high: part.start,
@@ -346,7 +396,7 @@ impl Fleet {
     /// The transfer is over.
     pub fn end(&mut self, mut transfer: Transfer, outcome: Outcome, now: Instant) {
         self.stir(now);
-        let whole = outcome == Outcome::Whole;
+        let whole = matches!(outcome, Outcome::Whole | Outcome::Sent);
         if let Some(hold) = transfer.hold.take() {
             self.pins.end(hold, whole, now);
             self.tell_of_pins();
@@ -357,11 +407,16 @@ impl Fleet {
             transfer.arrived = transfer.size;
             let (piece, network) = (transfer.piece(), transfer.who.network);
             self.devices.acknowledged(piece, transfer.size, now);
-            self.devices.delivered(piece, transfer.size, network, now);
+            let what = (transfer.size, outcome == Outcome::Sent);
+            self.devices.delivered(piece, what, network, now);
             self.tell_of_devices();
+        }
+        if whole {
+            self.sessions.ended(&transfer.who, now);
         }
         let spent = Spent {
             content: transfer.content,
+            to: transfer.to,
             size: transfer.size,
             start: transfer.start,
             end: transfer.arrived,
@@ -372,10 +427,10 @@ impl Fleet {
     }
 
     /// The device was sent elsewhere for this content.
-    pub fn redirected(&mut self, who: &Who, content: ContentId, now: Instant) {
+    pub fn redirected(&mut self, who: &Who, content: ContentId, to: &str, now: Instant) {
         self.stir(now);
         let now = self.clock.stamp(now);
-        self.guard.redirected(who, content, now);
+        self.guard.redirected(who, content, Brief::of(to), now);
         self.tell_of_guard();
     }
 
@@ -400,9 +455,8 @@ impl Fleet {
 
     /// What devices made of a release counts anew from now on.
     fn resume(&mut self, fused: &Fused, now: Stamp) {
-        let targets = self.devices.targets_mut();
-        if let Some(entry) = targets.resumed(&fused.project, &fused.version, now) {
-            self.journal.later(&Entry::Release(entry));
+        if let Some(entry) = self.devices.resumed(&fused.project, &fused.version, now) {
+            self.journal.later(&entry);
         }
     }
 
@@ -412,8 +466,16 @@ impl Fleet {
         for fused in over {
             self.resume(&fused, now);
         }
-        for (project, version, heard) in self.devices.targets().heard() {
-            match self.fuses.judge(project, version, heard, now) {
+        for (project, version, reverted) in self.devices.targets().suspects() {
+            let Some(rules) = self.fuses.may_trip(project, version, reverted, now) else {
+                continue;
+            };
+            let listed = |device| self.known_list.contains(device);
+            let of = (project, version);
+            let Some(census) = self.devices.census(of, &rules, listed, now) else {
+                continue;
+            };
+            match self.fuses.judge(of, &rules, &census, now) {
                 Judged::Fine => {}
                 Judged::Suspect(sentence) => log::warn!(target: "fuse", "{sentence}"),
                 Judged::Tripped(fused) => tripped.push(fused),

@@ -24,8 +24,7 @@ impl Fleet {
             let loaded = journal::open(folder, now, unix, &mut |entry| fleet.load(entry, began));
             fleet.guard.all_loaded();
             fleet.known_list = KnownList::open(folder.path(), fleet.alarm.clone());
-            let listed = |device| fleet.known_list.contains(device);
-            fleet.devices.loaded(loaded.downtime, listed);
+            fleet.devices.loaded(loaded.downtime);
             let wall = Wall { stamp: now, unix };
             fleet.journal = journal::go_on(folder, wall, &loaded, fleet.live());
             fleet.journal.rings(fleet.alarm.clone());

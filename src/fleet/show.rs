@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::clock::Stamp;
-use super::devices::Beside;
+use super::devices::{Beside, ESTABLISHED};
 use super::view::{Counts, DeviceView, Filter, HoldView, Page};
 use super::{Fleet, guard};
 use crate::firmware::audience::DeviceId;
@@ -12,6 +12,21 @@ impl Fleet {
     /// Devices under way to a release.
     pub fn counts(&self, project: &str, version: &str) -> Counts {
         self.devices.targets().counts(project, version)
+    }
+
+    /// What is not known yet of a project's devices, as far as its releases depend on it; a sentence.
+    pub fn unknown(&self, project: &str) -> Option<String> {
+        let listed = |device| self.is_listed(device);
+        let established = self.devices.established_of(project, listed);
+        let how_many = match established {
+            ESTABLISHED.. => return None,
+            0 => "no device of this project is established yet".to_owned(),
+            1 => "only 1 device of this project is established yet".to_owned(),
+            few => format!("only {few} devices of this project are established yet"),
+        };
+        Some(format!(
+            "{how_many}: every device with a whole download counts in the fuse"
+        ))
     }
 
     /// How many devices are remembered.

@@ -7,9 +7,8 @@
 
 use super::clock::Stamp;
 use super::entry::{Entry, ReleaseEntry};
-use super::fuse;
 use super::interned::{ProjectId, TargetId};
-use super::journey::{Heard, Journey};
+use super::journey::{Journey, Outcome};
 use super::network::Network;
 use super::view::Counts;
 use crate::firmware::ContentId;
@@ -21,9 +20,6 @@ const TARGETS: usize = 16_384;
 
 /// Projects at most; a device of one more is not remembered.
 const PROJECTS: usize = 65_535;
-
-/// Rounds of counting have numbers from 1 to this, then from 1 on again; a record keeps seven bits.
-const LAST_ROUND: u8 = 127;
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -41,8 +37,6 @@ pub struct Project {
     pub name: Box<str>,
     /// Its releases, by version as the folder writes it.
     pub releases: Sorted<Box<str>, Release>,
-    /// Networks in which established devices were seen: the first two different ones.
-    pub networks: Pair,
 }
 
 /// One release.
@@ -54,6 +48,8 @@ pub struct Release {
     pub fused: Option<Box<str>>,
     /// When a person last resumed it after the fuse: only what devices made of it since counts.
     pub resumed: Option<Stamp>,
+    /// `reboot_within` of its rules, in seconds.
+    pub reboot_within: u32,
     in_folder: bool,
     targets: Vec<TargetId>,
 }
@@ -71,43 +67,27 @@ pub struct Target {
     pub size: u64,
     /// Devices by state.
     pub counts: Counts,
-    /// What established devices made of it.
-    pub tried: Tried,
-}
-
-/// The established devices that were heard from after they had it, for the fuse.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tried {
-    /// Came back with the new version.
-    pub confirmed: u32,
-    /// Came back with the old one.
+    /// Devices whose last result is a revert.
     pub reverted: u32,
-    /// Networks of those that came back with the old one: the first two different ones.
-    pub networks: Pair,
-    round: u8,
 }
 
-impl Tried {
-    /// Both together.
-    fn and(self, other: Tried) -> Tried {
-        let mut networks = self.networks;
-        for network in other.networks.0.into_iter().flatten() {
-            networks.add(network);
-        }
-        Tried {
-            confirmed: self.confirmed.saturating_add(other.confirmed),
-            reverted: self.reverted.saturating_add(other.reverted),
-            networks,
-            round: self.round,
-        }
-    }
+/// The results of the deliveries to a release, or of one content of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutcomeCounts {
+    /// Devices that came back with the new version.
+    pub confirmed: u32,
+    /// Devices that came back with the old version.
+    pub reverted: u32,
+    /// Devices that did not come back within three of their intervals.
+    pub silent: u32,
+}
 
-    fn heard(self, project: &Project) -> fuse::Heard {
-        fuse::Heard {
-            confirmed: self.confirmed,
-            reverted: self.reverted,
-            spread: self.networks.is_two() || !project.networks.is_two(),
-        }
+impl OutcomeCounts {
+    /// Devices that were heard.
+    pub fn heard(self) -> u32 {
+        self.confirmed
+            .saturating_add(self.reverted)
+            .saturating_add(self.silent)
     }
 }
 
@@ -157,13 +137,6 @@ impl Targets {
     /// A project.
     pub fn project(&self, id: ProjectId) -> Option<&Project> {
         self.projects.get(usize::from(id.0))
-    }
-
-    /// An established device of the project was seen there.
-    pub fn seen_in(&mut self, id: ProjectId, network: Network) {
-        if let Some(project) = self.projects.get_mut(usize::from(id.0)) {
-            project.networks.add(network);
-        }
     }
 
     /// A release.
@@ -220,10 +193,7 @@ impl Targets {
             content,
             size,
             counts: Counts::default(),
-            tried: Tried {
-                round: 1,
-                ..Tried::default()
-            },
+            reverted: 0,
         });
         Some(id)
     }
@@ -262,34 +232,9 @@ impl Targets {
         if let Some(count) = target.counts.by_state.get_mut(at) {
             *count = change(*count, 1);
         }
-        let tried = &mut target.tried;
-        match journey.heard {
-            Some(Heard { round, .. }) if round != tried.round => {}
-            Some(Heard { reverted: true, .. }) => tried.reverted = change(tried.reverted, 1),
-            Some(Heard { .. }) => tried.confirmed = change(tried.confirmed, 1),
-            None => {}
+        if journey.outcome == Some(Outcome::Reverted) {
+            target.reverted = change(target.reverted, 1);
         }
-    }
-
-    /// What an established device has to say of a target now.
-    pub fn hear(
-        &mut self,
-        id: TargetId,
-        reverted: bool,
-        network: Option<Network>,
-    ) -> Option<Heard> {
-        let tried = &mut self.get_mut(id)?.tried;
-        if let (true, Some(network)) = (reverted, network) {
-            tried.networks.add(network);
-        }
-        let round = tried.round;
-        Some(Heard { reverted, round })
-    }
-
-    /// Was this said in the round that is counted now?
-    pub fn is_this_round(&self, id: TargetId, heard: Heard) -> bool {
-        self.get(id)
-            .is_some_and(|target| target.tried.round == heard.round)
     }
 
     /// A person has resumed a release that the fuse had paused: what devices made of it before this
@@ -299,18 +244,6 @@ impl Targets {
         let release = self.release_mut(project, version)?;
         release.fused = None;
         release.resumed = Some(now);
-        for id in release.targets.clone() {
-            if let Some(target) = self.get_mut(id) {
-                let round = match target.tried.round {
-                    LAST_ROUND.. => 1,
-                    round => round.saturating_add(1),
-                };
-                target.tried = Tried {
-                    round,
-                    ..Tried::default()
-                };
-            }
-        }
         self.entry(project, version)
     }
 
@@ -331,20 +264,25 @@ impl Targets {
         self.entry(project, version)
     }
 
-    /// What was heard of the releases from which a device came back: project, version, and what the fuse
-    /// is to know. Of each of its contents by itself, since one may be bad for its platform alone; and of
-    /// all of them, since three platforms may have one device each.
-    pub fn heard(&self) -> impl Iterator<Item = (&str, &str, fuse::Heard)> {
+    /// The releases from which devices came back: project, version, and how many devices did.
+    pub fn suspects(&self) -> impl Iterator<Item = (&str, &str, u32)> {
         self.projects.iter().flat_map(move |project| {
             let releases = project.releases.iter();
-            releases.flat_map(move |(version, release)| {
-                let all = release.targets.iter().filter_map(|id| self.get(*id));
-                let all = all.map(|target| target.tried);
-                let sum = all.clone().fold(Tried::default(), Tried::and);
-                let heard = all.chain([sum]).filter(|tried| tried.reverted > 0);
-                heard.map(move |tried| (&*project.name, &**version, tried.heard(project)))
+            releases.filter_map(move |(version, release)| {
+                let targets = release.targets.iter().filter_map(|id| self.get(*id));
+                let reverted = targets.map(|target| target.reverted);
+                let reverted = reverted.fold(0, u32::saturating_add);
+                (reverted > 0).then_some((&*project.name, &**version, reverted))
             })
         })
+    }
+
+    /// For so many seconds after a delivery the rules of a target's release allow the old version.
+    pub fn reboot_within(&self, id: TargetId) -> u32 {
+        let release = self
+            .get(id)
+            .and_then(|target| self.release(target.project, &target.version));
+        release.map_or(0, |release| release.reboot_within)
     }
 
     /// Devices by state, on their way to any content of a release.
@@ -380,12 +318,15 @@ impl Targets {
             // The oldest first: most go to the end of the list.
             for release in project.releases.iter().rev() {
                 let version = &release.version_text;
+                let reboot_within = release.rules.reboot_within.unwrap_or(0);
                 if let Some(release) = known.releases.get_mut(version) {
                     release.in_folder = true;
+                    release.reboot_within = reboot_within;
                     continue;
                 }
                 let new = Release {
                     first: now,
+                    reboot_within,
                     in_folder: true,
                     ..Release::default()
                 };
@@ -465,6 +406,11 @@ impl Targets {
 }
 
 impl Release {
+    /// Its contents that devices were ever offered.
+    pub fn targets(&self) -> &[TargetId] {
+        &self.targets
+    }
+
     fn entry(&self, project: &str, version: &str) -> ReleaseEntry {
         ReleaseEntry {
             project: project.into(),

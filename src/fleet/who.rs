@@ -5,14 +5,16 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher24;
 
+use super::brief::Brief;
 use super::network::{Network, Wide};
 use crate::decimal::{self, decimal};
 use crate::decision::Check;
 use crate::firmware::audience::DeviceId;
+use crate::firmware::version::FirstField;
 
 /// Who downloads: the id of a device, and what it says that it runs. Two modules under one id are told
 /// apart if they differ in any of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Downloader(pub(super) u64);
 
 impl Downloader {
@@ -66,7 +68,13 @@ pub struct Who {
     pub unit: Downloader,
     /// Where it asks from, for pins.
     pub network: Network,
-    /// The same more coarsely, for the loop guard: carriers move a module between /24s.
+    /// The version that it says it runs.
+    pub version: Brief,
+    /// What the first field of that may be.
+    pub first_field: FirstField,
+    /// The source port, where it asks by packets; else 0.
+    pub session: u16,
+    /// The same as `network` more coarsely, for the loop guard: carriers move a module between /24s.
     pub wide: Wide,
 }
 
@@ -84,6 +92,9 @@ impl Who {
             device,
             unit: saying.done(),
             downloader: saying.and(&[&check.version, core]).done(),
+            version: Brief::of(&check.version),
+            first_field: check.first_field(),
+            session: 0,
             network: Network::of(address),
             wide: Wide::of(address),
         })

@@ -17,7 +17,7 @@ const LONGEST: usize = 16 << 20;
 const LONGEST_REASON: usize = 500;
 
 /// Every key, in the order of the documentation.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "paused",
     "percent",
     "allow",
@@ -34,6 +34,7 @@ const KEYS: [&str; 16] = [
     "any_version",
     "any_core",
     "fuse",
+    "reboot_within",
 ];
 
 /// Every key inside `fuse`.
@@ -86,6 +87,7 @@ fn set(rules: &mut Rules, key: &str, value: &Value) -> Result<(), String> {
         "any_version" => rules.any_version = Some(flag(key, value)?),
         "any_core" => rules.any_core = Some(flag(key, value)?),
         "fuse" => rules.fuse = Some(fuse(key, value)?),
+        "reboot_within" => rules.reboot_within = Some(duration(key, value)?),
         _ => return Err(unknown(key, &KEYS)),
     }
     Ok(())
@@ -242,6 +244,34 @@ fn from(key: &str, value: &Value) -> Result<From, String> {
             },
         }
         .map_or_else(|| wrong(key, value, should_be), Ok),
+        _ => wrong(key, value, should_be),
+    }
+}
+
+/// The longest time that may pass before a reboot, in seconds.
+const LONGEST_REBOOT: u32 = 7 * 24 * 60 * 60;
+
+/// `"12h"`, `"90m"`, `"2d"`: seconds, more than 0 and at most seven days.
+fn duration(key: &str, value: &Value) -> Result<u32, String> {
+    let should_be = "a time such as \"12h\", \"90m\" or \"2d\", in quotes and at most 7 days";
+    let seconds = |text: &str| {
+        let text = text.trim();
+        let at = text.len().checked_sub(1)?;
+        let (number, unit) = text.split_at_checked(at)?;
+        let unit: u32 = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 60 * 60,
+            "d" => 24 * 60 * 60,
+            _ => return None,
+        };
+        if !number.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        number.parse::<u32>().ok()?.checked_mul(unit)
+    };
+    match value.as_str().and_then(seconds) {
+        Some(seconds) if (1..=LONGEST_REBOOT).contains(&seconds) => Ok(seconds),
         _ => wrong(key, value, should_be),
     }
 }

@@ -32,7 +32,7 @@ fn every_key_of_the_documentation_is_read() {
              "not_before": "2026-12-01T02:00:00+08:00", "window": "01:00-05:00+08:00",
              "project_key": "k", "redirect": "https://cdn.example.com/{project}/{version}/{file}",
              "direct": false, "allow_downgrade": false, "any_version": true, "any_core": false,
-             "fuse": { "devices": 3, "percent": 20 } }"#,
+             "fuse": { "devices": 3, "percent": 20 }, "reboot_within": "12h" }"#,
     );
     let allow = rules.allow.clone().unwrap();
     assert!(allow.names(id("862991443753386")));
@@ -64,6 +64,7 @@ fn every_key_of_the_documentation_is_read() {
             devices: 3,
             percent: 20.0,
         }),
+        reboot_within: Some(12 * 3600),
     };
     assert_eq!(rules, expected);
 }
@@ -426,5 +427,31 @@ proptest! {
         let shift = time::moment("0000-01-01T00:00:00Z").unwrap();
         let unix = time::moment(&text).unwrap();
         prop_assert_eq!(unix, shift + days * 86_400);
+    }
+}
+
+#[test]
+fn a_time_until_the_reboot_has_a_unit_and_a_bound() {
+    for (text, seconds) in [("90m", 5400), ("2d", 172_800), ("1s", 1), ("7d", 604_800)] {
+        let rules = read(&format!(r#"{{ "reboot_within": "{text}" }}"#));
+        assert_eq!(rules.reboot_within, Some(seconds), "{text}");
+    }
+    for wrong in [
+        r#""12""#,
+        "12",
+        r#""8d""#,
+        r#""0h""#,
+        r#""-1h""#,
+        r#""h""#,
+        r#""1.5h""#,
+        r#""12 h""#,
+        "true",
+        r#""99999999999d""#,
+        r#""12时""#,
+    ] {
+        refused(
+            &format!(r#"{{ "reboot_within": {wrong} }}"#),
+            &["reboot_within", "12h"],
+        );
     }
 }

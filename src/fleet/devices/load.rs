@@ -36,11 +36,16 @@ impl Devices {
             since: journey.since,
             reached: match journey.state {
                 // All of it, also where that is more than a journey can count.
-                State::Delivered | State::Confirmed if journey.reached == capped(target.size) => {
+                State::Delivered | State::Sent | State::Waiting | State::Confirmed
+                    if journey.reached == capped(target.size) =>
+                {
                     target.size
                 }
                 _ => u64::from(journey.reached),
             },
+            outcome: journey.outcome,
+            weak: journey.weak,
+            by_proxy: journey.by_proxy,
             from: journey.from.as_str().into(),
         })
     }
@@ -113,9 +118,6 @@ impl Devices {
         self.table.touch(slot, Rank::Established);
         let journey = entry.journey.and_then(|way| self.journey_of(way));
         self.set_journey(slot, journey);
-        if let Some(network) = entry.network {
-            self.targets.seen_in(project, network);
-        }
     }
 
     fn journey_of(&mut self, entry: JourneyEntry) -> Option<Journey> {
@@ -129,7 +131,9 @@ impl Devices {
             state: entry.state,
             since: entry.since,
             reached: capped(entry.reached),
-            heard: None,
+            outcome: entry.outcome,
+            weak: entry.weak,
+            by_proxy: entry.by_proxy,
             from: Brief::of(&entry.from),
         })
     }
@@ -146,36 +150,26 @@ impl Devices {
         self.targets.load(entry);
     }
 
-    /// The journal was read to its end; for so many seconds before this run nobody listened. `listed`:
-    /// who stands in the list of known devices.
-    pub fn loaded(&mut self, downtime: u32, listed: impl Fn(DeviceId) -> bool) {
+    /// The journal was read to its end; for so many seconds before this run nobody listened.
+    pub fn loaded(&mut self, downtime: u32) {
         self.downtime = downtime;
         self.table.sort();
-        // Who counts in the fuse follows from the record, and from when the release came.
         for slot in 0..self.table.end() {
-            let Some(&record) = self.table.get(slot) else {
+            let Some(journey) = self.table.get(slot).and_then(Record::journey) else {
                 continue;
             };
-            let Some(journey) = record.journey() else {
-                continue;
-            };
-            let reverted = match journey.state {
-                State::Confirmed => false,
-                State::Reverted => true,
-                _ => continue,
-            };
-            let resumed = self.targets.get(journey.target).and_then(|target| {
-                self.targets
-                    .release(target.project, &target.version)?
-                    .resumed
-            });
-            if resumed.is_none_or(|resumed| resumed <= journey.since)
-                && self.may_be_counted(&record, journey.target, listed(record.device()))
-            {
-                let heard = self
-                    .targets
-                    .hear(journey.target, reverted, record.network());
-                self.set_journey(slot, Some(Journey { heard, ..journey }));
+            // What was said before a person resumed the release counts no more.
+            let release = self
+                .targets
+                .get(journey.target)
+                .and_then(|target| self.targets.release(target.project, &target.version));
+            let resumed = release.and_then(|release| release.resumed);
+            if resumed.is_some_and(|resumed| journey.since < resumed) && journey.outcome.is_some() {
+                let after = Journey {
+                    outcome: None,
+                    ..journey
+                };
+                self.set_journey(slot, Some(after));
             }
         }
     }

@@ -5,7 +5,7 @@ use crate::firmware::audience::DeviceId;
 use crate::fleet::brief::Brief;
 use crate::fleet::clock::Stamp;
 use crate::fleet::interned::{ProjectId, TargetId};
-use crate::fleet::journey::{Heard, Journey, State};
+use crate::fleet::journey::{Journey, Outcome, State};
 use crate::fleet::network::Network;
 use crate::fleet::report::Report;
 
@@ -47,6 +47,10 @@ const KIND_BITS: u8 = 3;
 
 /// Where the report begins in [`Record::bits`]: above the kind and the length of the network.
 const REPORT_AT: u8 = 6;
+
+/// Where the weak attempts begin in [`Record::result`], and where the mark of a proxy is.
+const WEAK_AT: u8 = 2;
+const PROXY_AT: u8 = 4;
 
 impl Kind {
     const ALL: [Kind; 6] = [
@@ -101,9 +105,9 @@ pub struct Record {
     /// Its list.
     pub rank: Rank,
     state: State,
-    /// 0: not counted in the fuse. Else the lowest bit says that it is counted as reverted, the others
-    /// in which round.
-    heard: u8,
+    /// The journey's outcome (0: none; 2 bits), its weak attempts in a row (2 bits), and whether its last
+    /// delivery was a proxy's (1 bit).
+    result: u8,
 }
 
 impl Record {
@@ -127,7 +131,7 @@ impl Record {
             bits: kind as u8,
             rank: Rank::Free,
             state: State::Offered,
-            heard: 0,
+            result: 0,
         }
     }
 
@@ -210,10 +214,13 @@ impl Record {
             state: self.state,
             since: self.since,
             reached: self.reached,
-            heard: (self.heard != 0).then_some(Heard {
-                reverted: self.heard & 1 == 1,
-                round: self.heard >> 1,
-            }),
+            outcome: match self.result & 0b11 {
+                1 => Some(Outcome::Confirmed),
+                2 => Some(Outcome::Reverted),
+                _ => None,
+            },
+            weak: self.result >> WEAK_AT & 0b11,
+            by_proxy: self.result >> PROXY_AT & 1 == 1,
             from: self.from,
         })
     }
@@ -233,8 +240,13 @@ impl Record {
         self.since = journey.since;
         self.reached = journey.reached;
         self.from = journey.from;
-        let bits = |heard: Heard| heard.round << 1 | u8::from(heard.reverted);
-        self.heard = journey.heard.map_or(0, bits);
+        let outcome = match journey.outcome {
+            None => 0,
+            Some(Outcome::Confirmed) => 1,
+            Some(Outcome::Reverted) => 2,
+        };
+        self.result =
+            outcome | journey.weak.min(0b11) << WEAK_AT | u8::from(journey.by_proxy) << PROXY_AT;
     }
 }
 
@@ -306,13 +318,19 @@ mod tests {
             assert_eq!(record.network(), Some(network));
             assert_eq!(record.device(), device);
         }
-        for (reverted, round) in [(true, 1), (false, 127)] {
+        for (outcome, weak, by_proxy) in [
+            (Some(Outcome::Confirmed), 0, true),
+            (Some(Outcome::Reverted), 3, false),
+            (None, 1, true),
+        ] {
             let journey = Journey {
                 target: TargetId(3),
                 state: State::Silent,
                 since: Stamp(9),
                 reached: 77,
-                heard: Some(Heard { reverted, round }),
+                outcome,
+                weak,
+                by_proxy,
                 from: Brief::of("1.0.0"),
             };
             record.set_journey(Some(journey));

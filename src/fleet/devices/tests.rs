@@ -8,6 +8,8 @@ use crate::decision::{Known, Notes, Question, decide};
 use crate::firmware::ContentId;
 use crate::firmware::catalog::{Found, FoundFile};
 use crate::firmware::package::{Inspected, Kind as PackageKind};
+use crate::firmware::rules::Rules;
+use crate::fleet::interned::TargetId;
 use crate::fleet::journey::State;
 use crate::fleet::report::Report;
 use crate::fleet::view::{Counts, Filter};
@@ -104,6 +106,8 @@ impl House {
             check: &check,
             verdict: &verdict,
             listed: self.listed,
+            same_session: false,
+            is_given: false,
         };
         self.devices.seen(sighting, self.now);
         self.write();
@@ -131,6 +135,8 @@ impl House {
                 check: &check,
                 verdict: &verdict,
                 listed: self.listed,
+                same_session: false,
+                is_given: false,
             };
             self.devices.seen(sighting, self.now);
             self.written.extend(self.devices.take());
@@ -151,7 +157,8 @@ impl House {
     fn gets_all(&mut self, id: &str, content: u8, network: Network) {
         self.gets(id, content, 0, SIZE);
         let piece = piece(id, content, 0);
-        self.devices.delivered(piece, SIZE, network, self.now);
+        self.devices
+            .delivered(piece, (SIZE, false), network, self.now);
         self.write();
     }
 
@@ -170,10 +177,32 @@ impl House {
         Some(self.devices.table.get(slot)?.rank == Rank::Established)
     }
 
+    /// Devices whose last result with a content is that it was confirmed, and reverted.
     fn tried(&self, content: u8) -> (u32, u32) {
-        let mut targets = self.devices.targets.iter();
-        let target = targets.find(|(_, target)| target.content == content_id(content));
-        target.map_or((0, 0), |(_, t)| (t.tried.confirmed, t.tried.reverted))
+        let all = self
+            .devices
+            .table
+            .from(0)
+            .filter_map(|(_, record)| record.journey());
+        let of_content = all.filter(|journey| {
+            let target = self.devices.targets.get(journey.target).unwrap();
+            target.content == content_id(content)
+        });
+        of_content.fold((0, 0), |(confirmed, reverted), journey| {
+            match journey.outcome {
+                None => (confirmed, reverted),
+                Some(Outcome::Confirmed) => (confirmed + 1, reverted),
+                Some(Outcome::Reverted) => (confirmed, reverted + 1),
+            }
+        })
+    }
+
+    fn census(&self, rules: &str) -> Census {
+        let rules = Rules::parse(rules.as_bytes()).unwrap();
+        let listed = |_| self.listed;
+        self.devices
+            .census(("P", "2.0.0"), &rules, listed, self.now)
+            .unwrap()
     }
 }
 
@@ -258,7 +287,9 @@ fn a_device_goes_its_way_to_the_end() {
     // A range of the same download.
     house.gets(A, 1, 40_000, SIZE);
     let rest = piece(A, 1, 40_000);
-    house.devices.delivered(rest, SIZE, HOME, house.now);
+    house
+        .devices
+        .delivered(rest, (SIZE, false), HOME, house.now);
     assert_eq!(house.state(A), Some(State::Delivered));
     house.later(30).asks(A, "2.0.0", NEXT_DOOR);
     assert_eq!(house.state(A), Some(State::Confirmed));
@@ -293,7 +324,7 @@ fn a_revert_counts_from_the_place_of_the_delivery_alone() {
     let mut house = House::new(100);
     house.asks(A, "1.0.0", HOME);
     house.gets_all(A, 1, HOME);
-    house.later(10).asks(A, "1.0.0", HOME);
+    house.later(3).asks(A, "1.0.0", HOME);
     assert_eq!(house.state(A), Some(State::Delivered));
     // A forger asks twice; its network is not taken for the device's.
     house.later(100).asks(A, "1.0.0", AWAY);
@@ -310,7 +341,6 @@ fn a_stranger_who_says_the_new_version_hides_no_revert() {
     house.asks(A, "1.0.0", HOME);
     house.gets_all(A, 1, HOME);
     house.later(90).asks(A, "2.0.0", AWAY);
-    assert_eq!(house.tried(1), (0, 0), "from elsewhere nothing counts");
     house.later(90).asks(A, "1.0.0", HOME);
     assert_eq!(house.state(A), Some(State::Reverted));
     assert_eq!(house.tried(1), (0, 1));
@@ -383,40 +413,96 @@ fn invented_ids_that_fetch_a_packet_each_are_established_at_a_bounded_rate() {
 }
 
 #[test]
-fn only_the_established_of_a_day_before_the_release_or_the_listed_count_in_the_fuse() {
-    let mut house = House::with(100, &[]);
-    let new = imei(2);
-    house.catalog = folder(&[("P/1.0.0/a.bin", 9)]);
-    let catalog = folder(&[("P/1.0.0/a.bin", 9)]);
-    house.devices.catalog(&catalog, START);
-    house.asks(A, "1.0.0", HOME);
-    house.later(DAY).asks(A, "1.0.0", HOME);
-    house.asks(&new, "1.0.0", HOME);
-    house.catalog = folder(&[("P/2.0.0/a.bin", 1)]);
-    house
-        .devices
-        .catalog(&folder(&[("P/2.0.0/a.bin", 1)]), house.now);
-    for id in [A, &new] {
-        house.later(DAY).asks(id, "1.0.0", HOME);
+fn a_release_that_a_person_resumed_is_counted_anew() {
+    let mut house = House::with(100, &[("P/1.0.0/a.bin", 9), ("P/2.0.0/a.bin", 1)]);
+    for id in [A, &imei(2)] {
+        house.asks(id, "1.0.0", HOME);
         house.gets_all(id, 1, HOME);
         house.later(90).asks(id, "1.0.0", HOME);
-        assert_eq!(house.state(id), Some(State::Reverted));
     }
-    assert_eq!(house.tried(1), (0, 1));
-    let third = imei(3);
-    house.listed = true;
-    house.asks(&third, "1.0.0", HOME);
-    house.gets_all(&third, 1, HOME);
-    house.later(90).asks(&third, "2.0.0", HOME);
-    assert_eq!(house.tried(1), (1, 1));
-    // A fuse that was lifted counts anew; what was counted before goes without a trace.
+    assert_eq!(house.tried(1), (0, 2));
     let now = house.now;
-    house.devices.targets.resumed("P", "2.0.0", now).unwrap();
+    house.devices.resumed("P", "2.0.0", now).unwrap();
     assert_eq!(house.tried(1), (0, 0));
     house.asks(A, "2.0.0", HOME);
     assert_eq!(house.tried(1), (1, 0));
-    house.asks(A, "1.0.0", HOME);
+    house.later(90).asks(A, "1.0.0", HOME);
     assert_eq!(house.tried(1), (0, 1));
+}
+
+/// Devices that were there for two days, and a release that has just come.
+fn with_established(numbers: std::ops::Range<u64>) -> House {
+    let mut house = House::with(1000, &[("P/1.0.0/a.bin", 9)]);
+    for _ in 0..3 {
+        house.ask(numbers.clone(), HOME);
+        house.later(DAY);
+    }
+    house.ask(numbers, HOME);
+    house.later(60);
+    let files = [("P/1.0.0/a.bin", 9), ("P/2.0.0/a.bin", 1)];
+    house.catalog = folder(&files);
+    let now = house.now;
+    house.devices.catalog(&folder(&files), now);
+    house
+}
+
+#[test]
+fn established_devices_count_and_others_do_not_beside_ten_of_them() {
+    let mut house = with_established(0..10);
+    for n in 0..5 {
+        let id = imei(100 + n);
+        house.later(60).asks(&id, "1.0.0", AWAY);
+        house.gets_all(&id, 1, AWAY);
+        house.later(60).asks(&id, "1.0.0", AWAY);
+    }
+    let census = house.census("{}");
+    assert_eq!(census.established, 10);
+    let group = &census.groups[0];
+    assert_eq!(
+        (group.outcomes.heard(), group.admitted, group.spread),
+        (0, 10, false)
+    );
+    // Those that the rules leave out are not waited for.
+    assert_eq!(house.census(r#"{ "percent": 0 }"#).groups[0].admitted, 0);
+    // Nor is one that asked since, and was not offered it.
+    house.asks(&imei(0), "2.0.0", HOME);
+    assert_eq!(house.census("{}").groups[0].admitted, 9);
+    // Nor are those that were not seen for three of their intervals.
+    house.later(4 * DAY);
+    assert_eq!(house.census("{}").groups[0].admitted, 0);
+}
+
+#[test]
+fn every_device_with_a_whole_download_counts_beside_fewer_than_ten_established() {
+    let mut house = with_established(0..9);
+    let versions = ["1.0.0", "1.0.0", "2.0.0", "1.0.0", "1.0.0"];
+    for (n, version) in (100..).zip(versions) {
+        let (id, network) = (imei(n), if n == 100 { AWAY } else { HOME });
+        house.later(60).asks(&id, "1.0.0", network);
+        house.gets_all(&id, 1, network);
+        house.later(60).asks(&id, version, network);
+    }
+    house.asks(&imei(200), "1.0.0", HOME);
+    let census = house.census("{}");
+    assert_eq!(census.established, 9);
+    let [all, of_content] = &census.groups[..] else {
+        panic!("one content");
+    };
+    assert_eq!(
+        (all.outcomes.confirmed, all.outcomes.reverted, all.admitted),
+        (1, 4, 5)
+    );
+    assert!(all.reverted_spread && all.spread);
+    assert_eq!(of_content, all);
+    // Silence is heard, too.
+    house.asks(&imei(101), "1.0.0", HOME);
+    house.gets_all(&imei(200), 1, HOME);
+    assert_eq!(house.census("{}").groups[0].outcomes.heard(), 5);
+    house.later(3 * DAY + 1);
+    for _ in 0..2 {
+        house.devices.look_round(house.now);
+    }
+    assert_eq!(house.census("{}").groups[0].outcomes.silent, 1);
 }
 
 #[test]
@@ -445,7 +531,7 @@ fn who_does_not_come_back_is_silent_after_three_intervals_of_listening() {
     let began = house.now.plus(30 * DAY);
     house.devices = Devices::new(100, began);
     house.devices.load(entry);
-    house.devices.loaded(30 * DAY, |_| false);
+    house.devices.loaded(30 * DAY);
     house.devices.look_round(began.plus(3 * 700));
     assert_eq!(house.state(A), Some(State::Delivered));
     house.devices.look_round(began.plus(3 * 700 + 1));
@@ -604,7 +690,7 @@ fn a_page_goes_on_where_the_last_one_stopped() {
 /// Every number that is kept is the sum over the records, and no bound is passed.
 fn check_sums(devices: &Devices, max: usize) {
     let mut counts: BTreeMap<TargetId, Counts> = BTreeMap::new();
-    let mut tried: BTreeMap<TargetId, (u32, u32)> = BTreeMap::new();
+    let mut reverted: BTreeMap<TargetId, u32> = BTreeMap::new();
     let mut ranks = [0, 0];
     let mut others = 0;
     for (slot, record) in devices.table.from(0) {
@@ -617,19 +703,15 @@ fn check_sums(devices: &Devices, max: usize) {
         let target = devices.targets.get(journey.target).unwrap();
         assert!(u64::from(journey.reached) <= target.size);
         counts.entry(journey.target).or_default().by_state[journey.state as usize] += 1;
-        if let Some(heard) = journey.heard
-            && devices.targets.is_this_round(journey.target, heard)
-        {
-            let (confirmed, reverted) = tried.entry(journey.target).or_default();
-            *(if heard.reverted { reverted } else { confirmed }) += 1;
+        if journey.outcome == Some(Outcome::Reverted) {
+            *reverted.entry(journey.target).or_default() += 1;
         }
     }
     for (id, target) in devices.targets.iter() {
         assert_eq!(target.counts, counts.remove(&id).unwrap_or_default());
-        let kept = (target.tried.confirmed, target.tried.reverted);
-        assert_eq!(kept, tried.remove(&id).unwrap_or_default());
+        assert_eq!(target.reverted, reverted.remove(&id).unwrap_or_default());
     }
-    assert!(counts.is_empty() && tried.is_empty());
+    assert!(counts.is_empty() && reverted.is_empty());
     assert_eq!(devices.texts.len(), others);
     assert_eq!(devices.len(), ranks[0] + ranks[1]);
     assert_eq!(devices.established(), ranks[1]);
@@ -701,7 +783,7 @@ proptest! {
                     house.gets(&id_of(id), content, start, high);
                     if whole {
                         let piece = piece(&id_of(id), content, start);
-                        house.devices.delivered(piece, SIZE, HOME, now);
+                        house.devices.delivered(piece, (SIZE, false), HOME, now);
                     }
                 }
                 Step::Answered(id) => house.devices.answered(device(&id_of(id)), now),
@@ -742,7 +824,7 @@ proptest! {
                             fresh.load(entry);
                         }
                     }
-                    fresh.loaded(0, |_| false);
+                    fresh.loaded(0);
                     check_sums(&fresh, max);
                     let (again, _) = fresh.records(0, 1000);
                     prop_assert_eq!(&again, &entries);

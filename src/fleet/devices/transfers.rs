@@ -56,11 +56,18 @@ impl Devices {
     }
 
     /// A transfer went to the end of the file in good order.
-    pub fn delivered(&mut self, piece: Piece, size: u64, network: Network, now: Stamp) {
+    /// `by_proxy`: to a trusted proxy.
+    pub fn delivered(
+        &mut self,
+        piece: Piece,
+        (size, by_proxy): (u64, bool),
+        network: Network,
+        now: Stamp,
+    ) {
         let Some((slot, journey)) = self.under_way(piece) else {
             return;
         };
-        let after = journey.delivered(size, now);
+        let after = journey.delivered(size, by_proxy, now);
         if after == journey {
             return;
         }

@@ -4,6 +4,7 @@ use super::*;
 use crate::firmware::ContentId;
 use crate::firmware::catalog::{Found, FoundFile, FoundRules};
 use crate::firmware::package::{Inspected, Kind};
+use crate::fleet::targets::OutcomeCounts;
 use crate::os::fs::Stamp as FileStamp;
 
 const NOW: Stamp = Stamp(1 << 31);
@@ -39,12 +40,30 @@ fn folder(rules: &str) -> Catalog {
     Catalog::build(found, None, Instant::now())
 }
 
-fn heard(confirmed: u32, reverted: u32) -> Heard {
-    Heard {
-        confirmed,
-        reverted,
+fn heard(confirmed: u32, reverted: u32) -> Group {
+    Group {
+        outcomes: OutcomeCounts {
+            confirmed,
+            reverted,
+            silent: 0,
+        },
+        admitted: confirmed + reverted,
         spread: true,
+        reverted_spread: true,
     }
+}
+
+/// Judges a release as the fleet does.
+fn judge(fuses: &mut Fuses, version: &str, group: Group, now: Stamp) -> Judged {
+    let reverted = group.outcomes.reverted;
+    let Some(rules) = fuses.may_trip("P", version, reverted, now) else {
+        return Judged::Fine;
+    };
+    let census = Census {
+        established: 0,
+        groups: vec![group],
+    };
+    fuses.judge(("P", version), &rules, &census, now)
 }
 
 fn fuses(rules: &str) -> Fuses {
@@ -53,15 +72,15 @@ fn fuses(rules: &str) -> Fuses {
     fuses
 }
 
-fn trips(rules: &str, heard: Heard) -> bool {
+fn trips(rules: &str, heard: Group) -> bool {
     let mut fuses = fuses(rules);
-    matches!(fuses.judge("P", "2.0.0", heard, NOW), Judged::Tripped(_))
+    matches!(judge(&mut fuses, "2.0.0", heard, NOW), Judged::Tripped(_))
 }
 
 /// A release of which three of nine devices came back.
 fn tripped() -> (Fuses, Fused) {
     let mut fuses = fuses("{}");
-    let Judged::Tripped(fused) = fuses.judge("P", "2.0.0", heard(6, 3), NOW) else {
+    let Judged::Tripped(fused) = judge(&mut fuses, "2.0.0", heard(6, 3), NOW) else {
         panic!("it holds");
     };
     (fuses, fused)
@@ -88,23 +107,50 @@ fn it_takes_so_many_devices_and_so_large_a_share() {
     // Nobody gets it as it is.
     assert!(!trips(r#"{ "paused": true }"#, heard(0, 9)));
     let mut others = fuses("{}");
-    let other = others.judge("P", "2.0.1", heard(0, 9), NOW);
+    let other = judge(&mut others, "2.0.1", heard(0, 9), NOW);
     assert_eq!(other, Judged::Fine);
+}
+
+#[test]
+fn it_waits_until_sixteen_or_all_that_may_come_were_heard() {
+    let waiting = |admitted, heard: Group| Group { admitted, ..heard };
+    assert!(!trips("{}", waiting(23, heard(0, 3))));
+    assert!(!trips("{}", waiting(300, heard(0, 15))));
+    assert!(trips("{}", waiting(300, heard(0, 16))));
+    assert!(!trips("{}", waiting(4, heard(0, 3))));
+    let mut silent = waiting(4, heard(0, 3));
+    silent.outcomes.silent = 1;
+    assert!(trips("{}", silent));
+    // Silence counts as heard, and for nothing else.
+    let mut silent = waiting(16, heard(0, 3));
+    silent.outcomes.silent = 13;
+    assert!(!trips("{}", silent));
 }
 
 #[test]
 fn one_network_alone_is_only_suspect_and_that_is_said_once() {
     let mut fuses = fuses("{}");
-    let alone = Heard {
-        spread: false,
+    let alone = Group {
+        reverted_spread: false,
         ..heard(0, 9)
     };
-    let Judged::Suspect(sentence) = fuses.judge("P", "2.0.0", alone, NOW) else {
+    let Judged::Suspect(sentence) = judge(&mut fuses, "2.0.0", alone.clone(), NOW) else {
         panic!("nothing is said");
     };
     assert!(sentence.contains("P 2.0.0: 9 of 9"), "{sentence}");
-    assert_eq!(fuses.judge("P", "2.0.0", alone, NOW), Judged::Fine);
-    let spread = fuses.judge("P", "2.0.0", heard(0, 9), NOW);
+    assert_eq!(
+        judge(&mut fuses, "2.0.0", alone.clone(), NOW.plus(1)),
+        Judged::Fine
+    );
+    // Where all devices sit in one network, that is no sign of one person's doing.
+    let everyone = Group {
+        spread: false,
+        ..alone
+    };
+    let trips = judge(&mut fuses, "2.0.0", everyone, NOW.plus(2));
+    assert!(matches!(trips, Judged::Tripped(_)));
+    let mut fuses = self::fuses("{}");
+    let spread = judge(&mut fuses, "2.0.0", heard(0, 9), NOW);
     assert!(matches!(spread, Judged::Tripped(_)));
 }
 
@@ -122,10 +168,10 @@ fn it_holds_from_the_moment_that_it_trips() {
     let paused = format!("{{ \"paused\": \"{}\" }}", fused.sentence);
     assert!(fuses.catalog(&folder(&paused), NOW.plus(2)).is_empty());
     assert!(fuses.kept().is_empty());
-    assert_eq!(fuses.judge("P", "2.0.0", heard(0, 9), NOW), Judged::Fine);
+    assert_eq!(judge(&mut fuses, "2.0.0", heard(0, 9), NOW), Judged::Fine);
     // A person takes it out.
     assert_eq!(fuses.catalog(&folder("{}"), NOW.plus(9)), [fused]);
-    let again = fuses.judge("P", "2.0.0", heard(0, 3), NOW);
+    let again = judge(&mut fuses, "2.0.0", heard(0, 3), NOW.plus(9));
     assert!(matches!(again, Judged::Tripped(_)));
 }
 

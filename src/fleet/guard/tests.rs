@@ -12,6 +12,17 @@ const SIZE: u64 = 100_000;
 const START: Stamp = Stamp(1 << 31);
 const HOUR: u32 = 60 * 60;
 
+/// A check like any other.
+const ASKS: Asks = Asks {
+    same_session: false,
+    is_given: false,
+    waits: None,
+};
+
+fn to() -> Brief {
+    Brief::of("2.0.0")
+}
+
 /// Of a direct transfer.
 fn outcome(whole: bool) -> Outcome {
     match whole {
@@ -42,6 +53,7 @@ fn guard() -> Guard {
 fn part(content: ContentId, start: u64, end: u64) -> Spent {
     Spent {
         content,
+        to: to(),
         size: SIZE,
         start,
         end,
@@ -51,10 +63,10 @@ fn part(content: ContentId, start: u64, end: u64) -> Spent {
 
 /// Asks from byte 0; true: the content may be given.
 fn ask(guard: &mut Guard, who: &Who, content: ContentId, now: Stamp) -> bool {
-    let held = guard.held(who, now).contains(content);
-    guard.came_back(who, now);
+    let held = guard.held(who, ASKS, now).contains(content, false);
+    guard.came_back(who, ASKS, (!held).then_some(content), now);
     // The answer stands: the same question again gets the same one.
-    assert_eq!(guard.held(who, now).contains(content), held);
+    assert_eq!(guard.held(who, ASKS, now).contains(content, false), held);
     !held
 }
 
@@ -116,12 +128,21 @@ fn another_version_ends_it_and_another_content_begins_anew() {
     // Neither is washed away by the other.
     assert!(!ask(&mut guard, &old(), A, now));
     assert!(!ask(&mut guard, &old(), B, now));
-    guard.changes();
+    // The new version ends it a day later: until then the old one is a fallback.
     let new = who("862991443753386", "2.0.0", "100.64.1.2");
+    assert!(ask(&mut guard, &new, A, now));
+    assert!(!guard.holds(old().device, now));
+    guard.changes();
+    now = now.plus(25 * HOUR);
     assert!(ask(&mut guard, &new, A, now));
     assert_eq!(guard.changes(), [Entry::Unguarded(new.unit, new.wide)]);
     assert!(ask(&mut guard, &old(), A, now));
     assert!(guard.is_empty());
+    // A version that is neither was flashed, which ends it at once.
+    assert_eq!(looped(&mut guard, A, &mut now), 3);
+    let flashed = who("862991443753386", "1.5.0", "100.64.1.2");
+    assert!(ask(&mut guard, &flashed, A, now));
+    assert!(ask(&mut guard, &old(), A, now));
 }
 
 #[test]
@@ -138,25 +159,188 @@ fn a_person_lifts_it() {
     assert_eq!(guard.lift(old().device, now), 0);
 }
 
+// Case 30.
 #[test]
-fn what_comes_back_within_a_minute_has_not_tried_it() {
+fn the_old_version_is_a_revert_however_soon_but_not_within_three_seconds() {
     let mut guard = guard();
-    for n in 0..3 {
-        let now = START.plus(n * 40);
-        assert!(ask(&mut guard, &old(), A, now));
-        guard.spent(&old(), part(A, 0, SIZE), now);
-    }
     let reverts = |guard: &Guard| guard.against(old().device, START)[0].reverts;
-    // The first delivery, which it came back from after 80 s.
-    assert_eq!(reverts(&guard), 1);
+    guard.spent(&old(), part(A, 0, SIZE), START);
+    guard.came_back(&old(), ASKS, None, START.plus(3));
+    assert_eq!(reverts(&guard), 0);
+    let in_session = Asks {
+        same_session: true,
+        ..ASKS
+    };
+    guard.came_back(&old(), in_session, None, START.plus(59));
+    assert_eq!(reverts(&guard), 0);
     // From another network it is perhaps another device.
-    guard.came_back(
-        &who("862991443753386", "1.0.0", "203.0.113.5"),
-        START.plus(1000),
-    );
+    let elsewhere = who("862991443753386", "1.0.0", "203.0.113.5");
+    guard.came_back(&elsewhere, ASKS, None, START.plus(12));
+    assert_eq!(reverts(&guard), 0);
+    guard.came_back(&old(), ASKS, None, START.plus(12));
     assert_eq!(reverts(&guard), 1);
-    guard.came_back(&old(), START.plus(1000));
-    assert_eq!(reverts(&guard), 2);
+    guard.came_back(&old(), ASKS, None, START.plus(1000));
+    assert_eq!(reverts(&guard), 1, "one for each whole download");
+}
+
+// Case 30b.
+#[test]
+fn a_postponed_reboot_is_no_revert_until_its_time_is_over() {
+    let mut guard = guard();
+    let waits = Asks {
+        waits: Some((A, 12 * HOUR)),
+        ..ASKS
+    };
+    guard.spent(&old(), part(A, 0, SIZE), START);
+    for hours in [4, 8, 11] {
+        guard.came_back(&old(), waits, None, START.plus(hours * HOUR));
+    }
+    assert_eq!(guard.against(old().device, START)[0].reverts, 0);
+    guard.came_back(&old(), ASKS, None, START.plus(13 * HOUR));
+    assert_eq!(guard.against(old().device, START)[0].reverts, 1);
+}
+
+#[test]
+fn the_new_version_takes_a_revert_back() {
+    let mut guard = guard();
+    let new = who("862991443753386", "2.0.0", "100.64.1.2");
+    guard.spent(&old(), part(A, 0, SIZE), START);
+    guard.came_back(&old(), ASKS, None, START.plus(60));
+    assert_eq!(guard.against(old().device, START)[0].reverts, 1);
+    guard.came_back(&new, ASKS, None, START.plus(90));
+    assert!(guard.is_empty());
+}
+
+/// A whole download, the new version, and the old one again.
+fn falls_back(guard: &mut Guard, now: &mut Stamp) -> bool {
+    let new = who("862991443753386", "2.0.0", "100.64.1.2");
+    let may = take(guard, &old(), A, *now);
+    if may {
+        *now = now.plus(60);
+        ask(guard, &new, B, *now);
+        *now = now.plus(40);
+        // As the device's journey says where nothing is known here.
+        guard.fell_back(&old(), A, to(), *now);
+    }
+    may
+}
+
+// Case 29.
+#[test]
+fn a_module_that_reports_the_new_version_and_falls_back_is_held_after_the_third_round() {
+    let (mut guard, mut now) = (guard(), START);
+    for round in 0..3 {
+        assert!(falls_back(&mut guard, &mut now), "{round}");
+    }
+    assert!(!falls_back(&mut guard, &mut now));
+    assert_eq!(guard.against(old().device, now)[0].reverts, 3);
+    // After a restart as well.
+    let mut loaded = Guard::new(3, CAPACITY);
+    for entry in guard.records(0, 9).0 {
+        let Entry::Guard(entry) = entry else { panic!() };
+        loaded.load(&entry);
+    }
+    loaded.sizes(|_| Some(SIZE));
+    assert!(!ask(&mut loaded, &old(), A, now));
+}
+
+#[test]
+fn a_fallback_after_a_day_is_none() {
+    for (hours, reverts) in [(23, 2), (25, 0)] {
+        let (mut guard, mut now) = (guard(), START);
+        let new = who("862991443753386", "2.0.0", "100.64.1.2");
+        assert!(falls_back(&mut guard, &mut now));
+        ask(&mut guard, &old(), A, now);
+        guard.spent(&old(), part(A, 0, SIZE), now);
+        ask(&mut guard, &new, B, now.plus(60));
+        guard.came_back(&old(), ASKS, None, now.plus(60 + hours * HOUR));
+        let against = guard.against(old().device, now);
+        assert_eq!(
+            against.first().map_or(0, |against| against.reverts),
+            reverts
+        );
+    }
+}
+
+// Case 28b.
+#[test]
+fn a_module_that_loops_behind_a_proxy_is_held_after_the_ninth_round() {
+    let (mut guard, mut now, mut given) = (guard(), START, 0);
+    for _ in 0..12 {
+        if ask(&mut guard, &old(), A, now) {
+            let outcome = Outcome::Sent;
+            guard.spent(
+                &old(),
+                Spent {
+                    outcome,
+                    ..part(A, 0, SIZE)
+                },
+                now,
+            );
+            given += 1;
+        }
+        now = now.plus(240);
+    }
+    assert_eq!(given, 9);
+    now = now.plus(HOUR);
+    assert!(ask(&mut guard, &old(), A, now), "after an hour once more");
+    // A round every three hours is no loop.
+    let (mut guard, mut now) = (Guard::new(3, CAPACITY), START);
+    for _ in 0..20 {
+        assert!(ask(&mut guard, &old(), A, now));
+        let outcome = Outcome::Sent;
+        guard.spent(
+            &old(),
+            Spent {
+                outcome,
+                ..part(A, 0, SIZE)
+            },
+            now,
+        );
+        now = now.plus(3 * HOUR + 60);
+    }
+}
+
+#[test]
+fn a_module_that_alternates_between_two_old_versions_is_held() {
+    let (mut guard, mut now, mut given) = (guard(), START, 0);
+    let other = who("862991443753386", "1.0.1", "100.64.1.2");
+    for round in 0..20 {
+        let who = if round % 2 == 0 { old() } else { other };
+        given += u32::from(take(&mut guard, &who, A, now));
+        now = now.plus(600);
+    }
+    assert!(given <= 4, "{given}");
+}
+
+#[test]
+fn a_module_that_says_ever_other_versions_is_held_after_its_tenth_round() {
+    let (mut guard, mut now, mut given) = (guard(), START, 0);
+    for round in 0..30 {
+        let version = format!("1.0.{}", round % 7);
+        let who = who("862991443753386", &version, "100.64.1.2");
+        given += u32::from(take(&mut guard, &who, A, now));
+        now = now.plus(100);
+    }
+    assert_eq!(given, 10);
+}
+
+// Case 29c.
+#[test]
+fn a_device_that_allow_names_singly_is_held_after_its_tenth_round_alone() {
+    let (mut guard, mut now, mut given) = (guard(), START, 0);
+    let mut warned = 0;
+    for _ in 0..20 {
+        let looping = guard.held(&old(), ASKS, now);
+        let may = !looping.contains(A, true);
+        warned += guard.came_back(&old(), ASKS, may.then_some(A), now).len();
+        if may {
+            guard.spent(&old(), part(A, 0, SIZE), now);
+            given += 1;
+        }
+        now = now.plus(300);
+    }
+    assert_eq!((given, warned), (10, 7), "warned from the third round on");
 }
 
 #[test]
@@ -173,11 +357,11 @@ fn the_last_byte_alone_is_no_delivery() {
 #[test]
 fn a_resumed_download_is_one_delivery() {
     let mut guard = guard();
-    guard.came_back(&old(), START);
+    guard.came_back(&old(), ASKS, None, START);
     guard.spent(&old(), part(A, 0, 60_000), START);
     guard.spent(&old(), part(A, 60_000, 80_000), START);
     guard.spent(&old(), part(A, 70_000, SIZE), START);
-    guard.came_back(&old(), START.plus(600));
+    guard.came_back(&old(), ASKS, None, START.plus(600));
     assert_eq!(guard.against(old().device, START)[0].reverts, 1);
 }
 
@@ -205,12 +389,21 @@ fn redirects_are_counted() {
     let (mut guard, mut now, mut given) = (guard(), START, 0);
     for _ in 0..100 {
         if ask(&mut guard, &old(), A, now) {
-            guard.redirected(&old(), A, now);
+            guard.redirected(&old(), A, to(), now);
             given += 1;
         }
         now = now.plus(60);
     }
     assert_eq!(given, 5 + 2, "five, and two after the hour");
+    // Sooner than a minute it is no attempt.
+    // Case 33.
+    let mut guard = Guard::new(3, CAPACITY);
+    for second in 0..8 {
+        let now = START.plus(second);
+        assert!(ask(&mut guard, &old(), A, now));
+        guard.redirected(&old(), A, to(), now);
+    }
+    assert!(ask(&mut guard, &old(), A, START.plus(600)));
 }
 
 #[test]
@@ -240,7 +433,10 @@ fn all_of_it_comes_back_from_the_journal() {
     written.sizes(|content| (content == A).then_some(SIZE));
     for minutes in 0..1000 {
         let later = now.plus(minutes * 60);
-        assert_eq!(written.held(&old(), later), guard.held(&old(), later));
+        assert_eq!(
+            written.held(&old(), ASKS, later),
+            guard.held(&old(), ASKS, later)
+        );
     }
     written.unload(old().unit, old().wide);
     assert!(written.is_empty());
@@ -361,12 +557,12 @@ proptest! {
             let mut at = 0;
             let mut pieces = 0;
             while at < size && pieces < end {
-                prop_assert!(guard.held(&old(), now).is_empty());
+                prop_assert!(guard.held(&old(), ASKS, now).is_empty());
                 if at == 0 {
-                    guard.came_back(&old(), now);
+                    guard.came_back(&old(), ASKS, None, now);
                 }
                 let to = (at + 1024).min(size);
-                let spent = Spent { content: A, size, start: at, end: to, outcome: outcome(to == size) };
+                let spent = Spent { content: A, to: self::to(), size, start: at, end: to, outcome: outcome(to == size) };
                 guard.spent(&old(), spent, now);
                 now = now.plus(gap);
                 at = to;
@@ -455,7 +651,7 @@ proptest! {
             match what {
                 0 | 1 => { take(&mut guard, &forger, A, now); }
                 2 => guard.spent(&forger, part(A, 0, SIZE - 1), now),
-                _ => guard.redirected(&forger, A, now),
+                _ => guard.redirected(&forger, A, to(), now),
             }
             if step == honest_at {
                 // Its first try breaks off, or does not.
@@ -484,6 +680,7 @@ fn a_module_that_a_proxy_hides_is_not_held_for_what_the_proxy_took() {
             let now = START.plus(round * 100);
             let spent = Spent {
                 content: A,
+                to: to(),
                 size: SIZE,
                 start: 0,
                 end: SIZE,
@@ -491,10 +688,10 @@ fn a_module_that_a_proxy_hides_is_not_held_for_what_the_proxy_took() {
             };
             guard.spent(&who, spent, now);
             assert!(
-                guard.held(&who, now.plus(90)).is_empty(),
+                guard.held(&who, ASKS, now.plus(90)).is_empty(),
                 "{outcome:?} {round}"
             );
-            guard.came_back(&who, now.plus(90));
+            guard.came_back(&who, ASKS, None, now.plus(90));
         }
     }
 }

@@ -13,8 +13,10 @@ use crate::crc::crc32;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::{Stamp, Wall};
-use crate::fleet::entry::{DeviceEntry, Entry, GuardEntry, JourneyEntry, PinEntry, ReleaseEntry};
-use crate::fleet::journey::State;
+use crate::fleet::entry::{
+    DeviceEntry, Entry, GuardEntry, JourneyEntry, PinEntry, ReleaseEntry, Round,
+};
+use crate::fleet::journey::{Outcome, State};
 use crate::fleet::network::{Network, Wide};
 use crate::fleet::who::Downloader;
 
@@ -219,6 +221,18 @@ impl<'b> Pen<'b> {
         }
     }
 
+    fn flag(&mut self, key: &str, is_true: bool) {
+        if is_true {
+            self.put(key, true);
+        }
+    }
+
+    fn maybe_time(&mut self, key: &str, stamp: Option<Stamp>) {
+        if let Some(stamp) = stamp {
+            self.time(key, stamp);
+        }
+    }
+
     fn end(mut self, at: Stamp) {
         self.time(",\"at\":", at);
         self.check();
@@ -255,6 +269,12 @@ impl<'b> Pen<'b> {
         self.put(",\"state\":", Quoted(journey.state.word()));
         self.time(",\"since\":", journey.since);
         self.number(",\"reached\":", journey.reached);
+        if journey.outcome != usual_outcome(journey.state) {
+            let outcome = journey.outcome.map_or("none", outcome_word);
+            self.put(",\"outcome\":", Quoted(outcome));
+        }
+        self.number(",\"weak\":", journey.weak.into());
+        self.flag(",\"by_proxy\":", journey.by_proxy);
         self.text(",\"from\":", &journey.from);
     }
 
@@ -281,8 +301,28 @@ impl<'b> Pen<'b> {
         if let Some(until) = guard.held_until {
             self.time(",\"held_until\":", until);
         }
-        if let Some(delivered) = guard.delivered {
-            self.time(",\"delivered\":", delivered);
+        self.maybe_time(",\"delivered\":", guard.delivered);
+        self.flag(",\"by_proxy\":", guard.by_proxy);
+        self.maybe_time(",\"redirected\":", guard.redirected);
+        self.maybe_time(",\"confirmed\":", guard.confirmed);
+        self.flag(",\"reverted\":", guard.reverted);
+        if !guard.rounds.is_empty() {
+            // Times, those of weak rounds with a `w` behind them.
+            let word = |round: &Round| {
+                let weak = if round.weak { "w" } else { "" };
+                format!("{}{weak}", self.wall.unix_of(round.at))
+            };
+            let words: Vec<String> = guard.rounds.iter().map(word).collect();
+            self.text(",\"rounds\":", &words.join(" "));
+        }
+        if !guard.from.is_empty() {
+            self.text(",\"from\":", &guard.from);
+        }
+        if !guard.to.is_empty() {
+            self.text(",\"to\":", &guard.to);
+        }
+        if guard.before != 0 {
+            self.hash(",\"before\":", guard.before);
         }
         self.time(",\"used\":", guard.used);
     }
@@ -297,6 +337,22 @@ impl<'b> Pen<'b> {
         if let Some(resumed) = release.resumed {
             self.time(",\"resumed\":", resumed);
         }
+    }
+}
+
+/// The outcome that follows from a state, and is not written.
+fn usual_outcome(state: State) -> Option<Outcome> {
+    match state {
+        State::Confirmed => Some(Outcome::Confirmed),
+        State::Reverted => Some(Outcome::Reverted),
+        _ => None,
+    }
+}
+
+fn outcome_word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Confirmed => "confirmed",
+        Outcome::Reverted => "reverted",
     }
 }
 
@@ -445,16 +501,44 @@ fn device(fields: &Fields<'_>, when: When) -> Option<DeviceEntry> {
 }
 
 fn journey(fields: &Fields<'_>, project: &str, when: When) -> Option<JourneyEntry> {
+    let state = State::of_word(fields.text("state")?)?;
     Some(JourneyEntry {
         project: fields.text("to_project").unwrap_or(project).into(),
         version: fields.text("to")?.into(),
         content: content(fields)?,
         size: fields.number("size")?,
-        state: State::of_word(fields.text("state")?)?,
+        state,
+        outcome: match fields.text("outcome") {
+            None => usual_outcome(state),
+            Some("confirmed") => Some(Outcome::Confirmed),
+            Some("reverted") => Some(Outcome::Reverted),
+            Some(_) => None,
+        },
+        weak: count(fields, "weak")?,
+        by_proxy: fields.is_true("by_proxy"),
         since: when.past(fields.number("since")?),
         reached: count(fields, "reached")?,
         from: fields.text("from")?.into(),
     })
+}
+
+/// Rounds beyond this are not read.
+const ROUNDS: usize = 32;
+
+fn rounds(text: &str, when: When) -> Option<Vec<Round>> {
+    let round = |word: &str| {
+        let (unix, weak) = match word.strip_suffix('w') {
+            Some(unix) => (unix, true),
+            None => (word, false),
+        };
+        let at = when.past(unix.parse().ok()?);
+        Some(Round { at, weak })
+    };
+    text.split(' ')
+        .filter(|word| !word.is_empty())
+        .take(ROUNDS)
+        .map(round)
+        .collect()
 }
 
 fn guard(fields: &Fields<'_>, when: When) -> Option<GuardEntry> {
@@ -470,6 +554,17 @@ fn guard(fields: &Fields<'_>, when: When) -> Option<GuardEntry> {
         level: count(fields, "level")?,
         held_until: maybe(fields, "held_until", |unix| when.until(unix))?,
         delivered: maybe(fields, "delivered", |unix| when.past(unix))?,
+        by_proxy: fields.is_true("by_proxy"),
+        redirected: maybe(fields, "redirected", |unix| when.past(unix))?,
+        confirmed: maybe(fields, "confirmed", |unix| when.past(unix))?,
+        reverted: fields.is_true("reverted"),
+        rounds: rounds(fields.text("rounds").unwrap_or_default(), when)?,
+        from: fields.text("from").unwrap_or_default().into(),
+        to: fields.text("to").unwrap_or_default().into(),
+        before: match fields.has("before") {
+            true => hash(fields, "before")?,
+            false => 0,
+        },
         used: when.past(fields.number("used")?),
     })
 }

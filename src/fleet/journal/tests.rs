@@ -12,7 +12,7 @@ use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::TRUSTED_FROM;
 use crate::fleet::entry::*;
-use crate::fleet::journey::State;
+use crate::fleet::journey::{Outcome, State};
 use crate::fleet::network::{Network, Wide};
 use crate::fleet::who::Downloader;
 use crate::os::reactor::block_on;
@@ -68,9 +68,14 @@ fn journeys() -> impl Strategy<Value = JourneyEntry> {
     (
         (texts(), texts(), texts(), contents()),
         (any::<u64>(), 0..State::ALL.len(), stamps(), any::<u64>()),
+        (0..3u8, 0..4u8, any::<bool>()),
     )
         .prop_map(
-            |((project, version, from, content), (size, state, since, reached))| JourneyEntry {
+            |(
+                (project, version, from, content),
+                (size, state, since, reached),
+                (outcome, weak, by_proxy),
+            )| JourneyEntry {
                 project,
                 version,
                 content,
@@ -78,6 +83,10 @@ fn journeys() -> impl Strategy<Value = JourneyEntry> {
                 state: State::ALL[state],
                 since,
                 reached,
+                outcome: [None, Some(Outcome::Confirmed), Some(Outcome::Reverted)]
+                    [usize::from(outcome)],
+                weak,
+                by_proxy,
                 from,
             },
         )
@@ -115,12 +124,20 @@ fn guards() -> impl Strategy<Value = Entry> {
             proptest::option::of(stamps()),
             stamps(),
         ),
+        (
+            (any::<bool>(), any::<bool>(), any::<u64>()),
+            proptest::option::of(stamps()),
+            proptest::option::of(stamps()),
+            proptest::collection::vec((stamps(), any::<bool>()), 0..10),
+            (texts(), texts()),
+        ),
     )
         .prop_map(
             |(
                 ((device, _), unit, wide, content, version),
                 (reverts, redirects, sent, level),
                 (held_until, delivered, used),
+                ((by_proxy, reverted, before), redirected, confirmed, rounds, (from, to)),
             )| {
                 Entry::Guard(GuardEntry {
                     device,
@@ -134,6 +151,17 @@ fn guards() -> impl Strategy<Value = Entry> {
                     level,
                     held_until,
                     delivered,
+                    by_proxy,
+                    redirected,
+                    confirmed,
+                    reverted,
+                    rounds: rounds
+                        .into_iter()
+                        .map(|(at, weak)| Round { at, weak })
+                        .collect(),
+                    from,
+                    to,
+                    before,
                     used,
                 })
             },
@@ -500,6 +528,14 @@ fn a_run_in_1970_that_was_killed_before_it_knew_the_time_holds_nobody_for_56_yea
             level: 1,
             held_until: Some(until),
             delivered: None,
+            by_proxy: false,
+            redirected: None,
+            confirmed: None,
+            reverted: false,
+            rounds: Vec::new(),
+            from: "".into(),
+            to: "".into(),
+            before: 0,
             used: NOW,
         })
     };

@@ -49,7 +49,8 @@ pub(super) fn list(desk: &Desk, asked: &Asked) -> Reply {
     ]))
 }
 
-const STATES: &str = "state must be offered, downloading, delivered, confirmed, reverted or silent";
+const STATES: &str = "state must be offered, downloading, delivered, confirmed, reverted, silent, sent or \
+     waiting";
 
 /// One device.
 pub(super) fn one(desk: &Desk, id: &str) -> Reply {

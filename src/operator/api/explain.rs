@@ -96,7 +96,7 @@ fn explained(desk: &Desk, check: &Check<'_>) -> Reply {
             .iter()
             .filter(|hold| hold.until.is_some_and(|until| until > unix))
             .filter_map(|hold| ContentId::parse(&hold.content))
-            .for_each(|content| known.looping.add(content));
+            .for_each(|content| known.looping.add(content, false));
     }
     let explanation = explain(&catalog, known, check, unix);
     let (word, release, package, reason) = match &explanation.verdict {
@@ -113,17 +113,15 @@ fn explained(desk: &Desk, check: &Check<'_>) -> Reply {
             refused.to_string(),
         ),
     };
-    let notes: Vec<Value> = explanation
-        .notes
-        .list()
-        .iter()
-        .map(|note| {
-            object([
-                ("release", note.release.as_str().into()),
-                ("text", note.text.as_str().into()),
-            ])
-        })
-        .collect();
+    let note = |(release, text): (&str, &str)| {
+        object([("release", release.into()), ("text", text.into())])
+    };
+    let notes = explanation.notes.list().iter();
+    let notes = notes.map(|note| (note.release.as_str(), note.text.as_str()));
+    // What the answer may depend on tomorrow.
+    let unknown = fleet.unknown(check.project());
+    let unknown = unknown.as_deref().map(|text| ("", text));
+    let notes: Vec<Value> = notes.chain(unknown).map(note).collect();
     let udp = match &explanation.udp_reason {
         Some(reason) => format!("{} ({reason})", explanation.udp),
         None => explanation.udp,

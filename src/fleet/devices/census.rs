@@ -1,0 +1,221 @@
+//! Counts the devices of a project that matter to the fuse of one release (hazards.md 29): which devices
+//! count, how many of them were heard, and in how many networks they are. One walk over the table.
+//!
+//! docs/evidence.md says in one paragraph which devices count, and why.
+
+use super::record::{Rank, Record};
+use super::{DAY, Devices, HOUR};
+use crate::firmware::audience::{DeviceId, cohort};
+use crate::firmware::rules::Rules;
+use crate::firmware::version::Version;
+use crate::fleet::clock::Stamp;
+use crate::fleet::interned::TargetId;
+use crate::fleet::journey::{Outcome, State, patience};
+use crate::fleet::targets::{OutcomeCounts, Pair};
+
+/// In a project with fewer listed and established devices every device with a whole download counts.
+pub const ESTABLISHED: u32 = 10;
+
+/// The devices that count for a release.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Listed and established devices of the project.
+    pub established: u32,
+    /// The release, and after it each of its contents.
+    pub groups: Vec<Group>,
+}
+
+/// What became of the devices that count, of a release or of one of its contents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Group {
+    /// Results.
+    pub outcomes: OutcomeCounts,
+    /// Devices that count, and that were or can still be heard.
+    pub admitted: u32,
+    /// The devices that count are in at least two networks.
+    pub spread: bool,
+    /// Those that were reverted are.
+    pub reverted_spread: bool,
+}
+
+/// What is being counted.
+#[derive(Default)]
+struct Count {
+    outcomes: OutcomeCounts,
+    admitted: u32,
+    reverted_in: Pair,
+}
+
+impl Count {
+    fn add(&mut self, record: &Record, heard: Heard) {
+        self.admitted = self.admitted.saturating_add(1);
+        let count = match heard {
+            Heard::Not => return,
+            Heard::Confirmed => &mut self.outcomes.confirmed,
+            Heard::Reverted => &mut self.outcomes.reverted,
+            Heard::Silent => &mut self.outcomes.silent,
+        };
+        *count = count.saturating_add(1);
+        if let (Heard::Reverted, Some(network)) = (heard, record.network()) {
+            self.reverted_in.add(network);
+        }
+    }
+
+    fn group(&self, networks: Pair) -> Group {
+        Group {
+            outcomes: self.outcomes,
+            admitted: self.admitted,
+            spread: networks.is_two(),
+            reverted_spread: self.reverted_in.is_two(),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Heard {
+    Not,
+    Confirmed,
+    Reverted,
+    Silent,
+}
+
+/// All that is counted for one choice of devices.
+#[derive(Default)]
+struct Side {
+    /// Of the release, then of each of its targets.
+    counts: Vec<Count>,
+    networks: Pair,
+}
+
+impl Side {
+    fn add(&mut self, record: &Record, heard: Heard, target: Option<usize>) {
+        let places = [Some(0), target.map(|at| at.saturating_add(1))];
+        for place in places.into_iter().flatten() {
+            if let Some(count) = self.counts.get_mut(place) {
+                count.add(record, heard);
+            }
+        }
+    }
+}
+
+impl Devices {
+    /// Listed and established devices of a project, for a release that would come in this moment; no more
+    /// than [`ESTABLISHED`] are counted. `listed`: does a device stand in the list of known devices?
+    pub fn established_of(&self, project: &str, listed: impl Fn(DeviceId) -> bool) -> u32 {
+        let project = self.targets.project_id(project);
+        let slots = (0..self.table.end()).filter_map(|slot| self.table.get(slot));
+        let counted = slots.filter(|record| {
+            record.rank != Rank::Free
+                && Some(record.project) == project
+                && (is_established(record, record.last) || listed(record.device()))
+        });
+        let most = usize::try_from(ESTABLISHED).unwrap_or(usize::MAX);
+        u32::try_from(counted.take(most).count()).unwrap_or(ESTABLISHED)
+    }
+
+    /// Counts the devices that matter to a release's fuse, which stands under these rules. `listed`: does a
+    /// device stand in the list of known devices?
+    pub fn census(
+        &self,
+        (project_name, version): (&str, &str),
+        rules: &Rules,
+        listed: impl Fn(DeviceId) -> bool,
+        now: Stamp,
+    ) -> Option<Census> {
+        let project = self.targets.project_id(project_name)?;
+        let release = self.targets.release(project, version)?;
+        let targets: &[TargetId] = release.targets();
+        let number = Version::parse(version);
+        let (mut few, mut all) = (Side::default(), Side::default());
+        for side in [&mut few, &mut all] {
+            side.counts
+                .resize_with(targets.len().saturating_add(1), Count::default);
+        }
+        let mut established = 0u32;
+        for slot in 0..self.table.end() {
+            let Some(record) = self.table.get(slot) else {
+                continue;
+            };
+            if record.rank == Rank::Free || record.project != project {
+                continue;
+            }
+            let device = record.device();
+            let journey = record.journey();
+            let target = journey.and_then(|j| targets.iter().position(|id| *id == j.target));
+            let is_on = target.is_some();
+            let journey = journey.filter(|_| is_on);
+            let heard = match journey.map(|journey| (journey.outcome, journey.state)) {
+                Some((Some(Outcome::Confirmed), _)) => Heard::Confirmed,
+                Some((Some(Outcome::Reverted), _)) => Heard::Reverted,
+                Some((None, State::Silent)) => Heard::Silent,
+                _ => Heard::Not,
+            };
+            let is_heard = !matches!(heard, Heard::Not);
+            // It was not seen for three of its intervals.
+            let is_absent = now.since(record.last.max(self.began)) > patience(record.interval);
+            if is_established(record, release.first) || listed(device) {
+                established = established.saturating_add(1);
+                if let Some(network) = record.network() {
+                    few.networks.add(network);
+                }
+                // One that asked since the release came, and was not offered it, is not admitted.
+                let may_come =
+                    || record.last < release.first && admits(rules, project_name, number, device);
+                if is_heard || !is_absent && (is_on || may_come()) {
+                    few.add(record, heard, target);
+                }
+            }
+            let had_all = journey.is_some_and(|journey| {
+                !matches!(journey.state, State::Offered | State::Downloading)
+            });
+            if is_heard || had_all {
+                if let Some(network) = record.network() {
+                    all.networks.add(network);
+                }
+                all.add(record, heard, target);
+            }
+        }
+        let side = match established < ESTABLISHED {
+            true => all,
+            false => few,
+        };
+        Some(Census {
+            established,
+            groups: side
+                .counts
+                .iter()
+                .map(|count| count.group(side.networks))
+                .collect(),
+        })
+    }
+}
+
+/// Was it there for an hour, and a day before the release came?
+fn is_established(record: &Record, release: Stamp) -> bool {
+    record.rank == Rank::Established
+        && record.last.since(record.first) >= HOUR
+        && record.first.plus(DAY) <= release
+}
+
+/// Do the rules that depend on the device alone admit it?
+fn admits(rules: &Rules, project: &str, version: Option<Version>, device: DeviceId) -> bool {
+    let named = rules
+        .allow
+        .as_ref()
+        .is_some_and(|allow| allow.names(device));
+    let in_rollout = || match (rules.percent, version) {
+        (Some(percent), Some(version)) => {
+            f64::from(cohort(project, version, device)) < percent * 100.0
+        }
+        _ => true,
+    };
+    rules
+        .allow
+        .as_ref()
+        .is_none_or(|allow| allow.contains(device))
+        && !rules
+            .deny
+            .as_ref()
+            .is_some_and(|deny| deny.contains(device))
+        && (named || in_rollout())
+}
