@@ -1,5 +1,5 @@
 //! The downloads by packets that ended within the last minute, by device and source port. A check from the
-//! same port is made by the session that has just ended, before any reboot (hazards.md 28).
+//! same port is made by the session that has just ended, before any reboot (docs/hazards.md 28).
 
 use std::collections::HashMap;
 

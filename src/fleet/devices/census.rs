@@ -1,4 +1,4 @@
-//! Counts the devices of a project that matter to the fuse of one release (hazards.md 29): which devices
+//! Counts the devices of a project that matter to the fuse of one release (docs/hazards.md 29): which devices
 //! count, how many of them were heard, and in how many networks they are. One walk over the table.
 //!
 //! docs/evidence.md says in one paragraph which devices count, and why.
