@@ -136,7 +136,7 @@ fn each_version_form_of_the_field_finds_what_is_newer() {
     let soc = |name: &str, version: &str| {
         format!("{four}&firmware_name={name}_LuatOS-SoC_EC618&version={version}")
     };
-    let requests: [(String, &[u8]); 12] = [
+    let requests: [(String, &[u8]); 14] = [
         // Case 4.
         (
             "/luat/update?imei=IMEI&firmware_name=CSK&version=1.0.0".into(),
@@ -146,6 +146,14 @@ fn each_version_form_of_the_field_finds_what_is_newer() {
         // Case 5.
         (
             "/luat/update/DATEP?imei=IMEI&version=2024.12.31".into(),
+            &script,
+        ),
+        (
+            "/luat/update/DATEP?imei=IMEI&version=2024-12-31".into(),
+            &script,
+        ),
+        (
+            "/luat/update/DATEQ?imei=IMEI&version=202312312359".into(),
             &script,
         ),
         // Case 6.
@@ -334,9 +342,22 @@ fn a_request_for_nothing_that_there_is_gets_404_and_a_line_in_the_log() {
     ] {
         assert_eq!(server.get(target).status, 404, "{target}");
         let line = server.wait_for_log(target, |line| {
-            line.contains(said) && line.contains("\"status\":404")
+            line.contains(said) && line.contains("\"answer\":\"404\"")
         });
         assert!(line.contains("127.0.0.1"), "{line}");
+    }
+    let device = Device::new(server.udp);
+    device
+        .must_say("no id,P_Luat_V0035_8955,1.0.0", "unknown function")
+        .unwrap();
+    let told = Stream::connect(server.tcp)
+        .ask("no id,Q_Luat_V0035_8955,1.0.0")
+        .unwrap();
+    assert_eq!(told, b"unknown function");
+    for said in ["no id,P_Luat", "no id,Q_Luat"] {
+        server.wait_for_log(said, |line| {
+            line.contains(said) && line.contains("unknown function")
+        });
     }
     // Bounded, and nothing in it ends the line or colours it.
     let long = format!("/x%1b[31m{}", "y".repeat(4000));

@@ -566,7 +566,7 @@ static FLAGS: &[Flag] = &[
         good: "the beginning of an IMEI (or of a mac or uid), like 8629914437",
         help: "Only devices whose id begins like this.",
         set: |line, value| {
-            line.asked.device = Some(values::text(value)?.to_owned());
+            line.asked.device = Some(DeviceId::prefix(values::text(value)?));
             Some(())
         },
         ..FLAG

@@ -184,6 +184,37 @@ mod tests {
         assert_eq!(as_a(module, "2012.1.9", "2012.1.8", "2013.0.0"), Back::Old);
     }
 
+    // Cases 5, 8.
+    #[test]
+    fn a_device_comes_back_in_its_own_form() {
+        for (before, said, target, becomes) in [
+            // CORE.A.B.C as libfota sent it in 2023.
+            ("1103.1.0.1", "1103.1.0.2", "1.0.2", Back::New),
+            ("1103.1.0.1", "1103.1.1.0", "1.1.0", Back::New),
+            ("1103.1.0.1", "1103.1.0.1", "1.0.2", Back::Old),
+            ("1103.1.0.1", "1103.1.0.0", "1.0.2", Back::Old),
+            ("1103.1.0.1", "1103.1.0.2", "1103.1.2", Back::New),
+            ("1103.1.0.1", "1103.1.9.2", "1103.1.2", Back::New),
+            ("1103.1.0.1", "1103.1.0.1", "1103.1.2", Back::Old),
+        ] {
+            assert_eq!(back(before, said, target), becomes, "{before} {said}");
+        }
+        for (before, said, target, becomes) in [
+            ("2024.12.31", "2025.01.01", "2025.01.01", Back::New),
+            ("2024.12.31", "2025.1.1", "2025.01.01", Back::New),
+            ("2024.12.31", "2024.12.30", "2025.01.01", Back::Old),
+            ("20231231", "20240101", "20240101", Back::New),
+            ("1.0.0", "1.0.1", "2012.1.1", Back::New),
+            ("1103.1.0.1", "1103.1.0.2", "1.0.2", Back::New),
+        ] {
+            assert_eq!(
+                as_a("DATEP", before, said, target),
+                becomes,
+                "{before} {said}"
+            );
+        }
+    }
+
     #[test]
     fn free_text_has_only_its_own_words() {
         assert_eq!(back("factory", "factory", "2.0.0"), Back::Old);

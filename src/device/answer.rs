@@ -144,11 +144,8 @@ pub(super) fn answer(
 
 /// The line of a request for nothing that there is: an update check may have a mistake in its path.
 fn log_nothing(head: &Head<'_>, peer: SocketAddr) {
-    log_unknown(
-        head.target,
-        "no path of ours, and no check that names a project",
-        peer,
-    );
+    let reason = "no path of ours, and no check that names a project";
+    log_unknown("http", head.target, ("404", reason), peer);
 }
 
 /// What the head says about how much of the file is wanted.
@@ -414,11 +411,8 @@ fn to_file(service: &Service, path: &str, wish: &Wish<'_>, peer: SocketAddr) -> 
         .direct(path)
         .and_then(|content| Some((content, service.size_of(content, &catalog)?)));
     let Some((content, size)) = found else {
-        log_unknown(
-            path.as_bytes(),
-            "no such file, or its release does not say direct",
-            peer,
-        );
+        let reason = "no such file, or its release does not say direct";
+        log_unknown("http", path.as_bytes(), ("404", reason), peer);
         return Answer::Reply(reply::plain(Status::NotFound, wish.head_only));
     };
     if wish.has(content) {

@@ -77,22 +77,30 @@ impl CheckLine<'_> {
     }
 }
 
-/// The line of a request over HTTP for something that there is not: what was asked for, and why that is nothing.
-/// One line each, as for a check.
-pub(super) fn log_unknown(asked: &[u8], reason: &str, peer: SocketAddr) {
+/// The line of a request for something that there is not: what was asked for, and why that is nothing. One line
+/// each, as for a check.
+pub(super) fn log_unknown(
+    proto: &'static str,
+    asked: &[u8],
+    (answer, reason): (&'static str, &'static str),
+    peer: SocketAddr,
+) {
     let asked = asked.get(..LONGEST_ASKED).unwrap_or(asked);
     let asked = String::from_utf8_lossy(asked);
     logging::info(
         "request",
         &[
-            ("proto", Shown::Text("http")),
-            ("target", Shown::Text(short(&asked))),
-            ("status", Shown::Number(404)),
+            ("proto", Shown::Text(proto)),
+            ("asked", Shown::Text(short(&asked))),
+            ("answer", Shown::Text(answer)),
             ("reason", Shown::Text(reason)),
             ("peer", Shown::Address(peer)),
         ],
     );
 }
+
+/// Why a message of the UDP protocol is answered with `unknown function`.
+pub(super) const NO_MESSAGE: &str = "no message of the protocol, which begins with the module's id";
 
 /// How a refusal is counted.
 pub(super) fn counted(refusal: Refusal) -> &'static str {

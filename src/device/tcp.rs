@@ -15,7 +15,7 @@ use smol::future::{or, pending};
 
 use super::accept::accept;
 use super::buckets::{Buckets, Limiters};
-use super::lines::About;
+use super::lines::{About, NO_MESSAGE, log_unknown};
 use super::message::{self, ERR, ToCheck, UNKNOWN, Wanted};
 use super::packets::PacketDownload;
 use super::stream::send_all;
@@ -204,6 +204,7 @@ impl Talk {
             Message::Silence => true,
             Message::Unknown => {
                 self.service.malformed();
+                log_unknown("tcp", &message, (UNKNOWN, NO_MESSAGE), self.peer);
                 self.error(UNKNOWN).await
             }
             Message::Check(check) => {

@@ -20,6 +20,7 @@ use smol::future::FutureExt as _;
 use smol::future::or;
 use smol::stream::StreamExt as _;
 
+use super::lines::{NO_MESSAGE, log_unknown};
 use super::message::{self, ERR, ToCheck, UNKNOWN, Wanted};
 use super::packets::PacketDownloads;
 use super::{Service, Stop, unix_now};
@@ -250,15 +251,19 @@ impl Room<'_> {
         let place = buckets.place(network, now);
         let mut error = |text: &str| {
             // Never more than was sent to us, and not often.
-            if text.len() <= arrival.bytes.len() && buckets.errors.take(place) {
+            let is_sent = text.len() <= arrival.bytes.len() && buckets.errors.take(place);
+            if is_sent {
                 outbox.push(arrival.way, |buffer| message::write_text(text, buffer));
             }
+            is_sent
         };
         match datagram::parse(arrival.bytes) {
             Message::Silence => {}
             Message::Unknown => {
                 service.malformed();
-                error(UNKNOWN);
+                if error(UNKNOWN) {
+                    log_unknown("udp", arrival.bytes, (UNKNOWN, NO_MESSAGE), from);
+                }
             }
             Message::Check(check) => {
                 if !buckets.checks.take(place) {
@@ -273,7 +278,9 @@ impl Room<'_> {
             Message::Get(get) => match message::named(service, get, network, unix) {
                 // After `ERR` the module gives up; without an answer it asks again in ten seconds.
                 None if get.id.is_some() && service.still_reads() => {}
-                None => error(ERR),
+                None => {
+                    error(ERR);
+                }
                 Some((wanted, _))
                     if !buckets.errors.has(place) && self.is_guess(from, wanted.id) => {}
                 Some((wanted, loaded)) if buckets.gets.take(place) => match loaded {

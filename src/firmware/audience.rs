@@ -120,6 +120,19 @@ impl DeviceId {
         DeviceId::read(&text).map(|(id, text)| (id, text.into_owned()))
     }
 
+    /// The beginning of an id as a person writes it, without what [`DeviceId::read`] takes away from an id.
+    pub fn prefix(text: &str) -> String {
+        let text = bare(text);
+        let is_part = |c: char| c.is_ascii_hexdigit() || is_separator(c);
+        // A `-` may be part of an id, but not between pairs of digits.
+        let mut groups = text.split('-').rev().skip(1);
+        let is_mac = groups.all(|group| group.len() == 2);
+        match text.chars().all(is_part) && is_mac {
+            true => text.chars().filter(|c| !is_separator(*c)).collect(),
+            false => text.to_owned(),
+        }
+    }
+
     /// Does the text stand for "no id"? Modules without one would else all be one device.
     pub fn is_nobody(text: &str) -> bool {
         let text = bare(text);
@@ -456,6 +469,22 @@ mod tests {
         }
         // Not hexadecimal, so its letters are its own.
         assert_ne!(id("sensor-a"), id("SENSOR-A"));
+    }
+
+    #[test]
+    fn the_beginning_of_an_id_is_written_in_any_way_too() {
+        for (text, prefix) in [
+            ("a1:b2:c", "a1b2c"),
+            ("A1-B2-", "A1B2"),
+            (" \"8629914 4", "86299144"),
+            ("+86", "86"),
+            ("sn-4", "sn-4"),
+            ("42-7", "427"),
+            ("421-7", "421-7"),
+            ("", ""),
+        ] {
+            assert_eq!(DeviceId::prefix(text), prefix, "{text}");
+        }
     }
 
     // Case 17.

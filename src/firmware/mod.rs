@@ -7,6 +7,7 @@
 
 pub mod audience;
 pub mod catalog;
+mod date;
 pub mod json;
 pub mod known;
 pub mod name;

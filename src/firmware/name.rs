@@ -22,6 +22,7 @@ mod tests;
 
 pub use place::{Place, RulesPlace, place, rules_place};
 
+use super::date::{is_date, is_time};
 use super::version::{FirstField, Version};
 
 /// What stands between project and core in the name of a firmware (docs/protocol.md 9a).
@@ -236,37 +237,6 @@ fn without_stamp(platform: &str) -> &str {
     whole
         .and_then(|end| platform.get(..end))
         .unwrap_or(platform)
-}
-
-/// `20250901`, with hour, minute and second behind it or not.
-fn is_date(text: &str) -> bool {
-    let Some((date, time)) = text.split_at_checked(8) else {
-        return false;
-    };
-    let within = |range: std::ops::Range<usize>, from: u32, to: u32| {
-        let number = date.get(range).and_then(|digits| digits.parse().ok());
-        number.is_some_and(|number: u32| (from..=to).contains(&number))
-    };
-    date.bytes().all(|byte| byte.is_ascii_digit())
-        && within(0..4, 2000, 2099)
-        && within(4..6, 1, 12)
-        && within(6..8, 1, 31)
-        && (time.is_empty() || time.len() == 2 || is_time(time))
-        && time.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// `1200` or `120000`.
-fn is_time(text: &str) -> bool {
-    let two = |at: usize, most: u32| {
-        let digits = text.get(at..at.saturating_add(2));
-        let number = digits.and_then(|digits| digits.parse().ok());
-        number.is_some_and(|number: u32| number <= most)
-    };
-    text.bytes().all(|byte| byte.is_ascii_digit())
-        && matches!(text.len(), 4 | 6)
-        && two(0, 23)
-        && two(2, 59)
-        && (text.len() == 4 || two(4, 59))
 }
 
 /// `V0035_` or a `V0035` at the end → `0035`.

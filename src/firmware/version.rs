@@ -10,6 +10,8 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
+use super::date::is_date;
+
 /// Up to five numeric fields. `v`, leading zeros and trailing zero fields do not count, so
 /// `v2.0.01` = `2.0.1` = `2.0.1.0`. Field by field from the left is a total order (`Ord`); it is the
 /// order of the *plain* form.
@@ -151,13 +153,17 @@ const LONGEST_TEXT: usize = 128;
 impl Version {
     /// Reads a version as devices and folders write it: digits between dots, an optional `v` or `V`,
     /// spaces around it ignored, one to five fields of at most nine digits after leading zeros.
-    /// Full-width digits and dots count as ASCII ones. Anything else is `None`: free text, which has
-    /// no order.
+    /// Full-width digits and dots count as ASCII ones. A date may be written `2024-12-31`, and with a time
+    /// (`202412311200`) it is two fields, `20241231.120000`. Anything else is `None`: free text, which has no
+    /// order.
     pub fn parse(text: &str) -> Option<Version> {
         if text.len() > LONGEST_TEXT {
             return None;
         }
         if let Some(version) = Version::plain(text.as_bytes()) {
+            return Some(version);
+        }
+        if let Some(version) = Version::date(text.trim()) {
             return Some(version);
         }
         let mut characters = text.trim().chars().map(narrow).peekable();
@@ -175,6 +181,30 @@ impl Version {
                 None => return Some(Version { fields, written }),
             }
         }
+    }
+
+    /// A date in a form that other versions do not have: `2024-12-31`, `202412311200`.
+    fn date(text: &str) -> Option<Version> {
+        let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
+        let number = |text: &str| text.parse::<u32>().ok();
+        if let Some((year, rest)) = text.split_once('-') {
+            let (month, day) = rest.split_once('-')?;
+            let lengths = [year, month, day].map(str::len);
+            let is_one = lengths == [4, 2, 2] && is_date(&[year, month, day].concat());
+            let fields = [number(year)?, number(month)?, number(day)?, 0, 0];
+            return is_one.then(|| Version::of(fields));
+        }
+        let (date, time) = text.split_at_checked(8)?;
+        if time.is_empty() || !is_date(text) {
+            return None;
+        }
+        Some(Version::of([
+            number(date)?,
+            number(&format!("{time:0<6}"))?,
+            0,
+            0,
+            0,
+        ]))
     }
 
     /// The version of these fields, written with as many as are needed and three at least.
@@ -397,6 +427,10 @@ mod tests {
             "1..2",
             "1.2.3.4.5.6",
             "1000000000",
+            "2024-1-1",
+            "2024-13-01",
+            "2024-12",
+            "202413011200",
             "1.0-beta",
             "vv1",
             "-1",
@@ -527,6 +561,12 @@ mod tests {
             ("20240101", "20231231", Standing::Older),
             ("20231231.1", "20240101", Standing::Newer),
             ("1.0.0", "20240101", Standing::Newer),
+            ("2024-12-31", "2025-01-01", Standing::Newer),
+            ("2024.12.31", "2025-01-01", Standing::Newer),
+            ("202401011200", "202401011230", Standing::Newer),
+            ("20240101", "202401011230", Standing::Newer),
+            ("20240101120001", "202401011200", Standing::Older),
+            ("2024010123", "20240102", Standing::Newer),
             ("1.0.0", "1.0.1", Standing::Newer),
             ("1.0.0", "2012.1.1", Standing::CoreUnknown),
             ("1103.1.0.1", "1.0.2", Standing::Newer),

@@ -230,9 +230,10 @@ fn from(key: &str, value: &Value) -> Result<From, String> {
         "a version (\"1.9.0\"), a range (\"1.9.0-2.0.0\") or a list of exact texts ([\"factory\"])";
     match value {
         Value::Array(_) => texts(key, value).map(From::Texts),
-        Value::String(text) => match text.split_once('-') {
-            None => Version::parse(text).map(From::One),
-            Some((first, last)) => match (Version::parse(first), Version::parse(last)) {
+        Value::String(text) => match (Version::parse(text), text.split_once('-')) {
+            (Some(one), _) => Some(From::One(one)),
+            (None, None) => None,
+            (None, Some((first, last))) => match (Version::parse(first), Version::parse(last)) {
                 (Some(first), Some(last)) if first > last => {
                     return Err(format!(
                         "`{key}` is {}, which ends before it begins: exchange its two ends",

@@ -33,7 +33,9 @@ pub(super) fn list(desk: &Desk, asked: &Asked) -> Reply {
         Err(reply) => return reply,
     };
     let filter = Filter {
-        prefix: text("imei").unwrap_or_default(),
+        prefix: text("imei")
+            .map(|text| DeviceId::prefix(&text))
+            .unwrap_or_default(),
         project: text("project"),
         version: text("version"),
         state,
