@@ -90,7 +90,7 @@ impl DeviceId {
             });
         }
         // libfota2 sends a chip's unique id in capitals.
-        let is_unique = is_hex && compact.len() >= 16 && compact.len() % 2 == 0;
+        let is_unique = is_hex && compact.len() >= 16 && compact.len().is_multiple_of(2);
         let has_capitals = !compact.bytes().any(|byte| byte.is_ascii_lowercase());
         let text = match is_unique && compact.len() <= LONGEST_ID && !text.contains(['-', '.']) {
             true if has_capitals && is_plain => Cow::Borrowed(text),
