@@ -156,6 +156,8 @@ fn a_check_without_update_and_a_packet_take_next_to_nothing_from_the_heap() {
     settings.folder.clone_from(&folder.0);
     settings.http = vec![http];
     settings.udp = vec![udp];
+    // Not the default port: another server may have it.
+    settings.operator.address = Some(free());
     settings.limits.udp_gets_per_second = 0;
     // It ends with the process: only a signal stops it.
     std::thread::spawn(move || {

@@ -150,7 +150,7 @@ fn the_parser_of_prometheus_reads_what_our_own_reads() {
     if !has {
         let missing = "no python3 with prometheus-client here (pip install prometheus-client)";
         assert!(std::env::var("CI").as_deref() != Ok("true"), "{missing}");
-        println!("skipped: {missing}");
+        common::mount::skipped(missing);
         return;
     }
     let (server, operator) = start();

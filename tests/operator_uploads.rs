@@ -307,7 +307,7 @@ fn a_full_disk_is_said_and_leaves_nothing() {
         "none",
         folder.to_str().unwrap(),
     ]) {
-        println!("skipped: no small tmpfs can be mounted here");
+        common::mount::skipped("no small tmpfs can be mounted here");
         return;
     }
     struct Mounted(std::path::PathBuf);

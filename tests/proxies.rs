@@ -79,7 +79,9 @@ fn proxy(
                 !ci,
                 "{language}: {error}; apt-get install nginx-light caddy"
             );
-            eprintln!("skipped: {language} is not installed (apt-get install nginx-light caddy)");
+            common::mount::skipped(&format!(
+                "{language} is not installed (apt-get install nginx-light caddy)"
+            ));
             return None;
         }
     };

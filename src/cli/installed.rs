@@ -58,11 +58,11 @@ fn folders(text: &str) -> Installed {
 fn value_of(text: &str, name: &str) -> Option<String> {
     // A backslash at the end of a line joins it with the next.
     let text = text.replace("\r\n", "\n").replace("\\\n", "");
-    let values = text.lines().filter_map(|line| {
+    let mut values = text.lines().rev().filter_map(|line| {
         let (key, value) = line.split_once('=')?;
         (key.trim() == name).then(|| unquoted(value.trim()))
     });
-    values.last()
+    values.next()
 }
 
 /// The value without its quotes, and without a remark behind it.

@@ -174,7 +174,10 @@ impl Server {
 
     /// Waits until the running downloads are so many.
     fn wait_for_downloads(&self, count: usize) {
-        wait_until(|| self.tell(|service| service.running_downloads()) == count);
+        let what = format!("{count} downloads run");
+        wait_until(&what, || {
+            self.tell(|service| service.running_downloads()) == count
+        });
     }
 
     fn connect(&self) -> TcpStream {
@@ -316,10 +319,13 @@ fn service_with(limits: Limits) -> Rc<Service> {
     Rc::new(service)
 }
 
-fn wait_until(mut is_so: impl FnMut() -> bool) {
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(20), "it never was so");
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "it never was so: {what}"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }

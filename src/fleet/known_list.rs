@@ -276,7 +276,12 @@ mod tests {
         let began = Instant::now();
         list.look();
         while !so(list) {
-            assert!(began.elapsed() < Duration::from_secs(20));
+            let waited = began.elapsed();
+            assert!(
+                waited < Duration::from_secs(20),
+                "{} ids in the list",
+                list.len()
+            );
             if !list.is_due() {
                 block_on(list.alarm.clone().rung());
             }

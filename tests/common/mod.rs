@@ -202,7 +202,8 @@ pub fn luat_ota() -> Command {
     command
 }
 
-/// Takes away what would change what a server does.
+/// Takes away what would change what a server does, and lets it listen on free ports where a test does not
+/// say where: a server may be running on the default ones.
 pub fn clean(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("LUAT_OTA_") {
@@ -217,6 +218,9 @@ pub fn clean(command: &mut Command) {
         "STATE_DIRECTORY",
     ] {
         command.env_remove(name);
+    }
+    for name in ["LUAT_OTA_HTTP", "LUAT_OTA_UDP", "LUAT_OTA_OPERATOR"] {
+        command.env(name, "127.0.0.1:0");
     }
     command.stdin(Stdio::null());
 }

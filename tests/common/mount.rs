@@ -8,9 +8,11 @@ use std::process::Command;
 
 use super::Place;
 
-/// Past the test runner, which shows nothing of a test that passes.
+/// One line for a skipped test, written past the test runner, which shows nothing of a test that passes.
 pub fn skipped(why: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+    let thread = std::thread::current();
+    let line = format!("skipped: {}: {why}\n", thread.name().unwrap_or("a test"));
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// Something mounted in a folder of its own; unmounted at the end.

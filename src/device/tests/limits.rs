@@ -69,11 +69,13 @@ fn at_the_cap_an_idle_connection_makes_room() {
     for stream in &mut idle {
         stream.write_all(b"GET").unwrap();
     }
-    wait_until(|| server.tell(|service| service.admission.borrow().len()) == 2);
+    wait_until("two connections", || {
+        server.tell(|service| service.admission.borrow().len()) == 2
+    });
     let mut slow = server.connect();
     slow.write_all(b"GET /healthz").unwrap();
     // One of the idle ones is closed, and the newcomer is served.
-    wait_until(|| {
+    wait_until("an idle connection is closed", || {
         idle.iter().any(|stream| {
             stream.set_nonblocking(true).unwrap();
             !matches!((&*stream).read(&mut [0]), Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
@@ -111,7 +113,9 @@ fn after_the_stop_downloads_go_on_and_idle_connections_end() {
     let mut begun = server.connect();
     begun.write_all(b"GET /hea").unwrap();
     let mut packets = connect(server.tcp);
-    wait_until(|| server.tell(|service| service.admission.borrow().len()) == 4);
+    wait_until("four connections", || {
+        server.tell(|service| service.admission.borrow().len()) == 4
+    });
     server.stop.raise();
     assert_eq!(idle.read(&mut [0]).unwrap(), 0);
     assert_eq!(read_reply(begun).status, 503);
@@ -121,7 +125,9 @@ fn after_the_stop_downloads_go_on_and_idle_connections_end() {
     assert!(got == bytes);
     server.wait_for_downloads(0);
     // The listener is gone with its loop.
-    wait_until(|| TcpStream::connect(server.http).is_err());
+    wait_until("the listener is closed", || {
+        TcpStream::connect(server.http).is_err()
+    });
 }
 
 #[test]
@@ -190,7 +196,7 @@ fn a_large_send_buffer_is_for_as_many_as_the_memory_bears() {
     server.wait_for_downloads(1);
     assert!((1 << 20..2 << 20).contains(&wide()), "{}", wide());
     drop(large);
-    wait_until(|| wide() == 0);
+    wait_until("no wide buffer is left", || wide() == 0);
     // Others have all of the memory for it.
     let most = server.tell(|service| {
         let running = &service.running;

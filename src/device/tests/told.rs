@@ -50,7 +50,9 @@ fn ended(server: &Server, ending: &str) -> u64 {
 }
 
 fn no_seats(server: &Server) {
-    wait_until(|| server.tell(|service| service.admission.borrow().is_empty()));
+    wait_until("no connection is left", || {
+        server.tell(|service| service.admission.borrow().is_empty())
+    });
 }
 
 #[test]
@@ -144,17 +146,21 @@ fn every_download_is_counted_with_its_bytes() {
     look_on(&server);
     server.publish(&[("P/2.0.0/u.bin", &firmware(1, 8 << 20))]);
     assert_eq!(server.check("Range: bytes=0-99999\r\n").body.len(), 100_000);
-    wait_until(|| ended(&server, "complete") == 1);
+    wait_until("one download is complete", || {
+        ended(&server, "complete") == 1
+    });
     assert_eq!(server.tell(|s| s.fleet.borrow().tally.bytes[0]), 100_000);
     let mut cut = server.connect();
     cut.write_all(check(IMEI, "").as_bytes()).unwrap();
     read_part(&mut cut, 1000);
     drop(cut);
-    wait_until(|| ended(&server, "cut") == 1);
+    wait_until("one download is cut", || ended(&server, "cut") == 1);
     let mut stalls = server.connect();
     stalls.write_all(check(IMEI, "").as_bytes()).unwrap();
     read_part(&mut stalls, 1000);
-    wait_until(|| ended(&server, "stalled") == 1);
+    wait_until("one download has stalled", || {
+        ended(&server, "stalled") == 1
+    });
     let results: Vec<_> = seen(&server)
         .iter()
         .filter_map(|event| match event {
@@ -187,11 +193,15 @@ fn whoever_has_no_id_and_takes_a_file_again_and_again_is_counted_and_never_refus
     let nobody = check(IMEI, "").replacen("imei=", "x=", 1);
     for time in 1..=7_u64 {
         assert!(server.ask(&nobody).body == bytes);
-        wait_until(|| repeated() == time.saturating_sub(4));
+        wait_until("the repetition is counted", || {
+            repeated() == time.saturating_sub(4)
+        });
     }
     // One with an id is the loop guard's.
     assert!(server.check("").body == bytes);
-    wait_until(|| ended(&server, "complete") == 8);
+    wait_until("eight downloads are complete", || {
+        ended(&server, "complete") == 8
+    });
     assert_eq!(repeated(), 3);
 }
 
@@ -240,7 +250,9 @@ fn progress_is_what_was_acknowledged() {
     let most = *progress.last().unwrap();
     assert!(most >= 1000 && most < got.len() as u64 + 40_000, "{most}");
     stream.read_to_end(&mut got).unwrap();
-    wait_until(|| ended(&server, "complete") == 1);
+    wait_until("one download is complete", || {
+        ended(&server, "complete") == 1
+    });
     let last = seen(&server).pop();
     let whole = Some((size as u64, Some("complete")));
     let last = last.and_then(|event| match event {

@@ -30,7 +30,9 @@ fn ask_and_wait(server: &Server, request: String) -> JoinHandle<Got> {
     let before = server.tell(|service| service.admission.borrow().len());
     let mut stream = server.connect();
     stream.write_all(request.as_bytes()).unwrap();
-    wait_until(|| server.tell(|service| service.admission.borrow().len()) > before);
+    wait_until("one more connection", || {
+        server.tell(|service| service.admission.borrow().len()) > before
+    });
     std::thread::spawn(move || read_reply(stream))
 }
 
@@ -119,7 +121,9 @@ fn a_module_that_asks_by_packets_is_refused_at_once() {
     drop(first);
     // And now its download is the one that runs.
     server.wait_for_downloads(1);
-    wait_until(|| server.tell(|service| service.slots.borrow().held()) == 1);
+    wait_until("one slot is held", || {
+        server.tell(|service| service.slots.borrow().held()) == 1
+    });
     let waits = ask_and_wait(&server, super::check("862991443753388", ""));
     assert!(!waits.is_finished());
     server.stop.raise();
@@ -231,7 +235,9 @@ fn a_connection_that_had_to_go_while_it_waited_has_its_line() {
     waits
         .write_all(check("862991443753387", "").as_bytes())
         .unwrap();
-    wait_until(|| server.tell(|service| service.admission.borrow().len()) == 2);
+    wait_until("two connections", || {
+        server.tell(|service| service.admission.borrow().len()) == 2
+    });
     let mut newcomer = server.connect();
     newcomer.write_all(b"GET /healthz").unwrap();
     assert_eq!(waits.read(&mut [0]).unwrap_or(0), 0);

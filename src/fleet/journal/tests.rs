@@ -695,13 +695,15 @@ fn compact(journal: &mut Journal, entries: &[Entry]) -> bool {
     true
 }
 
+#[track_caller]
 fn wait_for<T>(mut so: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
         if let Some(found) = so() {
             return found;
         }
-        assert!(Instant::now() < end);
+        let caller = std::panic::Location::caller();
+        assert!(Instant::now() < end, "never so: what {caller} waits for");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

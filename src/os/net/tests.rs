@@ -1,6 +1,7 @@
 use super::*;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::panic::Location;
 use std::time::Instant;
 
 const OPTIONS: TcpOptions = TcpOptions {
@@ -21,6 +22,7 @@ fn connected(options: &TcpOptions) -> (TcpStream, TcpStream) {
 }
 
 /// Until it does not say "would block" any more.
+#[track_caller]
 fn wait_for<T>(mut f: impl FnMut() -> io::Result<T>) -> T {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
@@ -28,11 +30,15 @@ fn wait_for<T>(mut f: impl FnMut() -> io::Result<T>) -> T {
             Err(e) if e.kind() == ErrorKind::WouldBlock && Instant::now() < end => {
                 std::thread::yield_now();
             }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                panic!("never so in 10 s: what {} waits for", Location::caller())
+            }
             other => return other.unwrap(),
         }
     }
 }
 
+#[track_caller]
 fn until(mut f: impl FnMut() -> bool) {
     wait_for(|| match f() {
         true => Ok(()),
@@ -174,7 +180,7 @@ fn a_peer_that_has_gone_is_an_error_and_no_signal() {
     drop(client);
     let end = Instant::now() + Duration::from_secs(10);
     while send(&stream, b"x", b"", false).is_ok() {
-        assert!(Instant::now() < end);
+        assert!(Instant::now() < end, "the reset of the peer is not seen");
     }
     assert!(send(&stream, b"x", b"", false).is_err());
 }
