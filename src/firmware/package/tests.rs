@@ -66,7 +66,7 @@ fn crc16(bytes: &[u8]) -> u16 {
     for byte in bytes {
         for bit in (0..8).rev() {
             let carry = (crc >> 15 ^ u32::from(byte >> bit)) & 1;
-            crc = (crc << 1 ^ carry * 0x8005) & 0xffff;
+            crc = ((crc << 1) ^ (carry * 0x8005)) & 0xffff;
         }
     }
     crc as u16
