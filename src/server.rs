@@ -141,6 +141,16 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
     for remark in &settings.remarks {
         log::warn!(target: "flags", "{remark}");
     }
+    let stall = settings.limits.stall_timeout;
+    if stall < Limits::default().stall_timeout {
+        log::warn!(
+            target: "flags",
+            "--stall-timeout {} is below the default of {} s: slow modules are silent for longer than that, since \
+             a receiver acknowledges in steps of its window",
+            stall.as_secs(),
+            Limits::default().stall_timeout.as_secs()
+        );
+    }
     for feature in &settings.without {
         feature.forgo();
         log::warn!(target: "flags", "doing without {}, as told", feature.name());
@@ -257,6 +267,20 @@ fn prepare_folder(folder: &Path) -> Result<(), String> {
                 target: "folder",
                 path:% = folder.display();
                 "created the firmware folder; firmware goes into PROJECT/VERSION/ in it"
+            );
+            Ok(())
+        }
+        // What is wrong with a medium may pass; modules hear 503 until then.
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::EIO | libc::ESTALE | libc::ENOTCONN | libc::ENODEV | libc::ENXIO)
+            ) =>
+        {
+            log::warn!(
+                target: "folder",
+                "the firmware folder {} cannot be read: {error}; modules are told to come back until it can",
+                folder.display()
             );
             Ok(())
         }

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
+use common::mount::Mount;
 use common::packages::{EC7XX, delta_package, luadb, mistakes, noise, script_package};
 use common::{IMEI, PATIENCE, Place, Rows, Server, both, get, luat, luatos, run, wait_until};
 use serde_json::json;
@@ -674,4 +675,70 @@ fn a_state_folder_inside_the_firmware_folder_is_no_firmware() {
         !common::files_under(&state).is_empty()
     });
     assert_ne!(server.get("/firmware/.luat-ota/secret").status, 200);
+}
+
+// Case 61.
+#[test]
+fn modules_are_told_to_come_back_while_the_medium_is_gone() {
+    let Some(mount) = Mount::new("tmpfs", &["-t", "tmpfs", "none"]) else {
+        return;
+    };
+    let place = Place::new();
+    let bytes = noise(160, 50_000);
+    std::fs::create_dir_all(mount.path.join("P/1.0.1")).unwrap();
+    std::fs::write(mount.path.join("P/1.0.1/update.bin"), &bytes).unwrap();
+    let rules = json!({"direct": true}).to_string();
+    std::fs::write(mount.path.join("P/release.json"), rules).unwrap();
+    let mut command = common::luat_ota();
+    let flags = [
+        mount.path.to_str().unwrap(),
+        "--http=127.0.0.1:0",
+        "--udp=127.0.0.1:0",
+        "--operator=off",
+        "--rescan=1",
+        "--state",
+        place.state().to_str().unwrap(),
+    ]
+    .map(str::to_owned);
+    command.args(flags);
+    let server = Server::from_command(place, &mut command);
+    let target = luat("P", IMEI, "1.0.0");
+    server.wait_until_offered(&target, &bytes);
+    let path = mount.path.clone();
+    mount.run("umount", &["-l"]);
+    let asks = [
+        target.clone(),
+        luat("Q", IMEI, "1.0.0"),
+        "/firmware/P/1.0.1/update.bin".to_owned(),
+    ];
+    for ask in &asks {
+        let gone = server
+            .wait_for_reply(&get(ask), PATIENCE, |reply| reply.status == 503)
+            .unwrap();
+        assert!(gone.body.is_empty(), "{ask}: {gone:?}");
+    }
+    // A folder that a person makes there, and what lies in it, is served.
+    let (other, third) = (noise(161, 900), noise(162, 901));
+    std::fs::create_dir_all(path.join("Q/1.0.1")).unwrap();
+    std::fs::write(path.join("Q/1.0.1/update.bin"), &other).unwrap();
+    server.wait_until_offered(&luat("Q", IMEI, "1.0.0"), &other);
+    let refused = server
+        .wait_for_reply(&get(&target), PATIENCE, |reply| reply.status == 403)
+        .unwrap();
+    assert!(String::from_utf8_lossy(&refused.body).contains("25"));
+    // What a person removes there is gone: it is the same device.
+    std::fs::remove_dir_all(path.join("Q")).unwrap();
+    server
+        .wait_for_reply(&get(&asks[1]), PATIENCE, |reply| reply.status == 403)
+        .unwrap();
+    // The folder itself vanishes.
+    std::fs::remove_dir(&path).unwrap();
+    server
+        .wait_for_reply(&get(&target), PATIENCE, |reply| {
+            reply.status == 503 && reply.body.is_empty()
+        })
+        .unwrap();
+    std::fs::create_dir_all(path.join("P/1.0.1")).unwrap();
+    std::fs::write(path.join("P/1.0.1/update.bin"), &third).unwrap();
+    server.wait_until_offered(&target, &third);
 }

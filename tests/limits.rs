@@ -334,3 +334,93 @@ fn a_half_received_head_is_answered_at_the_stop() {
     let reply = reply::read(&mut half, false).unwrap();
     assert_eq!(reply.status, 503);
 }
+
+/// Everything that comes within a second of these segments, each sent a moment after the one before.
+fn first_words(server: &Server, segments: &[&str]) -> String {
+    let mut stream = connect_from(None, server.http, 0);
+    for segment in segments {
+        stream.write_all(segment.as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(60));
+    }
+    stream
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    let mut bytes = [0; 12];
+    match stream.read_exact(&mut bytes) {
+        Ok(()) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) => format!("nothing: {error}"),
+    }
+}
+
+// Case 60.
+#[test]
+fn a_client_that_waits_for_leave_to_send_its_body_hears_at_once() {
+    let (server, _) = server(100_000, &[]);
+    let mut rows = common::Rows::default();
+    let check = target();
+    let report = "/api/site/turnkey_fota_result";
+    for (path, expected) in [
+        (&*check, "HTTP/1.1 200"),
+        (&*luat("P", IMEI, "1.0.1"), "HTTP/1.1 404"),
+        (&*luat("NONE", IMEI, "1.0.1"), "HTTP/1.1 403"),
+        ("/firmware/P/1.0.1/update.bin", "HTTP/1.1 404"),
+        ("/nothing/here", "HTTP/1.1 404"),
+        ("/healthz", "HTTP/1.1 200"),
+        (report, "HTTP/1.1 "),
+    ] {
+        for method in ["POST", "PUT"] {
+            for body in [
+                "Content-Length: 500",
+                "Content-Length: 90000",
+                "Transfer-Encoding: chunked",
+            ] {
+                let head = format!(
+                    "{method} {path} HTTP/1.1\r\nHost: a\r\nexpect: 100-Continue\r\n{body}\r\n\r\n"
+                );
+                let (first, rest) = head.split_at(head.len() - 7);
+                for segments in [vec![&*head], vec![first, rest]] {
+                    let words = first_words(&server, &segments);
+                    rows.row(
+                        &format!("{method} {path} {body} in {}", segments.len()),
+                        match words.starts_with(expected) {
+                            true => Ok(()),
+                            false => Err(words),
+                        },
+                    );
+                }
+            }
+        }
+    }
+    rows.finish();
+}
+
+// Case 62.
+#[test]
+fn a_slow_reader_with_a_small_buffer_is_not_given_up() {
+    let (server, _) = server(4 << 20, &["--stall-timeout", "8"]);
+    let said = |line: &str| line.contains("--stall-timeout 8 is below the default");
+    assert!(server.log.wait(0, common::PATIENCE, said).is_some());
+    let readers: Vec<_> = [150, 400, 1000]
+        .map(|rate: usize| {
+            let http = server.http;
+            std::thread::spawn(move || {
+                let mut stream = connect_from(None, http, 8 * 1024);
+                stream.set_read_timeout(Some(common::PATIENCE)).unwrap();
+                stream.write_all(&get(&target())).unwrap();
+                let start = Instant::now();
+                let mut part = vec![0; rate / 5];
+                while start.elapsed() < Duration::from_secs(50) {
+                    stream.read_exact(&mut part).map_err(|error| {
+                        format!("{rate} B/s: {error} after {:?}", start.elapsed())
+                    })?;
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                Ok::<(), String>(())
+            })
+        })
+        .into();
+    for reader in readers {
+        reader.join().unwrap().unwrap();
+    }
+    assert!(!server.log.all().iter().any(|line| line.contains("stalled")));
+}

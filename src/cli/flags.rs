@@ -315,8 +315,9 @@ static FLAGS: &[Flag] = &[
         value: "SECONDS",
         default: Default::Value("120"),
         good: SECONDS,
-        help: "Gives up a download when no byte of it was acknowledged for so long. There is no \
-               limit for the whole: a slow module takes its time.",
+        help: "Gives up a download when no byte of it was acknowledged for so long, or for as long as one \
+               window takes at the rate seen so far, if that is longer. There is no limit for the whole: a \
+               slow module takes its time.",
         set: |line, value| {
             line.settings.limits.stall_timeout = values::seconds(value, 1)?;
             Some(())

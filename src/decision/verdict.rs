@@ -49,6 +49,8 @@ pub enum Refusal {
     Looping,
     /// No room now; come back.
     Full,
+    /// The firmware folder, or the project's, cannot be read now.
+    Unread,
     /// The bytes that its download began with are gone.
     CannotResume,
 }

@@ -163,6 +163,12 @@ impl<H> Admission<H> {
         self.take_away(index)
     }
 
+    /// Drops a connection; `None` if it has ended.
+    pub fn evict(&mut self, seat: SeatId) -> Option<H> {
+        let taken = self.holds(seat).then_some(seat.index)?;
+        self.take_away(taken)
+    }
+
     /// The connection has ended (or had been dropped).
     pub fn leave(&mut self, seat: SeatId) {
         if self.holds(seat) {

@@ -411,6 +411,11 @@ fn to_file(service: &Service, path: &str, wish: &Wish<'_>, peer: SocketAddr) -> 
         .direct(path)
         .and_then(|content| Some((content, service.size_of(content, &catalog)?)));
     let Some((content, size)) = found else {
+        // What is not known is not unknown.
+        let project = path.split(['/', '_']).next().unwrap_or_default();
+        if catalog.is_unread() || catalog.cannot_read(project) {
+            return Answer::Reply(reply::refusal(Refusal::Unread, wish.head_only));
+        }
         let reason = "no such file, or its release does not say direct";
         log_unknown("http", path.as_bytes(), ("404", reason), peer);
         return Answer::Reply(reply::plain(Status::NotFound, wish.head_only));

@@ -49,6 +49,9 @@ impl<'a> Asked<'a> {
             // Never "unknown project" only because we have not looked yet.
             return full("the firmware folder is being read for the first time");
         }
+        if catalog.is_unread() {
+            return unread("the firmware folder cannot be read");
+        }
         let fleet = service.fleet.borrow();
         let question = Question {
             catalog,
@@ -60,6 +63,16 @@ impl<'a> Asked<'a> {
         match verdict {
             Verdict::Refuse(refused) if self.may_be_waited_for(refused.refusal, catalog) => {
                 full("files of this project are being read")
+            }
+            // Nor what cannot be read.
+            Verdict::Refuse(refused)
+                if matches!(
+                    refused.refusal,
+                    Refusal::UnknownProject | Refusal::NoPackage
+                ) && refused.release.is_none()
+                    && catalog.cannot_read(self.check.project()) =>
+            {
+                unread("a folder of this project cannot be read")
             }
             verdict => verdict,
         }
@@ -80,7 +93,7 @@ impl<'a> Asked<'a> {
     pub fn tell(&self, service: &Service, verdict: &Verdict<'_>) {
         // What is not read yet may be of a project that does not exist.
         if let Verdict::Refuse(refused) = verdict
-            && refused.refusal == Refusal::Full
+            && matches!(refused.refusal, Refusal::Full | Refusal::Unread)
             && refused.release.is_none()
         {
             return;
@@ -178,6 +191,15 @@ impl<'a> Asked<'a> {
             to: to.into(),
         }
     }
+}
+
+/// Come back, when the folder can be read again.
+pub(super) fn unread(rule: &str) -> Verdict<'_> {
+    Verdict::Refuse(Refused {
+        refusal: Refusal::Unread,
+        release: None,
+        rule,
+    })
 }
 
 /// Come back.

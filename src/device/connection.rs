@@ -11,10 +11,14 @@ use std::task::Poll;
 use super::answer::{self, Answer};
 use super::stream::{Body, close, read_body, send_all};
 use super::{Seat, Service, Stop, Stream, delivery, turnkey};
+use crate::os;
 use crate::os::net::is_early;
 use crate::os::reactor::Timer;
 use crate::wire::head::{self, BadHead, HeadLimits, Progress};
 use crate::wire::reply::{self, Status};
+
+/// The leave to send a body that we want to have.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Where a connection stands.
 pub(super) enum Stage {
@@ -55,7 +59,12 @@ pub(super) fn judge(
         Progress::Bad(why) => Some(bad(why)),
         Progress::Complete(head, used) => {
             let body = bytes.get(used..).unwrap_or_default();
+            let expects = head.minor > 0 && expects_continue(&head);
             if turnkey::waits_for_body(&head, body) {
+                if expects && body.is_empty() {
+                    // Once: what follows is body. What cannot be sent now, the client does without.
+                    let _gone_already = os::net::send_at_once(stream, CONTINUE);
+                }
                 return None;
             }
             // Only asked where there is no Host.
@@ -66,10 +75,20 @@ pub(super) fn judge(
             Some(Answered {
                 answer: answer::answer(service, &head, body, (peer, local)),
                 sent: 0,
-                body: Body::of(&head, body.len()),
+                body: match Body::of(&head, body.len()) {
+                    // It may send the body or not, and waits for our answer first.
+                    Body::Bytes(_) if expects => Body::Unknown,
+                    other => other,
+                },
             })
         }
     }
+}
+
+/// Does the client wait for leave to send its body (RFC 9110 10.1.1)?
+fn expects_continue(head: &head::Head<'_>) -> bool {
+    let value = head.header("expect");
+    value.is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Goes on after these bytes of a head, to the end of the connection.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::answer::Plan;
 use super::lines::{Ended, Progress};
+use super::silence::Silence;
 use super::stream::{Body, Discarded, before_close, close, discard, send_all};
 use super::turn::Turn;
 use super::{Download, Seat, Service, Stop, Stream, within};
@@ -69,6 +70,8 @@ pub(super) async fn deliver(
                 let mut sending = Sending::new(service, stream, seat, plan, download);
                 sending.run(&snapshot).await
             };
+            // Others may need the room while the client's end is waited for.
+            drop(snapshot);
             if let Some(arrived) = &mut arrived
                 && !arrived.until_closed(stream, seat, stop).await
             {
@@ -118,13 +121,15 @@ async fn begin(
     drop(unsaid);
     let download = service.download_begins(turn);
     seat.downloads(Instant::now());
-    let instead = match service.load(plan.content).await {
+    let instead = match service.load_patiently(plan.content).await {
         Ok(snapshot) if snapshot.size() == plan.size => return Ok((download, snapshot)),
         Ok(_) | Err(LoadError::Gone(_)) => Refusal::NotNow,
+        Err(LoadError::Unread(_)) => Refusal::Unread,
         Err(LoadError::Full(_)) => Refusal::Full,
     };
     let (reply, result) = match instead {
         Refusal::Full => (reply::refusal(Refusal::Full, false), "full"),
+        Refusal::Unread => (reply::refusal(Refusal::Unread, false), "gone"),
         _ if plan.start > 0 => (reply::unsatisfiable(None), "gone"),
         refusal => (reply::refusal(refusal, false), "gone"),
     };
@@ -214,8 +219,11 @@ pub(super) struct Sending<'a> {
     acknowledged: u64,
     /// When that was.
     looked: Instant,
-    /// When it last had become more.
-    moved: Instant,
+    silence: Silence,
+    /// Its number among those that hold a snapshot.
+    holder: u64,
+    /// TCP_USER_TIMEOUT, which ends a connection whose window stays closed.
+    kernel_limit: Duration,
     /// We have sent our FIN, which counts as a byte.
     shut: bool,
     /// The client has closed its side.
@@ -261,7 +269,9 @@ impl<'a> Sending<'a> {
             taken: 0,
             acknowledged: 0,
             looked: now,
-            moved: now,
+            holder: service.holders.borrow_mut().add(plan.content, seat.id, now),
+            silence: Silence::new(service.limits.stall_timeout, now),
+            kernel_limit: service.limits.stall_timeout,
             shut: false,
             closed: false,
             ending: Ending::Stopped,
@@ -274,7 +284,7 @@ impl<'a> Sending<'a> {
             // Two seconds at most. Without it a restart may cost a resume; a module that is kept waiting
             // costs the download.
             written.wait().await;
-            self.moved = Instant::now();
+            self.silence.excuse(Instant::now());
         }
         self.download.turn.pace(self.stream);
         let bytes = self.plan.end.saturating_sub(self.plan.start);
@@ -407,9 +417,12 @@ impl<'a> Sending<'a> {
         let fin = u64::from(self.shut);
         let queued = u64::try_from(queued).unwrap_or(u64::MAX);
         let acknowledged = self.taken.saturating_sub(queued.saturating_sub(fin));
-        if acknowledged > self.acknowledged {
+        if self.silence.look(acknowledged, self.looked) {
             self.acknowledged = acknowledged;
-            self.moved = self.looked;
+            let (moved, window) = (self.silence.moved(), self.silence.window_time());
+            let mut holders = self.service.holders.borrow_mut();
+            holders.moved(self.holder, moved, window);
+            drop(holders);
             self.seat.acknowledged(self.arrived());
             self.tell();
         }
@@ -440,12 +453,20 @@ impl<'a> Sending<'a> {
     }
 
     /// To be asked after a look.
-    fn must_end(&self) -> Result<(), Ending> {
+    fn must_end(&mut self) -> Result<(), Ending> {
         if !self.seat.is_held() {
             return Err(Ending::Replaced);
         }
-        let still = self.looked.saturating_duration_since(self.moved);
-        match still >= self.service.limits.stall_timeout {
+        let limit = self.silence.limit(true);
+        if limit > self.kernel_limit {
+            // Our own limit decides; the kernel knows no rates.
+            self.kernel_limit = limit;
+            let _as_it_was = os::net::user_timeout(self.stream.get_ref(), limit.saturating_mul(2));
+        }
+        let answers = || os::net::answers(self.stream.get_ref()).unwrap_or(true);
+        match self.silence.is_over(false, self.looked)
+            && self.silence.is_over(answers(), self.looked)
+        {
             true => Err(Ending::Stalled),
             false => Ok(()),
         }
@@ -572,6 +593,7 @@ impl<'a> Sending<'a> {
 
 impl Drop for Sending<'_> {
     fn drop(&mut self) {
+        self.service.holders.borrow_mut().remove(self.holder);
         // An eviction ends the task wherever it waits.
         if self.ending == Ending::Stopped && !self.seat.is_held() {
             self.ending = Ending::Replaced;

@@ -115,6 +115,7 @@ pub(super) fn counted(refusal: Refusal) -> &'static str {
         Refusal::VersionUnreadable => "version_unreadable",
         Refusal::Looping => "looping",
         Refusal::Full => "full",
+        Refusal::Unread => "unread",
         Refusal::CannotResume => "cannot_resume",
     }
 }

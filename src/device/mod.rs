@@ -20,8 +20,10 @@ mod limits;
 mod lines;
 mod message;
 mod packets;
+mod pressure;
 mod ranking;
 mod repeats;
+mod silence;
 mod slots;
 mod stop;
 mod stream;
@@ -30,6 +32,7 @@ mod turn;
 mod turnkey;
 pub mod udp;
 pub mod upgrade_id;
+mod weeks;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -46,6 +49,7 @@ use self::admission::{Admission, SeatId};
 use self::buckets::Limiters;
 use self::eviction::Eviction;
 pub use self::limits::{Cidr, Limits};
+use self::pressure::Holders;
 use self::repeats::Repeats;
 use self::slots::Slots;
 pub use self::stop::Stop;
@@ -78,6 +82,8 @@ pub struct Service {
     admission: RefCell<Admission<Rc<Eviction>>>,
     turned_away: TurnedAway,
     slots: RefCell<Slots<Sender<()>>>,
+    /// Who downloads from which snapshot.
+    holders: RefCell<Holders<SeatId>>,
     repeats: RefCell<Repeats>,
     buckets: RefCell<Limiters>,
     running: Running,
@@ -97,6 +103,12 @@ type Stream = Async<std::net::TcpStream>;
 /// The longest wait for a file to be loaded. Whoever waits holds a connection, or has a question that
 /// grows stale; the copy itself is finished all the same, for whoever asks next.
 const LOAD: Duration = Duration::from_secs(30);
+
+/// The longest wait for a download to have stood still for long enough (30 s, and up to 5 s until that is seen).
+const ROOM: Duration = Duration::from_secs(40);
+
+/// Who waits for room looks no more often than this.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
 
 /// The largest send buffer, in bytes: what the kernel leaves it at (tcp_wmem).
 const WIDEST: u64 = 4 << 20;
@@ -137,6 +149,7 @@ impl Service {
                 Instant::now(),
             )),
             turned_away: TurnedAway::default(),
+            holders: RefCell::new(Holders::new()),
             repeats: RefCell::default(),
             slots: RefCell::new(Slots::new(turn::most(&limits), limits.download_wait)),
             running: Running {
@@ -155,7 +168,10 @@ impl Service {
     pub fn replace_catalog(&self, catalog: Arc<Catalog>) {
         self.snapshots.sweep(&catalog);
         self.unswept.ring();
-        self.fleet.borrow_mut().catalog(&catalog, Instant::now());
+        if !catalog.is_unread() {
+            // What is not known to be there is not gone.
+            self.fleet.borrow_mut().catalog(&catalog, Instant::now());
+        }
         *self.catalog.borrow_mut() = catalog;
         self.ids.forget();
         self.ready.set(true);
@@ -181,7 +197,8 @@ impl Service {
 
     /// Are there files that we have not read yet? Then what we do not know may still be right.
     fn still_reads(&self) -> bool {
-        !self.ready.get() || !self.catalog.borrow().waiting.is_empty()
+        let catalog = self.catalog.borrow();
+        !self.ready.get() || !catalog.waiting.is_empty() || !catalog.unread.is_empty()
     }
 
     /// Waits until no connection has a seat. After the signal to stop, those that download stay until
@@ -205,8 +222,60 @@ impl Service {
         loaded.or_else(|| catalog.sources(content).first().map(|source| source.size))
     }
 
-    /// The bytes of a content, unless that takes longer than [`LOAD`].
+    /// The bytes of a content, unless that takes longer than [`LOAD`]. Where there is no room, downloads that stand
+    /// still make it.
     async fn load(&self, content: ContentId) -> Result<Arc<Snapshot>, LoadError> {
+        loop {
+            match self.load_as_it_is(content).await {
+                Err(LoadError::Full(_)) if self.evict_still_ones().await => {}
+                Err(LoadError::Full(why)) => {
+                    log::warn!(target: "device", "no room for a snapshot: {why}");
+                    return Err(LoadError::Full(why));
+                }
+                loaded => return loaded,
+            }
+        }
+    }
+
+    /// The same for who can wait: also until a download has stood still for long enough, within [`ROOM`].
+    async fn load_patiently(&self, content: ContentId) -> Result<Arc<Snapshot>, LoadError> {
+        let began = Instant::now();
+        loop {
+            let loaded = self.load(content).await;
+            let soonest = self.holders.borrow().soonest(Instant::now());
+            match (&loaded, soonest) {
+                (Err(LoadError::Full(_)), Some(wait)) if began.elapsed() + wait < ROOM => {
+                    Timer::after(wait.max(FIRST_RETRY)).await;
+                }
+                _ => return loaded,
+            }
+        }
+    }
+
+    /// Ends the downloads of the content that stands still for longest. False if there is none.
+    async fn evict_still_ones(&self) -> bool {
+        let found = self.holders.borrow().longest_still(Instant::now());
+        let Some((silent, downloads)) = found else {
+            return false;
+        };
+        log::warn!(
+            target: "device",
+            downloads = downloads.len(), silent = silent.as_secs();
+            "downloads that stand still make room for another file (--snapshot-memory)"
+        );
+        for (number, seat) in downloads {
+            let dropped = self.admission.borrow_mut().evict(seat);
+            if let Some(dropped) = dropped {
+                dropped.raise();
+            }
+            while self.holders.borrow().holds(number) {
+                yield_now().await;
+            }
+        }
+        true
+    }
+
+    async fn load_as_it_is(&self, content: ContentId) -> Result<Arc<Snapshot>, LoadError> {
         if let Some(snapshot) = self.snapshots.get(content) {
             return Ok(snapshot);
         }
@@ -221,16 +290,16 @@ impl Service {
             Err(LoadError::Full(why))
         });
         match &loaded {
-            Ok(_) => {}
+            Ok(_) | Err(LoadError::Full(_)) => {}
+            Err(LoadError::Unread(why)) => {
+                log::warn!(target: "device", "the firmware folder cannot be read: {why}");
+            }
             Err(LoadError::Gone(why)) => {
                 log::warn!(target: "device", "a file of the catalogue cannot be read: {why}");
                 // Not only looked at: its stamp may be the old one.
                 for source in sources {
                     (self.reread)(&source.path);
                 }
-            }
-            Err(LoadError::Full(why)) => {
-                log::warn!(target: "device", "no room for a snapshot: {why}");
             }
         }
         loaded

@@ -319,7 +319,7 @@ impl Talk {
             Ok(snapshot) => snapshot,
             Err(LoadError::Gone(_)) => return self.send(ERR.as_bytes()).await,
             // There may be room when it asks again.
-            Err(LoadError::Full(_)) => return true,
+            Err(LoadError::Unread(_) | LoadError::Full(_)) => return true,
         };
         let mut buffer = [0; REPLY];
         let Some(length) = message::write_packet(&snapshot, wanted.number, &mut buffer) else {

@@ -62,8 +62,13 @@ impl Server {
 
     /// `budget`: bytes of memory for snapshots; what does not fit goes to temporary files.
     fn build(limits: Limits, budget: u64) -> Server {
+        Server::build_with(limits, budget, true)
+    }
+
+    /// `spills`: temporary files can be made.
+    fn build_with(limits: Limits, budget: u64, spills: bool) -> Server {
         let folder = Scratch::new();
-        let spill = Some(folder.path().to_owned());
+        let spill = spills.then(|| folder.path().to_owned());
         let root = folder.path().to_owned();
         let (commands, orders) = unbounded::<Command>();
         let stop = Stop::new();

@@ -25,9 +25,6 @@ use crate::wire::turnkey::{self, Request, Wanted};
 const FILE: &[u8; 8] = b"lf3-file";
 const SERIAL: &[u8; 8] = b"lf3-sn\0\0";
 
-/// A URL is good in the week in which it was made and in the next one.
-const WEEK: i64 = 604_800;
-
 /// The longest Host that is put into a URL, in bytes.
 const LONGEST_HOST: usize = 255;
 
@@ -111,7 +108,7 @@ fn check(
         Verdict::Offer(offer) => offer,
     };
     let content = offer.package.content;
-    let week = unix_now().div_euclid(WEEK);
+    let week = service.ids.week(unix_now());
     let url = base(service, arrived).and_then(|base| {
         let mark = file_mark(service, asked.who.as_ref(), content, week);
         module.url(&base, content, mark)
@@ -134,12 +131,15 @@ fn check(
 fn file(service: &Service, wanted: &Wanted<'_>, arrived: &Arrived<'_>, wish: &Wish<'_>) -> Answer {
     let content = wanted.content;
     let asked = Asked::new("http", arrived.client, &wanted.asked.check);
-    let week = unix_now().div_euclid(WEEK);
+    let mut weeks = service.ids.good_weeks(unix_now());
     let is_good = |week| file_mark(service, asked.who.as_ref(), content, week) == wanted.mark;
     let catalog = service.catalog();
     let size = service.size_of(content, &catalog);
-    let Some(size) = size.filter(|_| is_good(week) || is_good(week.saturating_sub(1))) else {
-        return Answer::Reply(reply::plain(Status::NotFound, wish.head_only));
+    let Some(size) = size.filter(|_| weeks.any(is_good)) else {
+        return Answer::Reply(match catalog.is_unread() {
+            true => reply::refusal(Refusal::Unread, wish.head_only),
+            false => reply::plain(Status::NotFound, wish.head_only),
+        });
     };
     let to = super::answer::version_of(&catalog, asked.check.project(), content);
     // The URL names the content, so any part is a part of the right file.

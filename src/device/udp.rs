@@ -339,7 +339,7 @@ impl Room<'_> {
                 outbox.push(&parked.way, |buffer| message::write_text(ERR, buffer));
             }
             // There may be room when it asks again.
-            Err(LoadError::Full(_)) => {}
+            Err(LoadError::Unread(_) | LoadError::Full(_)) => {}
         }
     }
 

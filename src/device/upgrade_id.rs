@@ -6,21 +6,22 @@
 //! of its packets by the same one.
 //!
 //! 12 bits are the beginning of the content's hash; 19 are a keyed MAC over the whole hash, the source
-//! network and the week (docs/hazards.md 8). Ids of this week and of the last one are good.
+//! network and the week (docs/hazards.md 8). Ids of this week and of the last one are good, and those that were made
+//! before the clock was set ([`Weeks`]).
 
 use std::cell::RefCell;
 use std::hash::Hasher;
 use std::ops::Range;
+use std::time::Instant;
 
 use siphasher::sip::SipHasher24;
 
+use super::weeks::{WEEK, Weeks};
 use crate::firmware::ContentId;
 use crate::fleet::network::Network;
 
 /// Bits of the MAC.
 const MAC_BITS: u32 = 19;
-
-const WEEK: i64 = 604_800;
 
 /// Ids that are remembered.
 const RECENT: usize = 64;
@@ -31,6 +32,7 @@ pub struct UpgradeIds {
     /// For marks: another half of the secret.
     mark_key: [u8; 16],
     roaming: bool,
+    weeks: RefCell<Weeks>,
     /// Each at a place of its own.
     recent: RefCell<[Option<Recent>; RECENT]>,
 }
@@ -57,6 +59,7 @@ impl UpgradeIds {
             key,
             mark_key,
             roaming,
+            weeks: RefCell::new(Weeks::new(Instant::now())),
             recent: RefCell::new([const { None }; RECENT]),
         }
     }
@@ -78,9 +81,19 @@ impl UpgradeIds {
         hasher.finish()
     }
 
+    /// The week of something that is made now, of which [`good_weeks`](UpgradeIds::good_weeks) will know.
+    pub fn week(&self, unix: i64) -> i64 {
+        self.weeks.borrow_mut().issue(unix, Instant::now())
+    }
+
+    /// The weeks whose ids and marks are good now.
+    pub fn good_weeks(&self, unix: i64) -> impl Iterator<Item = i64> + Clone + use<> {
+        self.weeks.borrow().good(unix, Instant::now())
+    }
+
     /// The id of this content for a module in this network now (Unix seconds); 0..=2147483647.
     pub fn make(&self, content: ContentId, network: Network, unix: i64) -> u32 {
-        let mac = self.mac(content, network, unix.div_euclid(WEEK));
+        let mac = self.mac(content, network, self.week(unix));
         u32::from(content.short()) << MAC_BITS | mac
     }
 
@@ -108,18 +121,18 @@ impl UpgradeIds {
         unix: i64,
         candidates: impl Iterator<Item = ContentId>,
     ) -> Option<ContentId> {
-        let week = unix.div_euclid(WEEK);
+        let weeks = self.good_weeks(unix);
         let matches = |content: &ContentId| {
             let id_in =
                 |week| u32::from(content.short()) << MAC_BITS | self.mac(*content, network, week);
-            id_in(week) == id || id_in(week.saturating_sub(1)) == id
+            weeks.clone().any(|week| id_in(week) == id)
         };
         let mut found = candidates.filter(matches);
         let content = found.next()?;
         if !found.all(|other| other == content) {
             return None;
         }
-        let begins = week.saturating_mul(WEEK);
+        let begins = unix.div_euclid(WEEK).saturating_mul(WEEK);
         if let Some(place) = self.recent.borrow_mut().get_mut(place(id)) {
             *place = Some(Recent {
                 id,
@@ -208,6 +221,29 @@ mod tests {
         assert!(knows(&ids(), id, "192.0.2.7", NOW + WEEK));
         assert!(!knows(&ids(), id, "192.0.2.7", NOW + 2 * WEEK));
         assert!(!knows(&ids(), id, "192.0.2.7", NOW - WEEK));
+    }
+
+    // Case 61.
+    #[test]
+    fn an_id_stays_good_when_the_clock_is_set() {
+        let from = network("192.0.2.7");
+        let one = content(1, 1);
+        for (made, then) in [
+            (30, NOW),
+            (NOW - 400 * 86_400, NOW),
+            (NOW, NOW - 3 * WEEK),
+            (NOW, 30),
+            (-30, NOW),
+        ] {
+            let ids = ids();
+            let id = ids.make(one, from, made);
+            assert!(knows(&ids, id, "192.0.2.7", made));
+            for _ in 0..2 {
+                assert!(knows(&ids, id, "192.0.2.7", then), "{made} {then}");
+                assert_eq!(ids.known(id, from, then), Some(one));
+            }
+            assert!(!knows(&ids, id, "192.0.3.7", then));
+        }
     }
 
     #[test]

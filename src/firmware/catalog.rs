@@ -158,6 +158,8 @@ pub struct Found {
     pub ignored: Vec<Remark>,
     /// Firmware files that are not settled or not read yet.
     pub waiting: Vec<String>,
+    /// Folders that cannot be read now.
+    pub unread: Vec<String>,
 }
 
 /// A firmware file that was read to the end.
@@ -199,6 +201,8 @@ pub struct Catalog {
     pub warnings: Vec<Remark>,
     /// Files that are not settled or not read yet; sorted.
     pub waiting: Vec<String>,
+    /// Folders that cannot be read now; sorted. Empty text: the firmware folder itself, or its medium is gone.
+    pub unread: Vec<String>,
 }
 
 impl Catalog {
@@ -280,6 +284,19 @@ impl Catalog {
         any_of(project, &self.quarantined, |remark| &remark.path)
     }
 
+    /// Is nothing known of the firmware folder, since it cannot be read or its medium is gone?
+    pub fn is_unread(&self) -> bool {
+        self.unread.first().is_some_and(String::is_empty)
+    }
+
+    /// Is something of this project, which may not be in the catalogue, in a folder that cannot be read?
+    pub fn cannot_read(&self, project: &str) -> bool {
+        let is_its = |folder: &String| folder == project;
+        self.is_unread()
+            || self.unread.iter().any(is_its)
+            || any_of(project, &self.unread, |folder| folder)
+    }
+
     /// How many releases there are.
     pub fn release_count(&self) -> usize {
         self.projects.iter().map(|p| p.releases.len()).sum()
@@ -301,6 +318,7 @@ impl Catalog {
             && self.ignored == other.ignored
             && self.warnings == other.warnings
             && self.waiting == other.waiting
+            && self.unread == other.unread
     }
 }
 

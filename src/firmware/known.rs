@@ -109,6 +109,14 @@ impl KnownFiles {
         self.changed |= self.table.len() != before;
     }
 
+    /// The device number of all files in the table, if it is the same for all.
+    pub fn device(&self) -> Option<u64> {
+        let mut devices = self.table.keys().map(|stamp| stamp.dev);
+        let first = devices.next()?;
+        // 0: a number that means nothing after a remount (see `lasting`).
+        (first != 0 && devices.all(|device| device == first)).then_some(first)
+    }
+
     /// Is there anything that is not in the file yet?
     pub fn changed(&self) -> bool {
         self.changed && self.file.is_some()

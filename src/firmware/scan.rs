@@ -47,6 +47,8 @@ pub(super) enum Seen {
     Rules(Result<Stamp, String>),
     /// Something that should not be there, and why.
     Quarantined(String),
+    /// A folder that cannot be read, and why.
+    Unread(String),
     /// Something that is no firmware.
     Ignored(String),
 }
@@ -152,6 +154,12 @@ pub(super) fn look(
 }
 
 impl Walk {
+    /// Is there a firmware file, or a folder that may hold one and cannot be read?
+    pub(super) fn has_firmware(&self) -> bool {
+        let is_one = |seen: &Seen| matches!(seen, Seen::Firmware(_) | Seen::Unread(_));
+        self.seen.iter().any(|(_, seen)| is_one(seen))
+    }
+
     fn sorted(mut self) -> Walk {
         sort(&mut self.seen);
         sort(&mut self.folders);
@@ -285,7 +293,7 @@ impl Walk {
         );
         let why = format!("The folder {path} cannot be read ({error}).");
         self.unread.push((path.clone(), why));
-        self.seen.push((path, Seen::Quarantined(text)));
+        self.seen.push((path, Seen::Unread(text)));
     }
 
     /// Why nobody knows whether there is something at this path, if that is so.

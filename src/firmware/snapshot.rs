@@ -134,6 +134,8 @@ pub enum LoadError {
     /// No file with these bytes is there any more, or it changed while it was read. The folder
     /// should be scanned again.
     Gone(String),
+    /// The firmware folder, or its medium, cannot be read now.
+    Unread(String),
     /// Neither the memory budget nor a temporary file has room for it now.
     Full(String),
 }
@@ -141,7 +143,9 @@ pub enum LoadError {
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LoadError::Gone(text) | LoadError::Full(text) => f.write_str(text),
+            LoadError::Gone(text) | LoadError::Unread(text) | LoadError::Full(text) => {
+                f.write_str(text)
+            }
         }
     }
 }

@@ -99,6 +99,7 @@ impl Watcher {
         let hint = inbox.clone();
         let hints = Arc::new(Hints::new(move || hint.send(Message::Hint)));
         let now = Instant::now();
+        let device = options.known.device();
         let watch = Watch {
             root: options.root,
             rescan: options.rescan.min(LONGEST),
@@ -113,6 +114,7 @@ impl Watcher {
             catalogs,
             last: None,
             identity: None,
+            device,
             missing: None,
             told_missing: None,
             everything: true,
@@ -198,6 +200,8 @@ struct Watch {
     last: Option<Arc<Catalog>>,
     /// Which folder the root was when it was walked last.
     identity: Option<Identity>,
+    /// The device number of the root at the last good look.
+    device: Option<u64>,
     /// Why the root cannot be walked.
     missing: Option<String>,
     /// The same in the last catalogue.
@@ -358,6 +362,7 @@ impl Watch {
                 path: ".".into(),
                 text: text.clone(),
             });
+            found.unread.push(String::new());
         }
         let catalog = Catalog::build(found, self.last.as_deref(), start);
         self.published = Instant::now();

@@ -54,7 +54,7 @@ pub struct Tally {
 
 impl Tally {
     /// The verdicts that are counted apart, as the label says them.
-    pub const VERDICTS: [&'static str; 14] = [
+    pub const VERDICTS: [&'static str; 15] = [
         "offer",
         "resume",
         "nothing_newer",
@@ -67,6 +67,7 @@ impl Tally {
         "version_unreadable",
         "looping",
         "full",
+        "unread",
         "cannot_resume",
         "other",
     ];

@@ -253,6 +253,43 @@ pub fn unacknowledged(stream: &TcpStream) -> io::Result<usize> {
     }
 }
 
+/// Whether the peer's kernel answers (TCP_INFO): false while what was sent is sent again and again without an
+/// acknowledgement. A peer with a closed window answers.
+pub fn answers(stream: &TcpStream) -> io::Result<bool> {
+    /// The first eight bytes of `struct tcp_info`; the third is `tcpi_retransmits`.
+    const ROOM: usize = 8;
+    let mut info = [0_u8; ROOM];
+    let mut size = ROOM as libc::socklen_t;
+    // SAFETY: the descriptor is open as long as the borrowed stream; the kernel writes at most `size` bytes to
+    // the address of `info`, which has as many, and the number of those to `size`.
+    let result = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut size,
+        )
+    };
+    match result {
+        0 => {
+            let [_, _, retransmits, ..] = info;
+            Ok(retransmits == 0)
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Sends bytes at once on a connection that holds back what does not fill a segment ([`cork`]). How many were
+/// taken.
+pub fn send_at_once(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let sent = send(stream, bytes, &[], false);
+    // Taking the cork out pushes what it held.
+    sockopt::set_tcp_cork(stream, false)?;
+    sockopt::set_tcp_cork(stream, true)?;
+    sent
+}
+
 /// Bytes that have arrived and are not read yet (FIONREAD).
 pub fn unread(stream: &TcpStream) -> io::Result<usize> {
     let bytes = rustix::io::ioctl_fionread(stream)?;

@@ -109,6 +109,9 @@ pub fn redirect(location: &str) -> Option<Reply> {
 /// A refusal: status, code and message by docs/decision.md "Verdict on the wire", with its body. `head_only`: a HEAD
 /// request's, the length kept, the body left out.
 pub fn refusal(refusal: Refusal, head_only: bool) -> Reply {
+    if refusal == Refusal::Unread {
+        return unread();
+    }
     static MADE: [OnceLock<(Reply, usize)>; KINDS] = [const { OnceLock::new() }; KINDS];
     let Some((status, code, message)) = said(refusal) else {
         return unsatisfiable(None);
@@ -137,10 +140,18 @@ const KINDS: usize = Refusal::CannotResume as usize + 1;
 
 /// The same refusal as libfota3 takes it: always 200.
 pub fn refusal_in_json(refusal: Refusal, head_only: bool) -> Reply {
+    if refusal == Refusal::Unread {
+        return unread();
+    }
     let (_, code, message) = said(refusal).unwrap_or((416, 27, "无法续传"));
     Draft::new(200)
         .header(&["Content-Type: application/json"])
         .body(&coded(code, message), head_only)
+}
+
+/// 503 without a body: what is in the folder is not known now, and a code would say something of it.
+fn unread() -> Reply {
+    Draft::new(503).length(0).close()
 }
 
 /// 200 with this JSON.
@@ -165,7 +176,7 @@ fn said(refusal: Refusal) -> Option<(u16, u32, &'static str)> {
         Refusal::NoPackage => (404, 26, "无效的固件"),
         Refusal::Looping => (403, 40, "循环升级"),
         Refusal::Full => (503, 43, "请等待"),
-        Refusal::CannotResume => return None,
+        Refusal::Unread | Refusal::CannotResume => return None,
     })
 }
 
@@ -186,7 +197,8 @@ pub fn refusal_text(refusal: Refusal) -> &'static str {
         | Refusal::WrongKey
         | Refusal::NoPackage
         | Refusal::Looping
-        | Refusal::Full => "no upgrade",
+        | Refusal::Full
+        | Refusal::Unread => "no upgrade",
     }
 }
 

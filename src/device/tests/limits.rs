@@ -210,3 +210,68 @@ fn a_large_send_buffer_is_for_as_many_as_the_memory_bears() {
     server.wait_for_downloads(0);
     assert_eq!(wide(), most);
 }
+
+/// A download by a client that reads from a buffer of 8 KiB.
+fn slow(server: &Server, project: u32) -> TcpStream {
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
+        None,
+    );
+    let socket = socket.unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 8192).unwrap();
+    rustix::net::connect(&socket, &server.http).unwrap();
+    let mut stream = TcpStream::from(socket);
+    let limit = Some(Duration::from_secs(60));
+    stream.set_read_timeout(limit).unwrap();
+    let request = format!(
+        "GET /luat/update?project_key=k&imei={IMEI}&device_key=&firmware_name=P{project}&version=1.0.0 HTTP/1.1\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    stream
+}
+
+fn start_of(stream: &mut TcpStream) -> String {
+    let mut start = [0; 13];
+    stream.read_exact(&mut start).unwrap();
+    String::from_utf8_lossy(&start).into_owned()
+}
+
+// Case 58.
+#[test]
+fn stalled_downloads_make_room_for_a_newcomer_and_live_ones_go_on() {
+    const SIZE: usize = 1 << 20;
+    // Four contents fit, and there are no temporary files.
+    let server = Server::build_with(Limits::default(), 4 << 20, false);
+    let bytes: Vec<Vec<u8>> = (1..=6).map(|seed| firmware(seed, SIZE)).collect();
+    let paths: Vec<String> = (1..=6).map(|n| format!("P{n}/2.0.0/u.bin")).collect();
+    let files: Vec<(&str, &[u8])> = paths
+        .iter()
+        .map(|p| &**p)
+        .zip(bytes.iter().map(|b| &**b))
+        .collect();
+    server.publish(&files);
+    let began = Instant::now();
+    let mut live: Vec<TcpStream> = [1, 2].map(|n| slow(&server, n)).into();
+    let mut stalled: Vec<TcpStream> = [3, 4].map(|n| slow(&server, n)).into();
+    for stream in live.iter_mut().chain(&mut stalled) {
+        assert_eq!(start_of(stream), "HTTP/1.1 200 ");
+    }
+    // Live ones at 2 KB/s.
+    let reading = std::thread::spawn(move || {
+        while began.elapsed() < Duration::from_secs(45) {
+            for stream in &mut live {
+                stream.read_exact(&mut [0; 500]).unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(250));
+        }
+        live.len()
+    });
+    // It waits until one has stood still for 30 s.
+    let mut newcomer = slow(&server, 5);
+    assert_eq!(start_of(&mut newcomer), "HTTP/1.1 200 ");
+    let waited = began.elapsed();
+    assert!(waited > Duration::from_secs(28), "{waited:?}");
+    assert_eq!(reading.join().unwrap(), 2);
+    assert!(began.elapsed() < Duration::from_secs(60));
+}

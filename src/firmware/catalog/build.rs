@@ -28,6 +28,7 @@ impl Catalog {
             quarantined: found.quarantined,
             ignored: found.ignored,
             waiting: found.waiting,
+            unread: found.unread,
             ..Catalog::default()
         };
         for FoundRules { path, rules, .. } in &found.rules {
@@ -63,6 +64,7 @@ impl Catalog {
             order::sort(list);
         }
         order::sort(&mut catalog.waiting);
+        order::sort(&mut catalog.unread);
         catalog
     }
 

@@ -135,6 +135,7 @@ impl Shelf {
                     self.rules(root, path, stamp, again);
                 }
                 Seen::Quarantined(text) => self.remark(path, Item::Quarantined(text)),
+                Seen::Unread(text) => self.remark(path, Item::Unread(text)),
                 Seen::Ignored(text) => self.remark(path, Item::Ignored(text)),
             }
         }
@@ -359,6 +360,10 @@ impl Shelf {
                     error: rules.error.clone(),
                 }),
                 Item::Quarantined(text) => found.quarantined.push(remark(text)),
+                Item::Unread(text) => {
+                    found.quarantined.push(remark(text));
+                    found.unread.push(path.clone());
+                }
                 Item::Ignored(text) => found.ignored.push(remark(text)),
                 Item::Checksum(_) => {}
             }

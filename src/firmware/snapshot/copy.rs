@@ -41,6 +41,8 @@ pub(super) struct Order {
 enum CopyError {
     /// This file is not it; another may be. A sentence.
     Source(String),
+    /// Nothing can be read from where it lies. A sentence.
+    Medium(String),
     /// Where the copy goes has no room.
     Room(io::Error),
 }
@@ -51,6 +53,7 @@ impl Order {
             match self.copy_to(memfd, |memfd| memfd.seal(self.room)) {
                 Ok(sealed) => return Ok(self.snapshot(Place::Memory(sealed))),
                 Err(CopyError::Source(text)) => return Err(LoadError::Gone(text)),
+                Err(CopyError::Medium(text)) => return Err(LoadError::Unread(text)),
                 // A kernel without memfd (before 3.17), a sandbox that forbids it, or no memory.
                 Err(CopyError::Room(error)) => format!("memory cannot be had ({error})"),
             }
@@ -67,6 +70,7 @@ impl Order {
         match self.copy_to(|| self.temporary_file(folder), Ok) {
             Ok(file) => Ok(self.snapshot(Place::File(file, size))),
             Err(CopyError::Source(text)) => Err(LoadError::Gone(text)),
+            Err(CopyError::Medium(text)) => Err(LoadError::Unread(text)),
             Err(CopyError::Room(error)) => Err(LoadError::Full(format!(
                 "no room for {size} bytes: {memory}, and no temporary file can be made in {}: {error}",
                 folder.display()
@@ -94,15 +98,24 @@ impl Order {
         finish: impl Fn(To) -> io::Result<Done>,
     ) -> Result<Done, CopyError> {
         let mut reasons = Vec::new();
+        let mut unread = false;
         for source in &self.sources {
             let mut to = create().map_err(CopyError::Room)?;
             match self.copy(source, &mut to) {
                 Ok(()) => return finish(to).map_err(CopyError::Room),
                 Err(CopyError::Source(text)) => reasons.push(text),
+                Err(CopyError::Medium(text)) => {
+                    unread = true;
+                    reasons.push(text);
+                }
                 Err(room) => return Err(room),
             }
         }
-        Err(CopyError::Source(reasons.join("; ")))
+        let reasons = reasons.join("; ");
+        Err(match unread {
+            true => CopyError::Medium(reasons),
+            false => CopyError::Source(reasons),
+        })
     }
 
     fn copy(&self, source: &Source, to: &mut impl Write) -> Result<(), CopyError> {
@@ -116,12 +129,20 @@ impl Order {
             if out_of_resources(&error) {
                 CopyError::Room(error)
             } else {
-                CopyError::Source(format!("{path} cannot be {what}: {error}"))
+                let text = format!("{path} cannot be {what}: {error}");
+                match is_of_the_medium(&error) {
+                    true => CopyError::Medium(text),
+                    false => CopyError::Source(text),
+                }
             }
         };
         // The folder by its path each time: it may have been made again.
-        let mut file = Folder::open(&self.root)
-            .and_then(|root| root.open_file(path))
+        let root = Folder::open(&self.root).map_err(|error| match out_of_resources(&error) {
+            true => CopyError::Room(error),
+            false => CopyError::Medium(format!("the firmware folder cannot be opened: {error}")),
+        })?;
+        let mut file = root
+            .open_file(path)
             .map_err(|error| cannot("opened", error))?;
         let size = |file: &File| crate::os::fs::stamp(file).map(|stamp| stamp.size);
         // Not worth reading.
@@ -152,6 +173,15 @@ impl Order {
             Err(changed())
         }
     }
+}
+
+/// Errors that say something about what the file lies on, not about the file.
+fn is_of_the_medium(error: &io::Error) -> bool {
+    let number = error.raw_os_error();
+    matches!(
+        number,
+        Some(libc::EIO | libc::ESTALE | libc::ENODEV | libc::ENXIO | libc::ENOTCONN)
+    )
 }
 
 /// Errors that say something about this process or machine, not about the file.

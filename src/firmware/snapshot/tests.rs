@@ -345,14 +345,14 @@ fn links_and_pipes_put_in_the_place_of_a_file_are_refused_at_once() {
 }
 
 #[test]
-fn a_medium_that_cannot_be_read_is_gone_with_the_reason() {
+fn a_medium_that_cannot_be_read_is_told_apart_with_the_reason() {
     // The one regular file that anybody can open and nobody can read at its beginning.
     let snapshots = Snapshots::new(Path::new("/proc/self").into(), MB, None);
     let house = House::new(MB);
     let (_, mut source) = house.file("mem", b"");
     source.path = "mem".into();
     let error = smol::block_on(snapshots.load(id_of(b""), &[source])).unwrap_err();
-    let LoadError::Gone(text) = error else {
+    let LoadError::Unread(text) = error else {
         panic!("{error}")
     };
     assert!(text.starts_with("mem cannot be read: "), "{text}");

@@ -110,6 +110,11 @@ impl Watch {
             let start = Instant::now();
             let mut seen = scan::walk(&root, skip)?;
             self.no_scan_before = rest(start);
+            if self.device.is_some_and(|device| device != stamp.dev) && !seen.has_firmware() {
+                let text = "it holds no firmware and is on another device than before: is its medium mounted?";
+                return Err(io::Error::other(text));
+            }
+            self.device = Some(stamp.dev);
             let folders = std::mem::take(&mut seen.folders);
             let (now, known) = (Instant::now(), &mut self.known);
             self.shelf.walked(&root, None, seen, old_before, now, known);

@@ -17,6 +17,7 @@ const REFUSALS: [Refusal; 12] = [
     Refusal::VersionUnreadable,
     Refusal::Looping,
     Refusal::Full,
+    Refusal::Unread,
     Refusal::CannotResume,
 ];
 

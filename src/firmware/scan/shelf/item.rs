@@ -25,6 +25,7 @@ pub(super) enum Item {
     Checksum(Sum),
     Rules(Rulebook),
     Quarantined(String),
+    Unread(String),
     Ignored(String),
 }
 

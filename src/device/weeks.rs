@@ -1,0 +1,134 @@
+//! The weeks in which upgrade ids and marks are good. Pure: the time comes with each call.
+//!
+//! The week is of the machine's clock, so that ids survive a restart and are the same on a replica. A clock may be
+//! set while a module downloads: from 1970 to now, or by an ordinary step. What was made before stays good for a
+//! week of real time (docs/hazards.md 41).
+
+use std::time::{Duration, Instant};
+
+use crate::fleet::clock;
+
+/// Seconds of a week.
+pub(super) const WEEK: i64 = 604_800;
+
+/// The same, of real time.
+const LASTS: Duration = Duration::from_secs(WEEK.unsigned_abs());
+
+/// Weeks that are remembered: more steps of the clock than this in one week lose the oldest.
+const MOST: usize = 4;
+
+/// The week of whatever is made while the clock was never set.
+const UNSET: i64 = 0;
+
+/// The weeks in which something was made in this run.
+#[derive(Debug)]
+pub(super) struct Weeks {
+    began: Instant,
+    /// Each with the moment in which something was last made in it; the latest last.
+    issued: Vec<(i64, Instant)>,
+}
+
+impl Weeks {
+    /// A run that begins now.
+    pub fn new(began: Instant) -> Weeks {
+        Weeks {
+            began,
+            issued: Vec::new(),
+        }
+    }
+
+    /// The week of something that is made now; `unix`: what the machine's clock says.
+    pub fn issue(&mut self, unix: i64, now: Instant) -> i64 {
+        let week = number(unix);
+        match self.issued.last_mut() {
+            Some((last, at)) if *last == week => *at = now,
+            _ => {
+                self.issued.retain(|(other, _)| *other != week);
+                if self.issued.len() >= MOST {
+                    self.issued.remove(0);
+                }
+                self.issued.push((week, now));
+            }
+        }
+        week
+    }
+
+    /// The weeks that are good now, perhaps one of them twice: this one and the last by the clock, those in which
+    /// something was made within a week of real time, and for as long after the start that of a clock that was
+    /// never set: an earlier run may have had no other.
+    pub fn good(&self, unix: i64, now: Instant) -> impl Iterator<Item = i64> + Clone + use<> {
+        let week = number(unix);
+        let is_recent = |since: Instant| now.saturating_duration_since(since) < LASTS;
+        let mut good = [
+            Some(week),
+            Some(week.saturating_sub(1)),
+            None,
+            None,
+            None,
+            None,
+            None,
+        ];
+        let earlier = self.issued.iter().filter(|(_, at)| is_recent(*at));
+        let earlier = earlier.map(|(week, _)| *week);
+        let unset = is_recent(self.began).then_some(UNSET);
+        for (place, week) in good.iter_mut().skip(2).zip(earlier.chain(unset)) {
+            *place = Some(week);
+        }
+        good.into_iter().flatten()
+    }
+}
+
+fn number(unix: i64) -> i64 {
+    match clock::is_trusted(unix) {
+        true => unix.div_euclid(WEEK),
+        false => UNSET,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_795_420_800;
+
+    fn is_good(weeks: &Weeks, week: i64, unix: i64, now: Instant) -> bool {
+        weeks.good(unix, now).any(|good| good == week)
+    }
+
+    // Case 61.
+    #[test]
+    fn what_was_made_before_the_clock_was_set_is_good_for_a_week_of_real_time() {
+        let start = Instant::now();
+        for (made, then) in [(30, NOW), (NOW, NOW - 10 * WEEK), (NOW, NOW + 10 * WEEK)] {
+            let mut weeks = Weeks::new(start);
+            let week = weeks.issue(made, start);
+            assert!(is_good(&weeks, week, then, start + LASTS / 2));
+            assert!(!is_good(&weeks, week, then, start + LASTS));
+            // Something newer pushes it out no sooner.
+            weeks.issue(then, start + LASTS / 4);
+            assert!(is_good(&weeks, week, then, start + LASTS / 2));
+        }
+    }
+
+    #[test]
+    fn a_restart_between_forgets_nothing_that_was_made_without_a_clock() {
+        let start = Instant::now();
+        let week = Weeks::new(start).issue(3 * WEEK, start);
+        let weeks = Weeks::new(start);
+        assert!(is_good(&weeks, week, NOW, start));
+        assert!(!is_good(&weeks, week, NOW, start + LASTS));
+    }
+
+    #[test]
+    fn a_clock_that_steps_all_the_time_is_remembered_within_bounds() {
+        let start = Instant::now();
+        let mut weeks = Weeks::new(start);
+        for step in 0..100 {
+            weeks.issue(NOW + step * WEEK, start);
+        }
+        assert_eq!(weeks.issued.len(), MOST);
+        let last = number(NOW + 99 * WEEK);
+        assert!(is_good(&weeks, last, 0, start) && is_good(&weeks, last - 3, 0, start));
+        assert!(!is_good(&weeks, last - 50, 0, start));
+    }
+}
