@@ -696,6 +696,7 @@ fn modules_are_told_to_come_back_while_the_medium_is_gone() {
         "--udp=127.0.0.1:0",
         "--operator=off",
         "--rescan=1",
+        "--log-format=json",
         "--state",
         place.state().to_str().unwrap(),
     ]

@@ -19,6 +19,9 @@ const AT_LEAST: Duration = Duration::from_secs(12);
 /// … and bounded by this, unless a longer one was set.
 const AT_MOST: Duration = Duration::from_secs(300);
 
+/// A shorter silence is none: acknowledgements are on their way.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// What the acknowledgements of one download looked like so far.
 #[derive(Debug)]
 pub(super) struct Silence {
@@ -55,7 +58,7 @@ impl Silence {
     pub fn look(&mut self, acknowledged: u64, now: Instant) -> bool {
         let step = acknowledged.saturating_sub(self.acknowledged);
         if step == 0 {
-            if self.acknowledged > 0 {
+            if self.acknowledged > 0 && now.saturating_duration_since(self.moved) >= PAUSE {
                 self.filled.get_or_insert((self.acknowledged, self.moved));
             }
             return false;
@@ -174,6 +177,20 @@ mod tests {
         fast.look(100_000, at(2));
         fast.look(1_000_000, at(3));
         assert!(!fast.is_over(true, at(22)) && fast.is_over(true, at(23)));
+    }
+
+    #[test]
+    fn looks_in_quick_succession_while_the_buffer_fills_say_nothing_of_the_rate() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut silence = Silence::new(8 * SECOND, start);
+        for (milliseconds, acknowledged) in [(1, 4096), (2, 4096), (3, 4096), (1000, 12_288)] {
+            silence.look(acknowledged, at(milliseconds));
+        }
+        for second in 2..30 {
+            silence.look(12_288, at(second * 1000));
+        }
+        assert_eq!(silence.limit(true), 48 * SECOND);
     }
 
     #[test]

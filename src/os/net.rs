@@ -253,11 +253,13 @@ pub fn unacknowledged(stream: &TcpStream) -> io::Result<usize> {
     }
 }
 
-/// Whether the peer's kernel answers (TCP_INFO): false while what was sent is sent again and again without an
-/// acknowledgement. A peer with a closed window answers.
+/// Whether the peer's kernel answers (TCP_INFO): false while what was sent is sent again and no acknowledgement came for
+/// it. A peer with a closed window answers, also where it throws away what it had room for before.
 pub fn answers(stream: &TcpStream) -> io::Result<bool> {
-    /// The first eight bytes of `struct tcp_info`; the third is `tcpi_retransmits`.
-    const ROOM: usize = 8;
+    /// `struct tcp_info` up to `tcpi_last_ack_recv`: eight single bytes, then numbers of four.
+    const ROOM: usize = 60;
+    /// An acknowledgement may take this many milliseconds.
+    const ON_ITS_WAY: u32 = 3000;
     let mut info = [0_u8; ROOM];
     let mut size = ROOM as libc::socklen_t;
     // SAFETY: the descriptor is open as long as the borrowed stream; the kernel writes at most `size` bytes to
@@ -271,13 +273,16 @@ pub fn answers(stream: &TcpStream) -> io::Result<bool> {
             &raw mut size,
         )
     };
-    match result {
-        0 => {
-            let [_, _, retransmits, ..] = info;
-            Ok(retransmits == 0)
-        }
-        _ => Err(io::Error::last_os_error()),
+    if result != 0 {
+        return Err(io::Error::last_os_error());
     }
+    let milliseconds = |at: usize| {
+        let bytes = info.get(at..).and_then(|rest| rest.first_chunk());
+        bytes.copied().map_or(0, u32::from_ne_bytes)
+    };
+    let (sent, acknowledged) = (milliseconds(44), milliseconds(56));
+    let [_, _, retransmits, ..] = info;
+    Ok(retransmits == 0 || acknowledged <= sent || sent < ON_ITS_WAY)
 }
 
 /// Sends bytes at once on a connection that holds back what does not fill a segment ([`cork`]). How many were
