@@ -1,9 +1,9 @@
-//! Promise: behind nginx and Caddy, configured as docs/install.md says, every generation of module is
-//! updated, and the server knows where each one asked from.
+//! Promise: behind nginx, Caddy and HAProxy, configured as docs/install.md says, every generation of module is
+//! updated, the server knows where each one asked from, and a download that was cut is never taken for a whole one.
 //!
 //! The real programs run, with the very text of the document; only the addresses are others. Where one is
 //! not installed the test says that it was skipped; with CI=true it fails (apt-get install nginx-light
-//! caddy).
+//! caddy haproxy).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![allow(missing_docs)]
 #![cfg(feature = "lab")]
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use common::documents;
 use common::packages::noise;
-use common::{IMEI, PATIENCE, Place, Server, both, get, luat, run, wait_until};
+use common::{IMEI, PATIENCE, Place, Server, both, connect_from, get, luat, run, wait_until};
 
 /// The proxy, stopped at the end.
 struct Proxy {
@@ -57,7 +57,8 @@ fn proxy(
         .filter(|line| !line.contains("[::]"))
         .map(|line| {
             line.replace("127.0.0.1:8080", &server.http.to_string())
-                .replace("listen 80;", &format!("listen 127.0.0.1:{port};"))
+                .replace("listen 80 ", &format!("listen 127.0.0.1:{port} "))
+                .replace("bind :80", &format!("bind 127.0.0.1:{port}"))
                 .replace(":80 {", &format!(":{port} {{"))
         })
         .collect();
@@ -77,10 +78,10 @@ fn proxy(
             let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
             assert!(
                 !ci,
-                "{language}: {error}; apt-get install nginx-light caddy"
+                "{language}: {error}; apt-get install nginx-light caddy haproxy"
             );
             common::mount::skipped(&format!(
-                "{language} is not installed (apt-get install nginx-light caddy)"
+                "{language} is not installed (apt-get install nginx-light caddy haproxy)"
             ));
             return None;
         }
@@ -93,7 +94,8 @@ fn proxy(
     let log = proxy._place.root.join("log");
     wait_until("the proxy listens", PATIENCE, || {
         let log = std::fs::read_to_string(&log).unwrap_or_default();
-        assert!(!log.contains("[emerg]") && !log.contains("Error:"), "{log}");
+        let failed = ["[emerg]", "Error:", "[ALERT]"];
+        assert!(!failed.iter().any(|word| log.contains(word)), "{log}");
         TcpStream::connect(address).is_ok()
     });
     Some(proxy)
@@ -136,13 +138,33 @@ fn caddy(server: &Server) -> Option<Proxy> {
     )
 }
 
+fn haproxy(server: &Server) -> Option<Proxy> {
+    proxy(
+        server,
+        "haproxy",
+        |block, _| format!("{block}\n"),
+        |file| {
+            let mut command = Command::new("haproxy");
+            command.args(["-db", "-f", file]);
+            command
+        },
+    )
+}
+
 /// A server for modules behind a proxy: all have one address, and many IMEIs are one test.
 fn server(bytes: &[u8]) -> Server {
     let place = Place::new();
     place.drop_firmware("P/1.0.3/update.bin", bytes);
     let server = Server::start_in(
         place,
-        &["--trusted-proxy", "127.0.0.1", "--log-format", "json"],
+        &[
+            "--trusted-proxy",
+            "127.0.0.1",
+            "--log-format",
+            "json",
+            "--attempts",
+            "3",
+        ],
     );
     server.wait_until_offered(&luat("P", IMEI, "1.0.0"), bytes);
     server
@@ -226,4 +248,88 @@ fn every_generation_is_updated_through_nginx_as_the_document_configures_it() {
 #[test]
 fn every_generation_is_updated_through_caddy_as_the_document_configures_it() {
     is_good(caddy);
+}
+
+#[test]
+fn every_generation_is_updated_through_haproxy_as_the_document_configures_it() {
+    is_good(haproxy);
+}
+
+/// Starts a download through the proxy, reads at least this much of it in small steps, and closes.
+fn read_and_close(proxy: SocketAddr, imei: &str, bytes: usize) {
+    let mut stream = connect_from(None, proxy, 16 * 1024);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&get(&luat("P", imei, "1.0.0"))).unwrap();
+    let mut part = [0; 1000];
+    let mut read = 0;
+    while read < bytes {
+        let count = stream.read(&mut part).unwrap();
+        assert!(count > 0, "closed after {read} bytes");
+        read += count;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Result and acknowledged bytes of each download of [`OTHER`] in the log.
+fn downloads(server: &Server) -> Vec<(String, u64)> {
+    let lines = server.log.all();
+    let parsed = lines.iter().filter_map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        let is_download = line.to_string().contains("\"download\"") && line["device"] == OTHER;
+        let result = line["result"].as_str()?.to_owned();
+        is_download.then_some((result, line["bytes"].as_u64()?))
+    });
+    parsed.collect()
+}
+
+/// A module that is cut after 20 kB of 400 kB eight times. `ahead`: bytes that the proxy may have beyond those of
+/// the module, where it can be bounded.
+fn a_cut_is_never_whole(start: impl Fn(&Server) -> Option<Proxy>, ahead: Option<u64>) {
+    const CUT: usize = 20_000;
+    let bytes = noise(8, 400_000);
+    let server = server(&bytes);
+    let Some(proxy) = start(&server) else { return };
+    for round in 1..=8 {
+        read_and_close(proxy.address, OTHER, CUT);
+        wait_until("the download has ended", PATIENCE, || {
+            downloads(&server).len() >= round
+        });
+    }
+    let ended = downloads(&server);
+    println!("{ended:?}");
+    assert_eq!(ended.len(), 8);
+    for (result, acknowledged) in &ended {
+        assert!(["cut", "sent"].contains(&&**result), "{ended:?}");
+        if let Some(ahead) = ahead {
+            assert_eq!(result, "cut", "{ended:?}");
+            assert!(*acknowledged <= CUT as u64 + ahead, "{ended:?}");
+        }
+    }
+    // It is not held.
+    let reply = exchange(
+        proxy.address,
+        &String::from_utf8(get(&luat("P", OTHER, "1.0.0"))).unwrap(),
+    );
+    assert!(reply.starts_with("HTTP/1.1 200 "), "{}", &reply[..200]);
+}
+
+/// Another module than the one that the server is waited for with.
+const OTHER: &str = "862991443753394";
+
+// Case 28.
+#[test]
+fn a_module_that_is_cut_behind_nginx_is_neither_complete_nor_held() {
+    a_cut_is_never_whole(nginx, Some(320 * 1024));
+}
+
+// Case 28.
+#[test]
+fn a_module_that_is_cut_behind_caddy_is_neither_complete_nor_held() {
+    a_cut_is_never_whole(caddy, None);
+}
+
+// Case 28.
+#[test]
+fn a_module_that_is_cut_behind_haproxy_is_neither_complete_nor_held() {
+    a_cut_is_never_whole(haproxy, Some(320 * 1024));
 }

@@ -5,7 +5,7 @@ use super::*;
 const CONTENT: ContentId = ContentId([0xa5; 32]);
 const HEX: &str = "a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5";
 
-const REFUSALS: [Refusal; 12] = [
+const REFUSALS: [Refusal; 13] = [
     Refusal::NothingNewer,
     Refusal::NotNow,
     Refusal::NotThisDevice,
