@@ -2,7 +2,7 @@
 //!
 //! A receiver's kernel acknowledges in steps of a window: it takes what its buffer holds at once, and nothing
 //! more until the program has read a part of that. A program that reads 400 bytes a second from a buffer of
-//! 8 KiB is silent for half a minute and alive (hazards.md 42). So the limit is never below the time that one
+//! 8 KiB is silent for half a minute and alive (docs/hazards.md 42). So the limit is never below the time that one
 //! window takes at the rate seen so far.
 
 use std::time::{Duration, Instant};
