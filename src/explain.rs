@@ -5,6 +5,7 @@
 //! the same replies to a string.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 use crate::decision::{Check, Known, Notes, Offer, Question, Verdict, decide};
 use crate::firmware::audience::DeviceId;
@@ -82,6 +83,62 @@ pub fn from_request(request: &[u8]) -> Result<Check<'_>, String> {
              Is it between quotes?",
             String::from_utf8_lossy(target)
         )),
+    }
+}
+
+/// The request that asks this check: a message of the UDP protocol if it is asked by packets, else a target.
+/// [`from_request`] reads it.
+pub fn request_of(check: &Check<'_>) -> String {
+    let name = check.firmware_name.as_deref().unwrap_or_default();
+    let (id, version) = (&check.device_text, &check.version);
+    if check.largest.is_some() {
+        return match &check.project_key {
+            Some(key) => format!("0,{key},{id},,{name},{version}"),
+            None => format!("{id},{name},{version}"),
+        };
+    }
+    let mut target = "/luat/update".to_owned();
+    if let Some(project) = &check.path_project {
+        target.push('/');
+        put_encoded(&mut target, project);
+    }
+    let key = match check.device {
+        Some(DeviceId::Mac(_)) => "mac",
+        Some(DeviceId::Other(_)) => "uid",
+        Some(DeviceId::Imei(_)) | None => "imei",
+    };
+    let core = check.core_version.map(|core| core.to_string());
+    let fields = [
+        ("project_key", check.project_key.as_deref()),
+        (key, Some(&**id)),
+        ("firmware_name", check.firmware_name.as_deref()),
+        ("core_version", core.as_deref()),
+        ("need_oss_url", check.need_oss_url.then_some("1")),
+        ("version", Some(&**version)),
+    ];
+    let mut separator = '?';
+    for (field, value) in fields {
+        if let Some(value) = value {
+            target.push(separator);
+            target.push_str(field);
+            target.push('=');
+            put_encoded(&mut target, value);
+            separator = '&';
+        }
+    }
+    target
+}
+
+/// Percent-encodes a text (RFC 3986 section 2.1).
+fn put_encoded(target: &mut String, text: &str) {
+    for byte in text.bytes() {
+        match byte {
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'.' | b'_' | b'-' | b'~' => {
+                target.push(char::from(byte));
+            }
+            // Writing to a String cannot fail.
+            _ => drop(write!(target, "%{byte:02X}")),
+        }
     }
 }
 
@@ -210,6 +267,28 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(target(request.as_bytes()), expected.as_bytes(), "{request}");
+        }
+    }
+
+    // Case 42.
+    #[test]
+    fn the_request_of_a_check_asks_that_check_again() {
+        for request in [
+            "/luat/update?project_key=k%20%26&imei=862991443753386&firmware_name=X_LuatOS-SoC_Air780E&version=2012.1.2",
+            "/luat/update?imei=862991443753386&firmware_name=P_Luat_V0017_ASR1802&version=1.0.0&need_oss_url=1",
+            "/luat/update/P?imei=862991443753386&version=1.0.0",
+            "/luat/update/%E6%B0%B4%E8%A1%A8?mac=A1B2C3D4E5F6&version=1.0.0",
+            "/api/site/firmware_upgrade?imei=862991443753386&firmware_name=A_LuatOS-Air_RDA8910&core_version=4035&version=1.0.0",
+            "/api/site/turnkey_fota?imei=862991443753386&project_key=k&model=Air780EPM&core_id=1&core_version=2046&script_name=T&script_version=001.999.000",
+            "862991443753386,USER_SERVER_Luat_V0035_8955,1.0.0",
+            "0,KEY,862991443753386,SN,A_Luat_V0035_8955,1.0.0",
+        ] {
+            let mut check = from_request(request.as_bytes()).unwrap();
+            check.hint = "";
+            let again = request_of(&check);
+            let mut asked_again = from_request(again.as_bytes()).unwrap();
+            asked_again.hint = "";
+            assert_eq!(asked_again, check, "{request} is asked again as {again}");
         }
     }
 

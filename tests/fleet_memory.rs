@@ -61,6 +61,8 @@ fn entry(number: u64, now: Stamp) -> DeviceEntry {
         last: now,
         interval: 600,
         network: Some(Network::V4([10, 0, 1])),
+        profile: None,
+        confirmed: Vec::new(),
         journey: Some(JourneyEntry {
             project: "AIR724UG-PUMP".into(),
             version: "2.0.1".into(),

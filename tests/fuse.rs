@@ -59,6 +59,7 @@ fn remember(state: &Path, firmware: &Path) {
         first: now.minus(DAY),
         fused: None,
         resumed: None,
+        confirmed: 0,
     }));
     for number in 0..=9 {
         let Network::V4(network) = Network::of(address(number)) else {
@@ -73,6 +74,8 @@ fn remember(state: &Path, firmware: &Path) {
             last: now.minus(120),
             interval: 600,
             network: Some(Network::V4(network)),
+            profile: None,
+            confirmed: Vec::new(),
             journey: (1..=5).contains(&number).then(|| JourneyEntry {
                 project: "P".into(),
                 version: "2.0.0".into(),

@@ -190,6 +190,8 @@ fn remember(state: &Path) {
         last: now.minus(120),
         interval: 8,
         network: None,
+        profile: None,
+        confirmed: Vec::new(),
         journey: Some(JourneyEntry {
             project: "P".into(),
             version: "2.0.0".into(),

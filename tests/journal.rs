@@ -340,6 +340,8 @@ fn devices_shows_what_the_journal_knows_and_none_is_no_trouble() {
             last: now,
             interval: 3600,
             network: None,
+            profile: None,
+            confirmed: Vec::new(),
             journey: (n == 1).then(|| JourneyEntry {
                 project: "P".into(),
                 version: "2.0.0".into(),

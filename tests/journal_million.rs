@@ -31,6 +31,8 @@ fn device(number: u64) -> Entry {
         last: NOW,
         interval: 86_400,
         network: Some(Network::V4([10, (number >> 8) as u8, number as u8])),
+        profile: None,
+        confirmed: Vec::new(),
         journey: Some(JourneyEntry {
             project: "ALIYUN".into(),
             version: "2.0.0".into(),

@@ -179,6 +179,8 @@ mod tests {
             last: WALL.stamp,
             interval: 0,
             network: None,
+            profile: None,
+            confirmed: Vec::new(),
             journey: None,
         }
     }

@@ -27,8 +27,10 @@ use self::texts::Texts;
 use super::brief::Brief;
 use super::clock::Stamp;
 use super::entry::Entry;
+use super::interned::{ProjectId, TargetId};
 use super::journey::{Circumstances, Journey, Outcome, State};
 use super::network::{Network, Wide};
+use super::profiles::{Profile, Profiles};
 use super::targets::Targets;
 use crate::decision::{Back, Check, Offer, Verdict, came_back};
 use crate::firmware::ContentId;
@@ -81,6 +83,8 @@ pub struct Devices {
     texts: Texts,
     /// What they are on their way to.
     targets: Targets,
+    /// What they state of themselves.
+    profiles: Profiles,
     max: usize,
     /// When this run began: nobody was waited for before.
     began: Stamp,
@@ -172,6 +176,7 @@ impl Devices {
             table: Table::default(),
             texts: Texts::default(),
             targets: Targets::default(),
+            profiles: Profiles::default(),
             // So that slots are 32 bits.
             max: max.min(1 << 30),
             began: now,
@@ -267,8 +272,12 @@ impl Devices {
             record.interval = interval(before.interval, now.since(before.last));
         }
         record.last = now;
-        record.project = project;
         record.version = Brief::of(&sighting.check.version);
+        let stated = Profile::of(sighting.check);
+        let on_probation = before.rank == Rank::Probation;
+        record.profile = self.profiles.replace(before.profile, stated, on_probation);
+        let profile = record.profile;
+        self.ask_for(slot, project);
         self.table.touch(slot, before.rank);
         let fallen = self.come_back(slot, &sighting, now);
         self.be_offered(slot, &sighting, now);
@@ -285,7 +294,9 @@ impl Devices {
             let other = record.version != before.version || record.project != before.project;
             if !is_told && other {
                 self.tell(slot, Worth::Step);
-            } else if !is_told && day(device, before.last) != day(device, now) {
+            } else if !is_told
+                && (profile != before.profile || day(device, before.last) != day(device, now))
+            {
                 self.tell(slot, Worth::Seen);
             }
         }
@@ -299,7 +310,9 @@ impl Devices {
             let oldest = self.table.oldest(Rank::Probation)?;
             self.forget(oldest);
         }
-        self.table.insert(record, Rank::Probation)
+        let slot = self.table.insert(record, Rank::Probation)?;
+        self.targets.asks_for(None, Some(record.project));
+        Some(slot)
     }
 
     /// How many may be established: the others must have a tenth.
@@ -313,9 +326,18 @@ impl Devices {
             let Some(stale) = self.stale(now) else {
                 return false;
             };
-            if let Some(record) = self.table.get(stale) {
+            if let Some(&record) = self.table.get(stale) {
                 let gone = Entry::Forgotten(record.device());
                 self.out.push((gone, Worth::Step));
+                let journey = record.journey();
+                let last = journey.filter(|journey| journey.state == State::Confirmed);
+                for target in last
+                    .map(|journey| journey.target)
+                    .into_iter()
+                    .chain(record.confirmed)
+                {
+                    self.retire(target);
+                }
             }
             self.forget(stale);
         }
@@ -342,13 +364,85 @@ impl Devices {
     }
 
     fn forget(&mut self, slot: u32) {
-        self.set_journey(slot, None);
-        self.table.remove(slot);
+        self.put_journey(slot, None);
+        self.set_confirmed(slot, [TargetId::NONE; 3]);
+        if let Some(record) = self.table.remove(slot) {
+            self.targets.asks_for(Some(record.project), None);
+            self.profiles.leave(record.profile);
+        }
         self.texts.remove(slot);
     }
 
-    /// The one place where a journey changes, so that the targets' numbers are always the sums.
+    /// The one place where the project of a device changes.
+    fn ask_for(&mut self, slot: u32, project: ProjectId) {
+        if let Some(record) = self.table.get_mut(slot)
+            && record.project != project
+        {
+            self.targets.asks_for(Some(record.project), Some(project));
+            record.project = project;
+        }
+    }
+
+    /// The device is on this journey now. A release that it was confirmed with and leaves for another one stays
+    /// in its record.
     fn set_journey(&mut self, slot: u32, journey: Option<Journey>) {
+        let Some(record) = self.table.get(slot) else {
+            return;
+        };
+        let (before, mut confirmed) = (record.journey(), record.confirmed);
+        self.put_journey(slot, journey);
+        let target = |journey: Option<Journey>| journey.map(|journey| journey.target);
+        if target(before) == target(journey) {
+            return;
+        }
+        let is_same = |one: TargetId| {
+            target(journey).is_some_and(|other| self.targets.is_same_release(one, other))
+        };
+        let left = target(before.filter(|before| before.state == State::Confirmed));
+        let left = left.filter(|left| !is_same(*left));
+        // Each device stands in one state of a release.
+        for place in confirmed.iter_mut().filter(|place| is_same(**place)) {
+            *place = TargetId::NONE;
+        }
+        if let Some(left) = left {
+            let is_free = |place: &TargetId| *place == TargetId::NONE;
+            let at = confirmed.iter().position(is_free).unwrap_or(0);
+            if let Some(rest) = confirmed.get_mut(at..) {
+                rest.rotate_left(1);
+            }
+            let [.., last] = &mut confirmed;
+            let gone = std::mem::replace(last, left);
+            self.retire(gone);
+        }
+        self.set_confirmed(slot, confirmed);
+    }
+
+    /// The one place where the releases that a device was confirmed with change, so that the targets' numbers
+    /// are always the sums.
+    fn set_confirmed(&mut self, slot: u32, confirmed: [TargetId; 3]) {
+        let Some(record) = self.table.get_mut(slot) else {
+            return;
+        };
+        if record.confirmed == confirmed {
+            return;
+        }
+        for target in std::mem::replace(&mut record.confirmed, confirmed) {
+            self.targets.drop_confirmed(target);
+        }
+        for target in confirmed {
+            self.targets.keep_confirmed(target);
+        }
+    }
+
+    /// A device was confirmed with this release, and its record does not say so any more.
+    fn retire(&mut self, target: TargetId) {
+        if let Some(entry) = self.targets.retire_confirmed(target) {
+            self.out.push((Entry::Release(entry), Worth::Step));
+        }
+    }
+
+    /// The one place where a journey changes, so that the targets' numbers are always the sums.
+    fn put_journey(&mut self, slot: u32, journey: Option<Journey>) {
         if let Some(record) = self.table.get_mut(slot) {
             self.targets.moved(record.journey(), journey);
             record.set_journey(journey);

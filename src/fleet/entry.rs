@@ -8,6 +8,7 @@
 use super::clock::Stamp;
 use super::journey::{Outcome, State};
 use super::network::{Network, Wide};
+use super::profiles::Profile;
 use super::who::Downloader;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
@@ -50,6 +51,11 @@ pub struct DeviceEntry {
     pub interval: u32,
     /// The network it last asked from.
     pub network: Option<Network>,
+    /// What it states of itself besides id and version; `None`: not known.
+    pub profile: Option<Profile<'static>>,
+    /// The releases that it was confirmed with before that of its journey (project and version), the earliest
+    /// first.
+    pub confirmed: Vec<(Box<str>, Box<str>)>,
     /// Where it stands on its way, and to what; `None`: nothing was offered yet.
     pub journey: Option<JourneyEntry>,
 }
@@ -163,4 +169,6 @@ pub struct ReleaseEntry {
     pub fused: Option<Box<str>>,
     /// When a person last resumed it after the fuse: what devices made of it before counts no more.
     pub resumed: Option<Stamp>,
+    /// Devices that were confirmed with it and whose own entry does not say so any more.
+    pub confirmed: u32,
 }

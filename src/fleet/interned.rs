@@ -1,5 +1,6 @@
-//! The numbers by which a device's record names its project and what it is on its way to: names are long,
-//! and there are many records. Given by [`super::targets`], which alone knows what they stand for.
+//! The numbers by which a device's record names its project, what it is on its way to and what it states of
+//! itself: texts are long, and there are many records. Given by [`super::targets`] and [`super::profiles`],
+//! which alone know what they stand for.
 
 /// A project, interned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,4 +13,13 @@ pub struct TargetId(pub(super) u16);
 impl TargetId {
     /// No target.
     pub const NONE: TargetId = TargetId(u16::MAX);
+}
+
+/// What a device states of itself, interned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProfileId(pub(super) u16);
+
+impl ProfileId {
+    /// No profile: it is not known what the device states.
+    pub const NONE: ProfileId = ProfileId(u16::MAX);
 }

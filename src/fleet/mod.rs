@@ -24,6 +24,7 @@ pub mod known_list;
 pub mod lift;
 pub mod network;
 pub mod pins;
+pub mod profiles;
 pub mod report;
 mod restore;
 mod sessions;

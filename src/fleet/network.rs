@@ -42,6 +42,17 @@ impl Network {
         }
     }
 
+    /// Its first address.
+    pub fn address(&self) -> IpAddr {
+        match *self {
+            Network::V4([a, b, c]) => IpAddr::V4(Ipv4Addr::new(a, b, c, 0)),
+            Network::V6([a, b, c, d, e, f]) => {
+                let octets = [a, b, c, d, e, f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+                IpAddr::V6(Ipv6Addr::from(octets))
+            }
+        }
+    }
+
     /// Its bits, 3 or 6 bytes, most significant first.
     pub fn bytes(&self) -> &[u8] {
         match self {
@@ -124,6 +135,7 @@ mod tests {
         for address in ["10.1.2.3", "2001:db8:1:2::3", "::"] {
             let network = of(address);
             assert_eq!(Network::parse(&network.to_string()), Some(network));
+            assert_eq!(Network::of(network.address()), network);
         }
         for wrong in ["", "10.1.2.0", "10.1.2.0/48", "::/24", "x/24"] {
             assert_eq!(Network::parse(wrong), None, "{wrong}");

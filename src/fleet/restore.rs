@@ -1,6 +1,8 @@
 //! What outlives the process: everything the fleet remembers, out of the journal at the start, and into
 //! it again when it is compacted.
 
+use std::io;
+use std::path::Path;
 use std::time::Instant;
 
 use super::clock::Wall;
@@ -31,6 +33,24 @@ impl Fleet {
             fleet.lifts = Lifts::open(folder.path());
         }
         fleet
+    }
+
+    /// What is remembered in this state folder, to be looked at: nothing is written, so that it does no harm
+    /// beside a running server. The error is the journal's.
+    pub fn read(
+        settings: Settings,
+        folder: &Path,
+        began: Instant,
+        unix: i64,
+    ) -> io::Result<(Fleet, journal::Loaded)> {
+        let mut fleet = Fleet::new(settings, began);
+        let now = fleet.clock.stamp(began);
+        let path = folder.join(journal::FILE);
+        let loaded = journal::load(&path, now, unix, &mut |entry| fleet.load(entry, began))?;
+        fleet.guard.all_loaded();
+        fleet.known_list = KnownList::open(folder, fleet.alarm.clone());
+        fleet.devices.loaded(loaded.downtime);
+        Ok((fleet, loaded))
     }
 
     /// Takes over one entry of the journal; the last one of a key wins.

@@ -1,11 +1,14 @@
 //! What people see of the fleet: the operator's API and page.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use super::clock::Stamp;
 use super::devices::{Beside, ESTABLISHED};
 use super::view::{Counts, DeviceView, Filter, HoldView, Page};
+use super::who::Who;
 use super::{Fleet, guard};
+use crate::decision::{Check, Known};
 use crate::firmware::audience::DeviceId;
 
 impl Fleet {
@@ -32,6 +35,32 @@ impl Fleet {
     /// How many devices are remembered.
     pub fn devices(&self) -> usize {
         self.devices.len()
+    }
+
+    /// Remembered devices that ask for a project.
+    pub fn devices_of(&self, project: &str) -> u32 {
+        self.devices.targets().devices(project)
+    }
+
+    /// What the decision needs to know of the device of a check that somebody else asks about. It is taken to
+    /// ask from where it was last seen. Whatever it is held back from counts, although the check may differ from
+    /// its own in what the loop guard tells modules under one id apart by.
+    pub fn known_of(&self, check: &Check<'_>, now: Instant) -> Known<'_> {
+        let network = check.device.and_then(|device| self.devices.network(device));
+        let address = network.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |network| {
+            network.address()
+        });
+        let mut known = self.known(check, Who::of(check, address).as_ref(), now);
+        if let Some(device) = check.device
+            && known.looping.is_empty()
+        {
+            let now = self.clock.stamp(now);
+            let against = self.guard.against(device, now).into_iter();
+            against
+                .filter(|against| against.until.is_some())
+                .for_each(|against| known.looping.add(against.content, false));
+        }
+        known
     }
 
     /// One device.

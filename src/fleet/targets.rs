@@ -2,13 +2,15 @@
 //! offered, and how many devices stand where. Kept by [`super::devices`]; asked by the fuse and for
 //! [`super::Fleet::counts`].
 //!
-//! What would surprise you: nothing here is counted by events. Every number is the sum over the devices'
-//! records as they stand now, so it goes down when a device moves on or is forgotten.
+//! What would surprise you: hardly anything here is counted by events. Every number is the sum over the devices'
+//! records as they stand now, so it goes down when a device is forgotten. The one exception is how many devices
+//! were confirmed with a release: it must survive newer releases, and a record has room for three older ones. What
+//! no longer stands in a record is added to the release ([`Targets::retire_confirmed`]).
 
 use super::clock::Stamp;
 use super::entry::{Entry, ReleaseEntry};
 use super::interned::{ProjectId, TargetId};
-use super::journey::{Journey, Outcome};
+use super::journey::{Journey, Outcome, State};
 use super::network::Network;
 use super::view::Counts;
 use crate::firmware::ContentId;
@@ -37,6 +39,8 @@ pub struct Project {
     pub name: Box<str>,
     /// Its releases, by version as the folder writes it.
     pub releases: Sorted<Box<str>, Release>,
+    /// Remembered devices that ask for it.
+    pub devices: u32,
 }
 
 /// One release.
@@ -50,6 +54,9 @@ pub struct Release {
     pub resumed: Option<Stamp>,
     /// `reboot_within` of its rules, in seconds.
     pub reboot_within: u32,
+    /// Devices that were confirmed with it and whose own record does not say so any more: they were forgotten,
+    /// or were confirmed with several releases since.
+    confirmed: u32,
     in_folder: bool,
     targets: Vec<TargetId>,
 }
@@ -67,6 +74,8 @@ pub struct Target {
     pub size: u64,
     /// Devices by state.
     pub counts: Counts,
+    /// Devices that were confirmed with it before, and are on their way to another release.
+    confirmed: u32,
     /// Devices whose last result is a revert.
     pub reverted: u32,
 }
@@ -193,6 +202,7 @@ impl Targets {
             content,
             size,
             counts: Counts::default(),
+            confirmed: 0,
             reverted: 0,
         });
         Some(id)
@@ -234,6 +244,65 @@ impl Targets {
         }
         if journey.outcome == Some(Outcome::Reverted) {
             target.reverted = change(target.reverted, 1);
+        }
+    }
+
+    /// A remembered device that asked for the one project asks for the other now.
+    pub fn asks_for(&mut self, before: Option<ProjectId>, after: Option<ProjectId>) {
+        let mut change = |id: Option<ProjectId>, by: fn(u32, u32) -> u32| {
+            if let Some(project) = id.and_then(|id| self.projects.get_mut(usize::from(id.0))) {
+                project.devices = by(project.devices, 1);
+            }
+        };
+        change(before, u32::saturating_sub);
+        change(after, u32::saturating_add);
+    }
+
+    /// Are these two contents of the same release?
+    pub fn is_same_release(&self, one: TargetId, other: TargetId) -> bool {
+        let release = |id| {
+            let target = self.get(id)?;
+            Some((target.project, &target.version))
+        };
+        one == other || (release(one).is_some() && release(one) == release(other))
+    }
+
+    /// A record says that its device was confirmed with this one before.
+    pub fn keep_confirmed(&mut self, id: TargetId) {
+        if let Some(target) = self.get_mut(id) {
+            target.confirmed = target.confirmed.saturating_add(1);
+        }
+    }
+
+    /// It does not say so any more.
+    pub fn drop_confirmed(&mut self, id: TargetId) {
+        if let Some(target) = self.get_mut(id) {
+            target.confirmed = target.confirmed.saturating_sub(1);
+        }
+    }
+
+    /// A device was confirmed with this one, which its record is not to say any more. Returns what the journal
+    /// is to remember.
+    pub fn retire_confirmed(&mut self, id: TargetId) -> Option<ReleaseEntry> {
+        let target = self.get(id)?;
+        let (project, version) = (target.project, target.version.clone());
+        let release = self.release_mut(project, &version)?;
+        release.confirmed = release.confirmed.saturating_add(1);
+        self.entry(project, &version)
+    }
+
+    /// The target of a release that a device was confirmed with in an earlier run: any content of it.
+    pub fn confirmed_before(
+        &mut self,
+        project: &str,
+        version: &str,
+        now: Stamp,
+    ) -> Option<TargetId> {
+        let project = self.intern_project(project)?;
+        let known = self.release(project, version);
+        match known.and_then(|release| release.targets.first().copied()) {
+            Some(id) => Some(id),
+            None => self.intern(project, version, ContentId([0; 32]), 0, now),
         }
     }
 
@@ -285,18 +354,28 @@ impl Targets {
         release.map_or(0, |release| release.reboot_within)
     }
 
-    /// Devices by state, on their way to any content of a release.
+    /// Remembered devices that ask for a project.
+    pub fn devices(&self, project: &str) -> u32 {
+        let project = self.project_id(project).and_then(|id| self.project(id));
+        project.map_or(0, |project| project.devices)
+    }
+
+    /// Devices by state, on their way to any content of a release. Those that were confirmed with it and are
+    /// on their way to another one since count as confirmed.
     pub fn counts(&self, project: &str, version: &str) -> Counts {
         let mut sum = Counts::default();
         let release = self
             .project_id(project)
             .and_then(|project| self.release(project, version));
+        let mut confirmed = release.map_or(0, |release| release.confirmed);
         let targets = release.into_iter().flat_map(|release| &release.targets);
         for target in targets.filter_map(|id| self.get(*id)) {
             for (sum, count) in sum.by_state.iter_mut().zip(target.counts.by_state) {
                 *sum = sum.saturating_add(count);
             }
+            confirmed = confirmed.saturating_add(target.confirmed);
         }
+        sum.add(State::Confirmed, confirmed);
         sum
     }
 
@@ -339,12 +418,12 @@ impl Targets {
     }
 
     /// Forgets the contents to which no device is on its way, and the releases that are not in the
-    /// folder and have none.
+    /// folder and have none, and with which no device was confirmed.
     fn sweep(&mut self) {
         // In order, so that they are found.
         let mut gone = Vec::new();
         for (place, id) in self.targets.iter_mut().zip((0..u16::MAX).map(TargetId)) {
-            let is_unused = |target: &Target| target.counts.total() == 0;
+            let is_unused = |target: &Target| target.counts.total() == 0 && target.confirmed == 0;
             if place.as_ref().is_some_and(is_unused) {
                 *place = None;
                 gone.push(id);
@@ -354,7 +433,7 @@ impl Targets {
         for project in &mut self.projects {
             project.releases.retain(|_, release| {
                 release.targets.retain(|id| gone.binary_search(id).is_err());
-                release.in_folder || !release.targets.is_empty()
+                release.in_folder || !release.targets.is_empty() || release.confirmed > 0
             });
         }
     }
@@ -373,6 +452,7 @@ impl Targets {
         release.first = entry.first;
         release.fused = entry.fused;
         release.resumed = entry.resumed;
+        release.confirmed = entry.confirmed;
     }
 
     /// What the journal is to remember of a release.
@@ -418,6 +498,7 @@ impl Release {
             first: self.first,
             fused: self.fused.clone(),
             resumed: self.resumed,
+            confirmed: self.confirmed,
         }
     }
 }

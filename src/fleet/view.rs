@@ -1,7 +1,9 @@
 //! What the fleet shows to people: the operator's API, and `luat-ota devices`.
 
 use super::journey::State;
+use super::network::Network;
 use super::report::Report;
+use crate::decision::Check;
 
 /// How many devices stand where, on their way to one release.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +17,14 @@ impl Counts {
     pub fn of(&self, state: State) -> u32 {
         let at = usize::from(state as u8);
         self.by_state.get(at).copied().unwrap_or_default()
+    }
+
+    /// Adds devices to a state.
+    pub fn add(&mut self, state: State, devices: u32) {
+        let at = usize::from(state as u8);
+        if let Some(count) = self.by_state.get_mut(at) {
+            *count = count.saturating_add(devices);
+        }
     }
 
     /// Devices in any.
@@ -48,6 +58,12 @@ pub struct DeviceView {
     pub listed: bool,
     /// Its way to the release that was last offered.
     pub journey: Option<JourneyView>,
+    /// The network from which it was last seen.
+    pub network: Option<Network>,
+    /// The check that it sends.
+    pub check: Check<'static>,
+    /// The check is all that it sent; otherwise only id, project and version are known.
+    pub is_whole: bool,
     /// What it is held back from, if the loop guard holds it.
     pub held: Vec<HoldView>,
 }

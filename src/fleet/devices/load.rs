@@ -5,6 +5,7 @@ use super::record::{Kind, NONE, Rank, Record};
 use crate::firmware::audience::DeviceId;
 use crate::fleet::brief::Brief;
 use crate::fleet::entry::{DeviceEntry, Entry, JourneyEntry, ReleaseEntry};
+use crate::fleet::interned::TargetId;
 use crate::fleet::journey::{Journey, State, capped};
 
 impl Devices {
@@ -21,8 +22,22 @@ impl Devices {
             last: record.last,
             interval: record.interval,
             network: record.network(),
+            profile: self.profiles.get(record.profile).cloned(),
+            confirmed: self.confirmed_before(record),
             journey: record.journey().and_then(|way| self.journey_entry(way)),
         })
+    }
+
+    /// The releases that a device was confirmed with before that of its journey.
+    fn confirmed_before(&self, record: &Record) -> Vec<(Box<str>, Box<str>)> {
+        let targets = record.confirmed.into_iter();
+        let targets = targets.filter_map(|id| self.targets.get(id));
+        targets
+            .filter_map(|target| {
+                let project = self.targets.project(target.project)?;
+                Some((project.name.clone(), target.version.clone()))
+            })
+            .collect()
     }
 
     pub(super) fn journey_entry(&self, journey: Journey) -> Option<JourneyEntry> {
@@ -99,14 +114,22 @@ impl Devices {
                 let Some(slot) = self.table.insert(record, Rank::Established) else {
                     return;
                 };
+                self.targets.asks_for(None, Some(project));
                 if kind == Kind::Other {
                     self.texts.insert(slot, entry.text);
                 }
                 slot
             }
         };
+        let mut confirmed = [TargetId::NONE; 3];
+        for (place, (project, version)) in confirmed.iter_mut().zip(&entry.confirmed) {
+            let target = self.targets.confirmed_before(project, version, self.began);
+            *place = target.unwrap_or(TargetId::NONE);
+        }
+        self.set_confirmed(slot, confirmed);
+        self.ask_for(slot, project);
         if let Some(record) = self.table.get_mut(slot) {
-            record.project = project;
+            record.profile = self.profiles.replace(record.profile, entry.profile, false);
             record.version = Brief::of(&entry.version);
             record.first = entry.first;
             record.last = entry.last;
@@ -117,7 +140,7 @@ impl Devices {
         }
         self.table.touch(slot, Rank::Established);
         let journey = entry.journey.and_then(|way| self.journey_of(way));
-        self.set_journey(slot, journey);
+        self.put_journey(slot, journey);
     }
 
     fn journey_of(&mut self, entry: JourneyEntry) -> Option<Journey> {

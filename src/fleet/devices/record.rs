@@ -1,10 +1,10 @@
-//! One device in 96 bytes. Only [`super`] reads and writes these; everybody else sees
+//! One device in 104 bytes. Only [`super`] reads and writes these; everybody else sees
 //! [`super::super::view`] and [`super::super::entry`].
 
 use crate::firmware::audience::DeviceId;
 use crate::fleet::brief::Brief;
 use crate::fleet::clock::Stamp;
-use crate::fleet::interned::{ProjectId, TargetId};
+use crate::fleet::interned::{ProfileId, ProjectId, TargetId};
 use crate::fleet::journey::{Journey, Outcome, State};
 use crate::fleet::network::Network;
 use crate::fleet::report::Report;
@@ -97,8 +97,13 @@ pub struct Record {
     /// The project that it asks for.
     pub project: ProjectId,
     target: TargetId,
+    /// What it states of itself.
+    pub profile: ProfileId,
+    /// Up to three releases that it was confirmed with before, each by one of its contents, the earliest
+    /// first; never that of `target`.
+    pub confirmed: [TargetId; 3],
     network: [u8; 6],
-    /// Three fields in one byte, so that a record ends at 96 bytes. From the lowest bit: how its id was
+    /// Three fields in one byte, so that a record ends at 104 bytes. From the lowest bit: how its id was
     /// written ([`Kind`], 3 bits), how many bytes of `network` count (0, 3 or 6; 3 bits), and the
     /// [`Report`] on its journey's target (0: none; 2 bits).
     bits: u8,
@@ -127,6 +132,8 @@ impl Record {
             from: Brief::default(),
             project,
             target: TargetId::NONE,
+            profile: ProfileId::NONE,
+            confirmed: [TargetId::NONE; 3],
             network: [0; 6],
             bits: kind as u8,
             rank: Rank::Free,
@@ -285,8 +292,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_96_bytes() {
-        assert_eq!(std::mem::size_of::<Record>(), 96);
+    fn a_record_is_104_bytes() {
+        assert_eq!(std::mem::size_of::<Record>(), 104);
     }
 
     #[test]

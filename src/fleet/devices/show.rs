@@ -2,8 +2,11 @@
 
 use super::Devices;
 use super::record::{Rank, Record};
+use crate::decision::Check;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
+use crate::fleet::interned::ProfileId;
+use crate::fleet::network::Network;
 use crate::fleet::view::{DeviceView, Filter, JourneyView};
 
 /// Records that one page looks through at most.
@@ -53,8 +56,34 @@ impl Devices {
             probation: record.rank == Rank::Probation,
             listed: beside.listed(device),
             journey,
+            network: record.network(),
+            check: self.check_at(slot, record)?,
+            is_whole: record.profile != ProfileId::NONE,
             held: Vec::new(),
         })
+    }
+
+    /// The check that the device sends, as far as it is known.
+    fn check_at(&self, slot: u32, record: &Record) -> Option<Check<'static>> {
+        let mut check = Check {
+            device: Some(record.device()),
+            device_text: self.text(slot, record).into_string().into(),
+            version: record.version.as_str().to_owned().into(),
+            ..Check::default()
+        };
+        match self.profiles.get(record.profile) {
+            Some(profile) => profile.clone().fill(&mut check),
+            None => {
+                let project = &*self.targets.project(record.project)?.name;
+                check.path_project = Some(project.to_owned().into());
+            }
+        }
+        Some(check)
+    }
+
+    /// The network from which a device was last seen.
+    pub fn network(&self, device: DeviceId) -> Option<Network> {
+        self.table.get(self.table.find(device)?)?.network()
     }
 
     /// At most `most` devices from a slot on that pass the filter, with their ids. Where to go on;

@@ -8,7 +8,7 @@ use super::record::{NONE, Rank, Record};
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
 
-/// Records in a slab; 24 KiB.
+/// Records in a slab; 26 KiB.
 const SLAB: usize = 256;
 
 /// The records.

@@ -9,6 +9,7 @@ use crate::firmware::ContentId;
 use crate::firmware::catalog::{Found, FoundFile};
 use crate::firmware::package::{Inspected, Kind as PackageKind};
 use crate::firmware::rules::Rules;
+use crate::fleet::entry::DeviceEntry;
 use crate::fleet::interned::TargetId;
 use crate::fleet::journey::State;
 use crate::fleet::report::Report;
@@ -300,6 +301,197 @@ fn a_device_goes_its_way_to_the_end() {
     let written = house.written.len();
     house.later(3600).asks(A, "2.0.0", HOME);
     assert_eq!(house.written.len(), written);
+}
+
+/// Everything that the journal was told, read by a new run.
+fn restarted(house: &House) -> House {
+    let mut next = House {
+        devices: Devices::new(100, house.now),
+        catalog: folder(&[]),
+        now: house.now,
+        written: Vec::new(),
+        listed: false,
+    };
+    for (entry, _) in &house.written {
+        match entry.clone() {
+            Entry::Device(device) => next.devices.load(device),
+            Entry::Forgotten(device) => next.devices.load_forgotten(device),
+            Entry::Release(release) => next.devices.load_release(release),
+            _ => {}
+        }
+    }
+    next.devices.loaded(0);
+    next
+}
+
+/// A compacted journal, read by a new run.
+fn compacted(house: &House) -> House {
+    let mut entries = house.devices.targets.records(0, 100).0;
+    entries.extend(house.devices.records(0, 100).0);
+    let written = entries.into_iter().map(|entry| (entry, Worth::Step));
+    restarted(&House {
+        devices: Devices::new(100, house.now),
+        catalog: folder(&[]),
+        now: house.now,
+        written: written.collect(),
+        listed: false,
+    })
+}
+
+/// Devices that are counted as confirmed with 1.0.N, for each N from 1 on.
+fn confirmed<const N: usize>(house: &House) -> [u32; N] {
+    std::array::from_fn(|n| {
+        let counts = house.devices.targets.counts("P", &format!("1.0.{}", n + 1));
+        counts.of(State::Confirmed)
+    })
+}
+
+/// Offers 1.0.N alone, to a device that says another version, and lets it come back with that.
+fn takes(house: &mut House, id: &str, n: u8, before: &str) {
+    let version = format!("1.0.{n}");
+    let path = format!("P/{version}/a.bin");
+    house.catalog = folder(&[(&path, n)]);
+    let now = house.now;
+    house.devices.catalog(&house.catalog, now);
+    house.later(100).asks(id, before, HOME);
+    house.gets_all(id, n, HOME);
+    house.later(100).asks(id, &version, HOME);
+    assert_eq!(house.state(id), Some(State::Confirmed), "{version}");
+}
+
+// Case 44.
+#[test]
+fn confirmed_counts_survive_any_number_of_newer_releases_and_a_restart() {
+    let mut house = House::with(100, &[("P/1.0.0/a.bin", 99)]);
+    for n in 1..=6 {
+        for id in [A, "862991443750000"] {
+            takes(&mut house, id, n, &format!("1.0.{}", n - 1));
+        }
+        let expected: [u32; 6] = std::array::from_fn(|at| if at < n.into() { 2 } else { 0 });
+        assert_eq!(confirmed::<6>(&house), expected, "after 1.0.{n}");
+        assert_eq!(
+            confirmed::<6>(&restarted(&house)),
+            expected,
+            "after 1.0.{n}"
+        );
+        assert_eq!(
+            confirmed::<6>(&compacted(&house)),
+            expected,
+            "after 1.0.{n}"
+        );
+    }
+    // They ask on, and nothing is counted twice.
+    house.later(600).asks(A, "1.0.6", HOME);
+    house.later(600).asks(A, "1.0.6", HOME);
+    assert_eq!(confirmed::<6>(&house), [2; 6]);
+}
+
+// Case 44.
+#[test]
+fn a_device_that_takes_the_same_release_again_is_confirmed_with_it_once() {
+    let mut house = House::with(100, &[("P/1.0.0/a.bin", 99)]);
+    takes(&mut house, A, 1, "1.0.0");
+    takes(&mut house, A, 2, "1.0.1");
+    // Flashed over a cable, two days later.
+    house.later(2 * DAY);
+    takes(&mut house, A, 1, "0.9.0");
+    takes(&mut house, A, 2, "1.0.1");
+    assert_eq!(confirmed::<2>(&house), [1, 1]);
+    assert_eq!(confirmed::<2>(&restarted(&house)), [1, 1]);
+    // The same release with another file.
+    house.later(2 * DAY);
+    house.catalog = folder(&[("P/1.0.2/a.bin", 9)]);
+    let now = house.now;
+    house.devices.catalog(&house.catalog, now);
+    house.later(100).asks(A, "1.0.0", HOME);
+    let counts = house.devices.targets.counts("P", "1.0.2");
+    assert_eq!((counts.of(State::Confirmed), counts.total()), (0, 1));
+    house.gets_all(A, 9, HOME);
+    house.later(100).asks(A, "1.0.2", HOME);
+    assert_eq!(confirmed::<2>(&house), [1, 1]);
+}
+
+// Case 44.
+#[test]
+fn a_device_that_falls_back_is_not_confirmed_and_one_that_is_forgotten_stays_counted() {
+    let mut house = House::with(10, &[("P/1.0.0/a.bin", 99)]);
+    for n in 0..9 {
+        takes(&mut house, &imei(n), 1, "1.0.0");
+    }
+    house.later(100).asks(&imei(0), "1.0.0", HOME);
+    assert_eq!(house.state(&imei(0)), Some(State::Reverted));
+    assert_eq!(confirmed::<1>(&house), [8]);
+    // Two new ones take the places of the two that were not seen for longest.
+    house.later(8 * DAY);
+    for n in [100, 101] {
+        house.listed = true;
+        house.asks(&imei(n), "1.0.1", HOME);
+    }
+    let known = |n| house.devices.knows(device(&imei(n)));
+    assert_eq!([known(0), known(1), known(2)], [true, false, false]);
+    assert_eq!(confirmed::<1>(&house), [8]);
+    assert_eq!(confirmed::<1>(&restarted(&house)), [8]);
+}
+
+// Case 42.
+#[test]
+fn a_device_is_asked_about_with_all_that_it_states_also_after_a_restart() {
+    let mut house = House::new(100);
+    for name in ["P_LuatOS-SoC_Air780E", "P_LuatOS-SoC_Air780EPM", "P"] {
+        let check = Check {
+            device: DeviceId::parse(A),
+            device_text: A.into(),
+            firmware_name: Some(name.into()),
+            version: "2012.1.2".into(),
+            core_version: Some(2012),
+            project_key: Some("k".into()),
+            need_oss_url: true,
+            ..Check::default()
+        };
+        let question = Question {
+            catalog: &house.catalog,
+            known: Known::default(),
+            check: &check,
+            unix: 1_795_435_200,
+        };
+        let verdict = decide(&question, &mut Notes::off());
+        let sighting = Sighting {
+            device: device(A),
+            network: HOME,
+            check: &check,
+            verdict: &verdict,
+            listed: true,
+            same_session: false,
+            is_given: false,
+        };
+        house.devices.seen(sighting, house.now);
+        house.later(100).write();
+        for devices in [
+            &house.devices,
+            &restarted(&house).devices,
+            &compacted(&house).devices,
+        ] {
+            let view = devices.view(device(A), &Plain).unwrap();
+            assert_eq!((view.check, view.is_whole), (check.clone(), true));
+            assert_eq!(view.network, Some(HOME));
+            assert_eq!(devices.targets.devices("P"), 1);
+        }
+        assert_eq!(house.devices.profiles.len(), 1);
+    }
+    // Of an earlier version's journal only the project is known, until the device asks again.
+    let mut old = Devices::new(100, house.now);
+    for (entry, _) in &house.written {
+        if let Entry::Device(device) = entry {
+            let profile = None;
+            old.load(DeviceEntry {
+                profile,
+                ..device.clone()
+            });
+        }
+    }
+    let view = old.view(device(A), &Plain).unwrap();
+    assert_eq!((view.check.project(), view.is_whole), ("P", false));
+    assert_eq!(view.check.version, "2012.1.2");
 }
 
 #[test]

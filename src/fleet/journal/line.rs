@@ -6,6 +6,7 @@
 //! have a backslash before them, and one that ends with a brace ends with `\u007b`). So a line that was
 //! glued to a torn one is found all the same.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 use super::json::{Fields, quote};
@@ -18,6 +19,7 @@ use crate::fleet::entry::{
 };
 use crate::fleet::journey::{Outcome, State};
 use crate::fleet::network::{Network, Wide};
+use crate::fleet::profiles::Profile;
 use crate::fleet::who::Downloader;
 
 /// The version of the format, in the first line.
@@ -257,6 +259,12 @@ impl<'b> Pen<'b> {
         if let Some(network) = device.network {
             self.put(",\"network\":", Quoted(network));
         }
+        if let Some(profile) = &device.profile {
+            self.profile(profile);
+        }
+        if !device.confirmed.is_empty() {
+            self.text(",\"confirmed\":", &confirmed_text(device));
+        }
         let Some(journey) = &device.journey else {
             return;
         };
@@ -276,6 +284,28 @@ impl<'b> Pen<'b> {
         self.number(",\"weak\":", journey.weak.into());
         self.flag(",\"by_proxy\":", journey.by_proxy);
         self.text(",\"from\":", &journey.from);
+    }
+
+    fn profile(&mut self, profile: &Profile<'_>) {
+        let texts = [
+            (",\"name\":", &profile.firmware_name),
+            (",\"path\":", &profile.path_project),
+            (",\"key\":", &profile.project_key),
+        ];
+        for (key, text) in texts {
+            if let Some(text) = text {
+                self.text(key, text);
+            }
+        }
+        if let Some(core) = profile.core_version {
+            self.put(",\"core\":", core);
+        }
+        if profile.need_oss_url {
+            self.put(",\"redirect\":", true);
+        }
+        if let Some(largest) = profile.largest {
+            self.put(",\"largest\":", largest);
+        }
     }
 
     fn pin(&mut self, pin: &PinEntry) {
@@ -337,6 +367,7 @@ impl<'b> Pen<'b> {
         if let Some(resumed) = release.resumed {
             self.time(",\"resumed\":", resumed);
         }
+        self.number(",\"confirmed\":", release.confirmed.into());
     }
 }
 
@@ -438,6 +469,7 @@ pub(super) fn said(fields: &Fields<'_>, when: When) -> Option<Said> {
             first: when.past(fields.number("first")?),
             fused: fields.text("fused").map(Box::from),
             resumed: fields.number("resumed").map(|unix| when.past(unix)),
+            confirmed: count(fields, "confirmed")?,
         }),
         "clock" | HEADER => return Some(Said::Nothing),
         _ => return Some(Said::Unknown),
@@ -495,9 +527,53 @@ fn device(fields: &Fields<'_>, when: When) -> Option<DeviceEntry> {
             true => Some(Network::parse(fields.text("network")?)?),
             false => None,
         },
+        profile: profile(fields),
+        confirmed: confirmed(fields, &project),
         journey,
         project,
     })
+}
+
+/// What the device states; a check without a name in it or in its path there is none.
+fn profile(fields: &Fields<'_>) -> Option<Profile<'static>> {
+    let text = |key| fields.text(key).map(|text| Cow::Owned(text.to_owned()));
+    let (firmware_name, path_project) = (text("name"), text("path"));
+    let is_there = firmware_name.is_some() || path_project.is_some();
+    is_there.then(|| Profile {
+        firmware_name,
+        path_project,
+        core_version: fields.number("core"),
+        project_key: text("key"),
+        need_oss_url: fields.is_true("redirect"),
+        largest: fields.number("largest"),
+    })
+}
+
+/// `1.0.1,1.0.2`; a release of another project has that before it: `OTHER/1.0.1`. No name of either has a comma.
+fn confirmed_text(device: &DeviceEntry) -> String {
+    let mut text = String::new();
+    for (project, version) in &device.confirmed {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        if *project != device.project {
+            text.push_str(project);
+            text.push('/');
+        }
+        text.push_str(version);
+    }
+    text
+}
+
+fn confirmed(fields: &Fields<'_>, project: &str) -> Vec<(Box<str>, Box<str>)> {
+    let text = fields.text("confirmed").unwrap_or_default();
+    let releases = text.split(',').filter(|release| !release.is_empty());
+    releases
+        .map(|release| match release.rsplit_once('/') {
+            Some((project, version)) => (project.into(), version.into()),
+            None => (project.into(), release.into()),
+        })
+        .collect()
 }
 
 fn journey(fields: &Fields<'_>, project: &str, when: When) -> Option<JourneyEntry> {

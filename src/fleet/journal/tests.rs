@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fs;
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ use crate::fleet::clock::TRUSTED_FROM;
 use crate::fleet::entry::*;
 use crate::fleet::journey::{Outcome, State};
 use crate::fleet::network::{Network, Wide};
+use crate::fleet::profiles::Profile;
 use crate::fleet::who::Downloader;
 use crate::os::reactor::block_on;
 use crate::os::scratch::Scratch;
@@ -92,14 +94,49 @@ fn journeys() -> impl Strategy<Value = JourneyEntry> {
         )
 }
 
+fn profiles() -> impl Strategy<Value = Profile<'static>> {
+    let text = || proptest::option::of(texts().prop_map(|text| Cow::Owned(text.into_string())));
+    let name = texts().prop_map(|text| Some(Cow::Owned(text.into_string())));
+    (
+        name,
+        text(),
+        text(),
+        any::<(Option<u32>, bool, Option<u64>)>(),
+    )
+        .prop_map(
+            |(firmware_name, path_project, project_key, (core_version, need_oss_url, largest))| {
+                Profile {
+                    firmware_name,
+                    path_project,
+                    core_version,
+                    project_key,
+                    need_oss_url,
+                    largest,
+                }
+            },
+        )
+}
+
+fn confirmed() -> impl Strategy<Value = Vec<(Box<str>, Box<str>)>> {
+    let release = ("[A-Z_]{1,5}", "[0-9.]{1,5}");
+    let release = release.prop_map(|(project, version)| (project.into(), version.into()));
+    proptest::collection::vec(release, 0..4)
+}
+
 fn devices() -> impl Strategy<Value = Entry> {
     (
         (ids(), texts(), texts(), stamps(), stamps()),
         (any::<u32>(), proptest::option::of(networks())),
         proptest::option::of(journeys()),
+        (proptest::option::of(profiles()), confirmed()),
     )
         .prop_map(
-            |(((device, text), project, version, first, last), (interval, network), journey)| {
+            |(
+                ((device, text), project, version, first, last),
+                (interval, network),
+                journey,
+                (profile, confirmed),
+            )| {
                 Entry::Device(DeviceEntry {
                     device,
                     text,
@@ -109,6 +146,8 @@ fn devices() -> impl Strategy<Value = Entry> {
                     last,
                     interval,
                     network,
+                    profile,
+                    confirmed,
                     journey,
                 })
             },
@@ -197,17 +236,19 @@ fn entries() -> impl Strategy<Value = Entry> {
             texts(),
             stamps(),
             proptest::option::of(texts()),
-            proptest::option::of(stamps())
+            proptest::option::of(stamps()),
+            any::<u32>()
         )
-            .prop_map(|(project, version, first, fused, resumed)| Entry::Release(
-                ReleaseEntry {
+            .prop_map(|(project, version, first, fused, resumed, confirmed)| {
+                Entry::Release(ReleaseEntry {
                     project,
                     version,
                     first,
                     fused,
-                    resumed
-                }
-            )),
+                    resumed,
+                    confirmed,
+                })
+            }),
     ]
 }
 
@@ -316,6 +357,8 @@ fn samples() -> Vec<Entry> {
             last: NOW,
             interval: 3600,
             network: Some(HOME),
+            profile: None,
+            confirmed: Vec::new(),
             journey: None,
         }),
         pin(1, NOW),
@@ -326,6 +369,7 @@ fn samples() -> Vec<Entry> {
             first: NOW,
             fused: Some("fuse: 3 of 9".into()),
             resumed: Some(NOW),
+            confirmed: 0,
         }),
         Entry::Unpinned(Downloader(1), HOME, A),
     ]

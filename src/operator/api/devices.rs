@@ -6,6 +6,7 @@ use http_types::StatusCode;
 use serde_json::Value;
 
 use super::{limit, object, or_null, time};
+use crate::explain::request_of;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::journey::State;
 use crate::fleet::report::Report;
@@ -121,12 +122,26 @@ pub(super) fn device(view: &DeviceView) -> Value {
         ("listed", view.listed.into()),
         ("journey", or_null(journey)),
         ("held", held.into()),
+        (
+            "network",
+            or_null(view.network.map(|network| network.to_string())),
+        ),
+        (
+            "firmware_name",
+            or_null(view.check.firmware_name.as_deref()),
+        ),
+        ("platform", or_null(view.check.name().platform)),
+        ("core", or_null(view.check.core())),
+        ("request", request_of(&view.check).into()),
+        ("request_known", view.is_whole.into()),
     ])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::Check;
+    use crate::fleet::network::Network;
     use crate::fleet::view::{HoldView, JourneyView};
 
     #[test]
@@ -142,6 +157,9 @@ mod tests {
             probation: true,
             listed: false,
             journey: None,
+            network: Some(Network::V4([10, 0, 1])),
+            check: Check::default(),
+            is_whole: true,
             held: Vec::new(),
         };
         let shown = device(&view);

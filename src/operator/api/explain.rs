@@ -1,6 +1,5 @@
 //! `POST /api/v1/explain`: what `luat-ota explain` says, with what is remembered of the device.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use http_types::StatusCode;
@@ -9,8 +8,6 @@ use serde_json::{Map, Value};
 use super::{object, or_null};
 use crate::decision::{Check, Verdict};
 use crate::explain::{Described, explain, from_request};
-use crate::firmware::ContentId;
-use crate::fleet::who::Who;
 use crate::operator::body::Incoming;
 use crate::operator::reply::Reply;
 use crate::operator::{Desk, unix_now};
@@ -85,19 +82,7 @@ fn explained(desk: &Desk, check: &Check<'_>) -> Reply {
     let mut check = check.clone();
     check.complete(&catalog);
     let check = &check;
-    // Nobody knows where the module would ask from.
-    let who = Who::of(check, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let mut known = fleet.known(check, who.as_ref(), now);
-    if known.looping.is_empty()
-        && let Some(device) = check.device
-        && let Some(view) = fleet.device(device, now, unix)
-    {
-        view.held
-            .iter()
-            .filter(|hold| hold.until.is_some_and(|until| until > unix))
-            .filter_map(|hold| ContentId::parse(&hold.content))
-            .for_each(|content| known.looping.add(content, false));
-    }
+    let known = fleet.known_of(check, now);
     let explanation = explain(&catalog, known, check, unix);
     let (word, release, package, reason) = match &explanation.verdict {
         Verdict::Offer(offer) => (

@@ -191,6 +191,7 @@ fn one(project: &Project, release: &Release, own: Own, fleet: &Fleet, now: i64) 
         ("for", whom.into()),
         ("packages", packages.into()),
         ("counts", counts.into()),
+        ("devices", fleet.devices_of(&project.name).into()),
         ("unknown", or_null(fleet.unknown(&project.name))),
         ("rules", own.rules),
         ("rules_etag", own.etag.into()),

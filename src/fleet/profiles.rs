@@ -1,0 +1,226 @@
+//! What devices state in their checks besides their id and version, interned: the modules of one product state
+//! the same, so each record has a number of two bytes. With it, the question that a device asks can be asked
+//! again for it (docs/cases.md 42).
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+
+use super::interned::ProfileId;
+use crate::decision::Check;
+
+/// The most profiles, of at most 500 bytes each.
+const MOST: usize = 4096;
+
+/// The most profiles while only devices on probation need another one. Anyone can invent those.
+const MOST_ON_PROBATION: usize = MOST / 2;
+
+/// The longest text of a profile, in bytes. A check with a longer one has no profile.
+const LONGEST: usize = 128;
+
+/// All of a check but the device's id and its version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Profile<'a> {
+    /// `firmware_name`, whole.
+    pub firmware_name: Option<Cow<'a, str>>,
+    /// The project that the path or the `project_key` names.
+    pub path_project: Option<Cow<'a, str>>,
+    /// `core_version`.
+    pub core_version: Option<u32>,
+    /// `project_key`.
+    pub project_key: Option<Cow<'a, str>>,
+    /// It can follow a redirect.
+    pub need_oss_url: bool,
+    /// The largest file that it can be sent this way, in bytes; `None`: any.
+    pub largest: Option<u64>,
+}
+
+impl<'a> Profile<'a> {
+    /// The profile of a check; `None` if a text in it is longer than 128 bytes.
+    pub fn of(check: &'a Check<'_>) -> Option<Profile<'a>> {
+        let profile = Profile {
+            firmware_name: check.firmware_name.as_deref().map(Cow::Borrowed),
+            path_project: check.path_project.as_deref().map(Cow::Borrowed),
+            core_version: check.core_version,
+            project_key: check.project_key.as_deref().map(Cow::Borrowed),
+            need_oss_url: check.need_oss_url,
+            largest: check.largest,
+        };
+        profile.is_short().then_some(profile)
+    }
+
+    fn is_short(&self) -> bool {
+        let texts = [&self.firmware_name, &self.path_project, &self.project_key];
+        texts
+            .into_iter()
+            .flatten()
+            .all(|text| text.len() <= LONGEST)
+    }
+
+    /// The same with texts of its own.
+    pub fn into_owned(self) -> Profile<'static> {
+        let owned = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
+        Profile {
+            firmware_name: owned(self.firmware_name),
+            path_project: owned(self.path_project),
+            project_key: owned(self.project_key),
+            core_version: self.core_version,
+            need_oss_url: self.need_oss_url,
+            largest: self.largest,
+        }
+    }
+
+    /// Adds what it states to a check.
+    pub fn fill(self, check: &mut Check<'a>) {
+        check.firmware_name = self.firmware_name.map(Into::into);
+        check.path_project = self.path_project;
+        check.core_version = self.core_version;
+        check.project_key = self.project_key;
+        check.need_oss_url = self.need_oss_url;
+        check.largest = self.largest;
+    }
+}
+
+/// The profiles of the remembered devices.
+#[derive(Debug, Default)]
+pub struct Profiles {
+    places: Vec<Option<Place>>,
+    free: Vec<ProfileId>,
+    /// By a hash of the profile, so that its texts are kept once.
+    ids: HashMap<u64, ProfileId>,
+    keys: RandomState,
+}
+
+/// A profile and how many devices have it.
+#[derive(Debug)]
+struct Place {
+    profile: Profile<'static>,
+    devices: u32,
+}
+
+impl Profiles {
+    /// A profile.
+    pub fn get(&self, id: ProfileId) -> Option<&Profile<'static>> {
+        let place = self.places.get(usize::from(id.0))?.as_ref()?;
+        Some(&place.profile)
+    }
+
+    /// A device that had the profile `before` has this one now. Returns its number; none if there is no room.
+    pub fn replace(
+        &mut self,
+        before: ProfileId,
+        profile: Option<Profile<'_>>,
+        on_probation: bool,
+    ) -> ProfileId {
+        if profile.is_some() && self.get(before) == profile.as_ref() {
+            return before;
+        }
+        // Before the other is left, so that another profile has another number.
+        let entered = profile.and_then(|profile| self.enter(profile, on_probation));
+        self.leave(before);
+        entered.unwrap_or(ProfileId::NONE)
+    }
+
+    fn enter(&mut self, profile: Profile<'_>, on_probation: bool) -> Option<ProfileId> {
+        let hash = self.keys.hash_one(&profile);
+        if let Some(id) = self.ids.get(&hash).copied() {
+            let place = self.places.get_mut(usize::from(id.0))?.as_mut()?;
+            // Two profiles of one hash: the second has none.
+            (place.profile == profile).then_some(())?;
+            place.devices = place.devices.saturating_add(1);
+            return Some(id);
+        }
+        let most = if on_probation {
+            MOST_ON_PROBATION
+        } else {
+            MOST
+        };
+        if self.ids.len() >= most || !profile.is_short() {
+            return None;
+        }
+        let place = Some(Place {
+            profile: profile.into_owned(),
+            devices: 1,
+        });
+        let id = match self.free.pop() {
+            Some(id) => {
+                *self.places.get_mut(usize::from(id.0))? = place;
+                id
+            }
+            None => {
+                let id = ProfileId(u16::try_from(self.places.len()).ok()?);
+                self.places.push(place);
+                id
+            }
+        };
+        self.ids.insert(hash, id);
+        Some(id)
+    }
+
+    /// A device with this profile is forgotten.
+    pub fn leave(&mut self, id: ProfileId) {
+        let Some(place) = self.places.get_mut(usize::from(id.0)) else {
+            return;
+        };
+        let Some(used) = place else {
+            return;
+        };
+        used.devices = used.devices.saturating_sub(1);
+        if used.devices == 0 {
+            let hash = self.keys.hash_one(&used.profile);
+            *place = None;
+            self.ids.remove(&hash);
+            self.free.push(id);
+        }
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str) -> Option<Profile<'_>> {
+        Some(Profile {
+            firmware_name: Some(name.into()),
+            ..Profile::default()
+        })
+    }
+
+    #[test]
+    fn devices_that_state_the_same_share_a_profile_until_the_last_one_is_gone() {
+        let mut profiles = Profiles::default();
+        let one = profiles.replace(ProfileId::NONE, named("A_Luat_V1_8955"), true);
+        let same = profiles.replace(ProfileId::NONE, named("A_Luat_V1_8955"), true);
+        assert_eq!((one, profiles.len()), (same, 1));
+        assert_eq!(profiles.replace(one, named("A_Luat_V1_8955"), true), one);
+        let other = profiles.replace(one, named("A_Luat_V2_8955"), true);
+        assert_ne!(one, other);
+        profiles.leave(same);
+        assert_eq!((profiles.get(one), profiles.len()), (None, 1));
+        assert_eq!(profiles.get(other), named("A_Luat_V2_8955").as_ref());
+        assert_eq!(profiles.replace(other, None, true), ProfileId::NONE);
+        assert_eq!(profiles.len(), 0);
+    }
+
+    #[test]
+    fn invented_profiles_take_no_room_from_established_devices() {
+        let mut profiles = Profiles::default();
+        for n in 0..2 * MOST {
+            profiles.replace(ProfileId::NONE, named(&format!("P{n}")), true);
+        }
+        assert_eq!(profiles.len(), MOST_ON_PROBATION);
+        let invented = profiles.replace(ProfileId::NONE, named("X"), true);
+        assert_eq!(invented, ProfileId::NONE);
+        let real = profiles.replace(ProfileId::NONE, named("X"), false);
+        assert_eq!(profiles.get(real), named("X").as_ref());
+        let long = "x".repeat(LONGEST + 1);
+        let long = profiles.replace(ProfileId::NONE, named(&long), false);
+        assert_eq!(long, ProfileId::NONE);
+    }
+}
