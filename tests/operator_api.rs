@@ -514,6 +514,45 @@ fn a_key_that_is_there_twice_is_refused_by_its_name() {
 }
 
 #[test]
+fn what_is_not_served_comes_in_pages() {
+    let place = Place::new();
+    for n in 0..12 {
+        place.drop_firmware(&format!("wrong-{n:02}.bin"), &noise(n, 1000));
+        place.drop_firmware(&format!("P/readme-{n:02}.txt"), b"text");
+    }
+    place.drop_firmware("P/1.0.0/u.bin", &noise(99, 1000));
+    let server = Server::start_in(place, &[]);
+    let operator = Operator::of(&server);
+    operator.wait_for("/api/v1/summary", "all is read", |summary| {
+        summary["releases"] == 1 && summary["waiting"] == 0
+    });
+    let (mut paths, mut after, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let page = operator
+            .get(&format!("/api/v1/quarantine?limit=5{after}"))
+            .json();
+        assert_eq!(
+            page["counts"],
+            json!({"quarantined": 12, "warnings": 0, "ignored": 12, "waiting": 0})
+        );
+        let lists = ["quarantined", "ignored"].map(|list| page[list].as_array().unwrap());
+        assert!(lists[0].len() + lists[1].len() <= 5);
+        let entries = lists.into_iter().flatten();
+        paths.extend(entries.map(|entry| entry["path"].as_str().unwrap().to_owned()));
+        pages += 1;
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => break,
+        }
+    }
+    assert_eq!((paths.len(), pages), (24, 5));
+    assert!(paths.is_sorted_by_key(|path| !path.starts_with("wrong")));
+    let told = operator.get("/api/v1/quarantine?after=nonsense");
+    assert_eq!(told.status, 400);
+    assert_eq!(operator.get("/api/v1/quarantine?limit=501").status, 400);
+}
+
+#[test]
 fn releases_come_in_pages() {
     let place = Place::new();
     for version in 0..7 {

@@ -245,8 +245,8 @@ fn who_reads_events_and_stops_is_given_up_and_costs_no_memory() {
         asked += 1;
     }
     let grown = server.resident().saturating_sub(before);
-    println!("{asked} checks, the slowest {slowest:?}, {grown} bytes more");
-    assert!(grown < 16 << 20, "{grown} bytes more after {asked} checks");
+    println!("{asked} checks, the slowest {slowest:?}, {grown} KiB more");
+    assert!(grown < 16 * 1024, "{grown} KiB more after {asked} checks");
     // Those who took nothing for half a minute have made room.
     wait_until("there is room again", PATIENCE * 3, || {
         server.get(&refused);
@@ -398,8 +398,62 @@ fn ten_thousand_connections_keep_neither_a_person_nor_a_module_out() {
     }
     drop(held);
     let grown = server.resident().saturating_sub(before);
-    assert!(grown < 8 << 20, "{grown} bytes more");
+    assert!(grown < 8 * 1024, "{grown} KiB more");
     assert!(server.lives());
+}
+
+// Case 51.
+#[test]
+fn three_hundred_thousand_junk_files_are_counted_and_take_little_memory() {
+    const JUNK: usize = 300_000;
+    let place = Place::new();
+    let folder = place.firmware();
+    place.drop_firmware("P/2.0.0/u.bin", &noise(1, 5000));
+    // No name of firmware, firmware that names no release, and firmware that claims one release.
+    std::fs::create_dir_all(folder.join("Q/1.0.0")).unwrap();
+    for n in 0..JUNK {
+        let name = match n % 3 {
+            0 => format!("note-{n}.txt"),
+            1 => format!("junk-{n}.bin"),
+            _ => format!("Q/1.0.0/copy-{n}.bin"),
+        };
+        std::fs::write(folder.join(name), b"").unwrap();
+    }
+    let server = Server::start_in(place, &[]);
+    let operator = Operator::of(&server);
+    server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &noise(1, 5000));
+    let page = operator.wait_for("/api/v1/quarantine", "all is counted", |page| {
+        let count = |list: &str| page["counts"][list].as_u64().unwrap_or(0);
+        count("quarantined") + count("ignored") + count("waiting") >= JUNK as u64
+            && count("waiting") == 0
+    });
+    assert!(page["next"].is_string());
+    assert_eq!(page["quarantined"].as_array().unwrap().len(), 100);
+    assert_eq!(page["counts"]["ignored"], 100_000);
+    assert_eq!(page["counts"]["quarantined"], 200_000);
+    // On through all pages, as a person would not.
+    let (mut after, mut listed) = (String::new(), 0);
+    loop {
+        let page = operator
+            .get(&format!("/api/v1/quarantine?limit=500{after}"))
+            .json();
+        for list in ["quarantined", "ignored", "warnings", "waiting"] {
+            listed += page[list].as_array().unwrap().len();
+        }
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(listed, 3000);
+    assert_eq!(
+        operator.get("/api/v1/summary").json()["quarantined"],
+        200_000
+    );
+    server.signal(rustix::process::Signal::HUP);
+    let resident = server.resident();
+    println!("{resident} KiB");
+    assert!(resident < 64 * 1024, "{resident} KiB");
 }
 
 #[test]

@@ -5,6 +5,7 @@ import { api, ask, button, bytes, h, icon, keyed, number, s, said, t, toast } fr
 
 const STATES = ['confirmed', 'waiting', 'delivered', 'sent', 'downloading', 'offered', 'silent', 'reverted'];
 const SHOWN = 2;
+const PAGES = 6;
 
 /** How the devices stand: a bar, and the same in words. */
 export function bar(counts) {
@@ -89,10 +90,11 @@ function card(release, again) {
         Object.keys(release.rules || {}).length > 0 && h('pre', { tabindex: 0, 'aria-label': 'release.json' }, JSON.stringify(release.rules, null, 1)))));
 }
 
-function remarks(kind, list) {
+function remarks(kind, list, count) {
   const lines = (some) => h('ul.files', {}, some.map((entry) => h('li', {}, h('code', {}, entry.path ?? entry), (entry.reason || entry.text) && said(entry.reason || entry.text))));
-  return h('section.' + kind, {}, h('h2', {}, kind === 'quarantined' && icon('warn'), t(kind, list.length)), lines(list.slice(0, 6)),
-    list.length > 6 && h('details', { 'data-key': kind }, h('summary', {}, t('rest', list.length - 6)), lines(list.slice(6))));
+  return h('section.' + kind, {}, h('h2', {}, kind === 'quarantined' && icon('warn'), t(kind, number(count))), lines(list.slice(0, 6)),
+    count > 6 && h('details', { 'data-key': kind }, h('summary', {}, t('rest', number(count - 6))), lines(list.slice(6)),
+      count > list.length && h('p.small', {}, t('notListed', number(count - list.length)))));
 }
 
 /** A file falls into a folder, and a module hears of it. */
@@ -116,6 +118,18 @@ function empty() {
       step(3, h('p', {}, t('first3Text')), h('p', {}, h('a', { href: '#/live' }, t('live')), ' · ', h('a', { href: '#/explain' }, t('explain'))))));
 }
 
+/** Files that are not served, or look wrong: some pages of them, and how many there are. */
+async function notServed() {
+  let all = null;
+  for (let page = 0, after = ''; page < PAGES && after !== null; page += 1) {
+    const part = await api('GET', 'quarantine?limit=500' + (after && '&after=' + encodeURIComponent(after)));
+    if (all) for (const list of ['quarantined', 'warnings', 'ignored', 'waiting']) part[list] = all[list].concat(part[list]);
+    all = part;
+    after = part.next;
+  }
+  return all;
+}
+
 export function show(main, route, context) {
   const tiles = h('dl.tiles', {});
   const filter = h('input', { type: 'search', id: 'filter', placeholder: t('filter'), 'aria-label': t('filter'), autocomplete: 'off', spellcheck: 'false' });
@@ -128,7 +142,7 @@ export function show(main, route, context) {
   let releases = null;
   let next = null;
   let known = null;
-  let files = { quarantined: [], warnings: [], ignored: [], waiting: [] };
+  let files = { quarantined: [], warnings: [], ignored: [], waiting: [], counts: {} };
   let busy = false;
   let again = false;
   let gone = false;
@@ -165,15 +179,17 @@ export function show(main, route, context) {
         ([key, words, href, n]) => h('div.tile' + (key === 'quarantined' && n ? '.bad' : ''), {}, h('dt', {}, t(words)), h('dd', {}, href ? h('a', { href, 'data-key': key }, number(n)) : number(n))));
     }
     keyed(problems, [
-      summary && !summary.writable && { id: 'readonly' }, files.waiting.length && { id: 'waiting', list: files.waiting },
-      files.quarantined.length && { id: 'quarantined', list: files.quarantined }].filter(Boolean), (part) => part.id,
-    (part) => (part.id === 'readonly' ? h('p.note', {}, icon('lock'), t('readonly')) : remarks(part.id, part.list)));
+      summary && !summary.writable && { id: 'readonly' }, listed('waiting'), listed('quarantined')].filter(Boolean), (part) => part.id,
+    (part) => (part.id === 'readonly' ? h('p.note', {}, icon('lock'), t('readonly')) : remarks(part.id, part.list, part.count)));
     if (nothing) keyed(list, [['', 'empty']], () => 'empty', empty);
     else keyed(list, [...projects], (entry) => entry[0], project);
     more.replaceChildren(...(next ? [button('more', null, t('more'), () => load(true))] : []));
-    keyed(rest, [files.warnings.length && { id: 'warnings', list: files.warnings }, files.ignored.length && { id: 'ignored', list: files.ignored }].filter(Boolean), (part) => part.id,
-      (part) => h('details', { 'data-key': part.id }, h('summary', {}, t(part.id, part.list.length)), h('div.rest', {}, remarks(part.id, part.list))));
+    keyed(rest, [listed('warnings'), listed('ignored')].filter(Boolean), (part) => part.id,
+      (part) => h('details', { 'data-key': part.id }, h('summary', {}, t(part.id, number(part.count))), h('div.rest', {}, remarks(part.id, part.list, part.count))));
   }
+
+  /** One of the lists of files, as it is drawn; nothing if it is empty. */
+  const listed = (id) => files.counts[id] > 0 && { id, list: files[id], count: files.counts[id] };
 
   function news() {
     const now = new Set(releases.map(name));
@@ -196,7 +212,7 @@ export function show(main, route, context) {
         pages.push(...page.releases);
         cursor = page.next;
       } while (cursor && (pages.length < count || (further === true && pages.length <= count)));
-      files = await api('GET', 'quarantine');
+      files = await notServed();
       releases = pages;
       next = cursor;
       news();

@@ -56,14 +56,26 @@ fn describe(folder: &Path, catalog: &Catalog) -> String {
         }
         _ => table(&mut out, &rows, Some(SIZE)),
     }
-    remarks(&mut out, "Quarantined: not served", &catalog.quarantined);
+    let unlisted = catalog.unlisted;
+    remarks(
+        &mut out,
+        "Quarantined: not served",
+        &catalog.quarantined,
+        unlisted.quarantined,
+    );
     remarks(
         &mut out,
         "Served, but looks like a mistake",
         &catalog.warnings,
+        0,
     );
-    remarks(&mut out, "Ignored: no firmware", &catalog.ignored);
-    remarks(&mut out, "Good to know", &for_cores_alone(catalog));
+    remarks(
+        &mut out,
+        "Ignored: no firmware",
+        &catalog.ignored,
+        unlisted.ignored,
+    );
+    remarks(&mut out, "Good to know", &for_cores_alone(catalog), 0);
     if !catalog.waiting.is_empty() {
         let _ = writeln!(out, "\nWaiting until they are complete:");
         for path in &catalog.waiting {
@@ -129,11 +141,13 @@ pub(super) fn table<const N: usize>(out: &mut String, rows: &[[String; N]], righ
     }
 }
 
-fn remarks(out: &mut String, title: &str, remarks: &[Remark]) {
+/// `unlisted`: how many more there are.
+fn remarks(out: &mut String, title: &str, remarks: &[Remark], unlisted: usize) {
     if remarks.is_empty() {
         return;
     }
-    let _ = writeln!(out, "\n{title} ({}):", remarks.len());
+    let all = remarks.len().saturating_add(unlisted);
+    let _ = writeln!(out, "\n{title} ({all}):");
     for remark in remarks {
         let _ = writeln!(
             out,
@@ -141,6 +155,9 @@ fn remarks(out: &mut String, title: &str, remarks: &[Remark]) {
             Escaped(&remark.path),
             Escaped(&remark.text)
         );
+    }
+    if unlisted > 0 {
+        let _ = writeln!(out, "  and {unlisted} more like these");
     }
 }
 

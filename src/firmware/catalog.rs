@@ -145,6 +145,15 @@ pub struct Remark {
     pub text: String,
 }
 
+/// How many files are counted and not listed, because there are very many like them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unlisted {
+    /// Of those that are not served.
+    pub quarantined: usize,
+    /// Of those that are no firmware.
+    pub ignored: usize,
+}
+
 /// What a scan found: the input to [`Catalog::build`].
 #[derive(Debug, Default)]
 pub struct Found {
@@ -160,6 +169,8 @@ pub struct Found {
     pub waiting: Vec<String>,
     /// Folders that cannot be read now.
     pub unread: Vec<String>,
+    /// Files that are in none of the lists.
+    pub unlisted: Unlisted,
 }
 
 /// A firmware file that was read to the end.
@@ -203,6 +214,8 @@ pub struct Catalog {
     pub waiting: Vec<String>,
     /// Folders that cannot be read now; sorted. Empty text: the firmware folder itself, or its medium is gone.
     pub unread: Vec<String>,
+    /// Files that are in none of the lists.
+    pub unlisted: Unlisted,
 }
 
 impl Catalog {
@@ -319,6 +332,7 @@ impl Catalog {
             && self.warnings == other.warnings
             && self.waiting == other.waiting
             && self.unread == other.unread
+            && self.unlisted == other.unlisted
     }
 }
 

@@ -11,6 +11,7 @@ pub(super) mod checksum;
 pub(super) mod reading;
 pub(super) mod shelf;
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::io::Errno;
 
 use self::shelf::{Patience, Shelf};
-use super::catalog::Catalog;
+use super::catalog::{Catalog, Unlisted};
 use super::known::KnownFiles;
 use super::name::{self, FileKind};
 use crate::order;
@@ -29,6 +30,14 @@ const DEPTH: usize = 8;
 
 /// So many entries are looked at in one walk.
 const ENTRIES: usize = 1_000_000;
+
+/// So many files of a kind that is not served are listed; what there is beyond is counted.
+pub(super) const LISTED: usize = 1000;
+
+/// Classes of entries of which there may be very many in one folder, and how many of each are looked at:
+/// what is quarantined by its name; what is no firmware; firmware that claims the same release for every
+/// platform; what is ignored silently.
+const CLASSES: [usize; 4] = [LISTED, LISTED, LISTED, 0];
 
 /// At the first scan a file that has not changed for this long, by its own times, needs no settling.
 const OLD: Duration = Duration::from_secs(10);
@@ -63,6 +72,10 @@ pub(super) struct Walk {
     pub(super) folders: ByPath<Identity>,
     /// The folders that are there and cannot be read, and a sentence that says why.
     pub(super) unread: ByPath<String>,
+    /// What was counted and is not in `seen`.
+    pub(super) unlisted: Unlisted,
+    /// How much of that kind is in `seen`.
+    listed: Unlisted,
     entries: usize,
 }
 
@@ -143,10 +156,14 @@ pub(super) fn look(
         depth += 1;
     }
     let folder = folder.as_ref().unwrap_or(root);
-    for entry in folder.entries()? {
-        let name = entry.name.to_string_lossy();
-        let is_named = names.binary_search_by(|other| (**other).cmp(&name)).is_ok();
-        if depth <= DEPTH && is_named {
+    let is_named = |name: &OsStr| {
+        let name = name.to_string_lossy();
+        names.binary_search_by(|other| (**other).cmp(&name)).is_ok()
+    };
+    let class = |name: &OsStr, _: EntryKind| (!is_named(name)).then_some(0);
+    let (entries, _) = folder.entries_by_class(&class, [0])?;
+    for entry in entries {
+        if depth <= DEPTH {
             walk.entry(folder, parent, depth, &entry, skip)?;
         }
     }
@@ -174,7 +191,13 @@ impl Walk {
         depth: usize,
         skip: Option<Identity>,
     ) -> io::Result<()> {
-        for entry in folder.entries()? {
+        let class = |name: &OsStr, kind: EntryKind| class(path, name, kind);
+        let (entries, left_out) = folder.entries_by_class(&class, CLASSES)?;
+        let [quarantined, ignored, rivals, silent] = left_out;
+        self.unlisted.quarantined += quarantined + rivals;
+        self.unlisted.ignored += ignored;
+        self.entries += quarantined + ignored + rivals + silent;
+        for entry in entries {
             self.entries += 1;
             if self.entries > ENTRIES {
                 let text = format!(
@@ -205,7 +228,7 @@ impl Walk {
         let path = join(parent, &name);
         if entry.name.to_str().is_none() {
             let text = "The name is not UTF-8 (it is shown as near as can be): rename it.";
-            self.seen.push((path, Seen::Quarantined(text.into())));
+            self.list(path, Seen::Quarantined(text.into()));
             return Ok(());
         }
         let seen = match entry.kind {
@@ -218,7 +241,11 @@ impl Walk {
                 return self.child(folder, path, depth, entry, skip);
             }
             EntryKind::File => match kind {
-                FileKind::Firmware => Seen::Firmware(entry.stamp),
+                FileKind::Firmware => match name::place(&path) {
+                    Ok(_) => Seen::Firmware(entry.stamp),
+                    // Whatever its bytes are: they are not read.
+                    Err(text) => Seen::Quarantined(text),
+                },
                 FileKind::Rules => Seen::Rules(Ok(entry.stamp)),
                 FileKind::Checksum => Seen::Checksum(Ok(entry.stamp)),
                 FileKind::Mistake(text) => Seen::Quarantined(text.into()),
@@ -238,8 +265,27 @@ impl Walk {
                 }
             }
         };
-        self.seen.push((path, seen));
+        self.list(path, seen);
         Ok(())
+    }
+
+    /// Adds what was seen, or counts it if there is much like it.
+    fn list(&mut self, path: String, seen: Seen) {
+        let counts = match seen {
+            Seen::Quarantined(_) => {
+                Some((&mut self.listed.quarantined, &mut self.unlisted.quarantined))
+            }
+            Seen::Ignored(_) => Some((&mut self.listed.ignored, &mut self.unlisted.ignored)),
+            Seen::Firmware(_) | Seen::Checksum(_) | Seen::Rules(_) | Seen::Unread(_) => None,
+        };
+        match counts {
+            Some((listed, unlisted)) if *listed >= LISTED => *unlisted += 1,
+            Some((listed, _)) => {
+                *listed += 1;
+                self.seen.push((path, seen));
+            }
+            None => self.seen.push((path, seen)),
+        }
     }
 
     fn child(
@@ -265,6 +311,8 @@ impl Walk {
             // Into a map of its own: a folder that cannot be read to the end counts as unread.
             let mut inside = Walk {
                 entries: self.entries,
+                listed: self.listed,
+                unlisted: self.unlisted,
                 ..Walk::default()
             };
             inside.folder(&folder, &path, depth + 1, skip)?;
@@ -273,6 +321,8 @@ impl Walk {
         match inside {
             Ok(mut inside) => {
                 self.entries = inside.entries;
+                self.listed = inside.listed;
+                self.unlisted = inside.unlisted;
                 self.seen.append(&mut inside.seen);
                 self.folders.append(&mut inside.folders);
                 self.unread.append(&mut inside.unread);
@@ -306,6 +356,26 @@ impl Walk {
             folder = parent;
         }
         None
+    }
+}
+
+/// The class of an entry of the folder `parent` (an index of [`CLASSES`]); `None`: it is always looked at.
+fn class(parent: &str, name: &OsStr, kind: EntryKind) -> Option<usize> {
+    let (quarantined, ignored, rival, silent) = (Some(0), Some(1), Some(2), Some(3));
+    let shown = name.to_string_lossy();
+    let by_name = name::file_kind(&shown);
+    match (by_name, kind) {
+        (FileKind::Ignored, _) => silent,
+        _ if name.to_str().is_none() => quarantined,
+        (FileKind::Rules | FileKind::Checksum, _) | (_, EntryKind::Folder) => None,
+        (_, EntryKind::Link | EntryKind::Special) => quarantined,
+        (FileKind::Mistake(_), EntryKind::File) => quarantined,
+        (FileKind::Other, EntryKind::File) => ignored,
+        (FileKind::Firmware, EntryKind::File) => match name::place(&join(parent, &shown)) {
+            Err(_) => quarantined,
+            Ok(place) if place.platform.is_none() => rival,
+            Ok(_) => None,
+        },
     }
 }
 

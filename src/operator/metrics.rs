@@ -11,7 +11,7 @@ use crate::fleet::Fleet;
 use crate::fleet::journey::State;
 use crate::fleet::tally::{ENDINGS, PROTOCOLS, Tally};
 
-use super::api::state_of;
+use super::api::{quarantined_files, state_of};
 use super::unix_now;
 
 /// Content-Type.
@@ -104,7 +104,7 @@ pub fn text(catalog: &Catalog, fleet: &Fleet, numbers: Numbers) -> String {
             "quarantined_files",
             "gauge",
             "Files that are not served because something is wrong with them.",
-            number(catalog.quarantined.len()),
+            number(quarantined_files(catalog)),
         ),
         (
             "waiting_files",

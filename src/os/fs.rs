@@ -5,6 +5,7 @@
 //! not have it. A path is walked part by part instead, each part opened relative to the one before
 //! with O_NOFOLLOW, which is just as tight.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -139,6 +140,52 @@ impl Folder {
         }
         order::sort_by(&mut entries, |a, b| a.name.cmp(&b.name));
         Ok(entries)
+    }
+
+    /// The same without most of what there may be very much of: of each class the first `most` by name are kept,
+    /// and the others counted. `class` gives the class of an entry; `None`: it is kept in any case. So that a
+    /// folder of a million files takes no more memory than one of a few.
+    pub fn entries_by_class<const N: usize>(
+        &self,
+        class: &dyn Fn(&OsStr, EntryKind) -> Option<usize>,
+        most: [usize; N],
+    ) -> io::Result<(Vec<Entry>, [usize; N])> {
+        let mut entries = Vec::new();
+        let mut kept: [BTreeMap<OsString, Entry>; N] = std::array::from_fn(|_| BTreeMap::new());
+        let mut left_out = [0_usize; N];
+        for entry in Dir::read_from(&self.fd)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let stat = match rustix::fs::statat(&self.fd, name, LOOK) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let entry = Entry {
+                name: OsString::from_vec(name.to_bytes().to_vec()),
+                kind: kind_of(&stat),
+                stamp: stamp_of(&stat),
+            };
+            let class = class(&entry.name, entry.kind);
+            let of_class = class.and_then(|at| Some((kept.get_mut(at)?, *most.get(at)?, at)));
+            let Some((kept, most, at)) = of_class else {
+                entries.push(entry);
+                continue;
+            };
+            kept.insert(entry.name.clone(), entry);
+            if kept.len() > most {
+                kept.pop_last();
+                if let Some(count) = left_out.get_mut(at) {
+                    *count = count.saturating_add(1);
+                }
+            }
+        }
+        entries.extend(kept.into_iter().flat_map(BTreeMap::into_values));
+        order::sort_by(&mut entries, |a, b| a.name.cmp(&b.name));
+        Ok((entries, left_out))
     }
 
     /// The folder's own stamp: another `(dev, ino)` at the same path is another folder.

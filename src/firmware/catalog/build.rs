@@ -29,6 +29,7 @@ impl Catalog {
             ignored: found.ignored,
             waiting: found.waiting,
             unread: found.unread,
+            unlisted: found.unlisted,
             ..Catalog::default()
         };
         for FoundRules { path, rules, .. } in &found.rules {

@@ -14,7 +14,7 @@ use self::item::{Item, Open, State, View};
 use super::checksum::{self, Checksum};
 use super::reading::{self, Job, Outcome};
 use super::{Seen, Walk};
-use crate::firmware::catalog::{Found, FoundFile, FoundRules, Remark};
+use crate::firmware::catalog::{Found, FoundFile, FoundRules, Remark, Unlisted};
 use crate::firmware::known::KnownFiles;
 use crate::firmware::package::Inspected;
 use crate::firmware::settle::{Attempt, Says, Settling, Trust};
@@ -38,6 +38,9 @@ const PATIENT: Duration = Duration::from_secs(10);
 /// Without patience: so many tries for a file that changes while it is read.
 const TRIES: u32 = 3;
 
+/// Items that are only a remark, at most, where single changes add some.
+const MOST_REMARKS: usize = 4 * super::LISTED;
+
 /// Does it wait for files to settle?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::firmware) enum Patience {
@@ -53,6 +56,8 @@ pub(in crate::firmware) struct Shelf {
     items: Sorted<String, Item>,
     /// The paths of items with something still to come.
     open: Sorted<String, ()>,
+    /// Files that are counted and are no items.
+    unlisted: Unlisted,
     /// What the next catalogue is made of is not what the last one was made of.
     changed: bool,
 }
@@ -64,6 +69,7 @@ impl Shelf {
             patience,
             items: Sorted::default(),
             open: Sorted::default(),
+            unlisted: Unlisted::default(),
             changed: false,
         }
     }
@@ -73,6 +79,7 @@ impl Shelf {
         self.changed |= !self.items.is_empty();
         self.items.clear();
         self.open.clear();
+        self.unlisted = Unlisted::default();
     }
 
     /// Would [`Shelf::found`] say something else than when [`Shelf::found`] was last asked?
@@ -123,7 +130,30 @@ impl Shelf {
         for (folder, why) in &walk.unread {
             self.perhaps_rules(root, folder, why);
         }
+        let before = self.unlisted;
+        let mut room = usize::MAX;
+        if scope.is_none() {
+            self.unlisted = walk.unlisted;
+        } else {
+            // Of single changes the numbers are not exact; the next walk of everything counts anew.
+            self.unlisted.quarantined += walk.unlisted.quarantined;
+            self.unlisted.ignored += walk.unlisted.ignored;
+            let remarks = self.items.iter().filter(|(_, item)| item.is_remark());
+            room = MOST_REMARKS.saturating_sub(remarks.count());
+        }
         for (path, seen) in walk.seen {
+            if matches!(seen, Seen::Quarantined(_) | Seen::Ignored(_))
+                && !self.items.contains(&path)
+            {
+                if room == 0 {
+                    match seen {
+                        Seen::Ignored(_) => self.unlisted.ignored += 1,
+                        _ => self.unlisted.quarantined += 1,
+                    }
+                    continue;
+                }
+                room -= 1;
+            }
             match seen {
                 Seen::Firmware(stamp) => self.firmware(path, stamp, old_before, now, known),
                 Seen::Checksum(stamp) => {
@@ -139,6 +169,7 @@ impl Shelf {
                 Seen::Ignored(text) => self.remark(path, Item::Ignored(text)),
             }
         }
+        self.changed |= self.unlisted != before;
     }
 
     /// What is to be read now: the smallest first, so that no large file keeps others waiting, and of
@@ -338,7 +369,10 @@ impl Shelf {
     /// What the next catalogue is made of.
     pub(in crate::firmware) fn found(&mut self) -> Found {
         self.changed = false;
-        let mut found = Found::default();
+        let mut found = Found {
+            unlisted: self.unlisted,
+            ..Found::default()
+        };
         for (path, item) in &self.items {
             let remark = |text: &String| Remark {
                 path: path.clone(),

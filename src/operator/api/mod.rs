@@ -3,6 +3,7 @@
 
 mod devices;
 mod explain;
+mod quarantine;
 mod rates;
 mod recognise;
 mod releases;
@@ -29,6 +30,7 @@ use crate::logging::Civil;
 use crate::os::fs::Folder;
 
 pub(super) use releases::state as state_of;
+pub(super) use summary::quarantined_files;
 
 /// The description of all this.
 const OPENAPI: &[u8] = include_bytes!("../openapi.json");
@@ -59,7 +61,7 @@ pub(super) async fn answer(
         Route::OpenApi => Reply::ok(JSON, Body::Fixed(OPENAPI)),
         Route::Summary => summary::summary(desk).await,
         Route::Releases => releases::list(desk, asked).await,
-        Route::Quarantine => releases::quarantine(desk),
+        Route::Quarantine => quarantine::list(desk, asked),
         Route::Devices => devices::list(desk, asked),
         Route::Device(id) => devices::one(desk, id),
         Route::Lift(id) => devices::lift(desk, id),

@@ -5,11 +5,11 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use http_types::StatusCode;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{limit, object, or_null};
 use crate::decision::FUSE;
-use crate::firmware::catalog::{Catalog, Package, Project, Release, Remark};
+use crate::firmware::catalog::{Package, Project, Release};
 use crate::firmware::name::{self, RulesPlace};
 use crate::firmware::rules::Paused;
 use crate::firmware::rules::edit::tag_of;
@@ -237,21 +237,4 @@ pub(in crate::operator) fn state(release: &Release, now: i64) -> (&'static str, 
         ),
         _ => ("live", None),
     }
-}
-
-/// What is not served, what looks wrong, what is no firmware, what is still read.
-pub(super) fn quarantine(desk: &Desk) -> Reply {
-    let catalog: &Catalog = &(desk.catalog)();
-    let list = |remarks: &[Remark], key: &str| -> Value {
-        remarks
-            .iter()
-            .map(|remark| json!({ "path": remark.path, key: remark.text }))
-            .collect()
-    };
-    Reply::json(&object([
-        ("quarantined", list(&catalog.quarantined, "reason")),
-        ("warnings", list(&catalog.warnings, "text")),
-        ("ignored", list(&catalog.ignored, "text")),
-        ("waiting", catalog.waiting.clone().into()),
-    ]))
 }

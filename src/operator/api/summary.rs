@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use rustix::fs::{Access, access};
 
 use super::{object, time};
+use crate::firmware::catalog::Catalog;
 use crate::operator::aside::aside;
 use crate::operator::reply::Reply;
 use crate::operator::{Desk, unix_now};
@@ -27,7 +28,7 @@ pub(super) async fn summary(desk: &Desk) -> Reply {
         ("version", env!("CARGO_PKG_VERSION").into()),
         ("started", time(desk.started)),
         ("releases", catalog.release_count().into()),
-        ("quarantined", catalog.quarantined.len().into()),
+        ("quarantined", quarantined_files(&catalog).into()),
         ("waiting", catalog.waiting.len().into()),
         ("devices", desk.fleet.borrow().devices().into()),
         ("running", (desk.running)().into()),
@@ -35,6 +36,12 @@ pub(super) async fn summary(desk: &Desk) -> Reply {
         ("writable", writable.into()),
         ("empty", empty.into()),
     ]))
+}
+
+/// Files that are not served because something is wrong with them.
+pub(in crate::operator) fn quarantined_files(catalog: &Catalog) -> usize {
+    let listed = catalog.quarantined.len();
+    listed.saturating_add(catalog.unlisted.quarantined)
 }
 
 /// May we put a file into this folder?

@@ -30,6 +30,11 @@ pub(super) enum Item {
 }
 
 impl Item {
+    /// Is there nothing but a sentence to be said of it?
+    pub(super) fn is_remark(&self) -> bool {
+        matches!(self, Item::Quarantined(_) | Item::Ignored(_))
+    }
+
     /// The firmware file that this is, if it is one that is not read for certain.
     pub(super) fn open(&self) -> Option<&Open> {
         match self {
