@@ -333,3 +333,23 @@ fn a_module_that_is_cut_behind_caddy_is_neither_complete_nor_held() {
 fn a_module_that_is_cut_behind_haproxy_is_neither_complete_nor_held() {
     a_cut_is_never_whole(haproxy, Some(320 * 1024));
 }
+
+// Case 28b.
+#[test]
+fn a_module_that_loops_behind_nginx_is_held_after_the_ninth_download() {
+    let bytes = noise(9, 50_000);
+    let server = server(&bytes);
+    let Some(proxy) = nginx(&server) else { return };
+    let request = String::from_utf8(get(&luat("P", OTHER, "1.0.0"))).unwrap();
+    let mut replies = Vec::new();
+    for _ in 0..11 {
+        replies.push(exchange(proxy.address, &request));
+        // A check within three seconds of a download, in whole seconds, is none of a module that came back.
+        std::thread::sleep(Duration::from_millis(4600));
+    }
+    let served = |reply: &&String| reply.starts_with("HTTP/1.1 200 ");
+    assert_eq!(replies.iter().take_while(served).count(), 9);
+    let held = replies.last().unwrap();
+    assert!(held.starts_with("HTTP/1.1 403 "), "{held}");
+    assert!(held.contains("\"code\":40"), "{held}");
+}
