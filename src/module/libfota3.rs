@@ -165,7 +165,7 @@ impl Running {
         let script = json.get("script_version").and_then(Value::as_str);
         let is_it = script.is_some_and(|script| match &self.to {
             Some(to) => script == to,
-            None => shape(script) == shape(&self.script),
+            None => is_written_like(script, &self.script),
         });
         (!is_it).then(|| {
             let wanted = match &self.to {
@@ -180,9 +180,18 @@ impl Running {
     }
 }
 
-/// The number of digits in each field of a version.
-fn shape(version: &str) -> Vec<usize> {
-    version.split('.').map(str::len).collect()
+/// Whether two versions can be VERSIONs of one script: if the other is padded with zeros, the number of digits is
+/// the same in each field; otherwise this one is not padded either, and does not begin with a core's number.
+fn is_written_like(version: &str, other: &str) -> bool {
+    let widths = |version: &str| -> Vec<usize> { version.split('.').map(str::len).collect() };
+    let is_padded = |version: &str| {
+        let mut fields = version.split('.');
+        fields.any(|field| field.len() > 1 && field.starts_with('0'))
+    };
+    match is_padded(other) {
+        true => widths(version) == widths(other),
+        false => !is_padded(version) && widths(version).first().is_some_and(|first| *first < 4),
+    }
 }
 
 /// One update by libfota3.
