@@ -95,17 +95,18 @@ fn both_editions_update_and_report() {
     let bytes = noise(3, 30_000);
     let server = server(&bytes, &[]);
     for edition in Libfota3::ALL {
+        let mark = server.log_mark();
         let mut module = update(&server, edition, "001.000.000");
         let played = run(&mut module, &settings());
         assert_eq!(played.outcome, Outcome::Updated(bytes.clone()));
         assert_eq!(module.report_trouble(), None);
-    }
-    for result in [0, 1] {
-        server.wait_for_log("the report", |line| {
-            line.contains("report")
-                && line.contains(IMEI)
-                && line.contains(&format!("\"result\":{result}"))
+        let reported = server.log.wait(mark, common::PATIENCE, |line| {
+            line.contains("\"event\":\"report\"") && line.contains("\"result\":1")
         });
+        assert!(
+            reported.is_some_and(|line| line.contains(IMEI)),
+            "{edition:?}"
+        );
     }
 }
 

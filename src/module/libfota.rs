@@ -241,6 +241,7 @@ impl Libfota2 {
 #[derive(Debug)]
 pub struct Update {
     inner: Inner,
+    checks_md5: bool,
 }
 
 #[derive(Debug)]
@@ -255,12 +256,14 @@ impl Update {
     fn of(client: Client) -> Update {
         Update {
             inner: Inner::Asking(Box::new(client)),
+            checks_md5: false,
         }
     }
 
     fn stillborn(outcome: Outcome) -> Update {
         Update {
             inner: Inner::Stillborn(outcome),
+            checks_md5: false,
         }
     }
 
@@ -269,16 +272,26 @@ impl Update {
     pub fn checking(self, package: Package) -> Update {
         match self.inner {
             Inner::Asking(client) => Update::of(client.checking(package)),
-            inner => Update { inner },
+            inner => Update {
+                inner,
+                checks_md5: self.checks_md5,
+            },
         }
     }
 
-    /// In dst mode (see [`Client::into_file`]).
+    /// In dst mode (see [`Client::into_file`]). What the file holds is judged at the next start, by the MD5 at
+    /// its end (docs/protocol.md 5b).
     #[must_use]
     pub fn into_file(self) -> Update {
         match self.inner {
-            Inner::Asking(client) => Update::of(client.into_file()),
-            inner => Update { inner },
+            Inner::Asking(client) => Update {
+                inner: Inner::Asking(Box::new(client.into_file())),
+                checks_md5: true,
+            },
+            inner => Update {
+                inner,
+                checks_md5: true,
+            },
         }
     }
 
@@ -287,7 +300,10 @@ impl Update {
     pub fn on_platform(self, bsp: &str) -> Update {
         match self.inner {
             Inner::Asking(client) => Update::of(client.on_platform(bsp)),
-            inner => Update { inner },
+            inner => Update {
+                inner,
+                checks_md5: self.checks_md5,
+            },
         }
     }
 }
@@ -298,7 +314,14 @@ impl Attempt for Update {
             Inner::Asking(mut client) => {
                 let (mut actions, ended) = client.advance(now, event);
                 match ended {
-                    Some(ended) => actions.push(Action::Finish(ended.outcome(result))),
+                    Some(ended) => actions.push(Action::Finish(match ended.outcome(result) {
+                        Outcome::Failed(Failure::FlashedGarbage(_, why)) if self.checks_md5 => {
+                            Outcome::Failed(Failure::GaveUp(format!(
+                                "{why}; at the next start the file's MD5 does not match"
+                            )))
+                        }
+                        outcome => outcome,
+                    })),
                     None => self.inner = Inner::Asking(client),
                 }
                 actions
