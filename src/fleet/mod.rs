@@ -16,6 +16,8 @@ pub mod devices;
 pub mod entry;
 pub mod events;
 pub mod fuse;
+#[cfg(test)]
+mod fuse_simulation;
 pub mod guard;
 pub mod interned;
 pub mod journal;

@@ -88,10 +88,11 @@ struct Side {
 }
 
 impl Side {
+    /// `target`: its place among the release's; `None`: it may be offered any of them.
     fn add(&mut self, record: &Record, heard: Heard, target: Option<usize>) {
-        let places = [Some(0), target.map(|at| at.saturating_add(1))];
-        for place in places.into_iter().flatten() {
-            if let Some(count) = self.counts.get_mut(place) {
+        for (place, count) in self.counts.iter_mut().enumerate() {
+            let is_of = place == 0 || target.is_none_or(|at| at.saturating_add(1) == place);
+            if is_of {
                 count.add(record, heard);
             }
         }
@@ -157,6 +158,7 @@ impl Devices {
                 established = established.saturating_add(1);
                 if let Some(network) = record.network() {
                     few.networks.add(network);
+                    all.networks.add(network);
                 }
                 // One that asked since the release came, and was not offered it, is not admitted.
                 let may_come =

@@ -1,0 +1,376 @@
+//! A simulation of the release fuse: the real fleet memory and the real decision, a fake clock, and devices
+//! that only know what they run. docs/evidence.md has the table that it prints.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use super::brief::Brief;
+use super::who::Who;
+use super::{Fleet, Outcome, Part, Settings};
+use crate::decision::{Check, Notes, Question, Verdict, decide};
+use crate::firmware::ContentId;
+use crate::firmware::audience::DeviceId;
+use crate::firmware::catalog::{Catalog, Found, FoundFile};
+use crate::firmware::package::{Inspected, Kind};
+use crate::os::fs::Stamp;
+
+const HOUR: u64 = 3600;
+
+/// Size of the file in bytes.
+const SIZE: u64 = 100_000;
+
+/// From the offer to the last byte, and from there to the next check, in seconds.
+const DOWNLOAD: u64 = 30;
+const REBOOT: u64 = 25;
+
+/// When the release comes, in seconds.
+const RELEASE: u64 = 48 * HOUR;
+
+/// For how long it is watched, in seconds.
+const WATCHED: u64 = 6 * HOUR;
+
+/// Where the devices are, and what the server knows of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Setting {
+    /// Known for two days; each in a /24 of its own.
+    Established,
+    /// Never seen before the release came.
+    Fresh,
+    /// As `Fresh`, all in one /24.
+    OneNetwork,
+    /// As `Fresh`, behind a trusted proxy.
+    Proxy,
+    /// As `Established`, beside three invented ids from two /24s, which were patient for 27 hours.
+    Forged,
+    /// As `Established`, beside five invented ids from one /24.
+    ForgedFromOne,
+}
+
+impl Setting {
+    const ALL: [Setting; 6] = [
+        Setting::Established,
+        Setting::Fresh,
+        Setting::OneNetwork,
+        Setting::Proxy,
+        Setting::Forged,
+        Setting::ForgedFromOne,
+    ];
+
+    fn word(self) -> &'static str {
+        match self {
+            Setting::Established => "established",
+            Setting::Fresh => "fresh state",
+            Setting::OneNetwork => "fresh, one /24",
+            Setting::Proxy => "fresh, behind a proxy",
+            Setting::Forged => "established, 3 forged from two /24s",
+            Setting::ForgedFromOne => "established, 5 forged from one /24",
+        }
+    }
+}
+
+/// A small generator of numbers (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.roll() % bound
+    }
+}
+
+struct Device {
+    id: String,
+    address: IpAddr,
+    interval: u64,
+    fails: bool,
+    updated: bool,
+    /// First check.
+    from: u64,
+    forged: bool,
+}
+
+/// A run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ran {
+    /// The fuse has paused the release.
+    paused: bool,
+    /// Honest devices that had fallen back by then, or at the end.
+    fell_back: usize,
+}
+
+fn folder(versions: &[&str]) -> Catalog {
+    let file = |(number, version): (u8, &&str)| FoundFile {
+        path: format!("P/{version}/u.bin"),
+        stamp: Stamp {
+            dev: 1,
+            ino: u64::from(number),
+            size: SIZE,
+            mtime: 0,
+            ctime: 0,
+        },
+        inspected: Inspected {
+            content: ContentId([number; 32]),
+            md5: [0; 16],
+            size: SIZE,
+            kind: Kind::Generic,
+        },
+    };
+    let found = Found {
+        files: (1..).zip(versions).map(file).collect(),
+        ..Found::default()
+    };
+    Catalog::build(found, None, Instant::now())
+}
+
+fn devices(setting: Setting, count: u64, percent: u64, dice: &mut Dice) -> Vec<Device> {
+    let mut devices = Vec::new();
+    for n in 0..count {
+        let interval = HOUR / 2 + dice.below(HOUR);
+        let network = match setting {
+            Setting::OneNetwork | Setting::Proxy => 0,
+            _ => n,
+        };
+        let [_, _, a, b, ..] = (network << 32).to_be_bytes();
+        let from = match setting {
+            Setting::Established | Setting::Forged | Setting::ForgedFromOne => 0,
+            _ => RELEASE,
+        };
+        devices.push(Device {
+            id: format!("{:015}", 862_991_440_000_000 + n),
+            address: Ipv4Addr::new(10, a, b, 1).into(),
+            interval,
+            fails: false,
+            updated: false,
+            from: from + dice.below(interval),
+            forged: false,
+        });
+    }
+    // Exactly so many, in a random order.
+    let failing = (count * percent).div_ceil(100);
+    let mut chosen = BTreeSet::new();
+    while (chosen.len() as u64) < failing {
+        chosen.insert(dice.below(count) as usize);
+    }
+    for at in chosen {
+        devices[at].fails = true;
+    }
+    let forgers = match setting {
+        Setting::Forged => 3,
+        Setting::ForgedFromOne => 5,
+        _ => 0,
+    };
+    for n in 0..forgers {
+        let network = if setting == Setting::Forged { n % 2 } else { 0 };
+        devices.push(Device {
+            id: format!("{:015}", 860_000_000_000_000 + u64::from(n)),
+            address: Ipv4Addr::new(203, 0, 113 + network, 1).into(),
+            interval: 60,
+            fails: true,
+            updated: false,
+            from: RELEASE - 27 * HOUR,
+            forged: true,
+        });
+    }
+    devices
+}
+
+fn run(setting: Setting, count: u64, percent: u64, seed: u64) -> Ran {
+    let mut dice = Dice(seed ^ count << 20 ^ percent << 40);
+    let began = Instant::now();
+    let mut fleet = Fleet::new(Settings::default(), began);
+    let (before, after) = (folder(&["1.0.0"]), folder(&["1.0.0", "2.0.0"]));
+    fleet.catalog(&before, began);
+    let mut catalog = &before;
+    let mut devices = devices(setting, count, percent, &mut dice);
+    let mut queue: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::new();
+    for (at, device) in devices.iter().enumerate() {
+        queue.push(Reverse((device.from, at)));
+    }
+    let mut fallen = BTreeSet::new();
+    let mut ticked = 0;
+    while let Some(Reverse((time, at))) = queue.pop() {
+        if time > RELEASE + WATCHED {
+            break;
+        }
+        let now = began + Duration::from_secs(time);
+        if time >= RELEASE && catalog.project("P").is_some_and(|p| p.releases.len() == 1) {
+            catalog = &after;
+            fleet.catalog(catalog, began + Duration::from_secs(RELEASE));
+        }
+        if time > ticked {
+            ticked = time;
+            if !fleet.tick(now).is_empty() {
+                return Ran {
+                    paused: true,
+                    fell_back: fallen.len(),
+                };
+            }
+        }
+        let device = &mut devices[at];
+        let check = Check {
+            device: DeviceId::parse(&device.id),
+            device_text: device.id.as_str().into(),
+            firmware_name: Some("P_LuatOS-SoC_Air780E".into()),
+            version: if device.updated { "2.0.0" } else { "1.0.0" }.into(),
+            ..Check::default()
+        };
+        let who = Who::of(&check, device.address).unwrap();
+        let verdict = {
+            let question = Question {
+                catalog,
+                known: fleet.known(&check, Some(&who), now),
+                check: &check,
+                unix: 1_800_000_000,
+            };
+            decide(&question, &mut Notes::off())
+        };
+        fleet.checked(&check, Some(&who), &verdict, false, now);
+        let mut next = time + device.interval;
+        if let Verdict::Offer(offer) = verdict {
+            let part = Part {
+                content: offer.package.content,
+                to: Brief::of(&offer.release.version_text),
+                size: SIZE,
+                start: 0,
+                pinned: true,
+            };
+            let (mut transfer, _written) = fleet.begin(&who, part, now);
+            let end = now + Duration::from_secs(DOWNLOAD);
+            fleet.sent(&mut transfer, SIZE, end);
+            fleet.acknowledged(&mut transfer, SIZE, end);
+            let outcome = match setting {
+                Setting::Proxy => Outcome::Sent,
+                _ => Outcome::Whole,
+            };
+            fleet.end(transfer, outcome, end);
+            match device.fails {
+                true if !device.forged => {
+                    fallen.insert(at);
+                }
+                true => {}
+                false => device.updated = true,
+            }
+            next = time + DOWNLOAD + REBOOT;
+        }
+        queue.push(Reverse((next, at)));
+    }
+    Ran {
+        paused: false,
+        fell_back: fallen.len(),
+    }
+}
+
+/// The median and the worst of the runs that were paused, and how many were.
+struct Row {
+    runs: usize,
+    paused: usize,
+    median: usize,
+    worst: usize,
+}
+
+fn row(setting: Setting, count: u64, percent: u64, seeds: u64) -> Row {
+    let runs = (1..=seeds).map(|seed| run(setting, count, percent, seed));
+    let runs: Vec<Ran> = runs.collect();
+    let mut lost: Vec<usize> = runs.iter().map(|ran| ran.fell_back).collect();
+    lost.sort_unstable();
+    Row {
+        runs: runs.len(),
+        paused: runs.iter().filter(|ran| ran.paused).count(),
+        median: lost[lost.len() / 2],
+        worst: lost[lost.len() - 1],
+    }
+}
+
+// Case 31.
+#[test]
+fn a_fresh_server_pauses_a_release_that_fails_on_two_of_five_before_a_hundred_fell_back() {
+    for setting in [Setting::Fresh, Setting::OneNetwork, Setting::Proxy] {
+        for seed in 1..=5 {
+            let ran = run(setting, 300, 40, seed);
+            assert!(
+                ran.paused && ran.fell_back < 100,
+                "{setting:?} {seed}: {ran:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_release_that_fails_on_few_devices_goes_on() {
+    for setting in Setting::ALL {
+        // Beside forgers it may be paused: that costs a click.
+        if setting == Setting::Forged {
+            continue;
+        }
+        for (count, percent) in [(4, 0), (30, 0), (100, 1)] {
+            // One honest revert beside five forged ones is in a second network.
+            let percent = if setting == Setting::ForgedFromOne {
+                0
+            } else {
+                percent
+            };
+            for seed in 1..=3 {
+                let ran = run(setting, count, percent, seed);
+                assert!(
+                    !ran.paused,
+                    "{setting:?} {count} {percent} % {seed}: {ran:?}"
+                );
+            }
+        }
+    }
+}
+
+// Case 32.
+#[test]
+fn three_patient_forgers_do_not_stop_a_release_for_twenty_honest_devices() {
+    for seed in 1..=8 {
+        let ran = run(Setting::Forged, 20, 0, seed);
+        assert!(!ran.paused, "{seed}");
+    }
+    for count in [4, 20, 100] {
+        for seed in 1..=2 {
+            let ran = run(Setting::ForgedFromOne, count, 0, seed);
+            assert!(!ran.paused, "{count} {seed}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "prints the table of docs/evidence.md"]
+fn fuse_simulation_table() {
+    println!("| devices | setting | failing | paused | fell back: median | worst |");
+    println!("|---|---|---|---|---|---|");
+    for count in [4, 10, 30, 100, 300, 1000, 10_000] {
+        let seeds = match count {
+            ..=100 => 50,
+            ..=1000 => 10,
+            _ => 3,
+        };
+        for setting in Setting::ALL {
+            for percent in [0, 1, 5, 10, 20, 30, 40, 60] {
+                let is_forged = matches!(setting, Setting::Forged | Setting::ForgedFromOne);
+                if is_forged && percent > 0 {
+                    continue;
+                }
+                let row = row(setting, count, percent, seeds);
+                println!(
+                    "| {count} | {} | {percent} % | {} of {} | {} | {} |",
+                    setting.word(),
+                    row.paused,
+                    row.runs,
+                    row.median,
+                    row.worst,
+                );
+            }
+        }
+    }
+}
