@@ -202,3 +202,91 @@ fn where_the_folder_is_read_only_the_pause_is_kept_in_the_state() {
     server.wait_until_offered(&new, &bytes);
     drop(server.terminate());
 }
+
+/// Lets a fleet of which two of five fall back loose on a fresh server; the release's `paused` afterwards.
+#[cfg(feature = "lab")]
+fn simulated(server: &Server, flags: &[&str]) -> String {
+    let url = format!("http://{}/luat/update", server.http);
+    let mut arguments = vec![
+        "simulate",
+        "--project",
+        "P",
+        "--to",
+        "2.0.0",
+        "--http",
+        &url,
+    ];
+    arguments.extend(["--fail", "40", "--imei", "862991440000000", "--json"]);
+    arguments.extend(flags);
+    common::run(&arguments);
+    let path = server.place().path("P/2.0.0/release.json");
+    wait_until("the release is paused", PATIENCE, || {
+        rules(&path)["paused"].is_string()
+    });
+    rules(&path)["paused"].as_str().unwrap().to_owned()
+}
+
+// Case 31.
+#[cfg(feature = "lab")]
+#[test]
+fn a_fresh_server_pauses_a_release_that_fails_on_two_of_five_modules() {
+    let place = Place::new();
+    let bytes = noise(63, SIZE);
+    place.drop_firmware("P/2.0.0/update.bin", &bytes);
+    let server = Server::start_in(place, &[]);
+    server.wait_until_refused(&luat("P", NEW, "3.0.0"), 404, 27);
+    let flags = [
+        "--devices",
+        "300",
+        "--interval",
+        "8",
+        "--rounds",
+        "2",
+        "--seed",
+        "1",
+    ];
+    let sentence = simulated(&server, &flags);
+    let reverted: u32 = sentence.split(' ').nth(1).unwrap().parse().unwrap();
+    assert!(reverted < 100, "{sentence}");
+}
+
+// Case 29 for a fleet.
+#[cfg(feature = "lab")]
+#[test]
+fn modules_that_report_the_new_version_and_fall_back_pause_the_release() {
+    let place = Place::new();
+    place.drop_firmware("P/2.0.0/update.bin", &noise(64, SIZE));
+    let server = Server::start_in(place, &[]);
+    server.wait_until_refused(&luat("P", NEW, "3.0.0"), 404, 27);
+    let flags = [
+        "--devices",
+        "40",
+        "--interval",
+        "5",
+        "--rounds",
+        "2",
+        "--back-within",
+        "1",
+        "--fallback-after-report",
+    ];
+    let sentence = simulated(&server, &flags);
+    assert!(
+        sentence.contains("came back with their old version"),
+        "{sentence}"
+    );
+}
+
+// Case 28c.
+#[cfg(feature = "lab")]
+#[test]
+fn behind_a_proxy_a_release_is_paused_by_second_attempts() {
+    let place = Place::new();
+    place.drop_firmware("P/2.0.0/update.bin", &noise(65, SIZE));
+    // As from a proxy: what it acknowledges is not what modules have.
+    let server = Server::start_in(place, &["--trusted-proxy", "127.0.0.0/8"]);
+    server.wait_until_refused(&luat("P", NEW, "3.0.0"), 404, 27);
+    simulated(
+        &server,
+        &["--devices", "40", "--interval", "5", "--rounds", "3"],
+    );
+}

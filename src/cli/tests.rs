@@ -465,7 +465,7 @@ mod lab {
     use super::*;
 
     /// A good value for each flag, that is not its default.
-    const VALUES: [(&str, &str); 26] = [
+    const VALUES: [(&str, &str); 28] = [
         ("http", "http://127.0.0.1:1/u"),
         ("udp", "127.0.0.1:2"),
         ("tcp", "127.0.0.1:3"),
@@ -488,6 +488,8 @@ mod lab {
         ("latency", "10"),
         ("loss", "11"),
         ("fail", "12"),
+        ("fallback-after-report", "yes"),
+        ("back-within", "16"),
         ("cut", "13"),
         ("speed", "14"),
         ("seed", "15"),

@@ -584,7 +584,7 @@ impl Devices {
                 .targets
                 .get(journey.target)
                 .is_some_and(|target| target.project == id && *target.version == *version);
-            if is_of && journey.outcome == Some(Outcome::Reverted) {
+            if is_of && journey.outcome.is_some_and(Outcome::is_revert) {
                 let after = Journey {
                     outcome: None,
                     ..journey

@@ -107,8 +107,18 @@ pub struct Journey {
 pub enum Outcome {
     /// The device came back with the new version.
     Confirmed,
-    /// The device came back with the old version, or fell back to it.
+    /// The device came back with the old version.
     Reverted,
+    /// The device came back with the new version, and fell back to the old one. After another download the
+    /// new version says nothing: such a device always reports it first.
+    FellBack,
+}
+
+impl Outcome {
+    /// Does it count as a revert?
+    pub fn is_revert(self) -> bool {
+        matches!(self, Outcome::Reverted | Outcome::FellBack)
+    }
 }
 
 /// Circumstances of a check that says the old version.
@@ -210,9 +220,19 @@ impl Journey {
             State::Offered | State::Downloading | State::Reverted
         );
         match back {
-            Back::New if self.state == State::Confirmed => Some(self),
+            Back::New if self.state == State::Confirmed => Some(match age > FALLBACK {
+                true => Journey {
+                    outcome: Some(Outcome::Confirmed),
+                    ..self
+                },
+                false => self,
+            }),
             Back::New => Some(Journey {
-                outcome: Some(Outcome::Confirmed),
+                outcome: match (self.outcome, self.state) {
+                    (Some(Outcome::FellBack), State::Reverted) => Some(Outcome::Confirmed),
+                    (Some(Outcome::FellBack), _) => Some(Outcome::FellBack),
+                    _ => Some(Outcome::Confirmed),
+                },
                 weak: 0,
                 ..self.step(State::Confirmed, now)
             }),
@@ -222,7 +242,10 @@ impl Journey {
             Back::Old => match self.state {
                 State::Offered | State::Downloading | State::Reverted => Some(self),
                 State::Confirmed if age > FALLBACK || check.is_given => None,
-                State::Confirmed => Some(self.reverted(now)),
+                State::Confirmed => Some(Journey {
+                    outcome: Some(Outcome::FellBack),
+                    ..self.reverted(now)
+                }),
                 State::Delivered | State::Sent | State::Waiting if check.too_soon(age) => {
                     Some(self)
                 }
@@ -455,6 +478,28 @@ mod tests {
         let confirmed = sent().back(Back::New, HERE, NOW).unwrap();
         let back = confirmed.back(Back::Old, HERE, NOW.plus(600));
         assert_eq!(state(back), Some(State::Reverted));
+    }
+
+    // Case 29.
+    #[test]
+    fn a_device_that_always_reports_the_new_version_first_stays_reverted_for_a_day() {
+        let confirmed = delivered().back(Back::New, HERE, NOW).unwrap();
+        let fallen = confirmed.back(Back::Old, HERE, NOW.plus(40)).unwrap();
+        assert_eq!(fallen.outcome, Some(Outcome::FellBack));
+        // Without another download the new version takes it back.
+        let back = fallen.back(Back::New, HERE, NOW.plus(80)).unwrap();
+        assert_eq!(back.outcome, Some(Outcome::Confirmed));
+        let again = fallen.begun().acknowledged(0, SIZE, NOW.plus(80));
+        let again = again.delivered(SIZE, false, NOW.plus(80));
+        let again = again.back(Back::New, HERE, NOW.plus(120)).unwrap();
+        assert_eq!(
+            (again.state, again.outcome),
+            (State::Confirmed, Some(Outcome::FellBack))
+        );
+        let later = again
+            .back(Back::New, HERE, NOW.plus(121 + FALLBACK))
+            .unwrap();
+        assert_eq!(later.outcome, Some(Outcome::Confirmed));
     }
 
     // Case 29b.

@@ -242,7 +242,7 @@ impl Targets {
         if let Some(count) = target.counts.by_state.get_mut(at) {
             *count = change(*count, 1);
         }
-        if journey.outcome == Some(Outcome::Reverted) {
+        if journey.outcome.is_some_and(Outcome::is_revert) {
             target.reverted = change(target.reverted, 1);
         }
     }

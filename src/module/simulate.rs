@@ -63,6 +63,10 @@ pub struct Options {
     pub loss: u32,
     /// Percent of the modules on which the new firmware fails: they fall back to the old version.
     pub fail: u32,
+    /// Those modules report the new version once before they fall back.
+    pub fallback_after_report: bool,
+    /// After an update a module asks again within this time, instead of `interval`.
+    pub back_within: Option<Duration>,
     /// Percent of the modules that lose the link once in the middle of a download.
     pub cut: u32,
     /// How many times faster than the wall's clock the fleet's runs.
@@ -190,7 +194,32 @@ impl Fleet<'_> {
             if !goes_on {
                 break;
             }
-            at = self.now().max(at).saturating_add(options.interval);
+            let has_updated = matches!(played.outcome, Outcome::Updated(_));
+            let mut pause = match options.back_within {
+                Some(within) if has_updated => {
+                    let most = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+                    Duration::from_millis(dice.below(most).saturating_add(1))
+                }
+                _ => options.interval,
+            };
+            if let (true, true, Fate::FellBack, Some(to)) = (
+                options.fallback_after_report,
+                has_updated,
+                fate,
+                &options.to,
+            ) {
+                at = self.now().max(at).saturating_add(pause);
+                Timer::at(self.wall(at)).await;
+                let reporting = Module {
+                    version: to.clone(),
+                    ..module.clone()
+                };
+                let played = self.attempt(client, &reporting, server, &settings).await;
+                self.tally.borrow_mut().count(&played);
+                // The new firmware runs for a while before it crashes.
+                pause = options.interval;
+            }
+            at = self.now().max(at).saturating_add(pause);
         }
         let mut tally = self.tally.borrow_mut();
         tally.settle(fate);

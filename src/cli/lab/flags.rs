@@ -341,6 +341,27 @@ pub(in super::super) static FLAGS: &[Flag] = &[
         ..SIMULATE
     },
     Flag {
+        name: "fallback-after-report",
+        help: "The modules of --fail report the new version once before they fall back (needs --to).",
+        set: |line, value| {
+            line.lab.fallback_after_report = values::yes(value)?;
+            Some(())
+        },
+        ..SIMULATE
+    },
+    Flag {
+        name: "back-within",
+        value: "SECONDS",
+        default: Default::Words("--interval"),
+        good: SECONDS,
+        help: "After an update a module asks again within so long (1 to 86400), not after --interval.",
+        set: |line, value| {
+            line.lab.back_within = Some(values::seconds(value, 1)?);
+            Some(())
+        },
+        ..SIMULATE
+    },
+    Flag {
         name: "cut",
         value: "PERCENT",
         default: Default::Value("0"),

@@ -147,7 +147,7 @@ impl Devices {
             let journey = journey.filter(|_| is_on);
             let heard = match journey.map(|journey| (journey.outcome, journey.state)) {
                 Some((Some(Outcome::Confirmed), _)) => Heard::Confirmed,
-                Some((Some(Outcome::Reverted), _)) => Heard::Reverted,
+                Some((Some(Outcome::Reverted | Outcome::FellBack), _)) => Heard::Reverted,
                 Some((None, State::Silent)) => Heard::Silent,
                 _ => Heard::Not,
             };

@@ -224,6 +224,7 @@ impl Record {
             outcome: match self.result & 0b11 {
                 1 => Some(Outcome::Confirmed),
                 2 => Some(Outcome::Reverted),
+                3 => Some(Outcome::FellBack),
                 _ => None,
             },
             weak: self.result >> WEAK_AT & 0b11,
@@ -251,6 +252,7 @@ impl Record {
             None => 0,
             Some(Outcome::Confirmed) => 1,
             Some(Outcome::Reverted) => 2,
+            Some(Outcome::FellBack) => 3,
         };
         self.result =
             outcome | journey.weak.min(0b11) << WEAK_AT | u8::from(journey.by_proxy) << PROXY_AT;
@@ -328,6 +330,7 @@ mod tests {
         for (outcome, weak, by_proxy) in [
             (Some(Outcome::Confirmed), 0, true),
             (Some(Outcome::Reverted), 3, false),
+            (Some(Outcome::FellBack), 0, false),
             (None, 1, true),
         ] {
             let journey = Journey {

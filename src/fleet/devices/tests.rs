@@ -193,7 +193,7 @@ impl House {
             match journey.outcome {
                 None => (confirmed, reverted),
                 Some(Outcome::Confirmed) => (confirmed + 1, reverted),
-                Some(Outcome::Reverted) => (confirmed, reverted + 1),
+                Some(Outcome::Reverted | Outcome::FellBack) => (confirmed, reverted + 1),
             }
         })
     }
@@ -895,7 +895,7 @@ fn check_sums(devices: &Devices, max: usize) {
         let target = devices.targets.get(journey.target).unwrap();
         assert!(u64::from(journey.reached) <= target.size);
         counts.entry(journey.target).or_default().by_state[journey.state as usize] += 1;
-        if journey.outcome == Some(Outcome::Reverted) {
+        if journey.outcome.is_some_and(Outcome::is_revert) {
             *reverted.entry(journey.target).or_default() += 1;
         }
     }

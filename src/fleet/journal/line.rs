@@ -384,6 +384,7 @@ fn outcome_word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Confirmed => "confirmed",
         Outcome::Reverted => "reverted",
+        Outcome::FellBack => "fell_back",
     }
 }
 
@@ -588,6 +589,7 @@ fn journey(fields: &Fields<'_>, project: &str, when: When) -> Option<JourneyEntr
             None => usual_outcome(state),
             Some("confirmed") => Some(Outcome::Confirmed),
             Some("reverted") => Some(Outcome::Reverted),
+            Some("fell_back") => Some(Outcome::FellBack),
             Some(_) => None,
         },
         weak: count(fields, "weak")?,

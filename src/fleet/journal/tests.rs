@@ -70,7 +70,7 @@ fn journeys() -> impl Strategy<Value = JourneyEntry> {
     (
         (texts(), texts(), texts(), contents()),
         (any::<u64>(), 0..State::ALL.len(), stamps(), any::<u64>()),
-        (0..3u8, 0..4u8, any::<bool>()),
+        (0..4u8, 0..4u8, any::<bool>()),
     )
         .prop_map(
             |(
@@ -85,8 +85,12 @@ fn journeys() -> impl Strategy<Value = JourneyEntry> {
                 state: State::ALL[state],
                 since,
                 reached,
-                outcome: [None, Some(Outcome::Confirmed), Some(Outcome::Reverted)]
-                    [usize::from(outcome)],
+                outcome: [
+                    None,
+                    Some(Outcome::Confirmed),
+                    Some(Outcome::Reverted),
+                    Some(Outcome::FellBack),
+                ][usize::from(outcome)],
                 weak,
                 by_proxy,
                 from,
