@@ -233,8 +233,14 @@ fn a_file_that_is_dropped_onto_the_page_is_uploaded() {
     browser.wait_text("li:first-child", "both project and version");
     browser.fill("li:first-child .field + .field input", "2.0.1");
     browser.wait_text("li:first-child .head", "update.bin");
+    // Its rules are there before it is (case 52).
+    browser.click("li:first-child summary");
+    browser.fill("li:first-child input[id^=allow]", "862991443753386");
     browser.click("li:first-child .upload");
     browser.wait_text("li:first-child .good", "It is in the folder");
+    let rules = desk.server.place().path("ALIYUN/2.0.1/release.json");
+    let rules = std::fs::read_to_string(rules).unwrap();
+    assert_eq!(rules, "{\"allow\":[\"862991443753386\"]}\n");
     let path = desk.server.place().path("ALIYUN/2.0.1/update.bin");
     assert_eq!(std::fs::read(path).unwrap(), noise(7, 5000));
 

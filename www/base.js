@@ -282,13 +282,14 @@ export async function api(method, path, body) {
 }
 
 /** Puts a file there; `moved` hears how far it is. Here fetch cannot say, XMLHttpRequest can. */
-export function upload(path, file, digest, moved) {
+export function upload(path, file, digest, rules, moved) {
   const send = () => new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open('PUT', '/api/v1/firmware/' + path);
     for (const [name, value] of Object.entries(authorised())) request.setRequestHeader(name, value);
     request.setRequestHeader('Content-Type', 'application/octet-stream');
     if (digest) request.setRequestHeader('Repr-Digest', `sha-256=:${digest}:`);
+    if (rules) request.setRequestHeader('Release-Rules', rules);
     request.upload.onprogress = (event) => moved(event.loaded);
     request.onload = () => {
       if (request.status < 300) resolve(JSON.parse(request.responseText));
@@ -298,7 +299,7 @@ export function upload(path, file, digest, moved) {
     request.send(file);
   });
   return send().catch(async (error) => {
-    if (error.why && await askToken(error.why)) return upload(path, file, digest, moved);
+    if (error.why && await askToken(error.why)) return upload(path, file, digest, rules, moved);
     throw error;
   });
 }

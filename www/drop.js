@@ -14,7 +14,7 @@ let redraw = () => {};
 /** New files, for a project and version or (neither) for what their names say. */
 export function add(files, { project = '', version = '' }) {
   for (const file of files) {
-    const item = { file, project, version, state: 'looking', sent: 0, sure: false, answer: null, error: '', turn: 0 };
+    const item = { file, project, version, state: 'looking', sent: 0, sure: false, answer: null, error: '', turn: 0, percent: '', allow: '', paused: false };
     items.unshift(item);
     look(item);
   }
@@ -47,6 +47,18 @@ async function look(item) {
   if (item.draw) item.draw();
 }
 
+/** The rules that go with the file, as a header has room for them; '' if there are none. */
+function rules(item) {
+  const allow = item.allow.split(/[\s,;，；]+/).filter(Boolean);
+  const all = {
+    ...(item.paused && { paused: true }),
+    ...(item.percent !== '' && { percent: Number(item.percent) }),
+    ...(allow.length && { allow }),
+  };
+  const ascii = (character) => '\\u' + character.charCodeAt(0).toString(16).padStart(4, '0');
+  return Object.keys(all).length ? JSON.stringify(all).replace(/[^\x20-\x7e]/g, ascii) : '';
+}
+
 async function send(item) {
   item.state = 'sending';
   item.sent = 0;
@@ -54,7 +66,7 @@ async function send(item) {
   try {
     let digest = '';
     if (window.crypto && crypto.subtle && item.file.size <= HASHED) digest = base64(await crypto.subtle.digest('SHA-256', await item.file.arrayBuffer()));
-    await upload(place(item).map(encodeURIComponent).join('/'), item.file, digest, (sent) => {
+    await upload(place(item).map(encodeURIComponent).join('/'), item.file, digest, rules(item), (sent) => {
       item.sent = sent;
       if (item.moved) item.moved();
     });
@@ -82,15 +94,25 @@ function card(item, remove) {
     return h('div.field', {}, h('label', { for: id }, label), input);
   };
   const fields = h('div.search', {}, field('project', t('project')), field('version', t('version')));
+  const rule = (key, label, props) => {
+    const id = `${key}-${items.indexOf(item)}-${item.file.name}`;
+    const check = props.type === 'checkbox';
+    const input = h('input', { id, autocomplete: 'off', spellcheck: 'false', ...props, ...(check ? { checked: item[key] } : { value: item[key] }) });
+    input.oninput = () => { item[key] = check ? input.checked : input.value.trim(); };
+    return check ? h('label.check', { for: id }, input, h('span', {}, label)) : h('div.field', {}, h('label', { for: id }, label), input);
+  };
+  const first = h('details', { 'data-key': 'rules' }, h('summary', {}, t('rulesFirst')), h('p.small', {}, t('rulesFirstText')),
+    h('div.search', {}, rule('percent', t('percentLabel') + ' (%)', { type: 'number', min: 0, max: 100, step: 'any', placeholder: '100' }), rule('allow', t('allowLabel'), { placeholder: t('any') })),
+    rule('paused', t('pausedFirst'), { type: 'checkbox' }));
   const label = h('div.head', {}, h('h3', {}, item.file.name), h('span.small', {}, bytes(item.file.size)));
   const fact = (words, ...value) => h('div', {}, h('dt', {}, words), h('dd', {}, ...value));
   const acts = (...buttons) => h('div.acts', {}, ...buttons, item.state !== 'sending' && h('button', { type: 'button', onclick: () => remove(item) }, t(item.state === 'done' ? 'hide' : 'remove')));
-  const element = h('li.card.file', { 'aria-label': item.file.name }, label, fields, body);
+  const element = h('li.card.file', { 'aria-label': item.file.name }, label, fields, first, body);
 
   item.draw = () => {
     const { answer, state } = item;
     element.dataset.state = state;
-    for (const input of fields.querySelectorAll('input')) input.disabled = state === 'sending' || state === 'done';
+    for (const input of [...fields.querySelectorAll('input'), ...first.querySelectorAll('input')]) input.disabled = state === 'sending' || state === 'done';
     item.moved = null;
     if (state === 'looking') { body.replaceChildren(h('p.small', {}, t('looking'))); return; }
     const facts = answer && answer.project && h('dl.facts', {},

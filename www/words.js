@@ -67,6 +67,8 @@ export const WORDS = {
   dropZone: ['Drop firmware here, or choose files', '把固件拖到这里，或点此选择文件'], dropKinds: ['.bin .ota .fota .sota .img, up to 256 MB', '.bin .ota .fota .sota .img，最大 256 MB'],
   dropWhere: ['Leave both empty for Luatools output: its names say project and version. A file can also be dropped onto a release.', 'Luatools 生成的文件请留空：文件名里已有项目和版本。也可以把文件拖到某个版本上。'],
   byName: ['by its name', '按文件名'], bothOrNone: ['Give both project and version, or neither.', '项目和版本要么都填，要么都不填。'], emptyFile: ['The file is empty.', '文件是空的。'], tooLarge: ['The file is over {0}.', '文件超过 {0}。'],
+  rulesFirst: ['Who may have it from the start', '一开始下发给谁'], rulesFirstText: ['These rules are in the folder before the file is. Left empty, every device that it fits is offered it.', '这些规则先于文件写入目录。都不填，则下发给所有适用的设备。'],
+  allowLabel: ['Only these IMEIs', '只给这些 IMEI'], pausedFirst: ['Paused until I resume it', '先暂停，由我恢复'],
   looking: ['Looking at it…', '正在识别…'], kind: ['Kind', '类型'], platform: ['Platform', '平台'], anyPlatform: ['any', '不限'], fromCore: ['From core', '起始底层'], newestHere: ['Newest here', '现有最新'],
   bill: ['Up to {0} devices × {1} = {2} of mobile data', '最多 {0} 台设备 × {1} = {2} 流量'], billNone: ['No device of this project has asked yet.', '还没有该项目的设备来检查过。'], sure: ['I have read this and want it so', '我已了解，仍要继续'],
   upload: ['Upload', '上传'], uploadOf: ['Upload of {0}', '{0} 的上传进度'], checking: ['Being checked…', '正在校验…'], uploaded: ['{0} is there.', '{0} 已上传。'], isThere: ['It is in the folder. It is offered as soon as it has been read.', '文件已在目录中，读取完成后即开始下发。'],
