@@ -13,8 +13,8 @@ use std::path::Path;
 use common::mount::Mount;
 use common::packages::noise;
 use common::{
-    PATIENCE, Place, Reply, Server, connect_from, get, luat, luat_ota, reply, serve_arguments,
-    wait_until,
+    PATIENCE, Place, Reply, Server, both, connect_from, get, luat, luat_ota, reply, run,
+    serve_arguments, wait_until,
 };
 use luat_ota::firmware::audience::DeviceId;
 use luat_ota::firmware::known::KnownFiles;
@@ -58,6 +58,7 @@ fn remember(state: &Path, firmware: &Path) {
         version: "2.0.0".into(),
         first: now.minus(DAY),
         fused: None,
+        before: None,
         resumed: None,
         confirmed: 0,
     }));
@@ -196,7 +197,7 @@ fn where_the_folder_is_read_only_the_pause_is_kept_in_the_state() {
     mount.run("mount", &["-o", "remount,rw"]);
     std::fs::write(
         mount.path.join("P/2.0.0/release.json"),
-        "{\"percent\": 100}",
+        "{\"percent\": 100, \"paused\": false}",
     )
     .unwrap();
     server.wait_until_offered(&new, &bytes);
@@ -289,4 +290,66 @@ fn behind_a_proxy_a_release_is_paused_by_second_attempts() {
         &server,
         &["--devices", "40", "--interval", "5", "--rounds", "3"],
     );
+}
+
+// Case 59.
+#[test]
+fn a_mirror_cannot_undo_a_pause_and_resume_ends_it() {
+    let place = Place::new();
+    let bytes = noise(63, SIZE);
+    place.drop_firmware("P/2.0.0/update.bin", &bytes);
+    let own = json!({"paused": false, "fuse": {"devices": 3, "percent": 60}});
+    place.rules("P/2.0.0/release.json", own.clone());
+    let path = place.path("P/2.0.0/release.json");
+    remember(&place.state(), &place.firmware());
+    let mut server = Server::start_in(place, &[]);
+    let new = luat("P", NEW, "1.0.0");
+    server.wait_until_offered(&new, &bytes);
+    for number in 1..=2 {
+        ask(&server, number, "2.0.0").must_refuse(404, 27).unwrap();
+    }
+    for number in 3..=5 {
+        ask(&server, number, "1.0.0").must_be_file(&bytes).unwrap();
+    }
+    server.wait_for_log("says how to go on", |line| {
+        line.contains("luat-ota resume P/2.0.0") && line.contains("pauses itself")
+    });
+    for _ in 0..2 {
+        wait_until("the pause is in release.json or kept", PATIENCE, || {
+            let told = rules(&path)["paused"].clone();
+            server.get(&new).status == 404 && told.is_string()
+        });
+        server.rules("P/2.0.0/release.json", own.clone());
+        // With the old file; and after a restart.
+        server.wait_until_refused(&new, 404, 27);
+        assert_eq!(rules(&path), own);
+        server = Server::start_in(server.kill(), &[]);
+        server.wait_until_refused(&new, 404, 27);
+        let told = json!({"paused": "fuse: of the test"});
+        server.rules("P/2.0.0/release.json", told);
+        server.wait_until_refused(&new, 404, 27);
+    }
+    let state = server.place().state().display().to_string();
+    let resume = |release: &str| run(&["resume", release, "--state", &state]);
+    let unknown = resume("P/9.9.9");
+    assert_eq!(unknown.status.code(), Some(1), "{}", both(&unknown));
+    assert!(both(&unknown).contains("no such release"));
+    let output = resume("P/2.0.0");
+    assert!(output.status.success(), "{}", both(&output));
+    server.wait_until_offered(&new, &bytes);
+    // The mirror may put back what it likes now.
+    server.rules("P/2.0.0/release.json", own);
+    server.wait_until_offered(&new, &bytes);
+    // Without a server the next one does it.
+    server.rules("P/2.0.0/release.json", json!({"paused": true}));
+    server.wait_until_refused(&new, 404, 27);
+    let place = server.terminate();
+    let output = resume("P/2.0.0");
+    assert!(both(&output).contains("the next one"), "{}", both(&output));
+    let server = Server::start_in(place, &[]);
+    server.wait_until_offered(&new, &bytes);
+    assert_eq!(rules(&path)["paused"], json!(false));
+    for wrong in [&["resume"][..], &["resume", "P"], &["resume", "P/1/2"]] {
+        assert_eq!(run(wrong).status.code(), Some(2));
+    }
 }

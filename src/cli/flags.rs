@@ -586,6 +586,19 @@ static FLAGS: &[Flag] = &[
         ..FLAG
     },
     Flag {
+        name: "state",
+        value: "DIR",
+        default: Default::Words(STATE_DEFAULT),
+        command: Command::Resume,
+        good: FOLDER,
+        help: "The state folder of the server.",
+        set: |line, value| {
+            line.settings.state = Some(path(value)?);
+            Some(())
+        },
+        ..FLAG
+    },
+    Flag {
         name: "imei",
         value: "N",
         command: Command::Lift,

@@ -58,6 +58,7 @@ pub(super) fn prose(command: Option<Command>) -> &'static str {
         Some(Command::Explain) => EXPLAIN,
         Some(Command::Devices) => DEVICES,
         Some(Command::Lift) => LIFT,
+        Some(Command::Resume) => RESUME,
         #[cfg(feature = "lab")]
         Some(Command::Probe) => super::lab::PROBE,
         #[cfg(feature = "lab")]
@@ -87,6 +88,7 @@ luat-ota: the update server for Luat / LuatOS cellular modules
   luat-ota explain [DIR]   shows what a module would be told, and why
   luat-ota devices [DIR]   shows the devices that the server remembers, and how far each has come
   luat-ota lift [DIR]      takes back what the server holds against a device
+  luat-ota resume RELEASE  ends the pause of a release
 ";
 
 /// Where a command finds a server whose folder nobody names.
@@ -144,6 +146,16 @@ come on its way to a release and since when, and whether that release is held ba
 the journal in the state folder; a server may be running, and may know of some seconds more.
 
 Exit status: 0 fine, 1 if the journal cannot be read, 2 wrong usage.
+";
+
+const RESUME: &str = "\
+luat-ota resume PROJECT/VERSION [DIR]
+
+Ends the pause of a release, also one that the fuse keeps although release.json does not say it. The
+running server is asked by a file in its state folder, and writes \"paused\": false into release.json
+where that says that the release is paused. If none is running the next one that starts does it.
+
+Exit status: 0 fine, 1 if there is no such release or the server cannot be asked, 2 wrong usage.
 ";
 
 const LIFT: &str = "\

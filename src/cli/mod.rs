@@ -1,4 +1,4 @@
-//! The command line: `serve`, `check`, `explain`, `devices`, `lift`; with the feature `lab` `probe` and
+//! The command line: `serve`, `check`, `explain`, `devices`, `lift`, `resume`; with the feature `lab` `probe` and
 //! `simulate`, with `packages` `health`, `completions` and `man`; their flags with the `LUAT_OTA_*` twins.
 //!
 //! [`flags`] is the one table that everything about flags is made from. A first word that is no command
@@ -17,6 +17,7 @@ mod lab;
 mod lift;
 #[cfg(feature = "packages")]
 mod packages;
+mod resume;
 mod values;
 
 use std::ffi::{OsStr, OsString};
@@ -40,6 +41,7 @@ enum Command {
     Explain,
     Devices,
     Lift,
+    Resume,
     #[cfg(feature = "lab")]
     Probe,
     #[cfg(feature = "lab")]
@@ -59,6 +61,7 @@ impl Command {
         Command::Explain,
         Command::Devices,
         Command::Lift,
+        Command::Resume,
         #[cfg(feature = "lab")]
         Command::Probe,
         #[cfg(feature = "lab")]
@@ -78,6 +81,7 @@ impl Command {
             Command::Explain => "explain",
             Command::Devices => "devices",
             Command::Lift => "lift",
+            Command::Resume => "resume",
             #[cfg(feature = "lab")]
             Command::Probe => "probe",
             #[cfg(feature = "lab")]
@@ -159,6 +163,8 @@ struct Asked {
     project_key: Option<String>,
     core_version: Option<u32>,
     need_oss_url: bool,
+    /// `PROJECT/VERSION`, of `resume`.
+    release: Option<String>,
     /// A request as a module's log shows it, instead of all of these.
     request: Option<Vec<u8>>,
 }
@@ -258,6 +264,10 @@ fn run(mut line: Line) -> ExitCode {
         }
         Command::Devices => devices::run(&state_folder(&line.settings), &line.asked),
         Command::Lift => lift::run(&state_folder(&line.settings), &line.asked),
+        Command::Resume => {
+            let release = line.asked.release.as_deref().unwrap_or_default();
+            resume::run(&state_folder(&line.settings), release)
+        }
         _ => check::run(&line.settings.folder, &state_folder(&line.settings)),
     };
     match done {
@@ -327,6 +337,7 @@ fn read(
     let mut parser = lexopt::Parser::from_args(words.collect::<Vec<_>>());
     let mut command = None;
     let mut folder: Option<OsString> = None;
+    let mut release: Option<String> = None;
     let mut request: Vec<Vec<u8>> = Vec::new();
     #[cfg(feature = "packages")]
     let mut shell = None;
@@ -374,6 +385,9 @@ fn read(
                         || (request.is_empty() && is_request(&word, is_folder)) =>
                 {
                     request.push(word.into_vec());
+                }
+                Some(Command::Resume) if release.is_none() => {
+                    release = Some(release_of(&word).map_err(wrong)?);
                 }
                 Some(command) if command.is_of_the_lab() => {
                     return Err(wrong(format!(
@@ -431,6 +445,10 @@ fn read(
     };
     let mut line = Line::new();
     line.command = command;
+    line.asked.release = release;
+    if command == Command::Resume && line.asked.release.is_none() {
+        return Err(wrong("which release? Give PROJECT/VERSION".to_owned()));
+    }
     if !request.is_empty() {
         line.asked.request = Some(request.join(&b' '));
     }
@@ -494,6 +512,17 @@ fn read(
         line.lab.complete(command).map_err(wrong)?;
     }
     Ok(Wanted::Run(Box::new(line)))
+}
+
+/// `PROJECT/VERSION`.
+fn release_of(word: &OsStr) -> Result<String, String> {
+    let text = word.to_str().map(|text| text.trim_end_matches('/'));
+    text.and_then(|text| text.split_once('/'))
+        .filter(|(project, version)| {
+            !project.is_empty() && !version.is_empty() && !version.contains('/')
+        })
+        .map(|(project, version)| format!("{project}/{version}"))
+        .ok_or_else(|| format!("{word:?} is not PROJECT/VERSION, as in the firmware folder"))
 }
 
 /// What a first word is.

@@ -187,6 +187,9 @@ fn every_flag_arrives_from_the_line_and_from_its_twin_alike() {
             if flag.command == Command::Lift && flag.name != "imei" {
                 words.push("--imei=862991443753386".to_owned());
             }
+            if flag.command == Command::Resume {
+                words.push("P/2.0.0".to_owned());
+            }
             words.extend(own);
             words
         };

@@ -165,8 +165,10 @@ pub struct ReleaseEntry {
     pub version: Box<str>,
     /// When it was first in the folder.
     pub first: Stamp,
-    /// The fuse has tripped; the sentence. Where the folder is read-only this is what pauses it.
+    /// The fuse has tripped; the sentence.
     pub fused: Option<Box<str>>,
+    /// The SHA-256 of the release.json before that; `None`: there was none, or it has not tripped.
+    pub before: Option<ContentId>,
     /// When a person last resumed it after the fuse: what devices made of it before counts no more.
     pub resumed: Option<Stamp>,
     /// Devices that were confirmed with it and whose own entry does not say so any more.

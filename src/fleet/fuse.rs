@@ -2,9 +2,10 @@
 //! face; pure, the time comes with each call. Who has a say and how many came back is counted elsewhere
 //! (with the devices); here it is judged, and remembered what became of it.
 //!
-//! The folder stays the truth: what trips is written into the release's release.json, and whoever edits
-//! `paused` there resumes the release, after which all counting starts anew. Where the folder cannot be
-//! written the pause is kept here, and any edit of the release's rules ends it.
+//! A pause is written into the release's release.json, for people to see, and is kept here and in the
+//! journal as well, so that a mirror that puts an old release.json back does not undo it (docs/hazards.md
+//! 38). It ends by [`Fuses::resume`] (page, API, `luat-ota resume`), or by a release.json that says
+//! `"paused": false` and is not byte for byte the one from before the pause. Then all counting starts anew.
 //!
 //! What would surprise you: a paused release is still tried by one device every ten minutes. Otherwise
 //! three forged devices could freeze a rollout for good; so a person sees whether it is as bad as it
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use super::clock::Stamp;
 use super::devices::{Census, Group};
 use crate::decision::{FUSE, Fused};
+use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::{Catalog, Release};
 use crate::firmware::rules::{Paused, Rules};
@@ -34,8 +36,8 @@ const JUDGED: u32 = 1;
 /// One device may try a paused release so often, in seconds.
 const TRIAL: u32 = 10 * 60;
 
-/// The scan must have seen a pause that was written so long ago.
-const SEEN_WITHIN: u32 = 60;
+/// After a start a pause is written into the folder again after so long, if that does not say it.
+const AFTER_START: u32 = 60;
 
 /// A folder that could not be written is tried again after so long.
 const AGAIN: u32 = 60 * 60;
@@ -83,9 +85,13 @@ struct Tripped {
     sentence: Box<str>,
     /// When it tripped, or was last written.
     at: Stamp,
+    /// The release.json before that; `None`: there was none.
+    before: Option<ContentId>,
+    /// Only the folder says so: the state of the run that paused it is lost.
+    adopted: bool,
     /// Whether the folder took it.
     written: bool,
-    /// The scan has seen it there.
+    /// The folder says it now.
     seen: bool,
     /// When the folder is tried again.
     again: Stamp,
@@ -122,7 +128,7 @@ impl Fuses {
                 let mut releases = project.releases.iter();
                 releases.any(|release| release.version_text == *version)
             });
-            known || watched.tripped.as_ref().is_some_and(|t| !t.written)
+            known || watched.tripped.as_ref().is_some_and(|t| !t.adopted)
         });
         self.trials
             .retain(|project, _| catalog.project(project).is_some());
@@ -194,6 +200,8 @@ impl Fuses {
         watched.tripped = Some(Tripped {
             sentence: sentence.as_str().into(),
             at: now,
+            before: rules.digest.0,
+            adopted: false,
             written: false,
             seen: false,
             again: now.plus(AGAIN),
@@ -216,17 +224,36 @@ impl Fuses {
         self.keep();
     }
 
-    /// A pause that the journal remembers because the folder could not take it.
-    pub fn load(&mut self, fused: Fused, now: Stamp) {
+    /// The release.json before the pause of a release; `None`: there was none, or it is not paused.
+    pub fn before(&self, project: &str, version: &str) -> Option<ContentId> {
+        let watched = self.releases.get(&name(project, version))?;
+        watched.tripped.as_ref()?.before
+    }
+
+    /// A person ends the pause of a release; `false`: the fuse has not paused it.
+    pub fn resume(&mut self, project: &str, version: &str) -> bool {
+        let watched = self.releases.get_mut(&name(project, version));
+        let ended = watched.and_then(|watched| {
+            watched.warned = false;
+            watched.tripped.take()
+        });
+        self.keep();
+        ended.is_some()
+    }
+
+    /// A pause that the journal remembers, and the release.json before it.
+    pub fn load(&mut self, fused: Fused, before: Option<ContentId>, now: Stamp) {
         let Some(watched) = self.releases.entry((fused.project, fused.version)) else {
             return;
         };
         watched.tripped = Some(Tripped {
             sentence: fused.sentence,
             at: now,
+            before,
+            adopted: false,
             written: false,
             seen: false,
-            again: now.plus(SEEN_WITHIN),
+            again: now.plus(AFTER_START),
         });
         self.keep();
     }
@@ -239,10 +266,9 @@ impl Fuses {
         }
     }
 
-    /// What is to be written into the folder once more; and what was written there and taken back before
-    /// the scan could see it, so that it is over. To be called when it is due.
-    pub fn tick(&mut self, now: Stamp) -> (Vec<Fused>, Vec<Fused>) {
-        let (mut again, mut over) = (Vec::new(), Vec::new());
+    /// What is to be written into the folder once more. To be called when it is due.
+    pub fn tick(&mut self, now: Stamp) -> Vec<Fused> {
+        let mut again = Vec::new();
         // Nearly always there is nothing.
         for fused in &self.kept {
             let watched = self.releases.get_mut(&name(&fused.project, &fused.version));
@@ -250,16 +276,13 @@ impl Fuses {
             let Some(tripped) = watched.tripped.as_mut() else {
                 continue;
             };
-            if tripped.written && now.since(tripped.at) >= SEEN_WITHIN {
-                watched.tripped = None;
-                over.push(fused.clone());
-            } else if !tripped.written && tripped.again <= now {
+            if !tripped.written && tripped.again <= now {
                 tripped.again = now.plus(AGAIN);
                 again.push(fused.clone());
             }
         }
         self.keep();
-        (again, over)
+        again
     }
 
     /// When [`Fuses::tick`] has something to do; `None`: not before something changes.
@@ -267,10 +290,7 @@ impl Fuses {
         let due = |fused: &Fused| {
             let watched = self.releases.get(&name(&fused.project, &fused.version))?;
             let tripped = watched.tripped.as_ref()?;
-            Some(match tripped.written {
-                true => tripped.at.plus(SEEN_WITHIN),
-                false => tripped.again,
-            })
+            (!tripped.written).then_some(tripped.again)
         };
         self.kept.iter().filter_map(due).min()
     }
@@ -329,17 +349,18 @@ impl Fuses {
 impl Watched {
     /// Looks at a release as it is in the folder now; the sentence of a pause that a person has ended.
     fn look(&mut self, release: &Release, now: Stamp) -> Option<Box<str>> {
-        let before = self.rules.replace(Arc::clone(&release.rules));
+        self.rules = Some(Arc::clone(&release.rules));
         let by_fuse = match &release.rules.paused {
             Some(Paused::Because(sentence)) if sentence.starts_with(FUSE) => Some(sentence),
             _ => None,
         };
-        let edited = before.is_some_and(|before| before != release.rules);
         let Some(tripped) = &mut self.tripped else {
             // By an earlier run.
             self.tripped = by_fuse.map(|sentence| Tripped {
                 sentence: sentence.as_str().into(),
                 at: now,
+                before: None,
+                adopted: true,
                 written: true,
                 seen: true,
                 again: now,
@@ -350,11 +371,18 @@ impl Watched {
             (tripped.written, tripped.seen) = (true, true);
             return None;
         }
-        let is_over = match tripped.written {
-            true => tripped.seen || now.since(tripped.at) >= SEEN_WITHIN,
-            false => edited,
-        };
+        let says_no = release.rules.paused == Some(Paused::No);
+        let is_over = tripped.adopted || (says_no && release.rules.digest.0 != tripped.before);
         if !is_over {
+            if std::mem::replace(&mut tripped.seen, false) {
+                log::warn!(
+                    target: "fuse",
+                    version = &*release.version_text;
+                    "release.json does not say any more that the fuse has paused the release. It stays \
+                     paused until it is resumed on the page or with luat-ota resume, or until release.json \
+                     says \"paused\": false and is not the one from before the pause"
+                );
+            }
             return None;
         }
         self.warned = false;

@@ -29,6 +29,7 @@ pub mod pins;
 pub mod profiles;
 pub mod report;
 mod restore;
+pub mod resume;
 mod sessions;
 mod show;
 pub mod tally;
@@ -465,10 +466,7 @@ impl Fleet {
 
     /// The releases that must be paused now, by what devices made of them.
     fn judge(&mut self, now: Stamp) -> Vec<Fused> {
-        let (mut tripped, over) = self.fuses.tick(now);
-        for fused in over {
-            self.resume(&fused, now);
-        }
+        let mut tripped = self.fuses.tick(now);
         for (project, version, reverted) in self.devices.targets().suspects() {
             let Some(rules) = self.fuses.may_trip(project, version, reverted, now) else {
                 continue;
@@ -554,15 +552,34 @@ impl Fleet {
         tripped
     }
 
-    /// Whether the folder could take the pause: else it is kept here, and the decision told.
+    /// A person resumes a release; `false`: the fuse has not paused it.
+    pub fn resume_release(&mut self, project: &str, version: &str, now: Instant) -> bool {
+        self.stir(now);
+        let was_paused = self.fuses.resume(project, version);
+        if was_paused {
+            let ended = Fused {
+                project: project.into(),
+                version: version.into(),
+                sentence: Box::default(),
+            };
+            let now = self.clock.stamp(now);
+            self.resume(&ended, now);
+        }
+        was_paused
+    }
+
+    /// Whether the folder could take the pause. It is kept in the journal as well.
     pub fn pause_written(&mut self, tripped: &Fused, in_the_folder: bool, now: Instant) {
         self.stir(now);
         let now = self.clock.stamp(now);
         self.fuses.written(tripped, in_the_folder, now);
-        let kept = (!in_the_folder).then(|| tripped.sentence.clone());
+        let (project, version) = (&tripped.project, &tripped.version);
+        let before = self.fuses.before(project, version);
+        let sentence = Some(tripped.sentence.clone());
         let targets = self.devices.targets_mut();
-        if let Some(entry) = targets.fused(&tripped.project, &tripped.version, kept) {
-            self.journal.later(&Entry::Release(entry));
+        if let Some(entry) = targets.fused(project, version, sentence, before) {
+            // At once: a server that is killed now must remember it.
+            let _nobody_waits = self.journal.now(&Entry::Release(entry), Whose::Established);
         }
     }
 

@@ -70,7 +70,7 @@ impl Fleet {
                             version,
                             sentence,
                         };
-                        self.fuses.load(fused, now);
+                        self.fuses.load(fused, release.before, now);
                     }
                     None => self.fuses.unload(&project, &version),
                 }

@@ -48,8 +48,10 @@ pub struct Project {
 pub struct Release {
     /// When it was first in the folder.
     pub first: Stamp,
-    /// The fuse has tripped and the folder could not be told; the sentence.
+    /// The fuse has tripped; the sentence.
     pub fused: Option<Box<str>>,
+    /// The release.json before that.
+    pub before: Option<ContentId>,
     /// When a person last resumed it after the fuse: only what devices made of it since counts.
     pub resumed: Option<Stamp>,
     /// `reboot_within` of its rules, in seconds.
@@ -312,17 +314,19 @@ impl Targets {
         let project = self.project_id(project)?;
         let release = self.release_mut(project, version)?;
         release.fused = None;
+        release.before = None;
         release.resumed = Some(now);
         self.entry(project, version)
     }
 
-    /// The fuse of a release has tripped; `sentence`: and the folder could not be told so. Returns what
-    /// the journal is to remember, if that is something new.
+    /// The fuse of a release has tripped, with this sentence; `before`: the release.json until then.
+    /// Returns what the journal is to remember, if that is something new.
     pub fn fused(
         &mut self,
         project: &str,
         version: &str,
         sentence: Option<Box<str>>,
+        before: Option<ContentId>,
     ) -> Option<ReleaseEntry> {
         let project = self.project_id(project)?;
         let release = self.release_mut(project, version)?;
@@ -330,6 +334,7 @@ impl Targets {
             return None;
         }
         release.fused = sentence;
+        release.before = before;
         self.entry(project, version)
     }
 
@@ -433,7 +438,10 @@ impl Targets {
         for project in &mut self.projects {
             project.releases.retain(|_, release| {
                 release.targets.retain(|id| gone.binary_search(id).is_err());
-                release.in_folder || !release.targets.is_empty() || release.confirmed > 0
+                release.in_folder
+                    || release.fused.is_some()
+                    || !release.targets.is_empty()
+                    || release.confirmed > 0
             });
         }
     }
@@ -451,6 +459,7 @@ impl Targets {
         };
         release.first = entry.first;
         release.fused = entry.fused;
+        release.before = entry.before;
         release.resumed = entry.resumed;
         release.confirmed = entry.confirmed;
     }
@@ -497,6 +506,7 @@ impl Release {
             version: version.into(),
             first: self.first,
             fused: self.fused.clone(),
+            before: self.before,
             resumed: self.resumed,
             confirmed: self.confirmed,
         }

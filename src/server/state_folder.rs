@@ -48,6 +48,11 @@ impl StateFolder {
         folder
     }
 
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// To be done before each look, so that nothing is missed after it.
     fn watch(&mut self) {
         self.next = Instant::now().checked_add(self.rescan);

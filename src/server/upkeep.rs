@@ -17,6 +17,7 @@ use super::state_folder::StateFolder;
 use crate::decision::Fused;
 use crate::device::Service;
 use crate::firmware::rules::edit::{self, Refused};
+use crate::fleet::{lift, resume};
 use crate::os::process::start_thread;
 use crate::os::reactor::Timer;
 
@@ -41,6 +42,14 @@ pub(super) async fn of_the_fleet(
     mut state: Option<StateFolder>,
 ) {
     let alarm = service.fleet.borrow().alarm();
+    let state_folder = state.as_ref().map(|state| state.path().to_owned());
+    let take_requests = || {
+        if let (Some(executor), Some(state)) = (executor.upgrade(), state_folder.clone()) {
+            let resuming = resume(Rc::clone(&service), folder.clone(), state);
+            executor.spawn(resuming.boxed_local()).detach();
+        }
+    };
+    take_requests();
     loop {
         let due = service.fleet.borrow().due();
         let is_due = async {
@@ -63,6 +72,7 @@ pub(super) async fn of_the_fleet(
             Woken::Rung => continue,
             Woken::Stirred => {
                 service.fleet.borrow_mut().look();
+                take_requests();
                 continue;
             }
         }
@@ -72,7 +82,9 @@ pub(super) async fn of_the_fleet(
                 target: "fuse",
                 project = &*fused.project,
                 version = &*fused.version;
-                "the release pauses itself: {}", fused.sentence
+                "the release pauses itself: {}. It goes on when it is resumed on the page or with luat-ota \
+                 resume {}/{}, or when release.json says \"paused\": false and is not the one from before",
+                fused.sentence, fused.project, fused.version
             );
             // Not waited for: the next tick must come whatever the folder does.
             let pausing = pause(Rc::clone(&service), folder.clone(), fused);
@@ -81,6 +93,69 @@ pub(super) async fn of_the_fleet(
             }
         }
     }
+}
+
+/// Takes the requests of `luat-ota resume` in the state folder.
+async fn resume(service: Rc<Service>, folder: PathBuf, state: PathBuf) {
+    let (say, said) = bounded(1);
+    let run = move || {
+        for request in resume::requests(&state) {
+            let resumed = write_resumed(&folder, &request);
+            if say.send_blocking((request, resumed)).is_err() {
+                return;
+            }
+        }
+    };
+    if let Err(error) = start_thread("resuming", Box::new(run)) {
+        log::warn!(target: "resume", "no thread can be had: {error}");
+    }
+    while let Ok((request, resumed)) = said.recv().await {
+        let resume::Request {
+            project,
+            version,
+            path,
+        } = &request;
+        let now = Instant::now();
+        let was_kept = {
+            let mut fleet = service.fleet.borrow_mut();
+            fleet.resume_release(project, version, now)
+        };
+        let catalog = std::sync::Arc::clone(&service.catalog.borrow());
+        let is_there = catalog.project(project).is_some_and(|project| {
+            let mut releases = project.releases.iter();
+            releases.any(|release| *release.version_text == **version)
+        });
+        let (project, version) = (project.as_str(), version.as_str());
+        match resumed {
+            Ok(_) if is_there || was_kept => {
+                log::info!(target: "resume", project = project, version = version; "resumed");
+            }
+            Err(why) if is_there || was_kept => log::warn!(
+                target: "resume",
+                project = project, version = version;
+                "the pause of the fuse has ended, but release.json cannot be written: {why}"
+            ),
+            _ => {
+                std::fs::File::create(lift::answer(path)).ok();
+                log::info!(target: "resume", project = project, version = version; "no such release");
+            }
+        }
+        if let Err(error) = std::fs::remove_file(path) {
+            log::warn!(target: "resume", "{} cannot be removed: {error}", path.display());
+        }
+    }
+}
+
+/// Blocks.
+fn write_resumed(folder: &Path, request: &resume::Request) -> Result<(), String> {
+    let mut written = Err(Refused::Changed);
+    for _ in 0..ATTEMPTS {
+        written = edit::resume(folder, &request.project, &request.version);
+        if written != Err(Refused::Changed) {
+            break;
+        }
+    }
+    written.map_err(|refused| refused.to_string())
 }
 
 /// Pauses a release in its release.json. Where that cannot be done the fleet keeps the pause itself.
@@ -101,7 +176,7 @@ async fn pause(service: Rc<Service>, folder: PathBuf, fused: Fused) {
             target: "fuse",
             project = &*fused.project,
             version = &*fused.version;
-            "the pause is kept in the state folder alone, since its release.json cannot be written: {why}"
+            "the pause is kept in the state folder alone, because its release.json cannot be written: {why}"
         );
     }
     let mut fleet = service.fleet.borrow_mut();

@@ -202,6 +202,23 @@ pub fn pause(root: &Path, project: &str, version: &str, sentence: &str) -> Resul
     edit(root, place, Edit::Keys(&keys), expected).map(drop)
 }
 
+/// Ends the pause of a release, if its release.json says that it is paused.
+pub fn resume(root: &Path, project: &str, version: &str) -> Result<(), Refused> {
+    let place = Place {
+        project,
+        version: Some(version),
+    };
+    let Some(present) = read(root, place)? else {
+        return Ok(());
+    };
+    let rules = Rules::parse(&present.bytes).ok();
+    if let None | Some(Paused::No) = rules.and_then(|rules| rules.paused) {
+        return Ok(());
+    }
+    let keys = [("paused", Some(Value::Bool(false)))];
+    edit(root, place, Edit::Keys(&keys), Expected::Tag(present.tag)).map(drop)
+}
+
 /// The tag of a release.json with these bytes.
 pub fn tag_of(bytes: &[u8]) -> ContentId {
     ContentId(Sha256::digest(bytes).into())

@@ -169,56 +169,71 @@ fn it_holds_from_the_moment_that_it_trips() {
     assert!(fuses.catalog(&folder(&paused), NOW.plus(2)).is_empty());
     assert!(fuses.kept().is_empty());
     assert_eq!(judge(&mut fuses, "2.0.0", heard(0, 9), NOW), Judged::Fine);
-    // A person takes it out.
-    assert_eq!(fuses.catalog(&folder("{}"), NOW.plus(9)), [fused]);
+    // A person says that it is not paused.
+    let edited = folder("{ \"paused\": false }");
+    assert_eq!(fuses.catalog(&edited, NOW.plus(9)), [fused]);
     let again = judge(&mut fuses, "2.0.0", heard(0, 3), NOW.plus(9));
     assert!(matches!(again, Judged::Tripped(_)));
 }
 
+// Case 59.
 #[test]
-fn a_catalogue_from_before_the_pause_was_written_does_not_end_it() {
-    let (mut fuses, fused) = tripped();
-    fuses.written(&fused, true, NOW);
-    assert!(fuses.catalog(&folder("{}"), NOW.plus(1)).is_empty());
-    assert_eq!(fuses.kept(), std::slice::from_ref(&fused));
-    assert_eq!(fuses.due(), Some(NOW.plus(60)));
-    assert_eq!(fuses.tick(NOW.plus(59)), (vec![], vec![]));
-    // Taken out at once, before any scan.
-    assert_eq!(fuses.tick(NOW.plus(60)), (vec![], vec![fused]));
-    assert!(fuses.kept().is_empty());
-    assert_eq!(fuses.due(), None);
+fn a_mirror_that_puts_the_old_release_json_back_ends_no_pause() {
+    for before in ["{}", "{ \"paused\": false }", "{ \"percent\": 100 }"] {
+        let mut fuses = fuses(before);
+        let Judged::Tripped(fused) = judge(&mut fuses, "2.0.0", heard(6, 3), NOW) else {
+            panic!("{before}");
+        };
+        let of_before = fuses.before("P", "2.0.0");
+        assert!(of_before.is_some());
+        fuses.written(&fused, true, NOW);
+        let paused = format!("{{ \"paused\": \"{}\" }}", fused.sentence);
+        // Before the pause was seen, after it, without any file, and with another one.
+        let others = [
+            before,
+            &paused,
+            before,
+            "{}",
+            "{ \"percent\": 5 }",
+            "{ \"paused\": true }",
+        ];
+        for (seconds, rules) in (0..).zip(others) {
+            assert!(fuses.catalog(&folder(rules), NOW.plus(seconds)).is_empty());
+            let is_kept = fuses.kept() == std::slice::from_ref(&fused);
+            assert_eq!(is_kept, rules != paused, "{before}, then {rules}");
+        }
+        fuses.catalog(&Catalog::default(), NOW.plus(20));
+        assert!(fuses.catalog(&folder(before), NOW.plus(21)).is_empty());
+        assert_eq!(fuses.due(), None);
+        // So it is after a restart.
+        let mut loaded = Fuses::default();
+        loaded.load(fused.clone(), of_before, NOW);
+        assert!(loaded.catalog(&folder(before), NOW).is_empty());
+        assert_eq!(loaded.kept(), std::slice::from_ref(&fused));
+        let edited = folder("{\"paused\": false}");
+        assert_eq!(loaded.catalog(&edited, NOW), std::slice::from_ref(&fused));
+        assert!(loaded.kept().is_empty());
+        // A person needs no file.
+        assert!(fuses.resume("P", "2.0.0") && fuses.kept().is_empty());
+        assert!(!fuses.resume("P", "2.0.0"));
+    }
 }
 
 #[test]
-fn a_read_only_folder_is_tried_again_and_any_edit_resumes() {
+fn a_read_only_folder_is_tried_again_and_what_was_taken_back_stays_so() {
     let (mut fuses, fused) = tripped();
     fuses.written(&fused, false, NOW);
     assert_eq!(fuses.kept(), std::slice::from_ref(&fused));
     assert_eq!(fuses.due(), Some(NOW.plus(AGAIN)));
-    assert_eq!(fuses.tick(NOW.plus(AGAIN - 1)), (vec![], vec![]));
-    assert_eq!(fuses.tick(NOW.plus(AGAIN)), (vec![fused.clone()], vec![]));
+    assert_eq!(fuses.tick(NOW.plus(AGAIN - 1)), []);
+    assert_eq!(fuses.tick(NOW.plus(AGAIN)), [fused.clone()]);
     assert_eq!(fuses.due(), Some(NOW.plus(2 * AGAIN)));
-    assert_eq!(fuses.tick(NOW.plus(AGAIN + 1)), (vec![], vec![]));
-    fuses.written(&fused, false, NOW.plus(AGAIN));
-    assert!(fuses.catalog(&folder("{}"), NOW.plus(9000)).is_empty());
-    assert_eq!(fuses.kept(), std::slice::from_ref(&fused));
-    let edited = folder("{ \"paused\": false }");
-    assert_eq!(
-        fuses.catalog(&edited, NOW.plus(9001)),
-        std::slice::from_ref(&fused)
-    );
-    assert!(fuses.kept().is_empty());
-    // After a restart the same holds, and what was taken back stays so.
+    assert_eq!(fuses.tick(NOW.plus(AGAIN + 1)), []);
     let mut loaded = Fuses::default();
-    loaded.load(fused.clone(), NOW);
+    loaded.load(fused.clone(), None, NOW);
     loaded.unload(&fused.project, &fused.version);
     assert!(loaded.kept().is_empty());
-    assert_eq!(loaded.tick(NOW.plus(100_000)), (vec![], vec![]));
-    loaded.load(fused.clone(), NOW);
-    assert_eq!(loaded.kept(), std::slice::from_ref(&fused));
-    assert!(loaded.catalog(&folder("{}"), NOW).is_empty());
-    assert_eq!(loaded.kept(), std::slice::from_ref(&fused));
-    assert_eq!(loaded.catalog(&edited, NOW), [fused]);
+    assert_eq!(loaded.tick(NOW.plus(100_000)), []);
 }
 
 #[test]
@@ -253,7 +268,7 @@ fn a_pause_of_an_earlier_run_is_one() {
 }
 
 #[test]
-fn a_release_that_is_gone_is_forgotten() {
+fn the_pause_of_a_release_that_is_gone_is_kept() {
     let (mut fuses, fused) = tripped();
     let empty = Catalog::default();
     fuses.catalog(&empty, NOW);
@@ -264,6 +279,8 @@ fn a_release_that_is_gone_is_forgotten() {
     );
     fuses.written(&fused, true, NOW);
     fuses.catalog(&empty, NOW);
-    assert!(fuses.kept().is_empty());
+    assert_eq!(fuses.kept(), [fused]);
+    assert!(fuses.resume("P", "2.0.0"));
+    fuses.catalog(&empty, NOW);
     assert!(fuses.releases.is_empty());
 }

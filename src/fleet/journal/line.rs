@@ -364,6 +364,9 @@ impl<'b> Pen<'b> {
         if let Some(fused) = &release.fused {
             self.text(",\"fused\":", fused);
         }
+        if let Some(before) = release.before {
+            self.put(",\"before\":", Quoted(before));
+        }
         if let Some(resumed) = release.resumed {
             self.time(",\"resumed\":", resumed);
         }
@@ -469,6 +472,7 @@ pub(super) fn said(fields: &Fields<'_>, when: When) -> Option<Said> {
             version: fields.text("release")?.into(),
             first: when.past(fields.number("first")?),
             fused: fields.text("fused").map(Box::from),
+            before: fields.text("before").and_then(ContentId::parse),
             resumed: fields.number("resumed").map(|unix| when.past(unix)),
             confirmed: count(fields, "confirmed")?,
         }),

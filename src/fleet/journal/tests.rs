@@ -240,19 +240,23 @@ fn entries() -> impl Strategy<Value = Entry> {
             texts(),
             stamps(),
             proptest::option::of(texts()),
+            proptest::option::of(any::<[u8; 32]>()),
             proptest::option::of(stamps()),
             any::<u32>()
         )
-            .prop_map(|(project, version, first, fused, resumed, confirmed)| {
-                Entry::Release(ReleaseEntry {
-                    project,
-                    version,
-                    first,
-                    fused,
-                    resumed,
-                    confirmed,
-                })
-            }),
+            .prop_map(
+                |(project, version, first, fused, before, resumed, confirmed)| {
+                    Entry::Release(ReleaseEntry {
+                        before: before.map(ContentId),
+                        project,
+                        version,
+                        first,
+                        fused,
+                        resumed,
+                        confirmed,
+                    })
+                }
+            ),
     ]
 }
 
@@ -371,6 +375,7 @@ fn samples() -> Vec<Entry> {
             project: "水表".into(),
             version: "2.0.0".into(),
             first: NOW,
+            before: None,
             fused: Some("fuse: 3 of 9".into()),
             resumed: Some(NOW),
             confirmed: 0,

@@ -67,7 +67,13 @@ async fn write(
     if let Ok(Some(Paused::Because(why))) = Rules::parse(&bytes).map(|rules| rules.paused) {
         plain::text(&why).map_err(wrong)?;
     }
+    let says_no = Rules::parse(&bytes).is_ok_and(|rules| rules.paused == Some(Paused::No));
     let edited = edit(desk, of, New::Whole(bytes), expected).await?;
+    if let (true, Some(version)) = (says_no, of.version) {
+        let now = std::time::Instant::now();
+        let mut fleet = desk.fleet.borrow_mut();
+        fleet.resume_release(of.project, version, now);
+    }
     let status = match edited.created {
         true => StatusCode::Created,
         false => StatusCode::Ok,
@@ -165,6 +171,11 @@ async fn changed(
         },
     };
     let edited = edit(desk, of, New::Key(key, value), Expected::Anything).await?;
+    if change == Change::Resume {
+        let now = std::time::Instant::now();
+        let mut fleet = desk.fleet.borrow_mut();
+        fleet.resume_release(&project.name, &release.version_text, now);
+    }
     log::info!(
         target: "operator",
         project = &*project.name, version = &*release.version_text,

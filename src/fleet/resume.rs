@@ -1,0 +1,94 @@
+//! `luat-ota resume`: a file in the state folder asks the server to end the pause of a release. As with
+//! [`super::lift`] the request is in the file's name, and the server answers by removing the file.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use super::lift::answer;
+use crate::state;
+
+const PREFIX: &str = "resume-";
+
+/// Files that are taken at one look.
+const MOST: usize = 100;
+
+/// One request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The project.
+    pub project: String,
+    /// The version, as its folder writes it.
+    pub version: String,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// Asks a server on this state folder: creates the file; its path.
+pub fn ask(folder: &Path, project: &str, version: &str) -> io::Result<PathBuf> {
+    let name = format!("{PREFIX}{}%2F{}", quoted(project), quoted(version));
+    let path = folder.join(name);
+    // To an earlier request.
+    fs::remove_file(answer(&path)).ok();
+    state::write_atomically(&path, b"")?;
+    Ok(path)
+}
+
+/// The requests in a state folder. Blocks.
+pub fn requests(folder: &Path) -> Vec<Request> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let requests = entries.flatten().filter_map(|entry| {
+        let name = entry.file_name();
+        let (project, version) = name.to_str()?.strip_prefix(PREFIX)?.split_once("%2F")?;
+        let is_answer = Path::new(&name)
+            .extension()
+            .is_some_and(|end| end == "unknown");
+        (!is_answer).then(|| Request {
+            project: unquoted(project),
+            version: unquoted(version),
+            path: entry.path(),
+        })
+    });
+    requests.take(MOST).collect()
+}
+
+fn quoted(text: &str) -> String {
+    text.replace('%', "%25").replace('/', "%2F")
+}
+
+fn unquoted(text: &str) -> String {
+    text.replace("%2F", "/").replace("%25", "%")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::scratch::Scratch;
+
+    #[test]
+    fn what_is_asked_for_arrives() {
+        let scratch = Scratch::new();
+        for (project, version) in [
+            ("P", "1.0.1"),
+            ("水表", "v2.0"),
+            ("A%2FB", "1.0%"),
+            ("a b", "1"),
+        ] {
+            let path = ask(scratch.path(), project, version).unwrap();
+            let expected = Request {
+                project: project.to_owned(),
+                version: version.to_owned(),
+                path: path.clone(),
+            };
+            assert_eq!(requests(scratch.path()), [expected]);
+            fs::write(answer(&path), "").unwrap();
+            fs::remove_file(&path).unwrap();
+            assert_eq!(requests(scratch.path()), []);
+            ask(scratch.path(), project, version).unwrap();
+            assert!(!answer(&path).exists());
+            fs::remove_file(&path).unwrap();
+        }
+        assert!(ask(scratch.path(), &"x".repeat(300), "1").is_err());
+    }
+}
