@@ -172,3 +172,81 @@ fn what_a_trusted_proxy_took_is_sent_and_neither_complete_nor_held_against_the_m
     let complete = |line: &str| line.contains("\"download\"") && line.contains("\"complete\"");
     assert!(server.log.wait(0, Duration::ZERO, complete).is_none());
 }
+
+// Case 29c.
+#[test]
+fn the_device_on_the_desk_is_updated_again_after_each_flash_by_cable() {
+    let bytes = noise(9, 20_000);
+    let place = Place::new();
+    place.rules(
+        "P/release.json",
+        serde_json::json!({"percent": 0, "allow": [IMEI]}),
+    );
+    place.drop_firmware("P/2.0.0/update.bin", &bytes);
+    let server = Server::start_in(place, &[]);
+    server.wait_until_refused(&common::luat("P", IMEI, "3.0.0"), 404, 27);
+    server.wait_until_offered(&common::luat("P", IMEI, "1.0.0"), &bytes);
+    for round in 0..5 {
+        assert_eq!(server.get(&common::luat("P", IMEI, "2.0.0")).status, 404);
+        let got = server.get(&common::luat("P", IMEI, "1.0.0"));
+        assert_eq!((got.status, &got.body), (200, &bytes), "round {round}");
+    }
+}
+
+// Case 29b.
+#[test]
+fn a_rollback_by_the_rules_is_no_loop() {
+    let (old, new) = (noise(10, 20_000), noise(11, 20_000));
+    let place = Place::new();
+    place.drop_firmware("P/2.0.0/update.bin", &old);
+    place.drop_firmware("P/2.0.1/update.bin", &new);
+    let server = Server::start_in(place, &["--attempts", "1"]);
+    server.wait_until_offered(&common::luat("P", IMEI, "2.0.0"), &new);
+    assert_eq!(server.get(&common::luat("P", IMEI, "2.0.1")).status, 404);
+    server.rules("P/2.0.1/release.json", serde_json::json!({"paused": true}));
+    server.rules(
+        "P/2.0.0/release.json",
+        serde_json::json!({"allow_downgrade": true}),
+    );
+    server.wait_until_offered(&common::luat("P", "862991443753300", "2.0.1"), &old);
+    // As if by a redirect: we did not deliver it.
+    assert_eq!(server.get(&common::luat("P", IMEI, "2.0.0")).status, 404);
+    server.rules("P/2.0.1/release.json", serde_json::json!({"paused": false}));
+    server.wait_until_offered(&common::luat("P", IMEI, "2.0.0"), &new);
+}
+
+// Case 30b.
+#[test]
+fn a_module_that_postpones_its_reboot_is_not_offered_the_release_again() {
+    let bytes = noise(12, 20_000);
+    let place = Place::new();
+    place.rules(
+        "P/2.0.0/release.json",
+        serde_json::json!({"reboot_within": "12h"}),
+    );
+    place.drop_firmware("P/2.0.0/update.bin", &bytes);
+    let server = Server::start_in(place, &[]);
+    server.wait_until_offered(&common::luat("P", IMEI, "1.0.0"), &bytes);
+    server.wait_until_refused(&common::luat("P", IMEI, "1.0.0"), 404, 27);
+    server.wait_for_log("says why", |line| line.contains("waiting to reboot"));
+    assert_eq!(server.get(&common::luat("P", IMEI, "2.0.0")).status, 404);
+}
+
+// Case 33.
+#[test]
+fn redirects_hold_nobody() {
+    let place = Place::new();
+    place.rules(
+        "P/2.0.0/release.json",
+        serde_json::json!({"redirect": "https://cdn.example.com/{file}"}),
+    );
+    let bytes = noise(13, 20_000);
+    place.drop_firmware("P/2.0.0/update.bin", &bytes);
+    let server = Server::start_in(place, &[]);
+    let ask = common::luat("P", IMEI, "1.0.0");
+    server.wait_until_offered(&common::luat("P", "862991443753300", "1.0.0"), &bytes);
+    for _ in 0..8 {
+        assert!(server.get(&format!("{ask}&need_oss_url=1")).status >= 300);
+    }
+    assert_eq!(server.get(&ask).status, 200);
+}
