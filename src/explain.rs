@@ -75,7 +75,7 @@ pub fn from_request(request: &[u8]) -> Result<Check<'_>, String> {
             Err("that reports what became of an update; explain the check before it".to_owned())
         }
         Route::Health => Err("that asks whether the server is well, not for an update".to_owned()),
-        Route::File(path) => Err(format!(
+        Route::File(path, _) => Err(format!(
             "that asks for the file {path:?} itself; no rule but \"direct\" is looked at for that"
         )),
         Route::Nothing => Err(format!(

@@ -334,17 +334,7 @@ fn a_module_that_can_follow_a_redirect_does_and_takes_a_no_from_there() {
                 let played = luat_ota::os::reactor::block_on(play(&mut attempt, &settings));
                 let asked: Vec<&str> = played.exchanges.iter().map(|e| e.to.as_str()).collect();
                 let elsewhere = asked.contains(&files.http.to_string().as_str());
-                // A file at a fixed address has nobody to be pinned for: the rest of a new one is
-                // refused, and the next attempt begins again.
-                let refuses_the_rest = elsewhere
-                    && cut_after.is_some()
-                    && generation != Generation::Gen2g
-                    && played.exchanges.last().and_then(|e| e.status()) == Some(416);
                 let result = match version {
-                    "1.0.0" if refuses_the_rest => match played.outcome {
-                        Outcome::Failed(Failure::GaveUp(_)) => Ok(()),
-                        ref other => Err(format!("{other:?}")),
-                    },
                     "1.0.0" => updated(&played, &bytes),
                     _ => refused(client, &played),
                 };

@@ -118,7 +118,7 @@ fn pins(state: &Path) -> usize {
         unix_now(),
         &mut |entry| {
             if let Entry::Pin(pin) = entry {
-                who.insert(pin.who);
+                who.insert(pin.owner);
             }
         },
     )
@@ -315,7 +315,7 @@ fn what_waits_is_written_when_the_server_stops() {
     let (server, _) = server();
     let place = server.terminate();
     let text = std::fs::read_to_string(place.state().join("journal.jsonl")).unwrap();
-    assert!(text.contains("\"complete\":true"), "{text}");
+    assert!(text.contains("{\"release\":\"2.0.0\""), "{text}");
     assert!(text.lines().last().unwrap().contains("\"stop\""), "{text}");
 }
 

@@ -16,7 +16,7 @@ use luat_ota::firmware::catalog::Catalog;
 use luat_ota::firmware::known::KnownFiles;
 use luat_ota::firmware::scan;
 use luat_ota::fleet::brief::Brief;
-use luat_ota::fleet::who::Who;
+use luat_ota::fleet::who::{PinOwner, Who};
 use luat_ota::fleet::{Fleet, Outcome, Part, Settings};
 
 /// Devices that loop.
@@ -49,7 +49,9 @@ fn bytes_in_a_day(catalog: &Catalog, attempts: u32) -> (u64, u64) {
                 ..Check::default()
             };
             // All of them behind one carrier's addresses.
-            let who = Who::of(&check, IpAddr::from([100, 64, number as u8, 1])).unwrap();
+            let address = IpAddr::from([100, 64, number as u8, 1]);
+            let who = Who::of(&check, address).unwrap();
+            let owner = PinOwner::of_check(&check, Some(&who), address);
             let verdict = {
                 let question = Question {
                     catalog,
@@ -67,11 +69,11 @@ fn bytes_in_a_day(catalog: &Catalog, attempts: u32) -> (u64, u64) {
                         to: Brief::of(&offer.release.version_text),
                         size: offer.package.size,
                         start: 0,
-                        pinned: true,
+                        end: offer.package.size,
                     };
-                    let (mut transfer, _written) = fleet.begin(&who, part, now);
+                    let (mut transfer, _written) = fleet.begin(Some(&who), Some(&owner), part, now);
                     let end = now + Duration::from_secs(30);
-                    fleet.sent(&mut transfer, part.size, end);
+                    fleet.sent(&mut transfer, part.size);
                     fleet.acknowledged(&mut transfer, part.size, end);
                     fleet.end(transfer, Outcome::Whole, end);
                     bytes += part.size;

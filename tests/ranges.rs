@@ -225,11 +225,22 @@ fn a_download_goes_on_in_the_file_that_it_began_with() {
             .try_http(&range(IMEI, "bytes=0-"))
             .and_then(|reply| reply.must_be_part(&new, 0, new.len())),
     );
+    // Under its id two files were begun that reach that far: the clone of a module would ask the same.
+    rows.row(
+        "goes on in either",
+        server
+            .try_http(&range(IMEI, "bytes=1000-"))
+            .and_then(|reply| {
+                ensure!(reply.status == 416, "not 416: {}", reply.show());
+                Ok(())
+            }),
+    );
+    // Only the new one is that long.
     rows.row(
         "goes on in the new one",
         server
-            .try_http(&range(IMEI, "bytes=1000-"))
-            .and_then(|reply| reply.must_be_part(&new, 1000, new.len())),
+            .try_http(&range(IMEI, "bytes=6000-"))
+            .and_then(|reply| reply.must_be_part(&new, 6000, new.len())),
     );
     rows.finish();
 }
@@ -300,5 +311,110 @@ fn a_clone_that_begins_anew_does_not_tear_the_download_of_the_original() {
         .unwrap();
     if reply.status != 416 {
         reply.must_be_part(&old, 2000, old.len()).unwrap();
+    }
+}
+
+/// Sends a request from this address of the loopback network; reads `body` bytes of the reply's body and resets.
+fn cut(server: &Server, from: &str, request: &[u8], body: usize) -> Vec<u8> {
+    let mut stream = common::connect_from(Some(from.parse().unwrap()), server.http, 0);
+    std::io::Write::write_all(&mut stream, request).unwrap();
+    let mut got = Vec::new();
+    let mut head = 0;
+    while head == 0 || got.len() < head + body {
+        let mut piece = [0; 512];
+        let read = std::io::Read::read(&mut stream, &mut piece).unwrap();
+        assert!(read > 0, "the server closed early");
+        got.extend_from_slice(&piece[..read]);
+        let end = got.windows(4).position(|four| four == b"\r\n\r\n");
+        head = end.map_or(0, |end| end + 4);
+    }
+    drop(stream);
+    got[head..head + body].to_vec()
+}
+
+fn ask_from(server: &Server, from: &str, request: &[u8]) -> reply::Reply {
+    let mut stream = common::connect_from(Some(from.parse().unwrap()), server.http, 0);
+    std::io::Write::write_all(&mut stream, request).unwrap();
+    reply::read(&mut stream, false).unwrap()
+}
+
+/// The rest of `old` or a refusal, never of another file.
+fn must_be_rest_or_416(reply: &reply::Reply, old: &[u8], from: usize) {
+    if reply.status != 416 {
+        reply.must_be_part(old, from, old.len()).unwrap();
+    }
+}
+
+// Case 23.
+#[test]
+fn a_clone_in_the_same_network_never_tears_a_download_whose_bytes_were_all_acknowledged() {
+    let place = Place::new();
+    let (old, new) = (noise(20, 400_000), noise(21, 400_000));
+    place.drop_firmware("P/2.0.1/update.bin", &old);
+    let server = Server::start_in(place, &[]);
+    server.wait_until_offered(&check(OTHER), &old);
+    let first = cut(&server, "127.5.5.5", &get(&check(IMEI)), 51_002);
+    assert_eq!(first, old[..51_002]);
+    server.drop_firmware("P/2.0.2/update.bin", &new);
+    server.wait_until_offered(&check(OTHER), &new);
+    let clone = ask_from(&server, "127.5.5.6", &get(&check(IMEI)));
+    clone.must_be_file(&new).unwrap();
+    for _ in 0..2 {
+        let rest = ask_from(&server, "127.5.5.5", &range(IMEI, "bytes=51002-"));
+        must_be_rest_or_416(&rest, &old, 51_002);
+        assert_eq!(rest.status, 416, "both reach that far");
+    }
+}
+
+// Case 26.
+#[test]
+fn a_module_without_an_id_goes_on_by_its_address_and_never_in_another_file() {
+    let (server, old) = server();
+    let begin = get(&check(""));
+    let rest = range("", "bytes=1000-");
+    let first = cut(&server, "127.6.6.6", &begin, 1000);
+    assert_eq!(first, old[..1000]);
+    ask_from(&server, "127.6.6.6", &rest)
+        .must_be_part(&old, 1000, old.len())
+        .unwrap();
+    // Nobody else may have the rest, and nobody who asks for something else.
+    assert_eq!(ask_from(&server, "127.6.6.7", &rest).status, 416);
+    let other = get_with(&luat("P", "", "1.9.9"), "Range: bytes=1000-\r\n");
+    assert_eq!(ask_from(&server, "127.6.6.6", &other).status, 416);
+    let new = noise(22, 6000);
+    server.drop_firmware("P/2.0.2/update.bin", &new);
+    server.wait_until_offered(&check(OTHER), &new);
+    ask_from(&server, "127.6.6.6", &rest)
+        .must_be_part(&old, 1000, old.len())
+        .unwrap();
+    // Another module behind the same address begins the new one.
+    ask_from(&server, "127.6.6.6", &begin)
+        .must_be_file(&new)
+        .unwrap();
+    let reply = ask_from(&server, "127.6.6.6", &rest);
+    must_be_rest_or_416(&reply, &old, 1000);
+    assert_eq!(reply.status, 416);
+}
+
+// Case 27.
+#[test]
+fn an_id_that_resumes_under_another_core_never_gets_the_rest_of_another_file() {
+    let (server, old) = server();
+    let core = |core: &str| {
+        format!(
+            "/luat/update?project_key=k&imei={IMEI}&firmware_name=P_Luat_{core}_ASR1802&version=2.0.0"
+        )
+    };
+    let rest = |name: &str| server.http(&get_with(&core(name), "Range: bytes=1000-\r\n"));
+    server.get(&core("V0017")).must_be_file(&old).unwrap();
+    let new = noise(23, 7000);
+    server.drop_firmware("P/2.0.2/update.bin", &new);
+    server.wait_until_offered(&check(OTHER), &new);
+    must_be_rest_or_416(&rest("V0018"), &old, 1000);
+    rest("V0017").must_be_part(&old, 1000, old.len()).unwrap();
+    // Also where another device with the id and that core begins the new one.
+    server.get(&core("V0018")).must_be_file(&new).unwrap();
+    for name in ["V0017", "V0018"] {
+        assert_eq!(rest(name).status, 416);
     }
 }

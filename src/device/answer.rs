@@ -1,28 +1,27 @@
 //! What a complete HTTP head is answered with. Touches no socket and waits for nothing, so that the
 //! accept loop can ask it in line.
 //!
-//! The part that strands hardware if it is wrong is [`beyond_the_beginning`]: bytes that a module
-//! appends to what it has must be of the same file (docs/design.md "A download never changes its file").
+//! The part that strands hardware if it is wrong is [`resumed`] and [`to_file`]: bytes that a module appends to what
+//! it has must be of the same content. They are only sent if a pin, an If-Range or the URL names the content
+//! (docs/hazards.md 23, 24).
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::Instant;
 
-use super::asked::Asked;
+use super::asked::{Asked, full};
 use super::client::client_of;
 use super::lines::{About, counted, log_unknown};
-use super::{Service, turnkey, unix_now};
+use super::{Service, turnkey};
 use crate::decision::{Check, Offer, Refusal, Verdict};
 use crate::firmware::ContentId;
-use crate::firmware::catalog::{Catalog, Project, Release};
+use crate::firmware::catalog::{Catalog, Release};
 use crate::fleet::pins::Began;
+use crate::fleet::who::PinOwner;
 use crate::wire::head::{BadHead, Head};
-use crate::wire::query::{self, Route};
+use crate::wire::query::{self, NamedContent, Route};
 use crate::wire::range::{Part, Range};
 use crate::wire::reply::{self, Reply, Status};
 use crate::wire::updatehttp;
-
-/// A device of which nothing is known may go on with what has been the offer for so long.
-const STANDS: Duration = Duration::from_secs(60 * 60);
 
 /// All of them ask the same; what only some of them may send is ignored.
 const METHODS: [&[u8]; 6] = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH"];
@@ -58,6 +57,10 @@ pub(super) struct Plan {
     pub proxied: bool,
     /// The head must arrive alone: the client cannot do with both at once.
     pub apart: bool,
+    /// Under whose key the download is pinned.
+    pub owner: PinOwner,
+    /// It is a file under `/firmware/`, for tools.
+    pub direct: bool,
     /// Who gets them.
     pub about: About,
     /// The check's verdict and reason, not in the log yet: there may be no room for a connection.
@@ -99,12 +102,14 @@ pub(super) fn to_bad_head(service: &Service, bad: BadHead) -> Reply {
     reply::plain(status, false)
 }
 
-/// The answer to a head that arrived from `peer` at `local`, and to what of its body came with it.
+/// The answer to a head that arrived from `peer` at `local`, and to what of its body came with it. `now`: the time of
+/// its arrival.
 pub(super) fn answer(
     service: &Service,
     head: &Head<'_>,
     body: &[u8],
     (peer, local): (SocketAddr, Option<SocketAddr>),
+    now: Instant,
 ) -> Answer {
     let head_only = head.method == b"HEAD";
     if !METHODS.contains(&head.method) {
@@ -121,6 +126,7 @@ pub(super) fn answer(
                 client,
                 peer,
                 local,
+                now,
             };
             turnkey::answer(service, request, &arrived, &wish)
         }
@@ -129,10 +135,11 @@ pub(super) fn answer(
             log_nothing(head, client);
             plain(Status::NotFound)
         }
-        Route::File(path) => to_file(service, &path, &wish, client),
+        Route::File(path, named) => to_file(service, (&path, named), &wish, (client, now)),
         Route::Check(mut check) => {
             check.complete(&service.catalog());
-            to_check(service, &check, &wish, client)
+            let asked = Asked::new("http", client, &check, now);
+            to_check(service, &asked, &wish)
         }
     };
     if let Answer::Deliver(plan) = &mut answer {
@@ -204,14 +211,21 @@ impl<'a> Wish<'a> {
         })
     }
 
-    /// Which part of the current file this client may have. `stands`: it has been the current one for
-    /// long enough.
-    fn part(&self, content: ContentId, size: u64, stands: impl FnOnce() -> bool) -> Part {
+    /// Which part of a content to send that the URL names. An If-Range that names another one asks for all of it.
+    pub fn part_of_named(&self, content: ContentId, size: u64) -> Part {
         match self.if_range {
+            IfRange::Absent => self.range.of(size),
             IfRange::Names(named) if named == content => self.range.of(size),
             IfRange::Names(_) | IfRange::Other => Part::Whole,
-            IfRange::Absent if self.beyond().is_none() || stands() => self.range.of(size),
-            IfRange::Absent => Part::Unsatisfiable,
+        }
+    }
+
+    /// Which part of the current file to send to a client of whose download nothing is known: any if an If-Range
+    /// names it, else no other than the beginning.
+    fn part(&self, content: ContentId, size: u64) -> Part {
+        match self.if_range {
+            IfRange::Absent if self.beyond().is_some() => Part::Unsatisfiable,
+            _ => self.part_of_named(content, size),
         }
     }
 }
@@ -222,10 +236,9 @@ fn content_of_tag(tag: &[u8]) -> Option<ContentId> {
     ContentId::parse(std::str::from_utf8(tag).ok()?)
 }
 
-fn to_check(service: &Service, check: &Check<'_>, wish: &Wish<'_>, peer: SocketAddr) -> Answer {
-    let asked = Asked::new("http", peer, check);
+fn to_check(service: &Service, asked: &Asked<'_>, wish: &Wish<'_>) -> Answer {
     let catalog = service.catalog();
-    if let Some(answer) = beyond_the_beginning(service, &catalog, &asked, wish) {
+    if let Some(answer) = resumed(service, &catalog, asked, wish) {
         return answer;
     }
     let verdict = asked.decide(service, &catalog);
@@ -238,40 +251,43 @@ fn to_check(service: &Service, check: &Check<'_>, wish: &Wish<'_>, peer: SocketA
             asked.log_refused(service, &refused);
             Answer::Reply(reply::refusal(refused.refusal, wish.head_only))
         }
-        Verdict::Offer(offer) => to_offer(service, &asked, &offer, wish),
+        Verdict::Offer(offer) => to_offer(service, asked, &offer, wish),
     }
 }
 
-/// A device that has the beginning of a file and wants the rest gets it of the content that it was
-/// given at byte 0, whatever the verdict is now. `None`: nothing is known of that, or it does not want
-/// to go on; the verdict counts.
-fn beyond_the_beginning(
+/// The content that a client which has the first `from` bytes began with, by its pins and an If-Range.
+fn began(service: &Service, owner: &PinOwner, wish: &Wish<'_>, from: u64, now: Instant) -> Began {
+    let fleet = service.fleet.borrow();
+    match wish.if_range {
+        IfRange::Absent => fleet.began(owner, from, now),
+        IfRange::Names(named) if fleet.has_begun(owner, named, now) => Began::With(named),
+        IfRange::Names(_) | IfRange::Other => Began::Unknown,
+    }
+}
+
+/// Answers a request for the rest of a download from the content that it began with, whatever the verdict is now.
+/// `None`: it asks for the beginning, or nothing is known of its download; the verdict counts.
+fn resumed(
     service: &Service,
     catalog: &Catalog,
     asked: &Asked<'_>,
     wish: &Wish<'_>,
 ) -> Option<Answer> {
     let from = wish.beyond()?;
-    let who = asked.who?;
-    let began = service.fleet.borrow().began(&who, from, asked.now);
-    let content = match (began, wish.if_range) {
-        (Began::With(content), IfRange::Absent) => content,
-        (Began::With(content), IfRange::Names(named)) if named == content => content,
-        (Began::Unclear, IfRange::Absent) => {
-            return Some(cannot_resume(
-                service,
-                asked,
-                None,
-                "several downloads under this id reach as far: which one goes on?",
-            ));
-        }
-        (Began::Forgotten, IfRange::Absent) => {
-            let why = "too many downloads ran since: what it began with had to make room";
+    let content = match began(service, &asked.owner, wish, from, asked.now) {
+        Began::With(content) => content,
+        Began::Unknown => return None,
+        Began::Unclear => {
+            let why = "several files were begun under this id and reach as far: which one goes on?";
             return Some(cannot_resume(service, asked, None, why));
         }
-        _ => return None,
     };
     let Some(size) = service.size_of(content, catalog) else {
+        if service.still_reads() {
+            let refused = full("the firmware folder is being read");
+            asked.log_refused(service, &refused);
+            return Some(Answer::Reply(reply::refusal(refused.refusal, false)));
+        }
         let why = "the bytes that its download began with are gone";
         return Some(cannot_resume(service, asked, None, why));
     };
@@ -310,13 +326,17 @@ fn to_offer(service: &Service, asked: &Asked<'_>, offer: &Offer<'_>, wish: &Wish
         asked.log(service, OFFER, to, "it has this file already");
         return Answer::Reply(reply::not_modified(content, size));
     }
-    let part = wish.part(content, size, || stands(offer.project, offer.release));
+    let part = wish.part(content, size);
     if part == Part::Unsatisfiable {
-        let why = "nothing is known of the download that it wants to go on with";
+        let why = "nothing is known of the download that it wants to go on with: older than a day, lost, or begun \
+                   elsewhere";
         asked.log(service, CANNOT_RESUME, to, why);
         return Answer::Reply(reply::unsatisfiable(Some(size)));
     }
-    if let Some(reply) = redirect(asked.check, offer) {
+    // The target of a redirect need not have the content that an If-Range names.
+    if wish.beyond().is_none()
+        && let Some(reply) = redirect(asked.check, offer)
+    {
         asked.log(service, OFFER, to, "redirected");
         if let Some(who) = &asked.who
             && !wish.head_only
@@ -346,6 +366,8 @@ fn plan(
         partial: false,
         proxied: false,
         apart: false,
+        owner: asked.owner,
+        direct: false,
         about: asked.about(to),
         decided: Some((verdict, asked.reason(["", "", reason]).concat().into())),
     }
@@ -364,16 +386,6 @@ pub(super) fn deliver(service: &Service, mut plan: Plan, part: Part, head_only: 
         Part::Unsatisfiable => return Answer::Reply(reply::unsatisfiable(Some(plan.size))),
     }
     Answer::Deliver(Box::new(plan))
-}
-
-/// Has this been the offer for over an hour? Then whoever asks for the rest of something most likely
-/// began with it.
-fn stands(project: &Project, release: &Release) -> bool {
-    let open = release
-        .rules
-        .not_before
-        .is_none_or(|begin| unix_now().saturating_sub(begin) > STANDS.as_secs() as i64);
-    open && project.since.elapsed() > STANDS
 }
 
 /// The CDN's reply, for a device that can follow it there. A URL that is not fit to be sent leaves the
@@ -404,31 +416,61 @@ fn redirect(check: &Check<'_>, offer: &Offer<'_>) -> Option<Reply> {
     reply
 }
 
-/// A file at a fixed address, outside all rules but its release's `direct`.
-fn to_file(service: &Service, path: &str, wish: &Wish<'_>, peer: SocketAddr) -> Answer {
+/// A file at a fixed address, outside all rules but its release's `direct`. `?sha256=HEX` names its content: the
+/// answer is that content or none, also where the path has another one by now.
+fn to_file(
+    service: &Service,
+    (path, named): (&str, Option<NamedContent>),
+    wish: &Wish<'_>,
+    (peer, now): (SocketAddr, Instant),
+) -> Answer {
     let catalog = service.catalog();
-    let found = catalog
-        .direct(path)
-        .and_then(|content| Some((content, service.size_of(content, &catalog)?)));
+    let owner = PinOwner::of_file(path, peer.ip());
+    let current = catalog.direct(path);
+    let has_begun = |content| service.fleet.borrow().has_begun(&owner, content, now);
+    let beyond = wish.beyond();
+    // The content, and whether bytes from the middle of it may be sent.
+    let (content, is_certain) = match (named, beyond) {
+        (Some(NamedContent(Some(content))), _) if current.is_some() || has_begun(content) => {
+            (Some(content), true)
+        }
+        (Some(_), _) => (None, false),
+        (None, None) => (current, false),
+        (None, Some(from)) => match began(service, &owner, wish, from, now) {
+            Began::With(content) => (Some(content), true),
+            Began::Unclear => (None, false),
+            Began::Unknown => (current, false),
+        },
+    };
+    let found = content.and_then(|content| Some((content, service.size_of(content, &catalog)?)));
     let Some((content, size)) = found else {
         // What is not known is not unknown.
         let project = path.split(['/', '_']).next().unwrap_or_default();
         if catalog.is_unread() || catalog.cannot_read(project) {
             return Answer::Reply(reply::refusal(Refusal::Unread, wish.head_only));
         }
-        let reason = "no such file, or its release does not say direct";
+        if !service.ready.get() || content.is_some() && service.still_reads() {
+            return Answer::Reply(reply::refusal(Refusal::Full, wish.head_only));
+        }
+        let is_there = content.is_some() || current.is_some() || named.is_some();
+        if beyond.is_some() && is_there {
+            return cannot_resume_file(path, peer);
+        }
+        let reason = "no such file or content, or its release does not say direct";
         log_unknown("http", path.as_bytes(), ("404", reason), peer);
         return Answer::Reply(reply::plain(Status::NotFound, wish.head_only));
     };
     if wish.has(content) {
         return Answer::Reply(reply::not_modified(content, size));
     }
-    let part = wish.part(content, size, || {
-        releases(&catalog).any(|(project, release)| {
-            let here = release.packages.iter().any(|p| &*p.path == path);
-            here && stands(project, release)
-        })
-    });
+    let part = match is_certain {
+        true => wish.part_of_named(content, size),
+        false => wish.part(content, size),
+    };
+    // `bytes=SIZE-` of the certain content is a tool that has all of it, which 416 tells it.
+    if part == Part::Unsatisfiable && !(is_certain && beyond == Some(size)) {
+        return cannot_resume_file(path, peer);
+    }
     let mut about = About::nobody("http", peer);
     about.project = path.into();
     let plan = Plan {
@@ -439,19 +481,23 @@ fn to_file(service: &Service, path: &str, wish: &Wish<'_>, peer: SocketAddr) -> 
         partial: false,
         proxied: false,
         apart: false,
+        owner,
+        direct: true,
         about,
         decided: None,
     };
     deliver(service, plan, part, wish.head_only)
 }
 
-fn releases(catalog: &Catalog) -> impl Iterator<Item = (&Project, &Release)> {
-    catalog.projects().iter().flat_map(|project| {
-        project
-            .releases
-            .iter()
-            .map(move |release| (project, release))
-    })
+/// 412 and not 416, by which `curl -C -` and `wget -c` take half a file for the whole.
+fn cannot_resume_file(path: &str, peer: SocketAddr) -> Answer {
+    log::info!(
+        target: "file",
+        path,
+        peer:% = peer;
+        "412: nothing says which content the rest is wanted of; begin again, or add ?sha256= to the URL"
+    );
+    Answer::Reply(reply::precondition_failed())
 }
 
 #[cfg(test)]
@@ -470,8 +516,12 @@ mod tests {
         }
     }
 
-    fn part(range: Range, if_range: IfRange, stands: bool) -> Part {
-        wish(range, if_range).part(A, 1000, || stands)
+    fn part(range: Range, if_range: IfRange) -> Part {
+        wish(range, if_range).part(A, 1000)
+    }
+
+    fn part_of_named(range: Range, if_range: IfRange) -> Part {
+        wish(range, if_range).part_of_named(A, 1000)
     }
 
     #[test]
@@ -480,8 +530,8 @@ mod tests {
             start: 0,
             end: 1000,
         };
-        assert_eq!(part(Range::Whole, IfRange::Absent, false), Part::Whole);
-        assert_eq!(part(Range::From(0, None), IfRange::Absent, false), from_0);
+        assert_eq!(part(Range::Whole, IfRange::Absent), Part::Whole);
+        assert_eq!(part(Range::From(0, None), IfRange::Absent), from_0);
     }
 
     #[test]
@@ -490,22 +540,19 @@ mod tests {
             start: 9,
             end: 1000,
         };
-        assert_eq!(part(Range::From(9, None), IfRange::Names(A), false), rest);
+        assert_eq!(part(Range::From(9, None), IfRange::Names(A)), rest);
+        assert_eq!(part_of_named(Range::From(9, None), IfRange::Absent), rest);
         for other in [IfRange::Names(B), IfRange::Other] {
-            assert_eq!(part(Range::From(9, None), other, true), Part::Whole);
+            assert_eq!(part(Range::From(9, None), other), Part::Whole);
+            assert_eq!(part_of_named(Range::From(9, None), other), Part::Whole);
         }
     }
 
     #[test]
-    fn the_rest_is_for_anyone_once_the_offer_has_stood_for_an_hour() {
-        let rest = Part::Bytes {
-            start: 9,
-            end: 1000,
-        };
-        assert_eq!(part(Range::From(9, None), IfRange::Absent, true), rest);
+    fn the_rest_is_for_nobody_of_whom_nothing_is_known() {
         let refused = Part::Unsatisfiable;
-        assert_eq!(part(Range::From(9, None), IfRange::Absent, false), refused);
-        assert_eq!(part(Range::Suffix(9), IfRange::Absent, false), refused);
+        assert_eq!(part(Range::From(9, None), IfRange::Absent), refused);
+        assert_eq!(part(Range::Suffix(9), IfRange::Absent), refused);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::decision::{
     Back, Check, Known, Notes, Question, Refusal, Refused, Verdict, came_back, decide,
 };
 use crate::firmware::catalog::Catalog;
-use crate::fleet::who::Who;
+use crate::fleet::who::{PinOwner, Who};
 
 /// Who asked what.
 pub(super) struct Asked<'a> {
@@ -22,13 +22,20 @@ pub(super) struct Asked<'a> {
     pub check: &'a Check<'a>,
     /// Who it is to the fleet; `None` without an id.
     pub who: Option<Who>,
+    /// Under whose key its downloads are pinned.
+    pub owner: PinOwner,
     /// When it arrived.
     pub now: Instant,
 }
 
 impl<'a> Asked<'a> {
     /// A check that arrived by `proto` from `peer`.
-    pub fn new(proto: &'static str, peer: SocketAddr, check: &'a Check<'a>) -> Asked<'a> {
+    pub fn new(
+        proto: &'static str,
+        peer: SocketAddr,
+        check: &'a Check<'a>,
+        now: Instant,
+    ) -> Asked<'a> {
         let mut who = Who::of(check, peer.ip());
         if let (Some(who), true) = (&mut who, proto != "http") {
             who.session = peer.port();
@@ -37,8 +44,9 @@ impl<'a> Asked<'a> {
             proto,
             peer,
             check,
+            owner: PinOwner::of_check(check, who.as_ref(), peer.ip()),
             who,
-            now: Instant::now(),
+            now,
         }
     }
 
@@ -47,7 +55,7 @@ impl<'a> Asked<'a> {
     pub fn decide<'c>(&self, service: &Service, catalog: &'c Catalog) -> Verdict<'c> {
         if !service.ready.get() {
             // Never "unknown project" only because we have not looked yet.
-            return full("the firmware folder is being read for the first time");
+            return Verdict::Refuse(full("the firmware folder is being read for the first time"));
         }
         if catalog.is_unread() {
             return unread("the firmware folder cannot be read");
@@ -62,7 +70,7 @@ impl<'a> Asked<'a> {
         let verdict = decide(&question, &mut Notes::off());
         match verdict {
             Verdict::Refuse(refused) if self.may_be_waited_for(refused.refusal, catalog) => {
-                full("files of this project are being read")
+                Verdict::Refuse(full("files of this project are being read"))
             }
             // Nor what cannot be read.
             Verdict::Refuse(refused)
@@ -203,10 +211,10 @@ pub(super) fn unread(rule: &str) -> Verdict<'_> {
 }
 
 /// Come back.
-pub(super) fn full(rule: &str) -> Verdict<'_> {
-    Verdict::Refuse(Refused {
+pub(super) fn full(rule: &str) -> Refused<'_> {
+    Refused {
         refusal: Refusal::Full,
         release: None,
         rule,
-    })
+    }
 }

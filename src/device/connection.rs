@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Instant;
 
 use super::answer::{self, Answer};
 use super::stream::{Body, close, read_body, send_all};
@@ -73,7 +74,7 @@ pub(super) fn judge(
                 None => stream.local_addr().ok(),
             };
             Some(Answered {
-                answer: answer::answer(service, &head, body, (peer, local)),
+                answer: answer::answer(service, &head, body, (peer, local), Instant::now()),
                 sent: 0,
                 body: match Body::of(&head, body.len()) {
                     // It may send the body or not, and waits for our answer first.

@@ -130,6 +130,7 @@ async fn begin(
     let (reply, result) = match instead {
         Refusal::Full => (reply::refusal(Refusal::Full, false), "full"),
         Refusal::Unread => (reply::refusal(Refusal::Unread, false), "gone"),
+        _ if plan.start > 0 && plan.direct => (reply::precondition_failed(), "gone"),
         _ if plan.start > 0 => (reply::unsatisfiable(None), "gone"),
         refusal => (reply::refusal(refusal, false), "gone"),
     };
@@ -240,29 +241,25 @@ impl<'a> Sending<'a> {
         download: Download,
     ) -> Self {
         let now = Instant::now();
-        let (transfer, written) = plan
-            .about
-            .who
-            .as_ref()
-            .map(|who| {
-                let part = Part {
-                    content: plan.content,
-                    to: Brief::of(&plan.about.to),
-                    size: plan.size,
-                    start: plan.start,
-                    pinned: true,
-                };
-                service.fleet.borrow_mut().begin(who, part, now)
-            })
-            .unzip();
+        let part = Part {
+            content: plan.content,
+            to: Brief::of(&plan.about.to),
+            size: plan.size,
+            start: plan.start,
+            end: plan.end,
+        };
+        let who = plan.about.who.as_ref();
+        let mut fleet = service.fleet.borrow_mut();
+        let (transfer, written) = fleet.begin(who, Some(&plan.owner), part, now);
+        drop(fleet);
         Sending {
             service,
             stream,
             seat,
             plan,
             download,
-            transfer,
-            written,
+            transfer: Some(transfer),
+            written: Some(written),
             progress: Progress::new(service, now),
             began: now,
             head: 0,
@@ -389,7 +386,7 @@ impl<'a> Sending<'a> {
         let high = self.sent_before();
         if let Some(transfer) = &mut self.transfer {
             let mut fleet = self.service.fleet.borrow_mut();
-            fleet.sent(transfer, high, Instant::now());
+            fleet.sent(transfer, high);
         }
     }
 
@@ -668,7 +665,8 @@ impl Arrived {
     /// Waits for the client's close, if it matters to anybody; not for long, and not beyond the stop. Has it
     /// closed? Then both sides have all that was sent.
     async fn until_closed(&mut self, stream: &Stream, seat: &Seat, stop: &Stop) -> bool {
-        if self.closed || !self.to_the_end || self.transfer.is_none() {
+        let is_evidence = self.transfer.as_ref().is_some_and(Transfer::is_to_a_device);
+        if self.closed || !self.to_the_end || !is_evidence {
             return self.closed;
         }
         // As little worth as an unfinished head, where others need the place.

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::asked::Asked;
 use super::delivery::NO_ROOM;
@@ -46,7 +47,7 @@ pub(super) fn to_check(
     check.largest = Some(LARGEST);
     let catalog = service.catalog();
     check.complete(&catalog);
-    let asked = Asked::new(proto, peer, &check);
+    let asked = Asked::new(proto, peer, &check, Instant::now());
     let verdict = asked.decide(service, &catalog);
     let verdict = match verdict {
         Verdict::Offer(offer) if !has_room(service, peer) => Verdict::Refuse(Refused {

@@ -91,7 +91,7 @@ impl PacketDownload {
             self.acknowledged(due, now);
             self.next = self.next.saturating_add(1);
             self.bytes = self.bytes.saturating_add(bytes);
-            self.sent(now);
+            self.sent();
         }
         if number == u32::from(wanted.count) {
             let whole = self.next > number;
@@ -119,11 +119,15 @@ impl PacketDownload {
             to: Brief::of(&self.about.to),
             size: wanted.size,
             start: 0,
-            pinned: false,
+            end: wanted.size,
         };
         let transfer = self.about.who.as_ref().map(|who| {
             // Its id says what it began with: there is no pin to wait for.
-            self.service.fleet.borrow_mut().begin(who, part, now).0
+            self.service
+                .fleet
+                .borrow_mut()
+                .begin(Some(who), None, part, now)
+                .0
         });
         self.begun = Some(Begun {
             at: now,
@@ -133,14 +137,14 @@ impl PacketDownload {
         });
     }
 
-    fn sent(&mut self, now: Instant) {
+    fn sent(&mut self) {
         let transfer = self
             .begun
             .as_mut()
             .and_then(|begun| begun.transfer.as_mut());
         if let Some(transfer) = transfer {
             let mut fleet = self.service.fleet.borrow_mut();
-            fleet.sent(transfer, self.bytes, now);
+            fleet.sent(transfer, self.bytes);
         }
     }
 

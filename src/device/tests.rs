@@ -2,6 +2,7 @@
 
 mod downloads;
 mod limits;
+mod model;
 mod packets;
 mod told;
 mod turns;

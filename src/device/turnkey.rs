@@ -39,6 +39,8 @@ pub(super) struct Arrived<'a> {
     pub peer: SocketAddr,
     /// Our own end, if it is known.
     pub local: Option<SocketAddr>,
+    /// When it arrived.
+    pub now: Instant,
 }
 
 /// Is this a report whose body is still to come? Then there is nothing to answer yet.
@@ -93,7 +95,7 @@ fn check(
     arrived: &Arrived<'_>,
     wish: &Wish<'_>,
 ) -> Reply {
-    let asked = Asked::new("http", arrived.client, &module.check);
+    let asked = Asked::new("http", arrived.client, &module.check, arrived.now);
     let catalog = service.catalog();
     let verdict = asked.decide(service, &catalog);
     if !wish.head_only {
@@ -130,7 +132,7 @@ fn check(
 
 fn file(service: &Service, wanted: &Wanted<'_>, arrived: &Arrived<'_>, wish: &Wish<'_>) -> Answer {
     let content = wanted.content;
-    let asked = Asked::new("http", arrived.client, &wanted.asked.check);
+    let asked = Asked::new("http", arrived.client, &wanted.asked.check, arrived.now);
     let mut weeks = service.ids.good_weeks(unix_now());
     let is_good = |week| file_mark(service, asked.who.as_ref(), content, week) == wanted.mark;
     let catalog = service.catalog();
@@ -143,10 +145,10 @@ fn file(service: &Service, wanted: &Wanted<'_>, arrived: &Arrived<'_>, wish: &Wi
     };
     let to = super::answer::version_of(&catalog, asked.check.project(), content);
     // The URL names the content, so any part is a part of the right file.
-    let part = wish.range.of(size);
+    let part = wish.part_of_named(content, size);
     let known = |who: &Who| {
         let fleet = service.fleet.borrow();
-        let known = fleet.known(asked.check, Some(who), Instant::now());
+        let known = fleet.known(asked.check, Some(who), asked.now);
         known
             .looping
             .contains(content, is_named(&catalog, &asked, content))
@@ -164,6 +166,8 @@ fn file(service: &Service, wanted: &Wanted<'_>, arrived: &Arrived<'_>, wish: &Wi
         partial: false,
         proxied: false,
         apart: false,
+        owner: asked.owner,
+        direct: false,
         about: asked.about(to),
         decided: None,
     };

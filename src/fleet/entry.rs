@@ -9,7 +9,7 @@ use super::clock::Stamp;
 use super::journey::{Outcome, State};
 use super::network::{Network, Wide};
 use super::profiles::Profile;
-use super::who::Downloader;
+use super::who::{Downloader, PinKey};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 
@@ -22,8 +22,8 @@ pub enum Entry {
     Forgotten(DeviceId),
     /// A download began with this content.
     Pin(PinEntry),
-    /// This pin is over.
-    Unpinned(Downloader, Network, ContentId),
+    /// All pins of this key are over.
+    Unpinned(PinKey),
     /// What speaks against giving a device a content again.
     Guard(GuardEntry),
     /// Nothing does any more.
@@ -90,16 +90,18 @@ pub struct JourneyEntry {
 /// One pin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PinEntry {
-    /// Whose.
-    pub who: Downloader,
-    /// From where.
-    pub network: Network,
-    /// What it began with.
+    /// Key of the pin, with `said` and `content`.
+    pub owner: PinKey,
+    /// Hash of all that the device says of itself; 0 without an id.
+    pub said: u64,
+    /// The content that was begun.
     pub content: ContentId,
-    /// When it was last used.
+    /// Time of the last use.
     pub used: Stamp,
-    /// Its last download brought the whole file.
-    pub complete: bool,
+    /// Clients have at most the bytes before this one.
+    pub reach: u64,
+    /// [`Worth`](super::pins::Worth) as a number.
+    pub worth: u8,
 }
 
 /// One whole download after which the device came back with its old version.

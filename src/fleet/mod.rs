@@ -50,11 +50,11 @@ use self::guard::{Asks, Guard, Spent};
 use self::journal::{Journal, Whose, Written};
 use self::known_list::KnownList;
 use self::lift::Lifts;
-use self::pins::{Began, Hold, Pins};
+use self::pins::{Began, Hold, Pins, Sending};
 use self::report::Report;
 use self::sessions::Sessions;
 use self::tally::Tally;
-use self::who::Who;
+use self::who::{PinOwner, Who};
 use crate::alarm::Alarm;
 use crate::decision::{Check, Fetched, Fused, Known, Refusal, Refused, Verdict};
 use crate::firmware::ContentId;
@@ -110,7 +110,8 @@ pub struct Fleet {
 /// Bytes of a content that are on their way to a device; to be given back with [`Fleet::end`].
 #[derive(Debug)]
 pub struct Transfer {
-    who: Who,
+    /// `None`: the client has no id.
+    who: Option<Who>,
     content: ContentId,
     to: Brief,
     size: u64,
@@ -139,8 +140,8 @@ pub struct Part {
     pub size: u64,
     /// The first byte of the part.
     pub start: u64,
-    /// Keep the device with this content (HTTP). UDP ids do that by themselves.
-    pub pinned: bool,
+    /// One after its last byte.
+    pub end: u64,
 }
 
 /// How a transfer ended.
@@ -322,31 +323,45 @@ impl Fleet {
         }
     }
 
-    /// With which content did this device's download begin, if it has its first `from` bytes?
-    pub fn began(&self, who: &Who, from: u64, now: Instant) -> Began {
-        self.pins.began(who.downloader, from, now)
+    /// The content that a download began with of which the client has the first `from` bytes.
+    pub fn began(&self, owner: &PinOwner, from: u64, now: Instant) -> Began {
+        self.pins.began(owner, from, self.clock.stamp(now))
     }
 
-    /// Bytes are about to be sent. None may leave before what is returned has come true (or a short
-    /// while has passed).
-    pub fn begin(&mut self, who: &Who, part: Part, now: Instant) -> (Transfer, Written) {
+    /// Whether a download of this content was begun within the last day.
+    pub fn has_begun(&self, owner: &PinOwner, content: ContentId, now: Instant) -> bool {
+        self.pins.has(owner, content, self.clock.stamp(now))
+    }
+
+    /// Bytes are about to be sent, to a device (`who`) or to a client without an id. None may leave before what is
+    /// returned has come true (or a short while has passed).
+    pub fn begin(
+        &mut self,
+        who: Option<&Who>,
+        owner: Option<&PinOwner>,
+        part: Part,
+        now: Instant,
+    ) -> (Transfer, Written) {
         self.stir(now);
+        let stamp = self.clock.stamp(now);
         let mut written = Written::already();
-        let hold = part.pinned.then(|| {
-            let pins = &mut self.pins;
-            match part.start {
-                0 => pins.start(who.downloader, who.network, part.content, now),
-                from => pins.resume(who.downloader, who.network, part.content, from, now),
-            }
+        let whose = who.map_or(Whose::Stranger, |who| self.whose(who.device));
+        let hold = owner.and_then(|owner| {
+            let worth = match whose {
+                _ if owner.is_anonymous() => pins::Worth::Anonymous,
+                Whose::Established => pins::Worth::Established,
+                Whose::Stranger => pins::Worth::Stranger,
+            };
+            let sending = Sending {
+                content: part.content,
+                size: part.size,
+                start: part.start,
+                end: part.end,
+            };
+            self.pins.begin(owner, worth, sending, stamp)
         });
-        let whose = self.whose(who.device);
         if let Some(hold) = &hold
-            && whose == Whose::Established
-        {
-            self.pins.keep_longer(hold);
-        }
-        if let Some(hold) = &hold
-            && let Some(pin) = self.pins.to_write(hold, &self.clock)
+            && let Some(pin) = self.pins.to_write(hold)
         {
             match self.journal.now(&Entry::Pin(pin), whose) {
                 Some(promise) => written = promise,
@@ -355,7 +370,7 @@ impl Fleet {
         }
         self.tell_of_pins();
         let transfer = Transfer {
-            who: *who,
+            who: who.copied(),
             content: part.content,
             to: part.to,
             size: part.size,
@@ -364,10 +379,12 @@ impl Fleet {
             arrived: part.start,
             hold,
         };
-        self.devices.begun(transfer.piece());
-        if !part.pinned {
-            // Whoever asks by packets has read the id that its check was answered with.
-            self.devices.answered(who.device, self.clock.stamp(now));
+        if let Some(piece) = transfer.piece() {
+            self.devices.begun(piece);
+            if owner.is_none() {
+                // Whoever asks by packets has read the id that its check was answered with.
+                self.devices.answered(piece.device, stamp);
+            }
         }
         self.tell_of_devices();
         (transfer, written)
@@ -375,16 +392,16 @@ impl Fleet {
 
     /// What changed among the pins goes into the journal.
     fn tell_of_pins(&mut self) {
-        for entry in self.pins.news(&self.clock) {
+        for entry in self.pins.news() {
             self.journal.later(&entry);
         }
     }
 
     /// The file's bytes before `high` were sent.
-    pub fn sent(&mut self, transfer: &mut Transfer, high: u64, now: Instant) {
+    pub fn sent(&mut self, transfer: &mut Transfer, high: u64) {
         transfer.high = transfer.high.max(high);
         if let Some(hold) = &transfer.hold {
-            self.pins.advance(hold, high, now);
+            self.pins.sent(hold, high);
         }
     }
 
@@ -393,30 +410,34 @@ impl Fleet {
         self.stir(now);
         transfer.arrived = transfer.arrived.max(high);
         let now = self.clock.stamp(now);
-        self.devices.acknowledged(transfer.piece(), high, now);
-        self.tell_of_devices();
+        if let Some(piece) = transfer.piece() {
+            self.devices.acknowledged(piece, high, now);
+            self.tell_of_devices();
+        }
     }
 
     /// The transfer is over.
     pub fn end(&mut self, mut transfer: Transfer, outcome: Outcome, now: Instant) {
         self.stir(now);
         let whole = matches!(outcome, Outcome::Whole | Outcome::Sent);
+        let now = self.clock.stamp(now);
         if let Some(hold) = transfer.hold.take() {
-            self.pins.end(hold, whole, now);
+            self.pins.end(hold, now);
             self.tell_of_pins();
         }
-        let now = self.clock.stamp(now);
+        let (Some(who), Some(piece)) = (transfer.who, transfer.piece()) else {
+            return;
+        };
         if whole {
             // Nobody asks for anything after the last packet, so it was acknowledged by none.
             transfer.arrived = transfer.size;
-            let (piece, network) = (transfer.piece(), transfer.who.network);
             self.devices.acknowledged(piece, transfer.size, now);
             let what = (transfer.size, outcome == Outcome::Sent);
-            self.devices.delivered(piece, what, network, now);
+            self.devices.delivered(piece, what, who.network, now);
             self.tell_of_devices();
         }
         if whole {
-            self.sessions.ended(&transfer.who, now);
+            self.sessions.ended(&who, now);
         }
         let spent = Spent {
             content: transfer.content,
@@ -426,7 +447,7 @@ impl Fleet {
             end: transfer.arrived,
             outcome,
         };
-        self.guard.spent(&transfer.who, spent, now);
+        self.guard.spent(&who, spent, now);
         self.tell_of_guard();
     }
 
@@ -598,12 +619,18 @@ impl Fleet {
 }
 
 impl Transfer {
-    fn piece(&self) -> Piece {
-        Piece {
-            device: self.who.device,
+    /// Whether it is to a device with an id.
+    pub fn is_to_a_device(&self) -> bool {
+        self.who.is_some()
+    }
+
+    /// `None`: the client has no id.
+    fn piece(&self) -> Option<Piece> {
+        Some(Piece {
+            device: self.who?.device,
             content: self.content,
             start: self.start,
-        }
+        })
     }
 }
 

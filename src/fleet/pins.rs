@@ -1,455 +1,418 @@
-//! Which content a download began with, so that it never changes its file (docs/hazards.md 17). Used by the
-//! HTTP side of the device room.
+//! Which content each download began with, so that no image is ever spliced from two files (docs/hazards.md 23, 24).
 //!
-//! A pin says: "a device that calls itself this and says that it runs this, asking from this network, was
-//! given the first so many bytes of this content". A device that asks for bytes from N on has N bytes of
-//! something; the pins of its id that reach N say of what. If they name one content, it is that one; if
-//! they name several, the id is cloned or forged, nobody can know, and the answer is 416.
+//! A pin says: "under this key, bytes of this content before `reach` were sent". A client that asks for bytes from
+//! N on has N bytes of some content. It gets the rest of the one that all pins of its key that reach N name, if a
+//! client that said the same of itself was among those who began it. If the pins name several contents, or there is
+//! none, nobody can know which one it has, and it must begin again.
 //!
-//! What would surprise you: one device in one network can have two pins. If byte 0 of another content is
-//! asked for while a download runs, the running one keeps its pin, but the newcomer may be the same
-//! device behind a connection that we do not know to be dead yet. So both are remembered; otherwise the
-//! newcomer, when it resumes, would be given the rest of the wrong file. And a pin that is replaced goes
-//! on speaking for some minutes: it may have been another device's, under the same id. One that is complete
-//! goes when its device begins something else, not before: a module whose side acknowledged every byte
-//! and closed need not have read them all, and may go on.
+//! All contents begun under a key count side by side for a day after their last use, whether complete or not: what
+//! a client's kernel acknowledged is not what its program has, and a request for byte 0 may come from another
+//! device with the same id. For the same reason pins of one key are only ever evicted together: those that would
+//! be left would answer for the evicted one.
 
-use std::time::{Duration, Instant};
-
-use super::clock::{Clock, Stamp};
+use super::bounded::Bounded;
+use super::clock::Stamp;
 use super::entry::{Entry, PinEntry};
-use super::network::Network;
-use super::turns::{Turn, Turns};
-use super::who::Downloader;
+use super::who::{PinKey, PinOwner};
 use crate::firmware::ContentId;
-use crate::hash::Table;
-use crate::order;
 
-/// Pins kept at most, unless told otherwise.
+/// Capacity of the table.
 pub const CAPACITY: usize = 16_384;
 
-/// A pin ends so long after its last use.
-pub const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// Pins of one key. Beyond that no resume is served under the key.
+const CONTENTS: usize = 8;
 
-/// A pin whose device began something else keeps its say for so long after its last use.
-pub const RIVAL: Duration = Duration::from_secs(5 * 60);
+/// Seconds from the last use of a pin to its end.
+pub const LIFETIME: u32 = 24 * 60 * 60;
 
-/// The journal may know of a use that is older by less than this.
-const STALE: Duration = Duration::from_secs(60 * 60);
+/// Seconds by which the time of the last use in the journal may lag behind.
+const STALE: u32 = 60 * 60;
 
-/// What the pins of an id say about a download that goes on at some byte.
+/// What is known about a resumed download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Began {
     /// It began with this content.
     With(ContentId),
-    /// Several contents reach that far under this id: nobody can know which it has.
+    /// Several contents reach that far under this key.
     Unclear,
-    /// Nothing is known of it, nor ever was in the last day.
+    /// No pin of such a client reaches that far: never begun here, older than a day, evicted or lost.
     Unknown,
-    /// Nothing is known of it now; but what is known of some downloads had to make room for others.
-    Forgotten,
 }
 
-/// A download that holds a pin. To be given back with [`Pins::end`].
+/// How long a pin is kept when the table is full; the lowest is evicted first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Worth {
+    /// Request without an id.
+    Anonymous,
+    /// Device id that may be invented.
+    Stranger,
+    /// Established device.
+    Established,
+}
+
+impl Worth {
+    /// Reads the number that the journal has for it.
+    pub fn of_number(number: u8) -> Worth {
+        match number {
+            0 => Worth::Anonymous,
+            1 => Worth::Stranger,
+            _ => Worth::Established,
+        }
+    }
+
+    /// Class in the eviction order. Running downloads are evicted after idle ones of the same worth.
+    fn class(self, running: bool) -> u8 {
+        let worth = self as u8;
+        worth.saturating_mul(2).saturating_add(running.into())
+    }
+
+    /// Classes of pins without a running download.
+    fn idle() -> [u8; 3] {
+        [Worth::Anonymous, Worth::Stranger, Worth::Established].map(|worth| worth.class(false))
+    }
+}
+
+/// A part of a content that is about to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Sending {
+    /// The file.
+    pub content: ContentId,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The first byte.
+    pub start: u64,
+    /// One after the last byte.
+    pub end: u64,
+}
+
+/// A running download with a pin; returned by [`Pins::begin`], consumed by [`Pins::end`].
 #[derive(Debug)]
 pub struct Hold {
-    id: Downloader,
+    key: PinKey,
     serial: u64,
+    /// One after the last byte that it may send.
+    end: u64,
 }
 
 /// The table of pins. Pure: the time comes with each call.
 #[derive(Debug)]
 pub struct Pins {
-    by_id: Table<Downloader, Vec<Pin>>,
-    /// All pins in the order in which they may be dropped: those without a running download first, of
-    /// them those of strangers, of them the longest unused.
-    order: Turns,
-    capacity: usize,
-    next: u64,
-    /// When a pin last had to make room that was not over.
-    forgot: Option<Instant>,
-    /// What the journal does not know yet.
+    table: Bounded<PinKey, Pin>,
+    /// Changes that the journal does not have yet.
     news: Vec<News>,
 }
 
-/// Something that the journal is to know in time.
+/// A change for the journal.
 #[derive(Debug)]
 enum News {
-    /// A pin that it has is over.
-    Over(Downloader, Network, ContentId),
-    /// A pin that it has, by its number, is another now.
-    Changed(Downloader, u64),
+    /// All pins of the key are over.
+    Over(PinKey),
+    /// The pin with this serial.
+    Changed(PinKey, u64),
 }
 
-/// In the class of a turn: a download runs.
-const RUNNING: u8 = 2;
+/// A content that was begun under a key.
+#[derive(Debug)]
+struct Pin {
+    content: ContentId,
+    /// Hash of all that the device said of itself; 0 without an id.
+    said: u64,
+    /// Clients have at most the bytes before this one.
+    reach: u64,
+    size: u64,
+    worth: Worth,
+    /// Running downloads.
+    running: u32,
+    /// What the journal has; `None`: nothing.
+    written: Option<Written>,
+}
 
-/// In the class of a turn: the device is established.
-const ESTABLISHED: u8 = 1;
+/// State of a pin in the journal.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    used: Stamp,
+    /// At least the pin's `reach` at any time, since bytes follow without another line.
+    reach: u64,
+}
 
-/// A pin's place in the order. Its number is used once only, and grows, so it needs no moment.
-fn turn(class: u8, number: u64) -> Turn {
-    Turn {
-        class,
-        used: Stamp::default(),
-        number,
+impl Pin {
+    /// The journal's line. While a download runs it covers all bytes that may be sent without another line.
+    fn entry(&self, key: PinKey, used: Stamp) -> PinEntry {
+        let reach = match (self.running, self.written) {
+            (0, Some(written)) => written.reach.max(self.reach),
+            (0, None) => self.reach,
+            _ => self.size.max(self.reach),
+        };
+        PinEntry {
+            owner: key,
+            said: self.said,
+            content: self.content,
+            used,
+            reach,
+            worth: self.worth as u8,
+        }
+    }
+
+    fn class(&self) -> u8 {
+        self.worth.class(self.running > 0)
+    }
+
+    fn is_over(&self, used: Stamp, now: Stamp) -> bool {
+        self.running == 0 && now.since(used) >= LIFETIME
     }
 }
 
-#[derive(Debug)]
-struct Pin {
-    serial: u64,
-    network: Network,
-    content: ContentId,
-    /// The device has at most the bytes before this one.
-    high: u64,
-    used: Instant,
-    /// Downloads that run on this pin now.
-    running: u32,
-    /// Its last download brought the whole file.
-    complete: bool,
-    /// When it was last used by what the journal says; `None`: the journal does not have it.
-    written: Option<Instant>,
-    turn: Turn,
-}
-
 impl Pins {
-    /// An empty table for so many pins (at least one).
+    /// Creates an empty table of this capacity (at least one).
     pub fn new(capacity: usize) -> Pins {
         Pins {
-            by_id: Table::default(),
-            order: Turns::default(),
-            capacity: capacity.max(1),
-            next: 0,
-            forgot: None,
+            table: Bounded::new(capacity, CONTENTS),
             news: Vec::new(),
         }
     }
 
-    /// How many pins there are.
+    /// Number of pins.
     pub fn len(&self) -> usize {
-        self.order.len()
+        self.table.len()
     }
 
-    /// None at all.
+    /// Whether there are no pins.
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.table.is_empty()
     }
 
-    /// With which content did this device's download begin, if it has its first `from` bytes?
-    pub fn began(&self, id: Downloader, from: u64, now: Instant) -> Began {
-        let mut contents = self
-            .by_id
-            .get(&id)
-            .into_iter()
-            .flatten()
-            .filter(|pin| pin.high >= from && !pin.expired(now))
-            .map(|pin| pin.content);
-        match contents.next() {
-            None if self.forgot.is_some_and(|at| !is_over(at, now)) => Began::Forgotten,
-            None => Began::Unknown,
-            Some(first) if contents.all(|other| other == first) => Began::With(first),
-            Some(_) => Began::Unclear,
+    /// The content that a download began with of which the client has the first `from` bytes.
+    pub fn began(&self, owner: &PinOwner, from: u64, now: Stamp) -> Began {
+        let reaching = || self.live(owner, now).filter(|pin| pin.reach >= from);
+        let Some(content) = reaching().map(|pin| pin.content).next() else {
+            return Began::Unknown;
+        };
+        match reaching().all(|pin| pin.content == content) {
+            false => Began::Unclear,
+            // Else it may be another device with this id, of whose download nothing is known.
+            true if reaching().any(|pin| pin.said == owner.said()) => Began::With(content),
+            true => Began::Unknown,
         }
     }
 
-    /// The device is about to be given byte 0 of this content. To be called before that byte is sent.
-    pub fn start(
+    /// Whether this content was begun.
+    pub fn has(&self, owner: &PinOwner, content: ContentId, now: Stamp) -> bool {
+        self.live(owner, now).any(|pin| pin.content == content)
+    }
+
+    fn live(&self, owner: &PinOwner, now: Stamp) -> impl Iterator<Item = &Pin> {
+        let all = owner.keys().flat_map(|key| self.table.of(key));
+        all.filter(move |slot| !slot.record.is_over(slot.place().used, now))
+            .map(|slot| &slot.record)
+    }
+
+    /// Bytes are about to be sent; to be called before the first one leaves. `None`: there is no room for a pin,
+    /// and the download cannot be resumed.
+    pub fn begin(
         &mut self,
-        id: Downloader,
-        network: Network,
-        content: ContentId,
-        now: Instant,
-    ) -> Hold {
+        owner: &PinOwner,
+        worth: Worth,
+        sending: Sending,
+        now: Stamp,
+    ) -> Option<Hold> {
         self.expire(now);
-        // A device that begins again has nothing of what it had; but one whose download runs may have.
-        let pins = self.by_id.get(&id).into_iter().flatten();
-        let stale: Vec<u64> = pins
-            .filter(|pin| pin.network == network && pin.content != content && pin.running == 0)
-            // Or was that another device under the same id, which is only cut for the moment?
-            .filter(|pin| pin.complete || now.saturating_duration_since(pin.used) >= RIVAL)
-            .map(|pin| pin.serial)
-            .collect();
-        for serial in stale {
-            self.remove(id, serial);
+        let key = owner.key();
+        let known = self.table.of(key).iter();
+        let said = owner.said();
+        let known = known
+            .filter(|slot| (slot.record.content, slot.record.said) == (sending.content, said))
+            .map(|slot| slot.serial())
+            .next();
+        let serial = match known {
+            Some(serial) => serial,
+            None => self.insert(
+                key,
+                worth.class(true),
+                now,
+                Pin {
+                    content: sending.content,
+                    said,
+                    reach: sending.start,
+                    size: sending.size,
+                    worth,
+                    running: 0,
+                    written: None,
+                },
+            )?,
+        };
+        let pin = self.table.get_mut(key, serial)?;
+        // The highest byte counts, also of a download that begins again: there may be two clients.
+        pin.reach = pin.reach.max(sending.start);
+        pin.size = sending.size;
+        pin.worth = pin.worth.max(worth);
+        pin.running = pin.running.saturating_add(1);
+        let class = pin.class();
+        self.table.touch(key, serial, class, now);
+        Some(Hold {
+            key,
+            serial,
+            end: sending.end,
+        })
+    }
+
+    /// The bytes before `high` were sent.
+    pub fn sent(&mut self, hold: &Hold, high: u64) {
+        if let Some(pin) = self.table.get_mut(hold.key, hold.serial) {
+            pin.reach = pin.reach.max(high);
         }
-        self.hold(id, network, content, 0, now)
     }
 
-    /// The device is about to be given this content from byte `from` on, which it has the beginning of.
-    pub fn resume(
-        &mut self,
-        id: Downloader,
-        network: Network,
-        content: ContentId,
-        from: u64,
-        now: Instant,
-    ) -> Hold {
-        self.expire(now);
-        // Pinned to the network that it asks from now, too: the one it began in may be lost to another
-        // device that starts there.
-        self.hold(id, network, content, from, now)
-    }
-
-    /// Its device is established: the pin makes room after those of all who may have been made up.
-    pub fn keep_longer(&mut self, hold: &Hold) {
-        let Some(pin) = self.find(hold) else { return };
-        let before = pin.turn;
-        pin.turn.class |= ESTABLISHED;
-        let after = pin.turn;
-        self.order.change(before, after, (0, hold.id.0));
-    }
-
-    /// The bytes before `high` have been sent.
-    pub fn advance(&mut self, hold: &Hold, high: u64, now: Instant) {
-        if let Some(pin) = self.find(hold) {
-            pin.high = pin.high.max(high);
-            pin.used = now;
-        }
-    }
-
-    /// A download ends. `complete`: it went to the end of the file, and all its bytes arrived.
-    pub fn end(&mut self, hold: Hold, complete: bool, now: Instant) {
-        let number = self.number();
-        let Some(pin) = self.find(&hold) else { return };
-        pin.running = pin.running.saturating_sub(1);
-        pin.used = now;
-        let is_news = pin.complete != complete || pin.is_stale();
-        pin.complete = complete;
-        if is_news && pin.written.is_some() {
-            self.news.push(News::Changed(hold.id, hold.serial));
-        }
-        let Some(pin) = self.find(&hold) else { return };
-        let before = pin.turn;
-        if pin.running > 0 {
+    /// A download ends, complete or not.
+    pub fn end(&mut self, hold: Hold, now: Stamp) {
+        let (key, serial) = (hold.key, hold.serial);
+        let Some(pin) = self.table.get_mut(key, serial) else {
             return;
+        };
+        pin.running = pin.running.saturating_sub(1);
+        if let Some(written) = &mut pin.written {
+            let was_cut = pin.running == 0 && pin.reach < hold.end;
+            if was_cut {
+                // Else a resume of another content after a restart would be refused for bytes never sent.
+                written.reach = pin.reach;
+            }
+            if was_cut || now.since(written.used) >= STALE {
+                self.news.push(News::Changed(key, serial));
+            }
         }
-        // Also one that is complete keeps its say: that its bytes were acknowledged, and the connection
-        // closed, does not mean that the module read them all. It may go on with this one.
-        pin.turn = turn(before.class & ESTABLISHED, number);
-        let after = pin.turn;
-        self.order.change(before, after, (0, hold.id.0));
+        let class = pin.class();
+        self.table.touch(key, serial, class, now);
     }
 
-    /// What the journal is to know of the pin that a download holds; `None`: it has it already, nearly
-    /// as it is. The ranges of one download are one line.
-    pub fn to_write(&mut self, hold: &Hold, clock: &Clock) -> Option<PinEntry> {
-        let pin = self.find(hold)?;
-        if !pin.is_stale() {
+    /// The line that the journal must have before bytes are sent; `None`: it has one that covers them. Ranges of
+    /// one download share a line.
+    pub fn to_write(&mut self, hold: &Hold) -> Option<PinEntry> {
+        let mut slots = self.table.of_mut(hold.key);
+        let slot = slots.find(|slot| slot.serial() == hold.serial)?;
+        let used = slot.place().used;
+        let covers =
+            |written: Written| written.reach >= hold.end && used.since(written.used) < STALE;
+        let pin = &mut slot.record;
+        if pin.written.is_some_and(covers) {
             return None;
         }
-        pin.written = Some(pin.used);
-        Some(pin.entry(hold.id, clock))
+        let entry = pin.entry(hold.key, used);
+        pin.written = Some(Written {
+            used,
+            reach: entry.reach,
+        });
+        Some(entry)
     }
 
-    /// The journal did not take it.
+    /// The journal did not take the line.
     pub fn not_written(&mut self, hold: &Hold) {
-        if let Some(pin) = self.find(hold) {
+        if let Some(pin) = self.table.get_mut(hold.key, hold.serial) {
             pin.written = None;
         }
     }
 
-    /// What the journal is to know of pins that changed or are over, since this was last asked.
-    pub fn news(&mut self, clock: &Clock) -> Vec<Entry> {
+    /// Entries for the journal about pins that changed or are over since the last call.
+    pub fn news(&mut self) -> Vec<Entry> {
         let news = std::mem::take(&mut self.news);
         let entry = |news| match news {
-            News::Over(id, network, content) => Some(Entry::Unpinned(id, network, content)),
-            News::Changed(id, serial) => {
-                let pin = self.find(&Hold { id, serial })?;
-                pin.written = Some(pin.used);
-                Some(Entry::Pin(pin.entry(id, clock)))
+            News::Over(key) => Some(Entry::Unpinned(key)),
+            News::Changed(key, serial) => {
+                let mut slots = self.table.of_mut(key);
+                let slot = slots.find(|slot| slot.serial() == serial)?;
+                let entry = slot.record.entry(key, slot.place().used);
+                slot.record.written = Some(Written {
+                    used: entry.used,
+                    reach: entry.reach,
+                });
+                Some(Entry::Pin(entry))
             }
         };
         news.into_iter().filter_map(entry).collect()
     }
 
-    /// A pin out of the journal. How far its download came is not known any more: it speaks for any
-    /// byte, since a mark that is too high never gives wrong bytes away.
-    pub fn load(&mut self, entry: &PinEntry, clock: &Clock, now: Instant) {
-        let used = clock.instant(entry.used);
-        self.unload(entry.who, entry.network, entry.content);
-        if is_over(used, now) {
-            return;
-        }
-        self.make_room(now);
-        let number = self.number();
-        // Who that is does not stand there. What was pinned before a flood goes last.
-        let turn = turn(ESTABLISHED, number);
-        self.by_id.entry(entry.who).or_default().push(Pin {
-            serial: number,
-            network: entry.network,
-            content: entry.content,
-            high: u64::MAX,
-            used,
-            running: 0,
-            complete: entry.complete,
-            written: Some(used),
-            turn,
+    /// Takes over a pin from the journal; the last one of a key counts.
+    pub fn load(&mut self, entry: &PinEntry, now: Stamp) {
+        let key = entry.owner;
+        self.table.retain(key, |slot| {
+            (slot.record.content, slot.record.said) != (entry.content, entry.said)
         });
-        self.order.insert(turn, (0, entry.who.0));
-    }
-
-    /// A pin that the journal says is over.
-    pub fn unload(&mut self, id: Downloader, network: Network, content: ContentId) {
-        let mut pins = self.by_id.get(&id).into_iter().flatten();
-        let same = pins.find(|pin| pin.network == network && pin.content == content);
-        if let Some(serial) = same.map(|pin| pin.serial) {
-            self.remove(id, serial);
-            // It knows.
-            self.news.clear();
+        if now.since(entry.used) < LIFETIME {
+            let written = Written {
+                used: entry.used,
+                reach: entry.reach,
+            };
+            let pin = Pin {
+                content: entry.content,
+                said: entry.said,
+                reach: entry.reach,
+                size: entry.reach,
+                worth: Worth::of_number(entry.worth),
+                running: 0,
+                written: Some(written),
+            };
+            self.insert(key, pin.class(), entry.used, pin);
         }
+        // The journal has it.
+        self.news.clear();
     }
 
-    /// Some pins for the journal, from the one with the number `from` on, and where the next begin.
-    pub fn records(&self, from: u64, most: usize, clock: &Clock) -> (Vec<Entry>, Option<u64>) {
-        let pins = self
-            .by_id
-            .iter()
-            .flat_map(|(id, pins)| pins.iter().map(move |pin| (pin.serial, *id, pin)));
-        let mut pins: Vec<_> = pins.filter(|(serial, ..)| *serial >= from).collect();
-        order::sort_by(&mut pins, |(one, ..), (other, ..)| one.cmp(other));
-        let next = pins.get(most).map(|(serial, ..)| *serial);
-        let some = pins.into_iter().take(most);
-        let entries = some.map(|(_, id, pin)| Entry::Pin(pin.entry(id, clock)));
+    /// The journal says that all pins of this key are over.
+    pub fn unload(&mut self, key: PinKey) {
+        self.table.retain(key, |_| false);
+    }
+
+    /// At most `most` pins for the journal, from the serial `from` on, and the serial of the next one.
+    pub fn records(&self, from: u64, most: usize) -> (Vec<Entry>, Option<u64>) {
+        let (page, next) = self.table.page(from, most, |_| true);
+        let entries = page
+            .into_iter()
+            .map(|(key, slot)| Entry::Pin(slot.record.entry(key, slot.place().used)));
         (entries.collect(), next)
     }
 
-    fn hold(
-        &mut self,
-        id: Downloader,
-        network: Network,
-        content: ContentId,
-        high: u64,
-        now: Instant,
-    ) -> Hold {
-        let number = self.number();
-        let own = |pin: &&mut Pin| pin.network == network && pin.content == content;
-        let known = self.by_id.get_mut(&id).into_iter().flatten().find(own);
-        if let Some(pin) = known {
-            // The highest mark stays, even from byte 0 on: a mark that is too high never gives wrong
-            // bytes away.
-            pin.high = pin.high.max(high);
-            pin.used = now;
-            pin.running = pin.running.saturating_add(1);
-            let before = pin.turn;
-            pin.turn = turn(before.class | RUNNING, number);
-            let (after, serial) = (pin.turn, pin.serial);
-            self.order.change(before, after, (0, id.0));
-            return Hold { id, serial };
-        }
-        self.make_room(now);
-        let turn = turn(RUNNING, number);
-        let pins = self.by_id.entry(id).or_default();
-        pins.push(Pin {
-            serial: number,
-            network,
-            content,
-            high,
-            used: now,
-            running: 1,
-            complete: false,
-            written: None,
-            turn,
-        });
-        self.order.insert(turn, (0, id.0));
-        Hold { id, serial: number }
-    }
-
-    fn number(&mut self) -> u64 {
-        self.next = self.next.wrapping_add(1);
-        self.next
-    }
-
-    fn find(&mut self, hold: &Hold) -> Option<&mut Pin> {
-        let pins = self.by_id.get_mut(&hold.id)?;
-        pins.iter_mut().find(|pin| pin.serial == hold.serial)
-    }
-
-    fn remove(&mut self, id: Downloader, serial: u64) {
-        let Some(pins) = self.by_id.get_mut(&id) else {
-            return;
-        };
-        if let Some(at) = pins.iter().position(|pin| pin.serial == serial) {
-            let pin = pins.swap_remove(at);
-            self.order.remove(pin.turn);
-            if pin.written.is_some() {
-                self.news.push(News::Over(id, pin.network, pin.content));
-            }
-        }
-        if pins.is_empty() {
-            self.by_id.remove(&id);
-        }
-    }
-
-    /// A flood of downloads must not make us believe that we never knew of the others.
-    fn make_room(&mut self, now: Instant) {
-        while self.order.len() >= self.capacity {
-            let Some((turn, (_, id))) = self.order.first() else {
-                return;
-            };
-            self.order.remove(turn);
-            self.drop_turn(Downloader(id), turn);
-            self.forgot = Some(now);
-        }
-    }
-
-    /// Drops what was last used too long ago.
-    fn expire(&mut self, now: Instant) {
-        for class in [0, ESTABLISHED] {
-            while let Some((turn, id)) = self.longest_unused(class) {
-                let pins = self.by_id.get(&id);
-                let pin = pins.and_then(|pins| pins.iter().find(|pin| pin.turn == turn));
-                if pin.is_some_and(|pin| !pin.expired(now)) {
-                    break;
+    /// Inserts a pin; its serial, or `None` if there is no room for it.
+    fn insert(&mut self, key: PinKey, class: u8, used: Stamp, pin: Pin) -> Option<u64> {
+        let is_full = self.table.is_full(key);
+        let inserted = self.table.insert(key, class, used, pin);
+        if is_full {
+            // More contents than can be told apart: the others reach any byte, so that none is served.
+            for slot in self.table.of_mut(key) {
+                if Some(slot.serial()) != inserted.serial {
+                    slot.record.reach = u64::MAX;
+                    self.news.push(News::Changed(key, slot.serial()));
                 }
-                self.order.remove(turn);
-                self.drop_turn(id, turn);
+            }
+            return inserted.serial;
+        }
+        for (evicted, pin) in inserted.evicted {
+            self.forget(evicted, pin.written.is_some());
+        }
+        if inserted.serial.is_none() {
+            self.forget(key, false);
+        }
+        // It may have been evicted with its own key.
+        let serial = inserted.serial?;
+        self.table.get_mut(key, serial).map(|_| serial)
+    }
+
+    /// Drops all pins of a key: the rest would answer for the one that has no room. `written`: the journal has
+    /// that one.
+    fn forget(&mut self, key: PinKey, written: bool) {
+        let removed = self.table.retain(key, |_| false);
+        if written || removed.iter().any(|pin| pin.written.is_some()) {
+            self.news.push(News::Over(key));
+        }
+    }
+
+    /// Drops pins that are over.
+    fn expire(&mut self, now: Stamp) {
+        for class in Worth::idle() {
+            while let Some((key, serial, used)) = self.table.longest_unused(class)
+                && now.since(used) >= LIFETIME
+            {
+                self.table.retain(key, |slot| slot.serial() != serial);
             }
         }
     }
-
-    /// Of the pins of one class.
-    fn longest_unused(&self, class: u8) -> Option<(Turn, Downloader)> {
-        let first = self.order.from(turn(class, 0));
-        let (turn, (_, id)) = first.filter(|(turn, _)| turn.class == class)?;
-        Some((turn, Downloader(id)))
-    }
-
-    fn drop_turn(&mut self, id: Downloader, turn: Turn) {
-        if let Some(pins) = self.by_id.get_mut(&id) {
-            pins.retain(|pin| pin.turn != turn);
-            if pins.is_empty() {
-                self.by_id.remove(&id);
-            }
-        }
-    }
-}
-
-impl Pin {
-    /// The journal does not know of it, or of an old use alone.
-    fn is_stale(&self) -> bool {
-        let knows = |written| self.used.saturating_duration_since(written) < STALE;
-        !self.written.is_some_and(knows)
-    }
-
-    fn entry(&self, who: Downloader, clock: &Clock) -> PinEntry {
-        PinEntry {
-            who,
-            network: self.network,
-            content: self.content,
-            used: clock.stamp_of(self.used),
-            complete: self.complete,
-        }
-    }
-
-    fn expired(&self, now: Instant) -> bool {
-        self.running == 0 && is_over(self.used, now)
-    }
-}
-
-/// Is this longer ago than anything is remembered?
-fn is_over(used: Instant, now: Instant) -> bool {
-    now.saturating_duration_since(used) >= LIFETIME
 }
 
 #[cfg(test)]

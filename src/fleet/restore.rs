@@ -53,11 +53,27 @@ impl Fleet {
         Ok((fleet, loaded))
     }
 
+    /// A fleet that has read these entries, and adds its own to them. `began`: as in the run that wrote them.
+    #[cfg(test)]
+    pub(crate) fn replayed(
+        began: Instant,
+        record: &std::rc::Rc<std::cell::RefCell<Vec<Entry>>>,
+        now: Instant,
+    ) -> Fleet {
+        let mut fleet = Fleet::new(Settings::default(), began);
+        for entry in record.borrow().iter() {
+            fleet.load(entry.clone(), now);
+        }
+        fleet.guard.all_loaded();
+        fleet.journal.record = Some(record.clone());
+        fleet
+    }
+
     /// Takes over one entry of the journal; the last one of a key wins.
     fn load(&mut self, entry: Entry, now: Instant) {
         match entry {
-            Entry::Pin(pin) => self.pins.load(&pin, &self.clock, now),
-            Entry::Unpinned(who, network, content) => self.pins.unload(who, network, content),
+            Entry::Pin(pin) => self.pins.load(&pin, self.clock.stamp(now)),
+            Entry::Unpinned(owner) => self.pins.unload(owner),
             Entry::Device(device) => self.devices.load(device),
             Entry::Forgotten(device) => self.devices.load_forgotten(device),
             Entry::Release(release) => {
@@ -100,7 +116,7 @@ impl Fleet {
         let at = from & !(u64::MAX << TABLE);
         let (entries, next) = match table {
             0 => self.devices.targets().records(at, most),
-            1 => self.pins.records(at, most, &self.clock),
+            1 => self.pins.records(at, most),
             2 => self.devices.records(at, most),
             3 => self.guard.records(at, most),
             _ => return (Vec::new(), None),

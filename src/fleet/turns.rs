@@ -67,6 +67,7 @@ impl Turns {
     }
 
     /// The first, at this turn or after it.
+    #[cfg(test)]
     pub fn from(&self, turn: Turn) -> Option<(Turn, Whose)> {
         let (at, place) = self.place(turn);
         // If that is behind its block, it is behind all.

@@ -2,6 +2,7 @@
 //! the device room; everything that the fleet remembers is keyed by parts of it.
 
 use std::hash::Hasher;
+use std::net::IpAddr;
 
 use siphasher::sip::SipHasher24;
 
@@ -35,12 +36,22 @@ impl Downloader {
 struct Saying(SipHasher24);
 
 impl Saying {
-    fn by(device: DeviceId) -> Saying {
+    /// Begins with what the hash is for.
+    fn new(purpose: &[u8]) -> Saying {
         let mut hasher = SipHasher24::new();
-        let (kind, number) = device.parts();
-        hasher.write(&[kind]);
-        hasher.write(&number.to_le_bytes());
+        hasher.write(purpose);
         Saying(hasher)
+    }
+
+    fn by(device: DeviceId) -> Saying {
+        Saying::new(&[]).device(device)
+    }
+
+    fn device(mut self, device: DeviceId) -> Saying {
+        let (kind, number) = device.parts();
+        self.0.write(&[kind]);
+        self.0.write(&number.to_le_bytes());
+        self
     }
 
     fn and(mut self, said: &[&str]) -> Saying {
@@ -54,6 +65,83 @@ impl Saying {
 
     fn done(&self) -> Downloader {
         Downloader(self.0.finish())
+    }
+}
+
+/// Key of pins: a hash of an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PinKey(pub(super) u64);
+
+/// Owner of pins: the identity under which a download is begun and resumed.
+///
+/// A device with an id owns its pins by that id alone: devices that share it may say the same, and what one says may
+/// change between the beginning of a download and its resume. A request without an id is identified by the exact
+/// client address and by what it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PinOwner {
+    key: PinKey,
+    /// Hash of the id and all that the device says; 0 without an id. Up to 0.1.0 the key of its pins.
+    said: u64,
+}
+
+impl PinOwner {
+    /// Owner of the pins of a check from this address (behind trusted proxies).
+    pub fn of_check(check: &Check<'_>, who: Option<&Who>, address: IpAddr) -> PinOwner {
+        if let Some(who) = who {
+            return PinOwner::of_device(who.device, who.downloader);
+        }
+        let mut room = [0; decimal::ROOM];
+        let core = decimal(check.core_version.unwrap_or_default().into(), &mut room);
+        let name = check.firmware_name.as_deref().unwrap_or_default();
+        let said = [check.project(), name, &check.version, core];
+        PinOwner::anonymous(b"ask", address, &said)
+    }
+
+    /// Owner of the pins of a device; `downloader`: hash of all that it says.
+    pub(super) fn of_device(device: DeviceId, downloader: Downloader) -> PinOwner {
+        PinOwner {
+            key: PinKey(Saying::new(b"pin").device(device).done().0),
+            said: downloader.0,
+        }
+    }
+
+    /// Owner of the pins of a file at a fixed path, asked for from this address.
+    pub fn of_file(path: &str, address: IpAddr) -> PinOwner {
+        PinOwner::anonymous(b"get", address, &[path])
+    }
+
+    fn anonymous(kind: &[u8; 3], address: IpAddr, said: &[&str]) -> PinOwner {
+        // An IPv4 address is the same when it arrives at an IPv6 socket.
+        let address = match address.to_canonical() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        };
+        let mut saying = Saying::new(kind);
+        saying.0.write(&address);
+        PinOwner {
+            key: PinKey(saying.and(said).done().0),
+            said: 0,
+        }
+    }
+
+    /// Whether there is no id.
+    pub fn is_anonymous(&self) -> bool {
+        self.said == 0
+    }
+
+    /// Hash of all that the device says.
+    pub(super) fn said(&self) -> u64 {
+        self.said
+    }
+
+    /// Key of new pins.
+    pub(super) fn key(&self) -> PinKey {
+        self.key
+    }
+
+    /// Keys under which there may be pins.
+    pub(super) fn keys(&self) -> impl Iterator<Item = PinKey> {
+        [self.key, PinKey(self.said)].into_iter()
     }
 }
 
@@ -80,7 +168,7 @@ pub struct Who {
 
 impl Who {
     /// Who asks this from there; `None` without an id.
-    pub fn of(check: &Check<'_>, address: std::net::IpAddr) -> Option<Who> {
+    pub fn of(check: &Check<'_>, address: IpAddr) -> Option<Who> {
         let device = check.device?;
         // Every check comes this way, so nothing is allocated for it.
         let mut room = [0; decimal::ROOM];

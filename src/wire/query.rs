@@ -19,6 +19,7 @@ use nom::{IResult, Parser};
 use super::text::decode;
 use super::{id, turnkey};
 use crate::decision::Check;
+use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 
 /// What a target asks for.
@@ -27,8 +28,8 @@ pub enum Route<'a> {
     /// `/healthz`
     Health,
     /// `/firmware/<path>`, unless its query is that of a check: decoded; parts between `/`, none of them
-    /// empty, `.` or `..`.
-    File(Cow<'a, str>),
+    /// empty, `.` or `..`; and the content that `sha256=` in its query names.
+    File(Cow<'a, str>, Option<NamedContent>),
     /// An update check.
     Check(Check<'a>),
     /// One of libfota3's.
@@ -36,6 +37,10 @@ pub enum Route<'a> {
     /// Anything else.
     Nothing,
 }
+
+/// The content that a URL names; `None`: its value is no SHA-256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamedContent(pub Option<ContentId>);
 
 /// Reads a target as it stands in the request line.
 pub fn route(target: &[u8]) -> Route<'_> {
@@ -55,7 +60,10 @@ pub fn route(target: &[u8]) -> Route<'_> {
     }
     path.strip_prefix(b"firmware/")
         .and_then(file)
-        .map_or(Route::Nothing, Route::File)
+        .map_or(Route::Nothing, |path| {
+            let query = target.get(end..).unwrap_or_default();
+            Route::File(path, named_content(query))
+        })
 }
 
 /// A target without the slashes that it begins with: the vendor's demos send two (docs/protocol.md 9b).
@@ -86,6 +94,16 @@ fn file(raw: &[u8]) -> Option<Cow<'_, str>> {
     let is_name = |part| !matches!(part, "" | "." | "..");
     let safe = path.split('/').all(is_name) && !path.contains(['\\', '\0']);
     safe.then_some(path)
+}
+
+/// The value of `sha256=` in the query of a file, of several the last.
+fn named_content(query: &[u8]) -> Option<NamedContent> {
+    let fields = query.split(|byte| matches!(byte, b'?' | b'&'));
+    let value = fields
+        .filter_map(|field| field.strip_prefix(b"sha256="))
+        .last()?;
+    let text = decode(value).to_ascii_lowercase();
+    Some(NamedContent(ContentId::parse(&text)))
 }
 
 /// A check: at a path of ours, or at any other if the query is that of a check.

@@ -87,6 +87,11 @@ pub fn unsatisfiable(size: Option<u64>) -> Reply {
     .close()
 }
 
+/// 412 for a tool that asks for the rest of a file that nothing names.
+pub fn precondition_failed() -> Reply {
+    Draft::new(412).length(0).close()
+}
+
 /// 302 to an absolute URL; `None` if it is not fit to stand in a head: not `http://host…` or
 /// `https://host…`, over 1200 bytes, or with anything but visible ASCII. Modules take it as it stands
 /// (docs/protocol.md 2b).
@@ -340,6 +345,7 @@ fn status_line(status: u16) -> &'static str {
         408 => "HTTP/1.1 408 Request Timeout\r\n",
         411 => "HTTP/1.1 411 Length Required\r\n",
         413 => "HTTP/1.1 413 Content Too Large\r\n",
+        412 => "HTTP/1.1 412 Precondition Failed\r\n",
         416 => "HTTP/1.1 416 Range Not Satisfiable\r\n",
         431 => "HTTP/1.1 431 Request Header Fields Too Large\r\n",
         501 => "HTTP/1.1 501 Not Implemented\r\n",

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::ensure;
 
 /// Every status that this server has a use for, with its reason phrase.
-const REASONS: [(u16, &str); 18] = [
+const REASONS: [(u16, &str); 19] = [
     (200, "OK"),
     (206, "Partial Content"),
     (302, "Found"),
@@ -21,6 +21,7 @@ const REASONS: [(u16, &str); 18] = [
     (413, "Content Too Large"),
     (408, "Request Timeout"),
     (413, "Content Too Large"),
+    (412, "Precondition Failed"),
     (416, "Range Not Satisfiable"),
     (417, "Expectation Failed"),
     (431, "Request Header Fields Too Large"),

@@ -19,8 +19,9 @@ use crate::fleet::entry::{
 };
 use crate::fleet::journey::{Outcome, State};
 use crate::fleet::network::{Network, Wide};
+use crate::fleet::pins::Worth;
 use crate::fleet::profiles::Profile;
-use crate::fleet::who::Downloader;
+use crate::fleet::who::{Downloader, PinKey};
 
 /// The version of the format, in the first line.
 pub(super) const VERSION: u32 = 1;
@@ -122,11 +123,7 @@ pub(super) fn entry(out: &mut String, wall: Wall, at: Stamp, entry: &Entry) {
         Entry::Device(device) => pen.device(device),
         Entry::Forgotten(device) => pen.put("{\"forgotten\":", Id(*device)),
         Entry::Pin(pin) => pen.pin(pin),
-        Entry::Unpinned(who, network, content) => {
-            pen.hash("{\"unpinned\":", who.0);
-            pen.put(",\"network\":", Quoted(network));
-            pen.put(",\"content\":", Quoted(content));
-        }
+        Entry::Unpinned(owner) => pen.hash("{\"unpinned\":", owner.0),
         Entry::Guard(guard) => pen.guard(guard),
         Entry::Unguarded(unit, wide) => {
             pen.hash("{\"unguarded\":", unit.0);
@@ -309,13 +306,14 @@ impl<'b> Pen<'b> {
     }
 
     fn pin(&mut self, pin: &PinEntry) {
-        self.hash("{\"pin\":", pin.who.0);
-        self.put(",\"network\":", Quoted(pin.network));
+        self.hash("{\"pin\":", pin.owner.0);
+        if pin.said != 0 {
+            self.hash(",\"said\":", pin.said);
+        }
         self.put(",\"content\":", Quoted(pin.content));
         self.time(",\"used\":", pin.used);
-        if pin.complete {
-            self.put(",\"complete\":", true);
-        }
+        self.number(",\"reach\":", pin.reach);
+        self.number(",\"worth\":", pin.worth.into());
     }
 
     fn guard(&mut self, guard: &GuardEntry) {
@@ -450,18 +448,10 @@ pub(super) fn said(fields: &Fields<'_>, when: When) -> Option<Said> {
     let entry = match fields.kind() {
         "device" => Entry::Device(device(fields, when)?),
         "forgotten" => Entry::Forgotten(id(fields.text("forgotten")?)?),
-        "pin" => Entry::Pin(PinEntry {
-            who: downloader(fields, "pin")?,
-            network: Network::parse(fields.text("network")?)?,
-            content: content(fields)?,
-            used: when.past(fields.number("used")?),
-            complete: fields.is_true("complete"),
-        }),
-        "unpinned" => Entry::Unpinned(
-            downloader(fields, "unpinned")?,
-            Network::parse(fields.text("network")?)?,
-            content(fields)?,
-        ),
+        "pin" => Entry::Pin(pin(fields, when)?),
+        // Up to 0.1.0 one content of one network: what was begun still counts for its day.
+        "unpinned" if fields.has("network") => return Some(Said::Nothing),
+        "unpinned" => Entry::Unpinned(PinKey(hash(fields, "unpinned")?)),
         "guard" => Entry::Guard(guard(fields, when)?),
         "unguarded" => Entry::Unguarded(
             downloader(fields, "unguarded")?,
@@ -480,6 +470,31 @@ pub(super) fn said(fields: &Fields<'_>, when: When) -> Option<Said> {
         _ => return Some(Said::Unknown),
     };
     Some(Said::Entry(entry))
+}
+
+fn pin(fields: &Fields<'_>, when: When) -> Option<PinEntry> {
+    // Up to 0.1.0: of one network, without a reach.
+    let (reach, worth) = match fields.has("network") {
+        true => (u64::MAX, Worth::Established as u8),
+        false => (
+            fields.number("reach").unwrap_or(0),
+            fields.number("worth").unwrap_or(0),
+        ),
+    };
+    let owner = hash(fields, "pin")?;
+    Some(PinEntry {
+        owner: PinKey(owner),
+        said: match fields.has("said") {
+            true => hash(fields, "said")?,
+            // Up to 0.1.0 the key was this hash.
+            false if fields.has("network") => owner,
+            false => 0,
+        },
+        content: content(fields)?,
+        used: when.past(fields.number("used")?),
+        reach,
+        worth,
+    })
 }
 
 fn hash(fields: &Fields<'_>, key: &str) -> Option<u64> {

@@ -16,7 +16,7 @@ use crate::fleet::entry::*;
 use crate::fleet::journey::{Outcome, State};
 use crate::fleet::network::{Network, Wide};
 use crate::fleet::profiles::Profile;
-use crate::fleet::who::Downloader;
+use crate::fleet::who::{Downloader, PinKey};
 use crate::os::reactor::block_on;
 use crate::os::scratch::Scratch;
 use crate::state::Folder;
@@ -26,13 +26,14 @@ const UNIX: i64 = TRUSTED_FROM + 30_000_000;
 const HOME: Network = Network::V4([192, 0, 2]);
 const A: ContentId = ContentId([1; 32]);
 
-fn pin(who: u64, used: Stamp) -> Entry {
+fn pin(owner: u64, used: Stamp) -> Entry {
     Entry::Pin(PinEntry {
-        who: Downloader(who),
-        network: HOME,
+        owner: PinKey(owner),
+        said: 0,
         content: A,
         used,
-        complete: false,
+        reach: 0,
+        worth: 0,
     })
 }
 
@@ -217,23 +218,23 @@ fn entries() -> impl Strategy<Value = Entry> {
         guards(),
         ids().prop_map(|(device, _)| Entry::Forgotten(device)),
         (
-            downloaders(),
-            networks(),
+            (any::<u64>(), any::<u64>()),
             contents(),
             stamps(),
-            any::<bool>()
+            any::<u64>(),
+            any::<u8>()
         )
-            .prop_map(
-                |(who, network, content, used, complete)| Entry::Pin(PinEntry {
-                    who,
-                    network,
+            .prop_map(|((owner, said), content, used, reach, worth)| Entry::Pin(
+                PinEntry {
+                    owner: PinKey(owner),
+                    said,
                     content,
                     used,
-                    complete
-                })
-            ),
-        (downloaders(), networks(), contents())
-            .prop_map(|(who, network, content)| Entry::Unpinned(who, network, content)),
+                    reach,
+                    worth
+                }
+            )),
+        any::<u64>().prop_map(|owner| Entry::Unpinned(PinKey(owner))),
         (downloaders(), any::<u64>()).prop_map(|(unit, wide)| Entry::Unguarded(unit, Wide(wide))),
         (
             texts(),
@@ -353,6 +354,14 @@ fn lines_of(entries: &[Entry]) -> String {
 }
 
 /// One of each kind, and a text that tries to look like a line.
+/// A line with its check.
+fn sealed(body: &str) -> String {
+    format!(
+        "{body},\"crc\":\"{:08x}\"}}\n",
+        crc32fast::hash(body.as_bytes())
+    )
+}
+
 fn samples() -> Vec<Entry> {
     let device = DeviceId::Imei(862_991_443_753_386);
     vec![
@@ -380,7 +389,7 @@ fn samples() -> Vec<Entry> {
             resumed: Some(NOW),
             confirmed: 0,
         }),
-        Entry::Unpinned(Downloader(1), HOME, A),
+        Entry::Unpinned(PinKey(1)),
     ]
 }
 
@@ -476,12 +485,6 @@ fn a_line_without_end_is_one_damaged_line_and_takes_no_memory() {
 #[test]
 fn kinds_of_a_later_version_are_counted_apart_and_a_later_format_is_put_aside() {
     let book = Book::new();
-    let sealed = |body: &str| {
-        format!(
-            "{body},\"crc\":\"{:08x}\"}}\n",
-            crc32fast::hash(body.as_bytes())
-        )
-    };
     let mut text = text_of(&[pin(1, NOW)]);
     text += &sealed(&format!("{{\"weather\":[\"{{\"],\"at\":{UNIX}"));
     text += &sealed(&format!("{{\"pin\":\"no\",\"at\":{UNIX}"));
@@ -801,7 +804,7 @@ fn a_journal_that_is_mostly_over_is_made_shorter_and_loses_nothing() {
     let mut used = std::collections::HashMap::new();
     for entry in book.load_at(NOW.plus(6), UNIX + 6).1 {
         let Entry::Pin(pin) = entry else { panic!() };
-        used.insert(pin.who.0, pin.used);
+        used.insert(pin.owner.0, pin.used);
     }
     assert_eq!(used.len(), 302);
     assert_eq!(used[&7], NOW.plus(5));
@@ -840,7 +843,7 @@ fn a_kill_at_any_moment_of_a_compaction_leaves_a_complete_journal() {
         let (mut journal, entries) = killed.start(NOW, UNIX);
         journal.stop();
         let known = entries.iter().map(|entry| match entry {
-            Entry::Pin(pin) => pin.who.0,
+            Entry::Pin(pin) => pin.owner.0,
             other => panic!("{other:?}"),
         });
         assert_eq!(
@@ -1027,4 +1030,29 @@ fn a_journal_that_appears_when_the_folder_can_be_used_is_kept() {
         other => panic!("{other:?}"),
     });
     assert_eq!(entries, [pin(1, NOW), pin(2, NOW), pin(3, NOW)]);
+}
+
+#[test]
+fn pins_of_version_0_1_0_load_and_speak_for_any_byte() {
+    let line = |kind: &str| {
+        sealed(&format!(
+            "{{\"{kind}\":\"00000000000000a7\",\"network\":\"192.0.2.0/24\",\"content\":\"{A}\",\
+             \"used\":{UNIX},\"complete\":true,\"at\":{UNIX}"
+        ))
+    };
+    let mut text = text_of(&[]);
+    text += &line("pin");
+    // That one of its networks was over does not mean that its bytes are gone from the device.
+    text += &line("unpinned");
+    let (loaded, entries) = read(text.as_bytes());
+    assert_eq!(loaded.damaged, 0);
+    let pin = PinEntry {
+        owner: PinKey(0xa7),
+        said: 0xa7,
+        content: A,
+        used: NOW,
+        reach: u64::MAX,
+        worth: crate::fleet::pins::Worth::Established as u8,
+    };
+    assert_eq!(entries, [Entry::Pin(pin)]);
 }

@@ -1,234 +1,279 @@
 use super::*;
+use crate::firmware::audience::DeviceId;
+use crate::fleet::who::Downloader;
 
 const A: ContentId = ContentId([1; 32]);
 const B: ContentId = ContentId([2; 32]);
-const DEVICE: Downloader = Downloader(862_991_443_753_386);
-const HOME: Network = Network::V4([192, 0, 2]);
-const AWAY: Network = Network::V4([198, 51, 100]);
+const NOW: Stamp = Stamp(1 << 31);
 
-/// A download from byte 0 that was cut after `sent` bytes.
-fn cut(pins: &mut Pins, network: Network, content: ContentId, sent: u64, now: Instant) {
-    let hold = pins.start(DEVICE, network, content, now);
-    pins.advance(&hold, sent, now);
-    pins.end(hold, false, now);
+fn owner(number: u64) -> PinOwner {
+    PinOwner::of_device(DeviceId::Imei(number), Downloader(!number))
+}
+
+fn device() -> PinOwner {
+    owner(862_991_443_753_386)
+}
+
+fn content(number: u8) -> ContentId {
+    ContentId([number; 32])
+}
+
+fn begin_at(
+    pins: &mut Pins,
+    owner: &PinOwner,
+    worth: Worth,
+    content: ContentId,
+    range: std::ops::Range<u64>,
+    now: Stamp,
+) -> Option<Hold> {
+    let sending = Sending {
+        content,
+        size: 5000,
+        start: range.start,
+        end: range.end,
+    };
+    pins.begin(owner, worth, sending, now)
+}
+
+fn begin(pins: &mut Pins, owner: &PinOwner, content: ContentId, now: Stamp) -> Hold {
+    begin_at(pins, owner, Worth::Stranger, content, 0..5000, now).unwrap()
+}
+
+/// A download from byte 0 that is cut after `sent` bytes.
+fn cut(pins: &mut Pins, owner: &PinOwner, content: ContentId, sent: u64, now: Stamp) {
+    let hold = begin(pins, owner, content, now);
+    pins.sent(&hold, sent);
+    pins.end(hold, now);
 }
 
 #[test]
-fn a_download_goes_on_with_the_content_that_it_began_with() {
-    let (mut pins, now) = (Pins::new(8), Instant::now());
-    cut(&mut pins, HOME, A, 1000, now);
-    assert_eq!(pins.began(DEVICE, 600, now), Began::With(A));
-    assert_eq!(pins.began(DEVICE, 1000, now), Began::With(A));
+fn a_download_goes_on_with_the_content_that_it_began_with_as_far_as_bytes_were_sent() {
+    let mut pins = Pins::new(8);
+    cut(&mut pins, &device(), A, 1000, NOW);
+    assert_eq!(pins.began(&device(), 600, NOW), Began::With(A));
+    assert_eq!(pins.began(&device(), 1000, NOW), Began::With(A));
+    assert_eq!(pins.began(&device(), 1001, NOW), Began::Unknown);
+    assert_eq!(pins.began(&owner(1), 1, NOW), Began::Unknown);
+    assert!(pins.has(&device(), A, NOW) && !pins.has(&device(), B, NOW));
 }
 
+// Case 23.
 #[test]
-fn a_pin_does_not_speak_for_bytes_that_were_never_sent() {
-    let (mut pins, now) = (Pins::new(8), Instant::now());
-    cut(&mut pins, HOME, A, 1000, now);
-    assert_eq!(pins.began(DEVICE, 1001, now), Began::Unknown);
-    assert_eq!(pins.began(Downloader(1), 1, now), Began::Unknown);
-}
-
-#[test]
-fn a_device_that_roams_keeps_its_content() {
-    let (mut pins, now) = (Pins::new(8), Instant::now());
-    cut(&mut pins, HOME, A, 1000, now);
-    let hold = pins.resume(DEVICE, AWAY, A, 900, now);
-    pins.advance(&hold, 2000, now);
-    pins.end(hold, false, now);
-    assert_eq!(pins.began(DEVICE, 1500, now), Began::With(A));
-    // Another device with the same id takes the old network: the roamer is still known.
-    cut(&mut pins, HOME, B, 10, now);
-    assert_eq!(pins.began(DEVICE, 1500, now), Began::With(A));
-}
-
-#[test]
-fn byte_0_replaces_only_the_pin_of_its_own_network() {
-    let (mut pins, now) = (Pins::new(8), Instant::now());
-    cut(&mut pins, HOME, A, 1000, now);
-    cut(&mut pins, AWAY, B, 100, now);
-    assert_eq!(pins.len(), 2);
-    assert_eq!(pins.began(DEVICE, 500, now), Began::With(A));
-    let later = now + RIVAL;
-    cut(&mut pins, HOME, B, 1000, later);
-    assert_eq!(pins.began(DEVICE, 500, later), Began::With(B));
-}
-
-#[test]
-fn a_pin_that_was_just_used_is_not_replaced_by_another_device_under_its_id() {
-    let (mut pins, now) = (Pins::new(8), Instant::now());
-    cut(&mut pins, HOME, A, 1000, now);
-    let soon = now + RIVAL - Duration::from_secs(1);
-    cut(&mut pins, HOME, B, 2000, soon);
-    assert_eq!(pins.began(DEVICE, 1000, soon), Began::Unclear);
-    assert_eq!(pins.began(DEVICE, 1500, soon), Began::With(B));
-}
-
-#[test]
-fn who_has_the_whole_file_may_begin_another_at_once() {
-    let (mut pins, now) = (Pins::new(8), Instant::now());
-    let hold = pins.start(DEVICE, HOME, A, now);
-    pins.advance(&hold, 1000, now);
-    pins.end(hold, true, now);
-    cut(&mut pins, HOME, B, 500, now);
-    assert_eq!(pins.began(DEVICE, 400, now), Began::With(B));
-}
-
-#[test]
-fn two_contents_that_reach_as_far_are_unclear() {
-    let (mut pins, now) = (Pins::new(8), Instant::now());
-    cut(&mut pins, HOME, A, 1000, now);
-    cut(&mut pins, AWAY, B, 1000, now);
-    assert_eq!(pins.began(DEVICE, 500, now), Began::Unclear);
-}
-
-#[test]
-fn byte_0_does_not_replace_a_pin_while_its_download_runs() {
-    let (mut pins, now) = (Pins::new(8), Instant::now());
-    let running = pins.start(DEVICE, HOME, A, now);
-    pins.advance(&running, 1000, now);
-    cut(&mut pins, HOME, B, 100, now);
-    assert_eq!(pins.began(DEVICE, 1000, now), Began::With(A));
-    pins.end(running, false, now);
-    assert_eq!(pins.began(DEVICE, 1000, now), Began::With(A));
-}
-
-#[test]
-fn the_same_device_behind_a_dead_connection_never_gets_the_rest_of_the_other_file() {
-    let (mut pins, now) = (Pins::new(8), Instant::now());
-    let dead = pins.start(DEVICE, HOME, A, now);
-    pins.advance(&dead, 1000, now);
-    cut(&mut pins, HOME, B, 600, now);
-    assert_eq!(pins.began(DEVICE, 600, now), Began::Unclear);
-    pins.end(dead, false, now);
-    // It starts again after a while, and from then on it is clear.
-    let later = now + RIVAL;
-    cut(&mut pins, HOME, B, 300, later);
-    assert_eq!(pins.began(DEVICE, 300, later), Began::With(B));
-}
-
-#[test]
-fn a_second_download_that_seems_complete_keeps_its_say() {
-    let (mut pins, now) = (Pins::new(8), Instant::now());
-    let first = pins.start(DEVICE, HOME, A, now);
-    pins.advance(&first, 500, now);
-    let second = pins.start(DEVICE, HOME, B, now);
-    pins.advance(&second, 1000, now);
-    pins.end(second, true, now);
-    pins.end(first, false, now);
-    assert_eq!(pins.began(DEVICE, 400, now), Began::Unclear);
-}
-
-#[test]
-fn a_pin_holds_until_its_last_download_ends() {
-    let (mut pins, now) = (Pins::new(8), Instant::now());
-    let first = pins.start(DEVICE, HOME, A, now);
-    let second = pins.start(DEVICE, HOME, A, now);
+fn a_beginning_of_another_content_never_ends_an_earlier_one_complete_or_not() {
+    let mut pins = Pins::new(8);
+    cut(&mut pins, &device(), A, 5000, NOW);
+    let later = NOW.plus(LIFETIME / 2);
+    cut(&mut pins, &device(), B, 2000, later);
+    assert_eq!(pins.began(&device(), 2000, later), Began::Unclear);
+    assert_eq!(pins.began(&device(), 2001, later), Began::With(A));
+    // Each ends a day after its own last use.
+    let over = NOW.plus(LIFETIME);
+    assert_eq!(pins.began(&device(), 2000, over), Began::With(B));
+    assert_eq!(pins.began(&device(), 2001, over), Began::Unknown);
+    let over = later.plus(LIFETIME);
+    assert_eq!(pins.began(&device(), 1, over), Began::Unknown);
+    cut(&mut pins, &owner(1), A, 1, over);
     assert_eq!(pins.len(), 1);
-    pins.advance(&first, 500, now);
-    pins.end(first, false, now);
-    cut(&mut pins, HOME, B, 10, now);
-    assert_eq!(pins.began(DEVICE, 500, now), Began::With(A));
-    pins.end(second, false, now);
-    let later = now + RIVAL;
-    cut(&mut pins, HOME, B, 10, later);
-    assert_eq!(pins.began(DEVICE, 500, later), Began::Unknown);
+}
+
+// Case 27.
+#[test]
+fn a_device_that_says_something_else_than_when_it_began_gets_no_rest() {
+    let mut pins = Pins::new(8);
+    let imei = DeviceId::Imei(862_991_443_753_386);
+    let [v17, v18] = [17, 18].map(|core| PinOwner::of_device(imei, Downloader(core)));
+    cut(&mut pins, &v17, A, 1000, NOW);
+    assert_eq!(pins.began(&v18, 500, NOW), Began::Unknown);
+    cut(&mut pins, &v18, B, 600, NOW);
+    for owner in [&v17, &v18] {
+        assert_eq!(pins.began(owner, 600, NOW), Began::Unclear);
+    }
+    assert_eq!(pins.began(&v17, 601, NOW), Began::With(A));
+    assert_eq!(pins.began(&v18, 601, NOW), Began::Unknown);
+    // Both may have the same content.
+    cut(&mut pins, &v18, A, 1000, NOW);
+    assert_eq!(pins.began(&v18, 601, NOW), Began::With(A));
 }
 
 #[test]
-fn starting_again_with_the_same_content_keeps_the_mark() {
-    let (mut pins, now) = (Pins::new(8), Instant::now());
-    cut(&mut pins, HOME, A, 1000, now);
-    cut(&mut pins, HOME, A, 10, now);
-    assert_eq!(pins.began(DEVICE, 1000, now), Began::With(A));
+fn a_pin_does_not_end_while_its_download_runs() {
+    let mut pins = Pins::new(8);
+    let hold = begin(&mut pins, &device(), A, NOW);
+    pins.sent(&hold, 1000);
+    let later = NOW.plus(2 * LIFETIME);
+    cut(&mut pins, &owner(1), A, 1, later);
+    assert_eq!(pins.began(&device(), 1000, later), Began::With(A));
+    pins.end(hold, later);
+    let almost = later.plus(LIFETIME - 1);
+    assert_eq!(pins.began(&device(), 1000, almost), Began::With(A));
+    assert_eq!(pins.began(&device(), 1000, almost.plus(1)), Began::Unknown);
 }
 
 #[test]
-fn a_pin_ends_a_day_after_its_last_use() {
-    let (mut pins, now) = (Pins::new(8), Instant::now());
-    cut(&mut pins, HOME, A, 1000, now);
-    let almost = now + LIFETIME - Duration::from_secs(1);
-    assert_eq!(pins.began(DEVICE, 1, almost), Began::With(A));
-    let over = now + LIFETIME;
-    assert_eq!(pins.began(DEVICE, 1, over), Began::Unknown);
-    let hold = pins.start(Downloader(1), HOME, A, over);
+fn beginning_again_with_the_same_content_keeps_the_highest_byte() {
+    let mut pins = Pins::new(8);
+    cut(&mut pins, &device(), A, 1000, NOW);
+    cut(&mut pins, &device(), A, 10, NOW);
     assert_eq!(pins.len(), 1);
-    pins.end(hold, false, over);
+    assert_eq!(pins.began(&device(), 1000, NOW), Began::With(A));
 }
 
 #[test]
-fn the_longest_unused_pin_makes_room_and_never_one_that_a_download_holds() {
-    let (mut pins, now) = (Pins::new(3), Instant::now());
-    let device = |n| Downloader(n);
-    let running = pins.start(device(1), HOME, A, now);
-    for n in 2..=3 {
-        let hold = pins.start(device(n), HOME, A, now);
-        pins.end(hold, false, now);
+fn an_id_with_more_contents_than_are_told_apart_resumes_nothing_for_a_day() {
+    let mut pins = Pins::new(64);
+    let most = u8::try_from(CONTENTS).unwrap();
+    for number in 0..=most {
+        cut(
+            &mut pins,
+            &device(),
+            content(number),
+            u64::from(number),
+            NOW.plus(1),
+        );
     }
-    let again = pins.start(device(2), HOME, A, now);
-    pins.end(again, false, now);
-    let hold = pins.start(device(4), HOME, A, now);
-    assert_eq!(pins.len(), 3);
-    assert_eq!(pins.began(device(1), 0, now), Began::With(A));
-    assert_eq!(pins.began(device(2), 0, now), Began::With(A));
-    assert_eq!(pins.began(device(3), 0, now), Began::Forgotten);
-    // All are held: then the oldest goes all the same, and its end does no harm.
-    let third = pins.start(device(5), HOME, A, now);
-    let fourth = pins.start(device(6), HOME, A, now);
-    assert_eq!(pins.len(), 3);
-    assert_eq!(pins.began(device(1), 0, now), Began::Forgotten);
-    for hold in [running, hold, third, fourth] {
-        pins.end(hold, true, now);
+    assert_eq!(pins.len(), CONTENTS);
+    for from in [1, u64::from(most), 5000] {
+        assert_eq!(pins.began(&device(), from, NOW), Began::Unclear);
+    }
+    assert_eq!(
+        pins.began(&device(), 1, NOW.plus(1 + LIFETIME)),
+        Began::Unknown
+    );
+}
+
+#[test]
+fn pins_of_an_id_are_evicted_together() {
+    let mut pins = Pins::new(3);
+    cut(&mut pins, &device(), A, 1000, NOW);
+    cut(&mut pins, &owner(1), A, 1000, NOW.plus(1));
+    cut(&mut pins, &device(), B, 2000, NOW.plus(2));
+    cut(&mut pins, &owner(2), A, 1000, NOW.plus(3));
+    // A was the longest unused. B alone would answer for it.
+    assert_eq!(pins.began(&device(), 500, NOW.plus(3)), Began::Unknown);
+    assert_eq!(pins.began(&owner(1), 500, NOW.plus(3)), Began::With(A));
+    // The same where the new pin takes the place of one of its own id.
+    let mut pins = Pins::new(2);
+    cut(&mut pins, &device(), A, 1000, NOW);
+    cut(&mut pins, &owner(1), A, 1000, NOW.plus(1));
+    let range = 0..5000;
+    let hold = begin_at(&mut pins, &device(), Worth::Stranger, B, range, NOW.plus(2));
+    assert!(hold.is_none());
+    assert_eq!(pins.began(&device(), 0, NOW.plus(2)), Began::Unknown);
+}
+
+#[test]
+fn the_longest_unused_pin_is_evicted_and_one_with_a_running_download_after_the_others() {
+    let mut pins = Pins::new(3);
+    let running = begin(&mut pins, &owner(1), A, NOW);
+    cut(&mut pins, &owner(2), A, 10, NOW.plus(1));
+    cut(&mut pins, &owner(3), A, 10, NOW.plus(2));
+    cut(&mut pins, &owner(2), A, 10, NOW.plus(3));
+    let now = NOW.plus(4);
+    let four = begin(&mut pins, &owner(4), A, now);
+    let live = |pins: &Pins, number| pins.began(&owner(number), 0, now) == Began::With(A);
+    assert!(live(&pins, 1) && live(&pins, 2) && !live(&pins, 3));
+    // All run: then the oldest goes all the same, and its end does no harm.
+    let five = begin(&mut pins, &owner(5), A, now);
+    let six = begin(&mut pins, &owner(6), A, now);
+    assert!(!live(&pins, 1) && live(&pins, 4));
+    for hold in [running, four, five, six] {
+        pins.end(hold, now);
     }
     assert_eq!(pins.len(), 3);
 }
 
 #[test]
-fn what_had_to_make_room_is_not_what_was_never_known() {
-    let (mut pins, now) = (Pins::new(2), Instant::now());
-    cut(&mut pins, HOME, A, 1000, now);
-    assert_eq!(pins.began(Downloader(7), 1, now), Began::Unknown);
-    for n in 1..=2 {
-        let hold = pins.start(Downloader(n), HOME, B, now);
-        pins.end(hold, false, now);
+fn no_flood_evicts_pins_of_more_worth() {
+    let mut pins = Pins::new(10);
+    for number in 0..10 {
+        let worth = match number {
+            0..5 => Worth::Established,
+            _ => Worth::Stranger,
+        };
+        let hold = begin_at(&mut pins, &owner(number), worth, A, 0..5000, NOW);
+        let hold = hold.unwrap();
+        pins.sent(&hold, 1000);
+        pins.end(hold, NOW);
     }
-    // Its pin went; it must not be taken for one that may have begun with what is offered now.
-    assert_eq!(pins.began(DEVICE, 500, now), Began::Forgotten);
-    assert_eq!(pins.began(Downloader(1), 0, now), Began::With(B));
-    let later = now + LIFETIME;
-    assert_eq!(pins.began(DEVICE, 500, later), Began::Unknown);
+    let began = |pins: &Pins, number| pins.began(&owner(number), 1000, NOW.plus(9));
+    for number in 100..200 {
+        let hold = begin_at(
+            &mut pins,
+            &owner(number),
+            Worth::Anonymous,
+            B,
+            0..9,
+            NOW.plus(9),
+        );
+        assert!(hold.is_none());
+    }
+    assert!((0..10).all(|number| began(&pins, number) == Began::With(A)));
+    let mut running = Vec::new();
+    for number in 100..200 {
+        running.extend(begin_at(
+            &mut pins,
+            &owner(number),
+            Worth::Stranger,
+            B,
+            0..9,
+            NOW.plus(9),
+        ));
+    }
+    assert!((0..5).all(|number| began(&pins, number) == Began::With(A)));
+    assert!((5..10).all(|number| began(&pins, number) == Began::Unknown));
+    assert_eq!(pins.len(), 10);
 }
 
 #[test]
-fn a_flood_of_strangers_pushes_out_no_pin_of_an_established_device() {
-    let (mut pins, now) = (Pins::new(100), Instant::now());
-    let hold = pins.start(DEVICE, HOME, A, now);
-    pins.keep_longer(&hold);
-    pins.advance(&hold, 1000, now);
-    pins.end(hold, false, now);
-    // It goes on, and is cut once more.
-    let hold = pins.resume(DEVICE, HOME, A, 500, now);
-    pins.end(hold, false, now);
-    for n in 0..1000 {
-        let hold = pins.start(Downloader(n), AWAY, B, now);
-        pins.end(hold, n % 2 == 0, now);
-    }
-    assert_eq!(pins.len(), 100);
-    assert_eq!(pins.began(DEVICE, 1000, now), Began::With(A));
-    // And it ends in its time, though strangers came after it.
-    let later = now + LIFETIME - Duration::from_secs(1);
-    let hold = pins.start(Downloader(1001), AWAY, B, later);
-    pins.end(hold, false, later);
-    let over = now + LIFETIME;
-    let hold = pins.start(Downloader(1002), AWAY, B, over);
-    assert_eq!((pins.len(), pins.order.len()), (2, 2));
-    pins.end(hold, false, over);
+fn a_beginning_without_room_leaves_nothing_that_would_answer_for_it() {
+    let mut pins = Pins::new(2);
+    let begin = |pins: &mut Pins, number, worth, content| {
+        begin_at(pins, &owner(number), worth, content, 0..5000, NOW)
+    };
+    let first = begin(&mut pins, 1, Worth::Stranger, A).unwrap();
+    pins.sent(&first, 1000);
+    begin(&mut pins, 2, Worth::Established, A).unwrap();
+    // The key is the same, the request is worth less than all that is there.
+    assert!(begin(&mut pins, 1, Worth::Anonymous, B).is_none());
+    assert_eq!(pins.began(&owner(1), 500, NOW), Began::Unknown);
+    pins.end(first, NOW);
 }
 
-fn entries(pins: &Pins, clock: &Clock) -> Vec<Entry> {
+#[test]
+fn pins_of_the_key_of_version_0_1_0_still_count() {
+    let mut pins = Pins::new(8);
+    let entry = PinEntry {
+        owner: device().keys().nth(1).unwrap(),
+        said: device().said(),
+        content: A,
+        used: NOW,
+        reach: u64::MAX,
+        worth: 2,
+    };
+    pins.load(&entry, NOW);
+    assert_eq!(pins.began(&device(), 700, NOW), Began::With(A));
+    cut(&mut pins, &device(), B, 1000, NOW);
+    assert_eq!(pins.began(&device(), 700, NOW), Began::Unclear);
+}
+
+/// Pins as the journal would bring them back from these entries.
+fn reloaded(entries: &[Entry], now: Stamp) -> Pins {
+    let mut pins = Pins::new(8);
+    for entry in entries {
+        match entry {
+            Entry::Pin(pin) => pins.load(pin, now),
+            Entry::Unpinned(key) => pins.unload(*key),
+            _ => unreachable!(),
+        }
+    }
+    assert!(pins.news().is_empty());
+    pins
+}
+
+fn entries(pins: &Pins) -> Vec<Entry> {
     let (mut all, mut from) = (Vec::new(), Some(0));
     while let Some(at) = from {
-        let (some, next) = pins.records(at, 2, clock);
+        let (some, next) = pins.records(at, 2);
         assert!(some.len() <= 2);
         all.extend(some);
         from = next;
@@ -237,83 +282,92 @@ fn entries(pins: &Pins, clock: &Clock) -> Vec<Entry> {
 }
 
 #[test]
-fn a_pin_out_of_the_journal_speaks_for_any_byte() {
-    let now = Instant::now();
-    let clock = Clock::new(now);
+fn what_is_read_back_is_what_was_written() {
     let mut pins = Pins::new(8);
-    cut(&mut pins, HOME, A, 1000, now);
-    for n in 1..=4 {
-        let hold = pins.start(Downloader(n), AWAY, B, now);
-        pins.end(hold, true, now);
+    cut(&mut pins, &device(), A, 1000, NOW);
+    for number in 1..=4 {
+        cut(&mut pins, &owner(number), B, 5000, NOW);
     }
-    let written = entries(&pins, &clock);
+    let written = entries(&pins);
     assert_eq!(written.len(), 5);
-    let mut loaded = Pins::new(8);
-    // Each twice: the last one wins.
-    for entry in written.iter().chain(&written) {
-        let Entry::Pin(pin) = entry else { panic!() };
-        loaded.load(pin, &clock, now);
-    }
-    assert_eq!(entries(&loaded, &clock), written);
-    assert_eq!(loaded.began(DEVICE, 1001, now), Began::With(A));
-    assert_eq!(loaded.began(Downloader(2), u64::MAX, now), Began::With(B));
-    loaded.unload(DEVICE, HOME, A);
-    assert_eq!(loaded.began(DEVICE, 1, now), Began::Unknown);
-    assert!(loaded.news(&clock).is_empty());
+    // Each twice: the last one counts.
+    let twice = [&*written, &*written].concat();
+    let mut loaded = reloaded(&twice, NOW);
+    assert_eq!(entries(&loaded), written);
+    assert_eq!(loaded.began(&device(), 1000, NOW), Began::With(A));
+    assert_eq!(loaded.began(&device(), 1001, NOW), Began::Unknown);
+    loaded.unload(device().key());
+    assert_eq!(loaded.began(&device(), 1, NOW), Began::Unknown);
+    let late = reloaded(&written, NOW.plus(LIFETIME));
+    assert!(late.is_empty());
 }
 
 #[test]
-fn a_pin_out_of_the_journal_ends_a_day_after_its_last_use() {
-    let now = Instant::now();
-    let clock = Clock::new(now);
-    let entry = |ago: u64| PinEntry {
-        who: DEVICE,
-        network: HOME,
-        content: A,
-        used: clock.stamp(now).minus(ago as u32),
-        complete: false,
-    };
-    let day = LIFETIME.as_secs();
+fn one_line_covers_all_bytes_that_may_be_sent_before_the_next() {
     let mut pins = Pins::new(8);
-    pins.load(&entry(day), &clock, now);
-    assert!(pins.is_empty());
-    pins.load(&entry(day - 10), &clock, now);
-    assert_eq!(pins.began(DEVICE, 1, now), Began::With(A));
-    let later = now + Duration::from_secs(10);
-    assert_eq!(pins.began(DEVICE, 1, later), Began::Unknown);
-}
-
-#[test]
-fn the_journal_hears_of_a_download_once_and_of_its_end_if_that_is_news() {
-    let now = Instant::now();
-    let clock = Clock::new(now);
-    let mut pins = Pins::new(8);
-    let hold = pins.start(DEVICE, HOME, A, now);
-    assert!(pins.to_write(&hold, &clock).is_some());
-    assert!(pins.to_write(&hold, &clock).is_none());
+    let mut journal = Vec::new();
+    let hold = begin(&mut pins, &device(), A, NOW);
+    journal.extend(pins.to_write(&hold).map(Entry::Pin));
+    assert_eq!(journal.len(), 1);
+    assert!(pins.to_write(&hold).is_none());
     pins.not_written(&hold);
-    assert!(pins.to_write(&hold, &clock).is_some());
-    pins.end(hold, false, now);
-    assert!(pins.news(&clock).is_empty());
-    // The ranges of one download.
-    for from in [100, 200, 300] {
-        let hold = pins.resume(DEVICE, HOME, A, from, now);
-        assert!(pins.to_write(&hold, &clock).is_none());
-        pins.end(hold, false, now);
+    assert!(pins.to_write(&hold).is_some());
+    pins.sent(&hold, 3000);
+    // A kill now: bytes that may have been sent count.
+    let after_kill = reloaded(&journal, NOW);
+    assert_eq!(after_kill.began(&device(), 5000, NOW), Began::With(A));
+    assert_eq!(after_kill.began(&device(), 5001, NOW), Began::Unknown);
+    // Once it has ended, exactly those that were.
+    pins.end(hold, NOW);
+    journal.extend(pins.news());
+    assert_eq!(journal.len(), 2);
+    let after_kill = reloaded(&journal, NOW);
+    assert_eq!(after_kill.began(&device(), 3000, NOW), Began::With(A));
+    assert_eq!(after_kill.began(&device(), 3001, NOW), Began::Unknown);
+    // The rest needs another line.
+    let rest = begin_at(&mut pins, &device(), Worth::Stranger, A, 3000..5000, NOW).unwrap();
+    journal.extend(pins.to_write(&rest).map(Entry::Pin));
+    assert_eq!(journal.len(), 3);
+    let after_kill = reloaded(&journal, NOW);
+    assert_eq!(after_kill.began(&device(), 5000, NOW), Began::With(A));
+    pins.sent(&rest, 5000);
+    pins.end(rest, NOW);
+    assert!(pins.news().is_empty());
+}
+
+#[test]
+fn the_ranges_of_one_download_are_one_line_an_hour() {
+    let mut pins = Pins::new(8);
+    let mut lines = 0;
+    for from in (0..4000).step_by(100) {
+        let now = NOW.plus(u32::try_from(from).unwrap() / 100);
+        let range = from..from + 100;
+        let hold = begin_at(&mut pins, &device(), Worth::Stranger, A, range, now).unwrap();
+        lines += usize::from(pins.to_write(&hold).is_some());
+        pins.sent(&hold, from + 100);
+        pins.end(hold, now);
+        lines += pins.news().len();
     }
-    let later = now + STALE;
-    let hold = pins.resume(DEVICE, HOME, A, 400, later);
-    assert!(pins.to_write(&hold, &clock).is_some());
-    pins.end(hold, true, later);
-    let news = pins.news(&clock);
-    assert!(
-        matches!(&*news, [Entry::Pin(pin)] if pin.complete),
-        "{news:?}"
-    );
-    // Another content takes its place.
-    let later = later + RIVAL;
-    let hold = pins.start(DEVICE, HOME, B, later);
-    assert_eq!(pins.news(&clock), [Entry::Unpinned(DEVICE, HOME, A)]);
-    assert!(pins.to_write(&hold, &clock).is_some());
-    pins.end(hold, false, later);
+    assert_eq!(lines, 1);
+    let later = NOW.plus(STALE);
+    let hold = begin_at(&mut pins, &device(), Worth::Stranger, A, 4000..4100, later).unwrap();
+    assert!(pins.to_write(&hold).is_some());
+    pins.sent(&hold, 4100);
+    // A download that takes hours.
+    pins.end(hold, later.plus(STALE));
+    assert_eq!(pins.news().len(), 1);
+}
+
+#[test]
+fn the_journal_hears_of_evicted_pins_that_it_has() {
+    let mut pins = Pins::new(1);
+    let hold = begin(&mut pins, &device(), A, NOW);
+    assert!(pins.to_write(&hold).is_some());
+    pins.end(hold, NOW);
+    pins.news();
+    cut(&mut pins, &owner(1), A, 1, NOW.plus(1));
+    assert_eq!(pins.news(), [Entry::Unpinned(device().key())]);
+    // That one it never had.
+    cut(&mut pins, &owner(2), A, 1, NOW.plus(2));
+    assert!(pins.news().is_empty());
 }

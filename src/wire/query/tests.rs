@@ -287,7 +287,7 @@ fn a_file_is_named_by_its_path_in_the_folder() {
         (b"/firmware/x?firmware_name=P", "x"),
         (b"http://h/firmware/x", "x"),
     ] {
-        assert_eq!(route(target), Route::File(path.into()), "{path}");
+        assert_eq!(route(target), Route::File(path.into(), None), "{path}");
     }
 }
 
@@ -334,7 +334,7 @@ proptest! {
         prefix in prop_oneof![Just("/"), Just("/firmware/"), Just("/luat/update"), Just("http://h")],
     ) {
         let target = [prefix.as_bytes(), &target].concat();
-        if let Route::File(path) = route(&target) {
+        if let Route::File(path, _) = route(&target) {
             prop_assert!(path.split('/').all(|part| !["", ".", ".."].contains(&part)));
         }
     }
@@ -363,6 +363,6 @@ fn a_check_may_be_sent_below_firmware_as_to_any_other_path() {
     // No check without both.
     assert_eq!(
         route(b"/firmware/x?firmware_name=P"),
-        Route::File("x".into())
+        Route::File("x".into(), None)
     );
 }
