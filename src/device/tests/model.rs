@@ -18,6 +18,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::*;
 use crate::device::answer::{Answer, Plan, answer};
 use crate::firmware::ContentId;
+use crate::fleet::brief::Brief;
 use crate::fleet::entry::Entry;
 use crate::fleet::{Outcome, Part, Transfer};
 use crate::wire::head::{self, HeadLimits, Progress};
@@ -382,6 +383,7 @@ impl World {
         let (content, now) = (plan.content, self.now);
         let part = Part {
             content,
+            to: Brief::of(&plan.about.to),
             size: plan.size,
             start: plan.start,
             end: plan.end,

@@ -66,6 +66,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Is this key there, and true?
+    pub(super) fn is_true(&self, key: &str) -> bool {
+        matches!(self.get(key), Some(Value::Bool(true)))
+    }
+
     /// Is this key there?
     pub(super) fn has(&self, key: &str) -> bool {
         self.get(key).is_some()
@@ -172,6 +177,7 @@ mod tests {
         assert_eq!(fields.text("a"), Some("x"));
         assert_eq!(fields.number::<i64>("b"), Some(-7));
         assert_eq!(fields.number::<u64>("b"), None);
+        assert!(fields.is_true("c") && !fields.is_true("a"));
         assert!(fields.has("d") && fields.has("g") && !fields.has("f"));
         assert_eq!(fields.text("i"), Some("\n\"水"));
     }

@@ -1026,7 +1026,7 @@ fn a_journal_that_appears_when_the_folder_can_be_used_is_kept() {
     })
     .unwrap();
     entries.sort_by_key(|entry| match entry {
-        Entry::Pin(pin) => pin.who.0,
+        Entry::Pin(pin) => pin.owner.0,
         other => panic!("{other:?}"),
     });
     assert_eq!(entries, [pin(1, NOW), pin(2, NOW), pin(3, NOW)]);
