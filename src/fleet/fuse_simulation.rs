@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use super::brief::Brief;
-use super::who::Who;
+use super::who::{PinOwner, Who};
 use super::{Fleet, Outcome, Part, Settings};
 use crate::decision::{Check, Notes, Question, Verdict, decide};
 use crate::firmware::ContentId;
@@ -224,6 +224,7 @@ fn run(setting: Setting, count: u64, percent: u64, seed: u64) -> Ran {
             ..Check::default()
         };
         let who = Who::of(&check, device.address).unwrap();
+        let owner = PinOwner::of_check(&check, Some(&who), device.address);
         let verdict = {
             let question = Question {
                 catalog,
@@ -241,11 +242,11 @@ fn run(setting: Setting, count: u64, percent: u64, seed: u64) -> Ran {
                 to: Brief::of(&offer.release.version_text),
                 size: SIZE,
                 start: 0,
-                pinned: true,
+                end: SIZE,
             };
-            let (mut transfer, _written) = fleet.begin(&who, part, now);
+            let (mut transfer, _written) = fleet.begin(Some(&who), Some(&owner), part, now);
             let end = now + Duration::from_secs(DOWNLOAD);
-            fleet.sent(&mut transfer, SIZE, end);
+            fleet.sent(&mut transfer, SIZE);
             fleet.acknowledged(&mut transfer, SIZE, end);
             let outcome = match setting {
                 Setting::Proxy => Outcome::Sent,
