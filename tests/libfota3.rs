@@ -382,3 +382,84 @@ fn six_modules_that_report_a_failure_and_run_the_new_version_are_confirmed_and_p
     assert!(!text.contains("\"reverted\""), "{text}");
     server.wait_until_offered(&newcomer, &bytes);
 }
+
+/// The code of the answer to a check with this query behind `imei=…&`.
+fn code(server: &Server, query: &str) -> Value {
+    let request = format!(
+        "GET /api/site/turnkey_fota?imei=862991443753386&{query} HTTP/1.1\r\nHost: x\r\n\r\n"
+    );
+    let reply = from_address(server, Ipv4Addr::LOCALHOST.into(), request.as_bytes());
+    let answer: Value = serde_json::from_slice(&reply.body).unwrap();
+    answer["code"].clone()
+}
+
+// Case 21.
+#[test]
+fn the_middle_number_of_the_script_counts_since_libfota3_says_it() {
+    let bytes = script_package(EC7XX, 21);
+    let place = Place::new();
+    for release in [
+        "MIDDLE/1.1.0/u.bin",
+        "FOUR/2046.1.1.0/u.bin",
+        "CORED_2046.001.001_LuatOS-SoC_Air780EPM.bin",
+        "ONE/2.0.0/u.bin",
+        "RANGE/2.0.0/u.bin",
+    ] {
+        place.drop_firmware(release, &bytes);
+    }
+    place.rules("ONE/2.0.0/release.json", json!({"from": "2046.1.0"}));
+    place.rules(
+        "RANGE/2.0.0/release.json",
+        json!({"from": "2046.1.0-2046.1.1"}),
+    );
+    let server = Server::start_in(place, &[]);
+    let newcomer = luatos("MIDDLE", "Air780EPM", "862991443753387", "2046.0.0");
+    server.wait_until_offered(&newcomer, &bytes);
+    for (project, version, expected) in [
+        ("MIDDLE", "1.0.0", 0),
+        ("MIDDLE", "001.000.009", 0),
+        ("MIDDLE", "1.1.0", 27),
+        ("MIDDLE", "001.002.000", 27),
+        ("FOUR", "1.0.9", 0),
+        ("FOUR", "1.1.0", 27),
+        // The release does not name its middle number.
+        ("CORED", "001.999.000", 0),
+        ("CORED", "001.000.000", 0),
+        ("CORED", "001.999.001", 27),
+        // As libfota2 would say it.
+        ("ONE", "001.999.000", 0),
+        ("ONE", "001.999.001", 21),
+        ("RANGE", "001.999.001", 0),
+        ("RANGE", "001.999.002", 21),
+    ] {
+        let query = format!(
+            "project_key=k&model=Air780EPM&core_id=1&core_version=2046&script_name={project}\
+             &script_version={version}"
+        );
+        assert_eq!(code(&server, &query), expected, "{project} {version}");
+    }
+}
+
+// Case 10.
+#[test]
+fn the_project_key_names_the_project_of_a_check_without_a_script_name() {
+    let bytes = script_package(EC7XX, 10);
+    let place = Place::new();
+    let release = "KEYED/2046.001.001/KEYED_2046.001.001_LuatOS-SoC_Air780EPM.bin";
+    place.drop_firmware(release, &bytes);
+    place.rules("KEYED/release.json", json!({"project_key": "k1"}));
+    let server = Server::start_in(place, &[]);
+    let newcomer = luatos("KEYED", "Air780EPM", "862991443753387", "2046.0.0")
+        .replace("project_key=k&", "project_key=k1&");
+    server.wait_until_offered(&newcomer, &bytes);
+    for (query, expected) in [
+        ("project_key=k1&model=Air780EPM", 0),
+        ("project_key=k1&model=Air780EPM&script_name=", 0),
+        ("project_key=k1&model=Air8000", 26),
+        ("project_key=k2&model=Air780EPM", 25),
+        ("model=Air780EPM", 25),
+    ] {
+        let query = format!("{query}&core_id=1&core_version=2046&script_version=001.000.000");
+        assert_eq!(code(&server, &query), expected, "{query}");
+    }
+}

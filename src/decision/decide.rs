@@ -6,6 +6,8 @@
 //! by window or percent" and "looping", which end the matter: those devices will get the newest, only
 //! later.
 
+use std::cmp::Ordering;
+
 use super::check::Check;
 use super::verdict::{Notes, Offer, Refusal, Refused, Verdict};
 use crate::firmware::ContentId;
@@ -292,7 +294,7 @@ impl<'c, 'q> Asker<'c, 'q> {
             (Some(before), Some(named)) if !self.brings_core(package) => {
                 Version::of_core_form(CoreForm {
                     core: before.core,
-                    ..named
+                    ..named.with_middle_of(before)
                 })
             }
             _ => Version::after_installing(running, release.version, self.first),
@@ -477,22 +479,22 @@ impl<'c, 'q> Asker<'c, 'q> {
     /// Does the device run what `from` names? A LuatOS module says CORE.A.C: where `from` is plain,
     /// its script's version is what counts, as in the version order.
     fn runs_one_of(&self, from: &From) -> bool {
-        let form = |version: Version| match self.forms(version) {
-            (Some(running), None) => Some(running),
-            _ => None,
+        // What runs, compared with this version.
+        let order = |one: Version| match (self.forms(one), self.running) {
+            ((Some(running), None), _) => Some(running.cmp_plain(one)),
+            ((Some(running), Some(one)), _) => {
+                let by_core = running.core.cmp(&one.core);
+                Some(by_core.then_with(|| running.cmp_script(&one)))
+            }
+            (_, running) => running.map(|running| running.cmp(&one)),
         };
         match *from {
-            From::One(one) => match form(one) {
-                Some(running) => running.cmp_plain(one).is_eq(),
-                None => from.admits(&self.check.version),
-            },
-            From::Range(first, last) => match (form(first), form(last)) {
-                (Some(running), Some(_)) => {
-                    running.cmp_plain(first).is_ge() && running.cmp_plain(last).is_le()
-                }
-                _ => from.admits(&self.check.version),
-            },
-            From::Texts(_) => from.admits(&self.check.version),
+            From::One(one) => order(one).is_some_and(Ordering::is_eq),
+            From::Range(first, last) => {
+                order(first).is_some_and(Ordering::is_ge)
+                    && order(last).is_some_and(Ordering::is_le)
+            }
+            From::Texts(ref texts) => texts.iter().any(|text| *text == self.check.version),
         }
     }
 

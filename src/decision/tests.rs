@@ -11,6 +11,7 @@ use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::{Catalog, Found, FoundFile, FoundRules, Remark};
 use crate::firmware::package::{Inspected, Kind};
 use crate::firmware::rules::Rules;
+use crate::firmware::version::{FirstField, Version};
 use crate::os::fs::Stamp;
 
 const IMEI: &str = "862991443753386";
@@ -168,6 +169,23 @@ mod version_order {
             &check("P_Luat_V1_XX", "1.0.0"),
             "P/2012.2.0/u.bin",
         );
+    }
+
+    // Case 20: libfota3 says the middle number, a release CORE.A.C does not.
+    #[test]
+    fn a_module_keeps_its_middle_number_where_the_release_names_none() {
+        let path = "P_2046.001.001_LuatOS-SoC_EC718P.bin";
+        let name = "P_LuatOS-SoC_EC718P";
+        let catalog = generic(&[path], &[]);
+        for version in ["2046.1.999.0", "2046.1.0.0", "2046.0.5.9"] {
+            assert_offer(&catalog, &check(name, version), path);
+        }
+        for version in ["2046.1.999.1", "2046.1.0.1", "2046.2.0.0"] {
+            assert_no(&catalog, &check(name, version), Refusal::NothingNewer);
+        }
+        let (ran, takes) = (Version::parse("2046.1.999.0"), Version::parse("2050.1.1"));
+        let after = Version::after_installing(ran.unwrap(), takes.unwrap(), FirstField::Core);
+        assert_eq!(after.to_string(), "2050.1.999.1");
     }
 
     #[test]
@@ -425,10 +443,45 @@ mod rules {
                 "2011.1.2",
                 Err(Refusal::NotThisDevice),
             ),
+            // The middle number counts where both say it.
+            (r#"{"from": "2012.1.2"}"#, "2012.1.7.2", Ok(PATH)),
+            (r#"{"from": "2012.1.1-2012.1.3"}"#, "2012.1.7.2", Ok(PATH)),
+            (
+                r#"{"from": "2012.1.0.2"}"#,
+                "2012.1.7.2",
+                Err(Refusal::NotThisDevice),
+            ),
         ] {
             let catalog = with(json);
             let verdict = answer(ask(&catalog, &check(name, version)));
             assert_eq!(verdict, expected, "{json} {version}");
+        }
+    }
+
+    #[test]
+    fn from_compares_versions_by_number_and_texts_exactly() {
+        for (json, versions, others) in [
+            (
+                r#"{"from": "0.9"}"#,
+                &["v0.09.0", "0.9"][..],
+                &["0.9.1", "x"][..],
+            ),
+            (
+                r#"{"from": "0.9-1.0"}"#,
+                &["0.9", "0.10", "1.0.0"],
+                &["1.0.1", "0.8.9"],
+            ),
+            (
+                r#"{"from": ["factory", "0.9"]}"#,
+                &["factory", "0.9"],
+                &["0.9.0", "Factory"],
+            ),
+        ] {
+            let catalog = with(json);
+            let is_offered =
+                |version: &&str| answer(ask(&catalog, &check("P", version))) == Ok(PATH);
+            assert!(versions.iter().all(is_offered), "{json}");
+            assert!(!others.iter().any(is_offered), "{json}");
         }
     }
 

@@ -51,20 +51,6 @@ pub enum From {
     Texts(Vec<String>),
 }
 
-impl From {
-    /// May a module that says this version have it? Numbers are compared field by field, texts
-    /// exactly.
-    pub fn admits(&self, version: &str) -> bool {
-        match self {
-            From::One(one) => Version::parse(version) == Some(*one),
-            From::Range(first, last) => {
-                Version::parse(version).is_some_and(|version| *first <= version && version <= *last)
-            }
-            From::Texts(texts) => texts.iter().any(|text| text == version),
-        }
-    }
-}
-
 /// When a release pauses itself; read now, used by the release fuse.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fuse {

@@ -71,6 +71,19 @@ impl CoreForm {
         }
     }
 
+    /// This form as a module reports it that ran `before`: where only that one knows its middle number, it keeps it.
+    pub fn with_middle_of(self, before: CoreForm) -> CoreForm {
+        let (a, c) = self.script;
+        let kept = before.full.map(|script| {
+            let [_, middle, _, fourth, _] = script.fields;
+            Version::of([a, middle, c, fourth, 0])
+        });
+        CoreForm {
+            full: self.full.or(kept),
+            ..self
+        }
+    }
+
     /// The order of this form's script and a plain version.
     pub fn cmp_plain(&self, plain: Version) -> Ordering {
         match self.full {
@@ -311,6 +324,9 @@ impl Version {
                 full: form.full.map(|_| release),
             }),
             (None, Some(form)) => form.full.unwrap_or_else(|| Version::script_alone(form)),
+            (Some(before), Some(form)) if before.full.is_some() => {
+                Version::of_core_form(form.with_middle_of(before))
+            }
             _ => release,
         }
     }

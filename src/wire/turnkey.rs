@@ -3,7 +3,7 @@
 //!
 //! What would surprise you: all is the opposite of libfota2. Every answer is 200 with JSON, "no update"
 //! too, and the file must come as exactly 200. But the module is the same, so its check is made into the
-//! one that libfota2 would have sent: whichever it asks by, it is the same device on the same way.
+//! one that libfota2 would have sent, with the middle number of the script's version in addition.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -50,7 +50,7 @@ pub enum Request<'a> {
 /// A check, with what stands in it beside what libfota2 says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Asked<'a> {
-    /// As libfota2 would ask.
+    /// As libfota2 would ask, with the whole version of the script.
     pub check: Check<'a>,
     /// `imei`, `mac` or `uid`.
     kind: &'static str,
@@ -148,8 +148,8 @@ fn asked(query: &[u8]) -> Asked<'_> {
         check: Check {
             device,
             device_text,
-            firmware_name: (!script_name.is_empty())
-                .then(|| format!("{script_name}_LuatOS-SoC_{model}").into()),
+            // Without a name, too: then the project_key names the project.
+            firmware_name: Some(format!("{script_name}_LuatOS-SoC_{model}").into()),
             version: version.into(),
             core_version: core,
             project_key: value(query, "project_key").map(decode),
@@ -164,23 +164,16 @@ fn asked(query: &[u8]) -> Asked<'_> {
     }
 }
 
-/// What libfota2 says: `CORE.A.C` of core `2012` and script `001.000.003`, digits as they are written
-/// (docs/protocol.md 4b). The script's version alone where that cannot be, then with the core beside it.
+/// `CORE.A.B.C` of core `2012` and script `001.000.003`, digits as they are written: libfota3 says all of the
+/// script's version (docs/protocol.md 9d), of which libfota2 drops the middle number. The script's version alone
+/// where that cannot be, then with the core beside it.
 fn version(core: &str, script: &str) -> (String, Option<u32>) {
     let core = core.trim().trim_start_matches(['V', 'v']);
     let number = core.parse().ok();
-    let mut fields = script.trim().split('.');
-    let is_number = |field: &&str| !field.is_empty() && field.bytes().all(|b| b.is_ascii_digit());
-    match (
-        number,
-        fields.next(),
-        fields.next(),
-        fields.next(),
-        fields.next(),
-    ) {
-        (Some(_), Some(a), Some(b), Some(c), None) if [a, b, c].iter().all(is_number) => {
-            (format!("{core}.{a}.{c}"), None)
-        }
+    let is_number = |field: &str| !field.is_empty() && field.bytes().all(|b| b.is_ascii_digit());
+    let script_is_numeric = script.trim().split('.').all(is_number);
+    match (number, script.trim().split('.').count()) {
+        (Some(_), 3 | 4) if script_is_numeric => (format!("{core}.{}", script.trim()), None),
         _ => (script.to_owned(), number),
     }
 }

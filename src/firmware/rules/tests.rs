@@ -100,19 +100,6 @@ fn the_other_forms_of_values_are_read() {
 }
 
 #[test]
-fn from_admits_versions_by_number_and_texts_exactly() {
-    let from = |json: &str| read(json).from.unwrap();
-    let one = from(r#"{"from":"1.9"}"#);
-    assert!(one.admits("v1.09.0") && !one.admits("1.9.1") && !one.admits("x"));
-    let range = from(r#"{"from":"1.9-2.0"}"#);
-    assert!(range.admits("1.9") && range.admits("1.10") && range.admits("2.0.0"));
-    assert!(!range.admits("2.0.1") && !range.admits("1.8.9") && !range.admits(""));
-    let texts = from(r#"{"from":["factory","1.9"]}"#);
-    assert!(texts.admits("factory") && texts.admits("1.9"));
-    assert!(!texts.admits("1.9.0") && !texts.admits("Factory"));
-}
-
-#[test]
 fn an_unknown_key_is_told_the_nearest_known_one() {
     for (key, nearest) in [
         ("percnt", "percent"),

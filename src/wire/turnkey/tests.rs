@@ -20,7 +20,7 @@ fn check(target: &str) -> Asked<'_> {
 fn its_check_is_that_of_libfota2() {
     let asked = check(ASK);
     let twin = "/luat/update?imei=862991443753386&project_key=K%261&firmware_name=A%20B%26C_LuatOS-SoC_\
-                Air780EPM&version=2012.001.003";
+                Air780EPM&version=2012.001.000.003";
     let query::Route::Check(twin) = query::route(twin.as_bytes()) else {
         panic!("no check");
     };
@@ -32,13 +32,26 @@ fn its_check_is_that_of_libfota2() {
 #[test]
 fn a_version_is_made_of_core_and_script_where_both_are_numbers() {
     let said = |core: &str, script: &str| version(core, script);
-    assert_eq!(said("2012", "1.2.3"), ("2012.1.3".to_owned(), None));
-    assert_eq!(said("V1103", "1.0.2"), ("1103.1.2".to_owned(), None));
+    assert_eq!(said("2012", "1.2.3"), ("2012.1.2.3".to_owned(), None));
+    assert_eq!(said("2012", "1.2.3.4"), ("2012.1.2.3.4".to_owned(), None));
+    assert_eq!(said("V1103", "1.0.2"), ("1103.1.0.2".to_owned(), None));
     assert_eq!(said("", "1.2.3"), ("1.2.3".to_owned(), None));
     assert_eq!(said("2012", "1.2"), ("1.2".to_owned(), Some(2012)));
     assert_eq!(said("2012", "beta"), ("beta".to_owned(), Some(2012)));
     assert_eq!(said("2012", "1.2.x"), ("1.2.x".to_owned(), Some(2012)));
     assert_eq!(said("x", ""), (String::new(), None));
+}
+
+// Case 20.
+#[test]
+fn a_check_without_a_script_name_still_says_platform_and_core() {
+    let asked = check(
+        "/api/site/turnkey_fota?imei=862991443753386&project_key=k&model=Air780EPM&core_id=1\
+         &core_version=2046&script_version=001.999.000",
+    );
+    assert_eq!(asked.check.project(), "");
+    assert_eq!(asked.check.name().platform, Some("Air780EPM"));
+    assert_eq!(asked.check.core(), Some(2046));
 }
 
 #[test]
