@@ -533,7 +533,7 @@ fn with_head(request: &Request, file: &[u8], change: fn(String) -> String) -> (V
     (vec![[&head, one].concat(), two.to_vec()], true)
 }
 
-/// The ways of answering of protocol.md 2.
+/// The ways of answering of docs/protocol.md 2.
 fn behaviours() -> Vec<Behaviour> {
     macro_rules! all {
         ($($name:literal: $does:expr,)*) => {
@@ -621,7 +621,7 @@ fn behaviours() -> Vec<Behaviour> {
     }
 }
 
-/// Every behaviour of protocol.md 2 against every client over HTTP: the table of docs/probe.md is this one.
+/// Every behaviour of docs/protocol.md 2 against every client over HTTP: the table of docs/probe.md is this one.
 /// `cargo test --test probe every_behaviour -- --nocapture` prints it.
 #[test]
 fn every_behaviour_of_a_server_has_the_results_that_the_document_says() {

@@ -173,17 +173,18 @@ impl Profiles {
             self.free.push(id);
         }
     }
-
-    /// How many there are.
-    #[cfg(test)]
-    pub fn len(&self) -> usize {
-        self.ids.len()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Profiles {
+        /// Number of profiles.
+        pub(in crate::fleet) fn len(&self) -> usize {
+            self.ids.len()
+        }
+    }
 
     fn named(name: &str) -> Option<Profile<'_>> {
         Some(Profile {

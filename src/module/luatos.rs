@@ -35,7 +35,7 @@ pub(super) enum Want {
     /// Fota mode: the body is a firmware, any status but 200 and 206 is -9.
     Firmware,
     /// Dst mode, on platforms without `fota`: the body goes into a file, any status over 299 deletes it.
-    /// A body that is cut short is reported as 200 at once (protocol.md 2c, 9d).
+    /// A body that is cut short is reported as 200 at once (docs/protocol.md 2c, 9d).
     File,
     /// The body goes to the script, whatever the status.
     Words,

@@ -2,7 +2,7 @@
 //!
 //! It never installs a file that it receives together with the head of the reply, so this client alone gets
 //! head and body apart. What identifies it: `Connection: keep-alive` and then `Host`, in these letters and
-//! no other header, and the five parameters in its order. No other client of protocol.md sends that.
+//! no other header, and the five parameters in its order. No other client of docs/protocol.md sends that.
 
 use super::head::Head;
 

@@ -69,7 +69,7 @@ pub fn delta_package(magic: u32, seed: u64) -> Vec<u8> {
     ec_package(magic, &noise(seed, 2000), &noise(seed + 1, 1500))
 }
 
-/// A script package of Air8101 with this many blocks of 32 bytes (protocol.md 9f).
+/// A script package of Air8101 with this many blocks of 32 bytes (docs/protocol.md 9f).
 pub fn air8101_script(seed: u64, blocks: usize) -> Vec<u8> {
     let mut image = luadb(seed)[..24].to_vec();
     image.extend(noise(seed, blocks * 32));

@@ -1,4 +1,4 @@
-//! The packages of Air8101 (protocol.md 9f): the script package (`TAUL`) and the full package (`RBL`).
+//! The packages of Air8101 (docs/protocol.md 9f): the script package (`TAUL`) and the full package (`RBL`).
 
 use nom::bytes::complete::{tag, take};
 use nom::number::complete::le_u32;

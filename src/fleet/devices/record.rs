@@ -216,7 +216,7 @@ impl Record {
 
     /// Its way, if it is on any.
     pub fn journey(&self) -> Option<Journey> {
-        (self.target != TargetId::NONE).then(|| Journey {
+        (self.target != TargetId::NONE).then_some(Journey {
             target: self.target,
             state: self.state,
             since: self.since,

@@ -74,11 +74,11 @@ pub(super) enum Refusal {
     AtHead,
     /// -9 when the server closes or the timeout fires, the body is dropped.
     AtClose,
-    /// -9 when the server closes, the body is dropped. The timeout never fires (protocol.md 9g).
+    /// -9 when the server closes, the body is dropped. The timeout never fires (docs/protocol.md 9g).
     AtCloseAlone,
 }
 
-/// What becomes of a 200 with `Content-Length: 0` (protocol.md 9g).
+/// What becomes of a 200 with `Content-Length: 0` (docs/protocol.md 9g).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Empty {
     /// This code, when it would be complete.
