@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::packages::{EC7XX, air8101_script, noise, sample, script_package};
+use common::packages::{EC7XX, EC618, air8101_script, noise, package_of, sample, script_package};
 use common::{Place, luat_ota};
 
 const AIR8101: &str = "A_1005.001.002_LuatOS-SoC_Air8101.bin";
@@ -87,6 +87,56 @@ fn check_names_kind_size_and_family_of_a_whole_package() {
     ] {
         if let Some(bytes) = sample(name) {
             served(path, &bytes, &[kind, &bytes.len().to_string()]);
+        }
+    }
+}
+
+// Case 35.
+#[test]
+fn a_package_whose_sectors_do_not_add_up_to_the_length_in_its_header_is_quarantined() {
+    let part = "the lengths of the sectors in this";
+    for (magic, path) in [
+        (EC7XX, AIR780EPM),
+        (EC618, "A_1103.001.002_LuatOS-SoC_EC618.bin"),
+    ] {
+        let sector = |says: u32, bytes: usize| {
+            let mut sector = magic.to_le_bytes().to_vec();
+            sector.extend_from_slice(&says.to_le_bytes());
+            sector.extend_from_slice(&noise(35, 28));
+            sector.extend_from_slice(&noise(36, bytes));
+            sector
+        };
+        let package = |sectors: &[Vec<u8>]| package_of(magic, &sectors.concat(), &[]);
+        for whole in [
+            vec![sector(1000, 1000)],
+            vec![sector(1000, 1000), sector(600, 600)],
+            vec![sector(0, 0), sector(600, 600)],
+        ] {
+            served(path, &package(&whole), &["script"]);
+        }
+        for torn in [
+            vec![sector(1000, 999)],
+            vec![sector(1000, 1001)],
+            vec![sector(1000, 1000), sector(600, 599)],
+            vec![sector(1000, 1000), sector(600, 600)[..35].to_vec()],
+            vec![sector(u32::MAX, 1000)],
+            vec![sector(1000, 0)[..20].to_vec()],
+        ] {
+            quarantined(path, &package(&torn), &[part]);
+        }
+    }
+    for (name, path) in [
+        ("ec7xx-script-air780epm.bin", AIR780EPM),
+        (
+            "ec618-script-air780e.bin",
+            "A_1103.001.002_LuatOS-SoC_EC618.bin",
+        ),
+    ] {
+        if let Some(bytes) = sample(name) {
+            let mut common = bytes[92..].to_vec();
+            common[4] ^= 1;
+            let magic = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            quarantined(path, &package_of(magic, &common, &[]), &[part]);
         }
     }
 }

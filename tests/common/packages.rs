@@ -44,18 +44,23 @@ pub fn ec_package(magic: u32, script: &[u8], core: &[u8]) -> Vec<u8> {
         sdk.extend_from_slice(&[0xEC, 0xDF]);
         sdk.extend_from_slice(core);
     }
+    package_of(magic, &common, &sdk)
+}
+
+/// The container around these common data and this SDK data.
+pub fn package_of(magic: u32, common: &[u8], sdk: &[u8]) -> Vec<u8> {
     let mut checked = vec![0; 44];
     checked.extend_from_slice(&(common.len() as u32).to_le_bytes());
     checked.extend_from_slice(&(sdk.len() as u32).to_le_bytes());
-    checked.extend_from_slice(&Md5::digest(&common));
-    checked.extend_from_slice(&Md5::digest(&sdk));
+    checked.extend_from_slice(&Md5::digest(common));
+    checked.extend_from_slice(&Md5::digest(sdk));
     let mut package = magic.to_le_bytes().to_vec();
     // The CRC of the vendor has no final exclusive or.
     package.extend_from_slice(&(crc32fast::hash(&checked) ^ 0xFFFF_FFFF).to_le_bytes());
     package.extend_from_slice(&checked);
     assert_eq!(package.len(), 92);
-    package.extend_from_slice(&common);
-    package.extend_from_slice(&sdk);
+    package.extend_from_slice(common);
+    package.extend_from_slice(sdk);
     package
 }
 

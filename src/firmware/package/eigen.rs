@@ -15,6 +15,9 @@ use super::{Kind, crc32, damaged_header, shorter_than_header};
 /// Bytes in the header.
 const HEADER: usize = 92;
 
+/// Bytes in front of the data of a sector: magic, TotalLen, DataLen, MD5 (16 bytes), BlockLen, StartAddress.
+const SECTOR_HEADER: usize = 36;
+
 /// What the header says, little-endian, in its order.
 struct Header {
     crc: u32,
@@ -74,6 +77,15 @@ impl Chip {
         }
     }
 
+    /// The magic number of its sectors, where their layout is known (docs/protocol.md 5a).
+    fn sector_magic(self) -> Option<[u8; 4]> {
+        match self {
+            Chip::Ec7xx => Some([0x18, 0x72, 0xc3, 0xea]),
+            Chip::Ec618 => Some([0x16, 0x8c, 0xf1, 0xea]),
+            Chip::Rda8910 | Chip::Air1601 => None,
+        }
+    }
+
     fn package(self) -> &'static str {
         match self {
             Chip::Ec7xx => "EC7xx package",
@@ -89,6 +101,7 @@ pub(super) struct Container {
     chip: Chip,
     header: Result<Header, String>,
     common: Part,
+    sectors: Option<Sectors>,
     sdk: Part,
 }
 
@@ -113,6 +126,7 @@ impl Container {
             chip,
             header,
             common: Part::new(lengths.0),
+            sectors: chip.sector_magic().map(Sectors::new),
             sdk: Part::new(lengths.1),
         };
         container.follow(body);
@@ -121,7 +135,10 @@ impl Container {
 
     /// The bytes after those given to `begin`.
     pub(super) fn follow(&mut self, bytes: &[u8]) {
-        let rest = self.common.take(bytes);
+        let (common, rest) = self.common.take(bytes);
+        if let Some(sectors) = &mut self.sectors {
+            sectors.follow(common);
+        }
         // What is left over after this makes the file too long; `finish` says so.
         self.sdk.take(rest);
     }
@@ -158,6 +175,13 @@ impl Container {
                 ));
             }
         }
+        if whole && self.sectors.is_some_and(|sectors| !sectors.end_here()) {
+            return Err(format!(
+                "the lengths of the sectors in this {what} do not add up to the {} bytes of script data that \
+                 its header says: export it again",
+                header.common_len
+            ));
+        }
         Ok(self.chip.kind(header.sdk_len > 0))
     }
 }
@@ -178,15 +202,80 @@ impl Part {
         }
     }
 
-    /// Takes what belongs to this part; returns the rest.
-    fn take<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+    /// Takes what belongs to this part; returns that and the rest.
+    fn take<'b>(&mut self, bytes: &'b [u8]) -> (&'b [u8], &'b [u8]) {
         let (mine, rest) = bytes.split_at_checked(self.left).unwrap_or((bytes, &[]));
         self.left = self.left.saturating_sub(mine.len());
         self.md5.update(mine);
-        rest
+        (mine, rest)
     }
 
     fn md5(self) -> [u8; 16] {
         self.md5.finalize().into()
+    }
+}
+
+/// The sectors of the common data, followed by their lengths. Data that do not begin with the magic number of a
+/// sector have another layout, of which nothing is known.
+struct Sectors {
+    magic: [u8; 4],
+    /// The header of the sector that is under way, as far as it was seen.
+    header: Vec<u8>,
+    /// Bytes of its data that are still to come.
+    left: usize,
+    is_first: bool,
+    is_known: bool,
+}
+
+impl Sectors {
+    fn new(magic: [u8; 4]) -> Sectors {
+        Sectors {
+            magic,
+            header: Vec::with_capacity(SECTOR_HEADER),
+            left: 0,
+            is_first: true,
+            is_known: true,
+        }
+    }
+
+    /// The next bytes of the common data.
+    fn follow(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() && self.is_known {
+            let in_data = self.left > 0;
+            let wanted = match in_data {
+                true => self.left,
+                false => SECTOR_HEADER.saturating_sub(self.header.len()),
+            };
+            let (mine, rest) = bytes.split_at_checked(wanted).unwrap_or((bytes, &[]));
+            bytes = rest;
+            if in_data {
+                self.left = self.left.saturating_sub(mine.len());
+            } else {
+                self.header.extend_from_slice(mine);
+                self.read_header();
+            }
+        }
+    }
+
+    /// Goes on with the data, if the header is complete.
+    fn read_header(&mut self) {
+        let start = self.header.get(..self.magic.len());
+        if self.is_first && start.is_some_and(|start| start != self.magic) {
+            self.is_known = false;
+        }
+        if self.header.len() < SECTOR_HEADER {
+            return;
+        }
+        let total = self.header.get(4..8).and_then(|bytes| bytes.first_chunk());
+        let total = total.map_or(0, |bytes| u32::from_le_bytes(*bytes));
+        self.left = usize::try_from(total).unwrap_or(usize::MAX);
+        self.header.clear();
+        self.is_first = false;
+    }
+
+    /// Whether the last sector ends where the data end.
+    fn end_here(&self) -> bool {
+        let is_short = self.is_first && self.header.len() < self.magic.len();
+        !self.is_known || is_short || (self.header.is_empty() && self.left == 0)
     }
 }
