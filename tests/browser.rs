@@ -9,8 +9,8 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::desk::{Desk, card};
-use common::packages::{EC7XX, noise, script_package};
-use common::{PATIENCE, SlowDownload, get, luat, wait_until};
+use common::packages::{EC7XX, EC618, noise, script_package};
+use common::{PATIENCE, SlowDownload, get, luat, luatos, wait_until};
 use serde_json::{Value, json};
 
 #[test]
@@ -357,16 +357,158 @@ fn a_version_below_what_most_devices_run_is_doubted_and_the_bill_shown() {
     desk.server.get(&luat("P", &imei(5), "1.0.0"));
     desk.drop_file(".project h2", "update.bin", &noise(51, 20_000));
     browser.fill("li:first-child .field + .field input", "2.5.0");
-    browser.wait_text(".file .bill", "1 devices × 20\u{a0}kB = 20\u{a0}kB");
-    browser.wait_text(".file .reason", "5 of 6 devices run a version above 2.5.0");
+    browser.wait_text(
+        ".file .bill",
+        "1 of 6 devices will take it: 1 × 20\u{a0}kB = 20\u{a0}kB",
+    );
+    browser.wait_text(
+        ".file .reason",
+        "5 of 6 devices will not take it: nothing newer",
+    );
     // Nothing is sent before that was read.
     let waits = "return document.querySelector('.file .upload').disabled";
     assert_eq!(browser.js(waits, json!([])), true);
-    browser.click(".file .check input");
+    browser.click(".file [role=status] .check input");
     browser.click(".file .upload");
     browser.wait_text(".file .good", "It is in the folder");
     let landed = desk.server.place().path("P/2.5.0/update.bin");
     assert_eq!(std::fs::read(landed).unwrap(), noise(51, 20_000));
+    desk.quiet_console();
+}
+
+// Case 41.
+#[test]
+fn the_upload_page_says_how_many_of_a_fleet_that_reports_its_core_will_take_a_plain_version() {
+    let Some(desk) = Desk::open("numbers of an upload", |place| {
+        place.drop_firmware("P/1.0.3/u.bin", &noise(60, 3000));
+    }) else {
+        return;
+    };
+    let browser = &desk.browser;
+    let imei = |n: u64| (862_991_443_700_000 + n * 7919).to_string();
+    browser.wait_text(&card("P", "1.0.3"), "Live");
+    for n in 0..7 {
+        desk.server
+            .get(&luatos("P", "Air780E", &imei(n), "2012.1.2"));
+    }
+    for n in 7..9 {
+        desk.server
+            .get(&luatos("P", "Air780E", &imei(n), "2012.2.0"));
+    }
+    for (language, bill, others) in [
+        (
+            "en-GB,en",
+            "7 of 9 devices will take it: 7 × 20\u{a0}kB",
+            "2: nothing newer",
+        ),
+        ("zh-CN,zh", "9 台设备中有 7 台会升级", "2: 没有更新的版本"),
+    ] {
+        browser.language(language);
+        browser.open(&desk.url(&format!("#token={}", desk.token)));
+        browser.wait_text(&card("P", "1.0.3"), "1.0.3");
+        desk.drop_file(".project h2", "new.bin", &noise(61, 20_000));
+        browser.fill("li:first-child .field + .field input", "1.0.9");
+        browser.wait_text(".file .bill", bill);
+        browser.wait_text(".file .others", others);
+        let none = "return document.querySelector('.file .reason') === null";
+        assert_eq!(browser.js(none, json!([])), true, "nothing is doubtful");
+    }
+    desk.quiet_console();
+}
+
+// Case 42.
+#[test]
+fn the_why_of_a_device_asks_what_the_device_asks() {
+    let good = script_package(EC618, 62);
+    let Some(desk) = Desk::open("a device's why", |place| {
+        place.drop_firmware(
+            "GOOD_2012.001.004_LuatOS-SoC_Air780E.bin",
+            &script_package(EC618, 62),
+        );
+        place.drop_firmware("Q/1.0.1/u.bin", &noise(63, 3000));
+    }) else {
+        return;
+    };
+    let browser = &desk.browser;
+    let target = luatos("GOOD", "Air780E", common::IMEI, "2012.1.3");
+    desk.server.wait_until_offered(&target, &good);
+    // libfota's request: no marker, the project in the path.
+    let plain = "862991443750000";
+    let without = format!("/luat/update/Q?imei={plain}&version=1.0.0");
+    desk.server.wait_until_offered(&without, &noise(63, 3000));
+    for (language, gets) in [("en-GB,en", "It gets"), ("zh-CN,zh", "它会得到")] {
+        browser.language(language);
+        browser.open(&desk.url(&format!("#token={}", desk.token)));
+        browser.wait_text("h1", "");
+        desk.go(&format!("#/devices/{}", common::IMEI));
+        browser.wait_text(".facts", "Air780E");
+        browser.wait_text(".facts", "2012");
+        browser.click("a[href^='#/explain?']");
+        browser.wait_text(".verdict h2", &format!("{gets} 2012.001.004"));
+        browser.wait_text(".verdict", "GOOD_2012.001.004_LuatOS-SoC_Air780E.bin");
+        desk.go(&format!("#/devices/{plain}"));
+        browser.wait_text("h1", plain);
+        browser.click("a[href^='#/explain?']");
+        browser.wait_text(".verdict h2", &format!("{gets} 1.0.1"));
+    }
+    desk.quiet_console();
+}
+
+// Case 43 and case 44.
+#[test]
+fn the_bar_of_a_release_shows_how_many_of_the_fleet_are_updated_and_keeps_that_number() {
+    let Some(desk) = Desk::open("a release's bar", |place| {
+        place.drop_firmware("P/1.0.2/u.bin", &noise(64, 3000));
+        place.rules("P/1.0.2/release.json", json!({ "percent": 10 }));
+    }) else {
+        return;
+    };
+    let browser = &desk.browser;
+    let imei = |n: u64| (862_991_443_700_000 + n * 7919).to_string();
+    browser.wait_text(&card("P", "1.0.2"), "Rolling out 10 %");
+    let mut updated = 0;
+    for n in 0..120 {
+        let target = |version| luat("P", &imei(n), version);
+        if desk.server.get(&target("1.0.1")).status == 200 {
+            desk.server.get(&target("1.0.2"));
+            updated += 1;
+        }
+    }
+    assert!((3..40).contains(&updated), "{updated} of 120");
+    let bar = |release: &str| {
+        let bar = format!("{} [role=progressbar]", card("P", release));
+        let script = "
+            const bar = document.querySelector(arguments[0]);
+            const part = bar.querySelector('.confirmed');
+            return [bar.getAttribute('aria-valuenow'), bar.getAttribute('aria-valuemax'),
+                Math.round(100 * (part ? part.getBoundingClientRect().width : 0) / bar.getBoundingClientRect().width)];";
+        browser.js(script, json!([bar]))
+    };
+    for (language, words) in [
+        ("zh-CN,zh", format!("120 台设备中 {updated} 台已升级")),
+        ("en-GB,en", format!("{updated} of 120 devices updated")),
+    ] {
+        browser.language(language);
+        browser.open(&desk.url(&format!("#token={}", desk.token)));
+        browser.wait_text(&format!("{} .updated", card("P", "1.0.2")), &words);
+        let shown = bar("1.0.2");
+        assert_eq!(shown[0], updated.to_string());
+        assert_eq!(shown[1], "120");
+        let width = shown[2].as_u64().unwrap();
+        assert!(
+            width.abs_diff(100 * updated / 120) <= 3,
+            "{width} % for {updated} of 120"
+        );
+    }
+    // A newer release is offered to those that are updated.
+    desk.server.drop_firmware("P/1.0.3/u.bin", &noise(65, 3000));
+    browser.wait_text(&format!("{} .updated", card("P", "1.0.3")), "0 of 120");
+    for n in 0..120 {
+        desk.server.get(&luat("P", &imei(n), "1.0.2"));
+    }
+    browser.wait_text(&card("P", "1.0.3"), "120 delivered");
+    let words = format!("{updated} of 120 devices updated");
+    browser.wait_text(&format!("{} .updated", card("P", "1.0.2")), &words);
     desk.quiet_console();
 }
 

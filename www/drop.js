@@ -79,6 +79,12 @@ async function send(item) {
   if (item.draw) item.draw();
 }
 
+/** How many devices will take a file, and what that costs. */
+function bill({ devices, of, bytes: cost }, size) {
+  if (!of) return t('billNone');
+  return devices ? t('bill', number(devices), number(of), bytes(size), bytes(cost)) : t('billNobody', number(of));
+}
+
 function card(item, remove) {
   const body = h('div', { role: 'status' });
   let timer;
@@ -127,7 +133,8 @@ function card(item, remove) {
       const yes = h('button.primary.upload', { type: 'button', onclick: () => send(item), disabled: answer.warnings.length > 0 && !item.sure }, icon('drop'), t('upload'));
       const sure = h('input', { type: 'checkbox', checked: item.sure, onchange: () => { item.sure = sure.checked; yes.disabled = !item.sure; } });
       put(body, facts,
-        h('p.bill', {}, answer.bill.devices ? t('bill', number(answer.bill.devices), bytes(item.file.size), bytes(answer.bill.bytes)) : t('billNone')),
+        h('p.bill', {}, bill(answer.bill, item.file.size)),
+        answer.bill.others.length > 0 && h('ul.small.others', {}, answer.bill.others.map((other) => h('li', {}, number(other.devices), ': ', said(other.reason)))),
         ...answer.warnings.map((warning) => h('p.reason', {}, icon('warn'), said(warning))),
         answer.warnings.length > 0 && h('label.check', {}, sure, h('span', {}, t('sure'))), acts(yes));
     } else if (state === 'sending') {

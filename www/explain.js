@@ -48,6 +48,10 @@ export function show(main, route) {
       h('form.card', { onsubmit: (event) => { event.preventDefault(); if (paste.value.trim()) ask({ request: paste.value.trim() }); } },
         h('h2', {}, t('byRequest')), h('label', { for: 'request' }, t('requestLabel')), paste, h('div.actions', {}, h('button.primary', { type: 'submit' }, t('explainIt')))),
       fields), out);
-  if (route.query.get('firmware_name')) fields.requestSubmit();
+  const explain = (request) => { paste.value = request; ask({ request }); };
+  const device = route.query.get('device');
+  if (route.query.get('request')) explain(route.query.get('request'));
+  else if (device) api('GET', 'devices/' + encodeURIComponent(device)).then((found) => explain(found.request), (error) => out.replaceChildren(h('p.note', {}, icon('warn'), said(error.message))));
+  else if (route.query.get('firmware_name')) fields.requestSubmit();
   return {};
 }

@@ -130,7 +130,8 @@ export function show(main, route, context) {
   // ---- the feed
 
   function entry(event) {
-    const query = new URLSearchParams({ imei: event.device, firmware_name: event.project, version: event.from });
+    // Without an id nothing is remembered of what it sends.
+    const query = new URLSearchParams(event.device ? { device: event.device } : { firmware_name: event.project, version: event.from });
     return h('li.' + event.verdict, {}, h('time.small', { datetime: event.time || '' }, clock(event.time || Date.now())),
       h('span.state.' + event.verdict, {}, t('verdict_' + event.verdict)),
       h('span.who', {}, h('a', { href: '#/devices/' + encodeURIComponent(event.device) }, h('code', {}, event.device || '–')), ' ', event.project, ' ', event.from, event.to && [' → ', h('b', {}, event.to)]),

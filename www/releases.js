@@ -7,17 +7,21 @@ const STATES = ['confirmed', 'waiting', 'delivered', 'sent', 'downloading', 'off
 const SHOWN = 2;
 const PAGES = 6;
 
-/** How the devices stand: a bar, and the same in words. */
-export function bar(counts) {
+/** How many of the project's devices are updated, and how the others stand: a bar, and the same in words. */
+export function bar(counts, devices) {
   const some = STATES.filter((state) => counts[state] > 0);
-  if (!some.length) return h('p.small', {}, t('nobodyYet'));
-  const total = some.reduce((sum, state) => sum + counts[state], 0);
+  // Devices that were forgotten are among those that were updated.
+  const whole = Math.max(devices, some.reduce((sum, state) => sum + counts[state], 0));
+  if (!whole) return h('p.small', {}, t('nobodyYet'));
+  const words = t('updatedOf', number(counts.confirmed), number(whole));
   return h('div', {},
-    h('div.bar', { 'aria-hidden': 'true' }, some.map((state) => {
+    h('p.small.updated', {}, words),
+    h('div.bar', { role: 'progressbar', 'aria-label': words, 'aria-valuemin': 0, 'aria-valuenow': counts.confirmed, 'aria-valuemax': whole }, some.map((state) => {
       const part = h('i.' + state, {});
-      part.style.flexGrow = counts[state] / total;
+      part.style.flexGrow = counts[state] / whole;
       return part;
     })),
+    !some.length && h('p.small', {}, t('nobodyYet')),
     h('ul.legend', { 'aria-label': t('standing') }, some.map((state) =>
       h('li', {}, h('i.swatch.' + state, { 'aria-hidden': 'true' }), h('b', {}, number(counts[state])), ' ' + t(state)))));
 }
@@ -80,7 +84,7 @@ function card(release, again) {
       h('span.small', {}, bytes(packages.reduce((sum, p) => Math.max(sum, p.size), 0)))),
     release.reason && release.state !== 'rolling_out' && h('p.reason', {}, said(release.reason)),
     h('p.whom', {}, release.for.filter((whom) => !(whom === release.reason || hidden.test(whom))).map((whom, at) => [at ? ' · ' : '', said(whom)])),
-    bar(release.counts),
+    bar(release.counts, release.devices),
     release.unknown && said(release.unknown, 'p.small'),
     h('div.row', {}, acts && h('div.acts', {}, acts),
       h('details', { 'data-key': 'packages' }, h('summary', {}, t('packages', packages.length)),

@@ -16,7 +16,7 @@ export const WORDS = {
 
   // states
   offered: ['offered', '已通知'], downloading: ['downloading', '下载中'], delivered: ['delivered', '已送达'], sent: ['sent to a proxy', '已发给代理'], waiting: ['waiting to reboot', '等待重启'], confirmed: ['confirmed', '已确认'], reverted: ['reverted', '已回退'], silent: ['silent', '失联'],
-  standing: ['Standing', '状态'], nobodyYet: ['No device has been offered it yet.', '还没有设备收到过通知。'],
+  standing: ['Standing', '状态'], nobodyYet: ['No device has been offered it yet.', '还没有设备收到过通知。'], updatedOf: ['{0} of {1} devices updated', '{1} 台设备中 {0} 台已升级'], network: ['Network', '网段'],
   is_live: ['Live', '发布中'], is_rolling_out: ['Rolling out {0} %', '灰度 {0}%'], is_paused: ['Paused', '已暂停'], is_fused: ['Fuse tripped', '已熔断'],
   is_held_back: ['Held back', '暂不发布'], is_scheduled: ['Scheduled', '定时发布'], is_windowed: ['In a time window', '限时段'],
 
@@ -70,7 +70,7 @@ export const WORDS = {
   rulesFirst: ['Who may have it from the start', '一开始下发给谁'], rulesFirstText: ['These rules are in the folder before the file is. Left empty, every device that it fits is offered it.', '这些规则先于文件写入目录。都不填，则下发给所有适用的设备。'],
   allowLabel: ['Only these IMEIs', '只给这些 IMEI'], pausedFirst: ['Paused until I resume it', '先暂停，由我恢复'],
   looking: ['Looking at it…', '正在识别…'], kind: ['Kind', '类型'], platform: ['Platform', '平台'], anyPlatform: ['any', '不限'], fromCore: ['From core', '起始底层'], newestHere: ['Newest here', '现有最新'],
-  bill: ['Up to {0} devices × {1} = {2} of mobile data', '最多 {0} 台设备 × {1} = {2} 流量'], billNone: ['No device of this project has asked yet.', '还没有该项目的设备来检查过。'], sure: ['I have read this and want it so', '我已了解，仍要继续'],
+  bill: ['{0} of {1} devices will take it: {0} × {2} = {3} of mobile data', '{1} 台设备中有 {0} 台会升级：{0} × {2} = {3} 流量'], billNobody: ['None of the {0} devices will take it.', '{0} 台设备都不会升级。'], billNone: ['No device of this project has asked yet.', '还没有该项目的设备来检查过。'], sure: ['I have read this and want it so', '我已了解，仍要继续'],
   upload: ['Upload', '上传'], uploadOf: ['Upload of {0}', '{0} 的上传进度'], checking: ['Being checked…', '正在校验…'], uploaded: ['{0} is there.', '{0} 已上传。'], isThere: ['It is in the folder. It is offered as soon as it has been read.', '文件已在目录中，读取完成后即开始下发。'],
   refusedFile: ['Would not be served:', '不能下发：'], failedUpload: ['Not uploaded:', '上传失败：'], tryAgain: ['Try again', '重试'], remove: ['Remove', '移除'], hide: ['Done', '完成'],
 };
@@ -88,7 +88,7 @@ export const SAID = [
   [/waiting to reboot: .*/, null, '已有该版本，等待重启（reboot_within）'], [/reboot_within (\d+) min/, 'may wait $1 min before the reboot', '重启最多可推迟 $1 分钟'],
   [/(?:no device|only (\d+) devices?) of this project (?:is|are) established yet: .*/, null, '该项目还没有足够的已确立设备：凡完整下载过的设备都计入熔断'],
   [/the core delta was made from another core/, null, '差分包的起始底层不符'], [/a script-only package fits the same core alone.*/, null, '仅含脚本的升级包只适用于相同的底层（any_core）'], [/the file is too large for UDP; it is offered over HTTP/, null, '文件太大，UDP 发不了；可通过 HTTP 获取'],
-  [/paused/, null, '已暂停'], [/not_before is still to come/, null, '还没到 not_before 的时间'], [/it got this again and again and came back as before/, null, '多次下载后仍报告旧版本'], [/outside its window/, null, '不在下发时段内'], [/not among the percent that may have it yet/, null, '尚不在灰度比例内'], [/older (?:releases|ones) are not looked at/, null, '不再看更早的版本'],
+  [/paused/, null, '已暂停'], [/not_before is still to come/, null, '还没到 not_before 的时间'], [/held: it got this again and again and came back as before/, null, '已拦截：多次下载后仍报告旧版本'], [/(\d+) of (\d+) devices will not take it: (.+)/, null, '$2 台设备中有 $1 台不会升级：$3'], [/other reasons/, null, '其他原因'], [/outside its window/, null, '不在下发时段内'], [/not among the percent that may have it yet/, null, '尚不在灰度比例内'], [/older (?:releases|ones) are not looked at/, null, '不再看更早的版本'],
   [/this is a (?:\.soc|\.binpkg|factory).*(?:Luatools|cable).*/, null, '这是用线刷的出厂文件：请在 Luatools 里选“生成差分/升级文件”，放入生成的 .bin'], [/this is (?:a web page|JSON|text).*/, null, '这不是固件，而是网页或文本：下载可能失败了，请重新下载'], [/version (.+) is there already and is higher.*/, null, '已有更高的版本 $1：装有它的模块不会接受这一个'],
   [/at the top of the firmware folder a file must.*/, null, '文件名里没有项目和版本：请保留 Luatools 生成的文件名，或指明项目和版本，如 PROJECT/2.0.1/update.bin'], [/the folder `(.+?)` names no version.*/, null, '文件夹 $1 没有版本：请放进版本文件夹，如 $1/2.0.1/update.bin'],
   [/the file is empty: copy it again/, null, '文件是空的：请重新拷贝'], [/It is no firmware and is left alone\./, null, '不是固件，不处理'], [/It may not be read.*/, null, '没有读取权限：请让运行服务器的用户可读（chmod a+r）'], [/This is a symbolic link.*/, null, '这是符号链接，不会跟随：请把文件本身放到这里'],

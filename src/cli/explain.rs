@@ -2,28 +2,69 @@
 
 use std::fmt::Write;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::Instant;
 
 use super::Asked;
 use super::check::catalogue;
 use crate::decision::{Check, Known, Offer, Verdict};
 use crate::explain::{Described, Explanation, explain, from_request};
 use crate::firmware::catalog::Catalog;
-use crate::logging::Escaped;
+use crate::fleet::clock::unix_now;
+use crate::fleet::view::DeviceView;
+use crate::fleet::{Fleet, Settings};
+use crate::logging::{Civil, Escaped};
 
 /// What to print, and the exit status.
 pub(super) fn run(folder: &Path, state: &Path, asked: &Asked) -> Result<(String, u8), String> {
-    let check = match &asked.request {
+    let mut check = match &asked.request {
         Some(request) => from_request(request)?,
         None => from_flags(asked),
     };
     let catalog = catalogue(folder, state)?;
-    let unix = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| {
-            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-        });
-    Ok(told(&catalog, &check, unix))
+    let (now, unix) = (Instant::now(), unix_now());
+    let (mut fleet, note) = remembered(state, now, unix);
+    fleet.catalog(&catalog, now);
+    check.complete(&catalog);
+    let remembered = Remembered {
+        known: fleet.known_of(&check, now),
+        device: check
+            .device
+            .and_then(|device| fleet.device(device, now, unix)),
+        note,
+    };
+    Ok(told(&catalog, &check, remembered, unix))
+}
+
+/// What is remembered of the device that is asked about.
+#[derive(Default)]
+struct Remembered<'f> {
+    known: Known<'f>,
+    device: Option<DeviceView>,
+    /// Why it is not known, if it is not; a sentence.
+    note: Option<String>,
+}
+
+/// What the server remembers. The state folder is only read.
+fn remembered(state: &Path, now: Instant, unix: i64) -> (Fleet, Option<String>) {
+    let nothing = |why: String| {
+        let note = format!(
+            "what the server remembers is not known, so a hold of the loop guard is not seen: {why}"
+        );
+        (Fleet::new(Settings::default(), now), Some(note))
+    };
+    if !state.is_dir() {
+        return nothing(format!("there is no state folder {}", state.display()));
+    }
+    match Fleet::read(Settings::default(), state, now, unix) {
+        Ok((_, loaded)) if loaded.newer.is_some() => {
+            nothing("its journal is of a later version of luat-ota".to_owned())
+        }
+        Ok((fleet, _)) => (fleet, None),
+        Err(error) => nothing(format!(
+            "the journal in {} cannot be read: {error}; run this as the server's user",
+            state.display()
+        )),
+    }
 }
 
 /// The check that the flags describe.
@@ -39,8 +80,13 @@ fn from_flags(asked: &Asked) -> Check<'_> {
     .check()
 }
 
-fn told(catalog: &Catalog, check: &Check<'_>, unix: i64) -> (String, u8) {
-    let explanation = explain(catalog, Known::default(), check, unix);
+fn told(
+    catalog: &Catalog,
+    check: &Check<'_>,
+    remembered: Remembered<'_>,
+    unix: i64,
+) -> (String, u8) {
+    let explanation = explain(catalog, remembered.known, check, unix);
     let mut out = String::new();
     // Writing to a String cannot fail, here and below.
     let _ = match &explanation.verdict {
@@ -59,6 +105,12 @@ fn told(catalog: &Catalog, check: &Check<'_>, unix: i64) -> (String, u8) {
         Some(reason) => writeln!(out, "  UDP      {udp} ({reason})"),
         None => writeln!(out, "  UDP      {udp}"),
     };
+    if let Some(device) = &remembered.device {
+        seen(&mut out, device, unix);
+    }
+    if let Some(note) = &remembered.note {
+        let _ = writeln!(out, "  note     {}", Escaped(note));
+    }
     if check.device.is_none() {
         let _ = writeln!(
             out,
@@ -79,6 +131,24 @@ fn told(catalog: &Catalog, check: &Check<'_>, unix: i64) -> (String, u8) {
         Verdict::Refuse(_) => 3,
     };
     (out, code)
+}
+
+/// When the device was last seen, what it runs, and what it is held back from.
+fn seen(out: &mut String, device: &DeviceView, unix: i64) {
+    let time = |unix: i64| format!("{}Z", Civil::of(u64::try_from(unix).unwrap_or(0)));
+    let (last, version) = (time(device.last), Escaped(&device.version));
+    let _ = writeln!(out, "  device   last seen {last} with version {version}");
+    for hold in &device.held {
+        if let Some(until) = hold.until.filter(|until| *until > unix) {
+            let _ = writeln!(
+                out,
+                "  held     until {}, after {} reverts and {} bytes sent (luat-ota lift ends it)",
+                time(until),
+                hold.reverts,
+                hold.sent
+            );
+        }
+    }
 }
 
 fn offered(out: &mut String, offer: &Offer<'_>) -> std::fmt::Result {
@@ -145,7 +215,7 @@ mod tests {
     #[test]
     fn an_offer_names_the_file_and_both_replies() {
         let check = from_request(REQUEST).unwrap();
-        let (text, code) = told(&catalogue_with("{}"), &check, 0);
+        let (text, code) = told(&catalogue_with("{}"), &check, Remembered::default(), 0);
         assert_eq!(code, 0);
         for line in [
             "offered: ALIYUN 2.0.1\n",
@@ -159,7 +229,7 @@ mod tests {
             assert!(text.contains(line), "{line:?} is not in\n{text}");
         }
         let rules = catalogue_with(r#"{"redirect": "http://cdn.example.com/{file}"}"#);
-        let (text, _) = told(&rules, &check, 0);
+        let (text, _) = told(&rules, &check, Remembered::default(), 0);
         assert!(text.contains("  HTTP     302"), "{text}");
     }
 
@@ -167,7 +237,7 @@ mod tests {
     fn a_refusal_shows_its_code_and_its_reasons_in_order() {
         let check = from_request(REQUEST).unwrap();
         let rules = catalogue_with(r#"{"deny": ["862991443753386"]}"#);
-        let (text, code) = told(&rules, &check, 0);
+        let (text, code) = told(&rules, &check, Remembered::default(), 0);
         assert_eq!(code, 3);
         for line in [
             "refused: 2.0.1: it is in deny\n",
@@ -200,7 +270,12 @@ mod tests {
             version: Some("2.0.0".to_owned()),
             ..Asked::default()
         };
-        let (text, _) = told(&catalogue_with("{}"), &from_flags(&asked), 0);
+        let (text, _) = told(
+            &catalogue_with("{}"),
+            &from_flags(&asked),
+            Remembered::default(),
+            0,
+        );
         assert!(text.contains("  note     the check has no id"), "{text}");
     }
 }

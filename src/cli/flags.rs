@@ -551,6 +551,19 @@ static FLAGS: &[Flag] = &[
         name: "state",
         value: "DIR",
         default: Default::Words(STATE_DEFAULT),
+        command: Command::Explain,
+        good: FOLDER,
+        help: "The state folder of the server, which knows what the device is held back from. It is only read.",
+        set: |line, value| {
+            line.settings.state = Some(path(value)?);
+            Some(())
+        },
+        ..FLAG
+    },
+    Flag {
+        name: "state",
+        value: "DIR",
+        default: Default::Words(STATE_DEFAULT),
         command: Command::Devices,
         good: FOLDER,
         help: "The state folder of the server.",

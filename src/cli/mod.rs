@@ -459,7 +459,7 @@ fn read(
                 flag.name, flag.command
             )));
         }
-        if line.asked.request.is_some() {
+        if line.asked.request.is_some() && flag.name != "state" {
             return Err(wrong(format!(
                 "the request says all that --{} could say: give one or the other",
                 flag.name

@@ -232,6 +232,9 @@ pub fn decide<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Verdict<'c>
     }
 }
 
+/// The refusal of a release whose content the loop guard holds back from the device.
+pub const HELD: &str = "held: it got this again and again and came back as before";
+
 /// The refusal of a release that is for one core to a module that does not say its own, with both cures.
 pub const CORE_UNSAID: &str = "it is for one core, and the module does not say its own: let it send \
     firmware_name and version as libfota2 does, or set any_core";
@@ -656,8 +659,7 @@ impl<'c, 'q> Asker<'c, 'q> {
             .looping
             .contains(package.content, self.is_named(release))
         {
-            let rule = "it got this again and again and came back as before";
-            return Err(No::because(Refusal::Looping, rule).and_that_is_that());
+            return Err(No::because(Refusal::Looping, HELD).and_that_is_that());
         }
         // A window opens again, so it keeps nothing from following a downgrade.
         let open = |window: Window| self.imagined || window.contains(self.question.unix);

@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::answer::{Answer, Plan, Wish, deliver};
 use super::asked::Asked;
 use super::{Service, unix_now};
-use crate::decision::{Refusal, Refused, Verdict};
+use crate::decision::{HELD, Refusal, Refused, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
@@ -154,7 +154,7 @@ fn file(service: &Service, wanted: &Wanted<'_>, arrived: &Arrived<'_>, wish: &Wi
             .contains(content, is_named(&catalog, &asked, content))
     };
     if wish.beyond().is_none() && asked.who.as_ref().is_some_and(known) {
-        let why = "it got this again and again and came back as before";
+        let why = HELD;
         asked.log(service, ("refuse", "looping"), to, why);
         return Answer::Reply(reply::refusal(Refusal::Looping, wish.head_only));
     }

@@ -1,10 +1,14 @@
 //! What would become of a file that is not in the folder yet: asked before one is taken in.
 
-use super::{Catalog, Release};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Catalog, Package, Project, Release};
 use crate::firmware::ContentId;
-use crate::firmware::name::{self, FileKind, Place};
+use crate::firmware::name::{self, FileKind, Marker, Place};
 use crate::firmware::package::Kind;
 use crate::firmware::rules::Rules;
+use crate::firmware::version::{Standing, standing};
 
 /// A file that may come.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +97,57 @@ impl Catalog {
         }
     }
 
+    /// The project of a file as it would be with the file, of `size` bytes, in a catalogue of its own: to decide
+    /// which devices would get it. `rules`: the release's in force.
+    pub fn with(&self, newcomer: Newcomer<'_>, size: u64, rules: Rules) -> Result<Catalog, String> {
+        let place = firmware_place(newcomer.path)?;
+        let kind = newcomer.kind;
+        let may_have_base = kind.needs_base() || kind == Kind::Generic;
+        let package = Package {
+            path: newcomer.path.into(),
+            content: newcomer.content.unwrap_or(ContentId([0; 32])),
+            size,
+            kind,
+            platform: place.platform.map(Into::into),
+            base_core: place
+                .base_core
+                .or(rules.base_core.filter(|_| may_have_base)),
+        };
+        let project = self.project(place.project);
+        let mut releases = project
+            .map(|project| project.releases.clone())
+            .unwrap_or_default();
+        // They come newest first.
+        let at = releases.partition_point(|release| release.version > place.version);
+        match releases
+            .get_mut(at)
+            .filter(|release| release.version == place.version)
+        {
+            Some(release) => {
+                release
+                    .packages
+                    .retain(|other| *other.path != *package.path);
+                release.packages.push(package);
+            }
+            None => releases.insert(
+                at,
+                Release {
+                    version: place.version,
+                    version_text: place.version_text.into(),
+                    rules: Arc::new(rules),
+                    held_back: None,
+                    packages: vec![package],
+                },
+            ),
+        }
+        let mut catalog = Catalog {
+            projects: vec![Project::new(place.project.into(), releases, Instant::now())],
+            ..Catalog::default()
+        };
+        catalog.index_keys();
+        Ok(catalog)
+    }
+
     /// The release that a path means, if there is one.
     pub fn release_at(&self, place: &Place<'_>) -> Option<&Release> {
         let project = self.project(place.project)?;
@@ -110,7 +165,10 @@ impl Catalog {
         };
         doubts.extend(newcomer.kind.lacks_header(place.platform));
         let newest = self.project(place.project).and_then(|p| p.releases.first());
-        if let Some(newest) = newest.filter(|newest| newest.version > place.version) {
+        let first = Marker::first_field(place.marker);
+        let is_above =
+            |newest: &&Release| standing(newest.version, place.version, first) == Standing::Older;
+        if let Some(newest) = newest.filter(is_above) {
             doubts.push(format!(
                 "version {} is there already and is higher: modules that have it will not take this one",
                 newest.version_text
@@ -229,7 +287,18 @@ mod tests {
         let catalog = catalog(&[("P/2.0.1/u.bin", 1)]);
         assert_eq!(catalog.doubts(generic("P/2.0.0/u.bin", 2)).len(), 1);
         assert!(catalog.doubts(generic("P/2.0.2/u.bin", 2)).is_empty());
-        let ec = generic("P_2012.1.4_LuatOS-SoC_EC618.bin", 2);
+        // It has no header of its platform; and its script is above 2.0.1, or below.
+        let ec = generic("P_2012.3.4_LuatOS-SoC_EC618.bin", 2);
         assert_eq!(catalog.doubts(ec).len(), 1);
+        let ec = generic("P_2012.1.4_LuatOS-SoC_EC618.bin", 2);
+        assert_eq!(catalog.doubts(ec).len(), 2);
+    }
+
+    // Case 41.
+    #[test]
+    fn a_plain_version_beside_core_forms_is_doubted_only_if_its_script_is_older() {
+        let catalog = catalog(&[("P/2012.001.002/u.bin", 1)]);
+        assert!(catalog.doubts(generic("P/1.0.9/u.bin", 2)).is_empty());
+        assert_eq!(catalog.doubts(generic("P/1.0.1/u.bin", 2)).len(), 1);
     }
 }

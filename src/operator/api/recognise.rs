@@ -1,28 +1,34 @@
 //! `POST /api/v1/recognise`: what a file would be, by its path, its size and its beginning, before all of
 //! it is sent; and what that would cost.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use http_types::StatusCode;
 use serde_json::{Map, Value};
 
 use super::{object, or_null};
+use crate::decision::{Notes, Question, Refusal, Verdict, decide};
+use crate::firmware::catalog::Catalog;
 use crate::firmware::catalog::newcomer::Newcomer;
+use crate::firmware::name::Place;
 use crate::firmware::package::{Inspector, Kind};
 use crate::firmware::receive::{self, rules_of};
-use crate::firmware::version::Version;
 use crate::fleet::view::Filter;
 use crate::operator::aside::aside;
 use crate::operator::body::Incoming;
 use crate::operator::reply::Reply;
 use crate::operator::{Desk, base64, unix_now};
 
-/// Devices that are looked at between two other things that the server does.
-const AT_ONCE: usize = 500;
+/// Devices that are decided on between two other things that the server does.
+const AT_ONCE: usize = 50;
+
+/// Reasons that are told apart.
+const REASONS: usize = 20;
 
 /// Pages of devices that are looked through at most.
-const PAGES: usize = 10_000;
+const PAGES: usize = 100_000;
 
 pub(super) async fn answer(desk: &Desk, body: &mut Incoming<'_>) -> Reply {
     let said = match super::json(body).await {
@@ -78,6 +84,10 @@ async fn recognised(desk: &Desk, path: &str, size: u64, head: &[u8]) -> Result<R
             .await?;
             problem = catalog.may_come(newcomer, &rules).err();
             warnings = catalog.doubts(newcomer);
+            if let Ok(with_it) = catalog.with(newcomer, size, rules) {
+                bill = Bill::of(desk, &with_it, place, path).await;
+                warnings.extend(bill.doubt());
+            }
         }
         let lies = catalog.release_at(place);
         let same = lies.and_then(|r| r.packages.iter().find(|package| &*package.path == path));
@@ -89,10 +99,6 @@ async fn recognised(desk: &Desk, path: &str, size: u64, head: &[u8]) -> Result<R
             }
             Some(_) => warnings.push(format!("{path} is there already")),
             None => {}
-        }
-        bill = Bill::of(desk, place.project, place.version).await;
-        if let Some(doubt) = bill.doubt(place.version_text) {
-            warnings.push(doubt);
         }
     }
     let place = place.ok();
@@ -113,50 +119,64 @@ async fn recognised(desk: &Desk, path: &str, size: u64, head: &[u8]) -> Result<R
         ("warnings", warnings.into()),
         (
             "bill",
-            object([("devices", bill.devices.into()), ("bytes", bytes.into())]),
+            object([
+                ("devices", bill.devices.into()),
+                ("bytes", bytes.into()),
+                ("of", bill.all.into()),
+                ("others", bill.others().into()),
+            ]),
         ),
         ("newest", or_null(newest)),
     ])))
 }
 
-/// Whom a release would be for.
+/// The devices that would be offered a file, by the decision on the check of each.
 #[derive(Default)]
 struct Bill {
-    /// Devices of the project that run something older.
+    /// Devices of the project that would be offered it.
     devices: usize,
-    /// Devices of the project that run something newer.
-    newer: usize,
     /// Devices of the project.
     all: usize,
+    /// Devices that would not, by the reason.
+    others: BTreeMap<String, Others>,
+}
+
+/// The devices that would not be offered a file for one reason.
+#[derive(Default)]
+struct Others {
+    devices: usize,
+    /// A person did not mean it: it is no rule of theirs that leaves the devices out.
+    is_doubtful: bool,
 }
 
 impl Bill {
-    /// Looks through the devices of a project, letting the server do other things in between.
-    async fn of(desk: &Desk, project: &str, version: Version) -> Bill {
+    /// Decides for each remembered device of the project, and lets the server do other things in between.
+    /// `catalog`: with the file.
+    async fn of(desk: &Desk, catalog: &Catalog, place: &Place<'_>, path: &str) -> Bill {
         let mut bill = Bill::default();
-        let mut known: HashMap<String, Option<std::cmp::Ordering>> = HashMap::new();
         let filter = Filter {
-            project: Some(project.to_owned()),
+            project: Some(place.project.to_owned()),
             ..Filter::default()
         };
         let mut after = None;
         for _ in 0..PAGES {
-            let page = {
+            {
+                let (now, unix) = (Instant::now(), unix_now());
                 let fleet = desk.fleet.borrow();
-                fleet.page(&filter, after, AT_ONCE, Instant::now(), unix_now())
-            };
-            for device in page.devices {
-                bill.all = bill.all.saturating_add(1);
-                let order = *known
-                    .entry(device.version)
-                    .or_insert_with_key(|text| Some(Version::parse(text)?.cmp(&version)));
-                match order {
-                    Some(std::cmp::Ordering::Greater) => bill.newer = bill.newer.saturating_add(1),
-                    Some(std::cmp::Ordering::Less) => bill.devices = bill.devices.saturating_add(1),
-                    Some(std::cmp::Ordering::Equal) | None => {}
+                let page = fleet.page(&filter, after, AT_ONCE, now, unix);
+                for device in page.devices {
+                    let mut check = device.check;
+                    check.complete(catalog);
+                    let question = Question {
+                        catalog,
+                        known: fleet.known_of(&check, now),
+                        check: &check,
+                        unix,
+                    };
+                    bill.add(&decide(&question, &mut Notes::off()), path);
                 }
+                after = page.next;
             }
-            after = page.next;
             if after.is_none() {
                 break;
             }
@@ -165,13 +185,61 @@ impl Bill {
         bill
     }
 
-    /// A sentence, if most of the fleet runs something newer.
-    fn doubt(&self, version: &str) -> Option<String> {
-        let most = self.newer.saturating_mul(2) > self.all;
-        most.then(|| {
+    fn add(&mut self, verdict: &Verdict<'_>, path: &str) {
+        self.all = self.all.saturating_add(1);
+        let (reason, is_doubtful) = match verdict {
+            Verdict::Offer(offer) if *offer.package.path == *path => {
+                self.devices = self.devices.saturating_add(1);
+                return;
+            }
+            Verdict::Offer(offer) => (format!("{} is offered", offer.release.version_text), false),
+            Verdict::Refuse(refused) => {
+                let is_doubtful = matches!(
+                    refused.refusal,
+                    Refusal::NothingNewer | Refusal::NoPackage | Refusal::VersionUnreadable
+                );
+                (refused.rule.to_owned(), is_doubtful)
+            }
+        };
+        let is_room = self.others.len() < REASONS || self.others.contains_key(&reason);
+        let reason = if is_room {
+            reason
+        } else {
+            "other reasons".to_owned()
+        };
+        let others = self.others.entry(reason).or_default();
+        others.devices = others.devices.saturating_add(1);
+        others.is_doubtful |= is_doubtful;
+    }
+
+    /// The reasons, that of most devices first.
+    fn by_devices(&self) -> Vec<(&str, &Others)> {
+        let others = self.others.iter();
+        let mut others: Vec<_> = others
+            .map(|(reason, others)| (reason.as_str(), others))
+            .collect();
+        others.sort_by_key(|(_, others)| Reverse(others.devices));
+        others
+    }
+
+    fn others(&self) -> Vec<Value> {
+        let value = |(reason, others): (&str, &Others)| {
+            object([
+                ("reason", reason.into()),
+                ("devices", others.devices.into()),
+            ])
+        };
+        self.by_devices().into_iter().map(value).collect()
+    }
+
+    /// A sentence, if most of the devices would not be offered it for a reason that nobody may have meant.
+    fn doubt(&self) -> Option<String> {
+        let (reason, others) = self.by_devices().into_iter().next()?;
+        let most = others.devices.saturating_mul(2) > self.all;
+        (most && others.is_doubtful).then(|| {
             format!(
-                "{} of {} devices run a version above {version}: they will not take it",
-                self.newer, self.all
+                "{} of {} devices will not take it: {reason}",
+                others.devices, self.all
             )
         })
     }
@@ -180,17 +248,34 @@ impl Bill {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::Refused;
 
     #[test]
-    fn a_version_below_what_most_run_is_doubted() {
-        let bill = |newer, all| Bill {
-            devices: all - newer,
-            newer,
-            all,
+    fn a_file_that_most_devices_cannot_take_is_doubted() {
+        let bill = |refusal, refused, all| {
+            let mut bill = Bill::default();
+            let release = None;
+            let rule = "a rule";
+            for _ in 0..refused {
+                bill.add(
+                    &Verdict::Refuse(Refused {
+                        refusal,
+                        release,
+                        rule,
+                    }),
+                    "P/1/u.bin",
+                );
+            }
+            bill.devices = all - refused;
+            bill.all = all;
+            bill.doubt()
         };
-        assert!(bill(6, 10).doubt("1.0.0").is_some());
-        assert!(bill(5, 10).doubt("1.0.0").is_none());
-        assert!(bill(0, 0).doubt("1.0.0").is_none());
+        let doubt = bill(Refusal::NothingNewer, 6, 10);
+        assert_eq!(doubt.unwrap(), "6 of 10 devices will not take it: a rule");
+        assert_eq!(bill(Refusal::NoPackage, 5, 10), None);
+        assert_eq!(bill(Refusal::NothingNewer, 0, 0), None);
+        // That is what somebody wrote.
+        assert_eq!(bill(Refusal::NotNow, 10, 10), None);
     }
 
     #[test]
