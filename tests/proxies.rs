@@ -353,3 +353,53 @@ fn a_module_that_loops_behind_nginx_is_held_after_the_ninth_download() {
     assert!(held.starts_with("HTTP/1.1 403 "), "{held}");
     assert!(held.contains("\"code\":40"), "{held}");
 }
+
+// Case 28c.
+#[test]
+fn a_release_that_fails_on_two_of_five_modules_behind_nginx_is_paused() {
+    let bytes = noise(10, 20_000);
+    let place = Place::new();
+    place.drop_firmware("P/1.0.3/update.bin", &bytes);
+    let flags = ["--trusted-proxy", "127.0.0.1", "--log-format", "json"];
+    let server = Server::start_in(place, &flags);
+    // Nothing is downloaded from outside the fleet's network, where no device would come back from it.
+    server.wait_until_refused(&luat("P", OTHER, "1.0.3"), 404, 27);
+    let Some(proxy) = nginx(&server) else { return };
+    let url = format!("http://{}/luat/update", proxy.address);
+    let flags = [
+        ["--http", &url],
+        ["--project", "P"],
+        ["--to", "1.0.3"],
+        ["--imei", "862991440000000"],
+        ["--devices", "40"],
+        ["--interval", "5"],
+        ["--rounds", "3"],
+        ["--fail", "40"],
+    ];
+    let arguments: Vec<&str> = ["simulate", "--json"]
+        .into_iter()
+        .chain(flags.into_iter().flatten())
+        .collect();
+    let output = run(&arguments);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["corrupt_images"], 0, "{report:#}");
+    // No download through a proxy is taken for a whole one: the pause rests on repeated attempts alone.
+    let lines = server.log.all();
+    let ended = |result: &str| {
+        let word = format!("\"result\":\"{result}\"");
+        lines.iter().any(|line| line.contains(&word))
+    };
+    assert!(ended("sent") && !ended("complete"), "{report:#}");
+    let path = server.place().path("P/1.0.3/release.json");
+    wait_until("the fuse pauses the release", PATIENCE, || {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        text.contains("\"paused\": \"fuse: ") || text.contains("\"paused\":\"fuse: ")
+    });
+    // Nobody else is offered it.
+    let refused = exchange(
+        proxy.address,
+        &String::from_utf8(get(&luat("P", OTHER, "1.0.0"))).unwrap(),
+    );
+    assert!(refused.starts_with("HTTP/1.1 404 "), "{refused}");
+    assert!(refused.contains("\"code\":27"), "{refused}");
+}
