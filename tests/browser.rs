@@ -412,6 +412,11 @@ fn the_upload_page_says_how_many_of_a_fleet_that_reports_its_core_will_take_a_pl
         browser.wait_text(".file .others", others);
         let none = "return document.querySelector('.file .reason') === null";
         assert_eq!(browser.js(none, json!([])), true, "nothing is doubtful");
+        // With rules that come first there are fewer.
+        browser.click(".file details summary");
+        browser.fill("input[id^=allow-]", &format!("{} {}", imei(0), imei(1)));
+        let fewer = bill.replace("7 of 9", "2 of 9").replace("7 × 20", "2 × 20");
+        browser.wait_text(".file .bill", &fewer.replace("有 7 台", "有 2 台"));
     }
     desk.quiet_console();
 }

@@ -84,6 +84,13 @@ fn a_file_that_is_looked_at_is_for_as_many_devices_as_explain_says_after_the_upl
     ] {
         server.rules("P/1.0.9/release.json", rules.clone());
         let looked = recognise(&operator, "P/1.0.9/new.bin", &bytes);
+        // The same number if these rules would come with the file.
+        let head = base64(&bytes[..4096]);
+        let with = json!({ "path": "P/1.0.8/new.bin", "size": 6000, "head": head, "rules": rules });
+        let with = operator.post("/api/v1/recognise", &with).json();
+        if rules.get("percent").is_none() {
+            assert_eq!(with["bill"], looked["bill"], "{rules}: {with}");
+        }
         let bill = &looked["bill"];
         assert_eq!(looked["problem"], Value::Null, "{looked}");
         assert_eq!(bill["of"], 20, "{rules}: {looked}");

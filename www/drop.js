@@ -33,7 +33,7 @@ async function look(item) {
     if (item.file.size === 0) throw new Error(t('emptyFile'));
     if (item.file.size > LARGEST) throw new Error(t('tooLarge', bytes(LARGEST)));
     const head = base64(await item.file.slice(0, 4096).arrayBuffer());
-    const answer = await api('POST', 'recognise', { path: place(item).join('/'), size: item.file.size, head });
+    const answer = await api('POST', 'recognise', { path: place(item).join('/'), size: item.file.size, head, ...(rules(item) && { rules: JSON.parse(rules(item)) }) });
     if (mine !== item.turn) return;
     item.answer = answer;
     item.state = answer.problem ? 'refused' : 'ready';
@@ -88,14 +88,18 @@ function bill({ devices, of, bytes: cost }, size) {
 function card(item, remove) {
   const body = h('div', { role: 'status' });
   let timer;
+  // What was typed changes what the file is, and how many devices will take it.
+  const again = () => {
+    item.turn += 1;
+    clearTimeout(timer);
+    timer = setTimeout(() => look(item), 350);
+  };
   const field = (key, label) => {
     const id = `${key}-${items.indexOf(item)}-${item.file.name}`;
     const input = h('input', { id, value: item[key], placeholder: t('byName'), autocomplete: 'off', spellcheck: 'false', maxlength: 64 });
     input.oninput = () => {
       item[key] = input.value.trim();
-      item.turn += 1;
-      clearTimeout(timer);
-      timer = setTimeout(() => look(item), 350);
+      again();
     };
     return h('div.field', {}, h('label', { for: id }, label), input);
   };
@@ -104,7 +108,10 @@ function card(item, remove) {
     const id = `${key}-${items.indexOf(item)}-${item.file.name}`;
     const check = props.type === 'checkbox';
     const input = h('input', { id, autocomplete: 'off', spellcheck: 'false', ...props, ...(check ? { checked: item[key] } : { value: item[key] }) });
-    input.oninput = () => { item[key] = check ? input.checked : input.value.trim(); };
+    input.oninput = () => {
+      item[key] = check ? input.checked : input.value.trim();
+      again();
+    };
     return check ? h('label.check', { for: id }, input, h('span', {}, label)) : h('div.field', {}, h('label', { for: id }, label), input);
   };
   const first = h('details', { 'data-key': 'rules' }, h('summary', {}, t('rulesFirst')), h('p.small', {}, t('rulesFirstText')),

@@ -218,6 +218,13 @@ pub fn rules_of(root: &Path, path: &str) -> Rules {
     over_project(own.unwrap_or_default(), root, path)
 }
 
+/// The rules in force for a file at this path that comes with these rules of its release. The error is a
+/// sentence.
+pub fn rules_with(root: &Path, path: &str, own: &[u8]) -> Result<Rules, String> {
+    let own = Rules::parse(own).map_err(|error| error.to_string())?;
+    Ok(over_project(own, root, path))
+}
+
 /// A release's own rules on top of its project's.
 fn over_project(own: Rules, root: &Path, path: &str) -> Rules {
     match read_rules(root, path, |_| None) {

@@ -14,7 +14,7 @@ use crate::firmware::catalog::Catalog;
 use crate::firmware::catalog::newcomer::Newcomer;
 use crate::firmware::name::Place;
 use crate::firmware::package::{Inspector, Kind};
-use crate::firmware::receive::{self, rules_of};
+use crate::firmware::receive::{self, rules_of, rules_with};
 use crate::fleet::view::Filter;
 use crate::operator::aside::aside;
 use crate::operator::body::Incoming;
@@ -41,7 +41,10 @@ pub(super) async fn answer(desk: &Desk, body: &mut Incoming<'_>) -> Reply {
             "give path (a text), size (bytes) and head (the first 4096 bytes in base64)",
         );
     };
-    match recognised(desk, path, size, &head).await {
+    // Those that would come with the file.
+    let rules = said.get("rules").filter(|rules| !rules.is_null());
+    let rules = rules.map(Value::to_string);
+    match recognised(desk, (path, size, &head), rules).await {
         Ok(reply) | Err(reply) => reply,
     }
 }
@@ -53,7 +56,11 @@ fn described(said: &Map<String, Value>) -> Option<(&str, u64, Vec<u8>)> {
     Some((path, size, head))
 }
 
-async fn recognised(desk: &Desk, path: &str, size: u64, head: &[u8]) -> Result<Reply, Reply> {
+async fn recognised(
+    desk: &Desk,
+    (path, size, head): (&str, u64, &[u8]),
+    rules: Option<String>,
+) -> Result<Reply, Reply> {
     let place = receive::place(path);
     let mut inspector = Inspector::new(path.rsplit('/').next().unwrap_or(path));
     inspector.update(head);
@@ -79,9 +86,14 @@ async fn recognised(desk: &Desk, path: &str, size: u64, head: &[u8]) -> Result<R
         if problem.is_none() {
             let rules = aside({
                 let (root, path) = (desk.folder.clone(), path.to_owned());
-                move || rules_of(&root, &path)
+                move || match rules {
+                    Some(own) => rules_with(&root, &path, own.as_bytes()),
+                    None => Ok(rules_of(&root, &path)),
+                }
             })
             .await?;
+            let rules = rules
+                .map_err(|sentence| Reply::problem(StatusCode::UnprocessableEntity, sentence))?;
             problem = catalog.may_come(newcomer, &rules).err();
             warnings = catalog.doubts(newcomer);
             if let Ok(with_it) = catalog.with(newcomer, size, rules) {
