@@ -3,8 +3,9 @@
 //! content more often than the loop guard allows.
 //!
 //! Modules of every generation download with cuts at random bytes, while releases are added, replaced in
-//! place, renamed, paused and deleted, and the server is killed with SIGKILL and started again. Half a
-//! minute of it in `cargo test`; for hours with
+//! place, renamed, paused and deleted, and the server is killed with SIGKILL and started again, now and then
+//! without its state. Some modules have a clone: the same id, project and core from the same /24. Half a minute
+//! of it in `cargo test`; for hours with
 //!
 //! ```text
 //! LUAT_OTA_CHAOS_SECONDS=14400 cargo test --release --test chaos -- --nocapture
@@ -17,8 +18,10 @@
 #![allow(missing_docs)]
 
 mod common;
+#[path = "chaos/pairs.rs"]
+mod pairs;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -28,7 +31,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::packages::noise;
-use common::{Place, Server, both, clean, luat, run_command, serve_arguments};
+use common::{Log, Place, Server, both, clean, luat, run_command, serve_arguments};
 use luat_ota::module::driver::{Played, Settings, play};
 use luat_ota::module::generations::{Client, Module, Transport};
 use luat_ota::module::luatos::Core;
@@ -39,6 +42,23 @@ const PROJECTS: [&str; 4] = ["ALIYUN", "BIKE", "METER", "PUMP"];
 
 /// Threads that play modules.
 const PLAYERS: usize = 6;
+
+/// The last player's modules have the ids of the one before it.
+const CLONES: usize = PLAYERS - 1;
+
+/// Seconds after which all modules get other ids: the server tells only a few contents of one id apart.
+const ID_LIFE: u64 = 60;
+
+/// Of the kills, one in so many takes the state along.
+const LOSES_STATE: u64 = 5;
+
+/// Why a resume is refused with 416, as the log has it.
+const NOT_RESUMED: [&str; 4] = [
+    "several files were begun under this id",
+    "the bytes that its download began with are gone",
+    "it asks for bytes after the end",
+    "nothing is known of the download",
+];
 
 /// Of the devices, one in so many falls back after each update.
 const FALLS_BACK: u64 = 5;
@@ -92,8 +112,32 @@ struct Counts {
     refused: u32,
     failed: u32,
     kills: u32,
+    /// Kills that took the state along.
+    states_lost: u32,
     /// Things done to the folder.
     changes: u32,
+    /// Attempts of modules that have a clone, and of the clones.
+    of_clones: u32,
+    /// Of the pairs: downloads begun, and files received whole.
+    downloads: u32,
+    pairs_whole: u32,
+    /// Requests for the rest that were served, those of them after a restart of the server, and those that were not.
+    resumes: u32,
+    resumes_after_a_kill: u32,
+    resumes_refused: u32,
+    /// Of all modules, by the server's log.
+    not_resumed: BTreeMap<&'static str, usize>,
+}
+
+impl Counts {
+    /// Adds what a server wrote.
+    fn add_log(&mut self, log: &Log) {
+        for line in log.all() {
+            if let Some(why) = NOT_RESUMED.iter().find(|why| line.contains(**why)) {
+                *self.not_resumed.entry(why).or_default() += 1;
+            }
+        }
+    }
 }
 
 struct Device {
@@ -102,9 +146,11 @@ struct Device {
     project: usize,
     number: u32,
     falls_back: bool,
+    /// Another one has its id.
+    has_clone: bool,
     source: IpAddr,
     /// Since its version last changed: by the image's hash in short how often it was delivered whole, and
-    /// how many kills there had been before the first time.
+    /// what the server had forgotten before the first time.
     deliveries: HashMap<u64, (u32, u32)>,
 }
 
@@ -163,11 +209,16 @@ fn no_image_is_torn_and_no_failed_content_is_given_for_ever() {
             let (world, over) = (&world, &over);
             scope.spawn(move || live(world, over, seed, player));
         }
+        let (pairs_world, pairs_over) = (&world, &over);
+        scope.spawn(move || pairs::live(pairs_world, pairs_over, seed));
         let mut server = server;
         let mut next_kill = Instant::now() + Duration::from_secs(4);
         while Instant::now() < end {
             if Instant::now() >= next_kill {
-                server = kill_and_start(&world, server);
+                // At least once.
+                let kills = world.lock().unwrap().counts.kills;
+                let loses_state = kills == 1 || chance.one_in(LOSES_STATE);
+                server = kill_and_start(&world, server, loses_state);
                 next_kill = Instant::now() + Duration::from_millis(2500 + chance.below(5000));
             }
             breaker.disturb(&mut chance);
@@ -180,12 +231,17 @@ fn no_image_is_torn_and_no_failed_content_is_given_for_ever() {
     });
     let newest = breaker.settle(&mut chance);
     everyone_updates(&server, &newest);
-    let world = world.into_inner().unwrap();
-    println!("{:?}, {} files", world.counts, world.images.len());
+    let mut world = world.into_inner().unwrap();
+    world.counts.add_log(&server.log);
+    println!("{:#?}, {} files", world.counts, world.images.len());
     assert!(world.wrongs.is_empty(), "{}", world.wrongs.join("\n"));
     let enough = u32::try_from(seconds).unwrap_or(u32::MAX);
     assert!(world.counts.updates > enough, "hardly anything happened");
-    assert!(world.counts.cut > 5 && world.counts.kills >= 2);
+    let counts = &world.counts;
+    assert!(counts.cut > 5 && counts.kills >= 2 && counts.states_lost > 0);
+    assert!(counts.of_clones > 0 && counts.pairs_whole > 0);
+    assert!(counts.resumes > 0 && counts.resumes_refused > 0);
+    assert!(seconds < 100 || counts.resumes_after_a_kill > 0);
 }
 
 /// Ends the players when it is dropped.
@@ -198,7 +254,8 @@ impl Drop for Over<'_> {
 }
 
 /// A kill at any moment; the journal must load.
-fn kill_and_start(world: &Mutex<World>, server: Server) -> Server {
+fn kill_and_start(world: &Mutex<World>, server: Server, loses_state: bool) -> Server {
+    let log = Arc::clone(&server.log);
     let place = server.kill();
     let state = place.state();
     let devices = run_command(
@@ -212,10 +269,16 @@ fn kill_and_start(world: &Mutex<World>, server: Server) -> Server {
     if !devices.status.success() {
         wrongs.push(format!("after a kill: {}", both(&devices)));
     }
+    if loses_state {
+        std::fs::remove_dir_all(&state).unwrap();
+    }
     let server = start(place);
     let mut world = world.lock().unwrap();
     world.wrongs.extend(wrongs);
+    world.counts.add_log(&log);
     world.counts.kills += 1;
+    world.counts.states_lost += u32::from(loses_state);
+    // With the address comes what the server behind it has forgotten.
     world.addresses = Some((server.http, server.udp, server.tcp));
     server
 }
@@ -377,27 +440,40 @@ impl Breaker<'_> {
 fn live(world: &Mutex<World>, over: &AtomicBool, seed: u64, player: usize) {
     let mut chance = Chance(seed ^ (player as u64 + 1).wrapping_mul(0xD134_2543_DE82_EF95));
     let clients = Client::all();
-    let mut devices: Vec<Device> = clients
-        .iter()
-        .enumerate()
-        .map(|(at, client)| {
-            let number = player * 100 + at;
-            let (net, host) = (u8::try_from(player).unwrap(), u8::try_from(at).unwrap());
-            Device {
-                client: *client,
-                imei: format!("86299144{number:07}"),
-                project: number % PROJECTS.len(),
-                number: 0,
-                falls_back: chance.one_in(FALLS_BACK),
-                source: IpAddr::V4(Ipv4Addr::new(127, 1 + net, host, 7)),
-                deliveries: HashMap::new(),
-            }
-        })
-        .collect();
+    let began = Instant::now();
+    let mut life = 0;
+    let mut devices = devices(&clients, player, life, &mut chance);
     while !over.load(Ordering::Relaxed) {
+        if began.elapsed().as_secs() / ID_LIFE > life {
+            life += 1;
+            devices = self::devices(&clients, player, life, &mut chance);
+        }
         let at = usize::try_from(chance.below(devices.len() as u64)).unwrap();
         attempt(world, &mut devices[at], &mut chance);
     }
+}
+
+fn devices(clients: &[Client], player: usize, life: u64, chance: &mut Chance) -> Vec<Device> {
+    let is_clone = player == CLONES;
+    let has_clone = is_clone || player + 1 == CLONES;
+    let identity = player - usize::from(is_clone);
+    let all = clients.iter().enumerate();
+    all.map(|(at, client)| {
+        let number = identity * 100 + at;
+        let (net, host) = (u8::try_from(identity).unwrap(), u8::try_from(at).unwrap());
+        let last = 7 + u8::from(is_clone);
+        Device {
+            client: *client,
+            imei: format!("86299144{:03}{number:04}", life % 1000),
+            project: number % PROJECTS.len(),
+            number: 0,
+            falls_back: chance.one_in(FALLS_BACK),
+            has_clone,
+            source: IpAddr::V4(Ipv4Addr::new(127, 1 + net, host, last)),
+            deliveries: HashMap::new(),
+        }
+    })
+    .collect()
 }
 
 fn attempt(world: &Mutex<World>, device: &mut Device, chance: &mut Chance) {
@@ -437,6 +513,7 @@ fn attempt(world: &Mutex<World>, device: &mut Device, chance: &mut Chance) {
 
 fn judge(world: &mut World, device: &mut Device, played: &Played) {
     world.counts.attempts += 1;
+    world.counts.of_clones += u32::from(device.has_clone);
     world.counts.cut += u32::from(played.was_cut);
     let partial = |exchange: &luat_ota::module::driver::Exchange| exchange.status() == Some(206);
     world.counts.resumed += u32::from(played.exchanges.iter().filter(|e| partial(e)).count() > 1);
@@ -521,12 +598,15 @@ fn updated(world: &mut World, device: &mut Device, bytes: &[u8], played: &Played
         return;
     }
     // It comes back as before: it falls back, or the version that it got has another name now.
-    let kills = world.counts.kills;
-    let (deliveries, before) = device.deliveries.entry(short(bytes)).or_insert((0, kills));
+    // A server that is killed while the last bytes are on their way does not know that they arrived; one
+    // without its state knows of none.
+    let forgotten = world.counts.kills + ALLOWED * world.counts.states_lost;
+    let entry = device.deliveries.entry(short(bytes));
+    let (deliveries, before) = entry.or_insert((0, forgotten));
     *deliveries += 1;
     let hours = u32::try_from(variable("LUAT_OTA_CHAOS_SECONDS").unwrap_or(0) / 3600).unwrap();
-    // A server that is killed while the last bytes are on their way does not know that they arrived.
-    if *deliveries > ALLOWED + 2 * hours + (kills - *before) {
+    // What a clone reports counts for the device: its success takes reverts back.
+    if !device.has_clone && *deliveries > ALLOWED + 2 * hours + (forgotten - *before) {
         world.wrongs.push(format!(
             "{} {} got the same failed content {deliveries} times",
             device.client.name(),

@@ -587,6 +587,15 @@ pub fn luatos(project: &str, platform: &str, imei: &str, version: &str) -> Strin
 /// A connection from this address of ours, with a receive buffer of about this many bytes (0: the
 /// kernel's own). Without a small one the kernel takes whole files before the test reads a byte.
 pub fn connect_from(source: Option<IpAddr>, to: SocketAddr, receive_buffer: usize) -> TcpStream {
+    try_connect_from(source, to, receive_buffer).unwrap()
+}
+
+/// The same to a server that may be down.
+pub fn try_connect_from(
+    source: Option<IpAddr>,
+    to: SocketAddr,
+    receive_buffer: usize,
+) -> std::io::Result<TcpStream> {
     use rustix::net::{
         AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt,
     };
@@ -595,15 +604,15 @@ pub fn connect_from(source: Option<IpAddr>, to: SocketAddr, receive_buffer: usiz
     } else {
         AddressFamily::INET6
     };
-    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     if receive_buffer > 0 {
-        sockopt::set_socket_recv_buffer_size(&socket, receive_buffer).unwrap();
+        sockopt::set_socket_recv_buffer_size(&socket, receive_buffer)?;
     }
     if let Some(source) = source {
-        bind(&socket, &SocketAddr::new(source, 0)).unwrap();
+        bind(&socket, &SocketAddr::new(source, 0))?;
     }
-    connect(&socket, &to).unwrap();
-    TcpStream::from(socket)
+    connect(&socket, &to)?;
+    Ok(TcpStream::from(socket))
 }
 
 /// A download that goes on only when it is told to.

@@ -1,0 +1,287 @@
+//! Pairs of modules with one id that say the same of themselves from one /24, on raw connections. Each reads some
+//! bytes, is cut, asks for the rest of what it has, also after a restart of the server, and compares the whole with
+//! the files that were dropped.
+//!
+//! After a loss of the server's state neither of a pair begins a download before each one that has a part of a file
+//! asked for its rest and was refused: nothing tells such a rest from that of the other's new download.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::{Chance, PROJECTS, World, made_of};
+use crate::common::{get_with, luat, try_connect_from};
+
+/// Pairs that are played at the same time.
+const PAIRS: usize = 8;
+
+/// From one step to the next.
+const PACE: Duration = Duration::from_millis(2);
+
+/// Requests of a pair before its id is replaced: the server tells only a few contents of one id apart.
+const REQUESTS: u32 = 60;
+
+#[derive(Default)]
+struct Unit {
+    has: Vec<u8>,
+    open: Option<Open>,
+    /// Kills of the server when it received its last byte.
+    kills: u32,
+    /// It has received a whole file.
+    done: bool,
+}
+
+/// A reply of which not all bytes were read.
+struct Open {
+    stream: TcpStream,
+    /// Size of the file in bytes.
+    size: usize,
+}
+
+struct Pair {
+    number: usize,
+    /// How many ids it has had.
+    ids: usize,
+    requests: u32,
+    /// Losses of state after which both have asked.
+    losses: u32,
+    units: [Unit; 2],
+}
+
+/// The server as it is now.
+#[derive(Clone, Copy)]
+struct Now {
+    http: SocketAddr,
+    losses: u32,
+    kills: u32,
+}
+
+/// Plays all pairs until it is over.
+pub fn live(world: &Mutex<World>, over: &AtomicBool, seed: u64) {
+    let mut chance = Chance(seed ^ 0x6A09_E667_F3BC_C909);
+    let mut pairs: Vec<_> = (0..PAIRS).map(Pair::new).collect();
+    while !over.load(Ordering::Relaxed) {
+        let at = usize::try_from(chance.below(PAIRS as u64)).unwrap();
+        pairs[at].step(world, &mut chance);
+        // Not a wait for anything.
+        std::thread::sleep(PACE);
+    }
+}
+
+impl Pair {
+    fn new(number: usize) -> Pair {
+        Pair {
+            number,
+            ids: 0,
+            requests: 0,
+            losses: 0,
+            units: Default::default(),
+        }
+    }
+
+    fn imei(&self) -> String {
+        format!("86299146{:02}{:05}", self.number, self.ids % 100_000)
+    }
+
+    fn step(&mut self, world: &Mutex<World>, chance: &mut Chance) {
+        let now = {
+            let world = world.lock().unwrap();
+            let (http, ..) = world.addresses.unwrap();
+            let (losses, kills) = (world.counts.states_lost, world.counts.kills);
+            Now {
+                http,
+                losses,
+                kills,
+            }
+        };
+        if self.losses != now.losses {
+            // The connections ended with the server.
+            self.units.iter_mut().for_each(|unit| unit.open = None);
+            if self.units.iter().all(|unit| unit.has.is_empty()) {
+                self.losses = now.losses;
+            }
+        }
+        let has_whole = self.units.iter().any(|unit| unit.done);
+        let is_over = has_whole || self.requests > REQUESTS;
+        if is_over && self.units.iter().all(|unit| unit.has.is_empty()) {
+            (self.ids, self.requests) = (self.ids + 1, 0);
+            self.units = Default::default();
+            return;
+        }
+        let at = usize::try_from(chance.below(2)).unwrap();
+        if self.units[at].open.is_some() {
+            self.go_on(world, at, now, chance);
+            return;
+        }
+        let has = self.units[at].has.len();
+        // Whole downloads, then the old version: that is another matter (the loop guard's).
+        let may_begin = self.losses == now.losses && !is_over;
+        match (has, may_begin) {
+            (0, true) => self.ask(world, at, 0, now),
+            (0, false) => {}
+            (_, true) if chance.one_in(10) => self.ask(world, at, 0, now),
+            (_, _) => self.ask(world, at, has, now),
+        }
+    }
+
+    /// Reads some bytes, or none any more.
+    fn go_on(&mut self, world: &Mutex<World>, at: usize, now: Now, chance: &mut Chance) {
+        if chance.one_in(30) {
+            self.units[at].open = None;
+            return;
+        }
+        let most = usize::try_from(1 + chance.below(2048)).unwrap();
+        let mut buffer = vec![0; most];
+        let unit = &mut self.units[at];
+        let Some(open) = &mut unit.open else { return };
+        match open.stream.read(&mut buffer) {
+            Ok(0) | Err(_) => unit.open = None,
+            Ok(count) => self.received(world, at, &buffer[..count], now),
+        }
+    }
+
+    fn received(&mut self, world: &Mutex<World>, at: usize, bytes: &[u8], now: Now) {
+        let (imei, project) = (self.imei(), self.number % PROJECTS.len());
+        let unit = &mut self.units[at];
+        unit.has.extend_from_slice(bytes);
+        unit.kills = now.kills;
+        let size = unit.open.as_ref().map_or(usize::MAX, |open| open.size);
+        if unit.has.len() < size {
+            return;
+        }
+        let got = std::mem::take(&mut unit.has);
+        (unit.open, unit.done) = (None, true);
+        let world = &mut *world.lock().unwrap();
+        world.counts.pairs_whole += 1;
+        let is_a_file = world
+            .images
+            .iter()
+            .any(|image| image.project == project && *image.bytes == got);
+        if !is_a_file {
+            let wrong = format!(
+                "one of two {imei} got {} bytes that are none of the files{}",
+                got.len(),
+                made_of(&world.images, &got)
+            );
+            world.wrongs.push(wrong);
+        }
+    }
+
+    /// Asks for the bytes from `from` on.
+    fn ask(&mut self, world: &Mutex<World>, at: usize, from: usize, now: Now) {
+        let target = luat(
+            PROJECTS[self.number % PROJECTS.len()],
+            &self.imei(),
+            "1.0.0",
+        );
+        let request = get_with(&target, &format!("Range: bytes={from}-\r\n"));
+        let (net, host) = (
+            u8::try_from(self.number).unwrap(),
+            u8::try_from(at).unwrap(),
+        );
+        let source = IpAddr::V4(Ipv4Addr::new(127, 77, net, 7 + host));
+        let Some((head, rest, stream)) = exchange(source, now.http, &request) else {
+            // The server may be down.
+            std::thread::sleep(10 * PACE);
+            return;
+        };
+        self.requests += u32::from(head.status < 500);
+        let is_known = self.losses == now.losses;
+        let unit = &mut self.units[at];
+        let mut world_now = world.lock().unwrap();
+        let counts = &mut world_now.counts;
+        match head.status {
+            200 | 206 if head.start == 0 => {
+                counts.downloads += 1;
+                unit.has.clear();
+            }
+            206 => {
+                counts.resumes += 1;
+                counts.resumes_after_a_kill += u32::from(unit.kills < now.kills);
+                if head.start != from || !is_known {
+                    let wrong = format!(
+                        "{target} asked for bytes from {from} on and got {head:?}; its state is known: {is_known}"
+                    );
+                    world_now.wrongs.push(wrong);
+                    unit.has.clear();
+                    return;
+                }
+            }
+            416 => {
+                counts.resumes_refused += 1;
+                unit.has.clear();
+                return;
+            }
+            500.. => {
+                drop(world_now);
+                // The folder is being read.
+                std::thread::sleep(5 * PACE);
+                return;
+            }
+            _ => {
+                unit.has.clear();
+                return;
+            }
+        }
+        drop(world_now);
+        unit.open = Some(Open {
+            stream,
+            size: head.size,
+        });
+        self.received(world, at, &rest, now);
+    }
+}
+
+/// What matters of a reply's head.
+#[derive(Debug)]
+struct Head {
+    status: u16,
+    /// The first byte of the body within the file.
+    start: usize,
+    /// Size of the file in bytes.
+    size: usize,
+}
+
+/// Sends a request; the head of its reply, and the first bytes of the body.
+fn exchange(source: IpAddr, to: SocketAddr, request: &[u8]) -> Option<(Head, Vec<u8>, TcpStream)> {
+    let mut stream = try_connect_from(Some(source), to, 8 * 1024).ok()?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    stream.write_all(request).ok()?;
+    let mut raw = Vec::new();
+    let mut buffer = [0; 512];
+    let end = loop {
+        if let Some(at) = raw.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at + 4;
+        }
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => return None,
+            Ok(count) => raw.extend_from_slice(&buffer[..count]),
+        }
+    };
+    let rest = raw.split_off(end);
+    let text = String::from_utf8(raw).unwrap();
+    let header = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        line.split_once(": ").map(|(_, value)| value)
+    };
+    let status = text.split(' ').nth(1)?.parse().ok()?;
+    let range = header("Content-Range").and_then(|range| range.strip_prefix("bytes "));
+    let (start, size) = match range.and_then(|range| range.split_once('/')) {
+        Some((part, size)) => (part.split('-').next()?.parse().unwrap_or(0), size),
+        None => (0, header("Content-Length")?),
+    };
+    let size = size.parse().ok()?;
+    Some((
+        Head {
+            status,
+            start,
+            size,
+        },
+        rest,
+        stream,
+    ))
+}
