@@ -41,6 +41,9 @@ use crate::state::State;
 use sockets::Sockets;
 use state_folder::StateFolder;
 
+/// The firmware folder if none is named.
+pub const DEFAULT_FOLDER: &str = "firmware";
+
 /// What the flags of `serve` say.
 #[derive(Debug)]
 pub struct Settings {
@@ -91,7 +94,7 @@ impl Settings {
     /// The firmware folder `firmware`, and no listener: those are the flags'.
     pub fn new() -> Settings {
         Settings {
-            folder: PathBuf::from("firmware"),
+            folder: PathBuf::from(DEFAULT_FOLDER),
             http: Vec::new(),
             udp: Vec::new(),
             operator: OperatorSettings {

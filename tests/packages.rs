@@ -161,7 +161,13 @@ fn a_package_under_the_name_of_another_platform_is_quarantined() {
 #[test]
 fn bytes_of_no_known_layout_under_the_name_of_a_platform_with_a_known_one_are_warned_about() {
     let bytes = noise(37, 5000);
-    for path in [AIR780EPM, AIR8101, "A_1103.001.002_LuatOS-SoC_EC618.bin"] {
+    for path in [
+        AIR780EPM,
+        AIR8101,
+        "A_1103.001.002_LuatOS-SoC_EC618.bin",
+        "A_1004.001.002_LuatOS-SoC_AIR105.bin",
+        "A_1004.001.002_LuatOS-SoC_AIR101.bin",
+    ] {
         let part = "no module of that platform can take it";
         served(path, &bytes, &["looks like a mistake", part]);
     }

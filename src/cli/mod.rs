@@ -2,7 +2,7 @@
 //! `simulate`, with `packages` `health`, `completions` and `man`; their flags with the `LUAT_OTA_*` twins.
 //!
 //! [`flags`] is the one table that everything about flags is made from. A first word that is no command
-//! is the folder to serve, if it exists or is a path (`./DIR`); a bare word that is neither is an error, so
+//! is the folder to serve, if it exists, is the default one or is a path (`./DIR`); a bare word that is none of these is an error, so
 //! that a mistyped command creates and serves nothing. `--version` prints ours, but where a module is
 //! described (`explain`, `probe`, `simulate`) it is the module's.
 
@@ -537,7 +537,7 @@ fn first_word(word: &OsStr, is_folder: &dyn Fn(&OsStr) -> bool) -> Result<FirstW
     if let Some(command) = Command::ALL.iter().find(|command| command.name() == text) {
         return Ok(FirstWord::Command(*command));
     }
-    if is_folder(word) {
+    if is_folder(word) || text == server::DEFAULT_FOLDER {
         return Ok(FirstWord::Folder);
     }
     if text == "help" {

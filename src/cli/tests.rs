@@ -36,6 +36,8 @@ fn the_first_word_is_a_command_or_the_folder() {
         (&["serve"], Command::Serve, "firmware"),
         (&["serve", "fw"], Command::Serve, "fw"),
         (&["fw"], Command::Serve, "fw"),
+        // Named or not, the default folder is made.
+        (&["firmware"], Command::Serve, "firmware"),
         (&["./not-there-yet"], Command::Serve, "./not-there-yet"),
         (&["/srv/ota"], Command::Serve, "/srv/ota"),
         (&["--grace", "1", "fw"], Command::Serve, "fw"),

@@ -328,18 +328,23 @@ pub fn file_kind(name: &str) -> FileKind {
     }
 }
 
-/// `x.bin_20250623184110381812`, `x.bin.1`, `x.bin (2)`, `x.bin?sign=…`: firmware by its name but for what
+/// `x.bin_20250623184110381812`, `x.bin_0f3a9c5e`, `x.bin.1`, `x.bin (2)`, `x.bin?sign=…`: firmware by its name but for what
 /// follows.
 fn is_stamped(name: &str) -> bool {
     let added = |c: char| c.is_ascii_digit() || matches!(c, '_' | '-' | '.' | ' ' | '(' | ')');
-    // A query may hold anything.
-    let (name, has_query) = match name.split_once(['?', '&', '=', '@']) {
-        Some((name, _)) => (name, true),
-        None => (name, false),
+    // A query may hold anything. Some programs write its `?` as `%3F`.
+    let end = name.find(['?', '&', '=', '@', '%']);
+    let whole = name.len();
+    let (name, _) = name
+        .split_at_checked(end.unwrap_or(whole))
+        .unwrap_or((name, ""));
+    let is_hash = |text: &str| text.len() >= 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let kept = match name.rsplit_once(['_', '-', '.']) {
+        Some((before, last)) if is_hash(last) => before,
+        _ => name,
     };
-    let kept = name.trim_end_matches(added);
-    let is_longer = has_query || kept.len() < name.len();
-    is_longer && firmware_stem(kept).is_some()
+    let kept = kept.trim_end_matches(added);
+    kept.len() < whole && firmware_stem(kept).is_some()
 }
 
 /// `x.dfota.bin` → `x`; `None` if it is no firmware by its name.

@@ -173,7 +173,12 @@ impl Kind {
         let platform = platform?;
         let known = matches!(
             Family::of_platform(platform)?,
-            Family::Ec7xx | Family::Ec618 | Family::Air8101 | Family::Air1601
+            Family::Ec7xx
+                | Family::Ec618
+                | Family::Air8101
+                | Family::Air1601
+                | Family::Air105
+                | Family::W800
         );
         (self == Kind::Generic && known).then(|| {
             format!(

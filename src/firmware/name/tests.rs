@@ -217,6 +217,9 @@ fn what_people_drop_by_mistake_gets_a_sentence_that_says_what_to_drop() {
         ("core.soc", "factory file"),
         // Case 14.
         ("X_1.0.1.bin_20250623184110381812", "rename it"),
+        ("X_1.0.1.bin_0f3a9c5e", "rename it"),
+        ("X_1.0.1.dfota.bin_20250623_0f3a9c5e", "rename it"),
+        ("X_1.0.1.sota%3Fsign=abc", "rename it"),
         ("x.dfota.bin.1", "rename it"),
         ("x.bin (1)", "rename it"),
         ("x.bin?sign=abc&t=1", "rename it"),
