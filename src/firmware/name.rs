@@ -328,8 +328,8 @@ pub fn file_kind(name: &str) -> FileKind {
     }
 }
 
-/// `x.bin_20250623184110381812`, `x.bin_0f3a9c5e`, `x.bin.1`, `x.bin (2)`, `x.bin?sign=…`: firmware by its name but for what
-/// follows.
+/// `x.bin_20250623184110381812`, `x.bin_0f3a9c5e`, `x.bin.1`, `x.bin (2)`, `x.bin?sign=…`: firmware by its
+/// name but for what follows.
 fn is_stamped(name: &str) -> bool {
     let added = |c: char| c.is_ascii_digit() || matches!(c, '_' | '-' | '.' | ' ' | '(' | ')');
     // A query may hold anything. Some programs write its `?` as `%3F`.
