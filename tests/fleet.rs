@@ -364,6 +364,86 @@ fn a_module_that_can_follow_a_redirect_does_and_takes_a_no_from_there() {
     rows.finish();
 }
 
+// Case 64.
+#[test]
+fn a_module_that_is_redirected_to_a_file_of_ours_goes_on_with_the_content_that_the_url_names() {
+    let bytes = noise(64, 60_000);
+    let place = Place::new();
+    place.drop_firmware("P/1.0.3/update.bin", &bytes);
+    // Fewer than the rounds below: a file that was redirected to is no attempt of its own.
+    let server = Server::start_in(place, &["--attempts", "2"]);
+    let redirect = format!(
+        "http://{}/firmware/{{project}}/{{version}}/{{file}}?sha256={{sha256}}",
+        server.http
+    );
+    server.rules(
+        "P/release.json",
+        json!({ "direct": true, "redirect": redirect }),
+    );
+    let check = luat("P", "862991443753387", "1.0.0") + "&need_oss_url=1";
+    server
+        .wait_for_reply(&common::get(&check), common::PATIENCE, |reply| {
+            matches!(reply.status, 301..=308)
+        })
+        .unwrap();
+    let mut rows = Rows::default();
+    for generation in [Generation::Gen2g, Generation::Asr1802, Generation::Rda8910] {
+        let client = Client::LuaTask(generation);
+        for cut_after in [None, Some(5_000), Some(20_000), Some(59_000)] {
+            let options = Options {
+                need_oss_url: true,
+                header_seed: 3,
+            };
+            let mut attempt = LuaTask::new(
+                &client.identity(&module("1.0.0")),
+                &endpoint(&server, client),
+                generation,
+                options,
+            );
+            let settings = Settings {
+                cut_after,
+                ..settings()
+            };
+            let played = luat_ota::os::reactor::block_on(play(&mut attempt, &settings));
+            let statuses: Vec<_> = played.exchanges.iter().map(|e| e.status()).collect();
+            let is_redirect = |status: &Option<u16>| matches!(status, Some(301..=308));
+            rows.row(
+                &format!("{} {cut_after:?}", client.name()),
+                updated(&played, &bytes).and_then(|()| {
+                    ensure!(
+                        statuses.iter().filter(|status| is_redirect(status)).count() == 1,
+                        "{statuses:?}"
+                    );
+                    // The 2G ones begin again after a cut.
+                    let resumes = cut_after.is_some() && generation != Generation::Gen2g;
+                    ensure!(
+                        !resumes || statuses.last() == Some(&Some(206)),
+                        "the rest was not asked for: {statuses:?}"
+                    );
+                    ensure!(
+                        !resumes || played.body < 2 * bytes.len() as u64,
+                        "{} bytes",
+                        played.body
+                    );
+                    Ok(())
+                }),
+            );
+        }
+        let mut attempt = LuaTask::new(
+            &client.identity(&module("1.0.3")),
+            &endpoint(&server, client),
+            generation,
+            Options {
+                need_oss_url: true,
+                header_seed: 3,
+            },
+        );
+        let played = luat_ota::os::reactor::block_on(play(&mut attempt, &settings()));
+        rows.row(client.name().as_str(), refused(client, &played));
+    }
+    rows.finish();
+}
+
 /// What users write wrong (docs/protocol.md 3), as the module then asks.
 #[test]
 fn whatever_the_user_wrote_wrong_the_module_updates() {

@@ -101,7 +101,7 @@ fn named_content(query: &[u8]) -> Option<NamedContent> {
     let fields = query.split(|byte| matches!(byte, b'?' | b'&'));
     let value = fields
         .filter_map(|field| field.strip_prefix(b"sha256="))
-        .last()?;
+        .next_back()?;
     let text = decode(value).to_ascii_lowercase();
     Some(NamedContent(ContentId::parse(&text)))
 }
