@@ -8,11 +8,11 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::asked::{Asked, full};
+use super::asked::Asked;
 use super::client::client_of;
 use super::lines::{About, counted, log_unknown};
 use super::{Service, turnkey};
-use crate::decision::{Check, Offer, Refusal, Verdict};
+use crate::decision::{Check, Offer, Refusal, Refused, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::catalog::{Catalog, Release};
 use crate::fleet::pins::Began;
@@ -283,10 +283,14 @@ fn resumed(
         }
     };
     let Some(size) = service.size_of(content, catalog) else {
-        if service.still_reads() {
-            let refused = full("the firmware folder is being read");
+        if let Some(refusal) = service.out_of_reach(catalog) {
+            let refused = Refused {
+                refusal,
+                release: None,
+                rule: "the bytes that its download began with cannot be read now",
+            };
             asked.log_refused(service, &refused);
-            return Some(Answer::Reply(reply::refusal(refused.refusal, false)));
+            return Some(Answer::Reply(reply::refusal(refusal, false)));
         }
         let why = "the bytes that its download began with are gone";
         return Some(cannot_resume(service, asked, None, why));
@@ -449,8 +453,15 @@ fn to_file(
         if catalog.is_unread() || catalog.cannot_read(project) {
             return Answer::Reply(reply::refusal(Refusal::Unread, wish.head_only));
         }
-        if !service.ready.get() || content.is_some() && service.still_reads() {
+        let is_waiting = catalog
+            .waiting
+            .binary_search_by(|it| (**it).cmp(path))
+            .is_ok();
+        if !service.ready.get() || is_waiting {
             return Answer::Reply(reply::refusal(Refusal::Full, wish.head_only));
+        }
+        if let (Some(_), Some(refusal)) = (content, service.out_of_reach(&catalog)) {
+            return Answer::Reply(reply::refusal(refusal, wish.head_only));
         }
         let is_there = content.is_some() || current.is_some() || named.is_some();
         if beyond.is_some() && is_there {

@@ -211,7 +211,7 @@ pub(super) fn unread(rule: &str) -> Verdict<'_> {
 }
 
 /// Come back.
-pub(super) fn full(rule: &str) -> Refused<'_> {
+fn full(rule: &str) -> Refused<'_> {
     Refused {
         refusal: Refusal::Full,
         release: None,

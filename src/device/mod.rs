@@ -56,6 +56,7 @@ pub use self::stop::Stop;
 use self::turn::Turn;
 use self::upgrade_id::UpgradeIds;
 use crate::alarm::Alarm;
+use crate::decision::Refusal;
 use crate::firmware::ContentId;
 use crate::firmware::catalog::Catalog;
 use crate::firmware::snapshot::{LoadError, Snapshot, Snapshots};
@@ -302,7 +303,24 @@ impl Service {
                 }
             }
         }
-        loaded
+        match loaded {
+            // Its medium may have gone since the folder was last scanned.
+            Err(LoadError::Gone(why))
+                if !sources.is_empty() || self.out_of_reach(&self.catalog()).is_some() =>
+            {
+                Err(LoadError::Unread(why))
+            }
+            loaded => loaded,
+        }
+    }
+
+    /// The refusal of a content that the catalogue does not have, if it may only be out of reach for now. A module
+    /// that hears anything else throws away what it has of it.
+    fn out_of_reach(&self, catalog: &Catalog) -> Option<Refusal> {
+        if !catalog.unread.is_empty() {
+            return Some(Refusal::Unread);
+        }
+        self.still_reads().then_some(Refusal::Full)
     }
 
     /// A seat for a connection that has to wait; `None` if there is no room.

@@ -136,11 +136,13 @@ fn file(service: &Service, wanted: &Wanted<'_>, arrived: &Arrived<'_>, wish: &Wi
     let mut weeks = service.ids.good_weeks(unix_now());
     let is_good = |week| file_mark(service, asked.who.as_ref(), content, week) == wanted.mark;
     let catalog = service.catalog();
-    let size = service.size_of(content, &catalog);
-    let Some(size) = size.filter(|_| weeks.any(is_good)) else {
-        return Answer::Reply(match catalog.is_unread() {
-            true => reply::refusal(Refusal::Unread, wish.head_only),
-            false => reply::plain(Status::NotFound, wish.head_only),
+    if !weeks.any(is_good) {
+        return Answer::Reply(reply::plain(Status::NotFound, wish.head_only));
+    }
+    let Some(size) = service.size_of(content, &catalog) else {
+        return Answer::Reply(match service.out_of_reach(&catalog) {
+            Some(refusal) => reply::refusal(refusal, wish.head_only),
+            None => reply::plain(Status::NotFound, wish.head_only),
         });
     };
     let to = super::answer::version_of(&catalog, asked.check.project(), content);

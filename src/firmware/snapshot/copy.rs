@@ -141,9 +141,14 @@ impl Order {
             true => CopyError::Room(error),
             false => CopyError::Medium(format!("the firmware folder cannot be opened: {error}")),
         })?;
-        let mut file = root
-            .open_file(path)
-            .map_err(|error| cannot("opened", error))?;
+        let is_elsewhere = root.stamp().is_ok_and(|root| root.dev != source.stamp.dev);
+        let mut file = root.open_file(path).map_err(|error| {
+            // Not there, and it was on another device than the folder is: its medium was removed.
+            if error.kind() == io::ErrorKind::NotFound && is_elsewhere {
+                return CopyError::Medium(format!("{path} is not there, nor is its medium"));
+            }
+            cannot("opened", error)
+        })?;
         let size = |file: &File| crate::os::fs::stamp(file).map(|stamp| stamp.size);
         // Not worth reading.
         if size(&file).map_err(|error| cannot("looked at", error))? != self.size {
