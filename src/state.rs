@@ -26,6 +26,9 @@ const INSIDE: &str = ".luat-ota";
 /// The name of the file with the secret.
 const SECRET: &str = "secret";
 
+/// Permissions of a file that its owner alone can read.
+pub const PRIVATE: u32 = 0o600;
+
 /// The path of the state folder and its lock. Clones share the lock.
 #[derive(Clone, Debug)]
 pub struct Folder {
@@ -96,8 +99,8 @@ pub struct State {
     folder: Folder,
     lost: Option<String>,
     secret: [u8; 32],
-    /// Files that could not be written yet: name and content.
-    unsaved: Mutex<Vec<(&'static str, String)>>,
+    /// Files that could not be written yet: name, content and permissions.
+    unsaved: Mutex<Vec<(&'static str, String, u32)>>,
 }
 
 impl State {
@@ -166,9 +169,9 @@ impl State {
     }
 
     /// Writes a file that could not be written, as soon as [`State::retry`] can.
-    pub fn keep_later(&self, name: &'static str, content: String) {
+    pub fn keep_later(&self, name: &'static str, content: String, mode: u32) {
         let mut unsaved = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
-        unsaved.push((name, content));
+        unsaved.push((name, content, mode));
     }
 
     /// Whether there are files that could not be written yet.
@@ -184,10 +187,10 @@ impl State {
             return false;
         }
         let mut unsaved = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
-        unsaved.retain(|(name, content)| {
+        unsaved.retain(|(name, content, mode)| {
             let path = self.file(name);
             let is_free = std::fs::symlink_metadata(&path).is_err();
-            is_free && write_atomically(&path, content.as_bytes()).is_err()
+            is_free && write_with_mode(&path, content.as_bytes(), *mode).is_err()
         });
         unsaved.is_empty()
     }
@@ -229,7 +232,7 @@ impl State {
         if let Err(error) = written {
             // A restart before it can be written must find the same one.
             secret = secret_of_this_boot()?;
-            self.keep_later(SECRET, text(secret));
+            self.keep_later(SECRET, text(secret), PRIVATE);
             if self.lost.is_none() {
                 log::warn!(target: "state", "{}", lost(self.folder.path(), &error));
             }
@@ -393,7 +396,7 @@ fn derived(machine: &str, boot: &str) -> [u8; 32] {
 /// Replaces a file by writing a new one beside it, fsync, rename (and fsync of the folder). The new
 /// file can be read by its owner alone. What a kill leaves behind (`.NAME.tmp`) the next call removes.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_with_mode(path, bytes, 0o600)
+    write_with_mode(path, bytes, PRIVATE)
 }
 
 /// The same for a file with these permissions, whatever the umask is.
@@ -587,7 +590,7 @@ mod tests {
             drop(state);
             let state = State::open(wanted, &scratch.0).unwrap();
             assert_eq!(state.secret(), secret);
-            state.keep_later("token", "12345678\n".to_owned());
+            state.keep_later("token", "12345678\n".to_owned(), 0o640);
             std::fs::remove_file(&folder).unwrap();
             assert!(state.retry());
             let token = std::fs::read_to_string(folder.join("token")).unwrap();
@@ -604,7 +607,7 @@ mod tests {
         let scratch = Scratch::new();
         let state = State::open(Some(&scratch.0), &scratch.0).unwrap();
         std::fs::write(scratch.0.join("token"), "theirs").unwrap();
-        state.keep_later("token", "ours".to_owned());
+        state.keep_later("token", "ours".to_owned(), PRIVATE);
         assert!(state.retry());
         let token = std::fs::read_to_string(scratch.0.join("token")).unwrap();
         assert_eq!(token, "theirs");

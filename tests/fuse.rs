@@ -155,8 +155,15 @@ fn three_reverts_pause_a_release_in_its_own_release_json_and_an_edit_resumes_it(
     assert_eq!(rules(&path), told);
 }
 
+// Case 59.
 #[test]
 fn where_the_folder_is_read_only_the_pause_is_kept_in_the_state() {
+    pause_on_a_read_only_folder(false);
+    pause_on_a_read_only_folder(true);
+}
+
+/// The pause is ended by release.json, or by the page (a build without it: by the command).
+fn pause_on_a_read_only_folder(by_page: bool) {
     let Some(mount) = Mount::new("tmpfs", &["-t", "tmpfs", "tmpfs"]) else {
         return;
     };
@@ -174,6 +181,7 @@ fn where_the_folder_is_read_only_the_pause_is_kept_in_the_state() {
         Server::from_command(place, &mut command)
     };
     let server = serve(place);
+    let state = server.place().state().display().to_string();
     let new = luat("P", NEW, "1.0.0");
     server.wait_until_offered(&new, &bytes);
     for number in 1..=3 {
@@ -194,14 +202,67 @@ fn where_the_folder_is_read_only_the_pause_is_kept_in_the_state() {
     });
     let server = serve(server.kill());
     server.wait_until_refused(&new, 404, 27);
+    #[cfg(feature = "operator")]
+    {
+        let operator = common::operator::Operator::of(&server);
+        let shown = operator.get("/api/v1/releases").json()["releases"][0].clone();
+        assert_eq!(shown["state"], "fused", "{shown}");
+        let reason = shown["reason"].as_str().unwrap();
+        assert!(reason.starts_with("fuse: 3 of 5 devices"), "{reason}");
+        assert!(reason.contains("luat-ota resume P/2.0.0"), "{reason}");
+        let metrics = operator.get("/metrics").text();
+        assert!(metrics.contains("state=\"fused\"} 1"), "{metrics}");
+    }
+    if by_page {
+        #[cfg(feature = "operator")]
+        {
+            let operator = common::operator::Operator::of(&server);
+            let told = operator.post("/api/v1/releases/P/2.0.0/resume", &json!({}));
+            let state = told.json()["state"].clone();
+            assert_eq!((told.status, state), (200, json!("live")));
+        }
+        #[cfg(not(feature = "operator"))]
+        assert!(
+            run(&["resume", "P/2.0.0", "--state", &state])
+                .status
+                .success()
+        );
+        server.wait_until_offered(&new, &bytes);
+        mount.run("mount", &["-o", "remount,rw"]);
+    } else {
+        mount.run("mount", &["-o", "remount,rw"]);
+        std::fs::write(
+            mount.path.join("P/2.0.0/release.json"),
+            "{\"percent\": 100, \"paused\": false}",
+        )
+        .unwrap();
+        server.wait_until_offered(&new, &bytes);
+    }
+    // A pause that release.json says cannot be ended where that cannot be changed.
+    std::fs::write(mount.path.join("P/release.json"), "{\"paused\": true}").unwrap();
+    std::fs::remove_file(mount.path.join("P/2.0.0/release.json")).ok();
+    server.wait_until_refused(&new, 404, 27);
+    mount.run("mount", &["-o", "remount,ro"]);
+    let output = run(&["resume", "P/2.0.0", "--state", &state]);
+    assert_eq!(output.status.code(), Some(1), "{}", both(&output));
+    let said = both(&output);
+    assert!(
+        said.contains("stays paused") && !said.contains("Resumed"),
+        "{said}"
+    );
+    assert!(said.contains("by hand"), "{said}");
+    #[cfg(feature = "operator")]
+    {
+        let operator = common::operator::Operator::of(&server);
+        let told = operator.post("/api/v1/releases/P/2.0.0/resume", &json!({}));
+        assert_eq!(told.status, 500, "{}", told.text());
+    }
     mount.run("mount", &["-o", "remount,rw"]);
-    std::fs::write(
-        mount.path.join("P/2.0.0/release.json"),
-        "{\"percent\": 100, \"paused\": false}",
-    )
-    .unwrap();
+    let output = run(&["resume", "P/2.0.0", "--state", &state]);
+    assert!(output.status.success(), "{}", both(&output));
     server.wait_until_offered(&new, &bytes);
     drop(server.terminate());
+    mount.run("mount", &["-o", "remount,rw"]);
 }
 
 /// Lets a fleet of which two of five fall back loose on a fresh server; the release's `paused` afterwards.
@@ -323,6 +384,12 @@ fn a_mirror_cannot_undo_a_pause_and_resume_ends_it() {
         // With the old file; and after a restart.
         server.wait_until_refused(&new, 404, 27);
         assert_eq!(rules(&path), own);
+        #[cfg(feature = "operator")]
+        common::operator::Operator::of(&server).wait_for(
+            "/api/v1/releases",
+            "the pause is shown, though release.json does not say it",
+            |list| list["releases"][0]["state"] == "fused",
+        );
         server = Server::start_in(server.kill(), &[]);
         server.wait_until_refused(&new, 404, 27);
         let told = json!({"paused": "fuse: of the test"});

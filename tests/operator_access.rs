@@ -157,7 +157,8 @@ const TABLE: &[(&str, &str, u16)] = &[
     (
         "DELETE /api/v1/devices/862991443753386/hold",
         "Host: localhost\r\nAuthorization: Bearer {token}\r\n",
-        200,
+        // No such device.
+        404,
     ),
     (
         "DELETE /api/v1/devices/862991443753386/hold",

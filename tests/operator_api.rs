@@ -132,6 +132,14 @@ fn every_reply_is_what_the_description_says() {
             Value::Null,
             200,
         ),
+        (
+            "DELETE",
+            "/api/v1/devices/{id}/hold",
+            "/api/v1/devices/862991443750001/hold",
+            String::new(),
+            Value::Null,
+            404,
+        ),
         ("GET", "/api/v1/rates", "", String::new(), Value::Null, 200),
         (
             "GET",

@@ -194,6 +194,10 @@ fn a_state_folder_on_a_read_only_disk_is_read_and_is_written_when_that_is_possib
         );
         let [secret, token] = secrets(&mount.path).map(|text| text.trim().len());
         assert_eq!((secret, token), (64, 32));
+        if cfg!(feature = "operator") {
+            let read = std::fs::read_to_string(mount.path.join("read-token")).unwrap();
+            assert_eq!(read.trim().len(), 32);
+        }
         // The ids of running downloads survive the restart.
         let server = Server::start_in(server.terminate(), &["--state", &state]);
         server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);

@@ -45,6 +45,14 @@ pub(super) fn run(folder: &Path, release: &str) -> Result<(String, u8), String> 
                     "no such release: {release} (luat-ota check lists those that are served)"
                 ));
             }
+            let refusal = resume::refusal(&file);
+            if refusal.exists() {
+                let why = std::fs::read_to_string(&refusal).unwrap_or_else(|_| {
+                    format!("{release} stays paused: the server's log says why and what to do")
+                });
+                std::fs::remove_file(refusal).ok();
+                return Err(why);
+            }
             return Ok((format!("Resumed: {release} is not paused now.\n"), 0));
         }
         std::thread::sleep(LOOK);

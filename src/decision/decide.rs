@@ -85,13 +85,28 @@ pub struct Fused {
 }
 
 impl Fused {
-    fn is(&self, project: &Project, release: &Release) -> bool {
+    /// Whether it is this release.
+    pub fn is(&self, project: &Project, release: &Release) -> bool {
         self.project == project.name && self.version == release.version_text
+    }
+
+    /// The reason for people, where release.json does not say that the release is paused.
+    pub fn kept_reason(&self) -> String {
+        let why = self.sentence.strip_suffix(SET_TO_FALSE);
+        format!(
+            "{}; release.json does not say so: resume it on the page or with luat-ota resume {}/{}",
+            why.unwrap_or(&self.sentence),
+            self.project,
+            self.version
+        )
     }
 }
 
 /// How the sentence begins that the fuse writes into `paused`, so that it is told from a person's.
 pub const FUSE: &str = "fuse: ";
+
+/// How that sentence ends: what to do with `paused`.
+pub const SET_TO_FALSE: &str = "; set this to false to go on";
 
 /// Everything that the verdict depends on.
 #[derive(Clone, Copy, Debug)]

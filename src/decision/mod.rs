@@ -11,5 +11,7 @@ mod verdict;
 
 pub use came_back::{Back, came_back, compare};
 pub use check::Check;
-pub use decide::{CORE_UNSAID, FUSE, Fetched, Fused, HELD, Known, Looping, Question, decide};
+pub use decide::{
+    CORE_UNSAID, FUSE, Fetched, Fused, HELD, Known, Looping, Question, SET_TO_FALSE, decide,
+};
 pub use verdict::{Note, Notes, Offer, Refusal, Refused, Verdict};

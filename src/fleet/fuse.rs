@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::clock::Stamp;
 use super::devices::{Census, Group};
-use crate::decision::{FUSE, Fused};
+use crate::decision::{FUSE, Fused, SET_TO_FALSE};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::{Catalog, Release};
@@ -196,7 +196,7 @@ impl Fuses {
                 "{project} {version}: {what}, all from one network: it is not paused for that, look at it"
             ));
         }
-        let sentence = format!("{FUSE}{what}; set this to false to go on");
+        let sentence = format!("{FUSE}{what}{SET_TO_FALSE}");
         watched.tripped = Some(Tripped {
             sentence: sentence.as_str().into(),
             at: now,

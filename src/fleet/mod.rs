@@ -561,11 +561,7 @@ impl Fleet {
         }
         self.known_list.tick();
         let (devices, guard, list) = (&self.devices, &self.guard, &self.known_list);
-        let is_known = |device| {
-            devices.knows(device)
-                || list.contains(device)
-                || !guard.against(device, stamp).is_empty()
-        };
+        let is_known = |device| is_remembered(devices, guard, list, device, stamp);
         for (device, id) in self.lifts.tick(&is_known) {
             let holds = self.lift(device, now);
             log::info!(target: "lift", device = &*id, holds = holds; "");
@@ -604,9 +600,20 @@ impl Fleet {
         }
     }
 
+    /// Releases that the fuse has paused and whose release.json does not say so (any more, or yet).
+    pub fn fused(&self) -> &[Fused] {
+        self.fuses.kept()
+    }
+
     /// How many downloads are remembered with what they began with.
     pub fn pinned(&self) -> usize {
         self.pins.len()
+    }
+
+    /// Whether anything is remembered of a device, or it stands in the list of known devices.
+    pub fn remembers(&self, device: DeviceId, now: Instant) -> bool {
+        let now = self.clock.stamp(now);
+        is_remembered(&self.devices, &self.guard, &self.known_list, device, now)
     }
 
     /// Takes back all that the loop guard holds against a device; how many holds that were.
@@ -616,6 +623,16 @@ impl Fleet {
         self.tell_of_guard();
         holds
     }
+}
+
+fn is_remembered(
+    devices: &Devices,
+    guard: &Guard,
+    list: &KnownList,
+    device: DeviceId,
+    now: Stamp,
+) -> bool {
+    devices.knows(device) || list.contains(device) || !guard.against(device, now).is_empty()
 }
 
 impl Transfer {

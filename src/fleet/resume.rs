@@ -9,6 +9,9 @@ use crate::state;
 
 const PREFIX: &str = "resume-";
 
+/// The end of the name of an answer that says why not.
+const REFUSED: &str = ".refused";
+
 /// Files that are taken at one look.
 const MOST: usize = 100;
 
@@ -29,8 +32,16 @@ pub fn ask(folder: &Path, project: &str, version: &str) -> io::Result<PathBuf> {
     let path = folder.join(name);
     // To an earlier request.
     fs::remove_file(answer(&path)).ok();
+    fs::remove_file(refusal(&path)).ok();
     state::write_atomically(&path, b"")?;
     Ok(path)
+}
+
+/// The file in which the server says why a release stays paused. `request`: what [`ask`] returned.
+pub fn refusal(request: &Path) -> PathBuf {
+    let mut path = request.as_os_str().to_owned();
+    path.push(REFUSED);
+    PathBuf::from(path)
 }
 
 /// The requests in a state folder. Blocks.
@@ -43,7 +54,7 @@ pub fn requests(folder: &Path) -> Vec<Request> {
         let (project, version) = name.to_str()?.strip_prefix(PREFIX)?.split_once("%2F")?;
         let is_answer = Path::new(&name)
             .extension()
-            .is_some_and(|end| end == "unknown");
+            .is_some_and(|end| end == "unknown" || end == "refused");
         (!is_answer).then(|| Request {
             project: unquoted(project),
             version: unquoted(version),
@@ -83,10 +94,11 @@ mod tests {
             };
             assert_eq!(requests(scratch.path()), [expected]);
             fs::write(answer(&path), "").unwrap();
+            fs::write(refusal(&path), "why").unwrap();
             fs::remove_file(&path).unwrap();
             assert_eq!(requests(scratch.path()), []);
             ask(scratch.path(), project, version).unwrap();
-            assert!(!answer(&path).exists());
+            assert!(!answer(&path).exists() && !refusal(&path).exists());
             fs::remove_file(&path).unwrap();
         }
         assert!(ask(scratch.path(), &"x".repeat(300), "1").is_err());

@@ -174,7 +174,7 @@ fn releases(page: &mut Page, catalog: &Catalog, fleet: &Fleet) {
     );
     let now = unix_now();
     for (project, release) in all() {
-        let (state, _) = state_of(release, now);
+        let (state, _) = state_of(project, release, fleet.fused(), now);
         if matches!(state, "paused" | "fused" | "held_back") {
             let labels = [
                 ("project", &*project.name),

@@ -2,23 +2,23 @@
 //! for people who only look. Made at the first start and kept in the state folder, where the group of the
 //! service may read it. Opened once by the server.
 //!
-//! Nothing about it stops the server: without a file that can be read or written there is no read token, and
-//! the operator's token is needed for reading, too.
+//! Nothing about it stops the server. Where the file cannot be written now, it is written as soon as the state
+//! folder can be. A file that is there and cannot be read is not replaced: then there is no read token, and the
+//! operator's token is needed for reading, too.
 
 use std::fs::OpenOptions;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::access::is_token;
-use super::token;
 use crate::state;
 
 /// Its name in the state folder.
 pub const FILE: &str = "read-token";
 
 /// Its permissions: the owner reads and writes, the group of the service reads.
-const MODE: u32 = 0o640;
+pub const MODE: u32 = 0o640;
 
 /// A read token and its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,14 +29,16 @@ pub struct ReadToken {
     pub file: PathBuf,
     /// It was made at this start.
     pub is_new: bool,
+    /// It could not be written, and is to be kept later.
+    pub is_unsaved: bool,
 }
 
 impl ReadToken {
-    /// The token in `file`, made if it is not there; `None`, with a warning in the log, if it can be neither
-    /// read nor made. A damaged file is renamed to `read-token.damaged` and a new one made.
+    /// The token in `file`, made if it is not there; `None`, with a warning in the log, if the file is there
+    /// and cannot be used. A damaged file is renamed to `read-token.damaged` and a new one made.
     pub fn open(file: PathBuf) -> Option<ReadToken> {
         match ReadToken::try_open(&file) {
-            Ok((text, is_new)) => Some(ReadToken { text, file, is_new }),
+            Ok(token) => Some(token),
             Err(error) => {
                 log::warn!(
                     target: "operator",
@@ -49,9 +51,15 @@ impl ReadToken {
         }
     }
 
-    fn try_open(file: &Path) -> io::Result<(String, bool)> {
+    fn try_open(file: &Path) -> io::Result<ReadToken> {
+        let token = |text, is_new, is_unsaved| ReadToken {
+            text,
+            file: file.to_owned(),
+            is_new,
+            is_unsaved,
+        };
         match read(file) {
-            Ok(Some(text)) => return Ok((text, false)),
+            Ok(Some(text)) => return Ok(token(text, false, false)),
             Ok(None) => {
                 let damaged = file.with_extension("damaged");
                 std::fs::rename(file, &damaged)?;
@@ -62,12 +70,19 @@ impl ReadToken {
                     damaged.display()
                 );
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Err(error) if std::fs::symlink_metadata(file).is_ok() => return Err(error),
+            Err(_) => {}
         }
-        let text = token::random().map_err(io::Error::other)?;
-        state::write_with_mode(file, format!("{text}\n").as_bytes(), MODE)?;
-        Ok((text, true))
+        let text = super::token::random().map_err(io::Error::other)?;
+        let written = state::write_with_mode(file, format!("{text}\n").as_bytes(), MODE);
+        if let Err(error) = &written {
+            log::warn!(
+                target: "operator",
+                "the read token cannot be written to {} now ({error}): that is tried again",
+                file.display()
+            );
+        }
+        Ok(token(text, true, written.is_err()))
     }
 }
 
@@ -123,9 +138,21 @@ mod tests {
     }
 
     #[test]
-    fn where_it_cannot_be_kept_there_is_none() {
+    fn where_it_cannot_be_written_it_is_to_be_kept_later() {
         let dir = Scratch::new();
         let file = dir.write("in-the-way", b"");
-        assert_eq!(ReadToken::open(file.join(FILE)), None);
+        let token = ReadToken::open(file.join(FILE)).unwrap();
+        assert!(token.is_new && token.is_unsaved && is_token(&token.text));
+        let token = ReadToken::open(dir.path().join(FILE)).unwrap();
+        assert!(token.is_new && !token.is_unsaved);
+    }
+
+    #[test]
+    fn a_file_that_is_there_and_cannot_be_read_is_not_replaced() {
+        let dir = Scratch::new();
+        let file = dir.path().join(FILE);
+        std::os::unix::fs::symlink(FILE, &file).unwrap();
+        assert_eq!(ReadToken::open(file.clone()), None);
+        assert!(std::fs::symlink_metadata(file).unwrap().is_symlink());
     }
 }

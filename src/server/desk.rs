@@ -18,7 +18,7 @@ use crate::operator::access::Access;
 use crate::operator::read_token::{self, ReadToken};
 use crate::operator::token::{self, Source, Token};
 use crate::operator::{self, Desk, Limits, Parts};
-use crate::state::State;
+use crate::state::{self, State};
 
 /// What was opened before the folder was looked through.
 pub(super) struct Prepared {
@@ -68,7 +68,14 @@ pub(super) fn prepare(
         );
     }
     if token.source == Source::ForThisRun {
-        state.keep_later(token::FILE, format!("{}\n", token.text));
+        state.keep_later(token::FILE, format!("{}\n", token.text), state::PRIVATE);
+    }
+    if let Some(read) = read.as_ref().filter(|read| read.is_unsaved) {
+        state.keep_later(
+            read_token::FILE,
+            format!("{}\n", read.text),
+            read_token::MODE,
+        );
     }
     Ok(Some(Prepared {
         listener,

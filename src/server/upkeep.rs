@@ -98,9 +98,19 @@ pub(super) async fn of_the_fleet(
 /// Takes the requests of `luat-ota resume` in the state folder.
 async fn resume(service: Rc<Service>, folder: PathBuf, state: PathBuf) {
     let (say, said) = bounded(1);
+    let catalog = std::sync::Arc::clone(&service.catalog.borrow());
     let run = move || {
         for request in resume::requests(&state) {
-            let resumed = write_resumed(&folder, &request);
+            let project = catalog.project(&request.project);
+            let is_there = project.is_some_and(|project| {
+                let mut releases = project.releases.iter();
+                releases.any(|release| *release.version_text == *request.version)
+            });
+            // Else it would make a folder for a release that is not there.
+            let resumed = match is_there {
+                true => write_resumed(&folder, &request).map(|()| true),
+                false => Ok(false),
+            };
             if say.send_blocking((request, resumed)).is_err() {
                 return;
             }
@@ -120,24 +130,23 @@ async fn resume(service: Rc<Service>, folder: PathBuf, state: PathBuf) {
             let mut fleet = service.fleet.borrow_mut();
             fleet.resume_release(project, version, now)
         };
-        let catalog = std::sync::Arc::clone(&service.catalog.borrow());
-        let is_there = catalog.project(project).is_some_and(|project| {
-            let mut releases = project.releases.iter();
-            releases.any(|release| *release.version_text == **version)
-        });
         let (project, version) = (project.as_str(), version.as_str());
         match resumed {
-            Ok(_) if is_there || was_kept => {
+            Ok(is_there) if is_there || was_kept => {
                 log::info!(target: "resume", project = project, version = version; "resumed");
             }
-            Err(why) if is_there || was_kept => log::warn!(
-                target: "resume",
-                project = project, version = version;
-                "the pause of the fuse has ended, but release.json cannot be written: {why}"
-            ),
-            _ => {
+            Ok(_) => {
                 std::fs::File::create(lift::answer(path)).ok();
                 log::info!(target: "resume", project = project, version = version; "no such release");
+            }
+            Err(why) => {
+                let sentence = format!(
+                    "{project}/{version} stays paused, because its release.json says so and cannot be \
+                     changed here ({why}): set \"paused\": false in it by hand, or let the server's user \
+                     write into the firmware folder and run luat-ota resume again"
+                );
+                log::warn!(target: "resume", project = project, version = version; "{sentence}");
+                std::fs::write(resume::refusal(path), sentence).ok();
             }
         }
         if let Err(error) = std::fs::remove_file(path) {

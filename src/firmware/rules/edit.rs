@@ -202,21 +202,29 @@ pub fn pause(root: &Path, project: &str, version: &str, sentence: &str) -> Resul
     edit(root, place, Edit::Keys(&keys), expected).map(drop)
 }
 
-/// Ends the pause of a release, if its release.json says that it is paused.
+/// Ends the pause of a release, if its release.json (or, where that says nothing, the project's) says that it
+/// is paused. An error means that it stays paused.
 pub fn resume(root: &Path, project: &str, version: &str) -> Result<(), Refused> {
     let place = Place {
         project,
         version: Some(version),
     };
-    let Some(present) = read(root, place)? else {
-        return Ok(());
+    let of_project = Place {
+        version: None,
+        ..place
     };
-    let rules = Rules::parse(&present.bytes).ok();
-    if let None | Some(Paused::No) = rules.and_then(|rules| rules.paused) {
+    let paused = |present: Option<&Present>| Rules::parse(&present?.bytes).ok()?.paused;
+    let own = read(root, place)?;
+    let says = match paused(own.as_ref()) {
+        Some(says) => Some(says),
+        None => paused(read(root, of_project)?.as_ref()),
+    };
+    if let None | Some(Paused::No) = says {
         return Ok(());
     }
     let keys = [("paused", Some(Value::Bool(false)))];
-    edit(root, place, Edit::Keys(&keys), Expected::Tag(present.tag)).map(drop)
+    let expected = own.map_or(Expected::Nothing, |present| Expected::Tag(present.tag));
+    edit(root, place, Edit::Keys(&keys), expected).map(drop)
 }
 
 /// The tag of a release.json with these bytes.

@@ -72,7 +72,11 @@ pub(super) fn lift(desk: &Desk, id: &str) -> Reply {
     let Some(device) = DeviceId::parse(id) else {
         return unknown();
     };
-    let lifted = desk.fleet.borrow_mut().lift(device, Instant::now());
+    let now = Instant::now();
+    if !desk.fleet.borrow().remembers(device, now) {
+        return unknown();
+    }
+    let lifted = desk.fleet.borrow_mut().lift(device, now);
     log::info!(target: "operator", device = id, lifted = lifted; "released from the loop guard");
     Reply::json(&object([("lifted", lifted.into())]))
 }

@@ -8,7 +8,7 @@ use http_types::StatusCode;
 use serde_json::{Map, Value};
 
 use super::{limit, object, or_null};
-use crate::decision::FUSE;
+use crate::decision::{FUSE, Fused};
 use crate::firmware::catalog::{Package, Project, Release};
 use crate::firmware::name::{self, RulesPlace};
 use crate::firmware::rules::Paused;
@@ -173,7 +173,7 @@ fn rules_paths(project: &Project, release: &Release) -> Vec<String> {
 }
 
 fn one(project: &Project, release: &Release, own: Own, fleet: &Fleet, now: i64) -> Value {
-    let (state, reason) = state(release, now);
+    let (state, reason) = state(project, release, fleet.fused(), now);
     let counts = fleet.counts(&project.name, &release.version_text);
     let counts: Map<String, Value> = State::ALL
         .into_iter()
@@ -209,8 +209,13 @@ fn package(package: &Package) -> Value {
     ])
 }
 
-/// What becomes of a release now, in a word, and why.
-pub(in crate::operator) fn state(release: &Release, now: i64) -> (&'static str, Option<String>) {
+/// What becomes of a release now, in a word, and why. `fused`: the pauses that release.json does not say.
+pub(in crate::operator) fn state(
+    project: &Project,
+    release: &Release,
+    fused: &[Fused],
+    now: i64,
+) -> (&'static str, Option<String>) {
     let rules = &release.rules;
     if let Some(why) = &release.held_back {
         return ("held_back", Some(why.to_string()));
@@ -222,6 +227,9 @@ pub(in crate::operator) fn state(release: &Release, now: i64) -> (&'static str, 
         }
         Some(Paused::Because(why)) => return ("paused", Some(why.clone())),
         Some(Paused::No) | None => {}
+    }
+    if let Some(kept) = fused.iter().find(|fused| fused.is(project, release)) {
+        return ("fused", Some(kept.kept_reason()));
     }
     if let Some(moment) = rules.not_before.filter(|moment| now < *moment) {
         let moment = Civil::of(u64::try_from(moment).unwrap_or_default());

@@ -170,23 +170,45 @@ async fn changed(
             _ => return Err(wrong("percent must be a number from 0 to 100, or null")),
         },
     };
-    let edited = edit(desk, of, New::Key(key, value), Expected::Anything).await?;
+    let edited = edit(desk, of, New::Key(key, value), Expected::Anything).await;
     if change == Change::Resume {
         let now = std::time::Instant::now();
         let mut fleet = desk.fleet.borrow_mut();
         fleet.resume_release(&project.name, &release.version_text, now);
     }
-    log::info!(
-        target: "operator",
-        project = &*project.name, version = &*release.version_text,
-        change:? = change;
-        "{} was written", edited.file.path
-    );
+    let merged = |bytes: &[u8]| {
+        let own = Rules::parse(bytes).unwrap_or_default();
+        match &above {
+            Some(above) => own.over(above),
+            None => own,
+        }
+    };
     // The watcher needs a moment; who asked is shown what it will find.
-    let own = Rules::parse(&edited.file.bytes).unwrap_or_default();
-    let rules = match &above {
-        Some(above) => own.over(above),
-        None => own,
+    let rules = match edited {
+        Ok(edited) => {
+            log::info!(
+                target: "operator",
+                project = &*project.name, version = &*release.version_text,
+                change:? = change;
+                "{} was written", edited.file.path
+            );
+            merged(&edited.file.bytes)
+        }
+        // A pause that only the state says has ended, whether the folder can be written or not.
+        Err(refused) if change == Change::Resume => {
+            let bytes = read(desk, of).await?.map(|present| present.bytes);
+            let rules = merged(bytes.as_deref().unwrap_or(b"{}"));
+            if matches!(rules.paused, Some(Paused::Yes | Paused::Because(_))) {
+                return Err(refused);
+            }
+            log::info!(
+                target: "operator",
+                project = &*project.name, version = &*release.version_text;
+                "resumed; release.json did not say that it was paused, and was not written"
+            );
+            rules
+        }
+        Err(refused) => return Err(refused),
     };
     let release = Release {
         rules: Arc::new(rules),
