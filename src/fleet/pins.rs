@@ -8,7 +8,8 @@
 //! All contents begun under a key count side by side for a day after their last use, whether complete or not: what
 //! a client's kernel acknowledged is not what its program has, and a request for byte 0 may come from another
 //! device with the same id. For the same reason pins of one key are only ever evicted together: those that would
-//! be left would answer for the evicted one.
+//! be left would answer for the evicted one. For the rest of a week a pin still speaks against other contents that
+//! clients which say the same have begun, and no download goes on by it.
 
 use super::bounded::Bounded;
 use super::clock::Stamp;
@@ -22,8 +23,15 @@ pub const CAPACITY: usize = 16_384;
 /// Pins of one key. Beyond that no resume is served under the key.
 const CONTENTS: usize = 8;
 
-/// Seconds from the last use of a pin to its end.
+/// Seconds from the last use of a pin for which downloads go on by it.
 pub const LIFETIME: u32 = 24 * 60 * 60;
+
+/// Seconds from the last use of a pin to its end. After [`LIFETIME`] it only speaks against another content that was
+/// begun since by a client that says the same, and makes room first.
+const KEPT: u32 = 7 * LIFETIME;
+
+/// Place of pins older than [`LIFETIME`] in the eviction order: before all others.
+const OLD: u8 = 0;
 
 /// Seconds by which the time of the last use in the journal may lag behind.
 const STALE: u32 = 60 * 60;
@@ -63,7 +71,8 @@ impl Worth {
     /// Class in the eviction order. Running downloads are evicted after idle ones of the same worth.
     fn class(self, running: bool) -> u8 {
         let worth = self as u8;
-        worth.saturating_mul(2).saturating_add(running.into())
+        let class = worth.saturating_mul(2).saturating_add(running.into());
+        class.saturating_add(OLD).saturating_add(1)
     }
 
     /// Classes of pins without a running download.
@@ -123,6 +132,8 @@ struct Pin {
     worth: Worth,
     /// Running downloads.
     running: u32,
+    /// Its class is [`OLD`].
+    is_old: bool,
     /// What the journal has; `None`: nothing.
     written: Option<Written>,
 }
@@ -154,11 +165,14 @@ impl Pin {
     }
 
     fn class(&self) -> u8 {
-        self.worth.class(self.running > 0)
+        match self.is_old {
+            true => OLD,
+            false => self.worth.class(self.running > 0),
+        }
     }
 
-    fn is_over(&self, used: Stamp, now: Stamp) -> bool {
-        self.running == 0 && now.since(used) >= LIFETIME
+    fn is_younger(&self, than: u32, used: Stamp, now: Stamp) -> bool {
+        self.running > 0 || now.since(used) < than
     }
 }
 
@@ -183,27 +197,37 @@ impl Pins {
 
     /// The content that a download began with of which the client has the first `from` bytes.
     pub fn began(&self, owner: &PinOwner, from: u64, now: Stamp) -> Began {
-        let reaching = || self.live(owner, now).filter(|pin| pin.reach >= from);
-        let Some(content) = reaching().map(|pin| pin.content).next() else {
+        let reaching = || {
+            let kept = self.kept(owner, KEPT, now);
+            let young = |(pin, is_young): &(&Pin, bool)| *is_young || pin.said == owner.said();
+            kept.filter(young).filter(|(pin, _)| pin.reach >= from)
+        };
+        let Some(content) = reaching().map(|(pin, _)| pin.content).next() else {
             return Began::Unknown;
         };
-        match reaching().all(|pin| pin.content == content) {
+        let is_own = |(pin, is_young): (&Pin, bool)| is_young && pin.said == owner.said();
+        match reaching().all(|(pin, _)| pin.content == content) {
             false => Began::Unclear,
             // Else it may be another device with this id, of whose download nothing is known.
-            true if reaching().any(|pin| pin.said == owner.said()) => Began::With(content),
+            true if reaching().any(is_own) => Began::With(content),
             true => Began::Unknown,
         }
     }
 
     /// Whether this content was begun.
     pub fn has(&self, owner: &PinOwner, content: ContentId, now: Stamp) -> bool {
-        self.live(owner, now).any(|pin| pin.content == content)
+        let mut young = self.kept(owner, LIFETIME, now);
+        young.any(|(pin, _)| pin.content == content)
     }
 
-    fn live(&self, owner: &PinOwner, now: Stamp) -> impl Iterator<Item = &Pin> {
+    /// Pins younger than this, and whether downloads still go on by them.
+    fn kept(&self, owner: &PinOwner, than: u32, now: Stamp) -> impl Iterator<Item = (&Pin, bool)> {
         let all = owner.keys().flat_map(|key| self.table.of(key));
-        all.filter(move |slot| !slot.record.is_over(slot.place().used, now))
-            .map(|slot| &slot.record)
+        all.filter_map(move |slot| {
+            let (pin, used) = (&slot.record, slot.place().used);
+            pin.is_younger(than, used, now)
+                .then(|| (pin, pin.is_younger(LIFETIME, used, now)))
+        })
     }
 
     /// Bytes are about to be sent; to be called before the first one leaves. `None`: there is no room for a pin,
@@ -236,6 +260,7 @@ impl Pins {
                     size: sending.size,
                     worth,
                     running: 0,
+                    is_old: false,
                     written: None,
                 },
             )?,
@@ -246,6 +271,7 @@ impl Pins {
         pin.size = sending.size;
         pin.worth = pin.worth.max(worth);
         pin.running = pin.running.saturating_add(1);
+        pin.is_old = false;
         let class = pin.class();
         self.table.touch(key, serial, class, now);
         Some(Hold {
@@ -335,7 +361,7 @@ impl Pins {
         self.table.retain(key, |slot| {
             (slot.record.content, slot.record.said) != (entry.content, entry.said)
         });
-        if now.since(entry.used) < LIFETIME {
+        if now.since(entry.used) < KEPT {
             let written = Written {
                 used: entry.used,
                 reach: entry.reach,
@@ -347,6 +373,7 @@ impl Pins {
                 size: entry.reach,
                 worth: Worth::of_number(entry.worth),
                 running: 0,
+                is_old: now.since(entry.used) >= LIFETIME,
                 written: Some(written),
             };
             self.insert(key, pin.class(), entry.used, pin);
@@ -373,6 +400,9 @@ impl Pins {
     fn insert(&mut self, key: PinKey, class: u8, used: Stamp, pin: Pin) -> Option<u64> {
         let is_full = self.table.is_full(key);
         let inserted = self.table.insert(key, class, used, pin);
+        if is_full && inserted.evicted.iter().all(|(_, pin)| pin.is_old) {
+            return inserted.serial;
+        }
         if is_full {
             // More contents than can be told apart: the others reach any byte, so that none is served.
             for slot in self.table.of_mut(key) {
@@ -383,10 +413,10 @@ impl Pins {
             }
             return inserted.serial;
         }
-        for (evicted, pin) in inserted.evicted {
+        for (evicted, pin) in inserted.evicted.into_iter().filter(|(_, pin)| !pin.is_old) {
             self.forget(evicted, pin.written.is_some());
         }
-        if inserted.serial.is_none() {
+        if inserted.serial.is_none() && class != OLD {
             self.forget(key, false);
         }
         // It may have been evicted with its own key.
@@ -403,14 +433,22 @@ impl Pins {
         }
     }
 
-    /// Drops pins that are over.
+    /// Drops pins that are over, and moves old ones to the front of the eviction order.
     fn expire(&mut self, now: Stamp) {
         for class in Worth::idle() {
             while let Some((key, serial, used)) = self.table.longest_unused(class)
                 && now.since(used) >= LIFETIME
             {
-                self.table.retain(key, |slot| slot.serial() != serial);
+                if let Some(pin) = self.table.get_mut(key, serial) {
+                    pin.is_old = true;
+                }
+                self.table.touch(key, serial, OLD, used);
             }
+        }
+        while let Some((key, serial, used)) = self.table.longest_unused(OLD)
+            && now.since(used) >= KEPT
+        {
+            self.table.retain(key, |slot| slot.serial() != serial);
         }
     }
 }

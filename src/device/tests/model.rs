@@ -4,8 +4,9 @@
 //! The only state of the model is what each module has received; the two properties are judged by what happened.
 //!
 //! 1. No sequence splices two contents. One case is exempt, since the server cannot know better: the module's own
-//!    beginning is over a day old or was lost with the state, and since then another module with the same identity
-//!    began another content. The requests of both are the same, byte for byte.
+//!    beginning was lost with the state (or is over a week old, or over a day and by a module that says something else
+//!    by now), and since then another module with the same identity began another content. The requests of both are
+//!    the same, byte for byte.
 //! 2. A resume is refused only if two contents that were begun under the id reach its offset, or its own beginning is
 //!    older than a day or lost, or it says something else of itself than at its beginning.
 //!
@@ -34,6 +35,7 @@ const RANDOM_LENGTH: usize = 40;
 const CONTENTS: [usize; 3] = [1000, 900, 1100];
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Bytes that a module receives of each reply before it is cut, and bytes that its kernel acknowledges beyond.
 const RECEIVED: u64 = 30;
@@ -154,7 +156,11 @@ fn is_same_id(one: Who, other: Who) -> bool {
 impl Begun {
     /// The server must know of it.
     fn is_alive(&self, now: Instant) -> bool {
-        !self.lost && (self.open || now - self.last < DAY)
+        self.is_younger(DAY, now)
+    }
+
+    fn is_younger(&self, than: Duration, now: Instant) -> bool {
+        !self.lost && (self.open || now - self.last < than)
     }
 }
 
@@ -371,8 +377,11 @@ impl World {
                 && (begun.reach >= from || named)
         });
         let who = MODULES[module];
-        let others = begun().any(|begun| {
-            is_same_id(MODULES[begun.module], who)
+        let others = self.begun.iter().any(|begun| {
+            let says_the_same = begun.other_core == other_core;
+            let counts = if says_the_same { WEEK } else { DAY };
+            begun.is_younger(counts, self.now)
+                && is_same_id(MODULES[begun.module], who)
                 && Some(&begun.content) != content
                 && begun.reach >= from
         });
@@ -447,8 +456,16 @@ impl World {
     /// and another module that says the same began that content.
     fn cannot_be_known(&self, module: usize, content: ContentId, renamed: bool) -> bool {
         let has = self.modules[module].contents.first();
+        let other_core = renamed || MODULES[module] == Who::OtherCore;
         let own = self.begun.iter().any(|begun| {
-            begun.module == module && Some(&begun.content) == has && begun.is_alive(self.now)
+            let counts = if begun.other_core == other_core {
+                WEEK
+            } else {
+                DAY
+            };
+            begun.module == module
+                && Some(&begun.content) == has
+                && begun.is_younger(counts, self.now)
         });
         let says = match (renamed, MODULES[module]) {
             (true, _) => Who::OtherCore,

@@ -66,14 +66,18 @@ fn a_beginning_of_another_content_never_ends_an_earlier_one_complete_or_not() {
     cut(&mut pins, &device(), B, 2000, later);
     assert_eq!(pins.began(&device(), 2000, later), Began::Unclear);
     assert_eq!(pins.began(&device(), 2001, later), Began::With(A));
-    // Each ends a day after its own last use.
-    let over = NOW.plus(LIFETIME);
+    // Each is gone on with for a day after its own last use, and speaks against the other for a week.
+    let old = NOW.plus(LIFETIME);
+    assert_eq!(pins.began(&device(), 2000, old), Began::Unclear);
+    assert_eq!(pins.began(&device(), 2001, old), Began::Unknown);
+    assert!(!pins.has(&device(), A, old) && pins.has(&device(), B, old));
+    let later = NOW.plus(KEPT - 1);
+    cut(&mut pins, &device(), B, 2000, later);
+    assert_eq!(pins.began(&device(), 2000, later), Began::Unclear);
+    let over = NOW.plus(KEPT);
     assert_eq!(pins.began(&device(), 2000, over), Began::With(B));
-    assert_eq!(pins.began(&device(), 2001, over), Began::Unknown);
-    let over = later.plus(LIFETIME);
-    assert_eq!(pins.began(&device(), 1, over), Began::Unknown);
     cut(&mut pins, &owner(1), A, 1, over);
-    assert_eq!(pins.len(), 1);
+    assert_eq!(pins.len(), 2);
 }
 
 // Case 27.
@@ -93,6 +97,45 @@ fn a_device_that_says_something_else_than_when_it_began_gets_no_rest() {
     // Both may have the same content.
     cut(&mut pins, &v18, A, 1000, NOW);
     assert_eq!(pins.began(&v18, 601, NOW), Began::With(A));
+}
+
+#[test]
+fn an_old_pin_speaks_against_those_who_say_the_same_and_makes_room_first_and_alone() {
+    let imei = DeviceId::Imei(862_991_443_753_386);
+    let [one, updated] = [1, 2].map(|version| PinOwner::of_device(imei, Downloader(version)));
+    let mut pins = Pins::new(3);
+    let hold = begin_at(&mut pins, &one, Worth::Established, A, 0..5000, NOW).unwrap();
+    pins.sent(&hold, 5000);
+    pins.end(hold, NOW);
+    // The next release, some days after.
+    let now = NOW.plus(2 * LIFETIME);
+    cut(&mut pins, &updated, B, 1000, now);
+    assert_eq!(pins.began(&updated, 1000, now), Began::With(B));
+    assert_eq!(pins.began(&one, 1000, now), Began::Unclear);
+    cut(&mut pins, &owner(1), A, 1, now);
+    // The least of all takes its place, and the other pin of its id stays.
+    let hold = begin_at(&mut pins, &owner(2), Worth::Anonymous, A, 0..1, now);
+    assert!(hold.is_some());
+    assert_eq!(pins.len(), 3);
+    assert_eq!(pins.began(&updated, 1000, now), Began::With(B));
+    // Many releases of one id, a day apart.
+    let mut pins = Pins::new(64);
+    let mut now = NOW;
+    for number in 0..50 {
+        cut(
+            &mut pins,
+            &device(),
+            content(number),
+            u64::from(number),
+            now,
+        );
+        assert_eq!(
+            pins.began(&device(), u64::from(number), now),
+            Began::With(content(number))
+        );
+        now = now.plus(LIFETIME / 2);
+    }
+    assert!(pins.len() <= CONTENTS);
 }
 
 #[test]
@@ -135,10 +178,7 @@ fn an_id_with_more_contents_than_are_told_apart_resumes_nothing_for_a_day() {
     for from in [1, u64::from(most), 5000] {
         assert_eq!(pins.began(&device(), from, NOW), Began::Unclear);
     }
-    assert_eq!(
-        pins.began(&device(), 1, NOW.plus(1 + LIFETIME)),
-        Began::Unknown
-    );
+    assert_eq!(pins.began(&device(), 1, NOW.plus(1 + KEPT)), Began::Unknown);
 }
 
 #[test]
@@ -298,7 +338,17 @@ fn what_is_read_back_is_what_was_written() {
     assert_eq!(loaded.began(&device(), 1001, NOW), Began::Unknown);
     loaded.unload(device().key());
     assert_eq!(loaded.began(&device(), 1, NOW), Began::Unknown);
-    let late = reloaded(&written, NOW.plus(LIFETIME));
+    let mut late = reloaded(&written, NOW.plus(LIFETIME));
+    assert_eq!(
+        late.began(&device(), 1000, NOW.plus(LIFETIME)),
+        Began::Unknown
+    );
+    cut(&mut late, &device(), B, 2000, NOW.plus(LIFETIME));
+    assert_eq!(
+        late.began(&device(), 1000, NOW.plus(LIFETIME)),
+        Began::Unclear
+    );
+    let late = reloaded(&written, NOW.plus(KEPT));
     assert!(late.is_empty());
 }
 
