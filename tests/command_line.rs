@@ -684,3 +684,20 @@ fn the_default_folder_and_that_of_serve_are_created_as_before() {
         server.terminate();
     }
 }
+
+// Case 54.
+#[test]
+fn a_server_of_a_test_that_names_no_port_runs_beside_any_other() {
+    let start = || {
+        let place = Place::new();
+        let mut command = luat_ota();
+        command.arg("serve").arg(place.firmware());
+        command.arg("--state").arg(place.state());
+        command.args(["--log-format", "json"]);
+        Server::from_command(place, &mut command)
+    };
+    let (one, other) = (start(), start());
+    assert_ne!((one.http, one.udp), (other.http, other.udp));
+    assert_eq!(one.get("/healthz").status, 200);
+    assert_eq!(other.get("/healthz").status, 200);
+}

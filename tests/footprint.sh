@@ -45,7 +45,7 @@ bound() {
   [ "$2" -le "$3" ] || failed=1
 }
 bound "binary, the server alone" "$alone" 1200000 bytes
-bound "binary, with the operator" "$operator" 1600000 bytes
-bound "binary, with everything" "$everything" 1880000 bytes
+bound "binary, with the operator" "$operator" 1800000 bytes
+bound "binary, with everything" "$everything" 2000000 bytes
 bound "idle anonymous memory" "$anonymous" 2048 KiB
 exit "$failed"

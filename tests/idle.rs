@@ -30,16 +30,17 @@ const STILL: Duration = Duration::from_secs(7);
 fn wake_ups(server: &Server) -> Vec<(String, u64)> {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
     let mut threads: Vec<_> = tasks
-        .map(|task| {
+        .filter_map(|task| {
             let task = task.unwrap().path();
-            let name = std::fs::read_to_string(task.join("comm")).unwrap();
-            let status = std::fs::read_to_string(task.join("status")).unwrap();
+            // A thread may end between the listing and this.
+            let name = std::fs::read_to_string(task.join("comm")).ok()?;
+            let status = std::fs::read_to_string(task.join("status")).ok()?;
             let count = status
                 .lines()
                 .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))
                 .and_then(|count| count.trim().parse().ok())
                 .unwrap();
-            (format!("{} {}", task.display(), name.trim()), count)
+            Some((format!("{} {}", task.display(), name.trim()), count))
         })
         .collect();
     threads.sort();
