@@ -353,8 +353,8 @@ fn fuse_simulation_table() {
     for count in [4, 10, 30, 100, 300, 1000, 10_000] {
         let seeds = match count {
             ..=100 => 10,
-            ..=300 => 5,
-            ..=1000 => 3,
+            101..=300 => 5,
+            301..=1000 => 3,
             _ => 1,
         };
         for setting in Setting::ALL {
