@@ -10,7 +10,7 @@
 //! `core_id`, `core_version` and `script_version` all agree (9d). A module that reports 2 runs the new script
 //! all the same, but its owner sees a failure: the emulation counts that as a failure of the server. The new
 //! script's VERSION is known only if it was given (`--to`); otherwise the answer must write it with as many
-//! fields and digits as the request, as the VERSIONs of one script are written.
+//! fields and digits as the request, as all versions of one script are written.
 //!
 //! Where docs/protocol.md is silent: `size` is not checked, nothing is reported when there is nothing to
 //! report of (no update, no download), and the POST carries a Content-Length behind its Content-Type.
@@ -180,7 +180,7 @@ impl Running {
     }
 }
 
-/// Whether two versions can be VERSIONs of one script: if the other is padded with zeros, the number of digits is
+/// Whether two versions can be of one script: if the other is padded with zeros, the number of digits is
 /// the same in each field; otherwise this one is not padded either, and does not begin with a core's number.
 fn is_written_like(version: &str, other: &str) -> bool {
     let widths = |version: &str| -> Vec<usize> { version.split('.').map(str::len).collect() };
