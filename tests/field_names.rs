@@ -377,7 +377,7 @@ fn check_says_what_is_odd_about_a_name() {
             350,
         ),
         ("SUG_2012.001.002_LuatOS-SoC_Air780EHM_8.bin", 351),
-        ("SUG_2012.001.002_LuatOS-SoC_Air780EPM_FOTA.bin", 352),
+        ("SUX_2012.001.002_LuatOS-SoC_Air780EPM_FOTA.bin", 352),
         ("X_1.0.1.bin_20250623184110381812", 353),
         ("NO/1.0.1/u.bin_20250623", 354),
         ("core.soc", 355),
@@ -405,7 +405,7 @@ fn check_says_what_is_odd_about_a_name() {
             .unwrap_or_else(|| panic!("{name}: {text}"))
     };
     assert!(line("SUG_").contains("`Air780EHM_8`"), "{text}");
-    assert!(line("SUG_").contains("`Air780EPM_FOTA`"), "{text}");
+    assert!(line("SUX_").contains("`Air780EPM_FOTA`"), "{text}");
     assert!(line("X_1.0.1.bin_").contains("rename it"), "{text}");
     assert!(line("u.bin_").contains("rename it"), "{text}");
     assert!(line("core.soc").contains("factory file"), "{text}");
