@@ -301,3 +301,35 @@ fn explain_on_the_command_line_says_held_as_the_page_does() {
     ]));
     assert!(said.contains("no state folder"), "{said}");
 }
+
+// Case 56.
+#[test]
+fn devices_above_all_that_is_left_are_in_the_log_and_the_summary_once_the_newest_release_is_deleted()
+ {
+    let place = Place::new();
+    place.drop_firmware("P/1.0.2/u.bin", &noise(1, 5000));
+    place.drop_firmware("P/1.0.3/u.bin", &noise(2, 5000));
+    let server = Server::start_in(place, &[]);
+    let operator = Operator::of(&server);
+    server.wait_until_offered(&luat("P", &imei(1), "1.0.2"), &noise(2, 5000));
+    for n in 1..=3 {
+        server.get(&luat("P", &imei(n), "1.0.3"));
+    }
+    server.get(&luat("P", &imei(4), "1.0.2"));
+    let above = |operator: &Operator| operator.get("/api/v1/summary").json()["above"].clone();
+    assert_eq!(above(&operator), json!([]));
+    std::fs::remove_dir_all(server.place().firmware().join("P/1.0.3")).unwrap();
+    let line = server.wait_for_log("devices above all that is left", |line| {
+        line.contains("above every release that is left")
+    });
+    assert!(line.contains("\"devices\":3"), "{line}");
+    let wanted = json!([{ "project": "P", "version": "1.0.3", "devices": 3 }]);
+    assert_eq!(above(&operator), wanted);
+    // A higher release takes the warning away.
+    server
+        .place()
+        .drop_firmware("P/1.0.4/u.bin", &noise(3, 5000));
+    operator.wait_for("/api/v1/summary", "nothing is above", |summary| {
+        summary["above"] == json!([])
+    });
+}

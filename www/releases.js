@@ -183,8 +183,9 @@ export function show(main, route, context) {
         ([key, words, href, n]) => h('div.tile' + (key === 'quarantined' && n ? '.bad' : ''), {}, h('dt', {}, t(words)), h('dd', {}, href ? h('a', { href, 'data-key': key }, number(n)) : number(n))));
     }
     keyed(problems, [
-      summary && !summary.writable && { id: 'readonly' }, listed('waiting'), listed('quarantined')].filter(Boolean), (part) => part.id,
-    (part) => (part.id === 'readonly' ? h('p.note', {}, icon('lock'), t('readonly')) : remarks(part.id, part.list, part.count)));
+      summary && !summary.writable && { id: 'readonly' },
+      ...(summary ? summary.above : []).map((above) => ({ id: 'above ' + above.project + ' ' + above.version, above })), listed('waiting'), listed('quarantined')].filter(Boolean), (part) => part.id,
+    (part) => (part.above ? h('p.note', {}, icon('warn'), t('above', number(part.above.devices), part.above.project, part.above.version)) : part.id === 'readonly' ? h('p.note', {}, icon('lock'), t('readonly')) : remarks(part.id, part.list, part.count)));
     if (nothing) keyed(list, [['', 'empty']], () => 'empty', empty);
     else keyed(list, [...projects], (entry) => entry[0], project);
     more.replaceChildren(...(next ? [button('more', null, t('more'), () => load(true))] : []));

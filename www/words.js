@@ -25,6 +25,7 @@ export const WORDS = {
   tDevices: ['Devices', '设备'], tRunning: ['Downloads now', '正在下载'], tReleases: ['Releases', '版本'], tQuarantined: ['Quarantined', '已隔离'],
   waiting: ['Being read: {0}', '正在读取：{0} 个文件'], quarantined: ['Not served: {0}', '不下发的文件：{0} 个'], warnings: ['Served, but looks like a mistake: {0}', '已下发但可能有误：{0} 个'], ignored: ['Ignored: {0}', '已忽略：{0} 个'],
   readonly: ['The server may not write to the firmware folder: releases are changed there, not here.', '服务器无权写入固件目录：请直接在目录里修改，不能在此操作。'],
+  above: ['{0} devices of {1} run {2}, above every release that is left: they are offered nothing until there is a higher one.', '{1} 有 {0} 台设备运行 {2}，高于目录里剩下的所有版本：有更高的版本之前，不会向它们下发任何升级。'],
   rest: ['{0} more', '还有 {0} 个'], notListed: ['{0} of them are not listed.', '其中 {0} 个没有列出。'], fresh: ['New here: {0}', '新版本：{0}'],
   pause: ['Pause', '暂停'], resume: ['Resume', '恢复'], percent: ['Percent', '百分比'], setPercent: ['Percent…', '灰度…'],
   pauseTitle: ['Pause {0}?', '暂停 {0}？'], pauseMeans: ['No module is offered it any more until you resume it. Downloads that are running go on to their end, and nothing is taken back.', '恢复之前，不再向任何模块下发。正在进行的下载会继续完成；已升级的模块不受影响。'],

@@ -10,6 +10,7 @@
 //! tenth of the table at least. With a fixed tenth, a fleet larger than that which asks once a day would
 //! never be established: each device would be gone before it is seen again.
 
+mod above;
 mod census;
 mod index;
 mod load;
@@ -37,6 +38,7 @@ use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
 
+pub use self::above::Above;
 pub use self::census::{Census, ESTABLISHED, Group};
 pub use self::show::Beside;
 pub use self::transfers::Piece;

@@ -3,11 +3,11 @@
 //! which alone know what they stand for.
 
 /// A project, interned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProjectId(pub(super) u16);
 
 /// One content of a release, interned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetId(pub(super) u16);
 
 impl TargetId {
@@ -16,7 +16,7 @@ impl TargetId {
 }
 
 /// What a device states of itself, interned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProfileId(pub(super) u16);
 
 impl ProfileId {

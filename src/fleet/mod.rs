@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 
 use self::brief::Brief;
 use self::clock::{Clock, Stamp};
-use self::devices::{Devices, Fallen, Piece, Sighting, Worth};
+use self::devices::{Above, Devices, Fallen, Piece, Sighting, Worth};
 use self::entry::Entry;
 use self::events::Events;
 use self::fuse::{Fuses, Judged};
@@ -95,6 +95,8 @@ pub struct Fleet {
     journal: Journal,
     known_list: KnownList,
     lifts: Lifts,
+    /// Versions above all that is left; `None`: not looked at yet.
+    above: Option<Vec<Above>>,
     /// When it last ticked.
     ticked: Option<Instant>,
     /// When it was first told something since then.
@@ -173,6 +175,7 @@ impl Fleet {
             journal: Journal::none(),
             known_list: KnownList::default(),
             lifts: Lifts::default(),
+            above: None,
             ticked: None,
             stirred: None,
             alarm: Alarm::default(),
@@ -471,11 +474,50 @@ impl Fleet {
         let now = self.clock.stamp(now);
         self.devices.catalog(catalog, now);
         self.tell_of_devices();
+        self.warn_of_devices_above(catalog);
         let size = |content| catalog.sources(content).first().map(|source| source.size);
         self.guard.sizes(size);
         for resumed in self.fuses.catalog(catalog, now) {
             self.resume(&resumed, now);
         }
+    }
+
+    /// Warns of devices that run a version above every release that is left. A file that waits to settle may be the
+    /// one that is missing.
+    fn warn_of_devices_above(&mut self, catalog: &Catalog) {
+        let may_have_changed = match &self.above {
+            None => true,
+            Some(above) => !above.is_empty() || self.devices.targets().has_lost(),
+        };
+        if !may_have_changed {
+            return;
+        }
+        if !catalog.waiting.is_empty() {
+            self.above = None;
+            return;
+        }
+        let above = self.devices.above(catalog);
+        let known = self.above.take().unwrap_or_default();
+        let is_known = |new: &&Above| {
+            let mut known = known.iter();
+            known.any(|old| (&old.project, &old.version) == (&new.project, &new.version))
+        };
+        for new in above.iter().filter(|new| !is_known(new)) {
+            log::warn!(
+                target: "above",
+                project = &*new.project,
+                version = &*new.version,
+                devices = new.devices;
+                "devices run a version above every release that is left: they are offered nothing until there is \
+                 a higher one"
+            );
+        }
+        self.above = Some(above);
+    }
+
+    /// Versions that devices run above every release that is left, as of the last change of the folder.
+    pub fn above(&self) -> &[Above] {
+        self.above.as_deref().unwrap_or_default()
     }
 
     /// What devices made of a release counts anew from now on.

@@ -30,6 +30,7 @@ pub struct Targets {
     names: Sorted<Box<str>, ProjectId>,
     targets: Vec<Option<Target>>,
     free: Vec<TargetId>,
+    has_lost: bool,
 }
 
 /// A project that was ever in the folder.
@@ -60,6 +61,7 @@ pub struct Release {
     /// or were confirmed with several releases since.
     confirmed: u32,
     in_folder: bool,
+    was_in_folder: bool,
     targets: Vec<TargetId>,
 }
 
@@ -388,7 +390,7 @@ impl Targets {
     pub fn catalog(&mut self, catalog: &Catalog, now: Stamp) -> Vec<ReleaseEntry> {
         for project in &mut self.projects {
             for release in project.releases.values_mut() {
-                release.in_folder = false;
+                release.was_in_folder = std::mem::take(&mut release.in_folder);
             }
         }
         let mut added = Vec::new();
@@ -418,8 +420,15 @@ impl Targets {
                 known.releases.insert(version.clone(), new);
             }
         }
+        let mut releases = self.projects.iter().flat_map(|project| &project.releases);
+        self.has_lost = releases.any(|(_, release)| release.was_in_folder && !release.in_folder);
         self.sweep();
         added
+    }
+
+    /// Whether a release that was in the folder before is not there any more.
+    pub fn has_lost(&self) -> bool {
+        self.has_lost
     }
 
     /// Forgets the contents to which no device is on its way, and the releases that are not in the

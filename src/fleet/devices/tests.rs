@@ -1034,3 +1034,41 @@ proptest! {
         }
     }
 }
+
+// Case 56.
+#[test]
+fn devices_are_counted_that_run_a_version_above_every_release_that_is_left() {
+    let mut house = House::with(100, &[("P/1.0.2/a.bin", 1), ("P/2012.1.4/b.bin", 2)]);
+    for (n, version) in [
+        (1, "2012.1.4"),
+        (2, "2012.1.4"),
+        (3, "2012.001.004"),
+        (4, "2012.1.2"),
+        (5, "2012.0.9"),
+        (6, "beta"),
+        (7, "2012.2.0"),
+    ] {
+        house.asks(&imei(n), version, HOME);
+    }
+    let above = |house: &House, files: &[(&str, u8)]| -> Vec<(String, u32)> {
+        let above = house.devices.above(&folder(files)).into_iter();
+        above
+            .map(|above| (above.version.to_string(), above.devices))
+            .collect()
+    };
+    let newest = ("2012.2.0".to_owned(), 1);
+    assert_eq!(
+        above(&house, &[("P/1.0.2/a.bin", 1), ("P/2012.1.4/b.bin", 2)]),
+        [newest.clone()]
+    );
+    assert_eq!(
+        above(&house, &[("P/1.0.2/a.bin", 1)]),
+        [
+            ("2012.001.004".to_owned(), 1),
+            ("2012.1.4".to_owned(), 2),
+            newest
+        ]
+    );
+    // The whole project was removed; another one has the release.
+    assert_eq!(above(&house, &[("Q/1.0.2/a.bin", 1)]), []);
+}

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use rustix::fs::{Access, access};
+use serde_json::Value;
 
 use super::{object, time};
 use crate::firmware::catalog::Catalog;
@@ -35,7 +36,21 @@ pub(super) async fn summary(desk: &Desk) -> Reply {
         ("unix", unix_now().into()),
         ("writable", writable.into()),
         ("empty", empty.into()),
+        ("above", above(desk)),
     ]))
+}
+
+/// Versions that devices run above every release that is left.
+fn above(desk: &Desk) -> Value {
+    let fleet = desk.fleet.borrow();
+    let above = fleet.above().iter().map(|above| {
+        object([
+            ("project", (&*above.project).into()),
+            ("version", (&*above.version).into()),
+            ("devices", above.devices.into()),
+        ])
+    });
+    above.collect()
 }
 
 /// Files that are not served because something is wrong with them.
