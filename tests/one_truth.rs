@@ -283,6 +283,8 @@ fn explain_on_the_command_line_says_held_as_the_page_does() {
         assert!(said.contains(&format!("refused: {reason}\n")), "{said}");
         assert!(said.contains("HTTP     403, code 40"), "{said}");
         assert!(said.contains("  held     until "), "{said}");
+        let unknown = "every device with a whole download counts in the fuse";
+        assert!(said.contains(unknown), "{said}");
     }
     // It only looked: the server goes on, and a lift is seen as well.
     let lifted = operator.send("DELETE", &format!("/api/v1/devices/{IMEI}/hold"), "", b"");

@@ -30,6 +30,10 @@ pub(super) fn run(folder: &Path, state: &Path, asked: &Asked) -> Result<(String,
         device: check
             .device
             .and_then(|device| fleet.device(device, now, unix)),
+        unknown: catalog
+            .project(check.project())
+            .filter(|_| note.is_none())
+            .and_then(|project| fleet.unknown(&project.name)),
         note,
     };
     Ok(told(&catalog, &check, remembered, unix))
@@ -40,6 +44,8 @@ pub(super) fn run(folder: &Path, state: &Path, asked: &Asked) -> Result<(String,
 struct Remembered<'f> {
     known: Known<'f>,
     device: Option<DeviceView>,
+    /// What is not known yet of the project's devices; a sentence.
+    unknown: Option<String>,
     /// Why it is not known, if it is not; a sentence.
     note: Option<String>,
 }
@@ -108,7 +114,7 @@ fn told(
     if let Some(device) = &remembered.device {
         seen(&mut out, device, unix);
     }
-    if let Some(note) = &remembered.note {
+    for note in remembered.note.iter().chain(&remembered.unknown) {
         let _ = writeln!(out, "  note     {}", Escaped(note));
     }
     if check.device.is_none() {

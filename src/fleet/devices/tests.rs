@@ -1059,7 +1059,7 @@ fn devices_are_counted_that_run_a_version_above_every_release_that_is_left() {
     let newest = ("2012.2.0".to_owned(), 1);
     assert_eq!(
         above(&house, &[("P/1.0.2/a.bin", 1), ("P/2012.1.4/b.bin", 2)]),
-        [newest.clone()]
+        std::slice::from_ref(&newest)
     );
     assert_eq!(
         above(&house, &[("P/1.0.2/a.bin", 1)]),
