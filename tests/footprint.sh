@@ -44,8 +44,9 @@ bound() {
   echo "$1: $2 $4 (bound $3)"
   [ "$2" -le "$3" ] || failed=1
 }
-bound "binary, the server alone" "$alone" 1200000 bytes
-bound "binary, with the operator" "$operator" 1800000 bytes
-bound "binary, with everything" "$everything" 2000000 bytes
+# As `cargo build` makes them; what is shipped is a quarter smaller (packaging/build.sh).
+bound "binary, the server alone" "$alone" 1450000 bytes
+bound "binary, with the operator" "$operator" 1950000 bytes
+bound "binary, with everything" "$everything" 2250000 bytes
 bound "idle anonymous memory" "$anonymous" 2048 KiB
 exit "$failed"

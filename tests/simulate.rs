@@ -53,7 +53,11 @@ fn counts(report: &Value) -> Vec<(String, u64)> {
 
 #[test]
 fn three_hundred_devices_update_over_http_whatever_happens_to_their_links() {
-    let (server, bytes) = server(json!({}), 40_000);
+    let (server, bytes) = server(
+        // To the server the second fleet is the first one, fallen back to its old version.
+        json!({ "fuse": { "devices": 1000, "percent": 100 } }),
+        40_000,
+    );
     let file = server.place().root.join("expected");
     std::fs::write(&file, &bytes).unwrap();
     let url = format!("http://{}/luat/update", server.http);
