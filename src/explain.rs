@@ -12,7 +12,7 @@ use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
 use crate::wire::datagram::{self, Message};
 use crate::wire::query::{self, Route};
-use crate::wire::{reply, turnkey};
+use crate::wire::{libfota3, reply};
 
 /// A module in the words of a person.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,9 +69,9 @@ pub fn from_request(request: &[u8]) -> Result<Check<'_>, String> {
     }
     match query::route(target) {
         Route::Check(check) => Ok(check),
-        Route::Turnkey(turnkey::Request::Check(asked)) => Ok(asked.check),
-        Route::Turnkey(turnkey::Request::File(wanted)) => Ok(wanted.asked.check),
-        Route::Turnkey(turnkey::Request::Report) => {
+        Route::Libfota3(libfota3::Request::Check(asked)) => Ok(asked.check),
+        Route::Libfota3(libfota3::Request::File(wanted)) => Ok(wanted.asked.check),
+        Route::Libfota3(libfota3::Request::Report) => {
             Err("that reports what became of an update; explain the check before it".to_owned())
         }
         Route::Health => Err("that asks whether the server is well, not for an update".to_owned()),

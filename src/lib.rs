@@ -15,7 +15,7 @@
 //! - [`firmware`]: what there is. The folder as an immutable catalogue, and snapshots of its bytes.
 //! - [`state`]: the state folder: its lock, the secret, atomically written files.
 //! - [`logging`]: log lines, as text or JSON, written in batches.
-//! - `module`: the modules themselves, emulated (feature `lab`). Shares nothing with the rooms above.
+//! - `modems`: the modules themselves, emulated (feature `lab`). Shares nothing with the rooms above.
 //! - [`order`][]: sorting, for every room; [`sorted`](mod@sorted) the same for small maps, [`crc`] for sums,
 //!   [`hash`](mod@hash) for tables, [`decimal`](mod@decimal) for numbers, [`typing`] for what was mistyped.
 //! - [`alarm`]: tells who waits on the serving thread that something happened.
@@ -39,7 +39,7 @@ pub mod fleet;
 pub mod hash;
 pub mod logging;
 #[cfg(feature = "lab")]
-pub mod module;
+pub mod modems;
 #[cfg(feature = "operator")]
 pub mod operator;
 pub mod order;

@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::asked::Asked;
 use super::client::client_of;
 use super::lines::{About, counted, log_unknown};
-use super::{Service, turnkey};
+use super::{Service, libfota3};
 use crate::decision::{Check, Offer, Refusal, Refused, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::catalog::{Catalog, Release};
@@ -119,8 +119,8 @@ pub(super) fn answer(
     let wish = Wish::of(head, head_only);
     let client = client_of(&service.limits, head, peer);
     let mut answer = match query::route(head.target) {
-        Route::Turnkey(request) => {
-            let arrived = turnkey::Arrived {
+        Route::Libfota3(request) => {
+            let arrived = libfota3::Arrived {
                 head,
                 body,
                 client,
@@ -128,7 +128,7 @@ pub(super) fn answer(
                 local,
                 now,
             };
-            turnkey::answer(service, request, &arrived, &wish)
+            libfota3::answer(service, request, &arrived, &wish)
         }
         Route::Health => plain(Status::Healthy),
         Route::Nothing => {

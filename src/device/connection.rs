@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::answer::{self, Answer};
 use super::stream::{Body, close, read_body, send_all};
-use super::{Seat, Service, Stop, Stream, delivery, turnkey};
+use super::{Seat, Service, Stop, Stream, delivery, libfota3};
 use crate::os;
 use crate::os::net::is_early;
 use crate::os::reactor::Timer;
@@ -61,7 +61,7 @@ pub(super) fn judge(
         Progress::Complete(head, used) => {
             let body = bytes.get(used..).unwrap_or_default();
             let expects = head.minor > 0 && expects_continue(&head);
-            if turnkey::waits_for_body(&head, body) {
+            if libfota3::waits_for_body(&head, body) {
                 if expects && body.is_empty() {
                     // Once: what follows is body. What cannot be sent now, the client does without.
                     let _gone_already = os::net::send_at_once(stream, CONTINUE);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::super::Command;
 use super::super::flags::{Default, FLAG, Flag, SECONDS, TEXT};
 use super::super::values;
-use crate::module::Endpoint;
-use crate::module::simulate::Mix;
+use crate::modems::Endpoint;
+use crate::modems::simulate::Mix;
 
 const URL: &str = "a URL without a query, like http://ota.example.com:8080/luat/update: each client \
                    appends its own";

@@ -1,0 +1,337 @@
+//! Answers libfota3 (docs/protocol.md 7): the same decision and the same journey as any other check, said in
+//! JSON. Used by [`super::answer`]; touches no socket.
+//!
+//! The file's URL and the serial of the report carry a keyed mark, so there is no table of them, a restart
+//! changes nothing, and nobody can make them up: neither fetch what was not offered to them, nor report on
+//! another module's update without having been told its serial.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::answer::{Answer, Plan, Wish, deliver};
+use super::asked::Asked;
+use super::{Service, unix_now};
+use crate::decision::{HELD, Refusal, Refused, Verdict};
+use crate::firmware::ContentId;
+use crate::firmware::audience::DeviceId;
+use crate::firmware::catalog::Catalog;
+use crate::fleet::report::Report;
+use crate::fleet::who::Who;
+use crate::wire::head::Head;
+use crate::wire::libfota3::{self, Request, Wanted};
+use crate::wire::reply::{self, Reply, Status};
+
+/// What a mark is good for.
+const FILE: &[u8; 8] = b"lf3-file";
+const SERIAL: &[u8; 8] = b"lf3-sn\0\0";
+
+/// The longest Host that is put into a URL, in bytes.
+const LONGEST_HOST: usize = 255;
+
+/// A request as it arrived.
+pub(super) struct Arrived<'a> {
+    pub head: &'a Head<'a>,
+    /// What was read behind the head; for a report all of the body.
+    pub body: &'a [u8],
+    /// Whose it is, behind all proxies that are trusted.
+    pub client: SocketAddr,
+    /// The other end of the connection.
+    pub peer: SocketAddr,
+    /// Our own end, if it is known.
+    pub local: Option<SocketAddr>,
+    /// When it arrived.
+    pub now: Instant,
+}
+
+/// Is this a report whose body is still to come? Then there is nothing to answer yet.
+pub(super) fn waits_for_body(head: &Head<'_>, body: &[u8]) -> bool {
+    let is_report = || matches!(libfota3::read(head.target), Some(Request::Report));
+    let read = u64::try_from(body.len()).unwrap_or(u64::MAX);
+    head.method == b"POST" && is_report() && length(head).is_ok_and(|length| read < length)
+}
+
+/// The length of a report's body, or what is wrong with it.
+fn length(head: &Head<'_>) -> Result<u64, Status> {
+    if head.header("transfer-encoding").is_some() {
+        return Err(Status::NotImplemented);
+    }
+    let value = head
+        .header("content-length")
+        .ok_or(Status::LengthRequired)?;
+    let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(value).ok().filter(|_| is_number);
+    match text.ok_or(Status::BadRequest)?.parse() {
+        Ok(length) if length <= libfota3::LONGEST_REPORT => Ok(length),
+        _ => Err(Status::BodyTooLarge),
+    }
+}
+
+/// The answer to one of its three requests.
+pub(super) fn answer(
+    service: &Service,
+    request: Request<'_>,
+    arrived: &Arrived<'_>,
+    wish: &Wish<'_>,
+) -> Answer {
+    match request {
+        Request::Check(mut asked) => {
+            asked.check.complete(&service.catalog());
+            Answer::Reply(check(service, &asked, arrived, wish))
+        }
+        Request::File(mut wanted) => {
+            wanted.asked.check.complete(&service.catalog());
+            file(service, &wanted, arrived, wish)
+        }
+        Request::Report if arrived.head.method != b"POST" => {
+            Answer::Reply(reply::plain(Status::MethodNotAllowed, wish.head_only))
+        }
+        Request::Report => Answer::Reply(report(service, arrived)),
+    }
+}
+
+fn check(
+    service: &Service,
+    module: &libfota3::Asked<'_>,
+    arrived: &Arrived<'_>,
+    wish: &Wish<'_>,
+) -> Reply {
+    let asked = Asked::new("http", arrived.client, &module.check, arrived.now);
+    let catalog = service.catalog();
+    let verdict = asked.decide(service, &catalog);
+    if !wish.head_only {
+        asked.tell(service, &verdict);
+    }
+    let refuse = |refused: Refused<'_>| {
+        asked.log_refused(service, &refused);
+        reply::refusal_in_json(refused.refusal, wish.head_only)
+    };
+    let offer = match verdict {
+        Verdict::Refuse(refused) => return refuse(refused),
+        Verdict::Offer(offer) => offer,
+    };
+    let content = offer.package.content;
+    let week = service.ids.week(unix_now());
+    let url = base(service, arrived).and_then(|base| {
+        let mark = file_mark(service, asked.who.as_ref(), content, week);
+        module.url(&base, content, mark)
+    });
+    let Some(url) = url else {
+        return refuse(Refused {
+            refusal: Refusal::NoPackage,
+            release: Some(offer.release),
+            rule: "no URL can be made for it: the names are too long, or the Host is none",
+        });
+    };
+    let to = &*offer.release.version_text;
+    asked.log(service, ("offer", "offer"), to, &offer.package.path);
+    let mark = asked
+        .who
+        .map_or(0, |who| serial_mark(service, &who, content));
+    reply::json(&module.offer(&offer, &url, mark), wish.head_only)
+}
+
+fn file(service: &Service, wanted: &Wanted<'_>, arrived: &Arrived<'_>, wish: &Wish<'_>) -> Answer {
+    let content = wanted.content;
+    let asked = Asked::new("http", arrived.client, &wanted.asked.check, arrived.now);
+    let mut weeks = service.ids.good_weeks(unix_now());
+    let is_good = |week| file_mark(service, asked.who.as_ref(), content, week) == wanted.mark;
+    let catalog = service.catalog();
+    if !weeks.any(is_good) {
+        return Answer::Reply(reply::plain(Status::NotFound, wish.head_only));
+    }
+    let Some(size) = service.size_of(content, &catalog) else {
+        return Answer::Reply(match service.out_of_reach(&catalog) {
+            Some(refusal) => reply::refusal(refusal, wish.head_only),
+            None => reply::plain(Status::NotFound, wish.head_only),
+        });
+    };
+    let to = super::answer::version_of(&catalog, asked.check.project(), content);
+    // The URL names the content, so any part is a part of the right file.
+    let part = wish.part_of_named(content, size);
+    let known = |who: &Who| {
+        let fleet = service.fleet.borrow();
+        let known = fleet.known(asked.check, Some(who), asked.now);
+        known
+            .looping
+            .contains(content, is_named(&catalog, &asked, content))
+    };
+    if wish.beyond().is_none() && asked.who.as_ref().is_some_and(known) {
+        let why = HELD;
+        asked.log(service, ("refuse", "looping"), to, why);
+        return Answer::Reply(reply::refusal(Refusal::Looping, wish.head_only));
+    }
+    let plan = Plan {
+        content,
+        size,
+        start: 0,
+        end: size,
+        partial: false,
+        proxied: false,
+        apart: false,
+        owner: asked.owner,
+        direct: false,
+        about: asked.about(to),
+        decided: None,
+    };
+    deliver(service, plan, part, wish.head_only)
+}
+
+/// Does the `allow` of the content's release name the device singly?
+fn is_named(catalog: &Catalog, asked: &Asked<'_>, content: ContentId) -> bool {
+    let project = catalog.project(asked.check.project());
+    let releases = project.into_iter().flat_map(|project| &project.releases);
+    let mut of_content = releases.filter(|r| r.packages.iter().any(|p| p.content == content));
+    of_content.any(|release| {
+        let allow = release.rules.allow.as_ref();
+        let device = asked.check.device;
+        device.is_some_and(|device| allow.is_some_and(|allow| allow.names(device)))
+    })
+}
+
+/// Always the same answer: whoever makes reports up learns nothing.
+fn report(service: &Service, arrived: &Arrived<'_>) -> Reply {
+    let length = match length(arrived.head) {
+        Ok(length) => usize::try_from(length).unwrap_or(usize::MAX),
+        Err(status) => return reply::plain(status, false),
+    };
+    let body = arrived.body.get(..length).unwrap_or(arrived.body);
+    let good = libfota3::report(body).filter(|said| {
+        let (kind, number) = said.device.parts();
+        said.mark
+            == service
+                .ids
+                .mark(SERIAL, said.content, &[kind.into(), number])
+    });
+    match good {
+        Some(said) => {
+            let report = Report::of_code(said.result);
+            let mut fleet = service.fleet.borrow_mut();
+            fleet.reported(said.device, said.content, report);
+            let content = said.content.to_string();
+            log::info!(
+                target: "report",
+                device = &*shown(said.device),
+                content = content.get(..16).unwrap_or_default(),
+                result = said.result,
+                means = report.word(),
+                peer:% = arrived.client;
+                ""
+            );
+        }
+        None => log::info!(
+            target: "report",
+            device = "",
+            result = "not one of ours",
+            peer:% = arrived.client;
+            ""
+        ),
+    }
+    reply::json("{\"code\":0}", false)
+}
+
+/// An id as people know it; of one that is neither IMEI nor MAC only a hash is known here.
+fn shown(device: DeviceId) -> String {
+    match device {
+        DeviceId::Imei(number) => format!("{number:015}"),
+        DeviceId::Mac(number) => format!("{number:012X}"),
+        DeviceId::Other(hash) => format!("{hash:016x}"),
+    }
+}
+
+fn file_mark(service: &Service, who: Option<&Who>, content: ContentId, week: i64) -> u64 {
+    let downloader = who.map_or(0, |who| who.downloader.number());
+    let week = u64::try_from(week).unwrap_or(0);
+    service.ids.mark(FILE, content, &[downloader, week])
+}
+
+fn serial_mark(service: &Service, who: &Who, content: ContentId) -> u64 {
+    let (kind, number) = who.device.parts();
+    service.ids.mark(SERIAL, content, &[kind.into(), number])
+}
+
+/// `http://host`, as the module asked for it: it works behind a proxy and a port that is forwarded.
+fn base(service: &Service, arrived: &Arrived<'_>) -> Option<String> {
+    let head = arrived.head;
+    let forwarded = |name| {
+        // The last one was written by the proxy that we trust.
+        let values = head.headers().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+        let value = values.last().map(|(_, value)| value)?;
+        let value = value.rsplit(|byte| *byte == b',').next()?.trim_ascii();
+        service.limits.trusts(arrived.peer.ip()).then_some(value)
+    };
+    let scheme = match forwarded(b"x-forwarded-proto") {
+        Some(proto) if proto.eq_ignore_ascii_case(b"https") => "https",
+        _ => "http",
+    };
+    let host = forwarded(b"x-forwarded-host").or_else(|| head.header("host"));
+    let host = match host {
+        Some(host) if !host.is_empty() => checked_host(host)?.to_owned(),
+        _ => {
+            let local = arrived.local?;
+            SocketAddr::new(local.ip().to_canonical(), local.port()).to_string()
+        }
+    };
+    Some(format!("{scheme}://{host}"))
+}
+
+/// A host with or without a port, and nothing that means something else in a URL.
+fn checked_host(host: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(host).ok()?;
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    let (name, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            let is_address = address.parse::<std::net::Ipv6Addr>().is_ok();
+            (is_address.then_some(address)?, port)
+        }
+        None => {
+            let at = text.find(':').unwrap_or(text.len());
+            let (name, port) = text.split_at(at);
+            (name.bytes().all(letter).then_some(name)?, port)
+        }
+    };
+    let digits = port.strip_prefix(':').unwrap_or_default();
+    let is_port = port.is_empty()
+        || digits.bytes().all(|byte| byte.is_ascii_digit())
+            && digits.parse::<u16>().is_ok_and(|port| port > 0);
+    (!name.is_empty() && is_port && text.len() <= LONGEST_HOST).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_with_or_without_a_port() {
+        for good in [
+            "ota.example.com",
+            "ota.example.com:8080",
+            "192.0.2.7:80",
+            "[2001:db8::1]:80",
+            "[::1]",
+            "a_b",
+        ] {
+            assert_eq!(checked_host(good.as_bytes()), Some(good));
+        }
+        for bad in [
+            "",
+            ":80",
+            "a:",
+            "a:0",
+            "a:80:80",
+            "a:+8",
+            "a/b",
+            "a?b",
+            "a@b",
+            "a b",
+            "a\"b",
+            "[a]",
+            "[::1",
+            "[::1]x",
+            "é",
+            &"a".repeat(300),
+        ] {
+            assert_eq!(checked_host(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

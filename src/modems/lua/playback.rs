@@ -1,0 +1,197 @@
+//! A server of the tests: a closure that answers each send of a client with what happens then, and
+//! a clock that jumps to the next thing to happen. No socket, no waiting.
+
+use crate::modems::{Action, Attempt, Endpoint, Event, Identity, Outcome};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// What the server, or the net, does.
+#[derive(Clone, Debug)]
+pub(in crate::modems) enum Then {
+    /// One recv of the client returns this.
+    Recv(Vec<u8>),
+    /// This much time goes by before what follows.
+    Wait(Duration),
+    /// The server closes in order.
+    Close,
+    /// The connection is reset.
+    Reset,
+}
+
+/// One send of the client.
+#[derive(Clone, Debug)]
+pub(in crate::modems) struct Request {
+    /// How many connections there were before this one.
+    pub(in crate::modems) connection: usize,
+    pub(in crate::modems) host: String,
+    pub(in crate::modems) port: u16,
+    pub(in crate::modems) bytes: Vec<u8>,
+}
+
+impl Request {
+    pub(in crate::modems) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+
+    /// N of `Range: bytes=N-`.
+    pub(in crate::modems) fn range(&self) -> Option<usize> {
+        let text = self.text();
+        let (_, rest) = text.split_once("Range: bytes=")?;
+        rest.split_once("-\r\n")?.0.parse().ok()
+    }
+}
+
+/// How it went.
+#[derive(Clone, Debug)]
+pub(in crate::modems) struct Played {
+    pub(in crate::modems) outcome: Outcome,
+    /// When it ended.
+    pub(in crate::modems) at: Duration,
+    pub(in crate::modems) requests: Vec<Request>,
+    /// Connections asked for, also those refused.
+    pub(in crate::modems) connects: usize,
+}
+
+/// Lets `client` play against `server` to its end.
+pub(in crate::modems) fn play(
+    client: &mut dyn Attempt,
+    server: impl FnMut(&Request) -> Vec<Then>,
+) -> Played {
+    play_with(client, |_| true, server)
+}
+
+/// The same; `accepts` is asked at each connect, with its number from 0.
+pub(in crate::modems) fn play_with(
+    client: &mut dyn Attempt,
+    mut accepts: impl FnMut(usize) -> bool,
+    mut server: impl FnMut(&Request) -> Vec<Then>,
+) -> Played {
+    // The clock does not begin at zero: nothing may depend on it.
+    let begun = Duration::from_secs(1000);
+    let mut now = begun;
+    let mut wake: Option<Duration> = None;
+    let mut coming: VecDeque<(Duration, Option<Then>, bool)> = VecDeque::new();
+    let mut requests = Vec::new();
+    let mut connects = 0_usize;
+    let mut peer = (String::new(), 0_u16);
+    let mut open = false;
+    let mut todo = client.step(now, Event::Start);
+    for _ in 0..100_000 {
+        for action in std::mem::take(&mut todo) {
+            match action {
+                Action::Connect { host, port, .. } => {
+                    coming.clear();
+                    let accepted = accepts(connects);
+                    connects += 1;
+                    open = accepted;
+                    peer = (host, port);
+                    coming.push_back((now, None, accepted));
+                }
+                Action::Send(bytes) => {
+                    assert!(open, "a send without a connection");
+                    let request = Request {
+                        connection: connects - 1,
+                        host: peer.0.clone(),
+                        port: peer.1,
+                        bytes,
+                    };
+                    let mut at = now;
+                    for then in server(&request) {
+                        if let Then::Wait(span) = then {
+                            at += span;
+                        } else {
+                            coming.push_back((at, Some(then), true));
+                        }
+                    }
+                    requests.push(request);
+                }
+                Action::Close => {
+                    open = false;
+                    coming.clear();
+                }
+                Action::WakeAt(moment) => wake = moment,
+                Action::Finish(outcome) => {
+                    assert!(
+                        client.step(now, Event::Wake).is_empty(),
+                        "after the end it does nothing"
+                    );
+                    return Played {
+                        outcome,
+                        at: now - begun,
+                        requests,
+                        connects,
+                    };
+                }
+            }
+        }
+        let first = coming
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, entry)| entry.0)
+            .map(|(index, entry)| (index, entry.0));
+        todo = match (first, wake) {
+            (Some((index, at)), limit) if limit.is_none_or(|limit| at <= limit) => {
+                now = now.max(at);
+                match coming.remove(index).expect("it is there") {
+                    (_, None, true) => client.step(now, Event::Connected),
+                    (_, None, false) => client.step(now, Event::ConnectFailed),
+                    (_, Some(Then::Recv(bytes)), _) => client.step(now, Event::Received(&bytes)),
+                    (_, Some(Then::Close), _) => client.step(now, Event::Closed),
+                    (_, Some(Then::Reset), _) => client.step(now, Event::Reset),
+                    (_, Some(Then::Wait(_)), _) => unreachable!("waits are not queued"),
+                }
+            }
+            (_, Some(limit)) => {
+                now = now.max(limit);
+                wake = None;
+                client.step(now, Event::Wake)
+            }
+            (_, None) => panic!("the client waits for something that nobody will do"),
+        };
+    }
+    panic!("the client never comes to an end");
+}
+
+/// A module of the tests.
+pub(in crate::modems) fn identity(version: &str) -> Identity {
+    Identity {
+        imei: "862991443753386".into(),
+        project: "DEMO".into(),
+        version: version.into(),
+        core: 35,
+        bsp: None,
+        key: "KEY".into(),
+        serial: "SN".into(),
+    }
+}
+
+/// A server of the tests.
+pub(in crate::modems) fn endpoint(path: &str) -> Endpoint {
+    Endpoint {
+        host: "ota.test".into(),
+        port: 2234,
+        path: path.into(),
+    }
+}
+
+/// Bytes that pass for firmware: no two places alike, and with control characters.
+pub(in crate::modems) fn image(size: usize) -> Vec<u8> {
+    (0..size)
+        .map(|at| u8::try_from((at.wrapping_mul(31) ^ (at >> 8)) & 0xff).unwrap())
+        .collect()
+}
+
+/// One word for an outcome, for tables.
+pub(in crate::modems) fn verdict(outcome: &Outcome) -> &'static str {
+    use crate::modems::Failure;
+    match outcome {
+        Outcome::Updated(_) => "updated",
+        Outcome::NoUpdate(_) => "no update",
+        Outcome::Failed(Failure::Hung { .. }) => "hung",
+        Outcome::Failed(Failure::ScriptError(_)) => "script error",
+        Outcome::Failed(Failure::FlashedGarbage(..)) => "garbage",
+        Outcome::Failed(Failure::RebootLoop(_)) => "reboot loop",
+        Outcome::Failed(Failure::AsksForEver(_)) => "asks for ever",
+        Outcome::Failed(Failure::GaveUp(_)) => "gave up",
+    }
+}

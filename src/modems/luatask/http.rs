@@ -1,0 +1,308 @@
+//! What LuaTask's http.lua reads out of an answer (docs/protocol.md 2b). Used by [`super::LuaTask`].
+
+use crate::modems::lua;
+
+/// The number http.lua puts in place of a missing `Content-Length` is 0x7FFFFFFF; here it is `None`.
+/// A refusal's body is kept up to this many bytes: no more than 200 of it are ever looked at.
+const KEPT_OF_A_REFUSAL: usize = 64 * 1024;
+
+/// Where a request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// With the query; the bytes as they were given.
+    pub(super) path: Vec<u8>,
+}
+
+impl Target {
+    /// Reads a Location: absolute, the scheme may be missing. `None`: it names no host that one
+    /// could connect to, as every relative one. `Err`: an address that the emulation cannot ask.
+    pub(super) fn of_location(location: &[u8]) -> Result<Option<Target>, &'static str> {
+        if location.starts_with(b"https://") {
+            return Err("the Location is https, which this emulation does not speak");
+        }
+        let rest = location.strip_prefix(b"http://").unwrap_or(location);
+        let slash = rest.iter().position(|&byte| byte == b'/');
+        let (authority, path) = rest
+            .split_at_checked(slash.unwrap_or(rest.len()))
+            .unwrap_or((rest, b""));
+        let address = authority
+            .rsplit(|&byte| byte == b'@')
+            .next()
+            .unwrap_or_default();
+        let address = String::from_utf8_lossy(address);
+        let (host, port) = match address.split_once(':') {
+            Some((host, port)) => (host, port.parse().ok()),
+            None => (&*address, Some(80)),
+        };
+        Ok(match port {
+            Some(port) if !host.is_empty() => Some(Target {
+                host: host.to_owned(),
+                port,
+                path: if path.is_empty() { b"/" } else { path }.to_vec(),
+            }),
+            _ => None,
+        })
+    }
+}
+
+/// An answer whose head has come.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    /// The digits that the status pattern found.
+    pub(super) status: String,
+    pub(super) location: Option<Vec<u8>>,
+    /// `Content-Length`.
+    pub(super) length: Option<u64>,
+    /// `Content-Range: bytes <first>-..`.
+    first: Option<u64>,
+    /// `Content-Range: ../<total>`.
+    range_total: Option<u64>,
+    pub(super) chunked: bool,
+    /// Chunked: what came and is not decoded.
+    pub(super) undecoded: Vec<u8>,
+    /// 2G: the file. Else the body of a refusal.
+    pub(super) body: Vec<u8>,
+    /// Bytes of the body that came, up to `length`.
+    pub(super) got: u64,
+    /// Recvs that brought a part of the body.
+    pub(super) pieces: u32,
+}
+
+impl Answer {
+    /// Reads the head in `buffer`, whose blank line begins (with the CRLF of the last header) at
+    /// `end`.
+    pub(super) fn read(buffer: &[u8], end: usize) -> Result<Answer, &'static str> {
+        let (status, from) = status(buffer).ok_or("no status in the answer")?;
+        let mut answer = Answer {
+            status: String::from_utf8_lossy(status).into_owned(),
+            ..Answer::default()
+        };
+        let until = end.saturating_add(2);
+        for (name, value) in headers(buffer.get(from..until).unwrap_or_default()) {
+            match name {
+                b"Content-Length" => {
+                    let digits = value.trim_ascii();
+                    match lua::digits(digits) {
+                        Some((digits, b"")) => answer.length = Some(lua::number(digits)),
+                        _ => return Err("Content-Length is no number"),
+                    }
+                }
+                b"Content-Range" => {
+                    answer.range_total = lua::digits_after(value, b"/").map(lua::number);
+                    answer.first = lua::digits_after(value, b"bytes ").map(lua::number);
+                }
+                b"Location" => answer.location = Some(value.to_vec()),
+                name if name.eq_ignore_ascii_case(b"Transfer-Encoding") => {
+                    answer.chunked |= value.eq_ignore_ascii_case(b"chunked");
+                }
+                _ => {}
+            }
+        }
+        Ok(answer)
+    }
+
+    pub(super) fn is_200_or_206(&self) -> bool {
+        self.status == "200" || self.status == "206"
+    }
+
+    /// What 4G takes for the size of the file: after the `/` of `Content-Range`, else
+    /// `Content-Length`.
+    pub(super) fn total(&self) -> Option<u64> {
+        self.range_total.or(self.length)
+    }
+
+    /// Where in the file the body begins, by what the answer says of itself; the client never looks.
+    pub(super) fn starts_at(&self) -> u64 {
+        match self.first {
+            Some(first) if self.status == "206" => first,
+            _ => 0,
+        }
+    }
+
+    pub(super) fn keep(&mut self, bytes: &[u8]) {
+        if self.status == "200" || self.body.len() < KEPT_OF_A_REFUSAL {
+            self.body.extend_from_slice(bytes);
+        }
+    }
+}
+
+/// `%s(%d+)%s.-\r\n`, where it first matches: the digits, and the offset behind the CRLF.
+fn status(buffer: &[u8]) -> Option<(&[u8], usize)> {
+    let mut at = 0_usize;
+    loop {
+        let space = at.checked_add(
+            buffer
+                .get(at..)?
+                .iter()
+                .position(|&byte| lua::is_space(byte))?,
+        )?;
+        at = space.checked_add(1)?;
+        let Some((digits, behind)) = buffer.get(at..).and_then(lua::digits) else {
+            continue;
+        };
+        if !behind.first().is_some_and(|&byte| lua::is_space(byte)) {
+            continue;
+        }
+        let from = at.checked_add(digits.len())?.checked_add(1)?;
+        if let Some(line_end) = lua::find(buffer, b"\r\n", from) {
+            return Some((digits, line_end.checked_add(2)?));
+        }
+    }
+}
+
+/// `string.gmatch(text, "(.-):%s*(.-)\r\n")`. A match that fails at one colon is tried at the next,
+/// so a name may hold line ends; `%s*` gives back spaces only if no CRLF follows otherwise.
+fn headers(text: &[u8]) -> Vec<(&[u8], &[u8])> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some((name, value, behind)) = header(rest) {
+        found.push((name, value));
+        rest = behind;
+    }
+    found
+}
+
+type Header<'t> = (&'t [u8], &'t [u8], &'t [u8]);
+
+/// One match at the beginning of `text`: name, value, what is behind.
+fn header(text: &[u8]) -> Option<Header<'_>> {
+    let mut from = 0;
+    loop {
+        let colon = lua::find(text, b":", from)?;
+        let name = text.get(..colon)?;
+        from = colon.checked_add(1)?;
+        let behind = text.get(from..)?;
+        let spaces = behind.len().saturating_sub(lua::skip_space(behind).len());
+        for eaten in (0..=spaces).rev() {
+            let value = behind.get(eaten..)?;
+            if let Some(end) = lua::find(value, b"\r\n", 0) {
+                return Some((name, value.get(..end)?, value.get(end.checked_add(2)?..)?));
+            }
+        }
+    }
+}
+
+/// The first chunk: its content and how many bytes it takes with its frame. The last chunk is
+/// empty; `None` until the chunk is there in full.
+pub(super) fn chunk(text: &[u8]) -> Result<Option<(&[u8], usize)>, &'static str> {
+    let Some(line_end) = lua::find(text, b"\r\n", 0) else {
+        return Ok(None);
+    };
+    let line = text.get(..line_end).unwrap_or_default();
+    let digits = line
+        .iter()
+        .take_while(|byte| byte.is_ascii_hexdigit())
+        .count();
+    let size = line
+        .get(..digits)
+        .and_then(|hex| std::str::from_utf8(hex).ok())
+        .and_then(|hex| usize::from_str_radix(hex, 16).ok())
+        .ok_or("a chunk without a size")?;
+    let start = line_end.saturating_add(2);
+    let end = start.saturating_add(size);
+    let used = end.saturating_add(2);
+    if size == 0 {
+        return Ok(Some((&[], start)));
+    }
+    if text.len() < used {
+        return Ok(None);
+    }
+    Ok(text.get(start..end).map(|content| (content, used)))
+}
+
+/// Draws an order with `seed`; 0 leaves it as it is.
+pub(super) fn shuffle(headers: &mut [String], seed: u64) {
+    if seed == 0 {
+        return;
+    }
+    let mut state = seed;
+    for last in (1..headers.len()).rev() {
+        // splitmix64.
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut drawn = state;
+        drawn = (drawn ^ (drawn >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        drawn = (drawn ^ (drawn >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        drawn ^= drawn >> 31;
+        let choices = u64::try_from(last).unwrap_or(0).saturating_add(1);
+        let other = usize::try_from(drawn.checked_rem(choices).unwrap_or(0)).unwrap_or(0);
+        headers.swap(last, other);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_without_reason_swallows_the_first_header() {
+        let head = b"HTTP/1.1 200\r\nServer: x\r\nContent-Length: 5\r\n\r\n";
+        let (digits, from) = status(head).unwrap();
+        assert_eq!(digits, b"200");
+        assert!(head[from..].starts_with(b"Content-Length"));
+        let (_, from) = status(b"HTTP/1.1 200 \r\nServer: x\r\n\r\n").unwrap();
+        assert_eq!(from, 15, "with the space it does not");
+        assert_eq!(status(b"HTTP/1.0 404 Not Found\r\n\r\n").unwrap().0, b"404");
+        assert!(status(b"HTTP/1.1 OK\r\n\r\n").is_none());
+        // No headers at all: the pattern walks into the blank line and no further.
+        assert_eq!(status(b"HTTP/1.1 200\r\n\r\nbody\r\n").unwrap().1, 16);
+    }
+
+    #[test]
+    fn an_empty_value_eats_the_next_header_unless_it_is_the_last() {
+        let read = headers(b"X-A: \r\nContent-Length: 5\r\nServer:x\r\nX-B:\r\n");
+        assert_eq!(
+            read,
+            [
+                (&b"X-A"[..], &b"Content-Length: 5"[..]),
+                (b"Server", b"x"),
+                (b"X-B", b""),
+            ]
+        );
+        assert_eq!(
+            headers(b"no colon\r\nA: b\r\n"),
+            [(&b"no colon\r\nA"[..], &b"b"[..])]
+        );
+    }
+
+    #[test]
+    fn a_location_is_absolute_or_leads_nowhere() {
+        let at = |location: &[u8]| Target::of_location(location).unwrap();
+        let there = |host: &str, port, path: &[u8]| {
+            Some(Target {
+                host: host.into(),
+                port,
+                path: path.to_vec(),
+            })
+        };
+        assert_eq!(at(b"http://h:81/p?q=1"), there("h", 81, b"/p?q=1"));
+        assert_eq!(at(b"h/p"), there("h", 80, b"/p"));
+        assert_eq!(at(b"http://u:p@h"), there("h", 80, b"/"));
+        assert_eq!(at(b"/p"), None);
+        assert_eq!(at(b"h:none/p"), None);
+        assert!(Target::of_location(b"https://h/p").is_err());
+    }
+
+    #[test]
+    fn chunks_are_told_apart() {
+        assert_eq!(chunk(b"5\r\nhel"), Ok(None));
+        assert_eq!(chunk(b"5;x=1\r\nhello\r\n0"), Ok(Some((&b"hello"[..], 14))));
+        assert_eq!(chunk(b"0\r\n\r\n"), Ok(Some((&b""[..], 3))));
+        assert!(chunk(b"hello\r\n").is_err());
+        assert_eq!(chunk(b"ffffffffffffffff\r\nx"), Ok(None));
+    }
+
+    #[test]
+    fn a_seed_draws_every_order_and_zero_draws_none() {
+        let order = |seed| {
+            let mut headers = vec!["a".to_owned(), "b".into(), "c".into()];
+            shuffle(&mut headers, seed);
+            headers.concat()
+        };
+        assert_eq!(order(0), "abc");
+        let drawn: std::collections::BTreeSet<String> = (1..100).map(order).collect();
+        assert_eq!(drawn.len(), 6);
+        assert_eq!(order(7), order(7));
+    }
+}

@@ -1,0 +1,454 @@
+//! The states of the [client](Client): what it does at each event, and how it judges an answer by the
+//! row of its core. Everything decided here is a column of the table in docs/protocol.md 2c. What surprises:
+//! "complete" is the belief of the client, not the truth; where the two differ an outcome says so.
+
+use super::manners::{Busy, Cut, Empty, Refusal, Unmeasured};
+use super::package::Package;
+use super::reply::{self, Body, Chunks, Head};
+use super::{Client, Ended, Want};
+use crate::modems::{Action, Event};
+use std::time::Duration;
+
+/// The first request and three that ask for the rest.
+const REQUESTS: u32 = 4;
+
+/// How long the newer cores wait for luat_fota_done.
+const BUSY: Duration = Duration::from_secs(12);
+
+/// What the machine waits for.
+#[derive(Debug)]
+pub(super) enum State {
+    Idle,
+    Connecting,
+    Head,
+    Body(Receiving),
+    /// It answers to nothing but the clock, and then ends so.
+    Stalled(Stall),
+    Over,
+}
+
+/// A body on its way.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    status: u16,
+    /// How many bytes there were when this answer began.
+    from: usize,
+    body: Body,
+    /// The client can tell by itself where the body ends.
+    measured: bool,
+    complete: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Stall {
+    /// Never reports.
+    Never(String),
+    /// Reports -9 when the timeout fires.
+    UntilTimeout(String),
+    /// Reports -9 now that the clock has rung.
+    Brief(String),
+}
+
+type Turn = (Vec<Action>, Option<Ended>);
+
+impl Client {
+    /// One event; what the client does, and how it ended when it has. No [`Action::Finish`] here.
+    pub(in crate::modems) fn advance(&mut self, now: Duration, event: Event<'_>) -> Turn {
+        match event {
+            Event::Start => match self.state {
+                State::Idle => {
+                    self.started = now;
+                    (self.connect(now, true), None)
+                }
+                _ => Turn::default(),
+            },
+            Event::Connected => match self.state {
+                State::Connecting => {
+                    self.state = State::Head;
+                    self.head.clear();
+                    (self.request(), None)
+                }
+                _ => Turn::default(),
+            },
+            Event::ConnectFailed => match self.state {
+                State::Connecting => self.fail(-4, "the connection could not be made"),
+                _ => Turn::default(),
+            },
+            Event::Received(bytes) => match self.state {
+                State::Head => self.take_head(now, bytes),
+                State::Body(_) => self.take_body(now, bytes),
+                _ => Turn::default(),
+            },
+            Event::Closed => self.closed(now, false),
+            Event::Reset => self.closed(now, true),
+            Event::Wake => self.wake(now),
+        }
+    }
+
+    /// A connection; with a new count of the timeout if asked.
+    fn connect(&mut self, now: Duration, afresh: bool) -> Vec<Action> {
+        self.state = State::Connecting;
+        self.requests = self.requests.saturating_add(1);
+        let mut actions = vec![Action::Connect {
+            datagrams: false,
+            host: self.server.host.clone(),
+            port: self.server.port,
+        }];
+        if afresh {
+            self.deadline = now.saturating_add(self.total);
+            actions.push(Action::WakeAt(Some(self.deadline)));
+        }
+        actions
+    }
+
+    fn take_head(&mut self, now: Duration, bytes: &[u8]) -> Turn {
+        if self.manners.overwrites_head && !self.head.is_empty() {
+            if !bytes.starts_with(b"HTTP/") {
+                return self.fail(-6, "the second segment of the headers overwrote the first");
+            }
+            self.head.clear();
+        }
+        self.head.extend_from_slice(bytes);
+        let end = reply::end_of_head(&self.head);
+        if end.unwrap_or(self.head.len()) > self.header_limit {
+            let why = format!("the headers are longer than {} bytes", self.header_limit);
+            return self.fail(-6, &why);
+        }
+        let Some((block, rest)) = end.and_then(|end| self.head.split_at_checked(end)) else {
+            return Turn::default();
+        };
+        let (read, rest) = (reply::read_head(block), rest.to_vec());
+        self.head = Vec::new();
+        match read {
+            Ok(head) => self.begin_body(now, &head, &rest),
+            Err(why) => self.fail(-6, &why),
+        }
+    }
+
+    fn begin_body(&mut self, now: Duration, head: &Head, rest: &[u8]) -> Turn {
+        let status = head.status;
+        self.head_seen = true;
+        let redirect = matches!(status, 301..=303 | 307 | 308);
+        self.refused = !self.good(status) && !redirect;
+        let bare = status < 200 || status == 204 || status == 304;
+        let length = head
+            .length
+            .filter(|_| head.spaced || !self.manners.needs_space);
+        let (body, measured) = if bare {
+            (Body::Counted(0), true)
+        } else if head.chunked {
+            (Body::Chunked(Chunks::default()), self.manners.knows_chunks)
+        } else {
+            (length.map_or(Body::Rest, Body::Counted), length.is_some())
+        };
+        if !self.good(status) {
+            match self.manners.refusal {
+                Refusal::AtHead => return self.refuse(status, None),
+                Refusal::Unheard if length.is_some() => {
+                    return self.stall(
+                        now,
+                        Stall::Never(format!(
+                            "its callback: this core never reports a status {status} that has a \
+                             Content-Length"
+                        )),
+                    );
+                }
+                _ => {}
+            }
+        } else if self.requests > 1 && !self.received.is_empty() {
+            // The client does not look; what it puts together is no firmware if these do not fit.
+            let had = u64::try_from(self.received.len()).unwrap_or(u64::MAX);
+            if status == 200 {
+                self.doubt = Some(format!(
+                    "asked for the rest from byte {had}, was sent the whole and appended it: Range \
+                     was ignored"
+                ));
+            } else if head.range_start.is_some_and(|start| start != had) {
+                self.doubt = Some(format!(
+                    "asked for the rest from byte {had}, was sent another part and appended it"
+                ));
+            }
+        }
+        self.state = State::Body(Receiving {
+            status,
+            from: self.received.len(),
+            body,
+            measured,
+            complete: false,
+        });
+        self.take_body(now, rest)
+    }
+
+    fn take_body(&mut self, now: Duration, bytes: &[u8]) -> Turn {
+        let State::Body(Receiving { status, .. }) = self.state else {
+            return Turn::default();
+        };
+        let good = self.good(status);
+        let State::Body(receiving) = &mut self.state else {
+            return Turn::default();
+        };
+        let before = self.received.len();
+        let from = receiving.from;
+        let mut dropped = Vec::new();
+        let into = if good || self.manners.refusal == Refusal::WithBody {
+            &mut self.received
+        } else {
+            &mut dropped
+        };
+        match receiving.body.feed(bytes, into) {
+            Ok(complete) => receiving.complete = complete,
+            Err(why) => return self.fail(-9, &why),
+        }
+        let (complete, measured) = (receiving.complete, receiving.measured);
+        if !good {
+            return if complete && measured && self.manners.refusal == Refusal::WithBody {
+                let words = self.received.len().saturating_sub(from);
+                self.refuse(status, Some(words))
+            } else {
+                Turn::default()
+            };
+        }
+        if self.want == Want::Firmware
+            && let Some(why) = self.package.wrong(&self.received)
+        {
+            return self.fail(-9, &why);
+        }
+        if measured {
+            if complete && !self.manners.needs_close {
+                return self.accept(now);
+            }
+        } else if self.manners.unmeasured == Unmeasured::FirstSegment
+            && self.received.len() > before
+        {
+            if self.want != Want::Words && !Package::is_whole(&self.received) {
+                self.doubt = Some(
+                    "took the first segment of the body for the whole: it found no length that it \
+                     understands"
+                        .to_owned(),
+                );
+            }
+            return self.accept(now);
+        }
+        Turn::default()
+    }
+
+    fn closed(&mut self, now: Duration, reset: bool) -> Turn {
+        let receiving = match &self.state {
+            State::Connecting => return self.fail(-4, "the connection could not be made"),
+            State::Head => return self.cut(now, "closed before the end of the headers"),
+            State::Body(receiving) => receiving,
+            State::Idle | State::Stalled(_) | State::Over => return Turn::default(),
+        };
+        let Receiving {
+            status,
+            measured,
+            complete,
+            ..
+        } = *receiving;
+        if !self.good(status) {
+            match self.manners.refusal {
+                Refusal::AtClose | Refusal::AtCloseAlone => return self.refuse(status, None),
+                Refusal::Unheard => {
+                    return self.fail(-5, &format!("status {status} without a length, closed"));
+                }
+                Refusal::WithBody | Refusal::AtHead => {}
+            }
+        } else if measured && complete {
+            return self.accept(now);
+        } else if !measured && !reset {
+            match self.manners.unmeasured {
+                Unmeasured::Complete => return self.accept(now),
+                Unmeasured::FirstSegment => {
+                    self.refused = true;
+                    return self.fail(-9, "0 bytes");
+                }
+                Unmeasured::AsCut => {}
+            }
+        }
+        let how = if measured {
+            "closed before the end of the body"
+        } else {
+            "closed, and no length said that this is the end"
+        };
+        self.cut(now, how)
+    }
+
+    /// The answer ended too early.
+    fn cut(&mut self, now: Duration, how: &str) -> Turn {
+        let in_body = matches!(self.state, State::Body(_));
+        if in_body && self.want == Want::File && !self.refused {
+            let had = self.received.len();
+            self.doubt = Some(format!("{how}; reports 200 with {had} bytes"));
+            return self.accept(now);
+        }
+        match self.manners.cut {
+            Cut::Resume if self.head_seen && self.requests < REQUESTS => {
+                (self.connect(now, false), None)
+            }
+            Cut::Resume if self.head_seen => {
+                self.fail(-5, &format!("{how}, {REQUESTS} requests long"))
+            }
+            Cut::Claims200 if in_body => {
+                let had = self.received.len();
+                self.doubt = Some(format!("{how}; reports 200 with {had} bytes"));
+                self.accept(now)
+            }
+            Cut::Silence if in_body && self.want == Want::Firmware => {
+                let had = self.received.len();
+                self.stall(
+                    now,
+                    Stall::UntilTimeout(format!("the rest of the body ({how}, {had} bytes)")),
+                )
+            }
+            _ => self.fail(-5, how),
+        }
+    }
+
+    fn wake(&mut self, now: Duration) -> Turn {
+        if matches!(self.state, State::Idle | State::Over) {
+            return Turn::default();
+        }
+        if now < self.deadline {
+            return (vec![Action::WakeAt(Some(self.deadline))], None);
+        }
+        let after = now.saturating_sub(self.started);
+        let why = match &self.state {
+            State::Stalled(Stall::Never(why)) => {
+                let why = why.clone();
+                return self.end(Ended::Never { after, why });
+            }
+            State::Stalled(Stall::UntilTimeout(why)) => {
+                let why = why.clone();
+                return self.hang(-9, &why, after);
+            }
+            State::Stalled(Stall::Brief(why)) => {
+                let why = why.clone();
+                return self.fail(-9, &why);
+            }
+            State::Connecting => "the connection",
+            State::Head => "the end of the headers",
+            State::Body(receiving) => {
+                let status = receiving.status;
+                if !self.good(status) {
+                    let why = format!("status {status}, and the server does not close");
+                    match self.manners.refusal {
+                        Refusal::AtCloseAlone => return self.end(Ended::Never { after, why }),
+                        Refusal::AtClose => return self.hang(-9, &why, after),
+                        Refusal::WithBody | Refusal::Unheard | Refusal::AtHead => {}
+                    }
+                    "the server's close after its refusal"
+                } else if receiving.measured && receiving.complete {
+                    "the server's close after the last byte"
+                } else {
+                    "the rest of the body"
+                }
+            }
+            State::Idle | State::Over => return Turn::default(),
+        };
+        if self.manners.cut == Cut::Resume && self.head_seen && self.requests < REQUESTS {
+            return (self.connect(now, true), None);
+        }
+        self.hang(-8, why, after)
+    }
+
+    fn good(&self, status: u16) -> bool {
+        match self.want {
+            Want::Words => true,
+            Want::File => (200..300).contains(&status),
+            Want::Firmware => status == 200 || status == 206,
+        }
+    }
+
+    /// The client believes that the body is complete.
+    fn accept(&mut self, now: Duration) -> Turn {
+        let State::Body(Receiving { status, .. }) = self.state else {
+            return Turn::default();
+        };
+        let mut doubt = self.doubt.take();
+        if self.want != Want::Words && self.received.is_empty() {
+            self.refused = true;
+            let why = format!("status {status} with 0 bytes");
+            return match self.manners.empty {
+                Empty::Code(code) => self.fail(code, &why),
+                Empty::UntilTimeout => self.stall(now, Stall::UntilTimeout(why)),
+            };
+        }
+        if self.want == Want::Firmware {
+            if self.package.too_short_to_tell(&self.received) {
+                return self.fail(-9, "the body is too short for a package");
+            }
+            if let Some(promised) = self.package.shorter_than(&self.received) {
+                let had = self.received.len();
+                let why = format!(
+                    "luat_fota_done, busy: the package has {had} bytes, its header says {promised}"
+                );
+                return match self.manners.busy {
+                    Busy::Spins => self.stall(now, Stall::Never(why)),
+                    Busy::TwelveSeconds => {
+                        self.deadline = now.saturating_add(BUSY);
+                        self.stall(now, Stall::Brief(why))
+                    }
+                    Busy::UntilTimeout => self.stall(now, Stall::UntilTimeout(why)),
+                };
+            }
+        }
+        if self.want != Want::Words && doubt.is_none() && is_markup(&self.received) {
+            doubt = Some("took an answer in words (JSON or HTML) for a firmware".to_owned());
+        }
+        let bytes = std::mem::take(&mut self.received);
+        self.end(Ended::Took {
+            status,
+            bytes,
+            doubt,
+        })
+    }
+
+    /// Any status but 200 and 206; how many bytes of its body reach the script.
+    fn refuse(&mut self, status: u16, words: Option<usize>) -> Turn {
+        let why = match (status / 100, words) {
+            (3, _) => format!("status {status}, and this client follows no redirect"),
+            (_, Some(words)) => format!("status {status}, its body of {words} bytes given to Lua"),
+            (_, None) => format!("status {status}, its body dropped"),
+        };
+        self.end(Ended::Failed {
+            code: -9,
+            why,
+            refused: self.refused,
+            hung: None,
+        })
+    }
+
+    fn fail(&mut self, code: i32, why: &str) -> Turn {
+        self.end(Ended::Failed {
+            code,
+            why: why.to_owned(),
+            refused: self.refused,
+            hung: None,
+        })
+    }
+
+    fn hang(&mut self, code: i32, why: &str, after: Duration) -> Turn {
+        self.end(Ended::Failed {
+            code,
+            why: why.to_owned(),
+            refused: self.refused,
+            hung: Some(after),
+        })
+    }
+
+    fn stall(&mut self, now: Duration, stall: Stall) -> Turn {
+        self.state = State::Stalled(stall);
+        let until = self.deadline.max(now);
+        (vec![Action::WakeAt(Some(until))], None)
+    }
+
+    fn end(&mut self, ended: Ended) -> Turn {
+        self.state = State::Over;
+        (vec![Action::Close], Some(ended))
+    }
+}
+
+/// JSON or HTML by its first sign: no firmware begins so.
+fn is_markup(bytes: &[u8]) -> bool {
+    matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'<'))
+}

@@ -1,0 +1,392 @@
+//! `luat-ota probe`: plays every generation of module against a running server, and says for each that
+//! fails what the server must change.
+//!
+//! The surprising thing: one more client is played behind those that were updated, with a version that
+//! nothing can be newer than. A server that sends it the file as well (a static file server, a script
+//! that compares nothing) makes every module update again and again, and no other client would show it.
+
+use super::diagnose;
+use super::driver::{self, Played, Settings};
+use super::first_edition::Dialect;
+use super::generations::{Client, Module, Transport};
+use super::{Endpoint, Outcome, lua};
+use crate::os::reactor::block_on;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Clients that play at the same time: few, so that a server with one thread is not taken for silent.
+const AT_ONCE: usize = 6;
+
+/// A version that nothing is newer than; and the same for the client that takes single digits only.
+const NEWEST: &str = "999.999.999";
+const NEWEST_DIGITS: &str = "9.9.9";
+
+/// What to probe.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where HTTP clients ask.
+    pub http: Option<Endpoint>,
+    /// Where clients of the first edition ask over UDP.
+    pub udp: Option<Endpoint>,
+    /// The same over TCP.
+    pub tcp: Option<Endpoint>,
+    /// The module that is played.
+    pub module: Module,
+    /// Each client is a device of its own: its IMEI is the module's, counted up. Else all are one device,
+    /// which a server that guards against loops refuses after a few downloads.
+    pub count_up: bool,
+    /// The bytes that every client must end with.
+    pub expect: Option<Vec<u8>>,
+    /// A server from which nothing comes for so long is taken for silent.
+    pub patience: Duration,
+}
+
+/// What became of one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It has a new firmware.
+    Updated,
+    /// It takes the answer for "no update", as it is meant.
+    NoUpdate,
+    /// The server does not offer what this client asks for (libfota3). No failure.
+    NotOffered,
+    /// It was refused, and fails by a bug of its own that no server can help. No failure.
+    KnownBug,
+    /// It cannot say this version, or cannot be without what was not given: not played. No failure.
+    NotPlayed,
+    /// It fails.
+    Failed,
+}
+
+impl Verdict {
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Verdict::Updated => "updated",
+            Verdict::NoUpdate => "no update",
+            Verdict::NotOffered => "not offered here",
+            Verdict::KnownBug => "no update (client bug)",
+            Verdict::NotPlayed => "not played",
+            Verdict::Failed => "FAILS",
+        }
+    }
+
+    fn colour(self) -> &'static str {
+        match self {
+            Verdict::Updated | Verdict::NoUpdate => "\x1b[32m",
+            Verdict::Failed => "\x1b[1;31m",
+            _ => "\x1b[33m",
+        }
+    }
+}
+
+/// One line of the report.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The client's name.
+    pub client: String,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// How long it took, on the module's clock.
+    pub took: Duration,
+    /// The size of its new firmware, and its SHA-256 in hex.
+    pub image: Option<(usize, String)>,
+    /// What the client itself would tell.
+    pub detail: String,
+    /// What the server must change.
+    pub change: Option<String>,
+}
+
+/// What came of a probe.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// One row for each client.
+    pub rows: Vec<Row>,
+}
+
+/// Plays every client that an address was given for.
+pub fn run(options: &Options) -> Report {
+    let clients: Vec<(Client, Endpoint)> = Client::all()
+        .into_iter()
+        .filter_map(|client| {
+            let endpoint = match client.transport() {
+                Transport::Http => options.http.clone(),
+                Transport::Udp => options.udp.clone(),
+                Transport::Tcp => options.tcp.clone(),
+            };
+            endpoint.map(|endpoint| (client, endpoint))
+        })
+        .collect();
+    let turns = smol::lock::Semaphore::new(AT_ONCE);
+    let executor = smol::LocalExecutor::new();
+    block_on(executor.run(async {
+        let tasks: Vec<_> = (0..)
+            .zip(&clients)
+            .map(|(number, (client, endpoint))| {
+                let turns = &turns;
+                let mut options = options.clone();
+                if options.count_up {
+                    options.module.imei = super::counted_up(&options.module.imei, number);
+                }
+                executor.spawn(async move {
+                    let _turn = turns.acquire().await;
+                    let played = play(*client, endpoint, &options).await;
+                    judge(*client, &options, played)
+                })
+            })
+            .collect();
+        let mut rows = Vec::new();
+        for task in tasks {
+            rows.push(task.await);
+        }
+        for transport in [Transport::Http, Transport::Udp, Transport::Tcp] {
+            let updated = clients.iter().zip(&rows).find(|((client, _), row)| {
+                client.transport() == transport && row.verdict == Verdict::Updated
+            });
+            if let Some(((client, endpoint), _)) = updated {
+                rows.push(ask_again(*client, endpoint, options).await);
+            }
+        }
+        Report { rows }
+    }))
+}
+
+async fn play(client: Client, endpoint: &Endpoint, options: &Options) -> Played {
+    let mut attempt = client.attempt(&options.module, endpoint);
+    driver::play(attempt.as_mut(), &Settings::probing(options.patience)).await
+}
+
+/// The client once more, with a version that nothing is newer than.
+async fn ask_again(client: Client, endpoint: &Endpoint, options: &Options) -> Row {
+    let digits = matches!(client, Client::First(Dialect::Official, _));
+    let newest = if digits { NEWEST_DIGITS } else { NEWEST };
+    let mut options = options.clone();
+    options.module.version = newest.to_owned();
+    options.expect = None;
+    let played = play(client, endpoint, &options).await;
+    let named = match client.transport() {
+        Transport::Http => "HTTP",
+        Transport::Udp => "UDP",
+        Transport::Tcp => "TCP",
+    };
+    let name = format!("any client with version {newest}, {named}");
+    let mut row = match &played.outcome {
+        Outcome::Updated(_) => Row {
+            change: Some(
+                "compare versions: a module that runs the newest one is sent the file again, and \
+                 updates for ever"
+                    .to_owned(),
+            ),
+            verdict: Verdict::Failed,
+            detail: "updates again".to_owned(),
+            took: played.took,
+            image: None,
+            client: String::new(),
+        },
+        // What a client does with the answer was judged before; here the answer counts.
+        _ => judge(client, &options, played),
+    };
+    row.client = name;
+    row
+}
+
+fn judge(client: Client, options: &Options, played: Played) -> Row {
+    let mut row = Row {
+        client: client.name(),
+        verdict: Verdict::Failed,
+        took: played.took,
+        image: None,
+        detail: String::new(),
+        change: None,
+    };
+    match &played.outcome {
+        Outcome::Updated(bytes) => {
+            row.image = Some((bytes.len(), hex(&Sha256::digest(bytes))));
+            row.verdict = Verdict::Updated;
+            if let Some(expected) = &options.expect
+                && expected != bytes
+            {
+                row.verdict = Verdict::Failed;
+                row.detail = difference(bytes, expected);
+                row.change = Some(format!("serve the expected file: {}", row.detail));
+            }
+        }
+        Outcome::NoUpdate(log) if is_libfota3(client) && !speaks_libfota3(&played) => {
+            row.verdict = Verdict::NotOffered;
+            row.detail = log.clone();
+        }
+        Outcome::NoUpdate(log) => {
+            row.detail = log.clone();
+            let blame = played
+                .exchanges
+                .last()
+                .and_then(super::driver::Exchange::status)
+                .filter(|&status| status == 400 || status >= 500);
+            if options.expect.is_some() {
+                row.change = Some(format!("offer the expected file to this module: {log}"));
+            } else {
+                row.verdict = Verdict::NoUpdate;
+            }
+            if let Some(status) = blame {
+                row.change = Some(diagnose::Flaw::Error(status).sentence());
+            }
+        }
+        Outcome::Failed(failure) => {
+            row.detail = diagnose::words(failure);
+            if played.connects == 0 {
+                row.verdict = Verdict::NotPlayed;
+            } else if is_libfota3(client) && reached(&played) && !speaks_libfota3(&played) {
+                row.verdict = Verdict::NotOffered;
+            } else if diagnose::is_known_bug(client, &played) {
+                row.verdict = Verdict::KnownBug;
+            } else {
+                row.change = Some(diagnose::sentence(client, failure, &played));
+            }
+        }
+    }
+    row
+}
+
+fn is_libfota3(client: Client) -> bool {
+    matches!(client, Client::Libfota3(_))
+}
+
+/// Was the check answered with JSON that has a code, as libfota3 wants it?
+fn speaks_libfota3(played: &Played) -> bool {
+    played.exchanges.first().is_some_and(|check| {
+        check.status() == Some(200)
+            && check
+                .http()
+                .is_some_and(|(_, body)| lua::find(body, b"\"code\"", 0).is_some())
+    })
+}
+
+fn reached(played: &Played) -> bool {
+    played
+        .exchanges
+        .iter()
+        .any(|exchange| exchange.received > 0)
+}
+
+/// In what bytes differ from the expected ones.
+pub(super) fn difference(bytes: &[u8], expected: &[u8]) -> String {
+    let at = bytes
+        .iter()
+        .zip(expected)
+        .position(|(one, other)| one != other)
+        .unwrap_or(bytes.len().min(expected.len()));
+    format!(
+        "{} bytes came instead of {}, different from byte {at} on",
+        bytes.len(),
+        expected.len()
+    )
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+impl Report {
+    /// Whether no client fails.
+    pub fn is_good(&self) -> bool {
+        self.count(Verdict::Failed) == 0
+    }
+
+    fn count(&self, verdict: Verdict) -> usize {
+        let rows = self.rows.iter();
+        rows.filter(|row| row.verdict == verdict).count()
+    }
+
+    /// As a table, with colours if the reader is a terminal.
+    pub fn text(&self, colours: bool) -> String {
+        let width = |of: fn(&Row) -> usize, title: usize| {
+            self.rows.iter().map(of).max().unwrap_or(0).max(title)
+        };
+        let client = width(|row| row.client.chars().count(), 6);
+        let verdict = width(|row| row.verdict.words().len(), 7);
+        let mut out = format!("{:client$}  {:verdict$}  SECONDS\n", "CLIENT", "VERDICT");
+        for row in &self.rows {
+            let words = format!("{:verdict$}", row.verdict.words());
+            let words = match colours {
+                true => format!("{}{words}\x1b[0m", row.verdict.colour()),
+                false => words,
+            };
+            let seconds = row.took.as_secs_f64();
+            let _ = write!(out, "{:client$}  {words}  {seconds:7.1}", row.client);
+            let reason = (row.verdict == Verdict::NoUpdate).then_some(&row.detail);
+            if let Some(text) = row.change.as_ref().or(reason) {
+                let _ = write!(out, "  {text}");
+            }
+            out.push('\n');
+        }
+        out.push('\n');
+        let mut parts = Vec::new();
+        for verdict in [
+            Verdict::Updated,
+            Verdict::NoUpdate,
+            Verdict::KnownBug,
+            Verdict::NotOffered,
+            Verdict::NotPlayed,
+            Verdict::Failed,
+        ] {
+            match (self.count(verdict), verdict) {
+                (0, _) => {}
+                (count, Verdict::Failed) => parts.push(format!("{count} failed")),
+                (count, _) => parts.push(format!("{count} {}", verdict.words())),
+            }
+        }
+        let _ = writeln!(out, "{} clients: {}.", self.rows.len(), parts.join(", "));
+        let mut images: Vec<&(usize, String)> = self
+            .rows
+            .iter()
+            .filter_map(|row| row.image.as_ref())
+            .collect();
+        images.sort();
+        images.dedup();
+        for (size, sum) in images {
+            let _ = writeln!(out, "Image: {size} bytes, SHA-256 {sum}");
+        }
+        out
+    }
+
+    /// As one JSON object.
+    pub fn json(&self) -> Value {
+        let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
+        json!({
+            "ok": self.is_good(),
+            "updated": self.count(Verdict::Updated),
+            "no_update": self.count(Verdict::NoUpdate),
+            "client_bug": self.count(Verdict::KnownBug),
+            "not_offered": self.count(Verdict::NotOffered),
+            "not_played": self.count(Verdict::NotPlayed),
+            "failed": self.count(Verdict::Failed),
+            "clients": rows,
+        })
+    }
+}
+
+impl Row {
+    fn json(&self) -> Value {
+        json!({
+            "client": self.client,
+            "verdict": match self.verdict {
+                Verdict::Updated => "updated",
+                Verdict::NoUpdate => "no_update",
+                Verdict::NotOffered => "not_offered",
+                Verdict::KnownBug => "client_bug",
+                Verdict::NotPlayed => "not_played",
+                Verdict::Failed => "failed",
+            },
+            "seconds": self.took.as_secs_f64(),
+            "bytes": self.image.as_ref().map(|(size, _)| size),
+            "sha256": self.image.as_ref().map(|(_, sum)| sum),
+            "detail": self.detail,
+            "change": self.change,
+        })
+    }
+}

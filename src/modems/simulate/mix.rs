@@ -1,0 +1,132 @@
+//! Which generations a fleet is made of.
+
+use crate::modems::dice::Dice;
+use crate::modems::first_edition::Dialect;
+use crate::modems::generations::{Client, Transport};
+use crate::modems::luatask::Generation;
+
+/// Generations with their weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mix {
+    parts: Vec<(Client, u32)>,
+}
+
+impl Mix {
+    /// About what is in the field: mostly LuatOS, some 4G LuaTask, few of the first edition.
+    pub fn realistic() -> Mix {
+        let weight = |client: Client| match client {
+            Client::First(Dialect::UserServer, true) => 4,
+            Client::First(_, true) => 1,
+            Client::UpdateHttp => 3,
+            Client::LuaTask(Generation::Gen2g) => 10,
+            Client::LuaTask(Generation::Asr1802) => 7,
+            Client::LuaTask(Generation::Rda8910) => 15,
+            Client::Libfota(..) => 1,
+            Client::Libfota2(..) => 3,
+            Client::First(_, false)
+            | Client::LuaTaskRedirect
+            | Client::Libfota2File
+            | Client::Libfota3(_) => 0,
+        };
+        Mix {
+            parts: Client::all()
+                .into_iter()
+                .map(|client| (client, weight(client)))
+                .filter(|(_, weight)| *weight > 0)
+                .collect(),
+        }
+    }
+
+    /// `realistic`, `all` (each alike), or `WORD=WEIGHT,…`: the beginning of a client's word (`libfota2`,
+    /// `luatask-8910`, `udp`), whose clients share the weight; without one, each of them has 1.
+    pub fn read(text: &str) -> Option<Mix> {
+        let all = || {
+            let clients = Client::all().into_iter();
+            clients.filter(|client| {
+                client.transport() != Transport::Tcp && !matches!(client, Client::Libfota3(_))
+            })
+        };
+        let mut parts = Vec::new();
+        for part in text.split(',') {
+            let (word, weight) = match part.split_once('=') {
+                Some((word, weight)) => (word.trim(), Some(weight.trim().parse::<u32>().ok()?)),
+                None => (part.trim(), None),
+            };
+            if word.is_empty() || weight.is_some_and(|weight| weight == 0 || weight > 1000) {
+                return None;
+            }
+            if word == "realistic" && weight.is_none() {
+                parts.extend(Mix::realistic().parts);
+                continue;
+            }
+            let meant: Vec<Client> = all()
+                .filter(|client| word == "all" || client.word().starts_with(word))
+                .collect();
+            let count = u32::try_from(meant.len()).ok().filter(|&count| count > 0)?;
+            let share = |weight: u32| (weight.saturating_mul(60) / count).max(1);
+            parts.extend(
+                meant
+                    .into_iter()
+                    .map(|client| (client, share(weight.unwrap_or(count)))),
+            );
+        }
+        Some(Mix { parts })
+    }
+
+    /// The part of it that can be played over what there is; `None` if nothing is left.
+    pub fn over(mut self, http: bool, udp: bool) -> Option<Mix> {
+        self.parts.retain(|(client, _)| match client.transport() {
+            Transport::Http => http,
+            Transport::Udp => udp,
+            Transport::Tcp => false,
+        });
+        (!self.parts.is_empty()).then_some(self)
+    }
+
+    /// One module's generation.
+    pub(super) fn draw(&self, dice: &mut Dice) -> Client {
+        let all: u64 = self
+            .parts
+            .iter()
+            .map(|(_, weight)| u64::from(*weight))
+            .sum();
+        let mut left = dice.below(all);
+        for (client, weight) in &self.parts {
+            let weight = u64::from(*weight);
+            if left < weight {
+                return *client;
+            }
+            left = left.saturating_sub(weight);
+        }
+        Client::UpdateHttp
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mix_is_read_and_drawn_by_weight() {
+        assert_eq!(Mix::read("realistic"), Some(Mix::realistic()));
+        for wrong in [
+            "",
+            "nothing",
+            "libfota2=",
+            "libfota2=0",
+            "udp,,tcp",
+            "udp=x",
+        ] {
+            assert_eq!(Mix::read(wrong), None, "{wrong}");
+        }
+        let mix = Mix::read("libfota2=30,luatask-8910=10").unwrap();
+        let mut dice = Dice::new(1);
+        let drawn: Vec<Client> = (0..4000).map(|_| mix.draw(&mut dice)).collect();
+        let rda = Client::LuaTask(Generation::Rda8910);
+        let share = drawn.iter().filter(|client| **client == rda).count();
+        assert!((900..1100).contains(&share), "{share}");
+        assert!(mix.clone().over(false, true).is_none());
+        assert_eq!(mix.clone().over(true, false), Some(mix));
+        assert!(Mix::read("udp").unwrap().over(false, true).is_some());
+    }
+}

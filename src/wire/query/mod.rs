@@ -1,0 +1,332 @@
+//! The request target: which of our three kinds of thing it asks for, and the check in its query, with
+//! every mistake that users make (docs/protocol.md 3). Used by the HTTP side of the device room and by
+//! `luat-ota explain`.
+//!
+//! Nothing in a query is percent-encoded by the modules themselves, and there may be no `?` at all, or
+//! three; so this is a grammar of its own and not that of a URL.
+
+use std::borrow::Cow;
+use std::iter;
+
+use memchr::{memchr, memchr_iter, memchr2};
+use nom::branch::alt;
+use nom::bytes::complete::{tag, tag_no_case, take_till, take_till1, take_while, take_while1};
+use nom::character::complete::{digit1, u32 as number};
+use nom::combinator::{all_consuming, opt, success};
+use nom::sequence::{preceded, terminated};
+use nom::{IResult, Parser};
+
+use super::text::decode;
+use super::{id, libfota3};
+use crate::decision::Check;
+use crate::firmware::ContentId;
+use crate::firmware::audience::DeviceId;
+
+/// What a target asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Route<'a> {
+    /// `/healthz`
+    Health,
+    /// `/firmware/<path>`, unless its query is that of a check: decoded; parts between `/`, none of them
+    /// empty, `.` or `..`; and the content that `sha256=` in its query names.
+    File(Cow<'a, str>, Option<NamedContent>),
+    /// An update check.
+    Check(Check<'a>),
+    /// One of libfota3's.
+    Libfota3(libfota3::Request<'a>),
+    /// Anything else.
+    Nothing,
+}
+
+/// The content that a URL names; `None`: its value is no SHA-256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamedContent(pub Option<ContentId>);
+
+/// Reads a target as it stands in the request line.
+pub fn route(target: &[u8]) -> Route<'_> {
+    if let Some(request) = libfota3::read(target) {
+        return Route::Libfota3(request);
+    }
+    let target = without_authority(target.trim_ascii());
+    let strict = target.strip_prefix(b"/").unwrap_or(target);
+    let end = memchr(b'?', strict).unwrap_or(strict.len());
+    let path = strict.get(..end).unwrap_or_default();
+    if path == b"healthz" {
+        return Route::Health;
+    }
+    // First, since a check may be sent to any path; those to a file have no such query.
+    if let Some(check) = check(without_slashes(target)) {
+        return Route::Check(check);
+    }
+    path.strip_prefix(b"firmware/")
+        .and_then(file)
+        .map_or(Route::Nothing, |path| {
+            let query = target.get(end..).unwrap_or_default();
+            Route::File(path, named_content(query))
+        })
+}
+
+/// A target without the slashes that it begins with: the vendor's demos send two (docs/protocol.md 9b).
+pub(super) fn without_slashes(target: &[u8]) -> &[u8] {
+    let begin = target.iter().position(|byte| *byte != b'/');
+    target
+        .get(begin.unwrap_or(target.len())..)
+        .unwrap_or_default()
+}
+
+/// A target from its path on.
+pub(super) fn without_authority(target: &[u8]) -> &[u8] {
+    authority(target).map_or(target, |(rest, _)| rest)
+}
+
+/// The beginning of an absolute-form target (RFC 9112 3.2.2), up to its path.
+fn authority(input: &[u8]) -> IResult<&[u8], &[u8]> {
+    preceded(
+        tag_no_case("http://").or(tag_no_case("https://")),
+        take_till(|b| b == b'/' || b == b'?'),
+    )
+    .parse(input)
+}
+
+/// A path in the firmware folder, if it cannot lead out of it.
+fn file(raw: &[u8]) -> Option<Cow<'_, str>> {
+    let path = decode(raw);
+    let is_name = |part| !matches!(part, "" | "." | "..");
+    let safe = path.split('/').all(is_name) && !path.contains(['\\', '\0']);
+    safe.then_some(path)
+}
+
+/// The value of `sha256=` in the query of a file, of several the last.
+fn named_content(query: &[u8]) -> Option<NamedContent> {
+    let fields = query.split(|byte| matches!(byte, b'?' | b'&'));
+    let value = fields
+        .filter_map(|field| field.strip_prefix(b"sha256="))
+        .next_back()?;
+    let text = decode(value).to_ascii_lowercase();
+    Some(NamedContent(ContentId::parse(&text)))
+}
+
+/// A check: at a path of ours, or at any other if the query is that of a check.
+fn check(target: &[u8]) -> Option<Check<'_>> {
+    let (path, query, hint) = cut(target);
+    let values = Values::read(query);
+    let project = match well_known(path) {
+        Ok((_, project)) => project,
+        Err(_) if values.version.is_some() && values.names_a_project() => None,
+        Err(_) => return None,
+    };
+    let (device, device_text) = values.device(query).unzip();
+    Some(Check {
+        device,
+        device_text: device_text.unwrap_or_default(),
+        firmware_name: given(values.firmware_name).map(decode).map(Into::into),
+        path_project: project.map(decode),
+        version: values.version.map(decode).unwrap_or_default(),
+        core_version: values.core_version.and_then(core_version),
+        project_key: given(values.project_key).map(decode),
+        need_oss_url: values.need_oss_url == Some(b"1"),
+        largest: None,
+        hint,
+    })
+}
+
+/// `luat/update`, `luat/update/PROJECT` or `api/site/firmware_upgrade`, and what users leave behind it; a slash
+/// may be doubled. The project, as sent, if the path names one.
+fn well_known(path: &[u8]) -> IResult<&[u8], Option<&[u8]>> {
+    let project = preceded(slashes, take_till1(is_left_over));
+    let update = (tag("luat"), slashes, tag("update"));
+    let upgrade = (
+        tag("api"),
+        slashes,
+        tag("site"),
+        slashes,
+        tag("firmware_upgrade"),
+    );
+    all_consuming(terminated(
+        alt((
+            preceded(update, opt(project)),
+            preceded(upgrade, success(None)),
+        )),
+        take_while(is_left_over),
+    ))
+    .parse(path)
+}
+
+/// `1*"/"`
+fn slashes(input: &[u8]) -> IResult<&[u8], &[u8]> {
+    take_while1(|byte| byte == b'/').parse(input)
+}
+
+fn is_left_over(byte: u8) -> bool {
+    byte == b'/' || byte == b'&'
+}
+
+/// Cuts path and query apart: at the first `?`, or where a query begins without one, because libfota2
+/// of 2024-11 and later only appends to the URL that the user wrote (docs/protocol.md 1g). Also says what is
+/// odd about it (docs/protocol.md 3).
+fn cut(target: &[u8]) -> (&[u8], &[u8], &'static str) {
+    const BEGINNINGS: [&[u8]; 11] = [
+        b"imei=",
+        b"mac=",
+        b"muid=",
+        b"uid=",
+        b"nil&",
+        b"project_key=",
+        b"device_key=",
+        b"firmware_name=",
+        b"core_version=",
+        b"need_oss_url=",
+        b"version=",
+    ];
+    // A look at the byte alone spares nearly all comparisons. `need_oss_url` begins like `nil`.
+    let may_begin = |byte: u8| {
+        let letters = [b'i', b'm', b'u', b'n', b'p', b'd', b'f', b'c', b'v'];
+        byte == b'?' || letters.contains(&byte)
+    };
+    // A query that begins without a `?` begins before the first.
+    let end = memchr(b'?', target).map_or(target.len(), |at| at.saturating_add(1));
+    let before = target.get(..end).unwrap_or(target);
+    before
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| may_begin(**byte))
+        .filter_map(|(at, _)| target.split_at_checked(at))
+        .find_map(|(path, rest)| match rest.strip_prefix(b"?") {
+            Some(query) => Some((path, query, oddity(query))),
+            None if BEGINNINGS.iter().any(|key| begins(rest, key)) => Some((
+                path,
+                rest,
+                "the url in the module's script should end with `?`",
+            )),
+            None => None,
+        })
+        .unwrap_or((target, b"", ""))
+}
+
+/// (Nearly all differ in the first byte already.)
+fn begins(text: &[u8], key: &[u8]) -> bool {
+    text.first() == key.first() && text.starts_with(key)
+}
+
+/// What the module's owner could set right, by the query; empty if nothing.
+fn oddity(query: &[u8]) -> &'static str {
+    if query.starts_with(b"?") {
+        "the url in the module's script should end without `?`"
+    } else if query.starts_with(b"nil&") {
+        "this libfota2 knows no id for its module: it sends `?nil`"
+    } else if memchr(b'?', query).is_some() {
+        "this libfota2 appends its parameters again at every check (a second `?`)"
+    } else {
+        ""
+    }
+}
+
+/// The values that a check can have, as sent.
+#[derive(Default)]
+struct Values<'a> {
+    imei: Option<&'a [u8]>,
+    mac: Option<&'a [u8]>,
+    uid: Option<&'a [u8]>,
+    muid: Option<&'a [u8]>,
+    firmware_name: Option<&'a [u8]>,
+    version: Option<&'a [u8]>,
+    core_version: Option<&'a [u8]>,
+    project_key: Option<&'a [u8]>,
+    need_oss_url: Option<&'a [u8]>,
+}
+
+impl<'a> Values<'a> {
+    /// `pair *( ( "&" / "?" ) pair )`. The first value of a key that is not empty wins: a client that
+    /// appends its query again at every check (docs/protocol.md 1g, 2024-04-09) says the same each time.
+    fn read(query: &'a [u8]) -> Values<'a> {
+        let mut values = Values::default();
+        for (key, value) in fields(query).filter_map(pair) {
+            if let Some(slot) = values.slot(key.trim_ascii())
+                && given(*slot).is_none()
+            {
+                *slot = Some(value);
+            }
+        }
+        values
+    }
+
+    fn slot(&mut self, key: &[u8]) -> Option<&mut Option<&'a [u8]>> {
+        // By its length first, which leaves one or two names to compare with.
+        let is = |name: &[u8]| name == key || name.eq_ignore_ascii_case(key);
+        match key.len() {
+            3 if is(b"mac") => Some(&mut self.mac),
+            3 if is(b"uid") => Some(&mut self.uid),
+            4 if is(b"imei") => Some(&mut self.imei),
+            4 if is(b"muid") => Some(&mut self.muid),
+            7 if is(b"version") => Some(&mut self.version),
+            11 if is(b"project_key") => Some(&mut self.project_key),
+            12 if is(b"core_version") => Some(&mut self.core_version),
+            12 if is(b"need_oss_url") => Some(&mut self.need_oss_url),
+            13 if is(b"firmware_name") => Some(&mut self.firmware_name),
+            _ => None,
+        }
+    }
+
+    /// Can it be known which project is asked for?
+    fn names_a_project(&self) -> bool {
+        given(self.firmware_name).is_some() || given(self.project_key).is_some()
+    }
+
+    /// The first of imei, mac, uid and muid that is an id, and the text by which it is shown.
+    fn device(&self, query: &'a [u8]) -> Option<(DeviceId, Cow<'a, str>)> {
+        let imei = given(self.imei).or_else(|| swallowed_imei(query));
+        [
+            (imei, false),
+            (self.mac, false),
+            (self.uid, true),
+            (self.muid, true),
+        ]
+        .into_iter()
+        .find_map(|(raw, is_unique)| id::read(raw?, is_unique))
+    }
+}
+
+/// What stands between `&` or `?`.
+pub(super) fn fields(query: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(query);
+    iter::from_fn(move || {
+        let all = rest?;
+        let Some((field, after)) = memchr2(b'&', b'?', all).and_then(|at| all.split_at_checked(at))
+        else {
+            return rest.take();
+        };
+        rest = after.get(1..);
+        Some(field)
+    })
+}
+
+/// `1*key "=" value`
+pub(super) fn pair(field: &[u8]) -> Option<(&[u8], &[u8])> {
+    let equals = memchr(b'=', field).filter(|at| *at > 0)?;
+    let (key, value) = field.split_at_checked(equals)?;
+    Some((key, value.strip_prefix(b"=")?))
+}
+
+/// A value that is there and not empty.
+pub(super) fn given(value: Option<&[u8]>) -> Option<&[u8]> {
+    value.filter(|value| !value.is_empty())
+}
+
+fn core_version(value: &[u8]) -> Option<u32> {
+    let parsed: IResult<&[u8], u32> = all_consuming(number).parse(value.trim_ascii());
+    parsed.ok().map(|(_, core)| core)
+}
+
+/// The IMEI in `?a=1imei=862991443753386&…`, which is what becomes of a user's URL that ends `?a=1`.
+fn swallowed_imei(query: &[u8]) -> Option<&[u8]> {
+    let digits = |input| -> IResult<&[u8], &[u8]> { digit1.parse(input) };
+    memchr_iter(b'=', query)
+        .filter_map(|at| query.split_at_checked(at))
+        .filter(|(before, _)| before.ends_with(b"imei"))
+        .filter_map(|(_, value)| digits(value.strip_prefix(b"=")?).ok())
+        .map(|(_, digits)| digits)
+        .find(|digits| digits.len() >= 15)
+}
+
+#[cfg(test)]
+mod tests;

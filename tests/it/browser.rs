@@ -1,0 +1,590 @@
+//! What a person does on the page, in a real browser: Chromium, headless, against a real server (apt-get
+//! install chromium chromium-driver). On a machine without one every test here says that it was skipped;
+//! with CI=true that is a failure, unless LUAT_OTA_NO_BROWSER=1.
+#![cfg(feature = "operator")]
+
+use crate::common;
+
+use std::time::{Duration, Instant};
+
+use common::desk::{Desk, card};
+use common::packages::{EC7XX, EC618, noise, script_package};
+use common::{PATIENCE, SlowDownload, get, luat, luatos, wait_until};
+use serde_json::{Value, json};
+
+#[test]
+fn a_dropped_file_shows_within_two_seconds_without_a_reload() {
+    let Some(desk) = Desk::open("a dropped file shows", |_| {}) else {
+        return;
+    };
+    desk.browser.wait_text("main .empty", "No release yet");
+    desk.browser.js("window.same = true", json!([]));
+    // From the drop to the page. A busy machine may be late once.
+    let quick = (1..=3).any(|n| {
+        let version = format!("2.0.{n}");
+        let dropped = Instant::now();
+        desk.server
+            .drop_firmware(&format!("ALIYUN/{version}/update.bin"), &noise(n, 50_000));
+        desk.browser.wait_text(&card("ALIYUN", &version), "Live");
+        println!("{version} is on the page after {:?}", dropped.elapsed());
+        dropped.elapsed() < Duration::from_secs(2)
+    });
+    assert!(quick);
+    desk.browser.wait_text("#toast", "ALIYUN 2.0.");
+    // What cannot be served is there with its reason, too.
+    desk.server
+        .drop_firmware("ALIYUN/3.0.0/core.soc", &noise(2, 1000));
+    desk.browser
+        .wait_text(".quarantined", "ALIYUN/3.0.0/core.soc");
+    desk.browser.wait_text(".quarantined span", "factory");
+    assert_eq!(desk.browser.js("return window.same", json!([])), true);
+    desk.quiet_console();
+}
+
+#[test]
+fn the_bar_of_a_running_download_moves() {
+    let bytes = noise(3, 2_000_000);
+    let Some(desk) = Desk::open("a download's bar moves", |place| {
+        place.drop_firmware("P/2.0.0/update.bin", &noise(3, 2_000_000));
+    }) else {
+        return;
+    };
+    let target = luat("P", common::IMEI, "1.0.0");
+    desk.server.wait_until_offered(&target, &bytes);
+    desk.go("#/live");
+    desk.browser.wait_text("h1", "Live");
+    let mut download = SlowDownload::begin(desk.server.http, &get(&target), 100_000);
+    let at = || {
+        let value = desk.browser.js(
+            "const bars = document.querySelectorAll('.downloads li:not(.complete):not(.broken) [role=progressbar]');
+             return bars.length ? bars[0].getAttribute('aria-valuenow') : null",
+            json!([]),
+        );
+        value.as_str().map(|text| text.parse::<f64>().unwrap())
+    };
+    // It is there when the module gets on, and moves when it gets on further.
+    let end = Instant::now() + Duration::from_secs(30);
+    let mut first: Option<f64> = None;
+    let last = loop {
+        assert!(Instant::now() < end, "it stays at {first:?}");
+        // Slower than the server tells of it, which is once a second.
+        assert!(download.read(16 * 1024).unwrap() > 0, "it ended");
+        std::thread::sleep(Duration::from_millis(100));
+        match (first, at()) {
+            (Some(first), Some(now)) if now > first => break now,
+            (None, Some(now)) => first = Some(now),
+            _ => {}
+        }
+    };
+    assert!(last <= 100.0, "{last}");
+    assert_eq!(download.finish().unwrap().body, bytes);
+    desk.browser.wait_text(".downloads li.complete", "complete");
+    desk.browser.wait_text(".feed li", "offer");
+    desk.quiet_console();
+}
+
+#[test]
+fn pause_stops_offers_and_resume_brings_them_back() {
+    let bytes = noise(4, 20_000);
+    let Some(desk) = Desk::open("pause stops offers", |place| {
+        place.drop_firmware("P/2.0.0/update.bin", &noise(4, 20_000));
+    }) else {
+        return;
+    };
+    let target = luat("P", common::IMEI, "1.0.0");
+    desk.server.wait_until_offered(&target, &bytes);
+    let release = card("P", "2.0.0");
+    desk.browser.click(&format!("{release} [data-key=pause]"));
+    desk.browser.wait_text("dialog", "No module is offered it");
+    desk.browser.fill("#reason", "the field test is not over");
+    desk.browser.click("dialog [type=submit]");
+    desk.server.wait_until_refused(&target, 404, 27);
+    desk.browser
+        .wait_text(&release, "the field test is not over");
+    let rules = desk.server.place().path("P/2.0.0/release.json");
+    let written: Value = serde_json::from_slice(&std::fs::read(rules).unwrap()).unwrap();
+    assert_eq!(written["paused"], "the field test is not over");
+    desk.browser.click(&format!("{release} [data-key=resume]"));
+    desk.browser.click("dialog [type=submit]");
+    desk.server.wait_until_offered(&target, &bytes);
+    desk.browser.click(&format!("{release} [data-key=percent]"));
+    desk.browser.fill("dialog [type=number]", "0");
+    desk.browser.wait_text("#means", "named singly");
+    desk.browser.click("dialog [type=submit]");
+    desk.server.wait_until_refused(&target, 404, 27);
+    desk.browser.wait_text(&release, "Rolling out 0 %");
+    desk.quiet_console();
+}
+
+#[test]
+fn without_a_token_there_is_a_field_for_one_in_both_languages() {
+    let Some(desk) = Desk::open("the page has a field for the token", |place| {
+        place.drop_firmware("P/2.0.0/update.bin", &noise(4, 2000));
+    }) else {
+        return;
+    };
+    let browser = &desk.browser;
+    let release = card("P", "2.0.0");
+    let read = desk.server.place().state().join("read-token");
+    let read = std::fs::read_to_string(read).unwrap();
+    for (language, title, wrong) in [
+        ("zh-CN,zh", "登录", "令牌不对"),
+        ("en-GB,en", "Sign in", "not the right token"),
+    ] {
+        browser.js("sessionStorage.clear()", json!([]));
+        browser.language(language);
+        browser.open(&desk.url("#/releases"));
+        browser.wait_text(".login h1", title);
+        let views = "return document.querySelectorAll('article').length";
+        assert_eq!(
+            browser.js(views, json!([])),
+            0,
+            "nothing is shown without a token"
+        );
+        // Another view is no way around it.
+        desk.go("#/devices");
+        browser.wait_text(".login h1", title);
+        desk.go("#/releases");
+        desk.quiet_console();
+        browser.fill("#token", "a-wrong-token");
+        browser.click(".login [type=submit]");
+        browser.wait_text(".login [role=alert]", wrong);
+        browser.console();
+        browser.fill("#token", &desk.token);
+        browser.click(".login [type=submit]");
+        browser.wait_text(&release, "1");
+        let up = "return document.querySelector('#link.streaming') !== null";
+        browser.wait("the event stream is up", up, json!([]));
+    }
+    // A link with another token brings the field back and says why.
+    browser.open(&desk.url("#token=not-this-one"));
+    browser.wait_text(".login [role=alert]", "not the right token");
+    // The read token shows everything; a change asks for the operator's.
+    browser.fill("#token", read.trim());
+    browser.click(".login [type=submit]");
+    browser.wait_text(&release, "Live");
+    browser.click(&format!("{release} [data-key=pause]"));
+    browser.click("dialog [type=submit]");
+    browser.wait_text("dialog", "only reads");
+    browser.fill("#token", &desk.token);
+    browser.click("dialog [type=submit]");
+    browser.wait_text(&release, "Paused");
+}
+
+#[test]
+fn a_token_that_is_no_longer_good_is_asked_for_when_something_is_to_be_changed() {
+    let Some(desk) = Desk::open("the token is asked for", |place| {
+        place.drop_firmware("P/2.0.0/update.bin", &noise(4, 2000));
+    }) else {
+        return;
+    };
+    let browser = &desk.browser;
+    let release = card("P", "2.0.0");
+    // The link's token is kept for this tab, and is gone from the address.
+    browser.wait_text(&release, "Live");
+    let address = browser.js("return location.href", json!([]));
+    assert_eq!(address, desk.url("#/releases"));
+    let pause = format!("{release} [data-key=pause]");
+    browser.click(&pause);
+    browser.js(
+        "sessionStorage.setItem('luat-ota.token', 'no-longer-good')",
+        json!([]),
+    );
+    browser.click("dialog [type=submit]");
+    browser.wait_text("dialog", "Token needed");
+    browser.fill("#token", "wrong-token");
+    browser.click("dialog [type=submit]");
+    browser.wait_text("dialog", "not the right token");
+    browser.fill("#token", &desk.token);
+    browser.click("dialog [type=submit]");
+    browser.wait_text(&release, "Paused");
+}
+
+#[test]
+fn a_file_that_is_dropped_onto_the_page_is_uploaded() {
+    let Some(desk) = Desk::open("drag and drop uploads", |place| {
+        place.drop_firmware("ALIYUN/2.0.0/update.bin", &noise(5, 1000));
+    }) else {
+        return;
+    };
+    let browser = &desk.browser;
+    browser.wait_text(&card("ALIYUN", "2.0.0"), "Live");
+    // Luatools output anywhere: its name says all.
+    let bytes = script_package(EC7XX, 6);
+    let name = "FOTA2_DEMO_2012.001.004_LuatOS-SoC_Air780EPM.bin";
+    desk.drop_file("h1", name, &bytes);
+    browser.wait_text(".file", "FOTA2_DEMO");
+    browser.wait_text(".file", "2012.001.004");
+    browser.wait_text(".file", "Air780EPM");
+    assert!(!desk.server.place().firmware().join(name).exists());
+    browser.click(".file .upload");
+    browser.wait_text(".file .good", "It is in the folder");
+    let there = common::files_under(&desk.server.place().firmware());
+    let path = there.iter().find(|path| path.ends_with(name));
+    let path = path.unwrap_or_else(|| panic!("{there:?}"));
+    let landed = std::fs::read(desk.server.place().firmware().join(path)).unwrap();
+    assert_eq!(landed, bytes);
+    desk.go("#/releases");
+    browser.wait_text(&card("FOTA2_DEMO", "2012.001.004"), "Live");
+
+    // Onto a project: only the version is missing.
+    desk.drop_file(".project h2", "update.bin", &noise(7, 5000));
+    browser.wait_text("li:first-child", "both project and version");
+    browser.fill("li:first-child .field + .field input", "2.0.1");
+    browser.wait_text("li:first-child .head", "update.bin");
+    // Its rules are there before it is (case 52).
+    browser.click("li:first-child summary");
+    browser.fill("li:first-child input[id^=allow]", "862991443753386");
+    browser.click("li:first-child .upload");
+    browser.wait_text("li:first-child .good", "It is in the folder");
+    let rules = desk.server.place().path("ALIYUN/2.0.1/release.json");
+    let rules = std::fs::read_to_string(rules).unwrap();
+    assert_eq!(rules, "{\"allow\":[\"862991443753386\"]}\n");
+    let path = desk.server.place().path("ALIYUN/2.0.1/update.bin");
+    assert_eq!(std::fs::read(path).unwrap(), noise(7, 5000));
+
+    // What the folder would quarantine is refused with the reason, before a byte of it is sent.
+    desk.go("#/releases");
+    browser.wait_text(&card("ALIYUN", "2.0.1"), "Live");
+    desk.drop_file(&card("ALIYUN", "2.0.1"), "core.soc", &noise(8, 5000));
+    browser.wait_text("li:first-child .bad", "Would not be served");
+    browser.wait_text("li:first-child .bad", "factory file");
+    let none = "return document.querySelector('li:first-child .upload') === null";
+    assert_eq!(browser.js(none, json!([])), true);
+
+    desk.quiet_console();
+}
+
+#[test]
+fn explain_explains() {
+    let Some(desk) = Desk::open("explain explains", |place| {
+        place.drop_firmware("P/2.0.0/update.bin", &noise(9, 1000));
+    }) else {
+        return;
+    };
+    let target = luat("P", common::IMEI, "1.0.0");
+    desk.server.wait_until_offered(&target, &noise(9, 1000));
+    desk.go("#/explain");
+    desk.browser.fill("#request", &target);
+    desk.browser.click("form:first-child [type=submit]");
+    desk.browser.wait_text(".verdict h2", "It gets 2.0.0");
+    desk.browser.wait_text(".verdict", "P/2.0.0/update.bin");
+    desk.browser.fill("#e-imei", common::IMEI);
+    desk.browser
+        .fill("#e-firmware_name", "P_Luat_V0017_ASR1802");
+    desk.browser.fill("#e-version", "2.0.0");
+    desk.browser.click("form + form [type=submit]");
+    desk.browser.wait_text(".verdict h2", "It gets nothing now");
+    desk.browser.wait_text(".verdict", "404");
+    desk.browser.wait_text(".verdict .notes", "2.0.0");
+    desk.quiet_console();
+}
+
+#[test]
+fn a_device_is_found_and_its_journey_shown() {
+    let bytes = noise(10, 30_000);
+    let Some(desk) = Desk::open("a device is found", |place| {
+        place.drop_firmware("P/2.0.0/update.bin", &noise(10, 30_000));
+    }) else {
+        return;
+    };
+    desk.server
+        .wait_until_offered(&luat("P", common::IMEI, "1.0.0"), &bytes);
+    desk.go("#/devices");
+    desk.browser.fill("#d-imei", &common::IMEI[..6]);
+    desk.browser.wait_text(".devices .device", common::IMEI);
+    desk.browser.fill("#d-imei", "999");
+    desk.browser
+        .wait_text("main [role=status]", "No device fits");
+    desk.browser.fill("#d-imei", common::IMEI);
+    desk.browser.click(".devices .device");
+    desk.browser.wait_text("h1", common::IMEI);
+    desk.browser.wait_text(".steps", "offered");
+    desk.browser.wait_text("main", "30\u{a0}kB of 30\u{a0}kB");
+    desk.quiet_console();
+}
+
+#[test]
+fn the_page_goes_on_when_the_event_stream_is_gone() {
+    let Some(mut desk) = Desk::open("no event stream", |_| {}) else {
+        return;
+    };
+    // Sixteen readers are all that the server has room for.
+    let mut readers = Vec::new();
+    desk.browser.open("about:blank");
+    for _ in 0..16 {
+        readers.push(SlowDownload::begin(
+            desk.operator,
+            format!(
+                "GET /api/v1/events HTTP/1.1\r\nHost: {}\r\n\r\n",
+                desk.operator
+            )
+            .as_bytes(),
+            20,
+        ));
+    }
+    desk.browser.open(&desk.url("#/live"));
+    desk.browser
+        .wait_text("main .note", "live stream is not available");
+    desk.go("#/releases");
+    desk.browser.wait_text("main .empty", "No release yet");
+    desk.server
+        .drop_firmware("P/1.0.0/update.bin", &noise(40, 3000));
+    desk.browser.wait_text(&card("P", "1.0.0"), "Live");
+    drop(readers);
+    desk.browser.wait(
+        "the event stream is back",
+        "return document.querySelector('#link.streaming') !== null",
+        json!([]),
+    );
+    assert!(desk.server.lives());
+}
+
+#[test]
+fn a_version_below_what_most_devices_run_is_doubted_and_the_bill_shown() {
+    let Some(desk) = Desk::open("doubt and bill", |place| {
+        place.drop_firmware("P/2.0.0/update.bin", &noise(50, 1000));
+    }) else {
+        return;
+    };
+    let browser = &desk.browser;
+    browser.wait_text(&card("P", "2.0.0"), "Live");
+    let imei = |n: u64| (862_991_443_700_000 + n * 7919).to_string();
+    for n in 0..5 {
+        desk.server.get(&luat("P", &imei(n), "3.0.0"));
+    }
+    desk.server.get(&luat("P", &imei(5), "1.0.0"));
+    desk.drop_file(".project h2", "update.bin", &noise(51, 20_000));
+    browser.fill("li:first-child .field + .field input", "2.5.0");
+    browser.wait_text(
+        ".file .bill",
+        "1 of 6 devices will take it: 1 × 20\u{a0}kB = 20\u{a0}kB",
+    );
+    browser.wait_text(
+        ".file .reason",
+        "5 of 6 devices will not take it: nothing newer",
+    );
+    // Nothing is sent before that was read.
+    let waits = "return document.querySelector('.file .upload').disabled";
+    assert_eq!(browser.js(waits, json!([])), true);
+    browser.click(".file [role=status] .check input");
+    browser.click(".file .upload");
+    browser.wait_text(".file .good", "It is in the folder");
+    let landed = desk.server.place().path("P/2.5.0/update.bin");
+    assert_eq!(std::fs::read(landed).unwrap(), noise(51, 20_000));
+    desk.quiet_console();
+}
+
+// Case 41.
+#[test]
+fn the_upload_page_says_how_many_of_a_fleet_that_reports_its_core_will_take_a_plain_version() {
+    let Some(desk) = Desk::open("numbers of an upload", |place| {
+        place.drop_firmware("P/1.0.3/u.bin", &noise(60, 3000));
+    }) else {
+        return;
+    };
+    let browser = &desk.browser;
+    let imei = |n: u64| (862_991_443_700_000 + n * 7919).to_string();
+    browser.wait_text(&card("P", "1.0.3"), "Live");
+    for n in 0..7 {
+        desk.server
+            .get(&luatos("P", "Air780E", &imei(n), "2012.1.2"));
+    }
+    for n in 7..9 {
+        desk.server
+            .get(&luatos("P", "Air780E", &imei(n), "2012.2.0"));
+    }
+    for (language, bill, others) in [
+        (
+            "en-GB,en",
+            "7 of 9 devices will take it: 7 × 20\u{a0}kB",
+            "2: nothing newer",
+        ),
+        ("zh-CN,zh", "9 台设备中有 7 台会升级", "2: 没有更新的版本"),
+    ] {
+        browser.language(language);
+        browser.open(&desk.url(&format!("#token={}", desk.token)));
+        browser.wait_text(&card("P", "1.0.3"), "1.0.3");
+        desk.drop_file(".project h2", "new.bin", &noise(61, 20_000));
+        browser.fill("li:first-child .field + .field input", "1.0.9");
+        browser.wait_text(".file .bill", bill);
+        browser.wait_text(".file .others", others);
+        let none = "return document.querySelector('.file .reason') === null";
+        assert_eq!(browser.js(none, json!([])), true, "nothing is doubtful");
+        // With rules that come first there are fewer.
+        browser.click(".file details summary");
+        browser.fill("input[id^=allow-]", &format!("{} {}", imei(0), imei(1)));
+        let fewer = bill.replace("7 of 9", "2 of 9").replace("7 × 20", "2 × 20");
+        browser.wait_text(".file .bill", &fewer.replace("有 7 台", "有 2 台"));
+    }
+    desk.quiet_console();
+}
+
+// Case 42.
+#[test]
+fn the_why_of_a_device_asks_what_the_device_asks() {
+    let good = script_package(EC618, 62);
+    let Some(desk) = Desk::open("a device's why", |place| {
+        place.drop_firmware(
+            "GOOD_2012.001.004_LuatOS-SoC_Air780E.bin",
+            &script_package(EC618, 62),
+        );
+        place.drop_firmware("Q/1.0.1/u.bin", &noise(63, 3000));
+    }) else {
+        return;
+    };
+    let browser = &desk.browser;
+    let target = luatos("GOOD", "Air780E", common::IMEI, "2012.1.3");
+    desk.server.wait_until_offered(&target, &good);
+    // libfota's request: no marker, the project in the path.
+    let plain = "862991443750000";
+    let without = format!("/luat/update/Q?imei={plain}&version=1.0.0");
+    desk.server.wait_until_offered(&without, &noise(63, 3000));
+    for (language, gets) in [("en-GB,en", "It gets"), ("zh-CN,zh", "它会得到")] {
+        browser.language(language);
+        browser.open(&desk.url(&format!("#token={}", desk.token)));
+        browser.wait_text("h1", "");
+        desk.go(&format!("#/devices/{}", common::IMEI));
+        browser.wait_text(".facts", "Air780E");
+        browser.wait_text(".facts", "2012");
+        browser.click("a[href^='#/explain?']");
+        browser.wait_text(".verdict h2", &format!("{gets} 2012.001.004"));
+        browser.wait_text(".verdict", "GOOD_2012.001.004_LuatOS-SoC_Air780E.bin");
+        desk.go(&format!("#/devices/{plain}"));
+        browser.wait_text("h1", plain);
+        browser.click("a[href^='#/explain?']");
+        browser.wait_text(".verdict h2", &format!("{gets} 1.0.1"));
+    }
+    desk.quiet_console();
+}
+
+// Case 43 and case 44.
+#[test]
+fn the_bar_of_a_release_shows_how_many_of_the_fleet_are_updated_and_keeps_that_number() {
+    let Some(desk) = Desk::open("a release's bar", |place| {
+        place.drop_firmware("P/1.0.2/u.bin", &noise(64, 3000));
+        place.rules("P/1.0.2/release.json", json!({ "percent": 10 }));
+    }) else {
+        return;
+    };
+    let browser = &desk.browser;
+    let imei = |n: u64| (862_991_443_700_000 + n * 7919).to_string();
+    browser.wait_text(&card("P", "1.0.2"), "Rolling out 10 %");
+    let mut updated = 0;
+    for n in 0..120 {
+        let target = |version| luat("P", &imei(n), version);
+        if desk.server.get(&target("1.0.1")).status == 200 {
+            desk.server.get(&target("1.0.2"));
+            updated += 1;
+        }
+    }
+    assert!((3..40).contains(&updated), "{updated} of 120");
+    let bar = |release: &str| {
+        let bar = format!("{} [role=progressbar]", card("P", release));
+        let script = "
+            const bar = document.querySelector(arguments[0]);
+            const part = bar.querySelector('.confirmed');
+            return [bar.getAttribute('aria-valuenow'), bar.getAttribute('aria-valuemax'),
+                Math.round(100 * (part ? part.getBoundingClientRect().width : 0) / bar.getBoundingClientRect().width)];";
+        browser.js(script, json!([bar]))
+    };
+    for (language, words) in [
+        ("zh-CN,zh", format!("120 台设备中 {updated} 台已升级")),
+        ("en-GB,en", format!("{updated} of 120 devices updated")),
+    ] {
+        browser.language(language);
+        browser.open(&desk.url(&format!("#token={}", desk.token)));
+        browser.wait_text(&format!("{} .updated", card("P", "1.0.2")), &words);
+        let shown = bar("1.0.2");
+        assert_eq!(shown[0], updated.to_string());
+        assert_eq!(shown[1], "120");
+        let width = shown[2].as_u64().unwrap();
+        assert!(
+            width.abs_diff(100 * updated / 120) <= 3,
+            "{width} % for {updated} of 120"
+        );
+    }
+    // A newer release is offered to those that are updated.
+    desk.server.drop_firmware("P/1.0.3/u.bin", &noise(65, 3000));
+    browser.wait_text(&format!("{} .updated", card("P", "1.0.3")), "0 of 120");
+    for n in 0..120 {
+        desk.server.get(&luat("P", &imei(n), "1.0.2"));
+    }
+    browser.wait_text(&card("P", "1.0.3"), "120 delivered");
+    let words = format!("{updated} of 120 devices updated");
+    browser.wait_text(&format!("{} .updated", card("P", "1.0.2")), &words);
+    desk.quiet_console();
+}
+
+#[test]
+fn a_held_device_is_found_and_released() {
+    let bytes = noise(52, 3000);
+    let flags = ["--attempts", "2"];
+    let Some(desk) = Desk::open_with("release from the guard", &flags, |place| {
+        place.drop_firmware("P/2.0.0/update.bin", &noise(52, 3000));
+    }) else {
+        return;
+    };
+    let target = luat("P", common::IMEI, "1.0.0");
+    desk.server.wait_until_offered(&target, &bytes);
+    // It takes the file again and again, and stays what it is.
+    wait_until("it is held back", PATIENCE, || {
+        desk.server.get(&target).status == 403
+    });
+    desk.go("#/devices?held=1");
+    desk.browser.wait_text(".devices .state.held", "");
+    desk.browser.click(".devices .device");
+    desk.browser.click("[data-key=lift]");
+    desk.browser.click("dialog [type=submit]");
+    desk.server.wait_until_offered(&target, &bytes);
+    let free = "return document.querySelector('[data-key=lift]') === null";
+    desk.browser.wait("nothing holds it", free, json!([]));
+    desk.quiet_console();
+}
+
+#[test]
+fn the_last_hour_is_drawn() {
+    let Some(desk) = Desk::open("the last hour", |_| {}) else {
+        return;
+    };
+    for n in 0..7 {
+        desk.server
+            .get(&luat("P", common::IMEI, &format!("1.0.{n}")));
+    }
+    desk.go("#/live");
+    desk.browser
+        .wait_text("figcaption", "7 checks in the last hour");
+    // A checked minute stands as high as the busiest, and can be read without seeing it.
+    let drawn = "
+        const [chart] = document.querySelectorAll('.rates svg[role=img]');
+        const bars = [...chart.querySelectorAll('rect.whole')];
+        return bars.length > 0 && chart.getAttribute('aria-label').startsWith('7 checks')
+            && Math.max(...bars.map((bar) => Number(bar.getAttribute('height')))) === 100
+            && bars.every((bar) => bar.getBoundingClientRect().width > 1);";
+    desk.browser.wait("bars are drawn", drawn, json!([]));
+    let pointed = "
+        const chart = document.querySelector('.rates svg');
+        const box = chart.getBoundingClientRect();
+        chart.dispatchEvent(new PointerEvent('pointermove', { clientX: box.left + 1, clientY: box.top + 5 }));
+        return document.querySelector('figcaption').textContent;";
+    let said = desk.browser.js(pointed, json!([]));
+    assert_eq!(said, "59 min ago: 0 checks, 0 offers, 0\u{a0}B");
+    desk.quiet_console();
+}
+
+#[test]
+fn who_has_nothing_yet_sees_a_picture_and_what_to_do_first() {
+    let Some(desk) = Desk::open("the empty state", |_| {}) else {
+        return;
+    };
+    let browser = &desk.browser;
+    browser.wait_text(".empty h2", "No release yet");
+    let picture = "
+        const box = document.querySelector('.empty svg.picture').getBoundingClientRect();
+        return box.width > 200 && box.height > 80;";
+    browser.wait("there is a picture", picture, json!([]));
+    browser.wait_text(".empty pre", "firmware/ALIYUN/2.0.1/update.bin");
+    browser.click(".empty a.primary");
+    browser.wait_text("h1", "Drop");
+    desk.quiet_console();
+}

@@ -1,0 +1,302 @@
+//! How the page looks and reads, in a real browser (as in browser.rs): languages, themes, a phone, a
+//! keyboard, a screen reader. LUAT_OTA_SCREENSHOTS=1 makes the pictures of the README anew.
+#![cfg(feature = "operator")]
+
+use crate::common;
+
+use std::time::Duration;
+
+use common::Place;
+use common::desk::{Desk, LONG, VIEWS, a_busy_fleet, a_full_folder, card, each_view};
+use serde_json::json;
+
+#[test]
+fn the_page_speaks_the_browser_s_language_and_remembers_another() {
+    let Some(desk) = Desk::open("both languages", |_| {}) else {
+        return;
+    };
+    let browser = &desk.browser;
+    browser.wait_text("h1", "Releases");
+    browser.language("zh-CN,zh");
+    browser.open(&desk.url(""));
+    browser.wait_text("h1", "版本");
+    let lang = "return document.documentElement.lang";
+    assert_eq!(browser.js(lang, json!([])), "zh-CN");
+    for view in VIEWS {
+        desk.go(&format!("#/{view}"));
+        browser.wait("the view is there", "return document.querySelector('main').dataset.view === arguments[0] && document.querySelector('h1')", json!([view]));
+        let heading = browser.text("h1");
+        assert!(!heading.is_ascii(), "{view} is headed {heading:?}");
+    }
+    browser.click("#lang");
+    browser.wait_text("h1", "Drop");
+    browser.open(&desk.url(""));
+    browser.wait_text("h1", "Releases");
+    assert_eq!(browser.js(lang, json!([])), "en");
+    desk.quiet_console();
+}
+
+#[test]
+fn no_view_is_wider_than_a_phone_of_360_pixels() {
+    let Some(desk) = Desk::open("360 pixels", a_full_folder) else {
+        return;
+    };
+    let _running = a_busy_fleet(&desk.server);
+    // Not innerWidth: a phone widens its window for what does not fit.
+    let wide = "
+        const root = document.documentElement;
+        document.querySelectorAll('details').forEach((e) => { e.open = true; });
+        const out = [...document.querySelectorAll('body *')].filter((e) => e.checkVisibility() && !e.closest('pre, .skip, .symbols') && e.getBoundingClientRect().right > 360.5);
+        return (root.scrollWidth > 360 ? [root.scrollWidth + ' pixels'] : []).concat(out.map((e) => e.tagName + '.' + e.className + ' ' + e.textContent.slice(0, 40)));";
+    let small = "
+        const out = [...document.querySelectorAll('button, select, input:not([type=checkbox]):not([type=range]):not([type=file]), nav a, summary, label.check')].filter((e) => e.checkVisibility() && e.getBoundingClientRect().height < 43.5);
+        return out.map((e) => e.tagName + ' ' + e.textContent);";
+    for language in ["en-GB,en", "zh-CN,zh"] {
+        desk.browser.size(360, 740);
+        desk.browser.language(language);
+        desk.browser.open(&desk.url(""));
+        each_view(&desk, |view| {
+            let found = desk.browser.js(wide, json!([]));
+            assert_eq!(
+                found,
+                json!([]),
+                "{view} in {language} is wider than the window"
+            );
+            let found = desk.browser.js(small, json!([]));
+            assert_eq!(
+                found,
+                json!([]),
+                "{view} in {language}: too small for a finger"
+            );
+        });
+    }
+    desk.quiet_console();
+}
+
+/// Text on its ground by WCAG 2.2 (1.4.3): 4.5 to 1, large text 3 to 1. Gives what is less.
+const CONTRAST: &str = "
+    const channel = (v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
+    const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+    const colour = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
+    const over = (top, under) => [0, 1, 2].map((at) => top[at] * top[3] + under[at] * (1 - top[3]));
+    const ground = (e) => {
+        const layers = [];
+        for (; e; e = e.parentElement) layers.push(colour(getComputedStyle(e).backgroundColor));
+        return layers.reverse().reduce((under, top) => over(top, under), [255, 255, 255]);
+    };
+    const bad = [];
+    let seen = 0;
+    const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walk.nextNode()) {
+        const e = walk.currentNode.parentElement;
+        if (!walk.currentNode.data.trim() || !e.checkVisibility({ visibilityProperty: true }) || e.closest('.skip, :disabled, .visually-hidden')) continue;
+        const style = getComputedStyle(e);
+        const under = ground(e);
+        const text = over(colour(style.color), under);
+        const [a, b] = [light(text), light(under)].sort((x, y) => y - x);
+        const size = parseFloat(style.fontSize);
+        const least = size >= 24 || (size >= 18.66 && style.fontWeight >= 700) ? 3 : 4.5;
+        const ratio = (a + 0.05) / (b + 0.05);
+        seen += 1;
+        if (ratio < least) bad.push(`${ratio.toFixed(2)} ${e.tagName}.${e.className}: ${walk.currentNode.data.slice(0, 30)}`);
+    }
+    return seen > 8 ? bad : ['only ' + seen + ' texts were seen'];";
+
+#[test]
+fn text_can_be_read_in_both_themes() {
+    let Some(desk) = Desk::open("contrast", a_full_folder) else {
+        return;
+    };
+    let _running = a_busy_fleet(&desk.server);
+    for theme in ["light", "dark"] {
+        desk.browser.scheme(theme);
+        let now = "return document.documentElement.dataset.theme === arguments[0]";
+        desk.browser
+            .wait("the theme follows the system", now, json!([theme]));
+        each_view(&desk, |view| {
+            let found = desk.browser.js(CONTRAST, json!([]));
+            assert_eq!(found, json!([]), "{view}, {theme}");
+        });
+    }
+    // The switch wins over the system, and is remembered.
+    desk.browser.click("#theme");
+    desk.browser.open(&desk.url(""));
+    let light = "return document.documentElement.dataset.theme === 'light'";
+    desk.browser.wait("the theme was chosen", light, json!([]));
+    desk.quiet_console();
+}
+
+#[test]
+fn everything_can_be_reached_with_the_keyboard() {
+    const TAB: char = '\u{E004}';
+    let Some(desk) = Desk::open("keyboard", a_full_folder) else {
+        return;
+    };
+    desk.browser.wait_text(&card("ALIYUN", "2.0.1"), "Live");
+    let all = "
+        const all = [...document.querySelectorAll('a[href], button:not(:disabled), input:not(:disabled), select, textarea, summary')].filter((e) => e.checkVisibility());
+        const unnamed = all.filter((e) => !(e.textContent.trim() || e.getAttribute('aria-label') || (e.labels && e.labels.length)));
+        return unnamed.length ? unnamed.map((e) => e.outerHTML) : all.length;";
+    let step = "
+        const e = document.activeElement;
+        if (e === document.body) return null;
+        e.dataset.reached = '1';
+        const ring = e.id === 'choose' ? document.querySelector('.zone') : e;
+        const style = getComputedStyle(ring);
+        return style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2 ? 'ring' : 'no ring: ' + e.outerHTML.slice(0, 100);";
+    let missed = "
+        return [...document.querySelectorAll('a[href], button:not(:disabled), input:not(:disabled), select, textarea, summary')]
+            .filter((e) => e.checkVisibility() && !e.dataset.reached).map((e) => e.outerHTML.slice(0, 120));";
+    each_view(&desk, |view| {
+        let count = desk.browser.js(all, json!([]));
+        let count = count
+            .as_u64()
+            .unwrap_or_else(|| panic!("{view}: without a name: {count}"));
+        desk.browser
+            .js("document.activeElement.blur(); scrollTo(0, 0)", json!([]));
+        for _ in 0..count + 8 {
+            desk.browser.key(TAB);
+            let ring = desk.browser.js(step, json!([]));
+            assert!(ring.is_null() || ring == "ring", "{view}: {ring}");
+        }
+        let missed = desk.browser.js(missed, json!([]));
+        assert_eq!(missed, json!([]), "{view}: not reached with Tab");
+    });
+    // A dialog holds the focus, and Escape closes it without doing anything.
+    desk.go("#/releases");
+    desk.browser
+        .click(&format!("{} [data-key=pause]", card("ALIYUN", "2.0.1")));
+    desk.browser.wait_text("dialog", "Pause ALIYUN 2.0.1?");
+    desk.browser.key('\u{E00C}');
+    let closed = "return !document.querySelector('dialog').open && document.activeElement.dataset.key === 'pause'";
+    desk.browser.wait(
+        "the dialog is closed and the focus is back",
+        closed,
+        json!([]),
+    );
+    let landmarks = "return ['header', 'nav[aria-label]', 'main', 'footer', 'h1', '[role=status][aria-live=polite]'].filter((css) => !document.querySelector(css))";
+    assert_eq!(desk.browser.js(landmarks, json!([])), json!([]));
+    desk.quiet_console();
+}
+
+#[test]
+fn a_screen_reader_has_a_name_for_all_that_it_comes_to() {
+    // Roles that mean nothing without a name (WAI-ARIA 1.2, "Accessible Name Required").
+    const NAMED: [&str; 14] = [
+        "button",
+        "link",
+        "textbox",
+        "searchbox",
+        "combobox",
+        "checkbox",
+        "slider",
+        "spinbutton",
+        "progressbar",
+        "image",
+        "heading",
+        "article",
+        "navigation",
+        "dialog",
+    ];
+    let Some(desk) = Desk::open("screen reader", a_full_folder) else {
+        return;
+    };
+    let _running = a_busy_fleet(&desk.server);
+    desk.browser.devtools("Accessibility.enable", json!({}));
+    each_view(&desk, |view| {
+        let tree = desk
+            .browser
+            .devtools("Accessibility.getFullAXTree", json!({}));
+        let nodes: Vec<(&str, &str)> = tree["nodes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|node| node["ignored"] == false)
+            .map(|node| {
+                let text = |key: &str| node[key]["value"].as_str().unwrap_or_default();
+                (text("role"), text("name").trim())
+            })
+            .collect();
+        let nameless: Vec<_> = nodes
+            .iter()
+            .filter(|(role, name)| NAMED.contains(role) && name.is_empty())
+            .collect();
+        assert!(nameless.is_empty(), "{view}: {nameless:?}");
+        let has = |role: &str| nodes.iter().any(|(other, _)| *other == role);
+        for role in ["main", "banner", "navigation", "heading", "status"] {
+            assert!(has(role), "{view} has no {role}");
+        }
+        let special = match view {
+            "releases" => "article",
+            "live" => "progressbar",
+            "devices" => "combobox",
+            _ => "textbox",
+        };
+        assert!(view == "device" || has(special), "{view} has no {special}");
+    });
+}
+
+#[test]
+fn the_pictures_of_the_readme_are_taken() {
+    if std::env::var("LUAT_OTA_SCREENSHOTS").as_deref() != Ok("1") {
+        return;
+    }
+    let prepare = |place: &Place| {
+        a_full_folder(place);
+        std::fs::remove_dir_all(place.path("").join(LONG)).unwrap();
+    };
+    let Some(desk) = Desk::open("pictures", prepare) else {
+        return;
+    };
+    let browser = &desk.browser;
+    let mut running = a_busy_fleet(&desk.server);
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/images");
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut take = |name: &str, scheme: &str| {
+        browser.scheme(scheme);
+        // What was said is gone, and what still moved has come to rest.
+        let rest = "return document.querySelector('#toast').textContent === ''";
+        browser.wait("nothing is said", rest, json!([]));
+        for download in &mut running {
+            download.read(16 * 1024).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(1500));
+        let png = browser.screenshot();
+        assert!(png.len() < 150_000, "{name} has {} bytes", png.len());
+        std::fs::write(folder.join(name), png).unwrap();
+    };
+    for code in ["en", "zh"] {
+        if code == "zh" {
+            browser.js("document.querySelector('#lang').click()", json!([]));
+        }
+        browser.size(1180, 780);
+        desk.go("#/releases");
+        browser.wait_text("main", "FOTA2_DEMO");
+        let loading = if code == "en" {
+            "downloading"
+        } else {
+            "下载中"
+        };
+        browser.wait_text(&card("ALIYUN", "2.0.2"), loading);
+        take(&format!("releases-{code}.png"), "light");
+        browser.size(360, 720);
+        each_view(&desk, |view| match view {
+            "live" => {
+                browser.js(
+                    "document.querySelector('.downloads').scrollIntoView({ block: 'center' })",
+                    json!([]),
+                );
+                take(&format!("live-{code}.png"), "dark");
+            }
+            "device" => take(&format!("device-{code}.png"), "light"),
+            "explain" => {
+                browser.js(
+                    "document.querySelector('.verdict').scrollIntoView()",
+                    json!([]),
+                );
+                take(&format!("explain-{code}.png"), "light");
+            }
+            _ => {}
+        });
+    }
+}

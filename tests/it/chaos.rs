@@ -1,0 +1,652 @@
+//! Promise: whatever happens to the folder, the links and the server itself, no module ever gets an image
+//! that is not, byte for byte, one of the files that were dropped, and none is given the same failed
+//! content more often than the loop guard allows.
+//!
+//! Modules of every generation download with cuts at random bytes, while releases are added, replaced in
+//! place, renamed, paused and deleted, and the server is killed with SIGKILL and started again, now and then
+//! without its state. Some modules have a clone: the same id, project and core from the same /24. Half a minute
+//! of it in `cargo test`; for hours with
+//!
+//! ```text
+//! LUAT_OTA_CHAOS_SECONDS=14400 cargo test --release --test chaos -- --nocapture
+//! ```
+//!
+//! `LUAT_OTA_CHAOS_SEED` repeats the throws of a run (not its timing). `LUAT_OTA_CHAOS_BINARY` names
+//! another binary to try than the one built with the test.
+#![cfg(feature = "lab")]
+
+use crate::common;
+mod pairs;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use common::packages::noise;
+use common::{Log, Place, Server, both, clean, luat, run_command, serve_arguments};
+use luat_ota::modems::driver::{Played, Settings, play};
+use luat_ota::modems::generations::{Client, Module, Transport};
+use luat_ota::modems::luatos::Core;
+use luat_ota::modems::{Endpoint, Failure, Outcome, diagnose};
+use serde_json::json;
+
+const PROJECTS: [&str; 4] = ["ALIYUN", "BIKE", "METER", "PUMP"];
+
+/// Threads that play modules.
+const PLAYERS: usize = 6;
+
+/// The last player's modules have the ids of the one before it.
+const CLONES: usize = PLAYERS - 1;
+
+/// Seconds after which all modules get other ids: the server tells only a few contents of one id apart.
+const ID_LIFE: u64 = 60;
+
+/// Of the kills, one in so many takes the state along.
+const LOSES_STATE: u64 = 5;
+
+/// Why a resume is refused with 416, as the log has it.
+const NOT_RESUMED: [&str; 4] = [
+    "several files were begun under this id",
+    "the bytes that its download began with are gone",
+    "it asks for bytes after the end",
+    "nothing is known of the download",
+];
+
+/// Of the devices, one in so many falls back after each update.
+const FALLS_BACK: u64 = 5;
+
+/// Complete deliveries of one content to a device that always falls back: what the guard's bound by
+/// bytes lets through (attempts + 2), and the one that may be under way when it is reached.
+const ALLOWED: u32 = 3 + 2 + 1;
+
+/// Chance that can be repeated.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % end
+    }
+
+    fn one_in(&mut self, of: u64) -> bool {
+        self.below(of) == 0
+    }
+}
+
+/// A file that was dropped, at some time.
+#[derive(Clone)]
+struct Image {
+    project: usize,
+    /// The last number of its version, 1.0.N.
+    number: u32,
+    bytes: Arc<Vec<u8>>,
+}
+
+/// Where the server is now, and all that was ever dropped.
+#[derive(Default)]
+struct World {
+    addresses: Option<(SocketAddr, SocketAddr, SocketAddr)>,
+    images: Vec<Image>,
+    /// What must not be.
+    wrongs: Vec<String>,
+    counts: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    attempts: u32,
+    updates: u32,
+    cut: u32,
+    resumed: u32,
+    refused: u32,
+    failed: u32,
+    kills: u32,
+    /// Kills that took the state along.
+    states_lost: u32,
+    /// Things done to the folder.
+    changes: u32,
+    /// Attempts of modules that have a clone, and of the clones.
+    of_clones: u32,
+    /// Of the pairs: downloads begun, and files received whole.
+    downloads: u32,
+    pairs_whole: u32,
+    /// Requests for the rest that were served, those of them after a restart of the server, and those that were not.
+    resumes: u32,
+    resumes_after_a_kill: u32,
+    resumes_refused: u32,
+    /// Of all modules, by the server's log.
+    not_resumed: BTreeMap<&'static str, usize>,
+}
+
+impl Counts {
+    /// Adds what a server wrote.
+    fn add_log(&mut self, log: &Log) {
+        for line in log.all() {
+            if let Some(why) = NOT_RESUMED.iter().find(|why| line.contains(**why)) {
+                *self.not_resumed.entry(why).or_default() += 1;
+            }
+        }
+    }
+}
+
+struct Device {
+    client: Client,
+    imei: String,
+    project: usize,
+    number: u32,
+    falls_back: bool,
+    /// Another one has its id.
+    has_clone: bool,
+    source: IpAddr,
+    /// Since its version last changed: by the image's hash in short how often it was delivered whole, and
+    /// what the server had forgotten before the first time.
+    deliveries: HashMap<u64, (u32, u32)>,
+}
+
+fn short(bytes: &[u8]) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn start(place: Place) -> Server {
+    let binary = std::env::var_os("LUAT_OTA_CHAOS_BINARY")
+        .unwrap_or_else(|| env!("CARGO_BIN_EXE_luat-ota").into());
+    let mut command = Command::new(binary);
+    clean(&mut command);
+    command.args(serve_arguments(
+        &place,
+        &["--grace", "0", "--attempts", "3"],
+    ));
+    Server::from_command(place, &mut command)
+}
+
+#[test]
+fn no_image_is_torn_and_no_failed_content_is_given_for_ever() {
+    let seconds = variable("LUAT_OTA_CHAOS_SECONDS").unwrap_or(25);
+    let seed = variable("LUAT_OTA_CHAOS_SEED").unwrap_or_else(|| {
+        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        since.as_secs()
+    });
+    println!("LUAT_OTA_CHAOS_SECONDS={seconds} LUAT_OTA_CHAOS_SEED={seed}");
+    let world = Mutex::new(World::default());
+    let place = Place::new();
+    let mut chance = Chance(seed);
+    let mut breaker = Breaker {
+        world: &world,
+        root: place.firmware(),
+        newest: [0; PROJECTS.len()],
+        made: 0,
+        settling: false,
+    };
+    for project in 0..PROJECTS.len() {
+        breaker.add(&mut chance, project);
+    }
+    let server = start(place);
+    world.lock().unwrap().addresses = Some((server.http, server.udp, server.tcp));
+    let over = AtomicBool::new(false);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let server = std::thread::scope(|scope| {
+        // Whatever fails here, the players must hear that it is over.
+        let _over = Over(&over);
+        for player in 0..PLAYERS {
+            let (world, over) = (&world, &over);
+            scope.spawn(move || live(world, over, seed, player));
+        }
+        let (pairs_world, pairs_over) = (&world, &over);
+        scope.spawn(move || pairs::live(pairs_world, pairs_over, seed));
+        let mut server = server;
+        let mut next_kill = Instant::now() + Duration::from_secs(4);
+        while Instant::now() < end {
+            if Instant::now() >= next_kill {
+                // At least once.
+                let kills = world.lock().unwrap().counts.kills;
+                let loses_state = kills == 1 || chance.one_in(LOSES_STATE);
+                server = kill_and_start(&world, server, loses_state);
+                next_kill = Instant::now() + Duration::from_millis(2500 + chance.below(5000));
+            }
+            breaker.disturb(&mut chance);
+            world.lock().unwrap().counts.changes += 1;
+            // Not a wait for anything: the pace of what a person and a build server do.
+            std::thread::sleep(Duration::from_millis(100 + chance.below(700)));
+            assert!(server.lives(), "the server died");
+        }
+        server
+    });
+    let newest = breaker.settle(&mut chance);
+    everyone_updates(&server, &newest);
+    let mut world = world.into_inner().unwrap();
+    world.counts.add_log(&server.log);
+    println!("{:#?}, {} files", world.counts, world.images.len());
+    assert!(world.wrongs.is_empty(), "{}", world.wrongs.join("\n"));
+    let enough = u32::try_from(seconds).unwrap_or(u32::MAX);
+    assert!(world.counts.updates > enough, "hardly anything happened");
+    let counts = &world.counts;
+    assert!(counts.cut > 5 && counts.kills >= 2 && counts.states_lost > 0);
+    assert!(counts.of_clones > 0 && counts.pairs_whole > 0);
+    assert!(counts.resumes > 0 && counts.resumes_refused > 0);
+    assert!(seconds < 100 || counts.resumes_after_a_kill > 0);
+}
+
+/// Ends the players when it is dropped.
+struct Over<'o>(&'o AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A kill at any moment; the journal must load.
+fn kill_and_start(world: &Mutex<World>, server: Server, loses_state: bool) -> Server {
+    let log = Arc::clone(&server.log);
+    let place = server.kill();
+    let state = place.state();
+    let devices = run_command(
+        common::luat_ota()
+            .arg("devices")
+            .arg(place.firmware())
+            .arg("--state")
+            .arg(&state),
+    );
+    let mut wrongs = Vec::new();
+    if !devices.status.success() {
+        wrongs.push(format!("after a kill: {}", both(&devices)));
+    }
+    if loses_state {
+        std::fs::remove_dir_all(&state).unwrap();
+    }
+    let server = start(place);
+    let mut world = world.lock().unwrap();
+    world.wrongs.extend(wrongs);
+    world.counts.add_log(&log);
+    world.counts.kills += 1;
+    world.counts.states_lost += u32::from(loses_state);
+    // With the address comes what the server behind it has forgotten.
+    world.addresses = Some((server.http, server.udp, server.tcp));
+    server
+}
+
+/// What happens to the folder.
+struct Breaker<'w> {
+    world: &'w Mutex<World>,
+    root: PathBuf,
+    /// The newest release of each project.
+    newest: [u32; PROJECTS.len()],
+    made: u64,
+    /// What is dropped now is what the end looks at.
+    settling: bool,
+}
+
+impl Breaker<'_> {
+    fn folder(&self, project: usize, number: u32) -> PathBuf {
+        self.root
+            .join(PROJECTS[project])
+            .join(format!("1.0.{number}"))
+    }
+
+    /// The firmware files of a release that are there now.
+    fn files(&self, project: usize, number: u32) -> Vec<PathBuf> {
+        let Ok(entries) = std::fs::read_dir(self.folder(project, number)) else {
+            return Vec::new();
+        };
+        entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "bin"))
+            .collect()
+    }
+
+    /// Bytes that never were before, and that count as dropped from now on.
+    fn bytes(&mut self, chance: &mut Chance, project: usize, number: u32) -> Arc<Vec<u8>> {
+        self.made += 1;
+        let size = match chance.below(4) {
+            // The oldest clients need more than one segment.
+            _ if self.settling => 20_000 + chance.below(30_000),
+            0 => 1022 * (1 + chance.below(60)),
+            1 => 1 + chance.below(3000),
+            _ => 20_000 + chance.below(300_000),
+        };
+        let bytes = Arc::new(noise(
+            self.made * 1000 + chance.below(1000),
+            usize::try_from(size).unwrap(),
+        ));
+        self.world.lock().unwrap().images.push(Image {
+            project,
+            number,
+            bytes: Arc::clone(&bytes),
+        });
+        bytes
+    }
+
+    fn add(&mut self, chance: &mut Chance, project: usize) {
+        self.newest[project] += 1;
+        let number = self.newest[project];
+        let bytes = self.bytes(chance, project, number);
+        let folder = self.folder(project, number);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("update.bin.part"), &*bytes).unwrap();
+        std::fs::rename(folder.join("update.bin.part"), folder.join("update.bin")).unwrap();
+    }
+
+    fn disturb(&mut self, chance: &mut Chance) {
+        let project = usize::try_from(chance.below(PROJECTS.len() as u64)).unwrap();
+        let newest = self.newest[project];
+        let number = newest
+            .saturating_sub(u32::try_from(chance.below(3)).unwrap())
+            .max(1);
+        match chance.below(10) {
+            0..=2 => self.add(chance, project),
+            3 | 4 => self.replace_in_place(chance, project, number),
+            5 => self.rename(chance, project, number),
+            6 => self.pause(project, number, true),
+            7 => self.pause(project, number, false),
+            8 => self.move_to_a_new_version(project, number),
+            _ if newest > 2 => {
+                let _ = std::fs::remove_dir_all(self.folder(project, newest - 2));
+            }
+            _ => {}
+        }
+    }
+
+    /// Written over where it lies, in pieces, by a writer that takes its time.
+    fn replace_in_place(&mut self, chance: &mut Chance, project: usize, number: u32) {
+        let Some(path) = self.files(project, number).pop() else {
+            return;
+        };
+        let bytes = self.bytes(chance, project, number);
+        let truncate = chance.one_in(2);
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .truncate(truncate)
+            .open(path)
+            .unwrap();
+        for piece in bytes.chunks(bytes.len() / 5 + 1) {
+            file.write_all(piece).unwrap();
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        file.set_len(bytes.len() as u64).unwrap();
+    }
+
+    fn rename(&mut self, chance: &mut Chance, project: usize, number: u32) {
+        if let Some(path) = self.files(project, number).pop() {
+            let name = format!("name-{}.bin", chance.below(1000));
+            let _ = std::fs::rename(&path, path.with_file_name(name));
+        }
+    }
+
+    /// The same bytes under another version.
+    fn move_to_a_new_version(&mut self, project: usize, number: u32) {
+        let Some(path) = self.files(project, number).pop() else {
+            return;
+        };
+        let Ok(bytes) = std::fs::read(&path) else {
+            return;
+        };
+        self.newest[project] += 1;
+        let newest = self.newest[project];
+        self.world.lock().unwrap().images.push(Image {
+            project,
+            number: newest,
+            bytes: Arc::new(bytes),
+        });
+        let folder = self.folder(project, newest);
+        std::fs::create_dir_all(&folder).unwrap();
+        let _ = std::fs::rename(path, folder.join("update.bin"));
+    }
+
+    fn pause(&self, project: usize, number: u32, paused: bool) {
+        let folder = self.folder(project, number);
+        if !folder.exists() {
+            return;
+        }
+        let rules = json!({ "paused": paused }).to_string();
+        let _ = std::fs::write(folder.join(".release.json.part"), rules);
+        let _ = std::fs::rename(
+            folder.join(".release.json.part"),
+            folder.join("release.json"),
+        );
+    }
+
+    /// One more release of each project, which nothing happens to any more.
+    fn settle(&mut self, chance: &mut Chance) -> Vec<Image> {
+        let mut newest = Vec::new();
+        self.settling = true;
+        for project in 0..PROJECTS.len() {
+            self.add(chance, project);
+            newest.push(self.world.lock().unwrap().images.last().unwrap().clone());
+        }
+        newest
+    }
+}
+
+/// Devices of all generations, one after the other, until it is over.
+fn live(world: &Mutex<World>, over: &AtomicBool, seed: u64, player: usize) {
+    let mut chance = Chance(seed ^ (player as u64 + 1).wrapping_mul(0xD134_2543_DE82_EF95));
+    let clients = Client::all();
+    let began = Instant::now();
+    let mut life = 0;
+    let mut devices = devices(&clients, player, life, &mut chance);
+    while !over.load(Ordering::Relaxed) {
+        if began.elapsed().as_secs() / ID_LIFE > life {
+            life += 1;
+            devices = self::devices(&clients, player, life, &mut chance);
+        }
+        let at = usize::try_from(chance.below(devices.len() as u64)).unwrap();
+        attempt(world, &mut devices[at], &mut chance);
+    }
+}
+
+fn devices(clients: &[Client], player: usize, life: u64, chance: &mut Chance) -> Vec<Device> {
+    let is_clone = player == CLONES;
+    let has_clone = is_clone || player + 1 == CLONES;
+    let identity = player - usize::from(is_clone);
+    let all = clients.iter().enumerate();
+    all.map(|(at, client)| {
+        let number = identity * 100 + at;
+        let (net, host) = (u8::try_from(identity).unwrap(), u8::try_from(at).unwrap());
+        let last = 7 + u8::from(is_clone);
+        Device {
+            client: *client,
+            imei: format!("86299144{:03}{number:04}", life % 1000),
+            project: number % PROJECTS.len(),
+            number: 0,
+            falls_back: chance.one_in(FALLS_BACK),
+            has_clone,
+            source: IpAddr::V4(Ipv4Addr::new(127, 1 + net, host, last)),
+            deliveries: HashMap::new(),
+        }
+    })
+    .collect()
+}
+
+fn attempt(world: &Mutex<World>, device: &mut Device, chance: &mut Chance) {
+    let (http, udp, tcp) = world.lock().unwrap().addresses.unwrap();
+    let (address, path) = match device.client.transport() {
+        Transport::Http => (http, "/luat/update"),
+        Transport::Udp => (udp, ""),
+        Transport::Tcp => (tcp, ""),
+    };
+    let module = Module {
+        imei: device.imei.clone(),
+        project: PROJECTS[device.project].into(),
+        version: format!("1.0.{}", device.number),
+        core: None,
+        bsp: None,
+        key: "k".into(),
+        to: None,
+    };
+    let endpoint = Endpoint {
+        host: address.ip().to_string(),
+        port: address.port(),
+        path: path.into(),
+    };
+    let settings = Settings {
+        cap: Duration::from_secs(20),
+        bandwidth: chance.one_in(2).then(|| 50_000 + chance.below(1_000_000)),
+        loss: if chance.one_in(3) { 2 } else { 0 },
+        cut_after: chance.one_in(2).then(|| chance.below(200_000)),
+        seed: chance.below(u64::MAX),
+        source: Some(device.source),
+        ..Settings::probing(Duration::from_millis(300))
+    };
+    let mut attempt = device.client.attempt(&module, &endpoint);
+    let played = luat_ota::os::reactor::block_on(play(attempt.as_mut(), &settings));
+    judge(&mut world.lock().unwrap(), device, &played);
+}
+
+fn judge(world: &mut World, device: &mut Device, played: &Played) {
+    world.counts.attempts += 1;
+    world.counts.of_clones += u32::from(device.has_clone);
+    world.counts.cut += u32::from(played.was_cut);
+    let partial = |exchange: &luat_ota::modems::driver::Exchange| exchange.status() == Some(206);
+    world.counts.resumed += u32::from(played.exchanges.iter().filter(|e| partial(e)).count() > 1);
+    match &played.outcome {
+        Outcome::Updated(bytes) => {
+            world.counts.updates += 1;
+            updated(world, device, bytes, played);
+        }
+        Outcome::NoUpdate(_) => world.counts.refused += 1,
+        Outcome::Failed(Failure::FlashedGarbage(bytes, why)) => {
+            world.counts.failed += 1;
+            // The newest cores take what a cut left of one file for the whole; their package check,
+            // which is not played here, throws it away. Two files in one are another matter.
+            let of_one_file = world
+                .images
+                .iter()
+                .any(|image| image.project == device.project && image.bytes.starts_with(bytes));
+            let takes_half = device.client.luatos_core() >= Some(Core::D2025_12_19);
+            if !(takes_half && of_one_file) {
+                world.wrongs.push(format!(
+                    "{} {} flashed {} bytes that are none of the files: {why}; {:?}",
+                    device.client.name(),
+                    device.imei,
+                    bytes.len(),
+                    played.exchanges,
+                ));
+            }
+        }
+        Outcome::Failed(_) if diagnose::is_known_bug(device.client, played) => {
+            world.counts.refused += 1;
+        }
+        Outcome::Failed(_) => world.counts.failed += 1,
+    }
+}
+
+/// Of which files it begins and ends as.
+fn made_of(images: &[Image], bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for image in images {
+        let same = |(a, b): &(&u8, &u8)| a == b;
+        let head = bytes
+            .iter()
+            .zip(image.bytes.iter())
+            .take_while(same)
+            .count();
+        let backwards = bytes.iter().rev().zip(image.bytes.iter().rev());
+        let tail = backwards.take_while(same).count();
+        if head > 16 || tail > 16 {
+            text += &format!(
+                "; {} 1.0.{} ({} bytes) has its first {head} and its last {tail}",
+                PROJECTS[image.project],
+                image.number,
+                image.bytes.len()
+            );
+        }
+    }
+    text
+}
+
+fn updated(world: &mut World, device: &mut Device, bytes: &[u8], played: &Played) {
+    // The same bytes may have been several versions.
+    let number = world
+        .images
+        .iter()
+        .filter(|image| image.project == device.project && *image.bytes == bytes)
+        .map(|image| image.number)
+        .max();
+    let Some(number) = number else {
+        world.wrongs.push(format!(
+            "{} {} got {} bytes that are none of the files{}; {:?}",
+            device.client.name(),
+            device.imei,
+            bytes.len(),
+            made_of(&world.images, bytes),
+            played.exchanges,
+        ));
+        return;
+    };
+    if !device.falls_back && number > device.number {
+        device.number = number;
+        device.deliveries.clear();
+        return;
+    }
+    // It comes back as before: it falls back, or the version that it got has another name now.
+    // A server that is killed while the last bytes are on their way does not know that they arrived; one
+    // without its state knows of none.
+    let forgotten = world.counts.kills + ALLOWED * world.counts.states_lost;
+    let entry = device.deliveries.entry(short(bytes));
+    let (deliveries, before) = entry.or_insert((0, forgotten));
+    *deliveries += 1;
+    let hours = u32::try_from(variable("LUAT_OTA_CHAOS_SECONDS").unwrap_or(0) / 3600).unwrap();
+    // What a clone reports counts for the device: its success takes reverts back.
+    if !device.has_clone && *deliveries > ALLOWED + 2 * hours + (forgotten - *before) {
+        world.wrongs.push(format!(
+            "{} {} got the same failed content {deliveries} times",
+            device.client.name(),
+            device.imei,
+        ));
+    }
+}
+
+/// When the dust has settled, every generation gets the newest of what lies there.
+fn everyone_updates(server: &Server, newest: &[Image]) {
+    for image in newest {
+        let target = luat(PROJECTS[image.project], "862991449999999", "1.0.0");
+        server.wait_until_offered(&target, &image.bytes);
+    }
+    for (at, client) in Client::all().into_iter().enumerate() {
+        let image = &newest[at % newest.len()];
+        let (address, path) = match client.transport() {
+            Transport::Http => (server.http, "/luat/update"),
+            Transport::Udp => (server.udp, ""),
+            Transport::Tcp => (server.tcp, ""),
+        };
+        let module = Module {
+            imei: format!("86299145{at:07}"),
+            project: PROJECTS[image.project].into(),
+            version: "1.0.0".into(),
+            core: None,
+            bsp: None,
+            key: "k".into(),
+            to: None,
+        };
+        let endpoint = Endpoint {
+            host: address.ip().to_string(),
+            port: address.port(),
+            path: path.into(),
+        };
+        let mut attempt = client.attempt(&module, &endpoint);
+        let settings = Settings::probing(Duration::from_secs(2));
+        let played = luat_ota::os::reactor::block_on(play(attempt.as_mut(), &settings));
+        assert!(
+            matches!(&played.outcome, Outcome::Updated(bytes) if *bytes == *image.bytes),
+            "{}: {:?}",
+            client.name(),
+            played.outcome
+        );
+    }
+}

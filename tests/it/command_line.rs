@@ -1,0 +1,701 @@
+//! Promise: the command line says what it does, understands near misses, and every mistake at start
+//! is one clear sentence with the flag to change; signals do what they say.
+
+use crate::common;
+
+use std::net::{TcpListener, UdpSocket};
+use std::time::{Duration, Instant};
+
+use common::packages::{EC7XX, noise, script_package};
+use common::{
+    IMEI, PATIENCE, Place, Rows, Server, SlowDownload, both, get, listens, luat, luat_ota, luatos,
+    run, run_command, serve_arguments,
+};
+use rustix::process::Signal;
+use serde_json::json;
+
+fn place() -> (Place, Vec<u8>) {
+    let place = Place::new();
+    let bytes = noise(170, 2000);
+    place.drop_firmware("P/2.0.1/update.bin", &bytes);
+    (place, bytes)
+}
+
+#[test]
+fn help_names_every_flag_with_its_twin_in_the_environment() {
+    for arguments in [
+        &["--help"][..],
+        &["-h"],
+        &["serve", "--help"],
+        &["serve", "-h"],
+        &["check", "--help"],
+        &["check", "-h"],
+        &["explain", "--help"],
+        &["explain", "-h"],
+    ] {
+        let output = run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", both(&output));
+        assert!(
+            !output.stdout.is_empty() && output.stderr.is_empty(),
+            "{arguments:?}: help goes to standard output: {}",
+            both(&output)
+        );
+    }
+    let help = both(&run(&["serve", "--help"]));
+    for flag in [
+        "http",
+        "udp",
+        "operator",
+        "state",
+        "trusted-proxy",
+        "grace",
+        "log-format",
+        "log-level",
+        "udp-roaming",
+        "max-connections",
+        "head-timeout",
+        "stall-timeout",
+    ] {
+        assert!(help.contains(&format!("--{flag}")), "no --{flag}: {help}");
+        let twin = format!("LUAT_OTA_{}", flag.replace('-', "_").to_uppercase());
+        assert!(help.contains(&twin), "no {twin}: {help}");
+    }
+}
+
+#[test]
+fn version_is_one_line() {
+    let output = run(&["--version"]);
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.starts_with("luat-ota ") && text.lines().count() == 1,
+        "{text:?}"
+    );
+}
+
+#[test]
+fn mistakes_at_start_are_one_sentence_that_names_the_flag() {
+    let (place, _) = place();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let http = listener.local_addr().unwrap().to_string();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let udp = socket.local_addr().unwrap().to_string();
+    let mut rows = Rows::default();
+    for (name, flags, needles) in [
+        (
+            "near miss",
+            vec!["--htpp", "127.0.0.1:0"],
+            vec!["--htpp", "--http"],
+        ),
+        (
+            "near miss 2",
+            vec!["--max-conections", "5"],
+            vec!["--max-connections"],
+        ),
+        (
+            "no address",
+            vec!["--http", "nonsense"],
+            vec!["--http", "nonsense"],
+        ),
+        (
+            "no port",
+            vec!["--udp", "127.0.0.1:99999"],
+            vec!["--udp", "99999"],
+        ),
+        ("no value", vec!["--http"], vec!["--http"]),
+        (
+            "port taken",
+            vec!["--http", http.as_str()],
+            vec!["--http", http.as_str()],
+        ),
+        (
+            "UDP port taken",
+            vec!["--udp", udp.as_str()],
+            vec!["--udp", udp.as_str()],
+        ),
+        (
+            "no number",
+            vec!["--max-connections", "many"],
+            vec!["--max-connections", "many"],
+        ),
+        (
+            "no format",
+            vec!["--log-format", "xml"],
+            vec!["--log-format", "xml"],
+        ),
+        (
+            "no network",
+            vec!["--trusted-proxy", "10.0.0.0/99"],
+            vec!["--trusted-proxy"],
+        ),
+    ] {
+        let mut command = luat_ota();
+        command.args(serve_arguments(&place, &flags));
+        let output = run_command(&mut command);
+        let said = both(&output);
+        rows.row(
+            name,
+            (|| {
+                ensure!(!output.status.success(), "it started: {said}");
+                ensure!(
+                    output.status.code().is_some(),
+                    "it was killed: {}: {said}",
+                    output.status
+                );
+                for needle in needles {
+                    ensure!(said.contains(needle), "does not say {needle:?}: {said}");
+                }
+                ensure!(
+                    !said.contains("panicked") && !said.contains("RUST_BACKTRACE"),
+                    "a panic: {said}"
+                );
+                Ok(())
+            })(),
+        );
+    }
+    rows.finish();
+}
+
+#[test]
+fn a_state_in_use_by_another_server_is_one_sentence() {
+    let server = Server::start(&[]);
+    let mut command = luat_ota();
+    command.args(serve_arguments(server.place(), &[]));
+    let output = run_command(&mut command);
+    let said = both(&output);
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("--state"), "{said}");
+    // The first one does not care.
+    server.get("/healthz");
+}
+
+#[test]
+fn a_folder_that_does_not_exist_is_created_and_said() {
+    let place = Place::new();
+    std::fs::remove_dir(place.firmware()).unwrap();
+    let server = Server::start_in(place, &[]);
+    let folder = server.place().firmware();
+    assert!(folder.is_dir());
+    let name = folder.display().to_string();
+    server.wait_for_log("says that the folder was made", |line| {
+        line.contains(&name) && line.contains("creat")
+    });
+    let bytes = noise(171, 300);
+    server.drop_firmware("P/1.0.1/update.bin", &bytes);
+    server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);
+}
+
+#[test]
+fn serve_is_the_default_and_the_environment_can_say_everything() {
+    let (place, bytes) = place();
+    let mut command = luat_ota();
+    command
+        .current_dir(&place.root)
+        .env("LUAT_OTA_HTTP", "127.0.0.1:0")
+        .env("LUAT_OTA_UDP", "127.0.0.1:0")
+        .env("LUAT_OTA_OPERATOR", "127.0.0.1:0")
+        .env("LUAT_OTA_LOG_FORMAT", "json")
+        .env("LUAT_OTA_HEAD_TIMEOUT", "1")
+        .env("LUAT_OTA_STATE", place.state());
+    let server = Server::from_command(place, &mut command);
+    server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &bytes);
+    let mut stream = std::net::TcpStream::connect(server.http).unwrap();
+    std::io::Write::write_all(&mut stream, b"GET /").unwrap();
+    let reply = common::reply::read(&mut stream, false).unwrap();
+    assert_eq!(reply.status, 408);
+    assert!(!common::files_under(&server.place().state()).is_empty());
+}
+
+#[test]
+fn a_flag_wins_over_its_twin_in_the_environment() {
+    let (place, bytes) = place();
+    let mut command = luat_ota();
+    command
+        .args(serve_arguments(&place, &[]))
+        .env("LUAT_OTA_HTTP", "nonsense")
+        .env("LUAT_OTA_STATE", "/nowhere/at/all");
+    let server = Server::from_command(place, &mut command);
+    server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &bytes);
+}
+
+#[test]
+fn addresses_may_be_given_several_times() {
+    let (place, bytes) = place();
+    let server = Server::start_in(
+        place,
+        &[
+            "--http",
+            "127.0.0.1:0",
+            "--http",
+            "127.0.0.2:0",
+            "--udp",
+            "127.0.0.1:0",
+            "--udp",
+            "127.0.0.3:0",
+        ],
+    );
+    server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &bytes);
+    let addresses = |proto: &str| -> Vec<std::net::SocketAddr> {
+        server
+            .log
+            .all()
+            .iter()
+            .filter_map(|line| listens(line, proto))
+            .collect()
+    };
+    let http = addresses("http");
+    assert_eq!(http.len(), 2, "{http:?}");
+    for address in http {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        std::io::Write::write_all(&mut stream, &get(&luat("P", IMEI, "2.0.0"))).unwrap();
+        common::reply::read(&mut stream, false)
+            .unwrap()
+            .must_be_file(&bytes)
+            .unwrap();
+    }
+    let udp = addresses("udp");
+    assert_eq!(udp.len(), 2, "{udp:?}");
+    for address in udp {
+        common::datagrams::Device::new(address)
+            .check(format!("{IMEI},P_Luat_V0035_8955,2.0.0"))
+            .unwrap();
+    }
+}
+
+#[test]
+fn check_shows_the_catalogue_and_its_exit_status_says_if_all_is_well() {
+    let (place, _) = place();
+    place.drop_firmware(
+        "demo/2012.001.004/demo_2012.001.004_LuatOS-SoC_Air780EPM.bin",
+        &script_package(EC7XX, 172),
+    );
+    let folder = place.firmware().display().to_string();
+    let output = run(&["check", &folder]);
+    let said = both(&output);
+    assert!(output.status.success(), "{said}");
+    for word in ["P", "2.0.1", "demo", "2012.001.004", "Air780EPM"] {
+        assert!(said.contains(word), "no {word}: {said}");
+    }
+    place.drop_firmware(
+        "demo/2012.001.005/factory.soc",
+        b"7z\xbc\xaf'\x1c\0\x04 and more",
+    );
+    let output = run(&["check", &folder]);
+    let said = both(&output);
+    assert!(!output.status.success(), "{said}");
+    assert!(output.status.code().is_some(), "{}", output.status);
+    assert!(said.contains("factory.soc"), "{said}");
+    let line = said
+        .lines()
+        .find(|line| line.contains("factory.soc"))
+        .unwrap();
+    println!("{line}");
+    // A folder that is not there is no empty catalogue.
+    let output = run(&["check", &format!("{folder}/nowhere")]);
+    assert!(!output.status.success(), "{}", both(&output));
+}
+
+#[test]
+fn check_and_explain_do_not_disturb_a_running_server() {
+    let (place, bytes) = place();
+    let server = Server::start_in(place, &[]);
+    server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &bytes);
+    let folder = server.place().firmware().display().to_string();
+    let before = common::files_under(&server.place().firmware());
+    assert!(run(&["check", &folder]).status.success());
+    let output = run(&["explain", &folder, &luat("P", IMEI, "2.0.0")]);
+    assert!(output.status.success(), "{}", both(&output));
+    assert_eq!(common::files_under(&server.place().firmware()), before);
+    server
+        .get(&luat("P", IMEI, "2.0.0"))
+        .must_be_file(&bytes)
+        .unwrap();
+}
+
+#[test]
+fn explain_says_what_the_server_does() {
+    let place = Place::new();
+    let bytes = noise(173, 900);
+    for (project, rules) in [
+        ("open", json!({})),
+        (
+            "paused",
+            json!({ "paused": "the antenna test comes first" }),
+        ),
+        (
+            "allow",
+            json!({ "allow": ["862991440000000-862991449999999"] }),
+        ),
+        ("deny", json!({ "deny": [IMEI] })),
+        ("none", json!({ "percent": 0 })),
+        ("key", json!({ "project_key": "secret" })),
+    ] {
+        place.rules(&format!("{project}/1.0.9/release.json"), rules);
+        place.drop_firmware(&format!("{project}/1.0.9/update.bin"), &bytes);
+    }
+    place.drop_firmware("ec/1.0.9/update.bin", &script_package(EC7XX, 174));
+    let server = Server::start_in(place, &[]);
+    server.wait_until_offered(&luat("open", IMEI, "1.0.0"), &bytes);
+    server.wait_until_refused(&luat("ec", IMEI, "1.0.0"), 404, 26);
+    let folder = server.place().firmware().display().to_string();
+    let mut rows = Rows::default();
+    for (project, version, wanted, needle) in [
+        ("open", "1.0.0", 200, "offer"),
+        ("open", "1.0.9", 404, "newer"),
+        ("open", "factory", 404, "factory"),
+        ("paused", "1.0.0", 404, "the antenna test comes first"),
+        ("allow", "1.0.0", 200, "offer"),
+        ("deny", "1.0.0", 403, "deny"),
+        ("none", "1.0.0", 404, "percent"),
+        ("key", "1.0.0", 403, "project_key"),
+        ("ec", "1.0.0", 404, "package"),
+        ("nowhere", "1.0.0", 403, "project"),
+    ] {
+        let name = format!("{project}_Luat_V0017_ASR1802");
+        let target = luat(project, IMEI, version);
+        let line = format!("GET {target} HTTP/1.1");
+        let url = format!("http://ota.example.com:8080{target}");
+        for arguments in [
+            vec![
+                "explain",
+                folder.as_str(),
+                "--imei",
+                IMEI,
+                "--firmware-name",
+                &name,
+                "--version",
+                version,
+            ],
+            vec!["explain", folder.as_str(), &target],
+            vec!["explain", folder.as_str(), &line],
+            vec!["explain", folder.as_str(), &url],
+        ] {
+            let output = run(&arguments);
+            let said = both(&output).to_lowercase();
+            rows.row(
+                &format!("{project} {version} {}", arguments[2]),
+                (|| {
+                    let reply = server.try_get(&target)?;
+                    ensure!(
+                        reply.status == wanted,
+                        "the server says {}: {}",
+                        reply.status,
+                        reply.show()
+                    );
+                    ensure!(
+                        output.status.code().is_some() && !said.contains("panicked"),
+                        "{}: {said}",
+                        output.status
+                    );
+                    ensure!(said.contains(needle), "does not say {needle:?}: {said}");
+                    // It shows the reply as the module sees it, or at least not the opposite.
+                    let path = format!("{project}/1.0.9/update.bin");
+                    if wanted == 200 {
+                        ensure!(said.contains(&path), "does not name {path}: {said}");
+                    }
+                    Ok(())
+                })(),
+            );
+        }
+    }
+    rows.finish();
+    let soc = luatos("ec", "Air780EPM", IMEI, "2012.1.0");
+    assert_eq!(server.get(&soc).status, 200);
+    let said = both(&run(&["explain", &folder, &soc])).to_lowercase();
+    assert!(
+        said.contains("offer") && said.contains("ec/1.0.9/update.bin"),
+        "{said}"
+    );
+}
+
+#[test]
+fn sighup_looks_at_the_folder_again() {
+    let (place, bytes) = place();
+    // A second name of the file outside: what is written through it makes no event in the folder.
+    let outside = place.root.join("second-name");
+    std::fs::hard_link(place.path("P/2.0.1/update.bin"), &outside).unwrap();
+    let mut server = Server::start_in(place, &[]);
+    server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &bytes);
+    let new = noise(175, 2000);
+    std::fs::write(&outside, &new).unwrap();
+    server.signal(Signal::HUP);
+    let start = Instant::now();
+    server.wait_until_offered(&luat("P", "862991443750002", "2.0.0"), &new);
+    println!("after SIGHUP: {:.2?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(server.lives());
+}
+
+#[test]
+fn sigterm_lets_a_running_download_finish() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let place = Place::new();
+        let bytes = noise(176, 3 << 20);
+        place.drop_firmware("P/2.0.1/update.bin", &bytes);
+        let mut server = Server::start_in(place, &["--grace", "30"]);
+        server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &bytes);
+        let mut download =
+            SlowDownload::begin(server.http, &get(&luat("P", IMEI, "2.0.0")), 10_000);
+        server.signal(signal);
+        for _ in 0..20 {
+            download.read(8 * 1024).unwrap();
+            std::thread::sleep(Duration::from_millis(40));
+        }
+        assert!(server.lives(), "it did not wait for the download");
+        download.finish().unwrap().must_be_file(&bytes).unwrap();
+        let status = server.wait_for_exit(Duration::from_secs(10));
+        assert!(
+            status.is_some_and(|status| status.success()),
+            "after {signal:?}: {status:?}"
+        );
+    }
+}
+
+#[test]
+fn sigterm_does_not_wait_longer_than_the_grace() {
+    let place = Place::new();
+    let bytes = noise(177, 3 << 20);
+    place.drop_firmware("P/2.0.1/update.bin", &bytes);
+    let mut server = Server::start_in(place, &["--grace", "1"]);
+    server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &bytes);
+    let _stalled = SlowDownload::begin(server.http, &get(&luat("P", IMEI, "2.0.0")), 10_000);
+    server.signal(Signal::TERM);
+    let start = Instant::now();
+    let status = server.wait_for_exit(PATIENCE);
+    assert!(status.is_some_and(|status| status.success()), "{status:?}");
+    println!("ended after {:.1?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn an_idle_server_ends_at_once() {
+    let (place, bytes) = place();
+    let server = Server::start_in(place, &["--grace", "60"]);
+    server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &bytes);
+    let start = Instant::now();
+    let _place = server.terminate();
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn after_a_kill_it_serves_again_at_once_what_it_has_read_before() {
+    let (place, bytes) = place();
+    let server = Server::start_in(place, &[]);
+    server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &bytes);
+    let hash: String = <sha2::Sha256 as sha2::Digest>::digest(&bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let state = server.place().state();
+    common::wait_until("the hash is in the state", PATIENCE, || {
+        common::files_under(&state).iter().any(|file| {
+            // Not while it is being written beside its place, and not the journal, which names it too.
+            file == "hashes.jsonl"
+                && std::fs::read(state.join(file))
+                    .is_ok_and(|text| String::from_utf8_lossy(&text).contains(&hash))
+        })
+    });
+    let server = Server::start_in(server.kill(), &[]);
+    // The very first answer.
+    server
+        .get(&luat("P", IMEI, "2.0.0"))
+        .must_be_file(&bytes)
+        .unwrap();
+}
+
+#[test]
+fn each_check_and_each_finished_download_is_one_line() {
+    let (place, bytes) = place();
+    let server = Server::start_in(place, &[]);
+    server.wait_until_offered(&luat("P", "862991443750002", "2.0.0"), &bytes);
+    let mark = server.log_mark();
+    server
+        .get(&luat("P", IMEI, "2.0.0"))
+        .must_be_file(&bytes)
+        .unwrap();
+    server
+        .get(&luat("P", IMEI, "2.0.1"))
+        .must_refuse(404, 27)
+        .unwrap();
+    let about = |wanted: &[&str]| {
+        let line = server.log.wait(mark, PATIENCE, |line| {
+            wanted.iter().all(|word| line.contains(word))
+        });
+        line.unwrap_or_else(|| panic!("no line with {wanted:?}"))
+    };
+    // device, project, from, to, peer; bytes of the finished download
+    about(&[IMEI, "\"P\"", "2.0.0", "2.0.1", "127.0.0.1"]);
+    about(&[IMEI, &bytes.len().to_string()]);
+    about(&[IMEI, "nothing"]);
+    for line in server.log.all() {
+        let value: Result<serde_json::Value, _> = serde_json::from_str(&line);
+        assert!(
+            value.is_ok_and(|value| value.is_object()),
+            "no JSON: {line}"
+        );
+    }
+}
+
+#[test]
+fn the_log_as_text_is_readable_lines() {
+    let (place, _) = place();
+    let mut command = luat_ota();
+    command.args(serve_arguments(&place, &["--log-format", "text"]));
+    let mut child = command
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = std::sync::Arc::new(common::Log::default());
+    common::collect(child.stderr.take().unwrap(), log.clone());
+    let line = log.wait(0, PATIENCE, |line| line.contains("127.0.0.1:"));
+    let ready = log.wait(0, PATIENCE, |line| line.contains("ready"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(line.is_some() && ready.is_some(), "{:?}", log.all());
+    assert!(log.all().iter().all(|line| !line.starts_with('{')));
+}
+
+#[test]
+fn a_trusted_proxy_names_the_client_and_nobody_else_can() {
+    for (flags, trusted) in [
+        (&["--trusted-proxy", "127.0.0.0/8"][..], true),
+        (&["--trusted-proxy", "10.0.0.0/8"], false),
+        (&[], false),
+    ] {
+        let (place, bytes) = place();
+        let server = Server::start_in(place, flags);
+        server.wait_until_offered(&luat("P", "862991443750002", "2.0.0"), &bytes);
+        let mark = server.log_mark();
+        server
+            .http(&common::get_with(
+                &luat("P", IMEI, "2.0.0"),
+                "X-Forwarded-For: 203.0.113.7\r\n",
+            ))
+            .must_be_file(&bytes)
+            .unwrap();
+        let line = server
+            .log
+            .wait(mark, PATIENCE, |line| line.contains(IMEI))
+            .expect("a line about the check");
+        assert_eq!(line.contains("203.0.113.7"), trusted, "{flags:?}: {line}");
+    }
+}
+
+#[cfg(feature = "packages")]
+#[test]
+fn health_is_good_while_the_server_answers_and_bad_when_it_is_gone() {
+    let server = Server::start(&[]);
+    let address = server.http.to_string();
+    let output = run(&["health", "--http", &address]);
+    assert!(output.status.success(), "{}", both(&output));
+    // As in a container, where the server's own variable is set.
+    let output = run_command(luat_ota().arg("health").env("LUAT_OTA_HTTP", &address));
+    assert!(output.status.success(), "{}", both(&output));
+    server.terminate();
+    let output = run(&["health", "--http", &address]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(both(&output).contains(&address), "{}", both(&output));
+}
+
+#[cfg(feature = "packages")]
+#[test]
+fn completions_and_the_manual_page_are_printed_and_mistakes_are_explained() {
+    for (arguments, begins) in [
+        (&["man"][..], ".TH LUAT"),
+        (&["completions", "bash"], "# luat-ota completions bash\n"),
+        (&["completions", "zsh"], "#compdef luat-ota\n"),
+        (&["completions", "fish"], "# luat-ota completions fish\n"),
+    ] {
+        let output = run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", both(&output));
+        assert!(both(&output).starts_with(begins), "{arguments:?}");
+    }
+    for (arguments, says) in [
+        (&["completions"][..], "bash, zsh or fish"),
+        (&["completions", "tcsh"], "bash, zsh or fish"),
+        (&["completions", "bash", "zsh"], "takes no folder"),
+        (&["man", "firmware"], "takes no folder"),
+        (&["man", "--http", "8080"], "not of luat-ota man"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(
+            both(&output).contains(says),
+            "{arguments:?}: {}",
+            both(&output)
+        );
+    }
+}
+
+// Case 45.
+#[test]
+fn a_word_that_is_no_command_makes_nothing_and_serves_nothing() {
+    let place = Place::new();
+    for words in [
+        &["init"][..],
+        &["status"],
+        &["version"],
+        &["new-folder"],
+        &["help", "me"],
+        &["Check"],
+        &["-v"],
+        &["status", "--http", "127.0.0.1:0"],
+    ] {
+        let output = common::run_command(luat_ota().args(words).current_dir(&place.root));
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        let said = both(&output);
+        if !words[0].starts_with('-') {
+            assert!(
+                said.contains("serve, check, explain, devices, lift"),
+                "{said}"
+            );
+            assert!(said.contains("luat-ota serve "), "{said}");
+        }
+        let made: Vec<_> = std::fs::read_dir(&place.root).unwrap().flatten().collect();
+        assert_eq!(made.len(), 2, "{words:?} made {made:?}");
+    }
+}
+
+// Case 45.
+#[test]
+fn the_default_folder_and_that_of_serve_are_created_as_before() {
+    for (words, folder) in [
+        (&["serve", "new"][..], "new"),
+        (&["./new"], "new"),
+        (&["serve"], "firmware"),
+        (&[], "firmware"),
+    ] {
+        let place = Place::new();
+        std::fs::remove_dir(place.firmware()).unwrap();
+        let root = place.root.clone();
+        let mut command = luat_ota();
+        command.args(words).current_dir(&root);
+        command.args(["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"]);
+        command.args(["--operator", "127.0.0.1:0", "--log-format", "json"]);
+        let server = Server::from_command(place, &mut command);
+        assert!(root.join(folder).is_dir(), "{words:?}");
+        server.terminate();
+    }
+}
+
+// Case 54.
+#[test]
+fn a_server_of_a_test_that_names_no_port_runs_beside_any_other() {
+    let start = || {
+        let place = Place::new();
+        let mut command = luat_ota();
+        command.arg("serve").arg(place.firmware());
+        command.arg("--state").arg(place.state());
+        command.args(["--log-format", "json"]);
+        Server::from_command(place, &mut command)
+    };
+    let (one, other) = (start(), start());
+    assert_ne!((one.http, one.udp), (other.http, other.udp));
+    assert_eq!(one.get("/healthz").status, 200);
+    assert_eq!(other.get("/healthz").status, 200);
+}

@@ -1,0 +1,565 @@
+//! Promise: the documents are true where a machine can tell. They leave out no flag, no rule and no code,
+//! their examples are taken by the program, the log lines they explain are in it, no link is dead, and
+//! both languages say the same.
+#![cfg(all(feature = "lab", feature = "operator"))]
+
+use crate::common;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use common::documents::{self, ROOT};
+use common::{Place, Rows, both, run};
+
+/// A flag as the help of its command shows it.
+#[derive(Debug)]
+struct Flag {
+    name: String,
+    default: Option<String>,
+    twin: String,
+}
+
+/// The flags of a command, out of its help.
+fn flags(command: &str) -> Vec<Flag> {
+    let help = both(&run(&[command, "--help"]));
+    let mut flags: Vec<Flag> = Vec::new();
+    for line in help.lines() {
+        if let Some(rest) = line.strip_prefix("  --") {
+            let name = rest.split_whitespace().next().unwrap();
+            flags.push(Flag {
+                name: format!("--{name}"),
+                default: None,
+                twin: String::new(),
+            });
+        }
+        let (Some(flag), true) = (flags.last_mut(), line.starts_with("     ")) else {
+            continue;
+        };
+        if let Some((_, rest)) = line.split_once("[default: ") {
+            // A default may have brackets of its own: [::]:8080.
+            let end = rest
+                .find("] [env")
+                .unwrap_or(rest.rfind(']').unwrap_or(rest.len()));
+            flag.default = Some(rest[..end].to_owned());
+        }
+        if let Some((_, rest)) = line.split_once("[env: ") {
+            flag.twin = rest.trim_end_matches(']').to_owned();
+        }
+    }
+    flags
+}
+
+/// The row of a table whose first cell has this flag or key.
+fn row<'t>(text: &'t str, of: &str) -> Option<&'t str> {
+    text.lines().find(|line| {
+        let cell = line
+            .strip_prefix("| ")
+            .and_then(|rest| rest.split(" | ").next());
+        cell.is_some_and(|cell| {
+            let words = |c: char| c == '`' || c == ' ' || c == '、' || c == ',';
+            cell.split(words).any(|word| word == of)
+        })
+    })
+}
+
+#[test]
+fn every_flag_is_in_the_reference_with_its_default_and_its_twin_follows() {
+    let mut rows = Rows::default();
+    for command in [
+        "serve", "check", "explain", "devices", "lift", "probe", "simulate",
+    ] {
+        let lab = matches!(command, "probe" | "simulate");
+        let page = if lab { "probe.md" } else { "reference.md" };
+        let flags = flags(command);
+        assert!(
+            command == "check" || flags.len() > 1,
+            "{command}: {flags:?}"
+        );
+        for flag in flags {
+            let of = match command {
+                "probe" => "PROBE_",
+                "simulate" => "SIMULATE_",
+                _ => "",
+            };
+            let bare = flag
+                .name
+                .trim_start_matches('-')
+                .replace('-', "_")
+                .to_uppercase();
+            let twin = format!("LUAT_OTA_{of}{bare}");
+            let result = (flag.twin == twin).then_some(());
+            rows.row(
+                &format!("{command} {}", flag.name),
+                result.ok_or(format!("its twin is {}, not {twin}", flag.twin)),
+            );
+            for folder in ["docs", "docs/zh-CN"] {
+                let name = format!("{folder}/{page}");
+                let text = documents::read(&name);
+                let result = match (row(&text, &flag.name), &flag.default) {
+                    (None, _) => Err("has no row".to_owned()),
+                    // Where the default is a value it is the same in the help; a description is in other
+                    // words.
+                    (Some(row), Some(default))
+                        if !default.contains(' ')
+                            && default != "none"
+                            && !row.contains(default) =>
+                    {
+                        Err(format!("the default is {default}, not as in {row}"))
+                    }
+                    _ => Ok(()),
+                };
+                rows.row(&format!("{name}: {command} {}", flag.name), result);
+            }
+        }
+    }
+    rows.finish();
+}
+
+#[test]
+fn every_rule_is_in_the_rules() {
+    // The program names its keys when it meets one that it does not know; the source has the list.
+    let source = documents::read("src/firmware/rules/read.rs");
+    let list = source
+        .split("[&str;")
+        .nth(1)
+        .or(source.split("&[&str] = &[").nth(1));
+    let list = list.unwrap().split("];").next().unwrap();
+    let keys: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
+    assert!(keys.len() >= 16, "{keys:?}");
+    let mut rows = Rows::default();
+    for name in ["docs/rules.md", "docs/zh-CN/rules.md"] {
+        let text = documents::read(name);
+        for key in &keys {
+            let result = row(&text, key).map(|_| ());
+            rows.row(
+                &format!("{name}: {key}"),
+                result.ok_or("has no row".to_owned()),
+            );
+        }
+    }
+    rows.finish();
+}
+
+#[test]
+fn every_json_example_is_a_release_json_that_the_program_takes() {
+    let mut rows = Rows::default();
+    let mut count = 0;
+    for (name, text) in documents::documents() {
+        for block in documents::blocks(&text, "json") {
+            let place = Place::new();
+            place.drop_firmware("P/1.0.0/update.bin", &common::packages::noise(1, 3000));
+            place.drop_firmware("P/1.0.0/release.json", block.as_bytes());
+            let output = run(&["check", place.firmware().to_str().unwrap()]);
+            let result = match output.status.success() {
+                true => Ok(()),
+                false => Err(both(&output)),
+            };
+            rows.row(&format!("{name}: {block}"), result);
+            count += 1;
+        }
+    }
+    assert!(count >= 10, "{count}");
+    rows.finish();
+}
+
+#[test]
+fn every_code_is_in_the_troubleshooting() {
+    let source = documents::read("src/wire/reply.rs");
+    let said: Vec<(String, String)> = source
+        .lines()
+        .filter_map(|line| {
+            let (_, rest) = line.split_once("=> (")?;
+            let mut parts = rest.trim_end_matches("),").split(", ");
+            let (status, code, text) = (parts.next()?, parts.next()?, parts.next()?);
+            code.parse::<u32>()
+                .ok()
+                .filter(|_| status.starts_with(['4', '5']))?;
+            Some((
+                format!("{status}_{code}"),
+                text.trim_matches('"').to_owned(),
+            ))
+        })
+        .collect();
+    assert!(said.len() >= 8, "{said:?}");
+    let mut rows = Rows::default();
+    for name in ["docs/troubleshooting.md", "docs/zh-CN/troubleshooting.md"] {
+        let text = documents::read(name).replace(", ", "_").replace('，', "_");
+        for (codes, words) in &said {
+            let cell = format!("| {codes} {words} |");
+            let result = text.contains(&cell).then_some(());
+            rows.row(
+                &format!("{name}: {cell}"),
+                result.ok_or("missing".to_owned()),
+            );
+        }
+    }
+    rows.finish();
+}
+
+#[test]
+fn every_log_line_that_is_explained_is_one_of_the_programs() {
+    let source = Path::new(ROOT).join("src");
+    let program: String = common::files_under(&source)
+        .iter()
+        .filter(|file| file.ends_with(".rs"))
+        .map(|file| std::fs::read_to_string(source.join(file)).unwrap())
+        .collect();
+    // A text that goes over several lines of source is one line of the log.
+    let mut joined = String::new();
+    for part in program.split("\\\n") {
+        match joined.is_empty() {
+            true => joined.push_str(part),
+            false => joined.push_str(part.trim_start()),
+        }
+    }
+    let mut rows = Rows::default();
+    for (name, title) in [
+        ("docs/troubleshooting.md", "## The server's log says"),
+        ("docs/zh-CN/troubleshooting.md", "## 服务器日志这样写"),
+    ] {
+        let text = documents::read(name);
+        let table = text
+            .split(title)
+            .nth(1)
+            .unwrap()
+            .split("\n## ")
+            .next()
+            .unwrap();
+        let mut count = 0;
+        for line in table.lines().filter(|line| line.starts_with("| `")) {
+            let words = line.split('`').nth(1).unwrap();
+            for part in words
+                .split('…')
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+            {
+                let result = joined.contains(part).then_some(());
+                rows.row(
+                    &format!("{name}: {words}"),
+                    result.ok_or(format!("nowhere: {part}")),
+                );
+            }
+            count += 1;
+        }
+        assert!(count >= 10, "{name}: {count}");
+    }
+    rows.finish();
+}
+
+/// The anchor that a heading gets where Markdown is shown.
+fn anchor(heading: &str) -> String {
+    heading
+        .trim()
+        .to_lowercase()
+        .chars()
+        .filter_map(|c| match c {
+            ' ' => Some('-'),
+            '-' | '_' => Some(c),
+            c if c.is_alphanumeric() => Some(c),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn no_link_between_documents_is_dead() {
+    let documents: HashMap<String, String> = documents::documents().into_iter().collect();
+    let mut rows = Rows::default();
+    let mut count = 0;
+    for (name, text) in &documents {
+        let folder = Path::new(name).parent().unwrap();
+        let prose = documents::prose(text);
+        for link in prose
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            if link.contains("://") {
+                continue;
+            }
+            count += 1;
+            let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
+            let mut path: Vec<&str> = Vec::new();
+            let target = match file {
+                "" => name.clone(),
+                file => folder.join(file).to_str().unwrap().to_owned(),
+            };
+            for part in target.split('/') {
+                match part {
+                    ".." => drop(path.pop()),
+                    part => path.push(part),
+                }
+            }
+            let target = path.join("/");
+            let result = if !Path::new(ROOT).join(&target).exists() {
+                Err(format!("no such file: {target}"))
+            } else if fragment.is_empty() {
+                Ok(())
+            } else {
+                let text = documents.get(&target).map(|text| documents::prose(text));
+                let found = text.unwrap_or_default().lines().any(|line| {
+                    line.starts_with('#') && anchor(line.trim_start_matches('#')) == fragment
+                });
+                found
+                    .then_some(())
+                    .ok_or(format!("no such heading: {fragment}"))
+            };
+            rows.row(&format!("{name}: {link}"), result);
+        }
+    }
+    assert!(count > 50, "{count}");
+    rows.finish();
+}
+
+/// What both languages of a page must have alike: its headings' levels, its commands, configurations of
+/// other programs, the cells of tables that are in code, and numbers with a comma in them.
+fn skeleton(text: &str) -> Vec<String> {
+    let mut found: Vec<String> = documents::commands(text)
+        .into_iter()
+        .map(|typed| typed.command)
+        .filter(|command| command.is_ascii())
+        .collect();
+    for language in ["nginx", "caddyfile"] {
+        found.extend(documents::blocks(text, language));
+    }
+    for line in documents::prose(text).lines() {
+        if line.starts_with('#') {
+            found.push(line.chars().take_while(|c| *c == '#').collect());
+        }
+        if let Some(cells) = line.strip_prefix("| ") {
+            let first = cells.split(" | ").next().unwrap();
+            let code = first.strip_prefix('`').and_then(|c| c.strip_suffix('`'));
+            let code = code.filter(|code| code.is_ascii() && !code.contains('`'));
+            found.extend(code.map(str::to_owned));
+            let figures = cells.split([' ', '（', '(', '）', '|']);
+            let number = |part: &str| part.parse::<u16>().is_ok();
+            let figure = |word: &&str| word.contains(',') && word.split(',').all(number);
+            found.extend(figures.filter(figure).map(str::to_owned));
+        }
+    }
+    found
+}
+
+#[test]
+fn both_languages_of_a_page_say_the_same_and_link_to_each_other() {
+    // For those who work on the program.
+    let english_only = [
+        "docs/cases.md",
+        "docs/decision.md",
+        "docs/design.md",
+        "docs/hazards.md",
+        "docs/performance.md",
+        "docs/protocol.md",
+    ];
+    let pages: HashMap<String, String> = documents::documents().into_iter().collect();
+    let chinese_of = |name: &str| name.replacen("docs/", "docs/zh-CN/", 1);
+    let english = |name: &&String| name.starts_with("docs/") && !name.starts_with("docs/zh-CN/");
+    let mut rows = Rows::default();
+    for name in pages.keys().filter(english) {
+        let Some(chinese) = pages.get(&chinese_of(name)) else {
+            let result = english_only.contains(&name.as_str()).then_some(());
+            rows.row(name, result.ok_or("has no Chinese page".to_owned()));
+            continue;
+        };
+        let file = name.trim_start_matches("docs/");
+        let third = |text: &str| text.lines().nth(2).unwrap_or_default().to_owned();
+        let heads = (third(&pages[name]), third(chinese));
+        let wanted = (
+            format!("[中文](zh-CN/{file})"),
+            format!("[English](../{file})"),
+        );
+        let result = (heads == wanted).then_some(());
+        rows.row(
+            &format!("{name}: links"),
+            result.ok_or(format!("{heads:?}")),
+        );
+        let (ours, theirs) = (skeleton(&pages[name]), skeleton(chinese));
+        let differs = ours.iter().zip(&theirs).find(|(a, b)| a != b);
+        let result = match differs {
+            Some((a, b)) => Err(format!("{a:?} is {b:?} in Chinese")),
+            None if ours.len() != theirs.len() => Err(format!("{ours:?}, {theirs:?}")),
+            None => Ok(()),
+        };
+        rows.row(&format!("{name}: what it says"), result);
+    }
+    // A Chinese page leads to the English one of another only if that has no Chinese one.
+    for (name, text) in &pages {
+        let start = match name.as_str() {
+            "README.zh-CN.md" => "](docs/",
+            name if name.starts_with("docs/zh-CN/") => "](../",
+            _ => continue,
+        };
+        let own = name.rsplit('/').next().unwrap();
+        let links = text.split(start).skip(1);
+        for page in links.filter_map(|rest| rest.split([')', '#']).next()) {
+            let fine = page == own || !pages.contains_key(&format!("docs/zh-CN/{page}"));
+            let result = fine.then_some(());
+            rows.row(
+                &format!("{name}: {page}"),
+                result.ok_or("there is a Chinese page".to_owned()),
+            );
+        }
+    }
+    rows.finish();
+}
+
+/// The documents that code and documents cite by number or by section.
+const CITED: [&str; 5] = ["protocol", "hazards", "decision", "cases", "design"];
+
+/// What can be cited of a document: its headings, their numbers (`4b` of `## 4b. Version forms`), and the
+/// numbers of its table rows.
+fn citable(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for line in documents::prose(text).lines() {
+        if line.starts_with('#') {
+            let title = line.trim_start_matches('#').trim();
+            found.push(title.to_owned());
+            found.extend(title.split_once(". ").map(|(number, _)| number.to_owned()));
+            found.extend(title.split_once(' ').map(|(number, _)| number.to_owned()));
+        }
+        if let Some((number, _)) = line.strip_prefix("| ").and_then(|row| row.split_once(" |")) {
+            found.push(number.to_owned());
+        }
+    }
+    found
+}
+
+/// The text of a Rust file with each comment of several lines made one line.
+fn joined_comments(text: &str) -> String {
+    let mut out = String::new();
+    for line in text.lines() {
+        let line = line.trim_start();
+        match line.strip_prefix("//") {
+            Some(comment) => {
+                out.push(' ');
+                out.push_str(comment.trim_start_matches(['/', '!']).trim_start());
+            }
+            None => {
+                out.push('\n');
+                out.push_str(line);
+            }
+        }
+    }
+    out
+}
+
+/// What the text behind a document's name cites: `17, 18 and 19`, `13–15`, `1, "Encoding and formats"`,
+/// `section 5`. Empty if it cites the document as a whole.
+fn cited(behind: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    // The number of `[…](…) 23` stands behind the link.
+    let mut rest = behind.strip_prefix(')').unwrap_or(behind);
+    loop {
+        let separators = [", and ", ", ", " and ", " to ", " section ", "–", " "];
+        let Some(next) = separators.iter().find_map(|part| rest.strip_prefix(part)) else {
+            return found;
+        };
+        let quoted = next.strip_prefix('"').and_then(|text| text.split_once('"'));
+        if let Some((title, after)) = quoted {
+            found.push(title.to_owned());
+            rest = after;
+            continue;
+        }
+        let end = next.find(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        let (token, after) = next.split_at(end.unwrap_or(next.len()));
+        let digits = token.trim_end_matches(|c: char| c.is_ascii_lowercase());
+        let number = !digits.is_empty()
+            && digits.len() <= 2
+            && digits.bytes().all(|b| b.is_ascii_digit())
+            && token.len() - digits.len() <= 1;
+        if !number {
+            return found;
+        }
+        found.push(token.to_owned());
+        rest = after;
+    }
+}
+
+#[test]
+fn a_citation_is_read_with_all_its_parts() {
+    let parts = |text: &str| cited(text).join("|");
+    assert_eq!(parts(" 17). Used by"), "17");
+    assert_eq!(parts(" 9, 10, 12). Every byte"), "9|10|12");
+    assert_eq!(parts(" 13–15), and the"), "13|15");
+    assert_eq!(parts(" 18 and 19). Pure"), "18|19");
+    assert_eq!(parts(" 1g, 2024-04-09) says"), "1g");
+    assert_eq!(
+        parts(" 1, \"Encoding and formats\")"),
+        "1|Encoding and formats"
+    );
+    assert_eq!(parts(" section 5 passes"), "5");
+    assert_eq!(parts(") 23 to 43, and"), "23|43");
+    assert_eq!(parts(" says nothing"), "");
+}
+
+#[test]
+fn every_citation_of_a_document_names_a_section_that_it_has() {
+    let mut texts: Vec<(String, String)> = documents::documents();
+    for folder in ["src", "tests", "benches"] {
+        let root = Path::new(ROOT).join(folder);
+        for file in common::files_under(&root) {
+            if file.ends_with(".rs") {
+                let text = std::fs::read_to_string(root.join(&file)).unwrap();
+                texts.push((format!("{folder}/{file}"), joined_comments(&text)));
+            }
+        }
+    }
+    let mut rows = Rows::default();
+    let mut count = 0;
+    for document in CITED {
+        let known = citable(&documents::read(&format!("docs/{document}.md")));
+        let name = format!("{document}.md");
+        for (file, text) in &texts {
+            // A sentence of a document may go over several lines.
+            let text = match file.ends_with(".md") {
+                true => text.replace('\n', " "),
+                false => text.clone(),
+            };
+            for (at, _) in text.match_indices(&name) {
+                let (before, behind) = (&text[..at], &text[at + name.len()..]);
+                if file.ends_with(".rs") && !before.ends_with("docs/") {
+                    rows.row(file, Err(format!("{name} without docs/")));
+                }
+                for part in cited(behind) {
+                    count += 1;
+                    let result = known.contains(&part).then_some(());
+                    rows.row(
+                        &format!("{file}: {name} {part}"),
+                        result.ok_or("there is no such section".to_owned()),
+                    );
+                }
+            }
+        }
+    }
+    assert!(count > 100, "{count}");
+    rows.finish();
+}
+
+/// A command outside of a `console` block is run by no test.
+#[test]
+fn the_readmes_show_commands_in_blocks_that_are_tested() {
+    for name in ["README.md", "README.zh-CN.md"] {
+        for line in documents::read(name).lines() {
+            let words = ["luat-ota ", "cargo ", "curl ", "mkdir ", "cp ", "git "];
+            let indented = line.strip_prefix("    ").unwrap_or_default();
+            assert!(
+                !words.iter().any(|word| indented.starts_with(word)),
+                "{name}: {line}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_readmes_name_the_least_rust_of_the_manifest() {
+    let manifest = documents::read("Cargo.toml");
+    let version = manifest.split("rust-version = \"").nth(1).unwrap();
+    let version = version.split('"').next().unwrap();
+    for name in ["README.md", "README.zh-CN.md"] {
+        let text = documents::read(name);
+        assert!(
+            text.contains(&format!("Rust {version} ")),
+            "{name}: {version}"
+        );
+    }
+}

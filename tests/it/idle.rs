@@ -1,0 +1,230 @@
+//! Promise: a server that nobody asks sleeps: nothing wakes it but the rescan, and what is due. And what is due
+//! happens all the same, at its time: a person's word in the state folder, a journal that must be written anew,
+//! a device that does not come back.
+
+use crate::common;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::datagrams::Device;
+use common::packages::noise;
+use common::{IMEI, PATIENCE, Place, Server, both, is_event, luat, run, wait_until};
+use luat_ota::firmware::ContentId;
+use luat_ota::firmware::audience::DeviceId;
+use luat_ota::fleet::clock::{Stamp, unix_now};
+use luat_ota::fleet::entry::{DeviceEntry, Entry, JourneyEntry};
+use luat_ota::fleet::journal::{Journal, Loaded};
+use luat_ota::fleet::journey::State;
+
+/// No look through the firmware folder in between.
+const NO_RESCAN: [&str; 2] = ["--rescan", "86400"];
+
+/// From one thing that follows from another (a batch of the journal, its fsync, hashes that are saved) to the
+/// next, at most.
+const STILL: Duration = Duration::from_secs(7);
+
+/// How often each of the server's threads went to sleep by itself so far: once for each time it was woken.
+fn wake_ups(server: &Server) -> Vec<(String, u64)> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+    let mut threads: Vec<_> = tasks
+        .filter_map(|task| {
+            let task = task.unwrap().path();
+            // A thread may end between the listing and this.
+            let name = std::fs::read_to_string(task.join("comm")).ok()?;
+            let status = std::fs::read_to_string(task.join("status")).ok()?;
+            let count = status
+                .lines()
+                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))
+                .and_then(|count| count.trim().parse().ok())
+                .unwrap();
+            Some((format!("{} {}", task.display(), name.trim()), count))
+        })
+        .collect();
+    threads.sort();
+    threads
+}
+
+/// Waits until all that followed from earlier things is done.
+fn come_to_rest(server: &Server) {
+    let end = Instant::now() + Duration::from_secs(60);
+    let (mut before, mut since) = (wake_ups(server), Instant::now());
+    while since.elapsed() < STILL {
+        assert!(Instant::now() < end, "it does not come to rest: {before:?}");
+        std::thread::sleep(Duration::from_millis(250));
+        let now = wake_ups(server);
+        if now != before {
+            (before, since) = (now, Instant::now());
+        }
+    }
+}
+
+#[test]
+fn nothing_wakes_a_server_that_nobody_asks() {
+    let bytes = noise(81, 5000);
+    let server = Server::start(&NO_RESCAN);
+    server.drop_firmware("P/2.0.0/update.bin", &bytes);
+    server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);
+    let message = format!("{IMEI},P_Luat_V0035_8955,1.0.0");
+    Device::new(server.udp).check(message).unwrap();
+    server.get(&luat("P", IMEI, "3.0.0"));
+    come_to_rest(&server);
+    let before = wake_ups(&server);
+    std::thread::sleep(Duration::from_secs(10));
+    assert_eq!(wake_ups(&server), before);
+    // And it is still there.
+    server
+        .get(&luat("P", IMEI, "1.0.0"))
+        .must_be_file(&bytes)
+        .unwrap();
+}
+
+#[test]
+fn a_lift_reaches_an_idle_server_within_a_second_or_two() {
+    let place = Place::new();
+    let state = place.state();
+    std::fs::write(
+        state.join("known-devices.txt"),
+        format!("{IMEI}\nsensor-7\n"),
+    )
+    .unwrap();
+    let server = Server::start_in(place, &NO_RESCAN);
+    come_to_rest(&server);
+    for _ in 0..2 {
+        let asked = Instant::now();
+        let output = run(&[
+            "lift",
+            "--state",
+            &state.display().to_string(),
+            "--imei",
+            IMEI,
+        ]);
+        assert!(both(&output).contains("Lifted"), "{}", both(&output));
+        assert!(asked.elapsed() < Duration::from_secs(5));
+    }
+    // One that a person makes by hand.
+    let path = state.join("lift-sensor-7");
+    std::fs::write(&path, "").unwrap();
+    server.wait_for_log("says what was lifted", |line| {
+        is_event(line, "lift") && line.contains("sensor-7")
+    });
+    assert!(!path.exists());
+}
+
+#[test]
+fn where_there_are_no_events_a_lift_and_the_list_are_found_by_the_rescan_and_after_a_sighup() {
+    let quick = Server::start(&["--without", "inotify", "--rescan", "1"]);
+    let slow = Server::start(&["--without", "inotify", "--rescan", "86400"]);
+    come_to_rest(&slow);
+    for server in [&quick, &slow] {
+        let state = server.place().state();
+        std::fs::write(state.join("lift-sensor-7"), "").unwrap();
+        std::fs::write(state.join("known-devices.txt"), format!("{IMEI}\n")).unwrap();
+    }
+    slow.signal(rustix::process::Signal::HUP);
+    for server in [&quick, &slow] {
+        server.wait_for_log("says what was lifted", |line| is_event(line, "lift"));
+        server.wait_for_log("counts the ids", |line| {
+            is_event(line, "known-devices") && line.contains("\"ids\":1")
+        });
+    }
+}
+
+#[test]
+fn a_list_that_changes_reaches_an_idle_server_also_where_it_lies_elsewhere() {
+    let place = Place::new();
+    let path = place.root.join("ids");
+    std::fs::write(&path, "").unwrap();
+    let list = place.state().join("known-devices.txt");
+    std::os::unix::fs::symlink(&path, &list).unwrap();
+    let server = Server::start_in(place, &NO_RESCAN);
+    let has = |ids: u32| {
+        server.wait_for_log("counts the ids", |line| {
+            is_event(line, "known-devices") && line.contains(&format!("\"ids\":{ids}"))
+        });
+    };
+    has(0);
+    come_to_rest(&server);
+    std::fs::write(&path, "sensor-1\n").unwrap();
+    has(1);
+    // As editors do it.
+    let beside = server.place().root.join("ids.new");
+    std::fs::write(&beside, "sensor-1\nsensor-2\n").unwrap();
+    std::fs::rename(&beside, &path).unwrap();
+    has(2);
+    std::fs::write(&path, "sensor-1\nsensor-2\nsensor-3\n").unwrap();
+    has(3);
+    std::fs::remove_file(&list).unwrap();
+    std::fs::write(&list, "sensor-1\nsensor-2\nsensor-3\nsensor-4\n").unwrap();
+    has(4);
+}
+
+#[test]
+fn a_journal_that_is_removed_is_written_anew_without_anybody_asking() {
+    let bytes = noise(82, 5000);
+    let server = Server::start(&NO_RESCAN);
+    server.drop_firmware("P/2.0.0/update.bin", &bytes);
+    server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);
+    let path = server.place().state().join("journal.jsonl");
+    wait_until("it is written", PATIENCE, || {
+        std::fs::read_to_string(&path).is_ok_and(|text| text.contains("\"release\":\"2.0.0\""))
+    });
+    std::fs::remove_file(&path).unwrap();
+    wait_until("it is there again", PATIENCE, || {
+        std::fs::read_to_string(&path).is_ok_and(|text| text.contains("\"release\":\"2.0.0\""))
+    });
+    come_to_rest(&server);
+}
+
+/// A state folder which says that a device that asks every eight seconds was given a file.
+fn remember(state: &Path) {
+    let now = Stamp(1 << 31);
+    let mut journal = Journal::start(state, now, unix_now(), &Loaded::default(), 0).unwrap();
+    journal.later(&Entry::Device(DeviceEntry {
+        device: DeviceId::parse(IMEI).unwrap(),
+        text: IMEI.into(),
+        project: "P".into(),
+        version: "1.0.0".into(),
+        first: now.minus(86_400),
+        last: now.minus(120),
+        interval: 8,
+        network: None,
+        profile: None,
+        confirmed: Vec::new(),
+        journey: Some(JourneyEntry {
+            project: "P".into(),
+            version: "2.0.0".into(),
+            content: ContentId([7; 32]),
+            size: 5000,
+            state: State::Delivered,
+            since: now.minus(120),
+            reached: 5000,
+            outcome: None,
+            weak: 0,
+            by_proxy: false,
+            from: "1.0.0".into(),
+        }),
+    }));
+    journal.stop();
+}
+
+#[test]
+fn a_device_that_does_not_come_back_is_silent_at_its_time() {
+    let place = Place::new();
+    remember(&place.state());
+    let journal = place.state().join("journal.jsonl");
+    let server = Server::start_in(place, &NO_RESCAN);
+    let began = Instant::now();
+    let is_silent = || {
+        let text = std::fs::read_to_string(&journal).unwrap();
+        text.contains("\"state\":\"silent\"")
+    };
+    come_to_rest(&server);
+    assert!(!is_silent());
+    wait_until("it is silent", Duration::from_secs(60), is_silent);
+    let took = began.elapsed();
+    // Three of its intervals, and five seconds at most until the line is written.
+    assert!(took >= Duration::from_secs(23), "{took:?}");
+    assert!(took < Duration::from_secs(40), "{took:?}");
+    come_to_rest(&server);
+}

@@ -1,0 +1,47 @@
+//! The end-to-end tests, one file for each promise. They run the real binary, each in a folder of its own.
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+#[macro_use]
+mod common;
+
+mod browser;
+mod browser_looks;
+mod chaos;
+mod command_line;
+mod direct;
+mod docs;
+mod field_names;
+mod fleet;
+mod folder;
+mod fuse;
+mod hostile_heads;
+mod idle;
+mod journal;
+mod known_devices;
+mod libfota3;
+mod limits;
+mod loops;
+mod never_torn;
+mod one_truth;
+mod operator_access;
+mod operator_api;
+mod operator_crowd;
+mod operator_heads;
+mod operator_metrics;
+mod operator_uploads;
+mod packages;
+mod probe;
+mod proxies;
+mod ranges;
+mod readme;
+mod request_forms;
+mod simulate;
+mod state;
+mod systemd;
+mod tcp;
+mod udp;
+mod updatehttp;
+mod user_mistakes;
+mod verdicts;
+mod without;

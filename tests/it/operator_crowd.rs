@@ -1,0 +1,524 @@
+//! Promise: many at once, and those who only want to be in the way, cost the operator's side nothing that
+//! others need: who writes wins or loses as a whole, and modules are served all the while.
+#![cfg(feature = "operator")]
+
+use crate::common;
+
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::operator::Operator;
+use common::packages::noise;
+use common::{IMEI, PATIENCE, Place, Server, connect_from, files_under, luat, wait_until};
+use serde_json::json;
+
+fn start() -> (Server, Operator) {
+    let place = Place::new();
+    place.drop_firmware("P/2.0.0/u.bin", &noise(1, 5000));
+    let server = Server::start_in(place, &[]);
+    server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &noise(1, 5000));
+    let operator = Operator::of(&server);
+    (server, operator)
+}
+
+#[test]
+fn of_many_who_write_over_the_same_rules_one_wins() {
+    let (server, operator) = start();
+    let target = "/api/v1/rules/P/2.0.0";
+    let put = |headers: &str, percent: u32| {
+        let rules = json!({ "percent": percent }).to_string();
+        operator
+            .send("PUT", target, headers, rules.as_bytes())
+            .status
+    };
+    let mut headers = "If-None-Match: *\r\n".to_owned();
+    for round in 0..6 {
+        let results: Vec<u16> = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..8)
+                .map(|n| {
+                    scope.spawn({
+                        let (put, headers) = (&put, &headers);
+                        move || put(headers, round * 8 + n)
+                    })
+                })
+                .collect();
+            writers.into_iter().map(|w| w.join().unwrap()).collect()
+        });
+        let won: Vec<u32> = (0..8)
+            .filter(|n| results[usize::try_from(*n).unwrap()] < 300)
+            .collect();
+        assert_eq!(won.len(), 1, "{results:?}");
+        assert!(
+            results
+                .iter()
+                .all(|status| [200, 201, 412].contains(status))
+        );
+        let there = operator.get(target);
+        assert_eq!(there.json(), json!({ "percent": round * 8 + won[0] }));
+        headers = format!("If-Match: {}\r\n", there.header("etag").unwrap());
+    }
+    // Changes of two keys at once are both there.
+    for percent in 1..6 {
+        std::thread::scope(|scope| {
+            let post = |word: &str, body| {
+                let told = operator.post(&format!("/api/v1/releases/P/2.0.0/{word}"), &body);
+                assert_eq!(told.status, 200, "{}", told.text());
+            };
+            scope.spawn(move || post("percent", json!({ "percent": percent })));
+            scope.spawn(move || {
+                post(
+                    "pause",
+                    json!({ "reason": format!("because of {percent}") }),
+                )
+            });
+        });
+        assert_eq!(
+            operator.get(target).json(),
+            json!({ "percent": percent, "paused": format!("because of {percent}") })
+        );
+    }
+    // Nothing is left beside them.
+    assert_eq!(
+        files_under(&server.place().firmware()),
+        ["P/2.0.0/release.json", "P/2.0.0/u.bin"]
+    );
+}
+
+// Case 53.
+#[test]
+fn of_sixty_edits_through_two_servers_none_is_lost() {
+    let (first, one) = start();
+    let state = first.place().root.join("second-state");
+    let place = Place::new();
+    // The second server has its own state and the first one's folder.
+    let shared = first.place().firmware();
+    std::fs::remove_dir_all(place.firmware()).ok();
+    symlink(&shared, place.firmware()).unwrap();
+    std::fs::create_dir_all(&state).unwrap();
+    let second = Server::start_in(place, &["--state", state.to_str().unwrap()]);
+    let mut other = Operator::of(&second);
+    other.token = std::fs::read_to_string(state.join("operator-token"))
+        .unwrap()
+        .trim()
+        .to_owned();
+    let target = "/api/v1/rules/P/2.0.0";
+    other.wait_for(
+        "/api/v1/summary",
+        "the second has read the folder",
+        |summary| summary["releases"] == 1,
+    );
+    assert_eq!(
+        one.send("PUT", target, "If-None-Match: *\r\n", b"{\"allow\": []}")
+            .status,
+        201
+    );
+    let imei = |n: usize| (862_991_443_700_000 + n).to_string();
+    // Each adds its devices to what it has just read, and tries again when somebody else was quicker.
+    let add = |operator: &Operator, n: usize| {
+        loop {
+            let there = operator.get(target);
+            let mut rules = there.json();
+            rules["allow"].as_array_mut().unwrap().push(json!(imei(n)));
+            let headers = format!("If-Match: {}\r\n", there.header("etag").unwrap());
+            match operator
+                .send("PUT", target, &headers, rules.to_string().as_bytes())
+                .status
+            {
+                200 => return,
+                412 => {}
+                status => panic!("{status}"),
+            }
+        }
+    };
+    // Beside them keys are changed without having read anything.
+    let post = |operator: &Operator, word: &str, body| {
+        let told = operator.post(&format!("/api/v1/releases/P/2.0.0/{word}"), &body);
+        assert_eq!(told.status, 200, "{}", told.text());
+    };
+    std::thread::scope(|scope| {
+        for (server, operator) in [&one, &other].into_iter().enumerate() {
+            for writer in 0..3 {
+                let add = &add;
+                scope.spawn(move || {
+                    for n in 0..10 {
+                        add(operator, server * 30 + writer * 10 + n);
+                    }
+                });
+            }
+        }
+        scope.spawn(|| (1..=20).for_each(|n| post(&one, "percent", json!({ "percent": n }))));
+        scope.spawn(|| {
+            (1..=20).for_each(|n| post(&other, "pause", json!({ "reason": format!("{n}") })));
+        });
+    });
+    let rules = one.get(target).json();
+    let mut listed: Vec<String> = serde_json::from_value(rules["allow"].clone()).unwrap();
+    listed.sort();
+    assert_eq!(listed, (0..60).map(imei).collect::<Vec<_>>());
+    assert_eq!(
+        (&rules["percent"], &rules["paused"]),
+        (&json!(20), &json!("20"))
+    );
+    assert_eq!(
+        files_under(&shared),
+        ["P/2.0.0/release.json", "P/2.0.0/u.bin"]
+    );
+}
+
+#[test]
+fn a_folder_that_becomes_a_link_while_it_is_uploaded_to_leads_nowhere() {
+    let place = Place::new();
+    let (elsewhere, folder) = (place.root.join("elsewhere"), place.firmware());
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    let server = Server::start_in(place, &[]);
+    let operator = Operator::of(&server);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (real, aside) = (folder.join("P/2.0.1"), folder.join("P/.2.0.1"));
+            while !over.load(Ordering::Relaxed) {
+                let _ = std::fs::create_dir_all(&real);
+                let _ = std::fs::rename(&real, &aside);
+                let _ = symlink(&elsewhere, &real);
+                std::thread::yield_now();
+                let _ = std::fs::remove_file(&real);
+                let _ = std::fs::rename(&aside, &real);
+                // The upload has made a folder of its own meanwhile.
+                let _ = std::fs::remove_dir_all(&aside);
+            }
+        });
+        let end = Instant::now() + Duration::from_secs(4);
+        let mut landed = 0;
+        let mut n = 0;
+        while Instant::now() < end || (landed == 0 && n < 2000) {
+            n += 1;
+            let target = format!("/api/v1/firmware/P/2.0.1/u{n}.bin");
+            // The same bytes, so that the second file of the release is refused for nothing but its place.
+            let told = operator.send("PUT", &target, "", &noise(1, 3000));
+            assert!(
+                [201, 409, 422, 500].contains(&told.status),
+                "{}",
+                told.text()
+            );
+            landed += u32::from(told.status == 201);
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(landed > 0, "the race was never won by an upload");
+    });
+    assert_eq!(files_under(&elsewhere), [""; 0]);
+    let unfinished = |name: &String| name.contains(".upload-");
+    wait_until("nothing is left half-written", PATIENCE, || {
+        !files_under(&folder).iter().any(unfinished)
+    });
+}
+
+#[test]
+fn who_reads_events_and_stops_is_given_up_and_costs_no_memory() {
+    let (server, operator) = start();
+    let request = operator.request("GET /api/v1/events", true, "", b"");
+    let looks_on = || -> Option<TcpStream> {
+        let mut stream = connect_from(None, operator.address, 4096);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(&request).unwrap();
+        let mut word = [0; 12];
+        stream.read_exact(&mut word).unwrap();
+        (&word == b"HTTP/1.1 200").then_some(stream)
+    };
+    let stopped: Vec<_> = (0..16).map(|_| looks_on().unwrap()).collect();
+    assert!(looks_on().is_none(), "there is room for sixteen");
+    let before = server.resident();
+    // Far more than sockets hold.
+    let refused = luat("P", IMEI, "2.0.0");
+    let start = Instant::now();
+    let mut asked = 0;
+    let mut slowest = Duration::ZERO;
+    while start.elapsed() < Duration::from_secs(10) && asked < 20_000 {
+        let one = Instant::now();
+        assert_eq!(server.get(&refused).status, 404);
+        slowest = slowest.max(one.elapsed());
+        asked += 1;
+    }
+    let grown = server.resident().saturating_sub(before);
+    println!("{asked} checks, the slowest {slowest:?}, {grown} KiB more");
+    assert!(grown < 16 * 1024, "{grown} KiB more after {asked} checks");
+    // Those who took nothing for half a minute have made room.
+    wait_until("there is room again", PATIENCE * 3, || {
+        server.get(&refused);
+        looks_on().is_some()
+    });
+    drop(stopped);
+}
+
+// Case 48.
+#[test]
+fn sixty_four_connections_without_a_token_keep_nobody_with_one_out() {
+    let (server, operator) = start();
+    let of = |line: &str, headers: &str| operator.request(line, false, headers, b"");
+    let file = "PUT /api/v1/firmware/P/2.0.1/u.bin";
+    let large = "Content-Length: 200000000\r\n";
+    let wrong = format!("Authorization: Bearer wrong-token\r\n{large}");
+    let reading = format!("Authorization: Bearer {}\r\n{large}", operator.read_token);
+    for (what, bytes) in [
+        ("uploads without a token", of(file, large)),
+        ("uploads with a wrong token", of(file, &wrong)),
+        ("uploads with the read token", of(file, &reading)),
+        (
+            "uploads that wait for 100",
+            of(file, &format!("Expect: 100-continue\r\n{large}")),
+        ),
+        (
+            "POSTs without a body",
+            of("POST /api/v1/explain", "Content-Length: 50\r\n"),
+        ),
+        (
+            "refused heads",
+            b"GET / HTTP/1.1\r\nHost: a/b\r\nContent-Length: 200000000\r\n\r\n".to_vec(),
+        ),
+        ("malformed heads", b"nonsense\r\n\r\nmore of it".to_vec()),
+        ("unknown paths", of("GET /nothing", large)),
+        ("unknown paths beneath", of("GET /api/v1/nothing", large)),
+        ("the page with a body", of("GET /", large)),
+        (
+            "another host",
+            b"GET / HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 9\r\n\r\n".to_vec(),
+        ),
+        ("half heads", b"GET / HTTP/1.1\r\nX: ".to_vec()),
+        ("nothing", Vec::new()),
+    ] {
+        // Two for each seat: none of them may keep one.
+        let held: Vec<TcpStream> = (0..128)
+            .map(|n| {
+                let mut stream = operator.connect();
+                let _evicted_already = stream.write_all(&bytes);
+                if n % 2 == 0 {
+                    // A body that goes on.
+                    let _evicted_already = stream.write_all(&[b'x'; 1000]);
+                }
+                stream
+            })
+            .collect();
+        let start = Instant::now();
+        let told = operator.get("/api/v1/summary");
+        assert_eq!(told.status, 200, "{what}: {}", told.text());
+        let upload = operator.send("PUT", "/api/v1/rules/P", "", b"{}");
+        assert_eq!(upload.status, 428, "{what}");
+        assert!(
+            start.elapsed() < Duration::from_secs(1),
+            "{what}: {:?}",
+            start.elapsed()
+        );
+        drop(held);
+    }
+    // Replies that are written and not read, with a valid token, make room too.
+    let answered = operator.request("GET /api/v1/summary", true, large, b"");
+    let held: Vec<TcpStream> = (0..128)
+        .map(|_| {
+            let mut stream = operator.connect();
+            stream.write_all(&answered).unwrap();
+            stream
+        })
+        .collect();
+    let start = Instant::now();
+    assert_eq!(operator.get("/api/v1/summary").status, 200);
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
+    drop(held);
+    drop(server);
+}
+
+#[test]
+fn a_slow_upload_with_the_token_outlives_a_crowd_without_one() {
+    let (server, operator) = start();
+    let bytes = noise(5, 300_000);
+    let request = operator.request("PUT /api/v1/firmware/P/2.0.1/u.bin", true, "", &bytes);
+    let (first, rest) = request.split_at(100_000);
+    let mut upload = operator.connect();
+    upload.write_all(first).unwrap();
+    wait_until("it is being written", PATIENCE, || {
+        let files = files_under(&server.place().firmware());
+        files.iter().any(|name| name.contains(".upload-"))
+    });
+    let crowd: Vec<TcpStream> = (0..300)
+        .map(|_| {
+            let mut stream = operator.connect();
+            let _evicted_already =
+                stream.write_all(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            stream
+        })
+        .collect();
+    upload.write_all(rest).unwrap();
+    let mut raw = Vec::new();
+    upload.read_to_end(&mut raw).unwrap();
+    assert_eq!(common::operator::parse(&raw, false).unwrap().status, 201);
+    drop(crowd);
+}
+
+#[test]
+fn ten_thousand_connections_keep_neither_a_person_nor_a_module_out() {
+    let (mut server, operator) = start();
+    let silent = operator.request("GET /api/v1/summary", true, "", b"");
+    let before = server.resident();
+    let mut held = std::collections::VecDeque::new();
+    for n in 0..10_000 {
+        let mut stream = TcpStream::connect(operator.address).unwrap();
+        // Nothing, a part of a head, or a request whose answer nobody reads.
+        let part = match n % 3 {
+            0 => &[][..],
+            1 => &silent[..silent.len() / 2],
+            _ => &silent[..],
+        };
+        let _closed_already = stream.write_all(part);
+        held.push_back(stream);
+        if held.len() > 400 {
+            held.pop_front();
+        }
+        if n % 1000 == 999 {
+            let start = Instant::now();
+            wait_until("a person is answered", PATIENCE, || {
+                operator
+                    .try_ask(&operator.request("GET /healthz", false, "", b""))
+                    .is_ok_and(|told| told.status == 200)
+            });
+            assert_eq!(server.get(&luat("P", IMEI, "2.0.0")).status, 404);
+            assert!(
+                start.elapsed() < Duration::from_secs(5),
+                "{:?}",
+                start.elapsed()
+            );
+        }
+    }
+    drop(held);
+    let grown = server.resident().saturating_sub(before);
+    assert!(grown < 8 * 1024, "{grown} KiB more");
+    assert!(server.lives());
+}
+
+// Case 51.
+#[test]
+fn three_hundred_thousand_junk_files_are_counted_and_take_little_memory() {
+    const JUNK: usize = 300_000;
+    let place = Place::new();
+    let folder = place.firmware();
+    place.drop_firmware("P/2.0.0/u.bin", &noise(1, 5000));
+    // No name of firmware, firmware that names no release, and firmware that claims one release.
+    std::fs::create_dir_all(folder.join("Q/1.0.0")).unwrap();
+    for n in 0..JUNK {
+        let name = match n % 3 {
+            0 => format!("note-{n}.txt"),
+            1 => format!("junk-{n}.bin"),
+            _ => format!("Q/1.0.0/copy-{n}.bin"),
+        };
+        std::fs::write(folder.join(name), b"").unwrap();
+    }
+    let server = Server::start_in(place, &[]);
+    let operator = Operator::of(&server);
+    server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &noise(1, 5000));
+    let page = operator.wait_for("/api/v1/quarantine", "all is counted", |page| {
+        let count = |list: &str| page["counts"][list].as_u64().unwrap_or(0);
+        count("quarantined") + count("ignored") + count("waiting") >= JUNK as u64
+            && count("waiting") == 0
+    });
+    assert!(page["next"].is_string());
+    assert_eq!(page["quarantined"].as_array().unwrap().len(), 100);
+    assert_eq!(page["counts"]["ignored"], 100_000);
+    assert_eq!(page["counts"]["quarantined"], 200_000);
+    // On through all pages, as a person would not.
+    let (mut after, mut listed) = (String::new(), 0);
+    loop {
+        let page = operator
+            .get(&format!("/api/v1/quarantine?limit=500{after}"))
+            .json();
+        for list in ["quarantined", "ignored", "warnings", "waiting"] {
+            listed += page[list].as_array().unwrap().len();
+        }
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(listed, 3000);
+    assert_eq!(
+        operator.get("/api/v1/summary").json()["quarantined"],
+        200_000
+    );
+    server.signal(rustix::process::Signal::HUP);
+    let resident = server.resident();
+    println!("{resident} KiB");
+    assert!(resident < 64 * 1024, "{resident} KiB");
+}
+
+#[test]
+fn a_page_of_a_large_fleet_is_quick() {
+    // A debug build takes half a minute to read 200,000 on a busy machine; so many are still more than one
+    // page looks at (65,536).
+    const FLEET: u64 = if cfg!(debug_assertions) {
+        70_000
+    } else {
+        200_000
+    };
+    let place = Place::new();
+    place.drop_firmware("P/2.0.0/u.bin", &noise(1, 5000));
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let mut journal = String::new();
+    let mut line = |mut text: String| {
+        let crc = crc32fast::hash(text.as_bytes());
+        writeln!(text, ",\"crc\":\"{crc:08x}\"}}").unwrap();
+        journal += &text;
+    };
+    line("{\"luat-ota-journal\":1".to_owned());
+    for n in 0..FLEET {
+        let (imei, seen) = (862_991_400_000_000 + n, now - 3600);
+        line(format!(
+            "{{\"device\":\"imei:{imei}\",\"project\":\"P\",\"version\":\"1.{}.0\",\"first\":{},\"last\":{seen},\
+             \"interval\":3600,\"network\":\"192.0.2.0/24\",\"at\":{seen}",
+            n % 7,
+            seen - 86_400,
+        ));
+    }
+    std::fs::create_dir_all(place.state()).unwrap();
+    std::fs::write(place.state().join("journal.jsonl"), journal).unwrap();
+    let server = Server::start_in(place, &["--max-devices", "400000"]);
+    let operator = Operator::of(&server);
+    let total = operator.get("/api/v1/devices?limit=1").json()["total"].as_u64();
+    assert_eq!(total, Some(FLEET));
+    let last = format!("imei={}", 862_991_400_000_000 + FLEET - 1);
+    for (what, query, most) in [
+        ("the first page", "", 100),
+        ("a long page", "limit=500", 500),
+        ("one device, the last of all", &last, 1),
+        ("a beginning", "imei=8629914000", 100),
+        ("a version", "version=1.6.0", 100),
+        ("a state that none has", "state=reverted", 0),
+        ("what is held", "held=1", 0),
+        ("a project that there is not", "project=Q", 0),
+    ] {
+        let (mut found, mut pages, mut slowest) = (0, 0, Duration::ZERO);
+        let mut after = String::new();
+        // As the page does it: on until it has something to show.
+        loop {
+            let start = Instant::now();
+            let page = operator
+                .get(&format!("/api/v1/devices?{query}{after}"))
+                .json();
+            slowest = slowest.max(start.elapsed());
+            pages += 1;
+            found += page["devices"].as_array().unwrap().len();
+            match page["next"].as_str() {
+                Some(next) if found == 0 => after = format!("&after={next}"),
+                _ => break,
+            }
+        }
+        println!("{what}: {found} in {pages} pages, the slowest in {slowest:?}");
+        assert_eq!(found, most, "{what}");
+        assert!(pages <= 4, "{what}: {pages} pages");
+        // A machine with other work is slow; a page that looks at everything is slower still.
+        assert!(slowest < Duration::from_secs(1), "{what}: {slowest:?}");
+    }
+}

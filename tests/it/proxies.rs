@@ -1,0 +1,403 @@
+//! Promise: behind nginx, Caddy and HAProxy, configured as docs/install.md says, every generation of module is
+//! updated, the server knows where each one asked from, and a download that was cut is never taken for a whole one.
+//!
+//! The real programs run, with the very text of the document; only the addresses are others. Where one is
+//! not installed the test says that it was skipped; with CI=true it fails (apt-get install nginx-light
+//! caddy haproxy).
+#![cfg(feature = "lab")]
+
+use crate::common;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::documents;
+use common::packages::noise;
+use common::{IMEI, PATIENCE, Place, Server, both, connect_from, get, luat, run, wait_until};
+
+/// The proxy, stopped at the end.
+struct Proxy {
+    child: Child,
+    address: SocketAddr,
+    _place: Place,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts a proxy in front of the server; `None`: it is not installed. `command` gets the path of the
+/// configuration, `make` the document's text with the addresses of here.
+fn proxy(
+    server: &Server,
+    language: &str,
+    make: impl Fn(&str, &Place) -> String,
+    command: impl Fn(&str) -> Command,
+) -> Option<Proxy> {
+    let text = documents::read("docs/install.md");
+    let blocks = documents::blocks(&text, language);
+    let [block] = &blocks[..] else {
+        panic!("docs/install.md has {} blocks of {language}", blocks.len());
+    };
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap();
+    drop(held);
+    let place = Place::new();
+    // nginx gives up root for another user, who must get to its temporary files.
+    let port = address.port().to_string();
+    let lines: Vec<String> = block
+        .lines()
+        .filter(|line| !line.contains("[::]"))
+        .map(|line| {
+            line.replace("127.0.0.1:8080", &server.http.to_string())
+                .replace("listen 80 ", &format!("listen 127.0.0.1:{port} "))
+                .replace("bind :80", &format!("bind 127.0.0.1:{port}"))
+                .replace(":80 {", &format!(":{port} {{"))
+        })
+        .collect();
+    let file = place.root.join("configuration");
+    std::fs::write(&file, make(&lines.join("\n"), &place)).unwrap();
+    let child = command(file.to_str().unwrap())
+        .env("HOME", &place.root)
+        .current_dir(&place.root)
+        .stdout(Stdio::null())
+        .stderr(Stdio::from(
+            std::fs::File::create(place.root.join("log")).unwrap(),
+        ))
+        .spawn();
+    let child = match child {
+        Ok(child) => child,
+        Err(error) => {
+            let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+            assert!(
+                !ci,
+                "{language}: {error}; apt-get install nginx-light caddy haproxy"
+            );
+            common::mount::skipped(&format!(
+                "{language} is not installed (apt-get install nginx-light caddy haproxy)"
+            ));
+            return None;
+        }
+    };
+    let proxy = Proxy {
+        child,
+        address,
+        _place: place,
+    };
+    let log = proxy._place.root.join("log");
+    wait_until("the proxy listens", PATIENCE, || {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        let failed = ["[emerg]", "Error:", "[ALERT]"];
+        assert!(!failed.iter().any(|word| log.contains(word)), "{log}");
+        TcpStream::connect(address).is_ok()
+    });
+    Some(proxy)
+}
+
+fn nginx(server: &Server) -> Option<Proxy> {
+    proxy(
+        server,
+        "nginx",
+        |block, place| {
+            let root = place.root.display();
+            let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+                .iter()
+                .map(|kind| format!("{kind}_temp_path {root}/{kind};\n"))
+                .collect();
+            // gzip is on outside: that the block turns it off is what is tested.
+            format!(
+                "daemon off; master_process off; pid {root}/pid; error_log stderr;\nevents {{}}\n\
+                 http {{\naccess_log off; gzip on; gzip_types *; gzip_min_length 1;\n{paths}{block}\n}}\n"
+            )
+        },
+        |file| {
+            let mut command = Command::new("nginx");
+            command.args(["-e", "stderr", "-c", file]);
+            command
+        },
+    )
+}
+
+fn caddy(server: &Server) -> Option<Proxy> {
+    proxy(
+        server,
+        "caddyfile",
+        |block, _| block.replacen('{', "{\n    admin off", 1),
+        |file| {
+            let mut command = Command::new("caddy");
+            command.args(["run", "--adapter", "caddyfile", "--config", file]);
+            command
+        },
+    )
+}
+
+fn haproxy(server: &Server) -> Option<Proxy> {
+    proxy(
+        server,
+        "haproxy",
+        |block, _| format!("{block}\n"),
+        |file| {
+            let mut command = Command::new("haproxy");
+            command.args(["-db", "-f", file]);
+            command
+        },
+    )
+}
+
+/// A server for modules behind a proxy: all have one address, and many IMEIs are one test.
+fn server(bytes: &[u8]) -> Server {
+    let place = Place::new();
+    place.drop_firmware("P/1.0.3/update.bin", bytes);
+    let server = Server::start_in(
+        place,
+        &[
+            "--trusted-proxy",
+            "127.0.0.1",
+            "--log-format",
+            "json",
+            "--attempts",
+            "3",
+        ],
+    );
+    server.wait_until_offered(&luat("P", IMEI, "1.0.0"), bytes);
+    server
+}
+
+/// Every byte that comes until the proxy closes. The module's address is `127.0.0.7`.
+fn exchange(proxy: SocketAddr, request: &str) -> String {
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
+        None,
+    )
+    .unwrap();
+    let from: SocketAddr = "127.0.0.7:0".parse().unwrap();
+    rustix::net::bind(&socket, &from).unwrap();
+    rustix::net::connect(&socket, &proxy).unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut bytes = Vec::new();
+    let end = stream.read_to_end(&mut bytes);
+    assert!(end.is_ok(), "it does not close: {end:?}");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// All that modules need of a proxy.
+fn is_good(start: impl Fn(&Server) -> Option<Proxy>) {
+    let bytes = noise(7, 200_000);
+    let server = server(&bytes);
+    let Some(proxy) = start(&server) else { return };
+    // Every generation, whatever each of them is picky about.
+    let file = server.place().root.join("expected");
+    std::fs::write(&file, &bytes).unwrap();
+    let output = run(&[
+        "probe",
+        "--http",
+        &format!("http://{}/luat/update", proxy.address),
+        "--project",
+        "P",
+        "--expect",
+        file.to_str().unwrap(),
+    ]);
+    assert!(output.status.success(), "{}", both(&output));
+    // What they see: names as they are written here, the length, the end; nothing packed or chunked,
+    // even to who would take it.
+    let packed = |request: String| request.replacen("\r\n", "\r\nAccept-Encoding: gzip\r\n", 1);
+    let reply = exchange(
+        proxy.address,
+        &packed(String::from_utf8(get(&luat("P", IMEI, "1.0.0"))).unwrap()),
+    );
+    let (head, _) = reply.split_once("\r\n\r\n").unwrap();
+    for line in [
+        "Content-Length: 200000",
+        "Connection: close",
+        "Content-Type: application/octet-stream",
+    ] {
+        assert!(head.contains(&format!("\r\n{line}")), "{line}: {head}");
+    }
+    for word in ["chunked", "Content-Encoding"] {
+        assert!(!head.contains(word), "{head}");
+    }
+    let no = exchange(
+        proxy.address,
+        &packed(String::from_utf8(get(&luat("P", IMEI, "1.0.3"))).unwrap()),
+    );
+    let (head, body) = no.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 404 Not Found\r\n"), "{head}");
+    assert!(body.starts_with("{\"code\":27,"), "{body}");
+    // Where the module asked from, not where the proxy did.
+    let known = |line: &str| line.contains("\"check\"") && line.contains("\"127.0.0.7:");
+    assert!(server.log.wait(0, PATIENCE, known).is_some());
+}
+
+#[test]
+fn every_generation_is_updated_through_nginx_as_the_document_configures_it() {
+    is_good(nginx);
+}
+
+#[test]
+fn every_generation_is_updated_through_caddy_as_the_document_configures_it() {
+    is_good(caddy);
+}
+
+#[test]
+fn every_generation_is_updated_through_haproxy_as_the_document_configures_it() {
+    is_good(haproxy);
+}
+
+/// Starts a download through the proxy, reads at least this much of it in small steps, and closes.
+fn read_and_close(proxy: SocketAddr, imei: &str, bytes: usize) {
+    let mut stream = connect_from(None, proxy, 16 * 1024);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&get(&luat("P", imei, "1.0.0"))).unwrap();
+    let mut part = [0; 1000];
+    let mut read = 0;
+    while read < bytes {
+        let count = stream.read(&mut part).unwrap();
+        assert!(count > 0, "closed after {read} bytes");
+        read += count;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Result and acknowledged bytes of each download of [`OTHER`] in the log.
+fn downloads(server: &Server) -> Vec<(String, u64)> {
+    let lines = server.log.all();
+    let parsed = lines.iter().filter_map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        let is_download = line.to_string().contains("\"download\"") && line["device"] == OTHER;
+        let result = line["result"].as_str()?.to_owned();
+        is_download.then_some((result, line["bytes"].as_u64()?))
+    });
+    parsed.collect()
+}
+
+/// A module that is cut after 20 kB of 400 kB eight times. `ahead`: bytes that the proxy may have beyond those of
+/// the module, where it can be bounded.
+fn a_cut_is_never_whole(start: impl Fn(&Server) -> Option<Proxy>, ahead: Option<u64>) {
+    const CUT: usize = 20_000;
+    let bytes = noise(8, 400_000);
+    let server = server(&bytes);
+    let Some(proxy) = start(&server) else { return };
+    for round in 1..=8 {
+        read_and_close(proxy.address, OTHER, CUT);
+        wait_until("the download has ended", PATIENCE, || {
+            downloads(&server).len() >= round
+        });
+    }
+    let ended = downloads(&server);
+    println!("{ended:?}");
+    assert_eq!(ended.len(), 8);
+    for (result, acknowledged) in &ended {
+        assert!(["cut", "sent"].contains(&&**result), "{ended:?}");
+        if let Some(ahead) = ahead {
+            assert_eq!(result, "cut", "{ended:?}");
+            assert!(*acknowledged <= CUT as u64 + ahead, "{ended:?}");
+        }
+    }
+    // It is not held.
+    let reply = exchange(
+        proxy.address,
+        &String::from_utf8(get(&luat("P", OTHER, "1.0.0"))).unwrap(),
+    );
+    assert!(reply.starts_with("HTTP/1.1 200 "), "{}", &reply[..200]);
+}
+
+/// Another module than the one that the server is waited for with.
+const OTHER: &str = "862991443753394";
+
+// Case 28.
+#[test]
+fn a_module_that_is_cut_behind_nginx_is_neither_complete_nor_held() {
+    a_cut_is_never_whole(nginx, Some(320 * 1024));
+}
+
+// Case 28.
+#[test]
+fn a_module_that_is_cut_behind_caddy_is_neither_complete_nor_held() {
+    a_cut_is_never_whole(caddy, None);
+}
+
+// Case 28.
+#[test]
+fn a_module_that_is_cut_behind_haproxy_is_neither_complete_nor_held() {
+    a_cut_is_never_whole(haproxy, Some(320 * 1024));
+}
+
+// Case 28b.
+#[test]
+fn a_module_that_loops_behind_nginx_is_held_after_the_ninth_download() {
+    let bytes = noise(9, 50_000);
+    let server = server(&bytes);
+    let Some(proxy) = nginx(&server) else { return };
+    let request = String::from_utf8(get(&luat("P", OTHER, "1.0.0"))).unwrap();
+    let mut replies = Vec::new();
+    for _ in 0..11 {
+        replies.push(exchange(proxy.address, &request));
+        // A check within three seconds of a download, in whole seconds, is none of a module that came back.
+        std::thread::sleep(Duration::from_millis(4600));
+    }
+    let served = |reply: &&String| reply.starts_with("HTTP/1.1 200 ");
+    assert_eq!(replies.iter().take_while(served).count(), 9);
+    let held = replies.last().unwrap();
+    assert!(held.starts_with("HTTP/1.1 403 "), "{held}");
+    assert!(held.contains("\"code\":40"), "{held}");
+}
+
+// Case 28c.
+#[test]
+fn a_release_that_fails_on_two_of_five_modules_behind_nginx_is_paused() {
+    let bytes = noise(10, 20_000);
+    let place = Place::new();
+    place.drop_firmware("P/1.0.3/update.bin", &bytes);
+    let flags = ["--trusted-proxy", "127.0.0.1", "--log-format", "json"];
+    let server = Server::start_in(place, &flags);
+    // Nothing is downloaded from outside the fleet's network, where no device would come back from it.
+    server.wait_until_refused(&luat("P", OTHER, "1.0.3"), 404, 27);
+    let Some(proxy) = nginx(&server) else { return };
+    let url = format!("http://{}/luat/update", proxy.address);
+    let flags = [
+        ["--http", &url],
+        ["--project", "P"],
+        ["--to", "1.0.3"],
+        ["--imei", "862991440000000"],
+        ["--devices", "40"],
+        ["--interval", "5"],
+        ["--rounds", "3"],
+        ["--fail", "40"],
+    ];
+    let arguments: Vec<&str> = ["simulate", "--json"]
+        .into_iter()
+        .chain(flags.into_iter().flatten())
+        .collect();
+    let output = run(&arguments);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["corrupt_images"], 0, "{report:#}");
+    // No download through a proxy is taken for a whole one: the pause rests on repeated attempts alone.
+    let lines = server.log.all();
+    let ended = |result: &str| {
+        let word = format!("\"result\":\"{result}\"");
+        lines.iter().any(|line| line.contains(&word))
+    };
+    assert!(ended("sent") && !ended("complete"), "{report:#}");
+    let path = server.place().path("P/1.0.3/release.json");
+    wait_until("the fuse pauses the release", PATIENCE, || {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        text.contains("\"paused\": \"fuse: ") || text.contains("\"paused\":\"fuse: ")
+    });
+    // Nobody else is offered it.
+    let refused = exchange(
+        proxy.address,
+        &String::from_utf8(get(&luat("P", OTHER, "1.0.0"))).unwrap(),
+    );
+    assert!(refused.starts_with("HTTP/1.1 404 "), "{refused}");
+    assert!(refused.contains("\"code\":27"), "{refused}");
+}
