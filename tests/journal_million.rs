@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use luat_ota::firmware::ContentId;
 use luat_ota::firmware::audience::DeviceId;
 use luat_ota::fleet::clock::{Stamp, unix_now};
-use luat_ota::fleet::entry::{DeviceEntry, Entry, JourneyEntry};
+use luat_ota::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry};
 use luat_ota::fleet::journal::{self, FILE, Journal, Loaded};
 use luat_ota::fleet::journey::State;
 use luat_ota::fleet::network::Network;
@@ -20,9 +20,9 @@ use luat_ota::state::Folder;
 const NOW: Stamp = Stamp(1 << 31);
 
 /// A device on the way to a release, as most of a fleet are most of the time: there.
-fn device(number: u64) -> Entry {
+fn device(number: u64) -> JournalEntry {
     let imei = 862_990_000_000_000 + number;
-    Entry::Device(DeviceEntry {
+    JournalEntry::Device(DeviceEntry {
         device: DeviceId::Imei(imei),
         text: imei.to_string().into(),
         project: "ALIYUN".into(),
@@ -57,7 +57,7 @@ fn compact(journal: &mut Journal, devices: u64) {
             std::thread::sleep(Duration::from_millis(1));
             continue;
         }
-        let some: Vec<Entry> = (at..devices.min(at + 2000)).map(device).collect();
+        let some: Vec<JournalEntry> = (at..devices.min(at + 2000)).map(device).collect();
         at += 2000;
         journal.give(&some, (at < devices).then_some(at));
     }

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use libfuzzer_sys::fuzz_target;
-use luat_ota::fleet::who::Who;
+use luat_ota::fleet::requester::Requester;
 use luat_ota::wire::datagram::{Message, packets, parse, write_offer};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
     match message {
         Message::Check(check) => {
             let _ = check.project();
-            let _ = Who::of(&check, IpAddr::from([192, 0, 2, 1]));
+            let _ = Requester::of(&check, IpAddr::from([192, 0, 2, 1]));
         }
         Message::Get(get) => {
             assert!(get.id.is_none_or(|id| id <= i32::MAX as u32));

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use libfuzzer_sys::fuzz_target;
-use luat_ota::fleet::who::Who;
+use luat_ota::fleet::requester::Requester;
 use luat_ota::wire::head::{HeadLimits, Progress, read};
 use luat_ota::wire::query::{Route, route};
 use luat_ota::wire::range::{Part, Range};
@@ -44,7 +44,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         Route::Check(check) => {
             let _ = check.project();
-            let _ = Who::of(&check, IpAddr::from([192, 0, 2, 1]));
+            let _ = Requester::of(&check, IpAddr::from([192, 0, 2, 1]));
         }
         _ => {}
     }

@@ -11,11 +11,11 @@ use super::check::table;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::{self, Clock, Stamp, Wall};
-use crate::fleet::entry::{DeviceEntry, Entry, GuardEntry, JourneyEntry};
+use crate::fleet::entry::{DeviceEntry, GuardEntry, JournalEntry, JourneyEntry};
 use crate::fleet::journal;
 use crate::fleet::journey::State;
-use crate::fleet::network::Wide;
-use crate::fleet::who::Downloader;
+use crate::fleet::network::CoarseNetwork;
+use crate::fleet::requester::IdentityHash;
 use crate::logging::{Civil, Escaped};
 
 const TITLES: [&str; 7] = [
@@ -70,29 +70,34 @@ pub(super) fn run(folder: &Path, asked: &Asked) -> Result<(String, u8), String> 
 #[derive(Default)]
 struct Found {
     devices: HashMap<DeviceId, DeviceEntry>,
-    guards: HashMap<(Downloader, Wide, ContentId), GuardEntry>,
+    guards: HashMap<(IdentityHash, CoarseNetwork, ContentId), GuardEntry>,
 }
 
 impl Found {
-    fn take(&mut self, entry: Entry, prefix: &str) {
+    fn take(&mut self, entry: JournalEntry, prefix: &str) {
         match entry {
-            Entry::Device(device) => {
+            JournalEntry::Device(device) => {
                 if device.text.starts_with(prefix) {
                     self.devices.insert(device.device, device);
                 }
             }
-            Entry::Forgotten(device) => {
+            JournalEntry::Forgotten(device) => {
                 self.devices.remove(&device);
             }
-            Entry::Guard(guard) => {
-                let key = (guard.unit, guard.wide, guard.content);
+            JournalEntry::Guard(guard) => {
+                let key = (
+                    guard.identity_without_version,
+                    guard.coarse_network,
+                    guard.content,
+                );
                 self.guards.insert(key, guard);
             }
-            Entry::Unguarded(unit, wide) => {
-                self.guards
-                    .retain(|(other, place, _), _| (*other, *place) != (unit, wide));
+            JournalEntry::Unguarded(identity_without_version, coarse_network) => {
+                self.guards.retain(|(other, place, _), _| {
+                    (*other, *place) != (identity_without_version, coarse_network)
+                });
             }
-            Entry::Pin(_) | Entry::Unpinned(..) | Entry::Release(_) => {}
+            JournalEntry::Pin(_) | JournalEntry::Unpinned(..) | JournalEntry::Release(_) => {}
         }
     }
 
@@ -202,16 +207,16 @@ mod tests {
             by_proxy: false,
             from: "1.0.0".into(),
         });
-        found.take(Entry::Device(device("862991443753386")), "");
-        found.take(Entry::Device(on_its_way), "");
-        found.take(Entry::Device(device("862991443750000")), "");
-        found.take(Entry::Device(device("sensor-7")), "");
-        found.take(Entry::Forgotten(device("sensor-7").device), "");
+        found.take(JournalEntry::Device(device("862991443753386")), "");
+        found.take(JournalEntry::Device(on_its_way), "");
+        found.take(JournalEntry::Device(device("862991443750000")), "");
+        found.take(JournalEntry::Device(device("sensor-7")), "");
+        found.take(JournalEntry::Forgotten(device("sensor-7").device), "");
         found.take(
-            Entry::Guard(GuardEntry {
+            JournalEntry::Guard(GuardEntry {
                 device: device("862991443750000").device,
-                unit: Downloader::of(device("862991443750000").device, &[]),
-                wide: Wide(1),
+                identity_without_version: IdentityHash::of(device("862991443750000").device, &[]),
+                coarse_network: CoarseNetwork(1),
                 content: ContentId([1; 32]),
                 version: 1,
                 reverts: 3,
@@ -244,8 +249,8 @@ mod tests {
     #[test]
     fn only_those_are_shown_whose_id_begins_as_wanted() {
         let mut found = Found::default();
-        found.take(Entry::Device(device("862991443753386")), "8629");
-        found.take(Entry::Device(device("sensor-7")), "8629");
+        found.take(JournalEntry::Device(device("862991443753386")), "8629");
+        found.take(JournalEntry::Device(device("sensor-7")), "8629");
         assert_eq!(found.devices.len(), 1);
         let none = Found::default().describe(WALL, "77");
         assert!(none.contains("begins with 77"), "{none}");

@@ -7,7 +7,7 @@ use super::Asked;
 use crate::alarm::Alarm;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::{Stamp, unix_now};
-use crate::fleet::entry::Entry;
+use crate::fleet::entry::JournalEntry;
 use crate::fleet::known_list::KnownList;
 use crate::fleet::{journal, lift};
 use crate::state::State;
@@ -84,9 +84,9 @@ fn is_remembered(folder: &Path, id: &str) -> Result<bool, String> {
         Stamp::default(),
         unix_now(),
         &mut |entry| match entry {
-            Entry::Device(entry) if entry.device == device => is_there = true,
-            Entry::Forgotten(other) if other == device => is_there = false,
-            Entry::Guard(entry) if entry.device == device => is_guarded = true,
+            JournalEntry::Device(entry) if entry.device == device => is_there = true,
+            JournalEntry::Forgotten(other) if other == device => is_there = false,
+            JournalEntry::Guard(entry) if entry.device == device => is_guarded = true,
             _ => {}
         },
     );

@@ -16,7 +16,7 @@ use crate::decision::{Check, Offer, Refusal, Refused, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::catalog::{Catalog, Release};
 use crate::fleet::pins::Began;
-use crate::fleet::who::PinOwner;
+use crate::fleet::requester::PinOwner;
 use crate::wire::head::{BadHead, Head};
 use crate::wire::query::{self, NamedContent, Route};
 use crate::wire::range::{Part, Range};

@@ -10,7 +10,7 @@ use crate::decision::{
     Back, Check, Known, Notes, Question, Refusal, Refused, Verdict, came_back, decide,
 };
 use crate::firmware::catalog::Catalog;
-use crate::fleet::who::{PinOwner, Who};
+use crate::fleet::requester::{PinOwner, Requester};
 
 /// Who asked what.
 pub(super) struct Asked<'a> {
@@ -21,7 +21,7 @@ pub(super) struct Asked<'a> {
     /// What it asks.
     pub check: &'a Check<'a>,
     /// Who it is to the fleet; `None` without an id.
-    pub who: Option<Who>,
+    pub who: Option<Requester>,
     /// Under whose key its downloads are pinned.
     pub owner: PinOwner,
     /// When it arrived.
@@ -36,7 +36,7 @@ impl<'a> Asked<'a> {
         check: &'a Check<'a>,
         now: Instant,
     ) -> Asked<'a> {
-        let mut who = Who::of(check, peer.ip());
+        let mut who = Requester::of(check, peer.ip());
         if let (Some(who), true) = (&mut who, proto != "http") {
             who.session = peer.port();
         }

@@ -19,9 +19,9 @@ use super::turn::Turn;
 use super::{Download, Seat, Service, Stop, Stream, within};
 use crate::decision::Refusal;
 use crate::firmware::snapshot::{LoadError, Snapshot};
-use crate::fleet::brief::Brief;
 use crate::fleet::journal::Written;
 use crate::fleet::network::Network;
+use crate::fleet::short_version::ShortVersion;
 use crate::fleet::{Outcome, Part, Transfer};
 use crate::os;
 use crate::os::net::is_early;
@@ -243,7 +243,7 @@ impl<'a> Sending<'a> {
         let now = Instant::now();
         let part = Part {
             content: plan.content,
-            to: Brief::of(&plan.about.to),
+            to: ShortVersion::of(&plan.about.to),
             size: plan.size,
             start: plan.start,
             end: plan.end,

@@ -16,7 +16,7 @@ use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
 use crate::fleet::report::Report;
-use crate::fleet::who::Who;
+use crate::fleet::requester::Requester;
 use crate::wire::head::Head;
 use crate::wire::libfota3::{self, Request, Wanted};
 use crate::wire::reply::{self, Reply, Status};
@@ -148,7 +148,7 @@ fn file(service: &Service, wanted: &Wanted<'_>, arrived: &Arrived<'_>, wish: &Wi
     let to = super::answer::version_of(&catalog, asked.check.project(), content);
     // The URL names the content, so any part is a part of the right file.
     let part = wish.part_of_named(content, size);
-    let known = |who: &Who| {
+    let known = |who: &Requester| {
         let fleet = service.fleet.borrow();
         let known = fleet.known(asked.check, Some(who), asked.now);
         known
@@ -238,13 +238,13 @@ fn shown(device: DeviceId) -> String {
     }
 }
 
-fn file_mark(service: &Service, who: Option<&Who>, content: ContentId, week: i64) -> u64 {
-    let downloader = who.map_or(0, |who| who.downloader.number());
+fn file_mark(service: &Service, who: Option<&Requester>, content: ContentId, week: i64) -> u64 {
+    let identity = who.map_or(0, |who| who.identity.number());
     let week = u64::try_from(week).unwrap_or(0);
-    service.ids.mark(FILE, content, &[downloader, week])
+    service.ids.mark(FILE, content, &[identity, week])
 }
 
-fn serial_mark(service: &Service, who: &Who, content: ContentId) -> u64 {
+fn serial_mark(service: &Service, who: &Requester, content: ContentId) -> u64 {
     let (kind, number) = who.device.parts();
     service.ids.mark(SERIAL, content, &[kind.into(), number])
 }

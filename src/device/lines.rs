@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::{Service, unix_now};
 use crate::decision::Refusal;
 use crate::fleet::events::Event;
-use crate::fleet::who::Who;
+use crate::fleet::requester::Requester;
 use crate::logging::{self, Shown};
 
 /// Characters of a text from the network that go into the log.
@@ -128,7 +128,7 @@ pub(super) struct About {
     /// The module's address, as far as we can know it.
     pub peer: SocketAddr,
     /// Who is remembered for it; `None` if the module has no id.
-    pub who: Option<Who>,
+    pub who: Option<Requester>,
     /// The id, empty if it has none.
     pub device: Box<str>,
     /// The project, or the path of a file with a fixed address.

@@ -14,8 +14,8 @@ use super::lines::{About, Ended, Progress};
 use super::message::Wanted;
 use super::turn::Turn;
 use super::{Download, Service};
-use crate::fleet::brief::Brief;
 use crate::fleet::network::Network;
+use crate::fleet::short_version::ShortVersion;
 use crate::fleet::{Outcome, Part, Transfer};
 use crate::hash::Table;
 use crate::wire::datagram::PACKET;
@@ -116,7 +116,7 @@ impl PacketDownload {
     fn begin(&mut self, wanted: &Wanted, now: Instant) {
         let part = Part {
             content: wanted.content,
-            to: Brief::of(&self.about.to),
+            to: ShortVersion::of(&self.about.to),
             size: wanted.size,
             start: 0,
             end: wanted.size,

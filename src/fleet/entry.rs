@@ -7,15 +7,15 @@
 
 use super::clock::Stamp;
 use super::journey::{Outcome, State};
-use super::network::{Network, Wide};
+use super::network::{CoarseNetwork, Network};
 use super::profiles::Profile;
-use super::who::{Downloader, PinKey};
+use super::requester::{IdentityHash, PinKey};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 
 /// One record.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Entry {
+pub enum JournalEntry {
     /// A device and its journey.
     Device(DeviceEntry),
     /// This device is forgotten.
@@ -27,7 +27,7 @@ pub enum Entry {
     /// What speaks against giving a device a content again.
     Guard(GuardEntry),
     /// Nothing does any more.
-    Unguarded(Downloader, Wide),
+    Unguarded(IdentityHash, CoarseNetwork),
     /// A release, as the fleet knows it.
     Release(ReleaseEntry),
 }
@@ -119,9 +119,9 @@ pub struct GuardEntry {
     /// The device's id (to lift by).
     pub device: DeviceId,
     /// The key, with `wide`.
-    pub unit: Downloader,
+    pub identity_without_version: IdentityHash,
     /// Where it asks from.
-    pub wide: Wide,
+    pub coarse_network: CoarseNetwork,
     /// The content.
     pub content: ContentId,
     /// A hash of the version that it runs all the while.

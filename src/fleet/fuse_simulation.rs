@@ -6,8 +6,8 @@ use std::collections::{BTreeSet, BinaryHeap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use super::brief::Brief;
-use super::who::{PinOwner, Who};
+use super::requester::{PinOwner, Requester};
+use super::short_version::ShortVersion;
 use super::{Fleet, Outcome, Part, Settings};
 use crate::decision::{Check, Notes, Question, Verdict, decide};
 use crate::firmware::ContentId;
@@ -223,7 +223,7 @@ fn run(setting: Setting, count: u64, percent: u64, seed: u64) -> Ran {
             version: if device.updated { "2.0.0" } else { "1.0.0" }.into(),
             ..Check::default()
         };
-        let who = Who::of(&check, device.address).unwrap();
+        let who = Requester::of(&check, device.address).unwrap();
         let owner = PinOwner::of_check(&check, Some(&who), device.address);
         let verdict = {
             let question = Question {
@@ -239,7 +239,7 @@ fn run(setting: Setting, count: u64, percent: u64, seed: u64) -> Ran {
         if let Verdict::Offer(offer) = verdict {
             let part = Part {
                 content: offer.package.content,
-                to: Brief::of(&offer.release.version_text),
+                to: ShortVersion::of(&offer.release.version_text),
                 size: SIZE,
                 start: 0,
                 end: SIZE,

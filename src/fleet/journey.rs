@@ -7,9 +7,9 @@
 //! No state is final: a device that comes back with the new version has it, and one that had it and
 //! says the old one within a day fell back. docs/evidence.md has the table.
 
-use super::brief::Brief;
 use super::clock::Stamp;
 use super::interned::TargetId;
+use super::short_version::ShortVersion;
 use crate::decision::Back;
 
 /// A step of the way.
@@ -99,7 +99,7 @@ pub struct Journey {
     /// The last delivery was a trusted proxy's.
     pub by_proxy: bool,
     /// The version that it ran when it was offered.
-    pub from: Brief,
+    pub from: ShortVersion,
 }
 
 /// The result of a delivery.
@@ -143,7 +143,7 @@ impl Circumstances {
 
 impl Journey {
     /// It is offered this.
-    pub fn offered(target: TargetId, from: Brief, now: Stamp) -> Journey {
+    pub fn offered(target: TargetId, from: ShortVersion, now: Stamp) -> Journey {
         Journey {
             target,
             state: State::Offered,
@@ -340,7 +340,7 @@ mod tests {
     const SIZE: u64 = 1000;
 
     fn offered() -> Journey {
-        Journey::offered(TargetId(3), Brief::of("1.0.0"), NOW)
+        Journey::offered(TargetId(3), ShortVersion::of("1.0.0"), NOW)
     }
 
     fn delivered() -> Journey {

@@ -10,7 +10,6 @@
 //! [`network`] only tells apart two devices that claim the same id, and shares out limits.
 
 pub mod bounded;
-pub mod brief;
 pub mod clock;
 pub mod devices;
 pub mod entry;
@@ -28,22 +27,22 @@ pub mod network;
 pub mod pins;
 pub mod profiles;
 pub mod report;
+pub mod requester;
 mod restore;
 pub mod resume;
 mod sessions;
+pub mod short_version;
 mod show;
 pub mod tally;
 pub mod targets;
 mod turns;
 pub mod view;
-pub mod who;
 
 use std::time::{Duration, Instant};
 
-use self::brief::Brief;
 use self::clock::{Clock, Stamp};
-use self::devices::{Above, Devices, Fallen, Piece, Sighting, Worth};
-use self::entry::Entry;
+use self::devices::{Above, DeviceTransfer, Devices, Fallen, Sighting, Worth};
+use self::entry::JournalEntry;
 use self::events::Events;
 use self::fuse::{Fuses, Judged};
 use self::guard::{Asks, Guard, Spent};
@@ -52,9 +51,10 @@ use self::known_list::KnownList;
 use self::lift::Lifts;
 use self::pins::{Began, Hold, Pins, Sending};
 use self::report::Report;
+use self::requester::{PinOwner, Requester};
 use self::sessions::Sessions;
+use self::short_version::ShortVersion;
 use self::tally::Tally;
-use self::who::{PinOwner, Who};
 use crate::alarm::Alarm;
 use crate::decision::{Check, Fetched, Fused, Known, Refusal, Refused, Verdict};
 use crate::firmware::ContentId;
@@ -113,9 +113,9 @@ pub struct Fleet {
 #[derive(Debug)]
 pub struct Transfer {
     /// `None`: the client has no id.
-    who: Option<Who>,
+    who: Option<Requester>,
     content: ContentId,
-    to: Brief,
+    to: ShortVersion,
     size: u64,
     start: u64,
     /// The bytes before this one were sent.
@@ -137,7 +137,7 @@ pub struct Part {
     /// The file.
     pub content: ContentId,
     /// The version of its release; empty: not known.
-    pub to: Brief,
+    pub to: ShortVersion,
     /// Its size in bytes.
     pub size: u64,
     /// The first byte of the part.
@@ -192,7 +192,7 @@ impl Fleet {
     }
 
     /// What the decision on a check needs to know of the device. To be asked before [`crate::decision::decide`].
-    pub fn known(&self, check: &Check<'_>, who: Option<&Who>, now: Instant) -> Known<'_> {
+    pub fn known(&self, check: &Check<'_>, who: Option<&Requester>, now: Instant) -> Known<'_> {
         let Some(who) = who else {
             return Known {
                 stranger: self.settings.known_only,
@@ -228,7 +228,7 @@ impl Fleet {
     pub fn checked(
         &mut self,
         check: &Check<'_>,
-        who: Option<&Who>,
+        who: Option<&Requester>,
         verdict: &Verdict<'_>,
         is_given: bool,
         now: Instant,
@@ -283,11 +283,11 @@ impl Fleet {
 
     /// The version that this device was confirmed with less than a day ago, if it says the one before now.
     /// If the rules give that to devices which run the former, it has not fallen back.
-    pub fn ran(&self, check: &Check<'_>, who: Option<&Who>) -> Option<Brief> {
+    pub fn ran(&self, check: &Check<'_>, who: Option<&Requester>) -> Option<ShortVersion> {
         self.devices.ran(who?.device, check)
     }
 
-    fn asks(&self, check: &Check<'_>, who: &Who, is_given: bool, now: Instant) -> Asks {
+    fn asks(&self, check: &Check<'_>, who: &Requester, is_given: bool, now: Instant) -> Asks {
         let now = self.clock.stamp(now);
         let waits = self.devices.waits(who.device, who.network, check, now);
         Asks {
@@ -302,7 +302,7 @@ impl Fleet {
     fn tell_of_guard(&mut self) {
         for entry in self.guard.changes() {
             let whose = match &entry {
-                Entry::Guard(guard) => self.whose(guard.device),
+                JournalEntry::Guard(guard) => self.whose(guard.device),
                 _ => Whose::Established,
             };
             let _nobody_waits = self.journal.now(&entry, whose);
@@ -340,7 +340,7 @@ impl Fleet {
     /// returned has come true (or a short while has passed).
     pub fn begin(
         &mut self,
-        who: Option<&Who>,
+        who: Option<&Requester>,
         owner: Option<&PinOwner>,
         part: Part,
         now: Instant,
@@ -366,7 +366,7 @@ impl Fleet {
         if let Some(hold) = &hold
             && let Some(pin) = self.pins.to_write(hold)
         {
-            match self.journal.now(&Entry::Pin(pin), whose) {
+            match self.journal.now(&JournalEntry::Pin(pin), whose) {
                 Some(promise) => written = promise,
                 None => self.pins.not_written(hold),
             }
@@ -382,7 +382,7 @@ impl Fleet {
             arrived: part.start,
             hold,
         };
-        if let Some(piece) = transfer.piece() {
+        if let Some(piece) = transfer.device_transfer() {
             self.devices.begun(piece);
             if owner.is_none() {
                 // Whoever asks by packets has read the id that its check was answered with.
@@ -413,7 +413,7 @@ impl Fleet {
         self.stir(now);
         transfer.arrived = transfer.arrived.max(high);
         let now = self.clock.stamp(now);
-        if let Some(piece) = transfer.piece() {
+        if let Some(piece) = transfer.device_transfer() {
             self.devices.acknowledged(piece, high, now);
             self.tell_of_devices();
         }
@@ -428,7 +428,7 @@ impl Fleet {
             self.pins.end(hold, now);
             self.tell_of_pins();
         }
-        let (Some(who), Some(piece)) = (transfer.who, transfer.piece()) else {
+        let (Some(who), Some(piece)) = (transfer.who, transfer.device_transfer()) else {
             return;
         };
         if whole {
@@ -455,10 +455,11 @@ impl Fleet {
     }
 
     /// The device was sent elsewhere for this content.
-    pub fn redirected(&mut self, who: &Who, content: ContentId, to: &str, now: Instant) {
+    pub fn redirected(&mut self, who: &Requester, content: ContentId, to: &str, now: Instant) {
         self.stir(now);
         let now = self.clock.stamp(now);
-        self.guard.redirected(who, content, Brief::of(to), now);
+        self.guard
+            .redirected(who, content, ShortVersion::of(to), now);
         self.tell_of_guard();
     }
 
@@ -593,7 +594,7 @@ impl Fleet {
         let stamp = self.clock.stamp(now);
         self.ticked = Some(now);
         self.stirred = None;
-        self.devices.look_round(stamp);
+        self.devices.sweep_silent(stamp);
         self.tell_of_devices();
         let tripped = self.judge(stamp);
         self.journal.tick(stamp, clock::unix_now());
@@ -638,7 +639,9 @@ impl Fleet {
         let targets = self.devices.targets_mut();
         if let Some(entry) = targets.fused(project, version, sentence, before) {
             // At once: a server that is killed now must remember it.
-            let _nobody_waits = self.journal.now(&Entry::Release(entry), Whose::Established);
+            let _nobody_waits = self
+                .journal
+                .now(&JournalEntry::Release(entry), Whose::Established);
         }
     }
 
@@ -684,8 +687,8 @@ impl Transfer {
     }
 
     /// `None`: the client has no id.
-    fn piece(&self) -> Option<Piece> {
-        Some(Piece {
+    fn device_transfer(&self) -> Option<DeviceTransfer> {
+        Some(DeviceTransfer {
             device: self.who?.device,
             content: self.content,
             start: self.start,

@@ -78,21 +78,21 @@ impl Hash for Network {
 
 /// An IPv4 /16 or an IPv6 /32, as one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Wide(pub u64);
+pub struct CoarseNetwork(pub u64);
 
-impl Wide {
+impl CoarseNetwork {
     /// Where an address is, coarsely; un-mapped first.
-    pub fn of(address: IpAddr) -> Wide {
-        Wide::from(Network::of(address))
+    pub fn of(address: IpAddr) -> CoarseNetwork {
+        CoarseNetwork::from(Network::of(address))
     }
 }
 
-impl From<Network> for Wide {
-    fn from(network: Network) -> Wide {
+impl From<Network> for CoarseNetwork {
+    fn from(network: Network) -> CoarseNetwork {
         match network {
-            Network::V4([a, b, _]) => Wide(u64::from(u16::from_be_bytes([a, b]))),
+            Network::V4([a, b, _]) => CoarseNetwork(u64::from(u16::from_be_bytes([a, b]))),
             Network::V6([a, b, c, d, ..]) => {
-                Wide(1 << 32 | u64::from(u32::from_be_bytes([a, b, c, d])))
+                CoarseNetwork(1 << 32 | u64::from(u32::from_be_bytes([a, b, c, d])))
             }
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::clock::Wall;
-use super::entry::Entry;
+use super::entry::JournalEntry;
 use super::known_list::KnownList;
 use super::lift::Lifts;
 use super::{Fleet, Settings, clock, journal};
@@ -57,7 +57,7 @@ impl Fleet {
     #[cfg(test)]
     pub(crate) fn replayed(
         began: Instant,
-        record: &std::rc::Rc<std::cell::RefCell<Vec<Entry>>>,
+        record: &std::rc::Rc<std::cell::RefCell<Vec<JournalEntry>>>,
         now: Instant,
     ) -> Fleet {
         let mut fleet = Fleet::new(Settings::default(), began);
@@ -70,13 +70,13 @@ impl Fleet {
     }
 
     /// Takes over one entry of the journal; the last one of a key wins.
-    fn load(&mut self, entry: Entry, now: Instant) {
+    fn load(&mut self, entry: JournalEntry, now: Instant) {
         match entry {
-            Entry::Pin(pin) => self.pins.load(&pin, self.clock.stamp(now)),
-            Entry::Unpinned(owner) => self.pins.unload(owner),
-            Entry::Device(device) => self.devices.load(device),
-            Entry::Forgotten(device) => self.devices.load_forgotten(device),
-            Entry::Release(release) => {
+            JournalEntry::Pin(pin) => self.pins.load(&pin, self.clock.stamp(now)),
+            JournalEntry::Unpinned(owner) => self.pins.unload(owner),
+            JournalEntry::Device(device) => self.devices.load(device),
+            JournalEntry::Forgotten(device) => self.devices.load_forgotten(device),
+            JournalEntry::Release(release) => {
                 let now = self.clock.stamp(now);
                 let (project, version) = (release.project.clone(), release.version.clone());
                 match release.fused.clone() {
@@ -92,8 +92,10 @@ impl Fleet {
                 }
                 self.devices.load_release(release);
             }
-            Entry::Guard(guard) => self.guard.load(&guard),
-            Entry::Unguarded(unit, wide) => self.guard.unload(unit, wide),
+            JournalEntry::Guard(guard) => self.guard.load(&guard),
+            JournalEntry::Unguarded(identity_without_version, coarse_network) => {
+                self.guard.unload(identity_without_version, coarse_network)
+            }
         }
     }
 
@@ -111,7 +113,7 @@ impl Fleet {
 
     /// Some records, for a compaction of the journal, and where the next ones begin. The first byte of
     /// `from` says which table, the rest is the table's.
-    pub(super) fn records(&self, from: u64, most: usize) -> (Vec<Entry>, Option<u64>) {
+    pub(super) fn records(&self, from: u64, most: usize) -> (Vec<JournalEntry>, Option<u64>) {
         let table = from >> TABLE;
         let at = from & !(u64::MAX << TABLE);
         let (entries, next) = match table {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::clock::Stamp;
 use super::journey::TOO_SOON_IN_SESSION;
-use super::who::Who;
+use super::requester::Requester;
 use crate::firmware::audience::DeviceId;
 
 /// Sessions at most: beyond that the oldest are forgotten.
@@ -19,7 +19,7 @@ pub struct Sessions {
 
 impl Sessions {
     /// A whole download has ended.
-    pub fn ended(&mut self, who: &Who, now: Stamp) {
+    pub fn ended(&mut self, who: &Requester, now: Stamp) {
         if who.session == 0 {
             return;
         }
@@ -35,7 +35,7 @@ impl Sessions {
     }
 
     /// Is this check made by a session that has just ended?
-    pub fn holds(&self, who: &Who, now: Stamp) -> bool {
+    pub fn holds(&self, who: &Requester, now: Stamp) -> bool {
         let ended = self.ended.get(&(who.device, who.session));
         ended.is_some_and(|at| now.since(*at) <= TOO_SOON_IN_SESSION)
     }

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::clock::Stamp;
 use super::devices::{Beside, ESTABLISHED};
+use super::requester::Requester;
 use super::view::{Counts, DeviceView, Filter, HoldView, Page};
-use super::who::Who;
 use super::{Fleet, guard};
 use crate::decision::{Check, Known};
 use crate::firmware::audience::DeviceId;
@@ -50,7 +50,7 @@ impl Fleet {
         let address = network.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |network| {
             network.address()
         });
-        let mut known = self.known(check, Who::of(check, address).as_ref(), now);
+        let mut known = self.known(check, Requester::of(check, address).as_ref(), now);
         if let Some(device) = check.device
             && known.looping.is_empty()
         {

@@ -18,7 +18,7 @@ use luat_ota::firmware::audience::DeviceId;
 use luat_ota::firmware::known::KnownFiles;
 use luat_ota::firmware::scan;
 use luat_ota::fleet::clock::{Stamp, unix_now};
-use luat_ota::fleet::entry::{DeviceEntry, Entry, JourneyEntry, ReleaseEntry};
+use luat_ota::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry, ReleaseEntry};
 use luat_ota::fleet::journal::{Journal, Loaded};
 use luat_ota::fleet::journey::State;
 use luat_ota::fleet::network::Network;
@@ -51,7 +51,7 @@ fn remember(state: &Path, firmware: &Path) {
     let content = catalog.project("P").unwrap().releases[0].packages[0].content;
     let now = Stamp(1 << 31);
     let mut journal = Journal::start(state, now, unix_now(), &Loaded::default(), 0).unwrap();
-    journal.later(&Entry::Release(ReleaseEntry {
+    journal.later(&JournalEntry::Release(ReleaseEntry {
         project: "P".into(),
         version: "2.0.0".into(),
         first: now.minus(DAY),
@@ -64,7 +64,7 @@ fn remember(state: &Path, firmware: &Path) {
         let Network::V4(network) = Network::of(address(number)) else {
             panic!();
         };
-        journal.later(&Entry::Device(DeviceEntry {
+        journal.later(&JournalEntry::Device(DeviceEntry {
             device: DeviceId::parse(&imei(number)).unwrap(),
             text: imei(number).into(),
             project: "P".into(),

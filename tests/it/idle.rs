@@ -13,7 +13,7 @@ use common::{IMEI, PATIENCE, Place, Server, both, is_event, luat, run, wait_unti
 use luat_ota::firmware::ContentId;
 use luat_ota::firmware::audience::DeviceId;
 use luat_ota::fleet::clock::{Stamp, unix_now};
-use luat_ota::fleet::entry::{DeviceEntry, Entry, JourneyEntry};
+use luat_ota::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry};
 use luat_ota::fleet::journal::{Journal, Loaded};
 use luat_ota::fleet::journey::State;
 
@@ -180,7 +180,7 @@ fn a_journal_that_is_removed_is_written_anew_without_anybody_asking() {
 fn remember(state: &Path) {
     let now = Stamp(1 << 31);
     let mut journal = Journal::start(state, now, unix_now(), &Loaded::default(), 0).unwrap();
-    journal.later(&Entry::Device(DeviceEntry {
+    journal.later(&JournalEntry::Device(DeviceEntry {
         device: DeviceId::parse(IMEI).unwrap(),
         text: IMEI.into(),
         project: "P".into(),

@@ -17,7 +17,7 @@ use common::{
 use luat_ota::firmware::ContentId;
 use luat_ota::firmware::audience::DeviceId;
 use luat_ota::fleet::clock::{Stamp, unix_now};
-use luat_ota::fleet::entry::{DeviceEntry, Entry, JourneyEntry};
+use luat_ota::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry};
 use luat_ota::fleet::journal::{Journal, Loaded};
 use luat_ota::fleet::journey::State;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -115,7 +115,7 @@ fn pins(state: &Path) -> usize {
         Stamp(1 << 31),
         unix_now(),
         &mut |entry| {
-            if let Entry::Pin(pin) = entry {
+            if let JournalEntry::Pin(pin) = entry {
                 who.insert(pin.owner);
             }
         },
@@ -329,7 +329,7 @@ fn devices_shows_what_the_journal_knows_and_none_is_no_trouble() {
     let mut journal = Journal::start(&place.state(), now, unix_now(), &loaded, 0).unwrap();
     for n in 0..3_u64 {
         let text = (862_991_443_753_386 + n).to_string();
-        journal.later(&Entry::Device(DeviceEntry {
+        journal.later(&JournalEntry::Device(DeviceEntry {
             device: DeviceId::parse(&text).unwrap(),
             text: text.into(),
             project: "P".into(),

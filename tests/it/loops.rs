@@ -13,8 +13,8 @@ use luat_ota::firmware::audience::DeviceId;
 use luat_ota::firmware::catalog::Catalog;
 use luat_ota::firmware::known::KnownFiles;
 use luat_ota::firmware::scan;
-use luat_ota::fleet::brief::Brief;
-use luat_ota::fleet::who::{PinOwner, Who};
+use luat_ota::fleet::requester::{PinOwner, Requester};
+use luat_ota::fleet::short_version::ShortVersion;
 use luat_ota::fleet::{Fleet, Outcome, Part, Settings};
 
 /// Devices that loop.
@@ -48,7 +48,7 @@ fn bytes_in_a_day(catalog: &Catalog, attempts: u32) -> (u64, u64) {
             };
             // All of them behind one carrier's addresses.
             let address = IpAddr::from([100, 64, number as u8, 1]);
-            let who = Who::of(&check, address).unwrap();
+            let who = Requester::of(&check, address).unwrap();
             let owner = PinOwner::of_check(&check, Some(&who), address);
             let verdict = {
                 let question = Question {
@@ -64,7 +64,7 @@ fn bytes_in_a_day(catalog: &Catalog, attempts: u32) -> (u64, u64) {
                 Verdict::Offer(offer) => {
                     let part = Part {
                         content: offer.package.content,
-                        to: Brief::of(&offer.release.version_text),
+                        to: ShortVersion::of(&offer.release.version_text),
                         size: offer.package.size,
                         start: 0,
                         end: offer.package.size,

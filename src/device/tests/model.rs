@@ -19,8 +19,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::*;
 use crate::device::answer::{Answer, Plan, answer};
 use crate::firmware::ContentId;
-use crate::fleet::brief::Brief;
-use crate::fleet::entry::Entry;
+use crate::fleet::entry::JournalEntry;
+use crate::fleet::short_version::ShortVersion;
 use crate::fleet::{Outcome, Part, Transfer};
 use crate::wire::head::{self, HeadLimits, Progress};
 
@@ -117,7 +117,7 @@ struct World {
     modules: Vec<Module>,
     open: Vec<(usize, Transfer)>,
     begun: Vec<Begun>,
-    journal: Rc<RefCell<Vec<Entry>>>,
+    journal: Rc<RefCell<Vec<JournalEntry>>>,
     counts: Counts,
 }
 
@@ -392,7 +392,7 @@ impl World {
         let (content, now) = (plan.content, self.now);
         let part = Part {
             content,
-            to: Brief::of(&plan.about.to),
+            to: ShortVersion::of(&plan.about.to),
             size: plan.size,
             start: plan.start,
             end: plan.end,

@@ -3,10 +3,10 @@
 use super::Devices;
 use super::record::{Kind, NONE, Rank, Record};
 use crate::firmware::audience::DeviceId;
-use crate::fleet::brief::Brief;
-use crate::fleet::entry::{DeviceEntry, Entry, JourneyEntry, ReleaseEntry};
+use crate::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry, ReleaseEntry};
 use crate::fleet::interned::TargetId;
 use crate::fleet::journey::{Journey, State, capped};
+use crate::fleet::short_version::ShortVersion;
 
 impl Devices {
     /// The record of a device, as the journal keeps it.
@@ -74,7 +74,7 @@ impl Devices {
 
     /// Established devices from a slot on, for the journal: at most so many slots are looked at. Where
     /// to go on; `None`: that was all.
-    pub fn records(&self, from: u64, most: usize) -> (Vec<Entry>, Option<u64>) {
+    pub fn records(&self, from: u64, most: usize) -> (Vec<JournalEntry>, Option<u64>) {
         let from = u32::try_from(from).unwrap_or(NONE);
         let most = u32::try_from(most).unwrap_or(NONE);
         let until = from.saturating_add(most).min(self.table.end());
@@ -85,7 +85,7 @@ impl Devices {
         };
         let entries = slots
             .filter(established)
-            .filter_map(|slot| self.entry(slot).map(Entry::Device))
+            .filter_map(|slot| self.entry(slot).map(JournalEntry::Device))
             .collect();
         (
             entries,
@@ -130,7 +130,7 @@ impl Devices {
         self.ask_for(slot, project);
         if let Some(record) = self.table.get_mut(slot) {
             record.profile = self.profiles.replace(record.profile, entry.profile, false);
-            record.version = Brief::of(&entry.version);
+            record.version = ShortVersion::of(&entry.version);
             record.first = entry.first;
             record.last = entry.last;
             record.interval = entry.interval;
@@ -157,7 +157,7 @@ impl Devices {
             outcome: entry.outcome,
             weak: entry.weak,
             by_proxy: entry.by_proxy,
-            from: Brief::of(&entry.from),
+            from: ShortVersion::of(&entry.from),
         })
     }
 

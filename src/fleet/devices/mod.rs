@@ -25,13 +25,13 @@ mod transfers;
 use self::record::{Kind, Rank, Record};
 use self::table::Table;
 use self::texts::Texts;
-use super::brief::Brief;
 use super::clock::Stamp;
-use super::entry::Entry;
+use super::entry::JournalEntry;
 use super::interned::{ProjectId, TargetId};
 use super::journey::{Circumstances, Journey, Outcome, State};
-use super::network::{Network, Wide};
+use super::network::{CoarseNetwork, Network};
 use super::profiles::{Profile, Profiles};
+use super::short_version::ShortVersion;
 use super::targets::Targets;
 use crate::decision::{Back, Check, Offer, Verdict, came_back};
 use crate::firmware::ContentId;
@@ -41,7 +41,7 @@ use crate::firmware::catalog::Catalog;
 pub use self::above::Above;
 pub use self::census::{Census, ESTABLISHED, Group};
 pub use self::show::Beside;
-pub use self::transfers::Piece;
+pub use self::transfers::DeviceTransfer;
 
 const HOUR: u32 = 60 * 60;
 const DAY: u32 = 24 * HOUR;
@@ -61,7 +61,7 @@ const STALE: u32 = 7 * DAY;
 /// Of the established that were not seen for longest, so many are looked at for a stale one.
 const CANDIDATES: usize = 8;
 
-/// Records that one call of [`Devices::look_round`] looks at.
+/// Records that one call of [`Devices::sweep_silent`] looks at.
 const ROUND: u32 = 2000;
 
 /// Devices that may be established by a second sighting at once, and a second.
@@ -94,10 +94,10 @@ pub struct Devices {
     downtime: u32,
     promotions: Promotions,
     round: Round,
-    out: Vec<(Entry, Worth)>,
+    out: Vec<(JournalEntry, Worth)>,
 }
 
-/// How far [`Devices::look_round`] is.
+/// How far [`Devices::sweep_silent`] is.
 #[derive(Debug, Default)]
 struct Round {
     /// Where it goes on.
@@ -168,7 +168,7 @@ pub struct Fallen {
     /// The content that it got.
     pub content: ContentId,
     /// The version of the release.
-    pub to: Brief,
+    pub to: ShortVersion,
 }
 
 impl Devices {
@@ -244,7 +244,7 @@ impl Devices {
     }
 
     /// What the journal should know, oldest first.
-    pub fn take(&mut self) -> impl Iterator<Item = (Entry, Worth)> {
+    pub fn take(&mut self) -> impl Iterator<Item = (JournalEntry, Worth)> {
         self.out.drain(..)
     }
 
@@ -274,7 +274,7 @@ impl Devices {
             record.interval = interval(before.interval, now.since(before.last));
         }
         record.last = now;
-        record.version = Brief::of(&sighting.check.version);
+        record.version = ShortVersion::of(&sighting.check.version);
         let stated = Profile::of(sighting.check);
         let on_probation = before.rank == Rank::Probation;
         record.profile = self.profiles.replace(before.profile, stated, on_probation);
@@ -329,7 +329,7 @@ impl Devices {
                 return false;
             };
             if let Some(&record) = self.table.get(stale) {
-                let gone = Entry::Forgotten(record.device());
+                let gone = JournalEntry::Forgotten(record.device());
                 self.out.push((gone, Worth::Step));
                 let journey = record.journey();
                 let last = journey.filter(|journey| journey.state == State::Confirmed);
@@ -439,7 +439,7 @@ impl Devices {
     /// A device was confirmed with this release, and its record does not say so any more.
     fn retire(&mut self, target: TargetId) {
         if let Some(entry) = self.targets.retire_confirmed(target) {
-            self.out.push((Entry::Release(entry), Worth::Step));
+            self.out.push((JournalEntry::Release(entry), Worth::Step));
         }
     }
 
@@ -491,13 +491,13 @@ impl Devices {
         let target = self.targets.get(journey.target).filter(|_| has_fallen)?;
         Some(Fallen {
             content: target.content,
-            to: Brief::of(&target.version),
+            to: ShortVersion::of(&target.version),
         })
     }
 
     /// The version that a device was confirmed with less than a day ago, if this check says the one before:
     /// what the rules give to that version decides whether it has fallen back.
-    pub fn ran(&self, device: DeviceId, check: &Check<'_>) -> Option<Brief> {
+    pub fn ran(&self, device: DeviceId, check: &Check<'_>) -> Option<ShortVersion> {
         let record = self.table.get(self.table.find(device)?)?;
         let journey = record.journey()?;
         let is_old = || self.verdict_of(journey, record, check) == Back::Old;
@@ -539,7 +539,7 @@ impl Devices {
         if target.project != record.project {
             return Back::Other;
         }
-        if !Brief::holds(&check.version) && record.version == journey.from {
+        if !ShortVersion::holds(&check.version) && record.version == journey.from {
             return Back::Old;
         }
         came_back(journey.from.as_str(), check, &target.version)
@@ -575,7 +575,7 @@ impl Devices {
 
     /// What devices made of a release counts no more: a person has resumed it. Returns what the journal is
     /// to remember.
-    pub fn resumed(&mut self, project: &str, version: &str, now: Stamp) -> Option<Entry> {
+    pub fn resumed(&mut self, project: &str, version: &str, now: Stamp) -> Option<JournalEntry> {
         let entry = self.targets.resumed(project, version, now)?;
         let id = self.targets.project_id(project)?;
         for slot in 0..self.table.end() {
@@ -594,19 +594,19 @@ impl Devices {
                 self.set_journey(slot, Some(after));
             }
         }
-        Some(Entry::Release(entry))
+        Some(JournalEntry::Release(entry))
     }
 
     /// The folder is another now.
     pub fn catalog(&mut self, catalog: &Catalog, now: Stamp) {
         let new = self.targets.catalog(catalog, now);
-        let new = new.into_iter().map(Entry::Release);
+        let new = new.into_iter().map(JournalEntry::Release);
         self.out.extend(new.map(|entry| (entry, Worth::Step)));
     }
 
     /// Looks at some of the devices, for those that have gone silent; each call goes on where the last
     /// one stopped. When all were seen and nothing changed, they are let be until the first can be silent.
-    pub fn look_round(&mut self, now: Stamp) {
+    pub fn sweep_silent(&mut self, now: Stamp) {
         if self.due().is_none_or(|due| now < due) {
             return;
         }
@@ -647,7 +647,7 @@ impl Devices {
         }
     }
 
-    /// When [`Devices::look_round`] has something to do; `None`: not before something changes.
+    /// When [`Devices::sweep_silent`] has something to do; `None`: not before something changes.
     pub fn due(&self) -> Option<Stamp> {
         self.round.due()
     }
@@ -665,18 +665,15 @@ impl Devices {
             return;
         };
         let device = entry.device;
-        let told = self
-            .out
-            .iter_mut()
-            .rev()
-            .take(4)
-            .find(|(other, _)| matches!(other, Entry::Device(other) if other.device == device));
+        let told = self.out.iter_mut().rev().take(4).find(
+            |(other, _)| matches!(other, JournalEntry::Device(other) if other.device == device),
+        );
         match told {
             Some((before, kept)) => {
-                *before = Entry::Device(entry);
+                *before = JournalEntry::Device(entry);
                 *kept = worth.max(*kept);
             }
-            None => self.out.push((Entry::Device(entry), worth)),
+            None => self.out.push((JournalEntry::Device(entry), worth)),
         }
     }
 
@@ -685,16 +682,16 @@ impl Devices {
             return false;
         };
         let device = record.device();
-        self.out
-            .iter()
-            .any(|(entry, _)| matches!(entry, Entry::Device(entry) if entry.device == device))
+        self.out.iter().any(
+            |(entry, _)| matches!(entry, JournalEntry::Device(entry) if entry.device == device),
+        )
     }
 }
 
 /// Is this where the device was last seen, or delivered to?
 fn is_at(record: &Record, network: Network) -> bool {
     let known = record.network();
-    known.is_none_or(|known| Wide::from(known) == Wide::from(network))
+    known.is_none_or(|known| CoarseNetwork::from(known) == CoarseNetwork::from(network))
 }
 
 /// The interval between a device's checks, after one more gap.

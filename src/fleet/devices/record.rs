@@ -2,12 +2,12 @@
 //! [`super::super::view`] and [`super::super::entry`].
 
 use crate::firmware::audience::DeviceId;
-use crate::fleet::brief::Brief;
 use crate::fleet::clock::Stamp;
 use crate::fleet::interned::{ProfileId, ProjectId, TargetId};
 use crate::fleet::journey::{Journey, Outcome, State};
 use crate::fleet::network::Network;
 use crate::fleet::report::Report;
+use crate::fleet::short_version::ShortVersion;
 
 /// No slot.
 pub const NONE: u32 = u32::MAX;
@@ -92,8 +92,8 @@ pub struct Record {
     since: Stamp,
     reached: u32,
     /// The version that it runs.
-    pub version: Brief,
-    from: Brief,
+    pub version: ShortVersion,
+    from: ShortVersion,
     /// The project that it asks for.
     pub project: ProjectId,
     target: TargetId,
@@ -128,8 +128,8 @@ impl Record {
             after: NONE,
             since: now,
             reached: 0,
-            version: Brief::default(),
-            from: Brief::default(),
+            version: ShortVersion::default(),
+            from: ShortVersion::default(),
             project,
             target: TargetId::NONE,
             profile: ProfileId::NONE,
@@ -341,7 +341,7 @@ mod tests {
                 outcome,
                 weak,
                 by_proxy,
-                from: Brief::of("1.0.0"),
+                from: ShortVersion::of("1.0.0"),
             };
             record.set_journey(Some(journey));
             assert_eq!(record.journey(), Some(journey));
@@ -355,7 +355,7 @@ mod tests {
     fn a_report_stays_as_long_as_the_target_and_touches_nothing_else() {
         let device = DeviceId::Mac(7);
         let mut record = Record::new(device, Kind::Mac, ProjectId::default(), Stamp(5));
-        let to = |target| Journey::offered(TargetId(target), Brief::of("1.0.0"), Stamp(9));
+        let to = |target| Journey::offered(TargetId(target), ShortVersion::of("1.0.0"), Stamp(9));
         record.set_journey(Some(to(3)));
         for report in [Report::Updated, Report::Failed, Report::Other] {
             record.set_report(Some(report));

@@ -103,7 +103,7 @@ impl Devices {
             Some(Some(project)) => Some(project),
             None => None,
         };
-        let version = filter.version.as_deref().map(super::Brief::of);
+        let version = filter.version.as_deref().map(super::ShortVersion::of);
         let prefix = filter.prefix.as_str();
         let end = self.table.end();
         let until = from.saturating_add(LOOKED_AT).min(end);

@@ -59,7 +59,7 @@ struct House {
     devices: Devices,
     catalog: Catalog,
     now: Stamp,
-    written: Vec<(Entry, Worth)>,
+    written: Vec<(JournalEntry, Worth)>,
     listed: bool,
 }
 
@@ -149,7 +149,7 @@ impl House {
     }
 
     fn gets(&mut self, id: &str, content: u8, start: u64, high: u64) {
-        let piece = piece(id, content, start);
+        let piece = device_transfer(id, content, start);
         self.devices.begun(piece);
         self.devices.acknowledged(piece, high, self.now);
         self.write();
@@ -157,7 +157,7 @@ impl House {
 
     fn gets_all(&mut self, id: &str, content: u8, network: Network) {
         self.gets(id, content, 0, SIZE);
-        let piece = piece(id, content, 0);
+        let piece = device_transfer(id, content, 0);
         self.devices
             .delivered(piece, (SIZE, false), network, self.now);
         self.write();
@@ -211,8 +211,8 @@ fn device(id: &str) -> DeviceId {
     DeviceId::parse(id).unwrap()
 }
 
-fn piece(id: &str, content: u8, start: u64) -> Piece {
-    Piece {
+fn device_transfer(id: &str, content: u8, start: u64) -> DeviceTransfer {
+    DeviceTransfer {
         device: device(id),
         content: content_id(content),
         start,
@@ -269,7 +269,7 @@ fn a_whole_download_a_good_getn_or_a_place_in_the_list_establish_at_once() {
     }
     let mut texts = Vec::new();
     for (entry, _) in &house.written {
-        if let Entry::Device(device) = entry {
+        if let JournalEntry::Device(device) = entry {
             texts.push(&*device.text);
         }
     }
@@ -287,7 +287,7 @@ fn a_device_goes_its_way_to_the_end() {
     assert!(house.written.is_empty());
     // A range of the same download.
     house.gets(A, 1, 40_000, SIZE);
-    let rest = piece(A, 1, 40_000);
+    let rest = device_transfer(A, 1, 40_000);
     house
         .devices
         .delivered(rest, (SIZE, false), HOME, house.now);
@@ -314,9 +314,9 @@ fn restarted(house: &House) -> House {
     };
     for (entry, _) in &house.written {
         match entry.clone() {
-            Entry::Device(device) => next.devices.load(device),
-            Entry::Forgotten(device) => next.devices.load_forgotten(device),
-            Entry::Release(release) => next.devices.load_release(release),
+            JournalEntry::Device(device) => next.devices.load(device),
+            JournalEntry::Forgotten(device) => next.devices.load_forgotten(device),
+            JournalEntry::Release(release) => next.devices.load_release(release),
             _ => {}
         }
     }
@@ -481,7 +481,7 @@ fn a_device_is_asked_about_with_all_that_it_states_also_after_a_restart() {
     // Of an earlier version's journal only the project is known, until the device asks again.
     let mut old = Devices::new(100, house.now);
     for (entry, _) in &house.written {
-        if let Entry::Device(device) = entry {
+        if let JournalEntry::Device(device) = entry {
             let profile = None;
             old.load(DeviceEntry {
                 profile,
@@ -692,7 +692,7 @@ fn every_device_with_a_whole_download_counts_beside_fewer_than_ten_established()
     assert_eq!(house.census("{}").groups[0].outcomes.heard(), 5);
     house.later(3 * DAY + 1);
     for _ in 0..2 {
-        house.devices.look_round(house.now);
+        house.devices.sweep_silent(house.now);
     }
     assert_eq!(house.census("{}").groups[0].outcomes.silent, 1);
 }
@@ -705,18 +705,18 @@ fn who_does_not_come_back_is_silent_after_three_intervals_of_listening() {
     house.gets_all(A, 1, HOME);
     assert!(house.devices.due().unwrap() < house.now);
     house.later(3 * 700);
-    house.devices.look_round(house.now);
+    house.devices.sweep_silent(house.now);
     assert_eq!(house.state(A), Some(State::Delivered));
     // Until then nobody need look.
     assert_eq!(house.devices.due(), Some(house.now.plus(1)));
     house.later(1);
-    house.devices.look_round(house.now);
+    house.devices.sweep_silent(house.now);
     assert_eq!(house.state(A), Some(State::Silent));
-    house.devices.look_round(house.now);
+    house.devices.sweep_silent(house.now);
     assert_eq!(house.devices.due(), None);
     // After a restart it is waited for anew.
     let (mut entries, _) = house.devices.records(0, 1000);
-    let Some(Entry::Device(mut entry)) = entries.pop() else {
+    let Some(JournalEntry::Device(mut entry)) = entries.pop() else {
         panic!("one device was written");
     };
     entry.journey.as_mut().unwrap().state = State::Delivered;
@@ -724,9 +724,9 @@ fn who_does_not_come_back_is_silent_after_three_intervals_of_listening() {
     house.devices = Devices::new(100, began);
     house.devices.load(entry);
     house.devices.loaded(30 * DAY);
-    house.devices.look_round(began.plus(3 * 700));
+    house.devices.sweep_silent(began.plus(3 * 700));
     assert_eq!(house.state(A), Some(State::Delivered));
-    house.devices.look_round(began.plus(3 * 700 + 1));
+    house.devices.sweep_silent(began.plus(3 * 700 + 1));
     assert_eq!(house.state(A), Some(State::Silent));
 }
 
@@ -738,18 +738,18 @@ fn a_round_in_which_something_changed_is_followed_by_another() {
         house.asks(&imei, "1.0.0", HOME);
     }
     let first = "862991440000000";
-    house.devices.look_round(house.now);
+    house.devices.sweep_silent(house.now);
     assert!(house.devices.due().unwrap() < house.now);
     // It has been passed already.
     house.gets_all(first, 1, HOME);
-    house.devices.look_round(house.now);
+    house.devices.sweep_silent(house.now);
     assert!(house.devices.due().unwrap() < house.now);
-    house.devices.look_round(house.now);
-    house.devices.look_round(house.now);
+    house.devices.sweep_silent(house.now);
+    house.devices.sweep_silent(house.now);
     assert_eq!(house.devices.due(), Some(house.now.plus(3 * DAY + 1)));
     house.later(3 * DAY + 1);
     for _ in 0..2 {
-        house.devices.look_round(house.now);
+        house.devices.sweep_silent(house.now);
     }
     assert_eq!(house.state(first), Some(State::Silent));
 }
@@ -802,7 +802,7 @@ fn established_devices_leave_only_when_they_are_stale() {
     // The one that was not seen for longest, and is not stale by its own interval of a week.
     assert_eq!(house.is_established(&imei(0)), Some(true));
     assert_eq!(house.is_established(&imei(1)), None);
-    let gone = Entry::Forgotten(device(&imei(1)));
+    let gone = JournalEntry::Forgotten(device(&imei(1)));
     assert!(house.written.iter().any(|(entry, _)| *entry == gone));
     assert!(house.devices.len() <= 10);
 }
@@ -974,7 +974,7 @@ proptest! {
                 Step::Gets(id, content, start, high, whole) => {
                     house.gets(&id_of(id), content, start, high);
                     if whole {
-                        let piece = piece(&id_of(id), content, start);
+                        let piece = device_transfer(&id_of(id), content, start);
                         house.devices.delivered(piece, (SIZE, false), HOME, now);
                     }
                 }
@@ -986,7 +986,7 @@ proptest! {
                 Step::Later(seconds) => {
                     house.later(seconds);
                 }
-                Step::Look => house.devices.look_round(now),
+                Step::Look => house.devices.sweep_silent(now),
                 Step::Folder(which) => {
                     house.catalog = folder(FOLDERS[which]);
                     house.devices.catalog(&folder(FOLDERS[which]), now);
@@ -1000,8 +1000,8 @@ proptest! {
                     let mut loaded = Devices::new(max, now);
                     for (entry, _) in std::mem::take(&mut house.written) {
                         match entry {
-                            Entry::Device(entry) => loaded.load(entry),
-                            Entry::Forgotten(device) => loaded.load_forgotten(device),
+                            JournalEntry::Device(entry) => loaded.load(entry),
+                            JournalEntry::Forgotten(device) => loaded.load_forgotten(device),
                             _ => {}
                         }
                     }
@@ -1012,7 +1012,7 @@ proptest! {
                     prop_assert_eq!(entries.len(), house.devices.established());
                     let mut fresh = Devices::new(max, now);
                     for entry in entries.clone() {
-                        if let Entry::Device(entry) = entry {
+                        if let JournalEntry::Device(entry) = entry {
                             fresh.load(entry);
                         }
                     }
@@ -1027,7 +1027,7 @@ proptest! {
             house.write();
             check_sums(&house.devices, max);
             for (entry, _) in &house.written {
-                if let Entry::Device(entry) = entry {
+                if let JournalEntry::Device(entry) = entry {
                     prop_assert!(DeviceId::parse(&entry.text) == Some(entry.device));
                 }
             }

@@ -11,7 +11,7 @@ use crate::fleet::report::Report;
 
 /// Of a transfer, what concerns its device's journey.
 #[derive(Clone, Copy, Debug)]
-pub struct Piece {
+pub struct DeviceTransfer {
     /// The device.
     pub device: DeviceId,
     /// The file.
@@ -22,7 +22,7 @@ pub struct Piece {
 
 impl Devices {
     /// The journey of a transfer, if its device is on one to this content.
-    fn under_way(&self, piece: Piece) -> Option<(u32, Journey)> {
+    fn under_way(&self, piece: DeviceTransfer) -> Option<(u32, Journey)> {
         let slot = self.table.find(piece.device)?;
         let journey = self.table.get(slot)?.journey()?;
         let target = self.targets.get(journey.target)?;
@@ -30,7 +30,7 @@ impl Devices {
     }
 
     /// A transfer begins.
-    pub fn begun(&mut self, piece: Piece) {
+    pub fn begun(&mut self, piece: DeviceTransfer) {
         if let (0, Some((slot, journey))) = (piece.start, self.under_way(piece)) {
             self.set_journey(slot, Some(journey.begun()));
         }
@@ -48,7 +48,7 @@ impl Devices {
     }
 
     /// Of a transfer, the bytes before `high` have arrived.
-    pub fn acknowledged(&mut self, piece: Piece, high: u64, now: Stamp) {
+    pub fn acknowledged(&mut self, piece: DeviceTransfer, high: u64, now: Stamp) {
         if let Some((slot, journey)) = self.under_way(piece) {
             let after = journey.acknowledged(piece.start, high, now);
             self.step(slot, Some(journey), Some(after));
@@ -59,7 +59,7 @@ impl Devices {
     /// `by_proxy`: to a trusted proxy.
     pub fn delivered(
         &mut self,
-        piece: Piece,
+        piece: DeviceTransfer,
         (size, by_proxy): (u64, bool),
         network: Network,
         now: Stamp,
@@ -79,7 +79,7 @@ impl Devices {
 
     /// Records the result that the device reports for the content that it was last offered.
     pub fn reported(&mut self, device: DeviceId, content: ContentId, report: Report) {
-        let piece = Piece {
+        let piece = DeviceTransfer {
             device,
             content,
             start: 0,

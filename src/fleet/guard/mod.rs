@@ -15,12 +15,12 @@ mod record;
 pub use self::record::Asks;
 use self::record::{Judged, Record, Tally};
 use super::Outcome;
-use super::brief::Brief;
 use super::clock::Stamp;
-use super::entry::{Entry, GuardEntry};
-use super::network::Wide;
+use super::entry::{GuardEntry, JournalEntry};
+use super::network::CoarseNetwork;
+use super::requester::{IdentityHash, Requester};
+use super::short_version::ShortVersion;
 use super::turns::{Turn, Turns};
-use super::who::{Downloader, Who};
 use crate::decision::Looping;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
@@ -54,7 +54,7 @@ pub struct Spent {
     /// The file.
     pub content: ContentId,
     /// The version of its release; empty: not known.
-    pub to: Brief,
+    pub to: ShortVersion,
     /// Its size in bytes.
     pub size: u64,
     /// The first byte that was sent.
@@ -79,8 +79,9 @@ pub struct Against {
 }
 
 /// Is it a record of this unit, in this network?
-fn is_own(record: &Record, who: &Who) -> bool {
-    record.unit == who.unit && record.wide == who.wide
+fn is_own(record: &Record, who: &Requester) -> bool {
+    record.identity_without_version == who.identity_without_version
+        && record.coarse_network == who.coarse_network
 }
 
 /// All that the guard remembers.
@@ -94,9 +95,9 @@ pub struct Guard {
     order: Turns,
     next: u64,
     /// While the journal is read: whose each unit is.
-    loaded: Table<Downloader, DeviceId>,
+    loaded: Table<IdentityHash, DeviceId>,
     /// What the journal is still to be told.
-    changes: Vec<Entry>,
+    changes: Vec<JournalEntry>,
 }
 
 impl Guard {
@@ -125,7 +126,7 @@ impl Guard {
     }
 
     /// What this device is not to be offered, if it asks now from byte 0.
-    pub fn held(&self, who: &Who, asks: Asks, now: Stamp) -> Looping {
+    pub fn held(&self, who: &Requester, asks: Asks, now: Stamp) -> Looping {
         let mut looping = Looping::default();
         let own = self
             .of(who.device)
@@ -151,7 +152,7 @@ impl Guard {
     /// `allow` does not name singly.
     pub fn came_back(
         &mut self,
-        who: &Who,
+        who: &Requester,
         asks: Asks,
         offered: Option<ContentId>,
         now: Stamp,
@@ -200,18 +201,21 @@ impl Guard {
             goes
         });
         if was_written {
-            self.changes.push(Entry::Unguarded(who.unit, who.wide));
+            self.changes.push(JournalEntry::Unguarded(
+                who.identity_without_version,
+                who.coarse_network,
+            ));
             // The line takes back all of the unit's in that network.
             let left = self.of(who.device).iter();
             let left = left.filter(|r| is_own(r, who) && r.written && r.is_worth_it());
-            let left: Vec<Entry> = left.map(|record| record.entry(who.device)).collect();
+            let left: Vec<JournalEntry> = left.map(|record| record.entry(who.device)).collect();
             self.changes.extend(left);
         }
         spared
     }
 
     /// The device was confirmed with this content, of which nothing is known here, and has fallen back.
-    pub fn fell_back(&mut self, who: &Who, content: ContentId, to: Brief, now: Stamp) {
+    pub fn fell_back(&mut self, who: &Requester, content: ContentId, to: ShortVersion, now: Stamp) {
         let mut records = self.of(who.device).iter();
         if records.any(|record| is_own(record, who) && record.content == content) {
             return;
@@ -250,7 +254,7 @@ impl Guard {
     }
 
     /// Bytes of a content went to the device.
-    pub fn spent(&mut self, who: &Who, spent: Spent, now: Stamp) {
+    pub fn spent(&mut self, who: &Requester, spent: Spent, now: Stamp) {
         let whole = spent.outcome == Outcome::Whole;
         let bytes = match spent.outcome {
             Outcome::Whole | Outcome::Incomplete { proxied: false } => {
@@ -291,7 +295,13 @@ impl Guard {
 
     /// The device was sent elsewhere for a content of the release `to`. It is an attempt when it comes
     /// back as before a minute or more later.
-    pub fn redirected(&mut self, who: &Who, content: ContentId, to: Brief, now: Stamp) {
+    pub fn redirected(
+        &mut self,
+        who: &Requester,
+        content: ContentId,
+        to: ShortVersion,
+        now: Stamp,
+    ) {
         self.change(who, (content, to), now, |record| {
             record.began(who);
             record.redirected.get_or_insert(now);
@@ -304,7 +314,10 @@ impl Guard {
         let mut over = Vec::new();
         self.drop_where(device, |record| {
             if record.written {
-                over.push(Entry::Unguarded(record.unit, record.wide));
+                over.push(JournalEntry::Unguarded(
+                    record.identity_without_version,
+                    record.coarse_network,
+                ));
             }
             true
         });
@@ -325,19 +338,32 @@ impl Guard {
     }
 
     /// What the journal is to be told, since this was last asked.
-    pub fn changes(&mut self) -> Vec<Entry> {
+    pub fn changes(&mut self) -> Vec<JournalEntry> {
         std::mem::take(&mut self.changes)
     }
 
     /// A record out of the journal. Its size is not known until [`Guard::sizes`] or a transfer says it.
     pub fn load(&mut self, entry: &GuardEntry) {
-        let who = (entry.unit, entry.wide, Downloader(entry.version));
+        let who = (
+            entry.identity_without_version,
+            entry.coarse_network,
+            IdentityHash(entry.version),
+        );
         let same = |record: &Record| {
-            (record.unit, record.wide, record.content) == (entry.unit, entry.wide, entry.content)
+            (
+                record.identity_without_version,
+                record.coarse_network,
+                record.content,
+            ) == (
+                entry.identity_without_version,
+                entry.coarse_network,
+                entry.content,
+            )
         };
         self.drop_where(entry.device, same);
-        self.loaded.insert(entry.unit, entry.device);
-        let key = (entry.content, Brief::of(&entry.to));
+        self.loaded
+            .insert(entry.identity_without_version, entry.device);
+        let key = (entry.content, ShortVersion::of(&entry.to));
         self.change_at(entry.device, who, key, entry.used, |record| {
             record.tally = Tally {
                 reverts: entry.reverts,
@@ -352,17 +378,24 @@ impl Guard {
             record.confirmed = entry.confirmed;
             record.reverted = entry.reverted;
             record.rounds.clone_from(&entry.rounds);
-            record.from = Brief::of(&entry.from);
-            record.before = Downloader(entry.before);
+            record.from = ShortVersion::of(&entry.from);
+            record.before = IdentityHash(entry.before);
             record.written = true;
         });
         self.changes.clear();
     }
 
     /// The journal says that nothing speaks against it any more. For loading alone.
-    pub fn unload(&mut self, unit: Downloader, wide: Wide) {
-        if let Some(device) = self.loaded.get(&unit).copied() {
-            self.drop_where(device, |record| record.unit == unit && record.wide == wide);
+    pub fn unload(
+        &mut self,
+        identity_without_version: IdentityHash,
+        coarse_network: CoarseNetwork,
+    ) {
+        if let Some(device) = self.loaded.get(&identity_without_version).copied() {
+            self.drop_where(device, |record| {
+                record.identity_without_version == identity_without_version
+                    && record.coarse_network == coarse_network
+            });
         }
     }
 
@@ -385,7 +418,7 @@ impl Guard {
     }
 
     /// Some records for the journal, from the number `from` on, and where the next begin.
-    pub fn records(&self, from: u64, most: usize) -> (Vec<Entry>, Option<u64>) {
+    pub fn records(&self, from: u64, most: usize) -> (Vec<JournalEntry>, Option<u64>) {
         // In the order of their numbers, which never change while nothing happens to them; what changes
         // meanwhile is written anyhow.
         let all = self
@@ -432,12 +465,16 @@ impl Guard {
 
     fn change(
         &mut self,
-        who: &Who,
-        what: (ContentId, Brief),
+        who: &Requester,
+        what: (ContentId, ShortVersion),
         now: Stamp,
         change: impl FnOnce(&mut Record),
     ) {
-        let key = (who.unit, who.wide, who.downloader);
+        let key = (
+            who.identity_without_version,
+            who.coarse_network,
+            who.identity,
+        );
         self.change_at(who.device, key, what, now, change);
     }
 
@@ -445,14 +482,21 @@ impl Guard {
     fn change_at(
         &mut self,
         device: DeviceId,
-        (unit, wide, version): (Downloader, Wide, Downloader),
-        (content, to): (ContentId, Brief),
+        (identity_without_version, coarse_network, version): (
+            IdentityHash,
+            CoarseNetwork,
+            IdentityHash,
+        ),
+        (content, to): (ContentId, ShortVersion),
         now: Stamp,
         change: impl FnOnce(&mut Record),
     ) {
         self.next = self.next.wrapping_add(1);
         let number = self.next;
-        let own = |record: &Record| record.unit == unit && record.wide == wide;
+        let own = |record: &Record| {
+            record.identity_without_version == identity_without_version
+                && record.coarse_network == coarse_network
+        };
         let known = self
             .of(device)
             .iter()
@@ -466,8 +510,8 @@ impl Guard {
             };
             self.order.insert(turn, device.parts());
             self.records.entry(device).or_default().push(Record {
-                unit,
-                wide,
+                identity_without_version,
+                coarse_network,
                 content,
                 version,
                 size: 0,
@@ -481,9 +525,9 @@ impl Guard {
                 confirmed: None,
                 reverted: false,
                 rounds: Vec::new(),
-                from: Brief::default(),
+                from: ShortVersion::default(),
                 to,
-                before: Downloader::default(),
+                before: IdentityHash::default(),
                 written: false,
                 turn,
             });
@@ -493,7 +537,7 @@ impl Guard {
             return;
         };
         let before = record.notable();
-        if to != Brief::default() {
+        if to != ShortVersion::default() {
             record.to = to;
         }
         change(record);

@@ -6,13 +6,13 @@ use super::Against;
 use crate::decision::{Back, compare};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
-use crate::fleet::brief::Brief;
 use crate::fleet::clock::Stamp;
-use crate::fleet::entry::{Entry, GuardEntry, Round};
+use crate::fleet::entry::{GuardEntry, JournalEntry, Round};
 use crate::fleet::journey::{Circumstances, FALLBACK};
-use crate::fleet::network::Wide;
+use crate::fleet::network::CoarseNetwork;
+use crate::fleet::requester::{IdentityHash, Requester};
+use crate::fleet::short_version::ShortVersion;
 use crate::fleet::turns::Turn;
-use crate::fleet::who::{Downloader, Who};
 
 /// A redirect is an attempt when the device comes back this long after it, in seconds.
 const REDIRECTED: u32 = 60;
@@ -37,13 +37,13 @@ const MANY_SIZES: u64 = 20;
 #[derive(Clone, Debug)]
 pub struct Record {
     /// Who, whatever version it runs.
-    pub unit: Downloader,
+    pub identity_without_version: IdentityHash,
     /// From where it asks.
-    pub wide: Wide,
+    pub coarse_network: CoarseNetwork,
     /// What it got.
     pub content: ContentId,
     /// All that the device says of itself, its version included: another one ends the record.
-    pub version: Downloader,
+    pub version: IdentityHash,
     /// 0: not known (the record comes from the journal).
     pub size: u64,
     /// The evidence so far.
@@ -67,11 +67,11 @@ pub struct Record {
     /// The last rounds, oldest first.
     pub rounds: Vec<Round>,
     /// The version that it ran when it last began to download.
-    pub from: Brief,
+    pub from: ShortVersion,
     /// The release's version; empty: not known.
-    pub to: Brief,
+    pub to: ShortVersion,
     /// `version` before it was what it is.
-    pub before: Downloader,
+    pub before: IdentityHash,
     /// The journal has it.
     pub written: bool,
     /// When it may be dropped: its class is [`Record::rank`], and its number the same as long as it lives.
@@ -140,8 +140,8 @@ impl Asks {
 
 impl Record {
     /// The record after a check from byte 0.
-    pub fn judge(&self, who: &Who, asks: Asks, attempts: u32, now: Stamp) -> Judged {
-        let back = match self.version == who.downloader {
+    pub fn judge(&self, who: &Requester, asks: Asks, attempts: u32, now: Stamp) -> Judged {
+        let back = match self.version == who.identity {
             true => Back::Old,
             false => compare(
                 self.from.as_str(),
@@ -173,7 +173,7 @@ impl Record {
                 after.comes_back_old(asks, now);
             }
             Back::Other => {
-                let is_another = ![self.version, self.before].contains(&who.downloader);
+                let is_another = ![self.version, self.before].contains(&who.identity);
                 if is_another && !self.is_frequent(attempts, now) {
                     after.clear();
                 }
@@ -196,10 +196,10 @@ impl Record {
     }
 
     /// The device begins to download.
-    pub fn began(&mut self, who: &Who) {
-        if self.version != who.downloader {
+    pub fn began(&mut self, who: &Requester) {
+        if self.version != who.identity {
             self.before = self.version;
-            self.version = who.downloader;
+            self.version = who.identity;
         }
         self.from = who.version;
     }
@@ -346,11 +346,11 @@ impl Record {
     }
 
     /// The same for the journal.
-    pub fn entry(&self, device: DeviceId) -> Entry {
-        Entry::Guard(GuardEntry {
+    pub fn entry(&self, device: DeviceId) -> JournalEntry {
+        JournalEntry::Guard(GuardEntry {
             device,
-            unit: self.unit,
-            wide: self.wide,
+            identity_without_version: self.identity_without_version,
+            coarse_network: self.coarse_network,
             content: self.content,
             version: self.version.0,
             reverts: self.tally.reverts,

@@ -19,8 +19,8 @@ const ASKS: Asks = Asks {
     waits: None,
 };
 
-fn to() -> Brief {
-    Brief::of("2.0.0")
+fn to() -> ShortVersion {
+    ShortVersion::of("2.0.0")
 }
 
 /// Of a direct transfer.
@@ -31,7 +31,7 @@ fn outcome(whole: bool) -> Outcome {
     }
 }
 
-fn who(id: &str, version: &str, address: &str) -> Who {
+fn who(id: &str, version: &str, address: &str) -> Requester {
     let check = Check {
         device: DeviceId::parse(id),
         device_text: id.into(),
@@ -39,10 +39,10 @@ fn who(id: &str, version: &str, address: &str) -> Who {
         version: version.into(),
         ..Check::default()
     };
-    Who::of(&check, address.parse::<IpAddr>().unwrap()).unwrap()
+    Requester::of(&check, address.parse::<IpAddr>().unwrap()).unwrap()
 }
 
-fn old() -> Who {
+fn old() -> Requester {
     who("862991443753386", "1.0.0", "100.64.1.2")
 }
 
@@ -62,7 +62,7 @@ fn part(content: ContentId, start: u64, end: u64) -> Spent {
 }
 
 /// Asks from byte 0; true: the content may be given.
-fn ask(guard: &mut Guard, who: &Who, content: ContentId, now: Stamp) -> bool {
+fn ask(guard: &mut Guard, who: &Requester, content: ContentId, now: Stamp) -> bool {
     let held = guard.held(who, ASKS, now).contains(content, false);
     guard.came_back(who, ASKS, (!held).then_some(content), now);
     // The answer stands: the same question again gets the same one.
@@ -71,7 +71,7 @@ fn ask(guard: &mut Guard, who: &Who, content: ContentId, now: Stamp) -> bool {
 }
 
 /// Asks, and takes all of it if it may.
-fn take(guard: &mut Guard, who: &Who, content: ContentId, now: Stamp) -> bool {
+fn take(guard: &mut Guard, who: &Requester, content: ContentId, now: Stamp) -> bool {
     let may = ask(guard, who, content, now);
     if may {
         guard.spent(who, part(content, 0, SIZE), now.plus(30));
@@ -135,7 +135,13 @@ fn another_version_ends_it_and_another_content_begins_anew() {
     guard.changes();
     now = now.plus(25 * HOUR);
     assert!(ask(&mut guard, &new, A, now));
-    assert_eq!(guard.changes(), [Entry::Unguarded(new.unit, new.wide)]);
+    assert_eq!(
+        guard.changes(),
+        [JournalEntry::Unguarded(
+            new.identity_without_version,
+            new.coarse_network
+        )]
+    );
     assert!(ask(&mut guard, &old(), A, now));
     assert!(guard.is_empty());
     // A version that is neither was flashed, which ends it at once.
@@ -237,7 +243,9 @@ fn a_module_that_reports_the_new_version_and_falls_back_is_held_after_the_third_
     // After a restart as well.
     let mut loaded = Guard::new(3, CAPACITY);
     for entry in guard.records(0, 9).0 {
-        let Entry::Guard(entry) = entry else { panic!() };
+        let JournalEntry::Guard(entry) = entry else {
+            panic!()
+        };
         loaded.load(&entry);
     }
     loaded.sizes(|_| Some(SIZE));
@@ -423,7 +431,9 @@ fn all_of_it_comes_back_from_the_journal() {
     );
     let mut written = Guard::new(3, CAPACITY);
     for entry in &journal {
-        let Entry::Guard(entry) = entry else { panic!() };
+        let JournalEntry::Guard(entry) = entry else {
+            panic!()
+        };
         written.load(entry);
     }
     let (entries, next) = guard.records(0, 100);
@@ -438,7 +448,7 @@ fn all_of_it_comes_back_from_the_journal() {
             guard.held(&old(), ASKS, later)
         );
     }
-    written.unload(old().unit, old().wide);
+    written.unload(old().identity_without_version, old().coarse_network);
     assert!(written.is_empty());
 }
 
@@ -530,7 +540,7 @@ fn what_was_read_from_the_journal_is_ranked_as_before() {
     before.spent(&old(), part(A, 0, SIZE), START);
     let mut after = Guard::new(3, CAPACITY);
     for entry in before.changes() {
-        if let Entry::Guard(entry) = entry {
+        if let JournalEntry::Guard(entry) = entry {
             after.load(&entry);
         }
     }
@@ -606,7 +616,7 @@ proptest! {
             if restart {
                 let mut loaded = Guard::new(attempts, CAPACITY);
                 for entry in guard.records(0, 9).0 {
-                    let Entry::Guard(entry) = entry else { unreachable!() };
+                    let JournalEntry::Guard(entry) = entry else { unreachable!() };
                     loaded.load(&entry);
                 }
                 if !loaded.is_empty() {

@@ -15,13 +15,13 @@ use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::{Stamp, Wall};
 use crate::fleet::entry::{
-    DeviceEntry, Entry, GuardEntry, JourneyEntry, PinEntry, ReleaseEntry, Round,
+    DeviceEntry, GuardEntry, JournalEntry, JourneyEntry, PinEntry, ReleaseEntry, Round,
 };
 use crate::fleet::journey::{Outcome, State};
-use crate::fleet::network::{Network, Wide};
+use crate::fleet::network::{CoarseNetwork, Network};
 use crate::fleet::pins::Worth;
 use crate::fleet::profiles::Profile;
-use crate::fleet::who::{Downloader, PinKey};
+use crate::fleet::requester::{IdentityHash, PinKey};
 
 /// The version of the format, in the first line.
 pub(super) const VERSION: u32 = 1;
@@ -117,19 +117,19 @@ pub(super) fn header(out: &mut String) {
 }
 
 /// One entry.
-pub(super) fn entry(out: &mut String, wall: Wall, at: Stamp, entry: &Entry) {
+pub(super) fn entry(out: &mut String, wall: Wall, at: Stamp, entry: &JournalEntry) {
     let mut pen = Pen::new(out, wall);
     match entry {
-        Entry::Device(device) => pen.device(device),
-        Entry::Forgotten(device) => pen.put("{\"forgotten\":", Id(*device)),
-        Entry::Pin(pin) => pen.pin(pin),
-        Entry::Unpinned(owner) => pen.hash("{\"unpinned\":", owner.0),
-        Entry::Guard(guard) => pen.guard(guard),
-        Entry::Unguarded(unit, wide) => {
-            pen.hash("{\"unguarded\":", unit.0);
-            pen.put(",\"wide\":", wide.0);
+        JournalEntry::Device(device) => pen.device(device),
+        JournalEntry::Forgotten(device) => pen.put("{\"forgotten\":", Id(*device)),
+        JournalEntry::Pin(pin) => pen.pin(pin),
+        JournalEntry::Unpinned(owner) => pen.hash("{\"unpinned\":", owner.0),
+        JournalEntry::Guard(guard) => pen.guard(guard),
+        JournalEntry::Unguarded(identity_without_version, coarse_network) => {
+            pen.hash("{\"unguarded\":", identity_without_version.0);
+            pen.put(",\"wide\":", coarse_network.0);
         }
-        Entry::Release(release) => pen.release(release),
+        JournalEntry::Release(release) => pen.release(release),
     }
     pen.end(at);
 }
@@ -317,9 +317,9 @@ impl<'b> Pen<'b> {
     }
 
     fn guard(&mut self, guard: &GuardEntry) {
-        self.hash("{\"guard\":", guard.unit.0);
+        self.hash("{\"guard\":", guard.identity_without_version.0);
         self.put(",\"device\":", Id(guard.device));
-        self.put(",\"wide\":", guard.wide.0);
+        self.put(",\"wide\":", guard.coarse_network.0);
         self.put(",\"content\":", Quoted(guard.content));
         self.hash(",\"version\":", guard.version);
         self.number(",\"reverts\":", guard.reverts.into());
@@ -421,7 +421,7 @@ impl When {
 #[derive(Debug, PartialEq)]
 pub(super) enum Said {
     /// This.
-    Entry(Entry),
+    JournalEntry(JournalEntry),
     /// Something about the journal itself: nothing to remember.
     Nothing,
     /// A kind that a later version writes.
@@ -446,18 +446,18 @@ pub(super) fn tick_of(fields: &Fields<'_>) -> Option<Tick> {
 /// What an intact line says; `None`: a field is missing or makes no sense.
 pub(super) fn said(fields: &Fields<'_>, when: When) -> Option<Said> {
     let entry = match fields.kind() {
-        "device" => Entry::Device(device(fields, when)?),
-        "forgotten" => Entry::Forgotten(id(fields.text("forgotten")?)?),
-        "pin" => Entry::Pin(pin(fields, when)?),
+        "device" => JournalEntry::Device(device(fields, when)?),
+        "forgotten" => JournalEntry::Forgotten(id(fields.text("forgotten")?)?),
+        "pin" => JournalEntry::Pin(pin(fields, when)?),
         // Up to 0.1.0 one content of one network: what was begun still counts for its day.
         "unpinned" if fields.has("network") => return Some(Said::Nothing),
-        "unpinned" => Entry::Unpinned(PinKey(hash(fields, "unpinned")?)),
-        "guard" => Entry::Guard(guard(fields, when)?),
-        "unguarded" => Entry::Unguarded(
-            downloader(fields, "unguarded")?,
-            Wide(fields.number("wide")?),
+        "unpinned" => JournalEntry::Unpinned(PinKey(hash(fields, "unpinned")?)),
+        "guard" => JournalEntry::Guard(guard(fields, when)?),
+        "unguarded" => JournalEntry::Unguarded(
+            identity(fields, "unguarded")?,
+            CoarseNetwork(fields.number("wide")?),
         ),
-        "release" => Entry::Release(ReleaseEntry {
+        "release" => JournalEntry::Release(ReleaseEntry {
             project: fields.text("project")?.into(),
             version: fields.text("release")?.into(),
             first: when.past(fields.number("first")?),
@@ -469,7 +469,7 @@ pub(super) fn said(fields: &Fields<'_>, when: When) -> Option<Said> {
         "clock" | HEADER => return Some(Said::Nothing),
         _ => return Some(Said::Unknown),
     };
-    Some(Said::Entry(entry))
+    Some(Said::JournalEntry(entry))
 }
 
 fn pin(fields: &Fields<'_>, when: When) -> Option<PinEntry> {
@@ -501,8 +501,8 @@ fn hash(fields: &Fields<'_>, key: &str) -> Option<u64> {
     u64::from_str_radix(fields.text(key)?, 16).ok()
 }
 
-fn downloader(fields: &Fields<'_>, key: &str) -> Option<Downloader> {
-    hash(fields, key).map(Downloader)
+fn identity(fields: &Fields<'_>, key: &str) -> Option<IdentityHash> {
+    hash(fields, key).map(IdentityHash)
 }
 
 fn content(fields: &Fields<'_>) -> Option<ContentId> {
@@ -641,8 +641,8 @@ fn rounds(text: &str, when: When) -> Option<Vec<Round>> {
 fn guard(fields: &Fields<'_>, when: When) -> Option<GuardEntry> {
     Some(GuardEntry {
         device: id(fields.text("device")?)?,
-        unit: downloader(fields, "guard")?,
-        wide: Wide(fields.number("wide")?),
+        identity_without_version: identity(fields, "guard")?,
+        coarse_network: CoarseNetwork(fields.number("wide")?),
         content: content(fields)?,
         version: hash(fields, "version")?,
         reverts: count(fields, "reverts")?,

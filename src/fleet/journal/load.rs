@@ -12,7 +12,7 @@ use std::path::Path;
 use super::json::Fields;
 use super::line::{self, LONGEST, Said, Tick, When};
 use crate::fleet::clock::{Stamp, is_trusted};
-use crate::fleet::entry::Entry;
+use crate::fleet::entry::JournalEntry;
 use crate::os::fs::{Content, open_to_read};
 
 /// Between two lines of one run.
@@ -45,7 +45,12 @@ pub struct Loaded {
 
 /// Gives all entries of a journal, oldest first, their times as stamps before `now`, which is `unix` by
 /// the machine's clock. A journal that is not there is an empty one; the error is that it cannot be read.
-pub fn load(path: &Path, now: Stamp, unix: i64, each: &mut dyn FnMut(Entry)) -> io::Result<Loaded> {
+pub fn load(
+    path: &Path,
+    now: Stamp,
+    unix: i64,
+    each: &mut dyn FnMut(JournalEntry),
+) -> io::Result<Loaded> {
     match open_to_read(path) {
         Ok(file) => read(&mut Content::new(file), now, unix, each),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Loaded::default()),
@@ -75,7 +80,7 @@ pub(super) fn read(
     mut file: &mut dyn Twice,
     now: Stamp,
     unix: i64,
-    each: &mut dyn FnMut(Entry),
+    each: &mut dyn FnMut(JournalEntry),
 ) -> io::Result<Loaded> {
     let mut loaded = Loaded::default();
     let mut first = Timeline::default();
@@ -109,7 +114,7 @@ pub(super) fn read(
         };
         let fields = Fields::read(body);
         match fields.and_then(|fields| line::said(&fields, when)) {
-            Some(Said::Entry(entry)) => {
+            Some(Said::JournalEntry(entry)) => {
                 loaded.entries = loaded.entries.saturating_add(1);
                 each(entry);
             }

@@ -32,7 +32,7 @@ pub use self::load::{Loaded, load};
 use self::way::{Way, Weight, live_bytes};
 use self::writer::Shared;
 use super::clock::{Stamp, Wall, is_trusted};
-use super::entry::Entry;
+use super::entry::JournalEntry;
 use crate::alarm::Alarm;
 use crate::os::reactor::Timer;
 use crate::state::{self, Folder};
@@ -52,7 +52,7 @@ pub struct Journal {
     way: Option<Way>,
     /// In place of a file: all entries, in the order in which they would be written.
     #[cfg(test)]
-    pub(super) record: Option<std::rc::Rc<std::cell::RefCell<Vec<Entry>>>>,
+    pub(super) record: Option<std::rc::Rc<std::cell::RefCell<Vec<JournalEntry>>>>,
 }
 
 /// Of whom a line is that is to be written at once.
@@ -105,7 +105,7 @@ impl Journal {
     }
 
     /// To be written in a batch, within 5 s.
-    pub fn later(&mut self, entry: &Entry) {
+    pub fn later(&mut self, entry: &JournalEntry) {
         #[cfg(test)]
         if let Some(record) = &self.record {
             record.borrow_mut().push(entry.clone());
@@ -117,7 +117,7 @@ impl Journal {
 
     /// The same for an entry that tells nothing new but when a device was last seen: the first that is
     /// left out when there is too much to write.
-    pub fn seen(&mut self, entry: &Entry) {
+    pub fn seen(&mut self, entry: &JournalEntry) {
         if let Some(way) = &mut self.way {
             way.line(entry, Weight::Seen);
         }
@@ -125,7 +125,7 @@ impl Journal {
 
     /// To be written at once. The answer tells when it is; `None`: it will not be, there is too much to
     /// write (or no journal).
-    pub fn now(&mut self, entry: &Entry, whose: Whose) -> Option<Written> {
+    pub fn now(&mut self, entry: &JournalEntry, whose: Whose) -> Option<Written> {
         #[cfg(test)]
         if let Some(record) = &self.record {
             record.borrow_mut().push(entry.clone());
@@ -184,7 +184,7 @@ impl Journal {
     }
 
     /// Some records, as they now stand, and where the next ones begin.
-    pub fn give(&mut self, entries: &[Entry], next: Option<u64>) {
+    pub fn give(&mut self, entries: &[JournalEntry], next: Option<u64>) {
         if let Some(way) = &mut self.way {
             way.give(entries, next);
         }
@@ -202,7 +202,7 @@ impl Journal {
 
 /// Loads the journal of a state folder at the start, with a line in the log. One that cannot be read is
 /// set aside, or if it cannot be renamed either, left as it is (`unread`).
-pub fn open(folder: &Folder, now: Stamp, unix: i64, each: &mut dyn FnMut(Entry)) -> Loaded {
+pub fn open(folder: &Folder, now: Stamp, unix: i64, each: &mut dyn FnMut(JournalEntry)) -> Loaded {
     let is_claimed = folder.is_claimed();
     let folder = folder.path();
     if is_claimed {

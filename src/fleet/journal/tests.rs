@@ -14,9 +14,9 @@ use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::TRUSTED_FROM;
 use crate::fleet::entry::*;
 use crate::fleet::journey::{Outcome, State};
-use crate::fleet::network::{Network, Wide};
+use crate::fleet::network::{CoarseNetwork, Network};
 use crate::fleet::profiles::Profile;
-use crate::fleet::who::{Downloader, PinKey};
+use crate::fleet::requester::{IdentityHash, PinKey};
 use crate::os::reactor::block_on;
 use crate::os::scratch::Scratch;
 use crate::state::Folder;
@@ -26,8 +26,8 @@ const UNIX: i64 = TRUSTED_FROM + 30_000_000;
 const HOME: Network = Network::V4([192, 0, 2]);
 const A: ContentId = ContentId([1; 32]);
 
-fn pin(owner: u64, used: Stamp) -> Entry {
-    Entry::Pin(PinEntry {
+fn pin(owner: u64, used: Stamp) -> JournalEntry {
+    JournalEntry::Pin(PinEntry {
         owner: PinKey(owner),
         said: 0,
         content: A,
@@ -65,8 +65,8 @@ fn contents() -> impl Strategy<Value = ContentId> {
     any::<[u8; 32]>().prop_map(ContentId)
 }
 
-fn downloaders() -> impl Strategy<Value = Downloader> {
-    any::<u64>().prop_map(Downloader)
+fn downloaders() -> impl Strategy<Value = IdentityHash> {
+    any::<u64>().prop_map(IdentityHash)
 }
 
 fn journeys() -> impl Strategy<Value = JourneyEntry> {
@@ -130,7 +130,7 @@ fn confirmed() -> impl Strategy<Value = Vec<(Box<str>, Box<str>)>> {
     proptest::collection::vec(release, 0..4)
 }
 
-fn devices() -> impl Strategy<Value = Entry> {
+fn devices() -> impl Strategy<Value = JournalEntry> {
     (
         (ids(), texts(), texts(), stamps(), stamps()),
         (any::<u32>(), proptest::option::of(networks())),
@@ -144,7 +144,7 @@ fn devices() -> impl Strategy<Value = Entry> {
                 journey,
                 (profile, confirmed),
             )| {
-                Entry::Device(DeviceEntry {
+                JournalEntry::Device(DeviceEntry {
                     device,
                     text,
                     project,
@@ -161,7 +161,7 @@ fn devices() -> impl Strategy<Value = Entry> {
         )
 }
 
-fn guards() -> impl Strategy<Value = Entry> {
+fn guards() -> impl Strategy<Value = JournalEntry> {
     (
         (ids(), downloaders(), any::<u64>(), contents(), any::<u64>()),
         (any::<u32>(), any::<u32>(), any::<u64>(), any::<u32>()),
@@ -180,15 +180,15 @@ fn guards() -> impl Strategy<Value = Entry> {
     )
         .prop_map(
             |(
-                ((device, _), unit, wide, content, version),
+                ((device, _), identity_without_version, coarse_network, content, version),
                 (reverts, redirects, sent, level),
                 (held_until, delivered, used),
                 ((by_proxy, reverted, before), redirected, confirmed, rounds, (from, to)),
             )| {
-                Entry::Guard(GuardEntry {
+                JournalEntry::Guard(GuardEntry {
                     device,
-                    unit,
-                    wide: Wide(wide),
+                    identity_without_version,
+                    coarse_network: CoarseNetwork(coarse_network),
                     content,
                     version,
                     reverts,
@@ -214,11 +214,11 @@ fn guards() -> impl Strategy<Value = Entry> {
         )
 }
 
-fn entries() -> impl Strategy<Value = Entry> {
+fn entries() -> impl Strategy<Value = JournalEntry> {
     prop_oneof![
         devices(),
         guards(),
-        ids().prop_map(|(device, _)| Entry::Forgotten(device)),
+        ids().prop_map(|(device, _)| JournalEntry::Forgotten(device)),
         (
             (any::<u64>(), any::<u64>()),
             contents(),
@@ -226,18 +226,20 @@ fn entries() -> impl Strategy<Value = Entry> {
             any::<u64>(),
             any::<u8>()
         )
-            .prop_map(|((owner, said), content, used, reach, worth)| Entry::Pin(
-                PinEntry {
+            .prop_map(
+                |((owner, said), content, used, reach, worth)| JournalEntry::Pin(PinEntry {
                     owner: PinKey(owner),
                     said,
                     content,
                     used,
                     reach,
                     worth
-                }
-            )),
-        any::<u64>().prop_map(|owner| Entry::Unpinned(PinKey(owner))),
-        (downloaders(), any::<u64>()).prop_map(|(unit, wide)| Entry::Unguarded(unit, Wide(wide))),
+                })
+            ),
+        any::<u64>().prop_map(|owner| JournalEntry::Unpinned(PinKey(owner))),
+        (downloaders(), any::<u64>()).prop_map(|(identity_without_version, coarse_network)| {
+            JournalEntry::Unguarded(identity_without_version, CoarseNetwork(coarse_network))
+        }),
         (
             texts(),
             texts(),
@@ -249,7 +251,7 @@ fn entries() -> impl Strategy<Value = Entry> {
         )
             .prop_map(
                 |(project, version, first, fused, before, resumed, confirmed)| {
-                    Entry::Release(ReleaseEntry {
+                    JournalEntry::Release(ReleaseEntry {
                         before: before.map(ContentId),
                         project,
                         version,
@@ -274,7 +276,7 @@ proptest! {
         let body = line::intact(text.trim_end_matches('\n').as_bytes()).unwrap();
         let when = When { stamp: NOW, unix };
         let said = line::said(&Fields::read(body).unwrap(), when);
-        prop_assert_eq!(said, Some(Said::Entry(entry)));
+        prop_assert_eq!(said, Some(Said::JournalEntry(entry)));
     }
 }
 
@@ -295,18 +297,18 @@ impl Book {
         self.scratch.path().join(FILE)
     }
 
-    fn load_at(&self, now: Stamp, unix: i64) -> (Loaded, Vec<Entry>) {
+    fn load_at(&self, now: Stamp, unix: i64) -> (Loaded, Vec<JournalEntry>) {
         let mut entries = Vec::new();
         let loaded = load(&self.path(), now, unix, &mut |entry| entries.push(entry)).unwrap();
         (loaded, entries)
     }
 
-    fn load(&self) -> Vec<Entry> {
+    fn load(&self) -> Vec<JournalEntry> {
         self.load_at(NOW, UNIX).1
     }
 
     /// Opens as the server does.
-    fn start(&self, now: Stamp, unix: i64) -> (Journal, Vec<Entry>) {
+    fn start(&self, now: Stamp, unix: i64) -> (Journal, Vec<JournalEntry>) {
         let mut entries = Vec::new();
         let loaded = open(&self.folder, now, unix, &mut |entry| entries.push(entry));
         let live = entries.len();
@@ -337,13 +339,13 @@ fn what_was_written_at_once_and_in_batches_is_there_after_a_restart() {
 }
 
 /// The text of a journal with these entries.
-fn text_of(entries: &[Entry]) -> String {
+fn text_of(entries: &[JournalEntry]) -> String {
     let mut text = String::new();
     line::header(&mut text);
     text + &lines_of(entries)
 }
 
-fn lines_of(entries: &[Entry]) -> String {
+fn lines_of(entries: &[JournalEntry]) -> String {
     let mut text = String::new();
     let wall = Wall {
         stamp: NOW,
@@ -364,10 +366,10 @@ fn sealed(body: &str) -> String {
     )
 }
 
-fn samples() -> Vec<Entry> {
+fn samples() -> Vec<JournalEntry> {
     let device = DeviceId::Imei(862_991_443_753_386);
     vec![
-        Entry::Device(DeviceEntry {
+        JournalEntry::Device(DeviceEntry {
             device,
             text: "862991443753386".into(),
             project: "P\",\"crc\":\"00000000\"}\n{".into(),
@@ -381,8 +383,8 @@ fn samples() -> Vec<Entry> {
             journey: None,
         }),
         pin(1, NOW),
-        Entry::Forgotten(device),
-        Entry::Release(ReleaseEntry {
+        JournalEntry::Forgotten(device),
+        JournalEntry::Release(ReleaseEntry {
             project: "水表".into(),
             version: "2.0.0".into(),
             first: NOW,
@@ -391,11 +393,11 @@ fn samples() -> Vec<Entry> {
             resumed: Some(NOW),
             confirmed: 0,
         }),
-        Entry::Unpinned(PinKey(1)),
+        JournalEntry::Unpinned(PinKey(1)),
     ]
 }
 
-fn read(journal: &[u8]) -> (Loaded, Vec<Entry>) {
+fn read(journal: &[u8]) -> (Loaded, Vec<JournalEntry>) {
     let mut entries = Vec::new();
     let mut journal = io::Cursor::new(journal);
     let each = &mut |entry| entries.push(entry);
@@ -404,7 +406,7 @@ fn read(journal: &[u8]) -> (Loaded, Vec<Entry>) {
 }
 
 /// Is `some` what is left of `all` when some were taken out?
-fn is_part(some: &[Entry], all: &[Entry]) -> bool {
+fn is_part(some: &[JournalEntry], all: &[JournalEntry]) -> bool {
     let mut rest = all.iter();
     some.iter().all(|one| rest.any(|other| other == one))
 }
@@ -508,9 +510,9 @@ fn kinds_of_a_later_version_are_counted_apart_and_a_later_format_is_put_aside() 
 }
 
 /// How long before now the pins of a journal were last used.
-fn ages(entries: &[Entry], now: Stamp) -> Vec<u32> {
-    let used = |entry: &Entry| match entry {
-        Entry::Pin(pin) => now.since(pin.used),
+fn ages(entries: &[JournalEntry], now: Stamp) -> Vec<u32> {
+    let used = |entry: &JournalEntry| match entry {
+        JournalEntry::Pin(pin) => now.since(pin.used),
         other => panic!("{other:?}"),
     };
     entries.iter().map(used).collect()
@@ -574,10 +576,10 @@ fn a_clock_that_jumps_fifty_six_years_makes_nothing_older() {
 fn a_run_in_1970_that_was_killed_before_it_knew_the_time_holds_nobody_for_56_years() {
     let book = Book::new();
     let held = |until: Stamp| {
-        Entry::Guard(GuardEntry {
+        JournalEntry::Guard(GuardEntry {
             device: DeviceId::Imei(862_991_443_753_386),
-            unit: Downloader(1),
-            wide: Wide(2),
+            identity_without_version: IdentityHash(1),
+            coarse_network: CoarseNetwork(2),
             content: A,
             version: 3,
             reverts: 3,
@@ -615,7 +617,7 @@ fn a_run_in_1970_that_was_killed_before_it_knew_the_time_holds_nobody_for_56_yea
         // Killed.
         drop(journal);
         let (_, entries) = book.load_at(NOW, after);
-        let Entry::Guard(guard) = &entries[0] else {
+        let JournalEntry::Guard(guard) = &entries[0] else {
             panic!()
         };
         let left = guard.held_until.unwrap().since(NOW);
@@ -689,13 +691,13 @@ fn a_flood_of_sightings_leaves_room_for_pins() {
     let book = Book::new();
     let (mut journal, _) = book.start(NOW, UNIX);
     let mut device = samples().remove(0);
-    let Entry::Device(seen) = &mut device else {
+    let JournalEntry::Device(seen) = &mut device else {
         panic!()
     };
     seen.project = "P".into();
     for n in 0..50_000 {
         seen.device = DeviceId::Imei(862_991_000_000_000 + n);
-        let entry = Entry::Device(seen.clone());
+        let entry = JournalEntry::Device(seen.clone());
         journal.seen(&entry);
         if n % 100 == 0 {
             journal.tick(NOW, UNIX);
@@ -736,7 +738,7 @@ fn a_flood_of_strangers_leaves_room_for_the_pins_of_the_fleet() {
 }
 
 /// Gives all of these, some at a time, until the journal has what it wanted; false: it wanted nothing.
-fn compact(journal: &mut Journal, entries: &[Entry]) -> bool {
+fn compact(journal: &mut Journal, entries: &[JournalEntry]) -> bool {
     let Some(mut from) = journal.wants_records() else {
         return false;
     };
@@ -767,9 +769,9 @@ fn wait_for<T>(mut so: impl FnMut() -> Option<T>) -> T {
 }
 
 /// A journal that is full of what is over.
-fn long_book() -> (Book, Vec<Entry>) {
+fn long_book() -> (Book, Vec<JournalEntry>) {
     let book = Book::new();
-    let mut entries: Vec<Entry> = (0..10_000).map(|n| pin(n % 300, NOW)).collect();
+    let mut entries: Vec<JournalEntry> = (0..10_000).map(|n| pin(n % 300, NOW)).collect();
     fs::write(book.path(), text_of(&entries)).unwrap();
     entries.truncate(300);
     (book, entries)
@@ -805,7 +807,9 @@ fn a_journal_that_is_mostly_over_is_made_shorter_and_loses_nothing() {
     assert!(!book.scratch.path().join(COPY_FILE).exists());
     let mut used = std::collections::HashMap::new();
     for entry in book.load_at(NOW.plus(6), UNIX + 6).1 {
-        let Entry::Pin(pin) = entry else { panic!() };
+        let JournalEntry::Pin(pin) = entry else {
+            panic!()
+        };
         used.insert(pin.owner.0, pin.used);
     }
     assert_eq!(used.len(), 302);
@@ -845,7 +849,7 @@ fn a_kill_at_any_moment_of_a_compaction_leaves_a_complete_journal() {
         let (mut journal, entries) = killed.start(NOW, UNIX);
         journal.stop();
         let known = entries.iter().map(|entry| match entry {
-            Entry::Pin(pin) => pin.owner.0,
+            JournalEntry::Pin(pin) => pin.owner.0,
             other => panic!("{other:?}"),
         });
         assert_eq!(
@@ -1031,7 +1035,7 @@ fn a_journal_that_appears_when_the_folder_can_be_used_is_kept() {
     })
     .unwrap();
     entries.sort_by_key(|entry| match entry {
-        Entry::Pin(pin) => pin.owner.0,
+        JournalEntry::Pin(pin) => pin.owner.0,
         other => panic!("{other:?}"),
     });
     assert_eq!(entries, [pin(1, NOW), pin(2, NOW), pin(3, NOW)]);
@@ -1059,5 +1063,5 @@ fn pins_of_version_0_1_0_load_and_speak_for_any_byte() {
         reach: u64::MAX,
         worth: crate::fleet::pins::Worth::Established as u8,
     };
-    assert_eq!(entries, [Entry::Pin(pin)]);
+    assert_eq!(entries, [JournalEntry::Pin(pin)]);
 }

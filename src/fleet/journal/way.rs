@@ -13,7 +13,7 @@ use super::queue::{self, queue};
 use super::writer::{COPIED, COPY, FAILED, Message, NO_COPY, NOT_BEGUN, Shared};
 use crate::alarm::Alarm;
 use crate::fleet::clock::{Stamp, Wall};
-use crate::fleet::entry::Entry;
+use crate::fleet::entry::JournalEntry;
 use crate::fleet::journey::State;
 
 /// Bytes of a batch that is not waited for any longer.
@@ -102,10 +102,10 @@ pub enum Weight {
 
 impl Weight {
     /// Of a line that is not waited for.
-    pub fn of(entry: &Entry) -> Weight {
+    pub fn of(entry: &JournalEntry) -> Weight {
         let device = match entry {
-            Entry::Device(device) => device,
-            Entry::Pin(_) | Entry::Unpinned(..) => return Weight::Minor,
+            JournalEntry::Device(device) => device,
+            JournalEntry::Pin(_) | JournalEntry::Unpinned(..) => return Weight::Minor,
             _ => return Weight::Heavy,
         };
         match &device.journey {
@@ -172,7 +172,7 @@ impl Way {
     }
 
     /// Puts a line into the batch; false: the budget does not allow it.
-    pub fn line(&mut self, entry: &Entry, weight: Weight) -> bool {
+    pub fn line(&mut self, entry: &JournalEntry, weight: Weight) -> bool {
         self.latest = self.latest.max(moment(entry).unwrap_or(self.latest));
         self.minute_passes();
         let before = self.batch.len();
@@ -337,7 +337,7 @@ impl Way {
     }
 
     /// See [`super::Journal::give`].
-    pub fn give(&mut self, entries: &[Entry], next: Option<u64>) {
+    pub fn give(&mut self, entries: &[JournalEntry], next: Option<u64>) {
         if !self.copy.running {
             return;
         }
@@ -357,16 +357,18 @@ impl Way {
 }
 
 /// The latest moment in an entry that has passed.
-fn moment(entry: &Entry) -> Option<Stamp> {
+fn moment(entry: &JournalEntry) -> Option<Stamp> {
     match entry {
-        Entry::Device(device) => {
+        JournalEntry::Device(device) => {
             let since = device.journey.as_ref().map(|journey| journey.since);
             Some(device.last.max(since.unwrap_or(device.last)))
         }
-        Entry::Pin(pin) => Some(pin.used),
-        Entry::Guard(guard) => Some(guard.used.max(guard.delivered.unwrap_or(guard.used))),
-        Entry::Release(release) => Some(release.first),
-        Entry::Forgotten(_) | Entry::Unpinned(..) | Entry::Unguarded(..) => None,
+        JournalEntry::Pin(pin) => Some(pin.used),
+        JournalEntry::Guard(guard) => Some(guard.used.max(guard.delivered.unwrap_or(guard.used))),
+        JournalEntry::Release(release) => Some(release.first),
+        JournalEntry::Forgotten(_) | JournalEntry::Unpinned(..) | JournalEntry::Unguarded(..) => {
+            None
+        }
     }
 }
 

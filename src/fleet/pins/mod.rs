@@ -13,8 +13,8 @@
 
 use super::bounded::Bounded;
 use super::clock::Stamp;
-use super::entry::{Entry, PinEntry};
-use super::who::{PinKey, PinOwner};
+use super::entry::{JournalEntry, PinEntry};
+use super::requester::{PinKey, PinOwner};
 use crate::firmware::ContentId;
 
 /// Capacity of the table.
@@ -337,10 +337,10 @@ impl Pins {
     }
 
     /// Entries for the journal about pins that changed or are over since the last call.
-    pub fn news(&mut self) -> Vec<Entry> {
+    pub fn news(&mut self) -> Vec<JournalEntry> {
         let news = std::mem::take(&mut self.news);
         let entry = |news| match news {
-            News::Over(key) => Some(Entry::Unpinned(key)),
+            News::Over(key) => Some(JournalEntry::Unpinned(key)),
             News::Changed(key, serial) => {
                 let mut slots = self.table.of_mut(key);
                 let slot = slots.find(|slot| slot.serial() == serial)?;
@@ -349,7 +349,7 @@ impl Pins {
                     used: entry.used,
                     reach: entry.reach,
                 });
-                Some(Entry::Pin(entry))
+                Some(JournalEntry::Pin(entry))
             }
         };
         news.into_iter().filter_map(entry).collect()
@@ -388,11 +388,11 @@ impl Pins {
     }
 
     /// At most `most` pins for the journal, from the serial `from` on, and the serial of the next one.
-    pub fn records(&self, from: u64, most: usize) -> (Vec<Entry>, Option<u64>) {
+    pub fn records(&self, from: u64, most: usize) -> (Vec<JournalEntry>, Option<u64>) {
         let (page, next) = self.table.page(from, most, |_| true);
         let entries = page
             .into_iter()
-            .map(|(key, slot)| Entry::Pin(slot.record.entry(key, slot.place().used)));
+            .map(|(key, slot)| JournalEntry::Pin(slot.record.entry(key, slot.place().used)));
         (entries.collect(), next)
     }
 

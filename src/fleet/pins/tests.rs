@@ -1,13 +1,13 @@
 use super::*;
 use crate::firmware::audience::DeviceId;
-use crate::fleet::who::Downloader;
+use crate::fleet::requester::IdentityHash;
 
 const A: ContentId = ContentId([1; 32]);
 const B: ContentId = ContentId([2; 32]);
 const NOW: Stamp = Stamp(1 << 31);
 
 fn owner(number: u64) -> PinOwner {
-    PinOwner::of_device(DeviceId::Imei(number), Downloader(!number))
+    PinOwner::of_device(DeviceId::Imei(number), IdentityHash(!number))
 }
 
 fn device() -> PinOwner {
@@ -85,7 +85,7 @@ fn a_beginning_of_another_content_never_ends_an_earlier_one_complete_or_not() {
 fn a_device_that_says_something_else_than_when_it_began_gets_no_rest() {
     let mut pins = Pins::new(8);
     let imei = DeviceId::Imei(862_991_443_753_386);
-    let [v17, v18] = [17, 18].map(|core| PinOwner::of_device(imei, Downloader(core)));
+    let [v17, v18] = [17, 18].map(|core| PinOwner::of_device(imei, IdentityHash(core)));
     cut(&mut pins, &v17, A, 1000, NOW);
     assert_eq!(pins.began(&v18, 500, NOW), Began::Unknown);
     cut(&mut pins, &v18, B, 600, NOW);
@@ -102,7 +102,7 @@ fn a_device_that_says_something_else_than_when_it_began_gets_no_rest() {
 #[test]
 fn an_old_pin_speaks_against_those_who_say_the_same_and_makes_room_first_and_alone() {
     let imei = DeviceId::Imei(862_991_443_753_386);
-    let [one, updated] = [1, 2].map(|version| PinOwner::of_device(imei, Downloader(version)));
+    let [one, updated] = [1, 2].map(|version| PinOwner::of_device(imei, IdentityHash(version)));
     let mut pins = Pins::new(3);
     let hold = begin_at(&mut pins, &one, Worth::Established, A, 0..5000, NOW).unwrap();
     pins.sent(&hold, 5000);
@@ -297,12 +297,12 @@ fn pins_of_the_key_of_version_0_1_0_still_count() {
 }
 
 /// Pins as the journal would bring them back from these entries.
-fn reloaded(entries: &[Entry], now: Stamp) -> Pins {
+fn reloaded(entries: &[JournalEntry], now: Stamp) -> Pins {
     let mut pins = Pins::new(8);
     for entry in entries {
         match entry {
-            Entry::Pin(pin) => pins.load(pin, now),
-            Entry::Unpinned(key) => pins.unload(*key),
+            JournalEntry::Pin(pin) => pins.load(pin, now),
+            JournalEntry::Unpinned(key) => pins.unload(*key),
             _ => unreachable!(),
         }
     }
@@ -310,7 +310,7 @@ fn reloaded(entries: &[Entry], now: Stamp) -> Pins {
     pins
 }
 
-fn entries(pins: &Pins) -> Vec<Entry> {
+fn entries(pins: &Pins) -> Vec<JournalEntry> {
     let (mut all, mut from) = (Vec::new(), Some(0));
     while let Some(at) = from {
         let (some, next) = pins.records(at, 2);
@@ -357,7 +357,7 @@ fn one_line_covers_all_bytes_that_may_be_sent_before_the_next() {
     let mut pins = Pins::new(8);
     let mut journal = Vec::new();
     let hold = begin(&mut pins, &device(), A, NOW);
-    journal.extend(pins.to_write(&hold).map(Entry::Pin));
+    journal.extend(pins.to_write(&hold).map(JournalEntry::Pin));
     assert_eq!(journal.len(), 1);
     assert!(pins.to_write(&hold).is_none());
     pins.not_written(&hold);
@@ -376,7 +376,7 @@ fn one_line_covers_all_bytes_that_may_be_sent_before_the_next() {
     assert_eq!(after_kill.began(&device(), 3001, NOW), Began::Unknown);
     // The rest needs another line.
     let rest = begin_at(&mut pins, &device(), Worth::Stranger, A, 3000..5000, NOW).unwrap();
-    journal.extend(pins.to_write(&rest).map(Entry::Pin));
+    journal.extend(pins.to_write(&rest).map(JournalEntry::Pin));
     assert_eq!(journal.len(), 3);
     let after_kill = reloaded(&journal, NOW);
     assert_eq!(after_kill.began(&device(), 5000, NOW), Began::With(A));
@@ -416,7 +416,7 @@ fn the_journal_hears_of_evicted_pins_that_it_has() {
     pins.end(hold, NOW);
     pins.news();
     cut(&mut pins, &owner(1), A, 1, NOW.plus(1));
-    assert_eq!(pins.news(), [Entry::Unpinned(device().key())]);
+    assert_eq!(pins.news(), [JournalEntry::Unpinned(device().key())]);
     // That one it never had.
     cut(&mut pins, &owner(2), A, 1, NOW.plus(2));
     assert!(pins.news().is_empty());

@@ -8,7 +8,7 @@
 //! no longer stands in a record is added to the release ([`Targets::retire_confirmed`]).
 
 use super::clock::Stamp;
-use super::entry::{Entry, ReleaseEntry};
+use super::entry::{JournalEntry, ReleaseEntry};
 use super::interned::{ProjectId, TargetId};
 use super::journey::{Journey, Outcome, State};
 use super::network::Network;
@@ -487,7 +487,7 @@ impl Targets {
 
     /// Some releases for the journal, those of at least one project, from the one with this number on;
     /// and where the next begin.
-    pub fn records(&self, from: u64, most: usize) -> (Vec<Entry>, Option<u64>) {
+    pub fn records(&self, from: u64, most: usize) -> (Vec<JournalEntry>, Option<u64>) {
         let mut entries = Vec::new();
         let mut at = usize::try_from(from).unwrap_or(usize::MAX);
         while let Some(project) = self.projects.get(at) {
@@ -496,7 +496,7 @@ impl Targets {
             }
             let releases = project.releases.iter();
             let of_one = releases.map(|(version, release)| release.entry(&project.name, version));
-            entries.extend(of_one.map(Entry::Release));
+            entries.extend(of_one.map(JournalEntry::Release));
             at = at.saturating_add(1);
         }
         (entries, None)

@@ -1,5 +1,5 @@
 use super::*;
-use crate::fleet::brief::Brief;
+use crate::fleet::short_version::ShortVersion;
 
 const NOW: Stamp = Stamp(1 << 31);
 
@@ -22,7 +22,7 @@ fn a_release_is_suspect_by_the_reverts_of_all_of_its_files() {
         );
         let journey = Journey {
             outcome: Some(outcome),
-            ..Journey::offered(id, Brief::of("1.0.0"), NOW)
+            ..Journey::offered(id, ShortVersion::of("1.0.0"), NOW)
         };
         targets.moved(None, Some(journey));
     }

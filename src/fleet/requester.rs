@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use siphasher::sip::SipHasher24;
 
-use super::brief::Brief;
-use super::network::{Network, Wide};
+use super::network::{CoarseNetwork, Network};
+use super::short_version::ShortVersion;
 use crate::decimal::{self, decimal};
 use crate::decision::Check;
 use crate::firmware::audience::DeviceId;
@@ -16,11 +16,11 @@ use crate::firmware::version::FirstField;
 /// Who downloads: the id of a device, and what it says that it runs. Two modules under one id are told
 /// apart if they differ in any of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Downloader(pub(super) u64);
+pub struct IdentityHash(pub(super) u64);
 
-impl Downloader {
+impl IdentityHash {
     /// `said`: what a check says of the module besides its id, in any fixed order.
-    pub fn of(device: DeviceId, said: &[&str]) -> Downloader {
+    pub fn of(device: DeviceId, said: &[&str]) -> IdentityHash {
         Saying::by(device).and(said).done()
     }
 
@@ -30,7 +30,7 @@ impl Downloader {
     }
 }
 
-/// What makes a [`Downloader`]. Byte by byte, not by what `Hash` makes of it: it stands in the journal, which
+/// What makes a [`IdentityHash`]. Byte by byte, not by what `Hash` makes of it: it stands in the journal, which
 /// may be read on another machine.
 #[derive(Clone)]
 struct Saying(SipHasher24);
@@ -63,8 +63,8 @@ impl Saying {
         self
     }
 
-    fn done(&self) -> Downloader {
-        Downloader(self.0.finish())
+    fn done(&self) -> IdentityHash {
+        IdentityHash(self.0.finish())
     }
 }
 
@@ -86,9 +86,9 @@ pub struct PinOwner {
 
 impl PinOwner {
     /// Owner of the pins of a check from this address (behind trusted proxies).
-    pub fn of_check(check: &Check<'_>, who: Option<&Who>, address: IpAddr) -> PinOwner {
+    pub fn of_check(check: &Check<'_>, who: Option<&Requester>, address: IpAddr) -> PinOwner {
         if let Some(who) = who {
-            return PinOwner::of_device(who.device, who.downloader);
+            return PinOwner::of_device(who.device, who.identity);
         }
         let mut room = [0; decimal::ROOM];
         let core = decimal(check.core_version.unwrap_or_default().into(), &mut room);
@@ -98,10 +98,10 @@ impl PinOwner {
     }
 
     /// Owner of the pins of a device; `downloader`: hash of all that it says.
-    pub(super) fn of_device(device: DeviceId, downloader: Downloader) -> PinOwner {
+    pub(super) fn of_device(device: DeviceId, identity: IdentityHash) -> PinOwner {
         PinOwner {
             key: PinKey(Saying::new(b"pin").device(device).done().0),
-            said: downloader.0,
+            said: identity.0,
         }
     }
 
@@ -147,28 +147,28 @@ impl PinOwner {
 
 /// One asker. Only checks with an id have one; whoever has none is never remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Who {
+pub struct Requester {
     /// The id that it claims.
     pub device: DeviceId,
     /// The id and all that it says of itself, its version included: the key of its pins.
-    pub downloader: Downloader,
+    pub identity: IdentityHash,
     /// The id and what it says of itself without its version: the key of its guard, with `wide`.
-    pub unit: Downloader,
+    pub identity_without_version: IdentityHash,
     /// Where it asks from, for pins.
     pub network: Network,
     /// The version that it says it runs.
-    pub version: Brief,
+    pub version: ShortVersion,
     /// What the first field of that may be.
     pub first_field: FirstField,
     /// The source port, where it asks by packets; else 0.
     pub session: u16,
     /// The same as `network` more coarsely, for the loop guard: carriers move a module between /24s.
-    pub wide: Wide,
+    pub coarse_network: CoarseNetwork,
 }
 
-impl Who {
+impl Requester {
     /// Who asks this from there; `None` without an id.
-    pub fn of(check: &Check<'_>, address: IpAddr) -> Option<Who> {
+    pub fn of(check: &Check<'_>, address: IpAddr) -> Option<Requester> {
         let device = check.device?;
         // Every check comes this way, so nothing is allocated for it.
         let mut room = [0; decimal::ROOM];
@@ -176,15 +176,15 @@ impl Who {
         let name = check.firmware_name.as_deref().unwrap_or_default();
         let project = check.project();
         let saying = Saying::by(device).and(&[project, name]);
-        Some(Who {
+        Some(Requester {
             device,
-            unit: saying.done(),
-            downloader: saying.and(&[&check.version, core]).done(),
-            version: Brief::of(&check.version),
+            identity_without_version: saying.done(),
+            identity: saying.and(&[&check.version, core]).done(),
+            version: ShortVersion::of(&check.version),
             first_field: check.first_field(),
             session: 0,
             network: Network::of(address),
-            wide: Wide::of(address),
+            coarse_network: CoarseNetwork::of(address),
         })
     }
 }
@@ -204,7 +204,7 @@ mod tests {
         ];
         for (at, one) in said.iter().enumerate() {
             for (other_at, other) in said.iter().enumerate() {
-                let same = Downloader::of(imei, one) == Downloader::of(imei, other);
+                let same = IdentityHash::of(imei, one) == IdentityHash::of(imei, other);
                 assert_eq!(same, at == other_at);
             }
         }
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn the_key_of_a_downloader_is_the_same_on_every_machine() {
         let imei = DeviceId::Imei(862_991_443_753_386);
-        let key = Downloader::of(imei, &["P", "P_Luat_V0017_ASR1802", "1.0.0"]);
-        assert_eq!(key, Downloader(11_846_807_408_319_002_151));
+        let key = IdentityHash::of(imei, &["P", "P_Luat_V0017_ASR1802", "1.0.0"]);
+        assert_eq!(key, IdentityHash(11_846_807_408_319_002_151));
     }
 }

@@ -16,27 +16,27 @@ const KEPT: usize = LONGEST - 9;
 
 /// At most 22 bytes of UTF-8.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Brief {
+pub struct ShortVersion {
     bytes: [u8; LONGEST],
     len: u8,
 }
 
-impl Brief {
+impl ShortVersion {
     /// The text, abbreviated if it is longer than 22 bytes.
-    pub fn of(text: &str) -> Brief {
-        match Brief::whole(text) {
+    pub fn of(text: &str) -> ShortVersion {
+        match ShortVersion::whole(text) {
             Some(brief) => brief,
-            None => Brief::whole(&abbreviated(text)).unwrap_or_default(),
+            None => ShortVersion::whole(&abbreviated(text)).unwrap_or_default(),
         }
     }
 
-    fn whole(text: &str) -> Option<Brief> {
+    fn whole(text: &str) -> Option<ShortVersion> {
         let mut bytes = [0; LONGEST];
         bytes
             .get_mut(..text.len())?
             .copy_from_slice(text.as_bytes());
         let len = u8::try_from(text.len()).ok()?;
-        Some(Brief { bytes, len })
+        Some(ShortVersion { bytes, len })
     }
 
     /// The text.
@@ -61,7 +61,7 @@ fn abbreviated(text: &str) -> String {
     format!("{beginning}~{hash:08x}")
 }
 
-impl fmt::Debug for Brief {
+impl fmt::Debug for ShortVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.as_str().fmt(f)
     }
@@ -76,18 +76,18 @@ mod tests {
     #[test]
     fn long_texts_with_the_same_beginning_stay_two() {
         let (one, other) = ("1.2.3-release-candidate-1", "1.2.3-release-candidate-2");
-        assert_ne!(Brief::of(one), Brief::of(other));
-        assert_eq!(Brief::of(one), Brief::of(one));
-        assert!(Brief::of(one).as_str().starts_with("1.2.3-release~"));
-        assert_eq!(Brief::of("999.999.999").as_str(), "999.999.999");
+        assert_ne!(ShortVersion::of(one), ShortVersion::of(other));
+        assert_eq!(ShortVersion::of(one), ShortVersion::of(one));
+        assert!(ShortVersion::of(one).as_str().starts_with("1.2.3-release~"));
+        assert_eq!(ShortVersion::of("999.999.999").as_str(), "999.999.999");
     }
 
     proptest! {
         #[test]
         fn any_text_can_be_kept(text in any::<String>()) {
-            let brief = Brief::of(&text);
-            prop_assert_eq!(Brief::holds(&text), brief.as_str() == text);
-            prop_assert_eq!(Brief::of(brief.as_str()), brief);
+            let brief = ShortVersion::of(&text);
+            prop_assert_eq!(ShortVersion::holds(&text), brief.as_str() == text);
+            prop_assert_eq!(ShortVersion::of(brief.as_str()), brief);
             prop_assert_eq!(text.is_empty(), brief.as_str().is_empty());
         }
     }
