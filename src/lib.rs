@@ -17,7 +17,7 @@
 //! - [`logging`]: log lines, as text or JSON, written in batches.
 //! - `modems`: the modules themselves, emulated (feature `lab`). Shares nothing with the rooms above.
 //! - [`order`][]: sorting, for every room; [`sorted`](mod@sorted) the same for small maps, [`crc`] for sums,
-//!   [`hash`](mod@hash) for tables, [`decimal`](mod@decimal) for numbers, [`typing`] for what was mistyped.
+//!   [`hash`](mod@hash) for tables, [`decimal`](mod@decimal) for numbers.
 //! - [`alarm`]: tells who waits on the serving thread that something happened.
 //! - [`os`]: the only room with `unsafe` or raw system calls.
 //!
@@ -47,5 +47,4 @@ pub mod os;
 pub mod server;
 pub mod sorted;
 pub mod state;
-pub mod typing;
 pub mod wire;

@@ -15,7 +15,7 @@ use luat_ota::fleet::journal::{self, FILE, Journal, Loaded};
 use luat_ota::fleet::journey::State;
 use luat_ota::fleet::network::Network;
 use luat_ota::fleet::{Fleet, Settings};
-use luat_ota::state::Folder;
+use luat_ota::state::StateFolder;
 
 const NOW: Stamp = Stamp(1 << 31);
 
@@ -131,7 +131,12 @@ fn measure(devices: u64) {
         ..Settings::default()
     };
     let watch = Watch::start();
-    let mut fleet = Fleet::open(settings, Some(&Folder::new(&folder)), Instant::now(), unix);
+    let mut fleet = Fleet::open(
+        settings,
+        Some(&StateFolder::new(&folder)),
+        Instant::now(),
+        unix,
+    );
     println!("  loaded into the fleet in {}", watch.took());
     assert_eq!(fleet.devices() as u64, devices);
     fleet.stop(Instant::now());

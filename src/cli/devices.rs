@@ -117,7 +117,7 @@ impl Found {
             }
         }
         let mut devices: Vec<DeviceEntry> = self.devices.into_values().collect();
-        crate::order::sort_by(&mut devices, |a, b| a.text.cmp(&b.text));
+        devices.sort_by(|a, b| a.text.cmp(&b.text));
         let titles = TITLES.map(str::to_owned);
         let rows = devices
             .iter()

@@ -9,7 +9,6 @@ use super::{Command, Line};
 use crate::firmware::audience::DeviceId;
 use crate::logging::Format;
 use crate::os::without::Feature;
-use crate::typing::distance;
 
 /// What goes for a flag that is not given.
 #[derive(Clone, Copy, Debug)]
@@ -664,7 +663,7 @@ pub(super) fn nearest<'n>(typed: &str, names: impl Iterator<Item = &'n str>) -> 
     };
     names
         .filter_map(|name| {
-            let apart = distance(&typed, name);
+            let apart = strsim::osa_distance(&typed, name);
             // All letters of a short name wrong is no near miss.
             if apart <= bound && apart < name.len().min(typed.len()).max(2) {
                 Some((apart, name))

@@ -10,7 +10,7 @@ use crate::fleet::clock::{Stamp, unix_now};
 use crate::fleet::entry::JournalEntry;
 use crate::fleet::known_list::KnownList;
 use crate::fleet::{journal, lift};
-use crate::state::State;
+use crate::state;
 
 /// A running server looks every two seconds.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -32,7 +32,7 @@ pub(super) fn run(folder: &Path, asked: &Asked) -> Result<(String, u8), String> 
             "no such device: nothing is remembered of {id} (luat-ota devices lists those that are)"
         ))
     };
-    let is_running = State::is_in_use(folder);
+    let is_running = state::is_in_use(folder);
     if !is_running && !is_remembered(folder, id)? {
         return nobody();
     }

@@ -31,7 +31,7 @@ use flags::{Default, FOLDER_TWIN, Flag, TWINS};
 use installed::Installed;
 
 use crate::server::{self, Settings};
-use crate::state::State;
+use crate::state;
 
 /// What the program can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -312,7 +312,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 
 /// Where a server with these settings keeps its state.
 fn state_folder(settings: &Settings) -> PathBuf {
-    State::locate(settings.state.as_deref(), &settings.folder)
+    state::locate(settings.state.as_deref(), &settings.folder)
 }
 
 /// To stdout. Nobody may be there to read it (`luat-ota --help | head -1`); that is no trouble of ours.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::fleet::{lift, resume};
-use crate::state::State;
+use crate::state;
 
 /// A running server looks every two seconds, and writes into the firmware folder.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -21,7 +21,7 @@ pub(super) fn run(folder: &Path, release: &str) -> Result<(String, u8), String> 
             folder.display()
         ));
     }
-    let is_running = State::is_in_use(folder);
+    let is_running = state::is_in_use(folder);
     let file = resume::ask(folder, project, version).map_err(|error| {
         format!(
             "{} cannot be written: {error}; run this as the server's user, or as root",

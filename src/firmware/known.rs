@@ -17,7 +17,7 @@ use super::ContentId;
 use super::package::{Inspected, Kind};
 use crate::order;
 use crate::os::fs::{Content, Stamp, open_to_read};
-use crate::state::{self, Folder};
+use crate::state::{self, StateFolder};
 
 /// So many files at most are remembered.
 const MOST: usize = 200_000;
@@ -36,7 +36,7 @@ pub const FILE: &str = "hashes.jsonl";
 pub struct KnownFiles {
     file: Option<PathBuf>,
     /// Claimed before the file is written; `None`: the caller has it to itself.
-    lock: Option<Folder>,
+    lock: Option<StateFolder>,
     table: HashMap<Stamp, Result<Inspected, String>>,
     changed: bool,
 }
@@ -58,13 +58,13 @@ impl KnownFiles {
     }
 
     /// The table of this state folder, for the server that uses it.
-    pub fn open_in(folder: &Folder) -> KnownFiles {
+    pub fn open_in(folder: &StateFolder) -> KnownFiles {
         let path = folder.path().join(FILE);
         // One that is damaged is written anew anyway.
         if folder.is_claimed() && std::fs::symlink_metadata(&path).is_ok_and(|about| about.is_dir())
         {
             const COST: &str = "the firmware files are read again";
-            state::replaces(&path, &"is a folder", COST);
+            state::set_aside_damaged(&path, &"is a folder", COST);
         }
         KnownFiles {
             lock: Some(folder.clone()),

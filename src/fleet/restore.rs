@@ -11,7 +11,7 @@ use super::known_list::KnownList;
 use super::lift::Lifts;
 use super::{Fleet, Settings, clock, journal};
 use crate::decision::Fused;
-use crate::state::Folder;
+use crate::state::StateFolder;
 
 /// Where the number of the table begins in a place among the records.
 const TABLE: u32 = 56;
@@ -19,7 +19,12 @@ const TABLE: u32 = 56;
 impl Fleet {
     /// What is remembered in this state folder, and from now on kept there. `unix`: what the machine's
     /// clock says.
-    pub fn open(settings: Settings, folder: Option<&Folder>, began: Instant, unix: i64) -> Fleet {
+    pub fn open(
+        settings: Settings,
+        folder: Option<&StateFolder>,
+        began: Instant,
+        unix: i64,
+    ) -> Fleet {
         let mut fleet = Fleet::new(settings, began);
         if let Some(folder) = folder {
             let now = fleet.clock.stamp(began);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::access::is_token;
 use crate::os::fs::{is_not_regular, open_to_read};
 use crate::os::process;
-use crate::state::{self, Folder};
+use crate::state::{self, StateFolder};
 
 /// Its name in the state folder.
 pub const FILE: &str = "operator-token";
@@ -43,7 +43,7 @@ impl Token {
     pub fn open(
         text: Option<&str>,
         file: Option<&Path>,
-        folder: Option<&Folder>,
+        folder: Option<&StateFolder>,
     ) -> Result<Token, String> {
         if let Some(text) = text {
             return Ok(Token {
@@ -69,7 +69,7 @@ impl Token {
             const COST: &str = "the token of before is not accepted any more";
             match read(&kept) {
                 Ok(token) => return Ok(token),
-                Err(Wrong::Damaged(why)) if state::replaces(&kept, &why, COST) => {}
+                Err(Wrong::Damaged(why)) if state::set_aside_damaged(&kept, &why, COST) => {}
                 Err(Wrong::Damaged(_)) => return for_this_run(),
                 // A permission may come back: the file is not replaced.
                 Err(wrong) => {
@@ -175,7 +175,7 @@ mod tests {
     fn a_token_is_made_once_and_only_its_owner_can_read_it() {
         let dir = Scratch::new();
         let kept = dir.path().join(FILE);
-        let folder = Folder::new(dir.path());
+        let folder = StateFolder::new(dir.path());
         let first = Token::open(None, None, Some(&folder)).unwrap();
         assert_eq!(first.source, Source::Made(kept.clone()));
         assert!(first.is_new() && is_token(&first.text) && first.text.len() == 32);
@@ -192,7 +192,7 @@ mod tests {
         let file = dir.write("token", b" from-the-file\n");
         let token = Token::open(Some("from-the-flag"), Some(&file), None).unwrap();
         assert_eq!(token.text, "from-the-flag");
-        let token = Token::open(None, Some(&file), Some(&Folder::new(dir.path()))).unwrap();
+        let token = Token::open(None, Some(&file), Some(&StateFolder::new(dir.path()))).unwrap();
         assert_eq!(token.text, "from-the-file");
         assert!(!dir.path().join(FILE).exists());
     }
@@ -226,7 +226,7 @@ mod tests {
         ] {
             let dir = Scratch::new();
             dir.write(FILE, bytes);
-            let folder = Folder::new(dir.path());
+            let folder = StateFolder::new(dir.path());
             let token = Token::open(None, None, Some(&folder)).unwrap();
             assert!(token.is_new() && is_token(&token.text));
             let aside = std::fs::read(dir.path().join("operator-token.damaged")).unwrap();

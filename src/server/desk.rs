@@ -18,7 +18,7 @@ use crate::operator::access::Access;
 use crate::operator::read_token::{self, ReadToken};
 use crate::operator::token::{self, Source, Token};
 use crate::operator::{self, Desk, Limits, Parts};
-use crate::state::{self, State};
+use crate::state::{self, ServerState};
 
 /// What was opened before the folder was looked through.
 pub(super) struct Prepared {
@@ -33,7 +33,7 @@ pub(super) struct Prepared {
 /// The error is a sentence.
 pub(super) fn prepare(
     settings: &Settings,
-    state: &State,
+    state: &ServerState,
     passed: Option<TcpListener>,
 ) -> Result<Option<Prepared>, String> {
     let wanted = &settings.operator;
@@ -68,10 +68,10 @@ pub(super) fn prepare(
         );
     }
     if token.source == Source::ForThisRun {
-        state.keep_later(token::FILE, format!("{}\n", token.text), state::PRIVATE);
+        state.write_later(token::FILE, format!("{}\n", token.text), state::PRIVATE);
     }
     if let Some(read) = read.as_ref().filter(|read| read.is_unsaved) {
-        state.keep_later(
+        state.write_later(
             read_token::FILE,
             format!("{}\n", read.text),
             read_token::MODE,

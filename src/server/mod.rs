@@ -37,7 +37,7 @@ use crate::os::process::{self, Signal, Signals};
 use crate::os::reactor::{Timer, block_on};
 use crate::os::without::Feature;
 use crate::os::{memory, systemd};
-use crate::state::State;
+use crate::state::ServerState;
 use sockets::Sockets;
 use state_folder::StateFolder;
 
@@ -162,8 +162,8 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
     log::debug!(target: "operator", "this build has no operator's side (feature \"operator\")");
     prepare_folder(&settings.folder)?;
     // Held to the end: its lock keeps a second server out.
-    let state = State::open(settings.state.as_deref(), &settings.folder)?;
-    match state.lost() {
+    let state = ServerState::open(settings.state.as_deref(), &settings.folder)?;
+    match state.problem() {
         Some(lost) => log::warn!(target: "state", "{lost}"),
         None => log::info!(target: "state", folder:% = state.folder().path().display(); ""),
     }
@@ -319,7 +319,7 @@ async fn first_catalogue(
 
 fn service(
     settings: &Settings,
-    state: &State,
+    state: &ServerState,
     watcher: &Rc<Watcher>,
     fleet: Rc<RefCell<Fleet>>,
 ) -> Rc<Service> {
@@ -384,8 +384,8 @@ async fn follow(catalogs: Receiver<Arc<Catalog>>, first: Arc<Catalog>, service: 
 }
 
 /// Tries to use the state folder again until that succeeds.
-async fn use_state_later(state: Arc<State>) {
-    let is_complete = |state: &State| state.lost().is_none() && !state.has_unsaved();
+async fn use_state_later(state: Arc<ServerState>) {
+    let is_complete = |state: &ServerState| state.problem().is_none() && !state.has_unsaved();
     if is_complete(&state) {
         return;
     }

@@ -1,6 +1,7 @@
 //! Reads release.json: one small function per kind of value, each with its own sentence.
 
 use serde_json::{Map, Value};
+use strsim::osa_distance;
 
 use super::redirect::Redirect;
 use super::time::{Window, moment};
@@ -8,7 +9,6 @@ use super::{From, Fuse, Paused, Rules};
 use crate::firmware::audience::DeviceSet;
 use crate::firmware::json;
 use crate::firmware::version::Version;
-use crate::typing::distance;
 
 /// The longest file, in bytes: room for 400,000 IMEI ranges.
 const LONGEST: usize = 16 << 20;
@@ -131,7 +131,7 @@ fn unknown(key: &str, keys: &[&str]) -> String {
     let typed: String = key.to_ascii_lowercase().chars().take(40).collect();
     let nearest = keys
         .iter()
-        .min_by_key(|known| distance(&typed, known))
+        .min_by_key(|known| osa_distance(&typed, known))
         .copied()
         .unwrap_or_default();
     format!(

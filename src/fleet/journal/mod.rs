@@ -35,7 +35,7 @@ use super::clock::{Stamp, Wall, is_trusted};
 use super::entry::JournalEntry;
 use crate::alarm::Alarm;
 use crate::os::reactor::Timer;
-use crate::state::{self, Folder};
+use crate::state::{self, StateFolder};
 
 /// The journal's name in the state folder.
 pub const FILE: &str = "journal.jsonl";
@@ -84,7 +84,7 @@ impl Journal {
 
     fn start_with(
         folder: &Path,
-        lock: Option<Folder>,
+        lock: Option<StateFolder>,
         wall: Wall,
         loaded: &Loaded,
         live: usize,
@@ -202,7 +202,12 @@ impl Journal {
 
 /// Loads the journal of a state folder at the start, with a line in the log. One that cannot be read is
 /// set aside, or if it cannot be renamed either, left as it is (`unread`).
-pub fn open(folder: &Folder, now: Stamp, unix: i64, each: &mut dyn FnMut(JournalEntry)) -> Loaded {
+pub fn open(
+    folder: &StateFolder,
+    now: Stamp,
+    unix: i64,
+    each: &mut dyn FnMut(JournalEntry),
+) -> Loaded {
     let is_claimed = folder.is_claimed();
     let folder = folder.path();
     if is_claimed {
@@ -216,7 +221,7 @@ pub fn open(folder: &Folder, now: Stamp, unix: i64, each: &mut dyn FnMut(Journal
         Err(error) => {
             const COST: &str = "nothing is remembered of earlier runs";
             let trouble = format!("cannot be read ({error})");
-            let is_free = is_claimed && state::replaces(&path, &trouble, COST);
+            let is_free = is_claimed && state::set_aside_damaged(&path, &trouble, COST);
             Loaded {
                 unread: !is_free,
                 ..Loaded::default()
@@ -277,7 +282,7 @@ pub fn open(folder: &Folder, now: Stamp, unix: i64, each: &mut dyn FnMut(Journal
 }
 
 /// Goes on with a journal that was loaded; `live` of its entries still stand.
-pub fn go_on(folder: &Folder, wall: Wall, loaded: &Loaded, live: usize) -> Journal {
+pub fn go_on(folder: &StateFolder, wall: Wall, loaded: &Loaded, live: usize) -> Journal {
     let lock = Some(folder.clone());
     Journal::start_with(folder.path(), lock, wall, loaded, live).unwrap_or_else(|error| {
         log::warn!(target: "journal", "nothing can be written into the journal: {error}");

@@ -19,7 +19,7 @@ use crate::fleet::profiles::Profile;
 use crate::fleet::requester::{IdentityHash, PinKey};
 use crate::os::reactor::block_on;
 use crate::os::scratch::Scratch;
-use crate::state::Folder;
+use crate::state::StateFolder;
 
 const NOW: Stamp = Stamp(1 << 31);
 const UNIX: i64 = TRUSTED_FROM + 30_000_000;
@@ -282,13 +282,13 @@ proptest! {
 
 struct Book {
     scratch: Scratch,
-    folder: Folder,
+    folder: StateFolder,
 }
 
 impl Book {
     fn new() -> Book {
         let scratch = Scratch::new();
-        let folder = Folder::new(scratch.path());
+        let folder = StateFolder::new(scratch.path());
         folder.claim().unwrap();
         Book { scratch, folder }
     }
@@ -933,7 +933,7 @@ fn after_a_full_disk_the_next_line_is_whole_and_what_was_lost_is_wanted_again() 
 #[test]
 fn a_folder_that_takes_no_file_costs_history_and_nothing_else() {
     let book = Book::new();
-    let nowhere = Folder::new(&book.scratch.write("file", b"").join("is not there"));
+    let nowhere = StateFolder::new(&book.scratch.write("file", b"").join("is not there"));
     let loaded = open(&nowhere, NOW, UNIX, &mut |_| panic!());
     assert!(loaded.unread);
     let wall = Wall {
@@ -1003,7 +1003,7 @@ fn a_journal_of_holes_or_noise_is_read_in_no_time() {
 fn a_journal_that_appears_when_the_folder_can_be_used_is_kept() {
     let book = Book::new();
     let file = book.scratch.write("state", b"in the way");
-    let folder = Folder::new(&file);
+    let folder = StateFolder::new(&file);
     let loaded = open(&folder, NOW, UNIX, &mut |_| panic!());
     let wall = Wall {
         stamp: NOW,

@@ -22,7 +22,7 @@ use crate::alarm::Alarm;
 use crate::fleet::clock::Stamp;
 use crate::os::fs::{Content, not_regular, open_to_read};
 use crate::os::process;
-use crate::state::{self, Folder};
+use crate::state::{self, StateFolder};
 
 /// Between two fsyncs, at least.
 const SYNC: Duration = Duration::from_secs(5);
@@ -86,7 +86,7 @@ pub(super) const NOT_BEGUN: u8 = 4;
 pub(super) struct Writer {
     folder: PathBuf,
     /// Claimed before the journal is opened; `None`: the caller has it to itself.
-    lock: Option<Folder>,
+    lock: Option<StateFolder>,
     /// The journal that is there was not read at the start: what it holds must not be lost.
     is_unread: bool,
     file: Option<File>,
@@ -109,7 +109,7 @@ pub(super) struct Writer {
 /// Starts the thread. The error: there can be no more of them.
 pub(super) fn start(
     folder: &Path,
-    lock: Option<Folder>,
+    lock: Option<StateFolder>,
     is_unread: bool,
     shared: Arc<Shared>,
     messages: queue::Receiver<Message>,

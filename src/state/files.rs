@@ -1,0 +1,105 @@
+//! Files of the state folder: written whole or not at all, and renamed where they are damaged.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Permissions of a file that only its owner can read.
+pub const PRIVATE: u32 = 0o600;
+
+/// Sets a damaged file aside with a warning, and returns whether its name is free now. `cost`: what that
+/// means for devices or people.
+pub fn set_aside_damaged(path: &Path, error: &dyn Display, cost: &str) -> bool {
+    match set_aside(path) {
+        Ok(aside) => {
+            log::warn!(
+                target: "state",
+                "{} {error}: it is replaced by a new one, and is now called {}; {cost}",
+                path.display(),
+                aside.display()
+            );
+            true
+        }
+        Err(why) => {
+            log::warn!(
+                target: "state",
+                "{} {error}, and cannot be renamed ({why}): it is not used in this run; {cost}",
+                path.display()
+            );
+            false
+        }
+    }
+}
+
+/// Renames a damaged file to `NAME.damaged` (or `NAME.damaged-2` and so on) and returns the new path.
+pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    const MOST: u32 = 100;
+    let named = |number: u32| {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(match number {
+            1 => ".damaged".to_owned(),
+            number => format!(".damaged-{number}"),
+        });
+        PathBuf::from(aside)
+    };
+    let is_free = |aside: &PathBuf| std::fs::symlink_metadata(aside).is_err();
+    let aside = (1..=MOST).map(named).find(is_free);
+    let aside = aside.ok_or(ErrorKind::AlreadyExists)?;
+    std::fs::rename(path, &aside)?;
+    Ok(aside)
+}
+
+/// Replaces a file: writes `.NAME.tmp` beside it, syncs and renames it, and syncs the folder. Only the owner
+/// can read the new file. The next call removes what a kill left behind.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_with_mode(path, bytes, PRIVATE)
+}
+
+/// Does the same for a file with these permissions, whatever the umask.
+pub fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(ErrorKind::InvalidInput.into());
+    };
+    let mut beside = OsString::from(".");
+    beside.push(name);
+    beside.push(".tmp");
+    let beside = folder.join(beside);
+    match std::fs::remove_file(&beside) {
+        // Not a file: for example a folder.
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            set_aside(&beside)?;
+        }
+        _ => {}
+    }
+    let written = (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(PRIVATE)
+            .open(&beside)?;
+        if mode != PRIVATE {
+            // Not every file system has permissions.
+            file.set_permissions(Permissions::from_mode(mode)).ok();
+        }
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)
+    })();
+    if written.is_err() {
+        std::fs::remove_file(&beside).ok();
+        return written;
+    }
+    // Not every file system lets a folder be synced; the rename itself is done.
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    if let Ok(folder) = File::open(folder) {
+        folder.sync_all().ok();
+    }
+    Ok(())
+}
