@@ -14,9 +14,9 @@ use super::stream::{Body, close, read_body, send_all};
 use super::{Seat, Service, Stop, Stream, delivery, libfota3};
 use crate::os;
 use crate::os::net::is_early;
-use crate::os::reactor::Timer;
 use crate::wire::head::{self, BadHead, HeadLimits, Progress};
 use crate::wire::reply::{self, Status};
+use smol::Timer;
 
 /// The leave to send a body that we want to have.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

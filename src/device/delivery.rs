@@ -25,8 +25,9 @@ use crate::fleet::short_version::ShortVersion;
 use crate::fleet::{Outcome, Part, Transfer};
 use crate::os;
 use crate::os::net::is_early;
-use crate::os::reactor::{Timer, yield_now};
 use crate::wire::reply::{self, Reply};
+use smol::Timer;
+use smol::future::yield_now;
 
 /// Files up to this size go out with their head in one call.
 const SMALL: u64 = 16 * 1024;

@@ -17,8 +17,8 @@ use super::{Service, Stop};
 use crate::decision::Refusal;
 use crate::os;
 use crate::os::net::is_early;
-use crate::os::reactor::Async;
 use crate::wire::reply;
+use smol::Async;
 
 /// Serves a non-blocking listener until the signal to stop. Connections that are downloading then go on
 /// as tasks of `executor`.
@@ -75,7 +75,7 @@ fn hand_over(
     peer: SocketAddr,
     stage: Stage,
 ) {
-    let stream = match Async::new(stream) {
+    let stream = match Async::new_nonblocking(stream) {
         Ok(stream) => stream,
         Err(error) => {
             log::error!(target: "device", "a connection cannot be waited for: {error}");

@@ -62,7 +62,8 @@ use crate::firmware::catalog::Catalog;
 use crate::firmware::snapshot::{LoadError, Snapshot, Snapshots};
 use crate::fleet::Fleet;
 use crate::os;
-use crate::os::reactor::{Async, Timer, yield_now};
+use smol::future::yield_now;
+use smol::{Async, Timer};
 
 /// All that the public side needs, shared by its loops.
 pub struct Service {
@@ -504,7 +505,7 @@ async fn within<T>(time: Duration, mut future: impl Future<Output = T> + Unpin) 
     let mut timer = Timer::after(time);
     poll_fn(|context| match pin!(&mut future).poll(context) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending => pin!(&mut timer).poll(context).map(|()| None),
+        Poll::Pending => pin!(&mut timer).poll(context).map(|_| None),
     })
     .await
 }

@@ -25,8 +25,8 @@ use crate::fleet::network::Network;
 use crate::os;
 use crate::os::datagrams::REPLY;
 use crate::os::net::is_early;
-use crate::os::reactor::{Async, Timer};
 use crate::wire::datagram::{self, Message};
+use smol::{Async, Timer};
 
 /// A message is complete if nothing follows it for so long.
 const MOMENT: Duration = Duration::from_millis(50);
@@ -52,7 +52,7 @@ pub async fn serve(
     stop: Stop,
 ) {
     let welcome = |stream: TcpStream, peer| {
-        let stream = match Async::new(stream) {
+        let stream = match Async::new_nonblocking(stream) {
             Ok(stream) => Rc::new(stream),
             Err(error) => {
                 log::error!(target: "device", "a connection cannot be waited for: {error}");

@@ -31,18 +31,16 @@ use crate::fleet::network::Network;
 use crate::os;
 use crate::os::datagrams::{Arrival, BATCH, Inbox, Outbox, Way};
 use crate::os::net::is_early;
-use crate::os::reactor::{Async, Timer, yield_now};
 use crate::wire::datagram::{self, Message};
 use crate::wire::reply::refusal_text;
+use smol::future::yield_now;
+use smol::{Async, Timer};
 
 /// Requests that wait for their file to be loaded. Beyond that they are dropped: the module asks again.
 const PARKED: usize = 256;
 
 /// Files that are loaded ahead because they were offered.
 const AHEAD: usize = 16;
-
-/// Batches before others get their turn.
-const TURN: u32 = 16;
 
 /// How often the running downloads are looked through.
 const TIDY: Duration = Duration::from_secs(1);
@@ -56,7 +54,7 @@ const SAID: Duration = Duration::from_secs(60);
 /// Serves a non-blocking socket. After the signal to stop only running downloads go on; returns when
 /// there are none.
 pub async fn serve(socket: UdpSocket, service: Rc<Service>, stop: Stop) {
-    let socket = match Async::new(socket) {
+    let socket = match Async::new_nonblocking(socket) {
         Ok(socket) => socket,
         Err(error) => {
             log::error!(target: "device", "a UDP socket cannot be waited for: {error}");
@@ -127,7 +125,6 @@ impl Room<'_> {
         let mut inbox = Inbox::new();
         let mut outbox = Outbox::new();
         let mut said: Option<Instant> = None;
-        let mut turn: u32 = 0;
         let mut stopping = false;
         // Nothing was left unread: only then is a new arrival what is to be waited for.
         let mut drained = false;
@@ -148,14 +145,11 @@ impl Room<'_> {
                         self.answer(&arrival, &mut outbox, stopping, now);
                     }
                     self.flush(&mut outbox).await;
-                    turn = turn.wrapping_add(1);
                     if inbox.is_drained() {
                         // A module that asks for packet after packet is not asked in vain after each.
                         drained = true;
-                    } else if turn.is_multiple_of(TURN) {
-                        yield_now().await;
                     } else {
-                        continue;
+                        yield_now().await;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -204,7 +198,7 @@ impl Room<'_> {
         let socket = async {
             if drained {
                 // An error shows again when the socket is read.
-                let _ready = self.socket.arrival().await;
+                let _ready = self.socket.readable().await;
             }
             Woken::Socket
         };

@@ -260,8 +260,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::os::reactor::block_on;
     use crate::os::scratch::Scratch;
+    use smol::block_on;
 
     fn opened(scratch: &Scratch) -> KnownList {
         KnownList::open(scratch.path(), Alarm::default())

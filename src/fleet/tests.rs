@@ -11,7 +11,7 @@ fn a_tick_is_due_a_second_after_something_happened_and_never_while_nothing_does(
     fleet.tick(began);
     assert_eq!(fleet.due(), None);
     fleet.catalog(&Catalog::default(), at(10));
-    assert!(crate::os::reactor::block_on(smol::future::poll_once(alarm.rung())).is_some());
+    assert!(smol::block_on(smol::future::poll_once(alarm.rung())).is_some());
     assert_eq!(fleet.due(), Some(at(11)));
     fleet.catalog(&Catalog::default(), at(11));
     assert_eq!(fleet.due(), Some(at(11)));

@@ -10,9 +10,9 @@ use super::driver::{self, Played, Settings};
 use super::first_edition::Dialect;
 use super::generations::{Client, Module, Transport};
 use super::{Endpoint, Outcome, lua};
-use crate::os::reactor::block_on;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use smol::block_on;
 use std::fmt::Write as _;
 use std::time::Duration;
 

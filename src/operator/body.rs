@@ -12,7 +12,7 @@ use super::plane::Stream;
 use super::reply::Reply;
 use crate::os;
 use crate::os::net::is_early;
-use crate::os::reactor::Timer;
+use smol::Timer;
 
 /// A body that does not get on for so long is given up.
 pub const STALL: Duration = Duration::from_secs(30);

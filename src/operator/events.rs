@@ -16,7 +16,7 @@ use super::plane::{self, Stream};
 use super::reply::{Body, Reply};
 use crate::fleet::events::Event;
 use crate::os::net::is_early;
-use crate::os::reactor::Timer;
+use smol::Timer;
 
 /// A word that keeps proxies from taking silence for the end.
 const PING: Duration = Duration::from_secs(15);

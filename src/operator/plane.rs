@@ -25,7 +25,8 @@ use super::route::{self, NoRoute};
 use super::{Desk, events};
 use crate::os;
 use crate::os::net::is_early;
-use crate::os::reactor::{Async, Timer, yield_now};
+use smol::future::yield_now;
+use smol::{Async, Timer};
 
 /// A connection's socket.
 pub(super) type Stream = Async<TcpStream>;
@@ -67,7 +68,7 @@ pub(super) async fn accept(
     ended: Receiver<Infallible>,
 ) {
     let listener = listener.set_nonblocking(true).map(|()| listener);
-    let listener = match listener.and_then(Async::new) {
+    let listener = match listener.and_then(Async::new_nonblocking) {
         Ok(listener) => listener,
         Err(error) => {
             log::error!(target: "operator", "the listener cannot be waited for: {error}");
@@ -116,7 +117,7 @@ pub(super) async fn accept(
 async fn next(listener: &Async<TcpListener>) -> io::Result<Stream> {
     loop {
         match os::net::accept(listener.get_ref()) {
-            Ok((stream, _)) => return Async::new(stream),
+            Ok((stream, _)) => return Async::new_nonblocking(stream),
             Err(error) if is_early(&error) => listener.readable().await?,
             Err(error) => return Err(error),
         }

@@ -12,8 +12,8 @@ use std::path::Path;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 
-use super::reactor::Async;
 use super::without::Feature;
+use smol::Async;
 
 /// Where hints come from.
 pub struct Hints {
@@ -46,7 +46,7 @@ impl Hints {
         Feature::Inotify.available()?;
         let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         Ok(Hints {
-            source: Async::new(descriptor)?,
+            source: Async::new_nonblocking(descriptor)?,
         })
     }
 
@@ -82,7 +82,7 @@ impl Hints {
                 Ok(_) => happened = true,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) if happened => return Ok(()),
-                Err(Errno::AGAIN) => self.source.arrival().await?,
+                Err(Errno::AGAIN) => self.source.readable().await?,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -95,8 +95,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::os::reactor::{Timer, block_on};
     use crate::os::scratch::Scratch;
+    use smol::{Timer, block_on};
 
     /// Was something hinted?
     fn hinted(hints: &Hints) -> bool {

@@ -9,7 +9,6 @@ pub mod lease;
 pub mod memory;
 pub mod net;
 pub mod process;
-pub mod reactor;
 pub mod systemd;
 pub mod without;
 

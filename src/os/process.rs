@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use super::reactor::Async;
+use smol::Async;
 
 /// Raises the soft limit of open files to the hard one; the limit then in force.
 pub fn raise_file_limit() -> u64 {
@@ -85,7 +85,7 @@ impl Signals {
         }
         // SAFETY: signalfd just gave us this descriptor, and nobody else knows of it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let fd = Async::new(fd)?;
+        let fd = Async::new_nonblocking(fd)?;
         Ok(Signals { fd })
     }
 
@@ -97,7 +97,7 @@ impl Signals {
                 Ok(libc::SIGHUP) => return Ok(Signal::Rescan),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.fd.arrival().await?;
+                    self.fd.readable().await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -139,7 +139,7 @@ pub fn random(buffer: &mut [u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::os::reactor::block_on;
+    use smol::block_on;
     use std::os::unix::process::CommandExt;
     use std::process::Command;
 

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use smol::channel::Receiver;
 use smol::future::FutureExt as _;
-use smol::{LocalExecutor, future};
+use smol::{LocalExecutor, Timer, block_on, future};
 
 use crate::device::{self, Limits, Service, Stop};
 use crate::firmware::catalog::Catalog;
@@ -34,7 +34,6 @@ use crate::fleet::events::Event;
 use crate::fleet::{self, Fleet, clock};
 use crate::logging::{self, Format};
 use crate::os::process::{self, Signal, Signals};
-use crate::os::reactor::{Timer, block_on};
 use crate::os::without::Feature;
 use crate::os::{memory, systemd};
 use crate::state::ServerState;

@@ -11,7 +11,7 @@ use smol::future;
 
 use crate::fleet::known_list;
 use crate::os::inotify::{Hints, Watch};
-use crate::os::reactor::Timer;
+use smol::Timer;
 
 /// The state folder, watched.
 pub(super) struct StateFolder {

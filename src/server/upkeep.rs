@@ -19,7 +19,7 @@ use crate::device::Service;
 use crate::firmware::rules::edit::{self, Refused};
 use crate::fleet::{lift, resume};
 use crate::os::process::start_thread;
-use crate::os::reactor::Timer;
+use smol::Timer;
 
 /// How often a pause is tried while somebody else writes the same file.
 const ATTEMPTS: u32 = 3;
@@ -212,8 +212,8 @@ mod tests {
     use crate::device::Limits;
     use crate::firmware::snapshot::Snapshots;
     use crate::fleet::{Fleet, Settings};
-    use crate::os::reactor::block_on;
     use crate::os::scratch::Scratch;
+    use smol::block_on;
 
     #[test]
     fn a_tripped_fuse_is_written_into_the_folder() {

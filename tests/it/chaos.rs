@@ -504,7 +504,7 @@ fn attempt(world: &Mutex<World>, device: &mut Device, chance: &mut Chance) {
         ..Settings::probing(Duration::from_millis(300))
     };
     let mut attempt = device.client.attempt(&module, &endpoint);
-    let played = luat_ota::os::reactor::block_on(play(attempt.as_mut(), &settings));
+    let played = smol::block_on(play(attempt.as_mut(), &settings));
     judge(&mut world.lock().unwrap(), device, &played);
 }
 
@@ -641,7 +641,7 @@ fn everyone_updates(server: &Server, newest: &[Image]) {
         };
         let mut attempt = client.attempt(&module, &endpoint);
         let settings = Settings::probing(Duration::from_secs(2));
-        let played = luat_ota::os::reactor::block_on(play(attempt.as_mut(), &settings));
+        let played = smol::block_on(play(attempt.as_mut(), &settings));
         assert!(
             matches!(&played.outcome, Outcome::Updated(bytes) if *bytes == *image.bytes),
             "{}: {:?}",

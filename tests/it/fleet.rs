@@ -55,7 +55,7 @@ fn settings() -> Settings {
 /// Plays attempts side by side, in the order given.
 fn play_all(attempts: Vec<Box<dyn Attempt + Send>>, settings: &Settings) -> Vec<Played> {
     let executor = smol::LocalExecutor::new();
-    luat_ota::os::reactor::block_on(executor.run(async {
+    smol::block_on(executor.run(async {
         let tasks: Vec<_> = attempts
             .into_iter()
             .map(|mut attempt| {
@@ -266,7 +266,7 @@ fn a_4g_module_that_is_cut_again_and_again_comes_to_its_file() {
             cut_after: Some(cut_after),
             ..settings()
         };
-        let played = luat_ota::os::reactor::block_on(play(attempt.as_mut(), &settings));
+        let played = smol::block_on(play(attempt.as_mut(), &settings));
         updated(&played, &bytes).unwrap();
         assert!(played.was_cut && played.connects == 2);
     }
@@ -329,7 +329,7 @@ fn a_module_that_can_follow_a_redirect_does_and_takes_a_no_from_there() {
                     cut_after,
                     ..settings()
                 };
-                let played = luat_ota::os::reactor::block_on(play(&mut attempt, &settings));
+                let played = smol::block_on(play(&mut attempt, &settings));
                 let asked: Vec<&str> = played.exchanges.iter().map(|e| e.to.as_str()).collect();
                 let elsewhere = asked.contains(&files.http.to_string().as_str());
                 let result = match version {
@@ -402,7 +402,7 @@ fn a_module_that_is_redirected_to_a_file_of_ours_goes_on_with_the_content_that_t
                 cut_after,
                 ..settings()
             };
-            let played = luat_ota::os::reactor::block_on(play(&mut attempt, &settings));
+            let played = smol::block_on(play(&mut attempt, &settings));
             let statuses: Vec<_> = played.exchanges.iter().map(|e| e.status()).collect();
             let is_redirect = |status: &Option<u16>| matches!(status, Some(301..=308));
             rows.row(
@@ -436,7 +436,7 @@ fn a_module_that_is_redirected_to_a_file_of_ours_goes_on_with_the_content_that_t
                 header_seed: 3,
             },
         );
-        let played = luat_ota::os::reactor::block_on(play(&mut attempt, &settings()));
+        let played = smol::block_on(play(&mut attempt, &settings()));
         rows.row(client.name().as_str(), refused(client, &played));
     }
     rows.finish();

@@ -42,7 +42,7 @@ fn settings() -> Settings {
 }
 
 fn run(update: &mut Update, settings: &Settings) -> Played {
-    luat_ota::os::reactor::block_on(play(update, settings))
+    smol::block_on(play(update, settings))
 }
 
 fn server(bytes: &[u8], flags: &[&str]) -> Server {

@@ -50,7 +50,7 @@ fn update(server: &Server, project: &str, settings: &Settings) -> Played {
         serial: String::new(),
     };
     let mut module = UpdateHttp::new(&identity, &endpoint);
-    luat_ota::os::reactor::block_on(play(&mut module, settings))
+    smol::block_on(play(&mut module, settings))
 }
 
 fn request(size: usize, last: &str) -> Vec<u8> {

@@ -17,8 +17,8 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::os::reactor::block_on;
 use smol::LocalExecutor;
+use smol::block_on;
 use smol::channel::{Sender, unbounded};
 
 use super::*;

@@ -359,7 +359,7 @@ fn no_byte_leaves_before_the_pin_is_written() {
         let service = Rc::clone(service);
         let peer = ours.peer_addr().unwrap();
         let run = async move {
-            let stream = Async::new(ours).unwrap();
+            let stream = Async::new_nonblocking(ours).unwrap();
             let seat = service.seat(peer).unwrap();
             let head = check(IMEI, "");
             let limits = HeadLimits {

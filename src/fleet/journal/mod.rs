@@ -34,8 +34,8 @@ use self::writer::Shared;
 use super::clock::{Stamp, Wall, is_trusted};
 use super::entry::JournalEntry;
 use crate::alarm::Alarm;
-use crate::os::reactor::Timer;
 use crate::state::{self, StateFolder};
+use smol::Timer;
 
 /// The journal's name in the state folder.
 pub const FILE: &str = "journal.jsonl";

@@ -17,9 +17,9 @@ use crate::fleet::journey::{Outcome, State};
 use crate::fleet::network::{CoarseNetwork, Network};
 use crate::fleet::profiles::Profile;
 use crate::fleet::requester::{IdentityHash, PinKey};
-use crate::os::reactor::block_on;
 use crate::os::scratch::Scratch;
 use crate::state::StateFolder;
+use smol::block_on;
 
 const NOW: Stamp = Stamp(1 << 31);
 const UNIX: i64 = TRUSTED_FROM + 30_000_000;

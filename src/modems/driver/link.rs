@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-use crate::os::reactor::Async;
+use smol::Async;
 
 /// An open socket.
 #[derive(Debug)]
@@ -32,13 +32,15 @@ impl Link {
         let socket = socket(to, make)?;
         if make.datagrams {
             rustix::net::connect(&socket, &to)?;
-            return Ok(Link::Datagrams(Async::new(UdpSocket::from(socket))?));
+            return Ok(Link::Datagrams(Async::new_nonblocking(UdpSocket::from(
+                socket,
+            ))?));
         }
         match rustix::net::connect(&socket, &to) {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(error) => return Err(error.into()),
         }
-        let stream = Async::new(TcpStream::from(socket))?;
+        let stream = Async::new_nonblocking(TcpStream::from(socket))?;
         stream.writable().await?;
         if let Some(error) = stream.get_ref().take_error()? {
             return Err(error);

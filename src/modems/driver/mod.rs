@@ -17,7 +17,7 @@ use self::link::{Link, Make};
 use self::record::Record;
 use super::dice::Dice;
 use super::{Action, Attempt, Event, Failure, Outcome};
-use crate::os::reactor::Timer;
+use smol::Timer;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -522,7 +522,7 @@ mod tests {
     use super::super::luatask::{Generation, LuaTask};
     use super::super::{Endpoint, Identity};
     use super::*;
-    use crate::os::reactor::block_on;
+    use smol::block_on;
     use std::net::{TcpListener, UdpSocket};
 
     fn identity() -> Identity {

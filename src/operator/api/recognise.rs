@@ -192,7 +192,7 @@ impl Bill {
             if after.is_none() {
                 break;
             }
-            crate::os::reactor::yield_now().await;
+            smol::future::yield_now().await;
         }
         bill
     }
