@@ -36,7 +36,7 @@ fi
 
 mkdir -p "$built"
 cargo build --release --locked --quiet --all-features
-cargo build --release --locked --quiet --no-default-features --target-dir "$target/footprint"
+cargo build --profile router --locked --quiet --no-default-features --target-dir "$target/footprint"
 for program in peers/constant load/datagrams load/tftp; do
   gcc -O2 -Wall -Wextra -o "$built/$(basename "$program")" "benches/$program.c"
 done

@@ -127,20 +127,11 @@ cargo fetch --locked --quiet
 flags=(
   # The start files of Zig's C library, not those that Rust would bring.
   -C link-self-contained=no
-  # With panic=abort nothing unwinds: the tables would be a sixth of the file.
+  # With panic=abort nothing unwinds.
   -C force-unwind-tables=no
-  # What functions have in common is kept once: three parts in a hundred of the code.
-  -C llvm-args=-enable-machine-outliner=always
-  # SHA-256 as a loop, a hundredth of the file less, for processors that have no instructions for it: there it takes an
-  # eighth longer.
-  --cfg 'sha2_backend_soft="compact"'
   # At a fixed address: with the C library linked in, MIPS programs crash at any other.
   -C relocation-model=static
-  # Without the unwinder of the C library and its printf, which the linker could not know to be never called: 32 kB.
-  -C link-arg=packaging/instead.c
-  # Without the C library's unwind tables, 8 kB: the linker's scripts below leave them out, this their index.
-  -C 'link-arg=-Wl,--no-eh-frame-hdr'
-  # Folders of this machine. What comes later wins.
+  # Folders of this machine. The last match wins.
   "--remap-path-prefix=$root=luat-ota"
   "--remap-path-prefix=$CARGO_TARGET_DIR=target"
   "--remap-path-prefix=$rust/library=rust"
@@ -148,17 +139,17 @@ flags=(
 for crates in "$CARGO_HOME"/registry/src/*; do
   flags+=("--remap-path-prefix=$crates=crates")
 done
-for triple in MIPS MIPSEL; do
-  # By a path that is the same everywhere, for it goes into the names of symbols.
-  export "CARGO_TARGET_${triple}_UNKNOWN_LINUX_MUSL_RUSTFLAGS=${flags[*]} -C link-arg=-Wl,-T,packaging/mips.ld"
+for triple in {X86_64,AARCH64,MIPS,MIPSEL}_UNKNOWN_LINUX_MUSL ARM{,V7}_UNKNOWN_LINUX_MUSLEABIHF; do
+  case $triple in
+    # By a path that is the same everywhere, since it goes into the names of symbols.
+    MIPS*) more=' -C link-arg=-Wl,-T,packaging/mips.ld' ;;
+    *) more= ;;
+  esac
+  export "CARGO_TARGET_${triple}_RUSTFLAGS=${flags[*]}$more"
 done
-for triple in X86_64_UNKNOWN_LINUX_MUSL AARCH64_UNKNOWN_LINUX_MUSL ARM{,V7}_UNKNOWN_LINUX_MUSLEABIHF; do
-  export "CARGO_TARGET_${triple}_RUSTFLAGS=${flags[*]} -C link-arg=-Wl,-T,packaging/all.ld"
-done
-# Without the library's other features there are no stack traces, nor what they need; a panic still says
-# what and where.
-build=(cargo zigbuild --release --locked --bin luat-ota -Z 'build-std=std,panic_abort'
-  -Z 'build-std-features=optimize_for_size')
+# The library is built from source: MIPS has no prebuilt one. Without its default features there are no stack
+# traces; a panic still states its message and place.
+build=(cargo zigbuild --locked --bin luat-ota -Z 'build-std=std,panic_abort' -Z 'build-std-features=')
 for triple in "${wanted[@]}"; do build+=(--target "$triple"); done
 
 # --- Build.
@@ -177,14 +168,14 @@ echo "$about" >"$dist/BUILD.txt"
 
 for size in "${sizes[@]}"; do
   case $size in
-    full) features=() suffix= ;;
-    router) features=(--no-default-features) suffix=-router ;;
+    full) options=(--profile release) suffix= ;;
+    router) options=(--profile router --no-default-features) suffix=-router ;;
   esac
   echo "== $size: ${wanted[*]}"
-  "${build[@]}" "${features[@]}"
+  "${build[@]}" "${options[@]}"
   for triple in "${wanted[@]}"; do
     name=$(awk -v triple="$triple" '$2 == triple {print $1}' <<<"$targets")
-    install -m 755 "$CARGO_TARGET_DIR/$triple/release/luat-ota" "$dist/luat-ota-$name$suffix"
+    install -m 755 "$CARGO_TARGET_DIR/$triple/${options[1]}/luat-ota" "$dist/luat-ota-$name$suffix"
   done
 done
 
@@ -193,4 +184,23 @@ mapfile -t triples < <(awk '{print $2}' <<<"$targets")
 /usr/bin/python3 packaging/bill.py "$dist" "$rust" "$zig" "${triples[@]}"
 cd "$dist"
 sha256sum BUILD.txt LICENSES.txt luat-ota* >SHA256SUMS
-stat -c '%12s  %n' luat-ota-*
+
+# The bounds of docs/performance.md, in bytes.
+over=0
+printf '%12s %12s  %s\n' bytes 'xz -9' binary
+for binary in luat-ota-*; do
+  [ -x "$binary" ] || continue
+  case $binary in
+    *mips*-router) most=1900000 most_packed=750000 ;;
+    *-router) most=1500000 most_packed=650000 ;;
+    *) most=3500000 most_packed=$most ;;
+  esac
+  bytes=$(stat -c %s "$binary")
+  packed=$(/usr/bin/python3 -c 'import lzma, sys; print(len(lzma.compress(open(sys.argv[1], "rb").read(), preset=9)))' "$binary")
+  printf '%12s %12s  %s\n' "$bytes" "$packed" "$binary"
+  if [ "$bytes" -gt "$most" ] || [ "$packed" -gt "$most_packed" ]; then
+    echo "build.sh: $binary is larger than $most bytes, or $most_packed packed" >&2
+    over=1
+  fi
+done
+exit $over

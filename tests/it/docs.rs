@@ -164,7 +164,7 @@ fn every_json_example_is_a_release_json_that_the_program_takes() {
 
 #[test]
 fn every_code_is_in_the_troubleshooting() {
-    let source = documents::read("src/wire/reply.rs");
+    let source = documents::read("src/wire/reply/mod.rs");
     let said: Vec<(String, String)> = source
         .lines()
         .filter_map(|line| {
