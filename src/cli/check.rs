@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::firmware::catalog::{Catalog, Package, Release, Remark};
 use crate::firmware::known::{self, KnownFiles};
 use crate::firmware::scan;
-use crate::logging::Escaped;
+use crate::logging::Printable;
 use crate::server::words;
 
 /// What to print, and the exit status.
@@ -52,7 +52,7 @@ fn describe(folder: &Path, catalog: &Catalog) -> String {
     match rows.len() {
         1 => {
             let folder = folder.display().to_string();
-            let _ = writeln!(out, "No release is served from {}.", Escaped(&folder));
+            let _ = writeln!(out, "No release is served from {}.", Printable(&folder));
         }
         _ => table(&mut out, &rows, Some(SIZE)),
     }
@@ -79,7 +79,7 @@ fn describe(folder: &Path, catalog: &Catalog) -> String {
     if !catalog.waiting.is_empty() {
         let _ = writeln!(out, "\nWaiting until they are complete:");
         for path in &catalog.waiting {
-            let _ = writeln!(out, "  {}", Escaped(path));
+            let _ = writeln!(out, "  {}", Printable(path));
         }
     }
     out
@@ -104,7 +104,7 @@ fn for_cores_alone(catalog: &Catalog) -> Vec<Remark> {
 }
 
 fn row(project: &str, release: &Release, package: &Package) -> [String; 8] {
-    let shown = |text: &str| Escaped(text).to_string();
+    let shown = |text: &str| Printable(text).to_string();
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     [
         shown(project),
@@ -152,8 +152,8 @@ fn remarks(out: &mut String, title: &str, remarks: &[Remark], unlisted: usize) {
         let _ = writeln!(
             out,
             "  {}: {}",
-            Escaped(&remark.path),
-            Escaped(&remark.text)
+            Printable(&remark.path),
+            Printable(&remark.text)
         );
     }
     if unlisted > 0 {

@@ -16,7 +16,7 @@ use crate::fleet::journal;
 use crate::fleet::journey::State;
 use crate::fleet::network::CoarseNetwork;
 use crate::fleet::requester::IdentityHash;
-use crate::logging::{Civil, Escaped};
+use crate::logging::{Civil, Printable};
 
 const TITLES: [&str; 7] = [
     "DEVICE",
@@ -136,7 +136,7 @@ impl Found {
 fn row(device: &DeviceEntry, held: Option<Stamp>, wall: Wall) -> [String; 7] {
     let shown = |text: &str| match text {
         "" => "-".to_owned(),
-        text => Escaped(text).to_string(),
+        text => Printable(text).to_string(),
     };
     let time = |stamp: Stamp| {
         let unix = u64::try_from(wall.unix_of(stamp)).unwrap_or(0);
@@ -156,7 +156,7 @@ fn row(device: &DeviceEntry, held: Option<Stamp>, wall: Wall) -> [String; 7] {
 
 /// `2.0.0 downloading 43 %`
 fn way(journey: &JourneyEntry) -> String {
-    let mut text = format!("{} {}", Escaped(&journey.version), journey.state.word());
+    let mut text = format!("{} {}", Printable(&journey.version), journey.state.word());
     if journey.state == State::Downloading {
         let hundred = u128::from(journey.reached).saturating_mul(100);
         let percent = hundred / u128::from(journey.size.max(1));

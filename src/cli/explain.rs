@@ -12,7 +12,7 @@ use crate::firmware::catalog::Catalog;
 use crate::fleet::clock::unix_now;
 use crate::fleet::view::DeviceView;
 use crate::fleet::{Fleet, Settings};
-use crate::logging::{Civil, Escaped};
+use crate::logging::{Civil, Printable};
 
 /// What to print, and the exit status.
 pub(super) fn run(folder: &Path, state: &Path, asked: &Asked) -> Result<(String, u8), String> {
@@ -98,7 +98,7 @@ fn told(
     let _ = match &explanation.verdict {
         Verdict::Offer(offer) => offered(&mut out, offer),
         Verdict::Refuse(refused) => {
-            writeln!(out, "refused: {}", Escaped(&refused.to_string()))
+            writeln!(out, "refused: {}", Printable(&refused.to_string()))
         }
     };
     let Explanation { status, udp, .. } = &explanation;
@@ -115,7 +115,7 @@ fn told(
         seen(&mut out, device, unix);
     }
     for note in remembered.note.iter().chain(&remembered.unknown) {
-        let _ = writeln!(out, "  note     {}", Escaped(note));
+        let _ = writeln!(out, "  note     {}", Printable(note));
     }
     if check.device.is_none() {
         let _ = writeln!(
@@ -126,10 +126,10 @@ fn told(
     }
     let _ = writeln!(out, "\nRules that were looked at, in order:");
     for (i, note) in explanation.notes.list().iter().enumerate() {
-        let (number, text) = (i.saturating_add(1), Escaped(&note.text));
+        let (number, text) = (i.saturating_add(1), Printable(&note.text));
         let _ = match note.release.as_str() {
             "" => writeln!(out, "{number:4}. {text}"),
-            release => writeln!(out, "{number:4}. {}: {text}", Escaped(release)),
+            release => writeln!(out, "{number:4}. {}: {text}", Printable(release)),
         };
     }
     let code = match explanation.verdict {
@@ -142,7 +142,7 @@ fn told(
 /// When the device was last seen, what it runs, and what it is held back from.
 fn seen(out: &mut String, device: &DeviceView, unix: i64) {
     let time = |unix: i64| format!("{}Z", Civil::of(u64::try_from(unix).unwrap_or(0)));
-    let (last, version) = (time(device.last), Escaped(&device.version));
+    let (last, version) = (time(device.last), Printable(&device.version));
     let _ = writeln!(out, "  device   last seen {last} with version {version}");
     for hold in &device.held {
         if let Some(until) = hold.until.filter(|until| *until > unix) {
@@ -166,10 +166,10 @@ fn offered(out: &mut String, offer: &Offer<'_>) -> std::fmt::Result {
     writeln!(
         out,
         "offered: {} {}",
-        Escaped(&project.name),
-        Escaped(&release.version_text)
+        Printable(&project.name),
+        Printable(&release.version_text)
     )?;
-    writeln!(out, "  file     {}", Escaped(&package.path))?;
+    writeln!(out, "  file     {}", Printable(&package.path))?;
     writeln!(out, "  size     {} bytes", package.size)?;
     writeln!(out, "  sha256   {}", package.content)
 }

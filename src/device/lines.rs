@@ -12,7 +12,6 @@ use super::{Service, unix_now};
 use crate::decision::Refusal;
 use crate::fleet::events::Event;
 use crate::fleet::requester::Requester;
-use crate::logging::{self, Shown};
 
 /// Characters of a text from the network that go into the log.
 const LOGGED: usize = 128;
@@ -47,18 +46,18 @@ pub(super) struct CheckLine<'a> {
 impl CheckLine<'_> {
     /// Says it.
     pub fn say(&self, service: &Service) {
-        logging::info(
-            "check",
-            &[
-                ("proto", Shown::Text(self.proto)),
-                ("device", Shown::Text(self.device)),
-                ("project", Shown::Text(short(self.project))),
-                ("from", Shown::Text(short(self.from))),
-                ("to", Shown::Text(self.to)),
-                ("verdict", Shown::Text(self.verdict)),
-                ("reason", Shown::Pieces(&self.reason)),
-                ("peer", Shown::Address(self.peer)),
-            ],
+        let [a, b, c, d, e] = self.reason;
+        log::info!(
+            target: "check",
+            proto = self.proto,
+            device = self.device,
+            project = short(self.project),
+            from = short(self.from),
+            to = self.to,
+            verdict = self.verdict,
+            reason:% = format_args!("{a}{b}{c}{d}{e}"),
+            peer:% = self.peer;
+            ""
         );
         let fleet = &mut *service.fleet.borrow_mut();
         let now = fleet.stamp(self.now);
@@ -87,15 +86,10 @@ pub(super) fn log_unknown(
 ) {
     let asked = asked.get(..LONGEST_ASKED).unwrap_or(asked);
     let asked = String::from_utf8_lossy(asked);
-    logging::info(
-        "request",
-        &[
-            ("proto", Shown::Text(proto)),
-            ("asked", Shown::Text(short(&asked))),
-            ("answer", Shown::Text(answer)),
-            ("reason", Shown::Text(reason)),
-            ("peer", Shown::Address(peer)),
-        ],
+    log::info!(
+        target: "request",
+        proto, asked = short(&asked), answer, reason, peer:% = peer;
+        ""
     );
 }
 
@@ -176,19 +170,24 @@ impl About {
 
     /// A download has ended `now`; `bytes` of the file reached the module. `number`: see [`Progress`].
     pub fn ended(&self, service: &Service, ended: &Ended, number: u32, now: Instant) {
-        logging::info(
-            "download",
-            &[
-                ("proto", Shown::Text(self.proto)),
-                ("device", Shown::Text(&self.device)),
-                ("project", Shown::Text(&self.project)),
-                ("from", Shown::Text(&self.from)),
-                ("to", Shown::Text(&self.to)),
-                ("bytes", Shown::Number(ended.bytes)),
-                ("seconds", Shown::Seconds(ended.took)),
-                ("result", Shown::Text(ended.result)),
-                ("peer", Shown::Address(self.peer)),
-            ],
+        // Half a tenth up, and down to whole tenths.
+        let tenths = ended
+            .took
+            .saturating_add(Duration::from_millis(50))
+            .as_millis()
+            / 100;
+        log::info!(
+            target: "download",
+            proto = self.proto,
+            device = &*self.device,
+            project = &*self.project,
+            from = &*self.from,
+            to = &*self.to,
+            bytes = ended.bytes,
+            seconds = tenths as f64 / 10.0,
+            result = ended.result,
+            peer:% = self.peer;
+            ""
         );
         let fleet = &mut *service.fleet.borrow_mut();
         let now = fleet.stamp(now);

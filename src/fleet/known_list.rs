@@ -13,7 +13,7 @@ use smol::channel::{Receiver, TryRecvError, bounded};
 
 use crate::alarm::Alarm;
 use crate::firmware::audience::DeviceId;
-use crate::logging::Escaped;
+use crate::logging::Printable;
 use crate::order;
 use crate::os::fs::{Content, Stamp, open_to_read, stamp};
 use crate::os::process;
@@ -210,7 +210,7 @@ fn read(path: &Path) -> io::Result<Contents> {
                 bad_count = bad_count.saturating_add(1);
                 if bad.len() < NAMED {
                     let shown: String = text.chars().take(40).collect();
-                    let shown = Escaped(&shown);
+                    let shown = Printable(&shown);
                     bad.push(match is_rounded(field) {
                         true => format!(
                             "line {number}: {shown} is a number that Excel has rounded: format the column as \

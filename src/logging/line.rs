@@ -1,9 +1,8 @@
-//! One record as one line. Pure: record and time in, bytes out; nothing is allocated but the buffer
-//! that all lines share.
+//! One record as one line. Pure: record and time in, bytes out. Nothing is allocated but the buffer that all
+//! lines share.
 //!
-//! Whatever a module or a file name puts into a value, a line stays one line and shows what it holds:
-//! control characters, quotes and characters that turn the direction of writing are escaped, and a
-//! long text is cut.
+//! Whatever a module or a file name puts into a value, a line stays one line and shows the value: control
+//! characters, quotes and characters that change the direction of writing are escaped, and a long text is cut.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
@@ -12,39 +11,38 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use log::kv::{Error, Key, Value, VisitSource, VisitValue};
 
 use super::Format;
-use crate::decimal::{self, decimal};
 
 /// Characters of a value that are shown.
-pub(super) const VALUE: usize = 256;
+const VALUE: usize = 256;
 
-/// Characters of a message that are shown: messages are ours, and some quote a path.
+/// Characters of a message that are shown: messages are the program's own, and some quote a path.
 const MESSAGE: usize = 1024;
 
 /// Appends the record as one line.
 pub(super) fn write(
     buffer: &mut Vec<u8>,
     format: Format,
-    (clock, time): (&mut Clock, SystemTime),
+    (clock, time): (&mut TimestampCache, SystemTime),
     record: &log::Record<'_>,
 ) {
     let event = record.target();
     let event = event.strip_prefix("luat_ota::").unwrap_or(event);
-    let message = *record.args();
+    let mut writer = RecordWriter { buffer, format };
+    // Writing to a Vec cannot fail, here and below.
     match format {
         Format::Text => {
-            clock.write(buffer, time);
-            // Writing to a Vec cannot fail, here and below.
-            let _ = write!(buffer, " {:<5} {event}", record.level());
-            let start = buffer.len();
-            buffer.push(b' ');
-            let _ = Escape::new(buffer, Format::Text, MESSAGE).write_fmt(message);
-            if buffer.len() == start.saturating_add(1) {
-                buffer.truncate(start);
+            clock.write(writer.buffer, time);
+            let _ = write!(writer.buffer, " {:<5} {event}", record.level());
+            let start = writer.buffer.len();
+            writer.buffer.push(b' ');
+            writer.escaped(MESSAGE, *record.args());
+            if writer.buffer.len() == start + 1 {
+                writer.buffer.truncate(start);
             }
         }
         Format::Json => {
-            buffer.extend_from_slice(b"{\"time\":\"");
-            clock.write(buffer, time);
+            writer.buffer.extend_from_slice(b"{\"time\":\"");
+            clock.write(writer.buffer, time);
             let level = match record.level() {
                 log::Level::Error => "error",
                 log::Level::Warn => "warn",
@@ -52,82 +50,78 @@ pub(super) fn write(
                 log::Level::Debug => "debug",
                 log::Level::Trace => "trace",
             };
-            let _ = write!(buffer, "\",\"level\":\"{level}\",\"event\":");
-            write_json_text(buffer, VALUE, format_args!("{event}"));
-            let start = buffer.len();
-            buffer.extend_from_slice(b",\"message\":");
-            write_json_text(buffer, MESSAGE, message);
-            if buffer.ends_with(b":\"\"") {
-                buffer.truncate(start);
+            let _ = write!(writer.buffer, "\",\"level\":\"{level}\",\"event\":");
+            writer.text(VALUE, format_args!("{event}"));
+            let start = writer.buffer.len();
+            writer.buffer.extend_from_slice(b",\"message\":");
+            writer.text(MESSAGE, *record.args());
+            if writer.buffer.ends_with(b":\"\"") {
+                writer.buffer.truncate(start);
             }
         }
     }
-    // A value that cannot say what it is leaves its pair short; the line goes on.
-    let _ = record.key_values().visit(&mut Pairs { buffer, format });
+    // A value that fails to format leaves its pair short; the line goes on.
+    let _ = record.key_values().visit(&mut writer);
     if format == Format::Json {
-        buffer.push(b'}');
+        writer.buffer.push(b'}');
     }
-    buffer.push(b'\n');
+    writer.buffer.push(b'\n');
 }
 
-pub(super) fn write_json_text(buffer: &mut Vec<u8>, most: usize, text: fmt::Arguments<'_>) {
-    buffer.push(b'"');
-    let _ = Escape::new(buffer, Format::Json, most).write_fmt(text);
-    buffer.push(b'"');
-}
-
-struct Pairs<'b> {
+/// Writes the pairs of a record and their values.
+struct RecordWriter<'b> {
     buffer: &'b mut Vec<u8>,
     format: Format,
 }
 
-impl<'kvs> VisitSource<'kvs> for Pairs<'_> {
-    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
-        let (buffer, format) = (&mut *self.buffer, self.format);
-        match format {
-            Format::Text => {
-                buffer.push(b' ');
-                buffer.extend_from_slice(key.as_str().as_bytes());
-                buffer.push(b'=');
-            }
-            Format::Json => {
-                buffer.push(b',');
-                write_json_text(buffer, VALUE, format_args!("{key}"));
-                buffer.push(b':');
-            }
+impl RecordWriter<'_> {
+    /// Writes a text without quotes; whether it needs none in the text format.
+    fn escaped(&mut self, most: usize, text: fmt::Arguments<'_>) -> bool {
+        let mut escape = Escape {
+            buffer: self.buffer,
+            format: self.format,
+            left: most,
+            is_bare: true,
+        };
+        // An error only says that the text was cut.
+        let _ = escape.write_fmt(text);
+        escape.is_bare
+    }
+
+    /// Writes a text, between quotes where it needs them.
+    fn text(&mut self, most: usize, text: fmt::Arguments<'_>) {
+        let start = self.buffer.len();
+        let is_bare = self.escaped(most, text) && self.format == Format::Text;
+        if !is_bare || self.buffer.len() == start {
+            self.buffer.insert(start, b'"');
+            self.buffer.push(b'"');
         }
-        value.visit(Field { buffer, format })
     }
-}
 
-/// Writes one value.
-struct Field<'b> {
-    buffer: &'b mut Vec<u8>,
-    format: Format,
-}
-
-impl Field<'_> {
     fn plain(&mut self, value: impl fmt::Display) -> Result<(), Error> {
         let _ = write!(self.buffer, "{value}");
         Ok(())
     }
+}
 
-    fn text(&mut self, write: impl FnOnce(&mut Escape<'_>) -> fmt::Result) -> Result<(), Error> {
-        let start = self.buffer.len();
-        let mut escape = Escape::new(self.buffer, self.format, VALUE);
-        let _ = write(&mut escape);
-        let bare = escape.bare && self.format == Format::Text;
-        if !bare || self.buffer.len() == start {
-            self.buffer.insert(start, b'"');
-            self.buffer.push(b'"');
+impl<'kvs> VisitSource<'kvs> for RecordWriter<'_> {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
+        match self.format {
+            Format::Text => self.plain(format_args!(" {key}="))?,
+            Format::Json => {
+                self.buffer.push(b',');
+                self.text(VALUE, format_args!("{key}"));
+                self.buffer.push(b':');
+            }
         }
-        Ok(())
+        value.visit(self)
     }
 }
 
-impl<'v> VisitValue<'v> for Field<'_> {
+impl<'v> VisitValue<'v> for RecordWriter<'_> {
     fn visit_any(&mut self, value: Value<'_>) -> Result<(), Error> {
-        self.text(|escape| write!(escape, "{value}"))
+        self.text(VALUE, format_args!("{value}"));
+        Ok(())
     }
 
     fn visit_null(&mut self) -> Result<(), Error> {
@@ -153,20 +147,13 @@ impl<'v> VisitValue<'v> for Field<'_> {
         self.plain(value)
     }
 
-    /// Seconds and shares: three decimals say all.
+    /// Writes seconds and shares with up to three decimals.
     fn visit_f64(&mut self, value: f64) -> Result<(), Error> {
         if !value.is_finite() {
             return self.visit_null();
         }
-        let start = self.buffer.len();
-        let _ = write!(self.buffer, "{value:.3}");
-        while self.buffer.len() > start && self.buffer.last() == Some(&b'0') {
-            self.buffer.pop();
-        }
-        if self.buffer.last() == Some(&b'.') {
-            self.buffer.pop();
-        }
-        Ok(())
+        let text = format!("{value:.3}");
+        self.plain(text.trim_end_matches('0').trim_end_matches('.'))
     }
 
     fn visit_bool(&mut self, value: bool) -> Result<(), Error> {
@@ -174,167 +161,100 @@ impl<'v> VisitValue<'v> for Field<'_> {
     }
 
     fn visit_str(&mut self, value: &str) -> Result<(), Error> {
-        self.text(|escape| escape.write_str(value))
+        self.text(VALUE, format_args!("{value}"));
+        Ok(())
     }
 }
 
 /// Writes a text so that it stays within its line and within its quotes.
-pub(super) struct Escape<'b> {
+struct Escape<'b> {
     buffer: &'b mut Vec<u8>,
     format: Format,
-    /// Characters that may still come.
+    /// Characters that may still be written.
     left: usize,
     /// It needs no quotes in the text format.
-    pub bare: bool,
-}
-
-impl<'b> Escape<'b> {
-    pub fn new(buffer: &'b mut Vec<u8>, format: Format, most: usize) -> Escape<'b> {
-        Escape {
-            buffer,
-            format,
-            left: most,
-            bare: true,
-        }
-    }
+    is_bare: bool,
 }
 
 impl fmt::Write for Escape<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut text = text;
-        while !text.is_empty() {
-            // What needs no look at each character goes out as a whole: that is nearly everything.
-            let most = text.len().min(self.left);
-            let plain = text.bytes().position(|b| !is_plain(b)).unwrap_or(most);
-            let (plain, rest) = text.split_at_checked(plain.min(most)).unwrap_or(("", text));
-            self.buffer.extend_from_slice(plain.as_bytes());
-            self.left = self.left.saturating_sub(plain.len());
-            let mut rest = rest.chars();
-            if let Some(c) = rest.next() {
-                self.character(c)?;
-            }
-            text = rest.as_str();
-        }
-        Ok(())
+        text.chars().try_for_each(|c| self.write_char(c))
     }
-}
 
-/// A character of one byte that stands for itself, and needs no quotes. (A table: every byte of every line is
-/// asked for.)
-#[allow(clippy::indexing_slicing)] // While the table is made, when the program is compiled.
-fn is_plain(byte: u8) -> bool {
-    static PLAIN: [bool; 256] = {
-        let mut plain = [false; 256];
-        let mut byte = 0;
-        while byte < plain.len() {
-            let b = byte as u8;
-            plain[byte] = b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b'=');
-            byte += 1;
-        }
-        plain
-    };
-    PLAIN.get(usize::from(byte)).copied().unwrap_or(false)
-}
-
-impl Escape<'_> {
-    fn character(&mut self, c: char) -> fmt::Result {
+    fn write_char(&mut self, c: char) -> fmt::Result {
         if self.left == 0 {
-            // Said once: the error ends the writing of this value.
+            // Written once: the error ends the writing of this value.
             self.buffer.extend_from_slice("…".as_bytes());
             return Err(fmt::Error);
         }
-        self.left = self.left.saturating_sub(1);
-        match c {
-            '"' | '\\' => {
-                // A message in the text format stands without quotes, but is escaped alike.
-                self.bare = false;
-                self.buffer.push(b'\\');
-                self.buffer.push(c as u8);
+        self.left -= 1;
+        self.is_bare &= !matches!(c, ' ' | '=' | '"' | '\\') && !is_deceptive(c);
+        // Writing to a Vec cannot fail.
+        let _ = match (c, self.format) {
+            // A message in the text format stands without quotes, but is escaped alike.
+            ('"' | '\\', _) => write!(self.buffer, "\\{c}"),
+            ('\n', _) => write!(self.buffer, "\\n"),
+            ('\r', _) => write!(self.buffer, "\\r"),
+            ('\t', _) => write!(self.buffer, "\\t"),
+            (c, Format::Text) if is_deceptive(c) => {
+                write!(self.buffer, "\\u{{{:x}}}", u32::from(c))
             }
-            '\n' => self.escaped("\\n"),
-            '\r' => self.escaped("\\r"),
-            '\t' => self.escaped("\\t"),
-            c if treacherous(c) => {
-                self.bare = false;
-                let code = u32::from(c);
-                let _ = match self.format {
-                    Format::Text => write!(self.buffer, "\\u{{{code:x}}}"),
-                    Format::Json => write!(self.buffer, "\\u{code:04x}"),
-                };
+            (c, Format::Json) if is_deceptive(c) => {
+                write!(self.buffer, "\\u{:04x}", u32::from(c))
             }
-            c => {
-                if matches!(c, ' ' | '=') {
-                    self.bare = false;
-                }
-                let mut bytes = [0; 4];
-                self.buffer
-                    .extend_from_slice(c.encode_utf8(&mut bytes).as_bytes());
-            }
-        }
+            (c, _) => self.buffer.write_all(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        };
         Ok(())
-    }
-
-    fn escaped(&mut self, sequence: &str) {
-        self.bare = false;
-        self.buffer.extend_from_slice(sequence.as_bytes());
     }
 }
 
-/// A character that would end the line, be taken as a command by a terminal, or make a text look like
-/// another: control characters, line separators, and what is invisible or turns the direction. All
-/// are below U+10000, so that four digits of JSON's `\u` hold them.
-fn treacherous(c: char) -> bool {
+/// Whether a character would end the line, be taken as a command by a terminal, or make a text look like
+/// another: control characters, line separators, and what is invisible or changes the direction. All are below
+/// U+10000, so that four digits of JSON's `\u` hold them.
+fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
-/// A text from a file name or from the net, fit for a terminal: what a log line would escape is
-/// escaped, quotes and backslashes are left alone.
-pub struct Escaped<'a>(pub &'a str);
+/// A text from a file name or from the network, fit for a terminal: escaped as in a log line, but quotes and
+/// backslashes are left alone.
+pub struct Printable<'a>(pub &'a str);
 
-impl fmt::Display for Escaped<'_> {
+impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| match treacherous(c) {
+        self.0.chars().try_for_each(|c| match is_deceptive(c) {
             true => write!(f, "\\u{{{:x}}}", u32::from(c)),
             false => f.write_char(c),
         })
     }
 }
 
-/// Writes times, and keeps the last second that it wrote: the lines of one second begin alike.
-#[derive(Default)]
-pub(super) struct Clock {
+/// Writes times, and keeps the text of the last second: the lines of one second begin alike.
+pub(super) struct TimestampCache {
     second: u64,
     /// That second, up to the dot; empty before the first.
-    text: Vec<u8>,
+    text: String,
 }
 
-impl Clock {
-    pub const fn new() -> Clock {
-        Clock {
+impl TimestampCache {
+    pub const fn new() -> TimestampCache {
+        TimestampCache {
             second: 0,
-            text: Vec::new(),
+            text: String::new(),
         }
     }
 
     /// RFC 3339, UTC, with milliseconds.
-    pub fn write(&mut self, buffer: &mut Vec<u8>, time: SystemTime) {
+    fn write(&mut self, buffer: &mut Vec<u8>, time: SystemTime) {
         // A clock before 1970 shows 1970.
         let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         if self.second != since.as_secs() || self.text.is_empty() {
             self.second = since.as_secs();
-            self.text.clear();
-            let _ = write!(self.text, "{}.", Civil::of(self.second));
+            self.text = format!("{}.", Civil::of(self.second));
         }
-        buffer.extend_from_slice(&self.text);
-        // With a thousand more there are three digits behind the first.
-        let millis = u64::from(since.subsec_millis()).saturating_add(1000);
-        let mut room = [0; decimal::ROOM];
-        let digits = decimal(millis, &mut room).as_bytes().get(1..);
-        buffer.extend_from_slice(digits.unwrap_or_default());
-        buffer.push(b'Z');
+        let _ = write!(buffer, "{}{:03}Z", self.text, since.subsec_millis());
     }
 }
 
@@ -350,7 +270,7 @@ impl Civil {
     /// Days into years, months and days without a loop: years that begin in March put the leap day
     /// last, and 400 years are always 146,097 days.
     pub(crate) fn of(unix: u64) -> Civil {
-        let days = (unix / 86_400).saturating_add(719_468); // since 0000-03-01
+        let days = (unix / 86_400) + 719_468; // since 0000-03-01
         let (era, day_of_era) = (days / 146_097, days % 146_097);
         let year_of_era =
             (day_of_era + day_of_era / 36_524 - day_of_era / 1_460 - day_of_era / 146_096) / 365;
@@ -392,7 +312,7 @@ mod tests {
         write(
             &mut buffer,
             format,
-            (&mut Clock::default(), UNIX_EPOCH + NOW),
+            (&mut TimestampCache::new(), UNIX_EPOCH + NOW),
             &log::Record::builder()
                 .level(log::Level::Info)
                 .target("check")
@@ -510,7 +430,7 @@ mod tests {
     #[test]
     fn a_path_on_a_terminal_shows_its_control_characters() {
         assert_eq!(
-            Escaped("a\u{1b}[2J升\n\"").to_string(),
+            Printable("a\u{1b}[2J升\n\"").to_string(),
             "a\\u{1b}[2J升\\u{a}\""
         );
     }

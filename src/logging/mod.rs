@@ -1,38 +1,37 @@
 //! Log lines as text or JSON, on stderr, written in batches.
 //!
-//! The rooms log through the `log` crate with key-value pairs:
-//! `log::info!(target: "check", proto = "http", device = …, verdict = "offer"; "")`. The target is the
-//! event, the message may be empty.
+//! Everything logs through the `log` crate with key-value pairs:
+//! `log::info!(target: "check", proto = "http", device = …, verdict = "offer"; "")`. The target is the event, the
+//! message may be empty. The events `check` and `download` are the access log: one line for each answered check
+//! and each finished download.
 //!
-//! What would surprise you: a line is only put into a buffer; a thread of its own writes the buffer
-//! out a fifth of a second later (at once from 64 KiB on, and after a warning). So neither a slow
-//! disk nor a terminal that somebody has stopped ever holds up the thread that serves: when the
-//! buffer is full, lines are dropped, and a line says how many. The thread sleeps while there is
-//! nothing to write.
+//! A line only goes into a buffer; a thread writes the buffer 200 ms later (at once from 64 KiB on, and after
+//! a warning). So neither a slow disk nor a stopped terminal holds up the thread that serves: when the buffer is
+//! full, lines are dropped, and a later line says how many. The thread sleeps while the buffer is empty.
 
 mod line;
-mod pairs;
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, SystemTime};
 
+use line::TimestampCache;
+
 pub(crate) use line::Civil;
-pub use line::Escaped;
-pub use pairs::{Shown, info};
+pub use line::Printable;
 
 /// How long a line may wait for others.
-const PATIENCE: Duration = Duration::from_millis(200);
+const BATCH_DELAY: Duration = Duration::from_millis(200);
 
-/// Bytes from which on nothing waits.
-const BATCH: usize = 64 * 1024;
+/// Bytes from which on a batch is written at once.
+const BATCH_BYTES: usize = 64 * 1024;
 
-/// Bytes that may wait while stderr takes nothing. What comes then is dropped.
-const MOST: usize = 256 * 1024;
+/// Bytes that may wait while stderr takes nothing. Lines beyond that are dropped.
+const MAX_PENDING: usize = 256 * 1024;
 
-/// How long [`flush`] waits, and how long a write that would block is tried again.
-const GIVE_UP: Duration = Duration::from_secs(1);
+/// How long [`flush`] waits, and how long a write that would block is retried.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,25 +42,25 @@ pub enum Format {
     Json,
 }
 
-/// Lines on their way out.
-struct Waiting {
+/// Lines that are not written yet.
+struct Pending {
     lines: Vec<u8>,
-    clock: line::Clock,
-    /// How many lines those are.
+    clock: TimestampCache,
+    /// Number of those lines.
     count: u32,
-    /// Lines that were dropped since the last line that says so.
+    /// Lines dropped since the last line that says so.
     dropped: u32,
-    /// Do not wait for more.
+    /// Write without waiting for more.
     urgent: bool,
     /// The thread has taken lines and is writing them.
     writing: bool,
-    /// There is a thread that writes. Without one, whoever finds the lines urgent writes them.
+    /// There is a thread that writes. Without one, the logging thread writes urgent lines.
     threaded: bool,
 }
 
-static WAITING: Mutex<Waiting> = Mutex::new(Waiting {
+static PENDING: Mutex<Pending> = Mutex::new(Pending {
     lines: Vec::new(),
-    clock: line::Clock::new(),
+    clock: TimestampCache::new(),
     count: 0,
     dropped: 0,
     urgent: false,
@@ -93,7 +92,7 @@ pub fn start(format: Format, level: log::LevelFilter) {
     let thread = std::thread::Builder::new()
         .name("log".to_owned())
         .stack_size(64 * 1024)
-        .spawn(write_for_ever);
+        .spawn(run_writer);
     lock().threaded = thread.is_ok();
     // A panic ends the process (panic = abort): what led to it must be on stderr before.
     let default = std::panic::take_hook();
@@ -103,23 +102,25 @@ pub fn start(format: Format, level: log::LevelFilter) {
     }));
 }
 
-/// Writes what is waiting, and returns when that is done; after a second at most, if stderr takes
+/// Writes the pending lines, and returns when that is done; after a second at most, if stderr takes
 /// nothing. For the end of the start and the end of the process.
 pub fn flush() {
-    let mut waiting = lock();
-    if !waiting.threaded {
-        write_here(&mut waiting);
+    let mut pending = lock();
+    if !pending.threaded {
+        write_here(&mut pending);
         return;
     }
-    if waiting.lines.is_empty() && !waiting.writing {
+    if pending.lines.is_empty() && !pending.writing {
         return;
     }
-    waiting.urgent = true;
+    pending.urgent = true;
     ARRIVED.notify_one();
     // A timeout is no error: then stderr takes nothing, and the lines stay where they are.
-    drop(WRITTEN.wait_timeout_while(waiting, GIVE_UP, |waiting| {
-        waiting.writing || !waiting.lines.is_empty()
-    }));
+    drop(
+        WRITTEN.wait_timeout_while(pending, FLUSH_TIMEOUT, |pending| {
+            pending.writing || !pending.lines.is_empty()
+        }),
+    );
 }
 
 fn format() -> Format {
@@ -130,8 +131,8 @@ fn format() -> Format {
 }
 
 /// A panic elsewhere does not end logging.
-fn lock() -> MutexGuard<'static, Waiting> {
-    WAITING.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock() -> MutexGuard<'static, Pending> {
+    PENDING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl log::Log for Logger {
@@ -149,9 +150,29 @@ impl log::Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        put(record.level(), |lines, clock| {
-            line::write(lines, format(), clock, record);
-        });
+        let now = SystemTime::now();
+        let mut guard = lock();
+        let pending = &mut *guard;
+        if pending.lines.len() >= MAX_PENDING {
+            pending.dropped = pending.dropped.saturating_add(1);
+            return;
+        }
+        let is_first = pending.lines.is_empty();
+        line::write(
+            &mut pending.lines,
+            format(),
+            (&mut pending.clock, now),
+            record,
+        );
+        pending.count = pending.count.saturating_add(1);
+        let urgent = record.level() <= log::Level::Warn || pending.lines.len() >= BATCH_BYTES;
+        if is_first || (urgent && !pending.urgent) {
+            pending.urgent |= urgent;
+            ARRIVED.notify_one();
+        }
+        if urgent && !pending.threaded {
+            write_here(pending);
+        }
     }
 
     fn flush(&self) {
@@ -159,71 +180,46 @@ impl log::Log for Logger {
     }
 }
 
-/// Puts a line into the buffer.
-fn put(level: log::Level, write: impl FnOnce(&mut Vec<u8>, (&mut line::Clock, SystemTime))) {
-    let now = SystemTime::now();
-    let mut guard = lock();
-    let waiting = &mut *guard;
-    if waiting.lines.len() >= MOST {
-        waiting.dropped = waiting.dropped.saturating_add(1);
-        return;
-    }
-    let first = waiting.lines.is_empty();
-    write(&mut waiting.lines, (&mut waiting.clock, now));
-    waiting.count = waiting.count.saturating_add(1);
-    let urgent = level <= log::Level::Warn || waiting.lines.len() >= BATCH;
-    if first || (urgent && !waiting.urgent) {
-        waiting.urgent |= urgent;
-        ARRIVED.notify_one();
-    }
-    if urgent && !waiting.threaded {
-        write_here(waiting);
-    }
-}
-
-/// The thread that writes.
-fn write_for_ever() {
+/// The loop of the thread that writes.
+fn run_writer() {
     let mut batch = Vec::new();
-    let mut out = Out::default();
+    let mut out = BatchWriter::default();
     loop {
-        let mut waiting = lock();
-        while waiting.lines.is_empty() {
-            waiting = ARRIVED
-                .wait(waiting)
+        let mut pending = ARRIVED
+            .wait_while(lock(), |pending| pending.lines.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        if !pending.urgent {
+            (pending, _) = ARRIVED
+                .wait_timeout_while(pending, BATCH_DELAY, |pending| !pending.urgent)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        if !waiting.urgent {
-            (waiting, _) = ARRIVED
-                .wait_timeout_while(waiting, PATIENCE, |waiting| !waiting.urgent)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        let count = take(&mut waiting, &mut batch);
-        waiting.writing = true;
-        drop(waiting);
+        let count = take(&mut pending, &mut batch);
+        pending.writing = true;
+        drop(pending);
 
         let lost = match out.write(&mut io::stderr().lock(), &batch) {
             Ok(()) => 0,
             Err(_) => count,
         };
         batch.clear();
-        batch.shrink_to(BATCH);
+        batch.shrink_to(BATCH_BYTES);
 
-        let mut waiting = lock();
-        waiting.writing = false;
-        waiting.dropped = waiting.dropped.saturating_add(lost);
+        let mut pending = lock();
+        pending.writing = false;
+        pending.dropped = pending.dropped.saturating_add(lost);
         WRITTEN.notify_all();
     }
 }
 
-/// Moves the waiting lines into an empty `batch`, with a line before them that says what was dropped;
-/// how many lines it now holds or stands for.
-fn take(waiting: &mut Waiting, batch: &mut Vec<u8>) -> u32 {
-    let dropped = std::mem::take(&mut waiting.dropped);
+/// Moves the pending lines into an empty `batch`, after a line that says how many were dropped. Returns the
+/// number of lines that the batch holds or accounts for.
+fn take(pending: &mut Pending, batch: &mut Vec<u8>) -> u32 {
+    let dropped = std::mem::take(&mut pending.dropped);
     if dropped > 0 {
         line::write(
             batch,
             format(),
-            (&mut line::Clock::new(), SystemTime::now()),
+            (&mut TimestampCache::new(), SystemTime::now()),
             &log::Record::builder()
                 .level(log::Level::Warn)
                 .target("log")
@@ -233,56 +229,53 @@ fn take(waiting: &mut Waiting, batch: &mut Vec<u8>) -> u32 {
                 .build(),
         );
     }
-    if batch.is_empty() {
-        std::mem::swap(batch, &mut waiting.lines);
-    } else {
-        batch.append(&mut waiting.lines);
-    }
-    waiting.urgent = false;
-    dropped.saturating_add(std::mem::take(&mut waiting.count))
+    batch.append(&mut pending.lines);
+    pending.lines.shrink_to(BATCH_BYTES);
+    pending.urgent = false;
+    dropped.saturating_add(std::mem::take(&mut pending.count))
 }
 
-/// Writes what is waiting on the thread that asks.
-fn write_here(waiting: &mut Waiting) {
+/// Writes the pending lines on the calling thread.
+fn write_here(pending: &mut Pending) {
     let mut batch = Vec::new();
-    let count = take(waiting, &mut batch);
-    if Out::default()
+    let count = take(pending, &mut batch);
+    if BatchWriter::default()
         .write(&mut io::stderr().lock(), &batch)
         .is_err()
     {
-        waiting.dropped = waiting.dropped.saturating_add(count);
+        pending.dropped = pending.dropped.saturating_add(count);
     }
 }
 
-/// The same while a panic ends the process: the panic may have come while this thread held the lock,
-/// so it is only tried for, and the writing thread gets a moment to finish.
+/// Flushes while a panic ends the process. The panic may have come while this thread held the lock, so the lock
+/// is only tried for, and the writing thread gets 200 ms to finish.
 fn flush_in_panic() {
     for _ in 0..20 {
-        let waiting = match WAITING.try_lock() {
-            Ok(waiting) => Some(waiting),
+        let pending = match PENDING.try_lock() {
+            Ok(pending) => Some(pending),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         };
-        if let Some(mut waiting) = waiting
-            && !waiting.writing
+        if let Some(mut pending) = pending
+            && !pending.writing
         {
-            write_here(&mut waiting);
+            write_here(&mut pending);
             return;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// The end of the way out.
+/// Writes batches to stderr.
 #[derive(Default)]
-struct Out {
+struct BatchWriter {
     /// The last write ended in the middle of a line.
     torn: bool,
 }
 
-impl Out {
-    /// Writes a batch of whole lines. One that would block (stderr may be a non-blocking pipe) is
-    /// tried again for a second. The error says only that lines were lost.
+impl BatchWriter {
+    /// Writes a batch of whole lines. A write that would block (stderr may be a non-blocking pipe) is retried
+    /// for a second. An error means that lines were lost.
     fn write(&mut self, stderr: &mut impl Write, batch: &[u8]) -> io::Result<()> {
         if self.torn {
             // The next good line must not be glued to the torn one.
@@ -303,7 +296,9 @@ impl Out {
                     rest = left;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && tried < GIVE_UP => {
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock && tried < FLUSH_TIMEOUT =>
+                {
                     let pause = Duration::from_millis(10);
                     std::thread::sleep(pause);
                     tried = tried.saturating_add(pause);
@@ -343,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_line_after_a_full_disk_is_not_glued_to_the_torn_one() {
-        let mut out = Out::default();
+        let mut out = BatchWriter::default();
         let mut disk = Disk {
             room: 6,
             written: Vec::new(),
@@ -357,9 +352,9 @@ mod tests {
 
     #[test]
     fn dropped_lines_are_counted_in_a_line_of_their_own() {
-        let mut waiting = Waiting {
+        let mut pending = Pending {
             lines: b"a line\n".to_vec(),
-            clock: line::Clock::new(),
+            clock: TimestampCache::new(),
             count: 1,
             dropped: 41,
             urgent: true,
@@ -367,11 +362,11 @@ mod tests {
             threaded: false,
         };
         let mut batch = Vec::new();
-        assert_eq!(take(&mut waiting, &mut batch), 42);
+        assert_eq!(take(&mut pending, &mut batch), 42);
         let text = String::from_utf8(batch).unwrap();
         let (first, second) = text.split_once('\n').unwrap();
         assert!(first.contains("41 log lines"), "{first}");
         assert_eq!(second, "a line\n");
-        assert!(waiting.lines.is_empty() && waiting.dropped == 0 && !waiting.urgent);
+        assert!(pending.lines.is_empty() && pending.dropped == 0 && !pending.urgent);
     }
 }
