@@ -18,7 +18,6 @@
 //! - `modems`: the modules themselves, emulated (feature `lab`). Shares nothing with the rooms above.
 //! - [`order`][]: sorting, for every room; [`sorted`](mod@sorted) the same for small maps, [`crc`] for sums,
 //!   [`hash`](mod@hash) for tables, [`decimal`](mod@decimal) for numbers.
-//! - [`alarm`]: tells who waits on the serving thread that something happened.
 //! - [`os`]: the only room with `unsafe` or raw system calls.
 //!
 //! `docs/design.md` walks one check and one GetN through these rooms.
@@ -27,7 +26,6 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
 )]
 
-pub mod alarm;
 pub mod cli;
 pub mod crc;
 pub mod decimal;

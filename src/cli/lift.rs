@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Asked;
-use crate::alarm::Alarm;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::{Stamp, unix_now};
 use crate::fleet::entry::JournalEntry;
 use crate::fleet::known_list::KnownList;
 use crate::fleet::{journal, lift};
+use crate::os::notify::Notify;
 use crate::state;
 
 /// A running server looks every two seconds.
@@ -96,6 +96,6 @@ fn is_remembered(folder: &Path, id: &str) -> Result<bool, String> {
             path.display()
         )
     })?;
-    let is_listed = || KnownList::open(folder, Alarm::default()).contains(device);
+    let is_listed = || KnownList::open(folder, Notify::default()).contains(device);
     Ok(is_there || is_guarded || is_listed())
 }

@@ -54,7 +54,7 @@ pub(super) async fn accept(
                         true
                     };
                     if !smol::future::or(ready, stopped).await {
-                        within(PAUSE, pin!(service.left.rung())).await;
+                        within(PAUSE, pin!(service.left.notified())).await;
                     }
                 }
                 Err(error) if is_the_peers(&error) => {}
@@ -70,7 +70,7 @@ pub(super) async fn accept(
                         );
                     }
                     service.make_room();
-                    within(PAUSE, pin!(service.left.rung())).await;
+                    within(PAUSE, pin!(service.left.notified())).await;
                 }
             }
         }

@@ -55,13 +55,13 @@ use self::slots::Slots;
 pub use self::stop::Stop;
 use self::turn::Turn;
 use self::upgrade_id::UpgradeIds;
-use crate::alarm::Alarm;
 use crate::decision::Refusal;
 use crate::firmware::ContentId;
 use crate::firmware::catalog::Catalog;
 use crate::firmware::snapshot::{LoadError, Snapshot, Snapshots};
 use crate::fleet::Fleet;
 use crate::os;
+use crate::os::notify::Notify;
 use smol::future::yield_now;
 use smol::{Async, Timer};
 
@@ -90,11 +90,11 @@ pub struct Service {
     buckets: RefCell<Limiters>,
     running: Running,
     /// Sooner or later there may be snapshots to give back.
-    unswept: Alarm,
+    unswept: Notify,
     /// Somebody left a seat.
-    left: Alarm,
+    left: Notify,
     /// Somebody left the last one.
-    empty: Alarm,
+    empty: Notify,
     /// Where a socket is read into when nobody waits in between.
     scratch: RefCell<Vec<u8>>,
 }
@@ -158,9 +158,9 @@ impl Service {
                 most_wide: Limits::wide_buffers(memory),
                 ..Running::default()
             },
-            unswept: Alarm::default(),
-            left: Alarm::default(),
-            empty: Alarm::default(),
+            unswept: Notify::default(),
+            left: Notify::default(),
+            empty: Notify::default(),
             scratch: RefCell::new(vec![0; scratch]),
             limits,
         }
@@ -169,7 +169,7 @@ impl Service {
     /// From now on this is what there is. Drops the snapshots that nobody needs any more.
     pub fn replace_catalog(&self, catalog: Arc<Catalog>) {
         self.snapshots.sweep(&catalog);
-        self.unswept.ring();
+        self.unswept.notify();
         if !catalog.is_unread() {
             // What is not known to be there is not gone.
             self.fleet.borrow_mut().catalog(&catalog, Instant::now());
@@ -181,7 +181,7 @@ impl Service {
 
     /// Waits until the snapshots are worth a sweep: something was loaded, or the folder has changed.
     pub async fn may_be_swept(&self) {
-        self.unswept.rung().await;
+        self.unswept.notified().await;
     }
 
     /// Downloads that run now, over HTTP, UDP and TCP. One over UDP counts until no packet was asked
@@ -193,7 +193,7 @@ impl Service {
     /// Waits until no download runs.
     pub async fn downloads_done(&self) {
         while self.running_downloads() > 0 {
-            self.running.none.rung().await;
+            self.running.none.notified().await;
         }
     }
 
@@ -209,7 +209,7 @@ impl Service {
         // The loops must have heard of the stop before there can be none.
         yield_now().await;
         while !self.admission.borrow().is_empty() {
-            self.empty.rung().await;
+            self.empty.notified().await;
         }
     }
 
@@ -282,7 +282,7 @@ impl Service {
             return Ok(snapshot);
         }
         // Before: whoever waits for it may go.
-        self.unswept.ring();
+        self.unswept.notify();
         let catalog = self.catalog();
         let sources = catalog.sources(content);
         // In a box: nearly every download finds it loaded, and need not hold the room for this.
@@ -436,9 +436,9 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut admission = self.service.admission.borrow_mut();
         admission.leave(self.id);
-        self.service.left.ring();
+        self.service.left.notify();
         if admission.is_empty() {
-            self.service.empty.ring();
+            self.service.empty.notify();
         }
     }
 }
@@ -475,7 +475,7 @@ impl Drop for Download {
         running.wide.set(wide);
         running.count.set(running.count.get().saturating_sub(1));
         if running.count.get() == 0 {
-            running.none.ring();
+            running.none.notify();
         }
     }
 }
@@ -486,7 +486,7 @@ struct Running {
     /// Bytes of large send buffers, and the most there may be.
     wide: Cell<u64>,
     most_wide: u64,
-    none: Alarm,
+    none: Notify,
 }
 
 /// The time, Unix seconds UTC.

@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use smol::channel::{Receiver, TryRecvError, bounded};
 
-use crate::alarm::Alarm;
 use crate::firmware::audience::DeviceId;
 use crate::logging::Printable;
 use crate::order;
 use crate::os::fs::{Content, Stamp, open_to_read, stamp};
+use crate::os::notify::Notify;
 use crate::os::process;
 
 /// Its name in the state folder.
@@ -40,8 +40,8 @@ pub struct KnownList {
     from: Option<Stamp>,
     /// It is to be looked whether the file has changed.
     wanted: bool,
-    /// Rung when it was read.
-    alarm: Alarm,
+    /// Notified when it was read.
+    notify: Notify,
     reading: Option<Receiver<io::Result<Contents>>>,
     /// Why it could not be read, as was said in the log.
     said: Option<io::ErrorKind>,
@@ -57,12 +57,12 @@ struct Contents {
 }
 
 impl KnownList {
-    /// Reads the list of this state folder, if it has one. `alarm` is rung whenever it was read later.
-    pub fn open(folder: &Path, alarm: Alarm) -> KnownList {
+    /// Reads the list of this state folder, if it has one. `notify` is notified whenever it was read later.
+    pub fn open(folder: &Path, notify: Notify) -> KnownList {
         let mut list = KnownList {
             path: Some(folder.join(FILE)),
             wanted: true,
-            alarm,
+            notify,
             ..KnownList::default()
         };
         if let Some(path) = &list.path {
@@ -120,11 +120,11 @@ impl KnownList {
         match lies {
             Ok(lies) if Some(lies) != self.from => {
                 let (sender, receiver) = bounded(1);
-                let (path, alarm) = (path.clone(), self.alarm.clone());
+                let (path, notify) = (path.clone(), self.notify.clone());
                 let run = move || {
                     // Nobody may wait for it any more.
                     sender.try_send(read(&path)).ok();
-                    alarm.ring();
+                    notify.notify();
                 };
                 match process::start_thread("known-devices", Box::new(run)) {
                     Ok(()) => self.reading = Some(receiver),
@@ -264,7 +264,7 @@ mod tests {
     use smol::block_on;
 
     fn opened(scratch: &Scratch) -> KnownList {
-        KnownList::open(scratch.path(), Alarm::default())
+        KnownList::open(scratch.path(), Notify::default())
     }
 
     fn id(text: &str) -> DeviceId {
@@ -283,7 +283,7 @@ mod tests {
                 list.len()
             );
             if !list.is_due() {
-                block_on(list.alarm.clone().rung());
+                block_on(list.notify.clone().notified());
             }
             list.tick();
         }

@@ -55,11 +55,11 @@ use self::requester::{PinOwner, Requester};
 use self::sessions::Sessions;
 use self::short_version::ShortVersion;
 use self::tally::Tally;
-use crate::alarm::Alarm;
 use crate::decision::{Check, Fetched, Fused, Known, Refusal, Refused, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
+use crate::os::notify::Notify;
 
 /// What the flags say of the fleet.
 #[derive(Clone, Debug)]
@@ -101,8 +101,8 @@ pub struct Fleet {
     ticked: Option<Instant>,
     /// When it was first told something since then.
     stirred: Option<Instant>,
-    /// Rung when [`Fleet::due`] may be sooner than it was.
-    alarm: Alarm,
+    /// Notified when [`Fleet::due`] may be sooner than it was.
+    due_changed: Notify,
     /// Counts and rates.
     pub tally: Tally,
     /// Who looks on.
@@ -178,7 +178,7 @@ impl Fleet {
             above: None,
             ticked: None,
             stirred: None,
-            alarm: Alarm::default(),
+            due_changed: Notify::default(),
             clock,
             tally: Tally::default(),
             events: Events::default(),
@@ -554,7 +554,7 @@ impl Fleet {
         if self.stirred.is_none() {
             self.stirred = Some(now);
             self.journal.passed(self.clock.stamp(now));
-            self.alarm.ring();
+            self.due_changed.notify();
         }
     }
 
@@ -562,7 +562,7 @@ impl Fleet {
     pub fn look(&mut self) {
         self.known_list.look();
         self.lifts.look();
-        self.alarm.ring();
+        self.due_changed.notify();
     }
 
     /// When [`Fleet::tick`] has something to do; `None`: not before something happens. Costs next to
@@ -583,9 +583,9 @@ impl Fleet {
         Some(self.ticked.map_or(due, |ticked| due.max(ticked + TICK)))
     }
 
-    /// Rung when [`Fleet::due`] is to be asked again.
-    pub fn alarm(&self) -> Alarm {
-        self.alarm.clone()
+    /// Notified when [`Fleet::due`] is to be asked again.
+    pub fn due_changed(&self) -> Notify {
+        self.due_changed.clone()
     }
 
     /// To be called when it is due: who has gone silent, what the journal must do, what a person

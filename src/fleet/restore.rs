@@ -30,11 +30,11 @@ impl Fleet {
             let now = fleet.clock.stamp(began);
             let loaded = journal::open(folder, now, unix, &mut |entry| fleet.load(entry, began));
             fleet.guard.all_loaded();
-            fleet.known_list = KnownList::open(folder.path(), fleet.alarm.clone());
+            fleet.known_list = KnownList::open(folder.path(), fleet.due_changed.clone());
             fleet.devices.loaded(loaded.downtime);
             let wall = Wall { stamp: now, unix };
             fleet.journal = journal::go_on(folder, wall, &loaded, fleet.live());
-            fleet.journal.rings(fleet.alarm.clone());
+            fleet.journal.notifies(fleet.due_changed.clone());
             fleet.lifts = Lifts::open(folder.path());
         }
         fleet
@@ -53,7 +53,7 @@ impl Fleet {
         let path = folder.join(journal::FILE);
         let loaded = journal::load(&path, now, unix, &mut |entry| fleet.load(entry, began))?;
         fleet.guard.all_loaded();
-        fleet.known_list = KnownList::open(folder, fleet.alarm.clone());
+        fleet.known_list = KnownList::open(folder, fleet.due_changed.clone());
         fleet.devices.loaded(loaded.downtime);
         Ok((fleet, loaded))
     }

@@ -6,12 +6,12 @@ fn a_tick_is_due_a_second_after_something_happened_and_never_while_nothing_does(
     let began = Instant::now();
     let at = |seconds: u64| began + Duration::from_secs(seconds);
     let mut fleet = Fleet::new(Settings::default(), began);
-    let alarm = fleet.alarm();
+    let notify = fleet.due_changed();
     assert!(fleet.due().is_some_and(|due| due <= began));
     fleet.tick(began);
     assert_eq!(fleet.due(), None);
     fleet.catalog(&Catalog::default(), at(10));
-    assert!(smol::block_on(smol::future::poll_once(alarm.rung())).is_some());
+    assert!(smol::block_on(smol::future::poll_once(notify.notified())).is_some());
     assert_eq!(fleet.due(), Some(at(11)));
     fleet.catalog(&Catalog::default(), at(11));
     assert_eq!(fleet.due(), Some(at(11)));

@@ -8,6 +8,7 @@ pub mod inotify;
 pub mod lease;
 pub mod memory;
 pub mod net;
+pub mod notify;
 pub mod process;
 pub mod systemd;
 pub mod without;

@@ -2,8 +2,8 @@
 //! when something happens there, and the pauses that the fuse asks for written into the firmware folder, off
 //! the serving thread (the folder may hang).
 //!
-//! What would surprise you: there is no pulse. A server that nobody asks sleeps until the next thing that is
-//! due, and whatever brings that nearer rings the fleet's alarm.
+//! Nothing is periodic: a server that nobody asks sleeps until the next thing that is due, and what brings that
+//! nearer is notified (`Fleet::due_changed`).
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -29,7 +29,7 @@ enum Woken {
     /// The tick is due.
     Due,
     /// It may be due sooner than it was.
-    Rung,
+    Notified,
     /// There may be something new in the state folder.
     Stirred,
 }
@@ -41,7 +41,7 @@ pub(super) async fn of_the_fleet(
     folder: PathBuf,
     mut state: Option<StateFolder>,
 ) {
-    let alarm = service.fleet.borrow().alarm();
+    let due_changed = service.fleet.borrow().due_changed();
     let state_folder = state.as_ref().map(|state| state.path().to_owned());
     let take_requests = || {
         if let (Some(executor), Some(state)) = (executor.upgrade(), state_folder.clone()) {
@@ -56,9 +56,9 @@ pub(super) async fn of_the_fleet(
             due.map_or_else(Timer::never, Timer::at).await;
             Woken::Due
         };
-        let rung = async {
-            alarm.rung().await;
-            Woken::Rung
+        let notified = async {
+            due_changed.notified().await;
+            Woken::Notified
         };
         let stirred = async {
             match &mut state {
@@ -67,9 +67,9 @@ pub(super) async fn of_the_fleet(
             }
             Woken::Stirred
         };
-        match is_due.or(rung).or(stirred).await {
+        match is_due.or(notified).or(stirred).await {
             Woken::Due => {}
-            Woken::Rung => continue,
+            Woken::Notified => continue,
             Woken::Stirred => {
                 service.fleet.borrow_mut().look();
                 take_requests();

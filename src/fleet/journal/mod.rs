@@ -33,7 +33,7 @@ use self::way::{Way, Weight, live_bytes};
 use self::writer::Shared;
 use super::clock::{Stamp, Wall, is_trusted};
 use super::entry::JournalEntry;
-use crate::alarm::Alarm;
+use crate::os::notify::Notify;
 use crate::state::{self, StateFolder};
 use smol::Timer;
 
@@ -150,10 +150,10 @@ impl Journal {
         Some(self.way.as_ref()?.due())
     }
 
-    /// Rings this one when the thread finds something to be due.
-    pub fn rings(&self, alarm: Alarm) {
+    /// Notifies this one when the writing thread finds something to be due.
+    pub fn notifies(&self, notify: Notify) {
         if let Some(way) = &self.way {
-            way.rings(alarm);
+            way.notifies(notify);
         }
     }
 

@@ -672,8 +672,8 @@ fn a_quiet_journal_is_due_when_a_line_waits_and_after_an_hour() {
 fn a_journal_that_is_removed_rings_without_being_asked() {
     let book = Book::new();
     let (mut journal, _) = book.start(NOW, UNIX);
-    let alarm = Alarm::default();
-    journal.rings(alarm.clone());
+    let notify = Notify::default();
+    journal.notifies(notify.clone());
     block_on(
         journal
             .now(&pin(1, NOW), Whose::Established)
@@ -681,7 +681,7 @@ fn a_journal_that_is_removed_rings_without_being_asked() {
             .wait(),
     );
     fs::remove_file(book.path()).unwrap();
-    block_on(alarm.rung());
+    block_on(notify.notified());
     assert!(journal.due().is_some_and(|due| due <= NOW));
     assert_eq!(journal.wants_records(), Some(0));
 }

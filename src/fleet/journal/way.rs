@@ -11,10 +11,10 @@ use smol::channel::Sender;
 use super::line::{self, Tick};
 use super::queue::{self, queue};
 use super::writer::{COPIED, COPY, FAILED, Message, NO_COPY, NOT_BEGUN, Shared};
-use crate::alarm::Alarm;
 use crate::fleet::clock::{Stamp, Wall};
 use crate::fleet::entry::JournalEntry;
 use crate::fleet::journey::State;
+use crate::os::notify::Notify;
 
 /// Bytes of a batch that is not waited for any longer.
 const BATCH: usize = 64 * 1024;
@@ -233,10 +233,10 @@ impl Way {
         self.shared.waiting.load(Ordering::Acquire)
     }
 
-    /// See [`super::Journal::rings`].
-    pub fn rings(&self, alarm: Alarm) {
+    /// See [`super::Journal::notifies`].
+    pub fn notifies(&self, notify: Notify) {
         // Only the first one counts.
-        let _one_already = self.shared.alarm.set(alarm);
+        let _one_already = self.shared.notify.set(notify);
     }
 
     /// See [`super::Journal::passed`].

@@ -18,9 +18,9 @@ use smol::channel::Sender;
 
 use super::line;
 use super::queue::{self, Next, queue};
-use crate::alarm::Alarm;
 use crate::fleet::clock::Stamp;
 use crate::os::fs::{Content, not_regular, open_to_read};
+use crate::os::notify::Notify;
 use crate::os::process;
 use crate::state::{self, StateFolder};
 
@@ -66,8 +66,8 @@ pub(super) struct Shared {
     pub copy: AtomicU8,
     /// Lines were lost, and now the disk takes them again: a copy is wanted.
     pub torn: AtomicBool,
-    /// Rung when that was found at a moment at which nobody looks.
-    pub alarm: OnceLock<Alarm>,
+    /// Notified when that was found at a moment at which nobody looks.
+    pub notify: OnceLock<Notify>,
 }
 
 /// There is no copy under way.
@@ -330,8 +330,8 @@ impl Writer {
             );
             self.file = None;
             self.shared.torn.store(true, Ordering::Relaxed);
-            if let Some(alarm) = self.shared.alarm.get() {
-                alarm.ring();
+            if let Some(notify) = self.shared.notify.get() {
+                notify.notify();
             }
             return;
         }
