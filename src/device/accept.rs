@@ -54,7 +54,7 @@ pub(super) async fn accept(
                         true
                     };
                     if !smol::future::or(ready, stopped).await {
-                        within(PAUSE, pin!(service.left.notified())).await;
+                        within(PAUSE, pin!(service.seats.left())).await;
                     }
                 }
                 Err(error) if is_the_peers(&error) => {}
@@ -69,8 +69,8 @@ pub(super) async fn accept(
                              (LimitNOFILE, ulimit -n) if this lasts"
                         );
                     }
-                    service.make_room();
-                    within(PAUSE, pin!(service.left.notified())).await;
+                    service.seats.evict_any();
+                    within(PAUSE, pin!(service.seats.left())).await;
                 }
             }
         }

@@ -10,8 +10,9 @@ use std::task::Poll;
 use std::time::Instant;
 
 use super::answer::{self, Answer};
+use super::seats::Seat;
 use super::stream::{Body, close, read_body, send_all};
-use super::{Seat, Service, Stop, Stream, delivery, libfota3};
+use super::{Service, Stop, Stream, delivery, libfota3};
 use crate::os;
 use crate::os::net::is_early;
 use crate::wire::head::{self, BadHead, HeadLimits, Progress};

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use super::answer::Plan;
 use super::lines::{Ended, Progress};
+use super::seats::Seat;
 use super::silence::Silence;
+use super::slots::Download;
 use super::stream::{Body, Discarded, before_close, close, discard, send_all};
-use super::turn::Turn;
-use super::{Download, Seat, Service, Stop, Stream, within};
+use super::{Service, Stop, Stream, within};
 use crate::decision::Refusal;
 use crate::firmware::snapshot::{LoadError, Snapshot};
 use crate::fleet::journal::Written;
@@ -101,12 +102,12 @@ async fn begin(
         plan,
         instead: Some("its connection had to make room for another one"),
     };
-    let turn = match plan.start {
-        0 => Turn::wait(service, network, stop, began).await,
-        // It has waited for its turn when it began.
-        _ => Some(Turn::at_once(service, network, began)),
+    let download = match plan.start {
+        0 => Download::begin(service, network, stop, began).await,
+        // It has waited for its slot when it began.
+        _ => Some(Download::resume(service, network, began)),
     };
-    let Some(turn) = turn else {
+    let Some(download) = download else {
         unsaid.instead = Some(match stop.is_raised() {
             true => "the server stops",
             false => NO_ROOM,
@@ -120,8 +121,7 @@ async fn begin(
     };
     unsaid.instead = None;
     drop(unsaid);
-    let download = service.download_begins(turn);
-    seat.downloads(Instant::now());
+    seat.begin_download(Instant::now());
     let instead = match service.load_patiently(plan.content).await {
         Ok(snapshot) if snapshot.size() == plan.size => return Ok((download, snapshot)),
         Ok(_) | Err(LoadError::Gone(_)) => Refusal::NotNow,
@@ -267,7 +267,10 @@ impl<'a> Sending<'a> {
             taken: 0,
             acknowledged: 0,
             looked: now,
-            holder: service.holders.borrow_mut().add(plan.content, seat.id, now),
+            holder: service
+                .holders
+                .borrow_mut()
+                .add(plan.content, seat.id(), now),
             silence: Silence::new(service.limits.stall_timeout, now),
             kernel_limit: service.limits.stall_timeout,
             shut: false,
@@ -284,7 +287,7 @@ impl<'a> Sending<'a> {
             written.wait().await;
             self.silence.excuse(Instant::now());
         }
-        self.download.turn.pace(self.stream);
+        self.download.pace(self.stream);
         let bytes = self.plan.end.saturating_sub(self.plan.start);
         if bytes > LARGE {
             self.download.widen(self.stream, bytes);
@@ -424,9 +427,9 @@ impl<'a> Sending<'a> {
             self.seat.acknowledged(self.arrived());
             self.tell();
         }
-        let turn = &self.download.turn;
-        turn.acknowledged(self.arrived(), self.looked);
-        turn.pace(self.stream);
+        let download = &self.download;
+        download.acknowledged(self.arrived(), self.looked);
+        download.pace(self.stream);
     }
 
     /// Tells the fleet and those who look on how far it has come.
@@ -671,7 +674,7 @@ impl Arrived {
             return self.closed;
         }
         // As little worth as an unfinished head, where others need the place.
-        seat.waits();
+        seat.end_download();
         let closed = async {
             let mut chatter: u64 = 0;
             while chatter < CHATTER {

@@ -7,11 +7,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 
 use smol::LocalExecutor;
-use smol::future::{FutureExt as _, or};
 
 use super::accept::accept;
 use super::answer::Answer;
 use super::connection::{self, Stage};
+use super::seats::Seat;
 use super::stream::Body;
 use super::{Service, Stop};
 use crate::decision::Refusal;
@@ -82,25 +82,17 @@ fn hand_over(
             return;
         }
     };
-    match service.seat(peer) {
-        Some(seat) => {
-            let service = Rc::clone(service);
-            let eviction = seat.eviction();
-            let evicted = async move { eviction.raised().await };
-            let stop = stop.clone();
-            let task = match stage {
-                Stage::Head(bytes) => {
-                    let run = connection::run(service, stream, seat, peer, bytes, stop);
-                    or(evicted, run).boxed_local()
-                }
-                Stage::Answered(answered) => {
-                    let run = connection::finish(service, stream, seat, answered, stop);
-                    or(evicted, run).boxed_local()
-                }
-            };
-            executor.spawn(task).detach();
-        }
-        None => turn_away(service, stream.get_ref(), &stage),
+    let Some(seat) = Seat::take(service, peer) else {
+        return turn_away(service, stream.get_ref(), &stage);
+    };
+    let (service, stop) = (Rc::clone(service), stop.clone());
+    match stage {
+        Stage::Head(bytes) => seat.run(executor, |seat| {
+            connection::run(service, stream, seat, peer, bytes, stop)
+        }),
+        Stage::Answered(answered) => seat.run(executor, |seat| {
+            connection::finish(service, stream, seat, answered, stop)
+        }),
     }
 }
 

@@ -86,7 +86,7 @@ pub(super) fn to_check(
 /// asks again, and with another one than these it is at its end.
 fn has_room(service: &Service, peer: SocketAddr) -> bool {
     let network = Network::of(peer.ip());
-    service.slots.borrow().has_room(network)
+    service.downloads.has_room(network)
 }
 
 /// The content and the packet that a Get asks for, and the content's bytes if they are loaded; `None` if its id

@@ -4,56 +4,49 @@
 //! A check takes the same way whatever it arrives by: [`asked`] decides and writes its line in the log.
 //! What goes out in answer is planned in [`answer`] (HTTP) and [`message`] (UDP, TCP), which touch no
 //! socket, and sent by the loops. Every byte of firmware comes out of a snapshot; every connection that
-//! could not be answered in line has a seat in [`admission`].
+//! could not be answered in line has a seat in [`seats`].
 
 mod accept;
-pub mod admission;
 mod answer;
 mod asked;
 pub mod buckets;
 mod client;
 mod connection;
 mod delivery;
-mod eviction;
 pub mod http;
 mod libfota3;
 mod limits;
 mod lines;
 mod message;
+mod network_counts;
 mod packets;
 mod pressure;
-mod ranking;
 mod repeats;
+mod seats;
 mod silence;
 mod slots;
 mod stop;
 mod stream;
 pub mod tcp;
-mod turn;
 pub mod udp;
 pub mod upgrade_id;
 mod weeks;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use smol::channel::Sender;
-
-use self::admission::{Admission, SeatId};
 use self::buckets::Limiters;
-use self::eviction::Eviction;
 pub use self::limits::{Cidr, Limits};
 use self::pressure::Holders;
 use self::repeats::Repeats;
-use self::slots::Slots;
+use self::seats::{SeatId, Seats};
+use self::slots::Downloads;
 pub use self::stop::Stop;
-use self::turn::Turn;
 use self::upgrade_id::UpgradeIds;
 use crate::decision::Refusal;
 use crate::firmware::ContentId;
@@ -81,20 +74,14 @@ pub struct Service {
     reread: Box<dyn Fn(&str)>,
     /// A catalogue has arrived.
     ready: Cell<bool>,
-    admission: RefCell<Admission<Rc<Eviction>>>,
-    turned_away: TurnedAway,
-    slots: RefCell<Slots<Sender<()>>>,
+    seats: Seats,
+    downloads: Downloads,
     /// Who downloads from which snapshot.
     holders: RefCell<Holders<SeatId>>,
     repeats: RefCell<Repeats>,
     buckets: RefCell<Limiters>,
-    running: Running,
     /// Sooner or later there may be snapshots to give back.
     unswept: Notify,
-    /// Somebody left a seat.
-    left: Notify,
-    /// Somebody left the last one.
-    empty: Notify,
     /// Where a socket is read into when nobody waits in between.
     scratch: RefCell<Vec<u8>>,
 }
@@ -111,9 +98,6 @@ const ROOM: Duration = Duration::from_secs(40);
 
 /// Who waits for room looks no more often than this.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
-
-/// The largest send buffer, in bytes: what the kernel leaves it at (tcp_wmem).
-const WIDEST: u64 = 4 << 20;
 
 /// The most that is read at once, in bytes, where nothing else bounds it.
 const SCRATCH: usize = 16 * 1024;
@@ -140,27 +124,17 @@ impl Service {
             ids: UpgradeIds::new(secret, limits.udp_roaming),
             reread,
             ready: Cell::new(false),
-            admission: RefCell::new(Admission::new(
-                connections,
-                limits.max_connections_per_address,
-            )),
+            seats: Seats::new(connections, limits.max_connections_per_address),
             buckets: RefCell::new(Limiters::new(
                 limits.udp_checks_per_second,
                 limits.udp_errors_per_second,
                 limits.udp_gets_per_second,
                 Instant::now(),
             )),
-            turned_away: TurnedAway::default(),
             holders: RefCell::new(Holders::new()),
             repeats: RefCell::default(),
-            slots: RefCell::new(Slots::new(turn::most(&limits), limits.download_wait)),
-            running: Running {
-                most_wide: Limits::wide_buffers(memory),
-                ..Running::default()
-            },
+            downloads: Downloads::new(&limits, memory),
             unswept: Notify::default(),
-            left: Notify::default(),
-            empty: Notify::default(),
             scratch: RefCell::new(vec![0; scratch]),
             limits,
         }
@@ -187,14 +161,12 @@ impl Service {
     /// Downloads that run now, over HTTP, UDP and TCP. One over UDP counts until no packet was asked
     /// for in a while.
     pub fn running_downloads(&self) -> usize {
-        self.running.count.get()
+        self.downloads.running()
     }
 
     /// Waits until no download runs.
     pub async fn downloads_done(&self) {
-        while self.running_downloads() > 0 {
-            self.running.none.notified().await;
-        }
+        self.downloads.all_ended().await;
     }
 
     /// Are there files that we have not read yet? Then what we do not know may still be right.
@@ -208,9 +180,7 @@ impl Service {
     pub async fn connections_done(&self) {
         // The loops must have heard of the stop before there can be none.
         yield_now().await;
-        while !self.admission.borrow().is_empty() {
-            self.empty.notified().await;
-        }
+        self.seats.all_left().await;
     }
 
     /// What there is now, to be held over an await.
@@ -266,10 +236,7 @@ impl Service {
             "downloads that stand still make room for another file (--snapshot-memory)"
         );
         for (number, seat) in downloads {
-            let dropped = self.admission.borrow_mut().evict(seat);
-            if let Some(dropped) = dropped {
-                dropped.raise();
-            }
+            self.seats.evict(seat);
             while self.holders.borrow().holds(number) {
                 yield_now().await;
             }
@@ -324,169 +291,11 @@ impl Service {
         self.still_reads().then_some(Refusal::Full)
     }
 
-    /// A seat for a connection that has to wait; `None` if there is no room.
-    fn seat(self: &Rc<Self>, peer: SocketAddr) -> Option<Seat> {
-        let eviction = Rc::new(Eviction::default());
-        let admitted = self.admission.borrow_mut().enter(
-            peer.ip(),
-            self.limits.trusts(peer.ip()),
-            Instant::now(),
-            Rc::clone(&eviction),
-        );
-        let Some(admitted) = admitted else {
-            self.turned_away.count();
-            let tally = &mut self.fleet.borrow_mut().tally;
-            tally.turned_away = tally.turned_away.wrapping_add(1);
-            return None;
-        };
-        if let Some(dropped) = admitted.dropped {
-            dropped.raise();
-        }
-        Some(Seat {
-            service: Rc::clone(self),
-            id: admitted.seat,
-            eviction,
-        })
-    }
-
-    /// Files ran out before the cap was reached: somebody has to go, as at the cap.
-    fn make_room(&self) {
-        let dropped = self.admission.borrow_mut().drop_one(Instant::now());
-        if let Some(dropped) = dropped {
-            dropped.raise();
-        }
-    }
-
     /// A head or a datagram was no request.
     fn malformed(&self) {
         let tally = &mut self.fleet.borrow_mut().tally;
         tally.malformed = tally.malformed.wrapping_add(1);
     }
-
-    fn download_begins(self: &Rc<Self>, turn: Turn) -> Download {
-        let count = &self.running.count;
-        count.set(count.get().saturating_add(1));
-        Download {
-            service: Rc::clone(self),
-            turn,
-            wide: Cell::new(0),
-        }
-    }
-}
-
-/// Connections that found no room.
-#[derive(Default)]
-struct TurnedAway {
-    count: Cell<u32>,
-    /// When they last were in the log.
-    said: Cell<Option<Instant>>,
-}
-
-impl TurnedAway {
-    /// One more; in the log once a minute.
-    fn count(&self) {
-        self.count.set(self.count.get().saturating_add(1));
-        let recent = |said: Instant| said.elapsed() < Duration::from_secs(60);
-        if !self.said.get().is_some_and(recent) {
-            self.said.set(Some(Instant::now()));
-            log::warn!(
-                target: "device",
-                connections = self.count.take();
-                "no room for connections: every one there is, or every one of an address, is taken \
-                 (--max-connections, --max-connections-per-address)"
-            );
-        }
-    }
-}
-
-/// A place among the connections, given back on drop.
-struct Seat {
-    service: Rc<Service>,
-    id: SeatId,
-    eviction: Rc<Eviction>,
-}
-
-impl Seat {
-    /// Still ours? Else the connection had to make room for another one.
-    fn is_held(&self) -> bool {
-        self.service.admission.borrow().holds(self.id)
-    }
-
-    /// To race the connection's task against, as a whole.
-    fn eviction(&self) -> Rc<Eviction> {
-        Rc::clone(&self.eviction)
-    }
-
-    fn downloads(&self, now: Instant) {
-        let mut admission = self.service.admission.borrow_mut();
-        admission.downloads(self.id, now);
-    }
-
-    fn acknowledged(&self, bytes: u64) {
-        let mut admission = self.service.admission.borrow_mut();
-        admission.acknowledged(self.id, bytes);
-    }
-
-    fn waits(&self) {
-        self.service.admission.borrow_mut().waits(self.id);
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut admission = self.service.admission.borrow_mut();
-        admission.leave(self.id);
-        self.service.left.notify();
-        if admission.is_empty() {
-            self.service.empty.notify();
-        }
-    }
-}
-
-/// Counts as a running download until it is dropped.
-struct Download {
-    service: Rc<Service>,
-    turn: Turn,
-    /// What its send buffer may take beyond that of every connection, in bytes.
-    wide: Cell<u64>,
-}
-
-impl Download {
-    /// Makes the send buffer large enough for these bytes, if there is memory for it: then all of them go to the
-    /// kernel at once, and it goes on by itself. It may grow, too: where the kernel does not let us have as much at
-    /// once (wmem_max), it does so itself on a fast way.
-    fn widen(&self, stream: &Stream, bytes: u64) {
-        let running = &self.service.running;
-        // With what the kernel counts beside the bytes.
-        let room = bytes.saturating_add(bytes / 8).min(WIDEST);
-        let wide = running.wide.get().saturating_add(room);
-        if self.wide.get() == 0 && wide <= running.most_wide {
-            self.wide.set(room);
-            running.wide.set(wide);
-            let _as_far_as_it_can = os::net::free_send_buffer(stream.get_ref(), room);
-        }
-    }
-}
-
-impl Drop for Download {
-    fn drop(&mut self) {
-        let running = &self.service.running;
-        let wide = running.wide.get().saturating_sub(self.wide.get());
-        running.wide.set(wide);
-        running.count.set(running.count.get().saturating_sub(1));
-        if running.count.get() == 0 {
-            running.none.notify();
-        }
-    }
-}
-
-#[derive(Default)]
-struct Running {
-    count: Cell<usize>,
-    /// Bytes of large send buffers, and the most there may be.
-    wide: Cell<u64>,
-    most_wide: u64,
-    none: Notify,
 }
 
 /// The time, Unix seconds UTC.

@@ -10,10 +10,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::Service;
 use super::lines::{About, Ended, Progress};
 use super::message::Wanted;
-use super::turn::Turn;
-use super::{Download, Service};
+use super::slots::Download;
 use crate::fleet::network::Network;
 use crate::fleet::short_version::ShortVersion;
 use crate::fleet::{Outcome, Part, Transfer};
@@ -104,11 +104,10 @@ impl PacketDownload {
         }
         let running = self.running.get_or_insert_with(|| {
             // It was admitted with its check.
-            let turn = Turn::at_once(&self.service, Network::of(self.about.peer.ip()), now);
-            self.service.download_begins(turn)
+            Download::resume(&self.service, Network::of(self.about.peer.ip()), now)
         });
         if due {
-            running.turn.acknowledged(self.bytes, now);
+            running.acknowledged(self.bytes, now);
         }
         false
     }

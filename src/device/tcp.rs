@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use smol::LocalExecutor;
-use smol::future::FutureExt as _;
 use smol::future::{or, pending};
 
 use super::accept::accept;
@@ -18,8 +17,9 @@ use super::buckets::{Buckets, Limiters};
 use super::lines::{About, NO_MESSAGE, log_unknown};
 use super::message::{self, ERR, ToCheck, UNKNOWN, Wanted};
 use super::packets::PacketDownload;
+use super::seats::Seat;
 use super::stream::send_all;
-use super::{Seat, Service, Stop, Stream, unix_now};
+use super::{Service, Stop, Stream, unix_now};
 use crate::firmware::snapshot::LoadError;
 use crate::fleet::network::Network;
 use crate::os;
@@ -59,27 +59,25 @@ pub async fn serve(
                 return;
             }
         };
-        let Some(seat) = service.seat(peer) else {
+        let Some(seat) = Seat::take(&service, peer) else {
             return;
         };
         // Without it, a module that lost its network would sit here for ever.
         let _not_known_here = os::net::keep_alive(stream.get_ref(), IDLE);
-        let eviction = seat.eviction();
-        let evicted = async move { eviction.raised().await };
-        let talk = Talk {
-            service: Rc::clone(&service),
-            stream,
-            seat,
-            peer,
-            offered: None,
-            download: None,
-            sent: 0,
-            result: "stopped",
-            stop: stop.clone(),
-        };
-        executor
-            .spawn(or(evicted, talk.run()).boxed_local())
-            .detach();
+        seat.run(&executor, |seat| {
+            let talk = Talk {
+                service: Rc::clone(&service),
+                stream,
+                seat,
+                peer,
+                offered: None,
+                download: None,
+                sent: 0,
+                result: "stopped",
+                stop: stop.clone(),
+            };
+            talk.run()
+        });
     };
     accept(listener, &service, &stop, welcome).await;
 }
@@ -130,7 +128,7 @@ impl Talk {
                 }
                 Woken::Silence if bytes.is_empty() => {
                     idle = true;
-                    self.seat.waits();
+                    self.seat.end_download();
                     // Its next answer begins a new count, as its time does.
                     self.sent = 0;
                     if let Some((_, download)) = &mut self.download {
@@ -360,7 +358,7 @@ impl Talk {
 
     /// Sends an answer. Whoever is answered is a module, until it falls silent again.
     async fn send(&mut self, bytes: &[u8]) -> bool {
-        self.seat.downloads(Instant::now());
+        self.seat.begin_download(Instant::now());
         let sent = send_all(&self.service, &self.stream, bytes).await;
         self.sent = self
             .sent

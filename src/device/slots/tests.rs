@@ -11,7 +11,7 @@ impl<H> Slots<H> {
     }
 
     fn holds(&self, ticket: Ticket) -> bool {
-        self.holders.contains_key(&ticket)
+        self.held.contains_key(&ticket)
     }
 }
 
@@ -23,61 +23,61 @@ fn at(start: Instant, seconds: u64) -> Instant {
 fn who_waits_is_called_in_order() {
     let now = Instant::now();
     let mut slots = Slots::new(2, PATIENCE);
-    let first = slots.enter(HOME, now).unwrap();
-    let second = slots.enter(HOME, now).unwrap();
+    let first = slots.take(HOME, now).unwrap();
+    let second = slots.take(HOME, now).unwrap();
     assert!(!slots.has_room(HOME));
-    assert_eq!(slots.enter(HOME, now), None);
-    let third = slots.wait(HOME, now, "third");
-    let fourth = slots.wait(HOME, now, "fourth");
-    assert_eq!(slots.call(now), [""; 0]);
+    assert_eq!(slots.take(HOME, now), None);
+    let third = slots.enqueue(HOME, now, "third");
+    let fourth = slots.enqueue(HOME, now, "fourth");
+    assert_eq!(slots.assign(now), [""; 0]);
     slots.leave(second);
-    assert_eq!(slots.call(now), ["third"]);
+    assert_eq!(slots.assign(now), ["third"]);
     assert!(slots.holds(third) && !slots.holds(fourth));
     slots.leave(first);
     slots.leave(third);
-    assert_eq!(slots.call(now), ["fourth"]);
+    assert_eq!(slots.assign(now), ["fourth"]);
     assert_eq!((slots.held(), slots.waiting()), (1, 0));
-    assert!(slots.enter(HOME, now).is_some());
+    assert!(slots.take(HOME, now).is_some());
 }
 
 #[test]
 fn nobody_overtakes_those_who_wait() {
     let now = Instant::now();
     let mut slots = Slots::new(1, PATIENCE);
-    let first = slots.enter(HOME, now).unwrap();
-    slots.wait(HOME, now, "waits");
+    let first = slots.take(HOME, now).unwrap();
+    slots.enqueue(HOME, now, "waits");
     slots.leave(first);
-    assert_eq!(slots.enter(HOME, now), None);
+    assert_eq!(slots.take(HOME, now), None);
     assert!(!slots.has_room(AWAY));
-    assert_eq!(slots.call(now), ["waits"]);
+    assert_eq!(slots.assign(now), ["waits"]);
 }
 
 #[test]
 fn who_gives_up_waiting_is_not_called() {
     let now = Instant::now();
     let mut slots = Slots::new(1, PATIENCE);
-    let first = slots.enter(HOME, now).unwrap();
-    let second = slots.wait(HOME, now, "second");
-    slots.wait(HOME, now, "third");
+    let first = slots.take(HOME, now).unwrap();
+    let second = slots.enqueue(HOME, now, "second");
+    slots.enqueue(HOME, now, "third");
     slots.leave(second);
     slots.leave(first);
-    assert_eq!(slots.call(now), ["third"]);
+    assert_eq!(slots.assign(now), ["third"]);
 }
 
 #[test]
 fn nobody_waits_longer_than_ten_seconds() {
     let start = Instant::now();
     let mut slots = Slots::new(1, PATIENCE);
-    let first = slots.enter(HOME, start).unwrap();
-    let second = slots.wait(HOME, start, "second");
-    let third = slots.wait(HOME, at(start, 3), "third");
-    let left = |seconds| Place::Waits(Duration::from_secs(seconds));
-    assert_eq!(slots.place(second, at(start, 9)), left(1));
-    assert_eq!(slots.place(second, at(start, 10)), Place::Nowhere);
-    assert_eq!(slots.place(third, at(start, 10)), left(3));
+    let first = slots.take(HOME, start).unwrap();
+    let second = slots.enqueue(HOME, start, "second");
+    let third = slots.enqueue(HOME, at(start, 3), "third");
+    let left = |seconds| SlotState::Queued(Duration::from_secs(seconds));
+    assert_eq!(slots.state(second, at(start, 9)), left(1));
+    assert_eq!(slots.state(second, at(start, 10)), SlotState::Without);
+    assert_eq!(slots.state(third, at(start, 10)), left(3));
     slots.leave(first);
-    assert_eq!(slots.call(at(start, 11)), ["third"]);
-    assert_eq!(slots.place(third, at(start, 11)), Place::Holds);
+    assert_eq!(slots.assign(at(start, 11)), ["third"]);
+    assert_eq!(slots.state(third, at(start, 11)), SlotState::Held);
     assert_eq!(slots.waiting(), 0);
 }
 
@@ -85,14 +85,14 @@ fn nobody_waits_longer_than_ten_seconds() {
 fn a_network_that_goes_on_beyond_its_half_yields_to_who_waits() {
     let now = Instant::now();
     let mut slots = Slots::new(2, PATIENCE);
-    slots.enter(HOME, now).unwrap();
-    let away = slots.enter(AWAY, now).unwrap();
-    slots.wait(HOME, now, "home");
+    slots.take(HOME, now).unwrap();
+    let away = slots.take(AWAY, now).unwrap();
+    slots.enqueue(HOME, now, "home");
     let other = Network::V4([203, 0, 113]);
-    slots.wait(other, now, "other");
-    assert_eq!(slots.call(now), [""; 0]);
-    let home = slots.go_on(HOME, now);
-    assert_eq!(slots.call(now), ["other"]);
+    slots.enqueue(other, now, "other");
+    assert_eq!(slots.assign(now), [""; 0]);
+    let home = slots.take_beyond(HOME, now);
+    assert_eq!(slots.assign(now), ["other"]);
     assert!(!slots.holds(home) && slots.holds(away));
 }
 
@@ -100,74 +100,74 @@ fn a_network_that_goes_on_beyond_its_half_yields_to_who_waits() {
 fn what_goes_on_never_waits_and_counts() {
     let now = Instant::now();
     let mut slots = Slots::new(1, PATIENCE);
-    let first = slots.enter(HOME, now).unwrap();
-    slots.wait(HOME, now, "new");
-    let resumed = slots.go_on(HOME, now);
+    let first = slots.take(HOME, now).unwrap();
+    slots.enqueue(HOME, now, "new");
+    let resumed = slots.take_beyond(HOME, now);
     assert!(slots.holds(resumed));
     slots.leave(first);
     assert_eq!(
-        slots.call(now),
+        slots.assign(now),
         [""; 0],
         "the one that goes on has the slot"
     );
     slots.leave(resumed);
-    assert_eq!(slots.call(now), ["new"]);
+    assert_eq!(slots.assign(now), ["new"]);
 }
 
 #[test]
 fn a_slow_download_gives_its_slot_to_who_waits_and_to_nobody_else() {
     let start = Instant::now();
     let mut slots = Slots::new(2, PATIENCE);
-    let slow = slots.enter(HOME, start).unwrap();
-    let good = slots.enter(HOME, start).unwrap();
+    let slow = slots.take(HOME, start).unwrap();
+    let good = slots.take(HOME, start).unwrap();
     for seconds in (5..=60).step_by(5) {
         slots.acknowledged(slow, seconds * 1000, at(start, seconds));
         slots.acknowledged(good, seconds * 1100, at(start, seconds));
     }
     assert!(slots.holds(slow), "nobody waits");
-    slots.wait(HOME, at(start, 60), "new");
-    assert_eq!(slots.call(at(start, 61)), ["new"]);
+    slots.enqueue(HOME, at(start, 60), "new");
+    assert_eq!(slots.assign(at(start, 61)), ["new"]);
     assert!(!slots.holds(slow) && slots.holds(good));
     // It goes on, and its end frees nothing.
     slots.acknowledged(slow, 1 << 20, at(start, 62));
-    slots.wait(HOME, at(start, 62), "next");
+    slots.enqueue(HOME, at(start, 62), "next");
     slots.leave(slow);
-    assert_eq!(slots.call(at(start, 63)), [""; 0]);
+    assert_eq!(slots.assign(at(start, 63)), [""; 0]);
 }
 
 #[test]
 fn a_download_that_was_fast_and_fell_silent_is_slow_after_a_while() {
     let start = Instant::now();
     let mut slots = Slots::new(1, PATIENCE);
-    let stalled = slots.enter(HOME, start).unwrap();
+    let stalled = slots.take(HOME, start).unwrap();
     slots.acknowledged(stalled, 1 << 20, at(start, 30));
-    slots.wait(HOME, at(start, 58), "new");
-    assert_eq!(slots.call(at(start, 59)), [""; 0]);
-    assert_eq!(slots.call(at(start, 61)), ["new"]);
+    slots.enqueue(HOME, at(start, 58), "new");
+    assert_eq!(slots.assign(at(start, 59)), [""; 0]);
+    assert_eq!(slots.assign(at(start, 61)), ["new"]);
 }
 
 #[test]
 fn one_that_has_picked_up_is_not_slow_any_more() {
     let start = Instant::now();
     let mut slots = Slots::new(1, PATIENCE);
-    let one = slots.enter(HOME, start).unwrap();
+    let one = slots.take(HOME, start).unwrap();
     slots.acknowledged(one, 1000, at(start, 30));
     slots.acknowledged(one, 1_000_000, at(start, 60));
-    slots.wait(HOME, at(start, 60), "new");
-    assert_eq!(slots.call(at(start, 61)), [""; 0]);
+    slots.enqueue(HOME, at(start, 60), "new");
+    assert_eq!(slots.assign(at(start, 61)), [""; 0]);
 }
 
 #[test]
 fn slow_ones_are_not_looked_for_at_every_call() {
     let start = Instant::now();
     let mut slots = Slots::new(1, PATIENCE);
-    slots.enter(HOME, start).unwrap();
-    slots.wait(HOME, at(start, 25), "new");
-    assert_eq!(slots.call(at(start, 29)), [""; 0]);
+    slots.take(HOME, start).unwrap();
+    slots.enqueue(HOME, at(start, 25), "new");
+    assert_eq!(slots.assign(at(start, 29)), [""; 0]);
     let later = at(start, 29) + Duration::from_millis(999);
-    assert_eq!(slots.look(later), [""; 0]);
-    assert_eq!(slots.call(later), [""; 0]);
-    assert_eq!(slots.look(at(start, 30)), ["new"]);
+    assert_eq!(slots.search(later), [""; 0]);
+    assert_eq!(slots.assign(later), [""; 0]);
+    assert_eq!(slots.search(at(start, 30)), ["new"]);
 }
 
 #[test]
@@ -175,34 +175,34 @@ fn a_network_gets_no_more_than_half_while_others_wait() {
     let now = Instant::now();
     let mut slots = Slots::new(4, PATIENCE);
     let held: Vec<_> = [HOME, HOME, AWAY, AWAY]
-        .map(|network| slots.enter(network, now).unwrap())
+        .map(|network| slots.take(network, now).unwrap())
         .into();
     for name in ["home 1", "home 2"] {
-        slots.wait(HOME, now, name);
+        slots.enqueue(HOME, now, name);
     }
-    slots.wait(AWAY, now, "away");
+    slots.enqueue(AWAY, now, "away");
     slots.leave(held[2]);
     // The first in the queue would be HOME's third.
-    assert_eq!(slots.call(now), ["away"]);
+    assert_eq!(slots.assign(now), ["away"]);
     slots.leave(held[3]);
-    assert_eq!(slots.call(now), ["home 1"], "nobody else waits");
+    assert_eq!(slots.assign(now), ["home 1"], "nobody else waits");
 }
 
 #[test]
 fn where_a_network_holds_more_than_half_its_youngest_yields_to_another() {
     let now = Instant::now();
     let mut slots: Slots<&str> = Slots::new(4, PATIENCE);
-    let home: Vec<_> = (0..4).map(|_| slots.enter(HOME, now).unwrap()).collect();
-    assert_eq!(slots.enter(HOME, now), None);
+    let home: Vec<_> = (0..4).map(|_| slots.take(HOME, now).unwrap()).collect();
+    assert_eq!(slots.take(HOME, now), None);
     assert!(slots.has_room(AWAY) && !slots.has_room(HOME));
     for _ in 0..2 {
-        assert!(slots.enter(AWAY, now).is_some());
+        assert!(slots.take(AWAY, now).is_some());
     }
     let holds = home.iter().map(|ticket| slots.holds(*ticket));
     assert_eq!(holds.collect::<Vec<_>>(), [true, true, false, false]);
     assert_eq!(slots.held(), 4);
     // Now each has its half.
-    assert!(slots.enter(AWAY, now).is_none() && slots.enter(HOME, now).is_none());
+    assert!(slots.take(AWAY, now).is_none() && slots.take(HOME, now).is_none());
     assert!(!slots.has_room(Network::V4([203, 0, 113])));
 }
 
@@ -210,8 +210,8 @@ fn where_a_network_holds_more_than_half_its_youngest_yields_to_another() {
 fn the_only_slot_is_never_taken_from_who_holds_it() {
     let now = Instant::now();
     let mut slots: Slots<&str> = Slots::new(1, PATIENCE);
-    slots.enter(HOME, now).unwrap();
-    assert_eq!(slots.enter(AWAY, now), None);
+    slots.take(HOME, now).unwrap();
+    assert_eq!(slots.take(AWAY, now), None);
 }
 
 proptest::proptest! {
@@ -224,11 +224,11 @@ proptest::proptest! {
             let now = at(start, time * 7);
             let network = Network::V4([10, 0, which]);
             match what {
-                0 | 1 => match slots.enter(network, now) {
+                0 | 1 => match slots.take(network, now) {
                     Some(ticket) => tickets.push(ticket),
-                    None => tickets.push(slots.wait(network, now, time)),
+                    None => tickets.push(slots.enqueue(network, now, time)),
                 },
-                2 => tickets.push(slots.go_on(network, now)),
+                2 => tickets.push(slots.take_beyond(network, now)),
                 3 if !tickets.is_empty() => {
                     let place = usize::from(which) % tickets.len();
                     slots.leave(tickets.swap_remove(place));
@@ -236,15 +236,15 @@ proptest::proptest! {
                 4 => for ticket in &tickets {
                     slots.acknowledged(*ticket, time * u64::from(which) * 3000, now);
                 },
-                _ => drop(slots.call(now)),
+                _ => drop(slots.assign(now)),
             }
-            proptest::prop_assert_eq!(slots.shares.sum(), slots.held());
+            proptest::prop_assert_eq!(slots.held_per_network.sum(), slots.held());
             let placed = tickets.iter().filter(|ticket| slots.holds(**ticket)).count();
             proptest::prop_assert_eq!(placed, slots.held());
         }
         for ticket in tickets {
             slots.leave(ticket);
         }
-        proptest::prop_assert_eq!((slots.held(), slots.waiting(), slots.heavy), (0, 0, None));
+        proptest::prop_assert_eq!((slots.held(), slots.waiting(), slots.heaviest()), (0, 0, None));
     }
 }

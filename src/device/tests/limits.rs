@@ -1,6 +1,7 @@
 //! Timeouts, caps and the stop.
 
 use super::*;
+use crate::device::slots::Download;
 use crate::fleet::network::Network;
 
 fn limits() -> Limits {
@@ -70,7 +71,7 @@ fn at_the_cap_an_idle_connection_makes_room() {
         stream.write_all(b"GET").unwrap();
     }
     wait_until("two connections", || {
-        server.tell(|service| service.admission.borrow().len()) == 2
+        server.tell(|service| service.seats.len()) == 2
     });
     let mut slow = server.connect();
     slow.write_all(b"GET /healthz").unwrap();
@@ -114,7 +115,7 @@ fn after_the_stop_downloads_go_on_and_idle_connections_end() {
     begun.write_all(b"GET /hea").unwrap();
     let mut packets = connect(server.tcp);
     wait_until("four connections", || {
-        server.tell(|service| service.admission.borrow().len()) == 4
+        server.tell(|service| service.seats.len()) == 4
     });
     server.stop.raise();
     assert_eq!(idle.read(&mut [0]).unwrap(), 0);
@@ -136,7 +137,7 @@ fn the_end_of_the_last_download_can_be_waited_for() {
     let executor = LocalExecutor::new();
     let begin = || {
         let network = Network::of(std::net::Ipv4Addr::LOCALHOST.into());
-        service.download_begins(Turn::at_once(&service, network, Instant::now()))
+        Download::resume(&service, network, Instant::now())
     };
     let downloads = [begin(), begin()];
     let mut done = executor.spawn({
@@ -185,7 +186,7 @@ fn a_large_send_buffer_is_for_as_many_as_the_memory_bears() {
     let server = Server::with(limits());
     // More than the client's side takes unread.
     server.publish(&[("P/2.0.0/u.bin", &firmware(1, 1 << 20))]);
-    let wide = || server.tell(|service| service.running.wide.get());
+    let wide = || server.tell(|service| service.downloads.wide.get());
     let begin = || {
         let mut stream = server.connect();
         stream.write_all(check(IMEI, "").as_bytes()).unwrap();
@@ -199,9 +200,9 @@ fn a_large_send_buffer_is_for_as_many_as_the_memory_bears() {
     wait_until("no wide buffer is left", || wide() == 0);
     // Others have all of the memory for it.
     let most = server.tell(|service| {
-        let running = &service.running;
-        running.wide.set(running.most_wide);
-        running.most_wide
+        let downloads = &service.downloads;
+        downloads.wide.set(downloads.most_wide);
+        downloads.most_wide
     });
     let large = begin();
     server.wait_for_downloads(1);

@@ -367,10 +367,10 @@ fn a_slow_download_by_packets_gives_its_slot_to_who_waits_and_a_fast_one_does_no
             all.given(&service, peer, (&packet(1, number, 999), 1022), now);
         }
         let now = begun + Duration::from_secs(40);
-        let mut slots = service.slots.borrow_mut();
+        let mut slots = service.downloads.slots.borrow_mut();
         let (waker, _woken) = bounded(1);
-        slots.wait(here, now, waker);
-        assert_eq!(slots.call(now).len(), usize::from(yields), "{apart}");
+        slots.enqueue(here, now, waker);
+        assert_eq!(slots.assign(now).len(), usize::from(yields), "{apart}");
     }
 }
 

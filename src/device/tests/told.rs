@@ -7,7 +7,8 @@ use smol::channel::Receiver;
 use super::*;
 use crate::device::answer::Answer;
 use crate::device::delivery::Sending;
-use crate::device::turn::Turn;
+use crate::device::seats::Seat;
+use crate::device::slots::Download;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::events::Event;
 use crate::fleet::journal::Written;
@@ -53,7 +54,7 @@ fn ended(server: &Server, ending: &str) -> u64 {
 
 fn no_seats(server: &Server) {
     wait_until("no connection is left", || {
-        server.tell(|service| service.admission.borrow().is_empty())
+        server.tell(|service| service.seats.is_empty())
     });
 }
 
@@ -319,7 +320,7 @@ fn nothing_is_waited_for_beyond_the_stop() {
     let mut stream = server.connect();
     stream.write_all(check(IMEI, "").as_bytes()).unwrap();
     stream.read_to_end(&mut Vec::new()).unwrap();
-    assert_eq!(server.tell(|service| service.admission.borrow().len()), 1);
+    assert_eq!(server.tell(|service| service.seats.len()), 1);
     server.stop.raise();
     no_seats(&server);
 }
@@ -360,7 +361,7 @@ fn no_byte_leaves_before_the_pin_is_written() {
         let peer = ours.peer_addr().unwrap();
         let run = async move {
             let stream = Async::new_nonblocking(ours).unwrap();
-            let seat = service.seat(peer).unwrap();
+            let seat = Seat::take(&service, peer).unwrap();
             let head = check(IMEI, "");
             let limits = HeadLimits {
                 bytes: 8192,
@@ -376,8 +377,7 @@ fn no_byte_leaves_before_the_pin_is_written() {
                 panic!("no offer");
             };
             let snapshot = service.load(plan.content).await.unwrap();
-            let turn = Turn::at_once(&service, Network::of(peer.ip()), Instant::now());
-            let download = service.download_begins(turn);
+            let download = Download::resume(&service, Network::of(peer.ip()), Instant::now());
             let mut sending = Sending::new(&service, &stream, &seat, &plan, download);
             sending.written = Some(written);
             tell.send(()).unwrap();

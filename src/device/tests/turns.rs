@@ -27,11 +27,11 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// Asks on a thread of its own, and waits until the download waits for its turn.
 fn ask_and_wait(server: &Server, request: String) -> JoinHandle<Got> {
-    let before = server.tell(|service| service.admission.borrow().len());
+    let before = server.tell(|service| service.seats.len());
     let mut stream = server.connect();
     stream.write_all(request.as_bytes()).unwrap();
     wait_until("one more connection", || {
-        server.tell(|service| service.admission.borrow().len()) > before
+        server.tell(|service| service.seats.len()) > before
     });
     std::thread::spawn(move || read_reply(stream))
 }
@@ -51,7 +51,7 @@ fn the_next_download_waits_until_one_ends() {
         assert_eq!((got.status, got.body.len()), (200, 8 << 20));
     }
     server.wait_for_downloads(0);
-    assert_eq!(server.tell(|service| service.slots.borrow().held()), 0);
+    assert_eq!(server.tell(|service| service.downloads.slots_held()), 0);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_module_that_asks_by_packets_is_refused_at_once() {
     // And now its download is the one that runs.
     server.wait_for_downloads(1);
     wait_until("one slot is held", || {
-        server.tell(|service| service.slots.borrow().held()) == 1
+        server.tell(|service| service.downloads.slots_held()) == 1
     });
     let waits = ask_and_wait(&server, super::check("862991443753388", ""));
     assert!(!waits.is_finished());
@@ -236,7 +236,7 @@ fn a_connection_that_had_to_go_while_it_waited_has_its_line() {
         .write_all(check("862991443753387", "").as_bytes())
         .unwrap();
     wait_until("two connections", || {
-        server.tell(|service| service.admission.borrow().len()) == 2
+        server.tell(|service| service.seats.len()) == 2
     });
     let mut newcomer = server.connect();
     newcomer.write_all(b"GET /healthz").unwrap();

@@ -1,0 +1,216 @@
+//! The running downloads of the service, and the guard that holds what one of them takes: its slot, its share of the
+//! uplink and its send buffer.
+
+use std::cell::{Cell, RefCell};
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use smol::channel::{Sender, bounded};
+use smol::future::or;
+
+use super::{SlotState, Slots, Ticket, pacing};
+use crate::device::{Limits, Service, Stop, Stream, within};
+use crate::fleet::network::Network;
+use crate::os;
+use crate::os::notify::Notify;
+
+/// The longest time between two searches for slow downloads while one waits.
+const SEARCH: Duration = Duration::from_secs(1);
+
+/// The largest send buffer, in bytes: what the kernel leaves it at (tcp_wmem).
+const WIDEST: u64 = 4 << 20;
+
+/// All downloads, over HTTP, UDP and TCP.
+pub(in crate::device) struct Downloads {
+    pub slots: RefCell<Slots<Sender<()>>>,
+    running: Cell<usize>,
+    /// Notified when the last one has ended.
+    none_runs: Notify,
+    /// Bytes of large send buffers.
+    pub wide: Cell<u64>,
+    /// The most there may be.
+    pub most_wide: u64,
+}
+
+impl Downloads {
+    /// None yet. `memory`: the machine's, in bytes.
+    pub fn new(limits: &Limits, memory: u64) -> Downloads {
+        let slots = Slots::new(pacing::most_downloads(limits), limits.download_wait);
+        Downloads {
+            slots: RefCell::new(slots),
+            running: Cell::new(0),
+            none_runs: Notify::default(),
+            wide: Cell::new(0),
+            most_wide: Limits::wide_buffers(memory),
+        }
+    }
+
+    /// Number of running downloads. One by packets counts until no packet was asked for in a while.
+    pub fn running(&self) -> usize {
+        self.running.get()
+    }
+
+    /// Waits until no download runs.
+    pub async fn all_ended(&self) {
+        while self.running() > 0 {
+            self.none_runs.notified().await;
+        }
+    }
+
+    /// Whether a download from byte 0 could begin now.
+    pub fn has_room(&self, network: Network) -> bool {
+        self.slots.borrow().has_room(network)
+    }
+
+    /// Number of slots held.
+    #[cfg(test)]
+    pub fn slots_held(&self) -> usize {
+        self.slots.borrow().held()
+    }
+
+    /// Gives free slots to downloads that wait.
+    pub fn assign(&self, now: Instant) {
+        wake(self.slots.borrow_mut().assign(now));
+    }
+}
+
+/// One download, until it is dropped.
+pub(in crate::device) struct Download {
+    service: Rc<Service>,
+    ticket: Ticket,
+    /// It counts as running; else it waits.
+    is_running: bool,
+    /// Bytes a second that the socket was last told.
+    paced: Cell<Option<u64>>,
+    /// What its send buffer may take beyond that of every connection, in bytes.
+    wide: Cell<u64>,
+}
+
+impl Download {
+    /// Begins a download from byte 0, which may have to wait. `None`: it took too long, or the server stops.
+    pub async fn begin(
+        service: &Rc<Service>,
+        network: Network,
+        stop: &Stop,
+        now: Instant,
+    ) -> Option<Download> {
+        let slots = &service.downloads.slots;
+        let taken = slots.borrow_mut().take(network, now);
+        if let Some(ticket) = taken {
+            return Some(Download::new(service, ticket).run());
+        }
+        let (waker, woken) = bounded(1);
+        let ticket = slots.borrow_mut().enqueue(network, now, waker);
+        let download = Download::new(service, ticket);
+        loop {
+            let assigned = slots.borrow_mut().search(Instant::now());
+            wake(assigned);
+            let state = slots.borrow().state(ticket, Instant::now());
+            let left = match state {
+                SlotState::Held => return Some(download.run()),
+                SlotState::Without => return None,
+                SlotState::Queued(left) => left,
+            };
+            let assigned = async {
+                let _never_closed = woken.recv().await;
+                false
+            };
+            let stopped = async {
+                stop.raised().await;
+                true
+            };
+            if within(left.min(SEARCH), pin!(or(assigned, stopped))).await == Some(true) {
+                return None;
+            }
+        }
+    }
+
+    /// Continues a download that has begun before.
+    pub fn resume(service: &Rc<Service>, network: Network, now: Instant) -> Download {
+        let mut slots = service.downloads.slots.borrow_mut();
+        let ticket = slots.take(network, now);
+        let ticket = ticket.unwrap_or_else(|| slots.take_beyond(network, now));
+        Download::new(service, ticket).run()
+    }
+
+    fn new(service: &Rc<Service>, ticket: Ticket) -> Download {
+        Download {
+            service: Rc::clone(service),
+            ticket,
+            is_running: false,
+            paced: Cell::new(None),
+            wide: Cell::new(0),
+        }
+    }
+
+    fn run(mut self) -> Download {
+        let running = &self.service.downloads.running;
+        running.set(running.get() + 1);
+        self.is_running = true;
+        self
+    }
+
+    /// Records the bytes that were acknowledged by now.
+    pub fn acknowledged(&self, bytes: u64, now: Instant) {
+        let mut slots = self.service.downloads.slots.borrow_mut();
+        slots.acknowledged(self.ticket, bytes, now);
+    }
+
+    /// Gives the connection its share of the uplink as it is now. To be called at the beginning, and now
+    /// and then.
+    pub fn pace(&self, stream: &Stream) {
+        let Some(uplink) = self.service.limits.uplink else {
+            return;
+        };
+        let slots = self.service.downloads.slots.borrow();
+        let has_slot = slots.state(self.ticket, Instant::now()) == SlotState::Held;
+        let share = pacing::share(uplink, slots.held(), has_slot);
+        if self.paced.replace(Some(share)) != Some(share) {
+            // Kernels before 4.13 do it only with the packet scheduler fq, others not at all.
+            let _as_far_as_it_can = os::net::pace(stream.get_ref(), share);
+        }
+    }
+
+    /// Makes the send buffer large enough for these bytes, if there is memory for it: then all of them go to the
+    /// kernel at once, and it goes on by itself. It may grow, too: where the kernel does not let us have as much at
+    /// once (wmem_max), it does so itself on a fast way.
+    pub fn widen(&self, stream: &Stream, bytes: u64) {
+        let downloads = &self.service.downloads;
+        // With what the kernel counts beside the bytes.
+        let room = bytes.saturating_add(bytes / 8).min(WIDEST);
+        let wide = downloads.wide.get() + room;
+        if self.wide.get() == 0 && wide <= downloads.most_wide {
+            self.wide.set(room);
+            downloads.wide.set(wide);
+            let _as_far_as_it_can = os::net::free_send_buffer(stream.get_ref(), room);
+        }
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        let downloads = &self.service.downloads;
+        let is_waited_for = {
+            let mut slots = downloads.slots.borrow_mut();
+            slots.leave(self.ticket);
+            slots.has_queue()
+        };
+        if is_waited_for {
+            downloads.assign(Instant::now());
+        }
+        downloads.wide.set(downloads.wide.get() - self.wide.get());
+        if self.is_running {
+            downloads.running.set(downloads.running() - 1);
+            if downloads.running() == 0 {
+                downloads.none_runs.notify();
+            }
+        }
+    }
+}
+
+fn wake(assigned: Vec<Sender<()>>) {
+    for waker in assigned {
+        let _gone_meanwhile = waker.try_send(());
+    }
+}

@@ -1,0 +1,43 @@
+//! The uplink, shared among the downloads by the kernel (SO_MAX_PACING_RATE): each may send at the uplink divided by
+//! the number of slots held. A download without a slot gets [`SURE`].
+
+use crate::device::Limits;
+
+/// Bytes a second that each download is sure of: a module's timeout is for the whole of it
+/// (docs/protocol.md 2c).
+const SURE: u64 = 4096;
+
+/// The most downloads that may run at once.
+pub(super) fn most_downloads(limits: &Limits) -> usize {
+    let by_uplink = limits.uplink.map_or(u64::MAX, |uplink| uplink / SURE);
+    let by_uplink = usize::try_from(by_uplink).unwrap_or(usize::MAX);
+    limits.max_downloads.min(by_uplink).max(1)
+}
+
+/// Bytes a second of one download. `held`: the number of slots held.
+pub(super) fn share(uplink: u64, held: usize, has_slot: bool) -> u64 {
+    match has_slot {
+        true => (uplink / held.max(1) as u64).max(SURE),
+        false => SURE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_uplink_bounds_the_downloads() {
+        let with = |max_downloads, uplink| {
+            most_downloads(&Limits {
+                max_downloads,
+                uplink,
+                ..Limits::default()
+            })
+        };
+        assert_eq!(with(4096, None), 4096);
+        assert_eq!(with(4096, Some(1 << 20)), 256);
+        assert_eq!(with(100, Some(1 << 20)), 100);
+        assert_eq!(with(100, Some(1)), 1);
+    }
+}
