@@ -1,29 +1,31 @@
-//! Who may do what: one table, of the request's Host, where it comes from and its token. Pure; asked by
-//! [`super::plane`] before anything is looked up.
+//! Access rules: which Host, origin and token a request needs. Checked before anything is looked up.
 //!
 //! A listener on the loopback is reachable by every page in every browser on this machine (DNS rebinding,
 //! forms), by every local user, and through every proxy on this machine. Therefore the Host must be ours, a
-//! page of another site is refused by what its browser says of it, and everything but the page's own files
-//! needs a token, on loopback too (docs/hazards.md 4 and 31).
+//! page of another site is refused by its browser's headers, and everything but the page's own files needs a
+//! token, on loopback too (docs/hazards.md 4 and 31).
 
 use std::net::{IpAddr, SocketAddr};
 
 use sha2::{Digest, Sha256};
 
-/// What is asked for, as far as access goes.
+use super::codec::StatusCode;
+use super::reply::Reply;
+
+/// What a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Matter {
-    /// The page itself, and whether the server lives: there is no data in them.
-    Open,
-    /// Something is looked at.
+pub enum Permission {
+    /// Nothing: the page's own files and the health of the server.
+    Public,
+    /// A token for reading.
     Read,
-    /// Something is changed.
+    /// The operator's token.
     Write,
 }
 
-/// What a request says of itself.
+/// The headers that decide about access.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Bearing<'r> {
+pub struct Credentials<'r> {
     /// `Host`.
     pub host: &'r str,
     /// `Origin`.
@@ -34,50 +36,89 @@ pub struct Bearing<'r> {
     pub authorization: Option<&'r str>,
 }
 
-/// Why a request is turned away.
+/// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// 400: `Host` is no host.
+    /// `Host` is no host.
     BadHost,
-    /// 421: `Host` is not one of ours.
+    /// `Host` is not one of ours.
     NotOurs,
-    /// 403: another site asks through somebody's browser.
+    /// A page of another site asks through a browser.
     OtherSite,
-    /// 401: no token.
+    /// There is no token.
     NoToken,
-    /// 401: a token that is not one of ours.
+    /// The token is not one of ours.
     WrongToken,
-    /// 403: the read token, for a request that changes something.
+    /// The read token, for a request that changes something.
     ReadOnly,
+}
+
+impl Denied {
+    /// The reply to the request.
+    pub fn reply(self) -> Reply {
+        let (status, sentence, challenge) = match self {
+            Denied::BadHost => (StatusCode::BadRequest, "Host is missing or no host", ""),
+            Denied::NotOurs => (
+                StatusCode::MisdirectedRequest,
+                "this host is not answered to: name it with --operator-host if it is yours",
+                "",
+            ),
+            Denied::OtherSite => (
+                StatusCode::Forbidden,
+                "only this server's own page may ask through a browser",
+                "",
+            ),
+            Denied::NoToken => (
+                StatusCode::Unauthorized,
+                "this needs a token, as `Authorization: Bearer TOKEN`: that of the file operator-token in the \
+                 state folder, or for reading that of read-token",
+                "Bearer",
+            ),
+            Denied::WrongToken => (
+                StatusCode::Unauthorized,
+                "this token is not valid here: the right ones are in the files operator-token and read-token of \
+                 the state folder, unless --operator-token or --operator-token-file gives another",
+                "Bearer error=\"invalid_token\"",
+            ),
+            Denied::ReadOnly => (
+                StatusCode::Forbidden,
+                "the read token changes nothing: this needs the operator's token",
+                "Bearer error=\"insufficient_scope\"",
+            ),
+        };
+        let reply = Reply::problem(status, sentence);
+        match challenge {
+            "" => reply,
+            challenge => reply.with("www-authenticate", challenge),
+        }
+    }
 }
 
 /// The hash of a token: hashes have one length, so comparing them takes the same time for every token.
 type TokenHash = [u8; 32];
 
-/// Who may do what.
+/// The access rules of a listener.
 pub struct Access {
-    /// The operator's token: reads and writes.
     operator: TokenHash,
-    /// The read token, if there is one.
     read: Option<TokenHash>,
-    /// Hosts that a proxy answers to, in small letters.
-    names: Vec<String>,
+    /// The hosts of `--operator-host`.
+    names: Vec<Authority>,
     /// Only this machine can connect.
-    loopback: bool,
+    is_loopback: bool,
     port: u16,
 }
 
-/// A host that may be asked.
+/// How a host names this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// This machine, asked by itself.
+enum HostKind {
+    /// As this machine itself, with our port.
     Local,
-    /// An address of ours, or a name that was given for a proxy.
+    /// By an address of ours, or by the name of a proxy.
     Named,
 }
 
 impl Access {
-    /// For the listener at `address`. `names`: hosts to answer to besides the local ones.
+    /// The rules of the listener at `address`. `names`: accepted hosts besides the local ones.
     pub fn new(
         operator: &str,
         read: Option<&str>,
@@ -87,57 +128,60 @@ impl Access {
         Access {
             operator: Sha256::digest(operator).into(),
             read: read.map(|token| Sha256::digest(token).into()),
-            names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
-            loopback: address.ip().to_canonical().is_loopback(),
+            names: names
+                .iter()
+                .flat_map(|name| Authority::parse(name))
+                .collect(),
+            is_loopback: address.ip().to_canonical().is_loopback(),
             port: address.port(),
         }
     }
 
-    /// May this be done?
-    pub fn judge(&self, matter: Matter, bearing: &Bearing<'_>) -> Result<(), Denied> {
-        let host = Authority::parse(bearing.host).ok_or(Denied::BadHost)?;
-        self.place(&host).ok_or(Denied::NotOurs)?;
-        if matter == Matter::Open {
+    /// Decides about a request.
+    pub fn judge(
+        &self,
+        permission: Permission,
+        credentials: &Credentials<'_>,
+    ) -> Result<(), Denied> {
+        let host = Authority::parse(credentials.host).ok_or(Denied::BadHost)?;
+        self.kind_of(&host).ok_or(Denied::NotOurs)?;
+        if permission == Permission::Public {
             return Ok(());
         }
-        if let Some(origin) = bearing.origin
-            && !self.is_own(origin, &host)
-        {
+        let origin = credentials.origin;
+        let is_own_origin = origin.is_none_or(|origin| self.is_own(origin, &host));
+        if !is_own_origin || !matches!(credentials.site, None | Some("none" | "same-origin")) {
             return Err(Denied::OtherSite);
         }
-        if !matches!(bearing.site, None | Some("none" | "same-origin")) {
-            return Err(Denied::OtherSite);
-        }
-        let token = bearing.authorization.ok_or(Denied::NoToken)?;
+        let token = credentials.authorization.ok_or(Denied::NoToken)?;
         let token = bearer(token).ok_or(Denied::WrongToken)?;
         // Both are compared, whatever the first comparison says.
-        let operator = same(&self.operator, &token);
-        let read = self.read.as_ref().is_some_and(|read| same(read, &token));
-        match (operator, read, matter) {
-            (true, _, _) | (_, true, Matter::Read) => Ok(()),
+        let is_operator = is_same(&self.operator, &token);
+        let is_reader = self.read.as_ref().is_some_and(|read| is_same(read, &token));
+        match (is_operator, is_reader, permission) {
+            (true, _, _) | (_, true, Permission::Read) => Ok(()),
             (false, true, _) => Err(Denied::ReadOnly),
             (false, false, _) => Err(Denied::WrongToken),
         }
     }
 
-    fn place(&self, host: &Authority) -> Option<Place> {
+    /// How `host` names this server; `None` if it does not.
+    fn kind_of(&self, host: &Authority) -> Option<HostKind> {
         let is_local = match host.address {
             Some(address) => address.is_loopback(),
             None => host.name == "localhost",
         };
-        let ours = host.port.is_none_or(|port| port == self.port);
-        if is_local && ours {
-            return Some(Place::Local);
+        let is_our_port = host.port.is_none_or(|port| port == self.port);
+        if is_local && is_our_port {
+            return Some(HostKind::Local);
         }
-        if self.names.iter().any(|name| host.is(name)) {
-            return Some(Place::Named);
-        }
-        // No name can be made to point here by somebody else if there is no name.
-        let by_address = host.address.is_some() && ours && !self.loopback;
-        by_address.then_some(Place::Named)
+        // An address cannot be rebound to this server as a name can.
+        let is_our_address = host.address.is_some() && is_our_port && !self.is_loopback;
+        let is_named = self.names.iter().any(|name| name.covers(host));
+        (is_named || is_our_address).then_some(HostKind::Named)
     }
 
-    /// Is this the origin of our own page, asked for under this host?
+    /// Whether this is the origin of our own page under this host.
     fn is_own(&self, origin: &str, host: &Authority) -> bool {
         let (authority, default) = match (
             origin.strip_prefix("http://"),
@@ -150,10 +194,10 @@ impl Access {
         let Some(origin) = Authority::parse(authority) else {
             return false;
         };
-        match self.place(&origin) {
-            Some(Place::Local) => origin.port.unwrap_or(default) == self.port,
-            // Behind a proxy, which has a port of its own.
-            Some(Place::Named) => origin.port.is_none() || origin == *host,
+        match self.kind_of(&origin) {
+            Some(HostKind::Local) => origin.port.unwrap_or(default) == self.port,
+            // A proxy has a port of its own.
+            Some(HostKind::Named) => origin.port.is_none() || origin == *host,
             None => false,
         }
     }
@@ -166,8 +210,8 @@ fn bearer(authorization: &str) -> Option<TokenHash> {
     is_bearer.then(|| Sha256::digest(token.trim()).into())
 }
 
-/// Compares two hashes, in a time that does not depend on them.
-fn same(one: &TokenHash, other: &TokenHash) -> bool {
+/// Compares two hashes in constant time.
+fn is_same(one: &TokenHash, other: &TokenHash) -> bool {
     let pairs = one.iter().zip(other);
     let different = pairs.fold(0, |sum, (a, b)| sum | (a ^ b));
     std::hint::black_box(different) == 0
@@ -176,15 +220,15 @@ fn same(one: &TokenHash, other: &TokenHash) -> bool {
 /// `host[:port]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Authority {
-    /// In small letters; of an IPv6 address what is between the brackets.
+    /// In lower case; of an IPv6 address the part between the brackets.
     name: String,
-    /// The same, if it is an address.
+    /// The address, if `name` is one.
     address: Option<IpAddr>,
     port: Option<u16>,
 }
 
 impl Authority {
-    /// Letters, digits, `-`, `.`, `_`, or an address; nothing that a URL could be broken with.
+    /// Accepts letters, digits, `-`, `.`, `_`, or an address.
     fn parse(text: &str) -> Option<Authority> {
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) if !port.contains(']') => (host, Some(port)),
@@ -215,20 +259,13 @@ impl Authority {
         })
     }
 
-    /// Is it the host that a person named, with a port or without?
-    fn is(&self, named: &str) -> bool {
-        Authority::parse(named).is_some_and(|named| {
-            named.name == self.name && (named.port.is_none() || named.port == self.port)
-        })
+    /// Whether this is `host`, with its port or without one.
+    fn covers(&self, host: &Authority) -> bool {
+        self.name == host.name && (self.port.is_none() || self.port == host.port)
     }
 }
 
-/// Can this be named with `--operator-host`?
-pub fn is_host(text: &str) -> bool {
-    Authority::parse(text).is_some()
-}
-
-/// Is this a token that can be sent in a header, and that nobody guesses at once?
+/// Whether this is a token that fits in a header and is not guessed at once.
 pub fn is_token(text: &str) -> bool {
     (8..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -236,7 +273,7 @@ pub fn is_token(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Matter::{Open, Read, Write};
+    use Permission::{Public, Read, Write};
 
     const TOKEN: &str = "0123456789abcdef";
 
@@ -255,15 +292,15 @@ mod tests {
         Access::new(TOKEN, None, &[], "0.0.0.0:8081".parse().unwrap())
     }
 
-    fn at(host: &str) -> Bearing<'_> {
-        Bearing {
+    fn at(host: &str) -> Credentials<'_> {
+        Credentials {
             host,
-            ..Bearing::default()
+            ..Credentials::default()
         }
     }
 
-    fn with_token(host: &str) -> Bearing<'_> {
-        Bearing {
+    fn with_token(host: &str) -> Credentials<'_> {
+        Credentials {
             authorization: Some("Bearer 0123456789abcdef"),
             ..at(host)
         }
@@ -307,19 +344,19 @@ mod tests {
 
     #[test]
     fn all_but_the_page_needs_a_token_and_changes_need_the_operators() {
-        let reading = |host| Bearing {
+        let reading = |host| Credentials {
             authorization: Some("Bearer fedcba9876543210"),
             ..at(host)
         };
-        let wrong = |host| Bearing {
+        let wrong = |host| Credentials {
             authorization: Some("Bearer 0123456789abcdeX"),
             ..at(host)
         };
-        for (matter, bearing, answer) in [
-            (Open, at("localhost"), Ok(())),
-            (Open, at("ota.example.com"), Ok(())),
-            (Open, wrong("localhost"), Ok(())),
-            (Open, at("evil.example"), Err(Denied::NotOurs)),
+        for (permission, credentials, answer) in [
+            (Public, at("localhost"), Ok(())),
+            (Public, at("ota.example.com"), Ok(())),
+            (Public, wrong("localhost"), Ok(())),
+            (Public, at("evil.example"), Err(Denied::NotOurs)),
             (Read, at("localhost"), Err(Denied::NoToken)),
             (Read, wrong("localhost"), Err(Denied::WrongToken)),
             (Read, reading("localhost"), Ok(())),
@@ -334,11 +371,11 @@ mod tests {
             (Write, with_token("evil.example"), Err(Denied::NotOurs)),
             (Read, reading("evil.example"), Err(Denied::NotOurs)),
         ] {
-            let judged = local().judge(matter, &bearing);
-            assert_eq!(judged, answer, "{matter:?} {bearing:?}");
+            let judged = local().judge(permission, &credentials);
+            assert_eq!(judged, answer, "{permission:?} {credentials:?}");
         }
         // Without a read token there is none that an empty one could match.
-        let empty = Bearing {
+        let empty = Credentials {
             authorization: Some("Bearer "),
             ..at("localhost:8081")
         };
@@ -347,7 +384,7 @@ mod tests {
 
     #[test]
     fn only_our_own_page_may_ask_through_a_browser() {
-        let from = |host, origin, site| Bearing {
+        let from = |host, origin, site| Credentials {
             origin,
             site,
             ..with_token(host)
@@ -400,11 +437,11 @@ mod tests {
             ("localhost:8081", None, Some("same-site"), theirs),
             ("localhost:8081", None, Some("cross-site"), theirs),
         ] {
-            for matter in [Read, Write] {
-                let judged = local().judge(matter, &from(host, origin, site));
-                assert_eq!(judged, answer, "{matter:?} {host} {origin:?} {site:?}");
+            for permission in [Read, Write] {
+                let judged = local().judge(permission, &from(host, origin, site));
+                assert_eq!(judged, answer, "{permission:?} {host} {origin:?} {site:?}");
             }
-            let page = local().judge(Open, &from(host, origin, site));
+            let page = local().judge(Public, &from(host, origin, site));
             assert_eq!(page, Ok(()), "a link from elsewhere leads to the page");
         }
     }
@@ -425,11 +462,11 @@ mod tests {
             ("Basic 0123456789abcdef", false),
             ("0123456789abcdef", false),
         ] {
-            let bearing = Bearing {
+            let credentials = Credentials {
                 authorization: Some(said),
                 ..at("localhost")
             };
-            let judged = access.judge(Write, &bearing);
+            let judged = access.judge(Write, &credentials);
             assert_eq!(judged.is_ok(), known, "{said:?}");
         }
     }
@@ -446,7 +483,5 @@ mod tests {
         ] {
             assert!(!is_token(text), "{text:?}");
         }
-        assert!(is_host("ota.example.com") && is_host("[fd00::1]") && is_host("10.0.0.1:99"));
-        assert!(!is_host("http://ota.example.com") && !is_host("a/b") && !is_host(""));
     }
 }

@@ -1,172 +1,121 @@
-//! A request's body, streamed by our own code: never more than was announced, never more than the route
-//! takes, and never waited for without end. Used by the routes that take one.
+//! The body of a request, read in pieces, with a bound for its length and for every wait.
 
-use std::io::Read;
+use std::io::ErrorKind;
+use std::net::TcpStream;
 use std::time::Duration;
 
-use http_types::StatusCode;
+use smol::Async;
 use smol::future::or;
 
-use super::head::Length;
-use super::plane::Stream;
+use super::codec::StatusCode;
+use super::head::RequestHead;
 use super::reply::Reply;
-use crate::os;
-use crate::os::net::is_early;
-use smol::Timer;
+use super::stream::{receive, send, timeout};
 
-/// A body that does not get on for so long is given up.
-pub const STALL: Duration = Duration::from_secs(30);
-
-/// A short body (JSON) must be there within this time, however it comes.
-const SHORT: Duration = Duration::from_secs(30);
+/// A body of which nothing arrives for this time is given up; a short body (JSON) must be complete within it.
+const STALL: Duration = Duration::from_secs(30);
 
 /// Bytes that are read at once.
-const PIECE: usize = 64 * 1024;
+const PIECE: u64 = 64 * 1024;
 
-/// A body on its way in.
-pub struct Incoming<'c> {
-    stream: &'c Stream,
-    /// Bytes that came with the head.
+/// A body that is being received.
+pub struct RequestBody<'c> {
+    stream: &'c Async<TcpStream>,
+    /// Bytes that arrived with the head.
     early: Vec<u8>,
-    length: Length,
+    length: Option<u64>,
+    /// Bytes that were not read yet, without `early`.
     left: u64,
-    /// The client waits for a word before it sends it.
-    expects: bool,
-    stall: Duration,
+    /// The client waits for `100 Continue` before it sends the body.
+    expects_continue: bool,
 }
 
-/// Why a body is not complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
-    /// The client has gone.
-    Gone,
-    /// Nothing came for too long.
-    Stalled,
-}
-
-impl<'c> Incoming<'c> {
-    /// `early`: what was read after the head; what exceeds the body is dropped.
-    pub(super) fn new(
-        stream: &'c Stream,
+impl<'c> RequestBody<'c> {
+    /// The body after `head`. `early`: what was read after the head; what exceeds the body is dropped.
+    pub fn new(
+        stream: &'c Async<TcpStream>,
+        head: &RequestHead,
         mut early: Vec<u8>,
-        length: Length,
-        expects: bool,
-        stall: Duration,
-    ) -> Incoming<'c> {
-        let whole = match length {
-            Length::Missing => 0,
-            Length::Bytes(bytes) => bytes,
-        };
-        early.truncate(usize::try_from(whole).unwrap_or(usize::MAX));
-        Incoming {
+    ) -> RequestBody<'c> {
+        let length = head.content_length.unwrap_or(0);
+        early.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        RequestBody {
             stream,
-            left: whole.saturating_sub(count(&early)),
+            left: length - early.len() as u64,
             early,
-            length,
-            expects,
-            stall,
+            length: head.content_length,
+            expects_continue: head.expects_continue,
         }
     }
 
-    /// Bytes of the whole, if the head says so.
-    pub fn length(&self) -> Length {
+    /// The announced length in bytes, if there is one.
+    pub fn length(&self) -> Option<u64> {
         self.length
     }
 
-    /// Bytes that the client has not sent yet (or we have not read). 0 if it still waits for our word:
-    /// then it sends none of them.
-    pub(super) fn outstanding(&self) -> u64 {
-        match self.expects {
+    /// Bytes that the client may still send: none while it waits for `100 Continue`.
+    pub fn outstanding(&self) -> u64 {
+        match self.expects_continue {
             true => 0,
             false => self.left,
         }
     }
 
-    /// The next piece; empty at the end.
-    pub async fn next(&mut self) -> Result<Vec<u8>, Cut> {
+    /// The next piece; empty at the end. The error is the reply to a body that ended early or stalled.
+    pub async fn next(&mut self) -> Result<Vec<u8>, Reply> {
         if !self.early.is_empty() {
             return Ok(std::mem::take(&mut self.early));
         }
         if self.left == 0 {
             return Ok(Vec::new());
         }
-        if std::mem::take(&mut self.expects) {
-            let word = b"HTTP/1.1 100 Continue\r\n\r\n";
-            // A client that does not take 25 bytes is no client.
-            match os::net::send(self.stream.get_ref(), word, &[], false) {
-                Ok(sent) if sent == word.len() => {}
-                _ => return Err(Cut::Gone),
-            }
+        if std::mem::take(&mut self.expects_continue) {
+            let sent = send(self.stream, b"HTTP/1.1 100 Continue\r\n\r\n").await;
+            sent.map_err(|error| incomplete(error.kind()))?;
         }
-        let most = usize::try_from(self.left).unwrap_or(PIECE).min(PIECE);
-        let mut piece = vec![0; most];
-        loop {
-            match self.stream.get_ref().read(&mut piece) {
-                Ok(0) => return Err(Cut::Gone),
-                Ok(got) => {
-                    piece.truncate(got);
-                    self.left = self.left.saturating_sub(count(&piece));
-                    return Ok(piece);
-                }
-                Err(error) if is_early(&error) => {
-                    let readable = async { self.stream.readable().await.map_err(|_| Cut::Gone) };
-                    let late = async {
-                        Timer::after(self.stall).await;
-                        Err(Cut::Stalled)
-                    };
-                    or(readable, late).await?;
-                }
-                Err(_) => return Err(Cut::Gone),
-            }
-        }
+        let mut piece = vec![0; self.left.min(PIECE) as usize];
+        let received = or(receive(self.stream, &mut piece), timeout(STALL)).await;
+        let count = match received {
+            Ok(0) => return Err(incomplete(ErrorKind::UnexpectedEof)),
+            Ok(count) => count,
+            Err(error) => return Err(incomplete(error.kind())),
+        };
+        piece.truncate(count);
+        self.left -= count as u64;
+        Ok(piece)
     }
 
-    /// A short body as a whole. The error is the reply.
+    /// The whole body of at most `most` bytes. The error is the reply.
     pub async fn all(&mut self, most: usize) -> Result<Vec<u8>, Reply> {
-        let whole = match self.length {
-            Length::Missing => 0,
-            Length::Bytes(bytes) => bytes,
-        };
-        if usize::try_from(whole).map_or(true, |whole| whole > most) {
+        if self.length.is_some_and(|length| length > most as u64) {
             return Err(Reply::problem(
                 StatusCode::PayloadTooLarge,
                 format!("the body may have {most} bytes at most"),
             ));
         }
-        let mut body = Vec::new();
-        let reading = async {
+        let read = async {
+            let mut body = Vec::new();
             loop {
-                match self.next().await {
-                    Ok(piece) if piece.is_empty() => return Ok(()),
-                    Ok(piece) => body.extend_from_slice(&piece),
-                    Err(cut) => return Err(cut),
+                let piece = self.next().await?;
+                if piece.is_empty() {
+                    return Ok(body);
                 }
+                body.extend(piece);
             }
         };
         let late = async {
-            Timer::after(SHORT).await;
-            Err(Cut::Stalled)
+            let late = timeout(STALL).await;
+            late.map_err(|error| incomplete(error.kind()))
         };
-        match or(reading, late).await {
-            Ok(()) => Ok(body),
-            Err(cut) => Err(cut.reply()),
-        }
+        or(read, late).await
     }
 }
 
-impl Cut {
-    /// What is said to a client that may still be there.
-    pub fn reply(self) -> Reply {
-        Reply::problem(
-            StatusCode::RequestTimeout,
-            match self {
-                Cut::Gone => "the body ended before its announced length",
-                Cut::Stalled => "nothing more of the body came",
-            },
-        )
-    }
-}
-
-fn count(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+/// The reply to an incomplete body, for a client that may still be connected.
+fn incomplete(error: ErrorKind) -> Reply {
+    let sentence = match error {
+        ErrorKind::TimedOut => "nothing more of the body came",
+        _ => "the body ended before its announced length",
+    };
+    Reply::problem(StatusCode::RequestTimeout, sentence)
 }

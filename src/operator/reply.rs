@@ -1,42 +1,38 @@
-//! What goes out: every reply is a [`Reply`], and one function makes bytes of it. Used by all of this
-//! room.
-//!
-//! The surprise: http-types ends the process when a header value is not ASCII, and writes CR LF in one
-//! as it is (docs/hazards.md 2). So no other place of the program touches its responses, and what could not
-//! stand in a header is left out here.
+//! A reply and its bytes. No other module builds a response.
 
-use http_types::headers::HeaderValue;
-use http_types::{Method, Response, StatusCode};
+use std::rc::Rc;
+
 use serde_json::{Value, json};
-use smol::io::AsyncReadExt as _;
+use smol::channel::Receiver;
 
-use super::head::Bad;
+use super::codec::{self, StatusCode};
+use crate::firmware::ContentId;
+use crate::fleet::events::Event;
+use crate::logging::Civil;
 
 /// A reply that was not sent yet.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Reply {
     /// Its status.
     pub status: StatusCode,
     /// Content-Type.
     pub kind: &'static str,
-    /// Other headers.
+    /// Other headers. A value that is not printable ASCII is omitted.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
-    pub body: Body,
+    pub body: ReplyBody,
 }
 
-/// A body that is there already, or will come.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Body {
+/// The body of a reply.
+#[derive(Debug)]
+pub enum ReplyBody {
     /// These bytes.
     Bytes(Vec<u8>),
-    /// Bytes that are part of the program.
-    Fixed(&'static [u8]),
-    /// It has no length yet; whoever sends the head sends it.
-    Stream,
+    /// A stream of events, sent after the head as they happen.
+    Events(Receiver<Rc<Event>>),
 }
 
-/// On every reply: nothing is run that is not ours, nothing is framed, nothing is guessed.
+/// Headers of every reply: the page runs only its own scripts, is never framed, and no type is guessed.
 const ALWAYS: [(&str, &str); 6] = [
     (
         "content-security-policy",
@@ -55,18 +51,23 @@ pub const JSON: &str = "application/json";
 
 impl Reply {
     /// 200 with these bytes.
-    pub fn ok(kind: &'static str, body: Body) -> Reply {
+    pub fn ok(kind: &'static str, body: impl Into<Vec<u8>>) -> Reply {
         Reply {
             status: StatusCode::Ok,
             kind,
             headers: Vec::new(),
-            body,
+            body: ReplyBody::Bytes(body.into()),
         }
+    }
+
+    /// 200 with plain text.
+    pub fn text(text: &str) -> Reply {
+        Reply::ok("text/plain; charset=utf-8", text)
     }
 
     /// 200 with JSON.
     pub fn json(value: &Value) -> Reply {
-        Reply::ok(JSON, Body::Bytes(value.to_string().into_bytes()))
+        Reply::ok(JSON, value.to_string())
     }
 
     /// An error (RFC 9457); `detail` is a sentence.
@@ -84,18 +85,19 @@ impl Reply {
         }
     }
 
-    /// The error of a head that cannot be read.
-    pub fn bad(bad: Bad) -> Reply {
-        let status = match bad.status {
-            405 => StatusCode::MethodNotAllowed,
-            413 => StatusCode::PayloadTooLarge,
-            417 => StatusCode::ExpectationFailed,
-            431 => StatusCode::RequestHeaderFieldsTooLarge,
-            501 => StatusCode::NotImplemented,
-            505 => StatusCode::HttpVersionNotSupported,
-            _ => StatusCode::BadRequest,
-        };
-        Reply::problem(status, bad.why)
+    /// 400 with this sentence.
+    pub fn bad_request(detail: impl AsRef<str>) -> Reply {
+        Reply::problem(StatusCode::BadRequest, detail)
+    }
+
+    /// 422 with this sentence.
+    pub fn unprocessable(detail: impl AsRef<str>) -> Reply {
+        Reply::problem(StatusCode::UnprocessableEntity, detail)
+    }
+
+    /// 503 with this sentence.
+    pub fn unavailable(detail: impl AsRef<str>) -> Reply {
+        Reply::problem(StatusCode::ServiceUnavailable, detail)
     }
 
     /// The same with another status.
@@ -109,77 +111,45 @@ impl Reply {
         self
     }
 
-    /// The bytes on the wire. `head_only`: of the head alone. `old`: for HTTP/1.0, where a stream ends
-    /// with the connection.
-    pub async fn encode(self, head_only: bool, old: bool) -> Vec<u8> {
-        let is_stream = self.body == Body::Stream;
-        let method = match head_only || is_stream {
-            true => Method::Head,
-            false => Method::Get,
-        };
-        let mut bytes = Vec::new();
-        let mut encoder = async_h1::server::Encoder::new(self.response(), method);
-        // It reads from memory alone.
-        if encoder.read_to_end(&mut bytes).await.is_err() {
-            bytes.clear();
-        }
-        if is_stream && old {
-            without_chunks(&mut bytes);
-        }
-        bytes
-    }
-
-    /// The one place where http-types makes a response.
-    #[allow(clippy::disallowed_methods)]
-    fn response(self) -> Response {
-        let mut response = Response::new(self.status);
-        let cached = self
+    /// The bytes on the wire; of a stream the head alone. `head_only`: the head of any reply alone.
+    /// `is_http10`: for HTTP/1.0, where a stream ends with the connection.
+    pub fn encode(self, head_only: bool, is_http10: bool) -> Vec<u8> {
+        let is_cached = self
             .headers
             .iter()
             .any(|(name, _)| *name == "cache-control");
-        let body = match self.body {
-            Body::Bytes(bytes) => http_types::Body::from_bytes(bytes),
-            Body::Fixed(bytes) => http_types::Body::from_bytes(bytes.to_vec()),
-            Body::Stream => http_types::Body::from_reader(smol::io::empty(), None),
-        };
-        response.set_body(body);
-        let all = ALWAYS
-            .iter()
-            .map(|&(name, value)| (name, value))
+        let headers = ALWAYS
+            .into_iter()
             .chain([("content-type", self.kind)])
-            .chain((!cached).then_some(("cache-control", "no-store")))
-            .chain(
-                self.headers
-                    .iter()
-                    .map(|(name, value)| (*name, value.as_str())),
-            );
-        for (name, value) in all {
-            let clean = value
-                .bytes()
-                .all(|byte| byte == b' ' || byte.is_ascii_graphic());
-            if let (true, Ok(value)) = (clean, HeaderValue::from_bytes(value.as_bytes().to_vec())) {
-                response.insert_header(name, value);
-            }
-        }
-        response
+            .chain((!is_cached).then_some(("cache-control", "no-store")))
+            .chain(self.headers.iter().map(|(name, value)| (*name, &**value)));
+        let body = match self.body {
+            ReplyBody::Bytes(bytes) => Some(bytes),
+            ReplyBody::Events(_) => None,
+        };
+        codec::encode(self.status, headers, body, head_only, is_http10)
     }
 }
 
-/// Takes `transfer-encoding: chunked` out of a head: an HTTP/1.0 client does not know it.
-fn without_chunks(head: &mut Vec<u8>) {
-    const LINE: &[u8] = b"transfer-encoding: chunked\r\n";
-    let at = head.windows(LINE.len()).position(|window| window == LINE);
-    if let Some(at) = at {
-        head.drain(at..at.saturating_add(LINE.len()).min(head.len()));
+/// A moment as RFC 3339, `null` if it is unknown.
+pub fn rfc3339(unix: i64) -> Value {
+    match u64::try_from(unix) {
+        Ok(unix @ 1..) => Value::from(format!("{}Z", Civil::of(unix))),
+        _ => Value::Null,
     }
+}
+
+/// A strong entity tag (RFC 9110 section 8.8.3).
+pub fn etag(content: ContentId) -> String {
+    format!("\"{content}\"")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn text(reply: Reply, head_only: bool, old: bool) -> String {
-        String::from_utf8(smol::block_on(reply.encode(head_only, old))).unwrap()
+    fn text(reply: Reply, head_only: bool, is_http10: bool) -> String {
+        String::from_utf8(reply.encode(head_only, is_http10)).unwrap()
     }
 
     #[test]
@@ -206,24 +176,27 @@ mod tests {
     #[test]
     fn a_value_that_could_break_a_head_is_left_out() {
         for value in ["a\r\nset-cookie: b", "é", "a\0", "a\n"] {
-            let reply = Reply::ok("text/plain", Body::Fixed(b"x")).with("etag", value);
+            let reply = Reply::ok("text/plain", "x").with("etag", value);
             let text = text(reply, false, false);
             assert!(!text.contains("etag") && !text.contains("cookie"), "{text}");
         }
-        let reply = Reply::ok("text/plain", Body::Fixed(b"x")).with("etag", "\"a b\"");
+        let reply = Reply::ok("text/plain", "x").with("etag", "\"a b\"");
         assert!(text(reply, false, false).contains("etag: \"a b\"\r\n"));
     }
 
     #[test]
     fn a_head_alone_has_the_length_of_the_body() {
-        let reply = Reply::ok("text/plain", Body::Fixed(b"12345"));
+        let reply = Reply::ok("text/plain", "12345");
         let text = text(reply, true, false);
         assert!(text.contains("content-length: 5\r\n") && text.ends_with("\r\n\r\n"));
     }
 
     #[test]
     fn a_stream_has_chunks_for_those_who_know_them() {
-        let stream = || Reply::ok("text/event-stream", Body::Stream);
+        let stream = || Reply {
+            body: ReplyBody::Events(smol::channel::bounded(1).1),
+            ..Reply::ok("text/event-stream", "")
+        };
         let new = text(stream(), false, false);
         assert!(new.contains("transfer-encoding: chunked\r\n") && new.ends_with("\r\n\r\n"));
         let old = text(stream(), false, true);
@@ -232,10 +205,9 @@ mod tests {
     }
 
     #[test]
-    fn every_status_that_is_used_has_a_reason() {
-        for status in [400, 405, 413, 417, 431, 501, 505] {
-            let reply = Reply::bad(Bad { status, why: "x" });
-            assert_eq!(u16::from(reply.status), status);
-        }
+    fn a_time_is_rfc_3339_or_not_known() {
+        assert_eq!(rfc3339(1_795_420_800), "2026-11-23T08:00:00Z");
+        assert_eq!(rfc3339(0), Value::Null);
+        assert_eq!(rfc3339(-5), Value::Null);
     }
 }

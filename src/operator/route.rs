@@ -1,13 +1,12 @@
-//! Which route a request takes, and what must be allowed for it. Pure.
+//! The route of a request and the permission that it needs.
 
-use http_types::Method;
-
-use super::access::Matter;
-use super::target::Target;
+use super::access::Permission;
+use super::codec::Method;
+use crate::firmware::rules::edit::Place;
 
 /// What is asked for. Texts are decoded and not yet looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route<'t> {
+pub enum OperatorRoute<'t> {
     /// A file of the page; empty: the page itself.
     Page(&'t str),
     /// Does the server live?
@@ -25,11 +24,11 @@ pub enum Route<'t> {
     /// What is not served.
     Quarantine,
     /// A release.json, read.
-    Rules(Of<'t>),
+    Rules(Place<'t>),
     /// A release.json, written.
-    PutRules(Of<'t>),
+    PutRules(Place<'t>),
     /// A release paused, resumed or limited.
-    Change(Of<'t>, Change),
+    Change(Place<'t>, Change),
     /// Devices.
     Devices,
     /// One device.
@@ -46,15 +45,6 @@ pub enum Route<'t> {
     Recognise,
     /// A file for the folder.
     Upload(&'t [String]),
-}
-
-/// A project, or one version of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Of<'t> {
-    /// The project.
-    pub project: &'t str,
-    /// The version, as written.
-    pub version: Option<&'t str>,
 }
 
 /// What is changed about a release.
@@ -78,45 +68,37 @@ pub enum NoRoute {
 }
 
 /// The route of a method (GET for HEAD) and a target.
-pub fn route(method: Method, target: &Target) -> Result<Route<'_>, NoRoute> {
+pub fn route(method: Method, target: &RequestTarget) -> Result<OperatorRoute<'_>, NoRoute> {
     let parts: Vec<&str> = target.parts.iter().map(String::as_str).collect();
-    let (get, put, post, delete) = (
-        method == Method::Get,
-        method == Method::Put,
-        method == Method::Post,
-        method == Method::Delete,
-    );
-    let only = |allowed: bool, route, methods| match allowed {
+    let only = |allowed: Method, route, methods| match method == allowed {
         true => Ok(route),
         false => Err(NoRoute::Method(methods)),
     };
+    let get = |route| only(Method::Get, route, "GET, HEAD");
+    let post = |route| only(Method::Post, route, "POST");
     let ["api", "v1", rest @ ..] = parts.as_slice() else {
         let route = match parts.as_slice() {
-            [] => Route::Page(""),
-            ["healthz"] => Route::Healthz,
-            ["readyz"] => Route::Readyz,
-            ["metrics"] => Route::Metrics,
-            [file] => Route::Page(file),
+            [] => OperatorRoute::Page(""),
+            ["healthz"] => OperatorRoute::Healthz,
+            ["readyz"] => OperatorRoute::Readyz,
+            ["metrics"] => OperatorRoute::Metrics,
+            [file] => OperatorRoute::Page(file),
             _ => return Err(NoRoute::NotFound),
         };
-        return only(get, route, "GET, HEAD");
+        return get(route);
     };
     let rules = |project, version| {
-        let of = Of { project, version };
-        match put {
-            true => Ok(Route::PutRules(of)),
-            false => only(get, Route::Rules(of), "GET, HEAD, PUT"),
+        let place = Place { project, version };
+        match method {
+            Method::Put => Ok(OperatorRoute::PutRules(place)),
+            _ => only(Method::Get, OperatorRoute::Rules(place), "GET, HEAD, PUT"),
         }
     };
-    let of = |project, version| Of {
-        project,
-        version: Some(version),
-    };
     match *rest {
-        ["openapi.json"] => only(get, Route::OpenApi, "GET, HEAD"),
-        ["summary"] => only(get, Route::Summary, "GET, HEAD"),
-        ["releases"] => only(get, Route::Releases, "GET, HEAD"),
-        ["quarantine"] => only(get, Route::Quarantine, "GET, HEAD"),
+        ["openapi.json"] => get(OperatorRoute::OpenApi),
+        ["summary"] => get(OperatorRoute::Summary),
+        ["releases"] => get(OperatorRoute::Releases),
+        ["quarantine"] => get(OperatorRoute::Quarantine),
         ["rules", project] => rules(project, None),
         ["rules", project, version] => rules(project, Some(version)),
         ["releases", project, version, word] => {
@@ -126,52 +108,150 @@ pub fn route(method: Method, target: &Target) -> Result<Route<'_>, NoRoute> {
                 "percent" => Change::Percent,
                 _ => return Err(NoRoute::NotFound),
             };
-            only(post, Route::Change(of(project, version), change), "POST")
+            let place = Place {
+                project,
+                version: Some(version),
+            };
+            post(OperatorRoute::Change(place, change))
         }
-        ["devices"] => only(get, Route::Devices, "GET, HEAD"),
-        ["devices", id] => only(get, Route::Device(id), "GET, HEAD"),
-        ["devices", id, "hold"] => only(delete, Route::Lift(id), "DELETE"),
-        ["events"] => only(get, Route::Events, "GET"),
-        ["rates"] => only(get, Route::Rates, "GET, HEAD"),
-        ["explain"] => only(post, Route::Explain, "POST"),
-        ["recognise"] => only(post, Route::Recognise, "POST"),
+        ["devices"] => get(OperatorRoute::Devices),
+        ["devices", id] => get(OperatorRoute::Device(id)),
+        ["devices", id, "hold"] => only(Method::Delete, OperatorRoute::Lift(id), "DELETE"),
+        ["events"] => only(Method::Get, OperatorRoute::Events, "GET"),
+        ["rates"] => get(OperatorRoute::Rates),
+        ["explain"] => post(OperatorRoute::Explain),
+        ["recognise"] => post(OperatorRoute::Recognise),
         ["firmware", _] | ["firmware", _, _, _] | ["firmware", _, _, _, _] => {
             let path = target.parts.get(3..).unwrap_or_default();
-            only(put, Route::Upload(path), "PUT")
+            only(Method::Put, OperatorRoute::Upload(path), "PUT")
         }
         _ => Err(NoRoute::NotFound),
     }
 }
 
-/// What must be allowed, also where there is no route: whoever may not look does not learn what there is.
-pub fn matter(method: Method, route: &Result<Route<'_>, NoRoute>) -> Matter {
+/// The permission that a request needs. Also checked where there is no route, so that nobody without a token learns
+/// which paths exist.
+pub fn permission(method: Method, route: &Result<OperatorRoute<'_>, NoRoute>) -> Permission {
     match route {
-        Ok(Route::Page(_) | Route::Healthz | Route::Readyz) => Matter::Open,
-        // They answer a question, and change nothing.
-        Ok(Route::Explain | Route::Recognise) => Matter::Read,
-        _ if method == Method::Get => Matter::Read,
-        _ => Matter::Write,
+        Ok(OperatorRoute::Page(_) | OperatorRoute::Healthz | OperatorRoute::Readyz) => {
+            Permission::Public
+        }
+        // These POST requests change nothing.
+        Ok(OperatorRoute::Explain | OperatorRoute::Recognise) => Permission::Read,
+        _ if method == Method::Get => Permission::Read,
+        _ => Permission::Write,
+    }
+}
+
+/// The decoded path and query of a request, both routed and authorised (docs/hazards.md 3). What a URL library would
+/// normalise (`..`, `%2e`, `\`, `//`, absolute form) is refused instead, because the result is another path than the
+/// one that was checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestTarget {
+    /// The parts between slashes; none for `/`.
+    pub parts: Vec<String>,
+    query: Vec<(String, String)>,
+}
+
+impl RequestTarget {
+    /// Takes a target in origin form apart. The error is a sentence.
+    pub fn parse(target: &str) -> Result<RequestTarget, &'static str> {
+        let Some(rest) = target.strip_prefix('/') else {
+            return Err("the target must be a path that begins with a slash");
+        };
+        if !target.bytes().all(is_allowed) {
+            return Err("the target has a character that must be percent-encoded");
+        }
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let parts = match path {
+            "" => Vec::new(),
+            path => path
+                .split('/')
+                .map(decoded_part)
+                .collect::<Result<_, _>>()?,
+        };
+        let query = query
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                Ok((decoded(name, true)?, decoded(value, true)?))
+            })
+            .collect::<Result<_, &'static str>>()?;
+        Ok(RequestTarget { parts, query })
+    }
+
+    /// The first value of this name in the query, unless it is empty.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        let found = self.query.iter().find(|(other, _)| other == name);
+        found
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
+    }
+}
+
+/// RFC 3986 section 3.3 and 3.4: unreserved, sub-delims, `:` `@` `/` `?` and the percent sign.
+fn is_allowed(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte)
+}
+
+/// One part of a path: a name, never a way to another folder.
+fn decoded_part(part: &str) -> Result<String, &'static str> {
+    let decoded = decoded(part, false)?;
+    // `%2e` is refused even where it makes no difference: there is no reason to write it.
+    let has_encoded_dot = part.to_ascii_lowercase().contains("%2e");
+    if has_encoded_dot
+        || matches!(decoded.as_str(), "" | "." | "..")
+        || decoded.contains(['/', '\\'])
+    {
+        return Err("the path has an empty part, dots or an encoded slash in it");
+    }
+    Ok(decoded)
+}
+
+/// Percent-decoded; UTF-8 without control characters. `plus`: a `+` is a space.
+fn decoded(text: &str, plus: bool) -> Result<String, &'static str> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+                match (digit(rest.next()), digit(rest.next())) {
+                    (Some(high), Some(low)) => u8::try_from(high << 4 | low).unwrap_or_default(),
+                    _ => return Err("the target has a % that no two hexadecimal digits follow"),
+                }
+            }
+            b'+' if plus => b' ',
+            byte => byte,
+        });
+    }
+    let text = String::from_utf8(bytes).map_err(|_| "the target does not decode to UTF-8")?;
+    match text.chars().any(char::is_control) {
+        true => Err("the target has a control character in it"),
+        false => Ok(text),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    fn way(method: Method, target: &str) -> String {
-        let target = Target::parse(target).unwrap();
+    fn routed(method: Method, target: &str) -> String {
+        let target = RequestTarget::parse(target).unwrap();
         let route = route(method, &target);
-        format!("{:?} {route:?}", matter(method, &route))
+        format!("{:?} {route:?}", permission(method, &route))
     }
 
     #[test]
     fn every_route_needs_what_it_should() {
         use Method::{Delete, Get, Post, Put};
         for (method, target, expected) in [
-            (Get, "/", "Open Ok(Page(\"\"))"),
-            (Get, "/app.js", "Open Ok(Page(\"app.js\"))"),
-            (Get, "/healthz", "Open Ok(Healthz)"),
-            (Get, "/readyz", "Open Ok(Readyz)"),
+            (Get, "/", "Public Ok(Page(\"\"))"),
+            (Get, "/app.js", "Public Ok(Page(\"app.js\"))"),
+            (Get, "/healthz", "Public Ok(Healthz)"),
+            (Get, "/readyz", "Public Ok(Readyz)"),
             (Get, "/metrics", "Read Ok(Metrics)"),
             (Get, "/api/v1/summary?x=y", "Read Ok(Summary)"),
             (Get, "/api/v1/devices/862", "Read Ok(Device(\"862\"))"),
@@ -183,12 +263,12 @@ mod tests {
             (
                 Put,
                 "/api/v1/rules/P",
-                "Write Ok(PutRules(Of { project: \"P\", version: None }))",
+                "Write Ok(PutRules(Place { project: \"P\", version: None }))",
             ),
             (
                 Post,
                 "/api/v1/releases/P/1/pause",
-                "Write Ok(Change(Of { project: \"P\", version: Some(\"1\") }, Pause))",
+                "Write Ok(Change(Place { project: \"P\", version: Some(\"1\") }, Pause))",
             ),
             (
                 Put,
@@ -201,10 +281,84 @@ mod tests {
             (Get, "/api/v1/nothing", "Read Err(NotFound)"),
             (Put, "/api/v1/nothing", "Write Err(NotFound)"),
             (Get, "/a/b", "Read Err(NotFound)"),
-            (Get, "/api", "Open Ok(Page(\"api\"))"),
+            (Get, "/api", "Public Ok(Page(\"api\"))"),
             (Post, "/api/v1/releases/P/1/burn", "Write Err(NotFound)"),
         ] {
-            assert_eq!(way(method, target), expected, "{method} {target}");
+            assert_eq!(routed(method, target), expected, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn a_path_and_a_query_are_taken_apart() {
+        let target =
+            RequestTarget::parse("/api/v1/rules/%E6%B0%B4%E8%A1%A8/2.0.1?a=1+2&b=%26&c&a=9")
+                .unwrap();
+        assert_eq!(target.parts, ["api", "v1", "rules", "水表", "2.0.1"]);
+        assert_eq!(target.query("a"), Some("1 2"));
+        assert_eq!(target.query("b"), Some("&"));
+        assert_eq!(target.query("c"), None);
+        assert_eq!(target.query("d"), None);
+        assert_eq!(RequestTarget::parse("/").unwrap(), RequestTarget::default());
+        assert_eq!(RequestTarget::parse("/a+b%20c").unwrap().parts, ["a+b c"]);
+    }
+
+    #[test]
+    fn what_could_be_another_path_is_refused() {
+        for target in [
+            "",
+            "api",
+            "http://localhost/api/v1/rules",
+            "*",
+            "//evil",
+            "/api//v1",
+            "/api/",
+            "/..",
+            "/healthz/../api/v1/rules",
+            "/healthz/%2e%2e/api/v1/rules",
+            "/healthz/%2E./api",
+            "/a%2ebin",
+            "/.",
+            "/a\\b",
+            "/a%5cb",
+            "/a%2fb",
+            "/a%2Fb",
+            "/a%00b",
+            "/a%0ab",
+            "/a%7fb",
+            "/a%",
+            "/a%2",
+            "/a%zz",
+            "/a%ff",
+            "/a%c0%af",
+            "/a%C2%85",
+            "/a b",
+            "/a\tb",
+            "/a#b",
+            "/a\"b",
+            "/a<b",
+            "/a|b",
+            "/a[b",
+            "/a{b",
+            "/a^b",
+            "/a`b",
+            "/é",
+            "/a?b=%",
+            "/a?b=%00",
+            "/a?\\",
+        ] {
+            assert!(RequestTarget::parse(target).is_err(), "{target:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_part_is_ever_more_than_a_name(target in "/[a-z./%\\\\?2eEfF5cC0+]{0,30}|\\PC*") {
+            if let Ok(target) = RequestTarget::parse(&target) {
+                for part in target.parts {
+                    prop_assert!(!part.is_empty() && part != "." && part != "..");
+                    prop_assert!(!part.contains(['/', '\\', '\0']));
+                }
+            }
         }
     }
 }

@@ -1,168 +1,184 @@
-//! The operator's token: given by a flag or a file, else made at the first start and kept in the state
-//! folder. Opened once by the server room.
+//! The tokens: the operator's, which reads and writes, and the read token, for Prometheus and for people who only
+//! read. Each is generated at the first start and kept in the state folder, where the group of the service may read
+//! the read token.
 //!
-//! The surprise: it is never in the log but once, when it was made just now: somebody must learn it. Later
-//! a line only says where it lies.
+//! No problem with the state folder stops the server. A damaged file is set aside and replaced; an unreadable one
+//! stays, because its permission may come back; what cannot be written is written later.
 
-use std::io::{ErrorKind, Read};
+use std::fmt::{self, Display, Formatter};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::access::is_token;
 use crate::os::fs::{is_not_regular, open_to_read};
 use crate::os::process;
-use crate::state::{self, StateFolder};
+use crate::state::{PRIVATE, StateFolder, set_aside_damaged, write_with_mode};
 
-/// Its name in the state folder.
-pub const FILE: &str = "operator-token";
+/// Name of the file of the operator's token in the state folder.
+pub const OPERATOR: &str = "operator-token";
 
-/// A token, and where it is from.
+/// Name of the file of the read token in the state folder.
+pub const READ: &str = "read-token";
+
+/// Permissions of the read token: the owner reads and writes, the group of the service reads.
+pub const READ_MODE: u32 = 0o640;
+
+/// A token and its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// What is sent as `Authorization: Bearer TEXT`.
+    /// The text of `Authorization: Bearer TEXT`.
     pub text: String,
-    /// Where it is from.
-    pub source: Source,
+    /// Its origin.
+    pub source: TokenSource,
 }
 
-/// Where a token is from.
+/// The origin of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// A flag.
+pub enum TokenSource {
+    /// The flag `--operator-token`.
     Flag,
     /// This file.
     File(PathBuf),
-    /// It was made just now, and is in this file.
-    Made(PathBuf),
-    /// It was made just now, and will be another one at the next start.
-    ForThisRun,
+    /// Generated at this start and written to its file.
+    Generated,
+    /// Generated at this start and not written; the next start generates another one.
+    Unsaved,
 }
 
 impl Token {
-    /// `text`, else what is in `file`, else what is in the state folder (made if it is not there; a
-    /// damaged one is set aside). The error is a sentence.
-    pub fn open(
+    /// The operator's token: `text`, else the content of `file`, else that of the state folder. The error is a
+    /// sentence.
+    pub fn operator(
         text: Option<&str>,
         file: Option<&Path>,
-        folder: Option<&StateFolder>,
+        folder: &StateFolder,
     ) -> Result<Token, String> {
         if let Some(text) = text {
             return Ok(Token {
                 text: text.to_owned(),
-                source: Source::Flag,
+                source: TokenSource::Flag,
             });
         }
         if let Some(file) = file {
-            return read(file)
+            return Token::read_file(file)
                 .map_err(|error| format!("--operator-token-file: {} {error}", file.display()));
         }
-        let for_this_run = || {
-            Ok(Token {
-                text: random()?,
-                source: Source::ForThisRun,
-            })
-        };
-        let Some(folder) = folder else {
-            return for_this_run();
-        };
-        let kept = folder.path().join(FILE);
-        if std::fs::symlink_metadata(&kept).is_ok() {
-            const COST: &str = "the token of before is not accepted any more";
-            match read(&kept) {
-                Ok(token) => return Ok(token),
-                Err(Wrong::Damaged(why)) if state::set_aside_damaged(&kept, &why, COST) => {}
-                Err(Wrong::Damaged(_)) => return for_this_run(),
-                // A permission may come back: the file is not replaced.
-                Err(wrong) => {
-                    log::warn!(
-                        target: "operator",
-                        "the operator's token in {} {wrong}; another one holds for this run",
-                        kept.display()
-                    );
-                    return for_this_run();
-                }
+        let kept = Token::kept(folder, OPERATOR, PRIVATE).or_else(|error| {
+            log::warn!(
+                target: "operator",
+                "the operator's token in {} {error}; another one holds for this run",
+                folder.path().join(OPERATOR).display()
+            );
+            Token::generate()
+        });
+        kept.map_err(|error| {
+            format!(
+                "there are no random numbers to make the operator's token of ({error}): give one with \
+                 --operator-token-file, or say --operator off"
+            )
+        })
+    }
+
+    /// The read token of the state folder; `None`, with a warning in the log, if its file cannot be used.
+    pub fn reader(folder: &StateFolder) -> Option<Token> {
+        let kept = Token::kept(folder, READ, READ_MODE).inspect_err(|error| {
+            log::warn!(
+                target: "operator",
+                "there is no read token, because {} cannot be used ({error}): reading needs the \
+                 operator's token",
+                folder.path().join(READ).display()
+            );
+        });
+        kept.ok()
+    }
+
+    /// Whether it was generated at this start.
+    pub fn is_new(&self) -> bool {
+        matches!(self.source, TokenSource::Generated | TokenSource::Unsaved)
+    }
+
+    /// The token in a file of the state folder, generated if there is none or a damaged one.
+    fn kept(folder: &StateFolder, name: &str, mode: u32) -> Result<Token, TokenError> {
+        const COST: &str = "the token of before is not accepted any more";
+        let path = folder.path().join(name);
+        if std::fs::symlink_metadata(&path).is_ok() {
+            match Token::read_file(&path) {
+                Err(TokenError::Damaged(why)) if set_aside_damaged(&path, &why, COST) => {}
+                result => return result,
             }
         }
-        let text = random()?;
-        let written = folder.claim();
-        match written.and_then(|()| state::write_atomically(&kept, format!("{text}\n").as_bytes()))
-        {
+        let token = Token::generate()?;
+        let text = format!("{}\n", token.text);
+        let claimed = folder.claim();
+        match claimed.and_then(|()| write_with_mode(&path, text.as_bytes(), mode)) {
             Ok(()) => Ok(Token {
-                text,
-                source: Source::Made(kept),
+                source: TokenSource::Generated,
+                ..token
             }),
-            // A full disk must not keep the server from its modules.
             Err(error) => {
                 log::warn!(
                     target: "operator",
-                    "the operator's token cannot be kept in {}: {error}; it holds for this run only",
-                    kept.display()
+                    "the token in {} cannot be written now ({error}): that is tried again, and until then it \
+                     holds for this run only",
+                    path.display()
                 );
-                Ok(Token {
-                    text,
-                    source: Source::ForThisRun,
-                })
+                Ok(token)
             }
         }
     }
 
-    /// Was it made at this start?
-    pub fn is_new(&self) -> bool {
-        matches!(self.source, Source::Made(_) | Source::ForThisRun)
+    /// The token in a file.
+    fn read_file(path: &Path) -> Result<Token, TokenError> {
+        let mut text = String::new();
+        let read = open_to_read(path).and_then(|file| file.take(1024).read_to_string(&mut text));
+        match read {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                return Err(TokenError::Damaged("is not text"));
+            }
+            Err(error) if is_not_regular(&error) => {
+                return Err(TokenError::Damaged("is no regular file"));
+            }
+            Err(error) => return Err(TokenError::Unreadable(error)),
+        }
+        match text.trim() {
+            text if is_token(text) => Ok(Token {
+                text: text.to_owned(),
+                source: TokenSource::File(path.to_owned()),
+            }),
+            _ => Err(TokenError::Damaged(
+                "does not hold 8 to 256 ASCII letters, digits or signs without spaces",
+            )),
+        }
+    }
+
+    /// 128 random bits as 32 hexadecimal digits.
+    fn generate() -> Result<Token, TokenError> {
+        let mut bytes = [0; 16];
+        process::random(&mut bytes).map_err(TokenError::NoRandomness)?;
+        Ok(Token {
+            text: format!("{:032x}", u128::from_be_bytes(bytes)),
+            source: TokenSource::Unsaved,
+        })
     }
 }
 
-/// Why a file holds no token. Ends a sentence that begins with the file.
+/// Why there is no token in a file. Ends a sentence that begins with the file.
 #[derive(Debug)]
-enum Wrong {
-    Damaged(String),
-    Unreadable(std::io::Error),
+enum TokenError {
+    Damaged(&'static str),
+    Unreadable(io::Error),
+    NoRandomness(io::Error),
 }
 
-impl std::fmt::Display for Wrong {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Display for TokenError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Wrong::Damaged(why) => f.write_str(why),
-            Wrong::Unreadable(error) => write!(f, "cannot be read: {error}"),
+            TokenError::Damaged(why) => f.write_str(why),
+            TokenError::Unreadable(error) => write!(f, "cannot be read: {error}"),
+            TokenError::NoRandomness(error) => error.fmt(f),
         }
     }
-}
-
-/// The first line of a file.
-fn read(path: &Path) -> Result<Token, Wrong> {
-    let mut text = String::new();
-    let read = open_to_read(path).and_then(|file| file.take(1024).read_to_string(&mut text));
-    match read {
-        Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::InvalidData => {
-            return Err(Wrong::Damaged("is not text".to_owned()));
-        }
-        Err(error) if is_not_regular(&error) => {
-            return Err(Wrong::Damaged("is no regular file".to_owned()));
-        }
-        Err(error) => return Err(Wrong::Unreadable(error)),
-    }
-    let text = text.trim();
-    match is_token(text) {
-        true => Ok(Token {
-            text: text.to_owned(),
-            source: Source::File(path.to_owned()),
-        }),
-        false => Err(Wrong::Damaged(
-            "does not hold 8 to 256 ASCII letters, digits or signs without spaces".to_owned(),
-        )),
-    }
-}
-
-/// 128 random bits as 32 hexadecimal digits.
-pub(super) fn random() -> Result<String, String> {
-    let mut bytes = [0; 16];
-    process::random(&mut bytes).map_err(|error| {
-        format!(
-            "there are no random numbers to make the operator's token of ({error}): give one with \
-             --operator-token-file, or say --operator off"
-        )
-    })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]
@@ -174,32 +190,34 @@ mod tests {
     #[test]
     fn a_token_is_made_once_and_only_its_owner_can_read_it() {
         let dir = Scratch::new();
-        let kept = dir.path().join(FILE);
+        let kept = dir.path().join(OPERATOR);
         let folder = StateFolder::new(dir.path());
-        let first = Token::open(None, None, Some(&folder)).unwrap();
-        assert_eq!(first.source, Source::Made(kept.clone()));
+        let first = Token::operator(None, None, &folder).unwrap();
+        assert_eq!(first.source, TokenSource::Generated);
         assert!(first.is_new() && is_token(&first.text) && first.text.len() == 32);
         let mode = std::fs::metadata(&kept).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let second = Token::open(None, None, Some(&folder)).unwrap();
+        let second = Token::operator(None, None, &folder).unwrap();
         assert_eq!(second.text, first.text);
-        assert_eq!(second.source, Source::File(kept));
+        assert_eq!(second.source, TokenSource::File(kept));
     }
 
     #[test]
     fn a_token_that_is_given_wins() {
         let dir = Scratch::new();
         let file = dir.write("token", b" from-the-file\n");
-        let token = Token::open(Some("from-the-flag"), Some(&file), None).unwrap();
+        let folder = StateFolder::new(dir.path());
+        let token = Token::operator(Some("from-the-flag"), Some(&file), &folder).unwrap();
         assert_eq!(token.text, "from-the-flag");
-        let token = Token::open(None, Some(&file), Some(&StateFolder::new(dir.path()))).unwrap();
+        let token = Token::operator(None, Some(&file), &folder).unwrap();
         assert_eq!(token.text, "from-the-file");
-        assert!(!dir.path().join(FILE).exists());
+        assert!(!dir.path().join(OPERATOR).exists());
     }
 
     #[test]
     fn a_file_without_a_good_token_is_a_sentence() {
         let dir = Scratch::new();
+        let folder = StateFolder::new(dir.path());
         for (bytes, part) in [
             (&b""[..], "does not hold"),
             (b"short", "does not hold"),
@@ -207,11 +225,11 @@ mod tests {
             (b"\xff\xfe", "not text"),
         ] {
             let file = dir.write("token", bytes);
-            let sentence = Token::open(None, Some(&file), None).unwrap_err();
+            let sentence = Token::operator(None, Some(&file), &folder).unwrap_err();
             assert!(sentence.contains(part), "{sentence}");
         }
         let missing = dir.path().join("missing");
-        assert!(Token::open(None, Some(&missing), None).is_err());
+        assert!(Token::operator(None, Some(&missing), &folder).is_err());
     }
 
     // Case 50.
@@ -225,22 +243,75 @@ mod tests {
             b"\0\0\0\0\0\0\0\0",
         ] {
             let dir = Scratch::new();
-            dir.write(FILE, bytes);
+            dir.write(OPERATOR, bytes);
             let folder = StateFolder::new(dir.path());
-            let token = Token::open(None, None, Some(&folder)).unwrap();
+            let token = Token::operator(None, None, &folder).unwrap();
             assert!(token.is_new() && is_token(&token.text));
             let aside = std::fs::read(dir.path().join("operator-token.damaged")).unwrap();
             assert_eq!(aside, bytes);
-            let again = Token::open(None, None, Some(&folder)).unwrap();
+            let again = Token::operator(None, None, &folder).unwrap();
             assert_eq!(again.text, token.text);
         }
     }
 
     #[test]
     fn without_a_state_folder_it_holds_for_this_run() {
-        let one = Token::open(None, None, None).unwrap();
-        let two = Token::open(None, None, None).unwrap();
-        assert_eq!(one.source, Source::ForThisRun);
+        let dir = Scratch::new();
+        let folder = StateFolder::new(&dir.write("in-the-way", b"").join("state"));
+        let one = Token::operator(None, None, &folder).unwrap();
+        let two = Token::operator(None, None, &folder).unwrap();
+        assert_eq!(one.source, TokenSource::Unsaved);
         assert_ne!(one.text, two.text);
+    }
+
+    #[test]
+    fn a_read_token_is_made_once_and_the_group_may_read_it() {
+        let dir = Scratch::new();
+        let file = dir.path().join(READ);
+        let folder = StateFolder::new(dir.path());
+        let first = Token::reader(&folder).unwrap();
+        assert!(first.is_new() && is_token(&first.text));
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+        let second = Token::reader(&folder).unwrap();
+        assert_eq!((&second.text, second.is_new()), (&first.text, false));
+    }
+
+    #[test]
+    fn a_damaged_read_token_is_set_aside_and_made_anew() {
+        for bytes in [&b""[..], b"abc", b"two words here", b"\xff\xfe\0", &[0; 64]] {
+            let dir = Scratch::new();
+            dir.write(READ, bytes);
+            let folder = StateFolder::new(dir.path());
+            let token = Token::reader(&folder).unwrap();
+            assert!(token.is_new());
+            let aside = std::fs::read(dir.path().join("read-token.damaged")).unwrap();
+            assert_eq!(aside, bytes);
+            assert_eq!(Token::reader(&folder).unwrap().text, token.text);
+        }
+        let dir = Scratch::new();
+        std::fs::create_dir(dir.path().join(READ)).unwrap();
+        let folder = StateFolder::new(dir.path());
+        assert!(Token::reader(&folder).unwrap().is_new());
+    }
+
+    #[test]
+    fn a_read_token_that_cannot_be_written_is_to_be_kept_later() {
+        let dir = Scratch::new();
+        let file = dir.write("in-the-way", b"");
+        let token = Token::reader(&StateFolder::new(&file)).unwrap();
+        assert!(token.source == TokenSource::Unsaved && is_token(&token.text));
+        let token = Token::reader(&StateFolder::new(dir.path())).unwrap();
+        assert_eq!(token.source, TokenSource::Generated);
+    }
+
+    #[test]
+    fn a_read_token_that_cannot_be_read_is_not_replaced() {
+        let dir = Scratch::new();
+        let file = dir.path().join(READ);
+        // Opens, but cannot be read, even by root.
+        std::os::unix::fs::symlink("/proc/self/mem", &file).unwrap();
+        assert_eq!(Token::reader(&StateFolder::new(dir.path())), None);
+        assert!(std::fs::symlink_metadata(file).unwrap().is_symlink());
     }
 }

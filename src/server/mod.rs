@@ -8,7 +8,7 @@
 
 mod announce;
 #[cfg(feature = "operator")]
-mod desk;
+mod operator;
 mod sockets;
 mod state_folder;
 mod upkeep;
@@ -172,7 +172,7 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
     #[cfg(feature = "operator")]
     let mut sockets = sockets;
     #[cfg(feature = "operator")]
-    let desk = desk::prepare(&settings, &state, sockets.operator.take())?;
+    let desk = operator::prepare(&settings, &state, sockets.operator.take())?;
 
     let (watcher, catalogs) = Watcher::start(watch::Options {
         root: settings.folder.clone(),

@@ -1,84 +1,69 @@
-//! Devices: a page of them, one, and its release from the loop guard.
+//! `/api/v1/devices`: a page of devices, one device, and its hold by the loop guard.
 
 use std::time::Instant;
 
-use http_types::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{limit, object, or_null, time};
 use crate::explain::request_of;
 use crate::firmware::audience::DeviceId;
+use crate::fleet::clock::unix_now;
 use crate::fleet::journey::State;
 use crate::fleet::report::Report;
 use crate::fleet::view::{DeviceView, Filter};
-use crate::operator::head::Asked;
-use crate::operator::reply::Reply;
-use crate::operator::{Desk, unix_now};
-
-/// `?imei=&project=&version=&state=&held=1&after=&limit=`
-pub(super) fn list(desk: &Desk, asked: &Asked) -> Reply {
-    let wrong = |sentence| Reply::problem(StatusCode::BadRequest, sentence);
-    let text = |name| asked.target.asked(name).map(str::to_owned);
-    let state = match asked.target.asked("state").map(State::of_word) {
-        Some(None) => return wrong(STATES),
-        Some(state) => state,
-        None => None,
-    };
-    let after = match asked.target.asked("after").map(str::parse::<u32>) {
-        Some(Err(_)) => return wrong("after must be what a page before said in next"),
-        Some(Ok(after)) => Some(after),
-        None => None,
-    };
-    let limit = match limit(asked, 100, 500) {
-        Ok(limit) => limit,
-        Err(reply) => return reply,
-    };
-    let filter = Filter {
-        prefix: text("imei")
-            .map(|text| DeviceId::prefix(&text))
-            .unwrap_or_default(),
-        project: text("project"),
-        version: text("version"),
-        state,
-        held: matches!(asked.target.asked("held"), Some("1" | "true")),
-    };
-    let fleet = desk.fleet.borrow();
-    let page = fleet.page(&filter, after, limit, Instant::now(), unix_now());
-    let devices: Vec<Value> = page.devices.iter().map(device).collect();
-    Reply::json(&object([
-        ("devices", devices.into()),
-        ("next", or_null(page.next.map(|next| next.to_string()))),
-        ("total", fleet.devices().into()),
-    ]))
-}
+use crate::operator::codec::StatusCode;
+use crate::operator::context::OperatorContext;
+use crate::operator::head::RequestHead;
+use crate::operator::reply::{Reply, rfc3339};
 
 const STATES: &str = "state must be offered, downloading, delivered, confirmed, reverted, silent, sent or \
      waiting";
 
-/// One device.
-pub(super) fn one(desk: &Desk, id: &str) -> Reply {
-    let found = DeviceId::parse(id).and_then(|id| {
-        let fleet = desk.fleet.borrow();
-        fleet.device(id, Instant::now(), unix_now())
-    });
-    match found {
-        Some(view) => Reply::json(&device(&view)),
-        None => unknown(),
-    }
+/// `?imei=&project=&version=&state=&held=1&after=&limit=`
+pub(super) fn list(context: &OperatorContext, head: &RequestHead) -> Result<Reply, Reply> {
+    let query = |name| head.target.query(name);
+    let state = match query("state") {
+        None => None,
+        Some(word) => Some(State::of_word(word).ok_or_else(|| Reply::bad_request(STATES))?),
+    };
+    let after = super::after(head, |after| after.parse().ok())?;
+    let limit = super::limit(head)?;
+    let filter = Filter {
+        prefix: query("imei").map(DeviceId::prefix).unwrap_or_default(),
+        project: query("project").map(str::to_owned),
+        version: query("version").map(str::to_owned),
+        state,
+        held: matches!(query("held"), Some("1" | "true")),
+    };
+    let fleet = context.fleet.borrow();
+    let page = fleet.page(&filter, after, limit, Instant::now(), unix_now());
+    let devices: Value = page.devices.iter().map(device).collect();
+    Ok(Reply::json(&json!({
+        "devices": devices,
+        "next": page.next.map(|next| next.to_string()),
+        "total": fleet.devices(),
+    })))
 }
 
-/// Lifts what the loop guard holds against a device.
-pub(super) fn lift(desk: &Desk, id: &str) -> Reply {
-    let Some(device) = DeviceId::parse(id) else {
-        return unknown();
-    };
+/// One device.
+pub(super) fn get(context: &OperatorContext, id: &str) -> Result<Reply, Reply> {
+    let id = DeviceId::parse(id).ok_or_else(unknown)?;
+    let fleet = context.fleet.borrow();
+    let view = fleet.device(id, Instant::now(), unix_now());
+    let view = view.ok_or_else(unknown)?;
+    Ok(Reply::json(&device(&view)))
+}
+
+/// Clears the hold of the loop guard.
+pub(super) fn clear_hold(context: &OperatorContext, id: &str) -> Result<Reply, Reply> {
+    let device = DeviceId::parse(id).ok_or_else(unknown)?;
     let now = Instant::now();
-    if !desk.fleet.borrow().remembers(device, now) {
-        return unknown();
+    let mut fleet = context.fleet.borrow_mut();
+    if !fleet.remembers(device, now) {
+        return Err(unknown());
     }
-    let lifted = desk.fleet.borrow_mut().lift(device, now);
+    let lifted = fleet.lift(device, now);
     log::info!(target: "operator", device = id, lifted = lifted; "released from the loop guard");
-    Reply::json(&object([("lifted", lifted.into())]))
+    Ok(Reply::json(&json!({"lifted": lifted})))
 }
 
 fn unknown() -> Reply {
@@ -86,59 +71,46 @@ fn unknown() -> Reply {
 }
 
 /// A device as the API shows it.
-pub(super) fn device(view: &DeviceView) -> Value {
+fn device(view: &DeviceView) -> Value {
     let journey = view.journey.as_ref().map(|journey| {
-        object([
-            ("version", journey.version.as_str().into()),
-            ("from", journey.from.as_str().into()),
-            ("sha256", journey.content.as_str().into()),
-            ("state", journey.state.word().into()),
-            ("since", time(journey.since)),
-            ("reached", journey.reached.into()),
-            ("size", journey.size.into()),
-            ("reported", or_null(journey.reported.map(Report::word))),
-        ])
-    });
-    let held: Vec<Value> = view
-        .held
-        .iter()
-        .map(|hold| {
-            object([
-                ("sha256", hold.content.as_str().into()),
-                ("until", hold.until.map_or(Value::Null, time)),
-                ("reverts", hold.reverts.into()),
-                ("sent", hold.sent.into()),
-            ])
+        json!({
+            "version": journey.version,
+            "from": journey.from,
+            "sha256": journey.content,
+            "state": journey.state.word(),
+            "since": rfc3339(journey.since),
+            "reached": journey.reached,
+            "size": journey.size,
+            "reported": journey.reported.map(Report::word),
         })
-        .collect();
-    object([
-        ("id", view.id.as_str().into()),
-        ("kind", view.kind.into()),
-        ("project", view.project.as_str().into()),
-        ("version", view.version.as_str().into()),
-        ("first_seen", time(view.first)),
-        ("last_seen", time(view.last)),
-        (
-            "interval_seconds",
-            or_null(Some(view.interval).filter(|seconds| *seconds > 0)),
-        ),
-        ("probation", view.probation.into()),
-        ("listed", view.listed.into()),
-        ("journey", or_null(journey)),
-        ("held", held.into()),
-        (
-            "network",
-            or_null(view.network.map(|network| network.to_string())),
-        ),
-        (
-            "firmware_name",
-            or_null(view.check.firmware_name.as_deref()),
-        ),
-        ("platform", or_null(view.check.name().platform)),
-        ("core", or_null(view.check.core())),
-        ("request", request_of(&view.check).into()),
-        ("request_known", view.is_whole.into()),
-    ])
+    });
+    let held = view.held.iter().map(|hold| {
+        json!({
+            "sha256": hold.content,
+            "until": hold.until.map(rfc3339),
+            "reverts": hold.reverts,
+            "sent": hold.sent,
+        })
+    });
+    json!({
+        "id": view.id,
+        "kind": view.kind,
+        "project": view.project,
+        "version": view.version,
+        "first_seen": rfc3339(view.first),
+        "last_seen": rfc3339(view.last),
+        "interval_seconds": Some(view.interval).filter(|seconds| *seconds > 0),
+        "probation": view.probation,
+        "listed": view.listed,
+        "journey": journey,
+        "held": held.collect::<Value>(),
+        "network": view.network.map(|network| network.to_string()),
+        "firmware_name": view.check.firmware_name.as_deref(),
+        "platform": view.check.name().platform,
+        "core": view.check.core(),
+        "request": request_of(&view.check),
+        "request_known": view.is_whole,
+    })
 }
 
 #[cfg(test)]

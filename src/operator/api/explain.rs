@@ -1,32 +1,29 @@
-//! `POST /api/v1/explain`: what `luat-ota explain` says, with what is remembered of the device.
+//! `POST /api/v1/explain`: the output of `luat-ota explain` with what the server remembers of the device.
 
 use std::time::Instant;
 
-use http_types::StatusCode;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::{object, or_null};
 use crate::decision::{Check, Verdict};
 use crate::explain::{Described, explain, from_request};
-use crate::operator::body::Incoming;
+use crate::fleet::clock::unix_now;
+use crate::operator::body::RequestBody;
+use crate::operator::context::OperatorContext;
 use crate::operator::reply::Reply;
-use crate::operator::{Desk, unix_now};
 use crate::wire::datagram;
 
-pub(super) async fn answer(desk: &Desk, body: &mut Incoming<'_>) -> Reply {
-    let said = match super::json(body).await {
-        Ok(said) => said,
-        Err(reply) => return reply,
-    };
-    match check(&said) {
-        Ok(check) => explained(desk, &check),
-        Err(sentence) => Reply::problem(StatusCode::UnprocessableEntity, sentence),
-    }
+pub(super) async fn post(
+    context: &OperatorContext,
+    body: &mut RequestBody<'_>,
+) -> Result<Reply, Reply> {
+    let body = super::json_object(body).await?;
+    let check = check(&body).map_err(Reply::unprocessable)?;
+    Ok(explained(context, check))
 }
 
-/// The check that is described, by a request or by its parts.
-fn check(said: &Map<String, Value>) -> Result<Check<'_>, String> {
-    let text = |key: &str| match said.get(key) {
+/// The check that a body describes, by a request or by its parts.
+fn check(body: &Map<String, Value>) -> Result<Check<'_>, String> {
+    let text = |key: &str| match body.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if text.is_empty() => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.as_str())),
@@ -35,18 +32,16 @@ fn check(said: &Map<String, Value>) -> Result<Check<'_>, String> {
     if let Some(request) = text("request")? {
         return from_request(request.as_bytes());
     }
-    let core_version = match said.get("core_version") {
+    let core_version = match body.get("core_version") {
         None | Some(Value::Null) => None,
         Some(Value::String(text)) if text.is_empty() => None,
-        Some(Value::String(text)) => Some(text.parse().map_err(|_| CORE.to_owned())?),
-        Some(number) => Some(
-            number
-                .as_u64()
-                .and_then(|number| u32::try_from(number).ok())
-                .ok_or_else(|| CORE.to_owned())?,
-        ),
+        Some(Value::String(text)) => Some(text.parse().map_err(|_| CORE)?),
+        Some(number) => {
+            let number = number.as_u64().map(u32::try_from);
+            Some(number.and_then(Result::ok).ok_or(CORE)?)
+        }
     };
-    let need_oss_url = match said.get("need_oss_url") {
+    let need_oss_url = match body.get("need_oss_url") {
         None | Some(Value::Null) => false,
         Some(Value::Bool(need)) => *need,
         Some(_) => return Err("need_oss_url must be true or false".to_owned()),
@@ -75,55 +70,39 @@ fn check(said: &Map<String, Value>) -> Result<Check<'_>, String> {
 
 const CORE: &str = "core_version must be a number";
 
-fn explained(desk: &Desk, check: &Check<'_>) -> Reply {
-    let catalog = (desk.catalog)();
-    let (now, unix) = (Instant::now(), unix_now());
-    let fleet = desk.fleet.borrow();
-    let mut check = check.clone();
+fn explained(context: &OperatorContext, mut check: Check<'_>) -> Reply {
+    let catalog = (context.catalog)();
+    let fleet = context.fleet.borrow();
     check.complete(&catalog);
-    let check = &check;
-    let known = fleet.known_of(check, now);
-    let explanation = explain(&catalog, known, check, unix);
+    let known = fleet.known_of(&check, Instant::now());
+    let explanation = explain(&catalog, known, &check, unix_now());
     let (word, release, package, reason) = match &explanation.verdict {
         Verdict::Offer(offer) => (
             "offer",
-            Some(offer.release.version_text.as_ref()),
-            Some(offer.package.path.as_ref()),
+            Some(offer.release),
+            Some(&offer.package.path),
             format!("{} is offered", offer.release.version_text),
         ),
-        Verdict::Refuse(refused) => (
-            "refuse",
-            refused.release.map(|release| release.version_text.as_ref()),
-            None,
-            refused.to_string(),
-        ),
-    };
-    let note = |(release, text): (&str, &str)| {
-        object([("release", release.into()), ("text", text.into())])
+        Verdict::Refuse(refused) => ("refuse", refused.release, None, refused.to_string()),
     };
     let notes = explanation.notes.list().iter();
-    let notes = notes.map(|note| (note.release.as_str(), note.text.as_str()));
-    // What the answer may depend on tomorrow.
+    let notes = notes.map(|note| json!({"release": note.release, "text": note.text}));
+    // The reason why the same check may get another answer later.
     let unknown = fleet.unknown(check.project());
-    let unknown = unknown.as_deref().map(|text| ("", text));
-    let notes: Vec<Value> = notes.chain(unknown).map(note).collect();
+    let unknown = unknown.map(|text| json!({"release": "", "text": text}));
     let udp = match &explanation.udp_reason {
         Some(reason) => format!("{} ({reason})", explanation.udp),
         None => explanation.udp,
     };
-    let http = object([
-        ("status", explanation.status.into()),
-        ("code", or_null(explanation.code)),
-    ]);
-    Reply::json(&object([
-        ("verdict", word.into()),
-        ("http", http),
-        ("udp", udp.into()),
-        ("release", or_null(release)),
-        ("package", or_null(package)),
-        ("reason", reason.into()),
-        ("notes", notes.into()),
-    ]))
+    Reply::json(&json!({
+        "verdict": word,
+        "http": {"status": explanation.status, "code": explanation.code},
+        "udp": udp,
+        "release": release.map(|release| &release.version_text),
+        "package": package,
+        "reason": reason,
+        "notes": notes.chain(unknown).collect::<Value>(),
+    }))
 }
 
 #[cfg(test)]

@@ -1,41 +1,29 @@
-//! `/api/v1/quarantine`: what is not served, what looks wrong, what is no firmware, what is still read. The four
+//! `GET /api/v1/quarantine`: files that are not served, look wrong, are no firmware, or are still read. The four
 //! lists are paged as one, in this order.
 
-use http_types::StatusCode;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::{limit, object, or_null, quarantined_files};
 use crate::firmware::catalog::{Catalog, Remark};
-use crate::operator::Desk;
-use crate::operator::head::Asked;
+use crate::operator::context::OperatorContext;
+use crate::operator::head::RequestHead;
 use crate::operator::reply::Reply;
 
 /// The lists, in the order of the pages.
 const LISTS: [&str; 4] = ["quarantined", "warnings", "ignored", "waiting"];
 
 /// `?after=&limit=`
-pub(super) fn list(desk: &Desk, asked: &Asked) -> Reply {
-    let most = match limit(asked, 100, 500) {
-        Ok(limit) => limit,
-        Err(reply) => return reply,
-    };
-    let after = match asked.target.asked("after") {
-        None => None,
-        Some(after) => match place(after) {
-            Some(place) => Some(place),
-            None => {
-                return Reply::problem(
-                    StatusCode::BadRequest,
-                    "after must be what a page before said in next",
-                );
-            }
-        },
-    };
-    let catalog: &Catalog = &(desk.catalog)();
-    Reply::json(&page(catalog, after, most))
+pub(super) fn list(context: &OperatorContext, head: &RequestHead) -> Result<Reply, Reply> {
+    let most = super::limit(head)?;
+    let after = super::after(head, place)?;
+    Ok(Reply::json(&page(&(context.catalog)(), after, most)))
 }
 
-/// `LIST/PATH`: the list by its number, and the last path that was shown.
+/// The number of files that are not served because something is wrong with them.
+pub(super) fn quarantined_files(catalog: &Catalog) -> usize {
+    catalog.quarantined.len() + catalog.unlisted.quarantined
+}
+
+/// `LIST/PATH`: the number of a list and the last path that was shown of it.
 fn place(after: &str) -> Option<(usize, &str)> {
     let (list, path) = after.split_once('/')?;
     let list = LISTS.iter().position(|name| *name == list)?;
@@ -46,59 +34,48 @@ fn place(after: &str) -> Option<(usize, &str)> {
 fn page(catalog: &Catalog, after: Option<(usize, &str)>, most: usize) -> Value {
     let remark = |key: &'static str| {
         move |remark: &Remark| {
-            let shown = object([
-                ("path", remark.path.as_str().into()),
-                (key, remark.text.as_str().into()),
-            ]);
-            (remark.path.clone(), shown)
+            let entry = json!({"path": remark.path, key: remark.text});
+            (remark.path.clone(), entry)
         }
     };
     let waiting = |path: &String| (path.clone(), Value::from(path.as_str()));
-    let mut map = Map::new();
+    let (first, first_after) = after.unwrap_or((0, ""));
+    let mut page = Map::new();
     let mut left = most;
     let mut next = None;
     for (number, name) in LISTS.into_iter().enumerate() {
-        let begins = match after {
-            Some((list, _)) if number < list => None,
-            Some((list, path)) if number == list => Some(path),
-            _ => Some(""),
-        };
-        let mut shown = Vec::new();
-        if let (Some(begins), None) = (begins, &next) {
-            let is_new = |path: &str| begins.is_empty() || path > begins;
-            let entries: &mut dyn Iterator<Item = (String, Value)> = match number {
+        let after = if number == first { first_after } else { "" };
+        let mut entries = Vec::new();
+        if number >= first && next.is_none() {
+            let all: &mut dyn Iterator<Item = (String, Value)> = match number {
                 0 => &mut catalog.quarantined.iter().map(remark("reason")),
                 1 => &mut catalog.warnings.iter().map(remark("text")),
                 2 => &mut catalog.ignored.iter().map(remark("text")),
                 _ => &mut catalog.waiting.iter().map(waiting),
             };
             let mut last: Option<String> = None;
-            for (path, entry) in entries.filter(|(path, _)| is_new(path)) {
+            for (path, entry) in all.filter(|(path, _)| after.is_empty() || &**path > after) {
                 if left == 0 && last.as_ref() != Some(&path) {
-                    // Where nothing of this list was shown, it begins with the next page.
+                    // A list of which nothing is shown begins with the next page.
                     next = Some(format!("{name}/{}", last.as_deref().unwrap_or_default()));
                     break;
                 }
                 left = left.saturating_sub(1);
-                shown.push(entry);
+                entries.push(entry);
                 last = Some(path);
             }
         }
-        map.insert(name.to_owned(), shown.into());
+        page.insert(name.to_owned(), entries.into());
     }
-    let ignored = catalog.ignored.len();
-    let counts = object([
-        ("quarantined", quarantined_files(catalog).into()),
-        ("warnings", catalog.warnings.len().into()),
-        (
-            "ignored",
-            ignored.saturating_add(catalog.unlisted.ignored).into(),
-        ),
-        ("waiting", catalog.waiting.len().into()),
-    ]);
-    map.insert("counts".to_owned(), counts);
-    map.insert("next".to_owned(), or_null(next));
-    Value::Object(map)
+    let counts = json!({
+        "quarantined": quarantined_files(catalog),
+        "warnings": catalog.warnings.len(),
+        "ignored": catalog.ignored.len() + catalog.unlisted.ignored,
+        "waiting": catalog.waiting.len(),
+    });
+    page.insert("counts".to_owned(), counts);
+    page.insert("next".to_owned(), next.into());
+    Value::Object(page)
 }
 
 #[cfg(test)]

@@ -1,34 +1,30 @@
-//! `/api/v1/rates`: the last hour, a minute each.
+//! `GET /api/v1/rates`: the last hour, by minutes.
 
 use std::time::Instant;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::object;
 use crate::fleet::tally::{Minute, SLOT};
-use crate::operator::Desk;
+use crate::operator::context::OperatorContext;
 use crate::operator::reply::Reply;
 
-/// Minutes that are shown; what there was not is nothing.
+/// The number of minutes; those before the server's start are zero.
 const SHOWN: usize = 60;
 
-pub(super) fn rates(desk: &Desk) -> Reply {
-    let mut fleet = desk.fleet.borrow_mut();
+pub(super) fn get(context: &OperatorContext) -> Reply {
+    let mut fleet = context.fleet.borrow_mut();
     let now = fleet.stamp(Instant::now());
     let minutes = fleet.tally.rates(now.0);
     let missing = SHOWN.saturating_sub(minutes.len());
-    let slots: Vec<Value> = std::iter::repeat_n(Minute::default(), missing)
-        .chain(minutes)
+    let minutes = std::iter::repeat_n(Minute::default(), missing).chain(minutes);
+    let slots: Value = minutes
         .map(|minute| {
-            object([
-                ("checks", minute.checks.into()),
-                ("offers", minute.offers.into()),
-                ("bytes", minute.bytes.into()),
-            ])
+            json!({
+                "checks": minute.checks,
+                "offers": minute.offers,
+                "bytes": minute.bytes,
+            })
         })
         .collect();
-    Reply::json(&object([
-        ("slot_seconds", SLOT.into()),
-        ("slots", slots.into()),
-    ]))
+    Reply::json(&json!({"slot_seconds": SLOT, "slots": slots}))
 }

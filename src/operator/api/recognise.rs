@@ -1,109 +1,83 @@
-//! `POST /api/v1/recognise`: what a file would be, by its path, its size and its beginning, before all of
-//! it is sent; and what that would cost.
+//! `POST /api/v1/recognise`: what a file would be, by its path, size and beginning, before it is uploaded, and how
+//! many devices would be offered it.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use http_types::StatusCode;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use smol::future::yield_now;
 
-use super::{object, or_null};
+use super::base64;
 use crate::decision::{Notes, Question, Refusal, Verdict, decide};
 use crate::firmware::catalog::Catalog;
 use crate::firmware::catalog::newcomer::Newcomer;
 use crate::firmware::name::Place;
 use crate::firmware::package::{Inspector, Kind};
 use crate::firmware::receive::{self, rules_of, rules_with};
+use crate::fleet::clock::unix_now;
 use crate::fleet::view::Filter;
-use crate::operator::aside::aside;
-use crate::operator::body::Incoming;
+use crate::operator::blocking::unblock;
+use crate::operator::body::RequestBody;
+use crate::operator::context::OperatorContext;
 use crate::operator::reply::Reply;
-use crate::operator::{Desk, base64, unix_now};
 
-/// Devices that are decided on between two other things that the server does.
-const AT_ONCE: usize = 50;
+/// Devices that are decided on before other tasks run.
+const BATCH: usize = 50;
 
 /// Reasons that are told apart.
 const REASONS: usize = 20;
 
-/// Pages of devices that are looked through at most.
-const PAGES: usize = 100_000;
+/// Batches of devices, at most.
+const BATCHES: usize = 100_000;
 
-pub(super) async fn answer(desk: &Desk, body: &mut Incoming<'_>) -> Reply {
-    let said = match super::json(body).await {
-        Ok(said) => said,
-        Err(reply) => return reply,
-    };
-    let Some((path, size, head)) = described(&said) else {
-        return Reply::problem(
-            StatusCode::UnprocessableEntity,
-            "give path (a text), size (bytes) and head (the first 4096 bytes in base64)",
-        );
-    };
-    // Those that would come with the file.
-    let rules = said.get("rules").filter(|rules| !rules.is_null());
-    let rules = rules.map(Value::to_string);
-    match recognised(desk, (path, size, &head), rules).await {
-        Ok(reply) | Err(reply) => reply,
-    }
-}
-
-fn described(said: &Map<String, Value>) -> Option<(&str, u64, Vec<u8>)> {
-    let path = said.get("path")?.as_str()?;
-    let size = said.get("size")?.as_u64()?;
-    let head = base64::decode(said.get("head")?.as_str()?)?;
-    Some((path, size, head))
-}
-
-async fn recognised(
-    desk: &Desk,
-    (path, size, head): (&str, u64, &[u8]),
-    rules: Option<String>,
+pub(super) async fn post(
+    context: &OperatorContext,
+    body: &mut RequestBody<'_>,
 ) -> Result<Reply, Reply> {
+    let body = super::json_object(body).await?;
+    let Some((path, size, head)) = parse(&body) else {
+        return Err(Reply::unprocessable(
+            "give path (a text), size (bytes) and head (the first 4096 bytes in base64)",
+        ));
+    };
+    // The rules to be uploaded with the file.
+    let rules = body.get("rules").filter(|rules| !rules.is_null());
+    let rules = rules.map(Value::to_string);
     let place = receive::place(path);
     let mut inspector = Inspector::new(path.rsplit('/').next().unwrap_or(path));
-    inspector.update(head);
+    inspector.update(&head);
     let kind = inspector.preview(size);
-    let catalog = (desk.catalog)();
-    let mut problem = match (&place, &kind) {
-        (Err(why), _) | (_, Err(why)) => Some(why.clone()),
-        _ => None,
-    };
+    let mut problem = place.as_ref().err().or(kind.as_ref().err()).cloned();
+    let catalog = (context.catalog)();
     let newcomer = Newcomer {
         path,
         kind: *kind.as_ref().unwrap_or(&Kind::Generic),
         content: None,
     };
     let mut warnings = Vec::new();
-    let mut bill = Bill::default();
+    let mut bill = UpdateBill::default();
     let mut newest = None;
     if let Ok(place) = &place {
         let project = catalog.project(place.project);
-        newest = project
-            .and_then(|project| project.releases.first())
-            .map(|release| release.version_text.to_string());
+        let releases = project.map(|project| &project.releases);
+        newest = releases.and_then(|releases| Some(&releases.first()?.version_text));
         if problem.is_none() {
-            let rules = aside({
-                let (root, path) = (desk.folder.clone(), path.to_owned());
-                move || match rules {
-                    Some(own) => rules_with(&root, &path, own.as_bytes()),
-                    None => Ok(rules_of(&root, &path)),
-                }
-            })
-            .await?;
-            let rules = rules
-                .map_err(|sentence| Reply::problem(StatusCode::UnprocessableEntity, sentence))?;
+            let (root, owned) = (context.folder.clone(), path.to_owned());
+            let rules = unblock(move || match rules {
+                Some(own) => rules_with(&root, &owned, own.as_bytes()),
+                None => Ok(rules_of(&root, &owned)),
+            });
+            let rules = rules.await?.map_err(Reply::unprocessable)?;
             problem = catalog.may_come(newcomer, &rules).err();
             warnings = catalog.doubts(newcomer);
-            if let Ok(with_it) = catalog.with(newcomer, size, rules) {
-                bill = Bill::of(desk, &with_it, place, path).await;
+            if let Ok(with_file) = catalog.with(newcomer, size, rules) {
+                bill = UpdateBill::of(context, &with_file, place, path).await;
                 warnings.extend(bill.doubt());
             }
         }
-        let lies = catalog.release_at(place);
-        let same = lies.and_then(|r| r.packages.iter().find(|package| &*package.path == path));
-        match same {
+        let release = catalog.release_at(place);
+        match release.and_then(|r| r.packages.iter().find(|package| &*package.path == path)) {
             Some(package) if package.size != size => {
                 problem.get_or_insert_with(|| {
                     format!("{path} is there with other bytes, and no file is ever replaced")
@@ -114,39 +88,38 @@ async fn recognised(
         }
     }
     let place = place.ok();
-    let bytes = u64::try_from(bill.devices)
-        .unwrap_or(u64::MAX)
-        .saturating_mul(size);
-    Ok(Reply::json(&object([
-        ("path", path.into()),
-        ("project", or_null(place.map(|place| place.project))),
-        ("version", or_null(place.map(|place| place.version_text))),
-        ("platform", or_null(place.and_then(|place| place.platform))),
-        (
-            "base_core",
-            or_null(place.and_then(|place| place.base_core)),
-        ),
-        ("kind", or_null(kind.ok().map(Kind::label))),
-        ("problem", or_null(problem)),
-        ("warnings", warnings.into()),
-        (
-            "bill",
-            object([
-                ("devices", bill.devices.into()),
-                ("bytes", bytes.into()),
-                ("of", bill.all.into()),
-                ("others", bill.others().into()),
-            ]),
-        ),
-        ("newest", or_null(newest)),
-    ])))
+    Ok(Reply::json(&json!({
+        "path": path,
+        "project": place.map(|place| place.project),
+        "version": place.map(|place| place.version_text),
+        "platform": place.and_then(|place| place.platform),
+        "base_core": place.and_then(|place| place.base_core),
+        "kind": kind.ok().map(Kind::label),
+        "problem": problem,
+        "warnings": warnings,
+        "bill": {
+            "devices": bill.offered,
+            "bytes": size.saturating_mul(bill.offered as u64),
+            "of": bill.all,
+            "others": bill.others(),
+        },
+        "newest": newest,
+    })))
+}
+
+/// Path, size and beginning of the file.
+fn parse(body: &Map<String, Value>) -> Option<(&str, u64, Vec<u8>)> {
+    let path = body.get("path")?.as_str()?;
+    let size = body.get("size")?.as_u64()?;
+    let head = base64::decode(body.get("head")?.as_str()?)?;
+    Some((path, size, head))
 }
 
 /// The devices that would be offered a file, by the decision on the check of each.
 #[derive(Default)]
-struct Bill {
+struct UpdateBill {
     /// Devices of the project that would be offered it.
-    devices: usize,
+    offered: usize,
     /// Devices of the project.
     all: usize,
     /// Devices that would not, by the reason.
@@ -157,51 +130,65 @@ struct Bill {
 #[derive(Default)]
 struct Others {
     devices: usize,
-    /// A person did not mean it: it is no rule of theirs that leaves the devices out.
+    /// No rule of a person excludes the devices: that may be a mistake.
     is_doubtful: bool,
 }
 
-impl Bill {
-    /// Decides for each remembered device of the project, and lets the server do other things in between.
-    /// `catalog`: with the file.
-    async fn of(desk: &Desk, catalog: &Catalog, place: &Place<'_>, path: &str) -> Bill {
-        let mut bill = Bill::default();
+impl UpdateBill {
+    /// Decides for each remembered device of the project; other tasks run in between. `catalog`: with the file.
+    async fn of(
+        context: &OperatorContext,
+        catalog: &Catalog,
+        place: &Place<'_>,
+        path: &str,
+    ) -> UpdateBill {
+        let mut bill = UpdateBill::default();
         let filter = Filter {
             project: Some(place.project.to_owned()),
             ..Filter::default()
         };
         let mut after = None;
-        for _ in 0..PAGES {
-            {
-                let (now, unix) = (Instant::now(), unix_now());
-                let fleet = desk.fleet.borrow();
-                let page = fleet.page(&filter, after, AT_ONCE, now, unix);
-                for device in page.devices {
-                    let mut check = device.check;
-                    check.complete(catalog);
-                    let question = Question {
-                        catalog,
-                        known: fleet.known_of(&check, now),
-                        check: &check,
-                        unix,
-                    };
-                    bill.add(&decide(&question, &mut Notes::off()), path);
-                }
-                after = page.next;
-            }
+        for _ in 0..BATCHES {
+            after = bill.add_batch(context, catalog, &filter, after, path);
             if after.is_none() {
                 break;
             }
-            smol::future::yield_now().await;
+            yield_now().await;
         }
         bill
     }
 
+    /// Decides for the devices after `after`; the end of the batch, `None` for the last one.
+    fn add_batch(
+        &mut self,
+        context: &OperatorContext,
+        catalog: &Catalog,
+        filter: &Filter,
+        after: Option<u32>,
+        path: &str,
+    ) -> Option<u32> {
+        let (now, unix) = (Instant::now(), unix_now());
+        let fleet = context.fleet.borrow();
+        let page = fleet.page(filter, after, BATCH, now, unix);
+        for device in page.devices {
+            let mut check = device.check;
+            check.complete(catalog);
+            let question = Question {
+                catalog,
+                known: fleet.known_of(&check, now),
+                check: &check,
+                unix,
+            };
+            self.add(&decide(&question, &mut Notes::off()), path);
+        }
+        page.next
+    }
+
     fn add(&mut self, verdict: &Verdict<'_>, path: &str) {
-        self.all = self.all.saturating_add(1);
+        self.all += 1;
         let (reason, is_doubtful) = match verdict {
             Verdict::Offer(offer) if *offer.package.path == *path => {
-                self.devices = self.devices.saturating_add(1);
+                self.offered += 1;
                 return;
             }
             Verdict::Offer(offer) => (format!("{} is offered", offer.release.version_text), false),
@@ -213,42 +200,34 @@ impl Bill {
                 (refused.rule.to_owned(), is_doubtful)
             }
         };
-        let is_room = self.others.len() < REASONS || self.others.contains_key(&reason);
-        let reason = if is_room {
-            reason
-        } else {
-            "other reasons".to_owned()
+        let is_counted = self.others.len() < REASONS || self.others.contains_key(&reason);
+        let others = match is_counted {
+            true => self.others.entry(reason),
+            false => self.others.entry("other reasons".to_owned()),
         };
-        let others = self.others.entry(reason).or_default();
-        others.devices = others.devices.saturating_add(1);
+        let others = others.or_default();
+        others.devices += 1;
         others.is_doubtful |= is_doubtful;
     }
 
     /// The reasons, that of most devices first.
-    fn by_devices(&self) -> Vec<(&str, &Others)> {
-        let others = self.others.iter();
-        let mut others: Vec<_> = others
-            .map(|(reason, others)| (reason.as_str(), others))
-            .collect();
+    fn by_devices(&self) -> Vec<(&String, &Others)> {
+        let mut others: Vec<_> = self.others.iter().collect();
         others.sort_by_key(|(_, others)| Reverse(others.devices));
         others
     }
 
-    fn others(&self) -> Vec<Value> {
-        let value = |(reason, others): (&str, &Others)| {
-            object([
-                ("reason", reason.into()),
-                ("devices", others.devices.into()),
-            ])
-        };
-        self.by_devices().into_iter().map(value).collect()
+    fn others(&self) -> Value {
+        let others = self.by_devices().into_iter();
+        others
+            .map(|(reason, others)| json!({"reason": reason, "devices": others.devices}))
+            .collect()
     }
 
-    /// A sentence, if most of the devices would not be offered it for a reason that nobody may have meant.
+    /// A warning, if most of the devices would not be offered it for a doubtful reason.
     fn doubt(&self) -> Option<String> {
         let (reason, others) = self.by_devices().into_iter().next()?;
-        let most = others.devices.saturating_mul(2) > self.all;
-        (most && others.is_doubtful).then(|| {
+        (others.devices * 2 > self.all && others.is_doubtful).then(|| {
             format!(
                 "{} of {} devices will not take it: {reason}",
                 others.devices, self.all
@@ -265,7 +244,7 @@ mod tests {
     #[test]
     fn a_file_that_most_devices_cannot_take_is_doubted() {
         let bill = |refusal, refused, all| {
-            let mut bill = Bill::default();
+            let mut bill = UpdateBill::default();
             let release = None;
             let rule = "a rule";
             for _ in 0..refused {
@@ -278,7 +257,7 @@ mod tests {
                     "P/1/u.bin",
                 );
             }
-            bill.devices = all - refused;
+            bill.offered = all - refused;
             bill.all = all;
             bill.doubt()
         };
@@ -292,18 +271,18 @@ mod tests {
 
     #[test]
     fn a_description_must_be_whole() {
-        let described = |text: &str| {
+        let parsed = |text: &str| {
             let value: Value = serde_json::from_str(text).unwrap();
-            described(value.as_object().unwrap()).is_some()
+            parse(value.as_object().unwrap()).is_some()
         };
-        assert!(described(r#"{"path": "u.bin", "size": 3, "head": "AAAA"}"#));
+        assert!(parsed(r#"{"path": "u.bin", "size": 3, "head": "AAAA"}"#));
         for text in [
             "{}",
             r#"{"path": "u.bin", "size": -3, "head": "AAAA"}"#,
             r#"{"path": 5, "size": 3, "head": "AAAA"}"#,
             r#"{"path": "u.bin", "size": 3, "head": "!"}"#,
         ] {
-            assert!(!described(text), "{text}");
+            assert!(!parsed(text), "{text}");
         }
     }
 }

@@ -1,13 +1,9 @@
-//! Releases: what is in the folder, for whom, and how far their devices have come; and what is not
-//! served.
+//! `GET /api/v1/releases`: the releases of the folder, their rules, and the progress of their devices.
 
 use std::io::Read;
-use std::path::PathBuf;
 
-use http_types::StatusCode;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::{limit, object, or_null};
 use crate::decision::{FUSE, Fused};
 use crate::firmware::catalog::{Package, Project, Release};
 use crate::firmware::name::{self, RulesPlace};
@@ -16,42 +12,32 @@ use crate::firmware::rules::edit::tag_of;
 use crate::firmware::version::Version;
 use crate::firmware::words;
 use crate::fleet::Fleet;
+use crate::fleet::clock::unix_now;
 use crate::fleet::journey::State;
 use crate::logging::Civil;
-use crate::operator::aside::aside;
-use crate::operator::head::Asked;
-use crate::operator::reply::Reply;
-use crate::operator::{Desk, unix_now};
+use crate::operator::blocking::unblock;
+use crate::operator::context::OperatorContext;
+use crate::operator::head::RequestHead;
+use crate::operator::reply::{Reply, etag};
 use crate::os::fs::Folder;
 
-/// Of a rules file that is longer than this, a list shows none of the rules: it may have a hundred
-/// thousand devices in it.
+/// The longest rules that a list shows, in bytes: they may name a hundred thousand devices.
 const SHOWN: usize = 64 * 1024;
 
-/// The longest rules file.
+/// The longest rules file, in bytes.
 const LONGEST: u64 = 16 << 20;
 
 /// `?project=&after=&limit=`
-pub(super) async fn list(desk: &Desk, asked: &Asked) -> Reply {
-    let limit = match limit(asked, 100, 500) {
-        Ok(limit) => limit,
-        Err(reply) => return reply,
-    };
-    let catalog = (desk.catalog)();
-    let wanted = asked.target.asked("project");
-    let after = asked.target.asked("after").and_then(|after| {
+pub(super) async fn list(context: &OperatorContext, head: &RequestHead) -> Result<Reply, Reply> {
+    let limit = super::limit(head)?;
+    let after = super::after(head, |after| {
         let (project, version) = after.rsplit_once('/')?;
         Some((project, Version::parse(version)?))
-    });
-    if after.is_none() && asked.target.asked("after").is_some() {
-        return Reply::problem(
-            StatusCode::BadRequest,
-            "after must be what a page before said in next",
-        );
-    }
-    let all = catalog
-        .projects()
-        .iter()
+    })?;
+    let wanted = head.target.query("project");
+    let catalog = (context.catalog)();
+    let projects = catalog.projects().iter();
+    let mut page: Vec<(&Project, &Release)> = projects
         .filter(|project| wanted.is_none_or(|wanted| wanted == &*project.name))
         .flat_map(|project| {
             project
@@ -59,78 +45,52 @@ pub(super) async fn list(desk: &Desk, asked: &Asked) -> Reply {
                 .iter()
                 .map(move |release| (project, release))
         })
-        // Releases come newest first.
+        // The releases of a project are sorted from the newest to the oldest.
         .filter(|(project, release)| {
             after.is_none_or(|(name, version)| (&*project.name, version) > (name, release.version))
-        });
-    let mut page: Vec<(&Project, &Release)> = all.take(limit.saturating_add(1)).collect();
-    let more = page.len() > limit;
+        })
+        .take(limit + 1)
+        .collect();
+    let has_more = page.len() > limit;
     page.truncate(limit);
-    let next = match page.last() {
-        Some((project, release)) if more => {
-            Value::from(format!("{}/{}", project.name, release.version_text))
-        }
-        _ => Value::Null,
-    };
-    let shown = show(desk, &page).await;
-    match shown {
-        Ok(shown) => Reply::json(&object([("releases", shown.into()), ("next", next)])),
-        Err(busy) => busy,
-    }
+    let last = page.last().filter(|_| has_more);
+    let next = last.map(|(project, release)| format!("{}/{}", project.name, release.version_text));
+    let releases = show(context, &page).await?;
+    Ok(Reply::json(&json!({"releases": releases, "next": next})))
 }
 
 /// These releases with their own rules, which are read from the disk.
 pub(super) async fn show(
-    desk: &Desk,
+    context: &OperatorContext,
     releases: &[(&Project, &Release)],
 ) -> Result<Vec<Value>, Reply> {
-    let places: Vec<Vec<String>> = releases
+    let paths = releases
         .iter()
-        .map(|(project, release)| rules_paths(project, release))
-        .collect();
-    let rules = read_all(desk.folder.clone(), places).await?;
-    let fleet = desk.fleet.borrow();
+        .map(|(project, release)| rules_paths(project, release));
+    let paths: Vec<_> = paths.collect();
+    let root = context.folder.clone();
+    let rules = unblock(move || {
+        let folder = Folder::open(&root).ok();
+        let rules = |paths: &Vec<String>| {
+            let found = paths.iter().find_map(|path| read(folder.as_ref()?, path));
+            match found {
+                Some(bytes) => (parsed(&bytes), etag(tag_of(&bytes))),
+                None => (json!({}), String::new()),
+            }
+        };
+        paths.iter().map(rules).collect::<Vec<_>>()
+    })
+    .await?;
+    let fleet = context.fleet.borrow();
     let now = unix_now();
-    Ok(releases
-        .iter()
-        .zip(rules)
+    let shown = releases.iter().zip(rules);
+    Ok(shown
         .map(|((project, release), rules)| one(project, release, rules, &fleet, now))
         .collect())
 }
 
-/// What a person wrote about a release.
-struct Own {
-    rules: Value,
-    etag: String,
-}
-
-/// Reads, of each list, the first file that is there.
-async fn read_all(folder: PathBuf, places: Vec<Vec<String>>) -> Result<Vec<Own>, Reply> {
-    aside(move || {
-        let folder = Folder::open(&folder).ok();
-        places
-            .iter()
-            .map(|paths| {
-                let folder = folder.as_ref();
-                let found = paths.iter().find_map(|path| read(folder?, path));
-                match found {
-                    None => Own {
-                        rules: Value::Object(Map::new()),
-                        etag: String::new(),
-                    },
-                    Some(bytes) => Own {
-                        etag: super::rules::etag(tag_of(&bytes)),
-                        rules: parsed(&bytes),
-                    },
-                }
-            })
-            .collect()
-    })
-    .await
-}
-
-/// The bytes of a file beneath the folder; `None` if there is none that can be read.
-pub(super) fn read(folder: &Folder, path: &str) -> Option<Vec<u8>> {
+/// The bytes of a file in the folder; `None` if it cannot be read.
+fn read(folder: &Folder, path: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = folder.open_file(path).ok()?;
     file.take(LONGEST).read_to_end(&mut bytes).ok()?;
@@ -172,45 +132,51 @@ fn rules_paths(project: &Project, release: &Release) -> Vec<String> {
     paths
 }
 
-fn one(project: &Project, release: &Release, own: Own, fleet: &Fleet, now: i64) -> Value {
+/// A release as the API shows it. `rules`: its own rules and their entity tag.
+fn one(
+    project: &Project,
+    release: &Release,
+    (rules, etag): (Value, String),
+    fleet: &Fleet,
+    now: i64,
+) -> Value {
     let (state, reason) = state(project, release, fleet.fused(), now);
     let counts = fleet.counts(&project.name, &release.version_text);
     let counts: Map<String, Value> = State::ALL
         .into_iter()
         .map(|state| (state.word().to_owned(), counts.of(state).into()))
         .collect();
-    let packages: Vec<Value> = release.packages.iter().map(package).collect();
-    let mut whom = vec![words::whom(release)];
-    whom.extend(words::rules(release));
-    object([
-        ("project", project.name.as_ref().into()),
-        ("version", release.version_text.as_ref().into()),
-        ("state", state.into()),
-        ("reason", or_null(reason)),
-        ("percent", or_null(release.rules.percent)),
-        ("for", whom.into()),
-        ("packages", packages.into()),
-        ("counts", counts.into()),
-        ("devices", fleet.devices_of(&project.name).into()),
-        ("unknown", or_null(fleet.unknown(&project.name))),
-        ("rules", own.rules),
-        ("rules_etag", own.etag.into()),
-    ])
+    let mut audience = vec![words::whom(release)];
+    audience.extend(words::rules(release));
+    json!({
+        "project": &*project.name,
+        "version": &*release.version_text,
+        "state": state,
+        "reason": reason,
+        "percent": release.rules.percent,
+        "for": audience,
+        "packages": release.packages.iter().map(package).collect::<Value>(),
+        "counts": counts,
+        "devices": fleet.devices_of(&project.name),
+        "unknown": fleet.unknown(&project.name),
+        "rules": rules,
+        "rules_etag": etag,
+    })
 }
 
 fn package(package: &Package) -> Value {
-    object([
-        ("path", package.path.as_ref().into()),
-        ("platform", or_null(package.platform.as_deref())),
-        ("base_core", or_null(package.base_core)),
-        ("size", package.size.into()),
-        ("sha256", package.content.to_string().into()),
-        ("kind", package.kind.label().into()),
-    ])
+    json!({
+        "path": &*package.path,
+        "platform": package.platform.as_deref(),
+        "base_core": package.base_core,
+        "size": package.size,
+        "sha256": package.content.to_string(),
+        "kind": package.kind.label(),
+    })
 }
 
-/// What becomes of a release now, in a word, and why. `fused`: the pauses that release.json does not say.
-pub(in crate::operator) fn state(
+/// The state of a release in a word, and its reason. `fused`: the pauses that release.json does not contain.
+pub(super) fn state(
     project: &Project,
     release: &Release,
     fused: &[Fused],

@@ -1,208 +1,151 @@
-//! `PUT /api/v1/firmware/…`: a file for the folder. The body goes to a thread that writes and inspects
-//! it, piece by piece; the reply is what became of it there.
+//! `PUT /api/v1/firmware/…`: a file for the folder. The body goes piece by piece to a thread that writes and inspects
+//! it.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use http_types::StatusCode;
+use serde_json::json;
 use smol::channel::{Receiver, bounded};
 
-use super::object;
+use super::base64;
 use crate::firmware::ContentId;
 use crate::firmware::catalog::Catalog;
 use crate::firmware::plain;
 use crate::firmware::receive::{Intake, Refused, Taken};
 use crate::firmware::rules::{Paused, Rules};
-use crate::operator::body::Incoming;
-use crate::operator::head::{Asked, Length};
+use crate::operator::blocking::start_thread;
+use crate::operator::body::RequestBody;
+use crate::operator::codec::StatusCode;
+use crate::operator::context::OperatorContext;
+use crate::operator::head::RequestHead;
 use crate::operator::reply::Reply;
-use crate::operator::{Desk, base64};
-use crate::os::process::start_thread;
 
 /// The largest file, in bytes.
 const LARGEST: u64 = 256 << 20;
 
-/// Pieces on their way to the disk.
-const AHEAD: usize = 4;
+/// Pieces that wait to be written.
+const QUEUE: usize = 4;
 
-/// What the writing thread is told.
-enum Piece {
+/// A message for the writing thread.
+enum UploadPiece {
     Bytes(Vec<u8>),
-    /// That was all. The catalogue is the one of now.
+    /// The end of the file, and the catalogue of this moment.
     End(Arc<Catalog>),
 }
 
-/// A place among the uploads, given back on drop.
-struct Slot<'d>(&'d Desk);
-
-impl<'d> Slot<'d> {
-    fn take(desk: &'d Desk) -> Option<Slot<'d>> {
-        if desk.uploads.get() >= desk.limits.uploads {
-            return None;
-        }
-        desk.uploads.set(desk.uploads.get().saturating_add(1));
-        Some(Slot(desk))
-    }
-}
-
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        self.0.uploads.set(self.0.uploads.get().saturating_sub(1));
-    }
-}
-
-/// Takes a file in. `parts`: of its path.
-pub(super) async fn upload(
-    desk: &Desk,
-    asked: &Asked,
+/// Takes a file. `parts`: of its path.
+pub(super) async fn put(
+    context: &OperatorContext,
+    head: &RequestHead,
     parts: &[String],
-    body: &mut Incoming<'_>,
-) -> Reply {
-    match take(desk, asked, parts, body).await {
-        Ok(reply) | Err(reply) => reply,
-    }
-}
-
-async fn take(
-    desk: &Desk,
-    asked: &Asked,
-    parts: &[String],
-    body: &mut Incoming<'_>,
+    body: &mut RequestBody<'_>,
 ) -> Result<Reply, Reply> {
     let size = match body.length() {
-        Length::Missing => {
+        None => {
             return Err(Reply::problem(
                 StatusCode::LengthRequired,
                 "send the file's length as Content-Length",
             ));
         }
-        Length::Bytes(size) if size > LARGEST => {
+        Some(size) if size > LARGEST => {
             return Err(Reply::problem(
                 StatusCode::PayloadTooLarge,
                 "no firmware has more than 256 MiB",
             ));
         }
-        Length::Bytes(size) => size,
+        Some(size) => size,
     };
-    let digest = match asked.header("repr-digest").map_err(Reply::bad)? {
-        None => None,
-        Some(text) => digest(text)?,
-    };
-    let rules = match asked.header("release-rules").map_err(Reply::bad)? {
-        None => None,
-        Some(text) => Some(rules(text)?),
-    };
-    let only_new = asked.header("if-none-match").map_err(Reply::bad)?.is_some();
-    let Some(_slot) = Slot::take(desk) else {
-        return Err(Reply::problem(
-            StatusCode::ServiceUnavailable,
-            "other files are on their way: try again when they are done",
-        )
-        .with("retry-after", "5"));
+    let digest = head
+        .header("repr-digest")?
+        .map(digest)
+        .transpose()?
+        .flatten();
+    let rules = head.header("release-rules")?.map(rules).transpose()?;
+    let only_new = head.header("if-none-match")?.is_some();
+    let Some(_slot) = context.uploads.try_acquire() else {
+        let reply =
+            Reply::unavailable("other files are on their way: try again when they are done");
+        return Err(reply.with("retry-after", "5"));
     };
     let path = parts.join("/");
-    let (pieces, to_write) = bounded(AHEAD);
-    let (say, said) = bounded(1);
-    let (root, target) = (desk.folder.clone(), path.clone());
-    let write = move || {
+    let (pieces, received) = bounded(QUEUE);
+    let (outcome_sender, outcome) = bounded(1);
+    let (root, target) = (context.folder.clone(), path.clone());
+    start_thread("upload", move || {
         let written = match Intake::begin(&root, &target, size) {
-            Ok(intake) => write(intake, &to_write, &root, digest, rules.as_deref()),
+            Ok(intake) => write(intake, &received, &root, digest, rules.as_deref()),
             Err(refused) => Some(Err(refused)),
         };
-        // Before the channel of the pieces closes: whoever finds that closed looks here.
-        if let Some(outcome) = written {
-            let _nobody_waits_any_more = say.try_send(outcome);
+        // Sent before `received` is dropped: after a failed send the outcome is there.
+        if let Some(written) = written {
+            let _ = outcome_sender.try_send(written);
         }
-    };
-    start_thread("upload", Box::new(write)).map_err(|_| {
-        Reply::problem(
-            StatusCode::ServiceUnavailable,
-            "the machine has no thread to spare: try again",
-        )
     })?;
     loop {
-        let piece = match body.next().await {
-            Ok(piece) => piece,
-            // With the channel's end the thread removes what there is.
-            Err(cut) => {
-                log::info!(target: "operator", path = path.as_str(); "an upload was cut");
-                return Err(cut.reply());
-            }
+        // After an error the end of the channel makes the thread remove its file.
+        let piece = body.next().await.inspect_err(|_| {
+            log::info!(target: "operator", path = path.as_str(); "an upload was cut");
+        })?;
+        let is_end = piece.is_empty();
+        let piece = match is_end {
+            true => UploadPiece::End((context.catalog)()),
+            false => UploadPiece::Bytes(piece),
         };
-        let end = piece.is_empty();
-        let piece = match end {
-            true => Piece::End((desk.catalog)()),
-            false => Piece::Bytes(piece),
-        };
-        // An error: the thread has ended, and has said why.
-        if pieces.send(piece).await.is_err() || end {
+        if pieces.send(piece).await.is_err() || is_end {
             break;
         }
     }
-    let taken = match said.recv().await {
-        Ok(Ok(taken)) => taken,
-        Ok(Err(refused)) => return Err(refuse(&path, refused)),
-        Err(_) => {
-            return Err(Reply::problem(
-                StatusCode::InternalServerError,
-                "the upload was given up",
-            ));
-        }
-    };
-    if taken.was_there && only_new {
-        return Err(Reply::problem(
+    match outcome.recv().await {
+        Ok(Ok(taken)) if taken.was_there && only_new => Err(Reply::problem(
             StatusCode::PreconditionFailed,
             format!("{path} is there already, with the same bytes"),
-        ));
+        )),
+        Ok(Ok(taken)) => Ok(done(context, &path, &taken)),
+        Ok(Err(refused)) => Err(refuse(&path, refused)),
+        Err(_) => Err(Reply::problem(
+            StatusCode::InternalServerError,
+            "the upload was given up",
+        )),
     }
-    Ok(done(desk, &path, &taken))
 }
 
-/// The thread: writes pieces until the end, or (`None`) until nobody sends any more.
+/// The writing thread: takes pieces until the end, or (`None`) until the channel is closed.
 fn write(
     mut intake: Intake,
-    pieces: &Receiver<Piece>,
+    pieces: &Receiver<UploadPiece>,
     root: &Path,
     digest: Option<ContentId>,
     rules: Option<&[u8]>,
 ) -> Option<Result<Taken, Refused>> {
     loop {
         match pieces.recv_blocking().ok()? {
-            Piece::Bytes(bytes) => {
+            UploadPiece::Bytes(bytes) => {
                 if let Err(refused) = intake.add(&bytes) {
                     return Some(Err(refused));
                 }
             }
-            Piece::End(catalog) => return Some(intake.finish(root, &catalog, digest, rules)),
+            UploadPiece::End(catalog) => return Some(intake.finish(root, &catalog, digest, rules)),
         }
     }
 }
 
-fn done(desk: &Desk, path: &str, taken: &Taken) -> Reply {
-    let Taken {
-        inspected,
-        was_there,
-    } = taken;
-    let content = inspected.content;
-    if !was_there {
-        log::info!(
-            target: "operator",
-            path = path, size = inspected.size, sha256:% = content;
-            "uploaded"
-        );
-        // Where the kernel reports no changes it would be found only at the next scan.
-        (desk.rescan)();
-    }
-    let status = match was_there {
+fn done(context: &OperatorContext, path: &str, taken: &Taken) -> Reply {
+    let (size, content) = (taken.inspected.size, taken.inspected.content);
+    let status = match taken.was_there {
         true => StatusCode::Ok,
         false => StatusCode::Created,
     };
-    Reply::json(&object([
-        ("path", path.into()),
-        ("size", inspected.size.into()),
-        ("sha256", content.to_string().into()),
-    ]))
-    .with_status(status)
+    if !taken.was_there {
+        log::info!(
+            target: "operator",
+            path = path, size = size, sha256:% = content;
+            "uploaded"
+        );
+        // For a file system that reports no changes.
+        (context.rescan)();
+    }
+    let shown = json!({"path": path, "size": size, "sha256": content.to_string()});
+    Reply::json(&shown).with_status(status)
 }
 
 fn refuse(path: &str, refused: Refused) -> Reply {
@@ -219,12 +162,7 @@ fn refuse(path: &str, refused: Refused) -> Reply {
 /// `Release-Rules`: the JSON of a release.json in one line of ASCII (other characters as `\uXXXX`). A header has
 /// room for 8 KiB; longer rules are PUT before the file.
 fn rules(text: &str) -> Result<Vec<u8>, Reply> {
-    let wrong = |why: String| {
-        Reply::problem(
-            StatusCode::UnprocessableEntity,
-            format!("Release-Rules: {why}"),
-        )
-    };
+    let wrong = |why: String| Reply::unprocessable(format!("Release-Rules: {why}"));
     let rules = Rules::parse(text.as_bytes()).map_err(wrong)?;
     if let Some(Paused::Because(why)) = &rules.paused {
         plain::text(why).map_err(wrong)?;
@@ -234,22 +172,18 @@ fn rules(text: &str) -> Result<Vec<u8>, Reply> {
 
 /// `sha-256=:BASE64:` of a Repr-Digest (RFC 9530 section 2); `None` if only other algorithms are named.
 fn digest(text: &str) -> Result<Option<ContentId>, Reply> {
-    let Some(said) = text
-        .split(',')
-        .find_map(|one| one.trim().strip_prefix("sha-256="))
-    else {
+    let mut digests = text.split(',').map(str::trim);
+    let Some(digest) = digests.find_map(|digest| digest.strip_prefix("sha-256=")) else {
         return Ok(None);
     };
-    said.strip_prefix(':')
+    digest
+        .strip_prefix(':')
         .and_then(|rest| rest.strip_suffix(':'))
         .and_then(base64::decode)
         .and_then(|bytes| bytes.try_into().ok())
         .map(|bytes| Some(ContentId(bytes)))
         .ok_or_else(|| {
-            Reply::problem(
-                StatusCode::BadRequest,
-                "Repr-Digest must look like sha-256=:BASE64 OF 32 BYTES:",
-            )
+            Reply::bad_request("Repr-Digest must look like sha-256=:BASE64 OF 32 BYTES:")
         })
 }
 
@@ -260,10 +194,10 @@ mod tests {
     #[test]
     fn a_digest_is_read() {
         let zeros = format!("sha-256=:{}=:", "A".repeat(43));
-        assert_eq!(digest(&zeros), Ok(Some(ContentId([0; 32]))));
+        assert_eq!(digest(&zeros).unwrap(), Some(ContentId([0; 32])));
         let both = format!("md5=:x:, {zeros}");
-        assert_eq!(digest(&both), Ok(Some(ContentId([0; 32]))));
-        assert_eq!(digest("md5=:AAAA:"), Ok(None));
+        assert_eq!(digest(&both).unwrap(), Some(ContentId([0; 32])));
+        assert_eq!(digest("md5=:AAAA:").unwrap(), None);
         for wrong in ["sha-256=:AAAA:", "sha-256=AAAA", "sha-256=:", "sha-256=:!:"] {
             assert!(digest(wrong).is_err(), "{wrong}");
         }

@@ -1,9 +1,10 @@
-//! Opens the operator's side: its listener, its token, and what it may look at.
+//! Opens the operator's interface: its listener, its tokens and its context.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,9 +16,11 @@ use crate::device::{Service, Stop};
 use crate::firmware::watch::Watcher;
 use crate::fleet::Fleet;
 use crate::operator::access::Access;
-use crate::operator::read_token::{self, ReadToken};
-use crate::operator::token::{self, Source, Token};
-use crate::operator::{self, Desk, Limits, Parts};
+use crate::operator::connection;
+use crate::operator::context::OperatorContext;
+use crate::operator::token::{self, Token, TokenSource};
+use crate::os::fs::{Folder, sweep_unfinished};
+use crate::os::process::start_thread;
 use crate::state::{self, ServerState};
 
 /// What was opened before the folder was looked through.
@@ -26,7 +29,7 @@ pub(super) struct Prepared {
     address: SocketAddr,
     token: Token,
     /// `None` where it cannot be kept.
-    read: Option<ReadToken>,
+    read: Option<Token>,
 }
 
 /// Opens the listener (or takes the one that systemd passed) and the token; `None` with `--operator off`.
@@ -41,7 +44,7 @@ pub(super) fn prepare(
         (Some(listener), _) => listener,
         (None, Some(address)) => {
             guarded(settings, address)?;
-            operator::listen(address)?
+            connection::listen(address)?
         }
         (None, None) => return Ok(None),
     };
@@ -50,32 +53,27 @@ pub(super) fn prepare(
         .map_err(|error| format!("the operator's listener has no address: {error}"))?;
     guarded(settings, address)?;
     // What a version that had no read token left behind.
-    let is_upgrade = [token::FILE, "journal.jsonl", "hashes.jsonl"]
+    let is_upgrade = [token::OPERATOR, "journal.jsonl", "hashes.jsonl"]
         .iter()
         .any(|name| state.file(name).exists());
-    let token = Token::open(
-        wanted.token.as_deref(),
-        wanted.token_file.as_deref(),
-        Some(state.folder()),
-    )?;
-    let read = ReadToken::open(state.file(read_token::FILE));
-    if let Some(read) = read.as_ref().filter(|read| read.is_new && is_upgrade) {
+    let (text, file) = (wanted.token.as_deref(), wanted.token_file.as_deref());
+    let token = Token::operator(text, file, state.folder())?;
+    let read = Token::reader(state.folder());
+    if is_upgrade && read.as_ref().is_some_and(Token::is_new) {
         log::warn!(
             target: "operator",
             "/api and /metrics now need a token for reading, on this machine too: send the one in {} as \
              `Authorization: Bearer TOKEN` (Prometheus: authorization, credentials_file)",
-            read.file.display()
+            state.file(token::READ).display()
         );
     }
-    if token.source == Source::ForThisRun {
-        state.write_later(token::FILE, format!("{}\n", token.text), state::PRIVATE);
-    }
-    if let Some(read) = read.as_ref().filter(|read| read.is_unsaved) {
-        state.write_later(
-            read_token::FILE,
-            format!("{}\n", read.text),
-            read_token::MODE,
-        );
+    for (token, name, mode) in [
+        (Some(&token), token::OPERATOR, state::PRIVATE),
+        (read.as_ref(), token::READ, token::READ_MODE),
+    ] {
+        if let Some(token) = token.filter(|token| token.source == TokenSource::Unsaved) {
+            state.write_later(name, format!("{}\n", token.text), mode);
+        }
     }
     Ok(Some(Prepared {
         listener,
@@ -118,22 +116,21 @@ impl Prepared {
         say(address, &token);
         let read = read.as_ref().map(|read| read.text.as_str());
         let access = Access::new(&token.text, read, &settings.operator.hosts, address);
-        operator::sweep(settings.folder.clone());
+        sweep(settings.folder.clone());
         let watcher = Rc::downgrade(watcher);
         let (catalog, running) = (Rc::clone(service), Rc::clone(service));
-        let desk = Rc::new(Desk::new(Parts {
+        let context = OperatorContext::new(
             access,
-            limits: Limits::default(),
-            catalog: Box::new(move || Arc::clone(&catalog.catalog.borrow())),
+            Box::new(move || Arc::clone(&catalog.catalog.borrow())),
             fleet,
-            folder: settings.folder.clone(),
-            running: Box::new(move || running.running_downloads()),
-            rescan: Box::new(move || {
+            settings.folder.clone(),
+            Box::new(move || running.running_downloads()),
+            Box::new(move || {
                 if let Some(watcher) = watcher.upgrade() {
                     watcher.rescan();
                 }
             }),
-        }));
+        );
         let (sender, ended) = smol::channel::bounded::<Infallible>(1);
         let stop = stop.clone();
         executor
@@ -145,9 +142,26 @@ impl Prepared {
                 .boxed_local(),
             )
             .detach();
-        let serve = operator::serve(listener, desk, Rc::downgrade(executor), ended);
+        let serve = connection::serve(listener, Rc::new(context), Rc::downgrade(executor), ended);
         executor.spawn(serve.boxed_local()).detach();
     }
+}
+
+/// Removes, on a thread of its own, the unfinished files of uploads whose server was killed.
+fn sweep(folder: PathBuf) {
+    let sweep = move || {
+        let folder = Folder::open(&folder);
+        let files = folder.map_or(0, |folder| sweep_unfinished(&folder));
+        if files > 0 {
+            log::info!(
+                target: "operator",
+                files = files;
+                "removed what uploads had left unfinished when the server was killed"
+            );
+        }
+    };
+    // Without a thread they stay until the next start.
+    let _ = start_thread("sweeping", Box::new(sweep));
 }
 
 /// Where people find it. The token itself is said once, when it was made, and to a terminal.
@@ -163,13 +177,13 @@ fn say(address: SocketAddr, token: &Token) {
     );
     let text = &token.text;
     match &token.source {
-        Source::Made(_) | Source::ForThisRun => {
+        TokenSource::Generated | TokenSource::Unsaved => {
             log::info!(target: "operator", "http://{at}/#token={text}");
         }
-        Source::File(file) => {
+        TokenSource::File(file) => {
             log::info!(target: "operator", "http://{at}/ (the token is in {})", file.display());
         }
-        Source::Flag => {
+        TokenSource::Flag => {
             log::info!(target: "operator", "http://{at}/ (with the token of --operator-token)");
         }
     }

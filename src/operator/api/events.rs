@@ -1,0 +1,166 @@
+//! `GET /api/v1/events`: a stream of events (`text/event-stream`, HTML Living Standard 9.2). Read with fetch, because
+//! an EventSource cannot send a token.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::json;
+use smol::channel::Receiver;
+use smol::future::or;
+use smol::{Async, Timer};
+
+use crate::fleet::events::Event;
+use crate::operator::codec::StatusCode;
+use crate::operator::context::OperatorContext;
+use crate::operator::head::RequestHead;
+use crate::operator::reply::{Reply, ReplyBody, rfc3339};
+use crate::operator::stream::{receive, send};
+
+/// The interval of comments that keep proxies from ending a quiet stream.
+const PING: Duration = Duration::from_secs(15);
+
+/// A stream of the events from now on.
+pub(super) fn subscribe(context: &OperatorContext, head: &RequestHead) -> Result<Reply, Reply> {
+    if head.head_only() {
+        let reply = Reply::problem(StatusCode::MethodNotAllowed, "this path takes GET");
+        return Err(reply.with("allow", "GET"));
+    }
+    let events = context.fleet.borrow_mut().events.subscribe();
+    let events = events.ok_or_else(|| {
+        Reply::unavailable("as many look on already as may: close another window")
+    })?;
+    let reply = Reply {
+        body: ReplyBody::Events(events),
+        ..Reply::ok("text/event-stream", "")
+    };
+    // nginx would collect events otherwise.
+    Ok(reply.with("x-accel-buffering", "no"))
+}
+
+/// Sends events until the client has gone or `stopped` is closed. `is_http10`: without chunks.
+pub(in crate::operator) async fn send_events(
+    stream: &Async<TcpStream>,
+    events: Receiver<Rc<Event>>,
+    is_http10: bool,
+    stopped: &Receiver<Infallible>,
+) -> io::Result<()> {
+    // A first comment tells that the stream stands.
+    let mut next = Some(": hello\n\n".to_owned());
+    while let Some(text) = next {
+        let frame = match is_http10 {
+            true => text,
+            false => format!("{:x}\r\n{text}\r\n", text.len()),
+        };
+        send(stream, frame.as_bytes()).await?;
+        let event =
+            async { io::Result::Ok(events.recv().await.ok().map(|event| event_text(&event))) };
+        let quiet = async {
+            Timer::after(PING).await;
+            Ok(Some(": ping\n\n".to_owned()))
+        };
+        // Data after the request breaks the protocol, and ends the stream like a close.
+        let gone = async {
+            receive(stream, &mut [0; 512]).await?;
+            Err(io::ErrorKind::ConnectionAborted.into())
+        };
+        let stop = async {
+            let _ = stopped.recv().await;
+            Ok(None)
+        };
+        next = or(stop, or(gone, or(event, quiet))).await?;
+    }
+    match is_http10 {
+        true => Ok(()),
+        false => send(stream, b"0\r\n\r\n").await,
+    }
+}
+
+/// An event in the form of the stream. JSON contains no line feeds.
+fn event_text(event: &Event) -> String {
+    let (name, data) = match event {
+        Event::Check {
+            unix,
+            proto,
+            device,
+            project,
+            from,
+            to,
+            verdict,
+            reason,
+            peer,
+        } => (
+            "check",
+            json!({
+                "time": rfc3339(*unix),
+                "proto": proto,
+                "device": device,
+                "project": project,
+                "from": from,
+                "to": to,
+                "verdict": verdict,
+                "reason": reason,
+                "peer": peer,
+            }),
+        ),
+        Event::Download {
+            unix,
+            number,
+            proto,
+            device,
+            project,
+            from,
+            to,
+            bytes,
+            size,
+            result,
+        } => (
+            "download",
+            json!({
+                "time": rfc3339(*unix),
+                "number": number,
+                "proto": proto,
+                "device": device,
+                "project": project,
+                "from": from,
+                "to": to,
+                "bytes": bytes,
+                "size": size,
+                "result": result,
+            }),
+        ),
+        Event::Catalog { unix } => ("catalog", json!({"time": rfc3339(*unix)})),
+    };
+    format!("event: {name}\ndata: {data}\n\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn an_event_is_two_lines_whatever_a_module_says() {
+        let event = Event::Check {
+            unix: 1_795_420_800,
+            proto: "http",
+            device: "862991443753386".into(),
+            project: "P\n\ndata: x\r\u{2028}".into(),
+            from: "1.0.0".into(),
+            to: "".into(),
+            verdict: "refuse",
+            reason: "\"quoted\"".into(),
+            peer: "[::1]:5".into(),
+        };
+        let text = event_text(&event);
+        assert!(text.starts_with("event: check\ndata: {") && text.ends_with("}\n\n"));
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(!text.contains('\r'));
+        let data = text.lines().nth(1).unwrap().strip_prefix("data: ").unwrap();
+        let data: Value = serde_json::from_str(data).unwrap();
+        assert_eq!(data["project"], "P\n\ndata: x\r\u{2028}");
+        assert_eq!(data["time"], "2026-11-23T08:00:00Z");
+    }
+}

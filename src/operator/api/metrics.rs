@@ -1,0 +1,261 @@
+//! `GET /metrics` in Prometheus's text format (exposition format 0.0.4). No label contains the words of a device:
+//! projects and versions are those of the folder, verdicts and results are fixed lists.
+
+use std::fmt::{Display, Write};
+
+use super::quarantine::quarantined_files;
+use super::releases::state;
+use crate::firmware::catalog::{Catalog, Project, Release};
+use crate::fleet::Fleet;
+use crate::fleet::clock::unix_now;
+use crate::fleet::journey::State;
+use crate::fleet::tally::{ENDINGS, PROTOCOLS, Tally};
+use crate::operator::context::OperatorContext;
+use crate::operator::reply::Reply;
+
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// All metrics.
+pub(super) fn get(context: &OperatorContext) -> Reply {
+    let catalog = (context.catalog)();
+    let mut text = fleet_metrics(&catalog, &context.fleet.borrow(), (context.running)());
+    let uptime = i64::try_from(context.start.elapsed().as_secs()).unwrap_or(i64::MAX);
+    text.process(
+        "process_start_time_seconds",
+        "When the process began, Unix seconds.",
+        unix_now().saturating_sub(uptime),
+    );
+    if let Some(bytes) = resident_memory() {
+        text.process(
+            "process_resident_memory_bytes",
+            "Memory that the process holds.",
+            bytes,
+        );
+    }
+    Reply::ok(CONTENT_TYPE, text.0)
+}
+
+/// The metrics of catalogue and fleet. `running`: downloads.
+fn fleet_metrics(catalog: &Catalog, fleet: &Fleet, running: usize) -> MetricsText {
+    let mut text = MetricsText(String::new());
+    let tally = &fleet.tally;
+    text.family("build_info", "gauge", "What runs.");
+    text.sample("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    text.family(
+        "checks_total",
+        "counter",
+        "Checks that were answered, by how.",
+    );
+    for (proto, row) in PROTOCOLS.iter().zip(tally.checks) {
+        for (verdict, count) in Tally::VERDICTS.iter().zip(row) {
+            let labels = [("proto", *proto), ("verdict", *verdict)];
+            text.sample("checks_total", &labels, count);
+        }
+    }
+    text.family(
+        "downloads_total",
+        "counter",
+        "Downloads that ended, by how.",
+    );
+    for (ending, count) in ENDINGS.iter().zip(tally.downloads) {
+        text.sample("downloads_total", &[("result", ending)], count);
+    }
+    text.family(
+        "download_bytes_total",
+        "counter",
+        "Bytes of firmware that modules acknowledged.",
+    );
+    for (proto, bytes) in PROTOCOLS.iter().zip(tally.bytes) {
+        text.sample("download_bytes_total", &[("proto", proto)], bytes);
+    }
+    for (name, help, value) in [
+        (
+            "malformed_requests_total",
+            "Heads and datagrams that were no request.",
+            tally.malformed,
+        ),
+        (
+            "connections_refused_total",
+            "Connections of modules for which there was no room.",
+            tally.turned_away,
+        ),
+        (
+            "repeated_downloads_total",
+            "Downloads without an id of a file that the same network took again and again within a day.",
+            tally.repeated,
+        ),
+    ] {
+        text.family(name, "counter", help);
+        text.sample(name, &[], value);
+    }
+    for (name, help, value) in [
+        ("running_downloads", "Downloads that run now.", running),
+        (
+            "pinned_downloads",
+            "Downloads that are remembered with what they began with.",
+            fleet.pinned(),
+        ),
+        ("devices", "Devices that are remembered.", fleet.devices()),
+        (
+            "projects",
+            "Projects in the folder.",
+            catalog.projects().len(),
+        ),
+        (
+            "releases",
+            "Releases in the folder.",
+            catalog.release_count(),
+        ),
+        (
+            "quarantined_files",
+            "Files that are not served because something is wrong with them.",
+            quarantined_files(catalog),
+        ),
+        (
+            "waiting_files",
+            "Files that are still being written or read.",
+            catalog.waiting.len(),
+        ),
+    ] {
+        text.family(name, "gauge", help);
+        text.sample(name, &[], value);
+    }
+    releases(&mut text, catalog, fleet);
+    text
+}
+
+/// The metrics of releases; without zeros, because a folder may have ten thousand releases.
+fn releases(text: &mut MetricsText, catalog: &Catalog, fleet: &Fleet) {
+    let all = || {
+        let projects = catalog.projects().iter();
+        projects.flat_map(|project| {
+            project
+                .releases
+                .iter()
+                .map(move |release| (project, release))
+        })
+    };
+    text.family(
+        "release_devices",
+        "gauge",
+        "Devices on their way to a release, by where they stand.",
+    );
+    for (project, release) in all() {
+        let counts = fleet.counts(&project.name, &release.version_text);
+        for state in State::ALL {
+            let count = counts.of(state);
+            if count > 0 {
+                text.sample(
+                    "release_devices",
+                    &labels(project, release, state.word()),
+                    count,
+                );
+            }
+        }
+    }
+    text.family(
+        "release_paused",
+        "gauge",
+        "Releases that nobody gets now: paused, fused or held_back.",
+    );
+    let now = unix_now();
+    for (project, release) in all() {
+        let (state, _) = state(project, release, fleet.fused(), now);
+        if matches!(state, "paused" | "fused" | "held_back") {
+            text.sample("release_paused", &labels(project, release, state), 1);
+        }
+    }
+}
+
+fn labels<'a>(
+    project: &'a Project,
+    release: &'a Release,
+    state: &'a str,
+) -> [(&'static str, &'a str); 3] {
+    [
+        ("project", &project.name),
+        ("version", &release.version_text),
+        ("state", state),
+    ]
+}
+
+/// Resident memory in bytes, if there is a /proc.
+fn resident_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let mut lines = status.lines();
+    let line = lines.find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+/// Metrics as text. Writing to a String cannot fail.
+struct MetricsText(String);
+
+impl MetricsText {
+    /// The description of a metric, before its samples.
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(
+            self.0,
+            "# HELP luat_ota_{name} {help}\n# TYPE luat_ota_{name} {kind}"
+        );
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let labels: Vec<_> = labels
+            .iter()
+            .map(|(label, text)| format!("{label}=\"{}\"", escaped(text)))
+            .collect();
+        let _ = match labels.is_empty() {
+            true => writeln!(self.0, "luat_ota_{name} {value}"),
+            false => writeln!(self.0, "luat_ota_{name}{{{}}} {value}", labels.join(",")),
+        };
+    }
+
+    /// A gauge without our prefix.
+    fn process(&mut self, name: &str, help: &str, value: impl Display) {
+        let _ = writeln!(
+            self.0,
+            "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}"
+        );
+    }
+}
+
+/// The value of a label.
+fn escaped(text: &str) -> String {
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+    text.replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::Settings;
+    use std::time::Instant;
+
+    #[test]
+    fn counters_have_their_labels_and_nothing_else() {
+        let mut fleet = Fleet::new(Settings::default(), Instant::now());
+        fleet.tally.check("udp", "offer", 0);
+        fleet.tally.download("http", "complete", 7, 0);
+        let MetricsText(text) = fleet_metrics(&Catalog::default(), &fleet, 0);
+        for line in [
+            "luat_ota_checks_total{proto=\"udp\",verdict=\"offer\"} 1\n",
+            "luat_ota_downloads_total{result=\"complete\"} 1\n",
+            "luat_ota_download_bytes_total{proto=\"http\"} 7\n",
+            "# TYPE luat_ota_checks_total counter\n",
+            "luat_ota_devices 0\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_label_is_escaped() {
+        assert_eq!(escaped("a\"b\\c\nd水"), "a\\\"b\\\\c\\nd水");
+    }
+
+    #[test]
+    fn the_memory_of_this_process_is_known() {
+        assert!(resident_memory().unwrap() > 100_000);
+    }
+}

@@ -1,0 +1,26 @@
+//! Work that may wait for a disk, on a thread of its own.
+
+use smol::channel::bounded;
+
+use super::reply::Reply;
+use crate::os::process;
+
+/// Runs `work` on a thread of its own and waits for its result, so that the thread that serves devices never
+/// waits for a disk. The error: no thread can be started.
+pub async fn unblock<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Reply> {
+    let (sender, receiver) = bounded(1);
+    // The requester may have gone.
+    start_thread("operator", move || drop(sender.try_send(work())))?;
+    receiver.recv().await.map_err(|_| no_thread())
+}
+
+/// Starts a thread.
+pub fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Reply> {
+    process::start_thread(name, Box::new(run)).map_err(|_| no_thread())
+}
+
+fn no_thread() -> Reply {
+    Reply::unavailable("the machine has no thread to spare: try again")
+}

@@ -1,0 +1,332 @@
+//! Connections: accepts them, reads the head, checks access, answers and closes. One request each.
+//!
+//! At the cap a new connection evicts the oldest one whose request carries no valid token, or, if every
+//! request does, the oldest one whose reply is written. Connections without a token can therefore never fill
+//! the port (docs/hazards.md 30).
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use smol::channel::{Receiver, Sender, bounded};
+use smol::future::{self, FutureExt as _, or, yield_now};
+use smol::{Async, LocalExecutor, Timer};
+
+use super::access::{Denied, Permission};
+use super::api;
+use super::body::RequestBody;
+use super::codec::StatusCode;
+use super::context::OperatorContext;
+use super::head::{self, RequestHead};
+use super::reply::{Reply, ReplyBody};
+use super::route::{self, NoRoute, OperatorRoute};
+use super::stream::{close, receive, send};
+use crate::os;
+
+/// Concurrent connections, at most.
+const CONNECTIONS: usize = 64;
+
+/// The time for a head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The wait after a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// The size of a connection's send buffer in the kernel, in bytes, about.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// How much of an unwanted body is read so that the client reads the reply.
+#[derive(Clone, Copy)]
+struct Linger {
+    bytes: u64,
+    time: Duration,
+}
+
+/// For a request without a valid token.
+const SHORT_LINGER: Linger = Linger {
+    bytes: 64 * 1024,
+    time: Duration::from_secs(1),
+};
+
+/// For a request with a valid token: even an upload of the largest size gets its reply.
+const LONG_LINGER: Linger = Linger {
+    bytes: 512 << 20,
+    time: Duration::from_secs(10),
+};
+
+/// Opens the listener. The error is a sentence with the flag to change.
+pub fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    let listener = TcpListener::bind(address).map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::AddrInUse => "address in use by another program".to_owned(),
+            _ => error.to_string(),
+        };
+        format!(
+            "cannot listen on {address} for the operator: {why}; choose another with --operator, or --operator off"
+        )
+    })?;
+    // Without it the kernel keeps up to 4 MiB for each client that does not read.
+    let _ = os::net::send_buffer(&listener, SEND_BUFFER);
+    Ok(listener)
+}
+
+/// Serves until `stopped` is closed; requests that are being answered then go on as tasks of `executor`.
+pub async fn serve(
+    listener: TcpListener,
+    context: Rc<OperatorContext>,
+    executor: Weak<LocalExecutor<'static>>,
+    stopped: Receiver<Infallible>,
+) {
+    let listener = match Async::new(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            log::error!(target: "operator", "the listener cannot be waited for: {error}");
+            return;
+        }
+    };
+    let table = Rc::new(RefCell::default());
+    let accept_all = async {
+        loop {
+            match accept(&listener).await {
+                Ok(stream) => match Connection::register(&table) {
+                    Some((connection, evicted)) => {
+                        let evicted = async move {
+                            if evicted.recv().await.is_err() {
+                                future::pending().await
+                            }
+                        };
+                        let run = run(Rc::clone(&context), stream, connection, stopped.clone());
+                        // The executor owns this task, hence the weak reference.
+                        if let Some(executor) = executor.upgrade() {
+                            executor.spawn(or(evicted, run).boxed_local()).detach();
+                        }
+                    }
+                    None => refuse(&stream),
+                },
+                Err(error) => {
+                    log::debug!(target: "operator", "a connection cannot be accepted: {error}");
+                    Timer::after(ACCEPT_PAUSE).await;
+                }
+            }
+            yield_now().await;
+        }
+    };
+    let stop = async {
+        let _ = stopped.recv().await;
+    };
+    or(stop, accept_all).await;
+}
+
+/// The next connection.
+async fn accept(listener: &Async<TcpListener>) -> io::Result<Async<TcpStream>> {
+    let (stream, _) = listener.accept().await?;
+    // Several small writes follow one another; with Nagle's algorithm each would wait for the acknowledgement
+    // of the one before.
+    let _ = stream.get_ref().set_nodelay(true);
+    Ok(stream)
+}
+
+/// Tells a client for which there is no room, without waiting for it.
+fn refuse(stream: &Async<TcpStream>) {
+    let reply = Reply::unavailable("too many connections at once").with("retry-after", "2");
+    let _ = stream.get_ref().write(&reply.encode(false, false));
+}
+
+/// When a connection may be evicted, in the order of eviction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum EvictionClass {
+    /// No valid token: an unfinished head, a reply to a public request, or a refusal.
+    Unauthorised,
+    /// A valid token and a written reply.
+    Answered,
+    /// A valid token and a reply that is not written: never evicted.
+    Working,
+}
+
+/// The connections by age.
+#[derive(Default)]
+struct ConnectionTable {
+    next: u64,
+    connections: BTreeMap<u64, (EvictionClass, Sender<()>)>,
+}
+
+/// A registered connection. Leaves the table on drop.
+struct Connection {
+    table: Rc<RefCell<ConnectionTable>>,
+    number: u64,
+}
+
+impl Connection {
+    /// Registers a connection; at the cap another one is evicted. A message on the channel tells that this one is
+    /// evicted. `None` if no connection can be evicted.
+    fn register(table: &Rc<RefCell<ConnectionTable>>) -> Option<(Connection, Receiver<()>)> {
+        let mut borrowed = table.borrow_mut();
+        let connections = &mut borrowed.connections;
+        if connections.len() >= CONNECTIONS {
+            let (&number, (class, evict)) =
+                connections.iter().min_by_key(|(_, (class, _))| *class)?;
+            if *class == EvictionClass::Working {
+                return None;
+            }
+            let _ = evict.try_send(());
+            connections.remove(&number);
+        }
+        let (evict, evicted) = bounded(1);
+        let number = borrowed.next;
+        borrowed.next += 1;
+        borrowed
+            .connections
+            .insert(number, (EvictionClass::Unauthorised, evict));
+        let connection = Connection {
+            table: Rc::clone(table),
+            number,
+        };
+        Some((connection, evicted))
+    }
+
+    fn set_class(&self, class: EvictionClass) {
+        if let Some(entry) = self.table.borrow_mut().connections.get_mut(&self.number) {
+            entry.0 = class;
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.table.borrow_mut().connections.remove(&self.number);
+    }
+}
+
+/// Handles a connection from its first byte to its last.
+async fn run(
+    context: Rc<OperatorContext>,
+    stream: Async<TcpStream>,
+    connection: Connection,
+    stopped: Receiver<Infallible>,
+) {
+    let mut bytes = Vec::new();
+    let stop = async {
+        let _ = stopped.recv().await;
+        None
+    };
+    match or(read_head(&stream, &mut bytes), stop).await {
+        None => {}
+        Some(Ok((head, used))) => {
+            let early = bytes.split_off(used);
+            // Boxed: connections that wait for a head do not hold the memory for the rest.
+            Box::pin(respond(
+                &context,
+                &stream,
+                &connection,
+                &head,
+                early,
+                &stopped,
+            ))
+            .await;
+        }
+        Some(Err(reply)) => {
+            if send(&stream, &reply.encode(false, false)).await.is_ok() {
+                close(&stream, SHORT_LINGER.bytes, SHORT_LINGER.time).await;
+            }
+        }
+    }
+}
+
+/// A complete head and its length, or the reply to an invalid or late one; `None` if the client has gone.
+async fn read_head(
+    stream: &Async<TcpStream>,
+    bytes: &mut Vec<u8>,
+) -> Option<Result<(Box<RequestHead>, usize), Reply>> {
+    let read = async {
+        let mut buffer = vec![0; head::LONGEST];
+        loop {
+            let count = receive(stream, &mut buffer).await.ok()?;
+            if count == 0 {
+                return None;
+            }
+            bytes.extend(buffer.iter().take(count));
+            if let Some(complete) = head::read(bytes).transpose() {
+                return Some(complete);
+            }
+        }
+    };
+    let late = async {
+        Timer::after(HEAD_TIMEOUT).await;
+        Some(Err(Reply::problem(
+            StatusCode::RequestTimeout,
+            "the head was not complete in time",
+        )))
+    };
+    or(read, late).await
+}
+
+/// Answers a request and closes the connection. `early`: bytes that arrived after the head.
+async fn respond(
+    context: &OperatorContext,
+    stream: &Async<TcpStream>,
+    connection: &Connection,
+    head: &RequestHead,
+    early: Vec<u8>,
+    stopped: &Receiver<Infallible>,
+) {
+    let mut body = RequestBody::new(stream, head, early);
+    let (permission, reply) = match authorise(context, head) {
+        Err(reply) => (Permission::Public, reply),
+        Ok((permission, route)) => {
+            if permission != Permission::Public {
+                connection.set_class(EvictionClass::Working);
+            }
+            let reply = match route {
+                Ok(route) => api::answer(context, head, route, &mut body).await,
+                Err(NoRoute::NotFound) => api::not_found(),
+                Err(NoRoute::Method(methods)) => Reply::problem(
+                    StatusCode::MethodNotAllowed,
+                    format!("this path takes {methods}"),
+                )
+                .with("allow", methods),
+            };
+            (permission, reply)
+        }
+    };
+    let events = match &reply.body {
+        ReplyBody::Events(events) => Some(events.clone()),
+        ReplyBody::Bytes(_) => None,
+    };
+    if send(stream, &reply.encode(head.head_only(), head.is_http10))
+        .await
+        .is_err()
+    {
+        return;
+    }
+    if let Some(events) = events {
+        // Its error says that the client has gone.
+        let _ = api::events::send_events(stream, events, head.is_http10, stopped).await;
+        return;
+    }
+    let linger = match permission {
+        Permission::Public => SHORT_LINGER,
+        Permission::Read | Permission::Write => {
+            connection.set_class(EvictionClass::Answered);
+            LONG_LINGER
+        }
+    };
+    close(stream, body.outstanding().min(linger.bytes), linger.time).await;
+}
+
+/// The permission and the route of an allowed request; the error is the reply to another one.
+fn authorise<'a>(
+    context: &OperatorContext,
+    head: &'a RequestHead,
+) -> Result<(Permission, Result<OperatorRoute<'a>, NoRoute>), Reply> {
+    let method = head.method();
+    let route = route::route(method, &head.target);
+    let permission = route::permission(method, &route);
+    let credentials = head.credentials()?;
+    let judged = context.access.judge(permission, &credentials);
+    judged.map_err(Denied::reply)?;
+    Ok((permission, route))
+}

@@ -1,0 +1,61 @@
+//! What the operator's interface may use, made by `server`.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use smol::lock::Semaphore;
+
+use super::access::Access;
+use crate::firmware::catalog::Catalog;
+use crate::fleet::Fleet;
+use crate::fleet::clock::unix_now;
+
+/// Concurrent uploads, at most.
+const UPLOADS: usize = 4;
+
+/// What the operator's interface may use.
+pub struct OperatorContext {
+    /// Decides about requests.
+    pub access: Access,
+    /// The catalogue as it is now.
+    pub catalog: Box<dyn Fn() -> Arc<Catalog>>,
+    /// What is remembered of the devices.
+    pub fleet: Rc<RefCell<Fleet>>,
+    /// The firmware folder.
+    pub folder: PathBuf,
+    /// The number of running downloads.
+    pub running: Box<dyn Fn() -> usize>,
+    /// Requests a scan of the firmware folder. Does not block.
+    pub rescan: Box<dyn Fn()>,
+    pub(super) start: Instant,
+    /// [`OperatorContext::start`] in Unix seconds.
+    pub(super) started: i64,
+    pub(super) uploads: Semaphore,
+}
+
+impl OperatorContext {
+    /// A context whose uptime begins now. The parameters are the public fields.
+    pub fn new(
+        access: Access,
+        catalog: Box<dyn Fn() -> Arc<Catalog>>,
+        fleet: Rc<RefCell<Fleet>>,
+        folder: PathBuf,
+        running: Box<dyn Fn() -> usize>,
+        rescan: Box<dyn Fn()>,
+    ) -> OperatorContext {
+        OperatorContext {
+            access,
+            catalog,
+            fleet,
+            folder,
+            running,
+            rescan,
+            start: Instant::now(),
+            started: unix_now(),
+            uploads: Semaphore::new(UPLOADS),
+        }
+    }
+}
