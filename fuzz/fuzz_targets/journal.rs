@@ -8,7 +8,6 @@
 use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
-use luat_ota::crc;
 use luat_ota::fleet::journal::FILE;
 use luat_ota::fleet::{Fleet, Settings};
 
@@ -19,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
     for line in bytes.split(|byte| *byte == b'\n') {
         journal.extend_from_slice(line);
         if line.starts_with(b"{") {
-            let crc = crc::crc32(line);
+            let crc = crc32fast::hash(line);
             journal.extend_from_slice(format!(",\"crc\":\"{crc:08x}\"}}").as_bytes());
         }
         journal.push(b'\n');

@@ -1,9 +1,10 @@
 //! The image of an Air105: a header of 28 bytes, then always the whole image (docs/protocol.md 5b).
 
+use crc32fast::Hasher;
 use nom::number::complete::le_u32;
 use nom::{IResult, Parser};
 
-use super::{Crc32, Kind, crc32, damaged_header, shorter_than_header};
+use super::{Kind, crc32, damaged_header, shorter_than_header};
 
 /// Bytes in the header.
 const HEADER: usize = 28;
@@ -34,7 +35,7 @@ fn header(input: &[u8]) -> IResult<&[u8], Header> {
 /// A file that begins with the magic number of such an image.
 pub(super) struct Image {
     header: Result<Header, String>,
-    data: Crc32,
+    data: Hasher,
 }
 
 impl Image {
@@ -49,7 +50,7 @@ impl Image {
         };
         let mut image = Image {
             header,
-            data: Crc32::new(),
+            data: Hasher::new(),
         };
         image.follow(body);
         image
@@ -72,7 +73,7 @@ impl Image {
         }
         // The vendor's comments name both ways to end a CRC. A longer file is padded; then the CRC of
         // the data alone is not what was counted here, and the module looks at it itself.
-        let crc = self.data.bare();
+        let crc = !self.data.finalize();
         if whole && size == expected && header.data_crc != crc && header.data_crc != !crc {
             return Err(format!(
                 "the data in this {WHAT} are damaged (their CRC does not match the header's): copy the file \

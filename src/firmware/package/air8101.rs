@@ -1,10 +1,11 @@
 //! The packages of Air8101 (docs/protocol.md 9f): the script package (`TAUL`) and the full package (`RBL`).
 
+use crc32fast::Hasher;
 use nom::bytes::complete::{tag, take};
 use nom::number::complete::le_u32;
 use nom::{IResult, Parser};
 
-use super::{Crc32, Kind, damaged_header, length, shorter_than_header};
+use super::{Kind, damaged_header, length, shorter_than_header};
 
 /// The byte of erased flash, with which a script package begins.
 pub(super) const BLANK: u8 = 0xff;
@@ -168,7 +169,7 @@ fn rbl(input: &[u8]) -> IResult<&[u8], Rbl> {
 /// A file that begins with the magic number of a full package.
 pub(super) struct Full {
     header: Result<Rbl, String>,
-    body: Crc32,
+    body: Hasher,
     /// Bytes of the body that are still to come.
     left: usize,
 }
@@ -189,7 +190,7 @@ impl Full {
         let left = header.as_ref().map_or(0, |header| header.body_len);
         let mut full = Full {
             header,
-            body: Crc32::new(),
+            body: Hasher::new(),
             left: usize::try_from(left).unwrap_or(usize::MAX),
         };
         full.follow(body);
@@ -219,7 +220,7 @@ impl Full {
                 "this {FULL} is a header with nothing behind it: export it again"
             ));
         }
-        if whole && !is_sum(self.body.bare(), header.body_crc) {
+        if whole && !is_sum(!self.body.finalize(), header.body_crc) {
             return Err(format!(
                 "the data in this {FULL} are damaged (their CRC does not match the header's): copy the \
                  file again"

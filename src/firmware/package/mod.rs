@@ -11,7 +11,6 @@ use sha2::{Digest, Sha256};
 
 use super::ContentId;
 use super::name::{FileKind, file_kind};
-use crate::crc::Crc32;
 
 mod air105;
 mod air8101;
@@ -377,11 +376,9 @@ impl Body {
     }
 }
 
-/// A CRC32 as these headers have it: that of zip without the final inversion (docs/protocol.md 5a).
+/// CRC-32 of zip without the final inversion, as in these headers (docs/protocol.md 5a).
 fn crc32(bytes: &[u8]) -> u32 {
-    let mut crc = Crc32::new();
-    crc.update(bytes);
-    crc.bare()
+    !crc32fast::hash(bytes)
 }
 
 /// A length in bytes.

@@ -10,7 +10,6 @@ use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 use super::json::{Fields, quote};
-use crate::crc::crc32;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::{Stamp, Wall};
@@ -49,7 +48,7 @@ pub(super) fn intact(line: &[u8]) -> Option<&str> {
         return None;
     }
     let said = u32::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
-    if crc32(body) != said {
+    if crc32fast::hash(body) != said {
         return None;
     }
     str::from_utf8(body).ok()
@@ -239,7 +238,7 @@ impl<'b> Pen<'b> {
 
     fn check(self) {
         let body = self.out.as_bytes().get(self.start..).unwrap_or_default();
-        let crc = crc32(body);
+        let crc = crc32fast::hash(body);
         let _ = writeln!(self.out, "{CHECK}{crc:08x}\"}}");
     }
 
