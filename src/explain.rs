@@ -10,9 +10,10 @@ use std::fmt::Write;
 use crate::decision::{Check, Known, Notes, Offer, Question, Verdict, decide};
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
-use crate::wire::datagram::{self, Message};
-use crate::wire::query::{self, Route};
-use crate::wire::{libfota3, reply};
+use crate::wire::dialects::datagram::{self, Datagram};
+use crate::wire::dialects::libfota3::Libfota3Request;
+use crate::wire::http_target::{HttpTarget, http_target};
+use crate::wire::reply;
 
 /// A module in the words of a person.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,30 +56,32 @@ pub fn from_request(request: &[u8]) -> Result<Check<'_>, String> {
     let target = target(request);
     if !target.contains(&b'/') && !target.contains(&b'=') {
         return match datagram::parse(request) {
-            Message::Check(check) => Ok(check),
-            Message::Get(_) => Err(
+            Datagram::Check(check) => Ok(check),
+            Datagram::Get(_) => Err(
                 "that asks for a packet of a download; explain the message before it, which begins \
                  with the IMEI"
                     .to_owned(),
             ),
-            Message::Unknown | Message::Silence => Err(format!(
+            Datagram::Unknown | Datagram::Silence => Err(format!(
                 "{:?} is neither a URL nor a message of the UDP protocol",
                 String::from_utf8_lossy(request)
             )),
         };
     }
-    match query::route(target) {
-        Route::Check(check) => Ok(check),
-        Route::Libfota3(libfota3::Request::Check(asked)) => Ok(asked.check),
-        Route::Libfota3(libfota3::Request::File(wanted)) => Ok(wanted.asked.check),
-        Route::Libfota3(libfota3::Request::Report) => {
+    match http_target(target) {
+        HttpTarget::Check(check) => Ok(check),
+        HttpTarget::Libfota3(Libfota3Request::Check(asked)) => Ok(asked.check),
+        HttpTarget::Libfota3(Libfota3Request::File(wanted)) => Ok(wanted.asked.check),
+        HttpTarget::Libfota3(Libfota3Request::Report) => {
             Err("that reports what became of an update; explain the check before it".to_owned())
         }
-        Route::Health => Err("that asks whether the server is well, not for an update".to_owned()),
-        Route::File(path, _) => Err(format!(
+        HttpTarget::Health => {
+            Err("that asks whether the server is well, not for an update".to_owned())
+        }
+        HttpTarget::File(path, _) => Err(format!(
             "that asks for the file {path:?} itself; no rule but \"direct\" is looked at for that"
         )),
-        Route::Nothing => Err(format!(
+        HttpTarget::Unknown => Err(format!(
             "{:?} is no update check: it has neither firmware_name and version nor a path of ours. \
              Is it between quotes?",
             String::from_utf8_lossy(target)

@@ -14,9 +14,9 @@ use luat_ota::firmware::package::{Inspected, Kind};
 use luat_ota::firmware::rules::Rules;
 use luat_ota::fleet::network::Network;
 use luat_ota::os::fs::Stamp;
-use luat_ota::wire::head::{self, HeadLimits, Progress};
-use luat_ota::wire::query::{self, Route};
-use luat_ota::wire::{datagram, reply};
+use luat_ota::wire::head::{self, HeadLimits, HeadProgress};
+use luat_ota::wire::http_target::{HttpTarget, http_target};
+use luat_ota::wire::{dialects::datagram, reply};
 
 /// The head of a LuaTask module (docs/protocol.md 1), as it arrives.
 const HEAD: &[u8] = b"GET /luat/update?project_key=kTW8QY3gZlQ0TZr5yZUN4fJ6ftoFHK2T&imei=862991443753386&device_key=\
@@ -56,14 +56,14 @@ fn limits() -> HeadLimits {
 
 fn parsed(bytes: &[u8]) -> head::Head<'_> {
     match head::read(bytes, limits()) {
-        Progress::Complete(head, _) => head,
+        HeadProgress::Complete(head, _) => head,
         other => panic!("{other:?}"),
     }
 }
 
 fn routed(target: &[u8]) -> Check<'_> {
-    match query::route(target) {
-        Route::Check(check) => check,
+    match http_target(target) {
+        HttpTarget::Check(check) => check,
         other => panic!("{other:?}"),
     }
 }
@@ -161,7 +161,7 @@ fn head() -> Step {
 fn query() -> Step {
     let target = parsed(HEAD).target;
     Box::new(move || {
-        black_box(query::route(black_box(target)));
+        black_box(http_target(black_box(target)));
     })
 }
 

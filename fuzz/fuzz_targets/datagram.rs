@@ -7,33 +7,33 @@ use std::net::IpAddr;
 
 use libfuzzer_sys::fuzz_target;
 use luat_ota::fleet::requester::Requester;
-use luat_ota::wire::datagram::{Message, packets, parse, write_offer};
+use luat_ota::wire::dialects::datagram::{Datagram, packets, parse, write_offer};
 
 fuzz_target!(|bytes: &[u8]| {
     let message = parse(bytes);
     for reply in ["LUAUPDATE", "ERR", "no upgrade", "unknown function", "OK"] {
         if bytes.starts_with(reply.as_bytes()) {
-            assert_eq!(message, Message::Silence);
+            assert_eq!(message, Datagram::Silence);
         }
     }
     // What UDP pads and terminals add does not matter.
     let padded = [bytes, b"\r\n\0"].concat();
     assert_eq!(parse(&padded), message);
     match message {
-        Message::Check(check) => {
+        Datagram::Check(check) => {
             let _ = check.project();
             let _ = Requester::of(&check, IpAddr::from([192, 0, 2, 1]));
         }
-        Message::Get(get) => {
+        Datagram::Get(get) => {
             assert!(get.id.is_none_or(|id| id <= i32::MAX as u32));
             let number = get.number.unwrap_or(1);
             assert!(number > 0);
             if let Some((count, last)) = packets(u64::from(number) * 977) {
                 let mut offer = [0; 40];
                 let length = write_offer(&mut offer, get.id.unwrap_or(0), count, last);
-                assert_eq!(parse(&offer[..length]), Message::Silence);
+                assert_eq!(parse(&offer[..length]), Datagram::Silence);
             }
         }
-        Message::Unknown | Message::Silence => {}
+        Datagram::Unknown | Datagram::Silence => {}
     }
 });

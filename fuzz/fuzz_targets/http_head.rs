@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use libfuzzer_sys::fuzz_target;
 use luat_ota::fleet::requester::Requester;
-use luat_ota::wire::head::{HeadLimits, Progress, read};
-use luat_ota::wire::query::{Route, route};
-use luat_ota::wire::range::{Part, Range};
+use luat_ota::wire::head::{HeadLimits, HeadProgress, read};
+use luat_ota::wire::http_target::{HttpTarget, http_target};
+use luat_ota::wire::range::{SelectedRange, Range};
 
 const LIMITS: HeadLimits = HeadLimits {
     bytes: 8192,
@@ -20,29 +20,29 @@ fuzz_target!(|bytes: &[u8]| {
     // As it may arrive: what fewer bytes are is what more of them are, unless more are needed.
     let half = bytes.get(..bytes.len() / 2).unwrap_or_default();
     match (read(half, LIMITS), &all) {
-        (Progress::Complete(early, used), Progress::Complete(late, same)) => {
+        (HeadProgress::Complete(early, used), HeadProgress::Complete(late, same)) => {
             assert_eq!((early, used), (*late, *same));
         }
-        (Progress::Bad(_), Progress::Bad(_)) | (Progress::Partial, _) => {}
+        (HeadProgress::Bad(_), HeadProgress::Bad(_)) | (HeadProgress::Partial, _) => {}
         (early, late) => panic!("{early:?}, then {late:?}"),
     }
-    let Progress::Complete(head, used) = all else {
+    let HeadProgress::Complete(head, used) = all else {
         return;
     };
     assert!(used <= bytes.len() && used <= LIMITS.bytes);
     assert!(head.headers().count() <= LIMITS.headers);
     let range = Range::parse(head.header("range"));
     for size in [0, 1, 1000, u64::MAX] {
-        if let Part::Bytes { start, end } = range.of(size) {
+        if let SelectedRange::Bytes { start, end } = range.of(size) {
             assert!(start < end && end <= size, "{start}..{end} of {size}");
         }
     }
-    match route(head.target) {
-        Route::File(path) => {
+    match http_target(head.target) {
+        HttpTarget::File(path) => {
             let is_inside = |part: &str| !matches!(part, "" | "." | "..");
             assert!(path.split('/').all(is_inside), "{path}");
         }
-        Route::Check(check) => {
+        HttpTarget::Check(check) => {
             let _ = check.project();
             let _ = Requester::of(&check, IpAddr::from([192, 0, 2, 1]));
         }

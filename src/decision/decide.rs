@@ -9,7 +9,7 @@
 use std::cmp::Ordering;
 
 use super::check::Check;
-use super::verdict::{Notes, Offer, Refusal, Refused, Verdict};
+use super::verdict::{Notes, Offer, Refusal, RefusedCheck, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::audience::cohort;
 use crate::firmware::catalog::{Catalog, KeyOwner, Package, Project, Release};
@@ -149,7 +149,7 @@ impl<'c> No<'c> {
 /// "not newer".
 pub fn decide<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Verdict<'c> {
     let refuse = |refusal, rule| {
-        Verdict::Refuse(Refused {
+        Verdict::Refuse(RefusedCheck {
             refusal,
             release: None,
             rule,
@@ -223,7 +223,7 @@ pub fn decide<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Verdict<'c>
                 });
             }
             Err(no) => {
-                let refused = Refused {
+                let refused = RefusedCheck {
                     refusal: no.refusal,
                     release: Some(release),
                     rule: no.rule,

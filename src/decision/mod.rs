@@ -14,4 +14,4 @@ pub use check::Check;
 pub use decide::{
     CORE_UNSAID, FUSE, Fetched, Fused, HELD, Known, Looping, Question, SET_TO_FALSE, decide,
 };
-pub use verdict::{Note, Notes, Offer, Refusal, Refused, Verdict};
+pub use verdict::{Note, Notes, Offer, Refusal, RefusedCheck, Verdict};

@@ -10,7 +10,7 @@ pub enum Verdict<'c> {
     /// This package.
     Offer(Offer<'c>),
     /// Nothing, for this reason.
-    Refuse(Refused<'c>),
+    Refuse(RefusedCheck<'c>),
 }
 
 /// What is offered.
@@ -57,7 +57,7 @@ pub enum Refusal {
 
 /// A no, with the release that came nearest.
 #[derive(Clone, Copy, Debug)]
-pub struct Refused<'c> {
+pub struct RefusedCheck<'c> {
     /// What kind of no.
     pub refusal: Refusal,
     /// The release that was refused, where it was one.
@@ -66,7 +66,7 @@ pub struct Refused<'c> {
     pub rule: &'c str,
 }
 
-impl fmt::Display for Refused<'_> {
+impl fmt::Display for RefusedCheck<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.release {
             Some(release) => write!(f, "{}: {}", release.version_text, self.rule),

@@ -12,16 +12,16 @@ use super::asked::Asked;
 use super::client::client_of;
 use super::lines::{About, counted, log_unknown};
 use super::{Service, libfota3};
-use crate::decision::{Check, Offer, Refusal, Refused, Verdict};
+use crate::decision::{Check, Offer, Refusal, RefusedCheck, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::catalog::{Catalog, Release};
 use crate::fleet::pins::Began;
 use crate::fleet::requester::PinOwner;
+use crate::wire::dialects::updatehttp;
 use crate::wire::head::{BadHead, Head};
-use crate::wire::query::{self, NamedContent, Route};
-use crate::wire::range::{Part, Range};
+use crate::wire::http_target::{HttpTarget, NamedContent, http_target};
+use crate::wire::range::{IfRange, RangeRequest, SelectedRange};
 use crate::wire::reply::{self, Reply, Status};
-use crate::wire::updatehttp;
 
 /// All of them ask the same; what only some of them may send is ignored.
 const METHODS: [&[u8]; 6] = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH"];
@@ -116,10 +116,10 @@ pub(super) fn answer(
         return Answer::Reply(reply::plain(Status::MethodNotAllowed, false));
     }
     let plain = |status| Answer::Reply(reply::plain(status, head_only));
-    let wish = Wish::of(head, head_only);
+    let requested = RangeRequest::of(head, head_only);
     let client = client_of(&service.limits, head, peer);
-    let mut answer = match query::route(head.target) {
-        Route::Libfota3(request) => {
+    let mut answer = match http_target(head.target) {
+        HttpTarget::Libfota3(request) => {
             let arrived = libfota3::Arrived {
                 head,
                 body,
@@ -128,18 +128,20 @@ pub(super) fn answer(
                 local,
                 now,
             };
-            libfota3::answer(service, request, &arrived, &wish)
+            libfota3::answer(service, request, &arrived, &requested)
         }
-        Route::Health => plain(Status::Healthy),
-        Route::Nothing => {
+        HttpTarget::Health => plain(Status::Healthy),
+        HttpTarget::Unknown => {
             log_nothing(head, client);
             plain(Status::NotFound)
         }
-        Route::File(path, named) => to_file(service, (&path, named), &wish, (client, now)),
-        Route::Check(mut check) => {
+        HttpTarget::File(path, named) => {
+            to_file(service, (&path, named), &requested, (client, now))
+        }
+        HttpTarget::Check(mut check) => {
             check.complete(&service.catalog());
             let asked = Asked::new("http", client, &check, now);
-            to_check(service, &asked, &wish)
+            to_check(service, &asked, &requested)
         }
     };
     if let Answer::Deliver(plan) = &mut answer {
@@ -155,110 +157,35 @@ fn log_nothing(head: &Head<'_>, peer: SocketAddr) {
     log_unknown("http", head.target, ("404", reason), peer);
 }
 
-/// What the head says about how much of the file is wanted.
-pub(super) struct Wish<'a> {
-    pub head_only: bool,
-    pub range: Range,
-    if_range: IfRange,
-    if_none_match: Option<&'a [u8]>,
-}
-
-/// If-Range: only the same content may be gone on with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum IfRange {
-    Absent,
-    Names(ContentId),
-    /// A date, a weak tag or one that is not ours: never the same.
-    Other,
-}
-
-impl<'a> Wish<'a> {
-    fn of(head: &Head<'a>, head_only: bool) -> Wish<'a> {
-        let range = match head_only {
-            true => Range::Whole,
-            false => Range::parse(head.header("range")),
-        };
-        let if_range = match head.header("if-range") {
-            None => IfRange::Absent,
-            Some(tag) => content_of_tag(tag).map_or(IfRange::Other, IfRange::Names),
-        };
-        Wish {
-            head_only,
-            range,
-            if_range,
-            if_none_match: head.header("if-none-match"),
-        }
-    }
-
-    /// The bytes that the client must have already for this to make sense; `None` if it wants the
-    /// beginning. A suffix may begin anywhere.
-    pub fn beyond(&self) -> Option<u64> {
-        match self.range {
-            Range::Whole | Range::From(0, _) => None,
-            Range::From(first, _) => Some(first),
-            Range::Suffix(_) => Some(0),
-        }
-    }
-
-    /// Does the client have this content already?
-    fn has(&self, content: ContentId) -> bool {
-        self.if_none_match.is_some_and(|tags| {
-            tags.trim_ascii() == b"*"
-                || tags.split(|byte| *byte == b',').any(|tag| {
-                    let tag = tag.trim_ascii();
-                    content_of_tag(tag.strip_prefix(b"W/").unwrap_or(tag)) == Some(content)
-                })
-        })
-    }
-
-    /// Which part of a content to send that the URL names. An If-Range that names another one asks for all of it.
-    pub fn part_of_named(&self, content: ContentId, size: u64) -> Part {
-        match self.if_range {
-            IfRange::Absent => self.range.of(size),
-            IfRange::Names(named) if named == content => self.range.of(size),
-            IfRange::Names(_) | IfRange::Other => Part::Whole,
-        }
-    }
-
-    /// Which part of the current file to send to a client of whose download nothing is known: any if an If-Range
-    /// names it, else no other than the beginning.
-    fn part(&self, content: ContentId, size: u64) -> Part {
-        match self.if_range {
-            IfRange::Absent if self.beyond().is_some() => Part::Unsatisfiable,
-            _ => self.part_of_named(content, size),
-        }
-    }
-}
-
-/// Our ETags are the content's hash in quotes.
-fn content_of_tag(tag: &[u8]) -> Option<ContentId> {
-    let tag = tag.trim_ascii().strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    ContentId::parse(std::str::from_utf8(tag).ok()?)
-}
-
-fn to_check(service: &Service, asked: &Asked<'_>, wish: &Wish<'_>) -> Answer {
+fn to_check(service: &Service, asked: &Asked<'_>, requested: &RangeRequest<'_>) -> Answer {
     let catalog = service.catalog();
-    if let Some(answer) = resumed(service, &catalog, asked, wish) {
+    if let Some(answer) = resumed(service, &catalog, asked, requested) {
         return answer;
     }
     let verdict = asked.decide(service, &catalog);
     // A module that has come back from an update begins at byte 0.
-    if wish.beyond().is_none() && !wish.head_only {
+    if requested.beyond().is_none() && !requested.head_only {
         asked.tell(service, &verdict);
     }
     match verdict {
         Verdict::Refuse(refused) => {
             asked.log_refused(service, &refused);
-            Answer::Reply(reply::refusal(refused.refusal, wish.head_only))
+            Answer::Reply(reply::refusal(refused.refusal, requested.head_only))
         }
-        Verdict::Offer(offer) => to_offer(service, asked, &offer, wish),
+        Verdict::Offer(offer) => to_offer(service, asked, &offer, requested),
     }
 }
 
 /// The content that a client which has the first `from` bytes began with, by its pins and an If-Range.
-fn began(service: &Service, owner: &PinOwner, wish: &Wish<'_>, from: u64, now: Instant) -> Began {
+fn began(
+    service: &Service,
+    owner: &PinOwner,
+    requested: &RangeRequest<'_>,
+    from: u64,
+    now: Instant,
+) -> Began {
     let fleet = service.fleet.borrow();
-    match wish.if_range {
+    match requested.if_range {
         IfRange::Absent => fleet.began(owner, from, now),
         IfRange::Names(named) if fleet.has_begun(owner, named, now) => Began::With(named),
         IfRange::Names(_) | IfRange::Other => Began::Unknown,
@@ -271,10 +198,10 @@ fn resumed(
     service: &Service,
     catalog: &Catalog,
     asked: &Asked<'_>,
-    wish: &Wish<'_>,
+    requested: &RangeRequest<'_>,
 ) -> Option<Answer> {
-    let from = wish.beyond()?;
-    let content = match began(service, &asked.owner, wish, from, asked.now) {
+    let from = requested.beyond()?;
+    let content = match began(service, &asked.owner, requested, from, asked.now) {
         Began::With(content) => content,
         Began::Unknown => return None,
         Began::Unclear => {
@@ -284,7 +211,7 @@ fn resumed(
     };
     let Some(size) = service.size_of(content, catalog) else {
         if let Some(refusal) = service.out_of_reach(catalog) {
-            let refused = Refused {
+            let refused = RefusedCheck {
                 refusal,
                 release: None,
                 rule: "the bytes that its download began with cannot be read now",
@@ -295,15 +222,15 @@ fn resumed(
         let why = "the bytes that its download began with are gone";
         return Some(cannot_resume(service, asked, None, why));
     };
-    match wish.range.of(size) {
-        Part::Bytes { start, end } => {
+    match requested.range.of(size) {
+        SelectedRange::Bytes { start, end } => {
             let to = version_of(catalog, asked.check.project(), content);
             let decided = ("resume", "it goes on with what it began with");
             let mut plan = plan(asked, content, size, to, decided);
             (plan.start, plan.end, plan.partial) = (start, end, true);
             Some(Answer::Deliver(Box::new(plan)))
         }
-        Part::Whole | Part::Unsatisfiable => {
+        SelectedRange::Whole | SelectedRange::Unsatisfiable => {
             let why = "it asks for bytes after the end of what it began with";
             Some(cannot_resume(service, asked, Some(size), why))
         }
@@ -323,27 +250,32 @@ fn cannot_resume(service: &Service, asked: &Asked<'_>, size: Option<u64>, why: &
     Answer::Reply(reply::unsatisfiable(size))
 }
 
-fn to_offer(service: &Service, asked: &Asked<'_>, offer: &Offer<'_>, wish: &Wish<'_>) -> Answer {
+fn to_offer(
+    service: &Service,
+    asked: &Asked<'_>,
+    offer: &Offer<'_>,
+    requested: &RangeRequest<'_>,
+) -> Answer {
     let (content, size) = (offer.package.content, offer.package.size);
     let to = &*offer.release.version_text;
-    if wish.has(content) {
+    if requested.has(content) {
         asked.log(service, OFFER, to, "it has this file already");
         return Answer::Reply(reply::not_modified(content, size));
     }
-    let part = wish.part(content, size);
-    if part == Part::Unsatisfiable {
+    let part = requested.part(content, size);
+    if part == SelectedRange::Unsatisfiable {
         let why = "nothing is known of the download that it wants to go on with: older than a day, lost, or begun \
                    elsewhere";
         asked.log(service, CANNOT_RESUME, to, why);
         return Answer::Reply(reply::unsatisfiable(Some(size)));
     }
     // The target of a redirect need not have the content that an If-Range names.
-    if wish.beyond().is_none()
+    if requested.beyond().is_none()
         && let Some(reply) = redirect(asked.check, offer)
     {
         asked.log(service, OFFER, to, "redirected");
         if let Some(who) = &asked.who
-            && !wish.head_only
+            && !requested.head_only
         {
             let mut fleet = service.fleet.borrow_mut();
             fleet.redirected(who, content, to, asked.now);
@@ -351,7 +283,7 @@ fn to_offer(service: &Service, asked: &Asked<'_>, offer: &Offer<'_>, wish: &Wish
         return Answer::Reply(reply);
     }
     let plan = plan(asked, content, size, to, ("offer", &offer.package.path));
-    deliver(service, plan, part, wish.head_only)
+    deliver(service, plan, part, requested.head_only)
 }
 
 /// All of a file, for the device that asks.
@@ -377,17 +309,24 @@ fn plan(
     }
 }
 
-pub(super) fn deliver(service: &Service, mut plan: Plan, part: Part, head_only: bool) -> Answer {
+pub(super) fn deliver(
+    service: &Service,
+    mut plan: Plan,
+    part: SelectedRange,
+    head_only: bool,
+) -> Answer {
     match part {
         _ if head_only => {
             plan.log_check(service);
             return Answer::Reply(plan.head());
         }
-        Part::Whole => {}
-        Part::Bytes { start, end } => {
+        SelectedRange::Whole => {}
+        SelectedRange::Bytes { start, end } => {
             (plan.start, plan.end, plan.partial) = (start, end, true);
         }
-        Part::Unsatisfiable => return Answer::Reply(reply::unsatisfiable(Some(plan.size))),
+        SelectedRange::Unsatisfiable => {
+            return Answer::Reply(reply::unsatisfiable(Some(plan.size)));
+        }
     }
     Answer::Deliver(Box::new(plan))
 }
@@ -425,14 +364,14 @@ fn redirect(check: &Check<'_>, offer: &Offer<'_>) -> Option<Reply> {
 fn to_file(
     service: &Service,
     (path, named): (&str, Option<NamedContent>),
-    wish: &Wish<'_>,
+    requested: &RangeRequest<'_>,
     (peer, now): (SocketAddr, Instant),
 ) -> Answer {
     let catalog = service.catalog();
     let owner = PinOwner::of_file(path, peer.ip());
     let current = catalog.direct(path);
     let has_begun = |content| service.fleet.borrow().has_begun(&owner, content, now);
-    let beyond = wish.beyond();
+    let beyond = requested.beyond();
     // The content, and whether bytes from the middle of it may be sent.
     let (content, is_certain) = match (named, beyond) {
         (Some(NamedContent(Some(content))), _) if current.is_some() || has_begun(content) => {
@@ -440,7 +379,7 @@ fn to_file(
         }
         (Some(_), _) => (None, false),
         (None, None) => (current, false),
-        (None, Some(from)) => match began(service, &owner, wish, from, now) {
+        (None, Some(from)) => match began(service, &owner, requested, from, now) {
             Began::With(content) => (Some(content), true),
             Began::Unclear => (None, false),
             Began::Unknown => (current, false),
@@ -451,17 +390,17 @@ fn to_file(
         // What is not known is not unknown.
         let project = path.split(['/', '_']).next().unwrap_or_default();
         if catalog.is_unread() || catalog.cannot_read(project) {
-            return Answer::Reply(reply::refusal(Refusal::Unread, wish.head_only));
+            return Answer::Reply(reply::refusal(Refusal::Unread, requested.head_only));
         }
         let is_waiting = catalog
             .waiting
             .binary_search_by(|it| (**it).cmp(path))
             .is_ok();
         if !service.ready.get() || is_waiting {
-            return Answer::Reply(reply::refusal(Refusal::Full, wish.head_only));
+            return Answer::Reply(reply::refusal(Refusal::Full, requested.head_only));
         }
         if let (Some(_), Some(refusal)) = (content, service.out_of_reach(&catalog)) {
-            return Answer::Reply(reply::refusal(refusal, wish.head_only));
+            return Answer::Reply(reply::refusal(refusal, requested.head_only));
         }
         let is_there = content.is_some() || current.is_some() || named.is_some();
         if beyond.is_some() && is_there {
@@ -469,17 +408,17 @@ fn to_file(
         }
         let reason = "no such file or content, or its release does not say direct";
         log_unknown("http", path.as_bytes(), ("404", reason), peer);
-        return Answer::Reply(reply::plain(Status::NotFound, wish.head_only));
+        return Answer::Reply(reply::plain(Status::NotFound, requested.head_only));
     };
-    if wish.has(content) {
+    if requested.has(content) {
         return Answer::Reply(reply::not_modified(content, size));
     }
     let part = match is_certain {
-        true => wish.part_of_named(content, size),
-        false => wish.part(content, size),
+        true => requested.part_of_named(content, size),
+        false => requested.part(content, size),
     };
     // `bytes=SIZE-` of the certain content is a tool that has all of it, which 416 tells it.
-    if part == Part::Unsatisfiable && !(is_certain && beyond == Some(size)) {
+    if part == SelectedRange::Unsatisfiable && !(is_certain && beyond == Some(size)) {
         return cannot_resume_file(path, peer);
     }
     let mut about = About::nobody("http", peer);
@@ -497,7 +436,7 @@ fn to_file(
         about,
         decided: None,
     };
-    deliver(service, plan, part, wish.head_only)
+    deliver(service, plan, part, requested.head_only)
 }
 
 /// 412 and not 416, by which `curl -C -` and `wget -c` take half a file for the whole.
@@ -506,89 +445,7 @@ fn cannot_resume_file(path: &str, peer: SocketAddr) -> Answer {
         target: "file",
         path,
         peer:% = peer;
-        "412: nothing says which content the rest is wanted of; begin again, or add ?sha256= to the URL"
+        "412: nothing says which content the rest is requested of; begin again, or add ?sha256= to the URL"
     );
     Answer::Reply(reply::precondition_failed())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const A: ContentId = ContentId([0xaa; 32]);
-    const B: ContentId = ContentId([0xbb; 32]);
-
-    fn wish(range: Range, if_range: IfRange) -> Wish<'static> {
-        Wish {
-            head_only: false,
-            range,
-            if_range,
-            if_none_match: None,
-        }
-    }
-
-    fn part(range: Range, if_range: IfRange) -> Part {
-        wish(range, if_range).part(A, 1000)
-    }
-
-    fn part_of_named(range: Range, if_range: IfRange) -> Part {
-        wish(range, if_range).part_of_named(A, 1000)
-    }
-
-    #[test]
-    fn the_beginning_is_for_everyone() {
-        let from_0 = Part::Bytes {
-            start: 0,
-            end: 1000,
-        };
-        assert_eq!(part(Range::Whole, IfRange::Absent), Part::Whole);
-        assert_eq!(part(Range::From(0, None), IfRange::Absent), from_0);
-    }
-
-    #[test]
-    fn the_rest_is_for_those_who_name_the_content() {
-        let rest = Part::Bytes {
-            start: 9,
-            end: 1000,
-        };
-        assert_eq!(part(Range::From(9, None), IfRange::Names(A)), rest);
-        assert_eq!(part_of_named(Range::From(9, None), IfRange::Absent), rest);
-        for other in [IfRange::Names(B), IfRange::Other] {
-            assert_eq!(part(Range::From(9, None), other), Part::Whole);
-            assert_eq!(part_of_named(Range::From(9, None), other), Part::Whole);
-        }
-    }
-
-    #[test]
-    fn the_rest_is_for_nobody_of_whom_nothing_is_known() {
-        let refused = Part::Unsatisfiable;
-        assert_eq!(part(Range::From(9, None), IfRange::Absent), refused);
-        assert_eq!(part(Range::Suffix(9), IfRange::Absent), refused);
-    }
-
-    #[test]
-    fn a_tag_that_is_known_spares_the_file() {
-        let has = |tags: &str| {
-            let mut wish = wish(Range::Whole, IfRange::Absent);
-            let tags = tags
-                .replace('A', &A.to_string())
-                .replace('B', &B.to_string());
-            wish.if_none_match = Some(tags.leak().as_bytes());
-            wish.has(A)
-        };
-        assert!(has("\"A\""));
-        assert!(has("*"));
-        assert!(has("\"B\" , W/\"A\""));
-        assert!(!has("\"B\""));
-        assert!(!has("A"));
-        assert!(!has(""));
-    }
-
-    #[test]
-    fn only_a_strong_tag_names_a_content() {
-        assert_eq!(content_of_tag(format!("\"{A}\"").as_bytes()), Some(A));
-        assert_eq!(content_of_tag(format!("W/\"{A}\"").as_bytes()), None);
-        assert_eq!(content_of_tag(b"Wed, 21 Oct 2026 07:28:00 GMT"), None);
-        assert_eq!(content_of_tag(b"\xff\""), None);
-    }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::lines::{About, CheckLine, counted, short};
 use super::{Service, unix_now};
 use crate::decision::{
-    Back, Check, Known, Notes, Question, Refusal, Refused, Verdict, came_back, decide,
+    Back, Check, Known, Notes, Question, Refusal, RefusedCheck, Verdict, came_back, decide,
 };
 use crate::firmware::catalog::Catalog;
 use crate::fleet::requester::{PinOwner, Requester};
@@ -179,7 +179,7 @@ impl<'a> Asked<'a> {
     }
 
     /// The same for a refusal.
-    pub fn log_refused(&self, service: &Service, refused: &Refused<'_>) {
+    pub fn log_refused(&self, service: &Service, refused: &RefusedCheck<'_>) {
         let to = refused.release.map_or("", |release| &release.version_text);
         let counted = counted(refused.refusal);
         // In pieces, as it would be displayed: nothing is allocated for it.
@@ -203,7 +203,7 @@ impl<'a> Asked<'a> {
 
 /// Come back, when the folder can be read again.
 pub(super) fn unread(rule: &str) -> Verdict<'_> {
-    Verdict::Refuse(Refused {
+    Verdict::Refuse(RefusedCheck {
         refusal: Refusal::Unread,
         release: None,
         rule,
@@ -211,8 +211,8 @@ pub(super) fn unread(rule: &str) -> Verdict<'_> {
 }
 
 /// Come back.
-fn full(rule: &str) -> Refused<'_> {
-    Refused {
+fn full(rule: &str) -> RefusedCheck<'_> {
+    RefusedCheck {
         refusal: Refusal::Full,
         release: None,
         rule,

@@ -50,7 +50,7 @@ fn address(text: &[u8]) -> Option<IpAddr> {
 mod tests {
     use super::super::Cidr;
     use super::*;
-    use crate::wire::head::{self, HeadLimits, Progress};
+    use crate::wire::head::{self, HeadLimits, HeadProgress};
 
     fn client(block: &str, peer: &str) -> String {
         let limits = Limits {
@@ -62,7 +62,7 @@ mod tests {
             bytes: 1024,
             headers: 8,
         };
-        let Progress::Complete(head, _) = head::read(bytes.as_bytes(), limits_of_head) else {
+        let HeadProgress::Complete(head, _) = head::read(bytes.as_bytes(), limits_of_head) else {
             panic!("no head: {bytes}");
         };
         let peer = SocketAddr::new(peer.parse().unwrap(), 9);

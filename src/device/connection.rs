@@ -15,7 +15,7 @@ use super::stream::{Body, close, read_body, send_all};
 use super::{Service, Stop, Stream, delivery, libfota3};
 use crate::os;
 use crate::os::net::is_early;
-use crate::wire::head::{self, BadHead, HeadLimits, Progress};
+use crate::wire::head::{self, BadHead, HeadLimits, HeadProgress};
 use crate::wire::reply::{self, Status};
 use smol::Timer;
 
@@ -56,10 +56,10 @@ pub(super) fn judge(
         body: Body::Unknown,
     };
     match head::read(bytes, limits) {
-        Progress::Partial if bytes.len() > limits.bytes => Some(bad(BadHead::TooLarge)),
-        Progress::Partial => None,
-        Progress::Bad(why) => Some(bad(why)),
-        Progress::Complete(head, used) => {
+        HeadProgress::Partial if bytes.len() > limits.bytes => Some(bad(BadHead::TooLarge)),
+        HeadProgress::Partial => None,
+        HeadProgress::Bad(why) => Some(bad(why)),
+        HeadProgress::Complete(head, used) => {
             let body = bytes.get(used..).unwrap_or_default();
             let expects = head.minor > 0 && expects_continue(&head);
             if libfota3::waits_for_body(&head, body) {

@@ -8,17 +8,18 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::answer::{Answer, Plan, Wish, deliver};
+use super::answer::{Answer, Plan, deliver};
 use super::asked::Asked;
 use super::{Service, unix_now};
-use crate::decision::{HELD, Refusal, Refused, Verdict};
+use crate::decision::{HELD, Refusal, RefusedCheck, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
 use crate::fleet::report::Report;
 use crate::fleet::requester::Requester;
+use crate::wire::dialects::libfota3::{self, Libfota3File, Libfota3Request};
 use crate::wire::head::Head;
-use crate::wire::libfota3::{self, Request, Wanted};
+use crate::wire::range::RangeRequest;
 use crate::wire::reply::{self, Reply, Status};
 
 /// What a mark is good for.
@@ -45,7 +46,7 @@ pub(super) struct Arrived<'a> {
 
 /// Is this a report whose body is still to come? Then there is nothing to answer yet.
 pub(super) fn waits_for_body(head: &Head<'_>, body: &[u8]) -> bool {
-    let is_report = || matches!(libfota3::read(head.target), Some(Request::Report));
+    let is_report = || matches!(libfota3::read(head.target), Some(Libfota3Request::Report));
     let read = u64::try_from(body.len()).unwrap_or(u64::MAX);
     head.method == b"POST" && is_report() && length(head).is_ok_and(|length| read < length)
 }
@@ -69,41 +70,41 @@ fn length(head: &Head<'_>) -> Result<u64, Status> {
 /// The answer to one of its three requests.
 pub(super) fn answer(
     service: &Service,
-    request: Request<'_>,
+    request: Libfota3Request<'_>,
     arrived: &Arrived<'_>,
-    wish: &Wish<'_>,
+    requested: &RangeRequest<'_>,
 ) -> Answer {
     match request {
-        Request::Check(mut asked) => {
+        Libfota3Request::Check(mut asked) => {
             asked.check.complete(&service.catalog());
-            Answer::Reply(check(service, &asked, arrived, wish))
+            Answer::Reply(check(service, &asked, arrived, requested))
         }
-        Request::File(mut wanted) => {
+        Libfota3Request::File(mut wanted) => {
             wanted.asked.check.complete(&service.catalog());
-            file(service, &wanted, arrived, wish)
+            file(service, &wanted, arrived, requested)
         }
-        Request::Report if arrived.head.method != b"POST" => {
-            Answer::Reply(reply::plain(Status::MethodNotAllowed, wish.head_only))
+        Libfota3Request::Report if arrived.head.method != b"POST" => {
+            Answer::Reply(reply::plain(Status::MethodNotAllowed, requested.head_only))
         }
-        Request::Report => Answer::Reply(report(service, arrived)),
+        Libfota3Request::Report => Answer::Reply(report(service, arrived)),
     }
 }
 
 fn check(
     service: &Service,
-    module: &libfota3::Asked<'_>,
+    module: &libfota3::Libfota3Check<'_>,
     arrived: &Arrived<'_>,
-    wish: &Wish<'_>,
+    requested: &RangeRequest<'_>,
 ) -> Reply {
     let asked = Asked::new("http", arrived.client, &module.check, arrived.now);
     let catalog = service.catalog();
     let verdict = asked.decide(service, &catalog);
-    if !wish.head_only {
+    if !requested.head_only {
         asked.tell(service, &verdict);
     }
-    let refuse = |refused: Refused<'_>| {
+    let refuse = |refused: RefusedCheck<'_>| {
         asked.log_refused(service, &refused);
-        reply::refusal_in_json(refused.refusal, wish.head_only)
+        reply::refusal_in_json(refused.refusal, requested.head_only)
     };
     let offer = match verdict {
         Verdict::Refuse(refused) => return refuse(refused),
@@ -116,7 +117,7 @@ fn check(
         module.url(&base, content, mark)
     });
     let Some(url) = url else {
-        return refuse(Refused {
+        return refuse(RefusedCheck {
             refusal: Refusal::NoPackage,
             release: Some(offer.release),
             rule: "no URL can be made for it: the names are too long, or the Host is none",
@@ -127,27 +128,32 @@ fn check(
     let mark = asked
         .who
         .map_or(0, |who| serial_mark(service, &who, content));
-    reply::json(&module.offer(&offer, &url, mark), wish.head_only)
+    reply::json(&module.offer(&offer, &url, mark), requested.head_only)
 }
 
-fn file(service: &Service, wanted: &Wanted<'_>, arrived: &Arrived<'_>, wish: &Wish<'_>) -> Answer {
+fn file(
+    service: &Service,
+    wanted: &Libfota3File<'_>,
+    arrived: &Arrived<'_>,
+    requested: &RangeRequest<'_>,
+) -> Answer {
     let content = wanted.content;
     let asked = Asked::new("http", arrived.client, &wanted.asked.check, arrived.now);
     let mut weeks = service.ids.good_weeks(unix_now());
     let is_good = |week| file_mark(service, asked.who.as_ref(), content, week) == wanted.mark;
     let catalog = service.catalog();
     if !weeks.any(is_good) {
-        return Answer::Reply(reply::plain(Status::NotFound, wish.head_only));
+        return Answer::Reply(reply::plain(Status::NotFound, requested.head_only));
     }
     let Some(size) = service.size_of(content, &catalog) else {
         return Answer::Reply(match service.out_of_reach(&catalog) {
-            Some(refusal) => reply::refusal(refusal, wish.head_only),
-            None => reply::plain(Status::NotFound, wish.head_only),
+            Some(refusal) => reply::refusal(refusal, requested.head_only),
+            None => reply::plain(Status::NotFound, requested.head_only),
         });
     };
     let to = super::answer::version_of(&catalog, asked.check.project(), content);
     // The URL names the content, so any part is a part of the right file.
-    let part = wish.part_of_named(content, size);
+    let part = requested.part_of_named(content, size);
     let known = |who: &Requester| {
         let fleet = service.fleet.borrow();
         let known = fleet.known(asked.check, Some(who), asked.now);
@@ -155,10 +161,10 @@ fn file(service: &Service, wanted: &Wanted<'_>, arrived: &Arrived<'_>, wish: &Wi
             .looping
             .contains(content, is_named(&catalog, &asked, content))
     };
-    if wish.beyond().is_none() && asked.who.as_ref().is_some_and(known) {
+    if requested.beyond().is_none() && asked.who.as_ref().is_some_and(known) {
         let why = HELD;
         asked.log(service, ("refuse", "looping"), to, why);
-        return Answer::Reply(reply::refusal(Refusal::Looping, wish.head_only));
+        return Answer::Reply(reply::refusal(Refusal::Looping, requested.head_only));
     }
     let plan = Plan {
         content,
@@ -173,7 +179,7 @@ fn file(service: &Service, wanted: &Wanted<'_>, arrived: &Arrived<'_>, wish: &Wi
         about: asked.about(to),
         decided: None,
     };
-    deliver(service, plan, part, wish.head_only)
+    deliver(service, plan, part, requested.head_only)
 }
 
 /// Does the `allow` of the content's release name the device singly?

@@ -10,11 +10,11 @@ use super::delivery::NO_ROOM;
 use super::lines::About;
 use super::upgrade_id::UpgradeIds;
 use super::{Service, unix_now};
-use crate::decision::{Check, Refusal, Refused, Verdict};
+use crate::decision::{Check, Refusal, RefusedCheck, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::snapshot::Snapshot;
 use crate::fleet::network::Network;
-use crate::wire::datagram::{self, Get, LARGEST, PACKET};
+use crate::wire::dialects::datagram::{self, Get, LARGEST, PACKET};
 use crate::wire::reply::refusal_text;
 
 /// The answer to a Get that will never be good: the module gives up at once.
@@ -50,7 +50,7 @@ pub(super) fn to_check(
     let asked = Asked::new(proto, peer, &check, Instant::now());
     let verdict = asked.decide(service, &catalog);
     let verdict = match verdict {
-        Verdict::Offer(offer) if !has_room(service, peer) => Verdict::Refuse(Refused {
+        Verdict::Offer(offer) if !has_room(service, peer) => Verdict::Refuse(RefusedCheck {
             refusal: Refusal::Full,
             release: Some(offer.release),
             rule: NO_ROOM,

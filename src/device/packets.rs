@@ -18,7 +18,7 @@ use crate::fleet::network::Network;
 use crate::fleet::short_version::ShortVersion;
 use crate::fleet::{Outcome, Part, Transfer};
 use crate::hash::Table;
-use crate::wire::datagram::PACKET;
+use crate::wire::dialects::datagram::PACKET;
 
 /// Downloads over UDP that are remembered.
 const REMEMBERED: usize = 1024;

@@ -25,7 +25,7 @@ use crate::fleet::network::Network;
 use crate::os;
 use crate::os::datagrams::REPLY;
 use crate::os::net::is_early;
-use crate::wire::datagram::{self, Message};
+use crate::wire::dialects::datagram::{self, Datagram};
 use smol::{Async, Timer};
 
 /// A message is complete if nothing follows it for so long.
@@ -185,7 +185,7 @@ impl Talk {
 
     fn is_good_get(&self, bytes: &[u8]) -> bool {
         match datagram::parse(bytes) {
-            Message::Get(get) => {
+            Datagram::Get(get) => {
                 message::named(&self.service, get, self.network(), unix_now()).is_some()
             }
             _ => false,
@@ -199,20 +199,20 @@ impl Talk {
             return false;
         }
         match datagram::parse(&message) {
-            Message::Silence => true,
-            Message::Unknown => {
+            Datagram::Silence => true,
+            Datagram::Unknown => {
                 self.service.malformed();
                 log_unknown("tcp", &message, (UNKNOWN, NO_MESSAGE), self.peer);
                 self.error(UNKNOWN).await
             }
-            Message::Check(check) => {
+            Datagram::Check(check) => {
                 if !self.share(|limits| &mut limits.checks, None).await {
                     return false;
                 }
                 let reply = message::to_check(&self.service, check, self.peer, "tcp");
                 self.answer_check(reply).await
             }
-            Message::Get(get) => {
+            Datagram::Get(get) => {
                 match message::named(&self.service, get, self.network(), unix_now()) {
                     Some((wanted, _)) => self.may_have(wanted).await && self.give(wanted).await,
                     // After `ERR` the module gives up; without an answer it asks again in ten seconds.

@@ -31,7 +31,7 @@ use crate::fleet::network::Network;
 use crate::os;
 use crate::os::datagrams::{Arrival, BATCH, Inbox, Outbox, Way};
 use crate::os::net::is_early;
-use crate::wire::datagram::{self, Message};
+use crate::wire::dialects::datagram::{self, Datagram};
 use crate::wire::reply::refusal_text;
 use smol::future::yield_now;
 use smol::{Async, Timer};
@@ -252,14 +252,14 @@ impl Room<'_> {
             is_sent
         };
         match datagram::parse(arrival.bytes) {
-            Message::Silence => {}
-            Message::Unknown => {
+            Datagram::Silence => {}
+            Datagram::Unknown => {
                 service.malformed();
                 if error(UNKNOWN) {
                     log_unknown("udp", arrival.bytes, (UNKNOWN, NO_MESSAGE), from);
                 }
             }
-            Message::Check(check) => {
+            Datagram::Check(check) => {
                 if !buckets.checks.take(place) {
                     return;
                 }
@@ -269,7 +269,7 @@ impl Room<'_> {
                 };
                 self.answer_check(reply, arrival, outbox, now);
             }
-            Message::Get(get) => match message::named(service, get, network, unix) {
+            Datagram::Get(get) => match message::named(service, get, network, unix) {
                 // After `ERR` the module gives up; without an answer it asks again in ten seconds.
                 None if get.id.is_some() && service.still_reads() => {}
                 None => {

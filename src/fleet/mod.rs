@@ -55,7 +55,7 @@ use self::requester::{PinOwner, Requester};
 use self::sessions::Sessions;
 use self::short_version::ShortVersion;
 use self::tally::Tally;
-use crate::decision::{Check, Fetched, Fused, Known, Refusal, Refused, Verdict};
+use crate::decision::{Check, Fetched, Fused, Known, Refusal, RefusedCheck, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
@@ -235,7 +235,7 @@ impl Fleet {
     ) {
         let is_nobody = matches!(
             verdict,
-            Verdict::Refuse(Refused {
+            Verdict::Refuse(RefusedCheck {
                 refusal: Refusal::NoProject | Refusal::UnknownProject | Refusal::UnknownDevice,
                 ..
             })

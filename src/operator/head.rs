@@ -8,7 +8,7 @@ use super::access::Credentials;
 use super::codec::{self, Method, Request, StatusCode};
 use super::reply::Reply;
 use super::route::RequestTarget;
-use crate::wire::head::{self, BadHead, Head, HeadLimits, Progress};
+use crate::wire::head::{self, BadHead, Head, HeadLimits, HeadProgress};
 
 /// Bytes of a head, at most: async-h1 takes one byte less than 8 KiB.
 pub const LONGEST: usize = 8 * 1024 - 1;
@@ -51,17 +51,17 @@ pub fn read(bytes: &[u8]) -> Result<Option<(Box<RequestHead>, usize)>, Reply> {
         headers: LINES,
     };
     match head::read(bytes, limits) {
-        Progress::Partial => Ok(None),
-        Progress::Complete(head, used) => {
+        HeadProgress::Partial => Ok(None),
+        HeadProgress::Complete(head, used) => {
             let raw = bytes.get(..used).unwrap_or_default();
             Ok(Some((Box::new(RequestHead::new(&head, raw)?), used)))
         }
-        Progress::Bad(BadHead::Malformed) => Err(Reply::bad_request("this is no HTTP request")),
-        Progress::Bad(BadHead::TooLarge) => Err(Reply::problem(
+        HeadProgress::Bad(BadHead::Malformed) => Err(Reply::bad_request("this is no HTTP request")),
+        HeadProgress::Bad(BadHead::TooLarge) => Err(Reply::problem(
             StatusCode::RequestHeaderFieldsTooLarge,
             "the head has more than 8 KiB or 64 lines",
         )),
-        Progress::Bad(BadHead::Version) => Err(Reply::problem(
+        HeadProgress::Bad(BadHead::Version) => Err(Reply::problem(
             StatusCode::HttpVersionNotSupported,
             "only HTTP/1.0 and HTTP/1.1 are spoken here",
         )),

@@ -1,9 +1,7 @@
-//! `Range: bytes=…` (RFC 9110 14) as far as modules and tools use it. Used by the HTTP side of the
-//! device room.
+//! Range, If-Range and If-None-Match (RFC 9110 13.1 and 14): how much of a file a request asks for.
 //!
-//! A module that resumes writes what it gets behind what it has, so a range that can be read is always
-//! answered with 206 or 416; `bytes=0-` too, which Air720 and RDA8910 send with their first request
-//! (docs/protocol.md 1d, 1e).
+//! A module that resumes appends what it receives, so a valid range is always answered with 206 or 416; `bytes=0-`
+//! too, which Air720 and RDA8910 send with their first request (docs/protocol.md 1d, 1e).
 
 use nom::bytes::complete::tag_no_case;
 use nom::character::complete::{char, digit1, space0};
@@ -11,10 +9,13 @@ use nom::combinator::{all_consuming, opt};
 use nom::sequence::{delimited, preceded, terminated};
 use nom::{IResult, Parser};
 
-/// What a Range header asks for.
+use super::head::Head;
+use crate::firmware::ContentId;
+
+/// A Range header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Range {
-    /// No range, one that cannot be read, or several: the whole file.
+    /// The whole file: no range, an invalid one, or several.
     Whole,
     /// `bytes=A-` or `bytes=A-B` (inclusive).
     From(u64, Option<u64>),
@@ -22,9 +23,9 @@ pub enum Range {
     Suffix(u64),
 }
 
-/// The same against a file of a known size.
+/// A range applied to a file of a known size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum SelectedRange {
     /// Answer 200 with everything.
     Whole,
     /// Answer 206 with bytes `start..end` (end not included, start < end).
@@ -39,7 +40,7 @@ pub enum Part {
 }
 
 impl Range {
-    /// Reads the value of a Range header. Numbers over 64 bits count as the largest there is.
+    /// Parses the value of a Range header. Numbers over 64 bits are read as the largest one.
     pub fn parse(value: Option<&[u8]>) -> Range {
         value
             .and_then(|value| bytes_range(value).ok())
@@ -50,24 +51,111 @@ impl Range {
             })
     }
 
-    /// Against a file of `size` bytes.
-    pub fn of(self, size: u64) -> Part {
+    /// Applies the range to a file of `size` bytes.
+    pub fn of(self, size: u64) -> SelectedRange {
         let (start, end) = match self {
-            Range::Whole => return Part::Whole,
-            Range::From(first, Some(last)) if first > last => return Part::Whole,
+            Range::Whole => return SelectedRange::Whole,
+            Range::From(first, Some(last)) if first > last => return SelectedRange::Whole,
             Range::From(first, None) => (first, size),
             Range::From(first, Some(last)) => (first, last.saturating_add(1).min(size)),
             Range::Suffix(length) => (size.saturating_sub(length), size),
         };
         if start < end {
-            Part::Bytes { start, end }
+            SelectedRange::Bytes { start, end }
         } else {
-            Part::Unsatisfiable
+            SelectedRange::Unsatisfiable
         }
     }
 }
 
-/// `"bytes" "=" ( first-last / suffix )`, white space anywhere between them.
+/// Range headers of a request.
+pub struct RangeRequest<'a> {
+    /// A HEAD request: the reply has no body.
+    pub head_only: bool,
+    /// The Range header; [`Range::Whole`] for a HEAD request.
+    pub range: Range,
+    /// The If-Range header.
+    pub if_range: IfRange,
+    if_none_match: Option<&'a [u8]>,
+}
+
+/// An If-Range header: the range is only valid for this content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfRange {
+    /// No such header.
+    Absent,
+    /// One of our strong ETags.
+    Names(ContentId),
+    /// A date, a weak ETag or a foreign one: matches no content.
+    Other,
+}
+
+impl<'a> RangeRequest<'a> {
+    /// Reads the headers of `head`.
+    pub fn of(head: &Head<'a>, head_only: bool) -> RangeRequest<'a> {
+        let range = match head_only {
+            true => Range::Whole,
+            false => Range::parse(head.header("range")),
+        };
+        let if_range = match head.header("if-range") {
+            None => IfRange::Absent,
+            Some(tag) => content_of_tag(tag).map_or(IfRange::Other, IfRange::Names),
+        };
+        RangeRequest {
+            head_only,
+            range,
+            if_range,
+            if_none_match: head.header("if-none-match"),
+        }
+    }
+
+    /// Bytes that the client must have already for the range to make sense; `None` if it asks for the beginning. A
+    /// suffix may begin anywhere.
+    pub fn beyond(&self) -> Option<u64> {
+        match self.range {
+            Range::Whole | Range::From(0, _) => None,
+            Range::From(first, _) => Some(first),
+            Range::Suffix(_) => Some(0),
+        }
+    }
+
+    /// Whether If-None-Match names this content.
+    pub fn has(&self, content: ContentId) -> bool {
+        self.if_none_match.is_some_and(|tags| {
+            tags.trim_ascii() == b"*"
+                || tags.split(|byte| *byte == b',').any(|tag| {
+                    let tag = tag.trim_ascii();
+                    content_of_tag(tag.strip_prefix(b"W/").unwrap_or(tag)) == Some(content)
+                })
+        })
+    }
+
+    /// The part to send of a content that the URL names. With an If-Range that names another one, the whole content.
+    pub fn part_of_named(&self, content: ContentId, size: u64) -> SelectedRange {
+        match self.if_range {
+            IfRange::Absent => self.range.of(size),
+            IfRange::Names(named) if named == content => self.range.of(size),
+            IfRange::Names(_) | IfRange::Other => SelectedRange::Whole,
+        }
+    }
+
+    /// The part to send of the current file to a client of unknown download: any part that an If-Range names,
+    /// otherwise only the beginning.
+    pub fn part(&self, content: ContentId, size: u64) -> SelectedRange {
+        match self.if_range {
+            IfRange::Absent if self.beyond().is_some() => SelectedRange::Unsatisfiable,
+            _ => self.part_of_named(content, size),
+        }
+    }
+}
+
+/// The content of one of our strong ETags: its hash in quotes.
+fn content_of_tag(tag: &[u8]) -> Option<ContentId> {
+    let tag = tag.trim_ascii().strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    ContentId::parse(std::str::from_utf8(tag).ok()?)
+}
+
+/// `"bytes" "=" ( first-last / suffix )`, with white space anywhere between them.
 fn bytes_range(input: &[u8]) -> IResult<&[u8], Range> {
     let unit = (space0, tag_no_case("bytes"), space0, char('='));
     all_consuming(delimited(unit, first_last.or(suffix), space0)).parse(input)
@@ -106,6 +194,26 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const A: ContentId = ContentId([0xaa; 32]);
+    const B: ContentId = ContentId([0xbb; 32]);
+
+    fn request(range: Range, if_range: IfRange) -> RangeRequest<'static> {
+        RangeRequest {
+            head_only: false,
+            range,
+            if_range,
+            if_none_match: None,
+        }
+    }
+
+    fn part(range: Range, if_range: IfRange) -> SelectedRange {
+        request(range, if_range).part(A, 1000)
+    }
+
+    fn part_of_named(range: Range, if_range: IfRange) -> SelectedRange {
+        request(range, if_range).part_of_named(A, 1000)
+    }
 
     fn read(value: &str) -> Range {
         Range::parse(Some(value.as_bytes()))
@@ -156,28 +264,91 @@ mod tests {
 
     #[test]
     fn a_range_is_held_against_the_size() {
-        let bytes = |start, end| Part::Bytes { start, end };
+        let bytes = |start, end| SelectedRange::Bytes { start, end };
         for (range, part) in [
-            (Range::Whole, Part::Whole),
+            (Range::Whole, SelectedRange::Whole),
             (Range::From(0, None), bytes(0, 100)),
             (Range::From(99, None), bytes(99, 100)),
-            (Range::From(100, None), Part::Unsatisfiable),
-            (Range::From(u64::MAX, Some(u64::MAX)), Part::Unsatisfiable),
+            (Range::From(100, None), SelectedRange::Unsatisfiable),
+            (
+                Range::From(u64::MAX, Some(u64::MAX)),
+                SelectedRange::Unsatisfiable,
+            ),
             (Range::From(0, Some(0)), bytes(0, 1)),
             (Range::From(10, Some(19)), bytes(10, 20)),
             (Range::From(10, Some(99)), bytes(10, 100)),
             (Range::From(10, Some(100)), bytes(10, 100)),
             (Range::From(10, Some(u64::MAX)), bytes(10, 100)),
-            (Range::From(10, Some(9)), Part::Whole),
+            (Range::From(10, Some(9)), SelectedRange::Whole),
             (Range::Suffix(1), bytes(99, 100)),
             (Range::Suffix(100), bytes(0, 100)),
             (Range::Suffix(u64::MAX), bytes(0, 100)),
-            (Range::Suffix(0), Part::Unsatisfiable),
+            (Range::Suffix(0), SelectedRange::Unsatisfiable),
         ] {
             assert_eq!(range.of(100), part, "{range:?}");
         }
-        assert_eq!(Range::From(0, None).of(0), Part::Unsatisfiable);
-        assert_eq!(Range::Suffix(5).of(0), Part::Unsatisfiable);
+        assert_eq!(Range::From(0, None).of(0), SelectedRange::Unsatisfiable);
+        assert_eq!(Range::Suffix(5).of(0), SelectedRange::Unsatisfiable);
+    }
+
+    #[test]
+    fn the_beginning_is_for_everyone() {
+        let from_0 = SelectedRange::Bytes {
+            start: 0,
+            end: 1000,
+        };
+        assert_eq!(part(Range::Whole, IfRange::Absent), SelectedRange::Whole);
+        assert_eq!(part(Range::From(0, None), IfRange::Absent), from_0);
+    }
+
+    #[test]
+    fn the_rest_is_for_those_who_name_the_content() {
+        let rest = SelectedRange::Bytes {
+            start: 9,
+            end: 1000,
+        };
+        assert_eq!(part(Range::From(9, None), IfRange::Names(A)), rest);
+        assert_eq!(part_of_named(Range::From(9, None), IfRange::Absent), rest);
+        for other in [IfRange::Names(B), IfRange::Other] {
+            assert_eq!(part(Range::From(9, None), other), SelectedRange::Whole);
+            assert_eq!(
+                part_of_named(Range::From(9, None), other),
+                SelectedRange::Whole
+            );
+        }
+    }
+
+    #[test]
+    fn the_rest_is_for_nobody_of_whom_nothing_is_known() {
+        let refused = SelectedRange::Unsatisfiable;
+        assert_eq!(part(Range::From(9, None), IfRange::Absent), refused);
+        assert_eq!(part(Range::Suffix(9), IfRange::Absent), refused);
+    }
+
+    #[test]
+    fn a_tag_that_is_known_spares_the_file() {
+        let has = |tags: &str| {
+            let mut request = request(Range::Whole, IfRange::Absent);
+            let tags = tags
+                .replace('A', &A.to_string())
+                .replace('B', &B.to_string());
+            request.if_none_match = Some(tags.leak().as_bytes());
+            request.has(A)
+        };
+        assert!(has("\"A\""));
+        assert!(has("*"));
+        assert!(has("\"B\" , W/\"A\""));
+        assert!(!has("\"B\""));
+        assert!(!has("A"));
+        assert!(!has(""));
+    }
+
+    #[test]
+    fn only_a_strong_tag_names_a_content() {
+        assert_eq!(content_of_tag(format!("\"{A}\"").as_bytes()), Some(A));
+        assert_eq!(content_of_tag(format!("W/\"{A}\"").as_bytes()), None);
+        assert_eq!(content_of_tag(b"Wed, 21 Oct 2026 07:28:00 GMT"), None);
+        assert_eq!(content_of_tag(b"\xff\""), None);
     }
 
     proptest! {
@@ -185,7 +356,7 @@ mod tests {
         fn no_value_panics_and_every_part_lies_in_the_file(
             value in "(bytes=)?[0-9, \t=-]{0,24}", size: u64,
         ) {
-            if let Part::Bytes { start, end } = read(&value).of(size) {
+            if let SelectedRange::Bytes { start, end } = read(&value).of(size) {
                 prop_assert!(start < end && end <= size);
             }
         }

@@ -1,5 +1,5 @@
-//! Texts off the wire: UTF-8 or GBK, with or without percent-encoding. Used by [`super::query`] and
-//! [`super::datagram`].
+//! Texts off the wire: UTF-8 or GBK, with or without percent-encoding. Used by all
+//! dialects.
 //!
 //! Modules encode nothing, so a text is nearly always returned as it lies in the buffer. In GBK the
 //! second byte of a character is never one of `% & , / = ?`, so bytes may be split at those before they

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::packages::noise;
 use common::{IMEI, Place, Server};
-use luat_ota::decision::{Check, Notes, Question, Refusal, Refused, Verdict, decide};
+use luat_ota::decision::{Check, Notes, Question, Refusal, RefusedCheck, Verdict, decide};
 use luat_ota::firmware::audience::DeviceId;
 use luat_ota::firmware::catalog::Catalog;
 use luat_ota::firmware::known::KnownFiles;
@@ -76,7 +76,7 @@ fn bytes_in_a_day(catalog: &Catalog, attempts: u32) -> (u64, u64) {
                     fleet.end(transfer, Outcome::Whole, end);
                     bytes += part.size;
                 }
-                Verdict::Refuse(Refused {
+                Verdict::Refuse(RefusedCheck {
                     refusal: Refusal::Looping,
                     ..
                 }) => refused += 1,

@@ -22,7 +22,7 @@ use crate::firmware::ContentId;
 use crate::fleet::entry::JournalEntry;
 use crate::fleet::short_version::ShortVersion;
 use crate::fleet::{Outcome, Part, Transfer};
-use crate::wire::head::{self, HeadLimits, Progress};
+use crate::wire::head::{self, HeadLimits, HeadProgress};
 
 /// Length of all sequences that are tried, unless `LUAT_OTA_MODEL_DEPTH` says otherwise.
 const DEPTH: usize = 5;
@@ -325,7 +325,7 @@ impl World {
             bytes: 8192,
             headers: 64,
         };
-        let Progress::Complete(head, _) = head::read(text.as_bytes(), limits) else {
+        let HeadProgress::Complete(head, _) = head::read(text.as_bytes(), limits) else {
             panic!("no head");
         };
         let peer = SocketAddr::new(address, 4000);

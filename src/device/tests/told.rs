@@ -15,7 +15,7 @@ use crate::fleet::journal::Written;
 use crate::fleet::journey::State;
 use crate::fleet::network::Network;
 use crate::fleet::tally::{ENDINGS, Tally};
-use crate::wire::head::{HeadLimits, Progress};
+use crate::wire::head::{HeadLimits, HeadProgress};
 
 thread_local! {
     /// The serving thread's reader.
@@ -367,7 +367,7 @@ fn no_byte_leaves_before_the_pin_is_written() {
                 bytes: 8192,
                 headers: 64,
             };
-            let Progress::Complete(head, _) = crate::wire::head::read(head.as_bytes(), limits)
+            let HeadProgress::Complete(head, _) = crate::wire::head::read(head.as_bytes(), limits)
             else {
                 panic!("no head");
             };

@@ -10,7 +10,7 @@ use crate::fleet::clock::unix_now;
 use crate::operator::body::RequestBody;
 use crate::operator::context::OperatorContext;
 use crate::operator::reply::Reply;
-use crate::wire::datagram;
+use crate::wire::dialects::datagram;
 
 pub(super) async fn post(
     context: &OperatorContext,

@@ -239,7 +239,7 @@ impl UpdateBill {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::Refused;
+    use crate::decision::RefusedCheck;
 
     #[test]
     fn a_file_that_most_devices_cannot_take_is_doubted() {
@@ -249,7 +249,7 @@ mod tests {
             let rule = "a rule";
             for _ in 0..refused {
                 bill.add(
-                    &Verdict::Refuse(Refused {
+                    &Verdict::Refuse(RefusedCheck {
                         refusal,
                         release,
                         rule,

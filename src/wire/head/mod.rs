@@ -33,7 +33,7 @@ pub struct HeadLimits {
 
 /// What the bytes so far are.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Progress<'a> {
+pub enum HeadProgress<'a> {
     /// Not complete yet, and nothing wrong so far.
     Partial,
     /// A complete head and its length in bytes; what follows is body.
@@ -90,12 +90,12 @@ impl<'a> Head<'a> {
 
 /// Reads a head from the beginning of `bytes`. Empty lines before it are skipped (RFC 9112 2.2).
 /// Cheap to call again with more bytes: until the empty line is there, header lines are only counted.
-pub fn read(bytes: &[u8], limits: HeadLimits) -> Progress<'_> {
+pub fn read(bytes: &[u8], limits: HeadLimits) -> HeadProgress<'_> {
     let window = bytes.get(..limits.bytes).unwrap_or(bytes);
     let unfinished = if bytes.len() < limits.bytes {
-        Progress::Partial
+        HeadProgress::Partial
     } else {
-        Progress::Bad(BadHead::TooLarge)
+        HeadProgress::Bad(BadHead::TooLarge)
     };
     let start = match window.first() {
         Some(b'\r' | b'\n') => match empty_lines(window) {
@@ -108,22 +108,22 @@ pub fn read(bytes: &[u8], limits: HeadLimits) -> Progress<'_> {
         return if can_begin(start) {
             unfinished
         } else {
-            Progress::Bad(BadHead::Malformed)
+            HeadProgress::Bad(BadHead::Malformed)
         };
     };
     let request = match request_line(first) {
         Ok(request) => request,
-        Err(bad) => return Progress::Bad(bad),
+        Err(bad) => return HeadProgress::Bad(bad),
     };
     let (block, length) = match block(after, limits.headers) {
         Block::Complete(block, rest) => (block, window.len().saturating_sub(rest.len())),
         Block::Unfinished => return unfinished,
-        Block::TooManyLines => return Progress::Bad(BadHead::TooLarge),
+        Block::TooManyLines => return HeadProgress::Bad(BadHead::TooLarge),
     };
     let mut lengths = Lengths::default();
     for line in lines(block) {
         let Some((name, _)) = header_line(line) else {
-            return Progress::Bad(BadHead::Malformed);
+            return HeadProgress::Bad(BadHead::Malformed);
         };
         lengths.add(name.len());
     }
@@ -132,7 +132,7 @@ pub fn read(bytes: &[u8], limits: HeadLimits) -> Progress<'_> {
         lengths,
         ..request
     };
-    Progress::Complete(head, length)
+    HeadProgress::Complete(head, length)
 }
 
 /// A set of lengths, modulo 32.

@@ -9,14 +9,14 @@ const LIMITS: HeadLimits = HeadLimits {
 
 fn complete(bytes: &[u8]) -> (Head<'_>, usize) {
     match read(bytes, LIMITS) {
-        Progress::Complete(head, length) => (head, length),
+        HeadProgress::Complete(head, length) => (head, length),
         other => panic!("{other:?}"),
     }
 }
 
 fn bad(bytes: &[u8]) -> BadHead {
     match read(bytes, LIMITS) {
-        Progress::Bad(bad) => bad,
+        HeadProgress::Bad(bad) => bad,
         other => panic!("{other:?}"),
     }
 }
@@ -54,7 +54,7 @@ fn a_request_needs_no_header() {
 fn empty_lines_before_a_head_are_skipped_and_counted() {
     let (head, length) = complete(b"\r\n\n\r\nGET / HTTP/1.1\r\n\r\n");
     assert_eq!((head.method, length), (&b"GET"[..], 23));
-    assert_eq!(read(b"\r\n\r", LIMITS), Progress::Partial);
+    assert_eq!(read(b"\r\n\r", LIMITS), HeadProgress::Partial);
     assert_eq!(bad(b"\r\n\rGET"), BadHead::Malformed);
 }
 
@@ -145,16 +145,16 @@ fn a_head_may_be_as_long_as_its_limit_and_no_longer() {
     let limit = |bytes| HeadLimits { bytes, headers: 1 };
     assert!(matches!(
         read(bytes, limit(bytes.len())),
-        Progress::Complete(_, 24)
+        HeadProgress::Complete(_, 24)
     ));
-    let too_large = Progress::Bad(BadHead::TooLarge);
+    let too_large = HeadProgress::Bad(BadHead::TooLarge);
     assert_eq!(read(bytes, limit(bytes.len() - 1)), too_large);
     assert_eq!(read(&bytes[..10], limit(10)), too_large);
-    assert_eq!(read(&bytes[..9], limit(10)), Progress::Partial);
+    assert_eq!(read(&bytes[..9], limit(10)), HeadProgress::Partial);
     assert_eq!(read(&[b'\n'; 8192], LIMITS), too_large);
     assert_eq!(
         read(&[b'A'; 8192], LIMITS),
-        Progress::Bad(BadHead::Malformed)
+        HeadProgress::Bad(BadHead::Malformed)
     );
 }
 
@@ -163,9 +163,9 @@ fn header_lines_are_counted_while_they_arrive() {
     let head = |lines| format!("GET / HTTP/1.1\r\n{}", "A: b\r\n".repeat(lines));
     assert!(matches!(
         read((head(64) + "\r\n").as_bytes(), LIMITS),
-        Progress::Complete(..)
+        HeadProgress::Complete(..)
     ));
-    assert_eq!(read(head(64).as_bytes(), LIMITS), Progress::Partial);
+    assert_eq!(read(head(64).as_bytes(), LIMITS), HeadProgress::Partial);
     assert_eq!(bad(head(65).as_bytes()), BadHead::TooLarge);
 }
 
@@ -241,11 +241,11 @@ proptest! {
     fn a_head_cut_anywhere_is_partial_and_then_the_same(bytes in well_formed(), more in ".{0,20}") {
         let whole = read(&bytes, LIMITS);
         for cut in 0..bytes.len() {
-            prop_assert_eq!(read(&bytes[..cut], LIMITS), Progress::Partial);
+            prop_assert_eq!(read(&bytes[..cut], LIMITS), HeadProgress::Partial);
         }
         let longer = [&bytes, more.as_bytes()].concat();
         prop_assert_eq!(read(&longer, LIMITS), whole);
-        prop_assert!(matches!(whole, Progress::Complete(..)));
+        prop_assert!(matches!(whole, HeadProgress::Complete(..)));
     }
 
     #[test]
@@ -262,12 +262,12 @@ proptest! {
         let whole = read(&bytes, limits);
         for cut in 0..bytes.len() {
             match read(&bytes[..cut], limits) {
-                Progress::Partial => {}
+                HeadProgress::Partial => {}
                 decided => prop_assert_eq!(decided, whole),
             }
         }
         if bytes.len() >= limit {
-            prop_assert_ne!(whole, Progress::Partial);
+            prop_assert_ne!(whole, HeadProgress::Partial);
         }
     }
 }

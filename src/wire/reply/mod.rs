@@ -186,7 +186,10 @@ fn said(refusal: Refusal) -> Option<(u16, u32, &'static str)> {
 }
 
 fn coded(code: u32, message: &str) -> String {
-    format!("{{\"code\":{code},\"msg\":\"{}\"}}", Escaped(message))
+    format!(
+        "{{\"code\":{code},\"msg\":\"{}\"}}",
+        UnicodeEscapes(message)
+    )
 }
 
 /// The same refusal over UDP and TCP.
@@ -357,9 +360,9 @@ fn status_line(status: u16) -> &'static str {
 
 /// A text as `\uXXXX` alone, ASCII letters too: the first edition restarts on anything else in a `msg`
 /// (docs/protocol.md 2a).
-struct Escaped<'a>(&'a str);
+struct UnicodeEscapes<'a>(&'a str);
 
-impl fmt::Display for Escaped<'_> {
+impl fmt::Display for UnicodeEscapes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digit = |unit: u16, shift: u32| {
             let digit = u32::from(unit >> shift & 0xf);

@@ -222,7 +222,7 @@ fn bodies_of_refusals_are_small_and_their_message_is_escapes_alone() {
 #[test]
 fn ascii_and_rare_characters_are_escaped_too() {
     assert_eq!(
-        Escaped("a\"水𝄞").to_string(),
+        UnicodeEscapes("a\"水𝄞").to_string(),
         r"\u0061\u0022\u6c34\ud834\udd1e"
     );
 }

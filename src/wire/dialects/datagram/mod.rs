@@ -13,9 +13,9 @@ use nom::combinator::{all_consuming, rest};
 use nom::sequence::{preceded, separated_pair};
 use nom::{IResult, Parser};
 
-use super::text;
 use crate::decision::Check;
 use crate::firmware::audience::DeviceId;
+use crate::wire::text;
 
 /// Data bytes in a packet: the last one of a file has 1 to 1022, all others 1022.
 pub const PACKET: usize = 1022;
@@ -41,7 +41,7 @@ type Split<'a> = (&'a [u8], &'a [u8]);
 
 /// A message from a module.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Message<'a> {
+pub enum Datagram<'a> {
     /// `IMEI,PROJECT_COREVER,VERSION` or `0,KEY,IMEI,SN,PROJECT_COREVER,VERSION`.
     Check(Check<'a>),
     /// `Get5,7` or `0,KEY,IMEI,SN,PROJECT_COREVER,VERSION,Get5,7`.
@@ -63,23 +63,23 @@ pub struct Get {
 }
 
 /// Reads one message. Trailing CR, LF, NUL, spaces and tabs do not matter.
-pub fn parse(bytes: &[u8]) -> Message<'_> {
+pub fn parse(bytes: &[u8]) -> Datagram<'_> {
     let message = trim_end(bytes);
     if let Some(get) = plain_get(message) {
-        return Message::Get(get);
+        return Datagram::Get(get);
     }
     if is_silence(message) {
-        return Message::Silence;
+        return Datagram::Silence;
     }
     if let Ok((_, get)) = get(message) {
-        return Message::Get(get);
+        return Datagram::Get(get);
     }
     let parsed = if message.starts_with(b"0,") {
         official(message)
     } else {
         user_check(message)
     };
-    parsed.unwrap_or(Message::Unknown)
+    parsed.unwrap_or(Datagram::Unknown)
 }
 
 /// How many packets a file of this size has and how many data bytes are in the last one (1..=1022);
@@ -119,12 +119,12 @@ fn is_silence(message: &[u8]) -> bool {
 }
 
 /// `IMEI "," PROJECT_COREVER "," VERSION`, if the first field is an id.
-fn user_check(message: &[u8]) -> Option<Message<'_>> {
+fn user_check(message: &[u8]) -> Option<Datagram<'_>> {
     let (_, (imei, rest)) = first_field(message).ok()?;
     let (name, version) = last_field(rest)?;
     let check = check(b"", imei, name, version);
     let is_module = check.device.is_some() || is_nobody(imei);
-    is_module.then_some(Message::Check(check))
+    is_module.then_some(Datagram::Check(check))
 }
 
 /// `nil` or zeros, where a module's id should be.
@@ -134,7 +134,7 @@ fn is_nobody(imei: &[u8]) -> bool {
 }
 
 /// `0,KEY,IMEI,SN,PROJECT_COREVER,VERSION` and, if it asks for a packet, `,GetN,ID` behind it.
-fn official(message: &[u8]) -> Option<Message<'_>> {
+fn official(message: &[u8]) -> Option<Datagram<'_>> {
     let (_, (key, (imei, rest))) = official_beginning(message).ok()?;
     let (rest, last) = last_field(rest)?;
     let (rest, middle) = last_field(rest)?;
@@ -142,9 +142,9 @@ fn official(message: &[u8]) -> Option<Message<'_>> {
     let room = rest.iter().filter(|&&b| b == b',').count() >= 2;
     if room && let Ok((_, number)) = get_number(middle) {
         let id = get_id(last);
-        return Some(Message::Get(Get { number, id }));
+        return Some(Datagram::Get(Get { number, id }));
     }
-    Some(Message::Check(check(key, imei, middle, last)))
+    Some(Datagram::Check(check(key, imei, middle, last)))
 }
 
 /// `"0," KEY "," IMEI "," rest`

@@ -4,7 +4,7 @@
 //! head and body apart. What identifies it: `Connection: keep-alive` and then `Host`, in these letters and
 //! no other header, and the five parameters in its order. No other client of docs/protocol.md sends that.
 
-use super::head::Head;
+use crate::wire::head::Head;
 
 /// The keys of its query, in order.
 const KEYS: [&[u8]; 5] = [
@@ -50,7 +50,7 @@ fn has_its_query(target: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::head::{HeadLimits, Progress, read};
+    use crate::wire::head::{HeadLimits, HeadProgress, read};
 
     const ASK: &str = "GET /api/site/firmware_upgrade?project_key=KEY&imei=862991443753386&device_key=SN\
         &firmware_name=DEMO_Luat_V0035_8955&version=1.0.0 HTTP/1.1\r\nConnection: keep-alive\r\n\
@@ -62,7 +62,7 @@ mod tests {
             headers: 64,
         };
         match read(request.as_bytes(), limits) {
-            Progress::Complete(head, _) => is_from_updatehttp(&head),
+            HeadProgress::Complete(head, _) => is_from_updatehttp(&head),
             other => panic!("{request}: {other:?}"),
         }
     }

@@ -11,13 +11,13 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::id;
-use super::query::{self, fields, given, pair};
-use super::text::decode;
+use super::parameters::{fields, given, pair, without_authority, without_slashes};
 use crate::decision::{Check, Offer};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::{Package, Release};
 use crate::firmware::package::Family;
+use crate::wire::text::decode;
 
 mod versions;
 
@@ -38,18 +38,18 @@ const LONGEST_URL: usize = 1200;
 
 /// One of the three.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Request<'a> {
+pub enum Libfota3Request<'a> {
     /// Is there something for me?
-    Check(Asked<'a>),
+    Check(Libfota3Check<'a>),
     /// The file.
-    File(Wanted<'a>),
+    File(Libfota3File<'a>),
     /// A report, in the body.
     Report,
 }
 
 /// A check, with what stands in it beside what libfota2 says.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Asked<'a> {
+pub struct Libfota3Check<'a> {
     /// As libfota2 would ask, with the whole version of the script.
     pub check: Check<'a>,
     /// `imei`, `mac` or `uid`.
@@ -64,9 +64,9 @@ pub struct Asked<'a> {
 
 /// What a URL of ours asks for.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Wanted<'a> {
+pub struct Libfota3File<'a> {
     /// The check whose answer it was in.
-    pub asked: Asked<'a>,
+    pub asked: Libfota3Check<'a>,
     /// The file.
     pub content: ContentId,
     /// The proof that it was.
@@ -87,20 +87,20 @@ pub struct Reported {
 }
 
 /// Reads a target as it stands in the request line; `None`: it is none of these.
-pub fn read(target: &[u8]) -> Option<Request<'_>> {
+pub fn read(target: &[u8]) -> Option<Libfota3Request<'_>> {
     let target = target.trim_ascii();
-    let target = query::without_authority(target);
-    let target = query::without_slashes(target);
+    let target = without_authority(target);
+    let target = without_slashes(target);
     let at = memchr::memchr(b'?', target);
     let (path, query) = target.split_at(at.unwrap_or(target.len()));
     let path = path.strip_suffix(b"/").unwrap_or(path);
     if path == CHECK {
-        Some(Request::Check(asked(query)))
+        Some(Libfota3Request::Check(asked(query)))
     } else if path == RESULT {
-        Some(Request::Report)
+        Some(Libfota3Request::Report)
     } else if path == FILE.as_bytes() {
         let text = |name| value(query, name).and_then(|raw| std::str::from_utf8(raw).ok());
-        Some(Request::File(Wanted {
+        Some(Libfota3Request::File(Libfota3File {
             asked: asked(query),
             content: ContentId::parse(text("content")?)?,
             mark: u64::from_str_radix(text("mark")?, 16).ok()?,
@@ -126,7 +126,7 @@ fn raw_value<'a>(query: &'a [u8], begin: &[u8]) -> Option<&'a [u8]> {
         .find_map(|field| given(field.strip_prefix(begin)))
 }
 
-fn asked(query: &[u8]) -> Asked<'_> {
+fn asked(query: &[u8]) -> Libfota3Check<'_> {
     let text = |name| value(query, name).map(decode).unwrap_or_default();
     let device = ["imei", "mac", "uid"].into_iter().find_map(|kind| {
         let raw = match kind {
@@ -144,7 +144,7 @@ fn asked(query: &[u8]) -> Asked<'_> {
     let (script_name, model) = (text("script_name"), text("model"));
     let (core_version, script_version) = (text("core_version"), text("script_version"));
     let (version, core) = version(&core_version, &script_version);
-    Asked {
+    Libfota3Check {
         check: Check {
             device,
             device_text,
@@ -178,7 +178,7 @@ fn version(core: &str, script: &str) -> (String, Option<u32>) {
     }
 }
 
-impl Asked<'_> {
+impl Libfota3Check<'_> {
     /// The URL of a file that is offered; `base` is `http://host`. `None`: it would be too long.
     pub fn url(&self, base: &str, content: ContentId, mark: u64) -> Option<String> {
         let mut url = format!("{base}/{FILE}?");

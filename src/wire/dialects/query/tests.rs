@@ -1,12 +1,13 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::http_target::{HttpTarget, http_target};
 
 const IMEI: Option<DeviceId> = Some(DeviceId::Imei(862_991_443_753_386));
 
 fn checked(target: &[u8]) -> Check<'_> {
-    match route(target) {
-        Route::Check(check) => check,
+    match http_target(target) {
+        HttpTarget::Check(check) => check,
         other => panic!("{}: {other:?}", target.escape_ascii()),
     }
 }
@@ -247,69 +248,18 @@ fn our_own_paths_are_checks_whatever_they_lack_and_others_only_with_name_and_ver
         b"/favicon.ico",
         b"/firmware",
     ] {
-        assert_eq!(route(target), Route::Nothing, "{}", target.escape_ascii());
+        assert_eq!(
+            http_target(target),
+            HttpTarget::Unknown,
+            "{}",
+            target.escape_ascii()
+        );
     }
     assert_eq!(
         checked(b"/luat/updater?firmware_name=P&version=").version,
         ""
     );
     assert_eq!(checked(b"/firmware?firmware_name=P&version=1").version, "1");
-}
-
-#[test]
-fn healthz_is_health_and_nothing_else_is() {
-    for target in [
-        &b"/healthz"[..],
-        b"/healthz?x=1",
-        b"healthz",
-        b"HTTP://h:80/healthz",
-    ] {
-        assert_eq!(route(target), Route::Health);
-    }
-    for target in [
-        &b"/healthz/"[..],
-        b"/Healthz",
-        b"//healthz",
-        b"http://healthz",
-    ] {
-        assert_eq!(route(target), Route::Nothing);
-    }
-}
-
-#[test]
-fn a_file_is_named_by_its_path_in_the_folder() {
-    for (target, path) in [
-        (&b"/firmware/P/2.0.1/update.bin"[..], "P/2.0.1/update.bin"),
-        (b"/firmware/a%20b/%E6%B0%B4.bin?v=1", "a b/水.bin"),
-        (b"/firmware/a b.bin", "a b.bin"),
-        (b"/firmware/%2541.bin", "%41.bin"),
-        (b"/firmware/..a/...", "..a/..."),
-        (b"/firmware/x?firmware_name=P", "x"),
-        (b"http://h/firmware/x", "x"),
-    ] {
-        assert_eq!(route(target), Route::File(path.into(), None), "{path}");
-    }
-}
-
-#[test]
-fn no_path_leads_out_of_the_folder() {
-    for target in [
-        &b"/firmware/"[..],
-        b"/firmware/../x",
-        b"/firmware/a/../x",
-        b"/firmware/%2e%2E/x",
-        b"/firmware/a%2f..%2fx",
-        b"/firmware/a/..",
-        b"/firmware/./x",
-        b"/firmware//x",
-        b"/firmware//etc/passwd",
-        b"/firmware/a/",
-        b"/firmware/a\\..\\x",
-        b"/firmware/a%5cx",
-        b"/firmware/a%00.bin",
-    ] {
-        assert_eq!(route(target), Route::Nothing, "{}", target.escape_ascii());
-    }
 }
 
 #[test]
@@ -328,17 +278,6 @@ fn a_normal_check_borrows_everything() {
 }
 
 proptest! {
-    #[test]
-    fn no_target_panics(
-        target in proptest::collection::vec(any::<u8>(), 0..200),
-        prefix in prop_oneof![Just("/"), Just("/firmware/"), Just("/luat/update"), Just("http://h")],
-    ) {
-        let target = [prefix.as_bytes(), &target].concat();
-        if let Route::File(path, _) = route(&target) {
-            prop_assert!(path.split('/').all(|part| !["", ".", ".."].contains(&part)));
-        }
-    }
-
     #[test]
     fn values_come_back_as_they_were_sent(
         name in "[^%&?=]{1,20}",
@@ -362,7 +301,7 @@ fn a_check_may_be_sent_below_firmware_as_to_any_other_path() {
     }
     // No check without both.
     assert_eq!(
-        route(b"/firmware/x?firmware_name=P"),
-        Route::File("x".into(), None)
+        http_target(b"/firmware/x?firmware_name=P"),
+        HttpTarget::File("x".into(), None)
     );
 }

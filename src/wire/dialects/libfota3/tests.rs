@@ -4,14 +4,15 @@ use super::*;
 use crate::firmware::catalog::{Catalog, Found, FoundFile};
 use crate::firmware::package::{Inspected, Kind};
 use crate::os::fs::Stamp;
+use crate::wire::http_target::{HttpTarget, http_target};
 
 const ASK: &str = "/api/site/turnkey_fota?imei=862991443753386&project_key=K%261&model=Air780EPM\
                    &core_id=1&core_version=2012&script_name=A%20B%26C&script_version=001.000.003";
 const A: ContentId = ContentId([0xab; 32]);
 
-fn check(target: &str) -> Asked<'_> {
+fn check(target: &str) -> Libfota3Check<'_> {
     match read(target.as_bytes()) {
-        Some(Request::Check(asked)) => asked,
+        Some(Libfota3Request::Check(asked)) => asked,
         other => panic!("{target}: {other:?}"),
     }
 }
@@ -21,7 +22,7 @@ fn its_check_is_that_of_libfota2() {
     let asked = check(ASK);
     let twin = "/luat/update?imei=862991443753386&project_key=K%261&firmware_name=A%20B%26C_LuatOS-SoC_\
                 Air780EPM&version=2012.001.000.003";
-    let query::Route::Check(twin) = query::route(twin.as_bytes()) else {
+    let HttpTarget::Check(twin) = http_target(twin.as_bytes()) else {
         panic!("no check");
     };
     assert_eq!(asked.check, twin);
@@ -58,11 +59,11 @@ fn a_check_without_a_script_name_still_says_platform_and_core() {
 fn the_three_paths_are_told_apart_from_others() {
     assert_eq!(
         read(b"/api/site/turnkey_fota_result"),
-        Some(Request::Report)
+        Some(Libfota3Request::Report)
     );
     assert!(matches!(
         read(b"/api/site/turnkey_fota"),
-        Some(Request::Check(_))
+        Some(Libfota3Request::Check(_))
     ));
     let absolute = format!("http://iot.openluat.com{ASK}");
     assert_eq!(check(&absolute), check(ASK));
@@ -95,7 +96,7 @@ fn a_url_brings_back_the_check_whose_answer_it_was_in() {
             "{url}"
         );
         let target = url.strip_prefix("http://h:1").unwrap();
-        let Some(Request::File(wanted)) = read(target.as_bytes()) else {
+        let Some(Libfota3Request::File(wanted)) = read(target.as_bytes()) else {
             panic!("{url}");
         };
         assert_eq!((wanted.content, wanted.mark), (A, 0xfe));

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::text::{decode, unescape};
 use crate::firmware::audience::DeviceId;
+use crate::wire::text::{decode, unescape};
 
 /// The id in a value, and the text by which it is shown. `is_unique`: it is the unique id of a chip, which
 /// libfota3 sends as raw bytes on some (docs/protocol.md 9c).

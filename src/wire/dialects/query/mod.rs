@@ -1,113 +1,24 @@
-//! The request target: which of our three kinds of thing it asks for, and the check in its query, with
-//! every mistake that users make (docs/protocol.md 3). Used by the HTTP side of the device room and by
-//! `luat-ota explain`.
-//!
-//! Nothing in a query is percent-encoded by the modules themselves, and there may be no `?` at all, or
-//! three; so this is a grammar of its own and not that of a URL.
+//! The HTTP check whose parameters are in the query: libfota, libfota2, LuaTask and the first edition, with every
+//! mistake that users make in the URL (docs/protocol.md 1, 3).
 
 use std::borrow::Cow;
-use std::iter;
 
-use memchr::{memchr, memchr_iter, memchr2};
+use memchr::{memchr, memchr_iter};
 use nom::branch::alt;
-use nom::bytes::complete::{tag, tag_no_case, take_till, take_till1, take_while, take_while1};
+use nom::bytes::complete::{tag, take_till1, take_while, take_while1};
 use nom::character::complete::{digit1, u32 as number};
 use nom::combinator::{all_consuming, opt, success};
 use nom::sequence::{preceded, terminated};
 use nom::{IResult, Parser};
 
-use super::text::decode;
-use super::{id, libfota3};
+use super::id;
+use super::parameters::{fields, given, pair};
 use crate::decision::Check;
-use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
+use crate::wire::text::decode;
 
-/// What a target asks for.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Route<'a> {
-    /// `/healthz`
-    Health,
-    /// `/firmware/<path>`, unless its query is that of a check: decoded; parts between `/`, none of them
-    /// empty, `.` or `..`; and the content that `sha256=` in its query names.
-    File(Cow<'a, str>, Option<NamedContent>),
-    /// An update check.
-    Check(Check<'a>),
-    /// One of libfota3's.
-    Libfota3(libfota3::Request<'a>),
-    /// Anything else.
-    Nothing,
-}
-
-/// The content that a URL names; `None`: its value is no SHA-256.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NamedContent(pub Option<ContentId>);
-
-/// Reads a target as it stands in the request line.
-pub fn route(target: &[u8]) -> Route<'_> {
-    if let Some(request) = libfota3::read(target) {
-        return Route::Libfota3(request);
-    }
-    let target = without_authority(target.trim_ascii());
-    let strict = target.strip_prefix(b"/").unwrap_or(target);
-    let end = memchr(b'?', strict).unwrap_or(strict.len());
-    let path = strict.get(..end).unwrap_or_default();
-    if path == b"healthz" {
-        return Route::Health;
-    }
-    // First, since a check may be sent to any path; those to a file have no such query.
-    if let Some(check) = check(without_slashes(target)) {
-        return Route::Check(check);
-    }
-    path.strip_prefix(b"firmware/")
-        .and_then(file)
-        .map_or(Route::Nothing, |path| {
-            let query = target.get(end..).unwrap_or_default();
-            Route::File(path, named_content(query))
-        })
-}
-
-/// A target without the slashes that it begins with: the vendor's demos send two (docs/protocol.md 9b).
-pub(super) fn without_slashes(target: &[u8]) -> &[u8] {
-    let begin = target.iter().position(|byte| *byte != b'/');
-    target
-        .get(begin.unwrap_or(target.len())..)
-        .unwrap_or_default()
-}
-
-/// A target from its path on.
-pub(super) fn without_authority(target: &[u8]) -> &[u8] {
-    authority(target).map_or(target, |(rest, _)| rest)
-}
-
-/// The beginning of an absolute-form target (RFC 9112 3.2.2), up to its path.
-fn authority(input: &[u8]) -> IResult<&[u8], &[u8]> {
-    preceded(
-        tag_no_case("http://").or(tag_no_case("https://")),
-        take_till(|b| b == b'/' || b == b'?'),
-    )
-    .parse(input)
-}
-
-/// A path in the firmware folder, if it cannot lead out of it.
-fn file(raw: &[u8]) -> Option<Cow<'_, str>> {
-    let path = decode(raw);
-    let is_name = |part| !matches!(part, "" | "." | "..");
-    let safe = path.split('/').all(is_name) && !path.contains(['\\', '\0']);
-    safe.then_some(path)
-}
-
-/// The value of `sha256=` in the query of a file, of several the last.
-fn named_content(query: &[u8]) -> Option<NamedContent> {
-    let fields = query.split(|byte| matches!(byte, b'?' | b'&'));
-    let value = fields
-        .filter_map(|field| field.strip_prefix(b"sha256="))
-        .next_back()?;
-    let text = decode(value).to_ascii_lowercase();
-    Some(NamedContent(ContentId::parse(&text)))
-}
-
-/// A check: at a path of ours, or at any other if the query is that of a check.
-fn check(target: &[u8]) -> Option<Check<'_>> {
+/// Parses a target without leading slashes: a check at a known path, or at any other if the query is that of a check.
+pub(in crate::wire) fn check(target: &[u8]) -> Option<Check<'_>> {
     let (path, query, hint) = cut(target);
     let values = Values::read(query);
     let project = match well_known(path) {
@@ -284,32 +195,6 @@ impl<'a> Values<'a> {
         .into_iter()
         .find_map(|(raw, is_unique)| id::read(raw?, is_unique))
     }
-}
-
-/// What stands between `&` or `?`.
-pub(super) fn fields(query: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(query);
-    iter::from_fn(move || {
-        let all = rest?;
-        let Some((field, after)) = memchr2(b'&', b'?', all).and_then(|at| all.split_at_checked(at))
-        else {
-            return rest.take();
-        };
-        rest = after.get(1..);
-        Some(field)
-    })
-}
-
-/// `1*key "=" value`
-pub(super) fn pair(field: &[u8]) -> Option<(&[u8], &[u8])> {
-    let equals = memchr(b'=', field).filter(|at| *at > 0)?;
-    let (key, value) = field.split_at_checked(equals)?;
-    Some((key, value.strip_prefix(b"=")?))
-}
-
-/// A value that is there and not empty.
-pub(super) fn given(value: Option<&[u8]>) -> Option<&[u8]> {
-    value.filter(|value| !value.is_empty())
 }
 
 fn core_version(value: &[u8]) -> Option<u32> {

@@ -8,13 +8,13 @@ const IMEI: Option<DeviceId> = Some(DeviceId::Imei(862_991_443_753_386));
 
 fn checked(bytes: &[u8]) -> Check<'_> {
     match parse(bytes) {
-        Message::Check(check) => check,
+        Datagram::Check(check) => check,
         other => panic!("{}: {other:?}", bytes.escape_ascii()),
     }
 }
 
-fn got(number: Option<u16>, id: Option<u32>) -> Message<'static> {
-    Message::Get(Get { number, id })
+fn got(number: Option<u16>, id: Option<u32>) -> Datagram<'static> {
+    Datagram::Get(Get { number, id })
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn other_text_is_unknown() {
         b"no update",
         "你好".as_bytes(),
     ] {
-        assert_eq!(parse(bytes), Message::Unknown, "{}", bytes.escape_ascii());
+        assert_eq!(parse(bytes), Datagram::Unknown, "{}", bytes.escape_ascii());
     }
 }
 
@@ -195,10 +195,10 @@ fn replies_and_what_is_no_text_are_met_with_silence() {
         b"862991443753386,\xff\xff,1.0.0",
         b"\x16\x03\x01",
     ] {
-        assert_eq!(parse(bytes), Message::Silence, "{}", bytes.escape_ascii());
+        assert_eq!(parse(bytes), Datagram::Silence, "{}", bytes.escape_ascii());
     }
     for refusal in [b"no upgrade".as_slice(), b"imei range error", b"ERR"] {
-        assert_eq!(parse(refusal), Message::Silence);
+        assert_eq!(parse(refusal), Datagram::Silence);
     }
 }
 
@@ -252,6 +252,6 @@ proptest! {
         let mut buffer = [0; 31];
         let length = write_offer(&mut buffer, id, count, last);
         prop_assert!(length > 0);
-        prop_assert_eq!(parse(&buffer[..length]), Message::Silence);
+        prop_assert_eq!(parse(&buffer[..length]), Datagram::Silence);
     }
 }
