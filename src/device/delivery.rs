@@ -23,7 +23,7 @@ use crate::firmware::snapshot::{LoadError, Snapshot};
 use crate::fleet::journal::Written;
 use crate::fleet::network::Network;
 use crate::fleet::short_version::ShortVersion;
-use crate::fleet::{Outcome, Part, Transfer};
+use crate::fleet::{FileRange, Transfer, TransferOutcome};
 use crate::os;
 use crate::os::net::is_early;
 use crate::wire::reply::{self, Reply};
@@ -242,7 +242,7 @@ impl<'a> Sending<'a> {
         download: Download,
     ) -> Self {
         let now = Instant::now();
-        let part = Part {
+        let part = FileRange {
             content: plan.content,
             to: ShortVersion::of(&plan.about.to),
             size: plan.size,
@@ -620,7 +620,7 @@ impl Drop for Sending<'_> {
             let mut fleet = self.service.fleet.borrow_mut();
             fleet.end(
                 transfer,
-                Outcome::Incomplete {
+                TransferOutcome::Incomplete {
                     proxied: self.plan.proxied,
                 },
                 now,
@@ -706,9 +706,9 @@ impl Drop for Arrived {
     fn drop(&mut self) {
         if let Some(transfer) = self.transfer.take() {
             let outcome = match (self.to_the_end && self.closed, self.proxied) {
-                (true, false) => Outcome::Whole,
-                (true, true) => Outcome::Sent,
-                (false, proxied) => Outcome::Incomplete { proxied },
+                (true, false) => TransferOutcome::Whole,
+                (true, true) => TransferOutcome::Sent,
+                (false, proxied) => TransferOutcome::Incomplete { proxied },
             };
             let mut fleet = self.service.fleet.borrow_mut();
             fleet.end(transfer, outcome, Instant::now());

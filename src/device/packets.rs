@@ -16,7 +16,7 @@ use super::message::Wanted;
 use super::slots::Download;
 use crate::fleet::network::Network;
 use crate::fleet::short_version::ShortVersion;
-use crate::fleet::{Outcome, Part, Transfer};
+use crate::fleet::{FileRange, Transfer, TransferOutcome};
 use crate::hash::Table;
 use crate::wire::dialects::datagram::PACKET;
 
@@ -113,7 +113,7 @@ impl PacketDownload {
     }
 
     fn begin(&mut self, wanted: &Wanted, now: Instant) {
-        let part = Part {
+        let part = FileRange {
             content: wanted.content,
             to: ShortVersion::of(&self.about.to),
             size: wanted.size,
@@ -174,9 +174,9 @@ impl PacketDownload {
         if let Some(transfer) = begun.transfer {
             let mut fleet = self.service.fleet.borrow_mut();
             let outcome = match whole {
-                true => Outcome::Whole,
+                true => TransferOutcome::Whole,
                 // What a packet carried was asked for by the module itself.
-                false => Outcome::Incomplete { proxied: false },
+                false => TransferOutcome::Incomplete { proxied: false },
             };
             fleet.end(transfer, outcome, self.last);
         }

@@ -1,15 +1,14 @@
-//! A bounded table of records that requests from the network create: [`super::pins`] and the loop guard.
+//! A bounded table of records that requests from the network create, for [`super::pins`] and [`super::loop_guard`].
 //!
 //! Each key has a few records. Every record has a place in one eviction order: lowest class first, then longest
 //! unused, then oldest. A new record evicts the first of that order when the table is full, but never one of a
 //! higher class than its own: a flood of requests cannot displace what is worth more. So memory stays bounded,
 //! and insertion, use and eviction cost a logarithm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
 use super::clock::Stamp;
-use crate::hash::Table;
 
 /// Place in the eviction order; the lowest is evicted first. No two records have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,13 +23,13 @@ pub struct EvictionKey {
 
 /// A record with its place in the eviction order.
 #[derive(Clone, Debug)]
-pub struct Slot<R> {
+pub struct Ranked<R> {
     place: EvictionKey,
     /// The record.
     pub record: R,
 }
 
-impl<R> Slot<R> {
+impl<R> Ranked<R> {
     /// Place in the eviction order.
     pub fn place(&self) -> EvictionKey {
         self.place
@@ -45,7 +44,7 @@ impl<R> Slot<R> {
 /// A bounded table of records by key.
 #[derive(Debug)]
 pub struct Bounded<K, R> {
-    slots: Table<K, Vec<Slot<R>>>,
+    slots: HashMap<K, Vec<Ranked<R>>>,
     order: BTreeMap<EvictionKey, K>,
     capacity: usize,
     per_key: usize,
@@ -66,7 +65,7 @@ impl<K: Copy + Eq + Hash, R> Bounded<K, R> {
     /// Creates an empty table for at most `capacity` records, at most `per_key` under one key (at least one each).
     pub fn new(capacity: usize, per_key: usize) -> Bounded<K, R> {
         Bounded {
-            slots: Table::default(),
+            slots: HashMap::new(),
             order: BTreeMap::new(),
             capacity: capacity.max(1),
             per_key: per_key.max(1),
@@ -85,7 +84,7 @@ impl<K: Copy + Eq + Hash, R> Bounded<K, R> {
     }
 
     /// Records of a key, in no particular order.
-    pub fn of(&self, key: K) -> &[Slot<R>] {
+    pub fn of(&self, key: K) -> &[Ranked<R>] {
         self.slots.get(&key).map_or(&[], Vec::as_slice)
     }
 
@@ -95,7 +94,7 @@ impl<K: Copy + Eq + Hash, R> Bounded<K, R> {
     }
 
     /// Records of a key, for changes that leave their places in the eviction order as they are.
-    pub fn of_mut(&mut self, key: K) -> impl Iterator<Item = &mut Slot<R>> {
+    pub fn of_mut(&mut self, key: K) -> impl Iterator<Item = &mut Ranked<R>> {
         self.slots.get_mut(&key).into_iter().flatten()
     }
 
@@ -106,13 +105,13 @@ impl<K: Copy + Eq + Hash, R> Bounded<K, R> {
     }
 
     /// All records, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = (K, &Slot<R>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (K, &Ranked<R>)> {
         let all = self.slots.iter();
         all.flat_map(|(key, slots)| slots.iter().map(|slot| (*key, slot)))
     }
 
     /// All records, for changes that leave their places in the eviction order as they are.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut Slot<R>)> {
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut Ranked<R>)> {
         let all = self.slots.iter_mut();
         all.flat_map(|(key, slots)| slots.iter_mut().map(|slot| (*key, slot)))
     }
@@ -122,23 +121,21 @@ impl<K: Copy + Eq + Hash, R> Bounded<K, R> {
     pub fn insert(&mut self, key: K, class: u8, used: Stamp, record: R) -> Inserted<K, R> {
         let mut evicted = Vec::new();
         if self.is_full(key) {
-            let first = self.of(key).iter().map(Slot::place).min();
+            let first = self.of(key).iter().map(Ranked::place).min();
             evicted.extend(first.and_then(|place| self.take(place)));
         }
-        while self.len() >= self.capacity {
-            let Some((place, _)) = self.order.first_key_value() else {
-                break;
-            };
+        while self.len() >= self.capacity
+            && let Some((&place, _)) = self.order.first_key_value()
+        {
             if place.class > class {
                 return Inserted {
                     serial: None,
                     evicted,
                 };
             }
-            let place = *place;
             evicted.extend(self.take(place));
         }
-        self.last = self.last.saturating_add(1);
+        self.last += 1;
         let place = EvictionKey {
             class,
             used,
@@ -147,7 +144,7 @@ impl<K: Copy + Eq + Hash, R> Bounded<K, R> {
         self.slots
             .entry(key)
             .or_default()
-            .push(Slot { place, record });
+            .push(Ranked { place, record });
         self.order.insert(place, key);
         Inserted {
             serial: Some(place.serial),
@@ -170,8 +167,13 @@ impl<K: Copy + Eq + Hash, R> Bounded<K, R> {
         self.order.insert(after, key);
     }
 
+    /// Removes the record with this serial.
+    pub fn remove(&mut self, key: K, serial: u64) -> Option<R> {
+        self.retain(key, |slot| slot.serial() != serial).pop()
+    }
+
     /// Removes the records of a key for which `keep` is false; the removed ones.
-    pub fn retain(&mut self, key: K, mut keep: impl FnMut(&Slot<R>) -> bool) -> Vec<R> {
+    pub fn retain(&mut self, key: K, mut keep: impl FnMut(&Ranked<R>) -> bool) -> Vec<R> {
         let Some(slots) = self.slots.get_mut(&key) else {
             return Vec::new();
         };
@@ -203,7 +205,7 @@ impl<K: Copy + Eq + Hash, R> Bounded<K, R> {
         from: u64,
         most: usize,
         wanted: impl Fn(&R) -> bool,
-    ) -> (Vec<(K, &Slot<R>)>, Option<u64>) {
+    ) -> (Vec<(K, &Ranked<R>)>, Option<u64>) {
         let all = self.iter();
         let mut page: Vec<_> = all
             .filter(|(_, slot)| slot.serial() >= from && wanted(&slot.record))
@@ -294,7 +296,7 @@ mod tests {
         ) {
             let mut table = Numbers::new(24, 3);
             for (step, key, class, used) in steps {
-                let serial = table.of(key).first().map(Slot::serial);
+                let serial = table.of(key).first().map(Ranked::serial);
                 match (step, serial) {
                     (0..4, _) | (_, None) => {
                         insert(&mut table, key, class, used);

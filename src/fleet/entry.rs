@@ -100,7 +100,7 @@ pub struct PinEntry {
     pub used: Stamp,
     /// Clients have at most the bytes before this one.
     pub reach: u64,
-    /// [`Worth`](super::pins::Worth) as a number.
+    /// [`PinWorth`](super::pins::PinWorth) as a number.
     pub worth: u8,
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::requester::{PinOwner, Requester};
 use super::short_version::ShortVersion;
-use super::{Fleet, Outcome, Part, Settings};
+use super::{FileRange, Fleet, Settings, TransferOutcome};
 use crate::decision::{Check, Notes, Question, Verdict, decide};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
@@ -237,7 +237,7 @@ fn run(setting: Setting, count: u64, percent: u64, seed: u64) -> Ran {
         fleet.checked(&check, Some(&who), &verdict, false, now);
         let mut next = time + device.interval;
         if let Verdict::Offer(offer) = verdict {
-            let part = Part {
+            let part = FileRange {
                 content: offer.package.content,
                 to: ShortVersion::of(&offer.release.version_text),
                 size: SIZE,
@@ -246,11 +246,11 @@ fn run(setting: Setting, count: u64, percent: u64, seed: u64) -> Ran {
             };
             let (mut transfer, _written) = fleet.begin(Some(&who), Some(&owner), part, now);
             let end = now + Duration::from_secs(DOWNLOAD);
-            fleet.sent(&mut transfer, SIZE);
+            fleet.sent(&transfer, SIZE);
             fleet.acknowledged(&mut transfer, SIZE, end);
             let outcome = match setting {
-                Setting::Proxy => Outcome::Sent,
-                _ => Outcome::Whole,
+                Setting::Proxy => TransferOutcome::Sent,
+                _ => TransferOutcome::Whole,
             };
             fleet.end(transfer, outcome, end);
             match device.fails {

@@ -17,12 +17,12 @@ pub mod events;
 pub mod fuse;
 #[cfg(test)]
 mod fuse_simulation;
-pub mod guard;
 pub mod interned;
 pub mod journal;
 pub mod journey;
 pub mod known_list;
 pub mod lift;
+pub mod loop_guard;
 pub mod network;
 pub mod pins;
 pub mod profiles;
@@ -35,7 +35,7 @@ pub mod short_version;
 mod show;
 pub mod tally;
 pub mod targets;
-mod turns;
+pub mod transfer;
 pub mod view;
 
 use std::time::{Duration, Instant};
@@ -45,16 +45,17 @@ use self::devices::{Above, DeviceTransfer, Devices, Fallen, Sighting, Worth};
 use self::entry::JournalEntry;
 use self::events::Events;
 use self::fuse::{Fuses, Judged};
-use self::guard::{Asks, Guard, Spent};
 use self::journal::{Journal, Whose, Written};
 use self::known_list::KnownList;
 use self::lift::Lifts;
-use self::pins::{Began, Hold, Pins, Sending};
+use self::loop_guard::{CheckFacts, LoopGuard};
+use self::pins::{Began, Hold, PinWorth, Pins};
 use self::report::Report;
 use self::requester::{PinOwner, Requester};
 use self::sessions::Sessions;
 use self::short_version::ShortVersion;
 use self::tally::Tally;
+pub use self::transfer::{FileRange, TransferOutcome};
 use crate::decision::{Check, Fetched, Fused, Known, Refusal, RefusedCheck, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
@@ -89,7 +90,7 @@ pub struct Fleet {
     clock: Clock,
     pins: Pins,
     devices: Devices,
-    guard: Guard,
+    loop_guard: LoopGuard,
     sessions: Sessions,
     fuses: Fuses,
     journal: Journal,
@@ -114,14 +115,8 @@ pub struct Fleet {
 pub struct Transfer {
     /// `None`: the client has no id.
     who: Option<Requester>,
-    content: ContentId,
-    to: ShortVersion,
-    size: u64,
-    start: u64,
-    /// The bytes before this one were sent.
-    high: u64,
-    /// The bytes before this one arrived.
-    arrived: u64,
+    /// Bytes that arrived so far.
+    arrived: FileRange,
     hold: Option<Hold>,
 }
 
@@ -131,44 +126,13 @@ const TICK: Duration = Duration::from_secs(1);
 /// Records that the journal is given at a time: about two milliseconds' worth.
 const RECORDS: usize = 2000;
 
-/// What a transfer is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// The file.
-    pub content: ContentId,
-    /// The version of its release; empty: not known.
-    pub to: ShortVersion,
-    /// Its size in bytes.
-    pub size: u64,
-    /// The first byte of the part.
-    pub start: u64,
-    /// One after its last byte.
-    pub end: u64,
-}
-
-/// How a transfer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It went to the end of the file, the device acknowledged every byte of it and closed its side in
-    /// good order (or, by packets, asked for all of them in order).
-    Whole,
-    /// The same, but the acknowledgements and the close are those of a trusted proxy: how much of it the
-    /// device has is not known.
-    Sent,
-    /// Anything else. `proxied`: the acknowledgements are those of a trusted proxy.
-    Incomplete {
-        /// From a trusted proxy.
-        proxied: bool,
-    },
-}
-
 impl Fleet {
     /// Nothing remembered yet, and no journal.
     pub fn new(settings: Settings, began: Instant) -> Fleet {
         let clock = Clock::new(began);
         Fleet {
             devices: Devices::new(settings.max_devices, clock.stamp(began)),
-            guard: Guard::new(settings.attempts, guard::CAPACITY),
+            loop_guard: LoopGuard::new(settings.attempts, loop_guard::CAPACITY),
             sessions: Sessions::default(),
             fuses: Fuses::default(),
             pins: Pins::new(pins::CAPACITY),
@@ -205,11 +169,11 @@ impl Fleet {
         let (device, listed) = (who.device, self.is_listed(who.device));
         let waits = self.devices.waits(device, who.network, check, now);
         let fetched = waits.map(|(content, seconds, _)| Fetched { content, seconds });
-        let asks = self.asks(check, who, false, instant);
+        let facts = self.check_facts(check, who, false, instant);
         let is_known = || listed || self.devices.knows(device);
         Known {
             stranger: self.settings.known_only && !is_known(),
-            looping: self.guard.held(who, asks, now),
+            looping: self.loop_guard.held(who, facts, now),
             fetched,
             fused: self.fuses.kept(),
             trial: self.fuses.may_try(check.project(), device, now)
@@ -244,24 +208,24 @@ impl Fleet {
             return;
         };
         self.stir(now);
-        let asks = self.asks(check, who, is_given, now);
+        let facts = self.check_facts(check, who, is_given, now);
         let sighting = Sighting {
             device: who.device,
             network: who.network,
             check,
             verdict,
             listed: self.is_listed(who.device),
-            same_session: asks.same_session,
+            same_session: facts.same_session,
             is_given,
         };
         let now = self.clock.stamp(now);
         let fallen = self.devices.seen(sighting, now);
-        self.tell_of_devices();
+        self.journal_devices();
         let offered = match verdict {
             Verdict::Offer(offer) => Some(offer.package.content),
             Verdict::Refuse(_) => None,
         };
-        for against in self.guard.came_back(who, asks, offered, now) {
+        for against in self.loop_guard.came_back(who, facts, offered, now) {
             log::warn!(
                 target: "loop",
                 device = &*check.device_text,
@@ -272,9 +236,9 @@ impl Fleet {
             );
         }
         if let Some(Fallen { content, to }) = fallen {
-            self.guard.fell_back(who, content, to, now);
+            self.loop_guard.fell_back(who, content, to, now);
         }
-        self.tell_of_guard();
+        self.journal_loop_guard();
         if let Verdict::Offer(offer) = verdict {
             let (project, version) = (&offer.project.name, &offer.release.version_text);
             self.fuses.offered(project, version, who.device, now);
@@ -287,10 +251,16 @@ impl Fleet {
         self.devices.ran(who?.device, check)
     }
 
-    fn asks(&self, check: &Check<'_>, who: &Requester, is_given: bool, now: Instant) -> Asks {
+    fn check_facts(
+        &self,
+        check: &Check<'_>,
+        who: &Requester,
+        is_given: bool,
+        now: Instant,
+    ) -> CheckFacts {
         let now = self.clock.stamp(now);
         let waits = self.devices.waits(who.device, who.network, check, now);
-        Asks {
+        CheckFacts {
             same_session: self.sessions.holds(who, now),
             is_given,
             waits: waits.map(|(content, _, within)| (content, within)),
@@ -299,8 +269,8 @@ impl Fleet {
 
     /// What speaks against devices now, or no more, goes into the journal: at once, or a server that is
     /// killed again and again would forget it again and again. Nothing waits for it.
-    fn tell_of_guard(&mut self) {
-        for entry in self.guard.changes() {
+    fn journal_loop_guard(&mut self) {
+        for entry in self.loop_guard.changes() {
             let whose = match &entry {
                 JournalEntry::Guard(guard) => self.whose(guard.device),
                 _ => Whose::Established,
@@ -317,7 +287,7 @@ impl Fleet {
     }
 
     /// What changed among the devices goes into the journal.
-    fn tell_of_devices(&mut self) {
+    fn journal_devices(&mut self) {
         for (entry, worth) in self.devices.take() {
             match worth {
                 Worth::Seen => self.journal.seen(&entry),
@@ -342,7 +312,7 @@ impl Fleet {
         &mut self,
         who: Option<&Requester>,
         owner: Option<&PinOwner>,
-        part: Part,
+        range: FileRange,
         now: Instant,
     ) -> (Transfer, Written) {
         self.stir(now);
@@ -351,17 +321,11 @@ impl Fleet {
         let whose = who.map_or(Whose::Stranger, |who| self.whose(who.device));
         let hold = owner.and_then(|owner| {
             let worth = match whose {
-                _ if owner.is_anonymous() => pins::Worth::Anonymous,
-                Whose::Established => pins::Worth::Established,
-                Whose::Stranger => pins::Worth::Stranger,
+                _ if owner.is_anonymous() => PinWorth::Anonymous,
+                Whose::Established => PinWorth::Established,
+                Whose::Stranger => PinWorth::Stranger,
             };
-            let sending = Sending {
-                content: part.content,
-                size: part.size,
-                start: part.start,
-                end: part.end,
-            };
-            self.pins.begin(owner, worth, sending, stamp)
+            self.pins.begin(owner, worth, range, stamp)
         });
         if let Some(hold) = &hold
             && let Some(pin) = self.pins.to_write(hold)
@@ -371,15 +335,13 @@ impl Fleet {
                 None => self.pins.not_written(hold),
             }
         }
-        self.tell_of_pins();
+        self.journal_pins();
         let transfer = Transfer {
             who: who.copied(),
-            content: part.content,
-            to: part.to,
-            size: part.size,
-            start: part.start,
-            high: part.start,
-            arrived: part.start,
+            arrived: FileRange {
+                end: range.start,
+                ..range
+            },
             hold,
         };
         if let Some(piece) = transfer.device_transfer() {
@@ -389,20 +351,19 @@ impl Fleet {
                 self.devices.answered(piece.device, stamp);
             }
         }
-        self.tell_of_devices();
+        self.journal_devices();
         (transfer, written)
     }
 
     /// What changed among the pins goes into the journal.
-    fn tell_of_pins(&mut self) {
-        for entry in self.pins.news() {
+    fn journal_pins(&mut self) {
+        for entry in self.pins.changes() {
             self.journal.later(&entry);
         }
     }
 
     /// The file's bytes before `high` were sent.
-    pub fn sent(&mut self, transfer: &mut Transfer, high: u64) {
-        transfer.high = transfer.high.max(high);
+    pub fn sent(&mut self, transfer: &Transfer, high: u64) {
         if let Some(hold) = &transfer.hold {
             self.pins.sent(hold, high);
         }
@@ -411,56 +372,47 @@ impl Fleet {
     /// The file's bytes before `high` were acknowledged by the device.
     pub fn acknowledged(&mut self, transfer: &mut Transfer, high: u64, now: Instant) {
         self.stir(now);
-        transfer.arrived = transfer.arrived.max(high);
+        transfer.arrived.end = transfer.arrived.end.max(high);
         let now = self.clock.stamp(now);
         if let Some(piece) = transfer.device_transfer() {
             self.devices.acknowledged(piece, high, now);
-            self.tell_of_devices();
+            self.journal_devices();
         }
     }
 
     /// The transfer is over.
-    pub fn end(&mut self, mut transfer: Transfer, outcome: Outcome, now: Instant) {
+    pub fn end(&mut self, mut transfer: Transfer, outcome: TransferOutcome, now: Instant) {
         self.stir(now);
-        let whole = matches!(outcome, Outcome::Whole | Outcome::Sent);
+        let whole = matches!(outcome, TransferOutcome::Whole | TransferOutcome::Sent);
         let now = self.clock.stamp(now);
         if let Some(hold) = transfer.hold.take() {
             self.pins.end(hold, now);
-            self.tell_of_pins();
+            self.journal_pins();
         }
         let (Some(who), Some(piece)) = (transfer.who, transfer.device_transfer()) else {
             return;
         };
         if whole {
             // Nobody asks for anything after the last packet, so it was acknowledged by none.
-            transfer.arrived = transfer.size;
-            self.devices.acknowledged(piece, transfer.size, now);
-            let what = (transfer.size, outcome == Outcome::Sent);
+            let size = transfer.arrived.size;
+            transfer.arrived.end = size;
+            self.devices.acknowledged(piece, size, now);
+            let what = (size, outcome == TransferOutcome::Sent);
             self.devices.delivered(piece, what, who.network, now);
-            self.tell_of_devices();
-        }
-        if whole {
+            self.journal_devices();
             self.sessions.ended(&who, now);
         }
-        let spent = Spent {
-            content: transfer.content,
-            to: transfer.to,
-            size: transfer.size,
-            start: transfer.start,
-            end: transfer.arrived,
-            outcome,
-        };
-        self.guard.spent(&who, spent, now);
-        self.tell_of_guard();
+        self.loop_guard.spent(&who, transfer.arrived, outcome, now);
+        self.journal_loop_guard();
     }
 
     /// The device was sent elsewhere for this content.
     pub fn redirected(&mut self, who: &Requester, content: ContentId, to: &str, now: Instant) {
         self.stir(now);
         let now = self.clock.stamp(now);
-        self.guard
+        self.loop_guard
             .redirected(who, content, ShortVersion::of(to), now);
-        self.tell_of_guard();
+        self.journal_loop_guard();
     }
 
     /// Records the result that a device reports for an update (libfota3), for display only: the version
@@ -474,10 +426,10 @@ impl Fleet {
         self.stir(now);
         let now = self.clock.stamp(now);
         self.devices.catalog(catalog, now);
-        self.tell_of_devices();
+        self.journal_devices();
         self.warn_of_devices_above(catalog);
         let size = |content| catalog.sources(content).first().map(|source| source.size);
-        self.guard.sizes(size);
+        self.loop_guard.sizes(size);
         for resumed in self.fuses.catalog(catalog, now) {
             self.resume(&resumed, now);
         }
@@ -595,7 +547,7 @@ impl Fleet {
         self.ticked = Some(now);
         self.stirred = None;
         self.devices.sweep_silent(stamp);
-        self.tell_of_devices();
+        self.journal_devices();
         let tripped = self.judge(stamp);
         self.journal.tick(stamp, clock::unix_now());
         if let Some(from) = self.journal.wants_records() {
@@ -603,8 +555,8 @@ impl Fleet {
             self.journal.give(&entries, next);
         }
         self.known_list.tick();
-        let (devices, guard, list) = (&self.devices, &self.guard, &self.known_list);
-        let is_known = |device| is_remembered(devices, guard, list, device, stamp);
+        let (devices, guard, list) = (&self.devices, &self.loop_guard, &self.known_list);
+        let is_known = |device| is_remembered(devices, guard, list, device);
         for (device, id) in self.lifts.tick(&is_known) {
             let holds = self.lift(device, now);
             log::info!(target: "lift", device = &*id, holds = holds; "");
@@ -656,28 +608,21 @@ impl Fleet {
     }
 
     /// Whether anything is remembered of a device, or it stands in the list of known devices.
-    pub fn remembers(&self, device: DeviceId, now: Instant) -> bool {
-        let now = self.clock.stamp(now);
-        is_remembered(&self.devices, &self.guard, &self.known_list, device, now)
+    pub fn remembers(&self, device: DeviceId) -> bool {
+        is_remembered(&self.devices, &self.loop_guard, &self.known_list, device)
     }
 
     /// Takes back all that the loop guard holds against a device; how many holds that were.
     pub fn lift(&mut self, device: DeviceId, now: Instant) -> usize {
         self.stir(now);
-        let holds = self.guard.lift(device, self.clock.stamp(now));
-        self.tell_of_guard();
+        let holds = self.loop_guard.clear(device, self.clock.stamp(now));
+        self.journal_loop_guard();
         holds
     }
 }
 
-fn is_remembered(
-    devices: &Devices,
-    guard: &Guard,
-    list: &KnownList,
-    device: DeviceId,
-    now: Stamp,
-) -> bool {
-    devices.knows(device) || list.contains(device) || !guard.against(device, now).is_empty()
+fn is_remembered(devices: &Devices, guard: &LoopGuard, list: &KnownList, device: DeviceId) -> bool {
+    devices.knows(device) || list.contains(device) || guard.against(device).next().is_some()
 }
 
 impl Transfer {
@@ -690,8 +635,8 @@ impl Transfer {
     fn device_transfer(&self) -> Option<DeviceTransfer> {
         Some(DeviceTransfer {
             device: self.who?.device,
-            content: self.content,
-            start: self.start,
+            content: self.arrived.content,
+            start: self.arrived.start,
         })
     }
 }

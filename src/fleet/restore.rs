@@ -29,7 +29,7 @@ impl Fleet {
         if let Some(folder) = folder {
             let now = fleet.clock.stamp(began);
             let loaded = journal::open(folder, now, unix, &mut |entry| fleet.load(entry, began));
-            fleet.guard.all_loaded();
+            fleet.loop_guard.all_loaded();
             fleet.known_list = KnownList::open(folder.path(), fleet.due_changed.clone());
             fleet.devices.loaded(loaded.downtime);
             let wall = Wall { stamp: now, unix };
@@ -52,7 +52,7 @@ impl Fleet {
         let now = fleet.clock.stamp(began);
         let path = folder.join(journal::FILE);
         let loaded = journal::load(&path, now, unix, &mut |entry| fleet.load(entry, began))?;
-        fleet.guard.all_loaded();
+        fleet.loop_guard.all_loaded();
         fleet.known_list = KnownList::open(folder, fleet.due_changed.clone());
         fleet.devices.loaded(loaded.downtime);
         Ok((fleet, loaded))
@@ -69,7 +69,7 @@ impl Fleet {
         for entry in record.borrow().iter() {
             fleet.load(entry.clone(), now);
         }
-        fleet.guard.all_loaded();
+        fleet.loop_guard.all_loaded();
         fleet.journal.record = Some(record.clone());
         fleet
     }
@@ -97,10 +97,10 @@ impl Fleet {
                 }
                 self.devices.load_release(release);
             }
-            JournalEntry::Guard(guard) => self.guard.load(&guard),
-            JournalEntry::Unguarded(identity_without_version, coarse_network) => {
-                self.guard.unload(identity_without_version, coarse_network)
-            }
+            JournalEntry::Guard(guard) => self.loop_guard.load(guard),
+            JournalEntry::Unguarded(identity_without_version, coarse_network) => self
+                .loop_guard
+                .unload(identity_without_version, coarse_network),
         }
     }
 
@@ -110,7 +110,7 @@ impl Fleet {
             self.pins.len(),
             self.devices.established(),
             self.devices.targets().releases(),
-            self.guard.len(),
+            self.loop_guard.len(),
         ]
         .into_iter()
         .sum()
@@ -125,7 +125,7 @@ impl Fleet {
             0 => self.devices.targets().records(at, most),
             1 => self.pins.records(at, most),
             2 => self.devices.records(at, most),
-            3 => self.guard.records(at, most),
+            3 => self.loop_guard.records(at, most),
             _ => return (Vec::new(), None),
         };
         let next = match next {

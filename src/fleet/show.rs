@@ -3,11 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
+use super::Fleet;
 use super::clock::Stamp;
 use super::devices::{Beside, ESTABLISHED};
 use super::requester::Requester;
 use super::view::{Counts, DeviceView, Filter, HoldView, Page};
-use super::{Fleet, guard};
 use crate::decision::{Check, Known};
 use crate::firmware::audience::DeviceId;
 
@@ -55,10 +55,10 @@ impl Fleet {
             && known.looping.is_empty()
         {
             let now = self.clock.stamp(now);
-            let against = self.guard.against(device, now).into_iter();
+            let against = self.loop_guard.against(device);
             against
-                .filter(|against| against.until.is_some())
-                .for_each(|against| known.looping.add(against.content, false));
+                .filter(|evidence| evidence.held_until(now).is_some())
+                .for_each(|evidence| known.looping.add(evidence.entry.content, false));
         }
         known
     }
@@ -111,14 +111,14 @@ struct Outlook<'f> {
 
 impl Outlook<'_> {
     fn against(&self, device: DeviceId) -> Vec<HoldView> {
-        let view = |against: guard::Against| HoldView {
-            content: against.content.to_string(),
-            until: against.until.map(|until| self.unix(until)),
-            reverts: against.reverts,
-            sent: against.sent,
-        };
-        let all = self.fleet.guard.against(device, self.now);
-        all.into_iter().map(view).collect()
+        let against = self.fleet.loop_guard.against(device);
+        let views = against.map(|evidence| HoldView {
+            content: evidence.entry.content.to_string(),
+            until: evidence.held_until(self.now).map(|until| self.unix(until)),
+            reverts: evidence.entry.reverts,
+            sent: evidence.entry.sent,
+        });
+        views.collect()
     }
 }
 
@@ -133,6 +133,6 @@ impl Beside for Outlook<'_> {
     }
 
     fn held(&self, device: DeviceId) -> bool {
-        self.fleet.guard.holds(device, self.now)
+        self.fleet.loop_guard.is_held(device, self.now)
     }
 }

@@ -15,7 +15,7 @@ use luat_ota::firmware::known::KnownFiles;
 use luat_ota::firmware::scan;
 use luat_ota::fleet::requester::{PinOwner, Requester};
 use luat_ota::fleet::short_version::ShortVersion;
-use luat_ota::fleet::{Fleet, Outcome, Part, Settings};
+use luat_ota::fleet::{FileRange, Fleet, Settings, TransferOutcome};
 
 /// Devices that loop.
 const DEVICES: u64 = 200;
@@ -62,7 +62,7 @@ fn bytes_in_a_day(catalog: &Catalog, attempts: u32) -> (u64, u64) {
             fleet.checked(&check, Some(&who), &verdict, false, now);
             match verdict {
                 Verdict::Offer(offer) => {
-                    let part = Part {
+                    let part = FileRange {
                         content: offer.package.content,
                         to: ShortVersion::of(&offer.release.version_text),
                         size: offer.package.size,
@@ -71,9 +71,9 @@ fn bytes_in_a_day(catalog: &Catalog, attempts: u32) -> (u64, u64) {
                     };
                     let (mut transfer, _written) = fleet.begin(Some(&who), Some(&owner), part, now);
                     let end = now + Duration::from_secs(30);
-                    fleet.sent(&mut transfer, part.size);
+                    fleet.sent(&transfer, part.size);
                     fleet.acknowledged(&mut transfer, part.size, end);
-                    fleet.end(transfer, Outcome::Whole, end);
+                    fleet.end(transfer, TransferOutcome::Whole, end);
                     bytes += part.size;
                 }
                 Verdict::Refuse(RefusedCheck {

@@ -21,7 +21,7 @@ use crate::device::answer::{Answer, Plan, answer};
 use crate::firmware::ContentId;
 use crate::fleet::entry::JournalEntry;
 use crate::fleet::short_version::ShortVersion;
-use crate::fleet::{Outcome, Part, Transfer};
+use crate::fleet::{FileRange, Transfer, TransferOutcome};
 use crate::wire::head::{self, HeadLimits, HeadProgress};
 
 /// Length of all sequences that are tried, unless `LUAT_OTA_MODEL_DEPTH` says otherwise.
@@ -279,7 +279,11 @@ impl World {
                 let open = self.open.extract_if(.., |(open, _)| *open == module);
                 for (_, transfer) in open {
                     let mut fleet = self.service.fleet.borrow_mut();
-                    fleet.end(transfer, Outcome::Incomplete { proxied: false }, self.now);
+                    fleet.end(
+                        transfer,
+                        TransferOutcome::Incomplete { proxied: false },
+                        self.now,
+                    );
                 }
                 let now = self.now;
                 let open = |begun: &&mut Begun| begun.module == module && begun.open;
@@ -390,7 +394,7 @@ impl World {
 
     fn deliver(&mut self, module: usize, plan: &Plan, renamed: bool) -> Result<(), String> {
         let (content, now) = (plan.content, self.now);
-        let part = Part {
+        let part = FileRange {
             content,
             to: ShortVersion::of(&plan.about.to),
             size: plan.size,
@@ -401,8 +405,8 @@ impl World {
         {
             let mut fleet = self.service.fleet.borrow_mut();
             let who = plan.about.who.as_ref();
-            let (mut transfer, _written) = fleet.begin(who, Some(&plan.owner), part, now);
-            fleet.sent(&mut transfer, high);
+            let (transfer, _written) = fleet.begin(who, Some(&plan.owner), part, now);
+            fleet.sent(&transfer, high);
             self.open.push((module, transfer));
         }
         let mut wrong = Ok(());

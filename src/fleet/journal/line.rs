@@ -18,7 +18,7 @@ use crate::fleet::entry::{
 };
 use crate::fleet::journey::{Outcome, State};
 use crate::fleet::network::{CoarseNetwork, Network};
-use crate::fleet::pins::Worth;
+use crate::fleet::pins::PinWorth;
 use crate::fleet::profiles::Profile;
 use crate::fleet::requester::{IdentityHash, PinKey};
 
@@ -474,7 +474,7 @@ pub(super) fn said(fields: &Fields<'_>, when: When) -> Option<Said> {
 fn pin(fields: &Fields<'_>, when: When) -> Option<PinEntry> {
     // Up to 0.1.0: of one network, without a reach.
     let (reach, worth) = match fields.has("network") {
-        true => (u64::MAX, Worth::Established as u8),
+        true => (u64::MAX, PinWorth::Established as u8),
         false => (
             fields.number("reach").unwrap_or(0),
             fields.number("worth").unwrap_or(0),

@@ -1061,7 +1061,7 @@ fn pins_of_version_0_1_0_load_and_speak_for_any_byte() {
         content: A,
         used: NOW,
         reach: u64::MAX,
-        worth: crate::fleet::pins::Worth::Established as u8,
+        worth: crate::fleet::pins::PinWorth::Established as u8,
     };
     assert_eq!(entries, [JournalEntry::Pin(pin)]);
 }

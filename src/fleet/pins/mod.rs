@@ -11,6 +11,7 @@
 //! be left would answer for the evicted one. For the rest of a week a pin still speaks against other contents that
 //! clients which say the same have begun, and no download goes on by it.
 
+use super::FileRange;
 use super::bounded::Bounded;
 use super::clock::Stamp;
 use super::entry::{JournalEntry, PinEntry};
@@ -49,7 +50,7 @@ pub enum Began {
 
 /// How long a pin is kept when the table is full; the lowest is evicted first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Worth {
+pub enum PinWorth {
     /// Request without an id.
     Anonymous,
     /// Device id that may be invented.
@@ -58,13 +59,13 @@ pub enum Worth {
     Established,
 }
 
-impl Worth {
+impl PinWorth {
     /// Reads the number that the journal has for it.
-    pub fn of_number(number: u8) -> Worth {
+    pub fn of_number(number: u8) -> PinWorth {
         match number {
-            0 => Worth::Anonymous,
-            1 => Worth::Stranger,
-            _ => Worth::Established,
+            0 => PinWorth::Anonymous,
+            1 => PinWorth::Stranger,
+            _ => PinWorth::Established,
         }
     }
 
@@ -77,21 +78,13 @@ impl Worth {
 
     /// Classes of pins without a running download.
     fn idle() -> [u8; 3] {
-        [Worth::Anonymous, Worth::Stranger, Worth::Established].map(|worth| worth.class(false))
+        [
+            PinWorth::Anonymous,
+            PinWorth::Stranger,
+            PinWorth::Established,
+        ]
+        .map(|worth| worth.class(false))
     }
-}
-
-/// A part of a content that is about to be sent.
-#[derive(Clone, Copy, Debug)]
-pub struct Sending {
-    /// The file.
-    pub content: ContentId,
-    /// Its size in bytes.
-    pub size: u64,
-    /// The first byte.
-    pub start: u64,
-    /// One after the last byte.
-    pub end: u64,
 }
 
 /// A running download with a pin; returned by [`Pins::begin`], consumed by [`Pins::end`].
@@ -108,12 +101,12 @@ pub struct Hold {
 pub struct Pins {
     table: Bounded<PinKey, Pin>,
     /// Changes that the journal does not have yet.
-    news: Vec<News>,
+    changes: Vec<PinChange>,
 }
 
 /// A change for the journal.
 #[derive(Debug)]
-enum News {
+enum PinChange {
     /// All pins of the key are over.
     Over(PinKey),
     /// The pin with this serial.
@@ -129,7 +122,7 @@ struct Pin {
     /// Clients have at most the bytes before this one.
     reach: u64,
     size: u64,
-    worth: Worth,
+    worth: PinWorth,
     /// Running downloads.
     running: u32,
     /// Its class is [`OLD`].
@@ -181,7 +174,7 @@ impl Pins {
     pub fn new(capacity: usize) -> Pins {
         Pins {
             table: Bounded::new(capacity, CONTENTS),
-            news: Vec::new(),
+            changes: Vec::new(),
         }
     }
 
@@ -235,8 +228,8 @@ impl Pins {
     pub fn begin(
         &mut self,
         owner: &PinOwner,
-        worth: Worth,
-        sending: Sending,
+        worth: PinWorth,
+        range: FileRange,
         now: Stamp,
     ) -> Option<Hold> {
         self.expire(now);
@@ -244,7 +237,7 @@ impl Pins {
         let known = self.table.of(key).iter();
         let said = owner.said();
         let known = known
-            .filter(|slot| (slot.record.content, slot.record.said) == (sending.content, said))
+            .filter(|slot| (slot.record.content, slot.record.said) == (range.content, said))
             .map(|slot| slot.serial())
             .next();
         let serial = match known {
@@ -254,10 +247,10 @@ impl Pins {
                 worth.class(true),
                 now,
                 Pin {
-                    content: sending.content,
+                    content: range.content,
                     said,
-                    reach: sending.start,
-                    size: sending.size,
+                    reach: range.start,
+                    size: range.size,
                     worth,
                     running: 0,
                     is_old: false,
@@ -267,8 +260,8 @@ impl Pins {
         };
         let pin = self.table.get_mut(key, serial)?;
         // The highest byte counts, also of a download that begins again: there may be two clients.
-        pin.reach = pin.reach.max(sending.start);
-        pin.size = sending.size;
+        pin.reach = pin.reach.max(range.start);
+        pin.size = range.size;
         pin.worth = pin.worth.max(worth);
         pin.running = pin.running.saturating_add(1);
         pin.is_old = false;
@@ -277,7 +270,7 @@ impl Pins {
         Some(Hold {
             key,
             serial,
-            end: sending.end,
+            end: range.end,
         })
     }
 
@@ -302,7 +295,7 @@ impl Pins {
                 written.reach = pin.reach;
             }
             if was_cut || now.since(written.used) >= STALE {
-                self.news.push(News::Changed(key, serial));
+                self.changes.push(PinChange::Changed(key, serial));
             }
         }
         let class = pin.class();
@@ -337,11 +330,11 @@ impl Pins {
     }
 
     /// Entries for the journal about pins that changed or are over since the last call.
-    pub fn news(&mut self) -> Vec<JournalEntry> {
-        let news = std::mem::take(&mut self.news);
-        let entry = |news| match news {
-            News::Over(key) => Some(JournalEntry::Unpinned(key)),
-            News::Changed(key, serial) => {
+    pub fn changes(&mut self) -> Vec<JournalEntry> {
+        let changes = std::mem::take(&mut self.changes);
+        let entry = |change| match change {
+            PinChange::Over(key) => Some(JournalEntry::Unpinned(key)),
+            PinChange::Changed(key, serial) => {
                 let mut slots = self.table.of_mut(key);
                 let slot = slots.find(|slot| slot.serial() == serial)?;
                 let entry = slot.record.entry(key, slot.place().used);
@@ -352,7 +345,7 @@ impl Pins {
                 Some(JournalEntry::Pin(entry))
             }
         };
-        news.into_iter().filter_map(entry).collect()
+        changes.into_iter().filter_map(entry).collect()
     }
 
     /// Takes over a pin from the journal; the last one of a key counts.
@@ -371,7 +364,7 @@ impl Pins {
                 said: entry.said,
                 reach: entry.reach,
                 size: entry.reach,
-                worth: Worth::of_number(entry.worth),
+                worth: PinWorth::of_number(entry.worth),
                 running: 0,
                 is_old: now.since(entry.used) >= LIFETIME,
                 written: Some(written),
@@ -379,7 +372,7 @@ impl Pins {
             self.insert(key, pin.class(), entry.used, pin);
         }
         // The journal has it.
-        self.news.clear();
+        self.changes.clear();
     }
 
     /// The journal says that all pins of this key are over.
@@ -408,7 +401,7 @@ impl Pins {
             for slot in self.table.of_mut(key) {
                 if Some(slot.serial()) != inserted.serial {
                     slot.record.reach = u64::MAX;
-                    self.news.push(News::Changed(key, slot.serial()));
+                    self.changes.push(PinChange::Changed(key, slot.serial()));
                 }
             }
             return inserted.serial;
@@ -429,13 +422,13 @@ impl Pins {
     fn forget(&mut self, key: PinKey, written: bool) {
         let removed = self.table.retain(key, |_| false);
         if written || removed.iter().any(|pin| pin.written.is_some()) {
-            self.news.push(News::Over(key));
+            self.changes.push(PinChange::Over(key));
         }
     }
 
     /// Drops pins that are over, and moves old ones to the front of the eviction order.
     fn expire(&mut self, now: Stamp) {
-        for class in Worth::idle() {
+        for class in PinWorth::idle() {
             while let Some((key, serial, used)) = self.table.longest_unused(class)
                 && now.since(used) >= LIFETIME
             {
@@ -448,7 +441,7 @@ impl Pins {
         while let Some((key, serial, used)) = self.table.longest_unused(OLD)
             && now.since(used) >= KEPT
         {
-            self.table.retain(key, |slot| slot.serial() != serial);
+            self.table.remove(key, serial);
         }
     }
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::requester::IdentityHash;
+use crate::fleet::short_version::ShortVersion;
 
 const A: ContentId = ContentId([1; 32]);
 const B: ContentId = ContentId([2; 32]);
@@ -21,22 +22,23 @@ fn content(number: u8) -> ContentId {
 fn begin_at(
     pins: &mut Pins,
     owner: &PinOwner,
-    worth: Worth,
+    worth: PinWorth,
     content: ContentId,
     range: std::ops::Range<u64>,
     now: Stamp,
 ) -> Option<Hold> {
-    let sending = Sending {
+    let range = FileRange {
         content,
+        to: ShortVersion::default(),
         size: 5000,
         start: range.start,
         end: range.end,
     };
-    pins.begin(owner, worth, sending, now)
+    pins.begin(owner, worth, range, now)
 }
 
 fn begin(pins: &mut Pins, owner: &PinOwner, content: ContentId, now: Stamp) -> Hold {
-    begin_at(pins, owner, Worth::Stranger, content, 0..5000, now).unwrap()
+    begin_at(pins, owner, PinWorth::Stranger, content, 0..5000, now).unwrap()
 }
 
 /// A download from byte 0 that is cut after `sent` bytes.
@@ -104,7 +106,7 @@ fn an_old_pin_speaks_against_those_who_say_the_same_and_makes_room_first_and_alo
     let imei = DeviceId::Imei(862_991_443_753_386);
     let [one, updated] = [1, 2].map(|version| PinOwner::of_device(imei, IdentityHash(version)));
     let mut pins = Pins::new(3);
-    let hold = begin_at(&mut pins, &one, Worth::Established, A, 0..5000, NOW).unwrap();
+    let hold = begin_at(&mut pins, &one, PinWorth::Established, A, 0..5000, NOW).unwrap();
     pins.sent(&hold, 5000);
     pins.end(hold, NOW);
     // The next release, some days after.
@@ -114,7 +116,7 @@ fn an_old_pin_speaks_against_those_who_say_the_same_and_makes_room_first_and_alo
     assert_eq!(pins.began(&one, 1000, now), Began::Unclear);
     cut(&mut pins, &owner(1), A, 1, now);
     // The least of all takes its place, and the other pin of its id stays.
-    let hold = begin_at(&mut pins, &owner(2), Worth::Anonymous, A, 0..1, now);
+    let hold = begin_at(&mut pins, &owner(2), PinWorth::Anonymous, A, 0..1, now);
     assert!(hold.is_some());
     assert_eq!(pins.len(), 3);
     assert_eq!(pins.began(&updated, 1000, now), Began::With(B));
@@ -196,7 +198,14 @@ fn pins_of_an_id_are_evicted_together() {
     cut(&mut pins, &device(), A, 1000, NOW);
     cut(&mut pins, &owner(1), A, 1000, NOW.plus(1));
     let range = 0..5000;
-    let hold = begin_at(&mut pins, &device(), Worth::Stranger, B, range, NOW.plus(2));
+    let hold = begin_at(
+        &mut pins,
+        &device(),
+        PinWorth::Stranger,
+        B,
+        range,
+        NOW.plus(2),
+    );
     assert!(hold.is_none());
     assert_eq!(pins.began(&device(), 0, NOW.plus(2)), Began::Unknown);
 }
@@ -227,8 +236,8 @@ fn no_flood_evicts_pins_of_more_worth() {
     let mut pins = Pins::new(10);
     for number in 0..10 {
         let worth = match number {
-            0..5 => Worth::Established,
-            _ => Worth::Stranger,
+            0..5 => PinWorth::Established,
+            _ => PinWorth::Stranger,
         };
         let hold = begin_at(&mut pins, &owner(number), worth, A, 0..5000, NOW);
         let hold = hold.unwrap();
@@ -240,7 +249,7 @@ fn no_flood_evicts_pins_of_more_worth() {
         let hold = begin_at(
             &mut pins,
             &owner(number),
-            Worth::Anonymous,
+            PinWorth::Anonymous,
             B,
             0..9,
             NOW.plus(9),
@@ -253,7 +262,7 @@ fn no_flood_evicts_pins_of_more_worth() {
         running.extend(begin_at(
             &mut pins,
             &owner(number),
-            Worth::Stranger,
+            PinWorth::Stranger,
             B,
             0..9,
             NOW.plus(9),
@@ -270,11 +279,11 @@ fn a_beginning_without_room_leaves_nothing_that_would_answer_for_it() {
     let begin = |pins: &mut Pins, number, worth, content| {
         begin_at(pins, &owner(number), worth, content, 0..5000, NOW)
     };
-    let first = begin(&mut pins, 1, Worth::Stranger, A).unwrap();
+    let first = begin(&mut pins, 1, PinWorth::Stranger, A).unwrap();
     pins.sent(&first, 1000);
-    begin(&mut pins, 2, Worth::Established, A).unwrap();
+    begin(&mut pins, 2, PinWorth::Established, A).unwrap();
     // The key is the same, the request is worth less than all that is there.
-    assert!(begin(&mut pins, 1, Worth::Anonymous, B).is_none());
+    assert!(begin(&mut pins, 1, PinWorth::Anonymous, B).is_none());
     assert_eq!(pins.began(&owner(1), 500, NOW), Began::Unknown);
     pins.end(first, NOW);
 }
@@ -306,7 +315,7 @@ fn reloaded(entries: &[JournalEntry], now: Stamp) -> Pins {
             _ => unreachable!(),
         }
     }
-    assert!(pins.news().is_empty());
+    assert!(pins.changes().is_empty());
     pins
 }
 
@@ -369,20 +378,20 @@ fn one_line_covers_all_bytes_that_may_be_sent_before_the_next() {
     assert_eq!(after_kill.began(&device(), 5001, NOW), Began::Unknown);
     // Once it has ended, exactly those that were.
     pins.end(hold, NOW);
-    journal.extend(pins.news());
+    journal.extend(pins.changes());
     assert_eq!(journal.len(), 2);
     let after_kill = reloaded(&journal, NOW);
     assert_eq!(after_kill.began(&device(), 3000, NOW), Began::With(A));
     assert_eq!(after_kill.began(&device(), 3001, NOW), Began::Unknown);
     // The rest needs another line.
-    let rest = begin_at(&mut pins, &device(), Worth::Stranger, A, 3000..5000, NOW).unwrap();
+    let rest = begin_at(&mut pins, &device(), PinWorth::Stranger, A, 3000..5000, NOW).unwrap();
     journal.extend(pins.to_write(&rest).map(JournalEntry::Pin));
     assert_eq!(journal.len(), 3);
     let after_kill = reloaded(&journal, NOW);
     assert_eq!(after_kill.began(&device(), 5000, NOW), Began::With(A));
     pins.sent(&rest, 5000);
     pins.end(rest, NOW);
-    assert!(pins.news().is_empty());
+    assert!(pins.changes().is_empty());
 }
 
 #[test]
@@ -392,20 +401,28 @@ fn the_ranges_of_one_download_are_one_line_an_hour() {
     for from in (0..4000).step_by(100) {
         let now = NOW.plus(u32::try_from(from).unwrap() / 100);
         let range = from..from + 100;
-        let hold = begin_at(&mut pins, &device(), Worth::Stranger, A, range, now).unwrap();
+        let hold = begin_at(&mut pins, &device(), PinWorth::Stranger, A, range, now).unwrap();
         lines += usize::from(pins.to_write(&hold).is_some());
         pins.sent(&hold, from + 100);
         pins.end(hold, now);
-        lines += pins.news().len();
+        lines += pins.changes().len();
     }
     assert_eq!(lines, 1);
     let later = NOW.plus(STALE);
-    let hold = begin_at(&mut pins, &device(), Worth::Stranger, A, 4000..4100, later).unwrap();
+    let hold = begin_at(
+        &mut pins,
+        &device(),
+        PinWorth::Stranger,
+        A,
+        4000..4100,
+        later,
+    )
+    .unwrap();
     assert!(pins.to_write(&hold).is_some());
     pins.sent(&hold, 4100);
     // A download that takes hours.
     pins.end(hold, later.plus(STALE));
-    assert_eq!(pins.news().len(), 1);
+    assert_eq!(pins.changes().len(), 1);
 }
 
 #[test]
@@ -414,10 +431,10 @@ fn the_journal_hears_of_evicted_pins_that_it_has() {
     let hold = begin(&mut pins, &device(), A, NOW);
     assert!(pins.to_write(&hold).is_some());
     pins.end(hold, NOW);
-    pins.news();
+    pins.changes();
     cut(&mut pins, &owner(1), A, 1, NOW.plus(1));
-    assert_eq!(pins.news(), [JournalEntry::Unpinned(device().key())]);
+    assert_eq!(pins.changes(), [JournalEntry::Unpinned(device().key())]);
     // That one it never had.
     cut(&mut pins, &owner(2), A, 1, NOW.plus(2));
-    assert!(pins.news().is_empty());
+    assert!(pins.changes().is_empty());
 }

@@ -58,7 +58,7 @@ pub(super) fn clear_hold(context: &OperatorContext, id: &str) -> Result<Reply, R
     let device = DeviceId::parse(id).ok_or_else(unknown)?;
     let now = Instant::now();
     let mut fleet = context.fleet.borrow_mut();
-    if !fleet.remembers(device, now) {
+    if !fleet.remembers(device) {
         return Err(unknown());
     }
     let lifted = fleet.lift(device, now);

@@ -1,0 +1,340 @@
+//! Evidence against giving one content to one device again, and the hold that it deserves.
+
+use crate::decision::{Back, compare};
+use crate::firmware::ContentId;
+use crate::fleet::clock::Stamp;
+use crate::fleet::entry::{GuardEntry, JournalEntry, Round};
+use crate::fleet::journey::{Circumstances, FALLBACK};
+use crate::fleet::requester::Requester;
+
+/// A redirect is an attempt when the device comes back this long after it, in seconds.
+const REDIRECTED: u32 = 60;
+
+/// Rounds count for so long, in seconds.
+const DAY: u32 = 24 * 60 * 60;
+
+/// Rounds that are kept.
+const ROUNDS: usize = 10;
+
+/// Weak rounds within a day that deserve a hold.
+const WEAK: usize = 9;
+
+/// Rounds of any kind within a day that deserve a hold, whatever versions the device reports, and even if
+/// `allow` names it.
+const MANY: usize = ROUNDS;
+
+/// A device that `allow` names is held for its bytes only when they are worth so many files.
+const MANY_SIZES: u64 = 20;
+
+/// Duration of a hold in seconds, by how often the content was held before.
+pub const HOLDS: [u32; 3] = [60 * 60, 6 * 60 * 60, 24 * 60 * 60];
+
+/// Evidence against one content for one device: the journal's entry, and what is only known while the server runs.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    /// The part that the journal keeps.
+    pub entry: GuardEntry,
+    /// Size of the file in bytes; 0: not known (the entry was loaded from the journal).
+    pub size: u64,
+    /// The device has the bytes before this one, without a gap.
+    pub reached: u64,
+    /// Whether the journal has an entry of it.
+    pub written: bool,
+}
+
+/// The facts of a check from byte 0, besides the version that it reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckFacts {
+    /// It comes by packets from the source port of the download.
+    pub same_session: bool,
+    /// The rules give the reported version to devices that run the new one.
+    pub is_given: bool,
+    /// The content that the device has and need not run yet, and the seconds that it may take from the delivery.
+    pub waits: Option<(ContentId, u32)>,
+}
+
+impl CheckFacts {
+    fn circumstances(self, reboot_within: u32) -> Circumstances {
+        Circumstances {
+            same_place: true,
+            same_session: self.same_session,
+            reboot_within,
+            is_given: self.is_given,
+        }
+    }
+}
+
+/// Number of holds that attempts deserve if `free` of them are: one at `free` reverts and at each one more; one at
+/// two more redirects, or sizes of the file, than that, and at every other one more. It follows from sums alone, so
+/// a restart changes nothing.
+pub fn deserved_holds((reverts, redirects, sent): (u32, u32, u64), size: u64, free: u32) -> u32 {
+    let over = |count: u32, free: u32, each: u32| match count.checked_sub(free) {
+        Some(more) => more / each + 1,
+        None => 0,
+    };
+    let times = sent.checked_div(size).unwrap_or(0);
+    let times = u32::try_from(times).unwrap_or(u32::MAX);
+    let many = free.saturating_add(2);
+    over(reverts, free, 1)
+        .max(over(times, many, 2))
+        .max(over(redirects, many, 2))
+}
+
+impl Evidence {
+    /// Creates a record without any evidence yet.
+    pub fn new(who: &Requester, content: ContentId, now: Stamp) -> Evidence {
+        let entry = GuardEntry {
+            device: who.device,
+            identity_without_version: who.identity_without_version,
+            coarse_network: who.coarse_network,
+            content,
+            version: who.identity.0,
+            reverts: 0,
+            redirects: 0,
+            sent: 0,
+            level: 0,
+            held_until: None,
+            delivered: None,
+            by_proxy: false,
+            redirected: None,
+            confirmed: None,
+            reverted: false,
+            rounds: Vec::new(),
+            from: Box::default(),
+            to: Box::default(),
+            before: 0,
+            used: now,
+        };
+        Evidence {
+            entry,
+            size: 0,
+            reached: 0,
+            written: false,
+        }
+    }
+
+    /// The evidence after a check from byte 0, and whether the check was counted as one more attempt; `None`: there
+    /// is nothing against the content any more.
+    pub fn judge(
+        &self,
+        who: &Requester,
+        facts: CheckFacts,
+        attempts: u32,
+        now: Stamp,
+    ) -> Option<(Evidence, bool)> {
+        let entry = &self.entry;
+        let back = match entry.version == who.identity.0 {
+            true => Back::Old,
+            false => compare(
+                &entry.from,
+                who.version.as_str(),
+                who.first_field,
+                &entry.to,
+            ),
+        };
+        let was_confirmed = entry.confirmed.map(|at| now.since(at));
+        let is_old_news = was_confirmed.is_some_and(|age| age > FALLBACK);
+        let mut after = self.clone();
+        match back {
+            Back::New if is_old_news => return None,
+            Back::New => {
+                after.comes_back_new(attempts, now);
+                if after.entry.reverts == 0 && after.entry.rounds.is_empty() {
+                    return None;
+                }
+            }
+            Back::Old if is_old_news || was_confirmed.is_some() && facts.is_given => return None,
+            Back::Old => after.comes_back_old(facts, now),
+            Back::Other => {
+                let is_another = ![entry.version, entry.before].contains(&who.identity.0);
+                if is_another && !self.is_frequent(attempts, now) {
+                    after.clear();
+                }
+                let age = after.entry.delivered.map(|at| now.since(at));
+                if age.is_some_and(|age| !facts.circumstances(0).too_soon(age)) {
+                    after.count_revert(now);
+                }
+                if !after.is_worth_it() {
+                    return None;
+                }
+            }
+        }
+        let attempts = |evidence: &Evidence| {
+            let entry = &evidence.entry;
+            (entry.reverts, entry.redirects, evidence.last_round())
+        };
+        let counted = attempts(self) != attempts(&after);
+        Some((after, counted))
+    }
+
+    /// The device begins to download.
+    pub fn begin(&mut self, who: &Requester) {
+        if self.entry.version != who.identity.0 {
+            self.entry.before = self.entry.version;
+            self.entry.version = who.identity.0;
+        }
+        if *self.entry.from != *who.version.as_str() {
+            self.entry.from = who.version.as_str().into();
+        }
+    }
+
+    /// Begins a hold with this check. `deserved`: number of holds that the evidence deserves.
+    pub fn hold(&mut self, deserved: u32, now: Stamp) {
+        let [shortest, .., longest] = HOLDS;
+        let seconds = match deserved.checked_sub(1) {
+            Some(before) if deserved > self.entry.level => {
+                let at = usize::try_from(before).unwrap_or(usize::MAX);
+                HOLDS.get(at).copied().unwrap_or(longest)
+            }
+            _ => shortest,
+        };
+        self.entry.level = self.entry.level.max(deserved);
+        self.entry.held_until = Some(now.plus(seconds));
+    }
+
+    /// Counts a download after which the device reported its old version.
+    pub fn count_revert(&mut self, now: Stamp) {
+        self.entry.reverts = self.entry.reverts.saturating_add(1);
+        self.entry.reverted = true;
+        self.add_round(false, now);
+    }
+
+    fn add_round(&mut self, weak: bool, now: Stamp) {
+        (self.entry.delivered, self.reached) = (None, 0);
+        let rounds = &mut self.entry.rounds;
+        if rounds.len() >= ROUNDS {
+            rounds.remove(0);
+        }
+        rounds.push(Round { at: now, weak });
+    }
+
+    /// The device reports the new version.
+    fn comes_back_new(&mut self, attempts: u32, now: Stamp) {
+        let entry = &mut self.entry;
+        if entry.reverted && entry.delivered.is_none() && entry.confirmed.is_none() {
+            // It only took long.
+            entry.reverts = entry.reverts.saturating_sub(1);
+            entry.rounds.pop();
+        }
+        (entry.sent, entry.redirects) = (0, 0);
+        let deserved = deserved_holds((entry.reverts, 0, 0), self.size, attempts);
+        entry.level = entry.level.min(deserved);
+        (entry.held_until, entry.redirected, entry.delivered) = (None, None, None);
+        (entry.reverted, self.reached) = (false, 0);
+        entry.confirmed.get_or_insert(now);
+    }
+
+    /// The device reports the version that it ran before.
+    fn comes_back_old(&mut self, facts: CheckFacts, now: Stamp) {
+        let entry = &mut self.entry;
+        if entry
+            .redirected
+            .is_some_and(|at| now.since(at) >= REDIRECTED)
+        {
+            entry.redirected = None;
+            entry.redirects = entry.redirects.saturating_add(1);
+        }
+        if entry.confirmed.take().is_some() {
+            return self.count_revert(now);
+        }
+        let Some(age) = entry.delivered.map(|at| now.since(at)) else {
+            return;
+        };
+        let within = match facts.waits {
+            Some((content, within)) if content == entry.content => within,
+            _ => 0,
+        };
+        if facts.circumstances(within).too_soon(age) || age < within {
+            return;
+        }
+        match entry.by_proxy {
+            true => self.add_round(true, now),
+            false => self.count_revert(now),
+        }
+    }
+
+    /// Takes back everything but the rounds: the device was flashed with something else.
+    fn clear(&mut self) {
+        let entry = &mut self.entry;
+        (entry.reverts, entry.redirects, entry.sent, entry.level) = (0, 0, 0, 0);
+        (entry.held_until, entry.redirected, entry.confirmed) = (None, None, None);
+        entry.reverted = false;
+    }
+
+    fn last_round(&self) -> Option<Stamp> {
+        self.entry.rounds.last().map(|round| round.at)
+    }
+
+    fn recent_rounds(&self, now: Stamp) -> impl Iterator<Item = &Round> {
+        let rounds = self.entry.rounds.iter();
+        rounds.filter(move |round| now.since(round.at) <= DAY)
+    }
+
+    /// Whether it was counted so often within a day that each further attempt deserves a hold of an hour.
+    pub fn is_frequent(&self, attempts: u32, now: Stamp) -> bool {
+        let weak = self.recent_rounds(now).filter(|round| round.weak);
+        // Unless more attempts are free.
+        let many = usize::try_from(attempts).map_or(MANY, |attempts| attempts.max(MANY));
+        weak.count() >= WEAK || self.recent_rounds(now).count() >= many
+    }
+
+    /// Whether the content is also held from a device that `allow` names.
+    pub fn is_extreme(&self, now: Stamp) -> bool {
+        self.recent_rounds(now).count() >= MANY || self.sizes_sent() >= MANY_SIZES
+    }
+
+    /// End of the current hold; `None`: the content is not held.
+    pub fn held_until(&self, now: Stamp) -> Option<Stamp> {
+        self.entry.held_until.filter(|until| now < *until)
+    }
+
+    /// How often the bytes that were sent make up the file; 0 if its size is not known.
+    fn sizes_sent(&self) -> u64 {
+        self.entry.sent.checked_div(self.size).unwrap_or(0)
+    }
+
+    /// Whether it is worth an entry in the journal.
+    pub fn is_worth_it(&self) -> bool {
+        let entry = &self.entry;
+        entry.level > 0
+            || entry.reverts > 0
+            || entry.redirects > 0
+            || !entry.rounds.is_empty()
+            || entry.delivered.is_some()
+            || self.sizes_sent() > 0
+    }
+
+    /// Whether it is more than a first attempt: two redirects or file sizes, or a revert.
+    pub fn is_repeated(&self) -> bool {
+        let entry = &self.entry;
+        entry.reverts > 0 || entry.redirects > 1 || self.sizes_sent() > 1
+    }
+
+    /// Class in the eviction order: the least evidence is evicted first.
+    pub fn class(&self) -> u8 {
+        if self.entry.level > 0 {
+            3
+        } else if !self.is_worth_it() {
+            0
+        } else if self.is_repeated() || self.entry.rounds.len() > 1 {
+            2
+        } else {
+            1
+        }
+    }
+
+    /// The facts whose change is worth a new entry in the journal: bytes count only by whole file sizes.
+    pub fn notable(&self) -> impl PartialEq + use<> {
+        let entry = &self.entry;
+        (
+            (entry.reverts, entry.redirects, self.sizes_sent()),
+            (entry.level, entry.held_until, entry.delivered.is_some()),
+            (entry.confirmed, self.last_round(), entry.version),
+        )
+    }
+
+    /// The entry for the journal.
+    pub fn to_entry(&self) -> JournalEntry {
+        JournalEntry::Guard(self.entry.clone())
+    }
+}
