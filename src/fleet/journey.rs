@@ -115,6 +115,21 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Its name in the journal.
+    pub fn word(self) -> &'static str {
+        match self {
+            Outcome::Confirmed => "confirmed",
+            Outcome::Reverted => "reverted",
+            Outcome::FellBack => "fell_back",
+        }
+    }
+
+    /// The outcome of this name.
+    pub fn of_word(word: &str) -> Option<Outcome> {
+        let all = [Outcome::Confirmed, Outcome::Reverted, Outcome::FellBack];
+        all.into_iter().find(|outcome| outcome.word() == word)
+    }
+
     /// Does it count as a revert?
     pub fn is_revert(self) -> bool {
         matches!(self, Outcome::Reverted | Outcome::FellBack)

@@ -41,11 +41,11 @@ pub mod view;
 use std::time::{Duration, Instant};
 
 use self::clock::{Clock, Stamp};
-use self::devices::{Above, DeviceTransfer, Devices, Fallen, Sighting, Worth};
-use self::entry::JournalEntry;
+use self::devices::{Above, DeviceTransfer, Devices, Fallen, Sighting};
+use self::entry::{JournalEntry, Priority};
 use self::events::Events;
 use self::fuse::{Fuses, Judged};
-use self::journal::{Journal, Whose, Written};
+use self::journal::{Journal, Written};
 use self::known_list::KnownList;
 use self::lift::Lifts;
 use self::loop_guard::{CheckFacts, LoopGuard};
@@ -271,28 +271,26 @@ impl Fleet {
     /// killed again and again would forget it again and again. Nothing waits for it.
     fn journal_loop_guard(&mut self) {
         for entry in self.loop_guard.changes() {
-            let whose = match &entry {
-                JournalEntry::Guard(guard) => self.whose(guard.device),
-                _ => Whose::Established,
+            let priority = match &entry {
+                JournalEntry::Guard(guard) => self.priority(guard.device),
+                _ => Priority::Major,
             };
-            let _nobody_waits = self.journal.now(&entry, whose);
+            let _nobody_waits = self.journal.now(&entry, priority);
         }
     }
 
-    fn whose(&self, device: DeviceId) -> Whose {
+    /// Priority of a line about a device that is written at once: invented devices leave room for established ones.
+    fn priority(&self, device: DeviceId) -> Priority {
         match self.devices.is_established(device) {
-            true => Whose::Established,
-            false => Whose::Stranger,
+            true => Priority::Major,
+            false => Priority::Minor,
         }
     }
 
     /// What changed among the devices goes into the journal.
     fn journal_devices(&mut self) {
-        for (entry, worth) in self.devices.take() {
-            match worth {
-                Worth::Seen => self.journal.seen(&entry),
-                Worth::Step => self.journal.later(&entry),
-            }
+        for (entry, priority) in self.devices.take() {
+            self.journal.later(&entry, priority);
         }
     }
 
@@ -318,19 +316,19 @@ impl Fleet {
         self.stir(now);
         let stamp = self.clock.stamp(now);
         let mut written = Written::already();
-        let whose = who.map_or(Whose::Stranger, |who| self.whose(who.device));
+        let priority = who.map_or(Priority::Minor, |who| self.priority(who.device));
         let hold = owner.and_then(|owner| {
-            let worth = match whose {
+            let worth = match priority {
                 _ if owner.is_anonymous() => PinWorth::Anonymous,
-                Whose::Established => PinWorth::Established,
-                Whose::Stranger => PinWorth::Stranger,
+                Priority::Major => PinWorth::Established,
+                _ => PinWorth::Stranger,
             };
             self.pins.begin(owner, worth, range, stamp)
         });
         if let Some(hold) = &hold
             && let Some(pin) = self.pins.to_write(hold)
         {
-            match self.journal.now(&JournalEntry::Pin(pin), whose) {
+            match self.journal.now(&JournalEntry::Pin(pin), priority) {
                 Some(promise) => written = promise,
                 None => self.pins.not_written(hold),
             }
@@ -358,7 +356,7 @@ impl Fleet {
     /// What changed among the pins goes into the journal.
     fn journal_pins(&mut self) {
         for entry in self.pins.changes() {
-            self.journal.later(&entry);
+            self.journal.later(&entry, entry.priority());
         }
     }
 
@@ -476,7 +474,7 @@ impl Fleet {
     /// What devices made of a release counts anew from now on.
     fn resume(&mut self, fused: &Fused, now: Stamp) {
         if let Some(entry) = self.devices.resumed(&fused.project, &fused.version, now) {
-            self.journal.later(&entry);
+            self.journal.later(&entry, entry.priority());
         }
     }
 
@@ -593,7 +591,7 @@ impl Fleet {
             // At once: a server that is killed now must remember it.
             let _nobody_waits = self
                 .journal
-                .now(&JournalEntry::Release(entry), Whose::Established);
+                .now(&JournalEntry::Release(entry), Priority::Major);
         }
     }
 

@@ -18,7 +18,7 @@ use luat_ota::firmware::audience::DeviceId;
 use luat_ota::firmware::known::KnownFiles;
 use luat_ota::firmware::scan;
 use luat_ota::fleet::clock::{Stamp, unix_now};
-use luat_ota::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry, ReleaseEntry};
+use luat_ota::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry, Priority, ReleaseEntry};
 use luat_ota::fleet::journal::{Journal, Loaded};
 use luat_ota::fleet::journey::State;
 use luat_ota::fleet::network::Network;
@@ -51,44 +51,50 @@ fn remember(state: &Path, firmware: &Path) {
     let content = catalog.project("P").unwrap().releases[0].packages[0].content;
     let now = Stamp(1 << 31);
     let mut journal = Journal::start(state, now, unix_now(), &Loaded::default(), 0).unwrap();
-    journal.later(&JournalEntry::Release(ReleaseEntry {
-        project: "P".into(),
-        version: "2.0.0".into(),
-        first: now.minus(DAY),
-        fused: None,
-        before: None,
-        resumed: None,
-        confirmed: 0,
-    }));
+    journal.later(
+        &JournalEntry::Release(ReleaseEntry {
+            project: "P".into(),
+            version: "2.0.0".into(),
+            first: now.minus(DAY),
+            fused: None,
+            before: None,
+            resumed: None,
+            confirmed: 0,
+        }),
+        Priority::Major,
+    );
     for number in 0..=9 {
         let Network::V4(network) = Network::of(address(number)) else {
             panic!();
         };
-        journal.later(&JournalEntry::Device(DeviceEntry {
-            device: DeviceId::parse(&imei(number)).unwrap(),
-            text: imei(number).into(),
-            project: "P".into(),
-            version: "1.0.0".into(),
-            first: now.minus(5 * DAY),
-            last: now.minus(120),
-            interval: 600,
-            network: Some(Network::V4(network)),
-            profile: None,
-            confirmed: Vec::new(),
-            journey: (1..=5).contains(&number).then(|| JourneyEntry {
+        journal.later(
+            &JournalEntry::Device(DeviceEntry {
+                device: DeviceId::parse(&imei(number)).unwrap(),
+                text: imei(number).into(),
                 project: "P".into(),
-                version: "2.0.0".into(),
-                content,
-                size: SIZE as u64,
-                state: State::Delivered,
-                since: now.minus(120),
-                reached: SIZE as u64,
-                outcome: None,
-                weak: 0,
-                by_proxy: false,
-                from: "1.0.0".into(),
+                version: "1.0.0".into(),
+                first: now.minus(5 * DAY),
+                last: now.minus(120),
+                interval: 600,
+                network: Some(Network::V4(network)),
+                profile: None,
+                confirmed: Vec::new(),
+                journey: (1..=5).contains(&number).then(|| JourneyEntry {
+                    project: "P".into(),
+                    version: "2.0.0".into(),
+                    content,
+                    size: SIZE as u64,
+                    state: State::Delivered,
+                    since: now.minus(120),
+                    reached: SIZE as u64,
+                    outcome: None,
+                    weak: 0,
+                    by_proxy: false,
+                    from: "1.0.0".into(),
+                }),
             }),
-        }));
+            Priority::Major,
+        );
     }
     journal.stop();
 }

@@ -13,7 +13,7 @@ use common::{IMEI, PATIENCE, Place, Server, both, is_event, luat, run, wait_unti
 use luat_ota::firmware::ContentId;
 use luat_ota::firmware::audience::DeviceId;
 use luat_ota::fleet::clock::{Stamp, unix_now};
-use luat_ota::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry};
+use luat_ota::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry, Priority};
 use luat_ota::fleet::journal::{Journal, Loaded};
 use luat_ota::fleet::journey::State;
 
@@ -180,31 +180,34 @@ fn a_journal_that_is_removed_is_written_anew_without_anybody_asking() {
 fn remember(state: &Path) {
     let now = Stamp(1 << 31);
     let mut journal = Journal::start(state, now, unix_now(), &Loaded::default(), 0).unwrap();
-    journal.later(&JournalEntry::Device(DeviceEntry {
-        device: DeviceId::parse(IMEI).unwrap(),
-        text: IMEI.into(),
-        project: "P".into(),
-        version: "1.0.0".into(),
-        first: now.minus(86_400),
-        last: now.minus(120),
-        interval: 8,
-        network: None,
-        profile: None,
-        confirmed: Vec::new(),
-        journey: Some(JourneyEntry {
+    journal.later(
+        &JournalEntry::Device(DeviceEntry {
+            device: DeviceId::parse(IMEI).unwrap(),
+            text: IMEI.into(),
             project: "P".into(),
-            version: "2.0.0".into(),
-            content: ContentId([7; 32]),
-            size: 5000,
-            state: State::Delivered,
-            since: now.minus(120),
-            reached: 5000,
-            outcome: None,
-            weak: 0,
-            by_proxy: false,
-            from: "1.0.0".into(),
+            version: "1.0.0".into(),
+            first: now.minus(86_400),
+            last: now.minus(120),
+            interval: 8,
+            network: None,
+            profile: None,
+            confirmed: Vec::new(),
+            journey: Some(JourneyEntry {
+                project: "P".into(),
+                version: "2.0.0".into(),
+                content: ContentId([7; 32]),
+                size: 5000,
+                state: State::Delivered,
+                since: now.minus(120),
+                reached: 5000,
+                outcome: None,
+                weak: 0,
+                by_proxy: false,
+                from: "1.0.0".into(),
+            }),
         }),
-    }));
+        Priority::Major,
+    );
     journal.stop();
 }
 

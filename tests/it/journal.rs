@@ -17,7 +17,7 @@ use common::{
 use luat_ota::firmware::ContentId;
 use luat_ota::firmware::audience::DeviceId;
 use luat_ota::fleet::clock::{Stamp, unix_now};
-use luat_ota::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry};
+use luat_ota::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry, Priority};
 use luat_ota::fleet::journal::{Journal, Loaded};
 use luat_ota::fleet::journey::State;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -329,31 +329,34 @@ fn devices_shows_what_the_journal_knows_and_none_is_no_trouble() {
     let mut journal = Journal::start(&place.state(), now, unix_now(), &loaded, 0).unwrap();
     for n in 0..3_u64 {
         let text = (862_991_443_753_386 + n).to_string();
-        journal.later(&JournalEntry::Device(DeviceEntry {
-            device: DeviceId::parse(&text).unwrap(),
-            text: text.into(),
-            project: "P".into(),
-            version: "1.0.0".into(),
-            first: now,
-            last: now,
-            interval: 3600,
-            network: None,
-            profile: None,
-            confirmed: Vec::new(),
-            journey: (n == 1).then(|| JourneyEntry {
+        journal.later(
+            &JournalEntry::Device(DeviceEntry {
+                device: DeviceId::parse(&text).unwrap(),
+                text: text.into(),
                 project: "P".into(),
-                version: "2.0.0".into(),
-                content: ContentId([7; 32]),
-                size: 1000,
-                state: State::Downloading,
-                since: now,
-                reached: 250,
-                outcome: None,
-                weak: 0,
-                by_proxy: false,
-                from: "1.0.0".into(),
+                version: "1.0.0".into(),
+                first: now,
+                last: now,
+                interval: 3600,
+                network: None,
+                profile: None,
+                confirmed: Vec::new(),
+                journey: (n == 1).then(|| JourneyEntry {
+                    project: "P".into(),
+                    version: "2.0.0".into(),
+                    content: ContentId([7; 32]),
+                    size: 1000,
+                    state: State::Downloading,
+                    since: now,
+                    reached: 250,
+                    outcome: None,
+                    weak: 0,
+                    by_proxy: false,
+                    from: "1.0.0".into(),
+                }),
             }),
-        }));
+            Priority::Major,
+        );
     }
     journal.stop();
     let text = both(&run(&["devices", "--state", &state]));

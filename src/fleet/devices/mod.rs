@@ -26,7 +26,7 @@ use self::record::{Kind, Rank, Record};
 use self::table::Table;
 use self::texts::Texts;
 use super::clock::Stamp;
-use super::entry::JournalEntry;
+use super::entry::{JournalEntry, Priority};
 use super::interned::{ProjectId, TargetId};
 use super::journey::{Circumstances, Journey, Outcome, State};
 use super::network::{CoarseNetwork, Network};
@@ -68,15 +68,6 @@ const ROUND: u32 = 2000;
 const PROMOTIONS: u32 = 1000;
 const PROMOTIONS_A_SECOND: u32 = 50;
 
-/// How much the journal should want to keep an entry when it has no room for all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Worth {
-    /// The device was seen; nothing else changed.
-    Seen,
-    /// Anything else.
-    Step,
-}
-
 /// The devices.
 #[derive(Debug)]
 pub struct Devices {
@@ -94,7 +85,7 @@ pub struct Devices {
     downtime: u32,
     promotions: Promotions,
     round: Round,
-    out: Vec<(JournalEntry, Worth)>,
+    out: Vec<(JournalEntry, Priority)>,
 }
 
 /// How far [`Devices::sweep_silent`] is.
@@ -244,7 +235,7 @@ impl Devices {
     }
 
     /// What the journal should know, oldest first.
-    pub fn take(&mut self) -> impl Iterator<Item = (JournalEntry, Worth)> {
+    pub fn take(&mut self) -> impl Iterator<Item = (JournalEntry, Priority)> {
         self.out.drain(..)
     }
 
@@ -295,11 +286,11 @@ impl Devices {
             let is_told = self.is_told_of(slot);
             let other = record.version != before.version || record.project != before.project;
             if !is_told && other {
-                self.tell(slot, Worth::Step);
+                self.tell(slot, Priority::Major);
             } else if !is_told
                 && (profile != before.profile || day(device, before.last) != day(device, now))
             {
-                self.tell(slot, Worth::Seen);
+                self.tell(slot, Priority::Seen);
             }
         }
         fallen
@@ -330,7 +321,7 @@ impl Devices {
             };
             if let Some(&record) = self.table.get(stale) {
                 let gone = JournalEntry::Forgotten(record.device());
-                self.out.push((gone, Worth::Step));
+                self.out.push((gone, Priority::Major));
                 let journey = record.journey();
                 let last = journey.filter(|journey| journey.state == State::Confirmed);
                 for target in last
@@ -344,7 +335,7 @@ impl Devices {
             self.forget(stale);
         }
         self.table.touch(slot, Rank::Established);
-        self.tell(slot, Worth::Step);
+        self.tell(slot, Priority::Major);
         true
     }
 
@@ -439,7 +430,8 @@ impl Devices {
     /// A device was confirmed with this release, and its record does not say so any more.
     fn retire(&mut self, target: TargetId) {
         if let Some(entry) = self.targets.retire_confirmed(target) {
-            self.out.push((JournalEntry::Release(entry), Worth::Step));
+            self.out
+                .push((JournalEntry::Release(entry), Priority::Major));
         }
     }
 
@@ -601,7 +593,7 @@ impl Devices {
     pub fn catalog(&mut self, catalog: &Catalog, now: Stamp) {
         let new = self.targets.catalog(catalog, now);
         let new = new.into_iter().map(JournalEntry::Release);
-        self.out.extend(new.map(|entry| (entry, Worth::Step)));
+        self.out.extend(new.map(|entry| (entry, Priority::Major)));
     }
 
     /// Looks at some of the devices, for those that have gone silent; each call goes on where the last
@@ -655,25 +647,26 @@ impl Devices {
     fn tell_established(&mut self, slot: u32) {
         let is_established = |record: &Record| record.rank == Rank::Established;
         if self.table.get(slot).is_some_and(is_established) {
-            self.tell(slot, Worth::Step);
+            self.tell(slot, Priority::Major);
         }
     }
 
-    /// Puts the device's record on the list for the journal, once.
-    fn tell(&mut self, slot: u32, worth: Worth) {
+    /// Queues the device's entry for the journal, once, with at most this priority.
+    fn tell(&mut self, slot: u32, most: Priority) {
         let Some(entry) = self.entry(slot) else {
             return;
         };
         let device = entry.device;
-        let told = self.out.iter_mut().rev().take(4).find(
-            |(other, _)| matches!(other, JournalEntry::Device(other) if other.device == device),
-        );
-        match told {
-            Some((before, kept)) => {
-                *before = JournalEntry::Device(entry);
-                *kept = worth.max(*kept);
+        let entry = JournalEntry::Device(entry);
+        let priority = entry.priority().min(most);
+        let mut last = self.out.iter_mut().rev().take(4);
+        let is_of = |queued: &JournalEntry| matches!(queued, JournalEntry::Device(other) if other.device == device);
+        match last.find(|(queued, _)| is_of(queued)) {
+            Some((queued, kept)) => {
+                *queued = entry;
+                *kept = priority.max(*kept);
             }
-            None => self.out.push((JournalEntry::Device(entry), worth)),
+            None => self.out.push((entry, priority)),
         }
     }
 

@@ -1,18 +1,17 @@
 //! Reads a journal: at the start of the server, and for `luat-ota devices` while a server writes it.
 //!
-//! What would surprise you: it is read twice. How old a line is depends on what comes after it, because
-//! the machine's clock may have been stepped since; so the first reading only adds up the time that
-//! passed from line to line. That is believed as far as it can be: forward, two hours at most between two
-//! lines of one run (there is one at least every hour), thirty days at most while no server ran, and
-//! nothing at all while the clock was not set.
+//! It is read twice. The age of a line depends on what follows it, because the machine's clock may have been stepped
+//! since; so the first pass adds up the time that passed from line to line. That is believed within limits: forward, at
+//! most two hours between two lines of one run (there is at least one line every hour), at most thirty days while no
+//! server ran, and nothing while the clock was not set.
 
-use std::io::{self, BufRead, BufReader, Read, Seek};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use super::json::Fields;
-use super::line::{self, LONGEST, Said, Tick, When};
+use super::line::{self, ClockLine, DecodedLine, LONGEST};
 use crate::fleet::clock::{Stamp, is_trusted};
 use crate::fleet::entry::JournalEntry;
+use crate::fleet::entry::fields::LineTime;
 use crate::os::fs::{Content, open_to_read};
 
 /// Between two lines of one run.
@@ -52,32 +51,16 @@ pub fn load(
     each: &mut dyn FnMut(JournalEntry),
 ) -> io::Result<Loaded> {
     match open_to_read(path) {
-        Ok(file) => read(&mut Content::new(file), now, unix, each),
+        Ok(file) => read(&mut Content::new(file), Content::rewind, now, unix, each),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Loaded::default()),
         Err(error) => Err(error),
     }
 }
 
-/// What can be read twice.
-pub(super) trait Twice: Read {
-    /// Begins again.
-    fn again(&mut self) -> io::Result<()>;
-}
-
-impl Twice for Content {
-    fn again(&mut self) -> io::Result<()> {
-        self.rewind()
-    }
-}
-
-impl<T: AsRef<[u8]>> Twice for io::Cursor<T> {
-    fn again(&mut self) -> io::Result<()> {
-        Seek::rewind(self)
-    }
-}
-
-pub(super) fn read(
-    mut file: &mut dyn Twice,
+/// Reads a journal that `rewind` can move back to its beginning.
+pub(super) fn read<F: Read>(
+    file: &mut F,
+    rewind: impl FnOnce(&mut F) -> io::Result<()>,
     now: Stamp,
     unix: i64,
     each: &mut dyn FnMut(JournalEntry),
@@ -85,42 +68,38 @@ pub(super) fn read(
     let mut loaded = Loaded::default();
     let mut first = Timeline::default();
     let mut newer = None;
-    loaded.bytes = lines(&mut file, &mut |found| {
-        let Some(body) = found else { return };
-        first.follow(body);
-        // The header is the only line that is read whole here; an object is never that short.
-        if body.starts_with("{\"luat-ota-journal\"") {
-            let version = Fields::read(body).and_then(|fields| line::version(&fields));
-            newer = newer.or(version.filter(|version| *version > line::VERSION));
-        }
+    loaded.bytes = lines(file, |found| {
+        let Some(line) = found else { return };
+        first.follow(line);
+        let version = line::version(line);
+        newer = newer.or(version.filter(|version| *version > line::VERSION));
     })?;
     if newer.is_some() {
         return Ok(Loaded { newer, ..loaded });
     }
-    loaded.downtime = first.until(unix);
+    loaded.downtime = first.downtime(unix);
     let end = now.minus(loaded.downtime);
     let mut second = Timeline::default();
-    file.again()?;
-    // Not what a running server has written meanwhile: the first reading knows nothing of it.
-    lines(&mut file.take(loaded.bytes), &mut |found| {
-        let Some(body) = found else {
-            loaded.damaged = loaded.damaged.saturating_add(1);
+    rewind(file)?;
+    // Without what a running server has written meanwhile: the first pass knows nothing of it.
+    lines(&mut file.take(loaded.bytes), |found| {
+        let Some(line) = found else {
+            loaded.damaged += 1;
             return;
         };
-        second.follow(body);
-        let when = When {
+        second.follow(line);
+        let time = LineTime {
             stamp: end.minus(first.passed.saturating_sub(second.passed)),
             unix: second.last.unwrap_or_default(),
         };
-        let fields = Fields::read(body);
-        match fields.and_then(|fields| line::said(&fields, when)) {
-            Some(Said::JournalEntry(entry)) => {
-                loaded.entries = loaded.entries.saturating_add(1);
+        match line::decode(line, time) {
+            DecodedLine::Entry(entry) => {
+                loaded.entries += 1;
                 each(entry);
             }
-            Some(Said::Nothing) => {}
-            Some(Said::Unknown) => loaded.unknown = loaded.unknown.saturating_add(1),
-            None => loaded.damaged = loaded.damaged.saturating_add(1),
+            DecodedLine::Nothing => {}
+            DecodedLine::Unknown => loaded.unknown += 1,
+            DecodedLine::Damaged => loaded.damaged += 1,
         }
     })?;
     Ok(loaded)
@@ -131,33 +110,31 @@ pub(super) fn read(
 struct Timeline {
     /// Seconds from the first line to the last.
     passed: u32,
-    /// What the clock said at the last.
+    /// Unix time of the last line.
     last: Option<i64>,
 }
 
 impl Timeline {
-    fn follow(&mut self, body: &str) {
-        let Some(at) = at(body) else { return };
-        let tick = match body.starts_with("{\"clock\"") {
-            true => Fields::read(body).and_then(|fields| line::tick_of(&fields)),
-            false => None,
+    fn follow(&mut self, line: &str) {
+        let Some(at) = line::written_at(line) else {
+            return;
         };
-        let gap = match tick {
-            Some(Tick::Start) => self.downtime(at),
-            Some(Tick::Step(by)) => self.gap(at.saturating_sub(by)),
+        let gap = match line::clock_line(line) {
+            Some(ClockLine::Start) => self.downtime(at),
+            Some(ClockLine::Step(by)) => self.gap(at.saturating_sub(by)),
             _ => self.gap(at),
         };
         self.passed = self.passed.saturating_add(gap);
         self.last = Some(at);
     }
 
-    /// Within a run.
+    /// Seconds from the last line to a time in the same run.
     fn gap(&self, at: i64) -> u32 {
         let gap = self.last.map_or(0, |last| at.saturating_sub(last));
         u32::try_from(gap.clamp(0, LONGEST_GAP)).unwrap_or(0)
     }
 
-    /// Between two runs. Who cannot tell how long it was says that it was no time at all.
+    /// Seconds from the last line to a time in the next run; 0 if either clock was never set.
     fn downtime(&self, at: i64) -> u32 {
         match self.last {
             Some(last) if is_trusted(last) && is_trusted(at) => {
@@ -167,24 +144,10 @@ impl Timeline {
             _ => 0,
         }
     }
-
-    /// From the last line to now, in a run of its own.
-    fn until(&self, unix: i64) -> u32 {
-        self.downtime(unix)
-    }
 }
 
-/// When a line was written: its last field.
-fn at(body: &str) -> Option<i64> {
-    let (rest, at) = body.rsplit_once(':')?;
-    match rest.ends_with(",\"at\"") {
-        true => at.parse().ok(),
-        false => None,
-    }
-}
-
-/// Calls with the body of each line, or with `None` for one that is damaged; how many bytes there were.
-fn lines(file: &mut dyn Read, each: &mut dyn FnMut(Option<&str>)) -> io::Result<u64> {
+/// Calls `each` with every line, or with `None` for one that is damaged. Returns the number of bytes.
+fn lines(file: &mut impl Read, mut each: impl FnMut(Option<&str>)) -> io::Result<u64> {
     let mut file = BufReader::with_capacity(LONGEST, file);
     let mut line: Vec<u8> = Vec::new();
     let mut bytes: u64 = 0;
@@ -193,12 +156,14 @@ fn lines(file: &mut dyn Read, each: &mut dyn FnMut(Option<&str>)) -> io::Result<
     let mut within = false;
     loop {
         line.clear();
-        let most = u64::try_from(LONGEST).unwrap_or(u64::MAX);
-        let read = file.by_ref().take(most).read_until(b'\n', &mut line)?;
-        if read == 0 || bytes.saturating_sub(intact_until) > NO_JOURNAL {
+        let read = file
+            .by_ref()
+            .take(LONGEST as u64)
+            .read_until(b'\n', &mut line)?;
+        if read == 0 || bytes - intact_until > NO_JOURNAL {
             return Ok(bytes);
         }
-        bytes = bytes.saturating_add(u64::try_from(read).unwrap_or(0));
+        bytes += read as u64;
         let (is_end, text) = match line.strip_suffix(b"\n") {
             Some(text) => (true, text),
             None => (read < LONGEST, &*line),
@@ -207,20 +172,17 @@ fn lines(file: &mut dyn Read, each: &mut dyn FnMut(Option<&str>)) -> io::Result<
         if text.is_empty() {
             continue;
         }
-        match line::intact(text) {
-            Some(body) => {
-                intact_until = bytes;
-                each(Some(body));
-            }
-            None => {
-                if !is_rest {
-                    each(None);
-                }
-                line::salvaged(text).for_each(|body| {
-                    intact_until = bytes;
-                    each(Some(body));
-                });
-            }
+        if let Some(line) = line::intact(text) {
+            intact_until = bytes;
+            each(Some(line));
+            continue;
+        }
+        if !is_rest {
+            each(None);
+        }
+        for line in line::salvaged(text) {
+            intact_until = bytes;
+            each(Some(line));
         }
     }
 }

@@ -1,20 +1,16 @@
-//! The journal: what must outlive the process, as JSON lines in the state folder, written by a thread of
-//! its own. docs/state.md has its format.
+//! The journal: what must outlive the process, as JSON lines in the state folder, written by a thread of its own.
+//! docs/state.md has its format.
 //!
-//! This is the side of the thread that serves, which never waits: it makes the lines and hands them over
-//! ([`way`]). What would surprise you: the writer is not asked
-//! whether it worked. A journal that cannot be written costs history, never service.
+//! This module is the side of the serving thread, which never waits: it makes the lines and hands them over
+//! ([`batcher`]). It is not told of errors: a journal that cannot be written costs history, never service.
 //!
-//! Compaction: when the file is more than twice as long as what is live in it, the fleet gives all its
-//! records anew, some at each tick ([`Journal::wants_records`], [`Journal::give`]). They go into a second
-//! file, and so does all that happens meanwhile; when it is complete it takes the first one's name. So at
-//! any moment a file of the name [`FILE`] is complete.
+//! Compaction: when the file is more than twice as long as what is not superseded in it, the fleet gives all its records
+//! anew, some at each tick ([`Journal::wants_records`], [`Journal::give`]). They go into a second file, as does all that
+//! happens meanwhile; when it is complete it is renamed to [`FILE`]. So a file of that name is complete at any moment.
 
-mod json;
+mod batcher;
 mod line;
 mod load;
-mod queue;
-mod way;
 mod writer;
 
 use std::fmt;
@@ -22,17 +18,18 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use smol::channel::{Receiver, Sender, bounded};
 use smol::future::FutureExt as _;
 
-use self::line::Tick;
+use self::batcher::{Batcher, live_bytes};
+use self::line::ClockLine;
 pub use self::load::{Loaded, load};
-use self::way::{Way, Weight, live_bytes};
 use self::writer::Shared;
 use super::clock::{Stamp, Wall, is_trusted};
-use super::entry::JournalEntry;
+use super::entry::{JournalEntry, Priority};
 use crate::os::notify::Notify;
 use crate::state::{self, StateFolder};
 use smol::Timer;
@@ -43,25 +40,16 @@ pub const FILE: &str = "journal.jsonl";
 /// What it is called while it is being compacted.
 pub const COPY_FILE: &str = "journal.new";
 
-/// How long somebody waits for a line to be written, and the stopping server for all.
+/// Longest wait of a download for its pin to be written, and of the stopping server for everything.
 const GIVE_UP: Duration = Duration::from_secs(2);
 
-/// The way to the journal's thread. Without a state folder everything here does nothing.
+/// Handle of the journal. Without a state folder its methods do nothing.
 #[derive(Debug, Default)]
 pub struct Journal {
-    way: Option<Way>,
+    batcher: Option<Batcher>,
     /// In place of a file: all entries, in the order in which they would be written.
     #[cfg(test)]
     pub(super) record: Option<std::rc::Rc<std::cell::RefCell<Vec<JournalEntry>>>>,
-}
-
-/// Of whom a line is that is to be written at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whose {
-    /// Of an established device.
-    Established,
-    /// Of one that may have been made up a moment ago: it leaves room for the others.
-    Stranger,
 }
 
 impl Journal {
@@ -89,113 +77,100 @@ impl Journal {
         loaded: &Loaded,
         live: usize,
     ) -> io::Result<Journal> {
-        let (messages, inbox) = queue::queue();
+        let (sender, commands) = mpsc::channel();
         let shared = Arc::new(Shared::default());
         let bytes = usize::try_from(loaded.bytes).unwrap_or(usize::MAX);
         shared.size.store(bytes, Ordering::Relaxed);
-        writer::start(folder, lock, loaded.unread, Arc::clone(&shared), inbox)?;
+        writer::start(folder, lock, loaded.unread, Arc::clone(&shared), commands)?;
         let live = live_bytes(bytes, loaded.entries, live);
-        let mut way = Way::new(messages, shared, wall, live);
-        way.tell(Tick::Start);
+        let mut batcher = Batcher::new(sender, shared, wall, live);
+        batcher.clock_line(ClockLine::Start);
         Ok(Journal {
-            way: Some(way),
+            batcher: Some(batcher),
             #[cfg(test)]
             record: None,
         })
     }
 
-    /// To be written in a batch, within 5 s.
-    pub fn later(&mut self, entry: &JournalEntry) {
+    /// Writes an entry in a batch, within 5 s.
+    pub fn later(&mut self, entry: &JournalEntry, priority: Priority) {
         #[cfg(test)]
         if let Some(record) = &self.record {
             record.borrow_mut().push(entry.clone());
         }
-        if let Some(way) = &mut self.way {
-            way.line(entry, Weight::of(entry));
+        if let Some(batcher) = &mut self.batcher {
+            batcher.line(entry, priority);
         }
     }
 
-    /// The same for an entry that tells nothing new but when a device was last seen: the first that is
-    /// left out when there is too much to write.
-    pub fn seen(&mut self, entry: &JournalEntry) {
-        if let Some(way) = &mut self.way {
-            way.line(entry, Weight::Seen);
-        }
-    }
-
-    /// To be written at once. The answer tells when it is; `None`: it will not be, there is too much to
-    /// write (or no journal).
-    pub fn now(&mut self, entry: &JournalEntry, whose: Whose) -> Option<Written> {
+    /// Writes an entry at once. The result resolves when it is written; `None`: it will not be, because the budget is
+    /// used up (or there is no journal).
+    pub fn now(&mut self, entry: &JournalEntry, priority: Priority) -> Option<Written> {
         #[cfg(test)]
         if let Some(record) = &self.record {
             record.borrow_mut().push(entry.clone());
             return Some(Written::already());
         }
-        let way = self.way.as_mut()?;
-        let weight = match whose {
-            Whose::Established => Weight::Heavy,
-            Whose::Stranger => Weight::Minor,
-        };
-        if !way.line(entry, weight) {
+        let batcher = self.batcher.as_mut()?;
+        if !batcher.line(entry, priority) {
             return None;
         }
         let (sender, written) = Written::promise();
-        way.hand_over(Some(sender));
+        batcher.hand_over(Some(sender));
         Some(written)
     }
 
     /// When [`Journal::tick`] or [`Journal::wants_records`] has something to do; `None`: not before
     /// something changes.
     pub fn due(&self) -> Option<Stamp> {
-        Some(self.way.as_ref()?.due())
+        Some(self.batcher.as_ref()?.due())
     }
 
     /// Notifies this one when the writing thread finds something to be due.
     pub fn notifies(&self, notify: Notify) {
-        if let Some(way) = &self.way {
-            way.notifies(notify);
+        if let Some(batcher) = &self.batcher {
+            batcher.notifies(notify);
         }
     }
 
     /// It is that late: lines that do not say so themselves are of this moment.
     pub fn passed(&mut self, now: Stamp) {
-        if let Some(way) = &mut self.way {
-            way.passed(now);
+        if let Some(batcher) = &mut self.batcher {
+            batcher.passed(now);
         }
     }
 
     /// To be called when it is due, with what the machine's clock says. More often does no harm.
     pub fn tick(&mut self, now: Stamp, unix: i64) {
-        if let Some(way) = &mut self.way {
-            way.tick(now, unix);
+        if let Some(batcher) = &mut self.batcher {
+            batcher.tick(now, unix);
         }
     }
 
     /// All is to be written anew, whatever the size: something may be missing in it.
     pub fn rewrite(&mut self) {
-        if let Some(way) = &mut self.way {
-            way.rewrite();
+        if let Some(batcher) = &mut self.batcher {
+            batcher.rewrite();
         }
     }
 
     /// From where on records are wanted now, for a compaction; `None`: none are.
     pub fn wants_records(&mut self) -> Option<u64> {
-        self.way.as_mut()?.wants_records()
+        self.batcher.as_mut()?.wants_records()
     }
 
     /// Some records, as they now stand, and where the next ones begin.
     pub fn give(&mut self, entries: &[JournalEntry], next: Option<u64>) {
-        if let Some(way) = &mut self.way {
-            way.give(entries, next);
+        if let Some(batcher) = &mut self.batcher {
+            batcher.give(entries, next);
         }
     }
 
     /// Writes what waits, and waits until it is on the disk, or 2 s. Nothing is written after this.
     pub fn stop(&mut self) {
-        if let Some(way) = self.way.take() {
+        if let Some(batcher) = self.batcher.take() {
             // It may be stuck in a write; then the kernel may still do it, or not.
-            let late = Instant::now().checked_add(GIVE_UP);
-            way.stop().next(late);
+            batcher.stop().recv_timeout(GIVE_UP).ok();
         }
     }
 }

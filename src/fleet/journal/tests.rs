@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 
-use super::json::Fields;
-use super::line::{Said, When};
-use super::way::{BUDGET, SHORT};
+use super::batcher::{BUDGET, SHORT};
+use super::line::{DecodedLine, decode};
 use super::writer::{COPIED, FAILED};
 use super::*;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::TRUSTED_FROM;
+use crate::fleet::entry::fields::LineTime;
 use crate::fleet::entry::*;
 use crate::fleet::journey::{Outcome, State};
 use crate::fleet::network::{CoarseNetwork, Network};
@@ -269,14 +269,13 @@ proptest! {
     #[test]
     fn every_entry_comes_back(entry in entries(), unix in prop_oneof![Just(0_i64), Just(UNIX)]) {
         let mut text = String::new();
-        line::entry(&mut text, Wall { stamp: NOW, unix }, NOW, &entry);
+        line::write_entry(&mut text, Wall { stamp: NOW, unix }, NOW, &entry);
         prop_assert_eq!(text.matches('\n').count(), 1);
         prop_assert_eq!(text.matches("{\"").count(), 1, "{}", &text);
         serde_json::from_str::<serde_json::Value>(&text).unwrap();
-        let body = line::intact(text.trim_end_matches('\n').as_bytes()).unwrap();
-        let when = When { stamp: NOW, unix };
-        let said = line::said(&Fields::read(body).unwrap(), when);
-        prop_assert_eq!(said, Some(Said::JournalEntry(entry)));
+        let line = line::intact(text.trim_end_matches('\n').as_bytes()).unwrap();
+        let time = LineTime { stamp: NOW, unix };
+        prop_assert_eq!(decode(line, time), DecodedLine::Entry(entry));
     }
 }
 
@@ -322,14 +321,14 @@ fn what_was_written_at_once_and_in_batches_is_there_after_a_restart() {
     let book = Book::new();
     let (mut journal, entries) = book.start(NOW, UNIX);
     assert!(entries.is_empty());
-    journal.later(&pin(1, NOW));
-    let written = journal.now(&pin(2, NOW), Whose::Established).unwrap();
+    journal.later(&pin(1, NOW), Priority::Minor);
+    let written = journal.now(&pin(2, NOW), Priority::Major).unwrap();
     block_on(written.wait());
     assert_eq!(book.load(), [pin(1, NOW), pin(2, NOW)]);
-    journal.later(&pin(3, NOW));
+    journal.later(&pin(3, NOW), Priority::Minor);
     journal.stop();
     assert_eq!(book.load().len(), 3);
-    assert!(journal.now(&pin(4, NOW), Whose::Established).is_none());
+    assert!(journal.now(&pin(4, NOW), Priority::Major).is_none());
     let text = fs::read_to_string(book.path()).unwrap();
     assert!(
         text.starts_with("{\"luat-ota-journal\":1,\"crc\":\""),
@@ -341,7 +340,7 @@ fn what_was_written_at_once_and_in_batches_is_there_after_a_restart() {
 /// The text of a journal with these entries.
 fn text_of(entries: &[JournalEntry]) -> String {
     let mut text = String::new();
-    line::header(&mut text);
+    line::write_header(&mut text);
     text + &lines_of(entries)
 }
 
@@ -352,7 +351,7 @@ fn lines_of(entries: &[JournalEntry]) -> String {
         unix: UNIX,
     };
     for entry in entries {
-        line::entry(&mut text, wall, NOW, entry);
+        line::write_entry(&mut text, wall, NOW, entry);
     }
     text
 }
@@ -401,7 +400,7 @@ fn read(journal: &[u8]) -> (Loaded, Vec<JournalEntry>) {
     let mut entries = Vec::new();
     let mut journal = io::Cursor::new(journal);
     let each = &mut |entry| entries.push(entry);
-    let loaded = load::read(&mut journal, NOW, UNIX, each).unwrap();
+    let loaded = load::read(&mut journal, io::Seek::rewind, NOW, UNIX, each).unwrap();
     (loaded, entries)
 }
 
@@ -502,7 +501,7 @@ fn kinds_of_a_later_version_are_counted_apart_and_a_later_format_is_put_aside() 
     fs::write(book.path(), &later).unwrap();
     let (mut journal, entries) = book.start(NOW, UNIX);
     assert!(entries.is_empty());
-    journal.later(&pin(3, NOW));
+    journal.later(&pin(3, NOW), Priority::Minor);
     journal.stop();
     let aside = book.scratch.path().join("journal.version-2.jsonl");
     assert_eq!(fs::read_to_string(aside).unwrap(), later);
@@ -522,7 +521,7 @@ fn ages(entries: &[JournalEntry], now: Stamp) -> Vec<u32> {
 fn while_the_server_is_down_time_goes_on_for_thirty_days_at_most() {
     let book = Book::new();
     let (mut journal, _) = book.start(NOW, UNIX);
-    journal.later(&pin(1, NOW));
+    journal.later(&pin(1, NOW), Priority::Minor);
     journal.tick(NOW.plus(100), UNIX + 100);
     journal.stop();
     for (down, counted) in [(0, 0), (50, 50), (100 * 86_400, 30 * 86_400), (-5000, 0)] {
@@ -539,19 +538,19 @@ fn a_clock_that_jumps_fifty_six_years_makes_nothing_older() {
     let book = Book::new();
     // A run by a good clock.
     let (mut journal, _) = book.start(NOW, UNIX);
-    journal.later(&pin(1, NOW));
+    journal.later(&pin(1, NOW), Priority::Minor);
     journal.stop();
     // A Pi without a battery: 1970, and later it hears of the time.
     let (mut journal, entries) = book.start(NOW, 30);
     assert_eq!(ages(&entries, NOW), [0]);
-    journal.later(&pin(2, NOW.plus(10)));
+    journal.later(&pin(2, NOW.plus(10)), Priority::Minor);
     journal.tick(NOW.plus(60), 90);
     journal.tick(NOW.plus(100), UNIX + 5000);
-    journal.later(&pin(3, NOW.plus(100)));
+    journal.later(&pin(3, NOW.plus(100)), Priority::Minor);
     journal.tick(NOW.plus(101), UNIX + 5001);
     // And backwards, by a year.
     journal.tick(NOW.plus(110), UNIX + 5010 - 31_536_000);
-    journal.later(&pin(4, NOW.plus(120)));
+    journal.later(&pin(4, NOW.plus(120)), Priority::Minor);
     journal.tick(NOW.plus(130), UNIX + 5030 - 31_536_000);
     journal.stop();
     let text = fs::read_to_string(book.path()).unwrap();
@@ -610,7 +609,7 @@ fn a_run_in_1970_that_was_killed_before_it_knew_the_time_holds_nobody_for_56_yea
         let (mut journal, _) = book.start(NOW, before);
         block_on(
             journal
-                .now(&held(NOW.plus(3600)), Whose::Established)
+                .now(&held(NOW.plus(3600)), Priority::Major)
                 .unwrap()
                 .wait(),
         );
@@ -630,7 +629,7 @@ fn a_run_in_1970_that_was_killed_before_it_knew_the_time_holds_nobody_for_56_yea
 fn a_line_is_written_every_hour_so_that_a_quiet_day_is_a_day() {
     let book = Book::new();
     let (mut journal, _) = book.start(NOW, UNIX);
-    journal.later(&pin(1, NOW));
+    journal.later(&pin(1, NOW), Priority::Minor);
     for minute in 1..=24 * 60 {
         journal.tick(NOW.plus(minute * 60), UNIX + i64::from(minute) * 60);
     }
@@ -650,7 +649,7 @@ fn a_quiet_journal_is_due_when_a_line_waits_and_after_an_hour() {
     };
     assert_eq!(at_rest(&journal), 3600);
     journal.passed(NOW.plus(100));
-    journal.later(&pin(1, NOW.plus(100)));
+    journal.later(&pin(1, NOW.plus(100)), Priority::Minor);
     assert_eq!(at_rest(&journal), 105);
     journal.tick(NOW.plus(105), UNIX + 105);
     assert_eq!(at_rest(&journal), 3705);
@@ -674,12 +673,7 @@ fn a_journal_that_is_removed_rings_without_being_asked() {
     let (mut journal, _) = book.start(NOW, UNIX);
     let notify = Notify::default();
     journal.notifies(notify.clone());
-    block_on(
-        journal
-            .now(&pin(1, NOW), Whose::Established)
-            .unwrap()
-            .wait(),
-    );
+    block_on(journal.now(&pin(1, NOW), Priority::Major).unwrap().wait());
     fs::remove_file(book.path()).unwrap();
     block_on(notify.notified());
     assert!(journal.due().is_some_and(|due| due <= NOW));
@@ -698,14 +692,14 @@ fn a_flood_of_sightings_leaves_room_for_pins() {
     for n in 0..50_000 {
         seen.device = DeviceId::Imei(862_991_000_000_000 + n);
         let entry = JournalEntry::Device(seen.clone());
-        journal.seen(&entry);
+        journal.later(&entry, Priority::Seen);
         if n % 100 == 0 {
             journal.tick(NOW, UNIX);
         }
     }
-    assert!(journal.now(&pin(1, NOW), Whose::Established).is_some());
+    assert!(journal.now(&pin(1, NOW), Priority::Major).is_some());
     journal.tick(NOW.plus(61), UNIX + 61);
-    journal.seen(&device);
+    journal.later(&device, Priority::Seen);
     journal.stop();
     let (_, entries) = book.load_at(NOW.plus(61), UNIX + 61);
     let size = fs::metadata(book.path()).unwrap().len();
@@ -722,14 +716,14 @@ fn a_flood_of_strangers_leaves_room_for_the_pins_of_the_fleet() {
         if n % 100 == 0 {
             journal.tick(NOW, UNIX);
         }
-        journal.later(&pin(200_000 + n, NOW));
+        journal.later(&pin(200_000 + n, NOW), Priority::Minor);
         journal
-            .now(&pin(100_000 + n, NOW), Whose::Stranger)
+            .now(&pin(100_000 + n, NOW), Priority::Minor)
             .is_some()
     });
     let taken = strangers.count();
     assert!((1000..60_000).contains(&taken), "{taken}");
-    let ours = journal.now(&pin(1, NOW), Whose::Established);
+    let ours = journal.now(&pin(1, NOW), Priority::Major);
     assert!(ours.is_some());
     journal.stop();
     let size = fs::metadata(book.path()).unwrap().len();
@@ -784,15 +778,15 @@ fn a_journal_that_is_mostly_over_is_made_shorter_and_loses_nothing() {
     assert!(before > SHORT as u64);
     let (mut journal, _) = book.start(NOW, UNIX);
     // The test's `start` counts every line as live.
-    journal.way.as_mut().unwrap().set_live(300 * 150);
+    journal.batcher.as_mut().unwrap().set_live(300 * 150);
     let from = journal.wants_records().unwrap();
     assert_eq!(from, 0);
     journal.give(&live[..100], Some(100));
     // Something happens meanwhile: one that was given already, and a new one.
-    journal.later(&pin(7, NOW.plus(5)));
+    journal.later(&pin(7, NOW.plus(5)), Priority::Minor);
     block_on(
         journal
-            .now(&pin(1000, NOW.plus(5)), Whose::Established)
+            .now(&pin(1000, NOW.plus(5)), Priority::Major)
             .unwrap()
             .wait(),
     );
@@ -800,7 +794,7 @@ fn a_journal_that_is_mostly_over_is_made_shorter_and_loses_nothing() {
     journal.give(&live[100..], None);
     journal.tick(NOW.plus(5), UNIX + 5);
     wait_for(|| (fs::metadata(book.path()).unwrap().len() < before / 4).then_some(()));
-    journal.later(&pin(1001, NOW.plus(6)));
+    journal.later(&pin(1001, NOW.plus(6)), Priority::Minor);
     journal.tick(NOW.plus(6), UNIX + 6);
     assert_eq!(journal.wants_records(), None);
     journal.stop();
@@ -858,7 +852,7 @@ fn a_kill_at_any_moment_of_a_compaction_leaves_a_complete_journal() {
         );
         assert!(!killed.scratch.path().join(COPY_FILE).exists());
     };
-    writer.copy_begins();
+    writer.begin_copy();
     check(&expected);
     for (n, some) in live.chunks(50).enumerate() {
         writer.copied(&lines_of(some));
@@ -886,7 +880,7 @@ fn a_compaction_that_fails_at_any_step_leaves_the_journal_as_it_was() {
         let (book, _) = long_book();
         let shared = Arc::new(Shared::default());
         let mut writer = Writer::new(book.scratch.path(), Arc::clone(&shared));
-        writer.copy_begins();
+        writer.begin_copy();
         writer.finish(&mut |step| match step == failing {
             true => Err(io::ErrorKind::StorageFull.into()),
             false => Ok(()),
@@ -941,7 +935,7 @@ fn a_folder_that_takes_no_file_costs_history_and_nothing_else() {
         unix: UNIX,
     };
     let mut journal = go_on(&nowhere, wall, &loaded, 0);
-    let written = journal.now(&pin(1, NOW), Whose::Established).unwrap();
+    let written = journal.now(&pin(1, NOW), Priority::Major).unwrap();
     let began = Instant::now();
     block_on(written.wait());
     assert!(began.elapsed() < GIVE_UP);
@@ -964,7 +958,7 @@ fn what_has_the_journals_name_and_is_none_is_set_aside() {
             make(&book.scratch.path().join(name));
             let (mut journal, entries) = book.start(NOW, UNIX);
             assert!(entries.is_empty());
-            let written = journal.now(&pin(1, NOW), Whose::Established).unwrap();
+            let written = journal.now(&pin(1, NOW), Priority::Major).unwrap();
             block_on(written.wait());
             journal.rewrite();
             compact(&mut journal, &[pin(1, NOW)]);
@@ -1011,7 +1005,7 @@ fn a_journal_that_appears_when_the_folder_can_be_used_is_kept() {
     };
     let mut journal = go_on(&folder, wall, &loaded, 0);
     // No promise once the writer has found that there is no folder.
-    if let Some(written) = journal.now(&pin(2, NOW), Whose::Established) {
+    if let Some(written) = journal.now(&pin(2, NOW), Priority::Major) {
         block_on(written.wait());
     }
     fs::remove_file(&file).unwrap();
@@ -1021,7 +1015,7 @@ fn a_journal_that_appears_when_the_folder_can_be_used_is_kept() {
     // One second at most until it is tried again.
     let end = Instant::now() + GIVE_UP;
     while !folder.is_claimed() && Instant::now() < end {
-        if let Some(written) = journal.now(&pin(3, NOW), Whose::Established) {
+        if let Some(written) = journal.now(&pin(3, NOW), Priority::Major) {
             block_on(written.wait());
         }
     }

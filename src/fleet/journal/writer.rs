@@ -1,23 +1,22 @@
-//! The thread that writes the journal, so that no disk ever holds up the thread that serves; and beside
-//! it one that only says fsync, so that a slow card does not hold up a pin that somebody waits for.
+//! The thread that writes the journal, so that no disk ever blocks the serving thread; and a second one that only calls
+//! fsync, so that a slow card does not delay a pin that a download waits for.
 //!
-//! What would surprise you: nothing here gives up. A disk that is full or read-only costs the lines that
-//! come meanwhile, says so once a minute, and is tried again with the next; when it takes lines again, the
-//! whole journal is written anew, so that what was lost is in it after all.
+//! Errors are never final. A full or read-only disk loses the lines of that time, which is logged once a minute, and is
+//! tried again with the next line. When it accepts lines again, the whole journal is rewritten, which restores what was
+//! lost.
 
-use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use smol::channel::Sender;
 
 use super::line;
-use super::queue::{self, Next, queue};
 use crate::fleet::clock::Stamp;
 use crate::os::fs::{Content, not_regular, open_to_read};
 use crate::os::notify::Notify;
@@ -40,22 +39,22 @@ pub(super) const COPY: usize = 1024 * 1024;
 /// Bytes that are kept of a journal that could not be read at the start.
 const MOST_UNREAD: u64 = 256 * 1024 * 1024;
 
-/// What the serving thread wants.
+/// Commands of the serving thread.
 #[derive(Debug)]
-pub(super) enum Message {
-    /// Lines to write, how many they are, and who waits for it.
+pub(super) enum Command {
+    /// Lines to write, their number, and whom to notify afterwards.
     Lines(String, u32, Option<Sender<()>>),
-    /// A copy of all that is live begins.
-    Copy,
-    /// Some of it.
-    Copied(String),
-    /// That was all of it: the copy becomes the journal.
-    Finish,
-    /// The server stops: all is to be on the disk when this is dropped.
-    Stop(queue::Sender<Infallible>),
+    /// Begins a copy of everything that is not superseded.
+    BeginCopy,
+    /// Appends to the copy.
+    Copy(String),
+    /// Replaces the journal with the copy.
+    FinishCopy,
+    /// Ends the run: the sender is dropped when everything is on the disk.
+    Stop(mpsc::Sender<()>),
 }
 
-/// What both threads look at.
+/// State that both threads see.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     /// Bytes on their way to the writing thread.
@@ -103,7 +102,7 @@ pub(super) struct Writer {
     retry: Option<(Instant, ErrorKind)>,
     /// When to say fsync.
     sync: Option<Instant>,
-    syncer: Option<queue::Sender<File>>,
+    syncer: Option<SyncSender<File>>,
 }
 
 /// Starts the thread. The error: there can be no more of them.
@@ -112,14 +111,14 @@ pub(super) fn start(
     lock: Option<StateFolder>,
     is_unread: bool,
     shared: Arc<Shared>,
-    messages: queue::Receiver<Message>,
+    commands: Receiver<Command>,
 ) -> io::Result<()> {
     let mut writer = Writer {
         lock,
         is_unread,
         ..Writer::new(folder, shared)
     };
-    process::start_thread("journal", Box::new(move || writer.run(&messages)))
+    process::start_thread("journal", Box::new(move || writer.run(&commands)))
 }
 
 impl Writer {
@@ -141,13 +140,17 @@ impl Writer {
         }
     }
 
-    fn run(&mut self, messages: &queue::Receiver<Message>) {
+    fn run(&mut self, commands: &Receiver<Command>) {
         self.syncer = start_syncer();
         loop {
-            match messages.next(self.sync) {
-                Next::Is(message) => self.take(message, messages),
-                Next::Late => {}
-                Next::Over => return,
+            let next = match self.sync {
+                Some(due) => commands.recv_timeout(due.saturating_duration_since(Instant::now())),
+                None => commands.recv().map_err(RecvTimeoutError::from),
+            };
+            match next {
+                Ok(command) => self.execute(command, commands),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
             if self.sync.is_some_and(|due| due <= Instant::now()) {
                 self.sync_beside();
@@ -155,54 +158,52 @@ impl Writer {
         }
     }
 
-    /// One message, and with it all lines that wait behind it.
-    fn take(&mut self, message: Message, messages: &queue::Receiver<Message>) {
-        let mut next = Some(message);
-        while let Some(message) = next.take() {
-            let Message::Lines(mut text, mut count, waits) = message else {
-                self.other(message);
-                continue;
+    /// Executes a command; all lines that wait behind it in the queue are written at once.
+    fn execute(&mut self, command: Command, commands: &Receiver<Command>) {
+        let mut next = Some(command);
+        while let Some(command) = next.take() {
+            let (mut text, mut count, waiter) = match command {
+                Command::Lines(text, count, waiter) => (text, count, waiter),
+                Command::BeginCopy => {
+                    self.begin_copy();
+                    continue;
+                }
+                Command::Copy(text) => {
+                    self.copied(&text);
+                    self.shared.waiting.fetch_sub(text.len(), Ordering::Release);
+                    continue;
+                }
+                Command::FinishCopy => {
+                    self.finish(&mut |_| Ok(()));
+                    continue;
+                }
+                Command::Stop(done) => {
+                    self.abandon(NO_COPY);
+                    if let Some(file) = &self.file {
+                        // The process ends: an error has no consequence.
+                        file.sync_data().ok();
+                    }
+                    drop(done);
+                    continue;
+                }
             };
-            let mut waiting: Vec<Sender<()>> = waits.into_iter().collect();
-            while text.len() < COPY {
-                match messages.next_now() {
-                    Some(Message::Lines(more, lines, waits)) => {
+            let mut waiting: Vec<Sender<()>> = waiter.into_iter().collect();
+            while text.len() < COPY && next.is_none() {
+                match commands.try_recv() {
+                    Ok(Command::Lines(more, lines, waiter)) => {
                         text.push_str(&more);
-                        count = count.saturating_add(lines);
-                        waiting.extend(waits);
+                        count += lines;
+                        waiting.extend(waiter);
                     }
-                    Some(other) => {
-                        next = Some(other);
-                        break;
-                    }
-                    None => break,
+                    Ok(other) => next = Some(other),
+                    Err(_) => break,
                 }
             }
             self.lines(&text, count);
             self.shared.waiting.fetch_sub(text.len(), Ordering::Release);
-            for waits in waiting {
-                // Nobody may wait any more.
-                let _ = waits.try_send(());
-            }
-        }
-    }
-
-    fn other(&mut self, message: Message) {
-        match message {
-            Message::Lines(text, count, _) => self.lines(&text, count),
-            Message::Copy => self.copy_begins(),
-            Message::Copied(text) => {
-                self.copied(&text);
-                self.shared.waiting.fetch_sub(text.len(), Ordering::Release);
-            }
-            Message::Finish => self.finish(&mut |_| Ok(())),
-            Message::Stop(answer) => {
-                self.abandon(NO_COPY);
-                if let Some(file) = &self.file {
-                    // What it may say has no consequence now.
-                    file.sync_data().ok();
-                }
-                drop(answer);
+            for waiter in waiting {
+                // The download may be over by now.
+                waiter.try_send(()).ok();
             }
         }
     }
@@ -230,7 +231,7 @@ impl Writer {
             }
             Err(error) => {
                 self.is_losing = true;
-                self.lost = self.lost.saturating_add(count);
+                self.lost += count;
                 let lost = self.lost;
                 self.say(&error, &format!("{lost} lines of it are lost"));
             }
@@ -276,7 +277,7 @@ impl Writer {
         self.is_torn = file.metadata()?.len() > 0;
         if !self.is_torn {
             let mut first = String::new();
-            line::header(&mut first);
+            line::write_header(&mut first);
             self.is_torn = true;
             file.write_all(first.as_bytes())?;
             self.is_torn = false;
@@ -336,7 +337,7 @@ impl Writer {
             return;
         }
         let handed = match (&self.syncer, file.try_clone()) {
-            (Some(syncer), Ok(again)) => syncer.send_alone(again),
+            (Some(syncer), Ok(again)) => syncer.try_send(again).is_ok(),
             _ => file.sync_data().is_ok(),
         };
         if !handed {
@@ -363,9 +364,9 @@ impl Writer {
     }
 
     /// From now on all lines go into the copy as well.
-    pub(super) fn copy_begins(&mut self) {
+    pub(super) fn begin_copy(&mut self) {
         let mut first = String::new();
-        line::header(&mut first);
+        line::write_header(&mut first);
         let begun = create(&self.copy_path(), true).and_then(|mut file| {
             file.write_all(first.as_bytes())?;
             if self.is_unread
@@ -467,12 +468,13 @@ fn create(path: &Path, anew: bool) -> io::Result<File> {
     }
 }
 
-/// `None`: there can be no more threads; then the writing one says fsync itself.
-fn start_syncer() -> Option<queue::Sender<File>> {
-    let (sender, files) = queue::<File>();
+/// Starts the thread that calls fsync. `None`: there can be no more threads; then the writing one does.
+fn start_syncer() -> Option<SyncSender<File>> {
+    // One file may wait while another is synced.
+    let (sender, files) = mpsc::sync_channel::<File>(1);
     let run = move || {
-        while let Next::Is(file) = files.next(None) {
-            // The next write says what is wrong with the disk.
+        for file in files {
+            // The next write reports what is wrong with the disk.
             file.sync_data().ok();
         }
     };

@@ -1,0 +1,242 @@
+//! Fields of one line of the journal: writing and reading them. Entries read and write themselves with it.
+
+use std::fmt::{Display, Write};
+
+use serde_json::{Map, Value};
+
+use crate::firmware::ContentId;
+use crate::fleet::clock::{Stamp, Wall};
+
+/// Longest time that a device can be held, whatever a line says, in seconds.
+const LONGEST_HOLD: i64 = 30 * 86_400;
+
+/// Writes the fields of one line. Writing to a `String` does not fail.
+pub struct LineWriter<'b> {
+    out: &'b mut String,
+    start: usize,
+    wall: Wall,
+}
+
+impl<'b> LineWriter<'b> {
+    /// Begins a line at the end of `out`. `wall` turns stamps into Unix times.
+    pub fn new(out: &'b mut String, wall: Wall) -> LineWriter<'b> {
+        let start = out.len();
+        LineWriter { out, start, wall }
+    }
+
+    /// A value that needs no quotes.
+    pub fn plain(&mut self, key: &str, value: impl Display) {
+        let before = if self.out.len() == self.start {
+            '{'
+        } else {
+            ','
+        };
+        let _ = write!(self.out, "{before}\"{key}\":{value}");
+    }
+
+    /// A text that needs no escaping.
+    pub fn word(&mut self, key: &str, value: impl Display) {
+        self.plain(key, format_args!("\"{value}\""));
+    }
+
+    /// Any text. It never contains `{"`, by which the beginning of a line is known.
+    pub fn text(&mut self, key: &str, text: &str) {
+        let quoted = Value::from(text).to_string();
+        self.plain(key, quoted.replace("{\"", "\\u007b\""));
+    }
+
+    /// A hash, as 16 hexadecimal digits.
+    pub fn hash(&mut self, key: &str, hash: u64) {
+        self.word(key, format_args!("{hash:016x}"));
+    }
+
+    /// A time, in Unix seconds.
+    pub fn time(&mut self, key: &str, stamp: Stamp) {
+        self.plain(key, self.wall.unix_of(stamp));
+    }
+
+    /// A time that is left out if there is none.
+    pub fn optional_time(&mut self, key: &str, stamp: Option<Stamp>) {
+        if let Some(stamp) = stamp {
+            self.time(key, stamp);
+        }
+    }
+
+    /// A number that is left out if it is 0.
+    pub fn count(&mut self, key: &str, number: impl Into<u64>) {
+        let number = number.into();
+        if number != 0 {
+            self.plain(key, number);
+        }
+    }
+
+    /// A flag that is left out if it is false.
+    pub fn flag(&mut self, key: &str, is_set: bool) {
+        if is_set {
+            self.plain(key, true);
+        }
+    }
+
+    /// Unix time of a stamp.
+    pub fn unix(&self, stamp: Stamp) -> i64 {
+        self.wall.unix_of(stamp)
+    }
+
+    /// The line as far as it is written.
+    pub fn written(&self) -> &str {
+        self.out.get(self.start..).unwrap_or_default()
+    }
+
+    /// Ends the fields, for what follows them.
+    pub fn finish(self) -> &'b mut String {
+        self.out
+    }
+}
+
+/// When a line was written, by both clocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LineTime {
+    /// By the fleet's clock.
+    pub stamp: Stamp,
+    /// By the machine's clock as it stood then, in Unix seconds.
+    pub unix: i64,
+}
+
+impl LineTime {
+    /// The stamp of a Unix time that lay in the past when the line was written.
+    pub fn past(&self, unix: i64) -> Stamp {
+        let ago = self.unix.saturating_sub(unix).max(0);
+        self.stamp.minus(u32::try_from(ago).unwrap_or(u32::MAX))
+    }
+
+    /// The stamp of a Unix time that may have lain in the future.
+    fn any(&self, unix: i64) -> Stamp {
+        match unix.saturating_sub(self.unix) {
+            ..=0 => self.past(unix),
+            ahead => {
+                let ahead = u32::try_from(ahead.min(LONGEST_HOLD)).unwrap_or(0);
+                self.stamp.plus(ahead)
+            }
+        }
+    }
+}
+
+/// Fields of one line. Each getter returns `None` if the field is missing or of another type, unless it says otherwise.
+#[derive(Debug)]
+pub struct Fields {
+    fields: Map<String, Value>,
+    time: LineTime,
+}
+
+impl Fields {
+    /// Reads a line. `None`: it is no JSON object.
+    pub fn read(line: &str, time: LineTime) -> Option<Fields> {
+        let fields = serde_json::from_str(line).ok()?;
+        Some(Fields { fields, time })
+    }
+
+    /// Whether the field exists.
+    pub fn has(&self, key: &str) -> bool {
+        self.fields.contains_key(key)
+    }
+
+    /// A text.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.fields.get(key)?.as_str()
+    }
+
+    /// A whole number in the range of its type.
+    pub fn number<N: TryFrom<u64>>(&self, key: &str) -> Option<N> {
+        N::try_from(self.fields.get(key)?.as_u64()?).ok()
+    }
+
+    /// A whole number that may be negative.
+    pub fn signed(&self, key: &str) -> Option<i64> {
+        self.fields.get(key)?.as_i64()
+    }
+
+    /// A number; 0 if it is missing.
+    pub fn count<N: TryFrom<u64> + Default>(&self, key: &str) -> Option<N> {
+        match self.has(key) {
+            true => self.number(key),
+            false => Some(N::default()),
+        }
+    }
+
+    /// Whether a flag exists and is set.
+    pub fn flag(&self, key: &str) -> bool {
+        self.fields.get(key) == Some(&Value::Bool(true))
+    }
+
+    /// A hash.
+    pub fn hash(&self, key: &str) -> Option<u64> {
+        u64::from_str_radix(self.text(key)?, 16).ok()
+    }
+
+    /// The hash of a file.
+    pub fn content(&self, key: &str) -> Option<ContentId> {
+        ContentId::parse(self.text(key)?)
+    }
+
+    /// A time that lay in the past when the line was written.
+    pub fn time(&self, key: &str) -> Option<Stamp> {
+        self.signed(key).map(|unix| self.time.past(unix))
+    }
+
+    /// The same; `Some(None)` if it is missing.
+    pub fn optional_time(&self, key: &str) -> Option<Option<Stamp>> {
+        match self.has(key) {
+            true => self.time(key).map(Some),
+            false => Some(None),
+        }
+    }
+
+    /// A time that may have lain in the future; `Some(None)` if it is missing.
+    pub fn optional_end(&self, key: &str) -> Option<Option<Stamp>> {
+        match self.has(key) {
+            true => self.signed(key).map(|unix| Some(self.time.any(unix))),
+            false => Some(None),
+        }
+    }
+
+    /// When the line was written.
+    pub fn line_time(&self) -> LineTime {
+        self.time
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TIME: LineTime = LineTime {
+        stamp: Stamp(1 << 31),
+        unix: 0,
+    };
+
+    #[test]
+    fn an_object_is_read_and_what_is_not_known_is_stepped_over() {
+        let line = r#"{"a":"x","b":-7,"c":true,"d":[1,{"e":"}]\",","f":2}],"g":1.5,"h":null,"i":"\n\"水"}"#;
+        let fields = Fields::read(line, TIME).unwrap();
+        assert_eq!(fields.text("a"), Some("x"));
+        assert_eq!(fields.signed("b"), Some(-7));
+        assert_eq!(fields.number::<u64>("b"), None);
+        assert!(fields.flag("c") && !fields.flag("a"));
+        assert!(fields.has("d") && fields.has("g") && !fields.has("f"));
+        assert_eq!(fields.text("i"), Some("\n\"水"));
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_comes_back(text in "\\PC*|[\\x00-\\x7f]*") {
+            let mut out = String::new();
+            LineWriter::new(&mut out, Wall::default()).text("k", &text);
+            prop_assert_eq!(out.matches("{\"").count(), 1);
+            out.push('}');
+            let fields = Fields::read(&out, TIME).unwrap();
+            prop_assert_eq!(fields.text("k"), Some(&*text));
+        }
+    }
+}

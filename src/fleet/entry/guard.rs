@@ -1,0 +1,147 @@
+//! The journal's entry of the loop guard.
+
+use super::device::{parse_id, write_id};
+use super::fields::{Fields, LineTime, LineWriter};
+use crate::firmware::ContentId;
+use crate::firmware::audience::DeviceId;
+use crate::fleet::clock::Stamp;
+use crate::fleet::network::CoarseNetwork;
+use crate::fleet::requester::IdentityHash;
+
+/// More rounds than this are not read.
+const ROUNDS: usize = 32;
+
+/// One whole download after which the device came back with its old version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Round {
+    /// When it came back.
+    pub at: Stamp,
+    /// The download was a trusted proxy's.
+    pub weak: bool,
+}
+
+/// One entry of the loop guard.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GuardEntry {
+    /// The device's id, by which a hold is lifted.
+    pub device: DeviceId,
+    /// The key, with `coarse_network`.
+    pub identity_without_version: IdentityHash,
+    /// Where it asks from.
+    pub coarse_network: CoarseNetwork,
+    /// The content.
+    pub content: ContentId,
+    /// A hash of the version that it runs all the while.
+    pub version: u64,
+    /// Times that it came back with the version unchanged after a delivery.
+    pub reverts: u32,
+    /// Redirects that it was given.
+    pub redirects: u32,
+    /// Bytes that were sent.
+    pub sent: u64,
+    /// How often it was held before.
+    pub level: u32,
+    /// Not offered again before; `None`: not held now.
+    pub held_until: Option<Stamp>,
+    /// When it last had all of it, if it has not come back since.
+    pub delivered: Option<Stamp>,
+    /// That delivery was a trusted proxy's.
+    pub by_proxy: bool,
+    /// When it was last redirected for it, if that was not counted yet.
+    pub redirected: Option<Stamp>,
+    /// When it came back with the new version, if the old one was not seen since.
+    pub confirmed: Option<Stamp>,
+    /// The last whole download was counted as a revert, and no other has come since.
+    pub reverted: bool,
+    /// The last rounds (a download and the old version again), oldest first.
+    pub rounds: Vec<Round>,
+    /// The version that the device ran when it last began to download.
+    pub from: Box<str>,
+    /// The version of the release.
+    pub to: Box<str>,
+    /// A hash of the version that it ran before `version`; 0: none.
+    pub before: u64,
+    /// When any of this last changed.
+    pub used: Stamp,
+}
+
+impl GuardEntry {
+    pub(super) fn write(&self, line: &mut LineWriter<'_>) {
+        line.hash("guard", self.identity_without_version.0);
+        write_id(line, "device", self.device);
+        line.plain("wide", self.coarse_network.0);
+        line.word("content", self.content);
+        line.hash("version", self.version);
+        line.count("reverts", self.reverts);
+        line.count("redirects", self.redirects);
+        line.count("sent", self.sent);
+        line.count("level", self.level);
+        line.optional_time("held_until", self.held_until);
+        line.optional_time("delivered", self.delivered);
+        line.flag("by_proxy", self.by_proxy);
+        line.optional_time("redirected", self.redirected);
+        line.optional_time("confirmed", self.confirmed);
+        line.flag("reverted", self.reverted);
+        if !self.rounds.is_empty() {
+            // Times; `w` follows those of weak rounds.
+            let word = |round: &Round| {
+                let weak = if round.weak { "w" } else { "" };
+                format!("{}{weak}", line.unix(round.at))
+            };
+            let words: Vec<String> = self.rounds.iter().map(word).collect();
+            line.text("rounds", &words.join(" "));
+        }
+        if !self.from.is_empty() {
+            line.text("from", &self.from);
+        }
+        if !self.to.is_empty() {
+            line.text("to", &self.to);
+        }
+        if self.before != 0 {
+            line.hash("before", self.before);
+        }
+        line.time("used", self.used);
+    }
+
+    pub(super) fn read(fields: &Fields) -> Option<GuardEntry> {
+        Some(GuardEntry {
+            device: parse_id(fields.text("device")?)?,
+            identity_without_version: IdentityHash(fields.hash("guard")?),
+            coarse_network: CoarseNetwork(fields.number("wide")?),
+            content: fields.content("content")?,
+            version: fields.hash("version")?,
+            reverts: fields.count("reverts")?,
+            redirects: fields.count("redirects")?,
+            sent: fields.count("sent")?,
+            level: fields.count("level")?,
+            held_until: fields.optional_end("held_until")?,
+            delivered: fields.optional_time("delivered")?,
+            by_proxy: fields.flag("by_proxy"),
+            redirected: fields.optional_time("redirected")?,
+            confirmed: fields.optional_time("confirmed")?,
+            reverted: fields.flag("reverted"),
+            rounds: rounds(
+                fields.text("rounds").unwrap_or_default(),
+                fields.line_time(),
+            )?,
+            from: fields.text("from").unwrap_or_default().into(),
+            to: fields.text("to").unwrap_or_default().into(),
+            before: match fields.has("before") {
+                true => fields.hash("before")?,
+                false => 0,
+            },
+            used: fields.time("used")?,
+        })
+    }
+}
+
+fn rounds(text: &str, time: LineTime) -> Option<Vec<Round>> {
+    let round = |word: &str| {
+        let unix = word.strip_suffix('w');
+        Some(Round {
+            at: time.past(unix.unwrap_or(word).parse().ok()?),
+            weak: unix.is_some(),
+        })
+    };
+    text.split_whitespace().take(ROUNDS).map(round).collect()
+}

@@ -1,0 +1,229 @@
+//! Entries of the journal. Each is the whole of one record as it now stands: the last one of a key wins, and
+//! compaction writes every record once. An entry writes itself as a line of JSON and reads itself from one; the parts
+//! of the fleet turn their records into entries and back.
+//!
+//! Times are [`Stamp`]s in an entry and Unix seconds in a line.
+
+mod device;
+pub mod fields;
+mod guard;
+
+use self::device::{parse_id, write_id};
+use self::fields::{Fields, LineWriter};
+use super::clock::Stamp;
+use super::journey::State;
+use super::network::CoarseNetwork;
+use super::requester::{IdentityHash, PinKey};
+use crate::firmware::ContentId;
+use crate::firmware::audience::DeviceId;
+
+pub use self::device::{DeviceEntry, JourneyEntry};
+pub use self::guard::{GuardEntry, Round};
+
+/// Class of the pins of version 0.1.0, which had none: that of established devices.
+pub const OLD_PIN_CLASS: u8 = 2;
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq)]
+pub enum JournalEntry {
+    /// A device and its journey.
+    Device(DeviceEntry),
+    /// This device is forgotten.
+    Forgotten(DeviceId),
+    /// A download began with this content.
+    Pin(PinEntry),
+    /// All pins of this key are over.
+    Unpinned(PinKey),
+    /// Evidence against offering a content to a device again.
+    Guard(GuardEntry),
+    /// There is no such evidence any more.
+    Unguarded(IdentityHash, CoarseNetwork),
+    /// A release, as the fleet knows it.
+    Release(ReleaseEntry),
+}
+
+/// Order in which lines are dropped when the journal's budget is short, least important first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// A device was seen.
+    Seen,
+    /// A device was offered something, or a pin of an unknown device, or one that is over or barely changed. Anyone can
+    /// cause thousands of these.
+    Minor,
+    /// Anything else.
+    Major,
+}
+
+/// One pin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PinEntry {
+    /// Key of the pin, with `said` and `content`.
+    pub owner: PinKey,
+    /// Hash of all that the device says of itself; 0 without an id.
+    pub said: u64,
+    /// The content that was begun.
+    pub content: ContentId,
+    /// Time of the last use.
+    pub used: Stamp,
+    /// Clients have at most the bytes before this one.
+    pub reach: u64,
+    /// [`PinWorth`](super::pins::PinWorth) as a number.
+    pub worth: u8,
+}
+
+/// One release.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReleaseEntry {
+    /// The project.
+    pub project: Box<str>,
+    /// The version, as its folder writes it.
+    pub version: Box<str>,
+    /// When it was first in the folder.
+    pub first: Stamp,
+    /// The fuse has tripped; the sentence.
+    pub fused: Option<Box<str>>,
+    /// The SHA-256 of the release.json before that; `None`: there was none, or it has not tripped.
+    pub before: Option<ContentId>,
+    /// When a person last resumed it after the fuse: earlier results count no more.
+    pub resumed: Option<Stamp>,
+    /// Devices that were confirmed with it and whose own entry does not say so any more.
+    pub confirmed: u32,
+}
+
+impl JournalEntry {
+    /// First keys of the lines of entries.
+    pub const KINDS: [&str; 7] = [
+        "device",
+        "forgotten",
+        "pin",
+        "unpinned",
+        "guard",
+        "unguarded",
+        "release",
+    ];
+
+    /// Priority of a line that nothing waits for.
+    pub fn priority(&self) -> Priority {
+        match self {
+            JournalEntry::Device(device) => match &device.journey {
+                None => Priority::Seen,
+                Some(journey) if journey.state == State::Offered => Priority::Minor,
+                Some(_) => Priority::Major,
+            },
+            JournalEntry::Pin(_) | JournalEntry::Unpinned(_) => Priority::Minor,
+            _ => Priority::Major,
+        }
+    }
+
+    /// The latest past time that the entry mentions.
+    pub fn latest(&self) -> Option<Stamp> {
+        match self {
+            JournalEntry::Device(device) => {
+                let since = device.journey.as_ref().map(|journey| journey.since);
+                since.max(Some(device.last))
+            }
+            JournalEntry::Pin(pin) => Some(pin.used),
+            JournalEntry::Guard(guard) => guard.delivered.max(Some(guard.used)),
+            JournalEntry::Release(release) => Some(release.first),
+            _ => None,
+        }
+    }
+
+    /// Writes the fields of its line.
+    pub fn write(&self, line: &mut LineWriter<'_>) {
+        match self {
+            JournalEntry::Device(device) => device.write(line),
+            JournalEntry::Forgotten(device) => write_id(line, "forgotten", *device),
+            JournalEntry::Pin(pin) => pin.write(line),
+            JournalEntry::Unpinned(owner) => line.hash("unpinned", owner.0),
+            JournalEntry::Guard(guard) => guard.write(line),
+            JournalEntry::Unguarded(identity, network) => {
+                line.hash("unguarded", identity.0);
+                line.plain("wide", network.0);
+            }
+            JournalEntry::Release(release) => release.write(line),
+        }
+    }
+
+    /// Reads a line of one of [`JournalEntry::KINDS`]. `None`: a field is missing or wrong.
+    pub fn read(kind: &str, fields: &Fields) -> Option<JournalEntry> {
+        Some(match kind {
+            "device" => JournalEntry::Device(DeviceEntry::read(fields)?),
+            "forgotten" => JournalEntry::Forgotten(parse_id(fields.text("forgotten")?)?),
+            "pin" => JournalEntry::Pin(PinEntry::read(fields)?),
+            "unpinned" => JournalEntry::Unpinned(PinKey(fields.hash("unpinned")?)),
+            "guard" => JournalEntry::Guard(GuardEntry::read(fields)?),
+            "unguarded" => JournalEntry::Unguarded(
+                IdentityHash(fields.hash("unguarded")?),
+                CoarseNetwork(fields.number("wide")?),
+            ),
+            "release" => JournalEntry::Release(ReleaseEntry::read(fields)?),
+            _ => return None,
+        })
+    }
+}
+
+impl PinEntry {
+    fn write(&self, line: &mut LineWriter<'_>) {
+        line.hash("pin", self.owner.0);
+        if self.said != 0 {
+            line.hash("said", self.said);
+        }
+        line.word("content", self.content);
+        line.time("used", self.used);
+        line.count("reach", self.reach);
+        line.count("worth", self.worth);
+    }
+
+    fn read(fields: &Fields) -> Option<PinEntry> {
+        let owner = fields.hash("pin")?;
+        // Up to 0.1.0 a pin was of one network, without a reach, and its key was what is `said` now.
+        let is_old = fields.has("network");
+        Some(PinEntry {
+            owner: PinKey(owner),
+            said: match fields.has("said") {
+                true => fields.hash("said")?,
+                false if is_old => owner,
+                false => 0,
+            },
+            content: fields.content("content")?,
+            used: fields.time("used")?,
+            reach: match is_old {
+                true => u64::MAX,
+                false => fields.number("reach").unwrap_or(0),
+            },
+            worth: match is_old {
+                true => OLD_PIN_CLASS,
+                false => fields.number("worth").unwrap_or(0),
+            },
+        })
+    }
+}
+
+impl ReleaseEntry {
+    fn write(&self, line: &mut LineWriter<'_>) {
+        line.text("release", &self.version);
+        line.text("project", &self.project);
+        line.time("first", self.first);
+        if let Some(fused) = &self.fused {
+            line.text("fused", fused);
+        }
+        if let Some(before) = self.before {
+            line.word("before", before);
+        }
+        line.optional_time("resumed", self.resumed);
+        line.count("confirmed", self.confirmed);
+    }
+
+    fn read(fields: &Fields) -> Option<ReleaseEntry> {
+        Some(ReleaseEntry {
+            project: fields.text("project")?.into(),
+            version: fields.text("release")?.into(),
+            first: fields.time("first")?,
+            fused: fields.text("fused").map(Box::from),
+            before: fields.content("before"),
+            resumed: fields.time("resumed"),
+            confirmed: fields.count("confirmed")?,
+        })
+    }
+}
