@@ -9,8 +9,8 @@ use luat_ota::decision::{Check, Known, Notes, Question, Refusal, Verdict, decide
 use luat_ota::device::upgrade_id::UpgradeIds;
 use luat_ota::firmware::ContentId;
 use luat_ota::firmware::audience::{DeviceId, DeviceSet};
-use luat_ota::firmware::catalog::{Catalog, Found, FoundFile, FoundRules};
-use luat_ota::firmware::package::{Inspected, Kind};
+use luat_ota::firmware::catalog::{Catalog, ScanResult, ScannedFile, ScannedRules};
+use luat_ota::firmware::package::{Inspected, PackageKind};
 use luat_ota::firmware::rules::Rules;
 use luat_ota::fleet::network::Network;
 use luat_ota::os::fs::Stamp;
@@ -68,11 +68,11 @@ fn routed(target: &[u8]) -> Check<'_> {
     }
 }
 
-fn found(path: String, number: u64) -> FoundFile {
+fn found(path: String, number: u64) -> ScannedFile {
     let mut content = [0x5a; 32];
     let (beginning, _) = content.split_at_mut(8);
     beginning.copy_from_slice(&number.to_be_bytes());
-    FoundFile {
+    ScannedFile {
         path,
         stamp: Stamp {
             dev: 1,
@@ -85,7 +85,7 @@ fn found(path: String, number: u64) -> FoundFile {
             content: ContentId(content),
             md5: [0; 16],
             size: 40,
-            kind: Kind::Generic,
+            kind: PackageKind::Generic,
         },
     }
 }
@@ -93,9 +93,9 @@ fn found(path: String, number: u64) -> FoundFile {
 /// One project, ALIYUN, with one release.
 fn small() -> Catalog {
     let files = vec![found("ALIYUN/2.0.0/update.bin".to_owned(), 1)];
-    let found = Found {
+    let found = ScanResult {
         files,
-        ..Found::default()
+        ..ScanResult::default()
     };
     Catalog::build(found, None, Instant::now())
 }
@@ -114,14 +114,14 @@ fn large() -> Catalog {
         allow: Some(hundred_thousand_ranges()),
         ..Rules::default()
     };
-    let found = Found {
+    let found = ScanResult {
         files,
-        rules: vec![FoundRules {
+        rules: vec![ScannedRules {
             path: "ALIYUN/2.0.1/release.json".to_owned(),
             rules: Some(rules.into()),
             error: None,
         }],
-        ..Found::default()
+        ..ScanResult::default()
     };
     Catalog::build(found, None, Instant::now())
 }

@@ -181,15 +181,15 @@ mod tests {
     use std::time::Instant;
 
     use crate::firmware::ContentId;
-    use crate::firmware::catalog::{Found, FoundFile, FoundRules};
-    use crate::firmware::package::{Inspected, Kind};
+    use crate::firmware::catalog::{ScanResult, ScannedFile, ScannedRules};
+    use crate::firmware::package::{Inspected, PackageKind};
     use crate::firmware::rules::Rules;
     use crate::os::fs::Stamp;
 
     /// One release of ALIYUN, 2.0.1, of 2044 bytes, with these rules.
     fn catalogue_with(rules: &str) -> Catalog {
-        let found = Found {
-            files: vec![FoundFile {
+        let found = ScanResult {
+            files: vec![ScannedFile {
                 path: "ALIYUN/2.0.1/update.bin".to_owned(),
                 stamp: Stamp {
                     dev: 1,
@@ -202,15 +202,15 @@ mod tests {
                     content: ContentId([0xab; 32]),
                     md5: [0; 16],
                     size: 2044,
-                    kind: Kind::Generic,
+                    kind: PackageKind::Generic,
                 },
             }],
-            rules: vec![FoundRules {
+            rules: vec![ScannedRules {
                 path: "ALIYUN/2.0.1/release.json".to_owned(),
                 rules: Some(Arc::new(Rules::parse(rules.as_bytes()).unwrap())),
                 error: None,
             }],
-            ..Found::default()
+            ..ScanResult::default()
         };
         Catalog::build(found, None, Instant::now())
     }

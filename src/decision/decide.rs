@@ -14,7 +14,7 @@ use crate::firmware::ContentId;
 use crate::firmware::audience::cohort;
 use crate::firmware::catalog::{Catalog, KeyOwner, Package, Project, Release};
 use crate::firmware::name::Marker;
-use crate::firmware::package::Family;
+use crate::firmware::package::ChipFamily;
 use crate::firmware::rules::{From, Paused, Window};
 use crate::firmware::version::{CoreForm, FirstField, Standing, Version, standing};
 
@@ -293,8 +293,8 @@ impl<'c, 'q> Asker<'c, 'q> {
     }
 
     /// The family of its platform. (Nearly every check ends before anybody asks.)
-    fn family(&self) -> Option<Family> {
-        self.platform.and_then(Family::of_platform)
+    fn family(&self) -> Option<ChipFamily> {
+        self.platform.and_then(ChipFamily::of_platform)
     }
 
     /// The core forms of a release and of what runs, as they are compared.

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
-use crate::firmware::catalog::{Catalog, Found, FoundFile, FoundRules, Remark};
-use crate::firmware::package::{Inspected, Kind};
+use crate::firmware::catalog::{Catalog, Remark, ScanResult, ScannedFile, ScannedRules};
+use crate::firmware::package::{Inspected, PackageKind};
 use crate::firmware::rules::Rules;
 use crate::firmware::version::{FirstField, Version};
 use crate::os::fs::Stamp;
@@ -19,11 +19,11 @@ const NOON: i64 = 1_795_435_200; // 2026-11-23T12:00:00Z
 
 /// A folder in memory: files with their kinds, and release.json files. A file's bytes are its path,
 /// as far as its content id goes; its size is 100,000 bytes.
-fn folder(files: &[(&str, Kind)], rules: &[(&str, &str)]) -> Catalog {
+fn folder(files: &[(&str, PackageKind)], rules: &[(&str, &str)]) -> Catalog {
     let files = files.iter().enumerate().map(|(position, (path, kind))| {
         let mut id = [0; 32];
         id[..8].copy_from_slice(&(position as u64 + 1).to_be_bytes());
-        FoundFile {
+        ScannedFile {
             path: (*path).to_owned(),
             stamp: Stamp {
                 dev: 1,
@@ -40,21 +40,24 @@ fn folder(files: &[(&str, Kind)], rules: &[(&str, &str)]) -> Catalog {
             },
         }
     });
-    let rules = rules.iter().map(|(path, json)| FoundRules {
+    let rules = rules.iter().map(|(path, json)| ScannedRules {
         path: (*path).to_owned(),
         rules: Some(Arc::new(Rules::parse(json.as_bytes()).unwrap())),
         error: None,
     });
-    let found = Found {
+    let found = ScanResult {
         files: files.collect(),
         rules: rules.collect(),
-        ..Found::default()
+        ..ScanResult::default()
     };
     Catalog::build(found, None, Instant::now())
 }
 
 fn generic(paths: &[&str], rules: &[(&str, &str)]) -> Catalog {
-    let files: Vec<_> = paths.iter().map(|path| (*path, Kind::Generic)).collect();
+    let files: Vec<_> = paths
+        .iter()
+        .map(|path| (*path, PackageKind::Generic))
+        .collect();
     folder(&files, rules)
 }
 
@@ -98,8 +101,8 @@ fn assert_no(catalog: &Catalog, check: &Check<'_>, refusal: Refusal) {
     assert_eq!(answer(ask(catalog, check)), Err(refusal), "{check:?}");
 }
 
-const SCRIPT: Kind = Kind::Ec7xx { delta: false };
-const DELTA: Kind = Kind::Ec7xx { delta: true };
+const SCRIPT: PackageKind = PackageKind::Ec7xx { delta: false };
+const DELTA: PackageKind = PackageKind::Ec7xx { delta: true };
 
 mod version_order {
     use super::*;
@@ -302,16 +305,19 @@ mod packages {
     #[test]
     fn a_whole_image_fits_any_lower_core() {
         for (platform, kind) in [
-            ("AIR101", Kind::W800 { script: false }),
-            ("Air105", Kind::Air105),
-            ("ESP32C3", Kind::Esp32),
-            ("Air8101", Kind::Generic),
+            ("AIR101", PackageKind::W800 { script: false }),
+            ("Air105", PackageKind::Air105),
+            ("ESP32C3", PackageKind::Esp32),
+            ("Air8101", PackageKind::Generic),
         ] {
             let catalog = folder(&[("P/2012.1.4/u.bin", kind)], &[]);
             let name = format!("P_LuatOS-SoC_{platform}");
             assert_offer(&catalog, &check(&name, "1003.1.4"), "P/2012.1.4/u.bin");
         }
-        let script = folder(&[("P/2012.1.4/u.bin", Kind::W800 { script: true })], &[]);
+        let script = folder(
+            &[("P/2012.1.4/u.bin", PackageKind::W800 { script: true })],
+            &[],
+        );
         let air101 = check("P_LuatOS-SoC_AIR101", "1003.1.3");
         assert_no(&script, &air101, Refusal::NoPackage);
     }
@@ -532,18 +538,18 @@ mod rules {
     #[test]
     fn rules_that_cannot_be_read_hold_their_release_back() {
         let files = ["P/1.5.0/u.bin", PATH];
-        let mut found = Found {
-            rules: vec![FoundRules {
+        let mut found = ScanResult {
+            rules: vec![ScannedRules {
                 path: "P/2.0.0/release.json".to_owned(),
                 rules: None,
                 error: Some("line 1: not JSON".to_owned()),
             }],
-            ..Found::default()
+            ..ScanResult::default()
         };
         for (position, path) in files.iter().enumerate() {
             let mut id = [0; 32];
             id[0] = position as u8;
-            found.files.push(FoundFile {
+            found.files.push(ScannedFile {
                 path: (*path).to_owned(),
                 stamp: Stamp {
                     dev: 1,
@@ -556,7 +562,7 @@ mod rules {
                     content: ContentId(id),
                     md5: [0; 16],
                     size: 1,
-                    kind: Kind::Generic,
+                    kind: PackageKind::Generic,
                 },
             });
         }
@@ -569,12 +575,12 @@ mod rules {
     /// Nothing of it is in the catalogue then, and still it is not "no such project".
     #[test]
     fn a_project_of_which_no_file_is_whole_has_no_package() {
-        let found = Found {
+        let found = ScanResult {
             quarantined: vec![Remark {
                 path: "P/2.0.0/u.bin".to_owned(),
                 text: "it is not what its .sha256 says".to_owned(),
             }],
-            ..Found::default()
+            ..ScanResult::default()
         };
         let catalog = Catalog::build(found, None, Instant::now());
         assert_no(&catalog, &check("P", "1.0.0"), Refusal::NoPackage);

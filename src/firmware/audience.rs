@@ -11,8 +11,6 @@ use std::sync::Arc;
 
 use siphasher::sip::SipHasher24;
 
-use crate::order;
-
 /// What a module calls itself. The text is bounded and its characters are known, whatever arrived
 /// (docs/hazards.md 21).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -246,9 +244,9 @@ impl DeviceSet {
 
     /// Sorts, and merges what overlaps or touches.
     fn of(mut single: Vec<DeviceId>, mut ranges: Vec<(u64, u64)>) -> DeviceSet {
-        order::sort(&mut single);
+        single.sort();
         single.dedup();
-        order::sort(&mut ranges);
+        ranges.sort();
         ranges.dedup_by(|next, kept| {
             let joined = next.0 <= kept.1.saturating_add(1);
             if joined {

@@ -14,8 +14,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::ContentId;
-use super::package::{Inspected, Kind};
-use crate::order;
+use super::package::{Inspected, PackageKind};
 use crate::os::fs::{Content, Stamp, open_to_read};
 use crate::state::{self, StateFolder};
 
@@ -98,7 +97,7 @@ impl KnownFiles {
     /// stick that is not mounted now comes back with it. (Unless the table is half full of such.)
     pub fn keep_only(&mut self, seen: &[Stamp]) {
         let mut seen: Vec<Stamp> = seen.iter().map(lasting).collect();
-        order::sort(&mut seen);
+        seen.sort();
         let mut devices: Vec<u64> = seen.iter().map(|stamp| stamp.dev).collect();
         devices.dedup();
         let before = self.table.len();
@@ -142,7 +141,7 @@ impl KnownFiles {
         }
         let mut text = format!("{{\"luat-ota\":\"hashes\",\"version\":{VERSION}}}\n");
         let mut lines: Vec<_> = self.table.iter().collect();
-        order::sort_by(&mut lines, |(a, _), (b, _)| a.cmp(b));
+        lines.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (stamp, found) in lines {
             write_line(&mut text, stamp, found);
         }
@@ -237,7 +236,7 @@ fn read_line(line: &[u8]) -> Option<(Stamp, Result<Inspected, String>)> {
         content: ContentId::parse(text("sha256")?)?,
         md5: md5(text("md5")?)?,
         size: stamp.size,
-        kind: Kind::from_label(text("kind")?)?,
+        kind: PackageKind::from_label(text("kind")?)?,
     };
     Some((stamp, Ok(found)))
 }
@@ -268,7 +267,7 @@ mod tests {
             content: ContentId([byte; 32]),
             md5: [byte; 16],
             size: 7,
-            kind: Kind::Ec7xx { delta: true },
+            kind: PackageKind::Ec7xx { delta: true },
         }
     }
 

@@ -50,6 +50,16 @@ impl ContentId {
         u16::from(first) << 4 | u16::from(second) >> 4
     }
 
+    /// The least of the ids with these first 12 bits.
+    pub fn least_with_short(short: u16) -> ContentId {
+        let mut id = [0; 32];
+        let begin = (short << 4).to_be_bytes();
+        id.iter_mut()
+            .zip(begin)
+            .for_each(|(byte, value)| *byte = value);
+        ContentId(id)
+    }
+
     /// 64 lower-case hexadecimal digits, without the formatter: they stand in the head of every download.
     pub fn hex(&self) -> Hex {
         let mut digits = [0; 64];

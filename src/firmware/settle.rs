@@ -31,7 +31,7 @@ const PROVABLE_QUIET: Duration = Duration::from_millis(100);
 
 /// What the kernel said when a lease was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Says {
+pub(super) enum KernelAnswer {
     /// Somebody has the file open for writing. `surely`: on this file system that is known to be so.
     Writer {
         /// A local file system, where nobody else can answer for a writer.
@@ -56,7 +56,7 @@ pub(super) enum Trust {
 
 /// One try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Attempt {
+pub(super) struct ReadAttempt {
     /// What the kernel must say.
     pub(super) trust: Trust,
     /// It is too early for anything but a comparison with the checksum beside the file.
@@ -74,7 +74,7 @@ pub(super) struct Settling {
     /// It has lain there for long by its own times, and the server has only just started.
     old: bool,
     /// What the kernel said last, if it granted no lease.
-    says: Option<Says>,
+    says: Option<KernelAnswer>,
     /// The kernel was asked about a writer since the last change.
     asked: bool,
     /// Not before this moment again.
@@ -125,13 +125,13 @@ impl Settling {
     /// asking the kernel again.
     pub(super) fn seen(&mut self, stamp: Stamp, now: Instant) {
         if stamp == self.stamp {
-            if matches!(self.says, Some(Says::Writer { .. })) {
+            if matches!(self.says, Some(KernelAnswer::Writer { .. })) {
                 self.not_before = now;
             }
             return;
         }
         let is_same_file = (stamp.dev, stamp.ino) == (self.stamp.dev, self.stamp.ino);
-        let is_held_open = self.says == Some(Says::Writer { surely: true });
+        let is_held_open = self.says == Some(KernelAnswer::Writer { surely: true });
         // A change of the inode alone (chmod) is no writing.
         let is_written = (stamp.size, stamp.mtime) != (self.stamp.size, self.stamp.mtime);
         if !is_same_file {
@@ -147,7 +147,7 @@ impl Settling {
         self.first = None;
         self.tried = false;
         // That there is no lease to be had stays true; a writer may have gone.
-        self.says = self.says.filter(|says| *says == Says::Unknown);
+        self.says = self.says.filter(|says| *says == KernelAnswer::Unknown);
         self.asked = self.says.is_some();
     }
 
@@ -176,21 +176,21 @@ impl Settling {
     }
 
     /// How it may be tried at this moment; `None`: not yet.
-    pub(super) fn attempt(&self, provable: bool, now: Instant) -> Option<Attempt> {
+    pub(super) fn attempt(&self, provable: bool, now: Instant) -> Option<ReadAttempt> {
         if now < self.due(provable) {
             return None;
         }
         if now < self.settled() {
             let for_proof = self.proof(provable).is_some_and(|proof| proof <= now);
             let trust = if for_proof { Trust::Any } else { Trust::Ask };
-            return Some(Attempt { trust, for_proof });
+            return Some(ReadAttempt { trust, for_proof });
         }
         let trust = match self.says {
             None if self.old => Trust::NoWriter,
             None => Trust::Lease,
-            Some(Says::Unknown) => Trust::NoWriter,
-            Some(Says::Writer { surely: true }) => Trust::Lease,
-            Some(Says::Writer { surely: false }) => {
+            Some(KernelAnswer::Unknown) => Trust::NoWriter,
+            Some(KernelAnswer::Writer { surely: true }) => Trust::Lease,
+            Some(KernelAnswer::Writer { surely: false }) => {
                 if now >= self.since + DOUBTED_WRITER {
                     Trust::Any
                 } else {
@@ -198,7 +198,7 @@ impl Settling {
                 }
             }
         };
-        Some(Attempt {
+        Some(ReadAttempt {
             trust,
             for_proof: false,
         })
@@ -211,10 +211,10 @@ impl Settling {
     }
 
     /// The kernel granted no lease, and so it was not read.
-    pub(super) fn not_granted(&mut self, says: Says, now: Instant) {
+    pub(super) fn not_granted(&mut self, says: KernelAnswer, now: Instant) {
         self.asked = true;
         self.says = Some(says);
-        if matches!(says, Says::Writer { .. }) {
+        if matches!(says, KernelAnswer::Writer { .. }) {
             self.old = false;
             self.not_before = now + ASK_AGAIN;
         }
@@ -261,7 +261,7 @@ impl Settling {
     fn quiet(&self) -> Duration {
         let quiet = QUIET.max(self.pause.saturating_mul(3).min(QUIET_MOST));
         match self.says {
-            Some(Says::Unknown) => quiet.max(SLOW_QUIET),
+            Some(KernelAnswer::Unknown) => quiet.max(SLOW_QUIET),
             _ => quiet,
         }
     }
@@ -271,7 +271,7 @@ impl Settling {
 mod tests {
     use super::*;
     use crate::firmware::ContentId;
-    use crate::firmware::package::Kind;
+    use crate::firmware::package::PackageKind;
 
     fn stamp(size: u64) -> Stamp {
         Stamp {
@@ -288,7 +288,7 @@ mod tests {
             content: ContentId([byte; 32]),
             md5: [byte; 16],
             size: 1,
-            kind: Kind::Generic,
+            kind: PackageKind::Generic,
         })
     }
 
@@ -309,8 +309,8 @@ mod tests {
         file
     }
 
-    const SURE: Says = Says::Writer { surely: true };
-    const DOUBTED: Says = Says::Writer { surely: false };
+    const SURE: KernelAnswer = KernelAnswer::Writer { surely: true };
+    const DOUBTED: KernelAnswer = KernelAnswer::Writer { surely: false };
 
     #[test]
     fn under_a_lease_a_file_is_read_once_when_it_was_still_for_a_second() {
@@ -422,7 +422,7 @@ mod tests {
     fn without_a_lease_a_file_is_still_for_four_seconds_and_read_twice() {
         let start = Instant::now();
         let mut file = Settling::new(stamp(1), start, false);
-        file.not_granted(Says::Unknown, start + ms(1100));
+        file.not_granted(KernelAnswer::Unknown, start + ms(1100));
         assert_eq!(trust(&file, start + ms(3999)), None);
         assert_eq!(trust(&file, start + ms(4000)), Some(Trust::NoWriter));
         assert!(!file.read(false, false, &found(1), ms(10), start + ms(4100)));
@@ -435,7 +435,7 @@ mod tests {
     fn two_readings_that_differ_begin_the_slow_way_again() {
         let start = Instant::now();
         let mut file = Settling::new(stamp(1), start, false);
-        file.not_granted(Says::Unknown, start + ms(1100));
+        file.not_granted(KernelAnswer::Unknown, start + ms(1100));
         assert!(!file.read(false, false, &found(1), ms(10), start + ms(4000)));
         assert!(!file.read(false, false, &found(2), ms(10), start + ms(5000)));
         assert_eq!(trust(&file, start + ms(8999)), None);
@@ -447,7 +447,7 @@ mod tests {
     fn a_change_between_the_readings_begins_the_slow_way_again_without_asking_for_a_lease() {
         let start = Instant::now();
         let mut file = Settling::new(stamp(1), start, false);
-        file.not_granted(Says::Unknown, start + ms(1100));
+        file.not_granted(KernelAnswer::Unknown, start + ms(1100));
         assert!(!file.read(false, false, &found(1), ms(10), start + ms(4000)));
         file.seen(stamp(2), start + ms(4500));
         assert!(file.due(false) >= start + ms(8500));
@@ -475,7 +475,7 @@ mod tests {
         let start = Instant::now();
         let mut file = Settling::new(stamp(1), start, false);
         assert_eq!(file.attempt(true, start + ms(99)), None);
-        let early = Attempt {
+        let early = ReadAttempt {
             trust: Trust::Any,
             for_proof: true,
         };

@@ -12,8 +12,8 @@ use super::{FileRange, Fleet, Settings, TransferOutcome};
 use crate::decision::{Check, Notes, Question, Verdict, decide};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
-use crate::firmware::catalog::{Catalog, Found, FoundFile};
-use crate::firmware::package::{Inspected, Kind};
+use crate::firmware::catalog::{Catalog, ScanResult, ScannedFile};
+use crate::firmware::package::{Inspected, PackageKind};
 use crate::os::fs::Stamp;
 
 const HOUR: u64 = 3600;
@@ -108,7 +108,7 @@ struct Ran {
 }
 
 fn folder(versions: &[&str]) -> Catalog {
-    let file = |(number, version): (u8, &&str)| FoundFile {
+    let file = |(number, version): (u8, &&str)| ScannedFile {
         path: format!("P/{version}/u.bin"),
         stamp: Stamp {
             dev: 1,
@@ -121,12 +121,12 @@ fn folder(versions: &[&str]) -> Catalog {
             content: ContentId([number; 32]),
             md5: [0; 16],
             size: SIZE,
-            kind: Kind::Generic,
+            kind: PackageKind::Generic,
         },
     };
-    let found = Found {
+    let found = ScanResult {
         files: (1..).zip(versions).map(file).collect(),
-        ..Found::default()
+        ..ScanResult::default()
     };
     Catalog::build(found, None, Instant::now())
 }

@@ -101,13 +101,13 @@ mod tests {
     use std::time::Instant;
 
     use crate::firmware::ContentId;
-    use crate::firmware::catalog::{Found, FoundFile, FoundRules};
-    use crate::firmware::package::{Inspected, Kind};
+    use crate::firmware::catalog::{ScanResult, ScannedFile, ScannedRules};
+    use crate::firmware::package::{Inspected, PackageKind};
     use crate::firmware::rules::Rules;
     use crate::os::fs::Stamp;
 
     fn catalogue(files: &[(&str, u8)], rules: &str, before: Option<&Catalog>) -> Catalog {
-        let files = files.iter().map(|&(path, content)| FoundFile {
+        let files = files.iter().map(|&(path, content)| ScannedFile {
             path: path.to_owned(),
             stamp: Stamp {
                 dev: 1,
@@ -120,17 +120,17 @@ mod tests {
                 content: ContentId([content; 32]),
                 md5: [0; 16],
                 size: 1,
-                kind: Kind::Generic,
+                kind: PackageKind::Generic,
             },
         });
-        let found = Found {
+        let found = ScanResult {
             files: files.collect(),
-            rules: vec![FoundRules {
+            rules: vec![ScannedRules {
                 path: "A/1.0.0/release.json".to_owned(),
                 rules: Some(Arc::new(Rules::parse(rules.as_bytes()).unwrap())),
                 error: None,
             }],
-            ..Found::default()
+            ..ScanResult::default()
         };
         Catalog::build(found, before, Instant::now())
     }

@@ -29,7 +29,7 @@ use crate::device::{self, Limits, Service, Stop};
 use crate::firmware::catalog::Catalog;
 use crate::firmware::known::KnownFiles;
 use crate::firmware::snapshot::Snapshots;
-use crate::firmware::watch::{self, Watcher};
+use crate::firmware::watch::{WatchOptions, Watcher};
 use crate::fleet::events::Event;
 use crate::fleet::{self, Fleet, clock};
 use crate::logging::{self, Format};
@@ -174,7 +174,7 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
     #[cfg(feature = "operator")]
     let desk = operator::prepare(&settings, &state, sockets.operator.take())?;
 
-    let (watcher, catalogs) = Watcher::start(watch::Options {
+    let (watcher, catalogs) = Watcher::start(WatchOptions {
         root: settings.folder.clone(),
         known: KnownFiles::open_in(state.folder()),
         rescan: settings.rescan,

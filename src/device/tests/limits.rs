@@ -165,7 +165,7 @@ fn what_is_not_read_yet_is_not_unknown() {
     let length = socket.recv(&mut buffer).unwrap();
     assert_eq!(&buffer[..length], b"ERR");
     server.tell(|service| {
-        let mut found = Found::default();
+        let mut found = ScanResult::default();
         found.waiting.push("P/2.0.0/u.bin".into());
         let catalog = Catalog::build(found, None, Instant::now());
         service.replace_catalog(Arc::new(catalog));

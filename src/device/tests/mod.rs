@@ -22,7 +22,7 @@ use smol::block_on;
 use smol::channel::{Sender, unbounded};
 
 use super::*;
-use crate::firmware::catalog::{Found, FoundFile, FoundRules};
+use crate::firmware::catalog::{ScanResult, ScannedFile, ScannedRules};
 use crate::firmware::package::Inspector;
 use crate::firmware::rules::Rules;
 use crate::os::net::TcpOptions;
@@ -152,11 +152,11 @@ impl Server {
 
     /// Writes these files and serves them, and nothing else. `release.json` files are rules.
     fn publish(&self, files: &[(&str, &[u8])]) {
-        let mut found = Found::default();
+        let mut found = ScanResult::default();
         for (path, bytes) in files {
             let written = self.folder.write(path, bytes);
             if path.ends_with("release.json") {
-                found.rules.push(FoundRules {
+                found.rules.push(ScannedRules {
                     path: path.to_string(),
                     rules: Some(Arc::new(Rules::parse(bytes).unwrap())),
                     error: None,
@@ -165,7 +165,7 @@ impl Server {
             }
             let mut inspector = Inspector::new(path);
             inspector.update(bytes);
-            found.files.push(FoundFile {
+            found.files.push(ScannedFile {
                 path: path.to_string(),
                 stamp: os::fs::stamp(&std::fs::File::open(written).unwrap()).unwrap(),
                 inspected: inspector.finish().unwrap(),

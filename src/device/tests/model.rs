@@ -173,16 +173,16 @@ impl World {
             let path = format!("P/2.0.{number}/u.bin");
             let mut inspector = Inspector::new(&path);
             inspector.update(&firmware(number as u32 + 1, CONTENTS[number]));
-            FoundFile {
+            ScannedFile {
                 path,
                 stamp,
                 inspected: inspector.finish().unwrap(),
             }
         };
         for number in 0..CONTENTS.len() {
-            let found = Found {
+            let found = ScanResult {
                 files: (0..=number).map(file).collect(),
-                ..Found::default()
+                ..ScanResult::default()
             };
             let before = catalogs.last().map(|catalog| &**catalog);
             catalogs.push(Arc::new(Catalog::build(found, before, start)));

@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Catalog, Found, FoundFile, FoundRules, Package, Project, Release, Remark, Source};
+use super::{
+    Catalog, ContentSource, Package, Project, Release, Remark, ScanResult, ScannedFile,
+    ScannedRules,
+};
 use crate::firmware::audience::DeviceSet;
 use crate::firmware::name::{self, Marker, RulesPlace};
-use crate::firmware::package::{Family, Kind};
+use crate::firmware::package::{ChipFamily, PackageKind};
 use crate::firmware::rules::Rules;
 use crate::firmware::version::Version;
-use crate::order;
 use crate::os::fs::Stamp;
 
 /// A 2G module has room for an update of this many bytes at most on its smaller cores
@@ -23,7 +25,7 @@ const ROOM_IN_PACKETS: u64 = 65_535 * 1022;
 impl Catalog {
     /// Builds the catalogue. `previous` is the one before it: a project that says the same as there
     /// keeps its `since`, any other has changed `now`.
-    pub fn build(found: Found, previous: Option<&Catalog>, now: Instant) -> Catalog {
+    pub fn build(found: ScanResult, previous: Option<&Catalog>, now: Instant) -> Catalog {
         let mut catalog = Catalog {
             quarantined: found.quarantined,
             ignored: found.ignored,
@@ -32,7 +34,7 @@ impl Catalog {
             unlisted: found.unlisted,
             ..Catalog::default()
         };
-        for FoundRules { path, rules, .. } in &found.rules {
+        for ScannedRules { path, rules, .. } in &found.rules {
             warn_about_ids(path, rules.as_deref(), &mut catalog.warnings);
         }
         let paths = found.files.iter().map(|file| &file.path);
@@ -47,25 +49,23 @@ impl Catalog {
             }
         }
         // By project, the newest first.
-        order::sort_by(&mut candidates, |a, b| {
-            (&a.project, b.version).cmp(&(&b.project, a.version))
-        });
+        candidates.sort_by(|a, b| (&a.project, b.version).cmp(&(&b.project, a.version)));
         warn_about_names(&candidates, &mut catalog.warnings);
         for candidates in candidates.chunk_by(|a, b| a.project == b.project) {
             catalog.add(candidates, &rules, previous, now);
         }
         catalog.index_keys();
         // Equal folders must make equal catalogues.
-        order::sort(&mut catalog.sources);
+        catalog.sources.sort();
         for list in [
             &mut catalog.quarantined,
             &mut catalog.ignored,
             &mut catalog.warnings,
         ] {
-            order::sort(list);
+            list.sort();
         }
-        order::sort(&mut catalog.waiting);
-        order::sort(&mut catalog.unread);
+        catalog.waiting.sort();
+        catalog.unread.sort();
         catalog
     }
 
@@ -89,7 +89,7 @@ impl Catalog {
             let release = releases.binary_search_by(|r| candidate.version.cmp(&r.version));
             let release = release.ok().and_then(|at| releases.get(at));
             if release.is_some_and(|r| r.packages.iter().any(|p| p.path == package.path)) {
-                self.sources.push(Source {
+                self.sources.push(ContentSource {
                     content: package.content,
                     path: package.path.clone(),
                     stamp: candidate.stamp,
@@ -122,7 +122,7 @@ struct Candidate {
 }
 
 impl Candidate {
-    fn of(file: FoundFile, rules: &RulesByPlace) -> Result<Candidate, Remark> {
+    fn of(file: ScannedFile, rules: &RulesByPlace) -> Result<Candidate, Remark> {
         let place = match name::place(&file.path) {
             Ok(place) => place,
             Err(text) => {
@@ -153,7 +153,7 @@ impl Candidate {
             version_text: place.version_text.into(),
             marker: place.marker,
             luatos: place.marker == Some(Marker::SoC)
-                || !matches!(kind, Kind::Generic | Kind::LuaDb),
+                || !matches!(kind, PackageKind::Generic | PackageKind::LuaDb),
             package: Package {
                 path: file.path.as_str().into(),
                 content: file.inspected.content,
@@ -179,7 +179,7 @@ fn release(
     let mut packages: Vec<Package> = candidates.iter().map(|c| c.package.clone()).collect();
     for package in &mut packages {
         // A script-only package fits without a base; what may hold a core delta takes the rule's.
-        if package.kind.needs_base() || package.kind == Kind::Generic {
+        if package.kind.needs_base() || package.kind == PackageKind::Generic {
             package.base_core = package.base_core.or(rules.base_core);
         }
     }
@@ -204,9 +204,7 @@ fn release(
         return None;
     }
     // Those for a platform first, then by path: the order in which they are tried and shown.
-    order::sort_by(&mut packages, |a, b| {
-        (a.platform.is_none(), &a.path).cmp(&(b.platform.is_none(), &b.path))
-    });
+    packages.sort_by(|a, b| (a.platform.is_none(), &a.path).cmp(&(b.platform.is_none(), &b.path)));
     Some(Release {
         version: first.version,
         version_text: first.version_text.clone(),
@@ -223,9 +221,7 @@ fn without_rivals(mut packages: Vec<Package>, quarantined: &mut Vec<Remark>) -> 
         let platform = package.platform.as_deref().map(str::to_ascii_lowercase);
         (platform, package.base_core)
     };
-    order::sort_by(&mut packages, |a, b| {
-        (claim(a), &a.path).cmp(&(claim(b), &b.path))
-    });
+    packages.sort_by(|a, b| (claim(a), &a.path).cmp(&(claim(b), &b.path)));
     let mut left = Vec::new();
     for rivals in packages.chunk_by(|a, b| claim(a) == claim(b)) {
         if let Some(first) = rivals.first()
@@ -278,9 +274,9 @@ impl Ruling {
 type RulesState = Result<Arc<Rules>, Box<str>>;
 
 impl RulesByPlace {
-    fn read(found: Vec<FoundRules>, quarantined: &mut Vec<Remark>) -> RulesByPlace {
+    fn read(found: Vec<ScannedRules>, quarantined: &mut Vec<Remark>) -> RulesByPlace {
         let mut by_place = RulesByPlace::default();
-        for FoundRules { path, rules, error } in found {
+        for ScannedRules { path, rules, error } in found {
             let place = match name::rules_place(&path) {
                 Ok(place) => place,
                 Err(text) => {
@@ -315,8 +311,8 @@ impl RulesByPlace {
                 });
             }
         }
-        order::sort(&mut by_place.misplaced);
-        order::sort_by(&mut by_place.states, |a, b| a.place().cmp(&b.place()));
+        by_place.misplaced.sort();
+        by_place.states.sort_by(|a, b| a.place().cmp(&b.place()));
         by_place.states.dedup_by(|second, first| {
             let is_second = second.place() == first.place();
             if is_second {
@@ -454,7 +450,7 @@ fn warn_about(project: &Project, luatos: bool, warnings: &mut Vec<Remark>) {
     let mut packages: Vec<(&Release, &Package)> = releases
         .flat_map(|release| release.packages.iter().map(move |p| (release, p)))
         .collect();
-    order::sort_by(&mut packages, |(_, a), (_, b)| a.content.cmp(&b.content));
+    packages.sort_by(|(_, a), (_, b)| a.content.cmp(&b.content));
     for twins in packages.chunk_by(|(_, a), (_, b)| a.content == b.content) {
         let Some((newest, _)) = twins.first() else {
             continue;
@@ -472,11 +468,11 @@ fn warn_about(project: &Project, luatos: bool, warnings: &mut Vec<Remark>) {
     }
     for (_, package) in packages {
         let platform = package.platform.as_deref();
-        let family = platform.and_then(Family::of_platform);
+        let family = platform.and_then(ChipFamily::of_platform);
         if let Some(text) = package.kind.lacks_header(platform) {
             warn(&package.path, text);
         }
-        if family == Some(Family::Rda8955) && package.size > ROOM_ON_2G {
+        if family == Some(ChipFamily::Rda8955) && package.size > ROOM_ON_2G {
             warn(
                 &package.path,
                 format!(

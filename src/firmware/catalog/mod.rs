@@ -7,10 +7,9 @@ use std::time::Instant;
 
 use super::ContentId;
 use super::name;
-use super::package::{Family, Inspected, Kind};
+use super::package::{ChipFamily, Inspected, PackageKind};
 use super::rules::Rules;
 use super::version::Version;
-use crate::order;
 use crate::os::fs::Stamp;
 
 mod build;
@@ -28,7 +27,7 @@ pub struct Package {
     /// Its size in bytes.
     pub size: u64,
     /// What kind of package it is.
-    pub kind: Kind,
+    pub kind: PackageKind,
     /// The platform that its name says; `None` = every module of the project.
     pub platform: Option<Box<str>>,
     /// The only core that it can be applied to.
@@ -43,7 +42,7 @@ impl Package {
 
     /// Whether a module of this family runs another core after installing it: it holds a delta of the core
     /// or the whole core.
-    pub fn brings_core(&self, family: Option<Family>) -> bool {
+    pub fn brings_core(&self, family: Option<ChipFamily>) -> bool {
         self.base_core.is_some() || self.kind.carries_core(family)
     }
 }
@@ -86,7 +85,7 @@ impl Project {
             .map(|(at, release)| (release.version.without_middle(), at))
             .collect();
         // Stable: of two that differ only in the middle number, the higher one stays first.
-        order::sort_by(&mut by_script, |(a, _), (b, _)| b.cmp(a));
+        by_script.sort_by(|(a, _), (b, _)| b.cmp(a));
         Project {
             name,
             has_downgrades: releases
@@ -114,7 +113,7 @@ impl Project {
 
 /// Where a content lies.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Source {
+pub struct ContentSource {
     /// The hash of its bytes.
     pub content: ContentId,
     /// Relative to the firmware folder.
@@ -145,6 +144,16 @@ pub struct Remark {
     pub text: String,
 }
 
+impl Remark {
+    /// A remark about this path.
+    pub fn new(path: impl Into<String>, text: impl Into<String>) -> Remark {
+        Remark {
+            path: path.into(),
+            text: text.into(),
+        }
+    }
+}
+
 /// How many files are counted and not listed, because there are very many like them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unlisted {
@@ -156,11 +165,11 @@ pub struct Unlisted {
 
 /// What a scan found: the input to [`Catalog::build`].
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct ScanResult {
     /// Firmware files that were read and are whole.
-    pub files: Vec<FoundFile>,
+    pub files: Vec<ScannedFile>,
     /// release.json files.
-    pub rules: Vec<FoundRules>,
+    pub rules: Vec<ScannedRules>,
     /// What is not served, and why.
     pub quarantined: Vec<Remark>,
     /// What is no firmware and was left alone.
@@ -175,7 +184,7 @@ pub struct Found {
 
 /// A firmware file that was read to the end.
 #[derive(Debug)]
-pub struct FoundFile {
+pub struct ScannedFile {
     /// Relative to the firmware folder, parts between `/`.
     pub path: String,
     /// Which file that was.
@@ -186,7 +195,7 @@ pub struct FoundFile {
 
 /// A release.json.
 #[derive(Debug)]
-pub struct FoundRules {
+pub struct ScannedRules {
     /// Relative to the firmware folder, parts between `/`.
     pub path: String,
     /// The last good reading, if there ever was one.
@@ -203,7 +212,7 @@ pub struct Catalog {
     /// The project of each `project_key`, by its position; `None` if several have the key.
     by_key: HashMap<Box<str>, Option<usize>>,
     /// Sorted by content, and so by [`ContentId::short`] as well; those of one content by path.
-    sources: Vec<Source>,
+    sources: Vec<ContentSource>,
     /// What is not served, and why; sorted by path.
     pub quarantined: Vec<Remark>,
     /// What is no firmware and was left alone; sorted by path.
@@ -256,14 +265,14 @@ impl Catalog {
     }
 
     /// Where this content lies; empty if it is not in the folder (any more).
-    pub fn sources(&self, content: ContentId) -> &[Source] {
+    pub fn sources(&self, content: ContentId) -> &[ContentSource] {
         let sources = self.sources_from(|source| source.content < content);
         let count = sources.partition_point(|source| source.content == content);
         sources.get(..count).unwrap_or_default()
     }
 
     /// The sources after those for which this is true.
-    fn sources_from(&self, is_before: impl Fn(&Source) -> bool) -> &[Source] {
+    fn sources_from(&self, is_before: impl Fn(&ContentSource) -> bool) -> &[ContentSource] {
         let start = self.sources.partition_point(is_before);
         self.sources.get(start..).unwrap_or_default()
     }

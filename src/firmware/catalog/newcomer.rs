@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Catalog, Package, Project, Release};
 use crate::firmware::ContentId;
 use crate::firmware::name::{self, FileKind, Marker, Place};
-use crate::firmware::package::Kind;
+use crate::firmware::package::PackageKind;
 use crate::firmware::rules::Rules;
 use crate::firmware::version::{Standing, standing};
 
@@ -16,7 +16,7 @@ pub struct Newcomer<'a> {
     /// Where it would lie, relative to the firmware folder.
     pub path: &'a str,
     /// What kind of package it is.
-    pub kind: Kind,
+    pub kind: PackageKind,
     /// The hash of its bytes, if they are all there.
     pub content: Option<ContentId>,
 }
@@ -63,7 +63,7 @@ impl Catalog {
         if let Some(sentence) = kind.contradicts(place.platform) {
             return Err(sentence);
         }
-        let base = match kind.needs_base() || kind == Kind::Generic {
+        let base = match kind.needs_base() || kind == PackageKind::Generic {
             true => place.base_core.or(rules.base_core),
             false => place.base_core,
         };
@@ -102,7 +102,7 @@ impl Catalog {
     pub fn with(&self, newcomer: Newcomer<'_>, size: u64, rules: Rules) -> Result<Catalog, String> {
         let place = firmware_place(newcomer.path)?;
         let kind = newcomer.kind;
-        let may_have_base = kind.needs_base() || kind == Kind::Generic;
+        let may_have_base = kind.needs_base() || kind == PackageKind::Generic;
         let package = Package {
             path: newcomer.path.into(),
             content: newcomer.content.unwrap_or(ContentId([0; 32])),
@@ -181,7 +181,7 @@ impl Catalog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::firmware::catalog::{Found, FoundFile};
+    use crate::firmware::catalog::{ScanResult, ScannedFile};
     use crate::firmware::package::Inspected;
     use crate::os::fs::Stamp;
     use std::time::Instant;
@@ -189,7 +189,7 @@ mod tests {
     fn catalog(files: &[(&str, u8)]) -> Catalog {
         let files = files
             .iter()
-            .map(|(path, byte)| FoundFile {
+            .map(|(path, byte)| ScannedFile {
                 path: (*path).to_owned(),
                 stamp: Stamp {
                     dev: 1,
@@ -202,13 +202,13 @@ mod tests {
                     content: ContentId([*byte; 32]),
                     md5: [0; 16],
                     size: 1,
-                    kind: Kind::Generic,
+                    kind: PackageKind::Generic,
                 },
             })
             .collect();
-        let found = Found {
+        let found = ScanResult {
             files,
-            ..Found::default()
+            ..ScanResult::default()
         };
         Catalog::build(found, None, Instant::now())
     }
@@ -216,7 +216,7 @@ mod tests {
     fn generic(path: &str, byte: u8) -> Newcomer<'_> {
         Newcomer {
             path,
-            kind: Kind::Generic,
+            kind: PackageKind::Generic,
             content: Some(ContentId([byte; 32])),
         }
     }
@@ -267,7 +267,7 @@ mod tests {
     fn a_core_delta_needs_its_base() {
         let delta = |path| Newcomer {
             path,
-            kind: Kind::Ec7xx { delta: true },
+            kind: PackageKind::Ec7xx { delta: true },
             content: None,
         };
         let catalog = Catalog::default();

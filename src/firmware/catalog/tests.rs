@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-fn file(path: &str, content: u8, kind: Kind, size: u64) -> FoundFile {
-    FoundFile {
+fn file(path: &str, content: u8, kind: PackageKind, size: u64) -> ScannedFile {
+    ScannedFile {
         path: path.to_owned(),
         stamp: Stamp {
             dev: 1,
@@ -24,25 +24,25 @@ fn file(path: &str, content: u8, kind: Kind, size: u64) -> FoundFile {
     }
 }
 
-fn rules(path: &str, json: &str) -> FoundRules {
-    FoundRules {
+fn rules(path: &str, json: &str) -> ScannedRules {
+    ScannedRules {
         path: path.to_owned(),
         rules: Some(Arc::new(Rules::parse(json.as_bytes()).unwrap())),
         error: None,
     }
 }
 
-fn build(files: Vec<FoundFile>, rules: Vec<FoundRules>) -> Catalog {
-    let found = Found {
+fn build(files: Vec<ScannedFile>, rules: Vec<ScannedRules>) -> Catalog {
+    let found = ScanResult {
         files,
         rules,
-        ..Found::default()
+        ..ScanResult::default()
     };
     Catalog::build(found, None, Instant::now())
 }
 
-fn generic(path: &str, content: u8) -> FoundFile {
-    file(path, content, Kind::Generic, 10)
+fn generic(path: &str, content: u8) -> ScannedFile {
+    file(path, content, PackageKind::Generic, 10)
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_file_beside_rules_in_a_wrong_place_is_not_served_without_them() {
 
 #[test]
 fn last_good_rules_stay_in_force_and_the_error_is_shown() {
-    let bad_edit = FoundRules {
+    let bad_edit = ScannedRules {
         error: Some("line 3: not JSON".to_owned()),
         ..rules("P/release.json", r#"{"percent": 5}"#)
     };
@@ -179,9 +179,9 @@ fn last_good_rules_stay_in_force_and_the_error_is_shown() {
 fn a_project_changes_when_it_changes_and_not_with_its_neighbour() {
     let start = Instant::now();
     let later = start + Duration::from_secs(60);
-    let found = |second: u8| Found {
+    let found = |second: u8| ScanResult {
         files: vec![generic("P/1.0/u.bin", 1), generic("Q/1.0/u.bin", second)],
-        ..Found::default()
+        ..ScanResult::default()
     };
     let first = Catalog::build(found(2), None, start);
     let next = Catalog::build(found(3), Some(&first), later);
@@ -221,16 +221,21 @@ fn only_what_says_direct_is_direct() {
 
 #[test]
 fn what_looks_like_a_mistake_is_said() {
-    let script = Kind::Ec7xx { delta: false };
+    let script = PackageKind::Ec7xx { delta: false };
     let catalog = build(
         vec![
             file("P/1.0.1/u.bin", 1, script, 1000),
             file("P/1.1.1/u.bin", 2, script, 1000),
-            file("Q/1.0/u.bin", 3, Kind::Generic, 1000),
-            file("Q/1.1/u.bin", 3, Kind::Generic, 1000),
-            file("R_1.0_LuatOS-SoC_EC718P.bin", 4, Kind::Generic, 1000),
-            file("S_1.0_Luat_V0035_8955.bin", 5, Kind::Generic, 900_000),
-            file("T/1.0/u.bin", 6, Kind::Generic, 70_000_000),
+            file("Q/1.0/u.bin", 3, PackageKind::Generic, 1000),
+            file("Q/1.1/u.bin", 3, PackageKind::Generic, 1000),
+            file("R_1.0_LuatOS-SoC_EC718P.bin", 4, PackageKind::Generic, 1000),
+            file(
+                "S_1.0_Luat_V0035_8955.bin",
+                5,
+                PackageKind::Generic,
+                900_000,
+            ),
+            file("T/1.0/u.bin", 6, PackageKind::Generic, 70_000_000),
         ],
         vec![],
     );

@@ -4,7 +4,7 @@ use crc32fast::Hasher;
 use nom::number::complete::le_u32;
 use nom::{IResult, Parser};
 
-use super::{Kind, crc32, damaged_header, shorter_than_header};
+use super::{PackageKind, crc32, damaged_header, shorter_than_header};
 
 /// Bytes in the header.
 const HEADER: usize = 28;
@@ -62,7 +62,7 @@ impl Image {
     }
 
     /// `size`: of the whole file. `whole`: all of it was seen, not only its beginning.
-    pub(super) fn finish(self, size: u64, whole: bool) -> Result<Kind, String> {
+    pub(super) fn finish(self, size: u64, whole: bool) -> Result<PackageKind, String> {
         let header = self.header?;
         let expected = (HEADER as u64).saturating_add(header.data_len.into());
         if size < expected {
@@ -80,6 +80,6 @@ impl Image {
                  again"
             ));
         }
-        Ok(Kind::Air105)
+        Ok(PackageKind::Air105)
     }
 }

@@ -5,7 +5,7 @@ use nom::bytes::complete::{tag, take};
 use nom::number::complete::le_u32;
 use nom::{IResult, Parser};
 
-use super::{Kind, damaged_header, length, shorter_than_header};
+use super::{PackageKind, damaged_header, length, shorter_than_header};
 
 /// The byte of erased flash, with which a script package begins.
 pub(super) const BLANK: u8 = 0xff;
@@ -92,19 +92,19 @@ impl Script {
     }
 
     /// `size`: of the whole file. `whole`: all of it was seen, not only its beginning.
-    pub(super) fn finish(self, size: u64, whole: bool) -> Result<Kind, String> {
+    pub(super) fn finish(self, size: u64, whole: bool) -> Result<PackageKind, String> {
         let (blanks, rest) = match self.header.split_at_checked(BLANKS) {
             Some((blanks, rest)) => (blanks, rest),
             None => (&*self.header, &[][..]),
         };
         let begins_so = MAGIC.starts_with(rest.get(..MAGIC.len()).unwrap_or(rest));
         if !blanks.iter().all(|byte| *byte == BLANK) || !begins_so {
-            return Ok(Kind::Generic);
+            return Ok(PackageKind::Generic);
         }
         let Some(bytes) = rest.get(MAGIC.len()..).and_then(|rest| rest.first_chunk()) else {
             return match whole {
                 true => Err(shorter_than_header(SCRIPT, HEADER, self.header.len())),
-                false => Ok(Kind::Generic),
+                false => Ok(PackageKind::Generic),
             };
         };
         let expected = (HEADER as u64).saturating_add(u32::from_le_bytes(*bytes).into());
@@ -133,7 +133,7 @@ impl Script {
                 "this {SCRIPT} holds no LuaDB image: export it again"
             ));
         }
-        Ok(Kind::Air8101 { script: true })
+        Ok(PackageKind::Air8101 { script: true })
     }
 }
 
@@ -206,7 +206,7 @@ impl Full {
 
     /// `size`: of the whole file. `whole`: all of it was seen, not only its beginning. A longer file may be
     /// padded.
-    pub(super) fn finish(self, size: u64, whole: bool) -> Result<Kind, String> {
+    pub(super) fn finish(self, size: u64, whole: bool) -> Result<PackageKind, String> {
         let header = self.header?;
         let expected = (RBL_HEADER as u64).saturating_add(header.body_len.into());
         if size < expected {
@@ -226,7 +226,7 @@ impl Full {
                  file again"
             ));
         }
-        Ok(Kind::Air8101 { script: false })
+        Ok(PackageKind::Air8101 { script: false })
     }
 }
 

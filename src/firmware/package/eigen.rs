@@ -10,7 +10,7 @@ use nom::bytes::complete::take;
 use nom::number::complete::le_u32;
 use nom::{IResult, Parser};
 
-use super::{Kind, crc32, damaged_header, shorter_than_header};
+use super::{PackageKind, crc32, damaged_header, shorter_than_header};
 
 /// Bytes in the header.
 const HEADER: usize = 92;
@@ -68,12 +68,12 @@ pub(super) enum Chip {
 }
 
 impl Chip {
-    fn kind(self, delta: bool) -> Kind {
+    fn kind(self, delta: bool) -> PackageKind {
         match self {
-            Chip::Ec7xx => Kind::Ec7xx { delta },
-            Chip::Ec618 => Kind::Ec618 { delta },
-            Chip::Rda8910 => Kind::Rda8910 { core: delta },
-            Chip::Air1601 => Kind::Air1601 { core: delta },
+            Chip::Ec7xx => PackageKind::Ec7xx { delta },
+            Chip::Ec618 => PackageKind::Ec618 { delta },
+            Chip::Rda8910 => PackageKind::Rda8910 { core: delta },
+            Chip::Air1601 => PackageKind::Air1601 { core: delta },
         }
     }
 
@@ -144,7 +144,7 @@ impl Container {
     }
 
     /// `size`: of the whole file. `whole`: all of it was seen, not only its beginning.
-    pub(super) fn finish(self, size: u64, whole: bool) -> Result<Kind, String> {
+    pub(super) fn finish(self, size: u64, whole: bool) -> Result<PackageKind, String> {
         let what = self.chip.package();
         let header = self.header?;
         let data = u64::from(header.common_len) + u64::from(header.sdk_len);

@@ -2,7 +2,7 @@
 
 /// Families of chips: a package made for one is garbage to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Family {
+pub enum ChipFamily {
     /// EC716, EC718 and the modules on them: Air780EP…, Air8000…
     Ec7xx,
     /// EC618: Air780E of the first years.
@@ -27,43 +27,43 @@ pub enum Family {
 
 /// How the platform names of each family begin, in capitals. Only what is certain stands here: a
 /// plain Air780E, Air780EG, Air780EX, Air700E or Air600E has been sold with chips of two families.
-const BEGINNINGS: [(&str, Family); 29] = [
-    ("EC716", Family::Ec7xx),
-    ("EC718", Family::Ec7xx),
-    ("AIR780EP", Family::Ec7xx),
-    ("AIR780EH", Family::Ec7xx),
-    ("AIR780EGP", Family::Ec7xx),
-    ("AIR780EGG", Family::Ec7xx),
-    ("AIR780EGH", Family::Ec7xx),
-    ("AIR700EA", Family::Ec7xx),
-    ("AIR700EC", Family::Ec7xx),
-    ("AIR700EM", Family::Ec7xx),
-    ("AIR8000", Family::Ec7xx),
-    ("AIR201", Family::Ec7xx),
-    ("EC618", Family::Ec618),
-    ("AIR105", Family::Air105),
-    ("AIR101", Family::W800),
-    ("AIR103", Family::W800),
-    ("AIR601", Family::W800),
-    ("AIR6208", Family::W800),
-    ("W800", Family::W800),
-    ("XT804", Family::W800),
-    ("ESP32", Family::Esp32),
-    ("AIR8101", Family::Air8101),
-    ("BK72", Family::Air8101),
-    ("AIR1601", Family::Air1601),
-    ("AIR1602", Family::Air1601),
-    ("8955", Family::Rda8955),
-    ("RDA8955", Family::Rda8955),
-    ("ASR1802", Family::Asr1802),
-    ("RDA8910", Family::Rda8910),
+const BEGINNINGS: [(&str, ChipFamily); 29] = [
+    ("EC716", ChipFamily::Ec7xx),
+    ("EC718", ChipFamily::Ec7xx),
+    ("AIR780EP", ChipFamily::Ec7xx),
+    ("AIR780EH", ChipFamily::Ec7xx),
+    ("AIR780EGP", ChipFamily::Ec7xx),
+    ("AIR780EGG", ChipFamily::Ec7xx),
+    ("AIR780EGH", ChipFamily::Ec7xx),
+    ("AIR700EA", ChipFamily::Ec7xx),
+    ("AIR700EC", ChipFamily::Ec7xx),
+    ("AIR700EM", ChipFamily::Ec7xx),
+    ("AIR8000", ChipFamily::Ec7xx),
+    ("AIR201", ChipFamily::Ec7xx),
+    ("EC618", ChipFamily::Ec618),
+    ("AIR105", ChipFamily::Air105),
+    ("AIR101", ChipFamily::W800),
+    ("AIR103", ChipFamily::W800),
+    ("AIR601", ChipFamily::W800),
+    ("AIR6208", ChipFamily::W800),
+    ("W800", ChipFamily::W800),
+    ("XT804", ChipFamily::W800),
+    ("ESP32", ChipFamily::Esp32),
+    ("AIR8101", ChipFamily::Air8101),
+    ("BK72", ChipFamily::Air8101),
+    ("AIR1601", ChipFamily::Air1601),
+    ("AIR1602", ChipFamily::Air1601),
+    ("8955", ChipFamily::Rda8955),
+    ("RDA8955", ChipFamily::Rda8955),
+    ("ASR1802", ChipFamily::Asr1802),
+    ("RDA8910", ChipFamily::Rda8910),
 ];
 
-impl Family {
+impl ChipFamily {
     /// The family of a platform name as modules send it (`EC718P`, `Air780EPM`, `8955_SSL_TTS`,
     /// `RDA8910_FLOAT`, `ESP32C3`, …), any case. `None` where it is not known for certain: such a
     /// platform is never refused for its family.
-    pub fn of_platform(platform: &str) -> Option<Family> {
+    pub fn of_platform(platform: &str) -> Option<ChipFamily> {
         let first = platform.as_bytes().first().map(u8::to_ascii_uppercase);
         let begins = |beginning: &str| {
             // A look at the byte alone spares nearly all comparisons.
@@ -82,12 +82,16 @@ impl Family {
     /// lower core? (An ESP32 image is the whole application by its format.)
     pub fn updates_whole(self) -> bool {
         match self {
-            Family::Air105 | Family::W800 | Family::Esp32 | Family::Air8101 | Family::Air1601 => {
-                true
-            }
-            Family::Ec7xx | Family::Ec618 | Family::Rda8955 | Family::Asr1802 | Family::Rda8910 => {
-                false
-            }
+            ChipFamily::Air105
+            | ChipFamily::W800
+            | ChipFamily::Esp32
+            | ChipFamily::Air8101
+            | ChipFamily::Air1601 => true,
+            ChipFamily::Ec7xx
+            | ChipFamily::Ec618
+            | ChipFamily::Rda8955
+            | ChipFamily::Asr1802
+            | ChipFamily::Rda8910 => false,
         }
     }
 }
@@ -103,20 +107,24 @@ mod tests {
                 "EC718P EC718PM EC716E ec718hm Air780EP Air780EPM AIR780EPS Air780EHM Air780EHV Air780EHG \
                  Air780EHT Air780EGP Air780EGG Air780EGH Air700ECQ Air700EAQ Air700EMQ Air8000 Air8000A \
                  Air201",
-                Family::Ec7xx,
+                ChipFamily::Ec7xx,
             ),
-            ("EC618 ec618", Family::Ec618),
-            ("Air105 AIR105", Family::Air105),
-            ("AIR101 Air103 AIR601 air6208", Family::W800),
-            ("ESP32 ESP32C3 esp32s3", Family::Esp32),
-            ("Air8101 BK7258", Family::Air8101),
-            ("Air1601 Air1602", Family::Air1601),
-            ("8955 8955_SSL_TTS 8955F", Family::Rda8955),
-            ("ASR1802 ASR1802_XXX", Family::Asr1802),
-            ("RDA8910 RDA8910_TTS_NOLVGL_FLOAT", Family::Rda8910),
+            ("EC618 ec618", ChipFamily::Ec618),
+            ("Air105 AIR105", ChipFamily::Air105),
+            ("AIR101 Air103 AIR601 air6208", ChipFamily::W800),
+            ("ESP32 ESP32C3 esp32s3", ChipFamily::Esp32),
+            ("Air8101 BK7258", ChipFamily::Air8101),
+            ("Air1601 Air1602", ChipFamily::Air1601),
+            ("8955 8955_SSL_TTS 8955F", ChipFamily::Rda8955),
+            ("ASR1802 ASR1802_XXX", ChipFamily::Asr1802),
+            ("RDA8910 RDA8910_TTS_NOLVGL_FLOAT", ChipFamily::Rda8910),
         ] {
             for platform in platforms.split_whitespace() {
-                assert_eq!(Family::of_platform(platform), Some(family), "{platform}");
+                assert_eq!(
+                    ChipFamily::of_platform(platform),
+                    Some(family),
+                    "{platform}"
+                );
             }
         }
     }
@@ -127,7 +135,7 @@ mod tests {
             "Air780E", "Air780EG", "Air780EX", "Air780EQ", "Air700E", "Air600E", "Air10", "",
             "EC6", "水表", "Air780", "AirXXX",
         ] {
-            assert_eq!(Family::of_platform(platform), None, "{platform}");
+            assert_eq!(ChipFamily::of_platform(platform), None, "{platform}");
         }
     }
 }

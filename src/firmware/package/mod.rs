@@ -1,6 +1,6 @@
 //! What kind of file is this? Headers, magic numbers, lengths, checksums (docs/protocol.md 5), and which
 //! module can do anything with it. `scan` reads every file through an [`Inspector`] once; `decision`
-//! asks whether a [`Kind`] fits a module's [`Family`].
+//! asks whether a [`PackageKind`] fits a module's [`ChipFamily`].
 //!
 //! The surprise: a file of no known magic is a good package (2G, AT and LuatOS-Air updates have no
 //! public layout), but a file that begins like a known one and then breaks is refused, because such
@@ -21,11 +21,11 @@ mod mistaken;
 mod tests;
 mod w800;
 
-pub use family::Family;
+pub use family::ChipFamily;
 
 /// The kinds of package, by magic number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum PackageKind {
     /// EC7xx container. `delta`: it has core data, which fit exactly one base core.
     Ec7xx {
         /// Has a core delta.
@@ -66,89 +66,89 @@ pub enum Kind {
     Generic,
 }
 
-/// Every kind, for [`Kind::from_label`].
-const KINDS: [Kind; 16] = [
-    Kind::Ec7xx { delta: false },
-    Kind::Ec7xx { delta: true },
-    Kind::Ec618 { delta: false },
-    Kind::Ec618 { delta: true },
-    Kind::Rda8910 { core: false },
-    Kind::Rda8910 { core: true },
-    Kind::Air1601 { core: false },
-    Kind::Air1601 { core: true },
-    Kind::Air8101 { script: false },
-    Kind::Air8101 { script: true },
-    Kind::Air105,
-    Kind::W800 { script: false },
-    Kind::W800 { script: true },
-    Kind::Esp32,
-    Kind::LuaDb,
-    Kind::Generic,
+/// Every kind, for [`PackageKind::from_label`].
+const KINDS: [PackageKind; 16] = [
+    PackageKind::Ec7xx { delta: false },
+    PackageKind::Ec7xx { delta: true },
+    PackageKind::Ec618 { delta: false },
+    PackageKind::Ec618 { delta: true },
+    PackageKind::Rda8910 { core: false },
+    PackageKind::Rda8910 { core: true },
+    PackageKind::Air1601 { core: false },
+    PackageKind::Air1601 { core: true },
+    PackageKind::Air8101 { script: false },
+    PackageKind::Air8101 { script: true },
+    PackageKind::Air105,
+    PackageKind::W800 { script: false },
+    PackageKind::W800 { script: true },
+    PackageKind::Esp32,
+    PackageKind::LuaDb,
+    PackageKind::Generic,
 ];
 
-impl Kind {
-    /// A word or two for tables and for the state file; [`Kind::from_label`] reads it back.
+impl PackageKind {
+    /// A word or two for tables and for the state file; [`PackageKind::from_label`] reads it back.
     pub fn label(self) -> &'static str {
         match self {
-            Kind::Ec7xx { delta: false } => "EC7xx script",
-            Kind::Ec7xx { delta: true } => "EC7xx core delta",
-            Kind::Ec618 { delta: false } => "EC618 script",
-            Kind::Ec618 { delta: true } => "EC618 core delta",
-            Kind::Rda8910 { core: false } => "RDA8910 script",
-            Kind::Rda8910 { core: true } => "RDA8910 core",
-            Kind::Air1601 { core: false } => "Air1601 script",
-            Kind::Air1601 { core: true } => "Air1601 core",
-            Kind::Air8101 { script: false } => "Air8101 image",
-            Kind::Air8101 { script: true } => "Air8101 script",
-            Kind::Air105 => "Air105 image",
-            Kind::W800 { script: false } => "W800 image",
-            Kind::W800 { script: true } => "W800 script",
-            Kind::Esp32 => "ESP32 image",
-            Kind::LuaDb => "LuaDB script",
-            Kind::Generic => "generic",
+            PackageKind::Ec7xx { delta: false } => "EC7xx script",
+            PackageKind::Ec7xx { delta: true } => "EC7xx core delta",
+            PackageKind::Ec618 { delta: false } => "EC618 script",
+            PackageKind::Ec618 { delta: true } => "EC618 core delta",
+            PackageKind::Rda8910 { core: false } => "RDA8910 script",
+            PackageKind::Rda8910 { core: true } => "RDA8910 core",
+            PackageKind::Air1601 { core: false } => "Air1601 script",
+            PackageKind::Air1601 { core: true } => "Air1601 core",
+            PackageKind::Air8101 { script: false } => "Air8101 image",
+            PackageKind::Air8101 { script: true } => "Air8101 script",
+            PackageKind::Air105 => "Air105 image",
+            PackageKind::W800 { script: false } => "W800 image",
+            PackageKind::W800 { script: true } => "W800 script",
+            PackageKind::Esp32 => "ESP32 image",
+            PackageKind::LuaDb => "LuaDB script",
+            PackageKind::Generic => "generic",
         }
     }
 
     /// The kind with this label.
-    pub fn from_label(label: &str) -> Option<Kind> {
+    pub fn from_label(label: &str) -> Option<PackageKind> {
         KINDS.into_iter().find(|kind| kind.label() == label)
     }
 
     /// Can a module of this family do anything with it? Where the family is not known: yes.
-    pub fn fits(self, family: Option<Family>) -> bool {
+    pub fn fits(self, family: Option<ChipFamily>) -> bool {
         let Some(family) = family else { return true };
         match self {
-            Kind::Ec7xx { .. } => family == Family::Ec7xx,
-            Kind::Ec618 { .. } => family == Family::Ec618,
-            Kind::Rda8910 { .. } => family == Family::Rda8910,
-            Kind::Air1601 { .. } => family == Family::Air1601,
-            Kind::Air8101 { .. } => family == Family::Air8101,
-            Kind::Air105 => family == Family::Air105,
-            Kind::W800 { .. } => family == Family::W800,
-            Kind::Esp32 => family == Family::Esp32,
+            PackageKind::Ec7xx { .. } => family == ChipFamily::Ec7xx,
+            PackageKind::Ec618 { .. } => family == ChipFamily::Ec618,
+            PackageKind::Rda8910 { .. } => family == ChipFamily::Rda8910,
+            PackageKind::Air1601 { .. } => family == ChipFamily::Air1601,
+            PackageKind::Air8101 { .. } => family == ChipFamily::Air8101,
+            PackageKind::Air105 => family == ChipFamily::Air105,
+            PackageKind::W800 { .. } => family == ChipFamily::W800,
+            PackageKind::Esp32 => family == ChipFamily::Esp32,
             // Those two want their script in a container (docs/protocol.md 5b).
-            Kind::LuaDb => !matches!(family, Family::Ec7xx | Family::Ec618),
-            Kind::Generic => true,
+            PackageKind::LuaDb => !matches!(family, ChipFamily::Ec7xx | ChipFamily::Ec618),
+            PackageKind::Generic => true,
         }
     }
 
     /// Whether it holds the whole core, so that it fits any lower one. `family`: the module's, which tells it
     /// for a file of no known layout.
-    pub fn carries_core(self, family: Option<Family>) -> bool {
+    pub fn carries_core(self, family: Option<ChipFamily>) -> bool {
         match self {
-            Kind::Air105
-            | Kind::Esp32
-            | Kind::W800 { script: false }
-            | Kind::Air8101 { script: false }
-            | Kind::Air1601 { core: true } => true,
-            Kind::W800 { script: true }
-            | Kind::Air8101 { script: true }
-            | Kind::Air1601 { core: false }
-            | Kind::Rda8910 { .. }
-            | Kind::Ec7xx { .. }
-            | Kind::Ec618 { .. }
-            | Kind::LuaDb => false,
-            Kind::Generic => family.is_some_and(Family::updates_whole),
+            PackageKind::Air105
+            | PackageKind::Esp32
+            | PackageKind::W800 { script: false }
+            | PackageKind::Air8101 { script: false }
+            | PackageKind::Air1601 { core: true } => true,
+            PackageKind::W800 { script: true }
+            | PackageKind::Air8101 { script: true }
+            | PackageKind::Air1601 { core: false }
+            | PackageKind::Rda8910 { .. }
+            | PackageKind::Ec7xx { .. }
+            | PackageKind::Ec618 { .. }
+            | PackageKind::LuaDb => false,
+            PackageKind::Generic => family.is_some_and(ChipFamily::updates_whole),
         }
     }
 
@@ -156,7 +156,7 @@ impl Kind {
     /// the platform's family is not known.
     pub fn contradicts(self, platform: Option<&str>) -> Option<String> {
         let platform = platform?;
-        if self.fits(Family::of_platform(platform)) {
+        if self.fits(ChipFamily::of_platform(platform)) {
             return None;
         }
         Some(format!(
@@ -171,15 +171,15 @@ impl Kind {
     pub fn lacks_header(self, platform: Option<&str>) -> Option<String> {
         let platform = platform?;
         let known = matches!(
-            Family::of_platform(platform)?,
-            Family::Ec7xx
-                | Family::Ec618
-                | Family::Air8101
-                | Family::Air1601
-                | Family::Air105
-                | Family::W800
+            ChipFamily::of_platform(platform)?,
+            ChipFamily::Ec7xx
+                | ChipFamily::Ec618
+                | ChipFamily::Air8101
+                | ChipFamily::Air1601
+                | ChipFamily::Air105
+                | ChipFamily::W800
         );
-        (self == Kind::Generic && known).then(|| {
+        (self == PackageKind::Generic && known).then(|| {
             format!(
                 "does not begin like an update package for {platform}: no module of that platform can take it"
             )
@@ -190,7 +190,7 @@ impl Kind {
     pub fn needs_base(self) -> bool {
         matches!(
             self,
-            Kind::Ec7xx { delta: true } | Kind::Ec618 { delta: true }
+            PackageKind::Ec7xx { delta: true } | PackageKind::Ec618 { delta: true }
         )
     }
 }
@@ -205,7 +205,7 @@ pub struct Inspected {
     /// Size in bytes.
     pub size: u64,
     /// The kind of package.
-    pub kind: Kind,
+    pub kind: PackageKind,
 }
 
 /// So many bytes of a file's beginning are kept: every header is shorter.
@@ -285,7 +285,7 @@ impl Inspector {
 
     /// The same by the beginning alone of a file of `size` bytes: what only the rest can tell is not
     /// looked at. For who has not sent the rest yet.
-    pub fn preview(self, size: u64) -> Result<Kind, String> {
+    pub fn preview(self, size: u64) -> Result<PackageKind, String> {
         let whole = self.size >= size;
         verdict(self.mistake, &self.head, self.body, self.text, size, whole)
     }
@@ -299,7 +299,7 @@ fn verdict(
     text: bool,
     size: u64,
     whole: bool,
-) -> Result<Kind, String> {
+) -> Result<PackageKind, String> {
     if let Some(sentence) = mistake {
         return Err(sentence.to_owned());
     }
@@ -308,7 +308,7 @@ fn verdict(
     }
     let body = body.unwrap_or_else(|| Body::begin(head));
     let kind = body.finish(size, whole)?;
-    if kind == Kind::Generic {
+    if kind == PackageKind::Generic {
         mistaken::refuse(head, text)?;
     }
     Ok(kind)
@@ -322,7 +322,7 @@ enum Body {
     Air105(air105::Image),
     W800(Result<w800::Header, String>),
     /// Nothing but its magic number is known.
-    Plain(Kind),
+    Plain(PackageKind),
 }
 
 impl Body {
@@ -335,16 +335,16 @@ impl Body {
             [b'R', b'B', b'L', 0, ..] => Body::Air8101Full(air8101::Full::begin(head)),
             [0xb5, 0xf0, 0xe1, 0x5a, ..] => Body::Air105(air105::Image::begin(head)),
             [0x9f, 0xff, 0xff, 0xa0, ..] => Body::W800(w800::header(head)),
-            [0x01, 0x04, 0x5a, 0xa5, 0x5a, 0xa5, ..] => Body::Plain(Kind::LuaDb),
+            [0x01, 0x04, 0x5a, 0xa5, 0x5a, 0xa5, ..] => Body::Plain(PackageKind::LuaDb),
             // One byte is no magic number: the number of segments and the flash mode must make sense
             // too.
-            [0xe9, 1..=16, 0..=5, ..] => Body::Plain(Kind::Esp32),
+            [0xe9, 1..=16, 0..=5, ..] => Body::Plain(PackageKind::Esp32),
             _ if head.iter().all(|byte| *byte == air8101::BLANK) => {
                 Body::Air8101Script(Box::new(air8101::Script::begin(head)))
             }
             // The magic number of Air1601 is not public; the CRC of the header is proof enough.
             _ if eigen::is_signed(head) => Body::eigen(eigen::Chip::Air1601, head),
-            _ => Body::Plain(Kind::Generic),
+            _ => Body::Plain(PackageKind::Generic),
         }
     }
 
@@ -364,7 +364,7 @@ impl Body {
     }
 
     /// The kind, if the file is whole.
-    fn finish(self, size: u64, whole: bool) -> Result<Kind, String> {
+    fn finish(self, size: u64, whole: bool) -> Result<PackageKind, String> {
         match self {
             Body::Eigen(container) => container.finish(size, whole),
             Body::Air8101Script(script) => script.finish(size, whole),

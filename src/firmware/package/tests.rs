@@ -11,7 +11,7 @@ fn inspect(bytes: &[u8]) -> Result<Inspected, String> {
     inspect_as("update.bin", bytes)
 }
 
-fn kind(bytes: &[u8]) -> Kind {
+fn kind(bytes: &[u8]) -> PackageKind {
     inspect(bytes).unwrap().kind
 }
 
@@ -114,25 +114,28 @@ fn whole_eigen_packages_are_told_apart() {
     let delta = noise(40_000);
     assert_eq!(
         kind(&eigen(EC7XX, &script, &[])),
-        Kind::Ec7xx { delta: false }
+        PackageKind::Ec7xx { delta: false }
     );
     assert_eq!(
         kind(&eigen(EC7XX, &script, &delta)),
-        Kind::Ec7xx { delta: true }
+        PackageKind::Ec7xx { delta: true }
     );
     assert_eq!(
         kind(&eigen(EC7XX, &[], &delta)),
-        Kind::Ec7xx { delta: true }
+        PackageKind::Ec7xx { delta: true }
     );
     assert_eq!(
         kind(&eigen(EC618, &script, &[])),
-        Kind::Ec618 { delta: false }
+        PackageKind::Ec618 { delta: false }
     );
     assert_eq!(
         kind(&eigen(EC618, &script, &delta)),
-        Kind::Ec618 { delta: true }
+        PackageKind::Ec618 { delta: true }
     );
-    assert_eq!(kind(&eigen(EC7XX, &[7], &[])), Kind::Ec7xx { delta: false });
+    assert_eq!(
+        kind(&eigen(EC7XX, &[7], &[])),
+        PackageKind::Ec7xx { delta: false }
+    );
 }
 
 #[test]
@@ -174,7 +177,7 @@ fn any_flipped_bit_in_an_eigen_package_is_found() {
 #[test]
 fn an_air105_image_is_checked() {
     let whole = air105(&noise(3000));
-    assert_eq!(kind(&whole), Kind::Air105);
+    assert_eq!(kind(&whole), PackageKind::Air105);
     refused(&whole[..20], "28");
     refused(&whole[..3000], "3028");
     let mut torn = whole.clone();
@@ -184,16 +187,16 @@ fn an_air105_image_is_checked() {
     torn[10] ^= 1;
     refused(&torn, "header");
     let padded = [&whole[..], &[0xff; 100]].concat();
-    assert_eq!(kind(&padded), Kind::Air105);
+    assert_eq!(kind(&padded), PackageKind::Air105);
 }
 
 #[test]
 fn the_ec_container_is_known_with_the_magic_of_rda8910_and_by_its_crc_with_any_other() {
     let rda8910 = [0xda, 0x18, 0x88, 0x00];
     let script = eigen(rda8910, &noise(1000), &[]);
-    assert_eq!(kind(&script), Kind::Rda8910 { core: false });
+    assert_eq!(kind(&script), PackageKind::Rda8910 { core: false });
     let core = eigen(rda8910, &noise(1000), &noise(500));
-    assert_eq!(kind(&core), Kind::Rda8910 { core: true });
+    assert_eq!(kind(&core), PackageKind::Rda8910 { core: true });
     refused(&script[..800], "1092");
     refused(&script[..50], "RDA8910");
     let mut torn = script;
@@ -201,9 +204,9 @@ fn the_ec_container_is_known_with_the_magic_of_rda8910_and_by_its_crc_with_any_o
     refused(&torn, "CRC");
     for magic in [[0x01, 0x16, 0x72, 0xea], [0; 4], [0x18, 0x72, 0xc3, 0xeb]] {
         let script = eigen(magic, &noise(1000), &[]);
-        assert_eq!(kind(&script), Kind::Air1601 { core: false });
+        assert_eq!(kind(&script), PackageKind::Air1601 { core: false });
         let core = eigen(magic, &noise(1000), &noise(500));
-        assert_eq!(kind(&core), Kind::Air1601 { core: true });
+        assert_eq!(kind(&core), PackageKind::Air1601 { core: true });
         refused(&script[..1000], "1092");
         refused(&[&script[..], &[0]].concat(), "1093");
         let mut torn = script.clone();
@@ -211,7 +214,7 @@ fn the_ec_container_is_known_with_the_magic_of_rda8910_and_by_its_crc_with_any_o
         refused(&torn, "script data");
         // Without its CRC nothing shows that it is one.
         torn[30] ^= 1;
-        assert_eq!(kind(&torn), Kind::Generic);
+        assert_eq!(kind(&torn), PackageKind::Generic);
     }
 }
 
@@ -219,7 +222,7 @@ fn the_ec_container_is_known_with_the_magic_of_rda8910_and_by_its_crc_with_any_o
 #[test]
 fn an_air8101_script_package_is_checked() {
     let whole = air8101_script(100);
-    assert_eq!(kind(&whole), Kind::Air8101 { script: true });
+    assert_eq!(kind(&whole), PackageKind::Air8101 { script: true });
     let expected = 1032 + 100 * 34;
     assert_eq!(whole.len(), expected);
     for length in [1032, 1033, 2000, expected - 1] {
@@ -245,10 +248,13 @@ fn an_air8101_script_package_is_checked() {
     refused(&empty, "no LuaDB");
     // Erased flash with something else behind it, or not enough of it.
     refused(&[0xff; 600], "begins with a header of 1032");
-    assert_eq!(kind(&[&[0xff; 1024][..], b"TAUX"].concat()), Kind::Generic);
+    assert_eq!(
+        kind(&[&[0xff; 1024][..], b"TAUX"].concat()),
+        PackageKind::Generic
+    );
     assert_eq!(
         kind(&[&[0xff; 1023][..], b"TAUL\0\0\0\0"].concat()),
-        Kind::Generic
+        PackageKind::Generic
     );
 }
 
@@ -257,11 +263,11 @@ fn an_air8101_full_package_is_checked() {
     let ends: [fn(u32) -> u32; 2] = [|crc| crc, |crc| !crc];
     for ends in ends {
         let whole = air8101_full(&noise(3000), ends);
-        assert_eq!(kind(&whole), Kind::Air8101 { script: false });
+        assert_eq!(kind(&whole), PackageKind::Air8101 { script: false });
         refused(&whole[..95], "96");
         refused(&whole[..3000], "3096");
         let padded = [&whole[..], &[0xff; 100]].concat();
-        assert_eq!(kind(&padded), Kind::Air8101 { script: false });
+        assert_eq!(kind(&padded), PackageKind::Air8101 { script: false });
         for (at, part) in [(50, "header"), (88, "header"), (97, "data"), (3095, "data")] {
             let mut torn = whole.clone();
             torn[at] ^= 1;
@@ -279,7 +285,7 @@ fn a_container_for_a_co_processor_is_refused() {
 // Case 37.
 #[test]
 fn a_package_contradicts_the_name_of_a_platform_that_cannot_take_it() {
-    let ec7xx = Kind::Ec7xx { delta: false };
+    let ec7xx = PackageKind::Ec7xx { delta: false };
     let sentence = ec7xx.contradicts(Some("Air8101")).unwrap();
     for part in [
         "EC7xx script",
@@ -292,9 +298,9 @@ fn a_package_contradicts_the_name_of_a_platform_that_cannot_take_it() {
         (ec7xx, "Air780EPM"),
         (ec7xx, "Air780E"),
         (ec7xx, "水表"),
-        (Kind::Generic, "Air8101"),
-        (Kind::Air8101 { script: true }, "Air8101"),
-        (Kind::LuaDb, "ESP32C3"),
+        (PackageKind::Generic, "Air8101"),
+        (PackageKind::Air8101 { script: true }, "Air8101"),
+        (PackageKind::LuaDb, "ESP32C3"),
     ] {
         assert_eq!(
             kind.contradicts(Some(platform)),
@@ -303,11 +309,11 @@ fn a_package_contradicts_the_name_of_a_platform_that_cannot_take_it() {
         );
     }
     for (kind, platform) in [
-        (Kind::Ec618 { delta: true }, "Air780EPM"),
-        (Kind::Air8101 { script: true }, "Air780EPM"),
-        (Kind::Air8101 { script: false }, "ESP32C3"),
-        (Kind::Rda8910 { core: false }, "EC618"),
-        (Kind::W800 { script: true }, "Air8101"),
+        (PackageKind::Ec618 { delta: true }, "Air780EPM"),
+        (PackageKind::Air8101 { script: true }, "Air780EPM"),
+        (PackageKind::Air8101 { script: false }, "ESP32C3"),
+        (PackageKind::Rda8910 { core: false }, "EC618"),
+        (PackageKind::W800 { script: true }, "Air8101"),
     ] {
         assert!(
             kind.contradicts(Some(platform)).is_some(),
@@ -315,7 +321,7 @@ fn a_package_contradicts_the_name_of_a_platform_that_cannot_take_it() {
         );
     }
     for platform in ["Air780EPM", "EC618", "Air8101", "Air1602"] {
-        let sentence = Kind::Generic.lacks_header(Some(platform)).unwrap();
+        let sentence = PackageKind::Generic.lacks_header(Some(platform)).unwrap();
         assert!(
             sentence.contains("no module of that platform"),
             "{sentence}"
@@ -331,7 +337,7 @@ fn a_package_contradicts_the_name_of_a_platform_that_cannot_take_it() {
         "水表",
     ] {
         assert_eq!(
-            Kind::Generic.lacks_header(Some(platform)),
+            PackageKind::Generic.lacks_header(Some(platform)),
             None,
             "{platform}"
         );
@@ -346,10 +352,16 @@ fn a_package_contradicts_the_name_of_a_platform_that_cannot_take_it() {
 
 #[test]
 fn a_w800_image_is_checked() {
-    assert_eq!(kind(&w800(1, &noise(1000))), Kind::W800 { script: false });
-    assert_eq!(kind(&w800(2, &noise(1000))), Kind::W800 { script: true });
+    assert_eq!(
+        kind(&w800(1, &noise(1000))),
+        PackageKind::W800 { script: false }
+    );
+    assert_eq!(
+        kind(&w800(2, &noise(1000))),
+        PackageKind::W800 { script: true }
+    );
     let signed = [w800(1, &noise(1000)), noise(128)].concat();
-    assert_eq!(kind(&signed), Kind::W800 { script: false });
+    assert_eq!(kind(&signed), PackageKind::W800 { script: false });
     refused(&w800(0, &noise(1000)), "boot loader");
     refused(&w800(1, &noise(1000))[..1000], "1064");
     refused(&w800(1, &noise(1000))[..63], "64");
@@ -363,9 +375,9 @@ fn other_kinds_are_known_by_their_magic() {
     let with = |head: &[u8]| kind(&[head, &noise(2000)].concat());
     assert_eq!(
         with(&[1, 4, 0x5a, 0xa5, 0x5a, 0xa5, 2, 2, 1, 0]),
-        Kind::LuaDb
+        PackageKind::LuaDb
     );
-    assert_eq!(with(&[0xe9, 5, 2, 0x2f]), Kind::Esp32);
+    assert_eq!(with(&[0xe9, 5, 2, 0x2f]), PackageKind::Esp32);
     for head in [
         &[0xe9, 0, 2][..],
         &[0xe9, 17, 2],
@@ -375,10 +387,10 @@ fn other_kinds_are_known_by_their_magic() {
         &[0],
         &[0x1f, 0x8b, 8],
     ] {
-        assert_eq!(with(head), Kind::Generic, "{head:x?}");
+        assert_eq!(with(head), PackageKind::Generic, "{head:x?}");
     }
-    assert_eq!(kind(&[0]), Kind::Generic);
-    assert_eq!(kind(&EC7XX[..3]), Kind::Generic);
+    assert_eq!(kind(&[0]), PackageKind::Generic);
+    assert_eq!(kind(&EC7XX[..3]), PackageKind::Generic);
 }
 
 #[test]
@@ -405,9 +417,9 @@ fn a_binary_that_begins_with_text_is_firmware() {
     let mut bytes = b"Firmware of the year 2026. ".repeat(40);
     assert!(bytes.len() > HEAD);
     bytes.push(0);
-    assert_eq!(kind(&bytes), Kind::Generic);
+    assert_eq!(kind(&bytes), PackageKind::Generic);
     // Not UTF-8 in its first bytes.
-    assert_eq!(kind(b"\xc4\xfa\xba\xc3"), Kind::Generic);
+    assert_eq!(kind(b"\xc4\xfa\xba\xc3"), PackageKind::Generic);
 }
 
 #[test]
@@ -428,57 +440,60 @@ fn the_hashes_are_those_of_the_whole_file() {
     assert_eq!(inspected.md5, <[u8; 16]>::from(Md5::digest(b"\0abc")));
 }
 
-const FAMILIES: [Family; 10] = [
-    Family::Ec7xx,
-    Family::Ec618,
-    Family::Air105,
-    Family::W800,
-    Family::Esp32,
-    Family::Air8101,
-    Family::Air1601,
-    Family::Rda8955,
-    Family::Asr1802,
-    Family::Rda8910,
+const FAMILIES: [ChipFamily; 10] = [
+    ChipFamily::Ec7xx,
+    ChipFamily::Ec618,
+    ChipFamily::Air105,
+    ChipFamily::W800,
+    ChipFamily::Esp32,
+    ChipFamily::Air8101,
+    ChipFamily::Air1601,
+    ChipFamily::Rda8955,
+    ChipFamily::Asr1802,
+    ChipFamily::Rda8910,
 ];
 
 #[test]
 fn a_package_fits_only_modules_that_can_read_it() {
     for kind in KINDS {
         assert!(kind.fits(None), "{kind:?}");
-        let fitting: Vec<Family> = FAMILIES
+        let fitting: Vec<ChipFamily> = FAMILIES
             .into_iter()
             .filter(|&family| kind.fits(Some(family)))
             .collect();
         match kind {
-            Kind::Ec7xx { .. } => assert_eq!(fitting, [Family::Ec7xx]),
-            Kind::Ec618 { .. } => assert_eq!(fitting, [Family::Ec618]),
-            Kind::Rda8910 { .. } => assert_eq!(fitting, [Family::Rda8910]),
-            Kind::Air1601 { .. } => assert_eq!(fitting, [Family::Air1601]),
-            Kind::Air8101 { .. } => assert_eq!(fitting, [Family::Air8101]),
-            Kind::Air105 => assert_eq!(fitting, [Family::Air105]),
-            Kind::W800 { .. } => assert_eq!(fitting, [Family::W800]),
-            Kind::Esp32 => assert_eq!(fitting, [Family::Esp32]),
-            Kind::LuaDb => assert_eq!(fitting, FAMILIES[2..]),
-            Kind::Generic => assert_eq!(fitting, FAMILIES),
+            PackageKind::Ec7xx { .. } => assert_eq!(fitting, [ChipFamily::Ec7xx]),
+            PackageKind::Ec618 { .. } => assert_eq!(fitting, [ChipFamily::Ec618]),
+            PackageKind::Rda8910 { .. } => assert_eq!(fitting, [ChipFamily::Rda8910]),
+            PackageKind::Air1601 { .. } => assert_eq!(fitting, [ChipFamily::Air1601]),
+            PackageKind::Air8101 { .. } => assert_eq!(fitting, [ChipFamily::Air8101]),
+            PackageKind::Air105 => assert_eq!(fitting, [ChipFamily::Air105]),
+            PackageKind::W800 { .. } => assert_eq!(fitting, [ChipFamily::W800]),
+            PackageKind::Esp32 => assert_eq!(fitting, [ChipFamily::Esp32]),
+            PackageKind::LuaDb => assert_eq!(fitting, FAMILIES[2..]),
+            PackageKind::Generic => assert_eq!(fitting, FAMILIES),
         }
     }
 }
 
 #[test]
 fn only_a_core_delta_needs_a_base() {
-    let needing: Vec<Kind> = KINDS.into_iter().filter(|kind| kind.needs_base()).collect();
+    let needing: Vec<PackageKind> = KINDS.into_iter().filter(|kind| kind.needs_base()).collect();
     assert_eq!(
         needing,
-        [Kind::Ec7xx { delta: true }, Kind::Ec618 { delta: true }]
+        [
+            PackageKind::Ec7xx { delta: true },
+            PackageKind::Ec618 { delta: true }
+        ]
     );
 }
 
 #[test]
 fn every_label_is_read_back() {
     for kind in KINDS {
-        assert_eq!(Kind::from_label(kind.label()), Some(kind));
+        assert_eq!(PackageKind::from_label(kind.label()), Some(kind));
     }
-    assert_eq!(Kind::from_label("EC7xx"), None);
+    assert_eq!(PackageKind::from_label("EC7xx"), None);
 }
 
 proptest! {

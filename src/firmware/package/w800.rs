@@ -5,7 +5,7 @@ use nom::bytes::complete::take;
 use nom::number::complete::le_u32;
 use nom::{IResult, Parser};
 
-use super::{Kind, crc32, damaged_header, shorter_than_header};
+use super::{PackageKind, crc32, damaged_header, shorter_than_header};
 
 /// Bytes in the header.
 const HEADER: usize = 64;
@@ -49,7 +49,7 @@ pub(super) fn header(head: &[u8]) -> Result<Header, String> {
 
 impl Header {
     /// `size`: of the whole file. A longer one may hold a signature, or more images.
-    pub(super) fn finish(self, size: u64) -> Result<Kind, String> {
+    pub(super) fn finish(self, size: u64) -> Result<PackageKind, String> {
         let expected = (HEADER as u64).saturating_add(self.image_len.into());
         if size < expected {
             return Err(format!(
@@ -64,8 +64,8 @@ impl Header {
                  or .bin that was exported for updates"
                     .to_owned(),
             ),
-            1 => Ok(Kind::W800 { script: false }),
-            _ => Ok(Kind::W800 { script: true }),
+            1 => Ok(PackageKind::W800 { script: false }),
+            _ => Ok(PackageKind::W800 { script: true }),
         }
     }
 }

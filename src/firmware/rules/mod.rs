@@ -18,6 +18,9 @@ mod time;
 pub use redirect::Redirect;
 pub use time::Window;
 
+/// The longest release.json, in bytes: room for 400,000 IMEI ranges.
+pub const MOST_BYTES: u64 = 16 << 20;
+
 /// The SHA-256 of a file of rules; `None` without a file. All are equal, because rules are compared by what
 /// they say and not by how they are written.
 #[derive(Clone, Copy, Debug, Default)]

@@ -5,13 +5,10 @@ use strsim::osa_distance;
 
 use super::redirect::Redirect;
 use super::time::{Window, moment};
-use super::{From, Fuse, Paused, Rules};
+use super::{From, Fuse, MOST_BYTES, Paused, Rules};
 use crate::firmware::audience::DeviceSet;
 use crate::firmware::json;
 use crate::firmware::version::Version;
-
-/// The longest file, in bytes: room for 400,000 IMEI ranges.
-const LONGEST: usize = 16 << 20;
 
 /// The longest sentence of `paused`, in characters.
 const LONGEST_REASON: usize = 500;
@@ -51,7 +48,7 @@ pub(super) fn rules(json: &[u8]) -> Result<Rules, String> {
 
 /// The object that the file must be.
 fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
-    if bytes.len() > LONGEST {
+    if bytes.len() as u64 > MOST_BYTES {
         return Err(
             "the file has more than 16 MiB: write ranges instead of single IMEIs".to_owned(),
         );

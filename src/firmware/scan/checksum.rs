@@ -6,15 +6,14 @@ use crate::firmware::package::Inspected;
 use crate::firmware::{ContentId, known};
 
 /// The endings of checksum files, with the dot.
-pub(in crate::firmware) const ENDINGS: [&str; 6] =
-    [".sha256", ".md5", ".SHA256", ".MD5", ".Sha256", ".Md5"];
+pub const ENDINGS: [&str; 6] = [".sha256", ".md5", ".SHA256", ".MD5", ".Sha256", ".Md5"];
 
 /// A checksum file is at most so many bytes long.
-pub(in crate::firmware) const MOST: u64 = 64 * 1024;
+pub const MOST: u64 = 64 * 1024;
 
 /// What a checksum file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::firmware) enum Checksum {
+pub enum Checksum {
     /// SHA-256.
     Sha256([u8; 32]),
     /// MD5.
@@ -22,12 +21,12 @@ pub(in crate::firmware) enum Checksum {
 }
 
 /// The firmware file that a checksum file is about: its path without the last ending.
-pub(in crate::firmware) fn subject(path: &str) -> &str {
+pub fn subject(path: &str) -> &str {
     path.rsplit_once('.').map_or(path, |(subject, _)| subject)
 }
 
 /// Reads a checksum file. `path`: its own. The error is a sentence.
-pub(in crate::firmware) fn read(path: &str, bytes: &[u8]) -> Result<Checksum, String> {
+pub fn read(path: &str, bytes: &[u8]) -> Result<Checksum, String> {
     let is_md5 = path.to_ascii_lowercase().ends_with(".md5");
     let subject = subject(path);
     let name = subject.rsplit('/').next().unwrap_or(subject);
@@ -57,7 +56,7 @@ pub(in crate::firmware) fn read(path: &str, bytes: &[u8]) -> Result<Checksum, St
 
 impl Checksum {
     /// Does the file have this checksum? The error is a sentence with both.
-    pub(in crate::firmware) fn check(&self, file: &Inspected) -> Result<(), String> {
+    pub fn check(&self, file: &Inspected) -> Result<(), String> {
         let (ending, wanted, found) = match self {
             Checksum::Sha256(wanted) => ("sha256", wanted.as_slice(), file.content.0.as_slice()),
             Checksum::Md5(wanted) => ("md5", wanted.as_slice(), file.md5.as_slice()),
@@ -86,7 +85,7 @@ fn first_digits(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::firmware::package::Kind;
+    use crate::firmware::package::PackageKind;
 
     const SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     const MD5: &str = "d41d8cd98f00b204e9800998ecf8427e";
@@ -141,7 +140,7 @@ mod tests {
             content: ContentId([0xab; 32]),
             md5: known::md5(MD5).unwrap(),
             size: 0,
-            kind: Kind::Generic,
+            kind: PackageKind::Generic,
         };
         assert_eq!(md5().check(&file), Ok(()));
         let sentence = sha256().check(&file).unwrap_err();

@@ -1,6 +1,6 @@
 //! Walks the firmware folder: what lies where, without opening a single file. [`now`] is one complete
 //! look for `luat-ota check` and `explain`; the watcher ([`super::watch`]) walks again and again and
-//! lets [`shelf`] make the next catalogue of what it sees.
+//! keeps the results in a [`file_table`].
 //!
 //! The surprise: links are not followed even where they lead to a file of this very folder, and a
 //! `release.json` or a checksum that is a link is not skipped but counts as one that cannot be read.
@@ -8,9 +8,10 @@
 //! be read counts as one with a release.json that cannot be read.
 
 pub(super) mod checksum;
+pub(super) mod file_table;
 pub(super) mod reading;
-pub(super) mod shelf;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
@@ -18,11 +19,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 
-use self::shelf::{Patience, Shelf};
+use self::file_table::{FileTable, Patience};
 use super::catalog::{Catalog, Unlisted};
 use super::known::KnownFiles;
 use super::name::{self, FileKind};
-use crate::order;
 use crate::os::fs::{Entry, EntryKind, Folder, Stamp};
 
 /// Folders are walked into so deep; the deepest that means anything is `PROJECT/VERSION/from-CORE`.
@@ -42,8 +42,14 @@ const CLASSES: [usize; 4] = [LISTED, LISTED, LISTED, 0];
 /// At the first scan a file that has not changed for this long, by its own times, needs no settling.
 const OLD: Duration = Duration::from_secs(10);
 
-/// Which folder or file this is, whatever it is called: device and inode.
-pub(super) type Identity = (u64, u64);
+/// Device and inode of a folder.
+pub(super) type FolderId = (u64, u64);
+
+/// Device and inode of an open folder.
+pub(super) fn folder_id(folder: &Folder) -> io::Result<FolderId> {
+    let stamp = folder.stamp()?;
+    Ok((stamp.dev, stamp.ino))
+}
 
 /// What lies at one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +75,7 @@ pub(super) struct Walk {
     /// All that is neither a folder nor to be ignored silently.
     pub(super) seen: ByPath<Seen>,
     /// The folders walked into, the firmware folder itself (``) included when all of it was walked.
-    pub(super) folders: ByPath<Identity>,
+    pub(super) folders: ByPath<FolderId>,
     /// The folders that are there and cannot be read, and a sentence that says why.
     pub(super) unread: ByPath<String>,
     /// What was counted and is not in `seen`.
@@ -79,26 +85,8 @@ pub(super) struct Walk {
     entries: usize,
 }
 
-/// Something for each of some paths; sorted.
-pub(super) type ByPath<T> = Vec<(String, T)>;
-
-/// What there is for a path.
-pub(super) fn at<'p, T>(by_path: &'p [(String, T)], path: &str) -> Option<&'p T> {
-    let at = by_path.binary_search_by(|(other, _)| other.as_str().cmp(path));
-    by_path.get(at.ok()?).map(|(_, what)| what)
-}
-
-/// Sorts; of two things for one path the later one stays.
-fn sort<T>(by_path: &mut ByPath<T>) {
-    order::sort_by(by_path, |(a, _), (b, _)| a.cmp(b));
-    by_path.dedup_by(|next, kept| {
-        let is_same = next.0 == kept.0;
-        if is_same {
-            std::mem::swap(next, kept);
-        }
-        is_same
-    });
-}
+/// Values by path, relative to the firmware folder.
+pub(super) type ByPath<T> = BTreeMap<String, T>;
 
 /// One look at the folder as it lies there now, every file read to the end without waiting for it to
 /// settle: for `luat-ota check` and `luat-ota explain`. Files that have long been as they are are added
@@ -112,76 +100,59 @@ pub fn now(root: &Path, known: &mut KnownFiles) -> Result<Catalog, String> {
     };
     let folder = Folder::open(root).map_err(unreadable)?;
     let walked = walk(&folder, None).map_err(unreadable)?;
-    let mut shelf = Shelf::new(Patience::None);
+    let mut files = FileTable::new(Patience::None);
     let start = Instant::now();
-    shelf.walked(&folder, None, walked, Some(old_before()), start, known);
+    files.walked(&folder, None, walked, Some(old_before()), start, known);
     loop {
-        let jobs = shelf.jobs(start);
+        let jobs = files.jobs(start);
         if jobs.is_empty() {
             break;
         }
         for job in jobs {
             let outcome = reading::read(&folder, &job, &|| true);
-            shelf.outcome(&job, outcome, start, known);
+            files.outcome(&job, outcome, start, known);
         }
     }
-    Ok(Catalog::build(shelf.found(), None, start))
+    Ok(Catalog::build(files.found(), None, start))
 }
 
 /// Walks the whole folder. `skip`: a folder that is not walked into (the state folder, if it lies
 /// inside).
-pub(super) fn walk(root: &Folder, skip: Option<Identity>) -> io::Result<Walk> {
+pub(super) fn walk(root: &Folder, skip: Option<FolderId>) -> io::Result<Walk> {
     let mut walk = Walk::default();
-    let stamp = root.stamp()?;
-    walk.folders.push((String::new(), (stamp.dev, stamp.ino)));
+    walk.folders.insert(String::new(), folder_id(root)?);
     walk.folder(root, "", 1, skip)?;
-    Ok(walk.sorted())
+    Ok(walk)
 }
 
-/// Looks at what is called so (sorted names) in the folder `parent` (empty: the firmware folder itself),
+/// Looks at the entries with these names in the folder `parent` (empty: the firmware folder itself),
 /// and walks everything beneath what is a folder. What is not seen is not there (or does not count). An error
 /// for which [`has_gone`] is true: `parent` itself is not there.
 pub(super) fn look(
     root: &Folder,
     parent: &str,
-    names: &[String],
-    skip: Option<Identity>,
+    names: &BTreeSet<String>,
+    skip: Option<FolderId>,
 ) -> io::Result<Walk> {
     let mut walk = Walk::default();
-    let mut folder = None;
-    let mut depth = 1;
-    for part in parent.split('/').filter(|part| !part.is_empty()) {
-        let from = folder.as_ref().unwrap_or(root);
-        folder = Some(from.child(part.as_ref())?);
-        depth += 1;
-    }
-    let folder = folder.as_ref().unwrap_or(root);
-    let is_named = |name: &OsStr| {
-        let name = name.to_string_lossy();
-        names.binary_search_by(|other| (**other).cmp(&name)).is_ok()
-    };
+    let folder = root.descend(parent)?;
+    let depth = 1 + parent.split('/').filter(|part| !part.is_empty()).count();
+    let is_named = |name: &OsStr| names.contains(&*name.to_string_lossy());
     let class = |name: &OsStr, _: EntryKind| (!is_named(name)).then_some(0);
     let (entries, _) = folder.entries_by_class(&class, [0])?;
     for entry in entries {
         if depth <= DEPTH {
-            walk.entry(folder, parent, depth, &entry, skip)?;
+            walk.entry(&folder, parent, depth, &entry, skip)?;
         }
     }
-    Ok(walk.sorted())
+    Ok(walk)
 }
 
 impl Walk {
     /// Is there a firmware file, or a folder that may hold one and cannot be read?
     pub(super) fn has_firmware(&self) -> bool {
         let is_one = |seen: &Seen| matches!(seen, Seen::Firmware(_) | Seen::Unread(_));
-        self.seen.iter().any(|(_, seen)| is_one(seen))
-    }
-
-    fn sorted(mut self) -> Walk {
-        sort(&mut self.seen);
-        sort(&mut self.folders);
-        sort(&mut self.unread);
-        self
+        self.seen.values().any(is_one)
     }
 
     fn folder(
@@ -189,7 +160,7 @@ impl Walk {
         folder: &Folder,
         path: &str,
         depth: usize,
-        skip: Option<Identity>,
+        skip: Option<FolderId>,
     ) -> io::Result<()> {
         let class = |name: &OsStr, kind: EntryKind| class(path, name, kind);
         let (entries, left_out) = folder.entries_by_class(&class, CLASSES)?;
@@ -204,7 +175,7 @@ impl Walk {
                     "More than {ENTRIES} files and folders: what lies beyond is not looked at. \
                      Move away what is no firmware."
                 );
-                self.seen.push((".".into(), Seen::Quarantined(text)));
+                self.seen.insert(".".into(), Seen::Quarantined(text));
                 return Ok(());
             }
             self.entry(folder, path, depth, &entry, skip)?;
@@ -218,7 +189,7 @@ impl Walk {
         parent: &str,
         depth: usize,
         entry: &Entry,
-        skip: Option<Identity>,
+        skip: Option<FolderId>,
     ) -> io::Result<()> {
         let name = entry.name.to_string_lossy();
         let kind = name::file_kind(&name);
@@ -235,7 +206,7 @@ impl Walk {
             EntryKind::Folder => {
                 if kind == FileKind::Rules {
                     let text = "This is a folder; a release.json is a file.";
-                    self.seen.push((path, Seen::Rules(Err(text.into()))));
+                    self.seen.insert(path, Seen::Rules(Err(text.into())));
                     return Ok(());
                 }
                 return self.child(folder, path, depth, entry, skip);
@@ -282,9 +253,9 @@ impl Walk {
             Some((listed, unlisted)) if *listed >= LISTED => *unlisted += 1,
             Some((listed, _)) => {
                 *listed += 1;
-                self.seen.push((path, seen));
+                self.seen.insert(path, seen);
             }
-            None => self.seen.push((path, seen)),
+            None => drop(self.seen.insert(path, seen)),
         }
     }
 
@@ -294,7 +265,7 @@ impl Walk {
         path: String,
         depth: usize,
         entry: &Entry,
-        skip: Option<Identity>,
+        skip: Option<FolderId>,
     ) -> io::Result<()> {
         let identity = (entry.stamp.dev, entry.stamp.ino);
         if skip == Some(identity) || (depth == 1 && is_of_the_system(&path)) {
@@ -304,7 +275,7 @@ impl Walk {
             let text = format!(
                 "Folders lie in folders more than {DEPTH} deep: what is in this one is not looked at."
             );
-            self.seen.push((path, Seen::Quarantined(text)));
+            self.seen.insert(path, Seen::Quarantined(text));
             return Ok(());
         }
         let inside = parent.child(&entry.name).and_then(|folder| {
@@ -319,14 +290,14 @@ impl Walk {
             Ok(inside)
         });
         match inside {
-            Ok(mut inside) => {
+            Ok(inside) => {
                 self.entries = inside.entries;
                 self.listed = inside.listed;
                 self.unlisted = inside.unlisted;
-                self.seen.append(&mut inside.seen);
-                self.folders.append(&mut inside.folders);
-                self.unread.append(&mut inside.unread);
-                self.folders.push((path, identity));
+                self.seen.extend(inside.seen);
+                self.folders.extend(inside.folders);
+                self.unread.extend(inside.unread);
+                self.folders.insert(path, identity);
             }
             Err(error) if is_ours(&error) => return Err(error),
             Err(error) if has_gone(&error) => {}
@@ -342,15 +313,15 @@ impl Walk {
              it."
         );
         let why = format!("The folder {path} cannot be read ({error}).");
-        self.unread.push((path.clone(), why));
-        self.seen.push((path, Seen::Unread(text)));
+        self.unread.insert(path.clone(), why);
+        self.seen.insert(path, Seen::Unread(text));
     }
 
     /// Why nobody knows whether there is something at this path, if that is so.
     pub(super) fn why_unknown(&self, path: &str) -> Option<&String> {
         let mut folder = path;
         while let Some((parent, _)) = folder.rsplit_once('/') {
-            if let Some(why) = at(&self.unread, parent) {
+            if let Some(why) = self.unread.get(parent) {
                 return Some(why);
             }
             folder = parent;

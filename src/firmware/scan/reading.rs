@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::{has_gone, is_ours};
 use crate::firmware::package::{Inspected, Inspector};
-use crate::firmware::settle::{Attempt, Says, Trust};
+use crate::firmware::settle::{KernelAnswer, ReadAttempt, Trust};
 use crate::os::fs::{self, Folder, Stamp};
 use crate::os::lease::{self, Lease};
 
@@ -22,22 +22,22 @@ const TURN: usize = 4 * 1024 * 1024;
 
 /// A firmware file is at most so many bytes long. No module takes such a file, and reading it would
 /// keep all others waiting.
-pub(in crate::firmware) const MOST: u64 = 256 * 1024 * 1024;
+pub const MOST: u64 = 256 * 1024 * 1024;
 
 /// One file to be read.
 #[derive(Debug)]
-pub(in crate::firmware) struct Job {
+pub struct Job {
     /// Relative to the firmware folder.
-    pub(in crate::firmware) path: String,
+    pub path: String,
     /// As it was seen.
-    pub(in crate::firmware) stamp: Stamp,
+    pub stamp: Stamp,
     /// Under which conditions.
-    pub(in crate::firmware) attempt: Attempt,
+    pub attempt: ReadAttempt,
 }
 
 impl Job {
     /// So many bytes are read for it.
-    pub(in crate::firmware) fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         match self.attempt.trust {
             Trust::Ask => 0,
             _ => self.stamp.size.max(1),
@@ -47,7 +47,7 @@ impl Job {
 
 /// What came of it.
 #[derive(Debug)]
-pub(in crate::firmware) enum Outcome {
+pub enum ReadOutcome {
     /// It was read to the end, and its stamp was as expected before and after.
     Read {
         /// A lease was held from before the first byte until after the last.
@@ -60,7 +60,7 @@ pub(in crate::firmware) enum Outcome {
     /// Not read, only asked: the kernel grants a lease.
     Granted,
     /// Not read: the kernel did not say what it had to.
-    NotGranted(Says),
+    NotGranted(KernelAnswer),
     /// It is not as it was seen; this is what it is now.
     Changed(Stamp),
     /// It is not there any more, or is no regular file.
@@ -72,20 +72,20 @@ pub(in crate::firmware) enum Outcome {
 }
 
 /// Reads a file. `go_on` is asked between blocks.
-pub(in crate::firmware) fn read(root: &Folder, job: &Job, go_on: &dyn Fn() -> bool) -> Outcome {
+pub fn read(root: &Folder, job: &Job, go_on: &dyn Fn() -> bool) -> ReadOutcome {
     try_read(root, job, go_on).unwrap_or_else(|error| {
         if is_ours(&error) {
-            Outcome::Later
+            ReadOutcome::Later
         } else if has_gone(&error) || error.kind() == io::ErrorKind::InvalidInput {
-            Outcome::Gone
+            ReadOutcome::Gone
         } else {
-            Outcome::Unreadable(unreadable(&error))
+            ReadOutcome::Unreadable(unreadable(&error))
         }
     })
 }
 
 /// Why a file is not served that cannot be read: a sentence.
-pub(in crate::firmware) fn unreadable(error: &io::Error) -> String {
+pub fn unreadable(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::PermissionDenied {
         "It may not be read: let the user that the server runs as read it (chmod a+r).".into()
     } else {
@@ -94,11 +94,7 @@ pub(in crate::firmware) fn unreadable(error: &io::Error) -> String {
 }
 
 /// The bytes of a small file, and its stamp before and after; `None` if it is larger than `most`.
-pub(in crate::firmware) fn small(
-    root: &Folder,
-    path: &str,
-    most: u64,
-) -> io::Result<Option<Vec<u8>>> {
+pub fn small(root: &Folder, path: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
     let file = root.open_file(path)?;
     let mut bytes = Vec::new();
     (&file)
@@ -107,22 +103,22 @@ pub(in crate::firmware) fn small(
     Ok((bytes.len() as u64 <= most).then_some(bytes))
 }
 
-fn try_read(root: &Folder, job: &Job, go_on: &dyn Fn() -> bool) -> io::Result<Outcome> {
+fn try_read(root: &Folder, job: &Job, go_on: &dyn Fn() -> bool) -> io::Result<ReadOutcome> {
     let file = root.open_file(&job.path)?;
     let before = fs::stamp(&file)?;
     if before != job.stamp {
-        return Ok(Outcome::Changed(before));
+        return Ok(ReadOutcome::Changed(before));
     }
     let lease = lease::probe(&file);
     let held = match (&lease, job.attempt.trust) {
-        (Lease::Granted(_), Trust::Ask) => return Ok(Outcome::Granted),
+        (Lease::Granted(_), Trust::Ask) => return Ok(ReadOutcome::Granted),
         (Lease::Granted(held), _) => Some(held),
         (Lease::Writer, Trust::Any) | (Lease::Unknown, Trust::Any | Trust::NoWriter) => None,
         (Lease::Writer, _) => {
             let surely = is_local(&file);
-            return Ok(Outcome::NotGranted(Says::Writer { surely }));
+            return Ok(ReadOutcome::NotGranted(KernelAnswer::Writer { surely }));
         }
-        (Lease::Unknown, _) => return Ok(Outcome::NotGranted(Says::Unknown)),
+        (Lease::Unknown, _) => return Ok(ReadOutcome::NotGranted(KernelAnswer::Unknown)),
     };
     let start = Instant::now();
     let name = job.path.rsplit('/').next().unwrap_or(&job.path);
@@ -149,19 +145,19 @@ fn try_read(root: &Folder, job: &Job, go_on: &dyn Fn() -> bool) -> io::Result<Ou
             // By its name: one that was moved away is not worth reading to the end either.
             let still = fs::stamp(&root.open_file(&job.path)?)?;
             if still != before {
-                return Ok(Outcome::Changed(still));
+                return Ok(ReadOutcome::Changed(still));
             }
         }
     }
     let leased = held.is_some_and(|held| held.stands());
     let after = fs::stamp(&file)?;
     if after != before {
-        return Ok(Outcome::Changed(after));
+        return Ok(ReadOutcome::Changed(after));
     }
     if size != before.size || (held.is_some() && !leased) {
-        return Ok(Outcome::Later);
+        return Ok(ReadOutcome::Later);
     }
-    Ok(Outcome::Read {
+    Ok(ReadOutcome::Read {
         leased,
         found: inspector.finish(),
         took: start.elapsed(),

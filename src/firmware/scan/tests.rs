@@ -18,7 +18,7 @@ fn reason<'a>(catalog: &'a Catalog, path: &str) -> Option<&'a str> {
 
 fn walked(dir: &Scratch) -> Vec<(String, Seen)> {
     let root = Folder::open(dir.path()).unwrap();
-    walk(&root, None).unwrap().seen
+    walk(&root, None).unwrap().seen.into_iter().collect()
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn one_path_is_looked_at_alone() {
     let root = Folder::open(dir.path()).unwrap();
     let at = |path: &str| {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        look(&root, parent, &[name.to_owned()], None)
+        look(&root, parent, &BTreeSet::from([name.to_owned()]), None)
     };
     let paths = |path: &str| -> Vec<String> {
         let seen = at(path).unwrap().seen.into_iter();
@@ -138,9 +138,9 @@ fn the_smallest_file_is_read_first() {
         dir.write(path, &vec![0x80; size]);
     }
     let root = Folder::open(dir.path()).unwrap();
-    let mut shelf = Shelf::new(Patience::None);
+    let mut files = FileTable::new(Patience::None);
     let (now, mut known) = (Instant::now(), KnownFiles::open(None));
-    shelf.walked(
+    files.walked(
         &root,
         None,
         walk(&root, None).unwrap(),
@@ -148,7 +148,7 @@ fn the_smallest_file_is_read_first() {
         now,
         &mut known,
     );
-    let sizes: Vec<u64> = shelf.jobs(now).iter().map(|job| job.stamp.size).collect();
+    let sizes: Vec<u64> = files.jobs(now).iter().map(|job| job.stamp.size).collect();
     assert_eq!(sizes, [10, 200, 3000]);
 }
 
@@ -169,9 +169,9 @@ fn a_reading_ends_when_the_file_is_taken_away() {
             .set_len(64 << 20)
             .unwrap();
         let root = Folder::open(dir.path()).unwrap();
-        let mut shelf = Shelf::new(Patience::None);
+        let mut files = FileTable::new(Patience::None);
         let (now, mut known) = (Instant::now(), KnownFiles::open(None));
-        shelf.walked(
+        files.walked(
             &root,
             None,
             walk(&root, None).unwrap(),
@@ -179,7 +179,7 @@ fn a_reading_ends_when_the_file_is_taken_away() {
             now,
             &mut known,
         );
-        let job = shelf.jobs(now).remove(0);
+        let job = files.jobs(now).remove(0);
         let blocks = Cell::new(0);
         let outcome = reading::read(&root, &job, &|| {
             if blocks.replace(blocks.get() + 1) == 0 {
@@ -187,7 +187,7 @@ fn a_reading_ends_when_the_file_is_taken_away() {
             }
             true
         });
-        assert!(matches!(outcome, reading::Outcome::Gone), "{outcome:?}");
+        assert!(matches!(outcome, reading::ReadOutcome::Gone), "{outcome:?}");
         // Of 512 blocks.
         assert!(blocks.get() <= 64, "{}", blocks.get());
     }
@@ -198,10 +198,10 @@ fn walked_without(root: &Folder, folders: &[&str]) -> Walk {
     let mut seen = walk(root, None).unwrap();
     for folder in folders {
         let beneath = format!("{folder}/");
-        seen.seen.retain(|(path, _)| !path.starts_with(&beneath));
+        seen.seen.retain(|path, _| !path.starts_with(&beneath));
         seen.unread((*folder).to_owned(), &io::Error::from(Errno::ACCESS));
     }
-    seen.sorted()
+    seen
 }
 
 #[test]
@@ -212,17 +212,17 @@ fn the_rules_in_a_folder_that_cannot_be_read_stay_in_force() {
     dir.write("P/release.json", br#"{"allow":["862991443753386"]}"#);
     dir.write("P/1.0.2/Release.json", br#"{"percent":5}"#);
     let root = Folder::open(dir.path()).unwrap();
-    let mut shelf = Shelf::new(Patience::None);
+    let mut files = FileTable::new(Patience::None);
     let (now, mut known) = (Instant::now(), KnownFiles::open(None));
     let mut catalog = |walk, now| {
-        shelf.walked(&root, None, walk, None, now, &mut known);
-        for job in shelf.jobs(now) {
+        files.walked(&root, None, walk, None, now, &mut known);
+        for job in files.jobs(now) {
             let outcome = reading::read(&root, &job, &|| true);
-            shelf.outcome(&job, outcome, now, &mut known);
+            files.outcome(&job, outcome, now, &mut known);
         }
         let later = now + Duration::from_secs(2);
-        shelf.again(&root, later, &mut known);
-        Catalog::build(shelf.found(), None, later)
+        files.again(&root, later, &mut known);
+        Catalog::build(files.found(), None, later)
     };
     let is_ruled = |catalog: &Catalog| {
         let releases = &catalog.project("P").unwrap().releases;
@@ -268,16 +268,16 @@ fn what_a_folder_that_was_never_read_may_rule_is_held_back() {
         fs::create_dir_all(dir.path().join(folder)).unwrap();
     }
     let root = Folder::open(dir.path()).unwrap();
-    let mut shelf = Shelf::new(Patience::None);
+    let mut files = FileTable::new(Patience::None);
     let (now, mut known) = (Instant::now(), KnownFiles::open(None));
     let unread = ["P", "Q/1.0.2", "Q/1.0.1/from-2008", "notes, old", "R/1/2/3"];
     let walk = walked_without(&root, &unread);
-    shelf.walked(&root, None, walk, None, now, &mut known);
-    for job in shelf.jobs(now) {
+    files.walked(&root, None, walk, None, now, &mut known);
+    for job in files.jobs(now) {
         let outcome = reading::read(&root, &job, &|| true);
-        shelf.outcome(&job, outcome, now, &mut known);
+        files.outcome(&job, outcome, now, &mut known);
     }
-    let catalog = Catalog::build(shelf.found(), None, now);
+    let catalog = Catalog::build(files.found(), None, now);
     let held_back: Vec<(&str, &str)> = ["P", "Q"]
         .iter()
         .flat_map(|name| {

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::{LoadError, Place, Snapshot};
+use super::{LoadError, Snapshot, Storage};
 use crate::firmware::ContentId;
-use crate::firmware::catalog::Source;
+use crate::firmware::catalog::ContentSource;
 use crate::os::fs::{Folder, free_bytes, unnamed_file};
 use crate::os::memory::Memfd;
 
@@ -28,7 +28,7 @@ pub(super) struct Order {
     /// The firmware folder.
     pub(super) root: PathBuf,
     /// Where it may lie.
-    pub(super) sources: Vec<Source>,
+    pub(super) sources: Vec<ContentSource>,
     /// Makes the memory that it goes into; `None` if the budget has none left.
     pub(super) memfd: Option<fn() -> io::Result<Memfd>>,
     /// Bytes that it may take there, if that makes it faster; else no more than it has to.
@@ -51,7 +51,7 @@ impl Order {
     pub(super) fn carry_out(&self) -> Result<Snapshot, LoadError> {
         let memory = if let Some(memfd) = self.memfd {
             match self.copy_to(memfd, |memfd| memfd.seal(self.room)) {
-                Ok(sealed) => return Ok(self.snapshot(Place::Memory(sealed))),
+                Ok(sealed) => return Ok(self.snapshot(Storage::Memory(sealed))),
                 Err(CopyError::Source(text)) => return Err(LoadError::Gone(text)),
                 Err(CopyError::Medium(text)) => return Err(LoadError::Unread(text)),
                 // A kernel without memfd (before 3.17), a sandbox that forbids it, or no memory.
@@ -68,7 +68,7 @@ impl Order {
             )));
         };
         match self.copy_to(|| self.temporary_file(folder), Ok) {
-            Ok(file) => Ok(self.snapshot(Place::File(file, size))),
+            Ok(file) => Ok(self.snapshot(Storage::File(file, size))),
             Err(CopyError::Source(text)) => Err(LoadError::Gone(text)),
             Err(CopyError::Medium(text)) => Err(LoadError::Unread(text)),
             Err(CopyError::Room(error)) => Err(LoadError::Full(format!(
@@ -78,8 +78,11 @@ impl Order {
         }
     }
 
-    fn snapshot(&self, place: Place) -> Snapshot {
-        Snapshot { id: self.id, place }
+    fn snapshot(&self, storage: Storage) -> Snapshot {
+        Snapshot {
+            id: self.id,
+            storage,
+        }
     }
 
     fn temporary_file(&self, folder: &Path) -> io::Result<File> {
@@ -118,7 +121,7 @@ impl Order {
         })
     }
 
-    fn copy(&self, source: &Source, to: &mut impl Write) -> Result<(), CopyError> {
+    fn copy(&self, source: &ContentSource, to: &mut impl Write) -> Result<(), CopyError> {
         let path = &source.path;
         let changed = || {
             CopyError::Source(format!(

@@ -3,13 +3,13 @@
 //! one (docs/design.md "Only snapshots are served", docs/hazards.md 9, 10, 12). Every byte that a module gets
 //! comes from here.
 //!
-//! What would surprise you: a file whose stamp has changed is still tried. Only the hash says whether
-//! the bytes are the recorded ones; a `chmod`, or a file system that invents its inode numbers,
-//! changes the stamp and not the bytes.
+//! A file whose stamp has changed is still tried. Only the hash says whether the bytes are the recorded
+//! ones; a `chmod`, or a file system that invents its inode numbers, changes the stamp and not the bytes.
 
 mod copy;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -23,8 +23,7 @@ use smol::lock::Mutex;
 
 use self::copy::Order;
 use super::ContentId;
-use super::catalog::{Catalog, Source};
-use crate::order;
+use super::catalog::{Catalog, ContentSource};
 use crate::os::memory::{Memfd, Sealed, whole_pages};
 use crate::os::process::{file_limit, start_thread};
 
@@ -39,11 +38,11 @@ const GENEROUS: u64 = 4;
 #[derive(Debug)]
 pub struct Snapshot {
     id: ContentId,
-    place: Place,
+    storage: Storage,
 }
 
 #[derive(Debug)]
-enum Place {
+enum Storage {
     Memory(Sealed),
     /// A file without a name, and its size in bytes. Never mapped.
     File(File, u64),
@@ -57,34 +56,34 @@ impl Snapshot {
 
     /// Size in bytes.
     pub fn size(&self) -> u64 {
-        match &self.place {
-            Place::Memory(sealed) => sealed.bytes().len() as u64,
-            Place::File(_, size) => *size,
+        match &self.storage {
+            Storage::Memory(sealed) => sealed.bytes().len() as u64,
+            Storage::File(_, size) => *size,
         }
     }
 
     /// All bytes, where they are in memory; `None` for one in a temporary file, which is never mapped
     /// (its medium may go).
     pub fn bytes(&self) -> Option<&[u8]> {
-        match &self.place {
-            Place::Memory(sealed) => Some(sealed.bytes()),
-            Place::File(..) => None,
+        match &self.storage {
+            Storage::Memory(sealed) => Some(sealed.bytes()),
+            Storage::File(..) => None,
         }
     }
 
     /// For sendfile.
     pub fn file(&self) -> BorrowedFd<'_> {
-        match &self.place {
-            Place::Memory(sealed) => sealed.file(),
-            Place::File(file, _) => file.as_fd(),
+        match &self.storage {
+            Storage::Memory(sealed) => sealed.file(),
+            Storage::File(file, _) => file.as_fd(),
         }
     }
 
     /// Copies bytes from `offset` on into `buffer`; how many there were (less than asked only at the
     /// end). An error means that the medium of a temporary file has gone.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        match &self.place {
-            Place::Memory(sealed) => {
+        match &self.storage {
+            Storage::Memory(sealed) => {
                 let rest = usize::try_from(offset)
                     .ok()
                     .and_then(|offset| sealed.bytes().get(offset..))
@@ -97,16 +96,16 @@ impl Snapshot {
                 Ok(count)
             }
             // pread refuses offsets beyond what a file can have.
-            Place::File(_, size) if offset >= *size => Ok(0),
-            Place::File(file, _) => read_file_at(file, buffer, offset),
+            Storage::File(_, size) if offset >= *size => Ok(0),
+            Storage::File(file, _) => read_file_at(file, buffer, offset),
         }
     }
 
     /// Bytes of memory that it holds.
     fn memory(&self) -> u64 {
-        match &self.place {
-            Place::Memory(sealed) => sealed.held(),
-            Place::File(..) => 0,
+        match &self.storage {
+            Storage::Memory(sealed) => sealed.held(),
+            Storage::File(..) => 0,
         }
     }
 }
@@ -161,17 +160,17 @@ pub struct Snapshots {
     most: usize,
     /// [`Memfd::new`].
     memfd: fn() -> io::Result<Memfd>,
-    /// Sorted by hash, so that those with the same first 12 bits lie together.
-    shelf: RefCell<Vec<Shelved>>,
+    /// In the order of their hashes, so that those with the same first 12 bits are neighbours.
+    loaded: RefCell<BTreeMap<ContentId, CachedSnapshot>>,
     /// Counts uses: what was used last has the highest number.
     uses: Cell<u64>,
-    /// Whoever holds it may load. The thread that copies holds it until it is done, so a load whose
-    /// client has gone away still counts as one; what it copied is left here for the next to find.
+    /// The holder may load. The thread that copies holds it until it is done, so a load whose client has
+    /// gone away still counts as one; what it copied is left here for the next load to find.
     loader: Arc<Mutex<Option<Snapshot>>>,
 }
 
-/// A snapshot with its place in the order of use.
-struct Shelved {
+/// A loaded snapshot with its place in the order of use.
+struct CachedSnapshot {
     snapshot: Arc<Snapshot>,
     /// [`Snapshots::uses`] at its last use.
     used: u64,
@@ -180,7 +179,7 @@ struct Shelved {
     swept: (u64, Instant),
 }
 
-impl Shelved {
+impl CachedSnapshot {
     fn idle(&self) -> bool {
         Arc::strong_count(&self.snapshot) == 1
     }
@@ -200,7 +199,7 @@ impl Snapshots {
             spill,
             most: most.clamp(16, 256),
             memfd: Memfd::new,
-            shelf: RefCell::default(),
+            loaded: RefCell::default(),
             uses: Cell::new(0),
             loader: Arc::default(),
         }
@@ -208,11 +207,10 @@ impl Snapshots {
 
     /// The snapshot, if it is loaded. Counts as a use.
     pub fn get(&self, id: ContentId) -> Option<Arc<Snapshot>> {
-        let mut shelf = self.shelf.borrow_mut();
-        let place = place(&shelf, id).ok()?;
-        let shelved = shelf.get_mut(place)?;
-        shelved.used = self.next_use();
-        Some(Arc::clone(&shelved.snapshot))
+        let mut loaded = self.loaded.borrow_mut();
+        let cached = loaded.get_mut(&id)?;
+        cached.used = self.next_use();
+        Some(Arc::clone(&cached.snapshot))
     }
 
     /// The snapshot, loaded from one of these files if it is not there yet. One load at a time; those
@@ -223,14 +221,14 @@ impl Snapshots {
     pub async fn load(
         &self,
         id: ContentId,
-        sources: &[Source],
+        sources: &[ContentSource],
     ) -> Result<Arc<Snapshot>, LoadError> {
         if let Some(snapshot) = self.get(id) {
             return Ok(snapshot);
         }
         let mut loader = self.loader.lock_arc().await;
         if let Some(left) = loader.take() {
-            self.shelve(left);
+            self.insert(left);
         }
         // Perhaps it was loaded while we waited.
         if let Some(snapshot) = self.get(id) {
@@ -268,7 +266,7 @@ impl Snapshots {
             match done {
                 Ok(()) => {
                     if let Some(snapshot) = loader.take() {
-                        return Ok(self.shelve(snapshot));
+                        return Ok(self.insert(snapshot));
                     }
                 }
                 // Temporary files that nobody uses make room for one that is wanted.
@@ -285,14 +283,10 @@ impl Snapshots {
         short: u16,
         look: impl FnOnce(&mut dyn Iterator<Item = ContentId>) -> R,
     ) -> R {
-        let shelf = self.shelf.borrow();
-        let start = shelf.partition_point(|shelved| shelved.snapshot.id.short() < short);
-        let mut found = shelf
-            .iter()
-            .skip(start)
-            .map(|shelved| shelved.snapshot.id)
-            .take_while(|id| id.short() == short);
-        look(&mut found)
+        let loaded = self.loaded.borrow();
+        let from_here = loaded.range(ContentId::least_with_short(short)..);
+        let mut found = from_here.map(|(id, _)| *id);
+        look(&mut found.by_ref().take_while(|id| id.short() == short))
     }
 
     /// Drops those that are not in the catalogue any more, not in use, and not used for an hour; and
@@ -305,32 +299,31 @@ impl Snapshots {
     /// May a later sweep give something back, though nothing is loaded and the folder stays as it is?
     pub fn may_give_back(&self, catalog: &Catalog) -> bool {
         let is_left = self.loader.try_lock_arc().is_none_or(|left| left.is_some());
-        let may_go = |shelved: &Shelved| {
-            let snapshot = &shelved.snapshot;
-            catalog.sources(snapshot.id).is_empty() || snapshot.bytes().is_none()
+        let may_go = |(id, cached): (&ContentId, &CachedSnapshot)| {
+            catalog.sources(*id).is_empty() || cached.snapshot.bytes().is_none()
         };
-        is_left || self.shelf.borrow().iter().any(may_go)
+        is_left || self.loaded.borrow().iter().any(may_go)
     }
 
     fn sweep_at(&self, now: Instant, offered: impl Fn(ContentId) -> bool) {
         if let Some(left) = self.loader.try_lock_arc().and_then(|mut l| l.take()) {
-            self.shelve(left);
+            self.insert(left);
         }
-        self.shelf.borrow_mut().retain_mut(|shelved| {
-            let (used, since) = shelved.swept;
-            if !shelved.idle() || shelved.used != used {
-                shelved.swept = (shelved.used, now);
+        self.loaded.borrow_mut().retain(|id, cached| {
+            let (used, since) = cached.swept;
+            if !cached.idle() || cached.used != used {
+                cached.swept = (cached.used, now);
                 return true;
             }
             let recent = now.saturating_duration_since(since) < KEEP;
-            recent || (offered(shelved.snapshot.id) && shelved.snapshot.bytes().is_some())
+            recent || (offered(*id) && cached.snapshot.bytes().is_some())
         });
     }
 
     /// Bytes of memory held by snapshots now (whole pages).
     pub fn held(&self) -> u64 {
-        let shelf = self.shelf.borrow();
-        shelf.iter().map(|s| s.snapshot.memory()).sum()
+        let loaded = self.loaded.borrow();
+        loaded.values().map(|cached| cached.snapshot.memory()).sum()
     }
 
     fn next_use(&self) -> u64 {
@@ -339,67 +332,60 @@ impl Snapshots {
         next
     }
 
-    /// Puts a snapshot where the next who asks finds it.
-    fn shelve(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+    fn insert(&self, snapshot: Snapshot) -> Arc<Snapshot> {
         let used = self.next_use();
         let snapshot = Arc::new(snapshot);
-        let shelved = Shelved {
+        let cached = CachedSnapshot {
             snapshot: Arc::clone(&snapshot),
             used,
             swept: (used, Instant::now()),
         };
-        let mut shelf = self.shelf.borrow_mut();
-        match place(&shelf, snapshot.id) {
-            Ok(place) => shelf.splice(place..=place, [shelved]).for_each(drop),
-            Err(place) => shelf.insert(place, shelved),
-        }
+        self.loaded.borrow_mut().insert(snapshot.id, cached);
         snapshot
     }
 
-    /// Makes room for a content in memory by dropping what is not in use. False if that would not be
-    /// enough: then nothing is dropped.
+    /// Makes room for a content in memory by dropping what is not in use, least recently used first.
+    /// False if that is not enough.
     fn make_room(&self, size: u64) -> bool {
-        let mut shelf = self.shelf.borrow_mut();
-        let mut idle: Vec<(u64, ContentId)> = shelf
+        let mut loaded = self.loaded.borrow_mut();
+        let mut idle: Vec<(u64, ContentId)> = loaded
             .iter()
-            .filter(|shelved| shelved.idle())
-            .map(|shelved| (shelved.used, shelved.snapshot.id))
+            .filter(|(_, cached)| cached.idle())
+            .map(|(id, cached)| (cached.used, *id))
             .collect();
-        order::sort(&mut idle);
-        let mut idle = idle.into_iter().map(|(_, id)| id).peekable();
+        idle.sort_unstable();
+        let mut idle = idle.into_iter().map(|(_, id)| id);
         // First the number of open files: that has nothing to do with where the new one goes.
-        while shelf.len() >= self.most {
-            let Some(id) = idle.next() else { break };
-            shelf.retain(|shelved| shelved.snapshot.id != id);
+        let excess = (loaded.len() + 1).saturating_sub(self.most);
+        for id in idle.by_ref().take(excess) {
+            loaded.remove(&id);
         }
-        let memory = |shelved: &Shelved| shelved.snapshot.memory();
-        let in_use = shelf.iter().filter(|s| !s.idle()).map(memory);
+        let memory = |cached: &CachedSnapshot| cached.snapshot.memory();
+        let in_use = loaded.values().filter(|cached| !cached.idle()).map(memory);
         let wanted = whole_pages(size);
         if in_use.sum::<u64>().saturating_add(wanted) > self.budget {
             return false;
         }
-        let mut held: u64 = shelf.iter().map(memory).sum();
+        let mut held: u64 = loaded.values().map(memory).sum();
         while held.saturating_add(wanted) > self.budget {
             let Some(id) = idle.next() else { return false };
+            let freed = loaded.get(&id).map_or(0, memory);
             // Dropping a temporary file would not help here.
-            shelf.retain(|shelved| shelved.snapshot.id != id || memory(shelved) == 0);
-            held = shelf.iter().map(memory).sum();
+            if freed > 0 {
+                loaded.remove(&id);
+                held -= freed;
+            }
         }
         true
     }
 
-    /// Drops temporary files that nobody uses; whether there were any.
+    /// Drops temporary files that are not in use. False: there were none.
     fn drop_idle_files(&self) -> bool {
-        let mut shelf = self.shelf.borrow_mut();
-        let before = shelf.len();
-        shelf.retain(|shelved| !shelved.idle() || shelved.snapshot.bytes().is_some());
-        shelf.len() < before
+        let mut loaded = self.loaded.borrow_mut();
+        let before = loaded.len();
+        loaded.retain(|_, cached| !cached.idle() || cached.snapshot.bytes().is_some());
+        loaded.len() < before
     }
-}
-
-/// Where a content is on the shelf, or where it would be.
-fn place(shelf: &[Shelved], id: ContentId) -> Result<usize, usize> {
-    shelf.binary_search_by(|shelved| shelved.snapshot.id.cmp(&id))
 }
 
 #[cfg(test)]

@@ -36,9 +36,9 @@ impl House {
     }
 
     /// Drops a file.
-    fn file(&self, path: &str, bytes: &[u8]) -> (ContentId, Source) {
+    fn file(&self, path: &str, bytes: &[u8]) -> (ContentId, ContentSource) {
         let stamp = crate::os::fs::stamp(&File::open(self.firmware.write(path, bytes)).unwrap());
-        let source = Source {
+        let source = ContentSource {
             content: id_of(bytes),
             path: path.into(),
             stamp: stamp.unwrap(),
@@ -47,7 +47,7 @@ impl House {
         (id_of(bytes), source)
     }
 
-    fn load(&self, file: &(ContentId, Source)) -> Result<Arc<Snapshot>, LoadError> {
+    fn load(&self, file: &(ContentId, ContentSource)) -> Result<Arc<Snapshot>, LoadError> {
         let (id, source) = file;
         smol::block_on(self.snapshots.load(*id, std::slice::from_ref(source)))
     }
@@ -58,14 +58,14 @@ impl House {
         self.load(&file).unwrap()
     }
 
-    fn gone(&self, file: &(ContentId, Source)) -> String {
+    fn gone(&self, file: &(ContentId, ContentSource)) -> String {
         match self.load(file) {
             Err(LoadError::Gone(text)) => text,
             other => panic!("not gone: {other:?}"),
         }
     }
 
-    fn full(&self, file: &(ContentId, Source)) -> String {
+    fn full(&self, file: &(ContentId, ContentSource)) -> String {
         match self.load(file) {
             Err(LoadError::Full(text)) => text,
             other => panic!("not full: {other:?}"),
@@ -73,7 +73,7 @@ impl House {
     }
 
     fn is_loaded(&self, snapshot: ContentId) -> bool {
-        place(&self.snapshots.shelf.borrow(), snapshot).is_ok()
+        self.snapshots.loaded.borrow().contains_key(&snapshot)
     }
 }
 
@@ -178,7 +178,7 @@ fn a_load_that_is_given_up_is_finished_and_kept_for_the_next() {
         // done before the poll was.
         while let Some(done) = poll_once(house.snapshots.load(id, &sources)).await {
             done.unwrap();
-            house.snapshots.shelf.borrow_mut().clear();
+            house.snapshots.loaded.borrow_mut().clear();
         }
         assert!(!house.is_loaded(id));
         // Whoever gets the lock comes after the copy.
@@ -287,11 +287,11 @@ fn unused_snapshots_are_limited_in_number() {
     for seed in 1..=5 {
         house.loaded(&format!("{seed}.bin"), &[seed]);
     }
-    assert_eq!(house.snapshots.shelf.borrow().len(), 3);
+    assert_eq!(house.snapshots.loaded.borrow().len(), 3);
     assert!(house.is_loaded(id_of(&[5])));
     // Those in use are not: the connections that use them are limited already.
     let held: Vec<_> = (1..=5).map(|s| house.loaded("x.bin", &[s])).collect();
-    assert_eq!(house.snapshots.shelf.borrow().len(), held.len());
+    assert_eq!(house.snapshots.loaded.borrow().len(), held.len());
 }
 
 #[test]

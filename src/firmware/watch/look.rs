@@ -1,53 +1,47 @@
-//! Where the watcher looks: at what the hints name, or at the whole folder.
+//! Where the watching thread looks: at the changed paths, or at the whole folder.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Instant;
 
-use super::hints::{Dirty, Watches};
-use super::{RETRY, TELL, Watch, rest};
-use crate::firmware::scan::{self, ByPath, Identity};
-use crate::order;
+use super::changes::{Changes, FolderWatches};
+use super::{RETRY, TELL, WatchLoop, rest};
+use crate::firmware::scan::{self, ByPath, FolderId, folder_id};
 use crate::os::fs::Folder;
 
-impl Watch {
-    /// Looks where something happened.
-    pub(super) fn look(&mut self, dirty: Dirty) {
+impl WatchLoop {
+    /// Looks where something changed.
+    pub(super) fn look(&mut self, changes: Changes) {
         let start = Instant::now();
         let root = Folder::open(&self.root);
-        let identity = root.as_ref().ok().and_then(|root| root.stamp().ok());
-        let identity = identity.map(|stamp| (stamp.dev, stamp.ino));
-        let (Ok(root), false) = (root, dirty.everything || identity != self.identity) else {
-            self.everything = true;
-            self.distrust(&dirty);
+        let root_id = root.as_ref().ok().and_then(|root| folder_id(root).ok());
+        let (Ok(root), false) = (root, changes.everything || root_id != self.root_id) else {
+            self.scan_wanted = true;
+            self.distrust(&changes);
             return;
         };
         let skip = self.skip();
-        // By folder, so that each is read once; the last one first.
-        let in_parent = |path: &str| {
+        // By folder, so that each is read once.
+        let mut left: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let add = |left: &mut BTreeMap<String, BTreeSet<String>>, path: &str| {
             let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-            (parent.to_owned(), name.to_owned())
+            let names = left.entry(parent.to_owned()).or_default();
+            names.insert(name.to_owned());
         };
-        let mut left: Vec<_> = dirty
-            .paths
-            .iter()
-            .map(|(path, ())| in_parent(path))
-            .collect();
-        order::sort(&mut left);
-        while let Some((parent, _)) = left.last().cloned() {
-            let first = left.partition_point(|(other, _)| *other < parent);
-            let names = left.split_off(first).into_iter().map(|(_, name)| name);
-            match self.look_at(&root, &parent, &Vec::from_iter(names), skip) {
+        for path in &changes.paths {
+            add(&mut left, path);
+        }
+        // A folder comes after the one that it is in.
+        while let Some((parent, names)) = left.pop_last() {
+            match self.look_at(&root, &parent, &names, skip) {
                 Ok(()) => {}
                 // The folder is gone, and so perhaps is the one that it was in.
                 Err(error) if scan::has_gone(&error) && !parent.is_empty() => {
-                    let parent = in_parent(&parent);
-                    if let Err(place) = left.binary_search(&parent) {
-                        left.insert(place, parent);
-                    }
+                    add(&mut left, &parent);
                 }
                 Err(error) => {
                     self.shortage(&error);
-                    self.everything = true;
+                    self.scan_wanted = true;
                     break;
                 }
             }
@@ -59,8 +53,8 @@ impl Watch {
         &mut self,
         root: &Folder,
         parent: &str,
-        names: &[String],
-        skip: Option<Identity>,
+        names: &BTreeSet<String>,
+        skip: Option<FolderId>,
     ) -> io::Result<()> {
         let paths: Vec<String> = names.iter().map(|name| scan::join(parent, name)).collect();
         let mut seen = scan::look(root, parent, names, skip)?;
@@ -68,7 +62,7 @@ impl Watch {
             seen = scan::look(root, parent, names, skip)?;
         }
         let (now, known) = (Instant::now(), &mut self.known);
-        self.shelf
+        self.files
             .walked(root, Some(&paths), seen, None, now, known);
         Ok(())
     }
@@ -95,9 +89,9 @@ impl Watch {
     fn try_scan(&mut self) -> io::Result<()> {
         let root = Folder::open(&self.root)?;
         let stamp = root.stamp()?;
-        let identity = (stamp.dev, stamp.ino);
+        let root_id = (stamp.dev, stamp.ino);
         let mut old_before = None;
-        if self.identity != Some(identity) {
+        if self.root_id != Some(root_id) {
             // The first scan of this folder: the one before it may have been moved away, and a stick
             // may have been put in.
             old_before = Some(scan::old_before());
@@ -117,8 +111,8 @@ impl Watch {
             self.device = Some(stamp.dev);
             let folders = std::mem::take(&mut seen.folders);
             let (now, known) = (Instant::now(), &mut self.known);
-            self.shelf.walked(&root, None, seen, old_before, now, known);
-            self.identity = Some(identity);
+            self.files.walked(&root, None, seen, old_before, now, known);
+            self.root_id = Some(root_id);
             if self.last.is_none() {
                 // Setting ten thousand watches takes a while, and modules are waiting.
                 self.missing = None;
@@ -132,10 +126,10 @@ impl Watch {
     }
 
     /// Watches the folders that were seen; true: look again.
-    fn follow(&mut self, scope: Option<&[String]>, folders: &ByPath<Identity>) -> bool {
+    fn follow(&mut self, scope: Option<&[String]>, folders: &ByPath<FolderId>) -> bool {
         let followed = match &mut self.watches {
             Some(watches) => watches.follow(scope, folders),
-            None => Watches::start(&self.root, self.hints.clone()).and_then(|watches| {
+            None => FolderWatches::start(&self.root, self.changes.clone()).and_then(|watches| {
                 let watches = self.watches.insert(watches);
                 watches.follow(scope, folders)
             }),
@@ -154,19 +148,18 @@ impl Watch {
         })
     }
 
-    /// There were hints that are not looked at one by one: any watch may be lost.
-    pub(super) fn distrust(&mut self, dirty: &Dirty) {
+    /// There were changes that are not looked at one by one: any watch may be lost.
+    pub(super) fn distrust(&mut self, changes: &Changes) {
         if let Some(watches) = &mut self.watches
-            && (dirty.everything || !dirty.paths.is_empty())
+            && !changes.is_empty()
         {
             watches.distrust();
         }
     }
 
     /// The folder that is not walked into. (Asked each time: it may be made later.)
-    fn skip(&self) -> Option<Identity> {
-        let stamp = Folder::open(self.skip.as_ref()?).ok()?.stamp().ok()?;
-        Some((stamp.dev, stamp.ino))
+    fn skip(&self) -> Option<FolderId> {
+        folder_id(&Folder::open(self.skip.as_ref()?).ok()?).ok()
     }
 
     /// The folder is not there: there is nothing to offer.
@@ -175,9 +168,9 @@ impl Watch {
             "The firmware folder {} cannot be read ({error}): nothing is offered until it is back.",
             self.root.display()
         );
-        self.shelf.clear();
+        self.files.clear();
         self.watches = None;
-        self.identity = None;
+        self.root_id = None;
         self.missing = Some(text);
     }
 

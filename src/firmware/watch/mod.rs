@@ -1,145 +1,112 @@
-//! notify is a hint, the scan is the truth: turns what happens in the folder into the next catalogue.
-//! Runs on a thread of its own, with a second one beside it that reads files. Used by `server`.
+//! Watches the firmware folder and publishes a new catalogue after each change. Runs on a thread of its
+//! own, with a second one that reads files. File system events only say where to look; what counts is
+//! the scan.
 //!
-//! The surprise: it keeps no descriptor of the firmware folder. The folder may be a stick, and a stick
-//! in use cannot be unmounted.
+//! No descriptor of the firmware folder is kept open: it may be a removable medium, which could not be
+//! unmounted otherwise.
 
-mod hints;
+mod catalog_log;
+mod changes;
 mod look;
-mod news;
-mod queue;
 mod reader;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use self::hints::{Hints, Watches};
-use self::news::News;
-use self::queue::Queue;
+use self::catalog_log::CatalogLog;
+use self::changes::{ChangeCollector, FolderWatches};
 use self::reader::Reader;
 use super::catalog::{Catalog, Remark};
 use super::known::KnownFiles;
-use super::scan::Identity;
-use super::scan::reading::{Job, Outcome};
-use super::scan::shelf::{Patience, Shelf};
+use super::scan::FolderId;
+use super::scan::file_table::{FileTable, Patience};
+use super::scan::reading::{Job, ReadOutcome};
 use crate::os::fs::Folder;
 use crate::os::process::start_thread;
 
-/// No two full scans are further apart than this, whatever is asked for.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
-/// From the first hint to the look: the rest of a burst comes meanwhile.
+/// Longest time between two full scans, whatever is configured.
+const LONGEST_RESCAN: Duration = Duration::from_secs(24 * 3600);
+/// From the first event to the look: the rest of a burst arrives meanwhile.
 const DEBOUNCE: Duration = Duration::from_millis(50);
-/// While files are being read a new catalogue goes out this often.
+/// Time between two catalogues while files are being read.
 const PUBLISH: Duration = Duration::from_millis(500);
-/// Walking and building take one part in so many of this thread's time at most.
+/// Walking and building take at most one part in this many of the thread's time.
 const SHARE: u32 = 10;
-/// What a missing folder, or a shortage of descriptors, is waited out with.
+/// Time to the next try after a missing folder or a shortage of descriptors.
 const RETRY: Duration = Duration::from_secs(1);
-/// New hashes are written after this …
+/// New hashes are written after this time …
 const SAVE: Duration = Duration::from_secs(5);
 /// … or, while files are still being read or written, after this.
 const SAVE_BUSY: Duration = Duration::from_secs(30);
-/// The same trouble is told to the log this often.
+/// Time between two log lines about the same trouble.
 const TELL: Duration = Duration::from_secs(60);
 /// How long [`Watcher::stop`] waits for a disk that does not answer.
 const STOP: Duration = Duration::from_secs(5);
 
 /// What to watch, and how.
-pub struct Options {
+pub struct WatchOptions {
     /// The firmware folder.
     pub root: PathBuf,
     /// The table of known hashes.
     pub known: KnownFiles,
-    /// A full scan at least this often, whatever notify says.
+    /// Longest time between two full scans.
     pub rescan: Duration,
-    /// Never walk into this folder (the state folder, if it lies inside).
+    /// A folder that is never walked into (the state folder, if it lies inside).
     pub skip: Option<PathBuf>,
 }
 
-/// The running watcher. Dropping it stops its thread.
+/// Handle of the running watcher. Dropping it stops the threads.
 pub struct Watcher {
-    inbox: Arc<Queue<Message>>,
-    /// Closed when the thread has ended.
-    ended: Arc<Queue<()>>,
+    messages: Sender<WatchMessage>,
+    /// Disconnected when the thread has ended.
+    ended: Receiver<()>,
     reads: Arc<AtomicUsize>,
     stopping: Arc<AtomicBool>,
 }
 
-/// What the watcher's thread is told.
-enum Message {
-    /// There are hints to take.
-    Hint,
-    Read(Job, Outcome),
+/// A message to the watching thread.
+enum WatchMessage {
+    /// There are changes to take from the collector.
+    Changed,
+    Read(Job, ReadOutcome),
     Rescan,
     Reread(String),
     Stop,
 }
 
 impl Watcher {
-    /// Starts the thread. Each new catalogue arrives in the channel (the first one as soon as the
-    /// folder was walked once, with every file whose hash is known); only the latest matters, and only
-    /// the latest is kept. The error: no thread can be started.
-    pub fn start(options: Options) -> io::Result<(Watcher, smol::channel::Receiver<Arc<Catalog>>)> {
-        let inbox = Arc::new(Queue::new());
-        let jobs = Arc::new(Queue::new());
-        let ended = Arc::new(Queue::new());
+    /// Starts the threads. Each new catalogue arrives in the channel, which keeps only the latest. The
+    /// first arrives as soon as the folder was walked once, with every file whose hash is known. The
+    /// error: no thread can be started.
+    pub fn start(
+        options: WatchOptions,
+    ) -> io::Result<(Watcher, smol::channel::Receiver<Arc<Catalog>>)> {
+        let (messages, inbox) = mpsc::channel();
+        let (job_sender, jobs) = mpsc::channel();
+        let (end, ended) = mpsc::channel::<()>();
         let (catalogs, receiver) = smol::channel::bounded(1);
         let reads = Arc::new(AtomicUsize::new(0));
         let stopping = Arc::new(AtomicBool::new(false));
         let reader = Reader {
             root: options.root.clone(),
-            todo: jobs.clone(),
-            done: inbox.clone(),
+            jobs,
+            done: messages.clone(),
             reads: reads.clone(),
             stopping: stopping.clone(),
         };
-        let hint = inbox.clone();
-        let hints = Arc::new(Hints::new(move || hint.send(Message::Hint)));
-        let now = Instant::now();
-        let device = options.known.device();
-        let watch = Watch {
-            root: options.root,
-            rescan: options.rescan.min(LONGEST),
-            skip: options.skip,
-            known: options.known,
-            shelf: Shelf::new(Patience::Settle),
-            news: News::default(),
-            hints,
-            watches: None,
-            jobs,
-            outstanding: 0,
-            catalogs,
-            last: None,
-            identity: None,
-            device,
-            missing: None,
-            told_missing: None,
-            everything: true,
-            hinted: None,
-            next_scan: now,
-            no_look_before: now,
-            no_scan_before: now,
-            no_catalog_before: now,
-            published: now,
-            unsaved: None,
-            no_reading_before: now,
-            no_save_before: now,
-            told_no_events: false,
-            told_shortage: None,
-            stopped: false,
-        };
-        let (messages, end) = (inbox.clone(), ended.clone());
+        let watch = WatchLoop::new(options, messages.clone(), job_sender, catalogs);
         let watching = move || {
-            watch.run(&messages);
-            end.close();
+            watch.run(&inbox);
+            drop(end);
         };
         start_thread("reading", Box::new(move || reader.run()))?;
         start_thread("firmware", Box::new(watching))?;
         let watcher = Watcher {
-            inbox,
+            messages,
             ended,
             reads,
             stopping,
@@ -147,32 +114,38 @@ impl Watcher {
         Ok((watcher, receiver))
     }
 
-    /// Asks for a scan now (SIGHUP, or a file was found changed while it was loaded). Never blocks.
+    /// Asks for a full scan (SIGHUP, or a file was found changed while it was loaded). Never blocks.
     pub fn rescan(&self) {
-        self.inbox.send(Message::Rescan);
+        self.send(WatchMessage::Rescan);
     }
 
-    /// A file (relative to the firmware folder) turned out not to have the bytes that were recorded,
-    /// though its times say so: forgets its hash and reads it again. Never blocks.
+    /// Forgets the hash of a file (relative to the firmware folder) whose bytes are not those recorded,
+    /// and reads it again. Never blocks.
     pub fn reread(&self, path: &str) {
-        self.inbox.send(Message::Reread(path.to_owned()));
+        self.send(WatchMessage::Reread(path.to_owned()));
     }
 
-    /// How many times a firmware file was read to the end since the start.
+    /// Number of complete readings of firmware files since the start.
     pub fn files_read(&self) -> usize {
         self.reads.load(Ordering::Relaxed)
     }
 
-    /// Writes what is not yet written of the table of hashes and stops the thread. Gives up waiting
-    /// for a disk that does not answer after five seconds.
+    /// Writes new hashes to the state folder and stops the threads. Waits up to five seconds for a disk
+    /// that does not answer.
     pub fn stop(self) {
         self.tell_to_stop();
-        self.ended.take(STOP);
+        // Nothing is ever sent: the end is that the sender is dropped.
+        self.ended.recv_timeout(STOP).ok();
     }
 
     fn tell_to_stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
-        self.inbox.send(Message::Stop);
+        self.send(WatchMessage::Stop);
+    }
+
+    fn send(&self, message: WatchMessage) {
+        // Fails only when the thread has ended.
+        self.messages.send(message).ok();
     }
 }
 
@@ -182,41 +155,41 @@ impl Drop for Watcher {
     }
 }
 
-/// The thread that watches.
-struct Watch {
+/// State of the watching thread.
+struct WatchLoop {
     root: PathBuf,
     rescan: Duration,
     skip: Option<PathBuf>,
     known: KnownFiles,
-    shelf: Shelf,
-    news: News,
-    hints: Arc<Hints>,
-    watches: Option<Watches>,
-    jobs: Arc<Queue<Vec<Job>>>,
-    /// Jobs given out whose outcome has not come yet.
+    files: FileTable,
+    log: CatalogLog,
+    changes: Arc<ChangeCollector>,
+    watches: Option<FolderWatches>,
+    jobs: Sender<Vec<Job>>,
+    /// Jobs whose outcome has not arrived yet.
     outstanding: usize,
     catalogs: smol::channel::Sender<Arc<Catalog>>,
     /// The last catalogue sent.
     last: Option<Arc<Catalog>>,
-    /// Which folder the root was when it was walked last.
-    identity: Option<Identity>,
-    /// The device number of the root at the last good look.
+    /// The root as it was walked last.
+    root_id: Option<FolderId>,
+    /// The device number of the root at the last good scan.
     device: Option<u64>,
     /// Why the root cannot be walked.
     missing: Option<String>,
     /// The same in the last catalogue.
     told_missing: Option<String>,
     /// A full scan is wanted.
-    everything: bool,
-    /// Since when there are hints to take.
-    hinted: Option<Instant>,
+    scan_wanted: bool,
+    /// Time of the first change that was not looked at yet.
+    changed_since: Option<Instant>,
     next_scan: Instant,
     no_look_before: Instant,
     no_scan_before: Instant,
     no_catalog_before: Instant,
     published: Instant,
-    /// Since when there are hashes to be written.
-    unsaved: Option<Instant>,
+    /// Time of the first hash that was not written yet.
+    unsaved_since: Option<Instant>,
     no_reading_before: Instant,
     no_save_before: Instant,
     told_no_events: bool,
@@ -224,97 +197,143 @@ struct Watch {
     stopped: bool,
 }
 
-impl Watch {
-    fn run(mut self, messages: &Queue<Message>) {
+impl WatchLoop {
+    fn new(
+        options: WatchOptions,
+        messages: Sender<WatchMessage>,
+        jobs: Sender<Vec<Job>>,
+        catalogs: smol::channel::Sender<Arc<Catalog>>,
+    ) -> WatchLoop {
+        let now = Instant::now();
+        let wake = move || drop(messages.send(WatchMessage::Changed));
+        WatchLoop {
+            root: options.root,
+            rescan: options.rescan.min(LONGEST_RESCAN),
+            skip: options.skip,
+            device: options.known.device(),
+            known: options.known,
+            files: FileTable::new(Patience::Settle),
+            log: CatalogLog::default(),
+            changes: Arc::new(ChangeCollector::new(wake)),
+            watches: None,
+            jobs,
+            outstanding: 0,
+            catalogs,
+            last: None,
+            root_id: None,
+            missing: None,
+            told_missing: None,
+            scan_wanted: true,
+            changed_since: None,
+            next_scan: now,
+            no_look_before: now,
+            no_scan_before: now,
+            no_catalog_before: now,
+            published: now,
+            unsaved_since: None,
+            no_reading_before: now,
+            no_save_before: now,
+            told_no_events: false,
+            told_shortage: None,
+            stopped: false,
+        }
+    }
+
+    fn run(mut self, inbox: &Receiver<WatchMessage>) {
         while self.step() {
             let pause = self.wake().saturating_duration_since(Instant::now());
-            for message in messages.take(pause) {
-                self.take(message);
+            if let Ok(message) = inbox.recv_timeout(pause) {
+                self.receive(message);
+                // All that is waiting: one step answers it together.
+                for message in inbox.try_iter() {
+                    self.receive(message);
+                }
             }
         }
         self.save();
-        self.jobs.close();
     }
 
-    fn take(&mut self, message: Message) {
+    fn receive(&mut self, message: WatchMessage) {
         let now = Instant::now();
         match message {
-            Message::Hint => {
-                self.hinted.get_or_insert(now);
+            WatchMessage::Changed => {
+                self.changed_since.get_or_insert(now);
             }
-            Message::Read(job, outcome) => {
-                self.outstanding = self.outstanding.saturating_sub(1);
-                if matches!(outcome, Outcome::Gone) {
-                    // Where there are no events nothing else tells.
+            WatchMessage::Read(job, outcome) => {
+                debug_assert!(self.outstanding > 0, "an outcome without a job");
+                self.outstanding -= 1;
+                if matches!(outcome, ReadOutcome::Gone) {
+                    // Without file system events nothing else tells.
                     self.next_scan = self.next_scan.min(now + RETRY);
                 }
-                self.shelf.outcome(&job, outcome, now, &mut self.known);
+                self.files.outcome(&job, outcome, now, &mut self.known);
             }
-            Message::Rescan => self.everything = true,
-            Message::Reread(path) => self.shelf.reread(&path, now, &mut self.known),
-            Message::Stop => self.stopped = true,
+            WatchMessage::Rescan => self.scan_wanted = true,
+            WatchMessage::Reread(path) => self.files.reread(&path, now, &mut self.known),
+            WatchMessage::Stop => self.stopped = true,
         }
     }
 
-    /// Does all that is due; false: it is to stop, or nobody wants catalogues any more.
+    /// Does all that is due. False: it is to stop, or nobody receives catalogues any more.
     fn step(&mut self) -> bool {
         if self.stopped {
             return false;
         }
         let now = Instant::now();
-        if now >= self.next_scan {
-            self.everything = true;
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        self.scan_wanted |= now >= self.next_scan;
+        if is_due(self.look_due()) {
+            self.changed_since = None;
+            let changes = self.changes.take();
+            self.look(changes);
         }
-        if self.hint_due().is_some_and(|due| due <= now) {
-            self.hinted = None;
-            let dirty = self.hints.take();
-            self.look(dirty);
-        }
-        if self.everything && now >= self.no_scan_before {
-            self.everything = false;
-            self.hinted = None;
-            let dirty = self.hints.take();
-            self.distrust(&dirty);
+        if self.scan_wanted && now >= self.no_scan_before {
+            self.scan_wanted = false;
+            self.changed_since = None;
+            let changes = self.changes.take();
+            self.distrust(&changes);
             self.scan();
         }
         let now = Instant::now();
-        if self.reading_due().is_some_and(|due| due <= now) {
-            match Folder::open(&self.root) {
-                Ok(root) => {
-                    self.shelf.again(&root, now, &mut self.known);
-                    let jobs = self.shelf.jobs(now);
-                    self.outstanding = jobs.len();
-                    if self.outstanding > 0 {
-                        self.jobs.send(jobs);
-                    }
-                }
-                Err(_) => {
-                    self.everything = true;
-                    self.no_reading_before = now + RETRY;
-                }
-            }
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_due(self.reading_due()) {
+            self.start_reading(now);
         }
-        if self.catalog_due().is_some_and(|due| due <= now) && !self.publish() {
+        if is_due(self.catalog_due()) && !self.publish() {
             return false;
         }
         if self.known.changed() {
-            self.unsaved.get_or_insert(now);
+            self.unsaved_since.get_or_insert(now);
         }
-        if self.save_due().is_some_and(|due| due <= now) {
+        if is_due(self.save_due()) {
             self.save();
         }
         true
     }
 
-    /// When [`Watch::step`] will have something to do, if no message comes.
+    fn start_reading(&mut self, now: Instant) {
+        let Ok(root) = Folder::open(&self.root) else {
+            self.scan_wanted = true;
+            self.no_reading_before = now + RETRY;
+            return;
+        };
+        self.files.again(&root, now, &mut self.known);
+        let jobs = self.files.jobs(now);
+        self.outstanding = jobs.len();
+        if !jobs.is_empty() {
+            // The reader ends after this thread.
+            self.jobs.send(jobs).ok();
+        }
+    }
+
+    /// When [`WatchLoop::step`] will have something to do, if no message arrives.
     fn wake(&self) -> Instant {
-        let scan = if self.everything {
-            self.no_scan_before
-        } else {
-            self.next_scan
+        let scan = match self.scan_wanted {
+            true => self.no_scan_before,
+            false => self.next_scan,
         };
         [
-            self.hint_due(),
+            self.look_due(),
             self.reading_due(),
             self.catalog_due(),
             self.save_due(),
@@ -324,44 +343,40 @@ impl Watch {
         .fold(scan, Instant::min)
     }
 
-    fn hint_due(&self) -> Option<Instant> {
-        self.hinted
-            .map(|hinted| (hinted + DEBOUNCE).max(self.no_look_before))
+    fn look_due(&self) -> Option<Instant> {
+        let since = self.changed_since?;
+        Some((since + DEBOUNCE).max(self.no_look_before))
     }
 
     fn reading_due(&self) -> Option<Instant> {
-        let due = self.shelf.due().filter(|_| self.outstanding == 0)?;
+        let due = self.files.due().filter(|_| self.outstanding == 0)?;
         Some(due.max(self.no_reading_before))
     }
 
     fn catalog_due(&self) -> Option<Instant> {
         let is_told =
-            self.last.is_some() && !self.shelf.changed() && self.missing == self.told_missing;
-        let patience = if self.outstanding > 0 {
-            PUBLISH
-        } else {
-            Duration::ZERO
+            self.last.is_some() && !self.files.changed() && self.missing == self.told_missing;
+        let patience = match self.outstanding {
+            0 => Duration::ZERO,
+            _ => PUBLISH,
         };
         (!is_told).then(|| self.no_catalog_before.max(self.published + patience))
     }
 
     fn save_due(&self) -> Option<Instant> {
-        let is_busy = self.outstanding > 0 || self.shelf.is_busy();
+        let is_busy = self.outstanding > 0 || self.files.is_busy();
         let patience = if is_busy { SAVE_BUSY } else { SAVE };
-        self.unsaved
-            .map(|since| (since + patience).max(self.no_save_before))
+        let since = self.unsaved_since?;
+        Some((since + patience).max(self.no_save_before))
     }
 
-    /// Sends the next catalogue, if it says anything new; false: nobody wants it.
+    /// Sends the next catalogue, if it says anything new. False: nobody receives it.
     fn publish(&mut self) -> bool {
         let start = Instant::now();
-        let mut found = self.shelf.found();
+        let mut found = self.files.found();
         self.told_missing.clone_from(&self.missing);
         if let Some(text) = &self.missing {
-            found.quarantined.push(Remark {
-                path: ".".into(),
-                text: text.clone(),
-            });
+            found.quarantined.push(Remark::new(".", text));
             found.unread.push(String::new());
         }
         let catalog = Catalog::build(found, self.last.as_deref(), start);
@@ -372,7 +387,7 @@ impl Watch {
         {
             return true;
         }
-        self.news.tell(&catalog);
+        self.log.tell(&catalog);
         let catalog = Arc::new(catalog);
         self.last = Some(catalog.clone());
         self.catalogs.force_send(catalog).is_ok()
@@ -380,12 +395,12 @@ impl Watch {
 
     /// Writes the table of hashes, if it is out of date.
     fn save(&mut self) {
-        self.unsaved = None;
+        self.unsaved_since = None;
         if !self.known.changed() {
             return;
         }
         if self.missing.is_none() {
-            self.known.keep_only(&self.shelf.stamps());
+            self.known.keep_only(&self.files.stamps());
         }
         if let Err(error) = self.known.save() {
             self.no_save_before = Instant::now() + TELL;
@@ -398,7 +413,7 @@ impl Watch {
     }
 }
 
-/// What began at `start` took its time until now: not again before it is a small share of all.
+/// The end of the rest after work that began at `start`, so that it stays a small share of all time.
 fn rest(start: Instant) -> Instant {
     let now = Instant::now();
     now + now.saturating_duration_since(start).saturating_mul(SHARE)

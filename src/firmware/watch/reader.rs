@@ -1,49 +1,46 @@
-//! The thread that reads files, one after the other, so that the watching one is never kept waiting by
-//! a slow disk.
+//! The thread that reads firmware files, one after the other, so that a slow disk never delays the
+//! watching thread.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, Sender};
 
-use super::Message;
-use super::queue::Queue;
-use crate::firmware::scan::reading::{self, Job, Outcome};
+use super::WatchMessage;
+use crate::firmware::scan::reading::{self, Job, ReadOutcome};
 use crate::os::fs::Folder;
 
-/// It leaves the processor to whoever else wants it.
+/// Niceness of the thread: serving comes first.
 const NICE: i32 = 10;
 
-/// What the thread needs.
+/// State of the reading thread.
 pub(super) struct Reader {
     pub(super) root: PathBuf,
-    pub(super) todo: Arc<Queue<Vec<Job>>>,
-    pub(super) done: Arc<Queue<Message>>,
+    pub(super) jobs: Receiver<Vec<Job>>,
+    pub(super) done: Sender<WatchMessage>,
     pub(super) reads: Arc<AtomicUsize>,
     pub(super) stopping: Arc<AtomicBool>,
 }
 
 impl Reader {
+    /// Reads until the watching thread ends.
     pub(super) fn run(self) {
-        // On Linux this is the thread's own; where it is refused, so be it.
+        // On Linux niceness belongs to the thread. A refusal changes nothing but the priority.
         rustix::process::setpriority_process(None, NICE).ok();
         let go_on = || !self.stopping.load(Ordering::Relaxed);
-        loop {
-            let batches = self.todo.take(Duration::MAX);
-            if batches.is_empty() {
-                return;
-            }
+        for batch in &self.jobs {
             let root = Folder::open(&self.root);
-            for job in batches.into_iter().flatten() {
+            for job in batch {
                 let outcome = match &root {
                     Ok(root) if go_on() => reading::read(root, &job, &go_on),
-                    Ok(_) => Outcome::Later,
-                    Err(_) => Outcome::Gone,
+                    Ok(_) => ReadOutcome::Later,
+                    Err(_) => ReadOutcome::Gone,
                 };
-                if let Outcome::Read { .. } = outcome {
+                if let ReadOutcome::Read { .. } = outcome {
                     self.reads.fetch_add(1, Ordering::Relaxed);
                 }
-                self.done.send(Message::Read(job, outcome));
+                // Fails only when the watching thread has ended.
+                self.done.send(WatchMessage::Read(job, outcome)).ok();
             }
         }
     }

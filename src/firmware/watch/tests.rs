@@ -54,7 +54,7 @@ impl Bed {
     }
 
     fn with(root: &Path, known: Option<PathBuf>, skip: Option<PathBuf>) -> Bed {
-        let (watcher, catalogs) = Watcher::start(Options {
+        let (watcher, catalogs) = Watcher::start(WatchOptions {
             root: root.to_owned(),
             known: KnownFiles::open(known),
             rescan: Duration::from_secs(30),
@@ -561,21 +561,21 @@ fn files_that_were_there_long_before_the_start_need_no_settling() {
     let bytes = image(1, 5000);
     dir.write(PATH, &bytes);
     let mut known = KnownFiles::open(None);
-    let mut shelf = Shelf::new(Patience::Settle);
+    let mut files = FileTable::new(Patience::Settle);
     let start = Instant::now();
     // As if this were an hour later.
     let hour = 3_600_000_000_000;
     let old = Some(scan::old_before() + hour);
     let seen = scan::walk(&root, None).unwrap();
-    shelf.walked(&root, None, seen, old, start, &mut known);
-    assert_eq!(shelf.jobs(start).len(), 1);
+    files.walked(&root, None, seen, old, start, &mut known);
+    assert_eq!(files.jobs(start).len(), 1);
     // And with a clock that is an hour late.
-    let mut shelf = Shelf::new(Patience::Settle);
+    let mut files = FileTable::new(Patience::Settle);
     let late = Some(scan::old_before() - hour);
     let seen = scan::walk(&root, None).unwrap();
-    shelf.walked(&root, None, seen, late, start, &mut known);
-    assert!(shelf.jobs(start).is_empty());
-    assert!(shelf.due().is_some_and(|due| due > start));
+    files.walked(&root, None, seen, late, start, &mut known);
+    assert!(files.jobs(start).is_empty());
+    assert!(files.due().is_some_and(|due| due > start));
 }
 
 #[test]
@@ -612,8 +612,9 @@ fn a_slow_receiver_gets_the_latest_catalogue_and_a_missing_one_ends_the_thread()
     drop(catalogs);
     dir.write(PATH, &image(1, 5000));
     watcher.rescan();
-    watcher.ended.take(DEADLINE);
-    assert!(watcher.ended.is_closed(), "it goes on for nobody");
+    let ended = watcher.ended.recv_timeout(DEADLINE);
+    let disconnected = mpsc::RecvTimeoutError::Disconnected;
+    assert_eq!(ended, Err(disconnected), "it goes on for nobody");
 }
 
 #[test]

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::decision::{Known, Notes, Question, decide};
 use crate::firmware::ContentId;
-use crate::firmware::catalog::{Found, FoundFile};
-use crate::firmware::package::{Inspected, Kind as PackageKind};
+use crate::firmware::catalog::{ScanResult, ScannedFile};
+use crate::firmware::package::{Inspected, PackageKind};
 use crate::firmware::rules::Rules;
 use crate::fleet::entry::DeviceEntry;
 use crate::fleet::interned::TargetId;
@@ -25,7 +25,7 @@ const AWAY: Network = Network::V4([198, 51, 100]);
 
 /// A folder with these files; each one's content is told by the last byte of its id, from 1 on.
 fn folder(files: &[(&str, u8)]) -> Catalog {
-    let files = files.iter().map(|(path, content)| FoundFile {
+    let files = files.iter().map(|(path, content)| ScannedFile {
         path: (*path).to_owned(),
         stamp: fs::Stamp {
             dev: 1,
@@ -41,9 +41,9 @@ fn folder(files: &[(&str, u8)]) -> Catalog {
             kind: PackageKind::Generic,
         },
     });
-    let found = Found {
+    let found = ScanResult {
         files: files.collect(),
-        ..Found::default()
+        ..ScanResult::default()
     };
     Catalog::build(found, None, Instant::now())
 }

@@ -2,8 +2,8 @@ use std::time::Instant;
 
 use super::*;
 use crate::firmware::ContentId;
-use crate::firmware::catalog::{Found, FoundFile, FoundRules};
-use crate::firmware::package::{Inspected, Kind};
+use crate::firmware::catalog::{ScanResult, ScannedFile, ScannedRules};
+use crate::firmware::package::{Inspected, PackageKind};
 use crate::fleet::targets::OutcomeCounts;
 use crate::os::fs::Stamp as FileStamp;
 
@@ -11,7 +11,7 @@ const NOW: Stamp = Stamp(1 << 31);
 
 /// A folder with release 2.0.0 of project P and these rules.
 fn folder(rules: &str) -> Catalog {
-    let file = FoundFile {
+    let file = ScannedFile {
         path: "P/2.0.0/u.bin".to_owned(),
         stamp: FileStamp {
             dev: 1,
@@ -24,18 +24,18 @@ fn folder(rules: &str) -> Catalog {
             content: ContentId([1; 32]),
             md5: [0; 16],
             size: 1000,
-            kind: Kind::Generic,
+            kind: PackageKind::Generic,
         },
     };
-    let rules = FoundRules {
+    let rules = ScannedRules {
         path: "P/2.0.0/release.json".to_owned(),
         rules: Some(Arc::new(Rules::parse(rules.as_bytes()).unwrap())),
         error: None,
     };
-    let found = Found {
+    let found = ScanResult {
         files: vec![file],
         rules: vec![rules],
-        ..Found::default()
+        ..ScanResult::default()
     };
     Catalog::build(found, None, Instant::now())
 }

@@ -13,7 +13,7 @@ use crate::decision::{Notes, Question, Refusal, Verdict, decide};
 use crate::firmware::catalog::Catalog;
 use crate::firmware::catalog::newcomer::Newcomer;
 use crate::firmware::name::Place;
-use crate::firmware::package::{Inspector, Kind};
+use crate::firmware::package::{Inspector, PackageKind};
 use crate::firmware::receive::{self, rules_of, rules_with};
 use crate::fleet::clock::unix_now;
 use crate::fleet::view::Filter;
@@ -52,7 +52,7 @@ pub(super) async fn post(
     let catalog = (context.catalog)();
     let newcomer = Newcomer {
         path,
-        kind: *kind.as_ref().unwrap_or(&Kind::Generic),
+        kind: *kind.as_ref().unwrap_or(&PackageKind::Generic),
         content: None,
     };
     let mut warnings = Vec::new();
@@ -94,7 +94,7 @@ pub(super) async fn post(
         "version": place.map(|place| place.version_text),
         "platform": place.and_then(|place| place.platform),
         "base_core": place.and_then(|place| place.base_core),
-        "kind": kind.ok().map(Kind::label),
+        "kind": kind.ok().map(PackageKind::label),
         "problem": problem,
         "warnings": warnings,
         "bill": {

@@ -117,6 +117,15 @@ impl Folder {
         Ok(Folder { fd })
     }
 
+    /// Opens the folder at a relative path, part by part, following no link. An empty path is the folder itself.
+    pub fn descend(&self, path: &str) -> io::Result<Folder> {
+        let itself = Folder {
+            fd: self.fd.try_clone()?,
+        };
+        let mut parts = path.split('/').filter(|part| !part.is_empty());
+        parts.try_fold(itself, |folder, part| folder.child(part.as_ref()))
+    }
+
     /// Its entries, without `.` and `..`, sorted by name. One that vanishes meanwhile is left out.
     pub fn entries(&self) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();

@@ -14,21 +14,17 @@ use std::time::Duration;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Paused, Rules};
+use super::{MOST_BYTES, Paused, Rules};
 use crate::firmware::ContentId;
 use crate::firmware::name::{FileKind, RulesPlace, file_kind, rules_place};
 use crate::firmware::scan;
 use crate::firmware::version::Version;
-use crate::order;
 use crate::os::fs::{self, Entry, EntryKind, Folder, Stamp};
 
 mod text;
 
 /// The name of a file that is made.
 const NAME: &str = "release.json";
-
-/// A file is at most so many bytes long (as [`Rules::parse`] has it).
-const LONGEST: u64 = 16 << 20;
 
 /// Whose rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -293,7 +289,7 @@ impl Found {
                 folders.extend(paths.filter(|path| wanted.is_meant_by(path)));
             }
         }
-        order::sort(&mut folders);
+        folders.sort();
         let mut found = Found {
             root,
             folders: Vec::new(),
@@ -340,7 +336,7 @@ impl Found {
         // The stamp first: what changes while it is read is then seen to be another.
         let file = self.root.open_file(&path).map_err(unreadable)?;
         let stamp = fs::stamp(&file).map_err(unreadable)?;
-        let bytes = scan::reading::small(&self.root, &path, LONGEST).map_err(unreadable)?;
+        let bytes = scan::reading::small(&self.root, &path, MOST_BYTES).map_err(unreadable)?;
         let Some(bytes) = bytes else {
             return Err(Refused::Unwritable(format!(
                 "{path} is larger than 16 MiB: remove it first"

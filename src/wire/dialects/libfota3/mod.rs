@@ -16,7 +16,7 @@ use crate::decision::{Check, Offer};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::{Package, Release};
-use crate::firmware::package::Family;
+use crate::firmware::package::ChipFamily;
 use crate::wire::text::decode;
 
 mod versions;
@@ -210,7 +210,7 @@ impl Libfota3Check<'_> {
     /// The core that the module will run after this package, as far as it is another one than now or the
     /// module did not say its own. A script-only package leaves the core as it is.
     fn new_core(&self, release: &Release, package: &Package) -> Option<u32> {
-        let family = self.check.name().platform.and_then(Family::of_platform);
+        let family = self.check.name().platform.and_then(ChipFamily::of_platform);
         if !package.brings_core(family) && !self.core_version.is_empty() {
             return None;
         }

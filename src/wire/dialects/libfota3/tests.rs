@@ -1,8 +1,8 @@
 use std::time::Instant;
 
 use super::*;
-use crate::firmware::catalog::{Catalog, Found, FoundFile};
-use crate::firmware::package::{Inspected, Kind};
+use crate::firmware::catalog::{Catalog, ScanResult, ScannedFile};
+use crate::firmware::package::{Inspected, PackageKind};
 use crate::os::fs::Stamp;
 use crate::wire::http_target::{HttpTarget, http_target};
 
@@ -112,9 +112,9 @@ fn a_url_brings_back_the_check_whose_answer_it_was_in() {
 }
 
 /// The answer to `ask`, offered the newest file of a folder that holds this one.
-fn answer(ask: &str, path: &str, kind: Kind) -> Value {
-    let found = Found {
-        files: vec![FoundFile {
+fn answer(ask: &str, path: &str, kind: PackageKind) -> Value {
+    let found = ScanResult {
+        files: vec![ScannedFile {
             path: path.to_owned(),
             stamp: Stamp {
                 dev: 1,
@@ -130,7 +130,7 @@ fn answer(ask: &str, path: &str, kind: Kind) -> Value {
                 kind,
             },
         }],
-        ..Found::default()
+        ..ScanResult::default()
     };
     let catalog = Catalog::build(found, None, Instant::now());
     let project = &catalog.projects()[0];
@@ -142,8 +142,8 @@ fn answer(ask: &str, path: &str, kind: Kind) -> Value {
     serde_json::from_str(&check(ask).offer(&offer, "http://h/x", 7)).unwrap()
 }
 
-const SCRIPT: Kind = Kind::Ec7xx { delta: false };
-const DELTA: Kind = Kind::Ec7xx { delta: true };
+const SCRIPT: PackageKind = PackageKind::Ec7xx { delta: false };
+const DELTA: PackageKind = PackageKind::Ec7xx { delta: true };
 
 #[test]
 fn an_offer_says_what_libfota3_reads() {
@@ -173,7 +173,7 @@ fn the_answer_names_the_core_id_as_a_number_the_core_as_text_and_the_middle_numb
     let ask = "/api/site/turnkey_fota?imei=862991443753386&project_key=k&model=Air780EPM&core_id=1\
                &core_version=2046&script_name=TURNKEY&script_version=001.999.000";
     let path = "TURNKEY_2046.001.001_LuatOS-SoC_Air780EPM.bin";
-    for kind in [SCRIPT, Kind::Generic] {
+    for kind in [SCRIPT, PackageKind::Generic] {
         let said = answer(ask, path, kind);
         assert_eq!(said["core_id"], json!(1));
         assert_eq!(said["core_version"], json!("2046"));
@@ -242,7 +242,7 @@ fn the_core_version_is_that_of_the_core_after_this_package() {
     }
     // A whole image brings its core.
     let ask = ASK.replace("Air780EPM", "Air101");
-    let whole = Kind::W800 { script: false };
+    let whole = PackageKind::W800 { script: false };
     assert_eq!(answer(&ask, named, whole)["core_version"], "2050");
 }
 

@@ -1,0 +1,390 @@
+//! All that lies in the firmware folder, each with what is known of it so far: the source of the next
+//! catalogue. Updated by walks and by readings; says what is to be read next, and when.
+//!
+//! A rules file that vanishes stays in force for a second: editors save by deleting and writing anew, and
+//! a paused release must not be offered in between.
+
+mod item;
+mod update;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use self::item::{ChecksumFile, Item, Listing, PendingFile, ReadState, RemarkKind};
+use super::checksum;
+use super::reading::{self, Job, ReadOutcome};
+use crate::firmware::catalog::{Remark, ScanResult, ScannedFile, ScannedRules, Unlisted};
+use crate::firmware::known::KnownFiles;
+use crate::firmware::package::Inspected;
+use crate::firmware::settle::{KernelAnswer, ReadAttempt, Settling, Trust};
+use crate::os::fs::{Folder, Stamp};
+
+/// Most files that are given out to be read at a time …
+const JOBS: usize = 256;
+/// … and most bytes, but for the first: a small file that is dropped meanwhile comes next.
+const JOB_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Time to the next try of a file that could not be read for a passing reason …
+const SOON: Duration = Duration::from_millis(200);
+/// … and for a lasting one.
+const LATER: Duration = Duration::from_secs(30);
+
+/// Time without a change after which a writer that keeps a file open is worth a line in the log.
+const TELL_OF_WRITER: Duration = Duration::from_secs(10);
+
+/// Readings of a file that changes meanwhile, without patience.
+const MOST_TRIES: u32 = 3;
+
+/// Most remarks, where single changes add some.
+const MOST_REMARKS: usize = 4 * super::LISTED;
+
+/// Whether files must be stable before they are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Every file is read as it is (`luat-ota check`).
+    None,
+    /// A file is read when no writer is at work (the server).
+    Settle,
+}
+
+/// All that lies in the folder.
+pub struct FileTable {
+    patience: Patience,
+    items: BTreeMap<String, Item>,
+    /// The paths of items that are still to be read, or read again.
+    pending: BTreeSet<String>,
+    /// Files that are counted and are no items.
+    unlisted: Unlisted,
+    /// The next catalogue will differ from the last one.
+    changed: bool,
+}
+
+impl FileTable {
+    /// An empty table.
+    pub fn new(patience: Patience) -> FileTable {
+        FileTable {
+            patience,
+            items: BTreeMap::new(),
+            pending: BTreeSet::new(),
+            unlisted: Unlisted::default(),
+            changed: false,
+        }
+    }
+
+    /// Removes everything: the folder is gone.
+    pub fn clear(&mut self) {
+        let changed = self.changed || !self.items.is_empty();
+        *self = FileTable {
+            changed,
+            ..FileTable::new(self.patience)
+        };
+    }
+
+    /// Whether [`FileTable::found`] would say something else than at its last call.
+    pub fn changed(&self) -> bool {
+        self.changed
+    }
+
+    /// Whether anything is still to be read, or read again.
+    pub fn is_busy(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// The stamps of all firmware files.
+    pub fn stamps(&self) -> Vec<Stamp> {
+        let stamp = |item: &Item| match item {
+            Item::Firmware(file) => Some(file.stamp),
+            _ => None,
+        };
+        self.items.values().filter_map(stamp).collect()
+    }
+
+    /// What is to be read now: the smallest first, so that no large file delays others, and of equal
+    /// ones the newest.
+    pub fn jobs(&mut self, now: Instant) -> Vec<Job> {
+        let mut due: Vec<(Reverse<Instant>, Job)> = Vec::new();
+        for path in &self.pending {
+            let Some(pending) = self.items.get(path).and_then(Item::pending) else {
+                continue;
+            };
+            let attempt = match self.patience {
+                _ if pending.reading => None,
+                Patience::Settle => pending.settling.attempt(pending.provable, now),
+                Patience::None => pending.trouble.is_none().then_some(ReadAttempt {
+                    trust: Trust::Any,
+                    for_proof: false,
+                }),
+            };
+            if let Some(attempt) = attempt {
+                let job = Job {
+                    path: path.clone(),
+                    stamp: pending.settling.stamp(),
+                    attempt,
+                };
+                due.push((Reverse(pending.settling.since()), job));
+            }
+        }
+        due.sort_by_key(|(since, job)| (job.bytes(), *since));
+        let mut bytes = 0;
+        let jobs: Vec<Job> = due
+            .into_iter()
+            .map(|(_, job)| job)
+            .take(JOBS)
+            .take_while(|job| {
+                let first = bytes == 0;
+                bytes += job.bytes();
+                first || bytes <= JOB_BYTES
+            })
+            .collect();
+        for job in &jobs {
+            if let Some(Item::Firmware(file)) = self.items.get_mut(&job.path)
+                && let ReadState::Pending(pending) = &mut file.state
+            {
+                pending.reading = true;
+            }
+        }
+        jobs
+    }
+
+    /// When [`FileTable::jobs`] or [`FileTable::again`] will have something to do, if nothing else
+    /// happens.
+    pub fn due(&self) -> Option<Instant> {
+        let items = self.pending.iter().filter_map(|path| self.items.get(path));
+        items
+            .filter_map(|item| match item.pending() {
+                Some(pending) if pending.reading => None,
+                Some(pending) => Some(pending.settling.due(pending.provable)),
+                None => item.again(),
+            })
+            .min()
+    }
+
+    /// Takes the outcome of a job.
+    pub fn outcome(
+        &mut self,
+        job: &Job,
+        outcome: ReadOutcome,
+        now: Instant,
+        known: &mut KnownFiles,
+    ) {
+        let path = job.path.as_str();
+        let patience = self.patience;
+        let sums = self.sums(path);
+        let Some(Item::Firmware(file)) = self.items.get_mut(path) else {
+            return;
+        };
+        let ReadState::Pending(pending) = &mut file.state else {
+            return;
+        };
+        pending.reading = false;
+        if job.stamp != pending.settling.stamp() {
+            return;
+        }
+        let mut settled = None;
+        match outcome {
+            ReadOutcome::Read {
+                leased,
+                found,
+                took,
+            } => {
+                pending.trouble = None;
+                let for_proof = job.attempt.for_proof;
+                let mut is_true = pending.settling.read(for_proof, leased, &found, took, now);
+                if for_proof {
+                    pending.early = found.as_ref().ok().copied();
+                    is_true = pending.early.is_some_and(|early| proves(&sums, &early));
+                }
+                if is_true || patience == Patience::None {
+                    settled = Some(found);
+                }
+            }
+            ReadOutcome::Granted => pending.settling.granted(),
+            ReadOutcome::NotGranted(answer) => {
+                pending.settling.not_granted(answer, now);
+                let stable_for = now.saturating_duration_since(pending.settling.since());
+                let surely = matches!(answer, KernelAnswer::Writer { surely: true });
+                if surely && stable_for >= TELL_OF_WRITER && !pending.told {
+                    pending.told = true;
+                    log::info!(
+                        target: "firmware",
+                        "{path} is still open for writing in some program: it is offered when that closes it"
+                    );
+                }
+            }
+            ReadOutcome::Changed(stamp) => {
+                pending.seen(stamp, now);
+                file.stamp = stamp;
+                pending.failed_try(patience);
+            }
+            ReadOutcome::Gone if patience == Patience::None => {
+                self.gone(path, now);
+                return;
+            }
+            // The next walk says what is there now.
+            ReadOutcome::Gone => pending.settling.put_off(now + SOON),
+            ReadOutcome::Later => {
+                pending.settling.put_off(now + SOON);
+                pending.failed_try(patience);
+            }
+            ReadOutcome::Unreadable(text) => {
+                pending.trouble = Some(text);
+                pending.settling.put_off(now + LATER);
+            }
+        }
+        if let Some(found) = settled {
+            // A file that was read without waiting may be half of itself, with the times of the whole.
+            if patience == Patience::Settle || pending.settling.is_old() {
+                known.insert(&job.stamp, found.clone());
+            }
+            file.state = ReadState::Read(found);
+            self.pending.remove(path);
+        } else if let Err(text) = is_in_bounds(&file.stamp) {
+            // It grew meanwhile.
+            file.state = ReadState::Refused(text);
+            self.pending.remove(path);
+        }
+        self.judge(path);
+    }
+
+    /// Reads small files again that may have been read while they were being written.
+    pub fn again(&mut self, root: &Folder, now: Instant, known: &mut KnownFiles) {
+        let is_due = |path: &&String| {
+            let again = self.items.get(*path).and_then(Item::again);
+            again.is_some_and(|again| again <= now)
+        };
+        let due: Vec<String> = self.pending.iter().filter(is_due).cloned().collect();
+        for path in due {
+            self.pending.remove(&path);
+            match self.items.get_mut(&path) {
+                Some(Item::Checksum(sum)) => {
+                    sum.read(root, &path);
+                    sum.again = None;
+                    self.check_again(&path, known);
+                }
+                Some(Item::Rules(rules)) if rules.gone => {
+                    self.items.remove(&path);
+                    self.changed = true;
+                }
+                Some(Item::Rules(rules)) => {
+                    rules.again = None;
+                    self.changed |= rules.read(root, &path);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Forgets what is known of a file: it is read again, as soon as no writer is at work.
+    pub fn reread(&mut self, path: &str, now: Instant, known: &mut KnownFiles) {
+        let Some(Item::Firmware(file)) = self.items.get_mut(path) else {
+            return;
+        };
+        known.forget(&file.stamp);
+        if matches!(file.state, ReadState::Read(_)) {
+            file.state = PendingFile::new(Settling::new(file.stamp, now, false));
+            self.pending.insert(path.to_owned());
+            self.judge(path);
+        }
+    }
+
+    /// The input of the next catalogue.
+    pub fn found(&mut self) -> ScanResult {
+        self.changed = false;
+        let mut found = ScanResult {
+            unlisted: self.unlisted,
+            ..ScanResult::default()
+        };
+        for (path, item) in &self.items {
+            match item {
+                Item::Firmware(file) => match &file.listing {
+                    Listing::Waiting => found.waiting.push(path.clone()),
+                    Listing::Refused(text) => found.quarantined.push(Remark::new(path, text)),
+                    Listing::Offered(inspected) => found.files.push(ScannedFile {
+                        path: path.clone(),
+                        stamp: file.stamp,
+                        inspected: *inspected,
+                    }),
+                },
+                Item::Rules(rules) => found.rules.push(ScannedRules {
+                    path: path.clone(),
+                    rules: rules.good.clone(),
+                    error: rules.error.clone(),
+                }),
+                Item::Remark(RemarkKind::Ignored, text) => {
+                    found.ignored.push(Remark::new(path, text));
+                }
+                Item::Remark(kind, text) => {
+                    found.quarantined.push(Remark::new(path, text));
+                    if *kind == RemarkKind::Unread {
+                        found.unread.push(path.clone());
+                    }
+                }
+                Item::Checksum(_) => {}
+            }
+        }
+        found
+    }
+
+    /// The checksum files beside a file.
+    fn sums(&self, path: &str) -> Vec<ChecksumFile> {
+        let sum = |ending: &&str| match self.items.get(&format!("{path}{ending}")) {
+            Some(Item::Checksum(sum)) => Some(sum.clone()),
+            _ => None,
+        };
+        checksum::ENDINGS.iter().filter_map(sum).collect()
+    }
+
+    /// Decides anew what the catalogue says of a firmware file.
+    fn judge(&mut self, path: &str) {
+        let sums = self.sums(path);
+        let Some(Item::Firmware(file)) = self.items.get_mut(path) else {
+            return;
+        };
+        if let ReadState::Pending(pending) = &mut file.state {
+            pending.provable = sums.iter().any(|sum| sum.says.is_ok());
+        }
+        let listing = match &file.state {
+            ReadState::Refused(text) | ReadState::Read(Err(text)) => Listing::Refused(text.clone()),
+            ReadState::Pending(pending) => match &pending.trouble {
+                Some(text) => Listing::Refused(text.clone()),
+                None => Listing::Waiting,
+            },
+            ReadState::Read(Ok(inspected)) => {
+                let wrong = sums.iter().find_map(|sum| {
+                    let check = sum.says.as_ref().map_err(String::clone);
+                    let text = check.and_then(|sum| sum.check(inspected)).err()?;
+                    Some((text, sum.again.is_some()))
+                });
+                match wrong {
+                    None => Listing::Offered(*inspected),
+                    Some((text, false)) => Listing::Refused(text),
+                    // The checksum is perhaps being written just now.
+                    Some((_, true)) if file.listing == Listing::Offered(*inspected) => return,
+                    Some((_, true)) => Listing::Waiting,
+                }
+            }
+        };
+        self.changed |= file.listing != listing;
+        file.listing = listing;
+    }
+}
+
+/// Whether the file is small enough to be read. The error is a sentence.
+fn is_in_bounds(stamp: &Stamp) -> Result<(), String> {
+    if stamp.size <= reading::MOST {
+        return Ok(());
+    }
+    Err(format!(
+        "It has {} bytes, and no module takes such a file (at most {} MiB are read): it is no \
+         firmware, or not for this server. Move it away.",
+        stamp.size,
+        reading::MOST >> 20
+    ))
+}
+
+/// Whether there are checksums and all of them match the file.
+fn proves(sums: &[ChecksumFile], file: &Inspected) -> bool {
+    let agrees = |sum: &ChecksumFile| sum.says.as_ref().is_ok_and(|sum| sum.check(file).is_ok());
+    !sums.is_empty() && sums.iter().all(agrees)
+}

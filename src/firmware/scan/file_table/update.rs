@@ -1,0 +1,300 @@
+//! Brings the file table up to date with what a walk saw.
+
+use std::time::Instant;
+
+use super::item::{
+    self, ChecksumFile, FirmwareFile, Item, Listing, PendingFile, ReadState, RemarkKind, RulesFile,
+};
+use super::{FileTable, MOST_REMARKS, Patience, is_in_bounds, proves};
+use crate::firmware::known::KnownFiles;
+use crate::firmware::name;
+use crate::firmware::scan::{Seen, Walk, checksum};
+use crate::firmware::settle::Settling;
+use crate::os::fs::{Folder, Stamp};
+
+impl FileTable {
+    /// Applies a walk. `scope`: the paths that were looked at, with all beneath them; `None`: the whole
+    /// folder. `old_before`: files whose times lie before this (nanoseconds since 1970) need no settling.
+    pub fn walked(
+        &mut self,
+        root: &Folder,
+        scope: Option<&[String]>,
+        walk: Walk,
+        old_before: Option<i128>,
+        now: Instant,
+        known: &mut KnownFiles,
+    ) {
+        for path in self.in_scope(scope) {
+            if walk.seen.contains_key(&path) {
+                continue;
+            }
+            match walk.why_unknown(&path) {
+                // The last good rules stay in force.
+                Some(why) if matches!(self.items.get(&path), Some(Item::Rules(_))) => {
+                    self.rules(root, path, Err(why.clone()), None);
+                }
+                _ => self.gone(&path, now),
+            }
+        }
+        for (folder, why) in &walk.unread {
+            self.perhaps_rules(root, folder, why);
+        }
+        let before = self.unlisted;
+        let mut remarks_left = usize::MAX;
+        if scope.is_none() {
+            self.unlisted = walk.unlisted;
+        } else {
+            // Counts of single changes are not exact; the next full walk counts anew.
+            self.unlisted.quarantined += walk.unlisted.quarantined;
+            self.unlisted.ignored += walk.unlisted.ignored;
+            remarks_left = MOST_REMARKS.saturating_sub(self.remark_count());
+        }
+        for (path, seen) in walk.seen {
+            let is_remark = matches!(seen, Seen::Quarantined(_) | Seen::Ignored(_));
+            if is_remark && !self.items.contains_key(&path) {
+                if remarks_left == 0 {
+                    match seen {
+                        Seen::Ignored(_) => self.unlisted.ignored += 1,
+                        _ => self.unlisted.quarantined += 1,
+                    }
+                    continue;
+                }
+                remarks_left -= 1;
+            }
+            match seen {
+                Seen::Firmware(stamp) => self.firmware(path, stamp, old_before, now, known),
+                Seen::Checksum(stamp) => {
+                    let again = self.confirm(&stamp, old_before, now);
+                    self.checksum(root, path, stamp, again, known);
+                }
+                Seen::Rules(stamp) => {
+                    let again = self.confirm(&stamp, old_before, now);
+                    self.rules(root, path, stamp, again);
+                }
+                Seen::Quarantined(text) => self.remark(path, RemarkKind::Quarantined, text),
+                Seen::Unread(text) => self.remark(path, RemarkKind::Unread, text),
+                Seen::Ignored(text) => self.remark(path, RemarkKind::Ignored, text),
+            }
+        }
+        self.changed |= self.unlisted != before;
+    }
+
+    /// The paths of all items at or beneath those of `scope`.
+    fn in_scope(&self, scope: Option<&[String]>) -> Vec<String> {
+        let Some(scope) = scope else {
+            return self.items.keys().cloned().collect();
+        };
+        let mut paths = Vec::new();
+        for path in scope {
+            let beneath = format!("{path}/");
+            let inside = self.items.range(beneath.clone()..);
+            let inside = inside.take_while(|(path, _)| path.starts_with(&beneath));
+            paths.extend(self.items.contains_key(path).then(|| path.clone()));
+            paths.extend(inside.map(|(path, _)| path.clone()));
+        }
+        paths
+    }
+
+    /// Number of remarks that are limited by [`MOST_REMARKS`].
+    fn remark_count(&self) -> usize {
+        let is_limited = |item: &&Item| {
+            matches!(
+                item,
+                Item::Remark(RemarkKind::Quarantined | RemarkKind::Ignored, _)
+            )
+        };
+        self.items.values().filter(is_limited).count()
+    }
+
+    /// When a small file that was seen with this stamp is to be read once more.
+    fn confirm(
+        &self,
+        stamp: &Result<Stamp, String>,
+        old_before: Option<i128>,
+        now: Instant,
+    ) -> Option<Instant> {
+        let stamp = stamp.as_ref().ok()?;
+        let is_sure = self.patience == Patience::None || is_old(stamp, old_before);
+        (!is_sure).then(|| now + item::CONFIRM)
+    }
+
+    /// Removes what is not there any more; a rules file stays in force for a moment.
+    pub(super) fn gone(&mut self, path: &str, now: Instant) {
+        if let Some(Item::Rules(rules)) = self.items.get_mut(path) {
+            if !rules.gone {
+                rules.gone = true;
+                rules.stamp = None;
+                rules.again = Some(now + item::CONFIRM);
+                self.pending.insert(path.to_owned());
+            }
+            return;
+        }
+        self.pending.remove(path);
+        match self.items.remove(path) {
+            Some(Item::Checksum(_)) => self.judge(checksum::subject(path)),
+            Some(_) => self.changed = true,
+            None => {}
+        }
+    }
+
+    fn remark(&mut self, path: String, kind: RemarkKind, text: String) {
+        if let Some(Item::Remark(old_kind, old)) = self.items.get(&path)
+            && (*old_kind, old) == (kind, &text)
+        {
+            return;
+        }
+        self.pending.remove(&path);
+        self.items.insert(path, Item::Remark(kind, text));
+        self.changed = true;
+    }
+
+    fn firmware(
+        &mut self,
+        path: String,
+        stamp: Stamp,
+        old_before: Option<i128>,
+        now: Instant,
+        known: &KnownFiles,
+    ) {
+        let before = match self.items.get_mut(&path) {
+            Some(Item::Firmware(file)) => {
+                if let ReadState::Pending(pending) = &mut file.state {
+                    pending.seen(stamp, now);
+                }
+                if file.stamp == stamp {
+                    return;
+                }
+                Some(file)
+            }
+            _ => None,
+        };
+        let is_old = is_old(&stamp, old_before);
+        let is_worth_it = name::place(&path).and_then(|_| is_in_bounds(&stamp));
+        let state = if let Err(text) = is_worth_it {
+            ReadState::Refused(text)
+        } else if let Some(found) = known.get(&stamp) {
+            ReadState::Read(found.clone())
+        } else {
+            PendingFile::new(Settling::new(stamp, now, is_old))
+        };
+        let is_pending = matches!(state, ReadState::Pending(_));
+        match before {
+            Some(file) => {
+                file.stamp = stamp;
+                // What was seen of its writer so far still counts.
+                if !(is_pending && matches!(file.state, ReadState::Pending(_))) {
+                    file.state = state;
+                }
+            }
+            None => {
+                let file = Item::Firmware(Box::new(FirmwareFile {
+                    stamp,
+                    state,
+                    listing: Listing::Waiting,
+                }));
+                self.items.insert(path.clone(), file);
+            }
+        }
+        // Another file with the same bytes is another source of them, too.
+        self.changed = true;
+        if is_pending {
+            self.pending.insert(path.clone());
+        } else {
+            self.pending.remove(&path);
+        }
+        self.judge(&path);
+    }
+
+    fn checksum(
+        &mut self,
+        root: &Folder,
+        path: String,
+        stamp: Result<Stamp, String>,
+        again: Option<Instant>,
+        known: &mut KnownFiles,
+    ) {
+        if let Some(Item::Checksum(sum)) = self.items.get(&path)
+            && sum.stamp.is_some()
+            && sum.stamp.as_ref() == stamp.as_ref().ok()
+        {
+            return;
+        }
+        let mut sum = ChecksumFile::new(stamp, again);
+        sum.read(root, &path);
+        if again.is_some() {
+            self.pending.insert(path.clone());
+        }
+        self.items.insert(path.clone(), Item::Checksum(sum));
+        self.check_again(&path, known);
+    }
+
+    /// Compares a file with its checksum file, which changed.
+    pub(super) fn check_again(&mut self, path: &str, known: &mut KnownFiles) {
+        let subject = checksum::subject(path);
+        let sums = self.sums(subject);
+        if let Some(Item::Firmware(file)) = self.items.get_mut(subject)
+            && let ReadState::Pending(pending) = &file.state
+            && let Some(early) = pending.early
+            && proves(&sums, &early)
+        {
+            known.insert(&file.stamp, Ok(early));
+            file.state = ReadState::Read(Ok(early));
+            self.pending.remove(subject);
+        }
+        self.judge(subject);
+    }
+
+    /// A folder cannot be read. It may hold rules, and those may be about files that lie elsewhere.
+    fn perhaps_rules(&mut self, root: &Folder, folder: &str, why: &str) {
+        let path = format!("{folder}/release.json");
+        let scope = [folder.to_owned()];
+        let is_known = self.in_scope(Some(&scope)).iter().any(|other| {
+            let is_beside = other.rsplit_once('/').is_some_and(|(of, _)| of == folder);
+            is_beside && matches!(self.items.get(other), Some(Item::Rules(_)))
+        });
+        if !is_known && name::rules_place(&path).is_ok() {
+            self.rules(root, path, Err(why.to_owned()), None);
+        }
+    }
+
+    fn rules(
+        &mut self,
+        root: &Folder,
+        path: String,
+        stamp: Result<Stamp, String>,
+        again: Option<Instant>,
+    ) {
+        let mut rules = match self.items.remove(&path) {
+            Some(Item::Rules(rules)) => rules,
+            _ => {
+                self.changed = true;
+                RulesFile::default()
+            }
+        };
+        match stamp {
+            Ok(stamp) if rules.stamp == Some(stamp) && !rules.gone => {}
+            Ok(stamp) => {
+                rules.stamp = Some(stamp);
+                rules.gone = false;
+                rules.again = again;
+                if again.is_some() {
+                    self.pending.insert(path.clone());
+                }
+                self.changed |= rules.read(root, &path);
+            }
+            Err(text) => {
+                rules.stamp = None;
+                rules.gone = false;
+                rules.again = None;
+                self.pending.remove(&path);
+                self.changed |= rules.set_error(text);
+            }
+        }
+        self.items.insert(path, Item::Rules(rules));
+    }
+}
+
+/// Whether the file has not changed since this moment, by its own times.
+fn is_old(stamp: &Stamp, old_before: Option<i128>) -> bool {
+    old_before.is_some_and(|old| stamp.mtime < old && stamp.ctime < old)
+}

@@ -1,0 +1,100 @@
+//! Logs what became of files, each thing once: available, gone, not served and why.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use log::Level;
+
+use crate::firmware::ContentId;
+use crate::firmware::catalog::{Catalog, Remark};
+
+/// Lines of one kind that are logged at a time; the rest are counted.
+const LINES: usize = 40;
+
+/// What was logged.
+#[derive(Debug, Default)]
+pub(super) struct CatalogLog {
+    /// By path.
+    available: BTreeMap<Box<str>, ContentId>,
+    remarks: BTreeSet<Remark>,
+    told: bool,
+}
+
+impl CatalogLog {
+    /// Logs what the new catalogue says and was not logged yet. What the first one offers is logged at
+    /// level debug: the server logs a summary.
+    pub(super) fn tell(&mut self, catalog: &Catalog) {
+        let mut lines = Vec::new();
+        let mut available = BTreeMap::new();
+        let releases = catalog.projects().iter().flat_map(|p| &p.releases);
+        for package in releases.flat_map(|release| &release.packages) {
+            available.insert(package.path.clone(), package.content);
+            if self.available.get(&package.path) != Some(&package.content) {
+                lines.push(format!(
+                    "{} is available: {} bytes, {}, sha256 {:.12}…",
+                    shown(&package.path),
+                    package.size,
+                    package.kind.label(),
+                    package.content.to_string()
+                ));
+            }
+        }
+        let level = if self.told { Level::Info } else { Level::Debug };
+        write(level, &lines, "more are available");
+        self.told = true;
+
+        // One that waits will be logged when it is complete, one that is refused is logged below.
+        let mut lines = Vec::new();
+        for (path, content) in std::mem::take(&mut self.available) {
+            let (waiting, refused) = (&catalog.waiting, &catalog.quarantined);
+            if available.contains_key(&path) {
+                continue;
+            }
+            if waiting
+                .binary_search_by(|other| (**other).cmp(&path))
+                .is_ok()
+            {
+                available.insert(path, content);
+            } else if refused
+                .binary_search_by(|other| (*other.path).cmp(&path))
+                .is_err()
+            {
+                lines.push(format!("{} is gone", shown(&path)));
+            }
+        }
+        self.available = available;
+        write(Level::Info, &lines, "more are gone");
+
+        let refused = catalog.quarantined.iter().map(|remark| {
+            let text = format!("is not served: {}", remark.text);
+            Remark::new(&*remark.path, text)
+        });
+        let remarks: BTreeSet<Remark> = refused.chain(catalog.warnings.iter().cloned()).collect();
+        let lines: Vec<String> = remarks
+            .difference(&self.remarks)
+            .map(|remark| format!("{}: {}", shown(&remark.path), shown(&remark.text)))
+            .collect();
+        write(
+            Level::Warn,
+            &lines,
+            "more remarks (luat-ota check lists them)",
+        );
+        self.remarks = remarks;
+    }
+}
+
+fn write(level: Level, lines: &[String], more: &str) {
+    for line in lines.iter().take(LINES) {
+        log::log!(target: "firmware", level, "{line}");
+    }
+    let rest = lines.len().saturating_sub(LINES);
+    if rest > 0 {
+        log::log!(target: "firmware", level, "{rest} {more}");
+    }
+}
+
+/// A name without characters that would make two lines of one.
+fn shown(name: &str) -> String {
+    name.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
