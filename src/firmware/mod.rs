@@ -11,6 +11,7 @@ mod date;
 pub mod json;
 pub mod known;
 pub mod name;
+mod new_folders;
 pub mod package;
 pub mod plain;
 pub mod receive;

@@ -2,7 +2,7 @@
 
 use super::access::Permission;
 use super::codec::Method;
-use crate::firmware::rules::edit::Place;
+use crate::firmware::rules::edit::RulesScope;
 
 /// What is asked for. Texts are decoded and not yet looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +24,11 @@ pub enum OperatorRoute<'t> {
     /// What is not served.
     Quarantine,
     /// A release.json, read.
-    Rules(Place<'t>),
+    Rules(RulesScope<'t>),
     /// A release.json, written.
-    PutRules(Place<'t>),
+    PutRules(RulesScope<'t>),
     /// A release paused, resumed or limited.
-    Change(Place<'t>, Change),
+    Change(RulesScope<'t>, Change),
     /// Devices.
     Devices,
     /// One device.
@@ -88,7 +88,7 @@ pub fn route(method: Method, target: &RequestTarget) -> Result<OperatorRoute<'_>
         return get(route);
     };
     let rules = |project, version| {
-        let place = Place { project, version };
+        let place = RulesScope { project, version };
         match method {
             Method::Put => Ok(OperatorRoute::PutRules(place)),
             _ => only(Method::Get, OperatorRoute::Rules(place), "GET, HEAD, PUT"),
@@ -108,7 +108,7 @@ pub fn route(method: Method, target: &RequestTarget) -> Result<OperatorRoute<'_>
                 "percent" => Change::Percent,
                 _ => return Err(NoRoute::NotFound),
             };
-            let place = Place {
+            let place = RulesScope {
                 project,
                 version: Some(version),
             };
@@ -263,12 +263,12 @@ mod tests {
             (
                 Put,
                 "/api/v1/rules/P",
-                "Write Ok(PutRules(Place { project: \"P\", version: None }))",
+                "Write Ok(PutRules(RulesScope { project: \"P\", version: None }))",
             ),
             (
                 Post,
                 "/api/v1/releases/P/1/pause",
-                "Write Ok(Change(Place { project: \"P\", version: Some(\"1\") }, Pause))",
+                "Write Ok(Change(RulesScope { project: \"P\", version: Some(\"1\") }, Pause))",
             ),
             (
                 Put,

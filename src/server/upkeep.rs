@@ -16,7 +16,7 @@ use smol::future::{self, FutureExt as _};
 use super::state_folder::StateFolder;
 use crate::decision::Fused;
 use crate::device::Service;
-use crate::firmware::rules::edit::{self, Refused};
+use crate::firmware::rules::edit::{self, EditError};
 use crate::fleet::{lift, resume};
 use crate::os::process::start_thread;
 use smol::Timer;
@@ -157,10 +157,10 @@ async fn resume(service: Rc<Service>, folder: PathBuf, state: PathBuf) {
 
 /// Blocks.
 fn write_resumed(folder: &Path, request: &resume::Request) -> Result<(), String> {
-    let mut written = Err(Refused::Changed);
+    let mut written = Err(EditError::Changed);
     for _ in 0..ATTEMPTS {
         written = edit::resume(folder, &request.project, &request.version);
-        if written != Err(Refused::Changed) {
+        if written != Err(EditError::Changed) {
             break;
         }
     }
@@ -194,10 +194,10 @@ async fn pause(service: Rc<Service>, folder: PathBuf, fused: Fused) {
 
 /// Blocks.
 fn write(folder: &Path, fused: &Fused) -> Result<(), String> {
-    let mut written = Err(Refused::Changed);
+    let mut written = Err(EditError::Changed);
     for _ in 0..ATTEMPTS {
         written = edit::pause(folder, &fused.project, &fused.version, &fused.sentence);
-        if written != Err(Refused::Changed) {
+        if written != Err(EditError::Changed) {
             break;
         }
     }

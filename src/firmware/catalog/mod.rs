@@ -13,9 +13,10 @@ use super::version::Version;
 use crate::os::fs::Stamp;
 
 mod build;
-pub mod newcomer;
+pub mod candidate;
 #[cfg(test)]
 mod tests;
+mod warnings;
 
 /// One file that may be offered.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +39,12 @@ impl Package {
     /// The file's name without its folders.
     pub fn file_name(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or(&self.path)
+    }
+
+    /// What it is for within its release: no two packages have the same platform (in lower case) and base core.
+    pub(crate) fn claim(&self) -> (Option<String>, Option<u32>) {
+        let platform = self.platform.as_deref().map(str::to_ascii_lowercase);
+        (platform, self.base_core)
     }
 
     /// Whether a module of this family runs another core after installing it: it holds a delta of the core
@@ -288,9 +295,7 @@ impl Catalog {
 
     /// The content of the file at this path (parts between `/`), if its release says `direct`.
     pub fn direct(&self, path: &str) -> Option<ContentId> {
-        let place = name::place(path).ok()?;
-        let releases = &self.project(place.project)?.releases;
-        let release = releases.iter().find(|r| r.version == place.version)?;
+        let release = self.release_at(&name::firmware_path(path).ok()?)?;
         let package = release.packages.iter().find(|p| &*p.path == path)?;
         let is_direct = release.rules.direct == Some(true) && release.held_back.is_none();
         is_direct.then_some(package.content)

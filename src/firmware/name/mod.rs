@@ -16,11 +16,11 @@ use nom::combinator::{eof, opt};
 use nom::sequence::{preceded, terminated};
 use nom::{IResult, Parser};
 
-mod place;
+mod path;
 #[cfg(test)]
 mod tests;
 
-pub use place::{Place, RulesPlace, place, rules_place};
+pub use path::{FirmwarePath, RulesOwner, firmware_path, rules_owner};
 
 use super::date::{is_date, is_time};
 use super::version::{FirstField, Version};
@@ -92,17 +92,17 @@ pub struct FirmwareName<'a> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SentName<'a> {
     text: Cow<'a, str>,
-    marker: Option<Found>,
+    marker: Option<MarkerPosition>,
 }
 
 /// Where the rightmost marker begins, and which it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Found {
+struct MarkerPosition {
     at: usize,
     marker: Marker,
 }
 
-impl Found {
+impl MarkerPosition {
     /// What stands before it and behind it.
     fn cut(self, text: &str) -> (&str, &str) {
         let (left, rest) = text.split_at_checked(self.at).unwrap_or((text, ""));
@@ -186,7 +186,7 @@ impl Deref for SentName<'_> {
 /// The rightmost marker: `A_Luat_V0035_8955` → at 1. All begin with `_` and hold no other but the last, so the
 /// one that begins last also ends last. Only the parts of `LuatOS-` are read in any case: `_luat_` may be a part
 /// of a project's name.
-fn marker(text: &str) -> Option<Found> {
+fn marker(text: &str) -> Option<MarkerPosition> {
     let bytes = text.as_bytes();
     memrchr_iter(b'_', bytes).find_map(|at| {
         let rest = bytes.get(at..)?;
@@ -203,7 +203,7 @@ fn marker(text: &str) -> Option<Found> {
             })
         };
         let marker = Marker::ALL.into_iter().find(begins)?;
-        Some(Found { at, marker })
+        Some(MarkerPosition { at, marker })
     })
 }
 

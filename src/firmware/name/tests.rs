@@ -232,8 +232,8 @@ fn what_people_drop_by_mistake_gets_a_sentence_that_says_what_to_drop() {
     }
 }
 
-fn at<'a>(project: &'a str, version_text: &'a str) -> Place<'a> {
-    Place {
+fn at<'a>(project: &'a str, version_text: &'a str) -> FirmwarePath<'a> {
+    FirmwarePath {
         project,
         version: v(version_text),
         version_text,
@@ -245,17 +245,17 @@ fn at<'a>(project: &'a str, version_text: &'a str) -> Place<'a> {
 
 #[test]
 fn every_layout_of_the_folder_is_read() {
-    let epm = |place: Place<'static>| Place {
+    let epm = |place: FirmwarePath<'static>| FirmwarePath {
         platform: Some("Air780EPM"),
         marker: Some(Marker::SoC),
         ..place
     };
-    let csdk = |platform, place: Place<'static>| Place {
+    let csdk = |platform, place: FirmwarePath<'static>| FirmwarePath {
         platform: Some(platform),
         marker: Some(Marker::Csdk),
         ..place
     };
-    let from = |core, place: Place<'static>| Place {
+    let from = |core, place: FirmwarePath<'static>| FirmwarePath {
         base_core: Some(core),
         ..place
     };
@@ -302,7 +302,7 @@ fn every_layout_of_the_folder_is_read() {
         ),
         (
             "fotademo_1103.1.2_LuatOS-SoC_V1103_EC618-x.bin",
-            Place {
+            FirmwarePath {
                 platform: Some("EC618"),
                 marker: Some(Marker::SoC),
                 ..at("fotademo", "1103.1.2")
@@ -310,7 +310,7 @@ fn every_layout_of_the_folder_is_read() {
         ),
         (
             "AIRKIT_1.0.2_LuatOS-Air_V4035_RDA8910_TTS_NOLVGL_FLOAT.dfota.bin",
-            Place {
+            FirmwarePath {
                 platform: Some("RDA8910_TTS_NOLVGL_FLOAT"),
                 marker: Some(Marker::Air),
                 ..at("AIRKIT", "1.0.2")
@@ -341,14 +341,14 @@ fn every_layout_of_the_folder_is_read() {
         ),
         (
             "MY_APP_1.2.0_Luat_V0022_RDA8910.dfota.bin",
-            Place {
+            FirmwarePath {
                 platform: Some("RDA8910"),
                 marker: Some(Marker::Luat),
                 ..at("MY_APP", "1.2.0")
             },
         ),
     ] {
-        assert_eq!(place(path), Ok(expected), "{path}");
+        assert_eq!(firmware_path(path), Ok(expected), "{path}");
     }
 }
 
@@ -413,7 +413,7 @@ fn what_is_not_understood_is_explained() {
         ("A_2012.1.4_Luat_.bin", &["platform"]),
         ("", &["no path"]),
     ] {
-        let sentence = place(path).unwrap_err();
+        let sentence = firmware_path(path).unwrap_err();
         for part in parts {
             assert!(sentence.contains(part), "{path}: {sentence}");
         }
@@ -447,21 +447,25 @@ fn a_build_stamp_is_no_part_of_the_platform() {
     }
 }
 
+fn owner(project: &str, version: Option<Version>) -> RulesOwner<'_> {
+    RulesOwner { project, version }
+}
+
 #[test]
 fn rules_belong_to_a_project_or_a_release() {
     for (path, expected) in [
-        ("ALIYUN/release.json", RulesPlace::Project("ALIYUN")),
-        ("AIR_720/release.json", RulesPlace::Project("AIR_720")),
+        ("ALIYUN/release.json", owner("ALIYUN", None)),
+        ("AIR_720/release.json", owner("AIR_720", None)),
         (
             "ALIYUN/2.0.1/release.json",
-            RulesPlace::Release("ALIYUN", v("2.0.1")),
+            owner("ALIYUN", Some(v("2.0.1"))),
         ),
         (
             "ALIYUN_v2.0.1/release.json",
-            RulesPlace::Release("ALIYUN", v("2.0.1")),
+            owner("ALIYUN", Some(v("2.0.1"))),
         ),
     ] {
-        assert_eq!(rules_place(path), Ok(expected), "{path}");
+        assert_eq!(rules_owner(path), Ok(expected), "{path}");
     }
     for path in [
         "release.json",
@@ -472,7 +476,7 @@ fn rules_belong_to_a_project_or_a_release() {
         "A/1.0/x/release.json",
         "A,/release.json",
     ] {
-        assert!(rules_place(path).is_err(), "{path}");
+        assert!(rules_owner(path).is_err(), "{path}");
     }
 }
 
@@ -483,8 +487,8 @@ proptest! {
         let name = name.parts();
         prop_assert!(text.contains(name.project));
         file_kind(&text);
-        let _ = place(&text);
-        let _ = rules_place(&text);
+        let _ = firmware_path(&text);
+        let _ = rules_owner(&text);
     }
 
     #[test]
@@ -510,7 +514,7 @@ proptest! {
         core in 1u32..10_000,
     ) {
         let file = format!("{project}_{version}_LuatOS-SoC_Air780EPM.bin");
-        let expected = Place {
+        let expected = FirmwarePath {
             project: &project,
             version: v(&version),
             version_text: &version,
@@ -524,14 +528,14 @@ proptest! {
             format!("{project}/{version}/{file}"),
             format!("{project}_{version}/{file}"),
         ] {
-            prop_assert_eq!(place(&path), Ok(expected));
+            prop_assert_eq!(firmware_path(&path), Ok(expected));
         }
         for path in [
             format!("{project}/from-{core}/{file}"),
             format!("{project}/{version}/from-{core}/{file}"),
             format!("{project}_{version}/from-{core}/{file}"),
         ] {
-            prop_assert_eq!(place(&path), Ok(Place { base_core: Some(core), ..expected }));
+            prop_assert_eq!(firmware_path(&path), Ok(FirmwarePath { base_core: Some(core), ..expected }));
         }
     }
 }

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::ContentId;
 use super::name::{FileKind, file_kind};
+use super::rules::Rules;
 
 mod air105;
 mod air8101;
@@ -192,6 +193,15 @@ impl PackageKind {
             self,
             PackageKind::Ec7xx { delta: true } | PackageKind::Ec618 { delta: true }
         )
+    }
+}
+
+impl PackageKind {
+    /// The base core of a package: by its path (`in_path`), or else by the rules, if it may hold a core delta. (A
+    /// script fits without one.)
+    pub fn base_core(self, in_path: Option<u32>, rules: &Rules) -> Option<u32> {
+        let may_have_base = self.needs_base() || self == PackageKind::Generic;
+        in_path.or(rules.base_core.filter(|_| may_have_base))
     }
 }
 

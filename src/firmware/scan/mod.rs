@@ -212,7 +212,7 @@ impl Walk {
                 return self.child(folder, path, depth, entry, skip);
             }
             EntryKind::File => match kind {
-                FileKind::Firmware => match name::place(&path) {
+                FileKind::Firmware => match name::firmware_path(&path) {
                     Ok(_) => Seen::Firmware(entry.stamp),
                     // Whatever its bytes are: they are not read.
                     Err(text) => Seen::Quarantined(text),
@@ -342,7 +342,7 @@ fn class(parent: &str, name: &OsStr, kind: EntryKind) -> Option<usize> {
         (_, EntryKind::Link | EntryKind::Special) => quarantined,
         (FileKind::Mistake(_), EntryKind::File) => quarantined,
         (FileKind::Other, EntryKind::File) => ignored,
-        (FileKind::Firmware, EntryKind::File) => match name::place(&join(parent, &shown)) {
+        (FileKind::Firmware, EntryKind::File) => match name::firmware_path(&join(parent, &shown)) {
             Err(_) => quarantined,
             Ok(place) if place.platform.is_none() => rival,
             Ok(_) => None,

@@ -11,8 +11,8 @@ use smol::future::yield_now;
 use super::base64;
 use crate::decision::{Notes, Question, Refusal, Verdict, decide};
 use crate::firmware::catalog::Catalog;
-use crate::firmware::catalog::newcomer::Newcomer;
-use crate::firmware::name::Place;
+use crate::firmware::catalog::candidate::Candidate;
+use crate::firmware::name::FirmwarePath;
 use crate::firmware::package::{Inspector, PackageKind};
 use crate::firmware::receive::{self, rules_of, rules_with};
 use crate::fleet::clock::unix_now;
@@ -44,13 +44,13 @@ pub(super) async fn post(
     // The rules to be uploaded with the file.
     let rules = body.get("rules").filter(|rules| !rules.is_null());
     let rules = rules.map(Value::to_string);
-    let place = receive::place(path);
+    let place = receive::upload_path(path);
     let mut inspector = Inspector::new(path.rsplit('/').next().unwrap_or(path));
     inspector.update(&head);
     let kind = inspector.preview(size);
     let mut problem = place.as_ref().err().or(kind.as_ref().err()).cloned();
     let catalog = (context.catalog)();
-    let newcomer = Newcomer {
+    let candidate = Candidate {
         path,
         kind: *kind.as_ref().unwrap_or(&PackageKind::Generic),
         content: None,
@@ -69,9 +69,9 @@ pub(super) async fn post(
                 None => Ok(rules_of(&root, &owned)),
             });
             let rules = rules.await?.map_err(Reply::unprocessable)?;
-            problem = catalog.may_come(newcomer, &rules).err();
-            warnings = catalog.doubts(newcomer);
-            if let Ok(with_file) = catalog.with(newcomer, size, rules) {
+            problem = catalog.may_come(candidate, &rules).err();
+            warnings = catalog.doubts(candidate);
+            if let Ok(with_file) = catalog.with(candidate, size, rules) {
                 bill = UpdateBill::of(context, &with_file, place, path).await;
                 warnings.extend(bill.doubt());
             }
@@ -139,7 +139,7 @@ impl UpdateBill {
     async fn of(
         context: &OperatorContext,
         catalog: &Catalog,
-        place: &Place<'_>,
+        place: &FirmwarePath<'_>,
         path: &str,
     ) -> UpdateBill {
         let mut bill = UpdateBill::default();

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::decision::{FUSE, Fused};
 use crate::firmware::catalog::{Package, Project, Release};
-use crate::firmware::name::{self, RulesPlace};
+use crate::firmware::name::{self, RulesOwner};
 use crate::firmware::rules::Paused;
 use crate::firmware::rules::edit::tag_of;
 use crate::firmware::version::Version;
@@ -124,8 +124,11 @@ fn rules_paths(project: &Project, release: &Release) -> Vec<String> {
     let usual = format!("{}/{}", project.name, release.version_text);
     for folder in folders.chain([usual]) {
         let path = format!("{folder}/release.json");
-        let own = RulesPlace::Release(&project.name, release.version);
-        if name::rules_place(&path) == Ok(own) && !paths.contains(&path) {
+        let own = RulesOwner {
+            project: &project.name,
+            version: Some(release.version),
+        };
+        if name::rules_owner(&path) == Ok(own) && !paths.contains(&path) {
             paths.push(path);
         }
     }

@@ -12,7 +12,7 @@ use crate::firmware::ContentId;
 use crate::firmware::catalog::{Catalog, Project, Release};
 use crate::firmware::name;
 use crate::firmware::plain;
-use crate::firmware::rules::edit::{self, Edit, Edited, Expected, Place, Present, Refused};
+use crate::firmware::rules::edit::{self, Edit, EditError, Edited, Expected, Present, RulesScope};
 use crate::firmware::rules::{Paused, Rules};
 use crate::firmware::version::Version;
 use crate::operator::blocking::unblock;
@@ -30,7 +30,7 @@ const LONGEST: usize = 4 << 20;
 pub(super) async fn get(
     context: &OperatorContext,
     head: &RequestHead,
-    place: Place<'_>,
+    place: RulesScope<'_>,
 ) -> Result<Reply, Reply> {
     let present = read(context, place).await?.ok_or_else(|| {
         Reply::problem(StatusCode::NotFound, "there are no rules of its own there")
@@ -48,7 +48,7 @@ pub(super) async fn get(
 pub(super) async fn put(
     context: &OperatorContext,
     head: &RequestHead,
-    place: Place<'_>,
+    place: RulesScope<'_>,
     body: &mut RequestBody<'_>,
 ) -> Result<Reply, Reply> {
     let expected = expected(context, head, place).await?;
@@ -85,7 +85,7 @@ pub(super) async fn put(
 async fn expected(
     context: &OperatorContext,
     head: &RequestHead,
-    place: Place<'_>,
+    place: RulesScope<'_>,
 ) -> Result<Expected, Reply> {
     let changed = || {
         Reply::problem(
@@ -118,14 +118,14 @@ async fn expected(
 /// Pauses or resumes a release, or sets its percentage. Replies with the release as the watcher will find it.
 pub(super) async fn change(
     context: &OperatorContext,
-    place: Place<'_>,
+    place: RulesScope<'_>,
     change: Change,
     body: &mut RequestBody<'_>,
 ) -> Result<Reply, Reply> {
     let body = super::json_object(body).await?;
     let catalog = (context.catalog)();
     let (project, release) = find(&catalog, place).ok_or_else(unknown)?;
-    let of_project = Place {
+    let of_project = RulesScope {
         version: None,
         ..place
     };
@@ -219,7 +219,7 @@ enum New {
 /// Writes the rules and requests a scan.
 async fn edit(
     context: &OperatorContext,
-    place: Place<'_>,
+    place: RulesScope<'_>,
     new: New,
     expected: Expected,
 ) -> Result<Edited, Reply> {
@@ -232,20 +232,20 @@ async fn edit(
     Ok(edited)
 }
 
-async fn read(context: &OperatorContext, place: Place<'_>) -> Result<Option<Present>, Reply> {
+async fn read(context: &OperatorContext, place: RulesScope<'_>) -> Result<Option<Present>, Reply> {
     in_folder(context, place, edit::read).await
 }
 
 /// Runs `work` with the firmware folder on a thread of its own.
 async fn in_folder<T: Send + 'static>(
     context: &OperatorContext,
-    place: Place<'_>,
-    work: impl FnOnce(&Path, Place<'_>) -> Result<T, Refused> + Send + 'static,
+    place: RulesScope<'_>,
+    work: impl FnOnce(&Path, RulesScope<'_>) -> Result<T, EditError> + Send + 'static,
 ) -> Result<T, Reply> {
     let root = context.folder.clone();
     let (project, version) = (place.project.to_owned(), place.version.map(str::to_owned));
     let result = unblock(move || {
-        let place = Place {
+        let place = RulesScope {
             project: &project,
             version: version.as_deref(),
         };
@@ -253,9 +253,9 @@ async fn in_folder<T: Send + 'static>(
     });
     result.await?.map_err(|refused| {
         let status = match refused {
-            Refused::Changed => StatusCode::PreconditionFailed,
-            Refused::Wrong(_) => StatusCode::UnprocessableEntity,
-            Refused::Unwritable(_) => StatusCode::InternalServerError,
+            EditError::Changed => StatusCode::PreconditionFailed,
+            EditError::Wrong(_) => StatusCode::UnprocessableEntity,
+            EditError::Unwritable(_) => StatusCode::InternalServerError,
         };
         Reply::problem(status, refused.to_string())
     })
@@ -266,7 +266,7 @@ fn unknown() -> Reply {
 }
 
 /// The release of this name.
-fn find<'c>(catalog: &'c Catalog, place: Place<'_>) -> Option<(&'c Project, &'c Release)> {
+fn find<'c>(catalog: &'c Catalog, place: RulesScope<'_>) -> Option<(&'c Project, &'c Release)> {
     let project = catalog.project(place.project)?;
     let version = Version::parse(place.version?)?;
     let release = project.releases.iter().find(|r| r.version == version)?;
@@ -274,7 +274,7 @@ fn find<'c>(catalog: &'c Catalog, place: Place<'_>) -> Option<(&'c Project, &'c 
 }
 
 /// Whether there is a release or project of this name, even a quarantined one.
-fn is_known(catalog: &Catalog, place: Place<'_>) -> bool {
+fn is_known(catalog: &Catalog, place: RulesScope<'_>) -> bool {
     let Some(version) = place.version else {
         return catalog.project(place.project).is_some();
     };
@@ -282,7 +282,7 @@ fn is_known(catalog: &Catalog, place: Place<'_>) -> bool {
         return false;
     };
     let is_its = |path: &str| {
-        name::place(path)
+        name::firmware_path(path)
             .is_ok_and(|found| found.project == place.project && found.version == version)
     };
     find(catalog, place).is_some()

@@ -11,7 +11,7 @@ use super::base64;
 use crate::firmware::ContentId;
 use crate::firmware::catalog::Catalog;
 use crate::firmware::plain;
-use crate::firmware::receive::{Intake, Refused, Taken};
+use crate::firmware::receive::{Intake, StoredFile, UploadError};
 use crate::firmware::rules::{Paused, Rules};
 use crate::operator::blocking::start_thread;
 use crate::operator::body::RequestBody;
@@ -116,7 +116,7 @@ fn write(
     root: &Path,
     digest: Option<ContentId>,
     rules: Option<&[u8]>,
-) -> Option<Result<Taken, Refused>> {
+) -> Option<Result<StoredFile, UploadError>> {
     loop {
         match pieces.recv_blocking().ok()? {
             UploadPiece::Bytes(bytes) => {
@@ -129,7 +129,7 @@ fn write(
     }
 }
 
-fn done(context: &OperatorContext, path: &str, taken: &Taken) -> Reply {
+fn done(context: &OperatorContext, path: &str, taken: &StoredFile) -> Reply {
     let (size, content) = (taken.inspected.size, taken.inspected.content);
     let status = match taken.was_there {
         true => StatusCode::Ok,
@@ -148,12 +148,12 @@ fn done(context: &OperatorContext, path: &str, taken: &Taken) -> Reply {
     Reply::json(&shown).with_status(status)
 }
 
-fn refuse(path: &str, refused: Refused) -> Reply {
+fn refuse(path: &str, refused: UploadError) -> Reply {
     let (status, sentence) = match refused {
-        Refused::Wrong(sentence) => (StatusCode::UnprocessableEntity, sentence),
-        Refused::Taken(sentence) => (StatusCode::Conflict, sentence),
-        Refused::Full(sentence) => (StatusCode::InsufficientStorage, sentence),
-        Refused::Unwritable(sentence) => (StatusCode::InternalServerError, sentence),
+        UploadError::Wrong(sentence) => (StatusCode::UnprocessableEntity, sentence),
+        UploadError::NameTaken(sentence) => (StatusCode::Conflict, sentence),
+        UploadError::Full(sentence) => (StatusCode::InsufficientStorage, sentence),
+        UploadError::Unwritable(sentence) => (StatusCode::InternalServerError, sentence),
     };
     log::info!(target: "operator", path = path; "an upload was refused: {sentence}");
     Reply::problem(status, sentence)

@@ -7,6 +7,8 @@ use super::*;
 use crate::decision::FUSE;
 use crate::firmware::catalog::Catalog;
 use crate::firmware::known::KnownFiles;
+use crate::firmware::scan;
+use crate::firmware::version::Version;
 use crate::os::scratch::Scratch;
 
 /// Bytes that are no text and no known kind of package.
@@ -14,14 +16,14 @@ fn image() -> Vec<u8> {
     (0..3000u32).map(|n| (n * 7) as u8 | 0x80).collect()
 }
 
-fn release<'a>(project: &'a str, version: &'a str) -> Place<'a> {
-    Place {
+fn release<'a>(project: &'a str, version: &'a str) -> RulesScope<'a> {
+    RulesScope {
         project,
         version: Some(version),
     }
 }
 
-fn set(dir: &Scratch, place: Place<'_>, key: &str, value: Value) -> Result<Edited, Refused> {
+fn set(dir: &Scratch, place: RulesScope<'_>, key: &str, value: Value) -> Result<Edited, EditError> {
     let keys = [(key, Some(value))];
     edit(dir.path(), place, Edit::Keys(&keys), Expected::Anything)
 }
@@ -103,7 +105,7 @@ fn what_is_written_is_what_the_scan_then_reads() {
         assert_eq!(read_back.paused, Some(Paused::Because("wait".into())));
         assert_eq!(read(dir.path(), place), Ok(Some(again.file)));
     }
-    let project = Place {
+    let project = RulesScope {
         project: "A",
         version: None,
     };
@@ -144,12 +146,12 @@ fn only_what_was_expected_is_overwritten() {
         edited.map(|edited| edited.file.tag)
     };
     let nobody = Expected::Tag(tag_of(b"{}"));
-    assert_eq!(put("{}", nobody), Err(Refused::Changed));
+    assert_eq!(put("{}", nobody), Err(EditError::Changed));
     let first = put("{ \"percent\": 1 }", Expected::Nothing).unwrap();
     assert_eq!(first, tag_of(b"{ \"percent\": 1 }"));
-    assert_eq!(put("{}", Expected::Nothing), Err(Refused::Changed));
+    assert_eq!(put("{}", Expected::Nothing), Err(EditError::Changed));
     let second = put("{ \"percent\": 2 }", Expected::Tag(first)).unwrap();
-    assert_eq!(put("{}", Expected::Tag(first)), Err(Refused::Changed));
+    assert_eq!(put("{}", Expected::Tag(first)), Err(EditError::Changed));
     let there = read(dir.path(), place).unwrap().unwrap();
     assert_eq!(
         (there.tag, &there.bytes[..]),
@@ -161,8 +163,8 @@ fn only_what_was_expected_is_overwritten() {
 fn nothing_is_written_that_would_not_be_read() {
     let dir = Scratch::new();
     let place = release("A", "1.0");
-    let wrong = |edited: Result<Edited, Refused>, part: &str| match edited {
-        Err(Refused::Wrong(sentence)) => assert!(sentence.contains(part), "{sentence}"),
+    let wrong = |edited: Result<Edited, EditError>, part: &str| match edited {
+        Err(EditError::Wrong(sentence)) => assert!(sentence.contains(part), "{sentence}"),
         other => panic!("{other:?}"),
     };
     wrong(set(&dir, place, "percent", json!("10")), "`percent`");
@@ -187,7 +189,7 @@ fn nothing_is_written_that_would_not_be_read() {
     ] {
         let edited = set(&dir, release(project, version), "percent", json!(1));
         assert!(
-            matches!(edited, Err(Refused::Wrong(_))),
+            matches!(edited, Err(EditError::Wrong(_))),
             "{project:?} {version:?}"
         );
     }
@@ -205,7 +207,7 @@ fn a_file_that_cannot_be_understood_is_only_replaced_whole() {
     dir.write("A/1.0/release.json", b"{ \"percent\": 10, }");
     let place = release("A", "1.0");
     let edited = set(&dir, place, "paused", json!(true));
-    assert!(matches!(edited, Err(Refused::Wrong(_))), "{edited:?}");
+    assert!(matches!(edited, Err(EditError::Wrong(_))), "{edited:?}");
     // A value that is wrong may be set right by its key.
     dir.write("A/1.0/release.json", b"{ \"percent\": \"10\" }");
     assert!(set(&dir, place, "paused", json!(true)).is_err());
@@ -233,7 +235,10 @@ fn a_link_in_the_way_is_neither_followed_nor_replaced() {
     for project in ["A", "B", "C"] {
         let place = release(project, "1.0");
         let edited = set(&dir, place, "paused", json!(true));
-        assert!(matches!(edited, Err(Refused::Unwritable(_))), "{edited:?}");
+        assert!(
+            matches!(edited, Err(EditError::Unwritable(_))),
+            "{edited:?}"
+        );
     }
     assert!(read(dir.path(), release("A", "1.0")).is_err());
     assert_eq!(files(&outside), ["release.json"]);
@@ -254,7 +259,10 @@ fn what_cannot_be_written_is_said() {
     let keys = [("paused", Some(json!(true)))];
     let place = release("A", "1.0");
     let edited = edit(nowhere, place, Edit::Keys(&keys), Expected::Anything);
-    assert!(matches!(edited, Err(Refused::Unwritable(_))), "{edited:?}");
+    assert!(
+        matches!(edited, Err(EditError::Unwritable(_))),
+        "{edited:?}"
+    );
     let missing = Path::new("/proc/self/missing");
     assert!(read(missing, place).is_err());
     if rustix::process::geteuid().is_root() {
@@ -268,14 +276,14 @@ fn what_cannot_be_written_is_said() {
     let read_only = set(&dir, place, "paused", json!(true));
     fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
     assert!(
-        matches!(read_only, Err(Refused::Unwritable(_))),
+        matches!(read_only, Err(EditError::Unwritable(_))),
         "{read_only:?}"
     );
     fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
     let unreadable = set(&dir, place, "paused", json!(true));
     fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
     assert!(
-        matches!(unreadable, Err(Refused::Unwritable(_))),
+        matches!(unreadable, Err(EditError::Unwritable(_))),
         "{unreadable:?}"
     );
     assert_eq!(fs::read(path).unwrap(), b"{}");
@@ -283,7 +291,7 @@ fn what_cannot_be_written_is_said() {
     let no_folder = set(&dir, release("B", "1.0"), "paused", json!(true));
     fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
     assert!(
-        matches!(no_folder, Err(Refused::Unwritable(_))),
+        matches!(no_folder, Err(EditError::Unwritable(_))),
         "{no_folder:?}"
     );
 }
@@ -294,7 +302,7 @@ fn two_files_for_one_release_are_not_made_three() {
     dir.write("A/1.0/release.json", b"{}");
     dir.write("A_1.0/release.json", b"{}");
     let edited = set(&dir, release("A", "1.0"), "paused", json!(true));
-    assert!(matches!(edited, Err(Refused::Wrong(_))), "{edited:?}");
+    assert!(matches!(edited, Err(EditError::Wrong(_))), "{edited:?}");
     // The same with a version's folder that is written in two ways, where only one has rules.
     dir.write("B/1.0/update.bin", &image());
     dir.write("B/v1.0.0/release.json", b"{}");

@@ -169,7 +169,7 @@ impl FileTable {
             _ => None,
         };
         let is_old = is_old(&stamp, old_before);
-        let is_worth_it = name::place(&path).and_then(|_| is_in_bounds(&stamp));
+        let is_worth_it = name::firmware_path(&path).and_then(|_| is_in_bounds(&stamp));
         let state = if let Err(text) = is_worth_it {
             ReadState::Refused(text)
         } else if let Some(found) = known.get(&stamp) {
@@ -252,7 +252,7 @@ impl FileTable {
             let is_beside = other.rsplit_once('/').is_some_and(|(of, _)| of == folder);
             is_beside && matches!(self.items.get(other), Some(Item::Rules(_)))
         });
-        if !is_known && name::rules_place(&path).is_ok() {
+        if !is_known && name::rules_owner(&path).is_ok() {
             self.rules(root, path, Err(why.to_owned()), None);
         }
     }

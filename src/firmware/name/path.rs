@@ -1,8 +1,8 @@
 //! What a path in the firmware folder says: project, version, platform, base core.
 //!
-//! The surprise: a folder called `X_1.0` always means version 1.0 of project X, never a project
-//! `X_1.0`, while `X_2` is always a project. One folder must not mean two things, or a `release.json`
-//! in it would hold for one meaning and firmware be served by the other.
+//! A folder called `X_1.0` always means version 1.0 of project X, never a project `X_1.0`, while `X_2` is
+//! always a project. One folder must not mean two things, or a `release.json` in it would hold for one
+//! meaning and firmware be served by the other.
 
 use nom::bytes::complete::take_while1;
 use nom::character::complete::{one_of, u32 as number};
@@ -15,14 +15,14 @@ use crate::firmware::version::Version;
 
 /// What the path of a firmware file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place<'a> {
+pub struct FirmwarePath<'a> {
     /// The project, as written.
     pub project: &'a str,
     /// The release's version, read.
     pub version: Version,
     /// The same as written, for people and for `{version}`.
     pub version_text: &'a str,
-    /// The platform the file is for (from a Luatools name); `None` = every module of the project.
+    /// The platform the file is for (from a LuatoolsName name); `None` = every module of the project.
     pub platform: Option<&'a str>,
     /// The marker in the file's name.
     pub marker: Option<Marker>,
@@ -31,12 +31,12 @@ pub struct Place<'a> {
 }
 
 /// What the path of a `release.json` says: whose rules it holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RulesPlace<'a> {
-    /// `PROJECT/release.json`
-    Project(&'a str),
-    /// `PROJECT/VERSION/release.json` or `PROJECT_VERSION/release.json`
-    Release(&'a str, Version),
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RulesOwner<'a> {
+    /// The project, as written.
+    pub project: &'a str,
+    /// The release's version; `None`: the rules of the whole project.
+    pub version: Option<Version>,
 }
 
 /// Reads the path of a firmware file, relative to the firmware folder, parts between `/`.
@@ -45,42 +45,25 @@ pub enum RulesPlace<'a> {
 /// what it should look like.
 ///
 /// `ALIYUN/2.0.1/update.bin` → version 2.0.1 of ALIYUN, for every platform.
-pub fn place(path: &str) -> Result<Place<'_>, String> {
+pub fn firmware_path(path: &str) -> Result<FirmwarePath<'_>, String> {
     let parts = parts(path)?;
     let Some((&file, folders)) = parts.split_last() else {
         return Err("the path is empty".to_owned());
     };
-    let folders = folders_say(folders);
-    let folder = match &folders {
-        Ok(Folders::Release(release, _)) => Some(*release),
-        _ => None,
-    };
-    let luatools = luatools_name(file, folder)?;
-    match (folders?, luatools) {
-        (Folders::Nothing, None) => Err(
-            "at the top of the firmware folder a file must have the name that Luatools gave it, such \
-             as `PROJECT_2012.001.004_LuatOS-SoC_Air780EPM.bin`; put it into a folder for its project \
-             and version instead, such as `PROJECT/2.0.1/update.bin`"
-                .to_owned(),
-        ),
-        (Folders::Project(project, base_core), None) => Err(match base_core {
-            Some(core) => format!(
-                "the folders name project `{project}` and base core {core}, but no version: put the \
-                 file into `{project}/VERSION/from-{core}/`, such as `{project}/2.0.1/from-{core}/`"
-            ),
-            None => format!(
-                "the folder `{project}` names no version: put the file into a version's folder, such \
-                 as `{project}/2.0.1/{file}`, or call the folder `{project}_2.0.1`"
-            ),
-        }),
-        (Folders::Release(release, base_core), None) => Ok(release.place(None, base_core)),
-        (Folders::Nothing, Some(luatools)) => Ok(luatools.release.place(Some(luatools), None)),
-        (Folders::Project(project, base_core), Some(luatools)) => {
-            same_project(project, luatools)?;
-            Ok(luatools.release.place(Some(luatools), base_core))
-        }
-        (Folders::Release(release, base_core), Some(luatools)) => {
-            same_project(release.project, luatools)?;
+    let folders = read_folders(folders);
+    let in_folder = folders.as_ref().ok().and_then(|folders| folders.release);
+    let luatools = luatools_name(file, in_folder)?;
+    let Folders {
+        project, base_core, ..
+    } = folders?;
+    let release = match (in_folder, luatools) {
+        (None, None) => return Err(without_version(project, base_core, file)),
+        (Some(release), None) => release,
+        (in_folder, Some(luatools)) => {
+            if let Some(project) = project {
+                same_project(project, luatools)?;
+            }
+            let release = in_folder.unwrap_or(luatools.release);
             if release.version != luatools.release.version {
                 return Err(format!(
                     "the folder says version {}, but the file's name says {}: move it into the folder \
@@ -88,110 +71,132 @@ pub fn place(path: &str) -> Result<Place<'_>, String> {
                     release.text, luatools.release.text
                 ));
             }
-            Ok(release.place(Some(luatools), base_core))
+            release
         }
+    };
+    Ok(FirmwarePath {
+        project: release.project,
+        version: release.version,
+        version_text: release.text,
+        platform: luatools.map(|name| name.platform),
+        marker: luatools.map(|name| name.marker),
+        base_core,
+    })
+}
+
+/// The sentence for a file of which neither folders nor name say the version.
+fn without_version(project: Option<&str>, base_core: Option<u32>, file: &str) -> String {
+    match (project, base_core) {
+        (None, _) => {
+            "at the top of the firmware folder a file must have the name that Luatools gave it, such \
+             as `PROJECT_2012.001.004_LuatOS-SoC_Air780EPM.bin`; put it into a folder for its project \
+             and version instead, such as `PROJECT/2.0.1/update.bin`"
+                .to_owned()
+        }
+        (Some(project), Some(core)) => format!(
+            "the folders name project `{project}` and base core {core}, but no version: put the \
+             file into `{project}/VERSION/from-{core}/`, such as `{project}/2.0.1/from-{core}/`"
+        ),
+        (Some(project), None) => format!(
+            "the folder `{project}` names no version: put the file into a version's folder, such \
+             as `{project}/2.0.1/{file}`, or call the folder `{project}_2.0.1`"
+        ),
     }
 }
 
 /// Reads the path of a `release.json` in the same way.
 ///
 /// `ALIYUN/release.json` → the rules of project ALIYUN.
-pub fn rules_place(path: &str) -> Result<RulesPlace<'_>, String> {
+pub fn rules_owner(path: &str) -> Result<RulesOwner<'_>, String> {
     let parts = parts(path)?;
     let folders = parts.split_last().map(|(_, folders)| folders);
-    match folders_say(folders.unwrap_or_default())? {
-        Folders::Nothing => Err(
+    let folders = read_folders(folders.unwrap_or_default())?;
+    if let Some(core) = folders.base_core {
+        return Err(format!(
+            "rules are not read from a `from-{core}` folder: put the release.json one folder higher, \
+             where it holds for the whole release"
+        ));
+    }
+    let Some(project) = folders.project else {
+        return Err(
             "rules at the top of the firmware folder belong to no project: put the file into a \
              project's folder, such as `PROJECT/release.json`, or into a version's, such as \
              `PROJECT/2.0.1/release.json`"
                 .to_owned(),
-        ),
-        Folders::Project(project, None) => Ok(RulesPlace::Project(project)),
-        Folders::Release(release, None) => {
-            Ok(RulesPlace::Release(release.project, release.version))
-        }
-        Folders::Project(_, Some(core)) | Folders::Release(_, Some(core)) => Err(format!(
-            "rules are not read from a `from-{core}` folder: put the release.json one folder higher, \
-             where it holds for the whole release"
-        )),
-    }
+        );
+    };
+    Ok(RulesOwner {
+        project,
+        version: folders.release.map(|release| release.version),
+    })
 }
 
 /// Version `text` of a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Named<'a> {
+struct NamedRelease<'a> {
     project: &'a str,
     version: Version,
     text: &'a str,
 }
 
-impl<'a> Named<'a> {
-    fn place(self, luatools: Option<Luatools<'a>>, base_core: Option<u32>) -> Place<'a> {
-        Place {
-            project: self.project,
-            version: self.version,
-            version_text: self.text,
-            platform: luatools.map(|name| name.platform),
-            marker: luatools.map(|name| name.marker),
-            base_core,
-        }
-    }
-}
-
 /// What a name that Luatools made says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Luatools<'a> {
-    release: Named<'a>,
+struct LuatoolsName<'a> {
+    release: NamedRelease<'a>,
     marker: Marker,
     platform: &'a str,
 }
 
-/// What the folders above a file say, with the core of a `from-CORE` folder.
-enum Folders<'a> {
-    Nothing,
-    Project(&'a str, Option<u32>),
-    Release(Named<'a>, Option<u32>),
+/// What the folders above a file say.
+#[derive(Default)]
+struct Folders<'a> {
+    project: Option<&'a str>,
+    release: Option<NamedRelease<'a>>,
+    /// The core of a `from-CORE` folder.
+    base_core: Option<u32>,
 }
 
 /// `["ALIYUN", "2.0.1", "from-2008"]` → version 2.0.1 of ALIYUN, from core 2008.
-fn folders_say<'a>(folders: &[&'a str]) -> Result<Folders<'a>, String> {
+fn read_folders<'a>(folders: &[&'a str]) -> Result<Folders<'a>, String> {
     let Some((&first, inner)) = folders.split_first() else {
-        return Ok(Folders::Nothing);
+        return Ok(Folders::default());
     };
-    if let Some(release) = project_and_version(first) {
-        usable_project(release.project)?;
-        return match inner {
-            [] => Ok(Folders::Release(release, None)),
-            [base] if looks_like_from(base) => {
-                Ok(Folders::Release(release, Some(from_core(base)?)))
-            }
-            [base, ..] if looks_like_from(base) => Err(too_deep()),
-            [other, ..] => Err(format!(
-                "the folder `{first}` already means version {} of project `{}`, so there can be no \
-                 folder `{other}` in it: use `{}/{other}/`, or if `{first}` is the project's own name, \
-                 `{first}_{other}/`",
-                release.text, release.project, release.project
-            )),
-        };
-    }
-    usable_project(first)?;
-    match inner {
-        [] => Ok(Folders::Project(first, None)),
-        [base] if looks_like_from(base) => Ok(Folders::Project(first, Some(from_core(base)?))),
-        [text] => Ok(Folders::Release(version_folder(first, text)?, None)),
-        [text, base] => {
-            let release = version_folder(first, text)?;
-            if looks_like_from(base) {
-                Ok(Folders::Release(release, Some(from_core(base)?)))
-            } else {
-                Err(format!(
-                    "there can be no folder `{base}` inside a version's folder, but for \
-                     `from-CORE/` (such as `from-2008/`) with what fits that core alone"
-                ))
-            }
+    let in_name = project_and_version(first);
+    let project = in_name.map_or(first, |release| release.project);
+    usable_project(project)?;
+    let (release, inner) = match (in_name, inner) {
+        (None, &[text, ref rest @ ..])
+            if rest.len() == 1 || (rest.is_empty() && !looks_like_from(text)) =>
+        {
+            (Some(version_folder(first, text)?), rest)
         }
-        _ => Err(too_deep()),
-    }
+        _ => (in_name, inner),
+    };
+    let base_core = match (inner, in_name) {
+        ([], _) => None,
+        ([base], _) if looks_like_from(base) => Some(from_core(base)?),
+        ([base, ..], Some(_)) if looks_like_from(base) => return Err(too_deep()),
+        ([other, ..], Some(release)) => {
+            return Err(format!(
+                "the folder `{first}` already means version {} of project `{project}`, so there can be \
+                 no folder `{other}` in it: use `{project}/{other}/`, or if `{first}` is the project's own \
+                 name, `{first}_{other}/`",
+                release.text
+            ));
+        }
+        ([base], None) => {
+            return Err(format!(
+                "there can be no folder `{base}` inside a version's folder, but for \
+                 `from-CORE/` (such as `from-2008/`) with what fits that core alone"
+            ));
+        }
+        _ => return Err(too_deep()),
+    };
+    Ok(Folders {
+        project: Some(project),
+        release,
+        base_core,
+    })
 }
 
 fn too_deep() -> String {
@@ -202,11 +207,11 @@ fn too_deep() -> String {
 
 /// `ALIYUN_2.0.1` → version 2.0.1 of ALIYUN. A single number (`AIR_720`) is part of a project's name;
 /// `AIR_v720` or `AIR_720.0` are versions.
-fn project_and_version(folder: &str) -> Option<Named<'_>> {
+fn project_and_version(folder: &str) -> Option<NamedRelease<'_>> {
     let (project, text) = folder.rsplit_once('_')?;
     let version = Version::parse(text)?;
     let single = text.bytes().all(|byte| byte.is_ascii_digit());
-    (!single && !project.is_empty()).then_some(Named {
+    (!single && !project.is_empty()).then_some(NamedRelease {
         project,
         version,
         text,
@@ -214,9 +219,9 @@ fn project_and_version(folder: &str) -> Option<Named<'_>> {
 }
 
 /// `("ALIYUN", "v2.0.1")` → version 2.0.1 of ALIYUN.
-fn version_folder<'a>(project: &'a str, text: &'a str) -> Result<Named<'a>, String> {
+fn version_folder<'a>(project: &'a str, text: &'a str) -> Result<NamedRelease<'a>, String> {
     match Version::parse(text) {
-        Some(version) => Ok(Named {
+        Some(version) => Ok(NamedRelease {
             project,
             version,
             text,
@@ -257,8 +262,8 @@ fn core(input: &str) -> IResult<&str, u32> {
 /// release that the folders name.
 fn luatools_name<'a>(
     file: &'a str,
-    folder: Option<Named<'a>>,
-) -> Result<Option<Luatools<'a>>, String> {
+    folder: Option<NamedRelease<'a>>,
+) -> Result<Option<LuatoolsName<'a>>, String> {
     let stem = firmware_stem(file).unwrap_or(file);
     let Some(found) = marker(stem) else {
         return Ok(None);
@@ -291,7 +296,7 @@ fn luatools_name<'a>(
     usable_project(release.project)?;
     // The core here is that of the new firmware; which cores it fits is not in the name.
     match (platform(right), core_and_platform(right, found.marker).1) {
-        (Ok(_), Some(platform)) => Ok(Some(Luatools {
+        (Ok(_), Some(platform)) => Ok(Some(LuatoolsName {
             release,
             marker: found.marker,
             platform,
@@ -304,10 +309,10 @@ fn luatools_name<'a>(
 }
 
 /// `P_2.0.1` → version 2.0.1 of P.
-fn version_last(left: &str) -> Option<Named<'_>> {
+fn version_last(left: &str) -> Option<NamedRelease<'_>> {
     let (project, text) = left.rsplit_once('_')?;
     let version = Version::parse(text)?;
-    Some(Named {
+    Some(NamedRelease {
         project,
         version,
         text,
@@ -315,11 +320,11 @@ fn version_last(left: &str) -> Option<Named<'_>> {
 }
 
 /// `P_2.0.1`, `2.0.1_P`, or in the folder of a version of P `P` alone.
-fn csdk_release<'a>(left: &'a str, folder: Option<Named<'a>>) -> Option<Named<'a>> {
+fn csdk_release<'a>(left: &'a str, folder: Option<NamedRelease<'a>>) -> Option<NamedRelease<'a>> {
     let version_first = || {
         let (text, project) = left.split_once('_')?;
         let version = Version::parse(text).filter(|_| text.contains('.'))?;
-        Some(Named {
+        Some(NamedRelease {
             project,
             version,
             text,
@@ -336,7 +341,7 @@ fn platform(input: &str) -> IResult<&str, &str> {
     terminated(take_while1(letter), eof).parse(input)
 }
 
-fn same_project(project: &str, luatools: Luatools<'_>) -> Result<(), String> {
+fn same_project(project: &str, luatools: LuatoolsName<'_>) -> Result<(), String> {
     if project == luatools.release.project {
         return Ok(());
     }

@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use super::{Catalog, Package, Project, Release};
 use crate::firmware::ContentId;
-use crate::firmware::name::{self, FileKind, Marker, Place};
+use crate::firmware::name::{self, FileKind, FirmwarePath, Marker};
 use crate::firmware::package::PackageKind;
 use crate::firmware::rules::Rules;
 use crate::firmware::version::{Standing, standing};
 
 /// A file that may come.
 #[derive(Clone, Copy, Debug)]
-pub struct Newcomer<'a> {
+pub struct Candidate<'a> {
     /// Where it would lie, relative to the firmware folder.
     pub path: &'a str,
     /// What kind of package it is.
@@ -26,8 +26,8 @@ const LONGEST_NAME: usize = 255;
 
 /// What the path of a firmware file says, if the scan would take a file there for firmware. The error is
 /// a sentence.
-pub fn firmware_place(path: &str) -> Result<Place<'_>, String> {
-    let place = name::place(path)?;
+pub fn candidate_path(path: &str) -> Result<FirmwarePath<'_>, String> {
+    let place = name::firmware_path(path)?;
     let file = path.rsplit('/').next().unwrap_or(path);
     match name::file_kind(file) {
         FileKind::Firmware => {}
@@ -57,16 +57,13 @@ pub fn firmware_place(path: &str) -> Result<Place<'_>, String> {
 impl Catalog {
     /// Would the file be quarantined, or quarantine another one? The error is the sentence. `rules`: the
     /// release's in force.
-    pub fn may_come(&self, newcomer: Newcomer<'_>, rules: &Rules) -> Result<(), String> {
-        let place = firmware_place(newcomer.path)?;
-        let kind = newcomer.kind;
+    pub fn may_come(&self, candidate: Candidate<'_>, rules: &Rules) -> Result<(), String> {
+        let place = candidate_path(candidate.path)?;
+        let kind = candidate.kind;
         if let Some(sentence) = kind.contradicts(place.platform) {
             return Err(sentence);
         }
-        let base = match kind.needs_base() || kind == PackageKind::Generic {
-            true => place.base_core.or(rules.base_core),
-            false => place.base_core,
-        };
+        let base = kind.base_core(place.base_core, rules);
         if kind.needs_base() && base.is_none() {
             return Err(
                 "it holds a core delta, which fits exactly one base core, and nothing says which: put it \
@@ -74,20 +71,19 @@ impl Catalog {
                     .to_owned(),
             );
         }
-        let platform = |platform: Option<&str>| platform.map(str::to_ascii_lowercase);
+        let claim = (place.platform.map(str::to_ascii_lowercase), base);
         let rival = self.release_at(&place).and_then(|release| {
             release.packages.iter().find(|package| {
-                platform(package.platform.as_deref()) == platform(place.platform)
-                    && package.base_core == base
-                    && &*package.path != newcomer.path
-                    && newcomer
+                package.claim() == claim
+                    && &*package.path != candidate.path
+                    && candidate
                         .content
                         .is_none_or(|content| content != package.content)
             })
         });
         match rival {
             // Of its bytes nothing is known yet: they may be the same.
-            Some(_) if newcomer.content.is_none() => Ok(()),
+            Some(_) if candidate.content.is_none() => Ok(()),
             Some(rival) => Err(format!(
                 "{} is there for the same release and platform with other bytes: neither would be \
                  served; raise the version, or remove that one first",
@@ -99,19 +95,21 @@ impl Catalog {
 
     /// The project of a file as it would be with the file, of `size` bytes, in a catalogue of its own: to decide
     /// which devices would get it. `rules`: the release's in force.
-    pub fn with(&self, newcomer: Newcomer<'_>, size: u64, rules: Rules) -> Result<Catalog, String> {
-        let place = firmware_place(newcomer.path)?;
-        let kind = newcomer.kind;
-        let may_have_base = kind.needs_base() || kind == PackageKind::Generic;
+    pub fn with(
+        &self,
+        candidate: Candidate<'_>,
+        size: u64,
+        rules: Rules,
+    ) -> Result<Catalog, String> {
+        let place = candidate_path(candidate.path)?;
+        let kind = candidate.kind;
         let package = Package {
-            path: newcomer.path.into(),
-            content: newcomer.content.unwrap_or(ContentId([0; 32])),
+            path: candidate.path.into(),
+            content: candidate.content.unwrap_or(ContentId([0; 32])),
             size,
             kind,
             platform: place.platform.map(Into::into),
-            base_core: place
-                .base_core
-                .or(rules.base_core.filter(|_| may_have_base)),
+            base_core: kind.base_core(place.base_core, &rules),
         };
         let project = self.project(place.project);
         let mut releases = project
@@ -149,7 +147,7 @@ impl Catalog {
     }
 
     /// The release that a path means, if there is one.
-    pub fn release_at(&self, place: &Place<'_>) -> Option<&Release> {
+    pub fn release_at(&self, place: &FirmwarePath<'_>) -> Option<&Release> {
         let project = self.project(place.project)?;
         project
             .releases
@@ -158,12 +156,12 @@ impl Catalog {
     }
 
     /// What looks like a mistake about a file that is taken all the same.
-    pub fn doubts(&self, newcomer: Newcomer<'_>) -> Vec<String> {
+    pub fn doubts(&self, candidate: Candidate<'_>) -> Vec<String> {
         let mut doubts = Vec::new();
-        let Ok(place) = firmware_place(newcomer.path) else {
+        let Ok(place) = candidate_path(candidate.path) else {
             return doubts;
         };
-        doubts.extend(newcomer.kind.lacks_header(place.platform));
+        doubts.extend(candidate.kind.lacks_header(place.platform));
         let newest = self.project(place.project).and_then(|p| p.releases.first());
         let first = Marker::first_field(place.marker);
         let is_above =
@@ -213,8 +211,8 @@ mod tests {
         Catalog::build(found, None, Instant::now())
     }
 
-    fn generic(path: &str, byte: u8) -> Newcomer<'_> {
-        Newcomer {
+    fn generic(path: &str, byte: u8) -> Candidate<'_> {
+        Candidate {
             path,
             kind: PackageKind::Generic,
             content: Some(ContentId([byte; 32])),
@@ -236,11 +234,11 @@ mod tests {
             ("P/2.0.1/x/u.bin", "from-CORE"),
             ("A,B/2.0.1/u.bin", "comma"),
         ] {
-            let sentence = firmware_place(path).unwrap_err();
+            let sentence = candidate_path(path).unwrap_err();
             assert!(sentence.contains(part), "{path}: {sentence}");
         }
-        assert!(firmware_place("P/2.0.1/u.bin").is_ok());
-        assert!(firmware_place("P_2012.001.004_LuatOS-SoC_Air780EPM.bin").is_ok());
+        assert!(candidate_path("P/2.0.1/u.bin").is_ok());
+        assert!(candidate_path("P_2012.001.004_LuatOS-SoC_Air780EPM.bin").is_ok());
     }
 
     #[test]
@@ -265,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_core_delta_needs_its_base() {
-        let delta = |path| Newcomer {
+        let delta = |path| Candidate {
             path,
             kind: PackageKind::Ec7xx { delta: true },
             content: None,

@@ -1,0 +1,353 @@
+//! Takes an uploaded file into the firmware folder: it is checked while it grows, and gets its name only
+//! if it is whole, is firmware, and conflicts with no other file. Used by the operator's API, on a thread
+//! of its own.
+//!
+//! No folder is made before the file is complete, so that a cut upload leaves nothing. The unfinished file
+//! lies in the deepest existing folder of its path.
+
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::path::Path;
+
+use rustix::io::Errno;
+use sha2::{Digest, Sha256};
+
+use super::ContentId;
+use super::catalog::Catalog;
+use super::catalog::candidate::{Candidate, candidate_path};
+use super::name::FirmwarePath;
+use super::new_folders::NewFolders;
+use super::package::{Inspected, Inspector};
+use super::plain;
+use super::rules::{Rules, edit};
+use super::scan;
+use crate::os::fs::{Folder, Unfinished};
+
+/// Left free on the file system, in bytes, so that the state folder can still be written.
+const LEAVE_FREE: u64 = 1 << 20;
+
+/// A file on its way in.
+pub struct Intake {
+    /// Where it will lie, relative to the firmware folder.
+    path: String,
+    /// The deepest folder of the path that is there.
+    folder: Folder,
+    /// Those that are still to be made in it.
+    missing: Vec<String>,
+    name: String,
+    /// `None` where a file of this name and length is there already: then the bytes are only compared.
+    unfinished: Option<Unfinished>,
+    inspector: Inspector,
+    /// What is there already.
+    present: Option<ContentId>,
+}
+
+/// A file that was taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredFile {
+    /// What it is.
+    pub inspected: Inspected,
+    /// It was there before, with the same bytes.
+    pub was_there: bool,
+}
+
+/// Why it was not. The sentences are for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UploadError {
+    /// It would be quarantined, or there can be no such file.
+    Wrong(String),
+    /// Another file has this name.
+    NameTaken(String),
+    /// The file system is full.
+    Full(String),
+    /// The folder cannot be written.
+    Unwritable(String),
+}
+
+impl Intake {
+    /// Prepares for a file of `size` bytes at `path`. `root`: the firmware folder.
+    pub fn begin(root: &Path, path: &str, size: u64) -> Result<Intake, UploadError> {
+        upload_path(path).map_err(UploadError::Wrong)?;
+        let mut parts: Vec<&str> = path.split('/').collect();
+        let name = parts.pop().unwrap_or_default();
+        if parts
+            .first()
+            .is_some_and(|first| scan::is_of_the_system(first))
+        {
+            let sentence = "this folder belongs to the system and is not looked at";
+            return Err(UploadError::Wrong(sentence.to_owned()));
+        }
+        let mut folder =
+            Folder::open(root).map_err(|error| unwritable(&root.display().to_string(), &error))?;
+        let present = present(&folder, path, size)?;
+        let mut missing = parts.iter();
+        while let [part, ..] = missing.as_slice() {
+            match folder.child(OsStr::new(part)) {
+                Ok(child) => folder = child,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                Err(error) => return Err(no_folder(part, &error)),
+            }
+            missing.next();
+        }
+        let unfinished = match present {
+            Some(_) => None,
+            None => Some(begin_in(&folder, path, size)?),
+        };
+        Ok(Intake {
+            path: path.to_owned(),
+            folder,
+            missing: missing.map(|&part| part.to_owned()).collect(),
+            name: name.to_owned(),
+            unfinished,
+            inspector: Inspector::new(name),
+            present,
+        })
+    }
+
+    /// The next bytes.
+    pub fn add(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
+        self.inspector.update(bytes);
+        match &mut self.unfinished {
+            Some(file) => file
+                .write(bytes)
+                .map_err(|error| unwritable(&self.path, &error)),
+            None => Ok(()),
+        }
+    }
+
+    /// All bytes are there: the file gets its name. `catalog`: as it is now; `digest`: what the sender
+    /// says that the bytes' SHA-256 is; `rules`: the release.json of its release, which is in the folder before
+    /// the file has its name. Blocks.
+    pub fn finish(
+        self,
+        root: &Path,
+        catalog: &Catalog,
+        digest: Option<ContentId>,
+        rules: Option<&[u8]>,
+    ) -> Result<StoredFile, UploadError> {
+        let inspected = self.inspector.finish().map_err(UploadError::Wrong)?;
+        if digest.is_some_and(|digest| digest != inspected.content) {
+            let sentence =
+                "the bytes that arrived are not those that Repr-Digest is of: send them again";
+            return Err(UploadError::Wrong(sentence.to_owned()));
+        }
+        let Some(unfinished) = self.unfinished else {
+            if self.present != Some(inspected.content) {
+                return Err(taken(&self.path));
+            }
+            put_rules(root, &self.path, rules)?;
+            return Ok(StoredFile {
+                inspected,
+                was_there: true,
+            });
+        };
+        let candidate = Candidate {
+            path: &self.path,
+            kind: inspected.kind,
+            content: Some(inspected.content),
+        };
+        let in_force = match rules {
+            None => rules_of(root, &self.path),
+            Some(rules) => {
+                let own = Rules::parse(rules).map_err(UploadError::Wrong)?;
+                over_project(own, root, &self.path)
+            }
+        };
+        catalog
+            .may_come(candidate, &in_force)
+            .map_err(UploadError::Wrong)?;
+        put_rules(root, &self.path, rules)?;
+        let stored = |was_there| StoredFile {
+            inspected,
+            was_there,
+        };
+        let failed = |error| unwritable(&self.path, &error);
+        let missing = self.missing.iter().map(String::as_str);
+        let folders = NewFolders::open(self.folder, missing).map_err(|(_, error)| failed(error))?;
+        let finished = unfinished.finish(folders.folder(), &self.name);
+        let present = match finished {
+            Ok(true) => return Ok(stored(false)),
+            // Another program was quicker.
+            Ok(false) => hash(folders.folder(), &self.name),
+            Err(_) => None,
+        };
+        folders.remove();
+        match finished {
+            Err(error) => Err(failed(error)),
+            Ok(_) if present == Some(inspected.content) => Ok(stored(true)),
+            Ok(_) => Err(taken(&self.path)),
+        }
+    }
+}
+
+/// What the path of a new file says, if it may come by the API: firmware, and no name in it deceives or trips
+/// somebody. The error is a sentence.
+pub fn upload_path(path: &str) -> Result<FirmwarePath<'_>, String> {
+    // Before anything is said of the path: a sentence about it would show it.
+    path.split('/').try_for_each(plain::name)?;
+    let place = candidate_path(path)?;
+    plain::name(place.project)?;
+    plain::name(place.version_text)?;
+    place.platform.map_or(Ok(()), plain::name)?;
+    Ok(place)
+}
+
+/// The rules in force for a file at this path, as they lie in the folder. What cannot be read rules
+/// nothing here: it holds the release back anyway.
+pub fn rules_of(root: &Path, path: &str) -> Rules {
+    let own = read_rules(root, path, |place| Some(place.version_text));
+    over_project(own.unwrap_or_default(), root, path)
+}
+
+/// The rules in force for a file at this path that comes with these rules of its release. The error is a
+/// sentence.
+pub fn rules_with(root: &Path, path: &str, own: &[u8]) -> Result<Rules, String> {
+    let own = Rules::parse(own).map_err(|error| error.to_string())?;
+    Ok(over_project(own, root, path))
+}
+
+/// A release's own rules on top of its project's.
+fn over_project(own: Rules, root: &Path, path: &str) -> Rules {
+    match read_rules(root, path, |_| None) {
+        Some(project) => own.over(&project),
+        None => own,
+    }
+}
+
+/// The release.json of the release or (without a version) of the project of a file at this path.
+fn read_rules<'p>(
+    root: &Path,
+    path: &'p str,
+    version: impl Fn(&FirmwarePath<'p>) -> Option<&'p str>,
+) -> Option<Rules> {
+    let place = candidate_path(path).ok()?;
+    let place = edit::RulesScope {
+        project: place.project,
+        version: version(&place),
+    };
+    let present = edit::read(root, place).ok()??;
+    Rules::parse(&present.bytes).ok()
+}
+
+/// Writes the rules that come with a file, unless the release has the same already. Other rules are never
+/// replaced: a release that people see would change.
+fn put_rules(root: &Path, path: &str, rules: Option<&[u8]>) -> Result<(), UploadError> {
+    let Some(rules) = rules else {
+        return Ok(());
+    };
+    let place = candidate_path(path).map_err(UploadError::Wrong)?;
+    let place = edit::RulesScope {
+        project: place.project,
+        version: Some(place.version_text),
+    };
+    match edit::edit(
+        root,
+        place,
+        edit::Edit::Whole(rules),
+        edit::Expected::Nothing,
+    ) {
+        Ok(_) => Ok(()),
+        Err(edit::EditError::Wrong(sentence)) => Err(UploadError::Wrong(sentence)),
+        Err(edit::EditError::Unwritable(sentence)) => Err(UploadError::Unwritable(sentence)),
+        Err(edit::EditError::Changed) => {
+            let present = edit::read(root, place).ok().flatten();
+            let same = |present: &edit::Present| {
+                let value = |bytes| serde_json::from_slice::<serde_json::Value>(bytes).ok();
+                value(&present.bytes).is_some() && value(&present.bytes) == value(rules)
+            };
+            match present.is_some_and(|present| same(&present)) {
+                true => Ok(()),
+                false => Err(UploadError::NameTaken(format!(
+                    "{} {} has other rules already: change those with PUT /api/v1/rules, then send the file \
+                     without rules",
+                    place.project,
+                    place.version.unwrap_or_default()
+                ))),
+            }
+        }
+    }
+}
+
+/// The hash of the file of this name, if it is as long as the one that comes.
+fn present(root: &Folder, path: &str, size: u64) -> Result<Option<ContentId>, UploadError> {
+    let file = match root.open_file(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        // A link, a folder, or a file where a folder should be: said of the folders below.
+        Err(_) => {
+            return match path.rsplit_once('/') {
+                Some((folders, _)) if root.descend(folders).is_err() => Ok(None),
+                _ => Err(UploadError::NameTaken(format!(
+                    "{path} is there and is no regular file (links are never followed): remove it first"
+                ))),
+            };
+        }
+    };
+    if file.metadata().ok().map(|metadata| metadata.len()) != Some(size) {
+        return Err(taken(path));
+    }
+    hash(root, path).map(Some).ok_or_else(|| taken(path))
+}
+
+fn begin_in(folder: &Folder, path: &str, size: u64) -> Result<Unfinished, UploadError> {
+    let unfinished = folder
+        .unfinished()
+        .map_err(|error| unwritable(path, &error))?;
+    // A file system that does not say how much is free says so when it is full.
+    let free = unfinished.free_bytes().unwrap_or(u64::MAX);
+    if free < size.saturating_add(LEAVE_FREE) {
+        return Err(full(path));
+    }
+    Ok(unfinished)
+}
+
+fn hash(folder: &Folder, path: &str) -> Option<ContentId> {
+    let mut file = folder.open_file(path).ok()?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Some(ContentId(hasher.finalize().into())),
+            Ok(got) => hasher.update(buffer.get(..got)?),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+fn taken(path: &str) -> UploadError {
+    UploadError::NameTaken(format!(
+        "{path} is there with other bytes, and no file is ever replaced: raise the version, or remove that \
+         one first"
+    ))
+}
+
+fn full(path: &str) -> UploadError {
+    UploadError::Full(format!(
+        "there is no room for {path} on the file system of the firmware folder: remove old releases"
+    ))
+}
+
+fn no_folder(part: &str, error: &io::Error) -> UploadError {
+    match Errno::from_io_error(error) {
+        Some(Errno::LOOP | Errno::NOTDIR) => UploadError::NameTaken(format!(
+            "{part} is a file or a link, and links are never followed: remove it first"
+        )),
+        _ => unwritable(part, error),
+    }
+}
+
+fn unwritable(path: &str, error: &io::Error) -> UploadError {
+    match Errno::from_io_error(error) {
+        Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => full(path),
+        _ => UploadError::Unwritable(format!(
+            "{path} cannot be written ({error}): let the user that the server runs as write into the \
+             firmware folder"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;
