@@ -3,7 +3,7 @@
 
 export const WORDS = {
   // the frame
-  releases: ['Releases', '版本'], devices: ['Devices', '设备'], live: ['Live', '实时'], explain: ['Explain', '诊断'], drop: ['Drop', '投放'],
+  releases: ['Releases', '版本'], devices: ['Devices', '设备'], live: ['Live', '实时'], explain: ['Explain', '诊断'], drop: ['Upload', '上传固件'],
   views: ['Views', '视图'], skip: ['Skip to the content', '跳到正文'], theme: ['Theme', '主题'], auto: ['as the system', '跟随系统'], light: ['light', '浅色'], dark: ['dark', '深色'],
   streaming: ['Connected, live', '已连接，实时'], polling: ['Connected, refreshed every 5 seconds', '已连接，每 5 秒刷新'], offline: ['The server cannot be reached. It is tried again.', '无法连接服务器，正在重试。'],
   status: ['The server answered with status {0}.', '服务器返回状态 {0}。'], cancel: ['Cancel', '取消'], go: ['Go on', '继续'], set: ['Set', '设置'], more: ['Show more', '显示更多'],
@@ -15,8 +15,8 @@ export const WORDS = {
   tokenReads: ['The token of this tab only reads. Changes need the one in the file operator-token of the state folder.', '当前令牌只能查看。修改操作需要状态目录的 operator-token 文件里的令牌。'],
 
   // states
-  offered: ['offered', '已通知'], downloading: ['downloading', '下载中'], delivered: ['delivered', '已送达'], sent: ['sent to a proxy', '已发给代理'], waiting: ['waiting to reboot', '等待重启'], confirmed: ['confirmed', '已确认'], reverted: ['reverted', '已回退'], silent: ['silent', '失联'],
-  standing: ['Standing', '状态'], nobodyYet: ['No device has been offered it yet.', '还没有设备收到过通知。'], updatedOf: ['{0} of {1} devices updated', '{1} 台设备中 {0} 台已升级'], network: ['Network', '网段'],
+  offered: ['offered', '已下发'], downloading: ['downloading', '下载中'], delivered: ['delivered', '已送达'], sent: ['sent to a proxy', '已发给代理'], waiting: ['waiting to reboot', '等待重启'], confirmed: ['confirmed', '已确认'], reverted: ['reverted', '已回退'], silent: ['silent', '失联'],
+  standing: ['Standing', '状态'], nobodyYet: ['No device has been offered it yet.', '还没有向任何设备下发过。'], updatedOf: ['{0} of {1} devices updated', '{1} 台设备中 {0} 台已升级'], network: ['Network', '网段'],
   is_live: ['Live', '发布中'], is_rolling_out: ['Rolling out {0} %', '灰度 {0}%'], is_paused: ['Paused', '已暂停'], is_fused: ['Fuse tripped', '已熔断'],
   is_held_back: ['Held back', '暂不发布'], is_scheduled: ['Scheduled', '定时发布'], is_windowed: ['In a time window', '限时段'],
 
@@ -38,8 +38,8 @@ export const WORDS = {
   percentAll: ['Every device that it is meant for is offered it.', '所有符合条件的设备都会收到升级。'], percentNone: ['Only devices named singly in “allow” are offered it.', '只有在 allow 中逐个列出的设备会收到升级。'],
   percentStay: ['Who is in at 10 % is in at 20 % too. Lowering it takes nothing back from modules that have it.', '10% 里的设备一定也在 20% 里。调低比例不会影响已经升级的模块。'], percentDone: ['{0}: {1} % of the devices.', '{0}：{1}% 的设备。'],
   emptyTitle: ['No release yet', '还没有任何版本'], emptyText: ['Three steps to the first update over the air.', '三步完成第一次远程升级。'],
-  first1: ['Drop an upgrade file', '放入升级包'], first1Text: ['Copy it into a folder that names project and version, or drop it here. Luatools output (the .bin, not the .soc) is understood as it is.', '拷贝到以项目和版本命名的目录，或拖到这里。Luatools 生成的 .bin（不是 .soc）原样放入即可。'],
-  dropHere: ['Drop a file', '投放文件'], first2: ['Point the module here', '让模块指向本服务器'], first2Text: ['The server must be reachable from the mobile network.', '服务器必须能从移动网络访问到。'],
+  first1: ['Upload an upgrade file', '放入升级包'], first1Text: ['Copy it into a folder that names project and version, or drop it here. Luatools output (the .bin, not the .soc) is understood as it is.', '拷贝到以项目和版本命名的目录，或拖到这里。Luatools 生成的 .bin（不是 .soc）原样放入即可。'],
+  dropHere: ['Upload a file', '上传固件'], first2: ['Point the module here', '让模块指向本服务器'], first2Text: ['The server must be reachable from the mobile network.', '服务器必须能从移动网络访问到。'],
   first3: ['Watch it happen', '观察升级过程'], first3Text: ['The next check of the module shows up at once.', '模块下一次检查时，这里会立即显示。'],
 
   // devices
@@ -48,14 +48,14 @@ export const WORDS = {
   lastSeen: ['Last seen', '最近检查'], firstSeen: ['First seen', '首次出现'], interval: ['Asks every', '检查间隔'], listed: ['in the list of known devices', '在已知设备名单中'], probation: ['seen only once so far', '目前只出现过一次'],
   journey: ['Journey', '升级进程'], noJourney: ['Nothing has been offered to it yet.', '还没有向它下发过升级。'], ofBytes: ['{0} of {1}', '{0} / {1}'], until: ['until', '直到'],
   heldTitle: ['Held by the loop guard', '被循环保护拦截'], heldMeans: ['It took this file and came back with its old version, again and again. It is not offered this file for now, so that it does not eat up its data plan.', '它多次下载这个文件，却仍报告旧版本。为避免耗尽流量，暂不再向它下发这个文件。'], heldFacts: ['came back unchanged {0} times, was sent {1}', '回退 {0} 次，已发送 {1}'],
-  lift: ['Release it', '解除拦截'], liftTitle: ['Release {0}?', '解除对 {0} 的拦截？'], liftMeans: ['At its next check it is offered the file again. If the fault is in the firmware, it downloads it once more for nothing.', '下一次检查时会再次向它下发。如果问题出在固件本身，它会白白多下载一次。'], lifted: ['{0} is released.', '{0} 已解除拦截。'], whyThis: ['Why does it get what it gets?', '它为什么得到这样的结果？'],
+  lift: ['Lift the hold', '解除拦截'], liftTitle: ['Lift the hold on {0}?', '解除对 {0} 的拦截？'], liftMeans: ['At its next check it is offered the file again. If the fault is in the firmware, it downloads it once more for nothing.', '下一次检查时会再次向它下发。如果问题出在固件本身，它会白白多下载一次。'], lifted: ['The hold on {0} is lifted.', '{0} 已解除拦截。'], whyThis: ['Why does it get what it gets?', '它为什么得到这样的结果？'],
 
   // live
   noStream: ['The live stream is not available just now: the chart goes on, single events are missing.', '暂时无法获取实时事件：图表会继续刷新，但看不到单个事件。'],
   lastHour: ['The last hour', '最近一小时'], checksMinute: ['Checks a minute', '每分钟检查'], bytesMinute: ['Firmware sent a minute', '每分钟发送固件'], hourAgo: ['60 min ago', '60 分钟前'],
   ratesWords: ['{0} checks in the last hour, {1} of them offers; {2} in the busiest minute.', '最近一小时检查 {0} 次，其中下发 {1} 次；最忙的一分钟 {2} 次。'], ratesBytes: ['{0} sent in the last hour, at most {1} in a minute.', '最近一小时发送 {0}，一分钟最多 {1}。'], ratesAt: ['{0} min ago: {1} checks, {2} offers, {3}', '{0} 分钟前：检查 {1} 次，下发 {2} 次，{3}'],
   downloadsNow: ['Downloads now', '正在下载'], notYetHeard: ['{0} running; each appears here when it gets on.', '正在进行 {0} 个；有进展时会显示在这里。'], noDownloads: ['None is running.', '当前没有下载。'], downloadOf: ['Download of {0}', '{0} 的下载进度'], perSecond: ['{0}/s', '{0}/秒'],
-  feed: ['Checks', '检查'], noEvents: ['Checks appear here as they come.', '模块检查升级时会显示在这里。'], onlyRefusals: ['Only refusals', '只看拒绝'], holdFeed: ['Hold', '停住'], why: ['why?', '原因？'],
+  feed: ['Checks', '检查'], noEvents: ['Checks appear here as they come.', '模块检查升级时会显示在这里。'], onlyRefusals: ['Only refusals', '只看拒绝'], holdFeed: ['Freeze', '冻结'], why: ['why?', '原因？'],
   verdict_offer: ['offer', '下发'], verdict_resume: ['resume', '续传'], verdict_refuse: ['no', '拒绝'],
   result_complete: ['complete', '完成'], result_cut: ['cut', '中断'], result_stalled: ['stalled', '停滞'], result_replaced: ['replaced by a new one', '已由新下载取代'], result_gone: ['the file is gone', '文件已不在'], result_full: ['no room', '服务器已满'], result_stopped: ['server stopped', '服务器停止'], result_other: ['ended', '已结束'],
 
@@ -64,7 +64,7 @@ export const WORDS = {
   firmwareName: ['Firmware name', '固件名（firmware_name）'], coreVersion: ['Core version', '底层版本'], projectKey: ['Project key', '项目密钥'], askedOver: ['Asked over', '请求方式'], explainIt: ['Explain', '诊断'],
   getsRelease: ['It gets {0}', '它会得到 {0}'], getsNothing: ['It gets nothing now', '现在没有可给它的升级'], looked: ['What was looked at', '判断过程'], theCheck: ['The request', '请求'],
 
-  // drop
+  // upload
   dropZone: ['Drop firmware here, or choose files', '把固件拖到这里，或点此选择文件'], dropKinds: ['.bin .ota .fota .sota .img, up to 256 MB', '.bin .ota .fota .sota .img，最大 256 MB'],
   dropWhere: ['Leave both empty for Luatools output: its names say project and version. A file can also be dropped onto a release.', 'Luatools 生成的文件请留空：文件名里已有项目和版本。也可以把文件拖到某个版本上。'],
   byName: ['by its name', '按文件名'], bothOrNone: ['Give both project and version, or neither.', '项目和版本要么都填，要么都不填。'], emptyFile: ['The file is empty.', '文件是空的。'], tooLarge: ['The file is over {0}.', '文件超过 {0}。'],
@@ -90,7 +90,7 @@ export const SAID = [
   [/(?:no device|only (\d+) devices?) of this project (?:is|are) established yet: .*/, null, '该项目还没有足够的已确立设备：凡完整下载过的设备都计入熔断'],
   [/the core delta was made from another core/, null, '差分包的起始底层不符'], [/a script-only package fits the same core alone.*/, null, '仅含脚本的升级包只适用于相同的底层（any_core）'], [/the file is too large for UDP; it is offered over HTTP/, null, '文件太大，UDP 发不了；可通过 HTTP 获取'],
   [/paused/, null, '已暂停'], [/not_before is still to come/, null, '还没到 not_before 的时间'], [/held: it got this again and again and came back as before/, null, '已拦截：多次下载后仍报告旧版本'], [/(\d+) of (\d+) devices will not take it: (.+)/, null, '$2 台设备中有 $1 台不会升级：$3'], [/other reasons/, null, '其他原因'], [/outside its window/, null, '不在下发时段内'], [/not among the percent that may have it yet/, null, '尚不在灰度比例内'], [/older (?:releases|ones) are not looked at/, null, '不再看更早的版本'],
-  [/this is a (?:\.soc|\.binpkg|factory).*(?:Luatools|cable).*/, null, '这是用线刷的出厂文件：请在 Luatools 里选“生成差分/升级文件”，放入生成的 .bin'], [/this is (?:a web page|JSON|text).*/, null, '这不是固件，而是网页或文本：下载可能失败了，请重新下载'], [/version (.+) is there already and is higher.*/, null, '已有更高的版本 $1：装有它的模块不会接受这一个'],
+  [/this is a (?:\.soc|\.binpkg|factory).*(?:Luatools|cable).*/, null, '这是用线刷的量产文件：请在 Luatools 里选“生成差分/升级文件”，放入生成的 .bin'], [/this is (?:a web page|JSON|text).*/, null, '这不是固件，而是网页或文本：下载可能失败了，请重新下载'], [/version (.+) is there already and is higher.*/, null, '已有更高的版本 $1：装有它的模块不会接受这一个'],
   [/at the top of the firmware folder a file must.*/, null, '文件名里没有项目和版本：请保留 Luatools 生成的文件名，或指明项目和版本，如 PROJECT/2.0.1/update.bin'], [/the folder `(.+?)` names no version.*/, null, '文件夹 $1 没有版本：请放进版本文件夹，如 $1/2.0.1/update.bin'],
   [/the file is empty: copy it again/, null, '文件是空的：请重新拷贝'], [/It is no firmware and is left alone\./, null, '不是固件，不处理'], [/It may not be read.*/, null, '没有读取权限：请让运行服务器的用户可读（chmod a+r）'], [/This is a symbolic link.*/, null, '这是符号链接，不会跟随：请把文件本身放到这里'],
   [/It does not match the (\.\w+) beside it.*/, null, '与旁边的 $1 不符：文件没有拷完，或其中一个属于别的文件'], [/(.+) claims the same release and platform with other bytes.*/, null, '$1 声称是同一版本和平台，内容却不同：请只留一个'],

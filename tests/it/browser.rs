@@ -585,6 +585,6 @@ fn who_has_nothing_yet_sees_a_picture_and_what_to_do_first() {
     browser.wait("there is a picture", picture, json!([]));
     browser.wait_text(".empty pre", "firmware/ALIYUN/2.0.1/update.bin");
     browser.click(".empty a.primary");
-    browser.wait_text("h1", "Drop");
+    browser.wait_text("h1", "Upload");
     desk.quiet_console();
 }

@@ -29,7 +29,7 @@ fn the_page_speaks_the_browser_s_language_and_remembers_another() {
         assert!(!heading.is_ascii(), "{view} is headed {heading:?}");
     }
     browser.click("#lang");
-    browser.wait_text("h1", "Drop");
+    browser.wait_text("h1", "Upload");
     browser.open(&desk.url(""));
     browser.wait_text("h1", "Releases");
     assert_eq!(browser.js(lang, json!([])), "en");
