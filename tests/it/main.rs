@@ -6,6 +6,7 @@
 mod common;
 
 mod browser;
+mod browser_devices;
 mod browser_looks;
 mod chaos;
 mod command_line;
@@ -27,8 +28,10 @@ mod one_truth;
 mod operator_access;
 mod operator_api;
 mod operator_crowd;
+mod operator_events;
 mod operator_heads;
 mod operator_metrics;
+mod operator_rules;
 mod operator_uploads;
 mod packages;
 mod probe;

@@ -1,5 +1,5 @@
-//! Promise: an upload lies in the folder whole, or not at all; nothing is replaced, no link is followed,
-//! and what would be quarantined is refused with the reason.
+//! Promise: an upload is in the folder whole or not at all; no file is replaced, no link is followed, and a file
+//! that would be quarantined is refused with the reason.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use common::operator::{Operator, parse};
-use common::packages::{EC7XX, noise, script_package};
+use common::packages::noise;
 use common::{IMEI, PATIENCE, Place, Rows, Server, files_under, luat, wait_until};
 use serde_json::json;
 
@@ -17,11 +17,6 @@ fn start() -> (Server, Operator) {
     let server = Server::start(&[]);
     let operator = Operator::of(&server);
     (server, operator)
-}
-
-fn put(operator: &Operator, path: &str, headers: &str, bytes: &[u8]) -> u16 {
-    let target = format!("/api/v1/firmware/{path}");
-    operator.send("PUT", &target, headers, bytes).status
 }
 
 /// All that lies in the firmware folder, hidden files too.
@@ -42,12 +37,12 @@ fn an_uploaded_file_is_offered_and_the_same_again_is_no_trouble() {
     let again = operator.send("PUT", "/api/v1/firmware/P/2.0.1/u.bin", "", &bytes);
     assert_eq!((again.status, again.json()), (200, said));
     assert_eq!(
-        put(&operator, "P/2.0.1/u.bin", "If-None-Match: *\r\n", &bytes),
+        operator.put_file("P/2.0.1/u.bin", "If-None-Match: *\r\n", &bytes),
         412
     );
     let other = noise(2, 300_000);
-    assert_eq!(put(&operator, "P/2.0.1/u.bin", "", &other), 409);
-    assert_eq!(put(&operator, "P/2.0.1/u.bin", "", &other[..5000]), 409);
+    assert_eq!(operator.put_file("P/2.0.1/u.bin", "", &other), 409);
+    assert_eq!(operator.put_file("P/2.0.1/u.bin", "", &other[..5000]), 409);
     assert_eq!(
         std::fs::read(server.place().path("P/2.0.1/u.bin")).unwrap(),
         bytes
@@ -55,16 +50,16 @@ fn an_uploaded_file_is_offered_and_the_same_again_is_no_trouble() {
     assert_eq!(files(&server), ["P/2.0.1/u.bin"]);
     // What Luatools made goes in as it is called.
     let name = "Q_2.0.1_Luat_8955.bin";
-    assert_eq!(put(&operator, name, "", &other), 201);
+    assert_eq!(operator.put_file(name, "", &other), 201);
     let chinese = "%E6%B0%B4%E8%A1%A8/2.0.1/u.bin";
-    assert_eq!(put(&operator, chinese, "", &other), 201);
+    assert_eq!(operator.put_file(chinese, "", &other), 201);
     assert_eq!(files(&server).len(), 3);
 }
 
 #[test]
 fn what_would_be_quarantined_is_refused_with_the_reason() {
     let (server, operator) = start();
-    assert_eq!(put(&operator, "P/2.0.1/u.bin", "", &noise(1, 5000)), 201);
+    assert_eq!(operator.put_file("P/2.0.1/u.bin", "", &noise(1, 5000)), 201);
     server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &noise(1, 5000));
     let page = b"<!doctype html><html><title>404 not found</title></html>".repeat(30);
     let mut delta = vec![0x18, 0x72, 0xc3, 0xea];
@@ -121,14 +116,9 @@ fn a_length_and_a_digest_are_believed_only_if_they_are_right() {
     let chunked = request("Transfer-Encoding: chunked\r\n");
     assert_eq!(operator.ask(&chunked).status, 501);
     let wrong = format!("Repr-Digest: sha-256=:{}=:\r\n", "A".repeat(43));
-    assert_eq!(put(&operator, "P/2.0.1/u.bin", &wrong, &bytes), 422);
+    assert_eq!(operator.put_file("P/2.0.1/u.bin", &wrong, &bytes), 422);
     assert_eq!(
-        put(
-            &operator,
-            "P/2.0.1/u.bin",
-            "Repr-Digest: sha-256=:x:\r\n",
-            &bytes
-        ),
+        operator.put_file("P/2.0.1/u.bin", "Repr-Digest: sha-256=:x:\r\n", &bytes),
         400
     );
     assert_eq!(files(&server), [""; 0]);
@@ -219,7 +209,7 @@ fn a_kill_in_the_middle_leaves_nothing_after_the_next_start() {
         unfinished(server.place()) == 0
     });
     let operator = Operator::of(&server);
-    assert_eq!(put(&operator, "Q/2.0.1/u.bin", "", &bytes), 201);
+    assert_eq!(operator.put_file("Q/2.0.1/u.bin", "", &bytes), 201);
 }
 
 #[test]
@@ -238,7 +228,7 @@ fn no_link_is_followed() {
     let server = Server::start_in(place, &[]);
     let operator = Operator::of(&server);
     for path in ["L/2.0.1/u.bin", "P/2.0.1/u.bin", "P/2.0.2/u.bin"] {
-        assert_eq!(put(&operator, path, "", &noise(1, 1000)), 409, "{path}");
+        assert_eq!(operator.put_file(path, "", &noise(1, 1000)), 409, "{path}");
     }
     assert_eq!(files_under(&elsewhere), [""; 0]);
 }
@@ -276,7 +266,7 @@ fn tricks_with_paths_lead_nowhere() {
     let long = format!("P/2.0.1/{}.bin", "x".repeat(300));
     rows.row(
         "a long name",
-        match put(&operator, &long, "", &noise(1, 100)) {
+        match operator.put_file(&long, "", &noise(1, 100)) {
             422 => Ok(()),
             status => Err(status.to_string()),
         },
@@ -317,9 +307,15 @@ fn a_full_disk_is_said_and_leaves_nothing() {
     let _mounted = Mounted(folder);
     let server = Server::start_in(place, &[]);
     let operator = Operator::of(&server);
-    assert_eq!(put(&operator, "P/2.0.1/u.bin", "", &noise(1, 8 << 20)), 507);
+    assert_eq!(
+        operator.put_file("P/2.0.1/u.bin", "", &noise(1, 8 << 20)),
+        507
+    );
     assert_eq!(files(&server), [""; 0]);
-    assert_eq!(put(&operator, "P/2.0.1/u.bin", "", &noise(1, 100_000)), 201);
+    assert_eq!(
+        operator.put_file("P/2.0.1/u.bin", "", &noise(1, 100_000)),
+        201
+    );
     server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &noise(1, 100_000));
 }
 
@@ -345,127 +341,7 @@ fn more_uploads_than_may_run_are_asked_to_wait() {
     );
     drop(slow);
     wait_until("nothing is left", PATIENCE, || files(&server).is_empty());
-    assert_eq!(put(&operator, "P/2.0.0/u.bin", "", &noise(9, 100)), 201);
-}
-
-// Case 52.
-#[test]
-fn rules_that_come_before_a_release_or_with_it_hold_from_its_first_offer() {
-    let (server, operator) = start();
-    const OTHER: &str = "862991443700017";
-    let rules = json!({ "allow": [IMEI] }).to_string();
-    let header = format!("Release-Rules: {rules}\r\n");
-    let absent = "If-None-Match: *\r\n";
-    let luatools = "LT_2012.001.004_LuatOS-SoC_Air780EPM.bin";
-    // What is PUT first (a release's or a project's rules), the file, the header with it.
-    for (n, (project, first, path, headers)) in [
-        ("A", "A/2.0.1", "A/2.0.1/u.bin", ""),
-        ("B", "B", "B/2.0.1/u.bin", ""),
-        ("C", "", "C/2.0.1/u.bin", header.as_str()),
-        ("D", "D/2.0.1", "D/2.0.1/from-2008/u.bin", header.as_str()),
-        ("LT", "", luatools, header.as_str()),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let bytes = match path == luatools {
-            true => script_package(EC7XX, 26),
-            false => noise(n as u64, 30_000),
-        };
-        if !first.is_empty() {
-            let target = format!("/api/v1/rules/{first}");
-            let made = operator.send("PUT", &target, absent, rules.as_bytes());
-            assert_eq!(made.status, 201, "{first}: {}", made.text());
-            assert_eq!(operator.get(&target).json(), json!({ "allow": [IMEI] }));
-        }
-        let target = format!("/api/v1/firmware/{path}");
-        let told = operator.send("PUT", &target, headers, &bytes);
-        assert_eq!(told.status, 201, "{path}: {}", told.text());
-        let ask = |imei: &str| match path == luatools {
-            true => format!(
-                "/api/site/firmware_upgrade?imei={imei}&project_key=k\
-                 &firmware_name=LT_LuatOS-SoC_Air780EPM&version=2012.1.3"
-            ),
-            // A core delta's folder is for modules of that core.
-            false if path.contains("from-") => format!(
-                "/api/site/firmware_upgrade?imei={imei}&project_key=k\
-                 &firmware_name={project}_Luat_V2008_RDA8910&version=1.0.0"
-            ),
-            false => luat(project, imei, "1.0.0"),
-        };
-        wait_until("the listed device is offered it", PATIENCE, || {
-            assert_ne!(server.get(&ask(OTHER)).status, 200, "{path}");
-            server.get(&ask(IMEI)).status == 200
-        });
-        for _ in 0..20 {
-            assert_ne!(server.get(&ask(OTHER)).status, 200, "{path}");
-        }
-    }
-}
-
-#[test]
-fn rules_that_come_with_a_file_are_taken_with_it_or_not_at_all() {
-    let (server, operator) = start();
-    let send = |path: &str, rules: &str, bytes: &[u8]| {
-        let target = format!("/api/v1/firmware/{path}");
-        operator.send(
-            "PUT",
-            &target,
-            &format!("Release-Rules: {rules}\r\n"),
-            bytes,
-        )
-    };
-    let bytes = noise(1, 3000);
-    for (rules, part) in [
-        ("{\"precent\": 5}", "percent"),
-        (
-            "{\"percent\": 5, \"percent\": 100}",
-            "`percent` is there twice",
-        ),
-        ("nonsense", "no JSON"),
-        ("[]", "object"),
-        ("{\"paused\": \"a\\u202eb\"}", "U+202E"),
-    ] {
-        let told = send("P/2.0.1/u.bin", rules, &bytes);
-        assert_eq!(told.status, 422, "{rules}");
-        assert!(told.text().contains(part), "{rules}: {}", told.text());
-    }
-    let page = send(
-        "P/2.0.1/u.bin",
-        "{\"percent\": 5}",
-        b"<!doctype html><title>404</title>",
-    );
-    assert_eq!(page.status, 422);
-    assert_eq!(
-        files(&server),
-        [""; 0],
-        "what is refused leaves no rules either"
-    );
-    assert_eq!(
-        send("P/2.0.1/u.bin", "{\"percent\": 5}", &bytes).status,
-        201
-    );
-    assert_eq!(files(&server), ["P/2.0.1/release.json", "P/2.0.1/u.bin"]);
-    // The same again, and a second file of the release with the same rules.
-    assert_eq!(
-        send("P/2.0.1/u.bin", "{ \"percent\":5 }", &bytes).status,
-        200
-    );
-    let second = "P/2.0.1/P_2.0.1_Luat_8955.bin";
-    assert_eq!(send(second, "{\"percent\":5}", &noise(2, 3000)).status, 201);
-    // Other rules would change what people see already.
-    let other = send(
-        "P/2.0.1/P_2.0.1_Luat_8910.bin",
-        "{\"percent\":6}",
-        &noise(3, 3000),
-    );
-    assert_eq!(other.status, 409, "{}", other.text());
-    assert!(other.text().contains("other rules"), "{}", other.text());
-    assert_eq!(files(&server).len(), 3);
-    assert_eq!(
-        operator.get("/api/v1/rules/P/2.0.1").json(),
-        json!({ "percent": 5 })
-    );
+    assert_eq!(operator.put_file("P/2.0.0/u.bin", "", &noise(9, 100)), 201);
 }
 
 // Case 55.
@@ -542,7 +418,7 @@ fn names_that_deceive_or_trip_are_refused_with_a_sentence() {
     assert!(problem.contains("device on Windows"), "{problem}");
     assert_eq!(files(&server), [""; 0]);
     assert_eq!(
-        put(&operator, "%E6%B0%B4%E8%A1%A8/1.0.0/u.bin", "", &bytes),
+        operator.put_file("%E6%B0%B4%E8%A1%A8/1.0.0/u.bin", "", &bytes),
         201
     );
 }

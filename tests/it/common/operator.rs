@@ -4,9 +4,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{PATIENCE, Server, listens};
+use super::packages::noise;
+use super::{PATIENCE, Place, Server, listens};
 use crate::ensure;
 
 /// A reply in which nothing was wrong.
@@ -43,6 +44,30 @@ pub struct Operator {
 }
 
 impl Operator {
+    /// A server with three releases of two projects.
+    pub fn with_releases() -> (Server, Operator) {
+        let place = Place::new();
+        place.drop_firmware("P/2.0.0/u.bin", &noise(1, 5000));
+        place.drop_firmware("P/1.5.0/u.bin", &noise(2, 5000));
+        place.drop_firmware("Q_1.0.0_Luat_8955.bin", &noise(3, 5000));
+        place.rules(
+            "P/release.json",
+            json!({"fuse": {"devices": 3, "percent": 20}}),
+        );
+        let server = Server::start_in(place, &[]);
+        let operator = Operator::of(&server);
+        operator.wait_for("/api/v1/summary", "all is read", |summary| {
+            summary["releases"] == 3 && summary["waiting"] == 0
+        });
+        (server, operator)
+    }
+
+    /// Uploads a file; the status.
+    pub fn put_file(&self, path: &str, headers: &str, bytes: &[u8]) -> u16 {
+        let target = format!("/api/v1/firmware/{path}");
+        self.send("PUT", &target, headers, bytes).status
+    }
+
     pub fn of(server: &Server) -> Operator {
         let line = server.wait_for_log("says where the operator is", |line| {
             listens(line, "operator").is_some()

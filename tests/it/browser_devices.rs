@@ -1,0 +1,185 @@
+//! The fleet on the page, in a real browser (see `browser`).
+#![cfg(feature = "operator")]
+
+use crate::common;
+
+use common::desk::{Desk, card};
+use common::packages::{EC618, noise, script_package};
+use common::{PATIENCE, luat, luatos, wait_until};
+use serde_json::json;
+
+#[test]
+fn a_device_is_found_and_its_journey_shown() {
+    let bytes = noise(10, 30_000);
+    let Some(desk) = Desk::open("a device is found", |place| {
+        place.drop_firmware("P/2.0.0/update.bin", &noise(10, 30_000));
+    }) else {
+        return;
+    };
+    desk.server
+        .wait_until_offered(&luat("P", common::IMEI, "1.0.0"), &bytes);
+    desk.go("#/devices");
+    desk.browser.fill("#d-imei", &common::IMEI[..6]);
+    desk.browser.wait_text(".devices .device", common::IMEI);
+    desk.browser.fill("#d-imei", "999");
+    desk.browser
+        .wait_text("main [role=status]", "No device fits");
+    desk.browser.fill("#d-imei", common::IMEI);
+    desk.browser.click(".devices .device");
+    desk.browser.wait_text("h1", common::IMEI);
+    desk.browser.wait_text(".steps", "offered");
+    desk.browser.wait_text("main", "30\u{a0}kB of 30\u{a0}kB");
+    desk.quiet_console();
+}
+
+// Case 42.
+#[test]
+fn the_why_of_a_device_asks_what_the_device_asks() {
+    let good = script_package(EC618, 62);
+    let Some(desk) = Desk::open("a device's why", |place| {
+        place.drop_firmware(
+            "GOOD_2012.001.004_LuatOS-SoC_Air780E.bin",
+            &script_package(EC618, 62),
+        );
+        place.drop_firmware("Q/1.0.1/u.bin", &noise(63, 3000));
+    }) else {
+        return;
+    };
+    let browser = &desk.browser;
+    let target = luatos("GOOD", "Air780E", common::IMEI, "2012.1.3");
+    desk.server.wait_until_offered(&target, &good);
+    // libfota's request: no marker, the project in the path.
+    let plain = "862991443750000";
+    let without = format!("/luat/update/Q?imei={plain}&version=1.0.0");
+    desk.server.wait_until_offered(&without, &noise(63, 3000));
+    for (language, gets) in [("en-GB,en", "It gets"), ("zh-CN,zh", "它会得到")] {
+        browser.language(language);
+        browser.open(&desk.url(&format!("#token={}", desk.token)));
+        browser.wait_text("h1", "");
+        desk.go(&format!("#/devices/{}", common::IMEI));
+        browser.wait_text(".facts", "Air780E");
+        browser.wait_text(".facts", "2012");
+        browser.click("a[href^='#/explain?']");
+        browser.wait_text(".verdict h2", &format!("{gets} 2012.001.004"));
+        browser.wait_text(".verdict", "GOOD_2012.001.004_LuatOS-SoC_Air780E.bin");
+        desk.go(&format!("#/devices/{plain}"));
+        browser.wait_text("h1", plain);
+        browser.click("a[href^='#/explain?']");
+        browser.wait_text(".verdict h2", &format!("{gets} 1.0.1"));
+    }
+    desk.quiet_console();
+}
+
+// Case 43 and case 44.
+#[test]
+fn the_bar_of_a_release_shows_how_many_of_the_fleet_are_updated_and_keeps_that_number() {
+    let Some(desk) = Desk::open("a release's bar", |place| {
+        place.drop_firmware("P/1.0.2/u.bin", &noise(64, 3000));
+        place.rules("P/1.0.2/release.json", json!({ "percent": 10 }));
+    }) else {
+        return;
+    };
+    let browser = &desk.browser;
+    let imei = |n: u64| (862_991_443_700_000 + n * 7919).to_string();
+    browser.wait_text(&card("P", "1.0.2"), "Rolling out 10 %");
+    let mut updated = 0;
+    for n in 0..120 {
+        let target = |version| luat("P", &imei(n), version);
+        if desk.server.get(&target("1.0.1")).status == 200 {
+            desk.server.get(&target("1.0.2"));
+            updated += 1;
+        }
+    }
+    assert!((3..40).contains(&updated), "{updated} of 120");
+    let bar = |release: &str| {
+        let bar = format!("{} [role=progressbar]", card("P", release));
+        let script = "
+            const bar = document.querySelector(arguments[0]);
+            const part = bar.querySelector('.confirmed');
+            return [bar.getAttribute('aria-valuenow'), bar.getAttribute('aria-valuemax'),
+                Math.round(100 * (part ? part.getBoundingClientRect().width : 0) / bar.getBoundingClientRect().width)];";
+        browser.js(script, json!([bar]))
+    };
+    for (language, words) in [
+        ("zh-CN,zh", format!("120 台设备中 {updated} 台已升级")),
+        ("en-GB,en", format!("{updated} of 120 devices updated")),
+    ] {
+        browser.language(language);
+        browser.open(&desk.url(&format!("#token={}", desk.token)));
+        browser.wait_text(&format!("{} .updated", card("P", "1.0.2")), &words);
+        let shown = bar("1.0.2");
+        assert_eq!(shown[0], updated.to_string());
+        assert_eq!(shown[1], "120");
+        let width = shown[2].as_u64().unwrap();
+        assert!(
+            width.abs_diff(100 * updated / 120) <= 3,
+            "{width} % for {updated} of 120"
+        );
+    }
+    // A newer release is offered to those that are updated.
+    desk.server.drop_firmware("P/1.0.3/u.bin", &noise(65, 3000));
+    browser.wait_text(&format!("{} .updated", card("P", "1.0.3")), "0 of 120");
+    for n in 0..120 {
+        desk.server.get(&luat("P", &imei(n), "1.0.2"));
+    }
+    browser.wait_text(&card("P", "1.0.3"), "120 delivered");
+    let words = format!("{updated} of 120 devices updated");
+    browser.wait_text(&format!("{} .updated", card("P", "1.0.2")), &words);
+    desk.quiet_console();
+}
+
+#[test]
+fn a_held_device_is_found_and_released() {
+    let bytes = noise(52, 3000);
+    let flags = ["--attempts", "2"];
+    let Some(desk) = Desk::open_with("release from the guard", &flags, |place| {
+        place.drop_firmware("P/2.0.0/update.bin", &noise(52, 3000));
+    }) else {
+        return;
+    };
+    let target = luat("P", common::IMEI, "1.0.0");
+    desk.server.wait_until_offered(&target, &bytes);
+    // It takes the file again and again, and stays what it is.
+    wait_until("it is held back", PATIENCE, || {
+        desk.server.get(&target).status == 403
+    });
+    desk.go("#/devices?held=1");
+    desk.browser.wait_text(".devices .state.held", "");
+    desk.browser.click(".devices .device");
+    desk.browser.click("[data-key=lift]");
+    desk.browser.click("dialog [type=submit]");
+    desk.server.wait_until_offered(&target, &bytes);
+    let free = "return document.querySelector('[data-key=lift]') === null";
+    desk.browser.wait("nothing holds it", free, json!([]));
+    desk.quiet_console();
+}
+
+#[test]
+fn the_last_hour_is_drawn() {
+    let Some(desk) = Desk::open("the last hour", |_| {}) else {
+        return;
+    };
+    for n in 0..7 {
+        desk.server
+            .get(&luat("P", common::IMEI, &format!("1.0.{n}")));
+    }
+    desk.go("#/live");
+    desk.browser
+        .wait_text("figcaption", "7 checks in the last hour");
+    // A checked minute stands as high as the busiest, and can be read without seeing it.
+    let drawn = "
+        const [chart] = document.querySelectorAll('.rates svg[role=img]');
+        const bars = [...chart.querySelectorAll('rect.whole')];
+        return bars.length > 0 && chart.getAttribute('aria-label').startsWith('7 checks')
+            && Math.max(...bars.map((bar) => Number(bar.getAttribute('height')))) === 100
+            && bars.every((bar) => bar.getBoundingClientRect().width > 1);";
+    desk.browser.wait("bars are drawn", drawn, json!([]));
+    let pointed = "
+        const chart = document.querySelector('.rates svg');
+        const box = chart.getBoundingClientRect();
+        chart.dispatchEvent(new PointerEvent('pointermove', { clientX: box.left + 1, clientY: box.top + 5 }));
+        return document.querySelector('figcaption').textContent;";
+    let said = desk.browser.js(pointed, json!([]));
+    assert_eq!(said, "59 min ago: 0 checks, 0 offers, 0\u{a0}B");
+    desk.quiet_console();
+}
