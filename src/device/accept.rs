@@ -5,8 +5,6 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-
 use super::{Service, Stop, within};
 use crate::os;
 use smol::Async;
@@ -45,7 +43,7 @@ pub(super) async fn accept(
                 return;
             }
             match os::net::accept(listener.get_ref()) {
-                Ok((stream, peer)) => welcome(stream, os::net::unmapped(peer)),
+                Ok((stream, peer)) => welcome(stream, peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let ready = async { listener.readable().await.is_ok() };
                     let stopped = async {
@@ -57,7 +55,7 @@ pub(super) async fn accept(
                         within(PAUSE, pin!(service.seats.left())).await;
                     }
                 }
-                Err(error) if is_the_peers(&error) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     // Out of files or memory. The connection stays in the queue, and asking again
                     // before another one has ended would only burn time.
@@ -76,22 +74,4 @@ pub(super) async fn accept(
         }
         yield_now().await;
     }
-}
-
-/// Errors of one connection that ended in the queue: the next one may be well (accept(2), "Error
-/// handling").
-fn is_the_peers(error: &io::Error) -> bool {
-    let one = [
-        Errno::INTR,
-        Errno::CONNABORTED,
-        Errno::PERM,
-        Errno::PROTO,
-        Errno::NETDOWN,
-        Errno::NOPROTOOPT,
-        Errno::HOSTDOWN,
-        Errno::NONET,
-        Errno::HOSTUNREACH,
-        Errno::NETUNREACH,
-    ];
-    Errno::from_io_error(error).is_some_and(|errno| one.contains(&errno))
 }

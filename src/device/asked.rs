@@ -4,12 +4,13 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::Service;
 use super::lines::{About, CheckLine, counted, short};
-use super::{Service, unix_now};
 use crate::decision::{
     Back, Check, Known, Notes, Question, Refusal, RefusedCheck, Verdict, came_back, decide,
 };
 use crate::firmware::catalog::Catalog;
+use crate::fleet::clock::unix_now;
 use crate::fleet::requester::{PinOwner, Requester};
 
 /// Who asked what.

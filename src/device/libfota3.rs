@@ -8,13 +8,14 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::Service;
 use super::answer::{Answer, Plan, deliver};
 use super::asked::Asked;
-use super::{Service, unix_now};
 use crate::decision::{HELD, Refusal, RefusedCheck, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
+use crate::fleet::clock::unix_now;
 use crate::fleet::report::Report;
 use crate::fleet::requester::Requester;
 use crate::wire::dialects::libfota3::{self, Libfota3File, Libfota3Request};

@@ -8,8 +8,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::{Service, unix_now};
+use super::Service;
 use crate::decision::Refusal;
+use crate::fleet::clock::unix_now;
 use crate::fleet::events::Event;
 use crate::fleet::requester::Requester;
 

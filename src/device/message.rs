@@ -5,14 +5,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::Service;
 use super::asked::Asked;
 use super::delivery::NO_ROOM;
 use super::lines::About;
 use super::upgrade_id::UpgradeIds;
-use super::{Service, unix_now};
 use crate::decision::{Check, Refusal, RefusedCheck, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::snapshot::Snapshot;
+use crate::fleet::clock::unix_now;
 use crate::fleet::network::Network;
 use crate::wire::dialects::datagram::{self, Get, LARGEST, PACKET};
 use crate::wire::reply::refusal_text;

@@ -38,7 +38,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use self::buckets::Limiters;
 pub use self::limits::{Cidr, Limits};
@@ -295,16 +295,6 @@ impl Service {
     fn malformed(&self) {
         let tally = &mut self.fleet.borrow_mut().tally;
         tally.malformed = tally.malformed.wrapping_add(1);
-    }
-}
-
-/// The time, Unix seconds UTC.
-fn unix_now() -> i64 {
-    match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        Err(before) => {
-            i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds)
-        }
     }
 }
 

@@ -188,7 +188,9 @@ fn ids_cannot_be_found_by_trying_and_a_running_download_goes_on() {
     let content = ContentId(Sha256::digest(&other).into());
     let secret = server.tell(move |service| {
         let here = Network::of(std::net::Ipv4Addr::LOCALHOST.into());
-        service.ids.make(content, here, unix_now())
+        service
+            .ids
+            .make(content, here, crate::fleet::clock::unix_now())
     });
     let guess = format!("Get2,{secret}");
     assert_eq!(

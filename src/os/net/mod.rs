@@ -158,34 +158,32 @@ fn report_addresses(socket: impl AsFd) -> io::Result<()> {
     }
 }
 
-/// accept4: the stream is non-blocking and close-on-exec. The address is [`unmapped`]. A connection
-/// that ended while it waited is passed over.
+/// accept4: the stream is non-blocking and close-on-exec, the address [`unmapped`]. `WouldBlock`: nothing waits.
+/// `Interrupted`: the connection that waited has ended or may not be taken (accept(2), "Error handling"); the next one
+/// may be well.
 pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    loop {
-        match rustix::net::acceptfrom_with(listener, flags) {
-            Ok((stream, peer)) => {
-                // Always there for TCP; a connection from nowhere is dropped.
-                let Some(Ok(peer)) = peer.map(SocketAddr::try_from) else {
-                    continue;
-                };
-                return Ok((TcpStream::from(stream), unmapped(peer)));
-            }
-            // accept(2): errors that belong to the connection that was waiting, not to us. Each of
-            // them takes one connection out of the queue, so this ends.
-            Err(
-                Errno::INTR
-                | Errno::CONNABORTED
-                | Errno::PROTO
-                | Errno::NETDOWN
-                | Errno::NOPROTOOPT
-                | Errno::HOSTDOWN
-                | Errno::NONET
-                | Errno::HOSTUNREACH
-                | Errno::NETUNREACH,
-            ) => continue,
-            Err(error) => return Err(error.into()),
+    let interrupted = || io::ErrorKind::Interrupted.into();
+    match rustix::net::acceptfrom_with(listener, flags) {
+        Ok((stream, peer)) => {
+            // Always there for TCP; a connection from nowhere is dropped.
+            let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+            let peer = peer.ok_or_else(interrupted)?;
+            Ok((TcpStream::from(stream), unmapped(peer)))
         }
+        Err(
+            Errno::INTR
+            | Errno::CONNABORTED
+            | Errno::PERM
+            | Errno::PROTO
+            | Errno::NETDOWN
+            | Errno::NOPROTOOPT
+            | Errno::HOSTDOWN
+            | Errno::NONET
+            | Errno::HOSTUNREACH
+            | Errno::NETUNREACH,
+        ) => Err(interrupted()),
+        Err(error) => Err(error.into()),
     }
 }
 
