@@ -3,20 +3,21 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use super::Outcome;
 use crate::firmware::catalog::{Catalog, Package, Release, Remark};
 use crate::firmware::known::{self, KnownFiles};
 use crate::firmware::scan;
 use crate::logging::Printable;
 use crate::server::words;
 
-/// What to print, and the exit status.
-pub(super) fn run(folder: &Path, state: &Path) -> Result<(String, u8), String> {
+/// Shows the firmware folder. `state`: the state folder of its server, which need not exist.
+pub(super) fn run(folder: &Path, state: &Path) -> Outcome {
     let catalog = catalogue(folder, state)?;
     let code = u8::from(!catalog.quarantined.is_empty());
     Ok((describe(folder, &catalog), code))
 }
 
-/// Reads the folder as it is now. `state`: the state folder of its server, which may not exist.
+/// Reads the firmware folder as it is now. `state`: the state folder of its server, which need not exist.
 pub(super) fn catalogue(folder: &Path, state: &Path) -> Result<Catalog, String> {
     match std::fs::metadata(folder) {
         Ok(metadata) if metadata.is_dir() => {}
@@ -27,7 +28,7 @@ pub(super) fn catalogue(folder: &Path, state: &Path) -> Result<Catalog, String> 
             ));
         }
     }
-    // What a server has read already need not be read again; the table is only looked at.
+    // A server has hashed most files already. Its table is only read.
     let table = state.join(known::FILE);
     scan::now(folder, &mut KnownFiles::open(Some(table)))
 }
@@ -36,7 +37,7 @@ const TITLES: [&str; 8] = [
     "PROJECT", "VERSION", "FILE", "KIND", "SIZE", "PLATFORM", "BASE", "RULES",
 ];
 
-/// The column that is flush right.
+/// Number of the column with sizes, which is flush right.
 const SIZE: usize = 4;
 
 fn describe(folder: &Path, catalog: &Catalog) -> String {
@@ -85,7 +86,7 @@ fn describe(folder: &Path, catalog: &Catalog) -> String {
     out
 }
 
-/// The projects whose releases are all for one core, which a module must say to get them.
+/// Remarks on projects whose releases are all for one core, which a module must report to get them.
 fn for_cores_alone(catalog: &Catalog) -> Vec<Remark> {
     let is_for_one = |release: &Release| {
         release.version.core_form().is_some() && release.rules.any_core != Some(true)
@@ -118,8 +119,7 @@ fn row(project: &str, release: &Release, package: &Package) -> [String; 8] {
     ]
 }
 
-/// Columns under each other, two spaces between them, the last one as long as it is; the one of number
-/// `right` is flush right.
+/// Writes rows in aligned columns, with two spaces between them. Column number `right` is flush right.
 pub(super) fn table<const N: usize>(out: &mut String, rows: &[[String; N]], right: Option<usize>) {
     let mut widths = [0_usize; N];
     for row in rows {
@@ -141,7 +141,7 @@ pub(super) fn table<const N: usize>(out: &mut String, rows: &[[String; N]], righ
     }
 }
 
-/// `unlisted`: how many more there are.
+/// Writes a list of remarks. `unlisted`: the number of further ones.
 fn remarks(out: &mut String, title: &str, remarks: &[Remark], unlisted: usize) {
     if remarks.is_empty() {
         return;
@@ -161,7 +161,7 @@ fn remarks(out: &mut String, title: &str, remarks: &[Remark], unlisted: usize) {
     }
 }
 
-/// How many columns of a terminal a text takes: Chinese characters take two.
+/// Columns of a terminal that a text takes: Chinese characters take two.
 fn columns(text: &str) -> usize {
     text.chars()
         .map(|c| match u32::from(c) {

@@ -1,13 +1,14 @@
-//! `luat-ota devices`: what the server remembers, out of its journal. Nothing but reading, so that it
-//! does no harm beside a running server.
+//! `luat-ota devices`: the devices in the journal. The journal is only read, so a server may be running.
 
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use super::Asked;
+use super::Outcome;
+use super::args::ModuleQuery;
 use super::check::table;
+use super::requests::check_state_folder;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::{self, Clock, Stamp, Wall};
@@ -28,24 +29,19 @@ const TITLES: [&str; 7] = [
     "HELD",
 ];
 
-/// What to print, and the exit status.
-pub(super) fn run(folder: &Path, asked: &Asked) -> Result<(String, u8), String> {
+/// Shows the devices that a server with this state folder remembers.
+pub(super) fn run(folder: &Path, query: &ModuleQuery) -> Outcome {
     let clock = Clock::new(Instant::now());
     let wall = Wall {
         stamp: clock.stamp(Instant::now()),
         unix: clock::unix_now(),
     };
-    if !folder.is_dir() {
-        return Err(format!(
-            "there is no state folder {}: no server has used it yet; name another with --state",
-            folder.display()
-        ));
-    }
+    check_state_folder(folder)?;
     let path = folder.join(journal::FILE);
-    let mut found = Found::default();
-    let prefix = asked.device.as_deref().unwrap_or_default();
+    let mut list = DeviceList::default();
+    let prefix = query.device.as_deref().unwrap_or_default();
     let loaded = journal::load(&path, wall.stamp, wall.unix, &mut |entry| {
-        found.take(entry, prefix);
+        list.take(entry, prefix);
     })
     .map_err(|error| {
         format!(
@@ -59,21 +55,21 @@ pub(super) fn run(folder: &Path, asked: &Asked) -> Result<(String, u8), String> 
             path.display()
         ));
     }
-    let mut out = found.describe(wall, prefix);
+    let mut out = list.describe(wall, prefix);
     if loaded.damaged > 0 {
         let _ = writeln!(out, "{} damaged lines were skipped.", loaded.damaged);
     }
     Ok((out, 0))
 }
 
-/// What the journal says of the devices that are wanted.
+/// What the journal says of the selected devices.
 #[derive(Default)]
-struct Found {
+struct DeviceList {
     devices: HashMap<DeviceId, DeviceEntry>,
     guards: HashMap<(IdentityHash, CoarseNetwork, ContentId), GuardEntry>,
 }
 
-impl Found {
+impl DeviceList {
     fn take(&mut self, entry: JournalEntry, prefix: &str) {
         match entry {
             JournalEntry::Device(device) => {
@@ -148,14 +144,14 @@ fn row(device: &DeviceEntry, held: Option<Stamp>, wall: Wall) -> [String; 7] {
         shown(&device.project),
         shown(&device.version),
         time(device.last),
-        journey.map_or_else(|| "-".to_owned(), way),
+        journey.map_or_else(|| "-".to_owned(), journey_text),
         journey.map_or_else(|| "-".to_owned(), |journey| time(journey.since)),
         held.map_or_else(|| "-".to_owned(), |until| format!("until {}", time(until))),
     ]
 }
 
 /// `2.0.0 downloading 43 %`
-fn way(journey: &JourneyEntry) -> String {
+fn journey_text(journey: &JourneyEntry) -> String {
     let mut text = format!("{} {}", Printable(&journey.version), journey.state.word());
     if journey.state == State::Downloading {
         let hundred = u128::from(journey.reached).saturating_mul(100);
@@ -192,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_device_is_a_line_with_its_journey_and_its_hold() {
-        let mut found = Found::default();
+        let mut list = DeviceList::default();
         let mut on_its_way = device("862991443753386");
         on_its_way.journey = Some(JourneyEntry {
             project: "P".into(),
@@ -207,12 +203,12 @@ mod tests {
             by_proxy: false,
             from: "1.0.0".into(),
         });
-        found.take(JournalEntry::Device(device("862991443753386")), "");
-        found.take(JournalEntry::Device(on_its_way), "");
-        found.take(JournalEntry::Device(device("862991443750000")), "");
-        found.take(JournalEntry::Device(device("sensor-7")), "");
-        found.take(JournalEntry::Forgotten(device("sensor-7").device), "");
-        found.take(
+        list.take(JournalEntry::Device(device("862991443753386")), "");
+        list.take(JournalEntry::Device(on_its_way), "");
+        list.take(JournalEntry::Device(device("862991443750000")), "");
+        list.take(JournalEntry::Device(device("sensor-7")), "");
+        list.take(JournalEntry::Forgotten(device("sensor-7").device), "");
+        list.take(
             JournalEntry::Guard(GuardEntry {
                 device: device("862991443750000").device,
                 identity_without_version: IdentityHash::of(device("862991443750000").device, &[]),
@@ -237,7 +233,7 @@ mod tests {
             }),
             "",
         );
-        let text = found.describe(WALL, "");
+        let text = list.describe(WALL, "");
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 4, "{text}");
         assert!(lines[1].starts_with("862991443750000  P"), "{text}");
@@ -248,11 +244,11 @@ mod tests {
 
     #[test]
     fn only_those_are_shown_whose_id_begins_as_wanted() {
-        let mut found = Found::default();
-        found.take(JournalEntry::Device(device("862991443753386")), "8629");
-        found.take(JournalEntry::Device(device("sensor-7")), "8629");
-        assert_eq!(found.devices.len(), 1);
-        let none = Found::default().describe(WALL, "77");
+        let mut list = DeviceList::default();
+        list.take(JournalEntry::Device(device("862991443753386")), "8629");
+        list.take(JournalEntry::Device(device("sensor-7")), "8629");
+        assert_eq!(list.devices.len(), 1);
+        let none = DeviceList::default().describe(WALL, "77");
         assert!(none.contains("begins with 77"), "{none}");
     }
 }

@@ -4,7 +4,8 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use super::Asked;
+use super::Outcome;
+use super::args::ModuleQuery;
 use super::check::catalogue;
 use crate::decision::{Check, Known, Offer, Verdict};
 use crate::explain::{Described, Explanation, explain, from_request};
@@ -14,11 +15,11 @@ use crate::fleet::view::DeviceView;
 use crate::fleet::{Fleet, Settings};
 use crate::logging::{Civil, Printable};
 
-/// What to print, and the exit status.
-pub(super) fn run(folder: &Path, state: &Path, asked: &Asked) -> Result<(String, u8), String> {
-    let mut check = match &asked.request {
+/// Explains what a module would be told. `state`: the state folder of the server, which is only read.
+pub(super) fn run(folder: &Path, state: &Path, query: &ModuleQuery) -> Outcome {
+    let mut check = match &query.request {
         Some(request) => from_request(request)?,
-        None => from_flags(asked),
+        None => from_flags(query),
     };
     let catalog = catalogue(folder, state)?;
     let (now, unix) = (Instant::now(), unix_now());
@@ -74,14 +75,14 @@ fn remembered(state: &Path, now: Instant, unix: i64) -> (Fleet, Option<String>) 
 }
 
 /// The check that the flags describe.
-fn from_flags(asked: &Asked) -> Check<'_> {
+fn from_flags(query: &ModuleQuery) -> Check<'_> {
     Described {
-        device: asked.device.as_deref().unwrap_or_default(),
-        firmware_name: asked.firmware_name.as_deref(),
-        version: asked.version.as_deref().unwrap_or_default(),
-        core_version: asked.core_version,
-        project_key: asked.project_key.as_deref(),
-        need_oss_url: asked.need_oss_url,
+        device: query.device.as_deref().unwrap_or_default(),
+        firmware_name: query.firmware_name.as_deref(),
+        version: query.version.as_deref().unwrap_or_default(),
+        core_version: query.core_version,
+        project_key: query.project_key.as_deref(),
+        need_oss_url: query.need_oss_url,
     }
     .check()
 }
@@ -257,28 +258,28 @@ mod tests {
 
     #[test]
     fn the_flags_ask_the_same_as_the_request() {
-        let asked = Asked {
+        let query = ModuleQuery {
             device: Some("862991443753386".to_owned()),
             firmware_name: Some("ALIYUN_Luat_V0007_ASR1802".to_owned()),
             version: Some("2.0.0".to_owned()),
             project_key: Some("k".to_owned()),
             need_oss_url: true,
-            ..Asked::default()
+            ..ModuleQuery::default()
         };
-        assert_eq!(from_flags(&asked), from_request(REQUEST).unwrap());
+        assert_eq!(from_flags(&query), from_request(REQUEST).unwrap());
     }
 
     #[test]
     fn a_module_without_a_good_id_is_noted() {
-        let asked = Asked {
+        let query = ModuleQuery {
             device: Some("no id!".to_owned()),
             firmware_name: Some("ALIYUN".to_owned()),
             version: Some("2.0.0".to_owned()),
-            ..Asked::default()
+            ..ModuleQuery::default()
         };
         let (text, _) = told(
             &catalogue_with("{}"),
-            &from_flags(&asked),
+            &from_flags(&query),
             Remembered::default(),
             0,
         );

@@ -1,19 +1,20 @@
 use super::*;
 use crate::logging::Format;
+use parse::{UsageError, parse};
 
 /// Reads a line in an environment, where only `firmware` and `fw` are folders.
-fn read_in(environment: &[(&str, &str)], words: &[&str]) -> Result<Wanted, Wrong> {
+fn read_in(environment: &[(&str, &str)], words: &[&str]) -> Result<Request, UsageError> {
     let environment: Vec<(OsString, OsString)> = environment
         .iter()
         .map(|(name, value)| (name.into(), value.into()))
         .collect();
     let is_folder = |word: &OsStr| word == "firmware" || word == "fw";
-    read(words.iter().map(OsString::from), &environment, &is_folder)
+    parse(words.iter().map(OsString::from), &environment, &is_folder)
 }
 
-fn line(environment: &[(&str, &str)], words: &[&str]) -> Line {
+fn line(environment: &[(&str, &str)], words: &[&str]) -> Args {
     match read_in(environment, words) {
-        Ok(Wanted::Run(line)) => *line,
+        Ok(Request::Run(line)) => *line,
         other => panic!("{words:?} came to {other:?}"),
     }
 }
@@ -73,7 +74,7 @@ fn a_mistyped_command_does_not_become_a_folder() {
     }
     // Unless a folder has this name.
     let is_folder = |_: &OsStr| true;
-    assert!(read([OsString::from("sevre")].into_iter(), &[], &is_folder).is_ok());
+    assert!(parse([OsString::from("sevre")].into_iter(), &[], &is_folder).is_ok());
 }
 
 #[test]
@@ -133,7 +134,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_default() {
 
 /// For each flag of the table: a good value, and what it looks like when it has arrived.
 #[test]
-fn every_flag_arrives_from_the_line_and_from_its_twin_alike() {
+fn every_flag_arrives_from_the_line_and_from_the_environment_alike() {
     let values = [
         ("http", "1.1.1.1:1"),
         ("udp", "1.1.1.1:2"),
@@ -173,11 +174,11 @@ fn every_flag_arrives_from_the_line_and_from_its_twin_alike() {
     ];
     let needed = ["--imei=1", "--firmware-name=n", "--version=v"];
     // The laboratory's flags have a test of their own.
-    for flag in flags::all().filter(|flag| !flag.command.is_of_the_lab()) {
+    for (command, flag) in flags::all().filter(|(command, _)| !command.plays_modules()) {
         let (_, value) = values.iter().find(|(name, _)| *name == flag.name).unwrap();
         let words = |own: Vec<String>| -> Vec<String> {
-            let mut words = vec![flag.command.name().to_owned()];
-            if flag.command == Command::Explain {
+            let mut words = vec![command.name().to_owned()];
+            if command == Command::Explain {
                 let name = format!("--{}=", flag.name);
                 words.extend(
                     needed
@@ -186,10 +187,10 @@ fn every_flag_arrives_from_the_line_and_from_its_twin_alike() {
                         .filter(|n| !n.starts_with(&name)),
                 );
             }
-            if flag.command == Command::Lift && flag.name != "imei" {
+            if command == Command::Lift && flag.name != "imei" {
                 words.push("--imei=862991443753386".to_owned());
             }
-            if flag.command == Command::Resume {
+            if command == Command::Resume {
                 words.push("P/2.0.0".to_owned());
             }
             words.extend(own);
@@ -206,8 +207,8 @@ fn every_flag_arrives_from_the_line_and_from_its_twin_alike() {
             true => seen(&[], words(vec![name])),
             false => seen(&[], words(vec![name, (*value).to_owned()])),
         };
-        let by_twin = seen(&[(&flag.twin(), value)], words(vec![]));
-        assert_eq!(by_flag, by_twin, "{}", flag.name);
+        let by_variable = seen(&[(&flag.env_var(command), value)], words(vec![]));
+        assert_eq!(by_flag, by_variable, "{}", flag.name);
         if !needed.iter().any(|n| n.contains(flag.name)) {
             assert_ne!(
                 by_flag,
@@ -255,8 +256,8 @@ fn a_wrong_value_is_a_sentence_with_the_flag_and_a_good_value() {
         "--udp-roaming: \"perhaps\" is not yes or no"
     );
     assert!(wrong(&[], &["--grace"]).starts_with("--grace needs a value: a number of seconds"));
-    for flag in flags::all().filter(|flag| !flag.is_switch()) {
-        let set = (flag.set)(&mut Line::new(), OsStr::new(""));
+    for (_, flag) in flags::all().filter(|(_, flag)| !flag.is_switch()) {
+        let set = (flag.store)(&mut Args::new(), OsStr::new(""));
         assert_eq!(set, None, "{} takes an empty value", flag.name);
     }
 }
@@ -376,7 +377,7 @@ fn version_is_ours_but_in_explain() {
         &["explain", "-V"],
     ] {
         assert!(
-            matches!(read_in(&[], words), Ok(Wanted::Version)),
+            matches!(read_in(&[], words), Ok(Request::Version)),
             "{words:?}"
         );
     }
@@ -389,7 +390,7 @@ fn version_is_ours_but_in_explain() {
         "--version",
         "2.0.0",
     ];
-    assert_eq!(line(&[], &words).asked.version.as_deref(), Some("2.0.0"));
+    assert_eq!(line(&[], &words).query.version.as_deref(), Some("2.0.0"));
 }
 
 #[test]
@@ -405,7 +406,7 @@ fn help_is_of_the_command_before_it() {
         (&["explain", "--imei", "1", "-h"], Some(Command::Explain)),
     ] {
         match read_in(&[], words) {
-            Ok(Wanted::Help(found)) => assert_eq!(found, command, "{words:?}"),
+            Ok(Request::Help(found)) => assert_eq!(found, command, "{words:?}"),
             other => panic!("{words:?} came to {other:?}"),
         }
     }
@@ -432,13 +433,13 @@ fn explain_takes_a_request_with_or_without_quotes() {
             "1,A_Luat_V0035_8955,2.0.0",
         ),
     ] {
-        let asked = line(&[("LUAT_OTA_IMEI", "1")], words).asked;
-        let found = asked
+        let query = line(&[("LUAT_OTA_IMEI", "1")], words).query;
+        let found = query
             .request
             .map(|request| String::from_utf8(request).unwrap());
         assert_eq!(found.as_deref(), Some(request), "{words:?}");
         // What the environment says of the module belongs to another question.
-        assert_eq!(asked.device, None);
+        assert_eq!(query.device, None);
     }
 }
 
@@ -454,7 +455,7 @@ fn explain_says_what_is_missing() {
 }
 
 #[test]
-fn a_variable_that_is_no_twin_is_remarked_on() {
+fn a_variable_that_belongs_to_no_flag_is_remarked_on() {
     let remarks = line(&[("LUAT_OTA_HTPP", "80"), ("LUAT_OTA_COLOUR", "1")], &[]).remarks;
     assert_eq!(
         remarks,
@@ -502,7 +503,7 @@ mod lab {
     ];
 
     #[test]
-    fn every_flag_arrives_from_the_line_and_from_its_twin_alike() {
+    fn every_flag_arrives_from_the_line_and_from_the_environment_alike() {
         for command in [Command::Probe, Command::Simulate] {
             // One of the addresses must be there.
             let server = ["--http=http://h/", "--udp=h:1"];
@@ -521,19 +522,22 @@ mod lab {
                 let mut with = words.clone();
                 with.push(&own);
                 let by_flag = format!("{:?}", line(&[], &with));
-                let twin = flag.twin();
-                let by_twin = format!("{:?}", line(&[(&twin, value)], &words));
-                assert_eq!(by_flag, by_twin, "{}", flag.name);
+                let variable = flag.env_var(command);
+                let by_variable = format!("{:?}", line(&[(&variable, value)], &words));
+                assert_eq!(by_flag, by_variable, "{}", flag.name);
                 assert_ne!(by_flag, format!("{:?}", line(&[], &words)), "{}", flag.name);
             }
         }
     }
 
     #[test]
-    fn the_servers_own_twins_mean_nothing_to_a_probe() {
+    fn the_servers_own_variables_mean_nothing_to_a_probe() {
         let environment = [("LUAT_OTA_HTTP", "8080"), ("LUAT_OTA_IMEI", "1")];
         let line = line(&environment, &["probe", "--udp", "h:1"]);
-        assert_eq!((line.lab.http, line.lab.imei.as_str()), (None, ""));
+        assert_eq!(
+            (line.lab.options.http, line.lab.options.module.imei.as_str()),
+            (None, "")
+        );
         assert!(line.remarks.is_empty());
     }
 
@@ -592,10 +596,10 @@ mod lab {
     #[test]
     fn the_version_is_the_modules() {
         let words = ["probe", "--udp", "h:1", "--version", "2.0.0"];
-        assert_eq!(line(&[], &words).lab.version, "2.0.0");
+        assert_eq!(line(&[], &words).lab.options.module.version, "2.0.0");
         assert!(matches!(
             read_in(&[], &["probe", "-V"]),
-            Ok(Wanted::Version)
+            Ok(Request::Version)
         ));
     }
 }

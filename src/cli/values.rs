@@ -1,15 +1,45 @@
-//! The values of flags. `None` where a text is not a good value: the sentence that says so is the
-//! flag's ([`super::flags::Flag::good`]).
+//! The values of flags. `None` where a text is not a good value; the flag has the sentence for it.
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
+#[cfg(feature = "lab")]
+use crate::modems::Endpoint;
+
+/// Stores a value, if it is a good one.
+pub(super) fn put<T>(field: &mut T, value: Option<T>) -> Option<()> {
+    *field = value?;
+    Some(())
+}
+
+/// Stores a value that need not be given, if it is a good one.
+pub(super) fn put_some<T>(field: &mut Option<T>, value: Option<T>) -> Option<()> {
+    put(field, value.map(Some))
+}
+
+/// Adds a value of a repeatable flag, if it is a good one.
+pub(super) fn push<T>(field: &mut Vec<T>, value: Option<T>) -> Option<()> {
+    field.push(value?);
+    Some(())
+}
+
+/// A path that is not empty.
+pub(super) fn path(value: &OsStr) -> Option<PathBuf> {
+    (!value.is_empty()).then(|| PathBuf::from(value))
+}
 
 /// A text that is UTF-8 and not empty, without the spaces around it.
 pub(super) fn text(value: &OsStr) -> Option<&str> {
     let text = value.to_str()?.trim();
     (!text.is_empty()).then_some(text)
+}
+
+/// The same, owned.
+pub(super) fn owned(value: &OsStr) -> Option<String> {
+    text(value).map(str::to_owned)
 }
 
 /// `8080`, `:8080`, `1.2.3.4:8080`, `[::]:8080`, `localhost:8080`. A port alone means all addresses;
@@ -26,7 +56,7 @@ pub(super) fn address(value: &OsStr) -> Option<SocketAddr> {
     Some(SocketAddr::new(address, digits(port)?))
 }
 
-/// Can this be sent as a bearer token? (The operator's side asks the same of a file.)
+/// Whether this can be sent as a bearer token. `operator::token` has the same rule for a file.
 pub(super) fn is_token(text: &str) -> bool {
     (8..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -37,48 +67,47 @@ pub(super) fn is_host_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(good)
 }
 
-/// `http://host[:port][/path]`: host, port and path (at least `/`). No other scheme.
+/// `http://host[:port][/path]`. The path is at least `/`.
 #[cfg(feature = "lab")]
-pub(super) fn url(value: &OsStr) -> Option<(String, u16, String)> {
+pub(super) fn url(value: &OsStr) -> Option<Endpoint> {
     let rest = text(value)?.strip_prefix("http://")?;
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at_checked(end)?;
-    let path = match path.starts_with('/') {
-        true => path.to_owned(),
-        false => format!("/{path}"),
+    let (authority, path) = rest.split_at_checked(rest.find(['/', '?']).unwrap_or(rest.len()))?;
+    let path = match path {
+        "" => "/",
+        path => path,
     };
-    let good = path
-        .chars()
-        .all(|sign| !sign.is_whitespace() && !matches!(sign, '#' | '?'));
-    let (host, port) = match bracketed(authority)?.rsplit_once(':') {
-        Some(_) => host_and_port(authority)?,
-        None => (authority.to_owned(), 80),
+    let is_good = |c: char| !c.is_whitespace() && !matches!(c, '#' | '?');
+    // The colons of an IPv6 address are between brackets.
+    let after_brackets = authority.rsplit(']').next()?;
+    let (host, port) = match after_brackets.contains(':') {
+        true => split_port(authority)?,
+        false => (authority, 80),
     };
-    (good && is_host(&host)).then_some((host, port, path))
-}
-
-/// What stands behind the brackets of an IPv6 address; the whole where there are none.
-#[cfg(feature = "lab")]
-fn bracketed(authority: &str) -> Option<&str> {
-    match authority.starts_with('[') {
-        true => authority.split_once(']').map(|(_, rest)| rest),
-        false => Some(authority),
-    }
+    (path.chars().all(is_good) && is_host(host)).then(|| Endpoint {
+        host: host.to_owned(),
+        port,
+        path: path.to_owned(),
+    })
 }
 
 /// `host:port`, `1.2.3.4:2234`, `[::1]:2234`.
 #[cfg(feature = "lab")]
-pub(super) fn host_port(value: &OsStr) -> Option<(String, u16)> {
-    host_and_port(text(value)?)
+pub(super) fn host_port(value: &OsStr) -> Option<Endpoint> {
+    let (host, port) = split_port(text(value)?)?;
+    is_host(host).then(|| Endpoint {
+        host: host.to_owned(),
+        port,
+        path: String::new(),
+    })
 }
 
 #[cfg(feature = "lab")]
-fn host_and_port(text: &str) -> Option<(String, u16)> {
+fn split_port(text: &str) -> Option<(&str, u16)> {
     let (host, port) = text.rsplit_once(':')?;
-    let port = digits(port).filter(|&port| port > 0)?;
-    is_host(host).then(|| (host.to_owned(), port))
+    Some((host, digits(port).filter(|&port| port > 0)?))
 }
 
+/// Whether this is a name, an IPv4 address or an IPv6 address in brackets.
 #[cfg(feature = "lab")]
 fn is_host(host: &str) -> bool {
     let bare = host
@@ -87,9 +116,8 @@ fn is_host(host: &str) -> bool {
     match bare {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => {
-            let good =
-                |sign: char| sign.is_alphanumeric() || sign == '-' || sign == '.' || sign == '_';
-            !host.is_empty() && host.chars().all(good)
+            let is_good = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
+            !host.is_empty() && host.chars().all(is_good)
         }
     }
 }
@@ -128,7 +156,7 @@ pub(super) fn size(value: &OsStr, least: u64, most: u64) -> Option<u64> {
     (least..=most).contains(&size).then_some(size)
 }
 
-/// The value of a switch in the environment or behind `=`.
+/// The value of a switch, in the environment or after `=`.
 pub(super) fn yes(value: &OsStr) -> Option<bool> {
     match text(value)?.to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Some(true),
@@ -203,10 +231,13 @@ mod tests {
             ("http://::1/", None),
         ] {
             let found = url(OsStr::new(text));
-            let found = found.as_ref().map(|(h, p, u)| (h.as_str(), *p, u.as_str()));
+            let found = found
+                .as_ref()
+                .map(|e| (e.host.as_str(), e.port, e.path.as_str()));
             assert_eq!(found, parts, "{text}");
         }
-        assert_eq!(host_port(OsStr::new("h:1")), Some(("h".into(), 1)));
+        let endpoint = host_port(OsStr::new("h:1")).unwrap();
+        assert_eq!((endpoint.host.as_str(), endpoint.port), ("h", 1));
         assert_eq!(host_port(OsStr::new("h")), None);
         assert_eq!(host_port(OsStr::new("h:x")), None);
     }

@@ -46,7 +46,7 @@ pub enum Client {
 }
 
 /// A module as its owner tells of it; what is left out is the usual of each generation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Module {
     /// 15 digits.
     pub imei: String,

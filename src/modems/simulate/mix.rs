@@ -11,6 +11,12 @@ pub struct Mix {
     parts: Vec<(Client, u32)>,
 }
 
+impl Default for Mix {
+    fn default() -> Mix {
+        Mix::realistic()
+    }
+}
+
 impl Mix {
     /// About what is in the field: mostly LuatOS, some 4G LuaTask, few of the first edition.
     pub fn realistic() -> Mix {

@@ -33,7 +33,7 @@ const GUESS: usize = 512 << 10;
 const IDLE: Duration = Duration::from_secs(15);
 
 /// What to simulate.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// How many modules.
     pub devices: u32,
@@ -43,10 +43,9 @@ pub struct Options {
     pub udp: Option<Endpoint>,
     /// The addresses of the hosts of both. No other is ever asked.
     pub names: Arc<[(String, IpAddr)]>,
-    /// The first module; the others count its IMEI up.
+    /// The first module; the others count its IMEI up. With a version after the update (`to`) a module asks once
+    /// more.
     pub module: Module,
-    /// The version that a module has after the update; then it asks once more.
-    pub to: Option<String>,
     /// Which generations, and how many of each.
     pub mix: Mix,
     /// From one check of a module to its next.
@@ -189,7 +188,7 @@ impl Fleet<'_> {
             let (next, goes_on) = self.judge(client, fate, falls_back, &played);
             fate = next;
             if fate == Fate::Updated && goes_on {
-                module.version = options.to.clone().unwrap_or_default();
+                module.version = options.module.to.clone().unwrap_or_default();
             }
             if !goes_on {
                 break;
@@ -206,7 +205,7 @@ impl Fleet<'_> {
                 options.fallback_after_report,
                 has_updated,
                 fate,
-                &options.to,
+                &options.module.to,
             ) {
                 at = self.now().max(at).saturating_add(pause);
                 Timer::at(self.wall(at)).await;
@@ -298,7 +297,7 @@ impl Fleet<'_> {
                 }
                 tally.waste(played.body.saturating_sub(size));
                 tally.times.push(self.now());
-                (Fate::Updated, self.options.to.is_some())
+                (Fate::Updated, self.options.module.to.is_some())
             }
             Outcome::NoUpdate(_) => self.refused(before),
             Outcome::Failed(_) if diagnose::is_known_bug(client, played) => self.refused(before),

@@ -1,26 +1,23 @@
-//! `luat-ota man`: the manual page, in the language of man(7), without a date, so that the same
-//! program gives the same page.
+//! `luat-ota man`: the manual page, in the language of man(7). It has no date, so that the same program gives the
+//! same page.
 
 use std::fmt::Write;
 
-use super::super::flags::{self, Default, FOLDER_TWIN, Flag};
-use super::super::{Command, help};
-use super::summary;
+use super::command::{ABOUT, Command};
+use super::flags::{self, Default, FOLDER_ENV_VAR, Flag};
 
 /// The page.
-pub(in crate::cli) fn man() -> String {
-    let mut page = String::new();
-    let version = env!("CARGO_PKG_VERSION");
-    let _ = writeln!(
-        page,
-        ".TH LUAT\\-OTA 1 \"\" \"luat\\-ota {version}\" \"User Commands\""
+pub(super) fn page() -> String {
+    // Writing to a String cannot fail, here and below.
+    let mut page = format!(
+        ".TH LUAT\\-OTA 1 \"\" \"luat\\-ota {}\" \"User Commands\"\n.SH NAME\nluat\\-ota \\- {}\n\
+         .SH SYNOPSIS\n",
+        env!("CARGO_PKG_VERSION"),
+        escaped(ABOUT)
     );
-    let about = help::prose(None).lines().next().unwrap_or_default();
-    let about = about.split_once(": ").map_or(about, |(_, about)| about);
-    let _ = writeln!(page, ".SH NAME\nluat\\-ota \\- {}", escaped(about));
-    page.push_str(".SH SYNOPSIS\n");
-    for command in Command::ALL {
-        for line in usage(*command) {
+    for command in Command::all() {
+        let (usage, _) = usage_and_body(command);
+        for line in usage.lines() {
             let _ = writeln!(page, ".B {}\n.br", escaped(line));
         }
     }
@@ -28,49 +25,44 @@ pub(in crate::cli) fn man() -> String {
         ".SH DESCRIPTION\nOne program that is the server, and what goes with it. Each command says the \
          same with \\fB\\-\\-help\\fR.\n",
     );
-    for command in Command::ALL {
-        let _ = writeln!(
-            page,
-            ".SS {}",
-            escaped(&format!("{}: {}", command.name(), summary(*command)))
-        );
-        body(&mut page, help::prose(Some(*command)));
-        flags::of(*command)
-            .filter(|flag| !flag.hidden)
-            .for_each(|flag| describe(&mut page, flag));
+    for command in Command::all() {
+        let title = format!("{}: {}", command.name(), command.summary());
+        let _ = writeln!(page, ".SS {}", escaped(&title));
+        let (_, text) = usage_and_body(command);
+        body(&mut page, text);
+        flags::visible(command).for_each(|flag| describe(&mut page, flag));
     }
     let _ = writeln!(
         page,
         ".SH ENVIRONMENT\nA flag wins over the environment, the environment over the default. A repeatable \
-         flag has its values between commas there.\n.TP\n.B {FOLDER_TWIN}\nThe firmware folder; the default \
+         flag has its values between commas there.\n.TP\n.B {FOLDER_ENV_VAR}\nThe firmware folder; the default \
          is \\fBfirmware\\fR."
     );
-    for flag in flags::all().filter(|flag| flag.command == Command::Serve && !flag.hidden) {
+    for flag in flags::visible(Command::Serve) {
         let _ = writeln!(
             page,
             ".TP\n.B {}\nThe same as \\fB\\-\\-{}\\fR.",
-            flag.twin(),
+            flag.env_var(Command::Serve),
             escaped(flag.name)
         );
     }
     page
 }
 
-/// How a command is called: the first paragraph of its help.
-fn usage(command: Command) -> impl Iterator<Item = &'static str> {
-    help::prose(Some(command))
-        .lines()
-        .take_while(|line| !line.is_empty())
+/// The help of a command in two parts: how it is called, and what it does.
+fn usage_and_body(command: Command) -> (&'static str, &'static str) {
+    let help = command.help();
+    help.split_once("\n\n").unwrap_or((help, ""))
 }
 
-/// What follows it. Indented lines are examples, and stay as they are.
-fn body(page: &mut String, prose: &str) {
-    let mut example = false;
-    for line in prose.lines().skip_while(|line| !line.is_empty()).skip(1) {
+/// Writes what a command does. Indented lines are examples, and stay as they are.
+fn body(page: &mut String, text: &str) {
+    let mut is_example = false;
+    for line in text.lines() {
         let indented = line.starts_with("  ");
-        if indented != example && !line.is_empty() {
+        if indented != is_example && !line.is_empty() {
             page.push_str(if indented { ".nf\n" } else { ".fi\n" });
-            example = indented;
+            is_example = indented;
         }
         match line {
             "" => page.push_str(".PP\n"),
@@ -79,28 +71,25 @@ fn body(page: &mut String, prose: &str) {
             }
         }
     }
-    if example {
+    if is_example {
         page.push_str(".fi\n");
     }
 }
 
 fn describe(page: &mut String, flag: &Flag) {
-    let _ = write!(page, ".TP\n\\fB\\-\\-{}\\fR", escaped(flag.name));
-    if !flag.is_switch() {
-        let _ = write!(page, " \\fI{}\\fR", escaped(flag.value));
-    }
-    page.push_str(if flag.repeatable {
-        " (repeatable)\n"
-    } else {
-        "\n"
-    });
-    let _ = writeln!(page, "{}", escaped(flag.help));
+    let value = match flag.is_switch() {
+        true => String::new(),
+        false => format!(" \\fI{}\\fR", escaped(flag.value)),
+    };
+    let repeatable = if flag.repeatable { " (repeatable)" } else { "" };
+    let (name, help) = (escaped(flag.name), escaped(flag.help));
+    let _ = writeln!(page, ".TP\n\\fB\\-\\-{name}\\fR{value}{repeatable}\n{help}");
     if let Default::Value(text) | Default::Words(text) = flag.default {
         let _ = writeln!(page, "Default: {}.", escaped(text));
     }
 }
 
-/// A text with what would be a sign of the language taken for itself.
+/// A text in which no character has a meaning of its own in man(7).
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     if text.starts_with(['.', '\'']) {
@@ -126,14 +115,14 @@ mod tests {
 
     #[test]
     fn the_page_has_every_command_and_flag_and_no_line_that_is_taken_for_a_request() {
-        let page = man();
-        for command in Command::ALL {
+        let page = page();
+        for command in Command::all() {
             assert!(
                 page.contains(&format!("\n.SS {}: ", command.name())),
                 "{command}"
             );
         }
-        for flag in flags::all() {
+        for (_, flag) in flags::all() {
             let name = format!("\\fB\\-\\-{}\\fR", escaped(flag.name));
             assert_eq!(page.contains(&name), !flag.hidden, "{}", flag.name);
         }

@@ -1,14 +1,16 @@
-//! `luat-ota health`.
+//! `luat-ota health`: asks the server on this machine, for a container in which nothing else could.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// A server that needs longer is not well. The health checks of containers have limits of their own.
-const PATIENCE: Duration = Duration::from_secs(5);
+use super::Outcome;
 
-/// What `health` prints and its exit status; a sentence if the server is not well.
-pub(in crate::cli) fn health(listens: &[SocketAddr]) -> Result<(String, u8), String> {
+/// Time after which a server counts as dead. The health checks of containers have limits of their own.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Asks the first of the addresses that the server listens on.
+pub(super) fn run(listens: &[SocketAddr]) -> Outcome {
     let listens = listens.first().ok_or("--http names no address")?;
     let mut last = String::new();
     for address in own(*listens) {
@@ -20,7 +22,7 @@ pub(in crate::cli) fn health(listens: &[SocketAddr]) -> Result<(String, u8), Str
     Err(last)
 }
 
-/// Where this machine reaches what listens there.
+/// Where this machine reaches a listener on this address.
 fn own(listens: SocketAddr) -> Vec<SocketAddr> {
     let (v4, v6) = (
         IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -38,9 +40,9 @@ fn own(listens: SocketAddr) -> Vec<SocketAddr> {
 
 /// One request.
 fn ask(address: SocketAddr) -> io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let wanted = b"HTTP/1.1 200 ";
     let mut begins = [0; 13];
@@ -74,23 +76,23 @@ mod tests {
     #[test]
     fn only_who_answers_200_is_well() {
         let well = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-        assert_eq!(health(&[well]).unwrap().1, 0);
+        assert_eq!(run(&[well]).unwrap().1, 0);
         let busy = answering(b"HTTP/1.1 503 Service Unavailable\r\n\r\n");
-        assert!(health(&[busy]).unwrap_err().contains("503"));
+        assert!(run(&[busy]).unwrap_err().contains("503"));
         let mute = answering(b"HTTP");
-        assert!(health(&[mute]).is_err());
+        assert!(run(&[mute]).is_err());
         let closed = TcpListener::bind("127.0.0.1:0").unwrap();
         let nobody = closed.local_addr().unwrap();
         drop(closed);
-        let sentence = health(&[nobody]).unwrap_err();
+        let sentence = run(&[nobody]).unwrap_err();
         assert!(sentence.contains(&nobody.to_string()), "{sentence}");
     }
 
     #[test]
     fn who_listens_on_all_addresses_is_asked_on_this_machines_own() {
         let port = answering(b"HTTP/1.1 200 OK\r\n\r\n").port();
-        assert!(health(&[SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))]).is_ok());
+        assert!(run(&[SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))]).is_ok());
         let port = answering(b"HTTP/1.1 200 OK\r\n\r\n").port();
-        assert!(health(&[SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))]).is_ok());
+        assert!(run(&[SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))]).is_ok());
     }
 }

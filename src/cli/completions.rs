@@ -1,35 +1,14 @@
-//! `luat-ota completions`. Each shell gets the same: the commands, the flags of each, folders and files
-//! where one is wanted, and the words that a flag takes where they can be counted.
+//! `luat-ota completions`: the commands, the flags of each, folders and files as values, and the words that a flag
+//! takes where they are few.
 
-use std::ffi::OsStr;
 use std::fmt::Write;
 
-use super::super::Command;
-use super::super::flags::{self, Flag};
-use super::summary;
+use super::args::Shell;
+use super::command::Command;
+use super::flags::{self, Flag};
 
-/// A shell that can be told what to complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cli) enum Shell {
-    Bash,
-    Zsh,
-    Fish,
-}
-
-impl Shell {
-    /// The shell of this name.
-    pub fn named(name: &OsStr) -> Option<Shell> {
-        Some(match name.to_str()? {
-            "bash" => Shell::Bash,
-            "zsh" => Shell::Zsh,
-            "fish" => Shell::Fish,
-            _ => return None,
-        })
-    }
-}
-
-/// What the shell is to read.
-pub(in crate::cli) fn completions(shell: Shell) -> String {
+/// The script that the shell reads.
+pub(super) fn text(shell: Shell) -> String {
     match shell {
         Shell::Bash => bash(),
         Shell::Zsh => zsh(),
@@ -37,35 +16,31 @@ pub(in crate::cli) fn completions(shell: Shell) -> String {
     }
 }
 
-/// What a value can be, as far as a shell can know.
-enum Kind {
+/// What a shell can complete a value with.
+enum ValueHint {
     Folder,
     File,
     OneOf(Vec<&'static str>),
     Anything,
 }
 
-fn kind(flag: &Flag) -> Kind {
+fn hint(flag: &Flag) -> ValueHint {
     match flag.value {
-        "DIR" => Kind::Folder,
-        "FILE" => Kind::File,
+        "DIR" => ValueHint::Folder,
+        "FILE" => ValueHint::File,
         // `error, warn, info or debug`
         "FORMAT" | "LEVEL" => {
-            let parts = flag.good.split(", ").flat_map(|part| part.split(" or "));
-            Kind::OneOf(parts.collect())
+            let parts = flag.expects.split(", ").flat_map(|part| part.split(" or "));
+            ValueHint::OneOf(parts.collect())
         }
-        _ => Kind::Anything,
+        _ => ValueHint::Anything,
     }
 }
 
-fn shown(command: Command) -> impl Iterator<Item = &'static Flag> {
-    flags::of(command).filter(|flag| !flag.hidden)
-}
-
-/// All but `serve`, which also is what goes without a word.
+/// All commands but `serve`, which is also the default.
 fn others() -> impl Iterator<Item = &'static str> {
-    let others = Command::ALL.iter().filter(|it| **it != Command::Serve);
-    others.map(|command| command.name())
+    let others = Command::all().filter(|command| *command != Command::Serve);
+    others.map(Command::name)
 }
 
 fn joined<'a>(words: impl Iterator<Item = &'a str>, between: &str) -> String {
@@ -73,7 +48,7 @@ fn joined<'a>(words: impl Iterator<Item = &'a str>, between: &str) -> String {
 }
 
 fn bash() -> String {
-    let commands = joined(Command::ALL.iter().map(|command| command.name()), " ");
+    let commands = joined(Command::all().map(Command::name), " ");
     let mut out = format!(
         "# luat-ota completions bash
 _luat_ota() {{
@@ -86,23 +61,23 @@ _luat_ota() {{
 ",
         joined(others(), " | ")
     );
-    for command in Command::ALL {
-        for flag in shown(*command) {
-            let does = match kind(flag) {
+    for command in Command::all() {
+        for flag in flags::visible(command) {
+            let does = match hint(flag) {
                 _ if flag.is_switch() => continue,
-                Kind::Folder => {
+                ValueHint::Folder => {
                     "compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- \"$word\")"
                         .to_owned()
                 }
-                Kind::File => {
+                ValueHint::File => {
                     "compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- \"$word\")"
                         .to_owned()
                 }
-                Kind::OneOf(words) => format!(
+                ValueHint::OneOf(words) => format!(
                     "mapfile -t COMPREPLY < <(compgen -W '{}' -- \"$word\")",
                     words.join(" ")
                 ),
-                Kind::Anything => ":".to_owned(),
+                ValueHint::Anything => ":".to_owned(),
             };
             let _ = writeln!(
                 out,
@@ -113,8 +88,8 @@ _luat_ota() {{
         }
     }
     out.push_str("    esac\n    case $command in\n");
-    for command in Command::ALL {
-        let names = shown(*command).map(|flag| format!("--{} ", flag.name));
+    for command in Command::all() {
+        let names = flags::visible(command).map(|flag| format!("--{} ", flag.name));
         let _ = writeln!(
             out,
             "        {}) flags='{}--help' ;;",
@@ -149,8 +124,8 @@ _luat_ota() {
     commands=(
 "
     .to_owned();
-    for command in Command::ALL {
-        let says = quoted(&format!("{}:{}", command.name(), summary(*command)));
+    for command in Command::all() {
+        let says = quoted(&format!("{}:{}", command.name(), command.summary()));
         let _ = writeln!(out, "        {says}");
     }
     let _ = write!(
@@ -165,23 +140,23 @@ _luat_ota() {
 ",
         joined(others(), "|")
     );
-    for command in Command::ALL {
+    for command in Command::all() {
         let _ = writeln!(
             out,
             "        {})\n            _arguments \\",
             command.name()
         );
-        for flag in shown(*command) {
+        for flag in flags::visible(command) {
             let star = if flag.repeatable { "*" } else { "" };
             let help = flag.help.replace(['[', ']'], "").replace(':', "\\:");
             let mut spec = format!("{star}--{}[{help}]", flag.name);
             if !flag.is_switch() {
                 let value = flag.value.replace(':', "\\:");
-                let action = match kind(flag) {
-                    Kind::Folder => "_files -/".to_owned(),
-                    Kind::File => "_files".to_owned(),
-                    Kind::OneOf(words) => format!("({})", words.join(" ")),
-                    Kind::Anything => " ".to_owned(),
+                let action = match hint(flag) {
+                    ValueHint::Folder => "_files -/".to_owned(),
+                    ValueHint::File => "_files".to_owned(),
+                    ValueHint::OneOf(words) => format!("({})", words.join(" ")),
+                    ValueHint::Anything => " ".to_owned(),
                 };
                 let _ = write!(spec, ":{value}:{action}");
             }
@@ -205,16 +180,16 @@ fn quoted(text: &str) -> String {
 
 fn fish() -> String {
     let mut out = "# luat-ota completions fish\ncomplete -c luat-ota -f\n".to_owned();
-    for command in Command::ALL {
+    for command in Command::all() {
         let _ = writeln!(
             out,
             "complete -c luat-ota -n __fish_use_subcommand -a {} -d {}",
             command.name(),
-            quoted_for_fish(summary(*command))
+            quoted_for_fish(command.summary())
         );
     }
     let others = joined(others(), " ");
-    for command in Command::ALL {
+    for command in Command::all() {
         let when = match command {
             // Also without its name.
             Command::Serve => format!("not __fish_seen_subcommand_from {others}"),
@@ -226,18 +201,18 @@ fn fish() -> String {
                 "complete -c luat-ota -n '{when}' -a '(__fish_complete_directories)'"
             );
         }
-        if *command == Command::Completions {
+        if command == Command::Completions {
             let _ = writeln!(out, "complete -c luat-ota -n '{when}' -a 'bash zsh fish'");
         }
-        for flag in shown(*command) {
+        for flag in flags::visible(command) {
             let _ = write!(out, "complete -c luat-ota -n '{when}' -l {}", flag.name);
             if !flag.is_switch() {
-                out.push_str(match kind(flag) {
-                    Kind::Folder => " -x -a '(__fish_complete_directories)'",
-                    Kind::File => " -r -F",
-                    Kind::OneOf(_) | Kind::Anything => " -x",
+                out.push_str(match hint(flag) {
+                    ValueHint::Folder => " -x -a '(__fish_complete_directories)'",
+                    ValueHint::File => " -r -F",
+                    ValueHint::OneOf(_) | ValueHint::Anything => " -x",
                 });
-                if let Kind::OneOf(words) = kind(flag) {
+                if let ValueHint::OneOf(words) = hint(flag) {
                     let _ = write!(out, " -a '{}'", words.join(" "));
                 }
             }
@@ -254,16 +229,19 @@ fn quoted_for_fish(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
+    use crate::cli::args::Args;
 
     #[test]
     fn every_shell_knows_every_command_and_flag_and_none_that_is_hidden() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-            let text = completions(shell);
-            for command in Command::ALL {
+            let text = text(shell);
+            for command in Command::all() {
                 assert!(text.contains(command.name()), "{shell:?}: {command}");
             }
-            for flag in flags::all() {
+            for (_, flag) in flags::all() {
                 let name = match shell {
                     Shell::Bash | Shell::Zsh => format!("--{}", flag.name),
                     Shell::Fish => format!("-l {} ", flag.name),
@@ -280,19 +258,15 @@ mod tests {
 
     #[test]
     fn the_words_of_a_flag_are_those_that_it_takes() {
-        let counted = flags::all().filter_map(|flag| match kind(flag) {
-            Kind::OneOf(words) => Some((flag, words)),
+        let counted = flags::all().filter_map(|(_, flag)| match hint(flag) {
+            ValueHint::OneOf(words) => Some((flag, words)),
             _ => None,
         });
         let mut count = 0;
         for (flag, words) in counted {
             for word in words {
-                let mut line = super::super::super::Line::new();
-                assert!(
-                    (flag.set)(&mut line, OsStr::new(word)).is_some(),
-                    "{} {word}",
-                    flag.name
-                );
+                let stored = (flag.store)(&mut Args::new(), OsStr::new(word));
+                assert!(stored.is_some(), "{} {word}", flag.name);
                 count += 1;
             }
         }

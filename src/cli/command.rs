@@ -1,0 +1,348 @@
+//! The commands, each with its help.
+
+use std::fmt;
+
+/// What the program can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    Serve,
+    Check,
+    Explain,
+    Devices,
+    Lift,
+    Resume,
+    #[cfg(feature = "lab")]
+    Probe,
+    #[cfg(feature = "lab")]
+    Simulate,
+    #[cfg(feature = "packages")]
+    Health,
+    #[cfg(feature = "packages")]
+    Completions,
+    #[cfg(feature = "packages")]
+    Man,
+}
+
+/// What a command works on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// It is the server.
+    Serving,
+    /// It looks at the folders of a server.
+    Folders,
+    /// It plays modules against a server anywhere.
+    #[cfg(feature = "lab")]
+    Modules,
+    /// It is for packages.
+    #[cfg(feature = "packages")]
+    Packages,
+}
+
+/// A command and how it is described.
+struct Description {
+    command: Command,
+    name: &'static str,
+    scope: Scope,
+    /// How it is called, in the program's help.
+    usage: &'static str,
+    /// What it does, in the program's help.
+    summary: &'static str,
+    /// Its own help: how it is called, up to an empty line; then what it does, examples indented.
+    help: &'static str,
+}
+
+/// The table, in the order of the program's help.
+static COMMANDS: &[Description] = &[
+    Description {
+        command: Command::Serve,
+        name: "serve",
+        scope: Scope::Serving,
+        usage: "[serve] [DIR]",
+        summary: "serves the firmware folder DIR over HTTP, UDP and TCP",
+        help: SERVE,
+    },
+    Description {
+        command: Command::Check,
+        name: "check",
+        scope: Scope::Folders,
+        usage: "check [DIR]",
+        summary: "shows what would be served, and what would not and why",
+        help: CHECK,
+    },
+    Description {
+        command: Command::Explain,
+        name: "explain",
+        scope: Scope::Folders,
+        usage: "explain [DIR]",
+        summary: "shows what a module would be told, and why",
+        help: EXPLAIN,
+    },
+    Description {
+        command: Command::Devices,
+        name: "devices",
+        scope: Scope::Folders,
+        usage: "devices [DIR]",
+        summary: "shows the devices that the server remembers, and how far each has come",
+        help: DEVICES,
+    },
+    Description {
+        command: Command::Lift,
+        name: "lift",
+        scope: Scope::Folders,
+        usage: "lift [DIR]",
+        summary: "takes back what the server holds against a device",
+        help: LIFT,
+    },
+    Description {
+        command: Command::Resume,
+        name: "resume",
+        scope: Scope::Folders,
+        usage: "resume RELEASE",
+        summary: "ends the pause of a release",
+        help: RESUME,
+    },
+    #[cfg(feature = "lab")]
+    Description {
+        command: Command::Probe,
+        name: "probe",
+        scope: Scope::Modules,
+        usage: "probe",
+        summary: "plays every generation of module against a server",
+        help: PROBE,
+    },
+    #[cfg(feature = "lab")]
+    Description {
+        command: Command::Simulate,
+        name: "simulate",
+        scope: Scope::Modules,
+        usage: "simulate",
+        summary: "lets a fleet of modules loose on a server",
+        help: SIMULATE,
+    },
+    #[cfg(feature = "packages")]
+    Description {
+        command: Command::Health,
+        name: "health",
+        scope: Scope::Packages,
+        usage: "health",
+        summary: "says whether the server on this machine answers",
+        help: HEALTH,
+    },
+    #[cfg(feature = "packages")]
+    Description {
+        command: Command::Completions,
+        name: "completions",
+        scope: Scope::Packages,
+        usage: "completions",
+        summary: "prints what makes a shell complete these words",
+        help: COMPLETIONS,
+    },
+    #[cfg(feature = "packages")]
+    Description {
+        command: Command::Man,
+        name: "man",
+        scope: Scope::Packages,
+        usage: "man",
+        summary: "prints the manual page",
+        help: MAN,
+    },
+];
+
+/// The first line of the program's help.
+pub(super) const ABOUT: &str = "the update server for Luat / LuatOS cellular modules";
+
+impl Command {
+    /// All commands of this build.
+    pub fn all() -> impl Iterator<Item = Command> {
+        COMMANDS.iter().map(|description| description.command)
+    }
+
+    /// The command of this name.
+    pub fn named(name: &str) -> Option<Command> {
+        Command::all().find(|command| command.name() == name)
+    }
+
+    fn description(self) -> &'static Description {
+        let is_this = |description: &&Description| description.command == self;
+        match COMMANDS.iter().find(is_this) {
+            Some(description) => description,
+            None => unreachable!("every command is described"),
+        }
+    }
+
+    /// Its name, as it is typed.
+    pub fn name(self) -> &'static str {
+        self.description().name
+    }
+
+    /// How it is called, in the program's help.
+    pub fn usage(self) -> &'static str {
+        self.description().usage
+    }
+
+    /// What it does, in the program's help.
+    pub fn summary(self) -> &'static str {
+        self.description().summary
+    }
+
+    /// Its help without the flags: how it is called, up to an empty line; then what it does, examples indented.
+    pub fn help(self) -> &'static str {
+        self.description().help
+    }
+
+    /// Whether it plays modules, and has nothing to do with the firmware folder.
+    pub fn plays_modules(self) -> bool {
+        #[cfg(feature = "lab")]
+        return self.description().scope == Scope::Modules;
+        #[cfg(not(feature = "lab"))]
+        false
+    }
+
+    /// Whether it looks at the folders of a server, which may be an installed one.
+    pub fn looks_at_a_server(self) -> bool {
+        self.description().scope == Scope::Folders
+    }
+
+    /// Whether a word may follow that is the firmware folder.
+    pub fn takes_a_folder(self) -> bool {
+        self == Command::Serve || self.looks_at_a_server()
+    }
+
+    /// Whether `--version` is a flag of its own: the module's version.
+    pub fn has_version_flag(self) -> bool {
+        self == Command::Explain || self.plays_modules()
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "luat-ota {}", self.name())
+    }
+}
+
+const SERVE: &str = "\
+luat-ota [serve] [DIR]
+
+Serves the firmware folder DIR over HTTP, UDP and TCP, and watches it. The folder is created if it
+is not there.
+
+Signals: SIGTERM and SIGINT let running downloads finish (--grace) and end the server; SIGHUP looks
+through the folder at once.
+Exit status: 0 after a signal, 1 if it cannot serve, 2 wrong usage.
+";
+
+const CHECK: &str = "\
+luat-ota check [DIR]
+
+Reads the firmware folder DIR and shows the catalogue as a table, then what is quarantined and why,
+what is ignored, and what looks like a mistake. Serves nothing and changes nothing.
+
+Exit status: 0 fine, 1 if anything is quarantined or the folder cannot be read, 2 wrong usage.
+";
+
+const EXPLAIN: &str = "\
+luat-ota explain [DIR] --imei N --firmware-name NAME --version V
+luat-ota explain [DIR] REQUEST
+
+Shows what a module would be told that asks now, and every rule that was looked at, in order.
+REQUEST is a URL, a request line out of a module's log, or a message of the UDP protocol, between
+quotes:
+
+  luat-ota explain 'GET /luat/update?imei=862991443753386&firmware_name=ALIYUN_Luat_V0007_ASR1802&version=2.0.0 HTTP/1.1'
+  luat-ota explain '862991443753386,ALIYUN_Luat_V0035_8955,2.0.0'
+
+Exit status: 0 if it is offered a file, 3 if it is refused, 1 if the folder cannot be read, 2 wrong
+usage.
+";
+
+const DEVICES: &str = "\
+luat-ota devices [DIR] [--imei PREFIX]
+
+Shows the devices that a server on the firmware folder DIR remembers: what each runs, how far it has
+come on its way to a release and since when, and whether that release is held back from it. Reads
+the journal in the state folder; a server may be running, and may know of some seconds more.
+
+Exit status: 0 fine, 1 if the journal cannot be read, 2 wrong usage.
+";
+
+const LIFT: &str = "\
+luat-ota lift [DIR] --imei N
+
+Takes back what the loop guard holds against a device, so that it is offered the same file again.
+The running server is asked by a file in its state folder, and does it within some seconds; if none
+is running the next one that starts does it.
+
+Exit status: 0 fine, 1 if there is no such device or the server cannot be asked, 2 wrong usage.
+";
+
+const RESUME: &str = "\
+luat-ota resume PROJECT/VERSION [DIR]
+
+Ends the pause of a release, also one that the fuse keeps although release.json does not say it. The
+running server is asked by a file in its state folder, and writes \"paused\": false into release.json
+where that says that the release is paused. If none is running the next one that starts does it.
+
+Exit status: 0 fine, 1 if there is no such release or the server cannot be asked, 2 wrong usage.
+";
+
+#[cfg(feature = "lab")]
+const PROBE: &str = "\
+luat-ota probe [--http URL] [--udp HOST:PORT] [--tcp HOST:PORT]
+
+Plays every generation of module against a running server (this one or any other) and shows which
+update, which take the answer for \"no update\", and which fail; for each that fails what the server
+must change. Waits of a module are jumped over: a hang of ten minutes takes seconds. Colours only on
+a terminal, and not where NO_COLOR is set.
+
+  luat-ota probe --http http://127.0.0.1:8080/luat/update --udp 127.0.0.1:2234 --tcp 127.0.0.1:2234
+
+Exit status: 0 if no client fails, 1 if one does, 2 wrong usage. A bug of a client that no server
+can help is shown and does not count.
+";
+
+#[cfg(feature = "lab")]
+const SIMULATE: &str = "\
+luat-ota simulate --devices N [--http URL] [--udp HOST:PORT]
+
+Lets a fleet of modules, each with its own IMEI, loose on a server, and reports what became of them.
+It ends when every module is updated, has been refused or has failed --rounds times, or after
+--duration. No other address is asked than the ones given, and only this machine's without
+--yes-really.
+
+  luat-ota simulate --devices 5000 --http http://127.0.0.1:8080/luat/update --cut 10 --fail 2
+
+Exit status: 0 if every module came to its end, none failed, the server made no error and no image
+is corrupt; else 1; 2 wrong usage.
+";
+
+#[cfg(feature = "packages")]
+const HEALTH: &str = "\
+luat-ota health [--http ADDR]
+
+Asks the server at ADDR for /healthz, as what watches over a container does. Of an address that
+means all addresses it asks this machine's own; of several addresses the first.
+
+Exit status: 0 if it answers 200 within five seconds, else 1; 2 wrong usage.
+";
+
+#[cfg(feature = "packages")]
+const COMPLETIONS: &str = "\
+luat-ota completions bash|zsh|fish
+
+Prints what makes this shell complete commands and flags:
+
+  luat-ota completions bash >/usr/share/bash-completion/completions/luat-ota
+  luat-ota completions zsh >/usr/share/zsh/vendor-completions/_luat-ota
+  luat-ota completions fish >/usr/share/fish/vendor_completions.d/luat-ota.fish
+
+Exit status: 0 fine, 2 wrong usage.
+";
+
+#[cfg(feature = "packages")]
+const MAN: &str = "\
+luat-ota man
+
+Prints the manual page, for man -l - or /usr/local/share/man/man1/luat-ota.1.
+
+Exit status: 0 fine, 2 wrong usage.
+";

@@ -1,0 +1,137 @@
+//! `luat-ota probe` and `luat-ota simulate`: runs the modules in [`crate::modems`] and shows the result.
+
+use std::io::IsTerminal;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::Outcome;
+use super::args::{LabArgs, SAMPLE_IMEI};
+use super::command::Command;
+use crate::modems::simulate::Counts;
+use crate::modems::{Endpoint, driver, probe, simulate};
+
+impl LabArgs {
+    /// Checks that there is enough to begin with, and leaves out generations that have no server.
+    pub fn complete(&mut self, command: Command) -> Result<(), String> {
+        let (http, udp) = (self.options.http.is_some(), self.options.udp.is_some());
+        if !http && !udp && self.tcp.is_none() {
+            let tcp = match command {
+                Command::Probe => ", --tcp HOST:PORT",
+                _ => "",
+            };
+            return Err(format!(
+                "which server? Give --http URL, --udp HOST:PORT{tcp}, or several of them"
+            ));
+        }
+        if command == Command::Simulate {
+            let mix = self.options.mix.clone().over(http, udp);
+            self.options.mix = mix.ok_or(
+                "--mix: none of these generations asks over what is given: UDP needs --udp, the others \
+                 --http",
+            )?;
+        }
+        Ok(())
+    }
+
+    fn expected(&self) -> Result<Option<Vec<u8>>, String> {
+        let Some(path) = &self.expect else {
+            return Ok(None);
+        };
+        match std::fs::read(path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) => Err(format!("--expect: {path:?} cannot be read: {error}")),
+        }
+    }
+
+    /// The addresses of the hosts that were given.
+    fn names(&self) -> Result<Arc<[(String, IpAddr)]>, String> {
+        let endpoints = [&self.options.http, &self.options.udp, &self.tcp];
+        let resolve = |Endpoint { host, port, .. }: &Endpoint| {
+            let address = driver::resolve(host, *port).map_err(|error| {
+                format!(
+                    "{host} has no address ({error}): is the name right, and is there a network?"
+                )
+            })?;
+            Ok((host.clone(), address))
+        };
+        endpoints.into_iter().flatten().map(resolve).collect()
+    }
+
+    /// Runs `probe`.
+    pub fn probe(&self) -> Outcome {
+        let mut module = self.options.module.clone();
+        let count_up = module.imei.is_empty();
+        if count_up {
+            module.imei = SAMPLE_IMEI.to_owned();
+        }
+        let options = probe::Options {
+            http: self.options.http.clone(),
+            udp: self.options.udp.clone(),
+            tcp: self.tcp.clone(),
+            module,
+            count_up,
+            expect: self.expected()?,
+            patience: self.patience,
+        };
+        self.names()?;
+        let report = probe::run(&options);
+        let text = match self.json {
+            true => format!("{}\n", report.json()),
+            false => report.text(wants_colours()),
+        };
+        Ok((text, u8::from(!report.is_good())))
+    }
+
+    /// Runs `simulate`.
+    pub fn simulate(&self) -> Outcome {
+        let names = self.names()?;
+        let remote = names.iter().find(|(_, address)| !address.is_loopback());
+        if let (Some((name, address)), false) = (remote, self.yes_really) {
+            return Err(format!(
+                "{name} ({address}) is not on this machine: {} modules would fall on it. If you may do \
+                 that, say --yes-really",
+                self.options.devices
+            ));
+        }
+        let options = simulate::Options {
+            names,
+            expect: self.expected()?,
+            ..self.options.clone()
+        };
+        let bar = bar(u64::from(options.devices));
+        let report = simulate::run(&options, &|counts: &Counts| {
+            bar.set_position(u64::from(counts.settled()));
+            if counts.settled().is_multiple_of(64) {
+                bar.set_message(format!(
+                    "{} updated, {} refused, {} failed",
+                    counts.updated, counts.refused, counts.failed
+                ));
+            }
+        });
+        bar.finish_and_clear();
+        let text = match self.json {
+            true => format!("{}\n", report.json()),
+            false => report.text(),
+        };
+        Ok((text, u8::from(!report.is_good())))
+    }
+}
+
+/// Whether standard output is a terminal and colours are not turned off (no-color.org).
+fn wants_colours() -> bool {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    std::io::stdout().is_terminal() && !set("NO_COLOR") && !dumb
+}
+
+/// A progress bar on standard error, if that is a terminal.
+fn bar(length: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{elapsed_precise} [{bar:40}] {pos}/{len} {msg}");
+    if let Ok(style) = style {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}

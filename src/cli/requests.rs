@@ -1,0 +1,154 @@
+//! `luat-ota lift` and `luat-ota resume`: a file in the state folder asks the server for something.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use super::Outcome;
+use super::args::ModuleQuery;
+
+use crate::firmware::audience::DeviceId;
+use crate::fleet::clock::{Stamp, unix_now};
+use crate::fleet::entry::JournalEntry;
+use crate::fleet::known_list::KnownList;
+use crate::fleet::{journal, lift, resume};
+use crate::os::notify::Notify;
+use crate::state;
+
+/// How long to wait for a running server: it looks every two seconds, and may write into the firmware folder.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time between two looks whether the server has taken the file.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Asks the server to lift what the loop guard holds against a device.
+pub(super) fn lift(folder: &Path, query: &ModuleQuery) -> Outcome {
+    let id = query.device.as_deref().unwrap_or_default();
+    let unknown = format!(
+        "no such device: nothing is remembered of {id} (luat-ota devices lists those that are)"
+    );
+    check_state_folder(folder)?;
+    let is_running = state::is_in_use(folder);
+    if !is_running && !is_remembered(folder, id)? {
+        return Err(unknown);
+    }
+    let file = lift::ask(folder, id).map_err(|error| unwritable(folder, &error))?;
+    if !is_running {
+        return Ok((
+            format!(
+                "No server uses {} now: the next one that starts lifts what is held against {id}.\n",
+                folder.display()
+            ),
+            0,
+        ));
+    }
+    wait_until_taken(&file)?;
+    match take(&lift::answer(&file)) {
+        Some(_) => Err(unknown),
+        None => Ok((format!("Lifted: nothing is held against {id} now.\n"), 0)),
+    }
+}
+
+/// Asks the server to end the pause of a release (`PROJECT/VERSION`).
+pub(super) fn resume(folder: &Path, release: &str) -> Outcome {
+    let (project, version) = release.split_once('/').unwrap_or((release, ""));
+    check_state_folder(folder)?;
+    let is_running = state::is_in_use(folder);
+    let file = resume::ask(folder, project, version).map_err(|error| unwritable(folder, &error))?;
+    if !is_running {
+        return Ok((
+            format!(
+                "No server uses {} now: the next one that starts resumes {release}.\n",
+                folder.display()
+            ),
+            0,
+        ));
+    }
+    wait_until_taken(&file)?;
+    if take(&lift::answer(&file)).is_some() {
+        return Err(format!(
+            "no such release: {release} (luat-ota check lists those that are served)"
+        ));
+    }
+    match take(&resume::refusal(&file)) {
+        Some(Ok(why)) => Err(why),
+        Some(Err(_)) => Err(format!(
+            "{release} stays paused: the server's log says why and what to do"
+        )),
+        None => Ok((format!("Resumed: {release} is not paused now.\n"), 0)),
+    }
+}
+
+/// Fails if there is no state folder.
+pub(super) fn check_state_folder(folder: &Path) -> Result<(), String> {
+    match folder.is_dir() {
+        true => Ok(()),
+        false => Err(format!(
+            "there is no state folder {}: no server has used it yet; name another with --state",
+            folder.display()
+        )),
+    }
+}
+
+fn unwritable(folder: &Path, error: &io::Error) -> String {
+    format!(
+        "{} cannot be written: {error}; run this as the server's user, or as root",
+        folder.display()
+    )
+}
+
+/// Waits until the running server has removed the file of a request.
+fn wait_until_taken(file: &Path) -> Result<(), String> {
+    let began = Instant::now();
+    while began.elapsed() < TIMEOUT {
+        if !file.exists() {
+            return Ok(());
+        }
+        std::thread::sleep(POLL);
+    }
+    Err(format!(
+        "the server has not taken {} yet: it is very busy, may not remove files from its state folder, or \
+         hears of no file system events there; then it takes it at its next rescan (--rescan), or after \
+         a SIGHUP",
+        file.display()
+    ))
+}
+
+/// Reads and removes an answer of the server; `None` if there is none.
+fn take(answer: &PathBuf) -> Option<io::Result<String>> {
+    if !answer.exists() {
+        return None;
+    }
+    let text = fs::read_to_string(answer);
+    // The next request removes it as well.
+    fs::remove_file(answer).ok();
+    Some(text)
+}
+
+/// Whether the journal or the list of known devices has the device.
+fn is_remembered(folder: &Path, id: &str) -> Result<bool, String> {
+    let Some(device) = DeviceId::parse(id) else {
+        return Ok(false);
+    };
+    let (mut is_there, mut is_guarded) = (false, false);
+    let path = folder.join(journal::FILE);
+    let loaded = journal::load(
+        &path,
+        Stamp::default(),
+        unix_now(),
+        &mut |entry| match entry {
+            JournalEntry::Device(entry) if entry.device == device => is_there = true,
+            JournalEntry::Forgotten(other) if other == device => is_there = false,
+            JournalEntry::Guard(entry) if entry.device == device => is_guarded = true,
+            _ => {}
+        },
+    );
+    loaded.map_err(|error| {
+        format!(
+            "the journal {} cannot be read: {error}; run this as the server's user, or as root",
+            path.display()
+        )
+    })?;
+    let is_listed = || KnownList::open(folder, Notify::default()).contains(device);
+    Ok(is_there || is_guarded || is_listed())
+}
