@@ -13,7 +13,6 @@ use crate::firmware::catalog::Catalog;
 use crate::wire::dialects::datagram::{self, Datagram};
 use crate::wire::dialects::libfota3::Libfota3Request;
 use crate::wire::http_target::{HttpTarget, http_target};
-use crate::wire::reply;
 
 /// A module in the words of a person.
 #[derive(Clone, Copy, Debug, Default)]
@@ -215,8 +214,8 @@ pub fn explain<'c>(
             _ => (200, None),
         },
         Verdict::Refuse(refused) => {
-            let reply = reply::refusal(refused.refusal, false);
-            (reply.status(), code(reply.bytes()))
+            let wording = refused.refusal.wording();
+            (wording.status, wording.body.map(|(code, _)| code))
         }
     };
     let (udp, udp_reason) = match &over_udp {
@@ -225,7 +224,7 @@ pub fn explain<'c>(
             None => ("the file is too large for it".to_owned(), None),
         },
         Verdict::Refuse(refused) => {
-            let text = reply::refusal_text(refused.refusal).to_string();
+            let text = refused.refusal.wording().packet.to_string();
             match &verdict {
                 Verdict::Offer(_) => (text, Some(refused.to_string())),
                 Verdict::Refuse(_) => (text, None),
@@ -240,13 +239,6 @@ pub fn explain<'c>(
         udp_reason,
         notes,
     }
-}
-
-/// The code in a refusal's body.
-fn code(reply: &[u8]) -> Option<u32> {
-    let (_, rest) = std::str::from_utf8(reply).ok()?.split_once("\"code\":")?;
-    let end = rest.find(|c: char| !c.is_ascii_digit())?;
-    rest.get(..end)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -293,15 +285,6 @@ mod tests {
             asked_again.hint = "";
             assert_eq!(asked_again, check, "{request} is asked again as {again}");
         }
-    }
-
-    #[test]
-    fn the_code_of_a_refusal_is_read_from_its_body() {
-        assert_eq!(
-            code(b"HTTP/1.1 404 Not Found\r\n\r\n{\"code\":27,\"msg\":\"\"}"),
-            Some(27)
-        );
-        assert_eq!(code(b"HTTP/1.1 416 Range Not Satisfiable\r\n\r\n"), None);
     }
 
     #[test]

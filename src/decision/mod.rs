@@ -1,17 +1,29 @@
-//! WHO gets what. [`decide()`] is one pure function: catalogue + what we know of this device + the
-//! check + the clock → a [`Verdict`]. HTTP, UDP, TCP and the command line all show the same one;
-//! nothing else decides.
+//! Decides which release a device gets. [`decide()`] is a pure function of the catalogue, what is known of the device,
+//! the check and the time; every transport and the command line show its [`Verdict`].
+//!
+//! - `decide`: finds the project and walks its releases.
+//! - `rules`: the rules that a release has to pass, in order.
+//! - `package`: which file of the release fits the device.
+//! - `refusal`: every refusal and its wording.
+//! - `came_back`: whether a later check shows that an update succeeded.
 
 mod came_back;
 mod check;
 mod decide;
+mod evaluation;
+mod known;
+mod package;
+mod refusal;
+mod rules;
 #[cfg(test)]
 mod tests;
 mod verdict;
 
 pub use came_back::{Back, came_back, compare};
 pub use check::Check;
-pub use decide::{
-    CORE_UNSAID, FUSE, Fetched, Fused, HELD, Known, Looping, Question, SET_TO_FALSE, decide,
-};
-pub use verdict::{Note, Notes, Offer, Refusal, RefusedCheck, Verdict};
+pub use decide::{Question, decide};
+pub use known::{FUSE, Fetched, Fused, Known, Looping, SET_TO_FALSE};
+pub use package::CORE_UNSAID;
+pub use refusal::{Refusal, RefusalWording};
+pub use rules::HELD;
+pub use verdict::{Note, Notes, Offer, RefusedCheck, Verdict};

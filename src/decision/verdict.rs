@@ -1,19 +1,20 @@
-//! What a check comes to, and why.
+//! The result of a decision, and the notes on how it was reached.
 
 use std::fmt;
 
+use super::refusal::Refusal;
 use crate::firmware::catalog::{Package, Project, Release};
 
 /// The answer to a check.
 #[derive(Clone, Copy, Debug)]
 pub enum Verdict<'c> {
-    /// This package.
+    /// A package is offered.
     Offer(Offer<'c>),
-    /// Nothing, for this reason.
+    /// Nothing is offered.
     Refuse(RefusedCheck<'c>),
 }
 
-/// What is offered.
+/// An offered package.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer<'c> {
     /// The project.
@@ -24,45 +25,14 @@ pub struct Offer<'c> {
     pub package: &'c Package,
 }
 
-/// The kinds of no: the rows of docs/decision.md "Verdict on the wire".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refusal {
-    /// The device has the newest there is for it.
-    NothingNewer,
-    /// Paused, not_before, window or percent.
-    NotNow,
-    /// allow, deny, from or firmware_name leave it out.
-    NotThisDevice,
-    /// Only known devices are served, and this is none.
-    UnknownDevice,
-    /// The check names no project, and its project_key is not that of exactly one.
-    NoProject,
-    /// No such project.
-    UnknownProject,
-    /// The project_key is not the release's.
-    WrongKey,
-    /// No package for this platform or core, or none that this way of asking can carry.
-    NoPackage,
-    /// The version is missing or cannot be read.
-    VersionUnreadable,
-    /// It got this content again and again and came back as before.
-    Looping,
-    /// No room now; come back.
-    Full,
-    /// The firmware folder, or the project's, cannot be read now.
-    Unread,
-    /// The bytes that its download began with are gone.
-    CannotResume,
-}
-
-/// A no, with the release that came nearest.
+/// A refused check, with the release that came nearest to an offer.
 #[derive(Clone, Copy, Debug)]
 pub struct RefusedCheck<'c> {
-    /// What kind of no.
+    /// The kind of refusal.
     pub refusal: Refusal,
-    /// The release that was refused, where it was one.
+    /// The release that was refused, if the refusal is about one.
     pub release: Option<&'c Release>,
-    /// Which rule said so, in a few words.
+    /// The rule that refused, in a few words.
     pub rule: &'c str,
 }
 
@@ -75,40 +45,40 @@ impl fmt::Display for RefusedCheck<'_> {
     }
 }
 
-/// One rule that was looked at.
+/// The result of one rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// The release it was looked at for; empty for the check as a whole.
+    /// Version of the release; empty for the check as a whole.
     pub release: String,
-    /// What the rule said, in a sentence.
+    /// The result, in a sentence.
     pub text: String,
 }
 
-/// Where the reasons go: nowhere while serving, into a list for `explain`.
+/// Collects the results of all rules for `explain`; ignores them while serving.
 #[derive(Debug, Default)]
 pub struct Notes {
     list: Option<Vec<Note>>,
 }
 
 impl Notes {
-    /// Reasons are not wanted.
+    /// Ignores all notes.
     pub fn off() -> Notes {
         Notes { list: None }
     }
 
-    /// Reasons are kept, in order.
+    /// Collects all notes, in order.
     pub fn kept() -> Notes {
         Notes {
             list: Some(Vec::new()),
         }
     }
 
-    /// The reasons so far.
+    /// The notes so far.
     pub fn list(&self) -> &[Note] {
         self.list.as_deref().unwrap_or_default()
     }
 
-    /// Adds one; `text` is only called if reasons are wanted.
+    /// Adds a note; `text` is only called if notes are collected.
     pub fn add(&mut self, release: Option<&Release>, text: impl FnOnce() -> String) {
         if let Some(list) = &mut self.list {
             list.push(Note {

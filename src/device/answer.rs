@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::asked::Asked;
 use super::client::client_of;
-use super::lines::{About, counted, log_unknown};
+use super::lines::{About, log_unknown};
 use super::{Service, libfota3};
 use crate::decision::{Check, Offer, Refusal, RefusedCheck, Verdict};
 use crate::firmware::ContentId;
@@ -79,7 +79,7 @@ impl Plan {
     /// The same where it has none.
     pub fn log_refused(&self, service: &Service, why: &str) {
         if self.decided.is_some() {
-            let full = counted(Refusal::Full);
+            let full = Refusal::Full.wording().label;
             self.about.check_line("refuse", full, why).say(service);
         }
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Service;
-use super::lines::{About, CheckLine, counted, short};
+use super::lines::{About, CheckLine, short};
 use crate::decision::{
     Back, Check, Known, Notes, Question, Refusal, RefusedCheck, Verdict, came_back, decide,
 };
@@ -182,7 +182,7 @@ impl<'a> Asked<'a> {
     /// The same for a refusal.
     pub fn log_refused(&self, service: &Service, refused: &RefusedCheck<'_>) {
         let to = refused.release.map_or("", |release| &release.version_text);
-        let counted = counted(refused.refusal);
+        let counted = refused.refusal.wording().label;
         // In pieces, as it would be displayed: nothing is allocated for it.
         let then = if to.is_empty() { "" } else { ": " };
         self.log_pieces(service, ("refuse", counted), to, [to, then, refused.rule]);

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Service;
-use crate::decision::Refusal;
 use crate::fleet::clock::unix_now;
 use crate::fleet::events::Event;
 use crate::fleet::requester::Requester;
@@ -96,24 +95,6 @@ pub(super) fn log_unknown(
 
 /// Why a message of the UDP protocol is answered with `unknown function`.
 pub(super) const NO_MESSAGE: &str = "no message of the protocol, which begins with the module's id";
-
-/// How a refusal is counted.
-pub(super) fn counted(refusal: Refusal) -> &'static str {
-    match refusal {
-        Refusal::NothingNewer => "nothing_newer",
-        Refusal::NotNow => "not_now",
-        Refusal::NotThisDevice => "not_this_device",
-        Refusal::UnknownDevice => "unknown_device",
-        Refusal::NoProject | Refusal::UnknownProject => "unknown_project",
-        Refusal::WrongKey => "wrong_key",
-        Refusal::NoPackage => "no_package",
-        Refusal::VersionUnreadable => "version_unreadable",
-        Refusal::Looping => "looping",
-        Refusal::Full => "full",
-        Refusal::Unread => "unread",
-        Refusal::CannotResume => "cannot_resume",
-    }
-}
 
 /// Whose download it is.
 #[derive(Clone, Debug)]

@@ -16,7 +16,6 @@ use crate::firmware::snapshot::Snapshot;
 use crate::fleet::clock::unix_now;
 use crate::fleet::network::Network;
 use crate::wire::dialects::datagram::{self, Get, LARGEST, PACKET};
-use crate::wire::reply::refusal_text;
 
 /// The answer to a Get that will never be good: the module gives up at once.
 pub(super) const ERR: &str = "ERR";
@@ -62,14 +61,14 @@ pub(super) fn to_check(
     let offer = match verdict {
         Verdict::Refuse(refused) => {
             asked.log_refused(service, &refused);
-            return ToCheck::No(refusal_text(refused.refusal));
+            return ToCheck::No(refused.refusal.wording().packet);
         }
         Verdict::Offer(offer) => offer,
     };
     let to = &*offer.release.version_text;
     asked.log(service, ("offer", "offer"), to, &offer.package.path);
     let Some((count, last)) = datagram::packets(offer.package.size) else {
-        return ToCheck::No(refusal_text(Refusal::NoPackage));
+        return ToCheck::No(Refusal::NoPackage.wording().packet);
     };
     let content = offer.package.content;
     ToCheck::Offer {

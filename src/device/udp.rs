@@ -33,7 +33,6 @@ use crate::os;
 use crate::os::datagrams::{Arrival, BATCH, Inbox, Outbox, Way};
 use crate::os::net::is_early;
 use crate::wire::dialects::datagram::{self, Datagram};
-use crate::wire::reply::refusal_text;
 use smol::future::yield_now;
 use smol::{Async, Timer};
 
@@ -265,7 +264,7 @@ impl Room<'_> {
                     return;
                 }
                 let reply = match stopping {
-                    true => ToCheck::No(refusal_text(Refusal::Full)),
+                    true => ToCheck::No(Refusal::Full.wording().packet),
                     false => message::to_check(service, check, from, "udp"),
                 };
                 self.answer_check(reply, arrival, outbox, now);

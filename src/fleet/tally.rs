@@ -4,6 +4,8 @@
 //! Nothing here names a device: the number of different counters is bounded by the code, not by who
 //! asks.
 
+use crate::decision::Refusal;
+
 /// Seconds that one place of [`Tally::rates`] covers.
 pub const SLOT: u32 = 60;
 
@@ -53,24 +55,18 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// The verdicts that are counted apart, as the label says them.
-    pub const VERDICTS: [&'static str; 15] = [
-        "offer",
-        "resume",
-        "nothing_newer",
-        "not_now",
-        "not_this_device",
-        "unknown_device",
-        "unknown_project",
-        "wrong_key",
-        "no_package",
-        "version_unreadable",
-        "looping",
-        "full",
-        "unread",
-        "cannot_resume",
-        "other",
-    ];
+    /// Labels of the verdicts that are counted separately; the last one is for all others.
+    #[allow(clippy::indexing_slicing)] // Evaluated by the compiler.
+    pub const VERDICTS: [&'static str; Refusal::LABELS.len() + 3] = {
+        let mut labels = ["other"; Refusal::LABELS.len() + 3];
+        (labels[0], labels[1]) = ("offer", "resume");
+        let mut at = 0;
+        while at < Refusal::LABELS.len() {
+            labels[at + 2] = Refusal::LABELS[at];
+            at += 1;
+        }
+        labels
+    };
 
     /// A check was answered. `now`: seconds of a clock that only goes forward.
     pub fn check(&mut self, proto: &str, verdict: &str, now: u32) {

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use common::documents::{self, ROOT};
 use common::{Place, Rows, both, run};
+use luat_ota::decision::Refusal;
 
 /// A flag as the help of its command shows it.
 #[derive(Debug)]
@@ -164,20 +165,12 @@ fn every_json_example_is_a_release_json_that_the_program_takes() {
 
 #[test]
 fn every_code_is_in_the_troubleshooting() {
-    let source = documents::read("src/wire/reply/mod.rs");
-    let said: Vec<(String, String)> = source
-        .lines()
-        .filter_map(|line| {
-            let (_, rest) = line.split_once("=> (")?;
-            let mut parts = rest.trim_end_matches("),").split(", ");
-            let (status, code, text) = (parts.next()?, parts.next()?, parts.next()?);
-            code.parse::<u32>()
-                .ok()
-                .filter(|_| status.starts_with(['4', '5']))?;
-            Some((
-                format!("{status}_{code}"),
-                text.trim_matches('"').to_owned(),
-            ))
+    let said: Vec<(String, String)> = Refusal::ALL
+        .into_iter()
+        .filter_map(|refusal| {
+            let wording = refusal.wording();
+            let (code, message) = wording.body?;
+            Some((format!("{}_{code}", wording.status), message.to_owned()))
         })
         .collect();
     assert!(said.len() >= 8, "{said:?}");

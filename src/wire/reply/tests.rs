@@ -5,22 +5,6 @@ use super::*;
 const CONTENT: ContentId = ContentId([0xa5; 32]);
 const HEX: &str = "a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5";
 
-const REFUSALS: [Refusal; 13] = [
-    Refusal::NothingNewer,
-    Refusal::NotNow,
-    Refusal::NotThisDevice,
-    Refusal::UnknownDevice,
-    Refusal::NoProject,
-    Refusal::UnknownProject,
-    Refusal::WrongKey,
-    Refusal::NoPackage,
-    Refusal::VersionUnreadable,
-    Refusal::Looping,
-    Refusal::Full,
-    Refusal::Unread,
-    Refusal::CannotResume,
-];
-
 const STATUSES: [Status; 9] = [
     Status::Healthy,
     Status::BadRequest,
@@ -179,7 +163,7 @@ fn every_refusal_is_as_in_the_table() {
         assert_eq!(value(&headers, "Content-Type"), Some("application/json"));
         let json: serde_json::Value = serde_json::from_str(body).unwrap();
         assert_eq!(json["code"], code);
-        assert_eq!(refusal_text(kind), udp);
+        assert_eq!(kind.wording().packet, udp);
         assert_eq!(value(&headers, "Retry-After").is_some(), status == 503);
     }
     assert_eq!(refusal(Refusal::CannotResume, false).status(), 416);
@@ -187,7 +171,7 @@ fn every_refusal_is_as_in_the_table() {
         refusal(Refusal::CannotResume, false).bytes(),
         unsatisfiable(None).bytes()
     );
-    assert_eq!(refusal_text(Refusal::CannotResume), "ERR");
+    assert_eq!(Refusal::CannotResume.wording().packet, "ERR");
 }
 
 #[test]
@@ -201,7 +185,7 @@ fn nothing_newer_is_said_as_the_official_platform_says_it() {
 
 #[test]
 fn bodies_of_refusals_are_small_and_their_message_is_escapes_alone() {
-    for kind in REFUSALS {
+    for kind in Refusal::ALL {
         let reply = refusal(kind, false);
         let (headers, body) = checked(&reply);
         let length = value(&headers, "Content-Length").unwrap();
@@ -222,8 +206,8 @@ fn bodies_of_refusals_are_small_and_their_message_is_escapes_alone() {
 #[test]
 fn ascii_and_rare_characters_are_escaped_too() {
     assert_eq!(
-        UnicodeEscapes("a\"水𝄞").to_string(),
-        r"\u0061\u0022\u6c34\ud834\udd1e"
+        coded(1, "a\"水𝄞"),
+        r#"{"code":1,"msg":"\u0061\u0022\u6c34\ud834\udd1e"}"#
     );
 }
 
@@ -249,7 +233,7 @@ fn statuses_of_our_own_say_so_in_words() {
 
 #[test]
 fn a_head_request_gets_the_same_head_and_no_body() {
-    let pairs = REFUSALS
+    let pairs = Refusal::ALL
         .map(|kind| (refusal(kind, false), refusal(kind, true)))
         .into_iter()
         .chain(STATUSES.map(|status| (plain(status, false), plain(status, true))));

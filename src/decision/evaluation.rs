@@ -1,0 +1,173 @@
+//! One check in one project, taken apart once: what the device runs, and the order of releases for it.
+
+use std::cmp::Ordering;
+
+use super::check::Check;
+use super::decide::Question;
+use crate::firmware::catalog::{Package, Project, Release};
+use crate::firmware::name::Marker;
+use crate::firmware::package::ChipFamily;
+use crate::firmware::rules::From;
+use crate::firmware::version::{CoreForm, FirstField, Standing, Version, standing};
+
+/// The check that is decided on, and the project that it asks for.
+pub(super) struct Evaluation<'c, 'q> {
+    pub question: &'q Question<'c, 'q>,
+    pub check: &'q Check<'q>,
+    pub project: &'c Project,
+    /// Meaning of a first version field of 1000 or more.
+    pub first: FirstField,
+    pub platform: Option<&'q str>,
+    /// The version that the device runs, if it is numeric.
+    pub running: Option<Version>,
+    pub core: Option<u32>,
+    /// A check that may follow later, not one that was received: windows count as open.
+    pub imagined: bool,
+}
+
+impl<'c, 'q> Evaluation<'c, 'q> {
+    pub fn new(question: &'q Question<'c, 'q>, check: &'q Check<'q>, project: &'c Project) -> Self {
+        let name = check.name();
+        let running = check.running();
+        Evaluation {
+            question,
+            check,
+            project,
+            first: Marker::first_field(name.marker),
+            platform: name.platform,
+            running,
+            core: check.core_in(&name, running),
+            imagined: false,
+        }
+    }
+
+    /// The chip family of the device's platform.
+    pub fn family(&self) -> Option<ChipFamily> {
+        self.platform.and_then(ChipFamily::of_platform)
+    }
+
+    /// How the release's version compares with the running one; `None` if that is not numeric.
+    pub fn standing(&self, release: &Release) -> Option<Standing> {
+        self.running
+            .map(|running| standing(running, release.version, self.first))
+    }
+
+    /// Core forms of the running version and of the release's, as they are compared.
+    pub fn forms(&self, release: Version) -> (Option<CoreForm>, Option<CoreForm>) {
+        match self.running {
+            Some(running) => self.first.forms(running, release),
+            None => (None, self.first.form(release)),
+        }
+    }
+
+    /// Whether the package replaces the core.
+    pub fn brings_core(&self, package: &Package) -> bool {
+        package.brings_core(self.family())
+    }
+
+    /// The version that the device will report with this package installed. A script-only package leaves the core as it
+    /// is, whatever the release's name says.
+    pub fn after_installing(
+        &self,
+        running: Version,
+        release: &Release,
+        package: &Package,
+    ) -> Version {
+        match self.first.forms(running, release.version) {
+            (Some(before), Some(named)) if !self.brings_core(package) => {
+                Version::of_core_form(CoreForm {
+                    core: before.core,
+                    ..named.with_middle_of(before)
+                })
+            }
+            _ => Version::after_installing(running, release.version, self.first),
+        }
+    }
+
+    /// Whether `from` includes the running version. Where it is plain, the script version of a LuatOS module
+    /// (CORE.A.C) counts, as in the version order.
+    pub fn runs_one_of(&self, from: &From) -> bool {
+        let running_against = |one: Version| match (self.forms(one), self.running) {
+            ((Some(running), None), _) => Some(running.cmp_plain(one)),
+            ((Some(running), Some(one)), _) => {
+                let by_core = running.core.cmp(&one.core);
+                Some(by_core.then_with(|| running.cmp_script(&one)))
+            }
+            (_, running) => running.map(|running| running.cmp(&one)),
+        };
+        match *from {
+            From::One(one) => running_against(one).is_some_and(Ordering::is_eq),
+            From::Range(first, last) => {
+                running_against(first).is_some_and(Ordering::is_ge)
+                    && running_against(last).is_some_and(Ordering::is_le)
+            }
+            From::Texts(ref texts) => texts.iter().any(|text| *text == self.check.version),
+        }
+    }
+
+    /// Whether the release's `from` names exactly the running version, by one version or by its text. Its author then
+    /// knows the core.
+    pub fn is_named_by_from(&self, release: &Release) -> bool {
+        match &release.rules.from {
+            Some(from @ (From::One(_) | From::Texts(_))) => self.runs_one_of(from),
+            Some(From::Range(..)) | None => false,
+        }
+    }
+
+    /// Whether `allow` names the device singly.
+    pub fn is_named_by_allow(&self, release: &Release) -> bool {
+        let allow = release.rules.allow.as_ref();
+        let device = self.check.device;
+        device.is_some_and(|device| allow.is_some_and(|allow| allow.names(device)))
+    }
+
+    /// Whether no release that follows this one in [`newest_first`](Evaluation::newest_first) can be offered.
+    pub fn none_newer_after(&self, release: &Release) -> bool {
+        let Some(running) = self.running else {
+            return false;
+        };
+        // For a module that reports no core, releases in core form are not in the order of their scripts.
+        let ordered = !matches!(self.forms(release.version), (None, Some(_)));
+        ordered
+            && !self.project.has_downgrades()
+            && Version::after_installing(running, release.version, self.first) <= running
+    }
+
+    /// The releases from the newest to the oldest, as the device would report them. For a module that reports
+    /// CORE.A.C, plain releases are ordered without their middle number.
+    pub fn newest_first(&self) -> impl Iterator<Item = &'c Release> + use<'c> {
+        let first = self.first;
+        let form = |running: &Version| first.form(*running);
+        let running = self.running.filter(|running| form(running).is_some());
+        let says_middle = running
+            .as_ref()
+            .and_then(form)
+            .is_some_and(|form| form.full.is_some());
+        let is_plain = |release: &&Release| release.version.core_form().is_none();
+        let releases = &self.project.releases;
+        let mut listed = releases
+            .iter()
+            .filter(move |release| running.is_none() || !is_plain(release))
+            .peekable();
+        let by_script = running
+            .filter(|_| !says_middle)
+            .map(|_| self.project.by_script());
+        let in_order = running.filter(|_| says_middle);
+        let in_order = in_order.map(|_| releases.iter().filter(is_plain));
+        let mut plain = by_script
+            .into_iter()
+            .flatten()
+            .chain(in_order.into_iter().flatten())
+            .peekable();
+        std::iter::from_fn(move || {
+            let reported = |release: &Release| {
+                running.map(|running| Version::after_installing(running, release.version, first))
+            };
+            match (listed.peek(), plain.peek()) {
+                (Some(a), Some(b)) if reported(a) < reported(b) => plain.next(),
+                (Some(_), _) => listed.next(),
+                (None, _) => plain.next(),
+            }
+        })
+    }
+}
