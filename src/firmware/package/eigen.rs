@@ -1,140 +1,116 @@
 //! The container of EC7xx and EC618 modules (the chips' maker is Eigencomm), which RDA8910 and Air1601 use
-//! with another magic number: a header of 92 bytes,
-//! then the common data (the script), then the SDK data (a delta of the core) (docs/protocol.md 5a).
+//! with another magic number: a header of 92 bytes, then the common data (the script), then the SDK data (a
+//! delta of the core) (docs/protocol.md 5a).
 //!
-//! The surprise: modules themselves do not compare all that the header says, so a damaged script
-//! would be flashed. All of it is compared here.
+//! Modules do not compare all that the header says, so a damaged script would be flashed. All of it is
+//! compared here.
 
 use md5::{Digest, Md5};
-use nom::bytes::complete::take;
-use nom::number::complete::le_u32;
-use nom::{IResult, Parser};
 
-use super::{PackageKind, crc32, damaged_header, shorter_than_header};
+use super::{
+    FormatCheck, PackageKind, check_length, crc32, damaged_header, header, nothing_behind, split,
+    u32_at,
+};
 
-/// Bytes in the header.
+/// Bytes in the header: magic, CRC32 of what follows, MainVersion (20 bytes), AppVersion (4), STDVersion (20),
+/// two lengths, two MD5.
 const HEADER: usize = 92;
+
+/// Where the length and the MD5 of the common data and of the SDK data are.
+const COMMON: (usize, usize) = (52, 60);
+const SDK: (usize, usize) = (56, 76);
 
 /// Bytes in front of the data of a sector: magic, TotalLen, DataLen, MD5 (16 bytes), BlockLen, StartAddress.
 const SECTOR_HEADER: usize = 36;
 
-/// What the header says, little-endian, in its order.
-struct Header {
-    crc: u32,
-    common_len: u32,
-    sdk_len: u32,
-    common_md5: [u8; 16],
-    sdk_md5: [u8; 16],
+/// The modules that a container is for; the header is the same but for the magic number.
+struct ContainerKind {
+    what: &'static str,
+    magic: [u8; 4],
+    /// Whether its sectors have the same magic number. Else their layout is not known.
+    has_sectors: bool,
+    /// By whether there are SDK data.
+    kind: fn(bool) -> PackageKind,
 }
 
-/// Reads the 92 bytes: magic, CRC32 of what follows, MainVersion (20 bytes), AppVersion (4),
-/// STDVersion (20), two lengths, two MD5.
-fn header(input: &[u8]) -> IResult<&[u8], Header> {
-    let (input, (_magic, crc, _versions)) = (le_u32, le_u32, take(44usize)).parse(input)?;
-    let (input, (common_len, sdk_len)) = (le_u32, le_u32).parse(input)?;
-    let (input, (common_md5, sdk_md5)) = (md5_field, md5_field).parse(input)?;
-    let header = Header {
-        crc,
-        common_len,
-        sdk_len,
-        common_md5,
-        sdk_md5,
-    };
-    Ok((input, header))
+static KINDS: [ContainerKind; 3] = [
+    ContainerKind {
+        what: "EC7xx package",
+        magic: [0x18, 0x72, 0xc3, 0xea],
+        has_sectors: true,
+        kind: |delta| PackageKind::Ec7xx { delta },
+    },
+    ContainerKind {
+        what: "EC618 package",
+        magic: [0x16, 0x8c, 0xf1, 0xea],
+        has_sectors: true,
+        kind: |delta| PackageKind::Ec618 { delta },
+    },
+    // LuatOS on it; the updates of LuatOS-Air have another layout.
+    ContainerKind {
+        what: "RDA8910 package",
+        magic: [0xda, 0x18, 0x88, 0x00],
+        has_sectors: false,
+        kind: |core| PackageKind::Rda8910 { core },
+    },
+];
+
+/// Its magic number is not public: a header whose CRC matches is proof enough.
+static AIR1601: ContainerKind = ContainerKind {
+    what: "Air1601 package",
+    magic: [0; 4],
+    has_sectors: false,
+    kind: |core| PackageKind::Air1601 { core },
+};
+
+/// Whether the header's CRC matches.
+fn is_signed(header: &[u8]) -> bool {
+    header.get(8..).map(crc32) == Some(u32_at(header, 4))
 }
 
-/// Whether this is a header whose CRC matches, whatever the magic number.
-pub(super) fn is_signed(head: &[u8]) -> bool {
-    header(head).is_ok_and(|(_, header)| head.get(8..HEADER).map(crc32) == Some(header.crc))
-}
-
-/// Sixteen bytes.
-fn md5_field(input: &[u8]) -> IResult<&[u8], [u8; 16]> {
-    let mut md5 = [0; 16];
-    let (input, bytes) = take(md5.len()).parse(input)?;
-    md5.copy_from_slice(bytes);
-    Ok((input, md5))
-}
-
-/// Which chip the container is for; the header is the same but for the magic number.
-#[derive(Clone, Copy)]
-pub(super) enum Chip {
-    Ec7xx,
-    Ec618,
-    /// LuatOS on it; the updates of LuatOS-Air have another layout.
-    Rda8910,
-    /// Air1601 and Air1602.
-    Air1601,
-}
-
-impl Chip {
-    fn kind(self, delta: bool) -> PackageKind {
-        match self {
-            Chip::Ec7xx => PackageKind::Ec7xx { delta },
-            Chip::Ec618 => PackageKind::Ec618 { delta },
-            Chip::Rda8910 => PackageKind::Rda8910 { core: delta },
-            Chip::Air1601 => PackageKind::Air1601 { core: delta },
-        }
-    }
-
-    /// The magic number of its sectors, where their layout is known (docs/protocol.md 5a).
-    fn sector_magic(self) -> Option<[u8; 4]> {
-        match self {
-            Chip::Ec7xx => Some([0x18, 0x72, 0xc3, 0xea]),
-            Chip::Ec618 => Some([0x16, 0x8c, 0xf1, 0xea]),
-            Chip::Rda8910 | Chip::Air1601 => None,
-        }
-    }
-
-    fn package(self) -> &'static str {
-        match self {
-            Chip::Ec7xx => "EC7xx package",
-            Chip::Ec618 => "EC618 package",
-            Chip::Rda8910 => "RDA8910 package",
-            Chip::Air1601 => "Air1601 package",
-        }
-    }
-}
-
-/// A file that begins with the magic number of such a container.
-pub(super) struct Container {
-    chip: Chip,
-    header: Result<Header, String>,
-    common: Part,
+/// The check of such a container.
+pub(super) struct ContainerCheck {
+    kind: &'static ContainerKind,
+    header: Result<(), String>,
+    common: DigestedPart,
     sectors: Option<Sectors>,
-    sdk: Part,
+    sdk: DigestedPart,
 }
 
-impl Container {
-    /// `head`: the file's first 512 bytes, or all of it.
-    pub(super) fn begin(chip: Chip, head: &[u8]) -> Container {
-        let what = chip.package();
-        let (header, body) = match header(head) {
-            Ok((body, header)) => {
-                if head.get(8..HEADER).map(crc32) == Some(header.crc) {
-                    (Ok(header), body)
-                } else {
-                    (Err(damaged_header(what)), body)
-                }
-            }
-            Err(_) => (Err(shorter_than_header(what, HEADER, head.len())), &[][..]),
-        };
-        let lengths = header
-            .as_ref()
-            .map_or((0, 0), |header| (header.common_len, header.sdk_len));
-        let mut container = Container {
-            chip,
-            header,
-            common: Part::new(lengths.0),
-            sectors: chip.sector_magic().map(Sectors::new),
-            sdk: Part::new(lengths.1),
-        };
-        container.follow(body);
-        container
+impl ContainerCheck {
+    /// `None`: it has no magic number of a container.
+    pub(super) fn begin(head: &[u8]) -> Option<ContainerCheck> {
+        let kind = KINDS.iter().find(|kind| head.starts_with(&kind.magic))?;
+        Some(ContainerCheck::new(kind, head))
     }
 
-    /// The bytes after those given to `begin`.
-    pub(super) fn follow(&mut self, bytes: &[u8]) {
+    /// `None`: it is no container with any magic number.
+    pub(super) fn begin_signed(head: &[u8]) -> Option<ContainerCheck> {
+        let is_one = head.get(..HEADER).is_some_and(is_signed);
+        is_one.then(|| ContainerCheck::new(&AIR1601, head))
+    }
+
+    fn new(kind: &'static ContainerKind, head: &[u8]) -> ContainerCheck {
+        let header = header(kind.what, HEADER, head).and_then(|header| {
+            let damaged = || damaged_header(kind.what);
+            is_signed(header).then_some(header).ok_or_else(damaged)
+        });
+        let fields = header.as_ref().map_or(&[][..], |header| header);
+        let mut check = ContainerCheck {
+            kind,
+            common: DigestedPart::new(fields, COMMON),
+            sectors: kind.has_sectors.then(|| Sectors::new(kind.magic)),
+            sdk: DigestedPart::new(fields, SDK),
+            header: header.map(drop),
+        };
+        let (_, body) = split(head, HEADER);
+        check.follow(body);
+        check
+    }
+}
+
+impl FormatCheck for ContainerCheck {
+    fn follow(&mut self, bytes: &[u8]) {
         let (common, rest) = self.common.take(bytes);
         if let Some(sectors) = &mut self.sectors {
             sectors.follow(common);
@@ -143,32 +119,17 @@ impl Container {
         self.sdk.take(rest);
     }
 
-    /// `size`: of the whole file. `whole`: all of it was seen, not only its beginning.
-    pub(super) fn finish(self, size: u64, whole: bool) -> Result<PackageKind, String> {
-        let what = self.chip.package();
-        let header = self.header?;
-        let data = u64::from(header.common_len) + u64::from(header.sdk_len);
-        let expected = HEADER as u64 + data;
-        if size != expected {
-            let remedy = if size < expected {
-                "it was cut off, copy it again"
-            } else {
-                "something was added to it, export it again"
-            };
-            return Err(format!(
-                "the header of this {what} says {expected} bytes, but the file has {size}: {remedy}"
-            ));
-        }
+    fn finish(self: Box<Self>, size: u64, whole: bool) -> Result<PackageKind, String> {
+        let ContainerKind { what, kind, .. } = self.kind;
+        self.header?;
+        let (common, sdk) = (self.common.length, self.sdk.length);
+        let data = u64::from(common) + u64::from(sdk);
+        check_length(what, HEADER as u64 + data, size, false)?;
         if data == 0 {
-            return Err(format!(
-                "this {what} is a header with nothing behind it: export it again"
-            ));
+            return Err(nothing_behind(what));
         }
-        for (part, md5, data) in [
-            (self.common, header.common_md5, "script"),
-            (self.sdk, header.sdk_md5, "core"),
-        ] {
-            if whole && part.length > 0 && part.md5() != md5 {
+        for (part, data) in [(self.common, "script"), (self.sdk, "core")] {
+            if whole && !part.is_intact() {
                 return Err(format!(
                     "the {data} data in this {what} are damaged (their MD5 does not match the \
                      header's): copy the file again"
@@ -177,41 +138,50 @@ impl Container {
         }
         if whole && self.sectors.is_some_and(|sectors| !sectors.end_here()) {
             return Err(format!(
-                "the lengths of the sectors in this {what} do not add up to the {} bytes of script data that \
-                 its header says: export it again",
-                header.common_len
+                "the lengths of the sectors in this {what} do not add up to the {common} bytes of script data \
+                 that its header says: export it again"
             ));
         }
-        Ok(self.chip.kind(header.sdk_len > 0))
+        Ok(kind(sdk > 0))
     }
 }
 
 /// One of the two parts behind the header.
-struct Part {
+struct DigestedPart {
     length: u32,
+    /// Bytes that are still to come.
     left: usize,
     md5: Md5,
+    expected: Vec<u8>,
 }
 
-impl Part {
-    fn new(length: u32) -> Part {
-        Part {
+impl DigestedPart {
+    fn new(header: &[u8], (length, md5): (usize, usize)) -> DigestedPart {
+        let length = u32_at(header, length);
+        DigestedPart {
             length,
             left: usize::try_from(length).unwrap_or(usize::MAX),
             md5: Md5::new(),
+            expected: header
+                .get(md5..)
+                .unwrap_or_default()
+                .iter()
+                .take(16)
+                .copied()
+                .collect(),
         }
     }
 
     /// Takes what belongs to this part; returns that and the rest.
     fn take<'b>(&mut self, bytes: &'b [u8]) -> (&'b [u8], &'b [u8]) {
-        let (mine, rest) = bytes.split_at_checked(self.left).unwrap_or((bytes, &[]));
-        self.left = self.left.saturating_sub(mine.len());
+        let (mine, rest) = split(bytes, self.left);
+        self.left -= mine.len();
         self.md5.update(mine);
         (mine, rest)
     }
 
-    fn md5(self) -> [u8; 16] {
-        self.md5.finalize().into()
+    fn is_intact(self) -> bool {
+        self.length == 0 || self.md5.finalize().as_slice() == self.expected
     }
 }
 
@@ -241,17 +211,14 @@ impl Sectors {
     /// The next bytes of the common data.
     fn follow(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && self.is_known {
-            let in_data = self.left > 0;
-            let wanted = match in_data {
-                true => self.left,
-                false => SECTOR_HEADER.saturating_sub(self.header.len()),
-            };
-            let (mine, rest) = bytes.split_at_checked(wanted).unwrap_or((bytes, &[]));
-            bytes = rest;
-            if in_data {
-                self.left = self.left.saturating_sub(mine.len());
+            if self.left > 0 {
+                let (data, rest) = split(bytes, self.left);
+                self.left -= data.len();
+                bytes = rest;
             } else {
-                self.header.extend_from_slice(mine);
+                let (header, rest) = split(bytes, SECTOR_HEADER - self.header.len());
+                self.header.extend_from_slice(header);
+                bytes = rest;
                 self.read_header();
             }
         }
@@ -263,14 +230,11 @@ impl Sectors {
         if self.is_first && start.is_some_and(|start| start != self.magic) {
             self.is_known = false;
         }
-        if self.header.len() < SECTOR_HEADER {
-            return;
+        if self.header.len() == SECTOR_HEADER {
+            self.left = usize::try_from(u32_at(&self.header, 4)).unwrap_or(usize::MAX);
+            self.header.clear();
+            self.is_first = false;
         }
-        let total = self.header.get(4..8).and_then(|bytes| bytes.first_chunk());
-        let total = total.map_or(0, |bytes| u32::from_le_bytes(*bytes));
-        self.left = usize::try_from(total).unwrap_or(usize::MAX);
-        self.header.clear();
-        self.is_first = false;
     }
 
     /// Whether the last sector ends where the data end.

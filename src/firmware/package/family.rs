@@ -64,13 +64,9 @@ impl ChipFamily {
     /// `RDA8910_FLOAT`, `ESP32C3`, …), any case. `None` where it is not known for certain: such a
     /// platform is never refused for its family.
     pub fn of_platform(platform: &str) -> Option<ChipFamily> {
-        let first = platform.as_bytes().first().map(u8::to_ascii_uppercase);
         let begins = |beginning: &str| {
-            // A look at the byte alone spares nearly all comparisons.
-            beginning.as_bytes().first().copied() == first
-                && platform
-                    .get(..beginning.len())
-                    .is_some_and(|start| start.eq_ignore_ascii_case(beginning))
+            let start = platform.get(..beginning.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(beginning))
         };
         BEGINNINGS
             .iter()
@@ -81,18 +77,14 @@ impl ChipFamily {
     /// Does a core update of this family carry the whole core (docs/protocol.md 5c), so that it fits any
     /// lower core? (An ESP32 image is the whole application by its format.)
     pub fn updates_whole(self) -> bool {
-        match self {
+        matches!(
+            self,
             ChipFamily::Air105
-            | ChipFamily::W800
-            | ChipFamily::Esp32
-            | ChipFamily::Air8101
-            | ChipFamily::Air1601 => true,
-            ChipFamily::Ec7xx
-            | ChipFamily::Ec618
-            | ChipFamily::Rda8955
-            | ChipFamily::Asr1802
-            | ChipFamily::Rda8910 => false,
-        }
+                | ChipFamily::W800
+                | ChipFamily::Esp32
+                | ChipFamily::Air8101
+                | ChipFamily::Air1601
+        )
     }
 }
 

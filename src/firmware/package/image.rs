@@ -1,0 +1,169 @@
+//! Images with a header that has a CRC32 of its own and says the length of the body behind it: Air105
+//! (docs/protocol.md 5b), W800 (5b) and the full package of Air8101 (9f).
+
+use crc32fast::Hasher;
+
+use super::{
+    FormatCheck, PackageKind, check_length, crc32, damaged_header, header, nothing_behind, split,
+    u32_at,
+};
+
+/// Where the fields of a header are, in bytes from its beginning.
+struct ImageLayout {
+    what: &'static str,
+    magic: [u8; 4],
+    /// Bytes in the header.
+    header: usize,
+    /// The header's CRC32, and the bytes that it is of.
+    crc: usize,
+    checked: std::ops::Range<usize>,
+    /// Whether that CRC may end with the final inversion. (The sources do not say, so both are accepted.)
+    may_be_inverted: bool,
+    /// The length of the body.
+    length: usize,
+    /// The body's CRC32, with either ending, if there is one.
+    body_crc: Option<usize>,
+    /// Whether the body's CRC32 is compared in a longer file, which is padded.
+    checks_padded: bool,
+    may_be_empty: bool,
+    kind: fn(header: &[u8]) -> Result<PackageKind, String>,
+}
+
+static LAYOUTS: [ImageLayout; 3] = [
+    // Magic, CRC32 of what follows, MainVersion, AppVersion, STDVersion, DataLen, DataCRC32; always the whole
+    // image. In a longer file the module itself compares the CRC of the data.
+    ImageLayout {
+        what: "Air105 image",
+        magic: [0xb5, 0xf0, 0xe1, 0x5a],
+        header: 28,
+        crc: 4,
+        checked: 8..28,
+        may_be_inverted: false,
+        length: 20,
+        body_crc: Some(24),
+        checks_padded: false,
+        may_be_empty: true,
+        kind: |_| Ok(PackageKind::Air105),
+    },
+    // Air101, Air103, Air601, Air6208: magic, attributes, address, length, eleven words that only the module
+    // understands, CRC32 of all before it, which modules insist on. A longer file may hold a signature, or more
+    // images.
+    ImageLayout {
+        what: "W800 image",
+        magic: [0x9f, 0xff, 0xff, 0xa0],
+        header: 64,
+        crc: 60,
+        checked: 0..60,
+        may_be_inverted: false,
+        length: 12,
+        body_crc: None,
+        checks_padded: false,
+        may_be_empty: true,
+        kind: w800,
+    },
+    // Magic, 72 bytes that only the module understands, CRC32 of the body, 8 more such bytes, length of the
+    // body, CRC32 of all before it.
+    ImageLayout {
+        what: "Air8101 full package",
+        magic: *b"RBL\0",
+        header: 96,
+        crc: 92,
+        checked: 0..92,
+        may_be_inverted: true,
+        length: 88,
+        body_crc: Some(76),
+        checks_padded: true,
+        may_be_empty: false,
+        kind: |_| Ok(PackageKind::Air8101 { script: false }),
+    },
+];
+
+/// The kind of a W800 image: its type is in the four lowest bits of the attributes.
+fn w800(header: &[u8]) -> Result<PackageKind, String> {
+    match u32_at(header, 4) & 0xf {
+        0 => Err(
+            "this begins with a W800 boot loader: it is for flashing over a cable; drop the .fota, .img \
+             or .bin that was exported for updates"
+                .to_owned(),
+        ),
+        1 => Ok(PackageKind::W800 { script: false }),
+        _ => Ok(PackageKind::W800 { script: true }),
+    }
+}
+
+/// The check of such an image.
+pub(super) struct ImageCheck {
+    layout: &'static ImageLayout,
+    header: Result<Vec<u8>, String>,
+    body: Hasher,
+    /// Bytes of the body that are still to come.
+    left: usize,
+}
+
+impl ImageCheck {
+    /// `None`: it has another magic number.
+    pub(super) fn begin(head: &[u8]) -> Option<ImageCheck> {
+        let layout = LAYOUTS
+            .iter()
+            .find(|layout| head.starts_with(&layout.magic))?;
+        let header = layout.header(head);
+        let length = header
+            .as_ref()
+            .map_or(0, |header| u32_at(header, layout.length));
+        let mut check = ImageCheck {
+            layout,
+            header,
+            body: Hasher::new(),
+            left: usize::try_from(length).unwrap_or(usize::MAX),
+        };
+        let (_, body) = split(head, layout.header);
+        check.follow(body);
+        Some(check)
+    }
+}
+
+impl ImageLayout {
+    fn header(&self, head: &[u8]) -> Result<Vec<u8>, String> {
+        let header = header(self.what, self.header, head)?;
+        let crc = header
+            .get(self.checked.clone())
+            .map(crc32)
+            .unwrap_or_default();
+        let says = u32_at(header, self.crc);
+        match says == crc || (self.may_be_inverted && says == !crc) {
+            true => Ok(header.to_vec()),
+            false => Err(damaged_header(self.what)),
+        }
+    }
+}
+
+impl FormatCheck for ImageCheck {
+    fn follow(&mut self, bytes: &[u8]) {
+        let (body, _) = split(bytes, self.left);
+        self.left -= body.len();
+        self.body.update(body);
+    }
+
+    fn finish(self: Box<Self>, size: u64, whole: bool) -> Result<PackageKind, String> {
+        let layout = self.layout;
+        let what = layout.what;
+        let header = self.header?;
+        let length = u32_at(&header, layout.length);
+        let expected = layout.header as u64 + u64::from(length);
+        check_length(what, expected, size, true)?;
+        if length == 0 && !layout.may_be_empty {
+            return Err(nothing_behind(what));
+        }
+        let is_compared = whole && (size == expected || layout.checks_padded);
+        if let Some(at) = layout.body_crc.filter(|_| is_compared) {
+            let (says, crc) = (u32_at(&header, at), self.body.finalize());
+            if says != crc && says != !crc {
+                return Err(format!(
+                    "the data in this {what} are damaged (their CRC does not match the header's): copy the \
+                     file again"
+                ));
+            }
+        }
+        (layout.kind)(&header)
+    }
+}
