@@ -8,9 +8,17 @@
 //! says the old one within a day fell back. docs/evidence.md has the table.
 
 use super::clock::Stamp;
-use super::interned::TargetId;
 use super::short_version::ShortVersion;
 use crate::decision::Back;
+
+/// Number of the content of a release, in [`super::releases`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetId(pub(super) u16);
+
+impl TargetId {
+    /// No content.
+    pub const NONE: TargetId = TargetId(u16::MAX);
+}
 
 /// A step of the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

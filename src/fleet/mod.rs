@@ -14,10 +14,8 @@ pub mod clock;
 pub mod devices;
 pub mod entry;
 pub mod events;
-pub mod fuse;
 #[cfg(test)]
 mod fuse_simulation;
-pub mod interned;
 pub mod journal;
 pub mod journey;
 pub mod known_list;
@@ -26,6 +24,7 @@ pub mod loop_guard;
 pub mod network;
 pub mod pins;
 pub mod profiles;
+pub mod releases;
 pub mod report;
 pub mod requester;
 mod restore;
@@ -34,7 +33,6 @@ mod sessions;
 pub mod short_version;
 mod show;
 pub mod tally;
-pub mod targets;
 pub mod transfer;
 pub mod view;
 
@@ -44,12 +42,13 @@ use self::clock::{Clock, Stamp};
 use self::devices::{Above, DeviceTransfer, Devices, Fallen, Sighting};
 use self::entry::{JournalEntry, Priority};
 use self::events::Events;
-use self::fuse::{Fuses, Judged};
 use self::journal::{Journal, Written};
 use self::known_list::KnownList;
 use self::lift::Lifts;
 use self::loop_guard::{CheckFacts, LoopGuard};
 use self::pins::{Began, Hold, PinWorth, Pins};
+use self::releases::Releases;
+use self::releases::fuse::FuseVerdict;
 use self::report::Report;
 use self::requester::{PinOwner, Requester};
 use self::sessions::Sessions;
@@ -92,7 +91,6 @@ pub struct Fleet {
     devices: Devices,
     loop_guard: LoopGuard,
     sessions: Sessions,
-    fuses: Fuses,
     journal: Journal,
     known_list: KnownList,
     lifts: Lifts,
@@ -134,7 +132,6 @@ impl Fleet {
             devices: Devices::new(settings.max_devices, clock.stamp(began)),
             loop_guard: LoopGuard::new(settings.attempts, loop_guard::CAPACITY),
             sessions: Sessions::default(),
-            fuses: Fuses::default(),
             pins: Pins::new(pins::CAPACITY),
             journal: Journal::none(),
             known_list: KnownList::default(),
@@ -160,7 +157,7 @@ impl Fleet {
         let Some(who) = who else {
             return Known {
                 stranger: self.settings.known_only,
-                fused: self.fuses.kept(),
+                fused: self.releases().unstated_pauses(),
                 ..Known::default()
             };
         };
@@ -175,8 +172,8 @@ impl Fleet {
             stranger: self.settings.known_only && !is_known(),
             looping: self.loop_guard.held(who, facts, now),
             fetched,
-            fused: self.fuses.kept(),
-            trial: self.fuses.may_try(check.project(), device, now)
+            fused: self.releases().unstated_pauses(),
+            trial: self.releases().may_try(check.project(), device, now)
                 && self.devices.may_try(device, listed),
         }
     }
@@ -241,7 +238,8 @@ impl Fleet {
         self.journal_loop_guard();
         if let Verdict::Offer(offer) = verdict {
             let (project, version) = (&offer.project.name, &offer.release.version_text);
-            self.fuses.offered(project, version, who.device, now);
+            let releases = self.devices.targets_mut();
+            releases.offered(project, version, who.device, now);
         }
     }
 
@@ -428,9 +426,6 @@ impl Fleet {
         self.warn_of_devices_above(catalog);
         let size = |content| catalog.sources(content).first().map(|source| source.size);
         self.loop_guard.sizes(size);
-        for resumed in self.fuses.catalog(catalog, now) {
-            self.resume(&resumed, now);
-        }
     }
 
     /// Warns of devices that run a version above every release that is left. A file that waits to settle may be the
@@ -438,7 +433,7 @@ impl Fleet {
     fn warn_of_devices_above(&mut self, catalog: &Catalog) {
         let may_have_changed = match &self.above {
             None => true,
-            Some(above) => !above.is_empty() || self.devices.targets().has_lost(),
+            Some(above) => !above.is_empty() || self.releases().has_lost(),
         };
         if !may_have_changed {
             return;
@@ -471,32 +466,31 @@ impl Fleet {
         self.above.as_deref().unwrap_or_default()
     }
 
-    /// What devices made of a release counts anew from now on.
-    fn resume(&mut self, fused: &Fused, now: Stamp) {
-        if let Some(entry) = self.devices.resumed(&fused.project, &fused.version, now) {
-            self.journal.later(&entry, entry.priority());
-        }
-    }
-
-    /// The releases that must be paused now, by what devices made of them.
+    /// Judges the releases from which devices came back. Returns the pauses that are to be written into the folder.
     fn judge(&mut self, now: Stamp) -> Vec<Fused> {
-        let mut tripped = self.fuses.tick(now);
-        for (project, version, reverted) in self.devices.targets().suspects() {
-            let Some(rules) = self.fuses.may_trip(project, version, reverted, now) else {
-                continue;
-            };
+        let mut to_write = self.devices.targets_mut().pauses_to_retry(now);
+        for suspect in self.devices.targets_mut().suspects(now) {
+            let (project, version) = (&*suspect.project, &*suspect.version);
             let listed = |device| self.known_list.contains(device);
-            let of = (project, version);
-            let Some(census) = self.devices.census(of, &rules, listed, now) else {
-                continue;
-            };
-            match self.fuses.judge(of, &rules, &census, now) {
-                Judged::Fine => {}
-                Judged::Suspect(sentence) => log::warn!(target: "fuse", "{sentence}"),
-                Judged::Tripped(fused) => tripped.push(fused),
+            let census = self
+                .devices
+                .census((project, version), &suspect.rules, listed, now);
+            let Some(census) = census else { continue };
+            let releases = self.devices.targets_mut();
+            match releases.judge(project, version, &census, now) {
+                FuseVerdict::Fine => {}
+                FuseVerdict::Suspect(sentence) => log::warn!(target: "fuse", "{sentence}"),
+                FuseVerdict::Tripped(fused) => {
+                    if let Some(entry) = releases.entry(project, version) {
+                        // At once: a server that is killed now must remember it.
+                        let entry = JournalEntry::Release(entry);
+                        let _nobody_waits = self.journal.now(&entry, entry.priority());
+                    }
+                    to_write.push(fused);
+                }
             }
         }
-        tripped
+        to_write
     }
 
     /// Something happened from which something may follow: there is a tick soon.
@@ -523,7 +517,7 @@ impl Fleet {
         let stamps = [
             looks.then_some(Stamp::default()),
             self.devices.due(),
-            self.fuses.due(),
+            self.releases().due(),
             self.journal.due(),
         ];
         let first = stamps.into_iter().flatten().min();
@@ -565,39 +559,27 @@ impl Fleet {
     /// A person resumes a release; `false`: the fuse has not paused it.
     pub fn resume_release(&mut self, project: &str, version: &str, now: Instant) -> bool {
         self.stir(now);
-        let was_paused = self.fuses.resume(project, version);
-        if was_paused {
-            let ended = Fused {
-                project: project.into(),
-                version: version.into(),
-                sentence: Box::default(),
-            };
-            let now = self.clock.stamp(now);
-            self.resume(&ended, now);
-        }
+        let now = self.clock.stamp(now);
+        let was_paused = self.devices.resume(project, version, now);
+        self.journal_devices();
         was_paused
     }
 
-    /// Whether the folder could take the pause. It is kept in the journal as well.
-    pub fn pause_written(&mut self, tripped: &Fused, in_the_folder: bool, now: Instant) {
+    /// Records whether the folder could take a pause that [`Fleet::tick`] returned.
+    pub fn pause_written(&mut self, fused: &Fused, in_the_folder: bool, now: Instant) {
         self.stir(now);
         let now = self.clock.stamp(now);
-        self.fuses.written(tripped, in_the_folder, now);
-        let (project, version) = (&tripped.project, &tripped.version);
-        let before = self.fuses.before(project, version);
-        let sentence = Some(tripped.sentence.clone());
-        let targets = self.devices.targets_mut();
-        if let Some(entry) = targets.fused(project, version, sentence, before) {
-            // At once: a server that is killed now must remember it.
-            let _nobody_waits = self
-                .journal
-                .now(&JournalEntry::Release(entry), Priority::Major);
-        }
+        let releases = self.devices.targets_mut();
+        releases.pause_written(fused, in_the_folder, now);
+    }
+
+    fn releases(&self) -> &Releases {
+        self.devices.targets()
     }
 
     /// Releases that the fuse has paused and whose release.json does not say so (any more, or yet).
     pub fn fused(&self) -> &[Fused] {
-        self.fuses.kept()
+        self.releases().unstated_pauses()
     }
 
     /// How many downloads are remembered with what they began with.

@@ -6,7 +6,6 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
-use super::interned::ProfileId;
 use crate::decision::Check;
 
 /// The most profiles, of at most 500 bytes each.
@@ -17,6 +16,15 @@ const MOST_ON_PROBATION: usize = MOST / 2;
 
 /// The longest text of a profile, in bytes. A check with a longer one has no profile.
 const LONGEST: usize = 128;
+
+/// Number of a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProfileId(u16);
+
+impl ProfileId {
+    /// No profile: it is not known what the device states.
+    pub const NONE: ProfileId = ProfileId(u16::MAX);
+}
 
 /// All of a check but the device's id and its version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

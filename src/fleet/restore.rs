@@ -10,7 +10,6 @@ use super::entry::JournalEntry;
 use super::known_list::KnownList;
 use super::lift::Lifts;
 use super::{Fleet, Settings, clock, journal};
-use crate::decision::Fused;
 use crate::state::StateFolder;
 
 /// Where the number of the table begins in a place among the records.
@@ -81,22 +80,7 @@ impl Fleet {
             JournalEntry::Unpinned(owner) => self.pins.unload(owner),
             JournalEntry::Device(device) => self.devices.load(device),
             JournalEntry::Forgotten(device) => self.devices.load_forgotten(device),
-            JournalEntry::Release(release) => {
-                let now = self.clock.stamp(now);
-                let (project, version) = (release.project.clone(), release.version.clone());
-                match release.fused.clone() {
-                    Some(sentence) => {
-                        let fused = Fused {
-                            project,
-                            version,
-                            sentence,
-                        };
-                        self.fuses.load(fused, release.before, now);
-                    }
-                    None => self.fuses.unload(&project, &version),
-                }
-                self.devices.load_release(release);
-            }
+            JournalEntry::Release(release) => self.devices.load_release(release),
             JournalEntry::Guard(guard) => self.loop_guard.load(guard),
             JournalEntry::Unguarded(identity_without_version, coarse_network) => self
                 .loop_guard
@@ -109,7 +93,7 @@ impl Fleet {
         [
             self.pins.len(),
             self.devices.established(),
-            self.devices.targets().releases(),
+            self.releases().len(),
             self.loop_guard.len(),
         ]
         .into_iter()
@@ -122,7 +106,7 @@ impl Fleet {
         let table = from >> TABLE;
         let at = from & !(u64::MAX << TABLE);
         let (entries, next) = match table {
-            0 => self.devices.targets().records(at, most),
+            0 => self.releases().records(at, most),
             1 => self.pins.records(at, most),
             2 => self.devices.records(at, most),
             3 => self.loop_guard.records(at, most),

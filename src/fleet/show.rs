@@ -6,15 +6,16 @@ use std::time::Instant;
 use super::Fleet;
 use super::clock::Stamp;
 use super::devices::{Beside, ESTABLISHED};
+use super::releases::StateCounts;
 use super::requester::Requester;
-use super::view::{Counts, DeviceView, Filter, HoldView, Page};
+use super::view::{DeviceView, Filter, HoldView, Page};
 use crate::decision::{Check, Known};
 use crate::firmware::audience::DeviceId;
 
 impl Fleet {
     /// Devices under way to a release.
-    pub fn counts(&self, project: &str, version: &str) -> Counts {
-        self.devices.targets().counts(project, version)
+    pub fn counts(&self, project: &str, version: &str) -> StateCounts {
+        self.releases().counts(project, version)
     }
 
     /// What is not known yet of a project's devices, as far as its releases depend on it; a sentence.
@@ -39,7 +40,7 @@ impl Fleet {
 
     /// Remembered devices that ask for a project.
     pub fn devices_of(&self, project: &str) -> u32 {
-        self.devices.targets().devices(project)
+        self.releases().devices(project)
     }
 
     /// What the decision needs to know of the device of a check that somebody else asks about. It is taken to

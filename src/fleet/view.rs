@@ -5,36 +5,6 @@ use super::network::Network;
 use super::report::Report;
 use crate::decision::Check;
 
-/// How many devices stand where, on their way to one release.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// By [`State`], in the order of [`State::ALL`].
-    pub by_state: [u32; State::ALL.len()],
-}
-
-impl Counts {
-    /// Devices in this state.
-    pub fn of(&self, state: State) -> u32 {
-        let at = usize::from(state as u8);
-        self.by_state.get(at).copied().unwrap_or_default()
-    }
-
-    /// Adds devices to a state.
-    pub fn add(&mut self, state: State, devices: u32) {
-        let at = usize::from(state as u8);
-        if let Some(count) = self.by_state.get_mut(at) {
-            *count = count.saturating_add(devices);
-        }
-    }
-
-    /// Devices in any.
-    pub fn total(&self) -> u32 {
-        self.by_state
-            .iter()
-            .fold(0, |sum, n| sum.saturating_add(*n))
-    }
-}
-
 /// One device, for people. Times are Unix seconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceView {

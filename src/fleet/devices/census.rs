@@ -9,33 +9,29 @@ use crate::firmware::audience::{DeviceId, cohort};
 use crate::firmware::rules::Rules;
 use crate::firmware::version::Version;
 use crate::fleet::clock::Stamp;
-use crate::fleet::interned::TargetId;
-use crate::fleet::journey::{Outcome, State, patience};
-use crate::fleet::targets::{OutcomeCounts, Pair};
+use crate::fleet::journey::{Outcome, State, TargetId, patience};
+use crate::fleet::network::Network;
+use crate::fleet::releases::fuse::{Census, Group, OutcomeCounts};
 
 /// In a project with fewer listed and established devices every device with a whole download counts.
 pub const ESTABLISHED: u32 = 10;
 
-/// The devices that count for a release.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Census {
-    /// Listed and established devices of the project.
-    pub established: u32,
-    /// The release, and after it each of its contents.
-    pub groups: Vec<Group>,
-}
+/// Up to two different networks.
+#[derive(Clone, Copy, Default)]
+struct NetworkPair([Option<Network>; 2]);
 
-/// What became of the devices that count, of a release or of one of its contents.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Group {
-    /// Results.
-    pub outcomes: OutcomeCounts,
-    /// Devices that count, and that were or can still be heard.
-    pub admitted: u32,
-    /// The devices that count are in at least two networks.
-    pub spread: bool,
-    /// Those that were reverted are.
-    pub reverted_spread: bool,
+impl NetworkPair {
+    fn add(&mut self, network: Network) {
+        match &mut self.0 {
+            [one @ None, _] => *one = Some(network),
+            [Some(one), two @ None] if *one != network => *two = Some(network),
+            _ => {}
+        }
+    }
+
+    fn is_two(&self) -> bool {
+        self.0.iter().all(Option::is_some)
+    }
 }
 
 /// What is being counted.
@@ -43,7 +39,7 @@ pub struct Group {
 struct Count {
     outcomes: OutcomeCounts,
     admitted: u32,
-    reverted_in: Pair,
+    reverted_in: NetworkPair,
 }
 
 impl Count {
@@ -61,7 +57,7 @@ impl Count {
         }
     }
 
-    fn group(&self, networks: Pair) -> Group {
+    fn group(&self, networks: NetworkPair) -> Group {
         Group {
             outcomes: self.outcomes,
             admitted: self.admitted,
@@ -84,7 +80,7 @@ enum Heard {
 struct Side {
     /// Of the release, then of each of its targets.
     counts: Vec<Count>,
-    networks: Pair,
+    networks: NetworkPair,
 }
 
 impl Side {

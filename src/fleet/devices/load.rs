@@ -4,8 +4,7 @@ use super::Devices;
 use super::record::{Kind, NONE, Rank, Record};
 use crate::firmware::audience::DeviceId;
 use crate::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry, ReleaseEntry};
-use crate::fleet::interned::TargetId;
-use crate::fleet::journey::{Journey, State, capped};
+use crate::fleet::journey::{Journey, State, TargetId, capped};
 use crate::fleet::short_version::ShortVersion;
 
 impl Devices {
@@ -170,7 +169,7 @@ impl Devices {
 
     /// A release of an earlier run.
     pub fn load_release(&mut self, entry: ReleaseEntry) {
-        self.targets.load(entry);
+        self.targets.load(entry, self.began);
     }
 
     /// The journal was read to its end; for so many seconds before this run nobody listened.

@@ -26,20 +26,19 @@ use self::record::{Kind, Rank, Record};
 use self::table::Table;
 use self::texts::Texts;
 use super::clock::Stamp;
-use super::entry::{JournalEntry, Priority};
-use super::interned::{ProjectId, TargetId};
-use super::journey::{Circumstances, Journey, Outcome, State};
+use super::entry::{JournalEntry, Priority, ReleaseEntry};
+use super::journey::{Circumstances, Journey, Outcome, State, TargetId};
 use super::network::{CoarseNetwork, Network};
 use super::profiles::{Profile, Profiles};
+use super::releases::{ProjectId, Releases};
 use super::short_version::ShortVersion;
-use super::targets::Targets;
 use crate::decision::{Back, Check, Offer, Verdict, came_back};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
 
 pub use self::above::Above;
-pub use self::census::{Census, ESTABLISHED, Group};
+pub use self::census::ESTABLISHED;
 pub use self::show::Beside;
 pub use self::transfers::DeviceTransfer;
 
@@ -75,7 +74,7 @@ pub struct Devices {
     /// The text of ids from whose number it does not follow, by slot.
     texts: Texts,
     /// What they are on their way to.
-    targets: Targets,
+    targets: Releases,
     /// What they state of themselves.
     profiles: Profiles,
     max: usize,
@@ -168,7 +167,7 @@ impl Devices {
         Devices {
             table: Table::default(),
             texts: Texts::default(),
-            targets: Targets::default(),
+            targets: Releases::default(),
             profiles: Profiles::default(),
             // So that slots are 32 bits.
             max: max.min(1 << 30),
@@ -225,12 +224,12 @@ impl Devices {
     }
 
     /// What they are on their way to.
-    pub fn targets(&self) -> &Targets {
+    pub fn targets(&self) -> &Releases {
         &self.targets
     }
 
     /// The same, for the fuse.
-    pub fn targets_mut(&mut self) -> &mut Targets {
+    pub fn targets_mut(&mut self) -> &mut Releases {
         &mut self.targets
     }
 
@@ -565,19 +564,27 @@ impl Devices {
         self.step(slot, before, after);
     }
 
-    /// What devices made of a release counts no more: a person has resumed it. Returns what the journal is
-    /// to remember.
-    pub fn resumed(&mut self, project: &str, version: &str, now: Stamp) -> Option<JournalEntry> {
-        let entry = self.targets.resumed(project, version, now)?;
-        let id = self.targets.project_id(project)?;
+    /// A person ends the pause of a release; `false`: the fuse has not paused it.
+    pub fn resume(&mut self, project: &str, version: &str, now: Stamp) -> bool {
+        let resumed = self.targets.resume(project, version, now);
+        let was_paused = resumed.is_some();
+        if let Some(entry) = resumed {
+            self.forget_reverts(entry);
+        }
+        was_paused
+    }
+
+    /// What devices made of a release that a person has resumed counts no more.
+    fn forget_reverts(&mut self, release: ReleaseEntry) {
+        let project = self.targets.project_id(&release.project);
         for slot in 0..self.table.end() {
             let Some(journey) = self.table.get(slot).and_then(Record::journey) else {
                 continue;
             };
-            let is_of = self
-                .targets
-                .get(journey.target)
-                .is_some_and(|target| target.project == id && *target.version == *version);
+            let target = self.targets.get(journey.target);
+            let is_of = target.is_some_and(|target| {
+                Some(target.project) == project && target.version == release.version
+            });
             if is_of && journey.outcome.is_some_and(Outcome::is_revert) {
                 let after = Journey {
                     outcome: None,
@@ -586,14 +593,18 @@ impl Devices {
                 self.set_journey(slot, Some(after));
             }
         }
-        Some(JournalEntry::Release(entry))
+        self.out
+            .push((JournalEntry::Release(release), Priority::Major));
     }
 
-    /// The folder is another now.
+    /// Takes over a new catalogue.
     pub fn catalog(&mut self, catalog: &Catalog, now: Stamp) {
-        let new = self.targets.catalog(catalog, now);
-        let new = new.into_iter().map(JournalEntry::Release);
-        self.out.extend(new.map(|entry| (entry, Priority::Major)));
+        let changes = self.targets.catalog(catalog, now);
+        let added = changes.added.into_iter().map(JournalEntry::Release);
+        self.out.extend(added.map(|entry| (entry, Priority::Major)));
+        for release in changes.resumed {
+            self.forget_reverts(release);
+        }
     }
 
     /// Looks at some of the devices, for those that have gone silent; each call goes on where the last

@@ -3,9 +3,10 @@
 
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
-use crate::fleet::interned::{ProfileId, ProjectId, TargetId};
-use crate::fleet::journey::{Journey, Outcome, State};
+use crate::fleet::journey::{Journey, Outcome, State, TargetId};
 use crate::fleet::network::Network;
+use crate::fleet::profiles::ProfileId;
+use crate::fleet::releases::ProjectId;
 use crate::fleet::report::Report;
 use crate::fleet::short_version::ShortVersion;
 

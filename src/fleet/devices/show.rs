@@ -5,8 +5,8 @@ use super::record::{Rank, Record};
 use crate::decision::Check;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
-use crate::fleet::interned::ProfileId;
 use crate::fleet::network::Network;
+use crate::fleet::profiles::ProfileId;
 use crate::fleet::view::{DeviceView, Filter, JourneyView};
 
 /// Records that one page looks through at most.

@@ -266,7 +266,7 @@ mod tests {
 
     use super::super::record::Kind;
     use super::*;
-    use crate::fleet::interned::ProjectId;
+    use crate::fleet::releases::ProjectId;
 
     fn in_order(table: &Table, rank: Rank) -> Vec<DeviceId> {
         let first = table.oldest(rank);

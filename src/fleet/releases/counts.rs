@@ -1,0 +1,118 @@
+//! How many devices are in which state of which release.
+
+use super::{ProjectId, Releases};
+use crate::fleet::entry::ReleaseEntry;
+use crate::fleet::journey::{Journey, Outcome, State, TargetId};
+
+/// Devices by state, on their way to one release.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateCounts {
+    /// In the order of [`State::ALL`].
+    pub by_state: [u32; State::ALL.len()],
+}
+
+impl StateCounts {
+    /// Devices in this state.
+    pub fn of(&self, state: State) -> u32 {
+        let at = usize::from(state as u8);
+        self.by_state.get(at).copied().unwrap_or_default()
+    }
+
+    /// Adds devices to a state.
+    pub fn add(&mut self, state: State, devices: u32) {
+        if let Some(count) = self.by_state.get_mut(usize::from(state as u8)) {
+            *count = count.saturating_add(devices);
+        }
+    }
+
+    /// Removes a device from a state.
+    fn remove(&mut self, state: State) {
+        if let Some(count) = self.by_state.get_mut(usize::from(state as u8)) {
+            debug_assert!(*count > 0, "a device was removed twice");
+            *count = count.wrapping_sub(1);
+        }
+    }
+
+    /// Devices in any state.
+    pub fn total(&self) -> u32 {
+        self.by_state.iter().sum()
+    }
+}
+
+impl Releases {
+    /// A device's journey was this and is now that: the one place where the counts by state change.
+    pub fn moved(&mut self, before: Option<Journey>, after: Option<Journey>) {
+        let is_revert = |journey: Journey| journey.outcome.is_some_and(Outcome::is_revert);
+        if let Some(journey) = before
+            && let Some(target) = self.get_mut(journey.target)
+        {
+            target.counts.remove(journey.state);
+            target.reverted -= u32::from(is_revert(journey));
+        }
+        if let Some(journey) = after
+            && let Some(target) = self.get_mut(journey.target)
+        {
+            target.counts.add(journey.state, 1);
+            target.reverted += u32::from(is_revert(journey));
+        }
+    }
+
+    /// A remembered device that asked for the one project asks for the other now.
+    pub fn asks_for(&mut self, before: Option<ProjectId>, after: Option<ProjectId>) {
+        if let Some(project) = before.and_then(|id| self.project_mut(id)) {
+            project.devices -= 1;
+        }
+        if let Some(project) = after.and_then(|id| self.project_mut(id)) {
+            project.devices += 1;
+        }
+    }
+
+    /// A record says that its device was confirmed with this content before.
+    pub fn keep_confirmed(&mut self, id: TargetId) {
+        if let Some(target) = self.get_mut(id) {
+            target.confirmed += 1;
+        }
+    }
+
+    /// It does not say so any more.
+    pub fn drop_confirmed(&mut self, id: TargetId) {
+        if let Some(target) = self.get_mut(id) {
+            target.confirmed -= 1;
+        }
+    }
+
+    /// A device was confirmed with this content, and its record does not say so any more. Returns the journal's
+    /// entry of the release.
+    pub fn retire_confirmed(&mut self, id: TargetId) -> Option<ReleaseEntry> {
+        let target = self.get(id)?;
+        let (project, version) = (target.project, target.version.clone());
+        let project = self.project_mut(project)?;
+        let release = project.releases.get_mut(&version)?;
+        release.confirmed = release.confirmed.saturating_add(1);
+        Some(release.entry(&project.name, &version))
+    }
+
+    /// Remembered devices that ask for a project.
+    pub fn devices(&self, project: &str) -> u32 {
+        let project = self.project_named(project);
+        project.map_or(0, |project| project.devices)
+    }
+
+    /// Devices by state, on their way to any content of a release. Those that were confirmed with it and are on their
+    /// way to another one since count as confirmed.
+    pub fn counts(&self, project: &str, version: &str) -> StateCounts {
+        let mut sum = StateCounts::default();
+        let project = self.project_named(project);
+        let Some(release) = project.and_then(|project| project.releases.get(version)) else {
+            return sum;
+        };
+        for target in release.targets.iter().filter_map(|id| self.get(*id)) {
+            for state in State::ALL {
+                sum.add(state, target.counts.of(state));
+            }
+            sum.add(State::Confirmed, target.confirmed);
+        }
+        sum.add(State::Confirmed, release.confirmed);
+        sum
+    }
+}

@@ -1,0 +1,394 @@
+//! The table of releases: the names of projects and versions, the contents that were ever offered, how many devices
+//! are in each state of each of them, and the release fuse ([`fuse`]). Kept by [`super::devices`].
+//!
+//! Every count is the sum over the devices' records as they are now, so it goes down when a device is forgotten. The
+//! one exception is the number of devices that were confirmed with a release, which must survive newer releases: a
+//! record has room for three older ones, and what no longer fits is added to the release
+//! ([`Releases::retire_confirmed`]).
+
+mod counts;
+pub mod fuse;
+
+use std::collections::{BTreeMap, HashMap};
+
+pub use self::counts::StateCounts;
+use self::fuse::Fuse;
+use super::clock::Stamp;
+use super::entry::{JournalEntry, ReleaseEntry};
+use super::journey::TargetId;
+use crate::decision::Fused;
+use crate::firmware::ContentId;
+use crate::firmware::audience::DeviceId;
+use crate::firmware::catalog::Catalog;
+
+/// Contents at most. A journey to one more is not remembered.
+const TARGETS: usize = 16_384;
+
+/// Projects at most. A device of one more is not remembered.
+const PROJECTS: usize = 65_535;
+
+/// Number of a project.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProjectId(u16);
+
+/// The table of releases. Pure: the time comes with each call.
+#[derive(Debug, Default)]
+pub struct Releases {
+    projects: Vec<ProjectRecord>,
+    names: HashMap<Box<str>, ProjectId>,
+    targets: Vec<Option<TargetRecord>>,
+    free: Vec<TargetId>,
+    has_lost: bool,
+    /// Pauses that release.json does not state (yet): what every decision must know.
+    unstated: Vec<Fused>,
+}
+
+/// A project that was ever in the folder.
+#[derive(Debug, Default)]
+pub struct ProjectRecord {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its releases, by version as the folder writes it.
+    releases: BTreeMap<Box<str>, ReleaseRecord>,
+    /// Remembered devices that ask for it.
+    devices: u32,
+    /// The last device that tried a release which the fuse has paused, and when.
+    trial: Option<(DeviceId, Stamp)>,
+    /// Time of the first pause that is not over.
+    first_pause: Option<Stamp>,
+}
+
+/// A release.
+#[derive(Debug, Default)]
+pub struct ReleaseRecord {
+    /// When it was first in the folder.
+    pub first: Stamp,
+    /// When a person last resumed it after the fuse: only what devices made of it since counts.
+    pub resumed: Option<Stamp>,
+    /// `reboot_within` of its rules, in seconds.
+    reboot_within: u32,
+    /// Devices that were confirmed with it and whose own record does not say so any more: they were forgotten, or
+    /// were confirmed with several releases since.
+    confirmed: u32,
+    fuse: Fuse,
+    was_in_folder: bool,
+    targets: Vec<TargetId>,
+}
+
+/// A content of a release.
+#[derive(Debug)]
+pub struct TargetRecord {
+    /// The project.
+    pub project: ProjectId,
+    /// The version, as the folder writes it.
+    pub version: Box<str>,
+    /// The file.
+    pub content: ContentId,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Devices by state.
+    pub counts: StateCounts,
+    /// Devices that were confirmed with it before, and are on their way to another release.
+    confirmed: u32,
+    /// Devices whose last result is a revert.
+    pub reverted: u32,
+}
+
+/// What a new catalogue changes: entries for the journal.
+#[derive(Debug, Default)]
+pub struct CatalogChanges {
+    /// Releases that are new.
+    pub added: Vec<ReleaseEntry>,
+    /// Releases whose pause a person has ended: what devices made of them before counts no more.
+    pub resumed: Vec<ReleaseEntry>,
+}
+
+impl Releases {
+    /// The project of this name, if it was ever in the folder.
+    pub fn project_id(&self, name: &str) -> Option<ProjectId> {
+        self.names.get(name).copied()
+    }
+
+    /// The same; it is inserted if there is room.
+    pub fn intern_project(&mut self, name: &str) -> Option<ProjectId> {
+        if let Some(known) = self.project_id(name) {
+            return Some(known);
+        }
+        if self.projects.len() >= PROJECTS {
+            return None;
+        }
+        let id = ProjectId(u16::try_from(self.projects.len()).ok()?);
+        self.projects.push(ProjectRecord {
+            name: name.into(),
+            ..ProjectRecord::default()
+        });
+        self.names.insert(name.into(), id);
+        Some(id)
+    }
+
+    /// A project.
+    pub fn project(&self, id: ProjectId) -> Option<&ProjectRecord> {
+        self.projects.get(usize::from(id.0))
+    }
+
+    fn project_mut(&mut self, id: ProjectId) -> Option<&mut ProjectRecord> {
+        self.projects.get_mut(usize::from(id.0))
+    }
+
+    fn project_named(&self, name: &str) -> Option<&ProjectRecord> {
+        self.project(self.project_id(name)?)
+    }
+
+    /// A release.
+    pub fn release(&self, project: ProjectId, version: &str) -> Option<&ReleaseRecord> {
+        self.project(project)?.releases.get(version)
+    }
+
+    fn release_mut(&mut self, project: &str, version: &str) -> Option<&mut ReleaseRecord> {
+        let project = self.project_id(project)?;
+        self.project_mut(project)?.releases.get_mut(version)
+    }
+
+    /// The content of a release; it is inserted if there is room.
+    pub fn intern(
+        &mut self,
+        project: ProjectId,
+        version: &str,
+        content: ContentId,
+        size: u64,
+        now: Stamp,
+    ) -> Option<TargetId> {
+        let known = self.release(project, version).into_iter();
+        let known = known
+            .flat_map(|release| release.targets.iter().copied())
+            .find(|id| self.get(*id).is_some_and(|t| t.content == content));
+        if known.is_some() {
+            return known;
+        }
+        if self.free.is_empty() && self.targets.len() >= TARGETS {
+            self.sweep();
+        }
+        let id = match self.free.pop() {
+            Some(id) => id,
+            None if self.targets.len() < TARGETS => {
+                let id = TargetId(u16::try_from(self.targets.len()).ok()?);
+                self.targets.push(None);
+                id
+            }
+            None => return None,
+        };
+        let releases = &mut self.project_mut(project)?.releases;
+        let release = releases
+            .entry(version.into())
+            .or_insert_with(|| ReleaseRecord {
+                first: now,
+                ..ReleaseRecord::default()
+            });
+        release.targets.push(id);
+        *self.targets.get_mut(usize::from(id.0))? = Some(TargetRecord {
+            project,
+            version: version.into(),
+            content,
+            size,
+            counts: StateCounts::default(),
+            confirmed: 0,
+            reverted: 0,
+        });
+        Some(id)
+    }
+
+    /// A content.
+    pub fn get(&self, id: TargetId) -> Option<&TargetRecord> {
+        self.targets.get(usize::from(id.0))?.as_ref()
+    }
+
+    fn get_mut(&mut self, id: TargetId) -> Option<&mut TargetRecord> {
+        self.targets.get_mut(usize::from(id.0))?.as_mut()
+    }
+
+    /// All contents.
+    pub fn iter(&self) -> impl Iterator<Item = (TargetId, &TargetRecord)> {
+        let ids = (0..u16::MAX).map(TargetId);
+        ids.zip(&self.targets)
+            .filter_map(|(id, target)| Some((id, target.as_ref()?)))
+    }
+
+    /// Whether these are two contents of the same release.
+    pub fn is_same_release(&self, one: TargetId, other: TargetId) -> bool {
+        let release = |id| {
+            let target = self.get(id)?;
+            Some((target.project, &target.version))
+        };
+        one == other || (release(one).is_some() && release(one) == release(other))
+    }
+
+    /// The content of a release that a device was confirmed with in an earlier run: any content of it.
+    pub fn confirmed_before(
+        &mut self,
+        project: &str,
+        version: &str,
+        now: Stamp,
+    ) -> Option<TargetId> {
+        let project = self.intern_project(project)?;
+        let known = self.release(project, version);
+        match known.and_then(|release| release.targets.first().copied()) {
+            Some(id) => Some(id),
+            None => self.intern(project, version, ContentId([0; 32]), 0, now),
+        }
+    }
+
+    /// Seconds after a delivery for which the rules of a content's release allow the old version.
+    pub fn reboot_within(&self, id: TargetId) -> u32 {
+        let release = self
+            .get(id)
+            .and_then(|target| self.release(target.project, &target.version));
+        release.map_or(0, |release| release.reboot_within)
+    }
+
+    /// Takes over a new catalogue.
+    pub fn catalog(&mut self, catalog: &Catalog, now: Stamp) -> CatalogChanges {
+        for project in &mut self.projects {
+            for release in project.releases.values_mut() {
+                release.was_in_folder = release.fuse.leave_folder();
+            }
+        }
+        let mut changes = CatalogChanges::default();
+        for project in catalog.projects() {
+            let Some(id) = self.intern_project(&project.name) else {
+                continue;
+            };
+            let Some(known) = self.project_mut(id) else {
+                continue;
+            };
+            for release in &project.releases {
+                let version = &release.version_text;
+                let is_new = !known.releases.contains_key(version);
+                let record = known.releases.entry(version.clone()).or_default();
+                record.reboot_within = release.rules.reboot_within.unwrap_or(0);
+                let is_resumed = record.fuse.enter_folder(release, now);
+                if is_new {
+                    record.first = now;
+                    changes.added.push(record.entry(&project.name, version));
+                } else if is_resumed {
+                    record.resumed = Some(now);
+                    changes.resumed.push(record.entry(&project.name, version));
+                }
+            }
+        }
+        self.has_lost = false;
+        for project in &mut self.projects {
+            if catalog.project(&project.name).is_none() {
+                project.trial = None;
+            }
+            for release in project.releases.values_mut() {
+                if !release.fuse.is_in_folder() {
+                    release.fuse.forget_folder();
+                    self.has_lost |= release.was_in_folder;
+                }
+            }
+        }
+        self.sweep();
+        self.collect_pauses();
+        changes
+    }
+
+    /// Whether a release that was in the folder before is not there any more.
+    pub fn has_lost(&self) -> bool {
+        self.has_lost
+    }
+
+    /// Forgets the contents to which no device is on its way, and the releases that are not in the folder, have none,
+    /// are not paused, and with which no device was confirmed.
+    fn sweep(&mut self) {
+        for (place, id) in self.targets.iter_mut().zip((0..u16::MAX).map(TargetId)) {
+            let is_unused =
+                |target: &TargetRecord| target.counts.total() == 0 && target.confirmed == 0;
+            if place.as_ref().is_some_and(is_unused) {
+                *place = None;
+                self.free.push(id);
+            }
+        }
+        let is_left = |id: &TargetId| matches!(self.targets.get(usize::from(id.0)), Some(Some(_)));
+        for project in &mut self.projects {
+            project.releases.retain(|_, release| {
+                release.targets.retain(is_left);
+                release.fuse.is_in_folder()
+                    || release.fuse.is_paused()
+                    || !release.targets.is_empty()
+                    || release.confirmed > 0
+            });
+        }
+    }
+
+    /// Takes over a release that the journal remembers.
+    pub fn load(&mut self, entry: ReleaseEntry, now: Stamp) {
+        let id = self.intern_project(&entry.project);
+        if let Some(project) = id.and_then(|id| self.project_mut(id)) {
+            let release = project.releases.entry(entry.version).or_default();
+            release.first = entry.first;
+            release.resumed = entry.resumed;
+            release.confirmed = entry.confirmed;
+            let was_paused = release.fuse.is_paused();
+            release.fuse.load(entry.fused, entry.before, now);
+            if was_paused || release.fuse.is_paused() {
+                self.collect_pauses();
+            }
+        }
+    }
+
+    /// The journal's entry of a release.
+    pub fn entry(&self, project: &str, version: &str) -> Option<ReleaseEntry> {
+        let project = self.project_named(project)?;
+        let (version, release) = project.releases.get_key_value(version)?;
+        Some(release.entry(&project.name, version))
+    }
+
+    /// Number of releases.
+    pub fn len(&self) -> usize {
+        let counts = self.projects.iter().map(|project| project.releases.len());
+        counts.sum()
+    }
+
+    /// Whether there are no releases.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Releases for the journal, those of at least one project, from the project with this number on; and the number
+    /// of the next one.
+    pub fn records(&self, from: u64, most: usize) -> (Vec<JournalEntry>, Option<u64>) {
+        let mut entries = Vec::new();
+        for (at, project) in (0..).zip(&self.projects) {
+            if at < from {
+                continue;
+            }
+            if entries.len() >= most {
+                return (entries, Some(at));
+            }
+            let releases = project.releases.iter();
+            let of_one = releases.map(|(version, release)| release.entry(&project.name, version));
+            entries.extend(of_one.map(JournalEntry::Release));
+        }
+        (entries, None)
+    }
+}
+
+impl ReleaseRecord {
+    /// Its contents that devices were ever offered.
+    pub fn targets(&self) -> &[TargetId] {
+        &self.targets
+    }
+
+    fn entry(&self, project: &str, version: &str) -> ReleaseEntry {
+        let (fused, before) = self.fuse.entry();
+        ReleaseEntry {
+            project: project.into(),
+            version: version.into(),
+            first: self.first,
+            fused,
+            before,
+            resumed: self.resumed,
+            confirmed: self.confirmed,
+        }
+    }
+}
