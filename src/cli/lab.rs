@@ -11,6 +11,7 @@ use super::args::{LabArgs, SAMPLE_IMEI};
 use super::command::Command;
 use crate::modems::simulate::Counts;
 use crate::modems::{Endpoint, driver, probe, simulate};
+use crate::os::process::raise_file_limit;
 
 impl LabArgs {
     /// Checks that there is enough to begin with, and leaves out generations that have no server.
@@ -96,6 +97,7 @@ impl LabArgs {
             ));
         }
         let options = simulate::Options {
+            open_files: raise_file_limit(),
             names,
             expect: self.expected()?,
             ..self.options.clone()

@@ -1,9 +1,7 @@
-//! What became of an update, as far as the next check says: the module runs the new version, the old one,
-//! or one that says nothing of it. Pure; used by the room fleet.
+//! The result of an update by the version in the next check: the new one, the old one, or an unrelated one.
 //!
-//! The surprise: "the new version" is rarely the text of the release. A LuatOS module reports `2.0.1` as
-//! `2012.2.1`, one that took the script alone keeps its core's number, and one may have gone on to
-//! something newer by other ways meanwhile (docs/decision.md "Version order").
+//! The new version is rarely the text of the release: a LuatOS module reports `2.0.1` as `2012.2.1`, a script-only package
+//! keeps the core's number, and the device may have got something newer meanwhile (docs/decision.md "Version order").
 
 use super::check::Check;
 use crate::firmware::version::{FirstField, Standing, Version, standing};

@@ -12,12 +12,12 @@ use crate::firmware::rules::{From, Paused};
 use crate::firmware::version::Standing;
 
 /// A rule on a release and the device.
-type DeviceRule = for<'c> fn(&Evaluation<'c, '_>, &'c Release, &mut Notes) -> Passed<'c>;
+type DeviceRule = for<'c> fn(&Evaluation<'c, '_>, &'c Release, &mut Notes) -> RuleResult<'c>;
 
 /// A rule on the package that [`fitting`] chose.
-type PackageRule = for<'c> fn(&Evaluation<'c, '_>, &'c Release, &Package) -> Passed<'c>;
+type PackageRule = for<'c> fn(&Evaluation<'c, '_>, &'c Release, &Package) -> RuleResult<'c>;
 
-type Passed<'c> = Result<(), Rejection<'c>>;
+type RuleResult<'c> = Result<(), Rejection<'c>>;
 
 /// Rules on who may have the release, in order; they precede [`fitting`].
 const WHO: [DeviceRule; 6] = [held_back, project_key, version, firmware_name, deny, allow];
@@ -110,14 +110,18 @@ pub(super) fn would_be_undone(
     })
 }
 
-fn held_back<'c>(_: &Evaluation<'c, '_>, release: &'c Release, _: &mut Notes) -> Passed<'c> {
+fn held_back<'c>(_: &Evaluation<'c, '_>, release: &'c Release, _: &mut Notes) -> RuleResult<'c> {
     match &release.held_back {
         Some(why) => refuse(Refusal::NotNow, why),
         None => Ok(()),
     }
 }
 
-fn project_key<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &mut Notes) -> Passed<'c> {
+fn project_key<'c>(
+    device: &Evaluation<'c, '_>,
+    release: &'c Release,
+    _: &mut Notes,
+) -> RuleResult<'c> {
     match &release.rules.project_key {
         Some(key) if device.check.project_key.as_deref() != Some(key) => {
             refuse(Refusal::WrongKey, "the project_key is another")
@@ -127,7 +131,11 @@ fn project_key<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &mut No
 }
 
 /// docs/decision.md "Version order", `from`, `any_version`, `any_core`, `allow_downgrade`.
-fn version<'c>(device: &Evaluation<'c, '_>, release: &'c Release, notes: &mut Notes) -> Passed<'c> {
+fn version<'c>(
+    device: &Evaluation<'c, '_>,
+    release: &'c Release,
+    notes: &mut Notes,
+) -> RuleResult<'c> {
     let Some(standing) = device.standing(release) else {
         return text_version(device, release);
     };
@@ -160,7 +168,7 @@ fn version<'c>(device: &Evaluation<'c, '_>, release: &'c Release, notes: &mut No
 }
 
 /// A version without an order: only its text in `from`, or `any_version`, lets it through.
-fn text_version<'c>(device: &Evaluation<'c, '_>, release: &'c Release) -> Passed<'c> {
+fn text_version<'c>(device: &Evaluation<'c, '_>, release: &'c Release) -> RuleResult<'c> {
     let running = &*device.check.version;
     if running.is_empty() {
         return refuse(Refusal::VersionUnreadable, "the module said no version");
@@ -183,7 +191,7 @@ fn firmware_name<'c>(
     device: &Evaluation<'c, '_>,
     release: &'c Release,
     _: &mut Notes,
-) -> Passed<'c> {
+) -> RuleResult<'c> {
     let name = device.check.firmware_name.as_deref().unwrap_or_default();
     match &release.rules.firmware_name {
         Some(names) if !names.iter().any(|one| one == name) => refuse(
@@ -194,7 +202,7 @@ fn firmware_name<'c>(
     }
 }
 
-fn deny<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &mut Notes) -> Passed<'c> {
+fn deny<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &mut Notes) -> RuleResult<'c> {
     match (&release.rules.deny, device.check.device) {
         (Some(deny), Some(id)) if deny.contains(id) => {
             refuse(Refusal::NotThisDevice, "it is in deny")
@@ -203,7 +211,7 @@ fn deny<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &mut Notes) ->
     }
 }
 
-fn allow<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &mut Notes) -> Passed<'c> {
+fn allow<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &mut Notes) -> RuleResult<'c> {
     match &release.rules.allow {
         Some(allow) if !device.check.device.is_some_and(|id| allow.contains(id)) => {
             refuse(Refusal::NotThisDevice, "it is not in allow")
@@ -212,7 +220,7 @@ fn allow<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &mut Notes) -
     }
 }
 
-fn paused<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &Package) -> Passed<'c> {
+fn paused<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &Package) -> RuleResult<'c> {
     match &release.rules.paused {
         None | Some(Paused::No) => Ok(()),
         Some(Paused::Yes) => refuse(Refusal::NotNow, "paused"),
@@ -221,7 +229,7 @@ fn paused<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &Package) ->
     }
 }
 
-fn fuse<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &Package) -> Passed<'c> {
+fn fuse<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &Package) -> RuleResult<'c> {
     let mut fused = device.question.known.fused.iter();
     if !is_trial(device) && fused.any(|fused| fused.is(device.project, release)) {
         return refuse(Refusal::NotNow, "fuse: too many devices came back with it");
@@ -233,7 +241,11 @@ fn is_trial(device: &Evaluation<'_, '_>) -> bool {
     device.question.known.trial
 }
 
-fn not_before<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &Package) -> Passed<'c> {
+fn not_before<'c>(
+    device: &Evaluation<'c, '_>,
+    release: &'c Release,
+    _: &Package,
+) -> RuleResult<'c> {
     match release.rules.not_before {
         Some(moment) if device.question.unix < moment => {
             refuse(Refusal::NotNow, "not_before is still to come")
@@ -246,7 +258,7 @@ fn reboot_within<'c>(
     device: &Evaluation<'c, '_>,
     release: &'c Release,
     package: &Package,
-) -> Passed<'c> {
+) -> RuleResult<'c> {
     match (release.rules.reboot_within, device.question.known.fetched) {
         (Some(within), Some(fetched))
             if fetched.content == package.content && fetched.seconds < within =>
@@ -264,7 +276,7 @@ fn loop_guard<'c>(
     device: &Evaluation<'c, '_>,
     release: &'c Release,
     package: &Package,
-) -> Passed<'c> {
+) -> RuleResult<'c> {
     let named = device.is_named_by_allow(release);
     match device
         .question
@@ -278,7 +290,7 @@ fn loop_guard<'c>(
 }
 
 /// A window opens again, so it does not keep a release from undoing a downgrade.
-fn window<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &Package) -> Passed<'c> {
+fn window<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &Package) -> RuleResult<'c> {
     match release.rules.window {
         Some(window) if !device.imagined && !window.contains(device.question.unix) => {
             refuse_and_stop(Refusal::NotNow, "outside its window")
@@ -288,7 +300,7 @@ fn window<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &Package) ->
 }
 
 /// The cohort of the rollout. A device without an id is in it only at 100 percent.
-fn percent<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &Package) -> Passed<'c> {
+fn percent<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &Package) -> RuleResult<'c> {
     let in_rollout = match (release.rules.percent, device.check.device) {
         (None, _) => true,
         (Some(percent), None) => percent >= 100.0,
@@ -306,11 +318,11 @@ fn percent<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &Package) -
     }
 }
 
-fn refuse(refusal: Refusal, rule: &str) -> Passed<'_> {
+fn refuse(refusal: Refusal, rule: &str) -> RuleResult<'_> {
     Err(Rejection::new(refusal, rule))
 }
 
-fn refuse_and_stop(refusal: Refusal, rule: &str) -> Passed<'_> {
+fn refuse_and_stop(refusal: Refusal, rule: &str) -> RuleResult<'_> {
     Err(Rejection {
         stops: true,
         ..Rejection::new(refusal, rule)

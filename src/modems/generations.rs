@@ -2,7 +2,7 @@
 //! of it is made. `probe` plays them all, `simulate` mixes them, and our own tests hold the server
 //! against them.
 //!
-//! The surprising thing: a generation is a library *and* a core. The same libfota2 on a core of another
+//! A generation is a library *and* a core. The same libfota2 on a core of another
 //! month reads the same answer in another way.
 
 use super::first_edition::{Dialect, FirstEdition};

@@ -1,7 +1,7 @@
 //! `luat-ota probe`: plays every generation of module against a running server, and says for each that
 //! fails what the server must change.
 //!
-//! The surprising thing: one more client is played behind those that were updated, with a version that
+//! One more client is played behind those that were updated, with a version that
 //! nothing can be newer than. A server that sends it the file as well (a static file server, a script
 //! that compares nothing) makes every module update again and again, and no other client would show it.
 
@@ -45,7 +45,7 @@ pub struct Options {
 
 /// What became of one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ProbeResult {
     /// It has a new firmware.
     Updated,
     /// It takes the answer for "no update", as it is meant.
@@ -60,23 +60,23 @@ pub enum Verdict {
     Failed,
 }
 
-impl Verdict {
+impl ProbeResult {
     /// For people.
     pub fn words(self) -> &'static str {
         match self {
-            Verdict::Updated => "updated",
-            Verdict::NoUpdate => "no update",
-            Verdict::NotOffered => "not offered here",
-            Verdict::KnownBug => "no update (client bug)",
-            Verdict::NotPlayed => "not played",
-            Verdict::Failed => "FAILS",
+            ProbeResult::Updated => "updated",
+            ProbeResult::NoUpdate => "no update",
+            ProbeResult::NotOffered => "not offered here",
+            ProbeResult::KnownBug => "no update (client bug)",
+            ProbeResult::NotPlayed => "not played",
+            ProbeResult::Failed => "FAILS",
         }
     }
 
     fn colour(self) -> &'static str {
         match self {
-            Verdict::Updated | Verdict::NoUpdate => "\x1b[32m",
-            Verdict::Failed => "\x1b[1;31m",
+            ProbeResult::Updated | ProbeResult::NoUpdate => "\x1b[32m",
+            ProbeResult::Failed => "\x1b[1;31m",
             _ => "\x1b[33m",
         }
     }
@@ -88,7 +88,7 @@ pub struct Row {
     /// The client's name.
     pub client: String,
     /// What became of it.
-    pub verdict: Verdict,
+    pub verdict: ProbeResult,
     /// How long it took, on the module's clock.
     pub took: Duration,
     /// The size of its new firmware, and its SHA-256 in hex.
@@ -143,7 +143,7 @@ pub fn run(options: &Options) -> Report {
         }
         for transport in [Transport::Http, Transport::Udp, Transport::Tcp] {
             let updated = clients.iter().zip(&rows).find(|((client, _), row)| {
-                client.transport() == transport && row.verdict == Verdict::Updated
+                client.transport() == transport && row.verdict == ProbeResult::Updated
             });
             if let Some(((client, endpoint), _)) = updated {
                 rows.push(ask_again(*client, endpoint, options).await);
@@ -179,7 +179,7 @@ async fn ask_again(client: Client, endpoint: &Endpoint, options: &Options) -> Ro
                  updates for ever"
                     .to_owned(),
             ),
-            verdict: Verdict::Failed,
+            verdict: ProbeResult::Failed,
             detail: "updates again".to_owned(),
             took: played.took,
             image: None,
@@ -195,7 +195,7 @@ async fn ask_again(client: Client, endpoint: &Endpoint, options: &Options) -> Ro
 fn judge(client: Client, options: &Options, played: Played) -> Row {
     let mut row = Row {
         client: client.name(),
-        verdict: Verdict::Failed,
+        verdict: ProbeResult::Failed,
         took: played.took,
         image: None,
         detail: String::new(),
@@ -204,17 +204,17 @@ fn judge(client: Client, options: &Options, played: Played) -> Row {
     match &played.outcome {
         Outcome::Updated(bytes) => {
             row.image = Some((bytes.len(), hex(&Sha256::digest(bytes))));
-            row.verdict = Verdict::Updated;
+            row.verdict = ProbeResult::Updated;
             if let Some(expected) = &options.expect
                 && expected != bytes
             {
-                row.verdict = Verdict::Failed;
+                row.verdict = ProbeResult::Failed;
                 row.detail = difference(bytes, expected);
                 row.change = Some(format!("serve the expected file: {}", row.detail));
             }
         }
         Outcome::NoUpdate(log) if is_libfota3(client) && !speaks_libfota3(&played) => {
-            row.verdict = Verdict::NotOffered;
+            row.verdict = ProbeResult::NotOffered;
             row.detail = log.clone();
         }
         Outcome::NoUpdate(log) => {
@@ -227,7 +227,7 @@ fn judge(client: Client, options: &Options, played: Played) -> Row {
             if options.expect.is_some() {
                 row.change = Some(format!("offer the expected file to this module: {log}"));
             } else {
-                row.verdict = Verdict::NoUpdate;
+                row.verdict = ProbeResult::NoUpdate;
             }
             if let Some(status) = blame {
                 row.change = Some(diagnose::Flaw::Error(status).sentence());
@@ -236,11 +236,11 @@ fn judge(client: Client, options: &Options, played: Played) -> Row {
         Outcome::Failed(failure) => {
             row.detail = diagnose::words(failure);
             if played.connects == 0 {
-                row.verdict = Verdict::NotPlayed;
+                row.verdict = ProbeResult::NotPlayed;
             } else if is_libfota3(client) && reached(&played) && !speaks_libfota3(&played) {
-                row.verdict = Verdict::NotOffered;
+                row.verdict = ProbeResult::NotOffered;
             } else if diagnose::is_known_bug(client, &played) {
-                row.verdict = Verdict::KnownBug;
+                row.verdict = ProbeResult::KnownBug;
             } else {
                 row.change = Some(diagnose::sentence(client, failure, &played));
             }
@@ -294,10 +294,10 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 impl Report {
     /// Whether no client fails.
     pub fn is_good(&self) -> bool {
-        self.count(Verdict::Failed) == 0
+        self.count(ProbeResult::Failed) == 0
     }
 
-    fn count(&self, verdict: Verdict) -> usize {
+    fn count(&self, verdict: ProbeResult) -> usize {
         let rows = self.rows.iter();
         rows.filter(|row| row.verdict == verdict).count()
     }
@@ -318,7 +318,7 @@ impl Report {
             };
             let seconds = row.took.as_secs_f64();
             let _ = write!(out, "{:client$}  {words}  {seconds:7.1}", row.client);
-            let reason = (row.verdict == Verdict::NoUpdate).then_some(&row.detail);
+            let reason = (row.verdict == ProbeResult::NoUpdate).then_some(&row.detail);
             if let Some(text) = row.change.as_ref().or(reason) {
                 let _ = write!(out, "  {text}");
             }
@@ -327,16 +327,16 @@ impl Report {
         out.push('\n');
         let mut parts = Vec::new();
         for verdict in [
-            Verdict::Updated,
-            Verdict::NoUpdate,
-            Verdict::KnownBug,
-            Verdict::NotOffered,
-            Verdict::NotPlayed,
-            Verdict::Failed,
+            ProbeResult::Updated,
+            ProbeResult::NoUpdate,
+            ProbeResult::KnownBug,
+            ProbeResult::NotOffered,
+            ProbeResult::NotPlayed,
+            ProbeResult::Failed,
         ] {
             match (self.count(verdict), verdict) {
                 (0, _) => {}
-                (count, Verdict::Failed) => parts.push(format!("{count} failed")),
+                (count, ProbeResult::Failed) => parts.push(format!("{count} failed")),
                 (count, _) => parts.push(format!("{count} {}", verdict.words())),
             }
         }
@@ -359,12 +359,12 @@ impl Report {
         let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
         json!({
             "ok": self.is_good(),
-            "updated": self.count(Verdict::Updated),
-            "no_update": self.count(Verdict::NoUpdate),
-            "client_bug": self.count(Verdict::KnownBug),
-            "not_offered": self.count(Verdict::NotOffered),
-            "not_played": self.count(Verdict::NotPlayed),
-            "failed": self.count(Verdict::Failed),
+            "updated": self.count(ProbeResult::Updated),
+            "no_update": self.count(ProbeResult::NoUpdate),
+            "client_bug": self.count(ProbeResult::KnownBug),
+            "not_offered": self.count(ProbeResult::NotOffered),
+            "not_played": self.count(ProbeResult::NotPlayed),
+            "failed": self.count(ProbeResult::Failed),
             "clients": rows,
         })
     }
@@ -375,12 +375,12 @@ impl Row {
         json!({
             "client": self.client,
             "verdict": match self.verdict {
-                Verdict::Updated => "updated",
-                Verdict::NoUpdate => "no_update",
-                Verdict::NotOffered => "not_offered",
-                Verdict::KnownBug => "client_bug",
-                Verdict::NotPlayed => "not_played",
-                Verdict::Failed => "failed",
+                ProbeResult::Updated => "updated",
+                ProbeResult::NoUpdate => "no_update",
+                ProbeResult::NotOffered => "not_offered",
+                ProbeResult::KnownBug => "client_bug",
+                ProbeResult::NotPlayed => "not_played",
+                ProbeResult::Failed => "failed",
             },
             "seconds": self.took.as_secs_f64(),
             "bytes": self.image.as_ref().map(|(size, _)| size),

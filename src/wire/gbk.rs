@@ -1,8 +1,7 @@
-//! GBK as module scripts are saved in: one byte for ASCII, two for everything else. Used by
-//! [`super::text`].
+//! GBK decoder: one byte for ASCII, two for everything else.
 //!
-//! The surprise: the table holds only the rows of GB 2312. GBK gave the room around them to all other
-//! Chinese characters that Unicode 1.1 had, in Unicode's order, so those can be counted off.
+//! The table holds only the rows of GB 2312. GBK assigns the rows and columns around them to all other Chinese characters
+//! of Unicode 1.1, in Unicode's order, so those are computed.
 //! Pairs mean what the Encoding Standard says (also where it says that a pair is private use); the
 //! four-byte characters of GB 18030 are not GBK. The table is written by
 //! `cargo test --lib writes_the_table -- --ignored`, which asks encoding_rs.

@@ -1,7 +1,7 @@
 //! What a server must change, in one sentence. Used by `probe`: it looks at the raw bytes of a reply,
 //! stricter than any one client, and picks the flaw that this client cannot live with.
 //!
-//! The surprising thing: nothing here is a matter of taste or of the RFC. Each flaw stands in
+//! Nothing here is a matter of taste or of the RFC. Each flaw stands in
 //! docs/protocol.md with the generations that it breaks, and [`Flaw::breaks`] is that table.
 
 mod datagrams;

@@ -1,4 +1,4 @@
-//! One socket of a module: UDP or TCP, on this thread's reactor. What surprises: the receive buffer is set before
+//! One socket of a module: UDP or TCP, on this thread's reactor. The receive buffer is set before
 //! the connection is made, for afterwards the window that the server sees has been agreed on.
 
 use std::io::{self, Read, Write};

@@ -1,7 +1,7 @@
-//! Runs one [`Attempt`] of a module over real sockets. `probe` and `simulate` stand on it.
+//! Runs one [`Attempt`] of a module over real sockets, for `probe` and `simulate`.
 //!
-//! The surprising thing is the clock. A module waits ten seconds for a lost datagram and ten minutes
-//! for a server that does not close. To a probe that is only boring, so where nothing can happen any
+//! A module waits ten seconds for a lost datagram and ten minutes
+//! for a server that does not close. So where, in a probe, nothing can happen any
 //! more (no connection, or a server that is quiet for [`Settings::quiet`]) its clock jumps to the
 //! moment the module waits for. A simulation waits in earnest, but its clock may run faster than the
 //! wall's ([`Settings::speed`]).
@@ -9,9 +9,11 @@
 mod link;
 mod names;
 mod record;
+mod settings;
 
 pub use names::resolve;
 pub use record::{End, Exchange, Keep};
+pub use settings::Settings;
 
 use self::link::{Link, Make};
 use self::record::Record;
@@ -19,8 +21,6 @@ use super::dice::Dice;
 use super::{Action, Attempt, Event, Failure, Outcome};
 use smol::Timer;
 use std::io;
-use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Bytes that one recv of a module takes at most.
@@ -37,63 +37,6 @@ const MADE_UP: Duration = Duration::from_millis(50);
 
 /// How many datagrams in a row a cut link loses.
 const LOST_IN_A_CUT: u32 = 2;
-
-/// How an attempt is run.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// A server from which nothing comes for so long (on the wall's clock) is taken for silent, and
-    /// the module's clock jumps; each time of one attempt it is given half as long. `None`: no jumps.
-    pub quiet: Option<Duration>,
-    /// Without `quiet`: where the connection has ended and the module still waits longer than this (on its
-    /// clock), the wait is skipped, for the server sees nothing of it.
-    pub idle: Duration,
-    /// How many times faster than the wall's clock the module's runs; at least 1.
-    pub speed: u32,
-    /// After so long on the wall's clock the attempt is stopped.
-    pub cap: Duration,
-    /// Bytes a second, on the module's clock.
-    pub bandwidth: Option<u64>,
-    /// From a question to its answer, and for a connection, on the module's clock.
-    pub latency: Duration,
-    /// Percent of the datagrams that get lost, in each direction. TCP loses none.
-    pub loss: u32,
-    /// After so many bytes of the attempt the link breaks, once.
-    pub cut_after: Option<u64>,
-    /// For the loss.
-    pub seed: u64,
-    /// How much is kept of what passes.
-    pub keep: Keep,
-    /// The module's own address.
-    pub source: Option<IpAddr>,
-    /// Names that need no lookup.
-    pub names: Arc<[(String, IpAddr)]>,
-    /// Connects to those alone, and to none that a server sends it to.
-    pub only_names: bool,
-}
-
-impl Settings {
-    /// As a probe plays: jumps over what takes long, and keeps what is needed to judge the server.
-    pub fn probing(quiet: Duration) -> Settings {
-        Settings {
-            quiet: Some(quiet),
-            idle: Duration::ZERO,
-            speed: 1,
-            cap: Duration::from_secs(120),
-            bandwidth: None,
-            latency: Duration::ZERO,
-            loss: 0,
-            cut_after: None,
-            seed: 0,
-            keep: Keep {
-                exchanges: 40,
-                bytes: 10_000,
-            },
-            source: None,
-            names: Arc::new([]),
-            only_names: false,
-        }
-    }
-}
 
 /// How it went.
 #[derive(Debug)]
@@ -517,108 +460,4 @@ impl Run<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::first_edition::{Dialect, FirstEdition};
-    use super::super::luatask::{Generation, LuaTask};
-    use super::super::{Endpoint, Identity};
-    use super::*;
-    use smol::block_on;
-    use std::net::{TcpListener, UdpSocket};
-
-    fn identity() -> Identity {
-        Identity {
-            imei: "862991443753386".into(),
-            project: "P".into(),
-            version: "1.0.0".into(),
-            core: 35,
-            bsp: None,
-            key: "k".into(),
-            serial: String::new(),
-        }
-    }
-
-    fn endpoint(port: u16) -> Endpoint {
-        Endpoint {
-            host: "127.0.0.1".into(),
-            port,
-            path: "/u".into(),
-        }
-    }
-
-    fn over_udp(port: u16, settings: &Settings) -> Played {
-        let server = endpoint(port);
-        let mut client = FirstEdition::new(&identity(), &server, Dialect::UserServer, true);
-        block_on(play(&mut client, settings))
-    }
-
-    #[test]
-    fn a_silent_server_costs_the_module_minutes_and_us_less_than_seconds() {
-        let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let begun = Instant::now();
-        let settings = Settings::probing(Duration::from_millis(200));
-        let played = over_udp(silent.local_addr().unwrap().port(), &settings);
-        assert!(matches!(
-            played.outcome,
-            Outcome::Failed(Failure::Hung { after, .. }) if after >= Duration::from_secs(50)
-        ));
-        assert!(begun.elapsed() < Duration::from_secs(20));
-        assert_eq!(played.exchanges.len(), 1);
-        assert_eq!(played.exchanges[0].end, End::Open);
-    }
-
-    #[test]
-    fn the_fleets_clock_runs_faster_but_does_not_jump() {
-        let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let settings = Settings {
-            quiet: None,
-            speed: 100,
-            ..Settings::probing(Duration::ZERO)
-        };
-        let begun = Instant::now();
-        let played = over_udp(silent.local_addr().unwrap().port(), &settings);
-        assert!(played.took >= Duration::from_secs(50));
-        assert!(begun.elapsed() >= Duration::from_millis(500));
-    }
-
-    #[test]
-    fn an_attempt_that_takes_too_long_is_stopped() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = endpoint(listener.local_addr().unwrap().port());
-        let settings = Settings {
-            quiet: None,
-            cap: Duration::from_millis(100),
-            ..Settings::probing(Duration::ZERO)
-        };
-        let mut client = LuaTask::new(
-            &identity(),
-            &server,
-            Generation::Rda8910,
-            Default::default(),
-        );
-        let played = block_on(play(&mut client, &settings));
-        let Outcome::Failed(Failure::Hung { waiting_for, .. }) = played.outcome else {
-            panic!("{:?}", played.outcome);
-        };
-        assert!(waiting_for.contains("stopped"), "{waiting_for}");
-    }
-
-    #[test]
-    fn a_fleet_asks_no_address_that_was_not_named() {
-        let settings = Settings {
-            only_names: true,
-            ..Settings::probing(Duration::from_millis(50))
-        };
-        let played = over_udp(9, &settings);
-        let why = played.exchanges.last().map(|exchange| exchange.end.clone());
-        let Some(End::NotConnected(why)) = why else {
-            panic!("{why:?}");
-        };
-        assert!(why.contains("was not named"), "{why}");
-    }
-
-    #[test]
-    fn a_name_is_looked_up_and_an_address_is_not() {
-        assert_eq!(resolve("[::1]", 1).unwrap().to_string(), "::1");
-        assert_eq!(resolve("10.1.2.3", 1).unwrap().to_string(), "10.1.2.3");
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! Host names. What surprises: in a simulation a name that nobody gave on the command line is no name at
+//! Host names. In a simulation a name that nobody gave on the command line is no name at
 //! all, so that no server can send a fleet elsewhere.
 
 use super::Settings;

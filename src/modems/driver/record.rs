@@ -1,5 +1,5 @@
 //! What passed between a module and a server, kept in small pieces so that somebody can look for what
-//! is wrong with it. What surprises: an exchange is a question with its answer, so one HTTP connection
+//! is wrong with it. An exchange is a question with its answer, so one HTTP connection
 //! is one, and a first-edition download has as many as packets; of those only the first and the last
 //! few are kept.
 

@@ -4,7 +4,7 @@
 //! client of the RDA "user.h" monitor firmware, as docs/protocol.md 1a and 6 tell of them (\[H\] for the Lua
 //! client; of the C client \[S\]: 3 x 30 s, field compare, less than 256 bytes).
 //!
-//! The surprising thing: this client refuses nothing aloud. Whatever does not fit costs it ten
+//! This client refuses nothing aloud. Whatever does not fit costs it ten
 //! seconds of waiting, and after the fifth time it deletes what it has.
 //!
 //! Where docs/protocol.md says nothing, the emulation does this \[I\]: a TCP connection that cannot be made

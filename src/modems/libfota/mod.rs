@@ -2,7 +2,7 @@
 //! script/libs/libfota.lua; docs/protocol.md 1f) and libfota2 (LOS script/libs/libfota2.lua; 1g), with the
 //! forms of request that are in the field.
 //!
-//! What surprises: neither encodes anything, libfota with a URL of the user's adds nothing to it, and a
+//! Neither encodes anything, libfota with a URL of the user's adds nothing to it, and a
 //! result of 4 is both "already the newest" and every failure that is not a connection.
 
 use super::luatos::{Client, Core, Package};

@@ -2,7 +2,7 @@
 //! module/*/project; docs/protocol.md 7): a check that is answered with JSON, a download from the URL that
 //! the JSON names, a report of what came of it.
 //!
-//! What surprises: its rules are the opposite of libfota2's. The check must be a 200 with JSON, and a
+//! Its rules are the opposite of libfota2's. The check must be a 200 with JSON, and a
 //! 404 is an error, not "no update". Its paths are written into the library; only the server's address
 //! can be another one (by DNS or an edited constant), so the [`Endpoint`]'s path counts for nothing.
 //!

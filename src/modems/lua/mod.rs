@@ -1,7 +1,7 @@
 //! What the vendor's Lua scripts do with the bytes of an answer: their patterns, matched by hand.
 //! Used by the three Luat clients ([`super::first_edition`], [`super::updatehttp`], [`super::luatask`]).
 //!
-//! The surprising thing: these are no parsers. A pattern has no anchor unless it says so, knows
+//! These are no parsers. A pattern has no anchor unless it says so, knows
 //! nothing of lines, and `%s*` walks over CR and LF as over any other space. The scripts' worst
 //! failures come from there, so each function does exactly what its pattern does and no more.
 

@@ -1,5 +1,5 @@
 //! The C client's behaviour by the date of its commit: the table of docs/protocol.md 2c, as data. Used by
-//! the [client](super). What surprises: almost every column goes wrong, is mended and goes wrong again
+//! the [client](super). Almost every column goes wrong, is mended and goes wrong again
 //! in another way, so "the newest is the best" is not true.
 
 use std::time::Duration;

@@ -3,7 +3,7 @@
 //! libfota2 and libfota3 stand on. The package check behind it is SOC23
 //! interface/src/luat_fota_ec7xx.c.
 //!
-//! What surprises: its timeout counts from the very start, not since the last byte; and whether a body
+//! Its timeout counts from the very start, not since the last byte; and whether a body
 //! is complete is decided differently in almost every row, so a cut can pass for a success.
 //!
 //! Where docs/protocol.md is silent this follows the nearest thing it says: an answer that ends before its

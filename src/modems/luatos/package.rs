@@ -1,6 +1,5 @@
 //! The package check of the cores for EC7xx and EC618 (luat_fota_write and luat_fota_done): the one
-//! thing that stands between a wrong body and the flash. Used by the [client](super) only. What
-//! surprises: it looks at nothing before 93 bytes are there, and a file shorter than its header says
+//! thing that stands between a wrong body and the flash. Used by the [client](super) only. It looks at nothing before 93 bytes are there, and a file shorter than its header says
 //! is not wrong to it but "busy".
 
 /// Which check the platform has (docs/protocol.md 2c, 5a).

@@ -1,5 +1,5 @@
 //! How the C client reads an answer: Node's http_parser, as far as the modules depend on it.
-//! Used by the [client](super) only. What surprises: it forgives much (lower-case names, no reason
+//! Used by the [client](super) only. It forgives much (lower-case names, no reason
 //! phrase, HTTP/1.0, an empty value); what the cores stumble over lies in the code around it.
 
 /// The head of an answer, as far as the client looks at it.

@@ -1,6 +1,6 @@
 //! `luat-ota simulate`: a fleet of modules with their own IMEIs against one server, in one thread.
 //!
-//! The surprising thing: the modules live in earnest time, unlike a probe's, for what is looked at is
+//! The modules live in earnest time, unlike a probe's, for what is looked at is
 //! the load they make together; only the clock of the whole fleet may run faster. And each module
 //! holds the image that it downloads, so no more of them are at it at once than memory allows: the
 //! rest is held back at the gate, and the report says how many were.
@@ -74,6 +74,8 @@ pub struct Options {
     pub seed: u64,
     /// The bytes that every image must be.
     pub expect: Option<Vec<u8>>,
+    /// Limit of open files of this process.
+    pub open_files: u64,
 }
 
 /// What became of a module in the end.
@@ -100,8 +102,7 @@ struct Fleet<'o> {
 
 /// Lets the fleet live; `progress` is told whenever a module has come to its end.
 pub fn run(options: &Options, progress: &dyn Fn(&Counts)) -> Report {
-    let files = crate::os::process::raise_file_limit();
-    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    let files = usize::try_from(options.open_files).unwrap_or(usize::MAX);
     let files = files.saturating_sub(64).max(1);
     let fleet = Fleet {
         options,

@@ -1,10 +1,8 @@
-//! The head of an HTTP request, as modules send it: in any number of segments, lines ended by CRLF or
-//! a bare LF, targets with raw spaces and bytes of any kind (docs/protocol.md 1h, 3). Used by the HTTP side
-//! of the device room.
+//! Parser of HTTP request heads as modules send them: in any number of segments, lines ended by CRLF or a bare LF,
+//! targets with raw spaces and bytes of any kind (docs/protocol.md 1h, 3).
 //!
-//! It is tolerant of what modules send and strict about what could be read in two ways: a folded header
-//! line, white space before a colon, a control character anywhere. What can never become a head is
-//! refused at its first byte, not when the time for a head is over.
+//! It rejects what could be read in two ways: a folded header line, white space before a colon, a control character.
+//! Bytes that can never become a head are rejected at once, not at the timeout.
 
 use std::iter;
 

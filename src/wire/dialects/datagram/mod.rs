@@ -1,8 +1,7 @@
-//! The UDP protocol of the first edition (and the same bytes over TCP), both dialects
-//! (docs/protocol.md 6). Used by the UDP and TCP side of the device room.
+//! The packet protocol of the first edition over UDP, and the same bytes over TCP, in both forms (docs/protocol.md 6).
 //!
-//! PROJECT and VERSION are free text, and in the official dialect SN is too and may hold commas: so a
-//! message is taken apart from both of its ends. Nothing in it is percent-encoded.
+//! PROJECT and VERSION are free text, and so is SN in the official form, which may contain commas: a message is parsed
+//! from both ends. Nothing is percent-encoded.
 
 use std::borrow::Cow;
 use std::io::Write;

@@ -1,9 +1,8 @@
-//! libfota3's three requests and our JSON (docs/protocol.md 7): the check, the file that its answer names, and
-//! the report of what became of it. Used by the HTTP side of the device room and by `luat-ota explain`.
+//! The dialect of libfota3 (docs/protocol.md 7): the check, the file that its answer names, and the report of the
+//! result.
 //!
-//! What would surprise you: all is the opposite of libfota2. Every answer is 200 with JSON, "no update"
-//! too, and the file must come as exactly 200. But the module is the same, so its check is made into the
-//! one that libfota2 would have sent, with the middle number of the script's version in addition.
+//! Every answer is 200 with JSON, "no update" too, and the file must be sent as exactly 200. The check becomes the
+//! one that libfota2 would have sent, plus the middle number of the script's version.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
