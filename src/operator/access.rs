@@ -183,12 +183,9 @@ impl Access {
 
     /// Whether this is the origin of our own page under this host.
     fn is_own(&self, origin: &str, host: &Authority) -> bool {
-        let (authority, default) = match (
-            origin.strip_prefix("http://"),
-            origin.strip_prefix("https://"),
-        ) {
-            (Some(authority), _) => (authority, 80),
-            (_, Some(authority)) => (authority, 443),
+        let (authority, default) = match origin.split_once("://") {
+            Some(("http", authority)) => (authority, 80),
+            Some(("https", authority)) => (authority, 443),
             _ => return false,
         };
         let Some(origin) = Authority::parse(authority) else {

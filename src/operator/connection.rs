@@ -39,24 +39,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// The size of a connection's send buffer in the kernel, in bytes, about.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// How much of an unwanted body is read so that the client reads the reply.
-#[derive(Clone, Copy)]
-struct Linger {
-    bytes: u64,
-    time: Duration,
-}
+/// How many bytes of an unwanted body are read, and for how long, so that the client reads the reply: for a request
+/// without a valid token.
+const SHORT_LINGER: (u64, Duration) = (64 * 1024, Duration::from_secs(1));
 
-/// For a request without a valid token.
-const SHORT_LINGER: Linger = Linger {
-    bytes: 64 * 1024,
-    time: Duration::from_secs(1),
-};
-
-/// For a request with a valid token: even an upload of the largest size gets its reply.
-const LONG_LINGER: Linger = Linger {
-    bytes: 512 << 20,
-    time: Duration::from_secs(10),
-};
+/// The same for a request with a valid token: even an upload of the largest size gets its reply.
+const LONG_LINGER: (u64, Duration) = (512 << 20, Duration::from_secs(10));
 
 /// Opens the listener. The error is a sentence with the flag to change.
 pub fn listen(address: SocketAddr) -> Result<TcpListener, String> {
@@ -217,20 +205,14 @@ async fn run(
         None => {}
         Some(Ok((head, used))) => {
             let early = bytes.split_off(used);
+            let respond = respond(&context, &stream, &connection, &head, early, &stopped);
             // Boxed: connections that wait for a head do not hold the memory for the rest.
-            Box::pin(respond(
-                &context,
-                &stream,
-                &connection,
-                &head,
-                early,
-                &stopped,
-            ))
-            .await;
+            Box::pin(respond).await;
         }
         Some(Err(reply)) => {
             if send(&stream, &reply.encode(false, false)).await.is_ok() {
-                close(&stream, SHORT_LINGER.bytes, SHORT_LINGER.time).await;
+                let (bytes, time) = SHORT_LINGER;
+                close(&stream, bytes, time).await;
             }
         }
     }
@@ -307,14 +289,14 @@ async fn respond(
         let _ = api::events::send_events(stream, events, head.is_http10, stopped).await;
         return;
     }
-    let linger = match permission {
+    let (bytes, time) = match permission {
         Permission::Public => SHORT_LINGER,
         Permission::Read | Permission::Write => {
             connection.set_class(EvictionClass::Answered);
             LONG_LINGER
         }
     };
-    close(stream, body.outstanding().min(linger.bytes), linger.time).await;
+    close(stream, body.outstanding().min(bytes), time).await;
 }
 
 /// The permission and the route of an allowed request; the error is the reply to another one.

@@ -88,10 +88,10 @@ pub fn route(method: Method, target: &RequestTarget) -> Result<OperatorRoute<'_>
         return get(route);
     };
     let rules = |project, version| {
-        let place = RulesScope { project, version };
+        let scope = RulesScope { project, version };
         match method {
-            Method::Put => Ok(OperatorRoute::PutRules(place)),
-            _ => only(Method::Get, OperatorRoute::Rules(place), "GET, HEAD, PUT"),
+            Method::Put => Ok(OperatorRoute::PutRules(scope)),
+            _ => only(Method::Get, OperatorRoute::Rules(scope), "GET, HEAD, PUT"),
         }
     };
     match *rest {
@@ -108,11 +108,11 @@ pub fn route(method: Method, target: &RequestTarget) -> Result<OperatorRoute<'_>
                 "percent" => Change::Percent,
                 _ => return Err(NoRoute::NotFound),
             };
-            let place = RulesScope {
+            let scope = RulesScope {
                 project,
                 version: Some(version),
             };
-            post(OperatorRoute::Change(place, change))
+            post(OperatorRoute::Change(scope, change))
         }
         ["devices"] => get(OperatorRoute::Devices),
         ["devices", id] => get(OperatorRoute::Device(id)),

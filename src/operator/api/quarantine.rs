@@ -1,7 +1,7 @@
 //! `GET /api/v1/quarantine`: files that are not served, look wrong, are no firmware, or are still read. The four
 //! lists are paged as one, in this order.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::firmware::catalog::{Catalog, Remark};
 use crate::operator::context::OperatorContext;
@@ -32,50 +32,49 @@ fn place(after: &str) -> Option<(usize, &str)> {
 
 /// A page of `most` entries; a few more where one path has several remarks.
 fn page(catalog: &Catalog, after: Option<(usize, &str)>, most: usize) -> Value {
-    let remark = |key: &'static str| {
-        move |remark: &Remark| {
-            let entry = json!({"path": remark.path, key: remark.text});
-            (remark.path.clone(), entry)
-        }
-    };
-    let waiting = |path: &String| (path.clone(), Value::from(path.as_str()));
-    let (first, first_after) = after.unwrap_or((0, ""));
-    let mut page = Map::new();
-    let mut left = most;
-    let mut next = None;
-    for (number, name) in LISTS.into_iter().enumerate() {
-        let after = if number == first { first_after } else { "" };
-        let mut entries = Vec::new();
-        if number >= first && next.is_none() {
-            let all: &mut dyn Iterator<Item = (String, Value)> = match number {
-                0 => &mut catalog.quarantined.iter().map(remark("reason")),
-                1 => &mut catalog.warnings.iter().map(remark("text")),
-                2 => &mut catalog.ignored.iter().map(remark("text")),
-                _ => &mut catalog.waiting.iter().map(waiting),
-            };
-            let mut last: Option<String> = None;
-            for (path, entry) in all.filter(|(path, _)| after.is_empty() || &**path > after) {
-                if left == 0 && last.as_ref() != Some(&path) {
-                    // A list of which nothing is shown begins with the next page.
-                    next = Some(format!("{name}/{}", last.as_deref().unwrap_or_default()));
-                    break;
-                }
-                left = left.saturating_sub(1);
-                entries.push(entry);
-                last = Some(path);
-            }
-        }
-        page.insert(name.to_owned(), entries.into());
+    fn entries(list: usize, remarks: &[Remark]) -> impl Iterator<Item = (usize, &str, &str)> {
+        remarks
+            .iter()
+            .map(move |remark| (list, &*remark.path, &*remark.text))
     }
-    let counts = json!({
-        "quarantined": quarantined_files(catalog),
-        "warnings": catalog.warnings.len(),
-        "ignored": catalog.ignored.len() + catalog.unlisted.ignored,
-        "waiting": catalog.waiting.len(),
-    });
-    page.insert("counts".to_owned(), counts);
-    page.insert("next".to_owned(), next.into());
-    Value::Object(page)
+    let remarks = entries(0, &catalog.quarantined)
+        .chain(entries(1, &catalog.warnings))
+        .chain(entries(2, &catalog.ignored));
+    let waiting = catalog.waiting.iter().map(|path| (3, path.as_str(), ""));
+    let mut entries: Vec<(usize, &str, &str)> = Vec::new();
+    let mut next = None;
+    for entry in remarks.chain(waiting) {
+        let (list, path, _) = entry;
+        let last = entries.last().map(|(list, path, _)| (*list, *path));
+        if entries.len() >= most && last != Some((list, path)) {
+            next = last;
+            break;
+        }
+        if Some((list, path)) > after {
+            entries.push(entry);
+        }
+    }
+    let remarks = |list: usize, key: &str| -> Value {
+        let entries = entries.iter().filter(|(other, ..)| *other == list);
+        entries
+            .map(|(_, path, text)| json!({"path": path, key: text}))
+            .collect()
+    };
+    let waiting = entries.iter().filter(|(list, ..)| *list == 3);
+    let next = next.map(|(list, path)| format!("{}/{path}", LISTS.get(list).unwrap_or(&"")));
+    json!({
+        "quarantined": remarks(0, "reason"),
+        "warnings": remarks(1, "text"),
+        "ignored": remarks(2, "text"),
+        "waiting": waiting.map(|(_, path, _)| *path).collect::<Value>(),
+        "counts": {
+            "quarantined": quarantined_files(catalog),
+            "warnings": catalog.warnings.len(),
+            "ignored": catalog.ignored.len() + catalog.unlisted.ignored,
+            "waiting": catalog.waiting.len(),
+        },
+        "next": next,
+    })
 }
 
 #[cfg(test)]

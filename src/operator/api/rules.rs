@@ -12,7 +12,7 @@ use crate::firmware::ContentId;
 use crate::firmware::catalog::{Catalog, Project, Release};
 use crate::firmware::name;
 use crate::firmware::plain;
-use crate::firmware::rules::edit::{self, Edit, EditError, Edited, Expected, Present, RulesScope};
+use crate::firmware::rules::edit::{self, Edit, EditError, Expected, Present, RulesScope};
 use crate::firmware::rules::{Paused, Rules};
 use crate::firmware::version::Version;
 use crate::operator::blocking::unblock;
@@ -30,9 +30,9 @@ const LONGEST: usize = 4 << 20;
 pub(super) async fn get(
     context: &OperatorContext,
     head: &RequestHead,
-    place: RulesScope<'_>,
+    scope: RulesScope<'_>,
 ) -> Result<Reply, Reply> {
-    let present = read(context, place).await?.ok_or_else(|| {
+    let present = read(context, scope).await?.ok_or_else(|| {
         Reply::problem(StatusCode::NotFound, "there are no rules of its own there")
     })?;
     let etag = etag(present.tag);
@@ -48,17 +48,15 @@ pub(super) async fn get(
 pub(super) async fn put(
     context: &OperatorContext,
     head: &RequestHead,
-    place: RulesScope<'_>,
+    scope: RulesScope<'_>,
     body: &mut RequestBody<'_>,
 ) -> Result<Reply, Reply> {
-    let expected = expected(context, head, place).await?;
-    if !is_known(&(context.catalog)(), place) {
+    let expected = expected(context, head, scope).await?;
+    if !is_known(&(context.catalog)(), scope) {
         // Rules may come before the release, and then make its folder.
-        let names = [Some(place.project), place.version];
-        let mut names = names.into_iter().flatten();
-        names
-            .try_for_each(plain::name)
-            .map_err(Reply::unprocessable)?;
+        for name in [Some(scope.project), scope.version].into_iter().flatten() {
+            plain::name(name).map_err(Reply::unprocessable)?;
+        }
     }
     let bytes = body.all(LONGEST).await?;
     // The edit refuses what is no rules.
@@ -66,10 +64,14 @@ pub(super) async fn put(
     if let Some(Paused::Because(reason)) = &paused {
         plain::text(reason).map_err(Reply::unprocessable)?;
     }
-    let edited = edit(context, place, New::Whole(bytes), expected).await?;
-    if let (Some(Paused::No), Some(version)) = (paused, place.version) {
+    let edited = in_folder(context, scope, move |root, scope| {
+        edit::edit(root, scope, Edit::Whole(&bytes), expected)
+    });
+    let edited = edited.await?;
+    (context.rescan)();
+    if let (Some(Paused::No), Some(version)) = (paused, scope.version) {
         let mut fleet = context.fleet.borrow_mut();
-        fleet.resume_release(place.project, version, Instant::now());
+        fleet.resume_release(scope.project, version, Instant::now());
     }
     let status = match edited.created {
         true => StatusCode::Created,
@@ -85,7 +87,7 @@ pub(super) async fn put(
 async fn expected(
     context: &OperatorContext,
     head: &RequestHead,
-    place: RulesScope<'_>,
+    scope: RulesScope<'_>,
 ) -> Result<Expected, Reply> {
     let changed = || {
         Reply::problem(
@@ -98,7 +100,7 @@ async fn expected(
     match (present.map(str::trim), absent.map(str::trim)) {
         (None, Some("*")) => Ok(Expected::Nothing),
         (Some("*"), None) => {
-            let present = read(context, place).await?.ok_or_else(changed)?;
+            let present = read(context, scope).await?.ok_or_else(changed)?;
             Ok(Expected::Tag(present.tag))
         }
         (Some(tag), None) => tag
@@ -118,16 +120,16 @@ async fn expected(
 /// Pauses or resumes a release, or sets its percentage. Replies with the release as the watcher will find it.
 pub(super) async fn change(
     context: &OperatorContext,
-    place: RulesScope<'_>,
+    scope: RulesScope<'_>,
     change: Change,
     body: &mut RequestBody<'_>,
 ) -> Result<Reply, Reply> {
     let body = super::json_object(body).await?;
     let catalog = (context.catalog)();
-    let (project, release) = find(&catalog, place).ok_or_else(unknown)?;
+    let (project, release) = find(&catalog, scope).ok_or_else(unknown)?;
     let of_project = RulesScope {
         version: None,
-        ..place
+        ..scope
     };
     let project_rules = read(context, of_project).await?;
     let project_rules = project_rules.and_then(|present| Rules::parse(&present.bytes).ok());
@@ -148,7 +150,11 @@ pub(super) async fn change(
             }
         },
     };
-    let edited = edit(context, place, New::Key(key, value), Expected::Anything).await;
+    let edited = in_folder(context, scope, move |root, scope| {
+        let edit = Edit::Keys(&[(key, value)]);
+        edit::edit(root, scope, edit, Expected::Anything)
+    });
+    let edited = edited.await;
     if change == Change::Resume {
         let mut fleet = context.fleet.borrow_mut();
         fleet.resume_release(&project.name, &release.version_text, Instant::now());
@@ -162,6 +168,7 @@ pub(super) async fn change(
     };
     let rules = match edited {
         Ok(edited) => {
+            (context.rescan)();
             log::info!(
                 target: "operator",
                 project = &*project.name, version = &*release.version_text,
@@ -172,7 +179,7 @@ pub(super) async fn change(
         }
         // A pause that only the state contains has ended, whether the folder can be written or not.
         Err(refused) if change == Change::Resume => {
-            let bytes = read(context, place).await?.map(|present| present.bytes);
+            let bytes = read(context, scope).await?.map(|present| present.bytes);
             let rules = merged(bytes.as_deref().unwrap_or(b"{}"));
             if matches!(rules.paused, Some(Paused::Yes | Paused::Because(_))) {
                 return Err(refused);
@@ -210,46 +217,24 @@ fn pause_value(reason: Option<&Value>) -> Result<Value, Reply> {
     }
 }
 
-/// The new content of a rules file.
-enum New {
-    Whole(Vec<u8>),
-    Key(&'static str, Option<Value>),
-}
-
-/// Writes the rules and requests a scan.
-async fn edit(
-    context: &OperatorContext,
-    place: RulesScope<'_>,
-    new: New,
-    expected: Expected,
-) -> Result<Edited, Reply> {
-    let edited = in_folder(context, place, move |root, place| match new {
-        New::Whole(bytes) => edit::edit(root, place, Edit::Whole(&bytes), expected),
-        New::Key(key, value) => edit::edit(root, place, Edit::Keys(&[(key, value)]), expected),
-    });
-    let edited = edited.await?;
-    (context.rescan)();
-    Ok(edited)
-}
-
-async fn read(context: &OperatorContext, place: RulesScope<'_>) -> Result<Option<Present>, Reply> {
-    in_folder(context, place, edit::read).await
+async fn read(context: &OperatorContext, scope: RulesScope<'_>) -> Result<Option<Present>, Reply> {
+    in_folder(context, scope, edit::read).await
 }
 
 /// Runs `work` with the firmware folder on a thread of its own.
 async fn in_folder<T: Send + 'static>(
     context: &OperatorContext,
-    place: RulesScope<'_>,
+    scope: RulesScope<'_>,
     work: impl FnOnce(&Path, RulesScope<'_>) -> Result<T, EditError> + Send + 'static,
 ) -> Result<T, Reply> {
     let root = context.folder.clone();
-    let (project, version) = (place.project.to_owned(), place.version.map(str::to_owned));
+    let (project, version) = (scope.project.to_owned(), scope.version.map(str::to_owned));
     let result = unblock(move || {
-        let place = RulesScope {
+        let scope = RulesScope {
             project: &project,
             version: version.as_deref(),
         };
-        work(&root, place)
+        work(&root, scope)
     });
     result.await?.map_err(|refused| {
         let status = match refused {
@@ -266,26 +251,26 @@ fn unknown() -> Reply {
 }
 
 /// The release of this name.
-fn find<'c>(catalog: &'c Catalog, place: RulesScope<'_>) -> Option<(&'c Project, &'c Release)> {
-    let project = catalog.project(place.project)?;
-    let version = Version::parse(place.version?)?;
+fn find<'c>(catalog: &'c Catalog, scope: RulesScope<'_>) -> Option<(&'c Project, &'c Release)> {
+    let project = catalog.project(scope.project)?;
+    let version = Version::parse(scope.version?)?;
     let release = project.releases.iter().find(|r| r.version == version)?;
     Some((project, release))
 }
 
 /// Whether there is a release or project of this name, even a quarantined one.
-fn is_known(catalog: &Catalog, place: RulesScope<'_>) -> bool {
-    let Some(version) = place.version else {
-        return catalog.project(place.project).is_some();
+fn is_known(catalog: &Catalog, scope: RulesScope<'_>) -> bool {
+    let Some(version) = scope.version else {
+        return catalog.project(scope.project).is_some();
     };
     let Some(version) = Version::parse(version) else {
         return false;
     };
     let is_its = |path: &str| {
         name::firmware_path(path)
-            .is_ok_and(|found| found.project == place.project && found.version == version)
+            .is_ok_and(|found| found.project == scope.project && found.version == version)
     };
-    find(catalog, place).is_some()
+    find(catalog, scope).is_some()
         || catalog
             .quarantined
             .iter()
