@@ -1,11 +1,7 @@
-//! Explains a check: the verdict on it, what that becomes on the wire, and every rule that was looked at.
-//! Shown by `luat-ota explain` and by the operator's page, each in its own way.
-//!
-//! The surprise: there is nothing here that decides. It asks the same [`decide`] as the server, and sends
-//! the same replies to a string.
+//! Explanation of a check: its verdict, the replies over HTTP and UDP, and the rules that were evaluated. Shown by
+//! `luat-ota explain` and by the operator's page. The verdict is that of [`decide`], as in the server.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
 use crate::decision::{Check, Known, Notes, Offer, Question, Verdict, decide};
 use crate::firmware::audience::DeviceId;
@@ -14,25 +10,25 @@ use crate::wire::dialects::datagram::{self, Datagram};
 use crate::wire::dialects::libfota3::Libfota3Request;
 use crate::wire::http_target::{HttpTarget, http_target};
 
-/// A module in the words of a person.
+/// A device as a person describes it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Described<'a> {
-    /// Its IMEI, or mac or uid.
+    /// IMEI, mac or uid.
     pub device: &'a str,
-    /// What it calls its firmware.
+    /// `firmware_name`.
     pub firmware_name: Option<&'a str>,
-    /// The version that it says it runs.
+    /// The version that it reports.
     pub version: &'a str,
     /// `core_version`.
     pub core_version: Option<u32>,
     /// `project_key`.
     pub project_key: Option<&'a str>,
-    /// It can follow a redirect.
+    /// It follows redirects.
     pub need_oss_url: bool,
 }
 
 impl<'a> Described<'a> {
-    /// The check that such a module sends.
+    /// The check that such a device sends.
     pub fn check(self) -> Check<'a> {
         let (device, device_text) = DeviceId::read(self.device).unzip();
         Check {
@@ -49,7 +45,7 @@ impl<'a> Described<'a> {
     }
 }
 
-/// The check in a request as a log shows it: a URL, a request line, a target, or a UDP message.
+/// The check in a request from a log: a URL, a request line, a target, or a UDP message.
 pub fn from_request(request: &[u8]) -> Result<Check<'_>, String> {
     let request = request.trim_ascii();
     let target = target(request);
@@ -99,11 +95,10 @@ pub fn request_of(check: &Check<'_>) -> String {
             None => format!("{id},{name},{version}"),
         };
     }
-    let mut target = "/luat/update".to_owned();
-    if let Some(project) = &check.path_project {
-        target.push('/');
-        put_encoded(&mut target, project);
-    }
+    let project = match &check.path_project {
+        Some(project) => format!("/{}", percent_encoded(project)),
+        None => String::new(),
+    };
     let key = match check.device {
         Some(DeviceId::Mac(_)) => "mac",
         Some(DeviceId::Other(_)) => "uid",
@@ -118,34 +113,26 @@ pub fn request_of(check: &Check<'_>) -> String {
         ("need_oss_url", check.need_oss_url.then_some("1")),
         ("version", Some(&**version)),
     ];
-    let mut separator = '?';
-    for (field, value) in fields {
-        if let Some(value) = value {
-            target.push(separator);
-            target.push_str(field);
-            target.push('=');
-            put_encoded(&mut target, value);
-            separator = '&';
-        }
-    }
-    target
+    let fields = fields
+        .into_iter()
+        .flat_map(|(field, value)| Some((field, value?)));
+    let fields = fields.map(|(field, value)| format!("{field}={}", percent_encoded(value)));
+    let query: Vec<String> = fields.collect();
+    format!("/luat/update{project}?{}", query.join("&"))
 }
 
-/// Percent-encodes a text (RFC 3986 section 2.1).
-fn put_encoded(target: &mut String, text: &str) {
-    for byte in text.bytes() {
-        match byte {
-            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'.' | b'_' | b'-' | b'~' => {
-                target.push(char::from(byte));
-            }
-            // Writing to a String cannot fail.
-            _ => drop(write!(target, "%{byte:02X}")),
+/// RFC 3986 section 2.1.
+fn percent_encoded(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'.' | b'_' | b'-' | b'~' => {
+            char::from(byte).to_string()
         }
-    }
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
 }
 
-/// Cuts what is around the target: the method and the version of a request line, the scheme and the
-/// host of a URL.
+/// The target without the method and version of a request line, and without the scheme and host of a URL.
 fn target(request: &[u8]) -> &[u8] {
     let mut target = request;
     if let Some(space) = target.iter().position(|&b| b == b' ')
@@ -155,7 +142,7 @@ fn target(request: &[u8]) -> &[u8] {
     {
         target = rest.trim_ascii_start();
     }
-    // The last one, as in a head: a target may hold anything.
+    // The last one, as in a head: a target may contain anything.
     if let Some(at) = target.windows(6).rposition(|six| six == b" HTTP/") {
         target = target.get(..at).unwrap_or(target);
     }
@@ -169,23 +156,21 @@ fn target(request: &[u8]) -> &[u8] {
     target
 }
 
-/// What there is to be said of a check.
+/// The explanation of a check.
 pub struct Explanation<'c> {
     /// The verdict.
     pub verdict: Verdict<'c>,
-    /// The status over HTTP.
+    /// The status of the reply over HTTP.
     pub status: u16,
-    /// The platform's code in a refusal's body.
+    /// The code in the body of a refusal.
     pub code: Option<u32>,
-    /// What is said over UDP.
+    /// The reply over UDP, with its reason if only that one is a refusal.
     pub udp: String,
-    /// Why that is another verdict, if it is.
-    pub udp_reason: Option<String>,
-    /// The rules that were looked at, in order.
+    /// The rules that were evaluated, in order.
     pub notes: Notes,
 }
 
-/// Explains a check. `known`: what is known of the device; `unix`: the time, Unix seconds UTC.
+/// Explains a check. `known`: what is remembered of the device. `unix`: the time in Unix seconds.
 pub fn explain<'c>(
     catalog: &'c Catalog,
     known: Known<'_>,
@@ -202,7 +187,7 @@ pub fn explain<'c>(
     };
     let mut notes = Notes::kept();
     let verdict = decide(&question(&check), &mut notes);
-    // The same question over UDP: a file may be too large for it.
+    // A file may be too large for UDP.
     let small = Check {
         largest: Some(datagram::LARGEST),
         ..check.clone()
@@ -218,16 +203,16 @@ pub fn explain<'c>(
             (wording.status, wording.body.map(|(code, _)| code))
         }
     };
-    let (udp, udp_reason) = match &over_udp {
+    let udp = match &over_udp {
         Verdict::Offer(Offer { package, .. }) => match datagram::packets(package.size) {
-            Some((count, last)) => (format!("LUAUPDATE,<id>,{count},{last}"), None),
-            None => ("the file is too large for it".to_owned(), None),
+            Some((count, last)) => format!("LUAUPDATE,<id>,{count},{last}"),
+            None => "the file is too large for it".to_owned(),
         },
         Verdict::Refuse(refused) => {
-            let text = refused.refusal.wording().packet.to_string();
+            let text = refused.refusal.wording().packet;
             match &verdict {
-                Verdict::Offer(_) => (text, Some(refused.to_string())),
-                Verdict::Refuse(_) => (text, None),
+                Verdict::Offer(_) => format!("{text} ({refused})"),
+                Verdict::Refuse(_) => text.to_string(),
             }
         }
     };
@@ -236,7 +221,6 @@ pub fn explain<'c>(
         status,
         code,
         udp,
-        udp_reason,
         notes,
     }
 }

@@ -108,10 +108,7 @@ fn told(
         (_, Some(code)) => writeln!(out, "  HTTP     {status}, code {code}"),
         (_, None) => writeln!(out, "  HTTP     {status}"),
     };
-    let _ = match &explanation.udp_reason {
-        Some(reason) => writeln!(out, "  UDP      {udp} ({reason})"),
-        None => writeln!(out, "  UDP      {udp}"),
-    };
+    let _ = writeln!(out, "  UDP      {udp}");
     if let Some(device) = &remembered.device {
         seen(&mut out, device, unix);
     }

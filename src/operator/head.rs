@@ -112,15 +112,11 @@ impl RequestHead {
 
     /// A header that may occur once, even an empty one. The error is the reply to a repeated one.
     pub fn header(&self, name: &'static str) -> Result<Option<&str>, Reply> {
-        let Some(values) = self.request.header(name) else {
-            return Ok(None);
-        };
-        let mut values = values.iter();
-        let (first, second) = (values.next(), values.next());
-        if second.is_some() {
-            return Err(Reply::bad_request("a header is there twice"));
+        let mut values = self.request.header(name).into_iter().flatten();
+        match (values.next(), values.next()) {
+            (value, None) => Ok(value.map(|value| value.as_str())),
+            _ => Err(Reply::bad_request("a header is there twice")),
         }
-        Ok(first.map(|value| value.as_str()))
     }
 
     /// The headers that decide about access.

@@ -90,14 +90,10 @@ fn explained(context: &OperatorContext, mut check: Check<'_>) -> Reply {
     // The reason why the same check may get another answer later.
     let unknown = fleet.unknown(check.project());
     let unknown = unknown.map(|text| json!({"release": "", "text": text}));
-    let udp = match &explanation.udp_reason {
-        Some(reason) => format!("{} ({reason})", explanation.udp),
-        None => explanation.udp,
-    };
     Reply::json(&json!({
         "verdict": word,
         "http": {"status": explanation.status, "code": explanation.code},
-        "udp": udp,
+        "udp": explanation.udp,
         "release": release.map(|release| &release.version_text),
         "package": package,
         "reason": reason,

@@ -32,94 +32,70 @@ pub(super) fn get(context: &OperatorContext) -> Reply {
             bytes,
         );
     }
-    Reply::ok(CONTENT_TYPE, text.0)
+    Reply::ok(CONTENT_TYPE, text.text)
 }
 
 /// The metrics of catalogue and fleet. `running`: downloads.
 fn fleet_metrics(catalog: &Catalog, fleet: &Fleet, running: usize) -> MetricsText {
-    let mut text = MetricsText(String::new());
+    let mut text = MetricsText::default();
     let tally = &fleet.tally;
-    text.family("build_info", "gauge", "What runs.");
-    text.sample("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
-    text.family(
-        "checks_total",
-        "counter",
-        "Checks that were answered, by how.",
-    );
+    text.gauge("build_info", "What runs.");
+    text.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    text.counter("checks_total", "Checks that were answered, by how.");
     for (proto, row) in PROTOCOLS.iter().zip(tally.checks) {
         for (verdict, count) in Tally::VERDICTS.iter().zip(row) {
-            let labels = [("proto", *proto), ("verdict", *verdict)];
-            text.sample("checks_total", &labels, count);
+            text.sample(&[("proto", proto), ("verdict", verdict)], count);
         }
     }
-    text.family(
-        "downloads_total",
-        "counter",
-        "Downloads that ended, by how.",
-    );
+    text.counter("downloads_total", "Downloads that ended, by how.");
     for (ending, count) in ENDINGS.iter().zip(tally.downloads) {
-        text.sample("downloads_total", &[("result", ending)], count);
+        text.sample(&[("result", ending)], count);
     }
-    text.family(
+    text.counter(
         "download_bytes_total",
-        "counter",
         "Bytes of firmware that modules acknowledged.",
     );
     for (proto, bytes) in PROTOCOLS.iter().zip(tally.bytes) {
-        text.sample("download_bytes_total", &[("proto", proto)], bytes);
+        text.sample(&[("proto", proto)], bytes);
     }
-    for (name, help, value) in [
-        (
-            "malformed_requests_total",
-            "Heads and datagrams that were no request.",
-            tally.malformed,
-        ),
-        (
-            "connections_refused_total",
-            "Connections of modules for which there was no room.",
-            tally.turned_away,
-        ),
-        (
-            "repeated_downloads_total",
-            "Downloads without an id of a file that the same network took again and again within a day.",
-            tally.repeated,
-        ),
-    ] {
-        text.family(name, "counter", help);
-        text.sample(name, &[], value);
-    }
-    for (name, help, value) in [
-        ("running_downloads", "Downloads that run now.", running),
-        (
-            "pinned_downloads",
-            "Downloads that are remembered with what they began with.",
-            fleet.pinned(),
-        ),
-        ("devices", "Devices that are remembered.", fleet.devices()),
-        (
-            "projects",
-            "Projects in the folder.",
-            catalog.projects().len(),
-        ),
-        (
-            "releases",
-            "Releases in the folder.",
-            catalog.release_count(),
-        ),
-        (
-            "quarantined_files",
-            "Files that are not served because something is wrong with them.",
-            quarantined_files(catalog),
-        ),
-        (
-            "waiting_files",
-            "Files that are still being written or read.",
-            catalog.waiting.len(),
-        ),
-    ] {
-        text.family(name, "gauge", help);
-        text.sample(name, &[], value);
-    }
+    text.counter(
+        "malformed_requests_total",
+        "Heads and datagrams that were no request.",
+    );
+    text.sample(&[], tally.malformed);
+    text.counter(
+        "connections_refused_total",
+        "Connections of modules for which there was no room.",
+    );
+    text.sample(&[], tally.turned_away);
+    text.counter(
+        "repeated_downloads_total",
+        "Downloads without an id of a file that the same network took again and again within a day.",
+    );
+    text.sample(&[], tally.repeated);
+    text.gauge("running_downloads", "Downloads that run now.");
+    text.sample(&[], running);
+    text.gauge(
+        "pinned_downloads",
+        "Downloads that are remembered with what they began with.",
+    );
+    text.sample(&[], fleet.pinned());
+    text.gauge("devices", "Devices that are remembered.");
+    text.sample(&[], fleet.devices());
+    text.gauge("projects", "Projects in the folder.");
+    text.sample(&[], catalog.projects().len());
+    text.gauge("releases", "Releases in the folder.");
+    text.sample(&[], catalog.release_count());
+    text.gauge(
+        "quarantined_files",
+        "Files that are not served because something is wrong with them.",
+    );
+    text.sample(&[], quarantined_files(catalog));
+    text.gauge(
+        "waiting_files",
+        "Files that are still being written or read.",
+    );
+    text.sample(&[], catalog.waiting.len());
     releases(&mut text, catalog, fleet);
     text
 }
@@ -135,9 +111,8 @@ fn releases(text: &mut MetricsText, catalog: &Catalog, fleet: &Fleet) {
                 .map(move |release| (project, release))
         })
     };
-    text.family(
+    text.gauge(
         "release_devices",
-        "gauge",
         "Devices on their way to a release, by where they stand.",
     );
     for (project, release) in all() {
@@ -145,24 +120,19 @@ fn releases(text: &mut MetricsText, catalog: &Catalog, fleet: &Fleet) {
         for state in State::ALL {
             let count = counts.of(state);
             if count > 0 {
-                text.sample(
-                    "release_devices",
-                    &labels(project, release, state.word()),
-                    count,
-                );
+                text.sample(&labels(project, release, state.word()), count);
             }
         }
     }
-    text.family(
+    text.gauge(
         "release_paused",
-        "gauge",
         "Releases that nobody gets now: paused, fused or held_back.",
     );
     let now = unix_now();
     for (project, release) in all() {
         let (state, _) = state(project, release, fleet.fused(), now);
         if matches!(state, "paused" | "fused" | "held_back") {
-            text.sample("release_paused", &labels(project, release, state), 1);
+            text.sample(&labels(project, release, state), 1);
         }
     }
 }
@@ -189,32 +159,48 @@ fn resident_memory() -> Option<u64> {
 }
 
 /// Metrics as text. Writing to a String cannot fail.
-struct MetricsText(String);
+#[derive(Default)]
+struct MetricsText {
+    text: String,
+    /// The current metric.
+    name: &'static str,
+}
 
 impl MetricsText {
-    /// The description of a metric, before its samples.
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
+    /// Begins a counter.
+    fn counter(&mut self, name: &'static str, help: &str) {
+        self.begin(name, "counter", help);
+    }
+
+    /// Begins a gauge.
+    fn gauge(&mut self, name: &'static str, help: &str) {
+        self.begin(name, "gauge", help);
+    }
+
+    fn begin(&mut self, name: &'static str, kind: &str, help: &str) {
+        self.name = name;
         let _ = writeln!(
-            self.0,
+            self.text,
             "# HELP luat_ota_{name} {help}\n# TYPE luat_ota_{name} {kind}"
         );
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let labels: Vec<_> = labels
-            .iter()
-            .map(|(label, text)| format!("{label}=\"{}\"", escaped(text)))
-            .collect();
+    /// A sample of the current metric.
+    fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
+        let labels = labels.iter();
+        let labels = labels.map(|(label, text)| format!("{label}=\"{}\"", escaped(text)));
+        let labels: Vec<String> = labels.collect();
+        let name = self.name;
         let _ = match labels.is_empty() {
-            true => writeln!(self.0, "luat_ota_{name} {value}"),
-            false => writeln!(self.0, "luat_ota_{name}{{{}}} {value}", labels.join(",")),
+            true => writeln!(self.text, "luat_ota_{name} {value}"),
+            false => writeln!(self.text, "luat_ota_{name}{{{}}} {value}", labels.join(",")),
         };
     }
 
-    /// A gauge without our prefix.
+    /// A gauge of the process, without our prefix.
     fn process(&mut self, name: &str, help: &str, value: impl Display) {
         let _ = writeln!(
-            self.0,
+            self.text,
             "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}"
         );
     }
@@ -237,7 +223,7 @@ mod tests {
         let mut fleet = Fleet::new(Settings::default(), Instant::now());
         fleet.tally.check("udp", "offer", 0);
         fleet.tally.download("http", "complete", 7, 0);
-        let MetricsText(text) = fleet_metrics(&Catalog::default(), &fleet, 0);
+        let MetricsText { text, .. } = fleet_metrics(&Catalog::default(), &fleet, 0);
         for line in [
             "luat_ota_checks_total{proto=\"udp\",verdict=\"offer\"} 1\n",
             "luat_ota_downloads_total{result=\"complete\"} 1\n",
