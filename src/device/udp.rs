@@ -30,7 +30,7 @@ use crate::firmware::snapshot::{LoadError, Snapshot};
 use crate::fleet::clock::unix_now;
 use crate::fleet::network::Network;
 use crate::os;
-use crate::os::datagrams::{Arrival, BATCH, Inbox, Outbox, Way};
+use crate::os::datagrams::{Arrival, BATCH, Inbox, Outbox, ReplyPath};
 use crate::os::net::is_early;
 use crate::wire::dialects::datagram::{self, Datagram};
 use smol::future::yield_now;
@@ -97,7 +97,7 @@ struct Room<'e> {
 
 /// A request whose file had to be loaded.
 struct Parked {
-    way: Way,
+    path: ReplyPath,
     from: SocketAddr,
     wanted: Wanted,
     loaded: Result<Arc<Snapshot>, LoadError>,
@@ -138,8 +138,8 @@ impl Room<'_> {
             ticks: false,
         };
         loop {
-            match os_receive(&mut inbox, self.socket.get_ref()) {
-                Ok(()) => {
+            match inbox.receive(self.socket.get_ref()) {
+                Ok(_) => {
                     let now = (Instant::now(), unix_now());
                     for arrival in inbox.arrivals() {
                         self.answer(&arrival, &mut outbox, stopping, now);
@@ -247,7 +247,7 @@ impl Room<'_> {
             // Never more than was sent to us, and not often.
             let is_sent = text.len() <= arrival.bytes.len() && buckets.errors.take(place);
             if is_sent {
-                outbox.push(arrival.way, |buffer| message::write_text(text, buffer));
+                outbox.push(arrival.path, |buffer| message::write_text(text, buffer));
             }
             is_sent
         };
@@ -279,9 +279,9 @@ impl Room<'_> {
                     if !buckets.errors.has(place) && self.is_guess(from, wanted.id) => {}
                 Some((wanted, loaded)) if buckets.gets.take(place) => match loaded {
                     Some(snapshot) => {
-                        self.give((&snapshot, &wanted), arrival.way, from, outbox, now);
+                        self.give((&snapshot, &wanted), arrival.path, from, outbox, now);
                     }
-                    None => self.park(wanted, *arrival.way, from),
+                    None => self.park(wanted, arrival.path, from),
                 },
                 Some(_) => {}
             },
@@ -303,7 +303,7 @@ impl Room<'_> {
     ) {
         match reply {
             ToCheck::No(text) => {
-                outbox.push(arrival.way, |buffer| message::write_text(text, buffer));
+                outbox.push(arrival.path, |buffer| message::write_text(text, buffer));
             }
             ToCheck::Offer {
                 content,
@@ -312,7 +312,7 @@ impl Room<'_> {
                 last,
                 about,
             } => {
-                outbox.push(arrival.way, |buffer| {
+                outbox.push(arrival.path, |buffer| {
                     datagram::write_offer(buffer, id, count, last)
                 });
                 let mut downloads = self.downloads.borrow_mut();
@@ -327,10 +327,10 @@ impl Room<'_> {
         match &parked.loaded {
             Ok(snapshot) => {
                 let (what, now) = ((&**snapshot, &parked.wanted), Instant::now());
-                self.give(what, &parked.way, parked.from, outbox, now);
+                self.give(what, parked.path, parked.from, outbox, now);
             }
             Err(LoadError::Gone(_)) => {
-                outbox.push(&parked.way, |buffer| message::write_text(ERR, buffer));
+                outbox.push(parked.path, |buffer| message::write_text(ERR, buffer));
             }
             // There may be room when it asks again.
             Err(LoadError::Unread(_) | LoadError::Full(_)) => {}
@@ -340,13 +340,13 @@ impl Room<'_> {
     fn give(
         &self,
         (snapshot, wanted): (&Snapshot, &Wanted),
-        way: &Way,
+        path: ReplyPath,
         from: SocketAddr,
         outbox: &mut Outbox,
         now: Instant,
     ) {
         let mut data = None;
-        outbox.push(way, |buffer| {
+        outbox.push(path, |buffer| {
             let written = message::write_packet(snapshot, wanted.number, buffer);
             data = written.and_then(|length| length.checked_sub(2));
             written.unwrap_or_else(|| message::write_text(ERR, buffer))
@@ -358,7 +358,7 @@ impl Room<'_> {
     }
 
     /// Loads the file of a request, and answers then.
-    fn park(&self, wanted: Wanted, way: Way, from: SocketAddr) {
+    fn park(&self, wanted: Wanted, path: ReplyPath, from: SocketAddr) {
         if self.parked.get() >= PARKED {
             return;
         }
@@ -368,7 +368,7 @@ impl Room<'_> {
         let load = async move {
             let loaded = service.load(wanted.content).await;
             let parked = Parked {
-                way,
+                path,
                 from,
                 wanted,
                 loaded,
@@ -416,13 +416,6 @@ impl Room<'_> {
 /// Services that answer whatever they get: echo, discard … and 0, which nobody can be reached at.
 fn is_never_answered(port: u16) -> bool {
     matches!(port, 0 | 7 | 19 | 53 | 123)
-}
-
-fn os_receive(inbox: &mut Inbox, socket: &UdpSocket) -> io::Result<()> {
-    match inbox.receive(socket)? {
-        0 => Err(io::ErrorKind::WouldBlock.into()),
-        _ => Ok(()),
-    }
 }
 
 /// Our own socket, as others would see it. A datagram from there is our own reply, or a forgery that

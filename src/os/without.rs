@@ -21,18 +21,15 @@ pub enum Feature {
     /// File system events: network drives and bind mounts from other systems have none, and a user may
     /// have too many.
     Inotify,
-    /// UDP_SEGMENT, the joining of replies: Linux 4.18; and a network card could be bad at it.
-    Joining,
 }
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Feature; 5] = [
+    pub const ALL: [Feature; 4] = [
         Feature::Memfd,
         Feature::Leases,
         Feature::DeferAccept,
         Feature::Inotify,
-        Feature::Joining,
     ];
 
     /// Its name on the command line.
@@ -42,7 +39,6 @@ impl Feature {
             Feature::Leases => "leases",
             Feature::DeferAccept => "defer-accept",
             Feature::Inotify => "inotify",
-            Feature::Joining => "joining",
         }
     }
 

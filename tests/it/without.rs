@@ -17,7 +17,7 @@ use common::{
     luat_ota, run, serve_arguments,
 };
 
-const ALL: [&str; 5] = ["memfd", "leases", "defer-accept", "inotify", "joining"];
+const ALL: [&str; 4] = ["memfd", "leases", "defer-accept", "inotify"];
 
 /// The main job: a file dropped while the server runs, HTTP, a resume, UDP, a file replaced in place
 /// during a download, kill -9 and a restart, SIGTERM. `flags` hold what is to be done without.
@@ -159,37 +159,6 @@ fn without_deferred_accepting_everything_is_the_same() {
     }
 }
 
-/// Sixteen questions at once: their replies leave as one where the kernel can cut them again.
-#[test]
-fn without_joined_replies_each_packet_arrives_as_with_them() {
-    main_job(&["--without", "joining"]);
-    let bytes = noise(305, 15 * 1022 + 300);
-    for flags in [&["--without", "joining"][..], &[]] {
-        let server = Server::start(flags);
-        server.drop_firmware("P/1.0.1/update.bin", &bytes);
-        server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);
-        let device = Device::new(server.udp);
-        let offer = device
-            .check(format!("{IMEI},P_Luat_V0035_8955,1.0.0"))
-            .unwrap();
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.connect(server.udp).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        for number in 1..=16 {
-            let question = format!("Get{number},{}", offer.id);
-            socket.send(question.as_bytes()).unwrap();
-        }
-        let mut packets = vec![Vec::new(); 16];
-        for _ in 1..=16 {
-            let mut packet = [0; 2000];
-            let length = socket.recv(&mut packet).unwrap();
-            let number = u16::from_be_bytes([packet[0], packet[1]]);
-            packets[usize::from(number) - 1] = packet[2..length].to_vec();
-        }
-        assert!(packets.concat() == bytes, "{flags:?}");
-    }
-}
-
 const ESTABLISHED: &str = "01";
 const SYN_RECV: &str = "03";
 
@@ -250,7 +219,7 @@ fn the_environment_can_say_it_and_the_help_does_not() {
     assert!(flags_in_help().iter().all(|(flag, _)| flag != "--without"));
     let wrong = run(&["serve", "--without", "electricity"]);
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(common::both(&wrong).contains("memfd, leases, defer-accept, inotify or joining"));
+    assert!(common::both(&wrong).contains("memfd, leases, defer-accept or inotify"));
 }
 
 #[test]

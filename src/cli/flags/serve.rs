@@ -252,7 +252,7 @@ pub(super) static SERVE: &[Flag] = &[
         .help("Does without this, as if the machine did not have it.")
         .repeatable()
         .hidden()
-        .expects("memfd, leases, defer-accept, inotify or joining")
+        .expects("memfd, leases, defer-accept or inotify")
         .store(|args, v| {
             let name = text(v)?;
             let feature = Feature::ALL.iter().find(|feature| feature.name() == name);

@@ -1,6 +1,7 @@
+use super::receive::{ARRIVAL, can_send_from};
+use super::send::send_all;
 use super::*;
-use crate::os::net::{bind_udp, set_int};
-use std::os::fd::AsFd;
+use crate::os::net::bind_udp;
 use std::time::{Duration, Instant};
 
 fn client(address: &str) -> UdpSocket {
@@ -24,8 +25,8 @@ fn receive(inbox: &mut Inbox, socket: &UdpSocket) -> usize {
     }
 }
 
-fn put(outbox: &mut Outbox, way: Way, bytes: &[u8]) -> bool {
-    outbox.push(&way, |buffer| {
+fn put(outbox: &mut Outbox, path: ReplyPath, bytes: &[u8]) -> bool {
+    outbox.push(path, |buffer| {
         buffer[..bytes.len()].copy_from_slice(bytes);
         bytes.len()
     })
@@ -44,8 +45,11 @@ fn ask(server: &UdpSocket, asked: SocketAddr) -> (Vec<u8>, SocketAddr) {
     let arrival = inbox.arrivals().next().unwrap();
     assert_eq!(arrival.bytes, b"question");
     assert_eq!(arrival.from, client.local_addr().unwrap());
-    assert_eq!(arrival.way.asked(), Some(asked.ip()));
-    assert!(put(&mut outbox, *arrival.way, b"answer"));
+    assert_eq!(
+        arrival.path.local.map(|ip| ip.to_canonical()),
+        Some(asked.ip())
+    );
+    assert!(put(&mut outbox, arrival.path, b"answer"));
     outbox.send(server).unwrap();
     let mut buffer = [0; 64];
     let (count, from) = client.recv_from(&mut buffer).unwrap();
@@ -96,7 +100,7 @@ fn more_than_one_batch_arrives_whole_and_in_order() {
         batches.push(receive(&mut inbox, &server));
         for arrival in inbox.arrivals() {
             assert_eq!(arrival.bytes, seen.to_string().as_bytes());
-            assert!(put(&mut outbox, *arrival.way, arrival.bytes));
+            assert!(put(&mut outbox, arrival.path, arrival.bytes));
             seen += 1;
         }
         outbox.send(&server).unwrap();
@@ -127,33 +131,33 @@ fn a_long_datagram_is_cut_and_an_empty_one_is_an_arrival_too() {
 fn a_reply_that_the_network_refuses_does_not_hold_up_the_others() {
     let server = bind_udp("127.0.0.1:0".parse().unwrap()).unwrap();
     let client = client("127.0.0.1:0");
-    let good = Way {
+    let good = ReplyPath {
         peer: client.local_addr().unwrap(),
         local: None,
         interface: 0,
     };
     let bad = [
         // Not an address of ours; a peer of the other family; nobody; everybody.
-        Way {
+        ReplyPath {
             local: Some("192.0.2.1".parse().unwrap()),
             ..good
         },
-        Way {
+        ReplyPath {
             peer: "[2001:db8::1]:9".parse().unwrap(),
             ..good
         },
-        Way {
+        ReplyPath {
             peer: "127.0.0.1:0".parse().unwrap(),
             ..good
         },
-        Way {
+        ReplyPath {
             peer: "255.255.255.255:9".parse().unwrap(),
             ..good
         },
     ];
     let mut outbox = Outbox::new();
-    for (number, way) in bad.into_iter().enumerate() {
-        assert!(put(&mut outbox, way, b"lost"));
+    for (number, path) in bad.into_iter().enumerate() {
+        assert!(put(&mut outbox, path, b"lost"));
         assert!(put(&mut outbox, good, number.to_string().as_bytes()));
     }
     outbox.send(&server).unwrap();
@@ -167,18 +171,18 @@ fn a_reply_that_the_network_refuses_does_not_hold_up_the_others() {
 
 #[test]
 fn a_full_box_takes_no_more_and_an_empty_reply_takes_no_room() {
-    let way = Way {
+    let path = ReplyPath {
         peer: "127.0.0.1:9".parse().unwrap(),
         local: None,
         interface: 0,
     };
     let mut outbox = Outbox::new();
-    assert!(outbox.push(&way, |_| 0));
+    assert!(outbox.push(path, |_| 0));
     assert!(outbox.is_empty());
     for _ in 0..BATCH {
-        assert!(put(&mut outbox, way, b"x"));
+        assert!(put(&mut outbox, path, b"x"));
     }
-    assert!(!outbox.push(&way, |_| panic!("no room for this")));
+    assert!(!outbox.push(path, |_| panic!("no room for this")));
 }
 
 #[test]
@@ -230,31 +234,31 @@ fn numbered(number: usize, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Sends two clients, one of which asked two addresses, replies that can leave joined and some that cannot. What
-/// each has to get, in its order, is what it gets, from the address that it asked.
+/// Sends two clients, one of which asked two addresses, replies of several lengths. Each gets its own in their order,
+/// from the address that it asked.
 fn sends_all_in_order(server: &UdpSocket, asks: [&str; 2]) {
     let port = server.local_addr().unwrap().port();
     let clients = [client("127.0.0.1:0"), client("127.0.0.1:0")];
     let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new());
-    let mut ways = Vec::new();
+    let mut paths = Vec::new();
     for (client, asked) in [(0, asks[0]), (0, asks[1]), (1, asks[0])] {
         let asked = SocketAddr::new(asked.parse().unwrap(), port);
         clients[client].send_to(b"?", asked).unwrap();
         assert_eq!(receive(&mut inbox, server), 1);
-        let way = *inbox.arrivals().next().unwrap().way;
-        ways.push((client, asked, way));
+        let path = inbox.arrivals().next().unwrap().path;
+        paths.push((client, asked, path));
     }
-    let full = |way, count| std::iter::repeat_n((way, REPLY), count);
+    let full = |path, count| std::iter::repeat_n((path, REPLY), count);
     let plan: Vec<(usize, usize)> = full(0, 3)
         .chain([(0, 17), (0, 17), (0, REPLY), (0, REPLY - 1), (0, REPLY)])
         .chain(full(1, 2).chain(full(2, 1)).chain(full(1, 1)))
-        .chain(full(2, JOINED + 3))
+        .chain(full(2, 35))
         .chain([(2, 1), (0, REPLY)])
         .collect();
     let mut expected = [Vec::new(), Vec::new()];
-    for (number, &(way, length)) in plan.iter().enumerate() {
-        let (client, asked, way) = ways[way];
-        assert!(put(&mut outbox, way, &numbered(number, length)));
+    for (number, &(path, length)) in plan.iter().enumerate() {
+        let (client, asked, path) = paths[path];
+        assert!(put(&mut outbox, path, &numbered(number, length)));
         expected[client].push((numbered(number, length), asked));
     }
     outbox.send(server).unwrap();
@@ -271,61 +275,10 @@ fn sends_all_in_order(server: &UdpSocket, asks: [&str; 2]) {
 }
 
 #[test]
-fn replies_that_leave_joined_arrive_one_by_one_in_their_order() {
+fn many_replies_arrive_one_by_one_in_their_order() {
     let asks = ["127.0.0.1", "127.9.8.7"];
     sends_all_in_order(&bind_udp("0.0.0.0:0".parse().unwrap()).unwrap(), asks);
     if let Ok(server) = bind_udp("[::]:0".parse().unwrap()) {
         sends_all_in_order(&server, asks);
     }
-}
-
-#[test]
-fn what_the_kernel_does_not_take_joined_is_sent_singly() {
-    let server = bind_udp("0.0.0.0:0".parse().unwrap()).unwrap();
-    // Without checksums it cuts nothing: EINVAL.
-    set_option(&server, libc::SOL_SOCKET, libc::SO_NO_CHECK);
-    sends_all_in_order(&server, ["127.0.0.1", "127.9.8.7"]);
-}
-
-#[test]
-fn replies_do_leave_joined_where_the_kernel_can() {
-    let server = bind_udp("127.0.0.1:0".parse().unwrap()).unwrap();
-    let client = client("127.0.0.1:0");
-    // It takes them as they were handed over (UDP_GRO, Linux 5.0).
-    if !can_join(&server) || !set_option(&client, SOL_UDP, 104) {
-        return;
-    }
-    let way = Way {
-        peer: client.local_addr().unwrap(),
-        local: None,
-        interface: 0,
-    };
-    let lengths = |outbox: &mut Outbox, replies: &[usize]| {
-        for (number, length) in replies.iter().enumerate() {
-            assert!(put(outbox, way, &numbered(number, *length)));
-        }
-        outbox.send(&server).unwrap();
-        let mut buffer = [0; 65_536];
-        let (mut lengths, mut left) = (Vec::new(), replies.iter().sum::<usize>());
-        while left > 0 {
-            let length = client.recv(&mut buffer).unwrap();
-            lengths.push(length);
-            left -= length;
-        }
-        lengths
-    };
-    let mut outbox = Outbox::new();
-    assert_eq!(
-        lengths(&mut outbox, &[REPLY, REPLY, 10, REPLY]),
-        [2 * REPLY + 10, REPLY]
-    );
-    let most = JOINED * REPLY;
-    assert_eq!(lengths(&mut outbox, &[REPLY; BATCH]), [most, most]);
-    // As with a kernel that does not know of it.
-    outbox.joins = Some(false);
-    assert_eq!(lengths(&mut outbox, &[REPLY; 3]), [REPLY; 3]);
-}
-
-fn set_option(socket: &UdpSocket, level: i32, option: i32) -> bool {
-    set_int(socket.as_fd(), level, option, 1).is_ok()
 }

@@ -1,0 +1,112 @@
+//! The sending half: a batch of replies with one sendmmsg.
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, UdpSocket};
+
+use super::{BATCH, Control, Envelope, REPLY, ReplyPath, buffers, transfer};
+
+/// Replies on their way out, at most [`BATCH`].
+pub struct Outbox {
+    buffers: Box<[[u8; REPLY]]>,
+    /// One for each reply.
+    envelopes: Vec<Envelope>,
+    /// Replies that are sent already.
+    sent: usize,
+}
+
+impl Outbox {
+    /// An empty one.
+    pub fn new() -> Outbox {
+        Outbox {
+            buffers: buffers(),
+            envelopes: Vec::with_capacity(BATCH),
+            sent: 0,
+        }
+    }
+
+    /// Adds a reply: `write` writes it into the buffer and returns its length (0: none after all). False, and `write`
+    /// not called, if the box is full. (A box that could not be sent as a whole counts as full until the rest is sent.)
+    pub fn push(&mut self, path: ReplyPath, write: impl FnOnce(&mut [u8; REPLY]) -> usize) -> bool {
+        let Some(buffer) = self.buffers.get_mut(self.envelopes.len()) else {
+            return false;
+        };
+        let mut envelope = Envelope::EMPTY;
+        envelope.length = write(buffer).min(REPLY);
+        if envelope.length > 0 {
+            envelope.name_length = envelope.name.set(path.peer);
+            envelope.control_length = set_local(&mut envelope.control, path);
+            self.envelopes.push(envelope);
+        }
+        true
+    }
+
+    /// Sends what is in the box and empties it. A reply that the network refuses is dropped (the
+    /// client asks again); `WouldBlock` leaves the rest in the box.
+    pub fn send(&mut self, socket: &UdpSocket) -> io::Result<()> {
+        send_all(self.envelopes.len(), &mut self.sent, |from| {
+            let mut pending = self.buffers.iter_mut().zip(&self.envelopes).skip(from);
+            let mut parts = std::array::from_fn(|_| {
+                let part = pending.next();
+                let bytes = part.and_then(|(buffer, envelope)| buffer.get_mut(..envelope.length));
+                IoSliceMut::new(bytes.unwrap_or_default())
+            });
+            let envelopes = self.envelopes.get_mut(from..).unwrap_or_default();
+            transfer(libc::SYS_sendmmsg, socket, envelopes, &mut parts)
+        })?;
+        self.envelopes.clear();
+        self.sent = 0;
+        Ok(())
+    }
+
+    /// Nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.envelopes.is_empty()
+    }
+}
+
+impl Default for Outbox {
+    fn default() -> Outbox {
+        Outbox::new()
+    }
+}
+
+/// Calls `send_from(sent)` until `sent` is `total`: it sends from that one on and says how many went
+/// out, or why the first of them did not.
+pub(super) fn send_all(
+    total: usize,
+    sent: &mut usize,
+    mut send_from: impl FnMut(usize) -> io::Result<usize>,
+) -> io::Result<()> {
+    while *sent < total {
+        *sent += match send_from(*sent) {
+            Ok(count) => count.max(1),
+            Err(error) => match error.kind() {
+                io::ErrorKind::Interrupted => 0,
+                io::ErrorKind::WouldBlock => return Err(error),
+                // It belongs to the first of the rest (no route, a firewall, an address of ours that
+                // has gone): the others still go out.
+                _ => 1,
+            },
+        };
+    }
+    Ok(())
+}
+
+/// Writes the control message that says from which address to send; its length with padding, 0 for
+/// none.
+fn set_local(control: &mut Control, path: ReplyPath) -> usize {
+    let interface = path.interface.to_ne_bytes();
+    match path.local {
+        None => 0,
+        // in_pktinfo
+        Some(IpAddr::V4(local)) => {
+            let data: [&[u8]; 3] = [&interface, &local.octets(), &[0; 4]];
+            control.set(libc::IPPROTO_IP, libc::IP_PKTINFO, data)
+        }
+        // in6_pktinfo
+        Some(IpAddr::V6(local)) => {
+            let data: [&[u8]; 3] = [&local.octets(), &interface, &[]];
+            control.set(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, data)
+        }
+    }
+}
