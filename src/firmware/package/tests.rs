@@ -482,7 +482,10 @@ fn a_package_fits_only_modules_that_can_read_it() {
 
 #[test]
 fn only_a_core_delta_needs_a_base() {
-    let needing: Vec<PackageKind> = all_kinds().into_iter().filter(|kind| kind.needs_base()).collect();
+    let needing: Vec<PackageKind> = all_kinds()
+        .into_iter()
+        .filter(|kind| kind.needs_base())
+        .collect();
     assert_eq!(
         needing,
         [

@@ -11,7 +11,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Chance, PROJECTS, World, made_of};
+use super::judge::made_of;
+use super::{Chance, PROJECTS, World};
 use crate::common::{get_with, luat, try_connect_from};
 
 /// Pairs that are played at the same time.

@@ -1,0 +1,146 @@
+//! Judges what a module received.
+
+use super::*;
+
+pub(super) fn judge(world: &mut World, device: &mut Device, played: &Played) {
+    world.counts.attempts += 1;
+    world.counts.of_clones += u32::from(device.has_clone);
+    world.counts.cut += u32::from(played.was_cut);
+    let partial = |exchange: &luat_ota::modems::driver::Exchange| exchange.status() == Some(206);
+    world.counts.resumed += u32::from(played.exchanges.iter().filter(|e| partial(e)).count() > 1);
+    match &played.outcome {
+        Outcome::Updated(bytes) => {
+            world.counts.updates += 1;
+            updated(world, device, bytes, played);
+        }
+        Outcome::NoUpdate(_) => world.counts.refused += 1,
+        Outcome::Failed(Failure::FlashedGarbage(bytes, why)) => {
+            world.counts.failed += 1;
+            // The newest cores take what a cut left of one file for the whole; their package check,
+            // which is not played here, throws it away. Two files in one are another matter.
+            let of_one_file = world
+                .images
+                .iter()
+                .any(|image| image.project == device.project && image.bytes.starts_with(bytes));
+            let takes_half = device.client.luatos_core() >= Some(Core::D2025_12_19);
+            if !(takes_half && of_one_file) {
+                world.wrongs.push(format!(
+                    "{} {} flashed {} bytes that are none of the files: {why}; {:?}",
+                    device.client.name(),
+                    device.imei,
+                    bytes.len(),
+                    played.exchanges,
+                ));
+            }
+        }
+        Outcome::Failed(_) if diagnose::is_known_bug(device.client, played) => {
+            world.counts.refused += 1;
+        }
+        Outcome::Failed(_) => world.counts.failed += 1,
+    }
+}
+
+/// Of which files it begins and ends as.
+pub(super) fn made_of(images: &[Image], bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for image in images {
+        let same = |(a, b): &(&u8, &u8)| a == b;
+        let head = bytes
+            .iter()
+            .zip(image.bytes.iter())
+            .take_while(same)
+            .count();
+        let backwards = bytes.iter().rev().zip(image.bytes.iter().rev());
+        let tail = backwards.take_while(same).count();
+        if head > 16 || tail > 16 {
+            text += &format!(
+                "; {} 1.0.{} ({} bytes) has its first {head} and its last {tail}",
+                PROJECTS[image.project],
+                image.number,
+                image.bytes.len()
+            );
+        }
+    }
+    text
+}
+
+fn updated(world: &mut World, device: &mut Device, bytes: &[u8], played: &Played) {
+    // The same bytes may have been several versions.
+    let number = world
+        .images
+        .iter()
+        .filter(|image| image.project == device.project && *image.bytes == bytes)
+        .map(|image| image.number)
+        .max();
+    let Some(number) = number else {
+        world.wrongs.push(format!(
+            "{} {} got {} bytes that are none of the files{}; {:?}",
+            device.client.name(),
+            device.imei,
+            bytes.len(),
+            made_of(&world.images, bytes),
+            played.exchanges,
+        ));
+        return;
+    };
+    if !device.falls_back && number > device.number {
+        device.number = number;
+        device.deliveries.clear();
+        return;
+    }
+    // It comes back as before: it falls back, or the version that it got has another name now.
+    // A server that is killed while the last bytes are on their way does not know that they arrived; one
+    // without its state knows of none.
+    let forgotten = world.counts.kills + ALLOWED * world.counts.states_lost;
+    let entry = device.deliveries.entry(short(bytes));
+    let (deliveries, before) = entry.or_insert((0, forgotten));
+    *deliveries += 1;
+    let hours = u32::try_from(variable("LUAT_OTA_CHAOS_SECONDS").unwrap_or(0) / 3600).unwrap();
+    // What a clone reports counts for the device: its success takes reverts back.
+    if !device.has_clone && *deliveries > ALLOWED + 2 * hours + (forgotten - *before) {
+        world.wrongs.push(format!(
+            "{} {} got the same failed content {deliveries} times",
+            device.client.name(),
+            device.imei,
+        ));
+    }
+}
+
+/// When the dust has settled, every generation gets the newest of what lies there.
+pub(super) fn everyone_updates(server: &Server, newest: &[Image]) {
+    for image in newest {
+        let target = luat(PROJECTS[image.project], "862991449999999", "1.0.0");
+        server.wait_until_offered(&target, &image.bytes);
+    }
+    for (at, client) in Client::all().into_iter().enumerate() {
+        let image = &newest[at % newest.len()];
+        let (address, path) = match client.transport() {
+            Transport::Http => (server.http, "/luat/update"),
+            Transport::Udp => (server.udp, ""),
+            Transport::Tcp => (server.tcp, ""),
+        };
+        let module = Module {
+            imei: format!("86299145{at:07}"),
+            project: PROJECTS[image.project].into(),
+            version: "1.0.0".into(),
+            core: None,
+            bsp: None,
+            key: "k".into(),
+            to: None,
+        };
+        let endpoint = Endpoint {
+            host: address.ip().to_string(),
+            port: address.port(),
+            path: path.into(),
+        };
+        let mut attempt = client.attempt(&module, &endpoint);
+        let settings = Settings::probing(Duration::from_secs(2));
+        let played = smol::block_on(play(attempt.as_mut(), &settings));
+        assert!(
+            matches!(&played.outcome, Outcome::Updated(bytes) if *bytes == *image.bytes),
+            "{}: {:?}",
+            client.name(),
+            played.outcome
+        );
+    }
+}

@@ -1,0 +1,132 @@
+//! A temporary folder, and the log of a server.
+
+use super::*;
+
+/// A temporary folder with `firmware/` and `state/` in it; removed at the end.
+pub struct Place {
+    pub root: PathBuf,
+}
+
+impl Place {
+    pub fn new() -> Place {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let root = std::env::temp_dir().join(format!(
+            "luat-ota-e2e-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        ));
+        let _ = std::fs::remove_dir_all(&root);
+        std::fs::create_dir_all(root.join("firmware")).unwrap();
+        std::fs::create_dir_all(root.join("state")).unwrap();
+        Place { root }
+    }
+
+    pub fn firmware(&self) -> PathBuf {
+        self.root.join("firmware")
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.root.join("state")
+    }
+
+    /// A path inside the firmware folder, its parents made.
+    pub fn path(&self, path: &str) -> PathBuf {
+        let path = self.firmware().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        path
+    }
+
+    /// Drops a file the safe way: written beside its place as `.part`, then renamed.
+    pub fn drop_firmware(&self, path: &str, bytes: &[u8]) {
+        let path = self.path(path);
+        let mut part = path.clone().into_os_string();
+        part.push(".part");
+        std::fs::write(&part, bytes).unwrap();
+        std::fs::rename(&part, &path).unwrap();
+    }
+
+    /// Writes a `release.json`.
+    pub fn rules(&self, path: &str, rules: serde_json::Value) {
+        self.drop_firmware(path, rules.to_string().as_bytes());
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.root);
+    }
+}
+
+/// The lines that a server wrote so far.
+#[derive(Default)]
+pub struct Log {
+    lines: Mutex<Vec<String>>,
+    more: Condvar,
+}
+
+impl Log {
+    fn push(&self, line: String) {
+        self.lines.lock().unwrap().push(line);
+        self.more.notify_all();
+    }
+
+    pub fn all(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+
+    /// The first line from number `from` on that fits.
+    pub fn wait(
+        &self,
+        from: usize,
+        patience: Duration,
+        fits: impl Fn(&str) -> bool,
+    ) -> Option<String> {
+        let end = Instant::now() + patience;
+        let mut lines = self.lines.lock().unwrap();
+        let mut seen = from;
+        loop {
+            while let Some(line) = lines.get(seen) {
+                if fits(line) {
+                    return Some(line.clone());
+                }
+                seen += 1;
+            }
+            let left = end.checked_duration_since(Instant::now())?;
+            lines = self.more.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+}
+
+/// Reads the lines of a stream into a log, on a thread of its own.
+pub fn collect(stream: impl Read + Send + 'static, log: Arc<Log>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).split(b'\n') {
+            let Ok(line) = line else { return };
+            log.push(String::from_utf8_lossy(&line).into_owned());
+        }
+    });
+}
+
+/// All texts in a JSON log line, whatever their keys.
+pub fn texts(line: &str) -> Vec<String> {
+    match serde_json::from_str::<serde_json::Value>(line) {
+        Ok(serde_json::Value::Object(fields)) => fields
+            .values()
+            .filter_map(|value| value.as_str().map(str::to_owned))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Is this the line of such an event (whatever key names it)?
+pub fn is_event(line: &str, event: &str) -> bool {
+    texts(line).iter().any(|text| text == event)
+}
+
+/// Where one kind of socket listens, out of a start-up line.
+pub fn listens(line: &str, proto: &str) -> Option<SocketAddr> {
+    if !is_event(line, "listen") || !is_event(line, proto) {
+        return None;
+    }
+    texts(line).iter().find_map(|text| text.parse().ok())
+}
