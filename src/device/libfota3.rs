@@ -1,5 +1,5 @@
-//! Answers libfota3 (docs/protocol.md 7): the same decision and the same journey as any other check, said in
-//! JSON. Used by [`super::answer`]; touches no socket.
+//! Answers libfota3 (docs/protocol.md 7): the same decision and the same journey as any other check, in
+//! JSON. Touches no socket.
 //!
 //! The file's URL and the serial of the report carry a keyed mark, so there is no table of them, a restart
 //! changes nothing, and nobody can make them up: neither fetch what was not offered to them, nor report on
@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Service;
-use super::answer::{Answer, Plan, deliver};
-use super::asked::Asked;
+use super::check_log::CheckResult;
+use super::plan::{Answer, DeliveryPlan, IncomingCheck, version_of};
 use crate::decision::{HELD, Refusal, RefusedCheck, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
@@ -30,12 +30,12 @@ const SERIAL: &[u8; 8] = b"lf3-sn\0\0";
 /// The longest Host that is put into a URL, in bytes.
 const LONGEST_HOST: usize = 255;
 
-/// A request as it arrived.
-pub(super) struct Arrived<'a> {
+/// An HTTP request as it arrived.
+pub(super) struct HttpRequest<'a> {
     pub head: &'a Head<'a>,
     /// What was read behind the head; for a report all of the body.
     pub body: &'a [u8],
-    /// Whose it is, behind all proxies that are trusted.
+    /// The client, behind all proxies that are trusted.
     pub client: SocketAddr,
     /// The other end of the connection.
     pub peer: SocketAddr,
@@ -45,7 +45,7 @@ pub(super) struct Arrived<'a> {
     pub now: Instant,
 }
 
-/// Is this a report whose body is still to come? Then there is nothing to answer yet.
+/// Whether this is a report whose body is still to come: then there is nothing to answer yet.
 pub(super) fn waits_for_body(head: &Head<'_>, body: &[u8]) -> bool {
     let is_report = || matches!(libfota3::read(head.target), Some(Libfota3Request::Report));
     let read = u64::try_from(body.len()).unwrap_or(u64::MAX);
@@ -72,40 +72,37 @@ fn length(head: &Head<'_>) -> Result<u64, Status> {
 pub(super) fn answer(
     service: &Service,
     request: Libfota3Request<'_>,
-    arrived: &Arrived<'_>,
-    requested: &RangeRequest<'_>,
+    http: &HttpRequest<'_>,
+    range: &RangeRequest<'_>,
 ) -> Answer {
     match request {
         Libfota3Request::Check(mut asked) => {
             asked.check.complete(&service.catalog());
-            Answer::Reply(check(service, &asked, arrived, requested))
+            Answer::Reply(check(service, &asked, http, range))
         }
         Libfota3Request::File(mut wanted) => {
             wanted.asked.check.complete(&service.catalog());
-            file(service, &wanted, arrived, requested)
+            file(service, &wanted, http, range)
         }
-        Libfota3Request::Report if arrived.head.method != b"POST" => {
-            Answer::Reply(reply::plain(Status::MethodNotAllowed, requested.head_only))
+        Libfota3Request::Report if http.head.method != b"POST" => {
+            Answer::Reply(reply::plain(Status::MethodNotAllowed, range.head_only))
         }
-        Libfota3Request::Report => Answer::Reply(report(service, arrived)),
+        Libfota3Request::Report => Answer::Reply(report(service, http)),
     }
 }
 
 fn check(
     service: &Service,
     module: &libfota3::Libfota3Check<'_>,
-    arrived: &Arrived<'_>,
-    requested: &RangeRequest<'_>,
+    http: &HttpRequest<'_>,
+    range: &RangeRequest<'_>,
 ) -> Reply {
-    let asked = Asked::new("http", arrived.client, &module.check, arrived.now);
+    let incoming = IncomingCheck::new("http", http.client, &module.check, http.now);
     let catalog = service.catalog();
-    let verdict = asked.decide(service, &catalog);
-    if !requested.head_only {
-        asked.tell(service, &verdict);
-    }
+    let verdict = incoming.decide(service, &catalog, !range.head_only);
     let refuse = |refused: RefusedCheck<'_>| {
-        asked.log_refused(service, &refused);
-        reply::refusal_in_json(refused.refusal, requested.head_only)
+        incoming.record_refused(service, &refused);
+        reply::refusal_in_json(refused.refusal, range.head_only)
     };
     let offer = match verdict {
         Verdict::Refuse(refused) => return refuse(refused),
@@ -113,8 +110,8 @@ fn check(
     };
     let content = offer.package.content;
     let week = service.ids.week(unix_now());
-    let url = base(service, arrived).and_then(|base| {
-        let mark = file_mark(service, asked.who.as_ref(), content, week);
+    let url = base(service, http).and_then(|base| {
+        let mark = file_mark(service, incoming.who.as_ref(), content, week);
         module.url(&base, content, mark)
     });
     let Some(url) = url else {
@@ -125,83 +122,75 @@ fn check(
         });
     };
     let to = &*offer.release.version_text;
-    asked.log(service, ("offer", "offer"), to, &offer.package.path);
-    let mark = asked
+    incoming.record(service, CheckResult::OFFER, to, &offer.package.path);
+    let mark = incoming
         .who
         .map_or(0, |who| serial_mark(service, &who, content));
-    reply::json(&module.offer(&offer, &url, mark), requested.head_only)
+    reply::json(&module.offer(&offer, &url, mark), range.head_only)
 }
 
 fn file(
     service: &Service,
     wanted: &Libfota3File<'_>,
-    arrived: &Arrived<'_>,
-    requested: &RangeRequest<'_>,
+    http: &HttpRequest<'_>,
+    range: &RangeRequest<'_>,
 ) -> Answer {
     let content = wanted.content;
-    let asked = Asked::new("http", arrived.client, &wanted.asked.check, arrived.now);
+    let incoming = IncomingCheck::new("http", http.client, &wanted.asked.check, http.now);
     let mut weeks = service.ids.good_weeks(unix_now());
-    let is_good = |week| file_mark(service, asked.who.as_ref(), content, week) == wanted.mark;
+    let is_good = |week| file_mark(service, incoming.who.as_ref(), content, week) == wanted.mark;
     let catalog = service.catalog();
     if !weeks.any(is_good) {
-        return Answer::Reply(reply::plain(Status::NotFound, requested.head_only));
+        return Answer::Reply(reply::plain(Status::NotFound, range.head_only));
     }
     let Some(size) = service.size_of(content, &catalog) else {
         return Answer::Reply(match service.out_of_reach(&catalog) {
-            Some(refusal) => reply::refusal(refusal, requested.head_only),
-            None => reply::plain(Status::NotFound, requested.head_only),
+            Some(refusal) => reply::refusal(refusal, range.head_only),
+            None => reply::plain(Status::NotFound, range.head_only),
         });
     };
-    let to = super::answer::version_of(&catalog, asked.check.project(), content);
+    let to = version_of(&catalog, incoming.check.project(), content);
     // The URL names the content, so any part is a part of the right file.
-    let part = requested.part_of_named(content, size);
+    let part = range.part_of_named(content, size);
     let known = |who: &Requester| {
         let fleet = service.fleet.borrow();
-        let known = fleet.known(asked.check, Some(who), asked.now);
+        let known = fleet.known(incoming.check, Some(who), incoming.now);
         known
             .looping
-            .contains(content, is_named(&catalog, &asked, content))
+            .contains(content, is_named(&catalog, &incoming, content))
     };
-    if requested.beyond().is_none() && asked.who.as_ref().is_some_and(known) {
-        let why = HELD;
-        asked.log(service, ("refuse", "looping"), to, why);
-        return Answer::Reply(reply::refusal(Refusal::Looping, requested.head_only));
+    if range.beyond().is_none() && incoming.who.as_ref().is_some_and(known) {
+        let result = CheckResult::refused(Refusal::Looping);
+        incoming.record(service, result, to, HELD);
+        return Answer::Reply(reply::refusal(Refusal::Looping, range.head_only));
     }
-    let plan = Plan {
-        content,
-        size,
-        start: 0,
-        end: size,
-        partial: false,
-        proxied: false,
-        apart: false,
-        owner: asked.owner,
-        direct: false,
-        about: asked.about(to),
-        decided: None,
-    };
-    deliver(service, plan, part, requested.head_only)
+    let subject = incoming.subject(to).into_owned();
+    DeliveryPlan::whole(content, size, incoming.owner, subject).answer(
+        service,
+        part,
+        range.head_only,
+    )
 }
 
 /// Does the `allow` of the content's release name the device singly?
-fn is_named(catalog: &Catalog, asked: &Asked<'_>, content: ContentId) -> bool {
-    let project = catalog.project(asked.check.project());
+fn is_named(catalog: &Catalog, incoming: &IncomingCheck<'_>, content: ContentId) -> bool {
+    let project = catalog.project(incoming.check.project());
     let releases = project.into_iter().flat_map(|project| &project.releases);
     let mut of_content = releases.filter(|r| r.packages.iter().any(|p| p.content == content));
     of_content.any(|release| {
         let allow = release.rules.allow.as_ref();
-        let device = asked.check.device;
+        let device = incoming.check.device;
         device.is_some_and(|device| allow.is_some_and(|allow| allow.names(device)))
     })
 }
 
 /// Always the same answer: whoever makes reports up learns nothing.
-fn report(service: &Service, arrived: &Arrived<'_>) -> Reply {
-    let length = match length(arrived.head) {
+fn report(service: &Service, http: &HttpRequest<'_>) -> Reply {
+    let length = match length(http.head) {
         Ok(length) => usize::try_from(length).unwrap_or(usize::MAX),
         Err(status) => return reply::plain(status, false),
     };
-    let body = arrived.body.get(..length).unwrap_or(arrived.body);
+    let body = http.body.get(..length).unwrap_or(http.body);
     let good = libfota3::report(body).filter(|said| {
         let (kind, number) = said.device.parts();
         said.mark
@@ -221,7 +210,7 @@ fn report(service: &Service, arrived: &Arrived<'_>) -> Reply {
                 content = content.get(..16).unwrap_or_default(),
                 result = said.result,
                 means = report.word(),
-                peer:% = arrived.client;
+                peer:% = http.client;
                 ""
             );
         }
@@ -229,7 +218,7 @@ fn report(service: &Service, arrived: &Arrived<'_>) -> Reply {
             target: "report",
             device = "",
             result = "not one of ours",
-            peer:% = arrived.client;
+            peer:% = http.client;
             ""
         ),
     }
@@ -257,14 +246,14 @@ fn serial_mark(service: &Service, who: &Requester, content: ContentId) -> u64 {
 }
 
 /// `http://host`, as the module asked for it: it works behind a proxy and a port that is forwarded.
-fn base(service: &Service, arrived: &Arrived<'_>) -> Option<String> {
-    let head = arrived.head;
+fn base(service: &Service, http: &HttpRequest<'_>) -> Option<String> {
+    let head = http.head;
     let forwarded = |name| {
         // The last one was written by the proxy that we trust.
         let values = head.headers().filter(|(n, _)| n.eq_ignore_ascii_case(name));
         let value = values.last().map(|(_, value)| value)?;
         let value = value.rsplit(|byte| *byte == b',').next()?.trim_ascii();
-        service.limits.trusts(arrived.peer.ip()).then_some(value)
+        service.limits.trusts(http.peer.ip()).then_some(value)
     };
     let scheme = match forwarded(b"x-forwarded-proto") {
         Some(proto) if proto.eq_ignore_ascii_case(b"https") => "https",
@@ -274,7 +263,7 @@ fn base(service: &Service, arrived: &Arrived<'_>) -> Option<String> {
     let host = match host {
         Some(host) if !host.is_empty() => checked_host(host)?.to_owned(),
         _ => {
-            let local = arrived.local?;
+            let local = http.local?;
             SocketAddr::new(local.ip().to_canonical(), local.port()).to_string()
         }
     };

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Service;
-use super::asked::Asked;
-use super::delivery::NO_ROOM;
-use super::lines::About;
+use super::check_log::{CheckResult, LogSubject};
+use super::plan::IncomingCheck;
 use super::upgrade_id::UpgradeIds;
-use crate::decision::{Check, Refusal, RefusedCheck, Verdict};
+use crate::decision::{Check, Refusal, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::snapshot::Snapshot;
 use crate::fleet::clock::unix_now;
@@ -24,14 +23,14 @@ pub(super) const ERR: &str = "ERR";
 pub(super) const UNKNOWN: &str = "unknown function";
 
 /// The answer to a check.
-pub(super) enum ToCheck {
+pub(super) enum CheckReply {
     /// This file, in so many packets.
     Offer {
         content: ContentId,
         id: u32,
         count: u16,
         last: u16,
-        about: About,
+        subject: LogSubject<'static>,
     },
     /// No, in these words.
     No(&'static str),
@@ -43,50 +42,34 @@ pub(super) fn to_check(
     mut check: Check<'_>,
     peer: SocketAddr,
     proto: &'static str,
-) -> ToCheck {
+) -> CheckReply {
     check.largest = Some(LARGEST);
     let catalog = service.catalog();
     check.complete(&catalog);
-    let asked = Asked::new(proto, peer, &check, Instant::now());
-    let verdict = asked.decide(service, &catalog);
-    let verdict = match verdict {
-        Verdict::Offer(offer) if !has_room(service, peer) => Verdict::Refuse(RefusedCheck {
-            refusal: Refusal::Full,
-            release: Some(offer.release),
-            rule: NO_ROOM,
-        }),
-        verdict => verdict,
-    };
-    asked.tell(service, &verdict);
+    let incoming = IncomingCheck::new(proto, peer, &check, Instant::now());
+    let verdict = incoming.decide(service, &catalog, true);
     let offer = match verdict {
         Verdict::Refuse(refused) => {
-            asked.log_refused(service, &refused);
-            return ToCheck::No(refused.refusal.wording().packet);
+            incoming.record_refused(service, &refused);
+            return CheckReply::No(refused.refusal.wording().packet);
         }
         Verdict::Offer(offer) => offer,
     };
     let to = &*offer.release.version_text;
-    asked.log(service, ("offer", "offer"), to, &offer.package.path);
+    incoming.record(service, CheckResult::OFFER, to, &offer.package.path);
     let Some((count, last)) = datagram::packets(offer.package.size) else {
-        return ToCheck::No(Refusal::NoPackage.wording().packet);
+        return CheckReply::No(Refusal::NoPackage.wording().packet);
     };
     let content = offer.package.content;
-    ToCheck::Offer {
+    CheckReply::Offer {
         content,
         id: service
             .ids
             .make(content, Network::of(peer.ip()), unix_now()),
         count,
         last,
-        about: asked.about(to),
+        subject: incoming.subject(to).into_owned(),
     }
-}
-
-/// May a download begin now? A module that asks by packets cannot be made to wait: without an answer it
-/// asks again, and with another one than these it is at its end.
-fn has_room(service: &Service, peer: SocketAddr) -> bool {
-    let network = Network::of(peer.ip());
-    service.downloads.has_room(network)
 }
 
 /// The content and the packet that a Get asks for, and the content's bytes if they are loaded; `None` if its id
@@ -96,7 +79,7 @@ pub(super) fn named(
     get: Get,
     network: Network,
     unix: i64,
-) -> Option<(Wanted, Option<Arc<Snapshot>>)> {
+) -> Option<(PacketRequest, Option<Arc<Snapshot>>)> {
     let (number, id) = (get.number?, get.id?);
     let known = service.ids.known(id, network, unix);
     let content = known.or_else(|| find(service, id, network, unix))?;
@@ -106,7 +89,7 @@ pub(super) fn named(
         None => service.catalog.borrow().sources(content).first()?.size,
     };
     let (count, _) = datagram::packets(size)?;
-    let wanted = Wanted {
+    let wanted = PacketRequest {
         content,
         size,
         id,
@@ -128,7 +111,7 @@ fn find(service: &Service, id: u32, network: Network, unix: i64) -> Option<Conte
 
 /// A packet that was asked for and exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct PacketRequest {
     pub content: ContentId,
     /// Of the whole file, in bytes.
     pub size: u64,

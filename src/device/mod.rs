@@ -7,19 +7,18 @@
 //! could not be answered in line has a seat in [`seats`].
 
 mod accept;
-mod answer;
-mod asked;
 pub mod buckets;
+mod check_log;
 mod client;
-mod connection;
 mod delivery;
+mod direct_file;
 pub mod http;
 mod libfota3;
 mod limits;
-mod lines;
 mod message;
 mod network_counts;
 mod packets;
+mod plan;
 mod pressure;
 mod repeats;
 mod seats;

@@ -1,29 +1,57 @@
-//! Downloads of modules without an id: a file at a fixed address, or a check that names no device. The
-//! loop guard cannot know such a module, and one address may hide hundreds; so nothing is ever refused
-//! here. But whoever runs the server wants to know when one network takes the same file again and again:
-//! a module that is given a fixed address loads it anew after each start (docs/protocol.md 3).
-//!
-//! Pure: the time comes with each call.
+//! Repeated downloads by modules without an id: of a file at a fixed address, or by a check that names no device. The
+//! loop guard cannot know such a module, and one address may hide hundreds; so nothing is ever refused here. But the
+//! operator wants to know when one network takes the same file again and again: a module that is given a fixed address
+//! loads it anew after each start (docs/protocol.md 3).
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::Service;
+use super::check_log::LogSubject;
 use crate::firmware::ContentId;
 use crate::fleet::network::Network;
-use crate::hash::Table;
 
-/// Pairs that are remembered. The longest unused one goes first.
+/// Pairs that are remembered. The longest unused one is evicted first.
 const REMEMBERED: usize = 1024;
 
-/// What was sent is counted for so long, and said once in it.
+/// Time over which bytes are counted, with one warning.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// So many times its size of a file are too much.
+/// Multiple of its size from which on a file was sent too often.
 const TOO_OFTEN: u64 = 5;
 
-/// What each network was sent of each file.
+/// Records a download of a file (its content and size) by a module without an id, of which so many bytes arrived.
+pub(super) fn record(
+    service: &Service,
+    subject: &LogSubject<'_>,
+    file: (ContentId, u64),
+    bytes: u64,
+    now: Instant,
+) {
+    let network = Network::of(subject.peer.ip());
+    let mut repeats = service.repeats.borrow_mut();
+    let Some(repeated) = repeats.sent(network, file, bytes, now) else {
+        return;
+    };
+    let tally = &mut service.fleet.borrow_mut().tally;
+    tally.repeated = tally.repeated.wrapping_add(1);
+    if repeated.is_news {
+        log::warn!(
+            target: "repeats",
+            network:% = network,
+            project = &*subject.project,
+            bytes = repeated.bytes,
+            size = file.1;
+            "one network was sent the same file again and again within a day: a module without an \
+             id, or with a fixed address, loads it anew after each start"
+        );
+    }
+}
+
+/// Bytes that each network was sent of each file. Pure: the time comes with each call.
 #[derive(Debug, Default)]
 pub struct Repeats {
-    table: Table<(Network, ContentId), Sent>,
+    table: HashMap<(Network, ContentId), SentBytes>,
 }
 
 /// A network was sent a file too often.
@@ -36,7 +64,7 @@ pub struct Repeated {
 }
 
 #[derive(Debug)]
-struct Sent {
+struct SentBytes {
     since: Instant,
     used: Instant,
     bytes: u64,
@@ -44,7 +72,7 @@ struct Sent {
 }
 
 impl Repeats {
-    /// So many bytes of a file (of `size` bytes) were sent by one download. `None`: that is not too
+    /// Counts bytes of a file (of `size` bytes) that were sent by one download. `None`: that is not too
     /// often yet.
     pub fn sent(
         &mut self,
@@ -57,7 +85,7 @@ impl Repeats {
         if !self.table.contains_key(&key) {
             self.make_room();
         }
-        let new = || Sent {
+        let new = || SentBytes {
             since: now,
             used: now,
             bytes: 0,

@@ -1,8 +1,8 @@
-//! A client's socket, as its connection and its download use it: short replies out, what the client says
-//! unasked in, and the end.
+//! A client's socket, as its connection and its download use it: short replies, what the client sends unasked, and the
+//! end.
 //!
-//! What would surprise you: closing a socket that has unread bytes resets the connection, and the reset
-//! can eat the last bytes of the reply on their way. Hence the care in [`close`].
+//! Closing a socket that has unread bytes resets the connection, and the reset can eat the last bytes of the reply on
+//! their way. Hence the care in [`close`].
 
 use std::io::Read;
 use std::net::Shutdown;
@@ -23,34 +23,34 @@ const LINGER_TIME: Duration = Duration::from_secs(5);
 /// How long the kernel goes on with what a closed connection has not delivered.
 const UNATTENDED: Duration = Duration::from_secs(60);
 
-/// What follows the head and was not read yet.
+/// Bytes of a request after its head that were not read yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Body {
+pub(super) enum UnreadBody {
     /// Nothing.
     None,
     /// So many bytes.
     Bytes(u64),
-    /// Nobody knows.
+    /// Not known.
     Unknown,
 }
 
-impl Body {
-    /// `beyond`: bytes that were read after the head.
-    pub fn of(head: &Head<'_>, beyond: usize) -> Body {
+impl UnreadBody {
+    /// What is left to read of the body. `beyond`: bytes that were read after the head.
+    pub fn of(head: &Head<'_>, beyond: usize) -> UnreadBody {
         if head.header("transfer-encoding").is_some() {
-            return Body::Unknown;
+            return UnreadBody::Unknown;
         }
         let Some(length) = head.header("content-length") else {
-            return Body::None;
+            return UnreadBody::None;
         };
         let length: Option<u64> = std::str::from_utf8(length)
             .ok()
             .and_then(|text| text.parse().ok());
         let read = u64::try_from(beyond).unwrap_or(u64::MAX);
         match length.map(|length| length.saturating_sub(read)) {
-            Some(0) => Body::None,
-            Some(left) => Body::Bytes(left),
-            None => Body::Unknown,
+            Some(0) => UnreadBody::None,
+            Some(left) => UnreadBody::Bytes(left),
+            None => UnreadBody::Unknown,
         }
     }
 }
@@ -75,14 +75,14 @@ pub(super) async fn send_all(service: &Service, stream: &Stream, mut bytes: &[u8
 
 /// Ends a connection so that the client gets all that was sent: FIN, and where it may still be sending,
 /// reading that for a while. The socket itself closes when it is dropped.
-pub(super) async fn close(stream: &Stream, body: Body) {
+pub(super) async fn close(stream: &Stream, body: UnreadBody) {
     before_close(stream);
     let unread = os::net::unread(stream.get_ref()).unwrap_or(0);
-    if body == Body::None && unread == 0 {
+    if body == UnreadBody::None && unread == 0 {
         return;
     }
     let _gone_already = stream.get_ref().shutdown(Shutdown::Write);
-    read_body(stream, Body::Unknown).await;
+    read_body(stream, UnreadBody::Unknown).await;
 }
 
 /// What the kernel still holds for a connection after we closed it, it holds for no longer than this
@@ -94,11 +94,11 @@ pub(super) fn before_close(stream: &Stream) {
 
 /// Reads what the client still sends, and ignores it: all of the body, if its length is known, else until
 /// the client ends; within bounds.
-pub(super) async fn read_body(stream: &Stream, body: Body) {
+pub(super) async fn read_body(stream: &Stream, body: UnreadBody) {
     let mut left = match body {
-        Body::None => return,
-        Body::Bytes(left) => left.min(LINGER_BYTES),
-        Body::Unknown => LINGER_BYTES,
+        UnreadBody::None => return,
+        UnreadBody::Bytes(left) => left.min(LINGER_BYTES),
+        UnreadBody::Unknown => LINGER_BYTES,
     };
     let reading = async {
         while left > 0 {

@@ -14,8 +14,8 @@ use smol::future::{or, pending};
 
 use super::accept::accept;
 use super::buckets::{Buckets, Limiters};
-use super::lines::{About, NO_MESSAGE, log_unknown};
-use super::message::{self, ERR, ToCheck, UNKNOWN, Wanted};
+use super::check_log::{LogSubject, NO_MESSAGE, log_unknown};
+use super::message::{self, CheckReply, ERR, PacketRequest, UNKNOWN};
 use super::packets::PacketDownload;
 use super::seats::Seat;
 use super::stream::send_all;
@@ -66,7 +66,7 @@ pub async fn serve(
         // Without it, a module that lost its network would sit here for ever.
         let _not_known_here = os::net::keep_alive(stream.get_ref(), IDLE);
         seat.run(&executor, |seat| {
-            let talk = Talk {
+            let session = TcpSession {
                 service: Rc::clone(&service),
                 stream,
                 seat,
@@ -77,20 +77,20 @@ pub async fn serve(
                 result: "stopped",
                 stop: stop.clone(),
             };
-            talk.run()
+            session.run()
         });
     };
     accept(listener, &service, &stop, welcome).await;
 }
 
 /// A connection.
-struct Talk {
+struct TcpSession {
     service: Rc<Service>,
     stream: Rc<Stream>,
     seat: Seat,
     peer: SocketAddr,
     /// What the last check was answered with.
-    offered: Option<(u32, About)>,
+    offered: Option<(u32, LogSubject<'static>)>,
     /// The download that runs, and its id.
     download: Option<(u32, PacketDownload)>,
     /// Bytes sent since it last fell silent.
@@ -107,7 +107,7 @@ enum Woken {
     Stopped,
 }
 
-impl Talk {
+impl TcpSession {
     async fn run(mut self) {
         let mut bytes = Vec::new();
         let mut idle = false;
@@ -133,7 +133,7 @@ impl Talk {
                     // Its next answer begins a new count, as its time does.
                     self.sent = 0;
                     if let Some((_, download)) = &mut self.download {
-                        download.rest();
+                        download.pause();
                     }
                 }
                 Woken::Silence => {
@@ -226,7 +226,7 @@ impl Talk {
 
     /// While wrong ids come from its network, one that was not given to this very connection waits for
     /// its turn as if it were wrong: else good ones could be found by trying.
-    async fn may_have(&self, wanted: Wanted) -> bool {
+    async fn may_have(&self, wanted: PacketRequest) -> bool {
         let offered = self.offered.as_ref().map(|(id, _)| *id);
         let running = self.download.as_ref().map(|(id, _)| *id);
         if [offered, running].contains(&Some(wanted.id)) {
@@ -287,21 +287,21 @@ impl Talk {
         }
     }
 
-    async fn answer_check(&mut self, reply: ToCheck) -> bool {
-        let (content, id, count, last, about) = match reply {
-            ToCheck::No(text) => return self.send(text.as_bytes()).await,
-            ToCheck::Offer {
+    async fn answer_check(&mut self, reply: CheckReply) -> bool {
+        let (content, id, count, last, subject) = match reply {
+            CheckReply::No(text) => return self.send(text.as_bytes()).await,
+            CheckReply::Offer {
                 content,
                 id,
                 count,
                 last,
-                about,
-            } => (content, id, count, last, about),
+                subject,
+            } => (content, id, count, last, subject),
         };
-        self.offered = Some((id, about));
+        self.offered = Some((id, subject));
         if let Some((_, mut before)) = self.download.take_if(|(running, _)| *running == id) {
             // It begins again.
-            before.log("cut");
+            before.end("cut");
         }
         let mut buffer = [0; 64];
         let length = datagram::write_offer(&mut buffer, id, count, last);
@@ -313,7 +313,7 @@ impl Talk {
         sent
     }
 
-    async fn give(&mut self, wanted: Wanted) -> bool {
+    async fn give(&mut self, wanted: PacketRequest) -> bool {
         let snapshot = match self.service.load(wanted.content).await {
             Ok(snapshot) => snapshot,
             Err(LoadError::Gone(_)) => return self.send(ERR.as_bytes()).await,
@@ -331,22 +331,22 @@ impl Talk {
         true
     }
 
-    fn gave(&mut self, wanted: Wanted, data: usize) {
+    fn gave(&mut self, wanted: PacketRequest, data: usize) {
         let now = Instant::now();
         if self
             .download
             .as_ref()
             .is_none_or(|(id, _)| *id != wanted.id)
         {
-            let about = self.offered.as_ref().filter(|(id, _)| *id == wanted.id);
-            let about = about.map_or_else(
-                || About::nobody("tcp", self.peer),
-                |(_, about)| about.clone(),
+            let subject = self.offered.as_ref().filter(|(id, _)| *id == wanted.id);
+            let subject = subject.map_or_else(
+                || LogSubject::of_peer("tcp", self.peer),
+                |(_, subject)| subject.clone(),
             );
             if let Some((_, other)) = &mut self.download {
-                other.log("cut");
+                other.end("cut");
             }
-            let download = PacketDownload::offered(&self.service, about, now);
+            let download = PacketDownload::offered(&self.service, subject, now);
             self.download = Some((wanted.id, download));
         }
         if let Some((_, download)) = &mut self.download {
@@ -369,14 +369,14 @@ impl Talk {
     }
 }
 
-impl Drop for Talk {
+impl Drop for TcpSession {
     fn drop(&mut self) {
         let result = match self.seat.is_held() {
             true => self.result,
             false => "replaced by cap",
         };
         if let Some((_, download)) = &mut self.download {
-            download.log(result);
+            download.end(result);
         }
     }
 }

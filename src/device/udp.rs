@@ -20,8 +20,8 @@ use smol::future::FutureExt as _;
 use smol::future::or;
 use smol::stream::StreamExt as _;
 
-use super::lines::{NO_MESSAGE, log_unknown};
-use super::message::{self, ERR, ToCheck, UNKNOWN, Wanted};
+use super::check_log::{NO_MESSAGE, log_unknown};
+use super::message::{self, CheckReply, ERR, PacketRequest, UNKNOWN};
 use super::packets::PacketDownloads;
 use super::{Service, Stop};
 use crate::decision::Refusal;
@@ -99,7 +99,7 @@ struct Room<'e> {
 struct Parked {
     path: ReplyPath,
     from: SocketAddr,
-    wanted: Wanted,
+    wanted: PacketRequest,
     loaded: Result<Arc<Snapshot>, LoadError>,
 }
 
@@ -264,7 +264,7 @@ impl Room<'_> {
                     return;
                 }
                 let reply = match stopping {
-                    true => ToCheck::No(Refusal::Full.wording().packet),
+                    true => CheckReply::No(Refusal::Full.wording().packet),
                     false => message::to_check(service, check, from, "udp"),
                 };
                 self.answer_check(reply, arrival, outbox, now);
@@ -296,27 +296,27 @@ impl Room<'_> {
 
     fn answer_check(
         &self,
-        reply: ToCheck,
+        reply: CheckReply,
         arrival: &Arrival<'_>,
         outbox: &mut Outbox,
         now: Instant,
     ) {
         match reply {
-            ToCheck::No(text) => {
+            CheckReply::No(text) => {
                 outbox.push(arrival.path, |buffer| message::write_text(text, buffer));
             }
-            ToCheck::Offer {
+            CheckReply::Offer {
                 content,
                 id,
                 count,
                 last,
-                about,
+                subject,
             } => {
                 outbox.push(arrival.path, |buffer| {
                     datagram::write_offer(buffer, id, count, last)
                 });
                 let mut downloads = self.downloads.borrow_mut();
-                downloads.offered(&self.service, (arrival.from, id), about, now);
+                downloads.offered(&self.service, (arrival.from, id), subject, now);
                 self.load_ahead(content);
             }
         }
@@ -339,7 +339,7 @@ impl Room<'_> {
 
     fn give(
         &self,
-        (snapshot, wanted): (&Snapshot, &Wanted),
+        (snapshot, wanted): (&Snapshot, &PacketRequest),
         path: ReplyPath,
         from: SocketAddr,
         outbox: &mut Outbox,
@@ -358,7 +358,7 @@ impl Room<'_> {
     }
 
     /// Loads the file of a request, and answers then.
-    fn park(&self, wanted: Wanted, path: ReplyPath, from: SocketAddr) {
+    fn park(&self, wanted: PacketRequest, path: ReplyPath, from: SocketAddr) {
         if self.parked.get() >= PARKED {
             return;
         }

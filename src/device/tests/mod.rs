@@ -1,11 +1,11 @@
 //! The public side as its clients see it: real sockets on loopback, a folder of real files.
 
+mod check_log;
 mod downloads;
 mod limits;
 mod model;
 mod packets;
-mod told;
-mod turns;
+mod slots;
 
 use std::cell::RefCell;
 use std::io::{Read, Write};

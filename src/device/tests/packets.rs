@@ -3,8 +3,8 @@
 use smol::channel::bounded;
 
 use super::*;
-use crate::device::lines::About;
-use crate::device::message::Wanted;
+use crate::device::check_log::LogSubject;
+use crate::device::message::PacketRequest;
 use crate::device::packets::PacketDownloads;
 use crate::fleet::events::Event;
 use crate::fleet::network::Network;
@@ -38,8 +38,8 @@ fn take(mut ask: impl FnMut(&str) -> Vec<u8>, dialect: &str) -> Result<Vec<u8>, 
     Ok(file)
 }
 
-fn packet(id: u32, number: u16, count: u16) -> Wanted {
-    Wanted {
+fn packet(id: u32, number: u16, count: u16) -> PacketRequest {
+    PacketRequest {
         content: ContentId([7; 32]),
         size: u64::from(count - 1) * 1022 + 1,
         id,
@@ -257,13 +257,13 @@ fn a_running_download_over_udp_is_finished_after_the_stop() {
 
 #[test]
 fn offers_that_nobody_takes_up_push_out_no_download() {
-    use super::super::lines::About;
+    use super::super::check_log::LogSubject;
     use super::super::packets::PacketDownloads;
 
     let service = service();
     let mut downloads = PacketDownloads::default();
     let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
-    let about = || About::nobody("udp", peer(1));
+    let about = || LogSubject::of_peer("udp", peer(1));
     downloads.offered(&service, (peer(1), 7), about(), Instant::now());
     downloads.given(&service, peer(1), (&packet(7, 1, 3), 1022), Instant::now());
     assert_eq!(service.running_downloads(), 1);
@@ -299,7 +299,7 @@ fn a_download_that_fell_quiet_is_looked_after_until_its_line_is_written() {
     let peer = SocketAddr::from(([192, 0, 2, 1], 9));
     let stall = Duration::from_secs(120);
     let now = Instant::now();
-    all.offered(&service, (peer, 1), About::nobody("udp", peer), now);
+    all.offered(&service, (peer, 1), LogSubject::of_peer("udp", peer), now);
     assert!(!all.need_tidying(), "only offered");
     all.given(&service, peer, (&packet(1, 1, 9), 1022), Instant::now());
     assert!(all.any_running() && all.need_tidying());
@@ -315,7 +315,7 @@ fn whoever_checks_again_begins_again() {
     let service = service();
     let mut all = PacketDownloads::default();
     let peer = SocketAddr::from(([192, 0, 2, 1], 9));
-    let about = || About::nobody("udp", peer);
+    let about = || LogSubject::of_peer("udp", peer);
     let counted = || service.fleet.borrow().tally.downloads;
     for attempt in 1..=3 {
         all.offered(&service, (peer, 1), about(), Instant::now());
@@ -379,7 +379,7 @@ fn offers_make_room_for_others_half_of_their_time_at_once() {
     let service = service();
     let mut all = PacketDownloads::default();
     let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
-    let about = || About::nobody("udp", peer(1));
+    let about = || LogSubject::of_peer("udp", peer(1));
     let begun = Instant::now();
     let at = |n| begun + Duration::from_millis(u64::from(n));
     for n in 1..=1024 {

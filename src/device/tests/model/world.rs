@@ -1,35 +1,15 @@
-//! A bounded model of resumed downloads: every short sequence of events, and random long ones, against the real
-//! answers and the real memory of the fleet, with a fake clock and without sockets.
-//!
-//! The only state of the model is what each module has received; the two properties are judged by what happened.
-//!
-//! 1. No sequence splices two contents. One case is exempt, since the server cannot know better: the module's own
-//!    beginning was lost with the state (or is over a week old, or over a day and by a module that says something else
-//!    by now), and since then another module with the same identity began another content. The requests of both are
-//!    the same, byte for byte.
-//! 2. A resume is refused only if two contents that were begun under the id reach its offset, or its own beginning is
-//!    older than a day or lost, or it says something else of itself than at its beginning.
-//!
-//! ```text
-//! LUAT_OTA_MODEL_DEPTH=7 cargo test --release --lib device::tests::model -- --nocapture
-//! ```
+//! The modules, the server and what happened to them.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::*;
-use crate::device::answer::{Answer, Plan, answer};
+use super::super::*;
+use crate::device::http::answer;
+use crate::device::plan::{Answer, DeliveryPlan};
 use crate::firmware::ContentId;
 use crate::fleet::entry::JournalEntry;
 use crate::fleet::short_version::ShortVersion;
 use crate::fleet::{FileRange, Transfer, TransferOutcome};
 use crate::wire::head::{self, HeadLimits, HeadProgress};
-
-/// Length of all sequences that are tried, unless `LUAT_OTA_MODEL_DEPTH` says otherwise.
-const DEPTH: usize = 5;
-
-/// Random sequences, and their length.
-const RANDOM: usize = 2000;
-const RANDOM_LENGTH: usize = 40;
 
 /// Sizes of the contents, in bytes.
 const CONTENTS: [usize; 3] = [1000, 900, 1100];
@@ -38,12 +18,12 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Bytes that a module receives of each reply before it is cut, and bytes that its kernel acknowledges beyond.
-const RECEIVED: u64 = 30;
+pub const RECEIVED: u64 = 30;
 const AHEAD: u64 = 30;
 
 /// A module's part in a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who {
+pub enum Who {
     /// With an id.
     First,
     /// With the same id, saying the same.
@@ -65,7 +45,7 @@ const MODULES: [Who; 5] = [
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Event {
+pub enum Event {
     /// Asks for byte 0, and receives some bytes; the connection stays open.
     Begin(usize),
     /// Its connections end, and the server sees it.
@@ -86,15 +66,15 @@ enum Event {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Module {
+pub struct Module {
     /// Contents of the bytes that it has, in order.
-    contents: Vec<ContentId>,
-    length: u64,
+    pub contents: Vec<ContentId>,
+    pub length: u64,
 }
 
 /// A content that was begun, as it happened.
 #[derive(Clone, Copy, Debug)]
-struct Begun {
+pub struct Begun {
     module: usize,
     content: ContentId,
     /// As one on the other core.
@@ -106,28 +86,28 @@ struct Begun {
     open: bool,
 }
 
-struct World {
+pub struct World {
     service: Rc<Service>,
     catalogs: Vec<Arc<Catalog>>,
-    contents: Vec<ContentId>,
+    pub contents: Vec<ContentId>,
     clone_at: IpAddr,
     start: Instant,
     now: Instant,
     released: usize,
-    modules: Vec<Module>,
+    pub modules: Vec<Module>,
     open: Vec<(usize, Transfer)>,
     begun: Vec<Begun>,
     journal: Rc<RefCell<Vec<JournalEntry>>>,
-    counts: Counts,
+    pub counts: Counts,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
-    sequences: u64,
-    resumed: u64,
-    refused: u64,
+pub struct Counts {
+    pub sequences: u64,
+    pub resumed: u64,
+    pub refused: u64,
     /// Splices that the server cannot know of.
-    exempt: u64,
+    pub exempt: u64,
 }
 
 /// The address and the query of a module.
@@ -165,7 +145,7 @@ impl Begun {
 }
 
 impl World {
-    fn new(clone_at: IpAddr) -> World {
+    pub fn new(clone_at: IpAddr) -> World {
         let start = Instant::now() + 100 * DAY;
         let mut catalogs: Vec<Arc<Catalog>> = Vec::new();
         let stamp = os::fs::stamp(&std::fs::File::open("/proc/self/exe").unwrap()).unwrap();
@@ -210,7 +190,7 @@ impl World {
     }
 
     /// Everything at its beginning.
-    fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.now = self.start;
         self.released = 0;
         self.modules = vec![Module::default(); MODULES.len()];
@@ -245,7 +225,7 @@ impl World {
         }
     }
 
-    fn events(&self) -> Vec<Event> {
+    pub fn events(&self) -> Vec<Event> {
         let all = 0..MODULES.len();
         let mut events: Vec<_> = all.clone().map(Event::Begin).collect();
         events.extend(all.clone().map(Event::Cut));
@@ -265,7 +245,7 @@ impl World {
     }
 
     /// What is wrong after the event.
-    fn happen(&mut self, event: Event) -> Result<(), String> {
+    pub fn happen(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::Begin(module) => self.request(module, 0, false, false),
             Event::Resume(module) => {
@@ -392,11 +372,11 @@ impl World {
         !own || (others && !named)
     }
 
-    fn deliver(&mut self, module: usize, plan: &Plan, renamed: bool) -> Result<(), String> {
+    fn deliver(&mut self, module: usize, plan: &DeliveryPlan, renamed: bool) -> Result<(), String> {
         let (content, now) = (plan.content, self.now);
         let part = FileRange {
             content,
-            to: ShortVersion::of(&plan.about.to),
+            to: ShortVersion::of(&plan.subject.to),
             size: plan.size,
             start: plan.start,
             end: plan.end,
@@ -404,7 +384,7 @@ impl World {
         let high = (plan.start + RECEIVED + AHEAD).min(plan.end);
         {
             let mut fleet = self.service.fleet.borrow_mut();
-            let who = plan.about.who.as_ref();
+            let who = plan.subject.who.as_ref();
             let (transfer, _written) = fleet.begin(who, Some(&plan.owner), part, now);
             fleet.sent(&transfer, high);
             self.open.push((module, transfer));
@@ -489,7 +469,7 @@ impl World {
     }
 
     /// Runs a sequence from the beginning; where and how it goes wrong.
-    fn run(&mut self, events: &[Event]) -> Result<(), String> {
+    pub fn run(&mut self, events: &[Event]) -> Result<(), String> {
         self.reset();
         for (at, event) in events.iter().enumerate() {
             let happened = self.happen(*event);
@@ -499,7 +479,7 @@ impl World {
     }
 
     /// All sequences that begin like this, to this length.
-    fn all(&mut self, events: &mut Vec<Event>, depth: usize) -> Result<(), String> {
+    pub fn all(&mut self, events: &mut Vec<Event>, depth: usize) -> Result<(), String> {
         self.run(events)?;
         self.counts.sequences += 1;
         if events.len() == depth {
@@ -516,118 +496,4 @@ impl World {
         }
         Ok(())
     }
-}
-
-fn depth() -> usize {
-    let depth = std::env::var("LUAT_OTA_MODEL_DEPTH");
-    depth.map_or(DEPTH, |depth| depth.parse().expect("a number"))
-}
-
-/// The clone asks from the same /24 as the first module, or from elsewhere.
-const CLONES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(172, 16, 9, 9)];
-
-// Cases 23 to 27.
-#[test]
-fn no_sequence_of_events_splices_two_contents_or_refuses_without_need() {
-    // Where the clone is matters to the loop guard alone: one event less there.
-    for (clone_at, depth) in CLONES.into_iter().zip([depth(), depth() - 1]) {
-        let mut world = World::new(clone_at.into());
-        let outcome = world.all(&mut Vec::new(), depth);
-        println!(
-            "clone at {clone_at}, length up to {depth}: {:?}",
-            world.counts
-        );
-        outcome.unwrap();
-        assert!(world.counts.resumed > 0 && world.counts.refused > 0);
-    }
-}
-
-#[test]
-fn no_random_sequence_splices_two_contents_or_refuses_without_need() {
-    for (seed, clone_at) in CLONES.into_iter().enumerate() {
-        let mut world = World::new(clone_at.into());
-        let mut state = seed as u64 + 1;
-        let mut random = move |below: usize| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) as usize % below
-        };
-        for _ in 0..RANDOM {
-            world.reset();
-            let mut events = Vec::new();
-            while events.len() < RANDOM_LENGTH {
-                let possible = world.events();
-                let event = possible[random(possible.len())];
-                // Else hardly anything would live long enough to be resumed.
-                if matches!(event, Event::Day | Event::Loss) && random(4) > 0 {
-                    continue;
-                }
-                events.push(event);
-                let happened = world.happen(event);
-                happened
-                    .map_err(|wrong| format!("{wrong} after {events:?}"))
-                    .unwrap();
-            }
-            world.counts.sequences += 1;
-        }
-        println!(
-            "clone at {clone_at}, {RANDOM_LENGTH} random events: {:?}",
-            world.counts
-        );
-    }
-}
-
-/// Runs a sequence; the contents and the length that the module has at its end.
-fn after(events: &[Event], module: usize) -> (Vec<ContentId>, u64, Counts, Vec<ContentId>) {
-    let mut world = World::new(CLONES[0].into());
-    world.run(events).unwrap();
-    let has = world.modules.swap_remove(module);
-    (has.contents, has.length, world.counts, world.contents)
-}
-
-// Case 24.
-#[test]
-fn a_resume_a_day_after_the_cut_is_refused_however_long_the_new_release_has_stood() {
-    use Event::*;
-    let events = [Begin(0), Cut(0), Day, Release, Hour, Hour, Resume(0)];
-    let (contents, length, counts, all) = after(&events, 0);
-    assert_eq!((contents, length), (vec![all[0]], RECEIVED));
-    assert_eq!((counts.resumed, counts.refused), (0, 1));
-    // Within the day it goes on with what it began with.
-    let events = [Begin(0), Cut(0), Hour, Release, Hour, Hour, Resume(0)];
-    let (contents, length, counts, all) = after(&events, 0);
-    assert_eq!((contents, length), (vec![all[0]], 2 * RECEIVED));
-    assert_eq!((counts.resumed, counts.refused), (1, 0));
-}
-
-// Case 25.
-#[test]
-fn a_resume_after_the_state_was_lost_is_refused_however_long_the_server_has_run() {
-    use Event::*;
-    for module in [0, 3] {
-        let events = [Begin(module), Release, Loss, Hour, Hour, Resume(module)];
-        let (_, length, counts, _) = after(&events, module);
-        assert_eq!(length, RECEIVED);
-        assert_eq!((counts.resumed, counts.refused), (0, 1));
-    }
-}
-
-// Case 26.
-#[test]
-fn a_module_without_an_id_goes_on_until_its_address_begins_another_file() {
-    use Event::*;
-    let events = [
-        Begin(3),
-        Cut(3),
-        Restart,
-        Release,
-        Resume(3),
-        Begin(4),
-        Resume(3),
-    ];
-    let (contents, length, counts, all) = after(&events, 3);
-    // What it has is longer than what the neighbour was sent of the other file, and then it is not.
-    assert_eq!((contents, length), (vec![all[0]], 2 * RECEIVED));
-    assert_eq!((counts.resumed, counts.refused), (1, 1));
 }

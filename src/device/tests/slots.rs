@@ -1,4 +1,4 @@
-//! Who may download now, who waits, and how the uplink is shared.
+//! Which downloads may begin, which wait, and how the uplink is shared.
 
 use sha2::{Digest, Sha256};
 

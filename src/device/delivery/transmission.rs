@@ -1,34 +1,29 @@
-//! Sends the bytes of a file to one module, and knows how far they have come.
-//!
-//! Progress is what the module's side has acknowledged (SIOCOUTQ), never what the socket took: a buffer
-//! that drains at 175 bytes a second is writable every twenty minutes, and that module is alive
-//! (docs/hazards.md 13). A download has no limit on its time, only on silence.
+//! The bytes of a file on their way: sends them, measures how far they have come, and records how it ended.
 
 use std::io;
 use std::net::Shutdown;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::answer::Plan;
-use super::lines::{Ended, Progress};
-use super::seats::Seat;
-use super::silence::Silence;
-use super::slots::Download;
-use super::stream::{Body, Discarded, before_close, close, discard, send_all};
-use super::{Service, Stop, Stream, within};
-use crate::decision::Refusal;
-use crate::firmware::snapshot::{LoadError, Snapshot};
+use smol::Timer;
+use smol::future::yield_now;
+
+use super::CHATTER;
+use super::await_close::{AwaitClose, is_reset};
+use crate::device::check_log::{DownloadEvents, EndedDownload};
+use crate::device::plan::DeliveryPlan;
+use crate::device::seats::Seat;
+use crate::device::silence::Silence;
+use crate::device::slots::Download;
+use crate::device::stream::{Discarded, before_close, discard};
+use crate::device::{Service, Stream, repeats, within};
+use crate::firmware::snapshot::Snapshot;
 use crate::fleet::journal::Written;
-use crate::fleet::network::Network;
 use crate::fleet::short_version::ShortVersion;
 use crate::fleet::{FileRange, Transfer, TransferOutcome};
 use crate::os;
 use crate::os::net::is_early;
-use crate::wire::reply::{self, Reply};
-use smol::Timer;
-use smol::future::yield_now;
 
 /// Files up to this size go out with their head in one call.
 const SMALL: u64 = 16 * 1024;
@@ -49,131 +44,9 @@ const LARGE: u64 = 128 * 1024;
 /// The first wait for an acknowledgement that nothing tells of; each that follows is twice as long.
 const FIRST_LOOK: Duration = Duration::from_millis(40);
 
-/// Bytes that a client may send while it downloads before we stop reading them.
-const CHATTER: u64 = 64 * 1024;
-
-/// Why nobody else is admitted, for the log.
-pub(super) const NO_ROOM: &str = "no room for another download (--max-downloads, --uplink)";
-
-/// How long a module may take to close its side when it has everything.
-const CONTENT: Duration = Duration::from_secs(60);
-
-/// Sends what was planned, to the end of the connection.
-pub(super) async fn deliver(
-    service: &Rc<Service>,
-    stream: &Stream,
-    seat: &Seat,
-    plan: &Plan,
-    stop: &Stop,
-) {
-    let instead = match begin(service, seat, plan, stop).await {
-        Ok((download, snapshot)) => {
-            let mut arrived = {
-                let mut sending = Sending::new(service, stream, seat, plan, download);
-                sending.run(&snapshot).await
-            };
-            // Others may need the room while the client's end is waited for.
-            drop(snapshot);
-            if let Some(arrived) = &mut arrived
-                && !arrived.until_closed(stream, seat, stop).await
-            {
-                close(stream, Body::None).await;
-            }
-            return;
-        }
-        Err(reply) => reply,
-    };
-    if send_all(service, stream, instead.bytes()).await {
-        close(stream, Body::None).await;
-    }
-}
-
-/// Waits for its turn, and loads the file. The error is what to answer instead; then all is logged.
-async fn begin(
-    service: &Rc<Service>,
-    seat: &Seat,
-    plan: &Plan,
-    stop: &Stop,
-) -> Result<(Download, Arc<Snapshot>), Reply> {
-    let network = Network::of(plan.about.peer.ip());
-    let began = Instant::now();
-    let mut unsaid = Unsaid {
-        service,
-        plan,
-        instead: Some("its connection had to make room for another one"),
-    };
-    let download = match plan.start {
-        0 => Download::begin(service, network, stop, began).await,
-        // It has waited for its slot when it began.
-        _ => Some(Download::resume(service, network, began)),
-    };
-    let Some(download) = download else {
-        unsaid.instead = Some(match stop.is_raised() {
-            true => "the server stops",
-            false => NO_ROOM,
-        });
-        drop(unsaid);
-        if plan.decided.is_none() {
-            // It has no check that would say so.
-            nothing_sent(service, plan, began, "full");
-        }
-        return Err(reply::refusal(Refusal::Full, false));
-    };
-    unsaid.instead = None;
-    drop(unsaid);
-    seat.begin_download(Instant::now());
-    let instead = match service.load_patiently(plan.content).await {
-        Ok(snapshot) if snapshot.size() == plan.size => return Ok((download, snapshot)),
-        Ok(_) | Err(LoadError::Gone(_)) => Refusal::NotNow,
-        Err(LoadError::Unread(_)) => Refusal::Unread,
-        Err(LoadError::Full(_)) => Refusal::Full,
-    };
-    let (reply, result) = match instead {
-        Refusal::Full => (reply::refusal(Refusal::Full, false), "full"),
-        Refusal::Unread => (reply::refusal(Refusal::Unread, false), "gone"),
-        _ if plan.start > 0 && plan.direct => (reply::precondition_failed(), "gone"),
-        _ if plan.start > 0 => (reply::unsatisfiable(None), "gone"),
-        refusal => (reply::refusal(refusal, false), "gone"),
-    };
-    nothing_sent(service, plan, began, result);
-    Err(reply)
-}
-
-/// A check whose line is not in the log yet, since it is not known whether there will be room. It goes
-/// there when this is dropped, wherever that happens.
-struct Unsaid<'a> {
-    service: &'a Service,
-    plan: &'a Plan,
-    /// Why it gets nothing.
-    instead: Option<&'static str>,
-}
-
-impl Drop for Unsaid<'_> {
-    fn drop(&mut self) {
-        match self.instead {
-            Some(why) => self.plan.log_refused(self.service, why),
-            None => self.plan.log_check(self.service),
-        }
-    }
-}
-
-/// The line of a download that never began.
-fn nothing_sent(service: &Service, plan: &Plan, began: Instant, result: &'static str) {
-    let now = Instant::now();
-    let ended = Ended {
-        bytes: 0,
-        reached: plan.start,
-        size: plan.size,
-        took: now.saturating_duration_since(began),
-        result,
-    };
-    let number = service.fleet.borrow_mut().events.number();
-    plan.about.ended(service, &ended, number, now);
-}
-
 /// How a download ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
+enum DeliveryEnd {
     /// Every byte was acknowledged, by the module or by a trusted proxy.
     Complete,
     /// The client went before that.
@@ -188,30 +61,30 @@ enum Ending {
     Stopped,
 }
 
-impl Ending {
+impl DeliveryEnd {
     fn word(self) -> &'static str {
         match self {
-            Ending::Complete => "complete",
-            Ending::Cut => "cut",
-            Ending::Stalled => "stalled",
-            Ending::Replaced => "replaced by cap",
-            Ending::Broken => "medium gone",
-            Ending::Stopped => "stopped",
+            DeliveryEnd::Complete => "complete",
+            DeliveryEnd::Cut => "cut",
+            DeliveryEnd::Stalled => "stalled",
+            DeliveryEnd::Replaced => "replaced by cap",
+            DeliveryEnd::Broken => "medium gone",
+            DeliveryEnd::Stopped => "stopped",
         }
     }
 }
 
-/// A download on its way. Writes its line in the log, and ends its transfer, when it is dropped.
-pub(super) struct Sending<'a> {
+/// A download on its way. Recorded when it is dropped.
+pub(in crate::device) struct Transmission<'a> {
     service: &'a Rc<Service>,
     stream: &'a Stream,
     seat: &'a Seat,
-    plan: &'a Plan,
+    plan: &'a DeliveryPlan,
     download: Download,
     transfer: Option<Transfer>,
     /// What must be waited for before the first byte leaves.
-    pub(super) written: Option<Written>,
-    progress: Progress,
+    pub(in crate::device) written: Option<Written>,
+    events: DownloadEvents,
     began: Instant,
     /// Bytes of the head.
     head: u64,
@@ -230,30 +103,30 @@ pub(super) struct Sending<'a> {
     shut: bool,
     /// The client has closed its side.
     closed: bool,
-    ending: Ending,
+    ending: DeliveryEnd,
 }
 
-impl<'a> Sending<'a> {
-    pub(super) fn new(
+impl<'a> Transmission<'a> {
+    pub fn new(
         service: &'a Rc<Service>,
         stream: &'a Stream,
         seat: &'a Seat,
-        plan: &'a Plan,
+        plan: &'a DeliveryPlan,
         download: Download,
     ) -> Self {
         let now = Instant::now();
         let part = FileRange {
             content: plan.content,
-            to: ShortVersion::of(&plan.about.to),
+            to: ShortVersion::of(&plan.subject.to),
             size: plan.size,
             start: plan.start,
             end: plan.end,
         };
-        let who = plan.about.who.as_ref();
+        let who = plan.subject.who.as_ref();
         let mut fleet = service.fleet.borrow_mut();
         let (transfer, written) = fleet.begin(who, Some(&plan.owner), part, now);
         drop(fleet);
-        Sending {
+        Transmission {
             service,
             stream,
             seat,
@@ -261,7 +134,7 @@ impl<'a> Sending<'a> {
             download,
             transfer: Some(transfer),
             written: Some(written),
-            progress: Progress::new(service, now),
+            events: DownloadEvents::new(service, now),
             began: now,
             head: 0,
             taken: 0,
@@ -275,12 +148,12 @@ impl<'a> Sending<'a> {
             kernel_limit: service.limits.stall_timeout,
             shut: false,
             closed: false,
-            ending: Ending::Stopped,
+            ending: DeliveryEnd::Stopped,
         }
     }
 
     /// To the end; what is left to do if every byte arrived.
-    pub(super) async fn run(&mut self, snapshot: &Snapshot) -> Option<Arrived> {
+    pub async fn run(&mut self, snapshot: &Snapshot) -> Option<AwaitClose> {
         if let Some(written) = self.written.take() {
             // Two seconds at most. Without it a restart may cost a resume; a module that is kept waiting
             // costs the download.
@@ -296,7 +169,7 @@ impl<'a> Sending<'a> {
             Ok(()) => self.arrive().await,
             Err(ending) => ending,
         };
-        (self.ending == Ending::Complete).then(|| Arrived {
+        (self.ending == DeliveryEnd::Complete).then(|| AwaitClose {
             service: Rc::clone(self.service),
             transfer: self.transfer.take(),
             // A range may be complete where the file is not.
@@ -306,7 +179,7 @@ impl<'a> Sending<'a> {
         })
     }
 
-    async fn send(&mut self, snapshot: &Snapshot) -> Result<(), Ending> {
+    async fn send(&mut self, snapshot: &Snapshot) -> Result<(), DeliveryEnd> {
         let head = self.plan.head();
         let mut head = head.bytes();
         self.head = u64::try_from(head.len()).unwrap_or(u64::MAX);
@@ -318,7 +191,7 @@ impl<'a> Sending<'a> {
         let more = small.is_empty();
         while !(head.is_empty() && small.is_empty()) {
             match os::net::send(self.stream.get_ref(), head, small, more) {
-                Ok(0) => return Err(Ending::Cut),
+                Ok(0) => return Err(DeliveryEnd::Cut),
                 Ok(sent) => {
                     self.took(sent);
                     let of_body = sent.saturating_sub(head.len());
@@ -350,11 +223,11 @@ impl<'a> Sending<'a> {
     }
 
     /// Sends the head in a segment of its own, and waits until the client's side has it (docs/protocol.md 9g).
-    async fn send_apart(&mut self, mut head: &[u8]) -> Result<(), Ending> {
+    async fn send_apart(&mut self, mut head: &[u8]) -> Result<(), DeliveryEnd> {
         let _then_it_waits_200_ms = os::net::uncork(self.stream.get_ref());
         while !head.is_empty() {
             match os::net::send(self.stream.get_ref(), head, &[], false) {
-                Ok(0) => return Err(Ending::Cut),
+                Ok(0) => return Err(DeliveryEnd::Cut),
                 Ok(sent) => {
                     self.took(sent);
                     head = head.get(sent..).unwrap_or_default();
@@ -439,8 +312,8 @@ impl<'a> Sending<'a> {
             let mut fleet = self.service.fleet.borrow_mut();
             fleet.acknowledged(transfer, reached, self.looked);
         }
-        let (about, of) = (&self.plan.about, (reached, self.plan.size));
-        self.progress.reached(self.service, about, of, self.looked);
+        let (subject, of) = (&self.plan.subject, (reached, self.plan.size));
+        self.events.progress(self.service, subject, of, self.looked);
     }
 
     /// The client has the file's bytes before this one, if it has those before the first that we sent.
@@ -454,9 +327,9 @@ impl<'a> Sending<'a> {
     }
 
     /// To be asked after a look.
-    fn must_end(&mut self) -> Result<(), Ending> {
+    fn must_end(&mut self) -> Result<(), DeliveryEnd> {
         if !self.seat.is_held() {
-            return Err(Ending::Replaced);
+            return Err(DeliveryEnd::Replaced);
         }
         let limit = self.silence.limit(true);
         if limit > self.kernel_limit {
@@ -468,13 +341,13 @@ impl<'a> Sending<'a> {
         match self.silence.is_over(false, self.looked)
             && self.silence.is_over(answers(), self.looked)
         {
-            true => Err(Ending::Stalled),
+            true => Err(DeliveryEnd::Stalled),
             false => Ok(()),
         }
     }
 
     /// After an error of a send: waits until there is room again, or says how the download ended.
-    async fn wait_or_fail(&mut self, error: io::Error) -> Result<(), Ending> {
+    async fn wait_or_fail(&mut self, error: io::Error) -> Result<(), DeliveryEnd> {
         if !is_early(&error) {
             return Err(self.failed(&error));
         }
@@ -494,7 +367,7 @@ impl<'a> Sending<'a> {
     }
 
     /// All is sent: FIN, and wait until the client has it. Only then do we know that it does.
-    async fn arrive(&mut self) -> Ending {
+    async fn arrive(&mut self) -> DeliveryEnd {
         if self.stream.get_ref().shutdown(Shutdown::Write).is_ok() {
             self.shut = true;
         }
@@ -504,7 +377,7 @@ impl<'a> Sending<'a> {
         // The first look is after the first wait: the client's answer to the FIN cannot be there yet.
         loop {
             if self.acknowledged >= self.taken {
-                return Ending::Complete;
+                return DeliveryEnd::Complete;
             }
             if let Err(ending) = self.must_end() {
                 return ending;
@@ -539,7 +412,7 @@ impl<'a> Sending<'a> {
     }
 
     /// The socket, or the file, gave an error.
-    fn failed(&mut self, error: &io::Error) -> Ending {
+    fn failed(&mut self, error: &io::Error) -> DeliveryEnd {
         use io::ErrorKind::{
             BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable,
             NetworkDown, NetworkUnreachable, NotConnected, TimedOut,
@@ -547,171 +420,71 @@ impl<'a> Sending<'a> {
         self.look();
         if self.shut && self.acknowledged >= self.taken {
             self.closed = is_reset(error);
-            return Ending::Complete;
+            return DeliveryEnd::Complete;
         }
         if !self.seat.is_held() {
-            return Ending::Replaced;
+            return DeliveryEnd::Replaced;
         }
         match error.kind() {
-            TimedOut => Ending::Stalled,
+            TimedOut => DeliveryEnd::Stalled,
             BrokenPipe | ConnectionAborted | ConnectionRefused | ConnectionReset
-            | HostUnreachable | NetworkDown | NetworkUnreachable | NotConnected => Ending::Cut,
+            | HostUnreachable | NetworkDown | NetworkUnreachable | NotConnected => DeliveryEnd::Cut,
             _ => self.broken(&error.to_string()),
         }
     }
 
-    /// Counts it if this network takes the same file again and again, and nobody knows which module it
-    /// is.
-    fn count_repeats(&self, now: Instant) {
-        let about = &self.plan.about;
-        let network = Network::of(about.peer.ip());
-        let file = (self.plan.content, self.plan.size);
-        let mut repeats = self.service.repeats.borrow_mut();
-        let Some(repeated) = repeats.sent(network, file, self.arrived(), now) else {
-            return;
-        };
-        let tally = &mut self.service.fleet.borrow_mut().tally;
-        tally.repeated = tally.repeated.wrapping_add(1);
-        if repeated.is_news {
-            log::warn!(
-                target: "repeats",
-                network:% = network,
-                project = &*about.project,
-                bytes = repeated.bytes,
-                size = self.plan.size;
-                "one network was sent the same file again and again within a day: a module without an \
-                 id, or with a fixed address, loads it anew after each start"
-            );
-        }
-    }
-
-    fn broken(&mut self, why: &str) -> Ending {
+    fn broken(&mut self, why: &str) -> DeliveryEnd {
         log::error!(target: "device", "a snapshot cannot be read, a download is cut: {why}");
         self.look();
-        Ending::Broken
+        DeliveryEnd::Broken
     }
 }
 
-impl Drop for Sending<'_> {
+impl Drop for Transmission<'_> {
     fn drop(&mut self) {
         self.service.holders.borrow_mut().remove(self.holder);
         // An eviction ends the task wherever it waits.
-        if self.ending == Ending::Stopped && !self.seat.is_held() {
-            self.ending = Ending::Replaced;
+        if self.ending == DeliveryEnd::Stopped && !self.seat.is_held() {
+            self.ending = DeliveryEnd::Replaced;
         }
         match self.ending {
-            Ending::Stopped => {
+            DeliveryEnd::Stopped => {
                 self.look();
                 before_close(self.stream);
             }
             // Given up: what is queued for it would be held for minutes by the kernel, and after a
             // broken file it must not look like an end.
-            Ending::Stalled | Ending::Replaced | Ending::Broken => {
+            DeliveryEnd::Stalled | DeliveryEnd::Replaced | DeliveryEnd::Broken => {
                 self.look();
                 let _no_matter = os::net::reset_on_close(self.stream.get_ref());
             }
             // It may have closed its own direction alone.
-            Ending::Cut => before_close(self.stream),
-            Ending::Complete => {}
+            DeliveryEnd::Cut => before_close(self.stream),
+            DeliveryEnd::Complete => {}
         }
         let now = Instant::now();
-        // After the last look. Where all has arrived, somebody else ends it.
-        if let Some(transfer) = self.transfer.take() {
-            let mut fleet = self.service.fleet.borrow_mut();
-            fleet.end(
-                transfer,
-                TransferOutcome::Incomplete {
-                    proxied: self.plan.proxied,
-                },
-                now,
-            );
-        }
-        let ended = Ended {
+        let outcome = TransferOutcome::Incomplete {
+            proxied: self.plan.proxied,
+        };
+        let ended = EndedDownload {
+            number: self.events.number,
             bytes: self.arrived(),
             reached: self.reached(),
             size: self.plan.size,
             took: now.saturating_duration_since(self.began),
             result: match self.ending {
                 // The acknowledgements were the proxy's.
-                Ending::Complete if self.plan.proxied => "sent",
+                DeliveryEnd::Complete if self.plan.proxied => "sent",
                 ending => ending.word(),
             },
+            // Where every byte was acknowledged, AwaitClose ends it.
+            transfer: self.transfer.take().map(|transfer| (transfer, outcome)),
         };
-        let number = self.progress.number;
-        self.plan.about.ended(self.service, &ended, number, now);
-        if self.plan.about.who.is_none() {
-            self.count_repeats(now);
-        }
-    }
-}
-
-/// A reset: after everything was acknowledged a way of some modules to say that they are content.
-fn is_reset(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
-    )
-}
-
-/// A download of which every byte was acknowledged. Acknowledged by the module's network stack: that the
-/// module itself has read to the end shows when it closes its side (docs/hazards.md 19). Ends the transfer
-/// when it is dropped.
-pub(super) struct Arrived {
-    service: Rc<Service>,
-    transfer: Option<Transfer>,
-    to_the_end: bool,
-    /// The peer is a trusted proxy, and so is its close.
-    proxied: bool,
-    closed: bool,
-}
-
-impl Arrived {
-    /// Waits for the client's close, if it matters to anybody; not for long, and not beyond the stop. Has it
-    /// closed? Then both sides have all that was sent.
-    async fn until_closed(&mut self, stream: &Stream, seat: &Seat, stop: &Stop) -> bool {
-        let is_evidence = self.transfer.as_ref().is_some_and(Transfer::is_to_a_device);
-        if self.closed || !self.to_the_end || !is_evidence {
-            return self.closed;
-        }
-        // As little worth as an unfinished head, where others need the place.
-        seat.end_download();
-        let closed = async {
-            let mut chatter: u64 = 0;
-            while chatter < CHATTER {
-                match discard(stream) {
-                    Discarded::Bytes(read) => chatter = chatter.saturating_add(read),
-                    Discarded::Early => {
-                        if stream.readable().await.is_err() {
-                            return false;
-                        }
-                    }
-                    Discarded::End => return true,
-                    Discarded::Failed(error) => return is_reset(&error),
-                }
-            }
-            false
-        };
-        let stopped = async {
-            stop.raised().await;
-            // It may have come in the same moment.
-            matches!(discard(stream), Discarded::End)
-        };
-        let closed = within(CONTENT, pin!(smol::future::or(closed, stopped))).await;
-        self.closed = closed.unwrap_or(false);
-        self.closed
-    }
-}
-
-impl Drop for Arrived {
-    fn drop(&mut self) {
-        if let Some(transfer) = self.transfer.take() {
-            let outcome = match (self.to_the_end && self.closed, self.proxied) {
-                (true, false) => TransferOutcome::Whole,
-                (true, true) => TransferOutcome::Sent,
-                (false, proxied) => TransferOutcome::Incomplete { proxied },
-            };
-            let mut fleet = self.service.fleet.borrow_mut();
-            fleet.end(transfer, outcome, Instant::now());
+        self.plan.subject.download_ended(self.service, ended, now);
+        if self.plan.subject.who.is_none() {
+            let file = (self.plan.content, self.plan.size);
+            let service = self.service;
+            repeats::record(service, &self.plan.subject, file, self.arrived(), now);
         }
     }
 }

@@ -1,0 +1,294 @@
+//! The record of an answered check and of a finished download. Each updates together the access log, the counters
+//! of the metrics, the events that the page shows, and for a download what the fleet remembers.
+//!
+//! The three name a result differently: the log's words are for people and may grow; the counters' are labels of a
+//! metric, and what is not among them counts as "other".
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::Service;
+use crate::decision::{Check, Refusal};
+use crate::fleet::clock::unix_now;
+use crate::fleet::events::Event;
+use crate::fleet::requester::Requester;
+use crate::fleet::{Transfer, TransferOutcome};
+
+/// Characters of a text from the network that go into the log.
+const LOGGED: usize = 128;
+
+/// Bytes of a target of which [`LOGGED`] characters go into the log.
+const LOGGED_BYTES: usize = 4 * LOGGED;
+
+/// Why a message of the UDP protocol is answered with `unknown function`.
+pub(super) const NO_MESSAGE: &str = "no message of the protocol, which begins with the module's id";
+
+/// What a record is about: borrowed from a check while it is answered, owned by its download.
+#[derive(Clone, Debug)]
+pub(super) struct LogSubject<'a> {
+    /// `http`, `udp` or `tcp`.
+    pub proto: &'static str,
+    /// The module's address, as far as it can be known.
+    pub peer: SocketAddr,
+    /// The device in the fleet; `None` if the module has no id.
+    pub who: Option<Requester>,
+    /// The id, empty if it has none.
+    pub device: Cow<'a, str>,
+    /// The project, or the path of a file with a fixed address.
+    pub project: Cow<'a, str>,
+    /// The version that the module runs.
+    pub from: Cow<'a, str>,
+    /// The version that it gets, or that a refusal is about, if any.
+    pub to: Cow<'a, str>,
+}
+
+/// Result of a check, in the words of the log and of the counters
+/// ([`Tally::VERDICTS`](crate::fleet::tally::Tally::VERDICTS)).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CheckResult {
+    verdict: &'static str,
+    counted: &'static str,
+}
+
+impl CheckResult {
+    /// The module is offered a file.
+    pub const OFFER: CheckResult = CheckResult {
+        verdict: "offer",
+        counted: "offer",
+    };
+
+    /// The module gets the rest of a file.
+    pub const RESUME: CheckResult = CheckResult {
+        verdict: "resume",
+        counted: "resume",
+    };
+
+    /// The module gets nothing.
+    pub fn refused(refusal: Refusal) -> CheckResult {
+        CheckResult {
+            verdict: "refuse",
+            counted: refusal.wording().label,
+        }
+    }
+}
+
+/// A download that has ended.
+pub(super) struct EndedDownload {
+    /// The same in all events of the download ([`DownloadEvents`]).
+    pub number: u32,
+    /// Bytes of the file that reached the module in this download.
+    pub bytes: u64,
+    /// The module has the file's bytes before this one.
+    pub reached: u64,
+    /// Bytes of the whole file.
+    pub size: u64,
+    /// Its duration.
+    pub took: Duration,
+    /// How it ended, for the log.
+    pub result: &'static str,
+    /// What the fleet remembers of it; `None`: nothing, or not yet.
+    pub transfer: Option<(Transfer, TransferOutcome)>,
+}
+
+impl<'a> LogSubject<'a> {
+    /// A check that is about the version `to`.
+    pub fn of_check(
+        (proto, peer): (&'static str, SocketAddr),
+        who: Option<Requester>,
+        check: &'a Check<'_>,
+        to: &'a str,
+    ) -> LogSubject<'a> {
+        LogSubject {
+            proto,
+            peer,
+            who,
+            device: Cow::Borrowed(&check.device_text),
+            project: Cow::Borrowed(short(check.project())),
+            from: Cow::Borrowed(short(&check.version)),
+            to: Cow::Borrowed(to),
+        }
+    }
+
+    /// A download of which only the peer is known.
+    pub fn of_peer(proto: &'static str, peer: SocketAddr) -> LogSubject<'static> {
+        LogSubject {
+            proto,
+            peer,
+            who: None,
+            device: Cow::Borrowed(""),
+            project: Cow::Borrowed(""),
+            from: Cow::Borrowed(""),
+            to: Cow::Borrowed(""),
+        }
+    }
+
+    /// The same without borrowing anything.
+    pub fn into_owned(self) -> LogSubject<'static> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        LogSubject {
+            device: owned(self.device),
+            project: owned(self.project),
+            from: owned(self.from),
+            to: owned(self.to),
+            ..self
+        }
+    }
+
+    /// Records a check that was answered `now`. `reason`: in a few words.
+    pub fn check_answered(
+        &self,
+        service: &Service,
+        result: CheckResult,
+        reason: impl Display,
+        now: Instant,
+    ) {
+        log::info!(
+            target: "check",
+            proto = self.proto,
+            device = &*self.device,
+            project = &*self.project,
+            from = &*self.from,
+            to = &*self.to,
+            verdict = result.verdict,
+            reason:% = reason,
+            peer:% = self.peer;
+            ""
+        );
+        let fleet = &mut *service.fleet.borrow_mut();
+        let now = fleet.stamp(now);
+        fleet.tally.check(self.proto, result.counted, now.0);
+        fleet.events.publish(|| Event::Check {
+            unix: unix_now(),
+            proto: self.proto,
+            device: (*self.device).into(),
+            project: (*self.project).into(),
+            from: (*self.from).into(),
+            to: short(&self.to).into(),
+            verdict: result.verdict,
+            reason: short(&reason.to_string()).into(),
+            peer: self.peer.to_string().into(),
+        });
+    }
+
+    /// Records a download that has ended `now`.
+    pub fn download_ended(&self, service: &Service, ended: EndedDownload, now: Instant) {
+        // Half a tenth up, and down to whole tenths.
+        let rounded = ended.took.saturating_add(Duration::from_millis(50));
+        let tenths = rounded.as_millis() / 100;
+        log::info!(
+            target: "download",
+            proto = self.proto,
+            device = &*self.device,
+            project = &*self.project,
+            from = &*self.from,
+            to = &*self.to,
+            bytes = ended.bytes,
+            seconds = tenths as f64 / 10.0,
+            result = ended.result,
+            peer:% = self.peer;
+            ""
+        );
+        let fleet = &mut *service.fleet.borrow_mut();
+        let counted = match ended.result {
+            "replaced by cap" => "replaced",
+            other => other,
+        };
+        let stamp = fleet.stamp(now);
+        fleet
+            .tally
+            .download(self.proto, counted, ended.bytes, stamp.0);
+        fleet.events.publish(|| {
+            let result = Some(ended.result);
+            self.download_event(ended.number, ended.reached, ended.size, result)
+        });
+        if let Some((transfer, outcome)) = ended.transfer {
+            fleet.end(transfer, outcome, now);
+        }
+    }
+
+    fn download_event(
+        &self,
+        number: u32,
+        bytes: u64,
+        size: u64,
+        result: Option<&'static str>,
+    ) -> Event {
+        Event::Download {
+            unix: unix_now(),
+            number,
+            proto: self.proto,
+            device: (*self.device).into(),
+            project: (*self.project).into(),
+            from: (*self.from).into(),
+            to: short(&self.to).into(),
+            bytes,
+            size,
+            result,
+        }
+    }
+}
+
+/// The events of a running download, at most one a second.
+#[derive(Debug)]
+pub(super) struct DownloadEvents {
+    /// The same in all events of the download.
+    pub number: u32,
+    last: Instant,
+}
+
+impl DownloadEvents {
+    /// Those of a download that begins.
+    pub fn new(service: &Service, now: Instant) -> DownloadEvents {
+        DownloadEvents {
+            number: service.fleet.borrow_mut().events.number(),
+            last: now,
+        }
+    }
+
+    /// Publishes that the module has the file's bytes before `reached`, of `size`.
+    pub fn progress(
+        &mut self,
+        service: &Service,
+        subject: &LogSubject<'_>,
+        (reached, size): (u64, u64),
+        now: Instant,
+    ) {
+        if now.saturating_duration_since(self.last).as_secs() == 0 {
+            return;
+        }
+        self.last = now;
+        let mut fleet = service.fleet.borrow_mut();
+        fleet
+            .events
+            .publish(|| subject.download_event(self.number, reached, size, None));
+    }
+}
+
+/// Logs a request for something that does not exist, one line each. `asked`: the target or the message.
+pub(super) fn log_unknown(
+    proto: &'static str,
+    asked: &[u8],
+    (answer, reason): (&'static str, &'static str),
+    peer: SocketAddr,
+) {
+    let asked = asked.get(..LOGGED_BYTES).unwrap_or(asked);
+    let asked = String::from_utf8_lossy(asked);
+    log::info!(
+        target: "request",
+        proto, asked = short(&asked), answer, reason, peer:% = peer;
+        ""
+    );
+}
+
+/// The beginning of a text: nobody fills the disk with one check.
+pub(super) fn short(text: &str) -> &str {
+    if text.len() <= LOGGED {
+        return text;
+    }
+    match text.char_indices().nth(LOGGED) {
+        Some((end, _)) => text.get(..end).unwrap_or_default(),
+        None => text,
+    }
+}

@@ -1,0 +1,87 @@
+//! The end of a download of which every byte was acknowledged: by the module's network stack. That the module itself
+//! has read to the end shows when it closes its side (docs/hazards.md 19).
+
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::CHATTER;
+use crate::device::seats::Seat;
+use crate::device::stream::{Discarded, discard};
+use crate::device::{Service, Stop, Stream, within};
+use crate::fleet::{Transfer, TransferOutcome};
+
+/// How long a module may take to close its side when it has everything.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A reset: after everything was acknowledged a way of some modules to say that they are content.
+pub(super) fn is_reset(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    )
+}
+
+/// A download of which every byte was acknowledged. Ends the transfer when it is dropped.
+pub(in crate::device) struct AwaitClose {
+    pub service: Rc<Service>,
+    pub transfer: Option<Transfer>,
+    /// The file's last byte was sent.
+    pub to_the_end: bool,
+    /// The peer is a trusted proxy, and so is its close.
+    pub proxied: bool,
+    /// The client has closed its side.
+    pub closed: bool,
+}
+
+impl AwaitClose {
+    /// Waits for the client's close, if it is evidence for the fleet; not for long, and not beyond the stop. Returns
+    /// whether it has closed: then both sides have all that was sent.
+    pub async fn until_closed(&mut self, stream: &Stream, seat: &Seat, stop: &Stop) -> bool {
+        let is_evidence = self.transfer.as_ref().is_some_and(Transfer::is_to_a_device);
+        if self.closed || !self.to_the_end || !is_evidence {
+            return self.closed;
+        }
+        // As little worth as an unfinished head, where others need the place.
+        seat.end_download();
+        let closed = async {
+            let mut chatter: u64 = 0;
+            while chatter < CHATTER {
+                match discard(stream) {
+                    Discarded::Bytes(read) => chatter = chatter.saturating_add(read),
+                    Discarded::Early => {
+                        if stream.readable().await.is_err() {
+                            return false;
+                        }
+                    }
+                    Discarded::End => return true,
+                    Discarded::Failed(error) => return is_reset(&error),
+                }
+            }
+            false
+        };
+        let stopped = async {
+            stop.raised().await;
+            // It may have come in the same moment.
+            matches!(discard(stream), Discarded::End)
+        };
+        let closed = within(CLOSE_TIMEOUT, pin!(smol::future::or(closed, stopped))).await;
+        self.closed = closed.unwrap_or(false);
+        self.closed
+    }
+}
+
+impl Drop for AwaitClose {
+    fn drop(&mut self) {
+        if let Some(transfer) = self.transfer.take() {
+            let outcome = match (self.to_the_end && self.closed, self.proxied) {
+                (true, false) => TransferOutcome::Whole,
+                (true, true) => TransferOutcome::Sent,
+                (false, proxied) => TransferOutcome::Incomplete { proxied },
+            };
+            let mut fleet = self.service.fleet.borrow_mut();
+            fleet.end(transfer, outcome, Instant::now());
+        }
+    }
+}

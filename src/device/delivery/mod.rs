@@ -1,0 +1,142 @@
+//! Sends the bytes of a file to one module. [`transmission`] sends them and measures how far they have come,
+//! [`await_close`] waits for the module's side to close.
+//!
+//! Progress is what the module's side has acknowledged (SIOCOUTQ), never what the socket took: a buffer
+//! that drains at 175 bytes a second is writable every twenty minutes, and that module is alive
+//! (docs/hazards.md 13). A download has no limit on its time, only on silence.
+
+mod await_close;
+mod transmission;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub(super) use self::transmission::Transmission;
+use super::check_log::EndedDownload;
+use super::plan::{DeliveryPlan, NO_ROOM};
+use super::seats::Seat;
+use super::slots::Download;
+use super::stream::{UnreadBody, close, send_all};
+use super::{Service, Stop, Stream};
+use crate::decision::Refusal;
+use crate::firmware::snapshot::{LoadError, Snapshot};
+use crate::fleet::network::Network;
+use crate::wire::reply::{self, Reply};
+
+/// Bytes that a client may send while it downloads before they are not read any more.
+const CHATTER: u64 = 64 * 1024;
+
+/// Sends what was planned, to the end of the connection.
+pub(super) async fn deliver(
+    service: &Rc<Service>,
+    stream: &Stream,
+    seat: &Seat,
+    plan: &DeliveryPlan,
+    stop: &Stop,
+) {
+    let instead = match begin(service, seat, plan, stop).await {
+        Ok((download, snapshot)) => {
+            let mut arrived = {
+                let mut transmission = Transmission::new(service, stream, seat, plan, download);
+                transmission.run(&snapshot).await
+            };
+            // Others may need the room while the client's end is waited for.
+            drop(snapshot);
+            if let Some(arrived) = &mut arrived
+                && !arrived.until_closed(stream, seat, stop).await
+            {
+                close(stream, UnreadBody::None).await;
+            }
+            return;
+        }
+        Err(reply) => reply,
+    };
+    if send_all(service, stream, instead.bytes()).await {
+        close(stream, UnreadBody::None).await;
+    }
+}
+
+/// Waits for its turn, and loads the file. The error is what to answer instead; then all is logged.
+async fn begin(
+    service: &Rc<Service>,
+    seat: &Seat,
+    plan: &DeliveryPlan,
+    stop: &Stop,
+) -> Result<(Download, Arc<Snapshot>), Reply> {
+    let network = Network::of(plan.subject.peer.ip());
+    let began = Instant::now();
+    let mut pending = PendingCheckLog {
+        service,
+        plan,
+        instead: Some("its connection had to make room for another one"),
+    };
+    let download = match plan.start {
+        0 => Download::begin(service, network, stop, began).await,
+        // It has waited for its slot when it began.
+        _ => Some(Download::resume(service, network, began)),
+    };
+    let Some(download) = download else {
+        pending.instead = Some(match stop.is_raised() {
+            true => "the server stops",
+            false => NO_ROOM,
+        });
+        drop(pending);
+        if plan.check.is_none() {
+            // It has no check that would say so.
+            nothing_sent(service, plan, began, "full");
+        }
+        return Err(reply::refusal(Refusal::Full, false));
+    };
+    pending.instead = None;
+    drop(pending);
+    seat.begin_download(Instant::now());
+    let instead = match service.load_patiently(plan.content).await {
+        Ok(snapshot) if snapshot.size() == plan.size => return Ok((download, snapshot)),
+        Ok(_) | Err(LoadError::Gone(_)) => Refusal::NotNow,
+        Err(LoadError::Unread(_)) => Refusal::Unread,
+        Err(LoadError::Full(_)) => Refusal::Full,
+    };
+    let (reply, result) = match instead {
+        Refusal::Full => (reply::refusal(Refusal::Full, false), "full"),
+        Refusal::Unread => (reply::refusal(Refusal::Unread, false), "gone"),
+        _ if plan.start > 0 && plan.direct => (reply::precondition_failed(), "gone"),
+        _ if plan.start > 0 => (reply::unsatisfiable(None), "gone"),
+        refusal => (reply::refusal(refusal, false), "gone"),
+    };
+    nothing_sent(service, plan, began, result);
+    Err(reply)
+}
+
+/// A check whose line is not in the log yet, since it is not known whether there will be room. It goes
+/// there when this is dropped, wherever that happens.
+struct PendingCheckLog<'a> {
+    service: &'a Service,
+    plan: &'a DeliveryPlan,
+    /// Why it gets nothing.
+    instead: Option<&'static str>,
+}
+
+impl Drop for PendingCheckLog<'_> {
+    fn drop(&mut self) {
+        match self.instead {
+            Some(why) => self.plan.record_no_room(self.service, why),
+            None => self.plan.record_check(self.service),
+        }
+    }
+}
+
+/// The line of a download that never began.
+fn nothing_sent(service: &Service, plan: &DeliveryPlan, began: Instant, result: &'static str) {
+    let now = Instant::now();
+    let ended = EndedDownload {
+        number: service.fleet.borrow_mut().events.number(),
+        bytes: 0,
+        reached: plan.start,
+        size: plan.size,
+        took: now.saturating_duration_since(began),
+        result,
+        transfer: None,
+    };
+    plan.subject.download_ended(service, ended, now);
+}

@@ -1,0 +1,124 @@
+//! An HTTP connection that has to wait for something: the rest of its head, room for the reply, bytes of a file, or the
+//! client's last bytes.
+
+use std::future::poll_fn;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use smol::Timer;
+
+use super::{PendingAnswer, answer_bytes};
+use crate::device::plan::Answer;
+use crate::device::seats::Seat;
+use crate::device::stream::{UnreadBody, close, read_body, send_all};
+use crate::device::{Service, Stop, Stream, delivery};
+use crate::os::net::is_early;
+use crate::wire::reply::{self, Status};
+
+/// Goes on after these bytes of a head, to the end of the connection.
+#[allow(clippy::manual_async_fn)] // Which would hold its arguments twice, for each of very many.
+pub(super) fn run(
+    service: Rc<Service>,
+    stream: Stream,
+    seat: Seat,
+    peer: SocketAddr,
+    mut bytes: Vec<u8>,
+    stop: Stop,
+) -> impl Future<Output = ()> {
+    async move {
+        if let Some(pending) = read_head(&service, &stream, &peer, &mut bytes, &stop).await {
+            // In a box, so that the many that wait for a head do not hold the room for what comes after.
+            Box::pin(finish(service, stream, seat, *pending, stop)).await;
+        }
+    }
+}
+
+/// Waits for the rest of the head; `None` if the client has gone, or nothing came before the stop.
+#[allow(clippy::manual_async_fn)] // As with `run`.
+fn read_head(
+    service: &Service,
+    stream: &Stream,
+    peer: &SocketAddr,
+    bytes: &mut Vec<u8>,
+    stop: &Stop,
+) -> impl Future<Output = Option<Box<PendingAnswer>>> {
+    async move {
+        enum HeadWait {
+            Readable(bool),
+            Late,
+            Stopped,
+        }
+        let instead = |status| {
+            let reply = reply::plain(status, false);
+            Some(Box::new(PendingAnswer::reply(reply, UnreadBody::None)))
+        };
+        let mut deadline = Timer::after(service.limits.head_timeout);
+        let mut stopped = pin!(stop.raised());
+        loop {
+            let mut readable = pin!(stream.readable());
+            // As one: there may be tens of thousands of these.
+            let waited = poll_fn(|context| {
+                if let Poll::Ready(readable) = readable.as_mut().poll(context) {
+                    return Poll::Ready(HeadWait::Readable(readable.is_ok()));
+                }
+                if pin!(&mut deadline).poll(context).is_ready() {
+                    return Poll::Ready(HeadWait::Late);
+                }
+                stopped.as_mut().poll(context).map(|()| HeadWait::Stopped)
+            });
+            match waited.await {
+                HeadWait::Readable(true) => {}
+                HeadWait::Readable(false) => return None,
+                HeadWait::Late => return instead(Status::Timeout),
+                HeadWait::Stopped if bytes.is_empty() => return None,
+                HeadWait::Stopped => return instead(Status::Unavailable),
+            }
+            let mut scratch = service.scratch.borrow_mut();
+            match stream.get_ref().read(&mut scratch) {
+                Ok(0) => return None,
+                Ok(got) => {
+                    let is_full = got == scratch.len();
+                    bytes.extend_from_slice(scratch.get(..got).unwrap_or_default());
+                    let socket = stream.get_ref();
+                    if let Some(pending) = answer_bytes(service, bytes, is_full, *peer, socket) {
+                        return Some(Box::new(pending));
+                    }
+                }
+                Err(error) if is_early(&error) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+/// Goes on from an pending head to the end of the connection.
+#[allow(clippy::manual_async_fn)] // As with `run`.
+pub(super) fn finish(
+    service: Rc<Service>,
+    stream: Stream,
+    seat: Seat,
+    pending: PendingAnswer,
+    stop: Stop,
+) -> impl Future<Output = ()> {
+    async move {
+        let PendingAnswer { answer, sent, body } = &pending;
+        match answer {
+            Answer::Reply(reply) => {
+                let left = reply.bytes().get(*sent..).unwrap_or_default();
+                if send_all(&service, &stream, left).await {
+                    close(&stream, *body).await;
+                }
+            }
+            Answer::Deliver(plan) => {
+                // What the client says first is read first: some do not listen while they speak.
+                if let UnreadBody::Bytes(_) = body {
+                    read_body(&stream, *body).await;
+                }
+                delivery::deliver(&service, &stream, &seat, plan, &stop).await;
+            }
+        }
+    }
+}

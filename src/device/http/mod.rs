@@ -1,0 +1,267 @@
+//! HTTP for modules: accept, read, answer and close in line, without the reactor ever hearing of the connection (four
+//! system calls a check). Only what would have to wait becomes a task of its own, in [`connection`].
+
+mod connection;
+
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+use std::time::Instant;
+
+use smol::{Async, LocalExecutor};
+
+use super::accept::accept;
+use super::check_log::log_unknown;
+use super::client::client_of;
+use super::plan::{self, Answer, IncomingCheck};
+use super::seats::Seat;
+use super::stream::UnreadBody;
+use super::{Service, Stop, direct_file, libfota3};
+use crate::decision::Refusal;
+use crate::os;
+use crate::os::net::is_early;
+use crate::wire::dialects::updatehttp;
+use crate::wire::head::{self, BadHead, Head, HeadLimits, HeadProgress};
+use crate::wire::http_target::{HttpTarget, http_target};
+use crate::wire::range::RangeRequest;
+use crate::wire::reply::{self, Status};
+
+/// All of them ask the same; what only some of them may send is ignored.
+const METHODS: [&[u8]; 6] = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH"];
+
+/// The leave to send a body that is wanted.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// What is left to do of a connection.
+enum PendingConnection {
+    /// These bytes of the head have arrived.
+    Head(Vec<u8>),
+    /// The head was complete.
+    Answer(PendingAnswer),
+}
+
+/// The answer to a head.
+struct PendingAnswer {
+    answer: Answer,
+    /// Bytes of a plain reply that were sent already.
+    sent: usize,
+    /// What is still to come from the client.
+    body: UnreadBody,
+}
+
+impl PendingAnswer {
+    fn reply(reply: reply::Reply, body: UnreadBody) -> PendingAnswer {
+        PendingAnswer {
+            answer: Answer::Reply(reply),
+            sent: 0,
+            body,
+        }
+    }
+}
+
+/// Serves a non-blocking listener until the signal to stop. Connections that are downloading then go on
+/// as tasks of `executor`.
+pub async fn serve(
+    listener: TcpListener,
+    service: Rc<Service>,
+    executor: Rc<LocalExecutor<'static>>,
+    stop: Stop,
+) {
+    let _slower_without = os::net::cork(&listener);
+    let serve_connection = |stream: TcpStream, peer| {
+        if let Some(pending) = serve_in_line(&service, &stream, peer) {
+            hand_over(&service, &executor, &stop, stream, peer, pending);
+        }
+    };
+    accept(listener, &service, &stop, serve_connection).await;
+}
+
+/// Does what can be done without waiting. `None`: nothing is left to do, the connection may be closed.
+fn serve_in_line(
+    service: &Rc<Service>,
+    mut stream: &TcpStream,
+    peer: SocketAddr,
+) -> Option<PendingConnection> {
+    let mut scratch = service.scratch.borrow_mut();
+    let got = match stream.read(&mut scratch) {
+        Ok(0) => return None,
+        Ok(got) => got,
+        Err(error) if is_early(&error) => return Some(PendingConnection::Head(Vec::new())),
+        Err(_) => return None,
+    };
+    let is_full = got == scratch.len();
+    let bytes = scratch.get(..got).unwrap_or_default();
+    let Some(mut pending) = answer_bytes(service, bytes, is_full, peer, stream) else {
+        return Some(PendingConnection::Head(bytes.to_vec()));
+    };
+    if let (Answer::Reply(reply), UnreadBody::None) = (&pending.answer, pending.body) {
+        match os::net::send(stream, reply.bytes(), &[], false) {
+            Ok(sent) if sent >= reply.bytes().len() => return None,
+            Ok(sent) => pending.sent = sent,
+            Err(error) if is_early(&error) => {}
+            Err(_) => return None,
+        }
+    }
+    Some(PendingConnection::Answer(pending))
+}
+
+fn hand_over(
+    service: &Rc<Service>,
+    executor: &LocalExecutor<'static>,
+    stop: &Stop,
+    stream: TcpStream,
+    peer: SocketAddr,
+    pending: PendingConnection,
+) {
+    let stream = match Async::new_nonblocking(stream) {
+        Ok(stream) => stream,
+        Err(error) => {
+            log::error!(target: "device", "a connection cannot be waited for: {error}");
+            return;
+        }
+    };
+    let Some(seat) = Seat::take(service, peer) else {
+        return turn_away(service, stream.get_ref(), &pending);
+    };
+    let (service, stop) = (Rc::clone(service), stop.clone());
+    match pending {
+        PendingConnection::Head(bytes) => seat.run(executor, |seat| {
+            connection::run(service, stream, seat, peer, bytes, stop)
+        }),
+        PendingConnection::Answer(pending) => seat.run(executor, |seat| {
+            connection::finish(service, stream, seat, pending, stop)
+        }),
+    }
+}
+
+/// Says what can be said without waiting to a client for which there is no room.
+fn turn_away(service: &Service, stream: &TcpStream, pending: &PendingConnection) {
+    let full = || reply::refusal(Refusal::Full, false);
+    let (reply, sent) = match pending {
+        PendingConnection::Head(_) => (&full(), 0),
+        PendingConnection::Answer(pending) => match &pending.answer {
+            Answer::Reply(reply) => (reply, pending.sent),
+            Answer::Deliver(plan) => {
+                plan.record_no_room(service, "no room for another connection");
+                (&full(), 0)
+            }
+        },
+    };
+    let rest = reply.bytes().get(sent..).unwrap_or_default();
+    let _too_bad = os::net::send(stream, rest, &[], false);
+}
+
+/// Answers the bytes so far; `None` if they are not a complete head yet (for a report: not its body). `is_full`: the
+/// buffer that they were read into is, so there may be more.
+fn answer_bytes(
+    service: &Service,
+    bytes: &[u8],
+    is_full: bool,
+    peer: SocketAddr,
+    stream: &TcpStream,
+) -> Option<PendingAnswer> {
+    let limits = HeadLimits {
+        bytes: service.limits.head_bytes,
+        headers: service.limits.head_lines,
+    };
+    let (head, used) = match head::read(bytes, limits) {
+        HeadProgress::Partial if bytes.len() > limits.bytes => {
+            return Some(answer_bad_head(service, BadHead::TooLarge));
+        }
+        HeadProgress::Partial => return None,
+        HeadProgress::Bad(bad) => return Some(answer_bad_head(service, bad)),
+        HeadProgress::Complete(head, used) => (head, used),
+    };
+    let body = bytes.get(used..).unwrap_or_default();
+    let expects = head.minor > 0 && expects_continue(&head);
+    if libfota3::waits_for_body(&head, body) {
+        if expects && body.is_empty() {
+            // Once: what follows is body. What cannot be sent now, the client does without.
+            let _gone_already = os::net::send_at_once(stream, CONTINUE);
+        }
+        return None;
+    }
+    // Only looked up where there is no Host.
+    let local = match head.header("host") {
+        Some(_) => None,
+        None => stream.local_addr().ok(),
+    };
+    Some(PendingAnswer {
+        answer: answer(service, &head, body, (peer, local), Instant::now()),
+        sent: 0,
+        body: match UnreadBody::of(&head, body.len()) {
+            // There may be more, and closing with unread bytes would reset the connection.
+            _ if is_full => UnreadBody::Unknown,
+            // It may send the body or not, and waits for the answer first.
+            UnreadBody::Bytes(_) if expects => UnreadBody::Unknown,
+            other => other,
+        },
+    })
+}
+
+/// Answers bytes that will never be a head.
+fn answer_bad_head(service: &Service, bad: BadHead) -> PendingAnswer {
+    service.malformed();
+    let status = match bad {
+        BadHead::Malformed => Status::BadRequest,
+        BadHead::TooLarge => Status::HeadTooLarge,
+        BadHead::Version => Status::Version,
+    };
+    PendingAnswer::reply(reply::plain(status, false), UnreadBody::Unknown)
+}
+
+/// Whether the client waits for leave to send its body (RFC 9110 10.1.1).
+fn expects_continue(head: &Head<'_>) -> bool {
+    let value = head.header("expect");
+    value.is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// The answer to a head that arrived from `peer` at `local`, and to what of its body came with it. `now`: the time of
+/// its arrival. Touches no socket.
+pub(super) fn answer(
+    service: &Service,
+    head: &Head<'_>,
+    body: &[u8],
+    (peer, local): (SocketAddr, Option<SocketAddr>),
+    now: Instant,
+) -> Answer {
+    let head_only = head.method == b"HEAD";
+    if !METHODS.contains(&head.method) {
+        return Answer::Reply(reply::plain(Status::MethodNotAllowed, false));
+    }
+    let range = RangeRequest::of(head, head_only);
+    let client = client_of(&service.limits, head, peer);
+    let mut answer = match http_target(head.target) {
+        HttpTarget::Check(mut check) => {
+            check.complete(&service.catalog());
+            let incoming = IncomingCheck::new("http", client, &check, now);
+            plan::answer(service, &incoming, &range)
+        }
+        HttpTarget::Libfota3(request) => {
+            let http = libfota3::HttpRequest {
+                head,
+                body,
+                client,
+                peer,
+                local,
+                now,
+            };
+            libfota3::answer(service, request, &http, &range)
+        }
+        HttpTarget::File(path, named) => {
+            direct_file::answer(service, (&path, named), &range, (client, now))
+        }
+        HttpTarget::Health => Answer::Reply(reply::plain(Status::Healthy, head_only)),
+        HttpTarget::Unknown => {
+            // An update check may have a mistake in its path.
+            let reason = "no path of ours, and no check that names a project";
+            log_unknown("http", head.target, ("404", reason), client);
+            Answer::Reply(reply::plain(Status::NotFound, head_only))
+        }
+    };
+    if let Answer::Deliver(plan) = &mut answer {
+        plan.proxied = service.limits.trusts(peer.ip());
+        plan.apart = updatehttp::is_from_updatehttp(head);
+    }
+    answer
+}

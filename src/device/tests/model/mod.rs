@@ -1,0 +1,143 @@
+//! A bounded model of resumed downloads: every short sequence of events, and random long ones, against the real
+//! answers and the real memory of the fleet, with a fake clock and without sockets.
+//!
+//! The only state of the model is what each module has received; the two properties are judged by what happened.
+//!
+//! 1. No sequence splices two contents. One case is exempt, since the server cannot know better: the module's own
+//!    beginning was lost with the state (or is over a week old, or over a day and by a module that says something else
+//!    by now), and since then another module with the same identity began another content. The requests of both are
+//!    the same, byte for byte.
+//! 2. A resume is refused only if two contents that were begun under the id reach its offset, or its own beginning is
+//!    older than a day or lost, or it says something else of itself than at its beginning.
+//!
+//! ```text
+//! LUAT_OTA_MODEL_DEPTH=7 cargo test --release --lib device::tests::model -- --nocapture
+//! ```
+
+mod world;
+
+use std::net::Ipv4Addr;
+
+use self::world::{Counts, Event, RECEIVED, World};
+use crate::firmware::ContentId;
+
+/// Length of all sequences that are tried, unless `LUAT_OTA_MODEL_DEPTH` says otherwise.
+const DEPTH: usize = 5;
+
+/// Random sequences, and their length.
+const RANDOM: usize = 2000;
+const RANDOM_LENGTH: usize = 40;
+
+fn depth() -> usize {
+    let depth = std::env::var("LUAT_OTA_MODEL_DEPTH");
+    depth.map_or(DEPTH, |depth| depth.parse().expect("a number"))
+}
+
+/// The clone asks from the same /24 as the first module, or from elsewhere.
+const CLONES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(172, 16, 9, 9)];
+
+// Cases 23 to 27.
+#[test]
+fn no_sequence_of_events_splices_two_contents_or_refuses_without_need() {
+    // Where the clone is matters to the loop guard alone: one event less there.
+    for (clone_at, depth) in CLONES.into_iter().zip([depth(), depth() - 1]) {
+        let mut world = World::new(clone_at.into());
+        let outcome = world.all(&mut Vec::new(), depth);
+        println!(
+            "clone at {clone_at}, length up to {depth}: {:?}",
+            world.counts
+        );
+        outcome.unwrap();
+        assert!(world.counts.resumed > 0 && world.counts.refused > 0);
+    }
+}
+
+#[test]
+fn no_random_sequence_splices_two_contents_or_refuses_without_need() {
+    for (seed, clone_at) in CLONES.into_iter().enumerate() {
+        let mut world = World::new(clone_at.into());
+        let mut state = seed as u64 + 1;
+        let mut random = move |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        for _ in 0..RANDOM {
+            world.reset();
+            let mut events = Vec::new();
+            while events.len() < RANDOM_LENGTH {
+                let possible = world.events();
+                let event = possible[random(possible.len())];
+                // Else hardly anything would live long enough to be resumed.
+                if matches!(event, Event::Day | Event::Loss) && random(4) > 0 {
+                    continue;
+                }
+                events.push(event);
+                let happened = world.happen(event);
+                happened
+                    .map_err(|wrong| format!("{wrong} after {events:?}"))
+                    .unwrap();
+            }
+            world.counts.sequences += 1;
+        }
+        println!(
+            "clone at {clone_at}, {RANDOM_LENGTH} random events: {:?}",
+            world.counts
+        );
+    }
+}
+
+/// Runs a sequence; the contents and the length that the module has at its end.
+fn after(events: &[Event], module: usize) -> (Vec<ContentId>, u64, Counts, Vec<ContentId>) {
+    let mut world = World::new(CLONES[0].into());
+    world.run(events).unwrap();
+    let has = world.modules.swap_remove(module);
+    (has.contents, has.length, world.counts, world.contents)
+}
+
+// Case 24.
+#[test]
+fn a_resume_a_day_after_the_cut_is_refused_however_long_the_new_release_has_stood() {
+    use Event::*;
+    let events = [Begin(0), Cut(0), Day, Release, Hour, Hour, Resume(0)];
+    let (contents, length, counts, all) = after(&events, 0);
+    assert_eq!((contents, length), (vec![all[0]], RECEIVED));
+    assert_eq!((counts.resumed, counts.refused), (0, 1));
+    // Within the day it goes on with what it began with.
+    let events = [Begin(0), Cut(0), Hour, Release, Hour, Hour, Resume(0)];
+    let (contents, length, counts, all) = after(&events, 0);
+    assert_eq!((contents, length), (vec![all[0]], 2 * RECEIVED));
+    assert_eq!((counts.resumed, counts.refused), (1, 0));
+}
+
+// Case 25.
+#[test]
+fn a_resume_after_the_state_was_lost_is_refused_however_long_the_server_has_run() {
+    use Event::*;
+    for module in [0, 3] {
+        let events = [Begin(module), Release, Loss, Hour, Hour, Resume(module)];
+        let (_, length, counts, _) = after(&events, module);
+        assert_eq!(length, RECEIVED);
+        assert_eq!((counts.resumed, counts.refused), (0, 1));
+    }
+}
+
+// Case 26.
+#[test]
+fn a_module_without_an_id_goes_on_until_its_address_begins_another_file() {
+    use Event::*;
+    let events = [
+        Begin(3),
+        Cut(3),
+        Restart,
+        Release,
+        Resume(3),
+        Begin(4),
+        Resume(3),
+    ];
+    let (contents, length, counts, all) = after(&events, 3);
+    // What it has is longer than what the neighbour was sent of the other file, and then it is not.
+    assert_eq!((contents, length), (vec![all[0]], 2 * RECEIVED));
+    assert_eq!((counts.resumed, counts.refused), (1, 1));
+}
