@@ -14,7 +14,7 @@ use luat_ota::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry};
 use luat_ota::fleet::journal::{self, FILE, Journal, Loaded};
 use luat_ota::fleet::journey::State;
 use luat_ota::fleet::network::Network;
-use luat_ota::fleet::{Fleet, Settings};
+use luat_ota::fleet::{Fleet, FleetSettings};
 use luat_ota::state::StateFolder;
 
 const NOW: Stamp = Stamp(1 << 31);
@@ -125,10 +125,10 @@ fn measure(devices: u64) {
     println!("  read in {}", watch.took());
     assert_eq!((count, loaded.damaged), (devices, 0));
 
-    let settings = Settings {
+    let settings = FleetSettings {
         // A tenth of the table is for those on probation.
         max_devices: devices as usize * 10 / 9 + 10,
-        ..Settings::default()
+        ..FleetSettings::default()
     };
     let watch = Watch::start();
     let mut fleet = Fleet::open(

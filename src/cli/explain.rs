@@ -12,7 +12,7 @@ use crate::explain::{Described, Explanation, explain, from_request};
 use crate::firmware::catalog::Catalog;
 use crate::fleet::clock::unix_now;
 use crate::fleet::view::DeviceView;
-use crate::fleet::{Fleet, Settings};
+use crate::fleet::{Fleet, FleetSettings};
 use crate::logging::{Civil, Printable};
 
 /// Explains what a module would be told. `state`: the state folder of the server, which is only read.
@@ -57,12 +57,12 @@ fn remembered(state: &Path, now: Instant, unix: i64) -> (Fleet, Option<String>) 
         let note = format!(
             "what the server remembers is not known, so a hold of the loop guard is not seen: {why}"
         );
-        (Fleet::new(Settings::default(), now), Some(note))
+        (Fleet::new(FleetSettings::default(), now), Some(note))
     };
     if !state.is_dir() {
         return nothing(format!("there is no state folder {}", state.display()));
     }
-    match Fleet::read(Settings::default(), state, now, unix) {
+    match Fleet::read(FleetSettings::default(), state, now, unix) {
         Ok((_, loaded)) if loaded.newer.is_some() => {
             nothing("its journal is of a later version of luat-ota".to_owned())
         }

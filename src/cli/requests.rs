@@ -11,7 +11,7 @@ use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::{Stamp, unix_now};
 use crate::fleet::entry::JournalEntry;
 use crate::fleet::known_list::KnownList;
-use crate::fleet::{journal, lift, resume};
+use crate::fleet::{clear_hold, journal, resume};
 use crate::os::notify::Notify;
 use crate::state;
 
@@ -32,7 +32,7 @@ pub(super) fn lift(folder: &Path, query: &ModuleQuery) -> Outcome {
     if !is_running && !is_remembered(folder, id)? {
         return Err(unknown);
     }
-    let file = lift::ask(folder, id).map_err(|error| unwritable(folder, &error))?;
+    let file = clear_hold::ask(folder, id).map_err(|error| unwritable(folder, &error))?;
     if !is_running {
         return Ok((
             format!(
@@ -43,7 +43,7 @@ pub(super) fn lift(folder: &Path, query: &ModuleQuery) -> Outcome {
         ));
     }
     wait_until_taken(&file)?;
-    match take(&lift::answer(&file)) {
+    match take(&clear_hold::answer(&file)) {
         Some(_) => Err(unknown),
         None => Ok((format!("Lifted: nothing is held against {id} now.\n"), 0)),
     }
@@ -65,7 +65,7 @@ pub(super) fn resume(folder: &Path, release: &str) -> Outcome {
         ));
     }
     wait_until_taken(&file)?;
-    if take(&lift::answer(&file)).is_some() {
+    if take(&clear_hold::answer(&file)).is_some() {
         return Err(format!(
             "no such release: {release} (luat-ota check lists those that are served)"
         ));

@@ -5,11 +5,11 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
+use super::clear_hold::HoldRequests;
 use super::clock::Wall;
 use super::entry::JournalEntry;
 use super::known_list::KnownList;
-use super::lift::Lifts;
-use super::{Fleet, Settings, clock, journal};
+use super::{Fleet, FleetSettings, clock, journal};
 use crate::state::StateFolder;
 
 /// Where the number of the table begins in a place among the records.
@@ -19,7 +19,7 @@ impl Fleet {
     /// What is remembered in this state folder, and from now on kept there. `unix`: what the machine's
     /// clock says.
     pub fn open(
-        settings: Settings,
+        settings: FleetSettings,
         folder: Option<&StateFolder>,
         began: Instant,
         unix: i64,
@@ -34,7 +34,7 @@ impl Fleet {
             let wall = Wall { stamp: now, unix };
             fleet.journal = journal::go_on(folder, wall, &loaded, fleet.live());
             fleet.journal.notifies(fleet.due_changed.clone());
-            fleet.lifts = Lifts::open(folder.path());
+            fleet.hold_requests = HoldRequests::open(folder.path());
         }
         fleet
     }
@@ -42,7 +42,7 @@ impl Fleet {
     /// What is remembered in this state folder, to be looked at: nothing is written, so that it does no harm
     /// beside a running server. The error is the journal's.
     pub fn read(
-        settings: Settings,
+        settings: FleetSettings,
         folder: &Path,
         began: Instant,
         unix: i64,
@@ -64,7 +64,7 @@ impl Fleet {
         record: &std::rc::Rc<std::cell::RefCell<Vec<JournalEntry>>>,
         now: Instant,
     ) -> Fleet {
-        let mut fleet = Fleet::new(Settings::default(), began);
+        let mut fleet = Fleet::new(FleetSettings::default(), began);
         for entry in record.borrow().iter() {
             fleet.load(entry.clone(), now);
         }

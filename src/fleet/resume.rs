@@ -1,23 +1,23 @@
-//! `luat-ota resume`: a file in the state folder asks the server to end the pause of a release. As with
-//! [`super::lift`] the request is in the file's name, and the server answers by removing the file.
+//! `luat-ota resume`: a file in the state folder asks the server to end the pause of a release. As in
+//! [`super::clear_hold`] the request is in the file's name, and the server answers by removing the file.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use super::lift::answer;
+use super::clear_hold::answer;
 use crate::state;
 
 const PREFIX: &str = "resume-";
 
-/// The end of the name of an answer that says why not.
+/// Suffix of an answer that says why not.
 const REFUSED: &str = ".refused";
 
-/// Files that are taken at one look.
+/// Requests that are taken at once.
 const MOST: usize = 100;
 
-/// One request.
+/// A request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct ResumeRequest {
     /// The project.
     pub project: String,
     /// The version, as its folder writes it.
@@ -26,7 +26,7 @@ pub struct Request {
     pub path: PathBuf,
 }
 
-/// Asks a server on this state folder: creates the file; its path.
+/// Creates a request in a state folder; its path.
 pub fn ask(folder: &Path, project: &str, version: &str) -> io::Result<PathBuf> {
     let name = format!("{PREFIX}{}%2F{}", quoted(project), quoted(version));
     let path = folder.join(name);
@@ -37,7 +37,7 @@ pub fn ask(folder: &Path, project: &str, version: &str) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// The file in which the server says why a release stays paused. `request`: what [`ask`] returned.
+/// The file that says why a release stays paused. `request`: what [`ask`] returned.
 pub fn refusal(request: &Path) -> PathBuf {
     let mut path = request.as_os_str().to_owned();
     path.push(REFUSED);
@@ -45,7 +45,7 @@ pub fn refusal(request: &Path) -> PathBuf {
 }
 
 /// The requests in a state folder. Blocks.
-pub fn requests(folder: &Path) -> Vec<Request> {
+pub fn requests(folder: &Path) -> Vec<ResumeRequest> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
     };
@@ -55,7 +55,7 @@ pub fn requests(folder: &Path) -> Vec<Request> {
         let is_answer = Path::new(&name)
             .extension()
             .is_some_and(|end| end == "unknown" || end == "refused");
-        (!is_answer).then(|| Request {
+        (!is_answer).then(|| ResumeRequest {
             project: unquoted(project),
             version: unquoted(version),
             path: entry.path(),
@@ -87,7 +87,7 @@ mod tests {
             ("a b", "1"),
         ] {
             let path = ask(scratch.path(), project, version).unwrap();
-            let expected = Request {
+            let expected = ResumeRequest {
                 project: project.to_owned(),
                 version: version.to_owned(),
                 path: path.clone(),

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::firmware::catalog::Catalog;
 
@@ -5,7 +7,7 @@ use crate::firmware::catalog::Catalog;
 fn a_tick_is_due_a_second_after_something_happened_and_never_while_nothing_does() {
     let began = Instant::now();
     let at = |seconds: u64| began + Duration::from_secs(seconds);
-    let mut fleet = Fleet::new(Settings::default(), began);
+    let mut fleet = Fleet::new(FleetSettings::default(), began);
     let notify = fleet.due_changed();
     assert!(fleet.due().is_some_and(|due| due <= began));
     fleet.tick(began);
@@ -18,7 +20,7 @@ fn a_tick_is_due_a_second_after_something_happened_and_never_while_nothing_does(
     fleet.tick(at(11));
     assert_eq!(fleet.due(), None);
     // A person's word is looked for at once, but not more often than once a second.
-    fleet.look();
+    fleet.state_folder_changed();
     assert_eq!(fleet.due(), Some(at(12)));
     fleet.tick(at(12));
     assert_eq!(fleet.due(), None);

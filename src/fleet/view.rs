@@ -89,7 +89,7 @@ pub struct Filter {
 
 /// Some devices, and where to go on.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Page {
+pub struct DevicePage {
     /// The devices.
     pub devices: Vec<DeviceView>,
     /// Where the next page begins; `None`: there is none. A page may be short, or empty, and not the

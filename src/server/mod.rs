@@ -67,7 +67,7 @@ pub struct Settings {
     /// The limits of the public sockets.
     pub limits: Limits,
     /// What is remembered of the devices.
-    pub fleet: fleet::Settings,
+    pub fleet: fleet::FleetSettings,
     /// Bytes of memory for snapshots; `None`: a quarter of what there is.
     pub snapshot_memory: Option<u64>,
     /// What to do without, to try the fallbacks.
@@ -108,7 +108,7 @@ impl Settings {
             log_format: Format::Text,
             log_level: log::LevelFilter::Info,
             limits: Limits::default(),
-            fleet: fleet::Settings::default(),
+            fleet: fleet::FleetSettings::default(),
             snapshot_memory: None,
             without: Vec::new(),
             remarks: Vec::new(),
@@ -474,7 +474,7 @@ async fn until_told_to_stop(signals: &Signals, watcher: &Watcher, service: &Serv
             Ok(Signal::Rescan) => {
                 log::info!(target: "folder", "looking through the folder: SIGHUP");
                 watcher.rescan();
-                service.fleet.borrow_mut().look();
+                service.fleet.borrow_mut().state_folder_changed();
             }
             Err(error) => {
                 // Without signals a server that runs is better than none.

@@ -17,7 +17,7 @@ use super::state_folder::StateFolder;
 use crate::decision::Fused;
 use crate::device::Service;
 use crate::firmware::rules::edit::{self, EditError};
-use crate::fleet::{lift, resume};
+use crate::fleet::{clear_hold, resume};
 use crate::os::process::start_thread;
 use smol::Timer;
 
@@ -71,7 +71,7 @@ pub(super) async fn of_the_fleet(
             Woken::Due => {}
             Woken::Notified => continue,
             Woken::Stirred => {
-                service.fleet.borrow_mut().look();
+                service.fleet.borrow_mut().state_folder_changed();
                 take_requests();
                 continue;
             }
@@ -120,7 +120,7 @@ async fn resume(service: Rc<Service>, folder: PathBuf, state: PathBuf) {
         log::warn!(target: "resume", "no thread can be had: {error}");
     }
     while let Ok((request, resumed)) = said.recv().await {
-        let resume::Request {
+        let resume::ResumeRequest {
             project,
             version,
             path,
@@ -136,7 +136,7 @@ async fn resume(service: Rc<Service>, folder: PathBuf, state: PathBuf) {
                 log::info!(target: "resume", project = project, version = version; "resumed");
             }
             Ok(_) => {
-                std::fs::File::create(lift::answer(path)).ok();
+                std::fs::File::create(clear_hold::answer(path)).ok();
                 log::info!(target: "resume", project = project, version = version; "no such release");
             }
             Err(why) => {
@@ -156,7 +156,7 @@ async fn resume(service: Rc<Service>, folder: PathBuf, state: PathBuf) {
 }
 
 /// Blocks.
-fn write_resumed(folder: &Path, request: &resume::Request) -> Result<(), String> {
+fn write_resumed(folder: &Path, request: &resume::ResumeRequest) -> Result<(), String> {
     let mut written = Err(EditError::Changed);
     for _ in 0..ATTEMPTS {
         written = edit::resume(folder, &request.project, &request.version);
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
     use crate::device::Limits;
     use crate::firmware::snapshot::Snapshots;
-    use crate::fleet::{Fleet, Settings};
+    use crate::fleet::{Fleet, FleetSettings};
     use crate::os::scratch::Scratch;
     use smol::block_on;
 
@@ -220,7 +220,7 @@ mod tests {
         let folder = Scratch::new();
         folder.write("P/2.0.0/u.bin", b"\x00firmware");
         folder.write("P/2.0.0/release.json", br#"{"percent": 10}"#);
-        let fleet = Fleet::new(Settings::default(), Instant::now());
+        let fleet = Fleet::new(FleetSettings::default(), Instant::now());
         let service = Service::new(
             Limits::default(),
             Snapshots::new(folder.path().to_owned(), 0, None),

@@ -15,7 +15,7 @@ use luat_ota::firmware::known::KnownFiles;
 use luat_ota::firmware::scan;
 use luat_ota::fleet::requester::{PinOwner, Requester};
 use luat_ota::fleet::short_version::ShortVersion;
-use luat_ota::fleet::{FileRange, Fleet, Settings, TransferOutcome};
+use luat_ota::fleet::{FileRange, Fleet, FleetSettings, TransferOutcome};
 
 /// Devices that loop.
 const DEVICES: u64 = 200;
@@ -28,9 +28,9 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Bytes that 200 devices get in a day, and how many of their checks are refused as loops.
 fn bytes_in_a_day(catalog: &Catalog, attempts: u32) -> (u64, u64) {
     let began = Instant::now();
-    let settings = Settings {
+    let settings = FleetSettings {
         attempts,
-        ..Settings::default()
+        ..FleetSettings::default()
     };
     let mut fleet = Fleet::new(settings, began);
     fleet.catalog(catalog, began);

@@ -16,6 +16,7 @@ mod field_names;
 mod fleet;
 mod folder;
 mod fuse;
+mod fuse_simulation;
 mod hostile_heads;
 mod idle;
 mod journal;

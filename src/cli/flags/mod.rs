@@ -236,7 +236,7 @@ mod tests {
                 (flag.store)(&mut args, OsStr::new(value)).unwrap();
             }
         }
-        let fleet = crate::fleet::Settings::default();
+        let fleet = crate::fleet::FleetSettings::default();
         assert_eq!(format!("{:?}", args.settings.fleet), format!("{fleet:?}"));
         let limits = crate::device::Limits::default();
         assert_eq!(format!("{:?}", args.settings.limits), format!("{limits:?}"));

@@ -338,6 +338,6 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// One that remembers nothing yet.
 fn fleet() -> Rc<RefCell<Fleet>> {
-    let fleet = Fleet::new(crate::fleet::Settings::default(), Instant::now());
+    let fleet = Fleet::new(crate::fleet::FleetSettings::default(), Instant::now());
     Rc::new(RefCell::new(fleet))
 }

@@ -61,7 +61,7 @@ pub(super) fn clear_hold(context: &OperatorContext, id: &str) -> Result<Reply, R
     if !fleet.remembers(device) {
         return Err(unknown());
     }
-    let lifted = fleet.lift(device, now);
+    let lifted = fleet.clear_hold(device, now);
     log::info!(target: "operator", device = id, lifted = lifted; "released from the loop guard");
     Ok(Reply::json(&json!({"lifted": lifted})))
 }

@@ -215,12 +215,12 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::Settings;
+    use crate::fleet::FleetSettings;
     use std::time::Instant;
 
     #[test]
     fn counters_have_their_labels_and_nothing_else() {
-        let mut fleet = Fleet::new(Settings::default(), Instant::now());
+        let mut fleet = Fleet::new(FleetSettings::default(), Instant::now());
         fleet.tally.check("udp", "offer", 0);
         fleet.tally.download("http", "complete", 7, 0);
         let MetricsText { text, .. } = fleet_metrics(&Catalog::default(), &fleet, 0);

@@ -6,15 +6,15 @@ use std::collections::{BTreeSet, BinaryHeap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use super::requester::{PinOwner, Requester};
-use super::short_version::ShortVersion;
-use super::{FileRange, Fleet, Settings, TransferOutcome};
-use crate::decision::{Check, Notes, Question, Verdict, decide};
-use crate::firmware::ContentId;
-use crate::firmware::audience::DeviceId;
-use crate::firmware::catalog::{Catalog, ScanResult, ScannedFile};
-use crate::firmware::package::{Inspected, PackageKind};
-use crate::os::fs::Stamp;
+use luat_ota::decision::{Check, Notes, Question, Verdict, decide};
+use luat_ota::firmware::ContentId;
+use luat_ota::firmware::audience::DeviceId;
+use luat_ota::firmware::catalog::{Catalog, ScanResult, ScannedFile};
+use luat_ota::firmware::package::{Inspected, PackageKind};
+use luat_ota::fleet::requester::{PinOwner, Requester};
+use luat_ota::fleet::short_version::ShortVersion;
+use luat_ota::fleet::{FileRange, Fleet, FleetSettings, TransferOutcome};
+use luat_ota::os::fs::Stamp;
 
 const HOUR: u64 = 3600;
 
@@ -186,7 +186,7 @@ fn devices(setting: Setting, count: u64, percent: u64, dice: &mut Dice) -> Vec<D
 fn run(setting: Setting, count: u64, percent: u64, seed: u64) -> Ran {
     let mut dice = Dice(seed ^ count << 20 ^ percent << 40);
     let began = Instant::now();
-    let mut fleet = Fleet::new(Settings::default(), began);
+    let mut fleet = Fleet::new(FleetSettings::default(), began);
     let (before, after) = (folder(&["1.0.0"]), folder(&["1.0.0", "2.0.0"]));
     fleet.catalog(&before, began);
     let mut catalog = &before;

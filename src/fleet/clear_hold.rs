@@ -1,9 +1,8 @@
-//! `luat-ota lift`: a file in the state folder asks the server to take back what the loop guard holds
-//! against a device. The command drops it, the running server finds it and removes it.
+//! `luat-ota lift`: a file in the state folder asks the server to clear the holds of the loop guard on a device.
 //!
-//! What the file says is in its name (`lift-862991443753386`). So each user that may write into the folder
-//! can lift, also where the server's user could not read the file. The server answers by removing the file;
-//! if it knows no such device it creates `lift-862991443753386.unknown` first.
+//! The request is in the file's name (`lift-862991443753386`), so every user that may write into the folder can ask,
+//! also where the server's user could not read the file. The server answers by removing the file; if it knows no such
+//! device it creates `lift-862991443753386.unknown` first.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -13,14 +12,13 @@ use crate::state;
 
 const PREFIX: &str = "lift-";
 
-/// The end of the name of an answer. No id contains a dot.
+/// Suffix of an answer. No id contains a dot.
 const UNKNOWN: &str = ".unknown";
 
-/// Files that are taken at one look.
+/// Requests that are taken in one tick.
 const MOST: usize = 100;
 
-/// Asks a server on this state folder to lift: drops the file; its path. `id` is what the device calls
-/// itself, and an id by [`DeviceId::parse`].
+/// Creates a request in a state folder; its path. `id`: as the device writes it; an error if it is no id.
 pub fn ask(folder: &Path, id: &str) -> io::Result<PathBuf> {
     let Some((_, id)) = DeviceId::read(id) else {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -32,51 +30,49 @@ pub fn ask(folder: &Path, id: &str) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// The file with which the server says that it knows no such device. `request`: what [`ask`] returned.
+/// The file that says that the server knows no such device. `request`: what [`ask`] returned.
 pub fn answer(request: &Path) -> PathBuf {
     let mut path = request.as_os_str().to_owned();
     path.push(UNKNOWN);
     PathBuf::from(path)
 }
 
-/// Looks for such files.
+/// The requests in a state folder.
 #[derive(Debug, Default)]
-pub struct Lifts {
+pub struct HoldRequests {
     folder: Option<PathBuf>,
-    /// It is to be looked for them.
+    /// The next tick reads the folder.
     wanted: bool,
-    /// A file could not be removed, and it was said.
+    /// A file could not be removed, and a warning was logged.
     said: bool,
 }
 
-impl Lifts {
-    /// Those in this state folder.
-    pub fn open(folder: &Path) -> Lifts {
-        Lifts {
+impl HoldRequests {
+    /// Watches this state folder.
+    pub fn open(folder: &Path) -> HoldRequests {
+        HoldRequests {
             folder: Some(folder.to_owned()),
             wanted: true,
-            ..Lifts::default()
+            ..HoldRequests::default()
         }
     }
 
-    /// There may be some: the next tick looks.
+    /// The folder may have changed: the next tick reads it.
     pub fn look(&mut self) {
         self.wanted = true;
     }
 
-    /// Has [`Lifts::tick`] something to do?
+    /// Whether [`HoldRequests::tick`] has something to do.
     pub fn is_due(&self) -> bool {
         self.wanted
     }
 
-    /// The devices that are to be lifted, with the ids that they call themselves; their files are gone. A
-    /// request for a device that is not known gets its answer.
+    /// Takes the requests: the devices, with their ids as they write them. Answers those for unknown devices.
     pub fn tick(&mut self, is_known: &dyn Fn(DeviceId) -> bool) -> Vec<(DeviceId, String)> {
         if !std::mem::take(&mut self.wanted) {
             return Vec::new();
         }
-        let entries = self.folder.as_deref().map(fs::read_dir);
-        let Some(Ok(entries)) = entries else {
+        let Some(Ok(entries)) = self.folder.as_deref().map(fs::read_dir) else {
             return Vec::new();
         };
         let mut devices = Vec::new();
@@ -121,14 +117,14 @@ mod tests {
     #[test]
     fn a_file_lifts_once_and_what_is_none_stays() {
         let scratch = Scratch::new();
-        let mut lifts = Lifts::open(scratch.path());
+        let mut requests = HoldRequests::open(scratch.path());
         let imei = "862991443753386";
         let path = ask(scratch.path(), imei).unwrap();
         ask(scratch.path(), "sensor-7").unwrap();
         for other in ["lift-", "lift-not an id", "lift", ".lift-sensor-8.tmp"] {
             scratch.write(other, b"");
         }
-        let mut devices: Vec<String> = lifts
+        let mut devices: Vec<String> = requests
             .tick(&|_| true)
             .into_iter()
             .map(|(_, id)| id)
@@ -138,35 +134,41 @@ mod tests {
         assert!(!path.exists());
         ask(scratch.path(), imei).unwrap();
         // Not before somebody says that there is something.
-        assert!(!lifts.is_due() && lifts.tick(&|_| true).is_empty());
-        lifts.look();
-        assert!(lifts.is_due());
-        assert_eq!(lifts.tick(&|_| true).len(), 1);
+        assert!(!requests.is_due() && requests.tick(&|_| true).is_empty());
+        requests.look();
+        assert!(requests.is_due());
+        assert_eq!(requests.tick(&|_| true).len(), 1);
         assert!(scratch.path().join("lift-not an id").exists());
     }
 
     #[test]
     fn more_than_are_taken_at_one_look_are_taken_at_the_next() {
         let scratch = Scratch::new();
-        let mut lifts = Lifts::open(scratch.path());
+        let mut requests = HoldRequests::open(scratch.path());
         for number in 0..=MOST {
             scratch.write(&format!("lift-sensor-{number}"), b"");
         }
-        assert_eq!((lifts.tick(&|_| true).len(), lifts.is_due()), (MOST, true));
-        assert_eq!((lifts.tick(&|_| true).len(), lifts.is_due()), (1, false));
+        assert_eq!(
+            (requests.tick(&|_| true).len(), requests.is_due()),
+            (MOST, true)
+        );
+        assert_eq!(
+            (requests.tick(&|_| true).len(), requests.is_due()),
+            (1, false)
+        );
     }
 
     // Case 47.
     #[test]
     fn a_device_that_is_not_known_is_answered_and_not_lifted() {
         let scratch = Scratch::new();
-        let mut lifts = Lifts::open(scratch.path());
+        let mut requests = HoldRequests::open(scratch.path());
         let path = ask(scratch.path(), "999").unwrap();
-        assert!(lifts.tick(&|_| false).is_empty());
+        assert!(requests.tick(&|_| false).is_empty());
         assert!(!path.exists() && answer(&path).exists());
         // The answer is no request, and goes with the next one.
-        lifts.look();
-        assert!(lifts.tick(&|_| true).is_empty());
+        requests.look();
+        assert!(requests.tick(&|_| true).is_empty());
         ask(scratch.path(), "999").unwrap();
         assert!(path.exists() && !answer(&path).exists());
     }

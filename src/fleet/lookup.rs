@@ -1,0 +1,230 @@
+//! What is known: questions to the fleet, which change nothing.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
+
+use super::Fleet;
+use super::clock::Stamp;
+use super::devices::{Above, Beside, ESTABLISHED};
+use super::loop_guard::CheckFacts;
+use super::pins::Began;
+use super::releases::StateCounts;
+use super::requester::{PinOwner, Requester};
+use super::short_version::ShortVersion;
+use super::view::{DevicePage, DeviceView, Filter, HoldView};
+use crate::decision::{Check, Fetched, Fused, Known};
+use crate::firmware::ContentId;
+use crate::firmware::audience::DeviceId;
+
+impl Fleet {
+    /// The facts about a device that the decision on its check depends on. To be asked before
+    /// [`crate::decision::decide`].
+    pub fn known(&self, check: &Check<'_>, who: Option<&Requester>, now: Instant) -> Known<'_> {
+        let Some(who) = who else {
+            return Known {
+                stranger: self.settings.known_only,
+                fused: self.releases().unstated_pauses(),
+                ..Known::default()
+            };
+        };
+        let now = self.clock.stamp(now);
+        let (device, listed) = (who.device, self.is_listed(who.device));
+        let waits = self.devices.waits(device, who.network, check, now);
+        let fetched = waits.map(|(content, seconds, _)| Fetched { content, seconds });
+        let facts = self.check_facts(check, who, false, now);
+        let is_known = || listed || self.devices.knows(device);
+        Known {
+            stranger: self.settings.known_only && !is_known(),
+            looping: self.loop_guard.held(who, facts, now),
+            fetched,
+            fused: self.releases().unstated_pauses(),
+            trial: self.releases().may_try(check.project(), device, now)
+                && self.devices.may_try(device, listed),
+        }
+    }
+
+    /// The version that this device was confirmed with less than a day ago, if it now reports the one before. If the
+    /// rules give that to devices which run the former, it has not fallen back.
+    pub fn ran(&self, check: &Check<'_>, who: Option<&Requester>) -> Option<ShortVersion> {
+        self.devices.ran(who?.device, check)
+    }
+
+    pub(super) fn check_facts(
+        &self,
+        check: &Check<'_>,
+        who: &Requester,
+        is_given: bool,
+        now: Stamp,
+    ) -> CheckFacts {
+        let waits = self.devices.waits(who.device, who.network, check, now);
+        CheckFacts {
+            same_session: self.sessions.holds(who, now),
+            is_given,
+            waits: waits.map(|(content, _, within)| (content, within)),
+        }
+    }
+
+    /// The content that a download began with of which the client has the first `from` bytes.
+    pub fn began(&self, owner: &PinOwner, from: u64, now: Instant) -> Began {
+        self.pins.began(owner, from, self.clock.stamp(now))
+    }
+
+    /// Whether a download of this content was begun within the last day.
+    pub fn has_begun(&self, owner: &PinOwner, content: ContentId, now: Instant) -> bool {
+        self.pins.has(owner, content, self.clock.stamp(now))
+    }
+
+    /// Whether anything is remembered of a device, or it stands in the list of known devices.
+    pub fn remembers(&self, device: DeviceId) -> bool {
+        self.devices.knows(device)
+            || self.is_listed(device)
+            || self.loop_guard.against(device).next().is_some()
+    }
+
+    /// Whether the list of known devices contains it.
+    pub(super) fn is_listed(&self, device: DeviceId) -> bool {
+        self.known_list.contains(device)
+    }
+
+    /// Versions that devices run above every release that is left, as of the last change of the folder.
+    pub fn above(&self) -> &[Above] {
+        self.above.as_deref().unwrap_or_default()
+    }
+
+    /// Pauses of the fuse that release.json does not state (any more, or yet).
+    pub fn fused(&self) -> &[Fused] {
+        self.releases().unstated_pauses()
+    }
+
+    /// Number of pins.
+    pub fn pinned(&self) -> usize {
+        self.pins.len()
+    }
+}
+
+/// For people: the operator's API and page, and `luat-ota explain`.
+impl Fleet {
+    /// Devices under way to a release.
+    pub fn counts(&self, project: &str, version: &str) -> StateCounts {
+        self.releases().counts(project, version)
+    }
+
+    /// What is not known yet of a project's devices, as far as its releases depend on it; a sentence.
+    pub fn unknown(&self, project: &str) -> Option<String> {
+        let listed = |device| self.is_listed(device);
+        let established = self.devices.established_of(project, listed);
+        let how_many = match established {
+            ESTABLISHED.. => return None,
+            0 => "no device of this project is established yet".to_owned(),
+            1 => "only 1 device of this project is established yet".to_owned(),
+            few => format!("only {few} devices of this project are established yet"),
+        };
+        Some(format!(
+            "{how_many}: every device with a whole download counts in the fuse"
+        ))
+    }
+
+    /// Number of remembered devices.
+    pub fn devices(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// Remembered devices that ask for a project.
+    pub fn devices_of(&self, project: &str) -> u32 {
+        self.releases().devices(project)
+    }
+
+    /// The same facts for a check that a person asks about. The device is taken to ask from where it was last seen. All
+    /// of its holds count, although the check may differ from its own in what the loop guard tells devices under one id
+    /// apart by.
+    pub fn known_of(&self, check: &Check<'_>, now: Instant) -> Known<'_> {
+        let network = check.device.and_then(|device| self.devices.network(device));
+        let address = network.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |network| {
+            network.address()
+        });
+        let mut known = self.known(check, Requester::of(check, address).as_ref(), now);
+        if let Some(device) = check.device
+            && known.looping.is_empty()
+        {
+            let now = self.clock.stamp(now);
+            let against = self.loop_guard.against(device);
+            against
+                .filter(|evidence| evidence.held_until(now).is_some())
+                .for_each(|evidence| known.looping.add(evidence.entry.content, false));
+        }
+        known
+    }
+
+    /// One device.
+    pub fn device(&self, device: DeviceId, now: Instant, unix: i64) -> Option<DeviceView> {
+        let outlook = self.outlook(now, unix);
+        let mut view = self.devices.view(device, &outlook)?;
+        view.held = outlook.against(device);
+        Some(view)
+    }
+
+    /// Some devices. Looks through a bounded number of records.
+    pub fn page(
+        &self,
+        filter: &Filter,
+        after: Option<u32>,
+        most: usize,
+        now: Instant,
+        unix: i64,
+    ) -> DevicePage {
+        let outlook = self.outlook(now, unix);
+        let from = after.unwrap_or_default();
+        let (found, next) = self.devices.page(filter, from, most, &outlook);
+        let devices = found.into_iter().map(|(device, mut view)| {
+            view.held = outlook.against(device);
+            view
+        });
+        DevicePage {
+            devices: devices.collect(),
+            next,
+        }
+    }
+
+    fn outlook(&self, now: Instant, unix: i64) -> Outlook<'_> {
+        Outlook {
+            fleet: self,
+            now: self.clock.stamp(now),
+            unix,
+        }
+    }
+}
+
+/// The parts of a device's view that its record does not have.
+struct Outlook<'f> {
+    fleet: &'f Fleet,
+    now: Stamp,
+    unix: i64,
+}
+
+impl Outlook<'_> {
+    fn against(&self, device: DeviceId) -> Vec<HoldView> {
+        let against = self.fleet.loop_guard.against(device);
+        let views = against.map(|evidence| HoldView {
+            content: evidence.entry.content.to_string(),
+            until: evidence.held_until(self.now).map(|until| self.unix(until)),
+            reverts: evidence.entry.reverts,
+            sent: evidence.entry.sent,
+        });
+        views.collect()
+    }
+}
+
+impl Beside for Outlook<'_> {
+    fn unix(&self, stamp: Stamp) -> i64 {
+        let ago = i64::from(self.now.0).saturating_sub(i64::from(stamp.0));
+        self.unix.saturating_sub(ago)
+    }
+
+    fn listed(&self, device: DeviceId) -> bool {
+        self.fleet.is_listed(device)
+    }
+
+    fn held(&self, device: DeviceId) -> bool {
+        self.fleet.loop_guard.is_held(device, self.now)
+    }
+}

@@ -1,0 +1,281 @@
+//! What happened: the fleet is told of checks, transfers, reports, new catalogues and the words of people.
+
+use std::time::Instant;
+
+use super::Fleet;
+use super::devices::{Above, DeviceTransfer, Fallen, Sighting};
+use super::entry::{JournalEntry, Priority};
+use super::journal::Written;
+use super::pins::{Hold, PinWorth};
+use super::report::Report;
+use super::requester::{PinOwner, Requester};
+use super::short_version::ShortVersion;
+use super::transfer::{FileRange, TransferOutcome};
+use crate::decision::{Check, Fused, Refusal, RefusedCheck, Verdict};
+use crate::firmware::ContentId;
+use crate::firmware::audience::DeviceId;
+use crate::firmware::catalog::Catalog;
+
+/// A running transfer; to be given back with [`Fleet::end`].
+#[derive(Debug)]
+pub struct Transfer {
+    /// `None`: the client has no id.
+    who: Option<Requester>,
+    /// Bytes that arrived so far.
+    arrived: FileRange,
+    hold: Option<Hold>,
+}
+
+impl Transfer {
+    /// Whether it is to a device with an id.
+    pub fn is_to_a_device(&self) -> bool {
+        self.who.is_some()
+    }
+
+    /// `None`: the client has no id.
+    fn device_transfer(&self) -> Option<DeviceTransfer> {
+        Some(DeviceTransfer {
+            device: self.who?.device,
+            content: self.arrived.content,
+            start: self.arrived.start,
+        })
+    }
+}
+
+impl Fleet {
+    /// Records a decided check: the device was seen, and perhaps offered something, or came back from something.
+    /// Checks without an id or of an unknown project leave no trace. Not to be called for the rest of a download: that
+    /// device has not come back yet.
+    pub fn checked(
+        &mut self,
+        check: &Check<'_>,
+        who: Option<&Requester>,
+        verdict: &Verdict<'_>,
+        is_given: bool,
+        now: Instant,
+    ) {
+        let is_ignored = matches!(
+            verdict,
+            Verdict::Refuse(RefusedCheck {
+                refusal: Refusal::NoProject | Refusal::UnknownProject | Refusal::UnknownDevice,
+                ..
+            })
+        );
+        let Some(who) = who.filter(|_| !is_ignored && !check.project().is_empty()) else {
+            return;
+        };
+        self.mark_dirty(now);
+        let now = self.clock.stamp(now);
+        let facts = self.check_facts(check, who, is_given, now);
+        let sighting = Sighting {
+            device: who.device,
+            network: who.network,
+            check,
+            verdict,
+            listed: self.is_listed(who.device),
+            same_session: facts.same_session,
+            is_given,
+        };
+        let fallen = self.devices.seen(sighting, now);
+        self.journal_devices();
+        let offered = match verdict {
+            Verdict::Offer(offer) => Some(offer.package.content),
+            Verdict::Refuse(_) => None,
+        };
+        for against in self.loop_guard.came_back(who, facts, offered, now) {
+            log::warn!(
+                target: "loop",
+                device = &*check.device_text,
+                content = against.content.to_string().get(..16).unwrap_or_default(),
+                reverts = against.reverts;
+                "it came back with its old version again; it is offered the file all the same, because \
+                 `allow` names it: after ten rounds in a day it is held, and `luat-ota lift` ends that"
+            );
+        }
+        if let Some(Fallen { content, to }) = fallen {
+            self.loop_guard.fell_back(who, content, to, now);
+        }
+        self.journal_loop_guard();
+        if let Verdict::Offer(offer) = verdict {
+            let (project, version) = (&offer.project.name, &offer.release.version_text);
+            self.releases_mut()
+                .offered(project, version, who.device, now);
+        }
+    }
+
+    /// Records that bytes are about to be sent, to a device (`who`) or to a client without an id. None may leave before
+    /// the returned [`Written`] resolves (or a short while has passed).
+    pub fn begin(
+        &mut self,
+        who: Option<&Requester>,
+        owner: Option<&PinOwner>,
+        range: FileRange,
+        now: Instant,
+    ) -> (Transfer, Written) {
+        self.mark_dirty(now);
+        let stamp = self.clock.stamp(now);
+        let mut written = Written::already();
+        let priority = who.map_or(Priority::Minor, |who| self.priority(who.device));
+        let hold = owner.and_then(|owner| {
+            let worth = match priority {
+                _ if owner.is_anonymous() => PinWorth::Anonymous,
+                Priority::Major => PinWorth::Established,
+                _ => PinWorth::Stranger,
+            };
+            self.pins.begin(owner, worth, range, stamp)
+        });
+        if let Some(hold) = &hold
+            && let Some(pin) = self.pins.to_write(hold)
+        {
+            match self.journal.now(&JournalEntry::Pin(pin), priority) {
+                Some(promise) => written = promise,
+                None => self.pins.not_written(hold),
+            }
+        }
+        self.journal_pins();
+        let transfer = Transfer {
+            who: who.copied(),
+            arrived: FileRange {
+                end: range.start,
+                ..range
+            },
+            hold,
+        };
+        if let Some(piece) = transfer.device_transfer() {
+            self.devices.begun(piece);
+            if owner.is_none() {
+                // A device that asks by packets has read the id that its check was answered with.
+                self.devices.answered(piece.device, stamp);
+            }
+        }
+        self.journal_devices();
+        (transfer, written)
+    }
+
+    /// Records that the file's bytes before `high` were sent.
+    pub fn sent(&mut self, transfer: &Transfer, high: u64) {
+        if let Some(hold) = &transfer.hold {
+            self.pins.sent(hold, high);
+        }
+    }
+
+    /// Records that the device acknowledged the file's bytes before `high`.
+    pub fn acknowledged(&mut self, transfer: &mut Transfer, high: u64, now: Instant) {
+        self.mark_dirty(now);
+        transfer.arrived.end = transfer.arrived.end.max(high);
+        let now = self.clock.stamp(now);
+        if let Some(piece) = transfer.device_transfer() {
+            self.devices.acknowledged(piece, high, now);
+            self.journal_devices();
+        }
+    }
+
+    /// Records the end of a transfer.
+    pub fn end(&mut self, mut transfer: Transfer, outcome: TransferOutcome, now: Instant) {
+        self.mark_dirty(now);
+        let is_whole = matches!(outcome, TransferOutcome::Whole | TransferOutcome::Sent);
+        let now = self.clock.stamp(now);
+        if let Some(hold) = transfer.hold.take() {
+            self.pins.end(hold, now);
+            self.journal_pins();
+        }
+        let (Some(who), Some(piece)) = (transfer.who, transfer.device_transfer()) else {
+            return;
+        };
+        if is_whole {
+            // By packets nothing is asked for after the last one, which would acknowledge it.
+            let size = transfer.arrived.size;
+            transfer.arrived.end = size;
+            self.devices.acknowledged(piece, size, now);
+            let what = (size, outcome == TransferOutcome::Sent);
+            self.devices.delivered(piece, what, who.network, now);
+            self.journal_devices();
+            self.sessions.ended(&who, now);
+        }
+        self.loop_guard.spent(&who, transfer.arrived, outcome, now);
+        self.journal_loop_guard();
+    }
+
+    /// Records that the device was redirected for this content.
+    pub fn redirected(&mut self, who: &Requester, content: ContentId, to: &str, now: Instant) {
+        self.mark_dirty(now);
+        let now = self.clock.stamp(now);
+        self.loop_guard
+            .redirected(who, content, ShortVersion::of(to), now);
+        self.journal_loop_guard();
+    }
+
+    /// Records the result that a device reports for an update (libfota3), for display only: the version
+    /// in the next check is the evidence (docs/protocol.md 9d).
+    pub fn reported(&mut self, device: DeviceId, content: ContentId, report: Report) {
+        self.devices.reported(device, content, report);
+    }
+
+    /// Takes over a new catalogue.
+    pub fn catalog(&mut self, catalog: &Catalog, now: Instant) {
+        self.mark_dirty(now);
+        let now = self.clock.stamp(now);
+        self.devices.catalog(catalog, now);
+        self.journal_devices();
+        self.warn_of_devices_above(catalog);
+        let size = |content| catalog.sources(content).first().map(|source| source.size);
+        self.loop_guard.sizes(size);
+    }
+
+    /// Warns of devices that run a version above every release that is left. A file that waits to settle may be the
+    /// one that is missing.
+    fn warn_of_devices_above(&mut self, catalog: &Catalog) {
+        let may_have_changed = match &self.above {
+            None => true,
+            Some(above) => !above.is_empty() || self.releases().has_lost(),
+        };
+        if !may_have_changed {
+            return;
+        }
+        if !catalog.waiting.is_empty() {
+            self.above = None;
+            return;
+        }
+        let above = self.devices.above(catalog);
+        let known = self.above.take().unwrap_or_default();
+        let is_known = |new: &&Above| {
+            let mut known = known.iter();
+            known.any(|old| (&old.project, &old.version) == (&new.project, &new.version))
+        };
+        for new in above.iter().filter(|new| !is_known(new)) {
+            log::warn!(
+                target: "above",
+                project = &*new.project,
+                version = &*new.version,
+                devices = new.devices;
+                "devices run a version above every release that is left: they are offered nothing until there is \
+                 a higher one"
+            );
+        }
+        self.above = Some(above);
+    }
+
+    /// Ends the pause of a release, as a person asks; `false`: the fuse has not paused it.
+    pub fn resume_release(&mut self, project: &str, version: &str, now: Instant) -> bool {
+        self.mark_dirty(now);
+        let now = self.clock.stamp(now);
+        let was_paused = self.devices.resume(project, version, now);
+        self.journal_devices();
+        was_paused
+    }
+
+    /// Records whether the folder could take a pause that [`Fleet::tick`] returned.
+    pub fn pause_written(&mut self, fused: &Fused, in_the_folder: bool, now: Instant) {
+        self.mark_dirty(now);
+        let now = self.clock.stamp(now);
+        self.releases_mut().pause_written(fused, in_the_folder, now);
+    }
+
+    /// Drops all evidence of the loop guard against a device; returns how many contents were held.
+    pub fn clear_hold(&mut self, device: DeviceId, now: Instant) -> usize {
+        self.mark_dirty(now);
+        let holds = self.loop_guard.clear(device, self.clock.stamp(now));
+        self.journal_loop_guard();
+        holds
+    }
+}

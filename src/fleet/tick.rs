@@ -1,0 +1,97 @@
+//! What is due: the work that follows from time alone.
+
+use std::time::{Duration, Instant};
+
+use super::Fleet;
+use super::clock::{self, Stamp};
+use super::entry::JournalEntry;
+use super::releases::fuse::FuseVerdict;
+use crate::decision::Fused;
+use crate::os::notify::Notify;
+
+/// Time between two ticks at least, and from a change to the next tick at most.
+pub(super) const TICK: Duration = Duration::from_secs(1);
+
+/// Records that the journal is given in one tick: about two milliseconds.
+const RECORDS: usize = 2000;
+
+impl Fleet {
+    /// Time at which [`Fleet::tick`] has something to do; `None`: not before something changes. There is no periodic
+    /// timer: while devices ask, a tick follows a second after the last one; otherwise each part states its own time.
+    pub fn due(&self) -> Option<Instant> {
+        let looks = self.known_list.is_due() || self.hold_requests.is_due();
+        let stamps = [
+            looks.then_some(Stamp::default()),
+            self.devices.due(),
+            self.releases().due(),
+            self.journal.due(),
+        ];
+        let first = stamps.into_iter().flatten().min();
+        let first = first.map(|stamp| self.clock.instant(stamp));
+        let dirty_since = self.dirty_since.map(|at| at + TICK);
+        let due = [first, dirty_since].into_iter().flatten().min()?;
+        Some(self.ticked.map_or(due, |ticked| due.max(ticked + TICK)))
+    }
+
+    /// Notification that [`Fleet::due`] may be sooner than it was.
+    pub fn due_changed(&self) -> Notify {
+        self.due_changed.clone()
+    }
+
+    /// The state folder may have changed: the next tick reads it.
+    pub fn state_folder_changed(&mut self) {
+        self.known_list.look();
+        self.hold_requests.look();
+        self.due_changed.notify();
+    }
+
+    /// Does what is due: finds silent devices, judges releases, gives the journal its records, and takes the requests
+    /// that people put into the state folder. Returns the pauses that are to be written into the firmware folder.
+    pub fn tick(&mut self, now: Instant) -> Vec<Fused> {
+        let stamp = self.clock.stamp(now);
+        self.ticked = Some(now);
+        self.dirty_since = None;
+        self.devices.sweep_silent(stamp);
+        self.journal_devices();
+        let pauses = self.judge(stamp);
+        self.journal.tick(stamp, clock::unix_now());
+        if let Some(from) = self.journal.wants_records() {
+            let (entries, next) = self.records(from, RECORDS);
+            self.journal.give(&entries, next);
+        }
+        self.known_list.tick();
+        let mut requests = std::mem::take(&mut self.hold_requests);
+        for (device, id) in requests.tick(&|device| self.remembers(device)) {
+            let holds = self.clear_hold(device, now);
+            log::info!(target: "lift", device = &*id, holds = holds; "");
+        }
+        self.hold_requests = requests;
+        pauses
+    }
+
+    /// Judges the releases from which devices came back. Returns the pauses that are to be written into the folder.
+    fn judge(&mut self, now: Stamp) -> Vec<Fused> {
+        let mut to_write = self.releases_mut().pauses_to_retry(now);
+        for suspect in self.releases_mut().suspects(now) {
+            let (project, version) = (&*suspect.project, &*suspect.version);
+            let listed = |device| self.known_list.contains(device);
+            let census = self
+                .devices
+                .census((project, version), &suspect.rules, listed, now);
+            let Some(census) = census else { continue };
+            match self.releases_mut().judge(project, version, &census, now) {
+                FuseVerdict::Fine => {}
+                FuseVerdict::Suspect(sentence) => log::warn!(target: "fuse", "{sentence}"),
+                FuseVerdict::Tripped(fused) => {
+                    if let Some(entry) = self.releases().entry(project, version) {
+                        // At once: a server that is killed now must remember it.
+                        let entry = JournalEntry::Release(entry);
+                        let _nobody_waits = self.journal.now(&entry, entry.priority());
+                    }
+                    to_write.push(fused);
+                }
+            }
+        }
+        to_write
+    }
+}
