@@ -2,13 +2,12 @@
 //! folder says about the file (docs/decision.md "Folder grammar", docs/protocol.md 5c). `decision` reads the
 //! names that modules send with it, `scan` and `catalog` the paths of files.
 //!
-//! The surprise: a project's name may hold anything but a comma, underscores included, so every name
-//! is taken apart from its right end, never from its left.
+//! A project's name may hold anything but a comma, underscores included, so every name is read from its right
+//! end.
 
 use std::borrow::Cow;
 use std::ops::Deref;
 
-use memchr::memrchr_iter;
 use nom::branch::alt;
 use nom::bytes::complete::tag;
 use nom::character::complete::{digit1, one_of};
@@ -187,13 +186,8 @@ impl Deref for SentName<'_> {
 /// one that begins last also ends last. Only the parts of `LuatOS-` are read in any case: `_luat_` may be a part
 /// of a project's name.
 fn marker(text: &str) -> Option<MarkerPosition> {
-    let bytes = text.as_bytes();
-    memrchr_iter(b'_', bytes).find_map(|at| {
-        let rest = bytes.get(at..)?;
-        // A look at the letter alone spares nearly all comparisons.
-        if !matches!(rest.get(1), Some(b'L' | b'l' | b'C')) {
-            return None;
-        }
+    text.rmatch_indices('_').find_map(|(at, _)| {
+        let rest = text.as_bytes().get(at..)?;
         let begins = |marker: &Marker| {
             let text = marker.text().as_bytes();
             let start = rest.get(..text.len());

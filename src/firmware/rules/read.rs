@@ -3,36 +3,13 @@
 use serde_json::{Map, Value};
 use strsim::osa_distance;
 
-use super::redirect::Redirect;
-use super::time::{Window, moment};
-use super::{From, Fuse, MOST_BYTES, Paused, Rules};
+use super::{From, Fuse, MOST_BYTES, Paused, Redirect, Rules, Window, time};
 use crate::firmware::audience::DeviceSet;
 use crate::firmware::json;
 use crate::firmware::version::Version;
 
 /// The longest sentence of `paused`, in characters.
 const LONGEST_REASON: usize = 500;
-
-/// Every key, in the order of the documentation.
-const KEYS: [&str; 17] = [
-    "paused",
-    "percent",
-    "allow",
-    "deny",
-    "from",
-    "firmware_name",
-    "base_core",
-    "not_before",
-    "window",
-    "project_key",
-    "redirect",
-    "direct",
-    "allow_downgrade",
-    "any_version",
-    "any_core",
-    "fuse",
-    "reboot_within",
-];
 
 /// Every key inside `fuse`.
 const FUSE_KEYS: [&str; 2] = ["devices", "percent"];
@@ -41,7 +18,7 @@ const FUSE_KEYS: [&str; 2] = ["devices", "percent"];
 pub(super) fn rules(json: &[u8]) -> Result<Rules, String> {
     let mut rules = Rules::default();
     for (key, value) in &object(json)? {
-        set(&mut rules, key, value)?;
+        rules.set(key, value)?;
     }
     Ok(rules)
 }
@@ -63,31 +40,6 @@ fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
         Value::Object(object) => Ok(object),
         _ => Err("the file must be one JSON object: `{ \"percent\": 10 }`".to_owned()),
     }
-}
-
-/// One key.
-fn set(rules: &mut Rules, key: &str, value: &Value) -> Result<(), String> {
-    match key {
-        "paused" => rules.paused = Some(paused(key, value)?),
-        "percent" => rules.percent = Some(percent(key, value)?),
-        "allow" => rules.allow = Some(devices(key, value)?),
-        "deny" => rules.deny = Some(devices(key, value)?),
-        "from" => rules.from = Some(from(key, value)?),
-        "firmware_name" => rules.firmware_name = Some(texts(key, value)?),
-        "base_core" => rules.base_core = Some(count(key, value)?),
-        "not_before" => rules.not_before = Some(said(key, moment(text(key, value)?))?),
-        "window" => rules.window = Some(said(key, Window::parse(text(key, value)?))?),
-        "project_key" => rules.project_key = Some(text(key, value)?.to_owned()),
-        "redirect" => rules.redirect = Some(said(key, Redirect::parse(text(key, value)?))?),
-        "direct" => rules.direct = Some(flag(key, value)?),
-        "allow_downgrade" => rules.allow_downgrade = Some(flag(key, value)?),
-        "any_version" => rules.any_version = Some(flag(key, value)?),
-        "any_core" => rules.any_core = Some(flag(key, value)?),
-        "fuse" => rules.fuse = Some(fuse(key, value)?),
-        "reboot_within" => rules.reboot_within = Some(duration(key, value)?),
-        _ => return Err(unknown(key, &KEYS)),
-    }
-    Ok(())
 }
 
 /// Puts the key before what is wrong with its value.
@@ -122,7 +74,7 @@ fn shown(value: &Value) -> String {
 }
 
 /// The sentence for an unknown key.
-fn unknown(key: &str, keys: &[&str]) -> String {
+pub(super) fn unknown(key: &str, keys: &[&str]) -> String {
     let shown: String = key.chars().take(60).collect();
     // Of a long text its beginning is enough.
     let typed: String = key.to_ascii_lowercase().chars().take(40).collect();
@@ -137,7 +89,7 @@ fn unknown(key: &str, keys: &[&str]) -> String {
     )
 }
 
-fn flag(key: &str, value: &Value) -> Result<bool, String> {
+pub(super) fn flag(key: &str, value: &Value) -> Result<bool, String> {
     match value {
         Value::Bool(flag) => Ok(*flag),
         _ => wrong(key, value, "true or false, without quotes"),
@@ -145,14 +97,30 @@ fn flag(key: &str, value: &Value) -> Result<bool, String> {
 }
 
 /// Not empty.
-fn text<'v>(key: &str, value: &'v Value) -> Result<&'v str, String> {
+fn nonempty<'v>(key: &str, value: &'v Value) -> Result<&'v str, String> {
     match value {
         Value::String(text) if !text.is_empty() => Ok(text),
         _ => wrong(key, value, "a text in quotes"),
     }
 }
 
-fn percent(key: &str, value: &Value) -> Result<f64, String> {
+pub(super) fn text(key: &str, value: &Value) -> Result<String, String> {
+    nonempty(key, value).map(str::to_owned)
+}
+
+pub(super) fn window(key: &str, value: &Value) -> Result<Window, String> {
+    said(key, Window::parse(nonempty(key, value)?))
+}
+
+pub(super) fn moment(key: &str, value: &Value) -> Result<i64, String> {
+    said(key, time::moment(nonempty(key, value)?))
+}
+
+pub(super) fn redirect(key: &str, value: &Value) -> Result<Redirect, String> {
+    said(key, Redirect::parse(nonempty(key, value)?))
+}
+
+pub(super) fn percent(key: &str, value: &Value) -> Result<f64, String> {
     match value.as_f64() {
         Some(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
         _ => wrong(key, value, "a number from 0 to 100, without quotes or `%`"),
@@ -160,7 +128,7 @@ fn percent(key: &str, value: &Value) -> Result<f64, String> {
 }
 
 /// 1 or more.
-fn count(key: &str, value: &Value) -> Result<u32, String> {
+pub(super) fn count(key: &str, value: &Value) -> Result<u32, String> {
     match value.as_u64().and_then(|count| u32::try_from(count).ok()) {
         Some(count) if count > 0 => Ok(count),
         _ => wrong(
@@ -193,16 +161,16 @@ fn each<'v>(key: &str, value: &'v Value) -> Result<Vec<&'v str>, String> {
         .collect()
 }
 
-fn texts(key: &str, value: &Value) -> Result<Vec<String>, String> {
+pub(super) fn texts(key: &str, value: &Value) -> Result<Vec<String>, String> {
     Ok(each(key, value)?.into_iter().map(str::to_owned).collect())
 }
 
-fn devices(key: &str, value: &Value) -> Result<DeviceSet, String> {
+pub(super) fn devices(key: &str, value: &Value) -> Result<DeviceSet, String> {
     said(key, DeviceSet::parse(each(key, value)?))
 }
 
 /// `true`, `false`, or the reason.
-fn paused(key: &str, value: &Value) -> Result<Paused, String> {
+pub(super) fn paused(key: &str, value: &Value) -> Result<Paused, String> {
     match value {
         Value::Bool(true) => Ok(Paused::Yes),
         Value::Bool(false) => Ok(Paused::No),
@@ -222,7 +190,7 @@ fn paused(key: &str, value: &Value) -> Result<Paused, String> {
 }
 
 /// `"1.9.0"`, `"1.9.0-2.0.0"`, or a list of exact texts.
-fn from(key: &str, value: &Value) -> Result<From, String> {
+pub(super) fn from(key: &str, value: &Value) -> Result<From, String> {
     let should_be =
         "a version (\"1.9.0\"), a range (\"1.9.0-2.0.0\") or a list of exact texts ([\"factory\"])";
     match value {
@@ -250,7 +218,7 @@ fn from(key: &str, value: &Value) -> Result<From, String> {
 const LONGEST_REBOOT: u32 = 7 * 24 * 60 * 60;
 
 /// `"12h"`, `"90m"`, `"2d"`: seconds, more than 0 and at most seven days.
-fn duration(key: &str, value: &Value) -> Result<u32, String> {
+pub(super) fn duration(key: &str, value: &Value) -> Result<u32, String> {
     let should_be = "a time such as \"12h\", \"90m\" or \"2d\", in quotes and at most 7 days";
     let seconds = |text: &str| {
         let text = text.trim();
@@ -275,7 +243,7 @@ fn duration(key: &str, value: &Value) -> Result<u32, String> {
 }
 
 /// `{ "devices": 3, "percent": 20 }`
-fn fuse(key: &str, value: &Value) -> Result<Fuse, String> {
+pub(super) fn fuse(key: &str, value: &Value) -> Result<Fuse, String> {
     let should_be = "an object with both its keys, such as { \"devices\": 3, \"percent\": 20 }";
     let Value::Object(object) = value else {
         return wrong(key, value, should_be);

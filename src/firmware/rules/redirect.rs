@@ -1,21 +1,12 @@
-//! The template of a redirect in release.json (nom): where a CDN has the file.
+//! The template of a redirect in release.json: where a CDN has the file.
 
 use std::borrow::Cow;
 
-use nom::branch::alt;
-use nom::bytes::complete::take_while1;
-use nom::character::complete::char;
-use nom::combinator::{all_consuming, map};
-use nom::multi::many0;
-use nom::sequence::delimited;
-use nom::{IResult, Parser};
-
-/// Where a CDN has the file: a URL template with `{project}`, `{version}`, `{file}`, `{sha256}`,
-/// `{imei}` and `{from}`.
+/// A URL template with `{project}`, `{version}`, `{file}`, `{sha256}`, `{imei}` and `{from}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redirect(pub(in crate::firmware) String);
 
-/// What a template may ask for.
+/// The names that a template may have.
 const NAMES: [&str; 6] = ["project", "version", "file", "sha256", "imei", "from"];
 
 /// The longest template, in bytes. All headers of a reply must fit 1.4 kB (docs/protocol.md 0, rule 3).
@@ -42,11 +33,11 @@ impl Redirect {
                 "must begin with http:// or https://, because modules only follow a whole URL",
             );
         };
-        let Ok((_, pieces)) = pieces(template) else {
+        let Some(parts) = parts(template) else {
             return bad("has a brace without its twin, or nothing between the two");
         };
-        for piece in pieces {
-            if let Piece::Name(name) = piece
+        for part in parts {
+            if let TemplatePart::Name(name) = part
                 && !NAMES.contains(&name)
             {
                 return Err(format!(
@@ -55,17 +46,14 @@ impl Redirect {
                 ));
             }
         }
-        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let (host, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         if host.is_empty() {
             return bad("names no host");
         }
         if host.contains('{') {
             return bad("has a name in braces in its host: they may only stand after it");
         }
-        if !rest
-            .get(host.len()..)
-            .is_some_and(|path| path.starts_with('/'))
-        {
+        if !behind.starts_with('/') {
             return bad("has no path: after the host comes a `/`");
         }
         Ok(Redirect(template.to_owned()))
@@ -74,15 +62,11 @@ impl Redirect {
     /// Fills the template; each value is percent-encoded (all but unreserved characters). `value` is
     /// asked for each name. The result is ASCII, without spaces or control characters.
     pub fn fill<'a>(&self, value: impl Fn(&str) -> Cow<'a, str>) -> String {
-        let Ok((_, pieces)) = pieces(&self.0) else {
-            // A template that was read has its braces in order.
-            return self.0.clone();
-        };
         let mut url = String::with_capacity(self.0.len());
-        for piece in pieces {
-            match piece {
-                Piece::Text(text) => url.push_str(text),
-                Piece::Name(name) => value(name).bytes().for_each(|byte| encode(byte, &mut url)),
+        for part in parts(&self.0).unwrap_or_default() {
+            match part {
+                TemplatePart::Text(text) => url.push_str(text),
+                TemplatePart::Name(name) => value(name).bytes().for_each(|b| encode(b, &mut url)),
             }
         }
         url
@@ -90,43 +74,37 @@ impl Redirect {
 }
 
 /// A part of a template.
-enum Piece<'a> {
+enum TemplatePart<'a> {
     Text(&'a str),
     Name(&'a str),
 }
 
-/// The whole template: `http://x/{file}` → `http://x/`, then the name `file`.
-fn pieces(input: &str) -> IResult<&str, Vec<Piece<'_>>> {
-    all_consuming(many0(alt((name, text)))).parse(input)
-}
-
-/// `{file}`
-fn name(input: &str) -> IResult<&str, Piece<'_>> {
-    map(
-        delimited(char('{'), take_while1(no_brace), char('}')),
-        Piece::Name,
-    )
-    .parse(input)
-}
-
-/// `http://x/`
-fn text(input: &str) -> IResult<&str, Piece<'_>> {
-    map(take_while1(no_brace), Piece::Text).parse(input)
-}
-
-fn no_brace(c: char) -> bool {
-    c != '{' && c != '}'
+/// `http://x/{file}` → `http://x/`, then the name `file`. `None`: the braces are not in order.
+fn parts(mut rest: &str) -> Option<Vec<TemplatePart<'_>>> {
+    let mut parts = Vec::new();
+    while !rest.is_empty() {
+        let (text, behind) = rest.split_at(rest.find(['{', '}']).unwrap_or(rest.len()));
+        if !text.is_empty() {
+            parts.push(TemplatePart::Text(text));
+        }
+        rest = behind;
+        if !behind.is_empty() {
+            let (name, after) = behind.strip_prefix('{')?.split_once('}')?;
+            if name.is_empty() || name.contains('{') {
+                return None;
+            }
+            parts.push(TemplatePart::Name(name));
+            rest = after;
+        }
+    }
+    Some(parts)
 }
 
 /// RFC 3986 section 2.3: letters, digits and `-._~` stay, all else becomes %XX.
 fn encode(byte: u8, url: &mut String) {
     if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
         url.push(char::from(byte));
-        return;
-    }
-    url.push('%');
-    for half in [byte >> 4, byte & 0xf] {
-        let digit = char::from_digit(half.into(), 16).unwrap_or('0');
-        url.push(digit.to_ascii_uppercase());
+    } else {
+        url.push_str(&format!("%{byte:02X}"));
     }
 }

@@ -39,7 +39,7 @@ fn every_key_of_the_documentation_is_read() {
     assert!(allow.contains(id("862991440000001")));
     assert!(rules.deny.clone().unwrap().is_empty());
     let expected = Rules {
-        digest: Digest::default(),
+        digest: FileDigest::default(),
         paused: Some(Paused::No),
         percent: Some(10.0),
         allow: rules.allow.clone(),

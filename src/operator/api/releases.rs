@@ -205,7 +205,7 @@ pub(super) fn state(
         return ("scheduled", Some(format!("not before {moment}Z")));
     }
     if let Some(window) = rules.window.filter(|window| !window.contains(now)) {
-        return ("windowed", Some(format!("only {}", words::daily(&window))));
+        return ("windowed", Some(format!("only {window}")));
     }
     match rules.percent {
         Some(percent) if percent < 100.0 => (

@@ -1,0 +1,186 @@
+//! Sets of devices, with ranges of IMEIs.
+
+use std::sync::Arc;
+
+use super::id::{DeviceId, LONGEST_ID, bare, imei, is_separator};
+
+/// A set of devices: single ids and IMEI ranges. A look-up is a binary search. A clone shares the
+/// entries: each release of a project has its project's.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeviceSet {
+    /// Ids named singly, sorted, each once; those inside a range too, because `names` asks for them.
+    pub(super) single: Arc<[DeviceId]>,
+    /// Both ends inclusive; sorted, and no two touch.
+    pub(super) ranges: Arc<[(u64, u64)]>,
+    /// Entries that no IMEI looks like, as they are written, and how many digits they have; the first
+    /// [`ODD`] of them.
+    odd: Arc<[(Box<str>, usize)]>,
+    /// Those of another set too.
+    pub(super) more: Option<Arc<DeviceSet>>,
+}
+
+/// Entries that are remembered for a warning.
+const ODD: usize = 5;
+
+impl DeviceSet {
+    /// Reads the entries of `allow` or `deny`: an id, or `FIRST-LAST` of two IMEIs (inclusive, 14..=17
+    /// digits each). The error is a sentence that names the entry.
+    pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<DeviceSet, String> {
+        let (mut single, mut ranges, mut odd) = (Vec::new(), Vec::new(), Vec::new());
+        for entry in entries {
+            let read = one_entry(entry.trim())?;
+            if let Some(digits) = odd_digits(entry, &read)
+                && odd.len() < ODD
+            {
+                odd.push((entry.trim().into(), digits));
+            }
+            match read {
+                IdEntry::Single(id) => single.push(id),
+                IdEntry::Range(first, last) => ranges.push((first, last)),
+            }
+        }
+        let mut set = DeviceSet::of(single, ranges);
+        set.odd = odd.into();
+        Ok(set)
+    }
+
+    /// The first few entries of digits that are no IMEI by their number, and that number.
+    pub fn odd(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.odd.iter().map(|(entry, digits)| (&**entry, *digits))
+    }
+
+    /// Sorts, and merges what overlaps or touches.
+    fn of(mut single: Vec<DeviceId>, mut ranges: Vec<(u64, u64)>) -> DeviceSet {
+        single.sort();
+        single.dedup();
+        ranges.sort();
+        ranges.dedup_by(|next, kept| {
+            let joined = next.0 <= kept.1.saturating_add(1);
+            if joined {
+                kept.1 = kept.1.max(next.1);
+            }
+            joined
+        });
+        DeviceSet {
+            single: single.into(),
+            ranges: ranges.into(),
+            odd: Arc::default(),
+            more: None,
+        }
+    }
+
+    /// Is the device in the set, singly or by a range?
+    pub fn contains(&self, device: DeviceId) -> bool {
+        let in_a_range = |imei: u64| {
+            // The only range that can hold it is the last that begins at or before it.
+            let at = self.ranges.partition_point(|range| range.0 <= imei);
+            at.checked_sub(1)
+                .and_then(|last| self.ranges.get(last))
+                .is_some_and(|range| imei <= range.1)
+        };
+        let is_here = match device {
+            DeviceId::Imei(imei) if in_a_range(imei) => true,
+            _ => self.single.binary_search(&device).is_ok(),
+        };
+        is_here || self.more.as_ref().is_some_and(|more| more.contains(device))
+    }
+
+    /// Is the device named singly? (Such a one is in whatever `percent` says.)
+    pub fn names(&self, device: DeviceId) -> bool {
+        self.single.binary_search(&device).is_ok()
+            || self.more.as_ref().is_some_and(|more| more.names(device))
+    }
+
+    /// Both sets in one. The entries of both are shared, not copied: a project's `deny` may have a
+    /// hundred thousand, and each of its releases a few of its own.
+    pub fn union(&self, other: &DeviceSet) -> DeviceSet {
+        if other.is_empty() {
+            return self.clone();
+        }
+        if self.is_empty() {
+            return other.clone();
+        }
+        let more = match &self.more {
+            Some(more) => more.union(other),
+            None => other.clone(),
+        };
+        DeviceSet {
+            more: Some(Arc::new(more)),
+            ..self.clone()
+        }
+    }
+
+    /// How many entries (single ids and ranges, after merging) there are. After a [`DeviceSet::union`]
+    /// those of both sets; what is in both counts twice.
+    pub fn len(&self) -> usize {
+        let more = self.more.as_ref().map_or(0, |more| more.len());
+        let own = self.single.len().saturating_add(self.ranges.len());
+        own.saturating_add(more)
+    }
+
+    /// No entry at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// One entry of `allow` or `deny`.
+enum IdEntry {
+    Single(DeviceId),
+    Range(u64, u64),
+}
+
+/// `862991443753386`, `862991440000000-862991449999999`, `A1B2C3D4E5F6`, any other id.
+fn one_entry(entry: &str) -> Result<IdEntry, String> {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some((first, last)) = entry.split_once('-') {
+        let (first, last) = (first.trim(), last.trim());
+        if digits(first) && digits(last) {
+            return range(entry, first, last);
+        }
+    }
+    DeviceId::parse(entry).map(IdEntry::Single).ok_or_else(|| {
+        // A long entry is shown by its beginning.
+        let shown: String = entry.chars().take(LONGEST_ID).collect();
+        format!(
+            "`{}` is no device: write an IMEI (15 digits), a range of two (`862991440000000-862991449999999`), \
+             a MAC (12 hexadecimal digits) or another id of letters, digits, `_` and `-`",
+            shown.escape_debug()
+        )
+    })
+}
+
+/// How many digits an entry of digits has, if no IMEI has so many: 15, or 16 with the version of the software.
+/// (Twelve are a MAC.)
+fn odd_digits(text: &str, entry: &IdEntry) -> Option<usize> {
+    let text = match entry {
+        IdEntry::Single(_) => text,
+        IdEntry::Range(..) => text.split('-').next()?,
+    };
+    let mut rest = bare(text).chars().filter(|c| !is_separator(*c));
+    let digits = rest.try_fold(0_usize, |digits, c| {
+        c.is_ascii_digit().then(|| digits.saturating_add(1))
+    })?;
+    matches!(digits, 13 | 14 | 17 | 18).then_some(digits)
+}
+
+/// Two IMEIs, of the same length: a digit lost on one side would let in nine tenths of the world.
+fn range(entry: &str, first: &str, last: &str) -> Result<IdEntry, String> {
+    let shown: String = entry.chars().take(LONGEST_ID).collect();
+    match (imei(first), imei(last)) {
+        (Some(_), Some(_)) if first.len() != last.len() => Err(format!(
+            "the range `{shown}` begins with {} digits and ends with {}: one of the two has lost or won a \
+             digit",
+            first.len(),
+            last.len()
+        )),
+        (Some(from), Some(to)) if from > to => Err(format!(
+            "the range `{shown}` ends before it begins: exchange its two ends"
+        )),
+        (Some(from), Some(to)) => Ok(IdEntry::Range(from, to)),
+        _ => Err(format!(
+            "the range `{shown}` needs an IMEI of 14 to 17 digits on each side of the `-`, such as \
+             `862991440000000-862991449999999`"
+        )),
+    }
+}

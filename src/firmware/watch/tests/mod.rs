@@ -1,0 +1,213 @@
+//! Real folders, watched.
+
+use std::cell::RefCell;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode};
+use sha2::{Digest, Sha256};
+
+use super::*;
+use crate::firmware::{ContentId, scan};
+use crate::os::scratch::Scratch;
+
+mod files;
+mod quarantine;
+
+/// Generous: the machines that run tests are busy.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Bytes that are no text and no known kind of package.
+fn image(seed: u8, size: usize) -> Vec<u8> {
+    let mut state = u32::from(seed) + 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as u8 | 0x80
+    };
+    (0..size).map(|_| next()).collect()
+}
+
+fn id(bytes: &[u8]) -> ContentId {
+    ContentId(Sha256::digest(bytes).into())
+}
+
+fn offers(catalog: &Catalog, path: &str, bytes: &[u8]) -> bool {
+    let sources = catalog.sources(id(bytes));
+    sources.iter().any(|source| &*source.path == path)
+}
+
+fn reason(catalog: &Catalog, path: &str) -> Option<String> {
+    let remark = catalog.quarantined.iter().find(|r| r.path == path)?;
+    Some(remark.text.clone())
+}
+
+struct Bed {
+    watcher: Watcher,
+    catalogs: smol::channel::Receiver<Arc<Catalog>>,
+    last: RefCell<Option<Arc<Catalog>>>,
+}
+
+impl Bed {
+    fn new(root: &Path) -> Bed {
+        Bed::with(root, None, None)
+    }
+
+    fn with(root: &Path, known: Option<PathBuf>, skip: Option<PathBuf>) -> Bed {
+        let (watcher, catalogs) = Watcher::start(WatchOptions {
+            root: root.to_owned(),
+            known: KnownFiles::open(known),
+            rescan: Duration::from_secs(30),
+            skip,
+        })
+        .unwrap();
+        Bed {
+            watcher,
+            catalogs,
+            last: RefCell::new(None),
+        }
+    }
+
+    /// Waits for a catalogue like this (perhaps it is the one there is).
+    fn until(&self, what: &str, is_so: impl Fn(&Catalog) -> bool) -> Arc<Catalog> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(last) = &*self.last.borrow()
+                && is_so(last)
+            {
+                return last.clone();
+            }
+            let next = smol::block_on(smol::future::or(
+                async { self.catalogs.recv().await.ok() },
+                async {
+                    smol::Timer::at(deadline).await;
+                    None
+                },
+            ));
+            let Some(next) = next else {
+                panic!("not in time: {what}; last: {:#?}", self.last.borrow());
+            };
+            *self.last.borrow_mut() = Some(next);
+        }
+    }
+
+    fn until_offered(&self, path: &str, bytes: &[u8]) -> Arc<Catalog> {
+        self.until(&format!("{path} is offered"), |c| offers(c, path, bytes))
+    }
+
+    /// Waits until the folder is watched: what changes from now on comes as an event.
+    fn ready(self, root: &Path) -> Bed {
+        self.until("the first walk", |_| true);
+        let marker = root.join("marker.soc");
+        fs::write(&marker, "").unwrap();
+        self.until("the marker is seen", |c| reason(c, "marker.soc").is_some());
+        fs::remove_file(&marker).unwrap();
+        self.until("the marker is gone", |c| c.quarantined.is_empty());
+        self
+    }
+}
+
+const PATH: &str = "ALIYUN/2.0.1/update.bin";
+
+#[test]
+fn after_a_restart_no_file_is_read_that_did_not_change() {
+    let dir = Scratch::new();
+    let root = dir.path().join("root");
+    let known = dir.path().join("hashes.jsonl");
+    let (first, second) = (image(1, 5000), image(2, 5000));
+    dir.write("root/A/1.0.0/update.bin", &first);
+    dir.write("root/B/1.0.0/update.bin", &second);
+    dir.write("root/C/1.0.0/update.bin", b"<html>404</html>");
+    let bed = Bed::with(&root, Some(known.clone()), None);
+    bed.until("all were read", |c| {
+        c.release_count() == 2 && !c.quarantined.is_empty()
+    });
+    bed.watcher.stop();
+
+    let bed = Bed::with(&root, Some(known.clone()), None);
+    let catalog = bed.until("the first catalogue", |_| true);
+    assert!(offers(&catalog, "A/1.0.0/update.bin", &first));
+    assert!(offers(&catalog, "B/1.0.0/update.bin", &second));
+    assert!(reason(&catalog, "C/1.0.0/update.bin").is_some());
+    assert_eq!(bed.watcher.files_read(), 0);
+
+    // One that has other bytes than recorded is read again when the server says so.
+    bed.watcher.reread("A/1.0.0/update.bin");
+    bed.until("it waits", |c| !c.waiting.is_empty());
+    bed.until_offered("A/1.0.0/update.bin", &first);
+    assert_eq!(bed.watcher.files_read(), 1);
+    bed.watcher.stop();
+
+    // One that changed while no server ran is read.
+    let changed = image(3, 5000);
+    dir.write("root/B/1.0.0/update.bin", &changed);
+    let bed = Bed::with(&root, Some(known), None);
+    bed.until_offered("B/1.0.0/update.bin", &changed);
+    assert_eq!(bed.watcher.files_read(), 1);
+}
+
+#[test]
+fn files_that_were_there_long_before_the_start_need_no_settling() {
+    let dir = Scratch::new();
+    let root = Folder::open(dir.path()).unwrap();
+    let bytes = image(1, 5000);
+    dir.write(PATH, &bytes);
+    let mut known = KnownFiles::open(None);
+    let mut files = FileTable::new(Patience::Settle);
+    let start = Instant::now();
+    // As if this were an hour later.
+    let hour = 3_600_000_000_000;
+    let old = Some(scan::old_before() + hour);
+    let seen = scan::walk(&root, None).unwrap();
+    files.walked(&root, None, seen, old, start, &mut known);
+    assert_eq!(files.jobs(start).len(), 1);
+    // And with a clock that is an hour late.
+    let mut files = FileTable::new(Patience::Settle);
+    let late = Some(scan::old_before() - hour);
+    let seen = scan::walk(&root, None).unwrap();
+    files.walked(&root, None, seen, late, start, &mut known);
+    assert!(files.jobs(start).is_empty());
+    assert!(files.due().is_some_and(|due| due > start));
+}
+
+#[test]
+fn our_own_reading_does_not_make_us_look_again() {
+    let dir = Scratch::new();
+    let bed = Bed::new(dir.path()).ready(dir.path());
+    let bytes = image(1, 5000);
+    dir.write(PATH, &bytes);
+    bed.until_offered(PATH, &bytes);
+    let other = image(2, 5000);
+    dir.write("OTHER/1.0.0/update.bin", &other);
+    bed.until_offered("OTHER/1.0.0/update.bin", &other);
+    assert_eq!(bed.watcher.files_read(), 2);
+}
+
+#[test]
+fn the_state_folder_is_not_walked_into() {
+    let dir = Scratch::new();
+    let bytes = image(1, 5000);
+    dir.write(PATH, &bytes);
+    let state = dir.path().join("state");
+    dir.write("state/1.0.0/update.bin", &bytes);
+    let bed = Bed::with(dir.path(), None, Some(state));
+    let catalog = bed.until_offered(PATH, &bytes);
+    assert!(catalog.project("state").is_none() && catalog.waiting.is_empty());
+}
+
+#[test]
+fn a_slow_receiver_gets_the_latest_catalogue_and_a_missing_one_ends_the_thread() {
+    let dir = Scratch::new();
+    let Bed {
+        watcher, catalogs, ..
+    } = Bed::new(dir.path()).ready(dir.path());
+    drop(catalogs);
+    dir.write(PATH, &image(1, 5000));
+    watcher.rescan();
+    let ended = watcher.ended.recv_timeout(DEADLINE);
+    let disconnected = mpsc::RecvTimeoutError::Disconnected;
+    assert_eq!(ended, Err(disconnected), "it goes on for nobody");
+}
