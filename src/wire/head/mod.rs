@@ -62,17 +62,12 @@ pub struct Head<'a> {
     pub minor: u8,
     /// The header lines, without the empty one.
     pub block: &'a [u8],
-    /// Which lengths of names there are: most headers that are asked for are not there.
-    lengths: Lengths,
 }
 
 impl<'a> Head<'a> {
     /// The value of the first header of this name (any case), without the white space around it.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
-        if !self.lengths.contains(name.len()) {
-            return None;
-        }
-        // The block was looked at before: what stands before the colon is the name.
+        // Every line was checked: the part before the colon is the name.
         lines(self.block).find_map(|line| {
             let (found, rest) = line.split_at_checked(name.len())?;
             let value = rest.strip_prefix(b":")?;
@@ -118,37 +113,11 @@ pub fn read(bytes: &[u8], limits: HeadLimits) -> HeadProgress<'_> {
         Block::Unfinished => return unfinished,
         Block::TooManyLines => return HeadProgress::Bad(BadHead::TooLarge),
     };
-    let mut lengths = Lengths::default();
-    for line in lines(block) {
-        let Some((name, _)) = header_line(line) else {
-            return HeadProgress::Bad(BadHead::Malformed);
-        };
-        lengths.add(name.len());
+    if !lines(block).all(|line| header_line(line).is_some()) {
+        return HeadProgress::Bad(BadHead::Malformed);
     }
-    let head = Head {
-        block,
-        lengths,
-        ..request
-    };
+    let head = Head { block, ..request };
     HeadProgress::Complete(head, length)
-}
-
-/// A set of lengths, modulo 32.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Lengths(u32);
-
-impl Lengths {
-    fn bit(length: usize) -> u32 {
-        1 << (length % 32)
-    }
-
-    fn add(&mut self, length: usize) {
-        self.0 |= Lengths::bit(length);
-    }
-
-    fn contains(self, length: usize) -> bool {
-        self.0 & Lengths::bit(length) != 0
-    }
 }
 
 /// The header lines, as far as they have come.
@@ -229,7 +198,6 @@ fn request_line(line: &[u8]) -> Result<Head<'_>, BadHead> {
         target,
         minor: minor(version)?,
         block: b"",
-        lengths: Lengths::default(),
     })
 }
 
@@ -271,39 +239,13 @@ fn header_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     is_header.then(|| (name, value.trim_ascii()))
 }
 
-/// tchar (RFC 9110 5.6.2). (A table: every byte of every name is asked for.)
-#[allow(clippy::indexing_slicing)] // While the table is made, when the program is compiled.
+/// tchar (RFC 9110 5.6.2).
 fn is_token(byte: u8) -> bool {
-    static TOKEN: [bool; 256] = {
-        let mut table = [false; 256];
-        let mut byte = 0;
-        while byte < table.len() {
-            table[byte] = matches!(
-                byte as u8,
-                b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'z' | b'|' | b'~'
-            );
-            byte += 1;
-        }
-        table
-    };
-    TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// The same as asking [`is_text`] for each, eight at a time.
 fn is_all_text(bytes: &[u8]) -> bool {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
-    let (eights, rest) = bytes.as_chunks::<8>();
-    let plain = |eight: &[u8; 8]| {
-        let word = u64::from_ne_bytes(*eight);
-        // A byte below 0x20 borrows into its top bit, one that is 0x7f becomes 0. Neighbours may be taken for
-        // one as well: then each byte is looked at.
-        let low = word.wrapping_sub(ONES.wrapping_mul(0x20)) & !word;
-        let delete = word ^ ONES.wrapping_mul(0x7f);
-        let delete = delete.wrapping_sub(ONES) & !delete;
-        (low | delete) & TOPS == 0 || eight.iter().copied().all(is_text)
-    };
-    eights.iter().all(plain) && rest.iter().copied().all(is_text)
+    bytes.iter().copied().all(is_text)
 }
 
 /// Anything but control characters; HTAB is none here.

@@ -193,24 +193,34 @@ fn every_luatos_core_passes_its_package_check() {
 
 #[test]
 fn a_refused_device_is_refused_by_every_generation() {
-    for rules in [
+    let all = [
         // A module without mobile.imei() sends the same digits as its MAC.
         json!({ "deny": [IMEI, &IMEI[3..]] }),
         json!({ "allow": ["862991443759999"] }),
         json!({ "paused": "on Monday" }),
         json!({ "percent": 0 }),
         json!({ "not_before": "2099-01-01T00:00:00+08:00" }),
-    ] {
-        let bytes = noise(8, 3000);
-        let other = noise(9, 3000);
-        let place = Place::new();
-        place.rules("P/release.json", rules);
-        place.drop_firmware("P/1.0.3/update.bin", &bytes);
-        place.drop_firmware("Q/1.0.3/update.bin", &other);
-        let server = Server::start_in(place, &[]);
-        server.wait_until_offered(&luat("Q", IMEI, "1.0.0"), &other);
+    ];
+    let place = Place::new();
+    let project = |at: usize| format!("P{at}");
+    for (at, rules) in all.iter().enumerate() {
+        place.rules(&format!("{}/release.json", project(at)), rules.clone());
+        place.drop_firmware(
+            &format!("{}/1.0.3/update.bin", project(at)),
+            &noise(8, 3000),
+        );
+    }
+    let other = noise(9, 3000);
+    place.drop_firmware("Q/1.0.3/update.bin", &other);
+    let server = Server::start_in(place, &[]);
+    server.wait_until_offered(&luat("Q", IMEI, "1.0.0"), &other);
+    for at in 0..all.len() {
+        let module = Module {
+            project: project(at),
+            ..module("1.0.0")
+        };
         let mut rows = Rows::default();
-        fleet(&server, &module("1.0.0"), &settings(), &mut rows, refused);
+        fleet(&server, &module, &settings(), &mut rows, refused);
         rows.finish();
     }
 }

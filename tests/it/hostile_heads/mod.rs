@@ -137,79 +137,86 @@ fn a_head_that_comes_byte_by_byte_is_answered_if_it_is_complete_in_time() {
 #[test]
 fn a_head_that_is_never_complete_gets_408_when_its_time_is_over() {
     let (server, _) = server(&["--head-timeout", "1"]);
+    let server = &server;
     let head = get(&target());
-    let mut rows = Rows::default();
-    for (name, part) in [
+    let parts: [(&str, &[u8]); 4] = [
         ("half a head", &head[..head.len() / 2]),
         ("all but the last byte", &head[..head.len() - 1]),
         ("a first line", b"GET / HTTP/1.1\r\n"),
         ("one letter", b"G"),
-    ] {
-        let start = Instant::now();
-        let mut stream = TcpStream::connect(server.http).unwrap();
-        stream.write_all(part).unwrap();
-        let result = reply::read(&mut stream, false).and_then(|reply| {
-            let took = start.elapsed();
-            ensure!(reply.status == 408, "not 408: {}", reply.show());
-            ensure!(
-                (Duration::from_millis(900)..Duration::from_secs(8)).contains(&took),
-                "after {took:?}"
-            );
-            Ok(())
-        });
-        rows.row(name, result);
-    }
-    // Byte by byte for ever: the time is for the whole head, not for each byte.
+    ];
+    let mut rows = Rows::default();
+    std::thread::scope(|scope| {
+        let incomplete = parts.map(|(name, part)| (name, scope.spawn(|| gets_408(server, part))));
+        let endless = scope.spawn(|| is_closed_despite_more_bytes(server));
+        let silent = scope.spawn(|| silence_is_closed(server));
+        for (name, result) in incomplete {
+            rows.row(name, result.join().unwrap());
+        }
+        rows.row("byte by byte for ever", endless.join().unwrap());
+        rows.row("silence", silent.join().unwrap());
+    });
+    rows.finish();
+}
+
+fn gets_408(server: &Server, part: &[u8]) -> Result<(), String> {
+    let start = Instant::now();
+    let mut stream = TcpStream::connect(server.http).unwrap();
+    stream.write_all(part).unwrap();
+    let reply = reply::read(&mut stream, false)?;
+    let took = start.elapsed();
+    ensure!(reply.status == 408, "not 408: {}", reply.show());
+    ensure!(
+        (Duration::from_millis(900)..Duration::from_secs(8)).contains(&took),
+        "after {took:?}"
+    );
+    Ok(())
+}
+
+/// The time is for the whole head, not for each byte.
+fn is_closed_despite_more_bytes(server: &Server) -> Result<(), String> {
     let mut stream = TcpStream::connect(server.http).unwrap();
     let start = Instant::now();
     stream.write_all(b"GET / HTTP/1.1\r\nX: ").unwrap();
     stream
         .set_read_timeout(Some(Duration::from_millis(50)))
         .unwrap();
-    let mut raw = Vec::new();
     loop {
         if stream.write_all(b"a").is_err() {
             break;
         }
-        let mut buffer = [0; 4096];
-        match stream.read(&mut buffer) {
+        match stream.read(&mut [0; 4096]) {
             Ok(0) => break,
-            Ok(count) => raw.extend_from_slice(&buffer[..count]),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => break,
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => break,
+            _ => {}
         }
         if start.elapsed() > Duration::from_secs(10) {
             break;
         }
     }
-    rows.row(
-        "byte by byte for ever",
-        if start.elapsed() < Duration::from_secs(9) {
-            Ok(())
-        } else {
-            Err("still open after ten seconds".to_owned())
-        },
+    ensure!(
+        start.elapsed() < Duration::from_secs(9),
+        "still open after ten seconds"
     );
-    // Silence: closed, with or without a word.
+    Ok(())
+}
+
+/// Closed, with or without a reply.
+fn silence_is_closed(server: &Server) -> Result<(), String> {
     let start = Instant::now();
     let mut stream = TcpStream::connect(server.http).unwrap();
-    rows.row(
-        "silence",
-        reply::read_raw(&mut stream, Duration::from_secs(10)).and_then(|(raw, _)| {
-            ensure!(
-                start.elapsed() >= Duration::from_millis(900),
-                "closed after {:?}",
-                start.elapsed()
-            );
-            if raw.is_empty() {
-                return Ok(());
-            }
-            let reply = reply::parse(&raw, false)?;
-            ensure!(reply.status == 408, "not 408: {}", reply.show());
-            Ok(())
-        }),
+    let (raw, _) = reply::read_raw(&mut stream, Duration::from_secs(10))?;
+    ensure!(
+        start.elapsed() >= Duration::from_millis(900),
+        "closed after {:?}",
+        start.elapsed()
     );
-    rows.finish();
+    if raw.is_empty() {
+        return Ok(());
+    }
+    let reply = reply::parse(&raw, false)?;
+    ensure!(reply.status == 408, "not 408: {}", reply.show());
+    Ok(())
 }
 
 #[test]

@@ -64,9 +64,6 @@ pub struct Get {
 /// Reads one message. Trailing CR, LF, NUL, spaces and tabs do not matter.
 pub fn parse(bytes: &[u8]) -> Datagram<'_> {
     let message = trim_end(bytes);
-    if let Some(get) = plain_get(message) {
-        return Datagram::Get(get);
-    }
     if is_silence(message) {
         return Datagram::Silence;
     }
@@ -84,11 +81,10 @@ pub fn parse(bytes: &[u8]) -> Datagram<'_> {
 /// How many packets a file of this size has and how many data bytes are in the last one (1..=1022);
 /// `None` for an empty file or one over [`LARGEST`].
 pub fn packets(size: u64) -> Option<(u16, u16)> {
-    // In 32 bits, since it is divided for every packet.
-    let behind_first = u32::try_from(size.checked_sub(1)?).ok()?;
-    let (before_last, behind) = (behind_first / PACKET as u32, behind_first % PACKET as u32);
-    let count = u16::try_from(before_last.checked_add(1)?).ok()?;
-    Some((count, u16::try_from(behind.checked_add(1)?).ok()?))
+    let behind_first = size.checked_sub(1)?;
+    let count = behind_first / PACKET as u64 + 1;
+    let last = behind_first % PACKET as u64 + 1;
+    Some((u16::try_from(count).ok()?, u16::try_from(last).ok()?))
 }
 
 /// Writes `LUAUPDATE,<id>,<count>,<last>` into the buffer; its length, at most 31 bytes. 0 if the buffer
@@ -174,39 +170,6 @@ fn get(input: &[u8]) -> IResult<&[u8], Get> {
     let id = rest.strip_prefix(b",").and_then(get_id);
     let number = packet(number);
     Ok((b"", Get { number, id }))
-}
-
-/// A Get as modules send it, with both of its numbers good: what nearly every message is. `None`: it is to be read
-/// with more care.
-fn plain_get(message: &[u8]) -> Option<Get> {
-    let [b'G', b'e', b't', rest @ ..] = message else {
-        return None;
-    };
-    let (number, rest) = decimal(rest)?;
-    let [b',', rest @ ..] = rest else { return None };
-    let (id, rest) = decimal(rest)?;
-    let number = u16::try_from(number).ok().filter(|number| *number > 0)?;
-    let id = i32::try_from(id).ok()?.cast_unsigned();
-    rest.is_empty().then_some(Get {
-        number: Some(number),
-        id: Some(id),
-    })
-}
-
-/// 1 to 10 digits, and what follows them.
-fn decimal(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let (mut value, mut rest) = (0_u64, bytes);
-    while let Some((byte, more)) = rest.split_first() {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            break;
-        }
-        // Of more digits than are good it is not used.
-        value = value.wrapping_mul(10).wrapping_add(digit.into());
-        rest = more;
-    }
-    let digits = bytes.len().saturating_sub(rest.len());
-    matches!(digits, 1..=10).then_some((value, rest))
 }
 
 /// `"Get" 1*DIGIT`; the number, if it is one of a packet.

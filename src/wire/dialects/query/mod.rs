@@ -89,22 +89,14 @@ fn cut(target: &[u8]) -> (&[u8], &[u8], &'static str) {
         b"need_oss_url=",
         b"version=",
     ];
-    // A look at the byte alone spares nearly all comparisons. `need_oss_url` begins like `nil`.
-    let may_begin = |byte: u8| {
-        let letters = [b'i', b'm', b'u', b'n', b'p', b'd', b'f', b'c', b'v'];
-        byte == b'?' || letters.contains(&byte)
-    };
     // A query that begins without a `?` begins before the first.
     let end = memchr(b'?', target).map_or(target.len(), |at| at.saturating_add(1));
     let before = target.get(..end).unwrap_or(target);
-    before
-        .iter()
-        .enumerate()
-        .filter(|(_, byte)| may_begin(**byte))
-        .filter_map(|(at, _)| target.split_at_checked(at))
+    (0..before.len())
+        .filter_map(|at| target.split_at_checked(at))
         .find_map(|(path, rest)| match rest.strip_prefix(b"?") {
             Some(query) => Some((path, query, oddity(query))),
-            None if BEGINNINGS.iter().any(|key| begins(rest, key)) => Some((
+            None if BEGINNINGS.iter().any(|key| rest.starts_with(key)) => Some((
                 path,
                 rest,
                 "the url in the module's script should end with `?`",
@@ -112,11 +104,6 @@ fn cut(target: &[u8]) -> (&[u8], &[u8], &'static str) {
             None => None,
         })
         .unwrap_or((target, b"", ""))
-}
-
-/// (Nearly all differ in the first byte already.)
-fn begins(text: &[u8], key: &[u8]) -> bool {
-    text.first() == key.first() && text.starts_with(key)
 }
 
 /// What the module's owner could set right, by the query; empty if nothing.
@@ -161,21 +148,23 @@ impl<'a> Values<'a> {
         values
     }
 
+    /// The place of a key, whose case does not matter.
     fn slot(&mut self, key: &[u8]) -> Option<&mut Option<&'a [u8]>> {
-        // By its length first, which leaves one or two names to compare with.
-        let is = |name: &[u8]| name == key || name.eq_ignore_ascii_case(key);
-        match key.len() {
-            3 if is(b"mac") => Some(&mut self.mac),
-            3 if is(b"uid") => Some(&mut self.uid),
-            4 if is(b"imei") => Some(&mut self.imei),
-            4 if is(b"muid") => Some(&mut self.muid),
-            7 if is(b"version") => Some(&mut self.version),
-            11 if is(b"project_key") => Some(&mut self.project_key),
-            12 if is(b"core_version") => Some(&mut self.core_version),
-            12 if is(b"need_oss_url") => Some(&mut self.need_oss_url),
-            13 if is(b"firmware_name") => Some(&mut self.firmware_name),
-            _ => None,
-        }
+        let slots: [(&[u8], _); 9] = [
+            (b"imei", &mut self.imei),
+            (b"mac", &mut self.mac),
+            (b"uid", &mut self.uid),
+            (b"muid", &mut self.muid),
+            (b"firmware_name", &mut self.firmware_name),
+            (b"version", &mut self.version),
+            (b"core_version", &mut self.core_version),
+            (b"project_key", &mut self.project_key),
+            (b"need_oss_url", &mut self.need_oss_url),
+        ];
+        let found = slots
+            .into_iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(key));
+        found.map(|(_, slot)| slot)
     }
 
     /// Can it be known which project is asked for?
