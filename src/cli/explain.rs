@@ -140,7 +140,8 @@ fn told(
 /// When the device was last seen, what it runs, and what it is held back from.
 fn seen(out: &mut String, device: &DeviceView, unix: i64) {
     let time = |unix: i64| format!("{}Z", Civil::of(u64::try_from(unix).unwrap_or(0)));
-    let (last, version) = (time(device.last), Printable(&device.version));
+    let last = time(device.wall.unix_of(device.entry.last));
+    let version = Printable(&device.entry.version);
     let _ = writeln!(out, "  device   last seen {last} with version {version}");
     for hold in &device.held {
         if let Some(until) = hold.until.filter(|until| *until > unix) {

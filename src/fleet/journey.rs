@@ -238,10 +238,7 @@ impl Journey {
     /// The device asks again, from the beginning. `None`: the journey is over without a result.
     pub fn back(self, back: Back, check: Circumstances, now: Stamp) -> Option<Journey> {
         let age = now.since(self.since);
-        let had_all = !matches!(
-            self.state,
-            State::Offered | State::Downloading | State::Reverted
-        );
+        let had_all = self.had_all();
         match back {
             Back::New if self.state == State::Confirmed => Some(match age > FALLBACK {
                 true => Journey {
@@ -282,6 +279,14 @@ impl Journey {
                 _ => Some(self.reverted(now)),
             },
         }
+    }
+
+    /// Whether the device had the whole file, and its next check is awaited or was judged.
+    pub fn had_all(self) -> bool {
+        !matches!(
+            self.state,
+            State::Offered | State::Downloading | State::Reverted
+        )
     }
 
     fn reverted(self, now: Stamp) -> Journey {

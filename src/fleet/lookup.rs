@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use super::Fleet;
-use super::clock::Stamp;
-use super::devices::{Above, Beside, ESTABLISHED};
+use super::clock::{Stamp, Wall};
+use super::devices::{Above, ESTABLISHED};
 use super::loop_guard::CheckFacts;
 use super::pins::Began;
 use super::releases::StateCounts;
@@ -157,10 +157,9 @@ impl Fleet {
 
     /// One device.
     pub fn device(&self, device: DeviceId, now: Instant, unix: i64) -> Option<DeviceView> {
-        let outlook = self.outlook(now, unix);
-        let mut view = self.devices.view(device, &outlook)?;
-        view.held = outlook.against(device);
-        Some(view)
+        let wall = self.wall(now, unix);
+        let view = self.devices.view(device, wall)?;
+        Some(self.complete(view))
     }
 
     /// Some devices. Looks through a bounded number of records.
@@ -172,59 +171,33 @@ impl Fleet {
         now: Instant,
         unix: i64,
     ) -> DevicePage {
-        let outlook = self.outlook(now, unix);
+        let wall = self.wall(now, unix);
+        let held = |device| self.loop_guard.is_held(device, wall.stamp);
         let from = after.unwrap_or_default();
-        let (found, next) = self.devices.page(filter, from, most, &outlook);
-        let devices = found.into_iter().map(|(device, mut view)| {
-            view.held = outlook.against(device);
-            view
-        });
-        DevicePage {
-            devices: devices.collect(),
-            next,
-        }
+        let (found, next) = self.devices.page(filter, from, most, wall, held);
+        let devices = found.into_iter().map(|view| self.complete(view)).collect();
+        DevicePage { devices, next }
     }
 
-    fn outlook(&self, now: Instant, unix: i64) -> Outlook<'_> {
-        Outlook {
-            fleet: self,
-            now: self.clock.stamp(now),
-            unix,
-        }
+    fn wall(&self, now: Instant, unix: i64) -> Wall {
+        let stamp = self.clock.stamp(now);
+        Wall { stamp, unix }
     }
-}
 
-/// The parts of a device's view that its record does not have.
-struct Outlook<'f> {
-    fleet: &'f Fleet,
-    now: Stamp,
-    unix: i64,
-}
-
-impl Outlook<'_> {
-    fn against(&self, device: DeviceId) -> Vec<HoldView> {
-        let against = self.fleet.loop_guard.against(device);
-        let views = against.map(|evidence| HoldView {
+    /// Adds what the devices themselves do not know.
+    fn complete(&self, mut view: DeviceView) -> DeviceView {
+        let (device, wall) = (view.entry.device, view.wall);
+        view.listed = self.is_listed(device);
+        let against = self.loop_guard.against(device);
+        let holds = against.map(|evidence| HoldView {
             content: evidence.entry.content.to_string(),
-            until: evidence.held_until(self.now).map(|until| self.unix(until)),
+            until: evidence
+                .held_until(wall.stamp)
+                .map(|until| wall.unix_of(until)),
             reverts: evidence.entry.reverts,
             sent: evidence.entry.sent,
         });
-        views.collect()
-    }
-}
-
-impl Beside for Outlook<'_> {
-    fn unix(&self, stamp: Stamp) -> i64 {
-        let ago = i64::from(self.now.0).saturating_sub(i64::from(stamp.0));
-        self.unix.saturating_sub(ago)
-    }
-
-    fn listed(&self, device: DeviceId) -> bool {
-        self.fleet.is_listed(device)
-    }
-
-    fn held(&self, device: DeviceId) -> bool {
-        self.fleet.loop_guard.is_held(device, self.now)
+        view.held = holds.collect();
+        view
     }
 }

@@ -1,62 +1,25 @@
 //! What the fleet shows to people: the operator's API, and `luat-ota devices`.
 
+use super::clock::Wall;
+use super::entry::DeviceEntry;
 use super::journey::State;
-use super::network::Network;
 use super::report::Report;
-use crate::decision::Check;
 
-/// One device, for people. Times are Unix seconds.
+/// One device, for people.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceView {
-    /// Its id as it writes it.
-    pub id: String,
-    /// `imei`, `mac` or `other`.
-    pub kind: &'static str,
-    /// The project that it asks for.
-    pub project: String,
-    /// The version that it says it runs.
-    pub version: String,
-    /// When it was first seen.
-    pub first: i64,
-    /// When it was last seen.
-    pub last: i64,
-    /// Seconds between its checks; 0: not known yet.
-    pub interval: u32,
+    /// What the journal keeps of it.
+    pub entry: DeviceEntry,
+    /// Turns the entry's stamps into Unix times.
+    pub wall: Wall,
     /// It is on probation: seen once, and not in the journal.
     pub probation: bool,
+    /// What it last reported about the release of its journey (libfota3); not kept over a restart of the server.
+    pub reported: Option<Report>,
     /// It stands in the list of known devices.
     pub listed: bool,
-    /// Its way to the release that was last offered.
-    pub journey: Option<JourneyView>,
-    /// The network from which it was last seen.
-    pub network: Option<Network>,
-    /// The check that it sends.
-    pub check: Check<'static>,
-    /// The check is all that it sent; otherwise only id, project and version are known.
-    pub is_whole: bool,
-    /// What it is held back from, if the loop guard holds it.
+    /// What the loop guard holds it back from.
     pub held: Vec<HoldView>,
-}
-
-/// A way to one release.
-#[derive(Clone, Debug, PartialEq)]
-pub struct JourneyView {
-    /// The release's version.
-    pub version: String,
-    /// The file's hash, 64 hexadecimal digits.
-    pub content: String,
-    /// Where it stands.
-    pub state: State,
-    /// Since when.
-    pub since: i64,
-    /// Bytes that it has.
-    pub reached: u64,
-    /// Bytes of the whole file.
-    pub size: u64,
-    /// The version that it ran before.
-    pub from: String,
-    /// The result that the module last reported (libfota3); not kept over a restart of the server.
-    pub reported: Option<Report>,
 }
 
 /// What the loop guard knows of one device and one content.

@@ -271,7 +271,8 @@ fn is_whole(server: &Server) -> bool {
         let device = DeviceId::Imei(IMEI.parse().unwrap());
         let fleet = service.fleet.borrow();
         let view = fleet.device(device, Instant::now(), 0).unwrap();
-        view.journey
+        view.entry
+            .journey
             .is_some_and(|journey| journey.state == State::Delivered)
     })
 }

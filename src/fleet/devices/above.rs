@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Devices;
-use super::record::Record;
+use super::record::DeviceRecord;
 use crate::decision::Check;
 use crate::firmware::catalog::Catalog;
 use crate::firmware::version::{Standing, Version, standing};
@@ -23,17 +23,17 @@ impl Devices {
     /// The versions above all that is left, by project and version. Reads every record once. A project without
     /// any release has none: somebody removed the project.
     pub fn above(&self, catalog: &Catalog) -> Vec<Above> {
-        let mut reported: HashMap<_, (&Record, u32)> = HashMap::new();
+        let mut reported: HashMap<_, (&DeviceRecord, u32)> = HashMap::new();
         for (_, record) in self.table.from(0) {
             let key = (record.project, record.profile, record.version.as_str());
             let (_, devices) = reported.entry(key).or_insert((record, 0));
-            *devices = devices.saturating_add(1);
+            *devices += 1;
         }
         let mut above: BTreeMap<(&str, &str), u32> = BTreeMap::new();
         for (record, devices) in reported.into_values() {
             if let Some(project) = self.is_above(record, catalog) {
                 let sum = above.entry((project, record.version.as_str())).or_default();
-                *sum = sum.saturating_add(devices);
+                *sum += devices;
             }
         }
         let above = above.into_iter();
@@ -47,7 +47,7 @@ impl Devices {
     }
 
     /// The project of a device, if it runs a version above all of its releases.
-    fn is_above(&self, record: &Record, catalog: &Catalog) -> Option<&str> {
+    fn is_above(&self, record: &DeviceRecord, catalog: &Catalog) -> Option<&str> {
         let name = &*self.targets.project(record.project)?.name;
         let releases = &catalog.project(name)?.releases;
         let running = Version::parse(record.version.as_str())?;

@@ -3,7 +3,7 @@
 //!
 //! docs/evidence.md says in one paragraph which devices count, and why.
 
-use super::record::{Rank, Record};
+use super::record::DeviceRecord;
 use super::{DAY, Devices, HOUR};
 use crate::firmware::audience::{DeviceId, cohort};
 use crate::firmware::rules::Rules;
@@ -43,16 +43,16 @@ struct Count {
 }
 
 impl Count {
-    fn add(&mut self, record: &Record, heard: Heard) {
-        self.admitted = self.admitted.saturating_add(1);
+    fn add(&mut self, record: &DeviceRecord, heard: Heard) {
+        self.admitted += 1;
         let count = match heard {
             Heard::Not => return,
             Heard::Confirmed => &mut self.outcomes.confirmed,
             Heard::Reverted => &mut self.outcomes.reverted,
             Heard::Silent => &mut self.outcomes.silent,
         };
-        *count = count.saturating_add(1);
-        if let (Heard::Reverted, Some(network)) = (heard, record.network()) {
+        *count += 1;
+        if let (Heard::Reverted, Some(network)) = (heard, record.network) {
             self.reverted_in.add(network);
         }
     }
@@ -85,9 +85,9 @@ struct Side {
 
 impl Side {
     /// `target`: its place among the release's; `None`: it may be offered any of them.
-    fn add(&mut self, record: &Record, heard: Heard, target: Option<usize>) {
+    fn add(&mut self, record: &DeviceRecord, heard: Heard, target: Option<usize>) {
         for (place, count) in self.counts.iter_mut().enumerate() {
-            let is_of = place == 0 || target.is_none_or(|at| at.saturating_add(1) == place);
+            let is_of = place == 0 || target.is_none_or(|at| at + 1 == place);
             if is_of {
                 count.add(record, heard);
             }
@@ -100,14 +100,11 @@ impl Devices {
     /// than [`ESTABLISHED`] are counted. `listed`: does a device stand in the list of known devices?
     pub fn established_of(&self, project: &str, listed: impl Fn(DeviceId) -> bool) -> u32 {
         let project = self.targets.project_id(project);
-        let slots = (0..self.table.end()).filter_map(|slot| self.table.get(slot));
-        let counted = slots.filter(|record| {
-            record.rank != Rank::Free
-                && Some(record.project) == project
-                && (is_established(record, record.last) || listed(record.device()))
+        let counted = self.table.from(0).filter(|(_, record)| {
+            Some(record.project) == project
+                && (is_established(record, record.last) || listed(record.device))
         });
-        let most = usize::try_from(ESTABLISHED).unwrap_or(usize::MAX);
-        u32::try_from(counted.take(most).count()).unwrap_or(ESTABLISHED)
+        counted.take(ESTABLISHED as usize).count() as u32
     }
 
     /// Counts the devices that matter to a release's fuse, which stands under these rules. `listed`: does a
@@ -125,19 +122,15 @@ impl Devices {
         let number = Version::parse(version);
         let (mut few, mut all) = (Side::default(), Side::default());
         for side in [&mut few, &mut all] {
-            side.counts
-                .resize_with(targets.len().saturating_add(1), Count::default);
+            side.counts.resize_with(targets.len() + 1, Count::default);
         }
         let mut established = 0u32;
-        for slot in 0..self.table.end() {
-            let Some(record) = self.table.get(slot) else {
-                continue;
-            };
-            if record.rank == Rank::Free || record.project != project {
+        for (_, record) in self.table.from(0) {
+            if record.project != project {
                 continue;
             }
-            let device = record.device();
-            let journey = record.journey();
+            let device = record.device;
+            let journey = record.journey;
             let target = journey.and_then(|j| targets.iter().position(|id| *id == j.target));
             let is_on = target.is_some();
             let journey = journey.filter(|_| is_on);
@@ -151,8 +144,8 @@ impl Devices {
             // It was not seen for three of its intervals.
             let is_absent = now.since(record.last.max(self.began)) > patience(record.interval);
             if is_established(record, release.first) || listed(device) {
-                established = established.saturating_add(1);
-                if let Some(network) = record.network() {
+                established += 1;
+                if let Some(network) = record.network {
                     few.networks.add(network);
                     all.networks.add(network);
                 }
@@ -167,7 +160,7 @@ impl Devices {
                 !matches!(journey.state, State::Offered | State::Downloading)
             });
             if is_heard || had_all {
-                if let Some(network) = record.network() {
+                if let Some(network) = record.network {
                     all.networks.add(network);
                 }
                 all.add(record, heard, target);
@@ -189,8 +182,8 @@ impl Devices {
 }
 
 /// Was it there for an hour, and a day before the release came?
-fn is_established(record: &Record, release: Stamp) -> bool {
-    record.rank == Rank::Established
+fn is_established(record: &DeviceRecord, release: Stamp) -> bool {
+    record.is_established()
         && record.last.since(record.first) >= HOUR
         && record.first.plus(DAY) <= release
 }

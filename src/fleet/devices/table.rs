@@ -1,261 +1,194 @@
-//! Where the records lie: in slabs, so that growing never copies them; found through the [`Index`]; in
-//! two lists by when they were last seen, so that the one to go is known at once.
+//! The records by slot, by id, and in the order in which they are evicted.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 
-use super::index::Index;
-use super::record::{NONE, Rank, Record};
+use hashbrown::HashTable;
+
+use super::record::{DeviceRecord, Rank};
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
 
-/// Records in a slab; 26 KiB.
-const SLAB: usize = 256;
-
-/// The records.
-#[derive(Debug)]
-pub struct Table {
-    slabs: Vec<Box<[Record]>>,
-    /// Slots that were ever used: those after them have never held a record.
-    used: u32,
-    /// The first free slot.
-    free: u32,
-    index: Index,
-    /// By [`Rank`]: probation, established.
-    lists: [List; 2],
+/// The records. A device keeps its slot as long as it is remembered.
+#[derive(Debug, Default)]
+pub struct DeviceTable {
+    records: Vec<Option<DeviceRecord>>,
+    free: Vec<u32>,
+    /// Slots by id. The ids stand in the records alone.
+    index: HashTable<u32>,
     keys: RandomState,
+    /// Slots by the number of the last touch, for each [`Rank`]: the first is evicted first.
+    order: [BTreeMap<u64, u32>; 2],
+    touches: u64,
+    /// Texts of ids that are neither IMEIs nor MACs, by slot.
+    texts: BTreeMap<u32, Box<str>>,
 }
 
-/// A list through the records, the least recently seen first.
-#[derive(Clone, Copy, Debug)]
-struct List {
-    oldest: u32,
-    newest: u32,
-    len: usize,
-}
-
-impl Default for Table {
-    fn default() -> Table {
-        let list = List {
-            oldest: NONE,
-            newest: NONE,
-            len: 0,
-        };
-        Table {
-            slabs: Vec::new(),
-            used: 0,
-            free: NONE,
-            index: Index::default(),
-            lists: [list; 2],
-            keys: RandomState::new(),
-        }
-    }
-}
-
-impl Table {
-    /// How many there are in a list.
+impl DeviceTable {
+    /// Number of devices of a rank.
     pub fn len(&self, rank: Rank) -> usize {
-        self.list(rank).map_or(0, |list| list.len)
+        self.order(rank).len()
     }
 
-    /// Slots below this one may hold a device.
+    /// Bound of the slots.
     pub fn end(&self) -> u32 {
-        self.used
+        u32::try_from(self.records.len()).unwrap_or(u32::MAX)
     }
 
     /// The slot of a device.
     pub fn find(&self, device: DeviceId) -> Option<u32> {
         let hash = self.keys.hash_one(device);
-        let is_it = |slot| {
-            self.raw(slot)
-                .is_some_and(|record| record.device() == device)
+        let is_it = |slot: &u32| {
+            self.get(*slot)
+                .is_some_and(|record| record.device == device)
         };
-        self.index.find(hash, is_it)
+        self.index.find(hash, is_it).copied()
+    }
+
+    /// A device.
+    pub fn device(&self, device: DeviceId) -> Option<&DeviceRecord> {
+        self.get(self.find(device)?)
     }
 
     /// The device at a slot.
-    pub fn get(&self, slot: u32) -> Option<&Record> {
-        self.raw(slot).filter(|record| record.rank != Rank::Free)
+    pub fn get(&self, slot: u32) -> Option<&DeviceRecord> {
+        self.records.get(slot as usize)?.as_ref()
     }
 
-    /// The same, to be changed; not its id, rank or neighbours.
-    pub fn get_mut(&mut self, slot: u32) -> Option<&mut Record> {
-        let record = self.raw_mut(slot)?;
-        (record.rank != Rank::Free).then_some(record)
+    /// The device at a slot, for changes of anything but its id and its place in the eviction order.
+    pub fn get_mut(&mut self, slot: u32) -> Option<&mut DeviceRecord> {
+        self.records.get_mut(slot as usize)?.as_mut()
     }
 
     /// All devices from a slot on, with their slots.
-    pub fn from(&self, slot: u32) -> impl Iterator<Item = (u32, &Record)> {
-        let slots = slot..self.used;
-        slots.filter_map(|slot| Some((slot, self.get(slot)?)))
+    pub fn from(&self, slot: u32) -> impl Iterator<Item = (u32, &DeviceRecord)> {
+        let records = self.records.get(slot as usize..).unwrap_or_default();
+        let slots = (slot..).zip(records);
+        slots.filter_map(|(slot, record)| Some((slot, record.as_ref()?)))
     }
 
-    /// Adds a device that is not there yet, as the one that was seen last.
-    pub fn insert(&mut self, record: Record, rank: Rank) -> Option<u32> {
-        let slot = match self.free {
-            NONE => self.fresh(record)?,
-            slot => {
-                self.free = self.raw(slot).map_or(NONE, |free| free.after);
-                slot
+    /// The id of a device as it writes it.
+    pub fn text(&self, slot: u32, record: &DeviceRecord) -> Box<str> {
+        match record.device {
+            DeviceId::Imei(number) => {
+                let digits = usize::from(record.digits);
+                format!("{number:0digits$}").into()
+            }
+            DeviceId::Mac(number) => format!("{number:012X}").into(),
+            DeviceId::Other(_) => self.texts.get(&slot).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Adds a device that is not there yet, as the one that was seen last. `text`: its id as it writes it.
+    pub fn insert(&mut self, record: DeviceRecord, rank: Rank, text: &str) -> u32 {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                let length = self.records.len();
+                if length == self.records.capacity() {
+                    // By an eighth: doubling would cost more than 200 bytes per device.
+                    self.records.reserve_exact(length / 8 + 64);
+                }
+                self.records.push(None);
+                length as u32
             }
         };
-        let device = record.device();
-        if let Some(place) = self.raw_mut(slot) {
-            *place = record;
+        let device = record.device;
+        if let Some(place) = self.records.get_mut(slot as usize) {
+            *place = Some(record);
         }
-        self.link(slot, rank);
-        let hash = self.keys.hash_one(device);
-        let Table {
-            index, slabs, keys, ..
+        if matches!(device, DeviceId::Other(_)) {
+            self.texts.insert(slot, text.into());
+        }
+        let DeviceTable {
+            records,
+            index,
+            keys,
+            ..
         } = self;
-        index.insert(hash, slot, |slot| hash_of(slabs, keys, slot));
-        Some(slot)
-    }
-
-    /// A slot that was never used.
-    fn fresh(&mut self, record: Record) -> Option<u32> {
-        let slot = self.used;
-        if slot == NONE {
-            return None;
-        }
-        let (slab, _) = place(slot);
-        if slab >= self.slabs.len() {
-            let mut blank = record;
-            blank.rank = Rank::Free;
-            self.slabs.push(vec![blank; SLAB].into_boxed_slice());
-        }
-        self.used = slot.saturating_add(1);
-        Some(slot)
+        let hash = keys.hash_one(device);
+        let rehash = |slot: &u32| {
+            let record = records.get(*slot as usize).and_then(Option::as_ref);
+            record.map_or(0, |record| keys.hash_one(record.device))
+        };
+        index.insert_unique(hash, slot, rehash);
+        self.append(slot, rank);
+        slot
     }
 
     /// Forgets a device.
-    pub fn remove(&mut self, slot: u32) -> Option<Record> {
-        let record = *self.get(slot)?;
-        self.unlink(slot);
-        let hash = self.keys.hash_one(record.device());
-        let Table {
-            index, slabs, keys, ..
-        } = self;
-        index.remove(hash, slot, |slot| hash_of(slabs, keys, slot));
-        let free = self.free;
-        if let Some(place) = self.raw_mut(slot) {
-            place.rank = Rank::Free;
-            place.after = free;
+    pub fn remove(&mut self, slot: u32) -> Option<DeviceRecord> {
+        let record = self.records.get_mut(slot as usize)?.take()?;
+        let hash = self.keys.hash_one(record.device);
+        if let Ok(found) = self.index.find_entry(hash, |other| *other == slot) {
+            found.remove();
         }
-        self.free = slot;
+        self.order_mut(record.rank).remove(&record.touched);
+        self.texts.remove(&slot);
+        self.free.push(slot);
         Some(record)
     }
 
-    /// It is now the one that was seen last, in this list.
+    /// Makes a device the one that was seen last among those of a rank.
     pub fn touch(&mut self, slot: u32, rank: Rank) {
-        if self.get(slot).is_some() {
-            self.unlink(slot);
-            self.link(slot, rank);
+        if let Some(&DeviceRecord {
+            rank: before,
+            touched,
+            ..
+        }) = self.get(slot)
+        {
+            self.order_mut(before).remove(&touched);
+        }
+        self.append(slot, rank);
+    }
+
+    fn append(&mut self, slot: u32, rank: Rank) {
+        self.touches += 1;
+        let touched = self.touches;
+        if let Some(record) = self.get_mut(slot) {
+            (record.rank, record.touched) = (rank, touched);
+            self.order_mut(rank).insert(touched, slot);
         }
     }
 
-    /// The one of a list that was not seen for longest.
-    pub fn oldest(&self, rank: Rank) -> Option<u32> {
-        let oldest = self.list(rank)?.oldest;
-        (oldest != NONE).then_some(oldest)
+    /// The devices of a rank, in eviction order.
+    pub fn in_order(&self, rank: Rank) -> impl Iterator<Item = u32> {
+        self.order(rank).values().copied()
     }
 
-    /// The one that was seen next after it.
-    pub fn next(&self, slot: u32) -> Option<u32> {
-        let after = self.get(slot)?.after;
-        (after != NONE).then_some(after)
-    }
-
-    /// Puts the established in order of when they were last seen, after they were loaded in any.
+    /// Restores the eviction order of the established devices after they were loaded in any order.
     pub fn sort(&mut self) {
-        let mut order: Vec<(Stamp, u32)> = self
-            .from(0)
-            .filter(|(_, record)| record.rank == Rank::Established)
+        let established = self.from(0).filter(|(_, record)| record.is_established());
+        let mut order: Vec<(Stamp, u32)> = established
             .map(|(slot, record)| (record.last, slot))
             .collect();
-        crate::order::sort(&mut order);
+        order.sort_unstable();
         for (_, slot) in order {
             self.touch(slot, Rank::Established);
         }
     }
 
-    fn link(&mut self, slot: u32, rank: Rank) {
-        let Some(list) = self.list_mut(rank) else {
-            return;
-        };
-        let before = std::mem::replace(&mut list.newest, slot);
-        if before == NONE {
-            list.oldest = slot;
-        }
-        list.len = list.len.saturating_add(1);
-        if let Some(neighbour) = self.raw_mut(before) {
-            neighbour.after = slot;
-        }
-        if let Some(record) = self.raw_mut(slot) {
-            record.rank = rank;
-            record.before = before;
-            record.after = NONE;
+    /// Number of texts of ids.
+    #[cfg(test)]
+    pub fn texts(&self) -> usize {
+        self.texts.len()
+    }
+
+    fn order(&self, rank: Rank) -> &BTreeMap<u64, u32> {
+        let [probation, established] = &self.order;
+        match rank {
+            Rank::Probation => probation,
+            Rank::Established => established,
         }
     }
 
-    fn unlink(&mut self, slot: u32) {
-        let Some(&Record {
-            before,
-            after,
-            rank,
-            ..
-        }) = self.raw(slot)
-        else {
-            return;
-        };
-        if let Some(neighbour) = self.raw_mut(before) {
-            neighbour.after = after;
+    fn order_mut(&mut self, rank: Rank) -> &mut BTreeMap<u64, u32> {
+        let [probation, established] = &mut self.order;
+        match rank {
+            Rank::Probation => probation,
+            Rank::Established => established,
         }
-        if let Some(neighbour) = self.raw_mut(after) {
-            neighbour.before = before;
-        }
-        let Some(list) = self.list_mut(rank) else {
-            return;
-        };
-        if before == NONE {
-            list.oldest = after;
-        }
-        if after == NONE {
-            list.newest = before;
-        }
-        list.len = list.len.saturating_sub(1);
     }
-
-    fn list(&self, rank: Rank) -> Option<&List> {
-        self.lists.get(usize::from(rank as u8))
-    }
-
-    fn list_mut(&mut self, rank: Rank) -> Option<&mut List> {
-        self.lists.get_mut(usize::from(rank as u8))
-    }
-
-    fn raw(&self, slot: u32) -> Option<&Record> {
-        raw(&self.slabs, slot)
-    }
-
-    fn raw_mut(&mut self, slot: u32) -> Option<&mut Record> {
-        let (slab, at) = place(slot);
-        self.slabs.get_mut(slab)?.get_mut(at)
-    }
-}
-
-fn raw(slabs: &[Box<[Record]>], slot: u32) -> Option<&Record> {
-    let (slab, at) = place(slot);
-    slabs.get(slab)?.get(at)
-}
-
-fn hash_of(slabs: &[Box<[Record]>], keys: &RandomState, slot: u32) -> u64 {
-    raw(slabs, slot).map_or(0, |record| keys.hash_one(record.device()))
-}
-
-/// The slab of a slot, and the place in it.
-fn place(slot: u32) -> (usize, usize) {
-    let slot = slot as usize;
-    (slot / SLAB, slot % SLAB)
 }
 
 #[cfg(test)]
@@ -264,15 +197,40 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::record::Kind;
     use super::*;
     use crate::fleet::releases::ProjectId;
 
-    fn in_order(table: &Table, rank: Rank) -> Vec<DeviceId> {
-        let first = table.oldest(rank);
-        std::iter::successors(first, |slot| table.next(*slot))
-            .map(|slot| table.get(slot).unwrap().device())
-            .collect()
+    fn in_order(table: &DeviceTable, rank: Rank) -> Vec<DeviceId> {
+        let slots = table.in_order(rank);
+        slots.map(|slot| table.get(slot).unwrap().device).collect()
+    }
+
+    fn insert(table: &mut DeviceTable, device: DeviceId, text: &str) -> u32 {
+        let record = DeviceRecord::new(device, text, ProjectId::default(), Stamp(0));
+        table.insert(record, Rank::Probation, text)
+    }
+
+    #[test]
+    fn an_id_is_shown_as_it_was_written() {
+        let mut table = DeviceTable::default();
+        for text in [
+            "86299144375338",
+            "862991443753386",
+            "012991443753386",
+            "8629914437533861",
+            "86299144375338612",
+            "A1B2C3D4E5F6",
+            "00B2C3D4E5F6",
+            "pump-700",
+        ] {
+            let device = DeviceId::parse(text).unwrap();
+            let slot = insert(&mut table, device, text);
+            let record = table.get(slot).unwrap();
+            assert_eq!(&*table.text(slot, record), text);
+        }
+        assert_eq!(table.texts.len(), 1);
+        table.remove(table.find(DeviceId::parse("pump-700").unwrap()).unwrap());
+        assert_eq!(table.texts.len(), 0);
     }
 
     proptest! {
@@ -280,7 +238,7 @@ mod tests {
         fn its_lists_are_in_the_order_of_touch(
             steps in proptest::collection::vec((0u64..40, 0u8..4), 0..600)
         ) {
-            let mut table = Table::default();
+            let mut table = DeviceTable::default();
             let mut lists = [VecDeque::new(), VecDeque::new()];
             for (id, what) in steps {
                 let device = DeviceId::Mac(id);
@@ -293,9 +251,8 @@ mod tests {
                 let rank = if what == 1 { Rank::Established } else { Rank::Probation };
                 match (what, found) {
                     (0, None) => {
-                        let kind = Kind::of(device, "");
-                        let record = Record::new(device, kind, ProjectId::default(), Stamp(0));
-                        table.insert(record, Rank::Probation);
+                        let slot = insert(&mut table, device, "");
+                        prop_assert_eq!(table.get(slot).unwrap().device, device);
                         lists[0].push_back(device);
                     }
                     (0 | 1, Some(slot)) => {

@@ -1,7 +1,6 @@
 //! What the devices get: bytes that arrive, whole files, and the result that the module reports.
 
 use super::Devices;
-use super::record::Rank;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
@@ -24,7 +23,7 @@ impl Devices {
     /// The journey of a transfer, if its device is on one to this content.
     fn under_way(&self, piece: DeviceTransfer) -> Option<(u32, Journey)> {
         let slot = self.table.find(piece.device)?;
-        let journey = self.table.get(slot)?.journey()?;
+        let journey = self.table.get(slot)?.journey?;
         let target = self.targets.get(journey.target)?;
         (target.content == piece.content).then_some((slot, journey))
     }
@@ -40,7 +39,7 @@ impl Devices {
     pub fn answered(&mut self, device: DeviceId, now: Stamp) {
         if let Some(slot) = self.table.find(device)
             && let Some(record) = self.table.get(slot)
-            && record.rank == Rank::Probation
+            && !record.is_established()
             && self.promotions.take(now)
         {
             self.promote(slot, now);
@@ -71,7 +70,7 @@ impl Devices {
         if after == journey {
             return;
         }
-        self.move_to(slot, network);
+        self.set_network(slot, network);
         self.set_journey(slot, Some(after));
         self.tell_established(slot);
         self.answered(piece.device, now);
@@ -87,7 +86,7 @@ impl Devices {
         if let Some((slot, _)) = self.under_way(piece)
             && let Some(record) = self.table.get_mut(slot)
         {
-            record.set_report(Some(report));
+            record.report = Some(report);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::fields::{Fields, LineWriter};
+use crate::decision::Check;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
@@ -65,6 +66,21 @@ pub struct JourneyEntry {
 }
 
 impl DeviceEntry {
+    /// The check that the device sends, as far as it is known.
+    pub fn check(&self) -> Check<'static> {
+        let mut check = Check {
+            device: Some(self.device),
+            device_text: self.text.to_string().into(),
+            version: self.version.to_string().into(),
+            ..Check::default()
+        };
+        match &self.profile {
+            Some(profile) => profile.clone().fill(&mut check),
+            None => check.path_project = Some(self.project.to_string().into()),
+        }
+        check
+    }
+
     pub(super) fn write(&self, line: &mut LineWriter<'_>) {
         write_id(line, "device", self.device);
         if *self.text != *usual_text(self.device) {

@@ -72,16 +72,23 @@ fn unknown() -> Reply {
 
 /// A device as the API shows it.
 fn device(view: &DeviceView) -> Value {
-    let journey = view.journey.as_ref().map(|journey| {
+    let entry = &view.entry;
+    let check = entry.check();
+    let kind = match entry.device {
+        DeviceId::Imei(_) => "imei",
+        DeviceId::Mac(_) => "mac",
+        DeviceId::Other(_) => "other",
+    };
+    let journey = entry.journey.as_ref().map(|journey| {
         json!({
             "version": journey.version,
             "from": journey.from,
-            "sha256": journey.content,
+            "sha256": journey.content.to_string(),
             "state": journey.state.word(),
-            "since": rfc3339(journey.since),
+            "since": rfc3339(view.wall.unix_of(journey.since)),
             "reached": journey.reached,
             "size": journey.size,
-            "reported": journey.reported.map(Report::word),
+            "reported": view.reported.map(Report::word),
         })
     });
     let held = view.held.iter().map(|hold| {
@@ -93,66 +100,82 @@ fn device(view: &DeviceView) -> Value {
         })
     });
     json!({
-        "id": view.id,
-        "kind": view.kind,
-        "project": view.project,
-        "version": view.version,
-        "first_seen": rfc3339(view.first),
-        "last_seen": rfc3339(view.last),
-        "interval_seconds": Some(view.interval).filter(|seconds| *seconds > 0),
+        "id": entry.text,
+        "kind": kind,
+        "project": entry.project,
+        "version": entry.version,
+        "first_seen": rfc3339(view.wall.unix_of(entry.first)),
+        "last_seen": rfc3339(view.wall.unix_of(entry.last)),
+        "interval_seconds": Some(entry.interval).filter(|seconds| *seconds > 0),
         "probation": view.probation,
         "listed": view.listed,
         "journey": journey,
         "held": held.collect::<Value>(),
-        "network": view.network.map(|network| network.to_string()),
-        "firmware_name": view.check.firmware_name.as_deref(),
-        "platform": view.check.name().platform,
-        "core": view.check.core(),
-        "request": request_of(&view.check),
-        "request_known": view.is_whole,
+        "network": entry.network.map(|network| network.to_string()),
+        "firmware_name": check.firmware_name.as_deref(),
+        "platform": check.name().platform,
+        "core": check.core(),
+        "request": request_of(&check),
+        "request_known": entry.profile.is_some(),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::Check;
+    use crate::firmware::ContentId;
+    use crate::fleet::clock::{Stamp, Wall};
+    use crate::fleet::entry::{DeviceEntry, JourneyEntry};
     use crate::fleet::network::Network;
-    use crate::fleet::view::{HoldView, JourneyView};
+    use crate::fleet::profiles::Profile;
+    use crate::fleet::view::HoldView;
+
+    const NOW: Stamp = Stamp(1 << 31);
 
     #[test]
     fn a_device_is_shown_with_what_is_known_of_it() {
+        let unix = 1_795_420_800;
         let mut view = DeviceView {
-            id: "862991443753386".into(),
-            kind: "imei",
-            project: "P".into(),
-            version: "1.0.0".into(),
-            first: 1_795_420_800,
-            last: 0,
-            interval: 0,
+            entry: DeviceEntry {
+                device: DeviceId::parse("862991443753386").unwrap(),
+                text: "862991443753386".into(),
+                project: "P".into(),
+                version: "1.0.0".into(),
+                first: NOW,
+                last: NOW.minus(unix as u32),
+                interval: 0,
+                network: Some(Network::V4([10, 0, 1])),
+                profile: Some(Profile::default()),
+                confirmed: Vec::new(),
+                journey: None,
+            },
+            wall: Wall { stamp: NOW, unix },
             probation: true,
+            reported: Some(Report::Failed),
             listed: false,
-            journey: None,
-            network: Some(Network::V4([10, 0, 1])),
-            check: Check::default(),
-            is_whole: true,
             held: Vec::new(),
         };
         let shown = device(&view);
+        assert_eq!(shown["id"], "862991443753386");
+        assert_eq!(shown["kind"], "imei");
         assert_eq!(shown["first_seen"], "2026-11-23T08:00:00Z");
         assert_eq!(shown["last_seen"], Value::Null);
         assert_eq!(shown["interval_seconds"], Value::Null);
         assert_eq!(shown["journey"], Value::Null);
-        view.interval = 60;
-        view.journey = Some(JourneyView {
+        assert_eq!(shown["network"], "10.0.1.0/24");
+        view.entry.interval = 60;
+        view.entry.journey = Some(JourneyEntry {
+            project: "P".into(),
             version: "2.0.0".into(),
-            content: "ab".into(),
-            state: State::Downloading,
-            since: 1_795_420_800,
-            reached: 5,
+            content: ContentId([7; 32]),
             size: 10,
+            state: State::Downloading,
+            since: NOW,
+            reached: 5,
+            outcome: None,
+            weak: 0,
+            by_proxy: false,
             from: "1.0.0".into(),
-            reported: Some(Report::Failed),
         });
         view.held.push(HoldView {
             content: "ab".into(),
@@ -163,6 +186,7 @@ mod tests {
         let shown = device(&view);
         assert_eq!(shown["journey"]["state"], "downloading");
         assert_eq!(shown["journey"]["reported"], "failed");
+        assert_eq!(shown["journey"]["since"], "2026-11-23T08:00:00Z");
         assert_eq!(shown["held"][0]["until"], Value::Null);
         assert_eq!(shown["interval_seconds"], 60);
     }

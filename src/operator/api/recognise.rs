@@ -171,7 +171,7 @@ impl UpdateBill {
         let fleet = context.fleet.borrow();
         let page = fleet.page(filter, after, BATCH, now, unix);
         for device in page.devices {
-            let mut check = device.check;
+            let mut check = device.entry.check();
             check.complete(catalog);
             let question = Question {
                 catalog,

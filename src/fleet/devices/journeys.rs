@@ -1,0 +1,247 @@
+//! Changes of journeys: by checks, by offers, and by a person who resumes a release.
+
+use super::record::DeviceRecord;
+use super::{Devices, Fallen, Sighting};
+use crate::decision::{Back, Check, Offer, Verdict, came_back};
+use crate::firmware::ContentId;
+use crate::firmware::audience::DeviceId;
+use crate::fleet::clock::Stamp;
+use crate::fleet::entry::{JournalEntry, Priority, ReleaseEntry};
+use crate::fleet::journey::{Circumstances, Journey, Outcome, State, TargetId};
+use crate::fleet::network::Network;
+use crate::fleet::short_version::ShortVersion;
+
+impl Devices {
+    /// Changes a device's journey. A release that it was confirmed with and leaves for another one stays in its record.
+    pub(super) fn set_journey(&mut self, slot: u32, journey: Option<Journey>) {
+        let Some(record) = self.table.get(slot) else {
+            return;
+        };
+        let (before, mut confirmed) = (record.journey, record.confirmed);
+        self.put_journey(slot, journey);
+        let target = |journey: Option<Journey>| journey.map(|journey| journey.target);
+        if target(before) == target(journey) {
+            return;
+        }
+        let is_same = |one: TargetId| {
+            target(journey).is_some_and(|other| self.targets.is_same_release(one, other))
+        };
+        let left = target(before.filter(|before| before.state == State::Confirmed));
+        let left = left.filter(|left| !is_same(*left));
+        // Each device stands in one state of a release.
+        for place in confirmed.iter_mut().filter(|place| is_same(**place)) {
+            *place = TargetId::NONE;
+        }
+        if let Some(left) = left {
+            let is_free = |place: &TargetId| *place == TargetId::NONE;
+            let at = confirmed.iter().position(is_free).unwrap_or(0);
+            if let Some(rest) = confirmed.get_mut(at..) {
+                rest.rotate_left(1);
+            }
+            let [.., last] = &mut confirmed;
+            let gone = std::mem::replace(last, left);
+            self.retire(gone);
+        }
+        self.set_confirmed(slot, confirmed);
+    }
+
+    /// Changes the releases that a device was confirmed with, and the targets' numbers.
+    pub(super) fn set_confirmed(&mut self, slot: u32, confirmed: [TargetId; 3]) {
+        let Some(record) = self.table.get_mut(slot) else {
+            return;
+        };
+        if record.confirmed == confirmed {
+            return;
+        }
+        for target in std::mem::replace(&mut record.confirmed, confirmed) {
+            self.targets.drop_confirmed(target);
+        }
+        for target in confirmed {
+            self.targets.keep_confirmed(target);
+        }
+    }
+
+    /// Counts a device as confirmed with a release that its record does not name any more.
+    pub(super) fn retire(&mut self, target: TargetId) {
+        if let Some(entry) = self.targets.retire_confirmed(target) {
+            self.out
+                .push((JournalEntry::Release(entry), Priority::Major));
+        }
+    }
+
+    /// Changes a journey and the targets' numbers. A report stays as long as the target.
+    pub(super) fn put_journey(&mut self, slot: u32, journey: Option<Journey>) {
+        if let Some(record) = self.table.get_mut(slot) {
+            self.targets.moved(record.journey, journey);
+            let target = |journey: Option<Journey>| journey.map(|journey| journey.target);
+            if target(record.journey) != target(journey) {
+                record.report = None;
+            }
+            record.journey = journey;
+            self.sweep.restart();
+        }
+    }
+
+    /// Changes a journey; another state or target is queued for the journal.
+    pub(super) fn step(&mut self, slot: u32, before: Option<Journey>, after: Option<Journey>) {
+        self.set_journey(slot, after);
+        let place = |journey: Option<Journey>| journey.map(|j| (j.target, j.state));
+        if place(before) != place(after) {
+            self.tell_established(slot);
+        }
+    }
+
+    /// Judges a check by the journey that the device was on.
+    pub(super) fn come_back(
+        &mut self,
+        slot: u32,
+        sighting: &Sighting<'_>,
+        now: Stamp,
+    ) -> Option<Fallen> {
+        let record = *self.table.get(slot)?;
+        let Some(journey) = record.journey else {
+            self.set_network(slot, sighting.network);
+            return None;
+        };
+        let check = Circumstances {
+            same_place: record.is_near(sighting.network),
+            same_session: sighting.same_session,
+            reboot_within: self.targets.reboot_within(journey.target),
+            is_given: sighting.is_given,
+        };
+        let back = self.judge(journey, &record, sighting.check);
+        let after = journey.back(back, check, now);
+        self.step(slot, Some(journey), after);
+        // A device that has the file is believed where it got it; else one check from elsewhere would hide what the
+        // device itself reports.
+        if check.same_place || !journey.had_all() {
+            self.set_network(slot, sighting.network);
+        }
+        let has_fallen = journey.state == State::Confirmed
+            && after.is_some_and(|after| after.state == State::Reverted);
+        let target = self.targets.get(journey.target).filter(|_| has_fallen)?;
+        Some(Fallen {
+            content: target.content,
+            to: ShortVersion::of(&target.version),
+        })
+    }
+
+    /// The version that a device was confirmed with less than a day ago, if this check reports the one before. Whether it
+    /// has fallen back depends on what the rules give to that version.
+    pub fn ran(&self, device: DeviceId, check: &Check<'_>) -> Option<ShortVersion> {
+        let record = self.table.device(device)?;
+        let journey = record.journey?;
+        let is_old = || self.judge(journey, record, check) == Back::Old;
+        (journey.state == State::Confirmed && is_old()).then_some(record.version)
+    }
+
+    /// The content that a device has completely and need not run yet, by `reboot_within`, if it sends this check from
+    /// there; with the seconds since the delivery, and `reboot_within`.
+    pub fn waits(
+        &self,
+        device: DeviceId,
+        network: Network,
+        check: &Check<'_>,
+        now: Stamp,
+    ) -> Option<(ContentId, u32, u32)> {
+        let record = self.table.device(device)?;
+        let journey = record.journey?;
+        let has_all = matches!(journey.state, State::Delivered | State::Waiting);
+        if !has_all || !record.is_near(network) {
+            return None;
+        }
+        let within = self.targets.reboot_within(journey.target);
+        let age = now.since(journey.since);
+        let waits = age < within && self.judge(journey, record, check) == Back::Old;
+        let target = self.targets.get(journey.target).filter(|_| waits)?;
+        Some((target.content, age, within))
+    }
+
+    pub(super) fn set_network(&mut self, slot: u32, network: Network) {
+        if let Some(record) = self.table.get_mut(slot) {
+            record.network = Some(network);
+        }
+    }
+
+    /// What a check says about the journey of its device.
+    fn judge(&self, journey: Journey, record: &DeviceRecord, check: &Check<'_>) -> Back {
+        let target = self.targets.get(journey.target);
+        let Some(target) = target.filter(|target| target.project == record.project) else {
+            return Back::Other;
+        };
+        if !ShortVersion::holds(&check.version) && record.version == journey.from {
+            return Back::Old;
+        }
+        came_back(journey.from.as_str(), check, &target.version)
+    }
+
+    /// Begins the journey to what a device is offered, unless it is on it already.
+    pub(super) fn be_offered(
+        &mut self,
+        slot: u32,
+        sighting: &Sighting<'_>,
+        now: Stamp,
+    ) -> Option<()> {
+        let Verdict::Offer(Offer {
+            project,
+            release,
+            package,
+        }) = sighting.verdict
+        else {
+            return None;
+        };
+        let record = self.table.get(slot)?;
+        let (before, version) = (record.journey, record.version);
+        let project = self.targets.intern_project(&project.name)?;
+        let version_text = &release.version_text;
+        let target = self
+            .targets
+            .intern(project, version_text, package.content, package.size, now);
+        if target.is_none() || target != before.map(|journey| journey.target) {
+            let after = target.map(|target| Journey::offered(target, version, now));
+            self.step(slot, before, after);
+        }
+        None
+    }
+
+    /// Ends the pause of a release, because a person has resumed it; `false`: the fuse has not paused it.
+    pub fn resume(&mut self, project: &str, version: &str, now: Stamp) -> bool {
+        let resumed = self.targets.resume(project, version, now);
+        let was_paused = resumed.is_some();
+        if let Some(release) = resumed {
+            self.forget_reverts(release);
+        }
+        was_paused
+    }
+
+    /// Forgets the reverts of a release that a person has resumed.
+    pub(super) fn forget_reverts(&mut self, release: ReleaseEntry) {
+        let project = self.targets.project_id(&release.project);
+        for slot in 0..self.table.end() {
+            let Some(journey) = self.journey(slot) else {
+                continue;
+            };
+            let target = self.targets.get(journey.target);
+            let is_of = target.is_some_and(|target| {
+                Some(target.project) == project && target.version == release.version
+            });
+            if is_of && journey.outcome.is_some_and(Outcome::is_revert) {
+                self.forget_outcome(slot, journey);
+            }
+        }
+        self.out
+            .push((JournalEntry::Release(release), Priority::Major));
+    }
+
+    pub(super) fn journey(&self, slot: u32) -> Option<Journey> {
+        self.table.get(slot)?.journey
+    }
+
+    pub(super) fn forget_outcome(&mut self, slot: u32, journey: Journey) {
+        let after = Journey {
+            outcome: None,
+            ..journey
+        };
+        self.set_journey(slot, Some(after));
+    }
+}

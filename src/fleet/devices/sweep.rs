@@ -1,0 +1,79 @@
+//! The search for devices that have gone silent.
+
+use super::Devices;
+use crate::fleet::clock::Stamp;
+
+/// Slots that one call of [`Devices::sweep_silent`] looks at.
+const AT_ONCE: u32 = 2000;
+
+/// Progress of a sweep over the table.
+#[derive(Debug, Default)]
+pub struct Sweep {
+    /// The next slot.
+    next: u32,
+    /// A record has changed since it began, perhaps one that was passed already.
+    has_changed: bool,
+    /// Earliest time at which one of the devices that were looked at becomes silent.
+    soonest: Option<Stamp>,
+    /// It has ended and nothing has changed since it began: no device becomes silent before `soonest`.
+    is_settled: bool,
+}
+
+impl Sweep {
+    /// Makes the next sweep necessary: a record has changed.
+    pub fn restart(&mut self) {
+        (self.has_changed, self.is_settled) = (true, false);
+    }
+}
+
+impl Devices {
+    /// Looks at the next devices for those that have gone silent. A sweep in which nothing changed is not repeated before
+    /// the first device can become silent.
+    pub fn sweep_silent(&mut self, now: Stamp) {
+        if self.due().is_none_or(|due| now < due) {
+            return;
+        }
+        let end = self.table.end();
+        if self.sweep.next >= end {
+            self.sweep.next = 0;
+        }
+        if self.sweep.next == 0 {
+            self.sweep = Sweep::default();
+        }
+        let from = self.sweep.next;
+        let until = end.min(from + AT_ONCE);
+        self.sweep.next = until;
+        for slot in from..until {
+            let Some(&record) = self.table.get(slot) else {
+                continue;
+            };
+            let Some(journey) = record.journey else {
+                continue;
+            };
+            let reboot_within = self.targets.reboot_within(journey.target);
+            let Some(patience) = journey.patience(record.interval, reboot_within) else {
+                continue;
+            };
+            let last = record.last.max(journey.since).max(self.began);
+            let after = journey.waited(now.since(last), record.interval, reboot_within, now);
+            if after != journey {
+                self.step(slot, Some(journey), Some(after));
+            } else {
+                let silent = last.plus(patience).plus(1);
+                let soonest = self.sweep.soonest.unwrap_or(silent);
+                self.sweep.soonest = Some(soonest.min(silent));
+            }
+        }
+        if until == end {
+            self.sweep.is_settled = !self.sweep.has_changed;
+        }
+    }
+
+    /// When [`Devices::sweep_silent`] has something to do; `None`: not before something changes.
+    pub fn due(&self) -> Option<Stamp> {
+        match self.sweep.is_settled {
+            true => self.sweep.soonest,
+            false => Some(Stamp::default()),
+        }
+    }
+}

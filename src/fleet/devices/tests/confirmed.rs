@@ -1,0 +1,194 @@
+use super::*;
+
+/// Everything that the journal was told, read by a new run.
+fn restarted(fleet: &TestDevices) -> TestDevices {
+    let mut next = TestDevices {
+        devices: Devices::new(100, fleet.now),
+        catalog: folder(&[]),
+        now: fleet.now,
+        written: Vec::new(),
+        listed: false,
+    };
+    for (entry, _) in &fleet.written {
+        match entry.clone() {
+            JournalEntry::Device(device) => next.devices.load(device),
+            JournalEntry::Forgotten(device) => next.devices.load_forgotten(device),
+            JournalEntry::Release(release) => next.devices.load_release(release),
+            _ => {}
+        }
+    }
+    next.devices.loaded(0);
+    next
+}
+
+/// A compacted journal, read by a new run.
+fn compacted(fleet: &TestDevices) -> TestDevices {
+    let mut entries = fleet.devices.targets.records(0, 100).0;
+    entries.extend(fleet.devices.records(0, 100).0);
+    let written = entries.into_iter().map(|entry| (entry, Priority::Major));
+    restarted(&TestDevices {
+        devices: Devices::new(100, fleet.now),
+        catalog: folder(&[]),
+        now: fleet.now,
+        written: written.collect(),
+        listed: false,
+    })
+}
+
+/// Devices that are counted as confirmed with 1.0.N, for each N from 1 on.
+fn confirmed<const N: usize>(fleet: &TestDevices) -> [u32; N] {
+    std::array::from_fn(|n| {
+        let counts = fleet.devices.targets.counts("P", &format!("1.0.{}", n + 1));
+        counts.of(State::Confirmed)
+    })
+}
+
+/// Offers 1.0.N alone, to a device that says another version, and lets it come back with that.
+fn takes(fleet: &mut TestDevices, id: &str, n: u8, before: &str) {
+    let version = format!("1.0.{n}");
+    let path = format!("P/{version}/a.bin");
+    fleet.catalog = folder(&[(&path, n)]);
+    let now = fleet.now;
+    fleet.devices.catalog(&fleet.catalog, now);
+    fleet.later(100).asks(id, before, HOME);
+    fleet.gets_all(id, n, HOME);
+    fleet.later(100).asks(id, &version, HOME);
+    assert_eq!(fleet.state(id), Some(State::Confirmed), "{version}");
+}
+
+// Case 44.
+#[test]
+fn confirmed_counts_survive_any_number_of_newer_releases_and_a_restart() {
+    let mut fleet = TestDevices::with(100, &[("P/1.0.0/a.bin", 99)]);
+    for n in 1..=6 {
+        for id in [A, "862991443750000"] {
+            takes(&mut fleet, id, n, &format!("1.0.{}", n - 1));
+        }
+        let expected: [u32; 6] = std::array::from_fn(|at| if at < n.into() { 2 } else { 0 });
+        assert_eq!(confirmed::<6>(&fleet), expected, "after 1.0.{n}");
+        assert_eq!(
+            confirmed::<6>(&restarted(&fleet)),
+            expected,
+            "after 1.0.{n}"
+        );
+        assert_eq!(
+            confirmed::<6>(&compacted(&fleet)),
+            expected,
+            "after 1.0.{n}"
+        );
+    }
+    // They ask on, and nothing is counted twice.
+    fleet.later(600).asks(A, "1.0.6", HOME);
+    fleet.later(600).asks(A, "1.0.6", HOME);
+    assert_eq!(confirmed::<6>(&fleet), [2; 6]);
+}
+
+// Case 44.
+#[test]
+fn a_device_that_takes_the_same_release_again_is_confirmed_with_it_once() {
+    let mut fleet = TestDevices::with(100, &[("P/1.0.0/a.bin", 99)]);
+    takes(&mut fleet, A, 1, "1.0.0");
+    takes(&mut fleet, A, 2, "1.0.1");
+    // Flashed over a cable, two days later.
+    fleet.later(2 * DAY);
+    takes(&mut fleet, A, 1, "0.9.0");
+    takes(&mut fleet, A, 2, "1.0.1");
+    assert_eq!(confirmed::<2>(&fleet), [1, 1]);
+    assert_eq!(confirmed::<2>(&restarted(&fleet)), [1, 1]);
+    // The same release with another file.
+    fleet.later(2 * DAY);
+    fleet.catalog = folder(&[("P/1.0.2/a.bin", 9)]);
+    let now = fleet.now;
+    fleet.devices.catalog(&fleet.catalog, now);
+    fleet.later(100).asks(A, "1.0.0", HOME);
+    let counts = fleet.devices.targets.counts("P", "1.0.2");
+    assert_eq!((counts.of(State::Confirmed), counts.total()), (0, 1));
+    fleet.gets_all(A, 9, HOME);
+    fleet.later(100).asks(A, "1.0.2", HOME);
+    assert_eq!(confirmed::<2>(&fleet), [1, 1]);
+}
+
+// Case 44.
+#[test]
+fn a_device_that_falls_back_is_not_confirmed_and_one_that_is_forgotten_stays_counted() {
+    let mut fleet = TestDevices::with(10, &[("P/1.0.0/a.bin", 99)]);
+    for n in 0..9 {
+        takes(&mut fleet, &imei(n), 1, "1.0.0");
+    }
+    fleet.later(100).asks(&imei(0), "1.0.0", HOME);
+    assert_eq!(fleet.state(&imei(0)), Some(State::Reverted));
+    assert_eq!(confirmed::<1>(&fleet), [8]);
+    // Two new ones take the places of the two that were not seen for longest.
+    fleet.later(8 * DAY);
+    for n in [100, 101] {
+        fleet.listed = true;
+        fleet.asks(&imei(n), "1.0.1", HOME);
+    }
+    let known = |n| fleet.devices.knows(device(&imei(n)));
+    assert_eq!([known(0), known(1), known(2)], [true, false, false]);
+    assert_eq!(confirmed::<1>(&fleet), [8]);
+    assert_eq!(confirmed::<1>(&restarted(&fleet)), [8]);
+}
+
+// Case 42.
+#[test]
+fn a_device_is_asked_about_with_all_that_it_states_also_after_a_restart() {
+    let mut fleet = TestDevices::new(100);
+    for name in ["P_LuatOS-SoC_Air780E", "P_LuatOS-SoC_Air780EPM", "P"] {
+        let check = Check {
+            device: DeviceId::parse(A),
+            device_text: A.into(),
+            firmware_name: Some(name.into()),
+            version: "2012.1.2".into(),
+            core_version: Some(2012),
+            project_key: Some("k".into()),
+            need_oss_url: true,
+            ..Check::default()
+        };
+        let question = Question {
+            catalog: &fleet.catalog,
+            known: Known::default(),
+            check: &check,
+            unix: 1_795_435_200,
+        };
+        let verdict = decide(&question, &mut Notes::off());
+        let sighting = Sighting {
+            device: device(A),
+            network: HOME,
+            check: &check,
+            verdict: &verdict,
+            listed: true,
+            same_session: false,
+            is_given: false,
+        };
+        fleet.devices.seen(sighting, fleet.now);
+        fleet.later(100).write();
+        for devices in [
+            &fleet.devices,
+            &restarted(&fleet).devices,
+            &compacted(&fleet).devices,
+        ] {
+            let view = devices.view(device(A), Wall::default()).unwrap();
+            assert_eq!(view.entry.check(), check);
+            assert!(view.entry.profile.is_some());
+            assert_eq!(view.entry.network, Some(HOME));
+            assert_eq!(devices.targets.devices("P"), 1);
+        }
+        assert_eq!(fleet.devices.profiles.len(), 1);
+    }
+    // Of an earlier version's journal only the project is known, until the device asks again.
+    let mut old = Devices::new(100, fleet.now);
+    for (entry, _) in &fleet.written {
+        if let JournalEntry::Device(device) = entry {
+            let profile = None;
+            old.load(DeviceEntry {
+                profile,
+                ..device.clone()
+            });
+        }
+    }
+    let view = old.view(device(A), Wall::default()).unwrap();
+    let check = view.entry.check();
+    assert_eq!((check.project(), view.entry.profile), ("P", None));
+    assert_eq!(check.version, "2012.1.2");
+}

@@ -1,0 +1,184 @@
+use super::*;
+
+#[test]
+fn a_report_is_displayed_and_changes_neither_the_journey_nor_the_fuse() {
+    let mut fleet = TestDevices::with(100, &[("P/1.0.0/a.bin", 9), ("P/2.0.0/a.bin", 1)]);
+    fleet.listed = true;
+    fleet.asks(A, "1.0.0", HOME);
+    fleet.gets_all(A, 1, HOME);
+    for report in [Report::Failed, Report::Other, Report::Updated] {
+        fleet.later(90);
+        fleet.devices.reported(device(A), content_id(1), report);
+        // Of another content it says nothing.
+        fleet
+            .devices
+            .reported(device(A), content_id(9), Report::Other);
+        assert_eq!(fleet.report(A), Some(report));
+        assert_eq!(fleet.state(A), Some(State::Delivered));
+        assert_eq!(fleet.tried(1), (0, 0));
+    }
+    fleet.later(90).asks(A, "1.0.0", HOME);
+    assert_eq!(fleet.state(A), Some(State::Reverted));
+    assert_eq!(fleet.tried(1), (0, 1), "the check is the evidence");
+}
+
+// Case 22.
+#[test]
+fn six_devices_that_report_a_failure_and_run_the_new_version_are_confirmed() {
+    let mut fleet = TestDevices::with(100, &[("P/1.0.0/a.bin", 9), ("P/2.0.0/a.bin", 1)]);
+    fleet.listed = true;
+    let home = |number: u64| Network::V4([10, number as u8, 1]);
+    for number in 0..6 {
+        let id = imei(number);
+        fleet.asks(&id, "1.0.0", home(number));
+        fleet.gets_all(&id, 1, home(number));
+    }
+    fleet.later(300);
+    for number in 0..6 {
+        let id = imei(number);
+        let (device, content) = (device(&id), content_id(1));
+        fleet.devices.reported(device, content, Report::Failed);
+        assert_eq!(fleet.state(&id), Some(State::Delivered));
+    }
+    assert_eq!(fleet.tried(1), (0, 0), "a report alone is no evidence");
+    fleet.later(5);
+    for number in 0..6 {
+        let id = imei(number);
+        fleet.asks(&id, "2.0.0", home(number));
+        assert_eq!(fleet.state(&id), Some(State::Confirmed));
+        assert_eq!(fleet.report(&id), Some(Report::Failed));
+    }
+    assert_eq!(fleet.tried(1), (6, 0));
+}
+
+#[test]
+fn a_release_that_a_person_resumed_is_counted_anew() {
+    let mut fleet = TestDevices::with(100, &[("P/1.0.0/a.bin", 9), ("P/2.0.0/a.bin", 1)]);
+    for id in [A, &imei(2)] {
+        fleet.asks(id, "1.0.0", HOME);
+        fleet.gets_all(id, 1, HOME);
+        fleet.later(90).asks(id, "1.0.0", HOME);
+    }
+    assert_eq!(fleet.tried(1), (0, 2));
+    let now = fleet.now;
+    fleet.pauses();
+    assert!(fleet.devices.resume("P", "2.0.0", now));
+    assert_eq!(fleet.tried(1), (0, 0));
+    fleet.asks(A, "2.0.0", HOME);
+    assert_eq!(fleet.tried(1), (1, 0));
+    fleet.later(90).asks(A, "1.0.0", HOME);
+    assert_eq!(fleet.tried(1), (0, 1));
+}
+
+/// Devices that were there for two days, and a release that has just come.
+fn with_established(numbers: std::ops::Range<u64>) -> TestDevices {
+    let mut fleet = TestDevices::with(1000, &[("P/1.0.0/a.bin", 9)]);
+    for _ in 0..3 {
+        fleet.ask(numbers.clone(), HOME);
+        fleet.later(DAY);
+    }
+    fleet.ask(numbers, HOME);
+    fleet.later(60);
+    let files = [("P/1.0.0/a.bin", 9), ("P/2.0.0/a.bin", 1)];
+    fleet.catalog = folder(&files);
+    let now = fleet.now;
+    fleet.devices.catalog(&folder(&files), now);
+    fleet
+}
+
+#[test]
+fn established_devices_count_and_others_do_not_beside_ten_of_them() {
+    let mut fleet = with_established(0..10);
+    for n in 0..5 {
+        let id = imei(100 + n);
+        fleet.later(60).asks(&id, "1.0.0", AWAY);
+        fleet.gets_all(&id, 1, AWAY);
+        fleet.later(60).asks(&id, "1.0.0", AWAY);
+    }
+    let census = fleet.census("{}");
+    assert_eq!(census.established, 10);
+    let group = &census.groups[0];
+    assert_eq!(
+        (group.outcomes.heard(), group.admitted, group.spread),
+        (0, 10, false)
+    );
+    // Those that the rules leave out are not waited for.
+    assert_eq!(fleet.census(r#"{ "percent": 0 }"#).groups[0].admitted, 0);
+    // Nor is one that asked since, and was not offered it.
+    fleet.asks(&imei(0), "2.0.0", HOME);
+    assert_eq!(fleet.census("{}").groups[0].admitted, 9);
+    // Nor are those that were not seen for three of their intervals.
+    fleet.later(4 * DAY);
+    assert_eq!(fleet.census("{}").groups[0].admitted, 0);
+}
+
+#[test]
+fn every_device_with_a_whole_download_counts_beside_fewer_than_ten_established() {
+    let mut fleet = with_established(0..9);
+    let versions = ["1.0.0", "1.0.0", "2.0.0", "1.0.0", "1.0.0"];
+    for (n, version) in (100..).zip(versions) {
+        let (id, network) = (imei(n), if n == 100 { AWAY } else { HOME });
+        fleet.later(60).asks(&id, "1.0.0", network);
+        fleet.gets_all(&id, 1, network);
+        fleet.later(60).asks(&id, version, network);
+    }
+    fleet.asks(&imei(200), "1.0.0", HOME);
+    let census = fleet.census("{}");
+    assert_eq!(census.established, 9);
+    let [all, of_content] = &census.groups[..] else {
+        panic!("one content");
+    };
+    assert_eq!(
+        (all.outcomes.confirmed, all.outcomes.reverted, all.admitted),
+        (1, 4, 5)
+    );
+    assert!(all.reverted_spread && all.spread);
+    assert_eq!(of_content, all);
+    // Silence is heard, too.
+    fleet.asks(&imei(101), "1.0.0", HOME);
+    fleet.gets_all(&imei(200), 1, HOME);
+    assert_eq!(fleet.census("{}").groups[0].outcomes.heard(), 5);
+    fleet.later(3 * DAY + 1);
+    for _ in 0..2 {
+        fleet.devices.sweep_silent(fleet.now);
+    }
+    assert_eq!(fleet.census("{}").groups[0].outcomes.silent, 1);
+}
+
+// Case 56.
+#[test]
+fn devices_are_counted_that_run_a_version_above_every_release_that_is_left() {
+    let mut fleet = TestDevices::with(100, &[("P/1.0.2/a.bin", 1), ("P/2012.1.4/b.bin", 2)]);
+    for (n, version) in [
+        (1, "2012.1.4"),
+        (2, "2012.1.4"),
+        (3, "2012.001.004"),
+        (4, "2012.1.2"),
+        (5, "2012.0.9"),
+        (6, "beta"),
+        (7, "2012.2.0"),
+    ] {
+        fleet.asks(&imei(n), version, HOME);
+    }
+    let above = |fleet: &TestDevices, files: &[(&str, u8)]| -> Vec<(String, u32)> {
+        let above = fleet.devices.above(&folder(files)).into_iter();
+        above
+            .map(|above| (above.version.to_string(), above.devices))
+            .collect()
+    };
+    let newest = ("2012.2.0".to_owned(), 1);
+    assert_eq!(
+        above(&fleet, &[("P/1.0.2/a.bin", 1), ("P/2012.1.4/b.bin", 2)]),
+        std::slice::from_ref(&newest)
+    );
+    assert_eq!(
+        above(&fleet, &[("P/1.0.2/a.bin", 1)]),
+        [
+            ("2012.001.004".to_owned(), 1),
+            ("2012.1.4".to_owned(), 2),
+            newest
+        ]
+    );
+    // The whole project was removed; another one has the release.
+    assert_eq!(above(&fleet, &[("Q/1.0.2/a.bin", 1)]), []);
+}

@@ -1,0 +1,368 @@
+mod confirmed;
+mod counted;
+mod membership;
+mod steps;
+
+use super::*;
+use crate::decision::{Known, Notes, Question, decide};
+use crate::firmware::ContentId;
+use crate::firmware::catalog::{ScanResult, ScannedFile};
+use crate::firmware::package::{Inspected, PackageKind};
+use crate::firmware::rules::Rules;
+use crate::fleet::clock::Wall;
+use crate::fleet::entry::DeviceEntry;
+use crate::fleet::journey::{Outcome, State, TargetId};
+use crate::fleet::releases::StateCounts;
+use crate::fleet::releases::fuse::Census;
+use crate::fleet::report::Report;
+use crate::fleet::view::Filter;
+use crate::os::fs;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+const SIZE: u64 = 100_000;
+
+const START: Stamp = Stamp(1 << 31);
+
+const HOME: Network = Network::V4([192, 0, 2]);
+
+/// Another /24 of the same /16.
+const NEXT_DOOR: Network = Network::V4([192, 0, 3]);
+
+const AWAY: Network = Network::V4([198, 51, 100]);
+
+/// A folder with these files; each one's content is told by the last byte of its id, from 1 on.
+fn folder(files: &[(&str, u8)]) -> Catalog {
+    let files = files.iter().map(|(path, content)| ScannedFile {
+        path: (*path).to_owned(),
+        stamp: fs::Stamp {
+            dev: 1,
+            ino: u64::from(*content),
+            size: SIZE,
+            mtime: 0,
+            ctime: 0,
+        },
+        inspected: Inspected {
+            content: content_id(*content),
+            md5: [0; 16],
+            size: SIZE,
+            kind: PackageKind::Generic,
+        },
+    });
+    let found = ScanResult {
+        files: files.collect(),
+        ..ScanResult::default()
+    };
+    Catalog::build(found, None, Instant::now())
+}
+
+fn content_id(last: u8) -> ContentId {
+    let mut id = [0; 32];
+    id[31] = last;
+    ContentId(id)
+}
+
+/// The devices of one server, and what was written of them.
+struct TestDevices {
+    devices: Devices,
+    catalog: Catalog,
+    now: Stamp,
+    written: Vec<(JournalEntry, Priority)>,
+    listed: bool,
+}
+
+impl TestDevices {
+    fn new(max: usize) -> TestDevices {
+        TestDevices::with(max, &[("P/2.0.0/a.bin", 1)])
+    }
+
+    fn with(max: usize, files: &[(&str, u8)]) -> TestDevices {
+        let mut fleet = TestDevices {
+            devices: Devices::new(max, START),
+            catalog: folder(files),
+            now: START,
+            written: Vec::new(),
+            listed: false,
+        };
+        fleet.devices.catalog(&fleet.catalog, START);
+        fleet.devices.take().for_each(drop);
+        fleet
+    }
+
+    fn later(&mut self, seconds: u32) -> &mut TestDevices {
+        self.now = self.now.plus(seconds);
+        self
+    }
+
+    fn asks(&mut self, id: &str, version: &str, network: Network) {
+        let check = Check {
+            device: DeviceId::parse(id),
+            device_text: id.into(),
+            firmware_name: Some("P_LuatOS-SoC_Air780E".into()),
+            version: version.into(),
+            ..Check::default()
+        };
+        let question = Question {
+            catalog: &self.catalog,
+            known: Known::default(),
+            check: &check,
+            unix: 1_795_435_200,
+        };
+        let verdict = decide(&question, &mut Notes::off());
+        let sighting = Sighting {
+            device: device(id),
+            network,
+            check: &check,
+            verdict: &verdict,
+            listed: self.listed,
+            same_session: false,
+            is_given: false,
+        };
+        self.devices.seen(sighting, self.now);
+        self.write();
+    }
+
+    /// Many devices ask, all the same.
+    fn ask(&mut self, numbers: std::ops::Range<u64>, network: Network) {
+        let mut check = Check {
+            firmware_name: Some("P_LuatOS-SoC_Air780E".into()),
+            version: "1.0.0".into(),
+            ..Check::default()
+        };
+        let question = Question {
+            catalog: &self.catalog,
+            known: Known::default(),
+            check: &check,
+            unix: 1_795_435_200,
+        };
+        let verdict = decide(&question, &mut Notes::off());
+        for number in numbers {
+            check.device_text = imei(number).into();
+            let sighting = Sighting {
+                device: device(&check.device_text),
+                network,
+                check: &check,
+                verdict: &verdict,
+                listed: self.listed,
+                same_session: false,
+                is_given: false,
+            };
+            self.devices.seen(sighting, self.now);
+            self.written.extend(self.devices.take());
+        }
+    }
+
+    fn write(&mut self) {
+        self.written.extend(self.devices.take());
+    }
+
+    fn gets(&mut self, id: &str, content: u8, start: u64, high: u64) {
+        let piece = device_transfer(id, content, start);
+        self.devices.begun(piece);
+        self.devices.acknowledged(piece, high, self.now);
+        self.write();
+    }
+
+    fn gets_all(&mut self, id: &str, content: u8, network: Network) {
+        self.gets(id, content, 0, SIZE);
+        let piece = device_transfer(id, content, 0);
+        self.devices
+            .delivered(piece, (SIZE, false), network, self.now);
+        self.write();
+    }
+
+    fn report(&self, id: &str) -> Option<Report> {
+        self.devices.table.device(device(id))?.report
+    }
+
+    fn state(&self, id: &str) -> Option<State> {
+        Some(self.devices.table.device(device(id))?.journey?.state)
+    }
+
+    fn is_established(&self, id: &str) -> Option<bool> {
+        let record = self.devices.table.device(device(id))?;
+        Some(record.is_established())
+    }
+
+    /// The fuse has paused release 2.0.0, if there is one.
+    fn pauses(&mut self) {
+        if let Some(mut entry) = self.devices.targets.entry("P", "2.0.0") {
+            entry.fused = Some("fuse: 3 of 9 devices".into());
+            self.devices.load_release(entry);
+        }
+    }
+
+    /// Devices whose last result with a content is that it was confirmed, and reverted.
+    fn tried(&self, content: u8) -> (u32, u32) {
+        let all = self
+            .devices
+            .table
+            .from(0)
+            .filter_map(|(_, record)| record.journey);
+        let of_content = all.filter(|journey| {
+            let target = self.devices.targets.get(journey.target).unwrap();
+            target.content == content_id(content)
+        });
+        of_content.fold((0, 0), |(confirmed, reverted), journey| {
+            match journey.outcome {
+                None => (confirmed, reverted),
+                Some(Outcome::Confirmed) => (confirmed + 1, reverted),
+                Some(Outcome::Reverted | Outcome::FellBack) => (confirmed, reverted + 1),
+            }
+        })
+    }
+
+    fn census(&self, rules: &str) -> Census {
+        let rules = Rules::parse(rules.as_bytes()).unwrap();
+        let listed = |_| self.listed;
+        self.devices
+            .census(("P", "2.0.0"), &rules, listed, self.now)
+            .unwrap()
+    }
+}
+
+fn device(id: &str) -> DeviceId {
+    DeviceId::parse(id).unwrap()
+}
+
+fn device_transfer(id: &str, content: u8, start: u64) -> DeviceTransfer {
+    DeviceTransfer {
+        device: device(id),
+        content: content_id(content),
+        start,
+    }
+}
+
+fn imei(number: u64) -> String {
+    format!("{:015}", 860_000_000_000_000 + number)
+}
+
+const A: &str = "862991443753386";
+
+#[test]
+fn a_device_goes_its_way_to_the_end() {
+    let mut fleet = TestDevices::new(100);
+    fleet.asks(A, "1.0.0", HOME);
+    assert_eq!(fleet.state(A), Some(State::Offered));
+    fleet.gets(A, 1, 0, 40_000);
+    assert_eq!(fleet.state(A), Some(State::Downloading));
+    assert!(fleet.written.is_empty());
+    // A range of the same download.
+    fleet.gets(A, 1, 40_000, SIZE);
+    let rest = device_transfer(A, 1, 40_000);
+    fleet
+        .devices
+        .delivered(rest, (SIZE, false), HOME, fleet.now);
+    assert_eq!(fleet.state(A), Some(State::Delivered));
+    fleet.later(30).asks(A, "2.0.0", NEXT_DOOR);
+    assert_eq!(fleet.state(A), Some(State::Confirmed));
+    let counts = fleet.devices.targets.counts("P", "2.0.0");
+    assert_eq!((counts.of(State::Confirmed), counts.total()), (1, 1));
+    // It is asked for nothing again, and nothing more is written of it that day.
+    fleet.write();
+    let written = fleet.written.len();
+    fleet.later(3600).asks(A, "2.0.0", HOME);
+    assert_eq!(fleet.written.len(), written);
+}
+
+#[test]
+fn the_same_offer_again_is_the_same_way_and_another_content_a_new_one() {
+    let mut fleet = TestDevices::new(100);
+    fleet.asks(A, "1.0.0", HOME);
+    fleet.gets(A, 1, 0, 40_000);
+    fleet.later(600).asks(A, "1.0.0", HOME);
+    assert_eq!(fleet.state(A), Some(State::Downloading));
+    fleet.catalog = folder(&[("P/2.0.0/a.bin", 2)]);
+    let (catalog, now) = (folder(&[("P/2.0.0/a.bin", 2)]), fleet.now);
+    fleet.devices.catalog(&catalog, now);
+    fleet.asks(A, "1.0.0", HOME);
+    assert_eq!(fleet.state(A), Some(State::Offered));
+    // Bytes of the other one say nothing of this.
+    fleet.gets(A, 1, 0, 50_000);
+    assert_eq!(fleet.state(A), Some(State::Offered));
+}
+
+#[test]
+fn a_revert_counts_from_the_place_of_the_delivery_alone() {
+    let mut fleet = TestDevices::new(100);
+    fleet.asks(A, "1.0.0", HOME);
+    fleet.gets_all(A, 1, HOME);
+    fleet.later(3).asks(A, "1.0.0", HOME);
+    assert_eq!(fleet.state(A), Some(State::Delivered));
+    // A forger asks twice; its network is not taken for the device's.
+    fleet.later(100).asks(A, "1.0.0", AWAY);
+    fleet.later(100).asks(A, "1.0.0", AWAY);
+    assert_eq!(fleet.state(A), Some(State::Delivered));
+    fleet.later(100).asks(A, "0.9.0", NEXT_DOOR);
+    assert_eq!(fleet.state(A), Some(State::Reverted));
+}
+
+#[test]
+fn a_stranger_who_says_the_new_version_hides_no_revert() {
+    let mut fleet = TestDevices::with(100, &[("P/1.0.0/a.bin", 9), ("P/2.0.0/a.bin", 1)]);
+    fleet.listed = true;
+    fleet.asks(A, "1.0.0", HOME);
+    fleet.gets_all(A, 1, HOME);
+    fleet.later(90).asks(A, "2.0.0", AWAY);
+    fleet.later(90).asks(A, "1.0.0", HOME);
+    assert_eq!(fleet.state(A), Some(State::Reverted));
+    assert_eq!(fleet.tried(1), (0, 1));
+}
+
+#[test]
+fn who_does_not_come_back_is_silent_after_three_intervals_of_listening() {
+    let mut fleet = TestDevices::new(100);
+    fleet.asks(A, "1.0.0", HOME);
+    fleet.later(700).asks(A, "1.0.0", HOME);
+    fleet.gets_all(A, 1, HOME);
+    assert!(fleet.devices.due().unwrap() < fleet.now);
+    fleet.later(3 * 700);
+    fleet.devices.sweep_silent(fleet.now);
+    assert_eq!(fleet.state(A), Some(State::Delivered));
+    // Until then there is nothing to look for.
+    assert_eq!(fleet.devices.due(), Some(fleet.now.plus(1)));
+    fleet.later(1);
+    fleet.devices.sweep_silent(fleet.now);
+    assert_eq!(fleet.state(A), Some(State::Silent));
+    fleet.devices.sweep_silent(fleet.now);
+    assert_eq!(fleet.devices.due(), None);
+    // After a restart it is waited for anew.
+    let (mut entries, _) = fleet.devices.records(0, 1000);
+    let Some(JournalEntry::Device(mut entry)) = entries.pop() else {
+        panic!("one device was written");
+    };
+    entry.journey.as_mut().unwrap().state = State::Delivered;
+    let began = fleet.now.plus(30 * DAY);
+    fleet.devices = Devices::new(100, began);
+    fleet.devices.load(entry);
+    fleet.devices.loaded(30 * DAY);
+    fleet.devices.sweep_silent(began.plus(3 * 700));
+    assert_eq!(fleet.state(A), Some(State::Delivered));
+    fleet.devices.sweep_silent(began.plus(3 * 700 + 1));
+    assert_eq!(fleet.state(A), Some(State::Silent));
+}
+
+#[test]
+fn a_round_in_which_something_changed_is_followed_by_another() {
+    let mut fleet = TestDevices::new(10_000);
+    for number in 0..3000 {
+        let imei = (862_991_440_000_000_u64 + number).to_string();
+        fleet.asks(&imei, "1.0.0", HOME);
+    }
+    let first = "862991440000000";
+    fleet.devices.sweep_silent(fleet.now);
+    assert!(fleet.devices.due().unwrap() < fleet.now);
+    // It has been passed already.
+    fleet.gets_all(first, 1, HOME);
+    fleet.devices.sweep_silent(fleet.now);
+    assert!(fleet.devices.due().unwrap() < fleet.now);
+    fleet.devices.sweep_silent(fleet.now);
+    fleet.devices.sweep_silent(fleet.now);
+    assert_eq!(fleet.devices.due(), Some(fleet.now.plus(3 * DAY + 1)));
+    fleet.later(3 * DAY + 1);
+    for _ in 0..2 {
+        fleet.devices.sweep_silent(fleet.now);
+    }
+    assert_eq!(fleet.state(first), Some(State::Silent));
+}
