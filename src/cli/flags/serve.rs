@@ -260,7 +260,7 @@ pub(super) static SERVE: &[Flag] = &[
         }),
     Flag::new("max-devices", "N")
         .help(
-            "Remembers so many devices, at about 128 bytes of memory each; when there are \
+            "Remembers so many devices, at about 160 bytes of memory each; when there are \
              more, those that were not seen for the longest time are forgotten.",
         )
         .default("200000")
