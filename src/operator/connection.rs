@@ -210,7 +210,8 @@ async fn run(
             Box::pin(respond).await;
         }
         Some(Err(reply)) => {
-            if send(&stream, &reply.encode(false, false)).await.is_ok() {
+            let sent = send(&stream, &reply.encode(false, false)).await;
+            if sent.is_ok() {
                 let (bytes, time) = SHORT_LINGER;
                 close(&stream, bytes, time).await;
             }

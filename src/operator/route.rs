@@ -4,66 +4,66 @@ use super::access::Permission;
 use super::codec::Method;
 use crate::firmware::rules::edit::RulesScope;
 
-/// What is asked for. Texts are decoded and not yet looked up.
+/// A route. Texts are decoded and not yet looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperatorRoute<'t> {
     /// A file of the page; empty: the page itself.
     Page(&'t str),
-    /// Does the server live?
+    /// Liveness.
     Healthz,
-    /// Has it read the folder?
+    /// Readiness: the firmware folder can be read.
     Readyz,
-    /// Counters.
+    /// Metrics.
     Metrics,
-    /// The description of all this.
+    /// The description of the API.
     OpenApi,
-    /// Some numbers.
+    /// The numbers that the page shows first.
     Summary,
     /// Releases.
     Releases,
-    /// What is not served.
+    /// Files that are not served.
     Quarantine,
-    /// A release.json, read.
+    /// Reads a release.json.
     Rules(RulesScope<'t>),
-    /// A release.json, written.
+    /// Writes a release.json.
     PutRules(RulesScope<'t>),
-    /// A release paused, resumed or limited.
+    /// Pauses, resumes or limits a release.
     Change(RulesScope<'t>, Change),
     /// Devices.
     Devices,
     /// One device.
     Device(&'t str),
-    /// The loop guard's hold on a device, lifted.
+    /// Clears the hold on a device.
     Lift(&'t str),
-    /// What happens now.
+    /// The stream of events.
     Events,
-    /// The last hour.
+    /// The rates of the last hour.
     Rates,
-    /// Why a module gets what it gets.
+    /// Explains a check.
     Explain,
-    /// What a file would be.
+    /// Recognises a file.
     Recognise,
-    /// A file for the folder.
+    /// Uploads a file. The parts of its path.
     Upload(&'t [String]),
 }
 
-/// What is changed about a release.
+/// A change of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Nobody gets it for now.
+    /// Pauses it.
     Pause,
-    /// They do again.
+    /// Resumes it.
     Resume,
-    /// So many of a hundred.
+    /// Sets its percentage.
     Percent,
 }
 
 /// Why there is no route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoute {
-    /// 404.
+    /// An unknown path: 404.
     NotFound,
-    /// 405, and what `Allow` says.
+    /// Another method: 405, and the value of `Allow`.
     Method(&'static str),
 }
 
