@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use sha2::{Digest, Sha256};
 
 use super::codec::StatusCode;
-use super::reply::Reply;
+use super::response::Response;
 
 /// What a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +54,8 @@ pub enum Denied {
 }
 
 impl Denied {
-    /// The reply to the request.
-    pub fn reply(self) -> Reply {
+    /// The response to the request.
+    pub fn response(self) -> Response {
         let (status, sentence, challenge) = match self {
             Denied::BadHost => (StatusCode::BadRequest, "Host is missing or no host", ""),
             Denied::NotOurs => (
@@ -86,10 +86,10 @@ impl Denied {
                 "Bearer error=\"insufficient_scope\"",
             ),
         };
-        let reply = Reply::problem(status, sentence);
+        let response = Response::problem(status, sentence);
         match challenge {
-            "" => reply,
-            challenge => reply.with("www-authenticate", challenge),
+            "" => response,
+            challenge => response.with("www-authenticate", challenge),
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use smol::channel::bounded;
 
-use super::reply::Reply;
+use super::response::Response;
 use crate::os::process;
 
 /// Runs `work` on a thread of its own and waits for its result, so that the thread that serves devices never
 /// waits for a disk. The error: no thread can be started.
 pub async fn unblock<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Reply> {
+) -> Result<T, Response> {
     let (sender, receiver) = bounded(1);
     // The requester may have gone.
     start_thread("operator", move || drop(sender.try_send(work())))?;
@@ -17,10 +17,10 @@ pub async fn unblock<T: Send + 'static>(
 }
 
 /// Starts a thread.
-pub fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Reply> {
+pub fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Response> {
     process::start_thread(name, Box::new(run)).map_err(|_| no_thread())
 }
 
-fn no_thread() -> Reply {
-    Reply::unavailable("the machine has no thread to spare: try again")
+fn no_thread() -> Response {
+    Response::unavailable("the machine has no thread to spare: try again")
 }

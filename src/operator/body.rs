@@ -9,7 +9,7 @@ use smol::future::or;
 
 use super::codec::StatusCode;
 use super::head::RequestHead;
-use super::reply::Reply;
+use super::response::Response;
 use super::stream::{receive, send, timeout};
 
 /// A body of which nothing arrives for this time is given up; a short body (JSON) must be complete within it.
@@ -61,8 +61,8 @@ impl<'c> RequestBody<'c> {
         }
     }
 
-    /// The next piece; empty at the end. The error is the reply to a body that ended early or stalled.
-    pub async fn next(&mut self) -> Result<Vec<u8>, Reply> {
+    /// The next piece; empty at the end. The error is the response to a body that ended early or stalled.
+    pub async fn next(&mut self) -> Result<Vec<u8>, Response> {
         if !self.early.is_empty() {
             return Ok(std::mem::take(&mut self.early));
         }
@@ -85,10 +85,10 @@ impl<'c> RequestBody<'c> {
         Ok(piece)
     }
 
-    /// The whole body of at most `most` bytes. The error is the reply.
-    pub async fn all(&mut self, most: usize) -> Result<Vec<u8>, Reply> {
+    /// The whole body of at most `most` bytes. The error is the response.
+    pub async fn all(&mut self, most: usize) -> Result<Vec<u8>, Response> {
         if self.length.is_some_and(|length| length > most as u64) {
-            return Err(Reply::problem(
+            return Err(Response::problem(
                 StatusCode::PayloadTooLarge,
                 format!("the body may have {most} bytes at most"),
             ));
@@ -111,11 +111,11 @@ impl<'c> RequestBody<'c> {
     }
 }
 
-/// The reply to an incomplete body, for a client that may still be connected.
-fn incomplete(error: ErrorKind) -> Reply {
+/// The response to an incomplete body, for a client that may still be connected.
+fn incomplete(error: ErrorKind) -> Response {
     let sentence = match error {
         ErrorKind::TimedOut => "nothing more of the body came",
         _ => "the body ended before its announced length",
     };
-    Reply::problem(StatusCode::RequestTimeout, sentence)
+    Response::problem(StatusCode::RequestTimeout, sentence)
 }

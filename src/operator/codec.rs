@@ -1,4 +1,4 @@
-//! The HTTP library: decodes request heads and encodes replies. The only module that uses async-h1 and
+//! The HTTP library: decodes request heads and encodes responses. The only module that uses async-h1 and
 //! http-types.
 //!
 //! The decoder never sees a socket: it reads a head without a body from memory (docs/hazards.md 1).
@@ -8,8 +8,8 @@
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use http_types::Body;
 use http_types::headers::HeaderValue;
-use http_types::{Body, Response};
 use smol::io::{AsyncReadExt as _, Cursor};
 
 pub use http_types::{Method, Request, StatusCode};
@@ -22,7 +22,7 @@ pub fn decode(head: Vec<u8>) -> Option<Request> {
     }
 }
 
-/// Encodes a reply. `body`: `None` for a stream, whose head has neither a length nor, with `is_http10`,
+/// Encodes a response. `body`: `None` for a stream, whose head has neither a length nor, with `is_http10`,
 /// `transfer-encoding: chunked`. `head_only`: omits the body.
 #[expect(
     clippy::disallowed_methods,
@@ -35,7 +35,7 @@ pub fn encode<'a>(
     head_only: bool,
     is_http10: bool,
 ) -> Vec<u8> {
-    let mut response = Response::new(status);
+    let mut response = http_types::Response::new(status);
     let is_stream = body.is_none();
     response.set_body(match body {
         Some(bytes) => Body::from_bytes(bytes),

@@ -1,7 +1,7 @@
 //! Connections: accepts them, reads the head, checks access, answers and closes. One request each.
 //!
 //! At the cap a new connection evicts the oldest one whose request carries no valid token, or, if every
-//! request does, the oldest one whose reply is written. Connections without a token can therefore never fill
+//! request does, the oldest one whose response is written. Connections without a token can therefore never fill
 //! the port (docs/hazards.md 30).
 
 use std::cell::RefCell;
@@ -22,7 +22,7 @@ use super::body::RequestBody;
 use super::codec::StatusCode;
 use super::context::OperatorContext;
 use super::head::{self, RequestHead};
-use super::reply::{Reply, ReplyBody};
+use super::response::{Response, ResponseBody};
 use super::route::{self, NoRoute, OperatorRoute};
 use super::stream::{close, receive, send};
 use crate::os;
@@ -39,11 +39,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// The size of a connection's send buffer in the kernel, in bytes, about.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// How many bytes of an unwanted body are read, and for how long, so that the client reads the reply: for a request
+/// How many bytes of an unwanted body are read, and for how long, so that the client reads the response: for a request
 /// without a valid token.
 const SHORT_LINGER: (u64, Duration) = (64 * 1024, Duration::from_secs(1));
 
-/// The same for a request with a valid token: even an upload of the largest size gets its reply.
+/// The same for a request with a valid token: even an upload of the largest size gets its response.
 const LONG_LINGER: (u64, Duration) = (512 << 20, Duration::from_secs(10));
 
 /// Opens the listener. The error is a sentence with the flag to change.
@@ -120,18 +120,18 @@ async fn accept(listener: &Async<TcpListener>) -> io::Result<Async<TcpStream>> {
 
 /// Tells a client for which there is no room, without waiting for it.
 fn refuse(stream: &Async<TcpStream>) {
-    let reply = Reply::unavailable("too many connections at once").with("retry-after", "2");
-    let _ = stream.get_ref().write(&reply.encode(false, false));
+    let response = Response::unavailable("too many connections at once").with("retry-after", "2");
+    let _ = stream.get_ref().write(&response.encode(false, false));
 }
 
 /// When a connection may be evicted, in the order of eviction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum EvictionClass {
-    /// No valid token: an unfinished head, a reply to a public request, or a refusal.
+    /// No valid token: an unfinished head, a response to a public request, or a refusal.
     Unauthorised,
-    /// A valid token and a written reply.
+    /// A valid token and a written response.
     Answered,
-    /// A valid token and a reply that is not written: never evicted.
+    /// A valid token and a response that is not written: never evicted.
     Working,
 }
 
@@ -209,8 +209,8 @@ async fn run(
             // Boxed: connections that wait for a head do not hold the memory for the rest.
             Box::pin(respond).await;
         }
-        Some(Err(reply)) => {
-            let sent = send(&stream, &reply.encode(false, false)).await;
+        Some(Err(response)) => {
+            let sent = send(&stream, &response.encode(false, false)).await;
             if sent.is_ok() {
                 let (bytes, time) = SHORT_LINGER;
                 close(&stream, bytes, time).await;
@@ -219,11 +219,11 @@ async fn run(
     }
 }
 
-/// A complete head and its length, or the reply to an invalid or late one; `None` if the client has gone.
+/// A complete head and its length, or the response to an invalid or late one; `None` if the client has gone.
 async fn read_head(
     stream: &Async<TcpStream>,
     bytes: &mut Vec<u8>,
-) -> Option<Result<(Box<RequestHead>, usize), Reply>> {
+) -> Option<Result<(Box<RequestHead>, usize), Response>> {
     let read = async {
         let mut buffer = vec![0; head::LONGEST];
         loop {
@@ -239,7 +239,7 @@ async fn read_head(
     };
     let late = async {
         Timer::after(HEAD_TIMEOUT).await;
-        Some(Err(Reply::problem(
+        Some(Err(Response::problem(
             StatusCode::RequestTimeout,
             "the head was not complete in time",
         )))
@@ -257,29 +257,29 @@ async fn respond(
     stopped: &Receiver<Infallible>,
 ) {
     let mut body = RequestBody::new(stream, head, early);
-    let (permission, reply) = match authorise(context, head) {
-        Err(reply) => (Permission::Public, reply),
+    let (permission, response) = match authorise(context, head) {
+        Err(response) => (Permission::Public, response),
         Ok((permission, route)) => {
             if permission != Permission::Public {
                 connection.set_class(EvictionClass::Working);
             }
-            let reply = match route {
+            let response = match route {
                 Ok(route) => api::answer(context, head, route, &mut body).await,
                 Err(NoRoute::NotFound) => api::not_found(),
-                Err(NoRoute::Method(methods)) => Reply::problem(
+                Err(NoRoute::Method(methods)) => Response::problem(
                     StatusCode::MethodNotAllowed,
                     format!("this path takes {methods}"),
                 )
                 .with("allow", methods),
             };
-            (permission, reply)
+            (permission, response)
         }
     };
-    let events = match &reply.body {
-        ReplyBody::Events(events) => Some(events.clone()),
-        ReplyBody::Bytes(_) => None,
+    let events = match &response.body {
+        ResponseBody::Events(events) => Some(events.clone()),
+        ResponseBody::Bytes(_) => None,
     };
-    if send(stream, &reply.encode(head.head_only(), head.is_http10))
+    if send(stream, &response.encode(head.head_only(), head.is_http10))
         .await
         .is_err()
     {
@@ -300,16 +300,16 @@ async fn respond(
     close(stream, body.outstanding().min(bytes), time).await;
 }
 
-/// The permission and the route of an allowed request; the error is the reply to another one.
+/// The permission and the route of an allowed request; the error is the response to another one.
 fn authorise<'a>(
     context: &OperatorContext,
     head: &'a RequestHead,
-) -> Result<(Permission, Result<OperatorRoute<'a>, NoRoute>), Reply> {
+) -> Result<(Permission, Result<OperatorRoute<'a>, NoRoute>), Response> {
     let method = head.method();
     let route = route::route(method, &head.target);
     let permission = route::permission(method, &route);
     let credentials = head.credentials()?;
     let judged = context.access.judge(permission, &credentials);
-    judged.map_err(Denied::reply)?;
+    judged.map_err(Denied::response)?;
     Ok((permission, route))
 }

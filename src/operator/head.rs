@@ -6,7 +6,7 @@
 
 use super::access::Credentials;
 use super::codec::{self, Method, Request, StatusCode};
-use super::reply::Reply;
+use super::response::Response;
 use super::route::RequestTarget;
 use crate::wire::head::{self, BadHead, Head, HeadLimits, HeadProgress};
 
@@ -44,8 +44,8 @@ pub struct RequestHead {
 }
 
 /// Reads a head from the beginning of `bytes`: the head and its length, or `None` if it is incomplete. The error
-/// is the reply.
-pub fn read(bytes: &[u8]) -> Result<Option<(Box<RequestHead>, usize)>, Reply> {
+/// is the response.
+pub fn read(bytes: &[u8]) -> Result<Option<(Box<RequestHead>, usize)>, Response> {
     let limits = HeadLimits {
         bytes: LONGEST,
         headers: LINES,
@@ -56,12 +56,14 @@ pub fn read(bytes: &[u8]) -> Result<Option<(Box<RequestHead>, usize)>, Reply> {
             let raw = bytes.get(..used).unwrap_or_default();
             Ok(Some((Box::new(RequestHead::new(&head, raw)?), used)))
         }
-        HeadProgress::Bad(BadHead::Malformed) => Err(Reply::bad_request("this is no HTTP request")),
-        HeadProgress::Bad(BadHead::TooLarge) => Err(Reply::problem(
+        HeadProgress::Bad(BadHead::Malformed) => {
+            Err(Response::bad_request("this is no HTTP request"))
+        }
+        HeadProgress::Bad(BadHead::TooLarge) => Err(Response::problem(
             StatusCode::RequestHeaderFieldsTooLarge,
             "the head has more than 8 KiB or 64 lines",
         )),
-        HeadProgress::Bad(BadHead::Version) => Err(Reply::problem(
+        HeadProgress::Bad(BadHead::Version) => Err(Response::problem(
             StatusCode::HttpVersionNotSupported,
             "only HTTP/1.0 and HTTP/1.1 are spoken here",
         )),
@@ -69,24 +71,24 @@ pub fn read(bytes: &[u8]) -> Result<Option<(Box<RequestHead>, usize)>, Reply> {
 }
 
 impl RequestHead {
-    fn new(head: &Head<'_>, raw: &[u8]) -> Result<RequestHead, Reply> {
+    fn new(head: &Head<'_>, raw: &[u8]) -> Result<RequestHead, Response> {
         check_lines(raw)?;
         if !matches!(head.method, b"GET" | b"HEAD" | b"PUT" | b"POST" | b"DELETE") {
-            return Err(Reply::problem(
+            return Err(Response::problem(
                 StatusCode::MethodNotAllowed,
                 "GET, HEAD, PUT, POST and DELETE are all there is",
             ));
         }
         // The bytes are ASCII.
         let text = str::from_utf8(head.target).unwrap_or_default();
-        let target = RequestTarget::parse(text).map_err(Reply::bad_request)?;
+        let target = RequestTarget::parse(text).map_err(Response::bad_request)?;
         let content_length = content_length(head)?;
         let expects_continue = expects_continue(head)?;
         let request = codec::decode(rewrite(head));
-        let request = request.ok_or_else(|| Reply::bad_request("the head cannot be read"))?;
-        // `target` is routed and authorised: a decoder that finds another path proves one of the two wrong.
+        let request = request.ok_or_else(|| Response::bad_request("the head cannot be read"))?;
+        // `target` is routed and authorised: if the decoder finds another path, one of the two is wrong.
         if request.url().path() != text.split('?').next().unwrap_or_default() {
-            return Err(Reply::bad_request("the path can be read in two ways"));
+            return Err(Response::bad_request("the path can be read in two ways"));
         }
         Ok(RequestHead {
             target,
@@ -105,22 +107,22 @@ impl RequestHead {
         }
     }
 
-    /// Whether only the head of the reply is wanted.
+    /// Whether only the head of the response is wanted.
     pub fn head_only(&self) -> bool {
         self.request.method() == Method::Head
     }
 
-    /// A header that may occur once, even an empty one. The error is the reply to a repeated one.
-    pub fn header(&self, name: &'static str) -> Result<Option<&str>, Reply> {
+    /// A header that may occur once, even an empty one. The error is the response to a repeated one.
+    pub fn header(&self, name: &'static str) -> Result<Option<&str>, Response> {
         let mut values = self.request.header(name).into_iter().flatten();
         match (values.next(), values.next()) {
             (value, None) => Ok(value.map(|value| value.as_str())),
-            _ => Err(Reply::bad_request("a header is there twice")),
+            _ => Err(Response::bad_request("a header is there twice")),
         }
     }
 
     /// The headers that decide about access.
-    pub fn credentials(&self) -> Result<Credentials<'_>, Reply> {
+    pub fn credentials(&self) -> Result<Credentials<'_>, Response> {
         Ok(Credentials {
             host: self.header("host")?.unwrap_or_default(),
             origin: self.header("origin")?,
@@ -131,14 +133,16 @@ impl RequestHead {
 }
 
 /// Only ASCII, and every line ends with CRLF.
-fn check_lines(raw: &[u8]) -> Result<(), Reply> {
+fn check_lines(raw: &[u8]) -> Result<(), Response> {
     if !raw.is_ascii() {
-        return Err(Reply::bad_request("the head has a byte that is not ASCII"));
+        return Err(Response::bad_request(
+            "the head has a byte that is not ASCII",
+        ));
     }
     let mut before = 0;
     for &byte in raw {
         if (byte == b'\n') != (before == b'\r') {
-            return Err(Reply::bad_request("lines must end with CR LF"));
+            return Err(Response::bad_request("lines must end with CR LF"));
         }
         before = byte;
     }
@@ -146,7 +150,7 @@ fn check_lines(raw: &[u8]) -> Result<(), Reply> {
 }
 
 /// One Content-Length of digits; no Transfer-Encoding.
-fn content_length(head: &Head<'_>) -> Result<Option<u64>, Reply> {
+fn content_length(head: &Head<'_>) -> Result<Option<u64>, Response> {
     for (name, sentence) in [
         (
             "transfer-encoding",
@@ -158,7 +162,7 @@ fn content_length(head: &Head<'_>) -> Result<Option<u64>, Reply> {
         ),
     ] {
         if head.header(name).is_some() {
-            return Err(Reply::problem(StatusCode::NotImplemented, sentence));
+            return Err(Response::problem(StatusCode::NotImplemented, sentence));
         }
     }
     let is_length = |name: &[u8]| name.eq_ignore_ascii_case(b"content-length");
@@ -169,20 +173,20 @@ fn content_length(head: &Head<'_>) -> Result<Option<u64>, Reply> {
     };
     let is_number = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
     if second.is_some() || !is_number {
-        return Err(Reply::bad_request("Content-Length must be one number"));
+        return Err(Response::bad_request("Content-Length must be one number"));
     }
     let length = str::from_utf8(length).unwrap_or_default().parse();
-    let too_large = |_| Reply::problem(StatusCode::PayloadTooLarge, "no body is that long");
+    let too_large = |_| Response::problem(StatusCode::PayloadTooLarge, "no body is that long");
     length.map(Some).map_err(too_large)
 }
 
 /// `Expect: 100-continue`, or nothing.
-fn expects_continue(head: &Head<'_>) -> Result<bool, Reply> {
+fn expects_continue(head: &Head<'_>) -> Result<bool, Response> {
     match head.header("expect") {
         None => Ok(false),
         // RFC 9110 section 10.1.1: an HTTP/1.0 client's is ignored.
         Some(value) if value.eq_ignore_ascii_case(b"100-continue") => Ok(head.minor > 0),
-        Some(_) => Err(Reply::problem(
+        Some(_) => Err(Response::problem(
             StatusCode::ExpectationFailed,
             "only 100-continue can be expected",
         )),
@@ -210,7 +214,7 @@ mod tests {
     use super::*;
 
     fn bad(bytes: &[u8]) -> Option<u16> {
-        read(bytes).err().map(|reply| reply.status.into())
+        read(bytes).err().map(|response| response.status.into())
     }
 
     fn good(bytes: &[u8]) -> RequestHead {
@@ -244,7 +248,7 @@ mod tests {
         let length = |headers: &str| match read(&with(headers)) {
             Ok(Some((head, _))) => Ok(head.content_length.unwrap()),
             Ok(None) => panic!("partial"),
-            Err(reply) => Err(reply.status.into()),
+            Err(response) => Err(response.status.into()),
         };
         for (headers, expected) in [
             ("Content-Length: 5\r\n", Ok(5)),

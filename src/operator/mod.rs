@@ -1,8 +1,8 @@
 //! The operator's interface: a page, an API and metrics on a socket of its own, apart from those of the devices.
 //!
 //! A request passes through [`connection`] (accept, read, send), [`head`] (parse), [`route`] and [`access`], then
-//! through a function of [`api`], which makes a [`reply::Reply`] from the [`context`] and the request. A change is a
-//! change of a file in the firmware folder, where the watcher finds it like any other.
+//! through a function of [`api`], which makes a [`response::Response`] from the [`context`] and the request. A change
+//! is a change of a file in the firmware folder, where the watcher finds it like any other.
 //!
 //! All of it runs on the thread that serves devices; work that may wait for a disk runs on a thread of its own
 //! ([`blocking`]).
@@ -15,7 +15,7 @@ pub mod codec;
 pub mod connection;
 pub mod context;
 pub mod head;
-pub mod reply;
+pub mod response;
 pub mod route;
 mod stream;
 pub mod token;

@@ -10,7 +10,7 @@ use smol::{Async, Timer};
 
 use crate::os::net::unread;
 
-/// The time for a client that takes no byte of a reply.
+/// The time for a client that takes no byte of a response.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Reads what arrives next; 0 bytes at the end.
@@ -28,7 +28,7 @@ pub async fn send(mut stream: &Async<TcpStream>, mut bytes: &[u8]) -> io::Result
 }
 
 /// Ends a connection so that the client reads everything that was sent: a close with unread bytes resets the
-/// connection, which can destroy the reply. Reads up to `outstanding` bytes that the client may still send, for
+/// connection, which can destroy the response. Reads up to `outstanding` bytes that the client may still send, for
 /// at most `time`.
 pub async fn close(stream: &Async<TcpStream>, outstanding: u64, time: Duration) {
     // The client may have gone.

@@ -13,17 +13,17 @@ use crate::fleet::view::{DeviceView, Filter};
 use crate::operator::codec::StatusCode;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
-use crate::operator::reply::{Reply, rfc3339};
+use crate::operator::response::{Response, rfc3339};
 
 const STATES: &str = "state must be offered, downloading, delivered, confirmed, reverted, silent, sent or \
      waiting";
 
 /// `?imei=&project=&version=&state=&held=1&after=&limit=`
-pub(super) fn list(context: &OperatorContext, head: &RequestHead) -> Result<Reply, Reply> {
+pub(super) fn list(context: &OperatorContext, head: &RequestHead) -> Result<Response, Response> {
     let query = |name| head.target.query(name);
     let state = match query("state") {
         None => None,
-        Some(word) => Some(State::of_word(word).ok_or_else(|| Reply::bad_request(STATES))?),
+        Some(word) => Some(State::of_word(word).ok_or_else(|| Response::bad_request(STATES))?),
     };
     let after = super::after(head, |after| after.parse().ok())?;
     let limit = super::limit(head)?;
@@ -37,7 +37,7 @@ pub(super) fn list(context: &OperatorContext, head: &RequestHead) -> Result<Repl
     let fleet = context.fleet.borrow();
     let page = fleet.page(&filter, after, limit, Instant::now(), unix_now());
     let devices: Value = page.devices.iter().map(device).collect();
-    Ok(Reply::json(&json!({
+    Ok(Response::json(&json!({
         "devices": devices,
         "next": page.next.map(|next| next.to_string()),
         "total": fleet.devices(),
@@ -45,16 +45,16 @@ pub(super) fn list(context: &OperatorContext, head: &RequestHead) -> Result<Repl
 }
 
 /// One device.
-pub(super) fn get(context: &OperatorContext, id: &str) -> Result<Reply, Reply> {
+pub(super) fn get(context: &OperatorContext, id: &str) -> Result<Response, Response> {
     let id = DeviceId::parse(id).ok_or_else(unknown)?;
     let fleet = context.fleet.borrow();
     let view = fleet.device(id, Instant::now(), unix_now());
     let view = view.ok_or_else(unknown)?;
-    Ok(Reply::json(&device(&view)))
+    Ok(Response::json(&device(&view)))
 }
 
 /// Clears the hold of the loop guard.
-pub(super) fn clear_hold(context: &OperatorContext, id: &str) -> Result<Reply, Reply> {
+pub(super) fn clear_hold(context: &OperatorContext, id: &str) -> Result<Response, Response> {
     let device = DeviceId::parse(id).ok_or_else(unknown)?;
     let now = Instant::now();
     let mut fleet = context.fleet.borrow_mut();
@@ -63,11 +63,11 @@ pub(super) fn clear_hold(context: &OperatorContext, id: &str) -> Result<Reply, R
     }
     let lifted = fleet.clear_hold(device, now);
     log::info!(target: "operator", device = id, lifted = lifted; "released from the loop guard");
-    Ok(Reply::json(&json!({"lifted": lifted})))
+    Ok(Response::json(&json!({"lifted": lifted})))
 }
 
-fn unknown() -> Reply {
-    Reply::problem(StatusCode::NotFound, "no device of this id is remembered")
+fn unknown() -> Response {
+    Response::problem(StatusCode::NotFound, "no device of this id is remembered")
 }
 
 /// A device as the API shows it.

@@ -16,28 +16,31 @@ use crate::fleet::events::Event;
 use crate::operator::codec::StatusCode;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
-use crate::operator::reply::{Reply, ReplyBody, rfc3339};
+use crate::operator::response::{Response, ResponseBody, rfc3339};
 use crate::operator::stream::{receive, send};
 
 /// The interval of comments that keep proxies from ending a quiet stream.
 const PING: Duration = Duration::from_secs(15);
 
 /// A stream of the events from now on.
-pub(super) fn subscribe(context: &OperatorContext, head: &RequestHead) -> Result<Reply, Reply> {
+pub(super) fn subscribe(
+    context: &OperatorContext,
+    head: &RequestHead,
+) -> Result<Response, Response> {
     if head.head_only() {
-        let reply = Reply::problem(StatusCode::MethodNotAllowed, "this path takes GET");
-        return Err(reply.with("allow", "GET"));
+        let response = Response::problem(StatusCode::MethodNotAllowed, "this path takes GET");
+        return Err(response.with("allow", "GET"));
     }
     let events = context.fleet.borrow_mut().events.subscribe();
     let events = events.ok_or_else(|| {
-        Reply::unavailable("as many look on already as may: close another window")
+        Response::unavailable("as many look on already as may: close another window")
     })?;
-    let reply = Reply {
-        body: ReplyBody::Events(events),
-        ..Reply::ok("text/event-stream", "")
+    let response = Response {
+        body: ResponseBody::Events(events),
+        ..Response::ok("text/event-stream", "")
     };
     // nginx would collect events otherwise.
-    Ok(reply.with("x-accel-buffering", "no"))
+    Ok(response.with("x-accel-buffering", "no"))
 }
 
 /// Sends events until the client has gone or `stopped` is closed. `is_http10`: without chunks.

@@ -9,15 +9,15 @@ use crate::explain::{Described, explain, from_request};
 use crate::fleet::clock::unix_now;
 use crate::operator::body::RequestBody;
 use crate::operator::context::OperatorContext;
-use crate::operator::reply::Reply;
+use crate::operator::response::Response;
 use crate::wire::dialects::datagram;
 
 pub(super) async fn post(
     context: &OperatorContext,
     body: &mut RequestBody<'_>,
-) -> Result<Reply, Reply> {
+) -> Result<Response, Response> {
     let body = super::json_object(body).await?;
-    let check = check(&body).map_err(Reply::unprocessable)?;
+    let check = check(&body).map_err(Response::unprocessable)?;
     Ok(explained(context, check))
 }
 
@@ -70,7 +70,7 @@ fn check(body: &Map<String, Value>) -> Result<Check<'_>, String> {
 
 const CORE: &str = "core_version must be a number";
 
-fn explained(context: &OperatorContext, mut check: Check<'_>) -> Reply {
+fn explained(context: &OperatorContext, mut check: Check<'_>) -> Response {
     let catalog = (context.catalog)();
     let fleet = context.fleet.borrow();
     check.complete(&catalog);
@@ -90,7 +90,7 @@ fn explained(context: &OperatorContext, mut check: Check<'_>) -> Reply {
     // The reason why the same check may get another answer later.
     let unknown = fleet.unknown(check.project());
     let unknown = unknown.map(|text| json!({"release": "", "text": text}));
-    Reply::json(&json!({
+    Response::json(&json!({
         "verdict": word,
         "http": {"status": explanation.status, "code": explanation.code},
         "udp": explanation.udp,

@@ -11,12 +11,12 @@ use crate::fleet::clock::unix_now;
 use crate::fleet::journey::State;
 use crate::fleet::tally::{ENDINGS, PROTOCOLS, Tally};
 use crate::operator::context::OperatorContext;
-use crate::operator::reply::Reply;
+use crate::operator::response::Response;
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All metrics.
-pub(super) fn get(context: &OperatorContext) -> Reply {
+pub(super) fn get(context: &OperatorContext) -> Response {
     let catalog = (context.catalog)();
     let mut text = fleet_metrics(&catalog, &context.fleet.borrow(), (context.running)());
     let uptime = i64::try_from(context.start.elapsed().as_secs()).unwrap_or(i64::MAX);
@@ -32,7 +32,7 @@ pub(super) fn get(context: &OperatorContext) -> Reply {
             bytes,
         );
     }
-    Reply::ok(CONTENT_TYPE, text.text)
+    Response::ok(CONTENT_TYPE, text.text)
 }
 
 /// The metrics of catalogue and fleet. `running`: downloads.

@@ -1,5 +1,5 @@
-//! The replies of the routes: JSON, errors as problems (RFC 9457), times as RFC 3339 in UTC, `null` for what is
-//! unknown. `openapi.json` describes them, and a test compares every reply with it.
+//! The responses of the routes: JSON, errors as problems (RFC 9457), times as RFC 3339 in UTC, `null` for what is
+//! unknown. `openapi.json` describes them, and a test compares every response with it.
 
 mod base64;
 mod devices;
@@ -22,7 +22,7 @@ use super::body::RequestBody;
 use super::codec::StatusCode;
 use super::context::OperatorContext;
 use super::head::RequestHead;
-use super::reply::{JSON, Reply};
+use super::response::{JSON, Response};
 use super::route::OperatorRoute;
 use crate::firmware::json as strict;
 use crate::os::fs::Folder;
@@ -36,19 +36,19 @@ const LONGEST: usize = 64 * 1024;
 /// The most entries of a page.
 const MOST: usize = 500;
 
-/// The reply to an allowed request.
+/// The response to an allowed request.
 pub async fn answer(
     context: &OperatorContext,
     head: &RequestHead,
     route: OperatorRoute<'_>,
     body: &mut RequestBody<'_>,
-) -> Reply {
-    let reply = match route {
+) -> Response {
+    let response = match route {
         OperatorRoute::Page(name) => pages::get(name, head).ok_or_else(not_found),
-        OperatorRoute::Healthz => Ok(Reply::text("ok\n")),
+        OperatorRoute::Healthz => Ok(Response::text("ok\n")),
         OperatorRoute::Readyz => ready(context).await,
         OperatorRoute::Metrics => Ok(metrics::get(context)),
-        OperatorRoute::OpenApi => Ok(Reply::ok(JSON, OPENAPI)),
+        OperatorRoute::OpenApi => Ok(Response::ok(JSON, OPENAPI)),
         OperatorRoute::Summary => summary::get(context).await,
         OperatorRoute::Releases => releases::list(context, head).await,
         OperatorRoute::Quarantine => quarantine::list(context, head),
@@ -64,48 +64,48 @@ pub async fn answer(
         OperatorRoute::Recognise => recognise::post(context, body).await,
         OperatorRoute::Upload(parts) => upload::put(context, head, parts, body).await,
     };
-    match reply {
-        Ok(reply) | Err(reply) => reply,
+    match response {
+        Ok(response) | Err(response) => response,
     }
 }
 
-/// The reply to an unknown path.
-pub fn not_found() -> Reply {
-    Reply::problem(StatusCode::NotFound, "there is nothing at this path")
+/// The response to an unknown path.
+pub fn not_found() -> Response {
+    Response::problem(StatusCode::NotFound, "there is nothing at this path")
 }
 
 /// Whether the firmware folder can be read: it may be a removed disk.
-async fn ready(context: &OperatorContext) -> Result<Reply, Reply> {
+async fn ready(context: &OperatorContext) -> Result<Response, Response> {
     let folder = context.folder.clone();
     match unblock(move || Folder::open(&folder).is_ok()).await? {
-        true => Ok(Reply::text("ok\n")),
-        false => Err(Reply::unavailable("the firmware folder cannot be read")),
+        true => Ok(Response::text("ok\n")),
+        false => Err(Response::unavailable("the firmware folder cannot be read")),
     }
 }
 
 /// The JSON object of a body; an empty body is an empty object.
-async fn json_object(body: &mut RequestBody<'_>) -> Result<Map<String, Value>, Reply> {
+async fn json_object(body: &mut RequestBody<'_>) -> Result<Map<String, Value>, Response> {
     let bytes = body.all(LONGEST).await?;
     if bytes.trim_ascii().is_empty() {
         return Ok(Map::new());
     }
     let text = str::from_utf8(&bytes);
-    let text = text.map_err(|_| Reply::bad_request("the body is not UTF-8"))?;
+    let text = text.map_err(|_| Response::bad_request("the body is not UTF-8"))?;
     match strict::parse(text) {
         Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(Reply::bad_request("the body must be a JSON object")),
-        Err(why) => Err(Reply::bad_request(format!("the body: {why}"))),
+        Ok(_) => Err(Response::bad_request("the body must be a JSON object")),
+        Err(why) => Err(Response::bad_request(format!("the body: {why}"))),
     }
 }
 
 /// `limit` of the query: the entries of a page, by default 100.
-fn limit(head: &RequestHead) -> Result<usize, Reply> {
+fn limit(head: &RequestHead) -> Result<usize, Response> {
     let Some(text) = head.target.query("limit") else {
         return Ok(100);
     };
     match text.parse() {
         Ok(limit @ 1..=MOST) if !text.starts_with('+') => Ok(limit),
-        _ => Err(Reply::bad_request(format!(
+        _ => Err(Response::bad_request(format!(
             "limit must be a number from 1 to {MOST}"
         ))),
     }
@@ -115,11 +115,11 @@ fn limit(head: &RequestHead) -> Result<usize, Reply> {
 fn after<'h, T>(
     head: &'h RequestHead,
     parse: impl FnOnce(&'h str) -> Option<T>,
-) -> Result<Option<T>, Reply> {
+) -> Result<Option<T>, Response> {
     match head.target.query("after").map(parse) {
         None => Ok(None),
         Some(Some(after)) => Ok(Some(after)),
-        Some(None) => Err(Reply::bad_request(
+        Some(None) => Err(Response::bad_request(
             "after must be what a page before said in next",
         )),
     }

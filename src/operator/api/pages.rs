@@ -4,7 +4,7 @@
 use crate::firmware::rules::edit::tag_of;
 use crate::operator::codec::StatusCode;
 use crate::operator::head::RequestHead;
-use crate::operator::reply::{Reply, etag};
+use crate::operator::response::{Response, etag};
 
 const CSS: &str = "text/css; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
@@ -36,7 +36,7 @@ const FILES: &[(&str, &str, &[u8])] = &[
 ];
 
 /// The file of this name.
-pub(super) fn get(name: &str, head: &RequestHead) -> Option<Reply> {
+pub(super) fn get(name: &str, head: &RequestHead) -> Option<Response> {
     let known = head.header("if-none-match").unwrap_or_default();
     let accepted = head.header("accept-encoding").unwrap_or_default();
     file(name, known, accepted)
@@ -44,22 +44,24 @@ pub(super) fn get(name: &str, head: &RequestHead) -> Option<Reply> {
 
 /// The file of this name, 304 if it is among the tags `known` (If-None-Match), or 406 if `accepted`
 /// (Accept-Encoding) excludes gzip.
-fn file(name: &str, known: Option<&str>, accepted: Option<&str>) -> Option<Reply> {
+fn file(name: &str, known: Option<&str>, accepted: Option<&str>) -> Option<Response> {
     let (_, kind, bytes) = FILES.iter().find(|(other, ..)| *other == name)?;
     let tag = etag(tag_of(bytes));
     let is_known = known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag));
-    let reply = match is_known {
-        true => Reply::ok(kind, "").with_status(StatusCode::NotModified),
-        false if accepts_gzip(accepted) => Reply::ok(kind, *bytes).with("content-encoding", "gzip"),
+    let response = match is_known {
+        true => Response::ok(kind, "").with_status(StatusCode::NotModified),
+        false if accepts_gzip(accepted) => {
+            Response::ok(kind, *bytes).with("content-encoding", "gzip")
+        }
         false => {
             let sentence =
                 "this file is sent in gzip only: allow it in Accept-Encoding (curl --compressed)";
-            let reply = Reply::problem(StatusCode::NotAcceptable, sentence);
-            return Some(reply.with("vary", "accept-encoding"));
+            let response = Response::problem(StatusCode::NotAcceptable, sentence);
+            return Some(response.with("vary", "accept-encoding"));
         }
     };
-    let reply = reply.with("cache-control", "no-cache").with("etag", tag);
-    Some(reply.with("vary", "accept-encoding"))
+    let response = response.with("cache-control", "no-cache").with("etag", tag);
+    Some(response.with("vary", "accept-encoding"))
 }
 
 /// Whether Accept-Encoding allows gzip (RFC 9110 section 12.5.3).
@@ -84,7 +86,7 @@ fn accepts_gzip(accepted: Option<&str>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operator::reply::ReplyBody;
+    use crate::operator::response::ResponseBody;
 
     #[test]
     fn a_browser_that_has_the_page_gets_no_second_one() {
@@ -113,13 +115,17 @@ mod tests {
             Some("*"),
             Some("identity, *;q=0.5"),
         ] {
-            let reply = file("app.js", None, takes).unwrap();
-            assert_eq!(reply.status, StatusCode::Ok, "{takes:?}");
-            let ReplyBody::Bytes(bytes) = reply.body else {
-                panic!("{:?}", reply.body)
+            let response = file("app.js", None, takes).unwrap();
+            assert_eq!(response.status, StatusCode::Ok, "{takes:?}");
+            let ResponseBody::Bytes(bytes) = response.body else {
+                panic!("{:?}", response.body)
             };
             assert!(bytes.starts_with(&[0x1f, 0x8b]));
-            assert!(reply.headers.contains(&("content-encoding", "gzip".into())));
+            assert!(
+                response
+                    .headers
+                    .contains(&("content-encoding", "gzip".into()))
+            );
         }
         for takes in [
             "",
@@ -129,8 +135,8 @@ mod tests {
             "*, gzip; q=0.000",
             "*;q=0",
         ] {
-            let reply = file("app.js", None, Some(takes)).unwrap();
-            assert_eq!(reply.status, StatusCode::NotAcceptable, "{takes}");
+            let response = file("app.js", None, Some(takes)).unwrap();
+            assert_eq!(response.status, StatusCode::NotAcceptable, "{takes}");
         }
     }
 }

@@ -6,16 +6,16 @@ use serde_json::{Value, json};
 use crate::firmware::catalog::{Catalog, Remark};
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
-use crate::operator::reply::Reply;
+use crate::operator::response::Response;
 
 /// The lists, in the order of the pages.
 const LISTS: [&str; 4] = ["quarantined", "warnings", "ignored", "waiting"];
 
 /// `?after=&limit=`
-pub(super) fn list(context: &OperatorContext, head: &RequestHead) -> Result<Reply, Reply> {
+pub(super) fn list(context: &OperatorContext, head: &RequestHead) -> Result<Response, Response> {
     let most = super::limit(head)?;
     let after = super::after(head, place)?;
-    Ok(Reply::json(&page(&(context.catalog)(), after, most)))
+    Ok(Response::json(&page(&(context.catalog)(), after, most)))
 }
 
 /// The number of files that are not served because something is wrong with them.

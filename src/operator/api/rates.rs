@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use crate::fleet::tally::{Minute, SLOT};
 use crate::operator::context::OperatorContext;
-use crate::operator::reply::Reply;
+use crate::operator::response::Response;
 
 /// The number of minutes; those before the server's start are zero.
 const SHOWN: usize = 60;
 
-pub(super) fn get(context: &OperatorContext) -> Reply {
+pub(super) fn get(context: &OperatorContext) -> Response {
     let mut fleet = context.fleet.borrow_mut();
     let now = fleet.stamp(Instant::now());
     let minutes = fleet.tally.rates(now.0);
@@ -26,5 +26,5 @@ pub(super) fn get(context: &OperatorContext) -> Reply {
             })
         })
         .collect();
-    Reply::json(&json!({"slot_seconds": SLOT, "slots": slots}))
+    Response::json(&json!({"slot_seconds": SLOT, "slots": slots}))
 }

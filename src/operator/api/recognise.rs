@@ -20,7 +20,7 @@ use crate::fleet::view::Filter;
 use crate::operator::blocking::unblock;
 use crate::operator::body::RequestBody;
 use crate::operator::context::OperatorContext;
-use crate::operator::reply::Reply;
+use crate::operator::response::Response;
 
 /// Devices that are decided on before other tasks run.
 const BATCH: usize = 50;
@@ -34,10 +34,10 @@ const BATCHES: usize = 100_000;
 pub(super) async fn post(
     context: &OperatorContext,
     body: &mut RequestBody<'_>,
-) -> Result<Reply, Reply> {
+) -> Result<Response, Response> {
     let body = super::json_object(body).await?;
     let Some((path, size, head)) = parse(&body) else {
-        return Err(Reply::unprocessable(
+        return Err(Response::unprocessable(
             "give path (a text), size (bytes) and head (the first 4096 bytes in base64)",
         ));
     };
@@ -68,7 +68,7 @@ pub(super) async fn post(
                 Some(own) => rules_with(&root, &owned, own.as_bytes()),
                 None => Ok(rules_of(&root, &owned)),
             });
-            let rules = rules.await?.map_err(Reply::unprocessable)?;
+            let rules = rules.await?.map_err(Response::unprocessable)?;
             problem = catalog.may_come(candidate, &rules).err();
             warnings = catalog.doubts(candidate);
             if let Ok(with_file) = catalog.with(candidate, size, rules) {
@@ -88,7 +88,7 @@ pub(super) async fn post(
         }
     }
     let place = place.ok();
-    Ok(Reply::json(&json!({
+    Ok(Response::json(&json!({
         "path": path,
         "project": place.map(|place| place.project),
         "version": place.map(|place| place.version_text),

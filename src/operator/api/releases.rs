@@ -18,7 +18,7 @@ use crate::logging::Civil;
 use crate::operator::blocking::unblock;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
-use crate::operator::reply::{Reply, etag};
+use crate::operator::response::{Response, etag};
 use crate::os::fs::Folder;
 
 /// The longest rules that a list shows, in bytes: they may name a hundred thousand devices.
@@ -28,7 +28,10 @@ const SHOWN: usize = 64 * 1024;
 const LONGEST: u64 = 16 << 20;
 
 /// `?project=&after=&limit=`
-pub(super) async fn list(context: &OperatorContext, head: &RequestHead) -> Result<Reply, Reply> {
+pub(super) async fn list(
+    context: &OperatorContext,
+    head: &RequestHead,
+) -> Result<Response, Response> {
     let limit = super::limit(head)?;
     let after = super::after(head, |after| {
         let (project, version) = after.rsplit_once('/')?;
@@ -56,14 +59,14 @@ pub(super) async fn list(context: &OperatorContext, head: &RequestHead) -> Resul
     let last = page.last().filter(|_| has_more);
     let next = last.map(|(project, release)| format!("{}/{}", project.name, release.version_text));
     let releases = show(context, &page).await?;
-    Ok(Reply::json(&json!({"releases": releases, "next": next})))
+    Ok(Response::json(&json!({"releases": releases, "next": next})))
 }
 
 /// These releases with their own rules, which are read from the disk.
 pub(super) async fn show(
     context: &OperatorContext,
     releases: &[(&Project, &Release)],
-) -> Result<Vec<Value>, Reply> {
+) -> Result<Vec<Value>, Response> {
     let paths = releases
         .iter()
         .map(|(project, release)| rules_paths(project, release));

@@ -20,7 +20,7 @@ use crate::operator::body::RequestBody;
 use crate::operator::codec::StatusCode;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
-use crate::operator::reply::{JSON, Reply, etag};
+use crate::operator::response::{JSON, Response, etag};
 use crate::operator::route::Change;
 
 /// The longest rules that are accepted, in bytes.
@@ -31,17 +31,17 @@ pub(super) async fn get(
     context: &OperatorContext,
     head: &RequestHead,
     scope: RulesScope<'_>,
-) -> Result<Reply, Reply> {
+) -> Result<Response, Response> {
     let present = read(context, scope).await?.ok_or_else(|| {
-        Reply::problem(StatusCode::NotFound, "there are no rules of its own there")
+        Response::problem(StatusCode::NotFound, "there are no rules of its own there")
     })?;
     let etag = etag(present.tag);
     let known = head.header("if-none-match").unwrap_or_default();
-    let reply = match known == Some(etag.as_str()) {
-        true => Reply::ok(JSON, "").with_status(StatusCode::NotModified),
-        false => Reply::ok(JSON, present.bytes),
+    let response = match known == Some(etag.as_str()) {
+        true => Response::ok(JSON, "").with_status(StatusCode::NotModified),
+        false => Response::ok(JSON, present.bytes),
     };
-    Ok(reply.with("etag", etag))
+    Ok(response.with("etag", etag))
 }
 
 /// Writes all rules.
@@ -50,19 +50,19 @@ pub(super) async fn put(
     head: &RequestHead,
     scope: RulesScope<'_>,
     body: &mut RequestBody<'_>,
-) -> Result<Reply, Reply> {
+) -> Result<Response, Response> {
     let expected = expected(context, head, scope).await?;
     if !is_known(&(context.catalog)(), scope) {
         // Rules may come before the release, and then make its folder.
         for name in [Some(scope.project), scope.version].into_iter().flatten() {
-            plain::name(name).map_err(Reply::unprocessable)?;
+            plain::name(name).map_err(Response::unprocessable)?;
         }
     }
     let bytes = body.all(LONGEST).await?;
     // The edit refuses what is no rules.
     let paused = Rules::parse(&bytes).ok().and_then(|rules| rules.paused);
     if let Some(Paused::Because(reason)) = &paused {
-        plain::text(reason).map_err(Reply::unprocessable)?;
+        plain::text(reason).map_err(Response::unprocessable)?;
     }
     let edited = in_folder(context, scope, move |root, scope| {
         edit::edit(root, scope, Edit::Whole(&bytes), expected)
@@ -78,8 +78,8 @@ pub(super) async fn put(
         false => StatusCode::Ok,
     };
     let etag = etag(edited.file.tag);
-    let reply = Reply::json(&json!({"path": edited.file.path, "etag": etag}));
-    Ok(reply.with_status(status).with("etag", etag))
+    let response = Response::json(&json!({"path": edited.file.path, "etag": etag}));
+    Ok(response.with_status(status).with("etag", etag))
 }
 
 /// The condition of `If-Match` or `If-None-Match: *`. One of them is required: a client that has not read the
@@ -88,9 +88,9 @@ async fn expected(
     context: &OperatorContext,
     head: &RequestHead,
     scope: RulesScope<'_>,
-) -> Result<Expected, Reply> {
+) -> Result<Expected, Response> {
     let changed = || {
-        Reply::problem(
+        Response::problem(
             StatusCode::PreconditionFailed,
             "the rules are not those that If-Match names: read them again",
         )
@@ -109,7 +109,7 @@ async fn expected(
             .and_then(ContentId::parse)
             .map(Expected::Tag)
             .ok_or_else(changed),
-        _ => Err(Reply::problem(
+        _ => Err(Response::problem(
             StatusCode::PreconditionRequired,
             "say what is to be replaced: If-Match with the ETag of what was read, or If-None-Match: * \
              where there was nothing",
@@ -117,13 +117,13 @@ async fn expected(
     }
 }
 
-/// Pauses or resumes a release, or sets its percentage. Replies with the release as the watcher will find it.
+/// Pauses or resumes a release, or sets its percentage. Responds with the release as the watcher will find it.
 pub(super) async fn change(
     context: &OperatorContext,
     scope: RulesScope<'_>,
     change: Change,
     body: &mut RequestBody<'_>,
-) -> Result<Reply, Reply> {
+) -> Result<Response, Response> {
     let body = super::json_object(body).await?;
     let catalog = (context.catalog)();
     let (project, release) = find(&catalog, scope).ok_or_else(unknown)?;
@@ -144,7 +144,7 @@ pub(super) async fn change(
             Some(percent @ Value::Number(_)) => ("percent", Some(percent.clone())),
             Some(Value::Null) => ("percent", None),
             _ => {
-                return Err(Reply::unprocessable(
+                return Err(Response::unprocessable(
                     "percent must be a number from 0 to 100, or null",
                 ));
             }
@@ -200,24 +200,27 @@ pub(super) async fn change(
     let mut shown = releases::show(context, &[(project, &release)]).await?;
     shown
         .pop()
-        .map(|shown| Reply::json(&shown))
+        .map(|shown| Response::json(&shown))
         .ok_or_else(unknown)
 }
 
 /// The value of `paused` for a reason.
-fn pause_value(reason: Option<&Value>) -> Result<Value, Reply> {
+fn pause_value(reason: Option<&Value>) -> Result<Value, Response> {
     match reason {
         None | Some(Value::Null) => Ok(Value::Bool(true)),
         Some(Value::String(reason)) if reason.trim().is_empty() => Ok(Value::Bool(true)),
         Some(Value::String(reason)) => {
-            plain::text(reason).map_err(Reply::unprocessable)?;
+            plain::text(reason).map_err(Response::unprocessable)?;
             Ok(Value::from(reason.as_str()))
         }
-        Some(_) => Err(Reply::unprocessable("reason must be a text")),
+        Some(_) => Err(Response::unprocessable("reason must be a text")),
     }
 }
 
-async fn read(context: &OperatorContext, scope: RulesScope<'_>) -> Result<Option<Present>, Reply> {
+async fn read(
+    context: &OperatorContext,
+    scope: RulesScope<'_>,
+) -> Result<Option<Present>, Response> {
     in_folder(context, scope, edit::read).await
 }
 
@@ -226,7 +229,7 @@ async fn in_folder<T: Send + 'static>(
     context: &OperatorContext,
     scope: RulesScope<'_>,
     work: impl FnOnce(&Path, RulesScope<'_>) -> Result<T, EditError> + Send + 'static,
-) -> Result<T, Reply> {
+) -> Result<T, Response> {
     let root = context.folder.clone();
     let (project, version) = (scope.project.to_owned(), scope.version.map(str::to_owned));
     let result = unblock(move || {
@@ -242,12 +245,12 @@ async fn in_folder<T: Send + 'static>(
             EditError::Wrong(_) => StatusCode::UnprocessableEntity,
             EditError::Unwritable(_) => StatusCode::InternalServerError,
         };
-        Reply::problem(status, refused.to_string())
+        Response::problem(status, refused.to_string())
     })
 }
 
-fn unknown() -> Reply {
-    Reply::problem(StatusCode::NotFound, "there is no such project or release")
+fn unknown() -> Response {
+    Response::problem(StatusCode::NotFound, "there is no such project or release")
 }
 
 /// The release of this name.

@@ -7,9 +7,9 @@ use super::quarantine::quarantined_files;
 use crate::fleet::clock::unix_now;
 use crate::operator::blocking::unblock;
 use crate::operator::context::OperatorContext;
-use crate::operator::reply::{Reply, rfc3339};
+use crate::operator::response::{Response, rfc3339};
 
-pub(super) async fn get(context: &OperatorContext) -> Result<Reply, Reply> {
+pub(super) async fn get(context: &OperatorContext) -> Result<Response, Response> {
     let folder = context.folder.clone();
     let is_writable = move || access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok();
     let is_writable = unblock(is_writable).await?;
@@ -30,7 +30,7 @@ pub(super) async fn get(context: &OperatorContext) -> Result<Reply, Reply> {
             })
         })
         .collect();
-    Ok(Reply::json(&json!({
+    Ok(Response::json(&json!({
         "version": env!("CARGO_PKG_VERSION"),
         "started": rfc3339(context.started),
         "releases": catalog.release_count(),

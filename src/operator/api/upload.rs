@@ -18,7 +18,7 @@ use crate::operator::body::RequestBody;
 use crate::operator::codec::StatusCode;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
-use crate::operator::reply::Reply;
+use crate::operator::response::Response;
 
 /// The largest file, in bytes.
 const LARGEST: u64 = 256 << 20;
@@ -39,16 +39,16 @@ pub(super) async fn put(
     head: &RequestHead,
     parts: &[String],
     body: &mut RequestBody<'_>,
-) -> Result<Reply, Reply> {
+) -> Result<Response, Response> {
     let size = match body.length() {
         None => {
-            return Err(Reply::problem(
+            return Err(Response::problem(
                 StatusCode::LengthRequired,
                 "send the file's length as Content-Length",
             ));
         }
         Some(size) if size > LARGEST => {
-            return Err(Reply::problem(
+            return Err(Response::problem(
                 StatusCode::PayloadTooLarge,
                 "no firmware has more than 256 MiB",
             ));
@@ -63,9 +63,9 @@ pub(super) async fn put(
     let rules = head.header("release-rules")?.map(rules).transpose()?;
     let only_new = head.header("if-none-match")?.is_some();
     let Some(_slot) = context.uploads.try_acquire() else {
-        let reply =
-            Reply::unavailable("other files are on their way: try again when they are done");
-        return Err(reply.with("retry-after", "5"));
+        let response =
+            Response::unavailable("other files are on their way: try again when they are done");
+        return Err(response.with("retry-after", "5"));
     };
     let path = parts.join("/");
     let (pieces, received) = bounded(QUEUE);
@@ -96,13 +96,13 @@ pub(super) async fn put(
         }
     }
     match outcome.recv().await {
-        Ok(Ok(taken)) if taken.was_there && only_new => Err(Reply::problem(
+        Ok(Ok(taken)) if taken.was_there && only_new => Err(Response::problem(
             StatusCode::PreconditionFailed,
             format!("{path} is there already, with the same bytes"),
         )),
         Ok(Ok(taken)) => Ok(done(context, &path, &taken)),
         Ok(Err(refused)) => Err(refuse(&path, refused)),
-        Err(_) => Err(Reply::problem(
+        Err(_) => Err(Response::problem(
             StatusCode::InternalServerError,
             "the upload was given up",
         )),
@@ -129,7 +129,7 @@ fn write(
     }
 }
 
-fn done(context: &OperatorContext, path: &str, taken: &StoredFile) -> Reply {
+fn done(context: &OperatorContext, path: &str, taken: &StoredFile) -> Response {
     let (size, content) = (taken.inspected.size, taken.inspected.content);
     let status = match taken.was_there {
         true => StatusCode::Ok,
@@ -145,10 +145,10 @@ fn done(context: &OperatorContext, path: &str, taken: &StoredFile) -> Reply {
         (context.rescan)();
     }
     let shown = json!({"path": path, "size": size, "sha256": content.to_string()});
-    Reply::json(&shown).with_status(status)
+    Response::json(&shown).with_status(status)
 }
 
-fn refuse(path: &str, refused: UploadError) -> Reply {
+fn refuse(path: &str, refused: UploadError) -> Response {
     let (status, sentence) = match refused {
         UploadError::Wrong(sentence) => (StatusCode::UnprocessableEntity, sentence),
         UploadError::NameTaken(sentence) => (StatusCode::Conflict, sentence),
@@ -156,13 +156,13 @@ fn refuse(path: &str, refused: UploadError) -> Reply {
         UploadError::Unwritable(sentence) => (StatusCode::InternalServerError, sentence),
     };
     log::info!(target: "operator", path = path; "an upload was refused: {sentence}");
-    Reply::problem(status, sentence)
+    Response::problem(status, sentence)
 }
 
 /// `Release-Rules`: the JSON of a release.json in one line of ASCII (other characters as `\uXXXX`). A header has
 /// room for 8 KiB; longer rules are PUT before the file.
-fn rules(text: &str) -> Result<Vec<u8>, Reply> {
-    let wrong = |why: String| Reply::unprocessable(format!("Release-Rules: {why}"));
+fn rules(text: &str) -> Result<Vec<u8>, Response> {
+    let wrong = |why: String| Response::unprocessable(format!("Release-Rules: {why}"));
     let rules = Rules::parse(text.as_bytes()).map_err(wrong)?;
     if let Some(Paused::Because(why)) = &rules.paused {
         plain::text(why).map_err(wrong)?;
@@ -171,7 +171,7 @@ fn rules(text: &str) -> Result<Vec<u8>, Reply> {
 }
 
 /// `sha-256=:BASE64:` of a Repr-Digest (RFC 9530 section 2); `None` if only other algorithms are named.
-fn digest(text: &str) -> Result<Option<ContentId>, Reply> {
+fn digest(text: &str) -> Result<Option<ContentId>, Response> {
     let mut digests = text.split(',').map(str::trim);
     let Some(digest) = digests.find_map(|digest| digest.strip_prefix("sha-256=")) else {
         return Ok(None);
@@ -183,7 +183,7 @@ fn digest(text: &str) -> Result<Option<ContentId>, Reply> {
         .and_then(|bytes| bytes.try_into().ok())
         .map(|bytes| Some(ContentId(bytes)))
         .ok_or_else(|| {
-            Reply::bad_request("Repr-Digest must look like sha-256=:BASE64 OF 32 BYTES:")
+            Response::bad_request("Repr-Digest must look like sha-256=:BASE64 OF 32 BYTES:")
         })
 }
 

@@ -1,4 +1,4 @@
-//! A reply and its bytes. No other module builds a response.
+//! A response and its bytes. No other module builds a response.
 
 use std::rc::Rc;
 
@@ -10,9 +10,9 @@ use crate::firmware::ContentId;
 use crate::fleet::events::Event;
 use crate::logging::Civil;
 
-/// A reply that was not sent yet.
+/// A response that was not sent yet.
 #[derive(Debug)]
-pub struct Reply {
+pub struct Response {
     /// Its status.
     pub status: StatusCode,
     /// Content-Type.
@@ -20,19 +20,19 @@ pub struct Reply {
     /// Other headers. A value that is not printable ASCII is omitted.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
-    pub body: ReplyBody,
+    pub body: ResponseBody,
 }
 
-/// The body of a reply.
+/// The body of a response.
 #[derive(Debug)]
-pub enum ReplyBody {
+pub enum ResponseBody {
     /// These bytes.
     Bytes(Vec<u8>),
     /// A stream of events, sent after the head as they happen.
     Events(Receiver<Rc<Event>>),
 }
 
-/// Headers of every reply: the page runs only its own scripts, is never framed, and no type is guessed.
+/// Headers of every response: the page runs only its own scripts, is never framed, and no type is guessed.
 const ALWAYS: [(&str, &str); 6] = [
     (
         "content-security-policy",
@@ -49,69 +49,69 @@ const ALWAYS: [(&str, &str); 6] = [
 /// Content-Type of JSON.
 pub const JSON: &str = "application/json";
 
-impl Reply {
+impl Response {
     /// 200 with these bytes.
-    pub fn ok(kind: &'static str, body: impl Into<Vec<u8>>) -> Reply {
-        Reply {
+    pub fn ok(kind: &'static str, body: impl Into<Vec<u8>>) -> Response {
+        Response {
             status: StatusCode::Ok,
             kind,
             headers: Vec::new(),
-            body: ReplyBody::Bytes(body.into()),
+            body: ResponseBody::Bytes(body.into()),
         }
     }
 
     /// 200 with plain text.
-    pub fn text(text: &str) -> Reply {
-        Reply::ok("text/plain; charset=utf-8", text)
+    pub fn text(text: &str) -> Response {
+        Response::ok("text/plain; charset=utf-8", text)
     }
 
     /// 200 with JSON.
-    pub fn json(value: &Value) -> Reply {
-        Reply::ok(JSON, value.to_string())
+    pub fn json(value: &Value) -> Response {
+        Response::ok(JSON, value.to_string())
     }
 
     /// An error (RFC 9457); `detail` is a sentence.
-    pub fn problem(status: StatusCode, detail: impl AsRef<str>) -> Reply {
+    pub fn problem(status: StatusCode, detail: impl AsRef<str>) -> Response {
         let value = json!({
             "type": "about:blank",
             "title": status.canonical_reason(),
             "status": u16::from(status),
             "detail": detail.as_ref(),
         });
-        Reply {
+        Response {
             status,
             kind: "application/problem+json",
-            ..Reply::json(&value)
+            ..Response::json(&value)
         }
     }
 
     /// 400 with this sentence.
-    pub fn bad_request(detail: impl AsRef<str>) -> Reply {
-        Reply::problem(StatusCode::BadRequest, detail)
+    pub fn bad_request(detail: impl AsRef<str>) -> Response {
+        Response::problem(StatusCode::BadRequest, detail)
     }
 
     /// 422 with this sentence.
-    pub fn unprocessable(detail: impl AsRef<str>) -> Reply {
-        Reply::problem(StatusCode::UnprocessableEntity, detail)
+    pub fn unprocessable(detail: impl AsRef<str>) -> Response {
+        Response::problem(StatusCode::UnprocessableEntity, detail)
     }
 
     /// 503 with this sentence.
-    pub fn unavailable(detail: impl AsRef<str>) -> Reply {
-        Reply::problem(StatusCode::ServiceUnavailable, detail)
+    pub fn unavailable(detail: impl AsRef<str>) -> Response {
+        Response::problem(StatusCode::ServiceUnavailable, detail)
     }
 
     /// The same with another status.
-    pub fn with_status(self, status: StatusCode) -> Reply {
-        Reply { status, ..self }
+    pub fn with_status(self, status: StatusCode) -> Response {
+        Response { status, ..self }
     }
 
     /// The same with one more header.
-    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Reply {
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Response {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// The bytes on the wire; of a stream the head alone. `head_only`: the head of any reply alone.
+    /// The bytes on the wire; of a stream the head alone. `head_only`: the head of any response alone.
     /// `is_http10`: for HTTP/1.0, where a stream ends with the connection.
     pub fn encode(self, head_only: bool, is_http10: bool) -> Vec<u8> {
         let is_cached = self
@@ -124,8 +124,8 @@ impl Reply {
             .chain((!is_cached).then_some(("cache-control", "no-store")))
             .chain(self.headers.iter().map(|(name, value)| (*name, &**value)));
         let body = match self.body {
-            ReplyBody::Bytes(bytes) => Some(bytes),
-            ReplyBody::Events(_) => None,
+            ResponseBody::Bytes(bytes) => Some(bytes),
+            ResponseBody::Events(_) => None,
         };
         codec::encode(self.status, headers, body, head_only, is_http10)
     }
@@ -148,14 +148,14 @@ pub fn etag(content: ContentId) -> String {
 mod tests {
     use super::*;
 
-    fn text(reply: Reply, head_only: bool, is_http10: bool) -> String {
-        String::from_utf8(reply.encode(head_only, is_http10)).unwrap()
+    fn text(response: Response, head_only: bool, is_http10: bool) -> String {
+        String::from_utf8(response.encode(head_only, is_http10)).unwrap()
     }
 
     #[test]
     fn a_problem_says_what_it_is() {
-        let reply = Reply::problem(StatusCode::NotFound, "there is no project \"é\"");
-        let text = text(reply, false, false);
+        let response = Response::problem(StatusCode::NotFound, "there is no project \"é\"");
+        let text = text(response, false, false);
         assert!(text.starts_with("HTTP/1.1 404 Not Found\r\n"), "{text}");
         for line in [
             "content-type: application/problem+json\r\n",
@@ -176,26 +176,26 @@ mod tests {
     #[test]
     fn a_value_that_could_break_a_head_is_left_out() {
         for value in ["a\r\nset-cookie: b", "é", "a\0", "a\n"] {
-            let reply = Reply::ok("text/plain", "x").with("etag", value);
-            let text = text(reply, false, false);
+            let response = Response::ok("text/plain", "x").with("etag", value);
+            let text = text(response, false, false);
             assert!(!text.contains("etag") && !text.contains("cookie"), "{text}");
         }
-        let reply = Reply::ok("text/plain", "x").with("etag", "\"a b\"");
-        assert!(text(reply, false, false).contains("etag: \"a b\"\r\n"));
+        let response = Response::ok("text/plain", "x").with("etag", "\"a b\"");
+        assert!(text(response, false, false).contains("etag: \"a b\"\r\n"));
     }
 
     #[test]
     fn a_head_alone_has_the_length_of_the_body() {
-        let reply = Reply::ok("text/plain", "12345");
-        let text = text(reply, true, false);
+        let response = Response::ok("text/plain", "12345");
+        let text = text(response, true, false);
         assert!(text.contains("content-length: 5\r\n") && text.ends_with("\r\n\r\n"));
     }
 
     #[test]
     fn a_stream_has_chunks_for_those_who_know_them() {
-        let stream = || Reply {
-            body: ReplyBody::Events(smol::channel::bounded(1).1),
-            ..Reply::ok("text/event-stream", "")
+        let stream = || Response {
+            body: ResponseBody::Events(smol::channel::bounded(1).1),
+            ..Response::ok("text/event-stream", "")
         };
         let new = text(stream(), false, false);
         assert!(new.contains("transfer-encoding: chunked\r\n") && new.ends_with("\r\n\r\n"));
