@@ -2,8 +2,8 @@
 //! itself; in huge pages there is one look for 2 MiB, and a download of 1 MiB costs a sixth less
 //! (docs/performance.md).
 //!
-//! What would surprise you: nothing says whether it worked, and nothing depends on it. Kernels before 6.1, and those
-//! without huge pages, refuse; what the bytes then take in memory, the file itself says.
+//! Kernels before 6.1, and those without huge pages, refuse. Nothing depends on it: what the bytes take in memory is read
+//! from the file itself.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -16,57 +16,53 @@ const MADV_COLLAPSE: libc::c_int = 25;
 /// Smaller files are sent with one look anyway, or nearly.
 const LEAST: u64 = 64 << 10;
 
-/// MADV_COLLAPSE, if what the `size` bytes of this memfd then take is no more than `room` bytes.
+/// Moves the `size` bytes of this memfd into huge pages, if there are at least 64 KiB of them and they then take no more
+/// than `room` bytes. Does nothing where that cannot be done.
 pub(super) fn gather(file: &File, size: u64, room: u64) {
     if size < LEAST || size > room {
         return;
     }
-    let gathered = || {
-        let page = huge_page()?;
-        let whole = size.div_ceil(page).checked_mul(page)?;
-        if whole > room {
-            return None;
-        }
-        collapse(
-            file,
-            usize::try_from(whole).ok()?,
-            usize::try_from(page).ok()?,
-        )
+    let Some(page) = huge_page() else {
+        return;
     };
-    let _as_it_was = gathered();
+    let whole = size.div_ceil(page).saturating_mul(page);
+    if whole <= room
+        && let (Ok(whole), Ok(page)) = (usize::try_from(whole), usize::try_from(page))
+    {
+        collapse(file, whole, page);
+    }
 }
 
 /// The size of a huge page, in bytes, where there are any.
 fn huge_page() -> Option<u64> {
     let path = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size";
     let text = std::fs::read_to_string(path).ok()?;
-    text.trim()
-        .parse()
-        .ok()
-        .filter(|size: &u64| size.is_power_of_two())
+    let size: u64 = text.trim().parse().ok()?;
+    size.is_power_of_two().then_some(size)
 }
 
-/// `whole`: bytes, a multiple of `page`.
-fn collapse(file: &File, whole: usize, page: usize) -> Option<()> {
-    let reserved = whole.checked_add(page)?;
+/// MADV_COLLAPSE. `whole`: bytes, a multiple of `page`.
+fn collapse(file: &File, whole: usize, page: usize) {
+    let Some(reserved) = whole.checked_add(page) else {
+        return;
+    };
     let nowhere = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: a new mapping at an address of the kernel's choice touches nothing that there is.
-    let start = unsafe { libc::mmap(ptr::null_mut(), reserved, libc::PROT_NONE, nowhere, -1, 0) };
-    if start == libc::MAP_FAILED {
-        return None;
+    let fixed = libc::MAP_PRIVATE | libc::MAP_FIXED;
+    // SAFETY: a new mapping at an address of the kernel's choice touches nothing that there is. `aligned` is less than
+    // `page` bytes after its start, so the `whole` bytes of the second mapping lie inside the first, which nobody else
+    // knows of. MADV_COLLAPSE changes where the bytes of these pages lie and not what they are. Nothing points into the
+    // range when it is unmapped.
+    unsafe {
+        let start = libc::mmap(ptr::null_mut(), reserved, libc::PROT_NONE, nowhere, -1, 0);
+        if start == libc::MAP_FAILED {
+            return;
+        }
+        // Only a piece that begins at a multiple of its size can be a huge page.
+        let aligned = start.map_addr(|address| address.next_multiple_of(page));
+        let mapped = libc::mmap(aligned, whole, libc::PROT_READ, fixed, file.as_raw_fd(), 0);
+        if mapped != libc::MAP_FAILED {
+            libc::madvise(mapped, whole, MADV_COLLAPSE);
+        }
+        libc::munmap(start, reserved);
     }
-    // Only a piece that begins at a multiple of its size can be a huge page.
-    let aligned = start.map_addr(|address| address.next_multiple_of(page));
-    let flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
-    // SAFETY: `aligned` is less than `page` bytes after `start`, so these `whole` bytes lie inside the mapping
-    // that was just made for this, which nobody else knows of.
-    let mapped = unsafe { libc::mmap(aligned, whole, libc::PROT_READ, flags, file.as_raw_fd(), 0) };
-    if mapped != libc::MAP_FAILED {
-        // SAFETY: MADV_COLLAPSE changes where the bytes of these pages lie and not what they are; they are ours
-        // until they are unmapped below.
-        unsafe { libc::madvise(mapped, whole, MADV_COLLAPSE) };
-    }
-    // SAFETY: this range is the mapping made above, with the one put into it; nothing points into it.
-    unsafe { libc::munmap(start, reserved) };
-    Some(())
 }

@@ -1,9 +1,9 @@
-//! Hints that something happened to a folder or a file, for a thread that serves: they are waited for like a
-//! socket, without a thread beside. (The firmware folder, with its many folders, is watched by notify.)
+//! Events of the state folder and of single files, waited for like a socket. (The firmware folder, with its many folders,
+//! is watched by notify.) An event says only that something happened, not what.
 //!
-//! What would surprise you: they are hints alone. What is changed on another machine's side of a network
-//! drive, or in memory that a program maps, makes none. Where the kernel has no inotify, or this user has too
-//! many watches, there is an error (ENOSYS, EMFILE, ENOSPC), and one must look from time to time.
+//! What is changed on another machine's side of a network drive, or in memory that a program maps, causes no event.
+//! Where the kernel has no inotify, or this user has too many watches, there is an error (ENOSYS, EMFILE, ENOSPC), and
+//! the caller must look from time to time.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,13 +15,13 @@ use rustix::io::Errno;
 use super::without::Feature;
 use smol::Async;
 
-/// Where hints come from.
-pub struct Hints {
+/// An inotify.
+pub struct FileEvents {
     source: Async<OwnedFd>,
 }
 
 /// A file or a folder that is watched, as it was when it was last looked up.
-pub struct Watch {
+pub struct WatchedPath {
     number: i32,
 }
 
@@ -40,44 +40,49 @@ const TO_FILE: WatchFlags = WatchFlags::MODIFY
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::DELETE_SELF);
 
-impl Hints {
+impl FileEvents {
     /// Watches nothing yet.
-    pub fn new() -> io::Result<Hints> {
+    pub fn new() -> io::Result<FileEvents> {
         Feature::Inotify.available()?;
         let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        Ok(Hints {
+        Ok(FileEvents {
             source: Async::new_nonblocking(descriptor)?,
         })
     }
 
     /// Watches a folder, not what lies deeper. `before`: what its path led to before; it is let go if that is
     /// another by now.
-    pub fn folder(&self, path: &Path, before: Option<Watch>) -> io::Result<Watch> {
+    pub fn folder(&self, path: &Path, before: Option<WatchedPath>) -> io::Result<WatchedPath> {
         self.watch(path, IN_FOLDER, before)
     }
 
     /// The same for a file, whatever links lead to it.
-    pub fn file(&self, path: &Path, before: Option<Watch>) -> io::Result<Watch> {
+    pub fn file(&self, path: &Path, before: Option<WatchedPath>) -> io::Result<WatchedPath> {
         self.watch(path, TO_FILE, before)
     }
 
-    fn watch(&self, path: &Path, what: WatchFlags, before: Option<Watch>) -> io::Result<Watch> {
+    fn watch(
+        &self,
+        path: &Path,
+        what: WatchFlags,
+        before: Option<WatchedPath>,
+    ) -> io::Result<WatchedPath> {
         let watched = inotify::add_watch(self.source.get_ref(), path, what);
         let number = watched.as_ref().ok();
         if let Some(before) = before.filter(|before| Some(&before.number) != number) {
             // An error: it went with what was watched.
             let _gone = inotify::remove_watch(self.source.get_ref(), before.number);
         }
-        Ok(watched.map(|number| Watch { number })?)
+        Ok(watched.map(|number| WatchedPath { number })?)
     }
 
     /// Waits until something has happened since the last call, and takes all that has.
     pub async fn next(&self) -> io::Result<()> {
         // Enough for any one event; what they say does not matter.
-        let mut events = [0; 4096];
+        let mut buffer = [0; 4096];
         let mut happened = false;
         loop {
-            match rustix::io::read(self.source.get_ref(), &mut events) {
+            match rustix::io::read(self.source.get_ref(), &mut buffer) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(_) => happened = true,
                 Err(Errno::INTR) => {}
@@ -98,11 +103,11 @@ mod tests {
     use crate::os::scratch::Scratch;
     use smol::{Timer, block_on};
 
-    /// Was something hinted?
-    fn hinted(hints: &Hints) -> bool {
+    /// Whether something happened.
+    fn has_event(events: &FileEvents) -> bool {
         block_on(smol::future::or(
             async {
-                hints.next().await.unwrap();
+                events.next().await.unwrap();
                 true
             },
             async {
@@ -113,29 +118,29 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_into_a_folder_is_hinted_and_what_is_only_written_there_is_not() {
+    fn what_comes_into_a_folder_causes_an_event_and_what_is_only_written_there_is_not() {
         use std::io::Write as _;
 
         let scratch = Scratch::new();
         let path = scratch.write("journal.jsonl", b"");
         let mut journal = fs::OpenOptions::new().append(true).open(&path).unwrap();
-        let hints = Hints::new().unwrap();
-        let watch = hints.folder(scratch.path(), None).unwrap();
-        assert!(!hinted(&hints));
+        let events = FileEvents::new().unwrap();
+        let watch = events.folder(scratch.path(), None).unwrap();
+        assert!(!has_event(&events));
         journal.write_all(b"a line\n").unwrap();
         fs::read_dir(scratch.path()).unwrap().for_each(drop);
         fs::read(&path).unwrap();
-        assert!(!hinted(&hints));
+        assert!(!has_event(&events));
         scratch.write("lift-1", b"");
-        assert!(hinted(&hints));
-        assert!(!hinted(&hints));
+        assert!(has_event(&events));
+        assert!(!has_event(&events));
         fs::rename(scratch.path().join("lift-1"), scratch.path().join("lift-2")).unwrap();
-        assert!(hinted(&hints));
+        assert!(has_event(&events));
         // Watched twice, it is the same watch.
         let number = watch.number;
-        let watch = hints.folder(scratch.path(), Some(watch)).unwrap();
+        let watch = events.folder(scratch.path(), Some(watch)).unwrap();
         assert_eq!(watch.number, number);
-        assert!(hints.folder(&path, None).is_err());
+        assert!(events.folder(&path, None).is_err());
     }
 
     #[test]
@@ -144,22 +149,22 @@ mod tests {
         let path = elsewhere.write("ids", b"1\n");
         let link = scratch.path().join("known-devices.txt");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        let hints = Hints::new().unwrap();
-        let watch = hints.file(&link, None).unwrap();
+        let events = FileEvents::new().unwrap();
+        let watch = events.file(&link, None).unwrap();
         fs::write(&path, b"2\n").unwrap();
-        assert!(hinted(&hints));
+        assert!(has_event(&events));
         let before = elsewhere.path().join("ids.before");
         fs::rename(&path, &before).unwrap();
-        assert!(hinted(&hints));
+        assert!(has_event(&events));
         elsewhere.write("ids", b"3\n");
-        let watch = hints.file(&link, Some(watch)).unwrap();
+        let watch = events.file(&link, Some(watch)).unwrap();
         // That it is watched no more is told as well.
-        assert!(hinted(&hints));
+        assert!(has_event(&events));
         fs::write(&before, b"4\n").unwrap();
-        assert!(!hinted(&hints));
+        assert!(!has_event(&events));
         fs::write(&path, b"5\n").unwrap();
-        assert!(hinted(&hints));
+        assert!(has_event(&events));
         fs::remove_file(&path).unwrap();
-        assert!(hints.file(&link, Some(watch)).is_err());
+        assert!(events.file(&link, Some(watch)).is_err());
     }
 }

@@ -1,9 +1,9 @@
 //! Is anyone writing to this file? A read lease (fcntl F_SETLEASE) is granted only if nobody has it
 //! open for writing (docs/hazards.md 11). The scan asks before it believes that a file is complete.
 //!
-//! What would surprise you: the answer `Granted` is true only while the lease is held, a lease can be
-//! taken away after /proc/sys/fs/lease-break-time (45 s), and overlayfs grants one in spite of a
-//! writer on its upper layer. So it makes things quick, never safe; safe is the hash.
+//! `Granted` holds only while the lease is held, a lease can be taken away after /proc/sys/fs/lease-break-time (45 s),
+//! and overlayfs grants one in spite of a writer on its upper layer. So a lease only saves time; what proves that a file
+//! is complete is its hash.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -18,7 +18,7 @@ use super::without::Feature;
 pub enum Lease<'a> {
     /// Nobody has the file open for writing, and nobody can while this is held (a writer's open
     /// waits, at most the system's lease-break-time).
-    Granted(Held<'a>),
+    Granted(HeldLease<'a>),
     /// Somebody has it open for writing (some network file systems always say so).
     Writer,
     /// The kernel or the file system will not say (not the owner, not supported).
@@ -27,21 +27,19 @@ pub enum Lease<'a> {
 
 /// A lease, given back on drop.
 #[derive(Debug)]
-pub struct Held<'a> {
+pub struct HeldLease<'a> {
     file: &'a File,
 }
 
-impl Held<'_> {
+impl HeldLease<'_> {
     /// It still stands: no writer is waiting for it, and it was not taken away. If this is true after
     /// a reading, then nobody wrote during that reading.
     pub fn stands(&self) -> bool {
-        // SAFETY: the descriptor is open as long as the borrowed file; F_GETLEASE takes no argument
-        // and touches no memory of ours.
-        unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_GETLEASE) == libc::F_RDLCK }
+        control(self.file, libc::F_GETLEASE, 0) == libc::F_RDLCK
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for HeldLease<'_> {
     fn drop(&mut self) {
         // Fails only if the kernel took it away already.
         set(self.file, libc::F_UNLCK).ok();
@@ -57,19 +55,23 @@ pub fn probe(file: &File) -> Lease<'_> {
     // The kernel announces a waiting writer with SIGIO, which by default ends the process.
     IGNORED.call_once(|| super::process::ignore(libc::SIGIO));
     match set(file, libc::F_RDLCK) {
-        Ok(()) => Lease::Granted(Held { file }),
+        Ok(()) => Lease::Granted(HeldLease { file }),
         Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Lease::Writer,
         Err(_) => Lease::Unknown,
     }
 }
 
 fn set(file: &File, kind: libc::c_int) -> io::Result<()> {
-    // SAFETY: the descriptor is open as long as the borrowed file; F_SETLEASE takes one int and
-    // touches no memory of ours.
-    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) } {
+    match control(file, libc::F_SETLEASE, kind) {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// F_SETLEASE, or F_GETLEASE, which takes no argument.
+fn control(file: &File, command: libc::c_int, argument: libc::c_int) -> libc::c_int {
+    // SAFETY: the descriptor is open as long as the borrowed file; both commands touch no memory of ours.
+    unsafe { libc::fcntl(file.as_raw_fd(), command, argument) }
 }
 
 #[cfg(test)]

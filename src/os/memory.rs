@@ -1,9 +1,8 @@
 //! Memory that cannot change: sealed memfds, mapped read-only; and how much memory there is.
 //! Snapshots are made of the first under a budget from the second.
 //!
-//! What would surprise you: nothing else is ever mapped. A mapping of a file on a medium kills the
-//! process with SIGBUS when the file is cut short or the medium goes (docs/hazards.md 9); a sealed memfd
-//! cannot be cut, and its pages are memory of ours.
+//! Nothing else is ever mapped: a mapping of a file on a medium kills the process with SIGBUS when the file is cut short
+//! or the medium goes (docs/hazards.md 9). A sealed memfd cannot be cut, and its pages are memory of ours.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -101,9 +100,7 @@ impl Sealed {
 
 /// What so many bytes take in memory: whole pages, in bytes.
 pub fn whole_pages(bytes: u64) -> u64 {
-    // SAFETY: sysconf reads a constant of the system; it has no precondition.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    let page = u64::try_from(page).unwrap_or(4096).max(1);
+    let page = rustix::param::page_size() as u64;
     bytes.div_ceil(page).saturating_mul(page)
 }
 

@@ -1,7 +1,7 @@
-//! This process: limits, signals, randomness.
+//! This process: limits, threads, signals, randomness.
 //!
-//! What would surprise you: signals are not handled, they are read. They are blocked for every
-//! thread and arrive in a signalfd, so nothing ever runs in the middle of anything else.
+//! Signals are blocked for every thread and read from a signalfd, so no handler ever runs in the middle of anything
+//! else.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -34,14 +34,13 @@ pub fn file_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(1 << 20)
 }
 
-/// Starts a thread that nobody joins. The error: there can be no more of them. (Boxed: what starts a
-/// thread is compiled anew for each type.)
+/// Starts a thread that nobody joins. The error: there can be no more of them.
 pub fn start_thread(name: &str, run: Box<dyn FnOnce() + Send>) -> io::Result<()> {
     let thread = std::thread::Builder::new().name(name.to_owned());
     thread.spawn(run).map(drop)
 }
 
-/// What the person (or the service manager) wants.
+/// What a person or the service manager asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// SIGTERM or SIGINT.
@@ -68,7 +67,8 @@ impl Signals {
         }
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: sigemptyset initialises the whole set that it is given, sigaddset and the two calls
-        // after it are given that initialised set; the old mask is not asked for (null is allowed).
+        // after it are given that initialised set; the old mask is not asked for (null is allowed). The descriptor
+        // that signalfd gives is known to nobody else.
         let fd = unsafe {
             libc::sigemptyset(set.as_mut_ptr());
             for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
@@ -78,13 +78,11 @@ impl Signals {
             if error != 0 {
                 return Err(io::Error::from_raw_os_error(error));
             }
-            libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+            match libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
+                fd if fd < 0 => return Err(io::Error::last_os_error()),
+                fd => OwnedFd::from_raw_fd(fd),
+            }
         };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: signalfd just gave us this descriptor, and nobody else knows of it.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let fd = Async::new_nonblocking(fd)?;
         Ok(Signals { fd })
     }
@@ -139,6 +137,7 @@ pub fn random(buffer: &mut [u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::process::{Signal as Raised, getpid};
     use smol::block_on;
     use std::os::unix::process::CommandExt;
     use std::process::Command;
@@ -172,25 +171,19 @@ mod tests {
     fn signals_arrive_as_what_they_mean_and_end_nothing() {
         if std::env::var_os(CHILD).is_some() {
             let signals = Signals::catch().unwrap();
-            let raise = |signal| {
-                // SAFETY: kill and getpid have no precondition.
-                assert_eq!(unsafe { libc::kill(libc::getpid(), signal) }, 0);
-            };
+            let raise = |signal| rustix::process::kill_process(getpid(), signal).unwrap();
             block_on(async {
-                raise(libc::SIGPIPE);
-                raise(libc::SIGIO);
-                raise(libc::SIGXFSZ);
-                raise(libc::SIGHUP);
+                raise(Raised::PIPE);
+                raise(Raised::IO);
+                raise(Raised::XFSZ);
+                raise(Raised::HUP);
                 assert_eq!(signals.next().await.unwrap(), Signal::Rescan);
-                raise(libc::SIGTERM);
+                raise(Raised::TERM);
                 assert_eq!(signals.next().await.unwrap(), Signal::Stop);
                 // One that comes while it is being waited for.
-                let later = std::thread::spawn(move || {
-                    // SAFETY: as above.
-                    unsafe { libc::kill(libc::getpid(), libc::SIGINT) }
-                });
+                let later = std::thread::spawn(move || raise(Raised::INT));
                 assert_eq!(signals.next().await.unwrap(), Signal::Stop);
-                assert_eq!(later.join().unwrap(), 0);
+                later.join().unwrap();
             });
             return;
         }

@@ -1,10 +1,6 @@
-//! What this process is to do without, as if the kernel, the file system or a sandbox did not have it:
-//! so that each fallback can be tried on any machine (`serve --without`, which is not in the help).
-//! Asked by the rooms that call the kernel for these things.
-//!
-//! The surprise: it is said once, before anything is opened, and holds for the whole process. The
-//! rooms above then meet the same errors as on a machine that lacks the thing, and cannot tell the
-//! difference.
+//! Kernel features that this process does without, as if the kernel, the file system or a sandbox did not have
+//! them: so that each fallback can be tried on any machine (`serve --without`, which is not in the help). Chosen once,
+//! before anything is opened; from then on the callers meet the errors of a machine that lacks the feature.
 
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};

@@ -2,8 +2,8 @@
 //! its own name when it is complete, never in the place of another file. Used for what the operator
 //! uploads.
 //!
-//! What would surprise you: an unfinished file is locked as long as its writer lives. That is how one that
-//! a kill left behind is told from one that another server is writing.
+//! An unfinished file is locked as long as its writer lives, which tells one that a kill left behind from one that
+//! another server is writing.
 
 use std::ffi::OsStr;
 use std::fs::File;

@@ -1,9 +1,8 @@
 //! Writing a small file beneath a folder: whole or not at all, and following no link. Used where the
 //! server changes the firmware folder itself (a release.json).
 //!
-//! What would surprise you: the new bytes lie for a moment in a file of another name beside it, which
-//! begins with a dot, so that a scan takes it for nothing. One that a kill left behind goes the next
-//! time that something is written there.
+//! The new bytes lie for a moment in a file of another name beside it, which begins with a dot, so that a scan ignores
+//! it. One that a kill left behind is removed the next time that something is written there.
 
 use std::ffi::OsStr;
 use std::fs::File;

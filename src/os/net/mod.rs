@@ -1,8 +1,8 @@
 //! Sockets: listeners with the options that keep stalled clients cheap (docs/hazards.md 13–15), and the
 //! few calls that the standard library does not have.
 //!
-//! What would surprise you: the options are set on the listener and never on a connection. Linux
-//! gives every connection the options of the listener it came from, so an accept costs one call.
+//! Options are set on the listener: Linux gives every connection the options of the listener it came from, so an
+//! accept costs one call.
 #![allow(unsafe_code)]
 
 use std::io::{self, IoSlice};
@@ -99,7 +99,7 @@ fn syncookies() -> bool {
         .is_ok_and(|text| !matches!(text.trim(), "0" | ""))
 }
 
-/// Not now, but perhaps later.
+/// Whether the call may succeed later: it would have blocked, or was interrupted.
 pub fn is_early(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -373,7 +373,7 @@ pub fn own_addresses() -> Vec<IpAddr> {
             }
         })
         .collect();
-    crate::order::sort(&mut addresses);
+    addresses.sort_unstable();
     addresses.dedup();
     addresses
 }
@@ -381,49 +381,36 @@ pub fn own_addresses() -> Vec<IpAddr> {
 /// Every address of every interface that is up.
 fn interface_addresses() -> Vec<IpAddr> {
     let mut first: *mut libc::ifaddrs = std::ptr::null_mut();
-    // SAFETY: getifaddrs writes one pointer to the address it is given.
-    if unsafe { libc::getifaddrs(&raw mut first) } != 0 {
-        return Vec::new();
-    }
     let mut addresses = Vec::new();
-    let mut next = first;
-    // SAFETY: getifaddrs succeeded, so `next` is null or an entry of its list, which stays until
-    // freeifaddrs below.
-    while let Some(entry) = unsafe { next.as_ref() } {
-        if entry.ifa_flags & libc::IFF_UP as libc::c_uint != 0 {
-            // SAFETY: ifa_addr of such an entry is null or a whole address of its family.
-            addresses.extend(unsafe { ip_of(entry.ifa_addr) });
+    // SAFETY: getifaddrs writes one pointer to the address it is given. If it succeeded, that is null or the first entry
+    // of a list that stays until freeifaddrs; nothing of the list is kept after it. ifa_addr of an entry is null or a
+    // whole address of the family that it begins with; it is read as if unaligned, because nobody promises more.
+    unsafe {
+        if libc::getifaddrs(&raw mut first) != 0 {
+            return addresses;
         }
-        next = entry.ifa_next;
+        let mut next = first;
+        while let Some(entry) = next.as_ref() {
+            next = entry.ifa_next;
+            let address = entry.ifa_addr;
+            if entry.ifa_flags & libc::IFF_UP as libc::c_uint == 0 || address.is_null() {
+                continue;
+            }
+            match i32::from((&raw const (*address).sa_family).read_unaligned()) {
+                libc::AF_INET => {
+                    let v4 = address.cast::<libc::sockaddr_in>().read_unaligned();
+                    addresses.push(Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes()).into());
+                }
+                libc::AF_INET6 => {
+                    let v6 = address.cast::<libc::sockaddr_in6>().read_unaligned();
+                    addresses.push(Ipv6Addr::from(v6.sin6_addr.s6_addr).into());
+                }
+                _ => {}
+            }
+        }
+        libc::freeifaddrs(first);
     }
-    // SAFETY: `first` came from getifaddrs and is not used after this; nothing of the list was kept.
-    unsafe { libc::freeifaddrs(first) };
     addresses
-}
-
-/// The internet address in a socket address.
-///
-/// # Safety
-/// `address` must be null or point to a whole socket address of the family that it names.
-unsafe fn ip_of(address: *const libc::sockaddr) -> Option<IpAddr> {
-    if address.is_null() {
-        return None;
-    }
-    // SAFETY: not null, so it is a socket address, of which the family is the first field. Unaligned,
-    // because nobody promises more.
-    match i32::from(unsafe { (&raw const (*address).sa_family).read_unaligned() }) {
-        libc::AF_INET => {
-            // SAFETY: the family says that a sockaddr_in is there.
-            let address = unsafe { address.cast::<libc::sockaddr_in>().read_unaligned() };
-            Some(Ipv4Addr::from(address.sin_addr.s_addr.to_ne_bytes()).into())
-        }
-        libc::AF_INET6 => {
-            // SAFETY: the family says that a sockaddr_in6 is there.
-            let address = unsafe { address.cast::<libc::sockaddr_in6>().read_unaligned() };
-            Some(Ipv6Addr::from(address.sin6_addr.s6_addr).into())
-        }
-        _ => None,
-    }
 }
 
 #[cfg(test)]
