@@ -11,6 +11,7 @@ use std::path::Path;
 use common::documents::{self, ROOT};
 use common::{Place, Rows, both, run};
 use luat_ota::decision::Refusal;
+use luat_ota::firmware::rules::Rules;
 
 /// A flag as the help of its command shows it.
 #[derive(Debug)]
@@ -118,19 +119,12 @@ fn every_flag_is_in_the_reference_with_its_default_and_its_twin_follows() {
 
 #[test]
 fn every_rule_is_in_the_rules() {
-    // The program names its keys when it meets one that it does not know; the source has the list.
-    let source = documents::read("src/firmware/rules/read.rs");
-    let list = source
-        .split("[&str;")
-        .nth(1)
-        .or(source.split("&[&str] = &[").nth(1));
-    let list = list.unwrap().split("];").next().unwrap();
-    let keys: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
+    let keys = Rules::KEYS;
     assert!(keys.len() >= 16, "{keys:?}");
     let mut rows = Rows::default();
     for name in ["docs/rules.md", "docs/zh-CN/rules.md"] {
         let text = documents::read(name);
-        for key in &keys {
+        for key in keys {
             let result = row(&text, key).map(|_| ());
             rows.row(
                 &format!("{name}: {key}"),

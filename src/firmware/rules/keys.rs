@@ -18,14 +18,15 @@ macro_rules! rules {
         }
 
         /// Every key, in the order of the documentation.
-        const KEYS: &[&str] = &[$(stringify!($key)),*];
-
         impl Rules {
+            /// All keys.
+            pub const KEYS: &[&str] = &[$(stringify!($key)),*];
+
             /// Reads one key. The error is a sentence that names it.
             pub(super) fn set(&mut self, key: &str, value: &Value) -> Result<(), String> {
                 match key {
                     $(stringify!($key) => self.$key = Some($read(key, value)?),)*
-                    _ => return Err(read::unknown(key, KEYS)),
+                    _ => return Err(read::unknown(key, Rules::KEYS)),
                 }
                 Ok(())
             }
