@@ -1,10 +1,6 @@
 //! What is measured by `cargo bench` in nanoseconds and by benches/instructions.sh in instructions: each
 //! step that a check or a packet takes in our own code, on what modules really send.
 
-use std::borrow::Cow;
-use std::hint::black_box;
-use std::time::Instant;
-
 use luat_ota::decision::{Check, Known, Notes, Question, Refusal, Verdict, decide};
 use luat_ota::device::upgrade_id::UpgradeIds;
 use luat_ota::firmware::ContentId;
@@ -17,6 +13,8 @@ use luat_ota::os::fs::Stamp;
 use luat_ota::wire::head::{self, HeadLimits, HeadProgress};
 use luat_ota::wire::http_target::{HttpTarget, http_target};
 use luat_ota::wire::{dialects::datagram, reply};
+use std::borrow::Cow;
+use std::hint::black_box;
 
 /// The head of a LuaTask module (docs/protocol.md 1), as it arrives.
 const HEAD: &[u8] = b"GET /luat/update?project_key=kTW8QY3gZlQ0TZr5yZUN4fJ6ftoFHK2T&imei=862991443753386&device_key=\
@@ -97,7 +95,7 @@ fn small() -> Catalog {
         files,
         ..ScanResult::default()
     };
-    Catalog::build(found, None, Instant::now())
+    Catalog::build(found)
 }
 
 /// 100 projects with 100 releases each, and ALIYUN with 100,000 ranges of IMEIs at its newest.
@@ -123,7 +121,7 @@ fn large() -> Catalog {
         }],
         ..ScanResult::default()
     };
-    Catalog::build(found, None, Instant::now())
+    Catalog::build(found)
 }
 
 fn hundred_thousand_ranges() -> DeviceSet {

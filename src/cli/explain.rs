@@ -177,7 +177,6 @@ fn offered(out: &mut String, offer: &Offer<'_>) -> std::fmt::Result {
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use std::time::Instant;
 
     use crate::firmware::ContentId;
     use crate::firmware::catalog::{ScanResult, ScannedFile, ScannedRules};
@@ -211,7 +210,7 @@ mod tests {
             }],
             ..ScanResult::default()
         };
-        Catalog::build(found, None, Instant::now())
+        Catalog::build(found)
     }
 
     const REQUEST: &[u8] = b"GET /luat/update?project_key=k&imei=862991443753386&firmware_name=\

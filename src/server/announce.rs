@@ -65,10 +65,6 @@ fn changed<'c>(before: &Catalog, now: &'c Catalog) -> Vec<(&'c Project, &'c Rele
     let mut changed = Vec::new();
     for project in now.projects() {
         let twin = before.project(&project.name);
-        // A project that says the same keeps its time: of 10,000 releases only few are looked at.
-        if twin.is_some_and(|twin| twin.since == project.since) {
-            continue;
-        }
         let old = twin.map_or(&[][..], |twin| &twin.releases);
         for release in &project.releases {
             // The newest come first.
@@ -98,15 +94,13 @@ fn says_the_same(old: &Release, new: &Release) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
-
     use crate::firmware::ContentId;
     use crate::firmware::catalog::{ScanResult, ScannedFile, ScannedRules};
     use crate::firmware::package::{Inspected, PackageKind};
     use crate::firmware::rules::Rules;
     use crate::os::fs::Stamp;
 
-    fn catalogue(files: &[(&str, u8)], rules: &str, before: Option<&Catalog>) -> Catalog {
+    fn catalogue(files: &[(&str, u8)], rules: &str) -> Catalog {
         let files = files.iter().map(|&(path, content)| ScannedFile {
             path: path.to_owned(),
             stamp: Stamp {
@@ -132,7 +126,7 @@ mod tests {
             }],
             ..ScanResult::default()
         };
-        Catalog::build(found, before, Instant::now())
+        Catalog::build(found)
     }
 
     fn versions(before: &Catalog, now: &Catalog) -> Vec<String> {
@@ -147,20 +141,20 @@ mod tests {
     #[test]
     fn only_what_changed_is_told() {
         let two = [("A/1.0.0/u.bin", 1), ("A/1.0.1/u.bin", 2)];
-        let first = catalogue(&two, "{}", None);
+        let first = catalogue(&two, "{}");
         assert_eq!(versions(&Catalog::default(), &first), ["1.0.0", "1.0.1"]);
 
-        let same = catalogue(&two, "{}", Some(&first));
+        let same = catalogue(&two, "{}");
         assert!(versions(&first, &same).is_empty());
 
         let one_replaced = [("A/1.0.0/u.bin", 1), ("A/1.0.1/u.bin", 3)];
-        let next = catalogue(&one_replaced, "{}", Some(&same));
+        let next = catalogue(&one_replaced, "{}");
         assert_eq!(versions(&same, &next), ["1.0.1"]);
 
-        let paused = catalogue(&one_replaced, r#"{"paused": true}"#, Some(&next));
+        let paused = catalogue(&one_replaced, r#"{"paused": true}"#);
         assert_eq!(versions(&next, &paused), ["1.0.0"]);
 
-        let gone = catalogue(&[], "{}", Some(&paused));
+        let gone = catalogue(&[], "{}");
         assert!(versions(&paused, &gone).is_empty());
     }
 }

@@ -128,7 +128,7 @@ fn folder(versions: &[&str]) -> Catalog {
         files: (1..).zip(versions).map(file).collect(),
         ..ScanResult::default()
     };
-    Catalog::build(found, None, Instant::now())
+    Catalog::build(found)
 }
 
 fn devices(setting: Setting, count: u64, percent: u64, dice: &mut Dice) -> Vec<Device> {

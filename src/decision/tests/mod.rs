@@ -1,9 +1,7 @@
 //! The tables of docs/decision.md, row by row, and what must hold for any question.
 
-use std::sync::Arc;
-use std::time::Instant;
-
 use proptest::prelude::*;
+use std::sync::Arc;
 
 use super::*;
 use crate::firmware::ContentId;
@@ -55,7 +53,7 @@ fn folder(files: &[(&str, PackageKind)], rules: &[(&str, &str)]) -> Catalog {
         rules: rules.collect(),
         ..ScanResult::default()
     };
-    Catalog::build(found, None, Instant::now())
+    Catalog::build(found)
 }
 
 fn generic(paths: &[&str], rules: &[(&str, &str)]) -> Catalog {

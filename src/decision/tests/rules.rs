@@ -203,7 +203,7 @@ fn rules_that_cannot_be_read_hold_their_release_back() {
             },
         });
     }
-    let catalog = Catalog::build(found, None, Instant::now());
+    let catalog = Catalog::build(found);
     assert_offer(&catalog, &old(), "P/1.5.0/u.bin");
     assert_no(&catalog, &check("P", "1.5.0"), Refusal::NotNow);
     assert!(catalog.quarantined[0].text.contains("not JSON"));
@@ -219,7 +219,7 @@ fn a_project_of_which_no_file_is_whole_has_no_package() {
         }],
         ..ScanResult::default()
     };
-    let catalog = Catalog::build(found, None, Instant::now());
+    let catalog = Catalog::build(found);
     assert_no(&catalog, &check("P", "1.0.0"), Refusal::NoPackage);
     assert_no(&catalog, &check("Q", "1.0.0"), Refusal::UnknownProject);
 }

@@ -167,7 +167,7 @@ fn what_is_not_read_yet_is_not_unknown() {
     server.tell(|service| {
         let mut found = ScanResult::default();
         found.waiting.push("P/2.0.0/u.bin".into());
-        let catalog = Catalog::build(found, None, Instant::now());
+        let catalog = Catalog::build(found);
         service.replace_catalog(Arc::new(catalog));
     });
     let got = server.check("");

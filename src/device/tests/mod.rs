@@ -171,8 +171,7 @@ impl Server {
                 inspected: inspector.finish().unwrap(),
             });
         }
-        let before = self.published.borrow().clone();
-        let catalog = Arc::new(Catalog::build(found, before.as_deref(), Instant::now()));
+        let catalog = Arc::new(Catalog::build(found));
         assert_eq!(catalog.quarantined, []);
         *self.published.borrow_mut() = Some(Arc::clone(&catalog));
         self.tell(move |service| service.replace_catalog(catalog));

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::warnings;
 use super::{
@@ -17,9 +16,8 @@ use crate::firmware::version::Version;
 use crate::os::fs::Stamp;
 
 impl Catalog {
-    /// Builds the catalogue. `previous` is the one before it: a project that says the same as there
-    /// keeps its `since`, any other has changed `now`.
-    pub fn build(found: ScanResult, previous: Option<&Catalog>, now: Instant) -> Catalog {
+    /// Builds the catalogue.
+    pub fn build(found: ScanResult) -> Catalog {
         let mut catalog = Catalog {
             quarantined: found.quarantined,
             ignored: found.ignored,
@@ -47,7 +45,7 @@ impl Catalog {
             &mut catalog.warnings,
         );
         for files in files.chunk_by(|a, b| a.project == b.project) {
-            catalog.add_project(files, &rules, previous, now);
+            catalog.add_project(files, &rules);
         }
         catalog.index_keys();
         // Equal folders must make equal catalogues.
@@ -61,13 +59,7 @@ impl Catalog {
     }
 
     /// Adds the project of these files, which are not none; the newest come first.
-    fn add_project(
-        &mut self,
-        files: &[PlacedFile],
-        rules: &RulesByOwner,
-        previous: Option<&Catalog>,
-        now: Instant,
-    ) {
+    fn add_project(&mut self, files: &[PlacedFile], rules: &RulesByOwner) {
         let Some(PlacedFile { project: name, .. }) = files.first() else {
             return;
         };
@@ -88,11 +80,7 @@ impl Catalog {
             }
             releases.push(release);
         }
-        let since = previous
-            .and_then(|catalog| catalog.project(name))
-            .filter(|project| project.releases == releases)
-            .map_or(now, |project| project.since);
-        let project = Project::new(name.clone(), releases, since);
+        let project = Project::new(name.clone(), releases);
         let luatos = files.iter().any(|file| file.luatos);
         warnings::about_packages(&project, luatos, &mut self.warnings);
         self.projects.push(project);

@@ -1,7 +1,6 @@
 //! What would become of a file that is not in the folder yet: asked before one is taken in.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::{Catalog, Package, Project, Release};
 use crate::firmware::ContentId;
@@ -139,7 +138,7 @@ impl Catalog {
             ),
         }
         let mut catalog = Catalog {
-            projects: vec![Project::new(place.project.into(), releases, Instant::now())],
+            projects: vec![Project::new(place.project.into(), releases)],
             ..Catalog::default()
         };
         catalog.index_keys();
@@ -182,7 +181,6 @@ mod tests {
     use crate::firmware::catalog::{ScanResult, ScannedFile};
     use crate::firmware::package::Inspected;
     use crate::os::fs::Stamp;
-    use std::time::Instant;
 
     fn catalog(files: &[(&str, u8)]) -> Catalog {
         let files = files
@@ -208,7 +206,7 @@ mod tests {
             files,
             ..ScanResult::default()
         };
-        Catalog::build(found, None, Instant::now())
+        Catalog::build(found)
     }
 
     fn generic(path: &str, byte: u8) -> Candidate<'_> {

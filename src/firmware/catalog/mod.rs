@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::ContentId;
 use super::name;
@@ -76,15 +75,13 @@ pub struct Project {
     pub name: Box<str>,
     /// Its releases, newest first; empty if all its files are quarantined.
     pub releases: Vec<Release>,
-    /// Since when nothing of it changed.
-    pub since: Instant,
     /// Where in `releases` those are that are not in core form, by what LuatOS sends of them.
     by_script: Vec<usize>,
     has_downgrades: bool,
 }
 
 impl Project {
-    fn new(name: Box<str>, releases: Vec<Release>, since: Instant) -> Project {
+    fn new(name: Box<str>, releases: Vec<Release>) -> Project {
         let mut by_script: Vec<(Version, usize)> = releases
             .iter()
             .enumerate()
@@ -99,7 +96,6 @@ impl Project {
                 .iter()
                 .any(|release| release.rules.allow_downgrade == Some(true)),
             releases,
-            since,
             by_script: by_script.into_iter().map(|(_, at)| at).collect(),
         }
     }

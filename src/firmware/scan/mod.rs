@@ -113,7 +113,7 @@ pub fn now(root: &Path, known: &mut KnownFiles) -> Result<Catalog, String> {
             files.outcome(&job, outcome, start, known);
         }
     }
-    Ok(Catalog::build(files.found(), None, start))
+    Ok(Catalog::build(files.found()))
 }
 
 /// Walks the whole folder. `skip`: a folder that is not walked into (the state folder, if it lies

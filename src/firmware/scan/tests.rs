@@ -222,7 +222,7 @@ fn the_rules_in_a_folder_that_cannot_be_read_stay_in_force() {
         }
         let later = now + Duration::from_secs(2);
         files.again(&root, later, &mut known);
-        Catalog::build(files.found(), None, later)
+        Catalog::build(files.found())
     };
     let is_ruled = |catalog: &Catalog| {
         let releases = &catalog.project("P").unwrap().releases;
@@ -277,7 +277,7 @@ fn what_a_folder_that_was_never_read_may_rule_is_held_back() {
         let outcome = reading::read(&root, &job, &|| true);
         files.outcome(&job, outcome, now, &mut known);
     }
-    let catalog = Catalog::build(files.found(), None, now);
+    let catalog = Catalog::build(files.found());
     let held_back: Vec<(&str, &str)> = ["P", "Q"]
         .iter()
         .flat_map(|name| {

@@ -379,7 +379,7 @@ impl WatchLoop {
             found.quarantined.push(Remark::new(".", text));
             found.unread.push(String::new());
         }
-        let catalog = Catalog::build(found, self.last.as_deref(), start);
+        let catalog = Catalog::build(found);
         self.published = Instant::now();
         self.no_catalog_before = rest(start);
         if let Some(last) = &self.last

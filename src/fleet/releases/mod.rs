@@ -12,7 +12,7 @@ pub mod fuse;
 use std::collections::{BTreeMap, HashMap};
 
 pub use self::counts::StateCounts;
-use self::fuse::Fuse;
+use self::fuse::ReleaseFuse;
 use super::clock::Stamp;
 use super::entry::{JournalEntry, ReleaseEntry};
 use super::journey::TargetId;
@@ -70,7 +70,7 @@ pub struct ReleaseRecord {
     /// Devices that were confirmed with it and whose own record does not say so any more: they were forgotten, or
     /// were confirmed with several releases since.
     confirmed: u32,
-    fuse: Fuse,
+    fuse: ReleaseFuse,
     was_in_folder: bool,
     targets: Vec<TargetId>,
 }

@@ -164,8 +164,7 @@ impl World {
                 files: (0..=number).map(file).collect(),
                 ..ScanResult::default()
             };
-            let before = catalogs.last().map(|catalog| &**catalog);
-            catalogs.push(Arc::new(Catalog::build(found, before, start)));
+            catalogs.push(Arc::new(Catalog::build(found)));
         }
         let last = catalogs.last().unwrap();
         let releases = &last.project("P").unwrap().releases;

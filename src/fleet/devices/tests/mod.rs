@@ -19,8 +19,6 @@ use crate::fleet::view::Filter;
 use crate::os::fs;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use std::time::Instant;
-
 const SIZE: u64 = 100_000;
 
 const START: Stamp = Stamp(1 << 31);
@@ -54,7 +52,7 @@ fn folder(files: &[(&str, u8)]) -> Catalog {
         files: files.collect(),
         ..ScanResult::default()
     };
-    Catalog::build(found, None, Instant::now())
+    Catalog::build(found)
 }
 
 fn content_id(last: u8) -> ContentId {

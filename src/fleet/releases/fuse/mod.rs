@@ -105,7 +105,7 @@ pub enum FuseVerdict {
 
 /// The fuse of one release.
 #[derive(Debug, Default)]
-pub(super) struct Fuse {
+pub(super) struct ReleaseFuse {
     /// The release's rules; `None`: it is not in the folder.
     rules: Option<Arc<Rules>>,
     pause: Option<Pause>,
@@ -132,7 +132,7 @@ struct Pause {
     again: Stamp,
 }
 
-impl Fuse {
+impl ReleaseFuse {
     pub(super) fn is_paused(&self) -> bool {
         self.pause.is_some()
     }
@@ -149,9 +149,9 @@ impl Fuse {
     /// The release has left the folder: all is forgotten but a pause that only we know of.
     pub(super) fn forget_folder(&mut self) {
         let pause = self.pause.take().filter(|pause| !pause.adopted);
-        *self = Fuse {
+        *self = ReleaseFuse {
             pause,
-            ..Fuse::default()
+            ..ReleaseFuse::default()
         };
     }
 

@@ -1,5 +1,3 @@
-use std::time::Instant;
-
 use super::*;
 use crate::firmware::ContentId;
 use crate::firmware::catalog::{Catalog, ScanResult, ScannedFile, ScannedRules};
@@ -38,7 +36,7 @@ fn folder(rules: &str) -> Catalog {
         rules: vec![rules],
         ..ScanResult::default()
     };
-    Catalog::build(found, None, Instant::now())
+    Catalog::build(found)
 }
 
 fn heard(confirmed: u32, reverted: u32) -> Group {

@@ -1,5 +1,3 @@
-use std::time::Instant;
-
 use super::*;
 use crate::firmware::catalog::{Catalog, ScanResult, ScannedFile};
 use crate::firmware::package::{Inspected, PackageKind};
@@ -132,7 +130,7 @@ fn answer(ask: &str, path: &str, kind: PackageKind) -> Value {
         }],
         ..ScanResult::default()
     };
-    let catalog = Catalog::build(found, None, Instant::now());
+    let catalog = Catalog::build(found);
     let project = &catalog.projects()[0];
     let offer = Offer {
         project,
