@@ -3,10 +3,10 @@
 //! The table has a fixed size whatever arrives, and its hash is keyed: networks that fall on the same
 //! slot share it, but nobody outside knows which they are.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
 
 use crate::fleet::network::Network;
-use crate::hash::Keyed;
 
 /// Slots of a table.
 const SLOTS: usize = 4096;
@@ -19,22 +19,22 @@ const TOKEN: u32 = 1000;
 
 /// What is limited by source network over UDP and TCP 2234.
 #[derive(Debug)]
-pub struct Limiters {
+pub struct RateLimits {
     /// Checks.
     pub checks: Buckets,
     /// Replies to what is wrong.
     pub errors: Buckets,
     /// Packets.
     pub gets: Buckets,
-    hasher: Keyed,
+    hasher: RandomState,
     start: Instant,
     /// The last time that was asked for, and what it is for the slots.
     last: (Instant, u32),
 }
 
-/// A network's slot in each of the tables, at a time: looked up once for all of them.
+/// A network's bucket in each of the tables, at a time: looked up once for all of them.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct BucketIndex {
     slot: usize,
     /// Milliseconds since the start, modulo 2^32.
     at: u32,
@@ -43,7 +43,7 @@ pub struct Place {
 /// Token buckets, one for each network (or a few of them together).
 #[derive(Debug)]
 pub struct Buckets {
-    slots: Box<[Slot]>,
+    slots: Box<[TokenBucket]>,
     /// Tokens a second; 0: no limit.
     rate: u32,
     /// What a bucket holds.
@@ -51,36 +51,36 @@ pub struct Buckets {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Slot {
+struct TokenBucket {
     /// In thousandths.
     tokens: u32,
-    /// When `tokens` was true, as in [`Place`].
+    /// When `tokens` was true, as in [`BucketIndex`].
     at: u32,
 }
 
-impl Limiters {
+impl RateLimits {
     /// Full buckets that get so many tokens a second each and hold five times as many; 0: no limit.
-    pub fn new(checks: u32, errors: u32, gets: u32, now: Instant) -> Limiters {
-        Limiters {
+    pub fn new(checks: u32, errors: u32, gets: u32, now: Instant) -> RateLimits {
+        RateLimits {
             checks: Buckets::new(checks),
             errors: Buckets::new(errors),
             gets: Buckets::new(gets),
-            hasher: Keyed::default(),
+            hasher: RandomState::new(),
             start: now,
             last: (now, 0),
         }
     }
 
-    /// Where a network's buckets are now.
-    pub fn place(&mut self, network: Network, now: Instant) -> Place {
+    /// A network's buckets, now.
+    pub fn bucket(&mut self, network: Network, now: Instant) -> BucketIndex {
         // The same for all datagrams that came together.
         if self.last.0 != now {
             let elapsed = now.saturating_duration_since(self.start);
             // The low bits are enough: only the distance between two calls counts.
             self.last = (now, elapsed.as_millis() as u32);
         }
-        Place {
-            slot: (self.hasher.number(network.number()) as usize) % SLOTS,
+        BucketIndex {
+            slot: (self.hasher.hash_one(network) as usize) % SLOTS,
             at: self.last.1,
         }
     }
@@ -92,7 +92,7 @@ impl Buckets {
         let slots = if rate > 0 { SLOTS } else { 0 };
         Buckets {
             slots: vec![
-                Slot {
+                TokenBucket {
                     tokens: full,
                     at: 0
                 };
@@ -104,30 +104,30 @@ impl Buckets {
         }
     }
 
-    /// Is there a token?
-    pub fn has(&self, place: Place) -> bool {
-        let slot = self.slots.get(place.slot);
-        slot.is_none_or(|slot| self.tokens(*slot, place.at) >= TOKEN)
+    /// Whether there is a token.
+    pub fn has(&self, index: BucketIndex) -> bool {
+        let slot = self.slots.get(index.slot);
+        slot.is_none_or(|slot| self.tokens(*slot, index.at) >= TOKEN)
     }
 
     /// Takes a token, if there is one.
-    pub fn take(&mut self, place: Place) -> bool {
-        let Some(slot) = self.slots.get(place.slot) else {
+    pub fn take(&mut self, index: BucketIndex) -> bool {
+        let Some(slot) = self.slots.get(index.slot) else {
             return true;
         };
-        let tokens = self.tokens(*slot, place.at);
+        let tokens = self.tokens(*slot, index.at);
         let left = tokens.checked_sub(TOKEN);
-        if let Some(slot) = self.slots.get_mut(place.slot) {
-            *slot = Slot {
+        if let Some(slot) = self.slots.get_mut(index.slot) {
+            *slot = TokenBucket {
                 tokens: left.unwrap_or(tokens),
-                at: place.at,
+                at: index.at,
             };
         }
         left.is_some()
     }
 
     /// How much it holds by now.
-    fn tokens(&self, slot: Slot, at: u32) -> u32 {
+    fn tokens(&self, slot: TokenBucket, at: u32) -> u32 {
         let come = at.wrapping_sub(slot.at).saturating_mul(self.rate);
         slot.tokens.saturating_add(come).min(self.full)
     }
@@ -141,17 +141,17 @@ mod tests {
 
     const HERE: Network = Network::V4([192, 0, 2]);
 
-    fn errors(rate: u32, now: Instant) -> Limiters {
-        Limiters::new(0, rate, 0, now)
+    fn errors(rate: u32, now: Instant) -> RateLimits {
+        RateLimits::new(0, rate, 0, now)
     }
 
-    fn take(limiters: &mut Limiters, network: Network, now: Instant) -> bool {
-        let place = limiters.place(network, now);
+    fn take(limiters: &mut RateLimits, network: Network, now: Instant) -> bool {
+        let place = limiters.bucket(network, now);
         limiters.errors.take(place)
     }
 
-    fn has(limiters: &mut Limiters, network: Network, now: Instant) -> bool {
-        let place = limiters.place(network, now);
+    fn has(limiters: &mut RateLimits, network: Network, now: Instant) -> bool {
+        let place = limiters.bucket(network, now);
         limiters.errors.has(place)
     }
 
@@ -189,8 +189,8 @@ mod tests {
     #[test]
     fn each_kind_has_buckets_of_its_own() {
         let now = Instant::now();
-        let mut limiters = Limiters::new(3, 2, 1, now);
-        let place = limiters.place(HERE, now);
+        let mut limiters = RateLimits::new(3, 2, 1, now);
+        let place = limiters.bucket(HERE, now);
         let all = |buckets: &mut Buckets| (0..100).filter(|_| buckets.take(place)).count();
         assert_eq!(all(&mut limiters.checks), 15);
         assert_eq!(all(&mut limiters.errors), 10);

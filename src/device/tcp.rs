@@ -13,7 +13,7 @@ use smol::LocalExecutor;
 use smol::future::{or, pending};
 
 use super::accept::accept;
-use super::buckets::{Buckets, Limiters};
+use super::buckets::{Buckets, RateLimits};
 use super::check_log::{LogSubject, NO_MESSAGE, log_unknown};
 use super::message::{self, CheckReply, ERR, PacketRequest, UNKNOWN};
 use super::packets::PacketDownload;
@@ -100,8 +100,8 @@ struct TcpSession {
     stop: Stop,
 }
 
-/// What ended a wait.
-enum Woken {
+/// What ended a wait of a session.
+enum SessionEvent {
     Readable(bool),
     Silence,
     Stopped,
@@ -118,7 +118,7 @@ impl TcpSession {
                 (true, true) => None,
             };
             match self.wait(time).await {
-                Woken::Readable(true) => {
+                SessionEvent::Readable(true) => {
                     idle = false;
                     let ended = !self.read(&mut bytes);
                     let complete = ended || bytes.ends_with(b"\n") || self.is_good_get(&bytes);
@@ -127,7 +127,7 @@ impl TcpSession {
                         break;
                     }
                 }
-                Woken::Silence if bytes.is_empty() => {
+                SessionEvent::Silence if bytes.is_empty() => {
                     idle = true;
                     self.seat.end_download();
                     // Its next answer begins a new count, as its time does.
@@ -136,37 +136,37 @@ impl TcpSession {
                         download.pause();
                     }
                 }
-                Woken::Silence => {
+                SessionEvent::Silence => {
                     if !self.answer(&mut bytes).await {
                         break;
                     }
                 }
-                Woken::Readable(false) => break,
-                Woken::Stopped => return,
+                SessionEvent::Readable(false) => break,
+                SessionEvent::Stopped => return,
             }
         }
         self.result = "cut";
     }
 
-    async fn wait(&self, time: Option<Duration>) -> Woken {
+    async fn wait(&self, time: Option<Duration>) -> SessionEvent {
         let downloading = self
             .download
             .as_ref()
             .is_some_and(|(_, download)| download.is_running());
-        let readable = async { Woken::Readable(self.stream.readable().await.is_ok()) };
+        let readable = async { SessionEvent::Readable(self.stream.readable().await.is_ok()) };
         let silence = async {
             match time {
                 Some(time) => Timer::after(time).await,
                 None => pending().await,
             };
-            Woken::Silence
+            SessionEvent::Silence
         };
         let stopped = async {
             match downloading {
                 true => pending().await,
                 false => self.stop.raised().await,
             }
-            Woken::Stopped
+            SessionEvent::Stopped
         };
         or(readable, or(silence, stopped)).await
     }
@@ -235,7 +235,7 @@ impl TcpSession {
         let network = self.network();
         let few = {
             let mut limits = self.service.buckets.borrow_mut();
-            let place = limits.place(network, Instant::now());
+            let place = limits.bucket(network, Instant::now());
             limits.errors.has(place)
         };
         few || self
@@ -253,14 +253,14 @@ impl TcpSession {
     /// the client has gone meanwhile, the server stops, or it took longer than `most`.
     async fn share(
         &self,
-        bucket: impl Fn(&mut Limiters) -> &mut Buckets,
+        bucket: impl Fn(&mut RateLimits) -> &mut Buckets,
         most: Option<Duration>,
     ) -> bool {
         let began = Instant::now();
         let network = self.network();
         let taken = || {
             let mut limits = self.service.buckets.borrow_mut();
-            let place = limits.place(network, Instant::now());
+            let place = limits.bucket(network, Instant::now());
             bucket(&mut limits).take(place)
         };
         while !taken() {

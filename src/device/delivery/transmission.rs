@@ -95,8 +95,6 @@ pub(in crate::device) struct Transmission<'a> {
     /// When that was.
     looked: Instant,
     silence: Silence,
-    /// Its number among those that hold a snapshot.
-    holder: u64,
     /// TCP_USER_TIMEOUT, which ends a connection whose window stays closed.
     kernel_limit: Duration,
     /// We have sent our FIN, which counts as a byte.
@@ -122,6 +120,8 @@ impl<'a> Transmission<'a> {
             start: plan.start,
             end: plan.end,
         };
+        let holders = &service.holders;
+        holders.borrow_mut().add(seat.id(), plan.content, now);
         let who = plan.subject.who.as_ref();
         let mut fleet = service.fleet.borrow_mut();
         let (transfer, written) = fleet.begin(who, Some(&plan.owner), part, now);
@@ -140,10 +140,6 @@ impl<'a> Transmission<'a> {
             taken: 0,
             acknowledged: 0,
             looked: now,
-            holder: service
-                .holders
-                .borrow_mut()
-                .add(plan.content, seat.id(), now),
             silence: Silence::new(service.limits.stall_timeout, now),
             kernel_limit: service.limits.stall_timeout,
             shut: false,
@@ -295,7 +291,7 @@ impl<'a> Transmission<'a> {
             self.acknowledged = acknowledged;
             let (moved, window) = (self.silence.moved(), self.silence.window_time());
             let mut holders = self.service.holders.borrow_mut();
-            holders.moved(self.holder, moved, window);
+            holders.moved(self.seat.id(), moved, window);
             drop(holders);
             self.seat.acknowledged(self.arrived());
             self.tell();
@@ -442,7 +438,8 @@ impl<'a> Transmission<'a> {
 
 impl Drop for Transmission<'_> {
     fn drop(&mut self) {
-        self.service.holders.borrow_mut().remove(self.holder);
+        let holders = &self.service.holders;
+        holders.borrow_mut().remove(self.seat.id());
         // An eviction ends the task wherever it waits.
         if self.ending == DeliveryEnd::Stopped && !self.seat.is_held() {
             self.ending = DeliveryEnd::Replaced;

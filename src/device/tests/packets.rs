@@ -6,6 +6,7 @@ use super::*;
 use crate::device::check_log::LogSubject;
 use crate::device::message::PacketRequest;
 use crate::device::packets::PacketDownloads;
+use crate::firmware::ContentId;
 use crate::fleet::events::Event;
 use crate::fleet::network::Network;
 

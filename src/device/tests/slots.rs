@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::*;
+use crate::firmware::ContentId;
 use crate::fleet::network::Network;
 
 /// A download of which the server has sent some, and which goes on.

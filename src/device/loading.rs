@@ -1,0 +1,288 @@
+//! Loads files for downloads. Where no snapshot can be had, downloads that stand still make room (docs/hazards.md 34).
+//!
+//! A snapshot is given back when nobody downloads from it any more, so the downloads of one content go together:
+//! if each of them stands still for longer than its limit. Where one of them moves, none goes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use smol::Timer;
+use smol::future::yield_now;
+
+use super::{Service, within};
+use crate::decision::Refusal;
+use crate::firmware::ContentId;
+use crate::firmware::catalog::Catalog;
+use crate::firmware::snapshot::{LoadError, Snapshot};
+
+/// The longest wait for a file to be loaded. Whoever waits holds a connection, or has a question that
+/// grows stale; the copy itself is finished all the same, for the next that asks.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The longest wait for a download to have stood still for long enough (30 s, and up to 5 s until that is seen).
+const ROOM_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// The shortest time between two attempts to find room.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+
+/// Time after which a download that did not move stands still.
+const STILL: Duration = Duration::from_secs(30);
+
+impl Service {
+    /// The size in bytes of a content that can still be served.
+    pub(super) fn size_of(&self, content: ContentId, catalog: &Catalog) -> Option<u64> {
+        let loaded = self.snapshots.get(content).map(|snapshot| snapshot.size());
+        loaded.or_else(|| catalog.sources(content).first().map(|source| source.size))
+    }
+
+    /// The bytes of a content, unless that takes longer than [`LOAD_TIMEOUT`]. Where there is no room, downloads that stand
+    /// still make it.
+    pub(super) async fn load(&self, content: ContentId) -> Result<Arc<Snapshot>, LoadError> {
+        loop {
+            match self.load_once(content).await {
+                Err(LoadError::Full(_)) if self.evict_still_ones().await => {}
+                Err(LoadError::Full(why)) => {
+                    log::warn!(target: "device", "no room for a snapshot: {why}");
+                    return Err(LoadError::Full(why));
+                }
+                loaded => return loaded,
+            }
+        }
+    }
+
+    /// The same for one that can wait: also until a download has stood still for long enough, within [`ROOM_TIMEOUT`].
+    pub(super) async fn load_patiently(
+        &self,
+        content: ContentId,
+    ) -> Result<Arc<Snapshot>, LoadError> {
+        let began = Instant::now();
+        loop {
+            let loaded = self.load(content).await;
+            let soonest = self.holders.borrow().soonest(Instant::now());
+            match (&loaded, soonest) {
+                (Err(LoadError::Full(_)), Some(wait)) if began.elapsed() + wait < ROOM_TIMEOUT => {
+                    Timer::after(wait.max(FIRST_RETRY)).await;
+                }
+                _ => return loaded,
+            }
+        }
+    }
+
+    /// Ends the downloads of the content that stands still for longest. False if there is none.
+    async fn evict_still_ones(&self) -> bool {
+        let found = self.holders.borrow().longest_still(Instant::now());
+        let Some((silent, downloads)) = found else {
+            return false;
+        };
+        log::warn!(
+            target: "device",
+            downloads = downloads.len(), silent = silent.as_secs();
+            "downloads that stand still make room for another file (--snapshot-memory)"
+        );
+        for seat in downloads {
+            self.seats.evict(seat);
+            while self.holders.borrow().contains(seat) {
+                yield_now().await;
+            }
+        }
+        true
+    }
+
+    async fn load_once(&self, content: ContentId) -> Result<Arc<Snapshot>, LoadError> {
+        if let Some(snapshot) = self.snapshots.get(content) {
+            return Ok(snapshot);
+        }
+        // Before: the one that waits for it may go.
+        self.unswept.notify();
+        let catalog = self.catalog();
+        let sources = catalog.sources(content);
+        // In a box: nearly every download finds it loaded, and need not hold the room for this.
+        let loading = Box::pin(self.snapshots.load(content, sources));
+        let loaded = within(LOAD_TIMEOUT, loading).await.unwrap_or_else(|| {
+            let why = format!("it is not loaded after {} s", LOAD_TIMEOUT.as_secs());
+            Err(LoadError::Full(why))
+        });
+        match &loaded {
+            Ok(_) | Err(LoadError::Full(_)) => {}
+            Err(LoadError::Unread(why)) => {
+                log::warn!(target: "device", "the firmware folder cannot be read: {why}");
+            }
+            Err(LoadError::Gone(why)) => {
+                log::warn!(target: "device", "a file of the catalogue cannot be read: {why}");
+                // Not only looked at: its stamp may be the old one.
+                for source in sources {
+                    (self.reread)(&source.path);
+                }
+            }
+        }
+        match loaded {
+            // Its medium may have gone since the folder was last scanned.
+            Err(LoadError::Gone(why))
+                if !sources.is_empty() || self.out_of_reach(&self.catalog()).is_some() =>
+            {
+                Err(LoadError::Unread(why))
+            }
+            loaded => loaded,
+        }
+    }
+
+    /// The refusal of a content that the catalogue does not have, if it may only be out of reach for now. A module
+    /// that hears anything else throws away what it has of it.
+    pub(super) fn out_of_reach(&self, catalog: &Catalog) -> Option<Refusal> {
+        if !catalog.unread.is_empty() {
+            return Some(Refusal::Unread);
+        }
+        self.still_reads().then_some(Refusal::Full)
+    }
+}
+
+/// The connections that download from a snapshot. Pure: the time comes with each call.
+#[derive(Debug)]
+pub(super) struct SnapshotHolders<K> {
+    table: BTreeMap<K, SnapshotHolder>,
+}
+
+#[derive(Debug)]
+struct SnapshotHolder {
+    content: ContentId,
+    /// When a byte was last acknowledged.
+    moved: Instant,
+    /// Time after which it stands still.
+    limit: Duration,
+}
+
+impl<K> Default for SnapshotHolders<K> {
+    fn default() -> SnapshotHolders<K> {
+        SnapshotHolders {
+            table: BTreeMap::new(),
+        }
+    }
+}
+
+impl<K: Copy + Ord> SnapshotHolders<K> {
+    /// Adds a connection that downloads this content.
+    pub fn add(&mut self, connection: K, content: ContentId, now: Instant) {
+        let holder = SnapshotHolder {
+            content,
+            moved: now,
+            limit: STILL,
+        };
+        self.table.insert(connection, holder);
+    }
+
+    /// Records that a byte was last acknowledged at `moved`. `window`: the time that one window takes, if it is known.
+    pub fn moved(&mut self, connection: K, moved: Instant, window: Option<Duration>) {
+        if let Some(holder) = self.table.get_mut(&connection) {
+            holder.moved = moved;
+            holder.limit = window.unwrap_or_default().max(STILL);
+        }
+    }
+
+    /// Removes a connection whose download has ended.
+    pub fn remove(&mut self, connection: K) {
+        self.table.remove(&connection);
+    }
+
+    /// Whether a connection still holds its snapshot.
+    pub fn contains(&self, connection: K) -> bool {
+        self.table.contains_key(&connection)
+    }
+
+    /// The downloads of the content that stands still for longest, with the time for which none of them moved.
+    pub fn longest_still(&self, now: Instant) -> Option<(Duration, Vec<K>)> {
+        let contents = self.contents(now);
+        let still = contents.into_iter().filter(|(_, of)| of.left.is_zero());
+        let (content, of) = still.max_by_key(|(_, of)| of.silent)?;
+        let of_it = self.table.iter().filter(|(_, one)| one.content == content);
+        Some((
+            of.silent,
+            of_it.map(|(connection, _)| *connection).collect(),
+        ))
+    }
+
+    /// The time after which one content at the soonest stands still, if none of its downloads moves until then.
+    pub fn soonest(&self, now: Instant) -> Option<Duration> {
+        self.contents(now).into_values().map(|of| of.left).min()
+    }
+
+    fn contents(&self, now: Instant) -> HashMap<ContentId, ContentStillness> {
+        let mut contents = HashMap::new();
+        for holder in self.table.values() {
+            let silent = now.saturating_duration_since(holder.moved);
+            let left = holder.limit.saturating_sub(silent);
+            let of = contents
+                .entry(holder.content)
+                .or_insert(ContentStillness { silent, left });
+            of.silent = of.silent.min(silent);
+            of.left = of.left.max(left);
+        }
+        contents
+    }
+}
+
+/// How still the downloads of a content stand.
+struct ContentStillness {
+    /// None of them moved for this time.
+    silent: Duration,
+    /// After this time all of them stand still.
+    left: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn content(number: u8) -> ContentId {
+        ContentId([number; 32])
+    }
+
+    // Case 58.
+    #[test]
+    fn the_content_that_stands_still_for_longest_goes_and_no_live_one_does() {
+        let start = Instant::now();
+        let at = |seconds| start + SECOND * seconds;
+        let mut holders = SnapshotHolders::default();
+        holders.add('a', content(1), start);
+        holders.add('b', content(2), at(1));
+        holders.add('c', content(3), start);
+        assert!(holders.longest_still(at(29)).is_none());
+        assert_eq!(holders.soonest(at(10)), Some(20 * SECOND));
+        holders.moved('a', at(25), None);
+        let (silent, gone) = holders.longest_still(at(40)).unwrap();
+        assert_eq!((silent, gone), (40 * SECOND, vec!['c']));
+        holders.remove('c');
+        assert!(!holders.contains('c') && holders.contains('a'));
+        let (_, gone) = holders.longest_still(at(40)).unwrap();
+        assert_eq!(gone, ['b']);
+        holders.remove('b');
+        assert!(holders.longest_still(at(54)).is_none());
+        assert!(holders.longest_still(at(55)).is_some());
+    }
+
+    #[test]
+    fn a_content_with_a_live_download_stays_with_all_of_its_downloads() {
+        let start = Instant::now();
+        let mut holders = SnapshotHolders::default();
+        holders.add('a', content(1), start);
+        holders.add('b', content(1), start);
+        let now = start + 60 * SECOND;
+        holders.moved('b', now, None);
+        assert!(holders.longest_still(now).is_none());
+        assert_eq!(holders.soonest(now), Some(30 * SECOND));
+        let (_, gone) = holders.longest_still(now + 30 * SECOND).unwrap();
+        assert_eq!(gone, ['a', 'b']);
+    }
+
+    #[test]
+    fn a_slow_reader_is_alive_for_as_long_as_a_window_takes() {
+        let start = Instant::now();
+        let mut holders = SnapshotHolders::default();
+        holders.add('a', content(1), start);
+        holders.moved('a', start, Some(50 * SECOND));
+        assert!(holders.longest_still(start + 49 * SECOND).is_none());
+        assert!(holders.longest_still(start + 50 * SECOND).is_some());
+    }
+}
