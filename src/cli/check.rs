@@ -7,8 +7,8 @@ use super::Outcome;
 use crate::firmware::catalog::{Catalog, Package, Release, Remark};
 use crate::firmware::known::{self, KnownFiles};
 use crate::firmware::scan;
+use crate::firmware::words;
 use crate::logging::Printable;
-use crate::server::words;
 
 /// Shows the firmware folder. `state`: the state folder of its server, which need not exist.
 pub(super) fn run(folder: &Path, state: &Path) -> Outcome {
@@ -115,7 +115,10 @@ fn row(project: &str, release: &Release, package: &Package) -> [String; 8] {
         package.size.to_string(),
         or_dash(package.platform.as_deref().map(shown)),
         or_dash(package.base_core.map(|core| core.to_string())),
-        shown(&words::rules(release)),
+        match words::rules(release).join(", ") {
+            none if none.is_empty() => "-".to_owned(),
+            rules => shown(&rules),
+        },
     ]
 }
 

@@ -1,7 +1,5 @@
 //! Work that may wait for a disk, on a thread of its own.
 
-use smol::channel::bounded;
-
 use super::response::Response;
 use crate::os::process;
 
@@ -10,10 +8,9 @@ use crate::os::process;
 pub async fn unblock<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Response> {
-    let (sender, receiver) = bounded(1);
-    // The requester may have gone.
-    start_thread("operator", move || drop(sender.try_send(work())))?;
-    receiver.recv().await.map_err(|_| no_thread())
+    process::unblock("operator", work)
+        .await
+        .map_err(|_| no_thread())
 }
 
 /// Starts a thread.

@@ -34,10 +34,22 @@ pub fn file_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(1 << 20)
 }
 
-/// Starts a thread that nobody joins. The error: there can be no more of them.
+/// Starts a thread that is never joined. Fails if the system has no more threads.
 pub fn start_thread(name: &str, run: Box<dyn FnOnce() + Send>) -> io::Result<()> {
     let thread = std::thread::Builder::new().name(name.to_owned());
     thread.spawn(run).map(drop)
+}
+
+/// Runs `work`, which may block, on a thread of its own, and waits for the result. Fails if the system has no more
+/// threads. (`smol::unblock` keeps threads that wake up twice a second when there is nothing to do.)
+pub async fn unblock<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let (sender, receiver) = smol::channel::bounded(1);
+    // The receiver may be gone.
+    start_thread(name, Box::new(move || drop(sender.try_send(work()))))?;
+    receiver.recv().await.map_err(io::Error::other)
 }
 
 /// What a person or the service manager asks for.

@@ -1,17 +1,18 @@
-//! The lines that say what is served and to whom: all of it at the start, then what changes. What
-//! became of single files, and what is quarantined and why, the watcher says.
+//! Log lines on what is served and to whom: everything at the start, then the changes. The watcher logs single
+//! files and what is quarantined.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::words;
+use super::reachability;
 use crate::firmware::catalog::{Catalog, Package, Project, Release};
+use crate::firmware::words;
 use crate::os::net;
 
-/// Releases told of at a time. `luat-ota check` shows the rest.
-const MOST: usize = 20;
+/// Releases logged at a time. `luat-ota check` shows the rest.
+const MAX_LOGGED: usize = 20;
 
-/// Where modules can ask, and whether they can.
+/// Logs the listeners, with a warning if no module can reach them.
 pub(super) fn listeners(listeners: &[(&'static str, SocketAddr)]) {
     for (protocol, address) in listeners {
         log::info!(target: "listen", proto = *protocol, address:% = address; "");
@@ -26,12 +27,12 @@ pub(super) fn listeners(listeners: &[(&'static str, SocketAddr)]) {
         true => net::own_addresses(),
         false => Vec::new(),
     };
-    if let Some(sentence) = words::out_of_reach(&addresses, &own) {
+    if let Some(sentence) = reachability::warning(&addresses, &own) {
         log::warn!(target: "listen", "{sentence}");
     }
 }
 
-/// The whole of the first catalogue.
+/// Logs the first catalogue.
 pub(super) fn all(catalog: &Catalog) {
     log::info!(
         target: "folder",
@@ -42,11 +43,11 @@ pub(super) fn all(catalog: &Catalog) {
     changes(&Catalog::default(), catalog);
 }
 
-/// Releases that are new, or not as they were: another file, another rule.
+/// Logs releases that are new or have another file or another rule.
 pub(super) fn changes(before: &Catalog, now: &Catalog) {
     let changed = changed(before, now);
-    for &(project, release) in changed.iter().take(MOST) {
-        let audience = words::audience(release);
+    for &(project, release) in changed.iter().take(MAX_LOGGED) {
+        let audience = audience(release);
         log::info!(
             target: "release",
             project = &*project.name, version = &*release.version_text,
@@ -54,23 +55,23 @@ pub(super) fn changes(before: &Catalog, now: &Catalog) {
             ""
         );
     }
-    let more = changed.len().saturating_sub(MOST);
+    let more = changed.len().saturating_sub(MAX_LOGGED);
     if more > 0 {
         log::info!(target: "release", "and {more} more: `luat-ota check` lists them");
     }
 }
 
-/// Only looks, and makes no text: modules wait meanwhile.
+/// Releases that differ. Makes no text, because modules wait meanwhile.
 fn changed<'c>(before: &Catalog, now: &'c Catalog) -> Vec<(&'c Project, &'c Release)> {
     let mut changed = Vec::new();
     for project in now.projects() {
-        let twin = before.project(&project.name);
-        let old = twin.map_or(&[][..], |twin| &twin.releases);
+        let earlier = before.project(&project.name);
+        let old = earlier.map_or(&[][..], |earlier| &earlier.releases);
         for release in &project.releases {
             // The newest come first.
-            let twin = old.binary_search_by(|old| release.version.cmp(&old.version));
-            let twin = twin.ok().and_then(|at| old.get(at));
-            if !twin.is_some_and(|twin| says_the_same(twin, release)) {
+            let earlier = old.binary_search_by(|old| release.version.cmp(&old.version));
+            let earlier = earlier.ok().and_then(|at| old.get(at));
+            if !earlier.is_some_and(|earlier| is_same(earlier, release)) {
                 changed.push((project, release));
             }
         }
@@ -78,8 +79,8 @@ fn changed<'c>(before: &Catalog, now: &'c Catalog) -> Vec<(&'c Project, &'c Rele
     changed
 }
 
-/// Are the two the same to who reads the log?
-fn says_the_same(old: &Release, new: &Release) -> bool {
+/// Whether the log line of both would be the same.
+fn is_same(old: &Release, new: &Release) -> bool {
     let files = |(old, new): (&Package, &Package)| {
         (old.content, &old.platform) == (new.content, &new.platform)
     };
@@ -89,6 +90,15 @@ fn says_the_same(old: &Release, new: &Release) -> bool {
         && old.version_text == new.version_text
         && old.packages.len() == new.packages.len()
         && old.packages.iter().zip(&new.packages).all(files)
+}
+
+/// The modules that a release is for.
+fn audience(release: &Release) -> String {
+    let (audience, rules) = (words::whom(release), words::rules(release));
+    match rules.is_empty() {
+        true => audience,
+        false => format!("{audience}; {}", rules.join(", ")),
+    }
 }
 
 #[cfg(test)]

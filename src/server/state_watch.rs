@@ -1,33 +1,30 @@
-//! When it is worth a look into the state folder: for what a person drops there (`lift-ID`), and for a changed
-//! list of known devices. Waited for by `upkeep`.
-//!
-//! What would surprise you: the kernel's events are only events, as those of the firmware folder are. So there is
-//! a look at every rescan as well, and where there are no events there are only those.
+//! Watches the state folder for requests of the command line (`lift-ID`, `resume-RELEASE`) and for a changed list of
+//! known devices. Events of the kernel are only hints, so that the folder is also looked at after each rescan
+//! interval.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use smol::future;
+use smol::{Timer, future};
 
 use crate::fleet::known_list;
 use crate::os::inotify::{FileEvents, WatchedPath};
-use smol::Timer;
 
-/// The state folder, watched.
-pub(super) struct StateFolder {
+/// Watch of the state folder.
+pub(super) struct StateWatch {
     path: PathBuf,
     list: PathBuf,
-    /// `None`: there are no events here.
+    /// `None`: this system has no events.
     events: Option<FileEvents>,
     watches: [Option<WatchedPath>; 2],
     rescan: Duration,
-    /// The latest moment of the next look; `None`: beyond all time.
+    /// Time of the next look without an event; `None`: never.
     next: Option<Instant>,
 }
 
-impl StateFolder {
-    /// This folder is worth a look when something happens in it, and so long after the last one.
-    pub fn new(path: &Path, rescan: Duration) -> StateFolder {
+impl StateWatch {
+    /// Watches this folder, with a look at least this often.
+    pub fn new(path: &Path, rescan: Duration) -> StateWatch {
         let events = FileEvents::new().inspect_err(|error| {
             log::info!(
                 target: "state",
@@ -36,7 +33,7 @@ impl StateFolder {
                 rescan.as_secs()
             );
         });
-        let mut folder = StateFolder {
+        let mut folder = StateWatch {
             path: path.to_owned(),
             list: path.join(known_list::FILE),
             events: events.ok(),
@@ -44,29 +41,29 @@ impl StateFolder {
             rescan,
             next: None,
         };
-        folder.watch();
+        folder.renew();
         folder
     }
 
-    /// Its path.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// To be done before each look, so that nothing is missed after it.
-    fn watch(&mut self) {
+    /// Renews the watches. Done before each look, so that no later change is missed.
+    fn renew(&mut self) {
         self.next = Instant::now().checked_add(self.rescan);
         if let Some(events) = &self.events {
-            // Where one is not to be had there is the rescan; most have no list.
+            // Without a watch there is the rescan; most servers have no list.
             let [folder, list] = &mut self.watches;
             *folder = events.folder(&self.path, folder.take()).ok();
             *list = events.file(&self.list, list.take()).ok();
         }
     }
 
-    /// Waits until a look is worth it.
-    pub async fn stirs(&mut self) {
-        let happened = async {
+    /// Waits until the folder may have changed.
+    pub async fn changed(&mut self) {
+        let notified = async {
             let event = match &self.events {
                 Some(events) => events.next().await,
                 None => future::pending().await,
@@ -77,9 +74,9 @@ impl StateFolder {
             self.next.map_or_else(Timer::never, Timer::at).await;
             true
         };
-        if !future::or(happened, rescanned).await {
+        if !future::or(notified, rescanned).await {
             self.events = None;
         }
-        self.watch();
+        self.renew();
     }
 }

@@ -1,28 +1,8 @@
-//! What there is, in words for people: in the lines at the start and in `luat-ota check`.
+//! Whether cellular modules can reach the listeners.
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::firmware::catalog::Release;
-use crate::firmware::words;
-
-/// The rules of a release, in a few words each; `-` where there are none.
-pub fn rules(release: &Release) -> String {
-    match words::rules(release).join(", ") {
-        none if none.is_empty() => "-".to_owned(),
-        rules => rules,
-    }
-}
-
-/// The modules that a release is for.
-pub(super) fn audience(release: &Release) -> String {
-    let whom = words::whom(release);
-    match rules(release).as_str() {
-        "-" => whom,
-        rules => format!("{whom}; {rules}"),
-    }
-}
-
-/// Where a listener can be reached from.
+/// From where a listener can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Reach {
     ThisMachine,
@@ -49,9 +29,9 @@ fn reach(address: IpAddr) -> Reach {
     }
 }
 
-/// A sentence, if no cellular module can reach any of these listeners as they are. `own`: this
-/// machine's addresses, for the listeners on all of them.
-pub(super) fn out_of_reach(listeners: &[SocketAddr], own: &[IpAddr]) -> Option<String> {
+/// A warning if no cellular module can reach any of these listeners. `own`: addresses of this machine, for
+/// listeners on all of them.
+pub(super) fn warning(listeners: &[SocketAddr], own: &[IpAddr]) -> Option<String> {
     let mut best: Option<(Reach, SocketAddr)> = None;
     for listener in listeners {
         let wildcard = listener.ip().to_canonical().is_unspecified();
@@ -89,7 +69,7 @@ mod tests {
     fn sentence(listeners: &[&str], own: &[&str]) -> String {
         let listeners: Vec<SocketAddr> = listeners.iter().map(|a| a.parse().unwrap()).collect();
         let own: Vec<IpAddr> = own.iter().map(|a| a.parse().unwrap()).collect();
-        out_of_reach(&listeners, &own).unwrap_or_default()
+        warning(&listeners, &own).unwrap_or_default()
     }
 
     #[test]

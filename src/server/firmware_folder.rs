@@ -1,0 +1,76 @@
+//! The firmware folder at the start.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use smol::channel::Receiver;
+use smol::future;
+
+use crate::firmware::catalog::Catalog;
+use crate::os::process::{Signal, Signals};
+
+/// Creates the firmware folder if it does not exist. Fails with a sentence if it can never be used.
+pub(super) fn prepare(folder: &Path) -> Result<(), String> {
+    match std::fs::metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(format!(
+            "{} is a file, not the firmware folder; give another: luat-ota DIR",
+            folder.display()
+        )),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(folder).map_err(|error| {
+                format!(
+                    "the firmware folder {} cannot be created: {error}; give another: luat-ota DIR",
+                    folder.display()
+                )
+            })?;
+            log::info!(
+                target: "folder",
+                path:% = folder.display();
+                "created the firmware folder; firmware goes into PROJECT/VERSION/ in it"
+            );
+            Ok(())
+        }
+        // The error of a medium may pass; modules hear 503 until then.
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::EIO | libc::ESTALE | libc::ENOTCONN | libc::ENODEV | libc::ENXIO)
+            ) =>
+        {
+            log::warn!(
+                target: "folder",
+                "the firmware folder {} cannot be read: {error}; modules are told to come back until it can",
+                folder.display()
+            );
+            Ok(())
+        }
+        Err(error) => Err(format!(
+            "the firmware folder {} cannot be read: {error}; give another: luat-ota DIR",
+            folder.display()
+        )),
+    }
+}
+
+/// Waits for the first catalogue; `None` if a signal says to stop before.
+pub(super) async fn first_catalogue(
+    catalogs: &Receiver<Arc<Catalog>>,
+    signals: &Signals,
+) -> Result<Option<Arc<Catalog>>, String> {
+    let stopped = async {
+        loop {
+            match signals.next().await {
+                Ok(Signal::Stop) => return Ok(None),
+                Ok(Signal::Rescan) => {}
+                Err(_) => return future::pending().await,
+            }
+        }
+    };
+    let arrived = async {
+        let catalog = catalogs.recv().await;
+        catalog
+            .map(Some)
+            .map_err(|_| "the firmware folder is not watched any more".to_owned())
+    };
+    future::or(arrived, stopped).await
+}

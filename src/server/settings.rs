@@ -1,0 +1,115 @@
+//! Settings of the server.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::device::Limits;
+use crate::fleet;
+use crate::logging::Format;
+use crate::os::without::Feature;
+
+/// Default of the firmware folder.
+pub const DEFAULT_FOLDER: &str = "firmware";
+
+/// Settings of the server.
+#[derive(Debug)]
+pub struct Settings {
+    /// The firmware folder.
+    pub folder: PathBuf,
+    /// Where to answer over HTTP.
+    pub http: Vec<SocketAddr>,
+    /// Where to answer over UDP, and over TCP on the same port.
+    pub udp: Vec<SocketAddr>,
+    /// The operator's interface.
+    pub operator: OperatorSettings,
+    /// The state folder, if one was named.
+    pub state: Option<PathBuf>,
+    /// Time for running downloads after the signal to stop.
+    pub grace: Duration,
+    /// Longest time between two full scans.
+    pub rescan: Duration,
+    /// Format of the log lines.
+    pub log_format: Format,
+    /// Least important level that is logged.
+    pub log_level: log::LevelFilter,
+    /// The limits of the public sockets.
+    pub limits: Limits,
+    /// Limits of what is remembered of devices.
+    pub fleet: fleet::FleetSettings,
+    /// Bytes of memory for snapshots; `None`: a quarter of what there is.
+    pub snapshot_memory: Option<u64>,
+    /// Kernel features not to use, to test the fallbacks.
+    pub without: Vec<Feature>,
+    /// Sentences to log at the start: what looks like a mistake on the command line.
+    pub remarks: Vec<String>,
+}
+
+/// Settings of the operator's interface.
+#[derive(Clone, Debug)]
+pub struct OperatorSettings {
+    /// Address to listen on; `None`: not at all.
+    pub address: Option<SocketAddr>,
+    /// The token.
+    pub token: Option<String>,
+    /// The file that the token is in.
+    pub token_file: Option<PathBuf>,
+    /// Host names to accept besides this machine's own.
+    pub hosts: Vec<String>,
+}
+
+impl Settings {
+    /// Defaults, without listeners on the public side.
+    pub fn new() -> Settings {
+        Settings {
+            folder: PathBuf::from(DEFAULT_FOLDER),
+            http: Vec::new(),
+            udp: Vec::new(),
+            operator: OperatorSettings {
+                address: Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 8081)),
+                token: None,
+                token_file: None,
+                hosts: Vec::new(),
+            },
+            state: None,
+            grace: Duration::from_secs(30),
+            rescan: Duration::from_secs(30),
+            log_format: Format::Text,
+            log_level: log::LevelFilter::Info,
+            limits: Limits::default(),
+            fleet: fleet::FleetSettings::default(),
+            snapshot_memory: None,
+            without: Vec::new(),
+            remarks: Vec::new(),
+        }
+    }
+
+    /// Turns off the features in `without`, and warns of settings that look like mistakes.
+    pub(super) fn apply_and_warn(&self) {
+        for remark in &self.remarks {
+            log::warn!(target: "flags", "{remark}");
+        }
+        let stall = self.limits.stall_timeout;
+        if stall < Limits::default().stall_timeout {
+            log::warn!(
+                target: "flags",
+                "--stall-timeout {} is below the default of {} s: slow modules are silent for longer than that, since \
+                 a receiver acknowledges in steps of its window",
+                stall.as_secs(),
+                Limits::default().stall_timeout.as_secs()
+            );
+        }
+        for feature in &self.without {
+            feature.forgo();
+            log::warn!(target: "flags", "doing without {}, as told", feature.name());
+        }
+        #[cfg(not(feature = "operator"))]
+        log::debug!(target: "operator", "this build has no operator's side (feature \"operator\")");
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings::new()
+    }
+}

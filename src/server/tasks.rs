@@ -1,0 +1,144 @@
+//! Tasks that run as long as the server.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use smol::channel::Receiver;
+use smol::{LocalExecutor, Timer, future};
+
+use super::announce;
+use super::rules_edits::RulesEdits;
+use super::sockets::Sockets;
+use super::state_watch::StateWatch;
+use crate::device::{self, Service, Stop};
+use crate::firmware::catalog::Catalog;
+use crate::fleet::clock;
+use crate::fleet::events::Event;
+use crate::os::process::unblock;
+use crate::state::ServerState;
+
+/// Time between two sweeps of unused snapshots, while there may be some.
+const SWEEP: Duration = Duration::from_secs(1800);
+
+/// Time between two attempts to use a state folder that cannot be used.
+const STATE_RETRY: Duration = Duration::from_secs(5);
+
+/// Spawns one task for each public socket.
+pub(super) fn spawn_listeners(
+    executor: &Rc<LocalExecutor<'static>>,
+    service: &Rc<Service>,
+    sockets: Sockets,
+    stop: &Stop,
+) {
+    let shared = || (Rc::clone(service), Rc::clone(executor), stop.clone());
+    for listener in sockets.http {
+        let (service, spawner, stop) = shared();
+        let task = device::http::serve(listener, service, spawner, stop);
+        executor.spawn(task).detach();
+    }
+    for listener in sockets.tcp {
+        let (service, spawner, stop) = shared();
+        let task = device::tcp::serve(listener, service, spawner, stop);
+        executor.spawn(task).detach();
+    }
+    for socket in sockets.udp {
+        let task = device::udp::serve(socket, Rc::clone(service), stop.clone());
+        executor.spawn(task).detach();
+    }
+}
+
+/// Serves from each catalogue as it arrives.
+pub(super) async fn follow_catalogues(
+    catalogs: Receiver<Arc<Catalog>>,
+    first: Arc<Catalog>,
+    service: Rc<Service>,
+) {
+    let mut current = first;
+    while let Ok(catalog) = catalogs.recv().await {
+        service.replace_catalog(Arc::clone(&catalog));
+        announce::changes(&current, &catalog);
+        current = catalog;
+        let changed = || Event::Catalog {
+            unix: clock::unix_now(),
+        };
+        service.fleet.borrow_mut().events.publish(changed);
+    }
+    log::error!(target: "folder", "the firmware folder is not watched any more");
+}
+
+/// Frees snapshots that no release needs, while the folder does not change.
+pub(super) async fn sweep_snapshots(service: Rc<Service>) {
+    loop {
+        service.may_be_swept().await;
+        loop {
+            Timer::after(SWEEP).await;
+            let catalog = Arc::clone(&service.catalog.borrow());
+            service.snapshots.sweep(&catalog);
+            if !service.snapshots.may_give_back(&catalog) {
+                break;
+            }
+        }
+    }
+}
+
+/// Tries to use the state folder until that succeeds. Holds its lock as long as the server runs.
+pub(super) async fn retry_state(state: Arc<ServerState>) {
+    let mut is_complete = state.problem().is_none() && !state.has_unsaved();
+    while !is_complete {
+        Timer::after(STATE_RETRY).await;
+        // The folder may hang.
+        let tried = Arc::clone(&state);
+        is_complete = unblock("state", move || tried.retry())
+            .await
+            .unwrap_or(false);
+        if is_complete {
+            let folder = state.folder().path().display();
+            log::info!(target: "state", "the state folder {folder} is used now");
+        }
+    }
+}
+
+/// Ticks the fleet whenever it is due, and pauses the releases whose fuse tripped. Nothing is periodic: a server
+/// without requests sleeps until the next thing that is due, and what brings that nearer is notified.
+pub(super) async fn tick_fleet(edits: RulesEdits) {
+    let fleet = &edits.service.fleet;
+    let due_changed = fleet.borrow().due_changed();
+    loop {
+        let due = fleet.borrow().due();
+        let is_due = async {
+            due.map_or_else(Timer::never, Timer::at).await;
+            true
+        };
+        let is_changed = async {
+            due_changed.notified().await;
+            false
+        };
+        if !future::or(is_due, is_changed).await {
+            continue;
+        }
+        let tripped = fleet.borrow_mut().tick(Instant::now());
+        for fused in tripped {
+            log::warn!(
+                target: "fuse",
+                project = &*fused.project,
+                version = &*fused.version;
+                "the release pauses itself: {}. It goes on when it is resumed on the page or with luat-ota \
+                 resume {}/{}, or when release.json says \"paused\": false and is not the one from before",
+                fused.sentence, fused.project, fused.version
+            );
+            // Not awaited: the next tick must come whatever the folder does.
+            edits.spawn(edits.clone().pause(fused));
+        }
+    }
+}
+
+/// Takes requests and a changed list of known devices from the state folder, at once and after each change.
+pub(super) async fn follow_state(edits: RulesEdits, mut watch: StateWatch) {
+    loop {
+        // Not awaited: the firmware folder may hang.
+        edits.spawn(edits.clone().resume(watch.path().to_owned()));
+        watch.changed().await;
+        edits.service.fleet.borrow_mut().state_folder_changed();
+    }
+}
