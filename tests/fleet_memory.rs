@@ -88,7 +88,7 @@ fn a_device_takes_at_most_200_bytes() {
         devices.take().for_each(drop);
     }
     println!("all looked at in {:?}", began.elapsed());
-    let counts = devices.targets().counts("AIR724UG-PUMP", "2.0.1");
+    let counts = devices.releases().counts("AIR724UG-PUMP", "2.0.1");
     assert_eq!(counts.of(State::Silent) as usize, many);
 
     // A search that finds one in the last of them.

@@ -136,11 +136,11 @@ impl Fleet {
     }
 
     fn releases(&self) -> &Releases {
-        self.devices.targets()
+        self.devices.releases()
     }
 
     fn releases_mut(&mut self) -> &mut Releases {
-        self.devices.targets_mut()
+        self.devices.releases_mut()
     }
 
     /// Priority of a line about a device that is written at once: invented devices leave room for established ones.

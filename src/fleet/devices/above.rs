@@ -48,7 +48,7 @@ impl Devices {
 
     /// The project of a device, if it runs a version above all of its releases.
     fn is_above(&self, record: &DeviceRecord, catalog: &Catalog) -> Option<&str> {
-        let name = &*self.targets.project(record.project)?.name;
+        let name = &*self.releases.project(record.project)?.name;
         let releases = &catalog.project(name)?.releases;
         let running = Version::parse(record.version.as_str())?;
         let mut check = Check::default();

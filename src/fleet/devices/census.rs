@@ -99,7 +99,7 @@ impl Devices {
     /// Listed and established devices of a project, for a release that would come in this moment; no more
     /// than [`ESTABLISHED`] are counted. `listed`: does a device stand in the list of known devices?
     pub fn established_of(&self, project: &str, listed: impl Fn(DeviceId) -> bool) -> u32 {
-        let project = self.targets.project_id(project);
+        let project = self.releases.project_id(project);
         let counted = self.table.from(0).filter(|(_, record)| {
             Some(record.project) == project
                 && (is_established(record, record.last) || listed(record.device))
@@ -116,8 +116,8 @@ impl Devices {
         listed: impl Fn(DeviceId) -> bool,
         now: Stamp,
     ) -> Option<Census> {
-        let project = self.targets.project_id(project_name)?;
-        let release = self.targets.release(project, version)?;
+        let project = self.releases.project_id(project_name)?;
+        let release = self.releases.release(project, version)?;
         let targets: &[TargetId] = release.targets();
         let number = Version::parse(version);
         let (mut few, mut all) = (Side::default(), Side::default());

@@ -24,7 +24,7 @@ impl Devices {
             return;
         }
         let is_same = |one: TargetId| {
-            target(journey).is_some_and(|other| self.targets.is_same_release(one, other))
+            target(journey).is_some_and(|other| self.releases.is_same_release(one, other))
         };
         let left = target(before.filter(|before| before.state == State::Confirmed));
         let left = left.filter(|left| !is_same(*left));
@@ -54,16 +54,16 @@ impl Devices {
             return;
         }
         for target in std::mem::replace(&mut record.confirmed, confirmed) {
-            self.targets.drop_confirmed(target);
+            self.releases.drop_confirmed(target);
         }
         for target in confirmed {
-            self.targets.keep_confirmed(target);
+            self.releases.keep_confirmed(target);
         }
     }
 
     /// Counts a device as confirmed with a release that its record does not name any more.
     pub(super) fn retire(&mut self, target: TargetId) {
-        if let Some(entry) = self.targets.retire_confirmed(target) {
+        if let Some(entry) = self.releases.retire_confirmed(target) {
             self.out
                 .push((JournalEntry::Release(entry), Priority::Major));
         }
@@ -72,7 +72,7 @@ impl Devices {
     /// Changes a journey and the targets' numbers. A report stays as long as the target.
     pub(super) fn put_journey(&mut self, slot: u32, journey: Option<Journey>) {
         if let Some(record) = self.table.get_mut(slot) {
-            self.targets.moved(record.journey, journey);
+            self.releases.moved(record.journey, journey);
             let target = |journey: Option<Journey>| journey.map(|journey| journey.target);
             if target(record.journey) != target(journey) {
                 record.report = None;
@@ -106,7 +106,7 @@ impl Devices {
         let check = Circumstances {
             same_place: record.is_near(sighting.network),
             same_session: sighting.same_session,
-            reboot_within: self.targets.reboot_within(journey.target),
+            reboot_within: self.releases.reboot_within(journey.target),
             is_given: sighting.is_given,
         };
         let back = self.judge(journey, &record, sighting.check);
@@ -119,7 +119,7 @@ impl Devices {
         }
         let has_fallen = journey.state == State::Confirmed
             && after.is_some_and(|after| after.state == State::Reverted);
-        let target = self.targets.get(journey.target).filter(|_| has_fallen)?;
+        let target = self.releases.get(journey.target).filter(|_| has_fallen)?;
         Some(Fallen {
             content: target.content,
             to: ShortVersion::of(&target.version),
@@ -150,10 +150,10 @@ impl Devices {
         if !has_all || !record.is_near(network) {
             return None;
         }
-        let within = self.targets.reboot_within(journey.target);
+        let within = self.releases.reboot_within(journey.target);
         let age = now.since(journey.since);
         let waits = age < within && self.judge(journey, record, check) == Back::Old;
-        let target = self.targets.get(journey.target).filter(|_| waits)?;
+        let target = self.releases.get(journey.target).filter(|_| waits)?;
         Some((target.content, age, within))
     }
 
@@ -165,7 +165,7 @@ impl Devices {
 
     /// What a check says about the journey of its device.
     fn judge(&self, journey: Journey, record: &DeviceRecord, check: &Check<'_>) -> Back {
-        let target = self.targets.get(journey.target);
+        let target = self.releases.get(journey.target);
         let Some(target) = target.filter(|target| target.project == record.project) else {
             return Back::Other;
         };
@@ -192,11 +192,11 @@ impl Devices {
         };
         let record = self.table.get(slot)?;
         let (before, version) = (record.journey, record.version);
-        let project = self.targets.intern_project(&project.name)?;
+        let project = self.releases.intern_project(&project.name)?;
         let version_text = &release.version_text;
-        let target = self
-            .targets
-            .intern(project, version_text, package.content, package.size, now);
+        let target =
+            self.releases
+                .intern(project, version_text, package.content, package.size, now);
         if target.is_none() || target != before.map(|journey| journey.target) {
             let after = target.map(|target| Journey::offered(target, version, now));
             self.step(slot, before, after);
@@ -206,7 +206,7 @@ impl Devices {
 
     /// Ends the pause of a release, because a person has resumed it; `false`: the fuse has not paused it.
     pub fn resume(&mut self, project: &str, version: &str, now: Stamp) -> bool {
-        let resumed = self.targets.resume(project, version, now);
+        let resumed = self.releases.resume(project, version, now);
         let was_paused = resumed.is_some();
         if let Some(release) = resumed {
             self.forget_reverts(release);
@@ -216,12 +216,12 @@ impl Devices {
 
     /// Forgets the reverts of a release that a person has resumed.
     pub(super) fn forget_reverts(&mut self, release: ReleaseEntry) {
-        let project = self.targets.project_id(&release.project);
+        let project = self.releases.project_id(&release.project);
         for slot in 0..self.table.end() {
             let Some(journey) = self.journey(slot) else {
                 continue;
             };
-            let target = self.targets.get(journey.target);
+            let target = self.releases.get(journey.target);
             let is_of = target.is_some_and(|target| {
                 Some(target.project) == project && target.version == release.version
             });

@@ -11,7 +11,7 @@ impl Devices {
     /// The entry of a device.
     pub(super) fn entry(&self, slot: u32) -> Option<DeviceEntry> {
         let record = self.table.get(slot)?;
-        let project = self.targets.project(record.project)?;
+        let project = self.releases.project(record.project)?;
         Some(DeviceEntry {
             device: record.device,
             text: self.table.text(slot, record),
@@ -30,24 +30,24 @@ impl Devices {
     /// The releases that a device was confirmed with before that of its journey.
     fn confirmed_before(&self, record: &DeviceRecord) -> Vec<(Box<str>, Box<str>)> {
         let targets = record.confirmed.into_iter();
-        let targets = targets.filter_map(|id| self.targets.get(id));
+        let targets = targets.filter_map(|id| self.releases.get(id));
         targets
             .filter_map(|target| {
-                let project = self.targets.project(target.project)?;
+                let project = self.releases.project(target.project)?;
                 Some((project.name.clone(), target.version.clone()))
             })
             .collect()
     }
 
     fn journey_entry(&self, journey: Journey) -> Option<JourneyEntry> {
-        let target = self.targets.get(journey.target)?;
+        let target = self.releases.get(journey.target)?;
         // Progress is counted up to 4 GiB.
         let has_all = matches!(
             journey.state,
             State::Delivered | State::Sent | State::Waiting | State::Confirmed
         ) && journey.reached == capped(target.size);
         Some(JourneyEntry {
-            project: self.targets.project(target.project)?.name.clone(),
+            project: self.releases.project(target.project)?.name.clone(),
             version: target.version.clone(),
             content: target.content,
             size: target.size,
@@ -81,7 +81,7 @@ impl Devices {
 
     /// Takes over a device of an earlier run. The last entry of a device counts.
     pub fn load(&mut self, entry: DeviceEntry) {
-        let Some(project) = self.targets.intern_project(&entry.project) else {
+        let Some(project) = self.releases.intern_project(&entry.project) else {
             return;
         };
         let slot = match self.table.find(entry.device) {
@@ -95,14 +95,14 @@ impl Devices {
                     };
                     self.forget(first);
                 }
-                self.targets.asks_for(None, Some(project));
+                self.releases.asks_for(None, Some(project));
                 let record = DeviceRecord::new(entry.device, &entry.text, project, entry.first);
                 self.table.insert(record, Rank::Established, &entry.text)
             }
         };
         let mut confirmed = [TargetId::NONE; 3];
         for (place, (project, version)) in confirmed.iter_mut().zip(&entry.confirmed) {
-            let target = self.targets.confirmed_before(project, version, self.began);
+            let target = self.releases.confirmed_before(project, version, self.began);
             *place = target.unwrap_or(TargetId::NONE);
         }
         self.set_confirmed(slot, confirmed);
@@ -121,10 +121,10 @@ impl Devices {
     }
 
     fn journey_of(&mut self, entry: JourneyEntry) -> Option<Journey> {
-        let project = self.targets.intern_project(&entry.project)?;
+        let project = self.releases.intern_project(&entry.project)?;
         let (content, size) = (entry.content, entry.size);
         let target = self
-            .targets
+            .releases
             .intern(project, &entry.version, content, size, self.began)?;
         Some(Journey {
             target,
@@ -147,7 +147,7 @@ impl Devices {
 
     /// Takes over a release of an earlier run.
     pub fn load_release(&mut self, entry: ReleaseEntry) {
-        self.targets.load(entry, self.began);
+        self.releases.load(entry, self.began);
     }
 
     /// Ends the loading. `downtime`: seconds before this run in which no server ran.
@@ -159,9 +159,9 @@ impl Devices {
                 continue;
             };
             // Results from before a person resumed the release count no more.
-            let target = self.targets.get(journey.target);
+            let target = self.releases.get(journey.target);
             let release =
-                target.and_then(|target| self.targets.release(target.project, &target.version));
+                target.and_then(|target| self.releases.release(target.project, &target.version));
             let resumed = release.and_then(|release| release.resumed);
             if resumed.is_some_and(|resumed| journey.since < resumed) && journey.outcome.is_some() {
                 self.forget_outcome(slot, journey);

@@ -67,7 +67,7 @@ const PROMOTIONS_A_SECOND: u32 = 50;
 pub struct Devices {
     table: DeviceTable,
     /// The releases that they are on their way to.
-    targets: Releases,
+    releases: Releases,
     /// What they state besides id and version.
     profiles: Profiles,
     max: usize,
@@ -131,7 +131,7 @@ impl Devices {
     pub fn new(max: usize, now: Stamp) -> Devices {
         Devices {
             table: DeviceTable::default(),
-            targets: Releases::default(),
+            releases: Releases::default(),
             profiles: Profiles::default(),
             // Slots are 32 bits.
             max: max.min(1 << 30),
@@ -182,13 +182,13 @@ impl Devices {
     }
 
     /// The releases that devices are on their way to.
-    pub fn targets(&self) -> &Releases {
-        &self.targets
+    pub fn releases(&self) -> &Releases {
+        &self.releases
     }
 
     /// The same, for the fuse.
-    pub fn targets_mut(&mut self) -> &mut Releases {
-        &mut self.targets
+    pub fn releases_mut(&mut self) -> &mut Releases {
+        &mut self.releases
     }
 
     /// Takes the entries that wait for the journal, oldest first.
@@ -199,7 +199,7 @@ impl Devices {
     /// Records a check in an existing project. Returns what the device has fallen back from just now.
     pub fn seen(&mut self, sighting: Sighting<'_>, now: Stamp) -> Option<Fallen> {
         let (device, check) = (sighting.device, sighting.check);
-        let project = self.targets.intern_project(check.project())?;
+        let project = self.releases.intern_project(check.project())?;
         let known = self.table.find(device);
         let slot = match known {
             Some(slot) => slot,
@@ -258,7 +258,7 @@ impl Devices {
             self.forget(first);
         }
         let record = DeviceRecord::new(device, text, project, now);
-        self.targets.asks_for(None, Some(project));
+        self.releases.asks_for(None, Some(project));
         Some(self.table.insert(record, Rank::Probation, text))
     }
 
@@ -306,7 +306,7 @@ impl Devices {
         self.put_journey(slot, None);
         self.set_confirmed(slot, [TargetId::NONE; 3]);
         if let Some(record) = self.table.remove(slot) {
-            self.targets.asks_for(Some(record.project), None);
+            self.releases.asks_for(Some(record.project), None);
             self.profiles.leave(record.profile);
         }
     }
@@ -316,14 +316,14 @@ impl Devices {
         if let Some(record) = self.table.get_mut(slot)
             && record.project != project
         {
-            self.targets.asks_for(Some(record.project), Some(project));
+            self.releases.asks_for(Some(record.project), Some(project));
             record.project = project;
         }
     }
 
     /// Takes over a new catalogue.
     pub fn catalog(&mut self, catalog: &Catalog, now: Stamp) {
-        let changes = self.targets.catalog(catalog, now);
+        let changes = self.releases.catalog(catalog, now);
         let added = changes.added.into_iter().map(JournalEntry::Release);
         self.out.extend(added.map(|entry| (entry, Priority::Major)));
         for release in changes.resumed {

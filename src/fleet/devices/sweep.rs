@@ -50,7 +50,7 @@ impl Devices {
             let Some(journey) = record.journey else {
                 continue;
             };
-            let reboot_within = self.targets.reboot_within(journey.target);
+            let reboot_within = self.releases.reboot_within(journey.target);
             let Some(patience) = journey.patience(record.interval, reboot_within) else {
                 continue;
             };

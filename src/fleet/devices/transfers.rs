@@ -24,7 +24,7 @@ impl Devices {
     fn under_way(&self, piece: DeviceTransfer) -> Option<(u32, Journey)> {
         let slot = self.table.find(piece.device)?;
         let journey = self.table.get(slot)?.journey?;
-        let target = self.targets.get(journey.target)?;
+        let target = self.releases.get(journey.target)?;
         (target.content == piece.content).then_some((slot, journey))
     }
 

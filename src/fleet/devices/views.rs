@@ -47,7 +47,7 @@ impl Devices {
         let mut page = Vec::new();
         let wanted = filter.project.as_deref();
         // A project that nobody asked for has no devices.
-        let project = match wanted.map(|name| self.targets.project_id(name)) {
+        let project = match wanted.map(|name| self.releases.project_id(name)) {
             Some(None) => return (page, None),
             Some(Some(project)) => Some(project),
             None => None,

@@ -23,7 +23,7 @@ fn restarted(fleet: &TestDevices) -> TestDevices {
 
 /// A compacted journal, read by a new run.
 fn compacted(fleet: &TestDevices) -> TestDevices {
-    let mut entries = fleet.devices.targets.records(0, 100).0;
+    let mut entries = fleet.devices.releases.records(0, 100).0;
     entries.extend(fleet.devices.records(0, 100).0);
     let written = entries.into_iter().map(|entry| (entry, Priority::Major));
     restarted(&TestDevices {
@@ -38,7 +38,10 @@ fn compacted(fleet: &TestDevices) -> TestDevices {
 /// Devices that are counted as confirmed with 1.0.N, for each N from 1 on.
 fn confirmed<const N: usize>(fleet: &TestDevices) -> [u32; N] {
     std::array::from_fn(|n| {
-        let counts = fleet.devices.targets.counts("P", &format!("1.0.{}", n + 1));
+        let counts = fleet
+            .devices
+            .releases
+            .counts("P", &format!("1.0.{}", n + 1));
         counts.of(State::Confirmed)
     })
 }
@@ -101,7 +104,7 @@ fn a_device_that_takes_the_same_release_again_is_confirmed_with_it_once() {
     let now = fleet.now;
     fleet.devices.catalog(&fleet.catalog, now);
     fleet.later(100).asks(A, "1.0.0", HOME);
-    let counts = fleet.devices.targets.counts("P", "1.0.2");
+    let counts = fleet.devices.releases.counts("P", "1.0.2");
     assert_eq!((counts.of(State::Confirmed), counts.total()), (0, 1));
     fleet.gets_all(A, 9, HOME);
     fleet.later(100).asks(A, "1.0.2", HOME);
@@ -172,7 +175,7 @@ fn a_device_is_asked_about_with_all_that_it_states_also_after_a_restart() {
             assert_eq!(view.entry.check(), check);
             assert!(view.entry.profile.is_some());
             assert_eq!(view.entry.network, Some(HOME));
-            assert_eq!(devices.targets.devices("P"), 1);
+            assert_eq!(devices.releases.devices("P"), 1);
         }
         assert_eq!(fleet.devices.profiles.len(), 1);
     }

@@ -185,7 +185,7 @@ impl TestDevices {
 
     /// The fuse has paused release 2.0.0, if there is one.
     fn pauses(&mut self) {
-        if let Some(mut entry) = self.devices.targets.entry("P", "2.0.0") {
+        if let Some(mut entry) = self.devices.releases.entry("P", "2.0.0") {
             entry.fused = Some("fuse: 3 of 9 devices".into());
             self.devices.load_release(entry);
         }
@@ -199,7 +199,7 @@ impl TestDevices {
             .from(0)
             .filter_map(|(_, record)| record.journey);
         let of_content = all.filter(|journey| {
-            let target = self.devices.targets.get(journey.target).unwrap();
+            let target = self.devices.releases.get(journey.target).unwrap();
             target.content == content_id(content)
         });
         of_content.fold((0, 0), |(confirmed, reverted), journey| {
@@ -255,7 +255,7 @@ fn a_device_goes_its_way_to_the_end() {
     assert_eq!(fleet.state(A), Some(State::Delivered));
     fleet.later(30).asks(A, "2.0.0", NEXT_DOOR);
     assert_eq!(fleet.state(A), Some(State::Confirmed));
-    let counts = fleet.devices.targets.counts("P", "2.0.0");
+    let counts = fleet.devices.releases.counts("P", "2.0.0");
     assert_eq!((counts.of(State::Confirmed), counts.total()), (1, 1));
     // It is asked for nothing again, and nothing more is written of it that day.
     fleet.write();

@@ -13,14 +13,14 @@ fn check_sums(devices: &Devices, max: usize) {
         let Some(journey) = record.journey else {
             continue;
         };
-        let target = devices.targets.get(journey.target).unwrap();
+        let target = devices.releases.get(journey.target).unwrap();
         assert!(u64::from(journey.reached) <= target.size);
         counts.entry(journey.target).or_default().by_state[journey.state as usize] += 1;
         if journey.outcome.is_some_and(Outcome::is_revert) {
             *reverted.entry(journey.target).or_default() += 1;
         }
     }
-    for (id, target) in devices.targets.iter() {
+    for (id, target) in devices.releases.iter() {
         assert_eq!(target.counts, counts.remove(&id).unwrap_or_default());
         assert_eq!(target.reverted, reverted.remove(&id).unwrap_or_default());
     }
@@ -114,7 +114,7 @@ proptest! {
                 }
                 Step::Lifted => {
                     fleet.pauses();
-                    fleet.devices.targets.resume("P", "2.0.0", now);
+                    fleet.devices.releases.resume("P", "2.0.0", now);
                 }
                 Step::Reload => {
                     // What was written is what would be loaded: the established, as they stand.
