@@ -4,26 +4,12 @@
 //! A refused release does not hide an older one, except where the rule stops the walk ("not now by window or
 //! percent" and "looping"): those devices will get the newest release later.
 
-use super::check::Check;
 use super::evaluation::Evaluation;
-use super::known::Known;
+use super::question::Question;
 use super::refusal::Refusal;
 use super::rules;
 use super::verdict::{Notes, Offer, RefusedCheck, Verdict};
-use crate::firmware::catalog::{Catalog, KeyOwner, Project};
-
-/// Everything that a verdict depends on.
-#[derive(Clone, Copy, Debug)]
-pub struct Question<'c, 'q> {
-    /// The releases.
-    pub catalog: &'c Catalog,
-    /// What is known of the device.
-    pub known: Known<'q>,
-    /// The check.
-    pub check: &'q Check<'q>,
-    /// The time, Unix seconds UTC.
-    pub unix: i64,
-}
+use crate::firmware::catalog::{KeyOwner, Project};
 
 /// Downgrades that would be undone, after which the walk ends: each costs a walk over all releases.
 const MOST_UNDONE: u32 = 16;

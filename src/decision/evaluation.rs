@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::check::Check;
-use super::decide::Question;
+use super::question::Question;
 use crate::firmware::catalog::{Package, Project, Release};
 use crate::firmware::name::Marker;
 use crate::firmware::package::ChipFamily;

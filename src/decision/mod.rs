@@ -11,8 +11,8 @@ mod came_back;
 mod check;
 mod decide;
 mod evaluation;
-mod known;
 mod package;
+mod question;
 mod refusal;
 mod rules;
 #[cfg(test)]
@@ -21,9 +21,9 @@ mod verdict;
 
 pub use came_back::{Back, came_back, compare};
 pub use check::Check;
-pub use decide::{Question, decide};
-pub use known::{FUSE, Fetched, Fused, Known, Looping, SET_TO_FALSE};
+pub use decide::decide;
 pub use package::CORE_UNSAID;
+pub use question::{FUSE, Fetched, Fused, Known, Looping, Question, SET_TO_FALSE};
 pub use refusal::{Refusal, RefusalWording};
 pub use rules::HELD;
 pub use verdict::{Note, Notes, Offer, RefusedCheck, Verdict};

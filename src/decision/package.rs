@@ -2,8 +2,7 @@
 
 use super::evaluation::Evaluation;
 use super::refusal::Refusal;
-use super::rules::Rejection;
-use super::verdict::Notes;
+use super::verdict::{Notes, Rejection};
 use crate::firmware::catalog::{Package, Release};
 
 /// The refusal of a core-specific release to a module that does not report its core, with both cures.

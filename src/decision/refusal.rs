@@ -65,73 +65,65 @@ impl Refusal {
         Refusal::CannotResume,
     ];
 
-    /// Labels of all refusals, each once.
-    pub const LABELS: [&'static str; 12] = [
-        Refusal::NothingNewer.wording().label,
-        Refusal::NotNow.wording().label,
-        Refusal::NotThisDevice.wording().label,
-        Refusal::UnknownDevice.wording().label,
-        Refusal::UnknownProject.wording().label,
-        Refusal::WrongKey.wording().label,
-        Refusal::NoPackage.wording().label,
-        Refusal::VersionUnreadable.wording().label,
-        Refusal::Looping.wording().label,
-        Refusal::Full.wording().label,
-        Refusal::Unread.wording().label,
-        Refusal::CannotResume.wording().label,
-    ];
+    /// Labels of all refusals, each once: `NoProject` shares that of `UnknownProject`.
+    #[allow(clippy::indexing_slicing)] // Evaluated by the compiler.
+    pub const LABELS: [&'static str; Refusal::ALL.len() - 1] = {
+        let mut labels = [""; Refusal::ALL.len() - 1];
+        let (mut at, mut used) = (0, 0);
+        while at < Refusal::ALL.len() {
+            if !matches!(Refusal::ALL[at], Refusal::NoProject) {
+                labels[used] = Refusal::ALL[at].wording().label;
+                used += 1;
+            }
+            at += 1;
+        }
+        labels
+    };
 
     /// The wording. The messages of 3, 21, 25, 26, 27, 40 and 43 are the official platform's (docs/protocol.md 4)
     /// where its code says no more than they do.
     pub const fn wording(self) -> RefusalWording {
-        let (label, status, body, packet) = match self {
-            Refusal::NothingNewer => (
-                "nothing_newer",
-                404,
-                Some((27, "已是最新版本")),
-                "version error",
-            ),
-            Refusal::NotNow => ("not_now", 404, Some((27, "暂未开放升级")), "no upgrade"),
-            Refusal::NotThisDevice => (
-                "not_this_device",
-                403,
-                Some((21, "不允许升级")),
-                "imei range error",
-            ),
-            Refusal::UnknownDevice => {
-                ("unknown_device", 403, Some((3, "无效的设备")), "no upgrade")
+        const fn row(label: &'static str, status: u16, packet: &'static str) -> RefusalWording {
+            let body = None;
+            RefusalWording {
+                label,
+                status,
+                packet,
+                body,
             }
-            Refusal::NoProject => (
-                "unknown_project",
-                404,
-                Some((25, "未指明项目")),
-                "no upgrade",
-            ),
-            Refusal::UnknownProject => (
-                "unknown_project",
-                403,
-                Some((25, "无效的项目")),
-                "no upgrade",
-            ),
-            Refusal::WrongKey => ("wrong_key", 403, Some((25, "无效的项目")), "no upgrade"),
-            Refusal::NoPackage => ("no_package", 404, Some((26, "无效的固件")), "no upgrade"),
-            Refusal::VersionUnreadable => (
-                "version_unreadable",
-                404,
-                Some((27, "无法识别版本号")),
-                "version error",
-            ),
-            Refusal::Looping => ("looping", 403, Some((40, "循环升级")), "no upgrade"),
-            Refusal::Full => ("full", 503, Some((43, "请等待")), "no upgrade"),
-            // A code would claim knowledge of a folder that cannot be read.
-            Refusal::Unread => ("unread", 503, None, "no upgrade"),
-            Refusal::CannotResume => ("cannot_resume", 416, None, "ERR"),
-        };
-        RefusalWording {
-            label,
-            status,
-            body,
-            packet,
         }
+        match self {
+            Refusal::NothingNewer => {
+                row("nothing_newer", 404, "version error").says(27, "已是最新版本")
+            }
+            Refusal::NotNow => row("not_now", 404, "no upgrade").says(27, "暂未开放升级"),
+            Refusal::NotThisDevice => {
+                row("not_this_device", 403, "imei range error").says(21, "不允许升级")
+            }
+            Refusal::UnknownDevice => {
+                row("unknown_device", 403, "no upgrade").says(3, "无效的设备")
+            }
+            Refusal::NoProject => row("unknown_project", 404, "no upgrade").says(25, "未指明项目"),
+            Refusal::UnknownProject => {
+                row("unknown_project", 403, "no upgrade").says(25, "无效的项目")
+            }
+            Refusal::WrongKey => row("wrong_key", 403, "no upgrade").says(25, "无效的项目"),
+            Refusal::NoPackage => row("no_package", 404, "no upgrade").says(26, "无效的固件"),
+            Refusal::VersionUnreadable => {
+                row("version_unreadable", 404, "version error").says(27, "无法识别版本号")
+            }
+            Refusal::Looping => row("looping", 403, "no upgrade").says(40, "循环升级"),
+            Refusal::Full => row("full", 503, "no upgrade").says(43, "请等待"),
+            // A code would claim knowledge of a folder that cannot be read.
+            Refusal::Unread => row("unread", 503, "no upgrade"),
+            Refusal::CannotResume => row("cannot_resume", 416, "ERR"),
+        }
+    }
+}
+
+impl RefusalWording {
+    const fn says(mut self, code: u32, message: &'static str) -> RefusalWording {
+        self.body = Some((code, message));
+        self
     }
 }

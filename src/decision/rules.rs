@@ -2,58 +2,48 @@
 
 use super::check::Check;
 use super::evaluation::Evaluation;
-use super::known::FUSE;
 use super::package::{CORE_UNSAID, fitting};
+use super::question::{FUSE, Fused};
 use super::refusal::Refusal;
-use super::verdict::Notes;
+use super::verdict::{Notes, Rejection};
 use crate::firmware::audience::cohort;
 use crate::firmware::catalog::{Package, Release};
-use crate::firmware::rules::{From, Paused};
+use crate::firmware::rules::{From, Paused, Window};
 use crate::firmware::version::Standing;
 
 /// A rule on a release and the device.
-type DeviceRule = for<'c> fn(&Evaluation<'c, '_>, &'c Release, &mut Notes) -> RuleResult<'c>;
+type DeviceRule<'c, 'q> = fn(&Evaluation<'c, 'q>, &'c Release, &mut Notes) -> RuleResult<'c>;
 
 /// A rule on the package that [`fitting`] chose.
-type PackageRule = for<'c> fn(&Evaluation<'c, '_>, &'c Release, &Package) -> RuleResult<'c>;
+type PackageRule<'c, 'q> = fn(&Evaluation<'c, 'q>, &'c Release, &Package) -> RuleResult<'c>;
 
 type RuleResult<'c> = Result<(), Rejection<'c>>;
 
-/// Rules on who may have the release, in order; they precede [`fitting`].
-const WHO: [DeviceRule; 6] = [held_back, project_key, version, firmware_name, deny, allow];
+impl<'c, 'q> Evaluation<'c, 'q> {
+    /// Rules on who may have the release, in order; they precede [`fitting`].
+    const WHO: [DeviceRule<'c, 'q>; 6] = [
+        Self::held_back,
+        Self::project_key,
+        Self::version,
+        Self::firmware_name,
+        Self::deny,
+        Self::allow,
+    ];
 
-/// Rules on when the device may have the package, in order; they follow [`fitting`].
-const WHEN: [PackageRule; 7] = [
-    paused,
-    fuse,
-    not_before,
-    reboot_within,
-    loop_guard,
-    window,
-    percent,
-];
+    /// Rules on when the device may have the package, in order; they follow [`fitting`].
+    const WHEN: [PackageRule<'c, 'q>; 7] = [
+        Self::paused,
+        Self::fuse,
+        Self::not_before,
+        Self::reboot_within,
+        Self::loop_guard,
+        Self::window,
+        Self::percent,
+    ];
+}
 
 /// The refusal of a content that the loop guard holds back from the device.
 pub const HELD: &str = "held: it got this again and again and came back as before";
-
-/// The refusal of one release by one rule.
-pub(super) struct Rejection<'c> {
-    pub refusal: Refusal,
-    /// The rule, in a few words.
-    pub rule: &'c str,
-    /// Older releases are not considered either.
-    pub stops: bool,
-}
-
-impl<'c> Rejection<'c> {
-    pub fn new(refusal: Refusal, rule: &'c str) -> Rejection<'c> {
-        Rejection {
-            refusal,
-            rule,
-            stops: false,
-        }
-    }
-}
 
 /// The package of this release that the device may have now.
 pub(super) fn package_of<'c>(
@@ -62,10 +52,12 @@ pub(super) fn package_of<'c>(
     notes: &mut Notes,
 ) -> Result<&'c Package, Rejection<'c>> {
     let mut check = || {
-        WHO.iter()
+        Evaluation::WHO
+            .iter()
             .try_for_each(|rule| rule(device, release, notes))?;
         let package = fitting(device, release, notes)?;
-        WHEN.iter()
+        Evaluation::WHEN
+            .iter()
             .try_for_each(|rule| rule(device, release, package))?;
         Ok(package)
     };
@@ -110,211 +102,154 @@ pub(super) fn would_be_undone(
     })
 }
 
-fn held_back<'c>(_: &Evaluation<'c, '_>, release: &'c Release, _: &mut Notes) -> RuleResult<'c> {
-    match &release.held_back {
-        Some(why) => refuse(Refusal::NotNow, why),
-        None => Ok(()),
-    }
-}
-
-fn project_key<'c>(
-    device: &Evaluation<'c, '_>,
-    release: &'c Release,
-    _: &mut Notes,
-) -> RuleResult<'c> {
-    match &release.rules.project_key {
-        Some(key) if device.check.project_key.as_deref() != Some(key) => {
-            refuse(Refusal::WrongKey, "the project_key is another")
+impl<'c> Evaluation<'c, '_> {
+    fn held_back(&self, release: &'c Release, _: &mut Notes) -> RuleResult<'c> {
+        match &release.held_back {
+            Some(why) => refuse(Refusal::NotNow, why),
+            None => Ok(()),
         }
-        _ => Ok(()),
     }
-}
 
-/// docs/decision.md "Version order", `from`, `any_version`, `any_core`, `allow_downgrade`.
-fn version<'c>(
-    device: &Evaluation<'c, '_>,
-    release: &'c Release,
-    notes: &mut Notes,
-) -> RuleResult<'c> {
-    let Some(standing) = device.standing(release) else {
-        return text_version(device, release);
-    };
-    notes.add(Some(release), || {
-        let word = match standing {
-            Standing::Newer => "newer than",
-            Standing::Same => "the same as",
-            Standing::Older => "not newer than",
-            Standing::CoreUnknown => "newer, but on a core that the module did not say, than",
+    fn project_key(&self, release: &'c Release, _: &mut Notes) -> RuleResult<'c> {
+        let sent = self.check.project_key.as_deref();
+        let wrong = |key: &String| sent != Some(key);
+        let wrong = release.rules.project_key.as_ref().is_some_and(wrong);
+        refuse_if(wrong, Refusal::WrongKey, "the project_key is another")
+    }
+
+    /// docs/decision.md "Version order", `from`, `any_version`, `any_core`, `allow_downgrade`.
+    fn version(&self, release: &'c Release, notes: &mut Notes) -> RuleResult<'c> {
+        let Some(standing) = self.standing(release) else {
+            return self.text_version(release);
         };
-        let running = &device.check.version;
-        format!("{} is {word} {running}", release.version_text)
-    });
-    let rules = &*release.rules;
-    match standing {
-        Standing::Newer => {}
-        Standing::CoreUnknown if rules.any_core == Some(true) => {}
-        // A package without a core is excluded later.
-        Standing::CoreUnknown if device.is_named_by_from(release) => {}
-        Standing::CoreUnknown => return refuse(Refusal::NoPackage, CORE_UNSAID),
-        Standing::Older if rules.allow_downgrade == Some(true) => {}
-        Standing::Same | Standing::Older => return refuse(Refusal::NothingNewer, "not newer"),
-    }
-    match &rules.from {
-        Some(from) if !device.runs_one_of(from) => {
-            refuse(Refusal::NotThisDevice, "its version is not in from")
+        notes.add(Some(release), || {
+            let word = match standing {
+                Standing::Newer => "newer than",
+                Standing::Same => "the same as",
+                Standing::Older => "not newer than",
+                Standing::CoreUnknown => "newer, but on a core that the module did not say, than",
+            };
+            let running = &self.check.version;
+            format!("{} is {word} {running}", release.version_text)
+        });
+        let rules = &*release.rules;
+        match standing {
+            Standing::Newer => {}
+            Standing::CoreUnknown if rules.any_core == Some(true) => {}
+            // A package without a core is excluded later.
+            Standing::CoreUnknown if self.is_named_by_from(release) => {}
+            Standing::CoreUnknown => return refuse(Refusal::NoPackage, CORE_UNSAID),
+            Standing::Older if rules.allow_downgrade == Some(true) => {}
+            Standing::Same | Standing::Older => return refuse(Refusal::NothingNewer, "not newer"),
         }
-        _ => Ok(()),
-    }
-}
-
-/// A version without an order: only its text in `from`, or `any_version`, lets it through.
-fn text_version<'c>(device: &Evaluation<'c, '_>, release: &'c Release) -> RuleResult<'c> {
-    let running = &*device.check.version;
-    if running.is_empty() {
-        return refuse(Refusal::VersionUnreadable, "the module said no version");
-    }
-    if running == &*release.version_text {
-        return refuse(Refusal::NothingNewer, "the same text");
-    }
-    match &release.rules.from {
-        Some(From::Texts(texts)) if texts.iter().any(|text| text == running) => Ok(()),
-        Some(_) => refuse(Refusal::NotThisDevice, "its version is not in from"),
-        None if release.rules.any_version == Some(true) => Ok(()),
-        None => refuse(
-            Refusal::VersionUnreadable,
-            "its version is not a number between dots (from, any_version)",
-        ),
-    }
-}
-
-fn firmware_name<'c>(
-    device: &Evaluation<'c, '_>,
-    release: &'c Release,
-    _: &mut Notes,
-) -> RuleResult<'c> {
-    let name = device.check.firmware_name.as_deref().unwrap_or_default();
-    match &release.rules.firmware_name {
-        Some(names) if !names.iter().any(|one| one == name) => refuse(
-            Refusal::NotThisDevice,
-            "its firmware_name is not in the rule",
-        ),
-        _ => Ok(()),
-    }
-}
-
-fn deny<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &mut Notes) -> RuleResult<'c> {
-    match (&release.rules.deny, device.check.device) {
-        (Some(deny), Some(id)) if deny.contains(id) => {
-            refuse(Refusal::NotThisDevice, "it is in deny")
+        match &rules.from {
+            Some(from) if !self.runs_one_of(from) => {
+                refuse(Refusal::NotThisDevice, "its version is not in from")
+            }
+            _ => Ok(()),
         }
-        _ => Ok(()),
     }
-}
 
-fn allow<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &mut Notes) -> RuleResult<'c> {
-    match &release.rules.allow {
-        Some(allow) if !device.check.device.is_some_and(|id| allow.contains(id)) => {
-            refuse(Refusal::NotThisDevice, "it is not in allow")
+    /// A version without an order: only its text in `from`, or `any_version`, lets it through.
+    fn text_version(&self, release: &'c Release) -> RuleResult<'c> {
+        let running = &*self.check.version;
+        if running.is_empty() {
+            return refuse(Refusal::VersionUnreadable, "the module said no version");
         }
-        _ => Ok(()),
-    }
-}
-
-fn paused<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &Package) -> RuleResult<'c> {
-    match &release.rules.paused {
-        None | Some(Paused::No) => Ok(()),
-        Some(Paused::Yes) => refuse(Refusal::NotNow, "paused"),
-        Some(Paused::Because(why)) if is_trial(device) && why.starts_with(FUSE) => Ok(()),
-        Some(Paused::Because(why)) => refuse(Refusal::NotNow, why),
-    }
-}
-
-fn fuse<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &Package) -> RuleResult<'c> {
-    let mut fused = device.question.known.fused.iter();
-    if !is_trial(device) && fused.any(|fused| fused.is(device.project, release)) {
-        return refuse(Refusal::NotNow, "fuse: too many devices came back with it");
-    }
-    Ok(())
-}
-
-fn is_trial(device: &Evaluation<'_, '_>) -> bool {
-    device.question.known.trial
-}
-
-fn not_before<'c>(
-    device: &Evaluation<'c, '_>,
-    release: &'c Release,
-    _: &Package,
-) -> RuleResult<'c> {
-    match release.rules.not_before {
-        Some(moment) if device.question.unix < moment => {
-            refuse(Refusal::NotNow, "not_before is still to come")
+        if running == &*release.version_text {
+            return refuse(Refusal::NothingNewer, "the same text");
         }
-        _ => Ok(()),
-    }
-}
-
-fn reboot_within<'c>(
-    device: &Evaluation<'c, '_>,
-    release: &'c Release,
-    package: &Package,
-) -> RuleResult<'c> {
-    match (release.rules.reboot_within, device.question.known.fetched) {
-        (Some(within), Some(fetched))
-            if fetched.content == package.content && fetched.seconds < within =>
-        {
-            refuse_and_stop(
-                Refusal::NotNow,
-                "waiting to reboot: it has this release already (reboot_within)",
-            )
+        match &release.rules.from {
+            Some(From::Texts(texts)) if texts.iter().any(|text| text == running) => Ok(()),
+            Some(_) => refuse(Refusal::NotThisDevice, "its version is not in from"),
+            None if release.rules.any_version == Some(true) => Ok(()),
+            None => refuse(
+                Refusal::VersionUnreadable,
+                "its version is not a number between dots (from, any_version)",
+            ),
         }
-        _ => Ok(()),
     }
-}
 
-fn loop_guard<'c>(
-    device: &Evaluation<'c, '_>,
-    release: &'c Release,
-    package: &Package,
-) -> RuleResult<'c> {
-    let named = device.is_named_by_allow(release);
-    match device
-        .question
-        .known
-        .looping
-        .contains(package.content, named)
-    {
-        true => refuse_and_stop(Refusal::Looping, HELD),
-        false => Ok(()),
+    fn firmware_name(&self, release: &'c Release, _: &mut Notes) -> RuleResult<'c> {
+        let name = self.check.firmware_name.as_deref().unwrap_or_default();
+        let names = release.rules.firmware_name.as_ref();
+        let missing = names.is_some_and(|names| !names.iter().any(|one| one == name));
+        let rule = "its firmware_name is not in the rule";
+        refuse_if(missing, Refusal::NotThisDevice, rule)
     }
-}
 
-/// A window opens again, so it does not keep a release from undoing a downgrade.
-fn window<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &Package) -> RuleResult<'c> {
-    match release.rules.window {
-        Some(window) if !device.imagined && !window.contains(device.question.unix) => {
-            refuse_and_stop(Refusal::NotNow, "outside its window")
+    fn deny(&self, release: &'c Release, _: &mut Notes) -> RuleResult<'c> {
+        let both = release.rules.deny.as_ref().zip(self.check.device);
+        let denied = both.is_some_and(|(deny, device)| deny.contains(device));
+        refuse_if(denied, Refusal::NotThisDevice, "it is in deny")
+    }
+
+    fn allow(&self, release: &'c Release, _: &mut Notes) -> RuleResult<'c> {
+        let device = self.check.device;
+        let allow = release.rules.allow.as_ref();
+        let missing = allow.is_some_and(|allow| !device.is_some_and(|id| allow.contains(id)));
+        refuse_if(missing, Refusal::NotThisDevice, "it is not in allow")
+    }
+
+    fn paused(&self, release: &'c Release, _: &Package) -> RuleResult<'c> {
+        match &release.rules.paused {
+            None | Some(Paused::No) => Ok(()),
+            Some(Paused::Yes) => refuse(Refusal::NotNow, "paused"),
+            Some(Paused::Because(why)) => {
+                let ignored = self.question.known.trial && why.starts_with(FUSE);
+                refuse_if(!ignored, Refusal::NotNow, why)
+            }
         }
-        _ => Ok(()),
     }
-}
 
-/// The cohort of the rollout. A device without an id is in it only at 100 percent.
-fn percent<'c>(device: &Evaluation<'c, '_>, release: &'c Release, _: &Package) -> RuleResult<'c> {
-    let in_rollout = match (release.rules.percent, device.check.device) {
-        (None, _) => true,
-        (Some(percent), None) => percent >= 100.0,
-        (Some(percent), Some(id)) => {
-            let place = cohort(&device.project.name, release.version, id);
-            device.is_named_by_allow(release) || f64::from(place) < percent * 100.0
-        }
-    };
-    match in_rollout {
-        true => Ok(()),
-        false => refuse_and_stop(
-            Refusal::NotNow,
-            "not among the percent that may have it yet",
-        ),
+    fn fuse(&self, release: &'c Release, _: &Package) -> RuleResult<'c> {
+        let known = &self.question.known;
+        let is_fused = |fused: &Fused| fused.is(self.project, release);
+        let fused = !known.trial && known.fused.iter().any(is_fused);
+        let rule = "fuse: too many devices came back with it";
+        refuse_if(fused, Refusal::NotNow, rule)
+    }
+
+    fn not_before(&self, release: &'c Release, _: &Package) -> RuleResult<'c> {
+        let moment = release.rules.not_before;
+        let early = moment.is_some_and(|moment| self.question.unix < moment);
+        refuse_if(early, Refusal::NotNow, "not_before is still to come")
+    }
+
+    fn reboot_within(&self, release: &'c Release, package: &Package) -> RuleResult<'c> {
+        let both = release.rules.reboot_within.zip(self.question.known.fetched);
+        let waits = both.is_some_and(|(within, fetched)| {
+            fetched.content == package.content && fetched.seconds < within
+        });
+        let rule = "waiting to reboot: it has this release already (reboot_within)";
+        refuse_if(waits, Refusal::NotNow, rule).map_err(Rejection::stop_here)
+    }
+
+    fn loop_guard(&self, release: &'c Release, package: &Package) -> RuleResult<'c> {
+        let named = self.is_named_by_allow(release);
+        let held = self.question.known.looping.contains(package.content, named);
+        refuse_if(held, Refusal::Looping, HELD).map_err(Rejection::stop_here)
+    }
+
+    /// A window opens again, so it does not keep a release from undoing a downgrade.
+    fn window(&self, release: &'c Release, _: &Package) -> RuleResult<'c> {
+        let closed = |window: Window| !self.imagined && !window.contains(self.question.unix);
+        let closed = release.rules.window.is_some_and(closed);
+        refuse_if(closed, Refusal::NotNow, "outside its window").map_err(Rejection::stop_here)
+    }
+
+    /// The cohort of the rollout. A device without an id is in it only at 100 percent.
+    fn percent(&self, release: &'c Release, _: &Package) -> RuleResult<'c> {
+        let in_rollout = match (release.rules.percent, self.check.device) {
+            (None, _) => true,
+            (Some(percent), None) => percent >= 100.0,
+            (Some(percent), Some(id)) => {
+                let place = cohort(&self.project.name, release.version, id);
+                self.is_named_by_allow(release) || f64::from(place) < percent * 100.0
+            }
+        };
+        let rule = "not among the percent that may have it yet";
+        refuse_if(!in_rollout, Refusal::NotNow, rule).map_err(Rejection::stop_here)
     }
 }
 
@@ -322,9 +257,9 @@ fn refuse(refusal: Refusal, rule: &str) -> RuleResult<'_> {
     Err(Rejection::new(refusal, rule))
 }
 
-fn refuse_and_stop(refusal: Refusal, rule: &str) -> RuleResult<'_> {
-    Err(Rejection {
-        stops: true,
-        ..Rejection::new(refusal, rule)
-    })
+fn refuse_if(condition: bool, refusal: Refusal, rule: &str) -> RuleResult<'_> {
+    match condition {
+        true => refuse(refusal, rule),
+        false => Ok(()),
+    }
 }

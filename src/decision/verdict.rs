@@ -45,6 +45,33 @@ impl fmt::Display for RefusedCheck<'_> {
     }
 }
 
+/// The refusal of one release by one rule.
+pub(super) struct Rejection<'c> {
+    pub refusal: Refusal,
+    /// The rule, in a few words.
+    pub rule: &'c str,
+    /// Older releases are not considered either.
+    pub stops: bool,
+}
+
+impl<'c> Rejection<'c> {
+    pub fn new(refusal: Refusal, rule: &'c str) -> Rejection<'c> {
+        Rejection {
+            refusal,
+            rule,
+            stops: false,
+        }
+    }
+
+    /// Ends the walk: older releases are not considered either.
+    pub fn stop_here(self) -> Rejection<'c> {
+        Rejection {
+            stops: true,
+            ..self
+        }
+    }
+}
+
 /// The result of one rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {

@@ -1,7 +1,21 @@
-//! What the server remembers of a device, as far as a decision depends on it.
+//! The input of a decision: the check, and what is known of the device.
 
+use super::check::Check;
 use crate::firmware::ContentId;
-use crate::firmware::catalog::{Project, Release};
+use crate::firmware::catalog::{Catalog, Project, Release};
+
+/// Everything that a verdict depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'c, 'q> {
+    /// The releases.
+    pub catalog: &'c Catalog,
+    /// What is known of the device.
+    pub known: Known<'q>,
+    /// The check.
+    pub check: &'q Check<'q>,
+    /// The time, Unix seconds UTC.
+    pub unix: i64,
+}
 
 /// What is known of a device besides its check.
 #[derive(Clone, Copy, Debug, Default)]
