@@ -1,20 +1,17 @@
 //! Work that may wait for a disk, on a thread of its own.
 
-use super::response::Response;
+use super::response::{ApiResult, Response};
 use crate::os::process;
 
 /// Runs `work` on a thread of its own and waits for its result, so that the thread that serves devices never
 /// waits for a disk. The error: no thread can be started.
-pub async fn unblock<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Response> {
-    process::unblock("operator", work)
-        .await
-        .map_err(|_| no_thread())
+pub async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> ApiResult<T> {
+    let result = process::unblock("operator", work).await;
+    result.map_err(|_| no_thread())
 }
 
 /// Starts a thread.
-pub fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Response> {
+pub fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> ApiResult<()> {
     process::start_thread(name, Box::new(run)).map_err(|_| no_thread())
 }
 

@@ -9,7 +9,7 @@ use smol::future::or;
 
 use super::codec::StatusCode;
 use super::head::RequestHead;
-use super::response::Response;
+use super::response::{ApiResult, Response};
 use super::stream::{receive, send, timeout};
 
 /// A body of which nothing arrives for this time is given up; a short body (JSON) must be complete within it.
@@ -62,7 +62,7 @@ impl<'c> RequestBody<'c> {
     }
 
     /// The next piece; empty at the end. The error is the response to a body that ended early or stalled.
-    pub async fn next(&mut self) -> Result<Vec<u8>, Response> {
+    pub async fn next(&mut self) -> ApiResult<Vec<u8>> {
         if !self.early.is_empty() {
             return Ok(std::mem::take(&mut self.early));
         }
@@ -86,7 +86,7 @@ impl<'c> RequestBody<'c> {
     }
 
     /// The whole body of at most `most` bytes. The error is the response.
-    pub async fn all(&mut self, most: usize) -> Result<Vec<u8>, Response> {
+    pub async fn all(&mut self, most: usize) -> ApiResult<Vec<u8>> {
         if self.length.is_some_and(|length| length > most as u64) {
             return Err(Response::problem(
                 StatusCode::PayloadTooLarge,

@@ -22,7 +22,7 @@ use super::body::RequestBody;
 use super::codec::StatusCode;
 use super::context::OperatorContext;
 use super::head::{self, RequestHead};
-use super::response::{Response, ResponseBody};
+use super::response::{ApiResult, Response, ResponseBody};
 use super::route::{self, NoRoute, OperatorRoute};
 use super::stream::{close, receive, send};
 use crate::os;
@@ -223,7 +223,7 @@ async fn run(
 async fn read_head(
     stream: &Async<TcpStream>,
     bytes: &mut Vec<u8>,
-) -> Option<Result<(Box<RequestHead>, usize), Response>> {
+) -> Option<ApiResult<(Box<RequestHead>, usize)>> {
     let read = async {
         let mut buffer = vec![0; head::LONGEST];
         loop {
@@ -304,7 +304,7 @@ async fn respond(
 fn authorise<'a>(
     context: &OperatorContext,
     head: &'a RequestHead,
-) -> Result<(Permission, Result<OperatorRoute<'a>, NoRoute>), Response> {
+) -> ApiResult<(Permission, Result<OperatorRoute<'a>, NoRoute>)> {
     let method = head.method();
     let route = route::route(method, &head.target);
     let permission = route::permission(method, &route);

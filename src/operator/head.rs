@@ -6,7 +6,7 @@
 
 use super::access::Credentials;
 use super::codec::{self, Method, Request, StatusCode};
-use super::response::Response;
+use super::response::{ApiResult, Response};
 use super::route::RequestTarget;
 use crate::wire::head::{self, BadHead, Head, HeadLimits, HeadProgress};
 
@@ -45,7 +45,7 @@ pub struct RequestHead {
 
 /// Reads a head from the beginning of `bytes`: the head and its length, or `None` if it is incomplete. The error
 /// is the response.
-pub fn read(bytes: &[u8]) -> Result<Option<(Box<RequestHead>, usize)>, Response> {
+pub fn read(bytes: &[u8]) -> ApiResult<Option<(Box<RequestHead>, usize)>> {
     let limits = HeadLimits {
         bytes: LONGEST,
         headers: LINES,
@@ -71,7 +71,7 @@ pub fn read(bytes: &[u8]) -> Result<Option<(Box<RequestHead>, usize)>, Response>
 }
 
 impl RequestHead {
-    fn new(head: &Head<'_>, raw: &[u8]) -> Result<RequestHead, Response> {
+    fn new(head: &Head<'_>, raw: &[u8]) -> ApiResult<RequestHead> {
         check_lines(raw)?;
         if !matches!(head.method, b"GET" | b"HEAD" | b"PUT" | b"POST" | b"DELETE") {
             return Err(Response::problem(
@@ -113,7 +113,7 @@ impl RequestHead {
     }
 
     /// A header that may occur once, even an empty one. The error is the response to a repeated one.
-    pub fn header(&self, name: &'static str) -> Result<Option<&str>, Response> {
+    pub fn header(&self, name: &'static str) -> ApiResult<Option<&str>> {
         let mut values = self.request.header(name).into_iter().flatten();
         match (values.next(), values.next()) {
             (value, None) => Ok(value.map(|value| value.as_str())),
@@ -122,7 +122,7 @@ impl RequestHead {
     }
 
     /// The headers that decide about access.
-    pub fn credentials(&self) -> Result<Credentials<'_>, Response> {
+    pub fn credentials(&self) -> ApiResult<Credentials<'_>> {
         Ok(Credentials {
             host: self.header("host")?.unwrap_or_default(),
             origin: self.header("origin")?,
@@ -133,7 +133,7 @@ impl RequestHead {
 }
 
 /// Only ASCII, and every line ends with CRLF.
-fn check_lines(raw: &[u8]) -> Result<(), Response> {
+fn check_lines(raw: &[u8]) -> ApiResult<()> {
     if !raw.is_ascii() {
         return Err(Response::bad_request(
             "the head has a byte that is not ASCII",
@@ -150,7 +150,7 @@ fn check_lines(raw: &[u8]) -> Result<(), Response> {
 }
 
 /// One Content-Length of digits; no Transfer-Encoding.
-fn content_length(head: &Head<'_>) -> Result<Option<u64>, Response> {
+fn content_length(head: &Head<'_>) -> ApiResult<Option<u64>> {
     for (name, sentence) in [
         (
             "transfer-encoding",
@@ -181,7 +181,7 @@ fn content_length(head: &Head<'_>) -> Result<Option<u64>, Response> {
 }
 
 /// `Expect: 100-continue`, or nothing.
-fn expects_continue(head: &Head<'_>) -> Result<bool, Response> {
+fn expects_continue(head: &Head<'_>) -> ApiResult<bool> {
     match head.header("expect") {
         None => Ok(false),
         // RFC 9110 section 10.1.1: an HTTP/1.0 client's is ignored.

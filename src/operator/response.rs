@@ -23,6 +23,9 @@ pub struct Response {
     pub body: ResponseBody,
 }
 
+/// A value, or the response that says why there is none.
+pub type ApiResult<T = Response> = Result<T, Response>;
+
 /// The body of a response.
 #[derive(Debug)]
 pub enum ResponseBody {

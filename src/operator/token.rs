@@ -5,7 +5,6 @@
 //! No problem with the state folder stops the server. A damaged file is set aside and replaced; an unreadable one
 //! stays, because its permission may come back; what cannot be written is written later.
 
-use std::fmt::{self, Display, Formatter};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
@@ -98,12 +97,14 @@ impl Token {
     }
 
     /// The token in a file of the state folder, generated if there is none or a damaged one.
-    fn kept(folder: &StateFolder, name: &str, mode: u32) -> Result<Token, TokenError> {
+    fn kept(folder: &StateFolder, name: &str, mode: u32) -> io::Result<Token> {
         const COST: &str = "the token of before is not accepted any more";
         let path = folder.path().join(name);
         if std::fs::symlink_metadata(&path).is_ok() {
             match Token::read_file(&path) {
-                Err(TokenError::Damaged(why)) if set_aside_damaged(&path, &why, COST) => {}
+                Err(error)
+                    if error.kind() == ErrorKind::InvalidData
+                        && set_aside_damaged(&path, &error, COST) => {}
                 result => return result,
             }
         }
@@ -127,57 +128,33 @@ impl Token {
         }
     }
 
-    /// The token in a file.
-    fn read_file(path: &Path) -> Result<Token, TokenError> {
+    /// The token in a file. [`ErrorKind::InvalidData`]: the file is damaged.
+    fn read_file(path: &Path) -> io::Result<Token> {
+        let damaged = |why| Err(io::Error::new(ErrorKind::InvalidData, why));
         let mut text = String::new();
         let read = open_to_read(path).and_then(|file| file.take(1024).read_to_string(&mut text));
         match read {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::InvalidData => {
-                return Err(TokenError::Damaged("is not text"));
-            }
-            Err(error) if is_not_regular(&error) => {
-                return Err(TokenError::Damaged("is no regular file"));
-            }
-            Err(error) => return Err(TokenError::Unreadable(error)),
-        }
-        match text.trim() {
-            text if is_token(text) => Ok(Token {
-                text: text.to_owned(),
+            Ok(_) if is_token(text.trim()) => Ok(Token {
+                text: text.trim().to_owned(),
                 source: TokenSource::File(path.to_owned()),
             }),
-            _ => Err(TokenError::Damaged(
-                "does not hold 8 to 256 ASCII letters, digits or signs without spaces",
-            )),
+            Ok(_) => {
+                damaged("does not hold 8 to 256 ASCII letters, digits or signs without spaces")
+            }
+            Err(error) if error.kind() == ErrorKind::InvalidData => damaged("is not text"),
+            Err(error) if is_not_regular(&error) => damaged("is no regular file"),
+            Err(error) => Err(io::Error::other(format!("cannot be read: {error}"))),
         }
     }
 
     /// 128 random bits as 32 hexadecimal digits.
-    fn generate() -> Result<Token, TokenError> {
+    fn generate() -> io::Result<Token> {
         let mut bytes = [0; 16];
-        process::random(&mut bytes).map_err(TokenError::NoRandomness)?;
+        process::random(&mut bytes)?;
         Ok(Token {
             text: format!("{:032x}", u128::from_be_bytes(bytes)),
             source: TokenSource::Unsaved,
         })
-    }
-}
-
-/// Why there is no token in a file. Ends a sentence that begins with the file.
-#[derive(Debug)]
-enum TokenError {
-    Damaged(&'static str),
-    Unreadable(io::Error),
-    NoRandomness(io::Error),
-}
-
-impl Display for TokenError {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            TokenError::Damaged(why) => f.write_str(why),
-            TokenError::Unreadable(error) => write!(f, "cannot be read: {error}"),
-            TokenError::NoRandomness(error) => error.fmt(f),
-        }
     }
 }
 

@@ -13,13 +13,13 @@ use crate::fleet::view::{DeviceView, Filter};
 use crate::operator::codec::StatusCode;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
-use crate::operator::response::{Response, rfc3339};
+use crate::operator::response::{ApiResult, Response, rfc3339};
 
 const STATES: &str = "state must be offered, downloading, delivered, confirmed, reverted, silent, sent or \
      waiting";
 
 /// `?imei=&project=&version=&state=&held=1&after=&limit=`
-pub(super) fn list(context: &OperatorContext, head: &RequestHead) -> Result<Response, Response> {
+pub(super) fn list(context: &OperatorContext, head: &RequestHead) -> ApiResult {
     let query = |name| head.target.query(name);
     let state = match query("state") {
         None => None,
@@ -45,7 +45,7 @@ pub(super) fn list(context: &OperatorContext, head: &RequestHead) -> Result<Resp
 }
 
 /// One device.
-pub(super) fn get(context: &OperatorContext, id: &str) -> Result<Response, Response> {
+pub(super) fn get(context: &OperatorContext, id: &str) -> ApiResult {
     let id = DeviceId::parse(id).ok_or_else(unknown)?;
     let fleet = context.fleet.borrow();
     let view = fleet.device(id, Instant::now(), unix_now());
@@ -54,7 +54,7 @@ pub(super) fn get(context: &OperatorContext, id: &str) -> Result<Response, Respo
 }
 
 /// Clears the hold of the loop guard.
-pub(super) fn clear_hold(context: &OperatorContext, id: &str) -> Result<Response, Response> {
+pub(super) fn clear_hold(context: &OperatorContext, id: &str) -> ApiResult {
     let device = DeviceId::parse(id).ok_or_else(unknown)?;
     let now = Instant::now();
     let mut fleet = context.fleet.borrow_mut();

@@ -16,17 +16,14 @@ use crate::fleet::events::Event;
 use crate::operator::codec::StatusCode;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
-use crate::operator::response::{Response, ResponseBody, rfc3339};
+use crate::operator::response::{ApiResult, Response, ResponseBody, rfc3339};
 use crate::operator::stream::{receive, send};
 
 /// The interval of comments that keep proxies from ending a quiet stream.
 const PING: Duration = Duration::from_secs(15);
 
 /// A stream of the events from now on.
-pub(super) fn subscribe(
-    context: &OperatorContext,
-    head: &RequestHead,
-) -> Result<Response, Response> {
+pub(super) fn subscribe(context: &OperatorContext, head: &RequestHead) -> ApiResult {
     if head.head_only() {
         let response = Response::problem(StatusCode::MethodNotAllowed, "this path takes GET");
         return Err(response.with("allow", "GET"));

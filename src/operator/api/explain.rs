@@ -9,13 +9,10 @@ use crate::explain::{Described, explain, from_request};
 use crate::fleet::clock::unix_now;
 use crate::operator::body::RequestBody;
 use crate::operator::context::OperatorContext;
-use crate::operator::response::Response;
+use crate::operator::response::{ApiResult, Response};
 use crate::wire::dialects::datagram;
 
-pub(super) async fn post(
-    context: &OperatorContext,
-    body: &mut RequestBody<'_>,
-) -> Result<Response, Response> {
+pub(super) async fn post(context: &OperatorContext, body: &mut RequestBody<'_>) -> ApiResult {
     let body = super::json_object(body).await?;
     let check = check(&body).map_err(Response::unprocessable)?;
     Ok(explained(context, check))
@@ -36,10 +33,7 @@ fn check(body: &Map<String, Value>) -> Result<Check<'_>, String> {
         None | Some(Value::Null) => None,
         Some(Value::String(text)) if text.is_empty() => None,
         Some(Value::String(text)) => Some(text.parse().map_err(|_| CORE)?),
-        Some(number) => {
-            let number = number.as_u64().map(u32::try_from);
-            Some(number.and_then(Result::ok).ok_or(CORE)?)
-        }
+        Some(number) => Some(number.to_string().parse().map_err(|_| CORE)?),
     };
     let need_oss_url = match body.get("need_oss_url") {
         None | Some(Value::Null) => false,

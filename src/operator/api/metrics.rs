@@ -4,7 +4,7 @@
 use std::fmt::{Display, Write};
 
 use super::quarantine::quarantined_files;
-use super::releases::state;
+use super::releases::{all, state};
 use crate::firmware::catalog::{Catalog, Project, Release};
 use crate::fleet::Fleet;
 use crate::fleet::clock::unix_now;
@@ -102,20 +102,11 @@ fn fleet_metrics(catalog: &Catalog, fleet: &Fleet, running: usize) -> MetricsTex
 
 /// The metrics of releases; without zeros, because a folder may have ten thousand releases.
 fn releases(text: &mut MetricsText, catalog: &Catalog, fleet: &Fleet) {
-    let all = || {
-        let projects = catalog.projects().iter();
-        projects.flat_map(|project| {
-            project
-                .releases
-                .iter()
-                .map(move |release| (project, release))
-        })
-    };
     text.gauge(
         "release_devices",
         "Devices on their way to a release, by where they stand.",
     );
-    for (project, release) in all() {
+    for (project, release) in all(catalog) {
         let counts = fleet.counts(&project.name, &release.version_text);
         for state in State::ALL {
             let count = counts.of(state);
@@ -129,7 +120,7 @@ fn releases(text: &mut MetricsText, catalog: &Catalog, fleet: &Fleet) {
         "Releases that nobody gets now: paused, fused or held_back.",
     );
     let now = unix_now();
-    for (project, release) in all() {
+    for (project, release) in all(catalog) {
         let (state, _) = state(project, release, fleet.fused(), now);
         if matches!(state, "paused" | "fused" | "held_back") {
             text.sample(&labels(project, release, state), 1);

@@ -22,7 +22,7 @@ use super::body::RequestBody;
 use super::codec::StatusCode;
 use super::context::OperatorContext;
 use super::head::RequestHead;
-use super::response::{JSON, Response};
+use super::response::{ApiResult, JSON, Response};
 use super::route::OperatorRoute;
 use crate::firmware::json as strict;
 use crate::os::fs::Folder;
@@ -75,7 +75,7 @@ pub fn not_found() -> Response {
 }
 
 /// Whether the firmware folder can be read: it may be a removed disk.
-async fn ready(context: &OperatorContext) -> Result<Response, Response> {
+async fn ready(context: &OperatorContext) -> ApiResult {
     let folder = context.folder.clone();
     match unblock(move || Folder::open(&folder).is_ok()).await? {
         true => Ok(Response::text("ok\n")),
@@ -84,7 +84,7 @@ async fn ready(context: &OperatorContext) -> Result<Response, Response> {
 }
 
 /// The JSON object of a body; an empty body is an empty object.
-async fn json_object(body: &mut RequestBody<'_>) -> Result<Map<String, Value>, Response> {
+async fn json_object(body: &mut RequestBody<'_>) -> ApiResult<Map<String, Value>> {
     let bytes = body.all(LONGEST).await?;
     if bytes.trim_ascii().is_empty() {
         return Ok(Map::new());
@@ -99,7 +99,7 @@ async fn json_object(body: &mut RequestBody<'_>) -> Result<Map<String, Value>, R
 }
 
 /// `limit` of the query: the entries of a page, by default 100.
-fn limit(head: &RequestHead) -> Result<usize, Response> {
+fn limit(head: &RequestHead) -> ApiResult<usize> {
     let Some(text) = head.target.query("limit") else {
         return Ok(100);
     };
@@ -115,7 +115,7 @@ fn limit(head: &RequestHead) -> Result<usize, Response> {
 fn after<'h, T>(
     head: &'h RequestHead,
     parse: impl FnOnce(&'h str) -> Option<T>,
-) -> Result<Option<T>, Response> {
+) -> ApiResult<Option<T>> {
     match head.target.query("after").map(parse) {
         None => Ok(None),
         Some(Some(after)) => Ok(Some(after)),

@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 use crate::firmware::catalog::{Catalog, Remark};
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
-use crate::operator::response::Response;
+use crate::operator::response::{ApiResult, Response};
 
 /// The lists, in the order of the pages.
 const LISTS: [&str; 4] = ["quarantined", "warnings", "ignored", "waiting"];
 
 /// `?after=&limit=`
-pub(super) fn list(context: &OperatorContext, head: &RequestHead) -> Result<Response, Response> {
+pub(super) fn list(context: &OperatorContext, head: &RequestHead) -> ApiResult {
     let most = super::limit(head)?;
     let after = super::after(head, place)?;
     Ok(Response::json(&page(&(context.catalog)(), after, most)))

@@ -20,7 +20,7 @@ use crate::fleet::view::Filter;
 use crate::operator::blocking::unblock;
 use crate::operator::body::RequestBody;
 use crate::operator::context::OperatorContext;
-use crate::operator::response::Response;
+use crate::operator::response::{ApiResult, Response};
 
 /// Devices that are decided on before other tasks run.
 const BATCH: usize = 50;
@@ -31,10 +31,7 @@ const REASONS: usize = 20;
 /// Batches of devices, at most.
 const BATCHES: usize = 100_000;
 
-pub(super) async fn post(
-    context: &OperatorContext,
-    body: &mut RequestBody<'_>,
-) -> Result<Response, Response> {
+pub(super) async fn post(context: &OperatorContext, body: &mut RequestBody<'_>) -> ApiResult {
     let body = super::json_object(body).await?;
     let Some((path, size, head)) = parse(&body) else {
         return Err(Response::unprocessable(

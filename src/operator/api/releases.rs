@@ -5,7 +5,7 @@ use std::io::Read;
 use serde_json::{Map, Value, json};
 
 use crate::decision::{FUSE, Fused};
-use crate::firmware::catalog::{Package, Project, Release};
+use crate::firmware::catalog::{Catalog, Package, Project, Release};
 use crate::firmware::name::{self, RulesOwner};
 use crate::firmware::rules::Paused;
 use crate::firmware::rules::edit::tag_of;
@@ -18,7 +18,7 @@ use crate::logging::Civil;
 use crate::operator::blocking::unblock;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
-use crate::operator::response::{Response, etag};
+use crate::operator::response::{ApiResult, Response, etag};
 use crate::os::fs::Folder;
 
 /// The longest rules that a list shows, in bytes: they may name a hundred thousand devices.
@@ -28,10 +28,7 @@ const SHOWN: usize = 64 * 1024;
 const LONGEST: u64 = 16 << 20;
 
 /// `?project=&after=&limit=`
-pub(super) async fn list(
-    context: &OperatorContext,
-    head: &RequestHead,
-) -> Result<Response, Response> {
+pub(super) async fn list(context: &OperatorContext, head: &RequestHead) -> ApiResult {
     let limit = super::limit(head)?;
     let after = super::after(head, |after| {
         let (project, version) = after.rsplit_once('/')?;
@@ -39,16 +36,8 @@ pub(super) async fn list(
     })?;
     let wanted = head.target.query("project");
     let catalog = (context.catalog)();
-    let projects = catalog.projects().iter();
-    let mut page: Vec<(&Project, &Release)> = projects
-        .filter(|project| wanted.is_none_or(|wanted| wanted == &*project.name))
-        .flat_map(|project| {
-            project
-                .releases
-                .iter()
-                .map(move |release| (project, release))
-        })
-        // The releases of a project are sorted from the newest to the oldest.
+    let mut page: Vec<(&Project, &Release)> = all(&catalog)
+        .filter(|(project, _)| wanted.is_none_or(|wanted| wanted == &*project.name))
         .filter(|(project, release)| {
             after.is_none_or(|(name, version)| (&*project.name, version) > (name, release.version))
         })
@@ -62,11 +51,22 @@ pub(super) async fn list(
     Ok(Response::json(&json!({"releases": releases, "next": next})))
 }
 
+/// All releases, by project and from the newest to the oldest.
+pub(super) fn all(catalog: &Catalog) -> impl Iterator<Item = (&Project, &Release)> {
+    let projects = catalog.projects().iter();
+    projects.flat_map(|project| {
+        project
+            .releases
+            .iter()
+            .map(move |release| (project, release))
+    })
+}
+
 /// These releases with their own rules, which are read from the disk.
 pub(super) async fn show(
     context: &OperatorContext,
     releases: &[(&Project, &Release)],
-) -> Result<Vec<Value>, Response> {
+) -> ApiResult<Vec<Value>> {
     let paths = releases
         .iter()
         .map(|(project, release)| rules_paths(project, release));

@@ -20,7 +20,7 @@ use crate::operator::body::RequestBody;
 use crate::operator::codec::StatusCode;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
-use crate::operator::response::{JSON, Response, etag};
+use crate::operator::response::{ApiResult, JSON, Response, etag};
 use crate::operator::route::Change;
 
 /// The longest rules that are accepted, in bytes.
@@ -31,7 +31,7 @@ pub(super) async fn get(
     context: &OperatorContext,
     head: &RequestHead,
     scope: RulesScope<'_>,
-) -> Result<Response, Response> {
+) -> ApiResult {
     let present = read(context, scope).await?.ok_or_else(|| {
         Response::problem(StatusCode::NotFound, "there are no rules of its own there")
     })?;
@@ -50,7 +50,7 @@ pub(super) async fn put(
     head: &RequestHead,
     scope: RulesScope<'_>,
     body: &mut RequestBody<'_>,
-) -> Result<Response, Response> {
+) -> ApiResult {
     let expected = expected(context, head, scope).await?;
     if !is_known(&(context.catalog)(), scope) {
         // Rules may come before the release, and then make its folder.
@@ -88,7 +88,7 @@ async fn expected(
     context: &OperatorContext,
     head: &RequestHead,
     scope: RulesScope<'_>,
-) -> Result<Expected, Response> {
+) -> ApiResult<Expected> {
     let changed = || {
         Response::problem(
             StatusCode::PreconditionFailed,
@@ -123,7 +123,7 @@ pub(super) async fn change(
     scope: RulesScope<'_>,
     change: Change,
     body: &mut RequestBody<'_>,
-) -> Result<Response, Response> {
+) -> ApiResult {
     let body = super::json_object(body).await?;
     let catalog = (context.catalog)();
     let (project, release) = find(&catalog, scope).ok_or_else(unknown)?;
@@ -205,7 +205,7 @@ pub(super) async fn change(
 }
 
 /// The value of `paused` for a reason.
-fn pause_value(reason: Option<&Value>) -> Result<Value, Response> {
+fn pause_value(reason: Option<&Value>) -> ApiResult<Value> {
     match reason {
         None | Some(Value::Null) => Ok(Value::Bool(true)),
         Some(Value::String(reason)) if reason.trim().is_empty() => Ok(Value::Bool(true)),
@@ -217,10 +217,7 @@ fn pause_value(reason: Option<&Value>) -> Result<Value, Response> {
     }
 }
 
-async fn read(
-    context: &OperatorContext,
-    scope: RulesScope<'_>,
-) -> Result<Option<Present>, Response> {
+async fn read(context: &OperatorContext, scope: RulesScope<'_>) -> ApiResult<Option<Present>> {
     in_folder(context, scope, edit::read).await
 }
 
@@ -229,7 +226,7 @@ async fn in_folder<T: Send + 'static>(
     context: &OperatorContext,
     scope: RulesScope<'_>,
     work: impl FnOnce(&Path, RulesScope<'_>) -> Result<T, EditError> + Send + 'static,
-) -> Result<T, Response> {
+) -> ApiResult<T> {
     let root = context.folder.clone();
     let (project, version) = (scope.project.to_owned(), scope.version.map(str::to_owned));
     let result = unblock(move || {

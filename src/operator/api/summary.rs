@@ -7,9 +7,9 @@ use super::quarantine::quarantined_files;
 use crate::fleet::clock::unix_now;
 use crate::operator::blocking::unblock;
 use crate::operator::context::OperatorContext;
-use crate::operator::response::{Response, rfc3339};
+use crate::operator::response::{ApiResult, Response, rfc3339};
 
-pub(super) async fn get(context: &OperatorContext) -> Result<Response, Response> {
+pub(super) async fn get(context: &OperatorContext) -> ApiResult {
     let folder = context.folder.clone();
     let is_writable = move || access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok();
     let is_writable = unblock(is_writable).await?;

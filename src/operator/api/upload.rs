@@ -1,11 +1,10 @@
 //! `PUT /api/v1/firmware/…`: a file for the folder. The body goes piece by piece to a thread that writes and inspects
 //! it.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
-use smol::channel::{Receiver, bounded};
+use smol::channel::bounded;
 
 use super::base64;
 use crate::firmware::ContentId;
@@ -18,7 +17,7 @@ use crate::operator::body::RequestBody;
 use crate::operator::codec::StatusCode;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
-use crate::operator::response::Response;
+use crate::operator::response::{ApiResult, Response};
 
 /// The largest file, in bytes.
 const LARGEST: u64 = 256 << 20;
@@ -39,7 +38,7 @@ pub(super) async fn put(
     head: &RequestHead,
     parts: &[String],
     body: &mut RequestBody<'_>,
-) -> Result<Response, Response> {
+) -> ApiResult {
     let size = match body.length() {
         None => {
             return Err(Response::problem(
@@ -72,14 +71,22 @@ pub(super) async fn put(
     let (outcome_sender, outcome) = bounded(1);
     let (root, target) = (context.folder.clone(), path.clone());
     start_thread("upload", move || {
-        let written = match Intake::begin(&root, &target, size) {
-            Ok(intake) => write(intake, &received, &root, digest, rules.as_deref()),
-            Err(refused) => Some(Err(refused)),
+        let write = || {
+            let mut intake = Intake::begin(&root, &target, size)?;
+            loop {
+                match received.recv_blocking() {
+                    Ok(UploadPiece::Bytes(bytes)) => intake.add(&bytes)?,
+                    Ok(UploadPiece::End(catalog)) => {
+                        let stored = intake.finish(&root, &catalog, digest, rules.as_deref())?;
+                        return Ok(Some(stored));
+                    }
+                    // The upload was cut.
+                    Err(_) => return Ok(None),
+                }
+            }
         };
         // Sent before `received` is dropped: after a failed send the outcome is there.
-        if let Some(written) = written {
-            let _ = outcome_sender.try_send(written);
-        }
+        let _ = outcome_sender.try_send(write());
     })?;
     loop {
         // After an error the end of the channel makes the thread remove its file.
@@ -96,36 +103,16 @@ pub(super) async fn put(
         }
     }
     match outcome.recv().await {
-        Ok(Ok(taken)) if taken.was_there && only_new => Err(Response::problem(
+        Ok(Ok(Some(taken))) if taken.was_there && only_new => Err(Response::problem(
             StatusCode::PreconditionFailed,
             format!("{path} is there already, with the same bytes"),
         )),
-        Ok(Ok(taken)) => Ok(done(context, &path, &taken)),
+        Ok(Ok(Some(taken))) => Ok(done(context, &path, &taken)),
         Ok(Err(refused)) => Err(refuse(&path, refused)),
-        Err(_) => Err(Response::problem(
+        Ok(Ok(None)) | Err(_) => Err(Response::problem(
             StatusCode::InternalServerError,
             "the upload was given up",
         )),
-    }
-}
-
-/// The writing thread: takes pieces until the end, or (`None`) until the channel is closed.
-fn write(
-    mut intake: Intake,
-    pieces: &Receiver<UploadPiece>,
-    root: &Path,
-    digest: Option<ContentId>,
-    rules: Option<&[u8]>,
-) -> Option<Result<StoredFile, UploadError>> {
-    loop {
-        match pieces.recv_blocking().ok()? {
-            UploadPiece::Bytes(bytes) => {
-                if let Err(refused) = intake.add(&bytes) {
-                    return Some(Err(refused));
-                }
-            }
-            UploadPiece::End(catalog) => return Some(intake.finish(root, &catalog, digest, rules)),
-        }
     }
 }
 
@@ -161,7 +148,7 @@ fn refuse(path: &str, refused: UploadError) -> Response {
 
 /// `Release-Rules`: the JSON of a release.json in one line of ASCII (other characters as `\uXXXX`). A header has
 /// room for 8 KiB; longer rules are PUT before the file.
-fn rules(text: &str) -> Result<Vec<u8>, Response> {
+fn rules(text: &str) -> ApiResult<Vec<u8>> {
     let wrong = |why: String| Response::unprocessable(format!("Release-Rules: {why}"));
     let rules = Rules::parse(text.as_bytes()).map_err(wrong)?;
     if let Some(Paused::Because(why)) = &rules.paused {
@@ -171,7 +158,7 @@ fn rules(text: &str) -> Result<Vec<u8>, Response> {
 }
 
 /// `sha-256=:BASE64:` of a Repr-Digest (RFC 9530 section 2); `None` if only other algorithms are named.
-fn digest(text: &str) -> Result<Option<ContentId>, Response> {
+fn digest(text: &str) -> ApiResult<Option<ContentId>> {
     let mut digests = text.split(',').map(str::trim);
     let Some(digest) = digests.find_map(|digest| digest.strip_prefix("sha-256=")) else {
         return Ok(None);
