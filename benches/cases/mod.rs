@@ -9,7 +9,7 @@ use luat_ota::firmware::catalog::{Catalog, ScanResult, ScannedFile, ScannedRules
 use luat_ota::firmware::package::{Inspected, PackageKind};
 use luat_ota::firmware::rules::Rules;
 use luat_ota::fleet::network::Network;
-use luat_ota::os::fs::Stamp;
+use luat_ota::os::fs::FileStamp;
 use luat_ota::wire::head::{self, HeadLimits, HeadProgress};
 use luat_ota::wire::http_target::{HttpTarget, http_target};
 use luat_ota::wire::{dialects::datagram, reply};
@@ -72,7 +72,7 @@ fn found(path: String, number: u64) -> ScannedFile {
     beginning.copy_from_slice(&number.to_be_bytes());
     ScannedFile {
         path,
-        stamp: Stamp {
+        stamp: FileStamp {
             dev: 1,
             ino: number,
             size: 40,

@@ -182,14 +182,14 @@ mod tests {
     use crate::firmware::catalog::{ScanResult, ScannedFile, ScannedRules};
     use crate::firmware::package::{Inspected, PackageKind};
     use crate::firmware::rules::Rules;
-    use crate::os::fs::Stamp;
+    use crate::os::fs::FileStamp;
 
     /// One release of ALIYUN, 2.0.1, of 2044 bytes, with these rules.
     fn catalogue_with(rules: &str) -> Catalog {
         let found = ScanResult {
             files: vec![ScannedFile {
                 path: "ALIYUN/2.0.1/update.bin".to_owned(),
-                stamp: Stamp {
+                stamp: FileStamp {
                     dev: 1,
                     ino: 1,
                     size: 2044,

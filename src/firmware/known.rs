@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::ContentId;
 use super::package::{Inspected, PackageKind};
-use crate::os::fs::{Content, Stamp, open_to_read};
+use crate::os::fs::{Content, FileStamp, open_to_read};
 use crate::state::{self, StateFolder};
 
 /// So many files at most are remembered.
@@ -31,12 +31,12 @@ const VERSION: u64 = 2;
 /// The table's name in the state folder.
 pub const FILE: &str = "hashes.jsonl";
 
-/// Stamp → what the file was found to be (or why it is refused). Kept in a file of JSON lines.
+/// FileStamp → what the file was found to be (or why it is refused). Kept in a file of JSON lines.
 pub struct KnownFiles {
     file: Option<PathBuf>,
     /// Claimed before the file is written; `None`: the caller has it to itself.
     lock: Option<StateFolder>,
-    table: HashMap<Stamp, Result<Inspected, String>>,
+    table: HashMap<FileStamp, Result<Inspected, String>>,
     changed: bool,
 }
 
@@ -72,12 +72,12 @@ impl KnownFiles {
     }
 
     /// What a file with this stamp was found to be.
-    pub fn get(&self, stamp: &Stamp) -> Option<&Result<Inspected, String>> {
+    pub fn get(&self, stamp: &FileStamp) -> Option<&Result<Inspected, String>> {
         self.table.get(&lasting(stamp))
     }
 
     /// Remembers what a file was found to be, or why it is refused.
-    pub fn insert(&mut self, stamp: &Stamp, found: Result<Inspected, String>) {
+    pub fn insert(&mut self, stamp: &FileStamp, found: Result<Inspected, String>) {
         let stamp = lasting(stamp);
         if self.table.len() >= MOST && !self.table.contains_key(&stamp) {
             return;
@@ -89,14 +89,14 @@ impl KnownFiles {
     }
 
     /// Forgets a file: it is to be read again.
-    pub fn forget(&mut self, stamp: &Stamp) {
+    pub fn forget(&mut self, stamp: &FileStamp) {
         self.changed |= self.table.remove(&lasting(stamp)).is_some();
     }
 
     /// Forgets the files that a scan did not see, on those devices that it did see: what lay on a
     /// stick that is not mounted now comes back with it. (Unless the table is half full of such.)
-    pub fn keep_only(&mut self, seen: &[Stamp]) {
-        let mut seen: Vec<Stamp> = seen.iter().map(lasting).collect();
+    pub fn keep_only(&mut self, seen: &[FileStamp]) {
+        let mut seen: Vec<FileStamp> = seen.iter().map(lasting).collect();
         seen.sort();
         let mut devices: Vec<u64> = seen.iter().map(|stamp| stamp.dev).collect();
         devices.dedup();
@@ -153,20 +153,20 @@ impl KnownFiles {
 
 /// The stamp without what changes from boot to boot: the number of a device that is no disk (its
 /// major number is 0).
-fn lasting(stamp: &Stamp) -> Stamp {
+fn lasting(stamp: &FileStamp) -> FileStamp {
     let major = (stamp.dev >> 8 & 0xfff) | (stamp.dev >> 32 & 0xffff_f000);
-    Stamp {
+    FileStamp {
         dev: if major == 0 { 0 } else { stamp.dev },
         ..*stamp
     }
 }
 
 /// One line; nothing for times that no file system has (they would not fit).
-fn write_line(text: &mut String, stamp: &Stamp, found: &Result<Inspected, String>) {
+fn write_line(text: &mut String, stamp: &FileStamp, found: &Result<Inspected, String>) {
     let (Ok(mtime), Ok(ctime)) = (i64::try_from(stamp.mtime), i64::try_from(stamp.ctime)) else {
         return;
     };
-    let Stamp { dev, ino, size, .. } = stamp;
+    let FileStamp { dev, ino, size, .. } = stamp;
     let what = match found {
         Ok(file) => {
             let md5: String = file.md5.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -182,7 +182,7 @@ fn write_line(text: &mut String, stamp: &Stamp, found: &Result<Inspected, String
     );
 }
 
-fn read(mut file: impl BufRead) -> HashMap<Stamp, Result<Inspected, String>> {
+fn read(mut file: impl BufRead) -> HashMap<FileStamp, Result<Inspected, String>> {
     let mut table = HashMap::new();
     let mut line = Vec::new();
     let ours = next_line(&mut file, &mut line)
@@ -217,12 +217,12 @@ fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 
-fn read_line(line: &[u8]) -> Option<(Stamp, Result<Inspected, String>)> {
+fn read_line(line: &[u8]) -> Option<(FileStamp, Result<Inspected, String>)> {
     let line = parse(line)?;
     let number = |key| line.get(key)?.as_u64();
     let time = |key| line.get(key)?.as_i64().map(i128::from);
     let text = |key| line.get(key)?.as_str();
-    let stamp = Stamp {
+    let stamp = FileStamp {
         dev: number("dev")?,
         ino: number("ino")?,
         size: number("size")?,
@@ -252,8 +252,8 @@ pub(super) fn md5(hex: &str) -> Option<[u8; 16]> {
 mod tests {
     use super::*;
 
-    fn stamp(dev: u64, ino: u64) -> Stamp {
-        Stamp {
+    fn stamp(dev: u64, ino: u64) -> FileStamp {
+        FileStamp {
             dev,
             ino,
             size: 7,

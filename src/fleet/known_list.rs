@@ -14,7 +14,7 @@ use smol::channel::{Receiver, TryRecvError, bounded};
 use crate::firmware::audience::DeviceId;
 use crate::logging::Printable;
 use crate::order;
-use crate::os::fs::{Content, Stamp, open_to_read, stamp};
+use crate::os::fs::{Content, FileStamp, open_to_read, stamp};
 use crate::os::notify::Notify;
 use crate::os::process;
 
@@ -37,7 +37,7 @@ pub struct KnownList {
     /// Sorted.
     ids: Arc<[DeviceId]>,
     /// The file that they were read from.
-    from: Option<Stamp>,
+    from: Option<FileStamp>,
     /// It is to be looked whether the file has changed.
     wanted: bool,
     /// Notified when it was read.
@@ -51,7 +51,7 @@ pub struct KnownList {
 #[derive(Debug)]
 struct Contents {
     ids: Arc<[DeviceId]>,
-    from: Stamp,
+    from: FileStamp,
     bad: Vec<String>,
     bad_count: usize,
 }

@@ -108,12 +108,12 @@ mod tests {
     use crate::firmware::catalog::{ScanResult, ScannedFile, ScannedRules};
     use crate::firmware::package::{Inspected, PackageKind};
     use crate::firmware::rules::Rules;
-    use crate::os::fs::Stamp;
+    use crate::os::fs::FileStamp;
 
     fn catalogue(files: &[(&str, u8)], rules: &str) -> Catalog {
         let files = files.iter().map(|&(path, content)| ScannedFile {
             path: path.to_owned(),
-            stamp: Stamp {
+            stamp: FileStamp {
                 dev: 1,
                 ino: content.into(),
                 size: 1,

@@ -14,7 +14,7 @@ use luat_ota::firmware::package::{Inspected, PackageKind};
 use luat_ota::fleet::requester::{PinOwner, Requester};
 use luat_ota::fleet::short_version::ShortVersion;
 use luat_ota::fleet::{FileRange, Fleet, FleetSettings, TransferOutcome};
-use luat_ota::os::fs::Stamp;
+use luat_ota::os::fs::FileStamp;
 
 const HOUR: u64 = 3600;
 
@@ -110,7 +110,7 @@ struct Ran {
 fn folder(versions: &[&str]) -> Catalog {
     let file = |(number, version): (u8, &&str)| ScannedFile {
         path: format!("P/{version}/u.bin"),
-        stamp: Stamp {
+        stamp: FileStamp {
             dev: 1,
             ino: u64::from(number),
             size: SIZE,

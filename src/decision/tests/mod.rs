@@ -10,7 +10,7 @@ use crate::firmware::catalog::{Catalog, Remark, ScanResult, ScannedFile, Scanned
 use crate::firmware::package::{Inspected, PackageKind};
 use crate::firmware::rules::Rules;
 use crate::firmware::version::{FirstField, Version};
-use crate::os::fs::Stamp;
+use crate::os::fs::FileStamp;
 
 mod packages;
 mod rules;
@@ -28,7 +28,7 @@ fn folder(files: &[(&str, PackageKind)], rules: &[(&str, &str)]) -> Catalog {
         id[..8].copy_from_slice(&(position as u64 + 1).to_be_bytes());
         ScannedFile {
             path: (*path).to_owned(),
-            stamp: Stamp {
+            stamp: FileStamp {
                 dev: 1,
                 ino: position as u64,
                 size: 100_000,

@@ -188,7 +188,7 @@ fn rules_that_cannot_be_read_hold_their_release_back() {
         id[0] = position as u8;
         found.files.push(ScannedFile {
             path: (*path).to_owned(),
-            stamp: Stamp {
+            stamp: FileStamp {
                 dev: 1,
                 ino: position as u64,
                 size: 1,

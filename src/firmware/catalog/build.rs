@@ -13,7 +13,7 @@ use crate::firmware::name::{self, Marker, RulesOwner};
 use crate::firmware::package::PackageKind;
 use crate::firmware::rules::Rules;
 use crate::firmware::version::Version;
-use crate::os::fs::Stamp;
+use crate::os::fs::FileStamp;
 
 impl Catalog {
     /// Builds the catalogue.
@@ -97,7 +97,7 @@ struct PlacedFile {
     /// The marker in its name.
     marker: Option<Marker>,
     package: Package,
-    stamp: Stamp,
+    stamp: FileStamp,
 }
 
 impl PlacedFile {

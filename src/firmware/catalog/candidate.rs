@@ -180,14 +180,14 @@ mod tests {
     use super::*;
     use crate::firmware::catalog::{ScanResult, ScannedFile};
     use crate::firmware::package::Inspected;
-    use crate::os::fs::Stamp;
+    use crate::os::fs::FileStamp;
 
     fn catalog(files: &[(&str, u8)]) -> Catalog {
         let files = files
             .iter()
             .map(|(path, byte)| ScannedFile {
                 path: (*path).to_owned(),
-                stamp: Stamp {
+                stamp: FileStamp {
                     dev: 1,
                     ino: u64::from(*byte),
                     size: 1,

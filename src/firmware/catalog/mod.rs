@@ -9,7 +9,7 @@ use super::name;
 use super::package::{ChipFamily, Inspected, PackageKind};
 use super::rules::Rules;
 use super::version::Version;
-use crate::os::fs::Stamp;
+use crate::os::fs::FileStamp;
 
 mod build;
 pub mod candidate;
@@ -122,7 +122,7 @@ pub struct ContentSource {
     /// Relative to the firmware folder.
     pub path: Box<str>,
     /// The file that was hashed.
-    pub stamp: Stamp,
+    pub stamp: FileStamp,
     /// Its size in bytes.
     pub size: u64,
 }
@@ -191,7 +191,7 @@ pub struct ScannedFile {
     /// Relative to the firmware folder, parts between `/`.
     pub path: String,
     /// Which file that was.
-    pub stamp: Stamp,
+    pub stamp: FileStamp,
     /// What it is.
     pub inspected: Inspected,
 }

@@ -7,7 +7,7 @@ use super::*;
 fn file(path: &str, content: u8, kind: PackageKind, size: u64) -> ScannedFile {
     ScannedFile {
         path: path.to_owned(),
-        stamp: Stamp {
+        stamp: FileStamp {
             dev: 1,
             ino: u64::from(content),
             size,

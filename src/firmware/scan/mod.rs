@@ -23,7 +23,7 @@ use self::file_table::{FileTable, Patience};
 use super::catalog::{Catalog, Unlisted};
 use super::known::KnownFiles;
 use super::name::{self, FileKind};
-use crate::os::fs::{Entry, EntryKind, Folder, Stamp};
+use crate::os::fs::{EntryKind, FileStamp, Folder, FolderEntry};
 
 /// Folders are walked into so deep; the deepest that means anything is `PROJECT/VERSION/from-CORE`.
 const DEPTH: usize = 8;
@@ -55,11 +55,11 @@ pub(super) fn folder_id(folder: &Folder) -> io::Result<FolderId> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     /// A firmware file.
-    Firmware(Stamp),
+    Firmware(FileStamp),
     /// A checksum of the file beside it, or why it cannot be one.
-    Checksum(Result<Stamp, String>),
+    Checksum(Result<FileStamp, String>),
     /// A release.json, or why it cannot be one.
-    Rules(Result<Stamp, String>),
+    Rules(Result<FileStamp, String>),
     /// Something that should not be there, and why.
     Quarantined(String),
     /// A folder that cannot be read, and why.
@@ -188,7 +188,7 @@ impl Walk {
         folder: &Folder,
         parent: &str,
         depth: usize,
-        entry: &Entry,
+        entry: &FolderEntry,
         skip: Option<FolderId>,
     ) -> io::Result<()> {
         let name = entry.name.to_string_lossy();
@@ -264,7 +264,7 @@ impl Walk {
         parent: &Folder,
         path: String,
         depth: usize,
-        entry: &Entry,
+        entry: &FolderEntry,
         skip: Option<FolderId>,
     ) -> io::Result<()> {
         let identity = (entry.stamp.dev, entry.stamp.ino);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::{has_gone, is_ours};
 use crate::firmware::package::{Inspected, Inspector};
 use crate::firmware::settle::{KernelAnswer, ReadAttempt, Trust};
-use crate::os::fs::{self, Folder, Stamp};
+use crate::os::fs::{self, FileStamp, Folder};
 use crate::os::lease::{self, Lease};
 
 /// Read at a time, in bytes.
@@ -30,7 +30,7 @@ pub struct Job {
     /// Relative to the firmware folder.
     pub path: String,
     /// As it was seen.
-    pub stamp: Stamp,
+    pub stamp: FileStamp,
     /// Under which conditions.
     pub attempt: ReadAttempt,
 }
@@ -62,7 +62,7 @@ pub enum ReadOutcome {
     /// Not read: the kernel did not say what it had to.
     NotGranted(KernelAnswer),
     /// It is not as it was seen; this is what it is now.
-    Changed(Stamp),
+    Changed(FileStamp),
     /// It is not there any more, or is no regular file.
     Gone,
     /// Not now (a writer waits, we are told to stop, the process has no descriptor left).

@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use super::package::Inspected;
-use crate::os::fs::Stamp;
+use crate::os::fs::FileStamp;
 
 /// Under a lease: unchanged for at least this long …
 const QUIET: Duration = Duration::from_millis(1100);
@@ -66,7 +66,7 @@ pub(super) struct ReadAttempt {
 /// A file that is not complete for certain.
 #[derive(Clone, Debug)]
 pub(super) struct Settling {
-    stamp: Stamp,
+    stamp: FileStamp,
     /// Since when it has been seen as it is now.
     since: Instant,
     /// The longest pause between two changes of this file (of this inode).
@@ -91,7 +91,7 @@ pub(super) struct Settling {
 impl Settling {
     /// A file seen for the first time. `old`: it was there when the server started, and its times say
     /// that it has long been as it is.
-    pub(super) fn new(stamp: Stamp, now: Instant, old: bool) -> Settling {
+    pub(super) fn new(stamp: FileStamp, now: Instant, old: bool) -> Settling {
         Settling {
             stamp,
             since: now,
@@ -107,7 +107,7 @@ impl Settling {
     }
 
     /// The file as it was seen last.
-    pub(super) fn stamp(&self) -> Stamp {
+    pub(super) fn stamp(&self) -> FileStamp {
         self.stamp
     }
 
@@ -123,7 +123,7 @@ impl Settling {
 
     /// It was seen again. An event for a file that did not change (its writer closed it) is worth
     /// asking the kernel again.
-    pub(super) fn seen(&mut self, stamp: Stamp, now: Instant) {
+    pub(super) fn seen(&mut self, stamp: FileStamp, now: Instant) {
         if stamp == self.stamp {
             if matches!(self.says, Some(KernelAnswer::Writer { .. })) {
                 self.not_before = now;

@@ -2,8 +2,8 @@ use super::*;
 use crate::firmware::ContentId;
 use crate::firmware::package::PackageKind;
 
-fn stamp(size: u64) -> Stamp {
-    Stamp {
+fn stamp(size: u64) -> FileStamp {
+    FileStamp {
         dev: 1,
         ino: 2,
         size,
@@ -32,7 +32,7 @@ fn trust(file: &Settling, now: Instant) -> Option<Trust> {
 }
 
 /// A file that the kernel was asked about, and that nobody has open.
-fn asked(stamp: Stamp, now: Instant) -> Settling {
+fn asked(stamp: FileStamp, now: Instant) -> Settling {
     let mut file = Settling::new(stamp, now, false);
     file.granted();
     file
@@ -93,7 +93,7 @@ fn the_pauses_of_a_writer_who_is_seen_to_have_it_open_do_not_count() {
 fn the_pauses_of_a_file_that_was_replaced_do_not_count() {
     let start = Instant::now();
     let mut file = Settling::new(stamp(1), start, false);
-    let other = Stamp { ino: 3, ..stamp(1) };
+    let other = FileStamp { ino: 3, ..stamp(1) };
     file.seen(other, start + ms(8000));
     file.granted();
     assert_eq!(file.due(false), start + ms(9100));
@@ -103,7 +103,7 @@ fn the_pauses_of_a_file_that_was_replaced_do_not_count() {
 fn a_chmod_is_no_pause_of_a_writer() {
     let start = Instant::now();
     let mut file = Settling::new(stamp(1), start, false);
-    let other = Stamp {
+    let other = FileStamp {
         ctime: 99,
         ..stamp(1)
     };

@@ -26,7 +26,7 @@ pub use unfinished::{Unfinished, sweep_unfinished};
 /// Which file, and in which state: two equal stamps mean the same bytes, as far as the file system
 /// can say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Stamp {
+pub struct FileStamp {
     /// Device number.
     pub dev: u64,
     /// Inode number.
@@ -54,13 +54,13 @@ pub enum EntryKind {
 
 /// One entry of a folder. `stamp` is of the entry itself (links are not followed).
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct FolderEntry {
     /// Its name, as bytes of any kind.
     pub name: OsString,
     /// What it is.
     pub kind: EntryKind,
     /// Its stamp.
-    pub stamp: Stamp,
+    pub stamp: FileStamp,
 }
 
 /// An open folder.
@@ -124,7 +124,7 @@ impl Folder {
     }
 
     /// Its entries, without `.` and `..`, sorted by name. One that vanishes meanwhile is left out.
-    pub fn entries(&self) -> io::Result<Vec<Entry>> {
+    pub fn entries(&self) -> io::Result<Vec<FolderEntry>> {
         let mut entries = Vec::new();
         self.for_each_entry(|entry| entries.push(entry))?;
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -138,9 +138,10 @@ impl Folder {
         &self,
         class: &dyn Fn(&OsStr, EntryKind) -> Option<usize>,
         most: [usize; N],
-    ) -> io::Result<(Vec<Entry>, [usize; N])> {
+    ) -> io::Result<(Vec<FolderEntry>, [usize; N])> {
         let mut entries = Vec::new();
-        let mut kept: [BTreeMap<OsString, Entry>; N] = std::array::from_fn(|_| BTreeMap::new());
+        let mut kept: [BTreeMap<OsString, FolderEntry>; N] =
+            std::array::from_fn(|_| BTreeMap::new());
         let mut left_out = [0_usize; N];
         self.for_each_entry(|entry| {
             let class = class(&entry.name, entry.kind);
@@ -161,7 +162,7 @@ impl Folder {
         Ok((entries, left_out))
     }
 
-    fn for_each_entry(&self, mut use_it: impl FnMut(Entry)) -> io::Result<()> {
+    fn for_each_entry(&self, mut use_it: impl FnMut(FolderEntry)) -> io::Result<()> {
         for entry in Dir::read_from(&self.fd)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -174,7 +175,7 @@ impl Folder {
                 Err(Errno::NOENT) => continue,
                 Err(error) => return Err(error.into()),
             };
-            use_it(Entry {
+            use_it(FolderEntry {
                 name: OsString::from_vec(name.to_bytes().to_vec()),
                 kind: kind_of(&stat),
                 stamp: stamp_of(&stat),
@@ -184,7 +185,7 @@ impl Folder {
     }
 
     /// The folder's own stamp: another `(dev, ino)` at the same path is another folder.
-    pub fn stamp(&self) -> io::Result<Stamp> {
+    pub fn stamp(&self) -> io::Result<FileStamp> {
         Ok(stamp_of(&rustix::fs::fstat(&self.fd)?))
     }
 
@@ -332,7 +333,7 @@ impl Content {
 }
 
 /// The stamp of an open file.
-pub fn stamp(file: &File) -> io::Result<Stamp> {
+pub fn stamp(file: &File) -> io::Result<FileStamp> {
     Ok(stamp_of(&rustix::fs::fstat(file)?))
 }
 
@@ -389,9 +390,9 @@ fn kind_of(stat: &rustix::fs::Stat) -> EntryKind {
 
 // The types of the fields differ from one machine to the next; a size is never negative.
 #[allow(clippy::unnecessary_cast)]
-fn stamp_of(stat: &rustix::fs::Stat) -> Stamp {
+fn stamp_of(stat: &rustix::fs::Stat) -> FileStamp {
     let time = |seconds: i128, nanoseconds: i128| seconds * 1_000_000_000 + nanoseconds;
-    Stamp {
+    FileStamp {
         dev: stat.st_dev as u64,
         ino: stat.st_ino as u64,
         size: stat.st_size as u64,

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 
-use super::{EntryKind, Folder, LOOK, Stamp, kind_of, not_a_path, stamp_of};
+use super::{EntryKind, FileStamp, Folder, LOOK, kind_of, not_a_path, stamp_of};
 
 /// How a file begins that is not finished yet.
 const UNFINISHED: &str = ".luat-ota-new-";
@@ -44,7 +44,12 @@ impl Folder {
     /// Puts a file of these bytes directly inside. `expected` is what lies there now: the file with this
     /// stamp (its owner and permissions are kept), or with `None` nothing. `false`: something else lies
     /// there, and it was left alone.
-    pub fn put_file(&self, name: &str, bytes: &[u8], expected: Option<Stamp>) -> io::Result<bool> {
+    pub fn put_file(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        expected: Option<FileStamp>,
+    ) -> io::Result<bool> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = one_part(name)?;
         self.sweep();
@@ -75,7 +80,7 @@ impl Folder {
         mut file: File,
         name: &str,
         bytes: &[u8],
-        expected: Option<Stamp>,
+        expected: Option<FileStamp>,
     ) -> io::Result<()> {
         if expected.is_some()
             && let Ok(old) = rustix::fs::statat(&self.fd, name, LOOK)
@@ -90,7 +95,7 @@ impl Folder {
     }
 
     /// Gives the new file its name, if what lies there is what was expected.
-    fn exchange(&self, beside: &str, name: &str, expected: Option<Stamp>) -> io::Result<bool> {
+    fn exchange(&self, beside: &str, name: &str, expected: Option<FileStamp>) -> io::Result<bool> {
         let fd = &self.fd;
         let there = match rustix::fs::statat(fd, name, LOOK) {
             Ok(stat) => Some(stat),
@@ -156,11 +161,11 @@ mod tests {
 
     fn names(dir: &Scratch) -> Vec<String> {
         let entries = Folder::open(dir.path()).unwrap().entries().unwrap();
-        let name = |entry: super::super::Entry| entry.name.into_string().unwrap();
+        let name = |entry: super::super::FolderEntry| entry.name.into_string().unwrap();
         entries.into_iter().map(name).collect()
     }
 
-    fn stamp(dir: &Scratch, name: &str) -> Stamp {
+    fn stamp(dir: &Scratch, name: &str) -> FileStamp {
         let file = File::open(dir.path().join(name)).unwrap();
         super::super::stamp(&file).unwrap()
     }

@@ -9,7 +9,7 @@ use crate::firmware::new_folders::NewFolders;
 use crate::firmware::rules::MOST_BYTES;
 use crate::firmware::scan;
 use crate::firmware::version::Version;
-use crate::os::fs::{self, Entry, EntryKind, Folder, Stamp};
+use crate::os::fs::{self, EntryKind, FileStamp, Folder, FolderEntry};
 
 /// The name of a new file.
 pub(super) const NAME: &str = "release.json";
@@ -71,7 +71,7 @@ impl<'a> RulesFolders<'a> {
         Ok(found)
     }
 
-    fn add(&mut self, folder: String, inside: &[Entry]) -> Result<(), EditError> {
+    fn add(&mut self, folder: String, inside: &[FolderEntry]) -> Result<(), EditError> {
         for entry in inside {
             let name = entry.name.to_string_lossy();
             if file_kind(&name) != FileKind::Rules {
@@ -91,7 +91,7 @@ impl<'a> RulesFolders<'a> {
     }
 
     /// The rules, with the stamp of the file that was read.
-    pub(super) fn read(&self) -> Result<Option<(Present, Stamp)>, EditError> {
+    pub(super) fn read(&self) -> Result<Option<(Present, FileStamp)>, EditError> {
         let Some((path, kind)) = &self.rules else {
             return Ok(None);
         };
@@ -159,7 +159,7 @@ impl<'a> RulesFolders<'a> {
         self,
         path: &str,
         bytes: &[u8],
-        old: Option<Stamp>,
+        old: Option<FileStamp>,
     ) -> Result<(), EditError> {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         let folders = NewFolders::open(self.root, folder.split('/'))
@@ -196,7 +196,7 @@ fn is_owned_by(folder: &str, owner: RulesOwner<'_>) -> bool {
 }
 
 /// The entries of a folder beneath the firmware folder.
-fn entries(root: &Folder, path: &str) -> io::Result<Vec<Entry>> {
+fn entries(root: &Folder, path: &str) -> io::Result<Vec<FolderEntry>> {
     root.descend(path)?.entries()
 }
 

@@ -9,7 +9,7 @@ use crate::firmware::rules::{self, Rules};
 use crate::firmware::scan::checksum::{self, Checksum};
 use crate::firmware::scan::reading;
 use crate::firmware::settle::Settling;
-use crate::os::fs::{Folder, Stamp};
+use crate::os::fs::{FileStamp, Folder};
 
 /// Time after which a small file that changed is read again: the first time it may have been read while
 /// it was being written.
@@ -61,7 +61,7 @@ impl Item {
 /// A firmware file.
 #[derive(Debug)]
 pub struct FirmwareFile {
-    pub stamp: Stamp,
+    pub stamp: FileStamp,
     pub state: ReadState,
     pub listing: Listing,
 }
@@ -116,7 +116,7 @@ impl PendingFile {
     }
 
     /// It was seen with this stamp (perhaps the same as before).
-    pub fn seen(&mut self, stamp: Stamp, now: Instant) {
+    pub fn seen(&mut self, stamp: FileStamp, now: Instant) {
         if stamp != self.settling.stamp() {
             self.early = None;
             self.told = false;
@@ -137,14 +137,14 @@ impl PendingFile {
 #[derive(Clone, Debug)]
 pub struct ChecksumFile {
     /// `None`: it is no regular file, or could not be read.
-    pub stamp: Option<Stamp>,
+    pub stamp: Option<FileStamp>,
     pub says: Result<Checksum, String>,
     /// When it is to be read again.
     pub again: Option<Instant>,
 }
 
 impl ChecksumFile {
-    pub fn new(stamp: Result<Stamp, String>, again: Option<Instant>) -> ChecksumFile {
+    pub fn new(stamp: Result<FileStamp, String>, again: Option<Instant>) -> ChecksumFile {
         ChecksumFile {
             stamp: stamp.as_ref().ok().copied(),
             says: Err(stamp.err().map(unusable).unwrap_or_default()),
@@ -175,7 +175,7 @@ fn unusable(why: String) -> String {
 #[derive(Debug, Default)]
 pub struct RulesFile {
     /// `None`: it is no regular file, could not be read, or is gone.
-    pub stamp: Option<Stamp>,
+    pub stamp: Option<FileStamp>,
     /// The last good reading.
     pub good: Option<Arc<Rules>>,
     /// What is wrong with it.

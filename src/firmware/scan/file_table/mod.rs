@@ -18,7 +18,7 @@ use crate::firmware::catalog::{Remark, ScanResult, ScannedFile, ScannedRules, Un
 use crate::firmware::known::KnownFiles;
 use crate::firmware::package::Inspected;
 use crate::firmware::settle::{KernelAnswer, ReadAttempt, Settling, Trust};
-use crate::os::fs::{Folder, Stamp};
+use crate::os::fs::{FileStamp, Folder};
 
 /// Most files that are given out to be read at a time …
 const JOBS: usize = 256;
@@ -92,7 +92,7 @@ impl FileTable {
     }
 
     /// The stamps of all firmware files.
-    pub fn stamps(&self) -> Vec<Stamp> {
+    pub fn stamps(&self) -> Vec<FileStamp> {
         let stamp = |item: &Item| match item {
             Item::Firmware(file) => Some(file.stamp),
             _ => None,
@@ -371,7 +371,7 @@ impl FileTable {
 }
 
 /// Whether the file is small enough to be read. The error is a sentence.
-fn is_in_bounds(stamp: &Stamp) -> Result<(), String> {
+fn is_in_bounds(stamp: &FileStamp) -> Result<(), String> {
     if stamp.size <= reading::MOST {
         return Ok(());
     }

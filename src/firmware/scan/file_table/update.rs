@@ -10,7 +10,7 @@ use crate::firmware::known::KnownFiles;
 use crate::firmware::name;
 use crate::firmware::scan::{Seen, Walk, checksum};
 use crate::firmware::settle::Settling;
-use crate::os::fs::{Folder, Stamp};
+use crate::os::fs::{FileStamp, Folder};
 
 impl FileTable {
     /// Applies a walk. `scope`: the paths that were looked at, with all beneath them; `None`: the whole
@@ -109,7 +109,7 @@ impl FileTable {
     /// When a small file that was seen with this stamp is to be read once more.
     fn confirm(
         &self,
-        stamp: &Result<Stamp, String>,
+        stamp: &Result<FileStamp, String>,
         old_before: Option<i128>,
         now: Instant,
     ) -> Option<Instant> {
@@ -151,7 +151,7 @@ impl FileTable {
     fn firmware(
         &mut self,
         path: String,
-        stamp: Stamp,
+        stamp: FileStamp,
         old_before: Option<i128>,
         now: Instant,
         known: &KnownFiles,
@@ -209,7 +209,7 @@ impl FileTable {
         &mut self,
         root: &Folder,
         path: String,
-        stamp: Result<Stamp, String>,
+        stamp: Result<FileStamp, String>,
         again: Option<Instant>,
         known: &mut KnownFiles,
     ) {
@@ -261,7 +261,7 @@ impl FileTable {
         &mut self,
         root: &Folder,
         path: String,
-        stamp: Result<Stamp, String>,
+        stamp: Result<FileStamp, String>,
         again: Option<Instant>,
     ) {
         let mut rules = match self.items.remove(&path) {
@@ -295,6 +295,6 @@ impl FileTable {
 }
 
 /// Whether the file has not changed since this moment, by its own times.
-fn is_old(stamp: &Stamp, old_before: Option<i128>) -> bool {
+fn is_old(stamp: &FileStamp, old_before: Option<i128>) -> bool {
     old_before.is_some_and(|old| stamp.mtime < old && stamp.ctime < old)
 }

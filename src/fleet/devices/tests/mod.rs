@@ -34,7 +34,7 @@ const AWAY: Network = Network::V4([198, 51, 100]);
 fn folder(files: &[(&str, u8)]) -> Catalog {
     let files = files.iter().map(|(path, content)| ScannedFile {
         path: (*path).to_owned(),
-        stamp: fs::Stamp {
+        stamp: fs::FileStamp {
             dev: 1,
             ino: u64::from(*content),
             size: SIZE,

@@ -4,7 +4,7 @@ use crate::firmware::catalog::{Catalog, ScanResult, ScannedFile, ScannedRules};
 use crate::firmware::package::{Inspected, PackageKind};
 use crate::fleet::journey::{Journey, Outcome};
 use crate::fleet::short_version::ShortVersion;
-use crate::os::fs::Stamp as FileStamp;
+use crate::os::fs::FileStamp;
 
 const NOW: Stamp = Stamp(1 << 31);
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::firmware::catalog::{Catalog, ScanResult, ScannedFile};
 use crate::firmware::package::{Inspected, PackageKind};
-use crate::os::fs::Stamp;
+use crate::os::fs::FileStamp;
 use crate::wire::http_target::{HttpTarget, http_target};
 
 const ASK: &str = "/api/site/turnkey_fota?imei=862991443753386&project_key=K%261&model=Air780EPM\
@@ -114,7 +114,7 @@ fn answer(ask: &str, path: &str, kind: PackageKind) -> Value {
     let found = ScanResult {
         files: vec![ScannedFile {
             path: path.to_owned(),
-            stamp: Stamp {
+            stamp: FileStamp {
                 dev: 1,
                 ino: 1,
                 size: 9000,
