@@ -141,7 +141,7 @@ impl KnownFiles {
         }
         let mut text = format!("{{\"luat-ota\":\"hashes\",\"version\":{VERSION}}}\n");
         let mut lines: Vec<_> = self.table.iter().collect();
-        lines.sort_by(|(a, _), (b, _)| a.cmp(b));
+        lines.sort_by_key(|(stamp, _)| **stamp);
         for (stamp, found) in lines {
             write_line(&mut text, stamp, found);
         }

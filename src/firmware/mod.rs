@@ -60,45 +60,12 @@ impl ContentId {
             .for_each(|(byte, value)| *byte = value);
         ContentId(id)
     }
-
-    /// 64 lower-case hexadecimal digits, without the formatter: they stand in the head of every download.
-    pub fn hex(&self) -> Hex {
-        let mut digits = [0; 64];
-        let (pairs, _) = digits.as_chunks_mut::<2>();
-        for (pair, byte) in pairs.iter_mut().zip(self.0) {
-            *pair = PAIRS.get(usize::from(byte)).copied().unwrap_or_default();
-        }
-        Hex(digits)
-    }
-}
-
-/// Two digits for each byte.
-#[allow(clippy::indexing_slicing)] // While the table is made, when the program is compiled.
-static PAIRS: [[u8; 2]; 256] = {
-    let digits = *b"0123456789abcdef";
-    let mut pairs = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < pairs.len() {
-        pairs[byte] = [digits[byte >> 4], digits[byte & 0xf]];
-        byte += 1;
-    }
-    pairs
-};
-
-/// The digits of a [`ContentId`].
-pub struct Hex([u8; 64]);
-
-impl Hex {
-    /// As a text.
-    pub fn as_str(&self) -> &str {
-        str::from_utf8(&self.0).unwrap_or_default()
-    }
 }
 
 /// 64 lower-case hexadecimal digits.
 impl fmt::Display for ContentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.hex().as_str())
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

@@ -69,7 +69,7 @@ pub struct Release {
 }
 
 /// One project.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Project {
     /// Its name.
     pub name: Box<str>,
@@ -208,7 +208,7 @@ pub struct ScannedRules {
 }
 
 /// The folder as it stands.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Catalog {
     /// Sorted by name.
     projects: Vec<Project>,
@@ -323,26 +323,6 @@ impl Catalog {
     /// How many releases there are.
     pub fn release_count(&self) -> usize {
         self.projects.iter().map(|p| p.releases.len()).sum()
-    }
-
-    /// Does this catalogue say the same as the other, its times apart?
-    pub fn says_the_same(&self, other: &Catalog) -> bool {
-        let is_twin = |project: &Project, twin: &Project| {
-            project.name == twin.name && project.releases == twin.releases
-        };
-        self.projects.len() == other.projects.len()
-            && self
-                .projects
-                .iter()
-                .zip(&other.projects)
-                .all(|(a, b)| is_twin(a, b))
-            && self.sources == other.sources
-            && self.quarantined == other.quarantined
-            && self.ignored == other.ignored
-            && self.warnings == other.warnings
-            && self.waiting == other.waiting
-            && self.unread == other.unread
-            && self.unlisted == other.unlisted
     }
 }
 

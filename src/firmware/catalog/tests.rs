@@ -182,8 +182,8 @@ fn a_catalogue_says_the_same_exactly_if_nothing_changed() {
     };
     let first = Catalog::build(found(2));
     let next = Catalog::build(found(3));
-    assert!(!next.says_the_same(&first));
-    assert!(next.says_the_same(&Catalog::build(found(3))));
+    assert!(next != first);
+    assert!(next == Catalog::build(found(3)));
 }
 
 #[test]

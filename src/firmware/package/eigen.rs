@@ -129,7 +129,7 @@ impl FormatCheck for ContainerCheck {
             return Err(nothing_behind(what));
         }
         for (part, data) in [(self.common, "script"), (self.sdk, "core")] {
-            if whole && !part.is_intact() {
+            if whole && !part.intact() {
                 return Err(format!(
                     "the {data} data in this {what} are damaged (their MD5 does not match the \
                      header's): copy the file again"
@@ -180,7 +180,7 @@ impl DigestedPart {
         (mine, rest)
     }
 
-    fn is_intact(self) -> bool {
+    fn intact(self) -> bool {
         self.length == 0 || self.md5.finalize().as_slice() == self.expected
     }
 }

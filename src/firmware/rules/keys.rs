@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{FileDigest, From, Fuse, Paused, Redirect, Window, read, words};
+use super::{FileDigest, From, FuseLimits, Paused, Redirect, Window, read, words};
 use crate::firmware::audience::DeviceSet;
 
 /// Makes [`Rules`] and all that is done with each of its keys.
@@ -87,7 +87,7 @@ rules! {
     /// May be given to a module on another core than the package's, or that does not say its own.
     any_core: bool = read::flag, words::flag;
     /// When the release pauses itself.
-    fuse: Fuse = read::fuse, words::value;
+    fuse: FuseLimits = read::fuse, words::value;
     /// Seconds after a whole download during which the old version is no failure: the module waits for its
     /// time to reboot.
     reboot_within: u32 = read::duration, words::minutes;

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use strsim::osa_distance;
 
-use super::{From, Fuse, MOST_BYTES, Paused, Redirect, Rules, Window, time};
+use super::{From, FuseLimits, MOST_BYTES, Paused, Redirect, Rules, Window, time};
 use crate::firmware::audience::DeviceSet;
 use crate::firmware::json;
 use crate::firmware::version::Version;
@@ -243,7 +243,7 @@ pub(super) fn duration(key: &str, value: &Value) -> Result<u32, String> {
 }
 
 /// `{ "devices": 3, "percent": 20 }`
-pub(super) fn fuse(key: &str, value: &Value) -> Result<Fuse, String> {
+pub(super) fn fuse(key: &str, value: &Value) -> Result<FuseLimits, String> {
     let should_be = "an object with both its keys, such as { \"devices\": 3, \"percent\": 20 }";
     let Value::Object(object) = value else {
         return wrong(key, value, should_be);
@@ -252,7 +252,7 @@ pub(super) fn fuse(key: &str, value: &Value) -> Result<Fuse, String> {
         return Err(format!("`{key}`: {}", unknown(other, &FUSE_KEYS)));
     }
     match (object.get("devices"), object.get("percent")) {
-        (Some(devices), Some(share)) => Ok(Fuse {
+        (Some(devices), Some(share)) => Ok(FuseLimits {
             devices: count("fuse.devices", devices)?,
             percent: percent("fuse.percent", share)?,
         }),

@@ -61,7 +61,7 @@ fn every_key_of_the_documentation_is_read() {
         allow_downgrade: Some(false),
         any_version: Some(true),
         any_core: Some(false),
-        fuse: Some(Fuse {
+        fuse: Some(FuseLimits {
             devices: 3,
             percent: 20.0,
         }),

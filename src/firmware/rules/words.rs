@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{From, Fuse, Paused, Window};
+use super::{From, FuseLimits, Paused, Window};
 use crate::firmware::audience::DeviceSet;
 use crate::logging::Civil;
 
@@ -58,7 +58,7 @@ impl fmt::Display for From {
     }
 }
 
-impl fmt::Display for Fuse {
+impl fmt::Display for FuseLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} and {} percent", self.devices, self.percent)
     }

@@ -382,9 +382,7 @@ impl WatchLoop {
         let catalog = Catalog::build(found);
         self.published = Instant::now();
         self.no_catalog_before = rest(start);
-        if let Some(last) = &self.last
-            && last.says_the_same(&catalog)
-        {
+        if self.last.as_deref() == Some(&catalog) {
             return true;
         }
         self.log.tell(&catalog);

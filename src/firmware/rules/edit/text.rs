@@ -66,14 +66,15 @@ fn without(mut text: String, name: &str) -> String {
         let Some(at) = members.iter().position(|member| member.name == name) else {
             return text;
         };
-        let whole = |at: usize| members.get(at).map(|member| member.whole.clone());
-        let Some(mut cut) = whole(at) else {
-            return text;
+        let (before, rest) = members.split_at(at);
+        let mut cut = match rest {
+            [member, ..] => member.whole.clone(),
+            [] => return text,
         };
-        if let Some(next) = whole(at.saturating_add(1)) {
-            cut.end = next.start;
-        } else if let Some(previous) = at.checked_sub(1).and_then(whole) {
-            cut.start = previous.end;
+        if let [_, next, ..] = rest {
+            cut.end = next.whole.start;
+        } else if let Some(previous) = before.last() {
+            cut.start = previous.whole.end;
         }
         text.replace_range(cut, "");
     }
@@ -82,62 +83,34 @@ fn without(mut text: String, name: &str) -> String {
 /// The members of a JSON object that is known to be one, in their order.
 fn members(json: &str) -> Vec<Member> {
     let mut members = Vec::new();
-    let mut depth = 0u32;
-    // Inside a text, and after a backslash in it.
-    let (mut quoted, mut escaped) = (false, false);
-    // Of the member that is being read.
-    let (mut key, mut colon, mut value) = (None::<Range<usize>>, false, None::<Range<usize>>);
-    for (at, byte) in json.bytes().enumerate() {
-        let end = at.saturating_add(1);
-        if quoted {
-            (quoted, escaped) = match byte {
-                _ if escaped => (true, false),
-                b'\\' => (true, true),
-                b'"' => (false, false),
-                _ => (true, false),
-            };
-        } else {
-            let ends = match byte {
-                b' ' | b'\t' | b'\r' | b'\n' => continue,
-                b'{' | b'[' => {
-                    depth = depth.saturating_add(1);
-                    if depth == 1 {
-                        continue;
-                    }
-                    false
-                }
-                b'}' | b']' => {
-                    depth = depth.saturating_sub(1);
-                    depth == 0
-                }
-                b',' => depth == 1,
-                b':' if depth == 1 => {
-                    colon = true;
-                    continue;
-                }
-                b'"' => {
-                    quoted = true;
-                    false
-                }
-                _ => false,
-            };
-            if ends {
-                if let (Some(key), Some(value)) = (key.take(), value.take()) {
-                    let name = json.get(key.clone()).map(serde_json::from_str);
-                    members.push(Member {
-                        name: name.and_then(Result::ok).unwrap_or_default(),
-                        whole: key.start..value.end,
-                        value,
-                    });
-                }
-                colon = false;
-                continue;
-            }
-        }
-        let part = if colon { &mut value } else { &mut key };
-        part.get_or_insert(at..end).end = end;
+    let mut start = after(json, 0, '{');
+    while let Some((Value::String(name), end)) = value_at(json, start) {
+        let value = after(json, end, ':');
+        let Some((_, end)) = value_at(json, value) else {
+            break;
+        };
+        members.push(Member {
+            name,
+            whole: start..end,
+            value: value..end,
+        });
+        start = after(json, end, ',');
     }
     members
+}
+
+/// The value that begins here, and where it ends.
+fn value_at(json: &str, start: usize) -> Option<(Value, usize)> {
+    let mut values = serde_json::Deserializer::from_str(json.get(start..)?).into_iter();
+    let value = values.next()?.ok()?;
+    Some((value, start + values.byte_offset()))
+}
+
+/// Where the next value begins after this character and the white space around it.
+fn after(json: &str, start: usize, character: char) -> usize {
+    let rest = json.get(start..).unwrap_or_default().trim_start();
+    let rest = rest.strip_prefix(character).unwrap_or(rest).trim_start();
+    json.len() - rest.len()
 }
 
 #[cfg(test)]

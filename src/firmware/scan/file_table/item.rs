@@ -102,8 +102,9 @@ pub struct PendingFile {
     tries: u32,
 }
 
-impl PendingFile {
-    pub fn new(settling: Settling) -> ReadState {
+impl ReadState {
+    /// A file that is still to be read.
+    pub fn pending(settling: Settling) -> ReadState {
         ReadState::Pending(Box::new(PendingFile {
             settling,
             reading: false,
@@ -114,7 +115,9 @@ impl PendingFile {
             tries: 0,
         }))
     }
+}
 
+impl PendingFile {
     /// It was seen with this stamp (perhaps the same as before).
     pub fn seen(&mut self, stamp: FileStamp, now: Instant) {
         if stamp != self.settling.stamp() {

@@ -11,7 +11,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use self::item::{ChecksumFile, Item, Listing, PendingFile, ReadState, RemarkKind};
+use self::item::{ChecksumFile, Item, Listing, ReadState, RemarkKind};
 use super::checksum;
 use super::reading::{self, Job, ReadOutcome};
 use crate::firmware::catalog::{Remark, ScanResult, ScannedFile, ScannedRules, Unlisted};
@@ -282,7 +282,7 @@ impl FileTable {
         };
         known.forget(&file.stamp);
         if matches!(file.state, ReadState::Read(_)) {
-            file.state = PendingFile::new(Settling::new(file.stamp, now, false));
+            file.state = ReadState::pending(Settling::new(file.stamp, now, false));
             self.pending.insert(path.to_owned());
             self.judge(path);
         }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::item::{
-    self, ChecksumFile, FirmwareFile, Item, Listing, PendingFile, ReadState, RemarkKind, RulesFile,
+    self, ChecksumFile, FirmwareFile, Item, Listing, ReadState, RemarkKind, RulesFile,
 };
 use super::{FileTable, MOST_REMARKS, Patience, is_in_bounds, proves};
 use crate::firmware::known::KnownFiles;
@@ -175,7 +175,7 @@ impl FileTable {
         } else if let Some(found) = known.get(&stamp) {
             ReadState::Read(found.clone())
         } else {
-            PendingFile::new(Settling::new(stamp, now, is_old))
+            ReadState::pending(Settling::new(stamp, now, is_old))
         };
         let is_pending = matches!(state, ReadState::Pending(_));
         match before {
