@@ -1,9 +1,8 @@
-//! The fleet's own time: whole seconds that only ever go forward, whatever the machine's clock does.
+//! The fleet's own time: whole seconds that only go forward, whatever the machine's clock does.
 //!
-//! What would surprise you: a [`Stamp`] is no Unix time. It counts from far before this run began, so
-//! that what the journal remembers of earlier runs lies before it; it becomes a Unix time only where a
-//! person or the journal is to see it. A router without a battery starts in 1970 and jumps 56 years when
-//! it first hears of the time: no device may be silent, or no longer held, because of that
+//! A [`Stamp`] is no Unix time. It counts from long before this run began, so that what the journal remembers of earlier
+//! runs lies before it, and becomes a Unix time only for a person or the journal. A router without a battery starts in
+//! 1970 and jumps 56 years when it first hears of the time: no device may be silent, or no longer held, because of that
 //! (docs/hazards.md 20).
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -24,25 +23,25 @@ impl Stamp {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// So many seconds later.
+    /// The stamp `seconds` later.
     pub fn plus(self, seconds: u32) -> Stamp {
         Stamp(self.0.saturating_add(seconds))
     }
 
-    /// So many seconds earlier.
+    /// The stamp `seconds` earlier.
     pub fn minus(self, seconds: u32) -> Stamp {
         Stamp(self.0.saturating_sub(seconds))
     }
 }
 
-/// Makes stamps.
+/// Converts moments of this run to stamps and back.
 #[derive(Debug)]
 pub struct Clock {
     began: Instant,
 }
 
 impl Clock {
-    /// A run that begins now.
+    /// Creates the clock of a run that began at this moment.
     pub fn new(began: Instant) -> Clock {
         Clock { began }
     }
@@ -60,8 +59,7 @@ impl Clock {
         self.stamp(moment).minus(before)
     }
 
-    /// The moment of a stamp, if this machine's clock reaches back to it; else the earliest one that
-    /// is known.
+    /// The moment of a stamp; the begin of the run if this machine's clock does not reach back to it.
     pub fn instant(&self, stamp: Stamp) -> Instant {
         let run = |seconds: u32| Duration::from_secs(u64::from(seconds));
         match stamp.0.checked_sub(ORIGIN) {
@@ -80,13 +78,13 @@ impl Clock {
     }
 }
 
-/// How the machine's clock stands to the fleet's time: what the journal's Unix times are made with. It
-/// is changed only together with a line in the journal that says so, so that a reader can follow.
+/// The machine's clock against the fleet's time: the journal's Unix times are made with it. It changes only together
+/// with a line in the journal that says so, so that a reader can follow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wall {
-    /// At this moment
+    /// A moment.
     pub stamp: Stamp,
-    /// the machine's clock said this, in Unix seconds.
+    /// What the machine's clock said then, in Unix seconds.
     pub unix: i64,
 }
 
@@ -97,23 +95,23 @@ impl Wall {
         self.unix.saturating_add(after)
     }
 
-    /// By how many seconds the machine's clock was stepped, if it says `unix` at `stamp`. What is less
-    /// than [`STEP`] is no step yet.
+    /// Seconds by which the machine's clock was stepped if it says `unix` at `stamp`; `None`: at most [`STEP`], which is
+    /// no step.
     pub fn stepped(&self, stamp: Stamp, unix: i64) -> Option<i64> {
         let by = unix.saturating_sub(self.unix_of(stamp));
         (by.saturating_abs() > STEP).then_some(by)
     }
 }
 
-/// A clock that goes away by more than so many seconds from where it should be was stepped.
+/// Seconds by which a clock may be off without having been stepped.
 pub const STEP: i64 = 5;
 
-/// Was the clock that says this ever set?
+/// Whether the clock that says this was ever set.
 pub fn is_trusted(unix: i64) -> bool {
     unix >= TRUSTED_FROM
 }
 
-/// What the machine's clock says, in Unix seconds.
+/// Time of the machine's clock, in Unix seconds.
 pub fn unix_now() -> i64 {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),

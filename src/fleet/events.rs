@@ -1,20 +1,19 @@
-//! What happens now, for whoever looks on: checks, downloads on their way and ended, refusals with their
-//! reasons, changes of a release. Published by the device and server rooms, read by the operator's page.
+//! Live events: checks, downloads, refusals with their reasons, changes of the folder. Published by the device and
+//! server modules, read by the operator's page.
 //!
-//! Nothing is built while nobody looks on, and one who reads too slowly loses events, never the server
-//! its memory.
+//! Nothing is built while there is no reader, and a reader that is too slow loses events, never the server its memory.
 
 use std::rc::Rc;
 
 use smol::channel::{Receiver, Sender, TrySendError, bounded};
 
-/// Events that wait for a reader; beyond that the oldest reader's patience is over and it misses some.
+/// Capacity of a reader's queue; further events are dropped for it.
 const WAITING: usize = 256;
 
-/// Readers at a time.
+/// Readers at a time, at most.
 const READERS: usize = 16;
 
-/// Something that happened. All texts are bounded by who publishes them (128 characters).
+/// An event. The publisher bounds all texts (128 characters).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A check was answered.
@@ -77,12 +76,12 @@ pub struct Events {
 }
 
 impl Events {
-    /// Does anybody look on? What is costly to build need not be built otherwise.
+    /// Whether there are readers. Without any, no event need be built.
     pub fn wanted(&self) -> bool {
         !self.readers.is_empty()
     }
 
-    /// One more reader, from now on; `None` if there are too many. It leaves by dropping the receiver.
+    /// Adds a reader; `None` if there are too many. It leaves by dropping the receiver.
     pub fn subscribe(&mut self) -> Option<Receiver<Rc<Event>>> {
         self.readers.retain(|reader| !reader.is_closed());
         if self.readers.len() >= READERS {
@@ -93,7 +92,7 @@ impl Events {
         Some(receiver)
     }
 
-    /// Tells all readers.
+    /// Sends an event to all readers.
     pub fn publish(&mut self, event: impl FnOnce() -> Event) {
         if self.readers.is_empty() {
             return;
@@ -107,7 +106,7 @@ impl Events {
         });
     }
 
-    /// A number for a download that begins.
+    /// A number for a new download.
     pub fn number(&mut self) -> u32 {
         self.next = self.next.wrapping_add(1);
         self.next

@@ -1,18 +1,17 @@
-//! Counts of what the server did since it started, and the rates of the last hour: for the operator's
-//! metrics and page. Written by the device room where it writes its log lines.
+//! Counters since the start, and the rates of the last hour, for the operator's metrics and page. Written where the log
+//! lines are written.
 //!
-//! Nothing here names a device: the number of different counters is bounded by the code, not by who
-//! asks.
+//! Nothing here names a device: the code bounds the number of counters, not the requests.
 
 use crate::decision::Refusal;
 
-/// Seconds that one place of [`Tally::rates`] covers.
+/// Seconds that one item of [`Tally::rates`] covers.
 pub const SLOT: u32 = 60;
 
-/// Places in [`Tally::rates`]: an hour.
+/// Items in [`Tally::rates`]: an hour.
 pub const SLOTS: usize = 60;
 
-/// The ways to ask, in the order of the first index of [`Tally::checks`].
+/// The protocols, in the order of the first index of [`Tally::checks`].
 pub const PROTOCOLS: [&str; 3] = ["http", "udp", "tcp"];
 
 /// How a download may end, in the order of [`Tally::downloads`].
@@ -32,7 +31,7 @@ pub struct Minute {
 }
 
 /// All counters. They wrap around where they overflow, as Prometheus expects of counters.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Tally {
     /// Checks by protocol, and by verdict word (see [`Tally::VERDICTS`]).
     pub checks: [[u64; Tally::VERDICTS.len()]; PROTOCOLS.len()],
@@ -42,16 +41,30 @@ pub struct Tally {
     pub bytes: [u64; PROTOCOLS.len()],
     /// Heads and datagrams that were no request.
     pub malformed: u64,
-    /// Connections for which there was no room.
+    /// Connections that were refused for lack of a seat.
     pub turned_away: u64,
     /// Downloads of a file that its network had taken five times already within a day, by modules
     /// without an id.
     pub repeated: u64,
-    minutes: std::collections::VecDeque<Minute>,
-    /// Which minute (of any clock that only goes forward) the last place is.
+    /// The last hour, the running minute last.
+    minutes: [Minute; SLOTS],
+    /// Number of the running minute, of a clock that only goes forward.
     minute: u32,
-    /// Never read: there is always a running minute.
-    spare: Minute,
+}
+
+impl Default for Tally {
+    fn default() -> Tally {
+        Tally {
+            checks: Default::default(),
+            downloads: Default::default(),
+            bytes: Default::default(),
+            malformed: 0,
+            turned_away: 0,
+            repeated: 0,
+            minutes: [Minute::default(); SLOTS],
+            minute: 0,
+        }
+    }
 }
 
 impl Tally {
@@ -68,7 +81,7 @@ impl Tally {
         labels
     };
 
-    /// A check was answered. `now`: seconds of a clock that only goes forward.
+    /// Counts a check that was answered. `now`: seconds of a clock that only goes forward.
     pub fn check(&mut self, proto: &str, verdict: &str, now: u32) {
         let verdict_at = place(&Tally::VERDICTS, verdict);
         let count = self
@@ -85,7 +98,7 @@ impl Tally {
         }
     }
 
-    /// A download ended, after so many acknowledged bytes.
+    /// Counts a download that ended, with its acknowledged bytes.
     pub fn download(&mut self, proto: &str, ending: &str, bytes: u64, now: u32) {
         if let Some(count) = self.downloads.get_mut(place(&ENDINGS, ending)) {
             *count = count.wrapping_add(1);
@@ -100,29 +113,25 @@ impl Tally {
     /// The last hour, oldest minute first, the running one last; `now` as above.
     pub fn rates(&mut self, now: u32) -> Vec<Minute> {
         self.minute(now);
-        self.minutes.iter().copied().collect()
+        self.minutes.to_vec()
     }
 
+    /// The running minute.
     fn minute(&mut self, now: u32) -> &mut Minute {
         let minute = now / SLOT;
-        let steps = minute.saturating_sub(self.minute);
+        let begun = minute.saturating_sub(self.minute);
         self.minute = self.minute.max(minute);
-        let steps = usize::try_from(steps).unwrap_or(SLOTS).min(SLOTS);
-        for _ in 0..steps {
-            self.minutes.push_back(Minute::default());
+        let begun = usize::try_from(begun).map_or(SLOTS, |begun| begun.min(SLOTS));
+        self.minutes.rotate_left(begun);
+        for new in self.minutes.iter_mut().rev().take(begun) {
+            *new = Minute::default();
         }
-        while self.minutes.len() > SLOTS {
-            self.minutes.pop_front();
-        }
-        if self.minutes.is_empty() {
-            self.minutes.push_back(Minute::default());
-        }
-        let last = self.minutes.len().saturating_sub(1);
-        self.minutes.get_mut(last).unwrap_or(&mut self.spare)
+        let [.., running] = &mut self.minutes;
+        running
     }
 }
 
-/// Where a word stands in a list; what is not in it counts as the last.
+/// Index of a word in a list; that of the last word if it is not there.
 fn place(words: &[&str], word: &str) -> usize {
     words
         .iter()

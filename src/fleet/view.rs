@@ -35,7 +35,7 @@ pub struct HoldView {
     pub sent: u64,
 }
 
-/// Which devices are wanted.
+/// A filter of devices.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
     /// The beginning of the id.
@@ -44,13 +44,13 @@ pub struct Filter {
     pub project: Option<String>,
     /// The version that it runs.
     pub version: Option<String>,
-    /// Where its journey stands.
+    /// State of its journey.
     pub state: Option<State>,
-    /// Only those that the loop guard holds.
+    /// Only devices that the loop guard holds.
     pub held: bool,
 }
 
-/// Some devices, and where to go on.
+/// A page of devices.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DevicePage {
     /// The devices.

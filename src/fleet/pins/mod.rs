@@ -71,9 +71,7 @@ impl PinWorth {
 
     /// Class in the eviction order. Running downloads are evicted after idle ones of the same worth.
     fn class(self, running: bool) -> u8 {
-        let worth = self as u8;
-        let class = worth.saturating_mul(2).saturating_add(running.into());
-        class.saturating_add(OLD).saturating_add(1)
+        OLD + 1 + 2 * self as u8 + u8::from(running)
     }
 
     /// Classes of pins without a running download.
@@ -263,7 +261,7 @@ impl Pins {
         pin.reach = pin.reach.max(range.start);
         pin.size = range.size;
         pin.worth = pin.worth.max(worth);
-        pin.running = pin.running.saturating_add(1);
+        pin.running += 1;
         pin.is_old = false;
         let class = pin.class();
         self.table.touch(key, serial, class, now);
@@ -287,7 +285,8 @@ impl Pins {
         let Some(pin) = self.table.get_mut(key, serial) else {
             return;
         };
-        pin.running = pin.running.saturating_sub(1);
+        debug_assert!(pin.running > 0, "a download ended twice");
+        pin.running -= 1;
         if let Some(written) = &mut pin.written {
             let was_cut = pin.running == 0 && pin.reach < hold.end;
             if was_cut {
