@@ -16,7 +16,7 @@
 //! - [`state`]: the state folder: its lock, the secret, atomically written files.
 //! - [`logging`]: log lines, as text or JSON, written in batches.
 //! - `modems`: the modules themselves, emulated (feature `lab`). Shares nothing with the rooms above.
-//! - [`order`][]: sorting, for every room; [`sorted`](mod@sorted) the same for small maps,
+//! - [`sorted`](mod@sorted) for small maps,
 //!   [`hash`](mod@hash) for tables, [`decimal`](mod@decimal) for numbers.
 //! - [`os`]: the only room with `unsafe` or raw system calls.
 //!
@@ -39,7 +39,6 @@ pub mod logging;
 pub mod modems;
 #[cfg(feature = "operator")]
 pub mod operator;
-pub mod order;
 pub mod os;
 pub mod server;
 pub mod sorted;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::Outcome;
+use super::CommandResult;
 use crate::firmware::catalog::{Catalog, Package, Release, Remark};
 use crate::firmware::known::{self, KnownFiles};
 use crate::firmware::scan;
@@ -11,7 +11,7 @@ use crate::firmware::words;
 use crate::logging::Printable;
 
 /// Shows the firmware folder. `state`: the state folder of its server, which need not exist.
-pub(super) fn run(folder: &Path, state: &Path) -> Outcome {
+pub(super) fn run(folder: &Path, state: &Path) -> CommandResult {
     let catalog = catalogue(folder, state)?;
     let code = u8::from(!catalog.quarantined.is_empty());
     Ok((describe(folder, &catalog), code))

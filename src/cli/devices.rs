@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use super::Outcome;
+use super::CommandResult;
 use super::args::ModuleQuery;
 use super::check::table;
 use super::requests::check_state_folder;
@@ -30,7 +30,7 @@ const TITLES: [&str; 7] = [
 ];
 
 /// Shows the devices that a server with this state folder remembers.
-pub(super) fn run(folder: &Path, query: &ModuleQuery) -> Outcome {
+pub(super) fn run(folder: &Path, query: &ModuleQuery) -> CommandResult {
     let clock = Clock::new(Instant::now());
     let wall = Wall {
         stamp: clock.stamp(Instant::now()),

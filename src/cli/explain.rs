@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use super::Outcome;
+use super::CommandResult;
 use super::args::ModuleQuery;
 use super::check::catalogue;
 use crate::decision::{Check, Known, Offer, Verdict};
@@ -16,7 +16,7 @@ use crate::fleet::{Fleet, FleetSettings};
 use crate::logging::{Civil, Printable};
 
 /// Explains what a module would be told. `state`: the state folder of the server, which is only read.
-pub(super) fn run(folder: &Path, state: &Path, query: &ModuleQuery) -> Outcome {
+pub(super) fn run(folder: &Path, state: &Path, query: &ModuleQuery) -> CommandResult {
     let mut check = match &query.request {
         Some(request) => from_request(request)?,
         None => from_flags(query),

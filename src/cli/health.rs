@@ -4,13 +4,13 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::Outcome;
+use super::CommandResult;
 
 /// Time after which a server counts as dead. The health checks of containers have limits of their own.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Asks the first of the addresses that the server listens on.
-pub(super) fn run(listens: &[SocketAddr]) -> Outcome {
+pub(super) fn run(listens: &[SocketAddr]) -> CommandResult {
     let listens = listens.first().ok_or("--http names no address")?;
     let mut last = String::new();
     for address in own(*listens) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::Outcome;
+use super::CommandResult;
 use super::args::{LabArgs, SAMPLE_IMEI};
 use super::command::Command;
 use crate::modems::simulate::Counts;
@@ -61,7 +61,7 @@ impl LabArgs {
     }
 
     /// Runs `probe`.
-    pub fn probe(&self) -> Outcome {
+    pub fn probe(&self) -> CommandResult {
         let mut module = self.options.module.clone();
         let count_up = module.imei.is_empty();
         if count_up {
@@ -86,7 +86,7 @@ impl LabArgs {
     }
 
     /// Runs `simulate`.
-    pub fn simulate(&self) -> Outcome {
+    pub fn simulate(&self) -> CommandResult {
         let names = self.names()?;
         let remote = names.iter().find(|(_, address)| !address.is_loopback());
         if let (Some((name, address)), false) = (remote, self.yes_really) {

@@ -41,7 +41,7 @@ use parse::Request;
 use crate::{server, state};
 
 /// What a command prints and its exit status, or a sentence on what went wrong.
-type Outcome = Result<(String, u8), String>;
+type CommandResult = Result<(String, u8), String>;
 
 /// Runs the program and returns its exit status: 0 fine, 1 trouble (for `check`: something is quarantined; for
 /// `probe` and `simulate`: a module fails), 2 wrong usage, 3 `explain` found that the module is refused.

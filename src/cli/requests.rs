@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use super::Outcome;
+use super::CommandResult;
 use super::args::ModuleQuery;
 
 use crate::firmware::audience::DeviceId;
@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
 
 /// Asks the server to lift what the loop guard holds against a device.
-pub(super) fn lift(folder: &Path, query: &ModuleQuery) -> Outcome {
+pub(super) fn lift(folder: &Path, query: &ModuleQuery) -> CommandResult {
     let id = query.device.as_deref().unwrap_or_default();
     let unknown = format!(
         "no such device: nothing is remembered of {id} (luat-ota devices lists those that are)"
@@ -50,7 +50,7 @@ pub(super) fn lift(folder: &Path, query: &ModuleQuery) -> Outcome {
 }
 
 /// Asks the server to end the pause of a release (`PROJECT/VERSION`).
-pub(super) fn resume(folder: &Path, release: &str) -> Outcome {
+pub(super) fn resume(folder: &Path, release: &str) -> CommandResult {
     let (project, version) = release.split_once('/').unwrap_or((release, ""));
     check_state_folder(folder)?;
     let is_running = state::is_in_use(folder);

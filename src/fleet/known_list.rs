@@ -13,7 +13,6 @@ use smol::channel::{Receiver, TryRecvError, bounded};
 
 use crate::firmware::audience::DeviceId;
 use crate::logging::Printable;
-use crate::order;
 use crate::os::fs::{Content, FileStamp, open_to_read, stamp};
 use crate::os::notify::Notify;
 use crate::os::process;
@@ -222,7 +221,7 @@ fn read(path: &Path) -> io::Result<Contents> {
             }
         }
     }
-    order::sort(&mut ids);
+    ids.sort();
     ids.dedup();
     Ok(Contents {
         ids: ids.into(),

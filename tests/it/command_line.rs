@@ -1,20 +1,18 @@
 //! Promise: the command line says what it does, understands near misses, and every mistake at start
-//! is one clear sentence with the flag to change; signals do what they say.
+//! is one clear sentence with the flag to change.
 
 use crate::common;
 
 use std::net::{TcpListener, UdpSocket};
-use std::time::{Duration, Instant};
 
-use common::packages::{EC7XX, noise, script_package};
+use common::packages::noise;
 use common::{
-    IMEI, PATIENCE, Place, Rows, Server, SlowDownload, both, get, listens, luat, luat_ota, luatos,
-    run, run_command, serve_arguments,
+    IMEI, PATIENCE, Place, Rows, Server, both, get, listens, luat, luat_ota, run, run_command,
+    serve_arguments,
 };
-use rustix::process::Signal;
-use serde_json::json;
 
-fn place() -> (Place, Vec<u8>) {
+/// A place with one release, and the bytes of its file.
+pub fn place() -> (Place, Vec<u8>) {
     let place = Place::new();
     let bytes = noise(170, 2000);
     place.drop_firmware("P/2.0.1/update.bin", &bytes);
@@ -22,7 +20,7 @@ fn place() -> (Place, Vec<u8>) {
 }
 
 #[test]
-fn help_names_every_flag_with_its_twin_in_the_environment() {
+fn help_names_every_flag_with_its_variable_in_the_environment() {
     for arguments in [
         &["--help"][..],
         &["-h"],
@@ -57,8 +55,8 @@ fn help_names_every_flag_with_its_twin_in_the_environment() {
         "stall-timeout",
     ] {
         assert!(help.contains(&format!("--{flag}")), "no --{flag}: {help}");
-        let twin = format!("LUAT_OTA_{}", flag.replace('-', "_").to_uppercase());
-        assert!(help.contains(&twin), "no {twin}: {help}");
+        let variable = format!("LUAT_OTA_{}", flag.replace('-', "_").to_uppercase());
+        assert!(help.contains(&variable), "no {variable}: {help}");
     }
 }
 
@@ -207,7 +205,7 @@ fn serve_is_the_default_and_the_environment_can_say_everything() {
 }
 
 #[test]
-fn a_flag_wins_over_its_twin_in_the_environment() {
+fn a_flag_wins_over_its_variable_in_the_environment() {
     let (place, bytes) = place();
     let mut command = luat_ota();
     command
@@ -260,251 +258,6 @@ fn addresses_may_be_given_several_times() {
             .check(format!("{IMEI},P_Luat_V0035_8955,2.0.0"))
             .unwrap();
     }
-}
-
-#[test]
-fn check_shows_the_catalogue_and_its_exit_status_says_if_all_is_well() {
-    let (place, _) = place();
-    place.drop_firmware(
-        "demo/2012.001.004/demo_2012.001.004_LuatOS-SoC_Air780EPM.bin",
-        &script_package(EC7XX, 172),
-    );
-    let folder = place.firmware().display().to_string();
-    let output = run(&["check", &folder]);
-    let said = both(&output);
-    assert!(output.status.success(), "{said}");
-    for word in ["P", "2.0.1", "demo", "2012.001.004", "Air780EPM"] {
-        assert!(said.contains(word), "no {word}: {said}");
-    }
-    place.drop_firmware(
-        "demo/2012.001.005/factory.soc",
-        b"7z\xbc\xaf'\x1c\0\x04 and more",
-    );
-    let output = run(&["check", &folder]);
-    let said = both(&output);
-    assert!(!output.status.success(), "{said}");
-    assert!(output.status.code().is_some(), "{}", output.status);
-    assert!(said.contains("factory.soc"), "{said}");
-    let line = said
-        .lines()
-        .find(|line| line.contains("factory.soc"))
-        .unwrap();
-    println!("{line}");
-    // A folder that is not there is no empty catalogue.
-    let output = run(&["check", &format!("{folder}/nowhere")]);
-    assert!(!output.status.success(), "{}", both(&output));
-}
-
-#[test]
-fn check_and_explain_do_not_disturb_a_running_server() {
-    let (place, bytes) = place();
-    let server = Server::start_in(place, &[]);
-    server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &bytes);
-    let folder = server.place().firmware().display().to_string();
-    let before = common::files_under(&server.place().firmware());
-    assert!(run(&["check", &folder]).status.success());
-    let output = run(&["explain", &folder, &luat("P", IMEI, "2.0.0")]);
-    assert!(output.status.success(), "{}", both(&output));
-    assert_eq!(common::files_under(&server.place().firmware()), before);
-    server
-        .get(&luat("P", IMEI, "2.0.0"))
-        .must_be_file(&bytes)
-        .unwrap();
-}
-
-#[test]
-fn explain_says_what_the_server_does() {
-    let place = Place::new();
-    let bytes = noise(173, 900);
-    for (project, rules) in [
-        ("open", json!({})),
-        (
-            "paused",
-            json!({ "paused": "the antenna test comes first" }),
-        ),
-        (
-            "allow",
-            json!({ "allow": ["862991440000000-862991449999999"] }),
-        ),
-        ("deny", json!({ "deny": [IMEI] })),
-        ("none", json!({ "percent": 0 })),
-        ("key", json!({ "project_key": "secret" })),
-    ] {
-        place.rules(&format!("{project}/1.0.9/release.json"), rules);
-        place.drop_firmware(&format!("{project}/1.0.9/update.bin"), &bytes);
-    }
-    place.drop_firmware("ec/1.0.9/update.bin", &script_package(EC7XX, 174));
-    let server = Server::start_in(place, &[]);
-    server.wait_until_offered(&luat("open", IMEI, "1.0.0"), &bytes);
-    server.wait_until_refused(&luat("ec", IMEI, "1.0.0"), 404, 26);
-    let folder = server.place().firmware().display().to_string();
-    let mut rows = Rows::default();
-    for (project, version, wanted, needle) in [
-        ("open", "1.0.0", 200, "offer"),
-        ("open", "1.0.9", 404, "newer"),
-        ("open", "factory", 404, "factory"),
-        ("paused", "1.0.0", 404, "the antenna test comes first"),
-        ("allow", "1.0.0", 200, "offer"),
-        ("deny", "1.0.0", 403, "deny"),
-        ("none", "1.0.0", 404, "percent"),
-        ("key", "1.0.0", 403, "project_key"),
-        ("ec", "1.0.0", 404, "package"),
-        ("nowhere", "1.0.0", 403, "project"),
-    ] {
-        let name = format!("{project}_Luat_V0017_ASR1802");
-        let target = luat(project, IMEI, version);
-        let line = format!("GET {target} HTTP/1.1");
-        let url = format!("http://ota.example.com:8080{target}");
-        for arguments in [
-            vec![
-                "explain",
-                folder.as_str(),
-                "--imei",
-                IMEI,
-                "--firmware-name",
-                &name,
-                "--version",
-                version,
-            ],
-            vec!["explain", folder.as_str(), &target],
-            vec!["explain", folder.as_str(), &line],
-            vec!["explain", folder.as_str(), &url],
-        ] {
-            let output = run(&arguments);
-            let said = both(&output).to_lowercase();
-            rows.row(
-                &format!("{project} {version} {}", arguments[2]),
-                (|| {
-                    let reply = server.try_get(&target)?;
-                    ensure!(
-                        reply.status == wanted,
-                        "the server says {}: {}",
-                        reply.status,
-                        reply.show()
-                    );
-                    ensure!(
-                        output.status.code().is_some() && !said.contains("panicked"),
-                        "{}: {said}",
-                        output.status
-                    );
-                    ensure!(said.contains(needle), "does not say {needle:?}: {said}");
-                    // It shows the reply as the module sees it, or at least not the opposite.
-                    let path = format!("{project}/1.0.9/update.bin");
-                    if wanted == 200 {
-                        ensure!(said.contains(&path), "does not name {path}: {said}");
-                    }
-                    Ok(())
-                })(),
-            );
-        }
-    }
-    rows.finish();
-    let soc = luatos("ec", "Air780EPM", IMEI, "2012.1.0");
-    assert_eq!(server.get(&soc).status, 200);
-    let said = both(&run(&["explain", &folder, &soc])).to_lowercase();
-    assert!(
-        said.contains("offer") && said.contains("ec/1.0.9/update.bin"),
-        "{said}"
-    );
-}
-
-#[test]
-fn sighup_looks_at_the_folder_again() {
-    let (place, bytes) = place();
-    // A second name of the file outside: what is written through it makes no event in the folder.
-    let outside = place.root.join("second-name");
-    std::fs::hard_link(place.path("P/2.0.1/update.bin"), &outside).unwrap();
-    let mut server = Server::start_in(place, &[]);
-    server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &bytes);
-    let new = noise(175, 2000);
-    std::fs::write(&outside, &new).unwrap();
-    server.signal(Signal::HUP);
-    let start = Instant::now();
-    server.wait_until_offered(&luat("P", "862991443750002", "2.0.0"), &new);
-    println!("after SIGHUP: {:.2?}", start.elapsed());
-    assert!(start.elapsed() < Duration::from_secs(10));
-    assert!(server.lives());
-}
-
-#[test]
-fn sigterm_lets_a_running_download_finish() {
-    for signal in [Signal::TERM, Signal::INT] {
-        let place = Place::new();
-        let bytes = noise(176, 3 << 20);
-        place.drop_firmware("P/2.0.1/update.bin", &bytes);
-        let mut server = Server::start_in(place, &["--grace", "30"]);
-        server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &bytes);
-        let mut download =
-            SlowDownload::begin(server.http, &get(&luat("P", IMEI, "2.0.0")), 10_000);
-        server.signal(signal);
-        for _ in 0..20 {
-            download.read(8 * 1024).unwrap();
-            std::thread::sleep(Duration::from_millis(40));
-        }
-        assert!(server.lives(), "it did not wait for the download");
-        download.finish().unwrap().must_be_file(&bytes).unwrap();
-        let status = server.wait_for_exit(Duration::from_secs(10));
-        assert!(
-            status.is_some_and(|status| status.success()),
-            "after {signal:?}: {status:?}"
-        );
-    }
-}
-
-#[test]
-fn sigterm_does_not_wait_longer_than_the_grace() {
-    let place = Place::new();
-    let bytes = noise(177, 3 << 20);
-    place.drop_firmware("P/2.0.1/update.bin", &bytes);
-    let mut server = Server::start_in(place, &["--grace", "1"]);
-    server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &bytes);
-    let _stalled = SlowDownload::begin(server.http, &get(&luat("P", IMEI, "2.0.0")), 10_000);
-    server.signal(Signal::TERM);
-    let start = Instant::now();
-    let status = server.wait_for_exit(PATIENCE);
-    assert!(status.is_some_and(|status| status.success()), "{status:?}");
-    println!("ended after {:.1?}", start.elapsed());
-    assert!(start.elapsed() < Duration::from_secs(10));
-}
-
-#[test]
-fn an_idle_server_ends_at_once() {
-    let (place, bytes) = place();
-    let server = Server::start_in(place, &["--grace", "60"]);
-    server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &bytes);
-    let start = Instant::now();
-    let _place = server.terminate();
-    assert!(
-        start.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        start.elapsed()
-    );
-}
-
-#[test]
-fn after_a_kill_it_serves_again_at_once_what_it_has_read_before() {
-    let (place, bytes) = place();
-    let server = Server::start_in(place, &[]);
-    server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &bytes);
-    let hash: String = <sha2::Sha256 as sha2::Digest>::digest(&bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let state = server.place().state();
-    common::wait_until("the hash is in the state", PATIENCE, || {
-        common::files_under(&state).iter().any(|file| {
-            // Not while it is being written beside its place, and not the journal, which names it too.
-            file == "hashes.jsonl"
-                && std::fs::read(state.join(file))
-                    .is_ok_and(|text| String::from_utf8_lossy(&text).contains(&hash))
-        })
-    });
-    let server = Server::start_in(server.kill(), &[]);
-    // The very first answer.
-    server
-        .get(&luat("P", IMEI, "2.0.0"))
-        .must_be_file(&bytes)
-        .unwrap();
 }
 
 #[test]

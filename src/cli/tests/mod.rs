@@ -2,6 +2,9 @@ use super::*;
 use crate::logging::Format;
 use parse::{UsageError, parse};
 
+#[cfg(feature = "lab")]
+mod lab;
+
 /// Reads a line in an environment, where only `firmware` and `fw` are folders.
 fn read_in(environment: &[(&str, &str)], words: &[&str]) -> Result<Request, UsageError> {
     let environment: Vec<(OsString, OsString)> = environment
@@ -464,144 +467,6 @@ fn a_variable_that_belongs_to_no_flag_is_remarked_on() {
             "LUAT_OTA_COLOUR is set, but no flag has this name",
         ]
     );
-}
-
-#[cfg(feature = "lab")]
-mod lab {
-    use super::*;
-
-    /// A good value for each flag, that is not its default.
-    const VALUES: [(&str, &str); 28] = [
-        ("http", "http://127.0.0.1:1/u"),
-        ("udp", "127.0.0.1:2"),
-        ("tcp", "127.0.0.1:3"),
-        ("imei", "862991443753386"),
-        ("project", "P"),
-        ("core", "2008"),
-        ("bsp", "EC618"),
-        ("version", "1.0.1"),
-        ("key", "K"),
-        ("expect", "/some/file"),
-        ("patience", "4"),
-        ("json", "yes"),
-        ("devices", "5"),
-        ("to", "1.0.2"),
-        ("mix", "libfota2=3,udp=1"),
-        ("interval", "6"),
-        ("rounds", "7"),
-        ("duration", "8"),
-        ("bandwidth", "9K"),
-        ("latency", "10"),
-        ("loss", "11"),
-        ("fail", "12"),
-        ("fallback-after-report", "yes"),
-        ("back-within", "16"),
-        ("cut", "13"),
-        ("speed", "14"),
-        ("seed", "15"),
-        ("yes-really", "yes"),
-    ];
-
-    #[test]
-    fn every_flag_arrives_from_the_line_and_from_the_environment_alike() {
-        for command in [Command::Probe, Command::Simulate] {
-            // One of the addresses must be there.
-            let server = ["--http=http://h/", "--udp=h:1"];
-            for flag in flags::of(command) {
-                let (_, value) = VALUES.iter().find(|(name, _)| *name == flag.name).unwrap();
-                let server = server
-                    .iter()
-                    .filter(|it| !it.contains(&format!("--{}=", flag.name)));
-                let words: Vec<&str> = std::iter::once(command.name())
-                    .chain(server.copied())
-                    .collect();
-                let own = match flag.is_switch() {
-                    true => format!("--{}", flag.name),
-                    false => format!("--{}={value}", flag.name),
-                };
-                let mut with = words.clone();
-                with.push(&own);
-                let by_flag = format!("{:?}", line(&[], &with));
-                let variable = flag.env_var(command);
-                let by_variable = format!("{:?}", line(&[(&variable, value)], &words));
-                assert_eq!(by_flag, by_variable, "{}", flag.name);
-                assert_ne!(by_flag, format!("{:?}", line(&[], &words)), "{}", flag.name);
-            }
-        }
-    }
-
-    #[test]
-    fn the_servers_own_variables_mean_nothing_to_a_probe() {
-        let environment = [("LUAT_OTA_HTTP", "8080"), ("LUAT_OTA_IMEI", "1")];
-        let line = line(&environment, &["probe", "--udp", "h:1"]);
-        assert_eq!(
-            (line.lab.options.http, line.lab.options.module.imei.as_str()),
-            (None, "")
-        );
-        assert!(line.remarks.is_empty());
-    }
-
-    #[test]
-    fn what_is_missing_or_too_much_is_a_sentence() {
-        for (words, beginning) in [
-            (&["probe"][..], "which server? Give --http URL"),
-            (&["simulate", "--devices", "5"], "which server?"),
-            (&["probe", "fw"], "luat-ota probe takes flags alone"),
-            (
-                &["probe", "--http", "https://h/"],
-                "--http: \"https://h/\" is not a URL",
-            ),
-            (
-                &["probe", "--http", "8080"],
-                "--http: \"8080\" is not a URL",
-            ),
-            (
-                &["probe", "--udp", "h"],
-                "--udp: \"h\" is not a host and a port",
-            ),
-            (
-                &["probe", "--imei", "123"],
-                "--imei: \"123\" is not 15 digits",
-            ),
-            (
-                &["probe", "--devices", "5"],
-                "--devices is a flag of luat-ota simulate",
-            ),
-            (
-                &["simulate", "--mix", "x"],
-                "--mix: \"x\" is not realistic, all",
-            ),
-            (
-                &["simulate", "--udp", "h:1", "--mix", "libfota"],
-                "--mix: none of these",
-            ),
-            (
-                &["simulate", "--loss", "101"],
-                "--loss: \"101\" is not a number from 0 to 100",
-            ),
-            (
-                &["probe", "--htpp", "x"],
-                "unknown flag --htpp: did you mean --http?",
-            ),
-            (
-                &["prob"],
-                "there is no command \"prob\": did you mean \"probe\"?",
-            ),
-        ] {
-            let sentence = wrong(&[], words);
-            assert!(sentence.starts_with(beginning), "{sentence}");
-        }
-    }
-
-    #[test]
-    fn the_version_is_the_modules() {
-        let words = ["probe", "--udp", "h:1", "--version", "2.0.0"];
-        assert_eq!(line(&[], &words).lab.options.module.version, "2.0.0");
-        assert!(matches!(
-            read_in(&[], &["probe", "-V"]),
-            Ok(Request::Version)
-        ));
-    }
 }
 
 #[cfg(not(feature = "lab"))]
