@@ -118,7 +118,7 @@ async fn accept(listener: &Async<TcpListener>) -> io::Result<Async<TcpStream>> {
     Ok(stream)
 }
 
-/// Tells a client for which there is no room, without waiting for it.
+/// Refuses a client at the cap, without waiting for it.
 fn refuse(stream: &Async<TcpStream>) {
     let response = Response::unavailable("too many connections at once").with("retry-after", "2");
     let _ = stream.get_ref().write(&response.encode(false, false));

@@ -13,7 +13,7 @@ use crate::wire::head::{self, BadHead, Head, HeadLimits, HeadProgress};
 /// Bytes of a head, at most: async-h1 takes one byte less than 8 KiB.
 pub const LONGEST: usize = 8 * 1024 - 1;
 
-/// Header lines, at most; async-h1 has room for 128.
+/// Header lines, at most; async-h1 accepts 128.
 const LINES: usize = 64;
 
 /// Headers on which the decoder would act.

@@ -23,7 +23,7 @@ use crate::os::fs::{Folder, sweep_unfinished};
 use crate::os::process::start_thread;
 use crate::state::{self, ServerState};
 
-/// What was opened before the folder was looked through.
+/// The listener and the tokens, opened before the first scan.
 pub(super) struct Prepared {
     listener: TcpListener,
     address: SocketAddr,
@@ -52,7 +52,7 @@ pub(super) fn prepare(
         .local_addr()
         .map_err(|error| format!("the operator's listener has no address: {error}"))?;
     guarded(settings, address)?;
-    // What a version that had no read token left behind.
+    // Files of a version without a read token.
     let is_upgrade = [token::OPERATOR, "journal.jsonl", "hashes.jsonl"]
         .iter()
         .any(|name| state.file(name).exists());
@@ -97,7 +97,7 @@ fn guarded(settings: &Settings, address: SocketAddr) -> Result<(), String> {
 }
 
 impl Prepared {
-    /// Begins to answer, and says where.
+    /// Starts to serve, and logs the address.
     pub(super) fn open(
         self,
         settings: &Settings,
@@ -164,7 +164,7 @@ fn sweep(folder: PathBuf) {
     let _ = start_thread("sweeping", Box::new(sweep));
 }
 
-/// Where people find it. The token itself is said once, when it was made, and to a terminal.
+/// Logs the URL. The token is in it only at the start that generated it, and on a terminal.
 fn say(address: SocketAddr, token: &Token) {
     log::info!(target: "listen", proto = "operator", address:% = address; "");
     let at = SocketAddr::new(
@@ -189,7 +189,7 @@ fn say(address: SocketAddr, token: &Token) {
     }
     let mut stderr = std::io::stderr();
     if !token.is_new() && stderr.is_terminal() {
-        // Past the log, which may be kept somewhere.
+        // Not through the log, which may be stored.
         let _nobody_reads = writeln!(stderr, "operator: http://{at}/#token={text}");
     }
 }

@@ -1,6 +1,6 @@
-//! What a person does on the page, in a real browser: Chromium, headless, against a real server (apt-get
-//! install chromium chromium-driver). On a machine without one every test here says that it was skipped;
-//! with CI=true that is a failure, unless LUAT_OTA_NO_BROWSER=1.
+//! The page in a real browser: headless Chromium against a real server (apt-get install chromium
+//! chromium-driver). Without a browser each test prints that it was skipped; with CI=true that is a failure, unless
+//! LUAT_OTA_NO_BROWSER=1.
 #![cfg(feature = "operator")]
 
 use crate::common;

@@ -1,5 +1,5 @@
-//! How the page looks and reads, in a real browser (as in browser.rs): languages, themes, a phone, a
-//! keyboard, a screen reader. LUAT_OTA_SCREENSHOTS=1 makes the pictures of the README anew.
+//! The appearance of the page in a real browser (see browser.rs): languages, themes, phones, keyboards and screen
+//! readers. LUAT_OTA_SCREENSHOTS=1 takes the pictures of the README.
 #![cfg(feature = "operator")]
 
 use crate::common;

@@ -1,5 +1,5 @@
-//! Promise: the operator's port answers whom it should, and nobody else; nothing of it answers on the
-//! devices' ports.
+//! Promise: the operator's port answers only requests with a permitted host, origin and token, and nothing of it is
+//! reachable on the ports for devices.
 #![cfg(feature = "operator")]
 
 use crate::common;

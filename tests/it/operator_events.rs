@@ -122,7 +122,7 @@ fn who_reads_events_and_stops_is_given_up_and_costs_no_memory() {
     let grown = server.resident().saturating_sub(before);
     println!("{asked} checks, the slowest {slowest:?}, {grown} KiB more");
     assert!(grown < 16 * 1024, "{grown} KiB more after {asked} checks");
-    // Those who took nothing for half a minute have made room.
+    // Streams that took nothing for half a minute have ended.
     wait_until("there is room again", PATIENCE * 3, || {
         server.get(&refused);
         looks_on().is_some()

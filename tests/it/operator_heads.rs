@@ -1,5 +1,5 @@
-//! Promise: whatever arrives on the operator's port is answered with a status and a sentence or is closed,
-//! and the server neither dies, hangs, nor grows.
+//! Promise: any bytes on the operator's port are answered with a status and a sentence, or the connection is closed;
+//! the server neither dies nor hangs, and its memory does not grow.
 #![cfg(feature = "operator")]
 
 use crate::common;

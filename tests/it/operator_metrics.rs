@@ -1,4 +1,4 @@
-//! Promise: `/metrics` is what Prometheus reads, counts what happened and names no device.
+//! Promise: `/metrics` has Prometheus's format, counts events correctly and names no device.
 #![cfg(feature = "operator")]
 
 use crate::common;

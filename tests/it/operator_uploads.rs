@@ -19,7 +19,7 @@ fn start() -> (Server, Operator) {
     (server, operator)
 }
 
-/// All that lies in the firmware folder, hidden files too.
+/// All files in the firmware folder, hidden ones included.
 fn files(server: &Server) -> Vec<String> {
     files_under(&server.place().firmware())
 }

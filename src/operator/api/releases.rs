@@ -112,12 +112,12 @@ fn parsed(bytes: &[u8]) -> Value {
     }
 }
 
-/// Where a release's own release.json may lie, the likeliest place first.
+/// The paths that a release's own release.json may have, the likeliest first.
 fn rules_paths(project: &Project, release: &Release) -> Vec<String> {
     let mut paths: Vec<String> = Vec::new();
     let beside = release.packages.iter().filter_map(|package| {
         let (folder, _) = package.path.rsplit_once('/')?;
-        // A core's folder lies in the release's.
+        // The folder of a core is inside that of the release.
         Some([
             Some(folder),
             folder.rsplit_once('/').map(|(above, _)| above),

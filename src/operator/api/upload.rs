@@ -146,8 +146,8 @@ fn refuse(path: &str, refused: UploadError) -> Response {
     Response::problem(status, sentence)
 }
 
-/// `Release-Rules`: the JSON of a release.json in one line of ASCII (other characters as `\uXXXX`). A header has
-/// room for 8 KiB; longer rules are PUT before the file.
+/// `Release-Rules`: the JSON of a release.json in one line of ASCII (other characters as `\uXXXX`). A head has
+/// at most 8 KiB; longer rules are PUT before the file.
 fn rules(text: &str) -> ApiResult<Vec<u8>> {
     let wrong = |why: String| Response::unprocessable(format!("Release-Rules: {why}"));
     let rules = Rules::parse(text.as_bytes()).map_err(wrong)?;
