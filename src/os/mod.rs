@@ -1,5 +1,5 @@
-//! The only room with `unsafe` or raw system calls. Each file is a small safe face on one thing the
-//! kernel does, and says what happens on a kernel that does not have it.
+//! The only module with `unsafe` or raw system calls. Each file is a small safe interface to one thing that the kernel
+//! does, and says what happens on a kernel that does not have it.
 
 pub mod datagrams;
 pub mod fs;

@@ -193,6 +193,8 @@ fn transfer(
         )
     };
     let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+    // The types of the fields differ from one C library to the next.
+    #[allow(clippy::unnecessary_cast)]
     for (envelope, header) in envelopes.iter_mut().zip(&headers).take(count) {
         envelope.name_length = header.msg_hdr.msg_namelen as usize;
         envelope.control_length = header.msg_hdr.msg_controllen as usize;
