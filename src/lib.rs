@@ -20,7 +20,7 @@
 //!   [`hash`](mod@hash) for tables, [`decimal`](mod@decimal) for numbers.
 //! - [`os`]: the only room with `unsafe` or raw system calls.
 //!
-//! `docs/design.md` walks one check and one GetN through these rooms.
+//! `docs/architecture.md` shows how a file, a check, a packet and a device move through them.
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)

@@ -9,7 +9,7 @@ use common::Rows;
 use common::documents::{self, ROOT};
 
 /// The documents that code and documents cite by number or by section.
-const CITED: [&str; 5] = ["protocol", "hazards", "decision", "cases", "design"];
+const CITED: [&str; 5] = ["protocol", "hazards", "decision", "cases", "decisions"];
 
 /// What can be cited of a document: its headings, their numbers (`4b` of `## 4b. Version forms`), and the
 /// numbers of its table rows.

@@ -1,6 +1,6 @@
 //! Bytes that can never change: each content that is asked for is copied once into a sealed memfd
 //! (or, over the memory budget, into an unlinked temporary file), and its hash must be the recorded
-//! one (docs/design.md "Only snapshots are served", docs/hazards.md 9, 10, 12). Every byte that a module gets
+//! one (docs/decisions.md "Only snapshots are served", docs/hazards.md 9, 10, 12). Every byte that a module gets
 //! comes from here.
 //!
 //! A file whose stamp has changed is still tried. Only the hash says whether the bytes are the recorded
