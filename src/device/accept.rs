@@ -14,18 +14,18 @@ use smol::future::yield_now;
 /// that yields counts each time: in a flood of checks a packet waits for 200 times as many connections.
 const BATCH: usize = 8;
 
-/// How long to wait where a connection cannot be accepted, unless one ends before.
+/// Pause where a connection cannot be accepted, unless one ends before.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A trouble that lasts is logged so often.
-const SAID: Duration = Duration::from_secs(60);
+/// Interval in which an error that lasts is logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Hands every connection to `welcome`, which must not wait, until the signal to stop.
+/// Hands every connection to `serve_connection`, which must not wait, until the signal to stop.
 pub(super) async fn accept(
     listener: TcpListener,
     service: &Service,
     stop: &Stop,
-    mut welcome: impl FnMut(TcpStream, SocketAddr),
+    mut serve_connection: impl FnMut(TcpStream, SocketAddr),
 ) {
     let listener = match Async::new_nonblocking(listener) {
         Ok(listener) => listener,
@@ -34,7 +34,7 @@ pub(super) async fn accept(
             return;
         }
     };
-    let mut said: Option<Instant> = None;
+    let mut logged: Option<Instant> = None;
     // One for all waits: each new one would be an allocation.
     let mut raised = pin!(stop.raised());
     loop {
@@ -43,7 +43,7 @@ pub(super) async fn accept(
                 return;
             }
             match os::net::accept(listener.get_ref()) {
-                Ok((stream, peer)) => welcome(stream, peer),
+                Ok((stream, peer)) => serve_connection(stream, peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let ready = async { listener.readable().await.is_ok() };
                     let stopped = async {
@@ -59,8 +59,8 @@ pub(super) async fn accept(
                 Err(error) => {
                     // Out of files or memory. The connection stays in the queue, and asking again
                     // before another one has ended would only burn time.
-                    if said.is_none_or(|said| said.elapsed() >= SAID) {
-                        said = Some(Instant::now());
+                    if logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
+                        logged = Some(Instant::now());
                         log::error!(
                             target: "device",
                             "connections cannot be accepted: {error}; raise the limit of open files \

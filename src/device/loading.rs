@@ -16,7 +16,7 @@ use crate::firmware::ContentId;
 use crate::firmware::catalog::Catalog;
 use crate::firmware::snapshot::{LoadError, Snapshot};
 
-/// The longest wait for a file to be loaded. Whoever waits holds a connection, or has a question that
+/// The longest wait for a file to be loaded. One that waits holds a connection, or has a question that
 /// grows stale; the copy itself is finished all the same, for the next that asks.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 

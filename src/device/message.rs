@@ -24,16 +24,22 @@ pub(super) const UNKNOWN: &str = "unknown function";
 
 /// The answer to a check.
 pub(super) enum CheckReply {
-    /// This file, in so many packets.
-    Offer {
-        content: ContentId,
-        id: u32,
-        count: u16,
-        last: u16,
-        subject: LogSubject<'static>,
-    },
-    /// No, in these words.
+    /// A file.
+    Offer(PacketOffer),
+    /// A refusal, in these words.
     No(&'static str),
+}
+
+/// A file that is offered in packets.
+pub(super) struct PacketOffer {
+    pub content: ContentId,
+    /// The upgrade id.
+    pub id: u32,
+    /// Number of packets.
+    pub count: u16,
+    /// Data bytes of the last packet.
+    pub last: u16,
+    pub subject: LogSubject<'static>,
 }
 
 /// Decides on a check. `proto`: `udp` or `tcp`.
@@ -61,7 +67,7 @@ pub(super) fn to_check(
         return CheckReply::No(Refusal::NoPackage.wording().packet);
     };
     let content = offer.package.content;
-    CheckReply::Offer {
+    CheckReply::Offer(PacketOffer {
         content,
         id: service
             .ids
@@ -69,7 +75,7 @@ pub(super) fn to_check(
         count,
         last,
         subject: incoming.subject(to).into_owned(),
-    }
+    })
 }
 
 /// The content and the packet that a Get asks for, and the content's bytes if they are loaded; `None` if its id
@@ -132,7 +138,7 @@ pub(super) fn write_packet(snapshot: &Snapshot, number: u16, buffer: &mut [u8]) 
     head.copy_from_slice(&number.to_be_bytes());
     let data = data.get_mut(..left)?;
     let read = snapshot.read_at(data, offset).ok()?;
-    (read == left).then_some(left.saturating_add(2))
+    (read == left).then_some(left + 2)
 }
 
 /// Writes a text; how long it is. Nothing if there is no room.

@@ -319,7 +319,7 @@ impl PacketDownloads {
             let silent = now.saturating_duration_since(one.last);
             one.begun.is_some() || half.is_some_and(|half| silent < half)
         });
-        self.crowded = self.table.len() > REMEMBERED.saturating_sub(FREED);
+        self.crowded = self.table.len() > REMEMBERED - FREED;
         if self.table.len() >= REMEMBERED {
             let begun = self.table.iter().min_by_key(|(_, one)| one.last);
             let key = begun.map(|(key, _)| *key);

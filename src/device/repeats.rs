@@ -59,7 +59,7 @@ pub struct Repeats {
 pub struct Repeated {
     /// Bytes of it in all, in this day.
     pub bytes: u64,
-    /// It was not said yet in this day, and is to be said now.
+    /// It was not reported yet in this day, and is to be now.
     pub is_news: bool,
 }
 
@@ -68,7 +68,7 @@ struct SentBytes {
     since: Instant,
     used: Instant,
     bytes: u64,
-    said: bool,
+    reported: bool,
 }
 
 impl Repeats {
@@ -89,7 +89,7 @@ impl Repeats {
             since: now,
             used: now,
             bytes: 0,
-            said: false,
+            reported: false,
         };
         let sent = self.table.entry(key).or_insert_with(new);
         if now.saturating_duration_since(sent.since) >= DAY {
@@ -100,7 +100,7 @@ impl Repeats {
         let too_much = sent.bytes >= size.saturating_mul(TOO_OFTEN);
         too_much.then(|| Repeated {
             bytes: sent.bytes,
-            is_news: !std::mem::replace(&mut sent.said, true),
+            is_news: !std::mem::replace(&mut sent.reported, true),
         })
     }
 

@@ -129,7 +129,7 @@ pub(super) fn discard(stream: &Stream) -> Discarded {
     let mut nowhere = [0; 2048];
     match stream.get_ref().read(&mut nowhere) {
         Ok(0) => Discarded::End,
-        Ok(read) => Discarded::Bytes(u64::try_from(read).unwrap_or(u64::MAX)),
+        Ok(read) => Discarded::Bytes(read as u64),
         Err(error) if is_early(&error) => Discarded::Early,
         Err(error) => Discarded::Failed(error),
     }

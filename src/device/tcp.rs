@@ -29,20 +29,20 @@ use crate::os::net::is_early;
 use crate::wire::dialects::datagram::{self, Datagram};
 use smol::{Async, Timer};
 
-/// A message is complete if nothing follows it for so long.
-const MOMENT: Duration = Duration::from_millis(50);
+/// Time after which a message is complete, if nothing follows it.
+const MESSAGE_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// A connection that is silent for so long counts as idle.
+/// Time of silence after which a connection counts as idle.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// The longest message in bytes.
 const LONGEST: usize = 1500;
 
-/// How often a limited network is looked at again.
-const AGAIN: Duration = Duration::from_millis(200);
+/// Interval in which a rate limit is asked again.
+const RETRY: Duration = Duration::from_millis(200);
 
-/// How long somebody who sent nothing of ours waits for its turn to be told so.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest wait for a rate limit before an error is sent.
+const ERROR_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves a non-blocking listener until the signal to stop. Connections that are downloading then go on
 /// as tasks of `executor`.
@@ -52,9 +52,9 @@ pub async fn serve(
     executor: Rc<LocalExecutor<'static>>,
     stop: Stop,
 ) {
-    let welcome = |stream: TcpStream, peer| {
+    let serve_connection = |stream: TcpStream, peer| {
         let stream = match Async::new_nonblocking(stream) {
-            Ok(stream) => Rc::new(stream),
+            Ok(stream) => stream,
             Err(error) => {
                 log::error!(target: "device", "a connection cannot be waited for: {error}");
                 return;
@@ -80,22 +80,22 @@ pub async fn serve(
             session.run()
         });
     };
-    accept(listener, &service, &stop, welcome).await;
+    accept(listener, &service, &stop, serve_connection).await;
 }
 
-/// A connection.
+/// A connection and the messages on it.
 struct TcpSession {
     service: Rc<Service>,
-    stream: Rc<Stream>,
+    stream: Stream,
     seat: Seat,
     peer: SocketAddr,
-    /// What the last check was answered with.
+    /// Upgrade id and subject of the last offer.
     offered: Option<(u32, LogSubject<'static>)>,
     /// The download that runs, and its id.
     download: Option<(u32, PacketDownload)>,
-    /// Bytes sent since it last fell silent.
+    /// Bytes sent since the client was last silent.
     sent: u64,
-    /// What a download that still runs at the end came to.
+    /// Result of a download that still runs at the end.
     result: &'static str,
     stop: Stop,
 }
@@ -113,7 +113,7 @@ impl TcpSession {
         let mut idle = false;
         loop {
             let time = match (bytes.is_empty(), idle) {
-                (false, _) => Some(MOMENT),
+                (false, _) => Some(MESSAGE_TIMEOUT),
                 (true, false) => Some(IDLE),
                 (true, true) => None,
             };
@@ -239,12 +239,12 @@ impl TcpSession {
             limits.errors.has(place)
         };
         few || self
-            .share(|limits| &mut limits.errors, Some(PATIENCE))
+            .share(|limits| &mut limits.errors, Some(ERROR_TIMEOUT))
             .await
     }
 
     async fn error(&mut self, text: &str) -> bool {
-        self.share(|limits| &mut limits.errors, Some(PATIENCE))
+        self.share(|limits| &mut limits.errors, Some(ERROR_TIMEOUT))
             .await
             && self.send(text.as_bytes()).await
     }
@@ -270,7 +270,7 @@ impl TcpSession {
             {
                 return false;
             }
-            Timer::after(AGAIN).await;
+            Timer::after(RETRY).await;
         }
         true
     }
@@ -279,7 +279,7 @@ impl TcpSession {
         Network::of(self.peer.ip())
     }
 
-    /// Has the client said its last word, or is it gone?
+    /// Whether the client has closed its side, or is gone.
     fn has_ended(&self) -> bool {
         match self.stream.get_ref().peek(&mut [0]) {
             Ok(unread) => unread == 0,
@@ -288,17 +288,12 @@ impl TcpSession {
     }
 
     async fn answer_check(&mut self, reply: CheckReply) -> bool {
-        let (content, id, count, last, subject) = match reply {
+        let offer = match reply {
             CheckReply::No(text) => return self.send(text.as_bytes()).await,
-            CheckReply::Offer {
-                content,
-                id,
-                count,
-                last,
-                subject,
-            } => (content, id, count, last, subject),
+            CheckReply::Offer(offer) => offer,
         };
-        self.offered = Some((id, subject));
+        let (id, count, last) = (offer.id, offer.count, offer.last);
+        self.offered = Some((id, offer.subject));
         if let Some((_, mut before)) = self.download.take_if(|(running, _)| *running == id) {
             // It begins again.
             before.end("cut");
@@ -308,7 +303,7 @@ impl TcpSession {
         let sent = self.send(buffer.get(..length).unwrap_or_default()).await;
         if sent {
             // So that it is there for the first Get, whose failure would say the same.
-            let _loaded = self.service.load(content).await;
+            let _loaded = self.service.load(offer.content).await;
         }
         sent
     }
@@ -327,7 +322,7 @@ impl TcpSession {
         if !self.send(buffer.get(..length).unwrap_or_default()).await {
             return false;
         }
-        self.gave(wanted, length.saturating_sub(2));
+        self.gave(wanted, length - 2);
         true
     }
 
@@ -350,20 +345,17 @@ impl TcpSession {
             self.download = Some((wanted.id, download));
         }
         if let Some((_, download)) = &mut self.download {
-            let bytes = u64::try_from(data).unwrap_or(0);
-            if download.given(&wanted, bytes, now) {
+            if download.given(&wanted, data as u64, now) {
                 self.download = None;
             }
         }
     }
 
-    /// Sends an answer. Whoever is answered is a module, until it falls silent again.
+    /// Sends an answer. A client that is answered counts as a module until it is silent again.
     async fn send(&mut self, bytes: &[u8]) -> bool {
         self.seat.begin_download(Instant::now());
         let sent = send_all(&self.service, &self.stream, bytes).await;
-        self.sent = self
-            .sent
-            .saturating_add(u64::try_from(bytes.len()).unwrap_or(0));
+        self.sent += bytes.len() as u64;
         self.seat.acknowledged(self.sent);
         sent
     }

@@ -2,9 +2,6 @@
 //! that it echoes (docs/protocol.md 6). So the id names the content and proves that the asker received our
 //! reply to a check; there is no session table, and a restart or a replica with the same secret goes on.
 //!
-//! What would surprise you: the ids that were found good last are remembered, since a module asks for each
-//! of its packets by the same one.
-//!
 //! 12 bits are the beginning of the content's hash; 19 are a keyed MAC over the whole hash, the source
 //! network and the week (docs/hazards.md 8). Ids of this week and of the last one are good, and those that were made
 //! before the clock was set ([`Weeks`]).

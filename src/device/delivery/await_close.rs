@@ -49,7 +49,7 @@ impl AwaitClose {
             let mut chatter: u64 = 0;
             while chatter < CHATTER {
                 match discard(stream) {
-                    Discarded::Bytes(read) => chatter = chatter.saturating_add(read),
+                    Discarded::Bytes(read) => chatter += read,
                     Discarded::Early => {
                         if stream.readable().await.is_err() {
                             return false;

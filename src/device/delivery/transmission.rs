@@ -157,7 +157,7 @@ impl<'a> Transmission<'a> {
             self.silence.excuse(Instant::now());
         }
         self.download.pace(self.stream);
-        let bytes = self.plan.end.saturating_sub(self.plan.start);
+        let bytes = self.plan.end - self.plan.start;
         if bytes > LARGE {
             self.download.widen(self.stream, bytes);
         }
@@ -178,7 +178,7 @@ impl<'a> Transmission<'a> {
     async fn send(&mut self, snapshot: &Snapshot) -> Result<(), DeliveryEnd> {
         let head = self.plan.head();
         let mut head = head.bytes();
-        self.head = u64::try_from(head.len()).unwrap_or(u64::MAX);
+        self.head = head.len() as u64;
         if self.plan.apart {
             self.send_apart(head).await?;
             head = &[];
@@ -205,7 +205,7 @@ impl<'a> Transmission<'a> {
                 return Ok(());
             }
             if self.taken >= next_turn {
-                next_turn = self.taken.saturating_add(CHUNK);
+                next_turn = self.taken + CHUNK;
                 self.look();
                 yield_now().await;
             }
@@ -220,7 +220,7 @@ impl<'a> Transmission<'a> {
 
     /// Sends the head in a segment of its own, and waits until the client's side has it (docs/protocol.md 9g).
     async fn send_apart(&mut self, mut head: &[u8]) -> Result<(), DeliveryEnd> {
-        let _then_it_waits_200_ms = os::net::uncork(self.stream.get_ref());
+        let _slower_without = os::net::uncork(self.stream.get_ref());
         while !head.is_empty() {
             match os::net::send(self.stream.get_ref(), head, &[], false) {
                 Ok(0) => return Err(DeliveryEnd::Cut),
@@ -245,7 +245,7 @@ impl<'a> Transmission<'a> {
     /// All the bytes to send, if they are few and in memory.
     fn small<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s [u8]> {
         let (start, end) = (self.plan.start, self.plan.end);
-        if end.saturating_sub(start) > SMALL {
+        if end - start > SMALL {
             return None;
         }
         let range = usize::try_from(start).ok()?..usize::try_from(end).ok()?;
@@ -254,8 +254,7 @@ impl<'a> Transmission<'a> {
 
     /// The kernel took so many bytes.
     fn took(&mut self, bytes: usize) {
-        let bytes = u64::try_from(bytes).unwrap_or(0);
-        self.taken = self.taken.saturating_add(bytes);
+        self.taken += bytes as u64;
         let high = self.sent_before();
         if let Some(transfer) = &mut self.transfer {
             let mut fleet = self.service.fleet.borrow_mut();
@@ -266,7 +265,7 @@ impl<'a> Transmission<'a> {
     /// The file's bytes before this one are the kernel's or the client's.
     fn sent_before(&self) -> u64 {
         let of_file = self.taken.saturating_sub(self.head);
-        self.plan.start.saturating_add(of_file)
+        self.plan.start + of_file
     }
 
     /// Between two looks at how far the bytes have come.
@@ -285,7 +284,7 @@ impl<'a> Transmission<'a> {
             return;
         };
         let fin = u64::from(self.shut);
-        let queued = u64::try_from(queued).unwrap_or(u64::MAX);
+        let queued = queued as u64;
         let acknowledged = self.taken.saturating_sub(queued.saturating_sub(fin));
         if self.silence.look(acknowledged, self.looked) {
             self.acknowledged = acknowledged;
@@ -294,15 +293,15 @@ impl<'a> Transmission<'a> {
             holders.moved(self.seat.id(), moved, window);
             drop(holders);
             self.seat.acknowledged(self.arrived());
-            self.tell();
+            self.report();
         }
         let download = &self.download;
         download.acknowledged(self.arrived(), self.looked);
         download.pace(self.stream);
     }
 
-    /// Tells the fleet and those who look on how far it has come.
-    fn tell(&mut self) {
+    /// Reports to the fleet and the events how far it has come.
+    fn report(&mut self) {
         let reached = self.reached();
         if let Some(transfer) = &mut self.transfer {
             let mut fleet = self.service.fleet.borrow_mut();
@@ -314,7 +313,7 @@ impl<'a> Transmission<'a> {
 
     /// The client has the file's bytes before this one, if it has those before the first that we sent.
     fn reached(&self) -> u64 {
-        self.plan.start.saturating_add(self.arrived())
+        self.plan.start + self.arrived()
     }
 
     /// Bytes of the file that were acknowledged.
@@ -392,7 +391,7 @@ impl<'a> Transmission<'a> {
             match heard.map(|_| discard(self.stream)) {
                 None => tick = tick.saturating_mul(2).min(self.tick()),
                 Some(Discarded::Bytes(read)) => {
-                    chatter = chatter.saturating_add(read);
+                    chatter += read;
                     listening = chatter < CHATTER;
                 }
                 Some(Discarded::Early) => {}

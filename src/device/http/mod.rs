@@ -134,7 +134,7 @@ fn hand_over(
     }
 }
 
-/// Says what can be said without waiting to a client for which there is no room.
+/// Answers, without waiting, a client for which there is no room.
 fn turn_away(service: &Service, stream: &TcpStream, pending: &PendingConnection) {
     let full = || reply::refusal(Refusal::Full, false);
     let (reply, sent) = match pending {
@@ -148,7 +148,7 @@ fn turn_away(service: &Service, stream: &TcpStream, pending: &PendingConnection)
         },
     };
     let rest = reply.bytes().get(sent..).unwrap_or_default();
-    let _too_bad = os::net::send(stream, rest, &[], false);
+    let _gone_already = os::net::send(stream, rest, &[], false);
 }
 
 /// Answers the bytes so far; `None` if they are not a complete head yet (for a report: not its body). `is_full`: the

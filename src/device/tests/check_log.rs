@@ -15,7 +15,6 @@ use crate::fleet::journal::Written;
 use crate::fleet::journey::State;
 use crate::fleet::network::Network;
 use crate::fleet::tally::{ENDINGS, Tally};
-use crate::wire::head::{HeadLimits, HeadProgress};
 
 thread_local! {
     /// The serving thread's reader.
@@ -218,15 +217,7 @@ fn progress_is_what_was_acknowledged() {
     look_on(&server);
     let size = 8 << 20;
     server.publish(&[("P/2.0.0/u.bin", &firmware(1, size))]);
-    let socket = rustix::net::socket(
-        rustix::net::AddressFamily::INET,
-        rustix::net::SocketType::STREAM,
-        None,
-    );
-    let socket = socket.unwrap();
-    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 8192).unwrap();
-    rustix::net::connect(&socket, &server.http).unwrap();
-    let mut stream = TcpStream::from(socket);
+    let mut stream = connect_with_small_buffer(server.http);
     stream.write_all(check(IMEI, "").as_bytes()).unwrap();
     let mut got = Vec::new();
     let start = Instant::now();
@@ -366,17 +357,7 @@ fn no_byte_leaves_before_the_pin_is_written() {
             let stream = Async::new_nonblocking(ours).unwrap();
             let seat = Seat::take(&service, peer).unwrap();
             let head = check(IMEI, "");
-            let limits = HeadLimits {
-                bytes: 8192,
-                headers: 64,
-            };
-            let HeadProgress::Complete(head, _) = crate::wire::head::read(head.as_bytes(), limits)
-            else {
-                panic!("no head");
-            };
-            let Answer::Deliver(plan) =
-                crate::device::http::answer(&service, &head, b"", (peer, None), Instant::now())
-            else {
+            let Answer::Deliver(plan) = answer(&service, &head, peer, Instant::now()) else {
                 panic!("no offer");
             };
             let snapshot = service.load(plan.content).await.unwrap();

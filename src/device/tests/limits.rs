@@ -214,15 +214,7 @@ fn a_large_send_buffer_is_for_as_many_as_the_memory_bears() {
 
 /// A download by a client that reads from a buffer of 8 KiB.
 fn slow(server: &Server, project: u32) -> TcpStream {
-    let socket = rustix::net::socket(
-        rustix::net::AddressFamily::INET,
-        rustix::net::SocketType::STREAM,
-        None,
-    );
-    let socket = socket.unwrap();
-    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 8192).unwrap();
-    rustix::net::connect(&socket, &server.http).unwrap();
-    let mut stream = TcpStream::from(socket);
+    let mut stream = connect_with_small_buffer(server.http);
     let limit = Some(Duration::from_secs(60));
     stream.set_read_timeout(limit).unwrap();
     let request = format!(

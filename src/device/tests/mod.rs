@@ -21,12 +21,14 @@ use smol::LocalExecutor;
 use smol::block_on;
 use smol::channel::{Sender, unbounded};
 
+use super::plan::Answer;
 use super::*;
 use crate::firmware::catalog::{ScanResult, ScannedFile, ScannedRules};
 use crate::firmware::package::Inspector;
 use crate::firmware::rules::Rules;
 use crate::os::net::TcpOptions;
 use crate::os::scratch::Scratch;
+use crate::wire::head::{self, HeadLimits, HeadProgress};
 
 /// A device as it calls itself.
 const IMEI: &str = "862991443753386";
@@ -276,6 +278,27 @@ fn connect_from(local: SocketAddr, to: SocketAddr) -> TcpStream {
     let timeout = Some(Duration::from_secs(20));
     stream.set_read_timeout(timeout).unwrap();
     stream
+}
+
+/// Connects with a receive buffer of 8 KiB.
+fn connect_with_small_buffer(to: SocketAddr) -> TcpStream {
+    use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    sockopt::set_socket_recv_buffer_size(&socket, 8192).unwrap();
+    connect(&socket, &to).unwrap();
+    TcpStream::from(socket)
+}
+
+/// The answer to a request, without a socket.
+fn answer(service: &Service, request: &str, peer: SocketAddr, now: Instant) -> Answer {
+    let limits = HeadLimits {
+        bytes: 8192,
+        headers: 64,
+    };
+    let HeadProgress::Complete(head, _) = head::read(request.as_bytes(), limits) else {
+        panic!("no head");
+    };
+    http::answer(service, &head, b"", (peer, None), now)
 }
 
 fn read_reply(mut stream: TcpStream) -> Got {

@@ -242,19 +242,13 @@ impl UdpServer {
             CheckReply::No(text) => {
                 outbox.push(arrival.path, |buffer| message::write_text(text, buffer));
             }
-            CheckReply::Offer {
-                content,
-                id,
-                count,
-                last,
-                subject,
-            } => {
+            CheckReply::Offer(offer) => {
                 outbox.push(arrival.path, |buffer| {
-                    datagram::write_offer(buffer, id, count, last)
+                    datagram::write_offer(buffer, offer.id, offer.count, offer.last)
                 });
                 let mut downloads = self.downloads.borrow_mut();
-                downloads.offered(&self.service, (arrival.from, id), subject, now);
-                self.load_ahead(content, loads);
+                downloads.offered(&self.service, (arrival.from, offer.id), offer.subject, now);
+                self.load_ahead(offer.content, loads);
             }
         }
     }
