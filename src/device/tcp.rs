@@ -215,7 +215,7 @@ impl TcpSession {
             }
             Datagram::Get(get) => {
                 match message::named(&self.service, get, self.network(), unix_now()) {
-                    Some((wanted, _)) => self.may_have(wanted).await && self.give(wanted).await,
+                    Some((request, _)) => self.may_have(request).await && self.give(request).await,
                     // After `ERR` the module gives up; without an answer it asks again in ten seconds.
                     None if get.id.is_some() && self.service.still_reads() => true,
                     None => self.error(ERR).await,
@@ -226,10 +226,10 @@ impl TcpSession {
 
     /// While wrong ids come from its network, one that was not given to this very connection waits for
     /// its turn as if it were wrong: else good ones could be found by trying.
-    async fn may_have(&self, wanted: PacketRequest) -> bool {
+    async fn may_have(&self, request: PacketRequest) -> bool {
         let offered = self.offered.as_ref().map(|(id, _)| *id);
         let running = self.download.as_ref().map(|(id, _)| *id);
-        if [offered, running].contains(&Some(wanted.id)) {
+        if [offered, running].contains(&Some(request.id)) {
             return true;
         }
         let network = self.network();
@@ -308,32 +308,32 @@ impl TcpSession {
         sent
     }
 
-    async fn give(&mut self, wanted: PacketRequest) -> bool {
-        let snapshot = match self.service.load(wanted.content).await {
+    async fn give(&mut self, request: PacketRequest) -> bool {
+        let snapshot = match self.service.load(request.content).await {
             Ok(snapshot) => snapshot,
             Err(LoadError::Gone(_)) => return self.send(ERR.as_bytes()).await,
             // There may be room when it asks again.
             Err(LoadError::Unread(_) | LoadError::Full(_)) => return true,
         };
         let mut buffer = [0; REPLY];
-        let Some(length) = message::write_packet(&snapshot, wanted.number, &mut buffer) else {
+        let Some(length) = message::write_packet(&snapshot, request.number, &mut buffer) else {
             return self.send(ERR.as_bytes()).await;
         };
         if !self.send(buffer.get(..length).unwrap_or_default()).await {
             return false;
         }
-        self.gave(wanted, length - 2);
+        self.gave(request, length - 2);
         true
     }
 
-    fn gave(&mut self, wanted: PacketRequest, data: usize) {
+    fn gave(&mut self, request: PacketRequest, data: usize) {
         let now = Instant::now();
         if self
             .download
             .as_ref()
-            .is_none_or(|(id, _)| *id != wanted.id)
+            .is_none_or(|(id, _)| *id != request.id)
         {
-            let subject = self.offered.as_ref().filter(|(id, _)| *id == wanted.id);
+            let subject = self.offered.as_ref().filter(|(id, _)| *id == request.id);
             let subject = subject.map_or_else(
                 || LogSubject::of_peer("tcp", self.peer),
                 |(_, subject)| subject.clone(),
@@ -342,12 +342,12 @@ impl TcpSession {
                 other.end("cut");
             }
             let download = PacketDownload::offered(&self.service, subject, now);
-            self.download = Some((wanted.id, download));
+            self.download = Some((request.id, download));
         }
-        if let Some((_, download)) = &mut self.download {
-            if download.given(&wanted, data as u64, now) {
-                self.download = None;
-            }
+        if let Some((_, download)) = &mut self.download
+            && download.given(&request, data as u64, now)
+        {
+            self.download = None;
         }
     }
 
