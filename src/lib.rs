@@ -16,8 +16,6 @@
 //! - [`state`]: the state folder: its lock, the secret, atomically written files.
 //! - [`logging`]: log lines, as text or JSON, written in batches.
 //! - `modems`: the modules themselves, emulated (feature `lab`). Shares nothing with the rooms above.
-//! - [`sorted`](mod@sorted) for small maps,
-//!   [`hash`](mod@hash) for tables, [`decimal`](mod@decimal) for numbers.
 //! - [`os`]: the only room with `unsafe` or raw system calls.
 //!
 //! `docs/architecture.md` shows how a file, a check, a packet and a device move through them.
@@ -27,13 +25,11 @@
 )]
 
 pub mod cli;
-pub mod decimal;
 pub mod decision;
 pub mod device;
 pub mod explain;
 pub mod firmware;
 pub mod fleet;
-pub mod hash;
 pub mod logging;
 #[cfg(feature = "lab")]
 pub mod modems;
@@ -41,6 +37,5 @@ pub mod modems;
 pub mod operator;
 pub mod os;
 pub mod server;
-pub mod sorted;
 pub mod state;
 pub mod wire;

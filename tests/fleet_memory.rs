@@ -39,29 +39,28 @@ static ALLOCATOR: Counting = Counting;
 
 fn entry(number: u64, now: Stamp) -> DeviceEntry {
     DeviceEntry {
-        device: DeviceId::Imei(860_000_000_000_000 + number * 7),
-        text: "860000000000000".into(),
-        project: "AIR724UG-PUMP".into(),
-        version: "2012.1.4".into(),
         first: now.minus(1000),
-        last: now,
         interval: 600,
         network: Some(Network::V4([10, 0, 1])),
-        profile: None,
-        confirmed: Vec::new(),
         journey: Some(JourneyEntry {
-            project: "AIR724UG-PUMP".into(),
-            version: "2.0.1".into(),
-            content: ContentId([7; 32]),
-            size: 100_000,
             state: State::Delivered,
-            since: now,
             reached: 100_000,
-            outcome: None,
-            weak: 0,
-            by_proxy: false,
-            from: "2012.1.4".into(),
+            ..JourneyEntry::new(
+                "AIR724UG-PUMP",
+                "2.0.1",
+                ContentId([7; 32]),
+                100_000,
+                "2012.1.4",
+                now,
+            )
         }),
+        ..DeviceEntry::new(
+            DeviceId::Imei(860_000_000_000_000 + number * 7),
+            "860000000000000",
+            "AIR724UG-PUMP",
+            "2012.1.4",
+            now,
+        )
     }
 }
 

@@ -23,29 +23,28 @@ const NOW: Stamp = Stamp(1 << 31);
 fn device(number: u64) -> JournalEntry {
     let imei = 862_990_000_000_000 + number;
     JournalEntry::Device(DeviceEntry {
-        device: DeviceId::Imei(imei),
-        text: imei.to_string().into(),
-        project: "ALIYUN".into(),
-        version: "2.0.0".into(),
         first: NOW.minus(1_000_000),
-        last: NOW,
         interval: 86_400,
         network: Some(Network::V4([10, (number >> 8) as u8, number as u8])),
-        profile: None,
-        confirmed: Vec::new(),
         journey: Some(JourneyEntry {
-            project: "ALIYUN".into(),
-            version: "2.0.0".into(),
-            content: ContentId([7; 32]),
-            size: 400_000,
             state: State::Confirmed,
-            since: NOW.minus(50_000),
             reached: 400_000,
-            outcome: None,
-            weak: 0,
-            by_proxy: false,
-            from: "1.0.0".into(),
+            ..JourneyEntry::new(
+                "ALIYUN",
+                "2.0.0",
+                ContentId([7; 32]),
+                400_000,
+                "1.0.0",
+                NOW.minus(50_000),
+            )
         }),
+        ..DeviceEntry::new(
+            DeviceId::Imei(imei),
+            &imei.to_string(),
+            "ALIYUN",
+            "2.0.0",
+            NOW,
+        )
     })
 }
 

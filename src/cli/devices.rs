@@ -172,17 +172,14 @@ mod tests {
 
     fn device(text: &str) -> DeviceEntry {
         DeviceEntry {
-            device: DeviceId::parse(text).unwrap(),
-            text: text.into(),
-            project: "P".into(),
-            version: "1.0.0".into(),
             first: WALL.stamp.minus(100),
-            last: WALL.stamp,
-            interval: 0,
-            network: None,
-            profile: None,
-            confirmed: Vec::new(),
-            journey: None,
+            ..DeviceEntry::new(
+                DeviceId::parse(text).unwrap(),
+                text,
+                "P",
+                "1.0.0",
+                WALL.stamp,
+            )
         }
     }
 
@@ -191,17 +188,16 @@ mod tests {
         let mut list = DeviceList::default();
         let mut on_its_way = device("862991443753386");
         on_its_way.journey = Some(JourneyEntry {
-            project: "P".into(),
-            version: "2.0.0".into(),
-            content: ContentId([1; 32]),
-            size: 1000,
             state: State::Downloading,
-            since: WALL.stamp.minus(60),
             reached: 439,
-            outcome: None,
-            weak: 0,
-            by_proxy: false,
-            from: "1.0.0".into(),
+            ..JourneyEntry::new(
+                "P",
+                "2.0.0",
+                ContentId([1; 32]),
+                1000,
+                "1.0.0",
+                WALL.stamp.minus(60),
+            )
         });
         list.take(JournalEntry::Device(device("862991443753386")), "");
         list.take(JournalEntry::Device(on_its_way), "");

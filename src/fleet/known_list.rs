@@ -1,9 +1,8 @@
-//! `known-devices.txt` in the state folder: the ids that a person calls known, one a line, or a table (CSV) whose
-//! first field is the id. Read by a thread of its own whenever the file changes.
+//! `known-devices.txt` in the state folder: the ids that a person calls known, one per line, or a table (CSV) whose first
+//! field is the id. Read by a thread of its own whenever the file changes.
 //!
-//! What would surprise you: a file that vanishes or cannot be read any more leaves the list as it was.
-//! An editor that replaces the file by deleting it must not shut the whole fleet out for a moment.
-//! Whoever wants an empty list empties the file.
+//! A file that vanishes or cannot be read any more leaves the list as it was: an editor that replaces the file by
+//! deleting it must not shut out the whole fleet for a moment. An empty file empties the list.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -17,16 +16,16 @@ use crate::os::fs::{Content, FileStamp, open_to_read, stamp};
 use crate::os::notify::Notify;
 use crate::os::process;
 
-/// Its name in the state folder.
+/// Name of the file in the state folder.
 pub const FILE: &str = "known-devices.txt";
 
-/// Ids that are read at most.
+/// Most ids that are read.
 const MOST: usize = 2_000_000;
 
-/// A longer line is a bad one, in bytes.
+/// Longest line, in bytes. A longer one is a bad line.
 const LONGEST: u64 = 1024;
 
-/// Bad lines that are named.
+/// Most bad lines that are named in the log.
 const NAMED: usize = 5;
 
 /// The list.
@@ -35,18 +34,18 @@ pub struct KnownList {
     path: Option<PathBuf>,
     /// Sorted.
     ids: Arc<[DeviceId]>,
-    /// The file that they were read from.
+    /// Stamp of the file that they were read from.
     from: Option<FileStamp>,
-    /// It is to be looked whether the file has changed.
+    /// The file may have changed.
     wanted: bool,
     /// Notified when it was read.
     notify: Notify,
     reading: Option<Receiver<io::Result<Contents>>>,
-    /// Why it could not be read, as was said in the log.
+    /// The error that was logged last.
     said: Option<io::ErrorKind>,
 }
 
-/// What was in the file.
+/// Content of the file.
 #[derive(Debug)]
 struct Contents {
     ids: Arc<[DeviceId]>,
@@ -71,27 +70,27 @@ impl KnownList {
         list
     }
 
-    /// Is the device in the list?
+    /// Whether a device is in the list.
     pub fn contains(&self, device: DeviceId) -> bool {
         self.ids.binary_search(&device).is_ok()
     }
 
-    /// How many there are.
+    /// Number of ids.
     pub fn len(&self) -> usize {
         self.ids.len()
     }
 
-    /// There are none.
+    /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
 
-    /// The file may have changed: the next tick looks.
+    /// Lets the next tick look at the file.
     pub fn look(&mut self) {
         self.wanted = true;
     }
 
-    /// Has [`KnownList::tick`] something to do?
+    /// Whether [`KnownList::tick`] has something to do.
     pub fn is_due(&self) -> bool {
         match &self.reading {
             Some(reading) => !reading.is_empty() || reading.is_closed(),
@@ -99,7 +98,7 @@ impl KnownList {
         }
     }
 
-    /// Looks whether the file has changed, if that may be, and takes what was read.
+    /// Takes over what was read, and begins to read the file if it has changed.
     pub fn tick(&mut self) {
         if let Some(reading) = &self.reading {
             match reading.try_recv() {
@@ -121,24 +120,24 @@ impl KnownList {
                 let (sender, receiver) = bounded(1);
                 let (path, notify) = (path.clone(), self.notify.clone());
                 let run = move || {
-                    // Nobody may wait for it any more.
+                    // The list may be gone.
                     sender.try_send(read(&path)).ok();
                     notify.notify();
                 };
                 match process::start_thread("known-devices", Box::new(run)) {
                     Ok(()) => self.reading = Some(receiver),
-                    Err(error) => self.trouble(&error),
+                    Err(error) => self.log_error(&error),
                 }
             }
             Ok(_) => {}
-            Err(error) => self.trouble(&error),
+            Err(error) => self.log_error(&error),
         }
     }
 
     fn take(&mut self, found: io::Result<Contents>) {
         let found = match found {
             Ok(found) => found,
-            Err(error) => return self.trouble(&error),
+            Err(error) => return self.log_error(&error),
         };
         self.said = None;
         self.from = Some(found.from);
@@ -154,7 +153,7 @@ impl KnownList {
         }
     }
 
-    fn trouble(&mut self, error: &io::Error) {
+    fn log_error(&mut self, error: &io::Error) {
         // Most have no such list.
         let is_none = error.kind() == io::ErrorKind::NotFound && self.from.is_none();
         if is_none || self.said.replace(error.kind()) == Some(error.kind()) {
@@ -221,7 +220,7 @@ fn read(path: &Path) -> io::Result<Contents> {
             }
         }
     }
-    ids.sort();
+    ids.sort_unstable();
     ids.dedup();
     Ok(Contents {
         ids: ids.into(),

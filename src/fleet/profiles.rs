@@ -1,10 +1,10 @@
-//! What devices state in their checks besides their id and version, interned: the modules of one product state
-//! the same, so each record has a number of two bytes. With it, the question that a device asks can be asked
-//! again for it (docs/cases.md 42).
+//! What devices state in their checks besides their id and version, interned: the modules of one product state the same,
+//! so each record has a number of two bytes. With it, the check that a device sends can be decided again
+//! (docs/cases.md 42).
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
 
 use crate::decision::Check;
 
@@ -92,28 +92,26 @@ impl<'a> Profile<'a> {
 /// The profiles of the remembered devices.
 #[derive(Debug, Default)]
 pub struct Profiles {
-    places: Vec<Option<Place>>,
+    profiles: Vec<Option<SharedProfile>>,
     free: Vec<ProfileId>,
-    /// By a hash of the profile, so that its texts are kept once.
-    ids: HashMap<u64, ProfileId>,
-    keys: RandomState,
+    ids: HashMap<Rc<Profile<'static>>, ProfileId>,
 }
 
-/// A profile and how many devices have it.
+/// A profile and the number of devices that have it.
 #[derive(Debug)]
-struct Place {
-    profile: Profile<'static>,
+struct SharedProfile {
+    profile: Rc<Profile<'static>>,
     devices: u32,
 }
 
 impl Profiles {
     /// A profile.
     pub fn get(&self, id: ProfileId) -> Option<&Profile<'static>> {
-        let place = self.places.get(usize::from(id.0))?.as_ref()?;
-        Some(&place.profile)
+        let shared = self.profiles.get(usize::from(id.0))?.as_ref()?;
+        Some(&shared.profile)
     }
 
-    /// A device that had the profile `before` has this one now. Returns its number; none if there is no room.
+    /// Replaces the profile `before` of one device. Returns the new one; [`ProfileId::NONE`]: there is no room.
     pub fn replace(
         &mut self,
         before: ProfileId,
@@ -130,54 +128,48 @@ impl Profiles {
     }
 
     fn enter(&mut self, profile: Profile<'_>, on_probation: bool) -> Option<ProfileId> {
-        let hash = self.keys.hash_one(&profile);
-        if let Some(id) = self.ids.get(&hash).copied() {
-            let place = self.places.get_mut(usize::from(id.0))?.as_mut()?;
-            // Two profiles of one hash: the second has none.
-            (place.profile == profile).then_some(())?;
-            place.devices = place.devices.saturating_add(1);
+        if let Some(id) = self.ids.get(&profile).copied() {
+            let shared = self.profiles.get_mut(usize::from(id.0))?.as_mut()?;
+            shared.devices += 1;
             return Some(id);
         }
-        let most = if on_probation {
-            MOST_ON_PROBATION
-        } else {
-            MOST
+        let most = match on_probation {
+            true => MOST_ON_PROBATION,
+            false => MOST,
         };
         if self.ids.len() >= most || !profile.is_short() {
             return None;
         }
-        let place = Some(Place {
-            profile: profile.into_owned(),
+        let profile = Rc::new(profile.into_owned());
+        let shared = Some(SharedProfile {
+            profile: Rc::clone(&profile),
             devices: 1,
         });
         let id = match self.free.pop() {
             Some(id) => {
-                *self.places.get_mut(usize::from(id.0))? = place;
+                *self.profiles.get_mut(usize::from(id.0))? = shared;
                 id
             }
             None => {
-                let id = ProfileId(u16::try_from(self.places.len()).ok()?);
-                self.places.push(place);
+                let id = ProfileId(u16::try_from(self.profiles.len()).ok()?);
+                self.profiles.push(shared);
                 id
             }
         };
-        self.ids.insert(hash, id);
+        self.ids.insert(profile, id);
         Some(id)
     }
 
-    /// A device with this profile is forgotten.
+    /// Removes one device from a profile.
     pub fn leave(&mut self, id: ProfileId) {
-        let Some(place) = self.places.get_mut(usize::from(id.0)) else {
+        let Some(place) = self.profiles.get_mut(usize::from(id.0)) else {
             return;
         };
-        let Some(used) = place else {
-            return;
-        };
-        used.devices = used.devices.saturating_sub(1);
-        if used.devices == 0 {
-            let hash = self.keys.hash_one(&used.profile);
+        let Some(shared) = place else { return };
+        shared.devices -= 1;
+        if shared.devices == 0 {
+            self.ids.remove(&shared.profile);
             *place = None;
-            self.ids.remove(&hash);
             self.free.push(id);
         }
     }

@@ -1,5 +1,5 @@
-//! Who asks: the device, what it says that it runs, and where it asks from. Made once for each check by
-//! the device room; everything that the fleet remembers is keyed by parts of it.
+//! The requester of a check: the device, what it states, and where it asks from. Made once for each check; everything that
+//! the fleet remembers is keyed by parts of it.
 
 use std::hash::Hasher;
 use std::net::IpAddr;
@@ -8,63 +8,56 @@ use siphasher::sip::SipHasher24;
 
 use super::network::{CoarseNetwork, Network};
 use super::short_version::ShortVersion;
-use crate::decimal::{self, decimal};
 use crate::decision::Check;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::version::FirstField;
 
-/// Who downloads: the id of a device, and what it says that it runs. Two modules under one id are told
-/// apart if they differ in any of it.
+/// Hash of the id of a device and of what it states. Two modules under one id are told apart if they differ in any of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct IdentityHash(pub(super) u64);
 
 impl IdentityHash {
-    /// `said`: what a check says of the module besides its id, in any fixed order.
-    pub fn of(device: DeviceId, said: &[&str]) -> IdentityHash {
-        Saying::by(device).and(said).done()
+    /// `stated`: what a check states besides the id, in any fixed order.
+    pub fn of(device: DeviceId, stated: &[&str]) -> IdentityHash {
+        let hasher = StableHasher::new(&[]).device(device).texts(stated);
+        IdentityHash(hasher.finish())
     }
 
-    /// The same as a number, for who signs it.
+    /// The hash, to be signed.
     pub fn number(self) -> u64 {
         self.0
     }
 }
 
-/// What makes a [`IdentityHash`]. Byte by byte, not by what `Hash` makes of it: it stands in the journal, which
-/// may be read on another machine.
+/// A hash that is the same on every machine, because it stands in the journal.
 #[derive(Clone)]
-struct Saying(SipHasher24);
+struct StableHasher(SipHasher24);
 
-impl Saying {
-    /// Begins with what the hash is for.
-    fn new(purpose: &[u8]) -> Saying {
-        let mut hasher = SipHasher24::new();
-        hasher.write(purpose);
-        Saying(hasher)
+impl StableHasher {
+    /// Begins with the purpose of the hash.
+    fn new(purpose: &[u8]) -> StableHasher {
+        StableHasher(SipHasher24::new()).bytes(purpose)
     }
 
-    fn by(device: DeviceId) -> Saying {
-        Saying::new(&[]).device(device)
+    fn bytes(mut self, bytes: &[u8]) -> StableHasher {
+        self.0.write(bytes);
+        self
     }
 
-    fn device(mut self, device: DeviceId) -> Saying {
+    fn device(self, device: DeviceId) -> StableHasher {
         let (kind, number) = device.parts();
-        self.0.write(&[kind]);
-        self.0.write(&number.to_le_bytes());
-        self
+        self.bytes(&[kind]).bytes(&number.to_le_bytes())
     }
 
-    fn and(mut self, said: &[&str]) -> Saying {
-        for text in said {
-            let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
-            self.0.write(&length.to_le_bytes());
-            self.0.write(text.as_bytes());
-        }
-        self
+    fn texts(self, texts: &[&str]) -> StableHasher {
+        texts.iter().fold(self, |hasher, text| {
+            let length = text.len() as u64;
+            hasher.bytes(&length.to_le_bytes()).bytes(text.as_bytes())
+        })
     }
 
-    fn done(&self) -> IdentityHash {
-        IdentityHash(self.0.finish())
+    fn finish(&self) -> u64 {
+        self.0.finish()
     }
 }
 
@@ -90,8 +83,8 @@ impl PinOwner {
         if let Some(who) = who {
             return PinOwner::of_device(who.device, who.identity);
         }
-        let mut room = [0; decimal::ROOM];
-        let core = decimal(check.core_version.unwrap_or_default().into(), &mut room);
+        let mut digits = itoa::Buffer::new();
+        let core = digits.format(check.core_version.unwrap_or_default());
         let name = check.firmware_name.as_deref().unwrap_or_default();
         let said = [check.project(), name, &check.version, core];
         PinOwner::anonymous(b"ask", address, &said)
@@ -100,7 +93,7 @@ impl PinOwner {
     /// Owner of the pins of a device; `downloader`: hash of all that it says.
     pub(super) fn of_device(device: DeviceId, identity: IdentityHash) -> PinOwner {
         PinOwner {
-            key: PinKey(Saying::new(b"pin").device(device).done().0),
+            key: PinKey(StableHasher::new(b"pin").device(device).finish()),
             said: identity.0,
         }
     }
@@ -116,10 +109,9 @@ impl PinOwner {
             IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
             IpAddr::V6(v6) => v6.octets(),
         };
-        let mut saying = Saying::new(kind);
-        saying.0.write(&address);
+        let hasher = StableHasher::new(kind).bytes(&address).texts(said);
         PinOwner {
-            key: PinKey(saying.and(said).done().0),
+            key: PinKey(hasher.finish()),
             said: 0,
         }
     }
@@ -145,41 +137,41 @@ impl PinOwner {
     }
 }
 
-/// One asker. Only checks with an id have one; whoever has none is never remembered.
+/// The requester of a check with an id. A check without one is never remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Requester {
     /// The id that it claims.
     pub device: DeviceId,
-    /// The id and all that it says of itself, its version included: the key of its pins.
+    /// Hash of the id and all that it states, its version included.
     pub identity: IdentityHash,
-    /// The id and what it says of itself without its version: the key of its guard, with `wide`.
+    /// The same without its version: with `coarse_network` the key of its evidence in the loop guard.
     pub identity_without_version: IdentityHash,
-    /// Where it asks from, for pins.
+    /// Where it asks from.
     pub network: Network,
-    /// The version that it says it runs.
+    /// The version that it reports.
     pub version: ShortVersion,
-    /// What the first field of that may be.
+    /// Possible meaning of the first field of the version.
     pub first_field: FirstField,
-    /// The source port, where it asks by packets; else 0.
+    /// The source port of a check by packets; else 0.
     pub session: u16,
-    /// The same as `network` more coarsely, for the loop guard: carriers move a module between /24s.
+    /// Coarser than `network`, for the loop guard: carriers move a module between /24s.
     pub coarse_network: CoarseNetwork,
 }
 
 impl Requester {
-    /// Who asks this from there; `None` without an id.
+    /// The requester of a check from this address; `None` without an id. Allocates nothing.
     pub fn of(check: &Check<'_>, address: IpAddr) -> Option<Requester> {
         let device = check.device?;
-        // Every check comes this way, so nothing is allocated for it.
-        let mut room = [0; decimal::ROOM];
-        let core = decimal(check.core_version.unwrap_or_default().into(), &mut room);
+        let mut digits = itoa::Buffer::new();
+        let core = digits.format(check.core_version.unwrap_or_default());
         let name = check.firmware_name.as_deref().unwrap_or_default();
-        let project = check.project();
-        let saying = Saying::by(device).and(&[project, name]);
+        let hasher = StableHasher::new(&[])
+            .device(device)
+            .texts(&[check.project(), name]);
         Some(Requester {
             device,
-            identity_without_version: saying.done(),
-            identity: saying.and(&[&check.version, core]).done(),
+            identity_without_version: IdentityHash(hasher.finish()),
+            identity: IdentityHash(hasher.texts(&[&check.version, core]).finish()),
             version: ShortVersion::of(&check.version),
             first_field: check.first_field(),
             session: 0,

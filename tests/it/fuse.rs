@@ -69,29 +69,21 @@ fn remember(state: &Path, firmware: &Path) {
         };
         journal.later(
             &JournalEntry::Device(DeviceEntry {
-                device: DeviceId::parse(&imei(number)).unwrap(),
-                text: imei(number).into(),
-                project: "P".into(),
-                version: "1.0.0".into(),
                 first: now.minus(5 * DAY),
-                last: now.minus(120),
                 interval: 600,
                 network: Some(Network::V4(network)),
-                profile: None,
-                confirmed: Vec::new(),
                 journey: (1..=5).contains(&number).then(|| JourneyEntry {
-                    project: "P".into(),
-                    version: "2.0.0".into(),
-                    content,
-                    size: SIZE as u64,
                     state: State::Delivered,
-                    since: now.minus(120),
                     reached: SIZE as u64,
-                    outcome: None,
-                    weak: 0,
-                    by_proxy: false,
-                    from: "1.0.0".into(),
+                    ..JourneyEntry::new("P", "2.0.0", content, SIZE as u64, "1.0.0", now.minus(120))
                 }),
+                ..DeviceEntry::new(
+                    DeviceId::parse(&imei(number)).unwrap(),
+                    &imei(number),
+                    "P",
+                    "1.0.0",
+                    now.minus(120),
+                )
             }),
             Priority::Major,
         );

@@ -182,29 +182,27 @@ fn remember(state: &Path) {
     let mut journal = Journal::start(state, now, unix_now(), &Loaded::default(), 0).unwrap();
     journal.later(
         &JournalEntry::Device(DeviceEntry {
-            device: DeviceId::parse(IMEI).unwrap(),
-            text: IMEI.into(),
-            project: "P".into(),
-            version: "1.0.0".into(),
             first: now.minus(86_400),
-            last: now.minus(120),
             interval: 8,
-            network: None,
-            profile: None,
-            confirmed: Vec::new(),
             journey: Some(JourneyEntry {
-                project: "P".into(),
-                version: "2.0.0".into(),
-                content: ContentId([7; 32]),
-                size: 5000,
                 state: State::Delivered,
-                since: now.minus(120),
                 reached: 5000,
-                outcome: None,
-                weak: 0,
-                by_proxy: false,
-                from: "1.0.0".into(),
+                ..JourneyEntry::new(
+                    "P",
+                    "2.0.0",
+                    ContentId([7; 32]),
+                    5000,
+                    "1.0.0",
+                    now.minus(120),
+                )
             }),
+            ..DeviceEntry::new(
+                DeviceId::parse(IMEI).unwrap(),
+                IMEI,
+                "P",
+                "1.0.0",
+                now.minus(120),
+            )
         }),
         Priority::Major,
     );

@@ -331,29 +331,13 @@ fn devices_shows_what_the_journal_knows_and_none_is_no_trouble() {
         let text = (862_991_443_753_386 + n).to_string();
         journal.later(
             &JournalEntry::Device(DeviceEntry {
-                device: DeviceId::parse(&text).unwrap(),
-                text: text.into(),
-                project: "P".into(),
-                version: "1.0.0".into(),
-                first: now,
-                last: now,
                 interval: 3600,
-                network: None,
-                profile: None,
-                confirmed: Vec::new(),
                 journey: (n == 1).then(|| JourneyEntry {
-                    project: "P".into(),
-                    version: "2.0.0".into(),
-                    content: ContentId([7; 32]),
-                    size: 1000,
                     state: State::Downloading,
-                    since: now,
                     reached: 250,
-                    outcome: None,
-                    weak: 0,
-                    by_proxy: false,
-                    from: "1.0.0".into(),
+                    ..JourneyEntry::new("P", "2.0.0", ContentId([7; 32]), 1000, "1.0.0", now)
                 }),
+                ..DeviceEntry::new(DeviceId::parse(&text).unwrap(), &text, "P", "1.0.0", now)
             }),
             Priority::Major,
         );

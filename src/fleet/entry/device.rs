@@ -66,6 +66,29 @@ pub struct JourneyEntry {
 }
 
 impl DeviceEntry {
+    /// A device that was seen once. `text`: its id as it writes it.
+    pub fn new(
+        device: DeviceId,
+        text: &str,
+        project: &str,
+        version: &str,
+        seen: Stamp,
+    ) -> DeviceEntry {
+        DeviceEntry {
+            device,
+            text: text.into(),
+            project: project.into(),
+            version: version.into(),
+            first: seen,
+            last: seen,
+            interval: 0,
+            network: None,
+            profile: None,
+            confirmed: Vec::new(),
+            journey: None,
+        }
+    }
+
     /// The check that the device sends, as far as it is known.
     pub fn check(&self) -> Check<'static> {
         let mut check = Check {
@@ -154,6 +177,30 @@ fn read_confirmed(text: &str, project: &str) -> Vec<(Box<str>, Box<str>)> {
 }
 
 impl JourneyEntry {
+    /// An offer. `from`: the version that the device runs.
+    pub fn new(
+        project: &str,
+        version: &str,
+        content: ContentId,
+        size: u64,
+        from: &str,
+        since: Stamp,
+    ) -> JourneyEntry {
+        JourneyEntry {
+            project: project.into(),
+            version: version.into(),
+            content,
+            size,
+            state: State::Offered,
+            since,
+            reached: 0,
+            outcome: None,
+            weak: 0,
+            by_proxy: false,
+            from: from.into(),
+        }
+    }
+
     /// `project`: the one that the device asks for.
     fn write(&self, line: &mut LineWriter<'_>, project: &str) {
         line.text("to", &self.version);

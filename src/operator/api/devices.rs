@@ -137,17 +137,16 @@ mod tests {
         let unix = 1_795_420_800;
         let mut view = DeviceView {
             entry: DeviceEntry {
-                device: DeviceId::parse("862991443753386").unwrap(),
-                text: "862991443753386".into(),
-                project: "P".into(),
-                version: "1.0.0".into(),
                 first: NOW,
-                last: NOW.minus(unix as u32),
-                interval: 0,
                 network: Some(Network::V4([10, 0, 1])),
                 profile: Some(Profile::default()),
-                confirmed: Vec::new(),
-                journey: None,
+                ..DeviceEntry::new(
+                    DeviceId::parse("862991443753386").unwrap(),
+                    "862991443753386",
+                    "P",
+                    "1.0.0",
+                    NOW.minus(unix as u32),
+                )
             },
             wall: Wall { stamp: NOW, unix },
             probation: true,
@@ -165,17 +164,9 @@ mod tests {
         assert_eq!(shown["network"], "10.0.1.0/24");
         view.entry.interval = 60;
         view.entry.journey = Some(JourneyEntry {
-            project: "P".into(),
-            version: "2.0.0".into(),
-            content: ContentId([7; 32]),
-            size: 10,
             state: State::Downloading,
-            since: NOW,
             reached: 5,
-            outcome: None,
-            weak: 0,
-            by_proxy: false,
-            from: "1.0.0".into(),
+            ..JourneyEntry::new("P", "2.0.0", ContentId([7; 32]), 10, "1.0.0", NOW)
         });
         view.held.push(HoldView {
             content: "ab".into(),

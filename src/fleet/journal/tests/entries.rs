@@ -1,0 +1,268 @@
+use super::*;
+
+fn texts() -> impl Strategy<Value = Box<str>> {
+    prop_oneof!["[0-9A-Za-z_.-]{1,20}", "\\PC{0,12}", "[\\x00-\\x7f]{0,12}"]
+        .prop_map(String::into_boxed_str)
+}
+
+fn stamps() -> impl Strategy<Value = Stamp> {
+    (0..=NOW.0).prop_map(Stamp)
+}
+
+fn ids() -> impl Strategy<Value = (DeviceId, Box<str>)> {
+    prop_oneof!["[0-9]{14,17}", "[0-9a-fA-F]{12}", "[0-9A-Za-z_-]{1,64}"]
+        .prop_filter_map("what stands for no id", |text| {
+            Some((DeviceId::parse(&text)?, text.into_boxed_str()))
+        })
+}
+
+fn networks() -> impl Strategy<Value = Network> {
+    prop_oneof![
+        any::<[u8; 3]>().prop_map(Network::V4),
+        // Not a mapped one, which is IPv4.
+        any::<[u8; 6]>().prop_map(|[_, b, c, d, e, f]| Network::V6([0x20, b, c, d, e, f])),
+    ]
+}
+
+fn contents() -> impl Strategy<Value = ContentId> {
+    any::<[u8; 32]>().prop_map(ContentId)
+}
+
+fn downloaders() -> impl Strategy<Value = IdentityHash> {
+    any::<u64>().prop_map(IdentityHash)
+}
+
+fn journeys() -> impl Strategy<Value = JourneyEntry> {
+    (
+        (texts(), texts(), texts(), contents()),
+        (any::<u64>(), 0..State::ALL.len(), stamps(), any::<u64>()),
+        (0..4u8, 0..4u8, any::<bool>()),
+    )
+        .prop_map(
+            |(
+                (project, version, from, content),
+                (size, state, since, reached),
+                (outcome, weak, by_proxy),
+            )| JourneyEntry {
+                project,
+                version,
+                content,
+                size,
+                state: State::ALL[state],
+                since,
+                reached,
+                outcome: [
+                    None,
+                    Some(Outcome::Confirmed),
+                    Some(Outcome::Reverted),
+                    Some(Outcome::FellBack),
+                ][usize::from(outcome)],
+                weak,
+                by_proxy,
+                from,
+            },
+        )
+}
+
+fn profiles() -> impl Strategy<Value = Profile<'static>> {
+    let text = || proptest::option::of(texts().prop_map(|text| Cow::Owned(text.into_string())));
+    let name = texts().prop_map(|text| Some(Cow::Owned(text.into_string())));
+    (
+        name,
+        text(),
+        text(),
+        any::<(Option<u32>, bool, Option<u64>)>(),
+    )
+        .prop_map(
+            |(firmware_name, path_project, project_key, (core_version, need_oss_url, largest))| {
+                Profile {
+                    firmware_name,
+                    path_project,
+                    core_version,
+                    project_key,
+                    need_oss_url,
+                    largest,
+                }
+            },
+        )
+}
+
+fn confirmed() -> impl Strategy<Value = Vec<(Box<str>, Box<str>)>> {
+    let release = ("[A-Z_]{1,5}", "[0-9.]{1,5}");
+    let release = release.prop_map(|(project, version)| (project.into(), version.into()));
+    proptest::collection::vec(release, 0..4)
+}
+
+fn devices() -> impl Strategy<Value = JournalEntry> {
+    (
+        (ids(), texts(), texts(), stamps(), stamps()),
+        (any::<u32>(), proptest::option::of(networks())),
+        proptest::option::of(journeys()),
+        (proptest::option::of(profiles()), confirmed()),
+    )
+        .prop_map(
+            |(
+                ((device, text), project, version, first, last),
+                (interval, network),
+                journey,
+                (profile, confirmed),
+            )| {
+                JournalEntry::Device(DeviceEntry {
+                    device,
+                    text,
+                    project,
+                    version,
+                    first,
+                    last,
+                    interval,
+                    network,
+                    profile,
+                    confirmed,
+                    journey,
+                })
+            },
+        )
+}
+
+fn guards() -> impl Strategy<Value = JournalEntry> {
+    (
+        (ids(), downloaders(), any::<u64>(), contents(), any::<u64>()),
+        (any::<u32>(), any::<u32>(), any::<u64>(), any::<u32>()),
+        (
+            proptest::option::of((0..NOW.0 + 86_400).prop_map(Stamp)),
+            proptest::option::of(stamps()),
+            stamps(),
+        ),
+        (
+            (any::<bool>(), any::<bool>(), any::<u64>()),
+            proptest::option::of(stamps()),
+            proptest::option::of(stamps()),
+            proptest::collection::vec((stamps(), any::<bool>()), 0..10),
+            (texts(), texts()),
+        ),
+    )
+        .prop_map(
+            |(
+                ((device, _), identity_without_version, coarse_network, content, version),
+                (reverts, redirects, sent, level),
+                (held_until, delivered, used),
+                ((by_proxy, reverted, before), redirected, confirmed, rounds, (from, to)),
+            )| {
+                JournalEntry::Guard(GuardEntry {
+                    device,
+                    identity_without_version,
+                    coarse_network: CoarseNetwork(coarse_network),
+                    content,
+                    version,
+                    reverts,
+                    redirects,
+                    sent,
+                    level,
+                    held_until,
+                    delivered,
+                    by_proxy,
+                    redirected,
+                    confirmed,
+                    reverted,
+                    rounds: rounds
+                        .into_iter()
+                        .map(|(at, weak)| Round { at, weak })
+                        .collect(),
+                    from,
+                    to,
+                    before,
+                    used,
+                })
+            },
+        )
+}
+
+fn entries() -> impl Strategy<Value = JournalEntry> {
+    prop_oneof![
+        devices(),
+        guards(),
+        ids().prop_map(|(device, _)| JournalEntry::Forgotten(device)),
+        (
+            (any::<u64>(), any::<u64>()),
+            contents(),
+            stamps(),
+            any::<u64>(),
+            any::<u8>()
+        )
+            .prop_map(
+                |((owner, said), content, used, reach, worth)| JournalEntry::Pin(PinEntry {
+                    owner: PinKey(owner),
+                    said,
+                    content,
+                    used,
+                    reach,
+                    worth
+                })
+            ),
+        any::<u64>().prop_map(|owner| JournalEntry::Unpinned(PinKey(owner))),
+        (downloaders(), any::<u64>()).prop_map(|(identity_without_version, coarse_network)| {
+            JournalEntry::Unguarded(identity_without_version, CoarseNetwork(coarse_network))
+        }),
+        (
+            texts(),
+            texts(),
+            stamps(),
+            proptest::option::of(texts()),
+            proptest::option::of(any::<[u8; 32]>()),
+            proptest::option::of(stamps()),
+            any::<u32>()
+        )
+            .prop_map(
+                |(project, version, first, fused, before, resumed, confirmed)| {
+                    JournalEntry::Release(ReleaseEntry {
+                        before: before.map(ContentId),
+                        project,
+                        version,
+                        first,
+                        fused,
+                        resumed,
+                        confirmed,
+                    })
+                }
+            ),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_entry_comes_back(entry in entries(), unix in prop_oneof![Just(0_i64), Just(UNIX)]) {
+        let mut text = String::new();
+        line::write_entry(&mut text, Wall { stamp: NOW, unix }, NOW, &entry);
+        prop_assert_eq!(text.matches('\n').count(), 1);
+        prop_assert_eq!(text.matches("{\"").count(), 1, "{}", &text);
+        serde_json::from_str::<serde_json::Value>(&text).unwrap();
+        let line = line::intact(text.trim_end_matches('\n').as_bytes()).unwrap();
+        let time = LineTime { stamp: NOW, unix };
+        prop_assert_eq!(decode(line, time), DecodedLine::Entry(entry));
+    }
+}
+
+#[test]
+fn pins_of_version_0_1_0_load_and_speak_for_any_byte() {
+    let line = |kind: &str| {
+        sealed(&format!(
+            "{{\"{kind}\":\"00000000000000a7\",\"network\":\"192.0.2.0/24\",\"content\":\"{A}\",\
+             \"used\":{UNIX},\"complete\":true,\"at\":{UNIX}"
+        ))
+    };
+    let mut text = text_of(&[]);
+    text += &line("pin");
+    // That one of its networks was over does not mean that its bytes are gone from the device.
+    text += &line("unpinned");
+    let (loaded, entries) = read(text.as_bytes());
+    assert_eq!(loaded.damaged, 0);
+    let pin = PinEntry {
+        owner: PinKey(0xa7),
+        said: 0xa7,
+        content: A,
+        used: NOW,
+        reach: u64::MAX,
+        worth: crate::fleet::pins::PinWorth::Established as u8,
+    };
+    assert_eq!(entries, [JournalEntry::Pin(pin)]);
+}
