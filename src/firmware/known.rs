@@ -1,10 +1,9 @@
-//! The table of known hashes: what a file with this stamp was found to be, so that a restart reads
-//! headers, not gigabytes. Used by the shelf of [`super::scan`].
+//! The table of known hashes: the result of reading the file with a given stamp, so that a restart does not
+//! read every file again. Used by [`super::scan::file_table`].
 //!
-//! The surprise: the device number counts only for disks. That of a btrfs, an NFS or an overlay is a
-//! number out of the air, another one after each boot, and would make a reboot forget everything.
-//! A table that is wrong in spite of all this offers nothing wrong: a snapshot must have the recorded
-//! hash, or it is not served.
+//! The device number counts only for disks. That of a btrfs, an NFS or an overlay is another one after each
+//! boot, and would invalidate the table at every reboot. A wrong entry offers nothing wrong: a snapshot must
+//! have the recorded hash, or it is not served.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;

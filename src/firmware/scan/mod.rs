@@ -1,11 +1,11 @@
 //! Walks the firmware folder: what lies where, without opening a single file. [`now`] is one complete
-//! look for `luat-ota check` and `explain`; the watcher ([`super::watch`]) walks again and again and
+//! scan for `luat-ota check` and `explain`; the watcher ([`super::watch`]) walks again and again and
 //! keeps the results in a [`file_table`].
 //!
-//! The surprise: links are not followed even where they lead to a file of this very folder, and a
-//! `release.json` or a checksum that is a link is not skipped but counts as one that cannot be read.
-//! Otherwise a link in its place would set its release free. For the same reason a folder that cannot
-//! be read counts as one with a release.json that cannot be read.
+//! Links are not followed, even where they lead to a file of this very folder, and a `release.json` or a
+//! checksum that is a link is not skipped but counts as one that cannot be read: otherwise a link in its
+//! place would release the firmware from its rules. For the same reason a folder that cannot be read counts
+//! as one with a release.json that cannot be read.
 
 pub(super) mod checksum;
 pub(super) mod file_table;

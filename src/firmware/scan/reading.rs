@@ -1,8 +1,8 @@
 //! Reads one firmware file to the end, once, under a lease where there is one (docs/hazards.md 11). Runs
 //! on the watcher's reading thread, or in `luat-ota check`.
 //!
-//! The surprise: a reading that a writer waits for is broken off, so that our lease never delays an
-//! upload for longer than one block takes; and so is that of a file which is taken away meanwhile.
+//! A reading is broken off when a writer waits for its lease, so that an upload is delayed by one block at
+//! most, and when the file is removed meanwhile.
 
 use std::fs::File;
 use std::io::{self, Read};

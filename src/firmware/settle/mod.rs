@@ -1,9 +1,10 @@
-//! When is a file complete? No server can know; this is how we come closest (docs/hazards.md 11).
+//! Decides when a firmware file is stable, so that it may be read: no server can know that a file is
+//! complete, and this is the nearest approach (docs/hazards.md 11).
 //!
-//! A state machine for one file, without files and without a clock: the caller tells it what was seen
-//! and when, and it says when to try next and with how much trust. Used by the shelf of
-//! [`super::scan`]. The surprise is that it never believes a change time: clocks of sticks and of
-//! network servers lie, so only what was seen here, by our own clock, counts.
+//! A state machine for one file, without files and without a clock: the caller tells it what was seen and
+//! when, and it says when to try next and with how much trust. Used by [`super::scan::file_table`]. Change
+//! times are never believed, because the clocks of removable media and of network servers are wrong too
+//! often: only what was seen here, by our own clock, counts.
 
 use std::time::{Duration, Instant};
 
