@@ -38,7 +38,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     match http_target(head.target) {
-        HttpTarget::File(path) => {
+        HttpTarget::File(path, _) => {
             let is_inside = |part: &str| !matches!(part, "" | "." | "..");
             assert!(path.split('/').all(is_inside), "{path}");
         }

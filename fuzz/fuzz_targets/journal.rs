@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
 use luat_ota::fleet::journal::FILE;
-use luat_ota::fleet::{Fleet, Settings};
-use luat_ota::state::Folder;
+use luat_ota::fleet::{Fleet, FleetSettings};
+use luat_ota::state::StateFolder;
 
 const UNIX: i64 = 1_800_000_000;
 
@@ -30,12 +30,12 @@ fuzz_target!(|bytes: &[u8]| {
     let folder = root.join(format!("luat-ota-fuzz-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join(FILE), &journal).unwrap();
-    let settings = Settings {
+    let settings = FleetSettings {
         max_devices: 16,
-        ..Settings::default()
+        ..FleetSettings::default()
     };
     let now = Instant::now();
-    let mut fleet = Fleet::open(settings, Some(&Folder::new(&folder)), now, UNIX);
+    let mut fleet = Fleet::open(settings, Some(&StateFolder::new(&folder)), now, UNIX);
     fleet.tick(now);
     fleet.stop(now);
 });
