@@ -1,24 +1,24 @@
 //! luat-ota: the update server for Luat / LuatOS cellular modules.
 //!
-//! Firmware lies in folders whose names say project and version; every module that asks over HTTP,
-//! UDP or TCP gets exactly the right bytes. The rooms, in the order a request walks through them
-//! (each may import only those below it):
+//! Firmware lies in folders named after project and version; every module that asks over HTTP, UDP or TCP gets
+//! exactly the right bytes. The modules, in the order in which a newcomer needs them:
 //!
-//! - [`cli`]: the command line; `serve`, `check`, `explain`, and with the lab `probe` and `simulate`.
-//! - [`server`]: wires the rooms together; signals, graceful stop.
-//! - `operator`: a page, an API and metrics for the people who run it (feature `operator`).
-//! - [`device`]: the public sockets that modules talk to.
-//! - [`mod@explain`]: why a module gets what it gets, for the command line and the operator.
-//! - [`wire`]: the bytes. Pure parsers and encoders; nothing here touches a socket.
-//! - [`fleet`]: the memory of devices: what each download began with, how far each device has come.
-//! - [`decision`]: who gets what. One pure function, [`decision::decide`].
-//! - [`firmware`]: what there is. The folder as an immutable catalogue, and snapshots of its bytes.
-//! - [`state`]: the state folder: its lock, the secret, atomically written files.
-//! - [`logging`]: log lines, as text or JSON, written in batches.
-//! - `modems`: the modules themselves, emulated (feature `lab`). Shares nothing with the rooms above.
-//! - [`os`]: the only room with `unsafe` or raw system calls.
+//! - [`cli`]: parses the command line and runs a command; `serve` starts the server.
+//! - [`server`]: opens everything, starts the tasks, and stops gracefully.
+//! - [`device`]: the public sockets, from the first byte of a request to the last byte of a file.
+//! - [`wire`]: parsers and encoders of what modules send and receive. No input or output.
+//! - [`firmware`]: the folder as an immutable catalogue, the watcher that renews it, and snapshots of files.
+//! - [`decision`]: which device is offered which release. One pure function, [`decision::decide`].
+//! - [`fleet`]: what is remembered of devices and releases, and its journal.
+//! - [`mod@explain`]: why a device gets what it gets, for the command line and the operator.
+//! - `operator`: the page, the API and the metrics for people (feature `operator`).
+//! - [`state`]: the state folder: its lock, the secret, files written atomically.
+//! - [`logging`]: log lines as text or JSON, written in batches.
+//! - [`os`]: system calls behind a safe interface; the only module with `unsafe`.
+//! - `modems`: emulated clients for `probe`, `simulate` and tests (feature `lab`).
 //!
-//! `docs/architecture.md` shows how a file, a check, a packet and a device move through them.
+//! A module imports only modules that a request reaches after it; `os`, `logging` and `state` serve all, and `modems`
+//! imports nothing else of the crate.
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
