@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use super::line::{self, ClockLine};
-use super::writer::{COPIED, COPY, Command, FAILED, NO_COPY, NOT_BEGUN, Shared};
+use super::writer::{COPIED, COPY, FAILED, NO_COPY, NOT_BEGUN, Shared, WriterCommand};
 use crate::fleet::clock::{Stamp, Wall};
 use crate::fleet::entry::{JournalEntry, Priority};
 use crate::os::notify::Notify;
@@ -42,7 +42,7 @@ const HOUR: u32 = 3600;
 /// Lines on their way to the writing thread.
 #[derive(Debug)]
 pub struct Batcher {
-    commands: Sender<Command>,
+    commands: Sender<WriterCommand>,
     shared: Arc<Shared>,
     wall: Wall,
     /// Latest time that any call has mentioned.
@@ -96,7 +96,12 @@ fn share(priority: Priority) -> usize {
 
 impl Batcher {
     /// Creates a batcher for a journal in which `live` bytes are not superseded.
-    pub fn new(commands: Sender<Command>, shared: Arc<Shared>, wall: Wall, live: usize) -> Batcher {
+    pub fn new(
+        commands: Sender<WriterCommand>,
+        shared: Arc<Shared>,
+        wall: Wall,
+        live: usize,
+    ) -> Batcher {
         let now = wall.stamp;
         Batcher {
             commands,
@@ -130,12 +135,12 @@ impl Batcher {
     pub fn stop(mut self) -> Receiver<()> {
         self.clock_line(ClockLine::Stop);
         let (sender, done) = mpsc::channel();
-        self.send(Command::Stop(sender));
+        self.send(WriterCommand::Stop(sender));
         done
     }
 
     /// The thread outlives the batcher, so sending does not fail.
-    fn send(&self, command: Command) {
+    fn send(&self, command: WriterCommand) {
         self.commands.send(command).ok();
     }
 
@@ -194,7 +199,7 @@ impl Batcher {
         self.shared
             .waiting
             .fetch_add(batch.len(), Ordering::Relaxed);
-        self.send(Command::Lines(batch, count, written));
+        self.send(WriterCommand::Lines(batch, count, written));
     }
 
     fn waiting(&self) -> usize {
@@ -297,7 +302,7 @@ impl Batcher {
         if !is_wanted || self.latest < self.compaction.not_before {
             return None;
         }
-        self.send(Command::BeginCopy);
+        self.send(WriterCommand::BeginCopy);
         self.compaction.is_running = true;
         self.compaction.is_wanted = false;
         self.compaction.next = Some(0);
@@ -317,9 +322,9 @@ impl Batcher {
         }
         self.compaction.next = next;
         self.shared.waiting.fetch_add(text.len(), Ordering::Relaxed);
-        self.send(Command::Copy(text));
+        self.send(WriterCommand::Copy(text));
         if next.is_none() {
-            self.send(Command::FinishCopy);
+            self.send(WriterCommand::FinishCopy);
         }
     }
 }

@@ -41,7 +41,7 @@ const MOST_UNREAD: u64 = 256 * 1024 * 1024;
 
 /// Commands of the serving thread.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum WriterCommand {
     /// Lines to write, their number, and whom to notify afterwards.
     Lines(String, u32, Option<Sender<()>>),
     /// Begins a copy of everything that is not superseded.
@@ -111,7 +111,7 @@ pub(super) fn start(
     lock: Option<StateFolder>,
     is_unread: bool,
     shared: Arc<Shared>,
-    commands: Receiver<Command>,
+    commands: Receiver<WriterCommand>,
 ) -> io::Result<()> {
     let mut writer = Writer {
         lock,
@@ -140,7 +140,7 @@ impl Writer {
         }
     }
 
-    fn run(&mut self, commands: &Receiver<Command>) {
+    fn run(&mut self, commands: &Receiver<WriterCommand>) {
         self.syncer = start_syncer();
         loop {
             let next = match self.sync {
@@ -159,25 +159,25 @@ impl Writer {
     }
 
     /// Executes a command; all lines that wait behind it in the queue are written at once.
-    fn execute(&mut self, command: Command, commands: &Receiver<Command>) {
+    fn execute(&mut self, command: WriterCommand, commands: &Receiver<WriterCommand>) {
         let mut next = Some(command);
         while let Some(command) = next.take() {
             let (mut text, mut count, waiter) = match command {
-                Command::Lines(text, count, waiter) => (text, count, waiter),
-                Command::BeginCopy => {
+                WriterCommand::Lines(text, count, waiter) => (text, count, waiter),
+                WriterCommand::BeginCopy => {
                     self.begin_copy();
                     continue;
                 }
-                Command::Copy(text) => {
+                WriterCommand::Copy(text) => {
                     self.copied(&text);
                     self.shared.waiting.fetch_sub(text.len(), Ordering::Release);
                     continue;
                 }
-                Command::FinishCopy => {
+                WriterCommand::FinishCopy => {
                     self.finish(&mut |_| Ok(()));
                     continue;
                 }
-                Command::Stop(done) => {
+                WriterCommand::Stop(done) => {
                     self.abandon(NO_COPY);
                     if let Some(file) = &self.file {
                         // The process ends: an error has no consequence.
@@ -190,7 +190,7 @@ impl Writer {
             let mut waiting: Vec<Sender<()>> = waiter.into_iter().collect();
             while text.len() < COPY && next.is_none() {
                 match commands.try_recv() {
-                    Ok(Command::Lines(more, lines, waiter)) => {
+                    Ok(WriterCommand::Lines(more, lines, waiter)) => {
                         text.push_str(&more);
                         count += lines;
                         waiting.extend(waiter);
