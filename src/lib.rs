@@ -18,7 +18,8 @@
 //! - `modems`: emulated clients for `probe`, `simulate` and tests (feature `lab`).
 //!
 //! A module imports only modules that a request reaches after it; `os`, `logging` and `state` serve all, and `modems`
-//! imports nothing else of the crate.
+//! imports nothing else of the crate. `docs/architecture.md` follows a file, a check, a packet and a device through
+//! them.
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
