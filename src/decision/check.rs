@@ -99,7 +99,7 @@ impl Check<'_> {
         self.core_in(&self.name(), self.running())
     }
 
-    /// The same for who has taken name and version apart already.
+    /// The same from a name and version that are parsed already.
     pub(super) fn core_in(&self, name: &FirmwareName<'_>, running: Option<Version>) -> Option<u32> {
         let in_version = running
             .filter(|_| Marker::first_field(name.marker) == FirstField::Core)

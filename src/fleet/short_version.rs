@@ -1,7 +1,7 @@
-//! A short text without an allocation: the version that a device says it runs.
+//! The version that a device reports, in a few bytes without an allocation.
 //!
-//! What would surprise you: a longer text is not cut but abbreviated, its beginning and a hash of all of
-//! it, so that two long versions with the same beginning stay two.
+//! A longer text is abbreviated to its beginning and a hash of the whole, so that two long versions with the same
+//! beginning remain different.
 
 use std::fmt;
 use std::hash::Hasher;

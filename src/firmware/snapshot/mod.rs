@@ -217,7 +217,7 @@ impl Snapshots {
     /// who wait for the same content get the same snapshot. Drops those not in use, least recently
     /// used first, to stay under the budget.
     ///
-    /// May be given up at any time: the copy is finished all the same, for whoever asks next.
+    /// Cancel-safe: a copy that has begun is completed for the next request.
     pub async fn load(
         &self,
         id: ContentId,

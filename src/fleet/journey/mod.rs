@@ -1,11 +1,10 @@
-//! Where a device stands on its way to a release: offered → n % → delivered → confirmed, reverted or
+//! State of a device on its way to a release: offered → n % → delivered → confirmed, reverted or
 //! silent. Pure; the time comes with each call. Kept by [`super::devices`].
 //!
-//! What would surprise you: a device that says its old version after a delivery is not always reverted.
-//! Within [`TOO_SOON`] it asks again without having booted, from another network it may be another
-//! device under the same id, and where the rules say `reboot_within` it waits for its time to reboot.
-//! No state is final: a device that comes back with the new version has it, and one that had it and
-//! says the old one within a day fell back. docs/evidence.md has the table.
+//! A device that reports its old version after a delivery is not always reverted: within [`TOO_SOON`] it asks
+//! again without having booted, from another network it may be another device under the same id, and with
+//! `reboot_within` in the rules it waits for its time to reboot. No state is final: a device that reports the new
+//! version has it, and one that had it and reports the old one within a day fell back. docs/evidence.md has the table.
 
 use super::clock::Stamp;
 use super::short_version::ShortVersion;

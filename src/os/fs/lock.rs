@@ -27,7 +27,7 @@ pub struct FolderLock {
 }
 
 impl Folder {
-    /// Locks the folder, waiting at most `patience` for whoever has it; `None`: another process still has it.
+    /// Locks the folder, waiting at most `patience` for its release; `None`: another process still holds the lock.
     /// Blocks. Threads of one process exclude each other, too. Where there are no locks at all nobody is
     /// excluded.
     pub fn lock(&self, patience: Duration) -> Option<FolderLock> {
