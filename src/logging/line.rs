@@ -178,6 +178,12 @@ struct Escape<'b> {
 
 impl fmt::Write for Escape<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        let is_plain = |b: &u8| b.is_ascii_graphic() && !matches!(b, b'=' | b'"' | b'\\');
+        if text.len() <= self.left && text.bytes().all(|b| is_plain(&b)) {
+            self.left -= text.len();
+            self.buffer.extend_from_slice(text.as_bytes());
+            return Ok(());
+        }
         text.chars().try_for_each(|c| self.write_char(c))
     }
 

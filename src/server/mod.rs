@@ -27,6 +27,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use smol::future::{or, yield_now};
 use smol::{LocalExecutor, block_on};
 
 use crate::device::{Service, Stop};
@@ -58,6 +59,10 @@ pub fn run(settings: Settings) -> Result<(), String> {
     logging::flush();
     ended
 }
+
+/// Polls of tasks between two looks at the sockets. After the 200 of the executor's own loop, the reactor's second
+/// thread takes over in between, and both threads wake each other for every event.
+const POLLS: usize = 16;
 
 fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Result<(), String> {
     settings.apply_and_warn();
@@ -119,11 +124,8 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
         executor.spawn(tasks::tick_fleet(edits.clone())).detach();
         executor.spawn(tasks::follow_state(edits, watch)).detach();
 
-        executor
-            .run(shutdown::serve_until_stopped(
-                &settings, signals, &watcher, &service, &stop,
-            ))
-            .await;
+        let served = shutdown::serve_until_stopped(&settings, signals, &watcher, &service, &stop);
+        or(served, run_tasks(&executor)).await;
         // Drops the tasks, and with them the downloads that still run, before the fleet stops.
         drop(executor);
         fleet.borrow_mut().stop(Instant::now());
@@ -135,6 +137,16 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
     }
     log::info!(target: "stop", "stopped");
     Ok(())
+}
+
+/// Runs the tasks of `executor` without end, and lets the reactor look at its sockets after every [`POLLS`] polls.
+async fn run_tasks(executor: &LocalExecutor<'_>) {
+    loop {
+        for _ in 0..POLLS {
+            executor.tick().await;
+        }
+        yield_now().await;
+    }
 }
 
 /// What the public sockets share.
