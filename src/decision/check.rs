@@ -7,7 +7,7 @@ use crate::firmware::catalog::{Catalog, KeyOwner};
 use crate::firmware::name::{FirmwareName, Marker, SentName};
 use crate::firmware::version::{FirstField, Version};
 
-/// "Is there something for me?" All texts are as the module sent them, decoded, and may hold any
+/// An update check. All texts are as the module sent them, decoded, and may hold any
 /// character.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Check<'a> {

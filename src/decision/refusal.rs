@@ -1,7 +1,8 @@
 //! Refusals, and how each is said over every transport: the table of docs/decision.md "Verdict on the wire".
 //!
 //! To add a refusal, add a variant, its place in [`Refusal::ALL`], its row in [`Refusal::wording`], and the rule that
-//! refuses (`rules.rs`, or `package.rs` if it depends on the file).
+//! refuses: in `rules.rs` if it depends on a release, in `package.rs` if it depends on the file, in `decide.rs` (`project`)
+//! if it depends on the check alone. [`Refusal::is_remembered`] states whether the device is recorded.
 
 /// A kind of refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,6 +80,15 @@ impl Refusal {
         }
         labels
     };
+
+    /// Whether a check with this refusal leaves a record of the device. Anyone can invent projects and devices that do
+    /// not exist, so these leave none.
+    pub const fn is_remembered(self) -> bool {
+        !matches!(
+            self,
+            Refusal::NoProject | Refusal::UnknownProject | Refusal::UnknownDevice
+        )
+    }
 
     /// The wording. The messages of 3, 21, 25, 26, 27, 40 and 43 are the official platform's (docs/protocol.md 4)
     /// where its code says no more than they do.

@@ -21,7 +21,7 @@ type RuleResult<'c> = Result<(), Rejection<'c>>;
 
 impl<'c, 'q> Evaluation<'c, 'q> {
     /// Rules on who may have the release, in order; they precede [`fitting`].
-    const WHO: [DeviceRule<'c, 'q>; 6] = [
+    const BEFORE_PACKAGE: [DeviceRule<'c, 'q>; 6] = [
         Self::held_back,
         Self::project_key,
         Self::version,
@@ -31,7 +31,7 @@ impl<'c, 'q> Evaluation<'c, 'q> {
     ];
 
     /// Rules on when the device may have the package, in order; they follow [`fitting`].
-    const WHEN: [PackageRule<'c, 'q>; 7] = [
+    const AFTER_PACKAGE: [PackageRule<'c, 'q>; 7] = [
         Self::paused,
         Self::fuse,
         Self::not_before,
@@ -52,11 +52,11 @@ pub(super) fn package_of<'c>(
     notes: &mut Notes,
 ) -> Result<&'c Package, Rejection<'c>> {
     let mut check = || {
-        Evaluation::WHO
+        Evaluation::BEFORE_PACKAGE
             .iter()
             .try_for_each(|rule| rule(device, release, notes))?;
         let package = fitting(device, release, notes)?;
-        Evaluation::WHEN
+        Evaluation::AFTER_PACKAGE
             .iter()
             .try_for_each(|rule| rule(device, release, package))?;
         Ok(package)

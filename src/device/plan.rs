@@ -1,8 +1,8 @@
 //! What an update check is answered with, over whatever protocol it arrived: the decision, and over HTTP the bytes to
 //! send. Touches no socket and waits for nothing, so that the accept loop can call it in line.
 //!
-//! The part that strands hardware if it is wrong is [`resume`]: bytes that a module appends to what it has must be of
-//! the same content. They are only sent if a pin, an If-Range or the URL names the content (docs/hazards.md 23, 24).
+//! An error in [`resume`] corrupts a module's image: bytes that a module appends to what it has must be of the same
+//! content. They are only sent if a pin, an If-Range or the URL names the content (docs/hazards.md 23, 24).
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -163,16 +163,15 @@ impl<'a> IncomingCheck<'a> {
         }
     }
 
-    /// Decides on the check. `remember`: the fleet is told that the device was seen, that it has come back from what it
-    /// was given, and what it hears. Not for a check that goes on with a download, nor for one of a tool that wants to
-    /// know what the answer would be.
+    /// Decides on the check. `remember`: records the check, the result of an earlier update and the verdict in the fleet.
+    /// Not for a check that continues a download, nor for a tool that asks what the answer would be.
     pub fn decide<'c>(
         &self,
         service: &Service,
         catalog: &'c Catalog,
         remember: bool,
     ) -> Verdict<'c> {
-        let verdict = self.verdict(service, catalog);
+        let verdict = self.verdict_if_ready(service, catalog);
         // What is not read yet may be of a project that does not exist.
         let is_unknown = matches!(
             &verdict,
@@ -183,14 +182,15 @@ impl<'a> IncomingCheck<'a> {
             })
         );
         if remember && !is_unknown {
-            let is_given = self.is_given(service);
+            let is_given = self.is_offered_rollback(service);
             let mut fleet = service.fleet.borrow_mut();
             fleet.checked(self.check, self.who.as_ref(), &verdict, is_given, self.now);
         }
         verdict
     }
 
-    fn verdict<'c>(&self, service: &Service, catalog: &'c Catalog) -> Verdict<'c> {
+    /// The verdict of [`decide`], or the refusal of what is not read yet or finds no slot.
+    fn verdict_if_ready<'c>(&self, service: &Service, catalog: &'c Catalog) -> Verdict<'c> {
         let refuse = |refusal, release, rule| {
             Verdict::Refuse(RefusedCheck {
                 refusal,
@@ -214,18 +214,18 @@ impl<'a> IncomingCheck<'a> {
             unix: unix_now(),
         };
         match decide(&question, &mut Notes::off()) {
-            // A module that asks by packets cannot be made to wait: without an answer it asks again, and with another
-            // one than these it is at its end.
+            // Over UDP and TCP a module does not wait: without an answer it asks again, and after an answer that it does
+            // not know it gives up.
             Verdict::Offer(offer) if self.proto != "http" => {
                 match service.downloads.has_room(Network::of(self.peer.ip())) {
                     true => Verdict::Offer(offer),
                     false => refuse(Refusal::Full, Some(offer.release), NO_ROOM),
                 }
             }
-            Verdict::Refuse(refused) if self.may_be_waited_for(refused.refusal, catalog) => {
+            Verdict::Refuse(refused) if self.is_being_read(refused.refusal, catalog) => {
                 refuse(Refusal::Full, None, "files of this project are being read")
             }
-            // Nor what cannot be read.
+            // A project whose folder cannot be read is not unknown.
             Verdict::Refuse(refused)
                 if matches!(
                     refused.refusal,
@@ -240,8 +240,8 @@ impl<'a> IncomingCheck<'a> {
         }
     }
 
-    /// Is the project, as far as that can be known, among those whose files are not read yet?
-    fn may_be_waited_for(&self, refusal: Refusal, catalog: &Catalog) -> bool {
+    /// Whether the project, as far as it is known, is among those whose files are not read yet.
+    fn is_being_read(&self, refusal: Refusal, catalog: &Catalog) -> bool {
         match refusal {
             Refusal::UnknownProject => catalog.waits_for(self.check.project()),
             Refusal::NoProject => self.check.project_key.is_some() && !catalog.waiting.is_empty(),
@@ -249,9 +249,9 @@ impl<'a> IncomingCheck<'a> {
         }
     }
 
-    /// Says the device the version before the one that it was confirmed with, and do the rules give that to
-    /// devices which run the latter? Then it was rolled back, and has not fallen back.
-    fn is_given(&self, service: &Service) -> bool {
+    /// Whether the device reports the version before its confirmed one, and the rules offer that version to devices
+    /// with the confirmed one: then it was rolled back and has not fallen back.
+    fn is_offered_rollback(&self, service: &Service) -> bool {
         let ran = service.fleet.borrow().ran(self.check, self.who.as_ref());
         let Some(ran) = ran else {
             return false;

@@ -11,7 +11,7 @@ use super::report::Report;
 use super::requester::{PinOwner, Requester};
 use super::short_version::ShortVersion;
 use super::transfer::{FileRange, TransferOutcome};
-use crate::decision::{Check, Fused, Refusal, RefusedCheck, Verdict};
+use crate::decision::{Check, Fused, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
@@ -54,13 +54,8 @@ impl Fleet {
         is_given: bool,
         now: Instant,
     ) {
-        let is_ignored = matches!(
-            verdict,
-            Verdict::Refuse(RefusedCheck {
-                refusal: Refusal::NoProject | Refusal::UnknownProject | Refusal::UnknownDevice,
-                ..
-            })
-        );
+        let is_ignored =
+            matches!(verdict, Verdict::Refuse(refused) if !refused.refusal.is_remembered());
         let Some(who) = who.filter(|_| !is_ignored && !check.project().is_empty()) else {
             return;
         };

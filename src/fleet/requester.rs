@@ -90,7 +90,7 @@ impl PinOwner {
         PinOwner::anonymous(b"ask", address, &said)
     }
 
-    /// Owner of the pins of a device; `downloader`: hash of all that it says.
+    /// Owner of the pins of a device with the hash of all that it states.
     pub(super) fn of_device(device: DeviceId, identity: IdentityHash) -> PinOwner {
         PinOwner {
             key: PinKey(StableHasher::new(b"pin").device(device).finish()),

@@ -94,7 +94,7 @@ fn read_head(
     }
 }
 
-/// Goes on from an pending head to the end of the connection.
+/// Serves a connection from an unfinished head to its end.
 #[allow(clippy::manual_async_fn)] // As with `run`.
 pub(super) fn finish(
     service: Rc<Service>,
@@ -113,7 +113,7 @@ pub(super) fn finish(
                 }
             }
             Answer::Deliver(plan) => {
-                // What the client says first is read first: some do not listen while they speak.
+                // The body is read before the reply: some clients read nothing until their body is sent.
                 if let UnreadBody::Bytes(_) = body {
                     read_body(&stream, *body).await;
                 }

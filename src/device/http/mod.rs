@@ -26,10 +26,10 @@ use crate::wire::http_target::{HttpTarget, http_target};
 use crate::wire::range::RangeRequest;
 use crate::wire::reply::{self, Status};
 
-/// All of them ask the same; what only some of them may send is ignored.
+/// Methods of a check. All are answered alike; a body is ignored.
 const METHODS: [&[u8]; 6] = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH"];
 
-/// The leave to send a body that is wanted.
+/// The reply to `Expect: 100-continue`.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// What is left to do of a connection.
@@ -176,7 +176,7 @@ fn answer_bytes(
     let expects = head.minor > 0 && expects_continue(&head);
     if libfota3::waits_for_body(&head, body) {
         if expects && body.is_empty() {
-            // Once: what follows is body. What cannot be sent now, the client does without.
+            // Once: what follows is the body. If it cannot be sent now, it is not sent again.
             let _gone_already = os::net::send_at_once(stream, CONTINUE);
         }
         return None;
