@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prints the sizes of the binary (for routers, and with everything) and its anonymous memory when idle, and fails
-# above the bounds below. Starts the server on free loopback ports and stops it.
+# above the bound of the memory. Starts the server on free loopback ports and stops it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
@@ -40,8 +40,9 @@ bound() {
   echo "$1: $2 $4 (bound $3)"
   [ "$2" -le "$3" ] || failed=1
 }
-# As `cargo build` makes them, with the standard library's stack traces (packaging/build.sh leaves these out).
-bound "binary for routers" "$router" 1500000 bytes
-bound "binary, with everything" "$everything" 3500000 bytes
+# As `cargo build` makes them, with the standard library's stack traces and unwind tables. packaging/build.sh enforces the
+# bounds of what is shipped.
+echo "binary for routers: $router bytes"
+echo "binary, with everything: $everything bytes"
 bound "idle anonymous memory" "$anonymous" 1536 KiB
 exit "$failed"

@@ -211,7 +211,7 @@ def packets(bench):
                 )
             value = _ratio(runs["ours"], runs["seed"], _per_reply)
             more = _compared(runs, "ours", "seed", _per_reply, "CPU-s/100k")
-            yield Row("UDP GetN, 64 devices with one outstanding each", "the seed's server", value, 1 / 90, 1 / 110, **more)
+            yield Row("UDP GetN, 64 devices with one outstanding each", "the seed's server", value, "-", "-", **more)
         except Broken as why:
             bench.say(f"left out: {why}")
 
