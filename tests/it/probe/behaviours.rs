@@ -123,39 +123,48 @@ fn behaviours() -> Vec<Behaviour> {
     }
 }
 
+/// The row of one behaviour: how many clients end in each verdict.
+fn row(Behaviour { name, does }: Behaviour) -> String {
+    // The newest version is no matter here: the last row of a report asks with another.
+    let (report, _) = probe_http(does, 100_000, &[]);
+    let count = |verdict: &str| {
+        let clients = report["clients"].as_array().unwrap().iter();
+        let rows = clients.filter(|row| {
+            let name = row["client"].as_str().unwrap();
+            row["verdict"] == verdict && !name.starts_with("any client")
+        });
+        rows.count()
+    };
+    let [updated, no_update, bug, failed, not_offered] = [
+        "updated",
+        "no_update",
+        "client_bug",
+        "failed",
+        "not_offered",
+    ]
+    .map(count);
+    format!("| {name} | {updated} | {no_update} | {bug} | {failed} | {not_offered} |")
+}
+
 /// Every behaviour of docs/protocol.md 2 against every client over HTTP: the table of docs/probe.md is this one.
 /// `cargo test --test it every_behaviour -- --nocapture` prints it.
 #[test]
 fn every_behaviour_of_a_server_has_the_results_that_the_document_says() {
-    // The newest version is no matter here: the last row of a report asks with another.
-    let rows: Vec<String> =
-        std::thread::scope(|scope| {
-            let all = behaviours().into_iter();
-            let threads: Vec<_> = all
-                .map(|Behaviour { name, does }| {
-                    scope.spawn(move || {
-                    let (report, _) = probe_http(does, 100_000, &[]);
-                    let count = |verdict: &str| {
-                        let clients = report["clients"].as_array().unwrap().iter();
-                        let rows = clients.filter(|row| {
-                            let name = row["client"].as_str().unwrap();
-                            row["verdict"] == verdict && !name.starts_with("any client")
-                        });
-                        rows.count()
-                    };
-                    let [updated, no_update, bug, failed, not_offered] =
-                        ["updated", "no_update", "client_bug", "failed", "not_offered"].map(count);
-                    format!(
-                        "| {name} | {updated} | {no_update} | {bug} | {failed} | {not_offered} |"
-                    )
-                })
-                })
-                .collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap())
-                .collect()
-        });
+    let threads: Vec<_> = behaviours()
+        .into_iter()
+        .map(|behaviour| std::thread::spawn(|| row(behaviour)))
+        .collect();
+    let mut rows: Vec<String> = threads
+        .into_iter()
+        .map(|thread| thread.join().unwrap())
+        .collect();
+    // All at once they need more than a busy machine has: what differs is played again, alone.
+    let text = common::documents::read("docs/probe.md");
+    for (again, behaviour) in rows.iter_mut().zip(behaviours()) {
+        if !text.contains(again.as_str()) {
+            *again = row(behaviour);
+        }
+    }
     for row in &rows {
         println!("{row}");
     }
