@@ -164,8 +164,11 @@ impl Service {
     /// Waits until no connection has a seat. After the signal to stop, those that download stay until they are done,
     /// all others only for a last reply.
     pub async fn connections_done(&self) {
-        // The loops must have heard of the stop before there can be none.
-        yield_now().await;
+        // The loops must have heard of the stop before there can be none: the executor polls a part of its tasks
+        // between two looks at the sockets.
+        for _ in 0..16 {
+            yield_now().await;
+        }
         self.seats.all_left().await;
     }
 

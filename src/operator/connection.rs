@@ -62,7 +62,7 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, String> {
     Ok(listener)
 }
 
-/// Serves until `stopped` is closed; requests that are being answered then go on as tasks of `executor`.
+/// Serves until `stopped` is closed, and then waits until the connections, which are tasks of `executor`, are closed.
 pub async fn serve(
     listener: TcpListener,
     context: Rc<OperatorContext>,
@@ -77,6 +77,8 @@ pub async fn serve(
         }
     };
     let table = Rc::new(RefCell::default());
+    // Each connection has a sender, so the channel is closed with the last of them.
+    let (is_open, all_closed) = bounded::<Infallible>(1);
     let accept_all = async {
         loop {
             match accept(&listener).await {
@@ -88,6 +90,11 @@ pub async fn serve(
                             }
                         };
                         let run = run(Rc::clone(&context), stream, connection, stopped.clone());
+                        let is_open = is_open.clone();
+                        let run = async move {
+                            run.await;
+                            drop(is_open);
+                        };
                         // The executor owns this task, hence the weak reference.
                         if let Some(executor) = executor.upgrade() {
                             executor.spawn(or(evicted, run).boxed_local()).detach();
@@ -107,6 +114,8 @@ pub async fn serve(
         let _ = stopped.recv().await;
     };
     or(stop, accept_all).await;
+    drop(is_open);
+    let _closed = all_closed.recv().await;
 }
 
 /// The next connection.

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use smol::LocalExecutor;
 use smol::future::FutureExt as _;
+use smol::{LocalExecutor, Task};
 
 use super::Settings;
 use crate::device::{Service, Stop};
@@ -97,7 +97,7 @@ fn guarded(settings: &Settings, address: SocketAddr) -> Result<(), String> {
 }
 
 impl Prepared {
-    /// Starts to serve, and logs the address.
+    /// Starts to serve, and logs the address. The task ends after the stop, when all connections are closed.
     pub(super) fn open(
         self,
         settings: &Settings,
@@ -106,7 +106,7 @@ impl Prepared {
         watcher: &Rc<Watcher>,
         executor: &Rc<LocalExecutor<'static>>,
         stop: &Stop,
-    ) {
+    ) -> Task<()> {
         let Prepared {
             listener,
             address,
@@ -143,7 +143,7 @@ impl Prepared {
             )
             .detach();
         let serve = connection::serve(listener, Rc::new(context), Rc::downgrade(executor), ended);
-        executor.spawn(serve.boxed_local()).detach();
+        executor.spawn(serve.boxed_local())
     }
 }
 

@@ -29,12 +29,7 @@ pub(super) async fn serve_until_stopped(
 
     systemd::notify("STOPPING=1");
     stop.raise();
-    let last_replies = async {
-        let timeout = async {
-            Timer::after(LAST_REPLIES).await;
-        };
-        future::or(service.connections_done(), timeout).await;
-    };
+    let last_replies = last_replies(service.connections_done());
     let downloads = service.running_downloads();
     if downloads == 0 {
         return last_replies.await;
@@ -59,6 +54,14 @@ pub(super) async fn serve_until_stopped(
     };
     let why = future::or(finished, future::or(second_signal, grace_over)).await;
     log::info!(target: "stop", downloads = service.running_downloads(); "{why}");
+}
+
+/// Waits until all connections are closed, at most [`LAST_REPLIES`].
+pub(super) async fn last_replies(closed: impl Future<Output = ()>) {
+    let timeout = async {
+        Timer::after(LAST_REPLIES).await;
+    };
+    future::or(closed, timeout).await;
 }
 
 /// Waits for a signal to stop. SIGHUP rescans the folders.

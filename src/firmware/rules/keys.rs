@@ -17,9 +17,8 @@ macro_rules! rules {
             $($(#[$doc])* pub $key: Option<$type>,)*
         }
 
-        /// Every key, in the order of the documentation.
         impl Rules {
-            /// All keys.
+            /// Every key, in the order of the documentation.
             pub const KEYS: &[&str] = &[$(stringify!($key)),*];
 
             /// Reads one key. The error is a sentence that names it.
