@@ -150,7 +150,6 @@ done
 # The library is built from source: MIPS has no prebuilt one. Without its default features there are no stack
 # traces; a panic still states its message and place.
 build=(cargo zigbuild --locked --bin luat-ota -Z 'build-std=std,panic_abort' -Z 'build-std-features=')
-for triple in "${wanted[@]}"; do build+=(--target "$triple"); done
 
 # --- Build.
 
@@ -166,16 +165,31 @@ if [ "$(cat "$dist/BUILD.txt" 2>/dev/null)" != "$about" ] || [[ $commit == *'wit
 fi
 echo "$about" >"$dist/BUILD.txt"
 
+# The profile for a size and a target. Machines with MIPS are routers: their full size is built for size, too.
+profile_of() {
+  case $1-$2 in
+    router-* | *-mips*) echo router ;;
+    *) echo release ;;
+  esac
+}
+
 for size in "${sizes[@]}"; do
   case $size in
-    full) options=(--profile release) suffix= ;;
-    router) options=(--profile router --no-default-features) suffix=-router ;;
+    full) features=() suffix= ;;
+    router) features=(--no-default-features) suffix=-router ;;
   esac
-  echo "== $size: ${wanted[*]}"
-  "${build[@]}" "${options[@]}"
-  for triple in "${wanted[@]}"; do
-    name=$(awk -v triple="$triple" '$2 == triple {print $1}' <<<"$targets")
-    install -m 755 "$CARGO_TARGET_DIR/$triple/${options[1]}/luat-ota" "$dist/luat-ota-$name$suffix"
+  for profile in release router; do
+    group=()
+    for triple in "${wanted[@]}"; do
+      if [ "$(profile_of "$size" "$triple")" = "$profile" ]; then group+=("$triple"); fi
+    done
+    [ ${#group[@]} -gt 0 ] || continue
+    echo "== $size: ${group[*]}"
+    "${build[@]}" --profile "$profile" "${features[@]}" "${group[@]/#/--target=}"
+    for triple in "${group[@]}"; do
+      name=$(awk -v triple="$triple" '$2 == triple {print $1}' <<<"$targets")
+      install -m 755 "$CARGO_TARGET_DIR/$triple/$profile/luat-ota" "$dist/luat-ota-$name$suffix"
+    done
   done
 done
 
