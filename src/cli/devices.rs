@@ -204,28 +204,14 @@ mod tests {
         list.take(JournalEntry::Device(device("862991443750000")), "");
         list.take(JournalEntry::Device(device("sensor-7")), "");
         list.take(JournalEntry::Forgotten(device("sensor-7").device), "");
+        let device = device("862991443750000").device;
+        let key = (IdentityHash::of(device, &[]), CoarseNetwork(1));
         list.take(
             JournalEntry::Guard(GuardEntry {
-                device: device("862991443750000").device,
-                identity_without_version: IdentityHash::of(device("862991443750000").device, &[]),
-                coarse_network: CoarseNetwork(1),
-                content: ContentId([1; 32]),
-                version: 1,
                 reverts: 3,
-                redirects: 0,
-                sent: 0,
                 level: 1,
                 held_until: Some(WALL.stamp.plus(3600)),
-                delivered: None,
-                by_proxy: false,
-                redirected: None,
-                confirmed: None,
-                reverted: false,
-                rounds: Vec::new(),
-                from: "".into(),
-                to: "".into(),
-                before: 0,
-                used: WALL.stamp,
+                ..GuardEntry::new(device, key, ContentId([1; 32]), 1, WALL.stamp)
             }),
             "",
         );

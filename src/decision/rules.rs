@@ -20,7 +20,7 @@ type PackageRule<'c, 'q> = fn(&Evaluation<'c, 'q>, &'c Release, &Package) -> Rul
 type RuleResult<'c> = Result<(), Rejection<'c>>;
 
 impl<'c, 'q> Evaluation<'c, 'q> {
-    /// Rules on who may have the release, in order; they precede [`fitting`].
+    /// Rules on which devices may have the release, in order; they precede [`fitting`].
     const BEFORE_PACKAGE: [DeviceRule<'c, 'q>; 6] = [
         Self::held_back,
         Self::project_key,

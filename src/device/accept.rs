@@ -10,8 +10,8 @@ use crate::os;
 use smol::Async;
 use smol::future::yield_now;
 
-/// Connections taken before other tasks run. The executor runs 200 tasks before it looks at the sockets again, and one
-/// that yields counts each time: in a flood of checks a packet waits for 200 times as many connections.
+/// Connections taken before other tasks run. The server polls several tasks before it looks at the sockets again
+/// (`server::POLLS`), and a task that yields counts each time: in a flood of checks a packet waits for as many batches.
 const BATCH: usize = 8;
 
 /// Pause where a connection cannot be accepted, unless one ends before.

@@ -184,7 +184,7 @@ fn is_named(catalog: &Catalog, incoming: &IncomingCheck<'_>, content: ContentId)
     })
 }
 
-/// Records a report. The answer is always the same: one who makes reports up learns nothing.
+/// Records a report. The answer is always the same, so that an invented report reveals nothing.
 fn report(service: &Service, http: &HttpRequest<'_>) -> Reply {
     let length = match length(http.head) {
         Ok(length) => usize::try_from(length).unwrap_or(usize::MAX),

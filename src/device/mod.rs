@@ -52,7 +52,6 @@ use crate::firmware::snapshot::Snapshots;
 use crate::fleet::Fleet;
 use crate::os;
 use crate::os::notify::Notify;
-use smol::future::yield_now;
 use smol::{Async, Timer};
 
 /// State of the public side, shared by its loops.
@@ -161,14 +160,9 @@ impl Service {
         !self.ready.get() || !catalog.waiting.is_empty() || !catalog.unread.is_empty()
     }
 
-    /// Waits until no connection has a seat. After the signal to stop, those that download stay until they are done,
-    /// all others only for a last reply.
+    /// Waits until no connection has a seat. After the signal to stop, when the listeners have ended, those that download
+    /// stay until they are done, all others only for a last reply.
     pub async fn connections_done(&self) {
-        // The loops must have heard of the stop before there can be none: the executor polls a part of its tasks
-        // between two looks at the sockets.
-        for _ in 0..16 {
-            yield_now().await;
-        }
         self.seats.all_left().await;
     }
 

@@ -76,7 +76,7 @@ impl PacketDownload {
         }
     }
 
-    /// Counts a packet that was given, with so many data bytes. True once the last one was, and the download is
+    /// Counts a packet of `bytes` data bytes that was sent. Returns true after the last one, when the download is
     /// recorded.
     pub fn given(&mut self, request: &PacketRequest, bytes: u64, now: Instant) -> bool {
         self.last = now;

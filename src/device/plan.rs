@@ -182,7 +182,7 @@ impl<'a> IncomingCheck<'a> {
             })
         );
         if remember && !is_unknown {
-            let is_given = self.is_offered_rollback(service);
+            let is_given = self.is_offered_rollback(service, catalog);
             let mut fleet = service.fleet.borrow_mut();
             fleet.checked(self.check, self.who.as_ref(), &verdict, is_given, self.now);
         }
@@ -251,7 +251,7 @@ impl<'a> IncomingCheck<'a> {
 
     /// Whether the device reports the version before its confirmed one, and the rules offer that version to devices
     /// with the confirmed one: then it was rolled back and has not fallen back.
-    fn is_offered_rollback(&self, service: &Service) -> bool {
+    fn is_offered_rollback(&self, service: &Service, catalog: &Catalog) -> bool {
         let ran = service.fleet.borrow().ran(self.check, self.who.as_ref());
         let Some(ran) = ran else {
             return false;
@@ -260,9 +260,8 @@ impl<'a> IncomingCheck<'a> {
             version: ran.as_str().into(),
             ..self.check.clone()
         };
-        let catalog = service.catalog();
         let question = Question {
-            catalog: &catalog,
+            catalog,
             known: Known::default(),
             check: &check,
             unix: unix_now(),

@@ -20,7 +20,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Multiple of its size from which on a file was sent too often.
 const TOO_OFTEN: u64 = 5;
 
-/// Records a download of a file (its content and size) by a module without an id, of which so many bytes arrived.
+/// Records a download of a file (its content and size) by a module without an id, and the bytes that arrived.
 pub(super) fn record(
     service: &Service,
     subject: &LogSubject<'_>,

@@ -29,14 +29,15 @@ impl Fleet {
         };
         let now = self.clock.stamp(now);
         let (device, listed) = (who.device, self.is_listed(who.device));
-        let waits = self.devices.waits(device, who.network, check, now);
-        let fetched = waits.map(|(content, seconds, _)| Fetched { content, seconds });
         let facts = self.check_facts(check, who, false, now);
         let is_known = || listed || self.devices.knows(device);
         Known {
             stranger: self.settings.known_only && !is_known(),
             looping: self.loop_guard.held(who, facts, now),
-            fetched,
+            fetched: facts.waits.map(|waits| Fetched {
+                content: waits.content,
+                seconds: waits.age,
+            }),
             fused: self.releases().unstated_pauses(),
             trial: self.releases().may_try(check.project(), device, now)
                 && self.devices.may_try(device, listed),
@@ -56,11 +57,10 @@ impl Fleet {
         is_given: bool,
         now: Stamp,
     ) -> CheckFacts {
-        let waits = self.devices.waits(who.device, who.network, check, now);
         CheckFacts {
             same_session: self.sessions.holds(who, now),
             is_given,
-            waits: waits.map(|(content, _, within)| (content, within)),
+            waits: self.devices.waits(who.device, who.network, check, now),
         }
     }
 

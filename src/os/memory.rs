@@ -98,7 +98,7 @@ impl Sealed {
     }
 }
 
-/// What so many bytes take in memory: whole pages, in bytes.
+/// Memory of `bytes`, rounded up to whole pages, in bytes.
 pub fn whole_pages(bytes: u64) -> u64 {
     let page = rustix::param::page_size() as u64;
     bytes.div_ceil(page).saturating_mul(page)

@@ -105,12 +105,13 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
 
         let stop = Stop::new();
         let executor = Rc::new(LocalExecutor::new());
-        tasks::spawn_listeners(&executor, &service, sockets, &stop);
+        #[cfg_attr(not(feature = "operator"), allow(unused_mut))]
+        let mut listeners = tasks::spawn_listeners(&executor, &service, sockets, &stop);
         #[cfg(feature = "operator")]
-        let operator = operator.map(|operator| {
+        if let Some(operator) = operator {
             let fleet = Rc::clone(&fleet);
-            operator.open(&settings, &service, fleet, &watcher, &executor, &stop)
-        });
+            listeners.push(operator.open(&settings, &service, fleet, &watcher, &executor, &stop));
+        }
         let watch = StateWatch::new(state.folder().path(), settings.rescan);
         let edits = RulesEdits::new(&service, &executor, &settings.folder);
         let follow = tasks::follow_catalogues(catalogs, first, Rc::clone(&service));
@@ -124,13 +125,8 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
         executor.spawn(tasks::tick_fleet(edits.clone())).detach();
         executor.spawn(tasks::follow_state(edits, watch)).detach();
 
-        let served = async {
-            shutdown::serve_until_stopped(&settings, signals, &watcher, &service, &stop).await;
-            #[cfg(feature = "operator")]
-            if let Some(closed) = operator {
-                shutdown::last_replies(closed).await;
-            }
-        };
+        let served =
+            shutdown::serve_until_stopped(&settings, signals, &watcher, &service, &stop, listeners);
         or(served, run_tasks(&executor)).await;
         // Drops the tasks, and with them the downloads that still run, before the fleet stops.
         drop(executor);

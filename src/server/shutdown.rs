@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use smol::{Timer, future};
+use smol::{Task, Timer, future};
 
 use super::Settings;
 use crate::device::{Service, Stop};
@@ -14,13 +14,15 @@ use crate::os::systemd;
 /// Time for replies that are on their way when no download runs any more.
 const LAST_REPLIES: Duration = Duration::from_secs(1);
 
-/// Announces readiness, handles the signals, and lets running downloads finish.
+/// Announces readiness, handles the signals, and lets running downloads finish. `listeners`: the tasks that accept
+/// connections until the stop.
 pub(super) async fn serve_until_stopped(
     settings: &Settings,
     signals: &Signals,
     watcher: &Watcher,
     service: &Service,
     stop: &Stop,
+    listeners: Vec<Task<()>>,
 ) {
     systemd::notify("READY=1");
     log::info!(target: "ready", "ready");
@@ -29,7 +31,18 @@ pub(super) async fn serve_until_stopped(
 
     systemd::notify("STOPPING=1");
     stop.raise();
-    let last_replies = last_replies(service.connections_done());
+    let last_replies = async {
+        let timeout = async {
+            Timer::after(LAST_REPLIES).await;
+        };
+        let closed = async {
+            for listener in listeners {
+                listener.await;
+            }
+            service.connections_done().await;
+        };
+        future::or(closed, timeout).await;
+    };
     let downloads = service.running_downloads();
     if downloads == 0 {
         return last_replies.await;
@@ -54,14 +67,6 @@ pub(super) async fn serve_until_stopped(
     };
     let why = future::or(finished, future::or(second_signal, grace_over)).await;
     log::info!(target: "stop", downloads = service.running_downloads(); "{why}");
-}
-
-/// Waits until all connections are closed, at most [`LAST_REPLIES`].
-pub(super) async fn last_replies(closed: impl Future<Output = ()>) {
-    let timeout = async {
-        Timer::after(LAST_REPLIES).await;
-    };
-    future::or(closed, timeout).await;
 }
 
 /// Waits for a signal to stop. SIGHUP rescans the folders.

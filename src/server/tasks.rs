@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use smol::channel::Receiver;
-use smol::{LocalExecutor, Timer, future};
+use smol::{LocalExecutor, Task, Timer, future};
 
 use super::announce;
 use super::rules_edits::RulesEdits;
@@ -24,28 +24,30 @@ const SWEEP: Duration = Duration::from_secs(1800);
 /// Time between two attempts to use a state folder that cannot be used.
 const STATE_RETRY: Duration = Duration::from_secs(5);
 
-/// Spawns one task for each public socket.
+/// Spawns one task for each public socket. Returns those that accept connections; they end at the stop.
 pub(super) fn spawn_listeners(
     executor: &Rc<LocalExecutor<'static>>,
     service: &Rc<Service>,
     sockets: Sockets,
     stop: &Stop,
-) {
+) -> Vec<Task<()>> {
+    let mut listeners = Vec::new();
     let shared = || (Rc::clone(service), Rc::clone(executor), stop.clone());
     for listener in sockets.http {
         let (service, spawner, stop) = shared();
         let task = device::http::serve(listener, service, spawner, stop);
-        executor.spawn(task).detach();
+        listeners.push(executor.spawn(task));
     }
     for listener in sockets.tcp {
         let (service, spawner, stop) = shared();
         let task = device::tcp::serve(listener, service, spawner, stop);
-        executor.spawn(task).detach();
+        listeners.push(executor.spawn(task));
     }
     for socket in sockets.udp {
         let task = device::udp::serve(socket, Rc::clone(service), stop.clone());
         executor.spawn(task).detach();
     }
+    listeners
 }
 
 /// Serves from each catalogue as it arrives.

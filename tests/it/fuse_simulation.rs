@@ -6,7 +6,8 @@ use std::collections::{BTreeSet, BinaryHeap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use luat_ota::decision::{Check, Notes, Question, Verdict, decide};
+use crate::common::decisions::decide_and_record;
+use luat_ota::decision::{Check, Verdict};
 use luat_ota::firmware::ContentId;
 use luat_ota::firmware::audience::DeviceId;
 use luat_ota::firmware::catalog::{Catalog, ScanResult, ScannedFile};
@@ -225,16 +226,7 @@ fn run(setting: Setting, count: u64, percent: u64, seed: u64) -> Ran {
         };
         let who = Requester::of(&check, device.address).unwrap();
         let owner = PinOwner::of_check(&check, Some(&who), device.address);
-        let verdict = {
-            let question = Question {
-                catalog,
-                known: fleet.known(&check, Some(&who), now),
-                check: &check,
-                unix: 1_800_000_000,
-            };
-            decide(&question, &mut Notes::off())
-        };
-        fleet.checked(&check, Some(&who), &verdict, false, now);
+        let verdict = decide_and_record(&mut fleet, catalog, &check, &who, now);
         let mut next = time + device.interval;
         if let Verdict::Offer(offer) = verdict {
             let part = FileRange {

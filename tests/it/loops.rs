@@ -6,9 +6,10 @@ use crate::common;
 use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use common::decisions::decide_and_record;
 use common::packages::noise;
 use common::{IMEI, Place, Server};
-use luat_ota::decision::{Check, Notes, Question, Refusal, RefusedCheck, Verdict, decide};
+use luat_ota::decision::{Check, Refusal, RefusedCheck, Verdict};
 use luat_ota::firmware::audience::DeviceId;
 use luat_ota::firmware::catalog::Catalog;
 use luat_ota::firmware::known::KnownFiles;
@@ -50,16 +51,7 @@ fn bytes_in_a_day(catalog: &Catalog, attempts: u32) -> (u64, u64) {
             let address = IpAddr::from([100, 64, number as u8, 1]);
             let who = Requester::of(&check, address).unwrap();
             let owner = PinOwner::of_check(&check, Some(&who), address);
-            let verdict = {
-                let question = Question {
-                    catalog,
-                    known: fleet.known(&check, Some(&who), now),
-                    check: &check,
-                    unix: 1_800_000_000,
-                };
-                decide(&question, &mut Notes::off())
-            };
-            fleet.checked(&check, Some(&who), &verdict, false, now);
+            let verdict = decide_and_record(&mut fleet, catalog, &check, &who, now);
             match verdict {
                 Verdict::Offer(offer) => {
                     let part = FileRange {

@@ -38,7 +38,7 @@ const APART: Duration = Duration::from_millis(500);
 /// The longest wait for that.
 const APART_AT_MOST: Duration = Duration::from_secs(5);
 
-/// Beyond so many bytes a download is one for a large send buffer.
+/// Bytes above which a download gets a large send buffer.
 const LARGE: u64 = 128 * 1024;
 
 /// The first wait for an acknowledgement that nothing tells of; each that follows is twice as long.
@@ -252,7 +252,7 @@ impl<'a> Transmission<'a> {
         snapshot.bytes()?.get(range)
     }
 
-    /// The kernel took so many bytes.
+    /// Counts bytes that the kernel accepted.
     fn took(&mut self, bytes: usize) {
         self.taken += bytes as u64;
         let high = self.sent_before();

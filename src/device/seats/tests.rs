@@ -106,7 +106,7 @@ fn a_download_that_has_just_begun_does_not_go() {
     assert!(take(&mut all, "192.0.2.2", "new", later).is_some());
 }
 
-/// All seats taken by downloads that began at `now`: so many from one network, one from another.
+/// All seats taken by downloads that began at `now`: `heavy` of one network, one of another.
 fn crowded(heavy: usize, now: Instant) -> (SeatTable<&'static str>, SeatId) {
     let mut all = SeatTable::new(heavy + 1, 100);
     for _ in 0..heavy {

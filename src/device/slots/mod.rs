@@ -2,8 +2,8 @@
 //! sockets: the time comes with each call, and `H` wakes one that waits. [`download`] holds a slot for a download,
 //! [`pacing`] shares out the uplink.
 //!
-//! Modules give a download so and so many minutes in all, so a slow download is a wasted one: it is
-//! better that some begin later. But no download that has begun is ever stopped:
+//! Modules limit the duration of a download, so a slow one is wasted: it is better that some begin later. A slot
+//! never ends a download that has begun:
 //! - One that continues after a cut gets a slot at once, and if there is none, one beyond the cap. Only downloads
 //!   from byte 0 wait, in the order in which they came, and not for long.
 //! - A download below 1 KB/s over 30 s gives its slot to one that waits, and continues without one.

@@ -59,7 +59,7 @@ pub enum From {
 /// When a release pauses itself; read now, used by the release fuse.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FuseLimits {
-    /// At least so many devices came back with the old version …
+    /// Least number of devices that came back with the old version …
     pub devices: u32,
     /// … and at least this share (0..=100) of those delivered.
     pub percent: f64,

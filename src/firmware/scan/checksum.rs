@@ -8,7 +8,7 @@ use crate::firmware::{ContentId, known};
 /// The endings of checksum files, with the dot.
 pub const ENDINGS: [&str; 6] = [".sha256", ".md5", ".SHA256", ".MD5", ".Sha256", ".Md5"];
 
-/// A checksum file is at most so many bytes long.
+/// Largest checksum file, in bytes.
 pub const MOST: u64 = 64 * 1024;
 
 /// What a checksum file says.

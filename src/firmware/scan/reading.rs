@@ -17,7 +17,7 @@ use crate::os::lease::{self, Lease};
 /// Read at a time, in bytes.
 const BLOCK: usize = 128 * 1024;
 
-/// After so many bytes others get their turn, and it is seen whether the file is still there.
+/// Bytes after which other files are read, and the file is looked for again.
 const TURN: usize = 4 * 1024 * 1024;
 
 /// A firmware file is at most so many bytes long. No module takes such a file, and reading it would

@@ -3,11 +3,10 @@
 use super::record::DeviceRecord;
 use super::{Devices, Fallen, Sighting};
 use crate::decision::{Back, Check, Offer, Verdict, came_back};
-use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
 use crate::fleet::entry::{JournalEntry, Priority, ReleaseEntry};
-use crate::fleet::journey::{Circumstances, Journey, Outcome, State, TargetId};
+use crate::fleet::journey::{AwaitedReboot, Circumstances, Journey, Outcome, State, TargetId};
 use crate::fleet::network::Network;
 use crate::fleet::short_version::ShortVersion;
 
@@ -143,7 +142,7 @@ impl Devices {
         network: Network,
         check: &Check<'_>,
         now: Stamp,
-    ) -> Option<(ContentId, u32, u32)> {
+    ) -> Option<AwaitedReboot> {
         let record = self.table.device(device)?;
         let journey = record.journey?;
         let has_all = matches!(journey.state, State::Delivered | State::Waiting);
@@ -154,7 +153,11 @@ impl Devices {
         let age = now.since(journey.since);
         let waits = age < within && self.judge(journey, record, check) == Back::Old;
         let target = self.releases.get(journey.target).filter(|_| waits)?;
-        Some((target.content, age, within))
+        Some(AwaitedReboot {
+            content: target.content,
+            age,
+            within,
+        })
     }
 
     pub(super) fn set_network(&mut self, slot: u32, network: Network) {

@@ -66,6 +66,39 @@ pub struct GuardEntry {
 }
 
 impl GuardEntry {
+    /// The entry of a device (identity and network) and a content without any evidence yet. `version`: a hash of what
+    /// the device runs.
+    pub fn new(
+        device: DeviceId,
+        (identity_without_version, coarse_network): (IdentityHash, CoarseNetwork),
+        content: ContentId,
+        version: u64,
+        used: Stamp,
+    ) -> GuardEntry {
+        GuardEntry {
+            device,
+            identity_without_version,
+            coarse_network,
+            content,
+            version,
+            reverts: 0,
+            redirects: 0,
+            sent: 0,
+            level: 0,
+            held_until: None,
+            delivered: None,
+            by_proxy: false,
+            redirected: None,
+            confirmed: None,
+            reverted: false,
+            rounds: Vec::new(),
+            from: Box::default(),
+            to: Box::default(),
+            before: 0,
+            used,
+        }
+    }
+
     pub(super) fn write(&self, line: &mut LineWriter<'_>) {
         line.hash("guard", self.identity_without_version.0);
         write_id(line, "device", self.device);

@@ -9,6 +9,18 @@
 use super::clock::Stamp;
 use super::short_version::ShortVersion;
 use crate::decision::Back;
+use crate::firmware::ContentId;
+
+/// A delivered content that the rules (`reboot_within`) do not expect the device to run yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AwaitedReboot {
+    /// The content.
+    pub content: ContentId,
+    /// Seconds since the delivery.
+    pub age: u32,
+    /// Seconds that the device may take from the delivery.
+    pub within: u32,
+}
 
 /// Number of the content of a release, in [`super::releases`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

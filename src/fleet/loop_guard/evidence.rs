@@ -4,7 +4,7 @@ use crate::decision::{Back, compare};
 use crate::firmware::ContentId;
 use crate::fleet::clock::Stamp;
 use crate::fleet::entry::{GuardEntry, JournalEntry, Round};
-use crate::fleet::journey::{Circumstances, FALLBACK};
+use crate::fleet::journey::{AwaitedReboot, Circumstances, FALLBACK};
 use crate::fleet::requester::Requester;
 
 /// A redirect is an attempt when the device comes back this long after it, in seconds.
@@ -49,8 +49,8 @@ pub struct CheckFacts {
     pub same_session: bool,
     /// The rules give the reported version to devices that run the new one.
     pub is_given: bool,
-    /// The content that the device has and need not run yet, and the seconds that it may take from the delivery.
-    pub waits: Option<(ContentId, u32)>,
+    /// The content that the device has and need not run yet.
+    pub waits: Option<AwaitedReboot>,
 }
 
 impl CheckFacts {
@@ -83,28 +83,8 @@ pub fn deserved_holds((reverts, redirects, sent): (u32, u32, u64), size: u64, fr
 impl Evidence {
     /// Creates a record without any evidence yet.
     pub fn new(who: &Requester, content: ContentId, now: Stamp) -> Evidence {
-        let entry = GuardEntry {
-            device: who.device,
-            identity_without_version: who.identity_without_version,
-            coarse_network: who.coarse_network,
-            content,
-            version: who.identity.0,
-            reverts: 0,
-            redirects: 0,
-            sent: 0,
-            level: 0,
-            held_until: None,
-            delivered: None,
-            by_proxy: false,
-            redirected: None,
-            confirmed: None,
-            reverted: false,
-            rounds: Vec::new(),
-            from: Box::default(),
-            to: Box::default(),
-            before: 0,
-            used: now,
-        };
+        let key = (who.identity_without_version, who.coarse_network);
+        let entry = GuardEntry::new(who.device, key, content, who.identity.0, now);
         Evidence {
             entry,
             size: 0,
@@ -240,10 +220,8 @@ impl Evidence {
         let Some(age) = entry.delivered.map(|at| now.since(at)) else {
             return;
         };
-        let within = match facts.waits {
-            Some((content, within)) if content == entry.content => within,
-            _ => 0,
-        };
+        let awaited = facts.waits.filter(|waits| waits.content == entry.content);
+        let within = awaited.map_or(0, |waits| waits.within);
         if facts.circumstances(within).too_soon(age) || age < within {
             return;
         }

@@ -312,7 +312,7 @@ pub fn send_buffer(listener: &TcpListener, bytes: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives a connection a send buffer of so many bytes (as far as net.core.wmem_max goes), which the kernel may make
+/// Gives a connection a send buffer of `bytes` (as far as net.core.wmem_max goes), which the kernel may make
 /// as large as the connection is fast (SO_BUF_LOCK). The error ENOPROTOOPT: it cannot (before Linux 5.15), and keeps
 /// that size.
 pub fn free_send_buffer(stream: &TcpStream, bytes: u64) -> io::Result<()> {
@@ -333,7 +333,7 @@ pub fn user_timeout(stream: &TcpStream, timeout: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// SO_MAX_PACING_RATE: the kernel sends no more than so many bytes a second on this connection. The error
+/// SO_MAX_PACING_RATE: the kernel sends at most this many bytes per second on this connection. The error
 /// ENOPROTOOPT: it cannot (before Linux 3.13).
 pub fn pace(stream: &TcpStream, bytes_per_second: u64) -> io::Result<()> {
     // All bits set would mean: no limit.

@@ -114,25 +114,8 @@ pub(super) fn everyone_updates(server: &Server, newest: &[Image]) {
     }
     for (at, client) in Client::all().into_iter().enumerate() {
         let image = &newest[at % newest.len()];
-        let (address, path) = match client.transport() {
-            Transport::Http => (server.http, "/luat/update"),
-            Transport::Udp => (server.udp, ""),
-            Transport::Tcp => (server.tcp, ""),
-        };
-        let module = Module {
-            imei: format!("86299145{at:07}"),
-            project: PROJECTS[image.project].into(),
-            version: "1.0.0".into(),
-            core: None,
-            bsp: None,
-            key: "k".into(),
-            to: None,
-        };
-        let endpoint = Endpoint {
-            host: address.ip().to_string(),
-            port: address.port(),
-            path: path.into(),
-        };
+        let endpoint = endpoint(client, (server.http, server.udp, server.tcp));
+        let module = module(&format!("86299145{at:07}"), image.project, 0);
         let mut attempt = client.attempt(&module, &endpoint);
         let settings = Settings::probing(Duration::from_secs(2));
         let played = smol::block_on(play(attempt.as_mut(), &settings));

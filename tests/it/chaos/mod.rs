@@ -326,27 +326,37 @@ fn devices(clients: &[Client], player: usize, life: u64, chance: &mut Chance) ->
     .collect()
 }
 
-fn attempt(world: &Mutex<World>, device: &mut Device, chance: &mut Chance) {
-    let (http, udp, tcp) = world.lock().unwrap().addresses.unwrap();
-    let (address, path) = match device.client.transport() {
+/// The server's address for a client: of HTTP, UDP and TCP.
+fn endpoint(client: Client, (http, udp, tcp): (SocketAddr, SocketAddr, SocketAddr)) -> Endpoint {
+    let (address, path) = match client.transport() {
         Transport::Http => (http, "/luat/update"),
         Transport::Udp => (udp, ""),
         Transport::Tcp => (tcp, ""),
     };
-    let module = Module {
-        imei: device.imei.clone(),
-        project: PROJECTS[device.project].into(),
-        version: format!("1.0.{}", device.number),
+    Endpoint {
+        host: address.ip().to_string(),
+        port: address.port(),
+        path: path.into(),
+    }
+}
+
+/// A module of a project that runs version 1.0.`number`.
+fn module(imei: &str, project: usize, number: u32) -> Module {
+    Module {
+        imei: imei.into(),
+        project: PROJECTS[project].into(),
+        version: format!("1.0.{number}"),
         core: None,
         bsp: None,
         key: "k".into(),
         to: None,
-    };
-    let endpoint = Endpoint {
-        host: address.ip().to_string(),
-        port: address.port(),
-        path: path.into(),
-    };
+    }
+}
+
+fn attempt(world: &Mutex<World>, device: &mut Device, chance: &mut Chance) {
+    let addresses = world.lock().unwrap().addresses.unwrap();
+    let endpoint = endpoint(device.client, addresses);
+    let module = module(&device.imei, device.project, device.number);
     let settings = Settings {
         cap: Duration::from_secs(20),
         bandwidth: chance.one_in(2).then(|| 50_000 + chance.below(1_000_000)),

@@ -6,6 +6,7 @@
 
 mod client;
 pub mod datagrams;
+pub mod decisions;
 pub mod desk;
 pub mod documents;
 pub mod mount;

@@ -221,6 +221,13 @@ impl Server {
         }
     }
 
+    /// KiB by which the resident memory has grown from `before` KiB; prints both.
+    pub fn grown_since(&self, before: u64) -> u64 {
+        let after = self.resident();
+        println!("VmRSS {before} KiB before, {after} KiB after");
+        after.saturating_sub(before)
+    }
+
     /// Resident memory in KiB (VmRSS).
     pub fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();

@@ -100,6 +100,13 @@ fn updated(played: &Played, bytes: &[u8]) -> Result<(), String> {
     }
 }
 
+/// Every client updates from version 1.0.0 to `bytes`.
+fn all_update(server: &Server, bytes: &[u8], rows: &mut Rows) {
+    fleet(server, &module("1.0.0"), &settings(), rows, |_, played| {
+        updated(played, bytes)
+    });
+}
+
 /// It must take the answer for "no update"; the one core that cannot is excused.
 fn refused(client: Client, played: &Played) -> Result<(), String> {
     match &played.outcome {
@@ -257,13 +264,7 @@ fn after_a_cut_no_module_takes_wrong_bytes_and_the_next_attempt_updates() {
             }
         },
     );
-    fleet(
-        &server,
-        &module("1.0.0"),
-        &settings(),
-        &mut rows,
-        |_, played| updated(played, &bytes),
-    );
+    all_update(&server, &bytes, &mut rows);
     rows.finish();
 }
 

@@ -69,13 +69,7 @@ fn a_module_that_can_follow_a_redirect_does_and_takes_a_no_from_there() {
     rows.finish();
     // The others are given the file here, whatever the rules say of redirects.
     let mut rows = Rows::default();
-    fleet(
-        &server,
-        &module("1.0.0"),
-        &settings(),
-        &mut rows,
-        |_, played| updated(played, &bytes),
-    );
+    all_update(&server, &bytes, &mut rows);
     rows.finish();
 }
 

@@ -67,27 +67,12 @@ fn a_clock_that_jumps_fifty_six_years_makes_nothing_older() {
 fn a_run_in_1970_that_was_killed_before_it_knew_the_time_holds_nobody_for_56_years() {
     let book = Book::new();
     let held = |until: Stamp| {
+        let device = DeviceId::Imei(862_991_443_753_386);
         JournalEntry::Guard(GuardEntry {
-            device: DeviceId::Imei(862_991_443_753_386),
-            identity_without_version: IdentityHash(1),
-            coarse_network: CoarseNetwork(2),
-            content: A,
-            version: 3,
             reverts: 3,
-            redirects: 0,
-            sent: 0,
             level: 1,
             held_until: Some(until),
-            delivered: None,
-            by_proxy: false,
-            redirected: None,
-            confirmed: None,
-            reverted: false,
-            rounds: Vec::new(),
-            from: "".into(),
-            to: "".into(),
-            before: 0,
-            used: NOW,
+            ..GuardEntry::new(device, (IdentityHash(1), CoarseNetwork(2)), A, 3, NOW)
         })
     };
     for (before, after) in [

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::decision::Check;
+use crate::fleet::journey::AwaitedReboot;
 
 const A: ContentId = ContentId([1; 32]);
 const B: ContentId = ContentId([2; 32]);
@@ -203,7 +204,11 @@ fn the_old_version_is_a_revert_however_soon_but_not_within_three_seconds() {
 fn a_postponed_reboot_is_no_revert_until_its_time_is_over() {
     let mut guard = guard();
     let waits = CheckFacts {
-        waits: Some((A, 12 * HOUR)),
+        waits: Some(AwaitedReboot {
+            content: A,
+            age: 0,
+            within: 12 * HOUR,
+        }),
         ..FACTS
     };
     spend(&mut guard, &old(), part(A, 0, SIZE), START);

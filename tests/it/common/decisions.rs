@@ -1,0 +1,29 @@
+//! The decision on a check, with a fleet in memory.
+
+use std::time::Instant;
+
+use luat_ota::decision::{Check, Notes, Question, Verdict, decide};
+use luat_ota::firmware::catalog::Catalog;
+use luat_ota::fleet::Fleet;
+use luat_ota::fleet::requester::Requester;
+
+/// Decides on a check of a device, and records it.
+pub fn decide_and_record<'c>(
+    fleet: &mut Fleet,
+    catalog: &'c Catalog,
+    check: &Check<'_>,
+    who: &Requester,
+    now: Instant,
+) -> Verdict<'c> {
+    let verdict = {
+        let question = Question {
+            catalog,
+            known: fleet.known(check, Some(who), now),
+            check,
+            unix: 1_800_000_000,
+        };
+        decide(&question, &mut Notes::off())
+    };
+    fleet.checked(check, Some(who), &verdict, false, now);
+    verdict
+}
