@@ -73,9 +73,9 @@ const FEWEST: u64 = 16;
 const BYTES_PER_CONNECTION: u64 = 32 * 1024;
 
 impl Limits {
-    /// The bytes that large send buffers may take together: a part of the memory (bytes) in 128.
+    /// The bytes that large send buffers may take together: 1/256 of the memory (bytes).
     pub fn wide_buffers(memory: u64) -> u64 {
-        memory / 128
+        memory / 256
     }
 
     /// How many connections this machine bears (docs/hazards.md 16): what the file limit leaves, a quarter
