@@ -5,6 +5,7 @@
 #[macro_use]
 mod common;
 
+mod blocks;
 mod browser;
 mod browser_devices;
 mod browser_looks;
