@@ -192,11 +192,11 @@ fn the_rule_for_blocks_finds_what_breaks_it() {
         let mut found: Vec<String> = stray.iter().map(|line| format!("{line}: stray")).collect();
         let bad = blocks
             .iter()
-            .filter(|block| judge("docs/install.md", block).is_err());
+            .filter(|block| judge("docs/proxies.md", block).is_err());
         found.extend(bad.map(|block| block.line.to_string()));
         found.join(" ")
     };
-    let proxy = documents::blocks(&documents::read("docs/install.md"), "caddyfile").remove(0);
+    let proxy = documents::blocks(&documents::read("docs/proxies.md"), "caddyfile").remove(0);
     for (text, bad) in [
         ("text\n\n    firmware/P/1.0.0\n", ""),
         ("text\n\n    sudo reboot\n", "3"),

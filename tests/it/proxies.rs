@@ -1,4 +1,4 @@
-//! Promise: behind nginx, Caddy and HAProxy, configured as docs/install.md says, every generation of module is
+//! Promise: behind nginx, Caddy and HAProxy, configured as docs/proxies.md says, every generation of module is
 //! updated, the server knows where each one asked from, and a download that was cut is never taken for a whole one.
 //!
 //! The real programs run, with the very text of the document; only the addresses are others. Where one is
@@ -39,10 +39,10 @@ fn proxy(
     make: impl Fn(&str, &Place) -> String,
     command: impl Fn(&str) -> Command,
 ) -> Option<Proxy> {
-    let text = documents::read("docs/install.md");
+    let text = documents::read("docs/proxies.md");
     let blocks = documents::blocks(&text, language);
     let [block] = &blocks[..] else {
-        panic!("docs/install.md has {} blocks of {language}", blocks.len());
+        panic!("docs/proxies.md has {} blocks of {language}", blocks.len());
     };
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = held.local_addr().unwrap();
