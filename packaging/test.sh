@@ -35,7 +35,7 @@ if [ ${#packages[@]} -gt 0 ]; then
 fi
 
 echo '== shellcheck'
-shellcheck ./*.sh deb/p*
+shellcheck ./*.sh ci/*.sh deb/p*
 echo '== systemd'
 ./test-systemd.sh "$dist/luat-ota-x86_64"
 echo '== a small machine'

@@ -40,6 +40,7 @@ mod operator_uploads;
 mod packages;
 mod probe;
 mod proxies;
+mod publish;
 mod ranges;
 mod readme;
 mod request_forms;
