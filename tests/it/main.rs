@@ -21,6 +21,7 @@ mod folder;
 mod fuse;
 mod fuse_simulation;
 mod hostile_heads;
+mod https;
 mod idle;
 mod journal;
 mod known_devices;
