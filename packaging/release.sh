@@ -43,6 +43,7 @@ packaging/oci.py
 
 rm -rf dist/release
 mkdir dist/release
-cp dist/luat-ota-* dist/luat-ota_* dist/luat-ota.cdx.json dist/LICENSES.txt dist/BUILD.txt dist/release/
+cp dist/luat-ota-* dist/luat-ota_* dist/luat-ota.cdx.json dist/LICENSES.txt dist/BUILD.txt packaging/oci/compose.yaml \
+  dist/release/
 (cd dist/release && sha256sum -- * >SHA256SUMS)
 ls -l dist/release

@@ -2,7 +2,9 @@
 //! a fresh clone, in both languages, and prints what they show.
 //!
 //! A server of the documents listens on their ports; here each is replaced by a free one, in the commands
-//! and by the server's twins in the environment. `cargo run --release` is this very binary.
+//! and by the server's twins in the environment. `cargo run --release` is this very binary. The README's
+//! downloads come from a folder with what a release has of them, its clone is one of this repository, and its
+//! `docker` is `tests/it/common/docker.py`, which runs the program of the image that it loads.
 #![cfg(all(feature = "lab", feature = "operator"))]
 
 use crate::common;
@@ -10,8 +12,8 @@ use crate::common;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use common::documents::{self, ROOT, Typed};
@@ -68,33 +70,77 @@ fn free_port() -> u16 {
     }
 }
 
-/// A new user in a clone of the repository, with a firmware of their own at hand and `luat-ota` on the
-/// path.
+/// A release as far as the documents download it, of the program of this build: `releases/latest/download`.
+/// Tests that run at once share it.
+fn publish() -> Arc<Place> {
+    static SHARED: Mutex<Weak<Place>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap();
+    if let Some(place) = shared.upgrade() {
+        return place;
+    }
+    let place = Arc::new(Place::new());
+    let files = place.root.join("releases/latest/download");
+    std::fs::create_dir_all(&files).unwrap();
+    let oci = Path::new(ROOT).join("packaging/oci.py");
+    let compose = Path::new(ROOT).join("packaging/oci/compose.yaml");
+    // Without what a debugger needs, which makes it three times as large. Then the program of another machine
+    // that install.md downloads.
+    let script = "set -e; strip -o luat-ota-x86_64 \"$1\"; echo MIT >LICENSES.txt; \"$2\" --dist .; cp \"$3\" .
+        cp luat-ota-x86_64 luat-ota-armv6; sha256sum luat-ota-* compose.yaml >SHA256SUMS";
+    let output = Command::new("sh")
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_luat-ota")])
+        .args([oci, compose])
+        .current_dir(&files)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    *shared = Arc::downgrade(&place);
+    place
+}
+
+/// A new user with `luat-ota` on the path.
 struct User {
     place: Place,
+    folder: PathBuf,
+    releases: PathBuf,
     ports: Vec<(u16, u16)>,
     server: Option<(Child, Arc<Log>)>,
 }
 
 impl User {
-    fn new() -> User {
+    /// In a clone of the repository, with a firmware of their own at hand.
+    fn new(releases: &Place) -> User {
         let place = sample();
         std::fs::write(
             place.root.join("update.bin"),
             common::packages::noise(1, 3000),
         )
         .unwrap();
+        let folder = place.root.clone();
+        User::beginning(place, folder, releases)
+    }
+
+    /// In an empty folder, with the network alone.
+    fn with_nothing(releases: &Place) -> User {
+        let place = Place::new();
+        let folder = place.root.join("empty");
+        std::fs::create_dir(&folder).unwrap();
+        let user = User::beginning(place, folder, releases);
+        let docker = Path::new(ROOT).join("tests/it/common/docker.py");
+        std::os::unix::fs::symlink(docker, user.place.root.join("bin/docker")).unwrap();
+        user
+    }
+
+    fn beginning(place: Place, folder: PathBuf, releases: &Place) -> User {
         let bin = place.root.join("bin");
         std::fs::create_dir(&bin).unwrap();
-        // On the path, and as a download.
-        for name in ["bin/luat-ota", "luat-ota-x86_64", "luat-ota-armv6"] {
-            let link = place.root.join(name);
-            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_luat-ota"), link).unwrap();
-        }
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_luat-ota"), bin.join("luat-ota")).unwrap();
         let free = std::iter::repeat_with(free_port);
         let ports = PORTS.into_iter().zip(free).collect();
         User {
             place,
+            folder,
+            releases: releases.root.clone(),
             ports,
             server: None,
         }
@@ -124,7 +170,16 @@ impl User {
                 out.push(c);
             }
         }
-        out.replacen("cargo run --release", "luat-ota", 1)
+        let address = env!("CARGO_PKG_REPOSITORY");
+        let clone = format!("git clone --quiet {ROOT} luat-ota");
+        out = out.replace(&format!("git clone {address}"), &clone);
+        out = out.replace(address, &format!("file://{}", self.releases.display()));
+        for built in ["cargo run --release", "target/release/luat-ota"] {
+            if let Some(arguments) = out.strip_prefix(built) {
+                return format!("luat-ota{arguments}");
+            }
+        }
+        out
     }
 
     fn shell(&self, command: &str) -> Command {
@@ -134,7 +189,7 @@ impl User {
         let bin: PathBuf = self.place.root.join("bin");
         shell
             .args(["-c", &format!("set -e; {command}")])
-            .current_dir(&self.place.root)
+            .current_dir(&self.folder)
             .env("PATH", format!("{}:{path}", bin.display()))
             .env("LUAT_OTA_HTTP", format!("127.0.0.1:{}", self.port(8080)))
             .env("LUAT_OTA_UDP", format!("127.0.0.1:{}", self.port(2234)))
@@ -167,6 +222,11 @@ impl User {
 
     fn types(&mut self, typed: &Typed) -> Result<(), String> {
         let command = self.here(&typed.command);
+        if let Some(folder) = command.strip_prefix("cd ") {
+            self.folder.push(folder);
+            let found = self.folder.is_dir().then_some(());
+            return found.ok_or(format!("no such folder: {}", self.folder.display()));
+        }
         if serves(&command) {
             self.stop()?;
             let mut child = self
@@ -196,7 +256,7 @@ impl User {
             let output = run_command(&mut self.shell(&command));
             // 3 is what `explain` ends with where the answer is no.
             let fine = output.status.success()
-                || output.status.code() == Some(3) && command.starts_with("luat-ota explain");
+                || output.status.code() == Some(3) && command.contains("luat-ota explain ");
             let text = String::from_utf8_lossy(&output.stdout).replace('\r', "\n");
             let missing = in_order(&typed.prints, &text);
             match missing {
@@ -225,11 +285,14 @@ impl Drop for User {
     }
 }
 
-/// Does the command serve until it is stopped?
+/// Does the command serve until it is stopped? (`up` does so here: docker.py.)
 fn serves(command: &str) -> bool {
+    if command.starts_with("docker compose up") {
+        return true;
+    }
     let mut words = command.split_whitespace();
     let program = words.next().unwrap_or_default();
-    (program == "luat-ota" || program.starts_with("./luat-ota-"))
+    (program == "luat-ota" || program.starts_with("./luat-ota"))
         && match words.next() {
             None | Some("serve" | "firmware") => true,
             Some(word) => word.starts_with("--") && word != "--help" && word != "--version",
@@ -241,6 +304,7 @@ fn asks(command: &str) -> bool {
     ["curl ", "luat-ota probe", "luat-ota simulate"]
         .iter()
         .any(|start| command.starts_with(start))
+        && !command.contains(" file://")
 }
 
 /// Spaces are made one, and seconds are left out: they differ from run to run.
@@ -264,14 +328,10 @@ fn in_order(lines: &[String], printed: &str) -> Option<String> {
 }
 
 /// Types all commands of a document, one after the other.
-fn type_all(name: &str, text: &str) -> usize {
+fn type_all(name: &str, text: &str, releases: &Place) -> usize {
     let mut rows = Rows::default();
-    let mut user = User::new();
+    let mut user = User::new(releases);
     let mut run = 0;
-    if text.contains("SHA256SUMS") {
-        let sums = run_command(&mut user.shell("sha256sum luat-ota-* > SHA256SUMS"));
-        assert!(sums.status.success(), "{sums:?}");
-    }
     for typed in documents::commands_to_run(text) {
         let never = NEVER_RUN
             .iter()
@@ -288,14 +348,47 @@ fn type_all(name: &str, text: &str) -> usize {
     run
 }
 
-#[test]
-fn every_command_of_the_readme_runs_and_prints_what_it_shows() {
-    assert!(type_all("README.md", &documents::read("README.md")) >= 6);
+/// Starts in each of the README's ways, each time in an empty folder, and follows the rest of it.
+fn follow(name: &str) {
+    // What the README calls `./luat-ota`, in each of the ways.
+    let programs = [
+        "./luat-ota",
+        "docker compose exec luat-ota /luat-ota",
+        "target/release/luat-ota",
+    ];
+    let text = documents::read(name);
+    let blocks = documents::unmarked(&text, "console");
+    let (ways, rest) = blocks.split_at(programs.len());
+    let releases = publish();
+    let mut rows = Rows::default();
+    for (way, program) in ways.iter().zip(programs) {
+        assert!(text.contains(&format!("`{program}`")), "{name}: {program}");
+        let mut user = User::with_nothing(&releases);
+        let start = documents::typed(std::slice::from_ref(way));
+        assert!(start.len() >= 3, "{name}: {way}");
+        let mut typed = documents::typed(rest);
+        assert!(typed.len() >= 6, "{name}");
+        for typed in &mut typed {
+            if let Some(arguments) = typed.command.strip_prefix("./luat-ota ") {
+                typed.command = format!("{program} {arguments}");
+            }
+        }
+        for typed in start.iter().chain(&typed) {
+            rows.row(&format!("{name}: {}", typed.command), user.types(typed));
+        }
+        rows.row(&format!("{name}: {program}"), user.stop());
+    }
+    rows.finish();
 }
 
 #[test]
-fn every_command_of_the_chinese_readme_runs_and_prints_what_it_shows() {
-    assert!(type_all("README.zh-CN.md", &documents::read("README.zh-CN.md")) >= 6);
+fn every_way_of_the_readme_leads_to_the_first_update() {
+    follow("README.md");
+}
+
+#[test]
+fn every_way_of_the_chinese_readme_leads_to_the_first_update() {
+    follow("README.zh-CN.md");
 }
 
 #[test]
@@ -303,7 +396,10 @@ fn every_command_of_the_other_documents_runs_and_prints_what_it_shows() {
     let others = documents::documents()
         .into_iter()
         .filter(|(name, _)| !name.starts_with("README"));
-    let run: usize = others.map(|(name, text)| type_all(&name, &text)).sum();
+    let releases = publish();
+    let run: usize = others
+        .map(|(name, text)| type_all(&name, &text, &releases))
+        .sum();
     assert!(run >= 10, "{run}");
 }
 

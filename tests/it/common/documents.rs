@@ -15,6 +15,7 @@ pub fn documents() -> Vec<(String, String)> {
         .collect();
     for name in [
         "CHANGELOG.md",
+        "CODE_OF_CONDUCT.md",
         "CONTRIBUTING.md",
         "README.md",
         "README.zh-CN.md",
@@ -190,7 +191,7 @@ pub struct Typed {
 }
 
 /// The commands of `console` blocks, in order. A command goes on in the next line behind a `\`.
-fn typed(blocks: Vec<String>) -> Vec<Typed> {
+pub fn typed(blocks: &[String]) -> Vec<Typed> {
     let mut typed: Vec<Typed> = Vec::new();
     for block in blocks {
         let before = typed.len();
@@ -220,10 +221,10 @@ fn typed(blocks: Vec<String>) -> Vec<Typed> {
 
 /// All commands of a document.
 pub fn commands(text: &str) -> Vec<Typed> {
-    typed(blocks(text, "console"))
+    typed(&blocks(text, "console"))
 }
 
 /// The commands that work in a clone of the repository.
 pub fn commands_to_run(text: &str) -> Vec<Typed> {
-    typed(unmarked(text, "console"))
+    typed(&unmarked(text, "console"))
 }
