@@ -393,6 +393,35 @@ fn both_languages_of_a_page_say_the_same_and_link_to_each_other() {
 }
 
 #[test]
+fn every_page_is_in_the_sites_table_of_contents_in_the_same_order() {
+    let listed = |name: &str| -> Vec<String> {
+        let text = documents::read(&format!("packaging/site/{name}"));
+        let links = text.split("](").skip(1);
+        let pages = links.filter_map(|rest| rest.split(')').next());
+        pages.map(str::to_owned).collect()
+    };
+    let (english, chinese) = (listed("SUMMARY.md"), listed("SUMMARY.zh-CN.md"));
+    let mut rows = Rows::default();
+    for (name, _) in documents::documents() {
+        let Some(page) = name.strip_prefix("docs/") else {
+            continue;
+        };
+        let found = match page.strip_prefix("zh-CN/") {
+            Some(page) => chinese.iter().any(|listed| listed == page),
+            None => english.iter().any(|listed| listed == page),
+        };
+        let result = found.then_some(());
+        rows.row(
+            &name,
+            result.ok_or("add it to packaging/site/SUMMARY*.md".to_owned()),
+        );
+    }
+    rows.finish();
+    let both: Vec<&String> = english.iter().filter(|p| chinese.contains(p)).collect();
+    assert_eq!(both, chinese.iter().collect::<Vec<_>>());
+}
+
+#[test]
 fn the_readmes_name_the_least_rust_of_the_manifest() {
     let manifest = documents::read("Cargo.toml");
     let version = manifest.split("rust-version = \"").nth(1).unwrap();
