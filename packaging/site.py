@@ -100,6 +100,8 @@ def stage():
 
 def build():
     """Runs mdBook for both languages. Returns its warnings."""
+    if not shutil.which("mdbook"):
+        sys.exit(f"packaging/site.py: mdBook is missing. {__doc__.split('network:')[1].rstrip()}")
     version = subprocess.run(["mdbook", "--version"], check=True, capture_output=True, text=True).stdout
     if not version.startswith("mdbook v0.5."):
         sys.exit(f"packaging/site.py needs mdBook 0.5, not {version.strip()}")
