@@ -73,7 +73,7 @@ pub struct PinKey(pub(super) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PinOwner {
     key: PinKey,
-    /// Hash of the id and all that the device says; 0 without an id. Up to 0.1.0 the key of its pins.
+    /// Hash of the id and all that the device says; 0 without an id. Before 0.1.0 the key of its pins.
     said: u64,
 }
 

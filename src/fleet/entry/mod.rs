@@ -20,7 +20,7 @@ use crate::firmware::audience::DeviceId;
 pub use self::device::{DeviceEntry, JourneyEntry};
 pub use self::guard::{GuardEntry, Round};
 
-/// Class of the pins of version 0.1.0, which had none: that of established devices.
+/// Class of the pins of builds before 0.1.0, which had none: that of established devices.
 pub const OLD_PIN_CLASS: u8 = 2;
 
 /// One entry.
@@ -177,7 +177,7 @@ impl PinEntry {
 
     fn read(fields: &Fields) -> Option<PinEntry> {
         let owner = fields.hash("pin")?;
-        // Up to 0.1.0 a pin was of one network, without a reach, and its key was what is `said` now.
+        // Before 0.1.0 a pin was of one network, without a reach, and its key was what is `said` now.
         let is_old = fields.has("network");
         Some(PinEntry {
             owner: PinKey(owner),

@@ -172,7 +172,7 @@ pub(super) fn decode(line: &str, time: LineTime) -> DecodedLine {
     };
     match kind(line) {
         "clock" | HEADER => DecodedLine::Nothing,
-        // Up to 0.1.0 one content of one network: what was begun still counts for its day.
+        // Before 0.1.0 one content of one network: what was begun still counts for its day.
         "unpinned" if fields.has("network") => DecodedLine::Nothing,
         kind if JournalEntry::KINDS.contains(&kind) => match JournalEntry::read(kind, &fields) {
             Some(entry) => DecodedLine::Entry(entry),
