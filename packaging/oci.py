@@ -1,13 +1,19 @@
 #!/usr/bin/env python3
-"""Makes a container image for several machines out of the static binaries, as an OCI archive.
+"""Makes container images out of the static binaries.
 
     packaging/oci.py [--dist DIR]
 
-Takes those of luat-ota-x86_64, -aarch64, -armv7, -armv6 that are in DIR (dist), writes luat-ota-oci.tar
-beside them. `docker load`, `podman load` and `skopeo copy oci-archive:` read it. The image has the
-program, its licences and two empty folders, and nothing else: no shell, no library, no root.
+Takes those of luat-ota-x86_64, -aarch64, -armv7, -armv6 that are in DIR (dist), and writes beside them:
 
-No image builder is needed for that, and so no root either; and the same input gives the same bytes.
+    luat-ota-docker-TARGET.tar   the image for one machine, for `docker load` and `podman load`
+    luat-ota-oci.tar             the images for all machines, to copy into a registry
+                                 (`skopeo copy --all oci-archive:luat-ota-oci.tar docker://…`)
+
+The first form is what `docker save` writes: an OCI layout plus manifest.json. Docker reads the pure OCI layout of
+the second only with the image store of containerd, which was no default before Docker 29.
+
+An image has the program, its licences and two empty folders, and nothing else: no shell, no library. It runs as a
+user that is not root. No image builder is needed to make it, and no root; the same input gives the same bytes.
 """
 import gzip
 import hashlib
@@ -123,32 +129,50 @@ def commit_date():
     return int(done.stdout or 0)
 
 
+def write(path, layout, descriptors, platforms):
+    """Writes a layout whose index names these."""
+    index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": descriptors}
+    layout.files["index.json"] = json.dumps(index, sort_keys=True).encode()
+    layout.files["oci-layout"] = b'{"imageLayoutVersion":"1.0.0"}'
+    path.write_bytes(layout.tar([(name, 0o644, 0, data) for name, data in sorted(layout.files.items())]))
+    print(f"{path.stat().st_size:12}  {path} ({', '.join(platforms)})")
+
+
+def docker_manifest(layout, descriptor, tag):
+    """The manifest.json of `docker save`: where the image's parts are in the archive."""
+    blob = lambda digest: "blobs/sha256/" + digest.removeprefix("sha256:")
+    manifest = json.loads(layout.files[blob(descriptor["digest"])])
+    layers = [blob(layer["digest"]) for layer in manifest["layers"]]
+    return json.dumps([{"Config": blob(manifest["config"]["digest"]), "RepoTags": [tag], "Layers": layers}]).encode()
+
+
 def main():
     dist = pathlib.Path(sys.argv[2] if sys.argv[1:2] == ["--dist"] else ROOT / "dist")
     version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
-    layout = Layout(commit_date())
+    date = commit_date()
     licences = (dist / "LICENSES.txt").read_bytes()
-    images = [
-        image(layout, platform, (dist / f"luat-ota-{name}").read_bytes(), licences, version)
-        for name, platform in PLATFORMS.items()
-        if (dist / f"luat-ota-{name}").exists()
-    ]
-    if not images:
-        sys.exit(f"oci.py: no binary in {dist}: packaging/build.sh x86_64 aarch64 armv7")
-    kind = "index.v1+json"
-    index = {"schemaVersion": 2, "mediaType": f"application/vnd.oci.image.{kind}", "manifests": images}
-    # One name for all machines: the archive's index names the image's.
-    name = {
+    names = {
         "org.opencontainers.image.ref.name": version,
         "io.containerd.image.name": f"docker.io/library/luat-ota:{version}",
     }
-    top = layout.json(index, kind) | {"annotations": name}
-    layout.files["index.json"] = json.dumps({**index, "manifests": [top]}, sort_keys=True).encode()
-    layout.files["oci-layout"] = b'{"imageLayoutVersion":"1.0.0"}'
-    path = dist / "luat-ota-oci.tar"
-    path.write_bytes(layout.tar([(name, 0o644, 0, data) for name, data in sorted(layout.files.items())]))
-    platforms = ", ".join("/".join(image["platform"].values()) for image in images)
-    print(f"{path.stat().st_size:12}  {path} ({platforms})")
+    everything, images = Layout(date), []
+    for target, platform in PLATFORMS.items():
+        if not (dist / f"luat-ota-{target}").exists():
+            continue
+        binary = (dist / f"luat-ota-{target}").read_bytes()
+        images.append(image(everything, platform, binary, licences, version))
+        single = Layout(date)
+        descriptor = image(single, platform, binary, licences, version)
+        single.files["manifest.json"] = docker_manifest(single, descriptor, f"luat-ota:{version}")
+        path = dist / f"luat-ota-docker-{target}.tar"
+        write(path, single, [descriptor | {"annotations": names}], ["/".join(platform.values())])
+    if not images:
+        sys.exit(f"oci.py: no binary in {dist}: packaging/build.sh x86_64 aarch64 armv7")
+    # One name for all machines: the archive's index names the image's.
+    kind = "index.v1+json"
+    index = {"schemaVersion": 2, "mediaType": f"application/vnd.oci.image.{kind}", "manifests": images}
+    top = everything.json(index, kind) | {"annotations": names}
+    write(dist / "luat-ota-oci.tar", everything, [top], ["/".join(image["platform"].values()) for image in images])
 
 
 main()

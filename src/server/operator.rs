@@ -52,11 +52,13 @@ pub(super) fn prepare(
         .local_addr()
         .map_err(|error| format!("the operator's listener has no address: {error}"))?;
     guarded(settings, address)?;
-    // Files of a version without a read token.
+    let (text, file) = (wanted.token.as_deref(), wanted.token_file.as_deref());
+    // Files of a version without a read token. A token file that the settings name may be written before the
+    // first start, also in the state folder.
     let is_upgrade = [token::OPERATOR, "journal.jsonl", "hashes.jsonl"]
         .iter()
-        .any(|name| state.file(name).exists());
-    let (text, file) = (wanted.token.as_deref(), wanted.token_file.as_deref());
+        .map(|name| state.file(name))
+        .any(|path| path.exists() && file != Some(path.as_path()));
     let token = Token::operator(text, file, state.folder())?;
     let read = Token::reader(state.folder());
     if is_upgrade && read.as_ref().is_some_and(Token::is_new) {

@@ -289,6 +289,21 @@ fn after_an_upgrade_the_log_says_that_reading_needs_a_token_now() {
     }
 }
 
+/// The compose file names this file, and docs/guide-docker.md has it written before the first start.
+#[test]
+fn a_token_file_in_the_state_folder_may_be_written_before_the_first_start() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.state()).unwrap();
+    let file = place.state().join("operator-token");
+    std::fs::write(&file, "19c93557-413f-4826-a5a1-200ce7d2004f\n").unwrap();
+    let server = Server::start_in(place, &["--operator-token-file", file.to_str().unwrap()]);
+    let operator = Operator::of(&server);
+    assert_eq!(operator.token, "19c93557-413f-4826-a5a1-200ce7d2004f");
+    assert_eq!(operator.get("/api/v1/releases").status, 200);
+    let log = server.log.all().join("\n");
+    assert!(!log.contains("now need a token"), "{log}");
+}
+
 #[test]
 fn a_damaged_read_token_is_made_anew_and_serving_goes_on() {
     for bytes in [&b""[..], b"abc", b"\xff\xfe\0"] {
