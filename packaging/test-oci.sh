@@ -23,9 +23,12 @@ fail() {
 pass() { echo "PASS  $*"; }
 
 ./oci.py --dist "$dist"
-mv "$dist/luat-ota-oci.tar" "$work/first.tar"
+mkdir "$work/first"
+mv "$dist/luat-ota-oci.tar" "$dist/luat-ota-docker-x86_64.tar" "$work/first/"
 ./oci.py --dist "$dist" >/dev/null
-cmp "$work/first.tar" "$dist/luat-ota-oci.tar" || fail 'the same input gives other bytes'
+for archive in "$work"/first/*; do
+  cmp "$archive" "$dist/${archive##*/}" || fail 'the same input gives other bytes'
+done
 pass 'the same input gives the same bytes'
 
 for binary in "$dist"/luat-ota-{x86_64,aarch64,armv7,armv6}; do
@@ -41,6 +44,12 @@ for binary in "$dist"/luat-ota-{x86_64,aarch64,armv7,armv6}; do
   umoci unpack --image "$work/$platform$variant:1" "$work/bundle-$platform$variant" >/dev/null
   root=$work/bundle-$platform$variant/rootfs
   cmp "$binary" "$root/luat-ota" || fail "$platform$variant has another binary"
+  # The archive for `docker load`, in both of its forms.
+  single=$dist/luat-ota-docker-${binary##*/luat-ota-}.tar
+  for form in oci-archive docker-archive; do
+    skopeo inspect --override-arch "$platform" --override-variant "$variant" --config "$form:$single" >"$work/$form"
+    skopeo inspect --config "oci:$work/$platform$variant:1" | cmp - "$work/$form" || fail "$form:$single is another image"
+  done
   files=$(find "$root" -mindepth 1 -printf '%P\n' | sort | tr '\n' ' ')
   [ "$files" = 'LICENSES.txt firmware luat-ota state ' ] || fail "$platform$variant also has $files"
   pass "linux/$platform$variant is its program, the licences and two folders"
@@ -113,9 +122,10 @@ service = yaml.safe_load(pathlib.Path(sys.argv[1]).read_text())["services"]["lua
 image = json.loads(pathlib.Path(sys.argv[2]).read_text())["config"]
 version = re.search(r'^version = "(.*)"', pathlib.Path(sys.argv[3]).read_text(), re.M)[1]
 assert service["image"] == f"luat-ota:{version}", service["image"]
-assert service["user"] == image["User"] and service["read_only"] and service["cap_drop"] == ["ALL"]
+assert service["user"] == "${LUAT_OTA_USER:-%s}" % image["User"] and service["read_only"] and service["cap_drop"] == ["ALL"]
 assert service["healthcheck"]["test"] == image["Healthcheck"]["Test"]
-ports = {port.split(":")[1] if "/" in port else port.split(":")[1] + "/tcp" for port in service["ports"]}
-assert ports == set(image["ExposedPorts"]), ports
+local = [port for port in service["ports"] if port.startswith("127.0.0.1:")]
+ports = {port.split(":")[1] if "/" in port else port.split(":")[1] + "/tcp" for port in service["ports"] if port not in local}
+assert ports == set(image["ExposedPorts"]) and local == ["127.0.0.1:8081:8081"], (ports, local)
 PYTHON
 pass 'the compose file fits the image'

@@ -21,6 +21,7 @@ need shellcheck shellcheck
 need dash dash
 need runc runc
 need umoci umoci
+need mmdebstrap mmdebstrap
 need skopeo skopeo
 need lintian lintian
 need debootstrap debootstrap
@@ -45,5 +46,7 @@ echo '== OpenWrt'
 ./ipk.sh --dist "$dist" all
 echo '== container image'
 ./test-oci.sh --dist "$dist"
+echo '== the guide to Docker Compose'
+./test-guide-docker.sh --dist "$dist"
 echo '== Debian'
 ./test-deb.sh --dist "$dist"

@@ -22,7 +22,7 @@ OWN = re.compile(
 )
 # What packaging/release.sh publishes.
 PUBLISHED = re.compile(
-    r"luat-ota-(x86_64|aarch64|armv7|armv6|mipsel|mips)(-router)?|luat-ota-oci\.tar|compose\.yaml|SHA256SUMS|"
+    r"luat-ota-(x86_64|aarch64|armv7|armv6|mipsel|mips)(-router)?|luat-ota-(docker-(x86_64|aarch64|armv7|armv6)|oci)\.tar|compose\.yaml|SHA256SUMS|"
     r"luat-ota\.cdx\.json|LICENSES\.txt|BUILD\.txt|"
     r"luat-ota_VERSION_(amd64|arm64|armhf)\.deb|luat-ota_VERSION-1_[a-z0-9_-]+\.ipk"
 )
