@@ -33,6 +33,7 @@ PAGES = {
     "packaging/README.md": "packaging.md",
 }
 LINK = re.compile(r"(\]\()([^()\s]+)(\))")
+IMAGE = re.compile(r"(?<!\[)(!\[[^\]]*\]\(([^()\s]+)\))")
 # What a search must find: words, and the page.
 SEARCHES = {"": ("quarantined", "folder.html"), CHINESE: ("断电", "state.html")}
 
@@ -73,7 +74,8 @@ def rewritten(text, source, found, faults):
     lines, fenced = [], False
     for line in text.splitlines():
         fenced ^= line.lstrip().startswith("```")
-        lines.append(line if fenced else LINK.sub(link, line))
+        # A page of the browser is small on a phone: a tap on its image opens it alone.
+        lines.append(line if fenced else IMAGE.sub(r"[\1](\2)", LINK.sub(link, line)))
     # Every page leads to the other language; one without a translation leads to its first page.
     if not here and not lines[2].startswith("[中文]"):
         lines[1:1] = ["", f"[中文首页]({CHINESE}/index.html)"]

@@ -9,7 +9,7 @@
 
 use crate::common;
 
-use std::net::{TcpListener, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -40,7 +40,7 @@ const NEVER_RUN: &[&str] = &[
 ];
 
 /// The ports of the documents.
-const PORTS: [u16; 5] = [8080, 8081, 2234, 2233, 18080];
+const PORTS: [u16; 6] = [8080, 8081, 2234, 2233, 18080, 8000];
 
 /// The repository's sample in a folder of our own.
 fn sample() -> Place {
@@ -105,6 +105,8 @@ struct User {
     releases: PathBuf,
     ports: Vec<(u16, u16)>,
     server: Option<(Child, Arc<Log>)>,
+    /// A server of another program.
+    other: Option<Child>,
 }
 
 impl User {
@@ -143,6 +145,7 @@ impl User {
             releases: releases.root.clone(),
             ports,
             server: None,
+            other: None,
         }
     }
 
@@ -227,6 +230,17 @@ impl User {
             let found = self.folder.is_dir().then_some(());
             return found.ok_or(format!("no such folder: {}", self.folder.display()));
         }
+        if command.starts_with("python3 -m http.server ") {
+            let port = self.port(8000);
+            let command = command.replace(" 8000", &format!(" {port}"));
+            let mut shell = self.shell(&format!("exec {command}"));
+            shell.stdout(Stdio::null()).stderr(Stdio::null());
+            self.other = Some(shell.spawn().unwrap());
+            common::wait_until("it serves", PATIENCE, || {
+                TcpStream::connect(("127.0.0.1", port)).is_ok()
+            });
+            return Ok(());
+        }
         if serves(&command) {
             self.stop()?;
             let mut child = self
@@ -254,9 +268,13 @@ impl User {
         let end = Instant::now() + PATIENCE;
         loop {
             let output = run_command(&mut self.shell(&command));
-            // 3 is what `explain` ends with where the answer is no.
-            let fine = output.status.success()
-                || output.status.code() == Some(3) && command.contains("luat-ota explain ");
+            // `explain` ends with 3 if the answer is no, and `probe` with 1 if the document shows that clients fail.
+            let shows = |end: &str| typed.prints.iter().any(|line| line.ends_with(end));
+            let fine = match output.status.code() {
+                Some(3) => command.contains("luat-ota explain "),
+                Some(1) => command.starts_with("luat-ota probe ") && shows(" failed."),
+                code => code == Some(0),
+            };
             let text = String::from_utf8_lossy(&output.stdout).replace('\r', "\n");
             let missing = in_order(&typed.prints, &text);
             match missing {
@@ -278,7 +296,8 @@ impl User {
 
 impl Drop for User {
     fn drop(&mut self) {
-        if let Some((mut child, _)) = self.server.take() {
+        let server = self.server.take().map(|(child, _)| child);
+        for mut child in server.into_iter().chain(self.other.take()) {
             let _ = child.kill();
             let _ = child.wait();
         }
