@@ -1,6 +1,6 @@
 //! Promise: with the certificates and the nginx configuration of docs/guide-https.md, every generation of
-//! module is updated over TLS, with the cipher suites of both kinds of chip; a certificate of another CA is
-//! refused by who verifies.
+//! module is updated over TLS, with the cipher suites of both kinds of chip; a client that verifies
+//! refuses a certificate of another CA.
 //!
 //! No emulation speaks TLS: HAProxy takes its plain connection and is the TLS client, with the limits of the
 //! chip. Where a program is not installed the test says that it was skipped; with CI=true it fails.

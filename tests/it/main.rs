@@ -28,6 +28,7 @@ mod known_devices;
 mod libfota3;
 mod limits;
 mod loops;
+mod migration;
 mod never_torn;
 mod one_truth;
 mod operator_access;
