@@ -129,6 +129,7 @@ def main():
                 "version": me["version"],
                 "purl": purl(ours[0]),
                 "licenses": [{"expression": me["license"]}],
+                "externalReferences": [{"type": "vcs", "url": me["repository"]}],
             },
         },
         "components": components,

@@ -76,6 +76,7 @@ Installed-Size: $(du -sk --apparent-size --exclude=DEBIAN "$tree" | cut -f 1)
 Depends: adduser, init-system-helpers (>= 1.54~)
 Section: net
 Priority: optional
+Homepage: $(tools/repository.py)
 Description: update server for Luat and LuatOS cellular modules
  Serves the firmware in a folder to modules of all generations, over HTTP, UDP
  and TCP, and resumes what a bad connection cut off. A file that is dropped into

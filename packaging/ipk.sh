@@ -58,6 +58,7 @@ Package: luat-ota
 Version: $version
 Depends: libc
 License: MIT
+URL: $(tools/repository.py)
 Section: net
 Architecture: $arch
 Installed-Size: $(stat -c %s "$binary")

@@ -67,7 +67,7 @@ class Layout:
         return out.getvalue()
 
 
-def image(layout, platform, binary, licences, version):
+def image(layout, platform, binary, licences, version, repository):
     """One machine's image; its descriptor."""
     layer = layout.tar(
         [
@@ -85,6 +85,7 @@ def image(layout, platform, binary, licences, version):
         "org.opencontainers.image.description": "Update server for Luat and LuatOS cellular modules",
         "org.opencontainers.image.version": version,
         "org.opencontainers.image.licenses": "MIT",
+        "org.opencontainers.image.source": repository,
     }
     config = layout.json(
         {
@@ -148,7 +149,8 @@ def docker_manifest(layout, descriptor, tag):
 
 def main():
     dist = pathlib.Path(sys.argv[2] if sys.argv[1:2] == ["--dist"] else ROOT / "dist")
-    version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
+    manifest = (ROOT / "Cargo.toml").read_text()
+    version, repository = (re.search(rf'^{key} = "(.*)"', manifest, re.M)[1] for key in ("version", "repository"))
     date = commit_date()
     licences = (dist / "LICENSES.txt").read_bytes()
     names = {
@@ -160,9 +162,9 @@ def main():
         if not (dist / f"luat-ota-{target}").exists():
             continue
         binary = (dist / f"luat-ota-{target}").read_bytes()
-        images.append(image(everything, platform, binary, licences, version))
+        images.append(image(everything, platform, binary, licences, version, repository))
         single = Layout(date)
-        descriptor = image(single, platform, binary, licences, version)
+        descriptor = image(single, platform, binary, licences, version, repository)
         single.files["manifest.json"] = docker_manifest(single, descriptor, f"luat-ota:{version}")
         path = dist / f"luat-ota-docker-{target}.tar"
         write(path, single, [descriptor | {"annotations": names}], ["/".join(platform.values())])

