@@ -180,16 +180,18 @@ for side in "$daemon outside 1" "$client module 77"; do
   nsenter -t "$process" -n ip address add "2001:db8::$number/64" dev "$link" nodad
   nsenter -t "$process" -n ip link set "$link" up
 done
-peers() { # how the server sees it over IPv4 and IPv6
-  local host
+peers() { # how the server sees it over IPv4 and IPv6, of which each asks for a version of its own
+  local host version=0
   for host in 203.0.113.1 '[2001:db8::1]'; do
+    version=$((version + 1))
     for _ in $(seq 100); do
       nsenter -t "$client" -n curl -s -m 5 -o /dev/null \
-        "http://$host:8080/luat/update?imei=004999010640009&firmware_name=PEER_Luat_V0017_ASR1802&version=1.0.0" && break
+        "http://$host:8080/luat/update?imei=004999010640009&firmware_name=PEER_Luat_V0017_ASR1802&version=$version.0.0" || true
+      as_user bash -c "cd $folder; docker compose logs" >"$work/log" 2>&1
+      grep -q " project=PEER from=$version.0.0 " "$work/log" && break
       sleep 0.1
     done
-    sleep 0.2
-    as_user bash -c "cd $folder; docker compose logs --tail 1" 2>&1 | sed -n 's/.* peer=\(.*\):[0-9]*$/\1/p'
+    sed -n "s/.* project=PEER from=$version.0.0 .* peer=\(.*\):[0-9]*$/\1/p" "$work/log" | tail -n 1
   done | tr '\n' ' '
 }
 seen=$(peers)
