@@ -304,6 +304,23 @@ export function upload(path, file, digest, rules, moved) {
   });
 }
 
+/** Lets the server make the package of a .soc file: its name and its bytes. */
+export async function makePackage(file, query) {
+  let reply;
+  try {
+    reply = await fetch('/api/v1/pack/' + encodeURIComponent(file.name) + '?' + query, {
+      method: 'POST', headers: { ...authorised(), 'Content-Type': 'application/octet-stream' }, body: file, cache: 'no-store',
+    });
+  } catch {
+    throw new Problem(0, t('offline'));
+  }
+  const why = lacks(reply.status, reply.headers.get('WWW-Authenticate'));
+  if (why && await askToken(why)) return makePackage(file, query);
+  if (!reply.ok) throw problem(reply.status, await reply.text().catch(() => ''));
+  const [, name] = /filename\*?=(?:UTF-8''|")([^"]+)/.exec(reply.headers.get('Content-Disposition'));
+  return { name: decodeURIComponent(name), bytes: await reply.blob() };
+}
+
 /** Base64 of bytes. */
 export const base64 = (buffer) => btoa(Array.from(new Uint8Array(buffer), (byte) => String.fromCharCode(byte)).join(''));
 

@@ -1,11 +1,14 @@
 // Drop: firmware comes in through the page. A file is first looked at (its name, its size and how it
 // begins), and what was recognised is shown; only then is it sent. The server looks at all of it again.
+// Of a .soc file the server makes a package first; that can be downloaded, or uploaded paused.
 
-import { api, base64, bytes, h, icon, number, put, said, t, toast, upload } from './base.js';
+import { api, base64, bytes, h, icon, makePackage, number, put, said, t, toast, upload } from './base.js';
 import { progress } from './devices.js';
 
 const LARGEST = 256 * 1024 * 1024;
 const HASHED = 64 * 1024 * 1024;
+/** The rules of a package that was made here: no real module has flashed it yet. */
+const MADE_HERE = { percent: 0, paused: 'built here: verify on one module first' };
 
 /** What was dropped; it stays while other views are looked at. */
 const items = [];
@@ -14,14 +17,25 @@ let redraw = () => {};
 /** New files, for a project and version or (neither) for what their names say. */
 export function add(files, { project = '', version = '' }) {
   for (const file of files) {
-    const item = { file, project, version, state: 'looking', sent: 0, sure: false, answer: null, error: '', turn: 0, percent: '', allow: '', paused: false };
+    const soc = /\.soc$/i.test(file.name);
+    // The release that a .soc file is dropped onto is not what its script says.
+    const item = { file, soc, made: null, project: soc ? '' : project, version: soc ? '' : version, bsp: '', state: 'looking', sent: 0, sure: false, answer: null, error: '', turn: 0, percent: '', allow: '', paused: false };
     items.unshift(item);
     look(item);
   }
   redraw();
 }
 
-const place = (item) => [...(item.project && item.version ? [item.project, item.version] : []), item.file.name];
+const place = (item) => (item.soc ? [item.made.name] : [...(item.project && item.version ? [item.project, item.version] : []), item.file.name]);
+
+/** What is uploaded: the file, or the package that was made of it. */
+const content = (item) => (item.soc ? item.made.bytes : item.file);
+
+/** Forgets the package of a .soc file. */
+function forget(item) {
+  if (item.made) URL.revokeObjectURL(item.made.url);
+  item.made = null;
+}
 
 async function look(item) {
   item.turn += 1;
@@ -29,11 +43,20 @@ async function look(item) {
   item.state = 'looking';
   item.error = '';
   try {
-    if (Boolean(item.project) !== Boolean(item.version)) throw new Error(t('bothOrNone'));
+    if (!item.soc && Boolean(item.project) !== Boolean(item.version)) throw new Error(t('bothOrNone'));
     if (item.file.size === 0) throw new Error(t('emptyFile'));
     if (item.file.size > LARGEST) throw new Error(t('tooLarge', bytes(LARGEST)));
-    const head = base64(await item.file.slice(0, 4096).arrayBuffer());
-    const answer = await api('POST', 'recognise', { path: place(item).join('/'), size: item.file.size, head, ...(rules(item) && { rules: JSON.parse(rules(item)) }) });
+    if (item.soc) {
+      const facts = ['project', 'version', 'bsp'].filter((key) => item[key]).map((key) => [key, item[key]]);
+      const made = await makePackage(item.file, new URLSearchParams(facts));
+      if (mine !== item.turn) return;
+      forget(item);
+      item.made = { ...made, url: URL.createObjectURL(made.bytes) };
+    }
+    const head = base64(await content(item).slice(0, 4096).arrayBuffer());
+    // How many devices would take a package that was made here, once it is no longer paused.
+    const own = !item.soc && rules(item);
+    const answer = await api('POST', 'recognise', { path: place(item).join('/'), size: content(item).size, head, ...(own && { rules: JSON.parse(own) }) });
     if (mine !== item.turn) return;
     item.answer = answer;
     item.state = answer.problem ? 'refused' : 'ready';
@@ -54,6 +77,7 @@ function rules(item) {
     ...(item.paused && { paused: true }),
     ...(item.percent !== '' && { percent: Number(item.percent) }),
     ...(allow.length && { allow }),
+    ...(item.soc && MADE_HERE),
   };
   const ascii = (character) => '\\u' + character.charCodeAt(0).toString(16).padStart(4, '0');
   return Object.keys(all).length ? JSON.stringify(all).replace(/[^\x20-\x7e]/g, ascii) : '';
@@ -65,13 +89,13 @@ async function send(item) {
   item.draw();
   try {
     let digest = '';
-    if (window.crypto && crypto.subtle && item.file.size <= HASHED) digest = base64(await crypto.subtle.digest('SHA-256', await item.file.arrayBuffer()));
-    await upload(place(item).map(encodeURIComponent).join('/'), item.file, digest, rules(item), (sent) => {
+    if (window.crypto && crypto.subtle && content(item).size <= HASHED) digest = base64(await crypto.subtle.digest('SHA-256', await content(item).arrayBuffer()));
+    await upload(place(item).map(encodeURIComponent).join('/'), content(item), digest, rules(item), (sent) => {
       item.sent = sent;
       if (item.moved) item.moved();
     });
     item.state = 'done';
-    toast(t('uploaded', item.file.name));
+    toast(t('uploaded', place(item).pop()));
   } catch (error) {
     item.state = 'failed';
     item.error = error.message;
@@ -92,18 +116,18 @@ function card(item, remove) {
   const again = () => {
     item.turn += 1;
     clearTimeout(timer);
-    timer = setTimeout(() => look(item), 350);
+    timer = setTimeout(() => look(item), item.soc ? 1000 : 350);
   };
   const field = (key, label) => {
     const id = `${key}-${items.indexOf(item)}-${item.file.name}`;
-    const input = h('input', { id, value: item[key], placeholder: t('byName'), autocomplete: 'off', spellcheck: 'false', maxlength: 64 });
+    const input = h('input', { id, value: item[key], placeholder: t(item.soc && key !== 'bsp' ? 'byScript' : 'byName'), autocomplete: 'off', spellcheck: 'false', maxlength: 64 });
     input.oninput = () => {
       item[key] = input.value.trim();
       again();
     };
     return h('div.field', {}, h('label', { for: id }, label), input);
   };
-  const fields = h('div.search', {}, field('project', t('project')), field('version', t('version')));
+  const fields = h('div.search', {}, field('project', t('project')), field('version', t('version')), item.soc && field('bsp', t('platform')));
   const rule = (key, label, props) => {
     const id = `${key}-${items.indexOf(item)}-${item.file.name}`;
     const check = props.type === 'checkbox';
@@ -114,7 +138,7 @@ function card(item, remove) {
     };
     return check ? h('label.check', { for: id }, input, h('span', {}, label)) : h('div.field', {}, h('label', { for: id }, label), input);
   };
-  const first = h('details', { 'data-key': 'rules' }, h('summary', {}, t('rulesFirst')), h('p.small', {}, t('rulesFirstText')),
+  const first = h('details', { hidden: item.soc,  'data-key': 'rules' }, h('summary', {}, t('rulesFirst')), h('p.small', {}, t('rulesFirstText')),
     h('div.search', {}, rule('percent', t('percentLabel') + ' (%)', { type: 'number', min: 0, max: 100, step: 'any', placeholder: '100' }), rule('allow', t('allowLabel'), { placeholder: t('any') })),
     rule('paused', t('pausedFirst'), { type: 'checkbox' }));
   const label = h('div.head', {}, h('h3', {}, item.file.name), h('span.small', {}, bytes(item.file.size)));
@@ -127,34 +151,38 @@ function card(item, remove) {
     element.dataset.state = state;
     for (const input of [...fields.querySelectorAll('input'), ...first.querySelectorAll('input')]) input.disabled = state === 'sending' || state === 'done';
     item.moved = null;
-    if (state === 'looking') { body.replaceChildren(h('p.small', {}, t('looking'))); return; }
+    if (state === 'looking') { body.replaceChildren(h('p.small', {}, t(item.soc ? 'making' : 'looking'))); return; }
     const facts = answer && answer.project && h('dl.facts', {},
       fact(t('project'), h('b', {}, answer.project)), fact(t('version'), h('b', {}, answer.version || '–')),
       fact(t('kind'), said(answer.kind)), fact(t('platform'), answer.platform || t('anyPlatform')),
       answer.base_core && fact(t('fromCore'), String(answer.base_core)),
+      item.soc && fact(t('core'), t('coreNotIn', answer.version.split('.')[0])),
       answer.newest && fact(t('newestHere'), answer.newest));
     if (state === 'refused' || state === 'failed') {
-      put(body, facts, h('p.reason.bad', {}, icon('warn'), h('b', {}, t(state === 'refused' ? 'refusedFile' : 'failedUpload')), ' ', said(item.error)),
+      put(body, facts, h('p.reason.bad', {}, icon('warn'), h('b', {}, t(state === 'failed' ? 'failedUpload' : item.soc && !item.made ? 'notMade' : 'refusedFile')), ' ', said(item.error)),
         acts(state === 'failed' && h('button.primary', { type: 'button', onclick: () => send(item) }, t('tryAgain'))));
     } else if (state === 'ready') {
-      const yes = h('button.primary.upload', { type: 'button', onclick: () => send(item), disabled: answer.warnings.length > 0 && !item.sure }, icon('drop'), t('upload'));
+      const yes = h('button.primary.upload', { type: 'button', onclick: () => send(item), disabled: answer.warnings.length > 0 && !item.sure }, icon('drop'), t(item.soc ? 'uploadPaused' : 'upload'));
       const sure = h('input', { type: 'checkbox', checked: item.sure, onchange: () => { item.sure = sure.checked; yes.disabled = !item.sure; } });
       put(body, facts,
-        h('p.bill', {}, bill(answer.bill, item.file.size)),
+        item.soc && h('p.note', {}, t('madeOf', item.made.name)),
+        h('p.bill', {}, bill(answer.bill, content(item).size)),
         answer.bill.others.length > 0 && h('ul.small.others', {}, answer.bill.others.map((other) => h('li', {}, number(other.devices), ': ', said(other.reason)))),
         ...answer.warnings.map((warning) => h('p.reason', {}, icon('warn'), said(warning))),
-        answer.warnings.length > 0 && h('label.check', {}, sure, h('span', {}, t('sure'))), acts(yes));
+        answer.warnings.length > 0 && h('label.check', {}, sure, h('span', {}, t('sure'))),
+        acts(yes, item.soc && h('a.button', { href: item.made.url, download: item.made.name }, t('download'))));
     } else if (state === 'sending') {
       const bar = progress(t('uploadOf', item.file.name), 0);
       const facts = h('p.small', {});
       item.moved = () => {
-        bar.set((100 * item.sent) / item.file.size);
-        facts.textContent = item.sent >= item.file.size ? t('checking') : t('ofBytes', bytes(item.sent), bytes(item.file.size));
+        const { size } = content(item);
+        bar.set((100 * item.sent) / size);
+        facts.textContent = item.sent >= size ? t('checking') : t('ofBytes', bytes(item.sent), bytes(size));
       };
       item.moved();
       body.replaceChildren(bar, facts);
     } else {
-      body.replaceChildren(h('p.good', {}, t('isThere')), acts(h('a.button', { href: '#/releases' }, t('releases'))));
+      body.replaceChildren(h('p.good', {}, t(item.soc ? 'isTherePaused' : 'isThere')), acts(h('a.button', { href: '#/releases' }, t('releases'))));
     }
   };
   item.draw();
@@ -173,6 +201,8 @@ export function show(main, route, context) {
   onto();
   const list = h('ul.plain', {});
   const remove = (item) => {
+    item.turn += 1;
+    forget(item);
     items.splice(items.indexOf(item), 1);
     redraw();
     choose.focus();

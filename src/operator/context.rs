@@ -16,6 +16,10 @@ use crate::fleet::clock::unix_now;
 /// Concurrent uploads, at most.
 const UPLOADS: usize = 4;
 
+/// Concurrent builds of packages, at most: one needs up to 64 MiB.
+#[cfg(feature = "pack")]
+const BUILDS: usize = 1;
+
 /// What the operator's interface may use.
 pub struct OperatorContext {
     /// Decides about requests.
@@ -26,6 +30,8 @@ pub struct OperatorContext {
     pub fleet: Rc<RefCell<Fleet>>,
     /// The firmware folder.
     pub folder: PathBuf,
+    /// The state folder, for temporary files.
+    pub state: PathBuf,
     /// The number of running downloads.
     pub running: Box<dyn Fn() -> usize>,
     /// Requests a scan of the firmware folder. Does not block.
@@ -34,6 +40,8 @@ pub struct OperatorContext {
     /// [`OperatorContext::start`] in Unix seconds.
     pub(super) started: i64,
     pub(super) uploads: Semaphore,
+    #[cfg(feature = "pack")]
+    pub(super) builds: Semaphore,
 }
 
 impl OperatorContext {
@@ -43,6 +51,7 @@ impl OperatorContext {
         catalog: Box<dyn Fn() -> Arc<Catalog>>,
         fleet: Rc<RefCell<Fleet>>,
         folder: PathBuf,
+        state: PathBuf,
         running: Box<dyn Fn() -> usize>,
         rescan: Box<dyn Fn()>,
     ) -> OperatorContext {
@@ -51,11 +60,14 @@ impl OperatorContext {
             catalog,
             fleet,
             folder,
+            state,
             running,
             rescan,
             start: Instant::now(),
             started: unix_now(),
             uploads: Semaphore::new(UPLOADS),
+            #[cfg(feature = "pack")]
+            builds: Semaphore::new(BUILDS),
         }
     }
 }

@@ -45,6 +45,8 @@ pub enum OperatorRoute<'t> {
     Recognise,
     /// Uploads a file. The parts of its path.
     Upload(&'t [String]),
+    /// Makes a package of a `.soc` file. Its name.
+    Pack(&'t str),
 }
 
 /// A change of a release.
@@ -121,6 +123,7 @@ pub fn route(method: Method, target: &RequestTarget) -> Result<OperatorRoute<'_>
         ["rates"] => get(OperatorRoute::Rates),
         ["explain"] => post(OperatorRoute::Explain),
         ["recognise"] => post(OperatorRoute::Recognise),
+        ["pack", name] => post(OperatorRoute::Pack(name)),
         ["firmware", _] | ["firmware", _, _, _] | ["firmware", _, _, _, _] => {
             let path = target.parts.get(3..).unwrap_or_default();
             only(Method::Put, OperatorRoute::Upload(path), "PUT")
@@ -277,6 +280,7 @@ mod tests {
             ),
             (Post, "/api/v1/explain", "Read Ok(Explain)"),
             (Post, "/", "Write Err(Method(\"GET, HEAD\"))"),
+            (Post, "/api/v1/pack/a.soc", "Write Ok(Pack(\"a.soc\"))"),
             (Get, "/api/v1/explain", "Read Err(Method(\"POST\"))"),
             (Get, "/api/v1/nothing", "Read Err(NotFound)"),
             (Put, "/api/v1/nothing", "Write Err(NotFound)"),

@@ -30,6 +30,8 @@ pub(super) struct Prepared {
     token: Token,
     /// `None` where it cannot be kept.
     read: Option<Token>,
+    /// The state folder.
+    state: PathBuf,
 }
 
 /// Opens the listener (or takes the one that systemd passed) and the token; `None` with `--operator off`.
@@ -82,6 +84,7 @@ pub(super) fn prepare(
         address,
         token,
         read,
+        state: state.folder().path().to_owned(),
     }))
 }
 
@@ -114,6 +117,7 @@ impl Prepared {
             address,
             token,
             read,
+            state,
         } = self;
         say(address, &token);
         let read = read.as_ref().map(|read| read.text.as_str());
@@ -126,6 +130,7 @@ impl Prepared {
             Box::new(move || Arc::clone(&catalog.catalog.borrow())),
             fleet,
             settings.folder.clone(),
+            state,
             Box::new(move || running.running_downloads()),
             Box::new(move || {
                 if let Some(watcher) = watcher.upgrade() {

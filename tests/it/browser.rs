@@ -246,7 +246,7 @@ fn a_file_that_is_dropped_onto_the_page_is_uploaded() {
     // What the folder would quarantine is refused with the reason, before a byte of it is sent.
     desk.go("#/releases");
     browser.wait_text(&card("ALIYUN", "2.0.1"), "Live");
-    desk.drop_file(&card("ALIYUN", "2.0.1"), "core.soc", &noise(8, 5000));
+    desk.drop_file(&card("ALIYUN", "2.0.1"), "core.binpkg", &noise(8, 5000));
     browser.wait_text("li:first-child .bad", "Would not be served");
     browser.wait_text("li:first-child .bad", "factory file");
     let none = "return document.querySelector('li:first-child .upload') === null";

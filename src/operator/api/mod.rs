@@ -6,6 +6,8 @@ mod devices;
 pub mod events;
 mod explain;
 mod metrics;
+#[cfg(feature = "pack")]
+mod pack;
 mod pages;
 mod quarantine;
 mod rates;
@@ -63,6 +65,14 @@ pub async fn answer(
         OperatorRoute::Explain => explain::post(context, body).await,
         OperatorRoute::Recognise => recognise::post(context, body).await,
         OperatorRoute::Upload(parts) => upload::put(context, head, parts, body).await,
+        #[cfg(feature = "pack")]
+        OperatorRoute::Pack(name) => pack::post(context, head, name, body).await,
+        #[cfg(not(feature = "pack"))]
+        OperatorRoute::Pack(_) => Err(Response::problem(
+            StatusCode::NotImplemented,
+            "this build of luat-ota makes no packages: run `luat-ota pack` of a full build on another machine, and \
+             upload the .bin that it writes",
+        )),
     };
     match response {
         Ok(response) | Err(response) => response,

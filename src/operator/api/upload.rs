@@ -39,21 +39,7 @@ pub(super) async fn put(
     parts: &[String],
     body: &mut RequestBody<'_>,
 ) -> ApiResult {
-    let size = match body.length() {
-        None => {
-            return Err(Response::problem(
-                StatusCode::LengthRequired,
-                "send the file's length as Content-Length",
-            ));
-        }
-        Some(size) if size > LARGEST => {
-            return Err(Response::problem(
-                StatusCode::PayloadTooLarge,
-                "no firmware has more than 256 MiB",
-            ));
-        }
-        Some(size) => size,
-    };
+    let size = length(body, LARGEST, "no firmware has more than 256 MiB")?;
     let digest = head
         .header("repr-digest")?
         .map(digest)
@@ -61,11 +47,7 @@ pub(super) async fn put(
         .flatten();
     let rules = head.header("release-rules")?.map(rules).transpose()?;
     let only_new = head.header("if-none-match")?.is_some();
-    let Some(_slot) = context.uploads.try_acquire() else {
-        let response =
-            Response::unavailable("other files are on their way: try again when they are done");
-        return Err(response.with("retry-after", "5"));
-    };
+    let _slot = context.uploads.try_acquire().ok_or_else(busy)?;
     let path = parts.join("/");
     let (pieces, received) = bounded(QUEUE);
     let (outcome_sender, outcome) = bounded(1);
@@ -114,6 +96,26 @@ pub(super) async fn put(
             "the upload was given up",
         )),
     }
+}
+
+/// The announced length of a file of at most `largest` bytes. `too_large`: the sentence about a longer one.
+pub(super) fn length(body: &RequestBody<'_>, largest: u64, too_large: &str) -> ApiResult<u64> {
+    match body.length() {
+        None => Err(Response::problem(
+            StatusCode::LengthRequired,
+            "send the file's length as Content-Length",
+        )),
+        Some(size) if size > largest => {
+            Err(Response::problem(StatusCode::PayloadTooLarge, too_large))
+        }
+        Some(size) => Ok(size),
+    }
+}
+
+/// The response while too many files are on their way.
+pub(super) fn busy() -> Response {
+    let sentence = "other files are on their way: try again when they are done";
+    Response::unavailable(sentence).with("retry-after", "5")
 }
 
 fn done(context: &OperatorContext, path: &str, taken: &StoredFile) -> Response {

@@ -156,3 +156,90 @@ pub fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
         ("bad-md5.bin", bad_md5),
     ]
 }
+
+/// A LuaDB image of these files, as docs/protocol.md 9f describes it.
+pub fn luadb_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let sealed = |mut head: Vec<u8>| {
+        head.extend_from_slice(&[0xFE, 0x02]);
+        let sum = head.iter().map(|byte| u16::from(*byte)).sum::<u16>();
+        head.extend_from_slice(&sum.to_le_bytes());
+        head
+    };
+    const MAGIC: [u8; 6] = [0x01, 0x04, 0x5A, 0xA5, 0x5A, 0xA5];
+    let entry = |name: &str, data: &[u8]| {
+        let mut head = MAGIC.to_vec();
+        head.extend_from_slice(&[0x02, name.len() as u8]);
+        head.extend_from_slice(name.as_bytes());
+        head.extend_from_slice(&[0x03, 0x04]);
+        head.extend_from_slice(&(data.len() as u32).to_le_bytes());
+        [sealed(head), data.to_vec()].concat()
+    };
+    let mut head = MAGIC.to_vec();
+    head.extend_from_slice(&[0x02, 0x02, 2, 0, 0x03, 0x04, 24, 0, 0, 0, 0x04, 0x02]);
+    head.extend_from_slice(&(files.len() as u16 + 1).to_le_bytes());
+    let mut image = sealed(head);
+    for (name, data) in files {
+        image.extend(entry(name, data));
+    }
+    let mut last = entry(".airm2m_all_crc#.bin", &[0; 16]);
+    last.truncate(last.len() - 16);
+    image.extend(last);
+    let digest = Md5::digest(&image);
+    image.extend_from_slice(&digest);
+    image
+}
+
+/// A zip archive of these files, stored as they are.
+pub fn zip_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let (mut archive, mut directory) = (Vec::new(), Vec::new());
+    for (name, data) in files {
+        // Version, flags, method, time, date; CRC, both sizes; lengths of the name and of what follows it.
+        let mut facts = vec![20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0];
+        facts.extend_from_slice(&crc32fast::hash(data).to_le_bytes());
+        facts.extend_from_slice(&(data.len() as u32).to_le_bytes());
+        facts.extend_from_slice(&(data.len() as u32).to_le_bytes());
+        facts.extend_from_slice(&(name.len() as u16).to_le_bytes());
+        facts.extend_from_slice(&[0, 0]);
+        let offset = archive.len() as u32;
+        archive.extend_from_slice(b"PK\x03\x04");
+        archive.extend_from_slice(&facts);
+        archive.extend_from_slice(name.as_bytes());
+        archive.extend_from_slice(data);
+        directory.extend_from_slice(b"PK\x01\x02\x14\0");
+        directory.extend_from_slice(&facts);
+        directory.extend_from_slice(&[0; 10]);
+        directory.extend_from_slice(&offset.to_le_bytes());
+        directory.extend_from_slice(name.as_bytes());
+    }
+    let count = (files.len() as u16).to_le_bytes();
+    let (at, length) = (archive.len() as u32, directory.len() as u32);
+    archive.extend(directory);
+    archive.extend_from_slice(b"PK\x05\x06\0\0\0\0");
+    archive.extend_from_slice(&[count, count].concat());
+    archive.extend_from_slice(&[length.to_le_bytes(), at.to_le_bytes()].concat());
+    archive.extend_from_slice(&[0, 0]);
+    archive
+}
+
+/// The name of [`soc`].
+pub const SOC: &str = "LuatOS-SoC_V2020_Air780EPM.soc";
+
+/// A factory file of an Air780EPM with a script.
+pub fn soc(project: &str, version: &str) -> Vec<u8> {
+    let main =
+        format!("PROJECT = \"{project}\"\nVERSION = \"{version}\"\nlog.info(\"main\", PROJECT)\n");
+    let noise = noise(7, 20_000);
+    let image = luadb_of(&[("main.lua", main.as_bytes()), ("logo.jpg", &noise)]);
+    let info = serde_json::json!({
+        "chip": {"type": "ec7xx"},
+        "rom": {"version-bsp": "V2020", "fs": {"script": {"size": 512}}},
+        "script": {"file": "script.bin"},
+        "download": {"script_addr": "2B1000"},
+        "user": {"project": "", "version": ""},
+    });
+    zip_of(&[
+        ("info.json", info.to_string().as_bytes()),
+        ("script.bin", &image),
+        ("core.binpkg", &noise),
+    ])
+}

@@ -1,0 +1,141 @@
+//! Promise: the server makes the same package of a `.soc` file as `luat-ota pack`, keeps nothing of it, and says what is
+//! wrong with a file of which none can be made.
+#![cfg(all(feature = "operator", feature = "pack"))]
+
+use crate::common;
+
+use common::operator::{Operator, Told};
+use common::packages::{SOC, noise, soc, zip_of};
+use common::{IMEI, Server, files_under, luatos};
+use luat_ota::pack::ec;
+use serde_json::json;
+
+fn start() -> (Server, Operator) {
+    let server = Server::start(&[]);
+    let operator = Operator::of(&server);
+    (server, operator)
+}
+
+fn make(operator: &Operator, name: &str, bytes: &[u8]) -> Told {
+    operator.send("POST", &format!("/api/v1/pack/{name}"), "", bytes)
+}
+
+#[test]
+fn a_package_is_made_as_the_command_line_makes_it_and_nothing_is_kept() {
+    let (server, operator) = start();
+    let bytes = soc("METER", "1.0.1");
+    let told = make(&operator, SOC, &bytes);
+    assert_eq!(told.status, 200, "{}", told.text());
+    let name = "METER_2020.1.1_LuatOS-SoC_Air780EPM.bin";
+    assert_eq!(
+        told.header("content-disposition"),
+        Some(format!("attachment; filename=\"{name}\"").as_str())
+    );
+    assert_eq!(make(&operator, SOC, &bytes).body, told.body);
+    let place = server.place();
+    assert_eq!(files_under(&place.firmware()), [""; 0]);
+    let kept = files_under(&place.state());
+    assert!(!kept.iter().any(|name| name.contains("tmp")), "{kept:?}");
+    // The image of the .soc file is in it, and no other byte of it.
+    let sectors = ec::unpack(&told.body).unwrap();
+    assert_eq!(sectors.len(), 1);
+
+    // Published paused, as the page does it.
+    let rules = json!({"percent": 0, "paused": "built here: verify on one module first"});
+    let headers = format!("Release-Rules: {rules}\r\n");
+    assert_eq!(operator.put_file(name, &headers, &told.body), 201);
+    let check = luatos("METER", "Air780EPM", IMEI, "2020.1.0");
+    server.wait_until_refused(&check, 404, 27);
+    operator.wait_for("/api/v1/releases", "it is paused", |list| {
+        let release = &list["releases"][0];
+        release["state"] == "paused" && release["percent"] == 0.0
+    });
+    let logged = server.log.all();
+    assert!(
+        logged
+            .iter()
+            .any(|line| line.contains("a package was made")),
+        "{logged:?}"
+    );
+}
+
+#[test]
+fn what_the_script_and_the_name_do_not_state_may_be_given() {
+    let (_server, operator) = start();
+    let bytes = soc("", "1.0");
+    let target = format!("{SOC}?project=%E6%B0%B4&version=3.4.5&bsp=Air780EHM");
+    let told = make(&operator, &target, &bytes);
+    assert_eq!(told.status, 200, "{}", told.text());
+    assert_eq!(
+        told.header("content-disposition"),
+        Some("attachment; filename*=UTF-8''%E6%B0%B4_2020.3.5_LuatOS-SoC_Air780EHM.bin")
+    );
+}
+
+#[test]
+fn what_is_no_factory_file_is_refused_with_the_reason() {
+    let (server, operator) = start();
+    let whole = soc("METER", "1.0.1");
+    let mut rows = common::Rows::default();
+    let no_script = zip_of(&[("info.json", br#"{"chip": {"type": "ec7xx"}}"#)]);
+    let other_chip = zip_of(&[
+        ("info.json", br#"{"chip": {"type": "air105"}}"#),
+        ("script.bin", b"x"),
+    ]);
+    for (name, bytes, part) in [
+        (SOC, noise(1, 5000), ""),
+        (SOC, whole[..whole.len() / 2].to_vec(), ""),
+        (SOC, no_script, "script"),
+        (SOC, other_chip, ""),
+        (SOC, soc("METER", "1.0"), "VERSION"),
+        (SOC, soc("", "1.0.1"), "project"),
+        ("core.soc", whole.clone(), "platform"),
+    ] {
+        let told = make(&operator, name, &bytes);
+        let detail = match told.status {
+            422 => told.json()["detail"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+            _ => String::new(),
+        };
+        let fits = detail.len() > 20 && detail.contains(part);
+        let result = fits.then_some(());
+        rows.row(
+            &format!("{name} ({part})"),
+            result.ok_or(format!("{} {}", told.status, told.text())),
+        );
+    }
+    let line = format!("POST /api/v1/pack/{SOC}");
+    for (headers, status) in [("", 411), ("Content-Length: 67108865\r\n", 413)] {
+        let told = operator.ask(&operator.request(&line, true, headers, b""));
+        let result = (told.status == status).then_some(());
+        rows.row(headers, result.ok_or(told.text()));
+    }
+    let request = operator.request(&line, false, "", &whole);
+    let told = operator.ask(&request);
+    rows.row(
+        "no token",
+        (told.status == 401).then_some(()).ok_or(told.text()),
+    );
+    rows.finish();
+    assert_eq!(files_under(&server.place().firmware()), [""; 0]);
+    assert_eq!(make(&operator, SOC, &whole).status, 200);
+}
+
+#[test]
+fn several_packages_are_made_one_after_the_other() {
+    let (_server, operator) = start();
+    std::thread::scope(|scope| {
+        let jobs: Vec<_> = (1..=3)
+            .map(|n| {
+                let operator = &operator;
+                scope.spawn(move || make(operator, SOC, &soc("METER", &format!("1.0.{n}"))))
+            })
+            .collect();
+        for job in jobs {
+            let told = job.join().unwrap();
+            assert_eq!(told.status, 200, "{}", told.text());
+        }
+    });
+}
