@@ -1,11 +1,12 @@
 //! Promise: an operator who follows the guides to moving from another server loses nothing. The blocks of the guides are run as they
 //! stand; the old servers run beside the new one, and emulated modules of every generation get the same bytes and
-//! codes from both.
+//! codes from both. A fleet moves in stages, and back.
 #![cfg(feature = "lab")]
 
 mod answers;
 mod from_scripts;
 mod from_spring;
+mod from_vendor;
 mod old_http;
 mod python;
 
@@ -23,6 +24,8 @@ use luat_ota::modems::{Attempt, Endpoint, Outcome};
 
 /// The guide to moving from another server.
 const SERVERS: &str = "docs/guide-migrate-server.md";
+/// The guide to moving from the vendor's cloud.
+const VENDOR: &str = "docs/guide-migrate-vendor.md";
 
 /// The blocks of shell of a guide that have this text.
 fn block(guide: &str, has: &str) -> String {
