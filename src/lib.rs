@@ -9,6 +9,7 @@
 //! - [`wire`]: parsers and encoders of what modules send and receive. No input or output.
 //! - [`firmware`]: the folder as an immutable catalogue, the watcher that renews it, and snapshots of files.
 //! - [`decision`]: which device is offered which release. One pure function, [`decision::decide`].
+//! - `pack`: update packages made of a `.soc` file or of scripts (feature `pack`).
 //! - [`fleet`]: what is remembered of devices and releases, and its journal.
 //! - [`mod@explain`]: why a device gets what it gets, for the command line and the operator.
 //! - `operator`: the page, the API and the metrics for people (feature `operator`).
@@ -37,6 +38,8 @@ pub mod modems;
 #[cfg(feature = "operator")]
 pub mod operator;
 pub mod os;
+#[cfg(feature = "pack")]
+pub mod pack;
 pub mod server;
 pub mod state;
 pub mod wire;

@@ -27,7 +27,7 @@ pub(super) fn run(folder: &Path, state: &Path, query: &ModuleQuery) -> CommandRe
     fleet.catalog(&catalog, now);
     check.complete(&catalog);
     let remembered = Remembered {
-        known: fleet.known_of(&check, now),
+        known: fleet.known_for_operator(&check, now),
         device: check
             .device
             .and_then(|device| fleet.device(device, now, unix)),

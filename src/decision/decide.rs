@@ -39,7 +39,7 @@ fn project<'c>(
 ) -> Result<&'c Project, (Refusal, &'static str)> {
     let check = question.check;
     let catalog = question.catalog;
-    if question.known.stranger {
+    if question.known.is_unknown_device {
         notes.add(None, || "only known devices are served".to_owned());
         return Err((Refusal::UnknownDevice, "not a known device"));
     }

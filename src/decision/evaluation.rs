@@ -7,7 +7,7 @@ use super::question::Question;
 use crate::firmware::catalog::{Package, Project, Release};
 use crate::firmware::name::Marker;
 use crate::firmware::package::ChipFamily;
-use crate::firmware::rules::From;
+use crate::firmware::rules::FromVersions;
 use crate::firmware::version::{CoreForm, FirstField, Standing, Version, standing};
 
 /// The check that is decided on, and the project that it asks for.
@@ -86,7 +86,7 @@ impl<'c, 'q> Evaluation<'c, 'q> {
 
     /// Whether `from` includes the running version. Where it is plain, the script version of a LuatOS module
     /// (CORE.A.C) counts, as in the version order.
-    pub fn runs_one_of(&self, from: &From) -> bool {
+    pub fn runs_one_of(&self, from: &FromVersions) -> bool {
         let running_against = |one: Version| match (self.forms(one), self.running) {
             ((Some(running), None), _) => Some(running.cmp_plain(one)),
             ((Some(running), Some(one)), _) => {
@@ -96,12 +96,12 @@ impl<'c, 'q> Evaluation<'c, 'q> {
             (_, running) => running.map(|running| running.cmp(&one)),
         };
         match *from {
-            From::One(one) => running_against(one).is_some_and(Ordering::is_eq),
-            From::Range(first, last) => {
+            FromVersions::One(one) => running_against(one).is_some_and(Ordering::is_eq),
+            FromVersions::Range(first, last) => {
                 running_against(first).is_some_and(Ordering::is_ge)
                     && running_against(last).is_some_and(Ordering::is_le)
             }
-            From::Texts(ref texts) => texts.iter().any(|text| *text == self.check.version),
+            FromVersions::Texts(ref texts) => texts.iter().any(|text| *text == self.check.version),
         }
     }
 
@@ -109,8 +109,8 @@ impl<'c, 'q> Evaluation<'c, 'q> {
     /// knows the core.
     pub fn is_named_by_from(&self, release: &Release) -> bool {
         match &release.rules.from {
-            Some(from @ (From::One(_) | From::Texts(_))) => self.runs_one_of(from),
-            Some(From::Range(..)) | None => false,
+            Some(from @ (FromVersions::One(_) | FromVersions::Texts(_))) => self.runs_one_of(from),
+            Some(FromVersions::Range(..)) | None => false,
         }
     }
 

@@ -21,13 +21,13 @@ pub struct Question<'c, 'q> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Known<'q> {
     /// Only known devices are served, and this is none of them.
-    pub stranger: bool,
+    pub is_unknown_device: bool,
     /// Contents that the loop guard holds back.
     pub looping: Looping,
     /// Releases that the fuse has paused and whose release.json could not be written.
     pub fused: &'q [Fused],
     /// The device may try a release that the fuse has paused.
-    pub trial: bool,
+    pub may_try_fused: bool,
     /// The content that the device has received completely and may not run yet.
     pub fetched: Option<Fetched>,
 }

@@ -8,7 +8,7 @@ use super::refusal::Refusal;
 use super::verdict::{Notes, Rejection};
 use crate::firmware::audience::cohort;
 use crate::firmware::catalog::{Package, Release};
-use crate::firmware::rules::{From, Paused, Window};
+use crate::firmware::rules::{FromVersions, Paused, Window};
 use crate::firmware::version::Standing;
 
 /// A rule on a release and the device.
@@ -160,7 +160,7 @@ impl<'c> Evaluation<'c, '_> {
             return refuse(Refusal::NothingNewer, "the same text");
         }
         match &release.rules.from {
-            Some(From::Texts(texts)) if texts.iter().any(|text| text == running) => Ok(()),
+            Some(FromVersions::Texts(texts)) if texts.iter().any(|text| text == running) => Ok(()),
             Some(_) => refuse(Refusal::NotThisDevice, "its version is not in from"),
             None if release.rules.any_version == Some(true) => Ok(()),
             None => refuse(
@@ -196,7 +196,7 @@ impl<'c> Evaluation<'c, '_> {
             None | Some(Paused::No) => Ok(()),
             Some(Paused::Yes) => refuse(Refusal::NotNow, "paused"),
             Some(Paused::Because(why)) => {
-                let ignored = self.question.known.trial && why.starts_with(FUSE);
+                let ignored = self.question.known.may_try_fused && why.starts_with(FUSE);
                 refuse_if(!ignored, Refusal::NotNow, why)
             }
         }
@@ -205,7 +205,7 @@ impl<'c> Evaluation<'c, '_> {
     fn fuse(&self, release: &'c Release, _: &Package) -> RuleResult<'c> {
         let known = &self.question.known;
         let is_fused = |fused: &Fused| fused.is(self.project, release);
-        let fused = !known.trial && known.fused.iter().any(is_fused);
+        let fused = !known.may_try_fused && known.fused.iter().any(is_fused);
         let rule = "fuse: too many devices came back with it";
         refuse_if(fused, Refusal::NotNow, rule)
     }

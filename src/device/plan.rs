@@ -252,12 +252,15 @@ impl<'a> IncomingCheck<'a> {
     /// Whether the device reports the version before its confirmed one, and the rules offer that version to devices
     /// with the confirmed one: then it was rolled back and has not fallen back.
     fn is_offered_rollback(&self, service: &Service, catalog: &Catalog) -> bool {
-        let ran = service.fleet.borrow().ran(self.check, self.who.as_ref());
-        let Some(ran) = ran else {
+        let before = service
+            .fleet
+            .borrow()
+            .fallen_from(self.check, self.who.as_ref());
+        let Some(before) = before else {
             return false;
         };
         let check = Check {
-            version: ran.as_str().into(),
+            version: before.as_str().into(),
             ..self.check.clone()
         };
         let question = Question {
@@ -276,7 +279,7 @@ impl<'a> IncomingCheck<'a> {
 
     /// Records the answer.
     pub fn record(&self, service: &Service, result: CheckResult, to: &str, reason: &str) {
-        let reason = Reason(["", "", reason, self.check.hint]);
+        let reason = self.reason("", reason);
         self.subject(to)
             .check_answered(service, result, reason, self.now);
     }
@@ -284,11 +287,18 @@ impl<'a> IncomingCheck<'a> {
     /// Records a refusal.
     pub fn record_refused(&self, service: &Service, refused: &RefusedCheck<'_>) {
         let to = refused.release.map_or("", |release| &release.version_text);
-        let then = if to.is_empty() { "" } else { ": " };
-        let reason = Reason([to, then, refused.rule, self.check.hint]);
+        let reason = self.reason(to, refused.rule);
         let result = CheckResult::refused(refused.refusal);
         self.subject(to)
             .check_answered(service, result, reason, self.now);
+    }
+
+    fn reason<'r>(&'r self, release: &'r str, rule: &'r str) -> Reason<'r> {
+        Reason {
+            release,
+            rule,
+            hint: self.check.hint,
+        }
     }
 
     /// What the records say of it; `to`: the version that it is about.
@@ -305,7 +315,7 @@ impl<'a> IncomingCheck<'a> {
         reason: &str,
     ) -> DeliveryPlan {
         let subject = self.subject(to).into_owned();
-        let reason = Reason(["", "", reason, self.check.hint]).to_string();
+        let reason = self.reason("", reason).to_string();
         DeliveryPlan {
             check: Some((result, reason)),
             ..DeliveryPlan::whole(content, size, self.owner, subject)
@@ -313,14 +323,25 @@ impl<'a> IncomingCheck<'a> {
     }
 }
 
-/// A release, a separator, a rule, and what is odd about the check, as one text.
-struct Reason<'a>([&'a str; 4]);
+/// Why a check got its answer, as the log shows it.
+struct Reason<'a> {
+    /// The release that the rule belongs to; empty if none.
+    release: &'a str,
+    rule: &'a str,
+    /// What is odd about the check; empty if nothing is.
+    hint: &'a str,
+}
 
 impl fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Reason([release, then, rule, hint]) = self;
-        let and = if hint.is_empty() { "" } else { "; " };
-        write!(f, "{release}{then}{}{and}{hint}", short(rule))
+        if !self.release.is_empty() {
+            write!(f, "{}: ", self.release)?;
+        }
+        f.write_str(short(self.rule))?;
+        if !self.hint.is_empty() {
+            write!(f, "; {}", self.hint)?;
+        }
+        Ok(())
     }
 }
 

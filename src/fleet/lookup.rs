@@ -22,7 +22,7 @@ impl Fleet {
     pub fn known(&self, check: &Check<'_>, who: Option<&Requester>, now: Instant) -> Known<'_> {
         let Some(who) = who else {
             return Known {
-                stranger: self.settings.known_only,
+                is_unknown_device: self.settings.known_only,
                 fused: self.releases().unstated_pauses(),
                 ..Known::default()
             };
@@ -32,22 +32,22 @@ impl Fleet {
         let facts = self.check_facts(check, who, false, now);
         let is_known = || listed || self.devices.knows(device);
         Known {
-            stranger: self.settings.known_only && !is_known(),
+            is_unknown_device: self.settings.known_only && !is_known(),
             looping: self.loop_guard.held(who, facts, now),
             fetched: facts.waits.map(|waits| Fetched {
                 content: waits.content,
                 seconds: waits.age,
             }),
             fused: self.releases().unstated_pauses(),
-            trial: self.releases().may_try(check.project(), device, now)
+            may_try_fused: self.releases().may_try(check.project(), device, now)
                 && self.devices.may_try(device, listed),
         }
     }
 
     /// The version that this device was confirmed with less than a day ago, if it now reports the one before. If the
     /// rules give that to devices which run the former, it has not fallen back.
-    pub fn ran(&self, check: &Check<'_>, who: Option<&Requester>) -> Option<ShortVersion> {
-        self.devices.ran(who?.device, check)
+    pub fn fallen_from(&self, check: &Check<'_>, who: Option<&Requester>) -> Option<ShortVersion> {
+        self.devices.fallen_from(who?.device, check)
     }
 
     pub(super) fn check_facts(
@@ -137,7 +137,7 @@ impl Fleet {
     /// The same facts for a check that a person asks about. The device is taken to ask from where it was last seen. All
     /// of its holds count, although the check may differ from its own in what the loop guard tells devices under one id
     /// apart by.
-    pub fn known_of(&self, check: &Check<'_>, now: Instant) -> Known<'_> {
+    pub fn known_for_operator(&self, check: &Check<'_>, now: Instant) -> Known<'_> {
         let network = check.device.and_then(|device| self.devices.network(device));
         let address = network.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |network| {
             network.address()

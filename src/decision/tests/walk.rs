@@ -35,7 +35,7 @@ fn a_looping_content_ends_the_matter() {
     let verdict = decide(&question, &mut Notes::off());
     assert_eq!(answer(verdict), Err(Refusal::Looping));
     let known = Known {
-        stranger: true,
+        is_unknown_device: true,
         ..Known::default()
     };
     let verdict = decide(&Question { known, ..question }, &mut Notes::off());
@@ -44,14 +44,14 @@ fn a_looping_content_ends_the_matter() {
 
 #[test]
 fn a_release_that_the_fuse_paused_is_for_trials_alone() {
-    let asked = |rules: &str, fused: &[Fused], trial: bool| {
+    let asked = |rules: &str, fused: &[Fused], may_try_fused: bool| {
         let catalog = generic(&["P/1.5.0/u.bin", PATH], &[("P/2.0.0/release.json", rules)]);
         let check = old();
         let question = Question {
             catalog: &catalog,
             known: Known {
                 fused,
-                trial,
+                may_try_fused,
                 ..Known::default()
             },
             check: &check,

@@ -23,7 +23,7 @@ const LUADB: [u8; 6] = [0x01, 0x04, 0x5a, 0xa5, 0x5a, 0xa5];
 const SCRIPT: &str = "Air8101 script package";
 
 /// The CRC of a block: polynomial 0x8005, start 0xffff, not reflected, no final exclusive or.
-fn crc16(bytes: &[u8]) -> u16 {
+pub fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0xffff, |crc, byte| {
         (0..8).fold(crc ^ u16::from(*byte) << 8, |crc: u16, _| match crc >> 15 {
             0 => crc << 1,

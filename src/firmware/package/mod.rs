@@ -21,6 +21,7 @@ mod mistaken;
 #[cfg(test)]
 mod tests;
 
+pub use air8101::crc16;
 pub use family::ChipFamily;
 pub use kind::PackageKind;
 
@@ -175,7 +176,7 @@ fn u32_at(header: &[u8], at: usize) -> u32 {
 }
 
 /// A CRC32 as these headers have it: that of zip without the final inversion (docs/protocol.md 5a).
-fn crc32(bytes: &[u8]) -> u32 {
+pub fn crc32(bytes: &[u8]) -> u32 {
     !crc32fast::hash(bytes)
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{FileDigest, From, FuseLimits, Paused, Redirect, Window, read, words};
+use super::{FileDigest, FromVersions, FuseLimits, Paused, Redirect, Window, read, words};
 use crate::firmware::audience::DeviceSet;
 
 /// Makes [`Rules`] and all that is done with each of its keys.
@@ -64,7 +64,7 @@ rules! {
     /// Never these devices. Merging adds the project's.
     deny: DeviceSet = read::devices, words::count;
     /// Only from these versions.
-    from: From = read::from, words::value;
+    from: FromVersions = read::from, words::value;
     /// Only devices whose whole firmware_name is one of these.
     firmware_name: Vec<String> = read::texts, words::list;
     /// The core that a package with a core delta was made from.

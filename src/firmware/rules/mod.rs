@@ -47,7 +47,7 @@ pub enum Paused {
 
 /// Which versions a release may be offered to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum FromVersions {
     /// `"1.9.0"`: this version only, in whatever way it is written.
     One(Version),
     /// `"1.9.0-2.0.0"`: inclusive.

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use strsim::osa_distance;
 
-use super::{From, FuseLimits, MOST_BYTES, Paused, Redirect, Rules, Window, time};
+use super::{FromVersions, FuseLimits, MOST_BYTES, Paused, Redirect, Rules, Window, time};
 use crate::firmware::audience::DeviceSet;
 use crate::firmware::json;
 use crate::firmware::version::Version;
@@ -190,13 +190,13 @@ pub(super) fn paused(key: &str, value: &Value) -> Result<Paused, String> {
 }
 
 /// `"1.9.0"`, `"1.9.0-2.0.0"`, or a list of exact texts.
-pub(super) fn from(key: &str, value: &Value) -> Result<From, String> {
+pub(super) fn from(key: &str, value: &Value) -> Result<FromVersions, String> {
     let should_be =
         "a version (\"1.9.0\"), a range (\"1.9.0-2.0.0\") or a list of exact texts ([\"factory\"])";
     match value {
-        Value::Array(_) => texts(key, value).map(From::Texts),
+        Value::Array(_) => texts(key, value).map(FromVersions::Texts),
         Value::String(text) => match (Version::parse(text), text.split_once('-')) {
-            (Some(one), _) => Some(From::One(one)),
+            (Some(one), _) => Some(FromVersions::One(one)),
             (None, None) => None,
             (None, Some((first, last))) => match (Version::parse(first), Version::parse(last)) {
                 (Some(first), Some(last)) if first > last => {
@@ -205,7 +205,7 @@ pub(super) fn from(key: &str, value: &Value) -> Result<From, String> {
                         shown(value)
                     ));
                 }
-                (Some(first), Some(last)) => Some(From::Range(first, last)),
+                (Some(first), Some(last)) => Some(FromVersions::Range(first, last)),
                 _ => None,
             },
         }

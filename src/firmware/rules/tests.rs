@@ -44,7 +44,7 @@ fn every_key_of_the_documentation_is_read() {
         percent: Some(10.0),
         allow: rules.allow.clone(),
         deny: rules.deny.clone(),
-        from: Some(From::Range(v("1.9.0"), v("2.0.0"))),
+        from: Some(FromVersions::Range(v("1.9.0"), v("2.0.0"))),
         firmware_name: Some(vec!["ALIYUN_Luat_V0017_ASR1802".to_owned()]),
         base_core: Some(2008),
         not_before: Some(1_796_061_600),
@@ -85,14 +85,17 @@ fn the_other_forms_of_values_are_read() {
     );
     assert_eq!(read(r#"{"percent":0.5}"#).percent, Some(0.5));
     assert_eq!(read(r#"{"percent":100}"#).percent, Some(100.0));
-    assert_eq!(read(r#"{"from":"v1.9"}"#).from, Some(From::One(v("1.9.0"))));
+    assert_eq!(
+        read(r#"{"from":"v1.9"}"#).from,
+        Some(FromVersions::One(v("1.9.0")))
+    );
     assert_eq!(
         read(r#"{"from":"1.9 - 2.0"}"#).from,
-        Some(From::Range(v("1.9"), v("2")))
+        Some(FromVersions::Range(v("1.9"), v("2")))
     );
     assert_eq!(
         read(r#"{"from":["factory","1.0-beta"]}"#).from,
-        Some(From::Texts(vec![
+        Some(FromVersions::Texts(vec![
             "factory".to_owned(),
             "1.0-beta".to_owned()
         ]))

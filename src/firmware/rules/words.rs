@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{From, FuseLimits, Paused, Window};
+use super::{FromVersions, FuseLimits, Paused, Window};
 use crate::firmware::audience::DeviceSet;
 use crate::logging::Civil;
 
@@ -48,12 +48,12 @@ pub(super) fn minutes(key: &str, seconds: &u32) -> Option<String> {
     Some(format!("{key} {} min", seconds.div_ceil(60)))
 }
 
-impl fmt::Display for From {
+impl fmt::Display for FromVersions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            From::One(version) => write!(f, "{version}"),
-            From::Range(first, last) => write!(f, "{first}-{last}"),
-            From::Texts(texts) => f.write_str(&some_of(texts)),
+            FromVersions::One(version) => write!(f, "{version}"),
+            FromVersions::Range(first, last) => write!(f, "{first}-{last}"),
+            FromVersions::Texts(texts) => f.write_str(&some_of(texts)),
         }
     }
 }

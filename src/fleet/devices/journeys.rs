@@ -127,7 +127,7 @@ impl Devices {
 
     /// The version that a device was confirmed with less than a day ago, if this check reports the one before. Whether it
     /// has fallen back depends on what the rules give to that version.
-    pub fn ran(&self, device: DeviceId, check: &Check<'_>) -> Option<ShortVersion> {
+    pub fn fallen_from(&self, device: DeviceId, check: &Check<'_>) -> Option<ShortVersion> {
         let record = self.table.device(device)?;
         let journey = record.journey?;
         let is_old = || self.judge(journey, record, check) == Back::Old;

@@ -68,7 +68,7 @@ fn explained(context: &OperatorContext, mut check: Check<'_>) -> Response {
     let catalog = (context.catalog)();
     let fleet = context.fleet.borrow();
     check.complete(&catalog);
-    let known = fleet.known_of(&check, Instant::now());
+    let known = fleet.known_for_operator(&check, Instant::now());
     let explanation = explain(&catalog, known, &check, unix_now());
     let (word, release, package, reason) = match &explanation.verdict {
         Verdict::Offer(offer) => (

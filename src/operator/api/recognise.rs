@@ -172,7 +172,7 @@ impl UpdateBill {
             check.complete(catalog);
             let question = Question {
                 catalog,
-                known: fleet.known_of(&check, now),
+                known: fleet.known_for_operator(&check, now),
                 check: &check,
                 unix,
             };

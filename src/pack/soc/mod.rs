@@ -1,0 +1,158 @@
+//! `.soc` files, the factory files of LuatOS: an archive (7z or zip) with `info.json` and the script image
+//! (docs/protocol.md 9f).
+//!
+//! Nothing but those two is unpacked, into memory; no name in the archive is used as a path. Limits hold before
+//! memory is allocated: reading any file needs less than 64 MiB.
+
+mod info;
+mod seven_zip;
+mod stream;
+mod zip;
+
+use std::io::{Read, Seek};
+
+use super::{LONGEST_IMAGE, PackError};
+
+pub use info::SocInfo;
+
+/// Longest `info.json`, in bytes.
+const LONGEST_INFO: usize = 256 << 10;
+
+/// Most files in an archive.
+const MOST_ENTRIES: usize = 4096;
+
+/// Longest table of contents, in bytes.
+const LONGEST_TABLE: usize = 1 << 20;
+
+/// A `.soc` file that was read.
+#[derive(Clone, Debug)]
+pub struct Soc {
+    /// What `info.json` says.
+    pub info: SocInfo,
+    /// The script image; `None` if the archive has none.
+    pub image: Option<Vec<u8>>,
+    /// The names of all files in it.
+    pub names: Vec<String>,
+}
+
+/// An archive whose table of contents was read.
+enum Archive {
+    SevenZip(seven_zip::Contents),
+    Zip(zip::Contents),
+}
+
+impl Soc {
+    /// Whether these bytes begin like an archive.
+    pub fn is_archive(bytes: &[u8]) -> bool {
+        bytes.starts_with(&seven_zip::MAGIC) || bytes.starts_with(zip::MAGIC)
+    }
+
+    /// Reads a `.soc` file.
+    pub fn read<R: Read + Seek>(mut source: R) -> Result<Soc, PackError> {
+        let archive = Archive::open(&mut source)?;
+        let names = archive.names();
+        check_names(&names)?;
+        let text = archive.extract(&mut source, "info.json", LONGEST_INFO)?;
+        let text = text.ok_or_else(|| {
+            PackError::new(
+                "this archive has no info.json, so it is no .soc file: give the .soc that Luatools or the vendor made",
+            )
+        })?;
+        let info = SocInfo::read(&text)?;
+        let image = archive.extract(&mut source, &info.script_file, LONGEST_IMAGE)?;
+        Ok(Soc { info, image, names })
+    }
+}
+
+impl Archive {
+    fn open<R: Read + Seek>(source: &mut R) -> Result<Archive, PackError> {
+        let mut start = [0; 6];
+        source.rewind().map_err(unreadable)?;
+        source.read_exact(&mut start).map_err(unreadable)?;
+        let begins = |magic: &[u8]| start.starts_with(magic);
+        if begins(&seven_zip::MAGIC) {
+            Ok(Archive::SevenZip(seven_zip::Contents::read(source)?))
+        } else if begins(zip::MAGIC) {
+            Ok(Archive::Zip(zip::Contents::read(source)?))
+        } else {
+            Err(PackError::new(
+                "this is no .soc file: it begins neither like a 7z nor like a zip archive",
+            ))
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        match self {
+            Archive::SevenZip(contents) => contents.names(),
+            Archive::Zip(contents) => contents.names(),
+        }
+    }
+
+    /// Unpacks a file of at most `most` bytes. `None`: there is no such file.
+    fn extract<R: Read + Seek>(
+        &self,
+        source: &mut R,
+        name: &str,
+        most: usize,
+    ) -> Result<Option<Vec<u8>>, PackError> {
+        match self {
+            Archive::SevenZip(contents) => contents.extract(source, name, most),
+            Archive::Zip(contents) => contents.extract(source, name, most),
+        }
+    }
+}
+
+/// Refuses an archive that tries to leave the folder it is unpacked in, or has a name twice.
+fn check_names(names: &[String]) -> Result<(), PackError> {
+    let mut seen = std::collections::HashSet::new();
+    for name in names {
+        let parts = || name.split(['/', '\\']);
+        let leaves = parts().any(|part| part == "..") || name.starts_with(['/', '\\']);
+        let problem = if leaves || name.contains(':') {
+            "leads out of the archive"
+        } else if name.chars().any(char::is_control) {
+            "has a control character in its name"
+        } else if !seen.insert(name) {
+            "is there twice"
+        } else {
+            continue;
+        };
+        return Err(PackError::new(format!(
+            "the file `{}` in this archive {problem}: no tool makes such a .soc file, so it is not read",
+            name.escape_debug()
+        )));
+    }
+    Ok(())
+}
+
+/// The sentence for an archive that ends too early or cannot be read.
+fn unreadable(error: std::io::Error) -> PackError {
+    match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => {
+            PackError::new("this archive was cut off: copy the .soc file again")
+        }
+        _ => PackError::new(format!("this archive cannot be read: {error}")),
+    }
+}
+
+/// The sentence for an archive whose parts contradict each other.
+fn damaged(what: &str) -> PackError {
+    PackError::new(format!(
+        "this archive is damaged ({what}): copy the .soc file again"
+    ))
+}
+
+/// The sentence for a file that is longer than it may be.
+fn too_long(name: &str, length: u64, most: usize) -> PackError {
+    PackError::new(format!(
+        "`{}` unpacks to {length} bytes, and no .soc file has more than {most} there: it is not unpacked",
+        name.escape_debug()
+    ))
+}
+
+/// Reads `length` bytes.
+fn read_bytes<R: Read>(source: &mut R, length: usize) -> Result<Vec<u8>, PackError> {
+    let mut bytes = vec![0; length];
+    source.read_exact(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
+}
