@@ -1,6 +1,6 @@
 //! What a command line says once it is understood.
 
-#[cfg(feature = "lab")]
+#[cfg(any(feature = "lab", feature = "pack"))]
 use std::path::PathBuf;
 #[cfg(feature = "lab")]
 use std::time::Duration;
@@ -8,6 +8,8 @@ use std::time::Duration;
 use super::command::Command;
 #[cfg(feature = "lab")]
 use crate::modems::{Endpoint, simulate};
+#[cfg(feature = "pack")]
+use crate::pack::PlanOptions;
 use crate::server::Settings;
 
 /// A command with its arguments.
@@ -25,6 +27,8 @@ pub(super) struct Args {
     pub shell: Option<Shell>,
     #[cfg(feature = "lab")]
     pub lab: LabArgs,
+    #[cfg(feature = "pack")]
+    pub pack: PackArgs,
     /// Sentences about what looks like a mistake, but stops nothing.
     pub remarks: Vec<String>,
 }
@@ -42,6 +46,8 @@ impl Args {
             shell: None,
             #[cfg(feature = "lab")]
             lab: LabArgs::default(),
+            #[cfg(feature = "pack")]
+            pack: PackArgs::default(),
             remarks: Vec::new(),
         }
     }
@@ -84,4 +90,16 @@ pub(super) struct LabArgs {
     pub json: bool,
     pub patience: Duration,
     pub yes_really: bool,
+}
+
+/// Arguments of `pack`.
+#[cfg(feature = "pack")]
+#[derive(Debug, Default)]
+pub(super) struct PackArgs {
+    pub core: Option<PathBuf>,
+    /// A `.soc` file, or with `core` scripts and folders of scripts.
+    pub inputs: Vec<PathBuf>,
+    pub output: Option<PathBuf>,
+    pub options: PlanOptions,
+    pub show: Option<PathBuf>,
 }

@@ -15,6 +15,8 @@ pub(super) enum Command {
     Probe,
     #[cfg(feature = "lab")]
     Simulate,
+    #[cfg(feature = "pack")]
+    Pack,
     #[cfg(feature = "packages")]
     Health,
     #[cfg(feature = "packages")]
@@ -33,6 +35,9 @@ enum Scope {
     /// It plays modules against a server anywhere.
     #[cfg(feature = "lab")]
     Modules,
+    /// It builds update packages.
+    #[cfg(feature = "pack")]
+    Building,
     /// It is for packages.
     #[cfg(feature = "packages")]
     Packages,
@@ -119,6 +124,15 @@ static COMMANDS: &[Description] = &[
         summary: "lets a fleet of modules loose on a server",
         help: SIMULATE,
     },
+    #[cfg(feature = "pack")]
+    Description {
+        command: Command::Pack,
+        name: "pack",
+        scope: Scope::Building,
+        usage: "pack FILE.soc",
+        summary: "builds a script package of a .soc file or of scripts",
+        help: PACK,
+    },
     #[cfg(feature = "packages")]
     Description {
         command: Command::Health,
@@ -198,6 +212,19 @@ impl Command {
         false
     }
 
+    /// Whether it builds update packages.
+    pub fn builds(self) -> bool {
+        #[cfg(feature = "pack")]
+        return self.description().scope == Scope::Building;
+        #[cfg(not(feature = "pack"))]
+        false
+    }
+
+    /// Whether its environment variables have its name in theirs.
+    pub fn has_own_variables(self) -> bool {
+        self.plays_modules() || self.builds()
+    }
+
     /// Whether it looks at the folders of a server, which may be an installed one.
     pub fn looks_at_a_server(self) -> bool {
         self.description().scope == Scope::Folders
@@ -210,7 +237,7 @@ impl Command {
 
     /// Whether `--version` is a flag of its own: the module's version.
     pub fn has_version_flag(self) -> bool {
-        self == Command::Explain || self.plays_modules()
+        self == Command::Explain || self.has_own_variables()
     }
 }
 
@@ -313,6 +340,26 @@ It ends when every module is updated, has been refused or has failed --rounds ti
 
 Exit status: 0 if every module came to its end, none failed, the server made no error and no image
 is corrupt; else 1; 2 wrong usage.
+";
+
+#[cfg(feature = "pack")]
+const PACK: &str = "\
+luat-ota pack FILE.soc
+luat-ota pack --core FILE.soc SCRIPT...
+luat-ota pack --show FILE
+
+Builds an update package with the script in a .soc file, or with the named scripts and folders of
+scripts for the core in it, and names it as Luatools does. For EC7xx (EC718, Air780EP*, Air8000),
+EC618 and Air8101. Lua files are packed as they are, compiled (.luac) or source.
+
+  luat-ota pack core_with_script.soc
+  luat-ota pack --core LuatOS-SoC_V2020_Air780EPM.soc src/
+  luat-ota pack --show demo_2020.1.2_LuatOS-SoC_Air780EPM.bin
+
+A new core is not included. Its format is closed: let Luatools make the delta of the old and the new
+.soc file, and put it into PROJECT/VERSION/from-OLDCORE/ in the firmware folder.
+
+Exit status: 0 fine, 1 if no package can be built (then nothing is written), 2 wrong usage.
 ";
 
 #[cfg(feature = "packages")]

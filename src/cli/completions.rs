@@ -27,7 +27,7 @@ enum ValueHint {
 fn hint(flag: &Flag) -> ValueHint {
     match flag.value {
         "DIR" => ValueHint::Folder,
-        "FILE" => ValueHint::File,
+        "FILE" | "PATH" => ValueHint::File,
         // `error, warn, info or debug`
         "FORMAT" | "LEVEL" => {
             let parts = flag.expects.split(", ").flat_map(|part| part.split(" or "));
@@ -102,6 +102,7 @@ _luat_ota() {{
         "    esac
     case $command,$word in
         *,-*) mapfile -t COMPREPLY < <(compgen -W \"$flags\" -- \"$word\") ;;
+        pack,*) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- \"$word\") ;;
         completions,*) mapfile -t COMPREPLY < <(compgen -W 'bash zsh fish' -- \"$word\") ;;
         *)
             compopt -o filenames
@@ -164,6 +165,7 @@ _luat_ota() {
         }
         let last = match command {
             Command::Completions => "1:shell:(bash zsh fish)",
+            command if command.builds() => "*:file:_files",
             command if command.takes_a_folder() => "1:firmware folder:_files -/",
             _ => "--help[shows the help]",
         };
@@ -201,11 +203,17 @@ fn fish() -> String {
                 "complete -c luat-ota -n '{when}' -a '(__fish_complete_directories)'"
             );
         }
+        if command.builds() {
+            let _ = writeln!(out, "complete -c luat-ota -n '{when}' -F");
+        }
         if command == Command::Completions {
             let _ = writeln!(out, "complete -c luat-ota -n '{when}' -a 'bash zsh fish'");
         }
         for flag in flags::visible(command) {
             let _ = write!(out, "complete -c luat-ota -n '{when}' -l {}", flag.name);
+            if let Some(letter) = flag.short {
+                let _ = write!(out, " -s {letter}");
+            }
             if !flag.is_switch() {
                 out.push_str(match hint(flag) {
                     ValueHint::Folder => " -x -a '(__fish_complete_directories)'",

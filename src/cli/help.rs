@@ -80,7 +80,10 @@ fn describe(out: &mut String, command: Command, flag: &Flag) {
     } else {
         ""
     };
-    let _ = writeln!(out, "  --{}{value}{repeatable}", flag.name);
+    let _ = match flag.short {
+        Some(letter) => writeln!(out, "  -{letter}, --{}{value}{repeatable}", flag.name),
+        None => writeln!(out, "  --{}{value}{repeatable}", flag.name),
+    };
     paragraph(out, INDENT, flag.help);
     let default = match flag.default {
         Default::Value(text) | Default::Words(text) => format!("[default: {text}] "),
@@ -126,7 +129,7 @@ mod tests {
                     assert!(!text.contains(&format!("--{name}")), "{name}");
                     continue;
                 }
-                assert!(text.contains(&format!("  --{name}")), "{name}");
+                assert!(text.contains(&format!(" --{name}")), "{name}");
                 let env_var = flag.env_var(command);
                 assert!(text.contains(&format!("[env: {env_var}]")), "{name}");
                 if let Default::Value(default) = flag.default {

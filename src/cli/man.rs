@@ -83,7 +83,14 @@ fn describe(page: &mut String, flag: &Flag) {
     };
     let repeatable = if flag.repeatable { " (repeatable)" } else { "" };
     let (name, help) = (escaped(flag.name), escaped(flag.help));
-    let _ = writeln!(page, ".TP\n\\fB\\-\\-{name}\\fR{value}{repeatable}\n{help}");
+    let short = match flag.short {
+        Some(letter) => format!("\\fB\\-{letter}\\fR, "),
+        None => String::new(),
+    };
+    let _ = writeln!(
+        page,
+        ".TP\n{short}\\fB\\-\\-{name}\\fR{value}{repeatable}\n{help}"
+    );
     if let Default::Value(text) | Default::Words(text) = flag.default {
         let _ = writeln!(page, "Default: {}.", escaped(text));
     }

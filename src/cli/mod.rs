@@ -1,11 +1,11 @@
 //! The command line: `serve`, `check`, `explain`, `devices`, `lift`, `resume`; with the feature `lab` `probe` and
-//! `simulate`, with `packages` `health`, `completions` and `man`.
+//! `simulate`, with `pack` `pack`, with `packages` `health`, `completions` and `man`.
 //!
 //! [`command`] has the table of commands, [`flags`] the table of flags; help, manual page and completions are made
 //! from both. [`parse`] reads a command line into [`args::Args`]. A first word that is not a command is the folder
 //! to serve if it exists, is the default one or is a path (`./DIR`); any other word is an error, so that a mistyped
 //! command creates and serves nothing. `--version` prints the program's version, but where a module is described
-//! (`explain`, `probe`, `simulate`) it is the module's.
+//! (`explain`, `probe`, `simulate`, `pack`) it is the module's.
 
 mod args;
 mod check;
@@ -23,6 +23,8 @@ mod installed;
 mod lab;
 #[cfg(feature = "packages")]
 mod man;
+#[cfg(feature = "pack")]
+mod pack;
 mod parse;
 mod requests;
 mod values;
@@ -100,6 +102,8 @@ fn run(mut args: Args) -> ExitCode {
         Command::Probe => args.lab.probe(),
         #[cfg(feature = "lab")]
         Command::Simulate => args.lab.simulate(),
+        #[cfg(feature = "pack")]
+        Command::Pack => pack::run(&args.pack),
         #[cfg(feature = "packages")]
         Command::Health => health::run(&args.settings.http),
         #[cfg(feature = "packages")]

@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+#[cfg(feature = "pack")]
+use super::args::PackArgs;
 #[cfg(feature = "packages")]
 use super::args::Shell;
 use super::args::{Args, ModuleQuery};
@@ -58,6 +60,9 @@ struct CommandLine {
     request: Vec<Vec<u8>>,
     #[cfg(feature = "packages")]
     shell: Option<Shell>,
+    /// The `.soc` file or the scripts of `pack`.
+    #[cfg(feature = "pack")]
+    inputs: Vec<PathBuf>,
     /// Flags, the command of each, and their values.
     flags: Vec<(Command, &'static Flag, OsString)>,
 }
@@ -84,13 +89,12 @@ impl CommandLine {
                 Short('v') => {
                     return Err("unknown flag -v: -V or --version prints the version".to_owned());
                 }
-                Short(letter) => {
-                    return Err(format!(
-                        "unknown flag -{letter}: flags are words with two dashes, like --http"
-                    ));
-                }
-                Long(name) => {
-                    let (command, flag) = known_flag(self.command, name)?;
+                Short(_) | Long(_) => {
+                    let (command, flag) = match argument {
+                        Short(letter) => short_flag(self.command, letter)?,
+                        Long(name) => known_flag(self.command, name)?,
+                        Value(_) => continue,
+                    };
                     let value = match flag.is_switch() {
                         true => parser.optional_value().unwrap_or_else(|| "yes".into()),
                         false => parser.value().map_err(|_| {
@@ -154,6 +158,8 @@ impl CommandLine {
                     }
                 });
             }
+            #[cfg(feature = "pack")]
+            Command::Pack => self.inputs.push(word.into()),
             command if command.plays_modules() => {
                 return Err(format!(
                     "{command} takes flags alone: what is {word:?}? The server is named by --http \
@@ -241,11 +247,32 @@ impl CommandLine {
                     return Err("for which shell? bash, zsh or fish".to_owned());
                 }
             }
+            #[cfg(feature = "pack")]
+            Command::Pack => {
+                args.pack.inputs = std::mem::take(&mut self.inputs);
+                check_pack(&args.pack)?;
+            }
             #[cfg(feature = "lab")]
             Command::Probe | Command::Simulate => args.lab.complete(command)?,
             _ => {}
         }
         Ok(args)
+    }
+}
+
+/// Fails if `pack` does not know what to do.
+#[cfg(feature = "pack")]
+fn check_pack(args: &PackArgs) -> Result<(), String> {
+    match (&args.show, &args.core, args.inputs.len()) {
+        (Some(_), None, 0) | (None, None, 1) | (None, Some(_), 1..) => Ok(()),
+        (Some(_), ..) => {
+            Err("--show lists one file, and packs nothing: leave the others out".to_owned())
+        }
+        (None, None, 0) => Err("which .soc file?".to_owned()),
+        (None, Some(_), 0) => Err("which scripts? Name the files, or folders of them".to_owned()),
+        (None, None, _) => {
+            Err("which core are these scripts for? Give its .soc file with --core".to_owned())
+        }
     }
 }
 
@@ -285,6 +312,13 @@ fn first_word(word: &OsStr, is_folder: &dyn Fn(&OsStr) -> bool) -> Result<FirstW
              of this name would be \"./{text}\".)"
         ));
     }
+    #[cfg(not(feature = "pack"))]
+    if text == "pack" {
+        return Err(format!(
+            "this build has no command {text:?}: it was made without the feature \"pack\". (A folder \
+             of this name would be \"./{text}\".)"
+        ));
+    }
     // The folder is created if it is not there, so a mistyped command must not become one.
     match flags::nearest(&text.to_lowercase(), Command::all().map(Command::name)) {
         Some(command) => Err(no_command(&text, &format!(" did you mean {command:?}?"))),
@@ -310,6 +344,19 @@ fn no_command(word: &str, hint: &str) -> String {
          name: luat-ota serve {typed} creates and serves one.",
         names.join(", "),
     )
+}
+
+/// The flag of this letter.
+fn short_flag(command: Option<Command>, letter: char) -> Result<(Command, &'static Flag), String> {
+    let own = command.and_then(|command| {
+        let flag = flags::of(command)
+            .iter()
+            .find(|flag| flag.short == Some(letter));
+        Some((command, flag?))
+    });
+    own.ok_or_else(|| {
+        format!("unknown flag -{letter}: flags are words with two dashes, like --http")
+    })
 }
 
 /// The flag of this name and its command: if the command has none (or is not known yet), that of any command.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::luadb::{self, LuaDb};
-use super::script::{self, Identity};
+use super::script::Identity;
 use super::soc::{Soc, SocInfo};
 use super::{PackError, air8101, ec};
 use crate::firmware::name::{Marker, SentName, firmware_path};
@@ -42,7 +42,7 @@ impl ScriptTarget {
     }
 
     /// The target of a chip's type in info.json, or the sentence on what to do for another.
-    fn of_chip(chip: &str) -> Result<ScriptTarget, PackError> {
+    pub fn of_chip(chip: &str) -> Result<ScriptTarget, PackError> {
         let lower = chip.to_ascii_lowercase();
         let family = match lower.as_str() {
             "ec7xx" => Some(ChipFamily::Ec7xx),
@@ -128,7 +128,6 @@ impl Plan {
         options: &PlanOptions,
     ) -> Result<Plan, PackError> {
         let target = ScriptTarget::of_chip(&soc.chip)?;
-        script::check_compiled(&database.files, soc.integers)?;
         let identity = Identity::read(&database.files)?;
         let project = first(&options.project, &identity.project, &soc.project);
         let project = project.ok_or_else(|| unsaid("project", "PROJECT"))?;

@@ -4,6 +4,8 @@
 mod inspect;
 #[cfg(feature = "lab")]
 mod lab;
+#[cfg(feature = "pack")]
+mod pack;
 mod serve;
 
 use std::ffi::OsStr;
@@ -33,6 +35,8 @@ pub(super) enum Default {
 pub(super) struct Flag {
     /// Its name, without `--`.
     pub name: &'static str,
+    /// One letter that means the same, behind one dash.
+    pub short: Option<char>,
     /// Placeholder of its value in the help; empty for a switch.
     pub value: &'static str,
     /// What applies without it.
@@ -54,6 +58,7 @@ impl Flag {
     const fn new(name: &'static str, value: &'static str) -> Flag {
         Flag {
             name,
+            short: None,
             value,
             default: Default::Nothing,
             repeatable: false,
@@ -67,6 +72,14 @@ impl Flag {
     /// A flag without a value.
     const fn switch(name: &'static str) -> Flag {
         Flag::new(name, "").expects("yes or no")
+    }
+
+    #[cfg(feature = "pack")]
+    const fn short(self, letter: char) -> Flag {
+        Flag {
+            short: Some(letter),
+            ..self
+        }
     }
 
     const fn expects(self, expects: &'static str) -> Flag {
@@ -109,11 +122,11 @@ impl Flag {
         }
     }
 
-    /// Name of its environment variable. The variables of `probe` and `simulate` contain the command: `--http`
+    /// Name of its environment variable. The variables of `probe`, `simulate` and `pack` contain the command: `--http`
     /// has another meaning for `serve`.
     pub fn env_var(&self, command: Command) -> String {
         let name = self.name.to_ascii_uppercase().replace('-', "_");
-        match command.plays_modules() {
+        match command.has_own_variables() {
             true => format!("{ENV_PREFIX}{}_{name}", command.name().to_ascii_uppercase()),
             false => format!("{ENV_PREFIX}{name}"),
         }
@@ -142,6 +155,8 @@ pub(super) fn of(command: Command) -> &'static [Flag] {
         Command::Probe => lab::PROBE,
         #[cfg(feature = "lab")]
         Command::Simulate => lab::SIMULATE,
+        #[cfg(feature = "pack")]
+        Command::Pack => pack::PACK,
         #[cfg(feature = "packages")]
         Command::Health => inspect::HEALTH,
         #[cfg(feature = "packages")]

@@ -4,6 +4,8 @@ use parse::{UsageError, parse};
 
 #[cfg(feature = "lab")]
 mod lab;
+#[cfg(feature = "pack")]
+mod pack;
 
 /// Reads a line in an environment, where only `firmware` and `fw` are folders.
 fn read_in(environment: &[(&str, &str)], words: &[&str]) -> Result<Request, UsageError> {
@@ -176,8 +178,8 @@ fn every_flag_arrives_from_the_line_and_from_the_environment_alike() {
         ("need-oss-url", "true"),
     ];
     let needed = ["--imei=1", "--firmware-name=n", "--version=v"];
-    // The laboratory's flags have a test of their own.
-    for (command, flag) in flags::all().filter(|(command, _)| !command.plays_modules()) {
+    // The flags of the laboratory and of `pack` have tests of their own.
+    for (command, flag) in flags::all().filter(|(command, _)| !command.has_own_variables()) {
         let (_, value) = values.iter().find(|(name, _)| *name == flag.name).unwrap();
         let words = |own: Vec<String>| -> Vec<String> {
             let mut words = vec![command.name().to_owned()];

@@ -50,7 +50,8 @@ impl Identity {
     }
 }
 
-/// Checks that every compiled script fits a core with integers of `wanted` bytes, where that is known.
+/// Checks that every compiled script fits a core with integers of this size, where that is known. Only scripts that a
+/// person names need it: what is in a `.soc` file was made for its core.
 pub fn check_compiled(
     files: &[ImageFile<'_>],
     wanted: Option<IntegerSize>,
