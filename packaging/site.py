@@ -133,10 +133,11 @@ def build():
         if run.returncode:
             faults.append(f"mdbook, {book}: exit status {run.returncode}")
     # Part of the library's file: a script of its own can run after the index is loaded.
-    (library,) = (OUT / "html" / CHINESE).glob("elasticlunr-*.js")
-    with library.open("a") as file:
-        file.write("\n" + (CONFIGURATION / f"elasticlunr-{CHINESE}.js").read_text())
-    return faults
+    libraries = list((OUT / "html" / CHINESE).glob("elasticlunr-*.js"))
+    for library in libraries:
+        with library.open("a") as file:
+            file.write("\n" + (CONFIGURATION / f"elasticlunr-{CHINESE}.js").read_text())
+    return faults if len(libraries) == 1 else faults + [f"not one file of elasticlunr: {libraries}"]
 
 
 class Page(html.parser.HTMLParser):
@@ -184,6 +185,9 @@ def check_links():
 def check_search():
     """Searches in a browser, in both languages, as a reader does."""
     faults = []
+    if not shutil.which("chromium"):
+        print("no chromium: the search is not tested", file=sys.stderr)
+        return []
     for folder, (words, page) in SEARCHES.items():
         address = (OUT / "html" / folder / "index.html").as_uri() + "?search=" + urllib.parse.quote(words)
         command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000"]
@@ -197,11 +201,8 @@ def check_search():
 def main():
     faults = stage()
     faults += build()
-    faults += check_links()
-    if shutil.which("chromium"):
-        faults += check_search()
-    else:
-        print("no chromium: the search is not tested", file=sys.stderr)
+    if not faults:
+        faults = check_links() + check_search()
     for fault in faults:
         print(fault, file=sys.stderr)
     if faults:

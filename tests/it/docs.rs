@@ -398,7 +398,13 @@ fn every_page_is_in_the_sites_table_of_contents_in_the_same_order() {
         let text = documents::read(&format!("packaging/site/{name}"));
         let links = text.split("](").skip(1);
         let pages = links.filter_map(|rest| rest.split(')').next());
-        pages.map(str::to_owned).collect()
+        let pages: Vec<String> = pages.map(str::to_owned).collect();
+        let twice = (1..pages.len()).find(|&at| pages[..at].contains(&pages[at]));
+        assert!(
+            twice.is_none(),
+            "{name} has a page twice: {twice:?} of {pages:?}"
+        );
+        pages
     };
     let (english, chinese) = (listed("SUMMARY.md"), listed("SUMMARY.zh-CN.md"));
     let mut rows = Rows::default();
