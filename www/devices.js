@@ -69,9 +69,9 @@ function one(main, id) {
         (device.listed || device.probation) && fact(t('standing'), t(device.listed ? 'listed' : 'probation')),
         device.platform && fact(t('platform'), device.platform), device.core !== null && fact(t('coreVersion'), String(device.core)),
         device.network && fact(t('network'), device.network)),
-      h('section.card', {}, h('h2', {}, t('journey')),
+      h('section.card', {}, h('h2', {}, t('updateProgress')),
         journey ? [h('p', {}, h('span', {}, journey.from), ' → ', h('b', {}, journey.version), h('span.small', {}, ' · ', ago(journey.since))), steps(journey),
-          progress(t('journey'), share(journey)), h('p.small', {}, t('ofBytes', bytes(journey.reached), bytes(journey.size)), ` · ${share(journey)}\u00a0% · SHA-256 `, h('code', {}, journey.sha256.slice(0, 16) + '…'))]
+          progress(t('updateProgress'), share(journey)), h('p.small', {}, t('ofBytes', bytes(journey.reached), bytes(journey.size)), ` · ${share(journey)}\u00a0% · SHA-256 `, h('code', {}, journey.sha256.slice(0, 16) + '…'))]
           : h('p.small', {}, t('noJourney'))),
       holds(device).length > 0 && h('section.card.warn', {}, h('h2', {}, icon('lock'), t('heldTitle')), h('p', {}, t('heldMeans')),
         h('ul.plain', {}, holds(device).map((hold) => h('li', {}, h('code', {}, hold.sha256.slice(0, 16) + '…'), ' ',

@@ -73,8 +73,9 @@ async function percent(release, again) {
 function card(release, again) {
   const stopped = ['paused', 'fused'].includes(release.state);
   const packages = release.packages;
-  // What the state says already.
-  const hidden = { rolling_out: /percent$/, windowed: /^window/ }[release.state] || /^(paused|held back)/;
+  // The conditions that the state shows already.
+  const shown = ['paused', 'held_back', { rolling_out: 'percent', windowed: 'window', scheduled: 'not_before' }[release.state]];
+  const whom = [release.for[0], ...release.conditions.filter((condition) => !shown.includes(condition.key)).map((condition) => condition.text)];
   const acts = release.writable && [
     stopped ? button('resume', 'resume', t('resume'), () => resume(release, again)) : button('pause', 'pause', t('pause'), () => pause(release, again)),
     button('percent', 'percent', t('setPercent'), () => percent(release, again))];
@@ -83,7 +84,7 @@ function card(release, again) {
       h('span.state.' + release.state, {}, t('is_' + release.state, release.percent)),
       h('span.small', {}, bytes(packages.reduce((sum, p) => Math.max(sum, p.size), 0)))),
     release.reason && release.state !== 'rolling_out' && h('p.reason', {}, said(release.reason)),
-    h('p.whom', {}, release.for.filter((whom) => !(whom === release.reason || hidden.test(whom))).map((whom, at) => [at ? ' · ' : '', said(whom)])),
+    h('p.whom', {}, whom.map((text, at) => [at ? ' · ' : '', said(text)])),
     bar(release.counts, release.devices),
     release.unknown && said(release.unknown, 'p.small'),
     h('div.row', {}, acts && h('div.acts', {}, acts),
@@ -101,7 +102,7 @@ function remarks(kind, list, count) {
       count > list.length && h('p.small', {}, t('notListed', number(count - list.length)))));
 }
 
-/** A file falls into a folder, and a module hears of it. */
+/** Picture of a file that is put into a folder, and of a module that receives it. */
 function picture() {
   const path = (d, kind) => s('path', { d, class: kind || '' });
   return s('svg', { class: 'picture', viewBox: '0 0 320 150', 'aria-hidden': 'true' },

@@ -71,7 +71,7 @@ static COMMANDS: &[Description] = &[
         name: "check",
         scope: Scope::Folders,
         usage: "check [DIR]",
-        summary: "shows what would be served, and what would not and why",
+        summary: "shows what the server would offer, and what it would not and why",
         help: CHECK,
     },
     Description {
@@ -79,7 +79,7 @@ static COMMANDS: &[Description] = &[
         name: "explain",
         scope: Scope::Folders,
         usage: "explain [DIR]",
-        summary: "shows what a module would be told, and why",
+        summary: "shows what a module would get, and why",
         help: EXPLAIN,
     },
     Description {
@@ -87,7 +87,7 @@ static COMMANDS: &[Description] = &[
         name: "devices",
         scope: Scope::Folders,
         usage: "devices [DIR]",
-        summary: "shows the devices that the server remembers, and how far each has come",
+        summary: "shows the known devices and their update progress",
         help: DEVICES,
     },
     Description {
@@ -95,7 +95,7 @@ static COMMANDS: &[Description] = &[
         name: "lift",
         scope: Scope::Folders,
         usage: "lift [DIR]",
-        summary: "takes back what the server holds against a device",
+        summary: "lifts all holds of a device",
         help: LIFT,
     },
     Description {
@@ -112,7 +112,7 @@ static COMMANDS: &[Description] = &[
         name: "probe",
         scope: Scope::Modules,
         usage: "probe",
-        summary: "plays every generation of module against a server",
+        summary: "tests a server with the clients of all module generations",
         help: PROBE,
     },
     #[cfg(feature = "lab")]
@@ -121,7 +121,7 @@ static COMMANDS: &[Description] = &[
         name: "simulate",
         scope: Scope::Modules,
         usage: "simulate",
-        summary: "lets a fleet of modules loose on a server",
+        summary: "sends the requests of a fleet of simulated modules to a server",
         help: SIMULATE,
     },
     #[cfg(feature = "pack")]
@@ -139,7 +139,7 @@ static COMMANDS: &[Description] = &[
         name: "health",
         scope: Scope::Packages,
         usage: "health",
-        summary: "says whether the server on this machine answers",
+        summary: "checks whether the server on this machine answers",
         help: HEALTH,
     },
     #[cfg(feature = "packages")]
@@ -148,7 +148,7 @@ static COMMANDS: &[Description] = &[
         name: "completions",
         scope: Scope::Packages,
         usage: "completions",
-        summary: "prints what makes a shell complete these words",
+        summary: "prints the completion script for a shell",
         help: COMPLETIONS,
     },
     #[cfg(feature = "packages")]
@@ -250,96 +250,96 @@ impl fmt::Display for Command {
 const SERVE: &str = "\
 luat-ota [serve] [DIR]
 
-Serves the firmware folder DIR over HTTP, UDP and TCP, and watches it. The folder is created if it
-is not there.
+Serves the firmware folder DIR over HTTP, UDP and TCP, and watches it. If the folder does not exist,
+it is created.
 
-Signals: SIGTERM and SIGINT let running downloads finish (--grace) and end the server; SIGHUP looks
-through the folder at once.
+Signals: after SIGTERM or SIGINT, running downloads finish (--grace) and the server ends. SIGHUP
+scans the folder at once.
 Exit status: 0 after a signal, 1 if it cannot serve, 2 wrong usage.
 ";
 
 const CHECK: &str = "\
 luat-ota check [DIR]
 
-Reads the firmware folder DIR and shows the catalogue as a table, then what is quarantined and why,
-what is ignored, and what looks like a mistake. Serves nothing and changes nothing.
+Reads the firmware folder DIR and shows its releases as a table, then quarantined files with the
+reason, ignored files, and warnings. Serves nothing and changes nothing.
 
-Exit status: 0 fine, 1 if anything is quarantined or the folder cannot be read, 2 wrong usage.
+Exit status: 0 success, 1 if anything is quarantined or the folder cannot be read, 2 wrong usage.
 ";
 
 const EXPLAIN: &str = "\
 luat-ota explain [DIR] --imei N --firmware-name NAME --version V
 luat-ota explain [DIR] REQUEST
 
-Shows what a module would be told that asks now, and every rule that was looked at, in order.
-REQUEST is a URL, a request line out of a module's log, or a message of the UDP protocol, between
-quotes:
+Shows what a module would get if it asked now, and every rule that was evaluated, in order. REQUEST
+is a URL, a request line from the log of a module, or a message of the UDP protocol, in quotes:
 
   luat-ota explain 'GET /luat/update?imei=862991443753386&firmware_name=ALIYUN_Luat_V0007_ASR1802&version=2.0.0 HTTP/1.1'
   luat-ota explain '862991443753386,ALIYUN_Luat_V0035_8955,2.0.0'
 
-Exit status: 0 if it is offered a file, 3 if it is refused, 1 if the folder cannot be read, 2 wrong
-usage.
+Exit status: 0 if a file is offered, 3 if the check is refused, 1 if the folder cannot be read,
+2 wrong usage.
 ";
 
 const DEVICES: &str = "\
 luat-ota devices [DIR] [--imei PREFIX]
 
-Shows the devices that a server on the firmware folder DIR remembers: what each runs, how far it has
-come on its way to a release and since when, and whether that release is held back from it. Reads
-the journal in the state folder; a server may be running, and may know of some seconds more.
+Shows the devices that a server on the firmware folder DIR remembers: the version that each runs, its
+update progress and since when, and whether it is held. Reads the journal in the state folder. The
+server can be running; its last seconds may be missing.
 
-Exit status: 0 fine, 1 if the journal cannot be read, 2 wrong usage.
+Exit status: 0 success, 1 if the journal cannot be read, 2 wrong usage.
 ";
 
 const LIFT: &str = "\
 luat-ota lift [DIR] --imei N
 
-Takes back what the loop guard holds against a device, so that it is offered the same file again.
-The running server is asked by a file in its state folder, and does it within some seconds; if none
-is running the next one that starts does it.
+Lifts all holds of a device, so that it can get the same file again. The command puts a request into
+the state folder, and the running server executes it within a few seconds. If no server is running,
+the next server that starts executes it.
 
-Exit status: 0 fine, 1 if there is no such device or the server cannot be asked, 2 wrong usage.
+Exit status: 0 success, 1 if there is no such device or the server cannot be asked, 2 wrong usage.
 ";
 
 const RESUME: &str = "\
 luat-ota resume PROJECT/VERSION [DIR]
 
-Ends the pause of a release, also one that the fuse keeps although release.json does not say it. The
-running server is asked by a file in its state folder, and writes \"paused\": false into release.json
-where that says that the release is paused. If none is running the next one that starts does it.
+Ends the pause of a release, including a pause by the fuse that is only in the state folder. The
+command puts a request into the state folder, and the running server executes it: if release.json
+contains a pause, it writes \"paused\": false there. If no server is running, the next server that
+starts executes it.
 
-Exit status: 0 fine, 1 if there is no such release or the server cannot be asked, 2 wrong usage.
+Exit status: 0 success, 1 if there is no such release or the server cannot be asked, 2 wrong usage.
 ";
 
 #[cfg(feature = "lab")]
 const PROBE: &str = "\
 luat-ota probe [--http URL] [--udp HOST:PORT] [--tcp HOST:PORT]
 
-Plays every generation of module against a running server (this one or any other) and shows which
-update, which take the answer for \"no update\", and which fail; for each that fails what the server
-must change. Waits of a module are jumped over: a hang of ten minutes takes seconds. Colours only on
-a terminal, and not where NO_COLOR is set.
+Tests a running server (this one or any other) with the clients of all module generations. Shows
+which update, which understand \"no update\", and which fail; for each failure it states what the server
+must change. Waits of a module are skipped: a hang of ten minutes takes seconds. Colours are used only
+on a terminal, and not if NO_COLOR is set.
 
   luat-ota probe --http http://127.0.0.1:8080/luat/update --udp 127.0.0.1:2234 --tcp 127.0.0.1:2234
 
 Exit status: 0 if no client fails, 1 if one does, 2 wrong usage. A bug of a client that no server
-can help is shown and does not count.
+can avoid is shown and does not count.
 ";
 
 #[cfg(feature = "lab")]
 const SIMULATE: &str = "\
 luat-ota simulate --devices N [--http URL] [--udp HOST:PORT]
 
-Lets a fleet of modules, each with its own IMEI, loose on a server, and reports what became of them.
-It ends when every module is updated, has been refused or has failed --rounds times, or after
---duration. No other address is asked than the ones given, and only this machine's without
---yes-really.
+Sends the requests of a fleet of simulated modules, each with its own IMEI, to a server, and reports
+the results. It ends when every module is updated, or was refused or failed --rounds times, or after
+--duration. It sends requests only to the given addresses, and without --yes-really only to this
+machine.
 
   luat-ota simulate --devices 5000 --http http://127.0.0.1:8080/luat/update --cut 10 --fail 2
 
-Exit status: 0 if every module came to its end, none failed, the server made no error and no image
-is corrupt; else 1; 2 wrong usage.
+Exit status: 0 if every module finished, none failed, the server made no error and no image is
+corrupt; 1 otherwise; 2 wrong usage.
 ";
 
 #[cfg(feature = "pack")]
@@ -366,23 +366,23 @@ Exit status: 0 fine, 1 if no package can be built (then nothing is written), 2 w
 const HEALTH: &str = "\
 luat-ota health [--http ADDR]
 
-Asks the server at ADDR for /healthz, as what watches over a container does. Of an address that
-means all addresses it asks this machine's own; of several addresses the first.
+Requests /healthz from the server at ADDR, for the health check of a container. If ADDR means all
+addresses, it uses the loopback address. Of several addresses it uses the first.
 
-Exit status: 0 if it answers 200 within five seconds, else 1; 2 wrong usage.
+Exit status: 0 if the reply is 200 within five seconds, 1 otherwise, 2 wrong usage.
 ";
 
 #[cfg(feature = "packages")]
 const COMPLETIONS: &str = "\
 luat-ota completions bash|zsh|fish
 
-Prints what makes this shell complete commands and flags:
+Prints the script with which this shell completes commands and flags:
 
   luat-ota completions bash >/usr/share/bash-completion/completions/luat-ota
   luat-ota completions zsh >/usr/share/zsh/vendor-completions/_luat-ota
   luat-ota completions fish >/usr/share/fish/vendor_completions.d/luat-ota.fish
 
-Exit status: 0 fine, 2 wrong usage.
+Exit status: 0 success, 2 wrong usage.
 ";
 
 #[cfg(feature = "packages")]
@@ -391,5 +391,5 @@ luat-ota man
 
 Prints the manual page, for man -l - or /usr/local/share/man/man1/luat-ota.1.
 
-Exit status: 0 fine, 2 wrong usage.
+Exit status: 0 success, 2 wrong usage.
 ";

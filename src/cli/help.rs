@@ -13,13 +13,13 @@ const INDENT: usize = 10;
 
 /// Where a command finds a server if no folder is named.
 const INSTALLED: &str = "\
-       If there is no folder named firmware here: the folders of the installed server
+       If there is no ./firmware, the folders of the installed server are used
        (/etc/default/luat-ota).
 ";
 
 const PROGRAM_END: &str = "  luat-ota COMMAND --help  shows the flags of a command
 
-Exit status: 0 fine, 1 trouble, 2 wrong usage; each command's help has the rest.
+Exit status: 0 success, 1 failure, 2 wrong usage. The help of each command has the details.
 ";
 
 /// The help of a command, or of the program.
@@ -51,8 +51,9 @@ pub(super) fn text(command: Option<Command>) -> String {
         paragraph(
             &mut out,
             0,
-            "\nA flag wins over the environment, the environment over the default. A repeatable flag \
-             is given several times, and in the environment has its values between commas.",
+            "\nA flag takes precedence over the environment variable, and that over the default. A \
+             repeatable flag can be given several times; its environment variable has values \
+             separated by commas.",
         );
     }
     out.push('\n');
@@ -62,7 +63,7 @@ pub(super) fn text(command: Option<Command>) -> String {
             out.push_str(INSTALLED);
         }
     }
-    out.push_str("  -h, --help     this page\n");
+    out.push_str("  -h, --help     shows this help\n");
     out.push_str(match command.has_version_flag() {
         true => "  -V             prints the name and the version\n",
         false => "  -V, --version  prints the name and the version\n",
@@ -162,6 +163,6 @@ mod tests {
                     || command == Command::Serve
             );
         }
-        assert!(text(None).contains("\n  luat-ota check [DIR]     shows what would be served"));
+        assert!(text(None).contains("\n  luat-ota check [DIR]     shows what the server would"));
     }
 }

@@ -22,8 +22,7 @@ pub(super) fn page() -> String {
         }
     }
     page.push_str(
-        ".SH DESCRIPTION\nOne program that is the server, and what goes with it. Each command says the \
-         same with \\fB\\-\\-help\\fR.\n",
+        ".SH DESCRIPTION\nOne program with the server and its tools. Each command shows this text with \\fB\\-\\-help\\fR.\n",
     );
     for command in Command::all() {
         let title = format!("{}: {}", command.name(), command.summary());
@@ -34,8 +33,7 @@ pub(super) fn page() -> String {
     }
     let _ = writeln!(
         page,
-        ".SH ENVIRONMENT\nA flag wins over the environment, the environment over the default. A repeatable \
-         flag has its values between commas there.\n.TP\n.B {FOLDER_ENV_VAR}\nThe firmware folder; the default \
+        ".SH ENVIRONMENT\nA flag takes precedence over the environment variable, and that over the default. The variable of a repeatable flag has values separated by commas.\n.TP\n.B {FOLDER_ENV_VAR}\nThe firmware folder; the default \
          is \\fBfirmware\\fR."
     );
     for flag in flags::visible(Command::Serve) {

@@ -96,7 +96,7 @@ fn run(mut args: Args) -> ExitCode {
         Command::Serve | Command::Check => check::run(folder, &state),
         Command::Explain => explain::run(folder, &state, &args.query),
         Command::Devices => devices::run(&state, &args.query),
-        Command::Lift => requests::lift(&state, &args.query),
+        Command::Lift => requests::clear_hold(&state, &args.query),
         Command::Resume => requests::resume(&state, args.release.as_deref().unwrap_or_default()),
         #[cfg(feature = "lab")]
         Command::Probe => args.lab.probe(),

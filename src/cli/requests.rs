@@ -22,10 +22,10 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
 
 /// Asks the server to lift what the loop guard holds against a device.
-pub(super) fn lift(folder: &Path, query: &ModuleQuery) -> CommandResult {
+pub(super) fn clear_hold(folder: &Path, query: &ModuleQuery) -> CommandResult {
     let id = query.device.as_deref().unwrap_or_default();
     let unknown = format!(
-        "no such device: nothing is remembered of {id} (luat-ota devices lists those that are)"
+        "no such device: nothing is remembered of {id} (luat-ota devices lists the known devices)"
     );
     check_state_folder(folder)?;
     let is_running = state::is_in_use(folder);
@@ -36,7 +36,7 @@ pub(super) fn lift(folder: &Path, query: &ModuleQuery) -> CommandResult {
     if !is_running {
         return Ok((
             format!(
-                "No server uses {} now: the next one that starts lifts what is held against {id}.\n",
+                "No server uses {} now: the next server that starts lifts the holds of {id}.\n",
                 folder.display()
             ),
             0,
@@ -45,7 +45,7 @@ pub(super) fn lift(folder: &Path, query: &ModuleQuery) -> CommandResult {
     wait_until_taken(&file)?;
     match take(&clear_hold::answer(&file)) {
         Some(_) => Err(unknown),
-        None => Ok((format!("Lifted: nothing is held against {id} now.\n"), 0)),
+        None => Ok((format!("Lifted: {id} has no hold now.\n"), 0)),
     }
 }
 
@@ -58,7 +58,7 @@ pub(super) fn resume(folder: &Path, release: &str) -> CommandResult {
     if !is_running {
         return Ok((
             format!(
-                "No server uses {} now: the next one that starts resumes {release}.\n",
+                "No server uses {} now: the next server that starts resumes {release}.\n",
                 folder.display()
             ),
             0,
@@ -107,9 +107,9 @@ fn wait_until_taken(file: &Path) -> Result<(), String> {
         std::thread::sleep(POLL);
     }
     Err(format!(
-        "the server has not taken {} yet: it is very busy, may not remove files from its state folder, or \
-         hears of no file system events there; then it takes it at its next rescan (--rescan), or after \
-         a SIGHUP",
+        "the server has not taken {} yet. It may be busy, may lack permission to remove files from its \
+         state folder, or may get no file events there; then it takes the request at its next rescan \
+         (--rescan), or after a SIGHUP",
         file.display()
     ))
 }

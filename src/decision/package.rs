@@ -96,14 +96,14 @@ fn fits(
     }
     if release.rules.any_core != Some(true) {
         return Err(match core {
-            Some(_) => "a script-only package fits the same core alone (any_core)",
+            Some(_) => "a script package fits only the same core (any_core)",
             None => CORE_UNSAID,
         });
     }
     match running {
         // The core stays as it is, so the release would be offered at every check.
         Some(running) if running.cmp_script(&named).is_ge() => {
-            Err("it brings the script alone, and the module's is as new")
+            Err("it contains only the script, and the module's script is as new")
         }
         _ => Ok(()),
     }

@@ -105,4 +105,4 @@ impl Fused {
 pub const FUSE: &str = "fuse: ";
 
 /// Suffix of that sentence: how to resume.
-pub const SET_TO_FALSE: &str = "; set this to false to go on";
+pub const SET_TO_FALSE: &str = "; set this to false to resume";

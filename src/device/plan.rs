@@ -395,7 +395,8 @@ fn resume(
         Began::With(content) => content,
         Began::Unknown => return None,
         Began::Unclear => {
-            let why = "several files were begun under this id and reach as far: which one goes on?";
+            let why =
+                "several files were begun under this id and reach this far: which one is resumed?";
             return Some(cannot_resume(service, incoming, None, why));
         }
     };
@@ -415,7 +416,7 @@ fn resume(
     match request.range.of(size) {
         part @ SelectedRange::Bytes { .. } => {
             let to = version_of(catalog, incoming.check.project(), content);
-            let why = "it goes on with what it began with";
+            let why = "it resumes what it began with";
             let plan = incoming.plan((content, size), to, CheckResult::RESUME, why);
             Some(plan.answer(service, part, false))
         }
@@ -459,7 +460,7 @@ fn answer_offer(
     }
     let part = request.part(content, size);
     if part == SelectedRange::Unsatisfiable {
-        let why = "nothing is known of the download that it wants to go on with: older than a day, lost, or begun \
+        let why = "nothing is known of the download that it resumes: it is older than a day, was lost, or began \
                    elsewhere";
         let result = CheckResult::refused(Refusal::CannotResume);
         incoming.record(service, result, to, why);

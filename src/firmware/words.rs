@@ -22,10 +22,15 @@ pub fn whom(release: &Release) -> String {
 
 /// The rules of a release, in a few words each.
 pub fn rules(release: &Release) -> Vec<String> {
-    let mut words = Vec::new();
-    if let Some(reason) = &release.held_back {
-        words.push(format!("held back: {reason}"));
-    }
-    words.extend(release.rules.words());
-    words
+    conditions(release)
+        .into_iter()
+        .map(|(_, text)| text)
+        .collect()
+}
+
+/// The rules of a release, each as its key in release.json, or `held_back`, and a few words.
+pub fn conditions(release: &Release) -> Vec<(&'static str, String)> {
+    let held_back = release.held_back.as_ref();
+    let held_back = held_back.map(|reason| ("held_back", format!("held back: {reason}")));
+    held_back.into_iter().chain(release.rules.words()).collect()
 }

@@ -193,7 +193,7 @@ impl Client {
             Client::LuaTask(Generation::Asr1802) => "GET with Range from the first request on",
             Client::LuaTask(Generation::Rda8910) => "GET with Range, core_version apart",
             Client::LuaTaskRedirect => "GET with Range and need_oss_url=1",
-            Client::Libfota2File => "GET with mac=, firmware_name with the core's number",
+            Client::Libfota2File => "GET with mac=, firmware_name with the core version",
             Client::Libfota(..) => "GET in the platform's form, version CORE.A.C",
             Client::Libfota2(..) => "GET appended to the URL, version CORE.A.C",
             Client::Libfota3(_) => "GET turnkey_fota, the file, POST turnkey_fota_result",

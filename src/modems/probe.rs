@@ -175,8 +175,7 @@ async fn ask_again(client: Client, endpoint: &Endpoint, options: &Options) -> Ro
     let mut row = match &played.outcome {
         Outcome::Updated(_) => Row {
             change: Some(
-                "compare versions: a module that runs the newest one is sent the file again, and \
-                 updates for ever"
+                "compare versions: a module that runs the newest one is sent the file again, and updates endlessly"
                     .to_owned(),
             ),
             verdict: ProbeResult::Failed,

@@ -82,7 +82,7 @@ impl Denied {
             ),
             Denied::ReadOnly => (
                 StatusCode::Forbidden,
-                "the read token changes nothing: this needs the operator's token",
+                "the read token changes nothing: this needs the operator token",
                 "Bearer error=\"insufficient_scope\"",
             ),
         };

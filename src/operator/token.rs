@@ -65,15 +65,15 @@ impl Token {
         let kept = Token::kept(folder, OPERATOR, PRIVATE).or_else(|error| {
             log::warn!(
                 target: "operator",
-                "the operator's token in {} {error}; another one holds for this run",
+                "the operator token in {} {error}; another one is valid for this run",
                 folder.path().join(OPERATOR).display()
             );
             Token::generate()
         });
         kept.map_err(|error| {
             format!(
-                "there are no random numbers to make the operator's token of ({error}): give one with \
-                 --operator-token-file, or say --operator off"
+                "there are no random numbers for an operator token ({error}): give one with \
+                 --operator-token-file, or use --operator off"
             )
         })
     }
@@ -83,8 +83,7 @@ impl Token {
         let kept = Token::kept(folder, READ, READ_MODE).inspect_err(|error| {
             log::warn!(
                 target: "operator",
-                "there is no read token, because {} cannot be used ({error}): reading needs the \
-                 operator's token",
+                "there is no read token, because {} cannot be used ({error}): reading needs the operator token",
                 folder.path().join(READ).display()
             );
         });

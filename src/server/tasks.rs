@@ -125,8 +125,8 @@ pub(super) async fn tick_fleet(edits: RulesEdits) {
                 target: "fuse",
                 project = &*fused.project,
                 version = &*fused.version;
-                "the release pauses itself: {}. It goes on when it is resumed on the page or with luat-ota \
-                 resume {}/{}, or when release.json says \"paused\": false and is not the one from before",
+                "the release pauses itself: {}. To resume it, use the operator page or \
+                 luat-ota resume {}/{}, or write \"paused\": false into a release.json that differs from the one before",
                 fused.sentence, fused.project, fused.version
             );
             // Not awaited: the next tick must come whatever the folder does.

@@ -244,10 +244,10 @@ fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A sentence for the log on what it means that the folder cannot be used.
 fn unusable(folder: &Path, error: &io::Error) -> String {
     format!(
-        "The state folder {} cannot be used: {error}. The server goes on without it and tries it again; \
-         until then a restart forgets the devices, what is held back from them, and the downloads that \
-         they began, and reads all firmware files again. Let the server's user write there, make room, or \
-         name another folder with --state.",
+        "The state folder {} cannot be used: {error}. The server continues without it and tries again; \
+         until then a restart forgets the devices, their holds, and the downloads that they began, and \
+         reads all firmware files again. Let the server's user write there, free some space, or use \
+         another folder with --state.",
         folder.display()
     )
 }

@@ -58,3 +58,4 @@ mod updatehttp;
 mod user_mistakes;
 mod verdicts;
 mod without;
+mod words;

@@ -6,7 +6,7 @@ use crate::firmware::audience::DeviceId;
 
 /// The state folder, for every command that uses one.
 pub(super) const STATE: Flag = Flag::new("state", "DIR")
-    .help("The state folder of the server.")
+    .help("State folder of the server.")
     .default_words("$STATE_DIRECTORY, else .luat-ota in the firmware folder")
     .expects("a folder")
     .store(|args, v| put_some(&mut args.settings.state, path(v)));
@@ -15,41 +15,38 @@ const ID: &str = "an IMEI (or a mac or uid) as the module sends it, like 8629914
 
 pub(super) static EXPLAIN: &[Flag] = &[
     Flag::new("imei", "N")
-        .help("The module: its IMEI, or its mac or uid where it has none.")
+        .help("IMEI of the module, or its mac or uid if it has no IMEI.")
         .expects(ID)
         .store(|args, v| put_some(&mut args.query.device, owned(v))),
     Flag::new("firmware-name", "NAME")
         .help(
-            "What the module calls its firmware, like ALIYUN_Luat_V0035_8955 or \
+            "firmware_name that the module sends, such as ALIYUN_Luat_V0035_8955 or \
              DEMO_LuatOS-SoC_Air780EPM.",
         )
         .expects(TEXT)
         .store(|args, v| put_some(&mut args.query.firmware_name, owned(v))),
     Flag::new("version", "V")
-        .help("The version that the module says it runs, like 2.0.0 or 2012.001.003.")
+        .help("Version that the module sends, such as 2.0.0 or 2012.001.003.")
         .expects(TEXT)
         .store(|args, v| put_some(&mut args.query.version, owned(v))),
     Flag::new("project-key", "K")
-        .help("The project_key that the module sends.")
+        .help("project_key that the module sends.")
         .expects(TEXT)
         .store(|args, v| put_some(&mut args.query.project_key, owned(v))),
     Flag::new("core-version", "N")
-        .help("The core_version that the module sends (RDA8910 and Air724U).")
+        .help("core_version that the module sends (RDA8910 and Air724U).")
         .expects("a number, like 3033")
         .store(|args, v| put_some(&mut args.query.core_version, number(v, 0, 999_999_999))),
     Flag::switch("need-oss-url")
-        .help("The module sends need_oss_url=1: it can follow a redirect.")
+        .help("The module sends need_oss_url=1, which means that it can follow a redirect.")
         .store(|args, v| put(&mut args.query.need_oss_url, yes(v))),
-    STATE.help(
-        "The state folder of the server, which knows what the device is held back from. \
-         It is only read.",
-    ),
+    STATE.help("State folder of the server, with the holds of the device. It is only read."),
 ];
 
 pub(super) static DEVICES: &[Flag] = &[
     STATE,
     Flag::new("imei", "PREFIX")
-        .help("Only devices whose id begins like this.")
+        .help("Shows only devices whose id begins with this text.")
         .expects("the beginning of an IMEI (or of a mac or uid), like 8629914437")
         .store(|args, v| put_some(&mut args.query.device, text(v).map(DeviceId::prefix))),
 ];
@@ -57,7 +54,7 @@ pub(super) static DEVICES: &[Flag] = &[
 pub(super) static LIFT: &[Flag] = &[
     STATE,
     Flag::new("imei", "N")
-        .help("The device: its IMEI, or its mac or uid where it has none.")
+        .help("IMEI of the device, or its mac or uid if it has no IMEI.")
         .expects(ID)
         .store(|args, v| {
             let (_, text) = DeviceId::read(text(v)?)?;
@@ -69,7 +66,7 @@ pub(super) static RESUME: &[Flag] = &[STATE];
 
 #[cfg(feature = "packages")]
 pub(super) static HEALTH: &[Flag] = &[Flag::new("http", "ADDR")
-    .help("Where the server answers modules: the same as its own --http.")
+    .help("Address at which the server listens for modules: the same as its own --http.")
     .default("[::]:8080")
     .repeatable()
     .expects("an address that the server listens on, like 8080 or 192.168.1.2:8080")

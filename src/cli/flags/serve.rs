@@ -11,21 +11,21 @@ const RATE: &str = "a number from 0 (no limit) to 1000000";
 /// The table, in the order of the help.
 pub(super) static SERVE: &[Flag] = &[
     Flag::new("http", "ADDR")
-        .help("Answers modules over HTTP at this address; a port alone means all addresses.")
+        .help("Listens for modules over HTTP at this address. A port alone means all addresses.")
         .default("[::]:8080")
         .repeatable()
         .expects("an address to listen on, like 8080, 192.168.1.2:8080 or [::]:8080")
         .store(|args, v| push(&mut args.settings.http, address(v))),
     Flag::new("udp", "ADDR")
-        .help("Answers modules of the first edition at this address, over UDP and over TCP.")
+        .help("Listens for modules of the first edition at this address, over UDP and TCP.")
         .default("[::]:2234")
         .repeatable()
         .expects("an address to listen on, like 2234, 192.168.1.2:2234 or [::]:2234")
         .store(|args, v| push(&mut args.settings.udp, address(v))),
     Flag::new("operator", "ADDR")
         .help(
-            "Answers people (page, API, metrics) at this address; off: nowhere. On anything \
-             but this machine's own 127.0.0.1 or ::1 it needs --operator-token-file.",
+            "Serves the operator page, the API and the metrics at this address; off disables \
+             them. An address that is not loopback requires --operator-token-file.",
         )
         .default("127.0.0.1:8081")
         .expects("an address to listen on, like 127.0.0.1:8081, or off")
@@ -38,10 +38,10 @@ pub(super) static SERVE: &[Flag] = &[
         }),
     Flag::new("operator-token", "TEXT")
         .help(
-            "Lets in who sends this as a bearer token. Other users of this machine can read a \
-             command line; better is --operator-token-file.",
+            "Sets the operator token, the bearer token that allows everything. Other users of \
+             this machine can read a command line, so prefer --operator-token-file.",
         )
-        .default_words("made at the first start, kept in the state folder")
+        .default_words("created at the first start, kept in the state folder")
         .expects("8 to 256 ASCII letters, digits or signs without spaces")
         .store(|args, v| {
             put_some(
@@ -50,14 +50,14 @@ pub(super) static SERVE: &[Flag] = &[
             )
         }),
     Flag::new("operator-token-file", "FILE")
-        .help("Reads that token from this file.")
+        .help("Reads the operator token from this file.")
         .default_words("none")
         .expects("a file")
         .store(|args, v| put_some(&mut args.settings.operator.token_file, path(v))),
     Flag::new("operator-host", "NAME")
         .help(
-            "Answers people under this name, too: that of a proxy in front, or of this \
-             machine in its network.",
+            "Accepts this host name on the operator port: the name of a proxy in front, or of \
+             this machine in its network.",
         )
         .default_words("none")
         .repeatable()
@@ -69,13 +69,13 @@ pub(super) static SERVE: &[Flag] = &[
             )
         }),
     super::inspect::STATE.help(
-        "Keeps here what must outlive a restart (what is remembered of the devices, the \
-         secret behind the UDP ids, the known hashes), and temporary files.",
+        "Uses this state folder for what must survive a restart (records of devices, the \
+             secret of the UDP upgrade ids, known hashes), and for temporary files.",
     ),
     Flag::new("trusted-proxy", "CIDR")
         .help(
-            "Takes a module's address from X-Forwarded-For when the connection comes from \
-             this network.",
+            "Takes the address of a module from X-Forwarded-For if the connection comes from this \
+             network.",
         )
         .default_words("none")
         .repeatable()
@@ -88,28 +88,28 @@ pub(super) static SERVE: &[Flag] = &[
         }),
     Flag::new("grace", "SECONDS")
         .help(
-            "Lets running downloads go on for so long after SIGTERM or SIGINT; a second \
-             signal ends them at once.",
+            "Time for running downloads to finish after SIGTERM or SIGINT. A second signal ends \
+             them at once.",
         )
         .default("30")
         .expects("a number of seconds from 0 to 86400")
         .store(|args, v| put(&mut args.settings.grace, seconds(v, 0))),
     Flag::new("rescan", "SECONDS")
         .help(
-            "Looks through the whole folder this often, whatever the kernel reports of \
-             changes (network drives report none).",
+            "Interval between scans of the whole folder, in addition to file events (network \
+             drives report none).",
         )
         .default("30")
         .expects(SECONDS)
         .store(|args, v| put(&mut args.settings.rescan, seconds(v, 1))),
     Flag::switch("udp-roaming")
         .help(
-            "Lets a module go on with a UDP download from another network than it asked from. \
-             Its upgrade id is then worth something to whoever overhears it.",
+            "Lets a module continue a UDP download from another network. An eavesdropper can then \
+             use its upgrade id.",
         )
         .store(|args, v| put(&mut args.settings.limits.udp_roaming, yes(v))),
     Flag::new("log-format", "FORMAT")
-        .help("Writes log lines (on stderr) as text or as json, one object a line.")
+        .help("Format of the log on stderr: text, or json with one object per line.")
         .default("text")
         .expects("text or json")
         .store(|args, v| {
@@ -121,7 +121,7 @@ pub(super) static SERVE: &[Flag] = &[
             Some(())
         }),
     Flag::new("log-level", "LEVEL")
-        .help("Writes lines of this importance and above: error, warn, info or debug.")
+        .help("Lowest level that is logged: error, warn, info or debug.")
         .default("info")
         .expects("error, warn, info or debug")
         .store(|args, v| {
@@ -135,7 +135,7 @@ pub(super) static SERVE: &[Flag] = &[
             Some(())
         }),
     Flag::new("max-head", "BYTES")
-        .help("Answers 431 to an HTTP head that is longer.")
+        .help("Answers 431 if the head of an HTTP request is longer than this.")
         .default("8K")
         .expects("a number of bytes from 1K to 64K")
         .store(|args, v| {
@@ -145,27 +145,27 @@ pub(super) static SERVE: &[Flag] = &[
             )
         }),
     Flag::new("max-headers", "N")
-        .help("Answers 431 to an HTTP head with more header lines.")
+        .help("Answers 431 if the head of an HTTP request has more header lines than this.")
         .default("64")
         .expects("a number from 8 to 1000")
         .store(|args, v| put(&mut args.settings.limits.head_lines, number(v, 8, 1000))),
     Flag::new("head-timeout", "SECONDS")
-        .help("Answers 408 to a head that is not complete by then.")
+        .help("Answers 408 if the head of an HTTP request is incomplete after this time.")
         .default("20")
         .expects(SECONDS)
         .store(|args, v| put(&mut args.settings.limits.head_timeout, seconds(v, 1))),
     Flag::new("stall-timeout", "SECONDS")
         .help(
-            "Gives up a download when no byte of it was acknowledged for so long, or for as \
-             long as one window takes at the rate seen so far, if that is longer. There is no \
-             limit for the whole: a slow module takes its time.",
+            "Ends a download if none of its bytes is acknowledged for this time, or for the time \
+             that one window takes at the rate seen so far, if that is longer. The whole download \
+             has no time limit.",
         )
         .default("120")
         .expects(SECONDS)
         .store(|args, v| put(&mut args.settings.limits.stall_timeout, seconds(v, 1))),
     Flag::new("max-connections", "N")
-        .help("Has no more connections open at a time.")
-        .default_words("as many as open files and memory allow")
+        .help("Limits the connections that are open at the same time.")
+        .default_words("as open files and memory allow")
         .expects(COUNT)
         .store(|args, v| {
             put_some(
@@ -175,8 +175,8 @@ pub(super) static SERVE: &[Flag] = &[
         }),
     Flag::new("max-connections-per-address", "N")
         .help(
-            "Has no more connections from one address open at a time. Carriers put thousands \
-             of modules behind one.",
+            "Limits the connections from one address. Carriers put thousands of modules behind \
+             one address.",
         )
         .default("4096")
         .expects(COUNT)
@@ -188,8 +188,8 @@ pub(super) static SERVE: &[Flag] = &[
         }),
     Flag::new("max-downloads", "N")
         .help(
-            "Lets so many downloads run at a time; beyond that a new one waits for up to 10 s \
-             and is then told to come back. One that goes on with what it began never waits.",
+            "Limits the downloads that run at the same time. A further download waits for up to \
+             10 s, and then gets 503. A resumed download never waits.",
         )
         .default("4096")
         .expects(COUNT)
@@ -201,16 +201,17 @@ pub(super) static SERVE: &[Flag] = &[
         }),
     Flag::new("uplink", "BYTES_PER_SECOND")
         .help(
-            "Shares so many bytes a second among all downloads, and lets no more run at a \
-             time than get 4 KB a second each: a module's timeout is for the whole file.",
+            "Bandwidth that all downloads share. It also limits the number of downloads, so that \
+             each gets at least 4 KB per second: the timeout of a module covers the whole file.",
         )
-        .default_words("not shared out")
+        .default_words("no limit")
         .expects("a number of bytes a second from 4K on, like 250000, 250K or 12M")
         .store(|args, v| put_some(&mut args.settings.limits.uplink, size(v, 4096, u64::MAX))),
     Flag::new("udp-checks", "N")
         .help(
-            "Answers so many checks a second over UDP and port 2234's TCP from one network \
-             (an IPv4 /24, an IPv6 /48), in bursts five times as many; 0: no limit.",
+            "Limits the checks per second over UDP, and over TCP on the same port, from one \
+             network (an IPv4 /24, an IPv6 /48). A burst may be five times as large; 0 means no \
+             limit.",
         )
         .default("2000")
         .expects(RATE)
@@ -221,7 +222,7 @@ pub(super) static SERVE: &[Flag] = &[
             )
         }),
     Flag::new("udp-errors", "N")
-        .help("Answers so many wrong requests a second likewise; 0: no limit.")
+        .help("Limits the wrong requests per second in the same way; 0 means no limit.")
         .default("10")
         .expects(RATE)
         .store(|args, v| {
@@ -231,7 +232,7 @@ pub(super) static SERVE: &[Flag] = &[
             )
         }),
     Flag::new("udp-gets", "N")
-        .help("Sends so many packets of files a second likewise; 0: no limit.")
+        .help("Limits the packets of files per second in the same way; 0 means no limit.")
         .default("20000")
         .expects(RATE)
         .store(|args, v| {
@@ -242,8 +243,8 @@ pub(super) static SERVE: &[Flag] = &[
         }),
     Flag::new("snapshot-memory", "BYTES")
         .help(
-            "Holds at most so many bytes of firmware in memory; what has no room there is \
-             served from a temporary file in the state folder.",
+            "Limits the memory for snapshots of firmware. A snapshot that does not fit is served \
+             from a temporary file in the state folder.",
         )
         .default_words("a quarter of the memory")
         .expects("a number of bytes, like 67108864, 65536K or 64M")
@@ -260,8 +261,8 @@ pub(super) static SERVE: &[Flag] = &[
         }),
     Flag::new("max-devices", "N")
         .help(
-            "Remembers so many devices, at about 160 bytes of memory each; when there are \
-             more, those that were not seen for the longest time are forgotten.",
+            "Limits the devices that the server remembers, at about 160 bytes of memory each. \
+             Beyond the limit, it forgets the device that was not seen for the longest time.",
         )
         .default("200000")
         .expects("a number from 100 to 10000000")
@@ -273,16 +274,16 @@ pub(super) static SERVE: &[Flag] = &[
         }),
     Flag::new("attempts", "N")
         .help(
-            "Lets a module have the same file so many times and come back with its old \
-             version; then the file is held back from it for 1 h, 6 h, and 24 h from then on.",
+            "Number of times that a module may get the same file and come back with its old \
+             version. The file is then held for 1 h, then for 6 h, then for 24 h each time.",
         )
         .default("3")
         .expects("a number from 1 to 1000")
         .store(|args, v| put(&mut args.settings.fleet.attempts, number(v, 1, 1000))),
     Flag::switch("known-devices-only")
         .help(
-            "Answers 403 with code 3 to modules that neither were seen before nor stand in \
-             known-devices.txt in the state folder (one id a line).",
+            "Answers 403 with code 3 to modules that were never seen before and are not in \
+             known-devices.txt in the state folder (one id per line).",
         )
         .store(|args, v| put(&mut args.settings.fleet.known_only, yes(v))),
 ];

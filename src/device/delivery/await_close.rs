@@ -12,7 +12,7 @@ use crate::device::stream::{Discarded, discard};
 use crate::device::{Service, Stop, Stream, within};
 use crate::fleet::{Transfer, TransferOutcome};
 
-/// How long a module may take to close its side when it has everything.
+/// How long to wait for the client's FIN after the last ACK.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A reset: after everything was acknowledged a way of some modules to say that they are content.

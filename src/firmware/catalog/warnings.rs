@@ -105,7 +105,7 @@ pub(super) fn about_packages(project: &Project, luatos: bool, warnings: &mut Vec
                 &*package.path,
                 format!(
                     "has the same bytes as release {} of {name}: was VERSION raised in the script? A \
-                     module that comes back with its old version asks again for ever",
+                     module that comes back with its old version asks again endlessly",
                     newest.version_text
                 ),
             ));

@@ -149,7 +149,7 @@ impl PackageKind {
         );
         (self == PackageKind::Generic && known).then(|| {
             format!(
-                "does not begin like an update package for {platform}: no module of that platform can take it"
+                "does not begin like a package for {platform}: no module of that platform can take it"
             )
         })
     }

@@ -44,10 +44,13 @@ macro_rules! rules {
                 Rules { deny, ..merged }
             }
 
-            /// The rules in a few words each, for people.
-            pub fn words(&self) -> Vec<String> {
+            /// The keys that restrict or change something, each with a few words for people.
+            pub fn words(&self) -> Vec<(&'static str, String)> {
                 let mut all = Vec::new();
-                $(all.extend(self.$key.as_ref().and_then(|value| $words(stringify!($key), value)));)*
+                $(
+                    let words = self.$key.as_ref().and_then(|value| $words(stringify!($key), value));
+                    all.extend(words.map(|words| (stringify!($key), words)));
+                )*
                 all
             }
         }

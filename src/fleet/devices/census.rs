@@ -43,16 +43,16 @@ struct Count {
 }
 
 impl Count {
-    fn add(&mut self, record: &DeviceRecord, heard: Heard) {
+    fn add(&mut self, record: &DeviceRecord, heard: CensusOutcome) {
         self.admitted += 1;
         let count = match heard {
-            Heard::Not => return,
-            Heard::Confirmed => &mut self.outcomes.confirmed,
-            Heard::Reverted => &mut self.outcomes.reverted,
-            Heard::Silent => &mut self.outcomes.silent,
+            CensusOutcome::Not => return,
+            CensusOutcome::Confirmed => &mut self.outcomes.confirmed,
+            CensusOutcome::Reverted => &mut self.outcomes.reverted,
+            CensusOutcome::Silent => &mut self.outcomes.silent,
         };
         *count += 1;
-        if let (Heard::Reverted, Some(network)) = (heard, record.network) {
+        if let (CensusOutcome::Reverted, Some(network)) = (heard, record.network) {
             self.reverted_in.add(network);
         }
     }
@@ -68,7 +68,7 @@ impl Count {
 }
 
 #[derive(Clone, Copy)]
-enum Heard {
+enum CensusOutcome {
     Not,
     Confirmed,
     Reverted,
@@ -85,7 +85,7 @@ struct Side {
 
 impl Side {
     /// `target`: its place among the release's; `None`: it may be offered any of them.
-    fn add(&mut self, record: &DeviceRecord, heard: Heard, target: Option<usize>) {
+    fn add(&mut self, record: &DeviceRecord, heard: CensusOutcome, target: Option<usize>) {
         for (place, count) in self.counts.iter_mut().enumerate() {
             let is_of = place == 0 || target.is_none_or(|at| at + 1 == place);
             if is_of {
@@ -135,12 +135,12 @@ impl Devices {
             let is_on = target.is_some();
             let journey = journey.filter(|_| is_on);
             let heard = match journey.map(|journey| (journey.outcome, journey.state)) {
-                Some((Some(Outcome::Confirmed), _)) => Heard::Confirmed,
-                Some((Some(Outcome::Reverted | Outcome::FellBack), _)) => Heard::Reverted,
-                Some((None, State::Silent)) => Heard::Silent,
-                _ => Heard::Not,
+                Some((Some(Outcome::Confirmed), _)) => CensusOutcome::Confirmed,
+                Some((Some(Outcome::Reverted | Outcome::FellBack), _)) => CensusOutcome::Reverted,
+                Some((None, State::Silent)) => CensusOutcome::Silent,
+                _ => CensusOutcome::Not,
             };
-            let is_heard = !matches!(heard, Heard::Not);
+            let is_heard = !matches!(heard, CensusOutcome::Not);
             // It was not seen for three of its intervals.
             let is_absent = now.since(record.last.max(self.began)) > patience(record.interval);
             if is_established(record, release.first) || listed(device) {

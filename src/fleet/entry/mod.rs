@@ -6,7 +6,7 @@
 
 mod device;
 pub mod fields;
-mod guard;
+mod loop_guard;
 
 use self::device::{parse_id, write_id};
 use self::fields::{Fields, LineWriter};
@@ -18,7 +18,7 @@ use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 
 pub use self::device::{DeviceEntry, JourneyEntry};
-pub use self::guard::{GuardEntry, Round};
+pub use self::loop_guard::{GuardEntry, Round};
 
 /// Class of the pins of builds before 0.1.0, which had none: that of established devices.
 pub const OLD_PIN_CLASS: u8 = 2;

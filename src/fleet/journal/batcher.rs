@@ -271,7 +271,7 @@ impl Batcher {
             log::warn!(
                 target: "journal",
                 seen = budget.seen, others = budget.others;
-                "more happened in a minute than the journal takes: so many lines were left out"
+                "more happened in a minute than the journal takes: these numbers of lines were left out"
             );
         }
     }

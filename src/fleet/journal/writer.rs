@@ -353,8 +353,7 @@ impl Writer {
         self.said = Some(Instant::now());
         log::warn!(
             target: "journal",
-            "{} cannot be written: {error}. The server goes on; {what}, and a restart forgets what \
-             was in them. Make room there, or let the server's user write.",
+            "{} cannot be written: {error}. The server continues; {what}, and a restart forgets what was in them. Free some space there, or let the server's user write.",
             self.path().display()
         );
     }
@@ -384,7 +383,7 @@ impl Writer {
                 self.shared.copy.store(COPYING, Ordering::Release);
             }
             Err(error) => {
-                self.say(&error, "it is not made shorter");
+                self.say(&error, "it is not compacted");
                 self.abandon(NOT_BEGUN);
             }
         }
@@ -431,7 +430,7 @@ impl Writer {
     }
 
     fn copy_failed(&mut self, error: &io::Error) {
-        self.say(error, "it is not made shorter");
+        self.say(error, "it is not compacted");
         self.abandon(FAILED);
     }
 

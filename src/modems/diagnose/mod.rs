@@ -130,7 +130,7 @@ impl Flaw {
             ),
             Flaw::Location => "redirect with an absolute `Location: http://host:port/path`".into(),
             Flaw::Code43 => {
-                "never send `\"code\": 43`: the module waits 30 s and asks again, for ever".into()
+                "never send `\"code\": 43`: the module waits 30 s and asks again, endlessly".into()
             }
             Flaw::Message => {
                 "write `msg` as \\uXXXX escapes alone (letters too), or leave it out".into()
@@ -248,8 +248,8 @@ pub fn words(failure: &Failure) -> String {
         Failure::FlashedGarbage(bytes, why) => {
             format!("flashes {} bytes of garbage: {why}", bytes.len())
         }
-        Failure::RebootLoop(why) => format!("restarts for ever: {why}"),
-        Failure::AsksForEver(why) => format!("asks for ever: {why}"),
+        Failure::RebootLoop(why) => format!("restarts endlessly: {why}"),
+        Failure::AsksForEver(why) => format!("asks endlessly: {why}"),
         Failure::GaveUp(why) => format!("gives up: {why}"),
     }
 }

@@ -191,7 +191,7 @@ pub(in crate::modems) fn verdict(outcome: &Outcome) -> &'static str {
         Outcome::Failed(Failure::ScriptError(_)) => "script error",
         Outcome::Failed(Failure::FlashedGarbage(..)) => "garbage",
         Outcome::Failed(Failure::RebootLoop(_)) => "reboot loop",
-        Outcome::Failed(Failure::AsksForEver(_)) => "asks for ever",
+        Outcome::Failed(Failure::AsksForEver(_)) => "asks endlessly",
         Outcome::Failed(Failure::GaveUp(_)) => "gave up",
     }
 }

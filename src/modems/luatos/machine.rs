@@ -49,18 +49,18 @@ pub(super) enum Stall {
     Brief(String),
 }
 
-type Turn = (Vec<Action>, Option<Ended>);
+type ClientStep = (Vec<Action>, Option<Ended>);
 
 impl Client {
     /// One event; what the client does, and how it ended when it has. No [`Action::Finish`] here.
-    pub(in crate::modems) fn advance(&mut self, now: Duration, event: Event<'_>) -> Turn {
+    pub(in crate::modems) fn advance(&mut self, now: Duration, event: Event<'_>) -> ClientStep {
         match event {
             Event::Start => match self.state {
                 State::Idle => {
                     self.started = now;
                     (self.connect(now, true), None)
                 }
-                _ => Turn::default(),
+                _ => ClientStep::default(),
             },
             Event::Connected => match self.state {
                 State::Connecting => {
@@ -68,16 +68,16 @@ impl Client {
                     self.head.clear();
                     (self.request(), None)
                 }
-                _ => Turn::default(),
+                _ => ClientStep::default(),
             },
             Event::ConnectFailed => match self.state {
                 State::Connecting => self.fail(-4, "the connection could not be made"),
-                _ => Turn::default(),
+                _ => ClientStep::default(),
             },
             Event::Received(bytes) => match self.state {
                 State::Head => self.take_head(now, bytes),
                 State::Body(_) => self.take_body(now, bytes),
-                _ => Turn::default(),
+                _ => ClientStep::default(),
             },
             Event::Closed => self.closed(now, false),
             Event::Reset => self.closed(now, true),
@@ -101,7 +101,7 @@ impl Client {
         actions
     }
 
-    fn take_head(&mut self, now: Duration, bytes: &[u8]) -> Turn {
+    fn take_head(&mut self, now: Duration, bytes: &[u8]) -> ClientStep {
         if self.manners.overwrites_head && !self.head.is_empty() {
             if !bytes.starts_with(b"HTTP/") {
                 return self.fail(-6, "the second segment of the headers overwrote the first");
@@ -115,7 +115,7 @@ impl Client {
             return self.fail(-6, &why);
         }
         let Some((block, rest)) = end.and_then(|end| self.head.split_at_checked(end)) else {
-            return Turn::default();
+            return ClientStep::default();
         };
         let (read, rest) = (reply::read_head(block), rest.to_vec());
         self.head = Vec::new();
@@ -125,7 +125,7 @@ impl Client {
         }
     }
 
-    fn begin_body(&mut self, now: Duration, head: &Head, rest: &[u8]) -> Turn {
+    fn begin_body(&mut self, now: Duration, head: &Head, rest: &[u8]) -> ClientStep {
         let status = head.status;
         self.head_seen = true;
         let redirect = matches!(status, 301..=303 | 307 | 308);
@@ -179,13 +179,13 @@ impl Client {
         self.take_body(now, rest)
     }
 
-    fn take_body(&mut self, now: Duration, bytes: &[u8]) -> Turn {
+    fn take_body(&mut self, now: Duration, bytes: &[u8]) -> ClientStep {
         let State::Body(Receiving { status, .. }) = self.state else {
-            return Turn::default();
+            return ClientStep::default();
         };
         let good = self.good(status);
         let State::Body(receiving) = &mut self.state else {
-            return Turn::default();
+            return ClientStep::default();
         };
         let before = self.received.len();
         let from = receiving.from;
@@ -205,7 +205,7 @@ impl Client {
                 let words = self.received.len().saturating_sub(from);
                 self.refuse(status, Some(words))
             } else {
-                Turn::default()
+                ClientStep::default()
             };
         }
         if self.want == Want::Firmware
@@ -229,15 +229,15 @@ impl Client {
             }
             return self.accept(now);
         }
-        Turn::default()
+        ClientStep::default()
     }
 
-    fn closed(&mut self, now: Duration, reset: bool) -> Turn {
+    fn closed(&mut self, now: Duration, reset: bool) -> ClientStep {
         let receiving = match &self.state {
             State::Connecting => return self.fail(-4, "the connection could not be made"),
             State::Head => return self.cut(now, "closed before the end of the headers"),
             State::Body(receiving) => receiving,
-            State::Idle | State::Stalled(_) | State::Over => return Turn::default(),
+            State::Idle | State::Stalled(_) | State::Over => return ClientStep::default(),
         };
         let Receiving {
             status,
@@ -274,7 +274,7 @@ impl Client {
     }
 
     /// The answer ended too early.
-    fn cut(&mut self, now: Duration, how: &str) -> Turn {
+    fn cut(&mut self, now: Duration, how: &str) -> ClientStep {
         let in_body = matches!(self.state, State::Body(_));
         if in_body && self.want == Want::File && !self.refused {
             let had = self.received.len();
@@ -304,9 +304,9 @@ impl Client {
         }
     }
 
-    fn wake(&mut self, now: Duration) -> Turn {
+    fn wake(&mut self, now: Duration) -> ClientStep {
         if matches!(self.state, State::Idle | State::Over) {
-            return Turn::default();
+            return ClientStep::default();
         }
         if now < self.deadline {
             return (vec![Action::WakeAt(Some(self.deadline))], None);
@@ -343,7 +343,7 @@ impl Client {
                     "the rest of the body"
                 }
             }
-            State::Idle | State::Over => return Turn::default(),
+            State::Idle | State::Over => return ClientStep::default(),
         };
         if self.manners.cut == Cut::Resume && self.head_seen && self.requests < REQUESTS {
             return (self.connect(now, true), None);
@@ -360,9 +360,9 @@ impl Client {
     }
 
     /// The client believes that the body is complete.
-    fn accept(&mut self, now: Duration) -> Turn {
+    fn accept(&mut self, now: Duration) -> ClientStep {
         let State::Body(Receiving { status, .. }) = self.state else {
-            return Turn::default();
+            return ClientStep::default();
         };
         let mut doubt = self.doubt.take();
         if self.want != Want::Words && self.received.is_empty() {
@@ -404,7 +404,7 @@ impl Client {
     }
 
     /// Any status but 200 and 206; how many bytes of its body reach the script.
-    fn refuse(&mut self, status: u16, words: Option<usize>) -> Turn {
+    fn refuse(&mut self, status: u16, words: Option<usize>) -> ClientStep {
         let why = match (status / 100, words) {
             (3, _) => format!("status {status}, and this client follows no redirect"),
             (_, Some(words)) => format!("status {status}, its body of {words} bytes given to Lua"),
@@ -418,7 +418,7 @@ impl Client {
         })
     }
 
-    fn fail(&mut self, code: i32, why: &str) -> Turn {
+    fn fail(&mut self, code: i32, why: &str) -> ClientStep {
         self.end(Ended::Failed {
             code,
             why: why.to_owned(),
@@ -427,7 +427,7 @@ impl Client {
         })
     }
 
-    fn hang(&mut self, code: i32, why: &str, after: Duration) -> Turn {
+    fn hang(&mut self, code: i32, why: &str, after: Duration) -> ClientStep {
         self.end(Ended::Failed {
             code,
             why: why.to_owned(),
@@ -436,13 +436,13 @@ impl Client {
         })
     }
 
-    fn stall(&mut self, now: Duration, stall: Stall) -> Turn {
+    fn stall(&mut self, now: Duration, stall: Stall) -> ClientStep {
         self.state = State::Stalled(stall);
         let until = self.deadline.max(now);
         (vec![Action::WakeAt(Some(until))], None)
     }
 
-    fn end(&mut self, ended: Ended) -> Turn {
+    fn end(&mut self, ended: Ended) -> ClientStep {
         self.state = State::Over;
         (vec![Action::Close], Some(ended))
     }

@@ -222,7 +222,7 @@ impl Fleet<'_> {
             at = self.now().max(at).saturating_add(pause);
         }
         let mut tally = self.tally.borrow_mut();
-        tally.settle(fate);
+        tally.count_fate(fate);
         (self.progress)(&tally.counts);
     }
 

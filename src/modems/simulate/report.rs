@@ -66,7 +66,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub fn settle(&mut self, fate: Fate) {
+    pub fn count_fate(&mut self, fate: Fate) {
         let counts = &mut self.counts;
         let count = match fate {
             Fate::Updated => &mut counts.updated,

@@ -153,7 +153,12 @@ fn one(
         .map(|state| (state.word().to_owned(), counts.of(state).into()))
         .collect();
     let mut audience = vec![words::whom(release)];
-    audience.extend(words::rules(release));
+    let conditions = words::conditions(release);
+    audience.extend(conditions.iter().map(|(_, text)| text.clone()));
+    let conditions: Value = conditions
+        .into_iter()
+        .map(|(key, text)| json!({ "key": key, "text": text }))
+        .collect();
     json!({
         "project": &*project.name,
         "version": &*release.version_text,
@@ -161,6 +166,7 @@ fn one(
         "reason": reason,
         "percent": release.rules.percent,
         "for": audience,
+        "conditions": conditions,
         "packages": release.packages.iter().map(package).collect::<Value>(),
         "counts": counts,
         "devices": fleet.devices_of(&project.name),

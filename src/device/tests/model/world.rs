@@ -21,7 +21,7 @@ const AHEAD: u64 = 30;
 
 /// A module's part in a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
+pub enum ModelModule {
     /// With an id.
     First,
     /// With the same id, saying the same.
@@ -34,12 +34,12 @@ pub enum Who {
     Neighbour,
 }
 
-const MODULES: [Who; 5] = [
-    Who::First,
-    Who::Clone,
-    Who::OtherCore,
-    Who::Nameless,
-    Who::Neighbour,
+const MODULES: [ModelModule; 5] = [
+    ModelModule::First,
+    ModelModule::Clone,
+    ModelModule::OtherCore,
+    ModelModule::Nameless,
+    ModelModule::Neighbour,
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,25 +109,25 @@ pub struct Counts {
 }
 
 /// The address and the query of a module.
-fn ask(who: Who, other_core: bool, clone_at: IpAddr) -> (IpAddr, String) {
+fn ask(who: ModelModule, other_core: bool, clone_at: IpAddr) -> (IpAddr, String) {
     let at = |last| IpAddr::from(Ipv4Addr::new(10, 0, 0, last));
     let core = if other_core { "V0018" } else { "V0017" };
     let imei = match who {
-        Who::Nameless | Who::Neighbour => "",
+        ModelModule::Nameless | ModelModule::Neighbour => "",
         _ => IMEI,
     };
     let address = match who {
-        Who::First => at(1),
-        Who::Clone => clone_at,
-        Who::OtherCore => at(3),
-        Who::Nameless | Who::Neighbour => at(4),
+        ModelModule::First => at(1),
+        ModelModule::Clone => clone_at,
+        ModelModule::OtherCore => at(3),
+        ModelModule::Nameless | ModelModule::Neighbour => at(4),
     };
     let query = format!("imei={imei}&firmware_name=P_Luat_{core}_ASR1802&version=1.0.0");
     (address, query)
 }
 
-fn is_same_id(one: Who, other: Who) -> bool {
-    let is_nameless = |who| matches!(who, Who::Nameless | Who::Neighbour);
+fn is_same_id(one: ModelModule, other: ModelModule) -> bool {
+    let is_nameless = |who| matches!(who, ModelModule::Nameless | ModelModule::Neighbour);
     is_nameless(one) == is_nameless(other)
 }
 
@@ -211,7 +211,7 @@ impl World {
         match event {
             // The clone is the first module's equal, and the neighbour the nameless one's.
             Event::Begin(module) => match MODULES[module] {
-                Who::Clone | Who::Neighbour => is_known(module - 1),
+                ModelModule::Clone | ModelModule::Neighbour => is_known(module - 1),
                 _ => true,
             },
             Event::Cut(module) => self.open.iter().any(|(open, _)| *open == module),
@@ -314,7 +314,7 @@ impl World {
         renamed: bool,
     ) -> Result<(), String> {
         let who = MODULES[module];
-        let other_core = renamed || who == Who::OtherCore;
+        let other_core = renamed || who == ModelModule::OtherCore;
         let mut headers = String::new();
         if from > 0 {
             headers = format!("Range: bytes={from}-\r\n");
@@ -344,7 +344,7 @@ impl World {
     fn may_refuse(&self, module: usize, from: u64, named: bool) -> bool {
         let content = self.modules[module].contents.first();
         let begun = || self.begun.iter().filter(|begun| begun.is_alive(self.now));
-        let other_core = MODULES[module] == Who::OtherCore;
+        let other_core = MODULES[module] == ModelModule::OtherCore;
         let own = begun().any(|begun| {
             (begun.module, begun.other_core) == (module, other_core)
                 && Some(&begun.content) == content
@@ -402,7 +402,7 @@ impl World {
         // A spliced image is lost; what follows is judged by its last bytes.
         has.contents = vec![content];
         has.length = (plan.start + RECEIVED).min(plan.end);
-        let other_core = renamed || MODULES[module] == Who::OtherCore;
+        let other_core = renamed || MODULES[module] == ModelModule::OtherCore;
         let same = |begun: &&mut Begun| {
             (begun.module, begun.content, begun.other_core) == (module, content, other_core)
                 && begun.is_alive(now)
@@ -430,7 +430,7 @@ impl World {
     /// and another module that says the same began that content.
     fn cannot_be_known(&self, module: usize, content: ContentId, renamed: bool) -> bool {
         let has = self.modules[module].contents.first();
-        let other_core = renamed || MODULES[module] == Who::OtherCore;
+        let other_core = renamed || MODULES[module] == ModelModule::OtherCore;
         let own = self.begun.iter().any(|begun| {
             let counts = if begun.other_core == other_core {
                 WEEK
@@ -442,15 +442,15 @@ impl World {
                 && begun.is_younger(counts, self.now)
         });
         let says = match (renamed, MODULES[module]) {
-            (true, _) => Who::OtherCore,
-            (false, Who::Clone) => Who::First,
-            (false, Who::Neighbour) => Who::Nameless,
+            (true, _) => ModelModule::OtherCore,
+            (false, ModelModule::Clone) => ModelModule::First,
+            (false, ModelModule::Neighbour) => ModelModule::Nameless,
             (false, who) => who,
         };
         let twin = self.begun.iter().any(|begun| {
             let who = match MODULES[begun.module] {
-                Who::Clone => Who::First,
-                Who::Neighbour => Who::Nameless,
+                ModelModule::Clone => ModelModule::First,
+                ModelModule::Neighbour => ModelModule::Nameless,
                 who => who,
             };
             begun.module != module && begun.content == content && who == says && !begun.lost

@@ -196,7 +196,7 @@ fn it_holds_from_the_moment_that_it_trips() {
     let (mut releases, fused) = tripped();
     assert_eq!(
         &*fused.sentence,
-        "fuse: 3 of 9 devices that had 2.0.0 came back with their old version; set this to false to go on"
+        "fuse: 3 of 9 devices that had 2.0.0 came back with their old version; set this to false to resume"
     );
     assert_eq!(releases.unstated_pauses(), std::slice::from_ref(&fused));
     // Written, and still kept here until the scan has seen it.

@@ -183,7 +183,7 @@ fn what_bad_servers_do_to_it() {
                 "HTTP/1.1 404 Not Found\r\nContent-Length: 24",
                 r#"{"code": 43, "msg": ""} "#,
             ),
-            [("no update", 1), ("no update", 1), ("asks for ever", 10)],
+            [("no update", 1), ("no update", 1), ("asks endlessly", 10)],
         ),
         (
             "2b: code 43 in two recvs is not seen",
@@ -225,7 +225,7 @@ fn what_bad_servers_do_to_it() {
                 "HTTP/1.1 302 Found\r\nLocation: http://h/p\r\nContent-Length: 0",
                 "",
             ),
-            same("asks for ever", 10),
+            same("asks endlessly", 10),
         ),
         (
             "2b: transport error: 3 tries on 2G, 30 retries on 4G",
