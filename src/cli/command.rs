@@ -317,9 +317,9 @@ const PROBE: &str = "\
 luat-ota probe [--http URL] [--udp HOST:PORT] [--tcp HOST:PORT]
 
 Tests a running server (this one or any other) with the clients of all module generations. Shows
-which update, which understand \"no update\", and which fail; for each failure it states what the server
-must change. Waits of a module are skipped: a hang of ten minutes takes seconds. Colours are used only
-on a terminal, and not if NO_COLOR is set.
+which update, which understand \"no update\", and which fail, with what the server must change for
+each failure. Waits of a module are skipped: a hang of ten minutes takes seconds. Colours are used
+only on a terminal, and not if NO_COLOR is set.
 
   luat-ota probe --http http://127.0.0.1:8080/luat/update --udp 127.0.0.1:2234 --tcp 127.0.0.1:2234
 

@@ -238,7 +238,7 @@ fn what_looks_like_a_mistake_is_said() {
     for (words, times) in [
         ("only in its middle number", 1),
         ("has the same bytes as release 1.1", 1),
-        ("does not begin like an update package", 1),
+        ("does not begin like a package", 1),
         ("a 2G module has room", 1),
         ("over UDP", 1),
     ] {
