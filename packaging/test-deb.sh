@@ -2,15 +2,14 @@
 # Tests the Debian package: packaging/test-deb.sh [--dist DIR]
 #
 # Lintian, then a Debian 12 in a chroot: installs, upgrades, removes, installs again, purges. Needs root,
-# debootstrap, lintian, and dist/luat-ota-x86_64. $LUAT_OTA_CHROOT names a fresh minbase system to copy
-# instead of making one.
+# debootstrap, lintian, and dist/luat-ota-x86_64.
 set -euo pipefail
 cd "$(dirname "$0")"
 dist=../dist
 [ "${1-}" != --dist ] || dist=$2
 dist=$(realpath -- "$dist")
 work=$(mktemp -d)
-root=$work/root
+. ./machine.sh
 server=
 cleanup() {
   [ -z "$server" ] || kill "$server" 2>/dev/null || true
@@ -18,11 +17,6 @@ cleanup() {
   rm -rf --one-file-system "$work"
 }
 trap cleanup EXIT
-fail() {
-  echo "FAIL  $*"
-  exit 1
-}
-pass() { echo "PASS  $*"; }
 inside() { chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"; }
 install_package() { inside dpkg --force-confold -i "/$1" >"$work/log" 2>&1 || { cat "$work/log"; fail "dpkg -i $1"; }; }
 
@@ -64,11 +58,7 @@ if command -v fish >/dev/null; then
 fi
 pass 'the completions are read by their shells, and complete'
 
-if [ -n "${LUAT_OTA_CHROOT-}" ]; then
-  cp -a "$LUAT_OTA_CHROOT" "$root"
-else
-  debootstrap --variant=minbase --include=adduser bookworm "$root" >"$work/log" 2>&1 || { tail "$work/log"; fail debootstrap; }
-fi
+bare_debian "$root"
 mountpoint -q "$root/proc" || mount -t proc proc "$root/proc"
 if ! { : >"$root/dev/null"; } 2>/dev/null || [ ! -c "$root/dev/null" ]; then
   # A device on a file system that has none.

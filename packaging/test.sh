@@ -25,6 +25,8 @@ need mmdebstrap mmdebstrap
 need skopeo skopeo
 need lintian lintian
 need debootstrap debootstrap
+need ip iproute2
+need curl curl
 need mandoc mandoc
 need fish fish
 need zsh zsh
@@ -49,4 +51,13 @@ echo '== container image'
 echo '== the guide to Docker Compose'
 ./test-guide-docker.sh --dist "$dist"
 echo '== Debian'
+# One for all tests below, each of which copies it.
+work=$(mktemp -d)
+trap 'rm -rf --one-file-system "$work"' EXIT
+. ./machine.sh
+bare_debian "$work/debian"
+export LUAT_OTA_CHROOT=$work/debian
 ./test-deb.sh --dist "$dist"
+echo '== the guides for a VPS and for a Raspberry Pi'
+./test-guide-vps.sh --dist "$dist"
+./test-guide-raspberry-pi.sh --dist "$dist"
