@@ -52,6 +52,7 @@ for one in "${wanted[@]}"; do
     install -D -m 755 "$binary" "$tree/data/usr/bin/luat-ota"
     install -D -m 755 $files/luat-ota.init "$tree/data/etc/init.d/luat-ota"
     install -D -m 644 $files/luat-ota.config "$tree/data/etc/config/luat-ota"
+    install -D -m 644 $files/luat-ota.hotplug "$tree/data/etc/hotplug.d/mount/50-luat-ota"
     echo /etc/config/luat-ota >"$tree/control/conffiles"
     cat >"$tree/control/control" <<CONTROL
 Package: luat-ota

@@ -2,12 +2,14 @@
 # Tests the OpenWrt package: packaging/test-openwrt.sh BINARY
 #
 # BINARY runs here, and says which flags there are. The init script runs with stubs of procd's
-# functions, which write down what they are told. Needs shellcheck.
+# functions, which write down what they are told. Needs shellcheck; for the commands of docs/guide-openwrt.md, busybox and
+# root.
 # shellcheck disable=SC2016 # what other shells expand
 set -euo pipefail
 binary=$(realpath -- "${1:?a binary}")
 cd "$(dirname "$0")"
 init=openwrt/luat-ota/files/luat-ota.init config=openwrt/luat-ota/files/luat-ota.config
+hotplug=openwrt/luat-ota/files/luat-ota.hotplug
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fail() {
@@ -16,7 +18,7 @@ fail() {
 }
 pass() { echo "PASS  $*"; }
 
-shellcheck -s sh "$init" || fail 'shellcheck'
+shellcheck -s sh "$init" "$hotplug" || fail 'shellcheck'
 pass 'the init script has no word from shellcheck'
 
 # rc.common, UCI and procd, as far as the script asks them: options are OPTION=VALUE lines in $UCI, a list
@@ -31,9 +33,15 @@ config_list_foreach() {
 }
 for name in procd_open_instance procd_close_instance procd_set_param procd_append_param procd_open_data \
   procd_close_data json_add_array json_close_array json_add_object json_close_object json_add_string \
-  procd_set_config_changed procd_add_reload_trigger procd_send_signal; do
+  procd_set_config_changed procd_add_reload_trigger procd_send_signal logger; do
   eval "$name() { echo \"$name|\$(IFS='|'; echo \"\$*\")\"; }"
 done
+# The targets of /etc/config/fstab that hold one of the folders: lines fstab=TARGET.
+procd_get_mountpoints() {
+  for folder in "$@"; do
+    sed -n 's/^fstab=//p' "$UCI" | while read -r target; do case $folder/ in "$target"/*) echo "$target" ;; esac; done
+  done
+}
 STUBS
 
 # run FUNCTION, with UCI lines on stdin; what procd is told, to stdout. Under the strictest shell at hand.
@@ -78,6 +86,25 @@ for rule in luat-ota-tcp-8088 luat-ota-udp-2234 luat-ota-tcp-2234; do has "json_
 [ "$(grep -c '^json_add_string|src|lan' "$work/out")" = 3 ] || fail "$what: another zone"
 has_not '|8081' "$what"
 pass "$what, and no other"
+
+for line in dir state; do
+  printf '%s\n' enabled=1 dir=/proc/firmware fstab=/proc fstab=/mnt/none "$line=/mnt/none/folder" | tac >"$work/late"
+  run start_service <"$work/late" >"$work/out"
+  has_not procd_open_instance "a drive for $line that is not mounted"
+  has 'logger|-t|luat-ota|-p|daemon.warn|not started: /mnt/none is not mounted; it starts when it is' "$line"
+done
+printf '%s\n' enabled=1 dir=/proc/firmware fstab=/proc fstab=/mnt/none >"$work/late"
+run start_service <"$work/late" >"$work/out"
+has 'procd_set_param|env|LUAT_OTA_DIR=/proc/firmware' 'the drive is mounted'
+mkdir -p "$work/init.d"
+for answer in true false; do
+  printf '%s\n' '#!/bin/sh' 'case $1 in enabled) '"$answer"' ;; *) echo "$1" ;; esac' >"$work/init.d/luat-ota"
+  chmod +x "$work/init.d/luat-ota"
+  sed "s|/etc/init.d|$work/init.d|g" "$hotplug" >"$work/hotplug"
+  for action in add remove; do echo "$answer $action $(ACTION=$action dash -c '. "$1"' sh "$work/hotplug")"; done
+done >"$work/out"
+printf '%s\n' 'true add start' 'true remove ' 'false add ' 'false remove ' | diff - "$work/out" || fail 'the hotplug script'
+pass 'it waits for the drive of its folders, and starts when that is mounted'
 
 run rescan </dev/null >"$work/out"
 has 'procd_send_signal|luat-ota|*|HUP' 'rescan'
@@ -130,7 +157,58 @@ tar -xzf "$work/ipk/data.tar.gz" -C "$work/data"
 grep -qx 'Architecture: mipsel_24kc' "$work/control/control" || fail 'the architecture'
 cmp "$binary" "$work/data/usr/bin/luat-ota"
 [ -x "$work/data/etc/init.d/luat-ota" ] || fail 'the init script cannot be run'
+cmp "$hotplug" "$work/data/etc/hotplug.d/mount/50-luat-ota"
 [ -f "$work/data$(cat "$work/control/conffiles")" ] || fail 'a conffile is not there'
 for script in postinst prerm; do sh -n "$work/control/$script"; done
 [ "$(tar -tvzf "$work/ipk/data.tar.gz" | awk '{print $2}' | sort -u)" = 0/0 ] || fail 'files that are not of root'
 pass 'the .ipk has what it must, and the same input gives the same bytes'
+
+# docs/guide-openwrt.md: its blocks that name this script, in their order, with the tools of BusyBox.
+if [ "$(id -u)" != 0 ] || ! command -v busybox >/dev/null; then
+  echo 'SKIP  the guide: needs root and busybox'
+  exit 0
+fi
+python3 - "$work" <<'PYTHON' || fail 'the blocks of the guide'
+import pathlib, re, sys
+mark = r"<!-- run by packaging/test-openwrt\.sh -->\n```sh\n(.*?)```\n"
+english, chinese = (re.findall(mark, pathlib.Path(f"../docs/{name}guide-openwrt.md").read_text(), re.S) for name in ("", "zh-CN/"))
+assert english == chinese and len(english) == 4, (english, chinese)
+for number, text in enumerate(english):
+    (pathlib.Path(sys.argv[1]) / f"block{number}").write_text("set -e\n" + text)
+PYTHON
+root=$work/root
+mkdir -p "$root"/bin "$root"/tmp "$root"/dev "$root"/mnt/sda1/firmware
+mknod -m 666 "$root/dev/urandom" c 1 9
+mknod -m 666 "$root/dev/null" c 1 3
+mapfile -t parts < <({ command -v busybox; ldd "$(command -v busybox)" 2>/dev/null | grep -o '/[^ ]*'; } | sort -u)
+for part in "${parts[@]}"; do install -D "$part" "$root$part"; done
+for applet in sh tar gzip mkdir echo head wget cmp rm ls; do ln -sf "$(command -v busybox)" "$root/bin/$applet"; done
+cp "$work"/one/*.ipk "$work"/block? "$root/tmp/"
+cat >"$work/follow" <<'FOLLOW'
+set -eu
+root=$1
+block() { PATH=/bin:/usr/bin chroot "$root" /bin/sh "/tmp/block$1"; }
+busybox ip link set lo up
+block 0
+chroot "$root" /usr/bin/luat-ota serve /mnt/sda1/firmware --state /mnt/sda1/luat-ota-state 2>"$root/tmp/log" &
+server=$!
+trap 'kill $server; wait $server' EXIT
+# until TEXT: the log has a line with it.
+until_logged() {
+  for _ in $(seq 200); do
+    ! grep -q "$1" "$root/tmp/log" || return 0
+    sleep 0.05
+  done
+  cat "$root/tmp/log"
+  return 1
+}
+until_logged ' ready ready'
+block 1
+until_logged 'DEMO/1.0.1/update.bin is available'
+block 2
+block 3
+[ ! -e "$root/mnt/sda1/firmware/DEMO" ]
+FOLLOW
+unshare --net bash "$work/follow" "$root" >"$work/out" 2>&1 || { cat "$work/out"; fail 'the guide'; }
+grep -q 'DEMO' "$work/out" || { cat "$work/out"; fail 'the guide: check does not show the release'; }
+pass 'the commands of docs/guide-openwrt.md work with the tools of BusyBox'
