@@ -5,8 +5,8 @@
 #   benches/compare.sh [--quick] [--json | --markdown] [--only NAME] [--list]
 #
 # --markdown prints the short table that stands in the README; --quick takes three minutes in place of fifteen; --only
-# measures the rows whose name begins with NAME (may be given several times); --list names them. The exit status is 1
-# if a row misses its "must".
+# measures the rows whose name begins with NAME (may be given several times); --list names them. A group with a row that
+# misses its "must" is measured twice more, and the medians count. The exit status is 1 if one misses it then.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}

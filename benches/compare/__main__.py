@@ -53,7 +53,7 @@ def main():
         for name in sorted(names, key=lambda name: name == "idle"):
             say(f"measuring: {name} ({time.monotonic() - began:.0f} s)")
             try:
-                for row in idle.rows() if name == "idle" else rows.GROUPS[name](bench):
+                for row in idle.rows() if name == "idle" else measured(rows.GROUPS[name], bench):
                     done.append(row)
                     if given.json:
                         print(json.dumps(row.json(), ensure_ascii=False), flush=True)
@@ -72,6 +72,16 @@ def main():
     if broken:
         return 2
     return 0 if all(row.holds is not False for row in done) else 1
+
+
+def measured(group, bench):
+    """The rows of a group. If one misses its "must", all are measured twice more, and the median of each counts: a single
+    measurement on a shared machine differs from the next by several percent."""
+    runs = [list(group(bench))]
+    if any(row.holds is False for row in runs[0]):
+        say("a row misses its bound: measuring twice more; the medians count")
+        runs += [list(group(bench)) for _ in range(2)]
+    return [sorted(again, key=lambda row: row.value)[len(again) // 2] for again in zip(*runs)]
 
 
 def machine():

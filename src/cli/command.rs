@@ -35,7 +35,7 @@ enum Scope {
     /// It plays modules against a server anywhere.
     #[cfg(feature = "lab")]
     Modules,
-    /// It builds update packages.
+    /// It builds packages.
     #[cfg(feature = "pack")]
     Building,
     /// It is for packages.
@@ -212,7 +212,7 @@ impl Command {
         false
     }
 
-    /// Whether it builds update packages.
+    /// Whether it builds packages.
     pub fn builds(self) -> bool {
         #[cfg(feature = "pack")]
         return self.description().scope == Scope::Building;
@@ -284,9 +284,9 @@ Exit status: 0 if a file is offered, 3 if the check is refused, 1 if the folder 
 const DEVICES: &str = "\
 luat-ota devices [DIR] [--imei PREFIX]
 
-Shows the devices that a server on the firmware folder DIR remembers: the version that each runs, its
-update progress and since when, and whether it is held. Reads the journal in the state folder. The
-server can be running; its last seconds may be missing.
+Shows the devices that a server on the firmware folder DIR remembers: the version that each runs,
+its update progress and since when, and whether it is held. Reads the journal in the state folder.
+The server can be running; its last seconds may be missing.
 
 Exit status: 0 success, 1 if the journal cannot be read, 2 wrong usage.
 ";
@@ -348,7 +348,7 @@ luat-ota pack FILE.soc
 luat-ota pack --core FILE.soc SCRIPT...
 luat-ota pack --show FILE
 
-Builds an update package with the script in a .soc file, or with the named scripts and folders of
+Builds a package with the script in a .soc file, or with the named scripts and folders of
 scripts for the core in it, and names it as Luatools does. For EC7xx (EC718, Air780EP*, Air8000),
 EC618 and Air8101. Lua files are packed as they are, compiled (.luac) or source.
 

@@ -11,6 +11,7 @@ use super::args::Shell;
 use super::args::{Args, ModuleQuery};
 use super::command::Command;
 use super::flags::{self, Default, ENV_PREFIX, FOLDER_ENV_VAR, Flag};
+use crate::firmware::name::shell_word;
 use crate::server;
 
 /// What a command line asks for.
@@ -334,11 +335,7 @@ fn no_command(word: &str, hint: &str) -> String {
         true => " luat-ota --version prints the version.",
         false => "",
     };
-    let is_plain = |c: char| c.is_alphanumeric() || "-_./".contains(c);
-    let typed = match word.chars().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    };
+    let typed = shell_word(word);
     format!(
         "there is no command {word:?}:{hint} The commands are {}.{version} Nor is there a folder of this \
          name: luat-ota serve {typed} creates and serves one.",

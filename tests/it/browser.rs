@@ -109,7 +109,7 @@ fn pause_stops_offers_and_resume_brings_them_back() {
     desk.server.wait_until_offered(&target, &bytes);
     desk.browser.click(&format!("{release} [data-key=percent]"));
     desk.browser.fill("dialog [type=number]", "0");
-    desk.browser.wait_text("#means", "named singly");
+    desk.browser.wait_text("#means", "names singly");
     desk.browser.click("dialog [type=submit]");
     desk.server.wait_until_refused(&target, 404, 27);
     desk.browser.wait_text(&release, "Rolling out 0 %");
@@ -301,7 +301,7 @@ fn the_page_goes_on_when_the_event_stream_is_gone() {
     }
     desk.browser.open(&desk.url("#/live"));
     desk.browser
-        .wait_text("main .note", "live stream is not available");
+        .wait_text("main .note", "Live events are not available");
     desk.go("#/releases");
     desk.browser.wait_text("main .empty", "No release yet");
     desk.server

@@ -34,7 +34,8 @@ fn check_shows_the_catalogue_and_its_exit_status_says_if_all_is_well() {
         .lines()
         .find(|line| line.contains("factory.soc"))
         .unwrap();
-    println!("{line}");
+    let command = "`luat-ota pack demo/2012.001.005/factory.soc`";
+    assert!(line.contains(command), "{line}");
     // A folder that is not there is no empty catalogue.
     let output = run(&["check", &format!("{folder}/nowhere")]);
     assert!(!output.status.success(), "{}", both(&output));

@@ -28,9 +28,10 @@ const LONGEST_NAME: usize = 255;
 pub fn candidate_path(path: &str) -> Result<FirmwarePath<'_>, String> {
     let place = name::firmware_path(path)?;
     let file = path.rsplit('/').next().unwrap_or(path);
-    match name::file_kind(file) {
+    let kind = name::file_kind(file);
+    match kind {
         FileKind::Firmware => {}
-        FileKind::Mistake(sentence) => return Err(sentence.to_owned()),
+        FileKind::Mistake(_) | FileKind::Soc => return Err(kind.mistake(file).unwrap_or_default()),
         FileKind::Ignored => {
             return Err(format!(
                 "`{file}` has the name of a hidden file, or of one that is still being copied"

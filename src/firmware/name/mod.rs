@@ -249,10 +249,41 @@ pub enum FileKind {
     Checksum,
     /// A kind that people drop by mistake; the sentence says what to drop instead.
     Mistake(&'static str),
+    /// `.soc`: a factory file of LuatOS, of whose script `luat-ota pack` builds a package.
+    Soc,
     /// Starts with `.`, or is being copied: `*.part *.tmp *.filepart *.crdownload *~`.
     Ignored,
     /// Not firmware; left alone, and listed by `check`.
     Other,
+}
+
+impl FileKind {
+    /// The sentence on a file that was dropped by mistake. `path`: as a person names the file.
+    pub fn mistake(self, path: &str) -> Option<String> {
+        match self {
+            FileKind::Mistake(sentence) => Some(sentence.to_owned()),
+            FileKind::Soc => Some(format!(
+                "this is a factory file, made for flashing over a cable: build the package of its script \
+                 with `{}`, or in Luatools choose 生成差分/升级文件 (export the FOTA/upgrade file), and drop the .bin",
+                pack_command(path)
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// The command that builds the package of a `.soc` file.
+pub fn pack_command(path: &str) -> String {
+    format!("luat-ota pack {}", shell_word(path))
+}
+
+/// A text as one word for a shell: between quotes, if it needs them.
+pub fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./+=,".contains(c);
+    match !text.starts_with('-') && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
 }
 
 /// The endings of firmware; the longest that fits comes first.
@@ -279,8 +310,7 @@ const RULES_AS_TEXT: &str =
     "rules are only read from a file named release.json: take the last ending off its name";
 
 /// What people drop by mistake.
-const MISTAKES: [(&str, &str); 12] = [
-    (".soc", FACTORY),
+const MISTAKES: [(&str, &str); 11] = [
     (".binpkg", FACTORY),
     (".lod", CORE),
     (".pac", CORE),
@@ -297,7 +327,7 @@ const MISTAKES: [(&str, &str); 12] = [
 
 /// Classifies a file name (without its folders). Endings are read in any case.
 ///
-/// `update.BIN` → firmware, `update.bin.sha256` → checksum, `x.soc` → a mistake.
+/// `update.BIN` → firmware, `update.bin.sha256` → checksum, `x.zip` → a mistake.
 pub fn file_kind(name: &str) -> FileKind {
     let ends = |ending: &&str| without_ending(name, ending).is_some();
     if name.starts_with('.') || UNFINISHED.iter().any(ends) {
@@ -313,6 +343,8 @@ pub fn file_kind(name: &str) -> FileKind {
         .any(|file| firmware_stem(file).is_some())
     {
         FileKind::Checksum
+    } else if ends(&".soc") {
+        FileKind::Soc
     } else if let Some((_, sentence)) = MISTAKES.iter().find(|(ending, _)| ends(ending)) {
         FileKind::Mistake(sentence)
     } else if is_stamped(name) {

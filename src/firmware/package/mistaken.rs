@@ -1,13 +1,19 @@
 //! What lies in the folder under a firmware's name but is none: archives, factory files, web pages,
 //! text (docs/protocol.md 5b).
 
+use crate::firmware::name::pack_command;
+
 /// Refuses a file of no known package kind that is certainly something else. `head`: its first 512
 /// bytes, or all of it; `text`: every byte of it passed [`may_be_text`].
-pub(super) fn refuse(head: &[u8], text: bool) -> Result<(), String> {
+pub(super) fn refuse(name: &str, head: &[u8], text: bool) -> Result<(), String> {
     let sentence = match *head {
         [0x37, 0x7a, 0xbc, 0xaf, ..] | [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => {
-            "this is a .soc factory file or an archive (7z, zip): in Luatools choose 生成差分/升级文件 \
-             (export the FOTA/upgrade file) and drop the .bin that it makes, or unpack the archive"
+            return Err(format!(
+                "this is a .soc factory file or an archive (7z, zip): build the package of a factory \
+                 file's script with `{}`, or in Luatools choose 生成差分/升级文件 (export the FOTA/upgrade file), \
+                 and drop the .bin; or unpack the archive",
+                pack_command(name)
+            ));
         }
         [b'R', b'a', b'r', b'!', 0x1a, 7, ..] => {
             "this is an archive (rar): unpack it and drop the .bin that is in it"

@@ -10,7 +10,7 @@ use md5::Md5;
 use sha2::{Digest, Sha256};
 
 use super::ContentId;
-use super::name::{FileKind, file_kind};
+use super::name::file_kind;
 
 mod air8101;
 mod eigen;
@@ -85,8 +85,7 @@ fn check_for(head: &[u8]) -> Box<dyn FormatCheck> {
 /// Checks and hashes a file in one pass: feed it the bytes in order, then ask. Keeps the first 512 bytes and
 /// running hashes, never the file.
 pub struct Inspector {
-    /// The name alone says that this is no firmware.
-    mistake: Option<&'static str>,
+    name: String,
     size: u64,
     sha256: Sha256,
     md5: Md5,
@@ -101,10 +100,7 @@ impl Inspector {
     /// `name`: the file's name, for what only the ending tells.
     pub fn new(name: &str) -> Inspector {
         Inspector {
-            mistake: match file_kind(name) {
-                FileKind::Mistake(sentence) => Some(sentence),
-                _ => None,
-            },
+            name: name.to_owned(),
             size: 0,
             sha256: Sha256::new(),
             md5: Md5::new(),
@@ -148,8 +144,9 @@ impl Inspector {
     }
 
     fn kind(&mut self, size: u64, whole: bool) -> Result<PackageKind, String> {
-        if let Some(sentence) = self.mistake {
-            return Err(sentence.to_owned());
+        // The name alone may say that this is no firmware.
+        if let Some(sentence) = file_kind(&self.name).mistake(&self.name) {
+            return Err(sentence);
         }
         if size == 0 {
             return Err("the file is empty: copy it again".to_owned());
@@ -158,7 +155,7 @@ impl Inspector {
         let check = check.unwrap_or_else(|| check_for(&self.head));
         let kind = check.finish(size, whole)?;
         if kind == PackageKind::Generic {
-            mistaken::refuse(&self.head, self.text)?;
+            mistaken::refuse(&self.name, &self.head, self.text)?;
         }
         Ok(kind)
     }

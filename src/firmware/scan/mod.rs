@@ -219,7 +219,9 @@ impl Walk {
                 },
                 FileKind::Rules => Seen::Rules(Ok(entry.stamp)),
                 FileKind::Checksum => Seen::Checksum(Ok(entry.stamp)),
-                FileKind::Mistake(text) => Seen::Quarantined(text.into()),
+                FileKind::Mistake(_) | FileKind::Soc => {
+                    Seen::Quarantined(kind.mistake(&path).unwrap_or_default())
+                }
                 FileKind::Ignored => return Ok(()),
                 FileKind::Other => Seen::Ignored("It is no firmware and is left alone.".into()),
             },
@@ -340,7 +342,7 @@ fn class(parent: &str, name: &OsStr, kind: EntryKind) -> Option<usize> {
         _ if name.to_str().is_none() => quarantined,
         (FileKind::Rules | FileKind::Checksum, _) | (_, EntryKind::Folder) => None,
         (_, EntryKind::Link | EntryKind::Special) => quarantined,
-        (FileKind::Mistake(_), EntryKind::File) => quarantined,
+        (FileKind::Mistake(_) | FileKind::Soc, EntryKind::File) => quarantined,
         (FileKind::Other, EntryKind::File) => ignored,
         (FileKind::Firmware, EntryKind::File) => match name::firmware_path(&join(parent, &shown)) {
             Err(_) => quarantined,

@@ -59,8 +59,8 @@ impl Contents {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if usize::from(count) > MOST_ENTRIES || length > LONGEST_TABLE {
             return Err(PackError::new(format!(
-                "this zip archive says that it has {count} files and a directory of {length} bytes, and no .soc \
-                 file has so many: it is not read"
+                "this zip archive says that it has {count} files and a directory of {length} bytes, which is more than \
+                 any .soc file has: it is not read"
             )));
         }
         source

@@ -186,7 +186,7 @@ pub fn each_view(desk: &Desk, mut look: impl FnMut(&str)) {
             }
             "drop" => {
                 for name in [
-                    "core.soc",
+                    "core.binpkg",
                     "FOTA2_DEMO_2012.001.005_LuatOS-SoC_Air780EPM.bin",
                 ] {
                     desk.drop_file("main", name, &script_package(EC7XX, 30));

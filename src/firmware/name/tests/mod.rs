@@ -201,10 +201,6 @@ fn files_are_told_apart_by_their_endings() {
 #[test]
 fn what_people_drop_by_mistake_gets_a_sentence_that_says_what_to_drop() {
     for (name, part) in [
-        (
-            "fotademo_1.0.2_LuatOS-SoC_V1103_EC618.soc",
-            "生成差分/升级文件",
-        ),
         ("x.binpkg", "升级文件"),
         ("x.LOD", "升级文件"),
         ("x.pac", "升级文件"),
@@ -216,7 +212,6 @@ fn what_people_drop_by_mistake_gets_a_sentence_that_says_what_to_drop() {
         ("x.hex", ".bin"),
         ("x.exe", ".bin"),
         ("release.json.txt", "release.json"),
-        ("core.soc", "factory file"),
         // Case 14.
         ("X_1.0.1.bin_20250623184110381812", "rename it"),
         ("X_1.0.1.bin_0f3a9c5e", "rename it"),
@@ -230,6 +225,26 @@ fn what_people_drop_by_mistake_gets_a_sentence_that_says_what_to_drop() {
         match file_kind(name) {
             FileKind::Mistake(sentence) => assert!(sentence.contains(part), "{name}: {sentence}"),
             other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_soc_file_gets_a_sentence_with_the_command_that_builds_its_package() {
+    for (path, command) in [
+        (
+            "fotademo_1.0.2_LuatOS-SoC_V1103_EC618.soc",
+            "`luat-ota pack fotademo_1.0.2_LuatOS-SoC_V1103_EC618.soc`",
+        ),
+        ("水表/1.0/core.SOC", "`luat-ota pack 水表/1.0/core.SOC`"),
+        ("P/my core (1).soc", "`luat-ota pack 'P/my core (1).soc'`"),
+        ("it's.soc", "`luat-ota pack 'it'\\''s.soc'`"),
+    ] {
+        let kind = file_kind(path.rsplit('/').next().unwrap());
+        assert_eq!(kind, FileKind::Soc, "{path}");
+        let sentence = kind.mistake(path).unwrap();
+        for part in ["factory file", "生成差分/升级文件", command] {
+            assert!(sentence.contains(part), "{sentence}");
         }
     }
 }
