@@ -23,9 +23,9 @@ import sys
 BOUNDS = {
     # 26,000 was set for a program of 28,900 lines. 6,300 lines were added between then and the simplification: devices
     # without an id, waiting and sent updates, the journal of pauses, tokens, rules before a release, package formats,
-    # proxies and the probe. 2,200 for `pack`: readers of 7z and zip archives with limits, LuaDB images, three layouts of
+    # proxies and the probe. 2,250 for `pack`: readers of 7z and zip archives with limits, LuaDB images, three layouts of
     # packages.
-    "lines": 33_700,
+    "lines": 33_750,
     "longest file": 500,
     "duplicate types": 10,
     "unsafe": 33,

@@ -5,7 +5,7 @@
 //! metric, and what is not among them counts as "other".
 
 use std::borrow::Cow;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -282,8 +282,32 @@ pub(super) fn log_unknown(
     );
 }
 
+/// Why a check got its answer, as the log shows it.
+pub(super) struct Reason<'a> {
+    /// The release that the rule belongs to; empty if none.
+    pub release: &'a str,
+    /// The rule.
+    pub rule: &'a str,
+    /// What is odd about the check; empty if nothing is.
+    pub hint: &'a str,
+}
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let then = if self.release.is_empty() { "" } else { ": " };
+        let and = if self.hint.is_empty() { "" } else { "; " };
+        write!(
+            f,
+            "{}{then}{}{and}{}",
+            self.release,
+            short(self.rule),
+            self.hint
+        )
+    }
+}
+
 /// The beginning of a text: nobody fills the disk with one check.
-pub(super) fn short(text: &str) -> &str {
+fn short(text: &str) -> &str {
     if text.len() <= LOGGED {
         return text;
     }

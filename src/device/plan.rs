@@ -4,12 +4,11 @@
 //! An error in [`resume`] corrupts a module's image: bytes that a module appends to what it has must be of the same
 //! content. They are only sent if a pin, an If-Range or the URL names the content (docs/hazards.md 23, 24).
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Service;
-use super::check_log::{CheckResult, LogSubject, short};
+use super::check_log::{CheckResult, LogSubject, Reason};
 use crate::decision::{
     Back, Check, Known, Notes, Offer, Question, Refusal, RefusedCheck, Verdict, came_back, decide,
 };
@@ -320,28 +319,6 @@ impl<'a> IncomingCheck<'a> {
             check: Some((result, reason)),
             ..DeliveryPlan::whole(content, size, self.owner, subject)
         }
-    }
-}
-
-/// Why a check got its answer, as the log shows it.
-struct Reason<'a> {
-    /// The release that the rule belongs to; empty if none.
-    release: &'a str,
-    rule: &'a str,
-    /// What is odd about the check; empty if nothing is.
-    hint: &'a str,
-}
-
-impl fmt::Display for Reason<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.release.is_empty() {
-            write!(f, "{}: ", self.release)?;
-        }
-        f.write_str(short(self.rule))?;
-        if !self.hint.is_empty() {
-            write!(f, "; {}", self.hint)?;
-        }
-        Ok(())
     }
 }
 

@@ -41,6 +41,7 @@ mod operator_metrics;
 mod operator_pack;
 mod operator_rules;
 mod operator_uploads;
+mod pack;
 mod packages;
 mod probe;
 mod proxies;

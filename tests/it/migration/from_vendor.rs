@@ -184,8 +184,8 @@ fn a_fleet_moves_from_the_vendors_cloud_in_stages_and_one_device_goes_back() {
     moving.audience.lock().unwrap().listed = stages[0].clone();
     moving.round();
     moving.round();
-    assert_eq!(moving.here(), [first.clone()]);
-    assert_eq!(moving.arrived(1), [first.clone()]);
+    assert_eq!(moving.here(), std::slice::from_ref(&first));
+    assert_eq!(moving.arrived(1), std::slice::from_ref(&first));
     let shown = shell(
         moving.server.place(),
         &block(VENDOR, "luat-ota devices --imei"),
