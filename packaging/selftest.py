@@ -385,9 +385,9 @@ def run(command, how, place):
         ensure((status, body) == (206, first[30000:]), f"resumed after the restart: {status} {headers}")
         Module(again).download(offer, first, first=20)
         again.wait_until_offered(lambda: update("R"), newer)
-        # Both are a moment old, and read again in any order.
+        # Both are a moment old, and read again in any order; until then the module is told to come back (503).
         end = time.monotonic() + PATIENCE
-        while (reply := again.ask(target, "Range: bytes=150000-\r\n"))[0] == 416 and time.monotonic() < end:
+        while (reply := again.ask(target, "Range: bytes=150000-\r\n"))[0] in (416, 503) and time.monotonic() < end:
             time.sleep(0.2)
         status, headers, body = reply
         ensure((status, body) == (206, middle[150_000:]), f"not the rest of what it began: {status} {headers}")

@@ -4,8 +4,9 @@
 
 use crate::common;
 
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use common::packages::{SOC, noise, soc, zip_of};
 use common::{Place, both};
@@ -214,5 +215,37 @@ proptest! {
         let package = air8101::package(&image).unwrap();
         let unpacked = air8101::unpack(&package).unwrap();
         prop_assert!(unpacked.starts_with(&image));
+    }
+}
+
+#[test]
+fn the_lzma_of_python_unpacks_what_was_packed_here_and_by_the_vendor() {
+    use luat_ota::pack::ec;
+    let image: Vec<u8> = noise(9, 700_000).iter().map(|byte| byte & 0x3f).collect();
+    let mut packages = vec![ec::package(ec::EC7XX, 0x002b_1000, &image).unwrap()];
+    packages.push(ec::package(ec::EC618, 0x002c_c000, &image[..3000]).unwrap());
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/packages");
+    for name in [
+        "ec7xx-script-air780epm",
+        "ec7xx-script-air8000",
+        "ec618-script-air780e",
+    ] {
+        packages.extend(std::fs::read(samples.join(format!("{name}.bin"))));
+    }
+    for package in packages {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/pack/decode.py");
+        let mut python = Command::new("python3")
+            .arg(script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = python.stdin.take().unwrap();
+        stdin.write_all(&package).unwrap();
+        drop(stdin);
+        let output = python.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", both(&output));
+        assert_eq!(output.stdout, ec::unpack(&package).unwrap()[0].image);
     }
 }
