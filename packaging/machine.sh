@@ -167,13 +167,17 @@ STANDINS
 
 milliseconds() { date +%s%3N; }
 
-# Types a block. A new file is offered a moment after it was written: what asks for it is tried again.
+# Types a block. A person is slower than a new file, which is offered a moment after it was written, and than
+# nginx, whose old processes answer for a moment after a reload: a block that asks a server is typed again
+# until the answer is there.
 type_block() { # FILE
   local end
   end=$(($(milliseconds) + 15000))
   cp "$1" "$root/block"
-  until inside bash -c '. /stand-ins; set -eo pipefail; cd /root; . /block' >"$work/log" 2>&1 </dev/null; do
-    if ! grep -q 'luat/update' "$1" || [ "$(milliseconds)" -gt "$end" ]; then
+  until inside bash -c '. /stand-ins; set -eo pipefail; cd /root; . /block' >"$work/log" 2>&1 </dev/null &&
+    # probe does not fail if there is no update.
+    { ! grep -q '^luat-ota probe ' "$1" || grep -q ' updated, ' "$work/log"; }; do
+    if ! grep -qE '^(curl|luat-ota probe) ' "$1" || [ "$(milliseconds)" -gt "$end" ]; then
       cat "$1"
       fail "this block of \"${1##*/}\""
     fi
