@@ -408,7 +408,11 @@ fn a_mirror_cannot_undo_a_pause_and_resume_ends_it() {
     server.wait_until_refused(&new, 404, 27);
     let place = server.terminate();
     let output = resume("P/2.0.0");
-    assert!(both(&output).contains("the next server"), "{}", both(&output));
+    assert!(
+        both(&output).contains("the next server"),
+        "{}",
+        both(&output)
+    );
     let server = Server::start_in(place, &[]);
     server.wait_until_offered(&new, &bytes);
     assert_eq!(rules(&path)["paused"], json!(false));
