@@ -58,6 +58,8 @@ pub(super) fn decompress(
     let unpack = || -> std::io::Result<Vec<u8>> {
         let mut unpacked = Vec::new();
         let size = length as u64;
+        // The same type of source as that of archives, so that the decoder is in the program once.
+        let packed: Box<dyn Read + '_> = Box::new(packed);
         let mut reader = LzmaReader::new_with_props(packed, size, first, dictionary, None)?;
         reader.set_relaxed_end_condition(false);
         reader.read_to_end(&mut unpacked)?;

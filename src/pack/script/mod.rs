@@ -2,6 +2,8 @@
 
 mod compiled;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use super::PackError;
 use super::luadb::ImageFile;

@@ -24,6 +24,11 @@ const MOST_ENTRIES: usize = 4096;
 /// Longest table of contents, in bytes.
 const LONGEST_TABLE: usize = 1 << 20;
 
+/// Where an archive is read from. One type for all, so that the readers are in the program once.
+trait Source: Read + Seek {}
+
+impl<T: Read + Seek> Source for T {}
+
 /// A `.soc` file that was read.
 #[derive(Clone, Debug)]
 pub struct Soc {
@@ -48,24 +53,28 @@ impl Soc {
     }
 
     /// Reads a `.soc` file.
-    pub fn read<R: Read + Seek>(mut source: R) -> Result<Soc, PackError> {
-        let archive = Archive::open(&mut source)?;
+    pub fn read(mut source: impl Read + Seek) -> Result<Soc, PackError> {
+        Soc::read_from(&mut source)
+    }
+
+    fn read_from(source: &mut dyn Source) -> Result<Soc, PackError> {
+        let archive = Archive::open(source)?;
         let names = archive.names();
         check_names(&names)?;
-        let text = archive.extract(&mut source, "info.json", LONGEST_INFO)?;
+        let text = archive.extract(source, "info.json", LONGEST_INFO)?;
         let text = text.ok_or_else(|| {
             PackError::new(
                 "this archive has no info.json, so it is no .soc file: give the .soc that Luatools or the vendor made",
             )
         })?;
         let info = SocInfo::read(&text)?;
-        let image = archive.extract(&mut source, &info.script_file, LONGEST_IMAGE)?;
+        let image = archive.extract(source, &info.script_file, LONGEST_IMAGE)?;
         Ok(Soc { info, image, names })
     }
 }
 
 impl Archive {
-    fn open<R: Read + Seek>(source: &mut R) -> Result<Archive, PackError> {
+    fn open(source: &mut dyn Source) -> Result<Archive, PackError> {
         let mut start = [0; 6];
         source.rewind().map_err(unreadable)?;
         source.read_exact(&mut start).map_err(unreadable)?;
@@ -89,9 +98,9 @@ impl Archive {
     }
 
     /// Unpacks a file of at most `most` bytes. `None`: there is no such file.
-    fn extract<R: Read + Seek>(
+    fn extract(
         &self,
-        source: &mut R,
+        source: &mut dyn Source,
         name: &str,
         most: usize,
     ) -> Result<Option<Vec<u8>>, PackError> {
@@ -151,7 +160,7 @@ fn too_long(name: &str, length: u64, most: usize) -> PackError {
 }
 
 /// Reads `length` bytes.
-fn read_bytes<R: Read>(source: &mut R, length: usize) -> Result<Vec<u8>, PackError> {
+fn read_bytes(source: &mut dyn Source, length: usize) -> Result<Vec<u8>, PackError> {
     let mut bytes = vec![0; length];
     source.read_exact(&mut bytes).map_err(unreadable)?;
     Ok(bytes)

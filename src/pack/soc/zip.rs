@@ -2,7 +2,7 @@
 //!
 //! Not read: zip64, several volumes, encryption. No `.soc` file has them.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::SeekFrom;
 
 use miniz_oxide::inflate::decompress_to_vec_with_limit;
 use nom::bytes::complete::{tag, take};
@@ -11,7 +11,7 @@ use nom::sequence::preceded;
 use nom::{IResult, Parser};
 
 use super::{LONGEST_IMAGE, LONGEST_TABLE, MOST_ENTRIES, PackError};
-use super::{damaged, read_bytes, too_long, unreadable};
+use super::{Source, damaged, read_bytes, too_long, unreadable};
 
 /// How the first file in an archive begins.
 pub(super) const MAGIC: &[u8; 4] = b"PK\x03\x04";
@@ -39,7 +39,7 @@ struct ZipEntry {
 }
 
 impl Contents {
-    pub fn read<R: Read + Seek>(source: &mut R) -> Result<Contents, PackError> {
+    pub fn read(source: &mut dyn Source) -> Result<Contents, PackError> {
         let size = source.seek(SeekFrom::End(0)).map_err(unreadable)?;
         let length = size.min(END + LONGEST_COMMENT);
         source
@@ -84,9 +84,9 @@ impl Contents {
             .collect()
     }
 
-    pub fn extract<R: Read + Seek>(
+    pub fn extract(
         &self,
-        source: &mut R,
+        source: &mut dyn Source,
         name: &str,
         most: usize,
     ) -> Result<Option<Vec<u8>>, PackError> {

@@ -3,7 +3,7 @@
 //! Written from 7zFormat.txt of the 7-Zip SDK. Not read: encryption, several volumes, BCJ2 (7-Zip uses it for Windows
 //! programs, which it puts into a folder of their own).
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, SeekFrom};
 
 use nom::bytes::complete::{tag, take};
 use nom::number::complete::{le_u32, le_u64};
@@ -11,7 +11,7 @@ use nom::{IResult, Parser};
 
 use super::stream::{Coder, decoder};
 use super::{LONGEST_TABLE, MOST_ENTRIES, PackError};
-use super::{damaged, read_bytes, too_long, unreadable};
+use super::{Source, damaged, read_bytes, too_long, unreadable};
 
 mod table;
 
@@ -72,7 +72,7 @@ struct FolderCoder {
 }
 
 impl Contents {
-    pub fn read<R: Read + Seek>(source: &mut R) -> Result<Contents, PackError> {
+    pub fn read(source: &mut dyn Source) -> Result<Contents, PackError> {
         let size = source.seek(SeekFrom::End(0)).map_err(unreadable)?;
         source.rewind().map_err(unreadable)?;
         let start = read_bytes(source, START as usize)?;
@@ -125,9 +125,9 @@ impl Contents {
         self.files.iter().map(|file| file.name.clone()).collect()
     }
 
-    pub fn extract<R: Read + Seek>(
+    pub fn extract(
         &self,
-        source: &mut R,
+        source: &mut dyn Source,
         name: &str,
         most: usize,
     ) -> Result<Option<Vec<u8>>, PackError> {
@@ -176,9 +176,9 @@ fn unknown_table() -> PackError {
 
 impl Streams {
     /// Unpacks `length` bytes of a folder from `offset` on.
-    fn unpack<R: Read + Seek>(
+    fn unpack(
         &self,
-        source: &mut R,
+        source: &mut dyn Source,
         number: usize,
         offset: u64,
         length: usize,
@@ -205,7 +205,7 @@ impl Streams {
         });
         let packed = *self.packed.get(first).ok_or_else(unknown_table)?;
         source.seek(SeekFrom::Start(at)).map_err(unreadable)?;
-        let mut stream: Box<dyn Read + '_> = Box::new(source.by_ref().take(packed));
+        let mut stream: Box<dyn Read + '_> = Box::new(Read::take(&mut *source, packed));
         for (coder, length) in folder.chain()? {
             let coder = Coder {
                 method: &coder.method,
