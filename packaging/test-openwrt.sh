@@ -187,7 +187,7 @@ cp "$work"/one/*.ipk "$work"/block? "$root/tmp/"
 cat >"$work/follow" <<'FOLLOW'
 set -eu
 root=$1
-block() { PATH=/bin:/usr/bin chroot "$root" /bin/sh "/tmp/block$1"; }
+block() { chroot "$root" /bin/sh -c "export PATH=/bin:/usr/bin; . /tmp/block$1"; }
 busybox ip link set lo up
 block 0
 chroot "$root" /usr/bin/luat-ota serve /mnt/sda1/firmware --state /mnt/sda1/luat-ota-state 2>"$root/tmp/log" &
