@@ -84,8 +84,19 @@ grep -q 'Cipher *: AES128-SHA' "$work/log" || fail 'another cipher'
 update='luat/update?project_key=k&imei=862991443753386&firmware_name=DEMO_Luat_V0017_ASR1802&version=1.0.1'
 status=$(visit -o /dev/null -w '%{http_code}' -H 'Host: unexpected' "http://ota.example.com/$update")
 [ "$status" = 404 ] || fail "plain HTTP gives $status"
-inside journalctl -u luat-ota --no-pager >"$work/log"
-grep 'to="" verdict=refuse' "$work/log" | grep -q 'peer=192.0.2.1:' || fail 'the server does not see where modules are'
+for scheme in http https; do
+  visit -k -o /dev/null -D "$work/log" "$scheme://ota.example.com/$update"
+  tr -d '\r' <"$work/log" | grep -qx 'Connection: close' || fail "$scheme: the connection stays open"
+done
+# Only these three requests come from this device with this version, all through nginx.
+for _ in $(seq 100); do
+  inside journalctl -u luat-ota --no-pager >"$work/log"
+  grep 'check .*device=862991443753386 .*from=1.0.1 ' "$work/log" >"$work/seen" || true
+  [ "$(wc -l <"$work/seen")" -lt 3 ] || break
+  sleep 0.1
+done
+[ "$(wc -l <"$work/seen")" = 3 ] || fail 'the log does not have the three checks'
+if grep -v 'peer=192.0.2.1:' "$work/seen"; then fail 'the server does not see where modules are'; fi
 pass 'old clients can use the certificate; plain HTTP is not redirected; the server sees where modules are'
 
 section '6. Give the operator page its own host name'
