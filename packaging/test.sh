@@ -27,6 +27,7 @@ need lintian lintian
 need debootstrap debootstrap
 need ip iproute2
 need curl curl
+need busybox busybox
 need mandoc mandoc
 need fish fish
 need zsh zsh
