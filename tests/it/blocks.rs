@@ -6,7 +6,6 @@
 
 use crate::common;
 
-use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -158,7 +157,6 @@ fn judge(document: &str, block: &Block) -> Result<(), String> {
 #[test]
 fn every_command_block_is_run_by_a_test_or_says_why_not() {
     let mut rows = Rows::default();
-    let mut marks = HashMap::new();
     for (name, text) in documents::documents() {
         let (blocks, stray) = documents::code_blocks(&text);
         for line in stray {
@@ -168,19 +166,6 @@ fn every_command_block_is_run_by_a_test_or_says_why_not() {
         for block in &blocks {
             rows.row(&format!("{name}:{}", block.line), judge(&name, block));
         }
-        let marked = blocks.into_iter().map(|block| (block.language, block.mark));
-        marks.insert(name, marked.collect::<Vec<_>>());
-    }
-    for (name, english) in &marks {
-        let chinese = match name.strip_suffix("README.md") {
-            Some(folder) => format!("{folder}README.zh-CN.md"),
-            None => name.replacen("docs/", "docs/zh-CN/", 1),
-        };
-        let same = marks.get(&chinese).is_none_or(|chinese| chinese == english);
-        let result = same
-            .then_some(())
-            .ok_or("other blocks or marks than in English".to_owned());
-        rows.row(&chinese, result);
     }
     rows.finish();
 }

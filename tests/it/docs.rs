@@ -1,6 +1,5 @@
 //! Promise: the documents are true where a machine can tell. They leave out no flag, no rule and no code,
-//! their examples are taken by the program, the log lines they explain are in it, no link is dead, and
-//! both languages say the same.
+//! their examples are taken by the program, the log lines they explain are in it, and no link is dead.
 #![cfg(all(feature = "lab", feature = "operator"))]
 
 use crate::common;
@@ -233,28 +232,12 @@ fn every_log_line_that_is_explained_is_one_of_the_programs() {
     rows.finish();
 }
 
-/// The anchor that a heading gets where Markdown is shown.
-fn anchor(heading: &str) -> String {
-    heading
-        .trim()
-        .to_lowercase()
-        .chars()
-        .filter_map(|c| match c {
-            ' ' => Some('-'),
-            '-' | '_' => Some(c),
-            c if c.is_alphanumeric() => Some(c),
-            _ => None,
-        })
-        .collect()
-}
-
 #[test]
 fn no_link_between_documents_is_dead() {
     let documents: HashMap<String, String> = documents::documents().into_iter().collect();
     let mut rows = Rows::default();
     let mut count = 0;
     for (name, text) in &documents {
-        let folder = Path::new(name).parent().unwrap();
         let prose = documents::prose(text);
         for link in prose
             .split("](")
@@ -265,19 +248,8 @@ fn no_link_between_documents_is_dead() {
                 continue;
             }
             count += 1;
-            let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
-            let mut path: Vec<&str> = Vec::new();
-            let target = match file {
-                "" => name.clone(),
-                file => folder.join(file).to_str().unwrap().to_owned(),
-            };
-            for part in target.split('/') {
-                match part {
-                    ".." => drop(path.pop()),
-                    part => path.push(part),
-                }
-            }
-            let target = path.join("/");
+            let fragment = link.split_once('#').map_or("", |(_, fragment)| fragment);
+            let target = documents::resolve(name, link);
             let result = if !Path::new(ROOT).join(&target).exists() {
                 Err(format!("no such file: {target}"))
             } else if fragment.is_empty() {
@@ -285,7 +257,8 @@ fn no_link_between_documents_is_dead() {
             } else {
                 let text = documents.get(&target).map(|text| documents::prose(text));
                 let found = text.unwrap_or_default().lines().any(|line| {
-                    line.starts_with('#') && anchor(line.trim_start_matches('#')) == fragment
+                    line.starts_with('#')
+                        && documents::anchor(line.trim_start_matches('#')) == fragment
                 });
                 found
                     .then_some(())
@@ -295,100 +268,6 @@ fn no_link_between_documents_is_dead() {
         }
     }
     assert!(count > 50, "{count}");
-    rows.finish();
-}
-
-/// What both languages of a page must have alike: its headings' levels, its commands, configurations of
-/// other programs, the cells of tables that are in code, and numbers with a comma in them.
-fn skeleton(text: &str) -> Vec<String> {
-    let mut found: Vec<String> = documents::commands(text)
-        .into_iter()
-        .map(|typed| typed.command)
-        .filter(|command| command.is_ascii())
-        .collect();
-    for language in ["nginx", "caddyfile"] {
-        found.extend(documents::blocks(text, language));
-    }
-    for line in documents::prose(text).lines() {
-        if line.starts_with('#') {
-            found.push(line.chars().take_while(|c| *c == '#').collect());
-        }
-        if let Some(cells) = line.strip_prefix("| ") {
-            let first = cells.split(" | ").next().unwrap();
-            let code = first.strip_prefix('`').and_then(|c| c.strip_suffix('`'));
-            let code = code.filter(|code| code.is_ascii() && !code.contains('`'));
-            found.extend(code.map(str::to_owned));
-            let figures = cells.split([' ', '（', '(', '）', '|']);
-            let number = |part: &str| part.parse::<u16>().is_ok();
-            let figure = |word: &&str| word.contains(',') && word.split(',').all(number);
-            found.extend(figures.filter(figure).map(str::to_owned));
-        }
-    }
-    found
-}
-
-#[test]
-fn both_languages_of_a_page_say_the_same_and_link_to_each_other() {
-    // For those who work on the program; the glossary has both languages in one page.
-    let english_only = [
-        "docs/cases.md",
-        "docs/architecture.md",
-        "docs/decision.md",
-        "docs/decisions.md",
-        "docs/glossary.md",
-        "docs/hazards.md",
-        "docs/performance.md",
-        "docs/protocol.md",
-    ];
-    let pages: HashMap<String, String> = documents::documents().into_iter().collect();
-    let chinese_of = |name: &str| name.replacen("docs/", "docs/zh-CN/", 1);
-    let english = |name: &&String| name.starts_with("docs/") && !name.starts_with("docs/zh-CN/");
-    let mut rows = Rows::default();
-    for name in pages.keys().filter(english) {
-        let Some(chinese) = pages.get(&chinese_of(name)) else {
-            let result = english_only.contains(&name.as_str()).then_some(());
-            rows.row(name, result.ok_or("has no Chinese page".to_owned()));
-            continue;
-        };
-        let file = name.trim_start_matches("docs/");
-        let third = |text: &str| text.lines().nth(2).unwrap_or_default().to_owned();
-        let heads = (third(&pages[name]), third(chinese));
-        let wanted = (
-            format!("[中文](zh-CN/{file})"),
-            format!("[English](../{file})"),
-        );
-        let result = (heads == wanted).then_some(());
-        rows.row(
-            &format!("{name}: links"),
-            result.ok_or(format!("{heads:?}")),
-        );
-        let (ours, theirs) = (skeleton(&pages[name]), skeleton(chinese));
-        let differs = ours.iter().zip(&theirs).find(|(a, b)| a != b);
-        let result = match differs {
-            Some((a, b)) => Err(format!("{a:?} is {b:?} in Chinese")),
-            None if ours.len() != theirs.len() => Err(format!("{ours:?}, {theirs:?}")),
-            None => Ok(()),
-        };
-        rows.row(&format!("{name}: what it says"), result);
-    }
-    // A Chinese page leads to the English one of another only if that has no Chinese one.
-    for (name, text) in &pages {
-        let start = match name.as_str() {
-            "README.zh-CN.md" => "](docs/",
-            name if name.starts_with("docs/zh-CN/") => "](../",
-            _ => continue,
-        };
-        let own = name.rsplit('/').next().unwrap();
-        let links = text.split(start).skip(1);
-        for page in links.filter_map(|rest| rest.split([')', '#']).next()) {
-            let fine = page == own || !pages.contains_key(&format!("docs/zh-CN/{page}"));
-            let result = fine.then_some(());
-            rows.row(
-                &format!("{name}: {page}"),
-                result.ok_or("there is a Chinese page".to_owned()),
-            );
-        }
-    }
     rows.finish();
 }
 
@@ -438,5 +317,18 @@ fn the_readmes_name_the_least_rust_of_the_manifest() {
             text.contains(&format!("Rust {version} ")),
             "{name}: {version}"
         );
+    }
+}
+
+#[test]
+fn the_readmes_have_the_command_that_runs_all_tests() {
+    let script = documents::read(".ci/run");
+    let after = script
+        .split("== tests (the command of the README)'\n")
+        .nth(1);
+    let command = after.unwrap().lines().next().unwrap();
+    for name in ["README.md", "README.zh-CN.md", "CONTRIBUTING.md"] {
+        let text = documents::read(name);
+        assert!(text.contains(&format!("`{command}`")), "{name}: {command}");
     }
 }

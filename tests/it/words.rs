@@ -12,7 +12,7 @@ use common::literals::literals;
 use common::parts::{Kind, cells, parts, spans};
 use common::{Rows, both, run};
 
-const GLOSSARY: &str = "docs/glossary.md";
+pub const GLOSSARY: &str = "docs/glossary.md";
 
 /// A word that texts do not use. An English one is found as a whole word in any case, a Chinese one
 /// anywhere except inside of the words in `except`.
@@ -24,7 +24,7 @@ struct Forbidden {
 }
 
 /// The rows of the tables below a heading of the glossary, without their heads.
-fn table(heading: &str) -> Vec<Vec<String>> {
+pub fn table(heading: &str) -> Vec<Vec<String>> {
     let text = documents::read(GLOSSARY);
     let mut inside = false;
     let mut rows = Vec::new();
@@ -95,7 +95,7 @@ fn has_word(text: &str, word: &str) -> bool {
 }
 
 /// The files of a folder of the repository, with what they contain.
-fn sources(folder: &str, ending: &str) -> Vec<(String, String)> {
+pub fn sources(folder: &str, ending: &str) -> Vec<(String, String)> {
     let mut files: Vec<String> = common::files_under(&Path::new(ROOT).join(folder))
         .into_iter()
         .filter(|name| name.ends_with(ending))
@@ -334,57 +334,6 @@ fn the_page_translates_terms_as_the_glossary() {
     rows.finish();
 }
 
-/// The text of a file in one line, in lower case, without the marks of comments.
-fn flat(text: &str) -> String {
-    let mut flat = String::new();
-    for line in text.lines() {
-        let line = line.trim();
-        let line = match line.strip_prefix("//") {
-            Some(comment) => comment.trim_start_matches(['/', '!']),
-            None => line,
-        };
-        for word in line.split_whitespace() {
-            flat.push_str(word);
-            flat.push(' ');
-        }
-    }
-    flat.to_lowercase()
-}
-
-/// A sentence of the former style as [`flat`] shows it, without its end.
-fn sentence(text: &str) -> String {
-    let start = text.split('…').next().unwrap().trim();
-    start.trim_end_matches('.').to_lowercase()
-}
-
-#[test]
-fn no_sentence_of_the_former_style_is_left() {
-    let sentences: Vec<String> = table("Sentences of the former style")
-        .iter()
-        .map(|row| sentence(&row[0]))
-        .collect();
-    let mut texts = documents::documents();
-    texts.retain(|(name, _)| name != GLOSSARY);
-    for folder in ["src", "tests", "benches"] {
-        texts.extend(sources(folder, ".rs"));
-    }
-    texts.extend(sources("www", ".js"));
-    let mut rows = Rows::default();
-    for (name, text) in &texts {
-        let text = flat(text);
-        let found = sentences.iter().find(|words| text.contains(*words));
-        rows.row(name, found.map_or(Ok(()), |words| Err(words.clone())));
-    }
-    rows.finish();
-    for words in &sentences {
-        let comment = format!(
-            "    /// It says: {}\n    ",
-            words.replacen(' ', "\n    /// ", 1)
-        );
-        assert!(flat(&comment.to_uppercase()).contains(words), "{words}");
-    }
-}
-
 #[test]
 fn no_code_has_a_former_name() {
     let sources = sources("src", ".rs");
@@ -417,45 +366,4 @@ fn no_code_has_a_former_name() {
 /// Whether a file defines this name with this keyword.
 fn defines(text: &str, keyword: &str, name: &str) -> bool {
     has_word(text, &format!("{keyword} {name}"))
-}
-
-/// On a machine that has the rules of style: the glossary has all of their examples.
-#[test]
-fn the_glossary_has_every_example_of_the_rules_of_style() {
-    let folders = Path::new(ROOT).ancestors();
-    let file = folders.map(|folder| folder.join("shared/style.md"));
-    let Some(text) = file
-        .into_iter()
-        .find_map(|file| std::fs::read_to_string(file).ok())
-    else {
-        eprintln!("skipped: the repository has no ../shared/style.md");
-        return;
-    };
-    let ours = table("Sentences of the former style");
-    let examples = text.split("| before | after |").nth(1).unwrap();
-    let mut rows = Rows::default();
-    for line in examples.trim_start().lines().skip(1) {
-        if !line.starts_with('|') {
-            break;
-        }
-        let before = &cells(line)[0];
-        let found = ours.iter().any(|row| &row[0] == before).then_some(());
-        rows.row(before, found.ok_or("is not in the glossary".to_owned()));
-    }
-    let names = text.split("Renames: ").nth(1).unwrap();
-    let names = names.split(" On the page").next().unwrap();
-    let forms = table("Names not to use in the code");
-    for pair in names.split(';') {
-        let old = pair.split('→').next().unwrap().split(" (").next().unwrap();
-        for old in old.trim().trim_end_matches(".rs").split('/') {
-            let found = forms.iter().any(|row| row[0] == format!("`{old}`"));
-            rows.row(
-                old,
-                found
-                    .then_some(())
-                    .ok_or("is not in the glossary".to_owned()),
-            );
-        }
-    }
-    rows.finish();
 }

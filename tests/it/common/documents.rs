@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use super::parts::{Kind, parts};
+
 /// The repository.
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -50,6 +52,9 @@ pub enum Mark {
 impl Mark {
     fn of(comment: &str) -> Option<Mark> {
         let text = comment.strip_prefix("<!--")?.strip_suffix("-->")?.trim();
+        if text.contains('\n') {
+            return None;
+        }
         let reason = text.strip_prefix("not run:").map(str::trim);
         let file = text.strip_prefix("run by ").map(str::trim);
         reason
@@ -70,84 +75,31 @@ pub struct Block {
     pub text: String,
 }
 
-/// Number of spaces at the start of a line.
-fn spaces(line: &str) -> usize {
-    line.len() - line.trim_start_matches(' ').len()
-}
-
-/// Column from which a line's text is a code block, below a list item or not.
-fn code_column(line: &str, before: usize) -> usize {
-    let indent = spaces(line);
-    let text = &line[indent..];
-    let digits = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    let numbered = digits.len() < text.len() && digits.starts_with(". ");
-    let marker = if numbered {
-        text.len() - digits.len() + 2
-    } else if text.starts_with("- ") || text.starts_with("* ") {
-        2
-    } else {
-        return if indent == 0 { 4 } else { before };
-    };
-    indent + marker + 4
-}
-
 /// All code blocks of a document, in order, and the lines of marks that belong to none.
 pub fn code_blocks(text: &str) -> (Vec<Block>, Vec<usize>) {
     let mut found: Vec<Block> = Vec::new();
     let mut stray = Vec::new();
     // A mark, with its line; a blank line may follow it.
     let mut mark: Option<(usize, Mark)> = None;
-    let mut column = 4;
-    let mut blank = true;
-    let mut lines = text.lines().enumerate().peekable();
-    while let Some((at, line)) = lines.next() {
-        let indent = spaces(line);
-        let body = &line[indent..];
-        let mut block = Block {
-            line: at + 1,
-            language: None,
-            mark: None,
-            text: String::new(),
-        };
-        let mut push = |line: &str, indent: usize| {
-            block.text.push_str(&line[spaces(line).min(indent)..]);
-            block.text.push('\n');
-        };
-        if let Some(language) = body.strip_prefix("```") {
-            let mut closed = false;
-            for (_, line) in lines.by_ref() {
-                closed = line.trim() == "```";
-                if closed {
-                    break;
-                }
-                push(line, indent);
-            }
-            assert!(closed, "the block of line {} is not closed", at + 1);
-            block.language = Some(language.trim().to_owned());
-        } else if blank && indent >= column {
-            push(line, column);
-            let code = |line: &str| line.trim().is_empty() || spaces(line) >= column;
-            while let Some((_, line)) = lines.next_if(|(_, line)| code(line)) {
-                push(line, column);
-            }
-            let end = block.text.trim_end().len();
-            block.text.truncate(end);
-            block.text.push('\n');
-        } else {
-            if !body.is_empty() {
+    for part in parts(text) {
+        let language = match part.kind {
+            Kind::Block(language) => Some(language),
+            Kind::Indented => None,
+            _ => {
                 stray.extend(mark.take().map(|(line, _)| line));
-                column = code_column(line, column);
-                mark = Mark::of(body).map(|mark| (at + 1, mark));
-                let meant = body.starts_with("<!-- not run") || body.starts_with("<!-- run");
-                stray.extend((meant && mark.is_none()).then_some(at + 1));
+                mark = Mark::of(&part.text).map(|mark| (part.line, mark));
+                let starts = ["<!-- not run", "<!-- run"];
+                let meant = starts.iter().any(|start| part.text.starts_with(start));
+                stray.extend((meant && mark.is_none()).then_some(part.line));
+                continue;
             }
-            // A comment ends with its line: what follows may be an indented block.
-            blank = body.is_empty() || body.ends_with("-->");
-            continue;
-        }
-        block.mark = mark.take().map(|(_, mark)| mark);
-        found.push(block);
-        blank = true;
+        };
+        found.push(Block {
+            line: part.line,
+            language,
+            mark: mark.take().map(|(_, mark)| mark),
+            text: part.text,
+        });
     }
     stray.extend(mark.map(|(line, _)| line));
     (found, stray)
@@ -227,4 +179,37 @@ pub fn commands(text: &str) -> Vec<Typed> {
 /// The commands that work in a clone of the repository.
 pub fn commands_to_run(text: &str) -> Vec<Typed> {
     typed(&unmarked(text, "console"))
+}
+
+/// The anchor that a heading gets where Markdown is shown.
+pub fn anchor(heading: &str) -> String {
+    heading
+        .trim()
+        .to_lowercase()
+        .chars()
+        .filter_map(|c| match c {
+            ' ' => Some('-'),
+            '-' | '_' => Some(c),
+            c if c.is_alphanumeric() => Some(c),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The path in the repository that a link in a document leads to, without a fragment.
+pub fn resolve(document: &str, link: &str) -> String {
+    let file = link.split('#').next().unwrap_or_default();
+    let whole = match (file, document.rsplit_once('/')) {
+        ("", _) => document.to_owned(),
+        (file, Some((folder, _))) => format!("{folder}/{file}"),
+        (file, None) => file.to_owned(),
+    };
+    let mut path: Vec<&str> = Vec::new();
+    for part in whole.split('/') {
+        match part {
+            ".." => drop(path.pop()),
+            part => path.push(part),
+        }
+    }
+    path.join("/")
 }

@@ -11,7 +11,7 @@ pub enum Kind {
     Row(usize),
     /// A fenced block of this language.
     Block(String),
-    /// A block that is indented by four spaces.
+    /// A block that is indented by four spaces more than the text around it.
     Indented,
     Comment,
 }
@@ -21,56 +21,88 @@ pub struct Part {
     /// The line that it begins in.
     pub line: usize,
     pub kind: Kind,
-    /// The lines, without the mark of a heading or an item.
+    /// The lines, without the mark of a heading or an item, the fences and the indentation of a block.
     pub text: String,
 }
 
 /// The parts of a document, in order.
 pub fn parts(text: &str) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
-    // Whether the next line can continue the last part, and whether it is inside of a fenced block.
-    let (mut open, mut fenced) = (false, false);
-    for (index, whole) in text.lines().enumerate() {
-        let line = whole.trim_start();
-        let fence = line.strip_prefix("```");
-        let before = parts.last().map(|part| part.kind.clone());
-        let indented = open && before == Some(Kind::Indented);
-        let (kind, text) = match fence {
-            Some(_) if fenced => {
-                (fenced, open) = (false, false);
-                continue;
-            }
-            None if fenced => (None, whole),
-            Some(language) => {
-                (fenced, open) = (true, true);
-                (Some(Kind::Block(language.trim().to_owned())), "")
-            }
-            None if line.is_empty() => {
-                open = false;
-                continue;
-            }
-            None if indented => (None, whole),
-            None if whole.starts_with("    ") && !open => (Some(Kind::Indented), whole),
-            None => kind_of(line, whole.len() - line.len(), open),
+    // Whether the next line can continue the last part, and the column from which it is a block.
+    let (mut open, mut column) = (false, 4);
+    let mut lines = text.lines().enumerate().peekable();
+    while let Some((index, whole)) = lines.next() {
+        let indent = spaces(whole);
+        let line = &whole[indent..];
+        let mut block = String::new();
+        let mut push = |line: &str, indent: usize| {
+            block.push_str(&line[spaces(line).min(indent)..]);
+            block.push('\n');
         };
-        match (kind, parts.last_mut()) {
-            (None, Some(part)) => {
-                part.text.push('\n');
-                part.text.push_str(text);
+        let (kind, text) = if line.is_empty() {
+            open = false;
+            continue;
+        } else if let Some(language) = line.strip_prefix("```") {
+            let mut closed = false;
+            for (_, line) in lines.by_ref() {
+                closed = line.trim() == "```";
+                if closed {
+                    break;
+                }
+                push(line, indent);
             }
-            (kind, _) => {
-                let kind = kind.unwrap_or(Kind::Paragraph);
-                open = !matches!(kind, Kind::Heading(_));
-                parts.push(Part {
-                    line: index + 1,
-                    kind,
-                    text: text.to_owned(),
-                });
+            assert!(closed, "the block of line {} is not closed", index + 1);
+            (Kind::Block(language.trim().to_owned()), block)
+        } else if !open && indent >= column {
+            push(whole, column);
+            let code = |line: &str| line.trim().is_empty() || spaces(line) >= column;
+            while let Some((_, line)) = lines.next_if(|(_, line)| code(line)) {
+                push(line, column);
             }
-        }
-        open &= fenced || !line.ends_with("-->");
+            block.truncate(block.trim_end().len());
+            (Kind::Indented, block + "\n")
+        } else {
+            column = code_column(whole, column);
+            let (kind, text) = kind_of(line, indent, open);
+            open = !matches!(kind, Some(Kind::Heading(_))) && !line.ends_with("-->");
+            match (kind, parts.last_mut()) {
+                (None, Some(part)) => {
+                    part.text.push('\n');
+                    part.text.push_str(text);
+                    continue;
+                }
+                (kind, _) => (kind.unwrap_or(Kind::Paragraph), text.to_owned()),
+            }
+        };
+        open &= !matches!(kind, Kind::Block(_) | Kind::Indented);
+        parts.push(Part {
+            line: index + 1,
+            kind,
+            text,
+        });
     }
     parts
+}
+
+/// Number of spaces at the start of a line.
+fn spaces(line: &str) -> usize {
+    line.len() - line.trim_start_matches(' ').len()
+}
+
+/// Column from which a line's text is a code block, below a list item or not.
+fn code_column(line: &str, before: usize) -> usize {
+    let indent = spaces(line);
+    let text = &line[indent..];
+    let digits = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let numbered = digits.len() < text.len() && digits.starts_with(". ");
+    let marker = if numbered {
+        text.len() - digits.len() + 2
+    } else if text.starts_with("- ") || text.starts_with("* ") {
+        2
+    } else {
+        return if indent == 0 { 4 } else { before };
+    };
+    indent + marker + 4
 }
 
 /// The kind of a line of prose, with its text; no kind if it continues the part before.
@@ -112,6 +144,20 @@ pub fn cells(row: &str) -> Vec<String> {
         escaped = c == '\\';
     }
     cells.iter().map(|cell| cell.trim().to_owned()).collect()
+}
+
+/// The targets of a text's links and images, and the text with only their words.
+pub fn links(text: &str) -> (Vec<String>, String) {
+    let mut links = Vec::new();
+    let mut pieces = text.split("](");
+    let mut rest = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (link, after) = piece.split_once(')').unwrap_or((piece, ""));
+        links.push(link.to_owned());
+        rest.push(']');
+        rest.push_str(after);
+    }
+    (links, rest)
 }
 
 /// The code spans of a text, and the text without them.
