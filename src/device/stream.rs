@@ -85,6 +85,19 @@ pub(super) async fn close(stream: &Stream, body: UnreadBody) {
     read_body(stream, UnreadBody::Unknown).await;
 }
 
+/// Ends a connection without waiting: what was sent leaves together with the FIN, and what has arrived is read, because
+/// closing with unread bytes would throw away what a corked socket still holds.
+pub(super) fn close_at_once(stream: &Stream) {
+    before_close(stream);
+    let _gone_already = stream.get_ref().shutdown(Shutdown::Write);
+    let mut read = 0;
+    while read < LINGER_BYTES
+        && let Discarded::Bytes(bytes) = discard(stream)
+    {
+        read += bytes;
+    }
+}
+
 /// What the kernel still holds for a connection after we closed it, it holds for no longer than this
 /// (docs/hazards.md 14). Not to be called while there is anything to wait for: silence of this length is no
 /// reason to end a download.

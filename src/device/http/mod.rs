@@ -15,8 +15,8 @@ use super::check_log::log_unknown;
 use super::client::client_of;
 use super::plan::{self, Answer, IncomingCheck};
 use super::seats::Seat;
-use super::stream::UnreadBody;
-use super::{Service, Stop, direct_file, libfota3};
+use super::stream::{UnreadBody, close_at_once};
+use super::{Service, Stop, Stream, direct_file, libfota3};
 use crate::decision::Refusal;
 use crate::os;
 use crate::os::net::is_early;
@@ -121,7 +121,7 @@ fn hand_over(
         }
     };
     let Some(seat) = Seat::take(service, peer) else {
-        return turn_away(service, stream.get_ref(), &pending);
+        return turn_away(service, &stream, &pending);
     };
     let (service, stop) = (Rc::clone(service), stop.clone());
     match pending {
@@ -135,7 +135,7 @@ fn hand_over(
 }
 
 /// Answers, without waiting, a client for which there is no room.
-fn turn_away(service: &Service, stream: &TcpStream, pending: &PendingConnection) {
+fn turn_away(service: &Service, stream: &Stream, pending: &PendingConnection) {
     let full = || reply::refusal(Refusal::Full, false);
     let (reply, sent) = match pending {
         PendingConnection::Head(_) => (&full(), 0),
@@ -148,7 +148,8 @@ fn turn_away(service: &Service, stream: &TcpStream, pending: &PendingConnection)
         },
     };
     let rest = reply.bytes().get(sent..).unwrap_or_default();
-    let _gone_already = os::net::send(stream, rest, &[], false);
+    let _gone_already = os::net::send(stream.get_ref(), rest, &[], false);
+    close_at_once(stream);
 }
 
 /// Answers the bytes so far; `None` if they are not a complete head yet (for a report: not its body). `is_full`: the
@@ -264,4 +265,31 @@ pub(super) fn answer(
         plan.apart = updatehttp::is_from_updatehttp(head);
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+    use crate::device::tests::service;
+
+    /// The request may arrive between the read that found nothing and the close, which resets the connection then.
+    #[test]
+    fn a_client_that_is_turned_away_gets_its_reply_whatever_it_sent_meanwhile() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        os::net::cork(&listener).unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        client.write_all(&[b'x'; 40_000]).unwrap();
+        // It has arrived.
+        stream.peek(&mut [0]).unwrap();
+        let stream = Async::new(stream).unwrap();
+        let pending = PendingConnection::Head(Vec::new());
+        turn_away(&service(), &stream, &pending);
+        drop(stream);
+        let mut got = [0; 12];
+        client.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"HTTP/1.1 503");
+    }
 }

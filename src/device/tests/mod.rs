@@ -337,7 +337,7 @@ fn firmware(seed: u32, size: usize) -> Vec<u8> {
 }
 
 /// A service without sockets.
-fn service() -> Rc<Service> {
+pub(super) fn service() -> Rc<Service> {
     service_with(Limits::default())
 }
 
