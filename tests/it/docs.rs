@@ -25,7 +25,15 @@ fn flags(command: &str) -> Vec<Flag> {
     let help = both(&run(&[command, "--help"]));
     let mut flags: Vec<Flag> = Vec::new();
     for line in help.lines() {
-        if let Some(rest) = line.strip_prefix("  --") {
+        let long = line.strip_prefix("  --");
+        // `-o, --output PATH`; the lines of help and version have their text in the same line.
+        let after_short = || {
+            line.strip_prefix("  -")?
+                .get(1..)?
+                .strip_prefix(", --")
+                .filter(|rest| !rest.contains("  "))
+        };
+        if let Some(rest) = long.or_else(after_short) {
             let name = rest.split_whitespace().next().unwrap();
             flags.push(Flag {
                 name: format!("--{name}"),
@@ -67,17 +75,19 @@ fn row<'t>(text: &'t str, of: &str) -> Option<&'t str> {
 fn every_flag_is_in_the_reference_with_its_default_and_its_twin_follows() {
     let mut rows = Rows::default();
     for command in [
-        "serve", "check", "explain", "devices", "lift", "probe", "simulate",
+        "serve", "check", "explain", "devices", "lift", "resume", "pack", "health", "probe",
+        "simulate",
     ] {
         let lab = matches!(command, "probe" | "simulate");
         let page = if lab { "probe.md" } else { "reference.md" };
         let flags = flags(command);
         assert!(
-            command == "check" || flags.len() > 1,
+            command == "check" || !flags.is_empty(),
             "{command}: {flags:?}"
         );
         for flag in flags {
             let of = match command {
+                "pack" => "PACK_",
                 "probe" => "PROBE_",
                 "simulate" => "SIMULATE_",
                 _ => "",
@@ -201,7 +211,7 @@ fn every_log_line_that_is_explained_is_one_of_the_programs() {
     let mut rows = Rows::default();
     for (name, title) in [
         ("docs/troubleshooting.md", "## The server's log says"),
-        ("docs/zh-CN/troubleshooting.md", "## 服务器日志这样写"),
+        ("docs/zh-CN/troubleshooting.md", "## 服务器日志里的提示"),
     ] {
         let text = documents::read(name);
         let table = text

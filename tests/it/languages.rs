@@ -335,8 +335,8 @@ fn the_comparison_finds_what_differs() {
         ("4 MiB within 10\nseconds", "10 秒之内 4 MiB"),
         ("200,000 in June, once an hour", "6 月 20 万，每小时一次"),
         (
-            "[x](reference.md#what-it-keeps)",
-            "[状态](reference.md#它保存什么)",
+            "[x](reference.md#what-the-server-keeps)",
+            "[状态](reference.md#服务器保存的内容)",
         ),
         ("![x](../images/a-en.png)", "![图](../../images/a-zh.png)"),
         ("`from-CORE`", "`from-底层`"),
@@ -415,8 +415,12 @@ fn both_languages_of_a_page_link_to_each_other() {
         {
             let page = documents::resolve(name, link);
             let own = chinese_of(&page);
+            let file = page.rsplit('/').next().unwrap_or_default();
             let result = match own {
                 Some(own) if own != *name && pages.contains_key(&own) => Err(format!("use {own}")),
+                None if text.contains(&format!("[{file}]({link})")) && page.contains("zh-CN") => {
+                    Err("name it by its title".to_owned())
+                }
                 _ => Ok(()),
             };
             rows.row(&format!("{name}: {link}"), result);
