@@ -160,6 +160,9 @@ export function span(seconds) {
   return new Intl.RelativeTimeFormat(locale(), { numeric: 'auto', style: 'short' }).format(Math.trunc(seconds / size), unit);
 }
 
+/** A moment with its date. */
+export const moment = (time) => new Date(time).toLocaleString(locale(), { dateStyle: 'medium', timeStyle: 'short', hour12: false });
+
 export const clock = (time) => new Date(time).toLocaleTimeString(locale(), { hour12: false });
 
 // ---- said once, politely
@@ -255,9 +258,9 @@ function problem(status, text) {
   return new Problem(status, t('status', status));
 }
 
-/** One request of the API. Where a token is missing, a GET locks the page and anything else asks for one and
- * tries again. */
-export async function api(method, path, body) {
+/** One request of the API; a body that is a text is sent as it is. Where a token is missing, a GET locks the page and
+ * anything else asks for one and tries again. */
+export async function api(method, path, body, headers = {}) {
   if (method === 'GET' && !token()) {
     locked('');
     throw new Problem(401, t('loginWhy'));
@@ -266,8 +269,8 @@ export async function api(method, path, body) {
   try {
     reply = await fetch('/api/v1/' + path, {
       method,
-      headers: { ...authorised(), ...(body === undefined ? {} : { 'Content-Type': 'application/json' }) },
-      body: body === undefined ? undefined : JSON.stringify(body),
+      headers: { ...authorised(), ...(body === undefined ? {} : { 'Content-Type': 'application/json' }), ...headers },
+      body: body === undefined || typeof body === 'string' ? body : JSON.stringify(body),
       cache: 'no-store',
     });
   } catch {
@@ -276,7 +279,7 @@ export async function api(method, path, body) {
   const text = await reply.text().catch(() => '');
   const why = lacks(reply.status, reply.headers.get('WWW-Authenticate'));
   if (why && method === 'GET') locked(why);
-  else if (why && await askToken(why)) return api(method, path, body);
+  else if (why && await askToken(why)) return api(method, path, body, headers);
   if (!reply.ok) throw problem(reply.status, text);
   return text ? JSON.parse(text) : null;
 }

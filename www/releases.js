@@ -1,7 +1,8 @@
-// Releases: what is in the folder, for whom, and how far it has come; pause, resume, percent; what is
-// quarantined and why. Also the first thing that a new user sees.
+// Releases: what is in the folder, for whom, and how far it has come; what is quarantined and why. Also the first
+// thing that a new user sees.
 
-import { api, ask, button, bytes, h, icon, keyed, number, s, said, t, toast } from './base.js';
+import { api, button, bytes, h, icon, keyed, number, s, said, t, toast } from './base.js';
+import { link, name, one, pause, percent, resume } from './rules.js';
 
 const STATES = ['confirmed', 'waiting', 'delivered', 'sent', 'downloading', 'offered', 'silent', 'reverted'];
 const SHOWN = 2;
@@ -26,51 +27,8 @@ export function bar(counts, devices) {
       h('li', {}, h('i.swatch.' + state, { 'aria-hidden': 'true' }), h('b', {}, number(counts[state])), ' ' + t(state)))));
 }
 
-const name = (release) => release.project + ' ' + release.version;
-
-function change(release, what, body, done) {
-  const path = ['releases', release.project, release.version, what].map(encodeURIComponent).join('/');
-  return api('POST', path, body).then(
-    () => { toast(done); },
-    (error) => toast(error.message, true),
-  );
-}
-
-async function pause(release, again) {
-  const field = h('input', { id: 'reason', maxlength: 120, autocomplete: 'off' });
-  const reason = await ask(t('pauseTitle', name(release)), [h('p', {}, t('pauseMeans')), h('label', { for: 'reason' }, t('pauseReason')), field],
-    t('pause'), () => ({ reason: field.value.trim() || null }));
-  if (reason) change(release, 'pause', reason.reason ? reason : {}, t('paused', name(release))).then(again);
-}
-
-async function resume(release, again) {
-  const fused = release.state === 'fused';
-  const rows = [fused && said(release.reason || '', 'p'), h('p', {}, t(fused ? 'resumeFused' : 'resumeMeans'))];
-  if (await ask(t('resumeTitle', name(release)), rows, t('resume'), () => true, fused)) {
-    change(release, 'resume', {}, t('resumed', name(release))).then(again);
-  }
-}
-
-async function percent(release, again) {
-  const now = release.percent ?? 100;
-  const range = h('input', { type: 'range', id: 'percent', min: 0, max: 100, step: 1, value: String(now), 'aria-describedby': 'means' });
-  const field = h('input', { type: 'number', min: 0, max: 100, step: 'any', value: String(now), inputmode: 'decimal', 'aria-label': t('percent') });
-  const means = h('p', { id: 'means', 'aria-live': 'polite' });
-  const explain = () => {
-    const n = Number(field.value);
-    means.textContent = t(n >= 100 ? 'percentAll' : n > 0 ? 'percentMeans' : 'percentNone', field.value);
-  };
-  range.oninput = () => { field.value = range.value; explain(); };
-  field.oninput = () => { range.value = field.value; explain(); };
-  explain();
-  const chosen = await ask(t('percentTitle', name(release)), [h('label', { for: 'percent' }, t('percentLabel')), h('div.percent', {}, range, field, '%'), means, h('p.small', {}, t('percentStay'))],
-    t('set'), () => ({ percent: field.value === '' ? now : Math.min(100, Math.max(0, Number(field.value))) }));
-  if (!chosen) return;
-  const n = chosen.percent;
-  change(release, 'percent', { percent: n >= 100 ? null : n }, t('percentDone', name(release), n)).then(again);
-}
-
-function card(release, again) {
+/** A release; `alone`: on its own page. */
+function card(release, again, alone = false) {
   const stopped = ['paused', 'fused'].includes(release.state);
   const packages = release.packages;
   // The conditions that the state shows already.
@@ -78,7 +36,8 @@ function card(release, again) {
   const whom = [release.for[0], ...release.conditions.filter((condition) => !shown.includes(condition.key)).map((condition) => condition.text)];
   const acts = release.writable && [
     stopped ? button('resume', 'resume', t('resume'), () => resume(release, again)) : button('pause', 'pause', t('pause'), () => pause(release, again)),
-    button('percent', 'percent', t('setPercent'), () => percent(release, again))];
+    button('percent', 'percent', t('setPercent'), () => percent(release, again)),
+    !alone && h('a.button', { href: link(release), 'data-key': 'rules' }, t('rules'))];
   return h('article.card', { 'data-drop': JSON.stringify({ project: release.project, version: release.version }), 'aria-label': name(release) },
     h('div.head', {}, h('h3', {}, release.version),
       h('span.state.' + release.state, {}, t('is_' + release.state, release.percent)),
@@ -136,6 +95,7 @@ async function notServed() {
 }
 
 export function show(main, route, context) {
+  if (route.id) return one(main, route.id, context, card);
   const tiles = h('dl.tiles', {});
   const filter = h('input', { type: 'search', id: 'filter', placeholder: t('filter'), 'aria-label': t('filter'), autocomplete: 'off', spellcheck: 'false' });
   const problems = h('div', {});

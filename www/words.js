@@ -42,6 +42,19 @@ export const WORDS = {
   dropHere: ['Upload a file', '上传固件'], first2: ['Point the module here', '让模块指向本服务器'], first2Text: ['The server must be reachable from the mobile network.', '服务器必须能从移动网络访问到。'],
   first3: ['Watch the update', '观察升级过程'], first3Text: ['The next check of the module appears here at once.', '模块的下一次请求会立即显示在这里。'],
 
+  // rules
+  rules: ['Rules', '规则'], save: ['Save', '保存'], undo: ['Undo the changes', '撤销修改'], saved: ['The rules of {0} are saved.', '{0} 的规则已保存。'], rawRules: ['release.json as a text', '以文本编辑 release.json'], line: ['Line {0}', '第 {0} 行'],
+  rulesMeans: ['An empty field sets no limit. Keys that have no field here stay as they are.', '留空表示不限。这里没有列出的键保持不变。'], noRelease: ['There is no release {0}.', '没有版本 {0}。'],
+  changedThere: ['The file was changed meanwhile, by somebody else or by the fuse. Undo your changes to see it as it is now.', '文件在此期间被他人或熔断修改了。请撤销修改，查看它现在的内容。'], isPausedHere: ['It is paused: no device is offered it until it is resumed.', '它已暂停：恢复之前，不向任何设备下发。'],
+  counting: ['Counting…', '正在统计…'], notCounted: ['Not counted, because the rules are not valid.', '规则无效，未统计。'], mayHave: ['{0} of {1} devices may have it; now {2}.', '{1} 台设备中有 {0} 台可以得到它；现在是 {2} 台。'],
+  changedFor: ['Devices that would get another result than now: {0}.', '结果会与现在不同的设备：{0} 台。'], alsoChanges: ['{0}: {1} devices now, {2} afterwards.', '{0}：现在 {1} 台，之后 {2} 台。'], countedAt: ['Counted for {0}, when not_before and window allow it.', '按 {0} 统计，届时 not_before 和 window 都允许。'], whyNot: ['Why the others do not get it', '其余设备得不到的原因'],
+  r_percent: ['Share of the devices, in percent', '设备比例（百分数）'], h_percent: ['0 to 100. Devices that allow names singly are always included.', '0 到 100。在 allow 中逐个列出的设备总是包含在内。'],
+  r_from: ['Only from these versions', '只从这些版本升级'], h_from: ['A version, a range, or exact texts with commas between them.', '一个版本号、一个范围，或用逗号分隔的原样文本。'],
+  r_allow: ['Only these devices', '只给这些设备'], h_allow: ['Ids and ranges of IMEIs, one per line.', '设备标识或 IMEI 号段，每行一个。'], r_deny: ['Never these devices', '不给这些设备'], h_deny: ['The same form. The list of the project counts as well.', '写法相同。项目的名单同时有效。'],
+  r_window: ['Hours of the day', '每天的时段'], h_window: ['With the offset from UTC; may cross midnight.', '要写与 UTC 的时差；可以跨过午夜。'], r_not_before: ['Not before', '不早于'], h_not_before: ['In the time zone of this browser.', '按本浏览器的时区。'],
+  r_reboot_within: ['Time until the reboot', '重启期限'], h_reboot_within: ['How long a module may run its old version after the download: 90m, 12h, 2d.', '下载完成后，模块最多可以继续运行旧版本多久：90m、12h、2d。'],
+  r_fuse: ['Fuse: devices, percent', '熔断：设备数、百分数'], h_fuse: ['Pauses itself when at least this number, and this share, come back with the old version. Default: 3, 20.', '报告旧版本的设备达到这个数量和比例时自动暂停。默认 3, 20。'],
+
   // devices
   imeiPrefix: ['IMEI begins with', 'IMEI 开头'], project: ['Project', '项目'], version: ['Version', '版本号'], stateIs: ['State', '状态'], onlyHeld: ['Held by the loop guard', '被循环保护暂缓'], held: ['held', '已暂缓'],
   found: ['{0} shown; {1} known in all', '显示 {0} 台；共有 {1} 台'], noneFits: ['No device fits.', '没有符合条件的设备。'], noDevices: ['No device has asked yet.', '还没有设备请求过升级。'],

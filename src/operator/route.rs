@@ -41,6 +41,8 @@ pub enum OperatorRoute<'t> {
     Rates,
     /// Explains a check.
     Explain,
+    /// Counts what edits of rules would do.
+    Preview,
     /// Recognises a file.
     Recognise,
     /// Uploads a file. The parts of its path.
@@ -122,6 +124,7 @@ pub fn route(method: Method, target: &RequestTarget) -> Result<OperatorRoute<'_>
         ["events"] => only(Method::Get, OperatorRoute::Events, "GET"),
         ["rates"] => get(OperatorRoute::Rates),
         ["explain"] => post(OperatorRoute::Explain),
+        ["preview"] => post(OperatorRoute::Preview),
         ["recognise"] => post(OperatorRoute::Recognise),
         ["pack", name] => post(OperatorRoute::Pack(name)),
         ["firmware", _] | ["firmware", _, _, _] | ["firmware", _, _, _, _] => {
@@ -140,7 +143,9 @@ pub fn permission(method: Method, route: &Result<OperatorRoute<'_>, NoRoute>) ->
             Permission::Public
         }
         // These POST requests change nothing.
-        Ok(OperatorRoute::Explain | OperatorRoute::Recognise) => Permission::Read,
+        Ok(OperatorRoute::Explain | OperatorRoute::Preview | OperatorRoute::Recognise) => {
+            Permission::Read
+        }
         _ if method == Method::Get => Permission::Read,
         _ => Permission::Write,
     }
@@ -279,6 +284,7 @@ mod tests {
                 "Write Ok(Upload([\"P\", \"1\", \"u.bin\"]))",
             ),
             (Post, "/api/v1/explain", "Read Ok(Explain)"),
+            (Post, "/api/v1/preview", "Read Ok(Preview)"),
             (Post, "/", "Write Err(Method(\"GET, HEAD\"))"),
             (Post, "/api/v1/pack/a.soc", "Write Ok(Pack(\"a.soc\"))"),
             (Get, "/api/v1/explain", "Read Err(Method(\"POST\"))"),

@@ -145,6 +145,29 @@ fn every_rule_is_in_the_rules() {
 }
 
 #[test]
+fn every_route_is_in_the_document_of_the_page() {
+    let described = documents::read("src/operator/openapi.json");
+    let described: serde_json::Value = serde_json::from_str(&described).unwrap();
+    let paths = described["paths"].as_object().unwrap();
+    assert!(paths.len() > 15);
+    let mut rows = Rows::default();
+    for name in ["docs/operator.md", "docs/zh-CN/operator.md"] {
+        let text = documents::read(name);
+        for (path, methods) in paths {
+            for method in methods.as_object().unwrap().keys() {
+                let route = format!("`{} {path}`", method.to_uppercase());
+                let result = text.contains(&route).then_some(());
+                rows.row(
+                    &format!("{name}: {route}"),
+                    result.ok_or("missing".to_owned()),
+                );
+            }
+        }
+    }
+    rows.finish();
+}
+
+#[test]
 fn every_json_example_is_a_release_json_that_the_program_takes() {
     let mut rows = Rows::default();
     let mut count = 0;

@@ -7,7 +7,7 @@ use crate::firmware::ContentId;
 use crate::firmware::name::{self, FileKind, FirmwarePath, Marker};
 use crate::firmware::package::PackageKind;
 use crate::firmware::rules::Rules;
-use crate::firmware::version::{Standing, standing};
+use crate::firmware::version::{Standing, Version, standing};
 
 /// A file that may come.
 #[derive(Clone, Copy, Debug)]
@@ -138,12 +138,47 @@ impl Catalog {
                 },
             ),
         }
+        Ok(Catalog::of_project(place.project, releases))
+    }
+
+    /// A project as it would be with these rules of some releases, or with `None` without the release, in a catalogue
+    /// of its own.
+    pub fn with_rules(project: &Project, edits: &[(Version, Option<Arc<Rules>>)]) -> Catalog {
+        let changed = |release: &Release| {
+            let edit = edits
+                .iter()
+                .find(|(version, _)| *version == release.version);
+            let Some((_, rules)) = edit else {
+                return Some(release.clone());
+            };
+            let rules = rules.as_ref()?;
+            let mut release = Release {
+                rules: Arc::clone(rules),
+                held_back: None,
+                ..release.clone()
+            };
+            for package in &mut release.packages {
+                if let Ok(place) = name::firmware_path(&package.path) {
+                    package.base_core = package.kind.base_core(place.base_core, rules);
+                }
+            }
+            Some(release)
+        };
+        let releases: Vec<Release> = project.releases.iter().filter_map(changed).collect();
+        match releases.is_empty() {
+            true => Catalog::default(),
+            false => Catalog::of_project(&project.name, releases),
+        }
+    }
+
+    /// A catalogue of one project.
+    fn of_project(name: &str, releases: Vec<Release>) -> Catalog {
         let mut catalog = Catalog {
-            projects: vec![Project::new(place.project.into(), releases)],
+            projects: vec![Project::new(name.into(), releases)],
             ..Catalog::default()
         };
         catalog.index_keys();
-        Ok(catalog)
+        catalog
     }
 
     /// The release that a path means, if there is one.

@@ -74,4 +74,27 @@ impl Rules {
         rules.digest = FileDigest(Some(edit::tag_of(json)));
         Ok(rules)
     }
+
+    /// Everything that is wrong with such a file: the key, if it is about one, and the sentence.
+    pub fn problems(json: &[u8]) -> Vec<(Option<String>, String)> {
+        read::problems(json)
+    }
+
+    /// The first moment from `unix` (seconds) on at which neither `not_before` nor `window` keeps devices from the
+    /// release.
+    pub fn opens(&self, unix: i64) -> i64 {
+        let start = self.not_before.map_or(unix, |moment| moment.max(unix));
+        let Some(window) = self.window else {
+            return start;
+        };
+        let mut minutes = (0..=24 * 60).map(|minute| start.saturating_add(minute * 60));
+        minutes
+            .find(|moment| window.contains(*moment))
+            .unwrap_or(start)
+    }
+
+    /// Whether `paused` keeps all devices from the release.
+    pub fn is_paused(&self) -> bool {
+        matches!(self.paused, Some(Paused::Yes | Paused::Because(_)))
+    }
 }

@@ -23,6 +23,20 @@ pub(super) fn rules(json: &[u8]) -> Result<Rules, String> {
     Ok(rules)
 }
 
+/// All that is wrong with the file: the key, if it is about one, and the sentence.
+pub(super) fn problems(json: &[u8]) -> Vec<(Option<String>, String)> {
+    let object = match object(json) {
+        Ok(object) => object,
+        Err(why) => return vec![(None, why)],
+    };
+    let mut rules = Rules::default();
+    let wrong = |(key, value): (&String, &Value)| {
+        let why = rules.set(key, value).err()?;
+        Some((Some(key.clone()), why))
+    };
+    object.iter().filter_map(wrong).collect()
+}
+
 /// The object that the file must be.
 fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
     if bytes.len() as u64 > MOST_BYTES {

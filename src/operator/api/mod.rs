@@ -2,6 +2,7 @@
 //! unknown. `openapi.json` describes them, and a test compares every response with it.
 
 mod base64;
+mod counting;
 mod devices;
 pub mod events;
 mod explain;
@@ -9,6 +10,7 @@ mod metrics;
 #[cfg(feature = "pack")]
 mod pack;
 mod pages;
+mod preview;
 mod quarantine;
 mod rates;
 mod recognise;
@@ -63,6 +65,7 @@ pub async fn answer(
         OperatorRoute::PutRules(scope) => rules::put(context, head, scope, body).await,
         OperatorRoute::Change(scope, change) => rules::change(context, scope, change, body).await,
         OperatorRoute::Explain => explain::post(context, body).await,
+        OperatorRoute::Preview => preview::post(context, body).await,
         OperatorRoute::Recognise => recognise::post(context, body).await,
         OperatorRoute::Upload(parts) => upload::put(context, head, parts, body).await,
         #[cfg(feature = "pack")]

@@ -32,6 +32,7 @@ const FILES: &[(&str, &str, &[u8])] = &[
     file!("explain.js", "explain.js", JS),
     file!("live.js", "live.js", JS),
     file!("releases.js", "releases.js", JS),
+    file!("rules.js", "rules.js", JS),
     file!("words.js", "words.js", JS),
 ];
 
@@ -87,6 +88,12 @@ fn accepts_gzip(accepted: Option<&str>) -> bool {
 mod tests {
     use super::*;
     use crate::operator::response::ResponseBody;
+
+    #[test]
+    fn the_page_has_at_most_60_kb() {
+        let bytes: usize = FILES.iter().map(|(.., bytes)| bytes.len()).sum();
+        assert!(bytes <= 60_000, "{bytes}");
+    }
 
     #[test]
     fn a_browser_that_has_the_page_gets_no_second_one() {

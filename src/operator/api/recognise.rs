@@ -1,35 +1,23 @@
 //! `POST /api/v1/recognise`: what a file would be, by its path, size and beginning, before it is uploaded, and how
 //! many devices would be offered it.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
-use smol::future::yield_now;
 
 use super::base64;
-use crate::decision::{Notes, Question, Refusal, Verdict, decide};
+use super::counting::{Reasons, each_device};
+use crate::decision::{Notes, Question, Verdict, decide};
 use crate::firmware::catalog::Catalog;
 use crate::firmware::catalog::candidate::Candidate;
 use crate::firmware::name::FirmwarePath;
 use crate::firmware::package::{Inspector, PackageKind};
 use crate::firmware::receive::{self, rules_of, rules_with};
 use crate::fleet::clock::unix_now;
-use crate::fleet::view::Filter;
 use crate::operator::blocking::unblock;
 use crate::operator::body::RequestBody;
 use crate::operator::context::OperatorContext;
 use crate::operator::response::{ApiResult, Response};
-
-/// Devices that are decided on before other tasks run.
-const BATCH: usize = 50;
-
-/// Reasons that are told apart.
-const REASONS: usize = 20;
-
-/// Batches of devices, at most.
-const BATCHES: usize = 100_000;
 
 pub(super) async fn post(context: &OperatorContext, body: &mut RequestBody<'_>) -> ApiResult {
     let body = super::json_object(body).await?;
@@ -98,7 +86,7 @@ pub(super) async fn post(context: &OperatorContext, body: &mut RequestBody<'_>) 
             "devices": bill.offered,
             "bytes": size.saturating_mul(bill.offered as u64),
             "of": bill.all,
-            "others": bill.others(),
+            "others": bill.others.shown(),
         },
         "newest": newest,
     })))
@@ -120,19 +108,11 @@ struct UpdateBill {
     /// Devices of the project.
     all: usize,
     /// Devices that would not, by the reason.
-    others: BTreeMap<String, Others>,
-}
-
-/// The devices that would not be offered a file for one reason.
-#[derive(Default)]
-struct Others {
-    devices: usize,
-    /// No rule of a person excludes the devices: that may be a mistake.
-    is_doubtful: bool,
+    others: Reasons,
 }
 
 impl UpdateBill {
-    /// Decides for each remembered device of the project; other tasks run in between. `catalog`: with the file.
+    /// Decides for each remembered device of the project. `catalog`: with the file.
     async fn of(
         context: &OperatorContext,
         catalog: &Catalog,
@@ -140,90 +120,30 @@ impl UpdateBill {
         path: &str,
     ) -> UpdateBill {
         let mut bill = UpdateBill::default();
-        let filter = Filter {
-            project: Some(place.project.to_owned()),
-            ..Filter::default()
-        };
-        let mut after = None;
-        for _ in 0..BATCHES {
-            after = bill.add_batch(context, catalog, &filter, after, path);
-            if after.is_none() {
-                break;
-            }
-            yield_now().await;
-        }
-        bill
-    }
-
-    /// Decides for the devices after `after`; the end of the batch, `None` for the last one.
-    fn add_batch(
-        &mut self,
-        context: &OperatorContext,
-        catalog: &Catalog,
-        filter: &Filter,
-        after: Option<u32>,
-        path: &str,
-    ) -> Option<u32> {
-        let (now, unix) = (Instant::now(), unix_now());
-        let fleet = context.fleet.borrow();
-        let page = fleet.page(filter, after, BATCH, now, unix);
-        for device in page.devices {
-            let mut check = device.entry.check();
-            check.complete(catalog);
+        each_device(context, catalog, place.project, |fleet, check| {
             let question = Question {
                 catalog,
-                known: fleet.known_for_operator(&check, now),
-                check: &check,
-                unix,
+                known: fleet.known_for_operator(check, Instant::now()),
+                check,
+                unix: unix_now(),
             };
-            self.add(&decide(&question, &mut Notes::off()), path);
-        }
-        page.next
+            bill.add(&decide(&question, &mut Notes::off()), path);
+        })
+        .await;
+        bill
     }
 
     fn add(&mut self, verdict: &Verdict<'_>, path: &str) {
         self.all += 1;
-        let (reason, is_doubtful) = match verdict {
-            Verdict::Offer(offer) if *offer.package.path == *path => {
-                self.offered += 1;
-                return;
-            }
-            Verdict::Offer(offer) => (format!("{} is offered", offer.release.version_text), false),
-            Verdict::Refuse(refused) => {
-                let is_doubtful = matches!(
-                    refused.refusal,
-                    Refusal::NothingNewer | Refusal::NoPackage | Refusal::VersionUnreadable
-                );
-                (refused.rule.to_owned(), is_doubtful)
-            }
-        };
-        let is_counted = self.others.len() < REASONS || self.others.contains_key(&reason);
-        let others = match is_counted {
-            true => self.others.entry(reason),
-            false => self.others.entry("other reasons".to_owned()),
-        };
-        let others = others.or_default();
-        others.devices += 1;
-        others.is_doubtful |= is_doubtful;
-    }
-
-    /// The reasons, that of most devices first.
-    fn by_devices(&self) -> Vec<(&String, &Others)> {
-        let mut others: Vec<_> = self.others.iter().collect();
-        others.sort_by_key(|(_, others)| Reverse(others.devices));
-        others
-    }
-
-    fn others(&self) -> Value {
-        let others = self.by_devices().into_iter();
-        others
-            .map(|(reason, others)| json!({"reason": reason, "devices": others.devices}))
-            .collect()
+        match verdict {
+            Verdict::Offer(offer) if *offer.package.path == *path => self.offered += 1,
+            other => self.others.add(other),
+        }
     }
 
     /// A warning, if most of the devices would not be offered it for a doubtful reason.
     fn doubt(&self) -> Option<String> {
-        let (reason, others) = self.by_devices().into_iter().next()?;
+        let (reason, others) = self.others.by_devices().into_iter().next()?;
         (others.devices * 2 > self.all && others.is_doubtful).then(|| {
             format!(
                 "{} of {} devices will not take it: {reason}",
@@ -236,7 +156,7 @@ impl UpdateBill {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::RefusedCheck;
+    use crate::decision::{Refusal, RefusedCheck};
 
     #[test]
     fn a_file_that_most_devices_cannot_take_is_doubted() {

@@ -95,6 +95,12 @@ pub fn read(root: &Path, scope: RulesScope<'_>) -> Result<Option<Present>, EditE
     Ok(found.read()?.map(|(present, _)| present))
 }
 
+/// The text of a release.json with some keys set, or with `None` removed; nothing is written. All else stays as it is
+/// written.
+pub fn with_keys(text: &str, changes: &[(&str, Option<Value>)]) -> Result<String, String> {
+    text::changed(text, changes)
+}
+
 /// How long an edit waits for another process that edits rules in the same firmware folder.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 

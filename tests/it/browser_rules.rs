@@ -1,0 +1,136 @@
+//! The rules of a release on the page in a real browser (see browser.rs): counted, checked and written.
+#![cfg(feature = "operator")]
+
+use crate::common;
+
+use common::Place;
+use common::desk::{Desk, card};
+use common::luat;
+use common::packages::noise;
+use serde_json::{Value, json};
+
+fn imei(n: u64) -> String {
+    (862_991_443_700_000 + n * 7919).to_string()
+}
+
+/// The page of P 2.0.0, of which eight devices that run 1.5.0 and two that run 2.0.0 have asked.
+fn open(test: &str, rules: &[u8]) -> Option<Desk> {
+    let prepare = |place: &Place| {
+        place.drop_firmware("P/2.0.0/update.bin", &noise(4, 2000));
+        place.drop_firmware("P/1.5.0/update.bin", &noise(5, 2000));
+        place.drop_firmware("P/2.0.0/release.json", rules);
+    };
+    let desk = Desk::open(test, prepare)?;
+    desk.browser.wait_text(&card("P", "2.0.0"), "2.0.0");
+    for n in 0..10 {
+        let version = if n < 8 { "1.5.0" } else { "2.0.0" };
+        desk.server.get(&luat("P", &imei(n), version));
+    }
+    desk.browser
+        .click(&format!("{} [data-key=rules]", card("P", "2.0.0")));
+    desk.browser.wait_text("h1", "P 2.0.0");
+    Some(desk)
+}
+
+fn value(desk: &Desk, css: &str) -> String {
+    let script = "return document.querySelector(arguments[0]).value";
+    let value = desk.browser.js(script, json!([css]));
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn rules_are_counted_checked_and_saved() {
+    let text = "{\n  \"percent\" : 0.0,\n  \"project_key\": \"k\"\n}\n";
+    let Some(desk) = open("rules are edited", text.as_bytes()) else {
+        return;
+    };
+    let browser = &desk.browser;
+    let file = desk.server.place().path("P/2.0.0/release.json");
+    let read = || std::fs::read_to_string(&file).unwrap();
+    browser.wait_text(".rules .effect", "0 of 10 devices may have it; now 0.");
+    browser.fill("#r-percent", "100");
+    browser.wait_text(".rules .effect", "8 of 10 devices may have it; now 0.");
+    browser.wait_text(".rules .effect", "another result than now: 8");
+    browser.fill("#r-allow", &format!("{}\n{}", imei(0), imei(1)));
+    browser.wait_text(".rules .effect", "2 of 10 devices may have it");
+    // A mistake is named beside its field, and cannot be saved.
+    browser.fill("#r-window", "1-5");
+    browser.wait_text("#e-window", "is no time of day");
+    let disabled = "return document.querySelector('.rules [type=submit]').disabled";
+    assert_eq!(browser.js(disabled, json!([])), true);
+    browser.fill("#r-window", "00:00-24:00Z");
+    browser.wait_text(".rules .effect", "2 of 10 devices may have it");
+    assert_eq!(read(), text, "nothing is written before Save");
+    browser.click(".rules [type=submit]");
+    browser.wait_text("#toast", "The rules of P 2.0.0 are saved.");
+    // Keys without a field, and the way in which others are written, stay.
+    let rules: Value = serde_json::from_str(&read()).unwrap();
+    let expected = json!({"percent": 100, "project_key": "k", "allow": [imei(0), imei(1)], "window": "00:00-24:00Z"});
+    assert_eq!(rules, expected);
+    assert!(read().starts_with("{\n  \"percent\" : 100,\n  \"project_key\""));
+    browser.wait_text(".rules .effect", "2 of 10 devices may have it; now 2.");
+    desk.quiet_console();
+}
+
+#[test]
+fn the_text_of_the_rules_is_checked_and_no_other_change_is_overwritten() {
+    let Some(desk) = open("rules as a text", b"{\"percent\": 0}") else {
+        return;
+    };
+    let browser = &desk.browser;
+    let file = desk.server.place().path("P/2.0.0/release.json");
+    browser.wait_text(".rules .effect", "0 of 10 devices");
+    browser.click(".rules details[data-key=raw] summary");
+    assert_eq!(value(&desk, "#raw"), "{\"percent\": 0}");
+    browser.fill("#raw", "{\n\"percent\": 10,\n\"alow\": []\n}");
+    browser.wait_text("#problems", "Line 3");
+    browser.wait_text("#problems", "the nearest is `allow`");
+    browser.click("#problems button");
+    let chosen =
+        "const e = document.activeElement; return e.value.slice(e.selectionStart, e.selectionEnd)";
+    assert_eq!(browser.js(chosen, json!([])), "\"alow\"");
+    browser.fill("#raw", "{\n\"percent\": 100\n}");
+    browser.wait_text(".rules .effect", "8 of 10 devices may have it; now 0.");
+    assert_eq!(value(&desk, "#r-percent"), "100", "the form follows");
+    // Somebody else writes the file: it is said, and not overwritten.
+    std::fs::write(&file, "{\"percent\": 7}").unwrap();
+    browser.click(".rules [type=submit]");
+    browser.wait_text(".rules .note", "changed meanwhile");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "{\"percent\": 7}");
+    // The refused request is on the console.
+    browser.console();
+    browser.click(".rules [data-key=undo]");
+    browser.wait(
+        "the file is shown as it is now",
+        "return document.querySelector('#r-percent').value === '7'",
+        json!([]),
+    );
+    browser.fill("#raw", "{ }");
+    browser.wait_text(".rules .effect", "8 of 10 devices may have it");
+    browser.click(".rules [type=submit]");
+    browser.wait_text("#toast", "The rules of P 2.0.0 are saved.");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "{ }");
+    desk.quiet_console();
+}
+
+#[test]
+fn an_action_says_how_many_devices_it_affects() {
+    let Some(desk) = open("actions are counted", b"{}") else {
+        return;
+    };
+    let browser = &desk.browser;
+    browser.wait_text(".rules .effect", "8 of 10 devices may have it; now 8.");
+    browser.click("[data-key=percent]");
+    browser.fill("dialog [type=number]", "0");
+    browser.wait_text("dialog .effect", "0 of 10 devices may have it; now 8.");
+    browser.key('\u{E00C}');
+    browser.click("[data-key=pause]");
+    browser.wait_text("dialog .effect", "0 of 10 devices may have it; now 8.");
+    browser.click("dialog [type=submit]");
+    browser.wait_text("article", "Paused");
+    browser.click("[data-key=resume]");
+    browser.wait_text("dialog .effect", "8 of 10 devices may have it; now 0.");
+    browser.click("dialog [type=submit]");
+    browser.wait_text("article", "Live");
+    desk.quiet_console();
+}
