@@ -41,6 +41,7 @@ for arch in "${wanted[@]}"; do
   put 755 "$binary" usr/bin/luat-ota
   for unit in packaging/systemd/*; do put 644 "$unit" "lib/systemd/system/${unit##*/}"; done
   put 644 packaging/deb/default etc/default/luat-ota
+  for script in packaging/events/*.sh; do put 755 "$script" "usr/share/luat-ota/${script##*/}"; done
   "$native" man | gzip -9n | put_text usr/share/man/man1/luat-ota.1.gz
   "$native" completions bash | put_text usr/share/bash-completion/completions/luat-ota
   "$native" completions zsh | put_text usr/share/zsh/vendor-completions/_luat-ota

@@ -4,8 +4,11 @@
 //! Nothing is built while there is no reader, and a reader that is too slow loses events, never the server its memory.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use smol::channel::{Receiver, Sender, TrySendError, bounded};
+
+use super::notices::{Notice, ProgramCounts, ProgramQueue};
 
 /// Capacity of a reader's queue; further events are dropped for it.
 const WAITING: usize = 256;
@@ -60,6 +63,13 @@ pub enum Event {
         /// `None` while it runs, then how it ended.
         result: Option<&'static str>,
     },
+    /// A notice.
+    Notice {
+        /// Unix seconds.
+        unix: i64,
+        /// The notice.
+        notice: Notice,
+    },
     /// The folder changed: what is offered may be another.
     Catalog {
         /// Unix seconds.
@@ -73,6 +83,8 @@ pub struct Events {
     readers: Vec<Sender<Rc<Event>>>,
     /// Given to downloads, one each.
     next: u32,
+    /// The program of `--on-event`.
+    program: Option<ProgramQueue>,
 }
 
 impl Events {
@@ -104,6 +116,25 @@ impl Events {
                 Err(TrySendError::Closed(_))
             )
         });
+    }
+
+    /// Sends a notice to the log, to all readers and to the program. `unix`: the time, in Unix seconds.
+    pub fn notify(&mut self, notice: Notice, unix: i64) {
+        notice.log();
+        if let Some(program) = &self.program {
+            program.offer(notice.json(unix));
+        }
+        self.publish(|| Event::Notice { unix, notice });
+    }
+
+    /// Sets the program that gets the notices from now on; `None`: its thread ends after those that wait.
+    pub fn set_program(&mut self, program: Option<ProgramQueue>) {
+        self.program = program;
+    }
+
+    /// What went wrong with the program; `None`: there is none.
+    pub fn program_counts(&self) -> Option<&Arc<ProgramCounts>> {
+        self.program.as_ref().map(|program| &program.counts)
     }
 
     /// A number for a new download.

@@ -26,6 +26,7 @@ pub mod known_list;
 mod lookup;
 pub mod loop_guard;
 pub mod network;
+pub mod notices;
 pub mod pins;
 pub mod profiles;
 mod record;
@@ -51,6 +52,7 @@ use self::events::Events;
 use self::journal::Journal;
 use self::known_list::KnownList;
 use self::loop_guard::LoopGuard;
+use self::notices::Notice;
 use self::pins::Pins;
 pub use self::record::Transfer;
 use self::releases::Releases;
@@ -101,6 +103,9 @@ pub struct Fleet {
     dirty_since: Option<Instant>,
     /// Notified when [`Fleet::due`] may be sooner than it was.
     due_changed: Notify,
+    /// The releases and files in the folder are known: what appears now is new. Until then, the folder is being read
+    /// for the first time.
+    is_acquainted: bool,
     /// Counts and rates.
     pub tally: Tally,
     /// Readers of the live view.
@@ -123,6 +128,7 @@ impl Fleet {
             ticked: None,
             dirty_since: None,
             due_changed: Notify::default(),
+            is_acquainted: false,
             clock,
             tally: Tally::default(),
             events: Events::default(),
@@ -160,11 +166,20 @@ impl Fleet {
         }
     }
 
-    /// Writes changes of devices into the journal.
+    /// Writes changes of devices into the journal, and raises the notices about them.
     fn journal_devices(&mut self) {
         for (entry, priority) in self.devices.take() {
             self.journal.later(&entry, priority);
         }
+        for notice in self.devices.notices() {
+            self.notify(notice);
+        }
+    }
+
+    /// Raises a notice: in the log, for the readers of events, and for the program of `--on-event`.
+    pub fn notify(&mut self, notice: Notice) {
+        self.tally.notice(notice.kind);
+        self.events.notify(notice, clock::unix_now());
     }
 
     /// Writes changes of pins into the journal.

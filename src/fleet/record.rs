@@ -6,6 +6,7 @@ use super::Fleet;
 use super::devices::{Above, DeviceTransfer, Fallen, Sighting};
 use super::entry::{JournalEntry, Priority};
 use super::journal::Written;
+use super::notices::{Notice, NoticeKind};
 use super::pins::{Hold, PinWorth};
 use super::report::Report;
 use super::requester::{PinOwner, Requester};
@@ -86,6 +87,16 @@ impl Fleet {
                 "it came back with its old version again; it is offered the file all the same, because \
                  `allow` names it: after ten rounds in a day it is held, and `luat-ota lift` ends that"
             );
+        }
+        for hold in self.loop_guard.holds_begun() {
+            if self.devices.is_established(who.device) {
+                let hours = hold.held_until.map_or(0, |until| until.since(now) / 3600);
+                let reason = format!(
+                    "it got the file repeatedly and still runs its old version; it is not offered the file for {hours} h"
+                );
+                let notice = Notice::new(NoticeKind::Held, check.project(), &hold.to, &reason);
+                self.notify(notice.of_device(&check.device_text));
+            }
         }
         if let Some(Fallen { content, to }) = fallen {
             self.loop_guard.fell_back(who, content, to, now);
@@ -211,10 +222,22 @@ impl Fleet {
         self.mark_dirty(now);
         let now = self.clock.stamp(now);
         self.devices.catalog(catalog, now);
+        for notice in self.devices.notices() {
+            if self.is_acquainted || notice.kind != NoticeKind::ReleaseFound {
+                self.notify(notice);
+            }
+        }
+        self.is_acquainted |= catalog.waiting.is_empty();
         self.journal_devices();
         self.warn_of_devices_above(catalog);
         let size = |content| catalog.sources(content).first().map(|source| source.size);
         self.loop_guard.sizes(size);
+    }
+
+    /// Whether what appears in the folder now is new: it was read to its end in this run, or its releases were known from
+    /// an earlier one.
+    pub fn is_acquainted(&self) -> bool {
+        self.is_acquainted
     }
 
     /// Warns of devices that run a version above every release that is left. A file that waits to settle may be the

@@ -31,6 +31,7 @@ impl Fleet {
             fleet.loop_guard.all_loaded();
             fleet.known_list = KnownList::open(folder.path(), fleet.due_changed.clone());
             fleet.devices.loaded(loaded.downtime);
+            fleet.is_acquainted = !fleet.releases().is_empty();
             let wall = Wall { stamp: now, unix };
             fleet.journal = journal::go_on(folder, wall, &loaded, fleet.live());
             fleet.journal.notifies(fleet.due_changed.clone());

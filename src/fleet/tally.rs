@@ -3,6 +3,7 @@
 //!
 //! Nothing here names a device: the code bounds the number of counters, not the requests.
 
+use super::notices::NoticeKind;
 use crate::decision::Refusal;
 
 /// Seconds that one item of [`Tally::rates`] covers.
@@ -46,6 +47,8 @@ pub struct Tally {
     /// Downloads of a file that its network had taken five times already within a day, by modules
     /// without an id.
     pub repeated: u64,
+    /// Notices, in the order of [`NoticeKind::ALL`].
+    pub notices: [u64; NoticeKind::ALL.len()],
     /// The last hour, the running minute last.
     minutes: [Minute; SLOTS],
     /// Number of the running minute, of a clock that only goes forward.
@@ -61,6 +64,7 @@ impl Default for Tally {
             malformed: 0,
             turned_away: 0,
             repeated: 0,
+            notices: Default::default(),
             minutes: [Minute::default(); SLOTS],
             minute: 0,
         }
@@ -108,6 +112,14 @@ impl Tally {
         }
         let minute = self.minute(now);
         minute.bytes = minute.bytes.saturating_add(bytes);
+    }
+
+    /// Counts a notice.
+    pub fn notice(&mut self, kind: NoticeKind) {
+        let at = NoticeKind::ALL.iter().position(|known| *known == kind);
+        if let Some(count) = at.and_then(|at| self.notices.get_mut(at)) {
+            *count = count.wrapping_add(1);
+        }
     }
 
     /// The last hour, oldest minute first, the running one last; `now` as above.

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use super::Fleet;
 use super::clock::{self, Stamp};
 use super::entry::JournalEntry;
+use super::notices::{Notice, NoticeKind};
 use super::releases::fuse::FuseVerdict;
-use crate::decision::Fused;
+use crate::decision::{FUSE, Fused, SET_TO_FALSE};
 use crate::os::notify::Notify;
 
 /// Time between two ticks at least, and from a change to the next tick at most.
@@ -88,6 +89,9 @@ impl Fleet {
                         let entry = JournalEntry::Release(entry);
                         let _nobody_waits = self.journal.now(&entry, entry.priority());
                     }
+                    let reason = fused.sentence.strip_prefix(FUSE).unwrap_or(&fused.sentence);
+                    let reason = reason.strip_suffix(SET_TO_FALSE).unwrap_or(reason);
+                    self.notify(Notice::new(NoticeKind::Fused, project, version, reason));
                     to_write.push(fused);
                 }
             }

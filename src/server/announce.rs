@@ -1,16 +1,22 @@
-//! Log lines on what is served and to whom: everything at the start, then the changes. The watcher logs single
-//! files and what is quarantined.
+//! Log lines on what is served and to whom: everything at the start, then the changes; and the notices about files and
+//! rules that changed. The watcher logs single files.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::reachability;
-use crate::firmware::catalog::{Catalog, Package, Project, Release};
+use crate::decision::FUSE;
+use crate::firmware::catalog::{Catalog, Package, Project, Release, Remark};
+use crate::firmware::rules::Paused;
 use crate::firmware::words;
+use crate::fleet::notices::{Notice, NoticeKind};
 use crate::os::net;
 
 /// Releases logged at a time. `luat-ota check` shows the rest.
 const MAX_LOGGED: usize = 20;
+
+/// Quarantined files of which a notice is raised at a time.
+const MAX_QUARANTINED: usize = 40;
 
 /// Logs the listeners, with a warning if no module can reach them.
 pub(super) fn listeners(listeners: &[(&'static str, SocketAddr)]) {
@@ -41,6 +47,9 @@ pub(super) fn all(catalog: &Catalog) {
         "the firmware folder was looked through"
     );
     changes(&Catalog::default(), catalog);
+    for notice in notices(&Catalog::default(), catalog) {
+        notice.log();
+    }
 }
 
 /// Logs releases that are new or have another file or another rule.
@@ -61,16 +70,64 @@ pub(super) fn changes(before: &Catalog, now: &Catalog) {
     }
 }
 
+/// The notices about what changed: files that are quarantined now, and pauses that people have ended. The fleet raises
+/// those about the pauses of its fuse.
+pub(super) fn notices(before: &Catalog, now: &Catalog) -> Vec<Notice> {
+    let is_new = |remark: &&Remark| before.quarantined.binary_search(remark).is_err();
+    let mut new = now.quarantined.iter().filter(is_new);
+    let mut notices: Vec<Notice> = new
+        .by_ref()
+        .take(MAX_QUARANTINED)
+        .map(quarantined)
+        .collect();
+    let more = new.count();
+    if more > 0 {
+        log::warn!(target: "firmware", "{more} more are quarantined: `luat-ota check` lists them");
+    }
+    for (project, release) in changed(before, now) {
+        let old = earlier(before, project, release);
+        if old.is_some_and(is_paused_by_a_person) && !is_paused(release) {
+            let (project, version) = (&project.name, &release.version_text);
+            notices.push(Notice::new(NoticeKind::Resumed, project, version, ""));
+        }
+    }
+    notices
+}
+
+/// The notice about a quarantined file. The first two folders of its path are usually project and version.
+fn quarantined(remark: &Remark) -> Notice {
+    let mut folders = remark.path.split('/');
+    folders.next_back();
+    let project = folders.next().unwrap_or_default();
+    let version = folders.next().unwrap_or_default();
+    let reason = format!("{}: {}", remark.path, remark.text);
+    Notice::new(NoticeKind::Quarantined, project, version, &reason)
+}
+
+fn is_paused(release: &Release) -> bool {
+    matches!(release.rules.paused, Some(Paused::Yes | Paused::Because(_)))
+}
+
+fn is_paused_by_a_person(release: &Release) -> bool {
+    let by_fuse =
+        matches!(&release.rules.paused, Some(Paused::Because(why)) if why.starts_with(FUSE));
+    is_paused(release) && !by_fuse
+}
+
+/// The release of the same version in an earlier catalogue.
+fn earlier<'c>(before: &'c Catalog, project: &Project, release: &Release) -> Option<&'c Release> {
+    let old = &before.project(&project.name)?.releases;
+    // The newest come first.
+    let at = old.binary_search_by(|old| release.version.cmp(&old.version));
+    old.get(at.ok()?)
+}
+
 /// Releases that differ. Makes no text, because modules wait meanwhile.
 fn changed<'c>(before: &Catalog, now: &'c Catalog) -> Vec<(&'c Project, &'c Release)> {
     let mut changed = Vec::new();
     for project in now.projects() {
-        let earlier = before.project(&project.name);
-        let old = earlier.map_or(&[][..], |earlier| &earlier.releases);
         for release in &project.releases {
-            // The newest come first.
-            let earlier = old.binary_search_by(|old| release.version.cmp(&old.version));
-            let earlier = earlier.ok().and_then(|at| old.get(at));
+            let earlier = earlier(before, project, release);
             if !earlier.is_some_and(|earlier| is_same(earlier, release)) {
                 changed.push((project, release));
             }
@@ -166,5 +223,49 @@ mod tests {
 
         let gone = catalogue(&[], "{}");
         assert!(versions(&paused, &gone).is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_pause_by_a_person_is_a_notice_and_that_of_the_fuse_is_the_fleets() {
+        let with = |rules: &str| catalogue(&[("A/1.0.0/u.bin", 1)], rules);
+        for (before, now, is_told) in [
+            (r#"{"paused": true}"#, "{}", true),
+            (r#"{"paused": "wait"}"#, r#"{"paused": false}"#, true),
+            (r#"{"paused": "wait"}"#, r#"{"paused": true}"#, false),
+            (r#"{"paused": "fuse: 3 of 9"}"#, "{}", false),
+            ("{}", r#"{"percent": 5}"#, false),
+        ] {
+            let found = notices(&with(before), &with(now));
+            let expected = Notice::new(NoticeKind::Resumed, "A", "1.0.0", "");
+            let expected = is_told.then_some(expected);
+            assert_eq!(found, Vec::from_iter(expected), "{before} {now}");
+        }
+    }
+
+    #[test]
+    fn each_quarantined_file_is_a_notice_once_and_most_are_counted() {
+        let with = |paths: &[&str]| {
+            let quarantined = paths.iter().map(|path| Remark::new(*path, "damaged"));
+            Catalog::build(ScanResult {
+                quarantined: quarantined.collect(),
+                ..ScanResult::default()
+            })
+        };
+        let one = with(&["P/1.0.0/a.bin"]);
+        let found = notices(&Catalog::default(), &one);
+        let expected = Notice::new(
+            NoticeKind::Quarantined,
+            "P",
+            "1.0.0",
+            "P/1.0.0/a.bin: damaged",
+        );
+        assert_eq!(found, [expected]);
+        assert_eq!(notices(&one, &one), []);
+        let two = with(&["P/1.0.0/a.bin", "b.soc"]);
+        let expected = Notice::new(NoticeKind::Quarantined, "", "", "b.soc: damaged");
+        assert_eq!(notices(&one, &two), [expected]);
+        let names: Vec<String> = (0..100).map(|number| format!("{number}.soc")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!(notices(&one, &with(&names)).len(), MAX_QUARANTINED);
     }
 }

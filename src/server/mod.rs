@@ -6,9 +6,11 @@
 //! because a thread inherits the mask.
 //!
 //! Order of the stop, after SIGTERM or SIGINT: the listeners close, running downloads go on for up to `--grace`, the
-//! executor drops what is left, the fleet writes its journal, the watcher ends, the log is flushed.
+//! executor drops what is left, the fleet writes its journal, the program of `--on-event` gets what waits for it, the
+//! watcher ends, the log is flushed.
 
 mod announce;
+mod event_program;
 mod firmware_folder;
 #[cfg(feature = "operator")]
 mod operator;
@@ -39,6 +41,7 @@ use crate::logging;
 use crate::os::process::{self, Signals};
 use crate::os::{memory, systemd};
 use crate::state::ServerState;
+use event_program::EventProgram;
 use rules_edits::RulesEdits;
 use sockets::Sockets;
 use state_watch::StateWatch;
@@ -90,7 +93,9 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
     let watcher = Rc::new(watcher);
     // The journal is loaded while the folder is being walked.
     let (began, unix) = (Instant::now(), clock::unix_now());
-    let fleet = Fleet::open(settings.fleet.clone(), Some(state.folder()), began, unix);
+    let mut fleet = Fleet::open(settings.fleet.clone(), Some(state.folder()), began, unix);
+    let command = settings.on_event.as_deref();
+    let program = command.and_then(|command| EventProgram::start(command, &mut fleet.events));
     let fleet = Rc::new(RefCell::new(fleet));
 
     block_on(async {
@@ -131,6 +136,9 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
         // Drops the tasks, and with them the downloads that still run, before the fleet stops.
         drop(executor);
         fleet.borrow_mut().stop(Instant::now());
+        if let Some(program) = program {
+            program.stop(&mut fleet.borrow_mut().events);
+        }
         Ok::<(), String>(())
     })?;
     // The last owner: everything else holds the watcher weakly.

@@ -39,6 +39,8 @@ pub struct Settings {
     pub fleet: fleet::FleetSettings,
     /// Bytes of memory for snapshots; `None`: a quarter of what there is.
     pub snapshot_memory: Option<u64>,
+    /// The program that gets each notice, and its arguments, separated by spaces.
+    pub on_event: Option<String>,
     /// Kernel features not to use, to test the fallbacks.
     pub without: Vec<Feature>,
     /// Sentences to log at the start: what looks like a mistake on the command line.
@@ -79,6 +81,7 @@ impl Settings {
             limits: Limits::default(),
             fleet: fleet::FleetSettings::default(),
             snapshot_memory: None,
+            on_event: None,
             without: Vec::new(),
             remarks: Vec::new(),
         }

@@ -58,8 +58,16 @@ pub(super) async fn follow_catalogues(
 ) {
     let mut current = first;
     while let Ok(catalog) = catalogs.recv().await {
+        let is_acquainted = service.fleet.borrow().is_acquainted();
         service.replace_catalog(Arc::clone(&catalog));
         announce::changes(&current, &catalog);
+        for notice in announce::notices(&current, &catalog) {
+            match is_acquainted {
+                true => service.fleet.borrow_mut().notify(notice),
+                // What was there at the start is logged, and is no news.
+                false => notice.log(),
+            }
+        }
         current = catalog;
         let changed = || Event::Catalog {
             unix: clock::unix_now(),
@@ -121,14 +129,6 @@ pub(super) async fn tick_fleet(edits: RulesEdits) {
         }
         let tripped = fleet.borrow_mut().tick(Instant::now());
         for fused in tripped {
-            log::warn!(
-                target: "fuse",
-                project = &*fused.project,
-                version = &*fused.version;
-                "the release pauses itself: {}. To resume it, use the operator page or \
-                 luat-ota resume {}/{}, or write \"paused\": false into a release.json that differs from the one before",
-                fused.sentence, fused.project, fused.version
-            );
             // Not awaited: the next tick must come whatever the folder does.
             edits.spawn(edits.clone().pause(fused));
         }

@@ -11,14 +11,16 @@ use std::path::Path;
 use common::mount::Mount;
 use common::packages::noise;
 use common::{
-    PATIENCE, Place, Reply, Server, both, connect_from, get, luat, luat_ota, reply, run,
+    PATIENCE, Place, Reply, Server, both, connect_from, get, is_event, luat, luat_ota, reply, run,
     serve_arguments, wait_until,
 };
 use luat_ota::firmware::audience::DeviceId;
 use luat_ota::firmware::known::KnownFiles;
 use luat_ota::firmware::scan;
 use luat_ota::fleet::clock::{Stamp, unix_now};
-use luat_ota::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry, Priority, ReleaseEntry};
+use luat_ota::fleet::entry::{
+    DeviceEntry, JournalEntry, JourneyEntry, Noticed, Priority, ReleaseEntry,
+};
 use luat_ota::fleet::journal::{Journal, Loaded};
 use luat_ota::fleet::journey::State;
 use luat_ota::fleet::network::Network;
@@ -60,6 +62,7 @@ fn remember(state: &Path, firmware: &Path) {
             before: None,
             resumed: None,
             confirmed: 0,
+            noticed: Noticed::default(),
         }),
         Priority::Major,
     );
@@ -133,6 +136,13 @@ fn three_reverts_pause_a_release_in_its_own_release_json_and_an_edit_resumes_it(
         let sentence = paused.as_str().unwrap_or_default();
         sentence.contains("3 of 5 devices that had 2.0.0 came back with their old version")
     });
+    server.wait_for_log("is the event", |line| {
+        is_event(line, "fused")
+            && is_event(
+                line,
+                "3 of 5 devices that had 2.0.0 came back with their old version",
+            )
+    });
     server.wait_until_refused(&new, 404, 27);
     let mut told = rules(&path);
     assert_eq!(
@@ -145,6 +155,9 @@ fn three_reverts_pause_a_release_in_its_own_release_json_and_an_edit_resumes_it(
     told["paused"] = json!(false);
     server.rules("P/2.0.0/release.json", told.clone());
     server.wait_until_offered(&new, &bytes);
+    server.wait_for_log("is the event", |line| {
+        is_event(line, "resumed") && is_event(line, "2.0.0")
+    });
     // What devices made of it before counts no more.
     ask(&server, 3, "1.0.0").must_be_file(&bytes).unwrap();
     server.wait_until_offered(&new, &bytes);

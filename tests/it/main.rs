@@ -34,6 +34,7 @@ mod limits;
 mod loops;
 mod migration;
 mod never_torn;
+mod on_event;
 mod one_truth;
 mod operator_access;
 mod operator_api;

@@ -108,6 +108,14 @@ pub(super) static SERVE: &[Flag] = &[
              use its upgrade id.",
         )
         .store(|args, v| put(&mut args.settings.limits.udp_roaming, yes(v))),
+    Flag::new("on-event", "COMMAND")
+        .help(
+            "Starts this program for each event (a release is found, paused by its fuse and so on) with \
+             a JSON object on its standard input. Spaces separate its arguments; there is no shell.",
+        )
+        .default_words("none")
+        .expects("a program and its arguments, separated by spaces")
+        .store(|args, v| put_some(&mut args.settings.on_event, owned(v))),
     Flag::new("log-format", "FORMAT")
         .help("Format of the log on stderr: text, or json with one object per line.")
         .default("text")

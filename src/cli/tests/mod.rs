@@ -170,6 +170,7 @@ fn every_flag_arrives_from_the_line_and_from_the_environment_alike() {
         ("max-devices", "21000"),
         ("attempts", "4"),
         ("known-devices-only", "yes"),
+        ("on-event", "/usr/bin/notify -x"),
         ("imei", "862991443753386"),
         ("firmware-name", "A_Luat_V0035_8955"),
         ("version", "2.0.0"),

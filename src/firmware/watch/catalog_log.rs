@@ -1,4 +1,5 @@
-//! Logs what became of files, each thing once: available, gone, not served and why.
+//! Logs what became of files, each thing once: available, gone, and what looks like a mistake. The server logs what is
+//! quarantined.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,7 +43,7 @@ impl CatalogLog {
         write(level, &lines, "more are available");
         self.told = true;
 
-        // One that waits will be logged when it is complete, one that is refused is logged below.
+        // One that waits will be logged when it is complete, one that is refused is logged by the server.
         let mut lines = Vec::new();
         for (path, content) in std::mem::take(&mut self.available) {
             let (waiting, refused) = (&catalog.waiting, &catalog.quarantined);
@@ -64,11 +65,7 @@ impl CatalogLog {
         self.available = available;
         write(Level::Info, &lines, "more are gone");
 
-        let refused = catalog.quarantined.iter().map(|remark| {
-            let text = format!("is not served: {}", remark.text);
-            Remark::new(&*remark.path, text)
-        });
-        let remarks: BTreeSet<Remark> = refused.chain(catalog.warnings.iter().cloned()).collect();
+        let remarks: BTreeSet<Remark> = catalog.warnings.iter().cloned().collect();
         let lines: Vec<String> = remarks
             .difference(&self.remarks)
             .map(|remark| format!("{}: {}", shown(&remark.path), shown(&remark.text)))

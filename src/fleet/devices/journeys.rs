@@ -8,6 +8,7 @@ use crate::fleet::clock::Stamp;
 use crate::fleet::entry::{JournalEntry, Priority, ReleaseEntry};
 use crate::fleet::journey::{AwaitedReboot, Circumstances, Journey, Outcome, State, TargetId};
 use crate::fleet::network::Network;
+use crate::fleet::notices::{Notice, NoticeKind};
 use crate::fleet::short_version::ShortVersion;
 
 impl Devices {
@@ -111,6 +112,10 @@ impl Devices {
         let back = self.judge(journey, &record, sighting.check);
         let after = journey.back(back, check, now);
         self.step(slot, Some(journey), after);
+        let is_confirmed = after.is_some_and(|after| after.state == State::Confirmed);
+        if is_confirmed && journey.state != State::Confirmed && record.is_established() {
+            self.confirmed(&sighting.check.device_text, journey.target, now);
+        }
         // A device that has the file is believed where it got it; else one check from elsewhere would hide what the
         // device itself reports.
         if check.same_place || !journey.had_all() {
@@ -123,6 +128,17 @@ impl Devices {
             content: target.content,
             to: ShortVersion::of(&target.version),
         })
+    }
+
+    /// Raises the notice about the first established device that is confirmed with a release.
+    fn confirmed(&mut self, device: &str, target: TargetId, now: Stamp) {
+        if let Some(entry) = self.releases.first_confirmed(target, now) {
+            let (project, version) = (&entry.project, &entry.version);
+            let notice = Notice::new(NoticeKind::FirstConfirmed, project, version, "");
+            self.notices.push(notice.of_device(device));
+            self.out
+                .push((JournalEntry::Release(entry), Priority::Major));
+        }
     }
 
     /// The version that a device was confirmed with less than a day ago, if this check reports the one before. Whether it
@@ -217,8 +233,11 @@ impl Devices {
         was_paused
     }
 
-    /// Forgets the reverts of a release that a person has resumed.
+    /// Forgets the reverts of a release that a person has resumed, and raises the notice.
     pub(super) fn forget_reverts(&mut self, release: ReleaseEntry) {
+        let (of, version) = (&release.project, &release.version);
+        self.notices
+            .push(Notice::new(NoticeKind::Resumed, of, version, ""));
         let project = self.releases.project_id(&release.project);
         for slot in 0..self.table.end() {
             let Some(journey) = self.journey(slot) else {

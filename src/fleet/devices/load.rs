@@ -154,6 +154,7 @@ impl Devices {
     pub fn loaded(&mut self, downtime: u32) {
         self.downtime = downtime;
         self.table.sort();
+        self.releases.all_loaded(self.began);
         for slot in 0..self.table.end() {
             let Some(journey) = self.journey(slot) else {
                 continue;

@@ -28,6 +28,7 @@ use super::clock::Stamp;
 use super::entry::{JournalEntry, Priority};
 use super::journey::{State, TargetId};
 use super::network::Network;
+use super::notices::{Notice, NoticeKind};
 use super::profiles::{Profile, Profiles};
 use super::releases::{ProjectId, Releases};
 use super::short_version::ShortVersion;
@@ -78,6 +79,7 @@ pub struct Devices {
     promotions: Promotions,
     sweep: Sweep,
     out: Vec<(JournalEntry, Priority)>,
+    notices: Vec<Notice>,
 }
 
 /// Rate limit of devices that are established by a second sighting.
@@ -143,6 +145,7 @@ impl Devices {
             },
             sweep: Sweep::default(),
             out: Vec::new(),
+            notices: Vec::new(),
         }
     }
 
@@ -194,6 +197,11 @@ impl Devices {
     /// Takes the entries that wait for the journal, oldest first.
     pub fn take(&mut self) -> impl Iterator<Item = (JournalEntry, Priority)> {
         self.out.drain(..)
+    }
+
+    /// Takes the notices that wait, oldest first.
+    pub fn notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
     }
 
     /// Records a check in an existing project. Returns what the device has fallen back from just now.
@@ -324,6 +332,11 @@ impl Devices {
     /// Takes over a new catalogue.
     pub fn catalog(&mut self, catalog: &Catalog, now: Stamp) {
         let changes = self.releases.catalog(catalog, now);
+        for release in &changes.added {
+            let (project, version) = (&release.project, &release.version);
+            let notice = Notice::new(NoticeKind::ReleaseFound, project, version, "");
+            self.notices.push(notice);
+        }
         let added = changes.added.into_iter().map(JournalEntry::Release);
         self.out.extend(added.map(|entry| (entry, Priority::Major)));
         for release in changes.resumed {

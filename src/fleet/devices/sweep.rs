@@ -2,6 +2,9 @@
 
 use super::Devices;
 use crate::fleet::clock::Stamp;
+use crate::fleet::entry::{JournalEntry, Priority};
+use crate::fleet::journey::TargetId;
+use crate::fleet::notices::{Notice, NoticeKind};
 
 /// Slots that one call of [`Devices::sweep_silent`] looks at.
 const AT_ONCE: u32 = 2000;
@@ -58,6 +61,7 @@ impl Devices {
             let after = journey.waited(now.since(last), record.interval, reboot_within, now);
             if after != journey {
                 self.step(slot, Some(journey), Some(after));
+                self.fell_silent(journey.target, now);
             } else {
                 let silent = last.plus(patience).plus(1);
                 let soonest = self.sweep.soonest.unwrap_or(silent);
@@ -66,6 +70,18 @@ impl Devices {
         }
         if until == end {
             self.sweep.is_settled = !self.sweep.has_changed;
+        }
+    }
+
+    /// Raises the notice about a release of which too many devices are silent.
+    fn fell_silent(&mut self, target: TargetId, now: Stamp) {
+        if let Some((entry, reason)) = self.releases.too_many_silent(target, now) {
+            let (project, version) = (&entry.project, &entry.version);
+            let kind = NoticeKind::TooManySilent;
+            self.notices
+                .push(Notice::new(kind, project, version, &reason));
+            self.out
+                .push((JournalEntry::Release(entry), Priority::Major));
         }
     }
 

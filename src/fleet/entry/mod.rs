@@ -88,6 +88,17 @@ pub struct ReleaseEntry {
     pub resumed: Option<Stamp>,
     /// Devices that were confirmed with it and whose own entry does not say so any more.
     pub confirmed: u32,
+    /// When its notices were raised.
+    pub noticed: Noticed,
+}
+
+/// When the notices that a release raises once were raised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Noticed {
+    /// An established device was confirmed with it.
+    pub first_confirmed: Option<Stamp>,
+    /// Too many devices were silent.
+    pub too_many_silent: Option<Stamp>,
 }
 
 impl JournalEntry {
@@ -213,6 +224,8 @@ impl ReleaseEntry {
         }
         line.optional_time("resumed", self.resumed);
         line.count("confirmed", self.confirmed);
+        line.optional_time("first_confirmed", self.noticed.first_confirmed);
+        line.optional_time("too_many_silent", self.noticed.too_many_silent);
     }
 
     fn read(fields: &Fields) -> Option<ReleaseEntry> {
@@ -224,6 +237,10 @@ impl ReleaseEntry {
             before: fields.content("before"),
             resumed: fields.time("resumed"),
             confirmed: fields.count("confirmed")?,
+            noticed: Noticed {
+                first_confirmed: fields.time("first_confirmed"),
+                too_many_silent: fields.time("too_many_silent"),
+            },
         })
     }
 }

@@ -55,6 +55,8 @@ pub struct LoopGuard {
     loaded: HashMap<IdentityHash, DeviceId>,
     /// Entries that the journal does not have yet.
     changes: Vec<JournalEntry>,
+    /// Holds that began since the last call of [`LoopGuard::holds_begun`].
+    begun: Vec<GuardEntry>,
 }
 
 impl LoopGuard {
@@ -65,6 +67,7 @@ impl LoopGuard {
             table: Bounded::new(capacity.max(PER_ID), PER_ID),
             loaded: HashMap::new(),
             changes: Vec::new(),
+            begun: Vec::new(),
         }
     }
 
@@ -105,7 +108,7 @@ impl LoopGuard {
         offered: Option<ContentId>,
         now: Stamp,
     ) -> Vec<GuardEntry> {
-        let mut judged = Vec::new();
+        let (mut judged, mut begun) = (Vec::new(), Vec::new());
         for slot in self.own(who) {
             let after = slot.record.judge(who, facts, self.attempts, now);
             let after = after.map(|(mut after, counted)| {
@@ -115,11 +118,13 @@ impl LoopGuard {
                     || counted && after.is_frequent(self.attempts, now);
                 if is_due && !is_spared && after.held_until(now).is_none() {
                     after.hold(deserved, now);
+                    begun.push(after.entry.clone());
                 }
                 (after, counted && is_due && is_spared)
             });
             judged.push((slot.serial(), after));
         }
+        self.begun = begun;
         let (mut spared, mut was_written) = (Vec::new(), false);
         for (serial, after) in judged {
             let Some((after, is_spared)) = after else {
@@ -241,6 +246,11 @@ impl LoopGuard {
         self.changes.append(&mut over);
         let held = removed.iter().filter(|e| e.held_until(now).is_some());
         held.count()
+    }
+
+    /// Evidence for which the last check began a hold.
+    pub fn holds_begun(&mut self) -> Vec<GuardEntry> {
+        std::mem::take(&mut self.begun)
     }
 
     /// Evidence against a device that is worth showing.

@@ -1,6 +1,7 @@
 //! How many devices are in which state of which release.
 
 use super::{ProjectId, Releases};
+use crate::fleet::clock::Stamp;
 use crate::fleet::entry::ReleaseEntry;
 use crate::fleet::journey::{Journey, Outcome, State, TargetId};
 
@@ -90,6 +91,46 @@ impl Releases {
         let release = project.releases.get_mut(&version)?;
         release.confirmed = release.confirmed.saturating_add(1);
         Some(release.entry(&project.name, &version))
+    }
+
+    /// Project and version of a content.
+    pub(super) fn names(&self, id: TargetId) -> Option<(Box<str>, Box<str>)> {
+        let target = self.get(id)?;
+        let project = self.project(target.project)?;
+        Some((project.name.clone(), target.version.clone()))
+    }
+
+    /// An established device is confirmed with this content. Returns the journal's entry if it is the first one of the
+    /// release.
+    pub fn first_confirmed(&mut self, id: TargetId, now: Stamp) -> Option<ReleaseEntry> {
+        let target = self.get(id)?;
+        let release = self.release(target.project, &target.version)?;
+        if release.noticed.first_confirmed.is_some() {
+            return None;
+        }
+        let (project, version) = self.names(id)?;
+        let release = self.release_mut(&project, &version)?;
+        release.noticed.first_confirmed = Some(now);
+        self.entry(&project, &version)
+    }
+
+    /// The journal has been read. Versions up to 0.1.0 did not write when the first device was confirmed.
+    pub fn all_loaded(&mut self, now: Stamp) {
+        let with_devices: Vec<_> = self
+            .iter()
+            .filter(|(_, target)| target.counts.of(State::Confirmed) + target.confirmed > 0)
+            .map(|(id, _)| id)
+            .collect();
+        for id in with_devices {
+            let _known_already = self.first_confirmed(id, now);
+        }
+        for project in &mut self.projects {
+            for release in project.releases.values_mut() {
+                if release.confirmed > 0 {
+                    release.noticed.first_confirmed.get_or_insert(now);
+                }
+            }
+        }
     }
 
     /// Remembered devices that ask for a project.

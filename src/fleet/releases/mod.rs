@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 pub use self::counts::StateCounts;
 use self::fuse::ReleaseFuse;
 use super::clock::Stamp;
-use super::entry::{JournalEntry, ReleaseEntry};
+use super::entry::{JournalEntry, Noticed, ReleaseEntry};
 use super::journey::TargetId;
 use crate::decision::Fused;
 use crate::firmware::ContentId;
@@ -70,6 +70,7 @@ pub struct ReleaseRecord {
     /// Devices that were confirmed with it and whose own record does not say so any more: they were forgotten, or
     /// were confirmed with several releases since.
     confirmed: u32,
+    noticed: Noticed,
     fuse: ReleaseFuse,
     was_in_folder: bool,
     targets: Vec<TargetId>,
@@ -271,6 +272,7 @@ impl Releases {
                     changes.added.push(record.entry(&project.name, version));
                 } else if is_resumed {
                     record.resumed = Some(now);
+                    record.noticed.too_many_silent = None;
                     changes.resumed.push(record.entry(&project.name, version));
                 }
             }
@@ -287,7 +289,10 @@ impl Releases {
                 }
             }
         }
-        self.sweep();
+        if catalog.waiting.is_empty() {
+            // Else the release of a file that waits would be forgotten, and be new a moment later.
+            self.sweep();
+        }
         self.collect_pauses();
         changes
     }
@@ -328,6 +333,7 @@ impl Releases {
             release.first = entry.first;
             release.resumed = entry.resumed;
             release.confirmed = entry.confirmed;
+            release.noticed = entry.noticed;
             let was_paused = release.fuse.is_paused();
             release.fuse.load(entry.fused, entry.before, now);
             if was_paused || release.fuse.is_paused() {
@@ -389,6 +395,7 @@ impl ReleaseRecord {
             before,
             resumed: self.resumed,
             confirmed: self.confirmed,
+            noticed: self.noticed,
         }
     }
 }

@@ -132,6 +132,10 @@ fn event_text(event: &Event) -> String {
             }),
         ),
         Event::Catalog { unix } => ("catalog", json!({"time": rfc3339(*unix)})),
+        Event::Notice { unix, notice } => {
+            let (name, data) = (notice.kind.word(), notice.json(*unix));
+            return format!("event: {name}\ndata: {data}\n\n");
+        }
     };
     format!("event: {name}\ndata: {data}\n\n")
 }

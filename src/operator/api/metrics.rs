@@ -2,6 +2,7 @@
 //! projects and versions are those of the folder, verdicts and results are fixed lists.
 
 use std::fmt::{Display, Write};
+use std::sync::atomic::Ordering;
 
 use super::quarantine::quarantined_files;
 use super::releases::{all, state};
@@ -9,6 +10,7 @@ use crate::firmware::catalog::{Catalog, Project, Release};
 use crate::fleet::Fleet;
 use crate::fleet::clock::unix_now;
 use crate::fleet::journey::State;
+use crate::fleet::notices::NoticeKind;
 use crate::fleet::tally::{ENDINGS, PROTOCOLS, Tally};
 use crate::operator::context::OperatorContext;
 use crate::operator::response::Response;
@@ -73,6 +75,22 @@ fn fleet_metrics(catalog: &Catalog, fleet: &Fleet, running: usize) -> MetricsTex
         "Downloads without an id of a file that the same network took again and again within a day.",
     );
     text.sample(&[], tally.repeated);
+    text.counter("events_total", "Events of docs/events.md.");
+    for (kind, count) in NoticeKind::ALL.iter().zip(tally.notices) {
+        text.sample(&[("event", kind.word())], count);
+    }
+    if let Some(counts) = fleet.events.program_counts() {
+        text.counter(
+            "events_dropped_total",
+            "Events that the program of --on-event did not get, because too many waited for it.",
+        );
+        text.sample(&[], counts.dropped.load(Ordering::Relaxed));
+        text.counter(
+            "event_program_failures_total",
+            "Runs of the program of --on-event that failed.",
+        );
+        text.sample(&[], counts.failed.load(Ordering::Relaxed));
+    }
     text.gauge("running_downloads", "Downloads that run now.");
     text.sample(&[], running);
     text.gauge(

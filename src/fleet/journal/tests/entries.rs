@@ -210,10 +210,15 @@ fn entries() -> impl Strategy<Value = JournalEntry> {
             proptest::option::of(texts()),
             proptest::option::of(any::<[u8; 32]>()),
             proptest::option::of(stamps()),
-            any::<u32>()
+            any::<u32>(),
+            [
+                proptest::option::of(stamps()),
+                proptest::option::of(stamps())
+            ]
         )
             .prop_map(
-                |(project, version, first, fused, before, resumed, confirmed)| {
+                |(project, version, first, fused, before, resumed, confirmed, noticed)| {
+                    let [first_confirmed, too_many_silent] = noticed;
                     JournalEntry::Release(ReleaseEntry {
                         before: before.map(ContentId),
                         project,
@@ -222,6 +227,10 @@ fn entries() -> impl Strategy<Value = JournalEntry> {
                         fused,
                         resumed,
                         confirmed,
+                        noticed: Noticed {
+                            first_confirmed,
+                            too_many_silent,
+                        },
                     })
                 }
             ),

@@ -153,6 +153,7 @@ fn samples() -> Vec<JournalEntry> {
             fused: Some("fuse: 3 of 9".into()),
             resumed: Some(NOW),
             confirmed: 0,
+            noticed: Noticed::default(),
         }),
         JournalEntry::Unpinned(PinKey(1)),
     ]

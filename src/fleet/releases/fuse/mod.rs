@@ -19,6 +19,7 @@ use crate::firmware::catalog::Release;
 use crate::firmware::rules::{Paused, Rules};
 use crate::fleet::clock::Stamp;
 use crate::fleet::entry::ReleaseEntry;
+use crate::fleet::journey::{State, TargetId};
 
 /// Devices that must come back, unless release.json says otherwise …
 const DEVICES: u32 = 3;
@@ -333,6 +334,28 @@ impl Releases {
         verdict
     }
 
+    /// A device has become silent after it got this content. Returns the journal's entry of the release and a sentence
+    /// if too many are silent now, once until a person resumes the release: as many as must come back with their old
+    /// version for the fuse to trip.
+    pub fn too_many_silent(&mut self, id: TargetId, now: Stamp) -> Option<(ReleaseEntry, String)> {
+        let (project, version) = self.names(id)?;
+        let counts = self.counts(&project, &version);
+        let [silent, confirmed, reverted] =
+            [State::Silent, State::Confirmed, State::Reverted].map(|state| counts.of(state));
+        let heard = silent + confirmed + reverted;
+        let release = self.release_mut(&project, &version)?;
+        let (devices, percent) = limits(release.fuse.rules.as_ref()?);
+        let is_bad = silent >= devices && f64::from(silent) * 100.0 >= percent * f64::from(heard);
+        if !is_bad || release.noticed.too_many_silent.is_some() {
+            return None;
+        }
+        release.noticed.too_many_silent = Some(now);
+        let reason = format!(
+            "{silent} devices that got {version} are silent; {confirmed} are confirmed, {reverted} reverted"
+        );
+        Some((self.entry(&project, &version)?, reason))
+    }
+
     /// Records whether the folder could take a pause.
     pub fn pause_written(&mut self, fused: &Fused, in_the_folder: bool, now: Stamp) {
         let release = self.release_mut(&fused.project, &fused.version);
@@ -349,6 +372,7 @@ impl Releases {
         release.fuse.warned = false;
         release.fuse.pause.take()?;
         release.resumed = Some(now);
+        release.noticed.too_many_silent = None;
         self.collect_pauses();
         self.entry(project, version)
     }
