@@ -257,6 +257,9 @@ fn differences(pages: &Pages, names: (&str, &str), ours: &Part, theirs: &Part) -
                 _ => vec![part.text.clone()],
             };
             for (ours, theirs) in texts(ours).iter().zip(&texts(theirs)) {
+                if ours.is_empty() != theirs.is_empty() {
+                    found.push(format!("{ours:?} is {theirs:?} in Chinese"));
+                }
                 let (ours, theirs) = (facts(pages, names.0, ours), facts(pages, names.1, theirs));
                 for ((what, ours), (_, theirs)) in ours.iter().zip(&theirs) {
                     found.extend(apart(ours, theirs).map(|text| format!("{what}: {text}")));
@@ -268,7 +271,7 @@ fn differences(pages: &Pages, names: (&str, &str), ours: &Part, theirs: &Part) -
 }
 
 /// What a text says in any language.
-fn facts(pages: &Pages, document: &str, text: &str) -> [(&'static str, Vec<String>); 3] {
+fn facts(pages: &Pages, document: &str, text: &str) -> [(&'static str, Vec<String>); 4] {
     let flat: Vec<&str> = text.split_whitespace().collect();
     let (code, prose) = spans(&flat.join(" "));
     let (links, words) = links(&prose);
@@ -277,6 +280,10 @@ fn facts(pages: &Pages, document: &str, text: &str) -> [(&'static str, Vec<Strin
         ("code", code),
         ("links", links.collect()),
         ("numbers", amounts(&words)),
+        (
+            "emphasis",
+            vec!["**".to_owned(); words.matches("**").count()],
+        ),
     ]
 }
 
@@ -363,6 +370,8 @@ fn the_comparison_finds_what_differs() {
         ("four seconds", "五秒"),
         ("4 seconds", "4 分钟"),
         ("4 KB", "4 KiB"),
+        ("**a**: b", "甲：乙"),
+        ("| a | b |", "| 甲 | |"),
         ("in June", "7 月"),
         ("Air780E", "Air780EP"),
         ("[x](rules.md)", "[规则](state.md)"),
