@@ -160,8 +160,8 @@ export function span(seconds) {
   return new Intl.RelativeTimeFormat(locale(), { numeric: 'auto', style: 'short' }).format(Math.trunc(seconds / size), unit);
 }
 
-/** A moment with its date. */
-export const moment = (time) => new Date(time).toLocaleString(locale(), { dateStyle: 'medium', timeStyle: 'short', hour12: false });
+/** A moment with its date; `day`: the date of a day in UTC. */
+export const moment = (time, day) => new Date(time).toLocaleString(locale(), day ? { dateStyle: 'medium', timeZone: 'UTC' } : { dateStyle: 'medium', timeStyle: 'short', hour12: false });
 
 export const clock = (time) => new Date(time).toLocaleTimeString(locale(), { hour12: false });
 

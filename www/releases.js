@@ -2,6 +2,7 @@
 // thing that a new user sees.
 
 import { api, button, bytes, h, icon, keyed, number, s, said, t, toast } from './base.js';
+import * as history from './history.js';
 import { link, name, one, pause, percent, resume } from './rules.js';
 
 const STATES = ['confirmed', 'waiting', 'delivered', 'sent', 'downloading', 'offered', 'silent', 'reverted'];
@@ -46,6 +47,7 @@ function card(release, again, alone = false) {
     h('p.whom', {}, whom.map((text, at) => [at ? ' · ' : '', said(text)])),
     bar(release.counts, release.devices),
     release.unknown && said(release.unknown, 'p.small'),
+    history.ofRelease(release),
     h('div.row', {}, acts && h('div.acts', {}, acts),
       h('details', { 'data-key': 'packages' }, h('summary', {}, t('packages', packages.length)),
         h('ul.packages', {}, packages.map((p) => h('li', {},
@@ -114,7 +116,7 @@ export function show(main, route, context) {
   let soon = null;
 
   function project([title, all], was) {
-    const element = was || h('section.project', { 'data-drop': JSON.stringify({ project: title }) }, h('h2', {}, title), h('div.cards', {}),
+    const element = was || h('section.project', { 'data-drop': JSON.stringify({ project: title }) }, h('div', {}, h('h2', {}, title), history.ofProject(title)), h('div.cards', {}),
       h('details.older', { 'data-key': 'older' }, h('summary', {}), h('div.cards', {})));
     const older = element.lastChild;
     const cards = (box, some) => keyed(box, some, (release) => release.version, (release) => card(release, load));

@@ -55,6 +55,10 @@ export const WORDS = {
   r_reboot_within: ['Time until the reboot', '重启期限'], h_reboot_within: ['How long a module may run its old version after the download: 90m, 12h, 2d.', '下载完成后，模块最多可以继续运行旧版本多久：90m、12h、2d。'],
   r_fuse: ['Fuse: devices, percent', '熔断：设备数、百分数'], h_fuse: ['Pauses itself when at least this number, and this share, come back with the old version. Default: 3, 20.', '报告旧版本的设备达到这个数量和比例时自动暂停。默认 3, 20。'],
 
+  // over time
+  overTime: ['Over time', '变化趋势'], chartOf: ['Devices of {0} by state', '{0} 各状态的设备数'], runningVersions: ['Versions that devices run', '设备正在运行的版本号'], versionsOf: ['Devices of {0} by version', '{0} 各版本号的设备数'], otherVersions: ['{0} others', '其他 {0} 个'],
+  twoWeeks: ['14 days', '14 天'], oneYear: ['1 year', '1 年'], asTable: ['Table', '表格'], time: ['Time', '时间'], chartFrom: ['From {0} until now: ', '从 {0} 到现在：'], noHistory: ['Nothing was counted yet. The server counts every hour.', '还没有数据。服务器每小时统计一次。'],
+
   // devices
   imeiPrefix: ['IMEI begins with', 'IMEI 开头'], project: ['Project', '项目'], version: ['Version', '版本号'], stateIs: ['State', '状态'], onlyHeld: ['Held by the loop guard', '被循环保护暂缓'], held: ['held', '已暂缓'],
   found: ['{0} shown; {1} known in all', '显示 {0} 台；共有 {1} 台'], noneFits: ['No device fits.', '没有符合条件的设备。'], noDevices: ['No device has asked yet.', '还没有设备请求过升级。'],

@@ -93,7 +93,10 @@ impl DeviceList {
                     (*other, *place) != (identity_without_version, coarse_network)
                 });
             }
-            JournalEntry::Pin(_) | JournalEntry::Unpinned(..) | JournalEntry::Release(_) => {}
+            JournalEntry::Pin(_)
+            | JournalEntry::Unpinned(..)
+            | JournalEntry::Release(_)
+            | JournalEntry::Sample(_) => {}
         }
     }
 

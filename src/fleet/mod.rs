@@ -8,8 +8,8 @@
 //! * what is due (`tick`): the work that follows from time alone.
 //!
 //! Behind it: [`pins`] (the content that each download began with), [`devices`] with their [`journey`], [`releases`]
-//! with their counts and fuse, and the [`loop_guard`], all kept over a restart by the [`journal`]. [`tally`] and
-//! [`events`] are only counted and shown.
+//! with their counts and fuse, the [`loop_guard`], and the [`history`] of counts, all kept over a restart by the
+//! [`journal`]. [`tally`] and [`events`] are only counted and shown.
 //!
 //! An address is not an identity: carriers, proxies and Docker put five hundred devices behind one. A [`network`] only
 //! tells apart two devices that claim the same id, and shares out limits.
@@ -20,6 +20,7 @@ pub mod clock;
 pub mod devices;
 pub mod entry;
 pub mod events;
+pub mod history;
 pub mod journal;
 pub mod journey;
 pub mod known_list;
@@ -35,6 +36,7 @@ pub mod report;
 pub mod requester;
 mod restore;
 pub mod resume;
+mod sampling;
 mod sessions;
 pub mod short_version;
 pub mod tally;
@@ -46,9 +48,10 @@ use std::time::Instant;
 
 use self::clear_hold::HoldRequests;
 use self::clock::{Clock, Stamp};
-use self::devices::{Above, Devices};
+use self::devices::{Above, Devices, VersionWalk};
 use self::entry::{JournalEntry, Priority};
 use self::events::Events;
+use self::history::History;
 use self::journal::Journal;
 use self::known_list::KnownList;
 use self::loop_guard::LoopGuard;
@@ -95,6 +98,9 @@ pub struct Fleet {
     journal: Journal,
     known_list: KnownList,
     hold_requests: HoldRequests,
+    history: History,
+    /// The count of devices by version for the next sample, while it is made.
+    walk: Option<VersionWalk>,
     /// Versions that devices run above every release that is left; `None`: not determined yet.
     above: Option<Vec<Above>>,
     /// Time of the last tick.
@@ -124,6 +130,8 @@ impl Fleet {
             journal: Journal::none(),
             known_list: KnownList::default(),
             hold_requests: HoldRequests::default(),
+            history: History::default(),
+            walk: None,
             above: None,
             ticked: None,
             dirty_since: None,

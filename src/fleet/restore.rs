@@ -36,6 +36,10 @@ impl Fleet {
             fleet.journal = journal::go_on(folder, wall, &loaded, fleet.live());
             fleet.journal.notifies(fleet.due_changed.clone());
             fleet.hold_requests = HoldRequests::open(folder.path());
+            // Only the operator's page and API show it.
+            if cfg!(feature = "operator") {
+                fleet.history.start();
+            }
         }
         fleet
     }
@@ -86,6 +90,7 @@ impl Fleet {
             JournalEntry::Unguarded(identity_without_version, coarse_network) => self
                 .loop_guard
                 .unload(identity_without_version, coarse_network),
+            JournalEntry::Sample(sample) => self.load_sample(&sample),
         }
     }
 
@@ -96,6 +101,8 @@ impl Fleet {
             self.devices.established(),
             self.releases().len(),
             self.loop_guard.len(),
+            self.history.days().lines(),
+            self.history.hours().lines(),
         ]
         .into_iter()
         .sum()
@@ -111,6 +118,9 @@ impl Fleet {
             1 => self.pins.records(at, most),
             2 => self.devices.records(at, most),
             3 => self.loop_guard.records(at, most),
+            // Days last: what the lines of hours make of a day is not complete if a sample is taken in between.
+            4 => self.samples(false, at, most),
+            5 => self.samples(true, at, most),
             _ => return (Vec::new(), None),
         };
         let next = match next {

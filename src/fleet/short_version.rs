@@ -15,7 +15,7 @@ pub const LONGEST: usize = 22;
 const KEPT: usize = LONGEST - 9;
 
 /// At most 22 bytes of UTF-8.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShortVersion {
     bytes: [u8; LONGEST],
     len: u8,

@@ -26,6 +26,8 @@ impl Fleet {
             self.devices.due(),
             self.releases().due(),
             self.journal.due(),
+            self.history.due(),
+            self.walk.is_some().then_some(Stamp::default()),
         ];
         let first = stamps.into_iter().flatten().min();
         let first = first.map(|stamp| self.clock.instant(stamp));
@@ -46,16 +48,22 @@ impl Fleet {
         self.due_changed.notify();
     }
 
-    /// Does what is due: finds silent devices, judges releases, gives the journal its records, and takes the requests
-    /// that people put into the state folder. Returns the pauses that are to be written into the firmware folder.
+    /// Does what is due: finds silent devices, judges releases, counts for the history, gives the journal its records,
+    /// and takes the requests that people put into the state folder. Returns the pauses that are to be written into the firmware folder.
     pub fn tick(&mut self, now: Instant) -> Vec<Fused> {
+        self.tick_at(now, clock::unix_now())
+    }
+
+    /// The same. `unix`: what the machine's clock shows.
+    pub(super) fn tick_at(&mut self, now: Instant, unix: i64) -> Vec<Fused> {
         let stamp = self.clock.stamp(now);
         self.ticked = Some(now);
         self.dirty_since = None;
         self.devices.sweep_silent(stamp);
         self.journal_devices();
         let pauses = self.judge(stamp);
-        self.journal.tick(stamp, clock::unix_now());
+        self.journal.tick(stamp, unix);
+        self.sample(stamp, unix);
         if let Some(from) = self.journal.wants_records() {
             let (entries, next) = self.records(from, RECORDS);
             self.journal.give(&entries, next);

@@ -21,6 +21,10 @@ pub enum OperatorRoute<'t> {
     Summary,
     /// Releases.
     Releases,
+    /// The counts of a release over time. Its project and version.
+    History(&'t str, &'t str),
+    /// The versions that devices run, over time.
+    Versions,
     /// Files that are not served.
     Quarantine,
     /// Reads a release.json.
@@ -102,9 +106,11 @@ pub fn route(method: Method, target: &RequestTarget) -> Result<OperatorRoute<'_>
         ["openapi.json"] => get(OperatorRoute::OpenApi),
         ["summary"] => get(OperatorRoute::Summary),
         ["releases"] => get(OperatorRoute::Releases),
+        ["versions"] => get(OperatorRoute::Versions),
         ["quarantine"] => get(OperatorRoute::Quarantine),
         ["rules", project] => rules(project, None),
         ["rules", project, version] => rules(project, Some(version)),
+        ["releases", project, version, "history"] => get(OperatorRoute::History(project, version)),
         ["releases", project, version, word] => {
             let change = match word {
                 "pause" => Change::Pause,
@@ -262,6 +268,17 @@ mod tests {
             (Get, "/readyz", "Public Ok(Readyz)"),
             (Get, "/metrics", "Read Ok(Metrics)"),
             (Get, "/api/v1/summary?x=y", "Read Ok(Summary)"),
+            (Get, "/api/v1/versions", "Read Ok(Versions)"),
+            (
+                Get,
+                "/api/v1/releases/P/1/history",
+                "Read Ok(History(\"P\", \"1\"))",
+            ),
+            (
+                Post,
+                "/api/v1/releases/P/1/history",
+                "Write Err(Method(\"GET, HEAD\"))",
+            ),
             (Get, "/api/v1/devices/862", "Read Ok(Device(\"862\"))"),
             (
                 Delete,

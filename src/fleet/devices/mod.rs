@@ -19,6 +19,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod transfers;
+mod versions;
 mod views;
 
 use self::record::{DeviceRecord, Rank};
@@ -40,6 +41,7 @@ use crate::firmware::catalog::Catalog;
 pub use self::above::Above;
 pub use self::census::ESTABLISHED;
 pub use self::transfers::DeviceTransfer;
+pub use self::versions::VersionWalk;
 
 const HOUR: u32 = 60 * 60;
 const DAY: u32 = 24 * HOUR;

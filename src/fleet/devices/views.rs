@@ -5,6 +5,7 @@ use super::record::DeviceRecord;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Wall;
 use crate::fleet::network::Network;
+use crate::fleet::releases::ProjectId;
 use crate::fleet::short_version::ShortVersion;
 use crate::fleet::view::{DeviceView, Filter};
 
@@ -32,6 +33,11 @@ impl Devices {
     /// The network in which a device was last seen.
     pub fn network(&self, device: DeviceId) -> Option<Network> {
         self.table.device(device)?.network
+    }
+
+    /// The project that a device asks for.
+    pub fn project(&self, device: DeviceId) -> Option<ProjectId> {
+        Some(self.table.device(device)?.project)
     }
 
     /// At most `most` devices from a slot on that pass the filter, and the slot of the next page; `None`: there is none.

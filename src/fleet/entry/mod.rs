@@ -7,6 +7,7 @@
 mod device;
 pub mod fields;
 mod loop_guard;
+mod sample;
 
 use self::device::{parse_id, write_id};
 use self::fields::{Fields, LineWriter};
@@ -19,6 +20,7 @@ use crate::firmware::audience::DeviceId;
 
 pub use self::device::{DeviceEntry, JourneyEntry};
 pub use self::loop_guard::{GuardEntry, Round};
+pub use self::sample::{SampleChange, SampleEntry};
 
 /// Class of the pins of builds before 0.1.0, which had none: that of established devices.
 pub const OLD_PIN_CLASS: u8 = 2;
@@ -40,6 +42,8 @@ pub enum JournalEntry {
     Unguarded(IdentityHash, CoarseNetwork),
     /// A release, as the fleet knows it.
     Release(ReleaseEntry),
+    /// A sample of counts.
+    Sample(SampleEntry),
 }
 
 /// Order in which lines are dropped when the journal's budget is short, least important first.
@@ -103,7 +107,7 @@ pub struct Noticed {
 
 impl JournalEntry {
     /// First keys of the lines of entries.
-    pub const KINDS: [&str; 7] = [
+    pub const KINDS: [&str; 8] = [
         "device",
         "forgotten",
         "pin",
@@ -111,6 +115,7 @@ impl JournalEntry {
         "guard",
         "unguarded",
         "release",
+        "sample",
     ];
 
     /// Priority of a line that nothing waits for.
@@ -153,6 +158,7 @@ impl JournalEntry {
                 line.plain("wide", network.0);
             }
             JournalEntry::Release(release) => release.write(line),
+            JournalEntry::Sample(sample) => sample.write(line),
         }
     }
 
@@ -169,6 +175,7 @@ impl JournalEntry {
                 CoarseNetwork(fields.number("wide")?),
             ),
             "release" => JournalEntry::Release(ReleaseEntry::read(fields)?),
+            "sample" => JournalEntry::Sample(SampleEntry::read(fields)?),
             _ => return None,
         })
     }

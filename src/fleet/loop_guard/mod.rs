@@ -265,6 +265,13 @@ impl LoopGuard {
         all.any(|evidence| evidence.held_until(now).is_some())
     }
 
+    /// Devices that are held now, each with the version that it is held from; some of them more than once.
+    pub fn all_held(&self, now: Stamp) -> impl Iterator<Item = (DeviceId, &str)> {
+        let all = self.table.iter();
+        let held = all.filter(move |(_, slot)| slot.record.held_until(now).is_some());
+        held.map(|(device, slot)| (device, &*slot.record.entry.to))
+    }
+
     /// Entries for the journal about what changed since the last call.
     pub fn changes(&mut self) -> Vec<JournalEntry> {
         std::mem::take(&mut self.changes)

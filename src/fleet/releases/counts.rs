@@ -1,6 +1,6 @@
 //! How many devices are in which state of which release.
 
-use super::{ProjectId, Releases};
+use super::{ProjectId, ReleaseRecord, Releases};
 use crate::fleet::clock::Stamp;
 use crate::fleet::entry::ReleaseEntry;
 use crate::fleet::journey::{Journey, Outcome, State, TargetId};
@@ -142,11 +142,23 @@ impl Releases {
     /// Devices by state, on their way to any content of a release. Those that were confirmed with it and are on their
     /// way to another one since count as confirmed.
     pub fn counts(&self, project: &str, version: &str) -> StateCounts {
-        let mut sum = StateCounts::default();
         let project = self.project_named(project);
-        let Some(release) = project.and_then(|project| project.releases.get(version)) else {
-            return sum;
-        };
+        let release = project.and_then(|project| project.releases.get(version));
+        release.map_or(StateCounts::default(), |release| self.counts_of(release))
+    }
+
+    /// The same for every release, with its version.
+    pub fn all_counts(&self) -> impl Iterator<Item = (ProjectId, &str, StateCounts)> {
+        let ids = (0..u16::MAX).map(ProjectId);
+        let projects = ids.zip(&self.projects);
+        projects.flat_map(move |(id, project)| {
+            let releases = project.releases.iter();
+            releases.map(move |(version, release)| (id, &**version, self.counts_of(release)))
+        })
+    }
+
+    fn counts_of(&self, release: &ReleaseRecord) -> StateCounts {
+        let mut sum = StateCounts::default();
         for target in release.targets.iter().filter_map(|id| self.get(*id)) {
             for state in State::ALL {
                 sum.add(state, target.counts.of(state));

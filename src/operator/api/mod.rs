@@ -6,6 +6,7 @@ mod counting;
 mod devices;
 pub mod events;
 mod explain;
+mod history;
 mod metrics;
 #[cfg(feature = "pack")]
 mod pack;
@@ -55,6 +56,8 @@ pub async fn answer(
         OperatorRoute::OpenApi => Ok(Response::ok(JSON, OPENAPI)),
         OperatorRoute::Summary => summary::get(context).await,
         OperatorRoute::Releases => releases::list(context, head).await,
+        OperatorRoute::History(project, version) => history::of_release(context, project, version),
+        OperatorRoute::Versions => history::versions(context, head).await,
         OperatorRoute::Quarantine => quarantine::list(context, head),
         OperatorRoute::Devices => devices::list(context, head),
         OperatorRoute::Device(id) => devices::get(context, id),

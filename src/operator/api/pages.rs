@@ -30,6 +30,7 @@ const FILES: &[(&str, &str, &[u8])] = &[
     file!("devices.js", "devices.js", JS),
     file!("drop.js", "drop.js", JS),
     file!("explain.js", "explain.js", JS),
+    file!("history.js", "history.js", JS),
     file!("live.js", "live.js", JS),
     file!("releases.js", "releases.js", JS),
     file!("rules.js", "rules.js", JS),

@@ -234,7 +234,26 @@ fn entries() -> impl Strategy<Value = JournalEntry> {
                     })
                 }
             ),
+        samples(),
     ]
+}
+
+fn samples() -> impl Strategy<Value = JournalEntry> {
+    let counts = proptest::collection::vec(any::<u32>(), 1..20);
+    let change = (texts(), texts(), counts);
+    let change = change.prop_map(|(project, version, counts)| SampleChange {
+        project,
+        version,
+        counts,
+    });
+    let number = (0..u32::MAX / 86_400, any::<bool>());
+    (number, proptest::option::of(change)).prop_map(|((number, is_day), change)| {
+        JournalEntry::Sample(SampleEntry {
+            number,
+            is_day,
+            change,
+        })
+    })
 }
 
 proptest! {

@@ -1,0 +1,39 @@
+//! How many devices run which version.
+
+use std::collections::HashMap;
+
+use super::Devices;
+use crate::fleet::history::VersionKey;
+
+/// Versions that are counted at most. Devices can report any.
+const VERSIONS: usize = 4096;
+
+/// A walk over the devices, some at a time, that counts them by the version that they run.
+#[derive(Debug, Default)]
+pub struct VersionWalk {
+    /// Slot of the next device.
+    next: u32,
+    /// Devices by version.
+    pub running: HashMap<VersionKey, u32>,
+}
+
+impl Devices {
+    /// Looks at `most` more slots. Returns whether the walk has ended.
+    pub fn walk_versions(&self, walk: &mut VersionWalk, most: u32) -> bool {
+        let end = walk.next.saturating_add(most);
+        for (slot, record) in self.table.from(walk.next) {
+            if slot >= end {
+                break;
+            }
+            let key = VersionKey {
+                project: record.project,
+                version: record.version,
+            };
+            if walk.running.len() < VERSIONS || walk.running.contains_key(&key) {
+                *walk.running.entry(key).or_default() += 1;
+            }
+        }
+        walk.next = end;
+        end >= self.table.end()
+    }
+}

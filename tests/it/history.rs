@@ -1,0 +1,302 @@
+//! Promise: the server counts by the hour and by the day how far each release has come and which versions devices run,
+//! keeps this over restarts and kills, and shows it on the API and on the page.
+#![cfg(feature = "operator")]
+
+use crate::common;
+
+use std::path::Path;
+
+use common::desk::{Desk, card};
+use common::operator::Operator;
+use common::packages::noise;
+use common::{IMEI, Place, Server, luat, schema};
+use luat_ota::firmware::ContentId;
+use luat_ota::firmware::audience::DeviceId;
+use luat_ota::fleet::clock::{Stamp, unix_now};
+use luat_ota::fleet::entry::{
+    DeviceEntry, JournalEntry, JourneyEntry, Priority, SampleChange, SampleEntry,
+};
+use luat_ota::fleet::journal::{Journal, Loaded};
+use luat_ota::fleet::journey::State;
+use serde_json::{Value, json};
+
+const HISTORY: &str = "/api/v1/releases/P/2.0.0/history";
+
+fn hours(history: &Value) -> Vec<(String, u64)> {
+    let hours = history["hours"].as_array().unwrap().iter();
+    let rows = hours.map(|row| {
+        let time = row["time"].as_str().unwrap();
+        (time.to_owned(), row["confirmed"].as_u64().unwrap())
+    });
+    rows.collect()
+}
+
+#[test]
+fn what_was_counted_is_there_after_a_restart_and_after_a_kill() {
+    let bytes = noise(90, 5000);
+    let server = Server::start(&[]);
+    server.drop_firmware("P/2.0.0/u.bin", &bytes);
+    server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);
+    let operator = Operator::of(&server);
+    operator.wait_for(HISTORY, "it is delivered", |history| {
+        history["now"]["delivered"] == 1
+    });
+    server.get(&luat("P", IMEI, "2.0.0"));
+    let first = operator.wait_for(HISTORY, "it is confirmed", |history| {
+        history["now"]["confirmed"] == 1
+    });
+    // The fleet was empty when the server started: there was nothing to count.
+    assert_eq!(hours(&first).len(), usize::from(!hours(&first).is_empty()));
+    // A start takes the sample of its hour, unless that was taken.
+    let place = server.terminate();
+    let server = Server::start_in(place, &[]);
+    let taken = Operator::of(&server).wait_for(HISTORY, "the sample is taken", |history| {
+        !hours(history).is_empty()
+    });
+    let taken = hours(&taken);
+    for (time, confirmed) in &taken {
+        assert!(time.ends_with(":00:00Z"), "{time}");
+        assert_eq!(*confirmed, 1);
+    }
+    let path = server.place().state().join("journal.jsonl");
+    common::wait_until("it is written", common::PATIENCE, || {
+        let text = std::fs::read_to_string(&path).unwrap();
+        text.lines()
+            .any(|line| line.starts_with("{\"sample\":") && line.contains("\"2.0.0\""))
+    });
+    let place = server.kill();
+    let server = Server::start_in(place, &[]);
+    let operator = Operator::of(&server);
+    let again = operator.get(HISTORY).json();
+    let again = hours(&again);
+    assert!(again.starts_with(&taken), "{again:?} after {taken:?}");
+    assert!(again.is_sorted() && again.len() <= taken.len() + 1);
+    let days = operator.get(HISTORY).json()["days"].clone();
+    assert_eq!(days.as_array().unwrap().last().unwrap()["confirmed"], 1);
+    let versions = operator.get("/api/v1/versions").json();
+    assert_eq!(versions["versions"][0]["version"], "2.0.0");
+    assert_eq!(versions["versions"][0]["devices"], 1);
+    assert_eq!(versions["versions"][0]["hours"][0], 1);
+    assert_eq!(versions["hours"][0], again[0].0);
+    let root = operator.get("/api/v1/openapi.json").json();
+    for (path, reply) in [
+        (
+            "/api/v1/releases/{project}/{version}/history",
+            operator.get(HISTORY).json(),
+        ),
+        ("/api/v1/versions", versions),
+    ] {
+        let described = schema::of_reply(&root, "GET", path, 200);
+        schema::check(&root, described, &reply, path).unwrap();
+    }
+}
+
+#[test]
+fn a_release_that_was_never_there_has_no_history_and_one_without_devices_an_empty_one() {
+    let (server, operator) = Operator::with_releases();
+    let empty = operator.get("/api/v1/releases/P/1.5.0/history").json();
+    assert_eq!((&empty["hours"], &empty["days"]), (&json!([]), &json!([])));
+    assert_eq!(empty["now"]["offered"], 0);
+    for target in [
+        "/api/v1/releases/P/9.9.9/history",
+        "/api/v1/releases/Z/1.0.0/history",
+    ] {
+        assert_eq!(operator.get(target).status, 404, "{target}");
+    }
+    let posted = operator.post(HISTORY, &json!({}));
+    assert_eq!(posted.status, 405);
+    assert_eq!(operator.get_without_token(HISTORY).status, 401);
+    // Versions come in pages.
+    for (n, version) in ["1.0.0", "1.1.0", "1.2.0/x"].into_iter().enumerate() {
+        let imei = (862_991_443_000_000 + n as u64).to_string();
+        server.get(&luat("P", &imei, version));
+    }
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    loop {
+        let target = format!("/api/v1/versions?project=P&limit=2{after}");
+        let page = operator.get(&target).json();
+        let rows = page["versions"].as_array().unwrap();
+        assert!(rows.len() <= 2);
+        seen.extend(rows.iter().map(|row| row["version"].clone()));
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, ["1.0.0", "1.1.0", "1.2.0/x"]);
+    let other = operator.get("/api/v1/versions?project=Q").json();
+    assert_eq!(other["versions"], json!([]));
+    assert_eq!(operator.get("/api/v1/versions?after=x").status, 400);
+}
+
+/// A state folder that remembers 300 devices, and the counts of two weeks and a year.
+fn remember(state: &Path) {
+    let now = Stamp(1 << 31);
+    let unix = unix_now();
+    let mut journal = Journal::start(state, now, unix, &Loaded::default(), 0).unwrap();
+    let hour = u32::try_from(unix / 3600).unwrap();
+    let mut write = |number: u32, is_day: bool, version: &str, counts: Vec<u32>| {
+        let change = SampleChange {
+            project: "ALIYUN".into(),
+            version: version.into(),
+            counts,
+        };
+        for change in [None, Some(change)] {
+            let sample = SampleEntry {
+                number,
+                is_day,
+                change,
+            };
+            journal.later(&JournalEntry::Sample(sample), Priority::Major);
+        }
+    };
+    // Offered, downloading, delivered, confirmed, reverted, silent, sent, waiting, held, running.
+    for day in (0..300_u32).rev() {
+        let at = hour / 24 - day;
+        let old = 300_u32.min(20 + day);
+        write(at, true, "2.0.0", vec![0, 0, 0, old, 0, 0, 0, 0, 0, old]);
+        write(
+            at,
+            true,
+            "1.9.8",
+            vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 320 - old],
+        );
+    }
+    for ago in (0..335_u32).rev() {
+        // The server was off for half a day.
+        if (100..112).contains(&ago) {
+            continue;
+        }
+        let done = (335 - ago) * 260 / 335;
+        let (offered, loading) = (40 - done * 40 / 300, (ago % 24) / 3);
+        let counts = vec![offered, loading, 3, done, 4, 2, 0, 0, 1, done];
+        write(hour - ago, false, "2.0.1", counts);
+        write(
+            hour - ago,
+            false,
+            "2.0.0",
+            vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 300 - done],
+        );
+    }
+    for n in 0..300_u64 {
+        let text = (862_991_443_000_000 + n * 7919).to_string();
+        let device = DeviceId::parse(&text).unwrap();
+        let (state, version) = match n {
+            0..260 => (State::Confirmed, "2.0.1"),
+            260..290 => (State::Offered, "2.0.0"),
+            _ => (State::Reverted, "2.0.0"),
+        };
+        let journey = JourneyEntry::new("ALIYUN", "2.0.1", ContentId([7; 32]), 5000, "2.0.0", now);
+        journal.later(
+            &JournalEntry::Device(DeviceEntry {
+                journey: Some(JourneyEntry { state, ..journey }),
+                ..DeviceEntry::new(device, &text, "ALIYUN", version, now)
+            }),
+            Priority::Major,
+        );
+    }
+    journal.stop();
+}
+
+#[test]
+fn the_page_draws_the_history_of_a_release_and_of_the_versions_with_a_table_of_the_same() {
+    let prepare = |place: &Place| {
+        place.drop_firmware("ALIYUN/2.0.1/update.bin", &noise(91, 50_000));
+        place.drop_firmware("ALIYUN/2.0.0/update.bin", &noise(92, 50_000));
+        remember(&place.state());
+    };
+    let Some(desk) = Desk::open("history", prepare) else {
+        return;
+    };
+    let browser = &desk.browser;
+    let operator = Operator::of(&desk.server);
+    let history = operator.get("/api/v1/releases/ALIYUN/2.0.1/history").json();
+    let rows = history["hours"].as_array().unwrap();
+    let card = card("ALIYUN", "2.0.1");
+    browser.wait_text(&card, "260 of 300");
+    browser.click(&format!("{card} [data-key=history] > summary"));
+    let shown = "
+        const box = document.querySelector(arguments[0]);
+        const svg = box.querySelector('svg[role=img]');
+        if (!svg) return false;
+        const name = svg.querySelector('title'), text = svg.querySelector('desc');
+        const named = svg.getAttribute('aria-labelledby').split(' ').map((id) => document.getElementById(id));
+        return named[0] === name && named[1] === text && name.textContent && text.textContent && [...svg.querySelectorAll('path.line')].map((path) => [path.dataset.series, path.getAttribute('d').split('M').length - 1]);";
+    let of_release = format!("{card} [data-key=history]");
+    let lines = browser.wait("a chart", shown, json!([of_release]));
+    let lines: Vec<_> = lines.as_array().unwrap().clone();
+    let line = |series: &str| lines.iter().find(|line| line[0] == series).cloned();
+    // Where the server was off the line has a gap.
+    assert_eq!(
+        line("confirmed"),
+        Some(json!(["confirmed", 2])),
+        "{lines:?}"
+    );
+    for series in ["offered", "reverted", "held"] {
+        assert!(line(series).is_some(), "{series}: {lines:?}");
+    }
+    assert_eq!(line("waiting"), None, "a line of nothing but zeros");
+    // The table says the same as the API.
+    let table = "
+        const box = document.querySelector(arguments[0]);
+        box.querySelector('[data-key=table]').open = true;
+        const rows = [...box.querySelectorAll('tbody tr')];
+        const head = [...box.querySelectorAll('thead th')].map((th) => th.textContent);
+        return [rows.length, head, [...rows[0].cells].map((cell) => cell.textContent)];";
+    let table = browser.js(table, json!([of_release]));
+    assert_eq!(table[0].as_u64().unwrap(), rows.len() as u64 + 1);
+    let heads = table[1].as_array().unwrap();
+    let at = heads.iter().position(|head| head == "confirmed").unwrap();
+    // The newest first, and before it what stands now.
+    assert_eq!(table[2][at], "260");
+    browser.click("[data-key=versions] > summary");
+    let lines = browser.wait("a chart", shown, json!(["[data-key=versions]"]));
+    let names: Vec<_> = lines
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| &line[0])
+        .collect();
+    assert!(
+        names.contains(&&json!("2.0.1")) && names.contains(&&json!("2.0.0")),
+        "{names:?}"
+    );
+    // A year.
+    browser.click(&format!("{of_release} [data-key=days]"));
+    browser.wait(
+        "the year is chosen",
+        "return document.querySelector(arguments[0] + ' [data-key=days]').getAttribute('aria-pressed') === 'true'",
+        json!([of_release]),
+    );
+    desk.quiet_console();
+    let pictures = std::env::var_os("LUAT_OTA_PICTURES");
+    for (width, language) in [(1440, "en-GB,en"), (390, "zh-CN,zh")] {
+        browser.size(width, 1000);
+        browser.language(language);
+        browser.open(&desk.url(""));
+        browser.wait_text(&card, "260");
+        browser.click(&format!("{card} [data-key=history] > summary"));
+        browser.click("[data-key=versions] > summary");
+        for place in [&*of_release, "[data-key=versions]"] {
+            browser.wait("a chart", shown, json!([place]));
+        }
+        let wide = "
+            const root = document.documentElement;
+            document.querySelectorAll('[data-key=table]').forEach((e) => { e.open = true; });
+            return root.scrollWidth > innerWidth ? root.scrollWidth : 0;";
+        assert_eq!(browser.js(wide, json!([])), 0, "{width}");
+        browser.js(
+            "document.querySelectorAll('[data-key=table]').forEach((e) => { e.open = false; })",
+            json!([]),
+        );
+        for theme in ["light", "dark"] {
+            browser.scheme(theme);
+            if let Some(folder) = &pictures {
+                std::thread::sleep(std::time::Duration::from_millis(800));
+                let name = format!("history-{width}-{theme}.png");
+                std::fs::write(Path::new(folder).join(name), browser.screenshot()).unwrap();
+            }
+        }
+    }
+    desk.quiet_console();
+}

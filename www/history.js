@@ -1,0 +1,124 @@
+// Over time: the counts of a release and the versions of a project, by the hour for two weeks and by the day for a
+// year. Lines as SVG, and the same numbers in a table.
+
+import { api, h, moment, number, s, t } from './base.js';
+
+const STATES = ['offered', 'downloading', 'delivered', 'sent', 'waiting', 'confirmed', 'silent', 'reverted', 'held'];
+const UNITS = { hours: 3600e3, days: 86400e3 };
+const LINES = 5;
+const WIDTH = 600;
+const HEIGHT = 160;
+const FRESH = 60e3;
+
+/** What was read, by path, and the span that was chosen: a card is drawn anew whenever its numbers change. */
+const kept = new Map();
+let ids = 0;
+
+/** A folded chart. `name` is its key; `read` makes `{ times, lines }` of the reply, for hours and for days. */
+function folded(name, words, title, path, read) {
+  const body = h('div.history', {});
+  const known = kept.get(path) || { reply: null, at: 0, span: 'hours' };
+  kept.set(path, known);
+  const draw = () => { if (known.reply) body.replaceChildren(...chart(title, known, read, draw)); };
+  const load = async () => {
+    if (Date.now() - known.at < FRESH) return;
+    known.at = Date.now();
+    try {
+      known.reply = await api('GET', path);
+      draw();
+    } catch (error) {
+      known.at = 0;
+      body.replaceChildren(h('p.small', {}, error.message));
+    }
+  };
+  draw();
+  const box = h('details', { 'data-key': name, ontoggle: (event) => { if (event.target === box && box.open) load(); } }, h('summary', {}, words), body);
+  return box;
+}
+
+/** The counts of a release. */
+export function ofRelease(release) {
+  const path = ['releases', release.project, release.version, 'history'].map(encodeURIComponent).join('/');
+  return folded('history', t('overTime'), t('chartOf', release.project + ' ' + release.version), path, (reply, span) => {
+    const rows = [...reply[span], reply.now];
+    return {
+      times: rows.map((row) => row.time),
+      lines: STATES.map((state) => ({ key: state, name: t(state), kind: state, values: rows.map((row) => row[state]) })),
+    };
+  });
+}
+
+/** The versions that the devices of a project run: those with the most devices, and the sum of the others. */
+export function ofProject(project) {
+  const path = 'versions?limit=500&project=' + encodeURIComponent(project);
+  return folded('versions', t('runningVersions'), t('versionsOf', project), path, (reply, span) => {
+    const lines = reply.versions.map((version) => ({ key: version.version, name: version.version, values: [...version[span], version.devices] }));
+    const most = (line) => Math.max(...line.values);
+    lines.sort((a, b) => most(b) - most(a));
+    const others = lines.splice(LINES);
+    if (others.length) {
+      const sum = (at) => others.reduce((all, line) => all + (line.values[at] || 0), 0);
+      lines.push({ key: '', name: t('otherVersions', number(others.length)), values: others[0].values.map((_, at) => sum(at)) });
+    }
+    return { times: [...reply[span], null], lines: lines.map((line, at) => ({ ...line, kind: 'nr' + at })) };
+  });
+}
+
+function chart(title, known, read, redraw) {
+  const { span } = known;
+  const unit = UNITS[span];
+  const { times, lines: all } = read(known.reply, span);
+  // The count of a day is the one at its end; the last row is what stands now.
+  const now = known.at;
+  const moments = times.map((time, at) => (at === times.length - 1 ? now : Math.min(now, Date.parse(time) + (span === 'days' ? unit : 0))));
+  const lines = all.filter((line) => line.values.some((value) => value > 0));
+  const choice = (name, words) => h('button', {
+    type: 'button', 'data-key': name, 'aria-pressed': String(name === span),
+    onclick: (event) => {
+      const { parentElement } = event.currentTarget.closest('.history');
+      known.span = name;
+      redraw();
+      parentElement.querySelector(`[data-key=${name}]`).focus();
+    },
+  }, words);
+  const spans = h('div.acts', {}, choice('hours', t('twoWeeks')), choice('days', t('oneYear')));
+  if (times.length < 2 || !lines.length) return [spans, h('p.small', {}, t('noHistory'))];
+  const from = moments[0];
+  const top = Math.max(...lines.flatMap((line) => line.values));
+  const x = (at) => ((WIDTH * (moments[at] - from)) / (now - from || 1)).toFixed(1);
+  const y = (value) => (HEIGHT - 4 - ((HEIGHT - 8) * value) / top).toFixed(1);
+  const path = (values) => {
+    let drawn = '';
+    let last = null;
+    values.forEach((value, at) => {
+      if (value === null || value === undefined) return;
+      // Where a sample is missing the line has a gap; a single one is a dot.
+      const joined = last !== null && moments[at] - moments[last] < 1.5 * unit;
+      drawn += joined ? `L${x(at)} ${y(value)}` : `M${x(at)} ${y(value)}h0`;
+      last = at;
+    });
+    return drawn;
+  };
+  const label = (time) => (time === null ? t('now') : moment(time, span === 'days'));
+  const first = (line) => line.values.find((value) => value !== null) ?? 0;
+  const last = (line) => line.values[line.values.length - 1];
+  ids += 1;
+  const [name, text] = ['title', 'desc'].map((part) => `chart-${part}-${ids}`);
+  const words = title + (span === 'days' ? ', ' + t('oneYear') : ', ' + t('twoWeeks'));
+  const drawing = s('svg', { class: 'lines', viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img', 'aria-labelledby': name + ' ' + text },
+    s('title', { id: name }, words),
+    s('desc', { id: text }, t('chartFrom', label(times[0])) + lines.map((line) => `${line.name} ${number(first(line))} → ${number(last(line))}`).join('; ')),
+    s('path', { class: 'grid', d: `M0 4H${WIDTH}M0 ${HEIGHT / 2}H${WIDTH}M0 ${HEIGHT - 4}H${WIDTH}` }),
+    ...lines.map((line) => s('path', { class: 'line kind-' + line.kind, 'data-series': line.key, d: path(line.values) })));
+  const cells = (at) => lines.map((line) => h('td', {}, line.values[at] === null ? '–' : number(line.values[at])));
+  const order = times.map((_, at) => times.length - 1 - at);
+  return [spans,
+    h('div.axis', { 'aria-hidden': 'true' }, h('span', {}, number(top))), drawing,
+    h('div.axis', { 'aria-hidden': 'true' }, h('span', {}, label(times[0])), h('span', {}, t('now'))),
+    h('ul.legend', {}, lines.map((line) => h('li', {}, h('i.swatch.kind-' + line.kind, { 'aria-hidden': 'true' }), h('b', {}, number(last(line))), ' ' + line.name))),
+    h('details', { 'data-key': 'table' }, h('summary', {}, t('asTable')),
+      h('div.scroll', { tabindex: 0, role: 'region', 'aria-label': words },
+        h('table', {}, h('caption.visually-hidden', {}, words),
+          h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, t('time')), lines.map((line) => h('th', { scope: 'col' }, line.name)))),
+          h('tbody', {}, order.map((at, row) => h('tr', {}, h('th', { scope: 'row' }, row ? label(times[at]) : t('now')), cells(at)))))))];
+}
