@@ -99,7 +99,9 @@ export const WORDS = {
 /** What the server says: how it begins (matched whole), better English if need be, Chinese. */
 export const SAID = [
   [/every module of the project/, null, '该项目的所有模块'], [/modules on (.+)/, null, '$1 模块'], [/([\d.]+) percent/, '$1 % of the devices', '$1% 的设备'],
-  [/allow (\d+)/, 'only those in allow ($1)', '仅名单中的 $1 项'], [/deny (\d+)/, 'none of those in deny ($1)', '排除名单中的 $1 项'],
+  [/allow (\d+)( \(.+\))?/, 'only those in allow ($1)$2', '仅名单中的 $1 项$2'], [/deny (\d+)( \(.+\))?/, 'none of those in deny ($1)$2', '排除名单中的 $1 项$2'],
+  [/it is in the group (@.+)/, null, '属于分组 $1'], [/(allow|deny) names `(@.+?)`, and there is no file (@\S+) at the top of the firmware folder(?:: .*)?/, null, '$1 用到分组 $2，但固件目录顶层没有 $3'], [/(allow|deny) names `(@.+?)`, and (@\S+?) is not read yet/, null, '$1 用到分组 $2，$3 还没有读完'], [/(allow|deny) names `(@.+?)`, and (@\S+?) cannot be used(?:: .*)?/, null, '$1 用到分组 $2，但 $3 不能用'], [/line (\d+): .+ \(no device matches `allow` through it.*\)/, null, '分组的第 $1 行不是设备标识或号段：用 allow 时它不匹配任何设备，deny 用到它的版本不下发'],
+  [/it names no device \(no device matches `allow` through it.*\)/, null, '分组里没有设备：用 allow 时它不匹配任何设备，deny 用到它的版本不下发'],
   [/from (.+)/, 'from version $1', '从版本 $1 升级'], [/base_core (\d+)/, 'from core $1', '从底层 $1 升级'], [/not before (.+)/, null, '不早于 $1'], [/(?:window|only) (\d.+)/, 'daily $1', '每天 $1'],
   [/only known devices are served|not a known device/, null, '不在已知设备名单中'], [/no such project/, null, '没有这个项目'], [/there is no project (.+) with a release/, null, '项目 $1 还没有版本'], [/the check names no project/, null, '请求里没有项目名'],
   [/project (.+), platform (.+), core (.+), version (.+)/, null, '项目 $1，平台 $2，底层 $3，版本 $4'], [/all (?:its files|files of the project) are quarantined/, null, '该项目的文件都被隔离了'],

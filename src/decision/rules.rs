@@ -6,7 +6,7 @@ use super::package::{CORE_UNSAID, fitting};
 use super::question::{FUSE, Fused};
 use super::refusal::Refusal;
 use super::verdict::{Notes, Rejection};
-use crate::firmware::audience::cohort;
+use crate::firmware::audience::{DeviceSet, cohort};
 use crate::firmware::catalog::{Package, Release};
 use crate::firmware::rules::{FromVersions, Paused, Window};
 use crate::firmware::version::Standing;
@@ -178,17 +178,29 @@ impl<'c> Evaluation<'c, '_> {
         refuse_if(missing, Refusal::NotThisDevice, rule)
     }
 
-    fn deny(&self, release: &'c Release, _: &mut Notes) -> RuleResult<'c> {
+    fn deny(&self, release: &'c Release, notes: &mut Notes) -> RuleResult<'c> {
         let both = release.rules.deny.as_ref().zip(self.check.device);
         let denied = both.is_some_and(|(deny, device)| deny.contains(device));
+        self.note_group(release, release.rules.deny.as_ref(), notes);
         refuse_if(denied, Refusal::NotThisDevice, "it is in deny")
     }
 
-    fn allow(&self, release: &'c Release, _: &mut Notes) -> RuleResult<'c> {
+    fn allow(&self, release: &'c Release, notes: &mut Notes) -> RuleResult<'c> {
         let device = self.check.device;
         let allow = release.rules.allow.as_ref();
+        self.note_group(release, allow, notes);
         let missing = allow.is_some_and(|allow| !device.is_some_and(|id| allow.contains(id)));
         refuse_if(missing, Refusal::NotThisDevice, "it is not in allow")
+    }
+
+    /// Notes by which group of a list the device is in it.
+    fn note_group(&self, release: &'c Release, list: Option<&DeviceSet>, notes: &mut Notes) {
+        let group = || list?.group_of(self.check.device?);
+        if notes.are_kept()
+            && let Some(group) = group()
+        {
+            notes.add(Some(release), || format!("it is in the group @{group}"));
+        }
     }
 
     fn paused(&self, release: &'c Release, _: &Package) -> RuleResult<'c> {

@@ -100,6 +100,11 @@ impl Notes {
         }
     }
 
+    /// Whether notes are collected.
+    pub fn are_kept(&self) -> bool {
+        self.list.is_some()
+    }
+
     /// The notes so far.
     pub fn list(&self) -> &[Note] {
         self.list.as_deref().unwrap_or_default()

@@ -57,6 +57,15 @@ pub fn text(text: &str) -> Result<(), String> {
     }
 }
 
+/// The character, or what stands for it where it cannot be seen or changes how others are shown.
+pub fn visible(character: char) -> char {
+    match character {
+        c if c.is_whitespace() => ' ',
+        c if deceives(c) => char::REPLACEMENT_CHARACTER,
+        c => c,
+    }
+}
+
 /// The beginning of a text, every deceiving character escaped.
 fn shown(text: &str) -> String {
     let mut shown = String::new();

@@ -23,6 +23,7 @@ mod folder;
 mod former_style;
 mod fuse;
 mod fuse_simulation;
+mod groups;
 mod history;
 mod hostile_heads;
 mod https;

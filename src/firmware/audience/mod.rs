@@ -10,11 +10,13 @@ use siphasher::sip::SipHasher24;
 
 use super::version::Version;
 
+mod group;
 mod id;
 mod set;
 #[cfg(test)]
 mod tests;
 
+pub use group::{Group, group_of_file};
 pub use id::DeviceId;
 pub use set::DeviceSet;
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::warnings;
 use super::{
-    Catalog, ContentSource, Package, Project, Release, Remark, ScanResult, ScannedFile,
-    ScannedRules,
+    Applied, Catalog, ContentSource, Groups, Package, Project, Release, Remark, ScanResult,
+    ScannedFile, ScannedRules,
 };
 use crate::firmware::name::{self, Marker, RulesOwner};
 use crate::firmware::package::PackageKind;
@@ -27,10 +27,17 @@ impl Catalog {
             ..Catalog::default()
         };
         warnings::about_rules(&found.rules, &mut catalog.warnings);
+        warnings::about_groups(&found.groups, &mut catalog.warnings);
         let paths = found.files.iter().map(|file| &file.path);
         let paths = paths.chain(found.rules.iter().map(|rules| &rules.path));
+        let paths = paths.chain(found.groups.iter().map(|group| &group.path));
         warnings::about_unicode(paths.map(String::as_str), &mut catalog.warnings);
-        let rules = RulesByOwner::read(found.rules, &mut catalog.quarantined);
+        let unread = found.groups.iter().filter(|group| group.is_waiting());
+        catalog
+            .waiting
+            .extend(unread.map(|group| group.path.clone()));
+        catalog.groups = Groups::read(found.groups, &mut catalog.quarantined);
+        let rules = RulesByOwner::read(found.rules, &mut catalog);
         let mut files = Vec::new();
         for file in found.files {
             match PlacedFile::of(file, &rules) {
@@ -220,11 +227,19 @@ struct OwnedRules {
     path: String,
     /// The rules in force, or why there are none.
     rules: Result<Arc<Rules>, Box<str>>,
+    /// Why no device may have what they rule, although they can be read.
+    held_back: Option<Box<str>>,
 }
 
 impl RulesByOwner {
-    fn read(found: Vec<ScannedRules>, quarantined: &mut Vec<Remark>) -> RulesByOwner {
+    fn read(found: Vec<ScannedRules>, catalog: &mut Catalog) -> RulesByOwner {
         let mut by_owner = RulesByOwner::default();
+        let Catalog {
+            groups,
+            quarantined,
+            warnings,
+            ..
+        } = catalog;
         for ScannedRules { path, rules, error } in found {
             let RulesOwner { project, version } = match name::rules_owner(&path) {
                 Ok(owner) => owner,
@@ -246,8 +261,26 @@ impl RulesByOwner {
                 (None, Some(error)) => Err(format!("{path}: {error}").into()),
                 (None, None) => Err(format!("{path} is not read yet").into()),
             };
+            let applied = rules.map(|rules| groups.apply(&rules));
+            let mut held_back = None;
+            let rules = applied.map(|applied: Applied| {
+                let remarks = applied.remarks.into_iter();
+                warnings.extend(remarks.map(|text| Remark::new(&path, text)));
+                held_back = applied.held_back;
+                applied.rules
+            });
             match by_owner.files.entry((project.to_owned(), version)) {
-                Entry::Vacant(entry) => drop(entry.insert(OwnedRules { path, rules })),
+                Entry::Vacant(entry) => {
+                    if let Some(why) = &held_back {
+                        let text = format!("{why}: nobody gets what it rules until it can be used");
+                        quarantined.push(Remark::new(&path, text));
+                    }
+                    entry.insert(OwnedRules {
+                        path,
+                        rules,
+                        held_back,
+                    });
+                }
                 Entry::Occupied(mut entry) => entry.get_mut().add_rival(&path, quarantined),
             }
         }
@@ -256,16 +289,17 @@ impl RulesByOwner {
 
     /// The merged rules of a release, and why it is held back if they cannot be read.
     fn of(&self, project: &str, version: Version) -> (Arc<Rules>, Option<Box<str>>) {
-        let of = |version| {
-            let owned = self.files.get(&(project.to_owned(), version))?;
-            Some(&owned.rules)
-        };
-        match (of(Some(version)), of(None)) {
+        let of = |version| self.files.get(&(project.to_owned(), version));
+        let (own, project) = (of(Some(version)), of(None));
+        let mut held_back = [own, project].into_iter().flatten();
+        let held_back = held_back.find_map(|owned| owned.held_back.clone());
+        let [own, project] = [own, project].map(|owned| owned.map(|owned| &owned.rules));
+        match (own, project) {
             (None, None) => (Arc::default(), None),
             (Some(Err(why)), _) | (_, Some(Err(why))) => (Arc::default(), Some(why.clone())),
             // Shared, not copied: a project of ten thousand releases has one list of devices.
-            (None, Some(Ok(rules))) | (Some(Ok(rules)), None) => (Arc::clone(rules), None),
-            (Some(Ok(own)), Some(Ok(project))) => (Arc::new(own.over(project)), None),
+            (None, Some(Ok(rules))) | (Some(Ok(rules)), None) => (Arc::clone(rules), held_back),
+            (Some(Ok(own)), Some(Ok(project))) => (Arc::new(own.over(project)), held_back),
         }
     }
 }

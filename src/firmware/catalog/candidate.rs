@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Catalog, Package, Project, Release};
+use super::{Catalog, Groups, Package, Project, Release};
 use crate::firmware::ContentId;
 use crate::firmware::name::{self, FileKind, FirmwarePath, Marker};
 use crate::firmware::package::PackageKind;
@@ -37,7 +37,7 @@ pub fn candidate_path(path: &str) -> Result<FirmwarePath<'_>, String> {
                 "`{file}` has the name of a hidden file, or of one that is still being copied"
             ));
         }
-        FileKind::Rules | FileKind::Checksum | FileKind::Other => {
+        FileKind::Rules | FileKind::Checksum | FileKind::Group | FileKind::Other => {
             return Err(format!(
                 "`{file}` is no firmware by its name: that ends in .bin, .ota, .fota, .sota or .img"
             ));
@@ -143,7 +143,11 @@ impl Catalog {
 
     /// A project as it would be with these rules of some releases, or with `None` without the release, in a catalogue
     /// of its own.
-    pub fn with_rules(project: &Project, edits: &[(Version, Option<Arc<Rules>>)]) -> Catalog {
+    pub fn with_rules(
+        groups: &Groups,
+        project: &Project,
+        edits: &[(Version, Option<Arc<Rules>>)],
+    ) -> Catalog {
         let changed = |release: &Release| {
             let edit = edits
                 .iter()
@@ -152,9 +156,10 @@ impl Catalog {
                 return Some(release.clone());
             };
             let rules = rules.as_ref()?;
+            let applied = groups.apply(rules);
             let mut release = Release {
-                rules: Arc::clone(rules),
-                held_back: None,
+                rules: applied.rules,
+                held_back: applied.held_back,
                 ..release.clone()
             };
             for package in &mut release.packages {

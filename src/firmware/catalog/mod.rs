@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use self::groups::{Applied, Groups};
 use super::ContentId;
+use super::audience::Group;
 use super::name;
 use super::package::{ChipFamily, Inspected, PackageKind};
 use super::rules::Rules;
@@ -13,6 +15,7 @@ use crate::os::fs::FileStamp;
 
 mod build;
 pub mod candidate;
+mod groups;
 #[cfg(test)]
 mod tests;
 mod warnings;
@@ -173,6 +176,8 @@ pub struct ScanResult {
     pub files: Vec<ScannedFile>,
     /// release.json files.
     pub rules: Vec<ScannedRules>,
+    /// Groups of devices.
+    pub groups: Vec<ScannedGroup>,
     /// What is not served, and why.
     pub quarantined: Vec<Remark>,
     /// What is no firmware and was left alone.
@@ -207,6 +212,21 @@ pub struct ScannedRules {
     pub error: Option<String>,
 }
 
+/// A group of devices.
+#[derive(Debug)]
+pub struct ScannedGroup {
+    /// Its file at the top of the firmware folder.
+    pub path: String,
+    /// The group, or what is wrong with the file; an empty sentence: it was not read yet.
+    pub group: Result<Arc<Group>, String>,
+}
+
+impl ScannedGroup {
+    fn is_waiting(&self) -> bool {
+        self.group.as_ref().is_err_and(String::is_empty)
+    }
+}
+
 /// The folder as it stands.
 #[derive(Debug, Default, PartialEq)]
 pub struct Catalog {
@@ -216,6 +236,8 @@ pub struct Catalog {
     by_key: HashMap<Box<str>, Option<usize>>,
     /// Sorted by content, and so by [`ContentId::short`] as well; those of one content by path.
     sources: Vec<ContentSource>,
+    /// The groups of devices.
+    pub groups: Groups,
     /// What is not served, and why; sorted by path.
     pub quarantined: Vec<Remark>,
     /// What is no firmware and was left alone; sorted by path.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Package, Project, Release, Remark, ScannedRules};
+use super::{Package, Project, Release, Remark, ScannedGroup, ScannedRules};
 use crate::firmware::audience::DeviceSet;
 use crate::firmware::name::Marker;
 use crate::firmware::package::ChipFamily;
@@ -49,16 +49,25 @@ pub(super) fn about_rules(found: &[ScannedRules], warnings: &mut Vec<Remark>) {
         let Some(rules) = rules else { continue };
         for (name, list) in [("allow", &rules.allow), ("deny", &rules.deny)] {
             for (entry, digits) in list.iter().flat_map(DeviceSet::odd) {
-                warnings.push(Remark::new(
-                    path,
-                    format!(
-                        "`{entry}` in {name} has {digits} digits: an IMEI has 15, so one has been lost or \
-                         added"
-                    ),
-                ));
+                warnings.push(odd_entry(path, &format!("`{entry}` in {name}"), digits));
             }
         }
     }
+}
+
+/// Warns of entries of groups that no device can match.
+pub(super) fn about_groups(found: &[ScannedGroup], warnings: &mut Vec<Remark>) {
+    for ScannedGroup { path, group } in found {
+        let devices = group.iter().flat_map(|group| group.devices.odd());
+        let odd = devices.map(|(entry, digits)| odd_entry(path, &format!("`{entry}`"), digits));
+        warnings.extend(odd);
+    }
+}
+
+fn odd_entry(path: &str, entry: &str, digits: usize) -> Remark {
+    let text =
+        format!("{entry} has {digits} digits: an IMEI has 15, so one has been lost or added");
+    Remark::new(path, text)
 }
 
 /// Warns of folders and files whose names are decomposed Unicode: `é` as `e` and an accent, as macOS writes it.

@@ -21,6 +21,7 @@ mod tests;
 
 pub use path::{FirmwarePath, RulesOwner, firmware_path, rules_owner};
 
+use super::audience::group_of_file;
 use super::date::{is_date, is_time};
 use super::version::{FirstField, Version};
 
@@ -247,6 +248,8 @@ pub enum FileKind {
     Rules,
     /// `X.sha256` or `X.md5` of a firmware file X.
     Checksum,
+    /// `@NAME.txt`: a group of devices.
+    Group,
     /// A kind that people drop by mistake; the sentence says what to drop instead.
     Mistake(&'static str),
     /// `.soc`: a factory file of LuatOS, of whose script `luat-ota pack` builds a package.
@@ -306,6 +309,8 @@ const HEX: &str = "this is a text form of an image, which modules cannot read: d
 const STAMPED: &str = "a server or a browser has written something behind the name: rename it so that it ends \
     in `.bin` (or what it ended in) again, and it is read";
 const PROGRAM: &str = "this is a program for a PC: drop the .bin of the update";
+const NO_GROUP: &str = "a group of devices is read from a file `@NAME.txt`, whose name has only letters, digits, `_` \
+    and `-` and ends in `.txt` in small letters: rename it";
 const RULES_AS_TEXT: &str =
     "rules are only read from a file named release.json: take the last ending off its name";
 
@@ -335,6 +340,8 @@ pub fn file_kind(name: &str) -> FileKind {
     } else if name.eq_ignore_ascii_case("release.json") {
         // In any case: rules that are not read keep nobody out.
         FileKind::Rules
+    } else if group_of_file(name).is_some() {
+        FileKind::Group
     } else if firmware_stem(name).is_some() {
         FileKind::Firmware
     } else if CHECKSUM
@@ -347,6 +354,8 @@ pub fn file_kind(name: &str) -> FileKind {
         FileKind::Soc
     } else if let Some((_, sentence)) = MISTAKES.iter().find(|(ending, _)| ends(ending)) {
         FileKind::Mistake(sentence)
+    } else if name.starts_with('@') && ends(&".txt") {
+        FileKind::Mistake(NO_GROUP)
     } else if is_stamped(name) {
         FileKind::Mistake(STAMPED)
     } else {

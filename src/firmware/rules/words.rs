@@ -19,8 +19,17 @@ pub(super) fn percent(_: &str, percent: &f64) -> Option<String> {
     Some(format!("{percent} percent"))
 }
 
+/// `allow 14 (@pilot 12, @lab 0)`
 pub(super) fn count(key: &str, devices: &DeviceSet) -> Option<String> {
-    Some(format!("{key} {}", devices.len()))
+    let groups = devices.groups();
+    let groups: Vec<String> = groups
+        .map(|(name, count)| format!("@{name} {count}"))
+        .collect();
+    let all = devices.len();
+    Some(match groups.is_empty() {
+        true => format!("{key} {all}"),
+        false => format!("{key} {all} ({})", groups.join(", ")),
+    })
 }
 
 pub(super) fn value(key: &str, value: &impl fmt::Display) -> Option<String> {

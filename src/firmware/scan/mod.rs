@@ -60,6 +60,8 @@ pub(super) enum Seen {
     Checksum(Result<FileStamp, String>),
     /// A release.json, or why it cannot be one.
     Rules(Result<FileStamp, String>),
+    /// A group of devices, or why it cannot be one.
+    Group(Result<FileStamp, String>),
     /// Something that should not be there, and why.
     Quarantined(String),
     /// A folder that cannot be read, and why.
@@ -219,6 +221,10 @@ impl Walk {
                 },
                 FileKind::Rules => Seen::Rules(Ok(entry.stamp)),
                 FileKind::Checksum => Seen::Checksum(Ok(entry.stamp)),
+                FileKind::Group if parent.is_empty() => Seen::Group(Ok(entry.stamp)),
+                FileKind::Group => Seen::Ignored(
+                    "A group of devices is only read at the top of the firmware folder.".into(),
+                ),
                 FileKind::Mistake(_) | FileKind::Soc => {
                     Seen::Quarantined(kind.mistake(&path).unwrap_or_default())
                 }
@@ -234,6 +240,7 @@ impl Walk {
                 match kind {
                     FileKind::Rules => Seen::Rules(Err(text.into())),
                     FileKind::Checksum => Seen::Checksum(Err(text.into())),
+                    FileKind::Group if parent.is_empty() => Seen::Group(Err(text.into())),
                     _ => Seen::Quarantined(text.into()),
                 }
             }
@@ -249,7 +256,8 @@ impl Walk {
                 Some((&mut self.listed.quarantined, &mut self.unlisted.quarantined))
             }
             Seen::Ignored(_) => Some((&mut self.listed.ignored, &mut self.unlisted.ignored)),
-            Seen::Firmware(_) | Seen::Checksum(_) | Seen::Rules(_) | Seen::Unread(_) => None,
+            Seen::Firmware(_) | Seen::Checksum(_) | Seen::Rules(_) | Seen::Group(_) => None,
+            Seen::Unread(_) => None,
         };
         match counts {
             Some((listed, unlisted)) if *listed >= LISTED => *unlisted += 1,
@@ -341,9 +349,10 @@ fn class(parent: &str, name: &OsStr, kind: EntryKind) -> Option<usize> {
         (FileKind::Ignored, _) => silent,
         _ if name.to_str().is_none() => quarantined,
         (FileKind::Rules | FileKind::Checksum, _) | (_, EntryKind::Folder) => None,
+        (FileKind::Group, _) if parent.is_empty() => None,
         (_, EntryKind::Link | EntryKind::Special) => quarantined,
         (FileKind::Mistake(_) | FileKind::Soc, EntryKind::File) => quarantined,
-        (FileKind::Other, EntryKind::File) => ignored,
+        (FileKind::Other | FileKind::Group, EntryKind::File) => ignored,
         (FileKind::Firmware, EntryKind::File) => match name::firmware_path(&join(parent, &shown)) {
             Err(_) => quarantined,
             Ok(place) if place.platform.is_none() => rival,

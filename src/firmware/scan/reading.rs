@@ -1,4 +1,4 @@
-//! Reads one firmware file to the end, once, under a lease where there is one (docs/hazards.md 11). Runs
+//! Reads one firmware file, or one group of devices, to the end, once, under a lease where there is one (docs/hazards.md 11). Runs
 //! on the watcher's reading thread, or in `luat-ota check`.
 //!
 //! A reading is broken off when a writer waits for its lease, so that an upload is delayed by one block at
@@ -71,16 +71,44 @@ pub enum ReadOutcome {
     Unreadable(String),
 }
 
-/// Reads a file. `go_on` is asked between blocks.
+/// A reading to the end.
+pub struct Reading {
+    /// A lease was held from before the first byte until after the last.
+    pub leased: bool,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Reads a firmware file. `go_on` is asked between blocks.
 pub fn read(root: &Folder, job: &Job, go_on: &dyn Fn() -> bool) -> ReadOutcome {
-    try_read(root, job, go_on).unwrap_or_else(|error| {
-        if is_ours(&error) {
+    let name = job.path.rsplit('/').next().unwrap_or(&job.path);
+    let mut inspector = Inspector::new(name);
+    match read_into(root, job, go_on, &mut |block| inspector.update(block)) {
+        Ok(Reading { leased, took }) => ReadOutcome::Read {
+            leased,
+            found: inspector.finish(),
+            took,
+        },
+        Err(other) => other,
+    }
+}
+
+/// Reads a file and hands on its bytes. The error is what came of it instead, and what was handed on counts for
+/// nothing.
+pub fn read_into(
+    root: &Folder,
+    job: &Job,
+    go_on: &dyn Fn() -> bool,
+    take: &mut dyn FnMut(&[u8]),
+) -> Result<Reading, ReadOutcome> {
+    try_read(root, job, go_on, take).unwrap_or_else(|error| {
+        Err(if is_ours(&error) {
             ReadOutcome::Later
         } else if has_gone(&error) || error.kind() == io::ErrorKind::InvalidInput {
             ReadOutcome::Gone
         } else {
             ReadOutcome::Unreadable(unreadable(&error))
-        }
+        })
     })
 }
 
@@ -103,26 +131,31 @@ pub fn small(root: &Folder, path: &str, most: u64) -> io::Result<Option<Vec<u8>>
     Ok((bytes.len() as u64 <= most).then_some(bytes))
 }
 
-fn try_read(root: &Folder, job: &Job, go_on: &dyn Fn() -> bool) -> io::Result<ReadOutcome> {
+fn try_read(
+    root: &Folder,
+    job: &Job,
+    go_on: &dyn Fn() -> bool,
+    take: &mut dyn FnMut(&[u8]),
+) -> io::Result<Result<Reading, ReadOutcome>> {
     let file = root.open_file(&job.path)?;
     let before = fs::stamp(&file)?;
     if before != job.stamp {
-        return Ok(ReadOutcome::Changed(before));
+        return Ok(Err(ReadOutcome::Changed(before)));
     }
     let lease = lease::probe(&file);
     let held = match (&lease, job.attempt.trust) {
-        (Lease::Granted(_), Trust::Ask) => return Ok(ReadOutcome::Granted),
+        (Lease::Granted(_), Trust::Ask) => return Ok(Err(ReadOutcome::Granted)),
         (Lease::Granted(held), _) => Some(held),
         (Lease::Writer, Trust::Any) | (Lease::Unknown, Trust::Any | Trust::NoWriter) => None,
         (Lease::Writer, _) => {
             let surely = is_local(&file);
-            return Ok(ReadOutcome::NotGranted(KernelAnswer::Writer { surely }));
+            return Ok(Err(ReadOutcome::NotGranted(KernelAnswer::Writer {
+                surely,
+            })));
         }
-        (Lease::Unknown, _) => return Ok(ReadOutcome::NotGranted(KernelAnswer::Unknown)),
+        (Lease::Unknown, _) => return Ok(Err(ReadOutcome::NotGranted(KernelAnswer::Unknown))),
     };
     let start = Instant::now();
-    let name = job.path.rsplit('/').next().unwrap_or(&job.path);
-    let mut inspector = Inspector::new(name);
     let mut block = vec![0; BLOCK];
     let mut size = 0u64;
     let mut turn = 0;
@@ -133,7 +166,7 @@ fn try_read(root: &Folder, job: &Job, go_on: &dyn Fn() -> bool) -> io::Result<Re
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        inspector.update(block.get(..read).unwrap_or_default());
+        take(block.get(..read).unwrap_or_default());
         size = size.saturating_add(read as u64);
         if !go_on() || held.is_some_and(|held| !held.stands()) || size > before.size {
             break;
@@ -145,23 +178,22 @@ fn try_read(root: &Folder, job: &Job, go_on: &dyn Fn() -> bool) -> io::Result<Re
             // By its name: one that was moved away is not worth reading to the end either.
             let still = fs::stamp(&root.open_file(&job.path)?)?;
             if still != before {
-                return Ok(ReadOutcome::Changed(still));
+                return Ok(Err(ReadOutcome::Changed(still)));
             }
         }
     }
     let leased = held.is_some_and(|held| held.stands());
     let after = fs::stamp(&file)?;
     if after != before {
-        return Ok(ReadOutcome::Changed(after));
+        return Ok(Err(ReadOutcome::Changed(after)));
     }
     if size != before.size || (held.is_some() && !leased) {
-        return Ok(ReadOutcome::Later);
+        return Ok(Err(ReadOutcome::Later));
     }
-    Ok(ReadOutcome::Read {
+    Ok(Ok(Reading {
         leased,
-        found: inspector.finish(),
         took: start.elapsed(),
-    })
+    }))
 }
 
 /// Does this file lie on a file system where a writer is a process of this machine, so that the kernel

@@ -322,3 +322,36 @@ fn a_folder_that_may_not_be_entered_is_there_and_unread() {
         assert_eq!(unread, ["P/1.0.1", "Q"]);
     }
 }
+
+#[test]
+fn groups_are_read_at_the_top_and_nowhere_else() {
+    let dir = Scratch::new();
+    dir.write("A/1.0.0/update.bin", &image(1));
+    dir.write("A/release.json", br#"{"allow": ["@pilot"]}"#);
+    dir.write("@pilot.txt", b"862991443753386\n");
+    dir.write("@Field 7.txt", b"862991443753386\n");
+    dir.write("A/@pilot.txt", b"862991443753387\n");
+    let large = fs::File::create(dir.path().join("@large.txt")).unwrap();
+    large.set_len((16 << 20) + 1).unwrap();
+    symlink(dir.path().join("@pilot.txt"), dir.path().join("@link.txt")).unwrap();
+    let catalog = now(dir.path(), &mut KnownFiles::open(None)).unwrap();
+    let names: Vec<&str> = catalog.groups.iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["pilot"]);
+    let quarantined: Vec<&str> = catalog.quarantined.iter().map(|r| &*r.path).collect();
+    assert_eq!(quarantined, ["@Field 7.txt", "@large.txt", "@link.txt"]);
+    assert!(
+        reason(&catalog, "@large.txt")
+            .unwrap()
+            .contains("larger than 16 MiB")
+    );
+    assert!(
+        reason(&catalog, "@link.txt")
+            .unwrap()
+            .contains("symbolic link")
+    );
+    let [ignored] = &catalog.ignored[..] else {
+        panic!("{:?}", catalog.ignored);
+    };
+    assert!(ignored.path == "A/@pilot.txt" && ignored.text.contains("only read at the top"));
+    assert!(catalog.waiting.is_empty() && catalog.warnings.is_empty());
+}

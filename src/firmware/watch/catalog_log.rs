@@ -2,10 +2,12 @@
 //! quarantined.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use log::Level;
 
 use crate::firmware::ContentId;
+use crate::firmware::audience::Group;
 use crate::firmware::catalog::{Catalog, Remark};
 
 /// Lines of one kind that are logged at a time; the rest are counted.
@@ -17,6 +19,7 @@ pub(super) struct CatalogLog {
     /// By path.
     available: BTreeMap<Box<str>, ContentId>,
     remarks: BTreeSet<Remark>,
+    groups: BTreeMap<String, Arc<Group>>,
     told: bool,
 }
 
@@ -39,6 +42,17 @@ impl CatalogLog {
                 ));
             }
         }
+        let groups = catalog.groups.iter();
+        let groups: BTreeMap<_, _> = groups
+            .map(|(name, group)| (name.to_owned(), Arc::clone(group)))
+            .collect();
+        for (name, group) in &groups {
+            if self.groups.get(name) != Some(group) {
+                let count = group.devices.len();
+                lines.push(format!("@{name}.txt is in force: {count} ids and ranges"));
+            }
+        }
+        self.groups = groups;
         let level = if self.told { Level::Info } else { Level::Debug };
         write(level, &lines, "more are available");
         self.told = true;

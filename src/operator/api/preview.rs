@@ -105,7 +105,7 @@ impl Proposal {
             .collect();
         Ok(Proposal {
             project: project.to_owned(),
-            catalog: is_valid.then(|| Catalog::with_rules(of, &rules)),
+            catalog: is_valid.then(|| Catalog::with_rules(&catalog.groups, of, &rules)),
             edits,
         })
     }

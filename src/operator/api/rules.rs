@@ -194,7 +194,7 @@ pub(super) async fn change(
         Err(refused) => return Err(refused),
     };
     let release = Release {
-        rules: Arc::new(rules),
+        rules: catalog.groups.apply(&Arc::new(rules)).rules,
         ..release.clone()
     };
     let mut shown = releases::show(context, &[(project, &release)]).await?;

@@ -1,8 +1,9 @@
 //! The items of the file table.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::group::GroupFile;
 use super::{MOST_TRIES, Patience};
 use crate::firmware::package::Inspected;
 use crate::firmware::rules::{self, Rules};
@@ -11,16 +12,13 @@ use crate::firmware::scan::reading;
 use crate::firmware::settle::Settling;
 use crate::os::fs::{FileStamp, Folder};
 
-/// Time after which a small file that changed is read again: the first time it may have been read while
-/// it was being written.
-pub const CONFIRM: Duration = Duration::from_secs(1);
-
 /// One file or folder that the catalogue is told of.
 #[derive(Debug)]
 pub enum Item {
     Firmware(Box<FirmwareFile>),
     Checksum(ChecksumFile),
     Rules(RulesFile),
+    Group(GroupFile),
     /// Only a sentence.
     Remark(RemarkKind, String),
 }
@@ -48,11 +46,12 @@ impl Item {
         }
     }
 
-    /// When it is to be read again: a checksum file or a release.json.
+    /// When it is to be read again: a checksum file, a release.json or a group.
     pub fn again(&self) -> Option<Instant> {
         match self {
             Item::Checksum(sum) => sum.again,
             Item::Rules(rules) => rules.again,
+            Item::Group(group) => group.again,
             _ => None,
         }
     }

@@ -4,6 +4,7 @@
 //! A rules file that vanishes stays in force for a second: editors save by deleting and writing anew, and
 //! a paused release must not be offered in between.
 
+mod group;
 mod item;
 mod update;
 
@@ -14,7 +15,9 @@ use std::time::{Duration, Instant};
 use self::item::{ChecksumFile, Item, Listing, ReadState, RemarkKind};
 use super::checksum;
 use super::reading::{self, Job, ReadOutcome};
-use crate::firmware::catalog::{Remark, ScanResult, ScannedFile, ScannedRules, Unlisted};
+use crate::firmware::catalog::{
+    Remark, ScanResult, ScannedFile, ScannedGroup, ScannedRules, Unlisted,
+};
 use crate::firmware::known::KnownFiles;
 use crate::firmware::package::Inspected;
 use crate::firmware::settle::{KernelAnswer, ReadAttempt, Settling, Trust};
@@ -32,6 +35,10 @@ const LATER: Duration = Duration::from_secs(30);
 
 /// Time without a change after which a writer that keeps a file open is worth a line in the log.
 const TELL_OF_WRITER: Duration = Duration::from_secs(10);
+
+/// Time after which a small file that changed is read again: the first time it may have been read while
+/// it was being written.
+const CONFIRM: Duration = Duration::from_secs(1);
 
 /// Readings of a file that changes meanwhile, without patience.
 const MOST_TRIES: u32 = 3;
@@ -270,6 +277,16 @@ impl FileTable {
                     rules.again = None;
                     self.changed |= rules.read(root, &path);
                 }
+                Some(Item::Group(group)) if group.gone => {
+                    self.items.remove(&path);
+                    self.changed = true;
+                }
+                Some(Item::Group(group)) => {
+                    self.changed |= group.step(root, &path, now);
+                    if group.again.is_some() {
+                        self.pending.insert(path);
+                    }
+                }
                 _ => {}
             }
         }
@@ -310,6 +327,10 @@ impl FileTable {
                     path: path.clone(),
                     rules: rules.good.clone(),
                     error: rules.error.clone(),
+                }),
+                Item::Group(file) => found.groups.push(ScannedGroup {
+                    path: path.clone(),
+                    group: file.group.clone(),
                 }),
                 Item::Remark(RemarkKind::Ignored, text) => {
                     found.ignored.push(Remark::new(path, text));

@@ -2,10 +2,9 @@
 
 use std::time::Instant;
 
-use super::item::{
-    self, ChecksumFile, FirmwareFile, Item, Listing, ReadState, RemarkKind, RulesFile,
-};
-use super::{FileTable, MOST_REMARKS, Patience, is_in_bounds, proves};
+use super::group::GroupFile;
+use super::item::{ChecksumFile, FirmwareFile, Item, Listing, ReadState, RemarkKind, RulesFile};
+use super::{CONFIRM, FileTable, MOST_REMARKS, Patience, is_in_bounds, proves};
 use crate::firmware::known::KnownFiles;
 use crate::firmware::name;
 use crate::firmware::scan::{Seen, Walk, checksum};
@@ -71,6 +70,10 @@ impl FileTable {
                     let again = self.confirm(&stamp, old_before, now);
                     self.rules(root, path, stamp, again);
                 }
+                Seen::Group(stamp) => {
+                    let old = stamp.as_ref().is_ok_and(|stamp| is_old(stamp, old_before));
+                    self.group(root, path, stamp, old, now);
+                }
                 Seen::Quarantined(text) => self.remark(path, RemarkKind::Quarantined, text),
                 Seen::Unread(text) => self.remark(path, RemarkKind::Unread, text),
                 Seen::Ignored(text) => self.remark(path, RemarkKind::Ignored, text),
@@ -115,18 +118,23 @@ impl FileTable {
     ) -> Option<Instant> {
         let stamp = stamp.as_ref().ok()?;
         let is_sure = self.patience == Patience::None || is_old(stamp, old_before);
-        (!is_sure).then(|| now + item::CONFIRM)
+        (!is_sure).then(|| now + CONFIRM)
     }
 
-    /// Removes what is not there any more; a rules file stays in force for a moment.
+    /// Removes what is not there any more; rules and groups stay in force for a moment.
     pub(super) fn gone(&mut self, path: &str, now: Instant) {
         if let Some(Item::Rules(rules)) = self.items.get_mut(path) {
             if !rules.gone {
                 rules.gone = true;
                 rules.stamp = None;
-                rules.again = Some(now + item::CONFIRM);
+                rules.again = Some(now + CONFIRM);
                 self.pending.insert(path.to_owned());
             }
+            return;
+        }
+        if let Some(Item::Group(group)) = self.items.get_mut(path) {
+            group.leave(now);
+            self.pending.insert(path.to_owned());
             return;
         }
         self.pending.remove(path);
@@ -291,6 +299,29 @@ impl FileTable {
             }
         }
         self.items.insert(path, Item::Rules(rules));
+    }
+
+    fn group(
+        &mut self,
+        root: &Folder,
+        path: String,
+        stamp: Result<FileStamp, String>,
+        old: bool,
+        now: Instant,
+    ) {
+        let mut group = match self.items.remove(&path) {
+            Some(Item::Group(group)) => group,
+            _ => {
+                self.changed = true;
+                GroupFile::new()
+            }
+        };
+        self.changed |= group.seen((root, &path), stamp, (self.patience, old), now);
+        match group.again {
+            Some(_) => self.pending.insert(path.clone()),
+            None => self.pending.remove(&path),
+        };
+        self.items.insert(path, Item::Group(group));
     }
 }
 

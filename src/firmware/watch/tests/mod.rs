@@ -14,6 +14,7 @@ use crate::firmware::{ContentId, scan};
 use crate::os::scratch::Scratch;
 
 mod files;
+mod groups;
 mod quarantine;
 
 /// Generous: the machines that run tests are busy.

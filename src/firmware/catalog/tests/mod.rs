@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::*;
 
+mod groups;
+
 fn file(path: &str, content: u8, kind: PackageKind, size: u64) -> ScannedFile {
     ScannedFile {
         path: path.to_owned(),

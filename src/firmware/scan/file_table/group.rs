@@ -1,0 +1,167 @@
+//! A group file in the file table. Half a group reads like a whole one, so the file must settle like firmware before it
+//! is read; meanwhile the last group stays in force. An error ends it: a group that cannot be read matches no device.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
+
+use super::{CONFIRM, LATER, MOST_TRIES, Patience, SOON};
+use crate::firmware::ContentId;
+use crate::firmware::audience::Group;
+use crate::firmware::package::{Inspected, PackageKind};
+use crate::firmware::scan::reading::{self, Job, ReadOutcome};
+use crate::firmware::settle::{ReadAttempt, Settling, Trust};
+use crate::os::fs::{FileStamp, Folder};
+
+/// `@NAME.txt`
+#[derive(Debug)]
+pub struct GroupFile {
+    /// What is in force; an empty sentence: it was not read yet.
+    pub group: Result<Arc<Group>, String>,
+    /// When it is to be looked at again (or, if it is gone, forgotten).
+    pub again: Option<Instant>,
+    pub gone: bool,
+    /// `None`: it is no regular file.
+    stamp: Option<FileStamp>,
+    /// `None`: it was read, or is no regular file.
+    settling: Option<Settling>,
+}
+
+impl GroupFile {
+    pub fn new() -> GroupFile {
+        GroupFile {
+            group: Err(String::new()),
+            again: None,
+            gone: false,
+            stamp: None,
+            settling: None,
+        }
+    }
+
+    /// It was seen with this stamp, or is no regular file. `old`: it need not settle. True: another group is in force.
+    pub fn seen(
+        &mut self,
+        (root, path): (&Folder, &str),
+        stamp: Result<FileStamp, String>,
+        (patience, old): (Patience, bool),
+        now: Instant,
+    ) -> bool {
+        self.gone = false;
+        let stamp = match stamp {
+            Ok(stamp) => stamp,
+            Err(text) => {
+                (self.stamp, self.settling, self.again) = (None, None, None);
+                return self.set(Err(text));
+            }
+        };
+        match &mut self.settling {
+            Some(settling) => settling.seen(stamp, now),
+            None if self.stamp == Some(stamp) => {
+                self.again = None;
+                return false;
+            }
+            None => self.settling = Some(Settling::new(stamp, now, old)),
+        }
+        self.stamp = Some(stamp);
+        match patience {
+            Patience::Settle => self.step(root, path, now),
+            Patience::None => {
+                let attempt = ReadAttempt {
+                    trust: Trust::Any,
+                    for_proof: false,
+                };
+                let mut tries = 0..MOST_TRIES;
+                while self.settling.is_some() && tries.next().is_some() {
+                    self.read(root, path, (attempt, patience), now);
+                }
+                if self.group == Err(String::new()) {
+                    let text = "It changes while it is read: some program is writing it.";
+                    self.group = Err(text.into());
+                }
+                true
+            }
+        }
+    }
+
+    /// Forgets it a moment later: editors save by deleting and writing anew.
+    pub fn leave(&mut self, now: Instant) {
+        if !self.gone {
+            (self.gone, self.stamp, self.settling) = (true, None, None);
+            self.again = Some(now + CONFIRM);
+        }
+    }
+
+    /// Reads it, if it has settled. True: another group is in force.
+    pub fn step(&mut self, root: &Folder, path: &str, now: Instant) -> bool {
+        let mut changed = false;
+        while let Some(attempt) = self.settling.as_ref().and_then(|s| s.attempt(false, now)) {
+            changed |= self.read(root, path, (attempt, Patience::Settle), now);
+        }
+        self.again = self.settling.as_ref().map(|settling| settling.due(false));
+        changed
+    }
+
+    /// One attempt, after which the next one is later. True: another group is in force.
+    fn read(
+        &mut self,
+        root: &Folder,
+        path: &str,
+        (attempt, patience): (ReadAttempt, Patience),
+        now: Instant,
+    ) -> bool {
+        let Some(settling) = &mut self.settling else {
+            return false;
+        };
+        let job = Job {
+            path: path.to_owned(),
+            stamp: settling.stamp(),
+            attempt,
+        };
+        if job.stamp.size > Group::MOST_BYTES {
+            self.settling = None;
+            let text = "It is larger than 16 MiB: write ranges instead of single ids.";
+            return self.set(Err(text.into()));
+        }
+        let mut bytes = Vec::new();
+        let take = &mut |block: &[u8]| bytes.extend_from_slice(block);
+        match reading::read_into(root, &job, &|| true, take) {
+            Ok(read) => {
+                let found = Ok(Inspected {
+                    content: ContentId(Sha256::digest(&bytes).into()),
+                    md5: [0; 16],
+                    size: job.stamp.size,
+                    kind: PackageKind::Generic,
+                });
+                let is_true = patience == Patience::None
+                    || settling.is_old()
+                    || settling.read(false, read.leased, &found, read.took, now);
+                if !is_true {
+                    return false;
+                }
+                self.settling = None;
+                return self.set(Group::parse(&bytes).map(Arc::new));
+            }
+            Err(ReadOutcome::Granted) => settling.granted(),
+            Err(ReadOutcome::NotGranted(answer)) => settling.not_granted(answer, now),
+            Err(ReadOutcome::Changed(stamp)) => {
+                settling.seen(stamp, now);
+                settling.put_off(now + SOON);
+            }
+            Err(ReadOutcome::Unreadable(text)) => {
+                settling.put_off(now + LATER);
+                return self.set(Err(text));
+            }
+            Err(ReadOutcome::Gone | ReadOutcome::Later | ReadOutcome::Read { .. }) => {
+                settling.put_off(now + SOON);
+            }
+        }
+        false
+    }
+
+    fn set(&mut self, group: Result<Arc<Group>, String>) -> bool {
+        let changed = self.group != group;
+        self.group = group;
+        changed
+    }
+}
