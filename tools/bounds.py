@@ -28,7 +28,8 @@ BOUNDS = {
     # 400 for the preview of rules on the operator page. 550 for events, which users of comparable servers ask for most.
     # 700 for counts over time.
     # 600 for groups of devices: their files, how they settle, and what rules make of a missing one.
-    "lines": 36_000,
+    # 150 for retiring a release.
+    "lines": 36_150,
     "longest file": 500,
     "duplicate types": 10,
     "unsafe": 33,

@@ -176,12 +176,12 @@ export function toast(text, bad = false) {
   quiet = setTimeout(() => { box.textContent = ''; }, bad ? 9000 : 5000);
 }
 
-/** A dialog; resolves to what `submit` gives, or null. `rows` are its elements. */
+/** A dialog; resolves to what `submit` gives (`undefined`: it stays open), or null. `rows` are its elements. */
 export function ask(title, rows, yes, submit = () => true, danger = false) {
   const box = document.getElementById('ask');
   return new Promise((resolve) => {
     let result = null;
-    const done = (value) => { result = value; box.close(); };
+    const done = (value) => { if (value === undefined) return; result = value; box.close(); };
     box.setAttribute('aria-labelledby', 'ask-title');
     box.replaceChildren(h('form', { method: 'dialog', onsubmit: (event) => { event.preventDefault(); done(submit()); } },
       h('h2', { id: 'ask-title' }, title), rows,

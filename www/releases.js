@@ -28,8 +28,8 @@ export function bar(counts, devices) {
       h('li', {}, h('i.swatch.' + state, { 'aria-hidden': 'true' }), h('b', {}, number(counts[state])), ' ' + t(state)))));
 }
 
-/** A release; `alone`: on its own page. */
-function card(release, again, alone = false) {
+/** A release; `more`: the actions of its own page, in the place of the link to it. */
+function card(release, again, more = null) {
   const stopped = ['paused', 'fused'].includes(release.state);
   const packages = release.packages;
   // The conditions that the state shows already.
@@ -38,7 +38,7 @@ function card(release, again, alone = false) {
   const acts = release.writable && [
     stopped ? button('resume', 'resume', t('resume'), () => resume(release, again)) : button('pause', 'pause', t('pause'), () => pause(release, again)),
     button('percent', 'percent', t('setPercent'), () => percent(release, again)),
-    !alone && h('a.button', { href: link(release), 'data-key': 'rules' }, t('rules'))];
+    more || h('a.button', { href: link(release), 'data-key': 'rules' }, t('rules'))];
   return h('article.card', { 'data-drop': JSON.stringify({ project: release.project, version: release.version }), 'aria-label': name(release) },
     h('div.head', {}, h('h3', {}, release.version),
       h('span.state.' + release.state, {}, t('is_' + release.state, release.percent)),

@@ -19,7 +19,7 @@ export function effect(answer) {
   const { before, after } = counts.releases.find((one) => one.version === version);
   const others = counts.releases.filter((one) => one.version !== version && one.before !== one.after);
   return [
-    h('p.bill', {}, t('mayHave', number(after), number(counts.devices), number(before))),
+    h('p.bill', {}, t('mayHave', number(after), number(counts.devices), number(before), version)),
     h('p', {}, t('changedFor', number(counts.changed))),
     others.map((one) => h('p', {}, t('alsoChanges', one.version, number(one.before), number(one.after)))),
     new Date(counts.at.after) - Date.now() > 60000 && h('p.small', {}, t('countedAt', moment(counts.at.after))),
@@ -43,9 +43,9 @@ function previews(project, edits, draw) {
 }
 
 /** A place where the effect of edits of `release` stands. */
-function effects(release, keys) {
+function effects(release, keys, more) {
   const box = h('div.effect', { role: 'status' }, t('counting'));
-  const asked = previews(release.project, () => [{ version: release.version, keys: keys() }],
+  const asked = previews(release.project, () => [{ version: release.version, ...(keys && { keys: keys() }), ...more }],
     (answer) => box.replaceChildren(...(answer.error ? [said(answer.error, 'p')] : effect(answer)).flat().filter(Boolean)));
   return { box, ...asked };
 }
@@ -96,6 +96,74 @@ export async function percent(release, again) {
   const n = chosen.percent;
   change(release, 'percent', { percent: n >= 100 ? null : n }, t('percentDone', name(release), n)).then(again);
 }
+
+/** Moves the release aside. */
+async function retire(release) {
+  const { box, leave } = effects(release, null, { retire: true });
+  const sure = await ask(t('retireTitle', name(release)), [h('p', {}, t('retireMeans')), box,
+    h('p.small', {}, t('retireUndo'), ' ', h('code', {}, `mv firmware/.retired/${release.project}/${release.version} firmware/${release.project}/${release.version}`))], t('retire'), () => true, true);
+  leave();
+  if (!sure) return;
+  await api('POST', `releases/${path(release)}/retire`, {}).then(
+    ({ moved }) => { toast(t('retired', name(release), moved.map((one) => one.to).join(', '))); location.hash = '#/releases'; },
+    (error) => toast(error.message, true));
+}
+
+/** What the devices that run the release would get. */
+function after(counts, version) {
+  const { devices, offered, others } = counts.running.find((one) => one.version === version);
+  return h('div', {}, h('p', {}, t('runIt', number(devices), version)),
+    h('ul.plain', {}, offered.map((one) => h('li', {}, t('getIt', number(one.devices), one.version))),
+      others.map((one) => h('li', {}, t('keepIt', number(one.devices)), ' ', said(one.reason)))));
+}
+
+/** Pauses the release and lets another one replace it. `all`: the releases of the project, the newest first. */
+async function rollBack(release, all, again) {
+  const at = all.findIndex((one) => one.version === release.version);
+  const rest = all.filter((one) => one.version !== release.version);
+  const to = h('select', { id: 'to' }, rest.map((one) => h('option', { value: one.version }, one.version)));
+  to.value = (all[at + 1] || rest[0]).version;
+  const only = h('textarea', { id: 'only', rows: 3, autocomplete: 'off', spellcheck: 'false', placeholder: t('any') });
+  const keys = h('p.small', {});
+  const box = h('div.effect', { role: 'status' }, t('counting'));
+  let answer = null;
+  const edits = () => {
+    const target = all.find((one) => one.version === to.value);
+    const own = target.rules || {};
+    const chosen = lines(only.value);
+    const changes = {
+      ...(all.indexOf(target) > at && { allow_downgrade: true }),
+      ...Object.fromEntries(['paused', 'percent', 'from'].filter((key) => key in own).map((key) => [key, key === 'paused' ? false : null])),
+      ...(chosen.length && { allow: chosen }),
+    };
+    const both = [{ version: to.value, keys: changes }, { version: release.version, keys: { paused: t('backTo', to.value) } }];
+    keys.replaceChildren(...both.map((edit) => h('code', {}, `${edit.version}: ${JSON.stringify(edit.keys)} `)));
+    return both;
+  };
+  const { changed, leave } = previews(release.project, edits, (heard) => {
+    answer = heard.counts ? heard : null;
+    const errors = heard.edits ? heard.edits.flatMap((edit) => edit.errors.map((error) => said(error.text, 'p.reason.bad'))) : [said(heard.error, 'p')];
+    box.replaceChildren(...errors, ...(answer ? [after(answer.counts, release.version), ...effect(answer)].flat().filter(Boolean) : []));
+  });
+  to.onchange = only.oninput = () => { answer = null; changed(); };
+  const rows = [h('p', {}, t('rollBackMeans')), h('label', { for: 'to' }, t('rollBackTo')), to, h('label', { for: 'only' }, t('rollBackOnly')), only,
+    box, h('p.small', {}, t('rollBackNote')), h('p.small', {}, t('writes')), keys];
+  // Only what was counted is written.
+  const sure = await ask(t('rollBackTitle', name(release)), rows, t('rollBack'), () => answer || undefined, true);
+  leave();
+  if (!sure) return;
+  try {
+    // The pause first: until then, devices would be offered the release again.
+    for (const edit of [...sure.edits].reverse()) await put({ ...release, version: edit.version }, edit.text, edit.etag);
+    toast(t('rolledBack', name(release), sure.edits[0].version));
+  } catch (error) {
+    toast(t('rollBackHalf') + ' ' + error.message, true);
+  }
+  again();
+}
+
+/** Writes a release.json in the place of the one with this tag. */
+const put = (release, text, etag) => api('PUT', 'rules/' + path(release), text, etag ? { 'If-Match': etag } : { 'If-None-Match': '*' });
 
 // ---- the editor
 
@@ -214,9 +282,8 @@ function editor(release, saved) {
   async function write(event) {
     event.preventDefault();
     save.disabled = true;
-    const condition = state.etag ? { 'If-Match': state.etag } : { 'If-None-Match': '*' };
     try {
-      await api('PUT', 'rules/' + path(release), state.text, condition);
+      await put(release, state.text, state.etag);
       toast(t('saved', name(release)));
       state.etag = null;
       begin();
@@ -244,22 +311,27 @@ export function one(main, id, context, draw) {
   let shown = false;
   let rules = null;
 
-  async function find() {
+  async function releases() {
+    const all = [];
     for (let after = ''; after !== null;) {
       const page = await api('GET', 'releases?limit=500&project=' + encodeURIComponent(project) + (after && '&after=' + encodeURIComponent(after)));
-      const found = page.releases.find((release) => release.version === version);
-      if (found) return found;
+      all.push(...page.releases);
       after = page.next;
     }
-    throw new Error(t('noRelease', id));
+    return all;
   }
 
   async function load() {
     try {
-      const release = { ...await find(), writable: !context.summary || context.summary.writable };
+      const all = await releases();
+      const found = all.find((one) => one.version === version);
+      if (!found) throw new Error(t('noRelease', id));
+      const release = { ...found, writable: !context.summary || context.summary.writable };
       if (gone) return;
       shown = true;
-      keyed(at, [release], () => id, () => draw(release, load, true));
+      const acts = [all.length > 1 && button('rollback', 'back', t('rollBack') + '…', () => rollBack(release, all, load)),
+        button('retire', null, t('retire') + '…', () => retire(release))];
+      keyed(at, [release], () => id, () => draw(release, load, acts));
       if (rules || !release.writable) return;
       rules = editor(release, load);
       body.replaceChildren(rules.element);

@@ -46,7 +46,7 @@ export const WORDS = {
   rules: ['Rules', '规则'], save: ['Save', '保存'], undo: ['Undo the changes', '撤销修改'], saved: ['The rules of {0} are saved.', '{0} 的规则已保存。'], rawRules: ['release.json as a text', '以文本编辑 release.json'], line: ['Line {0}', '第 {0} 行'],
   rulesMeans: ['An empty field sets no limit. Keys that have no field here stay as they are.', '留空表示不限。这里没有列出的键保持不变。'], noRelease: ['There is no release {0}.', '没有版本 {0}。'],
   changedThere: ['The file was changed meanwhile, by somebody else or by the fuse. Undo your changes to see it as it is now.', '文件在此期间被他人或熔断修改了。请撤销修改，查看它现在的内容。'], isPausedHere: ['It is paused: no device is offered it until it is resumed.', '它已暂停：恢复之前，不向任何设备下发。'],
-  counting: ['Counting…', '正在统计…'], notCounted: ['Not counted, because the rules are not valid.', '规则无效，未统计。'], mayHave: ['{0} of {1} devices may have it; now {2}.', '{1} 台设备中有 {0} 台可以得到它；现在是 {2} 台。'],
+  counting: ['Counting…', '正在统计…'], notCounted: ['Not counted, because the rules are not valid.', '规则无效，未统计。'], mayHave: ['{0} of {1} devices may have {3}; now {2}.', '{1} 台设备中有 {0} 台可以得到 {3}；现在是 {2} 台。'],
   changedFor: ['Devices that would get another result than now: {0}.', '结果会与现在不同的设备：{0} 台。'], alsoChanges: ['{0}: {1} devices now, {2} afterwards.', '{0}：现在 {1} 台，之后 {2} 台。'], countedAt: ['Counted for {0}, when not_before and window allow it.', '按 {0} 统计，届时 not_before 和 window 都允许。'], whyNot: ['Why the others do not get it', '其余设备得不到的原因'],
   r_percent: ['Share of the devices, in percent', '设备比例（百分数）'], h_percent: ['0 to 100. Devices that allow names singly are always included.', '0 到 100。在 allow 中逐个列出的设备总是包含在内。'],
   r_from: ['Only from these versions', '只从这些版本升级'], h_from: ['A version, a range, or exact texts with commas between them.', '一个版本号、一个范围，或用逗号分隔的原样文本。'],
@@ -54,6 +54,13 @@ export const WORDS = {
   r_window: ['Hours of the day', '每天的时段'], h_window: ['With the offset from UTC; may cross midnight.', '要写与 UTC 的时差；可以跨过午夜。'], r_not_before: ['Not before', '不早于'], h_not_before: ['In the time zone of this browser.', '按本浏览器的时区。'],
   r_reboot_within: ['Time until the reboot', '重启期限'], h_reboot_within: ['How long a module may run its old version after the download: 90m, 12h, 2d.', '下载完成后，模块最多可以继续运行旧版本多久：90m、12h、2d。'],
   r_fuse: ['Fuse: devices, percent', '熔断：设备数、百分数'], h_fuse: ['Pauses itself when at least this number, and this share, come back with the old version. Default: 3, 20.', '报告旧版本的设备达到这个数量和比例时自动暂停。默认 3, 20。'],
+  rollBack: ['Roll back', '回滚'], rollBackTitle: ['Roll back {0}?', '回滚 {0}？'], rollBackTo: ['Replace it with', '改用'], rollBackOnly: ['Only these devices (ids and ranges of IMEIs; empty: all)', '只回滚这些设备（设备标识或 IMEI 号段；留空表示全部）'],
+  rollBackMeans: ['The release is paused for all devices, and the other release may replace it.', '这个版本会对所有设备暂停，并允许用另一个版本替换它。'],
+  rollBackNote: ['A module takes the other release at its next check, as a download like any other. LuatOS modules accept an older script; a core needs a delta that was made for that direction. To undo it, resume the release and remove allow_downgrade from the other one.', '模块会在下一次请求时下载另一个版本，与普通升级相同。LuatOS 模块接受较旧的脚本；底层固件则需要为这个方向制作的差分包。要撤销，请恢复这个版本，并从另一个版本中删除 allow_downgrade。'],
+  writes: ['Keys that are written into release.json (null removes one):', '写入 release.json 的键（null 表示删除）：'], backTo: ['back to {0}', '回滚到 {0}'], rolledBack: ['{0} is paused, and {1} may replace it.', '{0} 已暂停，可以用 {1} 替换。'], rollBackHalf: ['The roll back is incomplete:', '回滚没有全部完成：'],
+  runIt: ['{0} devices run {1} now. At their next check:', '现在有 {0} 台设备运行 {1}。下一次请求时：'], getIt: ['{0} are offered {1}', '{0} 台会收到 {1}'], keepIt: ['{0} keep it:', '{0} 台保持不变：'],
+  retire: ['Retire', '停用'], retireTitle: ['Retire {0}?', '停用 {0}？'], retireMeans: ['Its folder is moved aside, and nothing is deleted. No device is offered it. A device that is downloading it may have to begin again with another release.', '它的目录会被移到一边，不删除任何内容，也不再向任何设备下发。正在下载的设备可能需要从另一个版本重新开始。'],
+  retireUndo: ['To undo it, move the folder back:', '要撤销，请把目录移回去：'], retired: ['{0} is retired. It is now in {1}.', '{0} 已停用，现在位于 {1}。'],
 
   // over time
   overTime: ['Over time', '变化趋势'], chartOf: ['Devices of {0} by state', '{0} 各状态的设备数'], runningVersions: ['Versions that devices run', '设备正在运行的版本号'], versionsOf: ['Devices of {0} by version', '{0} 各版本号的设备数'], otherVersions: ['{0} others', '其他 {0} 个'],

@@ -15,6 +15,7 @@ mod new_folders;
 pub mod package;
 pub mod plain;
 pub mod receive;
+pub mod retire;
 pub mod rules;
 pub mod scan;
 pub mod settle;

@@ -33,6 +33,8 @@ pub enum OperatorRoute<'t> {
     PutRules(RulesScope<'t>),
     /// Pauses, resumes or limits a release.
     Change(RulesScope<'t>, Change),
+    /// Moves a release aside.
+    Retire(RulesScope<'t>),
     /// Devices.
     Devices,
     /// One device.
@@ -112,17 +114,17 @@ pub fn route(method: Method, target: &RequestTarget) -> Result<OperatorRoute<'_>
         ["rules", project, version] => rules(project, Some(version)),
         ["releases", project, version, "history"] => get(OperatorRoute::History(project, version)),
         ["releases", project, version, word] => {
-            let change = match word {
-                "pause" => Change::Pause,
-                "resume" => Change::Resume,
-                "percent" => Change::Percent,
-                _ => return Err(NoRoute::NotFound),
-            };
             let scope = RulesScope {
                 project,
                 version: Some(version),
             };
-            post(OperatorRoute::Change(scope, change))
+            post(match word {
+                "pause" => OperatorRoute::Change(scope, Change::Pause),
+                "resume" => OperatorRoute::Change(scope, Change::Resume),
+                "percent" => OperatorRoute::Change(scope, Change::Percent),
+                "retire" => OperatorRoute::Retire(scope),
+                _ => return Err(NoRoute::NotFound),
+            })
         }
         ["devices"] => get(OperatorRoute::Devices),
         ["devices", id] => get(OperatorRoute::Device(id)),
@@ -302,6 +304,11 @@ mod tests {
             ),
             (Post, "/api/v1/explain", "Read Ok(Explain)"),
             (Post, "/api/v1/preview", "Read Ok(Preview)"),
+            (
+                Post,
+                "/api/v1/releases/P/1/retire",
+                "Write Ok(Retire(RulesScope { project: \"P\", version: Some(\"1\") }))",
+            ),
             (Post, "/", "Write Err(Method(\"GET, HEAD\"))"),
             (Post, "/api/v1/pack/a.soc", "Write Ok(Pack(\"a.soc\"))"),
             (Get, "/api/v1/explain", "Read Err(Method(\"POST\"))"),

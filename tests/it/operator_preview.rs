@@ -154,3 +154,29 @@ fn reading_is_enough_to_count() {
     let told = operator.ask(&operator.request(line, false, "", body.as_bytes()));
     assert_eq!(told.status, 401);
 }
+
+#[test]
+fn a_release_is_retired_and_counted_before() {
+    let (server, operator) = with_devices(json!({"paused": true}), &imeis(3));
+    let edits = json!([{"version": "2.0.0", "keys": {"paused": null}}, {"version": "1.5.0", "retire": true}]);
+    let body = json!({"project": "P", "edits": edits});
+    let counts = operator.post("/api/v1/preview", &body).json()["counts"].clone();
+    let expected = json!([{"version": "2.0.0", "before": 0, "after": 3}, {"version": "1.5.0", "before": 0, "after": 0}]);
+    assert_eq!(counts["releases"], expected, "{counts}");
+    assert_eq!(counts["running"][1]["devices"], 3, "{counts}");
+    let root = operator.get("/api/v1/openapi.json").json();
+    for (version, status) in [("1.5.0", 200), ("9", 404)] {
+        let target = format!("/api/v1/releases/P/{version}/retire");
+        let told = operator.post(&target, &json!({}));
+        assert_eq!(told.status, status, "{}", told.text());
+        let path = "/api/v1/releases/{project}/{version}/retire";
+        let described = schema::of_reply(&root, "POST", path, status);
+        schema::check(&root, described, &told.json(), "reply").unwrap();
+    }
+    operator.wait_for("/api/v1/summary", "one is left", |s| s["releases"] == 1);
+    assert!(server.place().path(".retired/P/1.5.0/u.bin").exists());
+    assert_eq!(
+        operator.get("/api/v1/quarantine").json()["counts"]["ignored"],
+        0
+    );
+}

@@ -67,6 +67,7 @@ pub async fn answer(
         OperatorRoute::Rules(scope) => rules::get(context, head, scope).await,
         OperatorRoute::PutRules(scope) => rules::put(context, head, scope, body).await,
         OperatorRoute::Change(scope, change) => rules::change(context, scope, change, body).await,
+        OperatorRoute::Retire(scope) => rules::retire(context, scope).await,
         OperatorRoute::Explain => explain::post(context, body).await,
         OperatorRoute::Preview => preview::post(context, body).await,
         OperatorRoute::Recognise => recognise::post(context, body).await,

@@ -12,6 +12,7 @@ use crate::firmware::ContentId;
 use crate::firmware::catalog::{Catalog, Project, Release};
 use crate::firmware::name;
 use crate::firmware::plain;
+use crate::firmware::retire;
 use crate::firmware::rules::edit::{self, Edit, EditError, Expected, Present, RulesScope};
 use crate::firmware::rules::{Paused, Rules};
 use crate::firmware::version::Version;
@@ -202,6 +203,29 @@ pub(super) async fn change(
         .pop()
         .map(|shown| Response::json(&shown))
         .ok_or_else(unknown)
+}
+
+/// Moves a release aside. Responds with the paths.
+pub(super) async fn retire(context: &OperatorContext, scope: RulesScope<'_>) -> ApiResult {
+    let catalog = (context.catalog)();
+    let (project, release) = find(&catalog, scope).ok_or_else(unknown)?;
+    let retired = release.clone();
+    let moved = in_folder(context, scope, move |root, scope| {
+        retire::retire(root, scope.project, &retired)
+    });
+    let moved = moved.await?;
+    (context.rescan)();
+    for one in &moved {
+        log::info!(
+            target: "operator",
+            project = &*project.name, version = &*release.version_text;
+            "retired: {} is now {}", one.from, one.to
+        );
+    }
+    let moved = moved
+        .iter()
+        .map(|one| json!({"from": one.from, "to": one.to}));
+    Ok(Response::json(&json!({"moved": moved.collect::<Value>()})))
 }
 
 /// The value of `paused` for a reason.

@@ -7,6 +7,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -39,6 +40,13 @@ impl Folder {
             one_part(name)?,
             AtFlags::REMOVEDIR,
         )?)
+    }
+
+    /// Moves what is directly inside under this name into another folder of the same file system. `false`: something of
+    /// the new name is there.
+    pub fn move_child(&self, name: &str, to: &Folder, new_name: &str) -> io::Result<bool> {
+        let (name, new_name) = (one_part(name)?, one_part(new_name)?);
+        rename_new(&self.fd, name, &to.fd, new_name)
     }
 
     /// Puts a file of these bytes directly inside. `expected` is what lies there now: the file with this
@@ -110,16 +118,7 @@ impl Folder {
                 rustix::fs::renameat(fd, beside, fd, name)?;
             }
             (None, None) => {
-                match rustix::fs::renameat_with(fd, beside, fd, name, RenameFlags::NOREPLACE) {
-                    Ok(()) => {}
-                    Err(Errno::EXIST) => return Ok(false),
-                    // Several FUSE file systems do not know it, nor kernels before 3.15 (docs/hazards.md 12).
-                    // It was looked at a moment ago.
-                    Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
-                        rustix::fs::renameat(fd, beside, fd, name)?;
-                    }
-                    Err(error) => return Err(error.into()),
-                }
+                return rename_new(fd, beside, fd, name);
             }
             _ => return Ok(false),
         }
@@ -143,6 +142,24 @@ impl Folder {
             }
         }
     }
+}
+
+/// Gives a file or folder another name that nothing has. `false`: something has it.
+fn rename_new(from: &OwnedFd, name: &str, to: &OwnedFd, new: &str) -> io::Result<bool> {
+    match rustix::fs::renameat_with(from, name, to, new, RenameFlags::NOREPLACE) {
+        Ok(()) => return Ok(true),
+        Err(Errno::EXIST) => return Ok(false),
+        // Several FUSE file systems do not know it, nor kernels before 3.15 (docs/hazards.md 12).
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match rustix::fs::statat(to, new, LOOK) {
+        Err(Errno::NOENT) => {}
+        Ok(_) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    }
+    rustix::fs::renameat(from, name, to, new)?;
+    Ok(true)
 }
 
 /// A name with nothing in it that leads elsewhere.

@@ -200,7 +200,7 @@ fn entries(root: &Folder, path: &str) -> io::Result<Vec<FolderEntry>> {
     root.descend(path)?.entries()
 }
 
-pub(super) fn unwritable(path: &str, error: io::Error) -> EditError {
+pub(in crate::firmware) fn unwritable(path: &str, error: io::Error) -> EditError {
     EditError::Unwritable(if scan::has_gone(&error) {
         format!(
             "{path} is not a folder that can be written into ({error}); links are never followed"

@@ -12,10 +12,11 @@ use std::time::Duration;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use self::folders::{NAME, RulesFolders, unwritable};
+pub(in crate::firmware) use self::folders::unwritable;
+use self::folders::{NAME, RulesFolders};
 use super::{Paused, Rules};
 use crate::firmware::ContentId;
-use crate::os::fs::Folder;
+use crate::os::fs::{Folder, FolderLock};
 
 mod folders;
 mod text;
@@ -120,15 +121,7 @@ pub fn edit(
     edit: Edit<'_>,
     expected: Expected,
 ) -> Result<Edited, EditError> {
-    let folder =
-        Folder::open(root).map_err(|error| unwritable(&root.display().to_string(), error))?;
-    let Some(_lock) = folder.lock(LOCK_PATIENCE) else {
-        return Err(EditError::Unwritable(format!(
-            "another program has had {} locked for {} s: try again",
-            root.display(),
-            LOCK_PATIENCE.as_secs()
-        )));
-    };
+    let _locked = locked(root)?;
     let mut edited = Err(EditError::Changed);
     for _ in 0..ATTEMPTS {
         edited = edit_locked(root, scope, edit, expected);
@@ -137,6 +130,20 @@ pub fn edit(
         }
     }
     edited
+}
+
+/// The firmware folder, locked against other edits.
+pub(in crate::firmware) fn locked(root: &Path) -> Result<(Folder, FolderLock), EditError> {
+    let folder =
+        Folder::open(root).map_err(|error| unwritable(&root.display().to_string(), error))?;
+    match folder.lock(LOCK_PATIENCE) {
+        Some(lock) => Ok((folder, lock)),
+        None => Err(EditError::Unwritable(format!(
+            "another program has had {} locked for {} s: try again",
+            root.display(),
+            LOCK_PATIENCE.as_secs()
+        ))),
+    }
 }
 
 /// One attempt, with the lock.
