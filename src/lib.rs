@@ -12,6 +12,7 @@
 //! - `pack`: update packages made of a `.soc` file or of scripts (feature `pack`).
 //! - [`fleet`]: what is remembered of devices and releases, and its journal.
 //! - [`mod@explain`]: why a device gets what it gets, for the command line and the operator.
+//! - [`export`]: devices, releases, files and explanations as JSON and CSV, for the command line and the operator.
 //! - `operator`: the page, the API and the metrics for people (feature `operator`).
 //! - [`state`]: the state folder: its lock, the secret, files written atomically.
 //! - [`logging`]: log lines as text or JSON, written in batches.
@@ -30,6 +31,7 @@ pub mod cli;
 pub mod decision;
 pub mod device;
 pub mod explain;
+pub mod export;
 pub mod firmware;
 pub mod fleet;
 pub mod logging;

@@ -324,6 +324,25 @@ export async function makePackage(file, query) {
   return { name: decodeURIComponent(name), bytes: await reply.blob() };
 }
 
+/** Downloads a whole list, as a file. A spreadsheet reads CSV as UTF-8 only with a mark at its beginning. */
+async function save(list, query, format) {
+  let reply;
+  try {
+    reply = await fetch(`/api/v1/${list}?${new URLSearchParams([...query, ['format', format]])}`, { headers: authorised(), cache: 'no-store' });
+    if (!reply.ok) throw problem(reply.status, await reply.text());
+    const file = new Blob([format === 'csv' ? '\ufeff' : '', await reply.blob()], { type: reply.headers.get('Content-Type') });
+    const href = URL.createObjectURL(file);
+    h('a', { href, download: list.replaceAll('/', '-') + '.' + format }).click();
+    setTimeout(() => URL.revokeObjectURL(href), 60000);
+  } catch (error) {
+    toast(reply ? error.message : t('offline'), true);
+  }
+}
+
+/** Buttons that download a list of the API; `query` gives the pairs of its filter. */
+export const exports = (list, query = () => []) => h('div.acts', { role: 'group', 'aria-label': t('download') },
+  ['csv', 'json'].map((format) => button('save-' + format, 'drop', format.toUpperCase(), () => save(list, query(), format), '.quiet')));
+
 /** Base64 of bytes. */
 export const base64 = (buffer) => btoa(Array.from(new Uint8Array(buffer), (byte) => String.fromCharCode(byte)).join(''));
 

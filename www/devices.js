@@ -1,7 +1,7 @@
 // Devices: who there is, where each stands on its way, and its release from the loop guard. A fleet may
 // have 200,000: the list is read a page at a time, and the server looks through it.
 
-import { ago, api, ask, button, bytes, h, icon, number, put, said, span, t, toast } from './base.js';
+import { ago, api, ask, button, bytes, exports, h, icon, number, put, said, span, t, toast } from './base.js';
 
 const STATES = ['offered', 'downloading', 'sent', 'delivered', 'waiting', 'confirmed', 'reverted', 'silent'];
 
@@ -117,7 +117,8 @@ export function show(main, route) {
   const count = h('p.small', { role: 'status' });
   const list = h('ul.devices', {});
   const more = h('div.more', {});
-  main.append(h('div.title', {}, h('h1', {}, t('devices'))), form, count, list, more);
+  const wanted = () => [...new FormData(form)].filter(([, value]) => value.trim()).map(([key, value]) => [key, value.trim()]);
+  main.append(h('div.title', {}, h('h1', {}, t('devices')), exports('devices', wanted)), form, count, list, more);
 
   let turn = 0;
   let found = 0;
@@ -126,7 +127,7 @@ export function show(main, route) {
   async function load(after = null) {
     turn += 1;
     const mine = turn;
-    const query = new URLSearchParams([...new FormData(form)].filter(([, value]) => value.trim()).map(([key, value]) => [key, value.trim()]));
+    const query = new URLSearchParams(wanted());
     const text = query.toString();
     history.replaceState(null, '', '#/devices' + (text ? '?' + text : ''));
     query.set('limit', '50');

@@ -1,7 +1,7 @@
 // Releases: what is in the folder, for whom, and how far it has come; what is quarantined and why. Also the first
 // thing that a new user sees.
 
-import { api, button, bytes, h, icon, keyed, number, s, said, t, toast } from './base.js';
+import { api, button, bytes, exports, h, icon, keyed, number, s, said, t, toast } from './base.js';
 import * as history from './history.js';
 import { link, name, one, pause, percent, resume } from './rules.js';
 
@@ -104,7 +104,7 @@ export function show(main, route, context) {
   const list = h('div.projects', {});
   const more = h('div.more', {});
   const rest = h('div', {});
-  main.append(h('div.title', {}, h('h1', {}, t('releases')), filter), tiles, problems, list, more, rest);
+  main.append(h('div.title', {}, h('h1', {}, t('releases')), exports('releases'), filter), tiles, problems, list, more, rest);
 
   let releases = null;
   let next = null;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::command::Command;
+use crate::export::ExportFormat;
 #[cfg(feature = "lab")]
 use crate::modems::{Endpoint, simulate};
 #[cfg(feature = "pack")]
@@ -21,6 +22,8 @@ pub(super) struct Args {
     /// The firmware folder was named, on the command line or in the environment.
     pub has_folder: bool,
     pub query: ModuleQuery,
+    /// For other programs instead of people, of `check`, `devices` and `explain`.
+    pub format: Option<ExportFormat>,
     /// `PROJECT/VERSION`, of `resume`.
     pub release: Option<String>,
     #[cfg(feature = "packages")]
@@ -41,6 +44,7 @@ impl Args {
             settings: Settings::new(),
             has_folder: false,
             query: ModuleQuery::default(),
+            format: None,
             release: None,
             #[cfg(feature = "packages")]
             shell: None,

@@ -3,18 +3,25 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use serde_json::{Value, json};
+
 use super::CommandResult;
+use crate::export::{Column, Export, ExportFormat};
 use crate::firmware::catalog::{Catalog, Package, Release, Remark};
 use crate::firmware::known::{self, KnownFiles};
 use crate::firmware::scan;
 use crate::firmware::words;
 use crate::logging::Printable;
 
-/// Shows the firmware folder. `state`: the state folder of its server, which need not exist.
-pub(super) fn run(folder: &Path, state: &Path) -> CommandResult {
+/// Shows the firmware folder. `state`: the state folder of its server, which need not exist. `format`: for other programs.
+pub(super) fn run(folder: &Path, state: &Path, format: Option<ExportFormat>) -> CommandResult {
     let catalog = catalogue(folder, state)?;
     let code = u8::from(!catalog.quarantined.is_empty());
-    Ok((describe(folder, &catalog), code))
+    let text = match format {
+        None => describe(folder, &catalog),
+        Some(format) => exported(&catalog, format),
+    };
+    Ok((text, code))
 }
 
 /// Reads the firmware folder as it is now. `state`: the state folder of its server, which need not exist.
@@ -84,6 +91,69 @@ fn describe(folder: &Path, catalog: &Catalog) -> String {
         }
     }
     out
+}
+
+/// The columns of a file.
+const FILE: &[Column] = &[
+    ("status", "/status"),
+    ("path", "/path"),
+    ("project", "/project"),
+    ("version", "/version"),
+    ("kind", "/kind"),
+    ("size", "/size"),
+    ("platform", "/platform"),
+    ("base_core", "/base_core"),
+    ("sha256", "/sha256"),
+    ("rules", "/rules/*"),
+    ("text", "/text"),
+];
+
+/// The same for other programs: a row for each served file, and for each remark.
+fn exported(catalog: &Catalog, format: ExportFormat) -> String {
+    let mut out = String::new();
+    let mut rows = Export::new(format, "files", FILE);
+    rows.begin(&mut out);
+    for project in catalog.projects() {
+        for release in &project.releases {
+            for package in &release.packages {
+                rows.row(&mut out, &file(&project.name, release, package));
+            }
+        }
+    }
+    let notes = for_cores_alone(catalog);
+    for (status, remarks) in [
+        ("quarantined", &catalog.quarantined),
+        ("warning", &catalog.warnings),
+        ("ignored", &catalog.ignored),
+        ("note", &notes),
+    ] {
+        for Remark { path, text } in remarks {
+            let row = json!({"status": status, "path": path, "text": text});
+            rows.row(&mut out, &row);
+        }
+    }
+    for path in &catalog.waiting {
+        rows.row(&mut out, &json!({"status": "waiting", "path": path}));
+    }
+    let unlisted = catalog.unlisted;
+    let unlisted = json!({"quarantined": unlisted.quarantined, "ignored": unlisted.ignored});
+    rows.end(&mut out, &[("unlisted", unlisted)]);
+    out
+}
+
+fn file(project: &str, release: &Release, package: &Package) -> Value {
+    json!({
+        "status": "served",
+        "path": &*package.path,
+        "project": project,
+        "version": &*release.version_text,
+        "kind": package.kind.label(),
+        "size": package.size,
+        "platform": package.platform.as_deref(),
+        "base_core": package.base_core,
+        "sha256": package.content.to_string(),
+        "rules": words::rules(release),
+    })
 }
 
 /// Remarks on projects whose releases are all for one core, which a module must report to get them.
@@ -188,12 +258,12 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_not_there_is_a_sentence() {
-        let error = run(Path::new("/nowhere/at/all"), Path::new("/nowhere")).unwrap_err();
+        let error = run(Path::new("/nowhere/at/all"), Path::new("/nowhere"), None).unwrap_err();
         assert!(
             error.contains("/nowhere/at/all") && error.contains("give another"),
             "{error}"
         );
-        let error = run(Path::new("/dev/null"), Path::new("/nowhere")).unwrap_err();
+        let error = run(Path::new("/dev/null"), Path::new("/nowhere"), None).unwrap_err();
         assert!(error.contains("is no folder"), "{error}");
     }
 

@@ -259,10 +259,11 @@ Exit status: 0 after a signal, 1 if it cannot serve, 2 wrong usage.
 ";
 
 const CHECK: &str = "\
-luat-ota check [DIR]
+luat-ota check [DIR] [--json | --csv]
 
 Reads the firmware folder DIR and shows its releases as a table, then quarantined files with the
-reason, ignored files, and warnings. Serves nothing and changes nothing.
+reason, ignored files, and warnings. Serves nothing and changes nothing. --json and --csv print one
+row for each file and each remark.
 
 Exit status: 0 success, 1 if anything is quarantined or the folder cannot be read, 2 wrong usage.
 ";
@@ -271,8 +272,9 @@ const EXPLAIN: &str = "\
 luat-ota explain [DIR] --imei N --firmware-name NAME --version V
 luat-ota explain [DIR] REQUEST
 
-Shows what a module would get if it asked now, and every rule that was evaluated, in order. REQUEST
-is a URL, a request line from the log of a module, or a message of the UDP protocol, in quotes:
+Shows what a module would get if it asked now, and every rule that was evaluated, in order. --json
+prints the object that the API shows. REQUEST is a URL, a request line from the log of a module, or
+a message of the UDP protocol, in quotes:
 
   luat-ota explain 'GET /luat/update?imei=862991443753386&firmware_name=ALIYUN_Luat_V0007_ASR1802&version=2.0.0 HTTP/1.1'
   luat-ota explain '862991443753386,ALIYUN_Luat_V0035_8955,2.0.0'
@@ -282,11 +284,12 @@ Exit status: 0 if a file is offered, 3 if the check is refused, 1 if the folder 
 ";
 
 const DEVICES: &str = "\
-luat-ota devices [DIR] [--imei PREFIX]
+luat-ota devices [DIR] [--imei PREFIX] [--json | --csv]
 
 Shows the devices that a server on the firmware folder DIR remembers: the version that each runs,
 its update progress and since when, and whether it is held. Reads the journal in the state folder.
-The server can be running; its last seconds may be missing.
+The server can be running; its last seconds may be missing. --json and --csv print what the API
+shows, in the order of the journal.
 
 Exit status: 0 success, 1 if the journal cannot be read, 2 wrong usage.
 ";

@@ -1,7 +1,9 @@
-//! `luat-ota devices`: the devices in the journal. The journal is only read, so a server may be running.
+//! `luat-ota devices`: the devices in the journal, for people or for other programs. The journal is only read, so a server
+//! may be running.
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::io;
 use std::path::Path;
 use std::time::Instant;
 
@@ -9,6 +11,7 @@ use super::CommandResult;
 use super::args::ModuleQuery;
 use super::check::table;
 use super::requests::check_state_folder;
+use crate::export::{DEVICE, Export, ExportFormat, device};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::{self, Clock, Stamp, Wall};
@@ -17,7 +20,12 @@ use crate::fleet::journal;
 use crate::fleet::journey::State;
 use crate::fleet::network::CoarseNetwork;
 use crate::fleet::requester::IdentityHash;
+use crate::fleet::view::Filter;
+use crate::fleet::{Fleet, FleetSettings};
 use crate::logging::{Civil, Printable};
+
+/// Devices that are printed together.
+const PRINTED: usize = 256;
 
 const TITLES: [&str; 7] = [
     "DEVICE",
@@ -43,23 +51,63 @@ pub(super) fn run(folder: &Path, query: &ModuleQuery) -> CommandResult {
     let loaded = journal::load(&path, wall.stamp, wall.unix, &mut |entry| {
         list.take(entry, prefix);
     })
-    .map_err(|error| {
-        format!(
-            "the journal {} cannot be read: {error}; run this as the server's user",
-            path.display()
-        )
-    })?;
-    if let Some(version) = loaded.newer {
-        return Err(format!(
-            "the journal {} is of format {version}: a later luat-ota has written it, and can show it",
-            path.display()
-        ));
-    }
+    .map_err(|error| unreadable(&path, &error))?;
+    not_newer(&path, &loaded)?;
     let mut out = list.describe(wall, prefix);
     if loaded.damaged > 0 {
         let _ = writeln!(out, "{} damaged lines were skipped.", loaded.damaged);
     }
     Ok((out, 0))
+}
+
+/// Prints the same for other programs, as the API shows it; each device as soon as it is known.
+pub(super) fn export(folder: &Path, query: &ModuleQuery, format: ExportFormat) -> CommandResult {
+    check_state_folder(folder)?;
+    let path = folder.join(journal::FILE);
+    let (now, unix) = (Instant::now(), clock::unix_now());
+    // The server's own number may be larger than the default one.
+    let settings = FleetSettings {
+        max_devices: usize::MAX,
+        ..FleetSettings::default()
+    };
+    let (fleet, loaded) =
+        Fleet::read(settings, folder, now, unix).map_err(|error| unreadable(&path, &error))?;
+    not_newer(&path, &loaded)?;
+    let filter = Filter {
+        prefix: query.device.clone().unwrap_or_default(),
+        ..Filter::default()
+    };
+    let mut rows = Export::new(format, "devices", DEVICE);
+    let mut out = String::new();
+    rows.begin(&mut out);
+    let mut next = Some(0);
+    while let Some(from) = next {
+        let page = fleet.page(&filter, Some(from), PRINTED, now, unix);
+        for view in &page.devices {
+            rows.row(&mut out, &device(view));
+        }
+        super::print(&out);
+        out.clear();
+        next = page.next;
+    }
+    let damaged = ("damaged_lines", loaded.damaged.into());
+    rows.end(&mut out, &[("total", fleet.devices().into()), damaged]);
+    Ok((out, 0))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    let path = path.display();
+    format!("the journal {path} cannot be read: {error}; run this as the server's user")
+}
+
+fn not_newer(path: &Path, loaded: &journal::Loaded) -> Result<(), String> {
+    match loaded.newer {
+        None => Ok(()),
+        Some(version) => Err(format!(
+            "the journal {} is of format {version}: a later luat-ota has written it, and can show it",
+            path.display()
+        )),
+    }
 }
 
 /// What the journal says of the selected devices.

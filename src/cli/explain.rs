@@ -9,14 +9,21 @@ use super::args::ModuleQuery;
 use super::check::catalogue;
 use crate::decision::{Check, Known, Offer, Verdict};
 use crate::explain::{Described, Explanation, explain, from_request};
+use crate::export::{EXPLANATION, Export, ExportFormat, explanation};
 use crate::firmware::catalog::Catalog;
 use crate::fleet::clock::unix_now;
 use crate::fleet::view::DeviceView;
 use crate::fleet::{Fleet, FleetSettings};
 use crate::logging::{Civil, Printable};
 
-/// Explains what a module would be told. `state`: the state folder of the server, which is only read.
-pub(super) fn run(folder: &Path, state: &Path, query: &ModuleQuery) -> CommandResult {
+/// Explains what a module would be told. `state`: the state folder of the server, which is only read. `format`: for other
+/// programs.
+pub(super) fn run(
+    folder: &Path,
+    state: &Path,
+    query: &ModuleQuery,
+    format: Option<ExportFormat>,
+) -> CommandResult {
     let mut check = match &query.request {
         Some(request) => from_request(request)?,
         None => from_flags(query),
@@ -37,7 +44,10 @@ pub(super) fn run(folder: &Path, state: &Path, query: &ModuleQuery) -> CommandRe
             .and_then(|project| fleet.unknown(&project.name)),
         note,
     };
-    Ok(told(&catalog, &check, remembered, unix))
+    Ok(match format {
+        None => told(&catalog, &check, remembered, unix),
+        Some(format) => exported(&catalog, &check, remembered, unix, format),
+    })
 }
 
 /// What is remembered of the device that is asked about.
@@ -130,11 +140,37 @@ fn told(
             release => writeln!(out, "{number:4}. {}: {text}", Printable(release)),
         };
     }
-    let code = match explanation.verdict {
+    (out, exit_code(&explanation.verdict))
+}
+
+/// The same for other programs, as the API shows it.
+fn exported(
+    catalog: &Catalog,
+    check: &Check<'_>,
+    remembered: Remembered<'_>,
+    unix: i64,
+    format: ExportFormat,
+) -> (String, u8) {
+    let explained = explain(catalog, remembered.known, check, unix);
+    let remarks = remembered.note.into_iter().chain(remembered.unknown);
+    let row = explanation(&explained, remarks);
+    let mut out = String::new();
+    match format {
+        ExportFormat::Json => out.extend([row.to_string().as_str(), "\n"]),
+        ExportFormat::Csv => {
+            let mut rows = Export::new(format, "explanations", EXPLANATION);
+            rows.begin(&mut out);
+            rows.row(&mut out, &row);
+        }
+    }
+    (out, exit_code(&explained.verdict))
+}
+
+fn exit_code(verdict: &Verdict<'_>) -> u8 {
+    match verdict {
         Verdict::Offer(_) => 0,
         Verdict::Refuse(_) => 3,
-    };
-    (out, code)
+    }
 }
 
 /// When the device was last seen, what it runs, and what it is held back from.

@@ -93,9 +93,12 @@ fn run(mut args: Args) -> ExitCode {
     let folder = &args.settings.folder;
     let state = state::locate(args.settings.state.as_deref(), folder);
     let outcome = match args.command {
-        Command::Serve | Command::Check => check::run(folder, &state),
-        Command::Explain => explain::run(folder, &state, &args.query),
-        Command::Devices => devices::run(&state, &args.query),
+        Command::Serve | Command::Check => check::run(folder, &state, args.format),
+        Command::Explain => explain::run(folder, &state, &args.query, args.format),
+        Command::Devices => match args.format {
+            None => devices::run(&state, &args.query),
+            Some(format) => devices::export(&state, &args.query, format),
+        },
         Command::Lift => requests::clear_hold(&state, &args.query),
         Command::Resume => requests::resume(&state, args.release.as_deref().unwrap_or_default()),
         #[cfg(feature = "lab")]

@@ -201,7 +201,7 @@ impl CommandLine {
                     flag.name
                 ));
             }
-            if args.query.request.is_some() && flag.name != "state" {
+            if args.query.request.is_some() && !matches!(flag.name, "state" | "json" | "csv") {
                 return Err(format!(
                     "the request says all that --{} could say: give one or the other",
                     flag.name

@@ -284,9 +284,10 @@ async fn respond(
             (permission, response)
         }
     };
-    let events = match &response.body {
-        ResponseBody::Events(events) => Some(events.clone()),
+    let streamed = match &response.body {
         ResponseBody::Bytes(_) => None,
+        _ if head.head_only() => None,
+        streamed => Some(streamed.clone()),
     };
     if send(stream, &response.encode(head.head_only(), head.is_http10))
         .await
@@ -294,10 +295,24 @@ async fn respond(
     {
         return;
     }
-    if let Some(events) = events {
-        // Its error says that the client has gone.
-        let _ = api::events::send_events(stream, events, head.is_http10, stopped).await;
-        return;
+    match streamed {
+        Some(ResponseBody::Events(events)) => {
+            // Its error says that the client has gone.
+            let _ = api::events::send_events(stream, events, head.is_http10, stopped).await;
+            return;
+        }
+        Some(ResponseBody::Export(list)) => {
+            let sent = list.send(context, stream, head.is_http10);
+            let stop = async {
+                let _ = stopped.recv().await;
+                Err(io::ErrorKind::Interrupted.into())
+            };
+            // Without its end, the client knows that something is missing.
+            if or(stop, sent).await.is_err() {
+                return;
+            }
+        }
+        Some(ResponseBody::Bytes(_)) | None => {}
     }
     let (bytes, time) = match permission {
         Permission::Public => SHORT_LINGER,

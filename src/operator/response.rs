@@ -6,9 +6,11 @@ use serde_json::{Value, json};
 use smol::channel::Receiver;
 
 use super::codec::{self, StatusCode};
+pub use crate::export::rfc3339;
+use crate::export::{DEVICE, Export, ExportFormat, RELEASE};
 use crate::firmware::ContentId;
 use crate::fleet::events::Event;
-use crate::logging::Civil;
+use crate::fleet::view::Filter;
 
 /// A response that was not sent yet.
 #[derive(Debug)]
@@ -27,12 +29,53 @@ pub struct Response {
 pub type ApiResult<T = Response> = Result<T, Response>;
 
 /// The body of a response.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum ResponseBody {
     /// These bytes.
     Bytes(Vec<u8>),
     /// A stream of events, sent after the head as they happen.
     Events(Receiver<Rc<Event>>),
+    /// A whole list, sent after the head a piece at a time.
+    Export(Box<ListExport>),
+}
+
+/// A whole list that is sent in pieces.
+#[derive(Clone, Debug)]
+pub struct ListExport {
+    /// The list.
+    pub list: ExportedList,
+    /// Writes its rows.
+    pub rows: Export,
+}
+
+impl ListExport {
+    /// The response that sends a list.
+    pub fn response(format: ExportFormat, list: ExportedList) -> Response {
+        let rows = match &list {
+            ExportedList::Devices(_) => Export::new(format, "devices", DEVICE),
+            ExportedList::Releases(_) => Export::new(format, "releases", RELEASE),
+        };
+        let (kind, ending) = match format {
+            ExportFormat::Json => (JSON, "json"),
+            ExportFormat::Csv => ("text/csv; charset=utf-8; header=present", "csv"),
+        };
+        let file = format!("attachment; filename=\"{}.{ending}\"", rows.name);
+        Response {
+            body: ResponseBody::Export(Box::new(ListExport { list, rows })),
+            ..Response::ok(kind, "")
+        }
+        .with("content-disposition", file)
+        .with("vary", "accept")
+    }
+}
+
+/// A list that can be exported.
+#[derive(Clone, Debug)]
+pub enum ExportedList {
+    /// The devices that pass a filter.
+    Devices(Filter),
+    /// The releases, of one project if it is named.
+    Releases(Option<String>),
 }
 
 /// Headers of every response: the page runs only its own scripts, is never framed, and no type is guessed.
@@ -128,17 +171,9 @@ impl Response {
             .chain(self.headers.iter().map(|(name, value)| (*name, &**value)));
         let body = match self.body {
             ResponseBody::Bytes(bytes) => Some(bytes),
-            ResponseBody::Events(_) => None,
+            ResponseBody::Events(_) | ResponseBody::Export(_) => None,
         };
         codec::encode(self.status, headers, body, head_only, is_http10)
-    }
-}
-
-/// A moment as RFC 3339, `null` if it is unknown.
-pub fn rfc3339(unix: i64) -> Value {
-    match u64::try_from(unix) {
-        Ok(unix @ 1..) => Value::from(format!("{}Z", Civil::of(unix))),
-        _ => Value::Null,
     }
 }
 
@@ -205,12 +240,5 @@ mod tests {
         let old = text(stream(), false, true);
         assert!(!old.contains("transfer-encoding") && !old.contains("content-length"));
         assert!(old.ends_with("\r\n\r\n"));
-    }
-
-    #[test]
-    fn a_time_is_rfc_3339_or_not_known() {
-        assert_eq!(rfc3339(1_795_420_800), "2026-11-23T08:00:00Z");
-        assert_eq!(rfc3339(0), Value::Null);
-        assert_eq!(rfc3339(-5), Value::Null);
     }
 }

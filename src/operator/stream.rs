@@ -27,6 +27,26 @@ pub async fn send(mut stream: &Async<TcpStream>, mut bytes: &[u8]) -> io::Result
     Ok(())
 }
 
+/// Sends a piece of a body without a length. `is_http10`: without chunks (RFC 9112 section 7.1).
+pub async fn send_piece(stream: &Async<TcpStream>, text: &str, is_http10: bool) -> io::Result<()> {
+    match is_http10 {
+        _ if text.is_empty() => Ok(()),
+        true => send(stream, text.as_bytes()).await,
+        false => {
+            let chunk = format!("{:x}\r\n{text}\r\n", text.len());
+            send(stream, chunk.as_bytes()).await
+        }
+    }
+}
+
+/// Ends a body without a length.
+pub async fn end_pieces(stream: &Async<TcpStream>, is_http10: bool) -> io::Result<()> {
+    match is_http10 {
+        true => Ok(()),
+        false => send(stream, b"0\r\n\r\n").await,
+    }
+}
+
 /// Ends a connection so that the client reads everything that was sent: a close with unread bytes resets the
 /// connection, which can destroy the response. Reads up to `outstanding` bytes that the client may still send, for
 /// at most `time`.

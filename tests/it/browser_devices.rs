@@ -155,6 +155,44 @@ fn a_held_device_is_found_and_released() {
 }
 
 #[test]
+fn a_list_is_downloaded_with_its_filter() {
+    let Some(desk) = Desk::open("a list is downloaded", |place| {
+        place.drop_firmware("P/2.0.0/update.bin", &noise(10, 3000));
+    }) else {
+        return;
+    };
+    desk.server
+        .wait_until_offered(&luat("P", common::IMEI, "1.0.0"), &noise(10, 3000));
+    desk.server.get(&luat("P", "862991443750000", "1.0.1"));
+    let keep = "
+        window.saved = [];
+        const create = URL.createObjectURL;
+        URL.createObjectURL = (blob) => { blob.arrayBuffer().then((bytes) => window.saved.push(new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes))); return create.call(URL, blob); };";
+    desk.browser.js(keep, json!([]));
+    let saved = |css: &str| {
+        desk.browser.click(css);
+        let text = desk.browser.wait(
+            "it is saved",
+            "return window.saved.pop() ?? null",
+            json!([]),
+        );
+        text.as_str().unwrap().to_owned()
+    };
+    desk.go("#/devices?version=1.0.1");
+    let csv = saved("[data-key=save-csv]");
+    let csv = csv.strip_prefix('\u{feff}').expect("a mark of UTF-8");
+    let rows = crate::operator_export::rows(csv);
+    assert_eq!((rows.len(), rows[0]["id"].as_str()), (1, "862991443750000"));
+    let json: serde_json::Value = serde_json::from_str(&saved("[data-key=save-json]")).unwrap();
+    assert_eq!(json["devices"][0]["version"], "1.0.1");
+    desk.go("#/releases");
+    desk.browser.wait_text("article", "2.0.0");
+    let csv = saved("[data-key=save-csv]");
+    assert!(csv.contains("\r\nP,2.0.0,live,"), "{csv}");
+    desk.quiet_console();
+}
+
+#[test]
 fn the_last_hour_is_drawn() {
     let Some(desk) = Desk::open("the last hour", |_| {}) else {
         return;

@@ -42,6 +42,7 @@ mod operator_access;
 mod operator_api;
 mod operator_crowd;
 mod operator_events;
+mod operator_export;
 mod operator_heads;
 mod operator_metrics;
 mod operator_pack;

@@ -4,7 +4,6 @@
 
 use crate::common;
 
-use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::symlink;
@@ -13,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::operator::Operator;
 use common::packages::noise;
-use common::{IMEI, PATIENCE, Place, Server, files_under, luat, wait_until};
+use common::{IMEI, PATIENCE, Place, Server, files_under, luat, remember_fleet, wait_until};
 use serde_json::json;
 
 fn start() -> (Server, Operator) {
@@ -428,25 +427,7 @@ fn a_page_of_a_large_fleet_is_quick() {
     };
     let place = Place::new();
     place.drop_firmware("P/2.0.0/u.bin", &noise(1, 5000));
-    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let mut journal = String::new();
-    let mut line = |mut text: String| {
-        let crc = crc32fast::hash(text.as_bytes());
-        writeln!(text, ",\"crc\":\"{crc:08x}\"}}").unwrap();
-        journal += &text;
-    };
-    line("{\"luat-ota-journal\":1".to_owned());
-    for n in 0..FLEET {
-        let (imei, seen) = (862_991_400_000_000 + n, now - 3600);
-        line(format!(
-            "{{\"device\":\"imei:{imei}\",\"project\":\"P\",\"version\":\"1.{}.0\",\"first\":{},\"last\":{seen},\
-             \"interval\":3600,\"network\":\"192.0.2.0/24\",\"at\":{seen}",
-            n % 7,
-            seen - 86_400,
-        ));
-    }
-    std::fs::create_dir_all(place.state()).unwrap();
-    std::fs::write(place.state().join("journal.jsonl"), journal).unwrap();
+    remember_fleet(&place, FLEET);
     let server = Server::start_in(place, &["--max-devices", "400000"]);
     let operator = Operator::of(&server);
     let total = operator.get("/api/v1/devices?limit=1").json()["total"].as_u64();

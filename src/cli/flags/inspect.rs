@@ -1,7 +1,11 @@
 //! The flags of the commands that look at a server or its folders.
 
+use std::ffi::OsStr;
+
 use super::{Flag, TEXT};
+use crate::cli::args::Args;
 use crate::cli::values::*;
+use crate::export::ExportFormat;
 use crate::firmware::audience::DeviceId;
 
 /// The state folder, for every command that uses one.
@@ -12,6 +16,24 @@ pub(super) const STATE: Flag = Flag::new("state", "DIR")
     .store(|args, v| put_some(&mut args.settings.state, path(v)));
 
 const ID: &str = "an IMEI (or a mac or uid) as the module sends it, like 862991443753386";
+
+const JSON: Flag = Flag::switch("json")
+    .help("Prints one JSON object instead of text.")
+    .store(|args, v| format(args, v, ExportFormat::Json));
+
+const CSV: Flag = Flag::switch("csv")
+    .help("Prints CSV (RFC 4180) instead of text.")
+    .store(|args, v| format(args, v, ExportFormat::Csv));
+
+/// Stores the format of a switch, if it is on and no other was given.
+fn format(args: &mut Args, value: &OsStr, format: ExportFormat) -> Option<()> {
+    if yes(value)? {
+        args.format.get_or_insert(format);
+    }
+    Some(())
+}
+
+pub(super) static CHECK: &[Flag] = &[JSON, CSV];
 
 pub(super) static EXPLAIN: &[Flag] = &[
     Flag::new("imei", "N")
@@ -41,6 +63,8 @@ pub(super) static EXPLAIN: &[Flag] = &[
         .help("The module sends need_oss_url=1, which means that it can follow a redirect.")
         .store(|args, v| put(&mut args.query.need_oss_url, yes(v))),
     STATE.help("State folder of the server, with the holds of the device. It is only read."),
+    JSON,
+    CSV,
 ];
 
 pub(super) static DEVICES: &[Flag] = &[
@@ -49,6 +73,8 @@ pub(super) static DEVICES: &[Flag] = &[
         .help("Shows only devices whose id begins with this text.")
         .expects("the beginning of an IMEI (or of a mac or uid), like 8629914437")
         .store(|args, v| put_some(&mut args.query.device, text(v).map(DeviceId::prefix))),
+    JSON,
+    CSV,
 ];
 
 pub(super) static LIFT: &[Flag] = &[

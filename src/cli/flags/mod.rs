@@ -146,7 +146,7 @@ const TEXT: &str = "a text (UTF-8) that is not empty";
 pub(super) fn of(command: Command) -> &'static [Flag] {
     match command {
         Command::Serve => serve::SERVE,
-        Command::Check => &[],
+        Command::Check => inspect::CHECK,
         Command::Explain => inspect::EXPLAIN,
         Command::Devices => inspect::DEVICES,
         Command::Lift => inspect::LIFT,

@@ -177,6 +177,8 @@ fn every_flag_arrives_from_the_line_and_from_the_environment_alike() {
         ("project-key", "k"),
         ("core-version", "3033"),
         ("need-oss-url", "true"),
+        ("json", "yes"),
+        ("csv", "yes"),
     ];
     let needed = ["--imei=1", "--firmware-name=n", "--version=v"];
     // The flags of the laboratory and of `pack` have tests of their own.

@@ -4,29 +4,26 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::explain::request_of;
+use crate::export::device;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::unix_now;
 use crate::fleet::journey::State;
-use crate::fleet::report::Report;
-use crate::fleet::view::{DeviceView, Filter};
+use crate::fleet::view::Filter;
 use crate::operator::codec::StatusCode;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
-use crate::operator::response::{ApiResult, Response, rfc3339};
+use crate::operator::response::{ApiResult, ExportedList, ListExport, Response};
 
 const STATES: &str = "state must be offered, downloading, delivered, confirmed, reverted, silent, sent or \
      waiting";
 
-/// `?imei=&project=&version=&state=&held=1&after=&limit=`
+/// `?imei=&project=&version=&state=&held=1&after=&limit=`, or with `format=` the whole list
 pub(super) fn list(context: &OperatorContext, head: &RequestHead) -> ApiResult {
     let query = |name| head.target.query(name);
     let state = match query("state") {
         None => None,
         Some(word) => Some(State::of_word(word).ok_or_else(|| Response::bad_request(STATES))?),
     };
-    let after = super::after(head, |after| after.parse().ok())?;
-    let limit = super::limit(head)?;
     let filter = Filter {
         prefix: query("imei").map(DeviceId::prefix).unwrap_or_default(),
         project: query("project").map(str::to_owned),
@@ -34,6 +31,11 @@ pub(super) fn list(context: &OperatorContext, head: &RequestHead) -> ApiResult {
         state,
         held: matches!(query("held"), Some("1" | "true")),
     };
+    if let Some(format) = super::format(head)? {
+        return Ok(ListExport::response(format, ExportedList::Devices(filter)));
+    }
+    let after = super::after(head, |after| after.parse().ok())?;
+    let limit = super::limit(head)?;
     let fleet = context.fleet.borrow();
     let page = fleet.page(&filter, after, limit, Instant::now(), unix_now());
     let devices: Value = page.devices.iter().map(device).collect();
@@ -68,117 +70,4 @@ pub(super) fn clear_hold(context: &OperatorContext, id: &str) -> ApiResult {
 
 fn unknown() -> Response {
     Response::problem(StatusCode::NotFound, "no device of this id is remembered")
-}
-
-/// A device as the API shows it.
-fn device(view: &DeviceView) -> Value {
-    let entry = &view.entry;
-    let check = entry.check();
-    let kind = match entry.device {
-        DeviceId::Imei(_) => "imei",
-        DeviceId::Mac(_) => "mac",
-        DeviceId::Other(_) => "other",
-    };
-    let journey = entry.journey.as_ref().map(|journey| {
-        json!({
-            "version": journey.version,
-            "from": journey.from,
-            "sha256": journey.content.to_string(),
-            "state": journey.state.word(),
-            "since": rfc3339(view.wall.unix_of(journey.since)),
-            "reached": journey.reached,
-            "size": journey.size,
-            "reported": view.reported.map(Report::word),
-        })
-    });
-    let held = view.held.iter().map(|hold| {
-        json!({
-            "sha256": hold.content,
-            "until": hold.until.map(rfc3339),
-            "reverts": hold.reverts,
-            "sent": hold.sent,
-        })
-    });
-    json!({
-        "id": entry.text,
-        "kind": kind,
-        "project": entry.project,
-        "version": entry.version,
-        "first_seen": rfc3339(view.wall.unix_of(entry.first)),
-        "last_seen": rfc3339(view.wall.unix_of(entry.last)),
-        "interval_seconds": Some(entry.interval).filter(|seconds| *seconds > 0),
-        "probation": view.probation,
-        "listed": view.listed,
-        "journey": journey,
-        "held": held.collect::<Value>(),
-        "network": entry.network.map(|network| network.to_string()),
-        "firmware_name": check.firmware_name.as_deref(),
-        "platform": check.name().platform,
-        "core": check.core(),
-        "request": request_of(&check),
-        "request_known": entry.profile.is_some(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::firmware::ContentId;
-    use crate::fleet::clock::{Stamp, Wall};
-    use crate::fleet::entry::{DeviceEntry, JourneyEntry};
-    use crate::fleet::network::Network;
-    use crate::fleet::profiles::Profile;
-    use crate::fleet::view::HoldView;
-
-    const NOW: Stamp = Stamp(1 << 31);
-
-    #[test]
-    fn a_device_is_shown_with_what_is_known_of_it() {
-        let unix = 1_795_420_800;
-        let mut view = DeviceView {
-            entry: DeviceEntry {
-                first: NOW,
-                network: Some(Network::V4([10, 0, 1])),
-                profile: Some(Profile::default()),
-                ..DeviceEntry::new(
-                    DeviceId::parse("862991443753386").unwrap(),
-                    "862991443753386",
-                    "P",
-                    "1.0.0",
-                    NOW.minus(unix as u32),
-                )
-            },
-            wall: Wall { stamp: NOW, unix },
-            probation: true,
-            reported: Some(Report::Failed),
-            listed: false,
-            held: Vec::new(),
-        };
-        let shown = device(&view);
-        assert_eq!(shown["id"], "862991443753386");
-        assert_eq!(shown["kind"], "imei");
-        assert_eq!(shown["first_seen"], "2026-11-23T08:00:00Z");
-        assert_eq!(shown["last_seen"], Value::Null);
-        assert_eq!(shown["interval_seconds"], Value::Null);
-        assert_eq!(shown["journey"], Value::Null);
-        assert_eq!(shown["network"], "10.0.1.0/24");
-        view.entry.interval = 60;
-        view.entry.journey = Some(JourneyEntry {
-            state: State::Downloading,
-            reached: 5,
-            ..JourneyEntry::new("P", "2.0.0", ContentId([7; 32]), 10, "1.0.0", NOW)
-        });
-        view.held.push(HoldView {
-            content: "ab".into(),
-            until: None,
-            reverts: 2,
-            sent: 9,
-        });
-        let shown = device(&view);
-        assert_eq!(shown["journey"]["state"], "downloading");
-        assert_eq!(shown["journey"]["reported"], "failed");
-        assert_eq!(shown["journey"]["since"], "2026-11-23T08:00:00Z");
-        assert_eq!(shown["held"][0]["until"], Value::Null);
-        assert_eq!(shown["interval_seconds"], 60);
-    }
 }

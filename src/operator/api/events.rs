@@ -17,7 +17,7 @@ use crate::operator::codec::StatusCode;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
 use crate::operator::response::{ApiResult, Response, ResponseBody, rfc3339};
-use crate::operator::stream::{receive, send};
+use crate::operator::stream::{end_pieces, receive, send_piece};
 
 /// The interval of comments that keep proxies from ending a quiet stream.
 const PING: Duration = Duration::from_secs(15);
@@ -50,11 +50,7 @@ pub(in crate::operator) async fn send_events(
     // A first comment tells that the stream stands.
     let mut next = Some(": hello\n\n".to_owned());
     while let Some(text) = next {
-        let frame = match is_http10 {
-            true => text,
-            false => format!("{:x}\r\n{text}\r\n", text.len()),
-        };
-        send(stream, frame.as_bytes()).await?;
+        send_piece(stream, &text, is_http10).await?;
         let event =
             async { io::Result::Ok(events.recv().await.ok().map(|event| event_text(&event))) };
         let quiet = async {
@@ -72,10 +68,7 @@ pub(in crate::operator) async fn send_events(
         };
         next = or(stop, or(gone, or(event, quiet))).await?;
     }
-    match is_http10 {
-        true => Ok(()),
-        false => send(stream, b"0\r\n\r\n").await,
-    }
+    end_pieces(stream, is_http10).await
 }
 
 /// An event in the form of the stream. JSON contains no line feeds.

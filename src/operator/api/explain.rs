@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use crate::decision::{Check, Verdict};
+use crate::decision::Check;
 use crate::explain::{Described, explain, from_request};
+use crate::export;
 use crate::fleet::clock::unix_now;
 use crate::operator::body::RequestBody;
 use crate::operator::context::OperatorContext;
@@ -70,29 +71,9 @@ fn explained(context: &OperatorContext, mut check: Check<'_>) -> Response {
     check.complete(&catalog);
     let known = fleet.known_for_operator(&check, Instant::now());
     let explanation = explain(&catalog, known, &check, unix_now());
-    let (word, release, package, reason) = match &explanation.verdict {
-        Verdict::Offer(offer) => (
-            "offer",
-            Some(offer.release),
-            Some(&offer.package.path),
-            format!("{} is offered", offer.release.version_text),
-        ),
-        Verdict::Refuse(refused) => ("refuse", refused.release, None, refused.to_string()),
-    };
-    let notes = explanation.notes.list().iter();
-    let notes = notes.map(|note| json!({"release": note.release, "text": note.text}));
     // The reason why the same check may get another answer later.
     let unknown = fleet.unknown(check.project());
-    let unknown = unknown.map(|text| json!({"release": "", "text": text}));
-    Response::json(&json!({
-        "verdict": word,
-        "http": {"status": explanation.status, "code": explanation.code},
-        "udp": explanation.udp,
-        "release": release.map(|release| &release.version_text),
-        "package": package,
-        "reason": reason,
-        "notes": notes.chain(unknown).collect::<Value>(),
-    }))
+    Response::json(&export::explanation(&explanation, unknown.into_iter()))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The responses of the routes: JSON, errors as problems (RFC 9457), times as RFC 3339 in UTC, `null` for what is
+//! The responses of the routes: JSON, lists also as CSV, errors as problems (RFC 9457), times as RFC 3339 in UTC, `null` for what is
 //! unknown. `openapi.json` describes them, and a test compares every response with it.
 
 mod base64;
@@ -6,6 +6,7 @@ mod counting;
 mod devices;
 pub mod events;
 mod explain;
+mod export;
 mod history;
 mod metrics;
 #[cfg(feature = "pack")]
@@ -29,6 +30,7 @@ use super::context::OperatorContext;
 use super::head::RequestHead;
 use super::response::{ApiResult, JSON, Response};
 use super::route::OperatorRoute;
+use crate::export::ExportFormat;
 use crate::firmware::json as strict;
 use crate::os::fs::Folder;
 
@@ -125,6 +127,30 @@ fn limit(head: &RequestHead) -> ApiResult<usize> {
         _ => Err(Response::bad_request(format!(
             "limit must be a number from 1 to {MOST}"
         ))),
+    }
+}
+
+/// The format of a whole list, by `format` in the query or `Accept`; `None`: a page is asked for.
+fn format(head: &RequestHead) -> ApiResult<Option<ExportFormat>> {
+    let wants_csv = |accepted: &str| {
+        let mut kinds = accepted.split([',', ';']).map(str::trim);
+        kinds.any(|kind| kind.eq_ignore_ascii_case("text/csv"))
+    };
+    let format = match head.target.query("format") {
+        Some("csv") => ExportFormat::Csv,
+        Some("json") => ExportFormat::Json,
+        Some(_) => return Err(Response::bad_request("format must be csv or json")),
+        None if head.header("accept")?.is_some_and(wants_csv) => ExportFormat::Csv,
+        None => return Ok(None),
+    };
+    let is_paged = ["after", "limit", "sort"]
+        .iter()
+        .any(|name| head.target.query(name).is_some());
+    match is_paged {
+        true => Err(Response::bad_request(
+            "an export is the whole list: leave out after, limit and sort",
+        )),
+        false => Ok(Some(format)),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::logging::Civil;
 use crate::operator::blocking::unblock;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
-use crate::operator::response::{ApiResult, Response, etag};
+use crate::operator::response::{ApiResult, ExportedList, ListExport, Response, etag};
 use crate::os::fs::Folder;
 
 /// The longest rules that a list shows, in bytes: they may name a hundred thousand devices.
@@ -27,14 +27,18 @@ const SHOWN: usize = 64 * 1024;
 /// The longest rules file, in bytes.
 const LONGEST: u64 = 16 << 20;
 
-/// `?project=&after=&limit=`
+/// `?project=&after=&limit=`, or with `format=` the whole list
 pub(super) async fn list(context: &OperatorContext, head: &RequestHead) -> ApiResult {
+    let wanted = head.target.query("project");
+    if let Some(format) = super::format(head)? {
+        let list = ExportedList::Releases(wanted.map(str::to_owned));
+        return Ok(ListExport::response(format, list));
+    }
     let limit = super::limit(head)?;
     let after = super::after(head, |after| {
         let (project, version) = after.rsplit_once('/')?;
         Some((project, Version::parse(version)?))
     })?;
-    let wanted = head.target.query("project");
     let catalog = (context.catalog)();
     let mut page: Vec<(&Project, &Release)> = all(&catalog)
         .filter(|(project, _)| wanted.is_none_or(|wanted| wanted == &*project.name))

@@ -164,6 +164,23 @@ impl Operator {
     }
 }
 
+/// The body of chunks (RFC 9112 section 7.1) up to the last one, after which nothing comes.
+fn whole(mut chunks: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let end = chunks.windows(2).position(|two| two == b"\r\n")?;
+        let length = std::str::from_utf8(&chunks[..end]).ok()?;
+        let length = usize::from_str_radix(length, 16).ok()?;
+        let (data, rest) = chunks[end + 2..].split_at_checked(length)?;
+        chunks = rest.strip_prefix(b"\r\n")?;
+        match (length, chunks) {
+            (0, []) => return Some(body),
+            (0, _) => return None,
+            _ => body.extend_from_slice(data),
+        }
+    }
+}
+
 /// Takes a reply apart, strictly: status line, headers, and as many bytes as it says.
 pub fn parse(raw: &[u8], head_only: bool) -> Result<Told, String> {
     let end = raw.windows(4).position(|four| four == b"\r\n\r\n");
@@ -199,7 +216,9 @@ pub fn parse(raw: &[u8], head_only: bool) -> Result<Told, String> {
         body,
     };
     if told.header("transfer-encoding").is_some() {
-        return Ok(told);
+        // A stream of events has no end.
+        let body = whole(&told.body).unwrap_or(told.body);
+        return Ok(Told { body, ..told });
     }
     let length: usize = told
         .header("content-length")

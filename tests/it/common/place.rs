@@ -1,5 +1,7 @@
 //! A temporary folder, and the log of a server.
 
+use std::fmt::Write as _;
+
 use super::*;
 
 /// A temporary folder with `firmware/` and `state/` in it; removed at the end.
@@ -49,6 +51,30 @@ impl Place {
     pub fn rules(&self, path: &str, rules: serde_json::Value) {
         self.drop_firmware(path, rules.to_string().as_bytes());
     }
+}
+
+/// Writes a journal into the state folder that remembers so many devices of project P: IMEIs from 862991400000000 on, seen
+/// an hour ago, with versions from 1.0.0 to 1.6.0.
+pub fn remember_fleet(place: &Place, devices: u64) {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let mut journal = String::new();
+    let mut line = |mut text: String| {
+        let crc = crc32fast::hash(text.as_bytes());
+        writeln!(text, ",\"crc\":\"{crc:08x}\"}}").unwrap();
+        journal += &text;
+    };
+    line("{\"luat-ota-journal\":1".to_owned());
+    for n in 0..devices {
+        let (imei, seen) = (862_991_400_000_000 + n, now - 3600);
+        line(format!(
+            "{{\"device\":\"imei:{imei}\",\"project\":\"P\",\"version\":\"1.{}.0\",\"first\":{},\"last\":{seen},\
+             \"interval\":3600,\"network\":\"192.0.2.0/24\",\"at\":{seen}",
+            n % 7,
+            seen - 86_400,
+        ));
+    }
+    std::fs::create_dir_all(place.state()).unwrap();
+    std::fs::write(place.state().join("journal.jsonl"), journal).unwrap();
 }
 
 impl Drop for Place {

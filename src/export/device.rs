@@ -1,0 +1,149 @@
+//! A device for other programs: as the API shows it.
+
+use serde_json::{Value, json};
+
+use super::{Column, rfc3339};
+use crate::explain::request_of;
+use crate::firmware::audience::DeviceId;
+use crate::fleet::report::Report;
+use crate::fleet::view::DeviceView;
+
+/// The columns of a device.
+pub const DEVICE: &[Column] = &[
+    ("id", "/id"),
+    ("kind", "/kind"),
+    ("project", "/project"),
+    ("version", "/version"),
+    ("platform", "/platform"),
+    ("core", "/core"),
+    ("network", "/network"),
+    ("first_seen", "/first_seen"),
+    ("last_seen", "/last_seen"),
+    ("interval_seconds", "/interval_seconds"),
+    ("probation", "/probation"),
+    ("listed", "/listed"),
+    ("offered_version", "/journey/version"),
+    ("from_version", "/journey/from"),
+    ("state", "/journey/state"),
+    ("since", "/journey/since"),
+    ("reached", "/journey/reached"),
+    ("size", "/journey/size"),
+    ("reported", "/journey/reported"),
+    ("held_until", "/held/*/until"),
+    ("firmware_name", "/firmware_name"),
+    ("request", "/request"),
+];
+
+/// A device as the API shows it.
+pub fn device(view: &DeviceView) -> Value {
+    let entry = &view.entry;
+    let check = entry.check();
+    let kind = match entry.device {
+        DeviceId::Imei(_) => "imei",
+        DeviceId::Mac(_) => "mac",
+        DeviceId::Other(_) => "other",
+    };
+    let journey = entry.journey.as_ref().map(|journey| {
+        json!({
+            "version": journey.version,
+            "from": journey.from,
+            "sha256": journey.content.to_string(),
+            "state": journey.state.word(),
+            "since": rfc3339(view.wall.unix_of(journey.since)),
+            "reached": journey.reached,
+            "size": journey.size,
+            "reported": view.reported.map(Report::word),
+        })
+    });
+    let held = view.held.iter().map(|hold| {
+        json!({
+            "sha256": hold.content,
+            "until": hold.until.map(rfc3339),
+            "reverts": hold.reverts,
+            "sent": hold.sent,
+        })
+    });
+    json!({
+        "id": entry.text,
+        "kind": kind,
+        "project": entry.project,
+        "version": entry.version,
+        "first_seen": rfc3339(view.wall.unix_of(entry.first)),
+        "last_seen": rfc3339(view.wall.unix_of(entry.last)),
+        "interval_seconds": Some(entry.interval).filter(|seconds| *seconds > 0),
+        "probation": view.probation,
+        "listed": view.listed,
+        "journey": journey,
+        "held": held.collect::<Value>(),
+        "network": entry.network.map(|network| network.to_string()),
+        "firmware_name": check.firmware_name.as_deref(),
+        "platform": check.name().platform,
+        "core": check.core(),
+        "request": request_of(&check),
+        "request_known": entry.profile.is_some(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::firmware::ContentId;
+    use crate::fleet::clock::{Stamp, Wall};
+    use crate::fleet::entry::{DeviceEntry, JourneyEntry};
+    use crate::fleet::journey::State;
+    use crate::fleet::network::Network;
+    use crate::fleet::profiles::Profile;
+    use crate::fleet::view::HoldView;
+
+    const NOW: Stamp = Stamp(1 << 31);
+
+    #[test]
+    fn a_device_is_shown_with_what_is_known_of_it() {
+        let unix = 1_795_420_800;
+        let mut view = DeviceView {
+            entry: DeviceEntry {
+                first: NOW,
+                network: Some(Network::V4([10, 0, 1])),
+                profile: Some(Profile::default()),
+                ..DeviceEntry::new(
+                    DeviceId::parse("862991443753386").unwrap(),
+                    "862991443753386",
+                    "P",
+                    "1.0.0",
+                    NOW.minus(unix as u32),
+                )
+            },
+            wall: Wall { stamp: NOW, unix },
+            probation: true,
+            reported: Some(Report::Failed),
+            listed: false,
+            held: Vec::new(),
+        };
+        let shown = device(&view);
+        assert_eq!(shown["id"], "862991443753386");
+        assert_eq!(shown["kind"], "imei");
+        assert_eq!(shown["first_seen"], "2026-11-23T08:00:00Z");
+        assert_eq!(shown["last_seen"], Value::Null);
+        assert_eq!(shown["interval_seconds"], Value::Null);
+        assert_eq!(shown["journey"], Value::Null);
+        assert_eq!(shown["network"], "10.0.1.0/24");
+        view.entry.interval = 60;
+        view.entry.journey = Some(JourneyEntry {
+            state: State::Downloading,
+            reached: 5,
+            ..JourneyEntry::new("P", "2.0.0", ContentId([7; 32]), 10, "1.0.0", NOW)
+        });
+        view.held.push(HoldView {
+            content: "ab".into(),
+            until: None,
+            reverts: 2,
+            sent: 9,
+        });
+        let shown = device(&view);
+        assert_eq!(shown["journey"]["state"], "downloading");
+        assert_eq!(shown["journey"]["reported"], "failed");
+        assert_eq!(shown["journey"]["since"], "2026-11-23T08:00:00Z");
+        assert_eq!(shown["held"][0]["until"], Value::Null);
+        assert_eq!(shown["interval_seconds"], 60);
+    }
+}

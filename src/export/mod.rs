@@ -1,0 +1,240 @@
+//! Lists for other programs, as JSON and as CSV (RFC 4180), a row at a time: the exports of the operator's API, and `--json`
+//! and `--csv` of the command line.
+//!
+//! A row is a JSON value. A line of CSV is made of the same value, so that both formats always say the same.
+
+mod device;
+mod explanation;
+
+pub use self::device::{DEVICE, device};
+pub use self::explanation::{EXPLANATION, explanation};
+
+use serde_json::Value;
+
+use crate::logging::{Civil, Printable};
+
+/// Format of an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExportFormat {
+    /// One object with the list.
+    Json,
+    /// A line for each row, below a line with the names of the columns.
+    Csv,
+}
+
+/// Name of a column of CSV, and the place of its value in a row: a JSON pointer (RFC 6901), in which `*` stands for every
+/// item of a list.
+pub type Column = (&'static str, &'static str);
+
+/// The columns of a release, as the API shows it.
+pub const RELEASE: &[Column] = &[
+    ("project", "/project"),
+    ("version", "/version"),
+    ("state", "/state"),
+    ("reason", "/reason"),
+    ("percent", "/percent"),
+    ("for", "/for/*"),
+    ("files", "/packages/*/path"),
+    ("sha256", "/packages/*/sha256"),
+    ("devices", "/devices"),
+    ("offered", "/counts/offered"),
+    ("downloading", "/counts/downloading"),
+    ("delivered", "/counts/delivered"),
+    ("sent", "/counts/sent"),
+    ("waiting", "/counts/waiting"),
+    ("confirmed", "/counts/confirmed"),
+    ("reverted", "/counts/reverted"),
+    ("silent", "/counts/silent"),
+];
+
+/// Writes an export, piece by piece.
+#[derive(Clone, Debug)]
+pub struct Export {
+    /// Its format.
+    pub format: ExportFormat,
+    /// Name of the list: the key in JSON, and the name of the file.
+    pub name: &'static str,
+    columns: &'static [Column],
+    has_rows: bool,
+}
+
+impl Export {
+    /// Creates the export of a list.
+    pub fn new(format: ExportFormat, name: &'static str, columns: &'static [Column]) -> Export {
+        Export {
+            format,
+            name,
+            columns,
+            has_rows: false,
+        }
+    }
+
+    /// What comes before the rows.
+    pub fn begin(&self, out: &mut String) {
+        match self.format {
+            ExportFormat::Json => out.extend(["{\"", self.name, "\":["]),
+            ExportFormat::Csv => line(out, self.columns.iter().map(|(name, _)| (*name).to_owned())),
+        }
+    }
+
+    /// One row.
+    pub fn row(&mut self, out: &mut String, row: &Value) {
+        match self.format {
+            ExportFormat::Json => {
+                let before = if self.has_rows { ",\n" } else { "\n" };
+                out.extend([before, &row.to_string()]);
+            }
+            ExportFormat::Csv => line(out, self.columns.iter().map(|(_, place)| cell(row, place))),
+        }
+        self.has_rows = true;
+    }
+
+    /// What comes after the rows. `rest`: further keys of the JSON object.
+    pub fn end(&self, out: &mut String, rest: &[(&str, Value)]) {
+        if self.format == ExportFormat::Json {
+            out.push_str("\n]");
+            for (key, value) in rest {
+                out.extend([",\"", key, "\":", &value.to_string()]);
+            }
+            out.push_str("}\n");
+        }
+    }
+}
+
+/// Writes a line of CSV.
+fn line(out: &mut String, cells: impl Iterator<Item = String>) {
+    for (at, cell) in cells.enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        match cell.contains([',', '"']) {
+            true => out.extend(["\"", &cell.replace('"', "\"\""), "\""]),
+            false => out.push_str(&cell),
+        }
+    }
+    out.push_str("\r\n");
+}
+
+/// The text of a value of a row; empty where there is none.
+fn cell(row: &Value, place: &str) -> String {
+    if let Some((list, place)) = place.split_once("/*") {
+        let items = row.pointer(list).and_then(Value::as_array);
+        let cells = items.into_iter().flatten().map(|item| cell(item, place));
+        return cells.collect::<Vec<String>>().join("; ");
+    }
+    match row.pointer(place) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => harmless(text),
+        Some(value) => value.to_string(),
+    }
+}
+
+/// A text that a spreadsheet shows and does not execute: one that begins like a formula gets a `'` in front. Control
+/// characters are escaped as in the log, so that a line of CSV is always one line.
+fn harmless(text: &str) -> String {
+    let is_formula = text.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
+    let mark = if is_formula { "'" } else { "" };
+    format!("{mark}{}", Printable(text))
+}
+
+/// A moment as RFC 3339, `null` if it is unknown.
+pub fn rfc3339(unix: i64) -> Value {
+    match u64::try_from(unix) {
+        Ok(unix @ 1..) => Value::from(format!("{}Z", Civil::of(unix))),
+        _ => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    const COLUMNS: &[Column] = &[("id", "/id"), ("count", "/n"), ("until", "/held/*/until")];
+
+    fn whole(format: ExportFormat, rows: &[Value]) -> String {
+        let mut export = Export::new(format, "devices", COLUMNS);
+        let mut out = String::new();
+        export.begin(&mut out);
+        rows.iter().for_each(|row| export.row(&mut out, row));
+        export.end(&mut out, &[("total", json!(rows.len()))]);
+        out
+    }
+
+    /// The cells of a line of CSV, by the grammar of RFC 4180.
+    fn cells(line: &str) -> Vec<String> {
+        let mut cells = vec![String::new()];
+        let mut letters = line.chars().peekable();
+        let mut is_quoted = false;
+        while let Some(letter) = letters.next() {
+            match letter {
+                '"' if is_quoted && letters.peek() == Some(&'"') => {
+                    letters.next();
+                    cells.last_mut().unwrap().push('"');
+                }
+                '"' => is_quoted = !is_quoted,
+                ',' if !is_quoted => cells.push(String::new()),
+                letter => cells.last_mut().unwrap().push(letter),
+            }
+        }
+        assert!(!is_quoted, "{line}");
+        cells
+    }
+
+    #[test]
+    fn rows_are_lines_of_csv_and_items_of_json() {
+        let rows = [
+            json!({"id": "a,\"b\"", "n": 5, "held": [{"until": "x"}, {"until": null}, {"until": "y"}]}),
+            json!({"id": null, "n": true}),
+        ];
+        assert_eq!(
+            whole(ExportFormat::Csv, &rows),
+            "id,count,until\r\n\"a,\"\"b\"\"\",5,x; ; y\r\n,true,\r\n"
+        );
+        let read: Value = serde_json::from_str(&whole(ExportFormat::Json, &rows)).unwrap();
+        assert_eq!(read, json!({"devices": rows, "total": 2}));
+        assert_eq!(whole(ExportFormat::Csv, &[]), "id,count,until\r\n");
+        let empty: Value = serde_json::from_str(&whole(ExportFormat::Json, &[])).unwrap();
+        assert_eq!(empty, json!({"devices": [], "total": 0}));
+    }
+
+    #[test]
+    fn a_cell_that_begins_like_a_formula_is_text() {
+        for (text, shown) in [
+            ("=1+1", "'=1+1"),
+            ("+1", "'+1"),
+            ("-1", "'-1"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("＝1", "'＝1"),
+            ("\t=1", "\\u{9}=1"),
+            ("a=1", "a=1"),
+            ("a\r\nb", "a\\u{d}\\u{a}b"),
+            ("", ""),
+        ] {
+            assert_eq!(cell(&json!({ "a": text }), "/a"), shown, "{text:?}");
+        }
+        assert_eq!(cell(&json!({"a": -1}), "/a"), "-1");
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_has_a_cell_for_each_column_whatever_a_module_says(one in any::<String>(), two in any::<String>()) {
+            let csv = whole(ExportFormat::Csv, &[json!({"id": one, "n": two})]);
+            let lines: Vec<&str> = csv.split_terminator("\r\n").collect();
+            prop_assert_eq!(lines.len(), 2);
+            let cells = cells(lines[1]);
+            prop_assert_eq!(cells.len(), COLUMNS.len());
+            prop_assert_eq!(&cells[0], &harmless(&one));
+            prop_assert!(!cells.iter().any(|cell| cell.starts_with(['=', '+', '-', '@', '\t'])));
+        }
+    }
+
+    #[test]
+    fn a_time_is_rfc_3339_or_not_known() {
+        assert_eq!(rfc3339(1_795_420_800), "2026-11-23T08:00:00Z");
+        assert_eq!(rfc3339(0), Value::Null);
+        assert_eq!(rfc3339(-5), Value::Null);
+    }
+}

@@ -1,0 +1,91 @@
+//! Exports: a whole list as CSV or JSON, sent in pieces. Only one piece is in memory at a time, and other tasks run
+//! between two pieces.
+
+use std::io;
+use std::net::TcpStream;
+use std::time::Instant;
+
+use serde_json::Value;
+use smol::Async;
+use smol::future::yield_now;
+
+use super::releases;
+use crate::export::device;
+use crate::firmware::catalog::Catalog;
+use crate::fleet::clock::unix_now;
+use crate::operator::context::OperatorContext;
+use crate::operator::response::{ExportedList, ListExport};
+use crate::operator::stream::{end_pieces, send_piece};
+
+/// Devices of a piece, at most.
+const DEVICES: usize = 32;
+
+/// Releases of a piece, at most. Their rules are read from the disk together.
+const RELEASES: usize = 32;
+
+/// Bytes from which on a piece is sent.
+const PIECE: usize = 16 * 1024;
+
+impl ListExport {
+    /// Sends the list, after the head. `is_http10`: without chunks.
+    pub(in crate::operator) async fn send(
+        mut self,
+        context: &OperatorContext,
+        stream: &Async<TcpStream>,
+        is_http10: bool,
+    ) -> io::Result<()> {
+        // One catalogue for all pieces: the places of its releases do not change.
+        let catalog = (context.catalog)();
+        let mut text = String::new();
+        self.rows.begin(&mut text);
+        let mut next = Some(0);
+        while let Some(from) = next {
+            next = self.add(context, &catalog, from, &mut text).await?;
+            if text.len() >= PIECE {
+                send_piece(stream, &text, is_http10).await?;
+                text.clear();
+            }
+            yield_now().await;
+        }
+        let mut rest = vec![("next", Value::Null)];
+        if let ExportedList::Devices(_) = self.list {
+            rest.push(("total", context.fleet.borrow().devices().into()));
+        }
+        self.rows.end(&mut text, &rest);
+        send_piece(stream, &text, is_http10).await?;
+        end_pieces(stream, is_http10).await
+    }
+
+    /// Adds the rows of one piece, from a place on; returns the place of the next one.
+    async fn add(
+        &mut self,
+        context: &OperatorContext,
+        catalog: &Catalog,
+        from: u32,
+        text: &mut String,
+    ) -> io::Result<Option<u32>> {
+        match &self.list {
+            ExportedList::Devices(filter) => {
+                let fleet = context.fleet.borrow();
+                let page = fleet.page(filter, Some(from), DEVICES, Instant::now(), unix_now());
+                for view in &page.devices {
+                    self.rows.row(text, &device(view));
+                }
+                Ok(page.next)
+            }
+            ExportedList::Releases(project) => {
+                let wanted = project.as_deref();
+                let releases = releases::all(catalog)
+                    .filter(|(project, _)| wanted.is_none_or(|wanted| wanted == &*project.name));
+                let page: Vec<_> = releases.skip(from as usize).take(RELEASES).collect();
+                let shown = releases::show(context, &page).await;
+                // The head has been sent: only the connection's end can tell.
+                for row in shown.map_err(|_| io::ErrorKind::Other)? {
+                    self.rows.row(text, &row);
+                }
+                let is_last = page.len() < RELEASES;
+                Ok((!is_last).then_some(from.saturating_add(RELEASES as u32)))
+            }
+        }
+    }
+}
