@@ -71,7 +71,8 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
     settings.apply_and_warn();
     firmware_folder::prepare(&settings.folder)?;
     // Held to the end: its lock keeps a second server out.
-    let state = ServerState::open(settings.state.as_deref(), &settings.folder)?;
+    let (at, secret) = (settings.state.as_deref(), settings.secret_file.as_deref());
+    let state = ServerState::open(at, &settings.folder, secret)?;
     let state = Arc::new(state);
     match state.problem() {
         Some(problem) => log::warn!(target: "state", "{problem}"),

@@ -25,6 +25,8 @@ pub struct Settings {
     pub operator: OperatorSettings,
     /// The state folder, if one was named.
     pub state: Option<PathBuf>,
+    /// The file of the secret that several servers share.
+    pub secret_file: Option<PathBuf>,
     /// Time for running downloads after the signal to stop.
     pub grace: Duration,
     /// Longest time between two full scans.
@@ -74,6 +76,7 @@ impl Settings {
                 hosts: Vec::new(),
             },
             state: None,
+            secret_file: None,
             grace: Duration::from_secs(30),
             rescan: Duration::from_secs(30),
             log_format: Format::Text,

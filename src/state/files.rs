@@ -7,6 +7,8 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::os::process;
+
 /// Permissions of a file that only its owner can read.
 pub const PRIVATE: u32 = 0o600;
 
@@ -92,14 +94,49 @@ pub fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         std::fs::remove_file(&beside).ok();
         return written;
     }
-    // Not every file system lets a folder be synced; the rename itself is done.
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
+    sync_folder(folder);
+    Ok(())
+}
+
+/// Creates a private file with this content, unless there is one of this name. Of several processes that do so at the
+/// same time, also on several machines that share the folder, one succeeds, and nobody sees a part of the file.
+pub(super) fn create_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(ErrorKind::InvalidInput.into());
+    };
+    let mut number = [0; 8];
+    process::random(&mut number)?;
+    // The others have theirs.
+    let mut beside = OsString::from(".");
+    beside.push(name);
+    beside.push(format!(".{:016x}.tmp", u64::from_ne_bytes(number)));
+    let beside = folder.join(beside);
+    let created = (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(PRIVATE)
+            .open(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        // Unlike a rename, it replaces nothing on any file system.
+        std::fs::hard_link(&beside, path)
+    })();
+    std::fs::remove_file(&beside).ok();
+    match created {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        _ => sync_folder(folder),
+    }
+    Ok(())
+}
+
+/// Syncs a folder, after a change of its entries. Not every file system lets a folder be synced.
+fn sync_folder(folder: &Path) {
+    let folder = match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
     };
     if let Ok(folder) = File::open(folder) {
         folder.sync_all().ok();
     }
-    Ok(())
 }

@@ -121,8 +121,13 @@ pub struct ServerState {
 
 impl ServerState {
     /// Opens (and creates) the state folder at [`locate`]. Where it cannot be used, [`ServerState::problem`]
-    /// says so. Fails with a sentence if another server has the lock (or no secret can be made at all).
-    pub fn open(wanted: Option<&Path>, firmware: &Path) -> Result<ServerState, String> {
+    /// says so. `shared`: the file of a secret that other servers use too. Fails with a sentence if another server has
+    /// the lock, if the shared secret cannot be used, or if no secret can be made at all.
+    pub fn open(
+        wanted: Option<&Path>,
+        firmware: &Path,
+        shared: Option<&Path>,
+    ) -> Result<ServerState, String> {
         let folder = StateFolder::new(&locate(wanted, firmware));
         let claimed = match folder.try_claim() {
             Ok(()) => check_writable(folder.path()),
@@ -141,7 +146,10 @@ impl ServerState {
             secret: [0; 32],
             unsaved: Mutex::default(),
         };
-        state.secret = state.open_secret()?;
+        state.secret = match shared {
+            Some(path) => secret::shared(path)?,
+            None => state.open_secret()?,
+        };
         Ok(state)
     }
 
@@ -155,8 +163,8 @@ impl ServerState {
         self.problem.as_deref()
     }
 
-    /// 32 secret bytes: those of the folder (made at the first start, 0600), or where they cannot be kept
-    /// derived from machine-id and boot_id (docs/hazards.md 8).
+    /// 32 secret bytes: those of the shared file, else of the folder (both made at the first start, 0600), or where they
+    /// cannot be kept derived from machine-id and boot_id (docs/hazards.md 8).
     pub fn secret(&self) -> [u8; 32] {
         self.secret
     }

@@ -1,10 +1,13 @@
 //! The secret that the UDP upgrade ids are keyed with.
 
+use std::fmt::Display;
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::files::create_once;
 use crate::firmware::ContentId;
 use crate::os::fs::{is_not_regular, open_to_read};
 use crate::os::process;
@@ -31,6 +34,42 @@ pub(super) fn read(path: &Path) -> io::Result<[u8; 32]> {
     };
     let id = ContentId::parse(text.trim()).ok_or_else(damaged)?;
     Ok(id.0)
+}
+
+/// The secret that several servers share, which is created if its file does not exist. The error is a sentence.
+pub(super) fn shared(path: &Path) -> Result<[u8; 32], String> {
+    let failed = |error: &dyn Display| {
+        format!(
+            "--secret-file: {} {error}. It must hold 64 hexadecimal digits, the same for all servers that share ids; \
+             if it does not exist, the server creates it",
+            path.display()
+        )
+    };
+    let mut secret = read(path);
+    if secret
+        .as_ref()
+        .is_err_and(|error| error.kind() == ErrorKind::NotFound)
+    {
+        let mut new = [0; 32];
+        process::random(&mut new)
+            .and_then(|()| create_once(path, line(new).as_bytes()))
+            .map_err(|error| failed(&format_args!("cannot be created: {error}")))?;
+        // That of another server, if that was faster.
+        secret = read(path);
+    }
+    let secret = secret.map_err(|error| match error.kind() {
+        ErrorKind::InvalidData => failed(&error),
+        _ => failed(&format_args!("cannot be read: {error}")),
+    })?;
+    let others = std::fs::metadata(path).map_or(0, |about| about.permissions().mode() & 0o007);
+    if others != 0 {
+        log::warn!(
+            target: "state",
+            "every user of this machine can use {}: run chmod 600 on it, and better let the servers use a new one",
+            path.display()
+        );
+    }
+    Ok(secret)
 }
 
 /// A secret that cannot be guessed outside this machine and lasts until the next boot.

@@ -11,7 +11,7 @@ fn mode(path: &Path) -> u32 {
 fn the_secret_is_made_once_and_only_its_owner_can_read_it() {
     let scratch = Scratch::new();
     let folder = scratch.path().join("state");
-    let first = ServerState::open(Some(&folder), scratch.path()).unwrap();
+    let first = ServerState::open(Some(&folder), scratch.path(), None).unwrap();
     assert_eq!(first.folder().path(), folder);
     assert_eq!(first.problem(), None);
     assert_eq!(mode(&folder), 0o710);
@@ -20,7 +20,7 @@ fn the_secret_is_made_once_and_only_its_owner_can_read_it() {
     assert_ne!(secret, [0; 32]);
     drop(first);
     assert_eq!(
-        ServerState::open(Some(&folder), scratch.path())
+        ServerState::open(Some(&folder), scratch.path(), None)
             .unwrap()
             .secret(),
         secret
@@ -30,8 +30,8 @@ fn the_secret_is_made_once_and_only_its_owner_can_read_it() {
 #[test]
 fn a_second_server_is_told_what_to_do() {
     let scratch = Scratch::new();
-    let first = ServerState::open(Some(scratch.path()), scratch.path()).unwrap();
-    let Err(sentence) = ServerState::open(Some(scratch.path()), scratch.path()) else {
+    let first = ServerState::open(Some(scratch.path()), scratch.path(), None).unwrap();
+    let Err(sentence) = ServerState::open(Some(scratch.path()), scratch.path(), None) else {
         panic!("two servers share one state folder");
     };
     assert!(
@@ -40,7 +40,7 @@ fn a_second_server_is_told_what_to_do() {
     );
     assert!(sentence.contains("--state"), "{sentence}");
     drop(first);
-    assert!(ServerState::open(Some(scratch.path()), scratch.path()).is_ok());
+    assert!(ServerState::open(Some(scratch.path()), scratch.path(), None).is_ok());
 }
 
 // Case 50.
@@ -50,14 +50,14 @@ fn a_damaged_secret_is_set_aside_and_made_anew() {
     for text in ["", "abc", "\n", &"g".repeat(64), &digits, "\u{0}\u{0}"] {
         let scratch = Scratch::new();
         std::fs::write(scratch.path().join("secret"), text).unwrap();
-        let state = ServerState::open(Some(scratch.path()), scratch.path()).unwrap();
+        let state = ServerState::open(Some(scratch.path()), scratch.path(), None).unwrap();
         assert_eq!(state.problem(), None);
         let left = std::fs::read_to_string(scratch.path().join("secret.damaged")).unwrap();
         assert_eq!(left, *text);
         let secret = state.secret();
         drop(state);
         // The new one lasts.
-        let again = ServerState::open(Some(scratch.path()), scratch.path()).unwrap();
+        let again = ServerState::open(Some(scratch.path()), scratch.path(), None).unwrap();
         assert_eq!(again.secret(), secret);
     }
 }
@@ -69,11 +69,11 @@ fn a_secret_or_a_lock_that_is_no_file_is_set_aside() {
             let scratch = Scratch::new();
             let path = scratch.path().join(name);
             make(&path);
-            let state = ServerState::open(Some(scratch.path()), scratch.path()).unwrap();
+            let state = ServerState::open(Some(scratch.path()), scratch.path(), None).unwrap();
             assert_eq!(state.problem(), None, "{name}");
             let secret = state.secret();
             drop(state);
-            let again = ServerState::open(Some(scratch.path()), scratch.path()).unwrap();
+            let again = ServerState::open(Some(scratch.path()), scratch.path(), None).unwrap();
             assert_eq!(again.secret(), secret, "{name}");
         }
     }
@@ -116,7 +116,7 @@ fn a_folder_that_cannot_be_used_stops_nothing_and_is_used_when_it_can_be() {
         let folder = scratch.path().join(DEFAULT_NAME);
         std::fs::write(&folder, "in the way").unwrap();
         let wanted = named.then_some(folder.as_path());
-        let state = ServerState::open(wanted, scratch.path()).unwrap();
+        let state = ServerState::open(wanted, scratch.path(), None).unwrap();
         let lost = state.problem().unwrap();
         assert!(lost.contains("--state"), "{lost}");
         assert!(!state.folder().is_claimed() && !state.retry());
@@ -124,20 +124,22 @@ fn a_folder_that_cannot_be_used_stops_nothing_and_is_used_when_it_can_be() {
         assert_ne!(secret, [0; 32]);
         // A restart in this boot has the same one.
         drop(state);
-        let state = ServerState::open(wanted, scratch.path()).unwrap();
+        let state = ServerState::open(wanted, scratch.path(), None).unwrap();
         assert_eq!(state.secret(), secret);
         state.write_later("token", "12345678\n".to_owned(), 0o640);
         std::fs::remove_file(&folder).unwrap();
         assert!(state.retry());
         let token = std::fs::read_to_string(folder.join("token")).unwrap();
         assert_eq!(token, "12345678\n");
-        let second = ServerState::open(wanted, scratch.path())
+        let second = ServerState::open(wanted, scratch.path(), None)
             .map(drop)
             .unwrap_err();
         assert!(second.starts_with("Another"), "{second}");
         drop(state);
         assert_eq!(
-            ServerState::open(wanted, scratch.path()).unwrap().secret(),
+            ServerState::open(wanted, scratch.path(), None)
+                .unwrap()
+                .secret(),
             secret
         );
     }
@@ -146,7 +148,7 @@ fn a_folder_that_cannot_be_used_stops_nothing_and_is_used_when_it_can_be() {
 #[test]
 fn a_retry_does_not_replace_what_somebody_has_put_there() {
     let scratch = Scratch::new();
-    let state = ServerState::open(Some(scratch.path()), scratch.path()).unwrap();
+    let state = ServerState::open(Some(scratch.path()), scratch.path(), None).unwrap();
     std::fs::write(scratch.path().join("token"), "theirs").unwrap();
     state.write_later("token", "ours".to_owned(), PRIVATE);
     assert!(state.retry());
@@ -160,7 +162,7 @@ fn the_state_lies_in_the_firmware_folder_where_nothing_else_is_said() {
         return;
     }
     let scratch = Scratch::new();
-    let state = ServerState::open(None, scratch.path()).unwrap();
+    let state = ServerState::open(None, scratch.path(), None).unwrap();
     assert_eq!(state.folder().path(), scratch.path().join(DEFAULT_NAME));
     assert_eq!(
         locate(None, scratch.path()),
@@ -208,4 +210,55 @@ fn where_writing_fails_the_old_file_stays() {
     assert!(write_atomically(&path, b"new").is_err());
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
     assert!(write_atomically(Path::new("/"), b"").is_err());
+}
+
+#[test]
+fn a_shared_secret_is_made_once_and_all_servers_have_it() {
+    let scratch = Scratch::new();
+    let file = scratch.path().join("shared-secret");
+    let open = |name: usize| {
+        let state = scratch.path().join(name.to_string());
+        let state = ServerState::open(Some(&state), scratch.path(), Some(&file)).unwrap();
+        state.secret()
+    };
+    let open = &open;
+    // All at the same time.
+    let secrets: Vec<[u8; 32]> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..16)
+            .map(|name| scope.spawn(move || open(name)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    assert!(secrets.iter().all(|secret| *secret == secrets[0]));
+    assert_ne!(secrets[0], [0; 32]);
+    assert_eq!(mode(&file), 0o600);
+    assert_eq!(open(0), secrets[0]);
+    // Nothing is left beside it, and a server has no secret of its own.
+    let left = std::fs::read_dir(scratch.path()).unwrap().count();
+    assert_eq!(left, 16 + 1);
+    assert!(!scratch.path().join("0/secret").exists());
+}
+
+#[test]
+fn a_shared_secret_that_cannot_be_used_stops_the_start_and_is_left_alone() {
+    let scratch = Scratch::new();
+    let open = |file: &Path| {
+        let state = scratch.path().join("state");
+        ServerState::open(Some(&state), scratch.path(), Some(file)).map(|_| ())
+    };
+    for text in ["", "abc", &"0".repeat(63)] {
+        let file = scratch.write("short", text.as_bytes());
+        let sentence = open(&file).unwrap_err();
+        assert!(sentence.contains("--secret-file"), "{sentence}");
+        assert!(sentence.contains("64 hexadecimal digits"), "{sentence}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    }
+    // A folder that does not exist may be a share that is not mounted.
+    let sentence = open(&scratch.path().join("gone/secret")).unwrap_err();
+    assert!(sentence.contains("cannot be created"), "{sentence}");
+    let good = scratch.write("good", format!("{}\n", "ab".repeat(32)).as_bytes());
+    open(&good).unwrap();
 }

@@ -56,6 +56,7 @@ mod proxies;
 mod publish;
 mod ranges;
 mod readme;
+mod replicas;
 mod request_forms;
 mod signals;
 mod simulate;

@@ -72,6 +72,14 @@ pub(super) static SERVE: &[Flag] = &[
         "Uses this state folder for what must survive a restart (records of devices, the \
              secret of the UDP upgrade ids, known hashes), and for temporary files.",
     ),
+    Flag::new("secret-file", "FILE")
+        .help(
+            "Reads the secret of the UDP upgrade ids and of libfota3's URLs from this file, so that several servers \
+             share them. If it does not exist, it is created.",
+        )
+        .default_words("the secret in the state folder")
+        .expects("a file")
+        .store(|args, v| put_some(&mut args.settings.secret_file, path(v))),
     Flag::new("trusted-proxy", "CIDR")
         .help(
             "Takes the address of a module from X-Forwarded-For if the connection comes from this \
