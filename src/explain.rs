@@ -70,7 +70,7 @@ pub fn from_request(request: &[u8]) -> Result<Check<'_>, String> {
         HttpTarget::Libfota3(Libfota3Request::Report) => {
             Err("that reports what became of an update; explain the check before it".to_owned())
         }
-        HttpTarget::Health => {
+        HttpTarget::Health | HttpTarget::Ready => {
             Err("that asks whether the server is well, not for an update".to_owned())
         }
         HttpTarget::File(path, _) => Err(format!(

@@ -30,7 +30,8 @@ BOUNDS = {
     # 600 for groups of devices: their files, how they settle, and what rules make of a missing one.
     # 150 for retiring a release.
     # 450 for exports as CSV and JSON.
-    "lines": 36_600,
+    # 300 for several servers: the common secret, readiness, drain, and what monitoring counts.
+    "lines": 36_900,
     "longest file": 500,
     "duplicate types": 10,
     "unsafe": 33,

@@ -26,6 +26,8 @@ pub(super) struct Args {
     pub format: Option<ExportFormat>,
     /// `PROJECT/VERSION`, of `resume`.
     pub release: Option<String>,
+    /// Of `drain`.
+    pub undo: bool,
     #[cfg(feature = "packages")]
     pub shell: Option<Shell>,
     #[cfg(feature = "lab")]
@@ -46,6 +48,7 @@ impl Args {
             query: ModuleQuery::default(),
             format: None,
             release: None,
+            undo: false,
             #[cfg(feature = "packages")]
             shell: None,
             #[cfg(feature = "lab")]

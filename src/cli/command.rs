@@ -11,6 +11,7 @@ pub(super) enum Command {
     Devices,
     Lift,
     Resume,
+    Drain,
     #[cfg(feature = "lab")]
     Probe,
     #[cfg(feature = "lab")]
@@ -105,6 +106,14 @@ static COMMANDS: &[Description] = &[
         usage: "resume RELEASE",
         summary: "ends the pause of a release",
         help: RESUME,
+    },
+    Description {
+        command: Command::Drain,
+        name: "drain",
+        scope: Scope::Folders,
+        usage: "drain [DIR]",
+        summary: "lets a load balancer send requests to other servers",
+        help: DRAIN,
     },
     #[cfg(feature = "lab")]
     Description {
@@ -313,6 +322,16 @@ contains a pause, it writes \"paused\": false there. If no server is running, th
 starts executes it.
 
 Exit status: 0 success, 1 if there is no such release or the server cannot be asked, 2 wrong usage.
+";
+
+const DRAIN: &str = "\
+luat-ota drain [DIR] [--undo]
+
+Lets /readyz of the running server answer 503, so that a load balancer sends requests to other
+servers. The server answers everything else as before. --undo or a restart ends that. The command
+puts a request into the state folder and waits until the server has taken it.
+
+Exit status: 0 success, 1 if no server is running or it cannot be asked, 2 wrong usage.
 ";
 
 #[cfg(feature = "lab")]

@@ -1,4 +1,4 @@
-//! The command line: `serve`, `check`, `explain`, `devices`, `lift`, `resume`; with the feature `lab` `probe` and
+//! The command line: `serve`, `check`, `explain`, `devices`, `lift`, `resume`, `drain`; with the feature `lab` `probe` and
 //! `simulate`, with `pack` `pack`, with `packages` `health`, `completions` and `man`.
 //!
 //! [`command`] has the table of commands, [`flags`] the table of flags; help, manual page and completions are made
@@ -101,6 +101,7 @@ fn run(mut args: Args) -> ExitCode {
         },
         Command::Lift => requests::clear_hold(&state, &args.query),
         Command::Resume => requests::resume(&state, args.release.as_deref().unwrap_or_default()),
+        Command::Drain => requests::drain(&state, args.undo),
         #[cfg(feature = "lab")]
         Command::Probe => args.lab.probe(),
         #[cfg(feature = "lab")]

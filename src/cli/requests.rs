@@ -1,4 +1,4 @@
-//! `luat-ota lift` and `luat-ota resume`: a file in the state folder asks the server for something.
+//! `luat-ota lift`, `luat-ota resume` and `luat-ota drain`: a file in the state folder asks the server for something.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::fleet::entry::JournalEntry;
 use crate::fleet::known_list::KnownList;
 use crate::fleet::{clear_hold, journal, resume};
 use crate::os::notify::Notify;
-use crate::state;
+use crate::state::{self, drain};
 
 /// How long to wait for a running server: it looks every two seconds, and may write into the firmware folder.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,6 +77,21 @@ pub(super) fn resume(folder: &Path, release: &str) -> CommandResult {
         )),
         None => Ok((format!("Resumed: {release} is not paused now.\n"), 0)),
     }
+}
+
+/// Asks the server to let balancers send nothing more, or again.
+pub(super) fn drain(folder: &Path, undo: bool) -> CommandResult {
+    check_state_folder(folder)?;
+    if !state::is_in_use(folder) {
+        return Err(format!("no server uses {} now", folder.display()));
+    }
+    let file = drain::ask(folder, undo).map_err(|error| unwritable(folder, &error))?;
+    wait_until_taken(&file)?;
+    let text = match undo {
+        false => "Drained: /readyz answers 503 until luat-ota drain --undo or a restart.\n",
+        true => "No longer drained: /readyz answers 200 when the firmware folder was read.\n",
+    };
+    Ok((text.to_owned(), 0))
 }
 
 /// Fails if there is no state folder.

@@ -52,6 +52,7 @@ use crate::firmware::snapshot::Snapshots;
 use crate::fleet::Fleet;
 use crate::os;
 use crate::os::notify::Notify;
+use crate::wire::reply::Status;
 use smol::{Async, Timer};
 
 /// State of the public side, shared by its loops.
@@ -70,6 +71,10 @@ pub struct Service {
     reread: Box<dyn Fn(&str)>,
     /// A catalogue has arrived.
     ready: Cell<bool>,
+    /// Every file that lay in the folder at the start, and could be read, was read.
+    complete: Cell<bool>,
+    /// `luat-ota drain` was called.
+    drained: Cell<bool>,
     seats: Seats,
     downloads: Downloads,
     /// Connections that download from a snapshot.
@@ -110,6 +115,8 @@ impl Service {
             ids: UpgradeIds::new(secret, limits.udp_roaming),
             reread,
             ready: Cell::new(false),
+            complete: Cell::new(false),
+            drained: Cell::new(false),
             seats: Seats::new(connections, limits.max_connections_per_address),
             buckets: RefCell::new(RateLimits::new(
                 limits.udp_checks_per_second,
@@ -134,9 +141,34 @@ impl Service {
             // What is not known to be there is not gone.
             self.fleet.borrow_mut().catalog(&catalog, Instant::now());
         }
+        if !catalog.is_unread() && !catalog.reading {
+            self.complete.set(true);
+        }
         *self.catalog.borrow_mut() = catalog;
         self.ids.forget();
         self.ready.set(true);
+    }
+
+    /// The answer to `/readyz`: whether a balancer should send requests here. While the server stops, it accepts no
+    /// connections.
+    fn readiness(&self) -> Status {
+        if !self.complete.get() {
+            return Status::Reading;
+        }
+        match self.drained.get() {
+            true => Status::Drained,
+            false => Status::Healthy,
+        }
+    }
+
+    /// Whether `/readyz` answers 200.
+    pub fn is_ready(&self) -> bool {
+        self.readiness() == Status::Healthy
+    }
+
+    /// Lets `/readyz` answer 503 or, after that, what it would answer otherwise. Changes nothing else.
+    pub fn set_drained(&self, is_drained: bool) {
+        self.drained.set(is_drained);
     }
 
     /// Waits until the snapshots are worth a sweep: something was loaded, or the folder has changed.

@@ -1,5 +1,6 @@
-//! Pauses written into the firmware folder when a fuse trips, and ended by `luat-ota resume`. The folder may hang, so
-//! it is written off the serving thread.
+//! Pauses written into the firmware folder when a fuse trips, and ended by `luat-ota resume`, and the other request that
+//! the server takes from the state folder (`luat-ota drain`). The folders may hang, so they are used off the serving
+//! thread.
 
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
@@ -13,6 +14,7 @@ use crate::device::Service;
 use crate::firmware::rules::edit::{self, EditError};
 use crate::fleet::{clear_hold, resume};
 use crate::os::process::unblock;
+use crate::state::drain;
 
 /// Attempts to edit a file that another program writes meanwhile.
 const ATTEMPTS: u32 = 3;
@@ -46,13 +48,22 @@ impl RulesEdits {
         }
     }
 
-    /// Takes the requests of `luat-ota resume` in the state folder.
-    pub async fn resume(self, state: PathBuf) {
-        let requests = unblock("resuming", move || resume::requests(&state)).await;
-        let requests = requests.unwrap_or_else(|error| {
-            log::warn!(target: "resume", "no thread can be had: {error}");
-            Vec::new()
+    /// Takes the requests of `luat-ota drain` and `luat-ota resume` in the state folder.
+    pub async fn take_requests(self, state: PathBuf) {
+        let look = move || (drain::take(&state), resume::requests(&state));
+        let taken = unblock("requests", look).await;
+        let (drain, requests) = taken.unwrap_or_else(|error| {
+            log::warn!(target: "state", "no thread can be had: {error}");
+            (None, Vec::new())
         });
+        match drain {
+            Some(true) => log::info!(target: "drain", "drained: /readyz answers 503"),
+            Some(false) => log::info!(target: "drain", "no longer drained"),
+            None => {}
+        }
+        if let Some(is_drained) = drain {
+            self.service.set_drained(is_drained);
+        }
         for request in requests {
             let resume::ResumeRequest {
                 project,

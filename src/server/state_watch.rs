@@ -1,4 +1,4 @@
-//! Watches the state folder for requests of the command line (`lift-ID`, `resume-RELEASE`) and for a changed list of
+//! Watches the state folder for requests of the command line (`lift-ID`, `resume-RELEASE`, `drain`) and for a changed list of
 //! known devices. Events of the kernel are only hints, so that the folder is also looked at after each rescan
 //! interval.
 

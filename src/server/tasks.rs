@@ -139,7 +139,7 @@ pub(super) async fn tick_fleet(edits: RulesEdits) {
 pub(super) async fn follow_state(edits: RulesEdits, mut watch: StateWatch) {
     loop {
         // Not awaited: the firmware folder may hang.
-        edits.spawn(edits.clone().resume(watch.path().to_owned()));
+        edits.spawn(edits.clone().take_requests(watch.path().to_owned()));
         watch.changed().await;
         edits.service.fleet.borrow_mut().state_folder_changed();
     }

@@ -5,6 +5,7 @@
 //! Without a folder the secret is derived from machine-id and boot_id, so that UDP downloads survive a
 //! restart of the server within one boot.
 
+pub mod drain;
 mod files;
 mod secret;
 

@@ -1,4 +1,4 @@
-//! The target of an HTTP request: health check, file, or an update check in one of the HTTP dialects.
+//! The target of an HTTP request: health or readiness check, file, or an update check in one of the HTTP dialects.
 //!
 //! A target is no URL: modules percent-encode nothing, and a query may begin without a `?` or contain three.
 
@@ -17,6 +17,8 @@ use crate::firmware::ContentId;
 pub enum HttpTarget<'a> {
     /// `/healthz`
     Health,
+    /// `/readyz`
+    Ready,
     /// `/firmware/<path>`, unless its query is that of a check. The decoded path, no part of which is empty, `.` or
     /// `..`, and the content that `sha256=` in its query names.
     File(Cow<'a, str>, Option<NamedContent>),
@@ -41,8 +43,10 @@ pub fn http_target(target: &[u8]) -> HttpTarget<'_> {
     let strict = target.strip_prefix(b"/").unwrap_or(target);
     let end = memchr(b'?', strict).unwrap_or(strict.len());
     let path = strict.get(..end).unwrap_or_default();
-    if path == b"healthz" {
-        return HttpTarget::Health;
+    match path {
+        b"healthz" => return HttpTarget::Health,
+        b"readyz" => return HttpTarget::Ready,
+        _ => {}
     }
     // Before files, since a check may be sent to any path.
     if let Some(check) = query::check(without_slashes(target)) {
@@ -90,8 +94,10 @@ mod tests {
         ] {
             assert_eq!(http_target(target), HttpTarget::Health);
         }
+        assert_eq!(http_target(b"/readyz?from=balancer"), HttpTarget::Ready);
         for target in [
             &b"/healthz/"[..],
+            b"/readyz/",
             b"/Healthz",
             b"//healthz",
             b"http://healthz",

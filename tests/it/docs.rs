@@ -75,8 +75,8 @@ fn row<'t>(text: &'t str, of: &str) -> Option<&'t str> {
 fn every_flag_is_in_the_reference_with_its_default_and_its_twin_follows() {
     let mut rows = Rows::default();
     for command in [
-        "serve", "check", "explain", "devices", "lift", "resume", "pack", "health", "probe",
-        "simulate",
+        "serve", "check", "explain", "devices", "lift", "resume", "drain", "pack", "health",
+        "probe", "simulate",
     ] {
         let lab = matches!(command, "probe" | "simulate");
         let page = if lab { "probe.md" } else { "reference.md" };

@@ -90,6 +90,13 @@ pub(super) static LIFT: &[Flag] = &[
 
 pub(super) static RESUME: &[Flag] = &[STATE];
 
+pub(super) static DRAIN: &[Flag] = &[
+    STATE,
+    Flag::switch("undo")
+        .help("Lets /readyz answer 200 again.")
+        .store(|args, v| put(&mut args.undo, yes(v))),
+];
+
 #[cfg(feature = "packages")]
 pub(super) static HEALTH: &[Flag] = &[Flag::new("http", "ADDR")
     .help("Address at which the server listens for modules: the same as its own --http.")

@@ -151,6 +151,7 @@ pub(super) fn of(command: Command) -> &'static [Flag] {
         Command::Devices => inspect::DEVICES,
         Command::Lift => inspect::LIFT,
         Command::Resume => inspect::RESUME,
+        Command::Drain => inspect::DRAIN,
         #[cfg(feature = "lab")]
         Command::Probe => lab::PROBE,
         #[cfg(feature = "lab")]

@@ -180,6 +180,7 @@ fn every_flag_arrives_from_the_line_and_from_the_environment_alike() {
         ("need-oss-url", "true"),
         ("json", "yes"),
         ("csv", "yes"),
+        ("undo", "yes"),
     ];
     let needed = ["--imei=1", "--firmware-name=n", "--version=v"];
     // The flags of the laboratory and of `pack` have tests of their own.

@@ -253,6 +253,7 @@ pub(super) fn answer(
             direct_file::answer(service, (&path, named), &range, (client, now))
         }
         HttpTarget::Health => Answer::Reply(reply::plain(Status::Healthy, head_only)),
+        HttpTarget::Ready => Answer::Reply(reply::plain(service.readiness(), head_only)),
         HttpTarget::Unknown => {
             // An update check may have a mistake in its path.
             let reason = "no path of ours, and no check that names a project";

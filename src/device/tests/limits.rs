@@ -268,3 +268,38 @@ fn stalled_downloads_make_room_for_a_newcomer_and_live_ones_go_on() {
     assert_eq!(reading.join().unwrap(), 2);
     assert!(began.elapsed() < Duration::from_secs(60));
 }
+
+#[test]
+fn the_server_is_ready_when_the_folder_was_read_and_it_is_not_drained() {
+    let service = service();
+    let peer = "127.0.0.1:5000".parse().unwrap();
+    let status = || {
+        let request = "GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n";
+        match answer(&service, request, peer, Instant::now()) {
+            Answer::Reply(reply) => reply.status(),
+            Answer::Deliver(_) => panic!("a file"),
+        }
+    };
+    let publish = |reading, unread: &[&str]| {
+        let unread = unread.iter().map(|&path| path.to_owned()).collect();
+        service.replace_catalog(Arc::new(Catalog::build(ScanResult {
+            reading,
+            unread,
+            ..ScanResult::default()
+        })));
+    };
+    assert_eq!(status(), 503);
+    publish(true, &[]);
+    assert_eq!(status(), 503);
+    publish(false, &[""]);
+    assert_eq!(status(), 503);
+    publish(false, &[]);
+    assert_eq!(status(), 200);
+    // Its medium has gone: other servers would not be better off, and what is loaded is served.
+    publish(false, &[""]);
+    assert_eq!(status(), 200);
+    service.set_drained(true);
+    assert_eq!(status(), 503);
+    service.set_drained(false);
+    assert_eq!(status(), 200);
+}

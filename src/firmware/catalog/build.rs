@@ -23,6 +23,7 @@ impl Catalog {
             ignored: found.ignored,
             waiting: found.waiting,
             unread: found.unread,
+            reading: found.reading,
             unlisted: found.unlisted,
             ..Catalog::default()
         };

@@ -186,6 +186,8 @@ pub struct ScanResult {
     pub waiting: Vec<String>,
     /// Folders that cannot be read now.
     pub unread: Vec<String>,
+    /// See [`Catalog::reading`].
+    pub reading: bool,
     /// Files that are in none of the lists.
     pub unlisted: Unlisted,
 }
@@ -248,6 +250,8 @@ pub struct Catalog {
     pub waiting: Vec<String>,
     /// Folders that cannot be read now; sorted. Empty text: the firmware folder itself, or its medium is gone.
     pub unread: Vec<String>,
+    /// Files that lay in the folder at the start, and could be read at once, are still being read.
+    pub reading: bool,
     /// Files that are in none of the lists.
     pub unlisted: Unlisted,
 }

@@ -179,6 +179,8 @@ struct WatchLoop {
     missing: Option<String>,
     /// The same in the last catalogue.
     told_missing: Option<String>,
+    /// [`Catalog::reading`] of the last catalogue.
+    reading: bool,
     /// A full scan is wanted.
     scan_wanted: bool,
     /// Time of the first change that was not looked at yet.
@@ -223,6 +225,7 @@ impl WatchLoop {
             root_id: None,
             missing: None,
             told_missing: None,
+            reading: true,
             scan_wanted: true,
             changed_since: None,
             next_scan: now,
@@ -326,6 +329,13 @@ impl WatchLoop {
         }
     }
 
+    /// Whether files that lay there at the start are still being read. What is being written, or cannot be read now, is
+    /// tried again later, and not waited for.
+    fn still_reads(&self) -> bool {
+        let is_due = || self.files.due().is_some_and(|due| due <= Instant::now());
+        self.reading && (self.missing.is_some() || self.outstanding > 0 || is_due())
+    }
+
     /// When [`WatchLoop::step`] will have something to do, if no message arrives.
     fn wake(&self) -> Instant {
         let scan = match self.scan_wanted {
@@ -354,8 +364,10 @@ impl WatchLoop {
     }
 
     fn catalog_due(&self) -> Option<Instant> {
-        let is_told =
-            self.last.is_some() && !self.files.changed() && self.missing == self.told_missing;
+        let is_told = self.last.is_some()
+            && self.reading == self.still_reads()
+            && !self.files.changed()
+            && self.missing == self.told_missing;
         let patience = match self.outstanding {
             0 => Duration::ZERO,
             _ => PUBLISH,
@@ -375,6 +387,8 @@ impl WatchLoop {
         let start = Instant::now();
         let mut found = self.files.found();
         self.told_missing.clone_from(&self.missing);
+        self.reading = self.still_reads();
+        found.reading = self.reading;
         if let Some(text) = &self.missing {
             found.quarantined.push(Remark::new(".", text));
             found.unread.push(String::new());

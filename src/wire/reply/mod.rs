@@ -166,6 +166,8 @@ pub fn plain(status: Status, head_only: bool) -> Reply {
         Status::HeadTooLarge => (431, "request header too large\n"),
         Status::NotImplemented => (501, "not implemented\n"),
         Status::Unavailable => (503, "busy, come back\n"),
+        Status::Reading => (503, "the firmware folder is being read\n"),
+        Status::Drained => (503, "drained\n"),
         Status::Version => (505, "HTTP/1.1 only\n"),
     };
     let headers = match status {
@@ -180,7 +182,7 @@ pub fn plain(status: Status, head_only: bool) -> Reply {
 /// Statuses that are not about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// 200, `/healthz`.
+    /// 200, `/healthz` and `/readyz`.
     Healthy,
     /// 400
     BadRequest,
@@ -200,6 +202,10 @@ pub enum Status {
     NotImplemented,
     /// 503 with Retry-After, while stopping or at the connection cap.
     Unavailable,
+    /// 503, `/readyz` while the firmware folder is being read.
+    Reading,
+    /// 503, `/readyz` after `luat-ota drain`.
+    Drained,
     /// 505
     Version,
 }

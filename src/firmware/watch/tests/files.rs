@@ -254,3 +254,40 @@ fn whatever_happens_the_catalogue_ends_as_the_folder_is() {
     assert!(truth.release_count() > 8);
     bed.until("it is as the folder is", |c| *c == truth);
 }
+
+/// The loop itself, so that the test decides when a file was read.
+#[test]
+fn the_folder_counts_as_read_when_nothing_is_left_that_can_be_read_now() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("firmware");
+    let path = "LUAT-OTA-SAMPLE/1.0.1/update.bin";
+    // Of a fresh checkout.
+    let is_old = || {
+        let stamp = crate::os::fs::stamp(&File::open(root.join(path)).unwrap()).unwrap();
+        stamp.mtime.max(stamp.ctime) < scan::old_before()
+    };
+    while !is_old() {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let (messages, _inbox) = mpsc::channel();
+    let (jobs, given) = mpsc::channel();
+    let (sender, catalogs) = smol::channel::bounded(1);
+    let options = WatchOptions {
+        root,
+        known: KnownFiles::open(None),
+        rescan: Duration::from_secs(30),
+        skip: None,
+    };
+    let mut watch = WatchLoop::new(options, messages, jobs, sender);
+    watch.step();
+    assert!(catalogs.try_recv().unwrap().reading);
+    // As if a program had it open for writing.
+    let mut given: Vec<Job> = given.try_recv().unwrap();
+    let later = WatchMessage::Read(given.remove(0), ReadOutcome::Later);
+    assert!(given.is_empty());
+    watch.receive(later);
+    watch.no_catalog_before = Instant::now();
+    watch.step();
+    let catalog = catalogs.try_recv().unwrap();
+    assert!(!catalog.reading);
+    assert_eq!(catalog.waiting, [path]);
+}
