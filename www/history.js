@@ -14,25 +14,35 @@ const FRESH = 60e3;
 const kept = new Map();
 let ids = 0;
 
-/** A folded chart. `name` is its key; `read` makes `{ times, lines }` of the reply, for hours and for days. */
+/** A folded chart. `name` is its key; `read` makes `{ times, lines }` of the reply, for hours and for days. Its `refresh`
+ * reads what is older than a minute again. */
 function folded(name, words, title, path, read) {
   const body = h('div.history', {});
   const known = kept.get(path) || { reply: null, at: 0, span: 'hours' };
   kept.set(path, known);
-  const draw = () => { if (known.reply) body.replaceChildren(...chart(title, known, read, draw)); };
+  const draw = () => {
+    if (!known.reply) return;
+    const table = body.querySelector('[data-key=table]');
+    body.replaceChildren(...chart(title, known, read, draw));
+    const again = body.querySelector('[data-key=table]');
+    if (again && table) again.open = table.open;
+  };
   const load = async () => {
     if (Date.now() - known.at < FRESH) return;
     known.at = Date.now();
     try {
+      const before = JSON.stringify(known.reply);
       known.reply = await api('GET', path);
-      draw();
+      if (JSON.stringify(known.reply) !== before) draw();
     } catch (error) {
-      known.at = 0;
+      [known.at, known.reply] = [0, null];
       body.replaceChildren(h('p.small', {}, error.message));
     }
   };
   draw();
-  const box = h('details', { 'data-key': name, ontoggle: (event) => { if (event.target === box && box.open) load(); } }, h('summary', {}, words), body);
+  const box = h('details', { 'data-key': name }, h('summary', {}, words), body);
+  box.refresh = () => { if (box.open) load(); };
+  box.ontoggle = box.refresh;
   return box;
 }
 
@@ -40,7 +50,8 @@ function folded(name, words, title, path, read) {
 export function ofRelease(release) {
   const path = ['releases', release.project, release.version, 'history'].map(encodeURIComponent).join('/');
   return folded('history', t('overTime'), t('chartOf', release.project + ' ' + release.version), path, (reply, span) => {
-    const rows = [...reply[span], reply.now];
+    // The same numbers as beside the chart.
+    const rows = [...reply[span], { ...reply.now, ...release.counts }];
     return {
       times: rows.map((row) => row.time),
       lines: STATES.map((state) => ({ key: state, name: t(state), kind: state, values: rows.map((row) => row[state]) })),
@@ -69,7 +80,7 @@ function chart(title, known, read, redraw) {
   const unit = UNITS[span];
   const { times, lines: all } = read(known.reply, span);
   // The count of a day is the one at its end; the last row is what stands now.
-  const now = known.at;
+  const now = Date.now();
   const moments = times.map((time, at) => (at === times.length - 1 ? now : Math.min(now, Date.parse(time) + (span === 'days' ? unit : 0))));
   const lines = all.filter((line) => line.values.some((value) => value > 0));
   const choice = (name, words) => h('button', {

@@ -119,6 +119,7 @@ export function show(main, route, context) {
     const element = was || h('section.project', { 'data-drop': JSON.stringify({ project: title }) }, h('div', {}, h('h2', {}, title), history.ofProject(title)), h('div.cards', {}),
       h('details.older', { 'data-key': 'older' }, h('summary', {}), h('div.cards', {})));
     const older = element.lastChild;
+    element.firstChild.lastChild.refresh();
     const cards = (box, some) => keyed(box, some, (release) => release.version, (release) => card(release, load));
     cards(element.children[1], all.slice(0, SHOWN));
     cards(older.lastChild, all.slice(SHOWN));

@@ -271,7 +271,7 @@ fn the_page_draws_the_history_of_a_release_and_of_the_versions_with_a_table_of_t
     desk.quiet_console();
     let pictures = std::env::var_os("LUAT_OTA_PICTURES");
     for (width, language) in [(1440, "en-GB,en"), (390, "zh-CN,zh")] {
-        browser.size(width, 1000);
+        browser.size(width, if pictures.is_some() { 1900 } else { 1000 });
         browser.language(language);
         browser.open(&desk.url(""));
         browser.wait_text(&card, "260");

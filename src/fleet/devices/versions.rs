@@ -29,8 +29,10 @@ impl Devices {
                 project: record.project,
                 version: record.version,
             };
-            if walk.running.len() < VERSIONS || walk.running.contains_key(&key) {
-                *walk.running.entry(key).or_default() += 1;
+            if let Some(devices) = walk.running.get_mut(&key) {
+                *devices += 1;
+            } else if walk.running.len() < VERSIONS {
+                walk.running.insert(key, 1);
             }
         }
         walk.next = end;
