@@ -126,7 +126,7 @@ function chart(title, known, read, redraw) {
   return [spans,
     h('div.axis', { 'aria-hidden': 'true' }, h('span', {}, number(top))), drawing,
     h('div.axis', { 'aria-hidden': 'true' }, h('span', {}, label(times[0])), h('span', {}, t('now'))),
-    h('ul.legend', {}, lines.map((line) => h('li', {}, h('i.swatch.kind-' + line.kind, { 'aria-hidden': 'true' }), h('b', {}, number(last(line))), ' ' + line.name))),
+    h('ul.legend', {}, lines.map((line) => h('li', {}, s('svg', { class: 'key', viewBox: '0 0 24 6', 'aria-hidden': 'true' }, s('path', { class: 'line kind-' + line.kind, d: 'M1 3H23' })), h('b', {}, number(last(line))), ' ' + line.name))),
     h('details', { 'data-key': 'table' }, h('summary', {}, t('asTable')),
       h('div.scroll', { tabindex: 0, role: 'region', 'aria-label': words },
         h('table', {}, h('caption.visually-hidden', {}, words),
