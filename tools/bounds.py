@@ -44,6 +44,9 @@ BOUNDS = {
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SRC = ROOT / "src"
+
+# Stages and the names of devices: rules, evidence, the entry of the journal, and what is shown of it.
+BOUNDS["lines"] += 850
 EMULATED = ("modems",)
 
 

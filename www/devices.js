@@ -27,7 +27,7 @@ const stateOf = (device) => device.journey && h('span.state.' + device.journey.s
 
 function line(device) {
   return h('li', {}, h('a.device', { href: '#/devices/' + encodeURIComponent(device.id) },
-    h('code.id', {}, device.id || '–'),
+    h('span', {}, h('code.id', {}, device.id || '–'), device.name && ' ' + device.name),
     h('span.small.when', {}, ago(device.last_seen)),
     h('span.what', {}, device.project, ' ', h('b', {}, device.version)),
     h('span.how', {}, stateOf(device), holds(device).length > 0 && h('span.state.held', {}, t('held'))), icon('go')));
@@ -63,7 +63,7 @@ function one(main, id) {
     const query = new URLSearchParams({ request: device.request });
     put(body,
       h('dl.facts.card', {},
-        fact(t('project'), device.project || '–'), fact(t('version'), h('b', {}, device.version || '–')),
+        device.name && fact(t('deviceName'), device.name), fact(t('project'), device.project || '–'), fact(t('version'), h('b', {}, device.version || '–')),
         fact(t('lastSeen'), ago(device.last_seen)), fact(t('firstSeen'), ago(device.first_seen)),
         fact(t('interval'), device.interval_seconds ? span(device.interval_seconds).replace(/^(in )?|后$|內$/g, '') : t('unknown')),
         (device.listed || device.probation) && fact(t('standing'), t(device.listed ? 'listed' : 'probation')),

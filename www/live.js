@@ -103,7 +103,7 @@ export function show(main, route, context) {
   function row(event) {
     const bar = progress(t('downloadOf', event.device || '–'), 0);
     const facts = h('span.small', {});
-    const element = h('li', {}, h('div.line', {}, h('a', { href: '#/devices/' + encodeURIComponent(event.device) }, h('code', {}, event.device || '–')),
+    const element = h('li', {}, h('div.line', {}, h('a', { href: '#/devices/' + encodeURIComponent(event.device) }, h('code', {}, event.device || '–'), event.name && ' ' + event.name),
       h('span', {}, event.project, ' ', event.from, event.from && ' → ', h('b', {}, event.to))), bar, facts);
     running.prepend(element);
     return { element, bar, facts };
@@ -134,7 +134,7 @@ export function show(main, route, context) {
     const query = new URLSearchParams(event.device ? { device: event.device } : { firmware_name: event.project, version: event.from });
     return h('li.' + event.verdict, {}, h('time.small', { datetime: event.time || '' }, clock(event.time || Date.now())),
       h('span.state.' + event.verdict, {}, t('verdict_' + event.verdict)),
-      h('span.who', {}, h('a', { href: '#/devices/' + encodeURIComponent(event.device) }, h('code', {}, event.device || '–')), ' ', event.project, ' ', event.from, event.to && [' → ', h('b', {}, event.to)]),
+      h('span.who', {}, h('a', { href: '#/devices/' + encodeURIComponent(event.device) }, h('code', {}, event.device || '–'), event.name && ' ' + event.name), ' ', event.project, ' ', event.from, event.to && [' → ', h('b', {}, event.to)]),
       h('span.why', {}, said(event.reason), ' ', h('span.small', {}, event.proto.toUpperCase(), ' ', event.peer), ' ', h('a.small', { href: '#/explain?' + query }, t('why'))));
   }
 

@@ -45,6 +45,7 @@ function card(release, again, more = null) {
       h('span.small', {}, bytes(packages.reduce((sum, p) => Math.max(sum, p.size), 0)))),
     release.reason && release.state !== 'rolling_out' && h('p.reason', {}, said(release.reason)),
     h('p.whom', {}, whom.map((text, at) => [at ? ' · ' : '', said(text)])),
+    release.stage && said(release.stage.text, 'p.small'),
     bar(release.counts, release.devices),
     release.unknown && said(release.unknown, 'p.small'),
     history.ofRelease(release),

@@ -80,7 +80,7 @@ export async function percent(release, again) {
   const field = h('input', { type: 'number', min: 0, max: 100, step: 'any', value: String(now), inputmode: 'decimal', 'aria-label': t('percent') });
   const means = h('p', { id: 'means', 'aria-live': 'polite' });
   const wanted = () => Math.min(100, Math.max(0, field.value === '' ? now : Number(field.value)));
-  const { box, changed, leave } = effects(release, () => ({ percent: wanted() >= 100 ? null : wanted() }));
+  const { box, changed, leave } = effects(release, () => ({ percent: wanted() >= 100 ? null : wanted(), stages: null }));
   const explain = () => {
     const n = Number(field.value);
     means.textContent = t(n >= 100 ? 'percentAll' : n > 0 ? 'percentMeans' : 'percentNone', field.value);
@@ -133,7 +133,7 @@ async function rollBack(release, all, again) {
     const chosen = lines(only.value);
     const changes = {
       ...(all.indexOf(target) > at && { allow_downgrade: true }),
-      ...Object.fromEntries(['paused', 'percent', 'from'].filter((key) => key in own).map((key) => [key, key === 'paused' ? false : null])),
+      ...Object.fromEntries(['paused', 'percent', 'stages', 'from'].filter((key) => key in own).map((key) => [key, key === 'paused' ? false : null])),
       ...(chosen.length && { allow: chosen }),
     };
     const both = [{ version: to.value, keys: changes }, { version: release.version, keys: { paused: t('backTo', to.value) } }];
@@ -181,6 +181,14 @@ const ids = { rows: 3, show: (value) => (Array.isArray(value) ? value.join('\n')
 /** The fields of the form: the key of release.json, how its value is shown, and how what was typed is read. */
 const FIELDS = {
   percent: { props: { type: 'number', min: 0, max: 100, step: 'any', inputmode: 'decimal', placeholder: '100' }, show: (value) => value ?? '', read: (value) => (value === '' ? null : Number(value)) },
+  stages: {
+    props: { placeholder: '1, 10 24h, 100 48h' },
+    show: (value) => (Array.isArray(value) ? value.map(({ percent, after }) => (after ? `${percent} ${after}` : percent)).join(', ') : ''),
+    read: (value) => {
+      const stages = value.split(/[,，]/).map((one) => one.trim()).filter(Boolean);
+      return stages.length ? stages.map((one) => { const [share, after] = one.split(/\s+/); return { percent: Number(share), ...(after && { after }) }; }) : null;
+    },
+  },
   from: {
     props: { placeholder: '1.9.0-2.0.0' },
     show: (value) => (Array.isArray(value) ? value.join(', ') + (value.length === 1 ? ',' : '') : value ?? ''),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -11,6 +12,8 @@ use crate::firmware::catalog::{Catalog, Package, Release, Remark};
 use crate::firmware::known::{self, KnownFiles};
 use crate::firmware::scan;
 use crate::firmware::words;
+use crate::fleet::clock::unix_now;
+use crate::fleet::{Fleet, FleetSettings};
 use crate::logging::Printable;
 
 /// Shows the firmware folder. `state`: the state folder of its server, which need not exist. `format`: for other programs.
@@ -18,10 +21,40 @@ pub(super) fn run(folder: &Path, state: &Path, format: Option<ExportFormat>) -> 
     let catalog = catalogue(folder, state)?;
     let code = u8::from(!catalog.quarantined.is_empty());
     let text = match format {
-        None => describe(folder, &catalog),
+        None => describe(folder, &catalog) + &stages(&catalog, state),
         Some(format) => exported(&catalog, format),
     };
     Ok((text, code))
+}
+
+/// How far the releases with stages have come, as the server of this state folder remembers it.
+fn stages(catalog: &Catalog, state: &Path) -> String {
+    let mut out = String::new();
+    let mut releases = catalog
+        .projects()
+        .iter()
+        .flat_map(|project| &project.releases);
+    if releases.all(|release| release.rules.stages.is_none()) {
+        return out;
+    }
+    let _ = writeln!(out, "\nStages:");
+    let (now, unix) = (Instant::now(), unix_now());
+    let Ok((mut fleet, _)) = Fleet::read(FleetSettings::default(), state, now, unix) else {
+        let state = state.display().to_string();
+        let _ = writeln!(
+            out,
+            "  The journal in {} cannot be read.",
+            Printable(&state)
+        );
+        return out;
+    };
+    fleet.catalog(catalog, now);
+    for project in catalog.projects() {
+        for stage in fleet.stage_texts(project, now, unix) {
+            let _ = writeln!(out, "  {}/{}", Printable(&project.name), Printable(&stage));
+        }
+    }
+    out
 }
 
 /// Reads the firmware folder as it is now. `state`: the state folder of its server, which need not exist.

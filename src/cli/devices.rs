@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::CommandResult;
@@ -14,6 +15,7 @@ use super::requests::check_state_folder;
 use crate::export::{DEVICE, Export, ExportFormat, device};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
+use crate::firmware::catalog::Groups;
 use crate::fleet::clock::{self, Clock, Stamp, Wall};
 use crate::fleet::entry::{DeviceEntry, GuardEntry, JournalEntry, JourneyEntry};
 use crate::fleet::journal;
@@ -37,8 +39,8 @@ const TITLES: [&str; 7] = [
     "HELD",
 ];
 
-/// Shows the devices that a server with this state folder remembers.
-pub(super) fn run(folder: &Path, query: &ModuleQuery) -> CommandResult {
+/// Shows the devices that a server with this state folder remembers. `groups`: those of its firmware folder.
+pub(super) fn run(folder: &Path, groups: &Groups, query: &ModuleQuery) -> CommandResult {
     let clock = Clock::new(Instant::now());
     let wall = Wall {
         stamp: clock.stamp(Instant::now()),
@@ -53,7 +55,7 @@ pub(super) fn run(folder: &Path, query: &ModuleQuery) -> CommandResult {
     })
     .map_err(|error| unreadable(&path, &error))?;
     not_newer(&path, &loaded)?;
-    let mut out = list.describe(wall, prefix);
+    let mut out = list.describe(wall, groups, prefix);
     if loaded.damaged > 0 {
         let _ = writeln!(out, "{} damaged lines were skipped.", loaded.damaged);
     }
@@ -61,7 +63,12 @@ pub(super) fn run(folder: &Path, query: &ModuleQuery) -> CommandResult {
 }
 
 /// Prints the same for other programs, as the API shows it; each device as soon as it is known.
-pub(super) fn export(folder: &Path, query: &ModuleQuery, format: ExportFormat) -> CommandResult {
+pub(super) fn export(
+    folder: &Path,
+    groups: Groups,
+    query: &ModuleQuery,
+    format: ExportFormat,
+) -> CommandResult {
     check_state_folder(folder)?;
     let path = folder.join(journal::FILE);
     let (now, unix) = (Instant::now(), clock::unix_now());
@@ -70,8 +77,9 @@ pub(super) fn export(folder: &Path, query: &ModuleQuery, format: ExportFormat) -
         max_devices: usize::MAX,
         ..FleetSettings::default()
     };
-    let (fleet, loaded) =
+    let (mut fleet, loaded) =
         Fleet::read(settings, folder, now, unix).map_err(|error| unreadable(&path, &error))?;
+    fleet.set_groups(Arc::new(groups));
     not_newer(&path, &loaded)?;
     let filter = Filter {
         prefix: query.device.clone().unwrap_or_default(),
@@ -144,11 +152,12 @@ impl DeviceList {
             JournalEntry::Pin(_)
             | JournalEntry::Unpinned(..)
             | JournalEntry::Release(_)
+            | JournalEntry::Stage(_)
             | JournalEntry::Sample(_) => {}
         }
     }
 
-    fn describe(self, wall: Wall, prefix: &str) -> String {
+    fn describe(self, wall: Wall, groups: &Groups, prefix: &str) -> String {
         if self.devices.is_empty() {
             return match prefix {
                 "" => "No device is remembered.\n".to_owned(),
@@ -168,7 +177,7 @@ impl DeviceList {
         let titles = TITLES.map(str::to_owned);
         let rows = devices
             .iter()
-            .map(|device| row(device, held.get(&device.device).copied(), wall));
+            .map(|device| row(device, held.get(&device.device).copied(), wall, groups));
         let rows: Vec<_> = std::iter::once(titles).chain(rows).collect();
         let mut out = String::new();
         table(&mut out, &rows, None);
@@ -180,7 +189,7 @@ impl DeviceList {
     }
 }
 
-fn row(device: &DeviceEntry, held: Option<Stamp>, wall: Wall) -> [String; 7] {
+fn row(device: &DeviceEntry, held: Option<Stamp>, wall: Wall, groups: &Groups) -> [String; 7] {
     let shown = |text: &str| match text {
         "" => "-".to_owned(),
         text => Printable(text).to_string(),
@@ -190,8 +199,12 @@ fn row(device: &DeviceEntry, held: Option<Stamp>, wall: Wall) -> [String; 7] {
         format!("{}Z", Civil::of(unix))
     };
     let journey = device.journey.as_ref();
+    let id = match groups.device_name(device.device) {
+        Some(name) => format!("{} ({})", Printable(&device.text), Printable(name)),
+        None => shown(&device.text),
+    };
     [
-        shown(&device.text),
+        id,
         shown(&device.project),
         shown(&device.version),
         time(device.last),
@@ -215,6 +228,7 @@ fn journey_text(journey: &JourneyEntry) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::firmware::audience::Group;
 
     const WALL: Wall = Wall {
         stamp: Stamp(1 << 31),
@@ -266,11 +280,17 @@ mod tests {
             }),
             "",
         );
-        let text = list.describe(WALL, "");
+        let group = Group::parse(b"sensor-7 # roof\n862991443753386 # pump 7\n").unwrap();
+        let groups = Groups::new([("@pilot.txt".to_owned(), group)]);
+        let text = list.describe(WALL, &groups, "");
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 4, "{text}");
         assert!(lines[1].starts_with("862991443750000  P"), "{text}");
         assert!(lines[1].ends_with("until 2026-11-23T09:00:00Z"), "{text}");
+        assert!(
+            lines[2].starts_with("862991443753386 (pump 7)  P"),
+            "{text}"
+        );
         assert!(lines[2].contains("2.0.0 downloading 43 %  2026-11-23T07:59:00Z"));
         assert_eq!(lines[3], "2 devices.");
     }
@@ -281,7 +301,7 @@ mod tests {
         list.take(JournalEntry::Device(device("862991443753386")), "8629");
         list.take(JournalEntry::Device(device("sensor-7")), "8629");
         assert_eq!(list.devices.len(), 1);
-        let none = DeviceList::default().describe(WALL, "77");
+        let none = DeviceList::default().describe(WALL, &Groups::default(), "77");
         assert!(none.contains("begins with 77"), "{none}");
     }
 }

@@ -42,6 +42,10 @@ pub(super) fn run(
             .project(check.project())
             .filter(|_| note.is_none())
             .and_then(|project| fleet.unknown(&project.name)),
+        stages: catalog
+            .project(check.project())
+            .map(|project| fleet.stage_texts(project, now, unix))
+            .unwrap_or_default(),
         note,
     };
     Ok(match format {
@@ -57,6 +61,8 @@ struct Remembered<'f> {
     device: Option<DeviceView>,
     /// What is not known yet of the project's devices; a sentence.
     unknown: Option<String>,
+    /// How far the releases of its project have come in their stages.
+    stages: Vec<String>,
     /// Why it is not known, if it is not; a sentence.
     note: Option<String>,
 }
@@ -122,6 +128,9 @@ fn told(
     if let Some(device) = &remembered.device {
         seen(&mut out, device, unix);
     }
+    for stage in &remembered.stages {
+        let _ = writeln!(out, "  stage    {}", Printable(stage));
+    }
     for note in remembered.note.iter().chain(&remembered.unknown) {
         let _ = writeln!(out, "  note     {}", Printable(note));
     }
@@ -152,7 +161,8 @@ fn exported(
     format: ExportFormat,
 ) -> (String, u8) {
     let explained = explain(catalog, remembered.known, check, unix);
-    let remarks = remembered.note.into_iter().chain(remembered.unknown);
+    let stages = remembered.stages.into_iter();
+    let remarks = stages.chain(remembered.note).chain(remembered.unknown);
     let row = explanation(&explained, remarks);
     let mut out = String::new();
     match format {
@@ -178,7 +188,15 @@ fn seen(out: &mut String, device: &DeviceView, unix: i64) {
     let time = |unix: i64| format!("{}Z", Civil::of(u64::try_from(unix).unwrap_or(0)));
     let last = time(device.wall.unix_of(device.entry.last));
     let version = Printable(&device.entry.version);
-    let _ = writeln!(out, "  device   last seen {last} with version {version}");
+    let name = device
+        .name
+        .as_deref()
+        .map(|name| format!("{}, ", Printable(name)));
+    let name = name.unwrap_or_default();
+    let _ = writeln!(
+        out,
+        "  device   {name}last seen {last} with version {version}"
+    );
     for hold in &device.held {
         if let Some(until) = hold.until.filter(|until| *until > unix) {
             let _ = writeln!(

@@ -40,6 +40,7 @@ use command::Command;
 use installed::Installed;
 use parse::Request;
 
+use crate::firmware::scan;
 use crate::{server, state};
 
 /// What a command prints and its exit status, or a sentence on what went wrong.
@@ -96,8 +97,8 @@ fn run(mut args: Args) -> ExitCode {
         Command::Serve | Command::Check => check::run(folder, &state, args.format),
         Command::Explain => explain::run(folder, &state, &args.query, args.format),
         Command::Devices => match args.format {
-            None => devices::run(&state, &args.query),
-            Some(format) => devices::export(&state, &args.query, format),
+            None => devices::run(&state, &scan::groups(folder), &args.query),
+            Some(format) => devices::export(&state, scan::groups(folder), &args.query, format),
         },
         Command::Lift => requests::clear_hold(&state, &args.query),
         Command::Resume => requests::resume(&state, args.release.as_deref().unwrap_or_default()),

@@ -3,6 +3,7 @@
 //!
 //! - `decide`: finds the project and walks its releases.
 //! - `rules`: the rules that a release has to pass, in order.
+//! - `stages`: the share of the devices that may have a release.
 //! - `package`: which file of the release fits the device.
 //! - `refusal`: every refusal and its wording.
 //! - `came_back`: whether a later check shows that an update succeeded.
@@ -15,6 +16,7 @@ mod package;
 mod question;
 mod refusal;
 mod rules;
+mod stages;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -26,4 +28,5 @@ pub use package::CORE_UNSAID;
 pub use question::{FUSE, Fetched, Fused, Known, Looping, Question, SET_TO_FALSE};
 pub use refusal::{Refusal, RefusalWording};
 pub use rules::HELD;
+pub use stages::{Reached, hundredths, percent_in_force, reached_by};
 pub use verdict::{Note, Notes, Offer, RefusedCheck, Verdict};

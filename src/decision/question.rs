@@ -1,6 +1,7 @@
 //! The input of a decision: the check, and what is known of the device.
 
 use super::check::Check;
+use super::stages::Reached;
 use crate::firmware::ContentId;
 use crate::firmware::catalog::{Catalog, Project, Release};
 
@@ -26,6 +27,8 @@ pub struct Known<'q> {
     pub looping: Looping,
     /// Releases that the fuse has paused and whose release.json could not be written.
     pub fused: &'q [Fused],
+    /// The stages that contents have reached, by content.
+    pub reached: &'q [Reached],
     /// The device may try a release that the fuse has paused.
     pub may_try_fused: bool,
     /// The content that the device has received completely and may not run yet.

@@ -5,6 +5,7 @@ use super::evaluation::Evaluation;
 use super::package::{CORE_UNSAID, fitting};
 use super::question::{FUSE, Fused};
 use super::refusal::Refusal;
+use super::stages::{percent_in_force, reached_by};
 use super::verdict::{Notes, Rejection};
 use crate::firmware::audience::{DeviceSet, cohort};
 use crate::firmware::catalog::{Package, Release};
@@ -56,6 +57,13 @@ pub(super) fn package_of<'c>(
             .iter()
             .try_for_each(|rule| rule(device, release, notes))?;
         let package = fitting(device, release, notes)?;
+        if release.rules.stages.is_some()
+            && let Some(percent) = device.percent_of(release, package)
+        {
+            notes.add(Some(release), || {
+                format!("it is in the stage of {percent} percent of the devices")
+            });
+        }
         Evaluation::AFTER_PACKAGE
             .iter()
             .try_for_each(|rule| rule(device, release, package))?;
@@ -250,9 +258,19 @@ impl<'c> Evaluation<'c, '_> {
         refuse_if(closed, Refusal::NotNow, "outside its window").map_err(Rejection::stop_here)
     }
 
+    /// The share of the devices that may have the package now.
+    fn percent_of(&self, release: &Release, package: &Package) -> Option<f64> {
+        let all = self.question.known.reached;
+        let reached = || reached_by(all, &self.project.name, release, package.content);
+        percent_in_force(
+            &release.rules,
+            release.rules.stages.as_ref().and_then(|_| reached()),
+        )
+    }
+
     /// The cohort of the rollout. A device without an id is in it only at 100 percent.
-    fn percent(&self, release: &'c Release, _: &Package) -> RuleResult<'c> {
-        let in_rollout = match (release.rules.percent, self.check.device) {
+    fn percent(&self, release: &'c Release, package: &Package) -> RuleResult<'c> {
+        let in_rollout = match (self.percent_of(release, package), self.check.device) {
             (None, _) => true,
             (Some(percent), None) => percent >= 100.0,
             (Some(percent), Some(id)) => {

@@ -14,13 +14,23 @@ use crate::decision::{Check, Refusal};
 use crate::fleet::clock::unix_now;
 use crate::fleet::events::Event;
 use crate::fleet::requester::Requester;
-use crate::fleet::{Transfer, TransferOutcome};
+use crate::fleet::{Fleet, Transfer, TransferOutcome};
 
 /// Characters of a text from the network that go into the log.
 const LOGGED: usize = 128;
 
 /// Bytes of a target of which [`LOGGED`] characters go into the log.
 const LOGGED_BYTES: usize = 4 * LOGGED;
+
+/// One line of the access log; with the device's name, if a group gives it one.
+macro_rules! log_named {
+    ($name:expr, $($line:tt)*) => {
+        match $name {
+            Some(name) => log::info!($($line)*, name = name; ""),
+            None => log::info!($($line)*; ""),
+        }
+    };
+}
 
 /// Why a message of the UDP protocol is answered with `unknown function`.
 pub(super) const NO_MESSAGE: &str = "no message of the protocol, which begins with the module's id";
@@ -144,7 +154,9 @@ impl<'a> LogSubject<'a> {
         reason: impl Display,
         now: Instant,
     ) {
-        log::info!(
+        let fleet = &mut *service.fleet.borrow_mut();
+        log_named!(
+            fleet.device_name_of(self.who.as_ref()),
             target: "check",
             proto = self.proto,
             device = &*self.device,
@@ -153,16 +165,16 @@ impl<'a> LogSubject<'a> {
             to = &*self.to,
             verdict = result.verdict,
             reason:% = reason,
-            peer:% = self.peer;
-            ""
+            peer:% = self.peer
         );
-        let fleet = &mut *service.fleet.borrow_mut();
+        let name = self.event_name(fleet);
         let now = fleet.stamp(now);
         fleet.tally.check(self.proto, result.counted, now.0);
         fleet.events.publish(|| Event::Check {
             unix: unix_now(),
             proto: self.proto,
             device: (*self.device).into(),
+            name,
             project: (*self.project).into(),
             from: (*self.from).into(),
             to: short(&self.to).into(),
@@ -177,7 +189,9 @@ impl<'a> LogSubject<'a> {
         // Half a tenth up, and down to whole tenths.
         let rounded = ended.took.saturating_add(Duration::from_millis(50));
         let tenths = rounded.as_millis() / 100;
-        log::info!(
+        let fleet = &mut *service.fleet.borrow_mut();
+        log_named!(
+            fleet.device_name_of(self.who.as_ref()),
             target: "download",
             proto = self.proto,
             device = &*self.device,
@@ -187,10 +201,9 @@ impl<'a> LogSubject<'a> {
             bytes = ended.bytes,
             seconds = tenths as f64 / 10.0,
             result = ended.result,
-            peer:% = self.peer;
-            ""
+            peer:% = self.peer
         );
-        let fleet = &mut *service.fleet.borrow_mut();
+        let name = self.event_name(fleet);
         let counted = match ended.result {
             "replaced by cap" => "replaced",
             other => other,
@@ -201,16 +214,23 @@ impl<'a> LogSubject<'a> {
             .download(self.proto, counted, ended.bytes, stamp.0);
         fleet.events.publish(|| {
             let result = Some(ended.result);
-            self.download_event(ended.number, ended.reached, ended.size, result)
+            self.download_event((ended.number, name), ended.reached, ended.size, result)
         });
         if let Some((transfer, outcome)) = ended.transfer {
             fleet.end(transfer, outcome, now);
         }
     }
 
+    /// The name of the device for an event; empty if nobody reads events.
+    fn event_name(&self, fleet: &Fleet) -> Box<str> {
+        let name = fleet.device_name_of(self.who.as_ref());
+        let name = name.filter(|_| fleet.events.wanted());
+        name.unwrap_or_default().into()
+    }
+
     fn download_event(
         &self,
-        number: u32,
+        (number, name): (u32, Box<str>),
         bytes: u64,
         size: u64,
         result: Option<&'static str>,
@@ -220,6 +240,7 @@ impl<'a> LogSubject<'a> {
             number,
             proto: self.proto,
             device: (*self.device).into(),
+            name,
             project: (*self.project).into(),
             from: (*self.from).into(),
             to: short(&self.to).into(),
@@ -259,10 +280,11 @@ impl DownloadEvents {
             return;
         }
         self.last = now;
-        let mut fleet = service.fleet.borrow_mut();
+        let fleet = &mut *service.fleet.borrow_mut();
+        let name = subject.event_name(fleet);
         fleet
             .events
-            .publish(|| subject.download_event(self.number, reached, size, None));
+            .publish(|| subject.download_event((self.number, name), reached, size, None));
     }
 }
 

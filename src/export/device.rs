@@ -11,6 +11,7 @@ use crate::fleet::view::DeviceView;
 /// The columns of a device.
 pub const DEVICE: &[Column] = &[
     ("id", "/id"),
+    ("name", "/name"),
     ("kind", "/kind"),
     ("project", "/project"),
     ("version", "/version"),
@@ -65,6 +66,7 @@ pub fn device(view: &DeviceView) -> Value {
     });
     json!({
         "id": entry.text,
+        "name": view.name,
         "kind": kind,
         "project": entry.project,
         "version": entry.version,
@@ -117,10 +119,14 @@ mod tests {
             probation: true,
             reported: Some(Report::Failed),
             listed: false,
+            name: Some("pump 7".into()),
             held: Vec::new(),
         };
         let shown = device(&view);
-        assert_eq!(shown["id"], "862991443753386");
+        assert_eq!(
+            (&shown["id"], &shown["name"]),
+            (&json!("862991443753386"), &json!("pump 7"))
+        );
         assert_eq!(shown["kind"], "imei");
         assert_eq!(shown["first_seen"], "2026-11-23T08:00:00Z");
         assert_eq!(shown["last_seen"], Value::Null);

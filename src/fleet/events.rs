@@ -27,6 +27,8 @@ pub enum Event {
         proto: &'static str,
         /// The id, empty if it has none.
         device: Box<str>,
+        /// The name that a group gives it, or empty.
+        name: Box<str>,
         /// The project asked for.
         project: Box<str>,
         /// The version that the module runs.
@@ -50,6 +52,8 @@ pub enum Event {
         proto: &'static str,
         /// The id, empty if it has none.
         device: Box<str>,
+        /// The name that a group gives it, or empty.
+        name: Box<str>,
         /// The project (or the path, for a fixed URL).
         project: Box<str>,
         /// The version that the module runs.

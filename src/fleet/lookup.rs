@@ -8,13 +8,14 @@ use super::clock::{Stamp, Wall};
 use super::devices::{Above, ESTABLISHED};
 use super::loop_guard::CheckFacts;
 use super::pins::Began;
-use super::releases::StateCounts;
+use super::releases::{StageView, StateCounts};
 use super::requester::{PinOwner, Requester};
 use super::short_version::ShortVersion;
 use super::view::{DevicePage, DeviceView, Filter, HoldView};
-use crate::decision::{Check, Fetched, Fused, Known};
+use crate::decision::{Check, Fetched, Fused, Known, Reached};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
+use crate::firmware::catalog::{Project, Release};
 
 impl Fleet {
     /// The facts about a device that the decision on its check depends on. To be asked before
@@ -24,6 +25,7 @@ impl Fleet {
             return Known {
                 is_unknown_device: self.settings.known_only,
                 fused: self.releases().unstated_pauses(),
+                reached: self.releases().reached(),
                 ..Known::default()
             };
         };
@@ -39,6 +41,7 @@ impl Fleet {
                 seconds: waits.age,
             }),
             fused: self.releases().unstated_pauses(),
+            reached: self.releases().reached(),
             may_try_fused: self.releases().may_try(check.project(), device, now)
                 && self.devices.may_try(device, listed),
         }
@@ -96,6 +99,21 @@ impl Fleet {
         self.releases().unstated_pauses()
     }
 
+    /// The stages that contents have reached, by content.
+    pub fn reached(&self) -> &[Reached] {
+        self.releases().reached()
+    }
+
+    /// The name that a group of the firmware folder gives a device.
+    pub fn device_name(&self, device: DeviceId) -> Option<&str> {
+        self.groups.device_name(device)
+    }
+
+    /// The same for the sender of a check.
+    pub fn device_name_of(&self, who: Option<&Requester>) -> Option<&str> {
+        self.device_name(who?.device)
+    }
+
     /// Number of pins.
     pub fn pinned(&self) -> usize {
         self.pins.len()
@@ -122,6 +140,28 @@ impl Fleet {
         Some(format!(
             "{how_many}: every device with a whole download counts in the fuse"
         ))
+    }
+
+    /// How far the content of a release that has come least has come in its stages; `None`: the release has none.
+    pub fn stage(
+        &self,
+        (project, version): (&str, &str),
+        now: Instant,
+        unix: i64,
+    ) -> Option<StageView> {
+        let wall = self.wall(now, unix);
+        self.releases().stage(project, version, wall)
+    }
+
+    /// How far the releases of a project have come in their stages: `VERSION: stage`.
+    pub fn stage_texts(&self, project: &Project, now: Instant, unix: i64) -> Vec<String> {
+        let releases = project.releases.iter();
+        let text = |release: &Release| {
+            let version = &*release.version_text;
+            let stage = self.stage((&project.name, version), now, unix)?;
+            Some(format!("{version}: {stage}"))
+        };
+        releases.filter_map(text).collect()
     }
 
     /// Number of remembered devices.
@@ -188,6 +228,7 @@ impl Fleet {
     fn complete(&self, mut view: DeviceView) -> DeviceView {
         let (device, wall) = (view.entry.device, view.wall);
         view.listed = self.is_listed(device);
+        view.name = self.device_name(device).map(Box::from);
         let against = self.loop_guard.against(device);
         let holds = against.map(|evidence| HoldView {
             content: evidence.entry.content.to_string(),

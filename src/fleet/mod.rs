@@ -44,6 +44,7 @@ mod tick;
 pub mod transfer;
 pub mod view;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use self::clear_hold::HoldRequests;
@@ -63,6 +64,7 @@ use self::sessions::Sessions;
 use self::tally::Tally;
 pub use self::transfer::{FileRange, TransferOutcome};
 use crate::firmware::audience::DeviceId;
+use crate::firmware::catalog::Groups;
 use crate::os::notify::Notify;
 
 /// The flags of the fleet.
@@ -97,6 +99,8 @@ pub struct Fleet {
     sessions: Sessions,
     journal: Journal,
     known_list: KnownList,
+    /// Groups of the firmware folder, for the names of devices.
+    groups: Arc<Groups>,
     hold_requests: HoldRequests,
     history: History,
     /// The count of devices by version for the next sample, while it is made.
@@ -129,6 +133,7 @@ impl Fleet {
             pins: Pins::new(pins::CAPACITY),
             journal: Journal::none(),
             known_list: KnownList::default(),
+            groups: Arc::default(),
             hold_requests: HoldRequests::default(),
             history: History::default(),
             walk: None,

@@ -27,6 +27,8 @@ pub enum NoticeKind {
     Quarantined,
     /// The first established device is confirmed with a release.
     FirstConfirmed,
+    /// A content of a release has reached its next stage.
+    StageReached,
     /// The loop guard holds a file from a device.
     Held,
     /// As many devices of a release are silent as must revert for its fuse to trip.
@@ -39,10 +41,11 @@ pub enum NoticeKind {
 
 impl NoticeKind {
     /// All of them, in the order of the documents.
-    pub const ALL: [NoticeKind; 7] = [
+    pub const ALL: [NoticeKind; 8] = [
         NoticeKind::ReleaseFound,
         NoticeKind::Quarantined,
         NoticeKind::FirstConfirmed,
+        NoticeKind::StageReached,
         NoticeKind::Held,
         NoticeKind::TooManySilent,
         NoticeKind::Fused,
@@ -55,6 +58,7 @@ impl NoticeKind {
             NoticeKind::ReleaseFound => "release_found",
             NoticeKind::Quarantined => "quarantined",
             NoticeKind::FirstConfirmed => "first_confirmed",
+            NoticeKind::StageReached => "stage_reached",
             NoticeKind::Held => "held",
             NoticeKind::TooManySilent => "too_many_silent",
             NoticeKind::Fused => "fused",
@@ -64,9 +68,10 @@ impl NoticeKind {
 
     fn level(self) -> Level {
         match self {
-            NoticeKind::ReleaseFound | NoticeKind::Resumed | NoticeKind::FirstConfirmed => {
-                Level::Info
-            }
+            NoticeKind::ReleaseFound
+            | NoticeKind::Resumed
+            | NoticeKind::FirstConfirmed
+            | NoticeKind::StageReached => Level::Info,
             _ => Level::Warn,
         }
     }

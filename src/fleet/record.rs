@@ -1,5 +1,6 @@
 //! What happened: the fleet is told of checks, transfers, reports, new catalogues and the words of people.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Fleet;
@@ -15,7 +16,7 @@ use super::transfer::{FileRange, TransferOutcome};
 use crate::decision::{Check, Fused, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
-use crate::firmware::catalog::Catalog;
+use crate::firmware::catalog::{Catalog, Groups};
 
 /// A running transfer; to be given back with [`Fleet::end`].
 #[derive(Debug)]
@@ -220,8 +221,9 @@ impl Fleet {
     /// Takes over a new catalogue.
     pub fn catalog(&mut self, catalog: &Catalog, now: Instant) {
         self.mark_dirty(now);
+        self.set_groups(Arc::clone(&catalog.groups));
         let now = self.clock.stamp(now);
-        self.devices.catalog(catalog, now);
+        let begun = self.devices.catalog(catalog, now);
         for notice in self.devices.notices() {
             if self.is_acquainted || notice.kind != NoticeKind::ReleaseFound {
                 self.notify(notice);
@@ -229,6 +231,10 @@ impl Fleet {
         }
         self.is_acquainted |= catalog.waiting.is_empty();
         self.journal_devices();
+        for stage in begun {
+            let entry = JournalEntry::Stage(stage);
+            let _nobody_waits = self.journal.now(&entry, entry.priority());
+        }
         self.warn_of_devices_above(catalog);
         let size = |content| catalog.sources(content).first().map(|source| source.size);
         self.loop_guard.sizes(size);
@@ -271,6 +277,11 @@ impl Fleet {
             );
         }
         self.above = Some(above);
+    }
+
+    /// Takes the names of devices from these groups.
+    pub fn set_groups(&mut self, groups: Arc<Groups>) {
+        self.groups = groups;
     }
 
     /// Ends the pause of a release, as a person asks; `false`: the fuse has not paused it.

@@ -86,6 +86,7 @@ impl Fleet {
             JournalEntry::Device(device) => self.devices.load(device),
             JournalEntry::Forgotten(device) => self.devices.load_forgotten(device),
             JournalEntry::Release(release) => self.devices.load_release(release),
+            JournalEntry::Stage(stage) => self.releases_mut().load_stage(stage),
             JournalEntry::Guard(guard) => self.loop_guard.load(guard),
             JournalEntry::Unguarded(identity_without_version, coarse_network) => self
                 .loop_guard

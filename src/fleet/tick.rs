@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Fleet;
 use super::clock::{self, Stamp};
-use super::entry::JournalEntry;
+use super::entry::{JournalEntry, StageEntry};
 use super::notices::{Notice, NoticeKind};
 use super::releases::fuse::FuseVerdict;
 use crate::decision::{FUSE, Fused, SET_TO_FALSE};
@@ -62,6 +62,7 @@ impl Fleet {
         self.devices.sweep_silent(stamp);
         self.journal_devices();
         let pauses = self.judge(stamp);
+        self.advance_stages(now);
         self.journal.tick(stamp, unix);
         self.sample(stamp, unix);
         if let Some(from) = self.journal.wants_records() {
@@ -76,6 +77,37 @@ impl Fleet {
         }
         self.hold_requests = requests;
         pauses
+    }
+
+    /// Lets contents reach their next stage, and logs why others stay in theirs.
+    fn advance_stages(&mut self, now: Instant) {
+        let stamp = self.clock.stamp(now);
+        let changes = self.releases_mut().advance_stages(stamp);
+        for (project, version, wait) in changes.waits {
+            log::info!(
+                target: "stage",
+                project = &*project,
+                version = &*version,
+                reason:% = wait.sentence();
+                "the next stage waits"
+            );
+        }
+        for stage in changes.reached {
+            // The next tick lets decisions see it.
+            self.mark_dirty(now);
+            self.stage_reached(stage);
+        }
+    }
+
+    /// A content of a release has reached a stage. At once: a server that is killed now must remember it.
+    fn stage_reached(&mut self, stage: StageEntry) {
+        let percent = f64::from(stage.reached) / 100.0;
+        let reason = format!("{percent} percent of the devices");
+        let (project, version) = (&*stage.project, &*stage.version);
+        let notice = Notice::new(NoticeKind::StageReached, project, version, &reason);
+        let entry = JournalEntry::Stage(stage);
+        let _nobody_waits = self.journal.now(&entry, entry.priority());
+        self.notify(notice);
     }
 
     /// Judges the releases from which devices came back. Returns the pauses that are to be written into the folder.

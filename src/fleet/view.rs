@@ -18,6 +18,8 @@ pub struct DeviceView {
     pub reported: Option<Report>,
     /// It stands in the list of known devices.
     pub listed: bool,
+    /// The name that a group gives it.
+    pub name: Option<Box<str>>,
     /// What the loop guard holds it back from.
     pub held: Vec<HoldView>,
 }

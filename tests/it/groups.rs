@@ -44,6 +44,13 @@ fn a_group_decides_who_gets_a_release_and_its_edit_needs_no_restart() {
         both(&output)
     );
 
+    let named = |line: &str| line.contains(IMEI) && line.contains("pump 7");
+    server.wait_for_log("the name", named);
+    let shown = Operator::of(&server)
+        .get(&format!("/api/v1/devices/{IMEI}"))
+        .json();
+    assert_eq!(shown["name"], "pump 7", "{shown}");
+
     let group = server.place().path("@pilot.txt");
     std::fs::write(&group, format!("{IMEI}\n862991443753380-{OTHER}\n")).unwrap();
     server.wait_until_offered(&luat("P", OTHER, "2.0.0"), &new);

@@ -60,6 +60,7 @@ mod replicas;
 mod request_forms;
 mod signals;
 mod simulate;
+mod stages;
 mod state;
 mod systemd;
 mod tables;

@@ -33,7 +33,7 @@ fn format(args: &mut Args, value: &OsStr, format: ExportFormat) -> Option<()> {
     Some(())
 }
 
-pub(super) static CHECK: &[Flag] = &[JSON, CSV];
+pub(super) static CHECK: &[Flag] = &[STATE, JSON, CSV];
 
 pub(super) static EXPLAIN: &[Flag] = &[
     Flag::new("imei", "N")

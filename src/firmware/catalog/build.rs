@@ -37,7 +37,7 @@ impl Catalog {
         catalog
             .waiting
             .extend(unread.map(|group| group.path.clone()));
-        catalog.groups = Groups::read(found.groups, &mut catalog.quarantined);
+        catalog.groups = Arc::new(Groups::read(found.groups, &mut catalog.quarantined));
         let rules = RulesByOwner::read(found.rules, &mut catalog);
         let mut files = Vec::new();
         for file in found.files {

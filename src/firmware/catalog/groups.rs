@@ -26,6 +26,15 @@ pub struct Applied {
 }
 
 impl Groups {
+    /// Groups by the paths of their files.
+    pub fn new(files: impl IntoIterator<Item = (String, Group)>) -> Groups {
+        let files = files.into_iter().map(|(path, group)| ScannedGroup {
+            path,
+            group: Ok(Arc::new(group)),
+        });
+        Groups::read(files.collect(), &mut Vec::new())
+    }
+
     /// The groups that were found. Adds those that cannot be used to the quarantine.
     pub(super) fn read(found: Vec<ScannedGroup>, quarantined: &mut Vec<Remark>) -> Groups {
         let mut groups = Groups::default();

@@ -239,7 +239,7 @@ pub struct Catalog {
     /// Sorted by content, and so by [`ContentId::short`] as well; those of one content by path.
     sources: Vec<ContentSource>,
     /// The groups of devices.
-    pub groups: Groups,
+    pub groups: Arc<Groups>,
     /// What is not served, and why; sorted by path.
     pub quarantined: Vec<Remark>,
     /// What is no firmware and was left alone; sorted by path.

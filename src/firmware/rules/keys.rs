@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{FileDigest, FromVersions, FuseLimits, Paused, Redirect, Window, read, words};
+use super::{FileDigest, FromVersions, FuseLimits, Paused, Redirect, Stage, Window, read, words};
 use crate::firmware::audience::DeviceSet;
 
 /// Makes [`Rules`] and all that is done with each of its keys.
@@ -31,7 +31,7 @@ macro_rules! rules {
             }
 
             /// These rules of a release on top of its project's: key by key the release's own win, `deny`
-            /// of both counts.
+            /// of both counts, and `percent` or `stages` of the release stands for both of the project's.
             pub fn over(&self, project: &Rules) -> Rules {
                 let deny = match (&self.deny, &project.deny) {
                     (Some(release), Some(project)) => Some(release.union(project)),
@@ -41,7 +41,16 @@ macro_rules! rules {
                     digest: self.digest,
                     $($key: self.$key.as_ref().or(project.$key.as_ref()).cloned(),)*
                 };
-                Rules { deny, ..merged }
+                let (percent, stages) = match (&self.percent, &self.stages) {
+                    (None, None) => (project.percent, project.stages.clone()),
+                    (percent, stages) => (*percent, stages.clone()),
+                };
+                Rules {
+                    deny,
+                    percent,
+                    stages,
+                    ..merged
+                }
             }
 
             /// The keys that restrict or change something, each with a few words for people.
@@ -62,6 +71,8 @@ rules! {
     paused: Paused = read::paused, words::paused;
     /// The share of devices that may have it, 0..=100.
     percent: f64 = read::percent, words::percent;
+    /// The shares of devices that may have it one after the other; not together with `percent`.
+    stages: Vec<Stage> = read::stages, words::stages;
     /// Only these devices (an empty list: none).
     allow: DeviceSet = read::devices, words::count;
     /// Never these devices. Merging adds the project's.

@@ -56,6 +56,15 @@ pub enum FromVersions {
     Texts(Vec<String>),
 }
 
+/// A stage of a rollout.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stage {
+    /// The share of the devices that may have the release, 0..=100.
+    pub percent: f64,
+    /// Seconds that the stage before it lasts at least; 0 for the first.
+    pub after: u32,
+}
+
 /// When a release pauses itself; read now, used by the release fuse.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FuseLimits {

@@ -3,13 +3,16 @@
 use serde_json::{Map, Value};
 use strsim::osa_distance;
 
-use super::{FromVersions, FuseLimits, MOST_BYTES, Paused, Redirect, Rules, Window, time};
+use super::{FromVersions, FuseLimits, MOST_BYTES, Paused, Redirect, Rules, Stage, Window, time};
 use crate::firmware::audience::DeviceSet;
 use crate::firmware::json;
 use crate::firmware::version::Version;
 
 /// The longest sentence of `paused`, in characters.
 const LONGEST_REASON: usize = 500;
+
+/// The sentence for a file with both.
+const BOTH: &str = "`stages`: `percent` is there as well: keep one of the two";
 
 /// Every key inside `fuse`.
 const FUSE_KEYS: [&str; 2] = ["devices", "percent"];
@@ -20,7 +23,10 @@ pub(super) fn rules(json: &[u8]) -> Result<Rules, String> {
     for (key, value) in &object(json)? {
         rules.set(key, value)?;
     }
-    Ok(rules)
+    match rules.percent.is_some() && rules.stages.is_some() {
+        true => Err(BOTH.to_owned()),
+        false => Ok(rules),
+    }
 }
 
 /// All that is wrong with the file: the key, if it is about one, and the sentence.
@@ -34,7 +40,11 @@ pub(super) fn problems(json: &[u8]) -> Vec<(Option<String>, String)> {
         let why = rules.set(key, value).err()?;
         Some((Some(key.clone()), why))
     };
-    object.iter().filter_map(wrong).collect()
+    let mut all: Vec<_> = object.iter().filter_map(wrong).collect();
+    if object.contains_key("percent") && object.contains_key("stages") {
+        all.push((Some("stages".to_owned()), BOTH.to_owned()));
+    }
+    all
 }
 
 /// The object that the file must be.
@@ -228,12 +238,82 @@ pub(super) fn from(key: &str, value: &Value) -> Result<FromVersions, String> {
     }
 }
 
+/// Every key of a stage.
+const STAGE_KEYS: [&str; 2] = ["percent", "after"];
+
+/// The most stages.
+const MOST_STAGES: usize = 20;
+
+/// The longest time before a stage, in seconds.
+const LONGEST_STAGE: u32 = 30 * 24 * 60 * 60;
+
+/// `[{ "percent": 1 }, { "percent": 100, "after": "24h" }]`: each stage with more percent than the one before.
+pub(super) fn stages(key: &str, value: &Value) -> Result<Vec<Stage>, String> {
+    let should_be =
+        "a list of stages such as [{ \"percent\": 1 }, { \"percent\": 100, \"after\": \"24h\" }]";
+    let list = match value {
+        Value::Array(list) if (1..=MOST_STAGES).contains(&list.len()) => list,
+        Value::Array(list) if !list.is_empty() => {
+            return Err(format!("`{key}` has more than {MOST_STAGES} stages"));
+        }
+        _ => return wrong(key, value, should_be),
+    };
+    let mut stages: Vec<Stage> = Vec::new();
+    for (index, value) in list.iter().enumerate() {
+        let key = format!("{key}[{index}]");
+        let Value::Object(object) = value else {
+            return wrong(
+                &key,
+                value,
+                "an object such as { \"percent\": 10, \"after\": \"24h\" }",
+            );
+        };
+        if let Some(other) = object
+            .keys()
+            .find(|key| !STAGE_KEYS.contains(&key.as_str()))
+        {
+            return Err(format!("`{key}`: {}", unknown(other, &STAGE_KEYS)));
+        }
+        let share = object.get("percent").unwrap_or(&Value::Null);
+        let share = percent(&format!("{key}.percent"), share)?;
+        if stages.last().is_some_and(|before| share <= before.percent) {
+            return Err(format!(
+                "`{key}.percent` must be more than that of the stage before"
+            ));
+        }
+        let name = format!("{key}.after");
+        let after = match (object.get("after"), stages.is_empty()) {
+            (None, true) => 0,
+            (Some(_), true) => {
+                return Err(format!(
+                    "`{name}`: the first stage begins at once: leave it out"
+                ));
+            }
+            (after, false) => {
+                let after = after.unwrap_or(&Value::Null);
+                time_span(&name, after, LONGEST_STAGE, "30 days")?
+            }
+        };
+        stages.push(Stage {
+            percent: share,
+            after,
+        });
+    }
+    Ok(stages)
+}
+
 /// The longest time that may pass before a reboot, in seconds.
 const LONGEST_REBOOT: u32 = 7 * 24 * 60 * 60;
 
-/// `"12h"`, `"90m"`, `"2d"`: seconds, more than 0 and at most seven days.
+/// At most seven days.
 pub(super) fn duration(key: &str, value: &Value) -> Result<u32, String> {
-    let should_be = "a time such as \"12h\", \"90m\" or \"2d\", in quotes and at most 7 days";
+    time_span(key, value, LONGEST_REBOOT, "7 days")
+}
+
+/// `"12h"`, `"90m"`, `"2d"`: seconds, more than 0 and at most `longest`, which `shown` says.
+fn time_span(key: &str, value: &Value, longest: u32, shown: &str) -> Result<u32, String> {
+    let should_be =
+        &format!("a time such as \"12h\", \"90m\" or \"2d\", in quotes and at most {shown}");
     let seconds = |text: &str| {
         let text = text.trim();
         let at = text.len().checked_sub(1)?;
@@ -251,7 +331,7 @@ pub(super) fn duration(key: &str, value: &Value) -> Result<u32, String> {
         number.parse::<u32>().ok()?.checked_mul(unit)
     };
     match value.as_str().and_then(seconds) {
-        Some(seconds) if (1..=LONGEST_REBOOT).contains(&seconds) => Ok(seconds),
+        Some(seconds) if (1..=longest).contains(&seconds) => Ok(seconds),
         _ => wrong(key, value, should_be),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{FromVersions, FuseLimits, Paused, Window};
+use super::{FromVersions, FuseLimits, Paused, Stage, Window};
 use crate::firmware::audience::DeviceSet;
 use crate::logging::Civil;
 
@@ -17,6 +17,15 @@ pub(super) fn paused(_: &str, paused: &Paused) -> Option<String> {
 
 pub(super) fn percent(_: &str, percent: &f64) -> Option<String> {
     Some(format!("{percent} percent"))
+}
+
+/// `stages 1, 10, 100 percent`
+pub(super) fn stages(key: &str, stages: &[Stage]) -> Option<String> {
+    let percents: Vec<String> = stages
+        .iter()
+        .map(|stage| stage.percent.to_string())
+        .collect();
+    Some(format!("{key} {} percent", percents.join(", ")))
 }
 
 /// `allow 14 (@pilot 12, @lab 0)`

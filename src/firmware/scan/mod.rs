@@ -20,7 +20,8 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::io::Errno;
 
 use self::file_table::{FileTable, Patience};
-use super::catalog::{Catalog, Unlisted};
+use super::audience::{Group, group_of_file};
+use super::catalog::{Catalog, Groups, Unlisted};
 use super::known::KnownFiles;
 use super::name::{self, FileKind};
 use crate::os::fs::{EntryKind, FileStamp, Folder, FolderEntry};
@@ -116,6 +117,24 @@ pub fn now(root: &Path, known: &mut KnownFiles) -> Result<Catalog, String> {
         }
     }
     Ok(Catalog::build(files.found()))
+}
+
+/// The groups of devices in the folder as it lies there now; those that cannot be used are left out.
+pub fn groups(root: &Path) -> Groups {
+    let class = |name: &OsStr, _: EntryKind| {
+        let is_other = group_of_file(&name.to_string_lossy()).is_none();
+        is_other.then_some(0)
+    };
+    let found = Folder::open(root).and_then(|folder| {
+        let (entries, _) = folder.entries_by_class(&class, [0])?;
+        let read = |entry: FolderEntry| {
+            let path = entry.name.to_str()?.to_owned();
+            let bytes = reading::small(&folder, &path, Group::MOST_BYTES);
+            Some((path, Group::parse(&bytes.ok()??).ok()?))
+        };
+        Ok(Groups::new(entries.into_iter().filter_map(read)))
+    });
+    found.unwrap_or_default()
 }
 
 /// Walks the whole folder. `skip`: a folder that is not walked into (the state folder, if it lies

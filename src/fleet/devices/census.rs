@@ -124,6 +124,7 @@ impl Devices {
         for side in [&mut few, &mut all] {
             side.counts.resize_with(targets.len() + 1, Count::default);
         }
+        let admitted = (rules, self.releases.most_percent(rules, release));
         let mut established = 0u32;
         for (_, record) in self.table.from(0) {
             if record.project != project {
@@ -150,8 +151,9 @@ impl Devices {
                     all.networks.add(network);
                 }
                 // One that asked since the release came, and was not offered it, is not admitted.
-                let may_come =
-                    || record.last < release.first && admits(rules, project_name, number, device);
+                let may_come = || {
+                    record.last < release.first && admits(admitted, project_name, number, device)
+                };
                 if is_heard || !is_absent && (is_on || may_come()) {
                     few.add(record, heard, target);
                 }
@@ -189,12 +191,17 @@ fn is_established(record: &DeviceRecord, release: Stamp) -> bool {
 }
 
 /// Do the rules that depend on the device alone admit it?
-fn admits(rules: &Rules, project: &str, version: Option<Version>, device: DeviceId) -> bool {
+fn admits(
+    (rules, percent): (&Rules, Option<f64>),
+    project: &str,
+    version: Option<Version>,
+    device: DeviceId,
+) -> bool {
     let named = rules
         .allow
         .as_ref()
         .is_some_and(|allow| allow.names(device));
-    let in_rollout = || match (rules.percent, version) {
+    let in_rollout = || match (percent, version) {
         (Some(percent), Some(version)) => {
             f64::from(cohort(project, version, device)) < percent * 100.0
         }

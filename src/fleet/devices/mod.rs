@@ -26,7 +26,7 @@ use self::record::{DeviceRecord, Rank};
 use self::sweep::Sweep;
 use self::table::DeviceTable;
 use super::clock::Stamp;
-use super::entry::{JournalEntry, Priority};
+use super::entry::{JournalEntry, Priority, StageEntry};
 use super::journey::{State, TargetId};
 use super::network::Network;
 use super::notices::{Notice, NoticeKind};
@@ -331,8 +331,9 @@ impl Devices {
         }
     }
 
-    /// Takes over a new catalogue.
-    pub fn catalog(&mut self, catalog: &Catalog, now: Stamp) {
+    /// Takes over a new catalogue. Returns the stages that contents began with, which are to be given to the journal at
+    /// once.
+    pub fn catalog(&mut self, catalog: &Catalog, now: Stamp) -> Vec<StageEntry> {
         let changes = self.releases.catalog(catalog, now);
         for release in &changes.added {
             let (project, version) = (&release.project, &release.version);
@@ -344,6 +345,7 @@ impl Devices {
         for release in changes.resumed {
             self.forget_reverts(release);
         }
+        changes.stages
     }
 
     /// Queues an established device's entry for the journal.

@@ -26,6 +26,7 @@ impl Devices {
             probation: !record.is_established(),
             reported: record.report,
             listed: false,
+            name: None,
             held: Vec::new(),
         })
     }

@@ -8,6 +8,7 @@ mod device;
 pub mod fields;
 mod loop_guard;
 mod sample;
+mod stage;
 
 use self::device::{parse_id, write_id};
 use self::fields::{Fields, LineWriter};
@@ -21,6 +22,7 @@ use crate::firmware::audience::DeviceId;
 pub use self::device::{DeviceEntry, JourneyEntry};
 pub use self::loop_guard::{GuardEntry, Round};
 pub use self::sample::{SampleChange, SampleEntry};
+pub use self::stage::StageEntry;
 
 /// Class of the pins of builds before 0.1.0, which had none: that of established devices.
 pub const OLD_PIN_CLASS: u8 = 2;
@@ -44,6 +46,8 @@ pub enum JournalEntry {
     Release(ReleaseEntry),
     /// A sample of counts.
     Sample(SampleEntry),
+    /// The stage that a content of a release has reached.
+    Stage(StageEntry),
 }
 
 /// Order in which lines are dropped when the journal's budget is short, least important first.
@@ -107,7 +111,7 @@ pub struct Noticed {
 
 impl JournalEntry {
     /// First keys of the lines of entries.
-    pub const KINDS: [&str; 8] = [
+    pub const KINDS: [&str; 9] = [
         "device",
         "forgotten",
         "pin",
@@ -116,6 +120,7 @@ impl JournalEntry {
         "unguarded",
         "release",
         "sample",
+        "stage",
     ];
 
     /// Priority of a line that nothing waits for.
@@ -141,6 +146,7 @@ impl JournalEntry {
             JournalEntry::Pin(pin) => Some(pin.used),
             JournalEntry::Guard(guard) => guard.delivered.max(Some(guard.used)),
             JournalEntry::Release(release) => Some(release.first),
+            JournalEntry::Stage(stage) => Some(stage.since),
             _ => None,
         }
     }
@@ -159,6 +165,7 @@ impl JournalEntry {
             }
             JournalEntry::Release(release) => release.write(line),
             JournalEntry::Sample(sample) => sample.write(line),
+            JournalEntry::Stage(stage) => stage.write(line),
         }
     }
 
@@ -176,6 +183,7 @@ impl JournalEntry {
             ),
             "release" => JournalEntry::Release(ReleaseEntry::read(fields)?),
             "sample" => JournalEntry::Sample(SampleEntry::read(fields)?),
+            "stage" => JournalEntry::Stage(StageEntry::read(fields)?),
             _ => return None,
         })
     }

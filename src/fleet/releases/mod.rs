@@ -8,15 +8,18 @@
 
 mod counts;
 pub mod fuse;
+mod stages;
 
 use std::collections::{BTreeMap, HashMap};
 
 pub use self::counts::StateCounts;
 use self::fuse::ReleaseFuse;
+use self::stages::StageRecord;
+pub use self::stages::StageView;
 use super::clock::Stamp;
-use super::entry::{JournalEntry, Noticed, ReleaseEntry};
+use super::entry::{JournalEntry, Noticed, ReleaseEntry, StageEntry};
 use super::journey::TargetId;
-use crate::decision::Fused;
+use crate::decision::{Fused, Reached};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
@@ -41,6 +44,12 @@ pub struct Releases {
     has_lost: bool,
     /// Pauses that release.json does not state (yet): what every decision must know.
     unstated: Vec<Fused>,
+    /// Releases in the folder whose rules have stages: project and version.
+    staged: Vec<(Box<str>, Box<str>)>,
+    /// When a stage's time is over.
+    stages_due: Option<Stamp>,
+    /// Stages that were reached, by content: what every decision must know.
+    reached: Vec<Reached>,
 }
 
 /// A project that was ever in the folder.
@@ -72,6 +81,9 @@ pub struct ReleaseRecord {
     confirmed: u32,
     noticed: Noticed,
     fuse: ReleaseFuse,
+    stages: Vec<StageRecord>,
+    /// No device may have it, because its rules or their groups cannot be used.
+    held_back: bool,
     was_in_folder: bool,
     targets: Vec<TargetId>,
 }
@@ -102,6 +114,8 @@ pub struct CatalogChanges {
     pub added: Vec<ReleaseEntry>,
     /// Releases whose pause a person has ended: what devices made of them before counts no more.
     pub resumed: Vec<ReleaseEntry>,
+    /// Contents that began with the first stage.
+    pub stages: Vec<StageEntry>,
 }
 
 impl Releases {
@@ -266,6 +280,7 @@ impl Releases {
                 let is_new = !known.releases.contains_key(version);
                 let record = known.releases.entry(version.clone()).or_default();
                 record.reboot_within = release.rules.reboot_within.unwrap_or(0);
+                record.held_back = release.held_back.is_some();
                 let is_resumed = record.fuse.enter_folder(release, now);
                 if is_new {
                     record.first = now;
@@ -294,6 +309,7 @@ impl Releases {
             self.sweep();
         }
         self.collect_pauses();
+        changes.stages = self.enter_stages(catalog, now);
         changes
     }
 
@@ -374,6 +390,12 @@ impl Releases {
             let releases = project.releases.iter();
             let of_one = releases.map(|(version, release)| release.entry(&project.name, version));
             entries.extend(of_one.map(JournalEntry::Release));
+            let releases = project.releases.iter();
+            let stages = releases.flat_map(|(version, release)| {
+                let stages = release.stages.iter();
+                stages.map(|stage| stage.entry(&project.name, version))
+            });
+            entries.extend(stages.map(JournalEntry::Stage));
         }
         (entries, None)
     }

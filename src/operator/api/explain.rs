@@ -71,9 +71,12 @@ fn explained(context: &OperatorContext, mut check: Check<'_>) -> Response {
     check.complete(&catalog);
     let known = fleet.known_for_operator(&check, Instant::now());
     let explanation = explain(&catalog, known, &check, unix_now());
+    let project = catalog.project(check.project());
+    let stages = project.map(|project| fleet.stage_texts(project, Instant::now(), unix_now()));
     // The reason why the same check may get another answer later.
     let unknown = fleet.unknown(check.project());
-    Response::json(&export::explanation(&explanation, unknown.into_iter()))
+    let remarks = stages.into_iter().flatten().chain(unknown);
+    Response::json(&export::explanation(&explanation, remarks))
 }
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ fn releases(text: &mut MetricsText, catalog: &Catalog, fleet: &Fleet) {
     );
     let now = unix_now();
     for (project, release) in all(catalog) {
-        let (state, _) = state(project, release, fleet.fused(), now);
+        let (state, _) = state(project, release, fleet, now);
         if matches!(state, "paused" | "fused" | "held_back") {
             text.sample(&labels(project, release, state), 1);
         }

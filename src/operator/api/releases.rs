@@ -1,10 +1,11 @@
 //! `GET /api/v1/releases`: the releases of the folder, their rules, and the progress of their devices.
 
 use std::io::Read;
+use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
-use crate::decision::{FUSE, Fused};
+use crate::decision::{FUSE, percent_in_force, reached_by};
 use crate::firmware::catalog::{Catalog, Package, Project, Release};
 use crate::firmware::name::{self, RulesOwner};
 use crate::firmware::rules::Paused;
@@ -18,7 +19,7 @@ use crate::logging::Civil;
 use crate::operator::blocking::unblock;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
-use crate::operator::response::{ApiResult, ExportedList, ListExport, Response, etag};
+use crate::operator::response::{ApiResult, ExportedList, ListExport, Response, etag, rfc3339};
 use crate::os::fs::Folder;
 
 /// The longest rules that a list shows, in bytes: they may name a hundred thousand devices.
@@ -150,7 +151,7 @@ fn one(
     fleet: &Fleet,
     now: i64,
 ) -> Value {
-    let (state, reason) = state(project, release, fleet.fused(), now);
+    let (state, reason) = state(project, release, fleet, now);
     let counts = fleet.counts(&project.name, &release.version_text);
     let counts: Map<String, Value> = State::ALL
         .into_iter()
@@ -168,7 +169,8 @@ fn one(
         "version": &*release.version_text,
         "state": state,
         "reason": reason,
-        "percent": release.rules.percent,
+        "percent": percent(project, release, fleet),
+        "stage": stage(project, release, fleet, now),
         "for": audience,
         "conditions": conditions,
         "packages": release.packages.iter().map(package).collect::<Value>(),
@@ -191,11 +193,40 @@ fn package(package: &Package) -> Value {
     })
 }
 
-/// The state of a release in a word, and its reason. `fused`: the pauses that release.json does not contain.
+/// The percent of the devices that may have each package of a release now; `None`: all.
+fn percent(project: &Project, release: &Release, fleet: &Fleet) -> Option<f64> {
+    let of = |package: &Package| {
+        let reached = reached_by(fleet.reached(), &project.name, release, package.content);
+        percent_in_force(&release.rules, reached)
+    };
+    release
+        .packages
+        .iter()
+        .filter_map(of)
+        .min_by(f64::total_cmp)
+}
+
+/// The stage that the release has reached; `null` without stages.
+fn stage(project: &Project, release: &Release, fleet: &Fleet, now: i64) -> Value {
+    let (name, instant) = ((&*project.name, &*release.version_text), Instant::now());
+    let Some(view) = fleet.stage(name, instant, now) else {
+        return Value::Null;
+    };
+    json!({
+        "percent": view.percent,
+        "since": rfc3339(view.since),
+        "next": view.next,
+        "due": view.due.map(rfc3339),
+        "waits": view.waits,
+        "text": view.to_string(),
+    })
+}
+
+/// The state of a release in a word, and its reason.
 pub(super) fn state(
     project: &Project,
     release: &Release,
-    fused: &[Fused],
+    fleet: &Fleet,
     now: i64,
 ) -> (&'static str, Option<String>) {
     let rules = &release.rules;
@@ -210,7 +241,11 @@ pub(super) fn state(
         Some(Paused::Because(why)) => return ("paused", Some(why.clone())),
         Some(Paused::No) | None => {}
     }
-    if let Some(kept) = fused.iter().find(|fused| fused.is(project, release)) {
+    if let Some(kept) = fleet
+        .fused()
+        .iter()
+        .find(|fused| fused.is(project, release))
+    {
         return ("fused", Some(kept.kept_reason()));
     }
     if let Some(moment) = rules.not_before.filter(|moment| now < *moment) {
@@ -220,7 +255,7 @@ pub(super) fn state(
     if let Some(window) = rules.window.filter(|window| !window.contains(now)) {
         return ("windowed", Some(format!("only {window}")));
     }
-    match rules.percent {
+    match percent(project, release, fleet) {
         Some(percent) if percent < 100.0 => (
             "rolling_out",
             Some(format!("{percent} percent of the devices")),

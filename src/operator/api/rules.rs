@@ -137,13 +137,16 @@ pub(super) async fn change(
     let is_project_paused = project_rules
         .as_ref()
         .is_some_and(|rules| rules.paused.is_some());
-    let (key, value) = match change {
-        Change::Pause => ("paused", Some(pause_value(body.get("reason"))?)),
+    let keys = match change {
+        Change::Pause => vec![("paused", Some(pause_value(body.get("reason"))?))],
         // The release must contradict its project.
-        Change::Resume => ("paused", is_project_paused.then_some(Value::Bool(false))),
+        Change::Resume => vec![("paused", is_project_paused.then_some(Value::Bool(false)))],
+        // In place of the stages.
         Change::Percent => match body.get("percent") {
-            Some(percent @ Value::Number(_)) => ("percent", Some(percent.clone())),
-            Some(Value::Null) => ("percent", None),
+            Some(percent @ Value::Number(_)) => {
+                vec![("percent", Some(percent.clone())), ("stages", None)]
+            }
+            Some(Value::Null) => vec![("percent", None), ("stages", None)],
             _ => {
                 return Err(Response::unprocessable(
                     "percent must be a number from 0 to 100, or null",
@@ -152,7 +155,7 @@ pub(super) async fn change(
         },
     };
     let edited = in_folder(context, scope, move |root, scope| {
-        let edit = Edit::Keys(&[(key, value)]);
+        let edit = Edit::Keys(&keys);
         edit::edit(root, scope, edit, Expected::Anything)
     });
     let edited = edited.await;

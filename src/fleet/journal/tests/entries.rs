@@ -204,6 +204,22 @@ fn entries() -> impl Strategy<Value = JournalEntry> {
             JournalEntry::Unguarded(identity_without_version, CoarseNetwork(coarse_network))
         }),
         (
+            (texts(), texts(), contents()),
+            0..=10_000u16,
+            stamps(),
+            any::<u32>()
+        )
+            .prop_map(|((project, version, content), reached, since, confirmed)| {
+                JournalEntry::Stage(StageEntry {
+                    project,
+                    version,
+                    content,
+                    reached,
+                    since,
+                    confirmed,
+                })
+            }),
+        (
             texts(),
             texts(),
             stamps(),

@@ -138,6 +138,11 @@ impl ReleaseFuse {
         self.pause.is_some()
     }
 
+    /// The rules of the release; `None`: it is not in the folder.
+    pub(super) fn rules(&self) -> Option<&Arc<Rules>> {
+        self.rules.as_ref()
+    }
+
     pub(super) fn is_in_folder(&self) -> bool {
         self.rules.is_some()
     }
@@ -394,13 +399,14 @@ impl Releases {
         due
     }
 
-    /// When [`Releases::pauses_to_retry`] returns something; `None`: not before something changes.
+    /// When [`Releases::pauses_to_retry`] returns something or a stage's time is over; `None`: not before something changes.
     pub fn due(&self) -> Option<Stamp> {
         let at = |fused: &Fused| {
             let project = self.project_named(&fused.project)?;
             project.releases.get(&fused.version)?.fuse.retry_at()
         };
-        self.unstated.iter().filter_map(at).min()
+        let stage = self.stages_due.into_iter();
+        self.unstated.iter().filter_map(at).chain(stage).min()
     }
 
     /// Pauses that release.json does not state (any more, or yet).
@@ -460,7 +466,7 @@ impl Releases {
 }
 
 /// Devices that must come back from a release, and percent of those that were heard.
-fn limits(rules: &Rules) -> (u32, f64) {
+pub(super) fn limits(rules: &Rules) -> (u32, f64) {
     match rules.fuse {
         Some(fuse) => (fuse.devices.max(1), fuse.percent),
         None => (DEVICES, PERCENT),

@@ -3,6 +3,8 @@ use crate::firmware::audience::DeviceId;
 use proptest::prelude::*;
 use std::borrow::Cow;
 
+mod stages;
+
 fn read(json: &str) -> Rules {
     Rules::parse(json.as_bytes()).unwrap_or_else(|error| panic!("{json}: {error}"))
 }
@@ -42,6 +44,7 @@ fn every_key_of_the_documentation_is_read() {
         digest: FileDigest::default(),
         paused: Some(Paused::No),
         percent: Some(10.0),
+        stages: None,
         allow: rules.allow.clone(),
         deny: rules.deny.clone(),
         from: Some(FromVersions::Range(v("1.9.0"), v("2.0.0"))),

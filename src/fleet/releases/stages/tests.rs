@@ -1,0 +1,395 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::decision::reached_by;
+use crate::firmware::catalog::{ScanResult, ScannedFile, ScannedRules};
+use crate::firmware::package::{Inspected, PackageKind};
+use crate::fleet::entry::JournalEntry;
+use crate::fleet::entry::fields::{Fields, LineTime, LineWriter};
+use crate::fleet::journey::{Journey, Outcome};
+use crate::fleet::short_version::ShortVersion;
+use crate::os::fs::FileStamp;
+
+const NOW: Stamp = Stamp(1 << 31);
+const UNIX: i64 = 1_796_083_200;
+const HOUR: u32 = 3600;
+const STAGES: &str = r#"{"stages": [{"percent": 1}, {"percent": 10, "after": "24h"},
+    {"percent": 100, "after": "48h"}], "fuse": {"devices": 2, "percent": 20}}"#;
+
+/// A folder with release 2.0.0 of project P: this content and these rules.
+fn folder(content: u8, rules: &str) -> Catalog {
+    let file = ScannedFile {
+        path: "P/2.0.0/u.bin".to_owned(),
+        stamp: FileStamp {
+            dev: 1,
+            ino: 1,
+            size: 1000,
+            mtime: 0,
+            ctime: 0,
+        },
+        inspected: Inspected {
+            content: ContentId([content; 32]),
+            md5: [0; 16],
+            size: 1000,
+            kind: PackageKind::Generic,
+        },
+    };
+    let rules = ScannedRules {
+        path: "P/2.0.0/release.json".to_owned(),
+        rules: Some(Arc::new(Rules::parse(rules.as_bytes()).unwrap())),
+        error: None,
+    };
+    Catalog::build(ScanResult {
+        files: vec![file],
+        rules: vec![rules],
+        ..ScanResult::default()
+    })
+}
+
+/// A server with one release, and the stages that its journal remembers.
+struct Bed {
+    releases: Releases,
+    catalog: Catalog,
+    content: u8,
+    now: Stamp,
+    journal: Vec<StageEntry>,
+}
+
+impl Bed {
+    fn new(rules: &str) -> Bed {
+        let mut bed = Bed {
+            releases: Releases::default(),
+            catalog: Catalog::default(),
+            content: 1,
+            now: NOW,
+            journal: Vec::new(),
+        };
+        bed.edit(rules);
+        bed
+    }
+
+    fn edit(&mut self, rules: &str) {
+        self.catalog = folder(self.content, rules);
+        let changes = self.releases.catalog(&self.catalog, self.now);
+        self.journal.extend(changes.stages);
+    }
+
+    /// One more device that is offered the content, and then comes to this state.
+    fn device(&mut self, state: State) {
+        let project = self.releases.project_id("P").unwrap();
+        let content = ContentId([self.content; 32]);
+        let id = self
+            .releases
+            .intern(project, "2.0.0", content, 1000, self.now);
+        let outcome = match state {
+            State::Confirmed => Some(Outcome::Confirmed),
+            State::Reverted => Some(Outcome::Reverted),
+            _ => None,
+        };
+        let journey = Journey {
+            state,
+            outcome,
+            ..Journey::offered(id.unwrap(), ShortVersion::of("1.0.0"), self.now)
+        };
+        self.releases.moved(None, Some(journey));
+    }
+
+    fn tick(&mut self) -> StageChanges {
+        let changes = self.releases.advance_stages(self.now);
+        self.journal.extend(changes.reached.iter().cloned());
+        changes
+    }
+
+    fn later(&mut self, seconds: u32) -> &mut Bed {
+        self.now = self.now.plus(seconds);
+        self
+    }
+
+    /// The percent that a decision sees.
+    fn percent(&self) -> Option<f64> {
+        let release = &self.catalog.project("P").unwrap().releases[0];
+        let content = ContentId([self.content; 32]);
+        let reached = reached_by(self.releases.reached(), "P", release, content);
+        percent_in_force(&release.rules, reached)
+    }
+
+    fn waits(&self) -> Option<String> {
+        let wall = Wall {
+            stamp: self.now,
+            unix: UNIX,
+        };
+        self.releases.stage("P", "2.0.0", wall)?.waits
+    }
+
+    /// Another run that remembers these entries.
+    fn restart(&mut self, remembered: usize) {
+        self.journal.truncate(remembered);
+        self.releases = Releases::default();
+        for entry in &self.journal {
+            self.releases.load_stage(entry.clone());
+        }
+        let changes = self.releases.catalog(&self.catalog, self.now);
+        self.journal.extend(changes.stages);
+    }
+}
+
+#[test]
+fn a_stage_is_reached_when_its_time_is_over_and_enough_devices_were_confirmed() {
+    let mut bed = Bed::new(STAGES);
+    assert_eq!(bed.percent(), Some(1.0));
+    bed.device(State::Confirmed);
+    bed.device(State::Confirmed);
+    assert!(bed.later(24 * HOUR - 1).tick().reached.is_empty());
+    assert_eq!(bed.releases.due(), Some(NOW.plus(24 * HOUR)));
+    let reached = bed.later(1).tick().reached;
+    assert_eq!(
+        (reached.len(), reached[0].reached, reached[0].confirmed),
+        (1, 1000, 2)
+    );
+    // Decisions see it when it is in the journal.
+    assert_eq!(bed.percent(), Some(1.0));
+    bed.tick();
+    assert_eq!(bed.percent(), Some(10.0));
+    assert_eq!(bed.releases.due(), Some(NOW.plus(72 * HOUR)));
+    // The next stage needs devices of its own while others are under way.
+    bed.device(State::Downloading);
+    let changes = bed.later(48 * HOUR).tick();
+    assert!(changes.reached.is_empty());
+    assert_eq!(changes.waits[0].2, StageWait::Few(0, 2));
+    assert_eq!(bed.releases.due(), None);
+    assert!(bed.later(HOUR).tick().waits.is_empty(), "it is told twice");
+    bed.device(State::Confirmed);
+    bed.device(State::Confirmed);
+    assert_eq!(bed.tick().reached[0].reached, 10_000);
+    bed.tick();
+    assert_eq!(bed.percent(), Some(100.0));
+    assert!(bed.later(1000 * HOUR).tick().reached.is_empty());
+}
+
+#[test]
+fn a_stage_waits_for_devices_that_confirm_it_and_says_what_is_missing() {
+    for (devices, reason) in [
+        (&[][..], Some("no device has been confirmed")),
+        (
+            &[State::Delivered, State::Waiting],
+            Some("no device has been confirmed"),
+        ),
+        // A small fleet: all that were given it.
+        (&[State::Confirmed], None),
+        (
+            &[State::Confirmed, State::Offered],
+            Some("1 of the 2 devices that this stage needs"),
+        ),
+        (
+            &[State::Confirmed, State::Delivered],
+            Some("1 of the 2 devices that this stage needs"),
+        ),
+        (&[State::Confirmed, State::Confirmed, State::Offered], None),
+        (
+            &[
+                State::Confirmed,
+                State::Confirmed,
+                State::Silent,
+                State::Reverted,
+            ],
+            None,
+        ),
+        (
+            &[
+                State::Confirmed,
+                State::Confirmed,
+                State::Silent,
+                State::Sent,
+                State::Delivered,
+            ],
+            Some("2 of the 5 devices that were given it"),
+        ),
+    ] {
+        let mut bed = Bed::new(STAGES);
+        devices.iter().for_each(|state| bed.device(*state));
+        let changes = bed.later(24 * HOUR).tick();
+        assert_eq!(changes.reached.is_empty(), reason.is_some(), "{devices:?}");
+        if let Some(reason) = reason {
+            let sentence = bed.waits().unwrap();
+            assert!(sentence.contains(reason), "{devices:?}: {sentence}");
+        }
+    }
+}
+
+#[test]
+fn a_paused_or_fused_release_stays_in_its_stage() {
+    let mut bed = Bed::new(STAGES);
+    (0..5).for_each(|_| bed.device(State::Confirmed));
+    let paused = |why: &str| STAGES.replacen('{', &format!("{{\"paused\": {why}, "), 1);
+    bed.later(24 * HOUR).edit(&paused("true"));
+    assert!(bed.tick().reached.is_empty());
+    assert_eq!(bed.waits().as_deref(), Some("the release is paused"));
+    bed.edit(&paused("\"fuse: 3 of 9 devices came back\""));
+    assert!(bed.tick().reached.is_empty());
+    assert_eq!(
+        bed.waits().as_deref(),
+        Some("the fuse has paused the release")
+    );
+    // What was before the resumption counts no more: the stage lasts its time anew.
+    bed.later(HOUR).edit(&paused("false"));
+    assert!(bed.tick().reached.is_empty());
+    assert_eq!(bed.later(24 * HOUR).tick().reached.len(), 1);
+}
+
+#[test]
+fn another_content_begins_with_the_first_stage_and_the_old_one_where_it_was() {
+    let mut bed = Bed::new(STAGES);
+    bed.device(State::Confirmed);
+    bed.later(24 * HOUR).tick();
+    bed.tick();
+    assert_eq!(bed.percent(), Some(10.0));
+    bed.content = 2;
+    bed.edit(STAGES);
+    assert_eq!(bed.percent(), Some(1.0));
+    assert!(bed.later(48 * HOUR).tick().reached.is_empty());
+    bed.content = 1;
+    bed.edit(STAGES);
+    assert_eq!(bed.percent(), Some(10.0));
+}
+
+#[test]
+fn an_edited_list_of_stages_never_takes_back_what_was_reached() {
+    let mut bed = Bed::new(STAGES);
+    bed.device(State::Confirmed);
+    bed.later(24 * HOUR).tick();
+    bed.tick();
+    for (rules, percent) in [
+        (
+            r#"{"stages": [{"percent": 2}, {"percent": 5, "after": "1s"}]}"#,
+            10.0,
+        ),
+        (r#"{"percent": 3}"#, 3.0),
+        (
+            r#"{"stages": [{"percent": 0.5}, {"percent": 100, "after": "1h"}]}"#,
+            10.0,
+        ),
+        (
+            r#"{"stages": [{"percent": 20}, {"percent": 100, "after": "1h"}]}"#,
+            20.0,
+        ),
+        (STAGES, 20.0),
+    ] {
+        bed.edit(rules);
+        bed.tick();
+        assert_eq!(bed.percent(), Some(percent), "{rules}");
+    }
+}
+
+#[test]
+fn the_entry_of_a_stage_is_a_line_that_is_read_back() {
+    let entry = StageEntry {
+        project: "P".into(),
+        version: "2.0.0".into(),
+        content: ContentId([7; 32]),
+        reached: 1000,
+        since: NOW,
+        confirmed: 3,
+    };
+    let wall = Wall {
+        stamp: NOW,
+        unix: UNIX,
+    };
+    let mut out = String::new();
+    JournalEntry::Stage(entry.clone()).write(&mut LineWriter::new(&mut out, wall));
+    out.push('}');
+    assert!(
+        out.starts_with(r#"{"stage":"2.0.0","project":"P","content":"0707"#),
+        "{out}"
+    );
+    let time = LineTime {
+        stamp: NOW,
+        unix: UNIX,
+    };
+    let fields = Fields::read(&out, time).unwrap();
+    assert_eq!(
+        JournalEntry::read("stage", &fields),
+        Some(JournalEntry::Stage(entry))
+    );
+}
+
+#[test]
+fn percents_are_as_fine_as_cohorts() {
+    for (percent, expected) in [
+        (0.0, 0),
+        (0.07, 7),
+        (0.001, 1),
+        (1.0, 100),
+        (33.33, 3333),
+        (100.0, 10_000),
+    ] {
+        assert_eq!(hundredths(percent), expected, "{percent}");
+    }
+}
+
+/// What may happen to a rollout.
+#[derive(Clone, Debug)]
+enum Step {
+    Later(u32),
+    Tick,
+    Device(usize),
+    Edit(usize),
+    /// A restart; `lost`: what the last tick reached was not written. The clock may have been stepped.
+    Restart {
+        lost: bool,
+        by: i32,
+    },
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (1..60 * HOUR).prop_map(Step::Later),
+        Just(Step::Tick),
+        Just(Step::Tick),
+        (0..State::ALL.len()).prop_map(Step::Device),
+        Just(Step::Device(State::Confirmed as usize)),
+        (0..4usize).prop_map(Step::Edit),
+        (any::<bool>(), -1_000_000..1_000_000i32).prop_map(|(lost, by)| Step::Restart { lost, by }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn the_share_of_the_devices_only_grows(steps in prop::collection::vec(steps(), 1..80)) {
+        let lists = [
+            STAGES.to_owned(),
+            r#"{"stages": [{"percent": 0.5}, {"percent": 2, "after": "1h"}]}"#.to_owned(),
+            r#"{"stages": [{"percent": 5}, {"percent": 50, "after": "1h"}, {"percent": 60, "after": "1h"}]}"#.to_owned(),
+            STAGES.replacen('{', r#"{"paused": true, "#, 1),
+        ];
+        let mut bed = Bed::new(&lists[0]);
+        let (mut before, mut written) = (0.0, bed.journal.len());
+        for step in steps {
+            match step {
+                Step::Later(seconds) => drop(bed.later(seconds)),
+                Step::Tick => {
+                    written = bed.journal.len();
+                    let changes = bed.tick();
+                    // One stage at a time.
+                    prop_assert!(changes.reached.len() <= 1);
+                }
+                Step::Device(at) => bed.device(State::ALL[at]),
+                Step::Edit(at) => {
+                    bed.edit(&lists[at]);
+                    written = bed.journal.len();
+                }
+                Step::Restart { lost, by } => {
+                    let remembered = if lost { written } else { bed.journal.len() };
+                    bed.restart(remembered.min(bed.journal.len()));
+                    let stepped = bed.now.0.saturating_add_signed(by);
+                    bed.now = Stamp(stepped);
+                    written = bed.journal.len();
+                }
+            }
+            let percent = bed.percent().unwrap();
+            prop_assert!(percent >= before, "{} after {}", percent, before);
+            before = percent;
+        }
+    }
+}
