@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smol::channel::Receiver;
-use smol::future;
+use smol::{Timer, future};
 
 use crate::firmware::catalog::Catalog;
 use crate::os::process::{Signal, Signals};
@@ -52,7 +53,11 @@ pub(super) fn prepare(folder: &Path) -> Result<(), String> {
     }
 }
 
-/// Waits for the first catalogue; `None` if a signal says to stop before.
+/// Longest wait for files whose hashes are not known. Requests wait as well, in the queues of the kernel: a download that
+/// is resumed would be refused while its file is unknown.
+const READ_FIRST: Duration = Duration::from_secs(5);
+
+/// Waits for the first catalogue, and up to [`READ_FIRST`] for one with all files; `None` if a signal says to stop before.
 pub(super) async fn first_catalogue(
     catalogs: &Receiver<Arc<Catalog>>,
     signals: &Signals,
@@ -67,10 +72,21 @@ pub(super) async fn first_catalogue(
         }
     };
     let arrived = async {
-        let catalog = catalogs.recv().await;
-        catalog
-            .map(Some)
-            .map_err(|_| "the firmware folder is not watched any more".to_owned())
+        let gone = |_| "the firmware folder is not watched any more".to_owned();
+        let mut catalog = catalogs.recv().await.map_err(gone)?;
+        let mut patience = Timer::after(READ_FIRST);
+        while catalog.reading && !catalog.is_unread() {
+            let next = async { Some(catalogs.recv().await) };
+            let late = async {
+                (&mut patience).await;
+                None
+            };
+            match future::or(next, late).await {
+                Some(next) => catalog = next.map_err(gone)?,
+                None => break,
+            }
+        }
+        Ok(Some(catalog))
     };
     future::or(arrived, stopped).await
 }

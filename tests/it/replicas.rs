@@ -6,6 +6,7 @@ use crate::common;
 use std::io::Write;
 use std::net::TcpStream;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use common::datagrams::Device;
 use common::packages::noise;
@@ -136,6 +137,16 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 #[test]
 fn a_resume_that_arrives_before_the_state_is_loaded_waits_and_gets_the_rest() {
+    resume_at_the_start(false);
+}
+
+#[test]
+fn a_resume_that_arrives_before_its_file_is_read_again_waits_and_gets_the_rest() {
+    resume_at_the_start(true);
+}
+
+/// Resumes a download before the server runs. `unknown`: the hash of the file is lost.
+fn resume_at_the_start(unknown: bool) {
     let (bytes, place) = (noise(93, 400_000), Place::new());
     place.drop_firmware("P/1.0.3/update.bin", &bytes);
     let server = Server::start_in(place, &[]);
@@ -146,6 +157,15 @@ fn a_resume_that_arrives_before_the_state_is_loaded_waits_and_gets_the_rest() {
         60_000,
     ));
     let place = server.terminate();
+    if unknown {
+        std::fs::remove_file(place.state().join("hashes.jsonl")).unwrap();
+        // A file that has just been written must settle, and nobody waits for that.
+        let about = std::fs::metadata(place.path("P/1.0.3/update.bin")).unwrap();
+        let written = about.modified().unwrap();
+        wait_until("the file is old", PATIENCE, || {
+            written.elapsed().unwrap() > Duration::from_secs(12)
+        });
+    }
     let (port, go) = (place.root.join("port"), place.root.join("go"));
     let mut command = Command::new("python3");
     command
