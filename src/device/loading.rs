@@ -42,11 +42,15 @@ impl Service {
         loop {
             match self.load_once(content).await {
                 Err(LoadError::Full(_)) if self.evict_still_ones().await => {}
-                Err(LoadError::Full(why)) => {
-                    log::warn!(target: "device", "no room for a snapshot: {why}");
-                    return Err(LoadError::Full(why));
+                loaded => {
+                    if let Err(error) = &loaded {
+                        if let LoadError::Full(why) = error {
+                            log::warn!(target: "device", "no room for a snapshot: {why}");
+                        }
+                        self.fleet.borrow_mut().tally.load_failure(error.word());
+                    }
+                    return loaded;
                 }
-                loaded => return loaded,
             }
         }
     }

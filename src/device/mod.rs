@@ -52,7 +52,7 @@ use crate::firmware::snapshot::Snapshots;
 use crate::fleet::Fleet;
 use crate::os;
 use crate::os::notify::Notify;
-use crate::wire::reply::Status;
+use crate::wire::reply::{Reply, Status};
 use smol::{Async, Timer};
 
 /// State of the public side, shared by its loops.
@@ -201,6 +201,11 @@ impl Service {
     /// The catalogue in force, to be held over an await.
     fn catalog(&self) -> Arc<Catalog> {
         Arc::clone(&self.catalog.borrow())
+    }
+
+    /// Counts a reply over HTTP.
+    fn count_reply(&self, reply: &Reply) {
+        self.fleet.borrow_mut().tally.reply(reply.status());
     }
 
     /// Counts a head or a datagram that was no request.

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::Fleet;
 use super::clock::{Stamp, Wall};
-use super::devices::{Above, ESTABLISHED};
+use super::devices::{Above, ESTABLISHED, RESULTS};
+use super::journey::State;
 use super::loop_guard::CheckFacts;
 use super::pins::Began;
 use super::releases::{StageView, StateCounts};
@@ -167,6 +168,11 @@ impl Fleet {
     /// Number of remembered devices.
     pub fn devices(&self) -> usize {
         self.devices.len()
+    }
+
+    /// Updates since the start that had a result, by state.
+    pub fn results(&self) -> impl Iterator<Item = (State, u64)> {
+        RESULTS.into_iter().zip(self.devices.results())
     }
 
     /// Remembered devices that ask for a project.

@@ -20,6 +20,12 @@ pub const ENDINGS: [&str; 9] = [
     "complete", "sent", "cut", "stalled", "replaced", "gone", "full", "stopped", "other",
 ];
 
+/// Statuses of [`Tally::refusals`].
+pub const REFUSALS: [u16; 2] = [416, 503];
+
+/// Why a file could not be loaded, in the order of [`Tally::snapshots`].
+pub const LOAD_FAILURES: [&str; 3] = ["gone", "unread", "full"];
+
 /// What happened in one minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Minute {
@@ -40,6 +46,10 @@ pub struct Tally {
     pub downloads: [u64; ENDINGS.len()],
     /// Bytes of firmware that were acknowledged, by protocol.
     pub bytes: [u64; PROTOCOLS.len()],
+    /// Replies over HTTP with a status of [`REFUSALS`], in their order; without those to `/readyz`.
+    pub refusals: [u64; REFUSALS.len()],
+    /// Files that could not be loaded, by [`LOAD_FAILURES`].
+    pub snapshots: [u64; LOAD_FAILURES.len()],
     /// Heads and datagrams that were no request.
     pub malformed: u64,
     /// Connections that were refused for lack of a seat.
@@ -61,6 +71,8 @@ impl Default for Tally {
             checks: Default::default(),
             downloads: Default::default(),
             bytes: Default::default(),
+            refusals: Default::default(),
+            snapshots: Default::default(),
             malformed: 0,
             turned_away: 0,
             repeated: 0,
@@ -112,6 +124,21 @@ impl Tally {
         }
         let minute = self.minute(now);
         minute.bytes = minute.bytes.saturating_add(bytes);
+    }
+
+    /// Counts a reply over HTTP.
+    pub fn reply(&mut self, status: u16) {
+        let at = REFUSALS.iter().position(|known| *known == status);
+        if let Some(count) = at.and_then(|at| self.refusals.get_mut(at)) {
+            *count = count.wrapping_add(1);
+        }
+    }
+
+    /// Counts a file that could not be loaded.
+    pub fn load_failure(&mut self, why: &str) {
+        if let Some(count) = self.snapshots.get_mut(place(&LOAD_FAILURES, why)) {
+            *count = count.wrapping_add(1);
+        }
     }
 
     /// Counts a notice.

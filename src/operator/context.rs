@@ -20,6 +20,14 @@ const UPLOADS: usize = 4;
 #[cfg(feature = "pack")]
 const BUILDS: usize = 1;
 
+/// What the public sockets do.
+pub struct PublicSide {
+    /// The number of running downloads.
+    pub running: usize,
+    /// Whether `/readyz` on the port for modules answers 200.
+    pub is_ready: bool,
+}
+
 /// What the operator's interface may use.
 pub struct OperatorContext {
     /// Decides about requests.
@@ -32,8 +40,8 @@ pub struct OperatorContext {
     pub folder: PathBuf,
     /// The state folder, for temporary files.
     pub state: PathBuf,
-    /// The number of running downloads.
-    pub running: Box<dyn Fn() -> usize>,
+    /// What the public sockets do now.
+    pub public_side: Box<dyn Fn() -> PublicSide>,
     /// Requests a scan of the firmware folder. Does not block.
     pub rescan: Box<dyn Fn()>,
     pub(super) start: Instant,
@@ -52,7 +60,7 @@ impl OperatorContext {
         fleet: Rc<RefCell<Fleet>>,
         folder: PathBuf,
         state: PathBuf,
-        running: Box<dyn Fn() -> usize>,
+        public_side: Box<dyn Fn() -> PublicSide>,
         rescan: Box<dyn Fn()>,
     ) -> OperatorContext {
         OperatorContext {
@@ -61,7 +69,7 @@ impl OperatorContext {
             fleet,
             folder,
             state,
-            running,
+            public_side,
             rescan,
             start: Instant::now(),
             started: unix_now(),

@@ -17,7 +17,7 @@ use crate::firmware::watch::Watcher;
 use crate::fleet::Fleet;
 use crate::operator::access::Access;
 use crate::operator::connection;
-use crate::operator::context::OperatorContext;
+use crate::operator::context::{OperatorContext, PublicSide};
 use crate::operator::token::{self, Token, TokenSource};
 use crate::os::fs::{Folder, sweep_unfinished};
 use crate::os::process::start_thread;
@@ -124,14 +124,17 @@ impl Prepared {
         let access = Access::new(&token.text, read, &settings.operator.hosts, address);
         sweep(settings.folder.clone());
         let watcher = Rc::downgrade(watcher);
-        let (catalog, running) = (Rc::clone(service), Rc::clone(service));
+        let (catalog, public_side) = (Rc::clone(service), Rc::clone(service));
         let context = OperatorContext::new(
             access,
             Box::new(move || Arc::clone(&catalog.catalog.borrow())),
             fleet,
             settings.folder.clone(),
             state,
-            Box::new(move || running.running_downloads()),
+            Box::new(move || PublicSide {
+                running: public_side.running_downloads(),
+                is_ready: public_side.is_ready(),
+            }),
             Box::new(move || {
                 if let Some(watcher) = watcher.upgrade() {
                     watcher.rescan();

@@ -35,6 +35,7 @@ mod libfota3;
 mod limits;
 mod loops;
 mod migration;
+mod monitoring;
 mod never_torn;
 mod on_event;
 mod one_truth;

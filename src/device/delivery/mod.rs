@@ -52,6 +52,7 @@ pub(super) async fn deliver(
         }
         Err(reply) => reply,
     };
+    service.count_reply(&instead);
     if send_all(service, stream, instead.bytes()).await {
         close(stream, UnreadBody::None).await;
     }

@@ -53,6 +53,7 @@ fn read_head(
         }
         let instead = |status| {
             let reply = reply::plain(status, false);
+            service.count_reply(&reply);
             Some(Box::new(PendingAnswer::reply(reply, UnreadBody::None)))
         };
         let mut deadline = Timer::after(service.limits.head_timeout);

@@ -136,7 +136,11 @@ fn hand_over(
 
 /// Answers, without waiting, a client for which there is no room.
 fn turn_away(service: &Service, stream: &Stream, pending: &PendingConnection) {
-    let full = || reply::refusal(Refusal::Full, false);
+    let full = || {
+        let reply = reply::refusal(Refusal::Full, false);
+        service.count_reply(&reply);
+        reply
+    };
     let (reply, sent) = match pending {
         PendingConnection::Head(_) => (&full(), 0),
         PendingConnection::Answer(pending) => match &pending.answer {
@@ -253,7 +257,8 @@ pub(super) fn answer(
             direct_file::answer(service, (&path, named), &range, (client, now))
         }
         HttpTarget::Health => Answer::Reply(reply::plain(Status::Healthy, head_only)),
-        HttpTarget::Ready => Answer::Reply(reply::plain(service.readiness(), head_only)),
+        // Not counted: a drained server refuses nobody.
+        HttpTarget::Ready => return Answer::Reply(reply::plain(service.readiness(), head_only)),
         HttpTarget::Unknown => {
             // An update check may have a mistake in its path.
             let reason = "no path of ours, and no check that names a project";
@@ -261,9 +266,12 @@ pub(super) fn answer(
             Answer::Reply(reply::plain(Status::NotFound, head_only))
         }
     };
-    if let Answer::Deliver(plan) = &mut answer {
-        plan.proxied = service.limits.trusts(peer.ip());
-        plan.apart = updatehttp::is_from_updatehttp(head);
+    match &mut answer {
+        Answer::Reply(reply) => service.count_reply(reply),
+        Answer::Deliver(plan) => {
+            plan.proxied = service.limits.trusts(peer.ip());
+            plan.apart = updatehttp::is_from_updatehttp(head);
+        }
     }
     answer
 }

@@ -277,6 +277,11 @@ fn a_file_that_vanished_is_unread_until_the_folder_says_so_and_is_read_again() {
     let reply = server.check("");
     assert!(reply.status == 503 && reply.body.is_empty());
     assert_eq!(server.rereads.load(Ordering::Relaxed), 1);
+    let counts = server.tell(|service| {
+        let tally = &service.fleet.borrow().tally;
+        (tally.refusals, tally.snapshots)
+    });
+    assert_eq!(counts, ([0, 1], [0, 1, 0]));
     server.wait_for_downloads(0);
 }
 

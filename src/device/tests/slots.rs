@@ -67,6 +67,8 @@ fn who_waits_too_long_is_told_to_come_back_and_counted() {
     assert!(got.body.starts_with(b"{\"code\":43,"));
     let full = server.tell(|service| service.fleet.borrow().tally.checks[0][11]);
     assert_eq!(full, 1);
+    let refusals = server.tell(|service| service.fleet.borrow().tally.refusals);
+    assert_eq!(refusals, [0, 1]);
 }
 
 #[test]

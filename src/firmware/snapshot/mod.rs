@@ -139,6 +139,17 @@ pub enum LoadError {
     Full(String),
 }
 
+impl LoadError {
+    /// The reason in the metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            LoadError::Gone(_) => "gone",
+            LoadError::Unread(_) => "unread",
+            LoadError::Full(_) => "full",
+        }
+    }
+}
+
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

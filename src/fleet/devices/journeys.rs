@@ -11,7 +11,15 @@ use crate::fleet::network::Network;
 use crate::fleet::notices::{Notice, NoticeKind};
 use crate::fleet::short_version::ShortVersion;
 
+/// States in which an update has a result, in the order of [`Devices::results`].
+pub const RESULTS: [State; 3] = [State::Confirmed, State::Reverted, State::Silent];
+
 impl Devices {
+    /// Updates since the start that ended in a state of [`RESULTS`], in their order.
+    pub fn results(&self) -> [u64; RESULTS.len()] {
+        self.results
+    }
+
     /// Changes a device's journey. A release that it was confirmed with and leaves for another one stays in its record.
     pub(super) fn set_journey(&mut self, slot: u32, journey: Option<Journey>) {
         let Some(record) = self.table.get(slot) else {
@@ -88,6 +96,11 @@ impl Devices {
         let place = |journey: Option<Journey>| journey.map(|j| (j.target, j.state));
         if place(before) != place(after) {
             self.tell_established(slot);
+            let state = after.map(|after| after.state);
+            let at = RESULTS.iter().position(|known| Some(*known) == state);
+            if let Some(count) = at.and_then(|at| self.results.get_mut(at)) {
+                *count = count.wrapping_add(1);
+            }
         }
     }
 

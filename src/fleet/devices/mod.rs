@@ -22,6 +22,7 @@ mod transfers;
 mod versions;
 mod views;
 
+pub use self::journeys::RESULTS;
 use self::record::{DeviceRecord, Rank};
 use self::sweep::Sweep;
 use self::table::DeviceTable;
@@ -82,6 +83,7 @@ pub struct Devices {
     sweep: Sweep,
     out: Vec<(JournalEntry, Priority)>,
     notices: Vec<Notice>,
+    results: [u64; RESULTS.len()],
 }
 
 /// Rate limit of devices that are established by a second sighting.
@@ -148,6 +150,7 @@ impl Devices {
             sweep: Sweep::default(),
             out: Vec::new(),
             notices: Vec::new(),
+            results: Default::default(),
         }
     }
 

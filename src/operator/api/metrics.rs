@@ -11,7 +11,7 @@ use crate::fleet::Fleet;
 use crate::fleet::clock::unix_now;
 use crate::fleet::journey::State;
 use crate::fleet::notices::NoticeKind;
-use crate::fleet::tally::{ENDINGS, PROTOCOLS, Tally};
+use crate::fleet::tally::{ENDINGS, LOAD_FAILURES, PROTOCOLS, REFUSALS, Tally};
 use crate::operator::context::OperatorContext;
 use crate::operator::response::Response;
 
@@ -20,7 +20,13 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// All metrics.
 pub(super) fn get(context: &OperatorContext) -> Response {
     let catalog = (context.catalog)();
-    let mut text = fleet_metrics(&catalog, &context.fleet.borrow(), (context.running)());
+    let public_side = (context.public_side)();
+    let mut text = fleet_metrics(&catalog, &context.fleet.borrow(), public_side.running);
+    text.gauge(
+        "ready",
+        "1 if /readyz on the port for modules answers 200, else 0.",
+    );
+    text.sample(&[], u8::from(public_side.is_ready));
     let uptime = i64::try_from(context.start.elapsed().as_secs()).unwrap_or(i64::MAX);
     text.process(
         "process_start_time_seconds",
@@ -59,6 +65,27 @@ fn fleet_metrics(catalog: &Catalog, fleet: &Fleet, running: usize) -> MetricsTex
     );
     for (proto, bytes) in PROTOCOLS.iter().zip(tally.bytes) {
         text.sample(&[("proto", proto)], bytes);
+    }
+    text.counter(
+        "updates_total",
+        "Updates of devices that had a result: confirmed, reverted, or no further check.",
+    );
+    for (state, count) in fleet.results() {
+        text.sample(&[("result", state.word())], count);
+    }
+    text.counter(
+        "http_refusals_total",
+        "Replies over HTTP with these statuses, without those to /readyz.",
+    );
+    for (status, count) in REFUSALS.iter().zip(tally.refusals) {
+        text.sample(&[("status", &status.to_string())], count);
+    }
+    text.counter(
+        "snapshot_failures_total",
+        "Attempts to load a firmware file that failed, by reason.",
+    );
+    for (reason, count) in LOAD_FAILURES.iter().zip(tally.snapshots) {
+        text.sample(&[("reason", reason)], count);
     }
     text.counter(
         "malformed_requests_total",

@@ -37,7 +37,7 @@ pub(super) async fn get(context: &OperatorContext) -> ApiResult {
         "quarantined": quarantined_files(&catalog),
         "waiting": catalog.waiting.len(),
         "devices": fleet.devices(),
-        "running": (context.running)(),
+        "running": (context.public_side)().running,
         "unix": unix_now(),
         "writable": is_writable,
         "empty": is_empty,
