@@ -5,6 +5,7 @@
 #[macro_use]
 mod common;
 
+mod affinity;
 mod blocks;
 mod browser;
 mod browser_devices;

@@ -32,7 +32,7 @@ fn queries() -> Vec<String> {
             _ => {}
         }
     }
-    let text = documents::read(&format!("{FOLDER}/dashboard.json"));
+    let text = documents::read(&format!("{FOLDER}/luat-ota.json"));
     let mut found = Vec::new();
     find(&serde_json::from_str(&text).unwrap(), &mut found);
     assert!(found.len() > 15, "{found:?}");

@@ -17,10 +17,11 @@ use common::documents;
 use common::packages::noise;
 use common::{IMEI, PATIENCE, Place, Server, both, connect_from, get, luat, run, wait_until};
 
-/// The proxy, stopped at the end.
-struct Proxy {
+/// A proxy, stopped at the end.
+pub struct Proxy {
     child: Child,
-    address: SocketAddr,
+    /// Where it listens for HTTP.
+    pub address: SocketAddr,
     _place: Place,
 }
 
@@ -31,24 +32,35 @@ impl Drop for Proxy {
     }
 }
 
-/// Starts a proxy in front of the server; `None`: it is not installed. `command` gets the path of the
-/// configuration, `make` the document's text with the addresses of here.
+/// An address of ours that nobody listens on.
+pub fn free_address() -> SocketAddr {
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    held.local_addr().unwrap()
+}
+
+/// Lines for the temporary files of nginx. (It gives up root for another user, who must get to them.)
+pub fn nginx_paths(place: &Place) -> String {
+    let root = place.root.display();
+    let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    let lines = kinds.map(|kind| format!("{kind}_temp_path {root}/{kind};\n"));
+    lines.concat()
+}
+
+/// Starts a proxy in front of the server; `None`: it is not installed. `make` gets the document's text with the
+/// addresses of here, `command` the path of the configuration as its last word.
 fn proxy(
     server: &Server,
     language: &str,
     make: impl Fn(&str, &Place) -> String,
-    command: impl Fn(&str) -> Command,
+    command: Command,
 ) -> Option<Proxy> {
     let text = documents::read("docs/proxies.md");
     let blocks = documents::blocks(&text, language);
     let [block] = &blocks[..] else {
         panic!("docs/proxies.md has {} blocks of {language}", blocks.len());
     };
-    let held = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = held.local_addr().unwrap();
-    drop(held);
+    let address = free_address();
     let place = Place::new();
-    // nginx gives up root for another user, who must get to its temporary files.
     let port = address.port().to_string();
     let lines: Vec<String> = block
         .lines()
@@ -60,9 +72,23 @@ fn proxy(
                 .replace(":80 {", &format!(":{port} {{"))
         })
         .collect();
+    let text = make(&lines.join("\n"), &place);
+    launch(language, place, address, &text, command)
+}
+
+/// Starts a proxy that listens on `address`, with this configuration, whose path becomes the last word of the command;
+/// `None`: it is not installed.
+pub fn launch(
+    language: &str,
+    place: Place,
+    address: SocketAddr,
+    text: &str,
+    mut command: Command,
+) -> Option<Proxy> {
     let file = place.root.join("configuration");
-    std::fs::write(&file, make(&lines.join("\n"), &place)).unwrap();
-    let child = command(file.to_str().unwrap())
+    std::fs::write(&file, text).unwrap();
+    let child = command
+        .arg(file)
         .env("HOME", &place.root)
         .current_dir(&place.root)
         .stdout(Stdio::null())
@@ -99,27 +125,27 @@ fn proxy(
     Some(proxy)
 }
 
+/// A program with these words before the path of its configuration.
+pub fn command(program: &str, words: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(words);
+    command
+}
+
 fn nginx(server: &Server) -> Option<Proxy> {
     proxy(
         server,
         "nginx",
         |block, place| {
             let root = place.root.display();
-            let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-                .iter()
-                .map(|kind| format!("{kind}_temp_path {root}/{kind};\n"))
-                .collect();
+            let paths = nginx_paths(place);
             // gzip is on outside: that the block turns it off is what is tested.
             format!(
                 "daemon off; master_process off; pid {root}/pid; error_log stderr;\nevents {{}}\n\
                  http {{\naccess_log off; gzip on; gzip_types *; gzip_min_length 1;\n{paths}{block}\n}}\n"
             )
         },
-        |file| {
-            let mut command = Command::new("nginx");
-            command.args(["-e", "stderr", "-c", file]);
-            command
-        },
+        command("nginx", &["-e", "stderr", "-c"]),
     )
 }
 
@@ -128,11 +154,7 @@ fn caddy(server: &Server) -> Option<Proxy> {
         server,
         "caddyfile",
         |block, _| block.replacen('{', "{\n    admin off", 1),
-        |file| {
-            let mut command = Command::new("caddy");
-            command.args(["run", "--adapter", "caddyfile", "--config", file]);
-            command
-        },
+        command("caddy", &["run", "--adapter", "caddyfile", "--config"]),
     )
 }
 
@@ -141,11 +163,7 @@ fn haproxy(server: &Server) -> Option<Proxy> {
         server,
         "haproxy",
         |block, _| format!("{block}\n"),
-        |file| {
-            let mut command = Command::new("haproxy");
-            command.args(["-db", "-f", file]);
-            command
-        },
+        command("haproxy", &["-db", "-f"]),
     )
 }
 
