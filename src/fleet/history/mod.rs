@@ -10,7 +10,7 @@ mod samples;
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 pub use self::samples::Samples;
 use super::clock::{Stamp, is_trusted};
@@ -241,7 +241,7 @@ impl History {
     }
 
     /// The versions that any device ran.
-    pub fn versions(&self) -> BTreeSet<VersionKey> {
+    pub fn versions(&self) -> HashSet<VersionKey> {
         let all = self.hours.from(0).chain(self.days.from(0));
         let changes = all.flat_map(|(_, changes)| changes);
         let ran = changes.filter(|(_, counts)| counts.running > 0);

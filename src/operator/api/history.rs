@@ -20,8 +20,8 @@ use crate::operator::response::{ApiResult, JSON, Response, rfc3339};
 const HOUR: i64 = 60 * 60;
 const DAY: i64 = 24 * HOUR;
 
-/// Slots of devices that are looked at before others may run: about a fifth of a millisecond.
-const DEVICES: u32 = 4096;
+/// Slots of devices that are looked at before others may run: about a tenth of a millisecond.
+const DEVICES: u32 = 2048;
 
 /// The counts of one release.
 pub(super) fn of_release(context: &OperatorContext, project: &str, version: &str) -> ApiResult {
