@@ -209,7 +209,9 @@ fn percent(project: &Project, release: &Release, fleet: &Fleet) -> Option<f64> {
 /// The stage that the release has reached; `null` without stages.
 fn stage(project: &Project, release: &Release, fleet: &Fleet, now: i64) -> Value {
     let (name, instant) = ((&*project.name, &*release.version_text), Instant::now());
-    let Some(view) = fleet.stage(name, instant, now) else {
+    // The fleet may not have seen rules that were just written.
+    let view = release.rules.stages.as_ref();
+    let Some(view) = view.and_then(|_| fleet.stage(name, instant, now)) else {
         return Value::Null;
     };
     json!({
