@@ -4,11 +4,12 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use luat_ota::firmware::ContentId;
 use luat_ota::firmware::audience::DeviceId;
 use luat_ota::fleet::clock::{Stamp, Wall};
-use luat_ota::fleet::devices::Devices;
+use luat_ota::fleet::devices::{DeviceColumn, DeviceSearch, Devices};
 use luat_ota::fleet::entry::{DeviceEntry, JourneyEntry};
 use luat_ota::fleet::journey::State;
 use luat_ota::fleet::network::Network;
@@ -64,6 +65,15 @@ fn entry(number: u64, now: Stamp) -> DeviceEntry {
     }
 }
 
+/// The time that this thread worked.
+fn work() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap(),
+    )
+}
+
 #[test]
 fn a_device_takes_at_most_200_bytes() {
     let many = std::env::var("LUAT_OTA_DEVICES").map_or(250_000, |many| many.parse().unwrap());
@@ -108,4 +118,34 @@ fn a_device_takes_at_most_200_bytes() {
     }
     println!("{pages} pages in {:?}", began.elapsed());
     assert_eq!(found, 1);
+
+    // The same by a search, sorted: of each slice the time counts that this thread worked.
+    for order in [
+        None,
+        Some((DeviceColumn::Id, true)),
+        Some((DeviceColumn::Version, false)),
+    ] {
+        for search in ["", "7"] {
+            let filter = Filter {
+                search: search.to_owned(),
+                ..Filter::default()
+            };
+            let mut search = DeviceSearch::new(filter, order, None, 500);
+            let (mut longest, began) = (Duration::ZERO, work());
+            loop {
+                let start = work();
+                let has_more = devices.search(&mut search, |_| false);
+                longest = longest.max(work().saturating_sub(start));
+                if !has_more {
+                    break;
+                }
+            }
+            println!(
+                "{order:?}: {:?}, a slice at most {longest:?}",
+                work() - began
+            );
+            assert_eq!(search.found().0.len(), 500);
+            assert!(longest < Duration::from_millis(5), "{longest:?}");
+        }
+    }
 }

@@ -31,7 +31,8 @@ BOUNDS = {
     # 150 for retiring a release.
     # 450 for exports as CSV and JSON.
     # 300 for several servers: the common secret, readiness, drain, and what monitoring counts.
-    "lines": 36_900,
+    # 300 for the search through the list of devices.
+    "lines": 37_200,
     "longest file": 500,
     "duplicate types": 10,
     "unsafe": 33,

@@ -3,6 +3,8 @@
 
 import { ago, api, ask, button, bytes, exports, h, icon, number, put, said, span, t, toast } from './base.js';
 
+const SORTS = ['last_seen', 'first_seen', 'id', 'project', 'version', 'platform', 'state'];
+const COLUMNS = { last_seen: 'lastSeen', first_seen: 'firstSeen', id: 'id', project: 'project', version: 'version', platform: 'platform', state: 'stateIs' };
 const STATES = ['offered', 'downloading', 'sent', 'delivered', 'waiting', 'confirmed', 'reverted', 'silent'];
 
 /** What the loop guard holds it back from now; without `until` it only counts. */
@@ -105,20 +107,24 @@ export function show(main, route) {
   if (route.id) return one(main, route.id);
   const field = (name, label, props) => {
     const input = h('input', { id: 'd-' + name, name, autocomplete: 'off', spellcheck: 'false', value: route.query.get(name) || '', ...props });
-    return h(name === 'imei' ? 'div.field.wide' : 'div.field', {}, h('label', { for: 'd-' + name }, label), input);
+    return h(name === 'search' ? 'div.field.wide' : 'div.field', {}, h('label', { for: 'd-' + name }, label), input);
   };
   const state = h('select', { id: 'd-state', name: 'state' }, h('option', { value: '' }, t('any')), STATES.map((one) => h('option', { value: one }, t(one))));
   state.value = route.query.get('state') || '';
+  const sort = h('select', { id: 'd-sort', name: 'sort' }, SORTS.flatMap((one) => ['-', ''].map((sign) =>
+    h('option', { value: one === 'last_seen' && sign ? '' : sign + one }, t(COLUMNS[one]) + (sign ? ' ↓' : ' ↑')))));
+  sort.value = route.query.get('sort') || '';
+  if (!route.query.get('search') && route.query.get('imei')) route.query.set('search', route.query.get('imei'));
   const held = h('input', { type: 'checkbox', id: 'd-held', name: 'held', value: '1', checked: route.query.get('held') === '1' });
   const form = h('form.search', { role: 'search', onsubmit: (event) => { event.preventDefault(); load(); } },
-    field('imei', t('imeiPrefix'), { inputmode: 'numeric', placeholder: '8629…' }), field('project', t('project')), field('version', t('version')),
-    h('div.field', {}, h('label', { for: 'd-state' }, t('stateIs')), state),
+    field('search', t('searchFor'), { type: 'search', placeholder: '3386' }), field('project', t('project')), field('version', t('version')), field('platform', t('platform')), field('to', t('toRelease')),
+    h('div.field', {}, h('label', { for: 'd-state' }, t('stateIs')), state), h('div.field', {}, h('label', { for: 'd-sort' }, t('sortBy')), sort),
     h('label.check', { for: 'd-held' }, held, h('span', {}, t('onlyHeld'))));
   const count = h('p.small', { role: 'status' });
   const list = h('ul.devices', {});
   const more = h('div.more', {});
   const wanted = () => [...new FormData(form)].filter(([, value]) => value.trim()).map(([key, value]) => [key, value.trim()]);
-  main.append(h('div.title', {}, h('h1', {}, t('devices')), exports('devices', wanted)), form, count, list, more);
+  main.append(h('div.title', {}, h('h1', {}, t('devices')), exports('devices', () => wanted().filter(([key]) => key !== 'sort'))), form, count, list, more);
 
   let turn = 0;
   let found = 0;
@@ -130,23 +136,19 @@ export function show(main, route) {
     const query = new URLSearchParams(wanted());
     const text = query.toString();
     history.replaceState(null, '', '#/devices' + (text ? '?' + text : ''));
+    if (!query.get('sort')) query.set('sort', '-last_seen');
     query.set('limit', '50');
     if (after) query.set('after', after);
     try {
-      let page = await api('GET', 'devices?' + query);
-      // The server looks at so many devices for one page; what fits may lie further on.
-      while (mine === turn && !page.devices.length && page.next) {
-        query.set('after', page.next);
-        page = await api('GET', 'devices?' + query);
-      }
+      const page = await api('GET', 'devices?' + query);
       if (mine !== turn) return;
       if (!after) { list.replaceChildren(); found = 0; }
       found += page.devices.length;
       const first = page.devices.map(line);
       list.append(...first);
       if (after && first.length) first[0].firstChild.focus();
-      const all = page.total ?? found;
-      count.textContent = all === 0 ? t('noDevices') : !found ? t('noneFits') : t('found', number(found), number(all));
+      count.textContent = page.total === 0 ? t('noDevices') : !found ? t('noneFits')
+        : t('matchOf', number(page.matching), number(page.total)) + (found < page.matching ? t('shownOf', number(found)) : '');
       more.replaceChildren(...(page.next ? [button('more', null, t('more'), () => load(page.next))] : []));
     } catch (error) {
       if (mine === turn) count.replaceChildren(said(error.message));

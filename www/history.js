@@ -63,7 +63,7 @@ export function ofRelease(release) {
 export function ofProject(project) {
   const path = 'versions?limit=500&project=' + encodeURIComponent(project);
   return folded('versions', t('runningVersions'), t('versionsOf', project), path, (reply, span) => {
-    const lines = reply.versions.map((version) => ({ key: version.version, name: version.version, values: [...version[span], version.devices] }));
+    const lines = reply.versions.map((version) => ({ key: version.version, name: version.version, href: '#/devices?' + new URLSearchParams({ project, version: version.version }), values: [...version[span], version.devices] }));
     const most = (line) => Math.max(...line.values);
     lines.sort((a, b) => most(b) - most(a));
     const others = lines.splice(LINES);
@@ -126,7 +126,7 @@ function chart(title, known, read, redraw) {
   return [spans,
     h('div.axis', { 'aria-hidden': 'true' }, h('span', {}, number(top))), drawing,
     h('div.axis', { 'aria-hidden': 'true' }, h('span', {}, label(times[0])), h('span', {}, t('now'))),
-    h('ul.legend', {}, lines.map((line) => h('li', {}, s('svg', { class: 'key', viewBox: '0 0 24 6', 'aria-hidden': 'true' }, s('path', { class: 'line kind-' + line.kind, d: 'M1 3H23' })), h('b', {}, number(last(line))), ' ' + line.name))),
+    h('ul.legend', {}, lines.map((line) => h('li', {}, s('svg', { class: 'key', viewBox: '0 0 24 6', 'aria-hidden': 'true' }, s('path', { class: 'line kind-' + line.kind, d: 'M1 3H23' })), h(line.href ? 'a' : 'span', line.href ? { href: line.href } : {}, h('b', {}, number(last(line))), ' ' + line.name)))),
     h('details', { 'data-key': 'table' }, h('summary', {}, t('asTable')),
       h('div.scroll', { tabindex: 0, role: 'region', 'aria-label': words },
         h('table', {}, h('caption.visually-hidden', {}, words),

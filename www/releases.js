@@ -9,15 +9,18 @@ const STATES = ['confirmed', 'waiting', 'delivered', 'sent', 'downloading', 'off
 const SHOWN = 2;
 const PAGES = 6;
 
+/** A link to the devices of a filter. */
+const devicesOf = (filter) => '#/devices?' + new URLSearchParams(filter);
+
 /** How many of the project's devices are updated, and how the others stand: a bar, and the same in words. */
-export function bar(counts, devices) {
+export function bar({ project, version, counts, devices }) {
   const some = STATES.filter((state) => counts[state] > 0);
   // Devices that were forgotten are among those that were updated.
   const whole = Math.max(devices, some.reduce((sum, state) => sum + counts[state], 0));
   if (!whole) return h('p.small', {}, t('nobodyYet'));
   const words = t('updatedOf', number(counts.confirmed), number(whole));
   return h('div', {},
-    h('p.small.updated', {}, words),
+    h('p.small.updated', {}, h('a', { href: devicesOf({ project }), 'data-key': 'all' }, words)),
     h('div.bar', { role: 'progressbar', 'aria-label': words, 'aria-valuemin': 0, 'aria-valuenow': counts.confirmed, 'aria-valuemax': whole }, some.map((state) => {
       const part = h('i.' + state, {});
       part.style.flexGrow = counts[state] / whole;
@@ -25,7 +28,7 @@ export function bar(counts, devices) {
     })),
     !some.length && h('p.small', {}, t('nobodyYet')),
     h('ul.legend', { 'aria-label': t('standing') }, some.map((state) =>
-      h('li', {}, h('i.swatch.' + state, { 'aria-hidden': 'true' }), h('b', {}, number(counts[state])), ' ' + t(state)))));
+      h('li', {}, h('i.swatch.' + state, { 'aria-hidden': 'true' }), h('a', { href: devicesOf({ project, to: version, state }), 'data-key': 'of-' + state }, h('b', {}, number(counts[state])), ' ' + t(state))))));
 }
 
 /** A release; `more`: the actions of its own page, in the place of the link to it. */
@@ -46,7 +49,7 @@ function card(release, again, more = null) {
     release.reason && release.state !== 'rolling_out' && h('p.reason', {}, said(release.reason)),
     h('p.whom', {}, whom.map((text, at) => [at ? ' · ' : '', said(text)])),
     release.stage && said(release.stage.text, 'p.small'),
-    bar(release.counts, release.devices),
+    bar(release),
     release.unknown && said(release.unknown, 'p.small'),
     history.ofRelease(release),
     h('div.row', {}, acts && h('div.acts', {}, acts),
@@ -150,7 +153,7 @@ export function show(main, route, context) {
     keyed(problems, [
       summary && !summary.writable && { id: 'readonly' },
       ...(summary ? summary.above : []).map((above) => ({ id: 'above ' + above.project + ' ' + above.version, above })), listed('waiting'), listed('quarantined')].filter(Boolean), (part) => part.id,
-    (part) => (part.above ? h('p.note', {}, icon('warn'), t('above', number(part.above.devices), part.above.project, part.above.version)) : part.id === 'readonly' ? h('p.note', {}, icon('lock'), t('readonly')) : remarks(part.id, part.list, part.count)));
+    (part) => (part.above ? h('p.note', {}, icon('warn'), h('a', { href: devicesOf({ project: part.above.project, version: part.above.version }) }, t('above', number(part.above.devices), part.above.project, part.above.version))) : part.id === 'readonly' ? h('p.note', {}, icon('lock'), t('readonly')) : remarks(part.id, part.list, part.count)));
     if (nothing) keyed(list, [['', 'empty']], () => 'empty', empty);
     else keyed(list, [...projects], (entry) => entry[0], project);
     more.replaceChildren(...(next ? [button('more', null, t('more'), () => load(true))] : []));

@@ -68,8 +68,8 @@ export const WORDS = {
   twoWeeks: ['14 days', '14 天'], oneYear: ['1 year', '1 年'], asTable: ['Table', '表格'], time: ['Time', '时间'], chartFrom: ['From {0} until now: ', '从 {0} 到现在：'], noHistory: ['Nothing was counted yet. The server counts every hour.', '还没有数据。服务器每小时统计一次。'],
 
   // devices
-  imeiPrefix: ['IMEI begins with', 'IMEI 开头'], project: ['Project', '项目'], version: ['Version', '版本号'], stateIs: ['State', '状态'], onlyHeld: ['Held by the loop guard', '被循环保护暂缓'], held: ['held', '已暂缓'],
-  found: ['{0} shown; {1} known in all', '显示 {0} 台；共有 {1} 台'], noneFits: ['No device fits.', '没有符合条件的设备。'], noDevices: ['No device has asked yet.', '还没有设备请求过升级。'],
+  searchFor: ['Beginning or end of the id, or name', '标识的开头或结尾，或名称'], toRelease: ['To release', '升级到的版本'], sortBy: ['Sort by', '排序'], id: ['Id', '标识'], project: ['Project', '项目'], version: ['Version', '版本号'], stateIs: ['State', '状态'], onlyHeld: ['Held by the loop guard', '被循环保护暂缓'], held: ['held', '已暂缓'],
+  matchOf: ['{0} of {1} devices', '{1} 台设备中的 {0} 台'], shownOf: ['; {0} shown', '；显示 {0} 台'], noneFits: ['No device fits.', '没有符合条件的设备。'], noDevices: ['No device has asked yet.', '还没有设备请求过升级。'],
   lastSeen: ['Last seen', '最近请求'], deviceName: ['Name', '名称'], firstSeen: ['First seen', '首次出现'], interval: ['Asks every', '请求间隔'], listed: ['in the list of known devices', '在已知设备名单中'], probation: ['seen only once so far', '目前只出现过一次'],
   updateProgress: ['Update progress', '升级进度'], noJourney: ['Nothing has been offered to it yet.', '还没有向它下发过升级。'], ofBytes: ['{0} of {1}', '{0} / {1}'], until: ['until', '直到'],
   heldTitle: ['Held by the loop guard', '被循环保护暂缓'], heldMeans: ['It downloaded this file several times and came back with its old version each time. To save mobile data, it is not offered this file for now.', '它多次下载这个文件，却仍报告旧版本。为避免耗尽流量，暂不再向它下发这个文件。'], heldFacts: ['{0} reverts, {1} sent', '回退 {0} 次，已发送 {1}'],

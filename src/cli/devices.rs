@@ -99,7 +99,9 @@ pub(super) fn export(
         next = page.next;
     }
     let damaged = ("damaged_lines", loaded.damaged.into());
-    rows.end(&mut out, &[("total", fleet.devices().into()), damaged]);
+    let matching = ("matching", rows.count.into());
+    let total = ("total", fleet.devices().into());
+    rows.end(&mut out, &[matching, total, damaged]);
     Ok((out, 0))
 }
 

@@ -55,7 +55,8 @@ pub struct Export {
     /// Name of the list: the key in JSON, and the name of the file.
     pub name: &'static str,
     columns: &'static [Column],
-    has_rows: bool,
+    /// The number of rows so far.
+    pub count: usize,
 }
 
 impl Export {
@@ -65,7 +66,7 @@ impl Export {
             format,
             name,
             columns,
-            has_rows: false,
+            count: 0,
         }
     }
 
@@ -81,12 +82,12 @@ impl Export {
     pub fn row(&mut self, out: &mut String, row: &Value) {
         match self.format {
             ExportFormat::Json => {
-                let before = if self.has_rows { ",\n" } else { "\n" };
+                let before = if self.count > 0 { ",\n" } else { "\n" };
                 out.extend([before, &row.to_string()]);
             }
             ExportFormat::Csv => line(out, self.columns.iter().map(|(_, place)| cell(row, place))),
         }
-        self.has_rows = true;
+        self.count += 1;
     }
 
     /// What comes after the rows. `rest`: further keys of the JSON object.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Fleet;
 use super::clock::{Stamp, Wall};
-use super::devices::{Above, ESTABLISHED, RESULTS};
+use super::devices::{Above, DeviceSearch, ESTABLISHED, RESULTS};
 use super::journey::State;
 use super::loop_guard::CheckFacts;
 use super::pins::Began;
@@ -223,6 +223,19 @@ impl Fleet {
         let (found, next) = self.devices.page(filter, from, most, wall, held);
         let devices = found.into_iter().map(|view| self.complete(view)).collect();
         DevicePage { devices, next }
+    }
+
+    /// Looks through the next slice of a search. Returns whether there are more.
+    pub fn search(&self, search: &mut DeviceSearch, now: Instant) -> bool {
+        let now = self.clock.stamp(now);
+        let held = |device| self.loop_guard.is_held(device, now);
+        self.devices.search(search, held)
+    }
+
+    /// The device at a slot that a search has found.
+    pub fn device_at(&self, slot: u32, now: Instant, unix: i64) -> Option<DeviceView> {
+        let view = self.devices.view_of(slot, self.wall(now, unix))?;
+        Some(self.complete(view))
     }
 
     fn wall(&self, now: Instant, unix: i64) -> Wall {

@@ -1,9 +1,12 @@
 //! What the fleet shows to people: the operator's API, and `luat-ota devices`.
 
+use std::sync::Arc;
+
 use super::clock::Wall;
 use super::entry::DeviceEntry;
 use super::journey::State;
 use super::report::Report;
+use crate::firmware::catalog::Groups;
 
 /// One device, for people.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,15 +41,23 @@ pub struct HoldView {
 }
 
 /// A filter of devices.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// The beginning of the id.
     pub prefix: String,
+    /// The beginning or the end of the id, or a part of the name; letters of either case.
+    pub search: String,
+    /// Has the names of the devices.
+    pub names: Option<Arc<Groups>>,
     /// The project that it asks for.
     pub project: Option<String>,
     /// The version that it runs.
     pub version: Option<String>,
-    /// State of its journey.
+    /// Its platform, in letters of either case.
+    pub platform: Option<String>,
+    /// The version of the release that it was last offered, or was confirmed with before.
+    pub to: Option<String>,
+    /// State of its journey. With `to`: its state as the release counts it.
     pub state: Option<State>,
     /// Only devices that the loop guard holds.
     pub held: bool,

@@ -19,12 +19,12 @@ fn a_device_is_found_and_its_journey_shown() {
     desk.server
         .wait_until_offered(&luat("P", common::IMEI, "1.0.0"), &bytes);
     desk.go("#/devices");
-    desk.browser.fill("#d-imei", &common::IMEI[..6]);
+    desk.browser.fill("#d-search", &common::IMEI[..6]);
     desk.browser.wait_text(".devices .device", common::IMEI);
-    desk.browser.fill("#d-imei", "999");
+    desk.browser.fill("#d-search", "999");
     desk.browser
         .wait_text("main [role=status]", "No device fits");
-    desk.browser.fill("#d-imei", common::IMEI);
+    desk.browser.fill("#d-search", &common::IMEI[11..]);
     desk.browser.click(".devices .device");
     desk.browser.wait_text("h1", common::IMEI);
     desk.browser.wait_text(".steps", "offered");
@@ -151,6 +151,50 @@ fn a_held_device_is_found_and_released() {
     desk.server.wait_until_offered(&target, &bytes);
     let free = "return document.querySelector('[data-key=lift]') === null";
     desk.browser.wait("nothing holds it", free, json!([]));
+    desk.quiet_console();
+}
+
+#[test]
+fn a_number_leads_to_the_devices_behind_it_and_back() {
+    let Some(desk) = Desk::open("numbers lead to devices", |place| {
+        place.drop_firmware("P/2.0.0/update.bin", &noise(10, 3000));
+    }) else {
+        return;
+    };
+    let browser = &desk.browser;
+    let imei = |n: u64| (862_991_443_700_000 + n).to_string();
+    desk.server
+        .wait_until_offered(&luat("P", &imei(0), "1.0.0"), &noise(10, 3000));
+    for n in 1..12 {
+        desk.server.get(&luat("P", &imei(n), "1.0.0"));
+        if n % 3 == 0 {
+            desk.server.get(&luat("P", &imei(n), "2.0.0"));
+        }
+    }
+    for (language, words) in [
+        ("zh-CN,zh", "12 台设备中的 3 台"),
+        ("en-GB,en", "3 of 12 devices"),
+    ] {
+        browser.language(language);
+        browser.open(&desk.url(&format!("#token={}", desk.token)));
+        let number = format!("{} [data-key=of-confirmed]", card("P", "2.0.0"));
+        browser.wait_text(&number, "3");
+        browser.click(&number);
+        browser.wait_text("main > [role=status]", words);
+        let hash = browser.js("return location.hash", json!([]));
+        assert_eq!(hash, "#/devices?project=P&to=2.0.0&state=confirmed");
+        browser.js("history.back()", json!([]));
+        browser.wait_text(&card("P", "2.0.0"), "2.0.0");
+    }
+    // The address has all of the filter, and is read again.
+    desk.go("#/devices?search=700003&sort=version");
+    browser.wait_text("main > [role=status]", "1 of 12 devices");
+    browser.click(".devices .device");
+    browser.wait_text("h1", &imei(3));
+    browser.js("history.back()", json!([]));
+    browser.wait_text("main > [role=status]", "1 of 12 devices");
+    let fields = "return [...document.querySelectorAll('#d-search, #d-sort')].map((field) => field.value).join()";
+    assert_eq!(browser.js(fields, json!([])), "700003,version");
     desk.quiet_console();
 }
 

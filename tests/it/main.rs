@@ -43,6 +43,7 @@ mod one_truth;
 mod operator_access;
 mod operator_api;
 mod operator_crowd;
+mod operator_devices;
 mod operator_events;
 mod operator_export;
 mod operator_heads;

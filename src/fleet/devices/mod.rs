@@ -14,6 +14,7 @@ mod census;
 mod journeys;
 mod load;
 mod record;
+mod search;
 mod sweep;
 mod table;
 #[cfg(test)]
@@ -41,6 +42,7 @@ use crate::firmware::catalog::Catalog;
 
 pub use self::above::Above;
 pub use self::census::ESTABLISHED;
+pub use self::search::{DeviceColumn, DeviceOrder, DevicePlace, DeviceSearch};
 pub use self::transfers::DeviceTransfer;
 pub use self::versions::VersionWalk;
 

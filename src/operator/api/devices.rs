@@ -1,12 +1,16 @@
 //! `/api/v1/devices`: a page of devices, one device, and its hold by the loop guard.
 
+use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use smol::future::yield_now;
 
 use crate::export::device;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::unix_now;
+use crate::fleet::devices::{DeviceColumn, DevicePlace, DeviceSearch};
 use crate::fleet::journey::State;
 use crate::fleet::view::Filter;
 use crate::operator::codec::StatusCode;
@@ -17,33 +21,103 @@ use crate::operator::response::{ApiResult, ExportedList, ListExport, Response};
 const STATES: &str = "state must be offered, downloading, delivered, confirmed, reverted, silent, sent or \
      waiting";
 
-/// `?imei=&project=&version=&state=&held=1&after=&limit=`, or with `format=` the whole list
-pub(super) fn list(context: &OperatorContext, head: &RequestHead) -> ApiResult {
+const SORTS: &str = "sort must be id, project, version, platform, state, first_seen or last_seen, with a - in front \
+     for the opposite order";
+
+/// Devices that are shown before other tasks run.
+const BATCH: usize = 32;
+
+/// `?search=&imei=&project=&version=&platform=&to=&state=&held=1&sort=&after=&limit=`, or with `format=` the whole list
+pub(super) async fn list(context: &OperatorContext, head: &RequestHead) -> ApiResult {
+    let filter = filter(context, head)?;
+    if let Some(format) = super::format(head)? {
+        return Ok(ListExport::response(format, ExportedList::Devices(filter)));
+    }
+    let order = match head.target.query("sort").map(order_of) {
+        None => None,
+        Some(order) => Some(order.ok_or_else(|| Response::bad_request(SORTS))?),
+    };
+    let after = super::after(head, place_of)?;
+    let mut search = DeviceSearch::new(filter, order, after, super::limit(head)?);
+    while context.fleet.borrow().search(&mut search, Instant::now()) {
+        yield_now().await;
+    }
+    let (slots, next) = search.found();
+    let mut devices = Vec::new();
+    for slots in slots.chunks(BATCH) {
+        devices.extend(shown(context, slots));
+        yield_now().await;
+    }
+    Ok(Response::json(&json!({
+        "devices": devices,
+        "next": next.map(place_text),
+        "matching": search.matching,
+        "total": context.fleet.borrow().devices(),
+    })))
+}
+
+/// The devices at these slots.
+fn shown(context: &OperatorContext, slots: &[u32]) -> Vec<Value> {
+    let fleet = context.fleet.borrow();
+    let (now, unix) = (Instant::now(), unix_now());
+    let views = slots
+        .iter()
+        .flat_map(|slot| fleet.device_at(*slot, now, unix));
+    views.map(|view| device(&view)).collect()
+}
+
+fn filter(context: &OperatorContext, head: &RequestHead) -> ApiResult<Filter> {
     let query = |name| head.target.query(name);
+    let owned = |name| query(name).map(str::to_owned);
     let state = match query("state") {
         None => None,
         Some(word) => Some(State::of_word(word).ok_or_else(|| Response::bad_request(STATES))?),
     };
-    let filter = Filter {
+    Ok(Filter {
         prefix: query("imei").map(DeviceId::prefix).unwrap_or_default(),
-        project: query("project").map(str::to_owned),
-        version: query("version").map(str::to_owned),
+        search: query("search").map(DeviceId::prefix).unwrap_or_default(),
+        names: query("search").map(|_| Arc::clone(&(context.catalog)().groups)),
+        project: owned("project"),
+        version: owned("version"),
+        platform: owned("platform"),
+        to: owned("to"),
         state,
         held: matches!(query("held"), Some("1" | "true")),
-    };
-    if let Some(format) = super::format(head)? {
-        return Ok(ListExport::response(format, ExportedList::Devices(filter)));
+    })
+}
+
+/// `-last_seen`
+fn order_of(text: &str) -> Option<(DeviceColumn, bool)> {
+    let column = text.strip_prefix('-');
+    let is_descending = column.is_some();
+    Some((
+        DeviceColumn::of_word(column.unwrap_or(text))?,
+        is_descending,
+    ))
+}
+
+/// The end of a page as the API says it: the key in hexadecimal digits without the zeros at its end, and the slot.
+fn place_text((key, slot): DevicePlace) -> String {
+    let mut text = String::new();
+    for byte in key {
+        let _ = write!(text, "{byte:02x}");
     }
-    let after = super::after(head, |after| after.parse().ok())?;
-    let limit = super::limit(head)?;
-    let fleet = context.fleet.borrow();
-    let page = fleet.page(&filter, after, limit, Instant::now(), unix_now());
-    let devices: Value = page.devices.iter().map(device).collect();
-    Ok(Response::json(&json!({
-        "devices": devices,
-        "next": page.next.map(|next| next.to_string()),
-        "total": fleet.devices(),
-    })))
+    let key = text.trim_end_matches('0');
+    format!("{key}-{slot}")
+}
+
+fn place_of(text: &str) -> Option<DevicePlace> {
+    let (digits, slot) = text.split_once('-')?;
+    let (mut key, _) = DevicePlace::default();
+    if digits.len() > 2 * key.len() {
+        return None;
+    }
+    for (at, digit) in digits.chars().enumerate() {
+        let digit = u8::try_from(digit.to_digit(16)?).ok()?;
+        let shift = if at % 2 == 0 { 4 } else { 0 };
+        *key.get_mut(at / 2)? |= digit << shift;
+    }
+    Some((key, slot.parse().ok()?))
 }
 
 /// One device.
@@ -70,4 +144,34 @@ pub(super) fn clear_hold(context: &OperatorContext, id: &str) -> ApiResult {
 
 fn unknown() -> Response {
     Response::problem(StatusCode::NotFound, "no device of this id is remembered")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_page_is_read_as_it_was_said() {
+        let mut key = DevicePlace::default().0;
+        for (text, again) in [("-5", "-5"), ("8a-0", "8a-0"), ("80-7", "8-7")] {
+            assert_eq!(place_text(place_of(text).unwrap()), again);
+        }
+        for byte in 0..24 {
+            key[byte] = 0x10 + byte as u8;
+            let place = (key, 77);
+            assert_eq!(place_of(&place_text(place)), Some(place));
+        }
+        let long = format!("{}-1", "1".repeat(49));
+        for text in ["", "5", "g-5", "1-", "1-x", "ä-1", &long] {
+            assert_eq!(place_of(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_order_is_a_column_and_its_direction() {
+        assert_eq!(order_of("id"), Some((DeviceColumn::Id, false)));
+        assert_eq!(order_of("-last_seen"), Some((DeviceColumn::LastSeen, true)));
+        assert_eq!(order_of("--id"), None);
+        assert_eq!(order_of("size"), None);
+    }
 }

@@ -49,6 +49,7 @@ impl ListExport {
         }
         let mut rest = vec![("next", Value::Null)];
         if let ExportedList::Devices(_) = self.list {
+            rest.push(("matching", self.rows.count.into()));
             rest.push(("total", context.fleet.borrow().devices().into()));
         }
         self.rows.end(&mut text, &rest);
@@ -68,8 +69,8 @@ impl ListExport {
             ExportedList::Devices(filter) => {
                 let fleet = context.fleet.borrow();
                 let page = fleet.page(filter, Some(from), DEVICES, Instant::now(), unix_now());
-                for view in &page.devices {
-                    self.rows.row(text, &device(view));
+                for view in page.devices {
+                    self.rows.row(text, &device(&view));
                 }
                 Ok(page.next)
             }

@@ -61,7 +61,7 @@ pub async fn answer(
         OperatorRoute::History(project, version) => history::of_release(context, project, version),
         OperatorRoute::Versions => history::versions(context, head).await,
         OperatorRoute::Quarantine => quarantine::list(context, head),
-        OperatorRoute::Devices => devices::list(context, head),
+        OperatorRoute::Devices => devices::list(context, head).await,
         OperatorRoute::Device(id) => devices::get(context, id),
         OperatorRoute::Lift(id) => devices::clear_hold(context, id),
         OperatorRoute::Rates => Ok(rates::get(context)),

@@ -1,0 +1,297 @@
+//! Search for devices: which pass a filter, how many, and which come first in an order. In slices, so that a check never
+//! waits for a search through a large fleet.
+
+use std::collections::BTreeSet;
+
+use super::Devices;
+use super::record::DeviceRecord;
+use super::views::LOOKED_AT;
+use crate::firmware::audience::DeviceId;
+use crate::firmware::name::SentName;
+use crate::firmware::version::Version;
+use crate::fleet::journey::{State, TargetId};
+use crate::fleet::releases::ProjectId;
+use crate::fleet::short_version::ShortVersion;
+use crate::fleet::view::Filter;
+
+/// Bytes by which devices are ordered. Of a longer text only the beginning counts.
+const KEY: usize = 24;
+
+/// What devices can be ordered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceColumn {
+    /// The id, as it is written.
+    Id,
+    /// The project.
+    Project,
+    /// The version that it runs, by its numbers.
+    Version,
+    /// The platform.
+    Platform,
+    /// State of its update, in the order of [`State::ALL`]; last those that were offered nothing.
+    State,
+    /// When it was first seen.
+    FirstSeen,
+    /// When it was last seen.
+    LastSeen,
+}
+
+impl DeviceColumn {
+    /// The column of this name in the API.
+    pub fn of_word(word: &str) -> Option<DeviceColumn> {
+        Some(match word {
+            "id" => DeviceColumn::Id,
+            "project" => DeviceColumn::Project,
+            "version" => DeviceColumn::Version,
+            "platform" => DeviceColumn::Platform,
+            "state" => DeviceColumn::State,
+            "first_seen" => DeviceColumn::FirstSeen,
+            "last_seen" => DeviceColumn::LastSeen,
+            _ => return None,
+        })
+    }
+}
+
+/// Order of devices; `None`: that of their slots.
+pub type DeviceOrder = Option<(DeviceColumn, IsDescending)>;
+
+/// Whether the last ones come first.
+pub type IsDescending = bool;
+
+/// Place of a device in an order: its key, and its slot.
+pub type DevicePlace = ([u8; KEY], u32);
+
+/// A search that is under way.
+#[derive(Debug)]
+pub struct DeviceSearch {
+    filter: Filter,
+    order: DeviceOrder,
+    after: Option<DevicePlace>,
+    most: usize,
+    /// Slot of the next slice.
+    from: u32,
+    /// Devices that passed so far.
+    pub matching: usize,
+    /// The first of them after `after`, one more than `most`.
+    found: BTreeSet<DevicePlace>,
+}
+
+impl DeviceSearch {
+    /// Searches for the first `most` devices after a place.
+    pub fn new(
+        filter: Filter,
+        order: DeviceOrder,
+        after: Option<DevicePlace>,
+        most: usize,
+    ) -> DeviceSearch {
+        DeviceSearch {
+            filter,
+            order,
+            after,
+            most,
+            from: 0,
+            matching: 0,
+            found: BTreeSet::new(),
+        }
+    }
+
+    /// The slots of the devices that were found, in order, and the place of the last one if others follow.
+    pub fn found(&self) -> (Vec<u32>, Option<DevicePlace>) {
+        let has_more = self.found.len() > self.most;
+        let shown = self.found.iter().take(self.most);
+        let next = shown.clone().next_back().copied().filter(|_| has_more);
+        (shown.map(|(_, slot)| *slot).collect(), next)
+    }
+
+    fn add(&mut self, place: DevicePlace) {
+        self.matching += 1;
+        let is_late = self.found.len() > self.most && self.found.last() < Some(&place);
+        if is_late || self.after.is_some_and(|after| place <= after) {
+            return;
+        }
+        self.found.insert(place);
+        if self.found.len() > self.most.saturating_add(1) {
+            self.found.pop_last();
+        }
+    }
+}
+
+/// A filter in the terms of the tables, for one slice.
+pub(super) struct Wanted<'f> {
+    filter: &'f Filter,
+    project: Option<ProjectId>,
+    version: Option<ShortVersion>,
+    targets: Option<Vec<TargetId>>,
+}
+
+impl Devices {
+    /// Looks through the next slice. Returns whether there are more. `held`: whether the loop guard holds a device.
+    pub fn search(&self, search: &mut DeviceSearch, held: impl Fn(DeviceId) -> bool) -> bool {
+        let filter = std::mem::take(&mut search.filter);
+        if let Some(wanted) = self.wanted(&filter) {
+            let until = search.from.saturating_add(LOOKED_AT);
+            let slice = self.table.from(search.from);
+            for (slot, record) in slice.take_while(|(slot, _)| *slot < until) {
+                if self.passes(slot, record, &wanted, &held) {
+                    search.add((self.key(slot, record, search.order), slot));
+                }
+            }
+            search.from = until;
+        } else {
+            search.from = u32::MAX;
+        }
+        search.filter = filter;
+        search.from < self.table.end()
+    }
+
+    /// `None`: no device can pass.
+    pub(super) fn wanted<'f>(&self, filter: &'f Filter) -> Option<Wanted<'f>> {
+        let project = match filter.project.as_deref() {
+            // A project that nobody asked for has no devices.
+            Some(name) => Some(self.releases.project_id(name)?),
+            None => None,
+        };
+        let targets = filter.to.as_deref().map(|to| {
+            let of_release = self.releases.iter().filter(|(_, target)| {
+                &*target.version == to && project.is_none_or(|project| target.project == project)
+            });
+            of_release.map(|(id, _)| id).collect()
+        });
+        Some(Wanted {
+            filter,
+            project,
+            version: filter.version.as_deref().map(ShortVersion::of),
+            targets,
+        })
+    }
+
+    /// Whether a device passes a filter.
+    pub(super) fn passes(
+        &self,
+        slot: u32,
+        record: &DeviceRecord,
+        wanted: &Wanted<'_>,
+        held: impl Fn(DeviceId) -> bool,
+    ) -> bool {
+        let filter = wanted.filter;
+        wanted
+            .project
+            .is_none_or(|project| record.project == project)
+            && wanted
+                .version
+                .is_none_or(|version| record.version == version)
+            && is_in_state(record, wanted)
+            && self.is_called(slot, record, filter)
+            && filter
+                .platform
+                .as_ref()
+                .is_none_or(|platform| self.platform(record).eq_ignore_ascii_case(platform))
+            && (!filter.held || held(record.device))
+    }
+
+    /// Whether its id or its name is what is looked for.
+    fn is_called(&self, slot: u32, record: &DeviceRecord, filter: &Filter) -> bool {
+        let (prefix, search) = (filter.prefix.as_bytes(), filter.search.as_bytes());
+        if prefix.is_empty() && search.is_empty() {
+            return true;
+        }
+        let text = self.table.text(slot, record);
+        let text = text.as_bytes();
+        // A MAC may be written in small letters, and is shown in capital ones.
+        let begins = text.get(..prefix.len()).is_some_and(|beginning| {
+            beginning == prefix
+                || matches!(record.device, DeviceId::Mac(_))
+                    && beginning.eq_ignore_ascii_case(prefix)
+        });
+        let has_part = || {
+            let end = text.len().saturating_sub(search.len());
+            let parts = [text.get(..search.len()), text.get(end..)];
+            let mut parts = parts.into_iter().flatten();
+            parts.any(|part| part.eq_ignore_ascii_case(search))
+        };
+        let is_named = || {
+            let names = filter.names.as_deref();
+            let name = names.and_then(|names| names.device_name(record.device));
+            name.is_some_and(|name| name.to_lowercase().contains(&filter.search.to_lowercase()))
+        };
+        begins && (search.is_empty() || has_part() || is_named())
+    }
+
+    /// The platform that a device reports; empty: none.
+    fn platform(&self, record: &DeviceRecord) -> String {
+        let profile = self.profiles.get(record.profile);
+        let name = profile.and_then(|profile| profile.firmware_name.as_deref());
+        let platform = name.and_then(|name| {
+            let name = SentName::from(name);
+            name.parts().platform.map(str::to_owned)
+        });
+        platform.unwrap_or_default()
+    }
+
+    fn key(&self, slot: u32, record: &DeviceRecord, order: DeviceOrder) -> [u8; KEY] {
+        let mut key = [0; KEY];
+        let Some((column, is_descending)) = order else {
+            return key;
+        };
+        match column {
+            DeviceColumn::Id => copy(&mut key, self.table.text(slot, record).as_bytes()),
+            DeviceColumn::Project => {
+                let project = self.releases.project(record.project);
+                copy(
+                    &mut key,
+                    project.map_or("", |project| &project.name).as_bytes(),
+                );
+            }
+            DeviceColumn::Version => version_key(&mut key, record.version.as_str()),
+            DeviceColumn::Platform => copy(&mut key, self.platform(record).as_bytes()),
+            DeviceColumn::State => {
+                let state = record.journey.map(|journey| journey.state as u8);
+                copy(&mut key, &[state.unwrap_or(u8::MAX)]);
+            }
+            DeviceColumn::FirstSeen => copy(&mut key, &record.first.0.to_be_bytes()),
+            DeviceColumn::LastSeen => copy(&mut key, &record.last.0.to_be_bytes()),
+        }
+        if is_descending {
+            key = key.map(|byte| !byte);
+        }
+        key
+    }
+}
+
+/// Whether it stands where it is wanted. A release counts as confirmed also those that are on their way to another one.
+fn is_in_state(record: &DeviceRecord, wanted: &Wanted<'_>) -> bool {
+    let state = wanted.filter.state;
+    let is_wanted = |found: State| state.is_none_or(|wanted| wanted == found);
+    let Some(targets) = &wanted.targets else {
+        return state.is_none()
+            || record
+                .journey
+                .is_some_and(|journey| is_wanted(journey.state));
+    };
+    let is_on = record
+        .journey
+        .is_some_and(|journey| targets.contains(&journey.target) && is_wanted(journey.state));
+    let was_confirmed = || record.confirmed.iter().any(|id| targets.contains(id));
+    is_on || is_wanted(State::Confirmed) && was_confirmed()
+}
+
+fn copy(key: &mut [u8], bytes: &[u8]) {
+    for (to, from) in key.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+}
+
+/// Versions of numbers by these, before all others.
+fn version_key(key: &mut [u8; KEY], text: &str) {
+    let [kind, rest @ ..] = key;
+    match Version::parse(text) {
+        Some(version) => {
+            let fields = version.fields().map(u32::to_be_bytes);
+            copy(rest, fields.as_flattened());
+        }
+        None => {
+            *kind = 1;
+            copy(rest, text.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Promise: the list of devices is filtered, sorted and paged by the server; it states how many devices fit, and a number
+//! that the page shows is the number of devices behind it.
+#![cfg(feature = "operator")]
+
+use crate::common;
+
+use common::operator::Operator;
+use common::packages::{EC618, noise, script_package};
+use common::{Place, Rows, Server, luat, luatos};
+use serde_json::{Value, json};
+
+fn of(number: u64) -> String {
+    (862_991_443_700_000 + number).to_string()
+}
+
+/// Devices of two projects, in several states of two releases; a group names three of them.
+fn a_fleet() -> (Server, Operator) {
+    let place = Place::new();
+    place.drop_firmware("P/2.0.0/u.bin", &noise(1, 5000));
+    place.drop_firmware(
+        "GOOD_2012.001.004_LuatOS-SoC_Air780E.bin",
+        &script_package(EC618, 62),
+    );
+    let group = format!(
+        "{} # Pump 7\n{} # valve\n{} # pump 12\n",
+        of(3),
+        of(4),
+        of(5)
+    );
+    place.drop_firmware("@pilot.txt", group.as_bytes());
+    let server = Server::start_in(place, &[]);
+    let operator = Operator::of(&server);
+    operator.wait_for("/api/v1/summary", "all is read", |summary| {
+        summary["releases"] == 2 && summary["waiting"] == 0
+    });
+    for n in 0..40 {
+        server.get(&luat("P", &of(n), ["1.9.0", "1.10.0"][n as usize % 2]));
+        if n % 4 == 0 {
+            server.get(&luat("P", &of(n), "2.0.0"));
+        }
+    }
+    for n in 100..105 {
+        server.get(&luatos("GOOD", "Air780E", &of(n), "2012.1.3"));
+    }
+    (server, operator)
+}
+
+fn ids(page: &Value) -> Vec<&str> {
+    let devices = page["devices"].as_array().unwrap();
+    devices
+        .iter()
+        .map(|device| device["id"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn a_filter_finds_what_fits_and_says_how_many_of_all() {
+    let (_server, operator) = a_fleet();
+    let mut rows = Rows::default();
+    for (query, matching) in [
+        ("", 45),
+        ("project=P", 40),
+        ("project=P&version=1.10.0", 20),
+        ("version=2.0.0", 10),
+        ("platform=air780e", 5),
+        ("platform=ASR1802&state=confirmed", 10),
+        ("search=700039", 1),
+        ("search=39", 1),
+        ("search=8629914437001", 5),
+        ("search=pump", 2),
+        ("search=VALVE", 1),
+        ("search=pump&version=1.10.0", 2),
+        ("search=nobody", 0),
+        ("imei=86299144370003", 10),
+        ("to=2.0.0", 40),
+        ("to=2.0.0&project=GOOD", 0),
+        ("to=2012.001.004", 5),
+        ("held=1", 0),
+        ("project=Q", 0),
+    ] {
+        let page = operator.get(&format!("/api/v1/devices?{query}")).json();
+        let told = (ids(&page).len(), &page["matching"], &page["total"]);
+        let is_so = told == (matching, &json!(matching), &json!(45));
+        rows.row(query, is_so.then_some(()).ok_or(format!("{told:?}")));
+    }
+    rows.finish();
+    let named = operator.get("/api/v1/devices?search=valve").json();
+    assert_eq!(named["devices"][0]["name"], "valve");
+    let one = operator.get(&format!("/api/v1/devices/{}", of(3))).json();
+    assert_eq!(one["name"], "Pump 7");
+}
+
+#[test]
+fn pages_follow_one_another_in_every_order() {
+    let (_server, operator) = a_fleet();
+    let all = operator.get("/api/v1/devices?format=json").json();
+    for (sort, field) in [
+        ("id", "/id"),
+        ("project", "/project"),
+        ("platform", "/platform"),
+        ("first_seen", "/first_seen"),
+        ("last_seen", "/last_seen"),
+    ] {
+        let mut listed = Vec::new();
+        for sign in ["", "-"] {
+            let (mut found, mut after) = (Vec::new(), String::new());
+            loop {
+                let page = operator
+                    .get(&format!("/api/v1/devices?limit=7&sort={sign}{sort}{after}"))
+                    .json();
+                assert_eq!(page["matching"], 45);
+                found.extend(page["devices"].as_array().unwrap().clone());
+                match page["next"].as_str() {
+                    Some(next) => after = format!("&after={next}"),
+                    None => break,
+                }
+            }
+            let mut ids: Vec<&str> = found
+                .iter()
+                .map(|one| one["id"].as_str().unwrap())
+                .collect();
+            ids.sort_unstable();
+            ids.dedup();
+            assert_eq!(ids.len(), 45, "{sign}{sort}");
+            let keys = found
+                .iter()
+                .map(|device| device.pointer(field).unwrap().to_string());
+            listed.push(keys.collect::<Vec<String>>());
+        }
+        // Times are rounded to seconds anew for each page.
+        if !sort.ends_with("_seen") {
+            assert!(listed[0].is_sorted(), "{sort}: {:?}", listed[0]);
+            assert!(
+                listed[1].iter().rev().is_sorted(),
+                "{sort}: {:?}",
+                listed[1]
+            );
+        }
+    }
+    assert_eq!(all["devices"].as_array().unwrap().len(), 45);
+    // Versions by their numbers, not by their letters; those that were offered nothing come last.
+    let versions = operator
+        .get("/api/v1/devices?sort=version&project=P")
+        .json();
+    let versions: Vec<&str> = versions["devices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|device| device["version"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        (versions[0], versions[10], versions[39]),
+        ("1.9.0", "1.10.0", "2.0.0")
+    );
+    for query in ["sort=size", "sort=", "after=12", "after=-x", "sort=--id"] {
+        let status = operator.get(&format!("/api/v1/devices?{query}")).status;
+        assert_eq!(status, if query == "sort=" { 200 } else { 400 }, "{query}");
+    }
+}
+
+#[test]
+fn behind_each_number_of_a_release_are_as_many_devices() {
+    let (server, operator) = a_fleet();
+    // A newer release: those that have the older one are on their way to it, and still count as confirmed.
+    server.drop_firmware("P/2.0.1/u.bin", &noise(5, 5000));
+    server.wait_until_offered(&luat("P", &of(0), "2.0.0"), &noise(5, 5000));
+    server.get(&luat("P", &of(8), "2.0.0"));
+    let releases = operator.get("/api/v1/releases?project=P").json();
+    let mut rows = Rows::default();
+    for release in releases["releases"].as_array().unwrap() {
+        let version = release["version"].as_str().unwrap();
+        for (state, count) in release["counts"].as_object().unwrap() {
+            let query = format!("project=P&to={version}&state={state}");
+            let page = operator.get(&format!("/api/v1/devices?{query}")).json();
+            let is_same = page["matching"] == *count;
+            let why = format!("{count} on the card, {} in the list", page["matching"]);
+            rows.row(&query, is_same.then_some(()).ok_or(why));
+        }
+    }
+    rows.finish();
+    let counts = &releases["releases"][1]["counts"];
+    assert_eq!(counts["confirmed"], 10, "{counts}");
+}
