@@ -11,7 +11,7 @@ fn main() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Every file of www/ as OUT_DIR/NAME.gz. The same file gives the same bytes: no time is written.
+/// Every file of www/ as OUT_DIR/NAME.gz, without indentation and lines that are comments. The same file gives the same bytes: no time is written.
 #[cfg(feature = "operator")]
 fn pack() -> std::io::Result<()> {
     use std::io::Write as _;
@@ -24,8 +24,25 @@ fn pack() -> std::io::Result<()> {
         name.push(".gz");
         let packed = std::fs::File::create(out.join(name))?;
         let mut packed = flate2::write::GzEncoder::new(packed, flate2::Compression::best());
-        packed.write_all(&std::fs::read(file.path())?)?;
+        packed.write_all(bare(&std::fs::read_to_string(file.path())?).as_bytes())?;
         packed.finish()?;
     }
     Ok(())
+}
+
+/// A text without indentation, empty lines, and lines that are comments. No text or template of www/ has more than one
+/// line, and no comment follows code.
+#[cfg(feature = "operator")]
+fn bare(text: &str) -> String {
+    let mut bare = String::new();
+    let mut in_comment = false;
+    for line in text.lines().map(str::trim) {
+        in_comment |= line.starts_with("/*");
+        if !in_comment && !line.is_empty() && !line.starts_with("//") {
+            bare.push_str(line);
+            bare.push('\n');
+        }
+        in_comment &= !line.contains("*/");
+    }
+    bare
 }

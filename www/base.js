@@ -66,11 +66,14 @@ export function said(text, name = 'span') {
   return h(name, known === null || lang === 'en' ? { lang: 'en' } : {}, known ?? text);
 }
 
+const WHOLE = SAID.map(([pattern, ...words]) => [new RegExp('^(?:' + pattern.source + ')$'), ...words]);
+
+/** In the words for a text, `$1` is what its pattern found, and `@1` the translation of that. */
 function translate(text) {
-  for (const [pattern, en, zh] of SAID) {
-    const whole = new RegExp('^(?:' + pattern.source + ')$');
+  for (const [whole, en, zh] of WHOLE) {
+    const found = whole.exec(text);
     const words = lang === 'zh' ? zh : en;
-    if (whole.test(text)) return words === null ? null : text.replace(whole, words);
+    if (found) return words && words.replace(/([$@])(\d)/g, (_, kind, at) => (kind === '@' && translate(found[at])) || found[at] || '');
   }
   // "2.0.1: why", "refused: why; and then"
   const [, before, after] = /^([^\s:]{1,300}): (.+)$/.exec(text) || [];
@@ -177,8 +180,11 @@ export function toast(text, bad = false) {
 }
 
 /** A dialog; resolves to what `submit` gives (`undefined`: it stays open), or null. `rows` are its elements. */
+let asked = 0;
 export function ask(title, rows, yes, submit = () => true, danger = false) {
   const box = document.getElementById('ask');
+  asked += 1;
+  const mine = asked;
   return new Promise((resolve) => {
     let result = null;
     const done = (value) => { if (value === undefined) return; result = value; box.close(); };
@@ -188,8 +194,15 @@ export function ask(title, rows, yes, submit = () => true, danger = false) {
       h('div.actions', {},
         h('button', { type: 'button', onclick: () => done(null) }, t('cancel')),
         h(danger ? 'button.primary.danger' : 'button.primary', { type: 'submit' }, yes))));
-    box.onclose = () => { box.replaceChildren(); resolve(result); };
     if (box.open) box.close();
+    // The event comes later, when the next dialog may be open already.
+    const closed = () => {
+      if (mine === asked && box.open) return;
+      box.removeEventListener('close', closed);
+      if (mine === asked) box.replaceChildren();
+      resolve(result);
+    };
+    box.addEventListener('close', closed);
     box.showModal();
   });
 }

@@ -141,7 +141,7 @@ function card(item, remove) {
   const first = h('details', { hidden: item.soc,  'data-key': 'rules' }, h('summary', {}, t('rulesFirst')), h('p.small', {}, t('rulesFirstText')),
     h('div.search', {}, rule('percent', t('percentLabel') + ' (%)', { type: 'number', min: 0, max: 100, step: 'any', placeholder: '100' }), rule('allow', t('allowLabel'), { placeholder: t('any') })),
     rule('paused', t('pausedFirst'), { type: 'checkbox' }));
-  const label = h('div.head', {}, h('h3', {}, item.file.name), h('span.small', {}, bytes(item.file.size)));
+  const label = h('div.head', {}, h('h2', {}, item.file.name), h('span.small', {}, bytes(item.file.size)));
   const fact = (words, ...value) => h('div', {}, h('dt', {}, words), h('dd', {}, ...value));
   const acts = (...buttons) => h('div.acts', {}, ...buttons, item.state !== 'sending' && h('button', { type: 'button', onclick: () => remove(item) }, t(item.state === 'done' ? 'hide' : 'remove')));
   const element = h('li.card.file', { 'aria-label': item.file.name }, label, fields, first, body);

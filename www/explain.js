@@ -15,7 +15,7 @@ function result(answer) {
     said(answer.reason, 'p'),
     offer && answer.package && h('p', {}, h('code', {}, answer.package)),
     h('dl.facts', {},
-      answer.http && h('div', {}, h('dt', {}, 'HTTP'), h('dd', {}, String(answer.http.status), answer.http.code !== null && answer.http.code !== undefined && ` · code ${answer.http.code}`)),
+      answer.http && h('div', {}, h('dt', {}, 'HTTP'), h('dd', {}, String(answer.http.status), answer.http.code !== null && answer.http.code !== undefined && ` · ${t('code')} ${answer.http.code}`)),
       answer.udp && h('div', {}, h('dt', {}, 'UDP'), h('dd', {}, h('code', {}, answer.udp)))),
     h('h3', {}, t('looked')),
     h('ol.notes', {}, [...notes].map(([release, texts]) => h('li', {}, h('b', {}, release || t('theCheck')), h('ul', {}, texts.map((text) => h('li', {}, said(text))))))));

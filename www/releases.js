@@ -7,6 +7,9 @@ import { link, name, one, pause, percent, resume } from './rules.js';
 
 const STATES = ['confirmed', 'waiting', 'delivered', 'sent', 'downloading', 'offered', 'silent', 'reverted'];
 const SHOWN = 2;
+/** On a wide screen, releases are rows of a table. */
+const ROWS = 10;
+const wide = matchMedia('(min-width: 1280px)');
 const PAGES = 6;
 
 /** A link to the devices of a filter. */
@@ -31,28 +34,48 @@ export function bar({ project, version, counts, devices }) {
       h('li', {}, h('i.swatch.' + state, { 'aria-hidden': 'true' }), h('a', { href: devicesOf({ project, to: version, state }), 'data-key': 'of-' + state }, h('b', {}, number(counts[state])), ' ' + t(state))))));
 }
 
+/** For which devices a release is, and what the state does not show. */
+function whom(release) {
+  const shown = ['paused', 'held_back', { rolling_out: 'percent', windowed: 'window', scheduled: 'not_before' }[release.state]];
+  return [release.for[0], ...release.conditions.filter((condition) => !shown.includes(condition.key)).map((condition) => condition.text)]
+    .map((text, at) => [at ? ' · ' : '', said(text)]);
+}
+
+const state = (release) => h('span.state.' + release.state, {}, t('is_' + release.state, release.percent));
+
+/** What can be done with a release; `more`: in the place of the link to its page. */
+const actions = (release, again, more) => release.writable && h('div.acts', {},
+  ['paused', 'fused'].includes(release.state) ? button('resume', 'resume', t('resume'), () => resume(release, again)) : button('pause', 'pause', t('pause'), () => pause(release, again)),
+  button('percent', 'percent', t('setPercent'), () => percent(release, again)),
+  more || h('a.button', { href: link(release), 'data-key': 'rules' }, t('rules')));
+
+/** Releases of a project as a table. */
+function rows(project, some, again, table) {
+  const head = (words) => h('th', { scope: 'col' }, words);
+  const element = table || h('table.wide-table', {}, h('caption.visually-hidden', {}, t('releases') + ' ' + project),
+    h('thead', {}, h('tr', {}, head(t('tReleases')), head(t('stateIs')), head(t('forWhom')), STATES.map((one) => head(t(one))), head(t('tDevices')), head(t('actions')))), h('tbody', {}));
+  keyed(element.lastChild, some, (release) => release.version, (release) => h('tr', { 'data-drop': JSON.stringify({ project, version: release.version }) },
+    h('th', { scope: 'row' }, h('a', { href: link(release), 'data-key': 'page' }, release.version)), h('td', {}, state(release)),
+    h('td', {}, release.reason && release.state !== 'rolling_out' && h('p.reason', {}, said(release.reason)), h('span.small', {}, whom(release))),
+    STATES.map((one) => h('td.n', {}, number(release.counts[one]))), h('td.n', {}, number(release.devices)), h('td', {}, actions(release, again))));
+  return element;
+}
+
 /** A release; `more`: the actions of its own page, in the place of the link to it. */
 function card(release, again, more = null) {
-  const stopped = ['paused', 'fused'].includes(release.state);
   const packages = release.packages;
-  // The conditions that the state shows already.
-  const shown = ['paused', 'held_back', { rolling_out: 'percent', windowed: 'window', scheduled: 'not_before' }[release.state]];
-  const whom = [release.for[0], ...release.conditions.filter((condition) => !shown.includes(condition.key)).map((condition) => condition.text)];
-  const acts = release.writable && [
-    stopped ? button('resume', 'resume', t('resume'), () => resume(release, again)) : button('pause', 'pause', t('pause'), () => pause(release, again)),
-    button('percent', 'percent', t('setPercent'), () => percent(release, again)),
-    more || h('a.button', { href: link(release), 'data-key': 'rules' }, t('rules'))];
+  const acts = actions(release, again, more);
   return h('article.card', { 'data-drop': JSON.stringify({ project: release.project, version: release.version }), 'aria-label': name(release) },
-    h('div.head', {}, h('h3', {}, release.version),
-      h('span.state.' + release.state, {}, t('is_' + release.state, release.percent)),
+    h('div.head', {}, h(more ? 'h2' : 'h3', {}, release.version),
+      state(release),
       h('span.small', {}, bytes(packages.reduce((sum, p) => Math.max(sum, p.size), 0)))),
     release.reason && release.state !== 'rolling_out' && h('p.reason', {}, said(release.reason)),
-    h('p.whom', {}, whom.map((text, at) => [at ? ' · ' : '', said(text)])),
+    h('p.whom', {}, whom(release)),
     release.stage && said(release.stage.text, 'p.small'),
     bar(release),
     release.unknown && said(release.unknown, 'p.small'),
     history.ofRelease(release),
-    h('div.row', {}, acts && h('div.acts', {}, acts),
+    h('div.row', {}, acts,
       h('details', { 'data-key': 'packages' }, h('summary', {}, t('packages', packages.length)),
         h('ul.packages', {}, packages.map((p) => h('li', {},
           h('code', {}, p.path), h('span.small', {}, [bytes(p.size), said(p.kind).textContent, p.platform, p.base_core && t('baseCore', p.base_core)].filter(Boolean).join(' · ')),
@@ -62,7 +85,7 @@ function card(release, again, more = null) {
 
 function remarks(kind, list, count) {
   const lines = (some) => h('ul.files', {}, some.map((entry) => h('li', {}, h('code', {}, entry.path ?? entry), (entry.reason || entry.text) && said(entry.reason || entry.text))));
-  return h('section.' + kind, {}, h('h2', {}, kind === 'quarantined' && icon('warn'), t(kind, number(count))), lines(list.slice(0, 6)),
+  return h('section.' + kind, {}, h('h2', {}, kind === 'quarantined' && icon('warn'), t(kind === 'waiting' ? 'beingRead' : kind, number(count))), lines(list.slice(0, 6)),
     count > 6 && h('details', { 'data-key': kind }, h('summary', {}, t('rest', number(count - 6))), lines(list.slice(6)),
       count > list.length && h('p.small', {}, t('notListed', number(count - list.length)))));
 }
@@ -124,11 +147,13 @@ export function show(main, route, context) {
       h('details.older', { 'data-key': 'older' }, h('summary', {}), h('div.cards', {})));
     const older = element.lastChild;
     element.firstChild.lastChild.refresh();
+    const most = wide.matches ? ROWS : SHOWN;
     const cards = (box, some) => keyed(box, some, (release) => release.version, (release) => card(release, load));
-    cards(element.children[1], all.slice(0, SHOWN));
-    cards(older.lastChild, all.slice(SHOWN));
-    older.hidden = all.length <= SHOWN;
-    older.firstChild.textContent = t('older', all.length - SHOWN);
+    if (wide.matches) keyed(element.children[1], [all.slice(0, most)], () => 'table', (some, table) => rows(title, some, load, table));
+    else cards(element.children[1], all.slice(0, most));
+    cards(older.lastChild, all.slice(most));
+    older.hidden = all.length <= most;
+    older.firstChild.textContent = t('older', all.length - most);
     return element;
   }
 
@@ -155,7 +180,7 @@ export function show(main, route, context) {
       ...(summary ? summary.above : []).map((above) => ({ id: 'above ' + above.project + ' ' + above.version, above })), listed('waiting'), listed('quarantined')].filter(Boolean), (part) => part.id,
     (part) => (part.above ? h('p.note', {}, icon('warn'), h('a', { href: devicesOf({ project: part.above.project, version: part.above.version }) }, t('above', number(part.above.devices), part.above.project, part.above.version))) : part.id === 'readonly' ? h('p.note', {}, icon('lock'), t('readonly')) : remarks(part.id, part.list, part.count)));
     if (nothing) keyed(list, [['', 'empty']], () => 'empty', empty);
-    else keyed(list, [...projects], (entry) => entry[0], project);
+    else keyed(list, [...projects].map((entry) => [...entry, wide.matches]), (entry) => entry[0], project);
     more.replaceChildren(...(next ? [button('more', null, t('more'), () => load(true))] : []));
     keyed(rest, [listed('warnings'), listed('ignored')].filter(Boolean), (part) => part.id,
       (part) => h('details', { 'data-key': part.id }, h('summary', {}, t(part.id, number(part.count))), h('div.rest', {}, remarks(part.id, part.list, part.count))));
@@ -198,6 +223,7 @@ export function show(main, route, context) {
   }
 
   filter.oninput = draw;
+  wide.addEventListener('change', draw);
   filter.onchange = async () => {
     const wanted = filter.value.trim();
     if (!next || !wanted || list.children.length) return;
@@ -213,6 +239,6 @@ export function show(main, route, context) {
       if (kind === 'catalog') load();
       else soon ||= setTimeout(() => { soon = null; load(); }, 2000);
     },
-    leave: () => { gone = true; clearTimeout(soon); },
+    leave: () => { gone = true; clearTimeout(soon); wide.removeEventListener('change', draw); },
   };
 }

@@ -8,6 +8,8 @@ mod common;
 mod affinity;
 mod blocks;
 mod browser;
+mod browser_axe;
+mod browser_chinese;
 mod browser_devices;
 mod browser_looks;
 mod browser_pack;

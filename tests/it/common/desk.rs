@@ -169,7 +169,7 @@ pub fn each_view(desk: &Desk, mut look: impl FnMut(&str)) {
         match view {
             "releases" => {
                 desk.browser.wait_text(".quarantined", ".soc");
-                desk.browser.wait_text("article", "2012.001.004");
+                desk.browser.wait_text("main", "2012.001.004");
             }
             // It has asked who there is, and was told.
             "devices" => {

@@ -1,0 +1,219 @@
+//! The Chinese page contains no English, but for names, ids and code (see browser.rs).
+#![cfg(feature = "operator")]
+
+use crate::common;
+
+use common::desk::{Desk, a_busy_fleet, a_full_folder, card, each_view};
+use common::documents;
+use common::literals::literals;
+use luat_ota::firmware::rules::Rules;
+use serde_json::{Value, json};
+
+/// Words that are names, units or keys, besides the keys of release.json. A word with a capital letter after the
+/// first, a digit, a dot, a slash or an underscore is a name, too.
+const NAMES: &[&str] = &[
+    "kB",
+    "luat-ota",
+    "Luatools",
+    "release.json",
+    "code",
+    "null",
+    "true",
+    "false",
+    "bin",
+    "soc",
+    "Prometheus",
+    "events",
+    "server",
+    "mv",
+    "any",
+    "json",
+    "devices",
+    "main.lua",
+    "main",
+    "lua",
+    "operator-token",
+    "read-token",
+    "min",
+    "Lua",
+    "Unicode",
+    "Windows",
+    "version",
+    "chmod",
+    "a+r",
+    "http",
+    "https",
+    "ota",
+    "fota",
+    "sota",
+    "img",
+    "pack",
+];
+
+/// Finds English in texts: words of letters that are no names.
+const ENGLISH: &str = "
+    const english = (text) => (text.replace(/`[^`]*`|\"[^\"]*\"|\\{[^}]*\\}|X\\d/g, ' ').match(/(?<![0-9A-Za-z])[A-Za-z@][A-Za-z0-9@._+\\/-]*/g) || [])
+        .filter((word) => !names.includes(word) && !names.includes(word.replace(/[.-]+$/, '')) && !/[0-9._\\/@]|^[A-Z-]+$|.[A-Z]/.test(word));";
+
+fn names() -> Value {
+    json!(NAMES.iter().chain(Rules::KEYS).collect::<Vec<_>>())
+}
+
+#[test]
+fn the_chinese_page_has_no_english_words() {
+    let Some(desk) = Desk::open("only Chinese", a_full_folder) else {
+        return;
+    };
+    let _running = a_busy_fleet(&desk.server);
+    let browser = &desk.browser;
+    let script = format!(
+        "const names = arguments[0]; {ENGLISH}
+        document.querySelectorAll('details').forEach((e) => {{ e.open = true; }});
+        const skip = 'code, pre, textarea, script, style, .id, .brand, #lang, #foot, h1, h2, h3, option, .who, .what, .whose, noscript, time, .file .head, .reason';
+        const found = [];
+        const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+        while (walk.nextNode()) {{
+            const e = walk.currentNode.parentElement;
+            if (!e.closest(skip) || e.matches('h1, h2, h3')) found.push(...english(walk.currentNode.data).map((word) => word + ' in ' + e.tagName + ': ' + walk.currentNode.data.slice(0, 60)));
+        }}
+        for (const e of document.querySelectorAll('[aria-label], [title], [placeholder]')) {{
+            if (e.closest(skip)) continue;
+            for (const name of ['aria-label', 'title', 'placeholder']) found.push(...english(e.getAttribute(name) || '').map((word) => word + ' in ' + name));
+        }}
+        return found;"
+    );
+    let check = |what: &str| {
+        let found = browser.js(&script, json!([names()]));
+        assert_eq!(found, json!([]), "{what}");
+    };
+    browser.language("zh-CN,zh");
+    for width in [390, 1440] {
+        browser.size(width, 900);
+        browser.open(&desk.url(""));
+        each_view(&desk, |view| check(view));
+        desk.go("#/releases/ALIYUN%2F2.0.1");
+        browser.wait_text(".rules .effect p", "2.0.1");
+        browser.fill("#r-window", "1-5");
+        browser.wait_text("#e-window", "不是时段");
+        check("a release");
+        for action in ["pause", "percent", "rollback", "retire"] {
+            // Not by coordinates: what was unfolded may still move.
+            let button = format!("{} [data-key={action}]", card("ALIYUN", "2.0.1"));
+            browser.js(
+                "document.querySelector(arguments[0]).click()",
+                json!([button]),
+            );
+            browser.wait_text("dialog .effect p", "2.0");
+            check(action);
+            browser.key('\u{E00C}');
+        }
+    }
+}
+
+/// Parts of sentences, and texts that the page does not show.
+const PARTS: &[&str] = &[
+    "newer than",
+    "the same as",
+    "not newer than",
+    "newer, but on a core",
+    "{} is {word} {running}",
+    "refused: {",
+    "; older ones are not",
+    "another file",
+    "the last good rules stay",
+    "nobody gets what it rules until it can be read",
+    "{error} ({consequence})",
+    "{path}: {error}",
+    "{}: {why}",
+    "`{key}`: {why}",
+    "`{key}`: {}",
+    "`{shown}` {why}",
+    "is too long: at most",
+    "has a space or a letter",
+    "has a brace without",
+    "names no host",
+    "has a name in braces",
+    "has no path",
+    "begins neither",
+    "it was cut off, copy",
+    "something was added to it",
+    " package",
+    "luat-ota pack {}",
+    "System Volume",
+    "hexadecimal digits",
+    "luat-ota other",
+    "luat-ota cohort",
+    ", version {text}",
+    "must begin with",
+    "offset from UTC",
+    "{why}: nobody gets",
+    "with http:// or",
+    "names `@{name}`",
+    "and @{name}.txt",
+    "and there is no file @{name}",
+    "`{entry}` in",
+];
+
+/// Every sentence on a check, a file or rules has a Chinese text: the literals of these modules are shown.
+#[test]
+fn every_reason_has_a_chinese_text() {
+    let Some(desk) = Desk::open("Chinese reasons", |_| {}) else {
+        return;
+    };
+    let folders = [
+        "src/decision/",
+        "src/firmware/name/",
+        "src/firmware/package/",
+        "src/firmware/scan/",
+        "src/firmware/catalog/",
+        "src/firmware/rules/read.rs",
+        "src/firmware/rules/time.rs",
+        "src/firmware/audience/set.rs",
+        "src/firmware/json.rs",
+    ];
+    let root = std::path::Path::new(documents::ROOT);
+    let mut texts = Vec::new();
+    for file in common::files_under(&root.join("src")) {
+        let name = format!("src/{file}");
+        let is_shown = folders.iter().any(|folder| name.starts_with(folder));
+        if !is_shown
+            || !name.ends_with(".rs")
+            || name.contains("tests")
+            || name.ends_with("refusal.rs")
+        {
+            continue;
+        }
+        let source = documents::read(&name);
+        let source = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        for (line, text) in literals(source, &['"']) {
+            let is_part = PARTS.iter().any(|part| text.contains(part));
+            if text.contains(' ') && text.len() > 8 && !is_part {
+                texts.push(json!([format!("{name}:{line}"), text]));
+            }
+        }
+    }
+    assert!(texts.len() > 100, "{}", texts.len());
+    let script = format!(
+        "const [names, texts] = arguments; {ENGLISH}
+        return import('/base.js').then((page) => {{
+            page.setLang('zh');
+            const sample = (text) => text.replace(/\\{{\\{{|\\}}\\}}/g, '`').replace(/\\{{[^}}]*\\}}/g, '7').replace(/\\\\\"/g, '\"');
+            const shown = (text) => page.said(text).textContent;
+            return texts.map(([at, text]) => [at, sample(text)]).filter(([, text]) => !/[\\u4e00-\\u9fff]/.test(shown(text)) || english(shown(text)).length)
+                .map(([at, text]) => at + ': ' + text + ' -> ' + shown(text));
+        }});"
+    );
+    let missing = desk.browser.js(&script, json!([names(), texts]));
+    let missing: Vec<&str> = missing
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "{}:\n{}",
+        missing.len(),
+        missing.join("\n")
+    );
+}
