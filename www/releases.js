@@ -61,6 +61,14 @@ function rows(project, some, again, table) {
   return element;
 }
 
+/** Who paused and who uploaded a release. */
+function authors(release) {
+  const by = [
+    release.paused_by && release.state === 'paused' && t('pausedBy', release.paused_by),
+    release.published_by && t('publishedBy', release.published_by)].filter(Boolean);
+  return by.length > 0 && h('p.small', {}, by.join(' · '));
+}
+
 /** A release; `more`: the actions of its own page, in the place of the link to it. */
 function card(release, again, more = null) {
   const packages = release.packages;
@@ -70,6 +78,7 @@ function card(release, again, more = null) {
       state(release),
       h('span.small', {}, bytes(packages.reduce((sum, p) => Math.max(sum, p.size), 0)))),
     release.reason && release.state !== 'rolling_out' && h('p.reason', {}, said(release.reason)),
+    authors(release),
     h('p.whom', {}, whom(release)),
     release.stage && said(release.stage.text, 'p.small'),
     bar(release),

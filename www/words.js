@@ -29,7 +29,7 @@ export const WORDS = {
   rest: ['{0} more', '还有 {0} 个'], notListed: ['{0} of them are not listed.', '其中 {0} 个没有列出。'], forWhom: ['For which devices', '下发范围'], actions: ['Actions', '操作'], fresh: ['New here: {0}', '新版本：{0}'],
   pause: ['Pause', '暂停'], resume: ['Resume', '恢复'], percent: ['Percent', '灰度比例'], setPercent: ['Percent…', '灰度…'],
   pauseTitle: ['Pause {0}?', '暂停 {0}？'], pauseMeans: ['No module is offered it until you resume it. Running downloads continue to their end, and nothing is taken back.', '恢复之前，不再向任何模块下发。正在进行的下载会继续完成；已升级的模块不受影响。'],
-  pauseReason: ['Reason, shown on the page (optional)', '原因，会显示在页面上（可不填）'], paused: ['{0} is paused.', '{0} 已暂停。'],
+  pauseReason: ['Reason, shown on the page (optional)', '原因，会显示在页面上（可不填）'], paused: ['{0} is paused.', '{0} 已暂停。'], pausedBy: ['paused by {0}', '由 {0} 暂停'], publishedBy: ['uploaded by {0}', '由 {0} 上传'],
   resumeTitle: ['Resume {0}?', '恢复 {0}？'], resumeMeans: ['From the next check on, it is offered to every module that its rules allow.', '从下一次请求起，符合条件的模块都会收到升级。'],
   resumeFused: ['It paused itself because modules came back with their old version. Resume it only if you know why. It is then offered again to every module that its rules allow.', '因为有模块升级后又报告旧版本，它已自动暂停。查明原因后再恢复；恢复后，符合条件的模块会再次收到升级。'],
   resumed: ['{0} is offered again.', '{0} 已恢复下发。'],

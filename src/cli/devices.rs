@@ -155,7 +155,8 @@ impl DeviceList {
             | JournalEntry::Unpinned(..)
             | JournalEntry::Release(_)
             | JournalEntry::Stage(_)
-            | JournalEntry::Sample(_) => {}
+            | JournalEntry::Sample(_)
+            | JournalEntry::Change(_) => {}
         }
     }
 

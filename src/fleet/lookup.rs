@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::Fleet;
 use super::clock::{Stamp, Wall};
 use super::devices::{Above, DeviceSearch, ESTABLISHED, RESULTS};
+use super::entry::Authors;
 use super::journey::State;
 use super::loop_guard::CheckFacts;
 use super::pins::Began;
@@ -123,6 +124,12 @@ impl Fleet {
 
 /// For people: the operator's API and page, and `luat-ota explain`.
 impl Fleet {
+    /// Who changed a release.
+    pub fn authors(&self, project: &str, version: &str) -> Authors {
+        let authors = self.releases().authors(project, version);
+        authors.cloned().unwrap_or_default()
+    }
+
     /// Devices under way to a release.
     pub fn counts(&self, project: &str, version: &str) -> StateCounts {
         self.releases().counts(project, version)

@@ -15,6 +15,7 @@
 //! tells apart two devices that claim the same id, and shares out limits.
 
 pub mod bounded;
+pub mod changes;
 pub mod clear_hold;
 pub mod clock;
 pub mod devices;
@@ -47,6 +48,7 @@ pub mod view;
 use std::sync::Arc;
 use std::time::Instant;
 
+use self::changes::Changes;
 use self::clear_hold::HoldRequests;
 use self::clock::{Clock, Stamp};
 use self::devices::{Above, Devices, VersionWalk};
@@ -116,6 +118,8 @@ pub struct Fleet {
     /// The releases and files in the folder are known: what appears now is new. Until then, the folder is being read
     /// for the first time.
     is_acquainted: bool,
+    /// The last changes.
+    changes: Changes,
     /// Counts and rates.
     pub tally: Tally,
     /// Readers of the live view.
@@ -143,6 +147,7 @@ impl Fleet {
             due_changed: Notify::default(),
             is_acquainted: false,
             clock,
+            changes: Changes::default(),
             tally: Tally::default(),
             events: Events::default(),
             settings,

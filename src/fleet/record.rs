@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Fleet;
+use super::changes::Changes;
+use super::clock::{Stamp, unix_now};
 use super::devices::{Above, DeviceTransfer, Fallen, Sighting};
-use super::entry::{JournalEntry, Priority};
+use super::entry::{ChangeEntry, JournalEntry, Priority};
 use super::journal::Written;
 use super::notices::{Notice, NoticeKind};
 use super::pins::{Hold, PinWorth};
@@ -224,8 +226,28 @@ impl Fleet {
         self.set_groups(Arc::clone(&catalog.groups));
         let now = self.clock.stamp(now);
         let begun = self.devices.catalog(catalog, now);
+        let mut uploaded = Vec::new();
         for notice in self.devices.notices() {
-            if self.is_acquainted || notice.kind != NoticeKind::ReleaseFound {
+            let is_found = notice.kind == NoticeKind::ReleaseFound;
+            let publisher = self.changes.publisher(&notice.project, &notice.version);
+            let notice = match publisher.filter(|_| is_found) {
+                Some(by) => {
+                    let change = ChangeEntry {
+                        by: by.into(),
+                        ..ChangeEntry::new(
+                            ChangeEntry::UPLOAD,
+                            &notice.project,
+                            &notice.version,
+                            "",
+                        )
+                    };
+                    let reason = format!("uploaded by {by}").into();
+                    uploaded.push(change);
+                    Notice { reason, ..notice }
+                }
+                None => notice,
+            };
+            if self.is_acquainted || !is_found {
                 self.notify(notice);
             }
         }
@@ -234,6 +256,9 @@ impl Fleet {
         for stage in begun {
             let entry = JournalEntry::Stage(stage);
             let _nobody_waits = self.journal.now(&entry, entry.priority());
+        }
+        for change in uploaded {
+            self.attribute(&change, now);
         }
         self.warn_of_devices_above(catalog);
         let size = |content| catalog.sources(content).first().map(|source| source.size);
@@ -282,6 +307,36 @@ impl Fleet {
     /// Takes the names of devices from these groups.
     pub fn set_groups(&mut self, groups: Arc<Groups>) {
         self.groups = groups;
+    }
+
+    /// Records a change, in the log too. `by`: the name of the token, [`changes::COMMAND`](super::changes::COMMAND) or
+    /// [`changes::FUSE`](super::changes::FUSE).
+    pub fn changed(&mut self, by: &str, change: ChangeEntry, now: Instant) {
+        log::info!(
+            target: "change",
+            by = by, action = &*change.action, project = &*change.project, version = &*change.version;
+            "{}", change.detail
+        );
+        self.mark_dirty(now);
+        let entry = self.changes.add(by, change, unix_now());
+        // At once: who changed what must survive a kill.
+        let _nobody_waits = self.journal.now(&entry, entry.priority());
+        if let JournalEntry::Change(change) = entry {
+            self.attribute(&change, self.clock.stamp(now));
+        }
+    }
+
+    /// Notes in the record of a release who uploaded or paused it.
+    fn attribute(&mut self, change: &ChangeEntry, now: Stamp) {
+        if let Some(release) = self.releases_mut().attribute(change, now) {
+            let entry = JournalEntry::Release(release);
+            self.journal.later(&entry, entry.priority());
+        }
+    }
+
+    /// The last changes.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// Ends the pause of a release, as a person asks; `false`: the fuse has not paused it.

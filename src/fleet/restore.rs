@@ -88,6 +88,7 @@ impl Fleet {
             JournalEntry::Release(release) => self.devices.load_release(release),
             JournalEntry::Stage(stage) => self.releases_mut().load_stage(stage),
             JournalEntry::Guard(guard) => self.loop_guard.load(guard),
+            JournalEntry::Change(change) => self.changes.load(change),
             JournalEntry::Unguarded(identity_without_version, coarse_network) => self
                 .loop_guard
                 .unload(identity_without_version, coarse_network),
@@ -104,6 +105,7 @@ impl Fleet {
             self.loop_guard.len(),
             self.history.days().lines(),
             self.history.hours().lines(),
+            self.changes.len(),
         ]
         .into_iter()
         .sum()
@@ -119,9 +121,10 @@ impl Fleet {
             1 => self.pins.records(at, most),
             2 => self.devices.records(at, most),
             3 => self.loop_guard.records(at, most),
+            4 => (self.changes.records(), None),
             // Days last: what the lines of hours make of a day is not complete if a sample is taken in between.
-            4 => self.samples(false, at, most),
-            5 => self.samples(true, at, most),
+            5 => self.samples(false, at, most),
+            6 => self.samples(true, at, most),
             _ => return (Vec::new(), None),
         };
         let next = match next {

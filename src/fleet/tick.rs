@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::Fleet;
+use super::changes;
 use super::clock::{self, Stamp};
-use super::entry::{JournalEntry, StageEntry};
+use super::entry::{ChangeEntry, JournalEntry, StageEntry};
 use super::notices::{Notice, NoticeKind};
 use super::releases::fuse::FuseVerdict;
 use crate::decision::{FUSE, Fused, SET_TO_FALSE};
@@ -61,7 +62,7 @@ impl Fleet {
         self.dirty_since = None;
         self.devices.sweep_silent(stamp);
         self.journal_devices();
-        let pauses = self.judge(stamp);
+        let pauses = self.judge(now);
         self.advance_stages(now);
         self.journal.tick(stamp, unix);
         self.sample(stamp, unix);
@@ -74,6 +75,8 @@ impl Fleet {
         for (device, id) in requests.tick(&|device| self.remembers(device)) {
             let holds = self.clear_hold(device, now);
             log::info!(target: "lift", device = &*id, holds = holds; "");
+            let change = ChangeEntry::new("lift", "", "", &id);
+            self.changed(changes::COMMAND, change, now);
         }
         self.hold_requests = requests;
         pauses
@@ -111,7 +114,8 @@ impl Fleet {
     }
 
     /// Judges the releases from which devices came back. Returns the pauses that are to be written into the folder.
-    fn judge(&mut self, now: Stamp) -> Vec<Fused> {
+    fn judge(&mut self, instant: Instant) -> Vec<Fused> {
+        let now = self.clock.stamp(instant);
         let mut to_write = self.releases_mut().pauses_to_retry(now);
         for suspect in self.releases_mut().suspects(now) {
             let (project, version) = (&*suspect.project, &*suspect.version);
@@ -132,6 +136,8 @@ impl Fleet {
                     let reason = fused.sentence.strip_prefix(FUSE).unwrap_or(&fused.sentence);
                     let reason = reason.strip_suffix(SET_TO_FALSE).unwrap_or(reason);
                     self.notify(Notice::new(NoticeKind::Fused, project, version, reason));
+                    let change = ChangeEntry::new(ChangeEntry::PAUSE, project, version, reason);
+                    self.changed(changes::FUSE, change, instant);
                     to_write.push(fused);
                 }
             }

@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::{Rc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smol::channel::{Receiver, Sender, bounded};
 use smol::future::{self, FutureExt as _, or, yield_now};
@@ -22,9 +22,10 @@ use super::body::RequestBody;
 use super::codec::StatusCode;
 use super::context::OperatorContext;
 use super::head::{self, RequestHead};
-use super::response::{ApiResult, Response, ResponseBody};
+use super::response::{ApiResult, Effect, Response, ResponseBody};
 use super::route::{self, NoRoute, OperatorRoute};
 use super::stream::{close, receive, send};
+use crate::fleet::entry::ChangeEntry;
 use crate::os;
 
 /// Concurrent connections, at most.
@@ -268,7 +269,7 @@ async fn respond(
     let mut body = RequestBody::new(stream, head, early);
     let (permission, response) = match authorise(context, head) {
         Err(response) => (Permission::Public, response),
-        Ok((permission, route)) => {
+        Ok((permission, by, route)) => {
             if permission != Permission::Public {
                 connection.set_class(EvictionClass::Working);
             }
@@ -281,6 +282,9 @@ async fn respond(
                 )
                 .with("allow", methods),
             };
+            if permission == Permission::Write {
+                record(context, head, &by, &response);
+            }
             (permission, response)
         }
     };
@@ -324,16 +328,31 @@ async fn respond(
     close(stream, body.outstanding().min(bytes), time).await;
 }
 
-/// The permission and the route of an allowed request; the error is the response to another one.
-fn authorise<'a>(
-    context: &OperatorContext,
-    head: &'a RequestHead,
-) -> ApiResult<(Permission, Result<OperatorRoute<'a>, NoRoute>)> {
+/// Records what a request changed. `by`: the name of its token.
+fn record(context: &OperatorContext, head: &RequestHead, by: &str, response: &Response) {
+    let change = match &response.effect {
+        Effect::Nothing => return,
+        Effect::Change(change) => ChangeEntry::clone(change),
+        Effect::Unstated if !response.status.is_success() => return,
+        Effect::Unstated => {
+            let target = format!("/{}", head.target.parts.join("/"));
+            ChangeEntry::new(head.method().as_ref(), "", "", &target)
+        }
+    };
+    let mut fleet = context.fleet.borrow_mut();
+    fleet.changed(by, change, Instant::now());
+}
+
+/// A request that passed the access rules: its permission, the name of its token, and its route.
+type Authorised<'a> = (Permission, Rc<str>, Result<OperatorRoute<'a>, NoRoute>);
+
+/// Judges a request; the error is the response to one that is not allowed.
+fn authorise<'a>(context: &OperatorContext, head: &'a RequestHead) -> ApiResult<Authorised<'a>> {
     let method = head.method();
     let route = route::route(method, &head.target);
     let permission = route::permission(method, &route);
     let credentials = head.credentials()?;
     let judged = context.access.judge(permission, &credentials);
-    judged.map_err(Denied::response)?;
-    Ok((permission, route))
+    let by = judged.map_err(Denied::response)?;
+    Ok((permission, by, route))
 }

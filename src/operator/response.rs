@@ -9,6 +9,7 @@ use super::codec::{self, StatusCode};
 pub use crate::export::rfc3339;
 use crate::export::{DEVICE, Export, ExportFormat, RELEASE};
 use crate::firmware::ContentId;
+use crate::fleet::entry::ChangeEntry;
 use crate::fleet::events::Event;
 use crate::fleet::view::Filter;
 
@@ -23,6 +24,19 @@ pub struct Response {
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: ResponseBody,
+    /// What the request changed.
+    pub effect: Effect,
+}
+
+/// What a request changed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The route did not state it. A change, if the request may change something and succeeds.
+    Unstated,
+    /// Nothing.
+    Nothing,
+    /// This.
+    Change(Box<ChangeEntry>),
 }
 
 /// A value, or the response that says why there is none.
@@ -103,6 +117,7 @@ impl Response {
             kind,
             headers: Vec::new(),
             body: ResponseBody::Bytes(body.into()),
+            effect: Effect::Unstated,
         }
     }
 
@@ -149,6 +164,11 @@ impl Response {
     /// The same with another status.
     pub fn with_status(self, status: StatusCode) -> Response {
         Response { status, ..self }
+    }
+
+    /// The same of a request that changed this.
+    pub fn with_effect(self, effect: Effect) -> Response {
+        Response { effect, ..self }
     }
 
     /// The same with one more header.

@@ -45,6 +45,8 @@ pub enum OperatorRoute<'t> {
     Events,
     /// The rates of the last hour.
     Rates,
+    /// The last changes.
+    Changes,
     /// Explains a check.
     Explain,
     /// Counts what edits of rules would do.
@@ -131,6 +133,7 @@ pub fn route(method: Method, target: &RequestTarget) -> Result<OperatorRoute<'_>
         ["devices", id, "hold"] => only(Method::Delete, OperatorRoute::Lift(id), "DELETE"),
         ["events"] => only(Method::Get, OperatorRoute::Events, "GET"),
         ["rates"] => get(OperatorRoute::Rates),
+        ["changes"] => get(OperatorRoute::Changes),
         ["explain"] => post(OperatorRoute::Explain),
         ["preview"] => post(OperatorRoute::Preview),
         ["recognise"] => post(OperatorRoute::Recognise),
@@ -281,6 +284,7 @@ mod tests {
                 "/api/v1/releases/P/1/history",
                 "Write Err(Method(\"GET, HEAD\"))",
             ),
+            (Get, "/api/v1/changes", "Read Ok(Changes)"),
             (Get, "/api/v1/devices/862", "Read Ok(Device(\"862\"))"),
             (
                 Delete,

@@ -38,6 +38,7 @@ use crate::firmware::snapshot::Snapshots;
 use crate::firmware::watch::{WatchOptions, Watcher};
 use crate::fleet::{Fleet, clock};
 use crate::logging;
+use crate::os::notify::Notify;
 use crate::os::process::{self, Signals};
 use crate::os::{memory, systemd};
 use crate::state::ServerState;
@@ -62,6 +63,13 @@ pub fn run(settings: Settings) -> Result<(), String> {
     logging::flush();
     ended
 }
+
+/// Files of the state folder that a person edits while the server runs.
+const EDITED: &[&str] = &[
+    crate::fleet::known_list::FILE,
+    #[cfg(feature = "operator")]
+    crate::operator::named_tokens::FILE,
+];
 
 /// Polls of tasks between two looks at the sockets. After the 200 of the executor's own loop, the reactor's second
 /// thread takes over in between, and both threads wake each other for every event.
@@ -111,14 +119,15 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
 
         let stop = Stop::new();
         let executor = Rc::new(LocalExecutor::new());
+        let state_changed = Notify::default();
         #[cfg_attr(not(feature = "operator"), allow(unused_mut))]
         let mut listeners = tasks::spawn_listeners(&executor, &service, sockets, &stop);
         #[cfg(feature = "operator")]
         if let Some(operator) = operator {
-            let fleet = Rc::clone(&fleet);
-            listeners.push(operator.open(&settings, &service, fleet, &watcher, &executor, &stop));
+            let changed = state_changed.clone();
+            listeners.push(operator.open(&settings, &service, &watcher, &executor, &stop, changed));
         }
-        let watch = StateWatch::new(state.folder().path(), settings.rescan);
+        let watch = StateWatch::new(state.folder().path(), EDITED, settings.rescan);
         let edits = RulesEdits::new(&service, &executor, &settings.folder);
         let follow = tasks::follow_catalogues(catalogs, first, Rc::clone(&service));
         executor.spawn(follow).detach();
@@ -129,7 +138,9 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
             .spawn(tasks::retry_state(Arc::clone(&state)))
             .detach();
         executor.spawn(tasks::tick_fleet(edits.clone())).detach();
-        executor.spawn(tasks::follow_state(edits, watch)).detach();
+        executor
+            .spawn(tasks::follow_state(edits, watch, state_changed))
+            .detach();
 
         let served =
             shutdown::serve_until_stopped(&settings, signals, &watcher, &service, &stop, listeners);

@@ -1,6 +1,5 @@
 //! Opens the operator's interface: its listener, its tokens and its context.
 
-use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -14,13 +13,14 @@ use smol::{LocalExecutor, Task};
 use super::Settings;
 use crate::device::{Service, Stop};
 use crate::firmware::watch::Watcher;
-use crate::fleet::Fleet;
 use crate::operator::access::Access;
 use crate::operator::connection;
 use crate::operator::context::{OperatorContext, PublicSide};
+use crate::operator::named_tokens;
 use crate::operator::token::{self, Token, TokenSource};
-use crate::os::fs::{Folder, sweep_unfinished};
-use crate::os::process::start_thread;
+use crate::os::fs::{FileStamp, Folder, sweep_unfinished};
+use crate::os::notify::Notify;
+use crate::os::process::{start_thread, unblock};
 use crate::state::{self, ServerState};
 
 /// The listener and the tokens, opened before the first scan.
@@ -107,10 +107,10 @@ impl Prepared {
         self,
         settings: &Settings,
         service: &Rc<Service>,
-        fleet: Rc<RefCell<Fleet>>,
         watcher: &Rc<Watcher>,
         executor: &Rc<LocalExecutor<'static>>,
         stop: &Stop,
+        state_changed: Notify,
     ) -> Task<()> {
         let Prepared {
             listener,
@@ -122,13 +122,15 @@ impl Prepared {
         say(address, &token);
         let read = read.as_ref().map(|read| read.text.as_str());
         let access = Access::new(&token.text, read, &settings.operator.hosts, address);
+        let stamp = named_tokens::stamp(&state);
+        access.set_named(&named_tokens::read(&state));
         sweep(settings.folder.clone());
         let watcher = Rc::downgrade(watcher);
         let (catalog, public_side) = (Rc::clone(service), Rc::clone(service));
         let context = OperatorContext::new(
             access,
             Box::new(move || Arc::clone(&catalog.catalog.borrow())),
-            fleet,
+            Rc::clone(&service.fleet),
             settings.folder.clone(),
             state,
             Box::new(move || PublicSide {
@@ -152,8 +154,32 @@ impl Prepared {
                 .boxed_local(),
             )
             .detach();
-        let serve = connection::serve(listener, Rc::new(context), Rc::downgrade(executor), ended);
+        let context = Rc::new(context);
+        let follow = follow_tokens(Rc::clone(&context), stamp, state_changed);
+        executor.spawn(follow.boxed_local()).detach();
+        let serve = connection::serve(listener, context, Rc::downgrade(executor), ended);
         executor.spawn(serve.boxed_local())
+    }
+}
+
+/// Reads the named tokens again whenever their file has changed. `stamp`: of the file that was read before.
+async fn follow_tokens(
+    context: Rc<OperatorContext>,
+    mut stamp: Option<FileStamp>,
+    state_changed: Notify,
+) {
+    loop {
+        state_changed.notified().await;
+        let now = named_tokens::stamp(&context.state);
+        if now == stamp {
+            continue;
+        }
+        let folder = context.state.clone();
+        // Without a thread the next change is awaited.
+        if let Ok(tokens) = unblock("tokens", move || named_tokens::read(&folder)).await {
+            context.access.set_named(&tokens);
+            stamp = now;
+        }
     }
 }
 

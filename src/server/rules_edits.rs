@@ -12,7 +12,8 @@ use smol::LocalExecutor;
 use crate::decision::Fused;
 use crate::device::Service;
 use crate::firmware::rules::edit::{self, EditError};
-use crate::fleet::{clear_hold, resume};
+use crate::fleet::entry::ChangeEntry;
+use crate::fleet::{changes, clear_hold, resume};
 use crate::os::process::unblock;
 use crate::state::drain;
 
@@ -92,6 +93,9 @@ impl RulesEdits {
             match written {
                 Ok(()) if is_there || was_kept => {
                     log::info!(target: "resume", project = project, version = version; "resumed");
+                    let change = ChangeEntry::new(ChangeEntry::RESUME, project, version, "");
+                    let mut fleet = self.service.fleet.borrow_mut();
+                    fleet.changed(changes::COMMAND, change, Instant::now());
                 }
                 Ok(()) => {
                     std::fs::File::create(clear_hold::answer(&path)).ok();

@@ -1,5 +1,5 @@
-//! Watches the state folder for requests of the command line (`lift-ID`, `resume-RELEASE`, `drain`) and for a changed list of
-//! known devices. Events of the kernel are only hints, so that the folder is also looked at after each rescan
+//! Watches the state folder for requests of the command line (`lift-ID`, `resume-RELEASE`, `drain`), a changed list of
+//! known devices and changed tokens. Events of the kernel are only hints, so that the folder is also looked at after each rescan
 //! interval.
 
 use std::path::{Path, PathBuf};
@@ -7,24 +7,24 @@ use std::time::{Duration, Instant};
 
 use smol::{Timer, future};
 
-use crate::fleet::known_list;
 use crate::os::inotify::{FileEvents, WatchedPath};
 
 /// Watch of the state folder.
 pub(super) struct StateWatch {
     path: PathBuf,
-    list: PathBuf,
+    /// Files in it that a person edits in place, each with its watch.
+    files: Vec<(PathBuf, Option<WatchedPath>)>,
     /// `None`: this system has no events.
     events: Option<FileEvents>,
-    watches: [Option<WatchedPath>; 2],
+    watch: Option<WatchedPath>,
     rescan: Duration,
     /// Time of the next look without an event; `None`: never.
     next: Option<Instant>,
 }
 
 impl StateWatch {
-    /// Watches this folder, with a look at least this often.
-    pub fn new(path: &Path, rescan: Duration) -> StateWatch {
+    /// Watches this folder and these files in it, with a look at least this often.
+    pub fn new(path: &Path, files: &[&str], rescan: Duration) -> StateWatch {
         let events = FileEvents::new().inspect_err(|error| {
             log::info!(
                 target: "state",
@@ -35,9 +35,9 @@ impl StateWatch {
         });
         let mut folder = StateWatch {
             path: path.to_owned(),
-            list: path.join(known_list::FILE),
+            files: files.iter().map(|file| (path.join(file), None)).collect(),
             events: events.ok(),
-            watches: [None, None],
+            watch: None,
             rescan,
             next: None,
         };
@@ -54,10 +54,11 @@ impl StateWatch {
     fn renew(&mut self) {
         self.next = Instant::now().checked_add(self.rescan);
         if let Some(events) = &self.events {
-            // Without a watch there is the rescan; most servers have no list.
-            let [folder, list] = &mut self.watches;
-            *folder = events.folder(&self.path, folder.take()).ok();
-            *list = events.file(&self.list, list.take()).ok();
+            // Without a watch there is the rescan; most servers have none of the files.
+            self.watch = events.folder(&self.path, self.watch.take()).ok();
+            for (file, watch) in &mut self.files {
+                *watch = events.file(file, watch.take()).ok();
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use crate::device::{self, Service, Stop};
 use crate::firmware::catalog::Catalog;
 use crate::fleet::clock;
 use crate::fleet::events::Event;
+use crate::os::notify::Notify;
 use crate::os::process::unblock;
 use crate::state::ServerState;
 
@@ -135,12 +136,14 @@ pub(super) async fn tick_fleet(edits: RulesEdits) {
     }
 }
 
-/// Takes requests and a changed list of known devices from the state folder, at once and after each change.
-pub(super) async fn follow_state(edits: RulesEdits, mut watch: StateWatch) {
+/// Takes requests and a changed list of known devices from the state folder, at once and after each change. `changed` is
+/// notified of each change.
+pub(super) async fn follow_state(edits: RulesEdits, mut watch: StateWatch, changed: Notify) {
     loop {
         // Not awaited: the firmware folder may hang.
         edits.spawn(edits.clone().take_requests(watch.path().to_owned()));
         watch.changed().await;
+        changed.notify();
         edits.service.fleet.borrow_mut().state_folder_changed();
     }
 }

@@ -19,7 +19,7 @@ use luat_ota::firmware::known::KnownFiles;
 use luat_ota::firmware::scan;
 use luat_ota::fleet::clock::{Stamp, unix_now};
 use luat_ota::fleet::entry::{
-    DeviceEntry, JournalEntry, JourneyEntry, Noticed, Priority, ReleaseEntry,
+    Authors, DeviceEntry, JournalEntry, JourneyEntry, Noticed, Priority, ReleaseEntry,
 };
 use luat_ota::fleet::journal::{Journal, Loaded};
 use luat_ota::fleet::journey::State;
@@ -63,6 +63,7 @@ fn remember(state: &Path, firmware: &Path) {
             resumed: None,
             confirmed: 0,
             noticed: Noticed::default(),
+            authors: Authors::default(),
         }),
         Priority::Major,
     );

@@ -6,6 +6,7 @@
 mod common;
 
 mod affinity;
+mod attribution;
 mod blocks;
 mod browser;
 mod browser_axe;

@@ -72,6 +72,14 @@ fn every_reply_is_what_the_description_says() {
         ),
         (
             "GET",
+            "/api/v1/changes",
+            "",
+            String::new(),
+            Value::Null,
+            200,
+        ),
+        (
+            "GET",
             "/api/v1/devices",
             "?imei=86&limit=3",
             String::new(),

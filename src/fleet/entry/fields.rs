@@ -45,6 +45,13 @@ impl<'b> LineWriter<'b> {
         self.plain(key, quoted.replace("{\"", "\\u007b\""));
     }
 
+    /// The same; an empty text is left out.
+    pub fn optional_text(&mut self, key: &str, text: &str) {
+        if !text.is_empty() {
+            self.text(key, text);
+        }
+    }
+
     /// A hash, as 16 hexadecimal digits.
     pub fn hash(&mut self, key: &str, hash: u64) {
         self.word(key, format_args!("{hash:016x}"));

@@ -48,6 +48,8 @@ pub enum JournalEntry {
     Sample(SampleEntry),
     /// The stage that a content of a release has reached.
     Stage(StageEntry),
+    /// A change by a person, a command or the fuse.
+    Change(ChangeEntry),
 }
 
 /// Order in which lines are dropped when the journal's budget is short, least important first.
@@ -98,6 +100,36 @@ pub struct ReleaseEntry {
     pub confirmed: u32,
     /// When its notices were raised.
     pub noticed: Noticed,
+    /// Who changed it.
+    pub authors: Authors,
+}
+
+/// Who changed a release through the operator port. Empty: nobody, or it is not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Authors {
+    /// Who uploaded a file of it last.
+    pub published: Box<str>,
+    /// Who paused it.
+    pub paused: Box<str>,
+}
+
+/// One change by a person, a command or the fuse.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangeEntry {
+    /// Its number; later ones have higher numbers.
+    pub serial: u64,
+    /// The machine's clock at that time, in Unix seconds.
+    pub unix: i64,
+    /// The name of the token; see [`super::changes`] for what has none.
+    pub by: Box<str>,
+    /// What was done, in a word.
+    pub action: Box<str>,
+    /// The project; empty if it does not apply.
+    pub project: Box<str>,
+    /// The version; empty if it does not apply.
+    pub version: Box<str>,
+    /// What exactly, for people.
+    pub detail: Box<str>,
 }
 
 /// When the notices that a release raises once were raised.
@@ -111,7 +143,7 @@ pub struct Noticed {
 
 impl JournalEntry {
     /// First keys of the lines of entries.
-    pub const KINDS: [&str; 9] = [
+    pub const KINDS: [&str; 10] = [
         "device",
         "forgotten",
         "pin",
@@ -121,6 +153,7 @@ impl JournalEntry {
         "release",
         "sample",
         "stage",
+        "change",
     ];
 
     /// Priority of a line that nothing waits for.
@@ -166,6 +199,7 @@ impl JournalEntry {
             JournalEntry::Release(release) => release.write(line),
             JournalEntry::Sample(sample) => sample.write(line),
             JournalEntry::Stage(stage) => stage.write(line),
+            JournalEntry::Change(change) => change.write(line),
         }
     }
 
@@ -184,6 +218,7 @@ impl JournalEntry {
             "release" => JournalEntry::Release(ReleaseEntry::read(fields)?),
             "sample" => JournalEntry::Sample(SampleEntry::read(fields)?),
             "stage" => JournalEntry::Stage(StageEntry::read(fields)?),
+            "change" => JournalEntry::Change(ChangeEntry::read(fields)?),
             _ => return None,
         })
     }
@@ -241,6 +276,8 @@ impl ReleaseEntry {
         line.count("confirmed", self.confirmed);
         line.optional_time("first_confirmed", self.noticed.first_confirmed);
         line.optional_time("too_many_silent", self.noticed.too_many_silent);
+        line.optional_text("published_by", &self.authors.published);
+        line.optional_text("paused_by", &self.authors.paused);
     }
 
     fn read(fields: &Fields) -> Option<ReleaseEntry> {
@@ -256,6 +293,58 @@ impl ReleaseEntry {
                 first_confirmed: fields.time("first_confirmed"),
                 too_many_silent: fields.time("too_many_silent"),
             },
+            authors: Authors {
+                published: fields.text("published_by").unwrap_or_default().into(),
+                paused: fields.text("paused_by").unwrap_or_default().into(),
+            },
+        })
+    }
+}
+
+impl ChangeEntry {
+    /// Action of a file that is uploaded.
+    pub const UPLOAD: &str = "upload";
+
+    /// Action of a pause.
+    pub const PAUSE: &str = "pause";
+
+    /// Action of the end of a pause.
+    pub const RESUME: &str = "resume";
+
+    /// Characters of a detail, at most.
+    const DETAIL: usize = 512;
+
+    /// A change that nobody has made yet.
+    pub fn new(action: &str, project: &str, version: &str, detail: &str) -> ChangeEntry {
+        ChangeEntry {
+            action: action.into(),
+            project: project.into(),
+            version: version.into(),
+            detail: detail.chars().take(ChangeEntry::DETAIL).collect(),
+            ..ChangeEntry::default()
+        }
+    }
+
+    fn write(&self, line: &mut LineWriter<'_>) {
+        line.plain("change", self.serial);
+        line.plain("when", self.unix);
+        line.text("by", &self.by);
+        line.text("action", &self.action);
+        line.optional_text("project", &self.project);
+        line.optional_text("version", &self.version);
+        line.optional_text("detail", &self.detail);
+    }
+
+    fn read(fields: &Fields) -> Option<ChangeEntry> {
+        let text = |key| -> Box<str> { fields.text(key).unwrap_or_default().into() };
+        Some(ChangeEntry {
+            serial: fields.number("change")?,
+            unix: fields.signed("when")?,
+            by: text("by"),
+            action: text("action"),
+            project: text("project"),
+            version: text("version"),
+            detail: text("detail"),
         })
     }
 }

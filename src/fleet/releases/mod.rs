@@ -17,18 +17,22 @@ use self::fuse::ReleaseFuse;
 use self::stages::StageRecord;
 pub use self::stages::StageView;
 use super::clock::Stamp;
-use super::entry::{JournalEntry, Noticed, ReleaseEntry, StageEntry};
+use super::entry::{Authors, ChangeEntry, JournalEntry, Noticed, ReleaseEntry, StageEntry};
 use super::journey::TargetId;
 use crate::decision::{Fused, Reached};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
+use crate::firmware::rules::Paused;
 
 /// Contents at most. A journey to one more is not remembered.
 const TARGETS: usize = 16_384;
 
 /// Projects at most. A device of one more is not remembered.
 const PROJECTS: usize = 65_535;
+
+/// Time from a pause until the catalogue contains it, at most, in seconds.
+const PAUSING: u32 = 30;
 
 /// Number of a project.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +84,9 @@ pub struct ReleaseRecord {
     /// were confirmed with several releases since.
     confirmed: u32,
     noticed: Noticed,
+    authors: Authors,
+    /// When a person paused it.
+    paused_at: Stamp,
     fuse: ReleaseFuse,
     stages: Vec<StageRecord>,
     /// No device may have it, because its rules or their groups cannot be used.
@@ -282,6 +289,15 @@ impl Releases {
                 record.reboot_within = release.rules.reboot_within.unwrap_or(0);
                 record.held_back = release.held_back.is_some();
                 let is_resumed = record.fuse.enter_folder(release, now);
+                let is_paused = release
+                    .rules
+                    .paused
+                    .as_ref()
+                    .is_some_and(|paused| *paused != Paused::No);
+                if !is_paused && now.since(record.paused_at) > PAUSING {
+                    // A person has ended the pause in the folder.
+                    record.authors.paused = "".into();
+                }
                 if is_new {
                     record.first = now;
                     changes.added.push(record.entry(&project.name, version));
@@ -311,6 +327,29 @@ impl Releases {
         self.collect_pauses();
         changes.stages = self.enter_stages(catalog, now);
         changes
+    }
+
+    /// Notes who uploaded or paused a release. Returns the journal's entry if that is new.
+    pub fn attribute(&mut self, change: &ChangeEntry, now: Stamp) -> Option<ReleaseEntry> {
+        let release = self.release_mut(&change.project, &change.version)?;
+        let before = release.authors.clone();
+        match &*change.action {
+            ChangeEntry::UPLOAD => release.authors.published = change.by.clone(),
+            ChangeEntry::PAUSE => {
+                (release.authors.paused, release.paused_at) = (change.by.clone(), now);
+            }
+            ChangeEntry::RESUME => release.authors.paused = "".into(),
+            _ => {}
+        }
+        let is_new = before != release.authors;
+        self.entry(&change.project, &change.version)
+            .filter(|_| is_new)
+    }
+
+    /// Who changed a release.
+    pub fn authors(&self, project: &str, version: &str) -> Option<&Authors> {
+        let release = self.project_named(project)?.releases.get(version)?;
+        Some(&release.authors)
     }
 
     /// Whether a release that was in the folder before is not there any more.
@@ -350,6 +389,7 @@ impl Releases {
             release.resumed = entry.resumed;
             release.confirmed = entry.confirmed;
             release.noticed = entry.noticed;
+            release.authors = entry.authors;
             let was_paused = release.fuse.is_paused();
             release.fuse.load(entry.fused, entry.before, now);
             if was_paused || release.fuse.is_paused() {
@@ -418,6 +458,7 @@ impl ReleaseRecord {
             resumed: self.resumed,
             confirmed: self.confirmed,
             noticed: self.noticed,
+            authors: self.authors.clone(),
         }
     }
 }

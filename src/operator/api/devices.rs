@@ -11,12 +11,13 @@ use crate::export::device;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::unix_now;
 use crate::fleet::devices::{DeviceColumn, DevicePlace, DeviceSearch};
+use crate::fleet::entry::ChangeEntry;
 use crate::fleet::journey::State;
 use crate::fleet::view::Filter;
 use crate::operator::codec::StatusCode;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
-use crate::operator::response::{ApiResult, ExportedList, ListExport, Response};
+use crate::operator::response::{ApiResult, Effect, ExportedList, ListExport, Response};
 
 const STATES: &str = "state must be offered, downloading, delivered, confirmed, reverted, silent, sent or \
      waiting";
@@ -138,8 +139,8 @@ pub(super) fn clear_hold(context: &OperatorContext, id: &str) -> ApiResult {
         return Err(unknown());
     }
     let lifted = fleet.clear_hold(device, now);
-    log::info!(target: "operator", device = id, lifted = lifted; "released from the loop guard");
-    Ok(Response::json(&json!({"lifted": lifted})))
+    let change = ChangeEntry::new("lift", "", "", id);
+    Ok(Response::json(&json!({"lifted": lifted})).with_effect(Effect::Change(Box::new(change))))
 }
 
 fn unknown() -> Response {

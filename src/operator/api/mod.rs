@@ -2,6 +2,7 @@
 //! unknown. `openapi.json` describes them, and a test compares every response with it.
 
 mod base64;
+mod changes;
 mod counting;
 mod devices;
 pub mod events;
@@ -28,7 +29,7 @@ use super::body::RequestBody;
 use super::codec::StatusCode;
 use super::context::OperatorContext;
 use super::head::RequestHead;
-use super::response::{ApiResult, JSON, Response};
+use super::response::{ApiResult, Effect, JSON, Response};
 use super::route::OperatorRoute;
 use crate::export::ExportFormat;
 use crate::firmware::json as strict;
@@ -65,6 +66,7 @@ pub async fn answer(
         OperatorRoute::Device(id) => devices::get(context, id),
         OperatorRoute::Lift(id) => devices::clear_hold(context, id),
         OperatorRoute::Rates => Ok(rates::get(context)),
+        OperatorRoute::Changes => Ok(changes::get(context)),
         OperatorRoute::Events => events::subscribe(context, head),
         OperatorRoute::Rules(scope) => rules::get(context, head, scope).await,
         OperatorRoute::PutRules(scope) => rules::put(context, head, scope, body).await,
@@ -75,7 +77,11 @@ pub async fn answer(
         OperatorRoute::Recognise => recognise::post(context, body).await,
         OperatorRoute::Upload(parts) => upload::put(context, head, parts, body).await,
         #[cfg(feature = "pack")]
-        OperatorRoute::Pack(name) => pack::post(context, head, name, body).await,
+        OperatorRoute::Pack(name) => {
+            let made = pack::post(context, head, name, body).await;
+            // It is sent, and not kept.
+            made.map(|response| response.with_effect(Effect::Nothing))
+        }
         #[cfg(not(feature = "pack"))]
         OperatorRoute::Pack(_) => Err(Response::problem(
             StatusCode::NotImplemented,

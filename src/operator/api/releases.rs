@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
+use super::changes::known;
 use crate::decision::{FUSE, percent_in_force, reached_by};
 use crate::firmware::catalog::{Catalog, Package, Project, Release};
 use crate::firmware::name::{self, RulesOwner};
@@ -164,11 +165,15 @@ fn one(
         .into_iter()
         .map(|(key, text)| json!({ "key": key, "text": text }))
         .collect();
+    let authors = fleet.authors(&project.name, &release.version_text);
+    let is_paused = matches!(state, "paused" | "fused");
     json!({
         "project": &*project.name,
         "version": &*release.version_text,
         "state": state,
         "reason": reason,
+        "published_by": known(&authors.published),
+        "paused_by": known(&authors.paused).filter(|_| is_paused),
         "percent": percent(project, release, fleet),
         "stage": stage(project, release, fleet, now),
         "for": audience,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::releases;
 use crate::firmware::ContentId;
@@ -16,12 +16,13 @@ use crate::firmware::retire;
 use crate::firmware::rules::edit::{self, Edit, EditError, Expected, Present, RulesScope};
 use crate::firmware::rules::{Paused, Rules};
 use crate::firmware::version::Version;
+use crate::fleet::entry::ChangeEntry;
 use crate::operator::blocking::unblock;
 use crate::operator::body::RequestBody;
 use crate::operator::codec::StatusCode;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
-use crate::operator::response::{ApiResult, JSON, Response, etag};
+use crate::operator::response::{ApiResult, Effect, JSON, Response, etag};
 use crate::operator::route::Change;
 
 /// The longest rules that are accepted, in bytes.
@@ -65,10 +66,14 @@ pub(super) async fn put(
     if let Some(Paused::Because(reason)) = &paused {
         plain::text(reason).map_err(Response::unprocessable)?;
     }
+    // What If-Match names is this, or the edit is refused.
+    let before = read(context, scope).await?.map(|present| present.bytes);
+    let before = before.unwrap_or_default();
     let edited = in_folder(context, scope, move |root, scope| {
         edit::edit(root, scope, Edit::Whole(&bytes), expected)
     });
     let edited = edited.await?;
+    let change = change_of_rules(&(context.catalog)(), scope, &before, &edited.file.bytes);
     (context.rescan)();
     if let (Some(Paused::No), Some(version)) = (paused, scope.version) {
         let mut fleet = context.fleet.borrow_mut();
@@ -80,7 +85,55 @@ pub(super) async fn put(
     };
     let etag = etag(edited.file.tag);
     let response = Response::json(&json!({"path": edited.file.path, "etag": etag}));
+    let response = response.with_effect(Effect::Change(Box::new(change)));
     Ok(response.with_status(status).with("etag", etag))
+}
+
+/// The change that new rules are, with the keys that they set and remove. The end or begin of a pause is an action of
+/// its own.
+fn change_of_rules(
+    catalog: &Catalog,
+    scope: RulesScope<'_>,
+    before: &[u8],
+    after: &[u8],
+) -> ChangeEntry {
+    let (old, new) = (object(before), object(after));
+    let set = new
+        .iter()
+        .filter(|(key, value)| old.get(*key) != Some(value));
+    let set: Vec<&str> = set.map(|(key, _)| key.as_str()).collect();
+    let removed = old.keys().filter(|key| !new.contains_key(*key));
+    let removed: Vec<&str> = removed.map(String::as_str).collect();
+    let detail = match (set.is_empty(), removed.is_empty()) {
+        (true, true) => "rules: no other keys".to_owned(),
+        (false, true) => format!("rules: set {}", set.join(", ")),
+        (true, false) => format!("rules: removed {}", removed.join(", ")),
+        (false, false) => format!(
+            "rules: set {}; removed {}",
+            set.join(", "),
+            removed.join(", ")
+        ),
+    };
+    let is_paused = |rules: &Map<String, Value>| {
+        let paused = rules.get("paused").unwrap_or(&Value::Null);
+        !matches!(paused, Value::Null | Value::Bool(false))
+    };
+    let action = match (is_paused(&old), is_paused(&new)) {
+        (false, true) => ChangeEntry::PAUSE,
+        (true, false) => ChangeEntry::RESUME,
+        _ => "rules",
+    };
+    let version = match find(catalog, scope) {
+        Some((_, release)) => &*release.version_text,
+        None => scope.version.unwrap_or_default(),
+    };
+    ChangeEntry::new(action, scope.project, version, &detail)
+}
+
+/// The object in a release.json; empty, if it is none.
+fn object(bytes: &[u8]) -> Map<String, Value> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    serde_json::from_slice(bytes).unwrap_or_default()
 }
 
 /// The condition of `If-Match` or `If-None-Match: *`. One of them is required: a client that has not read the
@@ -154,6 +207,15 @@ pub(super) async fn change(
             }
         },
     };
+    let value = keys.first().and_then(|(_, value)| value.as_ref());
+    let (action, detail) = match (change, value) {
+        (Change::Pause, Some(Value::String(reason))) => (ChangeEntry::PAUSE, reason.clone()),
+        (Change::Pause, _) => (ChangeEntry::PAUSE, String::new()),
+        (Change::Resume, _) => (ChangeEntry::RESUME, String::new()),
+        (Change::Percent, Some(percent)) => ("percent", percent.to_string()),
+        (Change::Percent, None) => ("percent", "removed".to_owned()),
+    };
+    let entry = ChangeEntry::new(action, &project.name, &release.version_text, &detail);
     let edited = in_folder(context, scope, move |root, scope| {
         let edit = Edit::Keys(&keys);
         edit::edit(root, scope, edit, Expected::Anything)
@@ -173,12 +235,6 @@ pub(super) async fn change(
     let rules = match edited {
         Ok(edited) => {
             (context.rescan)();
-            log::info!(
-                target: "operator",
-                project = &*project.name, version = &*release.version_text,
-                change:? = change;
-                "{} was written", edited.file.path
-            );
             merged(&edited.file.bytes)
         }
         // A pause that only the state contains has ended, whether the folder can be written or not.
@@ -188,11 +244,6 @@ pub(super) async fn change(
             if matches!(rules.paused, Some(Paused::Yes | Paused::Because(_))) {
                 return Err(refused);
             }
-            log::info!(
-                target: "operator",
-                project = &*project.name, version = &*release.version_text;
-                "resumed; release.json did not say that it was paused, and was not written"
-            );
             rules
         }
         Err(refused) => return Err(refused),
@@ -204,7 +255,7 @@ pub(super) async fn change(
     let mut shown = releases::show(context, &[(project, &release)]).await?;
     shown
         .pop()
-        .map(|shown| Response::json(&shown))
+        .map(|shown| Response::json(&shown).with_effect(Effect::Change(Box::new(entry))))
         .ok_or_else(unknown)
 }
 
@@ -218,17 +269,17 @@ pub(super) async fn retire(context: &OperatorContext, scope: RulesScope<'_>) -> 
     });
     let moved = moved.await?;
     (context.rescan)();
-    for one in &moved {
-        log::info!(
-            target: "operator",
-            project = &*project.name, version = &*release.version_text;
-            "retired: {} is now {}", one.from, one.to
-        );
-    }
+    let paths: Vec<String> = moved
+        .iter()
+        .map(|one| format!("{} is now {}", one.from, one.to))
+        .collect();
+    let (project, version) = (&project.name, &release.version_text);
+    let change = ChangeEntry::new("retire", project, version, &paths.join("; "));
     let moved = moved
         .iter()
         .map(|one| json!({"from": one.from, "to": one.to}));
-    Ok(Response::json(&json!({"moved": moved.collect::<Value>()})))
+    let response = Response::json(&json!({"moved": moved.collect::<Value>()}));
+    Ok(response.with_effect(Effect::Change(Box::new(change))))
 }
 
 /// The value of `paused` for a reason.

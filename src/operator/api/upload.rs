@@ -9,15 +9,17 @@ use smol::channel::bounded;
 use super::base64;
 use crate::firmware::ContentId;
 use crate::firmware::catalog::Catalog;
+use crate::firmware::name;
 use crate::firmware::plain;
 use crate::firmware::receive::{Intake, StoredFile, UploadError};
 use crate::firmware::rules::{Paused, Rules};
+use crate::fleet::entry::ChangeEntry;
 use crate::operator::blocking::start_thread;
 use crate::operator::body::RequestBody;
 use crate::operator::codec::StatusCode;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
-use crate::operator::response::{ApiResult, Response};
+use crate::operator::response::{ApiResult, Effect, Response};
 
 /// The largest file, in bytes.
 const LARGEST: u64 = 256 << 20;
@@ -125,16 +127,22 @@ fn done(context: &OperatorContext, path: &str, taken: &StoredFile) -> Response {
         false => StatusCode::Created,
     };
     if !taken.was_there {
-        log::info!(
-            target: "operator",
-            path = path, size = size, sha256:% = content;
-            "uploaded"
-        );
         // For a file system that reports no changes.
         (context.rescan)();
     }
     let shown = json!({"path": path, "size": size, "sha256": content.to_string()});
-    Response::json(&shown).with_status(status)
+    let effect = match (taken.was_there, name::firmware_path(path)) {
+        (true, _) => Effect::Nothing,
+        (false, Ok(of)) => Effect::Change(Box::new(ChangeEntry::new(
+            ChangeEntry::UPLOAD,
+            of.project,
+            of.version_text,
+            &format!("{path}, {size} bytes, sha256 {content}"),
+        ))),
+        (false, Err(_)) => Effect::Unstated,
+    };
+    let response = Response::json(&shown).with_status(status);
+    response.with_effect(effect)
 }
 
 fn refuse(path: &str, refused: UploadError) -> Response {

@@ -65,12 +65,10 @@ fn run_with_event(command: &str) -> std::process::ExitStatus {
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(EVENT.as_bytes())
-        .unwrap();
+    // A program that fails may not read it.
+    let mut stdin = child.stdin.take().unwrap();
+    let _unread = stdin.write_all(EVENT.as_bytes());
+    drop(stdin);
     common::wait_for_exit(&mut child, PATIENCE).expect("the program did not end")
 }
 

@@ -230,10 +230,11 @@ fn entries() -> impl Strategy<Value = JournalEntry> {
             [
                 proptest::option::of(stamps()),
                 proptest::option::of(stamps())
-            ]
+            ],
+            (texts(), texts())
         )
             .prop_map(
-                |(project, version, first, fused, before, resumed, confirmed, noticed)| {
+                |(project, version, first, fused, before, resumed, confirmed, noticed, by)| {
                     let [first_confirmed, too_many_silent] = noticed;
                     JournalEntry::Release(ReleaseEntry {
                         before: before.map(ContentId),
@@ -247,10 +248,30 @@ fn entries() -> impl Strategy<Value = JournalEntry> {
                             first_confirmed,
                             too_many_silent,
                         },
+                        authors: Authors {
+                            published: by.0,
+                            paused: by.1,
+                        },
                     })
                 }
             ),
         samples(),
+        (
+            any::<u64>(),
+            any::<i64>(),
+            [texts(), texts(), texts(), texts(), texts()]
+        )
+            .prop_map(|(serial, unix, [by, action, project, version, detail])| {
+                JournalEntry::Change(ChangeEntry {
+                    serial,
+                    unix,
+                    by,
+                    action,
+                    project,
+                    version,
+                    detail,
+                })
+            }),
     ]
 }
 

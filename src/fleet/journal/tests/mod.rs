@@ -154,7 +154,14 @@ fn samples() -> Vec<JournalEntry> {
             resumed: Some(NOW),
             confirmed: 0,
             noticed: Noticed::default(),
+            authors: Authors::default(),
         }),
+        JournalEntry::Change(ChangeEntry::new(
+            ChangeEntry::PAUSE,
+            "水表",
+            "2.0.0",
+            "a reason\nof {\"two\"} lines",
+        )),
         JournalEntry::Unpinned(PinKey(1)),
     ]
 }

@@ -5,7 +5,9 @@
 //! page of another site is refused by its browser's headers, and everything but the page's own files needs a
 //! token, on loopback too (docs/hazards.md 4 and 31).
 
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 
 use sha2::{Digest, Sha256};
 
@@ -19,7 +21,7 @@ pub enum Permission {
     Public,
     /// A token for reading.
     Read,
-    /// The operator's token.
+    /// A token for everything.
     Write,
 }
 
@@ -49,7 +51,7 @@ pub enum Denied {
     NoToken,
     /// The token is not one of ours.
     WrongToken,
-    /// The read token, for a request that changes something.
+    /// A token for reading, for a request that changes something.
     ReadOnly,
 }
 
@@ -82,7 +84,7 @@ impl Denied {
             ),
             Denied::ReadOnly => (
                 StatusCode::Forbidden,
-                "the read token changes nothing: this needs the operator token",
+                "this token only reads: a change needs the operator token, or a token of operator-tokens without `read`",
                 "Bearer error=\"insufficient_scope\"",
             ),
         };
@@ -97,10 +99,47 @@ impl Denied {
 /// The hash of a token: hashes have one length, so comparing them takes the same time for every token.
 type TokenHash = [u8; 32];
 
+/// Name of the operator token in the log and in the list of changes.
+pub const OPERATOR_NAME: &str = "operator";
+
+/// Name of the read token.
+pub const READ_NAME: &str = "read";
+
+/// A token of the file `operator-tokens`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedToken {
+    /// The name of who uses it.
+    pub name: String,
+    /// The text of `Authorization: Bearer TEXT`.
+    pub text: String,
+    /// It only reads.
+    pub is_reader: bool,
+}
+
+/// A valid token.
+struct KnownToken {
+    name: Rc<str>,
+    hash: TokenHash,
+    /// It only reads.
+    is_reader: bool,
+}
+
+impl KnownToken {
+    fn new(name: &str, text: &str, is_reader: bool) -> KnownToken {
+        KnownToken {
+            name: name.into(),
+            hash: Sha256::digest(text).into(),
+            is_reader,
+        }
+    }
+}
+
 /// The access rules of a listener.
 pub struct Access {
-    operator: TokenHash,
-    read: Option<TokenHash>,
+    /// The operator token and the read token.
+    own: Vec<KnownToken>,
+    /// Those of the file `operator-tokens`.
+    named: RefCell<Vec<KnownToken>>,
     /// The hosts of `--operator-host`.
     names: Vec<Authority>,
     /// Only this machine can connect.
@@ -126,8 +165,14 @@ impl Access {
         address: SocketAddr,
     ) -> Access {
         Access {
-            operator: Sha256::digest(operator).into(),
-            read: read.map(|token| Sha256::digest(token).into()),
+            own: [
+                Some(KnownToken::new(OPERATOR_NAME, operator, false)),
+                read.map(|token| KnownToken::new(READ_NAME, token, true)),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+            named: RefCell::default(),
             names: names
                 .iter()
                 .flat_map(|name| Authority::parse(name))
@@ -137,16 +182,24 @@ impl Access {
         }
     }
 
-    /// Decides about a request.
+    /// Replaces the named tokens.
+    pub fn set_named(&self, tokens: &[NamedToken]) {
+        let known = tokens
+            .iter()
+            .map(|token| KnownToken::new(&token.name, &token.text, token.is_reader));
+        *self.named.borrow_mut() = known.collect();
+    }
+
+    /// Decides about a request. Returns the name of its token; empty, if it needs none.
     pub fn judge(
         &self,
         permission: Permission,
         credentials: &Credentials<'_>,
-    ) -> Result<(), Denied> {
+    ) -> Result<Rc<str>, Denied> {
         let host = Authority::parse(credentials.host).ok_or(Denied::BadHost)?;
         self.kind_of(&host).ok_or(Denied::NotOurs)?;
         if permission == Permission::Public {
-            return Ok(());
+            return Ok("".into());
         }
         let origin = credentials.origin;
         let is_own_origin = origin.is_none_or(|origin| self.is_own(origin, &host));
@@ -155,13 +208,22 @@ impl Access {
         }
         let token = credentials.authorization.ok_or(Denied::NoToken)?;
         let token = bearer(token).ok_or(Denied::WrongToken)?;
-        // Both are compared, whatever the first comparison says.
-        let is_operator = is_same(&self.operator, &token);
-        let is_reader = self.read.as_ref().is_some_and(|read| is_same(read, &token));
-        match (is_operator, is_reader, permission) {
-            (true, _, _) | (_, true, Permission::Read) => Ok(()),
-            (false, true, _) => Err(Denied::ReadOnly),
-            (false, false, _) => Err(Denied::WrongToken),
+        let named = self.named.borrow();
+        // All are compared, whatever one comparison says.
+        let found = self
+            .own
+            .iter()
+            .chain(named.iter())
+            .fold(None, |found, known| {
+                let is_it = is_same(&known.hash, &token);
+                found.or(is_it.then_some(known))
+            });
+        match found {
+            None => Err(Denied::WrongToken),
+            Some(known) if known.is_reader && permission == Permission::Write => {
+                Err(Denied::ReadOnly)
+            }
+            Some(known) => Ok(Rc::clone(&known.name)),
         }
     }
 
@@ -268,217 +330,4 @@ pub fn is_token(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use Permission::{Public, Read, Write};
-
-    const TOKEN: &str = "0123456789abcdef";
-
-    const READ_TOKEN: &str = "fedcba9876543210";
-
-    fn local() -> Access {
-        Access::new(
-            TOKEN,
-            Some(READ_TOKEN),
-            &["ota.example.com".to_owned()],
-            "127.0.0.1:8081".parse().unwrap(),
-        )
-    }
-
-    fn public() -> Access {
-        Access::new(TOKEN, None, &[], "0.0.0.0:8081".parse().unwrap())
-    }
-
-    fn at(host: &str) -> Credentials<'_> {
-        Credentials {
-            host,
-            ..Credentials::default()
-        }
-    }
-
-    fn with_token(host: &str) -> Credentials<'_> {
-        Credentials {
-            authorization: Some("Bearer 0123456789abcdef"),
-            ..at(host)
-        }
-    }
-
-    #[test]
-    fn hosts_are_ours_or_not() {
-        for (host, access, read) in [
-            ("127.0.0.1:8081", local(), Err(Denied::NoToken)),
-            ("127.0.0.1", local(), Err(Denied::NoToken)),
-            ("127.0.0.9:8081", local(), Err(Denied::NoToken)),
-            ("localhost:8081", local(), Err(Denied::NoToken)),
-            ("LocalHost", local(), Err(Denied::NoToken)),
-            ("[::1]:8081", local(), Err(Denied::NoToken)),
-            ("[::1]", local(), Err(Denied::NoToken)),
-            ("localhost:8080", local(), Err(Denied::NotOurs)),
-            ("localhost.:8081", local(), Err(Denied::NotOurs)),
-            ("localhost.evil.example", local(), Err(Denied::NotOurs)),
-            ("evil.example:8081", local(), Err(Denied::NotOurs)),
-            ("192.168.1.1:8081", local(), Err(Denied::NotOurs)),
-            ("ota.example.com", local(), Err(Denied::NoToken)),
-            ("OTA.example.com:443", local(), Err(Denied::NoToken)),
-            ("192.168.1.1:8081", public(), Err(Denied::NoToken)),
-            ("localhost:8081", public(), Err(Denied::NoToken)),
-            ("router.lan:8081", public(), Err(Denied::NotOurs)),
-            ("", local(), Err(Denied::BadHost)),
-            ("evil/x?", local(), Err(Denied::BadHost)),
-            ("user@localhost", local(), Err(Denied::BadHost)),
-            ("localhost:", local(), Err(Denied::BadHost)),
-            ("localhost:+8081", local(), Err(Denied::BadHost)),
-            ("localhost:99999", local(), Err(Denied::BadHost)),
-            ("[::1", local(), Err(Denied::BadHost)),
-            ("[::1]x", local(), Err(Denied::BadHost)),
-            ("::1", local(), Err(Denied::BadHost)),
-            ("a b", local(), Err(Denied::BadHost)),
-            ("a,b", local(), Err(Denied::BadHost)),
-        ] {
-            assert_eq!(access.judge(Read, &at(host)), read, "{host}");
-        }
-    }
-
-    #[test]
-    fn all_but_the_page_needs_a_token_and_changes_need_the_operators() {
-        let reading = |host| Credentials {
-            authorization: Some("Bearer fedcba9876543210"),
-            ..at(host)
-        };
-        let wrong = |host| Credentials {
-            authorization: Some("Bearer 0123456789abcdeX"),
-            ..at(host)
-        };
-        for (permission, credentials, answer) in [
-            (Public, at("localhost"), Ok(())),
-            (Public, at("ota.example.com"), Ok(())),
-            (Public, wrong("localhost"), Ok(())),
-            (Public, at("evil.example"), Err(Denied::NotOurs)),
-            (Read, at("localhost"), Err(Denied::NoToken)),
-            (Read, wrong("localhost"), Err(Denied::WrongToken)),
-            (Read, reading("localhost"), Ok(())),
-            (Read, reading("ota.example.com"), Ok(())),
-            (Read, with_token("localhost"), Ok(())),
-            (Read, with_token("ota.example.com"), Ok(())),
-            (Write, at("localhost"), Err(Denied::NoToken)),
-            (Write, wrong("localhost"), Err(Denied::WrongToken)),
-            (Write, reading("localhost"), Err(Denied::ReadOnly)),
-            (Write, with_token("localhost"), Ok(())),
-            (Write, with_token("ota.example.com"), Ok(())),
-            (Write, with_token("evil.example"), Err(Denied::NotOurs)),
-            (Read, reading("evil.example"), Err(Denied::NotOurs)),
-        ] {
-            let judged = local().judge(permission, &credentials);
-            assert_eq!(judged, answer, "{permission:?} {credentials:?}");
-        }
-        // Without a read token there is none that an empty one could match.
-        let empty = Credentials {
-            authorization: Some("Bearer "),
-            ..at("localhost:8081")
-        };
-        assert_eq!(public().judge(Read, &empty), Err(Denied::WrongToken));
-    }
-
-    #[test]
-    fn only_our_own_page_may_ask_through_a_browser() {
-        let from = |host, origin, site| Credentials {
-            origin,
-            site,
-            ..with_token(host)
-        };
-        let (ours, theirs) = (Ok(()), Err(Denied::OtherSite));
-        for (host, origin, site, answer) in [
-            ("localhost:8081", Some("http://localhost:8081"), None, ours),
-            ("localhost:8081", Some("http://127.0.0.1:8081"), None, ours),
-            (
-                "localhost:8081",
-                Some("http://localhost:3000"),
-                None,
-                theirs,
-            ),
-            ("localhost:8081", Some("http://localhost"), None, theirs),
-            ("localhost:8081", Some("http://evil.example"), None, theirs),
-            ("localhost:8081", Some("null"), None, theirs),
-            ("localhost:8081", Some(""), None, theirs),
-            (
-                "localhost:8081",
-                Some("file://localhost:8081"),
-                None,
-                theirs,
-            ),
-            (
-                "ota.example.com",
-                Some("https://ota.example.com"),
-                Some("same-origin"),
-                ours,
-            ),
-            (
-                "ota.example.com:8443",
-                Some("https://ota.example.com:8443"),
-                None,
-                ours,
-            ),
-            (
-                "ota.example.com",
-                Some("https://ota.example.com:8443"),
-                None,
-                theirs,
-            ),
-            (
-                "ota.example.com",
-                Some("https://ota.example.com.evil"),
-                None,
-                theirs,
-            ),
-            ("localhost:8081", None, Some("none"), ours),
-            ("localhost:8081", None, Some("same-site"), theirs),
-            ("localhost:8081", None, Some("cross-site"), theirs),
-        ] {
-            for permission in [Read, Write] {
-                let judged = local().judge(permission, &from(host, origin, site));
-                assert_eq!(judged, answer, "{permission:?} {host} {origin:?} {site:?}");
-            }
-            let page = local().judge(Public, &from(host, origin, site));
-            assert_eq!(page, Ok(()), "a link from elsewhere leads to the page");
-        }
-    }
-
-    #[test]
-    fn a_token_is_known_by_all_of_it() {
-        let access = local();
-        for (said, known) in [
-            ("Bearer 0123456789abcdef", true),
-            ("bearer 0123456789abcdef", true),
-            ("Bearer  0123456789abcdef", true),
-            ("Bearer 0123456789abcdeF", false),
-            ("Bearer 0123456789abcde", false),
-            ("Bearer 0123456789abcdef0", false),
-            ("Bearer ", false),
-            ("Bearer", false),
-            ("", false),
-            ("Basic 0123456789abcdef", false),
-            ("0123456789abcdef", false),
-        ] {
-            let credentials = Credentials {
-                authorization: Some(said),
-                ..at("localhost")
-            };
-            let judged = access.judge(Write, &credentials);
-            assert_eq!(judged.is_ok(), known, "{said:?}");
-        }
-    }
-
-    #[test]
-    fn tokens_can_be_sent_in_a_header() {
-        assert!(is_token(TOKEN));
-        for text in [
-            "",
-            "short",
-            "with a space in it",
-            "n\u{f6}n-ascii-token",
-            &"x".repeat(257),
-        ] {
-            assert!(!is_token(text), "{text:?}");
-        }
-    }
-}
+mod tests;
