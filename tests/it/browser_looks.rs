@@ -74,7 +74,7 @@ fn no_view_is_wider_than_a_phone_of_360_pixels() {
 }
 
 /// Text on its ground by WCAG 2.2 (1.4.3): 4.5 to 1, large text 3 to 1. Gives what is less.
-const CONTRAST: &str = "
+pub const CONTRAST: &str = "
     const channel = (v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
     const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
     const colour = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };

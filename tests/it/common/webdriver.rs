@@ -230,7 +230,7 @@ impl Browser {
         id.and_then(Value::as_str).unwrap().to_owned()
     }
 
-    /// Clicks as a person does: it must be in sight and nothing may lie over it.
+    /// Clicks as a person does: it must be in sight, after scrolling if need be, and nothing may lie over it.
     pub fn click(&self, css: &str) {
         // The page may draw a card anew between looking and clicking: a person would click again, too.
         for last in [false, false, false, true] {
@@ -238,6 +238,12 @@ impl Browser {
             match self.request("POST", &path, Some(&json!({}))) {
                 Ok(_) => return,
                 Err(error) if !last && error.contains("stale element") => {}
+                // Or scroll, if the bar at the lower edge of a phone lies over it.
+                Err(error) if !last && error.contains("click intercepted") => {
+                    let script =
+                        "document.querySelector(arguments[0])?.scrollIntoView({ block: 'center' })";
+                    self.js(script, json!([css]));
+                }
                 Err(error) => panic!("{error}"),
             }
         }

@@ -1,0 +1,384 @@
+//! Promise: an operator takes a release from the upload to its last module on the page alone, on a phone and on a wide
+//! screen, in both languages and both themes; a release that fails stops and is resumed; one that is not wanted is
+//! rolled back; and an export says what the API says.
+#![cfg(all(feature = "operator", feature = "lab"))]
+
+use crate::common;
+
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use common::desk::{Desk, card};
+use common::operator::Operator;
+use common::packages::noise;
+use common::{Rows, Server, luat_ota, wait_for_exit};
+use serde_json::{Value, json};
+
+const MODULES: u64 = 300;
+
+/// How long a simulation may take on a busy machine.
+const LONG: Duration = Duration::from_secs(120);
+
+/// Width, language and theme: all eight.
+const LOOKS: [(u32, &str, &str); 8] = [
+    (390, "en", "light"),
+    (390, "en", "dark"),
+    (390, "zh", "dark"),
+    (390, "zh", "light"),
+    (1440, "zh", "light"),
+    (1440, "zh", "dark"),
+    (1440, "en", "dark"),
+    (1440, "en", "light"),
+];
+
+/// Simulated modules of all generations that ask this server, in a process of their own.
+struct Modules(Child);
+
+impl Modules {
+    fn start(server: &Server, flags: &[&str]) -> Modules {
+        let (http, udp) = (format!("http://{}/u", server.http), server.udp.to_string());
+        let mut command = luat_ota();
+        command
+            .args(["simulate", "--json", "--project", "P", "--http", &http])
+            .args(["--udp", &udp, "--imei", "862991440000000"])
+            .args(["--devices", &MODULES.to_string()])
+            .args(flags)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        Modules(command.spawn().unwrap())
+    }
+
+    /// What became of them.
+    fn report(mut self) -> Value {
+        let status = wait_for_exit(&mut self.0, LONG);
+        assert!(status.is_some(), "the simulation does not end");
+        let report: Value = serde_json::from_reader(self.0.stdout.take().unwrap()).unwrap();
+        assert_eq!(
+            (&report["corrupt_images"], &report["server_errors"]),
+            (&json!(0), &json!(0)),
+            "{report:#}"
+        );
+        report
+    }
+}
+
+impl Drop for Modules {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn play(server: &Server, flags: &[&str]) -> Value {
+    Modules::start(server, flags).report()
+}
+
+/// Shows the page like this.
+fn look_at(desk: &Desk, (width, language, theme): (u32, &str, &str)) {
+    let browser = &desk.browser;
+    browser.size(width, 900);
+    browser.scheme(theme);
+    let switch = "
+        if (!document.documentElement.lang.startsWith(arguments[0])) document.querySelector('#lang').click();
+        return document.documentElement.lang.startsWith(arguments[0]) && document.documentElement.dataset.theme === arguments[1];";
+    browser.wait("language and theme", switch, json!([language, theme]));
+}
+
+/// In all eight looks these texts, in English and in Chinese, can be read in the element; nothing is wider than the
+/// window, and every text stands out from its ground.
+fn is_read_everywhere(desk: &Desk, css: &str, texts: &[(&str, &str)]) {
+    for look in LOOKS {
+        look_at(desk, look);
+        for (english, chinese) in texts {
+            let text = if look.1 == "zh" { chinese } else { english };
+            desk.browser.wait_text(css, text);
+        }
+        let wide = "
+            if (document.documentElement.scrollWidth <= arguments[0]) return [];
+            return [...document.querySelectorAll('body *')].filter((e) => e.checkVisibility() && e.getBoundingClientRect().right > arguments[0] + 0.5)
+                .map((e) => e.tagName + '.' + e.className + ' ' + e.textContent.slice(0, 40));";
+        let wide = desk.browser.js(wide, json!([look.0]));
+        assert_eq!(wide, json!([]), "{look:?} is too wide");
+        let pale = desk.browser.js(crate::browser_looks::CONTRAST, json!([]));
+        assert_eq!(pale, json!([]), "{look:?}");
+    }
+}
+
+/// Uploads a file to project P as a person does, and opens the page of the release; `rules` fills in what comes with it.
+fn upload(desk: &Desk, version: &str, bytes: &[u8], done: &str, rules: impl Fn()) {
+    let browser = &desk.browser;
+    desk.go("#/releases");
+    browser.wait_text(".project", "1.0.0");
+    desk.drop_file(".project h2", "update.bin", bytes);
+    browser.fill("li:first-child .field + .field input", version);
+    browser.wait_text("li:first-child .bill", &MODULES.to_string());
+    browser.click("li:first-child summary");
+    rules();
+    browser.click("li:first-child .upload");
+    browser.wait_text("li:first-child .good", done);
+    browser.click("li:first-child a[href='#/releases']");
+    browser.wait_text(".project", version);
+    desk.go(&format!("#/releases/P%2F{version}"));
+    browser.wait_text(&card("P", version), version);
+}
+
+/// The state of a release in the API.
+fn release(operator: &Operator, version: &str) -> Value {
+    let all = operator.get("/api/v1/releases?project=P").json();
+    let all = all["releases"].as_array().unwrap().iter();
+    let mut found = all.filter(|release| release["version"] == version);
+    found.next().unwrap().clone()
+}
+
+/// The number that stands at a place of the page.
+fn number_in(desk: &Desk, css: &str, before: &str, after: &str) -> u64 {
+    let script = "
+        const found = document.querySelector(arguments[0])?.innerText.match(new RegExp(arguments[1] + '(\\\\d+)' + arguments[2]));
+        return found ? Number(found[1]) : null";
+    let what = format!("a number between {before:?} and {after:?} in {css}");
+    let number = desk
+        .browser
+        .wait(&what, script, json!([css, before, after]));
+    number.as_u64().unwrap_or_default()
+}
+
+#[test]
+fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_roll_back() {
+    let Some(desk) = Desk::open("a whole rollout", |place| {
+        place.drop_firmware("P/1.0.0/update.bin", &noise(200, 3000));
+    }) else {
+        return;
+    };
+    let (browser, server) = (&desk.browser, &desk.server);
+    let operator = Operator::of(server);
+    browser.wait_text(&card("P", "1.0.0"), "Live");
+    play(server, &["--interval", "1", "--rounds", "1"]);
+    operator.wait_for("/api/v1/summary", "all have asked", |summary| {
+        summary["devices"] == MODULES
+    });
+
+    // Uploaded on a phone, paused; stages in its rules, on a wide screen; resumed.
+    look_at(&desk, (390, "zh", "dark"));
+    upload(
+        &desk,
+        "1.0.1",
+        &noise(201, 5000),
+        "文件已在目录中",
+        || {
+            browser.click("li:first-child input[id^=paused]");
+        },
+    );
+    let first = card("P", "1.0.1");
+    browser.wait_text(&first, "已暂停");
+    look_at(&desk, (1440, "en", "light"));
+    browser.wait_text(".rules .effect", "0 of 300 devices may have 1.0.1");
+    browser.fill("#r-stages", "10, 50 1h, 100 1s");
+    browser.click(".rules [type=submit]:not(:disabled)");
+    browser.wait_text("#toast", "The rules of P 1.0.1 are saved.");
+    look_at(&desk, (1440, "zh", "dark"));
+    browser.click(&format!("{first} [data-key=resume]"));
+    let chosen = number_in(
+        &desk,
+        "dialog .effect",
+        "300 台设备中有 ",
+        " 台可以得到 1.0.1",
+    );
+    assert!((10..60).contains(&chosen), "{chosen} of 300");
+    browser.click("dialog [type=submit]");
+
+    // The modules of the first stage take it: as many as the dialog said. No other does before the operator says so.
+    let flags = ["--to", "1.0.1", "--interval", "1", "--rounds", "1000"];
+    let modules = Modules::start(server, &flags);
+    let all = |count: u64| {
+        (
+            format!("{count} of 300 devices updated"),
+            format!("300 台设备中 {count} 台已升级"),
+        )
+    };
+    let (english, chinese) = all(chosen);
+    let stage = ("next stage: 50 %, not before", "下一阶段 50%");
+    is_read_everywhere(&desk, &first, &[(&english, &chinese), stage]);
+    assert_eq!(release(&operator, "1.0.1")["counts"]["confirmed"], chosen);
+    desk.go("#/releases");
+    is_read_everywhere(&desk, ".project", &[("Rolling out 10 %", "灰度 10%")]);
+    look_at(&desk, (390, "en", "dark"));
+    desk.go("#/releases/P%2F1.0.1");
+    browser.wait_text(".rules .effect", "devices may have 1.0.1");
+    browser.fill("#r-stages", "10, 50 1s, 100 1s");
+    browser.click(".rules [type=submit]:not(:disabled)");
+    browser.wait_text("#toast", "The rules of P 1.0.1 are saved.");
+    let report = modules.report();
+    assert_eq!(report["updated"], MODULES, "{report:#}");
+    for percent in ["50", "100"] {
+        server.wait_for_log("reaches the stage", |line| {
+            line.contains("stage_reached") && line.contains(&format!("{percent} percent"))
+        });
+    }
+    let (english, chinese) = all(MODULES);
+    let stage = ("this is the last stage", "已是最后阶段");
+    is_read_everywhere(&desk, &first, &[(&english, &chinese), stage]);
+
+    // A release that fails pauses itself, and goes on once it is resumed.
+    look_at(&desk, (1440, "en", "light"));
+    upload(
+        &desk,
+        "1.0.2",
+        &noise(202, 5000),
+        "It is in the folder",
+        || {
+            browser.fill("li:first-child input[id^=percent]", "20");
+        },
+    );
+    let second = card("P", "1.0.2");
+    browser.wait_text(&second, "Rolling out 20 %");
+    let flags = ["--version", "1.0.1", "--to", "1.0.2", "--interval", "4"];
+    let failing = [&flags[..], &["--fail", "100", "--rounds", "3"]].concat();
+    let report = play(server, &failing);
+    let fell_back = report["fell_back"].as_u64().unwrap();
+    assert!((30..100).contains(&fell_back), "{report:#}");
+    is_read_everywhere(&desk, &second, &[("Fuse tripped", "已熔断")]);
+    desk.go("#/releases");
+    is_read_everywhere(&desk, ".project", &[("Fuse tripped", "已熔断")]);
+    desk.go("#/releases/P%2F1.0.2");
+    let counts = release(&operator, "1.0.2")["counts"].clone();
+    let reverted = counts["reverted"].as_u64().unwrap();
+    // One module at a time may try it meanwhile.
+    assert!(reverted + 1 >= fell_back, "{counts}");
+    look_at(&desk, (390, "zh", "light"));
+    browser.click(&format!("{second} [data-key=resume]"));
+    browser.wait_text("dialog", "查明原因后再恢复");
+    browser.click("dialog [type=submit]");
+    browser.wait_text(&second, "灰度 20%");
+    look_at(&desk, (1440, "zh", "light"));
+    browser.click(&format!("{second} [data-key=percent]"));
+    browser.fill("dialog [type=number]", "100");
+    browser.wait_text("dialog .effect", "300 台设备中有 300 台可以得到 1.0.2");
+    browser.click("dialog [type=submit]");
+    browser.wait_text(&second, "发布中");
+    let flags = [
+        "--version",
+        "1.0.1",
+        "--to",
+        "1.0.2",
+        "--interval",
+        "1",
+        "--rounds",
+        "20",
+    ];
+    let report = play(server, &flags);
+    assert_eq!(report["updated"], MODULES, "{report:#}");
+    is_read_everywhere(&desk, &second, &[(&english, &chinese)]);
+
+    // It is not wanted after all.
+    look_at(&desk, (390, "en", "light"));
+    browser.click("[data-key=rollback]");
+    browser.wait_text("dialog .effect", "300 devices run 1.0.2 now.");
+    browser.wait_text("dialog .effect", "300 are offered 1.0.1");
+    browser.click("dialog [type=submit]");
+    browser.wait_text("#toast", "P 1.0.2 is paused, and 1.0.1 may replace it.");
+    browser.wait_text(&second, "back to 1.0.1");
+    desk.go("#/releases/P%2F1.0.1");
+    let flags = [
+        "--version",
+        "1.0.2",
+        "--to",
+        "1.0.1",
+        "--interval",
+        "1",
+        "--rounds",
+        "20",
+    ];
+    let report = play(server, &flags);
+    assert_eq!(report["updated"], MODULES, "{report:#}");
+    is_read_everywhere(&desk, &first, &[(&english, &chinese)]);
+
+    the_export_is_the_api(&desk, &operator);
+    desk.quiet_console();
+}
+
+/// What the page saves as CSV has the rows of the JSON of the API.
+fn the_export_is_the_api(desk: &Desk, operator: &Operator) {
+    let browser = &desk.browser;
+    let keep = "
+        window.saved = [];
+        const create = URL.createObjectURL;
+        URL.createObjectURL = (blob) => { blob.text().then((text) => window.saved.push(text)); return create.call(URL, blob); };";
+    browser.js(keep, json!([]));
+    let saved = || {
+        browser.click("[data-key=save-csv]");
+        let last = "return window.saved.pop() ?? null";
+        let text = browser.wait("it is saved", last, json!([]));
+        crate::operator_export::rows(text.as_str().unwrap().trim_start_matches('\u{feff}'))
+    };
+    let text = |value: &Value| match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let mut compared = Rows::default();
+    for look in [(390, "en", "dark"), (1440, "zh", "light")] {
+        look_at(desk, look);
+        desk.go("#/devices?project=P");
+        browser.wait_text("main > [role=status]", "300");
+        let rows = saved();
+        let told = operator.get("/api/v1/devices?project=P&format=json").json();
+        let devices = told["devices"].as_array().unwrap();
+        assert_eq!((rows.len(), devices.len()), (300, 300));
+        for (row, device) in rows.iter().zip(devices) {
+            let journey = &device["journey"];
+            let mut cells = vec![
+                ("state", text(&journey["state"])),
+                ("offered_version", text(&journey["version"])),
+                ("from_version", text(&journey["from"])),
+                ("reached", text(&journey["reached"])),
+                ("size", text(&journey["size"])),
+            ];
+            for name in [
+                "id",
+                "project",
+                "version",
+                "platform",
+                "core",
+                "network",
+                "firmware_name",
+                "request",
+            ] {
+                cells.push((name, text(&device[name])));
+            }
+            let wrong = cells.iter().find(|(name, cell)| row[*name] != *cell);
+            // LuatOS reports the number of its core in front.
+            let is_back = ["1.0.1", "2012.1.1"].contains(&&*row["version"]);
+            let is_right = wrong.is_none() && is_back && row["state"] == "confirmed";
+            compared.row(
+                &row["id"],
+                is_right
+                    .then_some(())
+                    .ok_or(format!("{row:?} and {device}")),
+            );
+        }
+        desk.go("#/releases");
+        browser.wait_text(".project", "1.0.1");
+        let rows = saved();
+        let told = operator.get("/api/v1/releases?format=json").json();
+        let releases = told["releases"].as_array().unwrap();
+        assert_eq!((rows.len(), releases.len()), (3, 3));
+        for (row, release) in rows.iter().zip(releases) {
+            let mut cells = vec![("files", text(&release["packages"][0]["path"]))];
+            for name in ["project", "version", "state", "reason", "devices"] {
+                cells.push((name, text(&release[name])));
+            }
+            for name in ["offered", "delivered", "confirmed", "reverted", "silent"] {
+                cells.push((name, text(&release["counts"][name])));
+            }
+            let wrong = cells.iter().find(|(name, cell)| row[*name] != *cell);
+            compared.row(
+                &row["version"],
+                wrong
+                    .is_none()
+                    .then_some(())
+                    .ok_or(format!("{row:?} and {release}")),
+            );
+        }
+    }
+    compared.finish();
+}
