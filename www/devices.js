@@ -29,9 +29,9 @@ const stateOf = (device) => device.journey && h('span.state.' + device.journey.s
 
 function line(device) {
   return h('li', {}, h('a.device', { href: '#/devices/' + encodeURIComponent(device.id) },
-    h('span', {}, h('code.id', {}, device.id || '–'), device.name && ' ' + device.name),
+    h('code.id', {}, device.id || '–'),
     h('span.small.when', {}, ago(device.last_seen)),
-    h('span.what', {}, device.project, ' ', h('b', {}, device.version)),
+    h('span.what', {}, device.name && device.name + ' · ', device.project, ' ', h('b', {}, device.version)),
     h('span.how', {}, stateOf(device), holds(device).length > 0 && h('span.state.held', {}, t('held'))), icon('go')));
 }
 
