@@ -33,7 +33,8 @@ BOUNDS = {
     # 300 for several servers: the common secret, readiness, drain, and what monitoring counts.
     # 300 for the search through the list of devices.
     # 480 for tokens of several people and who changed what.
-    "lines": 37_680,
+    # 850 for stages and the names of devices: rules, evidence, the entry of the journal, and what is shown of it.
+    "lines": 38_530,
     "longest file": 500,
     "duplicate types": 10,
     "unsafe": 33,
@@ -46,9 +47,6 @@ BOUNDS = {
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SRC = ROOT / "src"
-
-# Stages and the names of devices: rules, evidence, the entry of the journal, and what is shown of it.
-BOUNDS["lines"] += 850
 EMULATED = ("modems",)
 
 

@@ -18,7 +18,7 @@ VERSION = re.compile(r'^version = "(.*)"$', re.M)
 WELL_FORMED = re.compile(r"https://[a-z0-9.-]+/[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+(?<!\.git)")
 # What can only be a link to this repository: a release, a clone, an issue form, a file of the main branch, or its name.
 OWN = re.compile(
-    r"https?://[^\s\"'`)<>]*?(?:/releases\b|/security/advisories|/(?:blob|tree|raw)/main/|/[A-Za-z0-9_.-]+/luat-ota\b)"
+    r"https?://(?!127\.0\.0\.1)[^\s\"'`)<>]*?(?:/releases\b|/security/advisories|/(?:blob|tree|raw)/main/|/[A-Za-z0-9_.-]+/luat-ota\b)"
     r"[^\s\"'`)<>]*|(?<=git clone )https?://\S+"
 )
 # Where the version stands besides Cargo.toml: names of packages and of the image, and three files.
