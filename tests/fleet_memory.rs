@@ -119,7 +119,9 @@ fn a_device_takes_at_most_200_bytes() {
     println!("{pages} pages in {:?}", began.elapsed());
     assert_eq!(found, 1);
 
-    // The same by a search, sorted: of each slice the time counts that this thread worked.
+    // The same by a search, sorted: of each slice the time counts that this thread worked. The promise is 5 ms;
+    // unoptimised code is given 20.
+    let promised = Duration::from_millis(if cfg!(debug_assertions) { 20 } else { 5 });
     for order in [
         None,
         Some((DeviceColumn::Id, true)),
@@ -145,7 +147,7 @@ fn a_device_takes_at_most_200_bytes() {
                 work() - began
             );
             assert_eq!(search.found().0.len(), 500);
-            assert!(longest < Duration::from_millis(5), "{longest:?}");
+            assert!(longest < promised, "{longest:?}");
         }
     }
 }

@@ -252,6 +252,8 @@ impl Releases {
             match known {
                 Some(known) if known.reached >= first => {
                     known.in_folder = true;
+                    // Decisions see the first stage of this list at once; the next list must not take it back.
+                    known.in_force = known.in_force.max(first);
                     continue;
                 }
                 Some(known) => {

@@ -283,6 +283,18 @@ fn an_edited_list_of_stages_never_takes_back_what_was_reached() {
 }
 
 #[test]
+fn a_first_stage_between_what_is_reached_and_what_is_in_force_stays_in_force() {
+    let mut bed = Bed::new(STAGES);
+    bed.device(State::Confirmed);
+    assert_eq!(bed.later(24 * HOUR).tick().reached[0].reached, 1000);
+    // The tick that puts 10 percent in force is still to come.
+    bed.edit(r#"{"stages": [{"percent": 5}, {"percent": 50, "after": "1h"}]}"#);
+    assert_eq!(bed.percent(), Some(5.0));
+    bed.edit(STAGES);
+    assert_eq!(bed.percent(), Some(5.0));
+}
+
+#[test]
 fn the_entry_of_a_stage_is_a_line_that_is_read_back() {
     let entry = StageEntry {
         project: "P".into(),
