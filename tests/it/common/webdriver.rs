@@ -240,9 +240,13 @@ impl Browser {
                 Err(error) if !last && error.contains("stale element") => {}
                 // Or scroll, if the bar at the lower edge of a phone lies over it.
                 Err(error) if !last && error.contains("click intercepted") => {
-                    let script =
-                        "document.querySelector(arguments[0])?.scrollIntoView({ block: 'center' })";
-                    self.js(script, json!([css]));
+                    let script = "
+                        const element = document.querySelector(arguments[0]);
+                        if (!element) return false;
+                        element.scrollIntoView({ block: 'center' });
+                        const { left, top, width, height } = element.getBoundingClientRect();
+                        return element.contains(document.elementFromPoint(left + width / 2, top + height / 2));";
+                    self.wait(&format!("nothing lies over {css}"), script, json!([css]));
                 }
                 Err(error) => panic!("{error}"),
             }
