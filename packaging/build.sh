@@ -206,7 +206,8 @@ for binary in luat-ota-*; do
   [ -x "$binary" ] || continue
   case $binary in
     *mips*-router) most=1900000 most_packed=750000 ;;
-    *-router) most=1500000 most_packed=650000 ;;
+    # 1.5 MB and 650 kB were set before groups, stages, events and exports were in it.
+    *-router) most=1600000 most_packed=690000 ;;
     *) most=3500000 most_packed=$most ;;
   esac
   bytes=$(stat -c %s "$binary")
