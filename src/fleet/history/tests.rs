@@ -310,6 +310,11 @@ fn a_fleet_counts_once_an_hour_and_remembers_over_restarts() {
         // Runs begin at 07:02, 09:30 and 11:58.
         let key = |version| fleet.version_key("P", version).unwrap();
         let hours: Vec<_> = fleet.history().hours().of(key("2.0.0")).collect();
+        if !cfg!(feature = "operator") {
+            // Nobody could look at them.
+            assert_eq!(hours.len(), 0);
+            return;
+        }
         let expected: &[u32] = match run {
             0 => &[7, 8, 9],
             1 => &[7, 8, 9, 10, 11],
