@@ -54,7 +54,7 @@ said /srv/luat-ota
 pass 'the lines for /etc/fstab are understood, and the service waits for the stick'
 
 section '7. Live without a clock'
-section '8. Spare the card'
+section '8. Write less to the card'
 inside journalctl --header >"$work/log"
 said 'File path: /run/log/journal/'
 section '9. Back up'
