@@ -345,7 +345,7 @@ async function save(list, query, format) {
     if (!reply.ok) throw problem(reply.status, await reply.text());
     const file = new Blob([format === 'csv' ? '\ufeff' : '', await reply.blob()], { type: reply.headers.get('Content-Type') });
     const href = URL.createObjectURL(file);
-    h('a', { href, download: list.replaceAll('/', '-') + '.' + format }).click();
+    h('a', { href, download: decodeURIComponent(list).replaceAll('/', '-') + '.' + format }).click();
     setTimeout(() => URL.revokeObjectURL(href), 60000);
   } catch (error) {
     toast(reply ? error.message : t('offline'), true);

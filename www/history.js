@@ -1,7 +1,7 @@
 // Over time: the counts of a release and the versions of a project, by the hour for two weeks and by the day for a
 // year. Lines as SVG, and the same numbers in a table.
 
-import { api, h, moment, number, s, t } from './base.js';
+import { api, exports, h, moment, number, s, t } from './base.js';
 
 const STATES = ['offered', 'downloading', 'delivered', 'sent', 'waiting', 'confirmed', 'silent', 'reverted', 'held'];
 const UNITS = { hours: 3600e3, days: 86400e3 };
@@ -14,16 +14,17 @@ const FRESH = 60e3;
 const kept = new Map();
 let ids = 0;
 
-/** A folded chart. `name` is its key; `read` makes `{ times, lines }` of the reply, for hours and for days. Its `refresh`
- * reads what is older than a minute again. */
-function folded(name, words, title, path, read) {
+/** A folded chart. `name` is its key; `list` and `query` name what is read and exported; `read` makes `{ times, lines }`
+ * of the reply, for hours and for days. Its `refresh` reads what is older than a minute again. */
+function folded(name, words, title, list, query, read) {
+  const path = list + (query.length ? '?limit=500&' + new URLSearchParams(query) : '');
   const body = h('div.history', {});
   const known = kept.get(path) || { reply: null, at: 0, span: 'hours' };
   kept.set(path, known);
   const draw = () => {
     if (!known.reply) return;
     const table = body.querySelector('[data-key=table]');
-    body.replaceChildren(...chart(title, known, read, draw));
+    body.replaceChildren(...chart(title, known, read, draw), exports(list, () => query));
     const again = body.querySelector('[data-key=table]');
     if (again && table) again.open = table.open;
   };
@@ -49,7 +50,7 @@ function folded(name, words, title, path, read) {
 /** The counts of a release. */
 export function ofRelease(release) {
   const path = ['releases', release.project, release.version, 'history'].map(encodeURIComponent).join('/');
-  return folded('history', t('overTime'), t('chartOf', release.project + ' ' + release.version), path, (reply, span) => {
+  return folded('history', t('overTime'), t('chartOf', release.project + ' ' + release.version), path, [], (reply, span) => {
     // The same numbers as beside the chart.
     const rows = [...reply[span], { ...reply.now, ...release.counts }];
     return {
@@ -61,8 +62,7 @@ export function ofRelease(release) {
 
 /** The versions that the devices of a project run: those with the most devices, and the sum of the others. */
 export function ofProject(project) {
-  const path = 'versions?limit=500&project=' + encodeURIComponent(project);
-  return folded('versions', t('runningVersions'), t('versionsOf', project), path, (reply, span) => {
+  return folded('versions', t('runningVersions'), t('versionsOf', project), 'versions', [['project', project]], (reply, span) => {
     const lines = reply.versions.map((version) => ({ key: version.version, name: version.version, href: '#/devices?' + new URLSearchParams({ project, version: version.version }), values: [...version[span], version.devices] }));
     const most = (line) => Math.max(...line.values);
     lines.sort((a, b) => most(b) - most(a));

@@ -32,6 +32,9 @@ pub const RELEASE: &[Column] = &[
     ("version", "/version"),
     ("state", "/state"),
     ("reason", "/reason"),
+    ("published_by", "/published_by"),
+    ("paused_by", "/paused_by"),
+    ("stage", "/stage/text"),
     ("percent", "/percent"),
     ("for", "/for/*"),
     ("files", "/packages/*/path"),
@@ -45,6 +48,32 @@ pub const RELEASE: &[Column] = &[
     ("confirmed", "/counts/confirmed"),
     ("reverted", "/counts/reverted"),
     ("silent", "/counts/silent"),
+];
+
+/// The columns of the counts of a release over time.
+pub const HISTORY: &[Column] = &[
+    ("project", "/project"),
+    ("version", "/version"),
+    ("span", "/span"),
+    ("time", "/time"),
+    ("offered", "/offered"),
+    ("downloading", "/downloading"),
+    ("delivered", "/delivered"),
+    ("sent", "/sent"),
+    ("waiting", "/waiting"),
+    ("confirmed", "/confirmed"),
+    ("reverted", "/reverted"),
+    ("silent", "/silent"),
+    ("held", "/held"),
+];
+
+/// The columns of the devices that ran a version, over time.
+pub const VERSION: &[Column] = &[
+    ("project", "/project"),
+    ("version", "/version"),
+    ("span", "/span"),
+    ("time", "/time"),
+    ("devices", "/devices"),
 ];
 
 /// Writes an export, piece by piece.

@@ -15,6 +15,7 @@ pub mod codec;
 pub mod connection;
 pub mod context;
 pub mod head;
+pub mod histories;
 pub mod named_tokens;
 pub mod response;
 pub mod route;

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use smol::channel::Receiver;
 
 use super::codec::{self, StatusCode};
+use super::histories::{ReleaseHistory, VersionHistory};
 pub use crate::export::rfc3339;
-use crate::export::{DEVICE, Export, ExportFormat, RELEASE};
+use crate::export::{DEVICE, Export, ExportFormat, HISTORY, RELEASE, VERSION};
 use crate::firmware::ContentId;
 use crate::fleet::entry::ChangeEntry;
 use crate::fleet::events::Event;
@@ -68,6 +69,8 @@ impl ListExport {
         let rows = match &list {
             ExportedList::Devices(_) => Export::new(format, "devices", DEVICE),
             ExportedList::Releases(_) => Export::new(format, "releases", RELEASE),
+            ExportedList::History(_) => Export::new(format, "history", HISTORY),
+            ExportedList::Versions(_) => Export::new(format, "versions", VERSION),
         };
         let (kind, ending) = match format {
             ExportFormat::Json => (JSON, "json"),
@@ -90,6 +93,10 @@ pub enum ExportedList {
     Devices(Filter),
     /// The releases, of one project if it is named.
     Releases(Option<String>),
+    /// The counts of one release over time, as CSV.
+    History(ReleaseHistory),
+    /// The versions that devices run or ran, over time.
+    Versions(VersionHistory),
 }
 
 /// Headers of every response: the page runs only its own scripts, is never framed, and no type is guessed.

@@ -4,12 +4,13 @@
 
 use crate::common;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::desk::{Desk, card};
 use common::operator::Operator;
 use common::packages::noise;
-use common::{IMEI, Place, Server, luat, schema};
+use common::{IMEI, Place, Rows, Server, luat, schema};
 use luat_ota::firmware::ContentId;
 use luat_ota::firmware::audience::DeviceId;
 use luat_ota::fleet::clock::{Stamp, unix_now};
@@ -19,6 +20,8 @@ use luat_ota::fleet::entry::{
 use luat_ota::fleet::journal::{Journal, Loaded};
 use luat_ota::fleet::journey::State;
 use serde_json::{Value, json};
+
+use crate::operator_export::rows;
 
 const HISTORY: &str = "/api/v1/releases/P/2.0.0/history";
 
@@ -198,6 +201,120 @@ fn remember(state: &Path) {
     journal.stop();
 }
 
+/// What an export says, and the JSON of the same moment: between two equal ones no sample was taken.
+fn csv_and_json(operator: &Operator, target: &str) -> (Vec<BTreeMap<String, String>>, Value) {
+    let json = || {
+        let mut json = operator.get(target).json();
+        if json["now"].is_object() {
+            json["now"]["time"] = Value::Null;
+        }
+        json
+    };
+    let mut before = json();
+    for _ in 0..5 {
+        let told = operator.send("GET", target, "Accept: text/csv\r\n", b"");
+        let kind = told.header("content-type").unwrap_or_default();
+        assert!(kind.starts_with("text/csv"), "{kind}: {}", told.text());
+        let after = json();
+        if before == after {
+            return (rows(&told.text()), after);
+        }
+        before = after;
+    }
+    panic!("{target} does not rest");
+}
+
+#[test]
+fn counts_over_time_are_exported_as_csv_with_a_line_for_each() {
+    let place = Place::new();
+    place.drop_firmware("ALIYUN/2.0.1/update.bin", &noise(91, 5000));
+    remember(&place.state());
+    let server = Server::start_in(place, &[]);
+    let operator = Operator::of(&server);
+    let target = "/api/v1/releases/ALIYUN/2.0.1/history";
+    operator.wait_for(target, "the fleet is read", |history| {
+        history["now"]["confirmed"] == 260
+    });
+    let (csv, json) = csv_and_json(&operator, target);
+    let (hours, days) = (
+        json["hours"].as_array().unwrap(),
+        json["days"].as_array().unwrap(),
+    );
+    let spans = hours.iter().map(|row| ("hour", row));
+    let spans = spans
+        .chain(days.iter().map(|row| ("day", row)))
+        .chain([("now", &json["now"])]);
+    let mut compared = Rows::default();
+    let expected: Vec<_> = spans.collect();
+    assert!(
+        csv.len() == expected.len() && csv.len() > 300,
+        "{}",
+        csv.len()
+    );
+    for (line, (span, row)) in csv.iter().zip(expected) {
+        let is_right = row.as_object().unwrap().iter().all(|(key, value)| {
+            let text = match value {
+                Value::Null => return true,
+                Value::String(text) => text.clone(),
+                number => number.to_string(),
+            };
+            line[key] == text
+        });
+        let is_named =
+            (&*line["project"], &*line["version"], &*line["span"]) == ("ALIYUN", "2.0.1", span);
+        let told = (is_right && is_named).then_some(());
+        compared.row(&line["time"], told.ok_or(format!("{line:?} is not {row}")));
+    }
+    compared.finish();
+
+    // The versions: a line for each count that there is.
+    let (csv, json) = csv_and_json(&operator, "/api/v1/versions?project=ALIYUN");
+    let mut expected = Vec::new();
+    for version in json["versions"].as_array().unwrap() {
+        let name = version["version"].as_str().unwrap();
+        for (span, key) in [("hour", "hours"), ("day", "days")] {
+            let counts = version[key].as_array().unwrap().iter();
+            for (time, count) in json[key].as_array().unwrap().iter().zip(counts) {
+                if let Some(count) = count.as_u64() {
+                    expected.push((name, span, time.as_str().unwrap(), count));
+                }
+            }
+        }
+        expected.push((name, "now", "", version["devices"].as_u64().unwrap()));
+    }
+    let told = csv.iter().map(|line| {
+        let time = if line["span"] == "now" {
+            ""
+        } else {
+            &line["time"]
+        };
+        (
+            &*line["version"],
+            &*line["span"],
+            time,
+            line["devices"].parse().unwrap(),
+        )
+    });
+    let told: Vec<(&str, &str, &str, u64)> = told.collect();
+    assert!(told.len() > 600, "{}", told.len());
+    assert_eq!(told, expected);
+    assert!(csv.iter().all(|line| line["project"] == "ALIYUN"));
+    // As JSON, an export is the list.
+    let whole = operator
+        .get("/api/v1/versions?project=ALIYUN&format=json")
+        .json();
+    assert_eq!(
+        whole["versions"].as_array().unwrap().len(),
+        json["versions"].as_array().unwrap().len()
+    );
+    assert_eq!(
+        operator.get("/api/v1/versions?format=csv&limit=5").status,
+        400
+    );
+    let told = operator.get("/api/v1/releases/ALIYUN/9.9.9/history?format=csv");
+    assert_eq!(told.status, 404);
+}
+
 #[test]
 fn the_page_draws_the_history_of_a_release_and_of_the_versions_with_a_table_of_the_same() {
     let prepare = |place: &Place| {
@@ -249,6 +366,15 @@ fn the_page_draws_the_history_of_a_release_and_of_the_versions_with_a_table_of_t
     let at = heads.iter().position(|head| head == "confirmed").unwrap();
     // The newest first, and before it what stands now.
     assert_eq!(table[2][at], "260");
+    // The same is saved as a file.
+    let keep = "
+        window.saved = [];
+        HTMLAnchorElement.prototype.click = function () { window.saved.push(this.download); };";
+    browser.js(keep, json!([]));
+    browser.click(&format!("{of_release} [data-key=save-csv]"));
+    let name = "return window.saved.pop() ?? null";
+    let name = browser.wait("it is saved", name, json!([]));
+    assert_eq!(name, "releases-ALIYUN-2.0.1-history.csv");
     browser.click("[data-key=versions] > summary");
     let lines = browser.wait("a chart", shown, json!(["[data-key=versions]"]));
     let names: Vec<_> = lines

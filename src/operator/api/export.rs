@@ -20,6 +20,9 @@ use crate::operator::stream::{end_pieces, send_piece};
 /// Devices of a piece, at most.
 const DEVICES: usize = 32;
 
+/// Samples of a piece, at most.
+const SAMPLES: usize = 64;
+
 /// Releases of a piece, at most. Their rules are read from the disk together.
 const RELEASES: usize = 32;
 
@@ -48,9 +51,13 @@ impl ListExport {
             yield_now().await;
         }
         let mut rest = vec![("next", Value::Null)];
-        if let ExportedList::Devices(_) = self.list {
-            rest.push(("matching", self.rows.count.into()));
-            rest.push(("total", context.fleet.borrow().devices().into()));
+        match &self.list {
+            ExportedList::Devices(_) => {
+                rest.push(("matching", self.rows.count.into()));
+                rest.push(("total", context.fleet.borrow().devices().into()));
+            }
+            ExportedList::Versions(history) => rest.extend(history.times()),
+            ExportedList::Releases(_) | ExportedList::History(_) => {}
         }
         self.rows.end(&mut text, &rest);
         send_piece(stream, &text, is_http10).await?;
@@ -73,6 +80,10 @@ impl ListExport {
                     self.rows.row(text, &device(&view));
                 }
                 Ok(page.next)
+            }
+            ExportedList::History(history) => Ok(history.add(from, SAMPLES, &mut self.rows, text)),
+            ExportedList::Versions(history) => {
+                Ok(history.add(&context.fleet.borrow(), from, &mut self.rows, text))
             }
             ExportedList::Releases(project) => {
                 let wanted = project.as_deref();

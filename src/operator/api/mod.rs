@@ -59,7 +59,9 @@ pub async fn answer(
         OperatorRoute::OpenApi => Ok(Response::ok(JSON, OPENAPI)),
         OperatorRoute::Summary => summary::get(context).await,
         OperatorRoute::Releases => releases::list(context, head).await,
-        OperatorRoute::History(project, version) => history::of_release(context, project, version),
+        OperatorRoute::History(project, version) => {
+            history::of_release(context, head, project, version)
+        }
         OperatorRoute::Versions => history::versions(context, head).await,
         OperatorRoute::Quarantine => quarantine::list(context, head),
         OperatorRoute::Devices => devices::list(context, head).await,
