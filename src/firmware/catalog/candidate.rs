@@ -37,6 +37,11 @@ pub fn candidate_path(path: &str) -> Result<FirmwarePath<'_>, String> {
                 "`{file}` has the name of a hidden file, or of one that is still being copied"
             ));
         }
+        FileKind::Conflict => {
+            return Err(format!(
+                "`{file}` has the name of a copy that a program made because two machines changed the file at the same time"
+            ));
+        }
         FileKind::Rules | FileKind::Checksum | FileKind::Group | FileKind::Other => {
             return Err(format!(
                 "`{file}` is no firmware by its name: that ends in .bin, .ota, .fota, .sota or .img"

@@ -254,8 +254,10 @@ pub enum FileKind {
     Mistake(&'static str),
     /// `.soc`: a factory file of LuatOS, of whose script `luat-ota pack` builds a package.
     Soc,
-    /// Starts with `.`, or is being copied: `*.part *.tmp *.filepart *.crdownload *~`.
+    /// Starts with `.`, or is being copied: `*.part *.partial *.tmp *.filepart *.crdownload *~`.
     Ignored,
+    /// A copy that a synchronisation program makes of a file that two machines changed at the same time.
+    Conflict,
     /// Not firmware; left alone, and listed by `check`.
     Other,
 }
@@ -296,7 +298,10 @@ const FIRMWARE: [&str; 6] = [".dfota.bin", ".bin", ".ota", ".fota", ".sota", ".i
 const CHECKSUM: [&str; 2] = [".sha256", ".md5"];
 
 /// The endings of files that are being copied.
-const UNFINISHED: [&str; 5] = [".part", ".tmp", ".filepart", ".crdownload", "~"];
+const UNFINISHED: [&str; 6] = [".part", ".partial", ".tmp", ".filepart", ".crdownload", "~"];
+
+/// What the names of conflict copies contain: those of Syncthing, and those of Dropbox and Nextcloud. In small letters.
+const CONFLICT: [&str; 2] = [".sync-conflict-2", "conflicted copy"];
 
 const FACTORY: &str = "this is a factory file, made for flashing over a cable: in Luatools choose \
     生成差分/升级文件 (export the FOTA/upgrade file) and drop the .bin that it makes";
@@ -337,6 +342,8 @@ pub fn file_kind(name: &str) -> FileKind {
     let ends = |ending: &&str| without_ending(name, ending).is_some();
     if name.starts_with('.') || UNFINISHED.iter().any(ends) {
         FileKind::Ignored
+    } else if is_conflict(name) {
+        FileKind::Conflict
     } else if name.eq_ignore_ascii_case("release.json") {
         // In any case: rules that are not read keep nobody out.
         FileKind::Rules
@@ -361,6 +368,12 @@ pub fn file_kind(name: &str) -> FileKind {
     } else {
         FileKind::Other
     }
+}
+
+/// `update.sync-conflict-20261129-120000-ABCDEFG.bin`, `update (conflicted copy 2026-11-29).bin`.
+fn is_conflict(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    CONFLICT.iter().any(|part| name.contains(part))
 }
 
 /// `x.bin_20250623184110381812`, `x.bin_0f3a9c5e`, `x.bin.1`, `x.bin (2)`, `x.bin?sign=…`: firmware by its

@@ -43,6 +43,10 @@ const CLASSES: [usize; 4] = [LISTED, LISTED, LISTED, 0];
 /// At the first scan a file that has not changed for this long, by its own times, needs no settling.
 const OLD: Duration = Duration::from_secs(10);
 
+/// On a conflict copy. It must not quarantine the file of which it is a copy.
+const CONFLICT: &str = "A program that synchronises folders made this copy because two machines changed the file at the \
+    same time. It is not offered: compare the two, and remove this one.";
+
 /// Device and inode of a folder.
 pub(super) type FolderId = (u64, u64);
 
@@ -248,6 +252,7 @@ impl Walk {
                     Seen::Quarantined(kind.mistake(&path).unwrap_or_default())
                 }
                 FileKind::Ignored => return Ok(()),
+                FileKind::Conflict => Seen::Ignored(CONFLICT.into()),
                 FileKind::Other => Seen::Ignored("It is no firmware and is left alone.".into()),
             },
             EntryKind::Link | EntryKind::Special => {
@@ -371,7 +376,7 @@ fn class(parent: &str, name: &OsStr, kind: EntryKind) -> Option<usize> {
         (FileKind::Group, _) if parent.is_empty() => None,
         (_, EntryKind::Link | EntryKind::Special) => quarantined,
         (FileKind::Mistake(_) | FileKind::Soc, EntryKind::File) => quarantined,
-        (FileKind::Other | FileKind::Group, EntryKind::File) => ignored,
+        (FileKind::Other | FileKind::Group | FileKind::Conflict, EntryKind::File) => ignored,
         (FileKind::Firmware, EntryKind::File) => match name::firmware_path(&join(parent, &shown)) {
             Err(_) => quarantined,
             Ok(place) if place.platform.is_none() => rival,

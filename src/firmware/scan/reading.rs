@@ -104,12 +104,17 @@ pub fn read_into(
     try_read(root, job, go_on, take).unwrap_or_else(|error| {
         Err(if is_ours(&error) {
             ReadOutcome::Later
-        } else if has_gone(&error) || error.kind() == io::ErrorKind::InvalidInput {
+        } else if is_replaced(&error) || error.kind() == io::ErrorKind::InvalidInput {
             ReadOutcome::Gone
         } else {
             ReadOutcome::Unreadable(unreadable(&error))
         })
     })
+}
+
+/// The path leads to another file now, or to none: over NFS, ESTALE says so of a file that is open.
+fn is_replaced(error: &io::Error) -> bool {
+    has_gone(error) || error.raw_os_error() == Some(libc::ESTALE)
 }
 
 /// Why a file is not served that cannot be read: a sentence.

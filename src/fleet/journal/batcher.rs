@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use super::line::{self, ClockLine};
+use super::origin::Origin;
 use super::writer::{COPIED, COPY, FAILED, NO_COPY, NOT_BEGUN, Shared, WriterCommand};
 use crate::fleet::clock::{Stamp, Wall};
 use crate::fleet::entry::{JournalEntry, Priority};
@@ -45,6 +46,7 @@ pub struct Batcher {
     commands: Sender<WriterCommand>,
     shared: Arc<Shared>,
     wall: Wall,
+    origin: Option<Origin>,
     /// Latest time that any call has mentioned.
     latest: Stamp,
     batch: String,
@@ -100,6 +102,7 @@ impl Batcher {
         commands: Sender<WriterCommand>,
         shared: Arc<Shared>,
         wall: Wall,
+        origin: Option<Origin>,
         live: usize,
     ) -> Batcher {
         let now = wall.stamp;
@@ -107,6 +110,7 @@ impl Batcher {
             commands,
             shared,
             wall,
+            origin,
             latest: now,
             batch: String::new(),
             count: 0,
@@ -179,7 +183,7 @@ impl Batcher {
 
     /// Hands over the batch and a line about the clock.
     pub fn clock_line(&mut self, event: ClockLine) {
-        line::write_clock(&mut self.batch, self.wall, self.latest, event);
+        line::write_clock(&mut self.batch, self.wall, self.latest, event, self.origin);
         self.count += 1;
         self.hand_over(None);
     }
@@ -303,6 +307,8 @@ impl Batcher {
             return None;
         }
         self.send(WriterCommand::BeginCopy);
+        // The copy, too, says where it was written.
+        self.clock_line(ClockLine::Hour);
         self.compaction.is_running = true;
         self.compaction.is_wanted = false;
         self.compaction.next = Some(0);

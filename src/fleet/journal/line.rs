@@ -6,6 +6,7 @@
 
 use std::fmt::Write;
 
+use super::origin::Origin;
 use crate::fleet::clock::{Stamp, Wall, is_trusted};
 use crate::fleet::entry::JournalEntry;
 use crate::fleet::entry::fields::{Fields, LineTime, LineWriter};
@@ -54,7 +55,13 @@ pub(super) fn write_entry(out: &mut String, wall: Wall, at: Stamp, entry: &Journ
 }
 
 /// Writes a line about the clock.
-pub(super) fn write_clock(out: &mut String, wall: Wall, at: Stamp, event: ClockLine) {
+pub(super) fn write_clock(
+    out: &mut String,
+    wall: Wall,
+    at: Stamp,
+    event: ClockLine,
+    origin: Option<Origin>,
+) {
     let mut line = LineWriter::new(out, wall);
     line.word(
         "clock",
@@ -69,6 +76,9 @@ pub(super) fn write_clock(out: &mut String, wall: Wall, at: Stamp, event: ClockL
         line.plain("step", by);
     }
     line.plain("trusted", is_trusted(wall.unix_of(at)));
+    if let Some(origin) = origin {
+        origin.write(&mut line);
+    }
     line.time("at", at);
     write_check(line);
 }
@@ -140,16 +150,17 @@ pub(super) fn version(line: &str) -> Option<u32> {
     (kind(line) == HEADER).then(fields)??.number(HEADER)
 }
 
-/// What a line about the clock records. `None`: it is no such line.
-pub(super) fn clock_line(line: &str) -> Option<ClockLine> {
+/// What a line about the clock records, and where it was written, if it says so. `None`: it is no such line.
+pub(super) fn clock_line(line: &str) -> Option<(ClockLine, Option<Origin>)> {
     let fields = || Fields::read(line, LineTime::default());
     let fields = (kind(line) == "clock").then(fields)??;
-    match fields.text("clock")? {
-        "start" => Some(ClockLine::Start),
-        "step" => fields.signed("step").map(ClockLine::Step),
-        "stop" => Some(ClockLine::Stop),
-        _ => Some(ClockLine::Hour),
-    }
+    let event = match fields.text("clock")? {
+        "start" => ClockLine::Start,
+        "step" => ClockLine::Step(fields.signed("step")?),
+        "stop" => ClockLine::Stop,
+        _ => ClockLine::Hour,
+    };
+    Some((event, Origin::read(&fields)))
 }
 
 /// Content of an intact line.

@@ -9,9 +9,11 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use super::line::{self, ClockLine, DecodedLine, LONGEST};
-use crate::fleet::clock::{Stamp, is_trusted};
+use super::origin::Origin;
+use crate::fleet::clock::{Stamp, Wall, is_trusted};
 use crate::fleet::entry::JournalEntry;
 use crate::fleet::entry::fields::LineTime;
+use crate::fleet::pins;
 use crate::os::fs::{Content, open_to_read};
 
 /// Between two lines of one run.
@@ -38,6 +40,8 @@ pub struct Loaded {
     pub newer: Option<u32>,
     /// Seconds from the last line to now.
     pub downtime: u32,
+    /// Lines at its end may be missing, and with them downloads that were begun.
+    pub is_cut: bool,
     /// It could not be read, and there may be one when the folder can be used.
     pub unread: bool,
 }
@@ -50,8 +54,18 @@ pub fn load(
     unix: i64,
     each: &mut dyn FnMut(JournalEntry),
 ) -> io::Result<Loaded> {
+    load_in(path, None, Wall { stamp: now, unix }, each)
+}
+
+/// The same, for a run that goes on with it. `here`: where that runs.
+pub(super) fn load_in(
+    path: &Path,
+    here: Option<Origin>,
+    now: Wall,
+    each: &mut dyn FnMut(JournalEntry),
+) -> io::Result<Loaded> {
     match open_to_read(path) {
-        Ok(file) => read(&mut Content::new(file), Content::rewind, now, unix, each),
+        Ok(file) => read(&mut Content::new(file), Content::rewind, here, now, each),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Loaded::default()),
         Err(error) => Err(error),
     }
@@ -61,8 +75,8 @@ pub fn load(
 pub(super) fn read<F: Read>(
     file: &mut F,
     rewind: impl FnOnce(&mut F) -> io::Result<()>,
-    now: Stamp,
-    unix: i64,
+    here: Option<Origin>,
+    now: Wall,
     each: &mut dyn FnMut(JournalEntry),
 ) -> io::Result<Loaded> {
     let mut loaded = Loaded::default();
@@ -77,8 +91,13 @@ pub(super) fn read<F: Read>(
     if newer.is_some() {
         return Ok(Loaded { newer, ..loaded });
     }
-    loaded.downtime = first.downtime(unix);
-    let end = now.minus(loaded.downtime);
+    loaded.downtime = first.downtime(now.unix);
+    loaded.is_cut = first.lacks_lines_before(here);
+    let cut = match loaded.is_cut {
+        true => u64::MAX,
+        false => first.cut,
+    };
+    let end = now.stamp.minus(loaded.downtime);
     let mut second = Timeline::default();
     rewind(file)?;
     // Without what a running server has written meanwhile: the first pass knows nothing of it.
@@ -93,8 +112,15 @@ pub(super) fn read<F: Read>(
             unix: second.last.unwrap_or_default(),
         };
         match line::decode(line, time) {
-            DecodedLine::Entry(entry) => {
+            DecodedLine::Entry(mut entry) => {
                 loaded.entries += 1;
+                if let JournalEntry::Pin(pin) = &mut entry
+                    && second.lines <= cut
+                {
+                    // Its device may have begun another content since, of which nothing is known: the pin only speaks
+                    // against others.
+                    pin.used = pin.used.min(now.stamp.minus(pins::LIFETIME));
+                }
                 each(entry);
             }
             DecodedLine::Nothing => {}
@@ -105,9 +131,17 @@ pub(super) fn read<F: Read>(
     Ok(loaded)
 }
 
-/// The time that passed from line to line.
+/// The time that passed from line to line, and where lines may be missing.
 #[derive(Debug, Default)]
 struct Timeline {
+    /// Number of intact lines.
+    lines: u64,
+    /// Number of those before the last place at which lines may be missing.
+    cut: u64,
+    /// Where the last run wrote, if it says so.
+    origin: Option<Origin>,
+    /// It ended in good order.
+    stopped: bool,
     /// Seconds from the first line to the last.
     passed: u32,
     /// Unix time of the last line.
@@ -116,16 +150,31 @@ struct Timeline {
 
 impl Timeline {
     fn follow(&mut self, line: &str) {
+        let clock = line::clock_line(line);
+        if let Some((event, origin)) = clock {
+            if event == ClockLine::Start && self.lacks_lines_before(origin) {
+                self.cut = self.lines;
+            }
+            self.stopped = event == ClockLine::Stop;
+            self.origin = origin;
+        }
+        self.lines = self.lines.saturating_add(1);
         let Some(at) = line::written_at(line) else {
             return;
         };
-        let gap = match line::clock_line(line) {
+        let gap = match clock.map(|(event, _)| event) {
             Some(ClockLine::Start) => self.downtime(at),
             Some(ClockLine::Step(by)) => self.gap(at.saturating_sub(by)),
             _ => self.gap(at),
         };
         self.passed = self.passed.saturating_add(gap);
         self.last = Some(at);
+    }
+
+    /// Whether a run that begins there may lack lines of the last one. What earlier builds wrote counts as complete.
+    fn lacks_lines_before(&self, there: Option<Origin>) -> bool {
+        let pair = self.origin.zip(there);
+        pair.is_some_and(|(before, there)| !there.has_all_of(before, self.stopped))
     }
 
     /// Seconds from the last line to a time in the same run.

@@ -11,6 +11,7 @@
 mod batcher;
 mod line;
 mod load;
+mod origin;
 mod writer;
 
 use std::fmt;
@@ -27,6 +28,7 @@ use smol::future::FutureExt as _;
 use self::batcher::{Batcher, live_bytes};
 use self::line::ClockLine;
 pub use self::load::{Loaded, load};
+use self::origin::Origin;
 use self::writer::Shared;
 use super::clock::{Stamp, Wall, is_trusted};
 use super::entry::{JournalEntry, Priority};
@@ -83,7 +85,7 @@ impl Journal {
         shared.size.store(bytes, Ordering::Relaxed);
         writer::start(folder, lock, loaded.unread, Arc::clone(&shared), commands)?;
         let live = live_bytes(bytes, loaded.entries, live);
-        let mut batcher = Batcher::new(sender, shared, wall, live);
+        let mut batcher = Batcher::new(sender, shared, wall, Origin::here(folder), live);
         batcher.clock_line(ClockLine::Start);
         Ok(Journal {
             batcher: Some(batcher),
@@ -191,18 +193,19 @@ pub fn open(
     }
     let path = folder.join(FILE);
     let began = Instant::now();
-    let mut loaded = match load(&path, now, unix, each) {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            const COST: &str = "nothing is remembered of earlier runs";
-            let trouble = format!("cannot be read ({error})");
-            let is_free = is_claimed && state::set_aside_damaged(&path, &trouble, COST);
-            Loaded {
-                unread: !is_free,
-                ..Loaded::default()
+    let mut loaded =
+        match load::load_in(&path, Origin::here(folder), Wall { stamp: now, unix }, each) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                const COST: &str = "nothing is remembered of earlier runs";
+                let trouble = format!("cannot be read ({error})");
+                let is_free = is_claimed && state::set_aside_damaged(&path, &trouble, COST);
+                Loaded {
+                    unread: !is_free,
+                    ..Loaded::default()
+                }
             }
-        }
-    };
+        };
     // It may be there when the folder can be used.
     loaded.unread |= !is_claimed && loaded == Loaded::default();
     if let Some(version) = loaded.newer {
@@ -247,6 +250,13 @@ pub fn open(
         entries = loaded.entries, bytes = loaded.bytes, seconds = seconds;
         ""
     );
+    if loaded.is_cut {
+        log::info!(
+            target: "journal",
+            "the last lines of the journal may be missing (it was copied, or the machine was restarted without stopping the \
+             server): HTTP downloads that began before begin again"
+        );
+    }
     if !is_trusted(unix) {
         log::info!(
             target: "journal",

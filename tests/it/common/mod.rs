@@ -15,6 +15,7 @@ pub mod operator;
 pub mod packages;
 pub mod parts;
 mod place;
+pub mod recipes;
 pub mod reply;
 pub mod schema;
 mod server;

@@ -176,6 +176,18 @@ fn files_are_told_apart_by_their_endings() {
         ".hidden.bin",
         ".bin",
         "x.bin.part",
+        // rclone since 1.63.
+        "x.bin.a1b2c3d4.partial",
+        "release.json.0f3a9c5e.partial",
+        // rsync.
+        ".x.bin.Xy12Zw",
+        ".~tmp~",
+        // Syncthing.
+        ".syncthing.x.bin.tmp",
+        "~syncthing~x.bin.tmp",
+        ".stfolder",
+        // A file that was removed while another machine had it open over NFS.
+        ".nfs000000000123abcd00000001",
         "x.tmp",
         "x.bin.filepart",
         "x.bin.crdownload",
@@ -183,6 +195,18 @@ fn files_are_told_apart_by_their_endings() {
         ".part",
     ] {
         assert_eq!(file_kind(name), FileKind::Ignored, "{name}");
+    }
+    for name in [
+        "update.sync-conflict-20261129-120000-ABCDEFG.bin",
+        "P_1.0.1_LuatOS-SoC_Air780EPM.sync-conflict-20261129-120000-ABCDEFG.bin",
+        "release.sync-conflict-20261129-120000-ABCDEFG.json",
+        "update.bin.sync-conflict-20261129-120000-ABCDEFG.sha256",
+        "@pilot.sync-conflict-20261129-120000-ABCDEFG.txt",
+        "update (conflicted copy 2026-11-29).bin",
+        "update (Li's conflicted copy 2026-11-29).bin",
+        "release (Conflicted copy 2026-11-29 120000).json",
+    ] {
+        assert_eq!(file_kind(name), FileKind::Conflict, "{name}");
     }
     for name in [
         "README.md",

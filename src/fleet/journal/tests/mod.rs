@@ -1,6 +1,7 @@
 mod compaction;
 mod damage;
 mod entries;
+mod origin;
 mod time;
 
 use super::batcher::{BUDGET, SHORT};
@@ -170,7 +171,11 @@ fn read(journal: &[u8]) -> (Loaded, Vec<JournalEntry>) {
     let mut entries = Vec::new();
     let mut journal = io::Cursor::new(journal);
     let each = &mut |entry| entries.push(entry);
-    let loaded = load::read(&mut journal, io::Seek::rewind, NOW, UNIX, each).unwrap();
+    let now = Wall {
+        stamp: NOW,
+        unix: UNIX,
+    };
+    let loaded = load::read(&mut journal, io::Seek::rewind, None, now, each).unwrap();
     (loaded, entries)
 }
 

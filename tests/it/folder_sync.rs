@@ -1,0 +1,415 @@
+//! Promise: while rsync, rclone, Syncthing or another machine over NFS changes the firmware folder as docs/folder-sync.md says,
+//! and whatever is killed meanwhile, a module is only ever offered whole files, with their rules, and the folder is equal to its
+//! origin after the next run.
+//!
+//! rsync, rclone and the S3 server are the real ones. Where one is not installed the test says that it was skipped; with
+//! CI=true it fails (apt-get install rsync rclone swift-proxy swift-account swift-container swift-object).
+
+use crate::common;
+
+use std::io::{BufRead, BufReader, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use common::packages::noise;
+use common::recipes::{Script, can_run, recipes};
+use common::{
+    IMEI, PATIENCE, Place, Server, both, clean, documents, files_under, get, luat, run, wait_until,
+};
+use rustix::process::Signal;
+use serde_json::json;
+
+/// The only device that the rules of 1.0.3 name.
+const CHOSEN: &str = "862991443750001";
+
+/// Bytes of the files.
+const SIZE: usize = 1_500_000;
+
+/// The commands of the document that copy from an origin: with rsync, and with rclone.
+fn recipe(number: usize) -> String {
+    recipes("docs/folder-sync.md", "tests/it/folder_sync.rs")[number].clone()
+}
+
+/// Writes a file, and its folders.
+fn write(folder: &Path, path: &str, bytes: &[u8]) {
+    let path = folder.join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// All that a mirror has: paths and contents, without hidden names.
+fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let names = files_under(folder).into_iter();
+    let names = names.filter(|name| !name.starts_with('.'));
+    names
+        .map(|name| (name.clone(), std::fs::read(folder.join(&name)).unwrap()))
+        .collect()
+}
+
+/// A mirror with a server on it, and its origin.
+struct Mirror {
+    origin: Place,
+    server: Server,
+    /// The files of versions 1.0.1 to 1.0.3.
+    files: [Vec<u8>; 3],
+}
+
+impl Mirror {
+    /// `fill` copies the first release.
+    fn new(fill: impl FnOnce(&Path, &Path)) -> Mirror {
+        let origin = Place::new();
+        let files = [1, 2, 3].map(|number| noise(600 + number, SIZE));
+        write(&origin.firmware(), "P/1.0.1/UPDATE.bin", &files[0]);
+        let server = Server::start(&[]);
+        fill(&origin.firmware(), &server.place().firmware());
+        server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &files[0]);
+        Mirror {
+            origin,
+            server,
+            files,
+        }
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.server.place().firmware()
+    }
+
+    /// The origin gets a release for everyone.
+    fn second(&self) {
+        write(
+            &self.origin.firmware(),
+            "P/1.0.2/UPDATE.bin",
+            &self.files[1],
+        );
+    }
+
+    /// The origin gets a release for one device, whose file has a name before that of its rules, and loses the first one.
+    fn third(&self) {
+        let origin = self.origin.firmware();
+        write(&origin, "P/1.0.3/UPDATE.bin", &self.files[2]);
+        let rules = json!({"allow": [CHOSEN]}).to_string();
+        write(&origin, "P/1.0.3/release.json", rules.as_bytes());
+        std::fs::remove_dir_all(origin.join("P/1.0.1")).unwrap();
+    }
+
+    /// Waits until all that lies in the folder now has been looked at: a file that is put there now is offered.
+    fn has_looked(&self, number: usize) {
+        let (bytes, project) = (noise(number as u64, 900), format!("MARK{number}"));
+        self.server
+            .drop_firmware(&format!("{project}/1.0.1/update.bin"), &bytes);
+        self.server
+            .wait_until_offered(&luat(&project, IMEI, "1.0.0"), &bytes);
+        std::fs::remove_dir_all(self.folder().join(project)).unwrap();
+    }
+
+    fn still_offers(&self, version: usize) {
+        let reply = self.server.get(&luat("P", IMEI, "1.0.0"));
+        let is_it = reply.status == 200 && reply.body == self.files[version - 1];
+        assert!(is_it, "not 1.0.{version}: {}", reply.show());
+    }
+
+    /// The folder is equal to the origin, everyone gets the second release and the chosen one the third.
+    fn is_equal(&self) {
+        let [_, second, third] = &self.files;
+        self.server
+            .wait_until_offered(&luat("P", CHOSEN, "1.0.0"), third);
+        self.server
+            .wait_until_offered(&luat("P", IMEI, "1.0.0"), second);
+        let (ours, theirs) = (contents(&self.folder()), contents(&self.origin.firmware()));
+        assert!(
+            ours == theirs,
+            "{:?} and {:?}",
+            files_under(&self.folder()),
+            files_under(&self.origin.firmware())
+        );
+        let checked = run(&["check", self.folder().to_str().unwrap()]);
+        assert!(checked.status.success(), "{}", both(&checked));
+    }
+
+    /// Asks again and again while `happen` runs: what anyone is offered is a whole file, and one that it may have.
+    fn watch(&self, happen: impl FnOnce()) {
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watching = scope.spawn(|| {
+                let mut asked = 0;
+                while !over.load(Ordering::Relaxed) {
+                    let Ok(reply) = self.server.try_http(&get(&luat("P", IMEI, "1.0.0"))) else {
+                        panic!("the server does not answer");
+                    };
+                    let may_have = self.files[..2].contains(&reply.body);
+                    assert!(
+                        reply.status != 200 || may_have,
+                        "{} bytes that are no file for it",
+                        reply.body.len()
+                    );
+                    asked += 1;
+                }
+                asked
+            });
+            struct Over<'o>(&'o AtomicBool);
+            impl Drop for Over<'_> {
+                fn drop(&mut self) {
+                    self.0.store(true, Ordering::Relaxed);
+                }
+            }
+            let is_over = Over(&over);
+            happen();
+            drop(is_over);
+            println!("asked {} times meanwhile", watching.join().unwrap());
+        });
+        let lines = self.server.log.all();
+        let errors = lines.iter().filter(|line| line.contains("quarantined"));
+        let errors: Vec<&String> = errors.filter(|line| line.contains("P/")).collect();
+        assert!(errors.is_empty(), "{errors:?}");
+    }
+}
+
+/// Starts a script, and waits until a file under a hidden name, or in a hidden folder, has a part of its bytes.
+fn start_writing(folder: &Path, text: &str, variables: &[(&str, &str)]) -> Script {
+    // Not what an earlier one left.
+    let began = SystemTime::now() - Duration::from_millis(100);
+    let script = Script::start(text, variables);
+    let is_part = |name: &String| {
+        let is_hidden = name.split('/').any(|part| part.starts_with('.'));
+        let about = std::fs::metadata(folder.join(name));
+        is_hidden
+            && about.is_ok_and(|about| {
+                (1..SIZE as u64).contains(&about.len()) && about.modified().unwrap() > began
+            })
+    };
+    wait_until("it is in the middle of a file", PATIENCE, || {
+        files_under(folder).iter().any(is_part)
+    });
+    script
+}
+
+#[test]
+fn while_rsync_copies_and_is_killed_only_whole_files_are_offered() {
+    if !can_run(&["rsync"]) {
+        return;
+    }
+    let here = |from: &Path, to: &Path, flags: &str| {
+        recipe(0)
+            .replace("origin:/srv/luat-ota/", &format!("{}/", from.display()))
+            .replace(" /srv/luat-ota/", &format!(" {}/", to.display()))
+            .replace("rsync -a", &format!("rsync -a {flags}"))
+    };
+    let mirror = Mirror::new(|from, to| assert!(Script::run(&here(from, to, ""), &[]).success()));
+    let (from, to) = (mirror.origin.firmware(), mirror.folder());
+    mirror.watch(|| {
+        mirror.second();
+        for (number, signal) in [Signal::KILL, Signal::TERM].into_iter().enumerate() {
+            let script = start_writing(&to, &here(&from, &to, "--bwlimit=300"), &[]);
+            script.signal(signal);
+            assert!(!script.finish().success());
+            mirror.has_looked(number);
+            mirror.still_offers(1);
+        }
+        assert!(Script::run(&here(&from, &to, ""), &[]).success());
+        mirror
+            .server
+            .wait_until_offered(&luat("P", IMEI, "1.0.0"), &mirror.files[1]);
+        mirror.third();
+        assert!(Script::run(&here(&from, &to, ""), &[]).success());
+        mirror.is_equal();
+    });
+}
+
+/// A real S3 server, Swift; killed at the end.
+struct Store {
+    child: Child,
+    url: String,
+}
+
+impl Store {
+    /// `root`: where it keeps everything.
+    fn start(root: &Path) -> Store {
+        let mut command = Command::new("/usr/bin/python3");
+        clean(&mut command);
+        let script = Path::new(documents::ROOT).join("tests/s3.py");
+        command.arg(script).arg(root).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut url = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut url)
+            .unwrap();
+        assert!(url.starts_with("http://"), "the S3 server did not start");
+        let url = url.trim().to_owned();
+        Store { child, url }
+    }
+
+    /// SIGKILL. What it keeps stays.
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Runs rclone's part of a script with it.
+    fn variables(&self) -> Vec<(&str, &str)> {
+        let mut variables = vec![
+            ("RCLONE_CONFIG", "/dev/null"),
+            ("RCLONE_CONFIG_ORIGIN_TYPE", "s3"),
+            ("RCLONE_CONFIG_ORIGIN_PROVIDER", "Other"),
+            ("RCLONE_CONFIG_ORIGIN_ACCESS_KEY_ID", "ota:mirror"),
+            ("RCLONE_CONFIG_ORIGIN_SECRET_ACCESS_KEY", "secret"),
+            ("RCLONE_CONFIG_ORIGIN_REGION", "us-east-1"),
+            ("RCLONE_RETRIES", "1"),
+            ("RCLONE_LOW_LEVEL_RETRIES", "2"),
+            ("RCLONE_LOG_LEVEL", "ERROR"),
+        ];
+        variables.push(("RCLONE_CONFIG_ORIGIN_ENDPOINT", &self.url));
+        variables
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn while_rclone_copies_from_an_s3_store_and_either_is_killed_only_whole_files_are_offered() {
+    if !can_run(&["rsync", "rclone", "swift-proxy-server"]) {
+        return;
+    }
+    let disk = Place::new();
+    let mut store = Store::start(&disk.root);
+    let upload = |store: &Store, from: &Path| {
+        let script = format!(
+            "rclone sync --order-by size,ascending {} origin:firmware",
+            from.display()
+        );
+        assert!(Script::run(&script, &store.variables()).success());
+    };
+    let here = |to: &Path| recipe(1).replace("/srv/luat-ota", &to.display().to_string());
+    let mirror = Mirror::new(|from, to| {
+        upload(&store, from);
+        assert!(Script::run(&here(to), &store.variables()).success());
+    });
+    let (from, to) = (mirror.origin.firmware(), mirror.folder());
+    let slowly = |store: &Store| {
+        let mut variables = store.variables();
+        variables.push(("RCLONE_BWLIMIT", "300k"));
+        start_writing(&to, &here(&to), &variables)
+    };
+    mirror.watch(|| {
+        mirror.second();
+        upload(&store, &from);
+        // rclone and the shell.
+        let script = slowly(&store);
+        script.signal(Signal::KILL);
+        assert!(!script.finish().success());
+        mirror.has_looked(0);
+        mirror.still_offers(1);
+        // The store.
+        let script = slowly(&store);
+        store.kill();
+        assert!(!script.finish().success());
+        mirror.has_looked(1);
+        mirror.still_offers(1);
+        // It comes back, and so does everything.
+        store = Store::start(&disk.root);
+        assert!(Script::run(&here(&to), &store.variables()).success());
+        mirror
+            .server
+            .wait_until_offered(&luat("P", IMEI, "1.0.0"), &mirror.files[1]);
+        mirror.third();
+        upload(&store, &from);
+        assert!(Script::run(&here(&to), &store.variables()).success());
+        mirror.is_equal();
+    });
+}
+
+// Syncthing 1.19: lib/fs/tempname.go, lib/model/folder_sendrecv.go.
+#[test]
+fn what_syncthing_does_to_a_folder_offers_only_whole_files() {
+    let copy = |from: &Path, to: &Path| {
+        for (name, bytes) in contents(from) {
+            write(to, &name, &bytes);
+        }
+    };
+    let mirror = Mirror::new(copy);
+    let folder = mirror.folder();
+    let pull = |name: &str, bytes: &[u8]| {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let file = path.file_name().unwrap().to_str().unwrap();
+        let temporary = path.with_file_name(format!(".syncthing.{file}.tmp"));
+        let mut writer = std::fs::File::create(&temporary).unwrap();
+        writer.set_len(bytes.len() as u64).unwrap();
+        // Blocks in any order.
+        for (number, block) in bytes.chunks(128 << 10).enumerate().rev() {
+            let at = number as u64 * (128 << 10);
+            writer.seek(std::io::SeekFrom::Start(at)).unwrap();
+            writer.write_all(block).unwrap();
+        }
+        drop(writer);
+        // As it is seen from Windows, and over a folder shared with it.
+        let windows = path.with_file_name(format!("~syncthing~{file}.tmp"));
+        write(
+            &folder,
+            windows.to_str().unwrap(),
+            &bytes[..bytes.len() / 2],
+        );
+        std::fs::rename(temporary, path).unwrap();
+    };
+    write(&folder, ".stfolder/syncthing-folder.txt", b"");
+    write(&folder, ".stversions/P/1.0.1/UPDATE.bin", &mirror.files[2]);
+    mirror.watch(|| {
+        // A conflict: the file that is there is the older one.
+        pull("P/1.0.2/UPDATE.bin", &mirror.files[0]);
+        mirror
+            .server
+            .wait_until_offered(&luat("P", CHOSEN, "1.0.0"), &mirror.files[0]);
+        let path = folder.join("P/1.0.2/UPDATE.bin");
+        let conflict = path.with_file_name("UPDATE.sync-conflict-20261129-120000-ABCDEFG.bin");
+        std::fs::rename(&path, &conflict).unwrap();
+        pull("P/1.0.2/UPDATE.bin", &mirror.files[1]);
+        mirror
+            .server
+            .wait_until_offered(&luat("P", IMEI, "1.0.0"), &mirror.files[1]);
+        mirror.has_looked(0);
+        mirror.still_offers(2);
+        let checked = run(&["check", folder.to_str().unwrap()]);
+        assert!(checked.status.success(), "{}", both(&checked));
+        let said = both(&checked);
+        assert!(said.contains("two machines changed the file"), "{said}");
+        assert!(!said.contains("syncthing"), "{said}");
+        std::fs::remove_file(conflict).unwrap();
+    });
+}
+
+#[test]
+fn what_another_machine_does_over_nfs_is_found_without_events() {
+    let flags = [
+        "--without",
+        "inotify",
+        "--without",
+        "leases",
+        "--rescan",
+        "1",
+    ];
+    let server = Server::start(&flags);
+    let folder = server.place().firmware();
+    let (old, new) = (noise(610, 60_000), noise(611, 60_000));
+    let target = luat("P", IMEI, "1.0.0");
+    // The other machine writes to another name, and renames.
+    server.drop_firmware("P/1.0.1/update.bin", &old);
+    server.wait_until_offered(&target, &old);
+    server.drop_firmware("P/1.0.1/update.bin", &new);
+    // What an NFS client keeps of the file that it deleted while somebody read it.
+    write(&folder, "P/1.0.1/.nfs000000000123abcd00000001", &old);
+    server.wait_until_offered(&target, &new);
+    server.rules("P/1.0.1/release.json", json!({"paused": true}));
+    server.wait_until_refused(&target, 404, 27);
+    server.rules("P/1.0.1/release.json", json!({"paused": false}));
+    server.wait_until_offered(&target, &new);
+    let checked = run(&["check", folder.to_str().unwrap()]);
+    assert!(checked.status.success(), "{}", both(&checked));
+    std::fs::remove_dir_all(folder.join("P")).unwrap();
+    server.wait_until_refused(&target, 403, 25);
+}
