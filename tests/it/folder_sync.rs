@@ -25,7 +25,7 @@ use serde_json::json;
 const CHOSEN: &str = "862991443750001";
 
 /// Bytes of the files.
-const SIZE: usize = 1_500_000;
+const SIZE: usize = 600_000;
 
 /// The commands of the document that copy from an origin: with rsync, and with rclone.
 fn recipe(number: usize) -> String {
@@ -76,13 +76,11 @@ impl Mirror {
         self.server.place().firmware()
     }
 
-    /// The origin gets a release for everyone.
+    /// The origin gets a release for everyone, and one of another project.
     fn second(&self) {
-        write(
-            &self.origin.firmware(),
-            "P/1.0.2/UPDATE.bin",
-            &self.files[1],
-        );
+        let origin = self.origin.firmware();
+        write(&origin, "P/1.0.2/UPDATE.bin", &self.files[1]);
+        write(&origin, "Q/1.0.1/UPDATE.bin", &noise(604, SIZE));
     }
 
     /// The origin gets a release for one device, whose file has a name before that of its rules, and loses the first one.
@@ -145,6 +143,8 @@ impl Mirror {
                         reply.body.len()
                     );
                     asked += 1;
+                    // Not a wait for anything: the pace of modules.
+                    std::thread::sleep(Duration::from_millis(20));
                 }
                 asked
             });
@@ -201,7 +201,7 @@ fn while_rsync_copies_and_is_killed_only_whole_files_are_offered() {
     mirror.watch(|| {
         mirror.second();
         for (number, signal) in [Signal::KILL, Signal::TERM].into_iter().enumerate() {
-            let script = start_writing(&to, &here(&from, &to, "--bwlimit=300"), &[]);
+            let script = start_writing(&to, &here(&from, &to, "--bwlimit=150"), &[]);
             script.signal(signal);
             assert!(!script.finish().success());
             mirror.has_looked(number);
@@ -293,7 +293,8 @@ fn while_rclone_copies_from_an_s3_store_and_either_is_killed_only_whole_files_ar
     let (from, to) = (mirror.origin.firmware(), mirror.folder());
     let slowly = |store: &Store| {
         let mut variables = store.variables();
-        variables.push(("RCLONE_BWLIMIT", "300k"));
+        // One file after the other: what the store has sent of the first one may arrive after it is killed.
+        variables.extend([("RCLONE_BWLIMIT", "150k"), ("RCLONE_TRANSFERS", "1")]);
         start_writing(&to, &here(&to), &variables)
     };
     mirror.watch(|| {

@@ -7,7 +7,8 @@
 
 use crate::common;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -23,6 +24,7 @@ use luat_ota::modems::generations::{Client, Module, Transport};
 use luat_ota::modems::luatos::Core;
 use luat_ota::modems::{Endpoint, Failure, Outcome};
 use rustix::process::Signal;
+use serde_json::json;
 
 /// Modules of the test under load, and the threads that play them.
 const MODULES: u32 = 60;
@@ -259,6 +261,19 @@ impl FleetModule {
         self.judge(load, &played, bytes);
     }
 
+    /// Comes back with the new version, if there is a server.
+    fn confirm(&self, load: &Load) {
+        let Some((http, _, _)) = *load.addresses.lock().unwrap() else {
+            return;
+        };
+        if let Ok(mut stream) = TcpStream::connect(http) {
+            let request = get(&luat("P", &self.imei, "1.0.1"));
+            // It may be killed at this moment.
+            let _ = stream.write_all(&request);
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    }
+
     fn judge(&mut self, load: &Load, played: &Played, bytes: &[u8]) {
         let torn = |got: &[u8]| {
             load.wrongs.lock().unwrap().push(format!(
@@ -272,6 +287,7 @@ impl FleetModule {
         match &played.outcome {
             Outcome::Updated(got) if got == bytes => {
                 self.updated = true;
+                self.confirm(load);
                 load.updated.fetch_add(1, Ordering::Relaxed);
             }
             Outcome::Updated(got) => torn(got),
@@ -294,6 +310,11 @@ fn sixty_modules_are_updated_over_a_takeover() {
     }
     let bytes = noise(703, SIZE);
     let primary = Server::start(&[]);
+    // What a cut link loses was acknowledged by the kernel of this machine: to the server, the module reverts.
+    primary.rules(
+        "P/release.json",
+        json!({"fuse": {"devices": 1000, "percent": 100}}),
+    );
     primary.drop_firmware("P/1.0.1/update.bin", &bytes);
     primary.wait_until_offered(&luat("P", "862991443750001", "1.0.0"), &bytes);
     let place = Place::new();
@@ -405,6 +426,6 @@ fn sixty_modules_are_updated_over_a_takeover() {
     );
     assert!(confirmed <= u64::from(MODULES), "a device is counted twice");
     // Two cuts and a kill each cost less than a file.
-    assert!(received <= needed * 4, "{received} bytes for {needed}");
-    assert!(attempts <= MODULES * 5, "{attempts} attempts");
+    assert!(received <= needed * 6, "{received} bytes for {needed}");
+    assert!(attempts <= MODULES * 6, "{attempts} attempts");
 }
