@@ -56,7 +56,7 @@ function rows(project, some, again, table) {
     h('thead', {}, h('tr', {}, head(t('tReleases')), head(t('stateIs')), head(t('forWhom')), STATES.map((one) => head(t(one))), head(t('tDevices')), head(t('actions')))), h('tbody', {}));
   keyed(element.lastChild, some, (release) => release.version, (release) => h('tr', { 'data-drop': JSON.stringify({ project, version: release.version }) },
     h('th', { scope: 'row' }, h('a', { href: link(release), 'data-key': 'page' }, release.version)), h('td', {}, state(release)),
-    h('td', {}, release.reason && release.state !== 'rolling_out' && h('p.reason', {}, said(release.reason)), h('span.small', {}, whom(release))),
+    h('td', {}, release.reason && release.state !== 'rolling_out' && h('p.reason', {}, said(release.reason)), h('span.small', {}, whom(release)), authors(release)),
     STATES.map((one) => h('td.n', {}, number(release.counts[one]))), h('td.n', {}, number(release.devices)), h('td', {}, actions(release, again))));
   return element;
 }

@@ -7,6 +7,7 @@ use crate::common;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use common::desk::{Desk, card};
 use common::operator::Operator;
 use common::packages::noise;
 use common::{IMEI, PATIENCE, Place, Server, both, is_event, luat, run, wait_until};
@@ -270,4 +271,46 @@ fn tokens_are_valid_as_soon_as_the_file_is_written_and_no_longer_than_they_stand
     });
     // The single token works all along.
     assert_eq!(operator.get("/api/v1/summary").status, 200);
+}
+
+#[test]
+fn the_page_says_who_uploaded_and_who_paused_a_release() {
+    let tokens = format!("alice {ALICE}\n");
+    let Some(desk) = Desk::open("who changed a release", |place| {
+        write_tokens(&place.state(), &tokens);
+    }) else {
+        return;
+    };
+    let browser = &desk.browser;
+    let alice = with(&Operator::of(&desk.server), ALICE);
+    assert_eq!(alice.put_file("P/2.0.0/u.bin", "", &noise(86, 5000)), 201);
+    let release = card("P", "2.0.0");
+    browser.size(390, 900);
+    browser.open(&desk.url(&format!("#token={ALICE}")));
+    browser.wait_text(&release, "uploaded by alice");
+    browser.click(&format!("{release} [data-key=pause]"));
+    browser.fill("#reason", "not yet");
+    browser.click("dialog [type=submit]");
+    for (language, paused, uploaded) in [
+        ("zh-CN,zh", "由 alice 暂停", "由 alice 上传"),
+        ("en-GB,en", "paused by alice", "uploaded by alice"),
+    ] {
+        browser.language(language);
+        for (width, shown) in [(1440, ".wide-table tbody tr"), (390, &*release)] {
+            browser.size(width, 900);
+            browser.open(&desk.url(&format!("#token={ALICE}")));
+            browser.wait_text(shown, paused);
+            browser.wait_text(shown, uploaded);
+            browser.wait_text(shown, "not yet");
+        }
+    }
+    // A resumed release names nobody who paused it.
+    browser.click(&format!("{release} [data-key=resume]"));
+    browser.click("dialog [type=submit]");
+    let is_gone = "
+        const release = document.querySelector(arguments[0]);
+        return release !== null && !release.textContent.includes('paused by');";
+    browser.wait("it is resumed", is_gone, json!([release]));
+    browser.wait_text(&release, "uploaded by alice");
+    desk.quiet_console();
 }
