@@ -1,9 +1,9 @@
 //! Explanation of a check: its verdict, the replies over HTTP and UDP, and the rules that were evaluated. Shown by
-//! `luat-ota explain` and by the operator's page. The verdict is that of [`decide`], as in the server.
+//! `luat-ota explain` and by the operator's page. The verdict is that of [`decide_if_read`], as in the server.
 
 use std::borrow::Cow;
 
-use crate::decision::{Check, Known, Notes, Offer, Question, Verdict, decide};
+use crate::decision::{Check, Known, Notes, Offer, Question, Verdict, decide_if_read};
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
 use crate::wire::dialects::datagram::{self, Datagram};
@@ -186,13 +186,13 @@ pub fn explain<'c>(
         unix,
     };
     let mut notes = Notes::kept();
-    let verdict = decide(&question(&check), &mut notes);
+    let verdict = decide_if_read(&question(&check), &mut notes);
     // A file may be too large for UDP.
     let small = Check {
         largest: Some(datagram::LARGEST),
         ..check.clone()
     };
-    let over_udp = decide(&question(&small), &mut Notes::off());
+    let over_udp = decide_if_read(&question(&small), &mut Notes::off());
     let (status, code) = match &verdict {
         Verdict::Offer(Offer { release, .. }) => match &release.rules.redirect {
             Some(_) if check.need_oss_url => (302, None),

@@ -163,6 +163,9 @@ export function span(seconds) {
   return new Intl.RelativeTimeFormat(locale(), { numeric: 'auto', style: 'short' }).format(Math.trunc(seconds / size), unit);
 }
 
+/** A moment to the second. */
+export const exact = (time) => h('time', { datetime: time }, time ? new Date(time).toLocaleString(locale(), { hour12: false }) : '–');
+
 /** A moment with its date; `day`: the date of a day in UTC. */
 export const moment = (time, day) => new Date(time).toLocaleString(locale(), day ? { dateStyle: 'medium', timeZone: 'UTC' } : { dateStyle: 'medium', timeStyle: 'short', hour12: false });
 

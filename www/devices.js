@@ -1,10 +1,13 @@
 // Devices: who there is, where each stands on its way, and its release from the loop guard. A fleet may
 // have 200,000: the list is read a page at a time, and the server looks through it.
 
-import { ago, api, ask, button, bytes, exports, h, icon, number, put, said, span, t, toast } from './base.js';
+import { ago, api, ask, button, bytes, exact, exports, h, icon, number, put, said, span, t, toast } from './base.js';
+import { result } from './explain.js';
 
 const SORTS = ['last_seen', 'first_seen', 'id', 'project', 'version', 'platform', 'state'];
 const COLUMNS = { last_seen: 'lastSeen', first_seen: 'firstSeen', id: 'id', project: 'project', version: 'version', platform: 'platform', state: 'stateIs' };
+/** Words of the steps that are no states. */
+const STEPS = { seen: 'firstSeen', version: 'otherVersion', refused: 'refused' };
 const STATES = ['offered', 'downloading', 'sent', 'delivered', 'waiting', 'confirmed', 'reverted', 'silent'];
 
 /** What the loop guard holds it back from now; without `until` it only counts. */
@@ -70,7 +73,8 @@ function one(main, id) {
         fact(t('interval'), device.interval_seconds ? span(device.interval_seconds).replace(/^(in )?|后$|內$/g, '') : t('unknown')),
         (device.listed || device.probation) && fact(t('standing'), t(device.listed ? 'listed' : 'probation')),
         device.platform && fact(t('platform'), device.platform), device.core !== null && fact(t('coreVersion'), String(device.core)),
-        device.network && fact(t('network'), device.network)),
+        device.network && fact(t('network'), device.network), fact(t('askedOver'), device.protocol === 'udp' ? 'UDP / TCP' : 'HTTP'),
+        h('div.long', {}, h('dt', {}, t('lastRefusal')), h('dd', {}, device.last_refusal ? [said(device.last_refusal.reason), h('span.small', {}, ' · ', ago(device.last_refusal.time))] : '–'))),
       h('section.card', {}, h('h2', {}, t('updateProgress')),
         journey ? [h('p', {}, h('span', {}, journey.from), ' → ', h('b', {}, journey.version), h('span.small', {}, ' · ', ago(journey.since))), steps(journey),
           progress(t('updateProgress'), share(journey)), h('p.small', {}, t('ofBytes', bytes(journey.reached), bytes(journey.size)), ` · ${share(journey)}\u00a0% · SHA-256 `, h('code', {}, journey.sha256.slice(0, 16) + '…'))]
@@ -79,6 +83,12 @@ function one(main, id) {
         h('ul.plain', {}, holds(device).map((hold) => h('li', {}, h('code', {}, hold.sha256.slice(0, 16) + '…'), ' ',
           t('heldFacts', number(hold.reverts), bytes(hold.sent)), ' · ', t('until'), ' ', ago(hold.until)))),
         button('lift', 'resume', t('lift'), () => release(device), '.primary')),
+      device.now ? result(device.now, h('p.small', {}, t('byLastRequest'), ' ', ago(device.last_seen)), h('p', {}, h('code', {}, device.request)))
+        : h('section.card', {}, h('h2', {}, t('getsNow')), h('p.small', {}, t('requestUnknown'))),
+      h('section.card', {}, h('div.title', {}, h('h2', {}, t('lastSteps')), exports('devices/' + encodeURIComponent(device.id))),
+        h('ol.log', {}, device.steps.map((step) => h('li', {}, exact(step.time), h('span.state.' + step.step, {}, t(STEPS[step.step] || step.step)),
+          h('span', {}, step.version && h('b', {}, step.version), step.reason && said(step.reason))))),
+        device.first_seen < device.steps_since && h('p.small', {}, t('stepsSince'), ' ', exact(device.steps_since))),
       h('p', {}, h('a.button', { href: '#/explain?' + query }, icon('explain'), t('whyThis'))));
   }
 

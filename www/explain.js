@@ -2,7 +2,8 @@
 
 import { api, h, icon, said, t } from './base.js';
 
-function result(answer) {
+/** An explanation of the server. `before` stands above its reason. */
+export function result(answer, ...before) {
   const offer = answer.verdict === 'offer';
   const notes = new Map();
   for (const note of answer.notes) {
@@ -12,7 +13,7 @@ function result(answer) {
   const words = t(offer ? 'getsRelease' : 'getsNothing', answer.release || '');
   return h('article.card.verdict.' + (offer ? 'offer' : 'refuse'), { 'aria-label': words },
     h('h2', {}, icon(offer ? 'drop' : 'lock'), words),
-    said(answer.reason, 'p'),
+    ...before, said(answer.reason, 'p'),
     offer && answer.package && h('p', {}, h('code', {}, answer.package)),
     h('dl.facts', {},
       answer.http && h('div', {}, h('dt', {}, 'HTTP'), h('dd', {}, String(answer.http.status), answer.http.code !== null && answer.http.code !== undefined && ` · ${t('code')} ${answer.http.code}`)),

@@ -72,6 +72,9 @@ export const WORDS = {
   matchOf: ['{0} of {1} devices', '{1} 台设备中的 {0} 台'], shownOf: ['; {0} shown', '；显示 {0} 台'], noneFits: ['No device fits.', '没有符合条件的设备。'], noDevices: ['No device has asked yet.', '还没有设备请求过升级。'],
   lastSeen: ['Last seen', '最近请求'], deviceName: ['Name', '名称'], firstSeen: ['First seen', '首次出现'], interval: ['Asks every', '请求间隔'], listed: ['in the list of known devices', '在已知设备名单中'], probation: ['seen only once so far', '目前只出现过一次'],
   updateProgress: ['Update progress', '升级进度'], noJourney: ['Nothing has been offered to it yet.', '还没有向它下发过升级。'], ofBytes: ['{0} of {1}', '{0} / {1}'], until: ['until', '直到'],
+  lastRefusal: ['Last refusal', '最近一次拒绝'], refused: ['refused', '已拒绝'], lastSteps: ['Last steps', '最近的步骤'], otherVersion: ['other version', '版本号有变'], getsNow: ['What it would get now', '它现在会得到什么'],
+  byLastRequest: ['Decided now about its last request:', '按它最近一次请求现在重新判断：'], requestUnknown: ['Not all of its last request is known, because a value in it is too long, or the server knows too many different ones.', '它最近一次请求的内容没有全部记录：其中有值太长，或服务器记录的不同请求太多。'],
+  stepsSince: ['Steps are in memory only. Earlier ones than this may be missing:', '步骤只保存在内存里。早于此时间的步骤可能缺失：'],
   heldTitle: ['Held by the loop guard', '被循环保护暂缓'], heldMeans: ['It downloaded this file several times and came back with its old version each time. To save mobile data, it is not offered this file for now.', '它多次下载这个文件，却仍报告旧版本。为避免耗尽流量，暂不再向它下发这个文件。'], heldFacts: ['{0} reverts, {1} sent', '回退 {0} 次，已发送 {1}'],
   lift: ['Lift the hold', '解除暂缓'], liftTitle: ['Lift the hold on {0}?', '解除对 {0} 的暂缓？'], liftMeans: ['At its next check it is offered the file again. If the fault is in the firmware, this download is wasted.', '下一次请求时会再次向它下发。如果问题出在固件本身，它会白白多下载一次。'], lifted: ['The hold on {0} is lifted.', '已解除对 {0} 的暂缓。'], whyThis: ['Why does it get this result?', '它为什么得到这样的结果？'],
 
@@ -114,7 +117,7 @@ export const SAID = [
   [/it names no device \(no device matches `allow` through it.*\)/, null, '分组里没有设备：用 allow 时它不匹配任何设备，deny 用到它的版本不下发'],
   [/from (.+)/, 'from version $1', '从版本 $1 升级'], [/base_core (\d+)/, 'from core $1', '从底层 $1 升级'], [/not before (.+)/, null, '不早于 $1'], [/(?:window|only) (\d.+)/, 'daily $1', '每天 $1'],
   [/only known devices are served|not a known device/, null, '不在已知设备名单中'], [/no such project/, null, '没有这个项目'], [/there is no project (.+) with a release/, null, '项目 $1 还没有版本'], [/the check names no project/, null, '请求里没有项目名'],
-  [/project (.+), platform (.+), core (.+), version (.+)/, null, '项目 $1，平台 $2，底层 $3，版本 $4'], [/all (?:its files|files of the project) are quarantined/, null, '该项目的文件都被隔离了'],
+  [/project (.+), platform (.+), core (.+), version (.+)/, null, '项目 $1，平台 @2，底层 @3，版本 $4'], [/all (?:its files|files of the project) are quarantined/, null, '该项目的文件都被隔离了'],
   [/offered: (.+)/, null, '下发：$1'], [/(.+) is offered/, null, '下发 $1'], [/nothing newer|not newer/, null, '没有更新的版本'], [/(.+) is newer than (.+)/, null, '$1 比 $2 新'], [/(.+) is the same as (.+)/, null, '$1 与 $2 相同'], [/(.+) is not newer than (.+)/, null, '$1 不比 $2 新'],
   [/the project_key is another/, null, '项目密钥不符'], [/its firmware_name is not in the rule/, null, '固件名不在规则里'], [/it is in deny/, null, '在 deny 名单中'], [/it is not in allow/, null, '不在 allow 名单中'], [/its version is not in from/, null, '当前版本不在 from 范围内'],
   [/the module said no version/, null, '模块没有报告版本'], [/its version is not a number between dots.*/, null, '版本号不是以点分隔的数字（from、any_version）'], [/no package for its platform/, null, '没有适合该平台的升级包'], [/the package is for another kind of chip/, null, '升级包是给另一种芯片的'],
@@ -128,6 +131,8 @@ export const SAID = [
   [/It does not match the (\.\w+) beside it.*/, null, '与旁边的 $1 不符：文件没有拷完，或其中一个属于别的文件'], [/(.+) claims the same release and platform with other bytes.*/, null, '$1 声称是同一版本和平台，内容却不同：请只留一个'],
   [/there is no key `(.+?)`: the nearest is `(.+?)`/, null, '没有 $1 这个键，最接近的是 $2'], [/there is no key `(.+?)`: the nearest is `(.+?)` \(.+\)/, null, '没有 $1 这个键，最接近的是 $2（改好之前不生效）'], [/the key `(.+?)` is there twice: keep one of them(?: \(.+\))?/, null, '$1 这个键出现了两次：请只留一个'], [/this is no JSON: (.+?)(?: \(.+\))?/, null, '不是正确的 JSON：@1'],
   // decision
+  [/another reason/, null, '其他原因'],
+  [/files of this project are being read/, null, '正在读取该项目的文件'], [/the firmware folder is being read for the first time/, null, '正在首次读取固件目录'], [/the firmware folder cannot be read/, null, '无法读取固件目录'], [/a folder of this project cannot be read/, null, '无法读取该项目的某个目录'], [/no room for another download.*/, null, '同时下载的数量已满（--max-downloads、--uplink）'],
   [/it names no project: it has neither.*/, null, '请求里没有项目：既没有 firmware_name，也没有 project_key'], [/several projects have this project_key.*/, null, '有多个项目使用这个 project_key：请让模块发送 firmware_name'], [/it names no project, and no project has this project_key/, null, '请求里没有项目，也没有项目使用这个 project_key'],
   [/a downgrade, but another release would follow it: pause that one/, null, '这是降级，但之后会再次得到另一个版本：请先暂停那个版本'], [/it is for one core, and the module does not say its own.*/, null, '它只适用于一种底层固件，而模块没有报告自己的：请让模块像 libfota2 那样发送 firmware_name 和 version，或设置 any_core'],
   [/its files are for a platform each.*/, null, '它的文件各自对应一个平台，而模块没有在 firmware_name 中报告平台'], [/the core delta fits one core, and the module did not say its own/, null, '底层差分包只适用于一种底层固件，而模块没有报告自己的'], [/it contains only the script, and the module's script is as new/, null, '它只含脚本，而模块的脚本已经同样新'],

@@ -4,12 +4,13 @@
 //! A refused release does not hide an older one, except where the rule stops the walk ("not now by window or
 //! percent" and "looping"): those devices will get the newest release later.
 
+use super::check::Check;
 use super::evaluation::Evaluation;
 use super::question::Question;
 use super::refusal::Refusal;
 use super::rules;
 use super::verdict::{Notes, Offer, RefusedCheck, Verdict};
-use crate::firmware::catalog::{KeyOwner, Project};
+use crate::firmware::catalog::{Catalog, KeyOwner, Project};
 
 /// Downgrades that would be undone, after which the walk ends: each costs a walk over all releases.
 const MOST_UNDONE: u32 = 16;
@@ -21,6 +22,49 @@ pub fn decide<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Verdict<'c>
     match project(question, notes) {
         Ok(project) => walk(question, project, notes),
         Err((refusal, rule)) => refuse(refusal, rule),
+    }
+}
+
+/// Decides as [`decide`], except that what cannot be read, or is not read yet, is not refused as unknown: the device is to
+/// come back.
+pub fn decide_if_read<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Verdict<'c> {
+    let (catalog, check) = (question.catalog, question.check);
+    let unread = |refusal, rule: &'static str, notes: &mut Notes| {
+        notes.add(None, || rule.to_owned());
+        refuse(refusal, rule)
+    };
+    if catalog.is_unread() {
+        let rule = "the firmware folder cannot be read";
+        return unread(Refusal::Unread, rule, notes);
+    }
+    let verdict = decide(question, notes);
+    let Verdict::Refuse(RefusedCheck {
+        refusal,
+        release: None,
+        ..
+    }) = verdict
+    else {
+        return verdict;
+    };
+    if is_being_read(check, refusal, catalog) {
+        let rule = "files of this project are being read";
+        return unread(Refusal::Full, rule, notes);
+    }
+    // A project whose folder cannot be read is not unknown.
+    let is_missing = matches!(refusal, Refusal::UnknownProject | Refusal::NoPackage);
+    if is_missing && catalog.cannot_read(check.project()) {
+        let rule = "a folder of this project cannot be read";
+        return unread(Refusal::Unread, rule, notes);
+    }
+    verdict
+}
+
+/// Whether the project, as far as it is known, is among those whose files are not read yet.
+fn is_being_read(check: &Check<'_>, refusal: Refusal, catalog: &Catalog) -> bool {
+    match refusal {
+        Refusal::UnknownProject => catalog.waits_for(check.project()),
+        Refusal::NoProject => check.project_key.is_some() && !catalog.waiting.is_empty(),
+        _ => false,
     }
 }
 

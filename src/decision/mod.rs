@@ -23,7 +23,7 @@ mod verdict;
 
 pub use came_back::{Back, came_back, compare};
 pub use check::Check;
-pub use decide::decide;
+pub use decide::{decide, decide_if_read};
 pub use package::CORE_UNSAID;
 pub use question::{FUSE, Fetched, Fused, Known, Looping, Question, SET_TO_FALSE};
 pub use refusal::{Refusal, RefusalWording};

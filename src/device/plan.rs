@@ -11,6 +11,7 @@ use super::Service;
 use super::check_log::{CheckResult, LogSubject, Reason};
 use crate::decision::{
     Back, Check, Known, Notes, Offer, Question, Refusal, RefusedCheck, Verdict, came_back, decide,
+    decide_if_read,
 };
 use crate::firmware::ContentId;
 use crate::firmware::catalog::{Catalog, Release};
@@ -188,7 +189,7 @@ impl<'a> IncomingCheck<'a> {
         verdict
     }
 
-    /// The verdict of [`decide`], or the refusal of what is not read yet or finds no slot.
+    /// The verdict of [`decide_if_read`], or the refusal of what finds no slot.
     fn verdict_if_ready<'c>(&self, service: &Service, catalog: &'c Catalog) -> Verdict<'c> {
         let refuse = |refusal, release, rule| {
             Verdict::Refuse(RefusedCheck {
@@ -202,9 +203,6 @@ impl<'a> IncomingCheck<'a> {
             let rule = "the firmware folder is being read for the first time";
             return refuse(Refusal::Full, None, rule);
         }
-        if catalog.is_unread() {
-            return refuse(Refusal::Unread, None, "the firmware folder cannot be read");
-        }
         let fleet = service.fleet.borrow();
         let question = Question {
             catalog,
@@ -212,7 +210,7 @@ impl<'a> IncomingCheck<'a> {
             check: self.check,
             unix: unix_now(),
         };
-        match decide(&question, &mut Notes::off()) {
+        match decide_if_read(&question, &mut Notes::off()) {
             // Over UDP and TCP a module does not wait: without an answer it asks again, and after an answer that it does
             // not know it gives up.
             Verdict::Offer(offer) if self.proto != "http" => {
@@ -221,30 +219,7 @@ impl<'a> IncomingCheck<'a> {
                     false => refuse(Refusal::Full, Some(offer.release), NO_ROOM),
                 }
             }
-            Verdict::Refuse(refused) if self.is_being_read(refused.refusal, catalog) => {
-                refuse(Refusal::Full, None, "files of this project are being read")
-            }
-            // A project whose folder cannot be read is not unknown.
-            Verdict::Refuse(refused)
-                if matches!(
-                    refused.refusal,
-                    Refusal::UnknownProject | Refusal::NoPackage
-                ) && refused.release.is_none()
-                    && catalog.cannot_read(self.check.project()) =>
-            {
-                let rule = "a folder of this project cannot be read";
-                refuse(Refusal::Unread, None, rule)
-            }
             verdict => verdict,
-        }
-    }
-
-    /// Whether the project, as far as it is known, is among those whose files are not read yet.
-    fn is_being_read(&self, refusal: Refusal, catalog: &Catalog) -> bool {
-        match refusal {
-            Refusal::UnknownProject => catalog.waits_for(self.check.project()),
-            Refusal::NoProject => self.check.project_key.is_some() && !catalog.waiting.is_empty(),
-            _ => false,
         }
     }
 

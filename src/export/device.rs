@@ -5,7 +5,12 @@ use serde_json::{Value, json};
 use super::{Column, rfc3339};
 use crate::explain::request_of;
 use crate::firmware::audience::DeviceId;
+#[cfg(feature = "operator")]
+use crate::fleet::clock::Wall;
+#[cfg(feature = "operator")]
+use crate::fleet::devices::StepsView;
 use crate::fleet::report::Report;
+use crate::fleet::short_version::ShortVersion;
 use crate::fleet::view::DeviceView;
 
 /// The columns of a device.
@@ -33,7 +38,34 @@ pub const DEVICE: &[Column] = &[
     ("held_until", "/held/*/until"),
     ("firmware_name", "/firmware_name"),
     ("request", "/request"),
+    ("protocol", "/protocol"),
 ];
+
+/// The columns of a step of a device.
+#[cfg(feature = "operator")]
+pub const STEP: &[Column] = &[
+    ("time", "/time"),
+    ("step", "/step"),
+    ("version", "/version"),
+    ("reason", "/reason"),
+];
+
+/// The steps of a device as the API shows them: the steps, the time before which some may be missing, and the last refusal.
+#[cfg(feature = "operator")]
+pub fn steps(view: &StepsView, wall: Wall) -> [Value; 3] {
+    let time = |stamp| rfc3339(wall.unix_of(stamp));
+    let steps = view.steps.iter().map(|step| {
+        json!({
+            "time": time(step.at),
+            "step": step.word,
+            "version": Some(&step.version).filter(|version| !version.is_empty()),
+            "reason": step.reason,
+        })
+    });
+    let refusal = view.refusal.as_ref();
+    let refusal = refusal.map(|(reason, at)| json!({"reason": reason, "time": time(*at)}));
+    [steps.collect(), time(view.since), refusal.into()]
+}
 
 /// A device as the API shows it.
 pub fn device(view: &DeviceView) -> Value {
@@ -81,8 +113,9 @@ pub fn device(view: &DeviceView) -> Value {
         "firmware_name": check.firmware_name.as_deref(),
         "platform": check.name().platform,
         "core": check.core(),
+        "protocol": if check.largest.is_some() { "udp" } else { "http" },
         "request": request_of(&check),
-        "request_known": entry.profile.is_some(),
+        "request_known": entry.profile.is_some() && !ShortVersion::is_abbreviated(&entry.version),
     })
 }
 
@@ -90,7 +123,9 @@ pub fn device(view: &DeviceView) -> Value {
 mod tests {
     use super::*;
     use crate::firmware::ContentId;
-    use crate::fleet::clock::{Stamp, Wall};
+    use crate::fleet::clock::Stamp;
+    #[cfg(not(feature = "operator"))]
+    use crate::fleet::clock::Wall;
     use crate::fleet::entry::{DeviceEntry, JourneyEntry};
     use crate::fleet::journey::State;
     use crate::fleet::network::Network;
@@ -133,6 +168,14 @@ mod tests {
         assert_eq!(shown["interval_seconds"], Value::Null);
         assert_eq!(shown["journey"], Value::Null);
         assert_eq!(shown["network"], "10.0.1.0/24");
+        assert_eq!(
+            (&shown["protocol"], &shown["request_known"]),
+            (&json!("http"), &json!(true))
+        );
+        view.entry.version = ShortVersion::of("a version that is much too long")
+            .as_str()
+            .into();
+        assert_eq!(device(&view)["request_known"], false);
         view.entry.interval = 60;
         view.entry.journey = Some(JourneyEntry {
             state: State::Downloading,

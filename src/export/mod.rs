@@ -7,6 +7,8 @@ mod device;
 mod explanation;
 
 pub use self::device::{DEVICE, device};
+#[cfg(feature = "operator")]
+pub use self::device::{STEP, steps};
 pub use self::explanation::{EXPLANATION, explanation};
 
 use serde_json::Value;

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use super::Fleet;
 use super::clock::{Stamp, Wall};
+#[cfg(feature = "operator")]
+use super::devices::StepsView;
 use super::devices::{Above, DeviceSearch, ESTABLISHED, RESULTS};
 use super::entry::Authors;
 use super::journey::State;
@@ -213,6 +215,12 @@ impl Fleet {
         let wall = self.wall(now, unix);
         let view = self.devices.view(device, wall)?;
         Some(self.complete(view))
+    }
+
+    /// The last steps of a device.
+    #[cfg(feature = "operator")]
+    pub fn steps(&self, device: DeviceId) -> Option<StepsView> {
+        self.devices.steps(device)
     }
 
     /// Some devices. Looks through a bounded number of records.

@@ -45,6 +45,15 @@ impl ShortVersion {
         std::str::from_utf8(text).unwrap_or_default()
     }
 
+    /// Whether a text of at most 22 bytes is what is kept of a longer one, as far as can be told.
+    pub fn is_abbreviated(text: &str) -> bool {
+        // A character of up to 4 bytes did not fit.
+        let is_long = text.len() + 3 >= LONGEST;
+        let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let ends = |[mark, hash @ ..]: &[u8; 9]| *mark == b'~' && hash.iter().all(is_digit);
+        is_long && text.as_bytes().last_chunk().is_some_and(ends)
+    }
+
     /// Would this text be kept as it is?
     pub fn holds(text: &str) -> bool {
         text.len() <= LONGEST
@@ -80,6 +89,14 @@ mod tests {
         assert_eq!(ShortVersion::of(one), ShortVersion::of(one));
         assert!(ShortVersion::of(one).as_str().starts_with("1.2.3-release~"));
         assert_eq!(ShortVersion::of("999.999.999").as_str(), "999.999.999");
+        for whole in [
+            "999.999.999",
+            "1.0~12345678",
+            "2012.001.999-release-1",
+            "1.2.3-release~1234567x",
+        ] {
+            assert!(!ShortVersion::is_abbreviated(whole), "{whole}");
+        }
     }
 
     proptest! {
@@ -87,6 +104,7 @@ mod tests {
         fn any_text_can_be_kept(text in any::<String>()) {
             let brief = ShortVersion::of(&text);
             prop_assert_eq!(ShortVersion::holds(&text), brief.as_str() == text);
+            prop_assert!(ShortVersion::holds(&text) || ShortVersion::is_abbreviated(brief.as_str()));
             prop_assert_eq!(ShortVersion::of(brief.as_str()), brief);
             prop_assert_eq!(text.is_empty(), brief.as_str().is_empty());
         }

@@ -72,17 +72,11 @@ impl ListExport {
             ExportedList::History(_) => Export::new(format, "history", HISTORY),
             ExportedList::Versions(_) => Export::new(format, "versions", VERSION),
         };
-        let (kind, ending) = match format {
-            ExportFormat::Json => (JSON, "json"),
-            ExportFormat::Csv => ("text/csv; charset=utf-8; header=present", "csv"),
-        };
-        let file = format!("attachment; filename=\"{}.{ending}\"", rows.name);
-        Response {
-            body: ResponseBody::Export(Box::new(ListExport { list, rows })),
-            ..Response::ok(kind, "")
-        }
-        .with("content-disposition", file)
-        .with("vary", "accept")
+        let body = ResponseBody::Export(Box::new(ListExport {
+            list,
+            rows: rows.clone(),
+        }));
+        Response::file(&rows, body)
     }
 }
 
@@ -136,6 +130,21 @@ impl Response {
     /// 200 with JSON.
     pub fn json(value: &Value) -> Response {
         Response::ok(JSON, value.to_string())
+    }
+
+    /// 200 with an export, as a file.
+    pub fn file(rows: &Export, body: ResponseBody) -> Response {
+        let (kind, ending) = match rows.format {
+            ExportFormat::Json => (JSON, "json"),
+            ExportFormat::Csv => ("text/csv; charset=utf-8; header=present", "csv"),
+        };
+        let file = format!("attachment; filename=\"{}.{ending}\"", rows.name);
+        Response {
+            body,
+            ..Response::ok(kind, "")
+        }
+        .with("content-disposition", file)
+        .with("vary", "accept")
     }
 
     /// An error (RFC 9457); `detail` is a sentence.

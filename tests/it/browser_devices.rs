@@ -155,6 +155,64 @@ fn a_held_device_is_found_and_released() {
 }
 
 #[test]
+fn a_device_shows_its_steps_its_last_refusal_and_what_it_would_get_now() {
+    let Some(desk) = Desk::open("a device's steps", |place| {
+        place.drop_firmware("P/2.0.0/update.bin", &noise(10, 3000));
+    }) else {
+        return;
+    };
+    let browser = &desk.browser;
+    desk.server
+        .wait_until_offered(&luat("P", common::IMEI, "1.0.0"), &noise(10, 3000));
+    desk.server.get(&luat("P", common::IMEI, "2.0.0"));
+    let long = "862991443700001";
+    let target = luat("P", long, "1.0.0-a-version-that-is-not-kept-whole");
+    desk.server.get(&target);
+    for (language, words) in [
+        (
+            "zh-CN,zh",
+            [
+                "已确认",
+                "没有更新的版本",
+                "现在没有可给它的升级",
+                "没有全部记录",
+            ],
+        ),
+        (
+            "en-GB,en",
+            [
+                "confirmed",
+                "nothing newer",
+                "It gets nothing now",
+                "Not all of its last request",
+            ],
+        ),
+    ] {
+        let [confirmed, reason, nothing, unknown] = words;
+        browser.language(language);
+        for width in [390, 1440] {
+            browser.size(width, 900);
+            browser.open(&desk.url(&format!("#token={}", desk.token)));
+            browser.wait_text("h1", "");
+            desk.go(&format!("#/devices/{}", common::IMEI));
+            browser.wait_text(".log .state.confirmed", confirmed);
+            browser.wait_text(".log li:first-child", reason);
+            browser.wait_text(".facts", reason);
+            browser.wait_text(".facts", "ASR1802");
+            browser.wait_text(".verdict h2", nothing);
+            browser.wait_text(".verdict code", "version=2.0.0");
+            let times = "
+                const of = (e) => e.getBoundingClientRect();
+                return [...document.querySelectorAll('.log time')].every((e) => e.dateTime && of(e).right <= innerWidth);";
+            assert_eq!(browser.js(times, json!([])), true);
+            desk.go(&format!("#/devices/{long}"));
+            browser.wait_text("main", unknown);
+        }
+    }
+    desk.quiet_console();
+}
+
+#[test]
 fn a_number_leads_to_the_devices_behind_it_and_back() {
     let Some(desk) = Desk::open("numbers lead to devices", |place| {
         place.drop_firmware("P/2.0.0/update.bin", &noise(10, 3000));

@@ -4,9 +4,10 @@
 
 use crate::common;
 
+use common::datagrams::Device;
 use common::operator::Operator;
 use common::packages::{EC618, noise, script_package};
-use common::{Place, Rows, Server, luat, luatos};
+use common::{PATIENCE, Place, Rows, Server, luat, luatos, wait_until};
 use serde_json::{Value, json};
 
 fn of(number: u64) -> String {
@@ -180,4 +181,116 @@ fn behind_each_number_of_a_release_are_as_many_devices() {
     rows.finish();
     let counts = &releases["releases"][1]["counts"];
     assert_eq!(counts["confirmed"], 10, "{counts}");
+}
+
+#[test]
+fn a_device_shows_its_last_steps_its_last_refusal_and_what_it_would_get_now() {
+    let place = Place::new();
+    let bytes = noise(1, 5000);
+    place.drop_firmware("P/2.0.0/u.bin", &bytes);
+    let server = Server::start_in(place, &[]);
+    let operator = Operator::of(&server);
+    operator.wait_for("/api/v1/summary", "all is read", |summary| {
+        summary["releases"] == 1 && summary["waiting"] == 0
+    });
+    let path = format!("/api/v1/devices/{}", of(1));
+    server.get(&luat("P", &of(1), "1.0.0"));
+    operator.wait_for(&path, "it has all of the file", |device| {
+        device["journey"]["state"] == "delivered"
+    });
+    for _ in 0..3 {
+        server.get(&luat("P", &of(1), "2.0.0"));
+    }
+    let device = operator.get(&path).json();
+    let words = |device: &Value| -> Vec<String> {
+        let text = |step: &Value| {
+            assert!(step["time"].as_str().unwrap().ends_with('Z'), "{step}");
+            let text = |key: &str| step[key].as_str().unwrap_or_default().to_owned();
+            format!("{} {}{}", text("step"), text("version"), text("reason"))
+        };
+        let steps = device["steps"].as_array().unwrap();
+        steps.iter().map(text).collect()
+    };
+    // The same refusal three times is one step.
+    let expected = [
+        "refused nothing newer",
+        "confirmed 2.0.0",
+        "version 2.0.0",
+        "delivered 2.0.0",
+        "downloading 2.0.0",
+        "offered 2.0.0",
+        "seen ",
+    ];
+    assert_eq!(words(&device), expected);
+    assert_eq!(device["last_refusal"]["reason"], "nothing newer");
+    assert_eq!(device["last_refusal"]["time"], device["last_seen"]);
+    assert_eq!(device["now"]["reason"], "nothing newer");
+    assert_eq!(device["protocol"], "http");
+
+    let csv = operator.get(&format!("{path}?format=csv"));
+    let same = operator.send("GET", &path, "Accept: text/csv\r\n", b"");
+    assert_eq!(csv.text(), same.text());
+    let csv = crate::operator_export::rows(&csv.text());
+    assert_eq!(csv.len(), expected.len());
+    let (step, version) = (&csv[1]["step"], &csv[1]["version"]);
+    assert_eq!((&**step, &**version), ("confirmed", "2.0.0"));
+    let json = operator.get(&format!("{path}?format=json")).json();
+    assert_eq!(words(&json), expected);
+    assert!(json["steps_since"].is_string());
+
+    // What it would get follows the rules and the device's own last request.
+    server.drop_firmware("P/3.0.0/u.bin", &noise(2, 5000));
+    operator.wait_for(&path, "it would get the new release", |device| {
+        device["now"]["verdict"] == "offer" && device["now"]["release"] == "3.0.0"
+    });
+    server.rules("P/3.0.0/release.json", json!({"paused": "wait"}));
+    let device = operator.wait_for(&path, "it would get nothing", |device| {
+        device["now"]["verdict"] == "refuse"
+    });
+    assert_eq!(device["now"]["reason"], "3.0.0: wait");
+    // Nothing of this is a step.
+    assert_eq!(words(&device), expected);
+    let told = server.get(&luat("P", &of(1), "2.0.0"));
+    assert_eq!(
+        told.status,
+        device["now"]["http"]["status"].as_u64().unwrap() as u16
+    );
+    let device = operator.get(&path).json();
+    assert_eq!(words(&device)[0], "refused 3.0.0: wait");
+    assert_eq!(device["last_refusal"]["reason"], "3.0.0: wait");
+
+    // A version that is too long to be kept whole: the request would be another one.
+    let long = "2.0.0-a-version-that-is-not-kept-whole";
+    server.get(&luat("P", &of(2), long));
+    let other = operator.get(&format!("/api/v1/devices/{}", of(2))).json();
+    assert_eq!(other["request_known"], false);
+    assert_eq!(other["now"], Value::Null);
+    assert_eq!(words(&other).last().unwrap(), "seen ");
+}
+
+#[test]
+fn a_device_that_asked_by_packets_shows_its_message_and_what_that_would_get() {
+    let place = Place::new();
+    place.drop_firmware("P/2.0.0/u.bin", &noise(3, 5000));
+    place.rules("P/2.0.0/release.json", json!({"project_key": "key"}));
+    let server = Server::start_in(place, &[]);
+    let operator = Operator::of(&server);
+    operator.wait_for("/api/v1/summary", "all is read", |summary| {
+        summary["releases"] == 1 && summary["waiting"] == 0
+    });
+    let device = Device::new(server.udp);
+    let mut rows = Rows::default();
+    for (key, verdict) in [("key", "offer"), ("other", "refuse")] {
+        let asks = format!("0,{key},{},,P_Luat_V0035_8955,1.0.0", of(1));
+        wait_until("it is answered", PATIENCE, || device.ask(&asks).is_some());
+        let shown = operator.get(&format!("/api/v1/devices/{}", of(1))).json();
+        let told = (
+            &shown["protocol"],
+            &shown["request"],
+            &shown["now"]["verdict"],
+        );
+        let is_so = told == (&json!("udp"), &json!(asks), &json!(verdict));
+        rows.row(key, is_so.then_some(()).ok_or(format!("{told:?}")));
+    }
+    rows.finish();
 }

@@ -27,6 +27,8 @@ impl Devices {
         };
         let (before, mut confirmed) = (record.journey, record.confirmed);
         self.put_journey(slot, journey);
+        #[cfg(feature = "operator")]
+        self.note_journey(slot, before, journey);
         let target = |journey: Option<Journey>| journey.map(|journey| journey.target);
         if target(before) == target(journey) {
             return;

@@ -15,6 +15,8 @@ mod journeys;
 mod load;
 mod record;
 mod search;
+#[cfg(feature = "operator")]
+mod steps;
 mod sweep;
 mod table;
 #[cfg(test)]
@@ -43,6 +45,8 @@ use crate::firmware::catalog::Catalog;
 pub use self::above::Above;
 pub use self::census::ESTABLISHED;
 pub use self::search::{DeviceColumn, DeviceOrder, DevicePlace, DeviceSearch};
+#[cfg(feature = "operator")]
+pub use self::steps::{StepView, StepsView};
 pub use self::transfers::DeviceTransfer;
 pub use self::versions::VersionWalk;
 
@@ -83,6 +87,8 @@ pub struct Devices {
     downtime: u32,
     promotions: Promotions,
     sweep: Sweep,
+    #[cfg(feature = "operator")]
+    steps: self::steps::StepRing,
     out: Vec<(JournalEntry, Priority)>,
     notices: Vec<Notice>,
     results: [u64; RESULTS.len()],
@@ -150,6 +156,8 @@ impl Devices {
                 at: now,
             },
             sweep: Sweep::default(),
+            #[cfg(feature = "operator")]
+            steps: Default::default(),
             out: Vec::new(),
             notices: Vec::new(),
             results: Default::default(),
@@ -235,8 +243,14 @@ impl Devices {
         record.profile = profile;
         self.set_project(slot, project);
         self.table.touch(slot, before.rank);
+        #[cfg(feature = "operator")]
+        if known.is_some() {
+            self.note_version(slot, before.version, now);
+        }
         let fallen = self.come_back(slot, &sighting, now);
         self.be_offered(slot, &sighting, now);
+        #[cfg(feature = "operator")]
+        self.note_verdict(slot, sighting.verdict, now);
         if on_probation {
             let again = now.since(before.first) >= PROBATION;
             if sighting.listed || again && self.promotions.take(now) {

@@ -1,4 +1,4 @@
-//! One device in memory, in 120 bytes.
+//! One device in memory, in 120 bytes; 128 with the last refusal, which only the operator's page shows.
 
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
@@ -50,6 +50,21 @@ pub struct DeviceRecord {
     /// Up to three releases that it was confirmed with before, each by one of its contents, the earliest first; never
     /// that of `journey`.
     pub confirmed: [TargetId; 3],
+    /// Its last refusal; not kept over a restart.
+    #[cfg(feature = "operator")]
+    pub refused: LastRefusal,
+}
+
+/// The last refusal of a device in this run.
+#[cfg(feature = "operator")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LastRefusal {
+    /// Number of the reason, from 1 on; 0: it was not refused.
+    pub reason: u16,
+    /// Another step followed.
+    pub is_past: bool,
+    /// When it was last refused.
+    pub at: Stamp,
 }
 
 impl DeviceRecord {
@@ -71,6 +86,8 @@ impl DeviceRecord {
             journey: None,
             report: None,
             confirmed: [TargetId::NONE; 3],
+            #[cfg(feature = "operator")]
+            refused: LastRefusal::default(),
         }
     }
 
@@ -91,7 +108,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_120_bytes() {
-        assert_eq!(std::mem::size_of::<Option<DeviceRecord>>(), 120);
+    fn a_record_is_small() {
+        let size = if cfg!(feature = "operator") { 128 } else { 120 };
+        assert_eq!(std::mem::size_of::<Option<DeviceRecord>>(), size);
     }
 }

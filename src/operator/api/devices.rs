@@ -7,7 +7,8 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use smol::future::yield_now;
 
-use crate::export::device;
+use super::explain::explanation;
+use crate::export::{Export, STEP, device, steps};
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::unix_now;
 use crate::fleet::devices::{DeviceColumn, DevicePlace, DeviceSearch};
@@ -17,7 +18,9 @@ use crate::fleet::view::Filter;
 use crate::operator::codec::StatusCode;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
-use crate::operator::response::{ApiResult, Effect, ExportedList, ListExport, Response};
+use crate::operator::response::{
+    ApiResult, Effect, ExportedList, ListExport, Response, ResponseBody,
+};
 
 const STATES: &str = "state must be offered, downloading, delivered, confirmed, reverted, silent, sent or \
      waiting";
@@ -121,13 +124,36 @@ fn place_of(text: &str) -> Option<DevicePlace> {
     Some((key, slot.parse().ok()?))
 }
 
-/// One device.
-pub(super) fn get(context: &OperatorContext, id: &str) -> ApiResult {
+/// One device with its last steps and what it would get now; with `format=` the steps alone.
+pub(super) fn get(context: &OperatorContext, head: &RequestHead, id: &str) -> ApiResult {
     let id = DeviceId::parse(id).ok_or_else(unknown)?;
     let fleet = context.fleet.borrow();
     let view = fleet.device(id, Instant::now(), unix_now());
-    let view = view.ok_or_else(unknown)?;
-    Ok(Response::json(&device(&view)))
+    let (view, own) = view.zip(fleet.steps(id)).ok_or_else(unknown)?;
+    let [list, since, refusal] = steps(&own, view.wall);
+    if let Some(format) = super::format(head)? {
+        let mut rows = Export::new(format, "steps", STEP);
+        let mut out = String::new();
+        rows.begin(&mut out);
+        let list = list.as_array().into_iter().flatten();
+        list.for_each(|step| rows.row(&mut out, step));
+        rows.end(&mut out, &[("steps_since", since)]);
+        let body = ResponseBody::Bytes(out.into_bytes());
+        return Ok(Response::file(&rows, body));
+    }
+    let mut shown = device(&view);
+    let is_known = shown.get("request_known") == Some(&Value::Bool(true));
+    let now = is_known.then(|| explanation(context, view.entry.check()));
+    let rest = [
+        ("steps", list),
+        ("steps_since", since),
+        ("last_refusal", refusal),
+        ("now", now.into()),
+    ];
+    if let Some(shown) = shown.as_object_mut() {
+        shown.extend(rest.map(|(key, value)| (key.to_owned(), value)));
+    }
+    Ok(Response::json(&shown))
 }
 
 /// Clears the hold of the loop guard.

@@ -16,7 +16,7 @@ use crate::wire::dialects::datagram;
 pub(super) async fn post(context: &OperatorContext, body: &mut RequestBody<'_>) -> ApiResult {
     let body = super::json_object(body).await?;
     let check = check(&body).map_err(Response::unprocessable)?;
-    Ok(explained(context, check))
+    Ok(Response::json(&explanation(context, check)))
 }
 
 /// The check that a body describes, by a request or by its parts.
@@ -65,7 +65,8 @@ fn check(body: &Map<String, Value>) -> Result<Check<'_>, String> {
 
 const CORE: &str = "core_version must be a number";
 
-fn explained(context: &OperatorContext, mut check: Check<'_>) -> Response {
+/// What a check would get now, with what is known of its device.
+pub(super) fn explanation(context: &OperatorContext, mut check: Check<'_>) -> Value {
     let catalog = (context.catalog)();
     let fleet = context.fleet.borrow();
     check.complete(&catalog);
@@ -76,7 +77,7 @@ fn explained(context: &OperatorContext, mut check: Check<'_>) -> Response {
     // The reason why the same check may get another answer later.
     let unknown = fleet.unknown(check.project());
     let remarks = stages.into_iter().flatten().chain(unknown);
-    Response::json(&export::explanation(&explanation, remarks))
+    export::explanation(&explanation, remarks)
 }
 
 #[cfg(test)]

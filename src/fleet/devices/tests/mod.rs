@@ -1,5 +1,7 @@
 mod confirmed;
 mod counted;
+#[cfg(feature = "operator")]
+mod last_steps;
 mod membership;
 mod steps;
 
