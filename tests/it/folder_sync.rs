@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use common::packages::noise;
-use common::recipes::{Script, can_run, recipes};
+use common::recipes::{Over, Script, can_run, recipes};
 use common::{
     IMEI, PATIENCE, Place, Server, both, clean, documents, files_under, get, luat, run, wait_until,
 };
@@ -148,12 +148,6 @@ impl Mirror {
                 }
                 asked
             });
-            struct Over<'o>(&'o AtomicBool);
-            impl Drop for Over<'_> {
-                fn drop(&mut self) {
-                    self.0.store(true, Ordering::Relaxed);
-                }
-            }
             let is_over = Over(&over);
             happen();
             drop(is_over);
@@ -201,7 +195,7 @@ fn while_rsync_copies_and_is_killed_only_whole_files_are_offered() {
     mirror.watch(|| {
         mirror.second();
         for (number, signal) in [Signal::KILL, Signal::TERM].into_iter().enumerate() {
-            let script = start_writing(&to, &here(&from, &to, "--bwlimit=150"), &[]);
+            let script = start_writing(&to, &here(&from, &to, "--bwlimit=60"), &[]);
             script.signal(signal);
             assert!(!script.finish().success());
             mirror.has_looked(number);
@@ -294,7 +288,7 @@ fn while_rclone_copies_from_an_s3_store_and_either_is_killed_only_whole_files_ar
     let slowly = |store: &Store| {
         let mut variables = store.variables();
         // One file after the other: what the store has sent of the first one may arrive after it is killed.
-        variables.extend([("RCLONE_BWLIMIT", "150k"), ("RCLONE_TRANSFERS", "1")]);
+        variables.extend([("RCLONE_BWLIMIT", "100k"), ("RCLONE_TRANSFERS", "1")]);
         start_writing(&to, &here(&to), &variables)
     };
     mirror.watch(|| {

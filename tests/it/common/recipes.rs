@@ -2,6 +2,7 @@
 
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::documents::{self, Mark};
@@ -35,6 +36,15 @@ pub fn can_run(programs: &[&str]) -> bool {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{text}");
     skipped(&text);
     false
+}
+
+/// Sets a flag when it is dropped, also by a failure: what runs beside a test must hear that it is over.
+pub struct Over<'o>(pub &'o AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A running shell script, with all that it started; killed at the end.
