@@ -197,9 +197,13 @@ pub fn each_view(desk: &Desk, mut look: impl FnMut(&str)) {
         }
         look(view);
         if view == "devices" {
-            let first =
-                "const a = document.querySelector('.device'); if (a) a.click(); return a !== null";
-            if desk.browser.js(first, json!([])) == true {
+            // Not the first: those of one second stand in any order.
+            let one = "
+                const devices = [...document.querySelectorAll('.device')];
+                const a = devices.find((device) => device.textContent.includes('ALIYUN'));
+                if (a) a.click();
+                return a !== undefined;";
+            if desk.browser.js(one, json!([])) == true {
                 desk.browser.wait_text(".facts", "ALIYUN");
                 look("device");
             }
