@@ -146,7 +146,7 @@ impl Devices {
     }
 
     /// Raises the notice about the first established device that is confirmed with a release.
-    fn confirmed(&mut self, device: &str, target: TargetId, now: Stamp) {
+    pub(super) fn confirmed(&mut self, device: &str, target: TargetId, now: Stamp) {
         if let Some(entry) = self.releases.first_confirmed(target, now) {
             let (project, version) = (&entry.project, &entry.version);
             let notice = Notice::new(NoticeKind::FirstConfirmed, project, version, "");

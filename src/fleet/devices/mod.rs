@@ -314,6 +314,14 @@ impl Devices {
         }
         self.table.touch(slot, Rank::Established);
         self.tell(slot, Priority::Major);
+        let Some(&record) = self.table.get(slot) else {
+            return;
+        };
+        let journey = record.journey;
+        if let Some(journey) = journey.filter(|journey| journey.state == State::Confirmed) {
+            let text = self.table.text(slot, &record);
+            self.confirmed(&text, journey.target, now);
+        }
     }
 
     /// An established device that may be evicted.

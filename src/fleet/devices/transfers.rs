@@ -4,7 +4,7 @@ use super::Devices;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
-use crate::fleet::journey::Journey;
+use crate::fleet::journey::{Journey, State};
 use crate::fleet::network::Network;
 use crate::fleet::report::Report;
 
@@ -35,7 +35,7 @@ impl Devices {
         }
     }
 
-    /// A device has shown by a GetN that it can read our answers.
+    /// A device has shown by a GetN, or by a whole file, that it can read our answers.
     pub fn answered(&mut self, device: DeviceId, now: Stamp) {
         if let Some(slot) = self.table.find(device)
             && let Some(record) = self.table.get(slot)
@@ -68,6 +68,10 @@ impl Devices {
         };
         let after = journey.delivered(size, by_proxy, now);
         if after == journey {
+            // It came back with the new version before this was noted.
+            if journey.state == State::Confirmed && journey.has_all(size) {
+                self.answered(piece.device, now);
+            }
             return;
         }
         self.set_network(slot, network);

@@ -225,14 +225,21 @@ impl Journey {
                 let reached = self.reached.max(high);
                 self.step(State::Downloading, now).at(reached)
             }
+            // It came back before the end of its download was noted.
+            State::Confirmed if start <= self.reached => self.at(self.reached.max(high)),
             _ => self,
         }
+    }
+
+    /// Whether it has the whole file, of this size.
+    pub fn has_all(self, size: u64) -> bool {
+        self.reached == capped(size) && size > 0
     }
 
     /// A transfer brought the end of the file, of this size, in good order. `by_proxy`: to a trusted
     /// proxy.
     pub fn delivered(self, size: u64, by_proxy: bool, now: Stamp) -> Journey {
-        let has_all = self.reached == capped(size) && size > 0;
+        let has_all = self.has_all(size);
         let state = match by_proxy {
             true => State::Sent,
             false => State::Delivered,

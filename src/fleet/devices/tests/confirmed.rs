@@ -86,6 +86,31 @@ fn confirmed_counts_survive_any_number_of_newer_releases_and_a_restart() {
     assert_eq!(confirmed::<6>(&fleet), [2; 6]);
 }
 
+#[test]
+fn a_device_that_comes_back_before_the_end_of_its_download_is_noted_is_counted_after_a_restart_too()
+{
+    let mut fleet = TestDevices::with(100, &[("P/1.0.1/a.bin", 1)]);
+    let _release_found = fleet.devices.notices();
+    fleet.asks(A, "1.0.0", HOME);
+    fleet.gets(A, 1, 0, SIZE - 10);
+    fleet.later(5).asks(A, "1.0.1", HOME);
+    assert_eq!(fleet.state(A), Some(State::Confirmed));
+    // An invented device can ask all this.
+    assert_eq!(fleet.is_established(A), Some(false));
+    assert!(fleet.devices.notices().is_empty());
+    fleet.later(1).gets_all(A, 1, HOME);
+    assert_eq!(fleet.state(A), Some(State::Confirmed));
+    assert_eq!(fleet.is_established(A), Some(true));
+    let told = fleet.devices.notices();
+    assert!(
+        matches!(&told[..], [notice] if notice.kind == NoticeKind::FirstConfirmed && &*notice.device == A),
+        "{told:?}"
+    );
+    assert_eq!(confirmed::<1>(&fleet), [1]);
+    assert_eq!(confirmed::<1>(&restarted(&fleet)), [1]);
+    assert_eq!(confirmed::<1>(&compacted(&fleet)), [1]);
+}
+
 // Case 44.
 #[test]
 fn a_device_that_takes_the_same_release_again_is_confirmed_with_it_once() {
