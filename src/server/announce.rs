@@ -161,39 +161,10 @@ fn audience(release: &Release) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::firmware::ContentId;
-    use crate::firmware::catalog::{ScanResult, ScannedFile, ScannedRules};
-    use crate::firmware::package::{Inspected, PackageKind};
-    use crate::firmware::rules::Rules;
-    use crate::os::fs::FileStamp;
+    use crate::firmware::catalog::{ScanResult, sample};
 
     fn catalogue(files: &[(&str, u8)], rules: &str) -> Catalog {
-        let files = files.iter().map(|&(path, content)| ScannedFile {
-            path: path.to_owned(),
-            stamp: FileStamp {
-                dev: 1,
-                ino: content.into(),
-                size: 1,
-                mtime: 0,
-                ctime: 0,
-            },
-            inspected: Inspected {
-                content: ContentId([content; 32]),
-                md5: [0; 16],
-                size: 1,
-                kind: PackageKind::Generic,
-            },
-        });
-        let found = ScanResult {
-            files: files.collect(),
-            rules: vec![ScannedRules {
-                path: "A/1.0.0/release.json".to_owned(),
-                rules: Some(Arc::new(Rules::parse(rules.as_bytes()).unwrap())),
-                error: None,
-            }],
-            ..ScanResult::default()
-        };
-        Catalog::build(found)
+        sample::catalogue(files, 1, ("A/1.0.0/release.json", rules))
     }
 
     fn versions(before: &Catalog, now: &Catalog) -> Vec<String> {

@@ -73,6 +73,13 @@ fn play(server: &Server, flags: &[&str]) -> Value {
     Modules::start(server, flags).report()
 }
 
+/// Modules that run one version ask until all of them run another.
+fn update(server: &Server, from: &str, to: &str) -> Value {
+    let versions = ["--version", from, "--to", to];
+    let pace = ["--interval", "1", "--rounds", "20"];
+    play(server, &[versions, pace].concat())
+}
+
 /// Shows the page like this.
 fn look_at(desk: &Desk, (width, language, theme): (u32, &str, &str)) {
     let browser = &desk.browser;
@@ -255,17 +262,7 @@ fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_r
     browser.wait_text("dialog .effect", "300 台设备中有 300 台可以得到 1.0.2");
     browser.click("dialog [type=submit]");
     browser.wait_text(&second, "发布中");
-    let flags = [
-        "--version",
-        "1.0.1",
-        "--to",
-        "1.0.2",
-        "--interval",
-        "1",
-        "--rounds",
-        "20",
-    ];
-    let report = play(server, &flags);
+    let report = update(server, "1.0.1", "1.0.2");
     assert_eq!(report["updated"], MODULES, "{report:#}");
     is_read_everywhere(&desk, &second, &[(&english, &chinese)]);
 
@@ -278,17 +275,7 @@ fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_r
     browser.wait_text("#toast", "P 1.0.2 is paused, and 1.0.1 may replace it.");
     browser.wait_text(&second, "back to 1.0.1");
     desk.go("#/releases/P%2F1.0.1");
-    let flags = [
-        "--version",
-        "1.0.2",
-        "--to",
-        "1.0.1",
-        "--interval",
-        "1",
-        "--rounds",
-        "20",
-    ];
-    let report = play(server, &flags);
+    let report = update(server, "1.0.2", "1.0.1");
     assert_eq!(report["updated"], MODULES, "{report:#}");
     is_read_everywhere(&desk, &first, &[(&english, &chinese)]);
 

@@ -17,6 +17,8 @@ mod build;
 pub mod candidate;
 mod groups;
 #[cfg(test)]
+pub mod sample;
+#[cfg(test)]
 mod tests;
 mod warnings;
 

@@ -1,37 +1,9 @@
 //! What a catalogue makes of what a scan found.
 
-use std::sync::Arc;
-
+use super::sample::{file, rules};
 use super::*;
 
 mod groups;
-
-fn file(path: &str, content: u8, kind: PackageKind, size: u64) -> ScannedFile {
-    ScannedFile {
-        path: path.to_owned(),
-        stamp: FileStamp {
-            dev: 1,
-            ino: u64::from(content),
-            size,
-            mtime: 0,
-            ctime: 0,
-        },
-        inspected: Inspected {
-            content: ContentId([content; 32]),
-            md5: [0; 16],
-            size,
-            kind,
-        },
-    }
-}
-
-fn rules(path: &str, json: &str) -> ScannedRules {
-    ScannedRules {
-        path: path.to_owned(),
-        rules: Some(Arc::new(Rules::parse(json.as_bytes()).unwrap())),
-        error: None,
-    }
-}
 
 fn build(files: Vec<ScannedFile>, rules: Vec<ScannedRules>) -> Catalog {
     let found = ScanResult {

@@ -7,9 +7,7 @@ mod steps;
 
 use super::*;
 use crate::decision::{Known, Notes, Question, decide};
-use crate::firmware::ContentId;
-use crate::firmware::catalog::{ScanResult, ScannedFile};
-use crate::firmware::package::{Inspected, PackageKind};
+use crate::firmware::catalog::sample::{self, content_id};
 use crate::firmware::rules::Rules;
 use crate::fleet::clock::Wall;
 use crate::fleet::entry::DeviceEntry;
@@ -18,7 +16,6 @@ use crate::fleet::releases::StateCounts;
 use crate::fleet::releases::fuse::Census;
 use crate::fleet::report::Report;
 use crate::fleet::view::Filter;
-use crate::os::fs;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 const SIZE: u64 = 100_000;
@@ -32,35 +29,9 @@ const NEXT_DOOR: Network = Network::V4([192, 0, 3]);
 
 const AWAY: Network = Network::V4([198, 51, 100]);
 
-/// A folder with these files; each one's content is told by the last byte of its id, from 1 on.
+/// A folder with these files.
 fn folder(files: &[(&str, u8)]) -> Catalog {
-    let files = files.iter().map(|(path, content)| ScannedFile {
-        path: (*path).to_owned(),
-        stamp: fs::FileStamp {
-            dev: 1,
-            ino: u64::from(*content),
-            size: SIZE,
-            mtime: 0,
-            ctime: 0,
-        },
-        inspected: Inspected {
-            content: content_id(*content),
-            md5: [0; 16],
-            size: SIZE,
-            kind: PackageKind::Generic,
-        },
-    });
-    let found = ScanResult {
-        files: files.collect(),
-        ..ScanResult::default()
-    };
-    Catalog::build(found)
-}
-
-fn content_id(last: u8) -> ContentId {
-    let mut id = [0; 32];
-    id[31] = last;
-    ContentId(id)
+    sample::catalogue(files, SIZE, ("P/release.json", "{}"))
 }
 
 /// The devices of one server, and what was written of them.

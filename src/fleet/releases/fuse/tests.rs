@@ -1,42 +1,14 @@
 use super::*;
 use crate::firmware::ContentId;
-use crate::firmware::catalog::{Catalog, ScanResult, ScannedFile, ScannedRules};
-use crate::firmware::package::{Inspected, PackageKind};
+use crate::firmware::catalog::{Catalog, sample};
 use crate::fleet::journey::{Journey, Outcome};
 use crate::fleet::short_version::ShortVersion;
-use crate::os::fs::FileStamp;
 
 const NOW: Stamp = Stamp(1 << 31);
 
 /// A folder with release 2.0.0 of project P and these rules.
 fn folder(rules: &str) -> Catalog {
-    let file = ScannedFile {
-        path: "P/2.0.0/u.bin".to_owned(),
-        stamp: FileStamp {
-            dev: 1,
-            ino: 1,
-            size: 1000,
-            mtime: 0,
-            ctime: 0,
-        },
-        inspected: Inspected {
-            content: ContentId([1; 32]),
-            md5: [0; 16],
-            size: 1000,
-            kind: PackageKind::Generic,
-        },
-    };
-    let rules = ScannedRules {
-        path: "P/2.0.0/release.json".to_owned(),
-        rules: Some(Arc::new(Rules::parse(rules.as_bytes()).unwrap())),
-        error: None,
-    };
-    let found = ScanResult {
-        files: vec![file],
-        rules: vec![rules],
-        ..ScanResult::default()
-    };
-    Catalog::build(found)
+    sample::release(1, rules)
 }
 
 fn heard(confirmed: u32, reverted: u32) -> Group {

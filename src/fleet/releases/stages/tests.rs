@@ -1,52 +1,18 @@
-use std::sync::Arc;
-
 use proptest::prelude::*;
 
 use super::*;
 use crate::decision::reached_by;
-use crate::firmware::catalog::{ScanResult, ScannedFile, ScannedRules};
-use crate::firmware::package::{Inspected, PackageKind};
+use crate::firmware::catalog::sample::release as folder;
 use crate::fleet::entry::JournalEntry;
 use crate::fleet::entry::fields::{Fields, LineTime, LineWriter};
 use crate::fleet::journey::{Journey, Outcome};
 use crate::fleet::short_version::ShortVersion;
-use crate::os::fs::FileStamp;
 
 const NOW: Stamp = Stamp(1 << 31);
 const UNIX: i64 = 1_796_083_200;
 const HOUR: u32 = 3600;
 const STAGES: &str = r#"{"stages": [{"percent": 1}, {"percent": 10, "after": "24h"},
     {"percent": 100, "after": "48h"}], "fuse": {"devices": 2, "percent": 20}}"#;
-
-/// A folder with release 2.0.0 of project P: this content and these rules.
-fn folder(content: u8, rules: &str) -> Catalog {
-    let file = ScannedFile {
-        path: "P/2.0.0/u.bin".to_owned(),
-        stamp: FileStamp {
-            dev: 1,
-            ino: 1,
-            size: 1000,
-            mtime: 0,
-            ctime: 0,
-        },
-        inspected: Inspected {
-            content: ContentId([content; 32]),
-            md5: [0; 16],
-            size: 1000,
-            kind: PackageKind::Generic,
-        },
-    };
-    let rules = ScannedRules {
-        path: "P/2.0.0/release.json".to_owned(),
-        rules: Some(Arc::new(Rules::parse(rules.as_bytes()).unwrap())),
-        error: None,
-    };
-    Catalog::build(ScanResult {
-        files: vec![file],
-        rules: vec![rules],
-        ..ScanResult::default()
-    })
-}
 
 /// A server with one release, and the stages that its journal remembers.
 struct Bed {
