@@ -2,17 +2,10 @@
 # A bare Debian 12 with its own systemd and network, in which the tests of the guides type the commands of
 # a document. Sourced in packaging/ by the tests that say so. Needs root, debootstrap and iproute2.
 #
-# $work is the folder of the test, $dist the one of the binaries; $root becomes the machine's.
+# Needs preamble.sh. $root becomes the folder of the machine.
 
 init='' outside='' container='' cgroup=''
 root=${work:?}/root
-
-fail() {
-  echo "FAIL  $*"
-  [ ! -s "$work/log" ] || tail -n 30 "$work/log"
-  exit 1
-}
-pass() { echo "PASS  $*"; }
 
 # Makes a bare Debian in the folder $1, which does not exist yet. $LUAT_OTA_CHROOT names one to copy instead
 # of fetching it again: packaging/test.sh makes that one for all.

@@ -5,10 +5,7 @@
 # debootstrap, lintian, and dist/luat-ota-x86_64.
 set -euo pipefail
 cd "$(dirname "$0")"
-dist=../dist
-[ "${1-}" != --dist ] || dist=$2
-dist=$(realpath -- "$dist")
-work=$(mktemp -d)
+. ./preamble.sh
 . ./machine.sh
 server=
 cleanup() {

@@ -7,10 +7,7 @@
 # $LUAT_OTA_DOCKER_ROOT names a fresh system to copy instead of making one.
 set -euo pipefail
 cd "$(dirname "$0")"
-dist=../dist
-[ "${1-}" != --dist ] || dist=$2
-dist=$(realpath -- "$dist")
-work=$(mktemp -d)
+. ./preamble.sh
 root=$work/root home=$work/root/home/user
 daemon='' client=''
 cleanup() {
@@ -26,11 +23,6 @@ cleanup() {
   rm -rf --one-file-system "$work"
 }
 trap cleanup EXIT
-fail() {
-  echo "FAIL  $*"
-  [ ! -s "$work/log" ] || tail -n 30 "$work/log"
-  exit 1
-}
 pass() { printf 'PASS  %4ss  %s\n' "$SECONDS" "$*"; }
 
 # The blocks: NUMBER.LANGUAGE.

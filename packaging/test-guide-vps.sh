@@ -9,10 +9,7 @@
 # Needs root, debootstrap, iproute2, curl, and in dist/ luat-ota-x86_64 and its package (packaging/deb.sh).
 set -euo pipefail
 cd "$(dirname "$0")"
-dist=../dist
-[ "${1-}" != --dist ] || dist=$2
-dist=$(realpath -- "$dist")
-work=$(mktemp -d)
+. ./preamble.sh
 . ./machine.sh
 cleanup() {
   stop_machine

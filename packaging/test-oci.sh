@@ -5,22 +5,13 @@
 # written, without a capability; needs root, runc, umoci and skopeo.
 set -euo pipefail
 cd "$(dirname "$0")"
-dist=../dist
-[ "${1-}" != --dist ] || dist=$2
-dist=$(realpath -- "$dist")
-work=$(mktemp -d)
+. ./preamble.sh
 name=luat-ota-test-$$
 cleanup() {
   runc delete --force "$name" 2>/dev/null || true
   rm -rf "$work"
 }
 trap cleanup EXIT
-fail() {
-  echo "FAIL  $*"
-  [ ! -s "$work/log" ] || tail -n 20 "$work/log"
-  exit 1
-}
-pass() { echo "PASS  $*"; }
 
 ./oci.py --dist "$dist"
 mkdir "$work/first"

@@ -10,13 +10,8 @@ binary=$(realpath -- "${1:?a binary}")
 cd "$(dirname "$0")"
 init=openwrt/luat-ota/files/luat-ota.init config=openwrt/luat-ota/files/luat-ota.config
 hotplug=openwrt/luat-ota/files/luat-ota.hotplug
-work=$(mktemp -d)
+. ./preamble.sh
 trap 'rm -rf "$work"' EXIT
-fail() {
-  echo "FAIL  $*"
-  exit 1
-}
-pass() { echo "PASS  $*"; }
 
 shellcheck -s sh "$init" "$hotplug" || fail 'shellcheck'
 pass 'the init script has no word from shellcheck'

@@ -6,7 +6,7 @@
 set -euo pipefail
 binary=$(realpath -- "${1:?a binary}")
 cd "$(dirname "$0")"
-work=$(mktemp -d)
+. ./preamble.sh
 group=
 skip() {
   echo "SKIPPED  a small machine: $*"

@@ -7,19 +7,13 @@
 set -euo pipefail
 binary=$(realpath -- "${1:?a binary}")
 cd "$(dirname "$0")"
-work=$(mktemp -d)
+. ./preamble.sh
 server=
 cleanup() {
   [ -z "$server" ] || kill "$server" 2>/dev/null || true
   rm -rf "$work"
 }
 trap cleanup EXIT
-fail() {
-  echo "FAIL  $*"
-  [ ! -s "$work/log" ] || tail -n 20 "$work/log"
-  exit 1
-}
-pass() { echo "PASS  $*"; }
 
 # As they are, but for the program and the page, which are not installed here.
 for unit in systemd/*; do

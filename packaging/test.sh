@@ -6,9 +6,8 @@
 # alone, too: packaging/README.md.
 set -euo pipefail
 cd "$(dirname "$0")"
-dist=../dist
-[ "${1-}" != --dist ] || dist=$2
-dist=$(realpath -- "$dist")
+. ./preamble.sh
+trap 'rm -rf --one-file-system "$work"' EXIT
 for size in '' -router; do
   [ -x "$dist/luat-ota-x86_64$size" ] || { echo "test.sh: no $dist/luat-ota-x86_64$size: packaging/build.sh x86_64" >&2; exit 1; }
 done
@@ -53,8 +52,6 @@ echo '== the guide to Docker Compose'
 ./test-guide-docker.sh --dist "$dist"
 echo '== Debian'
 # One for all tests below, each of which copies it.
-work=$(mktemp -d)
-trap 'rm -rf --one-file-system "$work"' EXIT
 . ./machine.sh
 bare_debian "$work/debian"
 export LUAT_OTA_CHROOT=$work/debian
