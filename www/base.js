@@ -62,8 +62,8 @@ export const button = (key, symbol, words, onclick, kind = '') =>
 
 /** Text of the server, in our language where we know it; else in English, and said so to screen readers. */
 export function said(text, name = 'span') {
-  const known = translate(text);
-  return h(name, known === null || lang === 'en' ? { lang: 'en' } : {}, known ?? text);
+  const words = translate(text) ?? text;
+  return h(name, /[\u4e00-\u9fff]/.test(words) ? {} : { lang: 'en' }, words);
 }
 
 const WHOLE = SAID.map(([pattern, ...words]) => [new RegExp('^(?:' + pattern.source + ')$'), ...words]);
@@ -268,8 +268,8 @@ export class Problem extends Error {
 
 function problem(status, text) {
   try {
-    const { detail, title } = JSON.parse(text);
-    if (detail || title) return new Problem(status, detail || title);
+    const { detail } = JSON.parse(text);
+    if (detail) return new Problem(status, translate(detail) ?? detail);
   } catch { /* no problem+json: say the number */ }
   return new Problem(status, t('status', status));
 }
