@@ -73,6 +73,40 @@ fn rules_are_counted_checked_and_saved() {
 }
 
 #[test]
+fn stages_are_counted_checked_and_saved_in_a_field_of_their_own() {
+    let text = json!({"stages": [{"percent": 0}, {"percent": 100, "after": "48h"}]}).to_string();
+    let Some(desk) = open("stages are edited", text.as_bytes()) else {
+        return;
+    };
+    let browser = &desk.browser;
+    browser.wait_text(".rules .effect", "0 of 10 devices may have 2.0.0; now 0.");
+    assert_eq!(value(&desk, "#r-stages"), "0, 100 48h");
+    let disabled = "return document.querySelector('.rules [type=submit]').disabled";
+    for (typed, mistake) in [
+        ("50, 20 1h", "must be more than that of the stage before"),
+        ("1, many 1h", "a number from 0 to 100"),
+        ("1, 100 soon", "a time such as"),
+    ] {
+        browser.fill("#r-stages", typed);
+        browser.wait_text("#e-stages", mistake);
+        assert_eq!(browser.js(disabled, json!([])), true, "{typed}");
+    }
+    browser.fill("#r-stages", "100");
+    browser.wait_text(".rules .effect", "8 of 10 devices may have 2.0.0; now 0.");
+    // One key stands in place of the other.
+    browser.fill("#r-percent", "5");
+    browser.wait_text("#e-stages", "`percent` is there as well");
+    browser.fill("#r-percent", "");
+    browser.wait_text(".rules .effect", "8 of 10 devices may have 2.0.0; now 0.");
+    browser.click(".rules [type=submit]:not(:disabled)");
+    browser.wait_text("#toast", "The rules of P 2.0.0 are saved.");
+    let file = desk.server.place().path("P/2.0.0/release.json");
+    let rules: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(rules, json!({"stages": [{"percent": 100}]}));
+    desk.quiet_console();
+}
+
+#[test]
 fn the_text_of_the_rules_is_checked_and_no_other_change_is_overwritten() {
     let Some(desk) = open("rules as a text", b"{\"percent\": 0}") else {
         return;
