@@ -132,6 +132,10 @@ fn a_release_that_was_never_there_has_no_history_and_one_without_devices_an_empt
     assert_eq!(operator.get("/api/v1/versions?after=x").status, 400);
 }
 
+fn imei(n: u64) -> String {
+    (862_991_443_000_000 + n * 7919).to_string()
+}
+
 /// A state folder that remembers 300 devices, and the counts of two weeks and a year.
 fn remember(state: &Path) {
     let now = Stamp(1 << 31);
@@ -182,7 +186,7 @@ fn remember(state: &Path) {
         );
     }
     for n in 0..300_u64 {
-        let text = (862_991_443_000_000 + n * 7919).to_string();
+        let text = imei(n);
         let device = DeviceId::parse(&text).unwrap();
         let (state, version) = match n {
             0..260 => (State::Confirmed, "2.0.1"),
@@ -315,11 +319,19 @@ fn counts_over_time_are_exported_as_csv_with_a_line_for_each() {
     assert_eq!(told.status, 404);
 }
 
+/// With the variable LUAT_OTA_PICTURES, it takes the pictures of docs/operator.md into that folder.
 #[test]
 fn the_page_draws_the_history_of_a_release_and_of_the_versions_with_a_table_of_the_same() {
     let prepare = |place: &Place| {
         place.drop_firmware("ALIYUN/2.0.1/update.bin", &noise(91, 50_000));
         place.drop_firmware("ALIYUN/2.0.0/update.bin", &noise(92, 50_000));
+        let stages = [
+            json!({"percent": 10}),
+            json!({"percent": 100, "after": "30d"}),
+        ];
+        place.rules("ALIYUN/2.0.1/release.json", json!({ "stages": stages }));
+        let names = (0..8).map(|n| format!("{} # pump {n}\n", imei(n)));
+        std::fs::write(place.path("@pilot.txt"), names.collect::<String>()).unwrap();
         remember(&place.state());
     };
     let Some(desk) = Desk::open("history", prepare) else {
@@ -395,9 +407,8 @@ fn the_page_draws_the_history_of_a_release_and_of_the_versions_with_a_table_of_t
         json!([of_release]),
     );
     desk.quiet_console();
-    let pictures = std::env::var_os("LUAT_OTA_PICTURES");
     for (width, language) in [(1440, "en-GB,en"), (390, "zh-CN,zh")] {
-        browser.size(width, if pictures.is_some() { 1900 } else { 1000 });
+        browser.size(width, 1000);
         browser.language(language);
         browser.open(&desk.url(""));
         let wide = "
@@ -413,17 +424,32 @@ fn the_page_draws_the_history_of_a_release_and_of_the_versions_with_a_table_of_t
         browser.click(&format!("{of_release} > summary"));
         browser.wait("a chart", shown, json!([of_release]));
         assert_eq!(browser.js(wide, json!([])), 0, "{width}");
-        browser.js(
-            "document.querySelectorAll('[data-key=table]').forEach((e) => { e.open = false; })",
-            json!([]),
-        );
-        for theme in ["light", "dark"] {
-            browser.scheme(theme);
-            if let Some(folder) = &pictures {
-                std::thread::sleep(std::time::Duration::from_millis(800));
-                let name = format!("history-{width}-{theme}.png");
-                std::fs::write(Path::new(folder).join(name), browser.screenshot()).unwrap();
-            }
+    }
+    if let Some(folder) = std::env::var_os("LUAT_OTA_PICTURES") {
+        let picture = |name: &str| {
+            let path = Path::new(&folder).join(name);
+            std::fs::write(path, browser.screenshot()).unwrap();
+        };
+        browser.size(1280, 1000);
+        browser.scheme("light");
+        for (language, tag) in [("en-GB,en", "en"), ("zh-CN,zh", "zh")] {
+            browser.language(language);
+            browser.open(&desk.url(""));
+            desk.go("#/releases/ALIYUN%2F2.0.1");
+            browser.wait_text(&card, "260");
+            browser.click(&format!("{of_release} > summary"));
+            browser.wait("a chart", shown, json!([of_release]));
+            browser.wait_text(".rules .effect p", "2.0.1");
+            picture(&format!("release-{tag}.png"));
+            browser.js(
+                "document.querySelector('.rules').scrollIntoView()",
+                json!([]),
+            );
+            picture(&format!("rules-{tag}.png"));
+            desk.go("#/devices?project=ALIYUN&sort=id");
+            browser.wait_text("main > [role=status]", "300");
+            browser.wait_text("main", "pump 0");
+            picture(&format!("devices-{tag}.png"));
         }
     }
     desk.quiet_console();
