@@ -15,7 +15,7 @@ feishu) form='{msg_type: "text", content: {text: .}}' ;;
   ;;
 esac
 address=$(cat "$2")
-message=$(jq -c "[\"luat-ota\", .event, .project, .version, .device, .reason] | map(values) | join(\" \") | $form")
+message=$(jq -c "[\"luat-ota\", .event, .project, .version, .device, .name, .reason] | map(values) | join(\" \") | $form")
 # The status is 200 even if the robot refuses the message; the number in the reply is then not 0.
 taken=$(
   printf 'url = "%s"\n' "$address" |

@@ -7,12 +7,13 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::CommandResult;
-use crate::export::{Column, Export, ExportFormat};
+use crate::export::{self, Column, Export, ExportFormat};
 use crate::firmware::catalog::{Catalog, Package, Release, Remark};
 use crate::firmware::known::{self, KnownFiles};
 use crate::firmware::scan;
 use crate::firmware::words;
 use crate::fleet::clock::unix_now;
+use crate::fleet::releases::StageView;
 use crate::fleet::{Fleet, FleetSettings};
 use crate::logging::Printable;
 
@@ -20,38 +21,46 @@ use crate::logging::Printable;
 pub(super) fn run(folder: &Path, state: &Path, format: Option<ExportFormat>) -> CommandResult {
     let catalog = catalogue(folder, state)?;
     let code = u8::from(!catalog.quarantined.is_empty());
+    let fleet = remembered(&catalog, state);
     let text = match format {
-        None => describe(folder, &catalog) + &stages(&catalog, state),
-        Some(format) => exported(&catalog, format),
+        None => describe(folder, &catalog) + &stages(&catalog, fleet.as_ref()),
+        Some(format) => exported(&catalog, fleet.as_ref(), format),
     };
     Ok((text, code))
 }
 
-/// How far the releases with stages have come, as the server of this state folder remembers it.
-fn stages(catalog: &Catalog, state: &Path) -> String {
+/// What the server of this state folder remembers, if a release has stages. The error is a sentence.
+fn remembered(catalog: &Catalog, state: &Path) -> Option<Result<Fleet, String>> {
+    let projects = catalog.projects().iter();
+    let mut releases = projects.flat_map(|project| &project.releases);
+    releases.find(|release| release.rules.stages.is_some())?;
+    let now = Instant::now();
+    let read = Fleet::read(FleetSettings::default(), state, now, unix_now());
+    let fleet = read.map(|(mut fleet, _)| {
+        fleet.catalog(catalog, now);
+        fleet
+    });
+    let error = |_| format!("The journal in {} cannot be read.", state.display());
+    Some(fleet.map_err(error))
+}
+
+/// How far the releases with stages have come.
+fn stages(catalog: &Catalog, fleet: Option<&Result<Fleet, String>>) -> String {
     let mut out = String::new();
-    let mut releases = catalog
-        .projects()
-        .iter()
-        .flat_map(|project| &project.releases);
-    if releases.all(|release| release.rules.stages.is_none()) {
-        return out;
-    }
-    let _ = writeln!(out, "\nStages:");
-    let (now, unix) = (Instant::now(), unix_now());
-    let Ok((mut fleet, _)) = Fleet::read(FleetSettings::default(), state, now, unix) else {
-        let state = state.display().to_string();
-        let _ = writeln!(
-            out,
-            "  The journal in {} cannot be read.",
-            Printable(&state)
-        );
+    let Some(fleet) = fleet else {
         return out;
     };
-    fleet.catalog(catalog, now);
-    for project in catalog.projects() {
-        for stage in fleet.stage_texts(project, now, unix) {
-            let _ = writeln!(out, "  {}/{}", Printable(&project.name), Printable(&stage));
+    let _ = writeln!(out, "\nStages:");
+    match fleet {
+        Err(error) => {
+            let _ = writeln!(out, "  {}", Printable(error));
+        }
+        Ok(fleet) => {
+            for project in catalog.projects() {
+                for stage in fleet.stage_texts(project, Instant::now(), unix_now()) {
+                    let _ = writeln!(out, "  {}/{}", Printable(&project.name), Printable(&stage));
+                }
+            }
         }
     }
     out
@@ -138,22 +147,39 @@ const FILE: &[Column] = &[
     ("base_core", "/base_core"),
     ("sha256", "/sha256"),
     ("rules", "/rules/*"),
+    ("stage", "/stage/text"),
     ("text", "/text"),
 ];
 
 /// The same for other programs: a row for each served file, and for each remark.
-fn exported(catalog: &Catalog, format: ExportFormat) -> String {
+fn exported(
+    catalog: &Catalog,
+    fleet: Option<&Result<Fleet, String>>,
+    format: ExportFormat,
+) -> String {
+    let known = fleet.and_then(|fleet| fleet.as_ref().ok());
+    let stage = |name| known?.stage(name, Instant::now(), unix_now());
     let mut out = String::new();
     let mut rows = Export::new(format, "files", FILE);
     rows.begin(&mut out);
     for project in catalog.projects() {
         for release in &project.releases {
+            let stage = stage((&*project.name, &*release.version_text));
             for package in &release.packages {
-                rows.row(&mut out, &file(&project.name, release, package));
+                rows.row(
+                    &mut out,
+                    &file(&project.name, release, stage.as_ref(), package),
+                );
             }
         }
     }
-    let notes = for_cores_alone(catalog);
+    let mut notes = for_cores_alone(catalog);
+    if let Some(Err(error)) = fleet {
+        notes.push(Remark {
+            path: String::new(),
+            text: error.clone(),
+        });
+    }
     for (status, remarks) in [
         ("quarantined", &catalog.quarantined),
         ("warning", &catalog.warnings),
@@ -174,7 +200,7 @@ fn exported(catalog: &Catalog, format: ExportFormat) -> String {
     out
 }
 
-fn file(project: &str, release: &Release, package: &Package) -> Value {
+fn file(project: &str, release: &Release, stage: Option<&StageView>, package: &Package) -> Value {
     json!({
         "status": "served",
         "path": &*package.path,
@@ -186,6 +212,7 @@ fn file(project: &str, release: &Release, package: &Package) -> Value {
         "base_core": package.base_core,
         "sha256": package.content.to_string(),
         "rules": words::rules(release),
+        "stage": stage.map(export::stage),
     })
 }
 

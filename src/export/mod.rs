@@ -11,8 +11,9 @@ pub use self::device::{DEVICE, device};
 pub use self::device::{STEP, steps};
 pub use self::explanation::{EXPLANATION, explanation};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::fleet::releases::StageView;
 use crate::logging::{Civil, Printable};
 
 /// Format of an export.
@@ -169,6 +170,18 @@ fn harmless(text: &str) -> String {
     format!("{mark}{}", Printable(text))
 }
 
+/// The stage that a release has reached.
+pub fn stage(view: &StageView) -> Value {
+    json!({
+        "percent": view.percent,
+        "since": rfc3339(view.since),
+        "next": view.next,
+        "due": view.due.map(rfc3339),
+        "waits": view.waits,
+        "text": view.to_string(),
+    })
+}
+
 /// A moment as RFC 3339, `null` if it is unknown.
 pub fn rfc3339(unix: i64) -> Value {
     match u64::try_from(unix) {
@@ -180,7 +193,6 @@ pub fn rfc3339(unix: i64) -> Value {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
 
     use super::*;
 

@@ -194,8 +194,12 @@ impl Fleet {
         }
     }
 
-    /// Raises a notice: in the log, for the readers of events, and for the program of `--on-event`.
-    pub fn notify(&mut self, notice: Notice) {
+    /// Raises a notice: in the log, for the readers of events, and for the program of `--on-event`. Adds the name of its
+    /// device.
+    pub fn notify(&mut self, mut notice: Notice) {
+        let device = DeviceId::parse(&notice.device);
+        let name = device.and_then(|device| self.groups.device_name(device));
+        notice.name = name.unwrap_or_default().into();
         self.tally.notice(notice.kind);
         self.events.notify(notice, clock::unix_now());
     }

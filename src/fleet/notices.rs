@@ -88,6 +88,8 @@ pub struct Notice {
     pub version: Box<str>,
     /// The id of the device, as it writes it.
     pub device: Box<str>,
+    /// The name that a group gives it.
+    pub name: Box<str>,
     /// A sentence.
     pub reason: Box<str>,
 }
@@ -101,6 +103,7 @@ impl Notice {
             project: project.into(),
             version: version.into(),
             device: "".into(),
+            name: "".into(),
             reason: end
                 .and_then(|end| reason.get(..end))
                 .unwrap_or(reason)
@@ -122,6 +125,7 @@ impl Notice {
             ("project", &*self.project),
             ("version", &*self.version),
             ("device", &*self.device),
+            ("name", &*self.name),
             ("reason", &*self.reason),
         ];
         fields.into_iter().filter(|(_, text)| !text.is_empty())

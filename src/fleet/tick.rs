@@ -75,7 +75,7 @@ impl Fleet {
         for (device, id) in requests.tick(&|device| self.remembers(device)) {
             let holds = self.clear_hold(device, now);
             log::info!(target: "lift", device = &*id, holds = holds; "");
-            let change = ChangeEntry::new("lift", "", "", &id);
+            let change = ChangeEntry::new(ChangeEntry::LIFT, "", "", &id);
             self.changed(changes::COMMAND, change, now);
         }
         self.hold_requests = requests;

@@ -62,6 +62,7 @@ fn change(
 fn the_log_the_release_and_the_list_show_who_changed_what() {
     let place = Place::new();
     place.drop_firmware("P/1.0.0/u.bin", &noise(81, 5000));
+    std::fs::write(place.path("@pumps.txt"), format!("{IMEI} # pump 7\n")).unwrap();
     write_tokens(
         &place.state(),
         &format!("alice {ALICE}\nbob {BOB} read\ncarol short\n"),
@@ -159,6 +160,8 @@ fn the_log_the_release_and_the_list_show_who_changed_what() {
         (detail(0), detail(1), detail(2), detail(3)),
         (IMEI, "25", "rules: set fuse, percent", "wait")
     );
+    let name = |at: usize| list["changes"][at]["name"].as_str();
+    assert_eq!((name(0), name(1)), (Some("pump 7"), None));
     assert!(
         detail(4).starts_with("P/2.0.0/u.bin, 5000 bytes, sha256 "),
         "{}",

@@ -54,6 +54,20 @@ fn a_stage_is_reached_by_confirmed_devices_and_outlives_a_kill() {
         )),
         "{said}"
     );
+    // For other programs: the object of the API, and the sentence.
+    let output = run(&["check", &folder, "--state", &state, "--json"]);
+    let files: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let stage = |release: Value| {
+        let mut stage = release["stage"].clone();
+        // It is rounded to a second anew each time.
+        stage["since"] = Value::Null;
+        stage
+    };
+    assert_eq!(stage(files["files"][0].clone()), stage(shown));
+    let output = run(&["check", &folder, "--state", &state, "--csv"]);
+    let rows = crate::operator_export::rows(&String::from_utf8(output.stdout).unwrap());
+    let text = format!("0 percent of the devices; next stage: 100 percent; it waits: {reason}");
+    assert_eq!(rows[0]["stage"], text);
     let explained = run(&[
         "explain",
         &folder,

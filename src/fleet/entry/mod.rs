@@ -305,6 +305,9 @@ impl ChangeEntry {
     /// Action of a file that is uploaded.
     pub const UPLOAD: &str = "upload";
 
+    /// Action of a hold that is lifted from a device.
+    pub const LIFT: &str = "lift";
+
     /// Action of a pause.
     pub const PAUSE: &str = "pause";
 

@@ -165,7 +165,7 @@ pub(super) fn clear_hold(context: &OperatorContext, id: &str) -> ApiResult {
         return Err(unknown());
     }
     let lifted = fleet.clear_hold(device, now);
-    let change = ChangeEntry::new("lift", "", "", id);
+    let change = ChangeEntry::new(ChangeEntry::LIFT, "", "", id);
     Ok(Response::json(&json!({"lifted": lifted})).with_effect(Effect::Change(Box::new(change))))
 }
 

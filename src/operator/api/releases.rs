@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::changes::known;
 use crate::decision::{FUSE, percent_in_force, reached_by};
+use crate::export;
 use crate::firmware::catalog::{Catalog, Package, Project, Release};
 use crate::firmware::name::{self, RulesOwner};
 use crate::firmware::rules::Paused;
@@ -20,7 +21,7 @@ use crate::logging::Civil;
 use crate::operator::blocking::unblock;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
-use crate::operator::response::{ApiResult, ExportedList, ListExport, Response, etag, rfc3339};
+use crate::operator::response::{ApiResult, ExportedList, ListExport, Response, etag};
 use crate::os::fs::Folder;
 
 /// The longest rules that a list shows, in bytes: they may name a hundred thousand devices.
@@ -216,17 +217,8 @@ fn stage(project: &Project, release: &Release, fleet: &Fleet, now: i64) -> Value
     let (name, instant) = ((&*project.name, &*release.version_text), Instant::now());
     // The fleet may not have seen rules that were just written.
     let view = release.rules.stages.as_ref();
-    let Some(view) = view.and_then(|_| fleet.stage(name, instant, now)) else {
-        return Value::Null;
-    };
-    json!({
-        "percent": view.percent,
-        "since": rfc3339(view.since),
-        "next": view.next,
-        "due": view.due.map(rfc3339),
-        "waits": view.waits,
-        "text": view.to_string(),
-    })
+    let view = view.and_then(|_| fleet.stage(name, instant, now));
+    view.map_or(Value::Null, |view| export::stage(&view))
 }
 
 /// The state of a release in a word, and its reason.

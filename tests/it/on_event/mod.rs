@@ -98,6 +98,9 @@ fn the_program_the_log_and_the_stream_get_the_same_events_and_a_restart_repeats_
     let (old, new) = (noise(71, 20_000), noise(72, 20_000));
     place.drop_firmware("P/1.5.0/update.bin", &old);
     place.drop_firmware("P/0.1.0/was-there.soc", &noise(1, 500));
+    let looping = "862991443753394";
+    let group = format!("{looping} # pump 7\n");
+    std::fs::write(place.path("@pumps.txt"), group).unwrap();
     let (command, file) = recorder(&place);
     let flags = ["--on-event", command.as_str(), "--attempts", "3"];
     let mut server = luat_ota();
@@ -119,7 +122,6 @@ fn the_program_the_log_and_the_stream_get_the_same_events_and_a_restart_repeats_
         server.get(&luat("P", IMEI, "2.0.0"));
         !named(&recorded(&file), "first_confirmed").is_empty()
     });
-    let looping = "862991443753394";
     for _ in 0..5 {
         assert_eq!(server.get(&luat("P", looping, "1.0.0")).body, new);
     }
@@ -151,6 +153,7 @@ fn the_program_the_log_and_the_stream_get_the_same_events_and_a_restart_repeats_
         let fits = matches!(found[..], [event] if event["project"] == "P"
             && event["version"] == version
             && event["device"].as_str() == device
+            && event["name"].as_str() == device.filter(|id| *id == looping).map(|_| "pump 7")
             && event["reason"].as_str().unwrap_or_default().contains(reason));
         rows.row(name, fits.then_some(()).ok_or(format!("{events:?}")));
     }
@@ -161,7 +164,7 @@ fn the_program_the_log_and_the_stream_get_the_same_events_and_a_restart_repeats_
         assert!(time.len() == 20 && time.ends_with('Z'), "{time}");
         let sent = streamed.recv_timeout(PATIENCE).unwrap();
         assert_eq!(sent, *event);
-        let keys = ["event", "project", "version", "device", "reason"];
+        let keys = ["event", "project", "version", "device", "name", "reason"];
         server.wait_for_log("has the same event", |line| {
             let line: Value = serde_json::from_str(line).unwrap_or_default();
             keys.iter().all(|key| line[key] == event[key])
@@ -354,7 +357,9 @@ fn every_event_is_in_the_documents() {
                 result.ok_or("missing".to_owned()),
             );
         }
-        for key in ["event", "time", "project", "version", "device", "reason"] {
+        for key in [
+            "event", "time", "project", "version", "device", "name", "reason",
+        ] {
             let result = text.contains(&format!("| `{key}` | ")).then_some(());
             rows.row(
                 &format!("{name}: {key}"),

@@ -54,7 +54,7 @@ fn answer_one(listener: &TcpListener, body: &str) -> (String, String) {
 }
 
 const EVENT: &str = "{\"event\":\"held\",\"time\":\"2026-11-29T08:00:00Z\",\"project\":\"水表\",\
-                     \"version\":\"2.0.0\",\"device\":\"862991443753386\",\"reason\":\"a \\\"reason\\\"\"}\n";
+                     \"version\":\"2.0.0\",\"device\":\"862991443753386\",\"name\":\"pump 7\",\"reason\":\"a \\\"reason\\\"\"}\n";
 
 /// Runs a command, split as the server splits it, with an event on its standard input.
 fn run_with_event(command: &str) -> std::process::ExitStatus {
@@ -74,7 +74,7 @@ fn run_with_event(command: &str) -> std::process::ExitStatus {
 
 #[test]
 fn the_webhook_sends_what_each_robot_accepts_and_fails_if_it_refuses() {
-    let text = "luat-ota held 水表 2.0.0 862991443753386 a \"reason\"";
+    let text = "luat-ota held 水表 2.0.0 862991443753386 pump 7 a \"reason\"";
     let tail = json!({"msgtype": "text", "text": {"content": text}});
     let feishu = json!({"msg_type": "text", "content": {"text": text}});
     let place = Place::new();
