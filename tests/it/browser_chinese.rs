@@ -170,7 +170,8 @@ const PARTS: &[&str] = &[
     "send the file's length",
     "is it variadic",
     "only {window}",
-    "{{\\n",
+    "{new}",
+    "conflicted copy",
     "what shall",
     // Parts of sentences on .soc files.
     "no package of the vendor",

@@ -295,7 +295,7 @@ fn the_export_is_the_api(desk: &Desk, operator: &Operator) {
         browser.click("[data-key=save-csv]");
         let last = "return window.saved.pop() ?? null";
         let text = browser.wait("it is saved", last, json!([]));
-        crate::operator_export::rows(text.as_str().unwrap().trim_start_matches('\u{feff}'))
+        common::csv::rows(text.as_str().unwrap().trim_start_matches('\u{feff}'))
     };
     let text = |value: &Value| match value {
         Value::Null => String::new(),

@@ -96,7 +96,9 @@ fn stages_are_counted_checked_and_saved_in_a_field_of_their_own() {
     // One key stands in place of the other.
     browser.fill("#r-percent", "5");
     browser.wait_text("#e-stages", "`percent` is there as well");
-    browser.fill("#r-percent", "");
+    browser.click(".rules [data-key=undo]");
+    browser.wait_text(".rules .effect", "0 of 10 devices may have 2.0.0; now 0.");
+    browser.fill("#r-stages", "100");
     browser.wait_text(".rules .effect", "8 of 10 devices may have 2.0.0; now 0.");
     browser.click(".rules [type=submit]:not(:disabled)");
     browser.wait_text("#toast", "The rules of P 2.0.0 are saved.");

@@ -7,6 +7,7 @@ use crate::common;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use common::csv::rows;
 use common::desk::{Desk, card};
 use common::operator::Operator;
 use common::packages::noise;
@@ -20,8 +21,6 @@ use luat_ota::fleet::entry::{
 use luat_ota::fleet::journal::{Journal, Loaded};
 use luat_ota::fleet::journey::State;
 use serde_json::{Value, json};
-
-use crate::operator_export::rows;
 
 const HISTORY: &str = "/api/v1/releases/P/2.0.0/history";
 

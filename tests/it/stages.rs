@@ -65,7 +65,7 @@ fn a_stage_is_reached_by_confirmed_devices_and_outlives_a_kill() {
     };
     assert_eq!(stage(files["files"][0].clone()), stage(shown));
     let output = run(&["check", &folder, "--state", &state, "--csv"]);
-    let rows = crate::operator_export::rows(&String::from_utf8(output.stdout).unwrap());
+    let rows = common::csv::rows(&String::from_utf8(output.stdout).unwrap());
     let text = format!("0 percent of the devices; next stage: 100 percent; it waits: {reason}");
     assert_eq!(rows[0]["stage"], text);
     let explained = run(&[

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod client;
+pub mod csv;
 pub mod datagrams;
 pub mod decisions;
 pub mod desk;
