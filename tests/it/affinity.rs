@@ -48,30 +48,39 @@ fn servers(bytes: &[u8], secret: &Place) -> [Server; 2] {
     })
 }
 
-/// Blocks of the document in this language, with the addresses of here: `http` and `packets` are the proxy's.
-fn blocks(
-    language: &str,
-    servers: &[Server; 2],
-    http: SocketAddr,
-    packets: SocketAddr,
-) -> Vec<String> {
-    let [one, two] = servers;
+/// Where something listens: a server, or the load balancer.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    pub http: SocketAddr,
+    /// UDP and TCP 2234.
+    pub packets: SocketAddr,
+}
+
+impl Ports {
+    pub fn of(server: &Server) -> Ports {
+        assert_eq!(server.udp, server.tcp);
+        Ports {
+            http: server.http,
+            packets: server.udp,
+        }
+    }
+}
+
+/// Blocks of the document in this language, with the addresses of here.
+pub fn blocks(language: &str, servers: [Ports; 2], balancer: Ports) -> Vec<String> {
+    let Ports { http, packets } = balancer;
     let here = |text: &str| {
         let lines = text.lines().filter(|line| !line.contains("[::]"));
         let lines = lines.map(|line| {
-            line.replace("10.0.0.1:8080", &one.http.to_string())
-                .replace("10.0.0.2:8080", &two.http.to_string())
-                .replace(
-                    "10.0.0.1:2234 check port 8080",
-                    &format!("{} check port {}", one.tcp, one.http.port()),
-                )
-                .replace(
-                    "10.0.0.2:2234 check port 8080",
-                    &format!("{} check port {}", two.tcp, two.http.port()),
-                )
-                .replace("10.0.0.1:2234", &one.udp.to_string())
-                .replace("10.0.0.2:2234", &two.udp.to_string())
-                .replace("listen 80 ", &format!("listen {http} "))
+            let mut line = line.to_owned();
+            for (ports, host) in servers.iter().zip(["10.0.0.1", "10.0.0.2"]) {
+                let check = |port| format!("{host}:2234 check port {port}");
+                line = line
+                    .replace(&check(8080), &check(ports.http.port()))
+                    .replace(&format!("{host}:8080"), &ports.http.to_string())
+                    .replace(&format!("{host}:2234"), &ports.packets.to_string());
+            }
+            line.replace("listen 80 ", &format!("listen {http} "))
                 .replace("bind :80", &format!("bind {http}"))
                 .replace("listen 2234", &format!("listen {packets}"))
                 .replace("bind :2234", &format!("bind {packets}"))
@@ -83,6 +92,21 @@ fn blocks(
     blocks.iter().map(|block| here(block)).collect()
 }
 
+/// The module of nginx for UDP and TCP.
+pub const STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
+/// Whether the module is installed; without it the test says that it was skipped.
+pub fn has_stream_module() -> bool {
+    if std::path::Path::new(STREAM).exists() {
+        return true;
+    }
+    let missing =
+        "the stream module of nginx is not installed (apt-get install libnginx-mod-stream)";
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{missing}");
+    common::mount::skipped(missing);
+    false
+}
+
 /// A load balancer, with its address for UDP and TCP 2234.
 struct Balancer {
     proxy: Proxy,
@@ -90,16 +114,12 @@ struct Balancer {
 }
 
 fn nginx(servers: &[Server; 2]) -> Option<Balancer> {
-    const STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
-    if !std::path::Path::new(STREAM).exists() {
-        let missing =
-            "the stream module of nginx is not installed (apt-get install libnginx-mod-stream)";
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{missing}");
-        common::mount::skipped(missing);
+    if !has_stream_module() {
         return None;
     }
     let (place, http, packets) = (Place::new(), free_address(), free_address());
-    let [block, stream] = &blocks("nginx", servers, http, packets)[..] else {
+    let servers = [Ports::of(&servers[0]), Ports::of(&servers[1])];
+    let [block, stream] = &blocks("nginx", servers, Ports { http, packets })[..] else {
         panic!("the document has other blocks");
     };
     let root = place.root.display();
@@ -115,7 +135,8 @@ fn nginx(servers: &[Server; 2]) -> Option<Balancer> {
 
 fn haproxy(servers: &[Server; 2]) -> Option<Balancer> {
     let (place, http, packets) = (Place::new(), free_address(), free_address());
-    let [block] = &blocks("haproxy", servers, http, packets)[..] else {
+    let servers = [Ports::of(&servers[0]), Ports::of(&servers[1])];
+    let [block] = &blocks("haproxy", servers, Ports { http, packets })[..] else {
         panic!("the document has other blocks");
     };
     let command = command("haproxy", &["-db", "-f"]);

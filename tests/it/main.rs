@@ -22,6 +22,7 @@ mod citations;
 mod command_line;
 mod direct;
 mod docs;
+mod failover;
 mod field_names;
 mod fleet;
 mod folder;

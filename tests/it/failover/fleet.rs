@@ -1,0 +1,314 @@
+//! Sixty emulated modules of all generations, which ask again and again over HTTP, UDP and TCP.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use luat_ota::modems::driver::{self, Keep, Played, Settings};
+use luat_ota::modems::first_edition::Dialect;
+use luat_ota::modems::generations::{Client, Module, Transport};
+use luat_ota::modems::libfota::Libfota2;
+use luat_ota::modems::libfota3::Libfota3;
+use luat_ota::modems::luatask::Generation;
+use luat_ota::modems::{Endpoint, Outcome, diagnose};
+use sha2::{Digest, Sha256};
+use smol::{LocalExecutor, Timer};
+
+use super::SIZE;
+use crate::common::datagrams::Dice;
+
+/// Modules of a fleet.
+pub const MODULES: u32 = 60;
+
+/// How many times faster than the wall's clock the modules' run: their time limits are 10 s and more.
+pub const SPEED: u32 = 3;
+
+/// Bytes per second that a module takes, on the wall's clock: a download lasts five seconds.
+const BANDWIDTH: u64 = 40_000;
+
+/// The longest time from one check of a module to its next, on the wall's clock.
+pub const INTERVAL: Duration = Duration::from_millis(1500);
+
+/// One module in three loses its link once in each update.
+const CUT_PERCENT: u64 = 33;
+
+/// What a module restarts with.
+pub type Image = Vec<u8>;
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With the image of this release.
+    Updated(u32),
+    /// The server had nothing newer.
+    Nothing,
+    /// Why.
+    Failed(String),
+    /// With bytes that are no image.
+    Torn,
+}
+
+/// One attempt of a module that did not run the newest release.
+#[derive(Clone, Debug)]
+pub struct Try {
+    pub module: u32,
+    pub ended: Instant,
+    /// Bytes of the file.
+    pub body: u64,
+    /// Connections.
+    pub connects: u32,
+    pub end: End,
+}
+
+struct Shared {
+    http: SocketAddr,
+    udp: SocketAddr,
+    tcp: SocketAddr,
+    /// SHA-256 of the images of each release, by its number.
+    digests: Mutex<Vec<Vec<[u8; 32]>>>,
+    newest: AtomicU32,
+    tries: Mutex<Vec<Try>>,
+    /// The release that each module runs.
+    runs: Vec<AtomicU32>,
+    /// The release that each module has reported in a check.
+    reported: Vec<AtomicU32>,
+    over: AtomicBool,
+}
+
+/// A running fleet; stopped at the end.
+pub struct Fleet {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Generation of a module.
+pub fn client(number: u32) -> Client {
+    let clients = [
+        Client::First(Dialect::UserServer, true),
+        Client::LuaTask(Generation::Gen2g),
+        Client::Libfota2(Libfota2::GENERATIONS[0].0, Libfota2::GENERATIONS[0].1),
+        Client::First(Dialect::UserServer, false),
+        Client::LuaTask(Generation::Rda8910),
+        Client::Libfota2(Libfota2::GENERATIONS[5].0, Libfota2::GENERATIONS[5].1),
+        Client::First(Dialect::Official, true),
+        Client::LuaTask(Generation::Asr1802),
+        Client::Libfota2(Libfota2::GENERATIONS[15].0, Libfota2::GENERATIONS[15].1),
+        Client::UpdateHttp,
+        Client::First(Dialect::UserServer, true),
+        Client::Libfota3(Libfota3::ALL[Libfota3::ALL.len() - 1]),
+    ];
+    clients[number as usize % clients.len()]
+}
+
+/// IMEI of a module.
+pub fn imei(number: u32) -> String {
+    format!("{}", 862_991_440_000_000 + u64::from(number) * 7)
+}
+
+/// Project of the LuatOS modules, whose package check the emulation plays, and of the others.
+pub const PROJECTS: [&str; 2] = ["NEW", "OLD"];
+
+impl Fleet {
+    /// Modules that run release 0.
+    pub fn start(http: SocketAddr, udp: SocketAddr, tcp: SocketAddr) -> Fleet {
+        let numbers = || (0..MODULES).map(|_| AtomicU32::new(0)).collect();
+        let shared = Arc::new(Shared {
+            http,
+            udp,
+            tcp,
+            digests: Mutex::new(vec![Vec::new()]),
+            newest: AtomicU32::new(0),
+            tries: Mutex::default(),
+            runs: numbers(),
+            reported: numbers(),
+            over: AtomicBool::new(false),
+        });
+        let alive = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || {
+            let executor = LocalExecutor::new();
+            let modules = (0..MODULES).map(|number| executor.spawn(live(&alive, number)));
+            let modules: Vec<_> = modules.collect();
+            smol::block_on(executor.run(async {
+                let end = async {
+                    while !alive.over.load(Relaxed) {
+                        Timer::after(Duration::from_millis(50)).await;
+                    }
+                };
+                let all = async {
+                    for module in modules {
+                        module.await;
+                    }
+                };
+                smol::future::or(all, end).await;
+            }));
+        });
+        Fleet {
+            shared,
+            thread: Some(thread),
+        }
+    }
+
+    /// The number of a new release with one of these images for each module. Call it before the files are there.
+    pub fn expect(&self, images: &[Image]) -> u32 {
+        let mut digests = self.shared.digests.lock().unwrap();
+        digests.push(
+            images
+                .iter()
+                .map(|image| Sha256::digest(image).into())
+                .collect(),
+        );
+        let number = digests.len() as u32 - 1;
+        self.shared.newest.store(number, Relaxed);
+        number
+    }
+
+    /// Modules that run the newest release, and have told a server so.
+    pub fn updated(&self) -> usize {
+        let newest = self.shared.newest.load(Relaxed);
+        let reported = self.shared.reported.iter();
+        reported
+            .filter(|release| release.load(Relaxed) == newest)
+            .count()
+    }
+
+    /// Modules that do not run the newest release.
+    pub fn behind(&self) -> Vec<u32> {
+        let newest = self.shared.newest.load(Relaxed);
+        let behind = |number: &u32| self.shared.runs[*number as usize].load(Relaxed) != newest;
+        (0..MODULES).filter(behind).collect()
+    }
+
+    /// Takes the attempts since the last call.
+    pub fn tries(&self) -> Vec<Try> {
+        std::mem::take(&mut self.shared.tries.lock().unwrap())
+    }
+
+    /// Whether the fleet's thread is alive.
+    pub fn lives(&self) -> bool {
+        self.thread
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One module, from now on.
+async fn live(shared: &Shared, number: u32) {
+    let client = client(number);
+    let mut dice = Dice::new(0x5EED_0001 + u64::from(number) * 7919);
+    let at = match client.transport() {
+        Transport::Http => shared.http,
+        Transport::Udp => shared.udp,
+        Transport::Tcp => shared.tcp,
+    };
+    let server = Endpoint {
+        host: at.ip().to_string(),
+        port: at.port(),
+        path: match client.transport() {
+            Transport::Http => "/update".to_owned(),
+            _ => String::new(),
+        },
+    };
+    let names = Arc::from([(server.host.clone(), at.ip())]);
+    let mut settings = Settings {
+        quiet: None,
+        idle: Duration::from_secs(3),
+        speed: SPEED,
+        cap: Duration::from_secs(600),
+        bandwidth: Some(BANDWIDTH / u64::from(SPEED)),
+        latency: Duration::ZERO,
+        loss: 0,
+        cut_after: None,
+        seed: dice.roll(),
+        keep: Keep {
+            exchanges: 1,
+            bytes: 1024,
+        },
+        source: Some(source(number)),
+        names,
+        only_names: true,
+    };
+    let pause = |dice: &mut Dice| INTERVAL.mul_f64(0.5 + dice.below(500) as f64 / 1000.0);
+    let mut cut_in = 0;
+    Timer::after(pause(&mut dice)).await;
+    loop {
+        let runs = shared.runs[number as usize].load(Relaxed);
+        let newest = shared.newest.load(Relaxed);
+        if cut_in < newest {
+            cut_in = newest;
+            let cut_after = 2_000 + dice.below(SIZE) as u64;
+            settings.cut_after = dice.percent(CUT_PERCENT).then_some(cut_after);
+        }
+        let luatos = client.luatos_core().is_some();
+        let module = Module {
+            imei: imei(number),
+            project: PROJECTS[usize::from(!luatos)].to_owned(),
+            version: version(runs),
+            core: None,
+            bsp: luatos.then(|| "Air780EPM".to_owned()),
+            key: "KEY".to_owned(),
+            to: Some(version(newest)),
+        };
+        let mut attempt = client.attempt(&module, &server);
+        let played = driver::play(attempt.as_mut(), &settings).await;
+        if played.was_cut {
+            settings.cut_after = None;
+        }
+        let end = end(shared, client, runs, &played);
+        match end {
+            End::Updated(release) => shared.runs[number as usize].store(release, Relaxed),
+            End::Nothing => shared.reported[number as usize].store(runs, Relaxed),
+            End::Failed(_) | End::Torn => {}
+        }
+        if runs != newest || matches!(end, End::Updated(_) | End::Torn) {
+            shared.tries.lock().unwrap().push(Try {
+                module: number,
+                ended: Instant::now(),
+                body: played.body,
+                connects: played.connects,
+                end,
+            });
+        }
+        Timer::after(pause(&mut dice)).await;
+    }
+}
+
+/// The version of a release.
+pub fn version(release: u32) -> String {
+    format!("1.0.{release}")
+}
+
+fn end(shared: &Shared, client: Client, runs: u32, played: &Played) -> End {
+    let words = match &played.outcome {
+        Outcome::Updated(image) => {
+            let digest: [u8; 32] = Sha256::digest(image).into();
+            let digests = shared.digests.lock().unwrap();
+            let newer = digests.iter().enumerate().skip(runs as usize + 1);
+            let release = newer
+                .filter(|(_, images)| images.contains(&digest))
+                .map(|(release, _)| release as u32)
+                .next();
+            return release.map_or(End::Torn, End::Updated);
+        }
+        Outcome::NoUpdate(_) => return End::Nothing,
+        Outcome::Failed(_) if diagnose::is_known_bug(client, played) => return End::Nothing,
+        Outcome::Failed(luat_ota::modems::Failure::FlashedGarbage(..)) => return End::Torn,
+        Outcome::Failed(failure) => diagnose::words(failure),
+    };
+    End::Failed(words)
+}
+
+/// An address of its own for each module.
+fn source(number: u32) -> IpAddr {
+    Ipv4Addr::new(127, 1, (number % 7) as u8, number as u8 + 1).into()
+}
