@@ -34,6 +34,9 @@ export function bar({ project, version, counts, devices }) {
       h('li', {}, h('i.swatch.' + state, { 'aria-hidden': 'true' }), h('a', { href: devicesOf({ project, to: version, state }), 'data-key': 'of-' + state }, h('b', {}, number(counts[state])), ' ' + t(state))))));
 }
 
+/** How the devices of all servers stand, if they share outcomes. */
+const everywhere = ({ fleet }) => fleet && h('p.small', {}, t('allServers', number(fleet.confirmed), number(fleet.reverted), number(fleet.silent)));
+
 /** For which devices a release is, and what the state does not show. */
 function whom(release) {
   const shown = ['paused', 'held_back', { rolling_out: 'percent', windowed: 'window', scheduled: 'not_before' }[release.state]];
@@ -56,7 +59,7 @@ function rows(project, some, again, table) {
     h('thead', {}, h('tr', {}, head(t('tReleases')), head(t('stateIs')), head(t('forWhom')), STATES.map((one) => head(t(one))), head(t('tDevices')), head(t('actions')))), h('tbody', {}));
   keyed(element.lastChild, some, (release) => release.version, (release) => h('tr', { 'data-drop': JSON.stringify({ project, version: release.version }) },
     h('th', { scope: 'row' }, h('a', { href: link(release), 'data-key': 'page' }, release.version)), h('td', {}, state(release)),
-    h('td', {}, release.reason && release.state !== 'rolling_out' && h('p.reason', {}, said(release.reason)), h('span.small', {}, whom(release)), authors(release)),
+    h('td', {}, release.reason && release.state !== 'rolling_out' && h('p.reason', {}, said(release.reason)), h('span.small', {}, whom(release)), authors(release), everywhere(release)),
     STATES.map((one) => h('td.n', {}, number(release.counts[one]))), h('td.n', {}, number(release.devices)), h('td', {}, actions(release, again))));
   return element;
 }
@@ -81,7 +84,7 @@ function card(release, again, more = null) {
     authors(release),
     h('p.whom', {}, whom(release)),
     release.stage && said(release.stage.text, 'p.small'),
-    bar(release),
+    bar(release), everywhere(release),
     release.unknown && said(release.unknown, 'p.small'),
     history.ofRelease(release),
     h('div.row', {}, acts,

@@ -16,7 +16,7 @@ export const WORDS = {
 
   // states
   offered: ['offered', '已下发'], downloading: ['downloading', '下载中'], delivered: ['delivered', '已送达'], sent: ['sent to a proxy', '已发给代理'], waiting: ['waiting to reboot', '等待重启'], confirmed: ['confirmed', '已确认'], reverted: ['reverted', '已回退'], silent: ['silent', '失联'],
-  standing: ['Standing', '状态'], nobodyYet: ['No device has been offered it yet.', '还没有向任何设备下发过。'], updatedOf: ['{0} of {1} devices updated', '{1} 台设备中 {0} 台已升级'], network: ['Network', '网段'],
+  standing: ['Standing', '状态'], nobodyYet: ['No device has been offered it yet.', '还没有向任何设备下发过。'], allServers: ['All servers: {0} confirmed, {1} reverted, {2} silent', '全部服务器：{0} 台已确认，{1} 台已回退，{2} 台失联'], updatedOf: ['{0} of {1} devices updated', '{1} 台设备中 {0} 台已升级'], network: ['Network', '网段'],
   is_live: ['Live', '发布中'], is_rolling_out: ['Rolling out {0} %', '灰度 {0}%'], is_paused: ['Paused', '已暂停'], is_fused: ['Fuse tripped', '已熔断'],
   is_held_back: ['Held back', '暂不发布'], is_scheduled: ['Scheduled', '定时发布'], is_windowed: ['In a time window', '限时段'],
 

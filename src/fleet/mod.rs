@@ -39,6 +39,8 @@ mod restore;
 pub mod resume;
 mod sampling;
 mod sessions;
+pub mod shared;
+mod sharing;
 pub mod short_version;
 pub mod tally;
 mod tick;

@@ -17,6 +17,8 @@ mod operator;
 mod reachability;
 mod rules_edits;
 mod settings;
+#[cfg(feature = "operator")]
+mod shared_outcomes;
 mod shutdown;
 mod sockets;
 mod state_watch;
@@ -44,6 +46,8 @@ use crate::os::{memory, systemd};
 use crate::state::ServerState;
 use event_program::EventProgram;
 use rules_edits::RulesEdits;
+#[cfg(feature = "operator")]
+use shared_outcomes::ShareSettings;
 use sockets::Sockets;
 use state_watch::StateWatch;
 
@@ -78,6 +82,8 @@ const POLLS: usize = 16;
 fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Result<(), String> {
     settings.apply_and_warn();
     firmware_folder::prepare(&settings.folder)?;
+    #[cfg(feature = "operator")]
+    shared_outcomes::check(&settings)?;
     // Held to the end: its lock keeps a second server out.
     let (at, secret) = (settings.state.as_deref(), settings.secret_file.as_deref());
     let state = ServerState::open(at, &settings.folder, secret)?;
@@ -104,6 +110,8 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
     let (began, unix) = (Instant::now(), clock::unix_now());
     let mut fleet = Fleet::open(settings.fleet.clone(), Some(state.folder()), began, unix);
     let command = settings.on_event.as_deref();
+    #[cfg(feature = "operator")]
+    let share = ShareSettings::new(&settings, &state, &mut fleet);
     let program = command.and_then(|command| EventProgram::start(command, &mut fleet.events));
     let fleet = Rc::new(RefCell::new(fleet));
 
@@ -137,6 +145,11 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
         executor
             .spawn(tasks::retry_state(Arc::clone(&state)))
             .detach();
+        #[cfg(feature = "operator")]
+        if let Some(share) = &share {
+            let share = shared_outcomes::share(share.folder(), Rc::clone(&service));
+            executor.spawn(share).detach();
+        }
         executor.spawn(tasks::tick_fleet(edits.clone())).detach();
         executor
             .spawn(tasks::follow_state(edits, watch, state_changed))
@@ -147,6 +160,10 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
         or(served, run_tasks(&executor)).await;
         // Drops the tasks, and with them the downloads that still run, before the fleet stops.
         drop(executor);
+        #[cfg(feature = "operator")]
+        if let Some(share) = &share {
+            shared_outcomes::share_last(share.folder(), &mut fleet.borrow_mut());
+        }
         fleet.borrow_mut().stop(Instant::now());
         if let Some(program) = program {
             program.stop(&mut fleet.borrow_mut().events);

@@ -27,6 +27,8 @@ pub struct Settings {
     pub state: Option<PathBuf>,
     /// The file of the secret that several servers share.
     pub secret_file: Option<PathBuf>,
+    /// The folder in which several servers share outcomes.
+    pub fleet_folder: Option<PathBuf>,
     /// Time for running downloads after the signal to stop.
     pub grace: Duration,
     /// Longest time between two full scans.
@@ -77,6 +79,7 @@ impl Settings {
             },
             state: None,
             secret_file: None,
+            fleet_folder: None,
             grace: Duration::from_secs(30),
             rescan: Duration::from_secs(30),
             log_format: Format::Text,
@@ -108,6 +111,10 @@ impl Settings {
         for feature in &self.without {
             feature.forgo();
             log::warn!(target: "flags", "doing without {}, as told", feature.name());
+        }
+        #[cfg(not(feature = "operator"))]
+        if self.fleet_folder.is_some() {
+            log::warn!(target: "flags", "--fleet does nothing in this build (feature \"operator\")");
         }
         #[cfg(not(feature = "operator"))]
         log::debug!(target: "operator", "this build has no operator's side (feature \"operator\")");

@@ -67,6 +67,8 @@ mod ranges;
 mod readme;
 mod replicas;
 mod request_forms;
+mod shared_outcomes;
+mod shared_simulation;
 mod signals;
 mod simulate;
 mod stages;

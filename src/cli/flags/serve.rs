@@ -80,6 +80,14 @@ pub(super) static SERVE: &[Flag] = &[
         .default_words("the secret in the state folder")
         .expects("a file")
         .store(|args, v| put_some(&mut args.settings.secret_file, path(v))),
+    Flag::new("fleet", "DIR")
+        .help(
+            "Shares with other servers, through this folder, whether devices came back from their updates. All of \
+             them must have the same --secret-file. The folder must exist, outside the firmware folder.",
+        )
+        .default_words("none")
+        .expects("a folder")
+        .store(|args, v| put_some(&mut args.settings.fleet_folder, path(v))),
     Flag::new("trusted-proxy", "CIDR")
         .help(
             "Takes the address of a module from X-Forwarded-For if the connection comes from this \

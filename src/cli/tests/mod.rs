@@ -149,6 +149,7 @@ fn every_flag_arrives_from_the_line_and_from_the_environment_alike() {
         ("operator-host", "ota.example.com"),
         ("state", "/var/lib/x"),
         ("secret-file", "/srv/shared/secret"),
+        ("fleet", "/srv/shared/fleet"),
         ("trusted-proxy", "10.0.0.0/8"),
         ("grace", "11"),
         ("rescan", "12"),

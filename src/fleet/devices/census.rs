@@ -3,25 +3,28 @@
 //!
 //! docs/evidence.md says in one paragraph which devices count, and why.
 
-use super::record::DeviceRecord;
-use super::{DAY, Devices, HOUR};
+use std::collections::HashSet;
+
+use super::Devices;
+use super::shared::PeerOutcome;
 use crate::firmware::audience::{DeviceId, cohort};
 use crate::firmware::rules::Rules;
 use crate::firmware::version::Version;
 use crate::fleet::clock::Stamp;
 use crate::fleet::journey::{Outcome, State, TargetId, patience};
-use crate::fleet::network::Network;
 use crate::fleet::releases::fuse::{Census, Group, OutcomeCounts};
+use crate::fleet::shared::OutcomeKind;
 
 /// In a project with fewer listed and established devices every device with a whole download counts.
 pub const ESTABLISHED: u32 = 10;
 
-/// Up to two different networks.
+/// Up to two different networks, as numbers.
 #[derive(Clone, Copy, Default)]
-struct NetworkPair([Option<Network>; 2]);
+struct NetworkPair([Option<u64>; 2]);
 
 impl NetworkPair {
-    fn add(&mut self, network: Network) {
+    fn add(&mut self, network: Option<u64>) {
+        let Some(network) = network else { return };
         match &mut self.0 {
             [one @ None, _] => *one = Some(network),
             [Some(one), two @ None] if *one != network => *two = Some(network),
@@ -43,7 +46,7 @@ struct Count {
 }
 
 impl Count {
-    fn add(&mut self, record: &DeviceRecord, heard: CensusOutcome) {
+    fn add(&mut self, network: Option<u64>, heard: CensusOutcome) {
         self.admitted += 1;
         let count = match heard {
             CensusOutcome::Not => return,
@@ -52,7 +55,7 @@ impl Count {
             CensusOutcome::Silent => &mut self.outcomes.silent,
         };
         *count += 1;
-        if let (CensusOutcome::Reverted, Some(network)) = (heard, record.network) {
+        if let CensusOutcome::Reverted = heard {
             self.reverted_in.add(network);
         }
     }
@@ -85,11 +88,11 @@ struct Side {
 
 impl Side {
     /// `target`: its place among the release's; `None`: it may be offered any of them.
-    fn add(&mut self, record: &DeviceRecord, heard: CensusOutcome, target: Option<usize>) {
+    fn add(&mut self, network: Option<u64>, heard: CensusOutcome, target: Option<usize>) {
         for (place, count) in self.counts.iter_mut().enumerate() {
             let is_of = place == 0 || target.is_none_or(|at| at + 1 == place);
             if is_of {
-                count.add(record, heard);
+                count.add(network, heard);
             }
         }
     }
@@ -102,7 +105,7 @@ impl Devices {
         let project = self.releases.project_id(project);
         let counted = self.table.from(0).filter(|(_, record)| {
             Some(record.project) == project
-                && (is_established(record, record.last) || listed(record.device))
+                && (record.counts_for(record.last) || listed(record.device))
         });
         counted.take(ESTABLISHED as usize).count() as u32
     }
@@ -126,14 +129,35 @@ impl Devices {
         }
         let admitted = (rules, self.releases.most_percent(rules, release));
         let mut established = 0u32;
+        // Devices with an outcome of a peer: established ones that are counted by it, and those that are counted as this
+        // server knows them.
+        let (mut known, mut here) = (HashSet::new(), HashSet::new());
         for (_, record) in self.table.from(0) {
             if record.project != project {
                 continue;
             }
             let device = record.device;
-            let journey = record.journey;
+            let counts = record.counts_for(release.first) || listed(device);
+            let peer = self.at_peers(device);
+            let is_newer = peer.is_some() && self.elsewhere(record).is_some();
+            // A download that goes on here does not take back what was seen there.
+            let is_only = record.journey.and_then(OutcomeKind::of).is_none();
+            let is_of = |peer: &PeerOutcome<'_>| peer.is_of(project_name, version);
+            if let Some(peer) = peer.filter(is_of).filter(|_| is_newer || is_only) {
+                // Counted below.
+                if counts {
+                    known.insert(peer.device);
+                }
+                continue;
+            }
+            let network = record.network.map(|network| match &self.shared {
+                Some(shared) => shared.network(network),
+                None => network.number(),
+            });
+            let journey = record.journey.filter(|_| !is_newer);
             let target = journey.and_then(|j| targets.iter().position(|id| *id == j.target));
             let is_on = target.is_some();
+            here.extend(peer.filter(|_| is_on).map(|peer| peer.device));
             let journey = journey.filter(|_| is_on);
             let heard = match journey.map(|journey| (journey.outcome, journey.state)) {
                 Some((Some(Outcome::Confirmed), _)) => CensusOutcome::Confirmed,
@@ -144,29 +168,50 @@ impl Devices {
             let is_heard = !matches!(heard, CensusOutcome::Not);
             // It was not seen for three of its intervals.
             let is_absent = now.since(record.last.max(self.began)) > patience(record.interval);
-            if is_established(record, release.first) || listed(device) {
+            if counts || is_heard && self.counts_elsewhere(device) {
                 established += 1;
-                if let Some(network) = record.network {
-                    few.networks.add(network);
-                    all.networks.add(network);
-                }
+                few.networks.add(network);
+                all.networks.add(network);
                 // One that asked since the release came, and was not offered it, is not admitted.
                 let may_come = || {
                     record.last < release.first && admits(admitted, project_name, number, device)
                 };
                 if is_heard || !is_absent && (is_on || may_come()) {
-                    few.add(record, heard, target);
+                    few.add(network, heard, target);
                 }
             }
             let had_all = journey.is_some_and(|journey| {
                 !matches!(journey.state, State::Offered | State::Downloading)
             });
             if is_heard || had_all {
-                if let Some(network) = record.network {
-                    all.networks.add(network);
-                }
-                all.add(record, heard, target);
+                all.networks.add(network);
+                all.add(network, heard, target);
             }
+        }
+        for peer in self.peers_of((project_name, version), release.resumed) {
+            if here.contains(&peer.device) {
+                continue;
+            }
+            let (outcome, network) = (peer.outcome, Some(peer.outcome.network));
+            let network = network.filter(|network| *network != 0);
+            // Another content than those that were offered here.
+            let target = targets
+                .iter()
+                .position(|id| self.has_content(*id, peer.content.content));
+            let target = Some(target.unwrap_or(targets.len()));
+            let heard = match outcome.kind.state() {
+                State::Confirmed => CensusOutcome::Confirmed,
+                State::Reverted => CensusOutcome::Reverted,
+                State::Silent => CensusOutcome::Silent,
+                _ => CensusOutcome::Not,
+            };
+            if outcome.established || known.contains(&peer.device) {
+                established += 1;
+                few.networks.add(network);
+                few.add(network, heard, target);
+            }
+            all.networks.add(network);
+            all.add(network, heard, target);
         }
         let side = match established < ESTABLISHED {
             true => all,
@@ -181,13 +226,6 @@ impl Devices {
                 .collect(),
         })
     }
-}
-
-/// Was it there for an hour, and a day before the release came?
-fn is_established(record: &DeviceRecord, release: Stamp) -> bool {
-    record.is_established()
-        && record.last.since(record.first) >= HOUR
-        && record.first.plus(DAY) <= release
 }
 
 /// Do the rules that depend on the device alone admit it?

@@ -81,6 +81,7 @@ impl Devices {
 
     /// Changes a journey and the targets' numbers. A report stays as long as the target.
     pub(super) fn put_journey(&mut self, slot: u32, journey: Option<Journey>) {
+        self.share_change(slot, journey);
         if let Some(record) = self.table.get_mut(slot) {
             self.releases.moved(record.journey, journey);
             let target = |journey: Option<Journey>| journey.map(|journey| journey.target);

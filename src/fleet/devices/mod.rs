@@ -15,6 +15,7 @@ mod journeys;
 mod load;
 mod record;
 mod search;
+mod shared;
 #[cfg(feature = "operator")]
 mod steps;
 mod sweep;
@@ -36,6 +37,7 @@ use super::network::Network;
 use super::notices::{Notice, NoticeKind};
 use super::profiles::{Profile, Profiles};
 use super::releases::{ProjectId, Releases};
+use super::shared::Shared;
 use super::short_version::ShortVersion;
 use crate::decision::{Check, Verdict};
 use crate::firmware::ContentId;
@@ -92,6 +94,8 @@ pub struct Devices {
     out: Vec<(JournalEntry, Priority)>,
     notices: Vec<Notice>,
     results: [u64; RESULTS.len()],
+    /// What is shared with other servers.
+    shared: Option<Box<Shared>>,
 }
 
 /// Rate limit of devices that are established by a second sighting.
@@ -161,6 +165,7 @@ impl Devices {
             out: Vec::new(),
             notices: Vec::new(),
             results: Default::default(),
+            shared: None,
         }
     }
 
@@ -247,6 +252,7 @@ impl Devices {
         if known.is_some() {
             self.note_version(slot, before.version, now);
         }
+        self.adopt(slot, check, now);
         let fallen = self.come_back(slot, &sighting, now);
         self.be_offered(slot, &sighting, now);
         #[cfg(feature = "operator")]

@@ -1,5 +1,6 @@
 //! One device in memory, in 120 bytes; 128 with the last refusal, which only the operator's page shows.
 
+use super::{DAY, HOUR};
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
 use crate::fleet::journey::{Journey, TargetId};
@@ -94,6 +95,13 @@ impl DeviceRecord {
     /// Whether it is established.
     pub fn is_established(&self) -> bool {
         self.rank == Rank::Established
+    }
+
+    /// Whether it counts in the fuse of a release of this time: it was there for an hour, and a day before.
+    pub fn counts_for(&self, release: Stamp) -> bool {
+        self.is_established()
+            && self.last.since(self.first) >= HOUR
+            && self.first.plus(DAY) <= release
     }
 
     /// Whether a network is near the one where the device was last seen, or got its file.

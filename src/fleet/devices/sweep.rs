@@ -59,7 +59,10 @@ impl Devices {
             };
             let last = record.last.max(journey.since).max(self.began);
             let after = journey.waited(now.since(last), record.interval, reboot_within, now);
-            if after != journey {
+            if after != journey && self.elsewhere(&record).is_some() {
+                // It came back to another server.
+                self.step(slot, Some(journey), None);
+            } else if after != journey {
                 self.step(slot, Some(journey), Some(after));
                 self.fell_silent(journey.target, now);
             } else {

@@ -92,6 +92,8 @@ pub struct ReleaseRecord {
     /// No device may have it, because its rules or their groups cannot be used.
     held_back: bool,
     was_in_folder: bool,
+    /// Devices that fell back at other servers.
+    peer_reverts: u32,
     targets: Vec<TargetId>,
 }
 

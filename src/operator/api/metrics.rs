@@ -11,6 +11,7 @@ use crate::fleet::Fleet;
 use crate::fleet::clock::unix_now;
 use crate::fleet::journey::State;
 use crate::fleet::notices::NoticeKind;
+use crate::fleet::shared::SHARED_STATES;
 use crate::fleet::tally::{ENDINGS, LOAD_FAILURES, PROTOCOLS, REFUSALS, Tally};
 use crate::operator::context::OperatorContext;
 use crate::operator::response::Response;
@@ -158,6 +159,33 @@ fn releases(text: &mut MetricsText, catalog: &Catalog, fleet: &Fleet) {
             if count > 0 {
                 text.sample(&labels(project, release, state.word()), count);
             }
+        }
+    }
+    if let Some(peers) = fleet.peer_states() {
+        text.gauge(
+            "fleet_release_devices",
+            "The same for all servers that share outcomes (--fleet).",
+        );
+        for (project, release) in all(catalog) {
+            let counts = fleet.shared_counts(&project.name, &release.version_text);
+            let counts = counts.unwrap_or_default();
+            for state in SHARED_STATES {
+                let count = counts.of(state);
+                if count > 0 {
+                    text.sample(&labels(project, release, state.word()), count);
+                }
+            }
+        }
+        text.gauge(
+            "fleet_servers",
+            "Files of other servers in the folder of --fleet: live, silent or unusable.",
+        );
+        for (state, count) in [
+            ("live", peers.live),
+            ("silent", peers.silent),
+            ("unusable", peers.unusable),
+        ] {
+            text.sample(&[("state", state)], count);
         }
     }
     text.gauge(

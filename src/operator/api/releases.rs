@@ -17,6 +17,7 @@ use crate::firmware::words;
 use crate::fleet::Fleet;
 use crate::fleet::clock::unix_now;
 use crate::fleet::journey::State;
+use crate::fleet::shared::SHARED_STATES;
 use crate::logging::Civil;
 use crate::operator::blocking::unblock;
 use crate::operator::context::OperatorContext;
@@ -159,6 +160,11 @@ fn one(
         .into_iter()
         .map(|state| (state.word().to_owned(), counts.of(state).into()))
         .collect();
+    let shared = fleet.shared_counts(&project.name, &release.version_text);
+    let shared = shared.map(|counts| {
+        let counts = SHARED_STATES.map(|state| (state.word().to_owned(), counts.of(state).into()));
+        Map::from_iter(counts)
+    });
     let mut audience = vec![words::whom(release)];
     let conditions = words::conditions(release);
     audience.extend(conditions.iter().map(|(_, text)| text.clone()));
@@ -181,6 +187,7 @@ fn one(
         "conditions": conditions,
         "packages": release.packages.iter().map(package).collect::<Value>(),
         "counts": counts,
+        "fleet": shared,
         "devices": fleet.devices_of(&project.name),
         "unknown": fleet.unknown(&project.name),
         "rules": rules,

@@ -20,6 +20,7 @@ use crate::firmware::rules::{Paused, Rules};
 use crate::fleet::clock::Stamp;
 use crate::fleet::entry::ReleaseEntry;
 use crate::fleet::journey::{State, TargetId};
+use crate::fleet::shared::SharedContent;
 
 /// Devices that must come back, unless release.json says otherwise …
 const DEVICES: u32 = 3;
@@ -308,7 +309,8 @@ impl Releases {
                 let targets = release.targets.iter();
                 let targets =
                     targets.filter_map(|id| self.targets.get(usize::from(id.0))?.as_ref());
-                let reverted = targets.map(|target| target.reverted).sum();
+                let reverted: u32 = targets.map(|target| target.reverted).sum();
+                let reverted = reverted.saturating_add(release.peer_reverts);
                 if reverted > 0
                     && let Some(rules) = release.fuse.may_trip(reverted, now)
                 {
@@ -321,6 +323,20 @@ impl Releases {
             }
         }
         suspects
+    }
+
+    /// Takes over the devices that fell back at other servers, by content.
+    pub fn set_peer_reverts(&mut self, contents: &[(SharedContent, u32)]) {
+        for project in &mut self.projects {
+            for release in project.releases.values_mut() {
+                release.peer_reverts = 0;
+            }
+        }
+        for (content, reverted) in contents {
+            if let Some(release) = self.release_mut(&content.project, &content.version) {
+                release.peer_reverts = release.peer_reverts.saturating_add(*reverted);
+            }
+        }
     }
 
     /// Judges a suspect by the devices that count.

@@ -1,0 +1,235 @@
+//! Outcomes that are shared with other servers ([`crate::fleet::shared`]): which of the devices' journeys are shared, and
+//! what the journeys that a peer has seen mean here.
+
+use super::Devices;
+use super::record::DeviceRecord;
+use crate::decision::Check;
+use crate::firmware::ContentId;
+use crate::firmware::audience::DeviceId;
+use crate::fleet::clock::{Stamp, Wall};
+use crate::fleet::journey::{Journey, State, TargetId, capped};
+use crate::fleet::shared::{
+    DeviceKey, Exchanged, OutcomeKind, Outcomes, OwnOutcome, Shared, SharedContent, SharedOutcome,
+};
+
+/// An outcome that a peer has seen.
+#[derive(Clone, Copy)]
+pub(super) struct PeerOutcome<'a> {
+    pub device: DeviceKey,
+    pub content: &'a SharedContent,
+    pub outcome: SharedOutcome,
+}
+
+impl PeerOutcome<'_> {
+    /// Whether it is of this release.
+    pub fn is_of(&self, project: &str, version: &str) -> bool {
+        (&*self.content.project, &*self.content.version) == (project, version)
+    }
+}
+
+impl Devices {
+    /// Shares outcomes from now on, also those that are known already.
+    pub fn share(&mut self, secret: &[u8; 32], wall: Wall) {
+        let mut shared = Shared::new(secret, wall);
+        let known = self.table.from(0);
+        let known = known.filter(|(_, record)| record.journey.and_then(OutcomeKind::of).is_some());
+        shared.changed = known.map(|(_, record)| record.device).collect();
+        self.shared = Some(Box::new(shared));
+    }
+
+    /// What is shared; `None`: nothing.
+    pub fn shared(&self) -> Option<&Shared> {
+        self.shared.as_deref()
+    }
+
+    /// Notes that the journey of a device changes to this one, if its outcome does.
+    pub(super) fn share_change(&mut self, slot: u32, after: Option<Journey>) {
+        if let (Some(shared), Some(record)) = (&mut self.shared, self.table.get(slot)) {
+            let outcome = |journey: Option<Journey>| {
+                journey.and_then(|journey| Some((journey.target, OutcomeKind::of(journey)?)))
+            };
+            if outcome(record.journey) != outcome(after) {
+                shared.changed.insert(record.device);
+            }
+        }
+    }
+
+    /// The outcomes that this server has seen; `None`: they have not changed. `listed`: does a device stand in the list
+    /// of known devices?
+    pub fn own_outcomes(
+        &mut self,
+        listed: impl Fn(DeviceId) -> bool,
+        wall: Wall,
+    ) -> Option<Outcomes> {
+        let shared = self.shared.as_mut()?;
+        shared.wall = wall;
+        let changed = shared.take_changed();
+        if changed.is_empty() {
+            return None;
+        }
+        for device in changed {
+            let key = shared.device(device);
+            let record = self.table.device(device);
+            let journey = record.and_then(|record| record.journey);
+            let kind = journey.and_then(OutcomeKind::of);
+            let (Some(record), Some(journey), Some(kind)) = (record, journey, kind) else {
+                shared.own.remove(&key);
+                continue;
+            };
+            let known = shared.own.get(&key);
+            let known = known.filter(|own| own.target == journey.target);
+            let is_new = known.is_none_or(|own| own.outcome.kind != kind);
+            let time = match known {
+                Some(own) if !is_new => own.outcome.time,
+                _ => shared.time_after(key, journey.since),
+            };
+            let target = self.releases.get(journey.target);
+            let release =
+                target.and_then(|target| self.releases.release(target.project, &target.version));
+            let first = release.map_or(wall.stamp, |release| release.first);
+            let outcome = SharedOutcome {
+                time,
+                kind,
+                network: record.network.map_or(0, |network| shared.network(network)),
+                established: shared.is_established(key)
+                    || record.counts_for(first)
+                    || listed(device),
+                from: journey.from,
+            };
+            let target = journey.target;
+            shared.own.insert(key, OwnOutcome { target, outcome });
+        }
+        shared.prune();
+        let mut own: Vec<_> = shared.own.iter().collect();
+        own.sort_unstable_by_key(|(_, own)| own.target);
+        let lists = own.chunk_by(|(_, one), (_, other)| one.target == other.target);
+        let lists = lists.filter_map(|list| {
+            let (_, first) = list.first()?;
+            let target = self.releases.get(first.target)?;
+            let content = SharedContent {
+                project: self.releases.project(target.project)?.name.clone(),
+                version: target.version.clone(),
+                content: target.content,
+                size: target.size,
+            };
+            let outcomes = list.iter().map(|(key, own)| (**key, own.outcome));
+            Some((content, outcomes.collect()))
+        });
+        Some(lists.collect())
+    }
+
+    /// Takes over what an exchange has brought. Returns whether the outcomes of the peers have changed.
+    pub fn exchanged(&mut self, exchanged: Exchanged) -> bool {
+        let Some(shared) = &mut self.shared else {
+            return false;
+        };
+        shared.states = exchanged.states;
+        if let Some(counts) = exchanged.counts {
+            shared.counts = counts;
+        }
+        let Some(peers) = exchanged.peers else {
+            return false;
+        };
+        self.releases.set_peer_reverts(&peers.contents);
+        shared.peers = peers;
+        true
+    }
+
+    /// The newest outcome of a device, if a peer has seen that.
+    pub(super) fn elsewhere(&self, record: &DeviceRecord) -> Option<PeerOutcome<'_>> {
+        let peer = self.at_peers(record.device)?;
+        let since = record.journey.map(|journey| journey.since);
+        let shared = self.shared.as_ref()?;
+        shared
+            .is_newer(peer.device, peer.outcome, since)
+            .then_some(peer)
+    }
+
+    /// The newest outcome of a device that a peer has seen, perhaps older than what this server knows.
+    pub(super) fn at_peers(&self, device: DeviceId) -> Option<PeerOutcome<'_>> {
+        let shared = self.shared.as_ref().filter(|shared| shared.has_peers())?;
+        let device = shared.device(device);
+        let (place, outcome) = *shared.peers.devices.get(&device)?;
+        let (content, _) = shared.peers.contents.get(place)?;
+        Some(PeerOutcome {
+            device,
+            content,
+            outcome,
+        })
+    }
+
+    /// Whether this server or a peer has seen before that a device counts in the fuse.
+    pub(super) fn counts_elsewhere(&self, device: DeviceId) -> bool {
+        let shared = self.shared.as_ref().filter(|shared| shared.has_peers());
+        shared.is_some_and(|shared| shared.is_established(shared.device(device)))
+    }
+
+    /// Whether this is the file of a content.
+    pub(super) fn has_content(&self, id: TargetId, content: ContentId) -> bool {
+        let target = self.releases.get(id);
+        target.is_some_and(|target| target.content == content)
+    }
+
+    /// The outcomes of a release that peers have seen, and of which this server knows nothing newer. Devices that fell
+    /// back before a person resumed the release do not count.
+    pub(super) fn peers_of<'a>(
+        &'a self,
+        (project, version): (&'a str, &'a str),
+        resumed: Option<Stamp>,
+    ) -> impl Iterator<Item = PeerOutcome<'a>> {
+        let shared = self.shared.as_deref();
+        let resumed = resumed.zip(shared);
+        let resumed = resumed.map(|(at, shared)| shared.wall.unix_of(at));
+        let found = shared.into_iter().flat_map(move |shared| {
+            shared.peers.devices.iter().filter_map(move |(key, found)| {
+                let (place, outcome) = *found;
+                let (content, _) = shared.peers.contents.get(place)?;
+                let peer = PeerOutcome {
+                    device: *key,
+                    content,
+                    outcome,
+                };
+                let own = shared.own.get(key);
+                let is_newest = own.is_none_or(|own| outcome > own.outcome);
+                (is_newest && peer.is_of(project, version)).then_some(peer)
+            })
+        });
+        found.filter(move |peer| {
+            let is_revert = peer.outcome.kind.state() == State::Reverted;
+            !is_revert || resumed.is_none_or(|resumed| peer.outcome.time > resumed)
+        })
+    }
+
+    /// Takes over the journey of a device that sends a check here, if a peer has delivered to it since.
+    pub(super) fn adopt(&mut self, slot: u32, check: &Check<'_>, now: Stamp) -> Option<()> {
+        let record = self.table.get(slot)?;
+        let peer = self.elsewhere(record)?;
+        let (content, outcome) = (peer.content, peer.outcome);
+        let shared = self.shared.as_ref()?;
+        let (project, before) = (record.project, record.journey);
+        let release = self.releases.release(project, &content.version);
+        let resumed = release
+            .filter(|_| *content.project == *check.project())?
+            .resumed;
+        let is_old = resumed.is_some_and(|at| outcome.time <= shared.wall.unix_of(at));
+        if is_old && outcome.kind.state() == State::Reverted {
+            return None;
+        }
+        let age = shared.wall.unix_of(now).saturating_sub(outcome.time);
+        let age = u32::try_from(age).unwrap_or_default();
+        let (version, id, size) = (content.version.clone(), content.content, content.size);
+        let target = self.releases.intern(project, &version, id, size, now)?;
+        let journey = Journey {
+            state: outcome.kind.state(),
+            reached: capped(size),
+            outcome: outcome.kind.outcome(),
+            by_proxy: outcome.kind == OutcomeKind::Sent,
+            ..Journey::offered(target, outcome.from, now.minus(age))
+        };
+        if before != Some(journey) {
+            self.set_journey(slot, Some(journey));
+            self.tell_established(slot);
+        }
+        Some(())
+    }
+}

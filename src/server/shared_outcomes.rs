@@ -1,0 +1,347 @@
+//! The folder that the servers of one fleet share (`--fleet`): writes this server's file of outcomes into it, and reads
+//! those of the others. Everything that touches the folder runs on a thread of its own, because a network drive may hang.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use smol::Timer;
+
+use super::Settings;
+use crate::device::Service;
+use crate::fleet::Fleet;
+use crate::fleet::clock::unix_now;
+use crate::fleet::shared::file::{ENDING, HEARTBEAT, LONGEST, OutcomeFile, SILENT};
+use crate::fleet::shared::{Exchanged, Outcomes, PeerOutcomes, PeerStates};
+use crate::os::fs::open_to_read;
+use crate::os::process::{self, start_thread, unblock};
+use crate::state::{ServerState, StateFolder, write_atomically, write_with_mode};
+
+/// Time between two exchanges.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Time for the last exchange when the server stops.
+const STOP: Duration = Duration::from_secs(2);
+
+/// Files of other servers, at most.
+const PEERS: usize = 64;
+
+/// Name of the file in the state folder with the name of this server's file.
+const NAME: &str = "fleet-name";
+
+/// Looks at the flags. The error is a sentence.
+pub(super) fn check(settings: &Settings) -> Result<(), String> {
+    let Some(path) = &settings.fleet_folder else {
+        return Ok(());
+    };
+    if settings.secret_file.is_none() {
+        return Err(
+            "--fleet needs --secret-file FILE with the same secret for all servers that share outcomes"
+                .to_owned(),
+        );
+    }
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    match real(path).starts_with(real(&settings.folder)) {
+        true => Err(format!(
+            "--fleet: {} is inside the firmware folder; give a folder outside",
+            path.display()
+        )),
+        false => Ok(()),
+    }
+}
+
+/// What the shared folder is used with.
+pub(super) struct ShareSettings {
+    /// The folder, which need not exist yet.
+    path: PathBuf,
+    /// Name of this server's file.
+    name: String,
+    /// Tells files of this fleet from those with another secret.
+    check: u64,
+}
+
+impl ShareSettings {
+    /// Begins to share the outcomes of a fleet; `None`: the flags do not ask for it.
+    pub fn new(
+        settings: &Settings,
+        state: &ServerState,
+        fleet: &mut Fleet,
+    ) -> Option<ShareSettings> {
+        Some(ShareSettings {
+            path: settings.fleet_folder.clone()?,
+            name: name(state.folder()),
+            check: fleet.share(&state.secret(), Instant::now(), unix_now()),
+        })
+    }
+
+    /// The folder before the first exchange.
+    pub fn folder(&self) -> SharedFolder {
+        SharedFolder {
+            path: self.path.clone(),
+            name: self.name.clone(),
+            check: self.check,
+            sequence: random(),
+            own: OutcomeFile::default(),
+            written: None,
+            is_disputed: false,
+            peers: BTreeMap::new(),
+            problem: None,
+        }
+    }
+}
+
+/// The shared folder as this server sees it.
+pub(super) struct SharedFolder {
+    path: PathBuf,
+    /// Name of this server's file.
+    name: String,
+    /// Tells files of this fleet from those with another secret.
+    check: u64,
+    /// Differs in each file that is written.
+    sequence: u64,
+    own: OutcomeFile,
+    /// When this server's file was last written, and its first line.
+    written: Option<(Instant, String)>,
+    /// Another server writes it too, which was reported.
+    is_disputed: bool,
+    peers: BTreeMap<String, PeerFile>,
+    /// Why the folder cannot be used now: the end of a sentence, which was reported.
+    problem: Option<String>,
+}
+
+/// Modification time, inode and size of a file.
+type FileIdentity = (i64, i64, u64, u64);
+
+/// The file of another server.
+struct PeerFile {
+    identity: FileIdentity,
+    /// When this server last saw it change.
+    changed: Instant,
+    /// What it contained when it could last be used.
+    content: OutcomeFile,
+    /// Why it cannot be used now: the end of a sentence, which was reported.
+    problem: Option<String>,
+}
+
+impl SharedFolder {
+    /// Writes this server's outcomes if they have changed, and reads the files that have. Blocks. `own`: `None` if they have
+    /// not changed.
+    pub fn exchange(&mut self, own: Option<Outcomes>) -> Exchanged {
+        let is_new = own.is_some();
+        if let Some(own) = own {
+            self.own = OutcomeFile::newest(own);
+        }
+        let written = self.written.as_ref();
+        let is_due = is_new || written.is_none_or(|(at, _)| at.elapsed() >= HEARTBEAT);
+        let wrote = if is_due { self.write() } else { Ok(()) };
+        let read = self.read();
+        let problem = match (&wrote, &read) {
+            (_, Err(error)) => Some(format!("cannot be read: {error}")),
+            (Err(error), _) => Some(format!("cannot be written: {error}")),
+            _ => None,
+        };
+        if let Some(problem) = problem
+            .as_ref()
+            .filter(|new| self.problem.as_ref() != Some(new))
+        {
+            let path = self.path.display();
+            log::warn!(
+                target: "fleet",
+                "{path} {problem}: outcomes are not shared with the other servers until that is possible"
+            );
+        } else if problem.is_none() && self.problem.is_some() {
+            log::info!(target: "fleet", "outcomes are shared with the other servers again");
+        }
+        self.problem = problem;
+        let has_changed = matches!(read, Ok(true));
+        let peers = || self.peers.values().map(|peer| &peer.content);
+        let mut states = PeerStates::default();
+        for peer in self.peers.values() {
+            match &peer.problem {
+                Some(_) => states.unusable += 1,
+                None if peer.changed.elapsed() > SILENT => states.silent += 1,
+                None => states.live += 1,
+            }
+        }
+        states.unusable += u32::from(self.problem.is_some());
+        let all = || PeerOutcomes::merge(peers().chain([&self.own]));
+        Exchanged {
+            peers: has_changed.then(|| PeerOutcomes::merge(peers())),
+            counts: (has_changed || is_new).then(|| all().counts()),
+            states,
+        }
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let path = self.path.join(&self.name);
+        // Else the folder would be made where a drive is not mounted.
+        fs::metadata(&self.path)?;
+        if let Some((_, head)) = &self.written {
+            let mut found = Vec::new();
+            let length = head.len() as u64;
+            let read =
+                open_to_read(&path).and_then(|file| file.take(length).read_to_end(&mut found));
+            let is_ours = read.is_err() || found == head.as_bytes();
+            if !is_ours && !std::mem::replace(&mut self.is_disputed, true) {
+                let name = &self.name;
+                log::warn!(
+                    target: "fleet",
+                    "another server writes {name} too: no two servers may share a state folder or a copy of it. Remove \
+                     {NAME} from the state folder of one of them, and restart that one"
+                );
+            }
+        }
+        self.sequence = self.sequence.wrapping_add(1);
+        let text = self.own.write(self.check, self.sequence);
+        write_with_mode(&path, text.as_bytes(), 0o644)?;
+        let head = text.lines().next().unwrap_or_default().to_owned();
+        self.written = Some((Instant::now(), head));
+        Ok(())
+    }
+
+    /// Reads the files of the others that have changed. Returns whether there are any.
+    fn read(&mut self) -> io::Result<bool> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let name = entry?.file_name();
+            let name = name.to_str().filter(|name| {
+                name.ends_with(ENDING) && !name.starts_with('.') && *name != self.name
+            });
+            names.extend(name.map(str::to_owned));
+        }
+        names.sort_unstable();
+        names.truncate(PEERS);
+        let count = self.peers.len();
+        self.peers.retain(|name, _| names.contains(name));
+        let mut has_changed = count != self.peers.len();
+        for name in names {
+            let known = self.peers.remove(&name);
+            let identity = known.as_ref().map(|peer| peer.identity);
+            let mut peer = known.unwrap_or_else(|| PeerFile {
+                identity: FileIdentity::default(),
+                changed: Instant::now(),
+                content: OutcomeFile::default(),
+                problem: None,
+            });
+            let read = read_one(&self.path.join(&name), identity);
+            let problem = match read {
+                Ok(None) => peer.problem.clone(),
+                Ok(Some((identity, bytes))) => {
+                    (peer.identity, peer.changed) = (identity, Instant::now());
+                    match OutcomeFile::read(&bytes, self.check) {
+                        Ok(content) => {
+                            has_changed |= content != peer.content;
+                            peer.content = content;
+                            None
+                        }
+                        Err(problem) => Some(problem.to_owned()),
+                    }
+                }
+                // Replaced in this moment, or gone.
+                Err(error) => Some(format!("cannot be read: {error}")),
+            };
+            if let Some(problem) = problem
+                .as_ref()
+                .filter(|new| peer.problem.as_ref() != Some(new))
+            {
+                log::warn!(target: "fleet", "{name} {problem}: it is ignored until it changes");
+            }
+            peer.problem = problem;
+            self.peers.insert(name, peer);
+        }
+        Ok(has_changed)
+    }
+}
+
+/// Reads a file if it is another one than that of the known identity.
+fn read_one(
+    path: &Path,
+    known: Option<FileIdentity>,
+) -> io::Result<Option<(FileIdentity, Vec<u8>)>> {
+    // Opening it makes NFS ask the server whether it has changed.
+    let file = open_to_read(path)?;
+    let found = identity(&file.metadata()?);
+    if known == Some(found) {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    file.take(LONGEST.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(io::Error::other("it is longer than 32 MiB"));
+    }
+    Ok(Some((found, bytes)))
+}
+
+fn identity(about: &Metadata) -> FileIdentity {
+    (about.mtime(), about.mtime_nsec(), about.ino(), about.size())
+}
+
+/// The name of this server's file: 16 random hexadecimal digits, kept in the state folder.
+fn name(state: &StateFolder) -> String {
+    let path = state.path().join(NAME);
+    let kept = fs::read_to_string(&path).unwrap_or_default();
+    let kept = kept.trim_end();
+    let is_name = kept.len() == 16 && kept.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_name {
+        return format!("{kept}{ENDING}");
+    }
+    let new = format!("{:016x}", random());
+    if state.is_claimed()
+        && let Err(error) = write_atomically(&path, format!("{new}\n").as_bytes())
+    {
+        log::warn!(target: "fleet", "{} cannot be written: {error}", path.display());
+    }
+    format!("{new}{ENDING}")
+}
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without random numbers, the process and its start still differ.
+    if process::random(&mut bytes).is_err() {
+        return u64::from(std::process::id()) << 32 ^ unix_now().unsigned_abs();
+    }
+    u64::from_ne_bytes(bytes)
+}
+
+/// Exchanges outcomes for as long as the server runs.
+pub(super) async fn share(mut folder: SharedFolder, service: Rc<Service>) {
+    let fleet = &service.fleet;
+    loop {
+        let own = fleet.borrow_mut().own_outcomes(Instant::now(), unix_now());
+        let exchange = move || {
+            let exchanged = folder.exchange(own);
+            (folder, exchanged)
+        };
+        let (back, exchanged) = match unblock("fleet", exchange).await {
+            Ok(done) => done,
+            Err(error) => {
+                log::error!(target: "fleet", "outcomes are not shared any more: no thread can be had: {error}");
+                return;
+            }
+        };
+        folder = back;
+        fleet.borrow_mut().exchanged(exchanged, Instant::now());
+        Timer::after(EVERY).await;
+    }
+}
+
+/// Writes the last outcomes, when nothing is served any more. Waits [`STOP`] at most.
+pub(super) fn share_last(mut folder: SharedFolder, fleet: &mut Fleet) {
+    let Some(own) = fleet.own_outcomes(Instant::now(), unix_now()) else {
+        return;
+    };
+    let (sender, written) = sync_channel(1);
+    let write = move || {
+        folder.exchange(Some(own));
+        let _nobody_waits = sender.try_send(());
+    };
+    if start_thread("fleet", Box::new(write)).is_ok() {
+        let _is_written = written.recv_timeout(STOP);
+    }
+}

@@ -1,0 +1,263 @@
+//! Replicas in memory with what they share, and devices that only know what they run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use crate::common::decisions::decide_and_record;
+use luat_ota::decision::{Check, Verdict};
+use luat_ota::firmware::ContentId;
+use luat_ota::firmware::audience::DeviceId;
+use luat_ota::firmware::catalog::{Catalog, ScanResult, ScannedFile};
+use luat_ota::firmware::package::{Inspected, PackageKind};
+use luat_ota::fleet::requester::{PinOwner, Requester};
+use luat_ota::fleet::shared::file::OutcomeFile;
+use luat_ota::fleet::shared::{Exchanged, PeerOutcomes, PeerStates};
+use luat_ota::fleet::short_version::ShortVersion;
+use luat_ota::fleet::{FileRange, Fleet, FleetSettings, TransferOutcome};
+use luat_ota::os::fs::FileStamp;
+
+pub const MINUTE: u64 = 60;
+pub const HOUR: u64 = 60 * MINUTE;
+
+/// Size of the file in bytes.
+pub const SIZE: u64 = 100_000;
+
+/// From the offer to the last byte, and from there to the next check, in seconds.
+pub const DOWNLOAD: u64 = 30;
+pub const REBOOT: u64 = 25;
+
+/// When the release comes, in seconds.
+pub const RELEASE: u64 = 26 * HOUR;
+
+/// Time between two looks at the shared folder, in seconds.
+pub const EXCHANGE: u64 = 5;
+
+/// When the simulation begins, in Unix seconds.
+pub const UNIX: i64 = 1_800_000_000;
+
+/// For how long it is watched, in seconds.
+pub const WATCHED: u64 = 2 * HOUR;
+
+/// What runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    pub devices: usize,
+    pub replicas: usize,
+    /// Percent of the devices that fall back.
+    pub failing: usize,
+    /// Seconds until a file that one replica has written can be read by the others; `None`: nothing is shared.
+    pub lag: Option<u64>,
+    /// One replica is lost, so many seconds after the release.
+    pub lost: Option<u64>,
+}
+
+/// A small generator of numbers (splitmix64).
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % bound as u64) as usize
+    }
+}
+
+pub struct Device {
+    pub id: String,
+    pub address: IpAddr,
+    pub interval: u64,
+    pub from: u64,
+    pub fails: bool,
+    pub updated: bool,
+    /// The replica that the load balancer sends it to, and the one after the loss of that one.
+    pub replicas: [usize; 2],
+}
+
+pub fn folder(versions: &[&str]) -> Catalog {
+    let file = |(number, version): (u8, &&str)| ScannedFile {
+        path: format!("P/{version}/u.bin"),
+        stamp: FileStamp {
+            dev: 1,
+            ino: u64::from(number),
+            size: SIZE,
+            mtime: 0,
+            ctime: 0,
+        },
+        inspected: Inspected {
+            content: ContentId([number; 32]),
+            md5: [0; 16],
+            size: SIZE,
+            kind: PackageKind::Generic,
+        },
+    };
+    let found = ScanResult {
+        files: (1..).zip(versions).map(file).collect(),
+        ..ScanResult::default()
+    };
+    Catalog::build(found)
+}
+
+/// The devices, the same for every number of replicas but for these.
+pub fn devices(setup: Setup, dice: &mut Dice) -> Vec<Device> {
+    let mut devices = Vec::new();
+    for n in 0..setup.devices {
+        let interval = 5 * MINUTE + dice.below(600) as u64;
+        let [.., a, b] = (n as u64).to_be_bytes();
+        devices.push(Device {
+            id: format!("{:015}", 862_991_440_000_000 + n),
+            address: Ipv4Addr::new(10, a, b, 1).into(),
+            interval,
+            from: dice.below(interval as usize) as u64,
+            fails: false,
+            updated: false,
+            replicas: [0; 2],
+        });
+    }
+    // Exactly so many, in a random order.
+    let failing = (setup.devices * setup.failing).div_ceil(100);
+    let mut chosen = BTreeSet::new();
+    while chosen.len() < failing {
+        chosen.insert(dice.below(setup.devices));
+    }
+    for at in chosen {
+        devices[at].fails = true;
+    }
+    for device in &mut devices {
+        let first = dice.below(setup.replicas);
+        let other = dice.below(setup.replicas.max(2) - 1) + 1;
+        device.replicas = [first, (first + other) % setup.replicas];
+    }
+    devices
+}
+
+/// Replicas and what they share.
+pub struct Replicas {
+    pub began: Instant,
+    pub fleets: Vec<Fleet>,
+    pub check: u64,
+    /// All files that were written: the writer, when the others can read it, and its content.
+    pub files: Vec<(usize, u64, OutcomeFile)>,
+    /// For each replica, the next file, and the newest one of each writer.
+    pub read: Vec<(usize, BTreeMap<usize, usize>)>,
+}
+
+impl Replicas {
+    pub fn new(count: usize, catalog: &Catalog) -> Replicas {
+        let (began, mut check) = (Instant::now(), 0);
+        let fleet = |_| {
+            let mut fleet = Fleet::new(FleetSettings::default(), began);
+            fleet.catalog(catalog, began);
+            check = fleet.share(&[7; 32], began, UNIX);
+            fleet
+        };
+        Replicas {
+            began,
+            fleets: (0..count).map(fleet).collect(),
+            check,
+            files: Vec::new(),
+            read: vec![Default::default(); count],
+        }
+    }
+
+    pub fn moment(&self, time: u64) -> Instant {
+        self.began + Duration::from_secs(time)
+    }
+
+    pub fn catalog(&mut self, catalog: &Catalog, time: u64) {
+        let now = self.moment(time);
+        self.fleets
+            .iter_mut()
+            .for_each(|fleet| fleet.catalog(catalog, now));
+    }
+
+    /// Writes the file of a replica; whether there was anything new.
+    pub fn write(&mut self, replica: usize, time: u64, lag: u64) -> bool {
+        let now = self.moment(time);
+        let Some(own) = self.fleets[replica].own_outcomes(now, UNIX + time as i64) else {
+            return false;
+        };
+        let text = OutcomeFile::newest(own).write(self.check, time);
+        let file = OutcomeFile::read(text.as_bytes(), self.check).unwrap();
+        self.files.push((replica, time + lag, file));
+        true
+    }
+
+    pub fn read(&mut self, replica: usize, time: u64) {
+        let (next, newest) = &mut self.read[replica];
+        while let Some((writer, arrives, _)) = self.files.get(*next)
+            && *arrives <= time
+        {
+            if *writer != replica {
+                newest.insert(*writer, *next);
+            }
+            *next += 1;
+        }
+        let newest = newest.values().map(|file| &self.files[*file].2);
+        let exchanged = Exchanged {
+            peers: Some(PeerOutcomes::merge(newest)),
+            counts: None,
+            states: PeerStates::default(),
+        };
+        let now = self.moment(time);
+        self.fleets[replica].exchanged(exchanged, now);
+    }
+
+    /// All write and read.
+    pub fn exchange(&mut self, time: u64) {
+        for replica in 0..self.fleets.len() {
+            self.write(replica, time, 0);
+        }
+        for replica in 0..self.fleets.len() {
+            self.read(replica, time);
+        }
+    }
+
+    /// A device asks a replica, and takes what it is offered, which it then runs or not. Returns whether it was offered
+    /// anything.
+    pub fn visit(
+        &mut self,
+        replica: usize,
+        catalog: &Catalog,
+        device: &mut Device,
+        time: u64,
+    ) -> bool {
+        let now = self.moment(time);
+        let fleet = &mut self.fleets[replica];
+        let check = Check {
+            device: DeviceId::parse(&device.id),
+            device_text: device.id.as_str().into(),
+            firmware_name: Some("P_LuatOS-SoC_Air780E".into()),
+            version: if device.updated { "2.0.0" } else { "1.0.0" }.into(),
+            ..Check::default()
+        };
+        let who = Requester::of(&check, device.address).unwrap();
+        let owner = PinOwner::of_check(&check, Some(&who), device.address);
+        let verdict = decide_and_record(fleet, catalog, &check, &who, now);
+        let Verdict::Offer(offer) = verdict else {
+            return false;
+        };
+        let part = FileRange {
+            content: offer.package.content,
+            to: ShortVersion::of(&offer.release.version_text),
+            size: SIZE,
+            start: 0,
+            end: SIZE,
+        };
+        let (mut transfer, _written) = fleet.begin(Some(&who), Some(&owner), part, now);
+        let end = now + Duration::from_secs(DOWNLOAD);
+        fleet.sent(&transfer, SIZE);
+        fleet.acknowledged(&mut transfer, SIZE, end);
+        fleet.end(transfer, TransferOutcome::Whole, end);
+        device.updated = !device.fails;
+        true
+    }
+
+    /// Whether the fuse of a replica has paused a release by now.
+    pub fn is_paused(&mut self, replica: usize, time: u64) -> bool {
+        let now = self.moment(time);
+        !self.fleets[replica].tick(now).is_empty()
+    }
+}
