@@ -83,8 +83,15 @@ impl Replica {
         self.place = self.server.take().map(Server::kill);
     }
 
+    /// SIGTERM. Its downloads may take the whole of `--grace`.
     pub fn terminate(&mut self) {
-        self.place = self.server.take().map(Server::terminate);
+        self.signal(Signal::TERM);
+        let status = self.server.as_mut().unwrap().wait_for_exit(LIMIT);
+        assert!(
+            status.is_some_and(|status| status.success()),
+            "after SIGTERM: {status:?}"
+        );
+        self.kill();
     }
 
     /// Sends a signal to the running server.
