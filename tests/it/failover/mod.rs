@@ -51,7 +51,7 @@ struct Play {
 
 impl Play {
     fn begin(balancer: Balancer, hosts: u8) -> Option<Play> {
-        let pair = Pair::start(balancer, hosts, FAIL_BACK, &[])?;
+        let pair = Pair::start(balancer, hosts, FAIL_BACK, false)?;
         let fleet = Fleet::start(pair.balancer.http, pair.udp, pair.balancer.packets);
         Some(Play {
             balancer,

@@ -168,12 +168,12 @@ fn free(host: IpAddr) -> SocketAddr {
 
 impl Pair {
     /// `None`, and a line that says so, where a program is not installed. `hosts`: the number of the first of four
-    /// addresses. `slow_fail_back` stands for the ten minutes of the document.
+    /// addresses. `slow_fail_back` stands for the ten minutes of the document. `fleet`: the servers share outcomes.
     pub fn start(
         balancer: Balancer,
         hosts: u8,
         slow_fail_back: Duration,
-        flags: &[&str],
+        fleet: bool,
     ) -> Option<Pair> {
         if !has_stream_module() {
             return None;
@@ -184,13 +184,13 @@ impl Pair {
             "--secret-file".to_owned(),
             secret.to_str().unwrap().to_owned(),
         ];
-        let common_flags = ["--trusted-proxy", "127.0.0.1", "--udp-errors", "1000"];
-        all.extend(
-            common_flags
-                .iter()
-                .chain(flags)
-                .map(|&flag| flag.to_owned()),
-        );
+        let flags = ["--trusted-proxy", "127.0.0.1", "--udp-errors", "1000"];
+        all.extend(flags.map(str::to_owned));
+        if fleet {
+            let folder = shared.root.join("outcomes");
+            std::fs::create_dir(&folder).unwrap();
+            all.extend(["--fleet".to_owned(), folder.to_str().unwrap().to_owned()]);
+        }
         let replicas =
             [0, 1].map(|n| Replica::start(host(hosts + n), shared.firmware(), all.clone()));
         let [address, udp] = [2, 3].map(|n| host(hosts + n));
