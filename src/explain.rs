@@ -2,6 +2,7 @@
 //! `luat-ota explain` and by the operator's page. The verdict is that of [`decide_if_read`], as in the server.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 use crate::decision::{Check, Known, Notes, Offer, Question, Verdict, decide_if_read};
 use crate::firmware::audience::DeviceId;
@@ -123,13 +124,18 @@ pub fn request_of(check: &Check<'_>) -> String {
 
 /// RFC 3986 section 2.1.
 fn percent_encoded(text: &str) -> String {
-    let encode = |byte: u8| match byte {
-        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'.' | b'_' | b'-' | b'~' => {
-            char::from(byte).to_string()
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'.' | b'_' | b'-' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            byte => {
+                let _ = write!(encoded, "%{byte:02X}");
+            }
         }
-        byte => format!("%{byte:02X}"),
-    };
-    text.bytes().map(encode).collect()
+    }
+    encoded
 }
 
 /// The target without the method and version of a request line, and without the scheme and host of a URL.

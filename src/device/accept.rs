@@ -11,7 +11,7 @@ use smol::Async;
 use smol::future::yield_now;
 
 /// Connections taken before other tasks run. The server polls several tasks before it looks at the sockets again
-/// (`server::POLLS`), and a task that yields counts each time: in a flood of checks a packet waits for as many batches.
+/// (`process::POLLS`), and a task that yields counts each time: in a flood of checks a packet waits for as many batches.
 const BATCH: usize = 8;
 
 /// Pause where a connection cannot be accepted, unless one ends before.

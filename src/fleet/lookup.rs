@@ -7,7 +7,7 @@ use super::Fleet;
 use super::clock::{Stamp, Wall};
 #[cfg(feature = "operator")]
 use super::devices::StepsView;
-use super::devices::{Above, DeviceSearch, ESTABLISHED, RESULTS};
+use super::devices::{Above, DeviceSearch, ESTABLISHED, EstablishedWalk, RESULTS};
 use super::entry::Authors;
 use super::journey::State;
 use super::loop_guard::CheckFacts;
@@ -139,8 +139,25 @@ impl Fleet {
 
     /// What is not known yet of a project's devices, as far as its releases depend on it; a sentence.
     pub fn unknown(&self, project: &str) -> Option<String> {
+        let mut walk = self.established_walk(std::iter::once(project));
+        self.walk_established(&mut walk, u32::MAX);
+        self.unknown_after(&walk, project)
+    }
+
+    /// Begins a walk over the devices, for [`Fleet::unknown_after`] with one of these projects.
+    pub fn established_walk<'p>(&self, projects: impl Iterator<Item = &'p str>) -> EstablishedWalk {
+        self.devices.established_walk(projects)
+    }
+
+    /// Looks at `most` more slots. Returns whether the walk has ended.
+    pub fn walk_established(&self, walk: &mut EstablishedWalk, most: u32) -> bool {
         let listed = |device| self.is_listed(device);
-        let established = self.devices.established_of(project, listed);
+        self.devices.walk_established(walk, most, listed)
+    }
+
+    /// The same as [`Fleet::unknown`] after a walk that has ended.
+    pub fn unknown_after(&self, walk: &EstablishedWalk, project: &str) -> Option<String> {
+        let established = self.devices.established_of(project, walk);
         let how_many = match established {
             ESTABLISHED.. => return None,
             0 => "no device of this project is established yet".to_owned(),
@@ -221,6 +238,18 @@ impl Fleet {
     #[cfg(feature = "operator")]
     pub fn steps(&self, device: DeviceId) -> Option<StepsView> {
         self.devices.steps(device)
+    }
+
+    /// Calls `visit` with the check that each device of a project sends, as far as it is known. Looks at `most` slots from
+    /// one on, and returns the next one; `None`: there is none.
+    pub fn checks(
+        &self,
+        project: &str,
+        from: u32,
+        most: u32,
+        visit: impl FnMut(Check<'_>),
+    ) -> Option<u32> {
+        self.devices.checks(project, from, most, visit)
     }
 
     /// Some devices. Looks through a bounded number of records.

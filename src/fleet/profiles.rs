@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::decision::Check;
+use crate::firmware::name::SentName;
 
 /// The most profiles, of at most 500 bytes each.
 const MOST: usize = 4096;
@@ -65,6 +66,19 @@ impl<'a> Profile<'a> {
             .all(|text| text.len() <= LONGEST)
     }
 
+    /// The same without texts of its own.
+    pub fn borrowed(&self) -> Profile<'_> {
+        fn borrowed<'t>(text: &'t Option<Cow<'_, str>>) -> Option<Cow<'t, str>> {
+            text.as_deref().map(Cow::Borrowed)
+        }
+        Profile {
+            firmware_name: borrowed(&self.firmware_name),
+            path_project: borrowed(&self.path_project),
+            project_key: borrowed(&self.project_key),
+            ..*self
+        }
+    }
+
     /// The same with texts of its own.
     pub fn into_owned(self) -> Profile<'static> {
         let owned = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
@@ -101,6 +115,8 @@ pub struct Profiles {
 #[derive(Debug)]
 struct SharedProfile {
     profile: Rc<Profile<'static>>,
+    /// The platform that its name states; empty: none.
+    platform: Box<str>,
     devices: u32,
 }
 
@@ -109,6 +125,13 @@ impl Profiles {
     pub fn get(&self, id: ProfileId) -> Option<&Profile<'static>> {
         let shared = self.profiles.get(usize::from(id.0))?.as_ref()?;
         Some(&shared.profile)
+    }
+
+    /// The platform that the name in a profile states; empty: none.
+    pub fn platform(&self, id: ProfileId) -> &str {
+        let shared = self.profiles.get(usize::from(id.0));
+        let shared = shared.and_then(Option::as_ref);
+        shared.map_or("", |shared| &shared.platform)
     }
 
     /// Replaces the profile `before` of one device. Returns the new one; [`ProfileId::NONE`]: there is no room.
@@ -141,8 +164,11 @@ impl Profiles {
             return None;
         }
         let profile = Rc::new(profile.into_owned());
+        let name = profile.firmware_name.as_deref();
+        let name = name.map(SentName::from).unwrap_or_default();
         let shared = Some(SharedProfile {
             profile: Rc::clone(&profile),
+            platform: name.parts().platform.unwrap_or_default().into(),
             devices: 1,
         });
         let id = match self.free.pop() {

@@ -61,23 +61,23 @@ impl Fleet {
                 counted.entry(key).or_default().states = states;
             }
         }
-        for (_, key) in self.held_devices(now) {
+        let held: HashSet<_> = self.held_devices(now).collect();
+        for (_, key) in held {
             counted.entry(key).or_default().held += 1;
         }
         counted
     }
 
-    /// The devices that the loop guard holds, with the release that each is held from.
-    fn held_devices(&self, now: Stamp) -> HashSet<(DeviceId, VersionKey)> {
+    /// The devices that the loop guard holds, with the release that each is held from; some of them more than once.
+    fn held_devices(&self, now: Stamp) -> impl Iterator<Item = (DeviceId, VersionKey)> {
         let held = self.loop_guard.all_held(now);
-        let held = held.filter_map(|(device, version)| {
+        held.filter_map(|(device, version)| {
             let key = VersionKey {
                 project: self.devices.project(device)?,
                 version: ShortVersion::of(version),
             };
             Some((device, key))
-        });
-        held.collect()
+        })
     }
 
     fn sample_entry(
@@ -162,7 +162,8 @@ impl Fleet {
     /// Devices that the loop guard holds from a release now.
     pub fn held_from(&self, key: VersionKey, now: Instant) -> usize {
         let held = self.held_devices(self.clock.stamp(now));
-        held.iter().filter(|(_, other)| *other == key).count()
+        let held = held.filter(|(_, other)| *other == key);
+        held.collect::<HashSet<_>>().len()
     }
 
     /// Counts some more devices by the version that they run. Returns whether all are counted.

@@ -19,5 +19,6 @@ pub mod histories;
 pub mod named_tokens;
 pub mod response;
 pub mod route;
+mod slice;
 mod stream;
 pub mod token;

@@ -15,6 +15,10 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use smol::Async;
 
+/// Polls of tasks between two looks at the sockets. After the 200 of the executor's own loop, the reactor's second
+/// thread takes over in between, and both threads wake each other for every event.
+pub const POLLS: usize = 16;
+
 /// Raises the soft limit of open files to the hard one; the limit then in force.
 pub fn raise_file_limit() -> u64 {
     let maximum = getrlimit(Resource::Nofile).maximum;

@@ -75,10 +75,6 @@ const EDITED: &[&str] = &[
     crate::operator::named_tokens::FILE,
 ];
 
-/// Polls of tasks between two looks at the sockets. After the 200 of the executor's own loop, the reactor's second
-/// thread takes over in between, and both threads wake each other for every event.
-const POLLS: usize = 16;
-
 fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Result<(), String> {
     settings.apply_and_warn();
     firmware_folder::prepare(&settings.folder)?;
@@ -178,10 +174,10 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
     Ok(())
 }
 
-/// Runs the tasks of `executor` without end, and lets the reactor look at its sockets after every [`POLLS`] polls.
+/// Runs the tasks of `executor` without end, and lets the reactor look at its sockets after every [`process::POLLS`] polls.
 async fn run_tasks(executor: &LocalExecutor<'_>) {
     loop {
-        for _ in 0..POLLS {
+        for _ in 0..process::POLLS {
             executor.tick().await;
         }
         yield_now().await;

@@ -52,6 +52,7 @@ mod operator_crowd;
 mod operator_devices;
 mod operator_events;
 mod operator_export;
+mod operator_fleet;
 mod operator_heads;
 mod operator_metrics;
 mod operator_pack;

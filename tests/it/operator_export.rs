@@ -214,7 +214,7 @@ fn the_command_line_prints_the_rows_of_the_api() {
 fn while_a_large_fleet_is_exported_devices_are_served_and_memory_stays_bounded() {
     // A debug build is many times slower.
     let fleet = if cfg!(debug_assertions) {
-        20_000
+        5_000
     } else {
         200_000
     };

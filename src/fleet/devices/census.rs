@@ -3,7 +3,7 @@
 //!
 //! docs/evidence.md says in one paragraph which devices count, and why.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::Devices;
 use super::shared::PeerOutcome;
@@ -12,11 +12,22 @@ use crate::firmware::rules::Rules;
 use crate::firmware::version::Version;
 use crate::fleet::clock::Stamp;
 use crate::fleet::journey::{Outcome, State, TargetId, patience};
+use crate::fleet::releases::ProjectId;
 use crate::fleet::releases::fuse::{Census, Group, OutcomeCounts};
 use crate::fleet::shared::OutcomeKind;
 
 /// In a project with fewer listed and established devices every device with a whole download counts.
 pub const ESTABLISHED: u32 = 10;
+
+/// A walk over the devices, some at a time, that counts the listed and established ones of some projects.
+#[derive(Debug, Default)]
+pub struct EstablishedWalk {
+    /// Slot of the next device.
+    next: u32,
+    found: HashMap<ProjectId, u32>,
+    /// Projects of which fewer than [`ESTABLISHED`] were found so far.
+    missing: usize,
+}
 
 /// Up to two different networks, as numbers.
 #[derive(Clone, Copy, Default)]
@@ -99,15 +110,49 @@ impl Side {
 }
 
 impl Devices {
-    /// Listed and established devices of a project, for a release that would come in this moment; no more
-    /// than [`ESTABLISHED`] are counted. `listed`: does a device stand in the list of known devices?
-    pub fn established_of(&self, project: &str, listed: impl Fn(DeviceId) -> bool) -> u32 {
-        let project = self.releases.project_id(project);
-        let counted = self.table.from(0).filter(|(_, record)| {
-            Some(record.project) == project
+    /// Begins a walk that counts the listed and established devices of some projects.
+    pub fn established_walk<'p>(&self, projects: impl Iterator<Item = &'p str>) -> EstablishedWalk {
+        let ids = projects.filter_map(|project| self.releases.project_id(project));
+        let found: HashMap<_, _> = ids.map(|id| (id, 0)).collect();
+        let missing = found.len();
+        EstablishedWalk {
+            next: 0,
+            found,
+            missing,
+        }
+    }
+
+    /// Looks at `most` more slots. Returns whether the walk has ended. `listed`: does a device stand in the list of known
+    /// devices?
+    pub fn walk_established(
+        &self,
+        walk: &mut EstablishedWalk,
+        most: u32,
+        listed: impl Fn(DeviceId) -> bool,
+    ) -> bool {
+        let end = walk.next.saturating_add(most);
+        for (slot, record) in self.table.from(walk.next) {
+            if slot >= end || walk.missing == 0 {
+                break;
+            }
+            if let Some(found) = walk.found.get_mut(&record.project)
+                && *found < ESTABLISHED
                 && (record.counts_for(record.last) || listed(record.device))
-        });
-        counted.take(ESTABLISHED as usize).count() as u32
+            {
+                *found += 1;
+                walk.missing -= usize::from(*found == ESTABLISHED);
+            }
+        }
+        walk.next = end;
+        walk.missing == 0 || end >= self.table.end()
+    }
+
+    /// Listed and established devices of a project that a walk has found, for a release that would come in this moment; no
+    /// more than [`ESTABLISHED`] are counted.
+    pub fn established_of(&self, project: &str, walk: &EstablishedWalk) -> u32 {
+        let project = self.releases.project_id(project);
+        let found = project.and_then(|project| walk.found.get(&project));
+        found.copied().unwrap_or_default()
     }
 
     /// Counts the devices that matter to a release's fuse, which stands under these rules. `listed`: does a

@@ -45,7 +45,7 @@ use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
 
 pub use self::above::Above;
-pub use self::census::ESTABLISHED;
+pub use self::census::{ESTABLISHED, EstablishedWalk};
 pub use self::search::{DeviceColumn, DeviceOrder, DevicePlace, DeviceSearch};
 #[cfg(feature = "operator")]
 pub use self::steps::{StepView, StepsView};

@@ -7,7 +7,6 @@ use super::Devices;
 use super::record::DeviceRecord;
 use super::views::LOOKED_AT;
 use crate::firmware::audience::DeviceId;
-use crate::firmware::name::SentName;
 use crate::firmware::version::Version;
 use crate::fleet::journey::{State, TargetId};
 use crate::fleet::releases::ProjectId;
@@ -122,6 +121,8 @@ pub(super) struct Wanted<'f> {
     project: Option<ProjectId>,
     version: Option<ShortVersion>,
     targets: Option<Vec<TargetId>>,
+    /// What is looked for, in small letters.
+    search: String,
 }
 
 impl Devices {
@@ -162,6 +163,7 @@ impl Devices {
             project,
             version: filter.version.as_deref().map(ShortVersion::of),
             targets,
+            search: filter.search.to_lowercase(),
         })
     }
 
@@ -181,16 +183,18 @@ impl Devices {
                 .version
                 .is_none_or(|version| record.version == version)
             && is_in_state(record, wanted)
-            && self.is_called(slot, record, filter)
-            && filter
-                .platform
-                .as_ref()
-                .is_none_or(|platform| self.platform(record).eq_ignore_ascii_case(platform))
+            && self.is_called(slot, record, wanted)
+            && filter.platform.as_ref().is_none_or(|platform| {
+                self.profiles
+                    .platform(record.profile)
+                    .eq_ignore_ascii_case(platform)
+            })
             && (!filter.held || held(record.device))
     }
 
     /// Whether its id or its name is what is looked for.
-    fn is_called(&self, slot: u32, record: &DeviceRecord, filter: &Filter) -> bool {
+    fn is_called(&self, slot: u32, record: &DeviceRecord, wanted: &Wanted<'_>) -> bool {
+        let filter = wanted.filter;
         let (prefix, search) = (filter.prefix.as_bytes(), filter.search.as_bytes());
         if prefix.is_empty() && search.is_empty() {
             return true;
@@ -212,20 +216,9 @@ impl Devices {
         let is_named = || {
             let names = filter.names.as_deref();
             let name = names.and_then(|names| names.device_name(record.device));
-            name.is_some_and(|name| name.to_lowercase().contains(&filter.search.to_lowercase()))
+            name.is_some_and(|name| name.to_lowercase().contains(&wanted.search))
         };
         begins && (search.is_empty() || has_part() || is_named())
-    }
-
-    /// The platform that a device reports; empty: none.
-    fn platform(&self, record: &DeviceRecord) -> String {
-        let profile = self.profiles.get(record.profile);
-        let name = profile.and_then(|profile| profile.firmware_name.as_deref());
-        let platform = name.and_then(|name| {
-            let name = SentName::from(name);
-            name.parts().platform.map(str::to_owned)
-        });
-        platform.unwrap_or_default()
     }
 
     fn key(&self, slot: u32, record: &DeviceRecord, order: DeviceOrder) -> [u8; KEY] {
@@ -243,7 +236,9 @@ impl Devices {
                 );
             }
             DeviceColumn::Version => version_key(&mut key, record.version.as_str()),
-            DeviceColumn::Platform => copy(&mut key, self.platform(record).as_bytes()),
+            DeviceColumn::Platform => {
+                copy(&mut key, self.profiles.platform(record.profile).as_bytes())
+            }
             DeviceColumn::State => {
                 let state = record.journey.map(|journey| journey.state as u8);
                 copy(&mut key, &[state.unwrap_or(u8::MAX)]);

@@ -2,14 +2,17 @@
 
 use super::Devices;
 use super::record::DeviceRecord;
+use crate::decision::Check;
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Wall;
+use crate::fleet::entry::known_check;
 use crate::fleet::network::Network;
+use crate::fleet::profiles::Profile;
 use crate::fleet::releases::ProjectId;
 use crate::fleet::view::{DeviceView, Filter};
 
 /// Slots that one page looks through at most: about a tenth of a millisecond, so that devices never wait for it.
-pub(super) const LOOKED_AT: u32 = 2048;
+pub(super) const LOOKED_AT: u32 = 512;
 
 impl Devices {
     /// One device, without what the rest of the fleet knows of it.
@@ -43,6 +46,30 @@ impl Devices {
     /// The project that a device asks for.
     pub fn project(&self, device: DeviceId) -> Option<ProjectId> {
         Some(self.table.device(device)?.project)
+    }
+
+    /// Calls `visit` with the check that each device of a project sends, as far as it is known. Looks at `most` slots from
+    /// one on, and returns the next one; `None`: there is none.
+    pub fn checks(
+        &self,
+        project: &str,
+        from: u32,
+        most: u32,
+        mut visit: impl FnMut(Check<'_>),
+    ) -> Option<u32> {
+        let id = self.releases.project_id(project)?;
+        let end = from.saturating_add(most);
+        let slice = self.table.from(from);
+        for (slot, record) in slice.take_while(|(slot, _)| *slot < end) {
+            if record.project == id {
+                let text = self.table.text(slot, record);
+                let version = record.version.as_str();
+                let profile = self.profiles.get(record.profile);
+                let profile = profile.map(Profile::borrowed);
+                visit(known_check(record.device, &text, version, project, profile));
+            }
+        }
+        (end < self.table.end()).then_some(end)
     }
 
     /// At most `most` devices from a slot on that pass the filter, and the slot of the next page; `None`: there is none.

@@ -90,18 +90,15 @@ impl DeviceEntry {
     }
 
     /// The check that the device sends, as far as it is known.
-    pub fn check(&self) -> Check<'static> {
-        let mut check = Check {
-            device: Some(self.device),
-            device_text: self.text.to_string().into(),
-            version: self.version.to_string().into(),
-            ..Check::default()
-        };
-        match &self.profile {
-            Some(profile) => profile.clone().fill(&mut check),
-            None => check.path_project = Some(self.project.to_string().into()),
-        }
-        check
+    pub fn check(&self) -> Check<'_> {
+        let profile = self.profile.as_ref().map(Profile::borrowed);
+        known_check(
+            self.device,
+            &self.text,
+            &self.version,
+            &self.project,
+            profile,
+        )
     }
 
     pub(super) fn write(&self, line: &mut LineWriter<'_>) {
@@ -166,6 +163,27 @@ impl DeviceEntry {
         });
         texts.collect::<Vec<String>>().join(",")
     }
+}
+
+/// The check that a device sends, as far as it is known.
+pub fn known_check<'a>(
+    device: DeviceId,
+    text: &'a str,
+    version: &'a str,
+    project: &'a str,
+    profile: Option<Profile<'a>>,
+) -> Check<'a> {
+    let mut check = Check {
+        device: Some(device),
+        device_text: text.into(),
+        version: version.into(),
+        ..Check::default()
+    };
+    match profile {
+        Some(profile) => profile.fill(&mut check),
+        None => check.path_project = Some(project.into()),
+    }
+    check
 }
 
 fn read_confirmed(text: &str, project: &str) -> Vec<(Box<str>, Box<str>)> {

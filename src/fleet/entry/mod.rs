@@ -19,7 +19,7 @@ use super::requester::{IdentityHash, PinKey};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 
-pub use self::device::{DeviceEntry, JourneyEntry};
+pub use self::device::{DeviceEntry, JourneyEntry, known_check};
 pub use self::loop_guard::{GuardEntry, Round};
 pub use self::sample::{SampleChange, SampleEntry};
 pub use self::stage::StageEntry;

@@ -10,7 +10,7 @@ mod samples;
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 pub use self::samples::Samples;
 use super::clock::{Stamp, is_trusted};
@@ -238,14 +238,6 @@ impl History {
     /// The daily samples, by number of the day since 1970.
     pub fn days(&self) -> &Samples {
         &self.days
-    }
-
-    /// The versions that any device ran.
-    pub fn versions(&self) -> HashSet<VersionKey> {
-        let all = self.hours.from(0).chain(self.days.from(0));
-        let changes = all.flat_map(|(_, changes)| changes);
-        let ran = changes.filter(|(_, counts)| counts.running > 0);
-        ran.map(|(key, _)| *key).collect()
     }
 }
 

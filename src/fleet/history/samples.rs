@@ -85,6 +85,13 @@ impl Samples {
         taken.map(|(number, changes)| (*number, changes.as_slice()))
     }
 
+    /// The versions that any device ran, each as often as its counts changed.
+    pub fn ran(&self) -> impl Iterator<Item = VersionKey> {
+        let changes = self.from(0).flat_map(|(_, changes)| changes);
+        let ran = changes.filter(|(_, counts)| counts.running > 0);
+        ran.map(|(key, _)| *key)
+    }
+
     /// The counts of a version in every sample, oldest first; `None`: it was not counted until then.
     pub fn of(&self, key: VersionKey) -> impl Iterator<Item = (u32, Option<VersionCounts>)> {
         let mut counts = None;

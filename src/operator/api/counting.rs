@@ -2,26 +2,17 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use smol::Timer;
 
 use crate::decision::{Check, Refusal, Verdict};
 use crate::firmware::catalog::Catalog;
 use crate::fleet::Fleet;
-use crate::fleet::clock::unix_now;
-use crate::fleet::view::Filter;
 use crate::operator::context::OperatorContext;
+use crate::operator::slice::Slice;
 
-/// Devices that are looked at between two looks at the clock.
-const BATCH: usize = 8;
-
-/// The time for which devices are looked at before other tasks run.
-const SLICE: Duration = Duration::from_millis(1);
-
-/// The pause after it, in which the reactor looks at all sockets.
-const REST: Duration = Duration::from_micros(100);
+/// Slots of devices that are looked at between two looks at the clock.
+const BATCH: u32 = 16;
 
 /// Reasons that are told apart.
 const REASONS: usize = 20;
@@ -34,27 +25,17 @@ pub(super) async fn each_device(
     project: &str,
     mut count: impl FnMut(&Fleet, &Check<'_>),
 ) {
-    let filter = Filter {
-        project: Some(project.to_owned()),
-        ..Filter::default()
-    };
-    let mut after = None;
-    loop {
-        let began = Instant::now();
-        while began.elapsed() < SLICE {
+    let mut slice = Slice::begin();
+    let mut next = Some(0);
+    while let Some(from) = next {
+        {
             let fleet = context.fleet.borrow();
-            let page = fleet.page(&filter, after, BATCH, began, unix_now());
-            for device in page.devices {
-                let mut check = device.entry.check();
+            next = fleet.checks(project, from, BATCH, |mut check| {
                 check.complete(catalog);
                 count(&fleet, &check);
-            }
-            after = page.next;
-            if after.is_none() {
-                return;
-            }
+            });
         }
-        Timer::after(REST).await;
+        slice.pause_if_over().await;
     }
 }
 

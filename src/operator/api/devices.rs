@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use smol::future::yield_now;
 
 use super::explain::explanation;
-use crate::export::{Export, STEP, device, steps};
+use crate::export::{DEVICE, Export, ExportFormat, STEP, device, steps};
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::unix_now;
 use crate::fleet::devices::{DeviceColumn, DevicePlace, DeviceSearch};
@@ -19,8 +18,9 @@ use crate::operator::codec::StatusCode;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
 use crate::operator::response::{
-    ApiResult, Effect, ExportedList, ListExport, Response, ResponseBody,
+    ApiResult, Effect, ExportedList, JSON, ListExport, Response, ResponseBody,
 };
+use crate::operator::slice::Slice;
 
 const STATES: &str = "state must be offered, downloading, delivered, confirmed, reverted, silent, sent or \
      waiting";
@@ -28,8 +28,8 @@ const STATES: &str = "state must be offered, downloading, delivered, confirmed, 
 const SORTS: &str = "sort must be id, project, version, platform, state, first_seen or last_seen, with a - in front \
      for the opposite order";
 
-/// Devices that are shown before other tasks run.
-const BATCH: usize = 32;
+/// Devices that are shown between two looks at the clock.
+const BATCH: usize = 4;
 
 /// `?search=&imei=&project=&version=&platform=&to=&state=&held=1&sort=&after=&limit=`, or with `format=` the whole list
 pub(super) async fn list(context: &OperatorContext, head: &RequestHead) -> ApiResult {
@@ -43,31 +43,30 @@ pub(super) async fn list(context: &OperatorContext, head: &RequestHead) -> ApiRe
     };
     let after = super::after(head, place_of)?;
     let mut search = DeviceSearch::new(filter, order, after, super::limit(head)?);
+    let mut slice = Slice::begin();
     while context.fleet.borrow().search(&mut search, Instant::now()) {
-        yield_now().await;
+        slice.pause_if_over().await;
     }
     let (slots, next) = search.found();
-    let mut devices = Vec::new();
+    let mut text = String::new();
+    let mut rows = Export::new(ExportFormat::Json, "devices", DEVICE);
+    rows.begin(&mut text);
     for slots in slots.chunks(BATCH) {
-        devices.extend(shown(context, slots));
-        yield_now().await;
+        let (now, unix) = (Instant::now(), unix_now());
+        for slot in slots {
+            if let Some(view) = context.fleet.borrow().device_at(*slot, now, unix) {
+                rows.row(&mut text, &device(&view));
+            }
+        }
+        slice.pause_if_over().await;
     }
-    Ok(Response::json(&json!({
-        "devices": devices,
-        "next": next.map(place_text),
-        "matching": search.matching,
-        "total": context.fleet.borrow().devices(),
-    })))
-}
-
-/// The devices at these slots.
-fn shown(context: &OperatorContext, slots: &[u32]) -> Vec<Value> {
-    let fleet = context.fleet.borrow();
-    let (now, unix) = (Instant::now(), unix_now());
-    let views = slots
-        .iter()
-        .flat_map(|slot| fleet.device_at(*slot, now, unix));
-    views.map(|view| device(&view)).collect()
+    let rest = [
+        ("next", next.map(place_text).into()),
+        ("matching", search.matching.into()),
+        ("total", context.fleet.borrow().devices().into()),
+    ];
+    rows.end(&mut text, &rest);
+    Ok(Response::ok(JSON, text))
 }
 
 fn filter(context: &OperatorContext, head: &RequestHead) -> ApiResult<Filter> {
@@ -175,7 +174,74 @@ fn unknown() -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::path::PathBuf;
+    use std::pin::pin;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use rustix::time::{ClockId, clock_gettime};
+
     use super::*;
+    use crate::decision::{Refusal, RefusedCheck, Verdict};
+    use crate::firmware::catalog::Catalog;
+    use crate::fleet::entry::known_check;
+    use crate::fleet::requester::Requester;
+    use crate::fleet::{Fleet, FleetSettings};
+    use crate::operator::access::Access;
+    use crate::operator::context::PublicSide;
+    use crate::operator::head;
+
+    /// An operator of so many devices.
+    fn context(devices: u64) -> OperatorContext {
+        let now = Instant::now();
+        let mut fleet = Fleet::new(FleetSettings::default(), now);
+        for n in 0..devices {
+            let id = (862_991_400_000_000 + n).to_string();
+            let device = DeviceId::parse(&id).unwrap();
+            let check = known_check(device, &id, "1.0.0", "P", None);
+            let who = Requester::of(&check, [127, 0, 0, 1].into());
+            let refused = Verdict::Refuse(RefusedCheck {
+                refusal: Refusal::NothingNewer,
+                release: None,
+                rule: "",
+            });
+            fleet.checked(&check, who.as_ref(), &refused, false, now);
+        }
+        OperatorContext::new(
+            Access::new("token", None, &[], ([127, 0, 0, 1], 80).into()),
+            Box::new(|| Arc::new(Catalog::default())),
+            Rc::new(RefCell::new(fleet)),
+            PathBuf::new(),
+            PathBuf::new(),
+            Box::new(|| PublicSide {
+                running: 0,
+                is_ready: true,
+            }),
+            Box::new(|| {}),
+        )
+    }
+
+    #[test]
+    fn other_tasks_run_while_a_long_page_is_made() {
+        let context = context(1000);
+        let request = b"GET /api/v1/devices?limit=500&sort=-id HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let (head, _) = head::read(request).unwrap().unwrap();
+        let cpu = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
+        let (mut all, mut longest) = (Duration::ZERO, Duration::ZERO);
+        let mut page = pin!(list(&context, &head));
+        let page = std::future::poll_fn(|task| {
+            let start = cpu();
+            let polled = page.as_mut().poll(task);
+            let took = cpu() - start;
+            (all, longest) = (all + took, longest.max(took));
+            polled
+        });
+        let page = smol::block_on(page).unwrap();
+        let page = String::from_utf8_lossy(&page.encode(false, false)).into_owned();
+        assert_eq!(page.matches("\"kind\":\"imei\"").count(), 500);
+        assert!(longest * 4 < all, "{longest:?} of {all:?} at a stretch");
+    }
 
     #[test]
     fn the_end_of_a_page_is_read_as_it_was_said() {

@@ -7,24 +7,22 @@ use std::time::Instant;
 
 use serde_json::Value;
 use smol::Async;
-use smol::future::yield_now;
 
 use super::releases;
 use crate::export::device;
 use crate::firmware::catalog::Catalog;
 use crate::fleet::clock::unix_now;
+use crate::fleet::devices::EstablishedWalk;
 use crate::operator::context::OperatorContext;
 use crate::operator::response::{ExportedList, ListExport};
+use crate::operator::slice::Slice;
 use crate::operator::stream::{end_pieces, send_piece};
 
-/// Devices of a piece, at most.
-const DEVICES: usize = 32;
+/// Devices that are added between two looks at the clock.
+const DEVICES: usize = 4;
 
-/// Samples of a piece, at most.
-const SAMPLES: usize = 64;
-
-/// Releases of a piece, at most. Their rules are read from the disk together.
-const RELEASES: usize = 32;
+/// Samples that are added between two looks at the clock.
+const SAMPLES: usize = 16;
 
 /// Bytes from which on a piece is sent.
 const PIECE: usize = 16 * 1024;
@@ -41,14 +39,24 @@ impl ListExport {
         let catalog = (context.catalog)();
         let mut text = String::new();
         self.rows.begin(&mut text);
+        let mut slice = Slice::begin();
+        let established = match &self.list {
+            ExportedList::Releases(project) => {
+                let wanted = project.as_deref();
+                releases::established(context, &catalog, wanted, &mut slice).await
+            }
+            _ => EstablishedWalk::default(),
+        };
         let mut next = Some(0);
         while let Some(from) = next {
-            next = self.add(context, &catalog, from, &mut text).await?;
+            next = self
+                .add(context, (&catalog, &established), from, &mut text)
+                .await?;
             if text.len() >= PIECE {
                 send_piece(stream, &text, is_http10).await?;
                 text.clear();
             }
-            yield_now().await;
+            slice.pause_if_over().await;
         }
         let mut rest = vec![("next", Value::Null)];
         match &self.list {
@@ -68,7 +76,7 @@ impl ListExport {
     async fn add(
         &mut self,
         context: &OperatorContext,
-        catalog: &Catalog,
+        (catalog, established): (&Catalog, &EstablishedWalk),
         from: u32,
         text: &mut String,
     ) -> io::Result<Option<u32>> {
@@ -89,14 +97,14 @@ impl ListExport {
                 let wanted = project.as_deref();
                 let releases = releases::all(catalog)
                     .filter(|(project, _)| wanted.is_none_or(|wanted| wanted == &*project.name));
-                let page: Vec<_> = releases.skip(from as usize).take(RELEASES).collect();
-                let shown = releases::show(context, &page).await;
+                let page: Vec<_> = releases.skip(from as usize).take(releases::BATCH).collect();
+                let shown = releases::show(context, &page, established).await;
                 // The head has been sent: only the connection's end can tell.
                 for row in shown.map_err(|_| io::ErrorKind::Other)? {
                     self.rows.row(text, &row);
                 }
-                let is_last = page.len() < RELEASES;
-                Ok((!is_last).then_some(from.saturating_add(RELEASES as u32)))
+                let is_last = page.len() < releases::BATCH;
+                Ok((!is_last).then_some(from.saturating_add(releases::BATCH as u32)))
             }
         }
     }

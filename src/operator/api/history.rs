@@ -4,8 +4,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use serde_json::json;
-use smol::future::yield_now;
+use serde_json::Value;
 
 use crate::export::{Export, ExportFormat};
 use crate::fleet::Fleet;
@@ -19,12 +18,13 @@ use crate::operator::histories::{
     ReleaseHistory, ReleaseSample, VersionHistory, VersionRow, numbers, resolutions,
 };
 use crate::operator::response::{ApiResult, ExportedList, JSON, ListExport, Response};
+use crate::operator::slice::Slice;
 
-/// Slots of devices that are looked at before others may run: about a tenth of a millisecond.
+/// Slots of devices that are looked at between two looks at the clock: about a tenth of a millisecond.
 const DEVICES: u32 = 2048;
 
 /// The counts of one release; with `format=csv` as CSV.
-pub(super) fn of_release(
+pub(super) async fn of_release(
     context: &OperatorContext,
     head: &RequestHead,
     project: &str,
@@ -37,10 +37,46 @@ pub(super) fn of_release(
         let mut releases = found.releases.iter();
         releases.any(|release| &*release.version_text == version)
     });
-    let fleet = context.fleet.borrow();
+    let (mut samples, now) = samples(&context.fleet.borrow(), project, version);
+    if !is_in_folder && samples.is_empty() {
+        let sentence = "there is no release of this version, and none is remembered";
+        return Err(Response::problem(StatusCode::NotFound, sentence));
+    }
+    let (project, version) = (project.to_owned(), version.to_owned());
+    if format == Some(ExportFormat::Csv) {
+        samples.push(now);
+        let history = ReleaseHistory {
+            project,
+            version,
+            samples,
+        };
+        return Ok(ListExport::response(
+            ExportFormat::Csv,
+            ExportedList::History(history),
+        ));
+    }
+    let mut slice = Slice::begin();
+    let (project, version) = (Value::from(project), Value::from(version));
+    let mut text = format!("{{\"project\":{project},\"version\":{version}");
+    for (key, span) in [("hours", "hour"), ("days", "day")] {
+        text.extend([",\"", key, "\":["]);
+        let of_span = samples.iter().filter(|sample| sample.span == span);
+        for (at, sample) in of_span.enumerate() {
+            let comma = if at > 0 { "," } else { "" };
+            text.extend([comma, &Value::Object(sample.json()).to_string()]);
+            slice.pause_if_over().await;
+        }
+        text.push(']');
+    }
+    text += &format!(",\"now\":{}}}", Value::Object(now.json()));
+    Ok(Response::ok(JSON, text))
+}
+
+/// The counts of a release over time, and now.
+fn samples(fleet: &Fleet, project: &str, version: &str) -> (Vec<ReleaseSample>, ReleaseSample) {
     let key = fleet.version_key(project, version);
     let mut samples = Vec::new();
-    for (span, unit, taken) in resolutions(&fleet) {
+    for (span, unit, taken) in resolutions(fleet) {
         let counted = key.into_iter().flat_map(|key| taken.of(key));
         samples.extend(counted.filter_map(|(number, counts)| {
             let counts = counts?;
@@ -52,40 +88,14 @@ pub(super) fn of_release(
             })
         }));
     }
-    if !is_in_folder && samples.is_empty() {
-        let sentence = "there is no release of this version, and none is remembered";
-        return Err(Response::problem(StatusCode::NotFound, sentence));
-    }
     let held = key.map_or(0, |key| fleet.held_from(key, Instant::now()));
-    samples.push(ReleaseSample {
+    let now = ReleaseSample {
         span: "now",
         unix: unix_now(),
         states: fleet.counts(project, version),
         held: u32::try_from(held).unwrap_or(u32::MAX),
-    });
-    let (project, version) = (project.to_owned(), version.to_owned());
-    if format == Some(ExportFormat::Csv) {
-        let history = ReleaseHistory {
-            project,
-            version,
-            samples,
-        };
-        return Ok(ListExport::response(
-            ExportFormat::Csv,
-            ExportedList::History(history),
-        ));
-    }
-    let of = |span| -> Vec<_> {
-        let samples = samples.iter().filter(|sample| sample.span == span);
-        samples.map(ReleaseSample::json).collect()
     };
-    Ok(Response::json(&json!({
-        "project": project,
-        "version": version,
-        "now": of("now").pop(),
-        "hours": of("hour"),
-        "days": of("day"),
-    })))
+    (samples, now)
 }
 
 /// `?project=&after=&limit=`, or with `format=` all: the versions that devices run or ran. All have their counts at the
@@ -96,13 +106,20 @@ pub(super) async fn versions(context: &OperatorContext, head: &RequestHead) -> A
     let after = super::after(head, |after| after.split_once('/'))?;
     let project = head.target.query("project");
     let mut walk = VersionWalk::default();
+    let mut slice = Slice::begin();
     while !context.fleet.borrow().walk_versions(&mut walk, DEVICES) {
-        // Devices do not wait for the rest.
-        yield_now().await;
+        slice.pause_if_over().await;
     }
+    let mut devices = walk.running;
+    for (_, _, taken) in resolutions(&context.fleet.borrow()) {
+        for key in taken.ran() {
+            devices.entry(key).or_default();
+        }
+    }
+    slice.pause_if_over().await;
     let mut history = {
         let fleet = context.fleet.borrow();
-        let mut versions = all_versions(&fleet, walk);
+        let mut versions = all_versions(&fleet, devices);
         versions.retain(|version| {
             project.is_none_or(|project| project == version.project)
                 && after
@@ -130,7 +147,7 @@ pub(super) async fn versions(context: &OperatorContext, head: &RequestHead) -> A
     let mut place = Some(0);
     while let Some(from) = place {
         place = history.add(&context.fleet.borrow(), from, &mut rows, &mut text);
-        yield_now().await;
+        slice.pause_if_over().await;
     }
     let mut rest = history.times().to_vec();
     rest.push(("next", next.into()));
@@ -139,11 +156,7 @@ pub(super) async fn versions(context: &OperatorContext, head: &RequestHead) -> A
 }
 
 /// All of them, by project and version.
-fn all_versions(fleet: &Fleet, walk: VersionWalk) -> Vec<VersionRow> {
-    let mut devices: HashMap<VersionKey, u32> = walk.running;
-    for key in fleet.history().versions() {
-        devices.entry(key).or_default();
-    }
+fn all_versions(fleet: &Fleet, devices: HashMap<VersionKey, u32>) -> Vec<VersionRow> {
     let rows = devices.into_iter().filter_map(|(key, devices)| {
         Some(VersionRow {
             project: fleet.project_name(key.project)?.to_owned(),

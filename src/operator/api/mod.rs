@@ -60,7 +60,7 @@ pub async fn answer(
         OperatorRoute::Summary => summary::get(context).await,
         OperatorRoute::Releases => releases::list(context, head).await,
         OperatorRoute::History(project, version) => {
-            history::of_release(context, head, project, version)
+            history::of_release(context, head, project, version).await
         }
         OperatorRoute::Versions => history::versions(context, head).await,
         OperatorRoute::Quarantine => quarantine::list(context, head),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::changes::known;
 use crate::decision::{FUSE, percent_in_force, reached_by};
-use crate::export;
+use crate::export::{self, Export, ExportFormat, RELEASE};
 use crate::firmware::catalog::{Catalog, Package, Project, Release};
 use crate::firmware::name::{self, RulesOwner};
 use crate::firmware::rules::Paused;
@@ -16,13 +16,15 @@ use crate::firmware::version::Version;
 use crate::firmware::words;
 use crate::fleet::Fleet;
 use crate::fleet::clock::unix_now;
+use crate::fleet::devices::EstablishedWalk;
 use crate::fleet::journey::State;
 use crate::fleet::shared::SHARED_STATES;
 use crate::logging::Civil;
 use crate::operator::blocking::unblock;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
-use crate::operator::response::{ApiResult, ExportedList, ListExport, Response, etag};
+use crate::operator::response::{ApiResult, ExportedList, JSON, ListExport, Response, etag};
+use crate::operator::slice::Slice;
 use crate::os::fs::Folder;
 
 /// The longest rules that a list shows, in bytes: they may name a hundred thousand devices.
@@ -30,6 +32,12 @@ const SHOWN: usize = 64 * 1024;
 
 /// The longest rules file, in bytes.
 const LONGEST: u64 = 16 << 20;
+
+/// Releases that are shown between two looks at the clock. Their rules are read from the disk together.
+pub(super) const BATCH: usize = 8;
+
+/// Slots of devices that are looked at between two looks at the clock.
+const DEVICES: u32 = 2048;
 
 /// `?project=&after=&limit=`, or with `format=` the whole list
 pub(super) async fn list(context: &OperatorContext, head: &RequestHead) -> ApiResult {
@@ -55,8 +63,35 @@ pub(super) async fn list(context: &OperatorContext, head: &RequestHead) -> ApiRe
     page.truncate(limit);
     let last = page.last().filter(|_| has_more);
     let next = last.map(|(project, release)| format!("{}/{}", project.name, release.version_text));
-    let releases = show(context, &page).await?;
-    Ok(Response::json(&json!({"releases": releases, "next": next})))
+    let mut slice = Slice::begin();
+    let established = established(context, &catalog, wanted, &mut slice).await;
+    let mut text = String::new();
+    let mut rows = Export::new(ExportFormat::Json, "releases", RELEASE);
+    rows.begin(&mut text);
+    for batch in page.chunks(BATCH) {
+        for row in show(context, batch, &established).await? {
+            rows.row(&mut text, &row);
+        }
+        slice.pause_if_over().await;
+    }
+    rows.end(&mut text, &[("next", next.into())]);
+    Ok(Response::ok(JSON, text))
+}
+
+/// Counts the established devices of all projects or of one, for [`show`].
+pub(super) async fn established(
+    context: &OperatorContext,
+    catalog: &Catalog,
+    wanted: Option<&str>,
+    slice: &mut Slice,
+) -> EstablishedWalk {
+    let projects = catalog.projects().iter().map(|project| &*project.name);
+    let projects = projects.filter(|project| wanted.is_none_or(|wanted| wanted == *project));
+    let mut walk = context.fleet.borrow().established_walk(projects);
+    while !context.fleet.borrow().walk_established(&mut walk, DEVICES) {
+        slice.pause_if_over().await;
+    }
+    walk
 }
 
 /// All releases, by project and from the newest to the oldest.
@@ -74,6 +109,7 @@ pub(super) fn all(catalog: &Catalog) -> impl Iterator<Item = (&Project, &Release
 pub(super) async fn show(
     context: &OperatorContext,
     releases: &[(&Project, &Release)],
+    established: &EstablishedWalk,
 ) -> ApiResult<Vec<Value>> {
     let paths = releases
         .iter()
@@ -96,7 +132,10 @@ pub(super) async fn show(
     let now = unix_now();
     let shown = releases.iter().zip(rules);
     Ok(shown
-        .map(|((project, release), rules)| one(project, release, rules, &fleet, now))
+        .map(|((project, release), rules)| {
+            let unknown = fleet.unknown_after(established, &project.name);
+            one(project, release, rules, unknown, &fleet, now)
+        })
         .collect())
 }
 
@@ -146,11 +185,12 @@ fn rules_paths(project: &Project, release: &Release) -> Vec<String> {
     paths
 }
 
-/// A release as the API shows it. `rules`: its own rules and their entity tag.
+/// A release as the API shows it. `rules`: its own rules and their entity tag. `unknown`: [`Fleet::unknown`].
 fn one(
     project: &Project,
     release: &Release,
     (rules, etag): (Value, String),
+    unknown: Option<String>,
     fleet: &Fleet,
     now: i64,
 ) -> Value {
@@ -189,7 +229,7 @@ fn one(
         "counts": counts,
         "fleet": shared,
         "devices": fleet.devices_of(&project.name),
-        "unknown": fleet.unknown(&project.name),
+        "unknown": unknown,
         "rules": rules,
         "rules_etag": etag,
     })

@@ -24,6 +24,7 @@ use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
 use crate::operator::response::{ApiResult, Effect, JSON, Response, etag};
 use crate::operator::route::Change;
+use crate::operator::slice::Slice;
 
 /// The longest rules that are accepted, in bytes.
 const LONGEST: usize = 4 << 20;
@@ -252,7 +253,9 @@ pub(super) async fn change(
         rules: catalog.groups.apply(&Arc::new(rules)).rules,
         ..release.clone()
     };
-    let mut shown = releases::show(context, &[(project, &release)]).await?;
+    let name = Some(&*project.name);
+    let established = releases::established(context, &catalog, name, &mut Slice::begin()).await;
+    let mut shown = releases::show(context, &[(project, &release)], &established).await?;
     shown
         .pop()
         .map(|shown| Response::json(&shown).with_effect(Effect::Change(Box::new(entry))))

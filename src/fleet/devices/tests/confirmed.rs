@@ -217,6 +217,6 @@ fn a_device_is_asked_about_with_all_that_it_states_also_after_a_restart() {
     }
     let view = old.view(device(A), Wall::default()).unwrap();
     let check = view.entry.check();
-    assert_eq!((check.project(), view.entry.profile), ("P", None));
+    assert_eq!((check.project(), &view.entry.profile), ("P", &None));
     assert_eq!(check.version, "2012.1.2");
 }
