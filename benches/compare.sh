@@ -35,7 +35,8 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 mkdir -p "$built"
-cargo build --release --locked --quiet --all-features
+# With what packaging/build.sh adds for this profile.
+RUSTFLAGS='-C llvm-args=-inline-threshold=50' cargo build --release --locked --quiet --all-features
 cargo build --profile router --locked --quiet --no-default-features --target-dir "$target/footprint"
 for program in peers/constant load/datagrams load/tftp; do
   gcc -O2 -Wall -Wextra -o "$built/$(basename "$program")" "benches/$program.c"

@@ -1,14 +1,22 @@
 #!/usr/bin/env bash
-# Prints the sizes of the binary (for routers, and with everything) and its anonymous memory when idle, and fails
-# above the bound of the memory. Starts the server on free loopback ports and stops it.
+# tests/footprint.sh [BINARY]
+#
+# Prints the anonymous memory of BINARY when idle, and fails above the bound. Without BINARY, builds the two sizes with
+# cargo, prints how large they are, and measures the one for routers. Starts the server on free loopback ports and stops
+# it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=${CARGO_TARGET_DIR:-target}
-cargo build --release --locked --quiet
-cargo build --profile router --locked --quiet --no-default-features --target-dir "$target/footprint"
-everything=$(stat -c %s "$target/release/luat-ota")
-binary=$target/footprint/router/luat-ota
-router=$(stat -c %s "$binary")
+binary=${1-}
+if [ -z "$binary" ]; then
+  target=${CARGO_TARGET_DIR:-target}
+  cargo build --release --locked --quiet
+  cargo build --profile router --locked --quiet --no-default-features --target-dir "$target/footprint"
+  binary=$target/footprint/router/luat-ota
+  # As `cargo build` makes them, with the standard library's stack traces and unwind tables. packaging/build.sh enforces
+  # the bounds of what is shipped.
+  echo "binary for routers: $(stat -c %s "$binary") bytes"
+  echo "binary, with everything: $(stat -c %s "$target/release/luat-ota") bytes"
+fi
 
 # fetch URL FILE; fails on any status but 200.
 fetch() {
@@ -34,15 +42,5 @@ done
 cmp "$work/got" firmware/LUAT-OTA-SAMPLE/1.0.1/update.bin
 anonymous=$(awk '/^RssAnon/ {print $2}' "/proc/$server/status")
 
-failed=0
-# bound WHAT HAVE MOST UNIT
-bound() {
-  echo "$1: $2 $4 (bound $3)"
-  [ "$2" -le "$3" ] || failed=1
-}
-# As `cargo build` makes them, with the standard library's stack traces and unwind tables. packaging/build.sh enforces the
-# bounds of what is shipped.
-echo "binary for routers: $router bytes"
-echo "binary, with everything: $everything bytes"
-bound "idle anonymous memory" "$anonymous" 1536 KiB
-exit "$failed"
+echo "idle anonymous memory: $anonymous KiB (bound 1536)"
+[ "$anonymous" -le 1536 ]
