@@ -1,5 +1,5 @@
 //! Outcomes that the servers of one fleet share through a folder (`--fleet`): what became of the devices to which each of
-//! them delivered a file. Each server writes its own outcomes into a file of its own ([`file`]), and reads those of all
+//! them delivered a file. Each server writes its own outcomes into a file of its own ([`mod@file`]), and reads those of all
 //! others, its peers. Pure; `server::shared_outcomes` reads and writes the files.
 //!
 //! A device is in the state that its newest outcome says, whichever server has seen it; this is the order of
