@@ -83,7 +83,12 @@ fn metrics(text: &str) -> Metrics {
 
 #[test]
 fn every_metric_of_the_dashboard_the_rules_and_the_documents_exists() {
-    let server = Server::start(&[]);
+    let place = Place::new();
+    let shared = place.root.join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let (secret, shared) = (place.root.join("secret"), shared.display().to_string());
+    let secret = secret.display().to_string();
+    let server = Server::start_in(place, &["--secret-file", &secret, "--fleet", &shared]);
     let metrics = metrics(&Operator::of(&server).get("/metrics").text());
     let mut rows = Rows::default();
     let texts =
@@ -97,7 +102,7 @@ fn every_metric_of_the_dashboard_the_rules_and_the_documents_exists() {
             };
             for label in labels {
                 // Releases have samples only while they are there.
-                let is_known = known.contains(&label) || name.starts_with("luat_ota_release_");
+                let is_known = known.contains(&label) || name.contains("_release_");
                 let is_added = ["job", "instance"].contains(&&*label.0);
                 let right = is_known || is_added;
                 rows.row(&name, right.then_some(()).ok_or(format!("{label:?}")));

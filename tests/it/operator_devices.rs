@@ -166,7 +166,13 @@ fn behind_each_number_of_a_release_are_as_many_devices() {
     server.drop_firmware("P/2.0.1/u.bin", &noise(5, 5000));
     server.wait_until_offered(&luat("P", &of(0), "2.0.0"), &noise(5, 5000));
     server.get(&luat("P", &of(8), "2.0.0"));
-    let releases = operator.get("/api/v1/releases?project=P").json();
+    let mut releases = Value::Null;
+    wait_until("both downloads are counted", PATIENCE, || {
+        releases = operator.get("/api/v1/releases?project=P").json();
+        let mut all = releases["releases"].as_array().unwrap().iter();
+        let newest = all.find(|one| one["version"] == "2.0.1");
+        newest.is_some_and(|newest| newest["counts"]["delivered"] == 2)
+    });
     let mut rows = Rows::default();
     for release in releases["releases"].as_array().unwrap() {
         let version = release["version"].as_str().unwrap();
