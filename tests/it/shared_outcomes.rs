@@ -7,6 +7,7 @@ use crate::common;
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -99,7 +100,11 @@ impl Share {
     /// The files of the servers.
     fn files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.root.root.join("fleet")).unwrap();
-        let texts = entries.map(|entry| std::fs::read_to_string(entry.unwrap().path()));
+        let paths = entries.map(|entry| entry.unwrap().path());
+        // A new file has another name until it is complete.
+        let is_new = |path: &Path| path.file_name().unwrap().as_bytes().starts_with(b".");
+        let paths = paths.filter(|path| !is_new(path));
+        let texts = paths.map(std::fs::read_to_string);
         // One that is being replaced is gone.
         texts.filter_map(Result::ok).collect()
     }
