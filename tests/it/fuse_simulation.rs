@@ -6,25 +6,10 @@ use std::collections::{BTreeSet, BinaryHeap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use crate::common::decisions::decide_and_record;
-use luat_ota::decision::{Check, Verdict};
-use luat_ota::firmware::ContentId;
-use luat_ota::firmware::audience::DeviceId;
-use luat_ota::firmware::catalog::{Catalog, ScanResult, ScannedFile};
-use luat_ota::firmware::package::{Inspected, PackageKind};
-use luat_ota::fleet::requester::{PinOwner, Requester};
-use luat_ota::fleet::short_version::ShortVersion;
-use luat_ota::fleet::{FileRange, Fleet, FleetSettings, TransferOutcome};
-use luat_ota::os::fs::FileStamp;
+use crate::common::simulation::{DOWNLOAD, Dice, REBOOT, folder, visit};
+use luat_ota::fleet::{Fleet, FleetSettings, TransferOutcome};
 
 const HOUR: u64 = 3600;
-
-/// Size of the file in bytes.
-const SIZE: u64 = 100_000;
-
-/// From the offer to the last byte, and from there to the next check, in seconds.
-const DOWNLOAD: u64 = 30;
-const REBOOT: u64 = 25;
 
 /// When the release comes, in seconds.
 const RELEASE: u64 = 48 * HOUR;
@@ -71,23 +56,6 @@ impl Setting {
     }
 }
 
-/// A small generator of numbers (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.roll() % bound
-    }
-}
-
 struct Device {
     id: String,
     address: IpAddr,
@@ -106,30 +74,6 @@ struct Ran {
     paused: bool,
     /// Honest devices that had fallen back by then, or at the end.
     fell_back: usize,
-}
-
-fn folder(versions: &[&str]) -> Catalog {
-    let file = |(number, version): (u8, &&str)| ScannedFile {
-        path: format!("P/{version}/u.bin"),
-        stamp: FileStamp {
-            dev: 1,
-            ino: u64::from(number),
-            size: SIZE,
-            mtime: 0,
-            ctime: 0,
-        },
-        inspected: Inspected {
-            content: ContentId([number; 32]),
-            md5: [0; 16],
-            size: SIZE,
-            kind: PackageKind::Generic,
-        },
-    };
-    let found = ScanResult {
-        files: (1..).zip(versions).map(file).collect(),
-        ..ScanResult::default()
-    };
-    Catalog::build(found)
 }
 
 fn devices(setting: Setting, count: u64, percent: u64, dice: &mut Dice) -> Vec<Device> {
@@ -217,34 +161,14 @@ fn run(setting: Setting, count: u64, percent: u64, seed: u64) -> Ran {
             }
         }
         let device = &mut devices[at];
-        let check = Check {
-            device: DeviceId::parse(&device.id),
-            device_text: device.id.as_str().into(),
-            firmware_name: Some("P_LuatOS-SoC_Air780E".into()),
-            version: if device.updated { "2.0.0" } else { "1.0.0" }.into(),
-            ..Check::default()
+        let version = if device.updated { "2.0.0" } else { "1.0.0" };
+        let outcome = match setting {
+            Setting::Proxy => TransferOutcome::Sent,
+            _ => TransferOutcome::Whole,
         };
-        let who = Requester::of(&check, device.address).unwrap();
-        let owner = PinOwner::of_check(&check, Some(&who), device.address);
-        let verdict = decide_and_record(&mut fleet, catalog, &check, &who, now);
         let mut next = time + device.interval;
-        if let Verdict::Offer(offer) = verdict {
-            let part = FileRange {
-                content: offer.package.content,
-                to: ShortVersion::of(&offer.release.version_text),
-                size: SIZE,
-                start: 0,
-                end: SIZE,
-            };
-            let (mut transfer, _written) = fleet.begin(Some(&who), Some(&owner), part, now);
-            let end = now + Duration::from_secs(DOWNLOAD);
-            fleet.sent(&transfer, SIZE);
-            fleet.acknowledged(&mut transfer, SIZE, end);
-            let outcome = match setting {
-                Setting::Proxy => TransferOutcome::Sent,
-                _ => TransferOutcome::Whole,
-            };
-            fleet.end(transfer, outcome, end);
+        let who = (&*device.id, device.address);
+        if visit(&mut fleet, catalog, who, version, outcome, now) {
             match device.fails {
                 true if !device.forged => {
                     fallen.insert(at);

@@ -20,6 +20,7 @@ pub mod recipes;
 pub mod reply;
 pub mod schema;
 mod server;
+pub mod simulation;
 pub mod webdriver;
 
 use std::io::{BufRead, BufReader, Read, Write};

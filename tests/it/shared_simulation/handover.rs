@@ -1,6 +1,7 @@
 //! What two replicas make of each other's devices.
 
-use super::replicas::{Device, Dice, HOUR, Replicas, Setup, devices, folder};
+use super::replicas::{Device, HOUR, Replicas, Setup, devices};
+use crate::common::simulation::{Dice, folder};
 use luat_ota::firmware::catalog::Catalog;
 use luat_ota::fleet::journey::State;
 

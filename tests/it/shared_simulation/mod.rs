@@ -7,10 +7,8 @@ mod replicas;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
-use replicas::{
-    DOWNLOAD, Dice, EXCHANGE, HOUR, MINUTE, REBOOT, RELEASE, Replicas, Setup, WATCHED, devices,
-    folder,
-};
+use crate::common::simulation::{DOWNLOAD, Dice, REBOOT, folder};
+use replicas::{EXCHANGE, HOUR, MINUTE, RELEASE, Replicas, Setup, WATCHED, devices};
 
 /// What happens next. Files are written and read before devices ask at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,9 +34,7 @@ fn run(setup: Setup, seed: u64) -> bool {
         queue.push(Reverse((device.from, Event::Check(at))));
     }
     // Each replica looks at the folder at its own times.
-    let looks: Vec<u64> = (0..8)
-        .map(|_| dice.below(EXCHANGE as usize) as u64)
-        .collect();
+    let looks: Vec<u64> = (0..8).map(|_| dice.below(EXCHANGE)).collect();
     let next_look = |replica: usize, from: u64| {
         let look = looks[replica];
         (from - look).next_multiple_of(EXCHANGE) + look

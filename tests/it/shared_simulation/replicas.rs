@@ -4,28 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use crate::common::decisions::decide_and_record;
-use luat_ota::decision::{Check, Verdict};
-use luat_ota::firmware::ContentId;
-use luat_ota::firmware::audience::DeviceId;
-use luat_ota::firmware::catalog::{Catalog, ScanResult, ScannedFile};
-use luat_ota::firmware::package::{Inspected, PackageKind};
-use luat_ota::fleet::requester::{PinOwner, Requester};
+use crate::common::simulation::{Dice, visit};
+use luat_ota::firmware::catalog::Catalog;
 use luat_ota::fleet::shared::file::OutcomeFile;
 use luat_ota::fleet::shared::{Exchanged, PeerOutcomes, PeerStates};
-use luat_ota::fleet::short_version::ShortVersion;
-use luat_ota::fleet::{FileRange, Fleet, FleetSettings, TransferOutcome};
-use luat_ota::os::fs::FileStamp;
+use luat_ota::fleet::{Fleet, FleetSettings, TransferOutcome};
 
 pub const MINUTE: u64 = 60;
 pub const HOUR: u64 = 60 * MINUTE;
-
-/// Size of the file in bytes.
-pub const SIZE: u64 = 100_000;
-
-/// From the offer to the last byte, and from there to the next check, in seconds.
-pub const DOWNLOAD: u64 = 30;
-pub const REBOOT: u64 = 25;
 
 /// When the release comes, in seconds.
 pub const RELEASE: u64 = 26 * HOUR;
@@ -52,19 +38,6 @@ pub struct Setup {
     pub lost: Option<u64>,
 }
 
-/// A small generator of numbers (splitmix64).
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound as u64) as usize
-    }
-}
-
 pub struct Device {
     pub id: String,
     pub address: IpAddr,
@@ -76,41 +49,17 @@ pub struct Device {
     pub replicas: [usize; 2],
 }
 
-pub fn folder(versions: &[&str]) -> Catalog {
-    let file = |(number, version): (u8, &&str)| ScannedFile {
-        path: format!("P/{version}/u.bin"),
-        stamp: FileStamp {
-            dev: 1,
-            ino: u64::from(number),
-            size: SIZE,
-            mtime: 0,
-            ctime: 0,
-        },
-        inspected: Inspected {
-            content: ContentId([number; 32]),
-            md5: [0; 16],
-            size: SIZE,
-            kind: PackageKind::Generic,
-        },
-    };
-    let found = ScanResult {
-        files: (1..).zip(versions).map(file).collect(),
-        ..ScanResult::default()
-    };
-    Catalog::build(found)
-}
-
 /// The devices, the same for every number of replicas but for these.
 pub fn devices(setup: Setup, dice: &mut Dice) -> Vec<Device> {
     let mut devices = Vec::new();
     for n in 0..setup.devices {
-        let interval = 5 * MINUTE + dice.below(600) as u64;
+        let interval = 5 * MINUTE + dice.below(600);
         let [.., a, b] = (n as u64).to_be_bytes();
         devices.push(Device {
             id: format!("{:015}", 862_991_440_000_000 + n),
             address: Ipv4Addr::new(10, a, b, 1).into(),
             interval,
-            from: dice.below(interval as usize) as u64,
+            from: dice.below(interval),
             fails: false,
             updated: false,
             replicas: [0; 2],
@@ -120,14 +69,14 @@ pub fn devices(setup: Setup, dice: &mut Dice) -> Vec<Device> {
     let failing = (setup.devices * setup.failing).div_ceil(100);
     let mut chosen = BTreeSet::new();
     while chosen.len() < failing {
-        chosen.insert(dice.below(setup.devices));
+        chosen.insert(dice.below(setup.devices as u64) as usize);
     }
     for at in chosen {
         devices[at].fails = true;
     }
     for device in &mut devices {
-        let first = dice.below(setup.replicas);
-        let other = dice.below(setup.replicas.max(2) - 1) + 1;
+        let first = dice.below(setup.replicas as u64) as usize;
+        let other = dice.below(setup.replicas.max(2) as u64 - 1) as usize + 1;
         device.replicas = [first, (first + other) % setup.replicas];
     }
     devices
@@ -225,32 +174,12 @@ impl Replicas {
         time: u64,
     ) -> bool {
         let now = self.moment(time);
+        let version = if device.updated { "2.0.0" } else { "1.0.0" };
+        let who = (&*device.id, device.address);
         let fleet = &mut self.fleets[replica];
-        let check = Check {
-            device: DeviceId::parse(&device.id),
-            device_text: device.id.as_str().into(),
-            firmware_name: Some("P_LuatOS-SoC_Air780E".into()),
-            version: if device.updated { "2.0.0" } else { "1.0.0" }.into(),
-            ..Check::default()
-        };
-        let who = Requester::of(&check, device.address).unwrap();
-        let owner = PinOwner::of_check(&check, Some(&who), device.address);
-        let verdict = decide_and_record(fleet, catalog, &check, &who, now);
-        let Verdict::Offer(offer) = verdict else {
+        if !visit(fleet, catalog, who, version, TransferOutcome::Whole, now) {
             return false;
-        };
-        let part = FileRange {
-            content: offer.package.content,
-            to: ShortVersion::of(&offer.release.version_text),
-            size: SIZE,
-            start: 0,
-            end: SIZE,
-        };
-        let (mut transfer, _written) = fleet.begin(Some(&who), Some(&owner), part, now);
-        let end = now + Duration::from_secs(DOWNLOAD);
-        fleet.sent(&transfer, SIZE);
-        fleet.acknowledged(&mut transfer, SIZE, end);
-        fleet.end(transfer, TransferOutcome::Whole, end);
+        }
         device.updated = !device.fails;
         true
     }
