@@ -47,7 +47,7 @@ use crate::state::ServerState;
 use event_program::EventProgram;
 use rules_edits::RulesEdits;
 #[cfg(feature = "operator")]
-use shared_outcomes::ShareSettings;
+use shared_outcomes::SharedFolder;
 use sockets::Sockets;
 use state_watch::StateWatch;
 
@@ -107,7 +107,7 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
     let mut fleet = Fleet::open(settings.fleet.clone(), Some(state.folder()), began, unix);
     let command = settings.on_event.as_deref();
     #[cfg(feature = "operator")]
-    let share = ShareSettings::new(&settings, &state, &mut fleet);
+    let shared_folder = SharedFolder::open(&settings, &state, &mut fleet);
     let program = command.and_then(|command| EventProgram::start(command, &mut fleet.events));
     let fleet = Rc::new(RefCell::new(fleet));
 
@@ -142,8 +142,8 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
             .spawn(tasks::retry_state(Arc::clone(&state)))
             .detach();
         #[cfg(feature = "operator")]
-        if let Some(share) = &share {
-            let share = shared_outcomes::share(share.folder(), Rc::clone(&service));
+        if let Some(folder) = &shared_folder {
+            let share = shared_outcomes::share(Arc::clone(folder), Rc::clone(&service));
             executor.spawn(share).detach();
         }
         executor.spawn(tasks::tick_fleet(edits.clone())).detach();
@@ -157,8 +157,8 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
         // Drops the tasks, and with them the downloads that still run, before the fleet stops.
         drop(executor);
         #[cfg(feature = "operator")]
-        if let Some(share) = &share {
-            shared_outcomes::share_last(share.folder(), &mut fleet.borrow_mut());
+        if let Some(folder) = &shared_folder {
+            shared_outcomes::share_last(folder, &mut fleet.borrow_mut());
         }
         fleet.borrow_mut().stop(Instant::now());
         if let Some(program) = program {

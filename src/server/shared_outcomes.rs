@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use smol::Timer;
@@ -55,46 +56,6 @@ pub(super) fn check(settings: &Settings) -> Result<(), String> {
     }
 }
 
-/// What the shared folder is used with.
-pub(super) struct ShareSettings {
-    /// The folder, which need not exist yet.
-    path: PathBuf,
-    /// Name of this server's file.
-    name: String,
-    /// Tells files of this fleet from those with another secret.
-    check: u64,
-}
-
-impl ShareSettings {
-    /// Begins to share the outcomes of a fleet; `None`: the flags do not ask for it.
-    pub fn new(
-        settings: &Settings,
-        state: &ServerState,
-        fleet: &mut Fleet,
-    ) -> Option<ShareSettings> {
-        Some(ShareSettings {
-            path: settings.fleet_folder.clone()?,
-            name: name(state.folder()),
-            check: fleet.share(&state.secret(), Instant::now(), unix_now()),
-        })
-    }
-
-    /// The folder before the first exchange.
-    pub fn folder(&self) -> SharedFolder {
-        SharedFolder {
-            path: self.path.clone(),
-            name: self.name.clone(),
-            check: self.check,
-            sequence: random(),
-            own: OutcomeFile::default(),
-            written: None,
-            is_disputed: false,
-            peers: BTreeMap::new(),
-            problem: None,
-        }
-    }
-}
-
 /// The shared folder as this server sees it.
 pub(super) struct SharedFolder {
     path: PathBuf,
@@ -129,9 +90,28 @@ struct PeerFile {
 }
 
 impl SharedFolder {
+    /// Begins to share the outcomes of a fleet; `None`: the flags do not ask for it.
+    pub fn open(
+        settings: &Settings,
+        state: &ServerState,
+        fleet: &mut Fleet,
+    ) -> Option<Arc<Mutex<SharedFolder>>> {
+        Some(Arc::new(Mutex::new(SharedFolder {
+            path: settings.fleet_folder.clone()?,
+            name: name(state.folder()),
+            check: fleet.share(&state.secret(), Instant::now(), unix_now()),
+            sequence: random(),
+            own: OutcomeFile::default(),
+            written: None,
+            is_disputed: false,
+            peers: BTreeMap::new(),
+            problem: None,
+        })))
+    }
+
     /// Writes this server's outcomes if they have changed, and reads the files that have. Blocks. `own`: `None` if they have
     /// not changed.
-    pub fn exchange(&mut self, own: Option<Outcomes>) -> Exchanged {
+    fn exchange(&mut self, own: Option<Outcomes>) -> Exchanged {
         let is_new = own.is_some();
         if let Some(own) = own {
             self.own = OutcomeFile::newest(own);
@@ -310,38 +290,46 @@ fn random() -> u64 {
 }
 
 /// Exchanges outcomes for as long as the server runs.
-pub(super) async fn share(mut folder: SharedFolder, service: Rc<Service>) {
+pub(super) async fn share(folder: Arc<Mutex<SharedFolder>>, service: Rc<Service>) {
     let fleet = &service.fleet;
     loop {
         let own = fleet.borrow_mut().own_outcomes(Instant::now(), unix_now());
-        let exchange = move || {
-            let exchanged = folder.exchange(own);
-            (folder, exchanged)
-        };
-        let (back, exchanged) = match unblock("fleet", exchange).await {
-            Ok(done) => done,
+        let folder = Arc::clone(&folder);
+        let exchanged = match unblock("fleet", move || lock(&folder).exchange(own)).await {
+            Ok(exchanged) => exchanged,
             Err(error) => {
                 log::error!(target: "fleet", "outcomes are not shared any more: no thread can be had: {error}");
                 return;
             }
         };
-        folder = back;
         fleet.borrow_mut().exchanged(exchanged, Instant::now());
         Timer::after(EVERY).await;
     }
 }
 
-/// Writes the last outcomes, when nothing is served any more. Waits [`STOP`] at most.
-pub(super) fn share_last(mut folder: SharedFolder, fleet: &mut Fleet) {
+/// Writes the last outcomes, when nothing is served any more and an exchange that still runs has ended. Waits [`STOP`] at
+/// most.
+pub(super) fn share_last(folder: &Arc<Mutex<SharedFolder>>, fleet: &mut Fleet) {
     let Some(own) = fleet.own_outcomes(Instant::now(), unix_now()) else {
         return;
     };
     let (sender, written) = sync_channel(1);
+    let folder = Arc::clone(folder);
     let write = move || {
-        folder.exchange(Some(own));
+        let mut folder = lock(&folder);
+        folder.own = OutcomeFile::newest(own);
+        if let Err(error) = folder.write() {
+            let path = folder.path.display();
+            log::warn!(target: "fleet", "{path} cannot be written: the last outcomes are not shared: {error}");
+        }
         let _nobody_waits = sender.try_send(());
     };
     if start_thread("fleet", Box::new(write)).is_ok() {
         let _is_written = written.recv_timeout(STOP);
     }
+}
+
+/// Locked also after a panic: each file is written and read anew.
+fn lock(folder: &Mutex<SharedFolder>) -> MutexGuard<'_, SharedFolder> {
+    folder.lock().unwrap_or_else(PoisonError::into_inner)
 }
