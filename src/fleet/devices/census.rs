@@ -184,7 +184,7 @@ impl Devices {
             let device = record.device;
             let counts = record.counts_for(release.first) || listed(device);
             let peer = self.at_peers(device);
-            let is_newer = peer.is_some() && self.elsewhere(record).is_some();
+            let is_newer = peer.is_some_and(|peer| self.is_newer(record, &peer));
             // A download that goes on here does not take back what was seen there.
             let is_only = record.journey.and_then(OutcomeKind::of).is_none();
             let is_of = |peer: &PeerOutcome<'_>| peer.is_of(project_name, version);

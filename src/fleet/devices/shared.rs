@@ -137,12 +137,15 @@ impl Devices {
 
     /// The newest outcome of a device, if a peer has seen that.
     pub(super) fn elsewhere(&self, record: &DeviceRecord) -> Option<PeerOutcome<'_>> {
-        let peer = self.at_peers(record.device)?;
+        self.at_peers(record.device)
+            .filter(|peer| self.is_newer(record, peer))
+    }
+
+    /// Whether a peer's outcome of a device is newer than what this server knows of it.
+    pub(super) fn is_newer(&self, record: &DeviceRecord, peer: &PeerOutcome<'_>) -> bool {
         let since = record.journey.map(|journey| journey.since);
-        let shared = self.shared.as_ref()?;
-        shared
-            .is_newer(peer.device, peer.outcome, since)
-            .then_some(peer)
+        let shared = self.shared.as_ref();
+        shared.is_some_and(|shared| shared.is_newer(peer.device, peer.outcome, since))
     }
 
     /// The newest outcome of a device that a peer has seen, perhaps older than what this server knows.
