@@ -123,9 +123,7 @@ pub fn device(view: &DeviceView) -> Value {
 mod tests {
     use super::*;
     use crate::firmware::ContentId;
-    use crate::fleet::clock::Stamp;
-    #[cfg(not(feature = "operator"))]
-    use crate::fleet::clock::Wall;
+    use crate::fleet::clock::{Stamp, Wall};
     use crate::fleet::entry::{DeviceEntry, JourneyEntry};
     use crate::fleet::journey::State;
     use crate::fleet::network::Network;

@@ -9,6 +9,9 @@ use crate::os::process::POLLS;
 /// Time after which other tasks run.
 const SLICE: Duration = Duration::from_micros(500);
 
+/// Slots of devices that a walk looks at between two looks at the clock: about a tenth of a millisecond.
+pub const SLOTS: u32 = 2048;
+
 /// A slice of work that has begun.
 pub struct Slice {
     began: Instant,

@@ -192,7 +192,7 @@ mod tests {
     use crate::operator::context::PublicSide;
     use crate::operator::head;
 
-    /// An operator of so many devices.
+    /// The operator's side of a server that knows this many devices.
     fn context(devices: u64) -> OperatorContext {
         let now = Instant::now();
         let mut fleet = Fleet::new(FleetSettings::default(), now);

@@ -18,10 +18,7 @@ use crate::operator::histories::{
     ReleaseHistory, ReleaseSample, VersionHistory, VersionRow, numbers, resolutions,
 };
 use crate::operator::response::{ApiResult, ExportedList, JSON, ListExport, Response};
-use crate::operator::slice::Slice;
-
-/// Slots of devices that are looked at between two looks at the clock: about a tenth of a millisecond.
-const DEVICES: u32 = 2048;
+use crate::operator::slice::{SLOTS, Slice};
 
 /// The counts of one release; with `format=csv` as CSV.
 pub(super) async fn of_release(
@@ -107,7 +104,7 @@ pub(super) async fn versions(context: &OperatorContext, head: &RequestHead) -> A
     let project = head.target.query("project");
     let mut walk = VersionWalk::default();
     let mut slice = Slice::begin();
-    while !context.fleet.borrow().walk_versions(&mut walk, DEVICES) {
+    while !context.fleet.borrow().walk_versions(&mut walk, SLOTS) {
         slice.pause_if_over().await;
     }
     let mut devices = walk.running;

@@ -24,7 +24,7 @@ use crate::operator::blocking::unblock;
 use crate::operator::context::OperatorContext;
 use crate::operator::head::RequestHead;
 use crate::operator::response::{ApiResult, ExportedList, JSON, ListExport, Response, etag};
-use crate::operator::slice::Slice;
+use crate::operator::slice::{SLOTS, Slice};
 use crate::os::fs::Folder;
 
 /// The longest rules that a list shows, in bytes: they may name a hundred thousand devices.
@@ -35,9 +35,6 @@ const LONGEST: u64 = 16 << 20;
 
 /// Releases that are shown between two looks at the clock. Their rules are read from the disk together.
 pub(super) const BATCH: usize = 8;
-
-/// Slots of devices that are looked at between two looks at the clock.
-const DEVICES: u32 = 2048;
 
 /// `?project=&after=&limit=`, or with `format=` the whole list
 pub(super) async fn list(context: &OperatorContext, head: &RequestHead) -> ApiResult {
@@ -88,7 +85,7 @@ pub(super) async fn established(
     let projects = catalog.projects().iter().map(|project| &*project.name);
     let projects = projects.filter(|project| wanted.is_none_or(|wanted| wanted == *project));
     let mut walk = context.fleet.borrow().established_walk(projects);
-    while !context.fleet.borrow().walk_established(&mut walk, DEVICES) {
+    while !context.fleet.borrow().walk_established(&mut walk, SLOTS) {
         slice.pause_if_over().await;
     }
     walk
