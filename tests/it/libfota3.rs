@@ -38,7 +38,7 @@ fn update(server: &Server, edition: Libfota3, version: &str) -> Update {
 }
 
 fn settings() -> Settings {
-    Settings::probing(Duration::from_secs(2))
+    Settings::probing(Duration::from_secs(20))
 }
 
 fn run(update: &mut Update, settings: &Settings) -> Played {

@@ -71,7 +71,7 @@ fn a_file_of_300_bytes_updates_and_so_does_every_other_small_one() {
         let played = update(
             &server,
             &format!("P{size}"),
-            &Settings::probing(Duration::from_secs(2)),
+            &Settings::probing(Duration::from_secs(20)),
         );
         assert_eq!(played.outcome, Outcome::Updated(bytes.clone()), "{size}");
     }
@@ -84,7 +84,7 @@ fn a_module_with_a_slow_link_updates() {
     for latency in [50, 400] {
         let settings = Settings {
             latency: Duration::from_millis(latency),
-            ..Settings::probing(Duration::from_secs(4))
+            ..Settings::probing(Duration::from_secs(20))
         };
         let played = update(&server, "P300", &settings);
         assert_eq!(played.outcome, Outcome::Updated(files[0].clone()));

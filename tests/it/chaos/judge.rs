@@ -117,7 +117,7 @@ pub(super) fn everyone_updates(server: &Server, newest: &[Image]) {
         let endpoint = endpoint(client, (server.http, server.udp, server.tcp));
         let module = module(&format!("86299145{at:07}"), image.project, 0);
         let mut attempt = client.attempt(&module, &endpoint);
-        let settings = Settings::probing(Duration::from_secs(2));
+        let settings = Settings::probing(Duration::from_secs(20));
         let played = smol::block_on(play(attempt.as_mut(), &settings));
         assert!(
             matches!(&played.outcome, Outcome::Updated(bytes) if *bytes == *image.bytes),

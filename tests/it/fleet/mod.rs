@@ -51,8 +51,10 @@ fn clients() -> Vec<Client> {
     Client::all()
 }
 
+/// The patience is for hundreds of attempts at once on a loaded machine: it costs time only where the server
+/// stays silent.
 fn settings() -> Settings {
-    Settings::probing(Duration::from_secs(2))
+    Settings::probing(Duration::from_secs(20))
 }
 
 /// Plays attempts side by side, in the order given.

@@ -114,7 +114,9 @@ fn a_file_of_whole_packets_installs_only_from_here() {
         });
         let here = play_all(vec![module.attempt(new.udp, "")]);
         took(&here[0], &bytes).unwrap();
-        let there = play_all(vec![module.attempt(article.address, "")]);
+        // The article's server leaves the module waiting.
+        let settings = Settings::probing(Duration::from_secs(2));
+        let there = play_all_with(vec![module.attempt(article.address, "")], &settings);
         assert_eq!(
             took(&there[0], &bytes).is_err(),
             fails,

@@ -55,15 +55,19 @@ fn shell(place: &Place, block: &str) -> Result<String, String> {
     }
 }
 
-/// Plays attempts side by side, in the order given.
+/// Plays attempts side by side, in the order given. The patience is for a loaded machine: it costs time
+/// only where a server stays silent.
 fn play_all(attempts: Vec<Box<dyn Attempt + Send>>) -> Vec<Played> {
-    let settings = Settings::probing(Duration::from_secs(2));
+    play_all_with(attempts, &Settings::probing(Duration::from_secs(20)))
+}
+
+/// The same with these settings, for a server that stays silent.
+fn play_all_with(attempts: Vec<Box<dyn Attempt + Send>>, settings: &Settings) -> Vec<Played> {
     let executor = smol::LocalExecutor::new();
     smol::block_on(executor.run(async {
         let tasks: Vec<_> = attempts
             .into_iter()
             .map(|mut attempt| {
-                let settings = &settings;
                 executor.spawn(async move { play(attempt.as_mut(), settings).await })
             })
             .collect();
