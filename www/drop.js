@@ -112,9 +112,12 @@ function bill({ devices, of, bytes: cost }, size) {
 function card(item, remove) {
   const body = h('div', { role: 'status' });
   let timer;
-  // What was typed changes what the file is, and how many devices will take it.
+  // What was typed changes what the file is, and how many devices will take it: until the server has said
+  // so, there is nothing to upload.
   const again = () => {
     item.turn += 1;
+    item.state = 'looking';
+    body.inert = true;
     clearTimeout(timer);
     timer = setTimeout(() => look(item), item.soc ? 1000 : 350);
   };
@@ -149,6 +152,7 @@ function card(item, remove) {
   item.draw = () => {
     const { answer, state } = item;
     element.dataset.state = state;
+    body.inert = false;
     for (const input of [...fields.querySelectorAll('input'), ...first.querySelectorAll('input')]) input.disabled = state === 'sending' || state === 'done';
     item.moved = null;
     if (state === 'looking') { body.replaceChildren(h('p.small', {}, t(item.soc ? 'making' : 'looking'))); return; }

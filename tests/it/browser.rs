@@ -232,6 +232,20 @@ fn a_file_that_is_dropped_onto_the_page_is_uploaded() {
     browser.wait_text("li:first-child", "both project and version");
     browser.fill("li:first-child .field + .field input", "2.0.1");
     browser.wait_text("li:first-child .head", "update.bin");
+    browser.wait_text("li:first-child .bill", "No device");
+    // Whoever types and clicks at once does not upload by the answer to what stood there before.
+    let reachable = "
+        const [file, text] = [document.querySelector('li:first-child'), arguments[0]];
+        if (text) {
+            const field = file.querySelector('input[id^=allow]');
+            field.value = text;
+            field.dispatchEvent(new Event('input'));
+        }
+        const upload = file.querySelector('.upload');
+        return Boolean(upload) && !upload.closest('[inert]');";
+    assert_eq!(browser.js(reachable, json!([""])), true);
+    assert_eq!(browser.js(reachable, json!(["8629914"])), false);
+    browser.wait("it can be uploaded", reachable, json!([""]));
     // Its rules are there before it is (case 52).
     browser.click("li:first-child summary");
     browser.fill("li:first-child input[id^=allow]", "862991443753386");

@@ -4,30 +4,51 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 /// How long to wait for what should happen soon, on a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One browser at a time: two would only take the processor from each other.
-static TURN: Mutex<()> = Mutex::new(());
+/// Browsers that may run at once: a test mostly waits for what the page shows next.
+static FREE: Mutex<u32> = Mutex::new(3);
+
+/// Notified when a browser has ended.
+static ENDED: Condvar = Condvar::new();
+
+/// One of the browsers that may run at once.
+struct Turn;
+
+impl Turn {
+    fn take() -> Turn {
+        let free = FREE.lock().unwrap();
+        *ENDED.wait_while(free, |free| *free == 0).unwrap() -= 1;
+        Turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *FREE.lock().unwrap() += 1;
+        ENDED.notify_one();
+    }
+}
 
 /// A headless Chromium with one window. It ends with this value.
 pub struct Browser {
     driver: Child,
     port: u16,
     session: String,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 impl Browser {
-    /// Starts it, once no other test has one. `None`: this machine has none, and that was said; with
+    /// Starts it, once few enough run. `None`: this machine has none, and that was said; with
     /// CI=true that is a failure, unless LUAT_OTA_NO_BROWSER=1.
     pub fn start(test: &str) -> Option<Browser> {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Turn::take();
         let set = |name: &str, to: &str| std::env::var(name).as_deref() == Ok(to);
         let skip = |why: &str| {
             // Written past the test harness, which shows nothing of tests that pass.

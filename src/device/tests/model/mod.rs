@@ -41,14 +41,26 @@ const CLONES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(172, 16
 fn no_sequence_of_events_splices_two_contents_or_refuses_without_need() {
     // Where the clone is matters to the loop guard alone: one event less there.
     for (clone_at, depth) in CLONES.into_iter().zip([depth(), depth() - 1]) {
-        let mut world = World::new(clone_at.into());
-        let outcome = world.all(&mut Vec::new(), depth);
-        println!(
-            "clone at {clone_at}, length up to {depth}: {:?}",
-            world.counts
-        );
-        outcome.unwrap();
-        assert!(world.counts.resumed > 0 && world.counts.refused > 0);
+        let first = World::new(clone_at.into()).events();
+        let (mut resumed, mut refused) = (0, 0);
+        // A thread for each first event.
+        std::thread::scope(|scope| {
+            let spawn = |event: Event| {
+                let all = move || {
+                    let mut world = World::new(clone_at.into());
+                    (world.all(&mut vec![event], depth), world.counts)
+                };
+                (event, scope.spawn(all))
+            };
+            for (event, thread) in first.into_iter().map(spawn).collect::<Vec<_>>() {
+                let (outcome, counts) = thread.join().unwrap();
+                println!("clone at {clone_at}, {event:?} first, length up to {depth}: {counts:?}");
+                outcome.unwrap();
+                resumed += counts.resumed;
+                refused += counts.refused;
+            }
+        });
+        assert!(resumed > 0 && refused > 0);
     }
 }
 
