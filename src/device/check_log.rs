@@ -15,22 +15,13 @@ use crate::fleet::clock::unix_now;
 use crate::fleet::events::Event;
 use crate::fleet::requester::Requester;
 use crate::fleet::{Fleet, Transfer, TransferOutcome};
+use crate::logging::log_named;
 
 /// Characters of a text from the network that go into the log.
 const LOGGED: usize = 128;
 
 /// Bytes of a target of which [`LOGGED`] characters go into the log.
 const LOGGED_BYTES: usize = 4 * LOGGED;
-
-/// One line of the access log; with the device's name, if a group gives it one.
-macro_rules! log_named {
-    ($name:expr, $($line:tt)*) => {
-        match $name {
-            Some(name) => log::info!($($line)*, name = name; ""),
-            None => log::info!($($line)*; ""),
-        }
-    };
-}
 
 /// Why a message of the UDP protocol is answered with `unknown function`.
 pub(super) const NO_MESSAGE: &str = "no message of the protocol, which begins with the module's id";
@@ -156,7 +147,9 @@ impl<'a> LogSubject<'a> {
     ) {
         let fleet = &mut *service.fleet.borrow_mut();
         log_named!(
+            info,
             fleet.device_name_of(self.who.as_ref()),
+            "",
             target: "check",
             proto = self.proto,
             device = &*self.device,
@@ -191,7 +184,9 @@ impl<'a> LogSubject<'a> {
         let tenths = rounded.as_millis() / 100;
         let fleet = &mut *service.fleet.borrow_mut();
         log_named!(
+            info,
             fleet.device_name_of(self.who.as_ref()),
+            "",
             target: "download",
             proto = self.proto,
             device = &*self.device,

@@ -18,6 +18,7 @@ use crate::firmware::catalog::Catalog;
 use crate::fleet::clock::unix_now;
 use crate::fleet::report::Report;
 use crate::fleet::requester::Requester;
+use crate::logging::log_named;
 use crate::wire::dialects::libfota3::{self, Libfota3File, Libfota3Request};
 use crate::wire::head::Head;
 use crate::wire::range::RangeRequest;
@@ -204,14 +205,16 @@ fn report(service: &Service, http: &HttpRequest<'_>) -> Reply {
             let mut fleet = service.fleet.borrow_mut();
             fleet.reported(said.device, said.content, report);
             let content = said.content.to_string();
-            log::info!(
+            log_named!(
+                info,
+                fleet.device_name(said.device),
+                "",
                 target: "report",
                 device = &*shown(said.device),
                 content = content.get(..16).unwrap_or_default(),
                 result = said.result,
                 means = report.word(),
-                peer:% = http.client;
-                ""
+                peer:% = http.client
             );
         }
         None => log::info!(

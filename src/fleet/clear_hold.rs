@@ -67,8 +67,9 @@ impl HoldRequests {
         self.wanted
     }
 
-    /// Takes the requests: the devices, with their ids as they write them. Answers those for unknown devices.
-    pub fn tick(&mut self, is_known: &dyn Fn(DeviceId) -> bool) -> Vec<(DeviceId, String)> {
+    /// Takes the requests: the devices, with their ids as they write them, and whether each is known. Answers those for
+    /// unknown devices.
+    pub fn tick(&mut self, is_known: &dyn Fn(DeviceId) -> bool) -> Vec<(DeviceId, String, bool)> {
         if !std::mem::take(&mut self.wanted) {
             return Vec::new();
         }
@@ -80,15 +81,14 @@ impl HoldRequests {
             let name = entry.file_name();
             let id = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
             let found = id.and_then(|id| Some((DeviceId::parse(id)?, id.to_owned())));
-            let Some(device) = found else { continue };
-            let is_known = is_known(device.0);
+            let Some((device, id)) = found else { continue };
+            let is_known = is_known(device);
             if !is_known {
                 // Without it the command says that it was lifted.
                 fs::File::create(answer(&entry.path())).ok();
             }
             match fs::remove_file(entry.path()) {
-                Ok(()) if is_known => devices.push(device),
-                Ok(()) => log::info!(target: "lift", device = &*device.1; "no such device"),
+                Ok(()) => devices.push((device, id, is_known)),
                 // Or it would be lifted again and again.
                 Err(error) if !self.said => {
                     self.said = true;
@@ -127,7 +127,7 @@ mod tests {
         let mut devices: Vec<String> = requests
             .tick(&|_| true)
             .into_iter()
-            .map(|(_, id)| id)
+            .map(|(_, id, _)| id)
             .collect();
         devices.sort();
         assert_eq!(devices, [imei, "sensor-7"]);
@@ -164,8 +164,10 @@ mod tests {
         let scratch = Scratch::new();
         let mut requests = HoldRequests::open(scratch.path());
         let path = ask(scratch.path(), "999").unwrap();
-        assert!(requests.tick(&|_| false).is_empty());
-        assert!(!path.exists() && answer(&path).exists());
+        let [(_, _, is_known)] = *requests.tick(&|_| false) else {
+            panic!("not taken");
+        };
+        assert!(!is_known && !path.exists() && answer(&path).exists());
         // The answer is no request, and goes with the next one.
         requests.look();
         assert!(requests.tick(&|_| true).is_empty());

@@ -19,6 +19,7 @@ use crate::decision::{Check, Fused, Verdict};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::{Catalog, Groups};
+use crate::logging::log_named;
 
 /// A running transfer; to be given back with [`Fleet::end`].
 #[derive(Debug)]
@@ -82,13 +83,15 @@ impl Fleet {
             Verdict::Refuse(_) => None,
         };
         for against in self.loop_guard.came_back(who, facts, offered, now) {
-            log::warn!(
+            log_named!(
+                warn,
+                self.device_name(who.device),
+                "it came back with its old version again; it is offered the file all the same, because \
+                 `allow` names it: after ten rounds in a day it is held, and `luat-ota lift` ends that",
                 target: "loop",
                 device = &*check.device_text,
                 content = against.content.to_string().get(..16).unwrap_or_default(),
-                reverts = against.reverts;
-                "it came back with its old version again; it is offered the file all the same, because \
-                 `allow` names it: after ten rounds in a day it is held, and `luat-ota lift` ends that"
+                reverts = against.reverts
             );
         }
         for hold in self.loop_guard.holds_begun() {

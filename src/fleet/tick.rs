@@ -9,6 +9,7 @@ use super::entry::{ChangeEntry, JournalEntry, StageEntry};
 use super::notices::{Notice, NoticeKind};
 use super::releases::fuse::FuseVerdict;
 use crate::decision::{FUSE, Fused, SET_TO_FALSE};
+use crate::logging::log_named;
 use crate::os::notify::Notify;
 
 /// Time between two ticks at least, and from a change to the next tick at most.
@@ -72,9 +73,13 @@ impl Fleet {
         }
         self.known_list.tick();
         let mut requests = std::mem::take(&mut self.hold_requests);
-        for (device, id) in requests.tick(&|device| self.remembers(device)) {
+        for (device, id, is_known) in requests.tick(&|device| self.remembers(device)) {
+            if !is_known {
+                log_named!(info, self.device_name(device), "no such device", target: "lift", device = &*id);
+                continue;
+            }
             let holds = self.clear_hold(device, now);
-            log::info!(target: "lift", device = &*id, holds = holds; "");
+            log_named!(info, self.device_name(device), "", target: "lift", device = &*id, holds = holds);
             let change = ChangeEntry::new(ChangeEntry::LIFT, "", "", &id);
             self.changed(changes::COMMAND, change, now);
         }

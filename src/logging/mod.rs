@@ -21,6 +21,17 @@ use line::TimestampCache;
 pub(crate) use line::Civil;
 pub use line::Printable;
 
+/// Logs a line about a device, with the device's name if a group gives it one.
+macro_rules! log_named {
+    ($level:ident, $name:expr, $message:literal, $($line:tt)*) => {
+        match $name {
+            Some(name) => log::$level!($($line)*, name = name; $message),
+            None => log::$level!($($line)*; $message),
+        }
+    };
+}
+pub(crate) use log_named;
+
 /// How long a line may wait for others.
 const BATCH_DELAY: Duration = Duration::from_millis(200);
 

@@ -5,7 +5,7 @@ use crate::common;
 
 use common::operator::Operator;
 use common::packages::noise;
-use common::{IMEI, PATIENCE, Place, Server, both, get, luat, run};
+use common::{IMEI, PATIENCE, Place, Server, both, get, is_event, luat, run};
 use serde_json::json;
 
 const OTHER: &str = "862991443753387";
@@ -50,6 +50,11 @@ fn a_group_decides_who_gets_a_release_and_its_edit_needs_no_restart() {
         .get(&format!("/api/v1/devices/{IMEI}"))
         .json();
     assert_eq!(shown["name"], "pump 7", "{shown}");
+    let state = server.place().state().display().to_string();
+    let output = run(&["lift", "--state", &state, "--imei", IMEI]);
+    assert!(output.status.success(), "{}", both(&output));
+    let lifted = |line: &str| is_event(line, "lift") && named(line);
+    server.wait_for_log("the name beside the id that was lifted", lifted);
 
     let group = server.place().path("@pilot.txt");
     std::fs::write(&group, format!("{IMEI}\n862991443753380-{OTHER}\n")).unwrap();
