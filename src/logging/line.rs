@@ -230,6 +230,9 @@ pub struct Printable<'a>(pub &'a str);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return f.write_str(self.0);
+        }
         self.0.chars().try_for_each(|c| match is_deceptive(c) {
             true => write!(f, "\\u{{{:x}}}", u32::from(c)),
             false => f.write_char(c),

@@ -79,3 +79,22 @@ impl OperatorContext {
         }
     }
 }
+
+#[cfg(test)]
+impl OperatorContext {
+    /// The operator's side of a server that remembers this, with an empty folder.
+    pub fn of_fleet(fleet: Fleet) -> OperatorContext {
+        OperatorContext::new(
+            Access::new("token", None, &[], ([127, 0, 0, 1], 80).into()),
+            Box::new(|| Arc::new(Catalog::default())),
+            Rc::new(RefCell::new(fleet)),
+            PathBuf::new(),
+            PathBuf::new(),
+            Box::new(|| PublicSide {
+                running: 0,
+                is_ready: true,
+            }),
+            Box::new(|| {}),
+        )
+    }
+}

@@ -88,15 +88,18 @@ pub struct VersionHistory {
     pub hours: Vec<u32>,
     /// Days since 1970.
     pub days: Vec<u32>,
+    /// Lines of CSV of the version at the current place that are still to be written, the next one last: span, time and
+    /// devices.
+    pub left: Vec<(&'static str, i64, u32)>,
 }
 
 impl VersionHistory {
-    /// Adds what is known of one version: an item of JSON, or a line of CSV for each count. `from`: its place; returns
-    /// the place of the next one.
+    /// Adds what is known of the version at a place: an item of JSON, or at most `most` lines of CSV, one for each count.
+    /// Returns the place to go on at.
     pub fn add(
-        &self,
+        &mut self,
         fleet: &Fleet,
-        from: u32,
+        (from, most): (u32, usize),
         rows: &mut Export,
         text: &mut String,
     ) -> Option<u32> {
@@ -119,25 +122,34 @@ impl VersionHistory {
             rows.row(text, &Value::Object(row));
             return from.checked_add(1);
         }
-        let mut line = |span: &str, unix: i64, devices: u32| {
-            let cells = [
-                ("span", span.into()),
-                ("time", rfc3339(unix)),
-                ("devices", devices.into()),
-            ];
-            let cells = cells.map(|(key, cell)| (key.to_owned(), cell));
-            rows.row(text, &row.clone().into_iter().chain(cells).collect());
-        };
-        for ((span, unit, taken), numbers) in resolutions {
-            for (number, devices) in numbers.iter().zip(running(taken, version.key, numbers)) {
+        if self.left.is_empty() {
+            self.left.push(("now", unix_now(), version.devices));
+            for ((span, unit, taken), numbers) in resolutions.rev() {
+                let counts = running(taken, version.key, numbers);
+                let counts = numbers.iter().zip(counts).rev();
                 // `None`: the version was not seen before.
-                if let Some(devices) = devices {
-                    line(span, i64::from(*number) * unit, devices);
-                }
+                let counts = counts.filter_map(|(number, devices)| {
+                    Some((span, i64::from(*number) * unit, devices?))
+                });
+                self.left.extend(counts);
             }
         }
-        line("now", unix_now(), version.devices);
-        from.checked_add(1)
+        let next = self.left.len().saturating_sub(most);
+        for (span, unix, devices) in self.left.drain(next..).rev() {
+            row.insert("span".to_owned(), span.into());
+            row.insert("time".to_owned(), rfc3339(unix));
+            row.insert("devices".to_owned(), devices.into());
+            let line = Value::Object(row);
+            rows.row(text, &line);
+            row = match line {
+                Value::Object(row) => row,
+                _ => break,
+            };
+        }
+        match self.left.is_empty() {
+            true => from.checked_add(1),
+            false => Some(from),
+        }
     }
 
     /// The times of the samples.

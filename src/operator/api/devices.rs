@@ -124,11 +124,13 @@ fn place_of(text: &str) -> Option<DevicePlace> {
 }
 
 /// One device with its last steps and what it would get now; with `format=` the steps alone.
-pub(super) fn get(context: &OperatorContext, head: &RequestHead, id: &str) -> ApiResult {
+pub(super) async fn get(context: &OperatorContext, head: &RequestHead, id: &str) -> ApiResult {
     let id = DeviceId::parse(id).ok_or_else(unknown)?;
-    let fleet = context.fleet.borrow();
-    let view = fleet.device(id, Instant::now(), unix_now());
-    let (view, own) = view.zip(fleet.steps(id)).ok_or_else(unknown)?;
+    let (view, own) = {
+        let fleet = context.fleet.borrow();
+        let view = fleet.device(id, Instant::now(), unix_now());
+        view.zip(fleet.steps(id)).ok_or_else(unknown)?
+    };
     let [list, since, refusal] = steps(&own, view.wall);
     if let Some(format) = super::format(head)? {
         let mut rows = Export::new(format, "steps", STEP);
@@ -142,7 +144,10 @@ pub(super) fn get(context: &OperatorContext, head: &RequestHead, id: &str) -> Ap
     }
     let mut shown = device(&view);
     let is_known = shown.get("request_known") == Some(&Value::Bool(true));
-    let now = is_known.then(|| explanation(context, view.entry.check()));
+    let now = match is_known {
+        true => Some(explanation(context, view.entry.check()).await),
+        false => None,
+    };
     let rest = [
         ("steps", list),
         ("steps_since", since),
@@ -174,22 +179,16 @@ fn unknown() -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-    use std::path::PathBuf;
     use std::pin::pin;
-    use std::rc::Rc;
     use std::time::Duration;
 
     use rustix::time::{ClockId, clock_gettime};
 
     use super::*;
     use crate::decision::{Refusal, RefusedCheck, Verdict};
-    use crate::firmware::catalog::Catalog;
     use crate::fleet::entry::known_check;
     use crate::fleet::requester::Requester;
     use crate::fleet::{Fleet, FleetSettings};
-    use crate::operator::access::Access;
-    use crate::operator::context::PublicSide;
     use crate::operator::head;
 
     /// The operator's side of a server that knows this many devices.
@@ -208,18 +207,7 @@ mod tests {
             });
             fleet.checked(&check, who.as_ref(), &refused, false, now);
         }
-        OperatorContext::new(
-            Access::new("token", None, &[], ([127, 0, 0, 1], 80).into()),
-            Box::new(|| Arc::new(Catalog::default())),
-            Rc::new(RefCell::new(fleet)),
-            PathBuf::new(),
-            PathBuf::new(),
-            Box::new(|| PublicSide {
-                running: 0,
-                is_ready: true,
-            }),
-            Box::new(|| {}),
-        )
+        OperatorContext::of_fleet(fleet)
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value};
 
+use super::releases::established;
 use crate::decision::Check;
 use crate::explain::{Described, explain, from_request};
 use crate::export;
@@ -11,12 +12,13 @@ use crate::fleet::clock::unix_now;
 use crate::operator::body::RequestBody;
 use crate::operator::context::OperatorContext;
 use crate::operator::response::{ApiResult, Response};
+use crate::operator::slice::Slice;
 use crate::wire::dialects::datagram;
 
 pub(super) async fn post(context: &OperatorContext, body: &mut RequestBody<'_>) -> ApiResult {
     let body = super::json_object(body).await?;
     let check = check(&body).map_err(Response::unprocessable)?;
-    Ok(Response::json(&explanation(context, check)))
+    Ok(Response::json(&explanation(context, check).await))
 }
 
 /// The check that a body describes, by a request or by its parts.
@@ -66,16 +68,18 @@ fn check(body: &Map<String, Value>) -> Result<Check<'_>, String> {
 const CORE: &str = "core_version must be a number";
 
 /// What a check would get now, with what is known of its device.
-pub(super) fn explanation(context: &OperatorContext, mut check: Check<'_>) -> Value {
+pub(super) async fn explanation(context: &OperatorContext, mut check: Check<'_>) -> Value {
     let catalog = (context.catalog)();
-    let fleet = context.fleet.borrow();
     check.complete(&catalog);
+    let projects = std::iter::once(check.project());
+    let established = established(context, projects, &mut Slice::begin()).await;
+    let fleet = context.fleet.borrow();
     let known = fleet.known_for_operator(&check, Instant::now());
     let explanation = explain(&catalog, known, &check, unix_now());
     let project = catalog.project(check.project());
     let stages = project.map(|project| fleet.stage_texts(project, Instant::now(), unix_now()));
     // The reason why the same check may get another answer later.
-    let unknown = fleet.unknown(check.project());
+    let unknown = fleet.unknown_after(&established, check.project());
     let remarks = stages.into_iter().flatten().chain(unknown);
     export::explanation(&explanation, remarks)
 }

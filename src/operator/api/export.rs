@@ -42,15 +42,21 @@ impl ListExport {
         let mut slice = Slice::begin();
         let established = match &self.list {
             ExportedList::Releases(project) => {
-                let wanted = project.as_deref();
-                releases::established(context, &catalog, wanted, &mut slice).await
+                let projects = releases::names(&catalog, project.as_deref());
+                releases::established(context, projects, &mut slice).await
             }
             _ => EstablishedWalk::default(),
         };
         let mut next = Some(0);
         while let Some(from) = next {
             next = self
-                .add(context, (&catalog, &established), from, &mut text)
+                .add(
+                    context,
+                    (&catalog, &established),
+                    from,
+                    &mut slice,
+                    &mut text,
+                )
                 .await?;
             if text.len() >= PIECE {
                 send_piece(stream, &text, is_http10).await?;
@@ -78,9 +84,10 @@ impl ListExport {
         context: &OperatorContext,
         (catalog, established): (&Catalog, &EstablishedWalk),
         from: u32,
+        slice: &mut Slice,
         text: &mut String,
     ) -> io::Result<Option<u32>> {
-        match &self.list {
+        match &mut self.list {
             ExportedList::Devices(filter) => {
                 let fleet = context.fleet.borrow();
                 let page = fleet.page(filter, Some(from), DEVICES, Instant::now(), unix_now());
@@ -91,18 +98,18 @@ impl ListExport {
             }
             ExportedList::History(history) => Ok(history.add(from, SAMPLES, &mut self.rows, text)),
             ExportedList::Versions(history) => {
-                Ok(history.add(&context.fleet.borrow(), from, &mut self.rows, text))
+                let fleet = context.fleet.borrow();
+                Ok(history.add(&fleet, (from, SAMPLES), &mut self.rows, text))
             }
             ExportedList::Releases(project) => {
                 let wanted = project.as_deref();
                 let releases = releases::all(catalog)
                     .filter(|(project, _)| wanted.is_none_or(|wanted| wanted == &*project.name));
                 let page: Vec<_> = releases.skip(from as usize).take(releases::BATCH).collect();
-                let shown = releases::show(context, &page, established).await;
+                let row = |row: &Value| self.rows.row(text, row);
+                let shown = releases::show(context, &page, established, slice, row).await;
                 // The head has been sent: only the connection's end can tell.
-                for row in shown.map_err(|_| io::ErrorKind::Other)? {
-                    self.rows.row(text, &row);
-                }
+                shown.map_err(|_| io::ErrorKind::Other)?;
                 let is_last = page.len() < releases::BATCH;
                 Ok((!is_last).then_some(from.saturating_add(releases::BATCH as u32)))
             }

@@ -127,6 +127,7 @@ pub(super) async fn versions(context: &OperatorContext, head: &RequestHead) -> A
             versions,
             hours,
             days,
+            left: Vec::new(),
         }
     };
     if let Some(format) = format {
@@ -143,7 +144,7 @@ pub(super) async fn versions(context: &OperatorContext, head: &RequestHead) -> A
     rows.begin(&mut text);
     let mut place = Some(0);
     while let Some(from) = place {
-        place = history.add(&context.fleet.borrow(), from, &mut rows, &mut text);
+        place = history.add(&context.fleet.borrow(), (from, 1), &mut rows, &mut text);
         slice.pause_if_over().await;
     }
     let mut rest = history.times().to_vec();

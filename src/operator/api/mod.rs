@@ -65,7 +65,7 @@ pub async fn answer(
         OperatorRoute::Versions => history::versions(context, head).await,
         OperatorRoute::Quarantine => quarantine::list(context, head),
         OperatorRoute::Devices => devices::list(context, head).await,
-        OperatorRoute::Device(id) => devices::get(context, head, id),
+        OperatorRoute::Device(id) => devices::get(context, head, id).await,
         OperatorRoute::Lift(id) => devices::clear_hold(context, id),
         OperatorRoute::Rates => Ok(rates::get(context)),
         OperatorRoute::Changes => Ok(changes::get(context)),

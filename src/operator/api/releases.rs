@@ -33,8 +33,8 @@ const SHOWN: usize = 64 * 1024;
 /// The longest rules file, in bytes.
 const LONGEST: u64 = 16 << 20;
 
-/// Releases that are shown between two looks at the clock. Their rules are read from the disk together.
-pub(super) const BATCH: usize = 8;
+/// Releases whose rules are read from the disk together.
+pub(super) const BATCH: usize = 32;
 
 /// `?project=&after=&limit=`, or with `format=` the whole list
 pub(super) async fn list(context: &OperatorContext, head: &RequestHead) -> ApiResult {
@@ -61,29 +61,34 @@ pub(super) async fn list(context: &OperatorContext, head: &RequestHead) -> ApiRe
     let last = page.last().filter(|_| has_more);
     let next = last.map(|(project, release)| format!("{}/{}", project.name, release.version_text));
     let mut slice = Slice::begin();
-    let established = established(context, &catalog, wanted, &mut slice).await;
+    let projects = names(&catalog, wanted);
+    let established = established(context, projects, &mut slice).await;
     let mut text = String::new();
     let mut rows = Export::new(ExportFormat::Json, "releases", RELEASE);
     rows.begin(&mut text);
     for batch in page.chunks(BATCH) {
-        for row in show(context, batch, &established).await? {
-            rows.row(&mut text, &row);
-        }
-        slice.pause_if_over().await;
+        let row = |row: &Value| rows.row(&mut text, row);
+        show(context, batch, &established, &mut slice, row).await?;
     }
     rows.end(&mut text, &[("next", next.into())]);
     Ok(Response::ok(JSON, text))
 }
 
-/// Counts the established devices of all projects or of one, for [`show`].
-pub(super) async fn established(
-    context: &OperatorContext,
-    catalog: &Catalog,
+/// The names of all projects, or of one.
+pub(super) fn names<'a>(
+    catalog: &'a Catalog,
     wanted: Option<&str>,
+) -> impl Iterator<Item = &'a str> {
+    let projects = catalog.projects().iter().map(|project| &*project.name);
+    projects.filter(move |project| wanted.is_none_or(|wanted| wanted == *project))
+}
+
+/// Counts the established devices of some projects, for [`show`].
+pub(super) async fn established<'p>(
+    context: &OperatorContext,
+    projects: impl Iterator<Item = &'p str>,
     slice: &mut Slice,
 ) -> EstablishedWalk {
-    let projects = catalog.projects().iter().map(|project| &*project.name);
-    let projects = projects.filter(|project| wanted.is_none_or(|wanted| wanted == *project));
     let mut walk = context.fleet.borrow().established_walk(projects);
     while !context.fleet.borrow().walk_established(&mut walk, SLOTS) {
         slice.pause_if_over().await;
@@ -102,12 +107,14 @@ pub(super) fn all(catalog: &Catalog) -> impl Iterator<Item = (&Project, &Release
     })
 }
 
-/// These releases with their own rules, which are read from the disk.
+/// Calls `row` with each of these releases and its own rules, which are read from the disk.
 pub(super) async fn show(
     context: &OperatorContext,
     releases: &[(&Project, &Release)],
     established: &EstablishedWalk,
-) -> ApiResult<Vec<Value>> {
+    slice: &mut Slice,
+    mut row: impl FnMut(&Value),
+) -> ApiResult<()> {
     let paths = releases
         .iter()
         .map(|(project, release)| rules_paths(project, release));
@@ -125,15 +132,16 @@ pub(super) async fn show(
         paths.iter().map(rules).collect::<Vec<_>>()
     })
     .await?;
-    let fleet = context.fleet.borrow();
-    let now = unix_now();
-    let shown = releases.iter().zip(rules);
-    Ok(shown
-        .map(|((project, release), rules)| {
+    for ((project, release), rules) in releases.iter().zip(rules) {
+        let shown = {
+            let fleet = context.fleet.borrow();
             let unknown = fleet.unknown_after(established, &project.name);
-            one(project, release, rules, unknown, &fleet, now)
-        })
-        .collect())
+            one(project, release, rules, unknown, &fleet, unix_now())
+        };
+        row(&shown);
+        slice.pause_if_over().await;
+    }
+    Ok(())
 }
 
 /// The bytes of a file in the folder; `None` if it cannot be read.

@@ -253,13 +253,20 @@ pub(super) async fn change(
         rules: catalog.groups.apply(&Arc::new(rules)).rules,
         ..release.clone()
     };
-    let name = Some(&*project.name);
-    let established = releases::established(context, &catalog, name, &mut Slice::begin()).await;
-    let mut shown = releases::show(context, &[(project, &release)], &established).await?;
-    shown
-        .pop()
-        .map(|shown| Response::json(&shown).with_effect(Effect::Change(Box::new(entry))))
-        .ok_or_else(unknown)
+    let mut slice = Slice::begin();
+    let names = std::iter::once(&*project.name);
+    let established = releases::established(context, names, &mut slice).await;
+    let mut response = Err(unknown());
+    let row = |shown: &Value| response = Ok(Response::json(shown));
+    releases::show(
+        context,
+        &[(project, &release)],
+        &established,
+        &mut slice,
+        row,
+    )
+    .await?;
+    Ok(response?.with_effect(Effect::Change(Box::new(entry))))
 }
 
 /// Moves a release aside. Responds with the paths.
