@@ -6,6 +6,7 @@
 
 use super::check::Check;
 use super::evaluation::Evaluation;
+use super::facts::FactLog;
 use super::question::Question;
 use super::refusal::Refusal;
 use super::rules;
@@ -19,8 +20,22 @@ const MOST_UNDONE: u32 = 16;
 ///
 /// Without an offer the verdict is the refusal of the newest release for another reason than "not newer".
 pub fn decide<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Verdict<'c> {
+    decide_and_log(question, notes, None)
+}
+
+/// Decides as [`decide`], and logs the facts about the device alone on which the verdict depends.
+#[cfg(feature = "operator")]
+pub fn decide_with_facts<'c>(question: &Question<'c, '_>, log: &FactLog<'c>) -> Verdict<'c> {
+    decide_and_log(question, &mut Notes::off(), Some(log))
+}
+
+fn decide_and_log<'c>(
+    question: &Question<'c, '_>,
+    notes: &mut Notes,
+    log: Option<&FactLog<'c>>,
+) -> Verdict<'c> {
     match project(question, notes) {
-        Ok(project) => walk(question, project, notes),
+        Ok(project) => walk(question, project, notes, log),
         Err((refusal, rule)) => refuse(refusal, rule),
     }
 }
@@ -133,8 +148,16 @@ fn project<'c>(
         })
 }
 
-fn walk<'c>(question: &Question<'c, '_>, project: &'c Project, notes: &mut Notes) -> Verdict<'c> {
-    let evaluation = Evaluation::new(question, question.check, project);
+fn walk<'c>(
+    question: &Question<'c, '_>,
+    project: &'c Project,
+    notes: &mut Notes,
+    log: Option<&FactLog<'c>>,
+) -> Verdict<'c> {
+    let evaluation = Evaluation {
+        log,
+        ..Evaluation::new(question, question.check, project)
+    };
     let mut nearest = None;
     let mut undone = 0;
     for release in evaluation.newest_first() {

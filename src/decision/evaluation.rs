@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use super::check::Check;
+use super::facts::{DeviceFact, FactLog, SharedList};
 use super::question::Question;
 use crate::firmware::catalog::{Package, Project, Release};
 use crate::firmware::name::Marker;
@@ -23,6 +24,8 @@ pub(super) struct Evaluation<'c, 'q> {
     pub core: Option<u32>,
     /// A check that may follow later, not one that was received: windows count as open.
     pub imagined: bool,
+    /// Takes the facts about the device alone that are asked for.
+    pub log: Option<&'q FactLog<'c>>,
 }
 
 impl<'c, 'q> Evaluation<'c, 'q> {
@@ -38,6 +41,7 @@ impl<'c, 'q> Evaluation<'c, 'q> {
             running,
             core: check.core_in(&name, running),
             imagined: false,
+            log: None,
         }
     }
 
@@ -114,11 +118,20 @@ impl<'c, 'q> Evaluation<'c, 'q> {
         }
     }
 
+    /// Whether a fact is true of the device. What does not follow from the check otherwise is to be asked for here alone.
+    pub fn is_true(&self, fact: DeviceFact<'c>) -> bool {
+        let by_id = fact.of_id(self.check.device);
+        let is_true = by_id.unwrap_or_else(|| fact.of_known(&self.question.known));
+        if let Some(log) = self.log {
+            log.add(fact, is_true);
+        }
+        is_true
+    }
+
     /// Whether `allow` names the device singly.
-    pub fn is_named_by_allow(&self, release: &Release) -> bool {
+    pub fn is_named_by_allow(&self, release: &'c Release) -> bool {
         let allow = release.rules.allow.as_ref();
-        let device = self.check.device;
-        device.is_some_and(|device| allow.is_some_and(|allow| allow.names(device)))
+        allow.is_some_and(|allow| self.is_true(DeviceFact::Named(SharedList(allow))))
     }
 
     /// Whether no release that follows this one in [`newest_first`](Evaluation::newest_first) can be offered.

@@ -6,12 +6,14 @@
 //! - `stages`: the share of the devices that may have a release.
 //! - `package`: which file of the release fits the device.
 //! - `refusal`: every refusal and its wording.
+//! - `facts`: what a decision depends on besides the text of the check.
 //! - `came_back`: whether a later check shows that an update succeeded.
 
 mod came_back;
 mod check;
 mod decide;
 mod evaluation;
+mod facts;
 mod package;
 mod question;
 mod refusal;
@@ -23,7 +25,12 @@ mod verdict;
 
 pub use came_back::{Back, came_back, compare};
 pub use check::Check;
+#[cfg(feature = "operator")]
+pub use decide::decide_with_facts;
 pub use decide::{decide, decide_if_read};
+#[cfg(feature = "operator")]
+pub use facts::FactTree;
+pub use facts::{DeviceFact, FactLog};
 pub use package::CORE_UNSAID;
 pub use question::{FUSE, Fetched, Fused, Known, Looping, Question, SET_TO_FALSE};
 pub use refusal::{Refusal, RefusalWording};

@@ -2,12 +2,13 @@
 
 use super::check::Check;
 use super::evaluation::Evaluation;
+use super::facts::{DeviceFact, SharedList};
 use super::package::{CORE_UNSAID, fitting};
 use super::question::{FUSE, Fused};
 use super::refusal::Refusal;
 use super::stages::{percent_in_force, reached_by};
 use super::verdict::{Notes, Rejection};
-use crate::firmware::audience::{DeviceSet, cohort};
+use crate::firmware::audience::DeviceSet;
 use crate::firmware::catalog::{Package, Release};
 use crate::firmware::rules::{FromVersions, Paused, Window};
 use crate::firmware::version::Standing;
@@ -100,6 +101,7 @@ pub(super) fn would_be_undone(
     };
     let later = Evaluation {
         imagined: true,
+        log: device.log,
         ..Evaluation::new(device.question, &check, device.project)
     };
     let mut precedes = true;
@@ -187,17 +189,17 @@ impl<'c> Evaluation<'c, '_> {
     }
 
     fn deny(&self, release: &'c Release, notes: &mut Notes) -> RuleResult<'c> {
-        let both = release.rules.deny.as_ref().zip(self.check.device);
-        let denied = both.is_some_and(|(deny, device)| deny.contains(device));
-        self.note_group(release, release.rules.deny.as_ref(), notes);
+        let deny = release.rules.deny.as_ref();
+        let denied = deny.is_some_and(|deny| self.is_true(DeviceFact::Listed(SharedList(deny))));
+        self.note_group(release, deny, notes);
         refuse_if(denied, Refusal::NotThisDevice, "it is in deny")
     }
 
     fn allow(&self, release: &'c Release, notes: &mut Notes) -> RuleResult<'c> {
-        let device = self.check.device;
         let allow = release.rules.allow.as_ref();
         self.note_group(release, allow, notes);
-        let missing = allow.is_some_and(|allow| !device.is_some_and(|id| allow.contains(id)));
+        let missing =
+            allow.is_some_and(|allow| !self.is_true(DeviceFact::Listed(SharedList(allow))));
         refuse_if(missing, Refusal::NotThisDevice, "it is not in allow")
     }
 
@@ -216,16 +218,16 @@ impl<'c> Evaluation<'c, '_> {
             None | Some(Paused::No) => Ok(()),
             Some(Paused::Yes) => refuse(Refusal::NotNow, "paused"),
             Some(Paused::Because(why)) => {
-                let ignored = self.question.known.may_try_fused && why.starts_with(FUSE);
+                let ignored = why.starts_with(FUSE) && self.is_true(DeviceFact::MayTryFused);
                 refuse_if(!ignored, Refusal::NotNow, why)
             }
         }
     }
 
     fn fuse(&self, release: &'c Release, _: &Package) -> RuleResult<'c> {
-        let known = &self.question.known;
         let is_fused = |fused: &Fused| fused.is(self.project, release);
-        let fused = !known.may_try_fused && known.fused.iter().any(is_fused);
+        let fused = self.question.known.fused.iter().any(is_fused)
+            && !self.is_true(DeviceFact::MayTryFused);
         let rule = "fuse: too many devices came back with it";
         refuse_if(fused, Refusal::NotNow, rule)
     }
@@ -237,17 +239,18 @@ impl<'c> Evaluation<'c, '_> {
     }
 
     fn reboot_within(&self, release: &'c Release, package: &Package) -> RuleResult<'c> {
-        let both = release.rules.reboot_within.zip(self.question.known.fetched);
-        let waits = both.is_some_and(|(within, fetched)| {
-            fetched.content == package.content && fetched.seconds < within
-        });
+        let content = package.content;
+        let within = release.rules.reboot_within;
+        let waits =
+            within.is_some_and(|within| self.is_true(DeviceFact::Fetched { content, within }));
         let rule = "waiting to reboot: it has this release already (reboot_within)";
         refuse_if(waits, Refusal::NotNow, rule).map_err(Rejection::stop_here)
     }
 
     fn loop_guard(&self, release: &'c Release, package: &Package) -> RuleResult<'c> {
+        let content = package.content;
         let named = self.is_named_by_allow(release);
-        let held = self.question.known.looping.contains(package.content, named);
+        let held = self.is_true(DeviceFact::Held { content, named });
         refuse_if(held, Refusal::Looping, HELD).map_err(Rejection::stop_here)
     }
 
@@ -270,14 +273,15 @@ impl<'c> Evaluation<'c, '_> {
 
     /// The cohort of the rollout. A device without an id is in it only at 100 percent.
     fn percent(&self, release: &'c Release, package: &Package) -> RuleResult<'c> {
-        let in_rollout = match (self.percent_of(release, package), self.check.device) {
-            (None, _) => true,
-            (Some(percent), None) => percent >= 100.0,
-            (Some(percent), Some(id)) => {
-                let place = cohort(&self.project.name, release.version, id);
-                self.is_named_by_allow(release) || f64::from(place) < percent * 100.0
-            }
-        };
+        let percent = self.percent_of(release, package);
+        let in_rollout = percent.is_none_or(|percent| {
+            let cohort = DeviceFact::Cohort {
+                project: &self.project.name,
+                version: release.version,
+                percent,
+            };
+            self.is_named_by_allow(release) || self.is_true(cohort)
+        });
         let rule = "not among the percent that may have it yet";
         refuse_if(!in_rollout, Refusal::NotNow, rule).map_err(Rejection::stop_here)
     }

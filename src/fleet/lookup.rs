@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use super::Fleet;
 use super::clock::{Stamp, Wall};
-#[cfg(feature = "operator")]
-use super::devices::StepsView;
 use super::devices::{Above, DeviceSearch, ESTABLISHED, EstablishedWalk, RESULTS};
+#[cfg(feature = "operator")]
+use super::devices::{ProjectDevice, StepsView};
 use super::entry::Authors;
 use super::journey::State;
 use super::loop_guard::CheckFacts;
@@ -16,6 +16,8 @@ use super::releases::{StageView, StateCounts};
 use super::requester::{PinOwner, Requester};
 use super::short_version::ShortVersion;
 use super::view::{DevicePage, DeviceView, Filter, HoldView};
+#[cfg(feature = "operator")]
+use crate::decision::DeviceFact;
 use crate::decision::{Check, Fetched, Fused, Known, Reached};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
@@ -46,9 +48,14 @@ impl Fleet {
             }),
             fused: self.releases().unstated_pauses(),
             reached: self.releases().reached(),
-            may_try_fused: self.releases().may_try(check.project(), device, now)
-                && self.devices.may_try(device, listed),
+            may_try_fused: self.may_try_fused(check.project(), device, now),
         }
+    }
+
+    /// Whether a device may try a release of a project that the fuse has paused.
+    fn may_try_fused(&self, project: &str, device: DeviceId, now: Stamp) -> bool {
+        self.releases().may_try(project, device, now)
+            && self.devices.may_try(device, self.is_listed(device))
     }
 
     /// The version that this device was confirmed with less than a day ago, if it now reports the one before. If the
@@ -240,16 +247,36 @@ impl Fleet {
         self.devices.steps(device)
     }
 
-    /// Calls `visit` with the check that each device of a project sends, as far as it is known. Looks at `most` slots from
-    /// one on, and returns the next one; `None`: there is none.
-    pub fn checks(
-        &self,
-        project: &str,
+    /// Calls `visit` with each device of a project, until it returns `false`. Looks at `most` slots from one on, and returns
+    /// the next one; `None`: there is none.
+    #[cfg(feature = "operator")]
+    pub fn of_project<'f>(
+        &'f self,
+        project: &'f str,
         from: u32,
         most: u32,
-        visit: impl FnMut(Check<'_>),
+        visit: impl FnMut(ProjectDevice<'f>) -> bool,
     ) -> Option<u32> {
-        self.devices.checks(project, from, most, visit)
+        self.devices.of_project(project, from, most, visit)
+    }
+
+    /// Whether a fact is true of a device, as [`Fleet::known_for_operator`] has it; `None`: only that can tell. `project`:
+    /// the one that its check asks for.
+    #[cfg(feature = "operator")]
+    pub fn is_true(
+        &self,
+        fact: &DeviceFact<'_>,
+        device: &ProjectDevice<'_>,
+        project: &str,
+        now: Instant,
+    ) -> Option<bool> {
+        let id = device.id();
+        match fact {
+            DeviceFact::Held { .. } if !self.loop_guard.knows(id) => Some(false),
+            DeviceFact::Fetched { .. } if !device.may_wait() => Some(false),
+            DeviceFact::MayTryFused => Some(self.may_try_fused(project, id, self.clock.stamp(now))),
+            fact => fact.of_id(Some(id)),
+        }
     }
 
     /// Some devices. Looks through a bounded number of records.

@@ -158,6 +158,30 @@ impl DeviceSet {
             || self.more.as_ref().is_some_and(|more| more.names(device))
     }
 
+    /// Whether both sets have the same entries because they share them.
+    pub fn shares_all(&self, other: &DeviceSet) -> bool {
+        fn shares<T>(one: &Arc<[T]>, other: &Arc<[T]>) -> bool {
+            Arc::ptr_eq(one, other) || one.is_empty() && other.is_empty()
+        }
+        let shares_group = |(one, other): (&NamedGroup, &NamedGroup)| {
+            let both = one.devices.as_ref().zip(other.devices.as_ref());
+            both.is_some_and(|(one, other)| one.shares_all(other))
+        };
+        let is_same_rest = match (&self.more, &other.more) {
+            (Some(one), Some(other)) => one.shares_all(other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        shares(&self.single, &other.single)
+            && shares(&self.ranges, &other.ranges)
+            && self.groups.len() == other.groups.len()
+            && self
+                .groups
+                .iter()
+                .zip(other.groups.iter())
+                .all(shares_group)
+            && is_same_rest
+    }
+
     /// Both sets in one. The entries of both are shared, not copied: a project's `deny` may have a
     /// hundred thousand, and each of its releases a few of its own.
     pub fn union(&self, other: &DeviceSet) -> DeviceSet {

@@ -177,8 +177,7 @@ impl Devices {
     ) -> Option<AwaitedReboot> {
         let record = self.table.device(device)?;
         let journey = record.journey?;
-        let has_all = matches!(journey.state, State::Delivered | State::Waiting);
-        if !has_all || !record.is_near(network) {
+        if !journey.state.has_all() || !record.is_near(network) {
             return None;
         }
         let within = self.releases.reboot_within(journey.target);

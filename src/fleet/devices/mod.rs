@@ -51,6 +51,8 @@ pub use self::search::{DeviceColumn, DeviceOrder, DevicePlace, DeviceSearch};
 pub use self::steps::{StepView, StepsView};
 pub use self::transfers::DeviceTransfer;
 pub use self::versions::VersionWalk;
+#[cfg(feature = "operator")]
+pub use self::views::{CheckWithoutId, ProjectDevice};
 
 const HOUR: u32 = 60 * 60;
 const DAY: u32 = 24 * HOUR;

@@ -66,6 +66,11 @@ impl State {
         State::Waiting,
     ];
 
+    /// Whether the device has the whole file and did not come back with either version.
+    pub fn has_all(self) -> bool {
+        matches!(self, State::Delivered | State::Waiting)
+    }
+
     /// Its name in the journal, the API and the metrics.
     pub fn word(self) -> &'static str {
         match self {

@@ -253,6 +253,11 @@ impl LoopGuard {
         std::mem::take(&mut self.begun)
     }
 
+    /// Whether anything is known against a device.
+    pub fn knows(&self, device: DeviceId) -> bool {
+        !self.table.of(device).is_empty()
+    }
+
     /// Evidence against a device that is worth showing.
     pub fn against(&self, device: DeviceId) -> impl Iterator<Item = &Evidence> {
         let all = self.table.of(device).iter().map(|slot| &slot.record);

@@ -1,41 +1,159 @@
 //! Numbers that depend on the decision about each device of a project.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::decision::{Check, Refusal, Verdict};
+use crate::decision::{Check, FactLog, FactTree, Known, Refusal, Verdict};
 use crate::firmware::catalog::Catalog;
 use crate::fleet::Fleet;
+use crate::fleet::devices::{CheckWithoutId, ProjectDevice};
 use crate::operator::context::OperatorContext;
 use crate::operator::slice::Slice;
 
 /// Slots of devices that are looked at between two looks at the clock.
-const BATCH: u32 = 16;
+const BATCH: u32 = 128;
+
+/// Devices that are decided about between two looks at the clock.
+const DECISIONS: usize = 16;
+
+/// Nodes of all trees together, at most about 200 bytes each with their results. Without room for more, each further device is
+/// decided about on its own.
+const NODES: usize = 65_536;
 
 /// Reasons that are told apart.
 const REASONS: usize = 20;
 
-/// Calls `count` with the check of each remembered device of a project. Other tasks run in between, so that no check
-/// of a module waits for it.
-pub(super) async fn each_device(
+/// Decides about each remembered device of a project, and calls `count` with each result and the number of devices that
+/// have it, perhaps several times with the same. Other tasks run in between, so that no check of a module waits for it.
+///
+/// `decide`: decides with the log about the check of a device, of which this is known. It must be pure: its result may
+/// depend on nothing but the check without the id and what the decision logs. Then devices that send the same check but
+/// for the id, and of which the same facts are true, get the same result, and it is called for the first of them alone.
+pub(super) async fn each_result<'c, T>(
     context: &OperatorContext,
     catalog: &Catalog,
     project: &str,
-    mut count: impl FnMut(&Fleet, &Check<'_>),
+    decide: impl FnMut(&Check<'_>, Known<'_>, &FactLog<'c>) -> T,
+    count: impl FnMut(&T, usize),
+) {
+    let known = KnownResults::new(NODES);
+    each_result_in(known, context, (catalog, project), decide, count).await;
+}
+
+async fn each_result_in<'c, T>(
+    mut known: KnownResults<'c, T>,
+    context: &OperatorContext,
+    (catalog, project): (&Catalog, &str),
+    mut decide: impl FnMut(&Check<'_>, Known<'_>, &FactLog<'c>) -> T,
+    mut count: impl FnMut(&T, usize),
 ) {
     let mut slice = Slice::begin();
     let mut next = Some(0);
     while let Some(from) = next {
         {
-            let fleet = context.fleet.borrow();
-            next = fleet.checks(project, from, BATCH, |mut check| {
-                check.complete(catalog);
-                count(&fleet, &check);
+            let (fleet, now) = (context.fleet.borrow(), Instant::now());
+            let mut left = DECISIONS;
+            next = fleet.of_project(project, from, BATCH, |device| {
+                if known.add(&fleet, &device, now) {
+                    return true;
+                }
+                device.check(|mut check| {
+                    check.complete(catalog);
+                    let log = FactLog::default();
+                    let facts = fleet.known_for_operator(&check, now);
+                    let result = decide(&check, facts, &log);
+                    if let Some(result) = known.learn(&device, &check, log, result) {
+                        count(&result, 1);
+                    }
+                });
+                left -= 1;
+                left > 0
             });
         }
         slice.pause_if_over().await;
+    }
+    for (result, devices) in known.results {
+        count(&result, devices);
+        slice.pause_if_over().await;
+    }
+}
+
+/// Results of decisions, each with the number of devices that have it.
+struct KnownResults<'c, T> {
+    trees: HashMap<CheckWithoutId, ResultTree<'c>>,
+    /// Nodes for which there is room.
+    left: usize,
+    results: Vec<(T, usize)>,
+}
+
+/// Results for devices that send the same check but for the id.
+struct ResultTree<'c> {
+    /// The project that the check asks for.
+    project: Box<str>,
+    tree: FactTree<'c>,
+}
+
+impl<'c, T> KnownResults<'c, T> {
+    /// None, with room for this many nodes of trees.
+    fn new(left: usize) -> KnownResults<'c, T> {
+        KnownResults {
+            trees: HashMap::new(),
+            left,
+            results: Vec::new(),
+        }
+    }
+
+    /// Counts a device with the others that have its result. Returns `false` if that is not known.
+    fn add(&mut self, fleet: &Fleet, device: &ProjectDevice<'_>, now: Instant) -> bool {
+        let Some(ResultTree { project, tree }) = self.trees.get(&device.check_without_id()) else {
+            return false;
+        };
+        let is_true = |fact: &_| {
+            fleet
+                .is_true(fact, device, project, now)
+                .unwrap_or_else(|| {
+                    let known = |check: Check<'_>| {
+                        let known = fleet.known_for_operator(&check, now);
+                        fact.of_known(&known)
+                    };
+                    device.check(known)
+                })
+        };
+        let found = tree.find(is_true).map(|number| number as usize);
+        let found = found.and_then(|number| self.results.get_mut(number));
+        let Some((_, devices)) = found else {
+            return false;
+        };
+        *devices += 1;
+        true
+    }
+
+    /// Takes over the result for a device. Returns it if there is no room.
+    fn learn(
+        &mut self,
+        device: &ProjectDevice<'_>,
+        check: &Check<'_>,
+        log: FactLog<'c>,
+        result: T,
+    ) -> Option<T> {
+        let (Ok(number), true) = (u32::try_from(self.results.len()), self.left > 0) else {
+            return Some(result);
+        };
+        let known = self.trees.entry(device.check_without_id());
+        let known = known.or_insert_with(|| ResultTree {
+            project: check.project().into(),
+            tree: FactTree::default(),
+        });
+        let before = known.tree.len();
+        known.tree.add(log, number);
+        let more = known.tree.len().saturating_sub(before);
+        // The result counts as one, too: that of a check that none sent before adds no node.
+        self.left = self.left.saturating_sub(more.saturating_add(1));
+        self.results.push((result, 1));
+        None
     }
 }
 
@@ -44,7 +162,7 @@ pub(super) async fn each_device(
 pub(super) struct Reasons(BTreeMap<String, Refused>);
 
 /// The devices that are not offered something for one reason.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Refused {
     pub devices: usize,
     /// No rule of a person excludes the devices: that may be a mistake.
@@ -52,8 +170,8 @@ pub(super) struct Refused {
 }
 
 impl Reasons {
-    /// Counts a device that gets this verdict instead.
-    pub fn add(&mut self, verdict: &Verdict<'_>) {
+    /// Counts devices that get this verdict instead.
+    pub fn add(&mut self, verdict: &Verdict<'_>, devices: usize) {
         let (reason, is_doubtful) = match verdict {
             Verdict::Offer(offer) => (format!("{} is offered", offer.release.version_text), false),
             Verdict::Refuse(refused) => {
@@ -64,20 +182,27 @@ impl Reasons {
                 (refused.rule.to_owned(), is_doubtful)
             }
         };
-        let is_counted = self.0.len() < REASONS || self.0.contains_key(&reason);
-        let refused = match is_counted {
-            true => self.0.entry(reason),
-            false => self.0.entry("other reasons".to_owned()),
-        };
-        let refused = refused.or_default();
-        refused.devices += 1;
+        let refused = self.0.entry(reason).or_default();
+        refused.devices += devices;
         refused.is_doubtful |= is_doubtful;
     }
 
-    /// The reasons, that of most devices first.
-    pub fn by_devices(&self) -> Vec<(&String, &Refused)> {
-        let mut reasons: Vec<_> = self.0.iter().collect();
+    /// The reasons, that of most devices first; at most [`REASONS`], and last the other ones together.
+    pub fn by_devices(&self) -> Vec<(&str, Refused)> {
+        let reasons = self.0.iter();
+        let mut reasons: Vec<_> = reasons
+            .map(|(reason, refused)| (&**reason, *refused))
+            .collect();
         reasons.sort_by_key(|(_, refused)| Reverse(refused.devices));
+        let rest = reasons.split_off(reasons.len().min(REASONS));
+        let rest = rest.into_iter().reduce(|(_, sum), (_, refused)| {
+            let sum = Refused {
+                devices: sum.devices + refused.devices,
+                is_doubtful: sum.is_doubtful || refused.is_doubtful,
+            };
+            ("", sum)
+        });
+        reasons.extend(rest.map(|(_, sum)| ("other reasons", sum)));
         reasons
     }
 
@@ -87,5 +212,197 @@ impl Reasons {
         reasons
             .map(|(reason, refused)| json!({"reason": reason, "devices": refused.devices}))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::decision::{Fused, Notes, Question, decide, decide_with_facts};
+    use crate::firmware::audience::{DeviceId, Group};
+    use crate::firmware::catalog::{ScanResult, ScannedGroup, sample};
+    use crate::firmware::package::PackageKind;
+    use crate::fleet::entry::known_check;
+    use crate::fleet::profiles::Profile;
+    use crate::fleet::requester::Requester;
+    use crate::fleet::short_version::ShortVersion;
+    use crate::fleet::{FileRange, FleetSettings, TransferOutcome};
+
+    const SIZE: u64 = 1000;
+
+    const NOON: i64 = 1_795_435_200; // 2026-11-23T12:00:00Z
+
+    const NAMES: [&str; 4] = ["P_Luat_V1_8955", "P_LuatOS-SoC_EC718P", "P", "Q"];
+
+    const VERSIONS: [&str; 6] = ["1.0.0", "1.5.0", "2.0.0", "2012.1.1", "factory", "3.0.0"];
+
+    const RULES: [&str; 17] = [
+        "{}",
+        r#"{"percent": 30}"#,
+        r#"{"percent": 0, "allow": ["862991400000003", "@pilot"]}"#,
+        r#"{"paused": true}"#,
+        r#"{"paused": "fuse: it came back"}"#,
+        r#"{"allow": ["862991400000000-862991400000009"]}"#,
+        r#"{"deny": ["@pilot", "862991400000002"]}"#,
+        r#"{"deny": ["862991400000001"], "percent": 60}"#,
+        r#"{"reboot_within": "12h"}"#,
+        r#"{"reboot_within": "1h", "percent": 70}"#,
+        r#"{"stages": [{"percent": 20}, {"percent": 100, "after": "24h"}]}"#,
+        r#"{"allow_downgrade": true, "percent": 50}"#,
+        r#"{"allow_downgrade": true, "deny": ["@pilot"]}"#,
+        r#"{"window": "01:00-05:00+08:00"}"#,
+        r#"{"from": "1.0.0-1.9.0"}"#,
+        r#"{"any_version": true, "any_core": true}"#,
+        r#"{"project_key": "k"}"#,
+    ];
+
+    /// Three releases with these rules, and a group of ten devices.
+    fn catalogue(rules: [usize; 3]) -> Catalog {
+        let path = |at: usize, name: &str| format!("P/{}/{name}", ["1.5.0", "2.0.0", "3.0.0"][at]);
+        let file = |at| sample::file(&path(at, "u.bin"), at as u8 + 1, PackageKind::Generic, SIZE);
+        let group: String = (5..15).map(|n| format!("{}\n", id(n))).collect();
+        let group = ScannedGroup {
+            path: "@pilot.txt".to_owned(),
+            group: Group::parse(group.as_bytes()).map(Arc::new),
+        };
+        let rules = rules.iter().enumerate();
+        let rules = rules.map(|(at, rule)| sample::rules(&path(at, "release.json"), RULES[*rule]));
+        Catalog::build(ScanResult {
+            files: (0..3).map(file).collect(),
+            rules: rules.collect(),
+            groups: vec![group],
+            ..ScanResult::default()
+        })
+    }
+
+    fn id(number: u64) -> String {
+        (862_991_400_000_000 + number).to_string()
+    }
+
+    /// A device, its version, name and number of further visits.
+    type Asks = (u64, usize, usize, u32);
+
+    /// A fleet of devices that asked for days. Some have a file that they may not run yet, some got one again and again.
+    fn fleet(catalog: &Catalog, devices: &[Asks], now: Instant) -> Fleet {
+        // No limit ends in the seconds that the test takes.
+        let ago = |seconds| now - Duration::from_secs(137 + seconds);
+        let mut fleet = Fleet::new(FleetSettings::default(), ago(4 * 86_400));
+        fleet.catalog(catalog, ago(4 * 86_400));
+        for &(number, version, name, visits) in devices {
+            let text = id(number);
+            let profile = Profile {
+                firmware_name: Some(NAMES[name].into()),
+                largest: (number % 7 == 0).then_some(SIZE / 2),
+                project_key: (number % 3 == 0).then_some("k".into()),
+                ..Profile::default()
+            };
+            let device = DeviceId::parse(&text).unwrap();
+            let check = known_check(device, &text, VERSIONS[version], "P", Some(profile));
+            let who = Requester::of(&check, [10, 0, number as u8, 1].into()).unwrap();
+            for left in (0..=visits).rev() {
+                let at = ago(u64::from(left + 1) * 1800 * (1 + number % 20));
+                let question = Question {
+                    catalog,
+                    known: fleet.known(&check, Some(&who), at),
+                    check: &check,
+                    unix: NOON,
+                };
+                let verdict = decide(&question, &mut Notes::off());
+                fleet.checked(&check, Some(&who), &verdict, false, at);
+                let Verdict::Offer(offer) = verdict else {
+                    continue;
+                };
+                let range = FileRange {
+                    content: offer.package.content,
+                    to: ShortVersion::of(&offer.release.version_text),
+                    size: SIZE,
+                    start: 0,
+                    end: SIZE,
+                };
+                let (transfer, _) = fleet.begin(Some(&who), None, range, at);
+                fleet.end(transfer, TransferOutcome::Whole, at);
+            }
+        }
+        fleet.tick(ago(1000));
+        fleet
+    }
+
+    fn shown(verdict: &Verdict<'_>) -> String {
+        match verdict {
+            Verdict::Offer(offer) => offer.package.path.to_string(),
+            Verdict::Refuse(refused) => format!("{:?} {refused}", refused.refusal),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn devices_that_are_decided_about_together_get_what_each_gets_alone(
+            rules in [0..RULES.len(), 0..RULES.len(), 0..RULES.len()],
+            later in [0..RULES.len(), 0..RULES.len(), 0..RULES.len()],
+            devices in proptest::collection::vec((0u64..24, 0..VERSIONS.len(), 0..NAMES.len(), 0u32..7), 1..60),
+            is_fused in any::<bool>(),
+            room in prop_oneof![Just(0), 1usize..40, Just(NODES)],
+        ) {
+            let (before, after) = (&catalogue(rules), &catalogue(later));
+            let context = OperatorContext::of_fleet(fleet(before, &devices, Instant::now()));
+            let reached = context.fleet.borrow().reached().to_vec();
+            let fused = Fused { project: "P".into(), version: "2.0.0".into(), sentence: "fuse: x".into() };
+            let fused = if is_fused { vec![fused] } else { Vec::new() };
+            let (fused, reached) = (&*fused, &*reached);
+            fn question<'c, 'q>(catalog: &'c Catalog, check: &'q Check<'q>, known: Known<'q>) -> Question<'c, 'q> {
+                Question { catalog, known, check, unix: NOON }
+            }
+            let mut alone: BTreeMap<[String; 2], usize> = BTreeMap::new();
+            let ended = context.fleet.borrow().of_project("P", 0, u32::MAX, |device| {
+                device.check(|mut check| {
+                    check.complete(before);
+                    let fleet = context.fleet.borrow();
+                    let known = Known { fused, reached, ..fleet.known_for_operator(&check, Instant::now()) };
+                    let verdicts = [before, after].map(|catalog| shown(&decide(&question(catalog, &check, known), &mut Notes::off())));
+                    *alone.entry(verdicts).or_default() += 1;
+                });
+                true
+            });
+            prop_assert_eq!(ended, None);
+            let mut together: BTreeMap<[String; 2], usize> = BTreeMap::new();
+            let results = each_result_in(
+                KnownResults::new(room),
+                &context,
+                (before, "P"),
+                |check, known, log| {
+                    let known = Known { fused, reached, ..known };
+                    [before, after].map(|catalog| shown(&decide_with_facts(&question(catalog, check, known), log)))
+                },
+                |verdicts, devices| *together.entry(verdicts.clone()).or_default() += devices,
+            );
+            smol::block_on(results);
+            prop_assert_eq!(together, alone);
+        }
+    }
+
+    #[test]
+    fn reasons_beyond_those_that_are_told_apart_are_counted_together() {
+        let mut reasons = Reasons::default();
+        let rules: Vec<String> = (0..REASONS + 5).map(|n| format!("rule {n:02}")).collect();
+        for (devices, rule) in rules.iter().enumerate() {
+            let refused = crate::decision::RefusedCheck {
+                refusal: Refusal::NotNow,
+                release: None,
+                rule,
+            };
+            reasons.add(&Verdict::Refuse(refused), devices + 1);
+        }
+        let shown = reasons.by_devices();
+        assert_eq!(shown.len(), REASONS + 1);
+        assert_eq!(shown[0].0, "rule 24");
+        assert_eq!(
+            (shown[REASONS].0, shown[REASONS].1.devices),
+            ("other reasons", 15)
+        );
     }
 }

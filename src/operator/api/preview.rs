@@ -1,15 +1,17 @@
 //! `POST /api/v1/preview`: what edits of rules would do, before they are written: what is wrong with each, and how many
-//! devices would be offered what. Every number comes from the decision on the check of each device.
+//! devices would be offered what. Every number comes from the decision on the check of each device; devices that it cannot tell
+//! apart are decided about once.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
-use super::counting::{Reasons, each_device};
-use crate::decision::{Fused, Known, Notes, Question, Verdict, decide};
+use super::counting::{Reasons, each_result};
+use crate::decision::{
+    Check, FactLog, Fused, Known, Question, Reached, Verdict, decide_with_facts,
+};
 use crate::firmware::catalog::{Catalog, Project, Release};
 use crate::firmware::json as strict;
 use crate::firmware::rules::edit::{self, RulesScope};
@@ -36,8 +38,11 @@ pub(super) async fn post(context: &OperatorContext, body: &mut RequestBody<'_>) 
     let proposal = proposal.await?.map_err(Response::unprocessable)?;
     let counts = match &proposal.catalog {
         Some(then) => {
-            let fused = context.fleet.borrow().fused().to_vec();
-            let counts = count(context, &proposal, (&now, then), &fused).await;
+            let (fused, reached) = {
+                let fleet = context.fleet.borrow();
+                (fleet.fused().to_vec(), fleet.reached().to_vec())
+            };
+            let counts = count(context, &proposal, (&now, then), (&fused, &reached)).await;
             let project = now.project(&proposal.project);
             counts.shown(project.map_or(&[], |project| &project.releases))
         }
@@ -228,11 +233,11 @@ struct Running {
     others: Reasons,
 }
 
-async fn count(
+async fn count<'c>(
     context: &OperatorContext,
     proposal: &Proposal,
-    (now, then): (&Catalog, &Catalog),
-    fused: &[Fused],
+    (now, then): (&'c Catalog, &'c Catalog),
+    (fused, reached): (&[Fused], &[Reached]),
 ) -> Counts {
     let resumed = |fused: &&Fused| {
         let mut edits = proposal.edits.iter();
@@ -253,56 +258,74 @@ async fn count(
         ..Counts::default()
     };
     let [unix_now, unix_then] = counts.moments;
-    each_device(context, now, &proposal.project, |fleet, check| {
-        let known = fleet.known_for_operator(check, Instant::now());
-        let question = |catalog, unix, known| Question {
-            catalog,
-            known,
-            check,
-            unix,
+    let project = &proposal.project;
+    let decide_twice = |check: &Check<'_>, known: Known<'_>, log: &FactLog<'c>| {
+        let verdict = |catalog, unix, fused| {
+            let question = Question {
+                catalog,
+                known: Known {
+                    fused,
+                    reached,
+                    ..known
+                },
+                check,
+                unix,
+            };
+            decide_with_facts(&question, log)
         };
-        let before = question(now, unix_now, known);
-        let before = decide(&before, &mut Notes::off());
-        let known = Known {
-            fused: &fused_then,
-            ..known
-        };
-        let after = question(then, unix_then, known);
-        let after = decide(&after, &mut Notes::off());
         let running = check.running();
         let runs = |edit: &ProposedEdit| match running {
             Some(running) => standing(running, edit.version, check.first_field()) == Standing::Same,
             None => *check.version == *edit.version_text,
         };
-        counts.add(&before, &after, proposal.edits.iter().map(runs));
-    })
-    .await;
+        DecidedTwice {
+            before: verdict(now, unix_now, fused),
+            after: verdict(then, unix_then, &fused_then),
+            runs: proposal.edits.iter().map(runs).collect(),
+        }
+    };
+    let count = |decided: &DecidedTwice<'_>, devices| counts.add(decided, devices);
+    each_result(context, now, project, decide_twice, count).await;
     counts
 }
 
+/// What a device is offered, and what it would be.
+struct DecidedTwice<'c> {
+    before: Verdict<'c>,
+    after: Verdict<'c>,
+    /// For each edit, whether the device runs that release.
+    runs: Vec<bool>,
+}
+
 impl Counts {
-    /// Counts a device. `runs`: for each edit, whether it runs that release.
-    fn add(&mut self, before: &Verdict<'_>, after: &Verdict<'_>, runs: impl Iterator<Item = bool>) {
-        self.devices += 1;
+    /// Counts devices.
+    fn add(&mut self, decided: &DecidedTwice<'_>, devices: usize) {
+        let DecidedTwice {
+            before,
+            after,
+            runs,
+        } = decided;
+        self.devices += devices;
         let versions = [before, after].map(offered);
         for (at, version) in versions.iter().enumerate() {
             let Some(version) = version else { continue };
             let counts = self.releases.entry((*version).into()).or_default();
             if let Some(count) = counts.get_mut(at) {
-                *count += 1;
+                *count += devices;
             }
         }
         let [before, offered] = versions;
-        self.changed += usize::from(before != offered);
+        self.changed += if before == offered { 0 } else { devices };
         let first = self.running.first().map(|first| &*first.version);
         if offered.is_none() || offered != first {
-            self.others.add(after);
+            self.others.add(after, devices);
         }
-        for (running, _) in self.running.iter_mut().zip(runs).filter(|(_, runs)| *runs) {
-            running.devices += 1;
+        let edits = self.running.iter_mut().zip(runs);
+        for (running, _) in edits.filter(|(_, runs)| **runs) {
+            running.devices += devices;
             match offered {
-                Some(version) => *running.offered.entry(version.into()).or_default() += 1,
-                None => running.others.add(after),
+                Some(version) => *running.offered.entry(version.into()).or_default() += devices,
+                None => running.others.add(after, devices),
             }
         }
     }

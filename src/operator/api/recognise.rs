@@ -1,13 +1,11 @@
 //! `POST /api/v1/recognise`: what a file would be, by its path, size and beginning, before it is uploaded, and how
 //! many devices would be offered it.
 
-use std::time::Instant;
-
 use serde_json::{Map, Value, json};
 
 use super::base64;
-use super::counting::{Reasons, each_device};
-use crate::decision::{Notes, Question, Verdict, decide};
+use super::counting::{Reasons, each_result};
+use crate::decision::{Check, FactLog, Known, Question, Verdict, decide_with_facts};
 use crate::firmware::catalog::Catalog;
 use crate::firmware::catalog::candidate::Candidate;
 use crate::firmware::name::FirmwarePath;
@@ -113,31 +111,42 @@ struct UpdateBill {
 
 impl UpdateBill {
     /// Decides for each remembered device of the project. `catalog`: with the file.
-    async fn of(
+    async fn of<'c>(
         context: &OperatorContext,
-        catalog: &Catalog,
+        catalog: &'c Catalog,
         place: &FirmwarePath<'_>,
         path: &str,
     ) -> UpdateBill {
         let mut bill = UpdateBill::default();
-        each_device(context, catalog, place.project, |fleet, check| {
+        let unix = unix_now();
+        let (fused, reached) = {
+            let fleet = context.fleet.borrow();
+            (fleet.fused().to_vec(), fleet.reached().to_vec())
+        };
+        let (fused, reached) = (&*fused, &*reached);
+        let decide = |check: &Check<'_>, known: Known<'_>, log: &FactLog<'c>| {
             let question = Question {
                 catalog,
-                known: fleet.known_for_operator(check, Instant::now()),
+                known: Known {
+                    fused,
+                    reached,
+                    ..known
+                },
                 check,
-                unix: unix_now(),
+                unix,
             };
-            bill.add(&decide(&question, &mut Notes::off()), path);
-        })
-        .await;
+            decide_with_facts(&question, log)
+        };
+        let count = |verdict: &Verdict<'_>, devices| bill.add(verdict, path, devices);
+        each_result(context, catalog, place.project, decide, count).await;
         bill
     }
 
-    fn add(&mut self, verdict: &Verdict<'_>, path: &str) {
-        self.all += 1;
+    fn add(&mut self, verdict: &Verdict<'_>, path: &str, devices: usize) {
+        self.all += devices;
         match verdict {
-            Verdict::Offer(offer) if *offer.package.path == *path => self.offered += 1,
-            other => self.others.add(other),
+            Verdict::Offer(offer) if *offer.package.path == *path => self.offered += devices,
+            other => self.others.add(other, devices),
         }
     }
 
@@ -164,16 +173,12 @@ mod tests {
             let mut bill = UpdateBill::default();
             let release = None;
             let rule = "a rule";
-            for _ in 0..refused {
-                bill.add(
-                    &Verdict::Refuse(RefusedCheck {
-                        refusal,
-                        release,
-                        rule,
-                    }),
-                    "P/1/u.bin",
-                );
-            }
+            let verdict = Verdict::Refuse(RefusedCheck {
+                refusal,
+                release,
+                rule,
+            });
+            bill.add(&verdict, "P/1/u.bin", refused);
             bill.offered = all - refused;
             bill.all = all;
             bill.doubt()
