@@ -1,7 +1,8 @@
 //! Promise: with 200,000 devices, whatever an operator asks for is quick, takes little memory, and makes no check wait.
 //!
 //! `LUAT_OTA_FLEET_BINARY=target/release/luat-ota cargo test --test it operator_fleet -- --nocapture` measures a release
-//! build with 200,000 devices against the bounds of docs/performance.md. Otherwise this build, which may be many times
+//! build with 200,000 devices against the bounds of docs/performance.md, with `LUAT_OTA_FLEET_ONLY=export` only the requests
+//! whose names contain that word. Otherwise this build, which may be many times
 //! slower, serves 2,000, and the bounds are wide.
 #![cfg(feature = "operator")]
 
@@ -54,7 +55,7 @@ const STRICT: Bounds = Bounds {
     runs: 5,
     request: Duration::from_millis(100),
     check: Duration::from_millis(5),
-    preview: Duration::from_millis(500),
+    preview: Duration::from_millis(100),
 };
 
 const WIDE: Bounds = Bounds {
@@ -232,6 +233,12 @@ fn requests(devices: u64) -> Vec<Request> {
         get("export: held devices, CSV", "devices?format=csv&held=1"),
         get("export: releases, CSV", "releases?format=csv"),
         get("export: releases, JSON", "releases?format=json"),
+        get(
+            "export: history of a release, CSV",
+            "releases/P/2.0.0/history?format=csv",
+        ),
+        get("export: versions, CSV", "versions?format=csv"),
+        get("export: versions, JSON", "versions?format=json"),
         Request {
             target: "/metrics".to_owned(),
             ..get("metrics", "")
@@ -290,8 +297,8 @@ impl Waits {
     }
 }
 
-/// Does something, while devices check over HTTP and UDP. Their waits, the first answered meanwhile and the rest.
-fn beside_checks<T>(server: &Server, work: impl FnOnce() -> T) -> (T, Waits, Waits) {
+/// Does something, while devices check over HTTP and UDP. Their waits.
+fn beside_checks<T>(server: &Server, work: impl FnOnce() -> T) -> (T, Waits) {
     let is_done = AtomicBool::new(false);
     let checks = |check: &(dyn Fn() + Sync)| {
         let mut waits = Waits::default();
@@ -313,7 +320,9 @@ fn beside_checks<T>(server: &Server, work: impl FnOnce() -> T) -> (T, Waits, Wai
         let udp = scope.spawn(|| checks(&udp));
         let done = work();
         is_done.store(true, Ordering::Relaxed);
-        (done, http.join().unwrap(), udp.join().unwrap())
+        let mut waits = http.join().unwrap();
+        waits.0.append(&mut udp.join().unwrap().0);
+        (done, waits)
     })
 }
 
@@ -321,9 +330,10 @@ fn beside_checks<T>(server: &Server, work: impl FnOnce() -> T) -> (T, Waits, Wai
 struct Best {
     first: Duration,
     whole: Duration,
-    http: Duration,
-    udp: Duration,
-    p99: Duration,
+    /// The longest wait of a check meanwhile, and that of which 99 of 100 are no longer.
+    waits: [Duration; 2],
+    /// The same in as much time without the request: what the machine adds.
+    idle: [Duration; 2],
     bytes: usize,
 }
 
@@ -390,66 +400,58 @@ fn whatever_an_operator_asks_for_is_quick_and_makes_no_check_wait() {
     refused.unwrap();
     let before = server.resident();
     println!(
-        "{:32} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9}",
-        "request", "first", "whole", "CPU", "HTTP", "UDP", "p99", "KiB", "memory"
+        "{:32} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9}",
+        "request", "first", "whole", "CPU", "longest", "p99", "idle", "idle p99", "KiB", "memory"
     );
     let mut rows = Rows::default();
-    let control = Request {
-        what: "(nothing)",
-        method: "",
-        target: String::new(),
-        body: String::new(),
-    };
-    for request in std::iter::once(control).chain(requests(bounds.devices)) {
+    let only = std::env::var("LUAT_OTA_FLEET_ONLY").unwrap_or_default();
+    let requests = requests(bounds.devices).into_iter();
+    let requests = requests.filter(|request| request.what.contains(&only));
+    for request in requests {
         let mut best: Option<Best> = None;
         let mut least_cpu = Duration::MAX;
-        let before_request = server.resident();
-        let mut most_memory = before_request;
+        let mut most_memory = server.resident();
         for _ in 0..bounds.runs {
             let start = cpu(&server);
-            let (asked, http, udp) = beside_checks(&server, || match request.method {
-                "" => {
-                    std::thread::sleep(Duration::from_millis(200));
-                    None
-                }
-                _ => Some(ask(&operator, &request)),
-            });
+            let ((first, whole, reply), waits) =
+                beside_checks(&server, || ask(&operator, &request));
             least_cpu = least_cpu.min(cpu(&server) - start);
             most_memory = most_memory.max(server.resident());
-            let (first, whole, reply) = asked.unwrap_or_default();
-            if !request.method.is_empty() {
-                let told = parse(&reply, false).unwrap();
-                assert_eq!(told.status, 200, "{}: {}", request.what, told.text());
-                assert!(!told.body.is_empty());
-            }
-            let p99 = http.percentile(99).max(udp.percentile(99));
-            let (http, udp) = (http.most(), udp.most());
+            let told = parse(&reply, false).unwrap();
+            assert_eq!(told.status, 200, "{}: {}", request.what, told.text());
+            assert!(!told.body.is_empty());
+            let ((), idle) = beside_checks(&server, || std::thread::sleep(whole));
+            let [waits, idle] = [waits, idle].map(|waits| [waits.most(), waits.percentile(99)]);
             let so_far = best.get_or_insert(Best {
                 first,
                 whole,
-                http,
-                udp,
-                p99,
+                waits,
+                idle,
                 bytes: reply.len(),
             });
             so_far.first = so_far.first.min(first);
             so_far.whole = so_far.whole.min(whole);
-            so_far.http = so_far.http.min(http);
-            so_far.udp = so_far.udp.min(udp);
-            so_far.p99 = so_far.p99.min(p99);
+            for at in 0..2 {
+                so_far.waits[at] = so_far.waits[at].min(waits[at]);
+                so_far.idle[at] = so_far.idle[at].min(idle[at]);
+            }
         }
         let best = best.unwrap();
-        let milliseconds = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1e3);
         let grown = most_memory.saturating_sub(before);
+        let times = [
+            best.first,
+            best.whole,
+            least_cpu,
+            best.waits[0],
+            best.waits[1],
+            best.idle[0],
+            best.idle[1],
+        ];
+        let times = times.map(|time| format!("{:>8.1}", time.as_secs_f64() * 1e3));
         println!(
-            "{:32} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9}",
+            "{:32} {} {:>9} {:>9}",
             request.what,
-            milliseconds(best.first),
-            milliseconds(best.whole),
-            milliseconds(least_cpu),
-            milliseconds(best.http),
-            milliseconds(best.udp),
-            milliseconds(best.p99),
+            times.join(" "),
             best.bytes / 1024,
             format!("+{grown}"),
         );
@@ -463,13 +465,15 @@ fn whatever_an_operator_asks_for_is_quick_and_makes_no_check_wait() {
             false => Err(format!("{what} took {took:?}")),
         };
         rows.row(request.what, judge("it", took, most));
+        // Where a check waits as long without any request, that says nothing about the request. A single wait may be as long
+        // as two others by chance.
+        let [longest, p99] = best.idle;
+        let most = bounds.check.max(longest * 2);
+        rows.row(request.what, judge("a check", best.waits[0], most));
+        let most = bounds.check.max(p99);
         rows.row(
             request.what,
-            judge("a check over HTTP", best.http, bounds.check),
-        );
-        rows.row(
-            request.what,
-            judge("a check over UDP", best.udp, bounds.check),
+            judge("one of 100 checks", best.waits[1], most),
         );
         let is_small = grown < MEMORY;
         rows.row(
