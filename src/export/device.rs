@@ -78,8 +78,8 @@ pub fn device(view: &DeviceView) -> Value {
     };
     let journey = entry.journey.as_ref().map(|journey| {
         json!({
-            "version": journey.version,
-            "from": journey.from,
+            "version": &*journey.version,
+            "from": &*journey.from,
             "sha256": journey.content.to_string(),
             "state": journey.state.word(),
             "since": rfc3339(view.wall.unix_of(journey.since)),
@@ -100,8 +100,8 @@ pub fn device(view: &DeviceView) -> Value {
         "id": entry.text,
         "name": view.name,
         "kind": kind,
-        "project": entry.project,
-        "version": entry.version,
+        "project": &*entry.project,
+        "version": &*entry.version,
         "first_seen": rfc3339(view.wall.unix_of(entry.first)),
         "last_seen": rfc3339(view.wall.unix_of(entry.last)),
         "interval_seconds": Some(entry.interval).filter(|seconds| *seconds > 0),
@@ -139,7 +139,7 @@ mod tests {
             entry: DeviceEntry {
                 first: NOW,
                 network: Some(Network::V4([10, 0, 1])),
-                profile: Some(Profile::default()),
+                profile: Some(Profile::default().into()),
                 ..DeviceEntry::new(
                     DeviceId::parse("862991443753386").unwrap(),
                     "862991443753386",

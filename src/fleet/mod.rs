@@ -113,6 +113,8 @@ pub struct Fleet {
     above: Option<Vec<Above>>,
     /// Time of the last tick.
     ticked: Option<Instant>,
+    /// Time of the next portion of records for a compaction; `None`: not before the next tick.
+    next_records: Option<Instant>,
     /// Time of the first change since then.
     dirty_since: Option<Instant>,
     /// Notified when [`Fleet::due`] may be sooner than it was.
@@ -145,6 +147,7 @@ impl Fleet {
             walk: None,
             above: None,
             ticked: None,
+            next_records: None,
             dirty_since: None,
             due_changed: Notify::default(),
             is_acquainted: false,

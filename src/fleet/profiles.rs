@@ -123,6 +123,11 @@ struct SharedProfile {
 impl Profiles {
     /// A profile.
     pub fn get(&self, id: ProfileId) -> Option<&Profile<'static>> {
+        self.shared(id).map(|profile| &**profile)
+    }
+
+    /// A profile, to be kept.
+    pub fn shared(&self, id: ProfileId) -> Option<&Rc<Profile<'static>>> {
         let shared = self.profiles.get(usize::from(id.0))?.as_ref()?;
         Some(&shared.profile)
     }

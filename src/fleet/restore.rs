@@ -15,6 +15,9 @@ use crate::state::StateFolder;
 /// Where the number of the table begins in a place among the records.
 const TABLE: u32 = 56;
 
+/// Bytes of a usual line of a device at least.
+const SHORTEST_LINE: u64 = 160;
+
 impl Fleet {
     /// What is remembered in this state folder, and from now on kept there. `unix`: what the machine's
     /// clock says.
@@ -26,6 +29,7 @@ impl Fleet {
     ) -> Fleet {
         let mut fleet = Fleet::new(settings, began);
         if let Some(folder) = folder {
+            fleet.expect(&folder.path().join(journal::FILE));
             let now = fleet.clock.stamp(began);
             let loaded = journal::open(folder, now, unix, &mut |entry| fleet.load(entry, began));
             fleet.loop_guard.all_loaded();
@@ -60,6 +64,13 @@ impl Fleet {
         fleet.known_list = KnownList::open(folder, fleet.due_changed.clone());
         fleet.devices.loaded(loaded.downtime);
         Ok((fleet, loaded))
+    }
+
+    /// Makes room for the devices of a journal, by its length.
+    fn expect(&mut self, journal: &Path) {
+        let bytes = std::fs::metadata(journal).map_or(0, |about| about.len());
+        let devices = bytes / SHORTEST_LINE;
+        self.devices.expect(usize::try_from(devices).unwrap_or(0));
     }
 
     /// A fleet that has read these entries, and adds its own to them. `began`: as in the run that wrote them.

@@ -15,8 +15,11 @@ use crate::os::notify::Notify;
 /// Time between two ticks at least, and from a change to the next tick at most.
 pub(super) const TICK: Duration = Duration::from_secs(1);
 
-/// Records that the journal is given in one tick: about two milliseconds.
-const RECORDS: usize = 2000;
+/// Records of a compaction that the journal is given at once: about a millisecond.
+const RECORDS: usize = 500;
+
+/// Time between two such portions.
+const PACE: Duration = Duration::from_millis(15);
 
 impl Fleet {
     /// Time at which [`Fleet::tick`] has something to do; `None`: not before something changes. There is no periodic
@@ -34,8 +37,27 @@ impl Fleet {
         let first = stamps.into_iter().flatten().min();
         let first = first.map(|stamp| self.clock.instant(stamp));
         let dirty_since = self.dirty_since.map(|at| at + TICK);
-        let due = [first, dirty_since].into_iter().flatten().min()?;
-        Some(self.ticked.map_or(due, |ticked| due.max(ticked + TICK)))
+        let due = [first, dirty_since].into_iter().flatten().min();
+        let tick = due.map(|due| self.ticked.map_or(due, |ticked| due.max(ticked + TICK)));
+        [tick, self.next_records].into_iter().flatten().min()
+    }
+
+    /// Does what is due: a tick, or between two of them the next portion of a compaction.
+    pub fn on_due(&mut self, now: Instant) -> Vec<Fused> {
+        if self.ticked.is_some_and(|ticked| now < ticked + TICK) {
+            self.give_records(now);
+            return Vec::new();
+        }
+        self.tick(now)
+    }
+
+    /// Gives the journal some of the records that it wants.
+    fn give_records(&mut self, now: Instant) {
+        if let Some(from) = self.journal.wants_records() {
+            let (entries, next) = self.records(from, RECORDS);
+            self.journal.give(&entries, next);
+        }
+        self.next_records = self.journal.is_copying().then(|| now + PACE);
     }
 
     /// Notification that [`Fleet::due`] may be sooner than it was.
@@ -67,10 +89,7 @@ impl Fleet {
         self.advance_stages(now);
         self.journal.tick(stamp, unix);
         self.sample(stamp, unix);
-        if let Some(from) = self.journal.wants_records() {
-            let (entries, next) = self.records(from, RECORDS);
-            self.journal.give(&entries, next);
-        }
+        self.give_records(now);
         self.known_list.tick();
         let mut requests = std::mem::take(&mut self.hold_requests);
         for (device, id, is_known) in requests.tick(&|device| self.remembers(device)) {

@@ -128,7 +128,7 @@ pub(super) async fn tick_fleet(edits: RulesEdits) {
         if !future::or(is_due, is_changed).await {
             continue;
         }
-        let tripped = fleet.borrow_mut().tick(Instant::now());
+        let tripped = fleet.borrow_mut().on_due(Instant::now());
         for fused in tripped {
             // Not awaited: the next tick must come whatever the folder does.
             edits.spawn(edits.clone().pause(fused));

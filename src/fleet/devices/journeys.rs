@@ -260,7 +260,7 @@ impl Devices {
             };
             let target = self.releases.get(journey.target);
             let is_of = target.is_some_and(|target| {
-                Some(target.project) == project && target.version == release.version
+                Some(target.project) == project && *target.version == *release.version
             });
             if is_of && journey.outcome.is_some_and(Outcome::is_revert) {
                 self.forget_outcome(slot, journey);

@@ -1,10 +1,13 @@
 //! Devices to journal entries and back.
 
+use std::rc::Rc;
+
 use super::Devices;
 use super::record::{DeviceRecord, Rank};
 use crate::firmware::audience::DeviceId;
 use crate::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry, ReleaseEntry};
 use crate::fleet::journey::{Journey, State, TargetId, capped};
+use crate::fleet::profiles::Profile;
 use crate::fleet::short_version::ShortVersion;
 
 impl Devices {
@@ -21,14 +24,14 @@ impl Devices {
             last: record.last,
             interval: record.interval,
             network: record.network,
-            profile: self.profiles.get(record.profile).cloned(),
+            profile: self.profiles.shared(record.profile).cloned(),
             confirmed: self.confirmed_before(record),
             journey: record.journey.and_then(|way| self.journey_entry(way)),
         })
     }
 
     /// The releases that a device was confirmed with before that of its journey.
-    fn confirmed_before(&self, record: &DeviceRecord) -> Vec<(Box<str>, Box<str>)> {
+    fn confirmed_before(&self, record: &DeviceRecord) -> Vec<(Rc<str>, Rc<str>)> {
         let targets = record.confirmed.into_iter();
         let targets = targets.filter_map(|id| self.releases.get(id));
         targets
@@ -79,13 +82,21 @@ impl Devices {
         (entries, (until < end).then_some(until))
     }
 
+    /// Makes room for this many devices of earlier runs, or for as many as may be established.
+    pub fn expect(&mut self, devices: usize) {
+        self.table.reserve(devices.min(self.most_established()));
+    }
+
     /// Takes over a device of an earlier run. The last entry of a device counts.
     pub fn load(&mut self, entry: DeviceEntry) {
         let Some(project) = self.releases.intern_project(&entry.project) else {
             return;
         };
         let slot = match self.table.find(entry.device) {
-            Some(slot) => slot,
+            Some(slot) => {
+                self.table.touch(slot, Rank::Established);
+                slot
+            }
             None => {
                 // --max-devices may be lower than it was.
                 let most = self.most_established();
@@ -108,14 +119,14 @@ impl Devices {
         self.set_confirmed(slot, confirmed);
         self.set_project(slot, project);
         if let Some(record) = self.table.get_mut(slot) {
-            record.profile = self.profiles.replace(record.profile, entry.profile, false);
+            let profile = entry.profile.as_deref().map(Profile::borrowed);
+            record.profile = self.profiles.replace(record.profile, profile, false);
             record.version = ShortVersion::of(&entry.version);
             record.first = entry.first;
             record.last = entry.last;
             record.interval = entry.interval;
             record.network = entry.network.or(record.network);
         }
-        self.table.touch(slot, Rank::Established);
         let journey = entry.journey.and_then(|way| self.journey_of(way));
         self.put_journey(slot, journey);
     }
@@ -155,6 +166,9 @@ impl Devices {
         self.downtime = downtime;
         self.table.sort();
         self.releases.all_loaded(self.began);
+        if !self.releases.is_any_resumed() {
+            return;
+        }
         for slot in 0..self.table.end() {
             let Some(journey) = self.journey(slot) else {
                 continue;

@@ -107,8 +107,8 @@ impl Devices {
             let (_, first) = list.first()?;
             let target = self.releases.get(first.target)?;
             let content = SharedContent {
-                project: self.releases.project(target.project)?.name.clone(),
-                version: target.version.clone(),
+                project: (*self.releases.project(target.project)?.name).into(),
+                version: (*target.version).into(),
                 content: target.content,
                 size: target.size,
             };

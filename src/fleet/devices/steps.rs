@@ -225,7 +225,7 @@ impl Devices {
             Some(StepView {
                 at: journey.since,
                 word: journey.state.word(),
-                version: target.version.clone(),
+                version: (*target.version).into(),
                 reason: None,
             })
         });

@@ -25,6 +25,21 @@ pub struct DeviceTable {
 }
 
 impl DeviceTable {
+    /// Makes room for this many devices if there is so much memory, so that they need not be moved while they are loaded.
+    pub fn reserve(&mut self, devices: usize) {
+        if self.records.try_reserve_exact(devices).is_err() {
+            return;
+        }
+        let DeviceTable {
+            records,
+            index,
+            keys,
+            ..
+        } = self;
+        // Without room it grows as it is filled.
+        let _grows_later = index.try_reserve(devices, |slot| hash_of(records, keys, *slot));
+    }
+
     /// Number of devices of a rank.
     pub fn len(&self, rank: Rank) -> usize {
         self.order(rank).len()
@@ -107,11 +122,7 @@ impl DeviceTable {
             ..
         } = self;
         let hash = keys.hash_one(device);
-        let rehash = |slot: &u32| {
-            let record = records.get(*slot as usize).and_then(Option::as_ref);
-            record.map_or(0, |record| keys.hash_one(record.device))
-        };
-        index.insert_unique(hash, slot, rehash);
+        index.insert_unique(hash, slot, |slot| hash_of(records, keys, *slot));
         self.append(slot, rank);
         slot
     }
@@ -163,9 +174,16 @@ impl DeviceTable {
             .map(|(slot, record)| (record.last, slot))
             .collect();
         order.sort_unstable();
-        for (_, slot) in order {
-            self.touch(slot, Rank::Established);
+        let first = self.touches + 1;
+        for (touched, (_, slot)) in (first..).zip(&order) {
+            if let Some(record) = self.get_mut(*slot) {
+                record.touched = touched;
+            }
+            self.touches = touched;
         }
+        // Built at once: a million changes of the old one would take half a second.
+        let slots = order.into_iter().map(|(_, slot)| slot);
+        *self.order_mut(Rank::Established) = (first..).zip(slots).collect();
     }
 
     /// Number of texts of ids.
@@ -189,6 +207,12 @@ impl DeviceTable {
             Rank::Established => established,
         }
     }
+}
+
+/// The hash of the id at a slot.
+fn hash_of(records: &[Option<DeviceRecord>], keys: &RandomState, slot: u32) -> u64 {
+    let record = records.get(slot as usize).and_then(Option::as_ref);
+    record.map_or(0, |record| keys.hash_one(record.device))
 }
 
 #[cfg(test)]

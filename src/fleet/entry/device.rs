@@ -1,7 +1,9 @@
 //! The journal's entry of a device and of its journey.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
+use super::common::Commons;
 use super::fields::{Fields, LineWriter};
 use crate::decision::Check;
 use crate::firmware::ContentId;
@@ -11,17 +13,17 @@ use crate::fleet::journey::{Outcome, State};
 use crate::fleet::network::Network;
 use crate::fleet::profiles::Profile;
 
-/// One device, as the journal keeps it and people see it.
-#[derive(Clone, Debug, PartialEq)]
+/// One device, as the journal keeps it and people see it. Copies share its texts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DeviceEntry {
     /// The id.
     pub device: DeviceId,
     /// The id as the device writes it. An id that is neither an IMEI nor a MAC is kept nowhere else.
     pub text: Box<str>,
     /// The project that it asks for.
-    pub project: Box<str>,
+    pub project: Rc<str>,
     /// The version that it reports (at most 22 bytes).
-    pub version: Box<str>,
+    pub version: Rc<str>,
     /// When it was first seen.
     pub first: Stamp,
     /// When it was last seen.
@@ -31,20 +33,20 @@ pub struct DeviceEntry {
     /// The network that it last asked from.
     pub network: Option<Network>,
     /// What it states besides id and version; `None`: not known.
-    pub profile: Option<Profile<'static>>,
+    pub profile: Option<Rc<Profile<'static>>>,
     /// Releases (project and version) that it was confirmed with before that of its journey, earliest first.
-    pub confirmed: Vec<(Box<str>, Box<str>)>,
+    pub confirmed: Vec<(Rc<str>, Rc<str>)>,
     /// Progress towards the release that was last offered; `None`: nothing was offered yet.
     pub journey: Option<JourneyEntry>,
 }
 
 /// Progress of a device towards one release.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct JourneyEntry {
     /// The release's project.
-    pub project: Box<str>,
+    pub project: Rc<str>,
     /// The release's version, as its folder writes it.
-    pub version: Box<str>,
+    pub version: Rc<str>,
     /// The file.
     pub content: ContentId,
     /// Its size in bytes.
@@ -62,7 +64,7 @@ pub struct JourneyEntry {
     /// The last delivery was to a trusted proxy.
     pub by_proxy: bool,
     /// The version that the device ran when it was offered.
-    pub from: Box<str>,
+    pub from: Rc<str>,
 }
 
 impl DeviceEntry {
@@ -70,7 +72,7 @@ impl DeviceEntry {
     pub fn new(
         device: DeviceId,
         text: &str,
-        project: &str,
+        project: impl Into<Rc<str>>,
         version: &str,
         seen: Stamp,
     ) -> DeviceEntry {
@@ -91,7 +93,7 @@ impl DeviceEntry {
 
     /// The check that the device sends, as far as it is known.
     pub fn check(&self) -> Check<'_> {
-        let profile = self.profile.as_ref().map(Profile::borrowed);
+        let profile = self.profile.as_deref().map(Profile::borrowed);
         known_check(
             self.device,
             &self.text,
@@ -101,19 +103,48 @@ impl DeviceEntry {
         )
     }
 
-    pub(super) fn write(&self, line: &mut LineWriter<'_>) {
+    /// What it may have in common with other devices, in an entry whose other fields are empty.
+    pub fn common(&self) -> DeviceEntry {
+        DeviceEntry {
+            device: DeviceId::Other(0),
+            text: Box::default(),
+            project: self.project.clone(),
+            version: self.version.clone(),
+            first: Stamp::default(),
+            last: Stamp::default(),
+            interval: 0,
+            network: None,
+            profile: self.profile.clone(),
+            confirmed: self.confirmed.clone(),
+            journey: self.journey.as_ref().map(JourneyEntry::common),
+        }
+    }
+
+    /// Writes all but what [`DeviceEntry::common`] returns.
+    pub fn write_own(&self, line: &mut LineWriter<'_>) {
         write_id(line, "device", self.device);
-        if *self.text != *usual_text(self.device) {
+        if self.text != usual_text(self.device) {
             line.text("text", &self.text);
         }
-        line.text("project", &self.project);
-        line.text("version", &self.version);
         line.time("first", self.first);
         line.time("last", self.last);
         line.count("interval", self.interval);
         if let Some(network) = self.network {
             line.word("network", network);
         }
+        if let Some(journey) = &self.journey {
+            line.time("since", journey.since);
+            line.count("weak", journey.weak);
+            if journey.reached != journey.size {
+                line.count("reached", journey.reached);
+            }
+        }
+    }
+
+    /// Writes what [`DeviceEntry::common`] returns. `key`: that of the project.
+    pub fn write_common(&self, line: &mut LineWriter<'_>, key: &str) {
+        line.text(key, &self.project);
+        line.text("version", &self.version);
         if let Some(profile) = &self.profile {
             write_profile(line, profile);
         }
@@ -121,21 +152,26 @@ impl DeviceEntry {
             line.text("confirmed", &self.confirmed_text());
         }
         if let Some(journey) = &self.journey {
-            journey.write(line, &self.project);
+            journey.write_common(line, &self.project);
         }
     }
 
-    pub(super) fn read(fields: &Fields) -> Option<DeviceEntry> {
+    pub(super) fn read(fields: &Fields<'_>, commons: &Commons) -> Option<DeviceEntry> {
+        let common = match fields.has("as") {
+            true => commons.get(fields.hash("as")?)?.clone(),
+            false => DeviceEntry::read_common(fields, "project")?,
+        };
         let device = parse_id(fields.text("device")?)?;
-        let project = fields.text("project")?;
+        let journey = match common.journey {
+            Some(journey) => Some(journey.with_own(fields)?),
+            None => None,
+        };
         Some(DeviceEntry {
             device,
             text: match fields.text("text") {
                 Some(text) => text.into(),
-                None => usual_text(device).into(),
+                None => usual_text(device),
             },
-            project: project.into(),
-            version: fields.text("version")?.into(),
             first: fields.time("first")?,
             last: fields.time("last")?,
             interval: fields.count("interval")?,
@@ -143,12 +179,25 @@ impl DeviceEntry {
                 true => Some(Network::parse(fields.text("network")?)?),
                 false => None,
             },
-            profile: read_profile(fields),
-            confirmed: read_confirmed(fields.text("confirmed").unwrap_or_default(), project),
-            journey: match fields.has("to") {
-                true => Some(JourneyEntry::read(fields, project)?),
-                false => None,
-            },
+            journey,
+            ..common
+        })
+    }
+
+    /// Reads what [`DeviceEntry::write_common`] wrote.
+    pub fn read_common(fields: &Fields<'_>, key: &str) -> Option<DeviceEntry> {
+        let project: Rc<str> = fields.text(key)?.into();
+        let journey = match fields.has("to") {
+            true => Some(JourneyEntry::read_common(fields, &project)?),
+            false => None,
+        };
+        let confirmed = fields.text("confirmed").unwrap_or_default();
+        Some(DeviceEntry {
+            version: fields.text("version")?.into(),
+            profile: read_profile(fields).map(Rc::new),
+            confirmed: read_confirmed(confirmed, &project),
+            journey,
+            ..DeviceEntry::new(DeviceId::Other(0), "", project, "", Stamp::default())
         })
     }
 
@@ -186,11 +235,13 @@ pub fn known_check<'a>(
     check
 }
 
-fn read_confirmed(text: &str, project: &str) -> Vec<(Box<str>, Box<str>)> {
+fn read_confirmed(text: &str, project: &Rc<str>) -> Vec<(Rc<str>, Rc<str>)> {
     let releases = text.split(',').filter(|release| !release.is_empty());
     releases
-        .map(|release| release.rsplit_once('/').unwrap_or((project, release)))
-        .map(|(project, version)| (project.into(), version.into()))
+        .map(|release| match release.rsplit_once('/') {
+            Some((project, version)) => (project.into(), version.into()),
+            None => (project.clone(), release.into()),
+        })
         .collect()
 }
 
@@ -219,8 +270,19 @@ impl JourneyEntry {
         }
     }
 
+    /// See [`DeviceEntry::common`]. A file that the device has whole is usual.
+    fn common(&self) -> JourneyEntry {
+        let has_all = self.reached == self.size;
+        JourneyEntry {
+            since: Stamp::default(),
+            weak: 0,
+            reached: if has_all { self.size } else { 0 },
+            ..self.clone()
+        }
+    }
+
     /// `project`: the one that the device asks for.
-    fn write(&self, line: &mut LineWriter<'_>, project: &str) {
+    fn write_common(&self, line: &mut LineWriter<'_>, project: &str) {
         line.text("to", &self.version);
         if *self.project != *project {
             line.text("to_project", &self.project);
@@ -228,20 +290,23 @@ impl JourneyEntry {
         line.word("content", self.content);
         line.plain("size", self.size);
         line.word("state", self.state.word());
-        line.time("since", self.since);
-        line.count("reached", self.reached);
+        if self.reached == self.size {
+            line.count("reached", self.reached);
+        }
         if self.outcome != usual_outcome(self.state) {
             line.word("outcome", self.outcome.map_or("none", Outcome::word));
         }
-        line.count("weak", self.weak);
         line.flag("by_proxy", self.by_proxy);
         line.text("from", &self.from);
     }
 
-    fn read(fields: &Fields, project: &str) -> Option<JourneyEntry> {
+    fn read_common(fields: &Fields<'_>, project: &Rc<str>) -> Option<JourneyEntry> {
         let state = State::of_word(fields.text("state")?)?;
         Some(JourneyEntry {
-            project: fields.text("to_project").unwrap_or(project).into(),
+            project: match fields.text("to_project") {
+                Some(other) => other.into(),
+                None => project.clone(),
+            },
             version: fields.text("to")?.into(),
             content: fields.content("content")?,
             size: fields.number("size")?,
@@ -250,11 +315,24 @@ impl JourneyEntry {
                 Some(word) => Outcome::of_word(word),
                 None => usual_outcome(state),
             },
-            weak: fields.count("weak")?,
             by_proxy: fields.flag("by_proxy"),
-            since: fields.time("since")?,
             reached: fields.count("reached")?,
             from: fields.text("from")?.into(),
+            since: Stamp::default(),
+            weak: 0,
+        })
+    }
+
+    /// Adds the fields of its device's own line.
+    fn with_own(self, fields: &Fields<'_>) -> Option<JourneyEntry> {
+        Some(JourneyEntry {
+            since: fields.time("since")?,
+            weak: fields.count("weak")?,
+            reached: match fields.has("reached") {
+                true => fields.number("reached")?,
+                false => self.reached,
+            },
+            ..self
         })
     }
 }
@@ -289,7 +367,7 @@ fn write_profile(line: &mut LineWriter<'_>, profile: &Profile<'_>) {
 }
 
 /// The profile. No check is without a name in it and in its path.
-fn read_profile(fields: &Fields) -> Option<Profile<'static>> {
+fn read_profile(fields: &Fields<'_>) -> Option<Profile<'static>> {
     let text = |key| fields.text(key).map(|text| Cow::Owned(text.to_owned()));
     let (firmware_name, path_project) = (text("name"), text("path"));
     let is_there = firmware_name.is_some() || path_project.is_some();
@@ -323,10 +401,13 @@ pub(super) fn parse_id(text: &str) -> Option<DeviceId> {
 }
 
 /// The text of an id that follows from the id, and is not written.
-fn usual_text(device: DeviceId) -> String {
+fn usual_text(device: DeviceId) -> Box<str> {
     match device {
-        DeviceId::Imei(number) => format!("{number:015}"),
-        DeviceId::Mac(number) => format!("{number:012X}"),
-        DeviceId::Other(_) => String::new(),
+        DeviceId::Imei(number) => match itoa::Buffer::new().format(number) {
+            whole if whole.len() == 15 => whole.into(),
+            _ => format!("{number:015}").into(),
+        },
+        DeviceId::Mac(number) => format!("{number:012X}").into(),
+        DeviceId::Other(_) => Box::default(),
     }
 }

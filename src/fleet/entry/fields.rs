@@ -1,14 +1,19 @@
 //! Fields of one line of the journal: writing and reading them. Entries read and write themselves with it.
 
-use std::fmt::{Display, Write};
+use std::borrow::Cow;
+use std::fmt::{self, Display, Write};
 
-use serde_json::{Map, Value};
+use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 
 use crate::firmware::ContentId;
 use crate::fleet::clock::{Stamp, Wall};
 
 /// Longest time that a device can be held, whatever a line says, in seconds.
 const LONGEST_HOLD: i64 = 30 * 86_400;
+
+/// Fields of a usual line.
+const USUAL: usize = 16;
 
 /// Writes the fields of one line. Writing to a `String` does not fail.
 pub struct LineWriter<'b> {
@@ -41,6 +46,10 @@ impl<'b> LineWriter<'b> {
 
     /// Any text. It never contains `{"`, by which the beginning of a line is known.
     pub fn text(&mut self, key: &str, text: &str) {
+        let is_plain = |byte: u8| byte >= b' ' && !matches!(byte, b'"' | b'\\' | b'{');
+        if text.bytes().all(is_plain) {
+            return self.word(key, text);
+        }
         let quoted = Value::from(text).to_string();
         self.plain(key, quoted.replace("{\"", "\\u007b\""));
     }
@@ -130,36 +139,143 @@ impl LineTime {
 
 /// Fields of one line. Each getter returns `None` if the field is missing or of another type, unless it says otherwise.
 #[derive(Debug)]
-pub struct Fields {
-    fields: Map<String, Value>,
+pub struct Fields<'l> {
+    fields: Vec<(Field<'l>, Field<'l>)>,
     time: LineTime,
 }
 
-impl Fields {
+/// A key or a value.
+#[derive(Debug)]
+enum Field<'l> {
+    Text(Cow<'l, str>),
+    Number(u64),
+    Negative(i64),
+    Flag(bool),
+    /// What no getter returns.
+    Other,
+}
+
+/// Reads one field.
+struct FieldVisitor;
+
+/// Reads all of a line.
+struct FieldsVisitor;
+
+impl<'l> Visitor<'l> for FieldVisitor {
+    type Value = Field<'l>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'l str) -> Result<Field<'l>, E> {
+        Ok(Field::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Field<'l>, E> {
+        Ok(Field::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Field<'l>, E> {
+        Ok(Field::Number(number))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Field<'l>, E> {
+        Ok(Field::Negative(number))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Field<'l>, E> {
+        Ok(Field::Other)
+    }
+
+    fn visit_bool<E>(self, is_set: bool) -> Result<Field<'l>, E> {
+        Ok(Field::Flag(is_set))
+    }
+
+    fn visit_unit<E>(self) -> Result<Field<'l>, E> {
+        Ok(Field::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'l>>(self, values: A) -> Result<Field<'l>, A::Error> {
+        IgnoredAny.visit_seq(values).map(|_| Field::Other)
+    }
+
+    fn visit_map<A: MapAccess<'l>>(self, values: A) -> Result<Field<'l>, A::Error> {
+        IgnoredAny.visit_map(values).map(|_| Field::Other)
+    }
+}
+
+impl<'l> Deserialize<'l> for Field<'l> {
+    fn deserialize<D: Deserializer<'l>>(value: D) -> Result<Field<'l>, D::Error> {
+        value.deserialize_any(FieldVisitor)
+    }
+}
+
+impl<'l> Visitor<'l> for FieldsVisitor {
+    type Value = Vec<(Field<'l>, Field<'l>)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'l>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+        let mut all = Vec::with_capacity(USUAL);
+        while let Some(field) = fields.next_entry()? {
+            all.push(field);
+        }
+        Ok(all)
+    }
+}
+
+impl<'l> Fields<'l> {
     /// Reads a line. `None`: it is no JSON object.
-    pub fn read(line: &str, time: LineTime) -> Option<Fields> {
-        let fields = serde_json::from_str(line).ok()?;
+    pub fn read(line: &'l str, time: LineTime) -> Option<Fields<'l>> {
+        let mut line = serde_json::Deserializer::from_str(line);
+        let fields = line.deserialize_map(FieldsVisitor).ok()?;
+        line.end().ok()?;
         Some(Fields { fields, time })
+    }
+
+    /// Of several fields with this key, the last one counts.
+    fn get(&self, key: &str) -> Option<&Field<'l>> {
+        let is_it = |field: &Field<'_>| matches!(field, Field::Text(text) if text == key);
+        let fields = self.fields.iter().rev();
+        let mut found = fields.filter(|(field, _)| is_it(field));
+        found.next().map(|(_, value)| value)
     }
 
     /// Whether the field exists.
     pub fn has(&self, key: &str) -> bool {
-        self.fields.contains_key(key)
+        self.get(key).is_some()
     }
 
     /// A text.
     pub fn text(&self, key: &str) -> Option<&str> {
-        self.fields.get(key)?.as_str()
+        match self.get(key)? {
+            Field::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn unsigned(&self, key: &str) -> Option<u64> {
+        match self.get(key)? {
+            Field::Number(number) => Some(*number),
+            _ => None,
+        }
     }
 
     /// A whole number in the range of its type.
     pub fn number<N: TryFrom<u64>>(&self, key: &str) -> Option<N> {
-        N::try_from(self.fields.get(key)?.as_u64()?).ok()
+        N::try_from(self.unsigned(key)?).ok()
     }
 
     /// A whole number that may be negative.
     pub fn signed(&self, key: &str) -> Option<i64> {
-        self.fields.get(key)?.as_i64()
+        match self.get(key)? {
+            Field::Number(number) => i64::try_from(*number).ok(),
+            Field::Negative(number) => Some(*number),
+            _ => None,
+        }
     }
 
     /// A number; 0 if it is missing.
@@ -172,7 +288,7 @@ impl Fields {
 
     /// Whether a flag exists and is set.
     pub fn flag(&self, key: &str) -> bool {
-        self.fields.get(key) == Some(&Value::Bool(true))
+        matches!(self.get(key), Some(Field::Flag(true)))
     }
 
     /// A hash.

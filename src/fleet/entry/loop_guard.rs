@@ -136,7 +136,7 @@ impl GuardEntry {
         line.time("used", self.used);
     }
 
-    pub(super) fn read(fields: &Fields) -> Option<GuardEntry> {
+    pub(super) fn read(fields: &Fields<'_>) -> Option<GuardEntry> {
         Some(GuardEntry {
             device: parse_id(fields.text("device")?)?,
             identity_without_version: IdentityHash(fields.hash("guard")?),

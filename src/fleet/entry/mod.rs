@@ -4,6 +4,7 @@
 //!
 //! Times are [`Stamp`]s in an entry and Unix seconds in a line.
 
+mod common;
 mod device;
 pub mod fields;
 mod loop_guard;
@@ -19,6 +20,7 @@ use super::requester::{IdentityHash, PinKey};
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 
+pub use self::common::{Commons, WrittenCommons};
 pub use self::device::{DeviceEntry, JourneyEntry, known_check};
 pub use self::loop_guard::{GuardEntry, Round};
 pub use self::sample::{SampleChange, SampleEntry};
@@ -187,7 +189,10 @@ impl JournalEntry {
     /// Writes the fields of its line.
     pub fn write(&self, line: &mut LineWriter<'_>) {
         match self {
-            JournalEntry::Device(device) => device.write(line),
+            JournalEntry::Device(device) => {
+                device.write_own(line);
+                device.write_common(line, "project");
+            }
             JournalEntry::Forgotten(device) => write_id(line, "forgotten", *device),
             JournalEntry::Pin(pin) => pin.write(line),
             JournalEntry::Unpinned(owner) => line.hash("unpinned", owner.0),
@@ -203,10 +208,10 @@ impl JournalEntry {
         }
     }
 
-    /// Reads a line of one of [`JournalEntry::KINDS`]. `None`: a field is missing or wrong.
-    pub fn read(kind: &str, fields: &Fields) -> Option<JournalEntry> {
+    /// Reads a line of one of [`JournalEntry::KINDS`]. `None`: a field is missing or wrong, or a common line is not there.
+    pub fn read(kind: &str, fields: &Fields<'_>, commons: &Commons) -> Option<JournalEntry> {
         Some(match kind {
-            "device" => JournalEntry::Device(DeviceEntry::read(fields)?),
+            "device" => JournalEntry::Device(DeviceEntry::read(fields, commons)?),
             "forgotten" => JournalEntry::Forgotten(parse_id(fields.text("forgotten")?)?),
             "pin" => JournalEntry::Pin(PinEntry::read(fields)?),
             "unpinned" => JournalEntry::Unpinned(PinKey(fields.hash("unpinned")?)),
@@ -236,7 +241,7 @@ impl PinEntry {
         line.count("worth", self.worth);
     }
 
-    fn read(fields: &Fields) -> Option<PinEntry> {
+    fn read(fields: &Fields<'_>) -> Option<PinEntry> {
         let owner = fields.hash("pin")?;
         // Before 0.1.0 a pin was of one network, without a reach, and its key was what is `said` now.
         let is_old = fields.has("network");
@@ -280,7 +285,7 @@ impl ReleaseEntry {
         line.optional_text("paused_by", &self.authors.paused);
     }
 
-    fn read(fields: &Fields) -> Option<ReleaseEntry> {
+    fn read(fields: &Fields<'_>) -> Option<ReleaseEntry> {
         Some(ReleaseEntry {
             project: fields.text("project")?.into(),
             version: fields.text("release")?.into(),
@@ -338,7 +343,7 @@ impl ChangeEntry {
         line.optional_text("detail", &self.detail);
     }
 
-    fn read(fields: &Fields) -> Option<ChangeEntry> {
+    fn read(fields: &Fields<'_>) -> Option<ChangeEntry> {
         let text = |key| -> Box<str> { fields.text(key).unwrap_or_default().into() };
         Some(ChangeEntry {
             serial: fields.number("change")?,

@@ -47,7 +47,7 @@ impl SampleEntry {
         }
     }
 
-    pub(super) fn read(fields: &Fields) -> Option<SampleEntry> {
+    pub(super) fn read(fields: &Fields<'_>) -> Option<SampleEntry> {
         let is_day = fields.flag("day");
         let unix: u64 = fields.number("sample")?;
         let number = u32::try_from(unix / u64::from(SampleEntry::seconds(is_day))).ok()?;

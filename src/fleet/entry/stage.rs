@@ -31,7 +31,7 @@ impl StageEntry {
         line.count("confirmed", self.confirmed);
     }
 
-    pub(super) fn read(fields: &Fields) -> Option<StageEntry> {
+    pub(super) fn read(fields: &Fields<'_>) -> Option<StageEntry> {
         Some(StageEntry {
             project: fields.text("project")?.into(),
             version: fields.text("stage")?.into(),

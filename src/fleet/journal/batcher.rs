@@ -10,7 +10,7 @@ use super::line::{self, ClockLine};
 use super::origin::Origin;
 use super::writer::{COPIED, COPY, FAILED, NO_COPY, NOT_BEGUN, Shared, WriterCommand};
 use crate::fleet::clock::{Stamp, Wall};
-use crate::fleet::entry::{JournalEntry, Priority};
+use crate::fleet::entry::{JournalEntry, Priority, WrittenCommons};
 use crate::os::notify::Notify;
 
 /// Size at which a batch is handed over without waiting for more lines, in bytes.
@@ -79,6 +79,8 @@ struct Compaction {
     /// First of the records that are wanted next; `None`: not running, or all were given.
     next: Option<u64>,
     is_running: bool,
+    /// Common lines of the copy.
+    commons: WrittenCommons,
     /// Estimate of the bytes in the journal that are not superseded.
     live: usize,
     /// Lines were lost, so one is wanted whatever the size.
@@ -123,6 +125,7 @@ impl Batcher {
             compaction: Compaction {
                 next: None,
                 is_running: false,
+                commons: WrittenCommons::default(),
                 live,
                 is_wanted: false,
                 not_before: now,
@@ -311,8 +314,14 @@ impl Batcher {
         self.clock_line(ClockLine::Hour);
         self.compaction.is_running = true;
         self.compaction.is_wanted = false;
+        self.compaction.commons = WrittenCommons::default();
         self.compaction.next = Some(0);
         Some(0)
+    }
+
+    /// See [`super::Journal::is_copying`].
+    pub fn is_copying(&self) -> bool {
+        self.compaction.next.is_some()
     }
 
     /// See [`super::Journal::give`].
@@ -324,13 +333,15 @@ impl Batcher {
         self.hand_over(None);
         let mut text = String::new();
         for entry in entries {
-            line::write_entry(&mut text, self.wall, self.latest, entry);
+            let commons = &mut self.compaction.commons;
+            line::write_record(&mut text, self.wall, self.latest, entry, commons);
         }
         self.compaction.next = next;
         self.shared.waiting.fetch_add(text.len(), Ordering::Relaxed);
         self.send(WriterCommand::Copy(text));
         if next.is_none() {
-            self.send(WriterCommand::FinishCopy);
+            self.compaction.commons = WrittenCommons::default();
+            self.send(WriterCommand::FinishCopy(self.commands.clone()));
         }
     }
 }

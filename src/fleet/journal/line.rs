@@ -8,14 +8,19 @@ use std::fmt::Write;
 
 use super::origin::Origin;
 use crate::fleet::clock::{Stamp, Wall, is_trusted};
-use crate::fleet::entry::JournalEntry;
 use crate::fleet::entry::fields::{Fields, LineTime, LineWriter};
+use crate::fleet::entry::{Commons, DeviceEntry, JournalEntry, WrittenCommons};
 
 /// Version of the format, in the first line.
-pub(super) const VERSION: u32 = 1;
+///
+/// Version 2 has common lines, which a reader of version 1 does not know.
+pub(super) const VERSION: u32 = 2;
 
 /// Key of the first line.
 const HEADER: &str = "luat-ota-journal";
+
+/// Key of a line of what devices have in common.
+const COMMON: &str = "common";
 
 /// Longest line, in bytes. A longer one is damaged.
 pub(super) const LONGEST: usize = 64 * 1024;
@@ -54,6 +59,39 @@ pub(super) fn write_entry(out: &mut String, wall: Wall, at: Stamp, entry: &Journ
     write_check(line);
 }
 
+/// Writes one entry of a compaction. What a device has in common with others is written once.
+pub(super) fn write_record(
+    out: &mut String,
+    wall: Wall,
+    at: Stamp,
+    entry: &JournalEntry,
+    commons: &mut WrittenCommons,
+) {
+    let before = out.len();
+    let common = match entry {
+        JournalEntry::Device(device) => commons.check(device, |common| {
+            let mut line = LineWriter::new(out, wall);
+            common.write_common(&mut line, COMMON);
+            line.time("at", at);
+            write_check(line)
+        }),
+        _ => None,
+    };
+    match (entry, common) {
+        (JournalEntry::Device(device), Some(check)) => {
+            let mut line = LineWriter::new(out, wall);
+            device.write_own(&mut line);
+            line.word("as", format_args!("{check:08x}"));
+            line.time("at", at);
+            write_check(line);
+        }
+        _ => {
+            out.truncate(before);
+            write_entry(out, wall, at, entry);
+        }
+    }
+}
+
 /// Writes a line about the clock.
 pub(super) fn write_clock(
     out: &mut String,
@@ -83,10 +121,12 @@ pub(super) fn write_clock(
     write_check(line);
 }
 
-fn write_check(line: LineWriter<'_>) {
+/// Ends a line with its checksum, and returns that.
+fn write_check(line: LineWriter<'_>) -> u32 {
     let crc = crc32fast::hash(line.written().as_bytes());
     // Writing to a String does not fail.
     let _ = writeln!(line.finish(), "{CHECK}{crc:08x}\"}}");
+    crc
 }
 
 /// The text of a line without its newline. `None`: it is damaged.
@@ -177,18 +217,30 @@ pub(super) enum DecodedLine {
 }
 
 /// Decodes an intact line that was written at this time.
-pub(super) fn decode(line: &str, time: LineTime) -> DecodedLine {
+pub(super) fn decode(line: &str, time: LineTime, commons: &mut Commons) -> DecodedLine {
     let Some(fields) = Fields::read(line, time) else {
         return DecodedLine::Damaged;
     };
     match kind(line) {
         "clock" | HEADER => DecodedLine::Nothing,
+        COMMON => {
+            let common = DeviceEntry::read_common(&fields, COMMON);
+            match common.zip(fields.hash("crc")) {
+                Some((common, check)) => {
+                    commons.define(check, common);
+                    DecodedLine::Nothing
+                }
+                None => DecodedLine::Damaged,
+            }
+        }
         // Before 0.1.0 one content of one network: what was begun still counts for its day.
         "unpinned" if fields.has("network") => DecodedLine::Nothing,
-        kind if JournalEntry::KINDS.contains(&kind) => match JournalEntry::read(kind, &fields) {
-            Some(entry) => DecodedLine::Entry(entry),
-            None => DecodedLine::Damaged,
-        },
+        kind if JournalEntry::KINDS.contains(&kind) => {
+            match JournalEntry::read(kind, &fields, commons) {
+                Some(entry) => DecodedLine::Entry(entry),
+                None => DecodedLine::Damaged,
+            }
+        }
         _ => DecodedLine::Unknown,
     }
 }

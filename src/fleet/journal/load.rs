@@ -11,8 +11,8 @@ use std::path::Path;
 use super::line::{self, ClockLine, DecodedLine, LONGEST};
 use super::origin::Origin;
 use crate::fleet::clock::{Stamp, Wall, is_trusted};
-use crate::fleet::entry::JournalEntry;
 use crate::fleet::entry::fields::LineTime;
+use crate::fleet::entry::{Commons, JournalEntry};
 use crate::fleet::pins;
 use crate::os::fs::{Content, open_to_read};
 
@@ -99,6 +99,7 @@ pub(super) fn read<F: Read>(
     };
     let end = now.stamp.minus(loaded.downtime);
     let mut second = Timeline::default();
+    let mut commons = Commons::default();
     rewind(file)?;
     // Without what a running server has written meanwhile: the first pass knows nothing of it.
     lines(&mut file.take(loaded.bytes), |found| {
@@ -111,7 +112,7 @@ pub(super) fn read<F: Read>(
             stamp: end.minus(first.passed.saturating_sub(second.passed)),
             unix: second.last.unwrap_or_default(),
         };
-        match line::decode(line, time) {
+        match line::decode(line, time, &mut commons) {
             DecodedLine::Entry(mut entry) => {
                 loaded.entries += 1;
                 if let JournalEntry::Pin(pin) = &mut entry

@@ -9,6 +9,7 @@
 //! happens meanwhile; when it is complete it is renamed to [`FILE`]. So a file of that name is complete at any moment.
 
 mod batcher;
+mod copy;
 mod line;
 mod load;
 mod origin;
@@ -159,6 +160,11 @@ impl Journal {
     /// From where on records are wanted now, for a compaction; `None`: none are.
     pub fn wants_records(&mut self) -> Option<u64> {
         self.batcher.as_mut()?.wants_records()
+    }
+
+    /// Whether more records are wanted for the compaction that runs, now or soon.
+    pub fn is_copying(&self) -> bool {
+        self.batcher.as_ref().is_some_and(Batcher::is_copying)
     }
 
     /// Some records, as they now stand, and where the next ones begin.

@@ -40,7 +40,7 @@ impl Origin {
     }
 
     /// Reads it from a line about the clock.
-    pub fn read(fields: &Fields) -> Option<Origin> {
+    pub fn read(fields: &Fields<'_>) -> Option<Origin> {
         Some(Origin {
             folder: fields.hash("folder")?,
             boot: fields.hash("boot")?,

@@ -6,7 +6,7 @@
 //! lost.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use smol::channel::Sender;
 
 use super::line;
 use crate::fleet::clock::Stamp;
-use crate::os::fs::{Content, not_regular, open_to_read};
+use crate::os::fs::not_regular;
 use crate::os::notify::Notify;
 use crate::os::process;
 use crate::state::{self, StateFolder};
@@ -37,7 +37,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) const COPY: usize = 1024 * 1024;
 
 /// Bytes that are kept of a journal that could not be read at the start.
-const MOST_UNREAD: u64 = 256 * 1024 * 1024;
+pub(super) const MOST_UNREAD: u64 = 256 * 1024 * 1024;
 
 /// Commands of the serving thread.
 #[derive(Debug)]
@@ -48,8 +48,10 @@ pub(super) enum WriterCommand {
     BeginCopy,
     /// Appends to the copy.
     Copy(String),
-    /// Replaces the journal with the copy.
-    FinishCopy,
+    /// Puts the copy on the disk, and then sends [`WriterCommand::CopySynced`] there.
+    FinishCopy(mpsc::Sender<WriterCommand>),
+    /// Replaces the journal with the copy of this number, unless it could not be put on the disk.
+    CopySynced(u32, io::Result<()>),
     /// Ends the run: the sender is dropped when everything is on the disk.
     Stop(mpsc::Sender<()>),
 }
@@ -83,16 +85,20 @@ pub(super) const NOT_BEGUN: u8 = 4;
 /// What is written when.
 #[derive(Debug)]
 pub(super) struct Writer {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     /// Claimed before the journal is opened; `None`: the caller has it to itself.
     lock: Option<StateFolder>,
     /// The journal that is there was not read at the start: what it holds must not be lost.
-    is_unread: bool,
-    file: Option<File>,
+    pub(super) is_unread: bool,
+    pub(super) file: Option<File>,
     /// The file may end in the middle of a line.
-    is_torn: bool,
-    copy: Option<File>,
-    shared: Arc<Shared>,
+    pub(super) is_torn: bool,
+    pub(super) copy: Option<File>,
+    /// Number of copies that were begun.
+    pub(super) copies: u32,
+    /// The copy has all records; it is being synced.
+    pub(super) is_copy_whole: bool,
+    pub(super) shared: Arc<Shared>,
     /// Lines that were lost since the last line in the log.
     lost: u32,
     /// Lines were lost since the last good one.
@@ -130,6 +136,8 @@ impl Writer {
             file: None,
             is_torn: false,
             copy: None,
+            copies: 0,
+            is_copy_whole: false,
             shared,
             lost: 0,
             is_losing: false,
@@ -173,11 +181,22 @@ impl Writer {
                     self.shared.waiting.fetch_sub(text.len(), Ordering::Release);
                     continue;
                 }
-                WriterCommand::FinishCopy => {
-                    self.finish(&mut |_| Ok(()));
+                WriterCommand::FinishCopy(back) => {
+                    self.sync_copy(back);
+                    continue;
+                }
+                WriterCommand::CopySynced(number, synced) => {
+                    match synced {
+                        _ if number != self.copies => {}
+                        Ok(()) => self.finish(&mut |_| Ok(())),
+                        Err(error) => self.copy_failed(&error),
+                    }
                     continue;
                 }
                 WriterCommand::Stop(done) => {
+                    if self.is_copy_whole {
+                        self.finish(&mut |_| Ok(()));
+                    }
                     self.abandon(NO_COPY);
                     if let Some(file) = &self.file {
                         // The process ends: an error has no consequence.
@@ -208,7 +227,7 @@ impl Writer {
         }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.folder.join(super::FILE)
     }
 
@@ -346,7 +365,7 @@ impl Writer {
     }
 
     /// Says what is wrong, but not all the time.
-    fn say(&mut self, error: &io::Error, what: &str) {
+    pub(super) fn say(&mut self, error: &io::Error, what: &str) {
         if self.said.is_some_and(|said| said.elapsed() < SAY) {
             return;
         }
@@ -357,93 +376,10 @@ impl Writer {
             self.path().display()
         );
     }
-
-    fn copy_path(&self) -> PathBuf {
-        self.folder.join(super::COPY_FILE)
-    }
-
-    /// From now on all lines go into the copy as well.
-    pub(super) fn begin_copy(&mut self) {
-        let mut first = String::new();
-        line::write_header(&mut first);
-        let begun = create(&self.copy_path(), true).and_then(|mut file| {
-            file.write_all(first.as_bytes())?;
-            if self.is_unread
-                && let Ok(before) = open_to_read(&self.path())
-            {
-                // Read at the next start. What this run knows comes behind it, and counts more.
-                io::copy(&mut Content::new(before).take(MOST_UNREAD), &mut file)?;
-                file.write_all(b"\n")?;
-            }
-            Ok(file)
-        });
-        match begun {
-            Ok(file) => {
-                self.copy = Some(file);
-                self.shared.copy.store(COPYING, Ordering::Release);
-            }
-            Err(error) => {
-                self.say(&error, "it is not compacted");
-                self.abandon(NOT_BEGUN);
-            }
-        }
-    }
-
-    /// Records as they stand now go into the copy alone: the journal has them.
-    pub(super) fn copied(&mut self, text: &str) {
-        if let Some(copy) = &mut self.copy
-            && let Err(error) = copy.write_all(text.as_bytes())
-        {
-            self.copy_failed(&error);
-        }
-    }
-
-    /// The copy takes the journal's place. `step` is called before each thing that is done, and may
-    /// forbid it.
-    pub(super) fn finish(&mut self, step: &mut dyn FnMut(&str) -> io::Result<()>) {
-        let Some(copy) = self.copy.take() else { return };
-        let done = (|| {
-            step("sync the copy")?;
-            // Before the name: after a power cut a name must not lead to an empty file.
-            copy.sync_all()?;
-            step("rename it")?;
-            std::fs::rename(self.copy_path(), self.path())?;
-            Ok(copy.metadata()?.len())
-        })();
-        match done {
-            Ok(size) => {
-                let size = usize::try_from(size).unwrap_or(usize::MAX);
-                self.shared.size.store(size, Ordering::Relaxed);
-                self.file = Some(copy);
-                self.is_torn = false;
-                self.is_unread = false;
-                self.shared.copy.store(COPIED, Ordering::Release);
-                if step("sync the folder").is_ok()
-                    && let Ok(folder) = File::open(&self.folder)
-                {
-                    // Not every file system lets a folder be synced.
-                    folder.sync_all().ok();
-                }
-            }
-            Err(error) => self.copy_failed(&error),
-        }
-    }
-
-    fn copy_failed(&mut self, error: &io::Error) {
-        self.say(error, "it is not compacted");
-        self.abandon(FAILED);
-    }
-
-    fn abandon(&mut self, state: u8) {
-        if self.copy.take().is_some() || matches!(state, FAILED | NOT_BEGUN) {
-            std::fs::remove_file(self.copy_path()).ok();
-            self.shared.copy.store(state, Ordering::Release);
-        }
-    }
 }
 
 /// Opens a file to append to it; only its owner may read it.
-fn create(path: &Path, anew: bool) -> io::Result<File> {
+pub(super) fn create(path: &Path, anew: bool) -> io::Result<File> {
     if anew {
         match std::fs::remove_file(path) {
             // A folder, say.

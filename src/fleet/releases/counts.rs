@@ -88,7 +88,7 @@ impl Releases {
         let target = self.get(id)?;
         let (project, version) = (target.project, target.version.clone());
         let project = self.project_mut(project)?;
-        let release = project.releases.get_mut(&version)?;
+        let release = project.releases.get_mut(&*version)?;
         release.confirmed = release.confirmed.saturating_add(1);
         Some(release.entry(&project.name, &version))
     }
@@ -97,7 +97,7 @@ impl Releases {
     pub(super) fn names(&self, id: TargetId) -> Option<(Box<str>, Box<str>)> {
         let target = self.get(id)?;
         let project = self.project(target.project)?;
-        Some((project.name.clone(), target.version.clone()))
+        Some(((*project.name).into(), (*target.version).into()))
     }
 
     /// An established device is confirmed with this content. Returns the journal's entry if it is the first one of the

@@ -11,6 +11,7 @@ pub mod fuse;
 mod stages;
 
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 pub use self::counts::StateCounts;
 use self::fuse::ReleaseFuse;
@@ -60,7 +61,7 @@ pub struct Releases {
 #[derive(Debug, Default)]
 pub struct ProjectRecord {
     /// Its name.
-    pub name: Box<str>,
+    pub name: Rc<str>,
     /// Its releases, by version as the folder writes it.
     releases: BTreeMap<Box<str>, ReleaseRecord>,
     /// Remembered devices that ask for it.
@@ -103,7 +104,7 @@ pub struct TargetRecord {
     /// The project.
     pub project: ProjectId,
     /// The version, as the folder writes it.
-    pub version: Box<str>,
+    pub version: Rc<str>,
     /// The file.
     pub content: ContentId,
     /// Its size in bytes.
@@ -259,6 +260,15 @@ impl Releases {
             Some(id) => Some(id),
             None => self.intern(project, version, ContentId([0; 32]), 0, now),
         }
+    }
+
+    /// Whether a person has resumed any of the releases.
+    pub fn is_any_resumed(&self) -> bool {
+        let mut releases = self
+            .projects
+            .iter()
+            .flat_map(|project| project.releases.values());
+        releases.any(|release| release.resumed.is_some())
     }
 
     /// Seconds after a delivery for which the rules of a content's release allow the old version.

@@ -93,13 +93,13 @@ fn kinds_of_a_later_version_are_counted_apart_and_a_later_format_is_put_aside() 
     assert_eq!(entries, [pin(1, NOW), pin(2, NOW)]);
     assert_eq!((loaded.unknown, loaded.damaged, loaded.newer), (1, 1, None));
 
-    let later = sealed("{\"luat-ota-journal\":2") + &text;
+    let later = sealed("{\"luat-ota-journal\":3") + &text;
     fs::write(book.path(), &later).unwrap();
     let (mut journal, entries) = book.start(NOW, UNIX);
     assert!(entries.is_empty());
     journal.later(&pin(3, NOW), Priority::Minor);
     journal.stop();
-    let aside = book.scratch.path().join("journal.version-2.jsonl");
+    let aside = book.scratch.path().join("journal.version-3.jsonl");
     assert_eq!(fs::read_to_string(aside).unwrap(), later);
     assert_eq!(book.load(), [pin(3, NOW)]);
 }

@@ -44,8 +44,8 @@ fn journeys() -> impl Strategy<Value = JourneyEntry> {
                 (size, state, since, reached),
                 (outcome, weak, by_proxy),
             )| JourneyEntry {
-                project,
-                version,
+                project: project.into(),
+                version: version.into(),
                 content,
                 size,
                 state: State::ALL[state],
@@ -59,7 +59,7 @@ fn journeys() -> impl Strategy<Value = JourneyEntry> {
                 ][usize::from(outcome)],
                 weak,
                 by_proxy,
-                from,
+                from: from.into(),
             },
         )
 }
@@ -87,13 +87,13 @@ fn profiles() -> impl Strategy<Value = Profile<'static>> {
         )
 }
 
-fn confirmed() -> impl Strategy<Value = Vec<(Box<str>, Box<str>)>> {
+fn confirmed() -> impl Strategy<Value = Vec<(Rc<str>, Rc<str>)>> {
     let release = ("[A-Z_]{1,5}", "[0-9.]{1,5}");
     let release = release.prop_map(|(project, version)| (project.into(), version.into()));
     proptest::collection::vec(release, 0..4)
 }
 
-fn devices() -> impl Strategy<Value = JournalEntry> {
+pub(super) fn devices() -> impl Strategy<Value = JournalEntry> {
     (
         (ids(), texts(), texts(), stamps(), stamps()),
         (any::<u32>(), proptest::option::of(networks())),
@@ -110,13 +110,13 @@ fn devices() -> impl Strategy<Value = JournalEntry> {
                 JournalEntry::Device(DeviceEntry {
                     device,
                     text,
-                    project,
-                    version,
+                    project: project.into(),
+                    version: version.into(),
                     first,
                     last,
                     interval,
                     network,
-                    profile,
+                    profile: profile.map(Rc::new),
                     confirmed,
                     journey,
                 })
@@ -177,7 +177,7 @@ fn guards() -> impl Strategy<Value = JournalEntry> {
         )
 }
 
-fn entries() -> impl Strategy<Value = JournalEntry> {
+pub(super) fn entries() -> impl Strategy<Value = JournalEntry> {
     prop_oneof![
         devices(),
         guards(),
@@ -303,7 +303,7 @@ proptest! {
         serde_json::from_str::<serde_json::Value>(&text).unwrap();
         let line = line::intact(text.trim_end_matches('\n').as_bytes()).unwrap();
         let time = LineTime { stamp: NOW, unix };
-        prop_assert_eq!(decode(line, time), DecodedLine::Entry(entry));
+        prop_assert_eq!(decode(line, time, &mut Commons::default()), DecodedLine::Entry(entry));
     }
 }
 

@@ -1,3 +1,4 @@
+mod common;
 mod compaction;
 mod damage;
 mod entries;
@@ -24,6 +25,7 @@ use smol::block_on;
 use std::borrow::Cow;
 use std::fs;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 const NOW: Stamp = Stamp(1 << 31);
 
@@ -96,7 +98,7 @@ fn what_was_written_at_once_and_in_batches_is_there_after_a_restart() {
     assert!(journal.now(&pin(4, NOW), Priority::Major).is_none());
     let text = fs::read_to_string(book.path()).unwrap();
     assert!(
-        text.starts_with("{\"luat-ota-journal\":1,\"crc\":\""),
+        text.starts_with("{\"luat-ota-journal\":2,\"crc\":\""),
         "{text}"
     );
     assert!(text.ends_with('\n'), "{text}");

@@ -315,7 +315,7 @@ impl Releases {
                     && let Some(rules) = release.fuse.may_trip(reverted, now)
                 {
                     suspects.push(Suspect {
-                        project: project.name.clone(),
+                        project: (*project.name).into(),
                         version: version.clone(),
                         rules,
                     });
@@ -471,7 +471,7 @@ impl Releases {
                 project.first_pause = Some(first.min(pause.at));
                 if !pause.seen {
                     self.unstated.push(Fused {
-                        project: project.name.clone(),
+                        project: (*project.name).into(),
                         version: version.clone(),
                         sentence: pause.sentence.clone(),
                     });

@@ -1,0 +1,121 @@
+//! The writer's part of a compaction: the copy of everything that is not superseded, until it takes the journal's place.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+
+use super::line;
+use super::writer::{
+    COPIED, COPYING, FAILED, MOST_UNREAD, NOT_BEGUN, Writer, WriterCommand, create,
+};
+use crate::os::fs::{Content, open_to_read};
+use crate::os::process;
+
+impl Writer {
+    fn copy_path(&self) -> PathBuf {
+        self.folder.join(super::COPY_FILE)
+    }
+
+    /// From now on all lines go into the copy as well.
+    pub(super) fn begin_copy(&mut self) {
+        let mut first = String::new();
+        line::write_header(&mut first);
+        self.copies = self.copies.wrapping_add(1);
+        self.is_copy_whole = false;
+        let begun = create(&self.copy_path(), true).and_then(|mut file| {
+            file.write_all(first.as_bytes())?;
+            if self.is_unread
+                && let Ok(before) = open_to_read(&self.path())
+            {
+                // Read at the next start. What this run knows comes behind it, and counts more.
+                io::copy(&mut Content::new(before).take(MOST_UNREAD), &mut file)?;
+                file.write_all(b"\n")?;
+            }
+            Ok(file)
+        });
+        match begun {
+            Ok(file) => {
+                self.copy = Some(file);
+                self.shared.copy.store(COPYING, Ordering::Release);
+            }
+            Err(error) => {
+                self.say(&error, "it is not compacted");
+                self.abandon(NOT_BEGUN);
+            }
+        }
+    }
+
+    /// Records as they stand now go into the copy alone: the journal has them.
+    pub(super) fn copied(&mut self, text: &str) {
+        if let Some(copy) = &mut self.copy
+            && let Err(error) = copy.write_all(text.as_bytes())
+        {
+            self.copy_failed(&error);
+        }
+    }
+
+    /// Syncs the copy on a thread of its own: that may take seconds, and pins must not wait for it. Lines go into both files
+    /// meanwhile.
+    pub(super) fn sync_copy(&mut self, back: mpsc::Sender<WriterCommand>) {
+        let Some(copy) = &self.copy else { return };
+        let number = self.copies;
+        self.is_copy_whole = true;
+        let started = copy.try_clone().and_then(|copy| {
+            let run = move || {
+                let synced = WriterCommand::CopySynced(number, copy.sync_all());
+                // The journal may be stopped by now.
+                back.send(synced).ok();
+            };
+            process::start_thread("journal-copy", Box::new(run))
+        });
+        if started.is_err() {
+            // There can be no more threads.
+            self.finish(&mut |_| Ok(()));
+        }
+    }
+
+    /// The copy takes the journal's place. `step` is called before each thing that is done, and may
+    /// forbid it.
+    pub(super) fn finish(&mut self, step: &mut dyn FnMut(&str) -> io::Result<()>) {
+        let Some(copy) = self.copy.take() else { return };
+        let done = (|| {
+            step("sync the copy")?;
+            // Before the name: after a power cut a name must not lead to an empty file.
+            copy.sync_all()?;
+            step("rename it")?;
+            std::fs::rename(self.copy_path(), self.path())?;
+            Ok(copy.metadata()?.len())
+        })();
+        match done {
+            Ok(size) => {
+                let size = usize::try_from(size).unwrap_or(usize::MAX);
+                self.shared.size.store(size, Ordering::Relaxed);
+                self.file = Some(copy);
+                self.is_torn = false;
+                self.is_unread = false;
+                self.shared.copy.store(COPIED, Ordering::Release);
+                if step("sync the folder").is_ok()
+                    && let Ok(folder) = File::open(&self.folder)
+                {
+                    // Not every file system lets a folder be synced.
+                    folder.sync_all().ok();
+                }
+            }
+            Err(error) => self.copy_failed(&error),
+        }
+    }
+
+    pub(super) fn copy_failed(&mut self, error: &io::Error) {
+        self.say(error, "it is not compacted");
+        self.abandon(FAILED);
+    }
+
+    pub(super) fn abandon(&mut self, state: u8) {
+        if self.copy.take().is_some() || matches!(state, FAILED | NOT_BEGUN) {
+            std::fs::remove_file(self.copy_path()).ok();
+            self.shared.copy.store(state, Ordering::Release);
+        }
+    }
+}
