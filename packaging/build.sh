@@ -104,7 +104,7 @@ done
 umask 022
 export PATH=$bin:/usr/bin:/bin LC_ALL=C TZ=UTC CARGO_HOME=$cargo_home
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/packaging
-export ZIG_GLOBAL_CACHE_DIR=$tools/zig CARGO_ZIGBUILD_CACHE_DIR=$tools/zigbuild
+export ZIG_GLOBAL_CACHE_DIR=$tools/zig
 # The library is built from source, which stable compilers allow to nobody else.
 export RUSTC_BOOTSTRAP=1
 rust=/usr/lib/rustlib/src/rust
@@ -133,7 +133,8 @@ flags=(
   -C relocation-model=static
   # Folders of this machine. The last match wins.
   "--remap-path-prefix=$root=luat-ota"
-  "--remap-path-prefix=$CARGO_TARGET_DIR=target"
+  "--remap-path-prefix=$CARGO_TARGET_DIR/full=target"
+  "--remap-path-prefix=$CARGO_TARGET_DIR/router=target"
   "--remap-path-prefix=$rust/library=rust"
 )
 for crates in "$CARGO_HOME"/registry/src/*; do
@@ -181,6 +182,9 @@ profile_of() {
   esac
 }
 
+# A job for each size and profile: the last minutes of a build use one core.
+jobs=() built=()
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 for size in "${sizes[@]}"; do
   case $size in
     full) features=() suffix= ;;
@@ -194,12 +198,21 @@ for size in "${sizes[@]}"; do
     [ ${#group[@]} -gt 0 ] || continue
     echo "== $size: ${group[*]}"
     flags_of "$profile"
-    "${build[@]}" --profile "$profile" "${features[@]}" "${group[@]/#/--target=}"
+    # Cargo lets one job at a time into a folder.
+    CARGO_ZIGBUILD_CACHE_DIR=$tools/zigbuild/$size "${build[@]}" --target-dir "$CARGO_TARGET_DIR/$size" --profile "$profile" "${features[@]}" "${group[@]/#/--target=}" &
+    jobs+=($!)
     for triple in "${group[@]}"; do
       name=$(awk -v triple="$triple" '$2 == triple {print $1}' <<<"$targets")
-      install -m 755 "$CARGO_TARGET_DIR/$triple/$profile/luat-ota" "$dist/luat-ota-$name$suffix"
+      built+=("$CARGO_TARGET_DIR/$size/$triple/$profile/luat-ota" "$dist/luat-ota-$name$suffix")
     done
   done
+done
+for job in "${jobs[@]}"; do wait "$job" || failed=1; done
+[ -z "${failed-}" ] || fail "a build failed"
+set -- "${built[@]}"
+while [ $# -gt 0 ]; do
+  install -m 755 "$1" "$2"
+  shift 2
 done
 
 echo '== what they are made of'
