@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::common::Commons;
 use super::fields::{Fields, LineWriter};
 use crate::decision::Check;
 use crate::firmware::ContentId;
@@ -156,34 +155,10 @@ impl DeviceEntry {
         }
     }
 
-    pub(super) fn read(fields: &Fields<'_>, commons: &Commons) -> Option<DeviceEntry> {
-        let common = match fields.has("as") {
-            true => commons.get(fields.hash("as")?)?.clone(),
-            false => DeviceEntry::read_common(fields, "project")?,
-        };
-        let device = parse_id(fields.text("device")?)?;
-        let journey = match common.journey {
-            Some(journey) => Some(journey.with_own(fields)?),
-            None => None,
-        };
-        Some(DeviceEntry {
-            device,
-            text: match fields.text("text") {
-                Some(text) => text.into(),
-                None => usual_text(device),
-            },
-            first: fields.time("first")?,
-            last: fields.time("last")?,
-            interval: fields.count("interval")?,
-            network: match fields.has("network") {
-                true => Some(Network::parse(fields.text("network")?)?),
-                false => None,
-            },
-            journey,
-            ..common
-        })
+    pub(super) fn read(fields: &Fields<'_>) -> Option<DeviceEntry> {
+        let common = DeviceEntry::read_common(fields, "project")?;
+        OwnFields::read(fields)?.with(common)
     }
-
     /// Reads what [`DeviceEntry::write_common`] wrote.
     pub fn read_common(fields: &Fields<'_>, key: &str) -> Option<DeviceEntry> {
         let project: Rc<str> = fields.text(key)?.into();
@@ -211,6 +186,69 @@ impl DeviceEntry {
             }
         });
         texts.collect::<Vec<String>>().join(",")
+    }
+}
+
+/// The fields of a device that are its own; the others are those of a [`DeviceEntry::common`].
+#[derive(Debug)]
+pub struct OwnFields {
+    device: DeviceId,
+    /// The id as the device writes it; `None`: in the usual form.
+    text: Option<Box<str>>,
+    first: Stamp,
+    last: Stamp,
+    interval: u32,
+    network: Option<Network>,
+    /// Start of the state of its journey.
+    since: Option<Stamp>,
+    weak: u8,
+    /// Bytes that it has; `None`: as in the common line.
+    reached: Option<u64>,
+}
+
+impl OwnFields {
+    /// Reads what [`DeviceEntry::write_own`] wrote.
+    pub fn read(fields: &Fields<'_>) -> Option<OwnFields> {
+        Some(OwnFields {
+            device: parse_id(fields.text("device")?)?,
+            text: fields.text("text").map(Box::from),
+            first: fields.time("first")?,
+            last: fields.time("last")?,
+            interval: fields.count("interval")?,
+            network: match fields.has("network") {
+                true => Some(Network::parse(fields.text("network")?)?),
+                false => None,
+            },
+            since: fields.time("since"),
+            weak: fields.count("weak")?,
+            reached: match fields.has("reached") {
+                true => Some(fields.number("reached")?),
+                false => None,
+            },
+        })
+    }
+
+    /// The entry of a device that has this in common with others. `None`: a field is missing.
+    pub fn with(self, common: DeviceEntry) -> Option<DeviceEntry> {
+        let journey = match common.journey {
+            Some(journey) => Some(JourneyEntry {
+                since: self.since?,
+                weak: self.weak,
+                reached: self.reached.unwrap_or(journey.reached),
+                ..journey
+            }),
+            None => None,
+        };
+        Some(DeviceEntry {
+            device: self.device,
+            text: self.text.unwrap_or_else(|| usual_text(self.device)),
+            first: self.first,
+            last: self.last,
+            interval: self.interval,
+            network: self.network,
+            journey,
+            ..common
+        })
     }
 }
 
@@ -320,19 +358,6 @@ impl JourneyEntry {
             from: fields.text("from")?.into(),
             since: Stamp::default(),
             weak: 0,
-        })
-    }
-
-    /// Adds the fields of its device's own line.
-    fn with_own(self, fields: &Fields<'_>) -> Option<JourneyEntry> {
-        Some(JourneyEntry {
-            since: fields.time("since")?,
-            weak: fields.count("weak")?,
-            reached: match fields.has("reached") {
-                true => fields.number("reached")?,
-                false => self.reached,
-            },
-            ..self
         })
     }
 }

@@ -21,7 +21,7 @@ use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 
 pub use self::common::{Commons, WrittenCommons};
-pub use self::device::{DeviceEntry, JourneyEntry, known_check};
+pub use self::device::{DeviceEntry, JourneyEntry, OwnFields, known_check};
 pub use self::loop_guard::{GuardEntry, Round};
 pub use self::sample::{SampleChange, SampleEntry};
 pub use self::stage::StageEntry;
@@ -208,10 +208,10 @@ impl JournalEntry {
         }
     }
 
-    /// Reads a line of one of [`JournalEntry::KINDS`]. `None`: a field is missing or wrong, or a common line is not there.
-    pub fn read(kind: &str, fields: &Fields<'_>, commons: &Commons) -> Option<JournalEntry> {
+    /// Reads a line of one of [`JournalEntry::KINDS`]. `None`: a field is missing or wrong.
+    pub fn read(kind: &str, fields: &Fields<'_>) -> Option<JournalEntry> {
         Some(match kind {
-            "device" => JournalEntry::Device(DeviceEntry::read(fields, commons)?),
+            "device" => JournalEntry::Device(DeviceEntry::read(fields)?),
             "forgotten" => JournalEntry::Forgotten(parse_id(fields.text("forgotten")?)?),
             "pin" => JournalEntry::Pin(PinEntry::read(fields)?),
             "unpinned" => JournalEntry::Unpinned(PinKey(fields.hash("unpinned")?)),

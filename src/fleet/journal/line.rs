@@ -9,7 +9,7 @@ use std::fmt::Write;
 use super::origin::Origin;
 use crate::fleet::clock::{Stamp, Wall, is_trusted};
 use crate::fleet::entry::fields::{Fields, LineTime, LineWriter};
-use crate::fleet::entry::{Commons, DeviceEntry, JournalEntry, WrittenCommons};
+use crate::fleet::entry::{Commons, DeviceEntry, JournalEntry, OwnFields, WrittenCommons};
 
 /// Version of the format, in the first line.
 ///
@@ -203,6 +203,30 @@ pub(super) fn clock_line(line: &str) -> Option<(ClockLine, Option<Origin>)> {
     Some((event, Origin::read(&fields)))
 }
 
+/// An intact line, read as far as is possible without those before it.
+#[derive(Debug)]
+pub(super) enum ParsedLine {
+    /// A device's own fields, and the checksum of its common line.
+    Own(OwnFields, u64),
+    /// Any other, and when it was written.
+    Other(Box<str>, LineTime),
+    /// A field is missing or makes no sense.
+    Damaged,
+}
+
+/// Parses an intact line that was written at this time.
+pub(super) fn parse(line: &str, time: LineTime) -> ParsedLine {
+    // No text contains quotes without a backslash.
+    if kind(line) != "device" || !line.contains(",\"as\":\"") {
+        return ParsedLine::Other(line.into(), time);
+    }
+    let own = Fields::read(line, time)
+        .and_then(|fields| Some((OwnFields::read(&fields)?, fields.hash("as")?)));
+    own.map_or(ParsedLine::Damaged, |(own, check)| {
+        ParsedLine::Own(own, check)
+    })
+}
+
 /// Content of an intact line.
 #[derive(Debug, PartialEq)]
 pub(super) enum DecodedLine {
@@ -216,12 +240,23 @@ pub(super) enum DecodedLine {
     Damaged,
 }
 
-/// Decodes an intact line that was written at this time.
-pub(super) fn decode(line: &str, time: LineTime, commons: &mut Commons) -> DecodedLine {
-    let Some(fields) = Fields::read(line, time) else {
+/// Decodes a line after those before it.
+pub(super) fn decode(line: ParsedLine, commons: &mut Commons) -> DecodedLine {
+    let (line, time) = match line {
+        ParsedLine::Own(own, check) => {
+            let common = commons.get(check).cloned();
+            return match common.and_then(|common| own.with(common)) {
+                Some(entry) => DecodedLine::Entry(JournalEntry::Device(entry)),
+                None => DecodedLine::Damaged,
+            };
+        }
+        ParsedLine::Other(line, time) => (line, time),
+        ParsedLine::Damaged => return DecodedLine::Damaged,
+    };
+    let Some(fields) = Fields::read(&line, time) else {
         return DecodedLine::Damaged;
     };
-    match kind(line) {
+    match kind(&line) {
         "clock" | HEADER => DecodedLine::Nothing,
         COMMON => {
             let common = DeviceEntry::read_common(&fields, COMMON);
@@ -235,12 +270,10 @@ pub(super) fn decode(line: &str, time: LineTime, commons: &mut Commons) -> Decod
         }
         // Before 0.1.0 one content of one network: what was begun still counts for its day.
         "unpinned" if fields.has("network") => DecodedLine::Nothing,
-        kind if JournalEntry::KINDS.contains(&kind) => {
-            match JournalEntry::read(kind, &fields, commons) {
-                Some(entry) => DecodedLine::Entry(entry),
-                None => DecodedLine::Damaged,
-            }
-        }
+        kind if JournalEntry::KINDS.contains(&kind) => match JournalEntry::read(kind, &fields) {
+            Some(entry) => DecodedLine::Entry(entry),
+            None => DecodedLine::Damaged,
+        },
         _ => DecodedLine::Unknown,
     }
 }

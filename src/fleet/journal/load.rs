@@ -7,14 +7,25 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
+use std::sync::{Mutex, mpsc};
+use std::thread;
 
-use super::line::{self, ClockLine, DecodedLine, LONGEST};
+use super::line::{self, ClockLine, DecodedLine, LONGEST, ParsedLine};
 use super::origin::Origin;
 use crate::fleet::clock::{Stamp, Wall, is_trusted};
 use crate::fleet::entry::fields::LineTime;
 use crate::fleet::entry::{Commons, JournalEntry};
 use crate::fleet::pins;
 use crate::os::fs::{Content, open_to_read};
+
+/// A journal of at least so many bytes is read by two threads.
+const LONG: u64 = 4 * 1024 * 1024;
+
+/// Lines that one of them hands to the other at once.
+const BLOCK: usize = 512;
+
+/// Blocks that may wait for the other one.
+const AHEAD: usize = 4;
 
 /// Between two lines of one run.
 const LONGEST_GAP: i64 = 2 * 3600;
@@ -72,7 +83,7 @@ pub(super) fn load_in(
 }
 
 /// Reads a journal that `rewind` can move back to its beginning.
-pub(super) fn read<F: Read>(
+pub(super) fn read<F: Read + Send>(
     file: &mut F,
     rewind: impl FnOnce(&mut F) -> io::Result<()>,
     here: Option<Origin>,
@@ -99,37 +110,89 @@ pub(super) fn read<F: Read>(
     };
     let end = now.stamp.minus(loaded.downtime);
     let mut second = Timeline::default();
-    let mut commons = Commons::default();
-    rewind(file)?;
-    // Without what a running server has written meanwhile: the first pass knows nothing of it.
-    lines(&mut file.take(loaded.bytes), |found| {
-        let Some(line) = found else {
-            loaded.damaged += 1;
-            return;
-        };
-        second.follow(line);
+    let parse = |found: Option<&str>| {
+        let line = found.inspect(|line| second.follow(line));
         let time = LineTime {
             stamp: end.minus(first.passed.saturating_sub(second.passed)),
             unix: second.last.unwrap_or_default(),
         };
-        match line::decode(line, time, &mut commons) {
-            DecodedLine::Entry(mut entry) => {
-                loaded.entries += 1;
-                if let JournalEntry::Pin(pin) = &mut entry
-                    && second.lines <= cut
-                {
-                    // Its device may have begun another content since, of which nothing is known: the pin only speaks
-                    // against others.
-                    pin.used = pin.used.min(now.stamp.minus(pins::LIFETIME));
-                }
-                each(entry);
+        (
+            line.map_or(ParsedLine::Damaged, |line| line::parse(line, time)),
+            second.lines <= cut,
+        )
+    };
+    let mut commons = Commons::default();
+    let bytes = loaded.bytes;
+    let take = |(line, is_before_cut): (ParsedLine, bool)| match line::decode(line, &mut commons) {
+        DecodedLine::Entry(mut entry) => {
+            loaded.entries += 1;
+            if let JournalEntry::Pin(pin) = &mut entry
+                && is_before_cut
+            {
+                // Its device may have begun another content since, of which nothing is known: the pin only speaks
+                // against others.
+                pin.used = pin.used.min(now.stamp.minus(pins::LIFETIME));
             }
-            DecodedLine::Nothing => {}
-            DecodedLine::Unknown => loaded.unknown += 1,
-            DecodedLine::Damaged => loaded.damaged += 1,
+            each(entry);
         }
-    })?;
+        DecodedLine::Nothing => {}
+        DecodedLine::Unknown => loaded.unknown += 1,
+        DecodedLine::Damaged => loaded.damaged += 1,
+    };
+    rewind(file)?;
+    // Without what a running server has written meanwhile: the first pass knows nothing of it.
+    let file = file.take(bytes);
+    match bytes < LONG {
+        true => each_line(file, parse, take)?,
+        false => each_line_beside(file, parse, take)?,
+    }
     Ok(loaded)
+}
+
+/// Calls `take` with what `parse` makes of each line.
+fn each_line<T>(
+    mut file: impl Read,
+    mut parse: impl FnMut(Option<&str>) -> T,
+    mut take: impl FnMut(T),
+) -> io::Result<()> {
+    lines(&mut file, |found| take(parse(found))).map(drop)
+}
+
+/// The same, while another thread parses the lines that follow.
+fn each_line_beside<T: Send>(
+    file: impl Read + Send,
+    parse: impl FnMut(Option<&str>) -> T + Send,
+    mut take: impl FnMut(T),
+) -> io::Result<()> {
+    let work = Mutex::new(Some((file, parse)));
+    let work = || work.lock().ok().and_then(|mut work| work.take());
+    thread::scope(|scope| {
+        let (sender, blocks) = mpsc::sync_channel(AHEAD);
+        let read = move || {
+            let Some((file, parse)) = work() else {
+                return Ok(());
+            };
+            let mut block = Vec::with_capacity(BLOCK);
+            let read = each_line(file, parse, |line| {
+                block.push(line);
+                if block.len() == BLOCK {
+                    let full = std::mem::replace(&mut block, Vec::with_capacity(BLOCK));
+                    // The other side takes all of them.
+                    sender.send(full).ok();
+                }
+            });
+            sender.send(block).ok();
+            read
+        };
+        let reader = thread::Builder::new().name("journal-read".to_owned());
+        let Ok(reader) = reader.spawn_scoped(scope, read) else {
+            // There can be no more threads.
+            return work().map_or(Ok(()), |(file, parse)| each_line(file, parse, take));
+        };
+        blocks.into_iter().flatten().for_each(&mut take);
+        let panicked = |_| Err(io::ErrorKind::Other.into());
+        reader.join().unwrap_or_else(panicked)
+    })
 }
 
 /// The time that passed from line to line, and where lines may be missing.

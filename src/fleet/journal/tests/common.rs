@@ -73,9 +73,12 @@ fn what_devices_have_in_common_is_written_once() {
 
 #[test]
 fn more_common_lines_than_a_reader_keeps_are_written_again_in_time() {
-    let versions = (0..10_000).chain(0..10_000).chain([9_999, 5_000]);
+    // Long enough to be read by two threads.
+    let versions = (0..12_000).chain(0..12_000).chain([11_999, 5_000]);
     let fleet: Vec<JournalEntry> = versions.map(|n| device(n, &format!("1.{n}"))).collect();
-    let (loaded, entries) = read(compacted(&fleet).as_bytes());
+    let text = compacted(&fleet);
+    assert!(text.len() > 4 * 1024 * 1024);
+    let (loaded, entries) = read(text.as_bytes());
     assert_eq!(loaded.damaged, 0);
     assert!(entries == fleet);
 }

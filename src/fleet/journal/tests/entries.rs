@@ -303,7 +303,7 @@ proptest! {
         serde_json::from_str::<serde_json::Value>(&text).unwrap();
         let line = line::intact(text.trim_end_matches('\n').as_bytes()).unwrap();
         let time = LineTime { stamp: NOW, unix };
-        prop_assert_eq!(decode(line, time, &mut Commons::default()), DecodedLine::Entry(entry));
+        prop_assert_eq!(decode(parse(line, time), &mut Commons::default()), DecodedLine::Entry(entry));
     }
 }
 

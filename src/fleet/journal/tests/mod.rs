@@ -6,7 +6,7 @@ mod origin;
 mod time;
 
 use super::batcher::{BUDGET, SHORT};
-use super::line::{DecodedLine, decode};
+use super::line::{DecodedLine, decode, parse};
 use super::writer::{COPIED, FAILED};
 use super::*;
 use crate::firmware::ContentId;

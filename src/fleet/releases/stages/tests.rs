@@ -3,7 +3,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::decision::reached_by;
 use crate::firmware::catalog::sample::release as folder;
-use crate::fleet::entry::Commons;
 use crate::fleet::entry::JournalEntry;
 use crate::fleet::entry::fields::{Fields, LineTime, LineWriter};
 use crate::fleet::journey::{Journey, Outcome};
@@ -288,7 +287,7 @@ fn the_entry_of_a_stage_is_a_line_that_is_read_back() {
     };
     let fields = Fields::read(&out, time).unwrap();
     assert_eq!(
-        JournalEntry::read("stage", &fields, &Commons::default()),
+        JournalEntry::read("stage", &fields),
         Some(JournalEntry::Stage(entry))
     );
 }
