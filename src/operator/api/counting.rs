@@ -244,7 +244,7 @@ mod tests {
     const RULES: [&str; 17] = [
         "{}",
         r#"{"percent": 30}"#,
-        r#"{"percent": 0, "allow": ["862991400000003", "@pilot"]}"#,
+        r#"{"percent": 0, "allow": ["862991400000003", "862991400000007", "862991400000012", "@pilot"]}"#,
         r#"{"paused": true}"#,
         r#"{"paused": "fuse: it came back"}"#,
         r#"{"allow": ["862991400000000-862991400000009"]}"#,

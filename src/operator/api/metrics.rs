@@ -15,14 +15,16 @@ use crate::fleet::shared::SHARED_STATES;
 use crate::fleet::tally::{ENDINGS, LOAD_FAILURES, PROTOCOLS, REFUSALS, Tally};
 use crate::operator::context::OperatorContext;
 use crate::operator::response::Response;
+use crate::operator::slice::Slice;
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All metrics.
-pub(super) fn get(context: &OperatorContext) -> Response {
+pub(super) async fn get(context: &OperatorContext) -> Response {
     let catalog = (context.catalog)();
     let public_side = (context.public_side)();
     let mut text = fleet_metrics(&catalog, &context.fleet.borrow(), public_side.running);
+    releases(&mut text, context, &catalog).await;
     text.gauge(
         "ready",
         "1 if /readyz on the port for modules answers 200, else 0.",
@@ -44,7 +46,7 @@ pub(super) fn get(context: &OperatorContext) -> Response {
     Response::ok(CONTENT_TYPE, text.text)
 }
 
-/// The metrics of catalogue and fleet. `running`: downloads.
+/// The metrics of catalogue and fleet but those of releases. `running`: downloads.
 fn fleet_metrics(catalog: &Catalog, fleet: &Fleet, running: usize) -> MetricsText {
     let mut text = MetricsText::default();
     let tally = &fleet.tally;
@@ -142,32 +144,36 @@ fn fleet_metrics(catalog: &Catalog, fleet: &Fleet, running: usize) -> MetricsTex
         "Files that are still being written or read.",
     );
     text.sample(&[], catalog.waiting.len());
-    releases(&mut text, catalog, fleet);
     text
 }
 
 /// The metrics of releases; without zeros, because a folder may have ten thousand releases.
-fn releases(text: &mut MetricsText, catalog: &Catalog, fleet: &Fleet) {
+async fn releases(text: &mut MetricsText, context: &OperatorContext, catalog: &Catalog) {
+    let mut slice = Slice::begin();
     text.gauge(
         "release_devices",
         "Devices on their way to a release, by where they stand.",
     );
     for (project, release) in all(catalog) {
-        let counts = fleet.counts(&project.name, &release.version_text);
+        let (project_name, version) = (&project.name, &release.version_text);
+        let counts = context.fleet.borrow().counts(project_name, version);
         for state in State::ALL {
             let count = counts.of(state);
             if count > 0 {
                 text.sample(&labels(project, release, state.word()), count);
             }
         }
+        slice.pause_if_over().await;
     }
-    if let Some(peers) = fleet.peer_states() {
+    let peers = context.fleet.borrow().peer_states();
+    if let Some(peers) = peers {
         text.gauge(
             "fleet_release_devices",
             "The same for all servers that share outcomes (--fleet).",
         );
         for (project, release) in all(catalog) {
-            let counts = fleet.shared_counts(&project.name, &release.version_text);
+            let (project_name, version) = (&project.name, &release.version_text);
+            let counts = context.fleet.borrow().shared_counts(project_name, version);
             let counts = counts.unwrap_or_default();
             for state in SHARED_STATES {
                 let count = counts.of(state);
@@ -175,6 +181,7 @@ fn releases(text: &mut MetricsText, catalog: &Catalog, fleet: &Fleet) {
                     text.sample(&labels(project, release, state.word()), count);
                 }
             }
+            slice.pause_if_over().await;
         }
         text.gauge(
             "fleet_servers",
@@ -194,10 +201,11 @@ fn releases(text: &mut MetricsText, catalog: &Catalog, fleet: &Fleet) {
     );
     let now = unix_now();
     for (project, release) in all(catalog) {
-        let (state, _) = state(project, release, fleet, now);
+        let (state, _) = state(project, release, &context.fleet.borrow(), now);
         if matches!(state, "paused" | "fused" | "held_back") {
             text.sample(&labels(project, release, state), 1);
         }
+        slice.pause_if_over().await;
     }
 }
 

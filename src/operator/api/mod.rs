@@ -55,7 +55,7 @@ pub async fn answer(
         OperatorRoute::Page(name) => pages::get(name, head).ok_or_else(not_found),
         OperatorRoute::Healthz => Ok(Response::text("ok\n")),
         OperatorRoute::Readyz => ready(context).await,
-        OperatorRoute::Metrics => Ok(metrics::get(context)),
+        OperatorRoute::Metrics => Ok(metrics::get(context).await),
         OperatorRoute::OpenApi => Ok(Response::ok(JSON, OPENAPI)),
         OperatorRoute::Summary => summary::get(context).await,
         OperatorRoute::Releases => releases::list(context, head).await,
