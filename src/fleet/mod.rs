@@ -53,7 +53,7 @@ use std::time::Instant;
 use self::changes::Changes;
 use self::clear_hold::HoldRequests;
 use self::clock::{Clock, Stamp};
-use self::devices::{Above, Devices, VersionWalk};
+use self::devices::{Above, AboveWalk, Devices, VersionWalk};
 use self::entry::{JournalEntry, Priority};
 use self::events::Events;
 use self::history::History;
@@ -111,6 +111,8 @@ pub struct Fleet {
     walk: Option<VersionWalk>,
     /// Versions that devices run above every release that is left; `None`: not determined yet.
     above: Option<Vec<Above>>,
+    /// The walk that determines it anew, while it is made.
+    above_walk: Option<AboveWalk>,
     /// Time of the last tick.
     ticked: Option<Instant>,
     /// Time of the next portion of records for a compaction; `None`: not before the next tick.
@@ -146,6 +148,7 @@ impl Fleet {
             history: History::default(),
             walk: None,
             above: None,
+            above_walk: None,
             ticked: None,
             next_records: None,
             dirty_since: None,

@@ -47,6 +47,9 @@ impl Transfer {
     }
 }
 
+/// Slots of devices that [`Fleet::look_above`] looks at in one tick: about two milliseconds.
+pub(super) const ABOVE_SLOTS: u32 = 32_768;
+
 impl Fleet {
     /// Records a decided check: the device was seen, and perhaps offered something, or came back from something.
     /// Checks without an id or of an unknown project leave no trace. Not to be called for the rest of a download: that
@@ -263,7 +266,7 @@ impl Fleet {
         for change in uploaded {
             self.attribute(&change, now);
         }
-        self.warn_of_devices_above(catalog);
+        self.begin_above(catalog);
         let size = |content| catalog.sources(content).first().map(|source| source.size);
         self.loop_guard.sizes(size);
     }
@@ -274,21 +277,37 @@ impl Fleet {
         self.is_acquainted
     }
 
-    /// Warns of devices that run a version above every release that is left. A file that waits to settle may be the
-    /// one that is missing.
-    fn warn_of_devices_above(&mut self, catalog: &Catalog) {
+    /// Begins to look for devices that run a version above every release that is left. A file that waits to settle may
+    /// be the one that is missing.
+    fn begin_above(&mut self, catalog: &Catalog) {
         let may_have_changed = match &self.above {
             None => true,
             Some(above) => !above.is_empty() || self.releases().has_lost(),
         };
-        if !may_have_changed {
+        if !may_have_changed && self.above_walk.is_none() {
             return;
         }
-        if !catalog.waiting.is_empty() {
-            self.above = None;
+        self.above_walk = match catalog.waiting.is_empty() {
+            true => Some(self.devices.above_walk(catalog)),
+            false => {
+                self.above = None;
+                None
+            }
+        };
+    }
+
+    /// Looks at some more devices, and at the end warns of those above every release that is left.
+    pub(super) fn look_above(&mut self, now: Instant) {
+        let Some(mut walk) = self.above_walk.take() else {
+            return;
+        };
+        if !self.devices.walk_above(&mut walk, ABOVE_SLOTS) {
+            self.above_walk = Some(walk);
+            // The next tick goes on.
+            self.dirty_since = Some(now);
             return;
         }
-        let above = self.devices.above(catalog);
+        let above = self.devices.above(&walk);
         let known = self.above.take().unwrap_or_default();
         let is_known = |new: &&Above| {
             let mut known = known.iter();

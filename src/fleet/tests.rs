@@ -1,7 +1,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::firmware::catalog::Catalog;
+use crate::decision::{Refusal, RefusedCheck, Verdict};
+use crate::firmware::catalog::{Catalog, sample};
+use crate::fleet::entry::known_check;
+use crate::fleet::requester::Requester;
 
 #[test]
 fn a_tick_is_due_a_second_after_something_happened_and_never_while_nothing_does() {
@@ -24,4 +27,34 @@ fn a_tick_is_due_a_second_after_something_happened_and_never_while_nothing_does(
     assert_eq!(fleet.due(), Some(at(12)));
     fleet.tick(at(12));
     assert_eq!(fleet.due(), None);
+}
+
+#[test]
+fn a_walk_over_many_devices_goes_on_in_the_next_tick() {
+    let began = Instant::now();
+    let at = |seconds: u64| began + Duration::from_secs(seconds);
+    let mut fleet = Fleet::new(FleetSettings::default(), began);
+    fleet.catalog(&sample::release(1, "{}"), began);
+    let devices = record::ABOVE_SLOTS + 1;
+    for n in 0..devices {
+        let id = (862_991_400_000_000 + u64::from(n)).to_string();
+        let device = DeviceId::parse(&id).unwrap();
+        let check = known_check(device, &id, "3.0.0", "P", None);
+        let who = Requester::of(&check, [127, 0, 0, 1].into());
+        let refused = Verdict::Refuse(RefusedCheck {
+            refusal: Refusal::NothingNewer,
+            release: None,
+            rule: "",
+        });
+        fleet.checked(&check, who.as_ref(), &refused, false, began);
+    }
+    fleet.catalog(&sample::release(2, "{}"), at(1));
+    fleet.tick(at(2));
+    assert!(fleet.above().is_empty());
+    assert!(fleet.due().is_some_and(|due| due <= at(3)));
+    fleet.tick(at(3));
+    let [above] = fleet.above() else {
+        panic!("{:?}", fleet.above());
+    };
+    assert_eq!((&*above.version, above.devices), ("3.0.0", devices));
 }

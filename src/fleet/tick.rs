@@ -87,6 +87,7 @@ impl Fleet {
         self.journal_devices();
         let pauses = self.judge(now);
         self.advance_stages(now);
+        self.look_above(now);
         self.journal.tick(stamp, unix);
         self.sample(stamp, unix);
         self.give_records(now);

@@ -7,6 +7,9 @@ use super::record::DeviceRecord;
 use crate::decision::Check;
 use crate::firmware::catalog::Catalog;
 use crate::firmware::version::{Standing, Version, standing};
+use crate::fleet::profiles::ProfileId;
+use crate::fleet::releases::ProjectId;
+use crate::fleet::short_version::ShortVersion;
 
 /// A version that devices run above every release that their project has left.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,21 +22,66 @@ pub struct Above {
     pub devices: u32,
 }
 
+/// Kinds of devices that are kept although none of them is above, so that each is looked at once.
+const KEPT: usize = 65_536;
+
+/// A walk over the devices, some at a time, that counts those above the releases of a catalogue.
+#[derive(Debug)]
+pub struct AboveWalk {
+    /// Slot of the next device.
+    next: u32,
+    /// The versions of each project's releases.
+    releases: HashMap<ProjectId, Vec<Version>>,
+    /// Devices by project, profile and version; `None`: they are not above.
+    found: HashMap<(ProjectId, ProfileId, ShortVersion), Option<u32>>,
+}
+
 impl Devices {
-    /// The versions above all that is left, by project and version. Reads every record once. A project without
-    /// any release has none: somebody removed the project.
-    pub fn above(&self, catalog: &Catalog) -> Vec<Above> {
-        let mut reported: HashMap<_, (&DeviceRecord, u32)> = HashMap::new();
-        for (_, record) in self.table.from(0) {
-            let key = (record.project, record.profile, record.version.as_str());
-            let (_, devices) = reported.entry(key).or_insert((record, 0));
-            *devices += 1;
+    /// Begins a walk for the releases that are left. A project without any is left out: somebody removed it.
+    pub fn above_walk(&self, catalog: &Catalog) -> AboveWalk {
+        let projects = catalog.projects().iter();
+        let projects = projects.filter(|project| !project.releases.is_empty());
+        let releases = projects.filter_map(|project| {
+            let versions = project.releases.iter().map(|release| release.version);
+            Some((self.releases.project_id(&project.name)?, versions.collect()))
+        });
+        AboveWalk {
+            next: 0,
+            releases: releases.collect(),
+            found: HashMap::new(),
         }
+    }
+
+    /// Looks at `most` more slots. Returns whether the walk has ended.
+    pub fn walk_above(&self, walk: &mut AboveWalk, most: u32) -> bool {
+        let end = walk.next.saturating_add(most);
+        for (slot, record) in self.table.from(walk.next) {
+            if slot >= end {
+                break;
+            }
+            let key = (record.project, record.profile, record.version);
+            if let Some(found) = walk.found.get_mut(&key) {
+                if let Some(devices) = found {
+                    *devices += 1;
+                }
+                continue;
+            }
+            let releases = walk.releases.get(&record.project);
+            let is_above = releases.is_some_and(|releases| self.is_above(record, releases));
+            if is_above || walk.found.len() < KEPT {
+                walk.found.insert(key, is_above.then_some(1));
+            }
+        }
+        walk.next = end;
+        end >= self.table.end()
+    }
+
+    /// The versions that a walk has found above all that is left, by project and version.
+    pub fn above(&self, walk: &AboveWalk) -> Vec<Above> {
         let mut above: BTreeMap<(&str, &str), u32> = BTreeMap::new();
-        for (record, devices) in reported.into_values() {
-            if let Some(project) = self.is_above(record, catalog) {
-                let sum = above.entry((project, record.version.as_str())).or_default();
-                *sum += devices;
+        for ((project, _, version), devices) in &walk.found {
+            if let (Some(devices), Some(project)) = (devices, self.releases.project(*project)) {
+                *above.entry((&project.name, version.as_str())).or_default() += devices;
             }
         }
         let above = above.into_iter();
@@ -46,17 +94,17 @@ impl Devices {
             .collect()
     }
 
-    /// The project of a device, if it runs a version above all of its releases.
-    fn is_above(&self, record: &DeviceRecord, catalog: &Catalog) -> Option<&str> {
-        let name = &*self.releases.project(record.project)?.name;
-        let releases = &catalog.project(name)?.releases;
-        let running = Version::parse(record.version.as_str())?;
+    /// Whether a device runs a version above all of these.
+    fn is_above(&self, record: &DeviceRecord, releases: &[Version]) -> bool {
         let mut check = Check::default();
         if let Some(profile) = self.profiles.get(record.profile) {
             profile.clone().fill(&mut check);
         }
-        let is_older = |version| standing(running, version, check.first_field()) == Standing::Older;
-        let is_above = !releases.is_empty() && releases.iter().all(|r| is_older(r.version));
-        is_above.then_some(name)
+        let is_older = |running: Version| {
+            let first = check.first_field();
+            let mut releases = releases.iter();
+            releases.all(|release| standing(running, *release, first) == Standing::Older)
+        };
+        Version::parse(record.version.as_str()).is_some_and(is_older)
     }
 }

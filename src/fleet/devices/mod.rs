@@ -44,7 +44,7 @@ use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
 
-pub use self::above::Above;
+pub use self::above::{Above, AboveWalk};
 pub use self::census::{ESTABLISHED, EstablishedWalk};
 pub use self::search::{DeviceColumn, DeviceOrder, DevicePlace, DeviceSearch};
 #[cfg(feature = "operator")]

@@ -161,7 +161,9 @@ fn devices_are_counted_that_run_a_version_above_every_release_that_is_left() {
         fleet.asks(&imei(n), version, HOME);
     }
     let above = |fleet: &TestDevices, files: &[(&str, u8)]| -> Vec<(String, u32)> {
-        let above = fleet.devices.above(&folder(files)).into_iter();
+        let mut walk = fleet.devices.above_walk(&folder(files));
+        while !fleet.devices.walk_above(&mut walk, 2) {}
+        let above = fleet.devices.above(&walk).into_iter();
         above
             .map(|above| (above.version.to_string(), above.devices))
             .collect()
