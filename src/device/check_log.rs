@@ -313,13 +313,9 @@ impl fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let then = if self.release.is_empty() { "" } else { ": " };
         let and = if self.hint.is_empty() { "" } else { "; " };
-        write!(
-            f,
-            "{}{then}{}{and}{}",
-            self.release,
-            short(self.rule),
-            self.hint
-        )
+        [self.release, then, short(self.rule), and, self.hint]
+            .into_iter()
+            .try_for_each(|part| f.write_str(part))
     }
 }
 

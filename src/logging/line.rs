@@ -32,10 +32,13 @@ pub(super) fn write(
     match format {
         Format::Text => {
             clock.write(writer.buffer, time);
-            let _ = write!(writer.buffer, " {:<5} {event}", record.level());
+            let level = record.level().as_str();
+            let gap = if level.len() < 5 { "  " } else { " " };
+            let parts = [" ", level, gap, event];
+            parts.into_iter().for_each(|part| writer.plain(part));
             let start = writer.buffer.len();
             writer.buffer.push(b' ');
-            writer.escaped(MESSAGE, *record.args());
+            writer.escaped(MESSAGE, |escape| escape.write_fmt(*record.args()));
             if writer.buffer.len() == start + 1 {
                 writer.buffer.truncate(start);
             }
@@ -51,10 +54,10 @@ pub(super) fn write(
                 log::Level::Trace => "trace",
             };
             let _ = write!(writer.buffer, "\",\"level\":\"{level}\",\"event\":");
-            writer.text(VALUE, format_args!("{event}"));
+            writer.text(VALUE, |escape| escape.write_str(event));
             let start = writer.buffer.len();
             writer.buffer.extend_from_slice(b",\"message\":");
-            writer.text(MESSAGE, *record.args());
+            writer.text(MESSAGE, |escape| escape.write_fmt(*record.args()));
             if writer.buffer.ends_with(b":\"\"") {
                 writer.buffer.truncate(start);
             }
@@ -76,7 +79,7 @@ struct RecordWriter<'b> {
 
 impl RecordWriter<'_> {
     /// Writes a text without quotes; whether it needs none in the text format.
-    fn escaped(&mut self, most: usize, text: fmt::Arguments<'_>) -> bool {
+    fn escaped(&mut self, most: usize, write: impl FnOnce(&mut Escape<'_>) -> fmt::Result) -> bool {
         let mut escape = Escape {
             buffer: self.buffer,
             format: self.format,
@@ -84,21 +87,26 @@ impl RecordWriter<'_> {
             is_bare: true,
         };
         // An error only says that the text was cut.
-        let _ = escape.write_fmt(text);
+        let _ = write(&mut escape);
         escape.is_bare
     }
 
     /// Writes a text, between quotes where it needs them.
-    fn text(&mut self, most: usize, text: fmt::Arguments<'_>) {
+    fn text(&mut self, most: usize, write: impl FnOnce(&mut Escape<'_>) -> fmt::Result) {
         let start = self.buffer.len();
-        let is_bare = self.escaped(most, text) && self.format == Format::Text;
+        let is_bare = self.escaped(most, write) && self.format == Format::Text;
         if !is_bare || self.buffer.len() == start {
             self.buffer.insert(start, b'"');
             self.buffer.push(b'"');
         }
     }
 
-    fn plain(&mut self, value: impl fmt::Display) -> Result<(), Error> {
+    /// Writes a text as it is.
+    fn plain(&mut self, text: &str) {
+        self.buffer.extend_from_slice(text.as_bytes());
+    }
+
+    fn number(&mut self, value: impl fmt::Display) -> Result<(), Error> {
         let _ = write!(self.buffer, "{value}");
         Ok(())
     }
@@ -107,10 +115,14 @@ impl RecordWriter<'_> {
 impl<'kvs> VisitSource<'kvs> for RecordWriter<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
         match self.format {
-            Format::Text => self.plain(format_args!(" {key}="))?,
+            Format::Text => {
+                self.buffer.push(b' ');
+                self.plain(key.as_str());
+                self.buffer.push(b'=');
+            }
             Format::Json => {
                 self.buffer.push(b',');
-                self.text(VALUE, format_args!("{key}"));
+                self.text(VALUE, |escape| escape.write_str(key.as_str()));
                 self.buffer.push(b':');
             }
         }
@@ -120,31 +132,32 @@ impl<'kvs> VisitSource<'kvs> for RecordWriter<'_> {
 
 impl<'v> VisitValue<'v> for RecordWriter<'_> {
     fn visit_any(&mut self, value: Value<'_>) -> Result<(), Error> {
-        self.text(VALUE, format_args!("{value}"));
+        self.text(VALUE, |escape| write!(escape, "{value}"));
         Ok(())
     }
 
     fn visit_null(&mut self) -> Result<(), Error> {
-        match self.format {
-            Format::Text => self.plain("-"),
-            Format::Json => self.plain("null"),
-        }
+        self.plain(match self.format {
+            Format::Text => "-",
+            Format::Json => "null",
+        });
+        Ok(())
     }
 
     fn visit_u64(&mut self, value: u64) -> Result<(), Error> {
-        self.plain(value)
+        self.number(value)
     }
 
     fn visit_i64(&mut self, value: i64) -> Result<(), Error> {
-        self.plain(value)
+        self.number(value)
     }
 
     fn visit_u128(&mut self, value: u128) -> Result<(), Error> {
-        self.plain(value)
+        self.number(value)
     }
 
     fn visit_i128(&mut self, value: i128) -> Result<(), Error> {
-        self.plain(value)
+        self.number(value)
     }
 
     /// Writes seconds and shares with up to three decimals.
@@ -153,15 +166,16 @@ impl<'v> VisitValue<'v> for RecordWriter<'_> {
             return self.visit_null();
         }
         let text = format!("{value:.3}");
-        self.plain(text.trim_end_matches('0').trim_end_matches('.'))
+        self.plain(text.trim_end_matches('0').trim_end_matches('.'));
+        Ok(())
     }
 
     fn visit_bool(&mut self, value: bool) -> Result<(), Error> {
-        self.plain(value)
+        self.number(value)
     }
 
     fn visit_str(&mut self, value: &str) -> Result<(), Error> {
-        self.text(VALUE, format_args!("{value}"));
+        self.text(VALUE, |escape| escape.write_str(value));
         Ok(())
     }
 }
@@ -178,9 +192,13 @@ struct Escape<'b> {
 
 impl fmt::Write for Escape<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let is_plain = |b: &u8| b.is_ascii_graphic() && !matches!(b, b'=' | b'"' | b'\\');
-        if text.len() <= self.left && text.bytes().all(|b| is_plain(&b)) {
+        let is_unchanged = |b: u8| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\');
+        let is_bare = text
+            .bytes()
+            .all(|b| is_unchanged(b) && !matches!(b, b' ' | b'='));
+        if text.len() <= self.left && (is_bare || text.bytes().all(is_unchanged)) {
             self.left -= text.len();
+            self.is_bare &= is_bare;
             self.buffer.extend_from_slice(text.as_bytes());
             return Ok(());
         }
@@ -263,7 +281,8 @@ impl TimestampCache {
             self.second = since.as_secs();
             self.text = format!("{}.", Civil::of(self.second));
         }
-        let _ = write!(buffer, "{}{:03}Z", self.text, since.subsec_millis());
+        buffer.extend_from_slice(self.text.as_bytes());
+        let _ = write!(buffer, "{:03}Z", since.subsec_millis());
     }
 }
 

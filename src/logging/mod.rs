@@ -151,7 +151,7 @@ impl log::Log for Logger {
         // What a crate of ours finds worth a warning (a watch that is gone with its folder) is not
         // worth one to the person who runs the server.
         let ours = !matches!(
-            metadata.target().split("::").next(),
+            metadata.target().split(':').next(),
             Some("notify" | "notify_types" | "polling" | "async_io")
         );
         metadata.level() <= log::max_level() && (ours || metadata.level() == log::Level::Error)
