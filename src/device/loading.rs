@@ -63,9 +63,12 @@ impl Service {
         let began = Instant::now();
         loop {
             let loaded = self.load(content).await;
-            let soonest = self.holders.borrow().soonest(Instant::now());
-            match (&loaded, soonest) {
-                (Err(LoadError::Full(_)), Some(wait)) if began.elapsed() + wait < ROOM_TIMEOUT => {
+            let soonest = match &loaded {
+                Err(LoadError::Full(_)) => self.holders.borrow().soonest(Instant::now()),
+                _ => None,
+            };
+            match soonest {
+                Some(wait) if began.elapsed() + wait < ROOM_TIMEOUT => {
                     Timer::after(wait.max(FIRST_RETRY)).await;
                 }
                 _ => return loaded,
