@@ -113,10 +113,13 @@ impl MarkerPosition {
     /// The version and the project that stand before it: `1.0.1_P_CSDK_EC618` → `1.0.1` and `P`. Only CSDK has
     /// a version there.
     fn version_and_project(self, text: &str) -> (Option<&str>, &str) {
-        let (left, _) = self.cut(text);
+        let left = text.get(..self.at).unwrap_or(text);
+        if self.marker != Marker::Csdk {
+            return (None, left);
+        }
         let first = left.split_once('_').filter(|(version, project)| {
             let reads_so = version.contains('.') && Version::parse(version).is_some();
-            self.marker == Marker::Csdk && reads_so && !project.is_empty()
+            reads_so && !project.is_empty()
         });
         match first {
             Some((version, project)) => (Some(version), project),

@@ -19,12 +19,10 @@ const KEYS: [&[u8]; 5] = [
 /// and nothing could be promised either.
 pub fn is_from_updatehttp(head: &Head<'_>) -> bool {
     let mut headers = head.headers();
-    let connection = headers.next();
-    let host = headers.next();
     head.method == b"GET"
         && head.minor == 1
-        && connection == Some((b"Connection", b"keep-alive"))
-        && host.is_some_and(|(name, _)| name == b"Host")
+        && headers.next() == Some((b"Connection", b"keep-alive"))
+        && headers.next().is_some_and(|(name, _)| name == b"Host")
         && headers.next().is_none()
         && has_its_query(head.target)
 }

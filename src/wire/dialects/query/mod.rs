@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr_iter, memchr2};
 use nom::branch::alt;
 use nom::bytes::complete::{tag, take_till1, take_while, take_while1};
 use nom::character::complete::{digit1, u32 as number};
@@ -89,21 +89,24 @@ fn cut(target: &[u8]) -> (&[u8], &[u8], &'static str) {
         b"need_oss_url=",
         b"version=",
     ];
-    // A query that begins without a `?` begins before the first.
-    let end = memchr(b'?', target).map_or(target.len(), |at| at.saturating_add(1));
-    let before = target.get(..end).unwrap_or(target);
-    (0..before.len())
-        .filter_map(|at| target.split_at_checked(at))
-        .find_map(|(path, rest)| match rest.strip_prefix(b"?") {
-            Some(query) => Some((path, query, oddity(query))),
-            None if BEGINNINGS.iter().any(|key| rest.starts_with(key)) => Some((
-                path,
-                rest,
-                "the url in the module's script should end with `?`",
-            )),
-            None => None,
-        })
-        .unwrap_or((target, b"", ""))
+    let end = memchr(b'?', target).unwrap_or(target.len());
+    let (path, rest) = target.split_at_checked(end).unwrap_or((target, b""));
+    let begins = |at: &usize| {
+        let rest = target.get(*at..).unwrap_or_default();
+        BEGINNINGS.iter().any(|key| rest.starts_with(key))
+    };
+    // A query that begins without a `?` begins before the first. All beginnings end in `=` or `&`.
+    if memchr2(b'=', b'&', path).is_some()
+        && let Some(at) = (0..end).find(begins)
+        && let Some((path, query)) = target.split_at_checked(at)
+    {
+        let hint = "the url in the module's script should end with `?`";
+        return (path, query, hint);
+    }
+    match rest.strip_prefix(b"?") {
+        Some(query) => (path, query, oddity(query)),
+        None => (target, b"", ""),
+    }
 }
 
 /// What the module's owner could set right, by the query; empty if nothing.
@@ -150,21 +153,19 @@ impl<'a> Values<'a> {
 
     /// The place of a key, whose case does not matter.
     fn slot(&mut self, key: &[u8]) -> Option<&mut Option<&'a [u8]>> {
-        let slots: [(&[u8], _); 9] = [
-            (b"imei", &mut self.imei),
-            (b"mac", &mut self.mac),
-            (b"uid", &mut self.uid),
-            (b"muid", &mut self.muid),
-            (b"firmware_name", &mut self.firmware_name),
-            (b"version", &mut self.version),
-            (b"core_version", &mut self.core_version),
-            (b"project_key", &mut self.project_key),
-            (b"need_oss_url", &mut self.need_oss_url),
-        ];
-        let found = slots
-            .into_iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(key));
-        found.map(|(_, slot)| slot)
+        let is = |name: &str| name.as_bytes().eq_ignore_ascii_case(key);
+        Some(match key {
+            _ if is("imei") => &mut self.imei,
+            _ if is("mac") => &mut self.mac,
+            _ if is("uid") => &mut self.uid,
+            _ if is("muid") => &mut self.muid,
+            _ if is("firmware_name") => &mut self.firmware_name,
+            _ if is("version") => &mut self.version,
+            _ if is("core_version") => &mut self.core_version,
+            _ if is("project_key") => &mut self.project_key,
+            _ if is("need_oss_url") => &mut self.need_oss_url,
+            _ => return None,
+        })
     }
 
     /// Can it be known which project is asked for?
