@@ -166,7 +166,7 @@ fn file(
         return Answer::Reply(reply::refusal(Refusal::Looping, range.head_only));
     }
     let subject = incoming.subject(to).into_owned();
-    DeliveryPlan::whole(content, size, incoming.owner, subject).answer(
+    DeliveryPlan::whole(content, size, incoming.owner(), subject).answer(
         service,
         part,
         range.head_only,

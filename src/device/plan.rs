@@ -135,8 +135,6 @@ pub(super) struct IncomingCheck<'a> {
     pub check: &'a Check<'a>,
     /// The device in the fleet; `None` without an id.
     pub who: Option<Requester>,
-    /// The key under which its downloads are pinned.
-    pub owner: PinOwner,
     /// When it arrived.
     pub now: Instant,
 }
@@ -157,10 +155,14 @@ impl<'a> IncomingCheck<'a> {
             proto,
             peer,
             check,
-            owner: PinOwner::of_check(check, who.as_ref(), peer.ip()),
             who,
             now,
         }
+    }
+
+    /// The key under which its downloads are pinned.
+    pub fn owner(&self) -> PinOwner {
+        PinOwner::of_check(self.check, self.who.as_ref(), self.peer.ip())
     }
 
     /// Decides on the check. `remember`: records the check, the result of an earlier update and the verdict in the fleet.
@@ -292,7 +294,7 @@ impl<'a> IncomingCheck<'a> {
         let reason = self.reason("", reason).to_string();
         DeliveryPlan {
             check: Some((result, reason)),
-            ..DeliveryPlan::whole(content, size, self.owner, subject)
+            ..DeliveryPlan::whole(content, size, self.owner(), subject)
         }
     }
 }
@@ -343,7 +345,7 @@ fn resume(
     request: &RangeRequest<'_>,
 ) -> Option<Answer> {
     let from = request.beyond()?;
-    let content = match content_begun(service, &incoming.owner, request, from, incoming.now) {
+    let content = match content_begun(service, &incoming.owner(), request, from, incoming.now) {
         Began::With(content) => content,
         Began::Unknown => return None,
         Began::Unclear => {

@@ -24,7 +24,7 @@ pub mod version;
 pub mod watch;
 pub mod words;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// SHA-256 of a file's bytes: the name of a content, wherever it lies and whatever it is called.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,7 +66,9 @@ impl ContentId {
 /// 64 lower-case hexadecimal digits.
 impl fmt::Display for ContentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        let mut digits = digits.filter_map(|digit| char::from_digit(digit.into(), 16));
+        digits.try_for_each(|digit| f.write_char(digit))
     }
 }
 

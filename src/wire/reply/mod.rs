@@ -4,7 +4,6 @@
 //! A reply cannot be written without a length: [`Draft::new`] asks for it, and only a draft becomes a [`Reply`].
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fmt::{Arguments, Write as _};
 use std::sync::LazyLock;
 
@@ -102,12 +101,12 @@ pub fn redirect(location: &str) -> Option<Reply> {
 /// A refusal. `head_only`: the answer to HEAD, with the length of the body and without the body.
 pub fn refusal(refusal: Refusal, head_only: bool) -> Reply {
     // Most checks are refused, so each refusal is written only once.
-    static ALL: LazyLock<HashMap<(Refusal, bool), Reply>> = LazyLock::new(|| {
-        let both = |refusal| [false, true].map(|head_only| (refusal, head_only));
-        let all = Refusal::ALL.into_iter().flat_map(both);
-        all.map(|key| (key, new_refusal(key.0, key.1))).collect()
+    static ALL: LazyLock<[[Reply; 2]; Refusal::ALL.len()]> = LazyLock::new(|| {
+        let both = |refusal| [false, true].map(|head_only| new_refusal(refusal, head_only));
+        Refusal::ALL.map(both)
     });
-    match ALL.get(&(refusal, head_only)) {
+    let written = ALL.get(refusal as usize);
+    match written.and_then(|both| both.get(usize::from(head_only))) {
         Some(reply) => Reply {
             text: Cow::Borrowed(&reply.text),
             status: reply.status,
