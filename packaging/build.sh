@@ -146,17 +146,17 @@ build=(cargo zigbuild --locked --bin luat-ota -Z 'build-std=std,panic_abort' -Z 
 
 # Exports the flags for a profile.
 flags_of() {
-  local triple more speed=()
+  local triple script speed=()
   # Level 2 copies functions into their callers at a cost of up to 225; with 50, the full size is 0.3 MB smaller.
   # Level "z" has a lower limit of its own.
   if [ "$1" = release ]; then speed=(-C llvm-args=-inline-threshold=50); fi
   for triple in {X86_64,AARCH64,MIPS,MIPSEL}_UNKNOWN_LINUX_MUSL ARM{,V7}_UNKNOWN_LINUX_MUSLEABIHF; do
     case $triple in
-      # By a path that is the same everywhere, since it goes into the names of symbols.
-      MIPS*) more=' -C link-arg=-Wl,-T,packaging/mips.ld' ;;
-      *) more= ;;
+      MIPS*) script=mips ;;
+      *) script=discard ;;
     esac
-    export "CARGO_TARGET_${triple}_RUSTFLAGS=${flags[*]} ${speed[*]}$more"
+    # By a path that is the same everywhere, since it goes into the names of symbols.
+    export "CARGO_TARGET_${triple}_RUSTFLAGS=${flags[*]} ${speed[*]} -C link-arg=-Wl,-T,packaging/$script.ld"
   done
 }
 
