@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::decision::{Check, FactLog, FactTree, Known, Refusal, Verdict};
+use crate::decision::{
+    Check, FactLog, FactTree, Fused, Known, Question, Reached, Refusal, Verdict, decide_with_facts,
+};
 use crate::firmware::catalog::Catalog;
 use crate::fleet::Fleet;
 use crate::fleet::devices::{CheckWithoutId, ProjectDevice};
@@ -41,6 +43,47 @@ pub(super) async fn each_result<'c, T>(
 ) {
     let known = KnownResults::new(NODES);
     each_result_in(known, context, (catalog, project), decide, count).await;
+}
+
+/// What a decision depends on besides the device. A copy, so that it is the same for all devices of a walk.
+#[derive(Clone)]
+pub(super) struct Circumstances<'c> {
+    /// The catalogue.
+    pub catalog: &'c Catalog,
+    /// What the fuse has paused.
+    pub fused: Vec<Fused>,
+    /// The stages that contents have reached.
+    pub reached: Vec<Reached>,
+    /// The time, in Unix seconds.
+    pub unix: i64,
+}
+
+impl<'c> Circumstances<'c> {
+    /// Those of now, but for the catalogue and the time.
+    pub fn new(context: &OperatorContext, catalog: &'c Catalog, unix: i64) -> Circumstances<'c> {
+        let fleet = context.fleet.borrow();
+        Circumstances {
+            catalog,
+            fused: fleet.fused().to_vec(),
+            reached: fleet.reached().to_vec(),
+            unix,
+        }
+    }
+
+    /// Decides about a device of which this is known.
+    pub fn decide(&self, check: &Check<'_>, known: Known<'_>, log: &FactLog<'c>) -> Verdict<'c> {
+        let question = Question {
+            catalog: self.catalog,
+            known: Known {
+                fused: &self.fused,
+                reached: &self.reached,
+                ..known
+            },
+            check,
+            unix: self.unix,
+        };
+        decide_with_facts(&question, log)
+    }
 }
 
 async fn each_result_in<'c, T>(
@@ -223,7 +266,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::decision::{Fused, Notes, Question, decide, decide_with_facts};
+    use crate::decision::{Notes, decide};
     use crate::firmware::audience::{DeviceId, Group};
     use crate::firmware::catalog::{ScanResult, ScannedGroup, sample};
     use crate::firmware::package::PackageKind;

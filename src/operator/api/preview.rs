@@ -8,10 +8,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::counting::{Reasons, each_result};
-use crate::decision::{
-    Check, FactLog, Fused, Known, Question, Reached, Verdict, decide_with_facts,
-};
+use super::counting::{Circumstances, Reasons, each_result};
+use crate::decision::{Check, FactLog, Fused, Known, Verdict};
 use crate::firmware::catalog::{Catalog, Project, Release};
 use crate::firmware::json as strict;
 use crate::firmware::rules::edit::{self, RulesScope};
@@ -38,11 +36,7 @@ pub(super) async fn post(context: &OperatorContext, body: &mut RequestBody<'_>) 
     let proposal = proposal.await?.map_err(Response::unprocessable)?;
     let counts = match &proposal.catalog {
         Some(then) => {
-            let (fused, reached) = {
-                let fleet = context.fleet.borrow();
-                (fleet.fused().to_vec(), fleet.reached().to_vec())
-            };
-            let counts = count(context, &proposal, (&now, then), (&fused, &reached)).await;
+            let counts = count(context, &proposal, (&now, then)).await;
             let project = now.project(&proposal.project);
             counts.shown(project.map_or(&[], |project| &project.releases))
         }
@@ -237,14 +231,12 @@ async fn count<'c>(
     context: &OperatorContext,
     proposal: &Proposal,
     (now, then): (&'c Catalog, &'c Catalog),
-    (fused, reached): (&[Fused], &[Reached]),
 ) -> Counts {
-    let resumed = |fused: &&Fused| {
+    let resumed = |fused: &Fused| {
         let mut edits = proposal.edits.iter();
         fused.project.as_ref() == proposal.project
             && edits.any(|edit| edit.resumes() && edit.version_text == fused.version)
     };
-    let fused_then: Vec<Fused> = fused.iter().filter(|one| !resumed(one)).cloned().collect();
     let running = proposal.edits.iter().map(|edit| Running {
         version: edit.version_text.clone(),
         ..Running::default()
@@ -258,29 +250,23 @@ async fn count<'c>(
         ..Counts::default()
     };
     let [unix_now, unix_then] = counts.moments;
+    let before = Circumstances::new(context, now, unix_now);
+    let mut after = Circumstances {
+        catalog: then,
+        unix: unix_then,
+        ..before.clone()
+    };
+    after.fused.retain(|fused| !resumed(fused));
     let project = &proposal.project;
     let decide_twice = |check: &Check<'_>, known: Known<'_>, log: &FactLog<'c>| {
-        let verdict = |catalog, unix, fused| {
-            let question = Question {
-                catalog,
-                known: Known {
-                    fused,
-                    reached,
-                    ..known
-                },
-                check,
-                unix,
-            };
-            decide_with_facts(&question, log)
-        };
         let running = check.running();
         let runs = |edit: &ProposedEdit| match running {
             Some(running) => standing(running, edit.version, check.first_field()) == Standing::Same,
             None => *check.version == *edit.version_text,
         };
         DecidedTwice {
-            before: verdict(now, unix_now, fused),
-            after: verdict(then, unix_then, &fused_then),
+            before: before.decide(check, known, log),
+            after: after.decide(check, known, log),
             runs: proposal.edits.iter().map(runs).collect(),
         }
     };

@@ -4,8 +4,8 @@
 use serde_json::{Map, Value, json};
 
 use super::base64;
-use super::counting::{Reasons, each_result};
-use crate::decision::{Check, FactLog, Known, Question, Verdict, decide_with_facts};
+use super::counting::{Circumstances, Reasons, each_result};
+use crate::decision::{Check, FactLog, Known, Verdict};
 use crate::firmware::catalog::Catalog;
 use crate::firmware::catalog::candidate::Candidate;
 use crate::firmware::name::FirmwarePath;
@@ -118,25 +118,9 @@ impl UpdateBill {
         path: &str,
     ) -> UpdateBill {
         let mut bill = UpdateBill::default();
-        let unix = unix_now();
-        let (fused, reached) = {
-            let fleet = context.fleet.borrow();
-            (fleet.fused().to_vec(), fleet.reached().to_vec())
-        };
-        let (fused, reached) = (&*fused, &*reached);
-        let decide = |check: &Check<'_>, known: Known<'_>, log: &FactLog<'c>| {
-            let question = Question {
-                catalog,
-                known: Known {
-                    fused,
-                    reached,
-                    ..known
-                },
-                check,
-                unix,
-            };
-            decide_with_facts(&question, log)
-        };
+        let now = Circumstances::new(context, catalog, unix_now());
+        let decide =
+            |check: &Check<'_>, known: Known<'_>, log: &FactLog<'c>| now.decide(check, known, log);
         let count = |verdict: &Verdict<'_>, devices| bill.add(verdict, path, devices);
         each_result(context, catalog, place.project, decide, count).await;
         bill
