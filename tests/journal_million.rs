@@ -14,10 +14,9 @@ mod common;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use common::datagrams::Device;
+use common::waits::{Waits, beside_checks};
 use common::{IMEI, PATIENCE, Place, Rows, Server, clean, get, luat, run_command, serve_arguments};
 
 /// Bytes of journal per device after a compaction.
@@ -25,9 +24,6 @@ const BYTES: u64 = 200;
 
 /// Bytes of what is written once, whatever the number of devices.
 const ONCE: u64 = 250_000;
-
-/// Time between two checks.
-const PACE: Duration = Duration::from_millis(1);
 
 /// Starts of each kind. The best one counts: a loaded machine only adds to it.
 const STARTS: usize = 5;
@@ -156,45 +152,15 @@ fn remembered(place: &Place, binary: &Path) -> Vec<String> {
     lines
 }
 
-/// Waits of checks over HTTP and UDP while something else happens, shortest first.
-fn waits(server: &Server, work: impl FnOnce()) -> Vec<Duration> {
-    let is_done = AtomicBool::new(false);
-    let checks = |check: &(dyn Fn() + Sync)| {
-        let mut waits = Vec::new();
-        while !is_done.load(Ordering::Relaxed) || waits.is_empty() {
-            let begin = Instant::now();
-            check();
-            waits.push(begin.elapsed());
-            std::thread::sleep(PACE);
-        }
-        waits
-    };
-    let target = luat("PUMP", IMEI, "9.0.0");
-    let http = || assert_eq!(server.get(&target).status, 404);
-    let device = Device::new(server.udp);
-    let message = format!("{IMEI},PUMP_Luat_V0035_8955,9.0.0");
-    let udp = || assert!(device.ask_for(&message, PATIENCE).is_some());
-    let mut waits = std::thread::scope(|scope| {
-        let http = scope.spawn(|| checks(&http));
-        let udp = scope.spawn(|| checks(&udp));
-        work();
-        is_done.store(true, Ordering::Relaxed);
-        [http.join().unwrap(), udp.join().unwrap()].concat()
-    });
-    waits.sort_unstable();
-    waits
-}
-
-fn show(what: &str, waits: &[Duration]) -> Duration {
-    let at = |percent: usize| waits[(waits.len() - 1) * percent / 100];
+fn show(what: &str, waits: &Waits) -> Duration {
     println!(
         "  {} checks {what}: p50 {:.2?}, p99 {:.2?}, max {:.2?}",
-        waits.len(),
-        at(50),
-        at(99),
-        at(100)
+        waits.count(),
+        waits.percentile(50),
+        waits.percentile(99),
+        waits.percentile(100)
     );
-    at(99)
+    waits.percentile(99)
 }
 
 /// Compacts a fleet while devices check, and starts with it. Returns the time of a start and the bytes of the journal.
@@ -233,12 +199,14 @@ fn measure(bounds: &Bounds, rows: &mut Rows) -> (Duration, u64) {
     let server = start(place, &binary, devices);
     wait_for_check(&server);
     let begin = Instant::now();
-    let compacted = waits(&server, || {
+    let ((), compacted) = beside_checks(&server, "PUMP", || {
         let is_over = || size() < long / 2;
         common::wait_until("compacted", PATIENCE * 15, is_over);
     });
     let took = begin.elapsed();
-    let quiet = waits(&server, || std::thread::sleep(Duration::from_secs(3)));
+    let ((), quiet) = beside_checks(&server, "PUMP", || {
+        std::thread::sleep(Duration::from_secs(3))
+    });
     let place = server.terminate();
     let bytes = size();
     println!(

@@ -41,11 +41,11 @@ pub enum DeviceFact<'c> {
         /// Whether `allow` names it singly.
         named: bool,
     },
-    /// It has received a content less than so many seconds ago.
+    /// It received a content within the last seconds.
     Fetched {
         /// The content.
         content: ContentId,
-        /// The seconds.
+        /// Number of these seconds.
         within: u32,
     },
     /// It may try what the fuse has paused.

@@ -29,7 +29,7 @@ impl Fleet {
     ) -> Fleet {
         let mut fleet = Fleet::new(settings, began);
         if let Some(folder) = folder {
-            fleet.expect(&folder.path().join(journal::FILE));
+            fleet.reserve_for(&folder.path().join(journal::FILE));
             let now = fleet.clock.stamp(began);
             let loaded = journal::open(folder, now, unix, &mut |entry| fleet.load(entry, began));
             fleet.loop_guard.all_loaded();
@@ -66,11 +66,11 @@ impl Fleet {
         Ok((fleet, loaded))
     }
 
-    /// Makes room for the devices of a journal, by its length.
-    fn expect(&mut self, journal: &Path) {
+    /// Reserves capacity for the devices of a journal, by its length.
+    fn reserve_for(&mut self, journal: &Path) {
         let bytes = std::fs::metadata(journal).map_or(0, |about| about.len());
         let devices = bytes / SHORTEST_LINE;
-        self.devices.expect(usize::try_from(devices).unwrap_or(0));
+        self.devices.reserve(usize::try_from(devices).unwrap_or(0));
     }
 
     /// A fleet that has read these entries, and adds its own to them. `began`: as in the run that wrote them.
@@ -87,6 +87,26 @@ impl Fleet {
         fleet.loop_guard.all_loaded();
         fleet.journal.record = Some(record.clone());
         fleet
+    }
+
+    /// Lets so many devices of project P check with a version, which are refused.
+    #[cfg(test)]
+    pub(crate) fn refuse_devices(&mut self, devices: u64, version: &str, now: Instant) {
+        use crate::decision::{Refusal, RefusedCheck, Verdict};
+        use crate::firmware::audience::DeviceId;
+
+        for n in 0..devices {
+            let id = (862_991_400_000_000 + n).to_string();
+            let device = DeviceId::parse(&id).unwrap();
+            let check = super::entry::known_check(device, &id, version, "P", None);
+            let who = super::requester::Requester::of(&check, [127, 0, 0, 1].into());
+            let refused = Verdict::Refuse(RefusedCheck {
+                refusal: Refusal::NothingNewer,
+                release: None,
+                rule: "",
+            });
+            self.checked(&check, who.as_ref(), &refused, false, now);
+        }
     }
 
     /// Takes over one entry of the journal; the last one of a key wins.

@@ -1,10 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::decision::{Refusal, RefusedCheck, Verdict};
 use crate::firmware::catalog::{Catalog, sample};
-use crate::fleet::entry::known_check;
-use crate::fleet::requester::Requester;
 
 #[test]
 fn a_tick_is_due_a_second_after_something_happened_and_never_while_nothing_does() {
@@ -36,18 +33,7 @@ fn a_walk_over_many_devices_goes_on_in_the_next_tick() {
     let mut fleet = Fleet::new(FleetSettings::default(), began);
     fleet.catalog(&sample::release(1, "{}"), began);
     let devices = record::ABOVE_SLOTS + 1;
-    for n in 0..devices {
-        let id = (862_991_400_000_000 + u64::from(n)).to_string();
-        let device = DeviceId::parse(&id).unwrap();
-        let check = known_check(device, &id, "3.0.0", "P", None);
-        let who = Requester::of(&check, [127, 0, 0, 1].into());
-        let refused = Verdict::Refuse(RefusedCheck {
-            refusal: Refusal::NothingNewer,
-            release: None,
-            rule: "",
-        });
-        fleet.checked(&check, who.as_ref(), &refused, false, began);
-    }
+    fleet.refuse_devices(devices.into(), "3.0.0", began);
     fleet.catalog(&sample::release(2, "{}"), at(1));
     fleet.tick(at(2));
     assert!(fleet.above().is_empty());

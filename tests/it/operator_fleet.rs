@@ -12,12 +12,11 @@ use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use common::datagrams::Device;
 use common::operator::{Operator, parse};
 use common::packages::noise;
+use common::waits::beside_checks;
 use common::{IMEI, PATIENCE, Place, Rows, Server, clean, get, luat, serve_arguments};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -27,9 +26,6 @@ const PROJECTS: u64 = 25;
 
 /// Releases of each of them.
 const RELEASES: u64 = 20;
-
-/// Time between two checks.
-const PACE: Duration = Duration::from_millis(1);
 
 /// What may take how long.
 struct Bounds {
@@ -280,52 +276,6 @@ fn requests(devices: u64) -> Vec<Request> {
     all
 }
 
-/// Waits of checks while something else was done.
-#[derive(Default)]
-struct Waits(Vec<Duration>);
-
-impl Waits {
-    fn most(&self) -> Duration {
-        self.0.iter().max().copied().unwrap_or_default()
-    }
-
-    fn percentile(&self, percent: usize) -> Duration {
-        let mut sorted = self.0.clone();
-        sorted.sort_unstable();
-        let at = sorted.len().saturating_sub(1) * percent / 100;
-        sorted.get(at).copied().unwrap_or_default()
-    }
-}
-
-/// Does something, while devices check over HTTP and UDP. Their waits.
-fn beside_checks<T>(server: &Server, work: impl FnOnce() -> T) -> (T, Waits) {
-    let is_done = AtomicBool::new(false);
-    let checks = |check: &(dyn Fn() + Sync)| {
-        let mut waits = Waits::default();
-        while !is_done.load(Ordering::Relaxed) || waits.0.is_empty() {
-            let start = Instant::now();
-            check();
-            waits.0.push(start.elapsed());
-            std::thread::sleep(PACE);
-        }
-        waits
-    };
-    let target = luat("P", IMEI, "9.0.0");
-    let http = || assert_eq!(server.get(&target).status, 404);
-    let device = Device::new(server.udp);
-    let message = format!("{IMEI},P_Luat_V0035_8955,9.0.0");
-    let udp = || assert!(device.ask_for(&message, PATIENCE).is_some());
-    std::thread::scope(|scope| {
-        let http = scope.spawn(|| checks(&http));
-        let udp = scope.spawn(|| checks(&udp));
-        let done = work();
-        is_done.store(true, Ordering::Relaxed);
-        let mut waits = http.join().unwrap();
-        waits.0.append(&mut udp.join().unwrap().0);
-        (done, waits)
-    })
-}
-
 /// The best of several runs of a request.
 struct Best {
     first: Duration,
@@ -414,14 +364,15 @@ fn whatever_an_operator_asks_for_is_quick_and_makes_no_check_wait() {
         for _ in 0..bounds.runs {
             let start = cpu(&server);
             let ((first, whole, reply), waits) =
-                beside_checks(&server, || ask(&operator, &request));
+                beside_checks(&server, "P", || ask(&operator, &request));
             least_cpu = least_cpu.min(cpu(&server) - start);
             most_memory = most_memory.max(server.resident());
             let told = parse(&reply, false).unwrap();
             assert_eq!(told.status, 200, "{}: {}", request.what, told.text());
             assert!(!told.body.is_empty());
-            let ((), idle) = beside_checks(&server, || std::thread::sleep(whole));
-            let [waits, idle] = [waits, idle].map(|waits| [waits.most(), waits.percentile(99)]);
+            let ((), idle) = beside_checks(&server, "P", || std::thread::sleep(whole));
+            let [waits, idle] =
+                [waits, idle].map(|waits| [100, 99].map(|percent| waits.percentile(percent)));
             let so_far = best.get_or_insert(Best {
                 first,
                 whole,

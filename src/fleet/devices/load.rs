@@ -82,8 +82,8 @@ impl Devices {
         (entries, (until < end).then_some(until))
     }
 
-    /// Makes room for this many devices of earlier runs, or for as many as may be established.
-    pub fn expect(&mut self, devices: usize) {
+    /// Reserves capacity for this many devices of earlier runs, or for as many as may be established.
+    pub fn reserve(&mut self, devices: usize) {
         self.table.reserve(devices.min(self.most_established()));
     }
 

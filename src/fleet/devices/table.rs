@@ -25,7 +25,7 @@ pub struct DeviceTable {
 }
 
 impl DeviceTable {
-    /// Makes room for this many devices if there is so much memory, so that they need not be moved while they are loaded.
+    /// Reserves capacity for this many devices, so that loading them moves none. Without the memory it does nothing.
     pub fn reserve(&mut self, devices: usize) {
         if self.records.try_reserve_exact(devices).is_err() {
             return;

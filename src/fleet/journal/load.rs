@@ -18,7 +18,7 @@ use crate::fleet::entry::{Commons, JournalEntry};
 use crate::fleet::pins;
 use crate::os::fs::{Content, open_to_read};
 
-/// A journal of at least so many bytes is read by two threads.
+/// Length from which on a journal is read by two threads, in bytes.
 const LONG: u64 = 4 * 1024 * 1024;
 
 /// Lines that one of them hands to the other at once.

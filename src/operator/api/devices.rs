@@ -185,9 +185,6 @@ mod tests {
     use rustix::time::{ClockId, clock_gettime};
 
     use super::*;
-    use crate::decision::{Refusal, RefusedCheck, Verdict};
-    use crate::fleet::entry::known_check;
-    use crate::fleet::requester::Requester;
     use crate::fleet::{Fleet, FleetSettings};
     use crate::operator::head;
 
@@ -195,18 +192,7 @@ mod tests {
     fn context(devices: u64) -> OperatorContext {
         let now = Instant::now();
         let mut fleet = Fleet::new(FleetSettings::default(), now);
-        for n in 0..devices {
-            let id = (862_991_400_000_000 + n).to_string();
-            let device = DeviceId::parse(&id).unwrap();
-            let check = known_check(device, &id, "1.0.0", "P", None);
-            let who = Requester::of(&check, [127, 0, 0, 1].into());
-            let refused = Verdict::Refuse(RefusedCheck {
-                refusal: Refusal::NothingNewer,
-                release: None,
-                rule: "",
-            });
-            fleet.checked(&check, who.as_ref(), &refused, false, now);
-        }
+        fleet.refuse_devices(devices, "1.0.0", now);
         OperatorContext::of_fleet(fleet)
     }
 

@@ -21,6 +21,7 @@ pub mod reply;
 pub mod schema;
 mod server;
 pub mod simulation;
+pub mod waits;
 pub mod webdriver;
 
 use std::io::{BufRead, BufReader, Read, Write};
