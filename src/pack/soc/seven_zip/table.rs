@@ -24,6 +24,12 @@ fn number(input: &[u8]) -> IResult<&[u8], u64> {
     Ok((rest, low | high))
 }
 
+/// A number of bytes, and those bytes.
+fn sized(input: &[u8]) -> IResult<&[u8], &[u8]> {
+    let length = map_opt(number, |length| usize::try_from(length).ok());
+    length_data(length).parse(input)
+}
+
 /// A number of things that a table may have.
 fn count(input: &[u8]) -> IResult<&[u8], usize> {
     let usual = |number| {
@@ -195,7 +201,7 @@ fn coder(input: &[u8]) -> IResult<&[u8], FolderCoder> {
     };
     let (rest, properties) = match flags & 0x20 {
         0 => (rest, &[][..]),
-        _ => length_data(number).parse(rest)?,
+        _ => sized(rest)?,
     };
     // The highest bit is kept free; no decoder has more than one output.
     if flags & 0x80 != 0 || outputs != 1 {
@@ -276,7 +282,7 @@ fn files(input: &[u8]) -> IResult<&[u8], Vec<SevenZipFile>> {
             rest = after;
             break;
         }
-        let (after, data) = length_data(number).parse(after)?;
+        let (after, data) = sized(after)?;
         match id {
             0x0e => {
                 let (_, empty) = bits(data, files)?;
