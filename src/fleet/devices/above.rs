@@ -22,8 +22,7 @@ pub struct Above {
     pub devices: u32,
 }
 
-/// Largest number of entries in `found` up to which devices that are not above are cached, so as to compare each kind
-/// once.
+/// Size of `found` up to which combinations that are not above are cached, so that each is compared only once.
 const KEPT: usize = 65_536;
 
 /// A walk over the devices, some at a time, that counts those whose version is higher than all releases of a catalogue.

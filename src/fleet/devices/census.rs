@@ -98,7 +98,8 @@ struct Side {
 }
 
 impl Side {
-    /// Adds a device. `target` is the place of its target among those of the release; `None`: any target may follow.
+    /// Adds a device to the counts. `target`: place of its target in the release; `None`: it may be offered any of
+    /// them.
     fn add(&mut self, network: Option<u64>, heard: CensusOutcome, target: Option<usize>) {
         for (place, count) in self.counts.iter_mut().enumerate() {
             let is_of = place == 0 || target.is_none_or(|at| at + 1 == place);

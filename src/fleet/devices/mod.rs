@@ -124,7 +124,7 @@ impl Promotions {
 pub struct Sighting<'a> {
     /// The device.
     pub device: DeviceId,
-    /// The network that it asks from.
+    /// The network from which the check comes.
     pub network: Network,
     /// The check.
     pub check: &'a Check<'a>,

@@ -167,7 +167,7 @@ impl Devices {
         shared.is_some_and(|shared| shared.is_established(shared.device(device)))
     }
 
-    /// Whether the target is a release's file with this content.
+    /// Whether the target has this content.
     pub(super) fn has_content(&self, id: TargetId, content: ContentId) -> bool {
         let target = self.releases.get(id);
         target.is_some_and(|target| target.content == content)

@@ -137,7 +137,7 @@ impl LineTime {
     }
 }
 
-/// Fields of one line. Each getter returns `None` if the field is missing or of another type, unless it says otherwise.
+/// Fields of one line. A getter returns `None` if the field is missing or of another type, unless it states otherwise.
 #[derive(Debug)]
 pub struct Fields<'l> {
     fields: Vec<(Field<'l>, Field<'l>)>,

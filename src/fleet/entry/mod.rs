@@ -62,7 +62,7 @@ pub enum Priority {
     /// An offer to a device, a pin of an unknown device, or a pin that has ended or barely changed. Anyone can cause
     /// thousands of these.
     Minor,
-    /// Anything else.
+    /// All other lines.
     Major,
 }
 

@@ -39,7 +39,7 @@ pub(super) const COPY: usize = 1024 * 1024;
 /// Largest number of bytes that are kept of a journal that could not be read at the start.
 pub(super) const MOST_UNREAD: u64 = 256 * 1024 * 1024;
 
-/// Commands of the serving thread.
+/// Commands for the writing thread.
 #[derive(Debug)]
 pub(super) enum WriterCommand {
     /// Lines to write, their number, and the sender that is notified afterwards.

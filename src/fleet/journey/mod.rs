@@ -279,7 +279,7 @@ impl Journey {
                 weak: 0,
                 ..self.step(State::Confirmed, now)
             }),
-            // Any device can claim this id.
+            // Any device can claim this id, so a check from elsewhere is no evidence.
             Back::Old | Back::Other if had_all && !check.same_place => Some(self),
             Back::Other => None,
             Back::Old => match self.state {

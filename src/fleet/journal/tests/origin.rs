@@ -30,7 +30,7 @@ fn run(book: &Book, owner: u64, stopped: bool) -> String {
     );
     match stopped {
         true => journal.stop(),
-        // Killed.
+        // The server is killed.
         false => drop(journal),
     }
     fs::read_to_string(book.path()).unwrap()

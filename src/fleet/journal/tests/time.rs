@@ -90,7 +90,7 @@ fn a_run_in_1970_that_was_killed_before_it_knew_the_time_holds_nobody_for_56_yea
                 .unwrap()
                 .wait(),
         );
-        // Killed.
+        // The server is killed.
         drop(journal);
         let (_, entries) = book.load_at(NOW, after);
         let JournalEntry::Guard(guard) = &entries[0] else {
