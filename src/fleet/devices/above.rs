@@ -1,4 +1,4 @@
-//! Versions that devices run above every release that is left (docs/cases.md 56).
+//! Versions that devices run and that are higher than every remaining release (docs/cases.md 56).
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,33 +11,33 @@ use crate::fleet::profiles::ProfileId;
 use crate::fleet::releases::ProjectId;
 use crate::fleet::short_version::ShortVersion;
 
-/// A version that devices run above every release that their project has left.
+/// A version that devices run, higher than every remaining release of their project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Above {
     /// The project.
     pub project: Box<str>,
     /// The version, as the devices report it.
     pub version: Box<str>,
-    /// How many devices report it.
+    /// Number of devices that report the version.
     pub devices: u32,
 }
 
-/// Kinds of devices that are kept although none of them is above, so that each is looked at once.
+/// Size of `found` up to which combinations that are not above are cached, so that each is compared only once.
 const KEPT: usize = 65_536;
 
-/// A walk over the devices, some at a time, that counts those above the releases of a catalogue.
+/// A walk over the devices, some at a time, that counts those whose version is higher than all releases of a catalogue.
 #[derive(Debug)]
 pub struct AboveWalk {
-    /// Slot of the next device.
+    /// Slot at which the next call continues.
     next: u32,
-    /// The versions of each project's releases.
+    /// Versions of each project's releases.
     releases: HashMap<ProjectId, Vec<Version>>,
-    /// Devices by project, profile and version; `None`: they are not above.
+    /// Number of devices by project, profile and version; `None`: the version is not above the releases.
     found: HashMap<(ProjectId, ProfileId, ShortVersion), Option<u32>>,
 }
 
 impl Devices {
-    /// Begins a walk for the releases that are left. A project without any is left out: somebody removed it.
+    /// Begins a walk for the releases of a catalogue. Skips projects without releases, because a person removed them.
     pub fn above_walk(&self, catalog: &Catalog) -> AboveWalk {
         let projects = catalog.projects().iter();
         let projects = projects.filter(|project| !project.releases.is_empty());
@@ -52,7 +52,7 @@ impl Devices {
         }
     }
 
-    /// Looks at `most` more slots. Returns whether the walk has ended.
+    /// Examines `most` more slots. Returns whether the walk has ended.
     pub fn walk_above(&self, walk: &mut AboveWalk, most: u32) -> bool {
         let end = walk.next.saturating_add(most);
         for (slot, record) in self.table.from(walk.next) {
@@ -76,7 +76,7 @@ impl Devices {
         end >= self.table.end()
     }
 
-    /// The versions that a walk has found above all that is left, by project and version.
+    /// Returns the versions above all remaining releases that a walk has found, by project and version.
     pub fn above(&self, walk: &AboveWalk) -> Vec<Above> {
         let mut above: BTreeMap<(&str, &str), u32> = BTreeMap::new();
         for ((project, _, version), devices) in &walk.found {
@@ -94,7 +94,7 @@ impl Devices {
             .collect()
     }
 
-    /// Whether a device runs a version above all of these.
+    /// Whether a device runs a version that is higher than all `releases`.
     fn is_above(&self, record: &DeviceRecord, releases: &[Version]) -> bool {
         let mut check = Check::default();
         if let Some(profile) = self.profiles.get(record.profile) {

@@ -1,7 +1,7 @@
-//! Counts the devices of a project that matter to the fuse of one release (docs/hazards.md 29): which devices
-//! count, how many of them were heard, and in how many networks they are. One walk over the table.
+//! Census of the devices of a project for the fuse of one release (docs/hazards.md 29): the devices that count, their
+//! outcomes, and whether they are in more than one network. One walk over the table.
 //!
-//! docs/evidence.md says in one paragraph which devices count, and why.
+//! docs/evidence.md states which devices count, and why.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,16 +16,16 @@ use crate::fleet::releases::ProjectId;
 use crate::fleet::releases::fuse::{Census, Group, OutcomeCounts};
 use crate::fleet::shared::OutcomeKind;
 
-/// In a project with fewer listed and established devices every device with a whole download counts.
+/// Number of listed and established devices of a project below which every device with a whole download counts.
 pub const ESTABLISHED: u32 = 10;
 
 /// A walk over the devices, some at a time, that counts the listed and established ones of some projects.
 #[derive(Debug, Default)]
 pub struct EstablishedWalk {
-    /// Slot of the next device.
+    /// Slot at which the next call continues.
     next: u32,
     found: HashMap<ProjectId, u32>,
-    /// Projects of which fewer than [`ESTABLISHED`] were found so far.
+    /// Number of projects for which fewer than [`ESTABLISHED`] devices were found so far.
     missing: usize,
 }
 
@@ -48,7 +48,7 @@ impl NetworkPair {
     }
 }
 
-/// What is being counted.
+/// Counts for a release or for one of its contents.
 #[derive(Default)]
 struct Count {
     outcomes: OutcomeCounts,
@@ -89,16 +89,17 @@ enum CensusOutcome {
     Silent,
 }
 
-/// All that is counted for one choice of devices.
+/// Counts for one choice of devices.
 #[derive(Default)]
 struct Side {
-    /// Of the release, then of each of its targets.
+    /// Counts for the release, then for each of its targets.
     counts: Vec<Count>,
     networks: NetworkPair,
 }
 
 impl Side {
-    /// `target`: its place among the release's; `None`: it may be offered any of them.
+    /// Adds a device to the counts. `target`: place of its target in the release; `None`: it may be offered any of
+    /// them.
     fn add(&mut self, network: Option<u64>, heard: CensusOutcome, target: Option<usize>) {
         for (place, count) in self.counts.iter_mut().enumerate() {
             let is_of = place == 0 || target.is_none_or(|at| at + 1 == place);
@@ -122,8 +123,8 @@ impl Devices {
         }
     }
 
-    /// Looks at `most` more slots. Returns whether the walk has ended. `listed`: does a device stand in the list of known
-    /// devices?
+    /// Examines `most` more slots. Returns whether the walk has ended. `listed` returns whether a device is in the list
+    /// of known devices.
     pub fn walk_established(
         &self,
         walk: &mut EstablishedWalk,
@@ -147,16 +148,15 @@ impl Devices {
         walk.missing == 0 || end >= self.table.end()
     }
 
-    /// Listed and established devices of a project that a walk has found, for a release that would come in this moment; no
-    /// more than [`ESTABLISHED`] are counted.
+    /// Returns the number of listed and established devices of a project that a walk has found, for a release that
+    /// would be published now. At most [`ESTABLISHED`] are counted.
     pub fn established_of(&self, project: &str, walk: &EstablishedWalk) -> u32 {
         let project = self.releases.project_id(project);
         let found = project.and_then(|project| walk.found.get(&project));
         found.copied().unwrap_or_default()
     }
 
-    /// Counts the devices that matter to a release's fuse, which stands under these rules. `listed`: does a
-    /// device stand in the list of known devices?
+    /// Counts the devices that matter to the fuse of a release with these rules. `listed`: whether a device is listed.
     pub fn census(
         &self,
         (project_name, version): (&str, &str),
@@ -174,8 +174,8 @@ impl Devices {
         }
         let admitted = (rules, self.releases.most_percent(rules, release));
         let mut established = 0u32;
-        // Devices with an outcome of a peer: established ones that are counted by it, and those that are counted as this
-        // server knows them.
+        // Devices with an outcome of a peer: `known` are the established ones that are counted by that outcome, `here`
+        // those that are counted by this server's own record.
         let (mut known, mut here) = (HashSet::new(), HashSet::new());
         for (_, record) in self.table.from(0) {
             if record.project != project {
@@ -185,11 +185,11 @@ impl Devices {
             let counts = record.counts_for(release.first) || listed(device);
             let peer = self.at_peers(device);
             let is_newer = peer.is_some_and(|peer| self.is_newer(record, &peer));
-            // A download that goes on here does not take back what was seen there.
+            // An unfinished download here does not cancel the outcome that the peer has seen.
             let is_only = record.journey.and_then(OutcomeKind::of).is_none();
             let is_of = |peer: &PeerOutcome<'_>| peer.is_of(project_name, version);
             if let Some(peer) = peer.filter(is_of).filter(|_| is_newer || is_only) {
-                // Counted below.
+                // Counted in the loop over the peers' outcomes below.
                 if counts {
                     known.insert(peer.device);
                 }
@@ -211,13 +211,13 @@ impl Devices {
                 _ => CensusOutcome::Not,
             };
             let is_heard = !matches!(heard, CensusOutcome::Not);
-            // It was not seen for three of its intervals.
+            // The device was not seen for three of its intervals.
             let is_absent = now.since(record.last.max(self.began)) > patience(record.interval);
             if counts || is_heard && self.counts_elsewhere(device) {
                 established += 1;
                 few.networks.add(network);
                 all.networks.add(network);
-                // One that asked since the release came, and was not offered it, is not admitted.
+                // A device that sent a check since the release was published, and was not offered it, is not admitted.
                 let may_come = || {
                     record.last < release.first && admits(admitted, project_name, number, device)
                 };
@@ -239,7 +239,7 @@ impl Devices {
             }
             let (outcome, network) = (peer.outcome, Some(peer.outcome.network));
             let network = network.filter(|network| *network != 0);
-            // Another content than those that were offered here.
+            // The content may differ from those that were offered here.
             let target = targets
                 .iter()
                 .position(|id| self.has_content(*id, peer.content.content));
@@ -273,7 +273,7 @@ impl Devices {
     }
 }
 
-/// Do the rules that depend on the device alone admit it?
+/// Whether the rules that depend only on the device admit it.
 fn admits(
     (rules, percent): (&Rules, Option<f64>),
     project: &str,

@@ -1,4 +1,4 @@
-//! Changes of journeys: by checks, by offers, and by a person who resumes a release.
+//! Changes of update progress: by checks, by offers, and by a person who resumes a release.
 
 use super::record::DeviceRecord;
 use super::{Devices, Fallen, Sighting};
@@ -15,12 +15,13 @@ use crate::fleet::short_version::ShortVersion;
 pub const RESULTS: [State; 3] = [State::Confirmed, State::Reverted, State::Silent];
 
 impl Devices {
-    /// Updates since the start that ended in a state of [`RESULTS`], in their order.
+    /// Numbers of updates since the start that ended in each state of [`RESULTS`], in that order.
     pub fn results(&self) -> [u64; RESULTS.len()] {
         self.results
     }
 
-    /// Changes a device's journey. A release that it was confirmed with and leaves for another one stays in its record.
+    /// Changes the update progress of a device. A release that the device was confirmed with and leaves for another one
+    /// stays in its record.
     pub(super) fn set_journey(&mut self, slot: u32, journey: Option<Journey>) {
         let Some(record) = self.table.get(slot) else {
             return;
@@ -38,7 +39,7 @@ impl Devices {
         };
         let left = target(before.filter(|before| before.state == State::Confirmed));
         let left = left.filter(|left| !is_same(*left));
-        // Each device stands in one state of a release.
+        // A device counts in one state of a release only.
         for place in confirmed.iter_mut().filter(|place| is_same(**place)) {
             *place = TargetId::NONE;
         }
@@ -55,7 +56,7 @@ impl Devices {
         self.set_confirmed(slot, confirmed);
     }
 
-    /// Changes the releases that a device was confirmed with, and the targets' numbers.
+    /// Changes the releases that a device was confirmed with, and updates the targets' numbers.
     pub(super) fn set_confirmed(&mut self, slot: u32, confirmed: [TargetId; 3]) {
         let Some(record) = self.table.get_mut(slot) else {
             return;
@@ -71,7 +72,7 @@ impl Devices {
         }
     }
 
-    /// Counts a device as confirmed with a release that its record does not name any more.
+    /// Counts a device as confirmed with a release that its record no longer contains.
     pub(super) fn retire(&mut self, target: TargetId) {
         if let Some(entry) = self.releases.retire_confirmed(target) {
             self.out
@@ -79,7 +80,7 @@ impl Devices {
         }
     }
 
-    /// Changes a journey and the targets' numbers. A report stays as long as the target.
+    /// Changes the update progress of a device, and updates the targets' numbers. Another target discards the report.
     pub(super) fn put_journey(&mut self, slot: u32, journey: Option<Journey>) {
         self.share_change(slot, journey);
         if let Some(record) = self.table.get_mut(slot) {
@@ -93,7 +94,7 @@ impl Devices {
         }
     }
 
-    /// Changes a journey; another state or target is queued for the journal.
+    /// Changes the update progress of a device. A change of state or target is queued for the journal.
     pub(super) fn step(&mut self, slot: u32, before: Option<Journey>, after: Option<Journey>) {
         self.set_journey(slot, after);
         let place = |journey: Option<Journey>| journey.map(|j| (j.target, j.state));
@@ -107,7 +108,7 @@ impl Devices {
         }
     }
 
-    /// Judges a check by the journey that the device was on.
+    /// Applies a check to the update progress of its device.
     pub(super) fn come_back(
         &mut self,
         slot: u32,
@@ -132,8 +133,8 @@ impl Devices {
         if is_confirmed && journey.state != State::Confirmed && record.is_established() {
             self.confirmed(&sighting.check.device_text, journey.target, now);
         }
-        // A device that has the file is believed where it got it; else one check from elsewhere would hide what the
-        // device itself reports.
+        // A device that has the file is believed only in the network of the delivery. Otherwise one check from
+        // elsewhere would hide the reports of the real device.
         if check.same_place || !journey.had_all() {
             self.set_network(slot, sighting.network);
         }
@@ -157,8 +158,8 @@ impl Devices {
         }
     }
 
-    /// The version that a device was confirmed with less than a day ago, if this check reports the one before. Whether it
-    /// has fallen back depends on what the rules give to that version.
+    /// Returns the version that a device was last confirmed with, if this check reports the version before it. Whether
+    /// the device has fallen back also depends on the time since then, and on what the rules offer to that version.
     pub fn fallen_from(&self, device: DeviceId, check: &Check<'_>) -> Option<ShortVersion> {
         let record = self.table.device(device)?;
         let journey = record.journey?;
@@ -166,8 +167,8 @@ impl Devices {
         (journey.state == State::Confirmed && is_old()).then_some(record.version)
     }
 
-    /// The content that a device has completely and need not run yet, by `reboot_within`, if it sends this check from
-    /// there; with the seconds since the delivery, and `reboot_within`.
+    /// Returns the content that a device has completely and need not run yet because of `reboot_within`, if the device
+    /// sends this check from the network of the delivery; with the seconds since the delivery, and `reboot_within`.
     pub fn waits(
         &self,
         device: DeviceId,
@@ -197,7 +198,7 @@ impl Devices {
         }
     }
 
-    /// What a check says about the journey of its device.
+    /// Compares a check with the update progress of its device.
     fn judge(&self, journey: Journey, record: &DeviceRecord, check: &Check<'_>) -> Back {
         let target = self.releases.get(journey.target);
         let Some(target) = target.filter(|target| target.project == record.project) else {
@@ -209,7 +210,7 @@ impl Devices {
         came_back(journey.from.as_str(), check, &target.version)
     }
 
-    /// Begins the journey to what a device is offered, unless it is on it already.
+    /// Begins the update to the release that a device is offered, unless that has already begun.
     pub(super) fn be_offered(
         &mut self,
         slot: u32,
@@ -238,7 +239,7 @@ impl Devices {
         None
     }
 
-    /// Ends the pause of a release, because a person has resumed it; `false`: the fuse has not paused it.
+    /// Ends the pause of a release that a person has resumed. Returns `false` if the fuse has not paused it.
     pub fn resume(&mut self, project: &str, version: &str, now: Stamp) -> bool {
         let resumed = self.releases.resume(project, version, now);
         let was_paused = resumed.is_some();
@@ -248,7 +249,7 @@ impl Devices {
         was_paused
     }
 
-    /// Forgets the reverts of a release that a person has resumed, and raises the notice.
+    /// Removes the reverts of a release that a person has resumed, and raises the notice.
     pub(super) fn forget_reverts(&mut self, release: ReleaseEntry) {
         let (of, version) = (&release.project, &release.version);
         self.notices

@@ -1,4 +1,4 @@
-//! Devices to journal entries and back.
+//! Conversion of devices to journal entries and back.
 
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use crate::fleet::profiles::Profile;
 use crate::fleet::short_version::ShortVersion;
 
 impl Devices {
-    /// The entry of a device.
+    /// Returns the entry of a device.
     pub(super) fn entry(&self, slot: u32) -> Option<DeviceEntry> {
         let record = self.table.get(slot)?;
         let project = self.releases.project(record.project)?;
@@ -30,7 +30,7 @@ impl Devices {
         })
     }
 
-    /// The releases that a device was confirmed with before that of its journey.
+    /// Returns the releases that a device was confirmed with before that of its current update.
     fn confirmed_before(&self, record: &DeviceRecord) -> Vec<(Rc<str>, Rc<str>)> {
         let targets = record.confirmed.into_iter();
         let targets = targets.filter_map(|id| self.releases.get(id));
@@ -44,7 +44,7 @@ impl Devices {
 
     fn journey_entry(&self, journey: Journey) -> Option<JourneyEntry> {
         let target = self.releases.get(journey.target)?;
-        // Progress is counted up to 4 GiB.
+        // `reached` counts up to 4 GiB.
         let has_all = matches!(
             journey.state,
             State::Delivered | State::Sent | State::Waiting | State::Confirmed
@@ -67,7 +67,8 @@ impl Devices {
         })
     }
 
-    /// Entries of the established devices among `most` slots from one on, and the next slot; `None`: there is none.
+    /// Returns the entries of the established devices among `most` slots, starting at `from`, and the next slot, or
+    /// `None` after the last one.
     pub fn records(&self, from: u64, most: usize) -> (Vec<JournalEntry>, Option<u64>) {
         let end = u64::from(self.table.end());
         let until = end.min(from.saturating_add(most as u64));
@@ -82,12 +83,12 @@ impl Devices {
         (entries, (until < end).then_some(until))
     }
 
-    /// Reserves capacity for this many devices of earlier runs, or for as many as may be established.
+    /// Reserves capacity for this many devices of earlier runs, at most for the number that may be established.
     pub fn reserve(&mut self, devices: usize) {
         self.table.reserve(devices.min(self.most_established()));
     }
 
-    /// Takes over a device of an earlier run. The last entry of a device counts.
+    /// Loads a device of an earlier run. If a device has several entries, the last one counts.
     pub fn load(&mut self, entry: DeviceEntry) {
         let Some(project) = self.releases.intern_project(&entry.project) else {
             return;
@@ -98,7 +99,7 @@ impl Devices {
                 slot
             }
             None => {
-                // --max-devices may be lower than it was.
+                // --max-devices may be lower than in the earlier run.
                 let most = self.most_established();
                 while self.table.len(Rank::Established) >= most {
                     let Some(first) = self.table.in_order(Rank::Established).next() else {
@@ -149,19 +150,19 @@ impl Devices {
         })
     }
 
-    /// Takes over that a device was forgotten in an earlier run.
+    /// Removes a device that was forgotten in an earlier run.
     pub fn load_forgotten(&mut self, device: DeviceId) {
         if let Some(slot) = self.table.find(device) {
             self.forget(slot);
         }
     }
 
-    /// Takes over a release of an earlier run.
+    /// Loads a release of an earlier run.
     pub fn load_release(&mut self, entry: ReleaseEntry) {
         self.releases.load(entry, self.began);
     }
 
-    /// Ends the loading. `downtime`: seconds before this run in which no server ran.
+    /// Ends the loading. `downtime` is the number of seconds before this run in which no server ran.
     pub fn loaded(&mut self, downtime: u32) {
         self.downtime = downtime;
         self.table.sort();
@@ -173,7 +174,7 @@ impl Devices {
             let Some(journey) = self.journey(slot) else {
                 continue;
             };
-            // Results from before a person resumed the release count no more.
+            // Results from before a person resumed the release no longer count.
             let target = self.releases.get(journey.target);
             let release =
                 target.and_then(|target| self.releases.release(target.project, &target.version));

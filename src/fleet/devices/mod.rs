@@ -1,13 +1,13 @@
-//! The remembered devices, and where each stands on its way to a release (docs/hazards.md 18 and 19). Pure: the time
-//! comes with each call, and entries for the journal wait in a queue ([`Devices::take`]).
+//! The remembered devices, and the update progress of each (docs/hazards.md 18 and 19). Pure: the time comes with each
+//! call, and entries for the journal wait in a queue ([`Devices::take`]).
 //!
-//! Anyone can invent ids, two hundred thousand a minute. So a new device is on probation: not in the journal, and evicted
-//! first. It is established by a second sighting ten minutes later, a whole download, a GetN with a valid upgrade id, or
-//! the list of known devices; then it is evicted only after a long absence.
+//! Anyone can invent ids, two hundred thousand a minute. Therefore a new device is on probation: it is not in the
+//! journal, and is evicted first. It is established by a second sighting ten minutes later, a whole download, a GetN
+//! with a valid upgrade id, or the list of known devices. After that it is evicted only after a long absence.
 //!
-//! Devices on probation may use all the room that established ones leave, and at least a tenth of the table. With a fixed
-//! tenth, a larger fleet that asks once a day would never be established: each device would be evicted before its second
-//! sighting.
+//! Devices on probation may use all slots that established ones leave, and at least a tenth of the table. With a fixed
+//! tenth, a larger fleet that sends checks once a day would never be established, because each device would be evicted
+//! before its second sighting.
 
 mod above;
 mod census;
@@ -57,35 +57,35 @@ pub use self::views::{CheckWithoutId, ProjectDevice};
 const HOUR: u32 = 60 * 60;
 const DAY: u32 = 24 * HOUR;
 
-/// Checks of one device that are closer together count as one visit, in seconds.
+/// Time within which several checks of one device count as one visit, in seconds.
 const VISIT: u32 = 60;
 
-/// Longest interval between checks that is believed, in seconds.
+/// Longest interval between checks that is counted, in seconds.
 const LONGEST_INTERVAL: u32 = 30 * DAY;
 
 /// Time after which a second sighting ends the probation, in seconds.
 const PROBATION: u32 = 10 * 60;
 
-/// An established device may be evicted when it was not seen for this time and for three of its intervals, in seconds.
+/// Absence after which an established device may be evicted, in seconds. Three of its intervals must have passed, too.
 const STALE: u32 = 7 * DAY;
 
-/// Number of established devices, those first in eviction order, among which a stale one is looked for.
+/// Number of established devices, the first in eviction order, among which a stale one is searched.
 const CANDIDATES: usize = 8;
 
-/// Devices that second sightings may establish in a burst, and per second.
+/// Largest burst of devices that second sightings establish, and the rate per second.
 const PROMOTIONS: u32 = 1000;
 const PROMOTIONS_A_SECOND: u32 = 50;
 
-/// The devices.
+/// The remembered devices.
 #[derive(Debug)]
 pub struct Devices {
     table: DeviceTable,
-    /// The releases that they are on their way to.
+    /// The releases that devices were offered.
     releases: Releases,
-    /// What they state besides id and version.
+    /// The statements of the devices besides id and version.
     profiles: Profiles,
     max: usize,
-    /// Beginning of this run: no check was heard before.
+    /// Start of this run. The server received no check before it in this run.
     began: Stamp,
     /// Seconds before `began` in which no server ran.
     downtime: u32,
@@ -95,8 +95,9 @@ pub struct Devices {
     steps: self::steps::StepRing,
     out: Vec<(JournalEntry, Priority)>,
     notices: Vec<Notice>,
+    /// Numbers of updates that ended in the states of [`RESULTS`].
     results: [u64; RESULTS.len()],
-    /// What is shared with other servers.
+    /// State that is shared with other servers; `None`: nothing is shared.
     shared: Option<Box<Shared>>,
 }
 
@@ -123,37 +124,37 @@ impl Promotions {
 pub struct Sighting<'a> {
     /// The device.
     pub device: DeviceId,
-    /// The network that it asks from.
+    /// The network from which the check comes.
     pub network: Network,
-    /// Its check.
+    /// The check.
     pub check: &'a Check<'a>,
-    /// The answer.
+    /// The reply to the check.
     pub verdict: &'a Verdict<'a>,
-    /// The device stands in the list of known devices.
+    /// Whether the device is in the list of known devices.
     pub listed: bool,
-    /// It comes by packets from the source port of its last download.
+    /// Whether the check comes by packets from the source port of the device's last download.
     pub same_session: bool,
-    /// The rules give the version that it reports to devices that run what it ran.
+    /// Whether the rules offer the reported version to devices that run the version that this device ran before.
     pub is_given: bool,
 }
 
 /// A device that was confirmed and reports its old version within a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fallen {
-    /// The content that it got.
+    /// The content that the device received.
     pub content: ContentId,
     /// The version of the release.
     pub to: ShortVersion,
 }
 
 impl Devices {
-    /// Creates an empty table for at most `max` devices; the run begins now.
+    /// Creates an empty table for at most `max` devices. The run begins at `now`.
     pub fn new(max: usize, now: Stamp) -> Devices {
         Devices {
             table: DeviceTable::default(),
             releases: Releases::default(),
             profiles: Profiles::default(),
-            // Slots are 32 bits.
+            // Slot numbers have 32 bits.
             max: max.min(1 << 30),
             began: now,
             downtime: 0,
@@ -192,8 +193,8 @@ impl Devices {
         record.is_some_and(DeviceRecord::is_established)
     }
 
-    /// Whether a device may try what the fuse has paused. It must have been established and there for an hour, or stand
-    /// in the list of known devices.
+    /// Whether a device may try a release that the fuse has paused. The device must be in the list of known devices, or
+    /// be established and have been seen over at least an hour.
     pub fn may_try(&self, device: DeviceId, listed: bool) -> bool {
         let was_there = |record: &DeviceRecord| {
             record.is_established() && record.last.since(record.first) >= HOUR
@@ -206,12 +207,12 @@ impl Devices {
         self.table.find(device).is_some()
     }
 
-    /// The releases that devices are on their way to.
+    /// The releases that devices were offered.
     pub fn releases(&self) -> &Releases {
         &self.releases
     }
 
-    /// The same, for the fuse.
+    /// The releases that devices were offered, for changes by the fuse.
     pub fn releases_mut(&mut self) -> &mut Releases {
         &mut self.releases
     }
@@ -221,12 +222,12 @@ impl Devices {
         self.out.drain(..)
     }
 
-    /// Takes the notices that wait, oldest first.
+    /// Takes the notices that are queued, oldest first.
     pub fn notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
     }
 
-    /// Records a check in an existing project. Returns what the device has fallen back from just now.
+    /// Records a check in an existing project. Returns the release from which the device has just fallen back.
     pub fn seen(&mut self, sighting: Sighting<'_>, now: Stamp) -> Option<Fallen> {
         let (device, check) = (sighting.device, sighting.check);
         let project = self.releases.intern_project(check.project())?;
@@ -281,7 +282,7 @@ impl Devices {
         fallen
     }
 
-    /// Adds a device on probation. `text`: its id as it writes it. `None`: there is no room.
+    /// Adds a device on probation. `text` is its id as the device writes it. Returns `None` if there is no free slot.
     fn admit(
         &mut self,
         device: DeviceId,
@@ -299,12 +300,12 @@ impl Devices {
         Some(self.table.insert(record, Rank::Probation, text))
     }
 
-    /// Most devices that may be established: a tenth of the table is for the others.
+    /// Largest number of devices that may be established. A tenth of the table is reserved for the others.
     fn most_established(&self) -> usize {
         self.max - self.max.div_ceil(10)
     }
 
-    /// Establishes a device, if there is room for it.
+    /// Establishes a device, if there is a free slot for it.
     fn promote(&mut self, slot: u32, now: Stamp) {
         if self.table.len(Rank::Established) >= self.most_established() {
             let Some(stale) = self.stale(now) else { return };
@@ -332,14 +333,14 @@ impl Devices {
         }
     }
 
-    /// An established device that may be evicted.
+    /// Returns an established device that may be evicted.
     fn stale(&self, now: Stamp) -> Option<u32> {
         let mut candidates = self.table.in_order(Rank::Established).take(CANDIDATES);
         candidates.find(|slot| {
             self.table.get(*slot).is_some_and(|record| {
                 let mut absent = now.since(record.last);
                 if record.last < self.began {
-                    // It could not be seen while no server ran.
+                    // The device could not be seen while no server ran.
                     absent = absent.saturating_sub(self.downtime);
                 }
                 absent > STALE.max(record.interval.saturating_mul(3))
@@ -356,7 +357,7 @@ impl Devices {
         }
     }
 
-    /// Changes the project of a device and the projects' numbers of devices.
+    /// Changes the project of a device, and updates the projects' numbers of devices.
     fn set_project(&mut self, slot: u32, project: ProjectId) {
         if let Some(record) = self.table.get_mut(slot)
             && record.project != project
@@ -366,8 +367,7 @@ impl Devices {
         }
     }
 
-    /// Takes over a new catalogue. Returns the stages that contents began with, which are to be given to the journal at
-    /// once.
+    /// Applies a new catalogue. Returns the first stages of contents, which must be given to the journal at once.
     pub fn catalog(&mut self, catalog: &Catalog, now: Stamp) -> Vec<StageEntry> {
         let changes = self.releases.catalog(catalog, now);
         for release in &changes.added {
@@ -383,7 +383,7 @@ impl Devices {
         changes.stages
     }
 
-    /// Queues an established device's entry for the journal.
+    /// Queues the entry of an established device for the journal.
     fn tell_established(&mut self, slot: u32) {
         let record = self.table.get(slot);
         if record.is_some_and(DeviceRecord::is_established) {
@@ -391,7 +391,7 @@ impl Devices {
         }
     }
 
-    /// Queues a device's entry for the journal, once, with at most this priority.
+    /// Queues the entry of a device for the journal, once, with at most the priority `most`.
     fn tell(&mut self, slot: u32, most: Priority) {
         let Some(entry) = self.entry(slot) else {
             return;
@@ -413,7 +413,7 @@ impl Devices {
     }
 }
 
-/// The interval between a device's checks after one more gap: a moving average.
+/// Returns the interval between a device's checks after one more gap, as a moving average.
 fn interval(known: u32, gap: u32) -> u32 {
     if gap < VISIT {
         return known;
@@ -425,7 +425,8 @@ fn interval(known: u32, gap: u32) -> u32 {
     }
 }
 
-/// Number of a day that begins at another time for each device, so that not all are written at the same midnight.
+/// Returns the number of a day. It begins at a different time for each device, so that not all entries are written at
+/// the same midnight.
 fn day(device: DeviceId, moment: Stamp) -> u32 {
     let (_, id) = device.parts();
     let own = (id % u64::from(DAY)) as u32;

@@ -1,4 +1,4 @@
-//! One device in memory, in 120 bytes; 128 with the last refusal, which only the operator's page shows.
+//! The record of one device in memory, in 120 bytes, or 128 with the last refusal, which only the operator page shows.
 
 use super::{DAY, HOUR};
 use crate::firmware::audience::DeviceId;
@@ -13,45 +13,45 @@ use crate::fleet::short_version::ShortVersion;
 /// Eviction class of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rank {
-    /// Seen, but anybody may have invented it: not in the journal, and evicted first.
+    /// Class of devices on probation, which anyone may have invented: not in the journal, and evicted first.
     Probation,
-    /// Evicted only after a long absence.
+    /// Class of established devices: evicted only after a long absence.
     Established,
 }
 
-/// One device.
+/// The record of one device.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceRecord {
-    /// Its id.
+    /// Id of the device.
     pub device: DeviceId,
     /// Number of digits of an IMEI, as the device writes it (14 to 17).
     pub digits: u8,
-    /// Eviction class; changed by the table alone.
+    /// Eviction class. Only the table changes it.
     pub rank: Rank,
-    /// Place in the eviction order of its class; changed by the table alone.
+    /// Place in the eviction order of the class. Only the table changes it.
     pub touched: u64,
-    /// When it was first seen.
+    /// Time at which the device was first seen.
     pub first: Stamp,
-    /// When it was last seen.
+    /// Time at which the device was last seen.
     pub last: Stamp,
-    /// Seconds between its checks; 0: not known.
+    /// Seconds between the device's checks; 0: unknown.
     pub interval: u32,
-    /// The version that it runs.
+    /// The version that the device runs.
     pub version: ShortVersion,
-    /// The project that it asks for.
+    /// The project that the device asks for.
     pub project: ProjectId,
-    /// What it states besides id and version.
+    /// The statements of the device besides its id and version.
     pub profile: ProfileId,
-    /// The network that it was last seen in; once it has a whole file, the one that it got it in.
+    /// The network in which the device was last seen. Once the device has a whole file, the network of that delivery.
     pub network: Option<Network>,
     /// Progress towards the release that was last offered.
     pub journey: Option<Journey>,
-    /// What it reported about that release.
+    /// The device's result report about that release.
     pub report: Option<Report>,
-    /// Up to three releases that it was confirmed with before, each by one of its contents, the earliest first; never
-    /// that of `journey`.
+    /// Up to three releases that the device was confirmed with before, each as one of its contents, earliest first. The
+    /// release of `journey` is never among them.
     pub confirmed: [TargetId; 3],
-    /// Its last refusal; not kept over a restart.
+    /// The last refusal of the device in this run.
     #[cfg(feature = "operator")]
     pub refused: LastRefusal,
 }
@@ -60,16 +60,16 @@ pub struct DeviceRecord {
 #[cfg(feature = "operator")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LastRefusal {
-    /// Number of the reason, from 1 on; 0: it was not refused.
+    /// Number of the reason, starting at 1; 0: not refused in this run.
     pub reason: u16,
-    /// Another step followed.
+    /// Whether another step followed.
     pub is_past: bool,
-    /// When it was last refused.
+    /// Time of the last refusal.
     pub at: Stamp,
 }
 
 impl DeviceRecord {
-    /// A device that was never seen before. `text`: its id as it writes it.
+    /// Creates the record of a device that was never seen before. `text` is its id as the device writes it.
     pub fn new(device: DeviceId, text: &str, project: ProjectId, now: Stamp) -> DeviceRecord {
         let digits = u8::try_from(text.len()).ok();
         DeviceRecord {
@@ -92,19 +92,20 @@ impl DeviceRecord {
         }
     }
 
-    /// Whether it is established.
+    /// Whether the device is established.
     pub fn is_established(&self) -> bool {
         self.rank == Rank::Established
     }
 
-    /// Whether it counts in the fuse of a release of this time: it was there for an hour, and a day before.
+    /// Whether the device counts in the fuse of a release that was published at `release`: it is established, was seen
+    /// over at least an hour, and was first seen a day before the release.
     pub fn counts_for(&self, release: Stamp) -> bool {
         self.is_established()
             && self.last.since(self.first) >= HOUR
             && self.first.plus(DAY) <= release
     }
 
-    /// Whether a network is near the one where the device was last seen, or got its file.
+    /// Whether a network is in the same /16 (IPv6: /32) as `self.network`, or the latter is unknown.
     pub fn is_near(&self, network: Network) -> bool {
         let known = self.network.map(CoarseNetwork::from);
         known.is_none_or(|known| known == CoarseNetwork::from(network))

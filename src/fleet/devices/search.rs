@@ -1,5 +1,5 @@
-//! Search for devices: which pass a filter, how many, and which come first in an order. In slices, so that a check never
-//! waits for a search through a large fleet.
+//! Search for devices: those that pass a filter, their number, and the first ones in an order. The search runs in
+//! slices, so that a check never waits for a search through a large fleet.
 
 use std::collections::BTreeSet;
 
@@ -13,30 +13,30 @@ use crate::fleet::releases::ProjectId;
 use crate::fleet::short_version::ShortVersion;
 use crate::fleet::view::Filter;
 
-/// Bytes by which devices are ordered. Of a longer text only the beginning counts.
+/// Number of bytes by which devices are ordered. Only the beginning of a longer text counts.
 const KEY: usize = 24;
 
-/// What devices can be ordered by.
+/// Columns by which devices can be ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceColumn {
-    /// The id, as it is written.
+    /// The id, as the device writes it.
     Id,
     /// The project.
     Project,
-    /// The version that it runs, by its numbers.
+    /// The version that the device runs, in numeric order.
     Version,
     /// The platform.
     Platform,
-    /// State of its update, in the order of [`State::ALL`]; last those that were offered nothing.
+    /// State of the update, in the order of [`State::ALL`], followed by devices that were offered nothing.
     State,
-    /// When it was first seen.
+    /// Time at which the device was first seen.
     FirstSeen,
-    /// When it was last seen.
+    /// Time at which the device was last seen.
     LastSeen,
 }
 
 impl DeviceColumn {
-    /// The column of this name in the API.
+    /// Returns the column of this name in the API.
     pub fn of_word(word: &str) -> Option<DeviceColumn> {
         Some(match word {
             "id" => DeviceColumn::Id,
@@ -51,32 +51,32 @@ impl DeviceColumn {
     }
 }
 
-/// Order of devices; `None`: that of their slots.
+/// Order of devices; `None`: the order of their slots.
 pub type DeviceOrder = Option<(DeviceColumn, IsDescending)>;
 
-/// Whether the last ones come first.
+/// Whether the order is descending.
 pub type IsDescending = bool;
 
-/// Place of a device in an order: its key, and its slot.
+/// Place of a device in an order: its key and its slot.
 pub type DevicePlace = ([u8; KEY], u32);
 
-/// A search that is under way.
+/// A search in progress.
 #[derive(Debug)]
 pub struct DeviceSearch {
     filter: Filter,
     order: DeviceOrder,
     after: Option<DevicePlace>,
     most: usize,
-    /// Slot of the next slice.
+    /// Slot at which the next slice begins.
     from: u32,
-    /// Devices that passed so far.
+    /// Number of devices that have passed the filter so far.
     pub matching: usize,
-    /// The first of them after `after`, one more than `most`.
+    /// The first of these devices after `after`, at most `most` + 1.
     found: BTreeSet<DevicePlace>,
 }
 
 impl DeviceSearch {
-    /// Searches for the first `most` devices after a place.
+    /// Creates a search for the first `most` devices after a place.
     pub fn new(
         filter: Filter,
         order: DeviceOrder,
@@ -94,7 +94,7 @@ impl DeviceSearch {
         }
     }
 
-    /// The slots of the devices that were found, in order, and the place of the last one if others follow.
+    /// Returns the slots of the devices that were found, in order, and the place of the last one if others follow.
     pub fn found(&self) -> (Vec<u32>, Option<DevicePlace>) {
         let has_more = self.found.len() > self.most;
         let shown = self.found.iter().take(self.most);
@@ -115,18 +115,18 @@ impl DeviceSearch {
     }
 }
 
-/// A filter in the terms of the tables, for one slice.
+/// A filter resolved to the ids of the tables, for one slice.
 pub(super) struct Wanted<'f> {
     filter: &'f Filter,
     project: Option<ProjectId>,
     version: Option<ShortVersion>,
     targets: Option<Vec<TargetId>>,
-    /// What is looked for, in small letters.
+    /// The search text in lower case.
     search: String,
 }
 
 impl Devices {
-    /// Looks through the next slice. Returns whether there are more. `held`: whether the loop guard holds a device.
+    /// Examines the next slice. Returns whether slices are left. `held` returns whether the loop guard holds a device.
     pub fn search(&self, search: &mut DeviceSearch, held: impl Fn(DeviceId) -> bool) -> bool {
         let filter = std::mem::take(&mut search.filter);
         if let Some(wanted) = self.wanted(&filter) {
@@ -145,10 +145,10 @@ impl Devices {
         search.from < self.table.end()
     }
 
-    /// `None`: no device can pass.
+    /// Resolves a filter; `None` if no device can pass.
     pub(super) fn wanted<'f>(&self, filter: &'f Filter) -> Option<Wanted<'f>> {
         let project = match filter.project.as_deref() {
-            // A project that nobody asked for has no devices.
+            // A project that no device has asked for has no devices.
             Some(name) => Some(self.releases.project_id(name)?),
             None => None,
         };
@@ -192,7 +192,7 @@ impl Devices {
             && (!filter.held || held(record.device))
     }
 
-    /// Whether its id or its name is what is looked for.
+    /// Whether the device's id or name matches the filter.
     fn is_called(&self, slot: u32, record: &DeviceRecord, wanted: &Wanted<'_>) -> bool {
         let filter = wanted.filter;
         let (prefix, search) = (filter.prefix.as_bytes(), filter.search.as_bytes());
@@ -201,7 +201,7 @@ impl Devices {
         }
         let text = self.table.text(slot, record);
         let text = text.as_bytes();
-        // A MAC may be written in small letters, and is shown in capital ones.
+        // A MAC may be written in lower case, and is shown in upper case.
         let begins = text.get(..prefix.len()).is_some_and(|beginning| {
             beginning == prefix
                 || matches!(record.device, DeviceId::Mac(_))
@@ -253,7 +253,8 @@ impl Devices {
     }
 }
 
-/// Whether it stands where it is wanted. A release counts as confirmed also those that are on their way to another one.
+/// Whether the device's state is the wanted one. A device that was confirmed with a release and is now on its way to
+/// another one also counts as confirmed with the first one.
 fn is_in_state(record: &DeviceRecord, wanted: &Wanted<'_>) -> bool {
     let state = wanted.filter.state;
     let is_wanted = |found: State| state.is_none_or(|wanted| wanted == found);
@@ -276,7 +277,7 @@ fn copy(key: &mut [u8], bytes: &[u8]) {
     }
 }
 
-/// Versions of numbers by these, before all others.
+/// Writes a key that sorts numeric versions by their numbers, before all other versions.
 fn version_key(key: &mut [u8; KEY], text: &str) {
     let [kind, rest @ ..] = key;
     match Version::parse(text) {

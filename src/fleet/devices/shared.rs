@@ -1,5 +1,5 @@
-//! Outcomes that are shared with other servers ([`crate::fleet::shared`]): which of the devices' journeys are shared, and
-//! what the journeys that a peer has seen mean here.
+//! Outcomes that are shared with other servers ([`crate::fleet::shared`]): the choice of the outcomes that this server
+//! shares, and the use of the outcomes that a peer has seen.
 
 use super::Devices;
 use super::record::DeviceRecord;
@@ -21,14 +21,14 @@ pub(super) struct PeerOutcome<'a> {
 }
 
 impl PeerOutcome<'_> {
-    /// Whether it is of this release.
+    /// Whether the outcome belongs to this release.
     pub fn is_of(&self, project: &str, version: &str) -> bool {
         (&*self.content.project, &*self.content.version) == (project, version)
     }
 }
 
 impl Devices {
-    /// Shares outcomes from now on, also those that are known already.
+    /// Starts to share outcomes, including those that are already known.
     pub fn share(&mut self, secret: &[u8; 32], wall: Wall) {
         let mut shared = Shared::new(secret, wall);
         let known = self.table.from(0);
@@ -37,12 +37,12 @@ impl Devices {
         self.shared = Some(Box::new(shared));
     }
 
-    /// What is shared; `None`: nothing.
+    /// State that is shared with other servers; `None`: nothing is shared.
     pub fn shared(&self) -> Option<&Shared> {
         self.shared.as_deref()
     }
 
-    /// Notes that the journey of a device changes to this one, if its outcome does.
+    /// Marks the outcome of a device as changed, if this new update progress changes it.
     pub(super) fn share_change(&mut self, slot: u32, after: Option<Journey>) {
         if let (Some(shared), Some(record)) = (&mut self.shared, self.table.get(slot)) {
             let outcome = |journey: Option<Journey>| {
@@ -54,8 +54,8 @@ impl Devices {
         }
     }
 
-    /// The outcomes that this server has seen; `None`: they have not changed. `listed`: does a device stand in the list
-    /// of known devices?
+    /// Returns the outcomes that this server has seen; `None` if they have not changed. `listed` returns whether a
+    /// device is in the list of known devices.
     pub fn own_outcomes(
         &mut self,
         listed: impl Fn(DeviceId) -> bool,
@@ -118,7 +118,7 @@ impl Devices {
         Some(lists.collect())
     }
 
-    /// Takes over what an exchange has brought. Returns whether the outcomes of the peers have changed.
+    /// Applies the result of an exchange. Returns whether the outcomes of the peers have changed.
     pub fn exchanged(&mut self, exchanged: Exchanged) -> bool {
         let Some(shared) = &mut self.shared else {
             return false;
@@ -135,20 +135,20 @@ impl Devices {
         true
     }
 
-    /// The newest outcome of a device, if a peer has seen that.
+    /// The newest outcome of a device, if a peer has seen that outcome.
     pub(super) fn elsewhere(&self, record: &DeviceRecord) -> Option<PeerOutcome<'_>> {
         self.at_peers(record.device)
             .filter(|peer| self.is_newer(record, peer))
     }
 
-    /// Whether a peer's outcome of a device is newer than what this server knows of it.
+    /// Whether a peer's outcome of a device is newer than the one that this server knows.
     pub(super) fn is_newer(&self, record: &DeviceRecord, peer: &PeerOutcome<'_>) -> bool {
         let since = record.journey.map(|journey| journey.since);
         let shared = self.shared.as_ref();
         shared.is_some_and(|shared| shared.is_newer(peer.device, peer.outcome, since))
     }
 
-    /// The newest outcome of a device that a peer has seen, perhaps older than what this server knows.
+    /// The newest outcome of a device that a peer has seen. The one that this server knows may be newer.
     pub(super) fn at_peers(&self, device: DeviceId) -> Option<PeerOutcome<'_>> {
         let shared = self.shared.as_ref().filter(|shared| shared.has_peers())?;
         let device = shared.device(device);
@@ -161,20 +161,20 @@ impl Devices {
         })
     }
 
-    /// Whether this server or a peer has seen before that a device counts in the fuse.
+    /// Whether this server or a peer has already seen that a device counts in the fuse.
     pub(super) fn counts_elsewhere(&self, device: DeviceId) -> bool {
         let shared = self.shared.as_ref().filter(|shared| shared.has_peers());
         shared.is_some_and(|shared| shared.is_established(shared.device(device)))
     }
 
-    /// Whether this is the file of a content.
+    /// Whether the target has this content.
     pub(super) fn has_content(&self, id: TargetId, content: ContentId) -> bool {
         let target = self.releases.get(id);
         target.is_some_and(|target| target.content == content)
     }
 
-    /// The outcomes of a release that peers have seen, and of which this server knows nothing newer. Devices that fell
-    /// back before a person resumed the release do not count.
+    /// The outcomes of a release that peers have seen, and for which this server knows no newer ones. Reverts from
+    /// before a person resumed the release do not count.
     pub(super) fn peers_of<'a>(
         &'a self,
         (project, version): (&'a str, &'a str),
@@ -203,7 +203,8 @@ impl Devices {
         })
     }
 
-    /// Takes over the journey of a device that sends a check here, if a peer has delivered to it since.
+    /// Takes the outcome of a peer as the update progress of a device that sends a check, if the peer has delivered to
+    /// the device since.
     pub(super) fn adopt(&mut self, slot: u32, check: &Check<'_>, now: Stamp) -> Option<()> {
         let record = self.table.get(slot)?;
         let peer = self.elsewhere(record)?;

@@ -1,8 +1,9 @@
-//! The last steps of all devices together, and the last refusal of each, for people. In memory only: they begin anew with
-//! each run.
+//! The last steps of all devices, and the last refusal of each, for people. They are only kept in memory, so they start
+//! empty in each run.
 //!
-//! A check that is answered as the one before it is no step, so a fleet that only asks makes none. Devices on probation
-//! are anybody's invention: once the steps are full, theirs are not recorded, and so never evict those of others.
+//! A check with the same reply as the one before it is not a step, so a fleet that only sends checks makes none. Anyone
+//! can invent devices on probation. Therefore their steps are not recorded once the memory is full, so that they never
+//! evict those of other devices.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -15,25 +16,25 @@ use crate::fleet::clock::Stamp;
 use crate::fleet::journey::{Journey, State};
 use crate::fleet::short_version::ShortVersion;
 
-/// Steps at most, of 48 bytes each: 3 MB. The memory is allocated as they fill it.
+/// Largest number of steps, of 48 bytes each: 3 MB. The memory is allocated as it is filled.
 const MOST: usize = 65_536;
 
-/// Steps that are shown of one device.
+/// Largest number of steps that are shown for one device.
 const SHOWN: usize = 20;
 
-/// Reasons of refusals at most, each a rule with the version of a release. Further ones count as [`OTHER`].
+/// Largest number of reasons of refusals, each a rule with the version of a release. Further ones count as [`OTHER`].
 const REASONS: usize = 1024;
 
-/// The text in place of the reasons beyond [`REASONS`].
+/// Text that replaces the reasons beyond [`REASONS`].
 const OTHER: &str = "another reason";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StepKind {
-    /// It reports another version.
+    /// The device reports another version.
     Version,
-    /// It was refused; the number of the reason.
+    /// The device was refused, with the number of the reason.
     Refused(u16),
-    /// Its journey is in another state.
+    /// The update of the device is in another state.
     State(State),
 }
 
@@ -42,11 +43,11 @@ struct DeviceStep {
     device: DeviceId,
     at: Stamp,
     kind: StepKind,
-    /// The version that it reports, or that of the release; empty for a refusal.
+    /// The version that the device reports, or that of the release; empty for a refusal.
     version: ShortVersion,
 }
 
-/// The steps, oldest first, and the reasons of refusals.
+/// The steps of all devices, oldest first, and the reasons of refusals.
 #[derive(Debug, Default)]
 pub(super) struct StepRing {
     steps: VecDeque<DeviceStep>,
@@ -56,24 +57,24 @@ pub(super) struct StepRing {
 /// A step of one device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepView {
-    /// When.
+    /// Time of the step.
     pub at: Stamp,
-    /// `seen` for the first time, another `version`, `refused`, or the word of a [`State`].
+    /// `seen` (first sighting), `version` (another version), `refused`, or the word of a [`State`].
     pub word: &'static str,
-    /// The version that it reports, or that of the release; empty for a refusal.
+    /// The version that the device reports, or that of the release; empty for a refusal.
     pub version: Box<str>,
-    /// Why it was refused.
+    /// Reason of a refusal.
     pub reason: Option<Box<str>>,
 }
 
 /// The last steps of one device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepsView {
-    /// The last twenty, newest first.
+    /// The last twenty steps, newest first.
     pub steps: Vec<StepView>,
-    /// Earlier steps may be missing.
+    /// Time before which steps may be missing.
     pub since: Stamp,
-    /// The last refusal in this run: why, and when.
+    /// Reason and time of the last refusal in this run.
     pub refusal: Option<(Box<str>, Stamp)>,
 }
 
@@ -89,7 +90,7 @@ impl StepRing {
         self.steps.push_back(step);
     }
 
-    /// The number of the reason of a refusal; `last` is likely.
+    /// Returns the number of the reason of a refusal. `last` is tried first, because it is the most likely one.
     fn number(&mut self, refused: &RefusedCheck<'_>, last: u16) -> u16 {
         if self.reason(last).is_some_and(|text| is_text(text, refused)) {
             return last;
@@ -114,7 +115,7 @@ impl StepRing {
     }
 }
 
-/// Whether a refusal is shown as this text.
+/// Whether `text` is the text of this refusal.
 fn is_text(text: &str, refused: &RefusedCheck<'_>) -> bool {
     let rule = match refused.release {
         Some(release) => {
@@ -136,7 +137,7 @@ impl Devices {
         }
     }
 
-    /// Records another state of a device's journey.
+    /// Records a change of state of a device's update.
     pub(super) fn note_journey(
         &mut self,
         slot: u32,
@@ -153,7 +154,7 @@ impl Devices {
         }
     }
 
-    /// Records the answer to a check, if it is another one than before.
+    /// Records the reply to a check, if it differs from the one before.
     pub(super) fn note_verdict(&mut self, slot: u32, verdict: &Verdict<'_>, now: Stamp) {
         let Some(record) = self.table.get_mut(slot) else {
             return;
@@ -176,7 +177,7 @@ impl Devices {
                     );
                 }
             }
-            // An offer of what it is under way to already, after a refusal in between.
+            // The device is offered the release of its current update again, after a refusal in between.
             Verdict::Offer(offer) if last.reason > 0 && !last.is_past => {
                 let version = ShortVersion::of(&offer.release.version_text);
                 self.add_step(slot, StepKind::State(State::Offered), version, now);
@@ -200,7 +201,7 @@ impl Devices {
         }
     }
 
-    /// The last steps of a device. Looks through all steps: 0.1 ms (65,536 steps, one core of a server).
+    /// Returns the last steps of a device. Searches all steps, which takes 0.1 ms (65,536 steps, one core of a server).
     pub fn steps(&self, device: DeviceId) -> Option<StepsView> {
         let record = self.table.device(device)?;
         let StepRing { steps, .. } = &self.steps;
@@ -218,7 +219,8 @@ impl Devices {
         })
     }
 
-    /// The steps that follow from the record itself, those of earlier runs too, as far as they are not shown.
+    /// Returns the steps that follow from the record itself, including those of earlier runs, except those that are
+    /// shown already.
     fn remembered_steps(&self, record: &DeviceRecord, shown: &[StepView]) -> Vec<StepView> {
         let journey = record.journey.and_then(|journey| {
             let target = self.releases.get(journey.target)?;

@@ -1,4 +1,4 @@
-//! The search for devices that have gone silent.
+//! Search for devices that have become silent.
 
 use super::Devices;
 use crate::fleet::clock::Stamp;
@@ -6,32 +6,32 @@ use crate::fleet::entry::{JournalEntry, Priority};
 use crate::fleet::journey::TargetId;
 use crate::fleet::notices::{Notice, NoticeKind};
 
-/// Slots that one call of [`Devices::sweep_silent`] looks at.
+/// Number of slots that one call of [`Devices::sweep_silent`] examines.
 const AT_ONCE: u32 = 2000;
 
 /// Progress of a sweep over the table.
 #[derive(Debug, Default)]
 pub struct Sweep {
-    /// The next slot.
+    /// Slot at which the next call continues.
     next: u32,
-    /// A record has changed since it began, perhaps one that was passed already.
+    /// Whether a record has changed since the sweep began, perhaps one that was already examined.
     has_changed: bool,
-    /// Earliest time at which one of the devices that were looked at becomes silent.
+    /// Earliest time at which one of the examined devices becomes silent.
     soonest: Option<Stamp>,
-    /// It has ended and nothing has changed since it began: no device becomes silent before `soonest`.
+    /// Whether the sweep has ended without changes since it began, so that no device becomes silent before `soonest`.
     is_settled: bool,
 }
 
 impl Sweep {
-    /// Makes the next sweep necessary: a record has changed.
+    /// Makes another sweep necessary, because a record has changed.
     pub fn restart(&mut self) {
         (self.has_changed, self.is_settled) = (true, false);
     }
 }
 
 impl Devices {
-    /// Looks at the next devices for those that have gone silent. A sweep in which nothing changed is not repeated before
-    /// the first device can become silent.
+    /// Examines the next devices for those that have become silent. A sweep in which nothing changed is not repeated
+    /// before the first device can become silent.
     pub fn sweep_silent(&mut self, now: Stamp) {
         if self.due().is_none_or(|due| now < due) {
             return;
@@ -60,7 +60,7 @@ impl Devices {
             let last = record.last.max(journey.since).max(self.began);
             let after = journey.waited(now.since(last), record.interval, reboot_within, now);
             if after != journey && self.elsewhere(&record).is_some() {
-                // It came back to another server.
+                // The device came back to another server.
                 self.step(slot, Some(journey), None);
             } else if after != journey {
                 self.step(slot, Some(journey), Some(after));
@@ -76,7 +76,7 @@ impl Devices {
         }
     }
 
-    /// Raises the notice about a release of which too many devices are silent.
+    /// Raises the notice about a release with too many silent devices.
     fn fell_silent(&mut self, target: TargetId, now: Stamp) {
         if let Some((entry, reason)) = self.releases.too_many_silent(target, now) {
             let (project, version) = (&entry.project, &entry.version);
@@ -88,7 +88,7 @@ impl Devices {
         }
     }
 
-    /// When [`Devices::sweep_silent`] has something to do; `None`: not before something changes.
+    /// Time at which [`Devices::sweep_silent`] has work to do; `None`: not before something changes.
     pub fn due(&self) -> Option<Stamp> {
         match self.sweep.is_settled {
             true => self.sweep.soonest,

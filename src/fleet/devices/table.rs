@@ -1,4 +1,4 @@
-//! The records by slot, by id, and in the order in which they are evicted.
+//! The records of devices by slot, by id, and in eviction order.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -9,23 +9,23 @@ use super::record::{DeviceRecord, Rank};
 use crate::firmware::audience::DeviceId;
 use crate::fleet::clock::Stamp;
 
-/// The records. A device keeps its slot as long as it is remembered.
+/// The records. A device keeps its slot until it is removed.
 #[derive(Debug, Default)]
 pub struct DeviceTable {
     records: Vec<Option<DeviceRecord>>,
     free: Vec<u32>,
-    /// Slots by id. The ids stand in the records alone.
+    /// Slots by id. Only the records contain the ids.
     index: HashTable<u32>,
     keys: RandomState,
-    /// Slots by the number of the last touch, for each [`Rank`]: the first is evicted first.
+    /// Slots by the number of the last touch, for each [`Rank`]. The first slot is evicted first.
     order: [BTreeMap<u64, u32>; 2],
     touches: u64,
-    /// Texts of ids that are neither IMEIs nor MACs, by slot.
+    /// Texts of the ids that are neither IMEIs nor MACs, by slot.
     texts: BTreeMap<u32, Box<str>>,
 }
 
 impl DeviceTable {
-    /// Reserves capacity for this many devices, so that loading them moves none. Without the memory it does nothing.
+    /// Reserves capacity for this many devices, so that loading them moves none. Does nothing without enough memory.
     pub fn reserve(&mut self, devices: usize) {
         if self.records.try_reserve_exact(devices).is_err() {
             return;
@@ -36,7 +36,7 @@ impl DeviceTable {
             keys,
             ..
         } = self;
-        // Without room it grows as it is filled.
+        // If this fails, the index grows as it is filled.
         let _grows_later = index.try_reserve(devices, |slot| hash_of(records, keys, *slot));
     }
 
@@ -45,7 +45,7 @@ impl DeviceTable {
         self.order(rank).len()
     }
 
-    /// Bound of the slots.
+    /// Upper bound of the slots (exclusive).
     pub fn end(&self) -> u32 {
         u32::try_from(self.records.len()).unwrap_or(u32::MAX)
     }
@@ -60,29 +60,29 @@ impl DeviceTable {
         self.index.find(hash, is_it).copied()
     }
 
-    /// A device.
+    /// The record of a device.
     pub fn device(&self, device: DeviceId) -> Option<&DeviceRecord> {
         self.get(self.find(device)?)
     }
 
-    /// The device at a slot.
+    /// The record at a slot.
     pub fn get(&self, slot: u32) -> Option<&DeviceRecord> {
         self.records.get(slot as usize)?.as_ref()
     }
 
-    /// The device at a slot, for changes of anything but its id and its place in the eviction order.
+    /// The record at a slot, for changes. The id and the place in the eviction order must not be changed.
     pub fn get_mut(&mut self, slot: u32) -> Option<&mut DeviceRecord> {
         self.records.get_mut(slot as usize)?.as_mut()
     }
 
-    /// All devices from a slot on, with their slots.
+    /// All records from a slot on, with their slots.
     pub fn from(&self, slot: u32) -> impl Iterator<Item = (u32, &DeviceRecord)> {
         let records = self.records.get(slot as usize..).unwrap_or_default();
         let slots = (slot..).zip(records);
         slots.filter_map(|(slot, record)| Some((slot, record.as_ref()?)))
     }
 
-    /// The id of a device as it writes it.
+    /// The id of a device as the device writes it.
     pub fn text(&self, slot: u32, record: &DeviceRecord) -> Box<str> {
         match record.device {
             DeviceId::Imei(number) => {
@@ -94,14 +94,14 @@ impl DeviceTable {
         }
     }
 
-    /// Adds a device that is not there yet, as the one that was seen last. `text`: its id as it writes it.
+    /// Adds a device that is not in the table, as the last in eviction order. `text` is its id as the device writes it.
     pub fn insert(&mut self, record: DeviceRecord, rank: Rank, text: &str) -> u32 {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
                 let length = self.records.len();
                 if length == self.records.capacity() {
-                    // By an eighth: doubling would cost more than 200 bytes per device.
+                    // Grow by an eighth: doubling would cost more than 200 bytes per device.
                     self.records.reserve_exact(length / 8 + 64);
                 }
                 self.records.push(None);
@@ -127,7 +127,7 @@ impl DeviceTable {
         slot
     }
 
-    /// Forgets a device.
+    /// Removes a device.
     pub fn remove(&mut self, slot: u32) -> Option<DeviceRecord> {
         let record = self.records.get_mut(slot as usize)?.take()?;
         let hash = self.keys.hash_one(record.device);
@@ -140,7 +140,7 @@ impl DeviceTable {
         Some(record)
     }
 
-    /// Makes a device the one that was seen last among those of a rank.
+    /// Makes a device the last in the eviction order of a rank.
     pub fn touch(&mut self, slot: u32, rank: Rank) {
         if let Some(&DeviceRecord {
             rank: before,
@@ -181,12 +181,12 @@ impl DeviceTable {
             }
             self.touches = touched;
         }
-        // Built at once: a million changes of the old one would take half a second.
+        // Build the order at once: a million changes to the old one would take half a second.
         let slots = order.into_iter().map(|(_, slot)| slot);
         *self.order_mut(Rank::Established) = (first..).zip(slots).collect();
     }
 
-    /// Number of texts of ids.
+    /// Number of stored texts of ids.
     #[cfg(test)]
     pub fn texts(&self) -> usize {
         self.texts.len()

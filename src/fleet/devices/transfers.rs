@@ -1,4 +1,4 @@
-//! What the devices get: bytes that arrive, whole files, and the result that the module reports.
+//! Transfers to the devices: bytes that arrive, whole files, and result reports.
 
 use super::Devices;
 use crate::firmware::ContentId;
@@ -8,19 +8,19 @@ use crate::fleet::journey::{Journey, State};
 use crate::fleet::network::Network;
 use crate::fleet::report::Report;
 
-/// Of a transfer, what concerns its device's journey.
+/// The part of a transfer that concerns the update progress of its device.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceTransfer {
     /// The device.
     pub device: DeviceId,
     /// The file.
     pub content: ContentId,
-    /// The first byte.
+    /// Offset of the first byte.
     pub start: u64,
 }
 
 impl Devices {
-    /// The journey of a transfer, if its device is on one to this content.
+    /// The slot and the update progress of a transfer's device, if it was offered this content.
     fn under_way(&self, piece: DeviceTransfer) -> Option<(u32, Journey)> {
         let slot = self.table.find(piece.device)?;
         let journey = self.table.get(slot)?.journey?;
@@ -28,14 +28,14 @@ impl Devices {
         (target.content == piece.content).then_some((slot, journey))
     }
 
-    /// A transfer begins.
+    /// Records that a transfer begins.
     pub fn begun(&mut self, piece: DeviceTransfer) {
         if let (0, Some((slot, journey))) = (piece.start, self.under_way(piece)) {
             self.set_journey(slot, Some(journey.begun()));
         }
     }
 
-    /// A device has shown by a GetN, or by a whole file, that it can read our answers.
+    /// Records that a device has shown, by a GetN or a whole file, that it receives the server's replies.
     pub fn answered(&mut self, device: DeviceId, now: Stamp) {
         if let Some(slot) = self.table.find(device)
             && let Some(record) = self.table.get(slot)
@@ -46,7 +46,7 @@ impl Devices {
         }
     }
 
-    /// Of a transfer, the bytes before `high` have arrived.
+    /// Records that the bytes before `high` of a transfer have arrived.
     pub fn acknowledged(&mut self, piece: DeviceTransfer, high: u64, now: Stamp) {
         if let Some((slot, journey)) = self.under_way(piece) {
             let after = journey.acknowledged(piece.start, high, now);
@@ -54,8 +54,7 @@ impl Devices {
         }
     }
 
-    /// A transfer went to the end of the file in good order.
-    /// `by_proxy`: to a trusted proxy.
+    /// Records that a transfer reached the end of the file in good order. `by_proxy`: it was to a trusted proxy.
     pub fn delivered(
         &mut self,
         piece: DeviceTransfer,
@@ -68,7 +67,7 @@ impl Devices {
         };
         let after = journey.delivered(size, by_proxy, now);
         if after == journey {
-            // It came back with the new version before this was noted.
+            // The device came back with the new version before this was noted.
             if journey.state == State::Confirmed && journey.has_all(size) {
                 self.answered(piece.device, now);
             }
@@ -80,7 +79,7 @@ impl Devices {
         self.answered(piece.device, now);
     }
 
-    /// Records the result that the device reports for the content that it was last offered.
+    /// Records the result report of a device about the content that it was last offered.
     pub fn reported(&mut self, device: DeviceId, content: ContentId, report: Report) {
         let piece = DeviceTransfer {
             device,

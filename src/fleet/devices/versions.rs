@@ -1,24 +1,24 @@
-//! How many devices run which version.
+//! Numbers of devices by the version that they run.
 
 use std::collections::HashMap;
 
 use super::Devices;
 use crate::fleet::history::VersionKey;
 
-/// Versions that are counted at most. Devices can report any.
+/// Largest number of versions that are counted. Devices can report any version.
 const VERSIONS: usize = 4096;
 
 /// A walk over the devices, some at a time, that counts them by the version that they run.
 #[derive(Debug, Default)]
 pub struct VersionWalk {
-    /// Slot of the next device.
+    /// Slot at which the next call continues.
     next: u32,
-    /// Devices by version.
+    /// Number of devices by version.
     pub running: HashMap<VersionKey, u32>,
 }
 
 impl Devices {
-    /// Looks at `most` more slots. Returns whether the walk has ended.
+    /// Examines `most` more slots. Returns whether the walk has ended.
     pub fn walk_versions(&self, walk: &mut VersionWalk, most: u32) -> bool {
         let end = walk.next.saturating_add(most);
         for (slot, record) in self.table.from(walk.next) {

@@ -1,4 +1,4 @@
-//! Devices as people see them.
+//! Views of devices for people.
 
 use super::Devices;
 use super::record::DeviceRecord;
@@ -16,7 +16,7 @@ use crate::fleet::releases::ProjectId;
 use crate::fleet::short_version::ShortVersion;
 use crate::fleet::view::{DeviceView, Filter};
 
-/// Slots that one page looks through at most: about a tenth of a millisecond, so that devices never wait for it.
+/// Largest number of slots that are examined for one page: about 0.1 ms, so that devices never wait for it.
 pub(super) const LOOKED_AT: u32 = 512;
 
 /// A device of a project.
@@ -29,29 +29,29 @@ pub struct ProjectDevice<'d> {
     record: &'d DeviceRecord,
 }
 
-/// The check of a device but for its id. Two devices of one project that have the same send the same check otherwise.
+/// The check of a device without the id. Devices of one project with the same value send the same check but for the id.
 #[cfg(feature = "operator")]
 pub type CheckWithoutId = (ProfileId, ShortVersion);
 
 #[cfg(feature = "operator")]
 impl ProjectDevice<'_> {
-    /// Its id.
+    /// Id of the device.
     pub fn id(&self) -> DeviceId {
         self.record.device
     }
 
-    /// Its check but for the id.
+    /// The check without the id.
     pub fn check_without_id(&self) -> CheckWithoutId {
         (self.record.profile, self.record.version)
     }
 
-    /// Whether it has a whole file and may not run it yet. Only then is a file known that it waits with.
+    /// Whether the device has a whole file that it need not run yet. Only then is the file that it waits with known.
     pub fn may_wait(&self) -> bool {
         let journey = self.record.journey;
         journey.is_some_and(|journey| journey.state.has_all())
     }
 
-    /// Calls `give` with the check that it sends, as far as it is known.
+    /// Calls `give` with the check that the device sends, as far as it is known.
     pub fn check<T>(&self, give: impl FnOnce(Check<'_>) -> T) -> T {
         let text = self.devices.table.text(self.slot, self.record);
         let profile = self.devices.profiles.get(self.record.profile);
@@ -66,13 +66,13 @@ impl ProjectDevice<'_> {
 }
 
 impl Devices {
-    /// One device, without what the rest of the fleet knows of it.
+    /// One device, without the fields that other parts of the fleet provide.
     pub fn view(&self, device: DeviceId, wall: Wall) -> Option<DeviceView> {
         let slot = self.table.find(device)?;
         self.view_at(slot, self.table.get(slot)?, wall)
     }
 
-    /// The device at a slot, without what the rest of the fleet knows of it.
+    /// The device at a slot, without the fields that other parts of the fleet provide.
     pub fn view_of(&self, slot: u32, wall: Wall) -> Option<DeviceView> {
         self.view_at(slot, self.table.get(slot)?, wall)
     }
@@ -99,8 +99,8 @@ impl Devices {
         Some(self.table.device(device)?.project)
     }
 
-    /// Calls `visit` with each device of a project, until it returns `false`. Looks at `most` slots from one on, and returns
-    /// the next one; `None`: there is none.
+    /// Calls `visit` with each device of a project, until it returns `false`. Examines `most` slots, starting at
+    /// `from`. Returns the next slot; `None` if no slots are left.
     #[cfg(feature = "operator")]
     pub fn of_project<'d>(
         &'d self,
@@ -127,8 +127,9 @@ impl Devices {
         (end < self.table.end()).then_some(end)
     }
 
-    /// At most `most` devices from a slot on that pass the filter, and the slot of the next page; `None`: there is none.
-    /// A page may be short: only so many slots are looked at. `held`: whether the loop guard holds a device.
+    /// Returns at most `most` devices that pass the filter, starting at the slot `from`, and the slot of the next page,
+    /// or `None` after the last page. A page may be short, because at most [`LOOKED_AT`] slots are examined. `held`
+    /// returns whether the loop guard holds a device.
     pub fn page(
         &self,
         filter: &Filter,

@@ -1,13 +1,15 @@
-//! What many devices have in common (project, version, profile and release). A compaction writes it once, in a line of its
-//! own, and in the line of each such device the checksum of that line.
+//! Fields that many devices have in common (project, version, profile and release). A compaction writes them once, in a
+//! common line. The line of each such device contains the checksum of the common line.
 //!
-//! A checksum and no number: a device whose common line is lost can never be taken for one of others.
+//! The reference is a checksum and not a number, so that a device whose common line is lost is never read with another
+//! one.
 
 use std::collections::HashMap;
 
 use super::DeviceEntry;
 
-/// Common lines that a reader keeps at least. A writer repeats a line before more than these were written since.
+/// Smallest number of common lines that a reader keeps. A writer repeats a common line before more than this number of
+/// others follow it.
 const COMMONS: usize = 4096;
 
 /// The common lines of a journal that is read.
@@ -18,7 +20,7 @@ pub struct Commons {
 }
 
 impl Commons {
-    /// Takes over the line with this checksum.
+    /// Adds the line with this checksum.
     pub fn define(&mut self, check: u64, common: DeviceEntry) {
         if self.last.len() >= COMMONS {
             self.before = std::mem::take(&mut self.last);
@@ -26,7 +28,7 @@ impl Commons {
         self.last.insert(check, common);
     }
 
-    /// The line with this checksum.
+    /// Returns the line with this checksum.
     pub fn get(&self, check: u64) -> Option<&DeviceEntry> {
         self.last.get(&check).or_else(|| self.before.get(&check))
     }
@@ -39,8 +41,8 @@ pub struct WrittenCommons {
 }
 
 impl WrittenCommons {
-    /// The checksum of the line that has in common with a device what there is. `write` writes that line if there is none
-    /// yet, and returns its checksum. `None`: another line has the same checksum.
+    /// Returns the checksum of the common line of a device. If there is no such line yet, `write` writes it and returns
+    /// its checksum. `None` if another line has the same checksum.
     pub fn check(
         &mut self,
         device: &DeviceEntry,

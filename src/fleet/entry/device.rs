@@ -1,4 +1,4 @@
-//! The journal's entry of a device and of its journey.
+//! The journal's entry of a device and of its update progress.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -12,28 +12,28 @@ use crate::fleet::journey::{Outcome, State};
 use crate::fleet::network::Network;
 use crate::fleet::profiles::Profile;
 
-/// One device, as the journal keeps it and people see it. Copies share its texts.
+/// One device, as the journal keeps it and people see it. Copies share the texts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DeviceEntry {
     /// The id.
     pub device: DeviceId,
-    /// The id as the device writes it. An id that is neither an IMEI nor a MAC is kept nowhere else.
+    /// The id as the device writes it. Of an id that is neither an IMEI nor a MAC, this is the only copy.
     pub text: Box<str>,
-    /// The project that it asks for.
+    /// The project that the device asks for.
     pub project: Rc<str>,
-    /// The version that it reports (at most 22 bytes).
+    /// The version that the device reports (at most 22 bytes).
     pub version: Rc<str>,
-    /// When it was first seen.
+    /// Time at which the device was first seen.
     pub first: Stamp,
-    /// When it was last seen.
+    /// Time at which the device was last seen.
     pub last: Stamp,
-    /// Observed time between its checks in seconds; 0: not known yet.
+    /// Observed time between the device's checks in seconds; 0: unknown.
     pub interval: u32,
-    /// The network that it last asked from.
+    /// The network from which the last check came.
     pub network: Option<Network>,
-    /// What it states besides id and version; `None`: not known.
+    /// Statements of the device besides its id and version; `None`: unknown.
     pub profile: Option<Rc<Profile<'static>>>,
-    /// Releases (project and version) that it was confirmed with before that of its journey, earliest first.
+    /// Releases (project and version) that the device was confirmed with before that of `journey`, earliest first.
     pub confirmed: Vec<(Rc<str>, Rc<str>)>,
     /// Progress towards the release that was last offered; `None`: nothing was offered yet.
     pub journey: Option<JourneyEntry>,
@@ -48,26 +48,26 @@ pub struct JourneyEntry {
     pub version: Rc<str>,
     /// The file.
     pub content: ContentId,
-    /// Its size in bytes.
+    /// Size of the file in bytes.
     pub size: u64,
-    /// State of the journey.
+    /// State of the update.
     pub state: State,
-    /// When that state began.
+    /// Time at which `state` began.
     pub since: Stamp,
     /// Number of bytes that the device has, without a gap.
     pub reached: u64,
-    /// The last result.
+    /// Last result of the device.
     pub outcome: Option<Outcome>,
-    /// Consecutive weak attempts.
+    /// Number of consecutive weak attempts.
     pub weak: u8,
-    /// The last delivery was to a trusted proxy.
+    /// Whether the last delivery was to a trusted proxy.
     pub by_proxy: bool,
-    /// The version that the device ran when it was offered.
+    /// Version that the device ran when it was offered the release.
     pub from: Rc<str>,
 }
 
 impl DeviceEntry {
-    /// A device that was seen once. `text`: its id as it writes it.
+    /// Creates the entry of a device that was seen once. `text` is its id as the device writes it.
     pub fn new(
         device: DeviceId,
         text: &str,
@@ -90,7 +90,7 @@ impl DeviceEntry {
         }
     }
 
-    /// The check that the device sends, as far as it is known.
+    /// Returns the check that the device sends, as far as it is known.
     pub fn check(&self) -> Check<'_> {
         let profile = self.profile.as_deref().map(Profile::borrowed);
         known_check(
@@ -102,7 +102,7 @@ impl DeviceEntry {
         )
     }
 
-    /// What it may have in common with other devices, in an entry whose other fields are empty.
+    /// Returns the fields that the device may have in common with others, in an entry whose other fields are empty.
     pub fn common(&self) -> DeviceEntry {
         DeviceEntry {
             device: DeviceId::Other(0),
@@ -119,7 +119,7 @@ impl DeviceEntry {
         }
     }
 
-    /// Writes all but what [`DeviceEntry::common`] returns.
+    /// Writes all fields except those that [`DeviceEntry::common`] returns.
     pub fn write_own(&self, line: &mut LineWriter<'_>) {
         write_id(line, "device", self.device);
         if self.text != usual_text(self.device) {
@@ -140,7 +140,7 @@ impl DeviceEntry {
         }
     }
 
-    /// Writes what [`DeviceEntry::common`] returns. `key`: that of the project.
+    /// Writes the fields that [`DeviceEntry::common`] returns. `key` is the key of the project.
     pub fn write_common(&self, line: &mut LineWriter<'_>, key: &str) {
         line.text(key, &self.project);
         line.text("version", &self.version);
@@ -159,7 +159,7 @@ impl DeviceEntry {
         let common = DeviceEntry::read_common(fields, "project")?;
         OwnFields::read(fields)?.with(common)
     }
-    /// Reads what [`DeviceEntry::write_common`] wrote.
+    /// Reads the fields that [`DeviceEntry::write_common`] wrote.
     pub fn read_common(fields: &Fields<'_>, key: &str) -> Option<DeviceEntry> {
         let project: Rc<str> = fields.text(key)?.into();
         let journey = match fields.has("to") {
@@ -176,7 +176,8 @@ impl DeviceEntry {
         })
     }
 
-    /// `1.0.1,1.0.2`; a release of another project follows its name: `OTHER/1.0.1`. Neither name has a comma.
+    /// Returns a text such as `1.0.1,1.0.2`. A release of another project follows the project's name: `OTHER/1.0.1`.
+    /// Neither name contains a comma.
     fn confirmed_text(&self) -> String {
         let texts = self.confirmed.iter().map(|(project, version)| {
             let is_own = *project == self.project;
@@ -189,25 +190,25 @@ impl DeviceEntry {
     }
 }
 
-/// The fields of a device that are its own; the others are those of a [`DeviceEntry::common`].
+/// The fields of a device that others do not share; [`DeviceEntry::common`] returns the rest.
 #[derive(Debug)]
 pub struct OwnFields {
     device: DeviceId,
-    /// The id as the device writes it; `None`: in the usual form.
+    /// The id as the device writes it; `None`: the usual form.
     text: Option<Box<str>>,
     first: Stamp,
     last: Stamp,
     interval: u32,
     network: Option<Network>,
-    /// Start of the state of its journey.
+    /// Time at which the state of the update began.
     since: Option<Stamp>,
     weak: u8,
-    /// Bytes that it has; `None`: as in the common line.
+    /// Number of bytes that the device has; `None`: as in the common line.
     reached: Option<u64>,
 }
 
 impl OwnFields {
-    /// Reads what [`DeviceEntry::write_own`] wrote.
+    /// Reads the fields that [`DeviceEntry::write_own`] wrote.
     pub fn read(fields: &Fields<'_>) -> Option<OwnFields> {
         Some(OwnFields {
             device: parse_id(fields.text("device")?)?,
@@ -228,7 +229,7 @@ impl OwnFields {
         })
     }
 
-    /// The entry of a device that has this in common with others. `None`: a field is missing.
+    /// Returns the entry of a device with these common fields; `None` if a field is missing.
     pub fn with(self, common: DeviceEntry) -> Option<DeviceEntry> {
         let journey = match common.journey {
             Some(journey) => Some(JourneyEntry {
@@ -252,7 +253,7 @@ impl OwnFields {
     }
 }
 
-/// The check that a device sends, as far as it is known.
+/// Returns the check that a device sends, as far as it is known.
 pub fn known_check<'a>(
     device: DeviceId,
     text: &'a str,
@@ -284,7 +285,7 @@ fn read_confirmed(text: &str, project: &Rc<str>) -> Vec<(Rc<str>, Rc<str>)> {
 }
 
 impl JourneyEntry {
-    /// An offer. `from`: the version that the device runs.
+    /// Creates the progress of a device that was offered the release. `from` is the version that the device runs.
     pub fn new(
         project: &str,
         version: &str,
@@ -308,7 +309,7 @@ impl JourneyEntry {
         }
     }
 
-    /// See [`DeviceEntry::common`]. A file that the device has whole is usual.
+    /// See [`DeviceEntry::common`]. `reached` is common only if the device has the whole file, which is the usual case.
     fn common(&self) -> JourneyEntry {
         let has_all = self.reached == self.size;
         JourneyEntry {
@@ -319,7 +320,7 @@ impl JourneyEntry {
         }
     }
 
-    /// `project`: the one that the device asks for.
+    /// Writes the common fields. `project` is the one that the device asks for.
     fn write_common(&self, line: &mut LineWriter<'_>, project: &str) {
         line.text("to", &self.version);
         if *self.project != *project {
@@ -362,7 +363,7 @@ impl JourneyEntry {
     }
 }
 
-/// The outcome that follows from a state, and is not written.
+/// Returns the outcome that follows from a state and is therefore not written.
 fn usual_outcome(state: State) -> Option<Outcome> {
     match state {
         State::Confirmed => Some(Outcome::Confirmed),
@@ -391,7 +392,7 @@ fn write_profile(line: &mut LineWriter<'_>, profile: &Profile<'_>) {
     }
 }
 
-/// The profile. No check is without a name in it and in its path.
+/// Reads the profile; `None` if there is none. Every profile has a firmware name or a project in the path.
 fn read_profile(fields: &Fields<'_>) -> Option<Profile<'static>> {
     let text = |key| fields.text(key).map(|text| Cow::Owned(text.to_owned()));
     let (firmware_name, path_project) = (text("name"), text("path"));
@@ -425,7 +426,7 @@ pub(super) fn parse_id(text: &str) -> Option<DeviceId> {
     }
 }
 
-/// The text of an id that follows from the id, and is not written.
+/// Returns the text that follows from an id and is therefore not written.
 fn usual_text(device: DeviceId) -> Box<str> {
     match device {
         DeviceId::Imei(number) => match itoa::Buffer::new().format(number) {

@@ -1,4 +1,4 @@
-//! Fields of one line of the journal: writing and reading them. Entries read and write themselves with it.
+//! Fields of one line of the journal: reader and writer that the entries use.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write};
@@ -9,10 +9,10 @@ use serde_json::Value;
 use crate::firmware::ContentId;
 use crate::fleet::clock::{Stamp, Wall};
 
-/// Longest time that a device can be held, whatever a line says, in seconds.
+/// Longest time that a device can be held, whatever a line states, in seconds.
 const LONGEST_HOLD: i64 = 30 * 86_400;
 
-/// Fields of a usual line.
+/// Number of fields of a typical line.
 const USUAL: usize = 16;
 
 /// Writes the fields of one line. Writing to a `String` does not fail.
@@ -29,7 +29,7 @@ impl<'b> LineWriter<'b> {
         LineWriter { out, start, wall }
     }
 
-    /// A value that needs no quotes.
+    /// Writes a value that needs no quotes.
     pub fn plain(&mut self, key: &str, value: impl Display) {
         let before = if self.out.len() == self.start {
             '{'
@@ -39,12 +39,12 @@ impl<'b> LineWriter<'b> {
         let _ = write!(self.out, "{before}\"{key}\":{value}");
     }
 
-    /// A text that needs no escaping.
+    /// Writes a text that needs no escaping.
     pub fn word(&mut self, key: &str, value: impl Display) {
         self.plain(key, format_args!("\"{value}\""));
     }
 
-    /// Any text. It never contains `{"`, by which the beginning of a line is known.
+    /// Writes any text. It never contains `{"`, which marks the beginning of a line.
     pub fn text(&mut self, key: &str, text: &str) {
         let is_plain = |byte: u8| byte >= b' ' && !matches!(byte, b'"' | b'\\' | b'{');
         if text.bytes().all(is_plain) {
@@ -54,31 +54,31 @@ impl<'b> LineWriter<'b> {
         self.plain(key, quoted.replace("{\"", "\\u007b\""));
     }
 
-    /// The same; an empty text is left out.
+    /// Writes any text, but omits an empty one.
     pub fn optional_text(&mut self, key: &str, text: &str) {
         if !text.is_empty() {
             self.text(key, text);
         }
     }
 
-    /// A hash, as 16 hexadecimal digits.
+    /// Writes a hash as 16 hexadecimal digits.
     pub fn hash(&mut self, key: &str, hash: u64) {
         self.word(key, format_args!("{hash:016x}"));
     }
 
-    /// A time, in Unix seconds.
+    /// Writes a time in Unix seconds.
     pub fn time(&mut self, key: &str, stamp: Stamp) {
         self.plain(key, self.wall.unix_of(stamp));
     }
 
-    /// A time that is left out if there is none.
+    /// Writes a time, but omits `None`.
     pub fn optional_time(&mut self, key: &str, stamp: Option<Stamp>) {
         if let Some(stamp) = stamp {
             self.time(key, stamp);
         }
     }
 
-    /// A number that is left out if it is 0.
+    /// Writes a number, but omits 0.
     pub fn count(&mut self, key: &str, number: impl Into<u64>) {
         let number = number.into();
         if number != 0 {
@@ -86,46 +86,46 @@ impl<'b> LineWriter<'b> {
         }
     }
 
-    /// A flag that is left out if it is false.
+    /// Writes a flag, but omits `false`.
     pub fn flag(&mut self, key: &str, is_set: bool) {
         if is_set {
             self.plain(key, true);
         }
     }
 
-    /// Unix time of a stamp.
+    /// Returns the Unix time of a stamp.
     pub fn unix(&self, stamp: Stamp) -> i64 {
         self.wall.unix_of(stamp)
     }
 
-    /// The line as far as it is written.
+    /// Returns the part of the line that was written so far.
     pub fn written(&self) -> &str {
         self.out.get(self.start..).unwrap_or_default()
     }
 
-    /// Ends the fields, for what follows them.
+    /// Ends the fields and returns the output for the text that follows.
     pub fn finish(self) -> &'b mut String {
         self.out
     }
 }
 
-/// When a line was written, by both clocks.
+/// Time at which a line was written, by both clocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LineTime {
-    /// By the fleet's clock.
+    /// Time by the fleet's clock.
     pub stamp: Stamp,
-    /// By the machine's clock as it stood then, in Unix seconds.
+    /// Time by the machine's clock at that moment, in Unix seconds.
     pub unix: i64,
 }
 
 impl LineTime {
-    /// The stamp of a Unix time that lay in the past when the line was written.
+    /// Returns the stamp of a Unix time that lay in the past when the line was written.
     pub fn past(&self, unix: i64) -> Stamp {
         let ago = self.unix.saturating_sub(unix).max(0);
         self.stamp.minus(u32::try_from(ago).unwrap_or(u32::MAX))
     }
 
-    /// The stamp of a Unix time that may have lain in the future.
+    /// Returns the stamp of a Unix time that may have lain in the future.
     fn any(&self, unix: i64) -> Stamp {
         match unix.saturating_sub(self.unix) {
             ..=0 => self.past(unix),
@@ -137,7 +137,7 @@ impl LineTime {
     }
 }
 
-/// Fields of one line. Each getter returns `None` if the field is missing or of another type, unless it says otherwise.
+/// Fields of one line. A getter returns `None` if the field is missing or of another type, unless it states otherwise.
 #[derive(Debug)]
 pub struct Fields<'l> {
     fields: Vec<(Field<'l>, Field<'l>)>,
@@ -151,14 +151,14 @@ enum Field<'l> {
     Number(u64),
     Negative(i64),
     Flag(bool),
-    /// What no getter returns.
+    /// A value that no getter returns.
     Other,
 }
 
 /// Reads one field.
 struct FieldVisitor;
 
-/// Reads all of a line.
+/// Reads all fields of a line.
 struct FieldsVisitor;
 
 impl<'l> Visitor<'l> for FieldVisitor {
@@ -228,7 +228,7 @@ impl<'l> Visitor<'l> for FieldsVisitor {
 }
 
 impl<'l> Fields<'l> {
-    /// Reads a line. `None`: it is no JSON object.
+    /// Reads a line; `None` if it is not a JSON object.
     pub fn read(line: &'l str, time: LineTime) -> Option<Fields<'l>> {
         let mut line = serde_json::Deserializer::from_str(line);
         let fields = line.deserialize_map(FieldsVisitor).ok()?;
@@ -236,7 +236,7 @@ impl<'l> Fields<'l> {
         Some(Fields { fields, time })
     }
 
-    /// Of several fields with this key, the last one counts.
+    /// Returns the last field with this key.
     fn get(&self, key: &str) -> Option<&Field<'l>> {
         let is_it = |field: &Field<'_>| matches!(field, Field::Text(text) if text == key);
         let fields = self.fields.iter().rev();
@@ -249,7 +249,7 @@ impl<'l> Fields<'l> {
         self.get(key).is_some()
     }
 
-    /// A text.
+    /// Returns a text.
     pub fn text(&self, key: &str) -> Option<&str> {
         match self.get(key)? {
             Field::Text(text) => Some(text),
@@ -264,12 +264,12 @@ impl<'l> Fields<'l> {
         }
     }
 
-    /// A whole number in the range of its type.
+    /// Returns a whole number in the range of its type.
     pub fn number<N: TryFrom<u64>>(&self, key: &str) -> Option<N> {
         N::try_from(self.unsigned(key)?).ok()
     }
 
-    /// A whole number that may be negative.
+    /// Returns a whole number that may be negative.
     pub fn signed(&self, key: &str) -> Option<i64> {
         match self.get(key)? {
             Field::Number(number) => i64::try_from(*number).ok(),
@@ -278,7 +278,7 @@ impl<'l> Fields<'l> {
         }
     }
 
-    /// A number; 0 if it is missing.
+    /// Returns a number; 0 if it is missing.
     pub fn count<N: TryFrom<u64> + Default>(&self, key: &str) -> Option<N> {
         match self.has(key) {
             true => self.number(key),
@@ -291,22 +291,22 @@ impl<'l> Fields<'l> {
         matches!(self.get(key), Some(Field::Flag(true)))
     }
 
-    /// A hash.
+    /// Returns a hash.
     pub fn hash(&self, key: &str) -> Option<u64> {
         u64::from_str_radix(self.text(key)?, 16).ok()
     }
 
-    /// The hash of a file.
+    /// Returns the hash of a file.
     pub fn content(&self, key: &str) -> Option<ContentId> {
         ContentId::parse(self.text(key)?)
     }
 
-    /// A time that lay in the past when the line was written.
+    /// Returns a time that lay in the past when the line was written.
     pub fn time(&self, key: &str) -> Option<Stamp> {
         self.signed(key).map(|unix| self.time.past(unix))
     }
 
-    /// The same; `Some(None)` if it is missing.
+    /// Returns a time that lay in the past when the line was written; `Some(None)` if it is missing.
     pub fn optional_time(&self, key: &str) -> Option<Option<Stamp>> {
         match self.has(key) {
             true => self.time(key).map(Some),
@@ -314,7 +314,7 @@ impl<'l> Fields<'l> {
         }
     }
 
-    /// A time that may have lain in the future; `Some(None)` if it is missing.
+    /// Returns a time that may have lain in the future; `Some(None)` if it is missing.
     pub fn optional_end(&self, key: &str) -> Option<Option<Stamp>> {
         match self.has(key) {
             true => self.signed(key).map(|unix| Some(self.time.any(unix))),
@@ -322,7 +322,7 @@ impl<'l> Fields<'l> {
         }
     }
 
-    /// When the line was written.
+    /// Time at which the line was written.
     pub fn line_time(&self) -> LineTime {
         self.time
     }

@@ -8,66 +8,66 @@ use crate::fleet::clock::Stamp;
 use crate::fleet::network::CoarseNetwork;
 use crate::fleet::requester::IdentityHash;
 
-/// More rounds than this are not read.
+/// Largest number of rounds that are read.
 const ROUNDS: usize = 32;
 
 /// One whole download after which the device came back with its old version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Round {
-    /// When it came back.
+    /// Time at which the device came back.
     pub at: Stamp,
-    /// The download was a trusted proxy's.
+    /// Whether the download was that of a trusted proxy.
     pub weak: bool,
 }
 
 /// One entry of the loop guard.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GuardEntry {
-    /// The device's id, by which a hold is lifted.
+    /// Id of the device, by which a hold is lifted.
     pub device: DeviceId,
-    /// The key, with `coarse_network`.
+    /// Hash of the device's identity without its version. The key together with `coarse_network` and `content`.
     pub identity_without_version: IdentityHash,
-    /// Where it asks from.
+    /// Network (/16 or /32) from which the device sends its checks.
     pub coarse_network: CoarseNetwork,
     /// The content.
     pub content: ContentId,
-    /// A hash of the version that it runs all the while.
+    /// Hash of the device's identity with the version that it ran when it last began to download.
     pub version: u64,
-    /// Times that it came back with the version unchanged after a delivery.
+    /// Number of times that the device came back with its version unchanged after a delivery.
     pub reverts: u32,
-    /// Redirects that it was given.
+    /// Number of redirects that count as attempts.
     pub redirects: u32,
-    /// Bytes that were sent.
+    /// Number of bytes that were sent.
     pub sent: u64,
-    /// How often it was held before.
+    /// Number of earlier holds.
     pub level: u32,
-    /// Not offered again before; `None`: not held now.
+    /// Time before which the content is not offered again; `None`: not held.
     pub held_until: Option<Stamp>,
-    /// When it last had all of it, if it has not come back since.
+    /// Time at which the device last had the whole file, if it has not come back since.
     pub delivered: Option<Stamp>,
-    /// That delivery was a trusted proxy's.
+    /// Whether that delivery was to a trusted proxy.
     pub by_proxy: bool,
-    /// When it was last redirected for it, if that was not counted yet.
+    /// Time of the last redirect for the content, if it was not counted yet.
     pub redirected: Option<Stamp>,
-    /// When it came back with the new version, if the old one was not seen since.
+    /// Time at which the device came back with the new version, if the old one was not seen since.
     pub confirmed: Option<Stamp>,
-    /// The last whole download was counted as a revert, and no other has come since.
+    /// Whether the last whole download was counted as a revert, and no other has followed.
     pub reverted: bool,
-    /// The last rounds (a download and the old version again), oldest first.
+    /// Last rounds (a download, then the old version again), oldest first.
     pub rounds: Vec<Round>,
     /// The version that the device ran when it last began to download.
     pub from: Box<str>,
     /// The version of the release.
     pub to: Box<str>,
-    /// A hash of the version that it ran before `version`; 0: none.
+    /// Hash of the identity with the version before `version`; 0: none.
     pub before: u64,
-    /// When any of this last changed.
+    /// Time at which this evidence last changed.
     pub used: Stamp,
 }
 
 impl GuardEntry {
-    /// The entry of a device (identity and network) and a content without any evidence yet. `version`: a hash of what
-    /// the device runs.
+    /// Creates the entry of a device (identity and network) and a content, without any evidence. `version` is a hash of
+    /// the identity with the version that the device runs.
     pub fn new(
         device: DeviceId,
         (identity_without_version, coarse_network): (IdentityHash, CoarseNetwork),
@@ -116,7 +116,7 @@ impl GuardEntry {
         line.optional_time("confirmed", self.confirmed);
         line.flag("reverted", self.reverted);
         if !self.rounds.is_empty() {
-            // Times; `w` follows those of weak rounds.
+            // Times in Unix seconds; a `w` follows that of a weak round.
             let word = |round: &Round| {
                 let weak = if round.weak { "w" } else { "" };
                 format!("{}{weak}", line.unix(round.at))

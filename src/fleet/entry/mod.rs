@@ -1,6 +1,6 @@
-//! Entries of the journal. Each is the whole of one record as it now stands: the last one of a key wins, and
-//! compaction writes every record once. An entry writes itself as a line of JSON and reads itself from one; the parts
-//! of the fleet turn their records into entries and back.
+//! Entries of the journal. Each contains a whole record in its current form. Of several entries with the same key, the
+//! last one counts, and compaction writes every record once. An entry writes itself as a line of JSON and reads itself
+//! from one. The modules of the fleet convert their records to entries and back.
 //!
 //! Times are [`Stamp`]s in an entry and Unix seconds in a line.
 
@@ -26,23 +26,23 @@ pub use self::loop_guard::{GuardEntry, Round};
 pub use self::sample::{SampleChange, SampleEntry};
 pub use self::stage::StageEntry;
 
-/// Class of the pins of builds before 0.1.0, which had none: that of established devices.
+/// Class of the pins of builds before 0.1.0, which stated none: the class of established devices.
 pub const OLD_PIN_CLASS: u8 = 2;
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JournalEntry {
-    /// A device and its journey.
+    /// A device and its update progress.
     Device(DeviceEntry),
-    /// This device is forgotten.
+    /// The end of a device's record.
     Forgotten(DeviceId),
-    /// A download began with this content.
+    /// A content that a download began with.
     Pin(PinEntry),
-    /// All pins of this key are over.
+    /// The end of all pins of a key.
     Unpinned(PinKey),
     /// Evidence against offering a content to a device again.
     Guard(GuardEntry),
-    /// There is no such evidence any more.
+    /// The end of such evidence.
     Unguarded(IdentityHash, CoarseNetwork),
     /// A release, as the fleet knows it.
     Release(ReleaseEntry),
@@ -57,12 +57,12 @@ pub enum JournalEntry {
 /// Order in which lines are dropped when the journal's budget is short, least important first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// A device was seen.
+    /// A sighting of a device.
     Seen,
-    /// A device was offered something, or a pin of an unknown device, or one that is over or barely changed. Anyone can
-    /// cause thousands of these.
+    /// An offer to a device, a pin of an unknown device, or a pin that has ended or barely changed. Anyone can cause
+    /// thousands of these.
     Minor,
-    /// Anything else.
+    /// All other lines.
     Major,
 }
 
@@ -71,13 +71,13 @@ pub enum Priority {
 pub struct PinEntry {
     /// Key of the pin, with `said` and `content`.
     pub owner: PinKey,
-    /// Hash of all that the device says of itself; 0 without an id.
+    /// Hash of everything that the device states about itself; 0 without an id.
     pub said: u64,
     /// The content that was begun.
     pub content: ContentId,
     /// Time of the last use.
     pub used: Stamp,
-    /// Clients have at most the bytes before this one.
+    /// Offset before which bytes may have been sent. Clients have at most these bytes.
     pub reach: u64,
     /// [`PinWorth`](super::pins::PinWorth) as a number.
     pub worth: u8,
@@ -90,56 +90,57 @@ pub struct ReleaseEntry {
     pub project: Box<str>,
     /// The version, as its folder writes it.
     pub version: Box<str>,
-    /// When it was first in the folder.
+    /// Time at which the release was first in the folder.
     pub first: Stamp,
-    /// The fuse has tripped; the sentence.
+    /// Reason for which the fuse has paused the release; `None`: not paused by the fuse.
     pub fused: Option<Box<str>>,
-    /// The SHA-256 of the release.json before that; `None`: there was none, or it has not tripped.
+    /// SHA-256 of the release.json before the pause of the fuse; `None`: there was none, or the fuse has not paused the
+    /// release.
     pub before: Option<ContentId>,
-    /// When a person last resumed it after the fuse: earlier results count no more.
+    /// Time at which a person last resumed the release after the fuse. Earlier results no longer count.
     pub resumed: Option<Stamp>,
-    /// Devices that were confirmed with it and whose own entry does not say so any more.
+    /// Number of devices that were confirmed with the release and whose own entry no longer states that.
     pub confirmed: u32,
-    /// When its notices were raised.
+    /// Times at which the release's notices were raised.
     pub noticed: Noticed,
-    /// Who changed it.
+    /// Names of those who changed the release.
     pub authors: Authors,
 }
 
-/// Who changed a release through the operator port. Empty: nobody, or it is not known.
+/// Names of the tokens with which a release was changed through the operator port. Empty: no change, or unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Authors {
-    /// Who uploaded a file of it last.
+    /// Name of the token of the last upload to the release.
     pub published: Box<str>,
-    /// Who paused it.
+    /// Name of the token of the pause.
     pub paused: Box<str>,
 }
 
 /// One change by a person, a command or the fuse.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChangeEntry {
-    /// Its number; later ones have higher numbers.
+    /// Number of the change; later changes have higher numbers.
     pub serial: u64,
-    /// The machine's clock at that time, in Unix seconds.
+    /// Time of the change by the machine's clock, in Unix seconds.
     pub unix: i64,
-    /// The name of the token; see [`super::changes`] for what has none.
+    /// Name of the token; [`super::changes`] describes the changes without one.
     pub by: Box<str>,
-    /// What was done, in a word.
+    /// Action in one word.
     pub action: Box<str>,
     /// The project; empty if it does not apply.
     pub project: Box<str>,
     /// The version; empty if it does not apply.
     pub version: Box<str>,
-    /// What exactly, for people.
+    /// Details in a form for people.
     pub detail: Box<str>,
 }
 
-/// When the notices that a release raises once were raised.
+/// Times at which the notices that a release raises once were raised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Noticed {
-    /// An established device was confirmed with it.
+    /// Time of the first confirmation of an established device.
     pub first_confirmed: Option<Stamp>,
-    /// Too many devices were silent.
+    /// Time at which too many devices were silent.
     pub too_many_silent: Option<Stamp>,
 }
 
@@ -158,7 +159,7 @@ impl JournalEntry {
         "change",
     ];
 
-    /// Priority of a line that nothing waits for.
+    /// Priority of a line whose writing nothing waits for.
     pub fn priority(&self) -> Priority {
         match self {
             JournalEntry::Device(device) => match &device.journey {
@@ -171,7 +172,7 @@ impl JournalEntry {
         }
     }
 
-    /// The latest past time that the entry mentions.
+    /// Returns the latest past time in the entry.
     pub fn latest(&self) -> Option<Stamp> {
         match self {
             JournalEntry::Device(device) => {
@@ -186,7 +187,7 @@ impl JournalEntry {
         }
     }
 
-    /// Writes the fields of its line.
+    /// Writes the fields of the entry's line.
     pub fn write(&self, line: &mut LineWriter<'_>) {
         match self {
             JournalEntry::Device(device) => {
@@ -208,7 +209,7 @@ impl JournalEntry {
         }
     }
 
-    /// Reads a line of one of [`JournalEntry::KINDS`]. `None`: a field is missing or wrong.
+    /// Reads a line of one of [`JournalEntry::KINDS`]; `None` if a field is missing or invalid.
     pub fn read(kind: &str, fields: &Fields<'_>) -> Option<JournalEntry> {
         Some(match kind {
             "device" => JournalEntry::Device(DeviceEntry::read(fields)?),
@@ -243,7 +244,7 @@ impl PinEntry {
 
     fn read(fields: &Fields<'_>) -> Option<PinEntry> {
         let owner = fields.hash("pin")?;
-        // Before 0.1.0 a pin was of one network, without a reach, and its key was what is `said` now.
+        // Before 0.1.0 a pin belonged to one network and had no reach, and its key was the hash that is now `said`.
         let is_old = fields.has("network");
         Some(PinEntry {
             owner: PinKey(owner),
@@ -307,10 +308,10 @@ impl ReleaseEntry {
 }
 
 impl ChangeEntry {
-    /// Action of a file that is uploaded.
+    /// Action of an upload.
     pub const UPLOAD: &str = "upload";
 
-    /// Action of a hold that is lifted from a device.
+    /// Action of lifting a device's hold.
     pub const LIFT: &str = "lift";
 
     /// Action of a pause.
@@ -319,10 +320,10 @@ impl ChangeEntry {
     /// Action of the end of a pause.
     pub const RESUME: &str = "resume";
 
-    /// Characters of a detail, at most.
+    /// Largest number of characters of a detail.
     const DETAIL: usize = 512;
 
-    /// A change that nobody has made yet.
+    /// Creates a change without number, time and author.
     pub fn new(action: &str, project: &str, version: &str, detail: &str) -> ChangeEntry {
         ChangeEntry {
             action: action.into(),

@@ -2,7 +2,7 @@
 
 use super::fields::{Fields, LineWriter};
 
-/// More counts than this are not read.
+/// Largest number of counts that are read.
 const COUNTS: usize = 32;
 
 const HOUR: u32 = 60 * 60;
@@ -13,9 +13,9 @@ const DAY: u32 = 24 * HOUR;
 pub struct SampleEntry {
     /// Number of the hour, or day, since 1970.
     pub number: u32,
-    /// It is the last sample of a day.
+    /// Whether this is the last sample of a day.
     pub is_day: bool,
-    /// The version; `None`: only that the sample was taken.
+    /// Version whose counts changed; `None`: the entry only states that the sample was taken.
     pub change: Option<SampleChange>,
 }
 

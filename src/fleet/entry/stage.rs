@@ -1,4 +1,4 @@
-//! The stage that a content of a release has reached.
+//! The journal's entry of the stage that a content of a release has reached.
 
 use super::fields::{Fields, LineWriter};
 use crate::firmware::ContentId;
@@ -13,11 +13,11 @@ pub struct StageEntry {
     pub version: Box<str>,
     /// The content.
     pub content: ContentId,
-    /// The share of the devices that may have it, in hundredths of a percent.
+    /// Share of the devices that may have the content, in hundredths of a percent.
     pub reached: u16,
-    /// When that was reached.
+    /// Time at which the stage was reached.
     pub since: Stamp,
-    /// Devices that were confirmed with it then.
+    /// Number of devices that were confirmed with the content at that time.
     pub confirmed: u32,
 }
 

@@ -1,9 +1,9 @@
-//! Counts over time. For each version of a project: how many devices were in which state on their way to it, how many
-//! were held, and how many ran it. One sample at the beginning of each hour for two weeks, and the last one of each
-//! day for a year. Hours and days are those of the machine's clock, in UTC.
+//! Counts over time. For each version of a project: the number of devices in each state of their update to the version,
+//! of devices that are held, and of devices that run the version. There is one sample at the beginning of each hour for
+//! two weeks, and the last one of each day for a year. Hours and days are those of the machine's clock, in UTC.
 //!
-//! Pure: times and counts come with each call. [`super::tick`] does the counting, and the journal keeps the changes.
-//! Bounds: [`HOURS`], [`DAYS`], [`VERSIONS`] and [`CHANGES`]; 4 MB of memory at most.
+//! Pure: times and counts come with each call. [`super::tick`] counts the devices, and the journal keeps the changes.
+//! Bounds: [`HOURS`], [`DAYS`], [`VERSIONS`] and [`CHANGES`]; at most 4 MB of memory.
 
 mod samples;
 #[cfg(test)]
@@ -18,26 +18,27 @@ use super::journey::State;
 use super::releases::{ProjectId, StateCounts};
 use super::short_version::ShortVersion;
 
-/// Hourly samples that are kept: those of two weeks.
+/// Number of hourly samples that are kept: those of two weeks.
 pub const HOURS: usize = 14 * 24;
 
-/// Daily samples that are kept: those of a year.
+/// Number of daily samples that are kept: those of a year.
 pub const DAYS: usize = 365;
 
-/// Versions that are counted in one sample: those with the most devices.
+/// Largest number of versions in one sample: those with the most devices.
 pub const VERSIONS: usize = 512;
 
-/// Changes that are kept in all samples together. Beyond that, the oldest hours are dropped, then the oldest days.
+/// Largest number of changes in all samples together: half for the hours, half for the days. Beyond that, the oldest
+/// hours or days are dropped.
 pub const CHANGES: usize = 32_768;
 
-/// Hours for which the clock must show an earlier time than that of the last sample until the samples that lie in the
-/// future are dropped: they were taken while the clock was ahead.
+/// Number of hours for which the clock must show an earlier time than that of the last sample until the samples that
+/// lie in the future are dropped, because they were taken while the clock was ahead.
 const BEHIND: u32 = 24;
 
 const HOUR: i64 = 60 * 60;
 const HOURS_A_DAY: u32 = 24;
 
-/// A version of a project: as the folder writes it, or as devices report it.
+/// A version of a project, as the folder writes it or as devices report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VersionKey {
     /// The project.
@@ -49,9 +50,9 @@ pub struct VersionKey {
 /// Numbers of devices at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VersionCounts {
-    /// On their way to the version, by state.
+    /// Devices with an update to the version, by state.
     pub states: StateCounts,
-    /// Held by the loop guard from the version.
+    /// Devices that the loop guard holds from the version.
     pub held: u32,
     /// Devices that report the version.
     pub running: u32,
@@ -65,7 +66,7 @@ impl VersionCounts {
         numbers
     }
 
-    /// The counts of such a list. What is missing is 0.
+    /// Converts such a list to counts. Missing numbers are 0.
     pub fn of_numbers(numbers: &[u32]) -> VersionCounts {
         let mut numbers = numbers.iter().copied();
         let mut next = || numbers.next().unwrap_or_default();
@@ -77,7 +78,7 @@ impl VersionCounts {
         counts
     }
 
-    /// Worth of the version if not all versions can be kept.
+    /// Number of devices by which versions are chosen if not all can be kept.
     fn devices(&self) -> u32 {
         self.states.total().max(self.running)
     }
@@ -86,7 +87,7 @@ impl VersionCounts {
 /// Counts by version.
 pub type Counted = HashMap<VersionKey, VersionCounts>;
 
-/// The samples.
+/// Hourly and daily samples.
 #[derive(Debug)]
 pub struct History {
     hours: Samples,
@@ -95,7 +96,7 @@ pub struct History {
     current: BTreeMap<VersionKey, VersionCounts>,
     /// Hour (since 1970) of the last sample.
     last: Option<u32>,
-    /// Time of the next sample; `None`: none are taken.
+    /// Time of the next sample; `None`: no samples are taken.
     next: Option<Stamp>,
     /// Number of hours for which the clock has shown a time before `last`.
     behind: u32,
@@ -133,10 +134,10 @@ impl History {
         self.next
     }
 
-    /// Takes note of the time; `unix` is what the machine's clock shows. Returns whether a sample is to be taken.
+    /// Updates the time; `unix` is the time of the machine's clock. Returns whether a sample is due.
     pub fn passed(&mut self, now: Stamp, unix: i64) -> bool {
         let Some(next) = self.next else { return false };
-        // One second more, because both times are rounded down.
+        // One more second, because both times are rounded down.
         let left = HOUR - unix.rem_euclid(HOUR) + 1;
         self.next = Some(now.plus(u32::try_from(left).unwrap_or_default()));
         if !is_trusted(unix) {
@@ -151,7 +152,8 @@ impl History {
         self.behind > BEHIND
     }
 
-    /// Takes the sample of an hour. Returns its number and what changed since the last one; `None`: there is nothing to remember yet.
+    /// Takes the sample of an hour. Returns its number and the changes since the last sample; `None` if there is
+    /// nothing to record yet.
     pub fn take(
         &mut self,
         unix: i64,
@@ -183,7 +185,7 @@ impl History {
         Some((hour, changes))
     }
 
-    /// Drops the samples that lie in the future, if there are any. To be called before [`History::take`]; returns
+    /// Drops the samples that lie in the future, if there are any. Must be called before [`History::take`]. Returns
     /// whether the journal must be written anew.
     pub fn drop_future(&mut self, unix: i64) -> bool {
         let hour = hour_of(unix);
@@ -192,7 +194,7 @@ impl History {
             let day = hour / HOURS_A_DAY;
             self.hours.drop_after(hour);
             self.days.drop_after(day.saturating_sub(1));
-            // What the dropped hours of this day changed is undone.
+            // Undo the changes that the dropped hours made to the sample of this day.
             for (_, changes) in self.hours.from(day * HOURS_A_DAY) {
                 for change in changes {
                     self.days.put(day, Some(*change));
@@ -203,8 +205,8 @@ impl History {
         is_ahead
     }
 
-    /// Takes over a sample that the journal remembers. `number`: of the hour or day since 1970. `change`: a version
-    /// whose counts changed with it.
+    /// Loads a sample from the journal. `number` is that of the hour or day since 1970. `change` is a version whose
+    /// counts changed with the sample.
     pub fn load(&mut self, number: u32, is_day: bool, change: Option<(VersionKey, VersionCounts)>) {
         if is_day {
             self.days.put(number, change);
@@ -214,7 +216,7 @@ impl History {
         if self.last == Some(number) {
             self.put(number, change);
         } else {
-            // Of a compaction, during which a later sample was taken: lines of days follow.
+            // A line of a compaction during which a later sample was taken. Lines with the daily samples follow.
             self.hours.put(number, change);
         }
     }

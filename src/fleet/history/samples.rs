@@ -1,21 +1,21 @@
-//! Samples of one resolution.
+//! Samples of one resolution: hours or days.
 
 use std::collections::BTreeMap;
 
 use super::{VersionCounts, VersionKey};
 
-/// Samples by number (of the hour or day since 1970). Each contains what changed since the one before, so that a quiet
-/// fleet takes little memory.
+/// Samples by number (of the hour or day since 1970). Each contains the changes since the one before, so that samples
+/// without changes take little memory.
 #[derive(Debug)]
 pub struct Samples {
-    /// Number of samples at most.
+    /// Largest number of samples.
     capacity: usize,
     /// Changes, sorted by version.
     taken: BTreeMap<u32, Vec<(VersionKey, VersionCounts)>>,
 }
 
 impl Samples {
-    /// No samples; later at most `capacity`.
+    /// Creates an empty collection of at most `capacity` samples.
     pub fn new(capacity: usize) -> Samples {
         Samples {
             capacity,
@@ -23,7 +23,7 @@ impl Samples {
         }
     }
 
-    /// Adds a sample, or a change to it. The last counts of a version count.
+    /// Adds a sample, or a change to a sample. Of several counts of a version the last ones count.
     pub fn put(&mut self, number: u32, change: Option<(VersionKey, VersionCounts)>) {
         let changes = self.taken.entry(number).or_default();
         if let Some(change) = change {
@@ -37,7 +37,8 @@ impl Samples {
         }
     }
 
-    /// Drops the oldest sample if there is another one, which then contains the changes of both.
+    /// Drops the oldest sample if there is another one, which then contains the changes of both. Returns whether a
+    /// sample was dropped.
     pub fn drop_oldest(&mut self) -> bool {
         if self.taken.len() < 2 {
             return false;
@@ -54,12 +55,12 @@ impl Samples {
                 next.insert(at, change);
             }
         }
-        // Nothing is before it.
+        // No sample is before this one, so counts of 0 are no changes.
         next.retain(|(_, counts)| *counts != VersionCounts::default());
         true
     }
 
-    /// Drops the samples after this one.
+    /// Drops the samples after `number`.
     pub fn drop_after(&mut self, number: u32) {
         self.taken.retain(|taken, _| *taken <= number);
     }
@@ -79,20 +80,20 @@ impl Samples {
         self.taken.len().saturating_add(self.changes())
     }
 
-    /// The samples from this number on, and what changed with each.
+    /// Returns the samples from this number on, with the changes of each.
     pub fn from(&self, number: u32) -> impl Iterator<Item = (u32, &[(VersionKey, VersionCounts)])> {
         let taken = self.taken.range(number..);
         taken.map(|(number, changes)| (*number, changes.as_slice()))
     }
 
-    /// The versions that any device ran, each as often as its counts changed.
+    /// Returns the versions that any device ran, each as often as its counts changed.
     pub fn ran(&self) -> impl Iterator<Item = VersionKey> {
         let changes = self.from(0).flat_map(|(_, changes)| changes);
         let ran = changes.filter(|(_, counts)| counts.running > 0);
         ran.map(|(key, _)| *key)
     }
 
-    /// The counts of a version in every sample, oldest first; `None`: it was not counted until then.
+    /// Returns the counts of a version in every sample, oldest first; `None`: the version was not counted yet.
     pub fn of(&self, key: VersionKey) -> impl Iterator<Item = (u32, Option<VersionCounts>)> {
         let mut counts = None;
         self.from(0).map(move |(number, changes)| {

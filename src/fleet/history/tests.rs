@@ -15,7 +15,7 @@ use crate::state::StateFolder;
 
 const NOW: Stamp = Stamp(1 << 31);
 
-/// The beginning of an hour, and of a day.
+/// Time at which an hour and a day begin.
 const UNIX: i64 = TRUSTED_FROM + 100 * 86_400;
 
 fn key(version: &str) -> VersionKey {
@@ -42,7 +42,7 @@ fn started() -> History {
     history
 }
 
-/// Devices that ran a version, by number of the sample.
+/// Numbers of devices that ran a version, by number of the sample.
 fn running(samples: &Samples, version: &str) -> Vec<(u32, u32)> {
     let counts = samples.of(key(version));
     let counts = counts.filter_map(|(number, counts)| Some((number, counts?.running)));
@@ -64,7 +64,7 @@ fn hours_become_days_and_no_more_are_kept_than_two_weeks_and_a_year() {
     assert_eq!(kept.last(), Some(&(first + hours - 1, hours)));
     let kept = running(history.days(), "1.0.0");
     assert_eq!(kept.len(), DAYS);
-    // Of each day, what was counted last.
+    // Each day has the last count of that day.
     for (day, devices) in kept {
         assert_eq!(devices, (day + 1) * 24 - first);
     }
@@ -83,7 +83,7 @@ fn an_hour_without_a_sample_is_missing_and_one_without_a_change_is_not() {
     let expected = [(first + 1, 7), (first + 2, 7), (first + 5, 7)];
     assert_eq!(running(history.hours(), "1.0.0"), expected);
     assert_eq!(running(history.hours(), "2.0.0"), []);
-    // It ends with a 0.
+    // A version without devices ends with a 0.
     history.take(at(6), Counted::new()).unwrap();
     assert_eq!(
         running(history.hours(), "1.0.0").last(),
@@ -115,7 +115,7 @@ fn a_clock_that_steps_back_gives_no_second_sample_of_an_hour() {
     for hour in 0..10 {
         history.take(at(hour), counted(&[("1.0.0", 1)])).unwrap();
     }
-    // Back by three hours, and again within one.
+    // The clock steps back by three hours, and again within an hour.
     for (n, hour) in [6, 6, 7, 8, 9].into_iter().enumerate() {
         let now = NOW.plus(n as u32 * 1800);
         assert!(!history.passed(now, at(hour)), "{hour}");
@@ -141,7 +141,7 @@ fn samples_of_the_future_are_dropped_when_the_clock_was_behind_them_for_a_day() 
     assert_eq!(waited.count(), BEHIND as usize);
     let hour = i64::from(2 + BEHIND);
     assert!(history.drop_future(at(hour)));
-    // That of hour 12 has become one of the past meanwhile.
+    // The sample of hour 12 now lies in the past.
     history.take(at(hour), counted(&[("1.0.0", 3)])).unwrap();
     let first = hour_of(UNIX);
     let expected = [(first, 1), (first + 1, 2), (first + 12, 9), (first + 26, 3)];
@@ -192,7 +192,7 @@ fn of_invented_versions_those_with_the_most_devices_are_kept_and_memory_is_bound
     }
 }
 
-/// What a journal contains of a history: each sample, then what changed with it.
+/// Lines of a journal for a history: each sample, followed by its changes.
 type Lines = Vec<(u32, bool, Option<(VersionKey, VersionCounts)>)>;
 
 fn lines(samples: &Samples, is_day: bool) -> Lines {
@@ -238,7 +238,7 @@ proptest! {
             }
         }
         let days: BTreeMap<u32, [u32; 4]> = hours.iter().map(|(hour, n)| (hour / 24, *n)).collect();
-        // A compaction, and a sample in the midst of it.
+        // A compaction, and a sample that is taken during it.
         let mut compacted = lines(history.hours(), false);
         compacted.extend(lines(history.days(), true));
         let last = hours.keys().next_back().copied();
@@ -262,7 +262,7 @@ proptest! {
     }
 }
 
-/// A state folder that remembers devices, some of which run 1.0.0 and some 2.0.0.
+/// Fills a state folder with devices, some of which run 1.0.0 and some 2.0.0.
 fn remember(folder: &StateFolder, devices: u64) {
     let mut journal = Journal::start(folder.path(), NOW, UNIX, &Loaded::default(), 0).unwrap();
     for n in 0..devices {
@@ -302,7 +302,7 @@ fn a_fleet_counts_once_an_hour_and_remembers_over_restarts() {
     for run in 0..3 {
         let began = Instant::now();
         let mut fleet = Fleet::open(FleetSettings::default(), Some(&folder), began, unix);
-        // Two hours and a half, a second each.
+        // Two and a half hours, in steps of one second.
         for second in 0..9000 {
             fleet.tick_at(began + Duration::from_secs(second), unix + second as i64);
         }
@@ -311,7 +311,7 @@ fn a_fleet_counts_once_an_hour_and_remembers_over_restarts() {
         let key = |version| fleet.version_key("P", version).unwrap();
         let hours: Vec<_> = fleet.history().hours().of(key("2.0.0")).collect();
         if !cfg!(feature = "operator") {
-            // Nobody could look at them.
+            // Builds without the operator page take no samples.
             assert_eq!(hours.len(), 0);
             return;
         }

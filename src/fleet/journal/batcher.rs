@@ -1,6 +1,6 @@
-//! Batches of journal lines for the writing thread, under a budget of bytes per minute: a flood of invented devices
-//! must not wear out flash memory (docs/hazards.md 18). Also paces the records of a compaction. Used by
-//! [`super::Journal`] alone.
+//! Batches of journal lines for the writing thread, under a budget of bytes per minute. The budget keeps a flood of
+//! invented devices from wearing out flash memory (docs/hazards.md 18). Also paces the records of a compaction. Used
+//! only by [`super::Journal`].
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,10 +25,10 @@ const MINUTE: u32 = 60;
 /// Budget in bytes per minute.
 pub const BUDGET: usize = 4 * 1024 * 1024;
 
-/// Bytes that may wait for a disk that accepts none.
+/// Largest number of bytes that wait for a disk that accepts none.
 const WAITING: usize = 4 * 1024 * 1024;
 
-/// A shorter journal is never compacted, in bytes.
+/// Size below which a journal is never compacted, in bytes.
 pub const SHORT: usize = 1024 * 1024;
 
 /// Time between compactions that failed or that replace lost lines, in seconds.
@@ -40,21 +40,21 @@ const SOON: u32 = 5;
 /// Longest time between two lines, in seconds, so that a reader knows that time has passed.
 const HOUR: u32 = 3600;
 
-/// Lines on their way to the writing thread.
+/// Lines that are collected for the writing thread.
 #[derive(Debug)]
 pub struct Batcher {
     commands: Sender<WriterCommand>,
     shared: Arc<Shared>,
     wall: Wall,
     origin: Option<Origin>,
-    /// Latest time that any call has mentioned.
+    /// Latest time that any call has stated.
     latest: Stamp,
     batch: String,
     /// Number of lines in `batch`.
     count: u32,
     /// Time of the first line in `batch`.
     since: Stamp,
-    /// Time of the last hand-over.
+    /// Time at which the last batch was handed over.
     last: Stamp,
     budget: Budget,
     compaction: Compaction,
@@ -65,7 +65,7 @@ pub struct Batcher {
 struct Budget {
     /// Beginning of the minute.
     minute: Stamp,
-    /// Bytes written.
+    /// Bytes of the lines that were put into batches.
     spent: usize,
     /// Dropped lines of [`Priority::Seen`].
     seen: u32,
@@ -76,16 +76,16 @@ struct Budget {
 /// State of the compaction.
 #[derive(Debug)]
 struct Compaction {
-    /// First of the records that are wanted next; `None`: not running, or all were given.
+    /// First of the records that are wanted next; `None`: no compaction is running, or it has all records.
     next: Option<u64>,
     is_running: bool,
-    /// Common lines of the copy.
+    /// Common lines that the copy contains.
     commons: WrittenCommons,
     /// Estimate of the bytes in the journal that are not superseded.
     live: usize,
-    /// Lines were lost, so one is wanted whatever the size.
+    /// Whether a compaction is wanted whatever the size is, because lines were lost.
     is_wanted: bool,
-    /// Earliest beginning of the next one.
+    /// Earliest start of the next compaction.
     not_before: Stamp,
 }
 
@@ -138,7 +138,7 @@ impl Batcher {
         self.compaction.is_wanted = true;
     }
 
-    /// Hands over everything. The receiver is disconnected once that is on the disk.
+    /// Hands over everything. The receiver is disconnected once everything is on the disk.
     pub fn stop(mut self) -> Receiver<()> {
         self.clock_line(ClockLine::Stop);
         let (sender, done) = mpsc::channel();
@@ -146,12 +146,12 @@ impl Batcher {
         done
     }
 
-    /// The thread outlives the batcher, so sending does not fail.
+    /// Sends a command. Sending does not fail, because the thread outlives the batcher.
     fn send(&self, command: WriterCommand) {
         self.commands.send(command).ok();
     }
 
-    /// Puts a line into the batch. `false`: the budget does not allow it.
+    /// Puts a line into the batch. Returns `false` if the budget does not allow the line.
     pub fn line(&mut self, entry: &JournalEntry, priority: Priority) -> bool {
         self.passed(entry.latest().unwrap_or(self.latest));
         self.renew_budget();
@@ -191,7 +191,8 @@ impl Batcher {
         self.hand_over(None);
     }
 
-    /// Hands the batch to the thread, or drops it if too much waits there. `written` is notified when it is written.
+    /// Hands the batch to the thread, or drops the batch if too many bytes wait there. `written` is notified when the
+    /// batch is written.
     pub fn hand_over(&mut self, written: Option<smol::channel::Sender<()>>) {
         let batch = std::mem::take(&mut self.batch);
         let count = std::mem::take(&mut self.count);
@@ -215,7 +216,7 @@ impl Batcher {
 
     /// See [`super::Journal::notifies`].
     pub fn notifies(&self, notify: Notify) {
-        // Only the first one counts.
+        // Only the first call sets the value.
         self.shared.notify.set(notify).ok();
     }
 
@@ -224,12 +225,12 @@ impl Batcher {
         self.latest = self.latest.max(now);
     }
 
-    /// See [`super::Journal::due`]. The hourly line is always ahead.
+    /// See [`super::Journal::due`]. There is always a due time: at the latest that of the hourly line.
     pub fn due(&self) -> Stamp {
         let is_reported = self.budget.seen == 0 && self.budget.others == 0;
         let torn = self.shared.torn.load(Ordering::Relaxed);
         let wants_copy = self.compaction.is_wanted || torn || self.is_long();
-        // What waits for the disk may yet make a compaction necessary.
+        // The bytes that wait for the disk may still make a compaction necessary.
         let is_busy = self.compaction.is_running || self.waiting() > 0;
         [
             (self.count > 0).then(|| self.since.plus(PATIENCE)),
@@ -252,7 +253,7 @@ impl Batcher {
     pub fn tick(&mut self, now: Stamp, unix: i64) {
         self.passed(now);
         if let Some(by) = self.wall.stepped(now, unix) {
-            // The times of these lines are by the old clock.
+            // The times of the lines in the batch were made with the old clock.
             self.hand_over(None);
             self.wall = Wall { stamp: now, unix };
             self.clock_line(ClockLine::Step(by));
@@ -310,7 +311,7 @@ impl Batcher {
             return None;
         }
         self.send(WriterCommand::BeginCopy);
-        // The copy, too, says where it was written.
+        // The copy also states where it was written.
         self.clock_line(ClockLine::Hour);
         self.compaction.is_running = true;
         self.compaction.is_wanted = false;
@@ -329,7 +330,7 @@ impl Batcher {
         if !self.compaction.is_running {
             return;
         }
-        // Older lines about these records must not follow them.
+        // The batch may contain older lines about these records, which must not follow them.
         self.hand_over(None);
         let mut text = String::new();
         for entry in entries {
@@ -346,7 +347,7 @@ impl Batcher {
     }
 }
 
-/// Estimate of the bytes that `live` of a journal's entries take.
+/// Estimates the bytes that `live` of a journal's entries take.
 pub fn live_bytes(bytes: usize, entries: u64, live: usize) -> usize {
     let entries = usize::try_from(entries).unwrap_or(usize::MAX).max(1);
     (bytes / entries).saturating_mul(live.min(entries))

@@ -1,4 +1,5 @@
-//! The writer's part of a compaction: the copy of everything that is not superseded, until it takes the journal's place.
+//! The writer's part of a compaction: it copies everything that is not superseded and replaces the journal with the
+//! copy.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -18,7 +19,7 @@ impl Writer {
         self.folder.join(super::COPY_FILE)
     }
 
-    /// From now on all lines go into the copy as well.
+    /// Creates the copy. From then on all lines are also written into the copy.
     pub(super) fn begin_copy(&mut self) {
         let mut first = String::new();
         line::write_header(&mut first);
@@ -29,7 +30,7 @@ impl Writer {
             if self.is_unread
                 && let Ok(before) = open_to_read(&self.path())
             {
-                // Read at the next start. What this run knows comes behind it, and counts more.
+                // The next start reads this old journal. The lines of this run follow it and therefore take precedence.
                 io::copy(&mut Content::new(before).take(MOST_UNREAD), &mut file)?;
                 file.write_all(b"\n")?;
             }
@@ -47,7 +48,7 @@ impl Writer {
         }
     }
 
-    /// Records as they stand now go into the copy alone: the journal has them.
+    /// Writes current records into the copy only: the journal already contains them.
     pub(super) fn copied(&mut self, text: &str) {
         if let Some(copy) = &mut self.copy
             && let Err(error) = copy.write_all(text.as_bytes())
@@ -56,8 +57,8 @@ impl Writer {
         }
     }
 
-    /// Syncs the copy on a thread of its own: that may take seconds, and pins must not wait for it. Lines go into both files
-    /// meanwhile.
+    /// Syncs the copy on a separate thread, because that may take seconds and pins must not wait for it. Meanwhile,
+    /// lines are written into both files.
     pub(super) fn sync_copy(&mut self, back: mpsc::Sender<WriterCommand>) {
         let Some(copy) = &self.copy else { return };
         let number = self.copies;
@@ -65,24 +66,23 @@ impl Writer {
         let started = copy.try_clone().and_then(|copy| {
             let run = move || {
                 let synced = WriterCommand::CopySynced(number, copy.sync_all());
-                // The journal may be stopped by now.
+                // The journal may have been stopped in the meantime.
                 back.send(synced).ok();
             };
             process::start_thread("journal-copy", Box::new(run))
         });
         if started.is_err() {
-            // There can be no more threads.
+            // No further thread can be started.
             self.finish(&mut |_| Ok(()));
         }
     }
 
-    /// The copy takes the journal's place. `step` is called before each thing that is done, and may
-    /// forbid it.
+    /// Replaces the journal with the copy. `step` is called before each step; an error from it stops the replacement.
     pub(super) fn finish(&mut self, step: &mut dyn FnMut(&str) -> io::Result<()>) {
         let Some(copy) = self.copy.take() else { return };
         let done = (|| {
             step("sync the copy")?;
-            // Before the name: after a power cut a name must not lead to an empty file.
+            // Sync before the rename: after a power cut the name must not refer to an empty file.
             copy.sync_all()?;
             step("rename it")?;
             std::fs::rename(self.copy_path(), self.path())?;
@@ -99,7 +99,7 @@ impl Writer {
                 if step("sync the folder").is_ok()
                     && let Ok(folder) = File::open(&self.folder)
                 {
-                    // Not every file system lets a folder be synced.
+                    // Not every file system supports fsync of a folder.
                     folder.sync_all().ok();
                 }
             }

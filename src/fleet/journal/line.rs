@@ -1,8 +1,9 @@
-//! One line of the journal: a JSON object whose first key is its kind, and whose last two fields are `at` (when it was
-//! written, Unix seconds) and `crc` (the CRC-32 of everything before it). docs/state.md shows each kind.
+//! Format of one line of the journal: a JSON object whose first key is its kind, and whose last two fields are `at`
+//! (the time at which it was written, in Unix seconds) and `crc` (the CRC-32 of everything before it). docs/state.md
+//! shows each kind.
 //!
-//! Neither `{"` nor `,"crc":"` can stand inside a line: in a text the quotes have a backslash before them, and one that
-//! ends with a brace ends with `\u007b`. So a line that was glued to a torn one can be found.
+//! Neither `{"` nor `,"crc":"` can occur inside a line, because quotes in a text are escaped with a backslash, and a
+//! brace at the end of a text is written as `\u007b`. Therefore a line that was joined to a torn one can be found.
 
 use std::fmt::Write;
 
@@ -13,16 +14,16 @@ use crate::fleet::entry::{Commons, DeviceEntry, JournalEntry, OwnFields, Written
 
 /// Version of the format, in the first line.
 ///
-/// Version 2 has common lines, which a reader of version 1 does not know.
+/// Version 2 has common lines, which a reader of version 1 cannot parse.
 pub(super) const VERSION: u32 = 2;
 
 /// Key of the first line.
 const HEADER: &str = "luat-ota-journal";
 
-/// Key of a line of what devices have in common.
+/// Key of a common line: a line with the fields that devices have in common.
 const COMMON: &str = "common";
 
-/// Longest line, in bytes. A longer one is damaged.
+/// Longest line, in bytes. A longer one counts as damaged.
 pub(super) const LONGEST: usize = 64 * 1024;
 
 const CHECK: &str = ",\"crc\":\"";
@@ -30,22 +31,22 @@ const CHECK: &str = ",\"crc\":\"";
 /// Length of `,"crc":"0123abcd"}`.
 const TAIL: usize = CHECK.len() + 8 + 2;
 
-/// What a line about the clock records.
+/// Event that a line about the clock records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClockLine {
-    /// A run begins. Before it the server did not listen.
+    /// Start of a run. Before it the server did not listen.
     Start,
-    /// The machine's clock was stepped by this many seconds.
+    /// Step of the machine's clock, in seconds.
     Step(i64),
-    /// Time passes, and nothing else happened.
+    /// An hour in which nothing else was written.
     Hour,
-    /// A run ends in good order.
+    /// Regular end of a run.
     Stop,
 }
 
 /// Writes the first line of a journal.
 pub(super) fn write_header(out: &mut String) {
-    // It has no time in it.
+    // The first line contains no time.
     let mut line = LineWriter::new(out, Wall::default());
     line.plain(HEADER, VERSION);
     write_check(line);
@@ -59,7 +60,7 @@ pub(super) fn write_entry(out: &mut String, wall: Wall, at: Stamp, entry: &Journ
     write_check(line);
 }
 
-/// Writes one entry of a compaction. What a device has in common with others is written once.
+/// Writes one entry of a compaction. The fields that a device has in common with others are written once.
 pub(super) fn write_record(
     out: &mut String,
     wall: Wall,
@@ -121,7 +122,7 @@ pub(super) fn write_clock(
     write_check(line);
 }
 
-/// Ends a line with its checksum, and returns that.
+/// Ends a line with its checksum, and returns the checksum.
 fn write_check(line: LineWriter<'_>) -> u32 {
     let crc = crc32fast::hash(line.written().as_bytes());
     // Writing to a String does not fail.
@@ -129,7 +130,7 @@ fn write_check(line: LineWriter<'_>) -> u32 {
     crc
 }
 
-/// The text of a line without its newline. `None`: it is damaged.
+/// Returns the text of a line without its newline; `None` if the line is damaged.
 pub(super) fn intact(line: &[u8]) -> Option<&str> {
     let (body, tail) = line.split_at_checked(line.len().checked_sub(TAIL)?)?;
     let digits = tail.strip_prefix(CHECK.as_bytes())?.strip_suffix(b"\"}")?;
@@ -144,16 +145,16 @@ pub(super) fn intact(line: &[u8]) -> Option<&str> {
     str::from_utf8(line).ok()
 }
 
-/// The intact lines inside a damaged one: what a short write or a lost newline glued together.
+/// Returns the intact lines inside a damaged one, which a short write or a lost newline has joined.
 pub(super) fn salvaged(glued: &[u8]) -> impl Iterator<Item = &str> {
     let mut rest = glued;
     std::iter::from_fn(move || {
         loop {
             let check = find(rest, CHECK.as_bytes())?;
             let piece = rest.get(..check.checked_add(TAIL)?)?;
-            // If the check itself is torn, the next line may begin within it.
+            // If this checksum is torn, the next line may begin within it.
             rest = rest.get(check.checked_add(CHECK.len())?..)?;
-            // The last beginning before the check: an earlier one is that of a torn line.
+            // Take the last `{"` before the checksum: an earlier one belongs to a torn line.
             let start = piece.windows(2).rposition(|pair| pair == b"{\"")?;
             if let Some(line) = piece.get(start..).and_then(intact) {
                 return Some(line);
@@ -166,7 +167,7 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|here| here == what)
 }
 
-/// Kind of an intact line: its first key.
+/// Returns the kind of an intact line, which is its first key.
 fn kind(line: &str) -> &str {
     let key = line
         .strip_prefix("{\"")
@@ -174,7 +175,7 @@ fn kind(line: &str) -> &str {
     key.unwrap_or_default()
 }
 
-/// When an intact line was written, in Unix seconds: the field before the check.
+/// Returns the time at which an intact line was written, in Unix seconds: the field before the checksum.
 pub(super) fn written_at(line: &str) -> Option<i64> {
     let body = line.get(..line.len().checked_sub(TAIL)?)?;
     let (rest, at) = body.rsplit_once(':')?;
@@ -184,13 +185,14 @@ pub(super) fn written_at(line: &str) -> Option<i64> {
     }
 }
 
-/// The version of the format, if this is a first line.
+/// Returns the version of the format if `line` is the first line of a journal.
 pub(super) fn version(line: &str) -> Option<u32> {
     let fields = || Fields::read(line, LineTime::default());
     (kind(line) == HEADER).then(fields)??.number(HEADER)
 }
 
-/// What a line about the clock records, and where it was written, if it says so. `None`: it is no such line.
+/// Returns the event that a line about the clock records, and the origin if the line states it; `None` for any other
+/// line.
 pub(super) fn clock_line(line: &str) -> Option<(ClockLine, Option<Origin>)> {
     let fields = || Fields::read(line, LineTime::default());
     let fields = (kind(line) == "clock").then(fields)??;
@@ -203,20 +205,20 @@ pub(super) fn clock_line(line: &str) -> Option<(ClockLine, Option<Origin>)> {
     Some((event, Origin::read(&fields)))
 }
 
-/// An intact line, read as far as is possible without those before it.
+/// An intact line, parsed as far as possible without the lines before it.
 #[derive(Debug)]
 pub(super) enum ParsedLine {
     /// A device's own fields, and the checksum of its common line.
     Own(OwnFields, u64),
-    /// Any other, and when it was written.
+    /// Any other line, and the time at which it was written.
     Other(Box<str>, LineTime),
-    /// A field is missing or makes no sense.
+    /// A line with a field that is missing or invalid.
     Damaged,
 }
 
-/// Parses an intact line that was written at this time.
+/// Parses an intact line that was written at `time`.
 pub(super) fn parse(line: &str, time: LineTime) -> ParsedLine {
-    // No text contains quotes without a backslash.
+    // Quotes within a text are always escaped with a backslash.
     if kind(line) != "device" || !line.contains(",\"as\":\"") {
         return ParsedLine::Other(line.into(), time);
     }
@@ -230,17 +232,17 @@ pub(super) fn parse(line: &str, time: LineTime) -> ParsedLine {
 /// Content of an intact line.
 #[derive(Debug, PartialEq)]
 pub(super) enum DecodedLine {
-    /// An entry.
+    /// An entry of the fleet.
     Entry(JournalEntry),
     /// A line about the journal itself.
     Nothing,
-    /// A kind that a later version writes.
+    /// A line of a kind that a later version writes.
     Unknown,
-    /// A field is missing or makes no sense.
+    /// A line with a field that is missing or invalid.
     Damaged,
 }
 
-/// Decodes a line after those before it.
+/// Decodes a line; `commons` contains the common lines before it.
 pub(super) fn decode(line: ParsedLine, commons: &mut Commons) -> DecodedLine {
     let (line, time) = match line {
         ParsedLine::Own(own, check) => {
@@ -268,7 +270,8 @@ pub(super) fn decode(line: ParsedLine, commons: &mut Commons) -> DecodedLine {
                 None => DecodedLine::Damaged,
             }
         }
-        // Before 0.1.0 one content of one network: what was begun still counts for its day.
+        // Builds before 0.1.0 ended the pin of one content for one network. The other pins of the key remain valid for
+        // their day.
         "unpinned" if fields.has("network") => DecodedLine::Nothing,
         kind if JournalEntry::KINDS.contains(&kind) => match JournalEntry::read(kind, &fields) {
             Some(entry) => DecodedLine::Entry(entry),

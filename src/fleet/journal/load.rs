@@ -1,9 +1,9 @@
-//! Reads a journal: at the start of the server, and for `luat-ota devices` while a server writes it.
+//! Reader of the journal, for the start of the server, and for `luat-ota devices` while a server writes the journal.
 //!
-//! It is read twice. The age of a line depends on what follows it, because the machine's clock may have been stepped
-//! since; so the first pass adds up the time that passed from line to line. That is believed within limits: forward, at
-//! most two hours between two lines of one run (there is at least one line every hour), at most thirty days while no
-//! server ran, and nothing while the clock was not set.
+//! The journal is read twice. The age of a line depends on the lines after it, because the machine's clock may have
+//! been stepped since. Therefore the first pass adds up the time that passed from line to line. Time only counts
+//! forward and within limits: at most two hours between two lines of one run (there is at least one line every hour),
+//! at most thirty days while no server ran, and nothing while the clock was not set.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -18,47 +18,47 @@ use crate::fleet::entry::{Commons, JournalEntry};
 use crate::fleet::pins;
 use crate::os::fs::{Content, open_to_read};
 
-/// Length from which on a journal is read by two threads, in bytes.
+/// Size from which a journal is read by two threads, in bytes.
 const LONG: u64 = 4 * 1024 * 1024;
 
-/// Lines that one of them hands to the other at once.
+/// Number of lines that the reading thread hands over at once.
 const BLOCK: usize = 512;
 
-/// Blocks that may wait for the other one.
+/// Largest number of blocks that wait for the receiving thread.
 const AHEAD: usize = 4;
 
-/// Between two lines of one run.
+/// Longest time that counts between two lines of one run, in seconds.
 const LONGEST_GAP: i64 = 2 * 3600;
 
-/// Bytes without an intact line in between, after which the rest is not read: it is no journal.
+/// Number of bytes without an intact line after which the rest is not read, because the file is not a journal.
 const NO_JOURNAL: u64 = 16 * 1024 * 1024;
 
-/// While no server ran.
+/// Longest time that counts while no server ran, in seconds.
 const LONGEST_DOWNTIME: i64 = 30 * 86_400;
 
-/// What was found in a journal.
+/// Result of reading a journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
-    /// Entries.
+    /// Number of entries.
     pub entries: u64,
-    /// Lines that are torn or damaged.
+    /// Number of lines that are torn or damaged.
     pub damaged: u64,
-    /// Intact lines of a kind that is not known here: a later version's.
+    /// Number of intact lines of an unknown kind, which a later version writes.
     pub unknown: u64,
-    /// Bytes of the whole.
+    /// Size of the journal in bytes.
     pub bytes: u64,
-    /// The version of the format, if it is one that is not known here. Nothing was read then.
+    /// Version of the format, if this build does not support it. In this case nothing was read.
     pub newer: Option<u32>,
     /// Seconds from the last line to now.
     pub downtime: u32,
-    /// Lines at its end may be missing, and with them downloads that were begun.
+    /// Whether lines may be missing at the end of the journal, and with them the start of downloads.
     pub is_cut: bool,
-    /// It could not be read, and there may be one when the folder can be used.
+    /// Whether the journal could not be read, so that there may be one when the folder becomes usable.
     pub unread: bool,
 }
 
-/// Gives all entries of a journal, oldest first, their times as stamps before `now`, which is `unix` by
-/// the machine's clock. A journal that is not there is an empty one; the error is that it cannot be read.
+/// Passes all entries of a journal to `each`, oldest first. Their times are stamps before `now`, at which the machine's
+/// clock says `unix`. A missing journal counts as empty. Fails if the journal cannot be read.
 pub fn load(
     path: &Path,
     now: Stamp,
@@ -68,7 +68,7 @@ pub fn load(
     load_in(path, None, Wall { stamp: now, unix }, each)
 }
 
-/// The same, for a run that goes on with it. `here`: where that runs.
+/// Loads a journal like [`load`], for a run that continues it. `here` is the origin of that run.
 pub(super) fn load_in(
     path: &Path,
     here: Option<Origin>,
@@ -82,7 +82,7 @@ pub(super) fn load_in(
     }
 }
 
-/// Reads a journal that `rewind` can move back to its beginning.
+/// Reads a journal that `rewind` can move back to its start.
 pub(super) fn read<F: Read + Send>(
     file: &mut F,
     rewind: impl FnOnce(&mut F) -> io::Result<()>,
@@ -129,8 +129,8 @@ pub(super) fn read<F: Read + Send>(
             if let JournalEntry::Pin(pin) = &mut entry
                 && is_before_cut
             {
-                // Its device may have begun another content since, of which nothing is known: the pin only speaks
-                // against others.
+                // The missing lines may record that the device began another content. The pin therefore permits no
+                // resume, and only prevents the resume of other contents.
                 pin.used = pin.used.min(now.stamp.minus(pins::LIFETIME));
             }
             each(entry);
@@ -140,7 +140,7 @@ pub(super) fn read<F: Read + Send>(
         DecodedLine::Damaged => loaded.damaged += 1,
     };
     rewind(file)?;
-    // Without what a running server has written meanwhile: the first pass knows nothing of it.
+    // Ignore what a running server has written since the first pass, which does not include it.
     let file = file.take(bytes);
     match bytes < LONG {
         true => each_line(file, parse, take)?,
@@ -149,7 +149,7 @@ pub(super) fn read<F: Read + Send>(
     Ok(loaded)
 }
 
-/// Calls `take` with what `parse` makes of each line.
+/// Calls `take` with the result of `parse` for each line.
 fn each_line<T>(
     mut file: impl Read,
     mut parse: impl FnMut(Option<&str>) -> T,
@@ -158,7 +158,7 @@ fn each_line<T>(
     lines(&mut file, |found| take(parse(found))).map(drop)
 }
 
-/// The same, while another thread parses the lines that follow.
+/// Works like [`each_line`], while another thread parses the lines that follow.
 fn each_line_beside<T: Send>(
     file: impl Read + Send,
     parse: impl FnMut(Option<&str>) -> T + Send,
@@ -177,7 +177,7 @@ fn each_line_beside<T: Send>(
                 block.push(line);
                 if block.len() == BLOCK {
                     let full = std::mem::replace(&mut block, Vec::with_capacity(BLOCK));
-                    // The other side takes all of them.
+                    // Sending does not fail, because the receiver takes all blocks.
                     sender.send(full).ok();
                 }
             });
@@ -186,7 +186,7 @@ fn each_line_beside<T: Send>(
         };
         let reader = thread::Builder::new().name("journal-read".to_owned());
         let Ok(reader) = reader.spawn_scoped(scope, read) else {
-            // There can be no more threads.
+            // No further thread can be started.
             return work().map_or(Ok(()), |(file, parse)| each_line(file, parse, take));
         };
         blocks.into_iter().flatten().for_each(&mut take);
@@ -195,16 +195,16 @@ fn each_line_beside<T: Send>(
     })
 }
 
-/// The time that passed from line to line, and where lines may be missing.
+/// Time that passed from line to line, and the places at which lines may be missing.
 #[derive(Debug, Default)]
 struct Timeline {
     /// Number of intact lines.
     lines: u64,
-    /// Number of those before the last place at which lines may be missing.
+    /// Number of intact lines before the last place at which lines may be missing.
     cut: u64,
-    /// Where the last run wrote, if it says so.
+    /// Origin of the last run, if its lines state one.
     origin: Option<Origin>,
-    /// It ended in good order.
+    /// Whether the last run ended in good order.
     stopped: bool,
     /// Seconds from the first line to the last.
     passed: u32,
@@ -235,7 +235,8 @@ impl Timeline {
         self.last = Some(at);
     }
 
-    /// Whether a run that begins there may lack lines of the last one. What earlier builds wrote counts as complete.
+    /// Whether lines of the last run may be missing before a run that begins at `there`. Lines of builds that do not
+    /// state an origin count as complete.
     fn lacks_lines_before(&self, there: Option<Origin>) -> bool {
         let pair = self.origin.zip(there);
         pair.is_some_and(|(before, there)| !there.has_all_of(before, self.stopped))
@@ -247,7 +248,7 @@ impl Timeline {
         u32::try_from(gap.clamp(0, LONGEST_GAP)).unwrap_or(0)
     }
 
-    /// Seconds from the last line to a time in the next run; 0 if either clock was never set.
+    /// Seconds from the last line to a time in the next run; 0 if the clock was not set at one of these times.
     fn downtime(&self, at: i64) -> u32 {
         match self.last {
             Some(last) if is_trusted(last) && is_trusted(at) => {
@@ -265,7 +266,7 @@ fn lines(file: &mut impl Read, mut each: impl FnMut(Option<&str>)) -> io::Result
     let mut line: Vec<u8> = Vec::new();
     let mut bytes: u64 = 0;
     let mut intact_until: u64 = 0;
-    // A line that is too long is damaged once, however many pieces it comes in.
+    // A line that is too long counts as damaged once, even if it is read in several pieces.
     let mut within = false;
     loop {
         line.clear();

@@ -1,12 +1,13 @@
-//! The journal: what must outlive the process, as JSON lines in the state folder, written by a thread of its own.
-//! docs/state.md has its format.
+//! The journal: the records that must outlive the process, as JSON lines in the state folder. A separate thread writes
+//! them. docs/state.md describes the format.
 //!
-//! This module is the side of the serving thread, which never waits: it makes the lines and hands them over
-//! ([`batcher`]). It is not told of errors: a journal that cannot be written costs history, never service.
+//! This module runs on the serving thread, which never waits: it makes the lines and hands them over ([`batcher`]). It
+//! is not notified of errors: if the journal cannot be written, history is lost, but the service is not interrupted.
 //!
-//! Compaction: when the file is more than twice as long as what is not superseded in it, the fleet gives all its records
-//! anew, some at each tick ([`Journal::wants_records`], [`Journal::give`]). They go into a second file, as does all that
-//! happens meanwhile; when it is complete it is renamed to [`FILE`]. So a file of that name is complete at any moment.
+//! Compaction: when the file is more than twice as long as its live content, the fleet gives all its records anew, some
+//! at each tick ([`Journal::wants_records`], [`Journal::give`]). They are written into a second file, together with all
+//! changes that happen meanwhile. When that file is complete, it is renamed to [`FILE`]. Therefore the file of that
+//! name is complete at any moment.
 
 mod batcher;
 mod copy;
@@ -37,32 +38,33 @@ use crate::os::notify::Notify;
 use crate::state::{self, StateFolder};
 use smol::Timer;
 
-/// The journal's name in the state folder.
+/// Name of the journal in the state folder.
 pub const FILE: &str = "journal.jsonl";
 
-/// What it is called while it is being compacted.
+/// Name of the copy that a compaction writes.
 pub const COPY_FILE: &str = "journal.new";
 
-/// Longest wait of a download for its pin to be written, and of the stopping server for everything.
+/// Longest time that a download waits for its pin to be written, and that the stopping server waits for everything to
+/// be written.
 const GIVE_UP: Duration = Duration::from_secs(2);
 
 /// Handle of the journal. Without a state folder its methods do nothing.
 #[derive(Debug, Default)]
 pub struct Journal {
     batcher: Option<Batcher>,
-    /// In place of a file: all entries, in the order in which they would be written.
+    /// All entries in the order in which they would be written; used instead of a file.
     #[cfg(test)]
     pub(super) record: Option<std::rc::Rc<std::cell::RefCell<Vec<JournalEntry>>>>,
 }
 
 impl Journal {
-    /// No journal: nothing outlives the process.
+    /// Creates a handle without a journal: nothing outlives the process.
     pub fn none() -> Journal {
         Journal::default()
     }
 
-    /// Goes on with the journal in this folder, which was loaded at `now` (`unix` by the machine's
-    /// clock); `live` of the entries in it still stand. The error: there can be no thread for it.
+    /// Continues the journal in this folder, which was loaded at `now` (`unix` by the machine's clock). `live` of its
+    /// entries are not superseded. Fails if no thread can be started.
     pub fn start(
         folder: &Path,
         now: Stamp,
@@ -106,8 +108,8 @@ impl Journal {
         }
     }
 
-    /// Writes an entry at once. The result resolves when it is written; `None`: it will not be, because the budget is
-    /// used up (or there is no journal).
+    /// Writes an entry at once. The result resolves when the entry is written; `None` if the entry will not be written,
+    /// because the budget is used up (or there is no journal).
     pub fn now(&mut self, entry: &JournalEntry, priority: Priority) -> Option<Written> {
         #[cfg(test)]
         if let Some(record) = &self.record {
@@ -123,68 +125,69 @@ impl Journal {
         Some(written)
     }
 
-    /// When [`Journal::tick`] or [`Journal::wants_records`] has something to do; `None`: not before
-    /// something changes.
+    /// Time at which [`Journal::tick`] or [`Journal::wants_records`] has work to do; `None`: not before something
+    /// changes.
     pub fn due(&self) -> Option<Stamp> {
         Some(self.batcher.as_ref()?.due())
     }
 
-    /// Notifies this one when the writing thread finds something to be due.
+    /// Sets the flag that the writing thread notifies when there is new work for [`Journal::tick`] or
+    /// [`Journal::wants_records`].
     pub fn notifies(&self, notify: Notify) {
         if let Some(batcher) = &self.batcher {
             batcher.notifies(notify);
         }
     }
 
-    /// It is that late: lines that do not say so themselves are of this moment.
+    /// Records the current time. Entries that state no time of their own get this one.
     pub fn passed(&mut self, now: Stamp) {
         if let Some(batcher) = &mut self.batcher {
             batcher.passed(now);
         }
     }
 
-    /// To be called when it is due, with what the machine's clock says. More often does no harm.
+    /// Carries out the work that is due. `unix` is the time of the machine's clock. Extra calls are harmless.
     pub fn tick(&mut self, now: Stamp, unix: i64) {
         if let Some(batcher) = &mut self.batcher {
             batcher.tick(now, unix);
         }
     }
 
-    /// All is to be written anew, whatever the size: something may be missing in it.
+    /// Requests that everything is written anew, whatever the size is, because records may be missing in the journal.
     pub fn rewrite(&mut self) {
         if let Some(batcher) = &mut self.batcher {
             batcher.rewrite();
         }
     }
 
-    /// From where on records are wanted now, for a compaction; `None`: none are.
+    /// Returns the first record that a compaction wants now; `None` if it wants none.
     pub fn wants_records(&mut self) -> Option<u64> {
         self.batcher.as_mut()?.wants_records()
     }
 
-    /// Whether more records are wanted for the compaction that runs, now or soon.
+    /// Whether the compaction that runs wants more records, now or soon.
     pub fn is_copying(&self) -> bool {
         self.batcher.as_ref().is_some_and(Batcher::is_copying)
     }
 
-    /// Some records, as they now stand, and where the next ones begin.
+    /// Adds some current records to the copy. `next` is the first of the following ones.
     pub fn give(&mut self, entries: &[JournalEntry], next: Option<u64>) {
         if let Some(batcher) = &mut self.batcher {
             batcher.give(entries, next);
         }
     }
 
-    /// Writes what waits, and waits until it is on the disk, or 2 s. Nothing is written after this.
+    /// Writes the lines that wait, and waits until they are on the disk, or for 2 s. Nothing is written after this.
     pub fn stop(&mut self) {
         if let Some(batcher) = self.batcher.take() {
-            // It may be stuck in a write; then the kernel may still do it, or not.
+            // The thread may be blocked in a write, which the kernel may or may not complete later.
             batcher.stop().recv_timeout(GIVE_UP).ok();
         }
     }
 }
 
-/// Loads the journal of a state folder at the start, with a line in the log. One that cannot be read is
-/// set aside, or if it cannot be renamed either, left as it is (`unread`).
+/// Loads the journal of a state folder at the start, and writes a line to the log. A journal that cannot be read is set
+/// aside. If it cannot be renamed, it is left unchanged (`unread`).
 pub fn open(
     folder: &StateFolder,
     now: Stamp,
@@ -194,7 +197,7 @@ pub fn open(
     let is_claimed = folder.is_claimed();
     let folder = folder.path();
     if is_claimed {
-        // Left by a run that was killed while it compacted: the journal itself is complete.
+        // Left by a run that was killed during a compaction. The journal itself is complete.
         std::fs::remove_file(folder.join(COPY_FILE)).ok();
     }
     let path = folder.join(FILE);
@@ -212,7 +215,7 @@ pub fn open(
                 }
             }
         };
-    // It may be there when the folder can be used.
+    // There may be a journal when the folder becomes usable.
     loaded.unread |= !is_claimed && loaded == Loaded::default();
     if let Some(version) = loaded.newer {
         let aside = folder.join(format!("journal.version-{version}.jsonl"));
@@ -272,7 +275,7 @@ pub fn open(
     loaded
 }
 
-/// Goes on with a journal that was loaded; `live` of its entries still stand.
+/// Continues a journal that was loaded. `live` of its entries are not superseded.
 pub fn go_on(folder: &StateFolder, wall: Wall, loaded: &Loaded, live: usize) -> Journal {
     let lock = Some(folder.clone());
     Journal::start_with(folder.path(), lock, wall, loaded, live).unwrap_or_else(|error| {
@@ -281,18 +284,18 @@ pub fn go_on(folder: &StateFolder, wall: Wall, loaded: &Loaded, live: usize) -> 
     })
 }
 
-/// Tells when an entry has been handed to the file system.
+/// Completes when an entry has been passed to the file system.
 pub struct Written {
     receiver: Option<Receiver<()>>,
 }
 
 impl Written {
-    /// Nothing to wait for.
+    /// Creates a result that is complete already.
     pub fn already() -> Written {
         Written { receiver: None }
     }
 
-    /// One that is still to come: it has when something is sent, or the sender is dropped.
+    /// Creates a result that is pending. It completes when something is sent, or when the sender is dropped.
     pub fn promise() -> (Sender<()>, Written) {
         let (sender, receiver) = bounded(1);
         (
@@ -303,8 +306,8 @@ impl Written {
         )
     }
 
-    /// Waits for it, 2 s at most. Returns as well if it could not be written: that costs history, never
-    /// service.
+    /// Waits until the entry is written, at most 2 s. Also returns if the entry could not be written: then history is
+    /// lost, but the service is not interrupted.
     pub async fn wait(self) {
         if let Some(receiver) = self.receiver {
             let written = async {

@@ -1,6 +1,6 @@
-//! Whether a journal can lack its last lines. A kill loses none that were passed to the file system; a power cut and a copy
-//! of the state folder do (docs/hazards.md 44). Lines about the clock therefore name the folder and the boot in which they
-//! are written.
+//! Detection of a journal that may lack its last lines. After a kill no line is missing that was passed to the file
+//! system; after a power cut, and in a copy of the state folder, lines may be missing (docs/hazards.md 44). Lines about
+//! the clock therefore state the folder and the boot in which they are written.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -11,14 +11,14 @@ use crate::fleet::entry::fields::{Fields, LineWriter};
 /// The state folder and the boot in which a run writes the journal, as hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// Of the folder's device and inode.
+    /// Hash of the folder's device and inode.
     folder: u64,
-    /// Of the kernel's boot id.
+    /// Hash of the kernel's boot id.
     boot: u64,
 }
 
 impl Origin {
-    /// That of this process. `None`: the folder or the boot id cannot be read.
+    /// Returns the origin of this process; `None` if the folder or the boot id cannot be read.
     pub fn here(folder: &Path) -> Option<Origin> {
         let boot = fs::read("/proc/sys/kernel/random/boot_id").ok()?;
         let about = fs::metadata(folder).ok()?;
@@ -33,13 +33,13 @@ impl Origin {
         }
     }
 
-    /// Writes it into a line about the clock.
+    /// Writes the origin into a line about the clock.
     pub fn write(self, line: &mut LineWriter<'_>) {
         line.hash("folder", self.folder);
         line.hash("boot", self.boot);
     }
 
-    /// Reads it from a line about the clock.
+    /// Reads the origin from a line about the clock.
     pub fn read(fields: &Fields<'_>) -> Option<Origin> {
         Some(Origin {
             folder: fields.hash("folder")?,
@@ -47,8 +47,8 @@ impl Origin {
         })
     }
 
-    /// Whether a run here has every line of the run before it there. `stopped`: that run ended in good order, after an
-    /// fsync. In another folder the journal is a copy, which may be older.
+    /// Whether a run at this origin has every line of the run before it at `before`. `stopped`: that run ended in good
+    /// order, after an fsync. In another folder the journal is a copy, which may be older.
     pub fn has_all_of(self, before: Origin, stopped: bool) -> bool {
         self.folder == before.folder && (stopped || self.boot == before.boot)
     }
@@ -56,13 +56,13 @@ impl Origin {
 
 #[cfg(test)]
 impl Origin {
-    /// The same folder after a restart of the machine.
+    /// Returns the origin of the same folder after a restart of the machine.
     pub fn next_boot(self) -> Origin {
         let boot = !self.boot;
         Origin { boot, ..self }
     }
 
-    /// A copy of the folder.
+    /// Returns the origin of a copy of the folder.
     pub fn copied(self) -> Origin {
         let folder = !self.folder;
         Origin { folder, ..self }

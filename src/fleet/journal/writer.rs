@@ -1,9 +1,9 @@
-//! The thread that writes the journal, so that no disk ever blocks the serving thread; and a second one that only calls
-//! fsync, so that a slow card does not delay a pin that a download waits for.
+//! The thread that writes the journal, so that no disk ever blocks the serving thread, and a second thread that only
+//! calls fsync, so that a slow card does not delay a pin that a download waits for.
 //!
-//! Errors are never final. A full or read-only disk loses the lines of that time, which is logged once a minute, and is
-//! tried again with the next line. When it accepts lines again, the whole journal is rewritten, which restores what was
-//! lost.
+//! The writer never gives up after an error. While the disk is full or read-only, lines are lost, which is logged once
+//! a minute; each new line is tried again. When the disk accepts lines again, the whole journal is rewritten, which
+//! restores the lost records.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -23,95 +23,96 @@ use crate::os::notify::Notify;
 use crate::os::process;
 use crate::state::{self, StateFolder};
 
-/// Between two fsyncs, at least.
+/// Shortest time between two fsyncs.
 const SYNC: Duration = Duration::from_secs(5);
 
-/// Between two lines in the log about the same trouble.
+/// Shortest time between two lines in the log about write errors.
 const SAY: Duration = Duration::from_secs(60);
 
-/// After a file could not be opened it is not tried again before.
+/// Time after a failed open until the file is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Bytes that are written at once, at most; and on their way from which on the records of a compaction
-/// have to wait.
+/// Largest number of bytes that are written at once. Also the number of waiting bytes from which on the records of a
+/// compaction must wait.
 pub(super) const COPY: usize = 1024 * 1024;
 
-/// Bytes that are kept of a journal that could not be read at the start.
+/// Largest number of bytes that are kept of a journal that could not be read at the start.
 pub(super) const MOST_UNREAD: u64 = 256 * 1024 * 1024;
 
-/// Commands of the serving thread.
+/// Commands for the writing thread.
 #[derive(Debug)]
 pub(super) enum WriterCommand {
-    /// Lines to write, their number, and whom to notify afterwards.
+    /// Lines to write, their number, and the sender that is notified afterwards.
     Lines(String, u32, Option<Sender<()>>),
     /// Begins a copy of everything that is not superseded.
     BeginCopy,
-    /// Appends to the copy.
+    /// Appends records to the copy.
     Copy(String),
-    /// Puts the copy on the disk, and then sends [`WriterCommand::CopySynced`] there.
+    /// Syncs the copy, and then sends [`WriterCommand::CopySynced`] to this sender.
     FinishCopy(mpsc::Sender<WriterCommand>),
-    /// Replaces the journal with the copy of this number, unless it could not be put on the disk.
+    /// Replaces the journal with the copy of this number, unless syncing the copy failed.
     CopySynced(u32, io::Result<()>),
-    /// Ends the run: the sender is dropped when everything is on the disk.
+    /// Ends the run. The sender is dropped when everything is on the disk.
     Stop(mpsc::Sender<()>),
 }
 
-/// State that both threads see.
+/// State that the serving thread and the writing thread share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    /// Bytes on their way to the writing thread.
+    /// Number of bytes that wait for the writing thread.
     pub waiting: AtomicUsize,
-    /// Bytes of the journal's file.
+    /// Size of the journal's file in bytes.
     pub size: AtomicUsize,
-    /// Where the copy stands: one of the numbers below.
+    /// State of the copy: one of the constants below.
     pub copy: AtomicU8,
-    /// Lines were lost, and now the disk takes them again: a copy is wanted.
+    /// Whether lines were lost and the disk accepts lines again, so that a copy is wanted.
     pub torn: AtomicBool,
-    /// Notified when that was found at a moment at which nobody looks.
+    /// Flag that wakes the serving thread when the journal was found to be removed, which can happen while it is idle.
     pub notify: OnceLock<Notify>,
 }
 
-/// There is no copy under way.
+/// No copy is being made.
 pub(super) const NO_COPY: u8 = 0;
-/// There is.
+/// A copy is being made.
 pub(super) const COPYING: u8 = 1;
-/// It has become the journal.
+/// The copy has replaced the journal.
 pub(super) const COPIED: u8 = 2;
-/// It could not be written.
+/// The copy could not be written.
 pub(super) const FAILED: u8 = 3;
-/// It could not even be begun, so it may be tried again soon.
+/// The copy could not be created, so a retry may follow soon.
 pub(super) const NOT_BEGUN: u8 = 4;
 
-/// What is written when.
+/// State of the writing thread.
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) folder: PathBuf,
-    /// Claimed before the journal is opened; `None`: the caller has it to itself.
+    /// State folder, which is claimed before the journal is opened; `None`: only the caller uses the folder.
     lock: Option<StateFolder>,
-    /// The journal that is there was not read at the start: what it holds must not be lost.
+    /// Whether the existing journal was not read at the start, so that its content must be kept.
     pub(super) is_unread: bool,
     pub(super) file: Option<File>,
-    /// The file may end in the middle of a line.
+    /// Whether the file may end in the middle of a line.
     pub(super) is_torn: bool,
     pub(super) copy: Option<File>,
     /// Number of copies that were begun.
     pub(super) copies: u32,
-    /// The copy has all records; it is being synced.
+    /// Whether the copy has all records and is being synced.
     pub(super) is_copy_whole: bool,
     pub(super) shared: Arc<Shared>,
-    /// Lines that were lost since the last line in the log.
+    /// Number of lines that were lost since the last successful write.
     lost: u32,
-    /// Lines were lost since the last good one.
+    /// Whether lines were lost since the last successful write.
     is_losing: bool,
+    /// Time of the last line in the log about a write error.
     said: Option<Instant>,
-    /// Opening it failed, for this reason; not to be tried before.
+    /// Time before which the file is not opened again, and the error of the failed open.
     retry: Option<(Instant, ErrorKind)>,
-    /// When to say fsync.
+    /// Time at which fsync is due.
     sync: Option<Instant>,
     syncer: Option<SyncSender<File>>,
 }
 
-/// Starts the thread. The error: there can be no more of them.
+/// Starts the thread. Fails if no thread can be started.
 pub(super) fn start(
     folder: &Path,
     lock: Option<StateFolder>,
@@ -166,7 +167,7 @@ impl Writer {
         }
     }
 
-    /// Executes a command; all lines that wait behind it in the queue are written at once.
+    /// Executes a command. All lines that wait behind it in the queue are written at once.
     fn execute(&mut self, command: WriterCommand, commands: &Receiver<WriterCommand>) {
         let mut next = Some(command);
         while let Some(command) = next.take() {
@@ -199,7 +200,7 @@ impl Writer {
                     }
                     self.abandon(NO_COPY);
                     if let Some(file) = &self.file {
-                        // The process ends: an error has no consequence.
+                        // The process ends, so an error has no consequence.
                         file.sync_data().ok();
                     }
                     drop(done);
@@ -221,7 +222,7 @@ impl Writer {
             self.lines(&text, count);
             self.shared.waiting.fetch_sub(text.len(), Ordering::Release);
             for waiter in waiting {
-                // The download may be over by now.
+                // The download may have ended in the meantime.
                 waiter.try_send(()).ok();
             }
         }
@@ -231,7 +232,7 @@ impl Writer {
         self.folder.join(super::FILE)
     }
 
-    /// Lines of what happens go into the journal, and into its copy while that is being made.
+    /// Writes lines about changes into the journal, and into its copy while that is being made.
     pub(super) fn lines(&mut self, text: &str, count: u32) {
         if let Some(copy) = &mut self.copy
             && let Err(error) = copy.write_all(text.as_bytes())
@@ -264,7 +265,7 @@ impl Writer {
         let Some(file) = &mut self.file else {
             return Err(ErrorKind::NotFound.into());
         };
-        // Whatever happens in between: what follows must not be glued to half a line.
+        // Until the write has succeeded, the file counts as torn: the next line must not be joined to half a line.
         let was_torn = std::mem::replace(&mut self.is_torn, true);
         let newline: &[u8] = if was_torn { b"\n" } else { b"" };
         let written = file
@@ -275,8 +276,7 @@ impl Writer {
         self.shared.size.store(size, Ordering::Relaxed);
         match &written {
             Ok(()) => self.is_torn = false,
-            // A full disk may have room again for this very file; a stick that was pulled comes back as
-            // another.
+            // A full disk may have space again for the same file. A USB stick that was removed needs a new file handle.
             Err(error) if error.kind() == ErrorKind::StorageFull => {}
             Err(_) => self.file = None,
         }
@@ -305,7 +305,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Sees to it that this process may write the journal, and that what is there is one.
+    /// Makes sure that this process may write the journal, and that the existing file is a journal.
     fn claim(&self) -> io::Result<()> {
         if let Some(lock) = &self.lock {
             lock.claim()?;
@@ -337,7 +337,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Hands the file to the thread that says fsync; if that is still at it, later.
+    /// Hands the file to the thread that calls fsync, or tries again later if that thread is still busy.
     fn sync_beside(&mut self) {
         self.sync = None;
         let Some(file) = &self.file else { return };
@@ -364,7 +364,7 @@ impl Writer {
         }
     }
 
-    /// Says what is wrong, but not all the time.
+    /// Logs a write error, at most once per [`SAY`].
     pub(super) fn say(&mut self, error: &io::Error, what: &str) {
         if self.said.is_some_and(|said| said.elapsed() < SAY) {
             return;
@@ -378,11 +378,11 @@ impl Writer {
     }
 }
 
-/// Opens a file to append to it; only its owner may read it.
+/// Opens a file to append to it. Only its owner may read it. With `anew`, replaces whatever has this name.
 pub(super) fn create(path: &Path, anew: bool) -> io::Result<File> {
     if anew {
         match std::fs::remove_file(path) {
-            // A folder, say.
+            // The name may belong to a folder, for example.
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 state::set_aside(path)?;
             }
@@ -394,7 +394,7 @@ pub(super) fn create(path: &Path, anew: bool) -> io::Result<File> {
         .create(true)
         .create_new(anew)
         .mode(0o600)
-        // Opening a FIFO would wait for a reader.
+        // Without O_NONBLOCK, opening a FIFO would wait for a reader.
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)?;
     match file.metadata()?.is_file() {
@@ -403,13 +403,13 @@ pub(super) fn create(path: &Path, anew: bool) -> io::Result<File> {
     }
 }
 
-/// Starts the thread that calls fsync. `None`: there can be no more threads; then the writing one does.
+/// Starts the thread that calls fsync. `None` if no thread can be started: then the writing thread calls fsync.
 fn start_syncer() -> Option<SyncSender<File>> {
     // One file may wait while another is synced.
     let (sender, files) = mpsc::sync_channel::<File>(1);
     let run = move || {
         for file in files {
-            // The next write reports what is wrong with the disk.
+            // The next write reports an error of the disk.
             file.sync_data().ok();
         }
     };
@@ -419,12 +419,12 @@ fn start_syncer() -> Option<SyncSender<File>> {
 
 #[cfg(test)]
 impl Writer {
-    /// From now on the disk takes nothing.
+    /// Makes every write fail as on a full disk.
     pub(super) fn fill_the_disk(&mut self) {
         self.file = OpenOptions::new().append(true).open("/dev/full").ok();
     }
 
-    /// There is room again.
+    /// Makes the disk accept lines again.
     pub(super) fn empty_the_disk(&mut self) {
         self.file = OpenOptions::new().append(true).open(self.path()).ok();
     }

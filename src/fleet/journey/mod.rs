@@ -1,24 +1,24 @@
-//! State of a device on its way to a release: offered → n % → delivered → confirmed, reverted or
-//! silent. Pure; the time comes with each call. Kept by [`super::devices`].
+//! Update progress of a device to one release: offered → n % → delivered → confirmed, reverted or silent. Pure: the
+//! time comes with each call. [`super::devices`] keeps the state of each device.
 //!
-//! A device that reports its old version after a delivery is not always reverted: within [`TOO_SOON`] it asks
-//! again without having booted, from another network it may be another device under the same id, and with
-//! `reboot_within` in the rules it waits for its time to reboot. No state is final: a device that reports the new
-//! version has it, and one that had it and reports the old one within a day fell back. docs/evidence.md has the table.
+//! A device that reports its old version after a delivery has not always reverted. Within [`TOO_SOON`] it has not
+//! booted yet. A check from another network may come from another device with the same id. With `reboot_within` in the
+//! rules, the device may postpone its reboot. No state is final: a device that reports the new version has it, and one
+//! that was confirmed and reports the old version within a day has fallen back. docs/evidence.md has the table.
 
 use super::clock::Stamp;
 use super::short_version::ShortVersion;
 use crate::decision::Back;
 use crate::firmware::ContentId;
 
-/// A delivered content that the rules (`reboot_within`) do not expect the device to run yet.
+/// A delivered content that the device need not run yet, by the rules (`reboot_within`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AwaitedReboot {
     /// The content.
     pub content: ContentId,
     /// Seconds since the delivery.
     pub age: u32,
-    /// Seconds that the device may take from the delivery.
+    /// Seconds after the delivery within which the rules allow the old version.
     pub within: u32,
 }
 
@@ -31,30 +31,30 @@ impl TargetId {
     pub const NONE: TargetId = TargetId(u16::MAX);
 }
 
-/// A step of the way.
+/// State of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum State {
-    /// It was offered the release, and has nothing of it yet.
+    /// The device was offered the release, and has no bytes yet.
     Offered = 0,
-    /// It has some of the bytes.
+    /// The device has some of the bytes.
     Downloading = 1,
-    /// It has all of them, and has not come back yet.
+    /// The device has all bytes, and has not sent a check since.
     Delivered = 2,
-    /// It came back with the new version.
+    /// The device reports the new version.
     Confirmed = 3,
-    /// It came back with the old one, or an older.
+    /// The device reports the version that it ran before, or an older one.
     Reverted = 4,
-    /// It has not come back within three of its own poll intervals.
+    /// The device has sent no check for three of its own intervals since the delivery.
     Silent = 5,
-    /// A trusted proxy has all of the bytes; how many the device has is not known.
+    /// A trusted proxy has all bytes; the number of bytes that the device has is unknown.
     Sent = 6,
-    /// It has all of them and still says its old version, as `reboot_within` allows.
+    /// The device has all bytes and still reports its old version, as `reboot_within` allows.
     Waiting = 7,
 }
 
 impl State {
-    /// All of them, in order.
+    /// All states, in the order of their numbers.
     pub const ALL: [State; 8] = [
         State::Offered,
         State::Downloading,
@@ -66,12 +66,12 @@ impl State {
         State::Waiting,
     ];
 
-    /// Whether the device has the whole file and did not come back with either version.
+    /// Whether the device has the whole file and its result is still awaited.
     pub fn has_all(self) -> bool {
         matches!(self, State::Delivered | State::Waiting)
     }
 
-    /// Its name in the journal, the API and the metrics.
+    /// Returns the state's name in the journal, the API and the metrics.
     pub fn word(self) -> &'static str {
         match self {
             State::Offered => "offered",
@@ -85,44 +85,44 @@ impl State {
         }
     }
 
-    /// The state of this name.
+    /// Returns the state of this name.
     pub fn of_word(word: &str) -> Option<State> {
         State::ALL.into_iter().find(|state| state.word() == word)
     }
 }
 
-/// A check this soon after a whole download is made before the reboot, in seconds.
+/// Time after a whole download within which a check counts as made before the reboot, in seconds.
 pub const TOO_SOON: u32 = 3;
 
-/// The same for a check by packets from the source port of the download.
+/// The same time for a check by packets from the source port of the download, in seconds.
 pub const TOO_SOON_IN_SESSION: u32 = 60;
 
-/// A device that says its old version within this time after it was confirmed has fallen back, in
-/// seconds. Later it was flashed.
+/// Time after the confirmation within which a device that reports its old version has fallen back, in seconds. After
+/// that the device was flashed.
 pub const FALLBACK: u32 = 24 * 60 * 60;
 
-/// From this weak attempt in a row on a device counts as reverted.
+/// Number of consecutive weak attempts from which on a device counts as reverted.
 const WEAK: u8 = 2;
 
-/// A device's way to one release.
+/// Update progress of a device to one release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Journey {
-    /// Where to.
+    /// Content of the release that the device was offered.
     pub target: TargetId,
-    /// How far.
+    /// State of the update.
     pub state: State,
-    /// Since when it is in this state.
+    /// Time at which `state` began.
     pub since: Stamp,
-    /// It has the bytes before this one. What is beyond 4 GiB counts as 4 GiB.
+    /// Offset up to which the device has all bytes, at most 4 GiB.
     pub reached: u32,
-    /// The last result, which stays until the next one.
+    /// Last result, which stays until the next one.
     pub outcome: Option<Outcome>,
-    /// Weak attempts in a row: a proxy had sent all of it, and the device came back with the old
-    /// version. 0 to 3.
+    /// Number of consecutive weak attempts, 0 to 3. In a weak attempt the whole file was sent through a proxy, and the
+    /// device came back with the old version.
     pub weak: u8,
-    /// The last delivery was a trusted proxy's.
+    /// Whether the last delivery was to a trusted proxy.
     pub by_proxy: bool,
-    /// The version that it ran when it was offered.
+    /// Version that the device ran when it was offered the release.
     pub from: ShortVersion,
 }
 
@@ -133,13 +133,13 @@ pub enum Outcome {
     Confirmed,
     /// The device came back with the old version.
     Reverted,
-    /// The device came back with the new version, and fell back to the old one. After another download the
-    /// new version says nothing: such a device always reports it first.
+    /// The device came back with the new version, and fell back to the old one. After another download its new version
+    /// is no evidence, because such a device always reports the new version first.
     FellBack,
 }
 
 impl Outcome {
-    /// Its name in the journal.
+    /// Returns the outcome's name in the journal.
     pub fn word(self) -> &'static str {
         match self {
             Outcome::Confirmed => "confirmed",
@@ -148,40 +148,40 @@ impl Outcome {
         }
     }
 
-    /// The outcome of this name.
+    /// Returns the outcome of this name.
     pub fn of_word(word: &str) -> Option<Outcome> {
         let all = [Outcome::Confirmed, Outcome::Reverted, Outcome::FellBack];
         all.into_iter().find(|outcome| outcome.word() == word)
     }
 
-    /// Does it count as a revert?
+    /// Whether the outcome counts as a revert.
     pub fn is_revert(self) -> bool {
         matches!(self, Outcome::Reverted | Outcome::FellBack)
     }
 }
 
-/// Circumstances of a check that says the old version.
+/// Circumstances of a check that reports the old version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Circumstances {
-    /// It comes from where the file was delivered to, or where the device was last seen.
+    /// Whether the check comes from the network to which the file was delivered, or where the device was last seen.
     pub same_place: bool,
-    /// It comes by packets from the source port of the download.
+    /// Whether the check comes by packets from the source port of the download.
     pub same_session: bool,
-    /// For so many seconds after the delivery the rules allow it to run the old version.
+    /// Seconds after the delivery within which the rules allow the old version.
     pub reboot_within: u32,
-    /// The rules give the old version to devices that run the new one.
+    /// Whether the rules offer the old version to devices that run the new one.
     pub is_given: bool,
 }
 
 impl Circumstances {
-    /// Is a check that comes so many seconds after the delivery made before the reboot?
+    /// Whether a check that comes `age` seconds after the delivery was made before the reboot.
     pub fn too_soon(self, age: u32) -> bool {
         age <= TOO_SOON || self.same_session && age <= TOO_SOON_IN_SESSION
     }
 }
 
 impl Journey {
-    /// It is offered this.
+    /// Creates the update progress of a device that is offered `target` and runs the version `from`.
     pub fn offered(target: TargetId, from: ShortVersion, now: Stamp) -> Journey {
         Journey {
             target,
@@ -195,18 +195,18 @@ impl Journey {
         }
     }
 
-    /// It begins from byte 0: it has nothing of what it had.
+    /// Returns the progress after a download begins from byte 0: the bytes that the device had no longer count.
     pub fn begun(self) -> Journey {
         match self.state {
             State::Offered | State::Downloading | State::Reverted => Journey { reached: 0, ..self },
-            // All of it was there, and only bytes that arrive show that it is wanted again.
+            // The device had the whole file. Only bytes that arrive show that it downloads again.
             State::Delivered | State::Sent | State::Waiting | State::Silent | State::Confirmed => {
                 self
             }
         }
     }
 
-    /// Of a transfer that began at byte `start`, the bytes before `high` have arrived.
+    /// Returns the progress after the bytes before `high` arrived in a transfer that began at byte `start`.
     pub fn acknowledged(self, start: u64, high: u64, now: Stamp) -> Journey {
         let (start, high) = (capped(start), capped(high));
         if high <= start {
@@ -230,19 +230,19 @@ impl Journey {
                 let reached = self.reached.max(high);
                 self.step(State::Downloading, now).at(reached)
             }
-            // It came back before the end of its download was noted.
+            // The device came back before the end of its download was noted.
             State::Confirmed if start <= self.reached => self.at(self.reached.max(high)),
             _ => self,
         }
     }
 
-    /// Whether it has the whole file, of this size.
+    /// Whether the device has the whole file, whose size is `size` bytes.
     pub fn has_all(self, size: u64) -> bool {
         self.reached == capped(size) && size > 0
     }
 
-    /// A transfer brought the end of the file, of this size, in good order. `by_proxy`: to a trusted
-    /// proxy.
+    /// Returns the progress after a transfer brought the end of the file of `size` bytes in good order. `by_proxy`: the
+    /// transfer was to a trusted proxy.
     pub fn delivered(self, size: u64, by_proxy: bool, now: Stamp) -> Journey {
         let has_all = self.has_all(size);
         let state = match by_proxy {
@@ -258,7 +258,7 @@ impl Journey {
         }
     }
 
-    /// The device asks again, from the beginning. `None`: the journey is over without a result.
+    /// Returns the progress after a check from the beginning of the file; `None` if the update ends without a result.
     pub fn back(self, back: Back, check: Circumstances, now: Stamp) -> Option<Journey> {
         let age = now.since(self.since);
         let had_all = self.had_all();
@@ -279,7 +279,7 @@ impl Journey {
                 weak: 0,
                 ..self.step(State::Confirmed, now)
             }),
-            // Any device can claim this id.
+            // Any device can claim this id, so a check from elsewhere is no evidence.
             Back::Old | Back::Other if had_all && !check.same_place => Some(self),
             Back::Other => None,
             Back::Old => match self.state {
@@ -292,7 +292,7 @@ impl Journey {
                 State::Delivered | State::Sent | State::Waiting if check.too_soon(age) => {
                     Some(self)
                 }
-                // The time still counts from the delivery.
+                // `reboot_within` still counts from the delivery.
                 State::Delivered | State::Waiting if age < check.reboot_within => Some(Journey {
                     state: State::Waiting,
                     ..self
@@ -319,7 +319,7 @@ impl Journey {
         }
     }
 
-    /// One weak attempt more; the first says nothing yet.
+    /// Counts one more weak attempt. The first one is no evidence yet.
     fn weak_attempt(self, now: Stamp) -> Journey {
         let weak = self.weak.saturating_add(1).min(3);
         match weak {
@@ -334,8 +334,8 @@ impl Journey {
         }
     }
 
-    /// It has been waited for, for `heard_nothing` seconds in which it could have come. `interval` and
-    /// `reboot_within` as for [`Journey::patience`].
+    /// Returns the progress after `heard_nothing` seconds in which the device could have sent a check and did not.
+    /// `interval` and `reboot_within` are as for [`Journey::patience`].
     pub fn waited(
         self,
         heard_nothing: u32,
@@ -349,8 +349,8 @@ impl Journey {
         }
     }
 
-    /// For how many seconds the device is waited for, if it is: one more, and it is silent. It asks about
-    /// every `interval` seconds (0: not known), and may reboot within `reboot_within`.
+    /// Returns the number of seconds without a check after which the device becomes silent, if its check is awaited. It
+    /// sends a check about every `interval` seconds (0: unknown), and may reboot within `reboot_within` seconds.
     pub fn patience(self, interval: u32, reboot_within: u32) -> Option<u32> {
         let awaited = matches!(self.state, State::Delivered | State::Sent | State::Waiting);
         awaited.then(|| patience(interval).max(reboot_within))
@@ -369,7 +369,7 @@ impl Journey {
     }
 }
 
-/// Three of a device's intervals, or three days where that is not known, in seconds.
+/// Returns three of a device's intervals in seconds, or three days if the interval is unknown.
 pub fn patience(interval: u32) -> u32 {
     const DAY: u32 = 24 * 60 * 60;
     match interval {
@@ -378,7 +378,7 @@ pub fn patience(interval: u32) -> u32 {
     }
 }
 
-/// A place in a file, as far as a journey knows it.
+/// Returns an offset in a file as [`Journey`] stores it: at most 4 GiB.
 pub fn capped(bytes: u64) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }

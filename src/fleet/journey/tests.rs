@@ -138,7 +138,7 @@ fn a_fallback_within_a_day_of_the_confirmation_is_a_revert() {
     assert_eq!(old(HERE, 23 * 3600), Some(State::Reverted));
     assert_eq!(old(ELSEWHERE, 600), Some(State::Confirmed));
     assert_eq!(old(HERE, 25 * 3600), None);
-    // The proxy did deliver all of it.
+    // The proxy received the whole file.
     let confirmed = sent().back(Back::New, HERE, NOW).unwrap();
     let back = confirmed.back(Back::Old, HERE, NOW.plus(600));
     assert_eq!(state(back), Some(State::Reverted));
@@ -150,7 +150,7 @@ fn a_device_that_always_reports_the_new_version_first_stays_reverted_for_a_day()
     let confirmed = delivered().back(Back::New, HERE, NOW).unwrap();
     let fallen = confirmed.back(Back::Old, HERE, NOW.plus(40)).unwrap();
     assert_eq!(fallen.outcome, Some(Outcome::FellBack));
-    // Without another download the new version takes it back.
+    // Without another download the new version cancels the revert.
     let back = fallen.back(Back::New, HERE, NOW.plus(80)).unwrap();
     assert_eq!(back.outcome, Some(Outcome::Confirmed));
     let again = fallen.begun().acknowledged(0, SIZE, NOW.plus(80));
@@ -189,7 +189,7 @@ fn a_device_behind_a_proxy_is_reverted_from_its_second_weak_attempt_in_a_row() {
     assert_eq!(second.outcome, Some(Outcome::Reverted));
     let confirmed = again(first).back(Back::New, HERE, NOW.plus(30)).unwrap();
     assert_eq!((confirmed.state, confirmed.weak), (State::Confirmed, 0));
-    // Silence in between changes nothing.
+    // Silence in between makes no difference.
     let silent = again(first).waited(9999, 60, 0, NOW);
     let back = silent.back(Back::Old, HERE, NOW.plus(9999));
     assert_eq!(state(back), Some(State::Reverted));

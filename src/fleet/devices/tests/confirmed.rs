@@ -1,6 +1,6 @@
 use super::*;
 
-/// Everything that the journal was told, read by a new run.
+/// Loads everything that was given to the journal into a new run.
 fn restarted(fleet: &TestDevices) -> TestDevices {
     let mut next = TestDevices {
         devices: Devices::new(100, fleet.now),
@@ -21,7 +21,7 @@ fn restarted(fleet: &TestDevices) -> TestDevices {
     next
 }
 
-/// A compacted journal, read by a new run.
+/// Loads a compacted journal into a new run.
 fn compacted(fleet: &TestDevices) -> TestDevices {
     let mut entries = fleet.devices.releases.records(0, 100).0;
     entries.extend(fleet.devices.records(0, 100).0);
@@ -35,7 +35,7 @@ fn compacted(fleet: &TestDevices) -> TestDevices {
     })
 }
 
-/// Devices that are counted as confirmed with 1.0.N, for each N from 1 on.
+/// Numbers of devices that are counted as confirmed with 1.0.N, for each N from 1 on.
 fn confirmed<const N: usize>(fleet: &TestDevices) -> [u32; N] {
     std::array::from_fn(|n| {
         let counts = fleet
@@ -46,7 +46,7 @@ fn confirmed<const N: usize>(fleet: &TestDevices) -> [u32; N] {
     })
 }
 
-/// Offers 1.0.N alone, to a device that says another version, and lets it come back with that.
+/// Offers only 1.0.N to a device that reports another version, and lets the device come back with 1.0.N.
 fn takes(fleet: &mut TestDevices, id: &str, n: u8, before: &str) {
     let version = format!("1.0.{n}");
     let path = format!("P/{version}/a.bin");
@@ -80,7 +80,7 @@ fn confirmed_counts_survive_any_number_of_newer_releases_and_a_restart() {
             "after 1.0.{n}"
         );
     }
-    // They ask on, and nothing is counted twice.
+    // The devices send more checks, and nothing is counted twice.
     fleet.later(600).asks(A, "1.0.6", HOME);
     fleet.later(600).asks(A, "1.0.6", HOME);
     assert_eq!(confirmed::<6>(&fleet), [2; 6]);
@@ -95,7 +95,7 @@ fn a_device_that_comes_back_before_the_end_of_its_download_is_noted_is_counted_a
     fleet.gets(A, 1, 0, SIZE - 10);
     fleet.later(5).asks(A, "1.0.1", HOME);
     assert_eq!(fleet.state(A), Some(State::Confirmed));
-    // An invented device can ask all this.
+    // An invented device can send all these requests.
     assert_eq!(fleet.is_established(A), Some(false));
     assert!(fleet.devices.notices().is_empty());
     fleet.later(1).gets_all(A, 1, HOME);
@@ -117,7 +117,7 @@ fn a_device_that_takes_the_same_release_again_is_confirmed_with_it_once() {
     let mut fleet = TestDevices::with(100, &[("P/1.0.0/a.bin", 99)]);
     takes(&mut fleet, A, 1, "1.0.0");
     takes(&mut fleet, A, 2, "1.0.1");
-    // Flashed over a cable, two days later.
+    // Two days later the device is flashed over a cable.
     fleet.later(2 * DAY);
     takes(&mut fleet, A, 1, "0.9.0");
     takes(&mut fleet, A, 2, "1.0.1");
@@ -146,7 +146,7 @@ fn a_device_that_falls_back_is_not_confirmed_and_one_that_is_forgotten_stays_cou
     fleet.later(100).asks(&imei(0), "1.0.0", HOME);
     assert_eq!(fleet.state(&imei(0)), Some(State::Reverted));
     assert_eq!(confirmed::<1>(&fleet), [8]);
-    // Two new ones take the places of the two that were not seen for longest.
+    // Two new devices replace the two that were not seen for the longest time.
     fleet.later(8 * DAY);
     for n in [100, 101] {
         fleet.listed = true;
@@ -204,7 +204,7 @@ fn a_device_is_asked_about_with_all_that_it_states_also_after_a_restart() {
         }
         assert_eq!(fleet.devices.profiles.len(), 1);
     }
-    // Of an earlier version's journal only the project is known, until the device asks again.
+    // A journal of an earlier version only states the project, until the device sends its next check.
     let mut old = Devices::new(100, fleet.now);
     for (entry, _) in &fleet.written {
         if let JournalEntry::Device(device) = entry {

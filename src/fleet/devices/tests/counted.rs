@@ -9,7 +9,7 @@ fn a_report_is_displayed_and_changes_neither_the_journey_nor_the_fuse() {
     for report in [Report::Failed, Report::Other, Report::Updated] {
         fleet.later(90);
         fleet.devices.reported(device(A), content_id(1), report);
-        // Of another content it says nothing.
+        // A report about another content has no effect.
         fleet
             .devices
             .reported(device(A), content_id(9), Report::Other);
@@ -70,7 +70,7 @@ fn a_release_that_a_person_resumed_is_counted_anew() {
     assert_eq!(fleet.tried(1), (0, 1));
 }
 
-/// Devices that were there for two days, and a release that has just come.
+/// Devices that were first seen three days ago, and a release that has just been published.
 fn with_established(numbers: std::ops::Range<u64>) -> TestDevices {
     let mut fleet = TestDevices::with(1000, &[("P/1.0.0/a.bin", 9)]);
     for _ in 0..3 {
@@ -102,12 +102,12 @@ fn established_devices_count_and_others_do_not_beside_ten_of_them() {
         (group.outcomes.heard(), group.admitted, group.spread),
         (0, 10, false)
     );
-    // Those that the rules leave out are not waited for.
+    // The server does not wait for devices that the rules exclude.
     assert_eq!(fleet.census(r#"{ "percent": 0 }"#).groups[0].admitted, 0);
-    // Nor is one that asked since, and was not offered it.
+    // Nor for a device that has sent a check since then and was not offered the release.
     fleet.asks(&imei(0), "2.0.0", HOME);
     assert_eq!(fleet.census("{}").groups[0].admitted, 9);
-    // Nor are those that were not seen for three of their intervals.
+    // Nor for devices that were not seen for three of their intervals.
     fleet.later(4 * DAY);
     assert_eq!(fleet.census("{}").groups[0].admitted, 0);
 }
@@ -134,7 +134,7 @@ fn every_device_with_a_whole_download_counts_beside_fewer_than_ten_established()
     );
     assert!(all.reverted_spread && all.spread);
     assert_eq!(of_content, all);
-    // Silence is heard, too.
+    // Silence is an outcome, too.
     fleet.asks(&imei(101), "1.0.0", HOME);
     fleet.gets_all(&imei(200), 1, HOME);
     assert_eq!(fleet.census("{}").groups[0].outcomes.heard(), 5);
@@ -181,6 +181,6 @@ fn devices_are_counted_that_run_a_version_above_every_release_that_is_left() {
             newest
         ]
     );
-    // The whole project was removed; another one has the release.
+    // The whole project was removed. Another project has the release.
     assert_eq!(above(&fleet, &[("Q/1.0.2/a.bin", 1)]), []);
 }

@@ -34,7 +34,7 @@ fn what_happens_to_a_device_is_shown_newest_first_and_the_same_answer_once() {
     let times: Vec<u32> = view.steps.iter().map(|step| step.at.since(START)).collect();
     assert_eq!(times, [605, 605, 605, 5, 5, 0, 0]);
     assert_eq!(fleet.devices.steps(device(&imei(1))), None);
-    // Another device has its own.
+    // Another device has its own steps.
     fleet.later(1).asks(&imei(2), "2.0.0", HOME);
     assert_eq!(told(&fleet, &imei(2)), ["refused nothing newer", "seen "]);
     assert_eq!(told(&fleet, A), expected);
@@ -101,11 +101,11 @@ fn invented_devices_evict_no_step_and_a_full_memory_is_searched_fast() {
     fleet.asks(A, "1.0.0", HOME);
     let steps = told(&fleet, A);
     fleet.listed = false;
-    // Each makes one step.
+    // Each device makes one step.
     fleet.later(60).ask(0..66_000, AWAY);
     assert_eq!(told(&fleet, A), steps);
     assert_eq!(fleet.devices.steps(device(A)).unwrap().since, START);
-    // The steps of an established device are recorded still, and evict the oldest.
+    // The steps of an established device are still recorded, and evict the oldest ones.
     fleet.later(60).asks(A, "2.0.0", HOME);
     assert_eq!(
         told(&fleet, A)[..2],

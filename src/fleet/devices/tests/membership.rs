@@ -34,7 +34,7 @@ fn a_whole_download_a_good_getn_or_a_place_in_the_list_establish_at_once() {
             texts.push(&*device.text);
         }
     }
-    // Its offer, and then all of it.
+    // Each device is written once, when it is established.
     assert_eq!(texts, ["86299144375338", "A1B2C3D4E5F6", "pump-7", A]);
 }
 
@@ -82,7 +82,7 @@ fn a_device_is_written_as_seen_once_a_day_of_its_own() {
     for _ in 0..6 * 24 * 10 {
         fleet.later(600).asks(A, "2.0.0", HOME);
     }
-    // Once more when it is established, also without any journey.
+    // One more entry is written when the device is established, although it has no update.
     assert_eq!(fleet.written.len(), 11);
     let mut priorities = fleet.written.iter().map(|(_, priority)| *priority);
     assert!(priorities.all(|priority| priority == Priority::Seen));
@@ -103,7 +103,7 @@ fn established_devices_leave_only_when_they_are_stale() {
     assert_eq!(fleet.is_established(&imei(20)), Some(false));
     fleet.later(1).asks(&imei(20), "1.0.0", HOME);
     assert_eq!(fleet.is_established(&imei(20)), Some(true));
-    // The one that was not seen for longest, and is not stale by its own interval of a week.
+    // Device 1 was not seen for the longest time. Device 0 was seen again and is not stale.
     assert_eq!(fleet.is_established(&imei(0)), Some(true));
     assert_eq!(fleet.is_established(&imei(1)), None);
     let gone = JournalEntry::Forgotten(device(&imei(1)));
@@ -117,7 +117,7 @@ fn a_flood_of_invented_ids_neither_pushes_out_the_fleet_nor_is_written() {
     fleet.listed = true;
     fleet.ask(0..100_000, HOME);
     fleet.listed = false;
-    // Some of the fleet are in the middle of it.
+    // One device of the fleet is in the middle of its download.
     fleet.gets(&imei(7), 1, 0, 40_000);
     fleet.written.clear();
     for second in 0..500 {
@@ -129,7 +129,7 @@ fn a_flood_of_invented_ids_neither_pushes_out_the_fleet_nor_is_written() {
     assert_eq!(fleet.devices.len(), 200_000);
     assert!((0..100_000).all(|n| fleet.is_established(&imei(n)) == Some(true)));
     assert_eq!(fleet.state(&imei(7)), Some(State::Downloading));
-    // The same ids again, ten minutes later: they are let in slowly.
+    // The same ids are seen again ten minutes later. They are established at a limited rate.
     fleet.later(PROBATION);
     fleet.ask(1_190_000..1_200_000, AWAY);
     assert_eq!(fleet.devices.established(), 101_000);

@@ -24,17 +24,17 @@ const START: Stamp = Stamp(1 << 31);
 
 const HOME: Network = Network::V4([192, 0, 2]);
 
-/// Another /24 of the same /16.
+/// A /24 next to [`HOME`] in the same /16.
 const NEXT_DOOR: Network = Network::V4([192, 0, 3]);
 
 const AWAY: Network = Network::V4([198, 51, 100]);
 
-/// A folder with these files.
+/// Catalogue of a folder with these files.
 fn folder(files: &[(&str, u8)]) -> Catalog {
     sample::catalogue(files, SIZE, ("P/release.json", "{}"))
 }
 
-/// The devices of one server, and what was written of them.
+/// The devices of one server, and the entries that were written about them.
 struct TestDevices {
     devices: Devices,
     catalog: Catalog,
@@ -94,7 +94,7 @@ impl TestDevices {
         self.write();
     }
 
-    /// Many devices ask, all the same.
+    /// Lets many devices send the same check.
     fn ask(&mut self, numbers: std::ops::Range<u64>, network: Network) {
         let mut check = Check {
             firmware_name: Some("P_LuatOS-SoC_Air780E".into()),
@@ -156,7 +156,7 @@ impl TestDevices {
         Some(record.is_established())
     }
 
-    /// The fuse has paused release 2.0.0, if there is one.
+    /// Lets the fuse pause release 2.0.0, if there is one.
     fn pauses(&mut self) {
         if let Some(mut entry) = self.devices.releases.entry("P", "2.0.0") {
             entry.fused = Some("fuse: 3 of 9 devices".into());
@@ -164,7 +164,7 @@ impl TestDevices {
         }
     }
 
-    /// Devices whose last result with a content is that it was confirmed, and reverted.
+    /// Numbers of devices whose last result with a content is "confirmed" and "reverted".
     fn tried(&self, content: u8) -> (u32, u32) {
         let all = self
             .devices
@@ -230,7 +230,7 @@ fn a_device_goes_its_way_to_the_end() {
     assert_eq!(fleet.state(A), Some(State::Confirmed));
     let counts = fleet.devices.releases.counts("P", "2.0.0");
     assert_eq!((counts.of(State::Confirmed), counts.total()), (1, 1));
-    // It is asked for nothing again, and nothing more is written of it that day.
+    // The device is offered nothing more, and no further entry is written about it that day.
     fleet.write();
     let written = fleet.written.len();
     fleet.later(3600).asks(A, "2.0.0", HOME);
@@ -249,7 +249,7 @@ fn the_same_offer_again_is_the_same_way_and_another_content_a_new_one() {
     fleet.devices.catalog(&catalog, now);
     fleet.asks(A, "1.0.0", HOME);
     assert_eq!(fleet.state(A), Some(State::Offered));
-    // Bytes of the other one say nothing of this.
+    // Bytes of the other content have no effect.
     fleet.gets(A, 1, 0, 50_000);
     assert_eq!(fleet.state(A), Some(State::Offered));
 }
@@ -261,7 +261,7 @@ fn a_revert_counts_from_the_place_of_the_delivery_alone() {
     fleet.gets_all(A, 1, HOME);
     fleet.later(3).asks(A, "1.0.0", HOME);
     assert_eq!(fleet.state(A), Some(State::Delivered));
-    // A forger asks twice; its network is not taken for the device's.
+    // A forger sends two checks. Its network does not replace that of the device.
     fleet.later(100).asks(A, "1.0.0", AWAY);
     fleet.later(100).asks(A, "1.0.0", AWAY);
     assert_eq!(fleet.state(A), Some(State::Delivered));
@@ -291,14 +291,14 @@ fn who_does_not_come_back_is_silent_after_three_intervals_of_listening() {
     fleet.later(3 * 700);
     fleet.devices.sweep_silent(fleet.now);
     assert_eq!(fleet.state(A), Some(State::Delivered));
-    // Until then there is nothing to look for.
+    // There is nothing to search for until then.
     assert_eq!(fleet.devices.due(), Some(fleet.now.plus(1)));
     fleet.later(1);
     fleet.devices.sweep_silent(fleet.now);
     assert_eq!(fleet.state(A), Some(State::Silent));
     fleet.devices.sweep_silent(fleet.now);
     assert_eq!(fleet.devices.due(), None);
-    // After a restart it is waited for anew.
+    // After a restart the waiting time begins anew.
     let (mut entries, _) = fleet.devices.records(0, 1000);
     let Some(JournalEntry::Device(mut entry)) = entries.pop() else {
         panic!("one device was written");
@@ -324,7 +324,7 @@ fn a_round_in_which_something_changed_is_followed_by_another() {
     let first = "862991440000000";
     fleet.devices.sweep_silent(fleet.now);
     assert!(fleet.devices.due().unwrap() < fleet.now);
-    // It has been passed already.
+    // The sweep has already passed this device.
     fleet.gets_all(first, 1, HOME);
     fleet.devices.sweep_silent(fleet.now);
     assert!(fleet.devices.due().unwrap() < fleet.now);

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Every number that is kept is the sum over the records, and no bound is passed.
+/// Checks that every number that is kept is the sum over the records, and that no bound is exceeded.
 fn check_sums(devices: &Devices, max: usize) {
     let mut counts: BTreeMap<TargetId, StateCounts> = BTreeMap::new();
     let mut reverted: BTreeMap<TargetId, u32> = BTreeMap::new();
@@ -70,7 +70,7 @@ const FOLDERS: [&[(&str, u8)]; 3] = [
     &[("P/1.0.0/a.bin", 1)],
 ];
 
-/// Ids of all kinds.
+/// Returns ids of all kinds.
 fn id_of(number: u64) -> String {
     match number % 3 {
         0 => imei(number),
@@ -117,7 +117,7 @@ proptest! {
                     fleet.devices.releases.resume("P", "2.0.0", now);
                 }
                 Step::Reload => {
-                    // What was written is what would be loaded: the established, as they stand.
+                    // A restart loads the entries that were written: the established devices, in their current form.
                     fleet.write();
                     let mut loaded = Devices::new(max, now);
                     for (entry, _) in std::mem::take(&mut fleet.written) {
@@ -142,7 +142,7 @@ proptest! {
                     check_sums(&fresh, max);
                     let (again, _) = fresh.records(0, 1000);
                     prop_assert_eq!(&again, &entries);
-                    // From here on as after a restart, but with the journal as far as it was written.
+                    // Continue as after a restart, but with everything written to the journal.
                     fleet.written = entries.drain(..).map(|entry| (entry, Priority::Major)).collect();
                 }
             }

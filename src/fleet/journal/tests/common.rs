@@ -21,7 +21,7 @@ fn device(number: u64, version: &str) -> JournalEntry {
     JournalEntry::Device(DeviceEntry::new(id, &text, "P", version, NOW))
 }
 
-/// Entries of which the devices have few things in common, so that most of their lines refer to another one.
+/// Entries whose devices share few sets of common fields, so that most of their lines refer to a common line.
 fn fleets() -> impl Strategy<Value = Vec<JournalEntry>> {
     let commons = proptest::collection::vec(entries::devices(), 1..4);
     let own = proptest::collection::vec((entries::entries(), any::<usize>()), 0..30);

@@ -1,6 +1,6 @@
 use super::*;
 
-/// A journal that is full of what is over.
+/// A journal whose entries are mostly superseded.
 fn long_book() -> (Book, Vec<JournalEntry>) {
     let book = Book::new();
     let mut entries: Vec<JournalEntry> = (0..10_000).map(|n| pin(n % 300, NOW)).collect();
@@ -20,7 +20,7 @@ fn a_journal_that_is_mostly_over_is_made_shorter_and_loses_nothing() {
     let from = journal.wants_records().unwrap();
     assert_eq!(from, 0);
     journal.give(&live[..100], Some(100));
-    // Something happens meanwhile: one that was given already, and a new one.
+    // Meanwhile, a record that was given already changes, and a new one is added.
     journal.later(&pin(7, NOW.plus(5)), Priority::Minor);
     block_on(
         journal
@@ -68,7 +68,7 @@ fn a_kill_at_any_moment_of_a_compaction_leaves_a_complete_journal() {
     let (book, live) = long_book();
     let shared = Arc::new(Shared::default());
     let mut writer = Writer::new(book.scratch.path(), Arc::clone(&shared));
-    // What a server that starts now would know: both what was there and what happened meanwhile.
+    // The records that a server which starts now must find: those of the old journal and those added meanwhile.
     let mut expected: std::collections::BTreeSet<u64> = (0..300).collect();
     let check = |expected: &std::collections::BTreeSet<u64>| {
         let killed = Book::new();
@@ -141,7 +141,7 @@ fn after_a_full_disk_the_next_line_is_whole_and_what_was_lost_is_wanted_again() 
     let shared = Arc::new(Shared::default());
     let mut writer = Writer::new(book.scratch.path(), Arc::clone(&shared));
     writer.lines(&lines_of(&[pin(1, NOW)]), 1);
-    // The disk takes half a line, and then nothing.
+    // The disk accepts half a line, and then nothing.
     let half = lines_of(&[pin(2, NOW)]);
     let mut text = fs::read_to_string(book.path()).unwrap();
     text.push_str(&half[..half.len() - 20]);

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Is `some` what is left of `all` when some were taken out?
+/// Whether `some` is `all` with some entries removed.
 fn is_part(some: &[JournalEntry], all: &[JournalEntry]) -> bool {
     let mut rest = all.iter();
     some.iter().all(|one| rest.any(|other| other == one))
@@ -19,7 +19,7 @@ fn a_damaged_byte_costs_the_line_that_it_is_in() {
             damaged[at] = wrong;
             let (loaded, entries) = read(&damaged);
             assert!(is_part(&entries, &all), "{at} {wrong}");
-            // The header is no entry; a newline that is lost touches two lines, and costs none.
+            // The header is not an entry. A lost newline affects two lines, but costs none.
             assert!(entries.len() + 1 >= all.len(), "{at} {wrong}");
             assert!(
                 loaded.newer.is_none() && loaded.damaged <= 2,
@@ -37,7 +37,7 @@ fn a_journal_that_ends_anywhere_has_all_the_lines_before() {
     for end in 0..=text.len() {
         let complete = text[..end].iter().filter(|byte| **byte == b'\n').count();
         let (_, entries) = read(&text[..end]);
-        // The header is a line; a line without its newline is complete, too.
+        // The header is a line, and a line without its newline is complete.
         let at_end = text.get(end) == Some(&b'\n');
         let expected = (complete + usize::from(at_end)).saturating_sub(1);
         assert_eq!(entries, all[..expected], "{end}");
@@ -63,7 +63,7 @@ fn a_line_that_was_glued_to_a_torn_one_is_found() {
         assert_eq!(entries, all[1..3], "{cut}");
         assert_eq!(loaded.damaged, 1);
     }
-    // Two whole ones, whose newline was lost.
+    // Whole lines whose newlines were lost.
     fs::write(book.path(), text.replace('\n', "\0")).unwrap();
     assert_eq!(book.load(), all);
 }
@@ -165,7 +165,7 @@ fn a_journal_of_holes_or_noise_is_read_in_no_time() {
     assert_eq!(entries, [pin(1, NOW)]);
     assert!(began.elapsed() < GIVE_UP, "{:?}", began.elapsed());
     journal.stop();
-    // Zeros that are stored: the rest of it is not read.
+    // Stored zeros: the rest of the file is not read.
     let mut bytes = text_of(&[pin(1, NOW)]).into_bytes();
     bytes.resize(40 << 20, 0);
     bytes.extend_from_slice(lines_of(&[pin(2, NOW)]).as_bytes());
@@ -184,7 +184,7 @@ fn a_journal_that_appears_when_the_folder_can_be_used_is_kept() {
         unix: UNIX,
     };
     let mut journal = go_on(&folder, wall, &loaded, 0);
-    // No promise once the writer has found that there is no folder.
+    // There is no promise once the writer has found that there is no folder.
     if let Some(written) = journal.now(&pin(2, NOW), Priority::Major) {
         block_on(written.wait());
     }
@@ -192,7 +192,7 @@ fn a_journal_that_appears_when_the_folder_can_be_used_is_kept() {
     let path = book
         .scratch
         .write("state/journal.jsonl", text_of(&[pin(1, NOW)]).as_bytes());
-    // One second at most until it is tried again.
+    // The folder is tried again after at most one second.
     let end = Instant::now() + GIVE_UP;
     while !folder.is_claimed() && Instant::now() < end {
         if let Some(written) = journal.now(&pin(3, NOW), Priority::Major) {

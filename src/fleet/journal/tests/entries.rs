@@ -19,7 +19,7 @@ fn ids() -> impl Strategy<Value = (DeviceId, Box<str>)> {
 fn networks() -> impl Strategy<Value = Network> {
     prop_oneof![
         any::<[u8; 3]>().prop_map(Network::V4),
-        // Not a mapped one, which is IPv4.
+        // Not an IPv4-mapped address, which would be read as IPv4.
         any::<[u8; 6]>().prop_map(|[_, b, c, d, e, f]| Network::V6([0x20, b, c, d, e, f])),
     ]
 }
@@ -317,7 +317,7 @@ fn pins_of_version_0_1_0_load_and_speak_for_any_byte() {
     };
     let mut text = text_of(&[]);
     text += &line("pin");
-    // That one of its networks was over does not mean that its bytes are gone from the device.
+    // The end of the pin for one network does not mean that the device no longer has these bytes.
     text += &line("unpinned");
     let (loaded, entries) = read(text.as_bytes());
     assert_eq!(loaded.damaged, 0);

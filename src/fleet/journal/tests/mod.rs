@@ -73,7 +73,7 @@ impl Book {
         self.load_at(NOW, UNIX).1
     }
 
-    /// Opens as the server does.
+    /// Opens the journal as the server does.
     fn start(&self, now: Stamp, unix: i64) -> (Journal, Vec<JournalEntry>) {
         let mut entries = Vec::new();
         let loaded = open(&self.folder, now, unix, &mut |entry| entries.push(entry));
@@ -123,8 +123,7 @@ fn lines_of(entries: &[JournalEntry]) -> String {
     text
 }
 
-/// One of each kind, and a text that tries to look like a line.
-/// A line with its check.
+/// A line with its checksum.
 fn sealed(body: &str) -> String {
     format!(
         "{body},\"crc\":\"{:08x}\"}}\n",
@@ -132,6 +131,7 @@ fn sealed(body: &str) -> String {
     )
 }
 
+/// One entry of most kinds, with a text that resembles a line.
 fn samples() -> Vec<JournalEntry> {
     let device = DeviceId::Imei(862_991_443_753_386);
     vec![
@@ -245,7 +245,7 @@ fn a_flood_of_strangers_leaves_room_for_the_pins_of_the_fleet() {
     assert!(book.load().contains(&pin(1, NOW)));
 }
 
-/// Gives all of these, some at a time, until the journal has what it wanted; false: it wanted nothing.
+/// Gives all entries, some at a time, until the compaction has all records. Returns `false` if none was wanted.
 fn compact(journal: &mut Journal, entries: &[JournalEntry]) -> bool {
     let Some(mut from) = journal.wants_records() else {
         return false;

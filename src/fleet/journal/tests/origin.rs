@@ -2,7 +2,8 @@ use super::*;
 use crate::fleet::journal::origin::Origin;
 use crate::fleet::pins::LIFETIME;
 
-/// The pins that a run at this place finds, and whether each still permits a resume.
+/// The pins that a run at this origin finds, and whether each still permits a resume; then whether lines may be missing
+/// at the end.
 fn found(text: &str, here: Option<Origin>) -> (Vec<(u64, bool)>, bool) {
     let now = Wall {
         stamp: NOW,
@@ -29,7 +30,7 @@ fn run(book: &Book, owner: u64, stopped: bool) -> String {
     );
     match stopped {
         true => journal.stop(),
-        // Killed.
+        // The server is killed.
         false => drop(journal),
     }
     fs::read_to_string(book.path()).unwrap()
@@ -42,10 +43,10 @@ fn only_a_run_that_has_every_line_goes_on_with_downloads_that_began_before() {
     for (stopped, there, goes_on) in [
         (false, here, true),
         (true, here, true),
-        // A power cut, and a restart of the machine in good order.
+        // A power cut, and a regular restart of the machine.
         (false, here.next_boot(), false),
         (true, here.next_boot(), true),
-        // A copy, of whatever age.
+        // A copy, however old it is.
         (false, here.copied(), false),
         (true, here.copied(), false),
         (false, here.copied().next_boot(), false),
@@ -54,7 +55,7 @@ fn only_a_run_that_has_every_line_goes_on_with_downloads_that_began_before() {
         let text = run(&book, 1, stopped);
         let expected = (vec![(1, goes_on)], !goes_on);
         assert_eq!(found(&text, Some(there)), expected, "{stopped} {there:?}");
-        // Where nobody knows where it runs, as before.
+        // A run of unknown origin reads all lines as before.
         assert_eq!(found(&text, None), (vec![(1, true)], false));
     }
 }
@@ -70,7 +71,7 @@ fn downloads_from_before_a_copy_stay_doubtful_and_later_ones_do_not() {
     let text = run(&standby, 3, true);
     let expected = vec![(1, false), (2, true), (3, true)];
     assert_eq!(found(&text, here), (expected, false));
-    // Copied back.
+    // The journal is copied back.
     fs::write(primary.path(), &text).unwrap();
     let here = Origin::here(primary.scratch.path());
     let text = run(&primary, 4, false);

@@ -1,6 +1,6 @@
 use super::*;
 
-/// How long before now the pins of a journal were last used.
+/// Seconds from the last use of each pin of a journal to `now`.
 fn ages(entries: &[JournalEntry], now: Stamp) -> Vec<u32> {
     let used = |entry: &JournalEntry| match entry {
         JournalEntry::Pin(pin) => now.since(pin.used),
@@ -21,18 +21,18 @@ fn while_the_server_is_down_time_goes_on_for_thirty_days_at_most() {
         assert_eq!(ages(&entries, NOW), [100 + counted], "{down}");
         assert_eq!(loaded.downtime, counted);
     }
-    // And by a clock that was never set nobody knows how long it was.
+    // If the clock was never set, the downtime is unknown and does not count.
     assert_eq!(ages(&book.load_at(NOW, 1000).1, NOW), [100]);
 }
 
 #[test]
 fn a_clock_that_jumps_fifty_six_years_makes_nothing_older() {
     let book = Book::new();
-    // A run by a good clock.
+    // A run with a correct clock.
     let (mut journal, _) = book.start(NOW, UNIX);
     journal.later(&pin(1, NOW), Priority::Minor);
     journal.stop();
-    // A Pi without a battery: 1970, and later it hears of the time.
+    // A Raspberry Pi without a battery starts in 1970, and its clock is set later.
     let (mut journal, entries) = book.start(NOW, 30);
     assert_eq!(ages(&entries, NOW), [0]);
     journal.later(&pin(2, NOW.plus(10)), Priority::Minor);
@@ -40,7 +40,7 @@ fn a_clock_that_jumps_fifty_six_years_makes_nothing_older() {
     journal.tick(NOW.plus(100), UNIX + 5000);
     journal.later(&pin(3, NOW.plus(100)), Priority::Minor);
     journal.tick(NOW.plus(101), UNIX + 5001);
-    // And backwards, by a year.
+    // The clock is stepped back by a year.
     journal.tick(NOW.plus(110), UNIX + 5010 - 31_536_000);
     journal.later(&pin(4, NOW.plus(120)), Priority::Minor);
     journal.tick(NOW.plus(130), UNIX + 5030 - 31_536_000);
@@ -50,7 +50,7 @@ fn a_clock_that_jumps_fifty_six_years_makes_nothing_older() {
     assert!(text.contains("\"trusted\":false") && text.contains("\"trusted\":true"));
     let (_, entries) = book.load_at(NOW, UNIX + 5030 - 31_536_000);
     assert_eq!(ages(&entries, NOW), [130, 120, 30, 10]);
-    // Whatever is lost of it: nobody is years older for that.
+    // Whichever line is lost, no pin becomes years older.
     let lines: Vec<&str> = text.lines().collect();
     for lost in 0..lines.len() {
         let mut some = lines.clone();
@@ -90,7 +90,7 @@ fn a_run_in_1970_that_was_killed_before_it_knew_the_time_holds_nobody_for_56_yea
                 .unwrap()
                 .wait(),
         );
-        // Killed.
+        // The server is killed.
         drop(journal);
         let (_, entries) = book.load_at(NOW, after);
         let JournalEntry::Guard(guard) = &entries[0] else {
@@ -132,7 +132,7 @@ fn a_quiet_journal_is_due_when_a_line_waits_and_after_an_hour() {
     assert_eq!(at_rest(&journal), 3705);
     journal.tick(NOW.plus(3705), UNIX + 3705);
     assert_eq!(at_rest(&journal), 7305);
-    // Something may be missing in it: it is written anew, until when there is always something to do.
+    // After `rewrite` records may be missing, so there is work to do until everything is written anew.
     journal.rewrite();
     assert!(journal.due().is_some_and(|due| due <= NOW));
     assert!(compact(&mut journal, &[pin(1, NOW.plus(100))]));
