@@ -21,7 +21,7 @@ pub use self::http::flaws;
 pub enum Flaw {
     /// No connection could be made; contains the reason.
     NotReached(String),
-    /// Nothing was received, and the connection stayed open.
+    /// The server sent nothing, and the connection stayed open.
     Silent,
     /// The connection ended before a byte was received.
     ClosedSilently,
@@ -45,7 +45,7 @@ pub enum Flaw {
     NameCase(String, &'static str),
     /// The colon of this header is not followed by exactly one space.
     Spaces(&'static str),
-    /// This header has an empty value.
+    /// A header without a value; contains its name.
     EmptyValue(String),
     /// The body is chunked.
     Chunked,

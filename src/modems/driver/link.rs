@@ -23,7 +23,7 @@ pub(super) struct Make {
     pub datagrams: bool,
     /// Local address of the module; `None` lets the kernel choose.
     pub source: Option<IpAddr>,
-    /// SO_RCVBUF in bytes; `None` keeps the kernel's default.
+    /// Size of the receive buffer (SO_RCVBUF) in bytes; `None` keeps the kernel's default.
     pub receive_buffer: Option<usize>,
 }
 

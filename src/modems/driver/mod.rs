@@ -106,7 +106,7 @@ enum Happening {
     Closed,
     Reset,
     Wake,
-    /// Nothing, now and later; contains what the module waits for.
+    /// No event, now or later; contains what the module waits for.
     Nothing(&'static str),
 }
 

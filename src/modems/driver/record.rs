@@ -15,7 +15,7 @@ pub enum End {
     Closed,
     /// The connection was reset (over UDP: the port is closed).
     Reset,
-    /// There was no connection; contains the reason.
+    /// No connection could be made; contains the reason.
     NotConnected(String),
 }
 
