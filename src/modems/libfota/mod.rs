@@ -12,7 +12,8 @@ use std::time::Duration;
 /// Edition of libfota, named after the date of its commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Libfota {
-    /// Before 2024-12: `project_key, imei, device_key, firmware_name, version`; time-out 30 s.
+    /// Edition before 2024-12: `project_key, imei, device_key, firmware_name, version`; time-out 30
+    /// s.
     D2023,
     /// 2024-12: `project_key, firmware_name, version, imei` (or `mac`, `uid`); time-out 30 s.
     D2024_12,
@@ -155,8 +156,8 @@ impl Libfota2 {
         }
     }
 
-    /// Creates an update at a URL (the path of `server`) in the form that this library requires: a
-    /// `?` or `&` at its end is added or removed.
+    /// Creates an update at a URL (the path of `server`) in the form that this library requires:
+    /// adds or removes a final `?` or `&`.
     pub fn update(self, core: Core, identity: &Identity, mut server: Endpoint) -> Update {
         let path = &mut server.path;
         while path.ends_with(['?', '&']) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 pub(in crate::modems) enum Then {
     /// One recv of the client returns these bytes.
     Recv(Vec<u8>),
-    /// This time passes before the next action.
+    /// Time that passes before the next action.
     Wait(Duration),
     /// The server closes the connection with a FIN.
     Close,
@@ -60,7 +60,8 @@ pub(in crate::modems) fn play(
     play_with(client, |_| true, server)
 }
 
-/// Does the same as [`play`]; `accepts` decides about each connection, by its number from 0.
+/// Plays `client` against `server` like [`play`]; `accepts` decides about each connection, by its
+/// number from 0.
 pub(in crate::modems) fn play_with(
     client: &mut dyn Attempt,
     mut accepts: impl FnMut(usize) -> bool,
