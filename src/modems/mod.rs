@@ -89,8 +89,7 @@ pub enum Action {
     Send(Vec<u8>),
     /// Closes the connection.
     Close,
-    /// Requests [`Event::Wake`] at this moment instead of the one requested before; `None` requests
-    /// no event.
+    /// Requests [`Event::Wake`] at this moment, or not at all; replaces the previous request.
     WakeAt(Option<Duration>),
     /// The attempt ends with this outcome.
     Finish(Outcome),
@@ -101,8 +100,7 @@ pub enum Action {
 pub enum Outcome {
     /// The module takes these bytes for its new firmware and restarts with them.
     Updated(Vec<u8>),
-    /// The module takes the reply for "no update" and continues as before. Contains the text that
-    /// it logs.
+    /// The module takes the reply for "no update" and continues as before. Contains its log text.
     NoUpdate(String),
     /// The attempt failed in this way.
     Failed(Failure),
@@ -142,10 +140,9 @@ fn counted_up(first: &str, number: u32) -> String {
     }
 }
 
-/// One attempt of one module to update. `now` is the time since any fixed moment and never
+/// One attempt of one module to update. `now` is the time since any fixed moment; it never
 /// decreases.
 pub trait Attempt {
-    /// Handles an event and returns the module's actions, in order. After [`Action::Finish`] there
-    /// are none.
+    /// Returns the actions of the module after an event, in order; none after [`Action::Finish`].
     fn step(&mut self, now: Duration, event: Event<'_>) -> Vec<Action>;
 }

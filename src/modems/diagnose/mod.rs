@@ -33,15 +33,14 @@ pub enum Flaw {
     EmptyBody,
     /// A 200 with text instead of firmware; contains the start of the text.
     TextBody(String),
-    /// The connection ended before the body was complete; contains the bytes received and the bytes
-    /// promised.
+    /// The connection ended before the body was complete; contains the bytes received and promised.
     CutShort(u64, u64),
     /// The status line begins with `HTTP/1.0`.
     Http10,
     /// The reason phrase is missing; contains the status.
     NoReason(u16),
-    /// A header name differs from the form that clients look for; contains the received and the
-    /// right form.
+    /// A header name differs from the form that clients need; contains the received and the right
+    /// form.
     NameCase(String, &'static str),
     /// The colon of this header is not followed by exactly one space.
     Spaces(&'static str),
@@ -215,8 +214,8 @@ pub fn is_known_bug(client: Client, played: &Played) -> bool {
         && played.exchanges.last().is_some_and(refusal)
 }
 
-/// Returns one sentence on what the server must change so that this client no longer fails in this
-/// way.
+/// Returns one sentence on what the server must change so that this client no longer fails like
+/// this.
 pub fn sentence(client: Client, failure: &Failure, played: &Played) -> String {
     if let Failure::GaveUp(why) = failure
         && let Some(why) = why.strip_prefix(REPORTS_FAILURE)
@@ -236,8 +235,7 @@ pub fn sentence(client: Client, failure: &Failure, played: &Played) -> String {
 }
 
 fn of_http(client: Client, played: &Played) -> Option<String> {
-    // The last reply comes first, because the client failed at it. But a flaw of an earlier one may
-    // be the cause.
+    // The last reply comes first, because the client failed at it. An earlier one may be the cause.
     let mut all = played.exchanges.iter().rev().flat_map(flaws);
     let fatal = all.find(|flaw| flaw.breaks(client))?;
     Some(fatal.sentence())

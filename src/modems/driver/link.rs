@@ -75,8 +75,7 @@ impl Link {
     pub async fn send(&self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Link::Datagrams(socket) => {
-                // The first failure may only report that the previous datagram reached a closed
-                // port.
+                // The first failure may report only that the previous datagram met a closed port.
                 let mut refused = false;
                 loop {
                     match socket.get_ref().send(bytes) {

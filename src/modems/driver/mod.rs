@@ -137,8 +137,8 @@ struct Run<'s> {
     cut: Cut,
     datagrams_to_lose: u32,
     connects: u32,
-    /// Moment before which no reply (latency), and moment before which no further byte (bandwidth)
-    /// is received.
+    /// Moment before which no reply (latency), and the one before which no byte (bandwidth) is
+    /// received.
     answer_at: Option<Instant>,
     paced_until: Option<Instant>,
 }

@@ -5,7 +5,7 @@ use super::Settings;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
-/// Returns the address of a host from the settings, or else resolves it unless `only_names` forbids
+/// Returns the address of a host from the settings, or resolves it unless `only_names` forbids
 /// that.
 pub(super) async fn lookup(settings: &Settings, host: &str, port: u16) -> io::Result<SocketAddr> {
     let known = settings.names.iter().find(|(name, _)| name == host);

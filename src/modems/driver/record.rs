@@ -41,8 +41,8 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Splits the reply into its HTTP head and the kept part of its body, if it is HTTP with a
-    /// complete head.
+    /// Splits a reply into its HTTP head and the kept part of its body, if it has a complete HTTP
+    /// head.
     pub fn http(&self) -> Option<(&[u8], &[u8])> {
         if !self.reply.starts_with(b"HTTP/") {
             return None;

@@ -40,8 +40,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Returns the settings of a probe: clock jumps skip long waits, and all that a diagnosis needs
-    /// is kept.
+    /// Returns the settings of a probe: clock jumps skip waits, and enough is kept for a diagnosis.
     pub fn probing(quiet: Duration) -> Settings {
         Settings {
             quiet: Some(quiet),

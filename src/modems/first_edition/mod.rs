@@ -227,8 +227,8 @@ impl FirstEdition {
         }
     }
 
-    /// Returns the data bytes of `packet`, or why `data` is not that packet. Checks the length,
-    /// then the number.
+    /// Returns the data bytes of `packet`, or why `data` is not that packet: checks length, then
+    /// number.
     fn fits<'d>(&self, packet: u64, data: &'d [u8]) -> Result<&'d [u8], String> {
         let Some((number, bytes)) = data.split_first_chunk::<2>() else {
             return Err(format!(
@@ -318,8 +318,8 @@ impl Attempt for FirstEdition {
             }
             (Event::ConnectFailed, _) => self.connect_failed(now),
             (Event::Received(data), _) => self.received(now, data),
-            // A datagram socket has no end: errors that the network reports for it never reach the
-            // script.
+            // A datagram socket has no end: the script never sees the errors that the network
+            // reports.
             (Event::Closed | Event::Reset, Stage::Checking | Stage::Fetching(_))
                 if !self.datagrams =>
             {

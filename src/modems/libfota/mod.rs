@@ -12,8 +12,8 @@ use std::time::Duration;
 /// Edition of libfota, named after the date of its commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Libfota {
-    /// Edition before 2024-12: `project_key, imei, device_key, firmware_name, version`; time-out 30
-    /// s.
+    /// Edition before 2024-12: `project_key, imei, device_key, firmware_name, version`; 30 s
+    /// time-out.
     D2023,
     /// 2024-12: `project_key, firmware_name, version, imei` (or `mac`, `uid`); time-out 30 s.
     D2024_12,
@@ -200,8 +200,7 @@ impl Libfota2 {
         matches!(self, Libfota2::D2024_04_09 | Libfota2::D2024_09_09)
     }
 
-    /// Returns the query that is appended to the URL; `None` if the script's VERSION crashes the
-    /// library.
+    /// Returns the query for the URL; `None` if the script's VERSION crashes the library.
     fn query(self, identity: &Identity) -> Option<String> {
         let Identity {
             imei, key, project, ..
@@ -271,7 +270,7 @@ impl Update {
         }
     }
 
-    /// Sets the platform whose package check is done; without this, every body is accepted as
+    /// Sets the platform whose package check is done; by default every body is accepted as
     /// firmware.
     #[must_use]
     pub fn checking(self, package: Package) -> Update {

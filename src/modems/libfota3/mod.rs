@@ -138,8 +138,7 @@ struct Running {
 }
 
 impl Running {
-    /// Returns why the module will report 2 after an update with this reply, if it will
-    /// (docs/protocol.md 9d).
+    /// Returns why the module will report 2 after this reply, if it will (docs/protocol.md 9d).
     fn disagrees(&self, edition: Libfota3, json: &Value) -> Option<String> {
         let told = |name: &str| {
             json.get(name)
@@ -151,8 +150,7 @@ impl Running {
                 told("core_id")
             ));
         }
-        // The core in the package is unknown here. A package without a core leaves the module's
-        // core.
+        // The core in the package is unknown here. Without one, the module keeps its core.
         let core = json.get("core_version");
         let text = core.and_then(Value::as_str);
         let number = text.and_then(|text| text.parse().ok());
@@ -212,7 +210,7 @@ pub struct Update {
 }
 
 impl Update {
-    /// Returns the failure of the report, if any. It does not change the outcome: the module is
+    /// Returns the failure of the report, if any. The outcome stays the same: the module is
     /// updated.
     pub fn report_trouble(&self) -> Option<&str> {
         self.trouble.as_deref()

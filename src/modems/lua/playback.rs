@@ -60,8 +60,7 @@ pub(in crate::modems) fn play(
     play_with(client, |_| true, server)
 }
 
-/// Plays `client` against `server` like [`play`]; `accepts` decides about each connection, by its
-/// number from 0.
+/// Plays `client` against `server`; `accepts` decides about each connection, by its number from 0.
 pub(in crate::modems) fn play_with(
     client: &mut dyn Attempt,
     mut accepts: impl FnMut(usize) -> bool,
@@ -175,8 +174,7 @@ pub(in crate::modems) fn endpoint(path: &str) -> Endpoint {
     }
 }
 
-/// Returns bytes that are taken for firmware: they contain control characters, and no two parts are
-/// equal.
+/// Returns bytes that are taken for firmware: with control characters, and without repetition.
 pub(in crate::modems) fn image(size: usize) -> Vec<u8> {
     (0..size)
         .map(|at| u8::try_from((at.wrapping_mul(31) ^ (at >> 8)) & 0xff).unwrap())

@@ -97,8 +97,7 @@ impl LuaTask {
         ))
     }
 
-    /// Replaces the URL by the Location until the module reboots, and pauses before the next
-    /// request.
+    /// Replaces the URL by the Location until the module reboots, and pauses before the request.
     pub(super) fn redirect(&mut self, now: Duration, location: &[u8]) -> Vec<Action> {
         self.hops = self.hops.saturating_add(1);
         if self.hops >= ROUNDS {

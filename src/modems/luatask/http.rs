@@ -113,8 +113,7 @@ impl Answer {
         self.range_total.or(self.length)
     }
 
-    /// Returns the offset in the file at which the body begins, as the reply states it. The client
-    /// ignores it.
+    /// Returns the position of the body in the file, as stated in the reply. The client ignores it.
     pub(super) fn starts_at(&self) -> u64 {
         match self.first {
             Some(first) if self.status == "206" => first,

@@ -116,8 +116,7 @@ pub struct LuaTask {
 }
 
 impl LuaTask {
-    /// Creates a client with this identity. Nothing is encoded; the version is sent as the script
-    /// has it.
+    /// Creates a client with this identity. Nothing is encoded; the version is sent unchanged.
     pub fn new(
         identity: &Identity,
         endpoint: &Endpoint,
@@ -305,8 +304,7 @@ impl LuaTask {
         vec![self.wait(now, RECV_LIMIT)]
     }
 
-    /// 4G: passes `bytes` to rtos.fota_process. At 100 % the download ends, even if the server
-    /// sends more.
+    /// 4G: passes `bytes` to rtos.fota_process. At 100 % the download ends, whatever else arrives.
     fn process(&mut self, answer: &Answer, bytes: &[u8]) -> Option<Vec<Action>> {
         if bytes.is_empty() {
             return None;
@@ -352,8 +350,7 @@ impl LuaTask {
             if !self.generation.is_4g() {
                 answer.keep(&content);
             } else if answer.is_200_or_206() {
-                // The wrong variable of the library: the callback gets the last recv instead of the
-                // chunk.
+                // A fault of the library: the callback gets the last recv instead of the chunk.
                 self.image.extend_from_slice(raw);
             } else {
                 answer.keep(raw);

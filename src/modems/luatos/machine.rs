@@ -52,8 +52,8 @@ pub(super) enum Stall {
 type ClientStep = (Vec<Action>, Option<Ended>);
 
 impl Client {
-    /// Handles one event. Returns the client's actions, without [`Action::Finish`], and its result
-    /// if it has ended.
+    /// Handles one event. Returns the actions, without [`Action::Finish`], and the result at the
+    /// end.
     pub(in crate::modems) fn advance(&mut self, now: Duration, event: Event<'_>) -> ClientStep {
         match event {
             Event::Start => match self.state {
@@ -404,8 +404,7 @@ impl Client {
         })
     }
 
-    /// Ends with -9 for a status other than 200 and 206; `words` is the number of body bytes that
-    /// the script gets.
+    /// Ends with -9 for a status other than 200 and 206; the script gets `words` bytes of the body.
     fn refuse(&mut self, status: u16, words: Option<usize>) -> ClientStep {
         let why = match (status / 100, words) {
             (3, _) => format!("status {status}, and this client follows no redirect"),

@@ -53,8 +53,7 @@ pub(super) enum Unmeasured {
 /// Treatment of a 200 that ends too early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
-    /// Requests the rest with Range, at most three times, and appends what arrives without checking
-    /// it.
+    /// Requests the rest with Range, at most three times, and appends any reply without a check.
     Resume,
     /// Reports -5.
     Early,

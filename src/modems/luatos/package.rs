@@ -19,8 +19,8 @@ const LOOKED_AT: usize = 93;
 const HEADER: u64 = 92;
 
 impl Package {
-    /// Returns the check of a platform, by its bsp (`EC618`, `EC718P`, `Air780EPM`, `Air8000` and
-    /// others).
+    /// Returns the check of a platform, by its bsp (such as `EC618`, `EC718P`, `Air780EPM`,
+    /// `Air8000`).
     pub fn of(bsp: &str) -> Package {
         let bsp = bsp.to_ascii_uppercase();
         if ["EC618", "AIR780E", "AIR780EG", "AIR780EX", "AIR700E"].contains(&bsp.as_str()) {
@@ -59,8 +59,7 @@ impl Package {
         self != Package::Unchecked && bytes.len() < LOOKED_AT
     }
 
-    /// Returns the size that the header promises, if the file is shorter: then luat_fota_done is
-    /// busy.
+    /// Returns the promised size if the file is shorter, which makes luat_fota_done busy.
     pub(super) fn shorter_than(self, bytes: &[u8]) -> Option<u64> {
         if self == Package::Unchecked {
             return None;

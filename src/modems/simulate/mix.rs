@@ -18,7 +18,7 @@ impl Default for Mix {
 }
 
 impl Mix {
-    /// Returns a mix close to that in the field: mostly LuatOS, some 4G LuaTask, few of the first
+    /// Returns a mix like that in the field: mostly LuatOS, some 4G LuaTask, few of the first
     /// edition.
     pub fn realistic() -> Mix {
         let weight = |client: Client| match client {
@@ -81,8 +81,7 @@ impl Mix {
         Some(Mix { parts })
     }
 
-    /// Returns the mix without the generations for which no transport is available; `None` if none
-    /// is left.
+    /// Returns the mix without generations that have no transport; `None` if none is left.
     pub fn over(mut self, http: bool, udp: bool) -> Option<Mix> {
         self.parts.retain(|(client, _)| match client.transport() {
             Transport::Http => http,

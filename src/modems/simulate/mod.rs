@@ -328,8 +328,7 @@ impl Fleet<'_> {
         }
     }
 
-    /// Adapts the number of concurrent attempts to the size of the images, as soon as the size is
-    /// known.
+    /// Adapts the number of concurrent attempts to the size of the images, once that is known.
     fn widen(&self, size: usize) {
         let mut images = self.images.borrow_mut();
         if images.size_known {

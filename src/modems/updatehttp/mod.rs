@@ -32,8 +32,7 @@ enum Stage {
     Resting,
     /// The request has been sent.
     Asked,
-    /// The head was usable. Contains the length that it states, and the number of body bytes
-    /// received.
+    /// The head was usable. Contains the stated length, and the number of body bytes received.
     Receiving {
         length: u64,
         got: u64,
@@ -197,8 +196,7 @@ impl UpdateHttp {
         }
     }
 
-    /// Handles every recv after the first one of the body: only here the client checks for
-    /// completion.
+    /// Handles every recv after the first of the body: only here the client checks for the end.
     fn more(&mut self, now: Duration, length: u64, got: u64, data: &[u8]) -> Vec<Action> {
         if got > length {
             // The sizes can never become equal again. The time-out that has started continues.

@@ -23,8 +23,7 @@ fn what_bad_servers_do_to_it() {
     chunked.extend_from_slice(b"\r\nc8\r\n");
     let mut rest = file[100..].to_vec();
     rest.extend_from_slice(b"\r\n0\r\n\r\n");
-    // Columns: rule; events on each connection; verdict and number of connections for 2G, 1802 and
-    // 8910.
+    // Columns: rule; events on each connection; verdict and connections for 2G, 1802 and 8910.
     type Row = (&'static str, Vec<Then>, [(&'static str, usize); 3]);
     let same = |verdict, connects| [(verdict, connects); 3];
     let on_4g = |on_2g, verdict, connects| [on_2g, (verdict, connects), (verdict, connects)];
@@ -304,8 +303,7 @@ fn what_a_server_does_wrong_at_a_resume() {
         );
         assert_eq!(verdict(&played.outcome), "garbage");
 
-        // docs/protocol.md 2b: without Content-Range the total is Content-Length, and 4000 bytes
-        // were already received.
+        // 2b: without Content-Range the total is Content-Length (4000), and more was received.
         let played = resumed(
             generation,
             "HTTP/1.1 206 Partial Content\r\nContent-Length: 4000",
