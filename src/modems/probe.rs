@@ -17,8 +17,7 @@ use smol::block_on;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Number of clients that play at the same time: few, so that one thread of a server can serve
-/// them.
+/// Number of clients that play at once: few, so that a single-threaded server does not seem silent.
 const AT_ONCE: usize = 6;
 
 /// Version that nothing is newer than; [`NEWEST_DIGITS`] is that for the client that accepts only
@@ -57,7 +56,7 @@ pub enum ProbeResult {
     NotOffered,
     /// The client was refused, and fails by its own bug that no server can avoid. Not a failure.
     KnownBug,
-    /// The client cannot send this version, or lacks a value: not played. Not a failure.
+    /// The client cannot be played with this version or these options. Not a failure.
     NotPlayed,
     /// The client fails.
     Failed,

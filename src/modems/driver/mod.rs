@@ -59,7 +59,7 @@ pub struct Played {
     pub was_cut: bool,
 }
 
-/// Plays an attempt until its outcome.
+/// Plays an attempt until it ends, and returns its result.
 pub async fn play(attempt: &mut dyn Attempt, settings: &Settings) -> Played {
     let mut run = Run::new(settings);
     let mut actions = attempt.step(run.now(), Event::Start);

@@ -52,7 +52,7 @@ pub(in crate::modems) struct Played {
     pub(in crate::modems) connects: usize,
 }
 
-/// Plays `client` against `server` until its outcome.
+/// Plays `client` against `server` until the attempt ends.
 pub(in crate::modems) fn play(
     client: &mut dyn Attempt,
     server: impl FnMut(&Request) -> Vec<Then>,

@@ -63,7 +63,7 @@ pub struct Options {
     pub loss: u32,
     /// Percentage of modules on which the new firmware fails: they fall back to the old version.
     pub fail: u32,
-    /// Whether those modules report the new version once before they fall back.
+    /// Whether the modules that fall back report the new version once before they do.
     pub fallback_after_report: bool,
     /// Maximum time after an update until the module asks again, instead of `interval`.
     pub back_within: Option<Duration>,
