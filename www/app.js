@@ -1,6 +1,6 @@
-// The frame: which view is shown, language and theme, the link to the server. Views are modules with
-// `show(main, route, context)` that return what they want to hear of: `heard` (an event of the stream),
-// `tick` (every five seconds), `leave`.
+// Frame of the page: routing between views, language and theme, state of the connection. A view is a module
+// with `show(main, route, context)`, which returns its handlers: `heard` (an event of the stream), `tick`
+// (every five seconds), `leave`.
 
 import { ago, api, events, h, icon, lang, memory, setLang, signIn, t, takeToken, toast, token, whenLocked } from './base.js';
 import * as releases from './releases.js';
@@ -14,13 +14,13 @@ const THEMES = ['auto', 'light', 'dark'];
 const main = document.getElementById('main');
 const dark = matchMedia('(prefers-color-scheme: dark)');
 
-/** What views share: the last summary, whether the stream is up, and a way to go elsewhere. */
+/** State shared by the views: the last summary, whether the stream is up, and navigation. */
 const context = { summary: null, streaming: false, go: (hash) => { location.hash = hash; } };
 let view = null;
 let shown = '';
-/** Why nothing can be read, as a key of the words or ''; null if it can. */
+/** Reason why the API cannot be read, as a key of WORDS or ''; null if it can. */
 let locked = null;
-/** Reads the event stream anew. */
+/** Restarts the event stream. */
 let restart = null;
 
 // ---- language and theme
@@ -79,7 +79,7 @@ document.getElementById('skip').onclick = (event) => {
   main.focus();
 };
 
-// ---- which view
+// ---- routing
 
 function route(again = false) {
   if (takeToken()) unlock();
@@ -110,7 +110,7 @@ function unlock() {
   if (restart) restart();
 }
 
-/** The field for the token, in the place of the view. */
+/** Shows the form for the token instead of the view. */
 function login() {
   if (view && view.leave) view.leave();
   view = {};
@@ -133,7 +133,7 @@ function login() {
   };
   main.dataset.view = 'login';
   main.replaceChildren(h('form.login', { onsubmit: submit }, h('h1', {}, t('login')), h('p', {}, t('loginWhy')),
-    // For password managers, which keep a password by its user's name.
+    // Password managers store a password by user name.
     h('input', { type: 'text', autocomplete: 'username', value: 'operator', hidden: true }),
     h('div.field', {}, h('label', { for: 'token' }, t('tokenField')), field), wrong, h('div.acts', {}, go)));
   document.title = t('login') + ' – luat-ota';
@@ -143,11 +143,11 @@ function login() {
 whenLocked((why) => {
   const before = locked;
   locked = why;
-  // Later: a view may be about to be shown just now.
+  // Deferred, because a view may be about to be shown.
   if (before === null) queueMicrotask(login);
 });
 
-// ---- what the server says
+// ---- data of the server
 
 async function tick() {
   if (document.hidden || locked !== null) return;
@@ -170,7 +170,7 @@ function heard(kind, data) {
   if (kind === 'catalog') tick();
 }
 
-// ---- files may be dropped anywhere: onto a release, or else by what their names say
+// ---- files dropped anywhere: onto a release, or placed by their names
 
 let over = null;
 const target = (event) => (event.target.closest ? event.target.closest('[data-drop]') : null);

@@ -1,11 +1,11 @@
-// What every view stands on: elements, words in two languages, numbers and times, the API with its
-// token, the stream of events. Text from outside only ever becomes a text node.
+// Common functions of the views: elements, words in two languages, numbers and times, the API with its
+// token, the event stream. Text from outside is inserted as text nodes only.
 
 import { SAID, WORDS } from './words.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 
-/** Something small that outlives the page, where the browser lets us. */
+/** Small values that outlive the page, if the browser permits storage. */
 export const memory = {
   get(key, store = 'localStorage') {
     try { return window[store].getItem('luat-ota.' + key); } catch { return null; }
@@ -14,7 +14,7 @@ export const memory = {
     try {
       if (value === null) window[store].removeItem('luat-ota.' + key);
       else window[store].setItem('luat-ota.' + key, value);
-    } catch { /* then it is forgotten with the page */ }
+    } catch { /* then the value is not stored */ }
   },
 };
 
@@ -31,7 +31,7 @@ function fill(element, props, children) {
   return element;
 }
 
-/** `h('p.note', {id: 'x'}, 'text')` */
+/** Creates an element: `h('p.note', {id: 'x'}, 'text')`. */
 export function h(name, props, ...children) {
   const [tag, ...classes] = name.split('.');
   const element = document.createElement(tag);
@@ -39,7 +39,7 @@ export function h(name, props, ...children) {
   return fill(element, props, children);
 }
 
-/** The same for SVG. */
+/** Creates an SVG element. */
 export function s(tag, props, ...children) {
   const element = document.createElementNS(SVG, tag);
   for (const [key, value] of Object.entries(props || {})) element.setAttribute(key, value);
@@ -47,20 +47,20 @@ export function s(tag, props, ...children) {
   return element;
 }
 
-/** Puts children in the place of those that are there. */
+/** Replaces the children of `parent`. */
 export function put(parent, ...children) {
   parent.replaceChildren();
   return fill(parent, null, children);
 }
 
-/** One of the symbols of index.html; words beside it, or a label, say what it means. */
+/** Symbol of index.html. Its meaning is stated by words beside it or by a label. */
 export const icon = (name) => s('svg', { class: 'icon', 'aria-hidden': 'true', viewBox: '0 0 24 24' }, s('use', { href: '#i-' + name }));
 
-/** A button with an icon and words. `key` names it, so that focus comes back to it after a redraw. */
+/** Button with an icon and words. `key` identifies it, so that a redraw can restore the focus. */
 export const button = (key, symbol, words, onclick, kind = '') =>
   h('button' + kind, { type: 'button', 'data-key': key, onclick }, symbol && icon(symbol), h('span', {}, words));
 
-/** Text of the server, in our language where we know it; else in English, and said so to screen readers. */
+/** Text of the server, translated if possible; otherwise marked as English for screen readers. */
 export function said(text, name = 'span') {
   const words = translate(text) ?? text;
   return h(name, /[\u4e00-\u9fff]/.test(words) ? {} : { lang: 'en' }, words);
@@ -68,7 +68,7 @@ export function said(text, name = 'span') {
 
 const WHOLE = SAID.map(([pattern, ...words]) => [new RegExp('^(?:' + pattern.source + ')$'), ...words]);
 
-/** In the words for a text, `$1` is what its pattern found, and `@1` the translation of that. */
+/** Translates a text. In its words, `$1` is the match of the pattern, `@1` its translation. */
 function translate(text) {
   for (const [whole, en, zh] of WHOLE) {
     const found = whole.exec(text);
@@ -84,8 +84,8 @@ function translate(text) {
   return both && both.some(Boolean) ? both.map((part, at) => part ?? parts[at]).join(lang === 'zh' ? '；' : '; ') : null;
 }
 
-/** Makes the children of `parent` those of `items`: what did not change keeps its element, its focus and
- * what is unfolded in it. `draw(item, was)` may bring `was` up to date and give it back. */
+/** Updates the children of `parent` to `items`. An unchanged item keeps its element with focus and unfolded
+ * parts. `draw(item, was)` may update the element `was` and return it. */
 export function keyed(parent, items, key, draw) {
   const old = new Map([...parent.children].map((child) => [child.dataset.item, child]));
   const active = document.activeElement;
@@ -106,7 +106,7 @@ export function keyed(parent, items, key, draw) {
     }
     return element;
   });
-  // Only what moved is moved: an element that is taken out and put back loses the focus.
+  // Moves only elements whose place changed: removal and reinsertion would lose the focus.
   const keep = new Set(wanted);
   for (const child of [...parent.children]) if (!keep.has(child)) child.remove();
   let at = parent.firstElementChild;
@@ -131,7 +131,7 @@ export function setLang(to) {
   memory.set('lang', to);
 }
 
-/** The words for a key, with {0}, {1} filled in. */
+/** Returns the words for a key, with `values` for {0}, {1}. */
 export function t(key, ...values) {
   const words = WORDS[key];
   if (!words) return values[0] ?? key;
@@ -142,7 +142,7 @@ const locale = () => (lang === 'zh' ? 'zh-CN' : 'en-GB');
 
 export const number = (n) => new Intl.NumberFormat(locale()).format(n);
 
-/** Bytes for people, by the thousand. */
+/** Formats a number of bytes in powers of 1000. */
 export function bytes(n) {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];
   let at = 0;
@@ -150,7 +150,7 @@ export function bytes(n) {
   return new Intl.NumberFormat(locale(), { maximumFractionDigits: at && n < 99.5 ? 1 : 0 }).format(n) + '\u00a0' + units[at];
 }
 
-/** A moment as "5 min ago", with the exact time behind it. */
+/** Formats a time as "5 min ago", with the exact time as title. */
 export function ago(time) {
   if (!time) return h('span', {}, '–');
   const date = new Date(time);
@@ -163,15 +163,15 @@ export function span(seconds) {
   return new Intl.RelativeTimeFormat(locale(), { numeric: 'auto', style: 'short' }).format(Math.trunc(seconds / size), unit);
 }
 
-/** A moment to the second. */
+/** Formats a time to the second. */
 export const exact = (time) => h('time', { datetime: time }, time ? new Date(time).toLocaleString(locale(), { hour12: false }) : '–');
 
-/** A moment with its date; `day`: the date of a day in UTC. */
+/** Formats a time with its date; if `day`, only the date in UTC. */
 export const moment = (time, day) => new Date(time).toLocaleString(locale(), day ? { dateStyle: 'medium', timeZone: 'UTC' } : { dateStyle: 'medium', timeStyle: 'short', hour12: false });
 
 export const clock = (time) => new Date(time).toLocaleTimeString(locale(), { hour12: false });
 
-// ---- said once, politely
+// ---- messages and dialogs
 
 let quiet;
 export function toast(text, bad = false) {
@@ -182,7 +182,7 @@ export function toast(text, bad = false) {
   quiet = setTimeout(() => { box.textContent = ''; }, bad ? 9000 : 5000);
 }
 
-/** A dialog; resolves to what `submit` gives (`undefined`: it stays open), or null. `rows` are its elements. */
+/** Shows a dialog with `rows`. Resolves to the value of `submit` (`undefined` keeps the dialog open) or null. */
 let asked = 0;
 export function ask(title, rows, yes, submit = () => true, danger = false) {
   const box = document.getElementById('ask');
@@ -198,7 +198,7 @@ export function ask(title, rows, yes, submit = () => true, danger = false) {
         h('button', { type: 'button', onclick: () => done(null) }, t('cancel')),
         h(danger ? 'button.primary.danger' : 'button.primary', { type: 'submit' }, yes))));
     if (box.open) box.close();
-    // The event comes later, when the next dialog may be open already.
+    // The event fires later, when the next dialog may already be open.
     const closed = () => {
       if (mine === asked && box.open) return;
       box.removeEventListener('close', closed);
@@ -212,8 +212,8 @@ export function ask(title, rows, yes, submit = () => true, danger = false) {
 
 // ---- the API
 
-/** Takes the token of the link that the server printed: it is kept for this tab, and leaves the address.
- * True if there was one. */
+/** Moves the token from the address (the link that the server printed) into the storage of this tab.
+ * Returns whether there was one. */
 export function takeToken() {
   const found = /[#&]token=([^&]+)/.exec(location.hash);
   if (!found) return false;
@@ -225,11 +225,11 @@ export function takeToken() {
 export const token = () => memory.get('token', 'sessionStorage');
 const authorised = (text = token()) => (text ? { Authorization: 'Bearer ' + text } : {});
 
-/** Called when nothing can be read because there is no valid token; with a key of the words, or ''. */
+/** Called when reading fails for lack of a valid token, with the reason: a key of WORDS, or ''. */
 let locked = () => {};
 export const whenLocked = (tell) => { locked = tell; };
 
-/** Keeps a token for this tab if the server takes it; else throws what is wrong. */
+/** Stores a token for this tab if the server accepts it; otherwise throws the problem. */
 export async function signIn(text) {
   let reply;
   try {
@@ -242,8 +242,8 @@ export async function signIn(text) {
   memory.set('token', text, 'sessionStorage');
 }
 
-/** Asks for the operator's token, to change something; `false` if it was not given. Several requests may
- * need it at once: one question. `why` is a key of the words. */
+/** Asks for the operator token, which changes require; resolves to false if none was given. Concurrent
+ * requests share one dialog. `why` is a key of WORDS. */
 let asking = null;
 function askToken(why) {
   asking ||= (async () => {
@@ -255,10 +255,10 @@ function askToken(why) {
   return asking;
 }
 
-/** Why a token is needed for a reply with this status, as a key of the words; '' if it is not about that. */
+/** Reason why a reply with this status requires another token, as a key of WORDS; '' if it does not. */
 const lacks = (status, header) => (status === 401 ? (token() ? 'tokenWrong' : 'tokenWhy') : status === 403 && header ? 'tokenReads' : '');
 
-/** What went wrong, as a sentence. */
+/** Failure of a request, with a sentence for the user. */
 export class Problem extends Error {
   constructor(status, detail) {
     super(detail);
@@ -270,12 +270,12 @@ function problem(status, text) {
   try {
     const { detail } = JSON.parse(text);
     if (detail) return new Problem(status, translate(detail) ?? detail);
-  } catch { /* no problem+json: say the number */ }
+  } catch { /* no problem+json: show the status */ }
   return new Problem(status, t('status', status));
 }
 
-/** One request of the API; a body that is a text is sent as it is. Where a token is missing, a GET locks the page and
- * anything else asks for one and tries again. */
+/** Sends a request to the API; a string body is sent verbatim. Without a valid token, GET locks the page, and other
+ * methods ask for a token and retry. */
 export async function api(method, path, body, headers = {}) {
   if (method === 'GET' && !token()) {
     locked('');
@@ -300,7 +300,7 @@ export async function api(method, path, body, headers = {}) {
   return text ? JSON.parse(text) : null;
 }
 
-/** Puts a file there; `moved` hears how far it is. Here fetch cannot say, XMLHttpRequest can. */
+/** Uploads a file; `moved` gets the bytes sent. XMLHttpRequest reports progress, fetch does not. */
 export function upload(path, file, digest, rules, moved) {
   const send = () => new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
@@ -323,7 +323,7 @@ export function upload(path, file, digest, rules, moved) {
   });
 }
 
-/** Lets the server make the package of a .soc file: its name and its bytes. */
+/** Lets the server make a package of a .soc file; returns name and bytes. */
 export async function makePackage(file, query) {
   let reply;
   try {
@@ -340,7 +340,7 @@ export async function makePackage(file, query) {
   return { name: decodeURIComponent(name), bytes: await reply.blob() };
 }
 
-/** Downloads a whole list, as a file. A spreadsheet reads CSV as UTF-8 only with a mark at its beginning. */
+/** Downloads a whole list as a file. Spreadsheets need a byte order mark to read CSV as UTF-8. */
 async function save(list, query, format) {
   let reply;
   try {
@@ -355,17 +355,17 @@ async function save(list, query, format) {
   }
 }
 
-/** Buttons that download a list of the API; `query` gives the pairs of its filter. */
+/** Buttons that download a list of the API; `query` returns the pairs of its filter. */
 export const exports = (list, query = () => []) => h('div.acts', { role: 'group', 'aria-label': t('download') },
   ['csv', 'json'].map((format) => button('save-' + format, 'drop', format.toUpperCase(), () => save(list, query(), format), '.quiet')));
 
-/** Base64 of bytes. */
+/** Encodes bytes as Base64. */
 export const base64 = (buffer) => btoa(Array.from(new Uint8Array(buffer), (byte) => String.fromCharCode(byte)).join(''));
 
-/** Reads the event stream, and begins again when it ends: after 1 s, then 2, up to 30. EventSource cannot
- * send the token, so this is fetch. A stream that says nothing for 40 s (it pings every 15) is dead.
- * Nothing is read while nobody looks (the server has room for 16 readers), nor without a token. Returns a
- * function that begins again at once. */
+/** Reads the event stream, and reconnects when it ends: after 1 s, then 2 s, up to 30 s. Uses fetch, because
+ * EventSource cannot send the token. Aborts a stream that is silent for 40 s (the server pings every 15 s).
+ * Does not read while the page is hidden (the server permits 16 readers) or without a token. Returns a
+ * function that reconnects immediately. */
 export function events(heard, state) {
   let wait = 1000;
   let wake;

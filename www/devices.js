@@ -1,21 +1,21 @@
-// Devices: who there is, where each stands on its way, and its release from the loop guard. A fleet may
-// have 200,000: the list is read a page at a time, and the server looks through it.
+// Devices: list, update progress of each, and lifting of holds. A fleet may have 200,000 devices, so the
+// list is read page by page, and the server does the search.
 
 import { ago, api, ask, button, bytes, exact, exports, h, icon, number, put, said, span, t, toast } from './base.js';
 import { result } from './explain.js';
 
 const SORTS = ['last_seen', 'first_seen', 'id', 'project', 'version', 'platform', 'state'];
 const COLUMNS = { last_seen: 'lastSeen', first_seen: 'firstSeen', id: 'id', project: 'project', version: 'version', platform: 'platform', state: 'stateIs' };
-/** Words of the steps that are no states. */
+/** Keys of WORDS for steps that are not states. */
 const STEPS = { seen: 'firstSeen', version: 'otherVersion', refused: 'refused' };
 const STATES = ['offered', 'downloading', 'sent', 'delivered', 'waiting', 'confirmed', 'reverted', 'silent'];
 
-/** What the loop guard holds it back from now; without `until` it only counts. */
+/** Current holds of a device. A hold without `until` is only a count. */
 const holds = (device) => device.held.filter((hold) => hold.until && new Date(hold.until) > Date.now());
 
 const share = (journey) => (journey.size ? Math.min(100, Math.floor((100 * journey.reached) / journey.size)) : 0);
 
-/** A bar that a screen reader can read. */
+/** Progress bar that screen readers can read. */
 export function progress(label, value) {
   const fill = h('i', {});
   const bar = h('div.progress', { role: 'progressbar', 'aria-label': label, 'aria-valuemin': 0, 'aria-valuemax': 100 }, fill);
@@ -111,7 +111,7 @@ function one(main, id) {
   };
 }
 
-// ---- all of them
+// ---- all devices
 
 export function show(main, route) {
   if (route.id) return one(main, route.id);

@@ -1,24 +1,24 @@
-// Drop: firmware comes in through the page. A file is first looked at (its name, its size and how it
-// begins), and what was recognised is shown; only then is it sent. The server looks at all of it again.
-// Of a .soc file the server makes a package first; that can be downloaded, or uploaded paused.
+// Drop: upload of firmware. The server first recognises a file by name, size and first bytes, and the page
+// shows the result; only then is the file sent, and the server checks all of it again. From a .soc file the
+// server first makes a package, which can be downloaded, or uploaded paused.
 
 import { api, base64, bytes, h, icon, makePackage, number, put, said, t, toast, upload } from './base.js';
 import { progress } from './devices.js';
 
 const LARGEST = 256 * 1024 * 1024;
 const HASHED = 64 * 1024 * 1024;
-/** The rules of a package that was made here: no real module has flashed it yet. */
+/** Rules of a package that the server made: no real module has installed it yet. */
 const MADE_HERE = { percent: 0, paused: 'built here: verify on one module first' };
 
-/** What was dropped; it stays while other views are looked at. */
+/** Dropped files; kept while other views are shown. */
 const items = [];
 let redraw = () => {};
 
-/** New files, for a project and version or (neither) for what their names say. */
+/** Adds files, for a project and version, or (if both are empty) as their names say. */
 export function add(files, { project = '', version = '' }) {
   for (const file of files) {
     const soc = /\.soc$/i.test(file.name);
-    // The release that a .soc file is dropped onto is not what its script says.
+    // For a .soc file its script determines the release, not the place where it is dropped.
     const item = { file, soc, made: null, project: soc ? '' : project, version: soc ? '' : version, bsp: '', state: 'looking', sent: 0, sure: false, answer: null, error: '', turn: 0, percent: '', allow: '', paused: false };
     items.unshift(item);
     look(item);
@@ -28,10 +28,10 @@ export function add(files, { project = '', version = '' }) {
 
 const place = (item) => (item.soc ? [item.made.name] : [...(item.project && item.version ? [item.project, item.version] : []), item.file.name]);
 
-/** What is uploaded: the file, or the package that was made of it. */
+/** Bytes to upload: the file, or the package made from it. */
 const content = (item) => (item.soc ? item.made.bytes : item.file);
 
-/** Forgets the package of a .soc file. */
+/** Discards the package of a .soc file. */
 function forget(item) {
   if (item.made) URL.revokeObjectURL(item.made.url);
   item.made = null;
@@ -54,7 +54,7 @@ async function look(item) {
       item.made = { ...made, url: URL.createObjectURL(made.bytes) };
     }
     const head = base64(await content(item).slice(0, 4096).arrayBuffer());
-    // How many devices would take a package that was made here, once it is no longer paused.
+    // The rules of a made package are not sent, so the bill holds for the time after its pause.
     const own = !item.soc && rules(item);
     const answer = await api('POST', 'recognise', { path: place(item).join('/'), size: content(item).size, head, ...(own && { rules: JSON.parse(own) }) });
     if (mine !== item.turn) return;
@@ -70,7 +70,7 @@ async function look(item) {
   if (item.draw) item.draw();
 }
 
-/** The rules that go with the file, as a header has room for them; '' if there are none. */
+/** Rules to send with the file, in ASCII for a header; '' if there are none. */
 function rules(item) {
   const allow = item.allow.split(/[\s,;，；]+/).filter(Boolean);
   const all = {
@@ -103,7 +103,7 @@ async function send(item) {
   if (item.draw) item.draw();
 }
 
-/** How many devices will take a file, and what that costs. */
+/** States how many devices will take a file, and the data that this costs. */
 function bill({ devices, of, bytes: cost }, size) {
   if (!of) return t('billNone');
   return devices ? t('bill', number(devices), number(of), bytes(size), bytes(cost)) : t('billNobody', number(of));
@@ -112,8 +112,8 @@ function bill({ devices, of, bytes: cost }, size) {
 function card(item, remove) {
   const body = h('div', { role: 'status' });
   let timer;
-  // What was typed changes what the file is, and how many devices will take it: until the server has said
-  // so, there is nothing to upload.
+  // Input changes how the file is recognised, and how many devices will take it. Uploading is disabled
+  // until the server has answered.
   const again = () => {
     item.turn += 1;
     item.state = 'looking';

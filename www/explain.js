@@ -1,8 +1,8 @@
-// Explain: why a module gets what it gets. The server answers with the function that answers modules.
+// Explain: why a module gets its reply. The server uses the function that answers modules.
 
 import { api, h, icon, said, t } from './base.js';
 
-/** An explanation of the server. `before` stands above its reason. */
+/** Card with an explanation of the server. `before` is placed above the reason. */
 export function result(answer, ...before) {
   const offer = answer.verdict === 'offer';
   const notes = new Map();

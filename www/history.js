@@ -1,5 +1,5 @@
-// Over time: the counts of a release and the versions of a project, by the hour for two weeks and by the day for a
-// year. Lines as SVG, and the same numbers in a table.
+// Charts over time: counts of a release and versions of a project, by hour for two weeks and by day for a year. Lines
+// as SVG, and the same numbers in a table.
 
 import { api, exports, h, moment, number, s, t } from './base.js';
 
@@ -10,12 +10,12 @@ const WIDTH = 600;
 const HEIGHT = 160;
 const FRESH = 60e3;
 
-/** What was read, by path, and the span that was chosen: a card is drawn anew whenever its numbers change. */
+/** Replies and chosen spans by path: a card is redrawn whenever its numbers change. */
 const kept = new Map();
 let ids = 0;
 
-/** A folded chart. `name` is its key; `list` and `query` name what is read and exported; `read` makes `{ times, lines }`
- * of the reply, for hours and for days. Its `refresh` reads what is older than a minute again. */
+/** Folded chart. `name` is its key; `list` and `query` select what is read and exported; `read` turns a reply into
+ * `{ times, lines }`, for hours or days. `refresh` of the element reads data again that is older than a minute. */
 function folded(name, words, title, list, query, read) {
   const path = list + (query.length ? '?limit=500&' + new URLSearchParams(query) : '');
   const body = h('div.history', {});
@@ -47,11 +47,11 @@ function folded(name, words, title, list, query, read) {
   return box;
 }
 
-/** The counts of a release. */
+/** Chart of the counts of a release. */
 export function ofRelease(release) {
   const path = ['releases', release.project, release.version, 'history'].map(encodeURIComponent).join('/');
   return folded('history', t('overTime'), t('chartOf', release.project + ' ' + release.version), path, [], (reply, span) => {
-    // The same numbers as beside the chart.
+    // The last row has the numbers shown beside the chart.
     const rows = [...reply[span], { ...reply.now, ...release.counts }];
     return {
       times: rows.map((row) => row.time),
@@ -60,7 +60,7 @@ export function ofRelease(release) {
   });
 }
 
-/** The versions that the devices of a project run: those with the most devices, and the sum of the others. */
+/** Chart of the versions that the devices of a project run: the most frequent ones, and the sum of the others. */
 export function ofProject(project) {
   return folded('versions', t('runningVersions'), t('versionsOf', project), 'versions', [['project', project]], (reply, span) => {
     const lines = reply.versions.map((version) => ({ key: version.version, name: version.version, href: '#/devices?' + new URLSearchParams({ project, version: version.version }), values: [...version[span], version.devices] }));
@@ -79,7 +79,7 @@ function chart(title, known, read, redraw) {
   const { span } = known;
   const unit = UNITS[span];
   const { times, lines: all } = read(known.reply, span);
-  // The count of a day is the one at its end; the last row is what stands now.
+  // The count of a day is that at its end; the last row is the current state.
   const now = Date.now();
   const moments = times.map((time, at) => (at === times.length - 1 ? now : Math.min(now, Date.parse(time) + (span === 'days' ? unit : 0))));
   const lines = all.filter((line) => line.values.some((value) => value > 0));
@@ -103,7 +103,7 @@ function chart(title, known, read, redraw) {
     let last = null;
     values.forEach((value, at) => {
       if (value === null || value === undefined) return;
-      // Where a sample is missing the line has a gap; a single one is a dot.
+      // A missing sample leaves a gap in the line; a single sample is a dot.
       const joined = last !== null && moments[at] - moments[last] < 1.5 * unit;
       drawn += joined ? `L${x(at)} ${y(value)}` : `M${x(at)} ${y(value)}h0`;
       last = at;

@@ -1,5 +1,5 @@
-// Live: what is happening now. The event stream fills it; without the stream the chart and the numbers
-// still come, every few seconds.
+// Live: current checks and downloads, from the event stream. Without the stream, the chart and the numbers
+// are still updated every few seconds.
 
 import { api, bytes, clock, h, icon, number, s, said, t } from './base.js';
 import { progress } from './devices.js';
@@ -7,7 +7,7 @@ import { progress } from './devices.js';
 const KEPT = 150;
 const LINGER = 6000;
 
-/** What was heard while any view was shown: the last checks, and the downloads that run. */
+/** Events received while any view was shown: the last checks, and the running downloads. */
 const checks = [];
 const downloads = new Map();
 let draw = null;
@@ -35,7 +35,7 @@ export function collect(kind, data) {
   }
 }
 
-/** Sixty bars in a box of their own units; the words around it are HTML. */
+/** Sixty bars in an SVG with units of its own; the words around it are HTML. */
 function chart(values, parts, label) {
   const top = Math.max(1, ...values.map((value) => value[0]));
   const drawing = s('svg', { class: 'chart', viewBox: `0 0 ${values.length * 10} 100`, preserveAspectRatio: 'none', role: 'img', 'aria-label': label });
@@ -130,7 +130,7 @@ export function show(main, route, context) {
   // ---- the feed
 
   function entry(event) {
-    // Without an id nothing is remembered of what it sends.
+    // Without an id the server has no stored request of the module.
     const query = new URLSearchParams(event.device ? { device: event.device } : { firmware_name: event.project, version: event.from });
     return h('li.' + event.verdict, {}, h('time.small', { datetime: event.time || '' }, clock(event.time || Date.now())),
       h('span.state.' + event.verdict, {}, t('verdict_' + event.verdict)),

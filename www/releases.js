@@ -1,5 +1,5 @@
-// Releases: what is in the folder, for whom, and how far it has come; what is quarantined and why. Also the first
-// thing that a new user sees.
+// Releases: contents of the folder with their rules and progress, quarantined files with the reasons. Also the first
+// page that a new user sees.
 
 import { api, button, bytes, exports, h, icon, keyed, number, s, said, t, toast } from './base.js';
 import * as history from './history.js';
@@ -7,18 +7,18 @@ import { link, name, one, pause, percent, resume } from './rules.js';
 
 const STATES = ['confirmed', 'waiting', 'delivered', 'sent', 'downloading', 'offered', 'silent', 'reverted'];
 const SHOWN = 2;
-/** On a wide screen, releases are rows of a table. */
+/** Number of releases of a project that a wide screen shows, as rows of a table. */
 const ROWS = 10;
 const wide = matchMedia('(min-width: 1280px)');
 const PAGES = 6;
 
-/** A link to the devices of a filter. */
+/** Link to the devices of a filter. */
 const devicesOf = (filter) => '#/devices?' + new URLSearchParams(filter);
 
-/** How many of the project's devices are updated, and how the others stand: a bar, and the same in words. */
+/** States of the project's devices towards a release, as a bar and in words. */
 export function bar({ project, version, counts, devices }) {
   const some = STATES.filter((state) => counts[state] > 0);
-  // Devices that were forgotten are among those that were updated.
+  // Forgotten devices are still counted as updated.
   const whole = Math.max(devices, some.reduce((sum, state) => sum + counts[state], 0));
   if (!whole) return h('p.small', {}, t('nobodyYet'));
   const words = t('updatedOf', number(counts.confirmed), number(whole));
@@ -34,10 +34,10 @@ export function bar({ project, version, counts, devices }) {
       h('li', {}, h('i.swatch.' + state, { 'aria-hidden': 'true' }), h('a', { href: devicesOf({ project, to: version, state }), 'data-key': 'of-' + state }, h('b', {}, number(counts[state])), ' ' + t(state))))));
 }
 
-/** How the devices of all servers stand, if they share outcomes. */
+/** Counts of all servers, if they share outcomes. */
 const everywhere = ({ fleet }) => fleet && h('p.small', {}, t('allServers', number(fleet.confirmed), number(fleet.reverted), number(fleet.silent)));
 
-/** For which devices a release is, and what the state does not show. */
+/** Devices that a release is for, and conditions that its state does not show. */
 function whom(release) {
   const shown = ['paused', 'held_back', { rolling_out: 'percent', windowed: 'window', scheduled: 'not_before' }[release.state]];
   return [release.for[0], ...release.conditions.filter((condition) => !shown.includes(condition.key)).map((condition) => condition.text)]
@@ -46,13 +46,13 @@ function whom(release) {
 
 const state = (release) => h('span.state.' + release.state, {}, t('is_' + release.state, release.percent));
 
-/** What can be done with a release; `more`: in the place of the link to its page. */
+/** Actions of a release; `more` replaces the link to its page. */
 const actions = (release, again, more) => release.writable && h('div.acts', {},
   ['paused', 'fused'].includes(release.state) ? button('resume', 'resume', t('resume'), () => resume(release, again)) : button('pause', 'pause', t('pause'), () => pause(release, again)),
   button('percent', 'percent', t('setPercent'), () => percent(release, again)),
   more || h('a.button', { href: link(release), 'data-key': 'rules' }, t('rules')));
 
-/** Releases of a project as a table. */
+/** Table of the releases of a project. */
 function rows(project, some, again, table) {
   const head = (words) => h('th', { scope: 'col' }, words);
   const element = table || h('table.wide-table', {}, h('caption.visually-hidden', {}, t('releases') + ' ' + project),
@@ -64,7 +64,7 @@ function rows(project, some, again, table) {
   return element;
 }
 
-/** Who paused and who uploaded a release. */
+/** Names of those who paused and uploaded a release. */
 function authors(release) {
   const by = [
     release.paused_by && release.state === 'paused' && t('pausedBy', release.paused_by),
@@ -72,7 +72,7 @@ function authors(release) {
   return by.length > 0 && h('p.small', {}, by.join(' · '));
 }
 
-/** A release; `more`: the actions of its own page, in the place of the link to it. */
+/** Card of a release; `more`: the actions of its own page, instead of the link to it. */
 function card(release, again, more = null) {
   const packages = release.packages;
   const acts = actions(release, again, more);
@@ -123,7 +123,7 @@ function empty() {
       step(3, h('p', {}, t('first3Text')), h('p', {}, h('a', { href: '#/live' }, t('live')), ' · ', h('a', { href: '#/explain' }, t('explain'))))));
 }
 
-/** Files that are not served, or look wrong: some pages of them, and how many there are. */
+/** Reads files that are not served or look wrong: at most PAGES pages, and their number. */
 async function notServed() {
   let all = null;
   for (let page = 0, after = ''; page < PAGES && after !== null; page += 1) {
@@ -198,7 +198,7 @@ export function show(main, route, context) {
       (part) => h('details', { 'data-key': part.id }, h('summary', {}, t(part.id, number(part.count))), h('div.rest', {}, remarks(part.id, part.list, part.count))));
   }
 
-  /** One of the lists of files, as it is drawn; nothing if it is empty. */
+  /** One of the lists of files, to be drawn; false if it is empty. */
   const listed = (id) => files.counts[id] > 0 && { id, list: files[id], count: files.counts[id] };
 
   function news() {
@@ -208,8 +208,8 @@ export function show(main, route, context) {
     known = next ? null : now;
   }
 
-  /** All pages that were looked at, anew; with `further` one more. One load at a time, and one after it
-   * if it was asked for meanwhile. */
+  /** Reloads all pages that are shown; one more if `further`. Requests during a load cause one further load
+   * after it. */
   async function load(further = false) {
     if (busy) { again = true; return; }
     busy = true;

@@ -1,5 +1,5 @@
-// The rules of one release: actions and an editor. Before anything is written, the server counts how many devices
-// would get another answer; nothing is counted here.
+// Rules of one release: actions and an editor. Before anything is written, the server counts the devices that would
+// get another reply; the page does not count.
 
 import { api, ask, button, h, icon, keyed, moment, number, said, t, toast } from './base.js';
 
@@ -7,11 +7,11 @@ export const name = (release) => release.project + ' ' + release.version;
 const path = (release) => [release.project, release.version].map(encodeURIComponent).join('/');
 export const link = (release) => '#/releases/' + encodeURIComponent(release.project + '/' + release.version);
 
-// ---- what would change
+// ---- previews
 
 const list = (counts) => h('ul.plain', {}, counts.map((one) => h('li', {}, number(one.devices), ': ', one.version || said(one.reason))));
 
-/** The numbers of a preview, for the release that is edited first. */
+/** Numbers of a preview, for the release that is edited first. */
 export function effect(answer) {
   const { counts, edits: [{ version }] } = answer;
   if (!counts) return [h('p.reason.bad', {}, t('notCounted'))];
@@ -26,7 +26,7 @@ export function effect(answer) {
     counts.others.length > 0 && h('details', { 'data-key': 'others' }, h('summary', {}, t('whyNot')), list(counts.others))];
 }
 
-/** Asks what `edits()` would do and gives it to `draw`, one question at a time; `changed` asks again. */
+/** Passes previews of `edits()` to `draw`, with one request at a time; `changed` requests another. */
 function previews(project, edits, draw) {
   let timer = null;
   let busy = false;
@@ -42,7 +42,7 @@ function previews(project, edits, draw) {
   return { changed: () => { clearTimeout(timer); timer = setTimeout(run, 300); }, leave: () => { clearTimeout(timer); draw = () => {}; } };
 }
 
-/** A place where the effect of edits of `release` stands. */
+/** Box with the effect of edits of `release`. */
 function effects(release, keys, more) {
   const box = h('div.effect', { role: 'status' }, t('counting'));
   const asked = previews(release.project, () => [{ version: release.version, ...(keys && { keys: keys() }), ...more }],
@@ -109,7 +109,7 @@ async function retire(release) {
     (error) => toast(error.message, true));
 }
 
-/** What the devices that run the release would get. */
+/** States what the devices that run the release would get. */
 function after(counts, version) {
   const { devices, offered, others } = counts.running.find((one) => one.version === version);
   return h('div', {}, h('p', {}, t('runIt', number(devices), version)),
@@ -117,7 +117,7 @@ function after(counts, version) {
       others.map((one) => h('li', {}, t('keepIt', number(one.devices)), ' ', said(one.reason)))));
 }
 
-/** Pauses the release and lets another one replace it. `all`: the releases of the project, the newest first. */
+/** Pauses the release and replaces it by another one. `all`: the releases of the project, the newest first. */
 async function rollBack(release, all, again) {
   const at = all.findIndex((one) => one.version === release.version);
   const rest = all.filter((one) => one.version !== release.version);
@@ -148,12 +148,12 @@ async function rollBack(release, all, again) {
   to.onchange = only.oninput = () => { answer = null; changed(); };
   const rows = [h('p', {}, t('rollBackMeans')), h('label', { for: 'to' }, t('rollBackTo')), to, h('label', { for: 'only' }, t('rollBackOnly')), only,
     box, h('p.small', {}, t('rollBackNote')), h('p.small', {}, t('writes')), keys];
-  // Only what was counted is written.
+  // Only edits with a preview are written.
   const sure = await ask(t('rollBackTitle', name(release)), rows, t('rollBack'), () => answer || undefined, true);
   leave();
   if (!sure) return;
   try {
-    // The pause first: until then, devices would be offered the release again.
+    // The pause comes first. Otherwise devices could be offered the release again.
     for (const edit of [...sure.edits].reverse()) await put({ ...release, version: edit.version }, edit.text, edit.etag);
     toast(t('rolledBack', name(release), sure.edits[0].version));
   } catch (error) {
@@ -162,12 +162,12 @@ async function rollBack(release, all, again) {
   again();
 }
 
-/** Writes a release.json in the place of the one with this tag. */
+/** Writes a release.json that replaces the one with this tag. */
 const put = (release, text, etag) => api('PUT', 'rules/' + path(release), text, etag ? { 'If-Match': etag } : { 'If-None-Match': '*' });
 
 // ---- the editor
 
-/** The offset of this browser's clock from UTC at a time: `+08:00`. */
+/** Returns the offset of the browser's clock from UTC at a time: `+08:00`. */
 function offset(date) {
   const minutes = -date.getTimezoneOffset();
   const two = (n) => String(Math.floor(n)).padStart(2, '0');
@@ -178,7 +178,7 @@ const lines = (text) => text.split(/[\s,;，；]+/).filter(Boolean);
 const text = { show: (value) => value ?? '', read: (value) => value.trim() || null };
 const ids = { rows: 3, show: (value) => (Array.isArray(value) ? value.join('\n') : ''), read: (value) => (value.trim() ? lines(value) : null) };
 
-/** The fields of the form: the key of release.json, how its value is shown, and how what was typed is read. */
+/** Fields of the form by key of release.json: `show` formats the value, `read` parses the input. */
 const FIELDS = {
   percent: { props: { type: 'number', min: 0, max: 100, step: 'any', inputmode: 'decimal', placeholder: '100' }, show: (value) => value ?? '', read: (value) => (value === '' ? null : Number(value)) },
   stages: {
@@ -192,7 +192,7 @@ const FIELDS = {
   from: {
     props: { placeholder: '1.9.0-2.0.0' },
     show: (value) => (Array.isArray(value) ? value.join(', ') + (value.length === 1 ? ',' : '') : value ?? ''),
-    // A comma makes it a list of exact texts.
+    // A comma makes the value a list of exact texts.
     read: (value) => (/[,，]/.test(value) ? value.split(/[,，]/).map((one) => one.trim()).filter(Boolean) : value.trim() || null),
   },
   allow: { ...ids, props: { placeholder: '862991443753386\n862991443753000-862991443753999' } },
@@ -215,9 +215,9 @@ function parsed(source) {
   try { const value = JSON.parse(source); return value && typeof value === 'object' ? value : null; } catch { return null; }
 }
 
-/** The form, the text, and what they would do. */
+/** Form, text and their preview. */
 function editor(release, saved) {
-  /** The text as it would be written, the tag of the file that it comes from, and keys that are not in the text yet. */
+  /** `text` to be written, the file's text (`from`) and tag, and `keys` that are not yet in the text. */
   const state = { text: null, from: null, etag: null, keys: {} };
   const inputs = {};
   const wrong = {};
@@ -242,7 +242,7 @@ function editor(release, saved) {
   let changed = () => {};
   function typed() { save.disabled = true; changed(); }
 
-  /** Asks from what is in the folder. */
+  /** Starts again from the file in the folder. */
   function begin() {
     leave();
     Object.assign(state, { text: null, keys: {} });
@@ -256,7 +256,7 @@ function editor(release, saved) {
       const [edit] = answer.edits;
       if (state.etag === null) Object.assign(state, { etag: edit.etag, from: edit.text });
       state.text = edit.text;
-      // What was typed meanwhile is asked about next.
+      // Input since the request is sent with the next one.
       for (const key of Object.keys(sent)) if (state.keys[key] === sent[key]) delete state.keys[key];
       draw(edit, answer);
     }));
@@ -309,7 +309,7 @@ function editor(release, saved) {
   return { element, changed: () => changed(), leave: () => leave() };
 }
 
-/** The view of one release: its card, and its rules. `draw` makes the card. */
+/** View of one release: its card and its rules. `draw` makes the card. */
 export function one(main, id, context, draw) {
   const [, project, version] = /^(.*)\/(.*)$/.exec(id) || [];
   const body = h('div', {});

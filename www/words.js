@@ -1,5 +1,5 @@
-// Every word of the page, in English and Chinese. What the server says itself (reasons, problems) is English; it stands
-// at the end, and a test finds what is missing.
+// Every word of the page, in English and Chinese. The server's own texts (reasons, problems) are English; their
+// translations are at the end, and a test finds missing ones.
 
 export const WORDS = {
   // the frame
@@ -107,7 +107,7 @@ export const WORDS = {
   refusedFile: ['Would not be served:', '不能下发：'], failedUpload: ['Not uploaded:', '上传失败：'], tryAgain: ['Try again', '重试'], remove: ['Remove', '移除'], hide: ['Done', '完成'],
 };
 
-/** What the server says: how it begins (matched whole), better English if need be, Chinese. */
+/** Texts of the server: pattern (of the whole text), better English if needed, Chinese. */
 export const SAID = [
   [/every module of the project/, null, '该项目的所有模块'], [/modules on (.+)/, null, '$1 模块'], [/([\d.]+) percent/, '$1 % of the devices', '$1% 的设备'],
   [/allow (\d+)( \(.+\))?/, 'only those in allow ($1)$2', '仅名单中的 $1 项$2'], [/deny (\d+)( \(.+\))?/, 'none of those in deny ($1)$2', '排除名单中的 $1 项$2'],

@@ -1,23 +1,23 @@
-//! Chance that can be repeated: the same seed gives the same throws on every machine. Used by the
-//! driver (loss) and by `simulate` (who is what, who fails).
+//! Reproducible random numbers: the same seed gives the same numbers on every machine. Used by the
+//! driver (datagram loss) and by `simulate` (generation and fate of each module).
 
-/// A row of throws (SplitMix64).
+/// Sequence of random numbers (SplitMix64).
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// The row that belongs to this seed.
+    /// Creates the sequence of this seed.
     pub fn new(seed: u64) -> Dice {
         Dice(seed)
     }
 
-    /// A row of its own for the `number`-th of something.
+    /// Creates an independent sequence for item `number`.
     pub fn of(seed: u64, number: u64) -> Dice {
         let mut dice = Dice(seed ^ number.wrapping_mul(0xD134_2543_DE82_EF95));
         Dice(dice.throw())
     }
 
-    /// 64 bits.
+    /// Returns the next 64 random bits.
     pub fn throw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
@@ -26,14 +26,14 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from 0 to one below `end`; 0 for an `end` of 0.
+    /// Returns a number from 0 to `end` - 1; 0 if `end` is 0.
     pub fn below(&mut self, end: u64) -> u64 {
         self.throw().checked_rem(end).unwrap_or(0)
     }
 
-    /// True so many times in a hundred.
+    /// Returns true with a probability of `percent` %.
     pub fn percent(&mut self, percent: u32) -> bool {
-        // Thrown also for 0, so that one flag more does not change everything else.
+        // A number is drawn also for 0 %, so that one more flag does not change all later numbers.
         self.below(100) < u64::from(percent)
     }
 }

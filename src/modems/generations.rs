@@ -1,9 +1,9 @@
-//! Every generation of module, as a list: what people call it, over what it asks, and how one attempt
-//! of it is made. `probe` plays them all, `simulate` mixes them, and our own tests hold the server
+//! List of all module generations: the name of each, its transport, and a constructor for one
+//! attempt. `probe` plays them all, `simulate` mixes them, and our own tests check the server
 //! against them.
 //!
-//! A generation is a library *and* a core. The same libfota2 on a core of another
-//! month reads the same answer in another way.
+//! A generation is a library *and* a core. The same libfota2 on a core of another month parses the
+//! same reply differently.
 
 use super::first_edition::{Dialect, FirstEdition};
 use super::libfota::{Libfota, Libfota2};
@@ -13,14 +13,14 @@ use super::luatos::{Core, Package};
 use super::updatehttp::UpdateHttp;
 use super::{Attempt, Endpoint, Identity};
 
-/// Over what a client asks.
+/// Transport of a client's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// HTTP.
     Http,
     /// The messages of the first edition, over UDP.
     Udp,
-    /// The same over TCP.
+    /// The messages of the first edition, over TCP.
     Tcp,
 }
 
@@ -45,26 +45,26 @@ pub enum Client {
     Libfota3(Libfota3),
 }
 
-/// A module as its owner tells of it; what is left out is the usual of each generation.
+/// A module as its owner describes it. Missing parts get the usual value of each generation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Module {
-    /// 15 digits.
+    /// IMEI, 15 digits.
     pub imei: String,
-    /// PROJECT.
+    /// PROJECT of the script.
     pub project: String,
-    /// VERSION of the script; each client puts it into its own form.
+    /// VERSION of the script. Each client sends it in its own form.
     pub version: String,
-    /// The core's number.
+    /// Core version.
     pub core: Option<u32>,
-    /// The platform; it goes to the generations that it belongs to, the others have their usual one.
+    /// Platform. Generations that it does not belong to use their usual platform.
     pub bsp: Option<String>,
     /// PRODUCT_KEY.
     pub key: String,
-    /// VERSION of the script in the update, if it is known.
+    /// VERSION of the script in the update, if known.
     pub to: Option<String>,
 }
 
-/// The families that a platform's name belongs to.
+/// Families of platforms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
     Gen2g,
@@ -87,7 +87,7 @@ impl Family {
         }
     }
 
-    /// A core as the field has it.
+    /// Returns a core version that is common in the field.
     fn usual_core(self) -> u32 {
         match self {
             Family::Gen2g => 35,
@@ -98,13 +98,14 @@ impl Family {
     }
 }
 
-/// libfota2 as it was while platforms without `fota` were in use (luat_ota.c went on 2026-06-22).
+/// Edition of libfota2 from the time when platforms without `fota` were in use (luat_ota.c was
+/// removed on 2026-06-22).
 const FILE_LIBRARY: Libfota2 = Libfota2::D2025_01_10;
 const FILE_CORE: Core = Core::D2025_01_27;
 const FILE_PLATFORM: &str = "ESP32C3";
 
 impl Client {
-    /// Every generation, the oldest first.
+    /// Returns every generation, the oldest first.
     pub fn all() -> Vec<Client> {
         let mut all = vec![
             Client::First(Dialect::UserServer, true),
@@ -126,7 +127,7 @@ impl Client {
         all
     }
 
-    /// Over what it asks.
+    /// Returns the transport of the client's requests.
     pub fn transport(self) -> Transport {
         match self {
             Client::First(_, true) => Transport::Udp,
@@ -135,7 +136,7 @@ impl Client {
         }
     }
 
-    /// What people call it.
+    /// Returns the name of the client for people.
     pub fn name(self) -> String {
         match self {
             Client::First(Dialect::UserServer, true) => "2G first edition, UDP, own server".into(),
@@ -160,7 +161,7 @@ impl Client {
         }
     }
 
-    /// A word for it without spaces, as flags and scripts take it.
+    /// Returns the name of the client for flags and scripts, without spaces.
     pub fn word(self) -> String {
         match self {
             Client::First(Dialect::UserServer, true) => "udp-user".into(),
@@ -183,7 +184,7 @@ impl Client {
         }
     }
 
-    /// What it sends, in a few words (docs/protocol.md 1).
+    /// Returns a short description of what the client sends (docs/protocol.md 1).
     pub fn sends(self) -> &'static str {
         match self {
             Client::First(Dialect::UserServer, _) => "IMEI,PROJECT_Luat_V0035_8955,VERSION",
@@ -200,7 +201,7 @@ impl Client {
         }
     }
 
-    /// The core whose C client it stands on, if it is a LuatOS module.
+    /// Returns the core whose C client is used, if the client is a LuatOS module.
     pub fn luatos_core(self) -> Option<Core> {
         match self {
             Client::Libfota(_, core) | Client::Libfota2(_, core) => Some(core),
@@ -221,15 +222,15 @@ impl Client {
         }
     }
 
-    /// Whether a platform of this name (`bsp`) belongs to this generation.
+    /// Whether a platform with this name (`bsp`) belongs to this generation.
     pub fn is_of(self, bsp: &str) -> bool {
         self.family() == Family::of(bsp)
     }
 
-    /// What this generation says of such a module.
+    /// Returns the properties that a module of this generation states.
     pub fn identity(self, module: &Module) -> Identity {
         let mut bsp = module.bsp.clone().filter(|bsp| self.is_of(bsp));
-        // A core that was named together with a platform is that platform's.
+        // A core that was given together with a platform belongs to that platform.
         let core = module
             .core
             .filter(|_| bsp.is_some() || module.bsp.is_none())
@@ -248,8 +249,8 @@ impl Client {
         }
     }
 
-    /// One attempt of such a module at this server. Where a platform is named, a LuatOS module checks
-    /// the package as that platform does; else it takes every body for a firmware.
+    /// Creates one attempt of this module at this server. If a platform is given, a LuatOS module
+    /// checks the package as that platform does. Otherwise it accepts every body as firmware.
     pub fn attempt(self, module: &Module, server: &Endpoint) -> Box<dyn Attempt + Send> {
         let identity = self.identity(module);
         let package = match &identity.bsp {

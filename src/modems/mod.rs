@@ -1,10 +1,10 @@
-//! The modules themselves, emulated: one faithful, *strict* client per generation, written from
-//! docs/protocol.md. They are our own tests, and what `luat-ota probe` and `luat-ota simulate` play.
+//! Emulated modules: one faithful, *strict* client per generation, written from docs/protocol.md.
+//! Our own tests use them, and `luat-ota probe` and `luat-ota simulate` play them.
 //!
-//! Each client is a state machine that touches no socket: it is fed what happened (connected, these
-//! bytes in one recv, closed, this time has come) and says what the module does next. So it is tested
-//! with bytes and a clock. Nothing here is shared with the server: an emulation that used the server's
-//! parsers would share its mistakes.
+//! Each client is a state machine without sockets. Its input is an event (connected, bytes of one
+//! recv, closed, time reached), its output the next actions of the module. So a test needs only
+//! bytes and a clock. The clients share no code with the server: an emulation that used the
+//! server's parsers would share its mistakes.
 
 pub mod diagnose;
 mod dice;
@@ -22,28 +22,28 @@ pub mod updatehttp;
 
 use std::time::Duration;
 
-/// What a module is and says of itself.
+/// Properties of a module that its requests state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// 15 digits.
+    /// IMEI, 15 digits.
     pub imei: String,
     /// PROJECT of the script.
     pub project: String,
-    /// VERSION of the script, as the script has it (`1.0.0`, `001.000.000`); each client puts it into
+    /// VERSION of the script, as written there (`1.0.0`, `001.000.000`). Each client sends it in
     /// its own form.
     pub version: String,
-    /// The core's version number (`V0035`, `V2012`): 35, 2012.
+    /// Core version: 35 for `V0035`, 2012 for `V2012`.
     pub core: u32,
-    /// The platform: what stands behind `_Luat_V0035_` or `_LuatOS-SoC_`. `None`: the usual one of the
-    /// generation.
+    /// Platform: the text after `_Luat_V0035_` or `_LuatOS-SoC_`. `None` is the usual platform of
+    /// the generation.
     pub bsp: Option<String>,
     /// PRODUCT_KEY.
     pub key: String,
-    /// The serial number (device_key, SN); may be empty.
+    /// Serial number (device_key, SN); may be empty.
     pub serial: String,
 }
 
-/// Where the server is.
+/// Address of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Host name or address, as the user wrote it.
@@ -54,81 +54,82 @@ pub struct Endpoint {
     pub path: String,
 }
 
-/// What happened to the module.
+/// Input of a client: an event on the module.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
-    /// It begins.
+    /// The attempt starts.
     Start,
-    /// The connection that it asked for is there (a UDP socket: at once).
+    /// The requested connection is established (a UDP socket: immediately).
     Connected,
-    /// The connection could not be made.
+    /// The requested connection could not be established.
     ConnectFailed,
-    /// One recv returned these bytes (not empty); over UDP one datagram.
+    /// Bytes that one recv returned, at least one; over UDP one datagram.
     Received(&'a [u8]),
-    /// The server closed the connection in order (FIN).
+    /// The server closed the connection with a FIN.
     Closed,
     /// The connection was reset.
     Reset,
-    /// The moment of the last [`Action::WakeAt`] has come.
+    /// The moment of the last [`Action::WakeAt`] is reached.
     Wake,
 }
 
-/// What the module does.
+/// Output of a client: an action of the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Opens a connection (closing the one it has).
+    /// Opens a connection, after closing the current one.
     Connect {
-        /// UDP, or TCP.
+        /// UDP if true, otherwise TCP.
         datagrams: bool,
         /// Host.
         host: String,
         /// Port.
         port: u16,
     },
-    /// One send() of these bytes.
+    /// Sends these bytes with one send().
     Send(Vec<u8>),
-    /// Closes its connection.
+    /// Closes the connection.
     Close,
-    /// Wants [`Event::Wake`] at this moment; replaces the wish before it. `None`: at no moment.
+    /// Requests [`Event::Wake`] at this moment, or not at all; replaces the previous request.
     WakeAt(Option<Duration>),
-    /// It is over.
+    /// The attempt ends with this outcome.
     Finish(Outcome),
 }
 
-/// How an attempt to update ended.
+/// Result of an attempt to update.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The module took these bytes for its new firmware and restarts with them.
+    /// The module takes these bytes for its new firmware and restarts with them.
     Updated(Vec<u8>),
-    /// It takes the answer for "no update" and goes on as before; what it logs.
+    /// The module takes the reply for "no update" and continues as before. Contains its log text.
     NoUpdate(String),
-    /// It failed, in this way.
+    /// The attempt failed in this way.
     Failed(Failure),
 }
 
-/// The ways of failing, as the field knows them.
+/// Failures that modules show in the field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// It waited this long for something that never came, and gave up.
+    /// The module waited for something that never came, and gave up.
     Hung {
-        /// How long, from the start.
+        /// Time since the start of the attempt.
         after: Duration,
-        /// What it waited for.
+        /// Description of what the module waited for.
         waiting_for: String,
     },
-    /// Its script raised an error: the module restarts.
+    /// The script raised an error, so the module restarts.
     ScriptError(String),
-    /// It wrote bytes that are no firmware into its flash, and believes that they are one.
+    /// The module wrote bytes that are no firmware into its flash and takes them for one. Contains
+    /// the bytes and the reason.
     FlashedGarbage(Vec<u8>, String),
-    /// It restarts, finds nothing new, and asks again, for ever.
+    /// The module restarts, finds nothing new, and asks again, endlessly.
     RebootLoop(String),
-    /// It asks again and again without an end.
+    /// The module asks again endlessly.
     AsksForEver(String),
-    /// It gave up; what it reports (its result code, its log line).
+    /// The module gave up. Contains what it reports (result code, log line).
     GaveUp(String),
 }
 
-/// The IMEI of device `number` of a fleet that begins with `first`.
+/// Returns the IMEI of device `number` of a fleet whose first IMEI is `first`.
 fn counted_up(first: &str, number: u32) -> String {
     match first.parse::<u64>() {
         Ok(value) => {
@@ -139,8 +140,9 @@ fn counted_up(first: &str, number: u32) -> String {
     }
 }
 
-/// One attempt of one module to update. `now` is the time since any fixed moment and never goes back.
+/// One attempt of one module to update. `now` is the time since any fixed moment; it never
+/// decreases.
 pub trait Attempt {
-    /// Something happened; what the module does, in order. After [`Action::Finish`] it does nothing.
+    /// Returns the actions of the module after an event, in order; none after [`Action::Finish`].
     fn step(&mut self, now: Duration, event: Event<'_>) -> Vec<Action>;
 }

@@ -1,9 +1,10 @@
-//! `luat-ota probe`: plays every generation of module against a running server, and says for each that
-//! fails what the server must change.
+//! The command `luat-ota probe`: plays every generation of module against a running server, and
+//! states for each one that fails what the server must change.
 //!
-//! One more client is played behind those that were updated, with a version that
-//! nothing can be newer than. A server that sends it the file as well (a static file server, a script
-//! that compares nothing) makes every module update again and again, and no other client would show it.
+//! After the clients that were updated, one more client is played with a version that nothing is
+//! newer than. A server that sends the file to this client too (a static file server, a script that
+//! compares nothing) makes every module update again and again, and no other client would show
+//! that.
 
 use super::diagnose;
 use super::driver::{self, Played, Settings};
@@ -16,52 +17,53 @@ use smol::block_on;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Clients that play at the same time: few, so that a server with one thread is not taken for silent.
+/// Number of clients that play at once: few, so that a single-threaded server does not seem silent.
 const AT_ONCE: usize = 6;
 
-/// A version that nothing is newer than; and the same for the client that takes single digits only.
+/// Version that nothing is newer than; [`NEWEST_DIGITS`] is that for the client that accepts only
+/// single digits.
 const NEWEST: &str = "999.999.999";
 const NEWEST_DIGITS: &str = "9.9.9";
 
-/// What to probe.
+/// Options of a probe.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where HTTP clients ask.
+    /// Server for HTTP clients.
     pub http: Option<Endpoint>,
-    /// Where clients of the first edition ask over UDP.
+    /// Server for clients of the first edition over UDP.
     pub udp: Option<Endpoint>,
-    /// The same over TCP.
+    /// Server for clients of the first edition over TCP.
     pub tcp: Option<Endpoint>,
-    /// The module that is played.
+    /// Module that is played.
     pub module: Module,
-    /// Each client is a device of its own: its IMEI is the module's, counted up. Else all are one device,
-    /// which a server that guards against loops refuses after a few downloads.
+    /// Whether each client is a device of its own, with the next IMEI. Otherwise all are one
+    /// device, which a server with a loop guard refuses after a few downloads.
     pub count_up: bool,
-    /// The bytes that every client must end with.
+    /// Bytes that every client must end with.
     pub expect: Option<Vec<u8>>,
-    /// A server from which nothing comes for so long is taken for silent.
+    /// Time after which a server that sends nothing counts as silent.
     pub patience: Duration,
 }
 
-/// What became of one client.
+/// Result of one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeResult {
-    /// It has a new firmware.
+    /// The client has new firmware.
     Updated,
-    /// It takes the answer for "no update", as it is meant.
+    /// The client takes the reply for "no update", as intended.
     NoUpdate,
-    /// The server does not offer what this client asks for (libfota3). No failure.
+    /// The server does not offer what this client requests (libfota3). Not a failure.
     NotOffered,
-    /// It was refused, and fails by a bug of its own that no server can help. No failure.
+    /// The client was refused, and fails by its own bug that no server can avoid. Not a failure.
     KnownBug,
-    /// It cannot say this version, or cannot be without what was not given: not played. No failure.
+    /// The client cannot be played with this version or these options. Not a failure.
     NotPlayed,
-    /// It fails.
+    /// The client fails.
     Failed,
 }
 
 impl ProbeResult {
-    /// For people.
+    /// Returns the result in words for people.
     pub fn words(self) -> &'static str {
         match self {
             ProbeResult::Updated => "updated",
@@ -87,26 +89,26 @@ impl ProbeResult {
 pub struct Row {
     /// The client's name.
     pub client: String,
-    /// What became of it.
+    /// Result of the client.
     pub verdict: ProbeResult,
-    /// How long it took, on the module's clock.
+    /// Duration of the attempt, on the module's clock.
     pub took: Duration,
-    /// The size of its new firmware, and its SHA-256 in hex.
+    /// Size of the new firmware, and its SHA-256 in hexadecimal.
     pub image: Option<(usize, String)>,
-    /// What the client itself would tell.
+    /// Text that the client itself would report.
     pub detail: String,
-    /// What the server must change.
+    /// Change that the server needs.
     pub change: Option<String>,
 }
 
-/// What came of a probe.
+/// Result of a probe.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// One row for each client.
     pub rows: Vec<Row>,
 }
 
-/// Plays every client that an address was given for.
+/// Plays every client for which an address was given.
 pub fn run(options: &Options) -> Report {
     let clients: Vec<(Client, Endpoint)> = Client::all()
         .into_iter()
@@ -158,7 +160,7 @@ async fn play(client: Client, endpoint: &Endpoint, options: &Options) -> Played 
     driver::play(attempt.as_mut(), &Settings::probing(options.patience)).await
 }
 
-/// The client once more, with a version that nothing is newer than.
+/// Plays the client once more, with a version that nothing is newer than.
 async fn ask_again(client: Client, endpoint: &Endpoint, options: &Options) -> Row {
     let digits = matches!(client, Client::First(Dialect::Official, _));
     let newest = if digits { NEWEST_DIGITS } else { NEWEST };
@@ -184,7 +186,7 @@ async fn ask_again(client: Client, endpoint: &Endpoint, options: &Options) -> Ro
             image: None,
             client: String::new(),
         },
-        // What a client does with the answer was judged before; here the answer counts.
+        // How the client handles a reply was judged before. Here only the reply counts.
         _ => judge(client, &options, played),
     };
     row.client = name;
@@ -252,7 +254,7 @@ fn is_libfota3(client: Client) -> bool {
     matches!(client, Client::Libfota3(_))
 }
 
-/// Was the check answered with JSON that has a code, as libfota3 wants it?
+/// Whether the check was answered with JSON that has a code, as libfota3 requires.
 fn speaks_libfota3(played: &Played) -> bool {
     played.exchanges.first().is_some_and(|check| {
         check.status() == Some(200)
@@ -269,7 +271,7 @@ fn reached(played: &Played) -> bool {
         .any(|exchange| exchange.received > 0)
 }
 
-/// In what bytes differ from the expected ones.
+/// Describes how the bytes differ from the expected ones.
 pub(super) fn difference(bytes: &[u8], expected: &[u8]) -> String {
     let at = bytes
         .iter()
@@ -291,7 +293,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 impl Report {
-    /// Whether no client fails.
+    /// Whether no client failed.
     pub fn is_good(&self) -> bool {
         self.count(ProbeResult::Failed) == 0
     }
@@ -301,7 +303,7 @@ impl Report {
         rows.filter(|row| row.verdict == verdict).count()
     }
 
-    /// As a table, with colours if the reader is a terminal.
+    /// Returns the report as a table, with colours for a terminal if `colours`.
     pub fn text(&self, colours: bool) -> String {
         let width = |of: fn(&Row) -> usize, title: usize| {
             self.rows.iter().map(of).max().unwrap_or(0).max(title)
@@ -353,7 +355,7 @@ impl Report {
         out
     }
 
-    /// As one JSON object.
+    /// Returns the report as one JSON object.
     pub fn json(&self) -> Value {
         let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
         json!({

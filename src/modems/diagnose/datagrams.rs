@@ -1,15 +1,15 @@
-//! What is wrong with the answers of a first-edition server (docs/protocol.md 6), over UDP or TCP.
+//! Flaws in the replies of a first-edition server (docs/protocol.md 6), over UDP or TCP.
 
 use crate::modems::driver::{End, Exchange};
 use crate::modems::lua;
 
-/// Data bytes of a full packet.
+/// Data bytes in a full packet.
 const DATA: u64 = 1022;
 
-/// The greatest number of a packet: it is sent in two bytes.
+/// Greatest packet number: it is sent in two bytes.
 const GREATEST: u64 = 65_535;
 
-/// What the server must change, if anything can be seen.
+/// Returns what the server must change, if the exchanges show it.
 pub(super) fn sentence(exchanges: &[Exchange], over_udp: bool) -> Option<String> {
     let last = exchanges.last()?;
     let offer = exchanges
@@ -65,7 +65,7 @@ impl Offer {
         })
     }
 
-    /// What is wrong with the offer itself.
+    /// Returns the flaw of the offer itself, if any.
     fn wrong(&self) -> Option<String> {
         if self.last == 0 {
             Some(
@@ -89,7 +89,7 @@ impl Offer {
         }
     }
 
-    /// What is wrong with the answer to `Get<packet>`.
+    /// Returns the flaw of the reply to `Get<packet>`, if any.
     fn judge(&self, packet: u64, exchange: &Exchange) -> Option<String> {
         if exchange.reply == b"ERR" {
             return Some(format!(
@@ -121,7 +121,7 @@ impl Offer {
     }
 }
 
-/// n of `Get<n>,<id>`.
+/// Returns n of `Get<n>,<id>`.
 fn asked(request: &[u8]) -> Option<u64> {
     lua::digits_after(request, b"Get").map(lua::number)
 }

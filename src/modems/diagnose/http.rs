@@ -1,17 +1,17 @@
-//! The flaws of one HTTP reply, found in its raw bytes. A reader of its own: it takes nothing for
-//! granted that a server might do, and keeps names and spaces as they came.
+//! Flaws of one HTTP reply, found in its raw bytes. This parser is independent of all others: it
+//! assumes nothing about the server, and keeps names and spaces as received.
 
 use super::Flaw;
 use crate::modems::driver::{End, Exchange};
 use crate::modems::lua;
 
-/// Headers that modules look for by their exact names.
+/// Headers whose names modules compare in exact case.
 const NAMES: [&str; 3] = ["Content-Length", "Content-Range", "Location"];
 
-/// Bytes of head that fit into one segment with a bit of body, on every network.
+/// Bytes of head that fit into one segment together with the start of the body, on every network.
 const SAFE_HEAD: usize = 1400;
 
-/// The flaws of a reply, the worst first.
+/// Returns the flaws of a reply, the worst first.
 pub fn flaws(exchange: &Exchange) -> Vec<Flaw> {
     if let End::NotConnected(why) = &exchange.end {
         return vec![Flaw::NotReached(why.clone())];
@@ -35,10 +35,10 @@ pub fn flaws(exchange: &Exchange) -> Vec<Flaw> {
     Reply::read(exchange, head, body).flaws()
 }
 
-/// One line of a head, as it came.
+/// One line of a head, as received.
 struct Line<'r> {
     name: &'r str,
-    /// Behind the colon, with its spaces.
+    /// Text after the colon, with its spaces.
     rest: &'r str,
 }
 
@@ -55,7 +55,7 @@ struct Reply<'r> {
     head: &'r [u8],
     lines: Vec<Line<'r>>,
     body: &'r [u8],
-    /// All bytes of the body that came.
+    /// Number of body bytes that were received.
     got: u64,
 }
 
@@ -93,7 +93,7 @@ impl<'r> Reply<'r> {
             .is_some_and(|value| value.to_ascii_lowercase().contains("chunked"))
     }
 
-    /// N of `Range: bytes=N-` in the request.
+    /// Returns N of `Range: bytes=N-` in the request.
     fn asked_from(&self) -> Option<u64> {
         let digits = lua::digits_after(&self.exchange.request, b"Range: bytes=")?;
         Some(lua::number(digits))
@@ -128,7 +128,7 @@ impl<'r> Reply<'r> {
         if self.first_line.starts_with("HTTP/1.0") {
             found.push(Flaw::Http10);
         }
-        // `HTTP/1.1 200 ` with nothing behind the space is read by all.
+        // All clients can parse `HTTP/1.1 200 ` with nothing after the space.
         if self.first_line.split(' ').nth(2).is_none() {
             found.push(Flaw::NoReason(self.status));
         }
@@ -190,7 +190,7 @@ impl<'r> Reply<'r> {
         }
     }
 
-    /// N of `Content-Range: bytes N-`.
+    /// Returns N of `Content-Range: bytes N-`.
     fn starts_at(&self) -> Option<u64> {
         let range = self.value("Content-Range")?.strip_prefix("bytes ")?;
         range.split('-').next()?.parse().ok()

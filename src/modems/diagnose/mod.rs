@@ -1,8 +1,8 @@
-//! What a server must change, in one sentence. Used by `probe`: it looks at the raw bytes of a reply,
-//! stricter than any one client, and picks the flaw that this client cannot live with.
+//! Advice on what a server must change, in one sentence. Used by `probe`: it examines the raw bytes
+//! of a reply more strictly than any one client, and picks the flaw that makes this client fail.
 //!
-//! Nothing here is a matter of taste or of the RFC. Each flaw stands in
-//! docs/protocol.md with the generations that it breaks, and [`Flaw::breaks`] is that table.
+//! No flaw is a matter of taste or of the RFC. docs/protocol.md lists each one with the generations
+//! that it breaks, and [`Flaw::breaks`] is that table.
 
 mod datagrams;
 mod http;
@@ -16,65 +16,66 @@ use super::{Failure, Outcome};
 
 pub use self::http::flaws;
 
-/// Something in a reply that some generation cannot live with.
+/// A property of a reply that makes some generation fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// No connection could be made; why.
+    /// No connection could be made; contains the reason.
     NotReached(String),
-    /// Not a byte came, and the connection stayed open.
+    /// The server sent nothing, and the connection stayed open.
     Silent,
-    /// Not a byte came before the end.
+    /// The connection ended before a byte was received.
     ClosedSilently,
-    /// What came is no HTTP.
+    /// The received bytes are not HTTP.
     NotHttp,
-    /// 400 or 5xx.
+    /// The status is 400 or 5xx.
     Error(u16),
-    /// A 200 without a byte.
+    /// A 200 with an empty body.
     EmptyBody,
-    /// A 200 with text in place of a firmware; its beginning.
+    /// A 200 with text instead of firmware; contains the start of the text.
     TextBody(String),
-    /// The connection ended before the body did: bytes that came, bytes promised.
+    /// The connection ended before the body was complete; contains the bytes received and promised.
     CutShort(u64, u64),
-    /// `HTTP/1.0`.
+    /// The status line begins with `HTTP/1.0`.
     Http10,
-    /// No reason phrase; the status.
+    /// The reason phrase is missing; contains the status.
     NoReason(u16),
-    /// A header's name is not written as the clients look for it: as it is, as it must be.
+    /// A header name differs from the form that clients need; contains the received and the right
+    /// form.
     NameCase(String, &'static str),
-    /// Not exactly one space behind this header's colon.
+    /// The colon of this header is not followed by exactly one space.
     Spaces(&'static str),
-    /// This header has an empty value.
+    /// A header without a value; contains its name.
     EmptyValue(String),
-    /// chunked.
+    /// The body is chunked.
     Chunked,
-    /// A 200 without a length.
+    /// A 200 without Content-Length.
     NoLength,
-    /// Compressed.
+    /// The body is compressed.
     Encoded,
-    /// The head came in several pieces.
+    /// The head arrived in several pieces.
     HeadSplit,
-    /// The head has so many bytes.
+    /// The head is longer than is safe; contains its size in bytes.
     HeadLong(usize),
-    /// `bytes=N-` was answered with the whole file; N.
+    /// The reply to `bytes=N-` is the whole file; contains N.
     RangeIgnored(u64),
-    /// `bytes=N-` was answered with another part; N.
+    /// The reply to `bytes=N-` is another part; contains N.
     RangeWrong(u64),
     /// A redirect to a client that did not ask for one.
     Redirect(u16),
     /// A redirect without an absolute Location.
     Location,
-    /// `"code": 43`.
+    /// The body contains `"code": 43`.
     Code43,
-    /// A `msg` that is more than \uXXXX.
+    /// `msg` contains something other than \uXXXX escapes.
     Message,
-    /// The whole answer came in one recv.
+    /// The whole reply arrived in one recv.
     OneRecv,
-    /// The connection stays open behind the reply.
+    /// The connection stays open after the reply.
     NotClosed,
 }
 
 impl Flaw {
-    /// What the server must change.
+    /// Returns what the server must change.
     pub fn sentence(&self) -> String {
         match self {
             Flaw::NotReached(why) => {
@@ -144,7 +145,7 @@ impl Flaw {
         }
     }
 
-    /// Whether this client cannot live with it (docs/protocol.md 2).
+    /// Whether this flaw makes the client fail (docs/protocol.md 2).
     pub fn breaks(&self, client: Client) -> bool {
         let updatehttp = client == Client::UpdateHttp;
         let luatask = matches!(client, Client::LuaTask(_) | Client::LuaTaskRedirect);
@@ -196,8 +197,9 @@ impl Flaw {
     }
 }
 
-/// The client's own bug, in which no server can help: the core of 2025-11-12 never reports an answer
-/// that is no file. (A redirect, in place of which the server could send the file, does not count.)
+/// Whether the failure is a bug of the client that no server can avoid: the core of 2025-11-12
+/// never reports a reply without a file. A redirect does not count, because the server could send
+/// the file.
 pub fn is_known_bug(client: Client, played: &Played) -> bool {
     let refusal = |exchange: &Exchange| {
         exchange
@@ -212,7 +214,8 @@ pub fn is_known_bug(client: Client, played: &Played) -> bool {
         && played.exchanges.last().is_some_and(refusal)
 }
 
-/// One sentence on what the server must change, so that this client no longer fails so.
+/// Returns one sentence on what the server must change so that this client no longer fails like
+/// this.
 pub fn sentence(client: Client, failure: &Failure, played: &Played) -> String {
     if let Failure::GaveUp(why) = failure
         && let Some(why) = why.strip_prefix(REPORTS_FAILURE)
@@ -232,13 +235,13 @@ pub fn sentence(client: Client, failure: &Failure, played: &Played) -> String {
 }
 
 fn of_http(client: Client, played: &Played) -> Option<String> {
-    // The newest reply first: that is what it failed at; but a flaw of the first one may be the cause.
+    // The last reply comes first, because the client failed at it. An earlier one may be the cause.
     let mut all = played.exchanges.iter().rev().flat_map(flaws);
     let fatal = all.find(|flaw| flaw.breaks(client))?;
     Some(fatal.sentence())
 }
 
-/// What happened to the client, in a few words.
+/// Returns a short description of what happened to the client.
 pub fn words(failure: &Failure) -> String {
     match failure {
         Failure::Hung { after, waiting_for } => {

@@ -1,5 +1,5 @@
-//! One socket of a module: UDP or TCP, on this thread's reactor. The receive buffer is set before
-//! the connection is made, for afterwards the window that the server sees has been agreed on.
+//! One socket of a module, UDP or TCP, on this thread's reactor. The receive buffer is set before
+//! the connection is made, because the window that the server sees is negotiated then.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
@@ -17,13 +17,13 @@ pub(super) enum Link {
     Stream(Async<TcpStream>),
 }
 
-/// How a socket is made.
+/// Options for opening a socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Make {
     pub datagrams: bool,
-    /// The module's own address; none: the kernel's choice.
+    /// Local address of the module; `None` lets the kernel choose.
     pub source: Option<IpAddr>,
-    /// SO_RCVBUF in bytes; none: the kernel's.
+    /// Size of the receive buffer (SO_RCVBUF) in bytes; `None` keeps the kernel's default.
     pub receive_buffer: Option<usize>,
 }
 
@@ -54,7 +54,7 @@ impl Link {
         matches!(self, Link::Datagrams(_))
     }
 
-    /// One recv; 0 for the end of a stream.
+    /// Receives once; 0 is the end of a stream.
     pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Link::Datagrams(socket) => loop {
@@ -75,7 +75,7 @@ impl Link {
     pub async fn send(&self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Link::Datagrams(socket) => {
-                // The first may only report that the datagram before it met a closed port.
+                // The first failure may report only that the previous datagram met a closed port.
                 let mut refused = false;
                 loop {
                     match socket.get_ref().send(bytes) {
@@ -101,7 +101,7 @@ impl Link {
     }
 }
 
-/// Not now, but perhaps later.
+/// Whether the operation can succeed later.
 fn is_early(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,10 +1,10 @@
 //! Runs one [`Attempt`] of a module over real sockets, for `probe` and `simulate`.
 //!
-//! A module waits ten seconds for a lost datagram and ten minutes
-//! for a server that does not close. So where, in a probe, nothing can happen any
-//! more (no connection, or a server that is quiet for [`Settings::quiet`]) its clock jumps to the
-//! moment the module waits for. A simulation waits in earnest, but its clock may run faster than the
-//! wall's ([`Settings::speed`]).
+//! A module waits ten seconds for a lost datagram, and ten minutes for a server that does not
+//! close. Therefore, when nothing more can happen in a probe (no connection, or a server that is
+//! silent for [`Settings::quiet`]), the module's clock jumps to the moment that the module waits
+//! for. A simulation really waits, but its clock may run faster than the wall clock
+//! ([`Settings::speed`]).
 
 mod link;
 mod names;
@@ -23,43 +23,43 @@ use smol::Timer;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// Bytes that one recv of a module takes at most.
+/// Maximum number of bytes that one recv of a module returns.
 pub const RECV: usize = 1400;
 
-/// How long a module tries to connect, on its own clock.
+/// Time-out of a connection attempt, on the module's clock.
 const CONNECT_LIMIT: Duration = Duration::from_secs(120);
 
-/// However often a server was quiet before, it is waited for so long.
+/// Lower bound of the wait for a silent server, which is halved after each silence.
 const LEAST_QUIET: Duration = Duration::from_millis(50);
 
-/// A pace that is so much behind is made up for.
+/// Maximum delay of the pacing that is caught up.
 const MADE_UP: Duration = Duration::from_millis(50);
 
-/// How many datagrams in a row a cut link loses.
+/// Number of consecutive datagrams that a cut link loses.
 const LOST_IN_A_CUT: u32 = 2;
 
-/// How it went.
+/// Result and record of an attempt.
 #[derive(Debug)]
 pub struct Played {
-    /// How the attempt ended.
+    /// Outcome of the attempt.
     pub outcome: Outcome,
-    /// How long it took, on the module's clock.
+    /// Duration of the attempt, on the module's clock.
     pub took: Duration,
-    /// What passed; of much only the first and the last.
+    /// Exchanges with the server; of a long attempt only the first and the last ones.
     pub exchanges: Vec<Exchange>,
-    /// All bytes that came.
+    /// Number of bytes received.
     pub received: u64,
-    /// Those of them that are a file's.
+    /// Number of received bytes that belong to a file.
     pub body: u64,
     /// Replies with a status of 500 and above.
     pub server_errors: u32,
-    /// Connections that the module wanted (over UDP: sockets).
+    /// Number of connections (over UDP: sockets) that the module requested.
     pub connects: u32,
-    /// The link was cut, as the settings wished.
+    /// Whether the link was cut as the settings demand.
     pub was_cut: bool,
 }
 
-/// Plays an attempt to its end.
+/// Plays an attempt until it ends, and returns its result.
 pub async fn play(attempt: &mut dyn Attempt, settings: &Settings) -> Played {
     let mut run = Run::new(settings);
     let mut actions = attempt.step(run.now(), Event::Start);
@@ -106,7 +106,7 @@ enum Happening {
     Closed,
     Reset,
     Wake,
-    /// And nothing more can happen; what is waited for.
+    /// No event, now or later; contains what the module waits for.
     Nothing(&'static str),
 }
 
@@ -121,7 +121,7 @@ struct Run<'s> {
     settings: &'s Settings,
     begun: Instant,
     cap: Instant,
-    /// What the module's clock has jumped over.
+    /// Sum of the jumps of the module's clock.
     skipped: Duration,
     wake: Option<Duration>,
     wanted: Option<(bool, String, u16)>,
@@ -130,14 +130,15 @@ struct Run<'s> {
     record: Record,
     dice: Dice,
     quiet: Option<Duration>,
-    /// What was on its way got lost: nothing will come before the module asks again.
+    /// The last datagram was lost, so nothing will arrive before the module asks again.
     lost: bool,
-    /// The connection has ended, and the module has done nothing about it yet.
+    /// The connection has ended, and the module has not reacted yet.
     left_alone: bool,
     cut: Cut,
     datagrams_to_lose: u32,
     connects: u32,
-    /// No answer before this moment (latency), and no further byte before this one (bandwidth).
+    /// Moment before which no reply (latency), and the one before which no byte (bandwidth) is
+    /// received.
     answer_at: Option<Instant>,
     paced_until: Option<Instant>,
 }
@@ -171,7 +172,7 @@ impl Run<'_> {
         self.settings.speed.max(1)
     }
 
-    /// The module's clock: since its start.
+    /// Returns the time on the module's clock, since its start.
     fn now(&self) -> Duration {
         self.begun
             .elapsed()
@@ -179,7 +180,8 @@ impl Run<'_> {
             .saturating_add(self.skipped)
     }
 
-    /// A span of the module's clock, from now, on the wall's.
+    /// Returns the moment on the wall clock at which `span` of the module's clock has passed, at
+    /// most `cap`.
     fn on_the_wall(&self, span: Duration) -> Instant {
         let now = Instant::now();
         let span = span.checked_div(self.speed()).unwrap_or(span);
@@ -187,7 +189,7 @@ impl Run<'_> {
             .map_or(self.cap, |at| at.min(self.cap))
     }
 
-    /// Lets the module's clock be at this moment, at least.
+    /// Sets the module's clock forward to this moment, if it is earlier.
     fn jump(&mut self, to: Duration) {
         let missing = to.saturating_sub(self.now());
         self.skipped = self.skipped.saturating_add(missing);
@@ -233,7 +235,7 @@ impl Run<'_> {
             self.lost = true;
             return;
         }
-        // What the server did to the connection shows at the next recv.
+        // An error of the connection shows at the next recv.
         let _ = smol::future::or(link.send(bytes), async {
             Timer::at(self.cap).await;
             Ok(())
@@ -241,7 +243,7 @@ impl Run<'_> {
         .await;
     }
 
-    /// The next thing that happens to the module.
+    /// Waits for the next event of the module.
     async fn next(&mut self) -> Happening {
         if Instant::now() >= self.cap {
             return Happening::Nothing("its end: the attempt was stopped, it took too long");
@@ -282,7 +284,7 @@ impl Run<'_> {
         let make = Make {
             datagrams,
             source: self.settings.source,
-            // A small window, so that the pace of the reader is that of the sender.
+            // A small window makes the sender follow the pace of the reader.
             receive_buffer: self.settings.bandwidth.filter(|_| !datagrams).map(|bytes| {
                 usize::try_from(bytes / 2)
                     .unwrap_or(usize::MAX)
@@ -315,7 +317,7 @@ impl Run<'_> {
                 self.halve();
                 let limit = self.now().saturating_add(left);
                 match self.wake {
-                    // The module has an alarm of its own for this.
+                    // The module has a time-out of its own for this.
                     Some(wake) if wake <= limit => {
                         self.record
                             .ended(End::NotConnected("nothing answers".to_owned()));
@@ -333,12 +335,12 @@ impl Run<'_> {
         Happening::ConnectFailed
     }
 
-    /// The server was quiet: from now on it is given half as long.
+    /// Halves the time that a silent server is waited for.
     fn halve(&mut self) {
         self.quiet = self.quiet.map(|quiet| (quiet / 2).max(LEAST_QUIET));
     }
 
-    /// Waits for what comes over the connection, or for the module's alarm.
+    /// Waits for data from the connection, or for the time-out of the module.
     async fn listen(&mut self) -> Happening {
         if let Cut::After(bytes) = self.cut
             && self.record.received >= bytes
@@ -380,7 +382,7 @@ impl Run<'_> {
                 Some(Err(_)) => {
                     self.record.ended(End::Reset);
                     if self.link.as_ref().is_some_and(Link::datagrams) {
-                        // The port is closed: nothing comes until the module asks again.
+                        // The port is closed: nothing arrives until the module asks again.
                         self.lost = true;
                     } else {
                         self.link = None;
@@ -406,7 +408,7 @@ impl Run<'_> {
         }
     }
 
-    /// One recv; `None` when it is time to stop waiting.
+    /// Receives once; `None` when the wait is over.
     async fn recv(&mut self) -> Option<io::Result<usize>> {
         let left = self.wake.map(|wake| wake.saturating_sub(self.now()));
         let mut until = left.map_or(self.cap, |left| self.on_the_wall(left));
@@ -426,7 +428,7 @@ impl Run<'_> {
         .await
     }
 
-    /// Does this datagram get lost?
+    /// Whether this datagram is lost.
     fn is_lost(&mut self) -> bool {
         if !self.link.as_ref().is_some_and(Link::datagrams) {
             return false;
@@ -449,7 +451,7 @@ impl Run<'_> {
             .unwrap_or(0);
         let span = Duration::from_nanos(nanos);
         let span = span.checked_div(self.speed()).unwrap_or(span);
-        // A timer that rings late is made up for, but no long rest is.
+        // The delay of a timer that fires late is caught up, a long pause is not.
         let now = Instant::now();
         let from = match self.paced_until {
             Some(until) if now.saturating_duration_since(until) < MADE_UP => until,

@@ -1,11 +1,12 @@
-//! Host names. In a simulation a name that nobody gave on the command line is no name at
-//! all, so that no server can send a fleet elsewhere.
+//! Name resolution. In a simulation, only names from the command line resolve, so that no server
+//! can direct a fleet to another host.
 
 use super::Settings;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
-/// The address of a host: as it stands, as the settings know it, or by asking.
+/// Returns the address of a host from the settings, or resolves it unless `only_names` forbids
+/// that.
 pub(super) async fn lookup(settings: &Settings, host: &str, port: u16) -> io::Result<SocketAddr> {
     let known = settings.names.iter().find(|(name, _)| name == host);
     if let Some((_, address)) = known {
@@ -21,7 +22,7 @@ pub(super) async fn lookup(settings: &Settings, host: &str, port: u16) -> io::Re
     Ok(SocketAddr::new(found, port))
 }
 
-/// The address of a host name; IPv4 where it has one, for so most modules have.
+/// Resolves a host name or literal address. IPv4 is preferred, because most modules use it.
 pub fn resolve(host: &str, port: u16) -> io::Result<IpAddr> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = bare.parse() {

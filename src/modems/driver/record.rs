@@ -1,47 +1,48 @@
-//! What passed between a module and a server, kept in small pieces so that somebody can look for what
-//! is wrong with it. An exchange is a question with its answer, so one HTTP connection
-//! is one, and a first-edition download has as many as packets; of those only the first and the last
-//! few are kept.
+//! Record of the exchanges between a module and a server, kept small, for finding out what is wrong
+//! with the server. An exchange is a request with its reply: an HTTP connection is one exchange,
+//! and a first-edition download has as many as packets, of which only the first and the last few
+//! are kept.
 
 use std::collections::VecDeque;
 
-/// How an exchange ended.
+/// End of an exchange.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum End {
-    /// It was still open when the module had enough, or gave up.
+    /// The connection was still open when the module had finished or given up.
     #[default]
     Open,
-    /// The server closed in order.
+    /// The server closed the connection with a FIN.
     Closed,
-    /// It was reset (over UDP: the port is closed).
+    /// The connection was reset (over UDP: the port is closed).
     Reset,
-    /// There was no connection; why.
+    /// No connection could be made; contains the reason.
     NotConnected(String),
 }
 
-/// A question and its answer.
+/// A request and its reply.
 #[derive(Clone, Debug, Default)]
 pub struct Exchange {
-    /// Over UDP.
+    /// Whether the exchange was over UDP.
     pub datagrams: bool,
-    /// Where it went: host and port as the module had them.
+    /// Host and port as the module had them.
     pub to: String,
-    /// The beginning of what was sent.
+    /// First bytes of the request.
     pub request: Vec<u8>,
-    /// The beginning of what came.
+    /// First bytes of the reply.
     pub reply: Vec<u8>,
-    /// All bytes that came.
+    /// Number of bytes received.
     pub received: u64,
-    /// How many bytes the first recv brought.
+    /// Number of bytes that the first recv returned.
     pub first: usize,
-    /// In how many recvs they came.
+    /// Number of recvs that returned data.
     pub recvs: u32,
-    /// How it ended.
+    /// End of the exchange.
     pub end: End,
 }
 
 impl Exchange {
-    /// The reply as an HTTP head and what is there of the body, if it is one and the head is whole.
+    /// Splits a reply into its HTTP head and the kept part of its body, if it has a complete HTTP
+    /// head.
     pub fn http(&self) -> Option<(&[u8], &[u8])> {
         if !self.reply.starts_with(b"HTTP/") {
             return None;
@@ -54,7 +55,7 @@ impl Exchange {
         self.reply.split_at_checked(end)
     }
 
-    /// The status of an HTTP reply.
+    /// Returns the status of an HTTP reply.
     pub fn status(&self) -> Option<u16> {
         let line = self.reply.strip_prefix(b"HTTP/")?;
         let space = line.iter().position(|&byte| byte == b' ')?;
@@ -62,7 +63,7 @@ impl Exchange {
         std::str::from_utf8(digits).ok()?.parse().ok()
     }
 
-    /// How many bytes of it are a file's.
+    /// Returns the number of received bytes that belong to a file.
     fn body(&self) -> u64 {
         match (self.status(), self.http()) {
             (Some(200..=299), Some((head, _))) => {
@@ -70,7 +71,7 @@ impl Exchange {
                 self.received.saturating_sub(head)
             }
             (Some(_), _) => 0,
-            // A packet of the first edition: two bytes of number come before the data.
+            // A packet of the first edition: two bytes of packet number precede the data.
             (None, _) if is_get(&self.request) && self.reply != b"ERR" => {
                 self.received.saturating_sub(2)
             }
@@ -79,7 +80,7 @@ impl Exchange {
     }
 }
 
-/// `Get5,7`, alone or behind a check.
+/// Whether the request is `Get5,7`, alone or after a check.
 fn is_get(request: &[u8]) -> bool {
     let last = request.rsplitn(3, |&byte| byte == b',').nth(1);
     let word = last.unwrap_or_default();
@@ -87,12 +88,12 @@ fn is_get(request: &[u8]) -> bool {
         .is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
 }
 
-/// How much of the exchanges is kept.
+/// Limits of what is kept of the exchanges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keep {
-    /// Exchanges; of more the first half and the last half.
+    /// Number of exchanges; of more, the first half and the last half are kept.
     pub exchanges: usize,
-    /// Bytes of each question and of each answer.
+    /// Number of bytes of each request and of each reply.
     pub bytes: usize,
 }
 
@@ -119,7 +120,7 @@ impl Record {
         }
     }
 
-    /// A connection is wanted.
+    /// Begins an exchange with this server, and stores the previous one.
     pub fn begin(&mut self, datagrams: bool, to: String) {
         self.flush();
         self.now = Some(Exchange {

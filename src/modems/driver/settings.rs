@@ -1,4 +1,4 @@
-//! How an attempt is run: the link, the clock and the limits.
+//! Settings of an attempt: link, clock and limits.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,41 +6,41 @@ use std::time::Duration;
 
 use super::Keep;
 
-/// How an attempt is run.
+/// Settings of an attempt.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// A server from which nothing comes for so long (on the wall's clock) is taken for silent, and
-    /// the module's clock jumps; each time of one attempt it is given half as long. `None`: no jumps.
+    /// Time on the wall clock after which a server that sends nothing counts as silent, and the
+    /// module's clock jumps. Halved after each silence of an attempt. `None` disables jumps.
     pub quiet: Option<Duration>,
-    /// Without `quiet`: where the connection has ended and the module still waits longer than this (on its
-    /// clock), the wait is skipped, for the server sees nothing of it.
+    /// Longest wait after the end of a connection that is not skipped, on the module's clock. The
+    /// server cannot notice a skipped wait. Applies if `quiet` is `None`.
     pub idle: Duration,
-    /// How many times faster than the wall's clock the module's runs; at least 1.
+    /// Speed of the module's clock relative to the wall clock; at least 1.
     pub speed: u32,
-    /// After so long on the wall's clock the attempt is stopped.
+    /// Time on the wall clock after which the attempt is stopped.
     pub cap: Duration,
-    /// Bytes a second, on the module's clock.
+    /// Bytes per second, on the module's clock.
     pub bandwidth: Option<u64>,
-    /// From a question to its answer, and for a connection, on the module's clock.
+    /// Time from a request to its reply, and for connecting, on the module's clock.
     pub latency: Duration,
-    /// Percent of the datagrams that get lost, in each direction. TCP loses none.
+    /// Percentage of datagrams that are lost, in each direction. TCP loses none.
     pub loss: u32,
-    /// After so many bytes of the attempt the link breaks, once.
+    /// Number of received bytes after which the link breaks, once.
     pub cut_after: Option<u64>,
-    /// For the loss.
+    /// Seed of the random loss.
     pub seed: u64,
-    /// How much is kept of what passes.
+    /// Limits of what is recorded.
     pub keep: Keep,
-    /// The module's own address.
+    /// Local address of the module.
     pub source: Option<IpAddr>,
-    /// Names that need no lookup.
+    /// Host names with known addresses.
     pub names: Arc<[(String, IpAddr)]>,
-    /// Connects to those alone, and to none that a server sends it to.
+    /// Whether to connect only to hosts in `names`, even if a server refers to another host.
     pub only_names: bool,
 }
 
 impl Settings {
-    /// As a probe plays: jumps over what takes long, and keeps what is needed to judge the server.
+    /// Returns the settings of a probe: clock jumps skip waits, and enough is kept for a diagnosis.
     pub fn probing(quiet: Duration) -> Settings {
         Settings {
             quiet: Some(quiet),

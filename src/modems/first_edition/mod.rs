@@ -1,45 +1,46 @@
-//! The first edition of Luat's update client: UDP, or the same strings over TCP.
+//! Update client of the first edition of Luat: UDP, or the same strings over TCP.
 //!
-//! Follows 2G script/lib/update.lua (2017-06 .. 2018-05, four versions, one wire format) and the C
-//! client of the RDA "user.h" monitor firmware, as docs/protocol.md 1a and 6 tell of them (\[H\] for the Lua
-//! client; of the C client \[S\]: 3 x 30 s, field compare, less than 256 bytes).
+//! Follows 2G script/lib/update.lua (2017-06 to 2018-05, four versions, one wire format) and the C
+//! client of the RDA "user.h" monitor firmware, as described in docs/protocol.md 1a and 6 (\[H\]
+//! for the Lua client; \[S\] for the C client: 3 x 30 s, exact comparison of the field, less than
+//! 256 bytes).
 //!
-//! This client refuses nothing aloud. Whatever does not fit costs it ten
-//! seconds of waiting, and after the fifth time it deletes what it has.
+//! The client never reports an error to the server. After a reply that does not fit, it waits ten
+//! seconds and asks again; after the fifth time it deletes what it has received.
 //!
-//! Where docs/protocol.md says nothing, the emulation does this \[I\]: a TCP connection that cannot be made
-//! is tried as updatehttp.lua does it (5 times, 10 s apart); a packet that does not fit starts the
-//! waiting anew; a number beyond 2147483647 is taken for 2147483647. The ten seconds between boot
-//! and the first check of the official dialect are left out.
+//! Where docs/protocol.md says nothing, the emulation does this \[I\]: a TCP connection that cannot
+//! be made is retried as in updatehttp.lua (5 times, 10 s apart); a packet that does not fit
+//! restarts the time-out; a number above 2147483647 becomes 2147483647. The ten seconds between
+//! boot and the first check of the official dialect are omitted.
 
 use super::{Action, Attempt, Endpoint, Event, Failure, Identity, Outcome, lua};
 use std::time::Duration;
 
-/// Data bytes of a full packet; two bytes of packet number come before them.
+/// Data bytes in a full packet; two bytes of packet number precede them.
 const DATA: usize = 1022;
 
-/// The greatest number that the firmware's integer Lua and C's strtol on it can hold.
+/// Greatest number in the firmware's integer Lua and in its strtol of C.
 const GREATEST: u64 = 2_147_483_647;
 
-/// Pause between two tries to connect over TCP, and how many there are.
+/// Pause between two tries to connect over TCP; [`CONNECT_TRIES`] is their number.
 const CONNECT_PAUSE: Duration = Duration::from_secs(10);
 const CONNECT_TRIES: u32 = 5;
 
-/// How the client speaks (docs/protocol.md 6, the table).
+/// Message format of the client (docs/protocol.md 6, the table).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// The Lua client after `update.setup`: `IMEI,PROJECT_COREVER,VERSION`, then `Get5,7`: packet 5 of the upgrade with the
-    /// id 7.
+    /// The Lua client after `update.setup`: `IMEI,PROJECT_COREVER,VERSION`, then for example
+    /// `Get5,7`: packet 5 of the offer with id 7.
     UserServer,
-    /// The Lua client without setup: `0,KEY,IMEI,SN,PROJECT_COREVER,VERSION`, then the same with
-    /// `,Get5,7` behind it. Its script must have a VERSION of the form `1.0.0`.
+    /// The Lua client without setup: `0,KEY,IMEI,SN,PROJECT_COREVER,VERSION`, then the same
+    /// followed by `,Get5,7`. The VERSION of its script must have the form `1.0.0`.
     Official,
     /// The C client: the official strings, but 3 tries 30 s apart.
     OfficialC,
 }
 
 impl Dialect {
-    /// How long it waits for an answer, and how often it asks.
+    /// Returns the time-out for a reply and the number of tries.
     fn patience(self) -> (Duration, u32) {
         match self {
             Dialect::UserServer | Dialect::Official => (Duration::from_secs(10), 5),
@@ -48,20 +49,20 @@ impl Dialect {
     }
 }
 
-/// What the client is about.
+/// State of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Idle,
     Connecting,
-    /// Between two tries to connect.
+    /// Waits between two tries to connect.
     Resting,
     Checking,
-    /// Waits for this packet, counted from 1.
+    /// Waits for the packet with this number, counted from 1.
     Fetching(u64),
     Over,
 }
 
-/// The three numbers of `LUAUPDATE,<id>,<count>,<last>`.
+/// The numbers of `LUAUPDATE,<id>,<count>,<last>`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Offer {
     id: u64,
@@ -76,25 +77,25 @@ pub struct FirstEdition {
     port: u16,
     datagrams: bool,
     dialect: Dialect,
-    /// The check; `Err` is what the script's own assert says before it sends anything.
+    /// The check, or the message of the script's assert, which fails before anything is sent.
     check: Result<String, String>,
     stage: Stage,
     begun: Duration,
     deadline: Option<Duration>,
     connects: u32,
-    /// How often the question that is open was sent.
+    /// Number of times that the current request was sent.
     tries: u32,
-    /// Why the last answer to the question that is open did not do.
+    /// Reason why the last reply to the current request was not accepted.
     refused: Option<String>,
     offer: Offer,
     image: Vec<u8>,
 }
 
 impl FirstEdition {
-    /// A client with this identity; `datagrams` for UDP, else TCP. `bsp: None` is `8955`. The version
-    /// goes out as the script has it; only [`Dialect::Official`] has a form of its own for it, `X.X.X`
-    /// with one digit each: leading zeros go (`001.000.003` is `1.0.3`), and a version that then still
-    /// is of another form ends in the script error of the client's assert.
+    /// Creates a client with this identity, for UDP if `datagrams`, otherwise for TCP. `bsp: None`
+    /// is `8955`. The version is sent as the script has it. Only [`Dialect::Official`] requires a
+    /// form, `X.X.X` with single digits: leading zeros are removed (`001.000.003` becomes `1.0.3`),
+    /// and a version that still has another form causes the script error of the client's assert.
     pub fn new(
         identity: &Identity,
         endpoint: &Endpoint,
@@ -153,7 +154,7 @@ impl FirstEdition {
         ]
     }
 
-    /// Sends the question of the stage, and waits.
+    /// Sends the request of the current state, and starts the time-out.
     fn ask(&mut self, now: Duration) -> Vec<Action> {
         let check = self.check.clone().unwrap_or_default();
         let question = match self.stage {
@@ -226,7 +227,8 @@ impl FirstEdition {
         }
     }
 
-    /// The data bytes of `packet`, or why this is not that packet. First the length, then the number.
+    /// Returns the data bytes of `packet`, or why `data` is not that packet: checks length, then
+    /// number.
     fn fits<'d>(&self, packet: u64, data: &'d [u8]) -> Result<&'d [u8], String> {
         let Some((number, bytes)) = data.split_first_chunk::<2>() else {
             return Err(format!(
@@ -316,7 +318,8 @@ impl Attempt for FirstEdition {
             }
             (Event::ConnectFailed, _) => self.connect_failed(now),
             (Event::Received(data), _) => self.received(now, data),
-            // A datagram socket has no end: what the net reports of one never reaches the script.
+            // A datagram socket has no end: the script never sees the errors that the network
+            // reports.
             (Event::Closed | Event::Reset, Stage::Checking | Stage::Fetching(_))
                 if !self.datagrams =>
             {
@@ -332,7 +335,7 @@ impl Attempt for FirstEdition {
     }
 }
 
-/// `X.X.X` with single digits, after leading zeros are gone.
+/// Returns the version as `X.X.X` with single digits, after removing leading zeros.
 fn single_digits(version: &str) -> Option<String> {
     let fields: Vec<&str> = version
         .split('.')
@@ -345,7 +348,8 @@ fn single_digits(version: &str) -> Option<String> {
     (fields.len() == 3 && fields.iter().all(single)).then(|| fields.join("."))
 }
 
-/// `string.find(data,"LUAUPDATE") == 1`, then `"LUAUPDATE,(%d+),(%d+),(%d+)"` wherever it matches.
+/// Parses as Lua does: `string.find(data,"LUAUPDATE") == 1`, then the first match of
+/// `"LUAUPDATE,(%d+),(%d+),(%d+)"`.
 fn offer_of_lua(data: &[u8]) -> Option<Offer> {
     if !data.starts_with(b"LUAUPDATE") {
         return None;
@@ -374,8 +378,8 @@ fn three_numbers(text: &[u8]) -> Option<Offer> {
     })
 }
 
-/// Less than 256 bytes; the field before the first comma is compared whole, the next three are read
-/// with strtol.
+/// Parses as the C client does: less than 256 bytes; the first field must be equal as a whole, and
+/// strtol reads the next three.
 fn offer_of_c(data: &[u8]) -> Option<Offer> {
     if data.len() >= 256 {
         return None;

@@ -1,30 +1,31 @@
-//! LuatOS's two usual libraries, on top of the [C client](super::luatos): libfota (LOS
-//! script/libs/libfota.lua; docs/protocol.md 1f) and libfota2 (LOS script/libs/libfota2.lua; 1g), with the
-//! forms of request that are in the field.
+//! The two usual libraries of LuatOS, on top of the [C client](super::luatos): libfota (LOS
+//! script/libs/libfota.lua; docs/protocol.md 1f) and libfota2 (LOS script/libs/libfota2.lua; 1g),
+//! with the request forms that are in the field.
 //!
-//! Neither encodes anything, libfota with a URL of the user's adds nothing to it, and a
-//! result of 4 is both "already the newest" and every failure that is not a connection.
+//! Neither library encodes anything. With a URL of the user, libfota adds nothing to it. Result 4
+//! means both "already the newest" and every failure except connection failures.
 
 use super::luatos::{Client, Core, Package};
 use super::{Action, Attempt, Endpoint, Event, Failure, Identity, Outcome};
 use std::time::Duration;
 
-/// A libfota by the date of its commit.
+/// Edition of libfota, named after the date of its commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Libfota {
-    /// Before 2024-12: `project_key, imei, device_key, firmware_name, version`; 30 s.
+    /// Edition before 2024-12: `project_key, imei, device_key, firmware_name, version`; 30 s
+    /// time-out.
     D2023,
-    /// 2024-12: `project_key, firmware_name, version, imei` (or `mac`, `uid`); 30 s.
+    /// 2024-12: `project_key, firmware_name, version, imei` (or `mac`, `uid`); time-out 30 s.
     D2024_12,
-    /// 2025-12-15: 180 s.
+    /// 2025-12-15: time-out 180 s.
     D2025_12_15,
 }
 
 impl Libfota {
-    /// Every libfota, the oldest first.
+    /// All editions, the oldest first.
     pub const ALL: [Libfota; 3] = [Libfota::D2023, Libfota::D2024_12, Libfota::D2025_12_15];
 
-    /// Each core with the library of its day, the oldest first.
+    /// Each core with the library of its time, the oldest first.
     pub const GENERATIONS: [(Libfota, Core); 14] = [
         (Libfota::D2023, Core::D2023_02),
         (Libfota::D2023, Core::D2023_12_01),
@@ -42,7 +43,7 @@ impl Libfota {
         (Libfota::D2025_12_15, Core::D2026_05_08),
     ];
 
-    /// The date of the commit, as text.
+    /// Returns the date of the commit.
     pub fn since(self) -> &'static str {
         match self {
             Libfota::D2023 => "2023",
@@ -51,13 +52,14 @@ impl Libfota {
         }
     }
 
-    /// Asks the user's URL (the path of `server`, with its query) as it is: no imei, no name.
+    /// Creates an update that requests the user's URL (the path of `server`, with its query)
+    /// verbatim: without imei and name.
     pub fn at_url(self, core: Core, server: Endpoint) -> Update {
         Update::of(Client::new(core, server).within(self.patience()))
     }
 
-    /// Asks in the platform's form, without a URL: `server` stands for iot.openluat.com, its path for
-    /// the platform's.
+    /// Creates an update in the platform's form, without a URL of the user: `server` replaces
+    /// iot.openluat.com, and its path the platform's path.
     pub fn official(self, core: Core, identity: &Identity, mut server: Endpoint) -> Update {
         if identity.key.is_empty() {
             return Update::stillborn(no_key());
@@ -98,23 +100,23 @@ impl Libfota {
     }
 }
 
-/// A libfota2 by the date of its commit.
+/// Edition of libfota2, named after the date of its commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Libfota2 {
-    /// 2024-04-09 (776831c49): adds its own `?`, and on every call the whole query again.
+    /// 2024-04-09 (776831c49): adds its own `?`, and appends the whole query again on every call.
     D2024_04_09,
     /// 2024-09-09 (df555a963): adds the model.
     D2024_09_09,
-    /// 2024-11-22 (4d7484126): adds no `?`.
+    /// 2024-11-22 (4d7484126): does not add a `?`.
     D2024_11_22,
-    /// 2025-01-10 (172b8da8f): mac and uid, the name from rtos.firmware() where there is no 4G.
+    /// 2025-01-10 (172b8da8f): mac and uid; without 4G, the name from rtos.firmware().
     D2025_01_10,
-    /// As of today: the id by the model's name.
+    /// The newest commit: the id depends on the model's name.
     Head,
 }
 
 impl Libfota2 {
-    /// Every libfota2, the oldest first.
+    /// All editions, the oldest first.
     pub const ALL: [Libfota2; 5] = [
         Libfota2::D2024_04_09,
         Libfota2::D2024_09_09,
@@ -123,7 +125,7 @@ impl Libfota2 {
         Libfota2::Head,
     ];
 
-    /// Each library and each core at least once, as they meet in the field, the oldest first.
+    /// Combinations in the field with each library and each core at least once, the oldest first.
     pub const GENERATIONS: [(Libfota2, Core); 16] = [
         (Libfota2::D2024_04_09, Core::D2023_02),
         (Libfota2::D2024_04_09, Core::D2023_12_01),
@@ -143,7 +145,7 @@ impl Libfota2 {
         (Libfota2::Head, Core::D2026_05_08),
     ];
 
-    /// The date of the commit, as text.
+    /// Returns the date of the commit.
     pub fn since(self) -> &'static str {
         match self {
             Libfota2::D2024_04_09 => "2024-04-09",
@@ -154,8 +156,8 @@ impl Libfota2 {
         }
     }
 
-    /// Asks at a URL (the path of `server`) that its user wrote as this library wants it: a `?` or
-    /// `&` at the end is added or taken away.
+    /// Creates an update at a URL (the path of `server`) in the form that this library requires:
+    /// adds or removes a final `?` or `&`.
     pub fn update(self, core: Core, identity: &Identity, mut server: Endpoint) -> Update {
         let path = &mut server.path;
         while path.ends_with(['?', '&']) {
@@ -167,8 +169,9 @@ impl Libfota2 {
         self.at_url(core, identity, server, 1)
     }
 
-    /// Asks at a URL (the path of `server`) as its user wrote it, right or wrong, on the `call`-th
-    /// call since the module started (from 1): until 2024-11-28 each call adds the query again.
+    /// Creates an update at a URL (the path of `server`) exactly as the user wrote it. `call` is
+    /// the number of this call since the module started, from 1: until 2024-11-28 each call appends
+    /// the query again.
     pub fn at_url(
         self,
         core: Core,
@@ -192,12 +195,12 @@ impl Libfota2 {
         Update::of(Client::new(core, server).on_platform(bsp(identity)))
     }
 
-    /// Whether the library itself puts a `?` behind the user's URL.
+    /// Whether the library itself appends a `?` to the user's URL.
     pub fn adds_question_mark(self) -> bool {
         matches!(self, Libfota2::D2024_04_09 | Libfota2::D2024_09_09)
     }
 
-    /// What it appends to the URL; `None` when the script's VERSION crashes it.
+    /// Returns the query for the URL; `None` if the script's VERSION crashes the library.
     fn query(self, identity: &Identity) -> Option<String> {
         let Identity {
             imei, key, project, ..
@@ -209,7 +212,7 @@ impl Libfota2 {
                 Family::Wifi => format!("mac={}", mac(identity)),
                 _ => format!("uid={}", unique_id(identity)),
             };
-            // rtos.firmware() and the VERSION as it is.
+            // rtos.firmware() and the unchanged VERSION.
             return Some(format!(
                 "{id}&project_key={key}&firmware_name={project}_LuatOS-SoC_V{:04}_{bsp}&version={}",
                 identity.core, identity.version
@@ -247,7 +250,7 @@ pub struct Update {
 #[derive(Debug)]
 enum Inner {
     Asking(Box<Client>),
-    /// It ends before any request.
+    /// The update ends before any request.
     Stillborn(Outcome),
     Over,
 }
@@ -267,7 +270,8 @@ impl Update {
         }
     }
 
-    /// Checks the package as this platform does; without, every body is taken for a firmware.
+    /// Sets the platform whose package check is done; by default every body is accepted as
+    /// firmware.
     #[must_use]
     pub fn checking(self, package: Package) -> Update {
         match self.inner {
@@ -279,8 +283,8 @@ impl Update {
         }
     }
 
-    /// In dst mode (see [`Client::into_file`]). What the file holds is judged at the next start, by the MD5 at
-    /// its end (docs/protocol.md 5b).
+    /// Selects dst mode (see [`Client::into_file`]). At the next start, the file is checked by the
+    /// MD5 at its end (docs/protocol.md 5b).
     #[must_use]
     pub fn into_file(self) -> Update {
         match self.inner {
@@ -295,7 +299,7 @@ impl Update {
         }
     }
 
-    /// With the platform's limit on headers (see [`Client::on_platform`]).
+    /// Sets the platform's limit on headers (see [`Client::on_platform`]).
     #[must_use]
     pub fn on_platform(self, bsp: &str) -> Update {
         match self.inner {
@@ -332,7 +336,7 @@ impl Attempt for Update {
     }
 }
 
-/// What the callback gets for a code of the C client (docs/protocol.md 2c).
+/// Returns the result that the callback gets for a code of the C client (docs/protocol.md 2c).
 fn result(code: i32) -> String {
     let result = match code {
         -4 => 1,
@@ -353,15 +357,15 @@ fn no_version(identity: &Identity) -> Outcome {
     )))
 }
 
-/// `CORE.A.C` of the script's VERSION, digits kept as written (docs/protocol.md 1, 4b); `None` where Lua's
-/// `(%d+).(%d+).(%d+)` finds nothing.
+/// Returns `CORE.A.C` of the script's VERSION, digits as written (docs/protocol.md 1, 4b); `None`
+/// if Lua's `(%d+).(%d+).(%d+)` does not match.
 fn core_version(identity: &Identity) -> Option<String> {
     let (first, third) = three_numbers(identity.version.as_bytes())?;
     Some(format!("{:04}.{first}.{third}", identity.core))
 }
 
-/// The first and the last capture of Lua's `(%d+).(%d+).(%d+)`: greedy, not anchored, and its dots
-/// stand for any byte.
+/// Returns the first and the last capture of Lua's `(%d+).(%d+).(%d+)`: greedy, not anchored, and
+/// each dot matches any byte.
 fn three_numbers(text: &[u8]) -> Option<(String, String)> {
     (0..text.len()).find_map(|start| {
         let here = text.get(start..)?;
@@ -384,12 +388,12 @@ fn ascii(bytes: Option<&[u8]>) -> String {
     String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
 }
 
-/// The platform; the usual one of the libraries' days when none is told.
+/// Returns the platform; if none is given, a usual one for these libraries.
 pub(super) fn bsp(identity: &Identity) -> &str {
     identity.bsp.as_deref().unwrap_or("Air780EPM")
 }
 
-/// hmeta.model() of a bsp: where the bsp is the chip's name, a module that carries the chip.
+/// Returns hmeta.model() of a bsp. For a bsp that is a chip's name: a module with that chip.
 pub(super) fn model(bsp: &str) -> &str {
     if bsp.starts_with("EC618") {
         "Air780E"
@@ -400,7 +404,7 @@ pub(super) fn model(bsp: &str) -> &str {
     }
 }
 
-/// The kinds of platform that libfota and the libfota2 of 2025-01-10 tell apart.
+/// Kinds of platform that libfota and the libfota2 of 2025-01-10 distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
     Mobile,
@@ -425,7 +429,7 @@ impl Family {
     }
 }
 
-/// libfota2's id by the model's name; `nil` for any model that it does not know.
+/// Returns the id that libfota2 derives from the model's name; `nil` for an unknown model.
 fn id_by_model(identity: &Identity) -> String {
     let model = model(bsp(identity));
     let begins = |names: &[&str]| names.iter().any(|name| model.starts_with(name));
@@ -440,7 +444,7 @@ fn id_by_model(identity: &Identity) -> String {
     }
 }
 
-/// The id that libfota3 sends: `imei=`, `mac=` or `uid=`, as the platform has it.
+/// Returns the id that libfota3 sends: `imei=`, `mac=` or `uid=`, depending on the platform.
 pub(super) fn id_by_platform(identity: &Identity) -> String {
     match Family::of(bsp(identity)) {
         Family::Mobile => format!("imei={}", identity.imei),
@@ -449,13 +453,13 @@ pub(super) fn id_by_platform(identity: &Identity) -> String {
     }
 }
 
-/// A MAC address of its own for each imei: its last twelve digits.
+/// Returns a MAC address that is unique for each IMEI: the last twelve digits of the IMEI.
 fn mac(identity: &Identity) -> &str {
     let imei = identity.imei.as_str();
     imei.get(imei.len().saturating_sub(12)..).unwrap_or(imei)
 }
 
-/// A chip's id of its own for each imei: upper-case hex, of even length.
+/// Returns a chip id that is unique for each IMEI: upper-case hexadecimal of even length.
 fn unique_id(identity: &Identity) -> String {
     identity
         .imei

@@ -33,7 +33,7 @@ fn refused(_: usize, _: &str) -> Vec<Do> {
     closing(segments(head, b""))
 }
 
-/// The target of the first request.
+/// Returns the target of the first request.
 fn target(mut update: Update) -> String {
     let played = play(&mut update, refused);
     let line = &played.requests[0][0];
@@ -178,7 +178,7 @@ fn the_version_is_core_a_c_with_its_digits_as_written() {
         Some("2012.001.000")
     );
     assert_eq!(version("v1-2-3beta", 2012).as_deref(), Some("2012.1.3"));
-    // Lua goes back on its greed: here the second dot of the pattern stands for a digit.
+    // Lua backtracks: here the second dot of the pattern matches a digit.
     assert_eq!(version("100.5", 2012).as_deref(), Some("2012.1.5"));
     assert_eq!(version("1.0", 2012), None);
     assert_eq!(version("", 2012), None);

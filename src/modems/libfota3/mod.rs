@@ -1,19 +1,21 @@
 //! libfota3 (LOS app_engine/factory/libs/libfota3.lua; v1.0 of 2026-05-27, v2.0 of 2026-06-18 in
-//! module/*/project; docs/protocol.md 7): a check that is answered with JSON, a download from the URL that
-//! the JSON names, a report of what came of it.
+//! module/*/project; docs/protocol.md 7): a check that is answered with JSON, a download from the
+//! URL in that JSON, and a report of the result.
 //!
-//! Its rules are the opposite of libfota2's. The check must be a 200 with JSON, and a
-//! 404 is an error, not "no update". Its paths are written into the library; only the server's address
-//! can be another one (by DNS or an edited constant), so the [`Endpoint`]'s path counts for nothing.
+//! Its rules are the opposite of libfota2's. The reply to the check must be a 200 with JSON, and a
+//! 404 is an error, not "no update". The paths are fixed in the library; only the server's address
+//! can be changed (by DNS or an edited constant), so the path of the [`Endpoint`] is ignored.
 //!
-//! After the restart the module compares what the check's answer said with what it runs, and reports 1 only if
-//! `core_id`, `core_version` and `script_version` all agree (9d). A module that reports 2 runs the new script
-//! all the same, but its owner sees a failure: the emulation counts that as a failure of the server. The new
-//! script's VERSION is known only if it was given (`--to`); otherwise the answer must write it with as many
-//! fields and digits as the request, as all versions of one script are written.
+//! After the restart the module compares the reply to the check with what it runs, and reports 1
+//! only if `core_id`, `core_version` and `script_version` all agree (9d). A module that reports 2
+//! does run the new script, but its owner sees a failure: the emulation counts that as a failure of
+//! the server. The new script's VERSION is known only if it was given (`--to`). Otherwise the reply
+//! must write the version with as many fields and digits as the request, because all versions of
+//! one script are written alike.
 //!
-//! Where docs/protocol.md is silent: `size` is not checked, nothing is reported when there is nothing to
-//! report of (no update, no download), and the POST carries a Content-Length behind its Content-Type.
+//! Where docs/protocol.md says nothing, the emulation does this: `size` is not checked, nothing is
+//! reported without an update or a download, and the POST has a Content-Length after its
+//! Content-Type.
 
 use super::libfota;
 use super::luatos::{Client, Core, Ended};
@@ -23,26 +25,26 @@ use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Where the check goes.
+/// Path of the check.
 const CHECK: &str = "/api/site/turnkey_fota";
 
-/// Where the report goes.
+/// Path of the report.
 const REPORT: &str = "/api/site/turnkey_fota_result";
 
 const CHECK_TIME: Duration = Duration::from_secs(120);
 const DOWNLOAD_TIME: Duration = Duration::from_secs(600);
 const REPORT_TIME: Duration = Duration::from_secs(30);
 
-/// rtos.version(true)'s second result on the platforms of the field.
+/// Second result of rtos.version(true) on the platforms in the field.
 const CORE_ID: i64 = 1;
 
-/// What an outcome begins with that says that the module will report 2.
+/// Start of the outcome of a module that will report 2.
 pub(super) const REPORTS_FAILURE: &str = "reports result_code 2 after the restart: ";
 
-/// How often the report is tried.
+/// Maximum number of tries to report.
 const REPORTS: u32 = 2;
 
-/// An edition of the library.
+/// Edition of the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Libfota3 {
     /// v1.0: compares `core_version` as text.
@@ -52,10 +54,10 @@ pub enum Libfota3 {
 }
 
 impl Libfota3 {
-    /// Both editions.
+    /// All editions, the oldest first.
     pub const ALL: [Libfota3; 2] = [Libfota3::V1, Libfota3::V2];
 
-    /// The edition, as text.
+    /// Returns the edition's version.
     pub fn since(self) -> &'static str {
         match self {
             Libfota3::V1 => "v1.0",
@@ -63,10 +65,10 @@ impl Libfota3 {
         }
     }
 
-    /// An update on this core (of its time: [`Core::D2026_05_08`]), at this server; the path of
-    /// `server` is not used.
+    /// Creates an update on this core (the one of the library's time is [`Core::D2026_05_08`]) at
+    /// this server. The path of `server` is not used.
     ///
-    /// `to`: VERSION of the new script, if it is known.
+    /// `to`: VERSION of the new script, if known.
     pub fn update(
         self,
         core: Core,
@@ -104,7 +106,7 @@ impl Libfota3 {
     }
 }
 
-/// Where the update stands.
+/// State of the update.
 #[derive(Debug)]
 enum Step {
     Check,
@@ -117,17 +119,17 @@ enum Step {
     Over,
 }
 
-/// What the check's JSON offers.
+/// Offer in the JSON of the check.
 #[derive(Debug, PartialEq)]
 struct Offer {
     url: Endpoint,
     sha256: Option<String>,
     serial: Value,
-    /// Why the module will report 2 after the restart, if so.
+    /// Reason why the module will report 2 after the restart, if it will.
     disagrees: Option<String>,
 }
 
-/// What the module runs, and will run.
+/// Versions that the module runs, and the script version that it will run, if known.
 #[derive(Debug)]
 struct Running {
     core: u32,
@@ -136,7 +138,7 @@ struct Running {
 }
 
 impl Running {
-    /// Why the module will report 2 after an update that was announced with this answer (docs/protocol.md 9d).
+    /// Returns why the module will report 2 after this reply, if it will (docs/protocol.md 9d).
     fn disagrees(&self, edition: Libfota3, json: &Value) -> Option<String> {
         let told = |name: &str| {
             json.get(name)
@@ -148,7 +150,7 @@ impl Running {
                 told("core_id")
             ));
         }
-        // Which core a package brings is not known here; one that brings none leaves the module's.
+        // The core in the package is unknown here. Without one, the module keeps its core.
         let core = json.get("core_version");
         let text = core.and_then(Value::as_str);
         let number = text.and_then(|text| text.parse().ok());
@@ -180,8 +182,9 @@ impl Running {
     }
 }
 
-/// Whether two versions can be of one script: if the other is padded with zeros, the number of digits is
-/// the same in each field; otherwise this one is not padded either, and does not begin with a core's number.
+/// Whether both can be versions of one script. If `other` is padded with zeros, each field must
+/// have as many digits in both. Otherwise `version` must not be padded either, and must not begin
+/// with a core version.
 fn is_written_like(version: &str, other: &str) -> bool {
     let widths = |version: &str| -> Vec<usize> { version.split('.').map(str::len).collect() };
     let is_padded = |version: &str| {
@@ -207,12 +210,13 @@ pub struct Update {
 }
 
 impl Update {
-    /// What went wrong with the report, which does not change the outcome: the module is updated.
+    /// Returns the failure of the report, if any. The outcome stays the same: the module is
+    /// updated.
     pub fn report_trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
 
-    /// A request is over: the next one, or the end.
+    /// Handles the end of a request: starts the next one, or finishes.
     fn next(&mut self, now: Duration, ended: Ended) -> Vec<Action> {
         match std::mem::replace(&mut self.step, Step::Over) {
             Step::Check => match answer(ended, |json| self.running.disagrees(self.edition, json)) {
@@ -294,7 +298,7 @@ fn code(code: i32) -> String {
     format!("code {code}")
 }
 
-/// Reads the check's answer: an offer, or the end.
+/// Parses the reply to the check: an offer, or the outcome that ends the update.
 fn answer(
     ended: Ended,
     disagrees: impl FnOnce(&Value) -> Option<String>,
@@ -329,7 +333,7 @@ fn answer(
     })
 }
 
-/// Judges the download: exactly 200, and the SHA-256 if one was named.
+/// Checks the download: the status must be exactly 200, and the SHA-256 must match if there is one.
 fn downloaded(ended: Ended, sha256: Option<&str>) -> Result<Vec<u8>, Outcome> {
     let (bytes, doubt) = match ended {
         Ended::Took {
@@ -342,7 +346,7 @@ fn downloaded(ended: Ended, sha256: Option<&str>) -> Result<Vec<u8>, Outcome> {
                 "download: status {status}, and libfota3 takes only 200"
             )));
         }
-        // Here a refusal is no "no update": the check had promised one.
+        // A refusal here does not mean "no update", because the check has offered one.
         Ended::Failed {
             code,
             why,
@@ -365,7 +369,7 @@ fn downloaded(ended: Ended, sha256: Option<&str>) -> Result<Vec<u8>, Outcome> {
     }
 }
 
-/// Why the report was not taken, if so.
+/// Returns why the report was not accepted; `None` if it was.
 fn report_refused(ended: Ended) -> Option<String> {
     let (status, bytes) = match ended {
         Ended::Took { status, bytes, .. } => (status, bytes),
@@ -384,7 +388,7 @@ fn report_refused(ended: Ended) -> Option<String> {
     ))
 }
 
-/// `http://host[:port]/path`.
+/// Parses `http://host[:port]/path`.
 fn endpoint(url: &str) -> Option<Endpoint> {
     let rest = url.strip_prefix("http://")?;
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
@@ -400,7 +404,7 @@ fn endpoint(url: &str) -> Option<Endpoint> {
     })
 }
 
-/// What the library escapes: `% space # & = +` and line ends, nothing else.
+/// Escapes as the library does: only `% space # & = +` and line ends.
 fn encoded(value: &str) -> String {
     let mut text = String::new();
     for sign in value.chars() {

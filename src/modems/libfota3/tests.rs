@@ -40,7 +40,7 @@ fn status(status: &str) -> Vec<Do> {
     closing(segments(&head, b""))
 }
 
-/// Plays v2.0 against answers to the check, the download and the reports.
+/// Plays v2.0 against these replies to the check, the download and the reports.
 fn run(answers: &[Vec<Do>]) -> (Played, Option<String>) {
     let mut update = Libfota3::V2.update(Core::D2026_05_08, &identity(), None, server());
     let played = play(&mut update, |n, _| answers[n].clone());
@@ -156,7 +156,7 @@ fn a_report_is_tried_twice_and_changes_nothing() {
     assert_eq!((played.requests.len(), trouble), (4, None));
 }
 
-/// What a module reports, by its edition, to an answer in which `from` stands in place of `to`.
+/// Returns what a module of this edition reports after a reply in which `from` is replaced by `to`.
 fn reported(edition: Libfota3, from: &str, to: &str, new: Option<&str>) -> (String, Outcome) {
     let answer = offer("");
     assert!(answer.contains(from));

@@ -1,19 +1,19 @@
-//! What the vendor's Lua scripts do with the bytes of an answer: their patterns, matched by hand.
-//! Used by the three Luat clients ([`super::first_edition`], [`super::updatehttp`], [`super::luatask`]).
+//! Lua patterns of the vendor's scripts, applied to the bytes of a reply and matched by hand. Used
+//! by the three Luat clients ([`super::first_edition`], [`super::updatehttp`], [`super::luatask`]).
 //!
-//! These are no parsers. A pattern has no anchor unless it says so, knows
-//! nothing of lines, and `%s*` walks over CR and LF as over any other space. The scripts' worst
-//! failures come from there, so each function does exactly what its pattern does and no more.
+//! The functions are not parsers. A pattern is anchored only if it says so, does not know lines,
+//! and its `%s*` matches CR and LF like any other space. The worst failures of the scripts result
+//! from this, so each function does exactly what its pattern does.
 
 #[cfg(test)]
 pub(super) mod playback;
 
-/// `%s` of Lua in the C locale.
+/// Whether a byte matches `%s` of Lua in the C locale.
 pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
 }
 
-/// `string.find(text, needle, from, true)`, with the offset counted from 0.
+/// Equivalent of `string.find(text, needle, from, true)`, with offsets from 0.
 pub(super) fn find(text: &[u8], needle: &[u8], from: usize) -> Option<usize> {
     let rest = text.get(from..)?;
     rest.windows(needle.len())
@@ -21,7 +21,7 @@ pub(super) fn find(text: &[u8], needle: &[u8], from: usize) -> Option<usize> {
         .and_then(|offset| from.checked_add(offset))
 }
 
-/// `^(%d+)`: the digits at the beginning and what stands behind them.
+/// Matches `^(%d+)`: returns the leading digits and the rest.
 pub(super) fn digits(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let count = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     if count == 0 {
@@ -30,7 +30,7 @@ pub(super) fn digits(text: &[u8]) -> Option<(&[u8], &[u8])> {
     text.split_at_checked(count)
 }
 
-/// `tonumber` of a string of digits; what is beyond `u64` becomes its greatest value.
+/// Equivalent of `tonumber` for a string of digits; saturates at `u64::MAX`.
 pub(super) fn number(digits: &[u8]) -> u64 {
     digits.iter().fold(0_u64, |value, digit| {
         value
@@ -39,7 +39,7 @@ pub(super) fn number(digits: &[u8]) -> u64 {
     })
 }
 
-/// `needle(%d+)`, at the first place where it matches; `needle` is plain text.
+/// Matches `needle(%d+)` at the first possible place; `needle` is plain text.
 pub(super) fn digits_after<'t>(text: &'t [u8], needle: &[u8]) -> Option<&'t [u8]> {
     let mut from = 0;
     loop {
@@ -52,8 +52,8 @@ pub(super) fn digits_after<'t>(text: &'t [u8], needle: &[u8]) -> Option<&'t [u8]
     }
 }
 
-/// `"name":%s*"(.-)"`; `name` is given with its quotation marks and the colon. The value ends at
-/// the next quotation mark whatever stands before it: Lua knows no escapes.
+/// Matches `"name":%s*"(.-)"`; `name` includes its quotation marks and the colon. The value ends at
+/// the next quotation mark, even at an escaped one: Lua does not know escapes.
 pub(super) fn quoted<'t>(text: &'t [u8], name: &[u8]) -> Option<&'t [u8]> {
     let mut from = 0;
     loop {
@@ -68,7 +68,7 @@ pub(super) fn quoted<'t>(text: &'t [u8], name: &[u8]) -> Option<&'t [u8]> {
     }
 }
 
-/// `"name":%s*(%d+)`; `name` is given with its quotation marks and the colon.
+/// Matches `"name":%s*(%d+)`; `name` includes its quotation marks and the colon.
 pub(super) fn counted(text: &[u8], name: &[u8]) -> Option<u64> {
     let mut from = 0;
     loop {
@@ -81,16 +81,16 @@ pub(super) fn counted(text: &[u8], name: &[u8]) -> Option<u64> {
     }
 }
 
-/// What is behind the longest run of `%s`.
+/// Returns the text after the longest leading run of `%s`.
 pub(super) fn skip_space(text: &[u8]) -> &[u8] {
     let count = text.iter().take_while(|&&byte| is_space(byte)).count();
     text.get(count..).unwrap_or_default()
 }
 
-/// True for bytes that a person wrote or a web server made (HTML, JSON, plain text in any encoding)
-/// and that can be no firmware: there is no control character among them but tab, CR and LF. No
-/// package of docs/protocol.md section 5 passes for text, for all begin with a binary head. The module
-/// itself knows no such test: it flashes the text.
+/// Whether the bytes are text of a person or a web server (HTML, JSON, plain text in any encoding)
+/// and therefore not firmware: they contain no control character except tab, CR and LF. Every
+/// package of docs/protocol.md section 5 begins with a binary head and is not taken for text. The
+/// module itself has no such test: it flashes the text.
 pub(super) fn is_text(body: &[u8]) -> bool {
     !body.is_empty()
         && body
@@ -98,7 +98,7 @@ pub(super) fn is_text(body: &[u8]) -> bool {
             .all(|&byte| matches!(byte, b'\t' | b'\r' | b'\n') || (byte >= 0x20 && byte != 0x7f))
 }
 
-/// The first bytes of a body for a sentence: printable, at most 60 characters.
+/// Returns the first characters of a body as printable text, at most 60, for use in a sentence.
 pub(super) fn excerpt(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let mut short: String = text

@@ -1,18 +1,18 @@
-//! A server of the tests: a closure that answers each send of a client with what happens then, and
-//! a clock that jumps to the next thing to happen. No socket, no waiting.
+//! Simulated server for tests: a closure that returns what happens after each send of a client, and
+//! a clock that jumps to the next event. Without sockets and without waiting.
 
 use crate::modems::{Action, Attempt, Endpoint, Event, Identity, Outcome};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What the server, or the net, does.
+/// Action of the server or the network.
 #[derive(Clone, Debug)]
 pub(in crate::modems) enum Then {
-    /// One recv of the client returns this.
+    /// One recv of the client returns these bytes.
     Recv(Vec<u8>),
-    /// This much time goes by before what follows.
+    /// Time that passes before the next action.
     Wait(Duration),
-    /// The server closes in order.
+    /// The server closes the connection with a FIN.
     Close,
     /// The connection is reset.
     Reset,
@@ -21,7 +21,7 @@ pub(in crate::modems) enum Then {
 /// One send of the client.
 #[derive(Clone, Debug)]
 pub(in crate::modems) struct Request {
-    /// How many connections there were before this one.
+    /// Number of connections before this one.
     pub(in crate::modems) connection: usize,
     pub(in crate::modems) host: String,
     pub(in crate::modems) port: u16,
@@ -33,7 +33,7 @@ impl Request {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 
-    /// N of `Range: bytes=N-`.
+    /// Returns N of `Range: bytes=N-`.
     pub(in crate::modems) fn range(&self) -> Option<usize> {
         let text = self.text();
         let (_, rest) = text.split_once("Range: bytes=")?;
@@ -41,18 +41,18 @@ impl Request {
     }
 }
 
-/// How it went.
+/// Result of an attempt.
 #[derive(Clone, Debug)]
 pub(in crate::modems) struct Played {
     pub(in crate::modems) outcome: Outcome,
-    /// When it ended.
+    /// Time from the start of the attempt to its end.
     pub(in crate::modems) at: Duration,
     pub(in crate::modems) requests: Vec<Request>,
-    /// Connections asked for, also those refused.
+    /// Number of requested connections, including refused ones.
     pub(in crate::modems) connects: usize,
 }
 
-/// Lets `client` play against `server` to its end.
+/// Plays `client` against `server` until the attempt ends.
 pub(in crate::modems) fn play(
     client: &mut dyn Attempt,
     server: impl FnMut(&Request) -> Vec<Then>,
@@ -60,13 +60,13 @@ pub(in crate::modems) fn play(
     play_with(client, |_| true, server)
 }
 
-/// The same; `accepts` is asked at each connect, with its number from 0.
+/// Plays `client` against `server`; `accepts` decides about each connection, by its number from 0.
 pub(in crate::modems) fn play_with(
     client: &mut dyn Attempt,
     mut accepts: impl FnMut(usize) -> bool,
     mut server: impl FnMut(&Request) -> Vec<Then>,
 ) -> Played {
-    // The clock does not begin at zero: nothing may depend on it.
+    // The clock does not start at zero, because no client may depend on that.
     let begun = Duration::from_secs(1000);
     let mut now = begun;
     let mut wake: Option<Duration> = None;
@@ -152,7 +152,7 @@ pub(in crate::modems) fn play_with(
     panic!("the client never comes to an end");
 }
 
-/// A module of the tests.
+/// Returns the module of the tests, with this VERSION.
 pub(in crate::modems) fn identity(version: &str) -> Identity {
     Identity {
         imei: "862991443753386".into(),
@@ -165,7 +165,7 @@ pub(in crate::modems) fn identity(version: &str) -> Identity {
     }
 }
 
-/// A server of the tests.
+/// Returns the server of the tests, with this path.
 pub(in crate::modems) fn endpoint(path: &str) -> Endpoint {
     Endpoint {
         host: "ota.test".into(),
@@ -174,14 +174,14 @@ pub(in crate::modems) fn endpoint(path: &str) -> Endpoint {
     }
 }
 
-/// Bytes that pass for firmware: no two places alike, and with control characters.
+/// Returns bytes that are taken for firmware: with control characters, and without repetition.
 pub(in crate::modems) fn image(size: usize) -> Vec<u8> {
     (0..size)
         .map(|at| u8::try_from((at.wrapping_mul(31) ^ (at >> 8)) & 0xff).unwrap())
         .collect()
 }
 
-/// One word for an outcome, for tables.
+/// Returns a word for an outcome, for tables.
 pub(in crate::modems) fn verdict(outcome: &Outcome) -> &'static str {
     use crate::modems::Failure;
     match outcome {

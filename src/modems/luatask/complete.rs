@@ -1,4 +1,4 @@
-//! What the client does with a complete answer.
+//! Handling of a complete reply.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::{CODE_43_PAUSE, Generation, LuaTask, REDIRECT_PAUSE, ROUNDS, Stage};
 use crate::modems::{Action, Failure, Outcome, lua};
 
 impl LuaTask {
-    /// The update is written, and the module restarts.
+    /// Ends the attempt after the update has been written: the module restarts.
     pub(super) fn flashed(&mut self) -> Vec<Action> {
         let image = std::mem::take(&mut self.image);
         if let Some(flaw) = self.flaw.take() {
@@ -20,7 +20,7 @@ impl LuaTask {
         self.finish(Outcome::Updated(image))
     }
 
-    /// The answer is there in full, as far as http.lua can tell.
+    /// Handles a reply that is complete as far as http.lua can tell.
     pub(super) fn complete(&mut self, now: Duration, answer: Answer) -> Vec<Action> {
         if self.generation.is_4g() && answer.is_200_or_206() {
             return self.complete_4g(&answer);
@@ -69,7 +69,7 @@ impl LuaTask {
         }
     }
 
-    /// A 200 or 206 that ended before rtos.fota_process said 100 %.
+    /// Handles a 200 or 206 that ended before rtos.fota_process reported 100 %.
     pub(super) fn complete_4g(&mut self, answer: &Answer) -> Vec<Action> {
         let taken = self.image.len();
         if answer.chunked {
@@ -97,7 +97,7 @@ impl LuaTask {
         ))
     }
 
-    /// Remembers the Location in place of its own URL, until the module reboots.
+    /// Replaces the URL by the Location until the module reboots, and pauses before the request.
     pub(super) fn redirect(&mut self, now: Duration, location: &[u8]) -> Vec<Action> {
         self.hops = self.hops.saturating_add(1);
         if self.hops >= ROUNDS {

@@ -1,23 +1,23 @@
-//! What LuaTask's http.lua reads out of an answer (docs/protocol.md 2b). Used by [`super::LuaTask`].
+//! Parsing of a reply as in LuaTask's http.lua (docs/protocol.md 2b). Used by [`super::LuaTask`].
 
 use crate::modems::lua;
 
-/// The number http.lua puts in place of a missing `Content-Length` is 0x7FFFFFFF; here it is `None`.
-/// A refusal's body is kept up to this many bytes: no more than 200 of it are ever looked at.
+/// Number of bytes of a refusal's body that are kept. The client examines at most 200 of them.
 const KEPT_OF_A_REFUSAL: usize = 64 * 1024;
 
-/// Where a request goes.
+/// Server and path of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) host: String,
     pub(super) port: u16,
-    /// With the query; the bytes as they were given.
+    /// Path with the query, in the original bytes.
     pub(super) path: Vec<u8>,
 }
 
 impl Target {
-    /// Reads a Location: absolute, the scheme may be missing. `None`: it names no host that one
-    /// could connect to, as every relative one. `Err`: an address that the emulation cannot ask.
+    /// Parses a Location, which must be absolute; the scheme may be missing. Returns `None` if it
+    /// names no host to connect to, as with every relative Location. Fails for an address that the
+    /// emulation cannot request.
     pub(super) fn of_location(location: &[u8]) -> Result<Option<Target>, &'static str> {
         if location.starts_with(b"https://") {
             return Err("the Location is https, which this emulation does not speak");
@@ -47,32 +47,32 @@ impl Target {
     }
 }
 
-/// An answer whose head has come.
+/// A reply whose head has been received.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
-    /// The digits that the status pattern found.
+    /// Digits that the status pattern matched.
     pub(super) status: String,
     pub(super) location: Option<Vec<u8>>,
-    /// `Content-Length`.
+    /// `Content-Length`; `None` if missing, where http.lua uses 0x7FFFFFFF.
     pub(super) length: Option<u64>,
     /// `Content-Range: bytes <first>-..`.
     first: Option<u64>,
     /// `Content-Range: ../<total>`.
     range_total: Option<u64>,
     pub(super) chunked: bool,
-    /// Chunked: what came and is not decoded.
+    /// Received bytes of a chunked body that are not decoded yet.
     pub(super) undecoded: Vec<u8>,
-    /// 2G: the file. Else the body of a refusal.
+    /// 2G: the file. Otherwise the body of a refusal.
     pub(super) body: Vec<u8>,
-    /// Bytes of the body that came, up to `length`.
+    /// Number of body bytes received, at most `length`.
     pub(super) got: u64,
-    /// Recvs that brought a part of the body.
+    /// Number of recvs that contained a part of the body.
     pub(super) pieces: u32,
 }
 
 impl Answer {
-    /// Reads the head in `buffer`, whose blank line begins (with the CRLF of the last header) at
-    /// `end`.
+    /// Parses the head in `buffer`. `end` is the offset of the CRLF of the last header, which the
+    /// blank line follows.
     pub(super) fn read(buffer: &[u8], end: usize) -> Result<Answer, &'static str> {
         let (status, from) = status(buffer).ok_or("no status in the answer")?;
         let mut answer = Answer {
@@ -107,13 +107,13 @@ impl Answer {
         self.status == "200" || self.status == "206"
     }
 
-    /// What 4G takes for the size of the file: after the `/` of `Content-Range`, else
-    /// `Content-Length`.
+    /// Returns the size of the file as 4G determines it: the number after the `/` of
+    /// `Content-Range`, or else `Content-Length`.
     pub(super) fn total(&self) -> Option<u64> {
         self.range_total.or(self.length)
     }
 
-    /// Where in the file the body begins, by what the answer says of itself; the client never looks.
+    /// Returns the position of the body in the file, as stated in the reply. The client ignores it.
     pub(super) fn starts_at(&self) -> u64 {
         match self.first {
             Some(first) if self.status == "206" => first,
@@ -128,7 +128,7 @@ impl Answer {
     }
 }
 
-/// `%s(%d+)%s.-\r\n`, where it first matches: the digits, and the offset behind the CRLF.
+/// Finds the first match of `%s(%d+)%s.-\r\n`: returns the digits and the offset after the CRLF.
 fn status(buffer: &[u8]) -> Option<(&[u8], usize)> {
     let mut at = 0_usize;
     loop {
@@ -152,8 +152,9 @@ fn status(buffer: &[u8]) -> Option<(&[u8], usize)> {
     }
 }
 
-/// `string.gmatch(text, "(.-):%s*(.-)\r\n")`. A match that fails at one colon is tried at the next,
-/// so a name may hold line ends; `%s*` gives back spaces only if no CRLF follows otherwise.
+/// Equivalent of `string.gmatch(text, "(.-):%s*(.-)\r\n")`. If the match fails at one colon, the
+/// next colon is tried, so a name can contain line ends. `%s*` gives up spaces only if no CRLF
+/// follows otherwise.
 fn headers(text: &[u8]) -> Vec<(&[u8], &[u8])> {
     let mut found = Vec::new();
     let mut rest = text;
@@ -166,7 +167,7 @@ fn headers(text: &[u8]) -> Vec<(&[u8], &[u8])> {
 
 type Header<'t> = (&'t [u8], &'t [u8], &'t [u8]);
 
-/// One match at the beginning of `text`: name, value, what is behind.
+/// Returns one match at the beginning of `text`: name, value and the rest.
 fn header(text: &[u8]) -> Option<Header<'_>> {
     let mut from = 0;
     loop {
@@ -184,8 +185,8 @@ fn header(text: &[u8]) -> Option<Header<'_>> {
     }
 }
 
-/// The first chunk: its content and how many bytes it takes with its frame. The last chunk is
-/// empty; `None` until the chunk is there in full.
+/// Parses the first chunk: returns its content and its length including the frame; `None` while the
+/// chunk is incomplete. The content of the last chunk is empty. Fails if the size is missing.
 pub(super) fn chunk(text: &[u8]) -> Result<Option<(&[u8], usize)>, &'static str> {
     let Some(line_end) = lua::find(text, b"\r\n", 0) else {
         return Ok(None);
@@ -212,7 +213,7 @@ pub(super) fn chunk(text: &[u8]) -> Result<Option<(&[u8], usize)>, &'static str>
     Ok(text.get(start..end).map(|content| (content, used)))
 }
 
-/// Draws an order with `seed`; 0 leaves it as it is.
+/// Shuffles the headers with `seed`; 0 keeps their order.
 pub(super) fn shuffle(headers: &mut [String], seed: u64) {
     if seed == 0 {
         return;
@@ -245,7 +246,7 @@ mod tests {
         assert_eq!(from, 15, "with the space it does not");
         assert_eq!(status(b"HTTP/1.0 404 Not Found\r\n\r\n").unwrap().0, b"404");
         assert!(status(b"HTTP/1.1 OK\r\n\r\n").is_none());
-        // No headers at all: the pattern walks into the blank line and no further.
+        // Without headers, the pattern extends into the blank line but not beyond it.
         assert_eq!(status(b"HTTP/1.1 200\r\n\r\nbody\r\n").unwrap().1, 16);
     }
 

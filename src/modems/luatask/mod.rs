@@ -1,29 +1,28 @@
 //! The LuaTask update client: 2G (Air202, Air800), 4G on ASR1802 (Air720), 4G on RDA8910 (Air724U).
 //!
-//! Follows script_LuaTask/lib/update.lua and http.lua of Luat_2G_RDA_8955, of Luat_4G_ASR_1802 and
-//! of Luat_4G_RDA_8910, and lib/update.lua and http.lua of Luat_Lua_Air724U, as docs/protocol.md 1c, 1d,
-//! 1e and 2b tell of them (\[H\]). One machine with three variants: 2G writes the body into a file and
-//! begins again from nothing after a cut; the 4G ones feed it to rtos.fota_process as it comes and
-//! ask for the rest with Range.
+//! Follows script_LuaTask/lib/update.lua and http.lua of Luat_2G_RDA_8955, Luat_4G_ASR_1802 and
+//! Luat_4G_RDA_8910, and lib/update.lua and http.lua of Luat_Lua_Air724U, as described in
+//! docs/protocol.md 1c, 1d, 1e and 2b (\[H\]). It is one state machine with three variants: 2G
+//! writes the body into a file and starts from byte 0 after a cut; 4G passes the body to
+//! rtos.fota_process as it arrives and requests the rest with Range.
 //!
-//! `%s*` in the header pattern eats CR and LF, so an empty header value eats
-//! the next header; and without a reason phrase the status pattern eats the first one.
+//! `%s*` in the header pattern matches CR and LF, so an empty header value swallows the next
+//! header. Without a reason phrase the status pattern swallows the first header.
 //!
-//! How the emulation knows what the module cannot know: the module flashes whatever a 200 brings.
-//! Here a finished image is called garbage when it is text (no control character but tab, CR, LF:
-//! HTML, JSON, "no update"), when a 4G client was sent chunks, and when an answer to `bytes=N-` did
-//! not begin at N. A file that was exchanged between two parts is not seen: compare the bytes.
+//! The module flashes the body of every 200. The emulation calls a finished image garbage if it is
+//! text (no control character except tab, CR and LF: HTML, JSON, "no update"), if a 4G client was
+//! sent chunks, or if a reply to `bytes=N-` did not begin at N. It does not notice a file that was
+//! replaced between two parts: compare the bytes.
 //!
 //! Where docs/protocol.md says nothing, the emulation does this \[I\]:
-//! - the head is looked at when its blank line has come;
-//! - an unreadable status line, a `Content-Length` that is no number, or a broken chunk is a
-//!   transport error;
-//! - 2G, too, tries again at once, and cuts what is beyond `Content-Length`;
-//! - the answer to a redirect or a refusal is read to its end before it counts;
-//! - a 200 without a byte on 4G ends as on 2G: success, restart, nothing new;
-//! - a 4G answer that ends before its total is a failure without another try;
-//! - `user:pass@` in a Location is dropped, and a Location with https ends the attempt, for the
-//!   emulation speaks no TLS.
+//! - the head is parsed when its blank line has been received;
+//! - an invalid status line, a `Content-Length` that is no number, or a broken chunk is a transport error;
+//! - 2G also retries immediately, and drops what exceeds `Content-Length`;
+//! - the reply to a redirect or a refusal is received completely before it counts;
+//! - a 200 with an empty body on 4G ends as on 2G: success, restart, nothing new;
+//! - a 4G reply that ends before its total is a failure without a retry;
+//! - `user:pass@` in a Location is dropped, and a Location with https ends the attempt, because the
+//!   emulation has no TLS.
 
 use super::{Action, Attempt, Endpoint, Event, Failure, Identity, Outcome, lua};
 use std::time::Duration;
@@ -33,21 +32,21 @@ mod http;
 
 use http::{Answer, Target, chunk};
 
-/// Limits of http.lua.
+/// Time-out of http.lua for a connection; [`RECV_LIMIT`] is that for a recv.
 const CONNECT_LIMIT: Duration = Duration::from_secs(120);
 const RECV_LIMIT: Duration = Duration::from_secs(60);
 
-/// Pauses of update.lua.
+/// Pause of update.lua before it follows a redirect; [`CODE_43_PAUSE`] is that after code 43.
 const REDIRECT_PAUSE: Duration = Duration::from_secs(2);
 const CODE_43_PAUSE: Duration = Duration::from_secs(30);
 
-/// After so many rounds of code 43, or redirects, the emulation calls it "for ever".
+/// Number of rounds of code 43, or of redirects, after which the emulation calls them endless.
 pub const ROUNDS: u32 = 10;
 
-/// Which LuaTask.
+/// Generation of LuaTask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Generation {
-    /// Air202, Air800: docs/protocol.md 1c. Usual platform `8955`.
+    /// Air202 and Air800: docs/protocol.md 1c. Usual platform `8955`.
     Gen2g,
     /// Air720: docs/protocol.md 1d. Usual platform `ASR1802`.
     Asr1802,
@@ -56,7 +55,7 @@ pub enum Generation {
 }
 
 impl Generation {
-    /// How often it tries in all.
+    /// Returns the maximum number of tries.
     fn tries(self) -> u32 {
         match self {
             Generation::Gen2g => 3,
@@ -64,20 +63,20 @@ impl Generation {
         }
     }
 
-    /// Whether it asks with Range and hands the body to rtos.fota_process.
+    /// Whether the client sends Range and passes the body to rtos.fota_process.
     fn is_4g(self) -> bool {
         self != Generation::Gen2g
     }
 }
 
-/// What differs between two modules of one generation.
+/// Differences between modules of one generation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// `update.request(.., redir)`: appends `&need_oss_url=1`.
+    /// Whether `&need_oss_url=1` is appended, as by `update.request(.., redir)`.
     pub need_oss_url: bool,
-    /// The real order of the headers is that of Lua's pairs(): random. 0: the order of docs/protocol.md
-    /// (`Range`, `Host`, `Connection`); any other number: the order drawn with this seed, the same
-    /// one throughout the attempt.
+    /// Seed for the order of the headers, which is random in reality (Lua's pairs()). 0 is the
+    /// order of docs/protocol.md (`Range`, `Host`, `Connection`). Any other number selects an order
+    /// that stays the same throughout the attempt.
     pub header_seed: u64,
 }
 
@@ -85,12 +84,12 @@ pub struct Options {
 enum Stage {
     Idle,
     Connecting,
-    /// The request is out; what came of the head.
+    /// The request has been sent. Contains the received part of the head.
     Head(Vec<u8>),
     Body(Answer),
-    /// Pauses, then asks again.
+    /// Pauses, then sends the request again.
     Sleeping,
-    /// Pauses, then asks a Location that names no host.
+    /// Pauses, then requests a Location that names no host.
     Astray(String),
     Over,
 }
@@ -104,20 +103,20 @@ pub struct LuaTask {
     stage: Stage,
     begun: Duration,
     deadline: Option<Duration>,
-    /// Transport errors so far.
+    /// Number of transport errors so far.
     failures: u32,
-    /// Answers with code 43 so far.
+    /// Number of replies with code 43 so far.
     rounds: u32,
-    /// Redirects so far.
+    /// Number of redirects so far.
     hops: u32,
-    /// 4G: what rtos.fota_process was given so far; its length is "processed".
+    /// 4G: bytes passed to rtos.fota_process so far; their number is "processed".
     image: Vec<u8>,
-    /// 4G: why `image` cannot be the file.
+    /// 4G: reason why `image` cannot be the file.
     flaw: Option<String>,
 }
 
 impl LuaTask {
-    /// A client with this identity. Nothing is encoded; the version goes out as the script has it.
+    /// Creates a client with this identity. Nothing is encoded; the version is sent unchanged.
     pub fn new(
         identity: &Identity,
         endpoint: &Endpoint,
@@ -174,7 +173,7 @@ impl LuaTask {
         }
     }
 
-    /// The request, as it goes out in one send.
+    /// Returns the request, which is sent with one send.
     fn request(&self) -> Vec<u8> {
         let mut headers = Vec::with_capacity(3);
         if self.generation.is_4g() {
@@ -223,8 +222,8 @@ impl LuaTask {
         self.finish(Outcome::Failed(failure))
     }
 
-    /// A transport error: 2G deletes its file and begins again, 4G goes on from where it is; both at
-    /// once, until their tries are used up.
+    /// Handles a transport error: 2G deletes its file and starts again, 4G continues at its
+    /// position. Both do so immediately, until no tries are left.
     fn broken(&mut self, now: Duration, cause: &str, timed_out: bool) -> Vec<Action> {
         self.failures = self.failures.saturating_add(1);
         let tries = self.generation.tries();
@@ -275,7 +274,7 @@ impl LuaTask {
         }
     }
 
-    /// Takes `bytes` of the body, which came with the recv `raw` (it may have begun with the head).
+    /// Handles `bytes` of the body, which arrived in the recv `raw`. `raw` can begin with the head.
     fn body(&mut self, now: Duration, mut answer: Answer, bytes: &[u8], raw: &[u8]) -> Vec<Action> {
         if !bytes.is_empty() {
             answer.pieces = answer.pieces.saturating_add(1);
@@ -305,7 +304,7 @@ impl LuaTask {
         vec![self.wait(now, RECV_LIMIT)]
     }
 
-    /// 4G: hands `bytes` to rtos.fota_process; at 100 % it is over, whatever the server still sends.
+    /// 4G: passes `bytes` to rtos.fota_process. At 100 % the download ends, whatever else arrives.
     fn process(&mut self, answer: &Answer, bytes: &[u8]) -> Option<Vec<Action>> {
         if bytes.is_empty() {
             return None;
@@ -351,7 +350,7 @@ impl LuaTask {
             if !self.generation.is_4g() {
                 answer.keep(&content);
             } else if answer.is_200_or_206() {
-                // The wrong variable: the callback is given the last recv in place of the chunk.
+                // A fault of the library: the callback gets the last recv instead of the chunk.
                 self.image.extend_from_slice(raw);
             } else {
                 answer.keep(raw);
@@ -360,10 +359,10 @@ impl LuaTask {
         }
     }
 
-    /// The server closed or reset the connection, or a recv timed out.
+    /// Handles the server's close or reset of the connection, or the time-out of a recv.
     fn ended(&mut self, now: Duration, how: &str, timed_out: bool) -> Vec<Action> {
         match std::mem::replace(&mut self.stage, Stage::Idle) {
-            // http.lua cannot tell this end from the right one.
+            // http.lua cannot distinguish this end from the right one.
             Stage::Body(answer) if !answer.chunked && answer.length.is_none() => {
                 self.complete(now, answer)
             }

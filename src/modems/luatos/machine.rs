@@ -1,6 +1,6 @@
-//! The states of the [client](Client): what it does at each event, and how it judges an answer by the
-//! row of its core. Everything decided here is a column of the table in docs/protocol.md 2c. What surprises:
-//! "complete" is the belief of the client, not the truth; where the two differ an outcome says so.
+//! State machine of the [client](Client): its action at each event, and its judgement of a reply by
+//! the row of its core. Every decision here is a column of the table in docs/protocol.md 2c.
+//! "Complete" is what the client assumes, which may be wrong; in that case the outcome says so.
 
 use super::manners::{Busy, Cut, Empty, Refusal, Unmeasured};
 use super::package::Package;
@@ -9,32 +9,32 @@ use super::{Client, Ended, Want};
 use crate::modems::{Action, Event};
 use std::time::Duration;
 
-/// The first request and three that ask for the rest.
+/// Maximum number of requests: the first one and three for the rest.
 const REQUESTS: u32 = 4;
 
-/// How long the newer cores wait for luat_fota_done.
+/// Time that the newer cores wait for luat_fota_done.
 const BUSY: Duration = Duration::from_secs(12);
 
-/// What the machine waits for.
+/// State of the client.
 #[derive(Debug)]
 pub(super) enum State {
     Idle,
     Connecting,
     Head,
     Body(Receiving),
-    /// It answers to nothing but the clock, and then ends so.
+    /// Waits for the time-out only, and then ends in this way.
     Stalled(Stall),
     Over,
 }
 
-/// A body on its way.
+/// A body that is being received.
 #[derive(Debug)]
 pub(super) struct Receiving {
     status: u16,
-    /// How many bytes there were when this answer began.
+    /// Number of bytes received before this reply.
     from: usize,
     body: Body,
-    /// The client can tell by itself where the body ends.
+    /// Whether the client can tell where the body ends.
     measured: bool,
     complete: bool,
 }
@@ -43,16 +43,17 @@ pub(super) struct Receiving {
 pub(super) enum Stall {
     /// Never reports.
     Never(String),
-    /// Reports -9 when the timeout fires.
+    /// Reports -9 when the time-out fires.
     UntilTimeout(String),
-    /// Reports -9 now that the clock has rung.
+    /// Reports -9 after the short wait for luat_fota_done.
     Brief(String),
 }
 
 type ClientStep = (Vec<Action>, Option<Ended>);
 
 impl Client {
-    /// One event; what the client does, and how it ended when it has. No [`Action::Finish`] here.
+    /// Handles one event. Returns the actions, without [`Action::Finish`], and the result at the
+    /// end.
     pub(in crate::modems) fn advance(&mut self, now: Duration, event: Event<'_>) -> ClientStep {
         match event {
             Event::Start => match self.state {
@@ -85,7 +86,7 @@ impl Client {
         }
     }
 
-    /// A connection; with a new count of the timeout if asked.
+    /// Opens a connection, and restarts the time-out if `afresh`.
     fn connect(&mut self, now: Duration, afresh: bool) -> Vec<Action> {
         self.state = State::Connecting;
         self.requests = self.requests.saturating_add(1);
@@ -156,7 +157,7 @@ impl Client {
                 _ => {}
             }
         } else if self.requests > 1 && !self.received.is_empty() {
-            // The client does not look; what it puts together is no firmware if these do not fit.
+            // The client does not check this. If the parts do not fit, the result is no firmware.
             let had = u64::try_from(self.received.len()).unwrap_or(u64::MAX);
             if status == 200 {
                 self.doubt = Some(format!(
@@ -273,7 +274,7 @@ impl Client {
         self.cut(now, how)
     }
 
-    /// The answer ended too early.
+    /// Handles a reply that ended too early.
     fn cut(&mut self, now: Duration, how: &str) -> ClientStep {
         let in_body = matches!(self.state, State::Body(_));
         if in_body && self.want == Want::File && !self.refused {
@@ -359,7 +360,7 @@ impl Client {
         }
     }
 
-    /// The client believes that the body is complete.
+    /// Handles a body that the client assumes to be complete.
     fn accept(&mut self, now: Duration) -> ClientStep {
         let State::Body(Receiving { status, .. }) = self.state else {
             return ClientStep::default();
@@ -403,7 +404,7 @@ impl Client {
         })
     }
 
-    /// Any status but 200 and 206; how many bytes of its body reach the script.
+    /// Ends with -9 for a status other than 200 and 206; the script gets `words` bytes of the body.
     fn refuse(&mut self, status: u16, words: Option<usize>) -> ClientStep {
         let why = match (status / 100, words) {
             (3, _) => format!("status {status}, and this client follows no redirect"),
@@ -448,7 +449,7 @@ impl Client {
     }
 }
 
-/// JSON or HTML by its first sign: no firmware begins so.
+/// Whether the bytes are JSON or HTML, judged by the first character. No firmware begins with it.
 fn is_markup(bytes: &[u8]) -> bool {
     matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'<'))
 }

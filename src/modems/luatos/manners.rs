@@ -1,25 +1,25 @@
-//! The C client's behaviour by the date of its commit: the table of docs/protocol.md 2c, as data. Used by
-//! the [client](super). Almost every column goes wrong, is mended and goes wrong again
-//! in another way, so "the newest is the best" is not true.
+//! Behaviour of the C client by the date of its commit: the table of docs/protocol.md 2c, as data.
+//! Used by the [client](super). Almost every column breaks, is repaired and breaks again in another
+//! way, so the newest core is not the best one.
 
 use std::time::Duration;
 
-/// A core by the date of the commit since which the C client behaves so. The table of docs/protocol.md 2c,
-/// and within its rows the dates at which something else changes (the Host line on 2023-12-01, the
+/// A core, named after the commit date of its C client: the rows of the table in docs/protocol.md
+/// 2c, and the dates within them at which something else changes (the Host line on 2023-12-01, the
 /// `Connection: Close` line on 2025-12-14, chunks on 2026-01-14, a cut on 2026-05-08).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Core {
-    /// 2023-02: Host without a port; a second segment of headers overwrites the first.
+    /// 2023-02: Host without the port; a second segment of headers overwrites the first.
     D2023_02,
     /// 2023-12-01: Host with the port.
     D2023_12_01,
-    /// 2024-06-27: headers may come in several segments.
+    /// 2024-06-27: the headers may arrive in several segments.
     D2024_06_27,
-    /// 2025-01-27: never resumes again.
+    /// 2025-01-27: no longer resumes.
     D2025_01_27,
-    /// 2025-11-12: a refusal with a Content-Length never reaches the script.
+    /// 2025-11-12: a refusal with a Content-Length is never reported to the script.
     D2025_11_12,
-    /// 2025-12-02: chunks, and a Content-Length without a space, are not understood.
+    /// 2025-12-02: does not understand chunks, or a Content-Length without a space.
     D2025_12_02,
     /// 2025-12-04: a body without a length may end with the connection.
     D2025_12_04,
@@ -29,72 +29,73 @@ pub enum Core {
     D2025_12_19,
     /// 2026-01-14: understands chunks again.
     D2026_01_14,
-    /// 2026-02-02: nothing is over before the server closes.
+    /// 2026-02-02: nothing is complete before the server closes.
     D2026_02_02,
-    /// 2026-02-11: as 2026-02-02, and the timeout never fires for a refusal that is kept open.
+    /// 2026-02-11: like 2026-02-02, but the time-out never fires for a refusal that is kept open.
     D2026_02_11,
-    /// 2026-03-10: a 200 is over with its last byte; a refusal only when the server closes.
+    /// 2026-03-10: a 200 is complete with its last byte, a refusal only when the server closes.
     D2026_03_10,
-    /// 2026-05-08: a cut is reported when the timeout fires, not before.
+    /// 2026-05-08: a cut is reported only when the time-out fires.
     D2026_05_08,
 }
 
-/// What becomes of a 200 whose length the client does not know, when the server closes.
+/// Treatment of a 200 whose length the client does not know, when the server closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unmeasured {
-    /// It counts as a cut: see [`Cut`].
+    /// The reply counts as a cut: see [`Cut`].
     AsCut,
-    /// It is complete.
+    /// The reply is complete.
     Complete,
-    /// The client does not wait so long: the first segment of the body is all it takes.
+    /// The client does not wait for the close: it takes only the first segment of the body.
     FirstSegment,
 }
 
-/// What becomes of a 200 that ends too early.
+/// Treatment of a 200 that ends too early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
-    /// Asks for the rest with Range, three times at most, and appends whatever comes.
+    /// Requests the rest with Range, at most three times, and appends any reply without a check.
     Resume,
-    /// -5.
+    /// Reports -5.
     Early,
     /// Reports 200.
     Claims200,
-    /// -9, when the timeout fires.
+    /// Reports -9 when the time-out fires.
     Silence,
 }
 
-/// What becomes of any status but 200 and 206.
+/// Treatment of any status other than 200 and 206.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// -9 when its body is complete; the script gets the body.
+    /// Reports -9 when the body is complete, and passes the body to the script.
     WithBody,
-    /// With a Content-Length the script never hears of it; without, -5 when the server closes.
+    /// Reports nothing if there is a Content-Length, otherwise -5 when the server closes.
     Unheard,
-    /// -9 at once, the body is dropped.
+    /// Reports -9 immediately and drops the body.
     AtHead,
-    /// -9 when the server closes or the timeout fires, the body is dropped.
+    /// Reports -9 when the server closes or the time-out fires, and drops the body.
     AtClose,
-    /// -9 when the server closes, the body is dropped. The timeout never fires (docs/protocol.md 9g).
+    /// Reports -9 when the server closes, and drops the body. The time-out never fires
+    /// (docs/protocol.md 9g).
     AtCloseAlone,
 }
 
-/// What becomes of a 200 with `Content-Length: 0` (docs/protocol.md 9g).
+/// Treatment of a 200 with `Content-Length: 0` (docs/protocol.md 9g).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Empty {
-    /// This code, when it would be complete.
+    /// Reports this code at the point where the reply is complete.
     Code(i32),
-    /// -9, when the timeout fires.
+    /// Reports -9 when the time-out fires.
     UntilTimeout,
 }
 
-/// What becomes of a package that is shorter than its header says.
+/// Treatment of a package that is shorter than its header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Busy {
-    /// Waits for ever for luat_fota_done.
+    /// Waits endlessly for luat_fota_done.
     Spins,
     /// Gives up after 12 s.
     TwelveSeconds,
-    /// Reports nothing until the timeout.
+    /// Reports nothing until the time-out.
     UntilTimeout,
 }
 
@@ -113,11 +114,11 @@ pub(super) struct Manners {
     pub empty: Empty,
     pub cut: Cut,
     pub busy: Busy,
-    /// The whole time it takes when the script names none, seconds.
+    /// Total time-out if the script gives none, in seconds.
     pub patience: u64,
 }
 
-/// The first row; every other is told by what differs.
+/// First row of the table. Every other row states only what differs from an earlier one.
 const ROW_2023_02: Manners = Manners {
     since: "2023-02",
     port_in_host: false,
@@ -138,7 +139,7 @@ const ROW_2023_12_01: Manners = Manners {
     port_in_host: true,
     ..ROW_2023_02
 };
-// "Some 2024-25 cores" take twice ten minutes; which is not established.
+// Some cores of 2024 and 2025 wait twice ten minutes; which ones is not established.
 const ROW_2024_06_27: Manners = Manners {
     since: "2024-06-27",
     overwrites_head: false,
@@ -218,7 +219,7 @@ const ROW_2026_05_08: Manners = Manners {
 };
 
 impl Core {
-    /// Every core, the oldest first.
+    /// All cores, the oldest first.
     pub const ALL: [Core; 14] = [
         Core::D2023_02,
         Core::D2023_12_01,
@@ -255,12 +256,12 @@ impl Core {
         }
     }
 
-    /// The date since which the client behaves so, as text: `2023-02`, `2025-12-04`.
+    /// Returns the date since which the client behaves like this: `2023-02`, `2025-12-04`.
     pub fn since(self) -> &'static str {
         self.manners().since
     }
 
-    /// The whole time (connecting and all) a request may take when the script names none.
+    /// Returns the total time-out of a request, including connecting, if the script gives none.
     pub fn patience(self) -> Duration {
         Duration::from_secs(self.manners().patience)
     }

@@ -1,14 +1,14 @@
-//! The C http client of LuatOS in fota mode (LOS components/network/libhttp/luat_http_client.c), one
-//! machine with a row of behaviours for each commit date: docs/protocol.md 1h and 2c. What libfota,
-//! libfota2 and libfota3 stand on. The package check behind it is SOC23
+//! The C HTTP client of LuatOS in fota mode (LOS components/network/libhttp/luat_http_client.c):
+//! one state machine with a row of behaviours for each commit date (docs/protocol.md 1h and 2c).
+//! libfota, libfota2 and libfota3 use it. Its package check follows SOC23
 //! interface/src/luat_fota_ec7xx.c.
 //!
-//! Its timeout counts from the very start, not since the last byte; and whether a body
-//! is complete is decided differently in almost every row, so a cut can pass for a success.
+//! The time-out counts from the start, not since the last byte. The rule for the end of a body
+//! differs in almost every row, so a cut can be taken for a success.
 //!
-//! Where docs/protocol.md is silent this follows the nearest thing it says: an answer that ends before its
-//! head is whole is -5; a refusal without a length ends as a 200 without a length does; a length that
-//! a core does not understand is no length.
+//! Where docs/protocol.md says nothing, the emulation follows the nearest statement: a reply that
+//! ends before its head is complete is -5; a refusal without a length ends as a 200 without a
+//! length does; a length that a core does not understand counts as missing.
 
 mod machine;
 mod manners;
@@ -23,59 +23,61 @@ use self::manners::Manners;
 use super::{Action, Attempt, Endpoint, Event, Failure, Outcome};
 use std::time::Duration;
 
-/// Header block of most platforms, bytes.
+/// Maximum size of the header block on most platforms, in bytes.
 const HEADERS: usize = 8191;
 
-/// Header block of Air101 and Air103, bytes.
+/// Maximum size of the header block on Air101 and Air103, in bytes.
 const HEADERS_SMALL: usize = 2047;
 
-/// What the script wants of the client.
+/// Use of the body that the script requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Want {
-    /// Fota mode: the body is a firmware, any status but 200 and 206 is -9.
+    /// Fota mode: the body is firmware, and any status other than 200 and 206 is -9.
     Firmware,
-    /// Dst mode, on platforms without `fota`: the body goes into a file, any status over 299 deletes it.
-    /// A body that is cut short is reported as 200 at once (docs/protocol.md 2c, 9d).
+    /// Dst mode, on platforms without `fota`: the body is written to a file, and any status above
+    /// 299 deletes the file. A body that is cut short is reported as 200 immediately
+    /// (docs/protocol.md 2c, 9d).
     File,
-    /// The body goes to the script, whatever the status.
+    /// The body is passed to the script, whatever the status.
     Words,
 }
 
-/// How a request of the client ended.
+/// Result of a request of the client.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// The client reports the server's status and has these bytes; why they are no firmware, if so.
+    /// The client reports the server's status and has the body.
     Took {
-        /// 200 or 206; any for [`Want::Words`].
+        /// Status of the reply: 200 or 206; any status for [`Want::Words`].
         status: u16,
-        /// The body as the client has it.
+        /// Body as the client received it.
         bytes: Vec<u8>,
-        /// Why this cannot be what the server meant to send.
+        /// Reason why the body cannot be what the server meant to send, if there is one.
         doubt: Option<String>,
     },
-    /// The client reports a code below zero.
+    /// The client reports a negative code.
     Failed {
-        /// -4 connect, -5 closed early, -6 headers, -8 timeout, -9 all else.
+        /// -4 connect, -5 closed early, -6 headers, -8 time-out, -9 everything else.
         code: i32,
-        /// What happened.
+        /// Description of what happened.
         why: String,
-        /// The answer held no firmware: a status other than 200, 206 and the redirects, or no bytes. The
-        /// module takes no update and carries on.
+        /// Whether the reply had no firmware: a status other than 200, 206 and the redirects, or an
+        /// empty body. The module takes no update and continues.
         refused: bool,
-        /// Since the start, when the timeout brought it to light.
+        /// Time since the start, if the time-out caused the report.
         hung: Option<Duration>,
     },
-    /// The script never hears of it.
+    /// The client never reports a result to the script.
     Never {
-        /// Since the start; here the emulation stops.
+        /// Time since the start at which the emulation stops.
         after: Duration,
-        /// What it waits for.
+        /// Description of what the client waits for.
         why: String,
     },
 }
 
 impl Ended {
-    /// As an outcome of fota mode; `named` says how the script sees a code (`result 4 (code -9)`).
+    /// Converts the result to an outcome of fota mode. `named` gives the script's name of a code
+    /// (`result 4 (code -9)`).
     pub(super) fn outcome(self, named: impl Fn(i32) -> String) -> Outcome {
         match self {
             Ended::Took {
@@ -120,8 +122,8 @@ impl Ended {
     }
 }
 
-/// One `http.request` of a script. As an [`Attempt`] of its own: a script that calls it in fota mode
-/// without any library, and sees the bare codes.
+/// One `http.request` of a script. As an [`Attempt`], it is a script that makes the request in fota
+/// mode without a library, and sees the codes themselves.
 #[derive(Debug)]
 pub struct Client {
     manners: Manners,
@@ -139,15 +141,15 @@ pub struct Client {
     head: Vec<u8>,
     requests: u32,
     head_seen: bool,
-    /// The answer holds no firmware: see [`Ended::Failed`].
+    /// Whether the reply has no firmware: see [`Ended::Failed`].
     refused: bool,
     received: Vec<u8>,
     doubt: Option<String>,
 }
 
 impl Client {
-    /// A GET of the server's path (which holds the query, as it is sent) for a firmware, without a
-    /// package check, with the core's own timeout.
+    /// Creates a GET of the server's path (including the query, sent verbatim) for firmware,
+    /// without a package check, with the core's own time-out.
     pub fn new(core: Core, server: Endpoint) -> Client {
         Client {
             manners: core.manners(),
@@ -171,14 +173,14 @@ impl Client {
         }
     }
 
-    /// Checks the package as this platform does.
+    /// Sets the platform whose package check is done.
     #[must_use]
     pub fn checking(mut self, package: Package) -> Client {
         self.package = package;
         self
     }
 
-    /// With the platform's limit on headers: 2047 bytes on Air101 and Air103, else 8191.
+    /// Sets the platform's limit on headers: 2047 bytes on Air101 and Air103, otherwise 8191.
     #[must_use]
     pub fn on_platform(mut self, bsp: &str) -> Client {
         let bsp = bsp.to_ascii_uppercase();
@@ -187,27 +189,27 @@ impl Client {
         self
     }
 
-    /// With the timeout that the script names; it counts from the start.
+    /// Sets the time-out that the script gives, counted from the start.
     #[must_use]
     pub fn within(mut self, total: Duration) -> Client {
         self.total = total;
         self
     }
 
-    /// In dst mode, on a platform without `fota`.
+    /// Selects dst mode, as on a platform without `fota`.
     #[must_use]
     pub fn into_file(mut self) -> Client {
         self.want = Want::File;
         self
     }
 
-    /// For words instead of a firmware.
+    /// Requests text for the script instead of firmware.
     pub(super) fn for_words(mut self) -> Client {
         self.want = Want::Words;
         self
     }
 
-    /// As a POST with a body and its type.
+    /// Makes the request a POST with a body and its content type.
     pub(super) fn posting(mut self, kind: &str, payload: Vec<u8>) -> Client {
         self.method = "POST";
         self.lines = vec![
@@ -218,7 +220,7 @@ impl Client {
         self
     }
 
-    /// http_send_message: every line is a send of its own.
+    /// Returns the sends of http_send_message: one for each line.
     fn request(&self) -> Vec<Action> {
         let Endpoint { host, port, path } = &self.server;
         let path = if path.is_empty() { "/" } else { path };

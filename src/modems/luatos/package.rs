@@ -1,24 +1,26 @@
-//! The package check of the cores for EC7xx and EC618 (luat_fota_write and luat_fota_done): the one
-//! thing that stands between a wrong body and the flash. Used by the [client](super) only. It looks at nothing before 93 bytes are there, and a file shorter than its header says
-//! is not wrong to it but "busy".
+//! The package check of the cores for EC7xx and EC618 (luat_fota_write and luat_fota_done): the
+//! only protection of the flash against a wrong body. Used by the [client](super) only. It checks
+//! nothing before 93 bytes have arrived, and calls a file that is shorter than its header says
+//! "busy", not wrong.
 
-/// Which check the platform has (docs/protocol.md 2c, 5a).
+/// Package check of a platform (docs/protocol.md 2c, 5a).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Package {
-    /// None: every body is taken for a firmware.
+    /// No check: every body is accepted as firmware.
     Unchecked,
     /// SOC23 interface/src/luat_fota_ec7xx.c: magic 0xEAC37218 (EC716, EC718; Air780E*, Air8000).
     Ec7xx,
-    /// The same for EC618: magic 0xEAF18C16.
+    /// The same check for EC618: magic 0xEAF18C16.
     Ec618,
 }
 
-/// The header and one byte: so much must be there before the check looks at it.
+/// Number of bytes before the check starts: the header and one byte.
 const LOOKED_AT: usize = 93;
 const HEADER: u64 = 92;
 
 impl Package {
-    /// The check of a platform, by its bsp (`EC618`, `EC718P`, `Air780EPM`, `Air8000` ...).
+    /// Returns the check of a platform, by its bsp (such as `EC618`, `EC718P`, `Air780EPM`,
+    /// `Air8000`).
     pub fn of(bsp: &str) -> Package {
         let bsp = bsp.to_ascii_uppercase();
         if ["EC618", "AIR780E", "AIR780EG", "AIR780EX", "AIR700E"].contains(&bsp.as_str()) {
@@ -33,7 +35,7 @@ impl Package {
         }
     }
 
-    /// What luat_fota_write says of the bytes so far: wrong, and why.
+    /// Returns why luat_fota_write rejects the bytes received so far; `None` if it does not.
     pub(super) fn wrong(self, bytes: &[u8]) -> Option<String> {
         let magic: u32 = match self {
             Package::Unchecked => return None,
@@ -46,19 +48,18 @@ impl Package {
         if word(bytes, 0) != Some(magic) {
             return Some("the package has a wrong magic number".to_owned());
         }
-        // The CRC is the usual one without its final inversion.
+        // The CRC is the usual CRC-32 without its final inversion.
         let sum = crc32fast::hash(bytes.get(8..92).unwrap_or_default()) ^ u32::MAX;
         (word(bytes, 4) != Some(sum))
             .then(|| "the package's header does not match its CRC".to_owned())
     }
 
-    /// Whether the file ended before the check could look at it.
+    /// Whether the file ended before the check could start.
     pub(super) fn too_short_to_tell(self, bytes: &[u8]) -> bool {
         self != Package::Unchecked && bytes.len() < LOOKED_AT
     }
 
-    /// What luat_fota_done says of the whole file: how many bytes its header promises, when there
-    /// are fewer.
+    /// Returns the promised size if the file is shorter, which makes luat_fota_done busy.
     pub(super) fn shorter_than(self, bytes: &[u8]) -> Option<u64> {
         if self == Package::Unchecked {
             return None;
@@ -70,7 +71,7 @@ impl Package {
         (there < promised).then_some(promised)
     }
 
-    /// Whether the bytes are a package of either platform, whole.
+    /// Whether the bytes are a complete package of one of the platforms.
     pub(super) fn is_whole(bytes: &[u8]) -> bool {
         [Package::Ec7xx, Package::Ec618].into_iter().any(|package| {
             !package.too_short_to_tell(bytes)
@@ -80,13 +81,13 @@ impl Package {
     }
 }
 
-/// Four bytes, little-endian.
+/// Reads four bytes at `at`, little-endian.
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
     let four = bytes.get(at..at.checked_add(4)?)?;
     Some(u32::from_le_bytes(four.try_into().ok()?))
 }
 
-/// A package of EC7xx whose body is `body` bytes long, right in all that the check looks at.
+/// Returns a package of EC7xx with a body of `body` bytes. All that the check examines is correct.
 #[cfg(test)]
 pub(crate) fn sample(body: usize) -> Vec<u8> {
     let mut bytes = vec![0_u8; 92];

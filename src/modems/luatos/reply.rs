@@ -1,24 +1,24 @@
-//! How the C client reads an answer: Node's http_parser, as far as the modules depend on it.
-//! Used by the [client](super) only. It forgives much (lower-case names, no reason
-//! phrase, HTTP/1.0, an empty value); what the cores stumble over lies in the code around it.
+//! Reply parser of the C client: Node's http_parser, as far as the modules depend on it. Used by
+//! the [client](super) only. It is tolerant (lower-case names, no reason phrase, HTTP/1.0, an empty
+//! value); the faults of the cores are in the code around it.
 
-/// The head of an answer, as far as the client looks at it.
+/// Head of a reply, as far as the client examines it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head {
-    /// 200, 404 ...
+    /// Status code.
     pub status: u16,
     /// Content-Length.
     pub length: Option<u64>,
-    /// Whether a space stood between `Content-Length:` and its number.
+    /// Whether a space was between `Content-Length:` and its number.
     pub spaced: bool,
-    /// `Transfer-Encoding: chunked`.
+    /// Whether the header is `Transfer-Encoding: chunked`.
     pub chunked: bool,
-    /// First byte of Content-Range. The client never looks at it; the emulation does, to know
-    /// whether what the client stitches together is a firmware.
+    /// First byte position of Content-Range. The client ignores it. The emulation uses it to find
+    /// out whether the assembled parts are a firmware.
     pub range_start: Option<u64>,
 }
 
-/// Where the head ends: the index behind the empty line.
+/// Returns the end of the head: the index after the empty line.
 pub(super) fn end_of_head(bytes: &[u8]) -> Option<usize> {
     bytes
         .windows(4)
@@ -26,7 +26,7 @@ pub(super) fn end_of_head(bytes: &[u8]) -> Option<usize> {
         .map(|at| at.saturating_add(4))
 }
 
-/// Reads a whole head (with its empty line). The error says what the parser stumbled over.
+/// Parses a complete head, including its empty line. The error says what is invalid.
 pub(super) fn read_head(block: &[u8]) -> Result<Head, String> {
     let mut lines = block
         .split(|&byte| byte == b'\n')
@@ -39,7 +39,7 @@ pub(super) fn read_head(block: &[u8]) -> Result<Head, String> {
         range_start: None,
     };
     for line in lines {
-        // A line that begins with a space continues the one before it.
+        // A line that begins with a space continues the previous line.
         if line.is_empty() || line.first().is_some_and(|&byte| is_blank(byte)) {
             continue;
         }
@@ -64,7 +64,7 @@ pub(super) fn read_head(block: &[u8]) -> Result<Head, String> {
     Ok(head)
 }
 
-/// `HTTP/1.1 200 OK`: any version, with or without a reason phrase.
+/// Parses `HTTP/1.1 200 OK`: any version, with or without a reason phrase.
 fn read_status(line: &[u8]) -> Result<u16, String> {
     let wrong = || format!("no status line: {}", shown(line));
     let rest = line.strip_prefix(b"HTTP/").ok_or_else(wrong)?;
@@ -93,7 +93,7 @@ fn number(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// The beginning of some bytes, fit for a sentence.
+/// Returns the first bytes as printable text, for use in a sentence.
 fn shown(bytes: &[u8]) -> String {
     let mut text = String::new();
     for &byte in bytes.iter().take(40) {
@@ -102,19 +102,19 @@ fn shown(bytes: &[u8]) -> String {
     text
 }
 
-/// How a body is taken out of what arrives.
+/// Decoder of a body.
 #[derive(Debug)]
 pub(super) enum Body {
-    /// So many bytes are still to come; what comes after them is dropped.
+    /// Body with this number of bytes still missing; later bytes are dropped.
     Counted(u64),
-    /// Chunks.
+    /// Chunked body.
     Chunked(Chunks),
-    /// All that comes until the close.
+    /// Body that lasts until the close.
     Rest,
 }
 
 impl Body {
-    /// Takes the body's bytes out of one recv. `Ok(true)`: the body is complete.
+    /// Takes the body's bytes out of one recv. Returns `Ok(true)` if the body is complete.
     pub fn feed(&mut self, bytes: &[u8], into: &mut Vec<u8>) -> Result<bool, String> {
         match self {
             Body::Counted(left) => {
@@ -133,23 +133,23 @@ impl Body {
     }
 }
 
-/// Where the reader of a chunked body stands.
+/// State of the decoder of a chunked body.
 #[derive(Debug, Default)]
 pub(super) enum Chunks {
-    /// Before the first digit of a size.
+    /// The first digit of a size follows.
     #[default]
     Begin,
-    /// In the digits of a size.
+    /// Digits of a size follow; contains their value so far.
     Size(u64),
-    /// Behind the size: an extension, or the line's CR.
+    /// An extension or the CR after the size follows.
     AfterSize(u64),
-    /// In the data; so many bytes are still to come.
+    /// Data follows; contains the number of missing bytes.
     Data(u64),
-    /// In the CRLF behind the data.
+    /// The CRLF after the data follows.
     AfterData,
-    /// In the lines behind the last chunk; whether the line holds anything.
+    /// Lines after the last chunk follow; true if the current line is not empty.
     Trailer(bool),
-    /// Behind the end.
+    /// The body is complete.
     Done,
 }
 
@@ -173,7 +173,7 @@ impl Chunks {
         Ok(matches!(self, Chunks::Done))
     }
 
-    /// One byte that is not data.
+    /// Returns the state after one byte that is not data.
     fn after(&self, byte: u8) -> Result<Chunks, String> {
         let digit = char::from(byte).to_digit(16).map(u64::from);
         Ok(match (self, byte) {

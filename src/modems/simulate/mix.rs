@@ -1,4 +1,4 @@
-//! Which generations a fleet is made of.
+//! Distribution of the generations in a fleet.
 
 use crate::modems::dice::Dice;
 use crate::modems::first_edition::Dialect;
@@ -18,7 +18,8 @@ impl Default for Mix {
 }
 
 impl Mix {
-    /// About what is in the field: mostly LuatOS, some 4G LuaTask, few of the first edition.
+    /// Returns a mix like that in the field: mostly LuatOS, some 4G LuaTask, few of the first
+    /// edition.
     pub fn realistic() -> Mix {
         let weight = |client: Client| match client {
             Client::First(Dialect::UserServer, true) => 4,
@@ -43,8 +44,9 @@ impl Mix {
         }
     }
 
-    /// `realistic`, `all` (each alike), or `WORD=WEIGHT,…`: the beginning of a client's word (`libfota2`,
-    /// `luatask-8910`, `udp`), whose clients share the weight; without one, each of them has 1.
+    /// Parses `realistic`, `all` (equal weights), or `WORD=WEIGHT,…`. WORD is the beginning of
+    /// client words (`libfota2`, `luatask-8910`, `udp`). These clients share the weight; without a
+    /// weight each of them has 1.
     pub fn read(text: &str) -> Option<Mix> {
         let all = || {
             let clients = Client::all().into_iter();
@@ -79,7 +81,7 @@ impl Mix {
         Some(Mix { parts })
     }
 
-    /// The part of it that can be played over what there is; `None` if nothing is left.
+    /// Returns the mix without generations that have no transport; `None` if none is left.
     pub fn over(mut self, http: bool, udp: bool) -> Option<Mix> {
         self.parts.retain(|(client, _)| match client.transport() {
             Transport::Http => http,
@@ -89,7 +91,7 @@ impl Mix {
         (!self.parts.is_empty()).then_some(self)
     }
 
-    /// One module's generation.
+    /// Draws the generation of one module.
     pub(super) fn draw(&self, dice: &mut Dice) -> Client {
         let all: u64 = self
             .parts

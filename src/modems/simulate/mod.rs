@@ -1,9 +1,10 @@
-//! `luat-ota simulate`: a fleet of modules with their own IMEIs against one server, in one thread.
+//! The command `luat-ota simulate`: a fleet of modules with their own IMEIs against one server, in
+//! one thread.
 //!
-//! The modules live in earnest time, unlike a probe's, for what is looked at is
-//! the load they make together; only the clock of the whole fleet may run faster. And each module
-//! holds the image that it downloads, so no more of them are at it at once than memory allows: the
-//! rest is held back at the gate, and the report says how many were.
+//! Unlike those of a probe, the modules really wait, because the purpose is the load that they
+//! cause together; only the clock of the whole fleet may run faster. Each module holds the image
+//! that it downloads, so memory limits how many may download at once. The others wait, and the
+//! report says how many attempts did.
 
 mod mix;
 mod report;
@@ -23,69 +24,69 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Bytes of images that may be on their way at once.
+/// Maximum number of bytes of images that are downloaded at once.
 const MEMORY: usize = 512 << 20;
 
-/// How large an image is taken to be before the first has come.
+/// Assumed size of an image until the first one has been received.
 const GUESS: usize = 512 << 10;
 
-/// Where the server has closed, a module that waits longer than this on its clock only hangs.
+/// Longest wait of a module that is not skipped after the server has closed, on the module's clock.
 const IDLE: Duration = Duration::from_secs(15);
 
-/// What to simulate.
+/// Options of a simulation.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// How many modules.
+    /// Number of modules.
     pub devices: u32,
-    /// Where HTTP clients ask.
+    /// Server for HTTP clients.
     pub http: Option<Endpoint>,
-    /// Where clients of the first edition ask over UDP.
+    /// Server for clients of the first edition over UDP.
     pub udp: Option<Endpoint>,
-    /// The addresses of the hosts of both. No other is ever asked.
+    /// Addresses of the hosts of both servers. No other host is ever contacted.
     pub names: Arc<[(String, IpAddr)]>,
-    /// The first module; the others count its IMEI up. With a version after the update (`to`) a module asks once
-    /// more.
+    /// The first module; each further one has the next IMEI. If it has a version after the update
+    /// (`to`), a module asks once more.
     pub module: Module,
-    /// Which generations, and how many of each.
+    /// Generations and their shares.
     pub mix: Mix,
-    /// From one check of a module to its next.
+    /// Time between two checks of a module.
     pub interval: Duration,
-    /// A module asks at most so often.
+    /// Maximum number of checks of a module.
     pub rounds: u32,
-    /// After so long it is over, on the fleet's clock.
+    /// Time after which the simulation ends, on the fleet's clock.
     pub duration: Duration,
-    /// Bytes a second that a module takes.
+    /// Bytes per second that a module receives.
     pub bandwidth: Option<u64>,
-    /// From a question to its answer.
+    /// Time from a request to its reply.
     pub latency: Duration,
-    /// Percent of the datagrams that get lost, in each direction.
+    /// Percentage of datagrams that are lost, in each direction.
     pub loss: u32,
-    /// Percent of the modules on which the new firmware fails: they fall back to the old version.
+    /// Percentage of modules on which the new firmware fails: they fall back to the old version.
     pub fail: u32,
-    /// Those modules report the new version once before they fall back.
+    /// Whether the modules that fall back report the new version once before they do.
     pub fallback_after_report: bool,
-    /// After an update a module asks again within this time, instead of `interval`.
+    /// Maximum time after an update until the module asks again, instead of `interval`.
     pub back_within: Option<Duration>,
-    /// Percent of the modules that lose the link once in the middle of a download.
+    /// Percentage of modules that lose the link once during a download.
     pub cut: u32,
-    /// How many times faster than the wall's clock the fleet's runs.
+    /// Speed of the fleet's clock relative to the wall clock.
     pub speed: u32,
-    /// The same seed, the same fleet.
+    /// Seed of the fleet: the same seed gives the same fleet.
     pub seed: u64,
-    /// The bytes that every image must be.
+    /// Bytes that every image must have.
     pub expect: Option<Vec<u8>>,
-    /// Limit of open files of this process.
+    /// Limit on open files of this process.
     pub open_files: u64,
 }
 
-/// What became of a module in the end.
+/// Final state of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Updated,
     FellBack,
     Refused,
     Failed,
-    /// Has the new version, and was sent it again.
+    /// The module has the new version, and was sent it again.
     Loops,
 }
 
@@ -93,14 +94,14 @@ struct Fleet<'o> {
     options: &'o Options,
     begun: Instant,
     gate: smol::lock::Semaphore,
-    /// Open files that may be used for sockets.
+    /// Number of open files that may be used for sockets.
     files: usize,
     tally: RefCell<Tally>,
     images: RefCell<Images>,
     progress: &'o dyn Fn(&Counts),
 }
 
-/// Lets the fleet live; `progress` is told whenever a module has come to its end.
+/// Runs the fleet. Calls `progress` whenever a module has finished.
 pub fn run(options: &Options, progress: &dyn Fn(&Counts)) -> Report {
     let files = usize::try_from(options.open_files).unwrap_or(usize::MAX);
     let files = files.saturating_sub(64).max(1);
@@ -139,7 +140,7 @@ pub fn run(options: &Options, progress: &dyn Fn(&Counts)) -> Report {
 }
 
 impl Fleet<'_> {
-    /// The moment on the wall's clock that is so long after the fleet's beginning on its own.
+    /// Returns the moment on the wall clock at which the fleet's clock shows `since`.
     fn wall(&self, since: Duration) -> Instant {
         let span = since
             .checked_div(self.options.speed.max(1))
@@ -147,14 +148,14 @@ impl Fleet<'_> {
         self.begun.checked_add(span).unwrap_or(self.begun)
     }
 
-    /// The fleet's clock.
+    /// Returns the time on the fleet's clock.
     fn now(&self) -> Duration {
         self.begun
             .elapsed()
             .saturating_mul(self.options.speed.max(1))
     }
 
-    /// One module, from its first check to its end.
+    /// Runs one module from its first check to its final state.
     async fn live(&self, number: u32) {
         let options = self.options;
         let mut dice = Dice::of(options.seed, u64::from(number));
@@ -216,7 +217,7 @@ impl Fleet<'_> {
                 };
                 let played = self.attempt(client, &reporting, server, &settings).await;
                 self.tally.borrow_mut().count(&played);
-                // The new firmware runs for a while before it crashes.
+                // The new firmware runs for some time before it crashes.
                 pause = options.interval;
             }
             at = self.now().max(at).saturating_add(pause);
@@ -270,7 +271,7 @@ impl Fleet<'_> {
         driver::play(attempt.as_mut(), settings).await
     }
 
-    /// What the module is after an attempt, and whether it asks again.
+    /// Returns the state of the module after an attempt, and whether the module asks again.
     fn judge(
         &self,
         client: Client,
@@ -319,15 +320,15 @@ impl Fleet<'_> {
 
     fn refused(&self, before: Fate) -> (Fate, bool) {
         match before {
-            // It has the new version, and was told that there is none newer.
+            // The module has the new version, and was told that none is newer.
             Fate::Updated => (Fate::Updated, false),
-            // The server gave up on it.
+            // The server holds the update back from this module.
             Fate::FellBack => (Fate::FellBack, false),
             _ => (Fate::Refused, true),
         }
     }
 
-    /// The size of the images is known: so many modules may be at it at once.
+    /// Adapts the number of concurrent attempts to the size of the images, once that is known.
     fn widen(&self, size: usize) {
         let mut images = self.images.borrow_mut();
         if images.size_known {
@@ -335,14 +336,14 @@ impl Fleet<'_> {
         }
         images.size_known = true;
         let now = (MEMORY / GUESS).min(self.files);
-        // What grows by doubling holds up to twice what is in it.
+        // A buffer that grows by doubling occupies up to twice the size of its content.
         let each = size.saturating_mul(3) / 2;
         let may = (MEMORY / each.max(4 << 10)).max(16).min(self.files);
         if may > now {
             self.gate.add_permits(may.saturating_sub(now));
         } else {
             for _ in may..now {
-                // Those that are under way are let go on.
+                // Attempts that are running are not interrupted.
                 if let Some(turn) = self.gate.try_acquire() {
                     turn.forget();
                 }
@@ -351,15 +352,16 @@ impl Fleet<'_> {
     }
 }
 
-/// Whether a module would really run garbage. The newest cores take what a cut left for the whole, and
-/// the platform's package check, which is not played without a platform's name, throws it away.
+/// Whether a module would really run garbage. The newest cores take a cut file for the whole one,
+/// but then the platform's package check rejects it; that check is not played without a platform's
+/// name.
 fn is_flashed(client: Client, failure: &Failure, played: &Played) -> bool {
     let cut_short = played.was_cut && client.luatos_core() >= Some(Core::D2025_12_19);
     matches!(failure, Failure::FlashedGarbage(..)) && !cut_short
 }
 
-/// An address of its own for a module on this machine, 250 to a network of 256: else all of them would
-/// be one address to a server that shares out its limits by address.
+/// Returns a loopback address that is unique for a module, 250 in each network of 256. Otherwise a
+/// server with limits for each address would see only one.
 fn address_of(number: u32) -> IpAddr {
     let low = number % 250;
     let [_, _, b, c] = (number / 250).to_be_bytes();

@@ -1,4 +1,4 @@
-//! What a simulation counts, and how it is told.
+//! Counters of a simulation, and their report.
 
 use super::{Fate, Options};
 use crate::modems::driver::{Exchange, Played};
@@ -10,44 +10,44 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Ways of failing that are told apart.
+/// Maximum number of causes of failure that are counted separately.
 const CAUSES: usize = 12;
 
-/// Numbers that grow while the fleet lives.
+/// Counters that grow while the fleet runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Modules that have come to their end, and to which one.
+    /// Modules that ended with the new version.
     pub updated: u32,
-    /// Updated, failed with it and fell back.
+    /// Modules that were updated, failed with the new firmware and fell back.
     pub fell_back: u32,
-    /// Were told no.
+    /// Modules that were refused.
     pub refused: u32,
-    /// Came to no file.
+    /// Modules that ended with a failure, without a file.
     pub failed: u32,
-    /// Have the new version, and were sent it again.
+    /// Modules that have the new version, and were sent it again.
     pub looping: u32,
-    /// Attempts, and those of them that ended with a new firmware or in a failure.
+    /// Attempts, with any outcome.
     pub attempts: u32,
     /// Attempts that ended with a new firmware.
     pub updates: u32,
     /// Attempts that failed.
     pub failures: u32,
-    /// Links that were cut, as wished.
+    /// Links that were cut as the options demand.
     pub cut: u32,
-    /// Bytes that came.
+    /// Bytes received.
     pub received: u64,
-    /// Bytes of files that came and are in no module in the end.
+    /// Bytes of files that were received but are finally in no module.
     pub wasted: u64,
     /// Replies with a status of 500 and above.
     pub server_errors: u32,
-    /// Images that are not what they must be.
+    /// Images with wrong content.
     pub corrupt: u32,
     /// Attempts that had to wait for memory or open files of this machine.
     pub held_back: u32,
 }
 
 impl Counts {
-    /// Modules that have come to their end.
+    /// Returns the number of modules that have finished.
     pub fn settled(&self) -> u32 {
         self.updated
             .saturating_add(self.fell_back)
@@ -60,7 +60,7 @@ impl Counts {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub counts: Counts,
-    /// When each update came, on the fleet's clock.
+    /// Times of the updates, on the fleet's clock.
     pub times: Vec<Duration>,
     causes: BTreeMap<String, u32>,
 }
@@ -96,7 +96,7 @@ impl Tally {
 
     pub fn fail(&mut self, client: Client, failure: &Failure, flashed: bool) {
         self.counts.failures = self.counts.failures.saturating_add(1);
-        // Numbers differ from module to module; the rest of the sentence is the cause.
+        // Numbers differ from module to module. The rest of the sentence is the cause.
         let words = match failure {
             Failure::FlashedGarbage(..) if !flashed => {
                 "takes what a cut left for the whole; its package check throws it away".to_owned()
@@ -113,7 +113,7 @@ impl Tally {
     }
 }
 
-/// A sentence with N in place of every number.
+/// Returns the text with N instead of every number.
 fn without_numbers(text: &str) -> String {
     let mut out = String::new();
     let mut in_number = false;
@@ -129,11 +129,11 @@ fn without_numbers(text: &str) -> String {
     out
 }
 
-/// The images that came: those of one name must be alike.
+/// Received images: those with the same ETag must be equal.
 #[derive(Debug)]
 pub(super) struct Images {
     expect: Option<Vec<u8>>,
-    /// By ETag (over UDP: by nothing): size and SHA-256.
+    /// Size and SHA-256 by ETag; all images over UDP have the empty ETag.
     known: HashMap<String, (usize, [u8; 32])>,
     pub size_known: bool,
 }
@@ -147,7 +147,7 @@ impl Images {
         }
     }
 
-    /// Is this image what it must be?
+    /// Whether the content of this image is right.
     pub fn is_right(&mut self, played: &Played, bytes: &[u8]) -> bool {
         if let Some(expected) = &self.expect {
             return expected == bytes;
@@ -168,18 +168,18 @@ fn etag(exchange: &Exchange) -> Option<String> {
     })
 }
 
-/// What came of a simulation.
+/// Result of a simulation.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Modules there were.
+    /// Number of modules.
     pub devices: u32,
-    /// What was counted.
+    /// Counters.
     pub counts: Counts,
-    /// Until half, 95 % and all of the updated modules were, on the fleet's clock.
+    /// Times until half, 95 % and all of the updated modules were updated, on the fleet's clock.
     pub times: Option<[Duration; 3]>,
-    /// How long it took, on the fleet's clock and on the wall's.
+    /// Duration on the fleet's clock and on the wall clock.
     pub took: (Duration, Duration),
-    /// How modules failed, and how often.
+    /// Causes of failures, and how often each occurred.
     pub causes: Vec<(String, u32)>,
     seed: u64,
 }
@@ -220,8 +220,8 @@ impl Report {
         self.devices.saturating_sub(self.counts.settled())
     }
 
-    /// Whether all is well: no corrupt image, no server error, and no module failed, loops or is not
-    /// at its end.
+    /// Whether the result is good: no corrupt image, no server error, and no module that failed,
+    /// loops or is unfinished.
     pub fn is_good(&self) -> bool {
         let counts = &self.counts;
         counts.corrupt == 0
@@ -231,7 +231,7 @@ impl Report {
             && self.unfinished() == 0
     }
 
-    /// For people.
+    /// Returns the report as text for people.
     pub fn text(&self) -> String {
         let counts = &self.counts;
         let mut out = String::new();
@@ -303,7 +303,7 @@ impl Report {
         out
     }
 
-    /// As one JSON object.
+    /// Returns the report as one JSON object.
     pub fn json(&self) -> Value {
         let counts = &self.counts;
         let seconds = |at: usize| {
@@ -338,7 +338,7 @@ impl Report {
     }
 }
 
-/// Bytes for people, by 1000.
+/// Formats a number of bytes for people, in powers of 1000.
 fn bytes(count: u64) -> String {
     let scaled = |unit: u64| (count / unit, count % unit * 10 / unit);
     match count {

@@ -1,37 +1,38 @@
 //! The first edition of Luat's update client over HTTP.
 //!
-//! Follows 2G script/lib/updatehttp.lua (2018-02 .. 2018-11), as docs/protocol.md 1b and 2a tell of it
-//! (\[H\]; that a script error restarts the module is \[I\]).
+//! Follows 2G script/lib/updatehttp.lua (2018-02 to 2018-11), as described in docs/protocol.md 1b
+//! and 2a (\[H\]; the restart after a script error is \[I\]).
 //!
-//! It gathers what it receives until the blank line, and looks whether it is done only at a recv after that
-//! (docs/protocol.md 9g). A file whose last byte arrives together with the end of the head is never seen to be
-//! complete.
+//! The client collects received bytes until the blank line, and only a later recv can complete the
+//! download (docs/protocol.md 9g). A file whose last byte arrives together with the end of the head
+//! is therefore never complete.
 //!
-//! Where docs/protocol.md is silent, the emulation takes the strict reading \[I\]: silence after the request is
-//! treated like a missing `Content-Length`. The client has no limit of its own for a download that stands still:
-//! the emulation waits for [`WATCHED`] and calls that hung.
+//! Where docs/protocol.md says nothing, the emulation assumes the strict reading \[I\]: silence
+//! after the request is treated like a missing `Content-Length`. The client has no time-out of its
+//! own for a download that makes no progress: the emulation waits for [`WATCHED`] and calls that
+//! hung.
 
 use super::{Action, Attempt, Endpoint, Event, Failure, Identity, Outcome, lua};
 use std::time::Duration;
 
-/// Pause before it connects again.
+/// Pause before the next connection.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// How often it connects, and how often it asks.
+/// Maximum number of connections, and of requests.
 const TRIES: u32 = 5;
 
-/// How long the emulation watches a download in which nothing happens any more.
+/// Time without progress after which the emulation calls a download hung.
 pub const WATCHED: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Idle,
     Connecting,
-    /// Waits to connect again, after a connection that could not be made or a head that was not usable.
+    /// Waits to connect again, after a failed connection or an unusable head.
     Resting,
-    /// The request is out.
+    /// The request has been sent.
     Asked,
-    /// The head was good: the length it gave, the bytes that came since.
+    /// The head was usable. Contains the stated length, and the number of body bytes received.
     Receiving {
         length: u64,
         got: u64,
@@ -39,12 +40,12 @@ enum Stage {
     Over,
 }
 
-/// What was wrong with the head of a 200.
+/// Fault in the head of a 200.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unusable {
     /// `Content-Length: 0`.
     Empty,
-    /// No `Content-Length: N`.
+    /// No valid `Content-Length: N`.
     NoLength,
 }
 
@@ -57,20 +58,20 @@ pub struct UpdateHttp {
     stage: Stage,
     begun: Duration,
     deadline: Option<Duration>,
-    /// Connections in a row that could not be made.
+    /// Number of consecutive failed connections.
     refused: u32,
-    /// Requests without a usable answer.
+    /// Number of requests without a usable reply.
     fruitless: u32,
-    /// Why the last answer was not usable.
+    /// Reason why the last reply was not usable.
     why: Option<Unusable>,
-    /// What came of the head so far.
+    /// Received part of the head.
     head: Vec<u8>,
     image: Vec<u8>,
 }
 
 impl UpdateHttp {
-    /// A client with this identity; `bsp: None` is `8955`. Nothing is encoded, the version goes out
-    /// as the script has it.
+    /// Creates a client with this identity; `bsp: None` is `8955`. Nothing is encoded; the version
+    /// is sent as the script has it.
     pub fn new(identity: &Identity, endpoint: &Endpoint) -> UpdateHttp {
         let request = format!(
             "GET {}?project_key={}&imei={}&device_key={}&firmware_name={}_Luat_V{:04}_{}&version={} \
@@ -130,7 +131,7 @@ impl UpdateHttp {
         self.finish(Outcome::Failed(failure))
     }
 
-    /// Part of the head: the answer is read when its blank line is there.
+    /// Handles a part of the head: the reply is parsed when its blank line has been received.
     fn answered(&mut self, now: Duration, data: &[u8]) -> Vec<Action> {
         self.head.extend_from_slice(data);
         let Some(end) = lua::find(&self.head, b"\r\n\r\n", 0) else {
@@ -158,7 +159,7 @@ impl UpdateHttp {
         vec![self.wait(now, PAUSE)]
     }
 
-    /// The end after a head that was not usable.
+    /// Ends the attempt after an unusable head.
     fn unusable(&mut self, why: Unusable, how: &str) -> Vec<Action> {
         match why {
             Unusable::Empty => {
@@ -170,8 +171,8 @@ impl UpdateHttp {
         }
     }
 
-    /// Any answer but `HTTP/1.1 200` ends the session; its `msg` is decoded for the log, if the
-    /// decoder survives it.
+    /// Handles any reply other than `HTTP/1.1 200`, which ends the session. Its `msg` is decoded
+    /// for the log; a `msg` that the decoder cannot handle causes a script error.
     fn refusal(&mut self, status: Option<&[u8]>, data: &[u8]) -> Vec<Action> {
         let msg = lua::quoted(data, b"\"msg\":").filter(|msg| msg.len() <= 200);
         if let Some(msg) = msg
@@ -195,10 +196,10 @@ impl UpdateHttp {
         }
     }
 
-    /// Every recv after the first: only here it looks whether it is done.
+    /// Handles every recv after the first of the body: only here the client checks for the end.
     fn more(&mut self, now: Duration, length: u64, got: u64, data: &[u8]) -> Vec<Action> {
         if got > length {
-            // It can never be equal again; the watch that began then goes on.
+            // The sizes can never become equal again. The time-out that has started continues.
             return Vec::new();
         }
         self.image.extend_from_slice(data);
@@ -215,7 +216,7 @@ impl UpdateHttp {
         self.finish(Outcome::Updated(image))
     }
 
-    /// What it misses in a download.
+    /// Returns what the client waits for in a download.
     fn missing(length: u64, got: u64) -> String {
         if got == length {
             format!(
@@ -290,7 +291,7 @@ impl Attempt for UpdateHttp {
                     "the server closed the connection before the blank line of its answer".into()
                 }))
             }
-            // After an unusable head it does not try again.
+            // After an unusable head the client does not retry.
             (Event::Closed | Event::Reset, Stage::Resting) => match self.why {
                 Some(why) => self.unusable(why, "the server closed the connection"),
                 None => Vec::new(),
@@ -307,7 +308,7 @@ impl Attempt for UpdateHttp {
     }
 }
 
-/// True if `msg` is nothing but `\uXXXX`: then what is left of it without the `\u` is hexadecimal.
+/// Whether `msg` consists of `\uXXXX` only: then the rest without the `\u` is hexadecimal.
 fn is_only_escapes(msg: &[u8]) -> bool {
     let mut escapes = msg.chunks_exact(6);
     escapes.by_ref().all(|escape| {

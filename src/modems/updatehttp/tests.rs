@@ -16,7 +16,7 @@ fn recv(bytes: impl Into<Vec<u8>>) -> Then {
     Then::Recv(bytes.into())
 }
 
-/// The same happenings on every connection.
+/// Plays a client against a server that causes the same events on every connection.
 fn played(happens: &[Then]) -> Played {
     play(&mut client(), |_| happens.to_vec())
 }
@@ -61,7 +61,7 @@ fn what_bad_servers_do_to_it() {
     };
     let refusal = |head: &str, json: &str| vec![recv(format!("{head}\r\n\r\n{json}")), Then::Close];
     let long = format!("{{\"msg\":\"{}\"}}", "x".repeat(201));
-    // Why; what happens on each connection; verdict; connections; seconds.
+    // Columns: rule; events on each connection; verdict; number of connections; seconds.
     let rows: Vec<(&str, Vec<Then>, &str, usize, u64)> = vec![
         (
             "2a: as it should be",
@@ -379,7 +379,7 @@ fn a_server_that_mends_itself_is_taken_at_a_later_try() {
 
 #[test]
 fn a_connection_that_cannot_be_made_is_tried_five_times() {
-    // 2a: connect retry 10 s x5.
+    // docs/protocol.md 2a: connect is retried every 10 s, 5 times.
     let played = play_with(&mut client(), |_| false, |_| vec![]);
     assert_eq!(verdict(&played.outcome), "gave up");
     assert_eq!((played.connects, played.at), (5, seconds(40)));

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn what_bad_servers_do_to_a_download() {
     type Spoil = fn(usize, usize, Vec<u8>) -> Vec<Then>;
-    // Why; the file's size; what the server does; verdict; seconds it takes (Lua, then C).
+    // Columns: rule; size of the file; behaviour of the server; verdict; seconds (Lua, then C).
     let rows: &[(&str, usize, Spoil, &str, u64, u64)] = &[
         (
             "6: silence = 5 tries 10 s apart (50 s), C client 3 x 30 s",

@@ -17,7 +17,7 @@ fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// The packet that a Get names, n of `Get<n>,<id>`; `None` for a check.
+/// Returns the packet that a Get names, n of `Get<n>,<id>`; `None` for a check.
 fn packet_asked(text: &str) -> Option<usize> {
     let (_, get) = text.rsplit_once("Get")?;
     get.rsplit_once(',')?.0.parse().ok()
@@ -35,8 +35,9 @@ fn offer(file: &[u8], id: u32) -> Vec<u8> {
     format!("LUAUPDATE,{id},{count},{last}").into_bytes()
 }
 
-/// A server that does everything right but what `spoil` makes of it; `spoil` is given the packet
-/// asked for (0: the check), how often it was asked before, and the right answer.
+/// Plays a client against a correct server whose replies are modified by `spoil`. Its arguments are
+/// the requested packet (0: the check), the number of earlier requests for it, and the correct
+/// reply.
 fn played(
     dialect: Dialect,
     datagrams: bool,
@@ -104,7 +105,7 @@ fn a_connect_says_whether_it_is_udp() {
 #[test]
 fn what_the_answer_to_a_check_makes_of_it() {
     let long = format!("LUAUPDATE,5,1,47,{}", "x".repeat(239));
-    // What the server answers; what the Lua client makes of it; what the C client does.
+    // Columns: rule, reply to the check, verdict of the Lua client, verdict of the C client.
     let rows: &[(&str, &str, &str, &str)] = &[
         (
             "6: anything else is no update",
@@ -221,7 +222,7 @@ fn it_says_how_long_it_waited_and_for_what() {
 
 #[test]
 fn over_tcp_it_looks_at_each_recv_for_itself() {
-    // 6: identical byte strings without framing.
+    // docs/protocol.md 6: identical byte strings without framing.
     let file = image(2 * DATA);
     let split = played(
         Dialect::UserServer,
@@ -261,7 +262,7 @@ fn over_tcp_it_looks_at_each_recv_for_itself() {
 
 #[test]
 fn a_close_fails_over_tcp_and_is_nothing_over_udp() {
-    // 6: server closing early = fail.
+    // docs/protocol.md 6: if the server closes early, the update fails.
     let file = image(2 * DATA);
     for then in [Then::Close, Then::Reset] {
         for datagrams in [true, false] {

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn what_bad_servers_do_to_it() {
-    // Bytes that are no text, and a whole number of them for the chunks.
+    // Binary data; its size is the sum of the two chunks below.
     let file = image(300);
     let with = |head: &str, body: &[u8]| {
         let mut bytes = format!("{head}\r\n\r\n").into_bytes();
@@ -23,7 +23,7 @@ fn what_bad_servers_do_to_it() {
     chunked.extend_from_slice(b"\r\nc8\r\n");
     let mut rest = file[100..].to_vec();
     rest.extend_from_slice(b"\r\n0\r\n\r\n");
-    // Why; what happens on each connection; verdict and connections of 2G, 1802, 8910.
+    // Columns: rule; events on each connection; verdict and connections for 2G, 1802 and 8910.
     type Row = (&'static str, Vec<Then>, [(&'static str, usize); 3]);
     let same = |verdict, connects| [(verdict, connects); 3];
     let on_4g = |on_2g, verdict, connects| [on_2g, (verdict, connects), (verdict, connects)];
@@ -281,7 +281,7 @@ fn what_a_server_does_wrong_at_a_resume() {
         })
     };
     for generation in ON_4G {
-        // 0.6: ignoring Range silently corrupts.
+        // docs/protocol.md 0.6: a server that ignores Range silently corrupts the file.
         let played = resumed(
             generation,
             "HTTP/1.1 200 OK\r\nContent-Length: 10000",
@@ -294,7 +294,7 @@ fn what_a_server_does_wrong_at_a_resume() {
         assert!(bytes == wrong, "the beginning once more, cut at the total");
         assert!(why.contains("bytes=6000-"), "{why}");
 
-        // 206, but another place.
+        // A 206 with another position.
         let played = resumed(
             generation,
             "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 5999-9999/10000\r\n\
@@ -303,7 +303,7 @@ fn what_a_server_does_wrong_at_a_resume() {
         );
         assert_eq!(verdict(&played.outcome), "garbage");
 
-        // 2b: total is Content-Length where there is no Content-Range: 4000 are already there.
+        // 2b: without Content-Range the total is Content-Length (4000), and more was received.
         let played = resumed(
             generation,
             "HTTP/1.1 206 Partial Content\r\nContent-Length: 4000",
@@ -314,7 +314,7 @@ fn what_a_server_does_wrong_at_a_resume() {
         };
         assert!(bytes == file[..6000]);
 
-        // A name in lower case does the same to Content-Range.
+        // A lower-case Content-Range has the same effect.
         let played = resumed(
             generation,
             "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 6000-9999/10000\r\n\
@@ -323,7 +323,7 @@ fn what_a_server_does_wrong_at_a_resume() {
         );
         assert_eq!(verdict(&played.outcome), "garbage");
 
-        // 2b: 416 or other status -> fota_end, cb(false).
+        // docs/protocol.md 2b: 416 or another status gives fota_end and cb(false).
         for status in ["416 Range Not Satisfiable", "404 Not Found"] {
             let played = resumed(
                 generation,
@@ -334,7 +334,7 @@ fn what_a_server_does_wrong_at_a_resume() {
             assert_eq!(played.connects, 2, "no retry");
         }
 
-        // Less than it promised.
+        // A body that ends before the total.
         let played = resumed(
             generation,
             "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 6000-6999/10000\r\n\

@@ -26,12 +26,12 @@ fn recv(bytes: impl Into<Vec<u8>>) -> Then {
     Then::Recv(bytes.into())
 }
 
-/// The same happenings on every connection.
+/// Plays a client against a server that causes the same events on every connection.
 fn played(generation: Generation, happens: &[Then]) -> Played {
     play(&mut client(generation), |_| happens.to_vec())
 }
 
-/// A right answer to `request` for `file`, in recvs of `step` bytes.
+/// Returns the correct reply to `request` for `file`, in recvs of `step` bytes.
 fn right(file: &[u8], request: &Request, step: usize) -> Vec<Then> {
     let (head, body) = match request.range() {
         Some(from) => (
@@ -113,7 +113,7 @@ fn a_cut_is_resumed_at_the_very_byte_on_4g_and_begun_again_on_2g() {
             let played = play(&mut client(generation), |request| {
                 let mut happens = right(&file, request, 1400);
                 if request.connection == 0 {
-                    // The head and 50 recvs of the body, then the cut in the middle of a recv.
+                    // The head and 50 recvs of the body, then the cut within a recv.
                     happens.truncate(51);
                     happens.push(recv(&file[70_000..70_123]));
                     happens.push(cut.clone());
@@ -260,7 +260,7 @@ fn a_connection_that_cannot_be_made_is_a_transport_error() {
         assert_eq!(verdict(&played.outcome), "gave up");
         assert_eq!(played.connects, tries);
     }
-    // 2b: connect 120 s; nobody says that it failed.
+    // docs/protocol.md 2b: connect 120 s, without an event that reports the failure.
     let mut client = client(Generation::Gen2g);
     client.step(seconds(5), Event::Start);
     assert!(client.step(seconds(124), Event::Wake).is_empty());

@@ -1,4 +1,4 @@
-//! A server played from a script, and every core against deliberately bad ones.
+//! Tests with a scripted server: every core against deliberately bad servers.
 
 use super::package::sample;
 use super::*;
@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 mod package_check;
 mod table;
 
-/// What the played server does next.
+/// Action of the scripted server.
 #[derive(Clone, Debug)]
 pub(in crate::modems) enum Do {
     Segment(Vec<u8>),
@@ -15,22 +15,22 @@ pub(in crate::modems) enum Do {
     Reset,
 }
 
-/// What happened.
+/// Result of an attempt.
 #[derive(Debug)]
 pub(in crate::modems) struct Played {
     pub outcome: Outcome,
-    /// The sends of each connection.
+    /// Sends of each connection.
     pub requests: Vec<Vec<String>>,
     pub ended: Duration,
 }
 
-/// Plays an attempt against a server that answers the n-th request (from 0); when the server has no
-/// more to do, the clock goes on to the module's next wake.
+/// Plays an attempt against a server that answers the n-th request (from 0). When the server has
+/// nothing more to do, the clock advances to the module's next wake-up.
 pub(in crate::modems) fn play(
     attempt: &mut dyn Attempt,
     server: impl Fn(usize, &str) -> Vec<Do>,
 ) -> Played {
-    // Not zero: an emulation that takes `now` for the time since its start is caught.
+    // Not zero, so that an emulation fails if it takes `now` for the time since its start.
     let start = Duration::from_secs(1000);
     let mut now = start;
     let mut requests: Vec<Vec<String>> = Vec::new();
@@ -87,7 +87,7 @@ pub(in crate::modems) fn play(
     }
 }
 
-/// A head and a body in one write, as the network cuts it.
+/// Returns a head and a body, sent in one write, as segments of the network.
 pub(in crate::modems) fn segments(head: &str, body: &[u8]) -> Vec<Do> {
     let mut all = head.as_bytes().to_vec();
     all.extend_from_slice(body);
@@ -105,7 +105,7 @@ pub(in crate::modems) fn ok_head(length: usize) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")
 }
 
-/// Where a request wants to begin.
+/// Returns the byte position at which the requested range begins.
 fn range(request: &str) -> Option<usize> {
     let from = request.split("Range: bytes=").nth(1)?;
     from.split('-').next()?.parse().ok()
@@ -123,7 +123,7 @@ fn file() -> Vec<u8> {
     sample(100_000)
 }
 
-/// A run in a word, as the table of docs/protocol.md 2c has it.
+/// Returns the result of a run in the words of the table in docs/protocol.md 2c.
 fn word(played: &Played) -> String {
     let result = match &played.outcome {
         Outcome::Updated(bytes) if *bytes == file() => "ok".to_owned(),
@@ -183,7 +183,7 @@ fn unchecked(core: Core, answer: impl Fn(usize, &str) -> Vec<Do>) -> String {
     word(&run(core, Package::Unchecked, answer))
 }
 
-/// Sends the file; the first connection is cut after 70 kB.
+/// Sends the file; cuts the first connection after 70 kB.
 fn cut_once(n: usize, request: &str) -> Vec<Do> {
     let file = file();
     match range(request) {
@@ -290,7 +290,7 @@ fn an_answer_without_a_firmware_is_no_update_and_the_module_carries_on() {
             let played = run(core, Package::Unchecked, |_, _| {
                 closing(segments(&head, b"{}"))
             });
-            // This core never calls back when a refusal has a length.
+            // This core never calls back if a refusal has a length.
             let measured = head.contains("Length") && !head.contains(" 200 ");
             if core == Core::D2025_11_12 && measured {
                 assert_eq!(super::tests::word(&played), "never", "{head}");
@@ -368,7 +368,7 @@ fn the_old_cores_resume_three_times_and_no_more() {
             .map(|sent| range(&sent.concat()))
             .collect();
         assert_eq!(ranges, [None, Some(10_000), Some(20_000), Some(30_000)]);
-        // A timeout behind the headers is a cut, too.
+        // A time-out after the headers is also a cut.
         let stalled = run(core, Package::Unchecked, |n, request| {
             if n == 0 {
                 segments(&ok_head(file.len()), &file[..70_000])
@@ -437,7 +437,7 @@ fn the_timeout_counts_from_the_start_however_the_bytes_drip() {
         for second in 103..130 {
             assert_eq!(client.step(at(second), Event::Received(b"x")), []);
         }
-        // A wake before its time is put off.
+        // A wake-up before the time-out is postponed.
         assert_eq!(
             client.step(at(129), Event::Wake),
             [Action::WakeAt(Some(at(130)))]
@@ -457,7 +457,7 @@ fn the_timeout_counts_from_the_start_however_the_bytes_drip() {
 }
 
 proptest::proptest! {
-    /// Any bytes in any pieces: the client ends, and never panics.
+    /// The client ends without a panic, whatever bytes arrive in whatever pieces.
     #[test]
     fn no_bytes_confuse_the_client_for_ever(
         bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),

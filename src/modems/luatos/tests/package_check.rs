@@ -1,4 +1,4 @@
-//! The package check of a first segment.
+//! The package check of the first segment.
 
 use super::*;
 
@@ -45,7 +45,7 @@ fn a_package_shorter_than_its_header_says_is_busy_in_the_way_of_its_date() {
         };
         assert_eq!(word(&played), expected, "{core:?}");
         assert!(played.ended >= time && played.ended < time + Duration::from_secs(1));
-        // The same check catches the cores that report 200 after a cut.
+        // The same check rejects the file of the cores that report 200 after a cut.
         if core >= Core::D2025_12_19 && core < Core::D2026_05_08 {
             assert_eq!(word(&run(core, Package::Ec7xx, cut_once)), "-9", "{core:?}");
         }

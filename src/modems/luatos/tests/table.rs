@@ -10,7 +10,7 @@ fn every_core_answers_every_column_of_the_table_as_the_table_says() {
     let claims = "claims 200";
     let hangs = "hangs, -8";
     let late = "no update, -9 at the timeout";
-    // Split head, no length, chunked, no space, kept open, 404, 404 kept open, cut at 70 kB.
+    // Columns: split head, no length, chunked, no space, kept open, 404, 404 kept open, cut.
     let table = [
         [
             "2023-02", "-6", early4, "ok", "ok", "ok", given, given, resumed,
