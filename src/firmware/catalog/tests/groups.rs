@@ -1,4 +1,4 @@
-//! Groups of devices, and that one which cannot be used fails closed.
+//! Tests of groups of devices. A group that cannot be used fails closed.
 
 use super::*;
 use crate::firmware::audience::DeviceId;
@@ -25,7 +25,7 @@ fn catalog(rules: Vec<ScannedRules>, groups: Vec<ScannedGroup>) -> Catalog {
     })
 }
 
-/// Release 2.0, then 1.0.
+/// Releases 2.0 and 1.0.
 fn releases(catalog: &Catalog) -> (&Release, &Release) {
     match &catalog.project("P").unwrap().releases[..] {
         [newest, oldest] => (newest, oldest),
