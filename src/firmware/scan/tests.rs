@@ -301,7 +301,7 @@ fn a_folder_that_may_not_be_entered_is_there_and_unread() {
     use std::os::unix::fs::PermissionsExt;
 
     if rustix::process::geteuid().is_root() {
-        return; // Root may read everything.
+        return; // Root can read everything.
     }
     let dir = Scratch::new();
     dir.write("P/1.0.1/release.json", b"{}");

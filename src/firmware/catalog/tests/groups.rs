@@ -109,7 +109,7 @@ fn a_group_that_cannot_be_used_matches_no_device_and_holds_back_what_denies_it()
             );
             let sentence = newest.held_back.as_ref().unwrap();
             assert!(sentence.contains(why), "{sentence}");
-            // Its other rules stay known.
+            // The other rules remain known.
             assert_eq!(newest.rules.percent, Some(5.0));
             let remark = denying
                 .quarantined
