@@ -26,8 +26,8 @@ const DOUBTED_WRITER: Duration = Duration::from_secs(10);
 const ASK: Duration = Duration::from_millis(300);
 /// Interval at which the kernel is asked whether the writer still has the file open.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
-/// With a checksum file beside it: unchanged for this long is worth a reading, for the checksum
-/// proves that it is whole. (Longer than a tick of the clock that change times are taken from.)
+/// Time without a change before a file with a checksum file is read. The checksum proves that the file is complete.
+/// Longer than a tick of the clock that modification times are taken from.
 const PROVABLE_QUIET: Duration = Duration::from_millis(100);
 
 /// Answer of the kernel to the request for a lease, if it was not granted.

@@ -174,15 +174,15 @@ pub struct Snapshots {
     loaded: RefCell<BTreeMap<ContentId, CachedSnapshot>>,
     /// Counter of uses. The most recently used snapshot has the highest number.
     uses: Cell<u64>,
-    /// The holder may load. The thread that copies holds it until it is done, so a load whose client has
-    /// gone away still counts as one; what it copied is left here for the next load to find.
+    /// Lock that a load must hold. The copying thread holds it until the copy is complete, so a load counts even after
+    /// its client is gone. The copy is then left in the mutex for the next load.
     loader: Arc<Mutex<Option<Snapshot>>>,
 }
 
 /// A loaded snapshot with its position in the order of use.
 struct CachedSnapshot {
     snapshot: Arc<Snapshot>,
-    /// [`Snapshots::uses`] at its last use.
+    /// Value of [`Snapshots::uses`] at the last use.
     used: u64,
     /// Value of `used`, and the time, at the last sweep that found the snapshot in use or used since the previous
     /// sweep.
