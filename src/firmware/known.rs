@@ -70,12 +70,12 @@ impl KnownFiles {
         }
     }
 
-    /// What the file with this stamp contains, or why it is refused; `None` if unknown.
+    /// Returns the contents of the file with this stamp, or the reason why it is refused; `None` if unknown.
     pub fn get(&self, stamp: &FileStamp) -> Option<&Result<Inspected, String>> {
         self.table.get(&lasting(stamp))
     }
 
-    /// Records what the file with this stamp contains, or why it is refused.
+    /// Records the contents of the file with this stamp, or the reason why it is refused.
     pub fn insert(&mut self, stamp: &FileStamp, found: Result<Inspected, String>) {
         let stamp = lasting(stamp);
         if self.table.len() >= MOST && !self.table.contains_key(&stamp) {

@@ -16,7 +16,7 @@ pub struct DeviceSet {
     odd: Arc<[(Box<str>, usize)]>,
     /// Groups referred to as `@NAME`, without duplicates.
     groups: Arc<[NamedGroup]>,
-    /// Another set whose devices are in this set too.
+    /// A further set whose devices belong to this set, too.
     pub(super) more: Option<Arc<DeviceSet>>,
 }
 

@@ -141,8 +141,7 @@ impl PlacedFile {
     }
 }
 
-/// Creates the release of these files: applies the rules and quarantines ambiguous files. Returns `None` if no file is
-/// left.
+/// Creates the release of these files: applies the rules and quarantines ambiguous files. `None` if no file is left.
 fn release(
     files: &[PlacedFile],
     rules: &RulesByOwner,

@@ -81,8 +81,7 @@ pub struct Project {
     pub name: Box<str>,
     /// Releases, newest first; empty if all files of the project are quarantined.
     pub releases: Vec<Release>,
-    /// Positions in `releases` of the releases that are not in core form, sorted by what LuatOS reports of their
-    /// versions.
+    /// Positions in `releases` of the releases not in core form, sorted by what LuatOS reports of their versions.
     by_script: Vec<usize>,
     has_downgrades: bool,
 }
@@ -141,7 +140,7 @@ pub enum KeyOwner<'c> {
     None,
     /// Exactly one project has the key.
     One(&'c Project),
-    /// More than one project has the key.
+    /// Several projects have the key.
     Several,
 }
 

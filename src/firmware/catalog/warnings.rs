@@ -13,8 +13,7 @@ const MOST_ON_2G: u64 = 800_000;
 /// Number of bytes in 65535 packets of 1022 bytes (docs/protocol.md 6). A larger file is not offered over UDP.
 const MOST_IN_PACKETS: u64 = 65_535 * 1022;
 
-/// Warns of platforms that no module reports, because the file name has a suffix after the platform that is no build
-/// stamp.
+/// Warns of platforms that no module reports, because their name in the file name has a suffix that is no build stamp.
 pub(super) fn about_platforms<'p>(
     packages: impl Iterator<Item = (Option<Marker>, &'p Package)>,
     warnings: &mut Vec<Remark>,

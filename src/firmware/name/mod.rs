@@ -257,12 +257,12 @@ pub enum FileKind {
     Mistake(&'static str),
     /// `.soc`: a factory file of LuatOS. `luat-ota pack` builds a package of the script in it.
     Soc,
-    /// Name of a hidden file (starts with `.`) or of an unfinished copy: `*.part *.partial *.tmp *.filepart
-    /// *.crdownload *~`.
+    /// Name of a hidden file (starts with `.`) or of an unfinished copy (`*.part`, `*.partial`, `*.tmp`, `*.filepart`,
+    /// `*.crdownload`, `*~`).
     Ignored,
     /// Conflict copy that a synchronisation program makes of a file that two machines changed at the same time.
     Conflict,
-    /// Not firmware; ignored, and listed by `luat-ota check`.
+    /// A file that is no firmware; ignored, and listed by `luat-ota check`.
     Other,
 }
 

@@ -32,7 +32,7 @@ pub fn crc16(bytes: &[u8]) -> u16 {
     })
 }
 
-/// Validation of a file whose first 512 bytes (or all bytes) are blank. It is a script package unless the later bytes
+/// Validation of a file whose first 512 bytes (or all bytes) are blank: a script package, unless the later bytes
 /// differ.
 pub(super) struct ScriptCheck {
     /// The part of the header that was seen.

@@ -44,8 +44,7 @@ pub(super) fn refuse(name: &str, head: &[u8], text: bool) -> Result<(), String> 
     Err(sentence.to_owned())
 }
 
-/// Whether a text may contain these bytes. Binary data of more than a few bytes always have a byte that no text
-/// contains.
+/// Whether a text may contain these bytes. Binary data of more than a few bytes always have one that no text contains.
 pub(super) fn may_be_text(bytes: &[u8]) -> bool {
     bytes
         .iter()

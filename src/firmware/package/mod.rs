@@ -195,7 +195,7 @@ fn damaged_header(what: &str) -> String {
     )
 }
 
-/// Compares the length in a header with the size of the file. Some layouts `may_be_longer`, because they are padded or
+/// Compares the length in a header with the file's size. Some layouts `may_be_longer`, because they are padded or
 /// signed.
 fn check_length(what: &str, expected: u64, size: u64, may_be_longer: bool) -> Result<(), String> {
     let remedy = match size < expected {

@@ -55,7 +55,7 @@ pub struct StoredFile {
 pub enum UploadError {
     /// The file would be quarantined, or no such file can exist.
     Wrong(String),
-    /// Another file has this name.
+    /// The name is taken by another file.
     NameTaken(String),
     /// The file system is full.
     Full(String),

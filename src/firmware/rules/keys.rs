@@ -73,13 +73,13 @@ rules! {
     percent: f64 = read::percent, words::percent;
     /// Shares of devices that may have the release, one after the other; not together with `percent`.
     stages: Vec<Stage> = read::stages, words::stages;
-    /// Only these devices may have the release (none if the list is empty).
+    /// The only devices that may have the release (none if the list is empty).
     allow: DeviceSet = read::devices, words::count;
-    /// These devices never get the release. Merging adds those of the project.
+    /// Devices that never get the release. Merging adds those of the project.
     deny: DeviceSet = read::devices, words::count;
-    /// Only devices with these versions may have the release.
+    /// The only versions that devices may update from.
     from: FromVersions = read::from, words::value;
-    /// Only devices whose whole firmware_name is one of these may have the release.
+    /// Firmware names of devices that may have the release; the whole firmware_name must be equal to one of them.
     firmware_name: Vec<String> = read::texts, words::list;
     /// Core that a package with a core delta was made from.
     base_core: u32 = read::count, words::value;
@@ -87,7 +87,7 @@ rules! {
     not_before: i64 = read::moment, words::moment;
     /// Times of day at which the release is offered.
     window: Window = read::window, words::value;
-    /// Only devices that send this key may have the release.
+    /// Key that devices must send to get the release.
     project_key: String = read::text, words::name;
     /// Address for devices that ask with need_oss_url=1.
     redirect: Redirect = read::redirect, words::name;

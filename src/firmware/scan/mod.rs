@@ -34,9 +34,9 @@ const ENTRIES: usize = 1_000_000;
 /// Maximum number of files that are listed of each kind that is not served; further files are counted.
 pub(super) const LISTED: usize = 1000;
 
-/// Classes of entries of which there may be very many in one folder, and how many of each are looked at:
-/// what is quarantined by its name; what is no firmware; firmware that claims the same release for every
-/// platform; what is ignored silently.
+/// Maximum number of entries that are examined per folder of each class that may be very large: files quarantined by
+/// their name; files that are no firmware; firmware that claims the same release without a platform; silently ignored
+/// entries.
 const CLASSES: [usize; 4] = [LISTED, LISTED, LISTED, 0];
 
 /// Age of a file, by its own times, from which it needs no settling at the first scan.
@@ -94,8 +94,8 @@ pub(super) struct Walk {
 /// Values by path, relative to the firmware folder.
 pub(super) type ByPath<T> = BTreeMap<String, T>;
 
-/// Scans the folder once and reads every file without waiting for it to settle, for `luat-ota check` and `luat-ota
-/// explain`. Files with old times are added to `known`, which the caller may save. The error is a sentence.
+/// Scans the folder once for `luat-ota check` and `luat-ota explain`, and reads every file without waiting for it to
+/// settle. Files with old times are added to `known`, which the caller may save. The error is a sentence.
 pub fn now(root: &Path, known: &mut KnownFiles) -> Result<Catalog, String> {
     let unreadable = |error: io::Error| {
         format!(
@@ -361,8 +361,7 @@ impl Walk {
     }
 }
 
-/// Returns the class of an entry of the folder `parent` (an index of [`CLASSES`]); `None` if the entry is always
-/// examined.
+/// Returns the class of an entry of the folder `parent` (an index of [`CLASSES`]); `None` if it is always examined.
 fn class(parent: &str, name: &OsStr, kind: EntryKind) -> Option<usize> {
     let (quarantined, ignored, rival, silent) = (Some(0), Some(1), Some(2), Some(3));
     let shown = name.to_string_lossy();

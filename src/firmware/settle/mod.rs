@@ -19,7 +19,7 @@ const QUIET_MOST: Duration = Duration::from_secs(10);
 const SLOW_QUIET: Duration = Duration::from_secs(4);
 /// Shortest time between the two readings.
 const BETWEEN_READINGS: Duration = Duration::from_secs(1);
-/// Time after which the answer "has a writer" is ignored on a file system that may give it for every file.
+/// Time after which the answer "has a writer" is ignored on a file system where it may be wrong.
 const DOUBTED_WRITER: Duration = Duration::from_secs(10);
 /// Time without a change before the kernel is asked whether a writer has the file open. If so, pauses are ignored,
 /// because the closing of the file will be seen. If not, a program may be appending to the file again and again.
@@ -45,13 +45,13 @@ pub(super) enum KernelAnswer {
 /// Condition under which a file may be read at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// Must not be read: the kernel is only asked whether a writer has the file open.
+    /// No reading: the kernel is only asked whether a writer has the file open.
     Ask,
-    /// May be read only under a lease.
+    /// Reading only under a lease.
     Lease,
-    /// May be read under a lease, or if the kernel gives no answer; not if there is a writer.
+    /// Reading under a lease, or if the kernel gives no answer; not if there is a writer.
     NoWriter,
-    /// May be read regardless of the kernel's answer.
+    /// Reading regardless of the kernel's answer.
     Any,
 }
 

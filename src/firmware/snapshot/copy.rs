@@ -55,8 +55,7 @@ impl Order {
                 Ok(sealed) => return Ok(self.snapshot(Storage::Memory(sealed))),
                 Err(CopyError::Source(text)) => return Err(LoadError::Gone(text)),
                 Err(CopyError::Medium(text)) => return Err(LoadError::Unread(text)),
-                // The kernel has no memfd (before 3.17), a sandbox forbids it, or there is no
-                // memory.
+                // No memfd in the kernel (before 3.17), a sandbox forbids it, or no memory is left.
                 Err(CopyError::Room(error)) => format!("memory cannot be had ({error})"),
             }
         } else {

@@ -61,8 +61,7 @@ impl Snapshot {
         }
     }
 
-    /// All bytes, if they are in memory; `None` for a temporary file, which is never mapped because its medium may be
-    /// removed.
+    /// All bytes, if they are in memory; `None` for a temporary file, which is not mapped as its medium may be removed.
     pub fn bytes(&self) -> Option<&[u8]> {
         match &self.storage {
             Storage::Memory(sealed) => Some(sealed.bytes()),
@@ -88,8 +87,7 @@ impl Snapshot {
                     .and_then(|offset| sealed.bytes().get(offset..))
                     .unwrap_or_default();
                 let count = buffer.len().min(rest.len());
-                // Both slices exist. A loop over the bytes would be ten times slower in a build that is optimised for
-                // size.
+                // Both slices exist. A loop over the bytes would be ten times slower in a build optimised for size.
                 if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
                     to.copy_from_slice(from);
                 }

@@ -243,8 +243,7 @@ fn what_is_in_use_counts_and_is_never_dropped() {
     assert_eq!(read_all(&three), image(3));
 }
 
-/// With huge pages (2 MiB here) two snapshots take one each. The others take only the memory that
-/// they need.
+/// Two snapshots take a huge page each (2 MiB here). The others take only as much as they need.
 #[test]
 fn a_quarter_of_the_budget_may_be_taken_for_huge_pages() {
     let house = House::without_state(20 * MB);

@@ -69,8 +69,7 @@ impl CoreForm {
         }
     }
 
-    /// Returns this form as reported by a module that ran `before`. If only `before` has a middle number, that number
-    /// is kept.
+    /// Returns this form as reported by a module that ran `before`. A middle number that only `before` has is kept.
     pub fn with_middle_of(self, before: CoreForm) -> CoreForm {
         let (a, c) = self.script;
         let kept = before.full.map(|script| {

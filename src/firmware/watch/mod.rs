@@ -274,7 +274,7 @@ impl WatchLoop {
         }
     }
 
-    /// Does everything that is due. Returns `false` if the thread is to stop, or if the receiver of catalogues is gone.
+    /// Performs all due work. Returns `false` if the thread is to stop, or if the receiver of catalogues is gone.
     fn step(&mut self) -> bool {
         if self.stopped {
             return false;
@@ -422,8 +422,7 @@ impl WatchLoop {
     }
 }
 
-/// Returns the end of the pause after work that began at `start`. The pause limits the work to a small share of the
-/// time.
+/// Returns the end of the pause after work that began at `start`. The pause limits the work to a small share of time.
 fn rest(start: Instant) -> Instant {
     let now = Instant::now();
     now + now.saturating_duration_since(start).saturating_mul(SHARE)

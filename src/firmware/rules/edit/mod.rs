@@ -44,9 +44,9 @@ pub enum Edit<'a> {
 pub enum Expected {
     /// No condition.
     Anything,
-    /// There is no file (`If-None-Match: *`).
+    /// No file may exist (`If-None-Match: *`).
     Nothing,
-    /// There is a file with this tag (`If-Match`).
+    /// A file with this tag must exist (`If-Match`).
     Tag(ContentId),
 }
 
@@ -96,8 +96,8 @@ pub fn read(root: &Path, scope: RulesScope<'_>) -> Result<Option<Present>, EditE
     Ok(found.read()?.map(|(present, _)| present))
 }
 
-/// Returns the text of a release.json with some keys set, or removed (`None`). Nothing is written. All other text stays
-/// as written.
+/// Returns the text of a release.json with some keys set, or removed (`None`), and all other text as written. Writes no
+/// file.
 pub fn with_keys(text: &str, changes: &[(&str, Option<Value>)]) -> Result<String, String> {
     text::changed(text, changes)
 }
@@ -105,8 +105,7 @@ pub fn with_keys(text: &str, changes: &[(&str, Option<Value>)]) -> Result<String
 /// Time that an edit waits for another process that edits rules in the same firmware folder.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Maximum number of attempts of an edit without a condition, if a program that ignores the lock changes the file
-/// meanwhile.
+/// Maximum number of attempts of an edit without a condition, if a program that ignores the lock changes the file.
 const ATTEMPTS: usize = 5;
 
 /// Changes or creates the file, atomically. Links are not followed. The temporary file beside it has a name that the

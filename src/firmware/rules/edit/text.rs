@@ -10,7 +10,7 @@ use crate::firmware::json as strict;
 /// A key and its value, with their positions in the text.
 struct Member {
     name: String,
-    /// From the opening quote of the key to the last character of the value.
+    /// Range from the opening quote of the key to the last character of the value.
     whole: Range<usize>,
     value: Range<usize>,
 }

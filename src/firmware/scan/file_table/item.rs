@@ -70,7 +70,7 @@ pub struct FirmwareFile {
 pub enum ReadState {
     /// Never read, because the path is invalid or the file is far too large.
     Refused(String),
-    /// Not read yet, or not stable when read.
+    /// File that was not read yet, or that was not stable when read.
     Pending(Box<PendingFile>),
     /// Result of reading the file.
     Read(Result<Inspected, String>),

@@ -59,7 +59,7 @@ pub enum Patience {
 pub struct FileTable {
     patience: Patience,
     items: BTreeMap<String, Item>,
-    /// The paths of items that are still to be read, or read again.
+    /// Paths of items that must be read, or read again.
     pending: BTreeSet<String>,
     /// Numbers of files that are counted and are no items.
     unlisted: Unlisted,

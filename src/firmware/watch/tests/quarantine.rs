@@ -261,8 +261,7 @@ fn a_project_folder_that_becomes_unreadable_does_not_free_its_releases() {
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o0)).unwrap();
     bed.watcher.rescan();
     bed.until("it is told", |c| reason(c, "P").is_some());
-    // When this file is offered, a scan has run that would have forgotten the rules of a removed
-    // file.
+    // This file is offered only after a scan that would have forgotten the rules of a removed file.
     let marker = image(2, 5000);
     dir.write("M/1.0.0/update.bin", &marker);
     let catalog = bed.until_offered("M/1.0.0/update.bin", &marker);
