@@ -1,7 +1,7 @@
-//! Dates in names and versions: build stamps (`20250901`, `202509011200`). Used by [`super::name`] and
-//! [`super::version`].
+//! Recognises dates in names and versions, which are build stamps (`20250901`, `202509011200`). Used by [`super::name`]
+//! and [`super::version`].
 
-/// `20250901`, with hour, minute and second behind it or not.
+/// Whether the text is a date such as `20250901`, optionally followed by the hour, or the hour, minute and second.
 pub(super) fn is_date(text: &str) -> bool {
     let Some((date, time)) = text.split_at_checked(8) else {
         return false;
@@ -18,7 +18,7 @@ pub(super) fn is_date(text: &str) -> bool {
         && time.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// `1200` or `120000`.
+/// Whether the text is a time such as `1200` or `120000`.
 pub(super) fn is_time(text: &str) -> bool {
     let two = |at: usize, most: u32| {
         let digits = text.get(at..at.saturating_add(2));

@@ -1,11 +1,11 @@
-//! JSON that a person writes: as serde_json reads it, but a key that an object has twice is an error.
-//! serde_json keeps the last of them, so that `"percent": 0, "percent": 100` would mean 100.
+//! Parser for JSON written by a person. It differs from serde_json in that a repeated key of an object is an error.
+//! serde_json keeps the last value, so that `"percent": 0, "percent": 100` would mean 100.
 
 use std::collections::HashSet;
 
 use serde_json::Value;
 
-/// Reads a JSON text. The error is a sentence without a full stop; it names a key that is there twice.
+/// Parses a JSON text. The error is a sentence without a full stop, which names the key if a key is repeated.
 pub fn parse(text: &str) -> Result<Value, String> {
     let value = serde_json::from_str(text).map_err(|error| format!("this is no JSON: {error}"))?;
     match repeated_key(text) {
@@ -20,12 +20,12 @@ pub fn parse(text: &str) -> Result<Value, String> {
     }
 }
 
-/// The first key that an object of the text, at any depth, has a second time. `json` must be valid.
+/// Returns the first key that occurs twice in one object, at any depth. `json` must be valid.
 fn repeated_key(json: &str) -> Option<String> {
-    // The keys of each object that is open; `None` for a list.
+    // Keys of each object that is open; `None` for an array.
     let mut open: Vec<Option<HashSet<String>>> = Vec::new();
     let mut rest = json.char_indices();
-    // A text that ended just now: it is a key if a colon follows.
+    // The string that ended last. It is a key if a colon follows.
     let mut text = None;
     while let Some((start, character)) = rest.next() {
         match character {
@@ -34,7 +34,7 @@ fn repeated_key(json: &str) -> Option<String> {
             '}' | ']' => drop(open.pop()),
             '"' => text = json.get(start..text_end(&mut rest)?),
             ':' => {
-                // Decoded: `"per\u0063ent"` is `"percent"`.
+                // Compare decoded keys: `"per\u0063ent"` is `"percent"`.
                 let key: String = serde_json::from_str(text.take()?).ok()?;
                 let keys = open.last_mut()?.as_mut()?;
                 if let Some(key) = keys.replace(key) {
@@ -47,7 +47,7 @@ fn repeated_key(json: &str) -> Option<String> {
     None
 }
 
-/// The end of a text whose opening quote was read.
+/// Returns the end of a string whose opening quote was read.
 fn text_end(rest: &mut std::str::CharIndices<'_>) -> Option<usize> {
     while let Some((at, character)) = rest.next() {
         match character {

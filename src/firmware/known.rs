@@ -1,9 +1,9 @@
-//! The table of known hashes: the result of reading the file with a given stamp, so that a restart does not
-//! read every file again. Used by [`super::scan::file_table`].
+//! Table of known hashes: the result of reading the file with a given stamp, so that a restart does not read every file
+//! again. Used by [`super::scan::file_table`].
 //!
-//! The device number counts only for disks. That of a btrfs, an NFS or an overlay is another one after each
-//! boot, and would invalidate the table at every reboot. A wrong entry offers nothing wrong: a snapshot must
-//! have the recorded hash, or it is not served.
+//! The device number counts only for disks. The number of a btrfs, NFS or overlay file system changes at each boot and
+//! would invalidate the table at every reboot. A wrong entry never causes wrong bytes to be served: a snapshot is
+//! served only if it has the recorded hash.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -17,31 +17,31 @@ use super::package::{Inspected, PackageKind};
 use crate::os::fs::{Content, FileStamp, open_to_read};
 use crate::state::{self, StateFolder};
 
-/// So many files at most are remembered.
+/// Maximum number of files in the table.
 const MOST: usize = 200_000;
 
-/// The longest line that is read, in bytes.
+/// Length in bytes of the longest line that is read.
 const LINE: u64 = 4096;
 
-/// Grows when packages come to be judged in another way, or the lines change: then every file is read
-/// again.
+/// Format version. It is raised when the validation of packages or the format of the lines changes. Every file is then
+/// read again.
 const VERSION: u64 = 2;
 
-/// The table's name in the state folder.
+/// Name of the table's file in the state folder.
 pub const FILE: &str = "hashes.jsonl";
 
-/// FileStamp → what the file was found to be (or why it is refused). Kept in a file of JSON lines.
+/// Maps a file stamp to what the file contains, or to the reason why the file is refused. Stored as JSON lines.
 pub struct KnownFiles {
     file: Option<PathBuf>,
-    /// Claimed before the file is written; `None`: the caller has it to itself.
+    /// State folder to claim before the file is written; `None` if the caller has exclusive access to the file.
     lock: Option<StateFolder>,
     table: HashMap<FileStamp, Result<Inspected, String>>,
     changed: bool,
 }
 
 impl KnownFiles {
-    /// Reads the table from this file; lines that cannot be read are skipped. `None`: it is kept in
-    /// memory alone.
+    /// Reads the table from this file and skips lines that cannot be parsed. With `None`, the table is only kept in
+    /// memory.
     pub fn open(file: Option<PathBuf>) -> KnownFiles {
         let table = match file.as_deref().map(open_to_read) {
             Some(Ok(file)) => read(BufReader::new(Content::new(file))),
@@ -55,10 +55,10 @@ impl KnownFiles {
         }
     }
 
-    /// The table of this state folder, for the server that uses it.
+    /// Opens the table in this state folder, for the server that uses the folder.
     pub fn open_in(folder: &StateFolder) -> KnownFiles {
         let path = folder.path().join(FILE);
-        // One that is damaged is written anew anyway.
+        // A folder in place of the file would make every save fail. A damaged file is replaced by the next save.
         if folder.is_claimed() && std::fs::symlink_metadata(&path).is_ok_and(|about| about.is_dir())
         {
             const COST: &str = "the firmware files are read again";
@@ -70,12 +70,12 @@ impl KnownFiles {
         }
     }
 
-    /// What a file with this stamp was found to be.
+    /// Returns the contents of the file with this stamp, or the reason why it is refused; `None` if unknown.
     pub fn get(&self, stamp: &FileStamp) -> Option<&Result<Inspected, String>> {
         self.table.get(&lasting(stamp))
     }
 
-    /// Remembers what a file was found to be, or why it is refused.
+    /// Records the contents of the file with this stamp, or the reason why it is refused.
     pub fn insert(&mut self, stamp: &FileStamp, found: Result<Inspected, String>) {
         let stamp = lasting(stamp);
         if self.table.len() >= MOST && !self.table.contains_key(&stamp) {
@@ -87,13 +87,13 @@ impl KnownFiles {
         }
     }
 
-    /// Forgets a file: it is to be read again.
+    /// Removes a file from the table, so that it is read again.
     pub fn forget(&mut self, stamp: &FileStamp) {
         self.changed |= self.table.remove(&lasting(stamp)).is_some();
     }
 
-    /// Forgets the files that a scan did not see, on those devices that it did see: what lay on a
-    /// stick that is not mounted now comes back with it. (Unless the table is half full of such.)
+    /// Removes the files that a scan did not see. Files on devices of which the scan saw no file are kept, because a
+    /// removable medium may be mounted again; but not if the table is half full.
     pub fn keep_only(&mut self, seen: &[FileStamp]) {
         let mut seen: Vec<FileStamp> = seen.iter().map(lasting).collect();
         seen.sort();
@@ -107,30 +107,30 @@ impl KnownFiles {
         self.changed |= self.table.len() != before;
     }
 
-    /// The device number of all files in the table, if it is the same for all.
+    /// The device number of the files in the table, if it is the same for all.
     pub fn device(&self) -> Option<u64> {
         let mut devices = self.table.keys().map(|stamp| stamp.dev);
         let first = devices.next()?;
-        // 0: a number that means nothing after a remount (see `lasting`).
+        // 0 replaces a number that may change at a remount (see `lasting`).
         (first != 0 && devices.all(|device| device == first)).then_some(first)
     }
 
-    /// Is there anything that is not in the file yet?
+    /// Whether the table has changes that are not in its file yet.
     pub fn changed(&self) -> bool {
         self.changed && self.file.is_some()
     }
 
-    /// How many files are known.
+    /// Number of known files.
     pub fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// None is known.
+    /// Whether no file is known.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
 
-    /// Writes the file, atomically, if it is out of date.
+    /// Writes the file atomically if it is out of date.
     pub fn save(&mut self) -> io::Result<()> {
         let Some(file) = self.file.as_ref().filter(|_| self.changed) else {
             return Ok(());
@@ -150,8 +150,8 @@ impl KnownFiles {
     }
 }
 
-/// The stamp without what changes from boot to boot: the number of a device that is no disk (its
-/// major number is 0).
+/// Returns the stamp without the part that may change from boot to boot, which is the number of a device that is not a
+/// disk (its major number is 0).
 fn lasting(stamp: &FileStamp) -> FileStamp {
     let major = (stamp.dev >> 8 & 0xfff) | (stamp.dev >> 32 & 0xffff_f000);
     FileStamp {
@@ -160,7 +160,7 @@ fn lasting(stamp: &FileStamp) -> FileStamp {
     }
 }
 
-/// One line; nothing for times that no file system has (they would not fit).
+/// Appends one line. Appends nothing if a time does not fit into 64 bits, which happens on no file system.
 fn write_line(text: &mut String, stamp: &FileStamp, found: &Result<Inspected, String>) {
     let (Ok(mtime), Ok(ctime)) = (i64::try_from(stamp.mtime), i64::try_from(stamp.ctime)) else {
         return;
@@ -200,8 +200,8 @@ fn read(mut file: impl BufRead) -> HashMap<FileStamp, Result<Inspected, String>>
     table
 }
 
-/// The next line; false at the end. What is longer than [`LINE`] comes in pieces, none of which is a
-/// line of ours.
+/// Reads the next line; returns `false` at the end of the file. A line longer than [`LINE`] arrives in pieces, none of
+/// which can be parsed.
 fn next_line(file: &mut impl BufRead, line: &mut Vec<u8>) -> bool {
     line.clear();
     matches!(file.by_ref().take(LINE).read_until(b'\n', line), Ok(n) if n > 0)
@@ -211,7 +211,7 @@ fn parse(line: &[u8]) -> Option<Value> {
     serde_json::from_str(str::from_utf8(line).ok()?).ok()
 }
 
-/// A text as JSON writes it.
+/// Encodes a text as a JSON string.
 fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
@@ -240,9 +240,9 @@ fn read_line(line: &[u8]) -> Option<(FileStamp, Result<Inspected, String>)> {
     Some((stamp, Ok(found)))
 }
 
-/// Reads 32 hexadecimal digits.
+/// Parses 32 hexadecimal digits.
 pub(super) fn md5(hex: &str) -> Option<[u8; 16]> {
-    // Written twice it is as long as a content id, and that has a reader.
+    // Repeated twice, an MD5 has the length of a content id, so the parser of content ids can read it.
     let ContentId(twice) = ContentId::parse(&hex.repeat(2))?;
     twice.first_chunk().copied()
 }
@@ -270,7 +270,7 @@ mod tests {
         }
     }
 
-    /// A disk's device number, as Linux makes it: major 8, minor 1.
+    /// Device number of a disk as Linux encodes it: major 8, minor 1.
     const DISK: u64 = 0x801;
 
     fn folder(name: &str) -> PathBuf {

@@ -1,9 +1,10 @@
-//! WHAT there is: the firmware folder as an immutable [`catalog::Catalog`], and the bytes of each
-//! file as a [`snapshot::Snapshot`] that can never change.
+//! The contents of the firmware folder as an immutable [`catalog::Catalog`], and the bytes of each
+//! file as an immutable [`snapshot::Snapshot`].
 //!
-//! A file's way in: [`watch`] hears of it, [`scan`] walks to it, [`settle`] waits until no writer is
-//! at work, [`package`] checks and hashes it in one reading, [`known`] remembers the hash for the
-//! next start, [`name`] and [`rules`] say what it is for, and a new [`catalog`] is published.
+//! A file passes through these modules: [`watch`] receives the event, [`scan`] finds the file,
+//! [`settle`] waits until no process writes to it, [`package`] validates and hashes it in one
+//! reading, [`known`] keeps the hash for the next start, [`name`] and [`rules`] determine which
+//! modules it is for, and a new [`catalog`] is published.
 
 pub mod audience;
 pub mod catalog;
@@ -26,12 +27,12 @@ pub mod words;
 
 use std::fmt::{self, Write as _};
 
-/// SHA-256 of a file's bytes: the name of a content, wherever it lies and whatever it is called.
+/// SHA-256 of a file's bytes. Identifies a content independently of its path and name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContentId(pub [u8; 32]);
 
 impl ContentId {
-    /// Reads 64 hexadecimal digits, either case.
+    /// Parses 64 hexadecimal digits in either case.
     pub fn parse(hex: &str) -> Option<ContentId> {
         let hex = hex.as_bytes();
         if hex.len() != 64 {
@@ -46,13 +47,13 @@ impl ContentId {
         Some(ContentId(id))
     }
 
-    /// The first 12 bits: the part of a UDP upgrade id that names the content (0..=4095).
+    /// The first 12 bits (0..=4095), by which a UDP upgrade id identifies the content.
     pub fn short(&self) -> u16 {
         let [first, second, ..] = self.0;
         u16::from(first) << 4 | u16::from(second) >> 4
     }
 
-    /// The least of the ids with these first 12 bits.
+    /// The smallest of the ids with these first 12 bits.
     pub fn least_with_short(short: u16) -> ContentId {
         let mut id = [0; 32];
         let begin = (short << 4).to_be_bytes();
@@ -63,7 +64,7 @@ impl ContentId {
     }
 }
 
-/// 64 lower-case hexadecimal digits.
+/// Writes 64 lower-case hexadecimal digits.
 impl fmt::Display for ContentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
@@ -72,7 +73,7 @@ impl fmt::Display for ContentId {
     }
 }
 
-/// The first eight digits are enough for a person.
+/// Writes the first eight digits, which are enough to read a log.
 impl fmt::Debug for ContentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.8}…", self.to_string())

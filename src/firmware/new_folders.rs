@@ -1,21 +1,21 @@
-//! Makes the missing folders on the path of a new file, and removes them again if the file cannot be
-//! written. Used by [`super::receive`] and [`super::rules::edit`].
+//! Creates the missing folders on the path of a new file, and removes them again if the file cannot be written. Used by
+//! [`super::receive`] and [`super::rules::edit`].
 
 use std::io;
 
 use super::scan;
 use crate::os::fs::Folder;
 
-/// A folder that was opened, and those on the way to it that were made.
+/// An open folder, with the folders that were created on the path to it.
 pub(super) struct NewFolders {
     folder: Folder,
-    /// Each with its parent.
+    /// The created folders, outermost first, each as its parent and its name.
     made: Vec<(Folder, String)>,
 }
 
 impl NewFolders {
-    /// Opens the folder with these parts beneath `root`, making what is missing. The error: the path of
-    /// the part that cannot be opened or made, and why. Then nothing new is left.
+    /// Opens the folder at this path below `root` and creates the missing folders. The error is the path of the folder
+    /// that cannot be opened or created, and the cause. After an error no created folder remains.
     pub(super) fn open<'p>(
         root: Folder,
         parts: impl IntoIterator<Item = &'p str>,
@@ -47,7 +47,7 @@ impl NewFolders {
         &self.folder
     }
 
-    /// Removes the folders that were made, as far as they are empty.
+    /// Removes the created folders that are empty.
     pub(super) fn remove(self) {
         for (parent, name) in self.made.iter().rev() {
             parent.remove_child(name).ok();
@@ -55,14 +55,14 @@ impl NewFolders {
     }
 }
 
-/// True: it was made.
+/// Opens a folder, or creates it if it is missing. The boolean is true if the folder was created.
 fn open_or_make(parent: &Folder, name: &str) -> io::Result<(Folder, bool)> {
     match parent.child(name.as_ref()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         child => return Ok((child?, false)),
     }
     match parent.make_child(name) {
-        // Another program made it meanwhile.
+        // Another program has created it in the meantime.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             Ok((parent.child(name.as_ref())?, false))
         }

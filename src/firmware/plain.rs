@@ -1,15 +1,15 @@
-//! Names that the API takes for new files and folders: no character that hides or turns round what is
-//! shown, and no name that Windows or a shell reads as something else. A person may put other names into
-//! the folder.
+//! Validates names that the API accepts for new files and folders. Rejects characters that are invisible or change how
+//! text is displayed, and names to which Windows or a shell gives another meaning. A person may use other names in the
+//! folder.
 
-/// Names of devices on Windows, with every ending and in any case.
+/// Device names of Windows, which are reserved with every ending and in any case.
 const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
 
-/// Characters that Windows allows in no name, or that a shell (sh, cmd.exe) acts upon.
+/// Characters that Windows allows in no name, or that a shell (sh, cmd.exe) interprets.
 const ACTED_UPON: &str = "<>:\"|?*\\/$`'&;!%^";
 
-/// Looks at one part of a path, or at a project, version or platform in it. The error is a sentence that
-/// has none of the characters that it is about.
+/// Validates one part of a path, or a project, version or platform in it. The error is a sentence that contains none of
+/// the rejected characters.
 pub fn name(name: &str) -> Result<(), String> {
     text(name)?;
     let shown = || shown(name);
@@ -44,7 +44,7 @@ pub fn name(name: &str) -> Result<(), String> {
     }
 }
 
-/// Looks at a text that people are shown. The error is a sentence.
+/// Validates a text that is shown to people. The error is a sentence.
 pub fn text(text: &str) -> Result<(), String> {
     match text.chars().find(|character| deceives(*character)) {
         Some(character) => Err(format!(
@@ -57,7 +57,7 @@ pub fn text(text: &str) -> Result<(), String> {
     }
 }
 
-/// The character, or what stands for it where it cannot be seen or changes how others are shown.
+/// Returns the character, or a replacement if it is invisible or changes how other characters are displayed.
 pub fn visible(character: char) -> char {
     match character {
         c if c.is_whitespace() => ' ',
@@ -66,7 +66,7 @@ pub fn visible(character: char) -> char {
     }
 }
 
-/// The beginning of a text, every deceiving character escaped.
+/// Returns the first 60 characters of a text with every deceptive character escaped.
 fn shown(text: &str) -> String {
     let mut shown = String::new();
     for character in text.chars().take(60) {
@@ -78,7 +78,7 @@ fn shown(text: &str) -> String {
     shown
 }
 
-/// `COM1`, `nul.tar.gz`, `aux .bin`.
+/// Whether the name is a device name of Windows, such as `COM1`, `nul.tar.gz` or `aux .bin`.
 fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or_default();
     let stem = stem.trim_end().to_lowercase();
@@ -95,8 +95,8 @@ fn is_device(name: &str) -> bool {
     }
 }
 
-/// Control characters; those that set the direction of writing; those without a width or a form; spaces
-/// other than U+0020; characters that look like a slash.
+/// Whether a character can deceive a reader: control characters, characters that set the writing direction, characters
+/// without width or shape, spaces other than U+0020, and characters that look like a slash.
 fn deceives(character: char) -> bool {
     character.is_control()
         || (character.is_whitespace() && character != ' ')

@@ -1,5 +1,5 @@
-//! Takes a release out of service without deleting it: its folders and files are moved into [`RETIRED`], to the same
-//! path below it. The scan looks into no folder whose name begins with a dot.
+//! Takes a release out of service without deleting it: moves its folders and files into [`RETIRED`], keeping their
+//! paths below that folder. The scan skips folders whose names begin with a dot.
 
 use std::path::Path;
 
@@ -10,26 +10,26 @@ use super::rules::edit::{self, EditError, RulesScope};
 use super::scan;
 use crate::os::fs::Folder;
 
-/// The folder for retired releases. If the path is taken there, `.retired-2` and so on are tried.
+/// Folder for retired releases. If the path exists there already, `.retired-2` and so on are tried.
 pub const RETIRED: &str = ".retired";
 
-/// The folders that are tried, at most.
+/// Maximum number of folders that are tried.
 const MOST: u32 = 1000;
 
-/// Endings of the checksum files beside a file.
+/// Endings of a file and of the checksum files beside it.
 const BESIDE: [&str; 3] = ["", ".sha256", ".md5"];
 
 /// A folder or file that was moved, relative to the firmware folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moved {
-    /// Where it was.
+    /// Former path.
     pub from: String,
-    /// Where it is now.
+    /// New path.
     pub to: String,
 }
 
-/// Retires a release of a project. If a part of it cannot be moved, what was moved before is moved back. `root`: the
-/// firmware folder. Blocks.
+/// Retires a release of a project. If a part cannot be moved, the parts that were moved before are moved back. `root`
+/// is the firmware folder. Blocks.
 pub fn retire(root: &Path, project: &str, release: &Release) -> Result<Vec<Moved>, EditError> {
     let (folder, _lock) = edit::locked(root)?;
     let mut moved = Vec::new();
@@ -51,7 +51,7 @@ pub fn retire(root: &Path, project: &str, release: &Release) -> Result<Vec<Moved
     }
 }
 
-/// The folders of a release, and its files that are in none of them.
+/// Returns the folders of a release, and those of its files that are in none of these folders.
 fn parts(root: &Path, project: &str, release: &Release) -> Result<Vec<String>, EditError> {
     let owner = RulesOwner {
         project,
@@ -77,7 +77,7 @@ fn parts(root: &Path, project: &str, release: &Release) -> Result<Vec<String>, E
     Ok(parts)
 }
 
-/// Moves one of them; its new path, or `None` if it is not there.
+/// Moves one folder or file. Returns its new path, or `None` if it does not exist.
 fn retire_one(folder: &Folder, path: &str) -> std::io::Result<Option<String>> {
     for number in 1..=MOST {
         let to = match number {
@@ -94,7 +94,7 @@ fn retire_one(folder: &Folder, path: &str) -> std::io::Result<Option<String>> {
     Err(std::io::ErrorKind::AlreadyExists.into())
 }
 
-/// Moves a folder or file to another path, making the folders above that. `false`: something is there.
+/// Moves a folder or file, creating the parent folders of the new path. Returns `false` if the new path exists.
 fn move_to(root: &Folder, from: &str, to: &str) -> std::io::Result<bool> {
     let split = |path: &str| match path.rsplit_once('/') {
         Some((folder, name)) => (folder.to_owned(), name.to_owned()),
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(moved, [".retired/P/2.0.0", ".retired/P_2.0.0"]);
         assert!(folder.path().join(".retired/P/2.0.0/release.json").exists());
         assert!(folder.path().join("P/1.0.0/u.bin").exists());
-        // The same version once more.
+        // The same version is retired a second time.
         folder.write("P/2.0.0/u.bin", b"y");
         let moved = retired(&folder, "2.0.0", &["P/2.0.0/u.bin"]);
         assert_eq!(moved, [".retired-2/P/2.0.0"]);

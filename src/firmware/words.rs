@@ -1,9 +1,9 @@
-//! A release's rules in words for people: in the lines at the start, in `luat-ota check`, and on the
-//! operator's page.
+//! Descriptions of a release's rules for people, used in the log at the start, by `luat-ota check`
+//! and on the operator page.
 
 use crate::firmware::catalog::Release;
 
-/// The modules that a release has packages for.
+/// Describes the modules that a release has packages for.
 pub fn whom(release: &Release) -> String {
     let mut platforms: Vec<&str> = Vec::new();
     let mut everyone = false;
@@ -20,7 +20,7 @@ pub fn whom(release: &Release) -> String {
     }
 }
 
-/// The rules of a release, in a few words each.
+/// Describes each rule of a release in a few words.
 pub fn rules(release: &Release) -> Vec<String> {
     conditions(release)
         .into_iter()
@@ -28,7 +28,7 @@ pub fn rules(release: &Release) -> Vec<String> {
         .collect()
 }
 
-/// The rules of a release, each as its key in release.json, or `held_back`, and a few words.
+/// Returns each rule of a release as its key in release.json (or `held_back`) and a description.
 pub fn conditions(release: &Release) -> Vec<(&'static str, String)> {
     let held_back = release.held_back.as_ref();
     let held_back = held_back.map(|reason| ("held_back", format!("held back: {reason}")));

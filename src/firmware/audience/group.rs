@@ -1,29 +1,29 @@
-//! Groups of devices: files `@NAME.txt` at the top of the firmware folder, which `allow` and `deny` name as `@NAME`.
+//! Groups of devices: files `@NAME.txt` at the top of the firmware folder. `allow` and `deny` refer to them as `@NAME`.
 
 use super::id::DeviceId;
 use super::set::{DeviceList, DeviceSet, is_group_name};
 use crate::firmware::plain;
 
-/// The longest name of a device, in characters; of a longer one this is kept.
+/// Maximum length of a device name in characters. A longer name is cut.
 const LONGEST_NAME: usize = 64;
 
-/// A group: its devices, and the names that its file gives them.
+/// A group: its devices, and the names of devices in its file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Group {
-    /// Its devices: not empty, and without groups.
+    /// Devices of the group: not empty, and without groups.
     pub devices: DeviceSet,
-    /// Sorted by device, each once, with the bytes of its name in `text`.
+    /// Sorted by device, one entry per device, with the range of its name in `text`.
     names: Box<[(DeviceId, [u32; 2])]>,
     text: Box<str>,
 }
 
 impl Group {
-    /// The longest file, in bytes.
+    /// Maximum size of the file in bytes.
     pub const MOST_BYTES: u64 = 16 << 20;
 
-    /// Reads the file (UTF-8; a BOM is ignored). Each line is empty or has an id or a range as in `allow`, and after a
-    /// `#` the device's name. The error is a sentence: with one line left out, a group that `deny` names would let its
-    /// device in.
+    /// Parses the file (UTF-8; a BOM is ignored). Each line is empty or has an id or a range as in `allow`, and after a
+    /// `#` the device's name. One bad line makes the whole file an error (a sentence): if the line were skipped, `deny`
+    /// with this group would admit its device.
     pub fn parse(bytes: &[u8]) -> Result<Group, String> {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let lines = std::str::from_utf8(bytes)
@@ -52,7 +52,7 @@ impl Group {
         if devices.is_empty() {
             return Err("it names no device".to_owned());
         }
-        // Stable: of two names the first stays.
+        // The sort is stable: of two names for a device the first is kept.
         names.sort_by_key(|(device, _)| *device);
         names.dedup_by_key(|(device, _)| *device);
         Ok(Group {
@@ -62,7 +62,7 @@ impl Group {
         })
     }
 
-    /// The name that its file gives a device.
+    /// The name that the file gives a device.
     pub fn device_name(&self, device: DeviceId) -> Option<&str> {
         let at = self.names.binary_search_by_key(&device, |(id, _)| *id);
         let (_, [start, end]) = self.names.get(at.ok()?)?;
@@ -70,7 +70,7 @@ impl Group {
     }
 }
 
-/// The group whose file has this name: `@pilot.txt` → `pilot`.
+/// Returns the group whose file has this name: `@pilot.txt` → `pilot`.
 pub fn group_of_file(name: &str) -> Option<&str> {
     let name = name.strip_prefix('@')?.strip_suffix(".txt")?;
     is_group_name(name).then_some(name)

@@ -1,15 +1,15 @@
-//! Device ids.
+//! Identifiers of devices.
 
 use std::borrow::Cow;
 use std::hash::Hasher;
 
 use siphasher::sip::SipHasher24;
 
-/// What a module calls itself. The text is bounded and its characters are known, whatever arrived
+/// Identity that a module claims. Its text is bounded and has only known characters, whatever was received
 /// (docs/hazards.md 21).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DeviceId {
-    /// 14 to 17 decimal digits; 15 by the book.
+    /// 14 to 17 decimal digits; 15 in the standard.
     Imei(u64),
     /// 12 hexadecimal digits, without separators.
     Mac(u64),
@@ -17,36 +17,35 @@ pub enum DeviceId {
     Other(u64),
 }
 
-/// Keys the hash of ids that are neither IMEI nor MAC. It need not be secret: a module is believed
-/// whatever id it claims, so there is nothing to gain by making two of them collide; and a fixed key
-/// gives the same id after a restart and on every machine.
+/// Key of the hash of ids that are neither IMEI nor MAC. It need not be secret: a server believes any id that a module
+/// claims, so a collision of two ids gains nothing. A fixed key gives the same id after a restart and on every machine.
 const OTHER_KEY: [u8; 16] = *b"luat-ota other 1";
 
-/// The most characters an id may have.
+/// Maximum length of an id in characters.
 pub(super) const LONGEST_ID: usize = 64;
 
-/// The longest text in which an id is looked for, in bytes.
+/// Length in bytes of the longest text that may contain an id.
 const LONGEST_TEXT: usize = 256;
 
-/// The longest unique id of a chip that is sent as raw bytes.
+/// Length in bytes of the longest unique id of a chip that is sent as raw bytes.
 const LONGEST_RAW: usize = 32;
 
-/// What modules send that could not find out who they are.
+/// Texts that modules send if they could not determine their id.
 const NOBODY: [&str; 6] = ["nil", "null", "none", "undefined", "unknown", "false"];
 
 impl DeviceId {
-    /// Reads an id, wherever it comes from: [`DeviceId::read`] without the text.
+    /// Parses an id from any source, like [`DeviceId::read`] but without the text.
     pub fn parse(text: &str) -> Option<DeviceId> {
         DeviceId::read(text).map(|(id, _)| id)
     }
 
-    /// Reads an id from the net, a rules file, a list or a command line, and the text by which it is shown: as it
-    /// is written, but without what only surrounds or separates it (quotes, white space, a `+` in front, the
-    /// separators of a MAC).
+    /// Parses an id from the network, a rules file, a list or a command line. Returns also the text by which the id is
+    /// shown: as written, but without characters that only surround or separate it (quotes, white space, a leading `+`,
+    /// the separators of a MAC).
     ///
-    /// 14..=17 digits are an IMEI, 12 hexadecimal digits (not all of which need be letters) a MAC. What is
-    /// empty, too long or has other characters is no id; nor is what stands for "none": `nil`, zeros alone,
-    /// a MAC or uid of `f` alone.
+    /// 14..=17 digits are an IMEI, 12 hexadecimal digits (which need not include letters) a MAC. A text that is empty,
+    /// too long or has other characters is no id; nor is a text that means "none": `nil`, only zeros, a MAC or uid of
+    /// only `f`.
     pub fn read(text: &str) -> Option<(DeviceId, Cow<'_, str>)> {
         if let Some(imei) = imei(text) {
             return (imei != 0).then_some((DeviceId::Imei(imei), Cow::Borrowed(text)));
@@ -64,7 +63,7 @@ impl DeviceId {
         let within = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
         let is_plain = text.len() <= LONGEST_ID && text.bytes().all(within);
         let compact: String = text.chars().filter(|c| !is_separator(*c)).collect();
-        // Not `862991443753386.0`, which would get a digit more.
+        // Without a dot, because `862991443753386.0` would get another digit.
         if !text.contains('.')
             && let Some(imei) = imei(&compact)
         {
@@ -78,7 +77,7 @@ impl DeviceId {
                 false => (mac, Cow::Owned(compact.to_ascii_lowercase())),
             });
         }
-        // libfota2 sends a chip's unique id in capitals.
+        // libfota2 sends the unique id of a chip in capitals.
         let is_unique = is_hex && compact.len() >= 16 && compact.len().is_multiple_of(2);
         let has_capitals = !compact.bytes().any(|byte| byte.is_ascii_lowercase());
         let text = match is_unique && compact.len() <= LONGEST_ID && !text.contains(['-', '.']) {
@@ -92,7 +91,7 @@ impl DeviceId {
         Some((DeviceId::Other(hasher.finish()), text))
     }
 
-    /// The unique id of a chip that was sent as raw bytes (docs/protocol.md 9c), read as if it had been sent in
+    /// Parses the unique id of a chip that was sent as raw bytes (docs/protocol.md 9c), as if it had been sent in
     /// hexadecimal, as libfota2 does.
     pub fn of_raw_bytes(bytes: &[u8]) -> Option<(DeviceId, String)> {
         if bytes.len() > LONGEST_RAW {
@@ -102,7 +101,7 @@ impl DeviceId {
         DeviceId::read(&text).map(|(id, text)| (id, text.into_owned()))
     }
 
-    /// The beginning of an id as a person writes it, without what [`DeviceId::read`] takes away from an id.
+    /// Returns the beginning of an id, as a person writes it, without the characters that [`DeviceId::read`] removes.
     pub fn prefix(text: &str) -> String {
         let text = bare(text);
         let is_part = |c: char| c.is_ascii_hexdigit() || is_separator(c);
@@ -115,7 +114,7 @@ impl DeviceId {
         }
     }
 
-    /// Does the text stand for "no id"? Modules without one would else all be one device.
+    /// Whether the text means "no id". Otherwise all modules without an id would be one device.
     pub fn is_nobody(text: &str) -> bool {
         let text = bare(text);
         let mut rest = text.chars().filter(|c| !is_separator(*c)).peekable();
@@ -129,7 +128,7 @@ impl DeviceId {
         }
     }
 
-    /// Which kind it is, and its number: the bytes that are hashed.
+    /// The kind of the id and its number, which are the hashed bytes.
     pub fn parts(self) -> (u8, u64) {
         match self {
             DeviceId::Imei(number) => (0, number),
@@ -138,7 +137,7 @@ impl DeviceId {
         }
     }
 
-    /// The id of these parts.
+    /// Creates the id with these parts.
     pub fn of_parts((kind, number): (u8, u64)) -> DeviceId {
         match kind {
             0 => DeviceId::Imei(number),
@@ -148,30 +147,30 @@ impl DeviceId {
     }
 }
 
-/// The text without white space and quotes around it and a `+` in front.
+/// Returns the text without surrounding white space and quotes, and without a leading `+`.
 pub(super) fn bare(text: &str) -> &str {
     let around = |c: char| {
         c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '“' | '”' | '‘' | '’' | '＂' | '＇')
     };
     let text = text.trim_matches(around);
-    // `="862991443753386"` is how a number is kept from becoming one in a spreadsheet.
+    // In a spreadsheet, `="862991443753386"` prevents an id from becoming a number.
     let text = text.trim_start_matches(['+', '=', '＋']);
     text.trim_matches(around)
 }
 
-/// What may stand between the digits of an id.
+/// Whether a character may separate the digits of an id.
 pub(super) fn is_separator(c: char) -> bool {
     c.is_whitespace() || matches!(c, ':' | '-' | '.')
 }
 
-/// `a1:b2:c3:d4:e5:f6`, `A1B2-C3D4-E5F6`, `a1b2c3d4e5f6`: groups of one length.
+/// Whether all groups have the same length: `a1:b2:c3:d4:e5:f6`, `A1B2-C3D4-E5F6`, `a1b2c3d4e5f6`.
 fn is_grouped(text: &str) -> bool {
     let mut groups = text.split(is_separator).map(str::len);
     let first = groups.next().unwrap_or_default();
     matches!(first, 2 | 4 | 6 | 12) && groups.all(|length| length == first)
 }
 
-/// `862991443753386` → the number. Seventeen digits are far below 2^64.
+/// Parses an IMEI such as `862991443753386`. Seventeen digits are far below 2^64.
 pub(super) fn imei(text: &str) -> Option<u64> {
     let add = |number: u64, byte: u8| {
         let digit = byte.wrapping_sub(b'0');

@@ -4,44 +4,43 @@ use std::sync::Arc;
 
 use super::id::{DeviceId, LONGEST_ID, bare, imei, is_separator};
 
-/// A set of devices: single ids, IMEI ranges and groups. A look-up is a binary search. A clone shares the
-/// entries: each release of a project has its project's.
+/// A set of devices: single ids, IMEI ranges and groups. A lookup is a binary search. A clone shares the entries,
+/// because each release of a project has those of the project.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceSet {
-    /// Ids named singly, sorted, each once; those inside a range too, because `names` asks for them.
+    /// Single ids, sorted, without duplicates. Includes those inside a range, because `names` needs them.
     pub(super) single: Arc<[DeviceId]>,
-    /// Both ends inclusive; sorted, and no two touch.
+    /// Ranges with both ends inclusive; sorted, and no two overlap or touch.
     pub(super) ranges: Arc<[(u64, u64)]>,
-    /// Entries that no IMEI looks like, as they are written, and how many digits they have; the first
-    /// [`ODD`] of them.
+    /// Entries of digits with a number of digits that no IMEI has, as written, and that number; only the first [`ODD`].
     odd: Arc<[(Box<str>, usize)]>,
-    /// Groups named as `@NAME`, each once.
+    /// Groups referred to as `@NAME`, without duplicates.
     groups: Arc<[NamedGroup]>,
-    /// Those of another set too.
+    /// A further set whose devices belong to this set, too.
     pub(super) more: Option<Arc<DeviceSet>>,
 }
 
-/// A group that a list names.
+/// A group that a list refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct NamedGroup {
     name: Box<str>,
-    /// Its devices; `None`: it cannot be used, and matches none.
+    /// Devices of the group; `None` if the group cannot be used, so that it matches no device.
     devices: Option<DeviceSet>,
 }
 
-/// Entries that are remembered for a warning.
+/// Number of entries that are kept for a warning.
 const ODD: usize = 5;
 
-/// The longest name of a group, in characters.
+/// Maximum length of a group name in characters.
 const LONGEST_GROUP: usize = 64;
 
-/// Most groups that one list names: each is looked up on its own.
+/// Maximum number of groups in one list, because each is searched separately.
 const MOST_GROUPS: usize = 100;
 
 impl DeviceSet {
-    /// Reads the entries of `allow` or `deny`: an id, `FIRST-LAST` of two IMEIs (inclusive, 14..=17
-    /// digits each), or `@NAME` of a group, which has no devices before [`DeviceSet::with_groups`]. The error is a
-    /// sentence that names the entry.
+    /// Parses the entries of `allow` or `deny`: an id, `FIRST-LAST` of two IMEIs (inclusive, 14..=17 digits each), or
+    /// `@NAME` of a group, which has no devices before [`DeviceSet::with_groups`]. The error is a sentence that names
+    /// the entry.
     pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<DeviceSet, String> {
         let mut list = DeviceList::default();
         let mut groups: Vec<NamedGroup> = Vec::new();
@@ -71,7 +70,7 @@ impl DeviceSet {
         })
     }
 
-    /// The same with the devices of its groups. `find`: those of a group; `None`: it cannot be used.
+    /// Returns the set with the devices of its groups. `find` returns those of a group, or `None` if it cannot be used.
     pub fn with_groups(&self, find: &dyn Fn(&str) -> Option<DeviceSet>) -> DeviceSet {
         let groups = self.groups.iter().map(|group| NamedGroup {
             name: group.name.clone(),
@@ -85,7 +84,7 @@ impl DeviceSet {
         }
     }
 
-    /// Its groups, each with the number of its entries.
+    /// The groups of the set, each with its number of entries.
     pub fn groups(&self) -> impl Iterator<Item = (&str, usize)> {
         self.each_group().map(|group| {
             let count = group.devices.as_ref().map_or(0, DeviceSet::len);
@@ -93,7 +92,7 @@ impl DeviceSet {
         })
     }
 
-    /// The first of its groups that has the device.
+    /// The first group of the set that contains the device.
     pub fn group_of(&self, device: DeviceId) -> Option<&str> {
         let mut groups = self.each_group();
         let found = groups.find(|group| group.contains(device))?;
@@ -110,12 +109,12 @@ impl DeviceSet {
         sets.flat_map(|set| set.groups.iter())
     }
 
-    /// The first few entries of digits that are no IMEI by their number, and that number.
+    /// The first few entries of digits that are no IMEI because of their number of digits, each with that number.
     pub fn odd(&self) -> impl Iterator<Item = (&str, usize)> {
         self.odd.iter().map(|(entry, digits)| (&**entry, *digits))
     }
 
-    /// Sorts, and merges what overlaps or touches.
+    /// Sorts the entries and merges ranges that overlap or touch.
     fn of(mut single: Vec<DeviceId>, mut ranges: Vec<(u64, u64)>) -> DeviceSet {
         single.sort();
         single.dedup();
@@ -134,10 +133,10 @@ impl DeviceSet {
         }
     }
 
-    /// Is the device in the set, singly, by a range or by a group?
+    /// Whether the set contains the device, as a single id, in a range or in a group.
     pub fn contains(&self, device: DeviceId) -> bool {
         let in_a_range = |imei: u64| {
-            // The only range that can hold it is the last that begins at or before it.
+            // The only range that can contain the IMEI is the last one that does not begin after it.
             let at = self.ranges.partition_point(|range| range.0 <= imei);
             at.checked_sub(1)
                 .and_then(|last| self.ranges.get(last))
@@ -152,7 +151,8 @@ impl DeviceSet {
             || self.more.as_ref().is_some_and(|more| more.contains(device))
     }
 
-    /// Is the device named singly, and not only by a group? (Such a one is in whatever `percent` says.)
+    /// Whether the device is listed as a single id, not only in a group. Such a device may have the release regardless
+    /// of `percent`.
     pub fn names(&self, device: DeviceId) -> bool {
         self.single.binary_search(&device).is_ok()
             || self.more.as_ref().is_some_and(|more| more.names(device))
@@ -182,8 +182,8 @@ impl DeviceSet {
             && is_same_rest
     }
 
-    /// Both sets in one. The entries of both are shared, not copied: a project's `deny` may have a
-    /// hundred thousand, and each of its releases a few of its own.
+    /// Returns the union of both sets. The entries of both are shared, not copied: the `deny` of a project may have a
+    /// hundred thousand entries, and each of its releases a few more.
     pub fn union(&self, other: &DeviceSet) -> DeviceSet {
         if other.is_empty() {
             return self.clone();
@@ -201,8 +201,8 @@ impl DeviceSet {
         }
     }
 
-    /// How many entries (single ids and ranges, after merging) there are, those of groups included. After a
-    /// [`DeviceSet::union`] those of both sets; what is in both counts twice.
+    /// Number of entries (single ids, and ranges after merging), including those of groups. After a
+    /// [`DeviceSet::union`] an entry that is in both sets counts twice.
     pub fn len(&self) -> usize {
         let more = self.more.as_ref().map_or(0, |more| more.len());
         let groups = self.groups.iter();
@@ -211,7 +211,7 @@ impl DeviceSet {
         own.saturating_add(more).saturating_add(groups.sum())
     }
 
-    /// No entry at all, not even a group.
+    /// Whether there is no entry, not even a group.
     pub fn is_empty(&self) -> bool {
         self.len() == 0 && self.each_group().next().is_none()
     }
@@ -224,7 +224,7 @@ impl NamedGroup {
     }
 }
 
-/// Entries that become a [`DeviceSet`].
+/// Entries from which a [`DeviceSet`] is built.
 #[derive(Default)]
 pub(super) struct DeviceList {
     single: Vec<DeviceId>,
@@ -233,7 +233,7 @@ pub(super) struct DeviceList {
 }
 
 impl DeviceList {
-    /// Adds an id or a range. Returns the id.
+    /// Adds an id or a range. Returns the id, if the entry is one.
     pub(super) fn add(&mut self, entry: &str) -> Result<Option<DeviceId>, String> {
         let entry = entry.trim();
         let read = one_entry(entry)?;
@@ -268,7 +268,7 @@ enum IdEntry {
     Range(u64, u64),
 }
 
-/// `862991443753386`, `862991440000000-862991449999999`, `A1B2C3D4E5F6`, any other id.
+/// Parses `862991443753386`, `862991440000000-862991449999999`, `A1B2C3D4E5F6` or any other id.
 fn one_entry(entry: &str) -> Result<IdEntry, String> {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if let Some((first, last)) = entry.split_once('-') {
@@ -278,7 +278,7 @@ fn one_entry(entry: &str) -> Result<IdEntry, String> {
         }
     }
     DeviceId::parse(entry).map(IdEntry::Single).ok_or_else(|| {
-        // A long entry is shown by its beginning.
+        // Only the beginning of a long entry is shown.
         let shown: String = entry.chars().take(LONGEST_ID).collect();
         format!(
             "`{}` is no device: write an IMEI (15 digits), a range of two (`862991440000000-862991449999999`), \
@@ -288,8 +288,8 @@ fn one_entry(entry: &str) -> Result<IdEntry, String> {
     })
 }
 
-/// How many digits an entry of digits has, if no IMEI has so many: 15, or 16 with the version of the software.
-/// (Twelve are a MAC.)
+/// The number of digits of an entry of digits, if that number shows a mistake. An IMEI has 15 digits, or 16 with the
+/// software version; 12 digits are a MAC.
 fn odd_digits(text: &str, entry: &IdEntry) -> Option<usize> {
     let text = match entry {
         IdEntry::Single(_) => text,
@@ -302,7 +302,7 @@ fn odd_digits(text: &str, entry: &IdEntry) -> Option<usize> {
     matches!(digits, 13 | 14 | 17 | 18).then_some(digits)
 }
 
-/// Two IMEIs, of the same length: a digit lost on one side would let in nine tenths of the world.
+/// Parses a range of two IMEIs of the same length. With a digit missing on one side, it would contain most IMEIs.
 fn range(entry: &str, first: &str, last: &str) -> Result<IdEntry, String> {
     let shown: String = entry.chars().take(LONGEST_ID).collect();
     match (imei(first), imei(last)) {
@@ -329,7 +329,7 @@ pub(super) fn is_group_name(name: &str) -> bool {
     (1..=LONGEST_GROUP).contains(&name.chars().count()) && name.chars().all(is_part)
 }
 
-/// The sentence for `@` and a text that is no name of a group.
+/// Returns the sentence about an `@` followed by a text that is no group name.
 pub(super) fn group_reference(name: &str) -> String {
     let shown: String = name.chars().take(LONGEST_ID).collect();
     format!(

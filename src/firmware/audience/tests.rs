@@ -28,7 +28,7 @@ fn ids_are_told_apart_by_their_shape() {
             "{text}"
         );
     }
-    // The hash is part of what is kept on disk: it must never change.
+    // The hash is stored on disk and must never change.
     assert_eq!(id("sn_42-B"), DeviceId::Other(0xc65b_0ae1_cba3_da73));
 }
 
@@ -66,7 +66,7 @@ fn what_surrounds_and_separates_an_id_is_no_part_of_it() {
         let (read, text_read) = DeviceId::read(text).unwrap();
         assert_eq!((read, &*text_read), (id(expected), shown), "{text}");
     }
-    // Not hexadecimal, so its letters are its own.
+    // Not hexadecimal, so the case of its letters matters.
     assert_ne!(id("sensor-a"), id("SENSOR-A"));
 }
 
@@ -201,7 +201,7 @@ fn a_set_holds_its_single_ids_and_its_ranges() {
     ] {
         assert!(!set.contains(id(text)), "{text}");
     }
-    // The two ranges touch: they are one.
+    // The two ranges touch and are merged.
     assert_eq!(set.len(), 4);
     assert!(!set.is_empty());
     assert!(DeviceSet::default().is_empty());
@@ -250,7 +250,7 @@ fn a_hundred_thousand_ranges_do_not_slow_a_look_up() {
     for n in 0..100_000u64 {
         inside += u32::from(set.contains(DeviceId::Imei(862_000_000_000_000 + n * 25)));
     }
-    // A linear look-up would take 10^10 steps.
+    // A linear search would take 10^10 steps.
     assert!(start.elapsed().as_secs() < 5);
     assert_eq!(inside, 50_000);
 }
@@ -287,8 +287,8 @@ fn a_union_shares_the_entries_of_both() {
 #[test]
 fn a_cohort_never_changes() {
     let version = Version::parse("2.0.1").unwrap();
-    // A device that falls out of a rollout after an update of the server would be a bug: these
-    // numbers must stay.
+    // If a device left a rollout after an update of the server, that would be a bug. These numbers
+    // must stay.
     for (project, device, expected) in [
         ("ALIYUN", "862991443753386", 2393),
         ("ALIYUN", "A1B2C3D4E5F6", 3496),
@@ -336,7 +336,7 @@ proptest! {
         let set = DeviceSet::parse(entries.iter().map(String::as_str)).unwrap();
         let expected = ranges.iter().any(|(from, more)| (*from..=from + more).contains(&probe));
         prop_assert_eq!(set.contains(DeviceId::Imei(base + probe)), expected);
-        // Merged, sorted, apart.
+        // The ranges are merged, sorted, and do not touch.
         prop_assert!(set.ranges.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
     }
 

@@ -1,4 +1,4 @@
-//! Builds a catalogue of what a scan found.
+//! Builds a catalogue from the result of a scan.
 
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
@@ -16,7 +16,7 @@ use crate::firmware::version::Version;
 use crate::os::fs::FileStamp;
 
 impl Catalog {
-    /// Builds the catalogue.
+    /// Builds the catalogue from the result of a scan.
     pub fn build(found: ScanResult) -> Catalog {
         let mut catalog = Catalog {
             quarantined: found.quarantined,
@@ -46,7 +46,7 @@ impl Catalog {
                 Err(remark) => catalog.quarantined.push(remark),
             }
         }
-        // By project, the newest first.
+        // By project, newest version first.
         files.sort_by(|a, b| (&a.project, b.version).cmp(&(&b.project, a.version)));
         warnings::about_platforms(
             files.iter().map(|file| (file.marker, &file.package)),
@@ -56,7 +56,7 @@ impl Catalog {
             catalog.add_project(files, &rules);
         }
         catalog.index_keys();
-        // Equal folders must make equal catalogues.
+        // Equal folders must result in equal catalogues.
         catalog.sources.sort();
         catalog.quarantined.sort();
         catalog.ignored.sort();
@@ -66,7 +66,7 @@ impl Catalog {
         catalog
     }
 
-    /// Adds the project of these files, which are not none; the newest come first.
+    /// Adds the project of these files. There is at least one file, and the newest versions come first.
     fn add_project(&mut self, files: &[PlacedFile], rules: &RulesByOwner) {
         let Some(PlacedFile { project: name, .. }) = files.first() else {
             return;
@@ -95,14 +95,14 @@ impl Catalog {
     }
 }
 
-/// A firmware file with what its path says.
+/// A firmware file with the information from its path.
 struct PlacedFile {
     project: Box<str>,
     version: Version,
     version_text: Box<str>,
-    /// It is for LuatOS, by its name or its kind.
+    /// Whether the file is for LuatOS, judging by its name or kind.
     luatos: bool,
-    /// The marker in its name.
+    /// Marker in the file name.
     marker: Option<Marker>,
     package: Package,
     stamp: FileStamp,
@@ -141,8 +141,7 @@ impl PlacedFile {
     }
 }
 
-/// The release of these files: applies its rules and quarantines what cannot be told apart; `None` if
-/// nothing is left.
+/// Creates the release of these files: applies the rules and quarantines ambiguous files. `None` if no file is left.
 fn release(
     files: &[PlacedFile],
     rules: &RulesByOwner,
@@ -153,7 +152,7 @@ fn release(
     let mut packages: Vec<Package> = Vec::new();
     for PlacedFile { package, .. } in files {
         let base_core = package.kind.base_core(package.base_core, &rules);
-        // While its rules cannot be read, nobody knows whether they name the base.
+        // While the rules cannot be parsed, it is unknown whether they name the base core.
         if held_back.is_none() && package.kind.needs_base() && base_core.is_none() {
             quarantined.push(Remark::new(
                 &*package.path,
@@ -171,7 +170,7 @@ fn release(
     if packages.is_empty() {
         return None;
     }
-    // Those for a platform first, then by path: the order in which they are tried and shown.
+    // Packages for a platform come first, then by path: the order in which they are tried and shown.
     packages.sort_by(|a, b| (a.platform.is_none(), &a.path).cmp(&(b.platform.is_none(), &b.path)));
     Some(Release {
         version: first.version,
@@ -182,8 +181,8 @@ fn release(
     })
 }
 
-/// Two files for the same platform and base with different bytes: nobody can say which is meant, so
-/// neither is served. With the same bytes, the first by path stands for both.
+/// Quarantines files for the same platform and base core that have different bytes, because it is unknown which of them
+/// is meant. Of files with the same bytes, keeps the first by path.
 fn without_rivals(packages: Vec<Package>, quarantined: &mut Vec<Remark>) -> Vec<Package> {
     let mut by_claim: BTreeMap<_, Vec<Package>> = BTreeMap::new();
     for package in packages {
@@ -214,21 +213,21 @@ fn without_rivals(packages: Vec<Package>, quarantined: &mut Vec<Remark>) -> Vec<
     left
 }
 
-/// The rules that were found, by their owner.
+/// Rules files by their owner.
 #[derive(Default)]
 struct RulesByOwner {
-    /// Of projects (without a version) and releases.
+    /// Rules of projects (without a version) and releases.
     files: BTreeMap<(String, Option<Version>), OwnedRules>,
-    /// Folders with a release.json where none has a meaning.
+    /// Folders with a release.json in a place where no rules are read.
     misplaced: BTreeSet<String>,
 }
 
-/// The content of one rules file.
+/// Content of one rules file.
 struct OwnedRules {
     path: String,
-    /// The rules in force, or why there are none.
+    /// The rules in force, or the reason why there are none.
     rules: Result<Arc<Rules>, Box<str>>,
-    /// Why no device may have what they rule, although they can be read.
+    /// Reason why no device may get the release, although the rules can be parsed.
     held_back: Option<Box<str>>,
 }
 
@@ -288,7 +287,7 @@ impl RulesByOwner {
         by_owner
     }
 
-    /// The merged rules of a release, and why it is held back if they cannot be read.
+    /// Returns the merged rules of a release, and the reason why the release is held back, if it is.
     fn of(&self, project: &str, version: Version) -> (Arc<Rules>, Option<Box<str>>) {
         let of = |version| self.files.get(&(project.to_owned(), version));
         let (own, project) = (of(Some(version)), of(None));
@@ -298,7 +297,7 @@ impl RulesByOwner {
         match (own, project) {
             (None, None) => (Arc::default(), None),
             (Some(Err(why)), _) | (_, Some(Err(why))) => (Arc::default(), Some(why.clone())),
-            // Shared, not copied: a project of ten thousand releases has one list of devices.
+            // Shared, not copied, so that a project of ten thousand releases has one list of devices.
             (None, Some(Ok(rules))) | (Some(Ok(rules)), None) => (Arc::clone(rules), held_back),
             (Some(Ok(own)), Some(Ok(project))) => (Arc::new(own.over(project)), held_back),
         }
@@ -306,7 +305,7 @@ impl RulesByOwner {
 }
 
 impl OwnedRules {
-    /// There is another file for the same owner: neither is in force.
+    /// Records that another file has the same owner, so that neither is in force.
     fn add_rival(&mut self, other: &str, quarantined: &mut Vec<Remark>) {
         for (path, rival) in [(self.path.as_str(), other), (other, self.path.as_str())] {
             let text = format!(
@@ -322,7 +321,7 @@ impl OwnedRules {
     }
 }
 
-/// The folder of a path; empty at the top.
+/// Returns the folder of a path; empty for a file at the top.
 fn folder_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }

@@ -1,4 +1,4 @@
-//! What would become of a file that is not in the folder yet: asked before one is taken in.
+//! Determines how a file that is not in the folder yet would be treated. Used before a file is accepted.
 
 use std::sync::Arc;
 
@@ -9,22 +9,22 @@ use crate::firmware::package::PackageKind;
 use crate::firmware::rules::Rules;
 use crate::firmware::version::{Standing, Version, standing};
 
-/// A file that may come.
+/// A file that may be added to the firmware folder.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
-    /// Where it would lie, relative to the firmware folder.
+    /// Path that the file would have, relative to the firmware folder.
     pub path: &'a str,
-    /// What kind of package it is.
+    /// Kind of the package.
     pub kind: PackageKind,
-    /// The hash of its bytes, if they are all there.
+    /// Hash of the file's bytes, once all of them are known.
     pub content: Option<ContentId>,
 }
 
-/// The longest name that file systems take, in bytes.
+/// Length in bytes of the longest name that file systems accept.
 const LONGEST_NAME: usize = 255;
 
-/// What the path of a firmware file says, if the scan would take a file there for firmware. The error is
-/// a sentence.
+/// Parses the path of a firmware file. The error is a sentence; a path at which the scan would take no file for
+/// firmware is an error too.
 pub fn candidate_path(path: &str) -> Result<FirmwarePath<'_>, String> {
     let place = name::firmware_path(path)?;
     let file = path.rsplit('/').next().unwrap_or(path);
@@ -60,8 +60,8 @@ pub fn candidate_path(path: &str) -> Result<FirmwarePath<'_>, String> {
 }
 
 impl Catalog {
-    /// Would the file be quarantined, or quarantine another one? The error is the sentence. `rules`: the
-    /// release's in force.
+    /// Fails with a sentence if the file would be quarantined, or would cause another file to be quarantined. `rules`
+    /// are the rules in force for the release.
     pub fn may_come(&self, candidate: Candidate<'_>, rules: &Rules) -> Result<(), String> {
         let place = candidate_path(candidate.path)?;
         let kind = candidate.kind;
@@ -87,7 +87,7 @@ impl Catalog {
             })
         });
         match rival {
-            // Of its bytes nothing is known yet: they may be the same.
+            // The bytes of the candidate are unknown yet; they may be the same.
             Some(_) if candidate.content.is_none() => Ok(()),
             Some(rival) => Err(format!(
                 "{} is there for the same release and platform with other bytes: neither would be \
@@ -98,8 +98,8 @@ impl Catalog {
         }
     }
 
-    /// The project of a file as it would be with the file, of `size` bytes, in a catalogue of its own: to decide
-    /// which devices would get it. `rules`: the release's in force.
+    /// Returns a catalogue of the file's project as it would be with the file, of `size` bytes, to decide which devices
+    /// would get it. `rules` are the rules in force for the release.
     pub fn with(
         &self,
         candidate: Candidate<'_>,
@@ -120,7 +120,7 @@ impl Catalog {
         let mut releases = project
             .map(|project| project.releases.clone())
             .unwrap_or_default();
-        // They come newest first.
+        // Releases are sorted newest first.
         let at = releases.partition_point(|release| release.version > place.version);
         match releases
             .get_mut(at)
@@ -146,8 +146,8 @@ impl Catalog {
         Ok(Catalog::of_project(place.project, releases))
     }
 
-    /// A project as it would be with these rules of some releases, or with `None` without the release, in a catalogue
-    /// of its own.
+    /// Returns a catalogue of one project as it would be with these rules of some releases. `None` in place of rules
+    /// removes the release.
     pub fn with_rules(
         groups: &Groups,
         project: &Project,
@@ -191,7 +191,7 @@ impl Catalog {
         catalog
     }
 
-    /// The release that a path means, if there is one.
+    /// The release that a path belongs to, if it exists.
     pub fn release_at(&self, place: &FirmwarePath<'_>) -> Option<&Release> {
         let project = self.project(place.project)?;
         project
@@ -200,7 +200,7 @@ impl Catalog {
             .find(|release| release.version == place.version)
     }
 
-    /// What looks like a mistake about a file that is taken all the same.
+    /// Describes what looks like a mistake in a file that is accepted nevertheless.
     pub fn doubts(&self, candidate: Candidate<'_>) -> Vec<String> {
         let mut doubts = Vec::new();
         let Ok(place) = candidate_path(candidate.path) else {
@@ -329,7 +329,7 @@ mod tests {
         let catalog = catalog(&[("P/2.0.1/u.bin", 1)]);
         assert_eq!(catalog.doubts(generic("P/2.0.0/u.bin", 2)).len(), 1);
         assert!(catalog.doubts(generic("P/2.0.2/u.bin", 2)).is_empty());
-        // It has no header of its platform; and its script is above 2.0.1, or below.
+        // The file lacks the header of its platform. Its script is newer than 2.0.1, or older.
         let ec = generic("P_2012.3.4_LuatOS-SoC_EC618.bin", 2);
         assert_eq!(catalog.doubts(ec).len(), 1);
         let ec = generic("P_2012.1.4_LuatOS-SoC_EC618.bin", 2);

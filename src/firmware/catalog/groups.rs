@@ -1,5 +1,5 @@
-//! The groups of devices that rules name. A group that cannot be used fails closed: `allow` matches no device through
-//! it, and what `deny` rules is held back from all.
+//! Groups of devices that rules name. A group that cannot be used fails closed: no device matches `allow` through it,
+//! and a release whose `deny` names it is held back from all devices.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,25 +8,25 @@ use super::{Remark, ScannedGroup};
 use crate::firmware::audience::{DeviceId, DeviceSet, Group, group_of_file};
 use crate::firmware::rules::Rules;
 
-/// The groups of the folder.
+/// The groups in the firmware folder.
 #[derive(Debug, Default, PartialEq)]
 pub struct Groups {
-    /// By name. The error is a sentence; an empty one: the file was not read yet.
+    /// Groups by name. The error is a sentence; an empty sentence means that the file was not read yet.
     by_name: BTreeMap<Box<str>, Result<Arc<Group>, String>>,
 }
 
-/// Rules with the devices of their groups.
+/// Rules in which the groups are replaced by their devices.
 pub struct Applied {
     /// The rules.
     pub rules: Arc<Rules>,
-    /// Why no device may have what they rule, if `deny` names a group that cannot be used.
+    /// Reason why no device may get the release, if `deny` names a group that cannot be used.
     pub held_back: Option<Box<str>>,
-    /// What is wrong with groups that `allow` names.
+    /// Faults of the groups that `allow` names.
     pub remarks: Vec<String>,
 }
 
 impl Groups {
-    /// Groups by the paths of their files.
+    /// Creates the groups of files with these paths.
     pub fn new(files: impl IntoIterator<Item = (String, Group)>) -> Groups {
         let files = files.into_iter().map(|(path, group)| ScannedGroup {
             path,
@@ -35,7 +35,7 @@ impl Groups {
         Groups::read(files.collect(), &mut Vec::new())
     }
 
-    /// The groups that were found. Adds those that cannot be used to the quarantine.
+    /// Creates the groups of a scan. Adds those that cannot be used to the quarantine.
     pub(super) fn read(found: Vec<ScannedGroup>, quarantined: &mut Vec<Remark>) -> Groups {
         let mut groups = Groups::default();
         for ScannedGroup { path, group } in found {
@@ -67,7 +67,7 @@ impl Groups {
         self.iter().find_map(|(_, group)| group.device_name(device))
     }
 
-    /// The rules with the devices of the groups that they name.
+    /// Returns the rules with the devices of the groups that they name.
     pub fn apply(&self, rules: &Arc<Rules>) -> Applied {
         let mut applied = Applied {
             rules: Arc::clone(rules),
@@ -108,7 +108,7 @@ impl Groups {
         applied
     }
 
-    /// What is wrong with a group, if it cannot be used.
+    /// Describes why a group cannot be used; `None` if it can.
     fn fault(&self, name: &str) -> Option<String> {
         match self.by_name.get(name) {
             Some(Ok(_)) => None,
@@ -122,7 +122,7 @@ impl Groups {
         }
     }
 
-    /// The file of this group is there and was not read yet.
+    /// Whether the file of this group exists and was not read yet.
     fn is_waiting(&self, name: &str) -> bool {
         let group = self.by_name.get(name);
         group.is_some_and(|group| matches!(group, Err(why) if why.is_empty()))

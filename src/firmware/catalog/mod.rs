@@ -1,5 +1,5 @@
-//! The folder as it stands: projects, their releases newest first, the packages of each, and what is
-//! quarantined and why. Immutable; a change in the folder makes a new one.
+//! Catalogue of the firmware folder: the projects, their releases newest first, the packages of each release, and the
+//! quarantined files with the reasons. Immutable; a change in the folder produces a new catalogue.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,34 +25,34 @@ mod warnings;
 /// One file that may be offered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Package {
-    /// Where it lies, relative to the firmware folder, parts between `/`.
+    /// Path relative to the firmware folder, with `/` as separator.
     pub path: Box<str>,
-    /// The hash of its bytes.
+    /// Hash of the file's bytes.
     pub content: ContentId,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// What kind of package it is.
+    /// Kind of the package.
     pub kind: PackageKind,
-    /// The platform that its name says; `None` = every module of the project.
+    /// Platform that the file name contains; `None` if the package is for every module of the project.
     pub platform: Option<Box<str>>,
-    /// The only core that it can be applied to.
+    /// The only core that the package can be applied to; `None` if it fits any core.
     pub base_core: Option<u32>,
 }
 
 impl Package {
-    /// The file's name without its folders.
+    /// The file name without its folders.
     pub fn file_name(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or(&self.path)
     }
 
-    /// What it is for within its release: no two packages have the same platform (in lower case) and base core.
+    /// Lower-case platform and base core. No two packages of a release have the same pair.
     pub(crate) fn claim(&self) -> (Option<String>, Option<u32>) {
         let platform = self.platform.as_deref().map(str::to_ascii_lowercase);
         (platform, self.base_core)
     }
 
-    /// Whether a module of this family runs another core after installing it: it holds a delta of the core
-    /// or the whole core.
+    /// Whether a module of this family runs another core after installing the package, because the package holds a core
+    /// delta or a whole core.
     pub fn brings_core(&self, family: Option<ChipFamily>) -> bool {
         self.base_core.is_some() || self.kind.carries_core(family)
     }
@@ -61,26 +61,27 @@ impl Package {
 /// One version of a project.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Release {
-    /// Its version.
+    /// Version of the release.
     pub version: Version,
-    /// The version as the folder or the file writes it.
+    /// Version as written in the folder or file name.
     pub version_text: Box<str>,
-    /// Its own rules on top of its project's.
+    /// Rules of the release, merged over the rules of its project.
     pub rules: Arc<Rules>,
-    /// Its rules cannot be read and never could be: nobody gets it. The sentence says why.
+    /// Reason why no device gets the release, if its rules cannot be parsed and never could, or if it denies a group
+    /// that cannot be used. A sentence.
     pub held_back: Option<Box<str>>,
-    /// Its packages, those for a platform first.
+    /// Packages of the release, those for a platform first.
     pub packages: Vec<Package>,
 }
 
 /// One project.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Project {
-    /// Its name.
+    /// Name of the project.
     pub name: Box<str>,
-    /// Its releases, newest first; empty if all its files are quarantined.
+    /// Releases, newest first; empty if all files of the project are quarantined.
     pub releases: Vec<Release>,
-    /// Where in `releases` those are that are not in core form, by what LuatOS sends of them.
+    /// Positions in `releases` of the releases not in core form, sorted by what LuatOS reports of their versions.
     by_script: Vec<usize>,
     has_downgrades: bool,
 }
@@ -93,7 +94,7 @@ impl Project {
             .filter(|(_, release)| release.version.core_form().is_none())
             .map(|(at, release)| (release.version.without_middle(), at))
             .collect();
-        // Stable: of two that differ only in the middle number, the higher one stays first.
+        // The sort is stable: of two versions that differ only in the middle number, the higher one stays first.
         by_script.sort_by(|(a, _), (b, _)| b.cmp(a));
         Project {
             name,
@@ -105,55 +106,55 @@ impl Project {
         }
     }
 
-    /// The releases that are not in core form, newest first by the first and third number: as a
-    /// LuatOS module sees them.
+    /// The releases that are not in core form, sorted as a LuatOS module compares them: by the first and third number,
+    /// newest first.
     pub fn by_script(&self) -> impl Iterator<Item = &Release> {
         self.by_script
             .iter()
             .filter_map(|&at| self.releases.get(at))
     }
 
-    /// Does any release say `allow_downgrade`?
+    /// Whether any release has the rule `allow_downgrade`.
     pub fn has_downgrades(&self) -> bool {
         self.has_downgrades
     }
 }
 
-/// Where a content lies.
+/// A file that holds a certain content.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ContentSource {
-    /// The hash of its bytes.
+    /// Hash of the file's bytes.
     pub content: ContentId,
-    /// Relative to the firmware folder.
+    /// Path relative to the firmware folder.
     pub path: Box<str>,
-    /// The file that was hashed.
+    /// Stamp of the file that was hashed.
     pub stamp: FileStamp,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 
-/// Whose a `project_key` is.
+/// Owner of a `project_key`.
 #[derive(Clone, Copy, Debug)]
 pub enum KeyOwner<'c> {
-    /// No project has it.
+    /// No project has the key.
     None,
-    /// Exactly one has it.
+    /// Exactly one project has the key.
     One(&'c Project),
-    /// More than one has it.
+    /// Several projects have the key.
     Several,
 }
 
-/// Something about one path that a person should know.
+/// Remark for the operator about one path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Remark {
-    /// Relative to the firmware folder.
+    /// Path relative to the firmware folder.
     pub path: String,
-    /// A sentence.
+    /// Text of the remark, a sentence.
     pub text: String,
 }
 
 impl Remark {
-    /// A remark about this path.
+    /// Creates a remark about this path.
     pub fn new(path: impl Into<String>, text: impl Into<String>) -> Remark {
         Remark {
             path: path.into(),
@@ -162,66 +163,66 @@ impl Remark {
     }
 }
 
-/// How many files are counted and not listed, because there are very many like them.
+/// Number of files that are counted and not listed, because there are very many of their kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unlisted {
-    /// Of those that are not served.
+    /// Files that are not served.
     pub quarantined: usize,
-    /// Of those that are no firmware.
+    /// Files that are no firmware.
     pub ignored: usize,
 }
 
-/// What a scan found: the input to [`Catalog::build`].
+/// Result of a scan, the input to [`Catalog::build`].
 #[derive(Debug, Default)]
 pub struct ScanResult {
-    /// Firmware files that were read and are whole.
+    /// Firmware files that were read and are valid.
     pub files: Vec<ScannedFile>,
-    /// release.json files.
+    /// Rules files (release.json).
     pub rules: Vec<ScannedRules>,
     /// Groups of devices.
     pub groups: Vec<ScannedGroup>,
-    /// What is not served, and why.
+    /// Files that are not served, with the reasons.
     pub quarantined: Vec<Remark>,
-    /// What is no firmware and was left alone.
+    /// Files that are no firmware and are ignored.
     pub ignored: Vec<Remark>,
     /// Firmware files that are not settled or not read yet.
     pub waiting: Vec<String>,
-    /// Folders that cannot be read now.
+    /// Folders that cannot be read at present.
     pub unread: Vec<String>,
     /// See [`Catalog::reading`].
     pub reading: bool,
-    /// Files that are in none of the lists.
+    /// Numbers of files that are in none of the lists.
     pub unlisted: Unlisted,
 }
 
 /// A firmware file that was read to the end.
 #[derive(Debug)]
 pub struct ScannedFile {
-    /// Relative to the firmware folder, parts between `/`.
+    /// Path relative to the firmware folder, with `/` as separator.
     pub path: String,
-    /// Which file that was.
+    /// Stamp of the file that was read.
     pub stamp: FileStamp,
-    /// What it is.
+    /// Result of the validation.
     pub inspected: Inspected,
 }
 
-/// A release.json.
+/// A rules file (release.json).
 #[derive(Debug)]
 pub struct ScannedRules {
-    /// Relative to the firmware folder, parts between `/`.
+    /// Path relative to the firmware folder, with `/` as separator.
     pub path: String,
-    /// The last good reading, if there ever was one.
+    /// The last valid rules, if the file ever had any.
     pub rules: Option<Arc<Rules>>,
-    /// What is wrong with it now.
+    /// The error in the file at present.
     pub error: Option<String>,
 }
 
 /// A group of devices.
 #[derive(Debug)]
 pub struct ScannedGroup {
-    /// Its file at the top of the firmware folder.
+    /// Path of the group's file, which is at the top of the firmware folder.
     pub path: String,
-    /// The group, or what is wrong with the file; an empty sentence: it was not read yet.
+    /// The group, or the error in its file. The error is empty if the file was not read yet.
     pub group: Result<Arc<Group>, String>,
 }
 
@@ -231,35 +232,37 @@ impl ScannedGroup {
     }
 }
 
-/// The folder as it stands.
+/// Contents of the firmware folder at one time.
 #[derive(Debug, Default, PartialEq)]
 pub struct Catalog {
     /// Sorted by name.
     projects: Vec<Project>,
-    /// The project of each `project_key`, by its position; `None` if several have the key.
+    /// Position of the project of each `project_key`; `None` if several projects have the key.
     by_key: HashMap<Box<str>, Option<usize>>,
-    /// Sorted by content, and so by [`ContentId::short`] as well; those of one content by path.
+    /// Sorted by content, and therefore by [`ContentId::short`] as well. Sources of the same content are sorted by
+    /// path.
     sources: Vec<ContentSource>,
     /// The groups of devices.
     pub groups: Arc<Groups>,
-    /// What is not served, and why; sorted by path.
+    /// Files that are not served, with the reasons; sorted by path.
     pub quarantined: Vec<Remark>,
-    /// What is no firmware and was left alone; sorted by path.
+    /// Files that are no firmware and are ignored; sorted by path.
     pub ignored: Vec<Remark>,
-    /// What is served but looks like a mistake; sorted by path.
+    /// Files that are served but look like a mistake; sorted by path.
     pub warnings: Vec<Remark>,
     /// Files that are not settled or not read yet; sorted.
     pub waiting: Vec<String>,
-    /// Folders that cannot be read now; sorted. Empty text: the firmware folder itself, or its medium is gone.
+    /// Folders that cannot be read at present; sorted. An empty path is the firmware folder itself, or means that its
+    /// medium is missing.
     pub unread: Vec<String>,
-    /// Files that lay in the folder at the start, and could be read at once, are still being read.
+    /// Whether files are still being read that were in the folder at the start and needed no settling.
     pub reading: bool,
-    /// Files that are in none of the lists.
+    /// Numbers of files that are in none of the lists.
     pub unlisted: Unlisted,
 }
 
 impl Catalog {
-    /// The project of this name (case matters).
+    /// The project of this name, which is case-sensitive.
     pub fn project(&self, name: &str) -> Option<&Project> {
         let at = self.projects.binary_search_by(|p| (*p.name).cmp(name));
         self.projects.get(at.ok()?)
@@ -274,7 +277,7 @@ impl Catalog {
         }
     }
 
-    /// Notes which project has which key. Called when all projects are there.
+    /// Records the owner of each key. Called when all projects have been added.
     fn index_keys(&mut self) {
         for (at, project) in self.projects.iter().enumerate() {
             let keys = project.releases.iter();
@@ -290,25 +293,25 @@ impl Catalog {
         }
     }
 
-    /// All projects, by name.
+    /// All projects, sorted by name.
     pub fn projects(&self) -> &[Project] {
         &self.projects
     }
 
-    /// Where this content lies; empty if it is not in the folder (any more).
+    /// Files that hold this content; empty if the content is not in the folder, or no longer.
     pub fn sources(&self, content: ContentId) -> &[ContentSource] {
         let sources = self.sources_from(|source| source.content < content);
         let count = sources.partition_point(|source| source.content == content);
         sources.get(..count).unwrap_or_default()
     }
 
-    /// The sources after those for which this is true.
+    /// The sources after those for which `is_before` is true.
     fn sources_from(&self, is_before: impl Fn(&ContentSource) -> bool) -> &[ContentSource] {
         let start = self.sources.partition_point(is_before);
         self.sources.get(start..).unwrap_or_default()
     }
 
-    /// The contents whose [`ContentId::short`] is this.
+    /// The contents with this [`ContentId::short`].
     pub fn with_short(&self, short: u16) -> impl Iterator<Item = ContentId> + '_ {
         self.sources_from(|source| source.content.short() < short)
             .chunk_by(|a, b| a.content == b.content)
@@ -317,7 +320,7 @@ impl Catalog {
             .take_while(move |content| content.short() == short)
     }
 
-    /// The content of the file at this path (parts between `/`), if its release says `direct`.
+    /// The content of the file at this path (with `/` as separator), if the rules of its release say `direct`.
     pub fn direct(&self, path: &str) -> Option<ContentId> {
         let release = self.release_at(&name::firmware_path(path).ok()?)?;
         let package = release.packages.iter().find(|p| &*p.path == path)?;
@@ -325,22 +328,22 @@ impl Catalog {
         is_direct.then_some(package.content)
     }
 
-    /// Are there files of this project, which may be none in the catalogue, that are not read yet?
+    /// Whether files of this project are not read yet. The project need not be in the catalogue.
     pub fn waits_for(&self, project: &str) -> bool {
         any_of(project, &self.waiting, |path| path)
     }
 
-    /// Are there files of this project, which may be none in the catalogue, that are quarantined?
+    /// Whether files of this project are quarantined. The project need not be in the catalogue.
     pub fn quarantines(&self, project: &str) -> bool {
         any_of(project, &self.quarantined, |remark| &remark.path)
     }
 
-    /// Is nothing known of the firmware folder, since it cannot be read or its medium is gone?
+    /// Whether the contents of the firmware folder are unknown, because it cannot be read or its medium is missing.
     pub fn is_unread(&self) -> bool {
         self.unread.first().is_some_and(String::is_empty)
     }
 
-    /// Is something of this project, which may not be in the catalogue, in a folder that cannot be read?
+    /// Whether files of this project may be in a folder that cannot be read. The project need not be in the catalogue.
     pub fn cannot_read(&self, project: &str) -> bool {
         let is_its = |folder: &String| folder == project;
         self.is_unread()
@@ -348,14 +351,14 @@ impl Catalog {
             || any_of(project, &self.unread, |folder| folder)
     }
 
-    /// How many releases there are.
+    /// Number of releases of all projects.
     pub fn release_count(&self) -> usize {
         self.projects.iter().map(|p| p.releases.len()).sum()
     }
 }
 
-/// Is one of these paths, in their order, one of the project's? Its folder is `PROJECT/`, and a file of its own
-/// begins with `PROJECT_`.
+/// Whether one of these sorted paths belongs to the project. Its folder is `PROJECT/`, and its files outside that
+/// folder begin with `PROJECT_`.
 fn any_of<T>(project: &str, sorted: &[T], path: impl Fn(&T) -> &str) -> bool {
     let start = sorted.partition_point(|item| path(item) < project);
     let from_here = sorted.iter().skip(start);

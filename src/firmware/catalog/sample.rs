@@ -8,12 +8,12 @@ use crate::firmware::package::{Inspected, PackageKind};
 use crate::firmware::rules::Rules;
 use crate::os::fs::FileStamp;
 
-/// A content whose bytes are all the same.
+/// Content id whose bytes are all the same.
 pub fn content_id(content: u8) -> ContentId {
     ContentId([content; 32])
 }
 
-/// A file of this path, content and size.
+/// A file with this path, content, kind and size.
 pub fn file(path: &str, content: u8, kind: PackageKind, size: u64) -> ScannedFile {
     ScannedFile {
         path: path.to_owned(),
@@ -33,7 +33,7 @@ pub fn file(path: &str, content: u8, kind: PackageKind, size: u64) -> ScannedFil
     }
 }
 
-/// A file with rules.
+/// A rules file with this JSON text.
 pub fn rules(path: &str, json: &str) -> ScannedRules {
     ScannedRules {
         path: path.to_owned(),
@@ -42,7 +42,7 @@ pub fn rules(path: &str, json: &str) -> ScannedRules {
     }
 }
 
-/// A folder with these files, each with its content, and this file with rules.
+/// Catalogue of these files, each with its content, and one rules file.
 pub fn catalogue(files: &[(&str, u8)], size: u64, (path, json): (&str, &str)) -> Catalog {
     let files = files
         .iter()
@@ -54,7 +54,7 @@ pub fn catalogue(files: &[(&str, u8)], size: u64, (path, json): (&str, &str)) ->
     })
 }
 
-/// A folder with release 2.0.0 of project P: a file with this content, and these rules.
+/// Catalogue with release 2.0.0 of project P: one file with this content, and these rules.
 pub fn release(content: u8, json: &str) -> Catalog {
     let rules = ("P/2.0.0/release.json", json);
     catalogue(&[("P/2.0.0/u.bin", content)], 1000, rules)

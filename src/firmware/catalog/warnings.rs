@@ -1,4 +1,4 @@
-//! Warnings about what is served but looks like a mistake.
+//! Warnings about files that are served but look like a mistake.
 
 use std::collections::BTreeSet;
 
@@ -7,19 +7,19 @@ use crate::firmware::audience::DeviceSet;
 use crate::firmware::name::Marker;
 use crate::firmware::package::ChipFamily;
 
-/// Bytes for which a 2G module has room on its smaller cores (docs/protocol.md 5b).
+/// Number of bytes for which a 2G module has room on its smaller cores (docs/protocol.md 5b).
 const MOST_ON_2G: u64 = 800_000;
 
-/// Bytes in 65535 packets of 1022 (docs/protocol.md 6): a larger file is not offered over UDP.
+/// Number of bytes in 65535 packets of 1022 bytes (docs/protocol.md 6). A larger file is not offered over UDP.
 const MOST_IN_PACKETS: u64 = 65_535 * 1022;
 
-/// Warns of platforms that no module names: with something behind their name that is no build stamp.
+/// Warns of platforms that no module reports, because their name in the file name has a suffix that is no build stamp.
 pub(super) fn about_platforms<'p>(
     packages: impl Iterator<Item = (Option<Marker>, &'p Package)>,
     warnings: &mut Vec<Remark>,
 ) {
     let is_added = |marker: Marker, platform: &str| match platform.rsplit_once('_') {
-        // Platforms of LuatOS-SoC have no `_`; others do (`RDA8910_TTS`).
+        // Platform names of LuatOS-SoC contain no `_`; others do (`RDA8910_TTS`).
         Some(_) if marker == Marker::SoC => true,
         Some((_, last)) => {
             let words = ["FOTA", "OTA", "DFOTA", "UPDATE"];
@@ -70,8 +70,8 @@ fn odd_entry(path: &str, entry: &str, digits: usize) -> Remark {
     Remark::new(path, text)
 }
 
-/// Warns of folders and files whose names are decomposed Unicode: `é` as `e` and an accent, as macOS writes it.
-/// Modules and other computers write the same name with other bytes.
+/// Warns of folders and files whose names are decomposed Unicode, such as `é` as `e` and an accent, as macOS writes it.
+/// Modules and other computers encode the same name in other bytes.
 pub(super) fn about_unicode<'p>(paths: impl Iterator<Item = &'p str>, warnings: &mut Vec<Remark>) {
     let mut odd = BTreeSet::new();
     for path in paths.filter(|path| !path.is_ascii()) {
@@ -91,8 +91,8 @@ pub(super) fn about_unicode<'p>(paths: impl Iterator<Item = &'p str>, warnings: 
     }));
 }
 
-/// A mark or letter that composed Unicode joins with the one before it: an accent, a voiced mark of kana, or the
-/// vowel or end of a Hangul syllable.
+/// Whether a character is joined with the preceding one in composed Unicode: an accent, a voiced sound mark of kana, or
+/// the vowel or final consonant of a Hangul syllable.
 fn is_combining(c: char) -> bool {
     matches!(c, '\u{300}'..='\u{36f}' | '\u{3099}' | '\u{309a}' | '\u{1161}'..='\u{11ff}')
 }

@@ -1,9 +1,9 @@
-//! The grammar of names (nom): what a module calls its firmware, and what a path in the firmware
-//! folder says about the file (docs/decision.md "Folder grammar", docs/protocol.md 5c). `decision` reads the
-//! names that modules send with it, `scan` and `catalog` the paths of files.
+//! Grammar of names (nom): parses the firmware names that modules send, and the paths in the firmware folder
+//! (docs/decision.md "Folder grammar", docs/protocol.md 5c). `decision` parses the names that modules send, `scan` and
+//! `catalog` the paths of files.
 //!
-//! A project's name may hold anything but a comma, underscores included, so every name is read from its right
-//! end.
+//! A project name may contain any character except a comma, so underscores too. Therefore every name is parsed from the
+//! right.
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -25,14 +25,14 @@ use super::audience::group_of_file;
 use super::date::{is_date, is_time};
 use super::version::{FirstField, Version};
 
-/// What stands between project and core in the name of a firmware (docs/protocol.md 9a).
+/// Separator between project and core in a firmware name (docs/protocol.md 9a).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Marker {
-    /// `_LuatOS-SoC_`: LuatOS on EC618, EC7xx, ESP32, … The only one after which versions begin with the core's.
+    /// `_LuatOS-SoC_`: LuatOS on EC618, EC7xx, ESP32, … The only marker with versions that begin with the core version.
     SoC,
     /// `_LuatOS-Air_`: Air724U since core V3104.
     Air,
-    /// `_LuatOS-HMI_`: the same with a display.
+    /// `_LuatOS-HMI_`: Air724U with a display.
     Hmi,
     /// `_Luat_`: first edition and LuaTask.
     Luat,
@@ -41,7 +41,7 @@ pub enum Marker {
 }
 
 impl Marker {
-    /// All of them.
+    /// All markers.
     pub const ALL: [Marker; 5] = [
         Marker::SoC,
         Marker::Air,
@@ -50,7 +50,7 @@ impl Marker {
         Marker::Csdk,
     ];
 
-    /// The marker as it is written.
+    /// The text of the marker.
     pub fn text(self) -> &'static str {
         match self {
             Marker::SoC => "_LuatOS-SoC_",
@@ -61,7 +61,7 @@ impl Marker {
         }
     }
 
-    /// What the first field of a version of 1000 or more means, by the marker if there is one.
+    /// The meaning of a first version field of 1000 or more for this marker, or without a marker.
     pub fn first_field(marker: Option<Marker>) -> FirstField {
         match marker {
             Some(Marker::SoC) => FirstField::Core,
@@ -71,31 +71,31 @@ impl Marker {
     }
 }
 
-/// What a module says in `firmware_name` (or in the UDP field of that meaning), taken apart at its
-/// rightmost marker (docs/protocol.md 1, "Encoding and formats").
+/// Parts of a module's `firmware_name` (or of the equivalent UDP field), split at the rightmost marker
+/// (docs/protocol.md 1, "Encoding and formats").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FirmwareName<'a> {
-    /// The project: what stands before the marker, or the whole text where there is none.
+    /// Project: the text before the marker, or the whole text if there is no marker.
     pub project: &'a str,
-    /// The marker; `None` where there is none.
+    /// Marker; `None` if there is none.
     pub marker: Option<Marker>,
-    /// The version before the project: `1.0.1_P_CSDK_EC618` → `1.0.1`.
+    /// Version in front of the project: `1.0.1_P_CSDK_EC618` → `1.0.1`.
     pub version: Option<&'a str>,
-    /// The core version: `V0035_8955` → 35. RDA8910 and LuatOS send it elsewhere.
+    /// Core version: `V0035_8955` → 35. RDA8910 and LuatOS send it elsewhere.
     pub core: Option<u32>,
-    /// The platform: `8955`, `RDA8910_FLOAT`, `EC618`, `Air780EPM`, …
+    /// Platform: `8955`, `RDA8910_FLOAT`, `EC618`, `Air780EPM`, …
     pub platform: Option<&'a str>,
 }
 
-/// A firmware name as a module sent it. Its marker is looked for once, when it is made: what a check says
-/// is asked for many times.
+/// Firmware name as a module sent it. The marker is searched once, on creation, because the parts of a name are read
+/// many times during a check.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SentName<'a> {
     text: Cow<'a, str>,
     marker: Option<MarkerPosition>,
 }
 
-/// Where the rightmost marker begins, and which it is.
+/// Position of the rightmost marker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct MarkerPosition {
     at: usize,
@@ -103,14 +103,14 @@ struct MarkerPosition {
 }
 
 impl MarkerPosition {
-    /// What stands before it and behind it.
+    /// Returns the text before and after the marker.
     fn cut(self, text: &str) -> (&str, &str) {
         let (left, rest) = text.split_at_checked(self.at).unwrap_or((text, ""));
         let behind = rest.get(self.marker.text().len()..);
         (left, behind.unwrap_or_default())
     }
 
-    /// The version and the project that stand before it: `1.0.1_P_CSDK_EC618` → `1.0.1` and `P`. Only CSDK has
+    /// Returns the version and project before the marker: `1.0.1_P_CSDK_EC618` → `1.0.1` and `P`. Only CSDK names have
     /// a version there.
     fn version_and_project(self, text: &str) -> (Option<&str>, &str) {
         let left = text.get(..self.at).unwrap_or(text);
@@ -129,12 +129,12 @@ impl MarkerPosition {
 }
 
 impl SentName<'_> {
-    /// Reads the name as a project's alone, although a part of it looks like a marker.
+    /// Makes the whole name the project, although a part of it looks like a marker.
     pub fn forget_marker(&mut self) {
         self.marker = None;
     }
 
-    /// The project alone: [`FirmwareName::project`].
+    /// The project: [`FirmwareName::project`].
     pub fn project(&self) -> &str {
         match self.marker {
             Some(found) => found.version_and_project(&self.text).1,
@@ -142,15 +142,15 @@ impl SentName<'_> {
         }
     }
 
-    /// Which marker it has: [`FirmwareName::marker`].
+    /// The marker: [`FirmwareName::marker`].
     pub fn marker(&self) -> Option<Marker> {
         self.marker.map(|found| found.marker)
     }
 
-    /// Takes it apart. Never fails: a text without a marker is all project.
+    /// Splits the name into its parts. Never fails: a text without a marker is only a project.
     ///
-    /// `USER_SERVER_Luat_V0035_8955` → project `USER_SERVER`, core 35, platform `8955`;
-    /// `X_LuatOS-SoC_Air780EPM` → project `X`, no core, platform `Air780EPM`.
+    /// `USER_SERVER_Luat_V0035_8955` → project `USER_SERVER`, core 35, platform `8955`; `X_LuatOS-SoC_Air780EPM` →
+    /// project `X`, no core, platform `Air780EPM`.
     pub fn parts(&self) -> FirmwareName<'_> {
         let Some(found) = self.marker else {
             return FirmwareName {
@@ -186,9 +186,9 @@ impl Deref for SentName<'_> {
     }
 }
 
-/// The rightmost marker: `A_Luat_V0035_8955` → at 1. All begin with `_` and hold no other but the last, so the
-/// one that begins last also ends last. Only the parts of `LuatOS-` are read in any case: `_luat_` may be a part
-/// of a project's name.
+/// Finds the rightmost marker: `A_Luat_V0035_8955` → at 1. Each marker contains `_` only at its beginning and end, so
+/// the marker that begins last also ends last. Only markers with `LuatOS-` are case-insensitive, because `_luat_` may
+/// be part of a project name.
 fn marker(text: &str) -> Option<MarkerPosition> {
     text.rmatch_indices('_').find_map(|(at, _)| {
         let rest = text.as_bytes().get(at..)?;
@@ -205,9 +205,9 @@ fn marker(text: &str) -> Option<MarkerPosition> {
     })
 }
 
-/// What stands behind the marker: `V0035_8955_SSL` → core 35, platform `8955_SSL`; `EC618` → no core,
-/// platform `EC618`; `V1004` → core 1004, no platform. libfota2 cuts the platform at the first `-`
-/// (docs/protocol.md 1g), so a LuatOS name is cut there in any case. A build stamp is no part of the platform.
+/// Splits the text after the marker: `V0035_8955_SSL` → core 35, platform `8955_SSL`; `EC618` → no core, platform
+/// `EC618`; `V1004` → core 1004, no platform. libfota2 cuts the platform at the first `-` (docs/protocol.md 1g), so the
+/// platform of a LuatOS name is always cut there. A build stamp is no part of the platform.
 fn core_and_platform(text: &str, marker: Marker) -> (Option<u32>, Option<&str>) {
     let (platform, digits) = opt(core_digits).parse(text).unwrap_or((text, None));
     let platform = match marker {
@@ -215,13 +215,13 @@ fn core_and_platform(text: &str, marker: Marker) -> (Option<u32>, Option<&str>) 
         _ => platform,
     };
     let platform = without_stamp(platform);
-    // More digits than a u32 holds are no core version, but still no part of the platform.
+    // A number that does not fit into a u32 is no core version, but still no part of the platform.
     let core = digits.and_then(|digits| digits.parse().ok());
     (core, Some(platform).filter(|platform| !platform.is_empty()))
 }
 
-/// `Air780EPM_202509011200` → `Air780EPM`; also where date and time are two parts
-/// (`Air780EPM_20250901_1200`). Other endings (`_8`, `_FOTA`) stay.
+/// Removes a build stamp: `Air780EPM_202509011200` → `Air780EPM`. Date and time may be two parts
+/// (`Air780EPM_20250901_1200`). Other endings (`_8`, `_FOTA`) are kept.
 fn without_stamp(platform: &str) -> &str {
     let cut = |text: &str, is_stamp: fn(&str) -> bool| {
         text.rsplit_once('_')
@@ -237,12 +237,12 @@ fn without_stamp(platform: &str) -> &str {
         .unwrap_or(platform)
 }
 
-/// `V0035_` or a `V0035` at the end → `0035`.
+/// Parses the digits of a core: `V0035_`, or `V0035` at the end → `0035`.
 fn core_digits(input: &str) -> IResult<&str, &str> {
     terminated(preceded(one_of("Vv"), digit1), alt((tag("_"), eof))).parse(input)
 }
 
-/// What a file is, by its name alone.
+/// Kind of a file, judging by its name only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// `.bin .ota .fota .sota .img` (`.dfota.bin` too).
@@ -253,20 +253,21 @@ pub enum FileKind {
     Checksum,
     /// `@NAME.txt`: a group of devices.
     Group,
-    /// A kind that people drop by mistake; the sentence says what to drop instead.
+    /// A kind of file that people put into the folder by mistake. The sentence says which file to use instead.
     Mistake(&'static str),
-    /// `.soc`: a factory file of LuatOS, of whose script `luat-ota pack` builds a package.
+    /// `.soc`: a factory file of LuatOS. `luat-ota pack` builds a package of the script in it.
     Soc,
-    /// Starts with `.`, or is being copied: `*.part *.partial *.tmp *.filepart *.crdownload *~`.
+    /// Name of a hidden file (starts with `.`) or of an unfinished copy (`*.part`, `*.partial`, `*.tmp`, `*.filepart`,
+    /// `*.crdownload`, `*~`).
     Ignored,
-    /// A copy that a synchronisation program makes of a file that two machines changed at the same time.
+    /// Conflict copy that a synchronisation program makes of a file that two machines changed at the same time.
     Conflict,
-    /// Not firmware; left alone, and listed by `check`.
+    /// A file that is no firmware; ignored, and listed by `luat-ota check`.
     Other,
 }
 
 impl FileKind {
-    /// The sentence on a file that was dropped by mistake. `path`: as a person names the file.
+    /// Returns the sentence about a file that was put into the folder by mistake. `path` is shown in the sentence.
     pub fn mistake(self, path: &str) -> Option<String> {
         match self {
             FileKind::Mistake(sentence) => Some(sentence.to_owned()),
@@ -280,12 +281,12 @@ impl FileKind {
     }
 }
 
-/// The command that builds the package of a `.soc` file.
+/// Returns the command that builds the package of a `.soc` file.
 pub fn pack_command(path: &str) -> String {
     format!("luat-ota pack {}", shell_word(path))
 }
 
-/// A text as one word for a shell: between quotes, if it needs them.
+/// Quotes a text as one word for a shell, if it needs quotes.
 pub fn shell_word(text: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "-_./+=,".contains(c);
     match !text.starts_with('-') && text.chars().all(is_plain) {
@@ -294,16 +295,16 @@ pub fn shell_word(text: &str) -> String {
     }
 }
 
-/// The endings of firmware; the longest that fits comes first.
+/// Endings of firmware files; a longer ending comes before a shorter one that it contains.
 const FIRMWARE: [&str; 6] = [".dfota.bin", ".bin", ".ota", ".fota", ".sota", ".img"];
 
-/// The endings of checksum files.
+/// Endings of checksum files.
 const CHECKSUM: [&str; 2] = [".sha256", ".md5"];
 
-/// The endings of files that are being copied.
+/// Endings of files that are still being copied.
 const UNFINISHED: [&str; 6] = [".part", ".partial", ".tmp", ".filepart", ".crdownload", "~"];
 
-/// What the names of conflict copies contain: those of Syncthing, and those of Dropbox and Nextcloud. In small letters.
+/// Lower-case parts of the names of conflict copies: that of Syncthing, and that of Dropbox and Nextcloud.
 const CONFLICT: [&str; 2] = [".sync-conflict-2", "conflicted copy"];
 
 const FACTORY: &str = "this is a factory file, made for flashing over a cable: in Luatools choose \
@@ -322,7 +323,7 @@ const NO_GROUP: &str = "a group of devices is read from a file `@NAME.txt`, whos
 const RULES_AS_TEXT: &str =
     "rules are only read from a file named release.json: take the last ending off its name";
 
-/// What people drop by mistake.
+/// Endings of files that people put into the folder by mistake, each with the sentence about it.
 const MISTAKES: [(&str, &str); 11] = [
     (".binpkg", FACTORY),
     (".lod", CORE),
@@ -334,11 +335,11 @@ const MISTAKES: [(&str, &str); 11] = [
     (".gz", ARCHIVE),
     (".hex", HEX),
     (".exe", PROGRAM),
-    // Windows hides the last ending, so its user sees `release.json`.
+    // Windows hides the last ending and shows `release.json`.
     (".json.txt", RULES_AS_TEXT),
 ];
 
-/// Classifies a file name (without its folders). Endings are read in any case.
+/// Classifies a file name (without its folders). Endings are case-insensitive.
 ///
 /// `update.BIN` → firmware, `update.bin.sha256` → checksum, `x.zip` → a mistake.
 pub fn file_kind(name: &str) -> FileKind {
@@ -348,7 +349,7 @@ pub fn file_kind(name: &str) -> FileKind {
     } else if is_conflict(name) {
         FileKind::Conflict
     } else if name.eq_ignore_ascii_case("release.json") {
-        // In any case: rules that are not read keep nobody out.
+        // Case-insensitive, because rules that are ignored would restrict no device.
         FileKind::Rules
     } else if group_of_file(name).is_some() {
         FileKind::Group
@@ -373,17 +374,18 @@ pub fn file_kind(name: &str) -> FileKind {
     }
 }
 
-/// `update.sync-conflict-20261129-120000-ABCDEFG.bin`, `update (conflicted copy 2026-11-29).bin`.
+/// Whether the name is that of a conflict copy, such as `update.sync-conflict-20261129-120000-ABCDEFG.bin` or `update
+/// (conflicted copy 2026-11-29).bin`.
 fn is_conflict(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     CONFLICT.iter().any(|part| name.contains(part))
 }
 
-/// `x.bin_20250623184110381812`, `x.bin_0f3a9c5e`, `x.bin.1`, `x.bin (2)`, `x.bin?sign=…`: firmware by its
-/// name but for what follows.
+/// Whether the name is that of a firmware file with an added suffix, such as `x.bin_20250623184110381812`,
+/// `x.bin_0f3a9c5e`, `x.bin.1`, `x.bin (2)` or `x.bin?sign=…`.
 fn is_stamped(name: &str) -> bool {
     let added = |c: char| c.is_ascii_digit() || matches!(c, '_' | '-' | '.' | ' ' | '(' | ')');
-    // A query may hold anything. Some programs write its `?` as `%3F`.
+    // A query may contain any character. Some programs write its `?` as `%3F`.
     let end = name.find(['?', '&', '=', '@', '%']);
     let whole = name.len();
     let (name, _) = name
@@ -398,14 +400,14 @@ fn is_stamped(name: &str) -> bool {
     kept.len() < whole && firmware_stem(kept).is_some()
 }
 
-/// `x.dfota.bin` → `x`; `None` if it is no firmware by its name.
+/// Removes the ending of a firmware file: `x.dfota.bin` → `x`; `None` if the name is not that of firmware.
 fn firmware_stem(name: &str) -> Option<&str> {
     FIRMWARE
         .iter()
         .find_map(|ending| without_ending(name, ending))
 }
 
-/// `("x.BIN", ".bin")` → `x`, if something is left.
+/// Removes an ending: `("x.BIN", ".bin")` → `x`; `None` if the name has another ending or nothing is left.
 fn without_ending<'a>(name: &'a str, ending: &str) -> Option<&'a str> {
     let at = name.len().checked_sub(ending.len())?;
     let (stem, tail) = name.split_at_checked(at)?;

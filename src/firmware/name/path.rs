@@ -1,8 +1,8 @@
-//! What a path in the firmware folder says: project, version, platform, base core.
+//! Parses paths in the firmware folder into project, version, platform and base core.
 //!
-//! A folder called `X_1.0` always means version 1.0 of project X, never a project `X_1.0`, while `X_2` is
-//! always a project. One folder must not mean two things, or a `release.json` in it would hold for one
-//! meaning and firmware be served by the other.
+//! A folder called `X_1.0` always means version 1.0 of project X, never a project `X_1.0`, while `X_2` is always a
+//! project. A folder must not have two meanings; otherwise a `release.json` in it could apply to one of them and
+//! firmware be served for the other.
 
 use nom::bytes::complete::take_while1;
 use nom::character::complete::{one_of, u32 as number};
@@ -13,36 +13,35 @@ use nom::{IResult, Parser};
 use super::{Marker, core_and_platform, firmware_stem, marker};
 use crate::firmware::version::Version;
 
-/// What the path of a firmware file says.
+/// Parts of the path of a firmware file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FirmwarePath<'a> {
-    /// The project, as written.
+    /// Project as written.
     pub project: &'a str,
-    /// The release's version, read.
+    /// Version of the release.
     pub version: Version,
-    /// The same as written, for people and for `{version}`.
+    /// Version as written, for people and for `{version}`.
     pub version_text: &'a str,
-    /// The platform the file is for (from a LuatoolsName name); `None` = every module of the project.
+    /// Platform that the file is for (from a name in Luatools form); `None` if it is for every module of the project.
     pub platform: Option<&'a str>,
-    /// The marker in the file's name.
+    /// Marker in the file name.
     pub marker: Option<Marker>,
-    /// From a `from-CORE` folder: the only core this package can be applied to.
+    /// The only core that the package can be applied to, from a `from-CORE` folder.
     pub base_core: Option<u32>,
 }
 
-/// What the path of a `release.json` says: whose rules it holds.
+/// Owner of a `release.json`, judging by its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RulesOwner<'a> {
-    /// The project, as written.
+    /// Project as written.
     pub project: &'a str,
-    /// The release's version; `None`: the rules of the whole project.
+    /// Version of the release; `None` if the rules are for the whole project.
     pub version: Option<Version>,
 }
 
-/// Reads the path of a firmware file, relative to the firmware folder, parts between `/`.
+/// Parses the path of a firmware file, relative to the firmware folder, with `/` as separator.
 ///
-/// The error is a sentence for the person who dropped the file: what is wrong with which part, and
-/// what it should look like.
+/// The error is a sentence for the person who put the file there. It names the wrong part and the correct form.
 ///
 /// `ALIYUN/2.0.1/update.bin` → version 2.0.1 of ALIYUN, for every platform.
 pub fn firmware_path(path: &str) -> Result<FirmwarePath<'_>, String> {
@@ -84,7 +83,7 @@ pub fn firmware_path(path: &str) -> Result<FirmwarePath<'_>, String> {
     })
 }
 
-/// The sentence for a file of which neither folders nor name say the version.
+/// Returns the sentence about a file if neither its folders nor its name contain the version.
 fn without_version(project: Option<&str>, base_core: Option<u32>, file: &str) -> String {
     match (project, base_core) {
         (None, _) => {
@@ -104,7 +103,7 @@ fn without_version(project: Option<&str>, base_core: Option<u32>, file: &str) ->
     }
 }
 
-/// Reads the path of a `release.json` in the same way.
+/// Parses the path of a `release.json`. The error is a sentence.
 ///
 /// `ALIYUN/release.json` → the rules of project ALIYUN.
 pub fn rules_owner(path: &str) -> Result<RulesOwner<'_>, String> {
@@ -131,7 +130,7 @@ pub fn rules_owner(path: &str) -> Result<RulesOwner<'_>, String> {
     })
 }
 
-/// Version `text` of a project.
+/// A version of a project, with the version as written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct NamedRelease<'a> {
     project: &'a str,
@@ -139,7 +138,7 @@ struct NamedRelease<'a> {
     text: &'a str,
 }
 
-/// What a name that Luatools made says.
+/// Parts of a name in the form that Luatools uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LuatoolsName<'a> {
     release: NamedRelease<'a>,
@@ -147,16 +146,16 @@ struct LuatoolsName<'a> {
     platform: &'a str,
 }
 
-/// What the folders above a file say.
+/// Parts of the folders above a file.
 #[derive(Default)]
 struct Folders<'a> {
     project: Option<&'a str>,
     release: Option<NamedRelease<'a>>,
-    /// The core of a `from-CORE` folder.
+    /// Core of a `from-CORE` folder.
     base_core: Option<u32>,
 }
 
-/// `["ALIYUN", "2.0.1", "from-2008"]` → version 2.0.1 of ALIYUN, from core 2008.
+/// Parses folders: `["ALIYUN", "2.0.1", "from-2008"]` → version 2.0.1 of ALIYUN, from core 2008.
 fn read_folders<'a>(folders: &[&'a str]) -> Result<Folders<'a>, String> {
     let Some((&first, inner)) = folders.split_first() else {
         return Ok(Folders::default());
@@ -205,8 +204,8 @@ fn too_deep() -> String {
         .to_owned()
 }
 
-/// `ALIYUN_2.0.1` → version 2.0.1 of ALIYUN. A single number (`AIR_720`) is part of a project's name;
-/// `AIR_v720` or `AIR_720.0` are versions.
+/// Parses `ALIYUN_2.0.1` → version 2.0.1 of ALIYUN. A single number (`AIR_720`) is part of a project name; `AIR_v720`
+/// or `AIR_720.0` contain versions.
 fn project_and_version(folder: &str) -> Option<NamedRelease<'_>> {
     let (project, text) = folder.rsplit_once('_')?;
     let version = Version::parse(text)?;
@@ -218,7 +217,7 @@ fn project_and_version(folder: &str) -> Option<NamedRelease<'_>> {
     })
 }
 
-/// `("ALIYUN", "v2.0.1")` → version 2.0.1 of ALIYUN.
+/// Parses `("ALIYUN", "v2.0.1")` → version 2.0.1 of ALIYUN.
 fn version_folder<'a>(project: &'a str, text: &'a str) -> Result<NamedRelease<'a>, String> {
     match Version::parse(text) {
         Some(version) => Ok(NamedRelease {
@@ -233,14 +232,14 @@ fn version_folder<'a>(project: &'a str, text: &'a str) -> Result<NamedRelease<'a
     }
 }
 
-/// Is this meant to be a `from-CORE` folder?
+/// Whether the name looks like that of a `from-CORE` folder.
 fn looks_like_from(folder: &str) -> bool {
     folder
         .get(..5)
         .is_some_and(|start| start.eq_ignore_ascii_case("from-"))
 }
 
-/// `from-2008` or `from-V2008` → 2008.
+/// Parses `from-2008` or `from-V2008` → 2008.
 fn from_core(folder: &str) -> Result<u32, String> {
     let core = folder.get(5..).and_then(|text| core(text).ok());
     match core {
@@ -252,13 +251,13 @@ fn from_core(folder: &str) -> Result<u32, String> {
     }
 }
 
-/// `V2008` → 2008.
+/// Parses `V2008` → 2008.
 fn core(input: &str) -> IResult<&str, u32> {
     terminated(preceded(opt(one_of("Vv")), number), eof).parse(input)
 }
 
-/// `FOTA2_DEMO_2012.001.001_LuatOS-SoC_Air780EPM.bin` → version 2012.001.001 of FOTA2_DEMO for
-/// Air780EPM. `Ok(None)` where there is no marker; an error where there is one, but not the rest. `folder`: the
+/// Parses `FOTA2_DEMO_2012.001.001_LuatOS-SoC_Air780EPM.bin` → version 2012.001.001 of FOTA2_DEMO for Air780EPM.
+/// Returns `Ok(None)` if there is no marker, and an error if there is a marker but the rest is invalid. `folder` is the
 /// release that the folders name.
 fn luatools_name<'a>(
     file: &'a str,
@@ -284,7 +283,7 @@ fn luatools_name<'a>(
     };
     let release = match release {
         Some(release) => release,
-        // `_CSDK_` stands in names of other kinds too, and in a version's folder they need not say more.
+        // Other names may contain `_CSDK_` too, and in a version's folder they need no further parts.
         None if found.marker == Marker::Csdk && folder.is_some() => return Ok(None),
         None => {
             return Err(format!(
@@ -294,7 +293,7 @@ fn luatools_name<'a>(
         }
     };
     usable_project(release.project)?;
-    // The core here is that of the new firmware; which cores it fits is not in the name.
+    // The core in the name is that of the new firmware; the name does not say which cores the package fits.
     match (platform(right), core_and_platform(right, found.marker).1) {
         (Ok(_), Some(platform)) => Ok(Some(LuatoolsName {
             release,
@@ -308,7 +307,7 @@ fn luatools_name<'a>(
     }
 }
 
-/// `P_2.0.1` → version 2.0.1 of P.
+/// Parses `P_2.0.1` → version 2.0.1 of P.
 fn version_last(left: &str) -> Option<NamedRelease<'_>> {
     let (project, text) = left.rsplit_once('_')?;
     let version = Version::parse(text)?;
@@ -319,7 +318,7 @@ fn version_last(left: &str) -> Option<NamedRelease<'_>> {
     })
 }
 
-/// `P_2.0.1`, `2.0.1_P`, or in the folder of a version of P `P` alone.
+/// Parses `P_2.0.1` or `2.0.1_P`; in the folder of a version of P also `P`.
 fn csdk_release<'a>(left: &'a str, folder: Option<NamedRelease<'a>>) -> Option<NamedRelease<'a>> {
     let version_first = || {
         let (text, project) = left.split_once('_')?;
@@ -335,7 +334,7 @@ fn csdk_release<'a>(left: &'a str, folder: Option<NamedRelease<'a>>) -> Option<N
         .or(folder.filter(|folder| folder.project == left))
 }
 
-/// The letters a platform is made of: `V0022_RDA8910_TTS`.
+/// Parses a platform such as `RDA8910_TTS`, possibly with its core (`V0022_RDA8910_TTS`).
 fn platform(input: &str) -> IResult<&str, &str> {
     let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '+');
     terminated(take_while1(letter), eof).parse(input)
@@ -352,7 +351,7 @@ fn same_project(project: &str, luatools: LuatoolsName<'_>) -> Result<(), String>
     ))
 }
 
-/// `A/B/c.bin` → its parts, each of which can be shown to a person and be a name on any disk.
+/// Splits `A/B/c.bin` into its parts. Fails for parts with control characters and for paths that leave the folder.
 fn parts(path: &str) -> Result<Vec<&str>, String> {
     let parts: Vec<&str> = path.split('/').collect();
     for part in &parts {
@@ -369,7 +368,7 @@ fn parts(path: &str) -> Result<Vec<&str>, String> {
     Ok(parts)
 }
 
-/// Can a module ask for a project of this name?
+/// Fails with a sentence if no module can ask for a project of this name.
 fn usable_project(project: &str) -> Result<(), String> {
     if project.trim().is_empty() {
         Err("the project's name is missing: it should look like `PROJECT_2.0.1`".to_owned())

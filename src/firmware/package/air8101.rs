@@ -1,28 +1,28 @@
-//! The script package of Air8101 (`TAUL`; docs/protocol.md 9f). The full package is an [`image`](super::image).
+//! Script package of Air8101 (`TAUL`; docs/protocol.md 9f). The full package is an [`image`](super::image).
 
 use super::{FormatCheck, PackageKind, check_length, header, nothing_behind, split, u32_at};
 
-/// The byte of erased flash, with which a script package begins.
+/// Byte of erased flash. A script package begins with these bytes.
 pub(super) const BLANK: u8 = 0xff;
 
-/// How many of those there are.
+/// Number of blank bytes at the beginning.
 const BLANKS: usize = 1024;
 
-/// What stands behind them, before a length of 4 bytes.
+/// Magic number after the blank bytes, before a length of 4 bytes.
 const MAGIC: &[u8; 4] = b"TAUL";
 
-/// Bytes before the script.
+/// Number of bytes before the script.
 const HEADER: usize = BLANKS + 8;
 
-/// Bytes of the script that one CRC-16 is of.
+/// Number of script bytes that each CRC-16 covers.
 const BLOCK: usize = 32;
 
-/// The first bytes of the script: a LuaDB image.
+/// First bytes of the script, which is a LuaDB image.
 const LUADB: [u8; 6] = [0x01, 0x04, 0x5a, 0xa5, 0x5a, 0xa5];
 
 const SCRIPT: &str = "Air8101 script package";
 
-/// The CRC of a block: polynomial 0x8005, start 0xffff, not reflected, no final exclusive or.
+/// CRC of a block: polynomial 0x8005, initial value 0xffff, not reflected, no final exclusive or.
 pub fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0xffff, |crc, byte| {
         (0..8).fold(crc ^ u16::from(*byte) << 8, |crc: u16, _| match crc >> 15 {
@@ -32,16 +32,16 @@ pub fn crc16(bytes: &[u8]) -> u16 {
     })
 }
 
-/// The check of a file whose first 512 bytes (or all of it) are blank: a script package, unless it goes on
-/// otherwise.
+/// Validation of a file whose first 512 bytes (or all bytes) are blank: a script package, unless the later bytes
+/// differ.
 pub(super) struct ScriptCheck {
-    /// The header, as far as it was seen.
+    /// The part of the header that was seen.
     header: Vec<u8>,
-    /// The block that is under way, with its CRC.
+    /// The current block with its CRC.
     block: Vec<u8>,
-    /// Where the first damaged block begins, counted from the start of the file.
+    /// Position in the file of the first damaged block.
     damaged: Option<u64>,
-    /// Bytes of whole blocks.
+    /// Number of bytes in complete blocks.
     seen: u64,
     is_luadb: bool,
 }
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_crc_of_a_block_is_that_of_the_packages() {
-        // CRC-16/CMS of the check string.
+        // CRC-16/CMS of the standard check string.
         assert_eq!(crc16(b"123456789"), 0xaee7);
     }
 }

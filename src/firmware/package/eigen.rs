@@ -1,9 +1,9 @@
-//! The container of EC7xx and EC618 modules (the chips' maker is Eigencomm), which RDA8910 and Air1601 use
-//! with another magic number: a header of 92 bytes, then the common data (the script), then the SDK data (a
-//! delta of the core) (docs/protocol.md 5a).
+//! Container of EC7xx and EC618 modules (the maker of the chips is Eigencomm), which RDA8910 and Air1601 use with
+//! another magic number: a header of 92 bytes, then the common data (the script), then the SDK data (a delta of the
+//! core) (docs/protocol.md 5a).
 //!
-//! Modules do not compare all that the header says, so a damaged script would be flashed. All of it is
-//! compared here.
+//! Modules do not compare everything that the header states, so they would flash a damaged script. Here everything is
+//! compared.
 
 use md5::{Digest, Md5};
 
@@ -12,24 +12,24 @@ use super::{
     u32_at,
 };
 
-/// Bytes in the header: magic, CRC32 of what follows, MainVersion (20 bytes), AppVersion (4), STDVersion (20),
-/// two lengths, two MD5.
+/// Size of the header in bytes: magic, CRC32 of the following bytes, MainVersion (20 bytes), AppVersion (4), STDVersion
+/// (20), two lengths, two MD5.
 const HEADER: usize = 92;
 
-/// Where the length and the MD5 of the common data and of the SDK data are.
+/// Positions of the length and the MD5 of the common data and of the SDK data.
 const COMMON: (usize, usize) = (52, 60);
 const SDK: (usize, usize) = (56, 76);
 
-/// Bytes in front of the data of a sector: magic, TotalLen, DataLen, MD5 (16 bytes), BlockLen, StartAddress.
+/// Number of bytes before the data of a sector: magic, TotalLen, DataLen, MD5 (16 bytes), BlockLen, StartAddress.
 const SECTOR_HEADER: usize = 36;
 
-/// The modules that a container is for; the header is the same but for the magic number.
+/// Modules that a container is for. The headers differ only in the magic number.
 struct ContainerKind {
     what: &'static str,
     magic: [u8; 4],
-    /// Whether its sectors have the same magic number. Else their layout is not known.
+    /// Whether the sectors have the same magic number. Otherwise their layout is unknown.
     has_sectors: bool,
-    /// By whether there are SDK data.
+    /// Returns the kind; the argument is whether there are SDK data.
     kind: fn(bool) -> PackageKind,
 }
 
@@ -46,7 +46,7 @@ static KINDS: [ContainerKind; 3] = [
         has_sectors: true,
         kind: |delta| PackageKind::Ec618 { delta },
     },
-    // LuatOS on it; the updates of LuatOS-Air have another layout.
+    // LuatOS on RDA8910. The packages of LuatOS-Air have another layout.
     ContainerKind {
         what: "RDA8910 package",
         magic: [0xda, 0x18, 0x88, 0x00],
@@ -55,7 +55,7 @@ static KINDS: [ContainerKind; 3] = [
     },
 ];
 
-/// Its magic number is not public: a header whose CRC matches is proof enough.
+/// The magic number is not public. A header whose CRC matches is sufficient.
 static AIR1601: ContainerKind = ContainerKind {
     what: "Air1601 package",
     magic: [0; 4],
@@ -68,7 +68,7 @@ fn is_signed(header: &[u8]) -> bool {
     header.get(8..).map(crc32) == Some(u32_at(header, 4))
 }
 
-/// The check of such a container.
+/// Validation of such a container.
 pub(super) struct ContainerCheck {
     kind: &'static ContainerKind,
     header: Result<(), String>,
@@ -78,13 +78,13 @@ pub(super) struct ContainerCheck {
 }
 
 impl ContainerCheck {
-    /// `None`: it has no magic number of a container.
+    /// Returns `None` if the file has no magic number of a container.
     pub(super) fn begin(head: &[u8]) -> Option<ContainerCheck> {
         let kind = KINDS.iter().find(|kind| head.starts_with(&kind.magic))?;
         Some(ContainerCheck::new(kind, head))
     }
 
-    /// `None`: it is no container with any magic number.
+    /// Returns `None` if the file is no container with any magic number.
     pub(super) fn begin_signed(head: &[u8]) -> Option<ContainerCheck> {
         let is_one = head.get(..HEADER).is_some_and(is_signed);
         is_one.then(|| ContainerCheck::new(&AIR1601, head))
@@ -115,7 +115,7 @@ impl FormatCheck for ContainerCheck {
         if let Some(sectors) = &mut self.sectors {
             sectors.follow(common);
         }
-        // What is left over after this makes the file too long; `finish` says so.
+        // Bytes after both parts make the file too long, which `finish` reports.
         self.sdk.take(rest);
     }
 
@@ -146,10 +146,10 @@ impl FormatCheck for ContainerCheck {
     }
 }
 
-/// One of the two parts behind the header.
+/// One of the two parts after the header.
 struct DigestedPart {
     length: u32,
-    /// Bytes that are still to come.
+    /// Number of bytes that are still to come.
     left: usize,
     md5: Md5,
     expected: Vec<u8>,
@@ -172,7 +172,7 @@ impl DigestedPart {
         }
     }
 
-    /// Takes what belongs to this part; returns that and the rest.
+    /// Takes the bytes that belong to this part. Returns them and the rest.
     fn take<'b>(&mut self, bytes: &'b [u8]) -> (&'b [u8], &'b [u8]) {
         let (mine, rest) = split(bytes, self.left);
         self.left -= mine.len();
@@ -185,13 +185,13 @@ impl DigestedPart {
     }
 }
 
-/// The sectors of the common data, followed by their lengths. Data that do not begin with the magic number of a
-/// sector have another layout, of which nothing is known.
+/// Sectors of the common data, with their lengths. Data that do not begin with the magic number of a sector have
+/// another, unknown layout.
 struct Sectors {
     magic: [u8; 4],
-    /// The header of the sector that is under way, as far as it was seen.
+    /// The part of the current sector's header that was seen.
     header: Vec<u8>,
-    /// Bytes of its data that are still to come.
+    /// Number of bytes of the sector's data that are still to come.
     left: usize,
     is_first: bool,
     is_known: bool,
@@ -208,7 +208,7 @@ impl Sectors {
         }
     }
 
-    /// The next bytes of the common data.
+    /// Adds the next bytes of the common data.
     fn follow(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && self.is_known {
             if self.left > 0 {
@@ -224,7 +224,7 @@ impl Sectors {
         }
     }
 
-    /// Goes on with the data, if the header is complete.
+    /// Continues with the data if the header is complete.
     fn read_header(&mut self) {
         let start = self.header.get(..self.magic.len());
         if self.is_first && start.is_some_and(|start| start != self.magic) {
@@ -237,7 +237,7 @@ impl Sectors {
         }
     }
 
-    /// Whether the last sector ends where the data end.
+    /// Whether the last sector ends at the end of the data.
     fn end_here(&self) -> bool {
         let is_short = self.is_first && self.header.len() < self.magic.len();
         !self.is_known || is_short || (self.header.is_empty() && self.left == 0)

@@ -1,11 +1,11 @@
-//! Families of chips, and the platform names that belong to each.
+//! Chip families, and the platform names that belong to each.
 
-/// Families of chips: a package made for one is garbage to another.
+/// Chip families. A package made for one family is useless to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ChipFamily {
     /// EC716, EC718 and the modules on them: Air780EP…, Air8000…
     Ec7xx,
-    /// EC618: Air780E of the first years.
+    /// EC618: Air780E in its first years.
     Ec618,
     /// Air105.
     Air105,
@@ -25,8 +25,8 @@ pub enum ChipFamily {
     Rda8910,
 }
 
-/// How the platform names of each family begin, in capitals. Only what is certain stands here: a
-/// plain Air780E, Air780EG, Air780EX, Air700E or Air600E has been sold with chips of two families.
+/// Beginnings of the platform names of each family, in capitals. Only certain ones are listed: Air780E, Air780EG,
+/// Air780EX, Air700E and Air600E without further letters have been sold with chips of two families.
 const BEGINNINGS: [(&str, ChipFamily); 29] = [
     ("EC716", ChipFamily::Ec7xx),
     ("EC718", ChipFamily::Ec7xx),
@@ -60,9 +60,9 @@ const BEGINNINGS: [(&str, ChipFamily); 29] = [
 ];
 
 impl ChipFamily {
-    /// The family of a platform name as modules send it (`EC718P`, `Air780EPM`, `8955_SSL_TTS`,
-    /// `RDA8910_FLOAT`, `ESP32C3`, …), any case. `None` where it is not known for certain: such a
-    /// platform is never refused for its family.
+    /// The family of a platform name as modules send it (`EC718P`, `Air780EPM`, `8955_SSL_TTS`, `RDA8910_FLOAT`,
+    /// `ESP32C3`, …), in any case. `None` if the family is not certain: such a platform is never refused because of its
+    /// family.
     pub fn of_platform(platform: &str) -> Option<ChipFamily> {
         let begins = |beginning: &str| {
             let start = platform.get(..beginning.len());
@@ -74,8 +74,8 @@ impl ChipFamily {
             .map(|&(_, family)| family)
     }
 
-    /// Does a core update of this family carry the whole core (docs/protocol.md 5c), so that it fits any
-    /// lower core? (An ESP32 image is the whole application by its format.)
+    /// Whether a core update of this family contains the whole core (docs/protocol.md 5c) and therefore fits any lower
+    /// core. An ESP32 image always contains the whole application.
     pub fn updates_whole(self) -> bool {
         matches!(
             self,

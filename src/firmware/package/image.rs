@@ -1,5 +1,5 @@
-//! Images with a header that has a CRC32 of its own and says the length of the body behind it: Air105
-//! (docs/protocol.md 5b), W800 (5b) and the full package of Air8101 (9f).
+//! Images with a header that has its own CRC32 and the length of the body after it: Air105 (docs/protocol.md 5b), W800
+//! (5b) and the full package of Air8101 (9f).
 
 use crc32fast::Hasher;
 
@@ -8,20 +8,20 @@ use super::{
     u32_at,
 };
 
-/// Where the fields of a header are, in bytes from its beginning.
+/// Positions of the fields in a header, in bytes from its beginning.
 struct ImageLayout {
     what: &'static str,
     magic: [u8; 4],
-    /// Bytes in the header.
+    /// Size of the header in bytes.
     header: usize,
-    /// The header's CRC32, and the bytes that it is of.
+    /// Position of the header's CRC32; `checked` is the range of bytes that it covers.
     crc: usize,
     checked: std::ops::Range<usize>,
-    /// Whether that CRC may end with the final inversion. (The sources do not say, so both are accepted.)
+    /// Whether that CRC may have the final inversion. The sources do not tell, so both forms are accepted.
     may_be_inverted: bool,
-    /// The length of the body.
+    /// Position of the length of the body.
     length: usize,
-    /// The body's CRC32, with either ending, if there is one.
+    /// Position of the body's CRC32, if there is one; both forms are accepted.
     body_crc: Option<usize>,
     /// Whether the body's CRC32 is compared in a longer file, which is padded.
     checks_padded: bool,
@@ -30,7 +30,7 @@ struct ImageLayout {
 }
 
 static LAYOUTS: [ImageLayout; 3] = [
-    // Magic, CRC32 of what follows, MainVersion, AppVersion, STDVersion, DataLen, DataCRC32; always the whole
+    // Magic, CRC32 of the following bytes, MainVersion, AppVersion, STDVersion, DataLen, DataCRC32; always the whole
     // image. In a longer file the module itself compares the CRC of the data.
     ImageLayout {
         what: "Air105 image",
@@ -45,9 +45,8 @@ static LAYOUTS: [ImageLayout; 3] = [
         may_be_empty: true,
         kind: |_| Ok(PackageKind::Air105),
     },
-    // Air101, Air103, Air601, Air6208: magic, attributes, address, length, eleven words that only the module
-    // understands, CRC32 of all before it, which modules insist on. A longer file may hold a signature, or more
-    // images.
+    // Air101, Air103, Air601, Air6208: magic, attributes, address, length, eleven words that only the module uses,
+    // CRC32 of all preceding bytes, which modules require. A longer file may contain a signature or more images.
     ImageLayout {
         what: "W800 image",
         magic: [0x9f, 0xff, 0xff, 0xa0],
@@ -61,8 +60,8 @@ static LAYOUTS: [ImageLayout; 3] = [
         may_be_empty: true,
         kind: w800,
     },
-    // Magic, 72 bytes that only the module understands, CRC32 of the body, 8 more such bytes, length of the
-    // body, CRC32 of all before it.
+    // Magic, 72 bytes that only the module uses, CRC32 of the body, 8 more such bytes, length of the body, CRC32 of all
+    // preceding bytes.
     ImageLayout {
         what: "Air8101 full package",
         magic: *b"RBL\0",
@@ -78,7 +77,7 @@ static LAYOUTS: [ImageLayout; 3] = [
     },
 ];
 
-/// The kind of a W800 image: its type is in the four lowest bits of the attributes.
+/// Returns the kind of a W800 image. Its type is in the four lowest bits of the attributes.
 fn w800(header: &[u8]) -> Result<PackageKind, String> {
     match u32_at(header, 4) & 0xf {
         0 => Err(
@@ -91,17 +90,17 @@ fn w800(header: &[u8]) -> Result<PackageKind, String> {
     }
 }
 
-/// The check of such an image.
+/// Validation of such an image.
 pub(super) struct ImageCheck {
     layout: &'static ImageLayout,
     header: Result<Vec<u8>, String>,
     body: Hasher,
-    /// Bytes of the body that are still to come.
+    /// Number of bytes of the body that are still to come.
     left: usize,
 }
 
 impl ImageCheck {
-    /// `None`: it has another magic number.
+    /// Returns `None` if the file has another magic number.
     pub(super) fn begin(head: &[u8]) -> Option<ImageCheck> {
         let layout = LAYOUTS
             .iter()

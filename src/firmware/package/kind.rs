@@ -1,4 +1,4 @@
-//! Kinds of package, and which module can use each.
+//! Kinds of package, and the modules that can install each.
 
 use super::ChipFamily;
 use crate::firmware::rules::Rules;
@@ -6,47 +6,47 @@ use crate::firmware::rules::Rules;
 /// The kinds of package, by magic number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PackageKind {
-    /// EC7xx container. `delta`: it has core data, which fit exactly one base core.
+    /// EC7xx container. With `delta` it has core data, which fit exactly one base core.
     Ec7xx {
-        /// Has a core delta.
+        /// Whether the container has a core delta.
         delta: bool,
     },
-    /// EC618 container, likewise.
+    /// EC618 container, with core data as in an EC7xx container.
     Ec618 {
-        /// Has a core delta.
+        /// Whether the container has a core delta.
         delta: bool,
     },
-    /// LuatOS on RDA8910, in the EC container. `core`: it has core data.
+    /// LuatOS on RDA8910, in the EC container.
     Rda8910 {
-        /// Has core data, whole or a delta.
+        /// Whether the container has core data, whole or a delta.
         core: bool,
     },
-    /// The EC container with a magic number that is not public: Air1601, Air1602. `core`: it has core data.
+    /// EC container with a magic number that is not public: Air1601, Air1602.
     Air1601 {
-        /// Has the whole core.
+        /// Whether the container has the whole core.
         core: bool,
     },
-    /// Air8101. `script`: only the script.
+    /// Air8101 package.
     Air8101 {
-        /// Only the script.
+        /// Whether the package has only the script.
         script: bool,
     },
-    /// Air105: always the whole image.
+    /// Air105 image, always whole.
     Air105,
-    /// W800. `script`: only the script partition.
+    /// W800 image.
     W800 {
-        /// Only the script partition.
+        /// Whether the image has only the script partition.
         script: bool,
     },
     /// ESP32 application image.
     Esp32,
-    /// LuaDB script image: for platforms without a FOTA container.
+    /// LuaDB image with a script, for platforms without a FOTA container.
     LuaDb,
-    /// No known magic number.
+    /// File without a known magic number.
     Generic,
 }
 
-/// Every kind, with a word or two for tables and for the state file.
+/// All kinds, each with a short label for tables and for the state file.
 pub(super) const LABELS: [(PackageKind, &str); 16] = [
     (PackageKind::Ec7xx { delta: false }, "EC7xx script"),
     (PackageKind::Ec7xx { delta: true }, "EC7xx core delta"),
@@ -67,7 +67,7 @@ pub(super) const LABELS: [(PackageKind, &str); 16] = [
 ];
 
 impl PackageKind {
-    /// A word or two for tables and for the state file; [`PackageKind::from_label`] reads it back.
+    /// A short label for tables and for the state file. [`PackageKind::from_label`] parses it.
     pub fn label(self) -> &'static str {
         let own = LABELS.iter().find(|(kind, _)| *kind == self);
         own.map_or("generic", |(_, label)| label)
@@ -79,7 +79,7 @@ impl PackageKind {
         own.map(|(kind, _)| *kind)
     }
 
-    /// The only family of chips that can use it; `None`: more than one can.
+    /// The only chip family that can use the package; `None` if several can.
     fn family(self) -> Option<ChipFamily> {
         match self {
             PackageKind::Ec7xx { .. } => Some(ChipFamily::Ec7xx),
@@ -94,18 +94,18 @@ impl PackageKind {
         }
     }
 
-    /// Whether a module of this family can use it. True where the family is not known.
+    /// Whether a module of this family can use the package. True if the family is unknown.
     pub fn fits(self, family: Option<ChipFamily>) -> bool {
         let Some(family) = family else { return true };
         match self {
-            // Those two want their script in a container (docs/protocol.md 5b).
+            // Both families need the script in a container (docs/protocol.md 5b).
             PackageKind::LuaDb => !matches!(family, ChipFamily::Ec7xx | ChipFamily::Ec618),
             _ => self.family().is_none_or(|own| own == family),
         }
     }
 
-    /// Whether it holds the whole core, so that it fits any lower one. `family`: the module's, which tells it
-    /// for a file of no known layout.
+    /// Whether the package contains the whole core, so that it fits any lower core. `family` is that of the module; it
+    /// decides for a file without a known layout.
     pub fn carries_core(self, family: Option<ChipFamily>) -> bool {
         match self {
             PackageKind::Generic => family.is_some_and(ChipFamily::updates_whole),
@@ -120,8 +120,8 @@ impl PackageKind {
         }
     }
 
-    /// The sentence for a package that no module of the platform in its name can use. `None`: some can, or
-    /// the platform's family is not known.
+    /// Returns the sentence about a package that no module of the platform in its name can use; `None` if some can, or
+    /// if the platform's family is unknown.
     pub fn contradicts(self, platform: Option<&str>) -> Option<String> {
         let platform = platform?;
         if self.fits(ChipFamily::of_platform(platform)) {
@@ -134,8 +134,7 @@ impl PackageKind {
         ))
     }
 
-    /// The sentence for a file without the header of the packages of its platform, where their layout is
-    /// known for certain.
+    /// Returns the sentence about a file without the header of its platform's packages, if their layout is certain.
     pub fn lacks_header(self, platform: Option<&str>) -> Option<String> {
         let platform = platform?;
         let known = matches!(
@@ -154,7 +153,7 @@ impl PackageKind {
         })
     }
 
-    /// Whether it has a core delta: it fits exactly one base core, which its bytes do not say.
+    /// Whether the package has a core delta. It then fits exactly one base core, which its bytes do not contain.
     pub fn needs_base(self) -> bool {
         matches!(
             self,
@@ -162,8 +161,8 @@ impl PackageKind {
         )
     }
 
-    /// The base core of a package: by its path (`in_path`), or else by the rules, if it may hold a core delta.
-    /// (A script fits without one.)
+    /// The base core of a package: from its path (`in_path`), otherwise from the rules if the package may contain a
+    /// core delta. A script fits any core.
     pub fn base_core(self, in_path: Option<u32>, rules: &Rules) -> Option<u32> {
         let may_have_base = self.needs_base() || self == PackageKind::Generic;
         in_path.or(rules.base_core.filter(|_| may_have_base))

@@ -1,10 +1,10 @@
-//! What lies in the folder under a firmware's name but is none: archives, factory files, web pages,
-//! text (docs/protocol.md 5b).
+//! Recognises files that have the name of firmware but are none: archives, factory files, web pages, text
+//! (docs/protocol.md 5b).
 
 use crate::firmware::name::pack_command;
 
-/// Refuses a file of no known package kind that is certainly something else. `head`: its first 512
-/// bytes, or all of it; `text`: every byte of it passed [`may_be_text`].
+/// Refuses a file of no known package kind that is certainly something else. `head` is its first 512 bytes, or all of
+/// them. `text` is true if every byte passed [`may_be_text`].
 pub(super) fn refuse(name: &str, head: &[u8], text: bool) -> Result<(), String> {
     let sentence = match *head {
         [0x37, 0x7a, 0xbc, 0xaf, ..] | [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => {
@@ -44,21 +44,21 @@ pub(super) fn refuse(name: &str, head: &[u8], text: bool) -> Result<(), String> 
     Err(sentence.to_owned())
 }
 
-/// Could a text hold these bytes? A binary of more than a few bytes always has one that it could not.
+/// Whether a text may contain these bytes. Binary data of more than a few bytes always have one that no text contains.
 pub(super) fn may_be_text(bytes: &[u8]) -> bool {
     bytes
         .iter()
         .all(|&byte| byte >= b' ' && byte != 0x7f || matches!(byte, b'\t' | b'\n' | b'\r' | 0x0c))
 }
 
-/// The bytes without a byte order mark and white space before them.
+/// Returns the bytes without a leading byte order mark and white space.
 fn content(head: &[u8]) -> &[u8] {
     head.strip_prefix(b"\xef\xbb\xbf")
         .unwrap_or(head)
         .trim_ascii_start()
 }
 
-/// Does it begin like a web page? Its letters may be in any encoding.
+/// Whether the file begins like a web page. The tags may be in any case.
 fn is_page(head: &[u8]) -> bool {
     ["<!doctype", "<html", "<head", "<?xml"].iter().any(|tag| {
         content(head)
@@ -67,7 +67,7 @@ fn is_page(head: &[u8]) -> bool {
     })
 }
 
-/// A character that the end of `head` cuts in two is forgiven.
+/// Whether the beginning of a file is UTF-8. A character that is cut off at the end is accepted.
 fn is_utf8(head: &[u8]) -> bool {
     match std::str::from_utf8(head) {
         Ok(_) => true,

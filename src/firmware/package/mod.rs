@@ -1,9 +1,9 @@
-//! Recognises and checks packages: headers, magic numbers, lengths, checksums (docs/protocol.md 5), and which
-//! module can use which. `scan` reads every file through an [`Inspector`] once; `decision` asks whether a
-//! [`PackageKind`] fits a module's [`ChipFamily`].
+//! Recognises and validates packages: headers, magic numbers, lengths, checksums (docs/protocol.md 5); and determines
+//! which modules can install which package. `scan` reads every file through an [`Inspector`] once; `decision` asks
+//! whether a [`PackageKind`] fits a module's [`ChipFamily`].
 //!
-//! A file of no known magic number is a good package (2G, AT and LuatOS-Air updates have no public layout),
-//! but a file that begins like a known one and then breaks is refused, because such a file hangs old modules
+//! A file without a known magic number is accepted (packages for 2G, AT and LuatOS-Air have no public layout). A file
+//! that begins like a known layout and then differs from it is refused, because such a file hangs old modules
 //! (docs/protocol.md 2c).
 
 use md5::Md5;
@@ -25,12 +25,12 @@ pub use air8101::crc16;
 pub use family::ChipFamily;
 pub use kind::PackageKind;
 
-/// What one reading of a whole file found.
+/// Result of reading a whole file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inspected {
     /// SHA-256 of all bytes.
     pub content: ContentId,
-    /// MD5 of all bytes, for a `.md5` beside the file.
+    /// MD5 of all bytes, for a `.md5` file beside the file.
     pub md5: [u8; 16],
     /// Size in bytes.
     pub size: u64,
@@ -38,20 +38,20 @@ pub struct Inspected {
     pub kind: PackageKind,
 }
 
-/// Bytes of a file's beginning that are kept: every header but that of an Air8101 script is shorter.
+/// Number of bytes kept from the beginning of a file. Every header except that of an Air8101 script is shorter.
 const HEAD: usize = 512;
 
-/// The check of one layout. It is made of a file's first [`HEAD`] bytes, or all of it.
+/// Validation of one layout. Created from the first [`HEAD`] bytes of a file, or from all bytes of a shorter one.
 trait FormatCheck: Send {
-    /// The bytes after those.
+    /// Adds the bytes after the first [`HEAD`].
     fn follow(&mut self, bytes: &[u8]);
 
-    /// The kind, if the file is whole. `size`: of the whole file; `whole`: all of it was seen, not only its
-    /// beginning.
+    /// Returns the kind if the file is valid. `size` is the size of the whole file. `whole` is false if only its
+    /// beginning was seen.
     fn finish(self: Box<Self>, size: u64, whole: bool) -> Result<PackageKind, String>;
 }
 
-/// The check of a file of which nothing but its magic number is known.
+/// Validation of a file of which only the magic number is known.
 impl FormatCheck for PackageKind {
     fn follow(&mut self, _: &[u8]) {}
 
@@ -60,7 +60,7 @@ impl FormatCheck for PackageKind {
     }
 }
 
-/// The check of a file that begins with `head`.
+/// Returns the validation for a file that begins with `head`.
 fn check_for(head: &[u8]) -> Box<dyn FormatCheck> {
     if let Some(check) = image::ImageCheck::begin(head) {
         return Box::new(check);
@@ -70,7 +70,7 @@ fn check_for(head: &[u8]) -> Box<dyn FormatCheck> {
     }
     match *head {
         [0x01, 0x04, 0x5a, 0xa5, 0x5a, 0xa5, ..] => Box::new(PackageKind::LuaDb),
-        // One byte is no magic number: the number of segments and the flash mode must make sense too.
+        // One byte is no magic number, so the number of segments and the flash mode must be valid too.
         [0xe9, 1..=16, 0..=5, ..] => Box::new(PackageKind::Esp32),
         _ if head.iter().all(|byte| *byte == air8101::BLANK) => {
             Box::new(air8101::ScriptCheck::begin(head))
@@ -82,22 +82,22 @@ fn check_for(head: &[u8]) -> Box<dyn FormatCheck> {
     }
 }
 
-/// Checks and hashes a file in one pass: feed it the bytes in order, then ask. Keeps the first 512 bytes and
-/// running hashes, never the file.
+/// Validates and hashes a file in one pass. Receives the bytes in order and then returns the result. Keeps the first
+/// 512 bytes and running hashes, never the whole file.
 pub struct Inspector {
     name: String,
     size: u64,
     sha256: Sha256,
     md5: Md5,
     head: Vec<u8>,
-    /// Follows the bytes once `head` is full.
+    /// Receives the bytes once `head` is full.
     check: Option<Box<dyn FormatCheck>>,
-    /// No byte so far that a text would not hold.
+    /// Whether all bytes so far may be part of a text.
     text: bool,
 }
 
 impl Inspector {
-    /// `name`: the file's name, for what only the ending tells.
+    /// Creates an inspector. `name` is the file name, for kinds that only the ending reveals.
     pub fn new(name: &str) -> Inspector {
         Inspector {
             name: name.to_owned(),
@@ -110,7 +110,7 @@ impl Inspector {
         }
     }
 
-    /// The next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.size = self.size.saturating_add(bytes.len() as u64);
         self.sha256.update(bytes);
@@ -124,8 +124,7 @@ impl Inspector {
         }
     }
 
-    /// The result for the whole file. The error is a sentence that says what is wrong and what to drop
-    /// instead.
+    /// Returns the result for the whole file. The error is a sentence that names the fault and the file to use instead.
     pub fn finish(mut self) -> Result<Inspected, String> {
         let kind = self.kind(self.size, true)?;
         Ok(Inspected {
@@ -136,15 +135,15 @@ impl Inspector {
         })
     }
 
-    /// The kind by the beginning alone of a file of `size` bytes, before the rest was sent. What only the rest
-    /// can tell is not checked.
+    /// Returns the kind of a file of `size` bytes by its beginning, before the rest was sent. Faults in the rest are
+    /// not detected.
     pub fn preview(mut self, size: u64) -> Result<PackageKind, String> {
         let whole = self.size >= size;
         self.kind(size, whole)
     }
 
     fn kind(&mut self, size: u64, whole: bool) -> Result<PackageKind, String> {
-        // The name alone may say that this is no firmware.
+        // The name may show that the file is no firmware.
         if let Some(sentence) = file_kind(&self.name).mistake(&self.name) {
             return Err(sentence);
         }
@@ -161,23 +160,23 @@ impl Inspector {
     }
 }
 
-/// The first `most` bytes, and the rest.
+/// Returns the first `most` bytes, and the rest.
 fn split(bytes: &[u8], most: usize) -> (&[u8], &[u8]) {
     bytes.split_at_checked(most).unwrap_or((bytes, &[]))
 }
 
-/// The little-endian number at this place of a header; 0 beyond its end.
+/// Returns the little-endian number at this position of a header; 0 beyond its end.
 fn u32_at(header: &[u8], at: usize) -> u32 {
     let bytes = header.get(at..).and_then(|rest| rest.first_chunk());
     bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
 
-/// A CRC32 as these headers have it: that of zip without the final inversion (docs/protocol.md 5a).
+/// CRC32 as used in these headers: that of zip without the final inversion (docs/protocol.md 5a).
 pub fn crc32(bytes: &[u8]) -> u32 {
     !crc32fast::hash(bytes)
 }
 
-/// The header at a file's beginning. The error is the sentence for a file that is shorter.
+/// Returns the header at the beginning of a file. The error is the sentence about a file that is shorter.
 fn header<'h>(what: &str, length: usize, head: &'h [u8]) -> Result<&'h [u8], String> {
     head.get(..length).ok_or_else(|| {
         format!(
@@ -188,7 +187,7 @@ fn header<'h>(what: &str, length: usize, head: &'h [u8]) -> Result<&'h [u8], Str
     })
 }
 
-/// The sentence for a header whose CRC is wrong.
+/// Returns the sentence about a header whose CRC is wrong.
 fn damaged_header(what: &str) -> String {
     format!(
         "the header of this {what} is damaged (its CRC does not match): export it again, and copy it \
@@ -196,7 +195,8 @@ fn damaged_header(what: &str) -> String {
     )
 }
 
-/// Compares the length that a header says with the file's. Some layouts `may_be_longer`: padded or signed.
+/// Compares the length in a header with the file's size. Some layouts `may_be_longer`, because they are padded or
+/// signed.
 fn check_length(what: &str, expected: u64, size: u64, may_be_longer: bool) -> Result<(), String> {
     let remedy = match size < expected {
         true => "it was cut off, copy it again",
@@ -208,7 +208,7 @@ fn check_length(what: &str, expected: u64, size: u64, may_be_longer: bool) -> Re
     ))
 }
 
-/// The sentence for a header that says that nothing follows.
+/// Returns the sentence about a header without data after it.
 fn nothing_behind(what: &str) -> String {
     format!("this {what} is a header with nothing behind it: export it again")
 }

@@ -1,9 +1,8 @@
-//! Takes an uploaded file into the firmware folder: it is checked while it grows, and gets its name only
-//! if it is whole, is firmware, and conflicts with no other file. Used by the operator's API, on a thread
-//! of its own.
+//! Receives an uploaded file into the firmware folder. The file is validated while it grows, and gets its name only if
+//! it is complete, is firmware, and conflicts with no other file. Used by the operator API, on a thread of its own.
 //!
-//! No folder is made before the file is complete, so that a cut upload leaves nothing. The unfinished file
-//! lies in the deepest existing folder of its path.
+//! No folder is created before the file is complete, so that an interrupted upload leaves nothing. The unfinished file
+//! is in the deepest existing folder of its path.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -23,40 +22,40 @@ use super::rules::{Rules, edit};
 use super::scan;
 use crate::os::fs::{Folder, Unfinished};
 
-/// Left free on the file system, in bytes, so that the state folder can still be written.
+/// Bytes left free on the file system, so that the state folder can still be written.
 const LEAVE_FREE: u64 = 1 << 20;
 
-/// A file on its way in.
+/// A file that is being received.
 pub struct Intake {
-    /// Where it will lie, relative to the firmware folder.
+    /// Future path, relative to the firmware folder.
     path: String,
-    /// The deepest folder of the path that is there.
+    /// Deepest existing folder of the path.
     folder: Folder,
-    /// Those that are still to be made in it.
+    /// Folders of the path that must be created in `folder`.
     missing: Vec<String>,
     name: String,
-    /// `None` where a file of this name and length is there already: then the bytes are only compared.
+    /// The unfinished file; `None` if a file with this name and size exists, so that the bytes are only compared.
     unfinished: Option<Unfinished>,
     inspector: Inspector,
-    /// What is there already.
+    /// Hash of the existing file.
     present: Option<ContentId>,
 }
 
-/// A file that was taken in.
+/// A file that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredFile {
-    /// What it is.
+    /// Result of the validation.
     pub inspected: Inspected,
-    /// It was there before, with the same bytes.
+    /// Whether the file existed before, with the same bytes.
     pub was_there: bool,
 }
 
-/// Why it was not. The sentences are for a person.
+/// Reason why a file was not received. The sentences are for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UploadError {
-    /// It would be quarantined, or there can be no such file.
+    /// The file would be quarantined, or no such file can exist.
     Wrong(String),
-    /// Another file has this name.
+    /// The name is taken by another file.
     NameTaken(String),
     /// The file system is full.
     Full(String),
@@ -65,7 +64,7 @@ pub enum UploadError {
 }
 
 impl Intake {
-    /// Prepares for a file of `size` bytes at `path`. `root`: the firmware folder.
+    /// Prepares to receive a file of `size` bytes at `path`. `root` is the firmware folder.
     pub fn begin(root: &Path, path: &str, size: u64) -> Result<Intake, UploadError> {
         upload_path(path).map_err(UploadError::Wrong)?;
         let mut parts: Vec<&str> = path.split('/').collect();
@@ -104,7 +103,7 @@ impl Intake {
         })
     }
 
-    /// The next bytes.
+    /// Adds the next bytes.
     pub fn add(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
         self.inspector.update(bytes);
         match &mut self.unfinished {
@@ -115,9 +114,8 @@ impl Intake {
         }
     }
 
-    /// All bytes are there: the file gets its name. `catalog`: as it is now; `digest`: what the sender
-    /// says that the bytes' SHA-256 is; `rules`: the release.json of its release, which is in the folder before
-    /// the file has its name. Blocks.
+    /// Gives the complete file its name. `catalog` is the current catalogue, `digest` the SHA-256 that the sender
+    /// states, and `rules` the release.json of the release, which is written before the file gets its name. Blocks.
     pub fn finish(
         self,
         root: &Path,
@@ -167,7 +165,7 @@ impl Intake {
         let finished = unfinished.finish(folders.folder(), &self.name);
         let present = match finished {
             Ok(true) => return Ok(stored(false)),
-            // Another program was quicker.
+            // Another program has created the file in the meantime.
             Ok(false) => hash(folders.folder(), &self.name),
             Err(_) => None,
         };
@@ -180,10 +178,10 @@ impl Intake {
     }
 }
 
-/// What the path of a new file says, if it may come by the API: firmware, and no name in it deceives or trips
-/// somebody. The error is a sentence.
+/// Parses the path of a new file, if the API accepts it: it is a path of firmware, and no name in it is deceptive or
+/// has another meaning for Windows or a shell. The error is a sentence.
 pub fn upload_path(path: &str) -> Result<FirmwarePath<'_>, String> {
-    // Before anything is said of the path: a sentence about it would show it.
+    // Checked first, because the sentences of the other checks show the path.
     path.split('/').try_for_each(plain::name)?;
     let place = candidate_path(path)?;
     plain::name(place.project)?;
@@ -192,21 +190,20 @@ pub fn upload_path(path: &str) -> Result<FirmwarePath<'_>, String> {
     Ok(place)
 }
 
-/// The rules in force for a file at this path, as they lie in the folder. What cannot be read rules
-/// nothing here: it holds the release back anyway.
+/// The rules in force for a file at this path, as found in the folder. Unreadable rules are treated as empty, because
+/// they hold the release back anyway.
 pub fn rules_of(root: &Path, path: &str) -> Rules {
     let own = read_rules(root, path, |place| Some(place.version_text));
     over_project(own.unwrap_or_default(), root, path)
 }
 
-/// The rules in force for a file at this path that comes with these rules of its release. The error is a
-/// sentence.
+/// The rules in force for a file at this path that is uploaded with rules of its release. The error is a sentence.
 pub fn rules_with(root: &Path, path: &str, own: &[u8]) -> Result<Rules, String> {
     let own = Rules::parse(own).map_err(|error| error.to_string())?;
     Ok(over_project(own, root, path))
 }
 
-/// A release's own rules on top of its project's.
+/// Merges a release's own rules over those of its project.
 fn over_project(own: Rules, root: &Path, path: &str) -> Rules {
     match read_rules(root, path, |_| None) {
         Some(project) => own.over(&project),
@@ -214,7 +211,7 @@ fn over_project(own: Rules, root: &Path, path: &str) -> Rules {
     }
 }
 
-/// The release.json of the release or (without a version) of the project of a file at this path.
+/// Reads the release.json of the release of a file at this path, or without a version that of its project.
 fn read_rules<'p>(
     root: &Path,
     path: &'p str,
@@ -229,8 +226,8 @@ fn read_rules<'p>(
     Rules::parse(&present.bytes).ok()
 }
 
-/// Writes the rules that come with a file, unless the release has the same already. Other rules are never
-/// replaced: a release that people see would change.
+/// Writes the rules that are uploaded with a file, unless the release has the same rules. Other rules are never
+/// replaced, because that would change a release that people see.
 fn put_rules(root: &Path, path: &str, rules: Option<&[u8]>) -> Result<(), UploadError> {
     let Some(rules) = rules else {
         return Ok(());
@@ -268,14 +265,15 @@ fn put_rules(root: &Path, path: &str, rules: Option<&[u8]>) -> Result<(), Upload
     }
 }
 
-/// The hash of the file of this name, if it is as long as the one that comes.
+/// Returns the hash of the existing file at this path, if it has the size of the new file. Otherwise an existing file
+/// is an error.
 fn present(root: &Folder, path: &str, size: u64) -> Result<Option<ContentId>, UploadError> {
     let file = match root.open_file(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(None);
         }
-        // A link, a folder, or a file where a folder should be: said of the folders below.
+        // A link, a folder, or a file in place of a folder; the last is reported for the folder later.
         Err(_) => {
             return match path.rsplit_once('/') {
                 Some((folders, _)) if root.descend(folders).is_err() => Ok(None),
@@ -295,7 +293,7 @@ fn begin_in(folder: &Folder, path: &str, size: u64) -> Result<Unfinished, Upload
     let unfinished = folder
         .unfinished()
         .map_err(|error| unwritable(path, &error))?;
-    // A file system that does not say how much is free says so when it is full.
+    // A file system that does not report its free space fails when it is full.
     let free = unfinished.free_bytes().unwrap_or(u64::MAX);
     if free < size.saturating_add(LEAVE_FREE) {
         return Err(full(path));

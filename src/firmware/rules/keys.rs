@@ -1,27 +1,27 @@
-//! The keys of release.json. Each has one entry here: its type, how it is read, and its words for people.
-//! What a key means for a check is in `decision`.
+//! Keys of release.json. Each has one entry here: its type, its parser, and its description for people. `decision`
+//! applies the keys to a check.
 
 use serde_json::Value;
 
 use super::{FileDigest, FromVersions, FuseLimits, Paused, Redirect, Stage, Window, read, words};
 use crate::firmware::audience::DeviceSet;
 
-/// Makes [`Rules`] and all that is done with each of its keys.
+/// Defines [`Rules`] and all functions that handle each key.
 macro_rules! rules {
     ($($(#[$doc:meta])* $key:ident: $type:ty = $read:path, $words:path;)*) => {
-        /// One release.json, or two merged. `None` = the key is not there.
+        /// One release.json, or two merged. `None` means that the key is absent.
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct Rules {
-            /// The release's own file.
+            /// Digest of the release's own file.
             pub digest: FileDigest,
             $($(#[$doc])* pub $key: Option<$type>,)*
         }
 
         impl Rules {
-            /// Every key, in the order of the documentation.
+            /// All keys, in the order of the documentation.
             pub const KEYS: &[&str] = &[$(stringify!($key)),*];
 
-            /// Reads one key. The error is a sentence that names it.
+            /// Parses one key. The error is a sentence that names the key.
             pub(super) fn set(&mut self, key: &str, value: &Value) -> Result<(), String> {
                 match key {
                     $(stringify!($key) => self.$key = Some($read(key, value)?),)*
@@ -30,8 +30,8 @@ macro_rules! rules {
                 Ok(())
             }
 
-            /// These rules of a release on top of its project's: key by key the release's own win, `deny`
-            /// of both counts, and `percent` or `stages` of the release stands for both of the project's.
+            /// Merges these rules of a release over those of its project. The release's own keys take precedence.
+            /// `deny` of both applies, and `percent` or `stages` of the release replaces both keys of the project.
             pub fn over(&self, project: &Rules) -> Rules {
                 let deny = match (&self.deny, &project.deny) {
                     (Some(release), Some(project)) => Some(release.union(project)),
@@ -53,7 +53,7 @@ macro_rules! rules {
                 }
             }
 
-            /// The keys that restrict or change something, each with a few words for people.
+            /// The keys that restrict or change something, each with a short description for people.
             pub fn words(&self) -> Vec<(&'static str, String)> {
                 let mut all = Vec::new();
                 $(
@@ -67,41 +67,41 @@ macro_rules! rules {
 }
 
 rules! {
-    /// Nobody gets it for now.
+    /// No device gets the release for now.
     paused: Paused = read::paused, words::paused;
-    /// The share of devices that may have it, 0..=100.
+    /// Share of devices that may have the release, 0..=100.
     percent: f64 = read::percent, words::percent;
-    /// The shares of devices that may have it one after the other; not together with `percent`.
+    /// Shares of devices that may have the release, one after the other; not together with `percent`.
     stages: Vec<Stage> = read::stages, words::stages;
-    /// Only these devices (an empty list: none).
+    /// The only devices that may have the release (none if the list is empty).
     allow: DeviceSet = read::devices, words::count;
-    /// Never these devices. Merging adds the project's.
+    /// Devices that never get the release. Merging adds those of the project.
     deny: DeviceSet = read::devices, words::count;
-    /// Only from these versions.
+    /// The only versions that devices may update from.
     from: FromVersions = read::from, words::value;
-    /// Only devices whose whole firmware_name is one of these.
+    /// Firmware names of devices that may have the release; the whole firmware_name must be equal to one of them.
     firmware_name: Vec<String> = read::texts, words::list;
-    /// The core that a package with a core delta was made from.
+    /// Core that a package with a core delta was made from.
     base_core: u32 = read::count, words::value;
-    /// Not before this moment, Unix seconds.
+    /// Time before which the release is not offered, in Unix seconds.
     not_before: i64 = read::moment, words::moment;
-    /// Only at these times of day.
+    /// Times of day at which the release is offered.
     window: Window = read::window, words::value;
-    /// Only devices that send this key.
+    /// Key that devices must send to get the release.
     project_key: String = read::text, words::name;
-    /// For devices that ask with need_oss_url=1.
+    /// Address for devices that ask with need_oss_url=1.
     redirect: Redirect = read::redirect, words::name;
-    /// The file is also at `/firmware/<path>`, outside all other rules.
+    /// Whether the file is also served at `/firmware/<path>`, regardless of all other rules.
     direct: bool = read::flag, words::flag;
-    /// May replace a newer version.
+    /// Whether the release may replace a newer version.
     allow_downgrade: bool = read::flag, words::flag;
-    /// May replace a version that cannot be read.
+    /// Whether the release may replace a version that cannot be parsed.
     any_version: bool = read::flag, words::flag;
-    /// May be given to a module on another core than the package's, or that does not say its own.
+    /// Whether the release may be offered to a module with another core than the package's, or with an unknown core.
     any_core: bool = read::flag, words::flag;
-    /// When the release pauses itself.
+    /// Limits at which the release pauses itself.
     fuse: FuseLimits = read::fuse, words::value;
-    /// Seconds after a whole download during which the old version is no failure: the module waits for its
+    /// Seconds after a complete download during which the old version is no failure, because the module waits for its
     /// time to reboot.
     reboot_within: u32 = read::duration, words::minutes;
 }

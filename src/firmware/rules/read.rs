@@ -1,4 +1,4 @@
-//! Reads release.json: one small function per kind of value, each with its own sentence.
+//! Parses release.json: one small function per kind of value, each with its own sentence for an error.
 
 use serde_json::{Map, Value};
 use strsim::osa_distance;
@@ -8,16 +8,16 @@ use crate::firmware::audience::DeviceSet;
 use crate::firmware::json;
 use crate::firmware::version::Version;
 
-/// The longest sentence of `paused`, in characters.
+/// Maximum length of the sentence in `paused`, in characters.
 const LONGEST_REASON: usize = 500;
 
-/// The sentence for a file with both.
+/// Sentence about a file that has both keys.
 const BOTH: &str = "`stages`: `percent` is there as well: keep one of the two";
 
-/// Every key inside `fuse`.
+/// All keys of `fuse`.
 const FUSE_KEYS: [&str; 2] = ["devices", "percent"];
 
-/// The whole file.
+/// Parses the whole file.
 pub(super) fn rules(json: &[u8]) -> Result<Rules, String> {
     let mut rules = Rules::default();
     for (key, value) in &object(json)? {
@@ -29,7 +29,7 @@ pub(super) fn rules(json: &[u8]) -> Result<Rules, String> {
     }
 }
 
-/// All that is wrong with the file: the key, if it is about one, and the sentence.
+/// Returns all faults of the file: the key, if the fault is in one, and the sentence.
 pub(super) fn problems(json: &[u8]) -> Vec<(Option<String>, String)> {
     let object = match object(json) {
         Ok(object) => object,
@@ -47,7 +47,7 @@ pub(super) fn problems(json: &[u8]) -> Vec<(Option<String>, String)> {
     all
 }
 
-/// The object that the file must be.
+/// Parses the file as a JSON object.
 fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
     if bytes.len() as u64 > MOST_BYTES {
         return Err(
@@ -66,12 +66,12 @@ fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
     }
 }
 
-/// Puts the key before what is wrong with its value.
+/// Adds the key to the sentence about its value.
 fn said<T>(key: &str, result: Result<T, String>) -> Result<T, String> {
     result.map_err(|why| format!("`{key}`: {why}"))
 }
 
-/// The sentence for a value of the wrong type or out of its bounds.
+/// Returns the error for a value of the wrong type or outside its bounds.
 fn wrong<T>(key: &str, value: &Value, should_be: &str) -> Result<T, String> {
     Err(format!(
         "`{key}` is {}, but must be {should_be}",
@@ -79,7 +79,7 @@ fn wrong<T>(key: &str, value: &Value, should_be: &str) -> Result<T, String> {
     ))
 }
 
-/// A value as the file has it, by its beginning if it is long.
+/// Returns a value as written in the file, shortened if it is long.
 fn shown(value: &Value) -> String {
     match value {
         Value::Array(_) => "a list".to_owned(),
@@ -97,10 +97,10 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// The sentence for an unknown key.
+/// Returns the sentence about an unknown key.
 pub(super) fn unknown(key: &str, keys: &[&str]) -> String {
     let shown: String = key.chars().take(60).collect();
-    // Of a long text its beginning is enough.
+    // The beginning of a long text is enough.
     let typed: String = key.to_ascii_lowercase().chars().take(40).collect();
     let nearest = keys
         .iter()
@@ -120,7 +120,7 @@ pub(super) fn flag(key: &str, value: &Value) -> Result<bool, String> {
     }
 }
 
-/// Not empty.
+/// Parses a text that is not empty.
 fn nonempty<'v>(key: &str, value: &'v Value) -> Result<&'v str, String> {
     match value {
         Value::String(text) if !text.is_empty() => Ok(text),
@@ -151,7 +151,7 @@ pub(super) fn percent(key: &str, value: &Value) -> Result<f64, String> {
     }
 }
 
-/// 1 or more.
+/// Parses a number that is at least 1.
 pub(super) fn count(key: &str, value: &Value) -> Result<u32, String> {
     match value.as_u64().and_then(|count| u32::try_from(count).ok()) {
         Some(count) if count > 0 => Ok(count),
@@ -163,7 +163,7 @@ pub(super) fn count(key: &str, value: &Value) -> Result<u32, String> {
     }
 }
 
-/// A list of texts, none of them empty.
+/// Parses a list of texts, none of them empty.
 fn each<'v>(key: &str, value: &'v Value) -> Result<Vec<&'v str>, String> {
     let Value::Array(list) = value else {
         return wrong(
@@ -193,7 +193,7 @@ pub(super) fn devices(key: &str, value: &Value) -> Result<DeviceSet, String> {
     said(key, DeviceSet::parse(each(key, value)?))
 }
 
-/// `true`, `false`, or the reason.
+/// Parses `true`, `false`, or the reason of the pause.
 pub(super) fn paused(key: &str, value: &Value) -> Result<Paused, String> {
     match value {
         Value::Bool(true) => Ok(Paused::Yes),
@@ -213,7 +213,7 @@ pub(super) fn paused(key: &str, value: &Value) -> Result<Paused, String> {
     }
 }
 
-/// `"1.9.0"`, `"1.9.0-2.0.0"`, or a list of exact texts.
+/// Parses `"1.9.0"`, `"1.9.0-2.0.0"`, or a list of exact texts.
 pub(super) fn from(key: &str, value: &Value) -> Result<FromVersions, String> {
     let should_be =
         "a version (\"1.9.0\"), a range (\"1.9.0-2.0.0\") or a list of exact texts ([\"factory\"])";
@@ -238,16 +238,16 @@ pub(super) fn from(key: &str, value: &Value) -> Result<FromVersions, String> {
     }
 }
 
-/// Every key of a stage.
+/// All keys of a stage.
 const STAGE_KEYS: [&str; 2] = ["percent", "after"];
 
-/// The most stages.
+/// Maximum number of stages.
 const MOST_STAGES: usize = 20;
 
-/// The longest time before a stage, in seconds.
+/// Longest time before a stage, in seconds.
 const LONGEST_STAGE: u32 = 30 * 24 * 60 * 60;
 
-/// `[{ "percent": 1 }, { "percent": 100, "after": "24h" }]`: each stage with more percent than the one before.
+/// Parses `[{ "percent": 1 }, { "percent": 100, "after": "24h" }]`. Each stage has more percent than the one before.
 pub(super) fn stages(key: &str, value: &Value) -> Result<Vec<Stage>, String> {
     let should_be =
         "a list of stages such as [{ \"percent\": 1 }, { \"percent\": 100, \"after\": \"24h\" }]";
@@ -302,15 +302,16 @@ pub(super) fn stages(key: &str, value: &Value) -> Result<Vec<Stage>, String> {
     Ok(stages)
 }
 
-/// The longest time that may pass before a reboot, in seconds.
+/// Longest time that may pass before a reboot, in seconds.
 const LONGEST_REBOOT: u32 = 7 * 24 * 60 * 60;
 
-/// At most seven days.
+/// Parses a time of at most seven days, in seconds.
 pub(super) fn duration(key: &str, value: &Value) -> Result<u32, String> {
     time_span(key, value, LONGEST_REBOOT, "7 days")
 }
 
-/// `"12h"`, `"90m"`, `"2d"`: seconds, more than 0 and at most `longest`, which `shown` says.
+/// Parses `"12h"`, `"90m"` or `"2d"` into seconds: more than 0 and at most `longest`, which the sentence shows as
+/// `shown`.
 fn time_span(key: &str, value: &Value, longest: u32, shown: &str) -> Result<u32, String> {
     let should_be =
         &format!("a time such as \"12h\", \"90m\" or \"2d\", in quotes and at most {shown}");
@@ -336,7 +337,7 @@ fn time_span(key: &str, value: &Value, longest: u32, shown: &str) -> Result<u32,
     }
 }
 
-/// `{ "devices": 3, "percent": 20 }`
+/// Parses `{ "devices": 3, "percent": 20 }`.
 pub(super) fn fuse(key: &str, value: &Value) -> Result<FuseLimits, String> {
     let should_be = "an object with both its keys, such as { \"devices\": 3, \"percent\": 20 }";
     let Value::Object(object) = value else {

@@ -1,4 +1,4 @@
-//! The template of a redirect in release.json: where a CDN has the file.
+//! Template of a redirect in release.json, which leads to the file on a CDN.
 
 use std::borrow::Cow;
 
@@ -6,15 +6,15 @@ use std::borrow::Cow;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redirect(pub(in crate::firmware) String);
 
-/// The names that a template may have.
+/// Names that a template may contain.
 const NAMES: [&str; 6] = ["project", "version", "file", "sha256", "imei", "from"];
 
-/// The longest template, in bytes. All headers of a reply must fit 1.4 kB (docs/protocol.md 0, rule 3).
+/// Length in bytes of the longest template. All headers of a reply must fit 1.4 kB (docs/protocol.md 0, rule 3).
 const LONGEST: usize = 800;
 
 impl Redirect {
-    /// Reads a template: an absolute http or https URL with a host and a path, printable ASCII, and
-    /// no names in braces but the known ones, none of them in the host.
+    /// Parses a template: an absolute http or https URL with a host and a path, in printable ASCII, with only the known
+    /// names in braces, and none of them in the host.
     pub(super) fn parse(template: &str) -> Result<Redirect, String> {
         let shown: String = template.chars().take(100).collect();
         let shown = shown.escape_debug();
@@ -59,8 +59,8 @@ impl Redirect {
         Ok(Redirect(template.to_owned()))
     }
 
-    /// Fills the template; each value is percent-encoded (all but unreserved characters). `value` is
-    /// asked for each name. The result is ASCII, without spaces or control characters.
+    /// Fills the template. Each value is percent-encoded (except unreserved characters). `value` returns the value of a
+    /// name. The result is ASCII, without spaces or control characters.
     pub fn fill<'a>(&self, value: impl Fn(&str) -> Cow<'a, str>) -> String {
         let mut url = String::with_capacity(self.0.len());
         for part in parts(&self.0).unwrap_or_default() {
@@ -79,7 +79,7 @@ enum TemplatePart<'a> {
     Name(&'a str),
 }
 
-/// `http://x/{file}` → `http://x/`, then the name `file`. `None`: the braces are not in order.
+/// Splits a template: `http://x/{file}` → `http://x/`, then the name `file`. Returns `None` if the braces do not match.
 fn parts(mut rest: &str) -> Option<Vec<TemplatePart<'_>>> {
     let mut parts = Vec::new();
     while !rest.is_empty() {
@@ -100,7 +100,7 @@ fn parts(mut rest: &str) -> Option<Vec<TemplatePart<'_>>> {
     Some(parts)
 }
 
-/// RFC 3986 section 2.3: letters, digits and `-._~` stay, all else becomes %XX.
+/// Appends a byte as in RFC 3986 section 2.3: letters, digits and `-._~` unchanged, others as %XX.
 fn encode(byte: u8, url: &mut String) {
     if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
         url.push(char::from(byte));

@@ -1,11 +1,11 @@
-//! Moments and times of day in release.json.
+//! Parses dates, times and times of day in release.json.
 
-/// A daily window of time, minutes after midnight in its own offset from UTC. May cross midnight.
+/// A daily period in minutes after midnight, with its own offset from UTC. May cross midnight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// First minute inside, 0..1440.
+    /// First minute inside the period, 0..1440.
     pub start: u16,
-    /// First minute outside, 0..=1440.
+    /// First minute after the period, 0..=1440.
     pub end: u16,
     /// Offset of the local time from UTC, in minutes.
     pub offset: i16,
@@ -15,7 +15,7 @@ pub struct Window {
 const DAY: u16 = 24 * 60;
 
 impl Window {
-    /// Reads `01:00-05:00+08:00` or `22:00-24:00Z`.
+    /// Parses `01:00-05:00+08:00` or `22:00-24:00Z`.
     pub(super) fn parse(text: &str) -> Result<Window, String> {
         let window = window(&mut Cursor(text)).ok_or_else(|| {
             format!(
@@ -32,7 +32,7 @@ impl Window {
         Ok(window)
     }
 
-    /// Whether this moment (Unix seconds, UTC) is inside.
+    /// Whether this time (Unix seconds, UTC) is inside the period.
     pub fn contains(&self, unix: i64) -> bool {
         let local = unix.saturating_add(i64::from(self.offset) * 60);
         let minute = local.rem_euclid(i64::from(DAY) * 60) / 60;
@@ -45,7 +45,7 @@ impl Window {
     }
 }
 
-/// `2026-12-01T02:00:00+08:00` (RFC 3339) → Unix seconds; a fraction of a second is dropped.
+/// Parses `2026-12-01T02:00:00+08:00` (RFC 3339) into Unix seconds. A fraction of a second is dropped.
 pub(super) fn moment(text: &str) -> Result<i64, String> {
     date_time(&mut Cursor(text)).ok_or_else(|| {
         format!(
@@ -56,11 +56,11 @@ pub(super) fn moment(text: &str) -> Result<i64, String> {
     })
 }
 
-/// The rest of a text that is being read.
+/// The rest of a text that is being parsed.
 struct Cursor<'t>(&'t str);
 
 impl Cursor<'_> {
-    /// A number of exactly this many digits, at most four.
+    /// Parses a number of exactly `count` digits, at most four.
     fn digits(&mut self, count: usize) -> Option<u16> {
         let (digits, rest) = self.0.split_at_checked(count)?;
         let number = digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -68,7 +68,7 @@ impl Cursor<'_> {
         number.then(|| digits.parse().ok()).flatten()
     }
 
-    /// One of these characters.
+    /// Parses one of these characters.
     fn one_of(&mut self, characters: &[char]) -> Option<char> {
         let first = self.0.chars().next()?;
         self.0 = self.0.strip_prefix(characters)?;
@@ -80,7 +80,7 @@ impl Cursor<'_> {
     }
 }
 
-/// `01:00-05:00+08:00`
+/// Parses `01:00-05:00+08:00`.
 fn window(text: &mut Cursor<'_>) -> Option<Window> {
     let start = clock(text).filter(|start| *start < DAY)?;
     text.one_of(&['-'])?;
@@ -90,7 +90,7 @@ fn window(text: &mut Cursor<'_>) -> Option<Window> {
     Some(Window { start, end, offset })
 }
 
-/// `05:30` → 330 minutes; up to `24:00`.
+/// Parses `05:30` → 330 minutes; at most `24:00`.
 fn clock(text: &mut Cursor<'_>) -> Option<u16> {
     let hour = text.digits(2)?;
     text.one_of(&[':'])?;
@@ -99,7 +99,7 @@ fn clock(text: &mut Cursor<'_>) -> Option<u16> {
     (minute < 60 && time <= DAY).then_some(time)
 }
 
-/// `Z` → 0, `+08:00` → 480, `-03:30` → -210 (RFC 3339 section 5.6, time-offset).
+/// Parses `Z` → 0, `+08:00` → 480, `-03:30` → -210 (RFC 3339 section 5.6, time-offset).
 fn offset(text: &mut Cursor<'_>) -> Option<i16> {
     let sign = text.one_of(&['Z', 'z', '+', '-'])?;
     if sign.eq_ignore_ascii_case(&'z') {
@@ -109,7 +109,7 @@ fn offset(text: &mut Cursor<'_>) -> Option<i16> {
     Some(if sign == '-' { -minutes } else { minutes })
 }
 
-/// RFC 3339 section 5.6, date-time. A leap second (`:60`) is the next minute's first.
+/// Parses a date-time of RFC 3339 section 5.6. A leap second (`:60`) is the first second of the next minute.
 fn date_time(text: &mut Cursor<'_>) -> Option<i64> {
     let year = text.digits(4)?;
     text.one_of(&['-'])?;
@@ -129,7 +129,7 @@ fn date_time(text: &mut Cursor<'_>) -> Option<i64> {
     Some(days * 86_400 + minutes * 60 + i64::from(seconds))
 }
 
-/// Days from 1970-01-01 to a day of the Gregorian calendar, if there is such a day.
+/// Returns the days from 1970-01-01 to a day of the Gregorian calendar, if the day exists.
 fn days_to(year: u16, month: u16, day: u16) -> Option<i64> {
     let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let length = match month {
@@ -142,7 +142,7 @@ fn days_to(year: u16, month: u16, day: u16) -> Option<i64> {
     if !(1..=length).contains(&day) {
         return None;
     }
-    // Years that begin in March, so that a leap day is the last of one; 719,468 days before 1970 year 0 began.
+    // Years begin in March here, so that a leap day is the last day of its year. Year 0 began 719,468 days before 1970.
     let (year, month) = match month {
         ..3 => (i64::from(year) - 1, i64::from(month) + 9),
         _ => (i64::from(year), i64::from(month) - 3),

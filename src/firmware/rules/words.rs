@@ -1,5 +1,5 @@
-//! The values of release.json in a few words, for people: in the lines at the start, in `luat-ota check`, and
-//! on the operator's page.
+//! Descriptions of the values in release.json for people, used in the log at the start, by `luat-ota check` and on the
+//! operator page.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub(super) fn percent(_: &str, percent: &f64) -> Option<String> {
     Some(format!("{percent} percent"))
 }
 
-/// `stages 1, 10, 100 percent`
+/// Returns, for example, `stages 1, 10, 100 percent`.
 pub(super) fn stages(key: &str, stages: &[Stage]) -> Option<String> {
     let percents: Vec<String> = stages
         .iter()
@@ -28,7 +28,7 @@ pub(super) fn stages(key: &str, stages: &[Stage]) -> Option<String> {
     Some(format!("{key} {} percent", percents.join(", ")))
 }
 
-/// `allow 14 (@pilot 12, @lab 0)`
+/// Returns, for example, `allow 14 (@pilot 12, @lab 0)`.
 pub(super) fn count(key: &str, devices: &DeviceSet) -> Option<String> {
     let groups = devices.groups();
     let groups: Vec<String> = groups
@@ -82,7 +82,7 @@ impl fmt::Display for FuseLimits {
     }
 }
 
-/// `01:00-05:00+08:00`
+/// Writes, for example, `01:00-05:00+08:00`.
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = |minutes: u16| format!("{:02}:{:02}", minutes / 60, minutes % 60);
@@ -92,7 +92,7 @@ impl fmt::Display for Window {
     }
 }
 
-/// The first two of a list.
+/// Returns the first two texts of a list, and the number of the others.
 fn some_of(texts: &[String]) -> String {
     match texts {
         [] => "none".to_owned(),

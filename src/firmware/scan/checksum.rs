@@ -1,17 +1,17 @@
-//! A `.sha256` or `.md5` beside a firmware file: `HEX  name` as sha256sum writes it, a bare number, or
-//! whatever else has the right number of digits in it (BSD's `SHA256 (name) = HEX`, PowerShell's
-//! table, which is UTF-16).
+//! Parses a `.sha256` or `.md5` file beside a firmware file: `HEX  name` as sha256sum writes it, only the digits, or
+//! any other text that contains the right number of digits (BSD's `SHA256 (name) = HEX`, or the table of PowerShell,
+//! which is UTF-16).
 
 use crate::firmware::package::Inspected;
 use crate::firmware::{ContentId, known};
 
-/// The endings of checksum files, with the dot.
+/// Endings of checksum files, with the dot.
 pub const ENDINGS: [&str; 6] = [".sha256", ".md5", ".SHA256", ".MD5", ".Sha256", ".Md5"];
 
-/// Largest checksum file, in bytes.
+/// Maximum size of a checksum file in bytes.
 pub const MOST: u64 = 64 * 1024;
 
-/// What a checksum file says.
+/// Checksum in a checksum file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checksum {
     /// SHA-256.
@@ -20,17 +20,17 @@ pub enum Checksum {
     Md5([u8; 16]),
 }
 
-/// The firmware file that a checksum file is about: its path without the last ending.
+/// Returns the path of the firmware file that a checksum file belongs to: the path without the last ending.
 pub fn subject(path: &str) -> &str {
     path.rsplit_once('.').map_or(path, |(subject, _)| subject)
 }
 
-/// Reads a checksum file. `path`: its own. The error is a sentence.
+/// Parses a checksum file. `path` is that of the checksum file. The error is a sentence.
 pub fn read(path: &str, bytes: &[u8]) -> Result<Checksum, String> {
     let is_md5 = path.to_ascii_lowercase().ends_with(".md5");
     let subject = subject(path);
     let name = subject.rsplit('/').next().unwrap_or(subject);
-    // Without its zeros, ASCII written as UTF-16 is ASCII.
+    // Without its zeros, UTF-16 text of ASCII characters is ASCII.
     let text: Vec<u8> = bytes.iter().copied().filter(|&byte| byte != 0).collect();
     let text = String::from_utf8_lossy(&text);
     let on_line = |line: &str| {
@@ -55,7 +55,7 @@ pub fn read(path: &str, bytes: &[u8]) -> Result<Checksum, String> {
 }
 
 impl Checksum {
-    /// Does the file have this checksum? The error is a sentence with both.
+    /// Fails if the file does not have this checksum. The error is a sentence with both values.
     pub fn check(&self, file: &Inspected) -> Result<(), String> {
         let (ending, wanted, found) = match self {
             Checksum::Sha256(wanted) => ("sha256", wanted.as_slice(), file.content.0.as_slice()),
@@ -73,7 +73,7 @@ impl Checksum {
     }
 }
 
-/// The first twelve hexadecimal digits.
+/// Returns the first twelve hexadecimal digits.
 fn first_digits(bytes: &[u8]) -> String {
     bytes
         .iter()

@@ -1,11 +1,10 @@
-//! Walks the firmware folder: what lies where, without opening a single file. [`now`] is one complete
-//! scan for `luat-ota check` and `explain`; the watcher ([`super::watch`]) walks again and again and
-//! keeps the results in a [`file_table`].
+//! Walks the firmware folder: determines which files exist, without opening any of them. [`now`] is one complete scan
+//! for `luat-ota check` and `explain`; the watcher ([`super::watch`]) walks repeatedly and keeps the results in a
+//! [`file_table`].
 //!
-//! Links are not followed, even where they lead to a file of this very folder, and a `release.json` or a
-//! checksum that is a link is not skipped but counts as one that cannot be read: otherwise a link in its
-//! place would release the firmware from its rules. For the same reason a folder that cannot be read counts
-//! as one with a release.json that cannot be read.
+//! Links are not followed, even if they lead to a file in the same folder. A `release.json` or a checksum that is a
+//! link is not skipped but treated as unreadable. Otherwise a link in its place would free the firmware from its rules.
+//! For the same reason an unreadable folder is treated as one with an unreadable release.json.
 
 pub(super) mod checksum;
 pub(super) mod file_table;
@@ -26,24 +25,24 @@ use super::known::KnownFiles;
 use super::name::{self, FileKind};
 use crate::os::fs::{EntryKind, FileStamp, Folder, FolderEntry};
 
-/// Folders are walked into so deep; the deepest that means anything is `PROJECT/VERSION/from-CORE`.
+/// Maximum depth of folders that are walked; the deepest one with a meaning is `PROJECT/VERSION/from-CORE`.
 const DEPTH: usize = 8;
 
-/// So many entries are looked at in one walk.
+/// Maximum number of entries that one walk examines.
 const ENTRIES: usize = 1_000_000;
 
-/// So many files of a kind that is not served are listed; what there is beyond is counted.
+/// Maximum number of files that are listed of each kind that is not served; further files are counted.
 pub(super) const LISTED: usize = 1000;
 
-/// Classes of entries of which there may be very many in one folder, and how many of each are looked at:
-/// what is quarantined by its name; what is no firmware; firmware that claims the same release for every
-/// platform; what is ignored silently.
+/// Maximum number of entries that are examined per folder of each class that may be very large: files quarantined by
+/// their name; files that are no firmware; firmware that claims the same release without a platform; silently ignored
+/// entries.
 const CLASSES: [usize; 4] = [LISTED, LISTED, LISTED, 0];
 
-/// At the first scan a file that has not changed for this long, by its own times, needs no settling.
+/// Age of a file, by its own times, from which it needs no settling at the first scan.
 const OLD: Duration = Duration::from_secs(10);
 
-/// On a conflict copy. It must not quarantine the file of which it is a copy.
+/// Sentence about a conflict copy. The copy must not cause the quarantine of the original file.
 const CONFLICT: &str = "A program that synchronises folders made this copy because two machines changed the file at the \
     same time. It is not offered: compare the two, and remove this one.";
 
@@ -56,38 +55,38 @@ pub(super) fn folder_id(folder: &Folder) -> io::Result<FolderId> {
     Ok((stamp.dev, stamp.ino))
 }
 
-/// What lies at one path.
+/// Entry at one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     /// A firmware file.
     Firmware(FileStamp),
-    /// A checksum of the file beside it, or why it cannot be one.
+    /// A checksum of the file beside it, or the reason why the entry is none.
     Checksum(Result<FileStamp, String>),
-    /// A release.json, or why it cannot be one.
+    /// A release.json, or the reason why the entry is none.
     Rules(Result<FileStamp, String>),
-    /// A group of devices, or why it cannot be one.
+    /// A group of devices, or the reason why the entry is none.
     Group(Result<FileStamp, String>),
-    /// Something that should not be there, and why.
+    /// An entry that should not exist, and the reason.
     Quarantined(String),
-    /// A folder that cannot be read, and why.
+    /// A folder that cannot be read, and the reason.
     Unread(String),
-    /// Something that is no firmware.
+    /// An entry that is no firmware.
     Ignored(String),
 }
 
-/// What one walk saw. Paths are relative to the firmware folder, their parts between `/`; what is not
-/// UTF-8 is shown as near as can be.
+/// Result of one walk. Paths are relative to the firmware folder, with `/` as separator. Names that are not UTF-8 are
+/// approximated.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
-    /// All that is neither a folder nor to be ignored silently.
+    /// All entries except folders and silently ignored ones.
     pub(super) seen: ByPath<Seen>,
-    /// The folders walked into, the firmware folder itself (``) included when all of it was walked.
+    /// Folders that were walked, including the firmware folder itself (``) if all of it was walked.
     pub(super) folders: ByPath<FolderId>,
-    /// The folders that are there and cannot be read, and a sentence that says why.
+    /// Folders that exist and cannot be read, each with a sentence that states the reason.
     pub(super) unread: ByPath<String>,
-    /// What was counted and is not in `seen`.
+    /// Entries that were counted and are not in `seen`.
     pub(super) unlisted: Unlisted,
-    /// How much of that kind is in `seen`.
+    /// Entries of the counted kinds that are in `seen`.
     listed: Unlisted,
     entries: usize,
 }
@@ -95,9 +94,8 @@ pub(super) struct Walk {
 /// Values by path, relative to the firmware folder.
 pub(super) type ByPath<T> = BTreeMap<String, T>;
 
-/// One look at the folder as it lies there now, every file read to the end without waiting for it to
-/// settle: for `luat-ota check` and `luat-ota explain`. Files that have long been as they are are added
-/// to `known`, which the caller may save. The error is a sentence.
+/// Scans the folder once for `luat-ota check` and `luat-ota explain`, and reads every file without waiting for it to
+/// settle. Files with old times are added to `known`, which the caller may save. The error is a sentence.
 pub fn now(root: &Path, known: &mut KnownFiles) -> Result<Catalog, String> {
     let unreadable = |error: io::Error| {
         format!(
@@ -123,7 +121,7 @@ pub fn now(root: &Path, known: &mut KnownFiles) -> Result<Catalog, String> {
     Ok(Catalog::build(files.found()))
 }
 
-/// The groups of devices in the folder as it lies there now; those that cannot be used are left out.
+/// Returns the groups of devices in the folder at present; those that cannot be used are omitted.
 pub fn groups(root: &Path) -> Groups {
     let class = |name: &OsStr, _: EntryKind| {
         let is_other = group_of_file(&name.to_string_lossy()).is_none();
@@ -141,8 +139,7 @@ pub fn groups(root: &Path) -> Groups {
     found.unwrap_or_default()
 }
 
-/// Walks the whole folder. `skip`: a folder that is not walked into (the state folder, if it lies
-/// inside).
+/// Walks the whole folder. `skip` is a folder that is not walked (the state folder, if it is inside).
 pub(super) fn walk(root: &Folder, skip: Option<FolderId>) -> io::Result<Walk> {
     let mut walk = Walk::default();
     walk.folders.insert(String::new(), folder_id(root)?);
@@ -150,9 +147,9 @@ pub(super) fn walk(root: &Folder, skip: Option<FolderId>) -> io::Result<Walk> {
     Ok(walk)
 }
 
-/// Looks at the entries with these names in the folder `parent` (empty: the firmware folder itself),
-/// and walks everything beneath what is a folder. What is not seen is not there (or does not count). An error
-/// for which [`has_gone`] is true: `parent` itself is not there.
+/// Examines the entries with these names in the folder `parent` (empty for the firmware folder itself), and walks all
+/// folders among them. Entries that are missing in the result do not exist or are ignored. If [`has_gone`] is true for
+/// the error, `parent` itself does not exist.
 pub(super) fn look(
     root: &Folder,
     parent: &str,
@@ -174,7 +171,7 @@ pub(super) fn look(
 }
 
 impl Walk {
-    /// Is there a firmware file, or a folder that may hold one and cannot be read?
+    /// Whether there is a firmware file, or an unreadable folder that may contain one.
     pub(super) fn has_firmware(&self) -> bool {
         let is_one = |seen: &Seen| matches!(seen, Seen::Firmware(_) | Seen::Unread(_));
         self.seen.values().any(is_one)
@@ -239,7 +236,7 @@ impl Walk {
             EntryKind::File => match kind {
                 FileKind::Firmware => match name::firmware_path(&path) {
                     Ok(_) => Seen::Firmware(entry.stamp),
-                    // Whatever its bytes are: they are not read.
+                    // The bytes do not matter, so they are not read.
                     Err(text) => Seen::Quarantined(text),
                 },
                 FileKind::Rules => Seen::Rules(Ok(entry.stamp)),
@@ -273,7 +270,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Adds what was seen, or counts it if there is much like it.
+    /// Adds an entry, or counts it if there are too many of its kind.
     fn list(&mut self, path: String, seen: Seen) {
         let counts = match seen {
             Seen::Quarantined(_) => {
@@ -313,7 +310,7 @@ impl Walk {
             return Ok(());
         }
         let inside = parent.child(&entry.name).and_then(|folder| {
-            // Into a map of its own: a folder that cannot be read to the end counts as unread.
+            // Use a separate map, because a folder that cannot be read to the end counts as unread.
             let mut inside = Walk {
                 entries: self.entries,
                 listed: self.listed,
@@ -340,7 +337,7 @@ impl Walk {
         Ok(())
     }
 
-    /// There is a folder that cannot be read.
+    /// Records a folder that cannot be read.
     fn unread(&mut self, path: String, error: &io::Error) {
         let text = format!(
             "This folder cannot be read ({error}): let the user that the server runs as read and enter \
@@ -351,7 +348,7 @@ impl Walk {
         self.seen.insert(path, Seen::Unread(text));
     }
 
-    /// Why nobody knows whether there is something at this path, if that is so.
+    /// The reason why it is unknown whether this path exists, if it is unknown.
     pub(super) fn why_unknown(&self, path: &str) -> Option<&String> {
         let mut folder = path;
         while let Some((parent, _)) = folder.rsplit_once('/') {
@@ -364,7 +361,7 @@ impl Walk {
     }
 }
 
-/// The class of an entry of the folder `parent` (an index of [`CLASSES`]); `None`: it is always looked at.
+/// Returns the class of an entry of the folder `parent` (an index of [`CLASSES`]); `None` if it is always examined.
 fn class(parent: &str, name: &OsStr, kind: EntryKind) -> Option<usize> {
     let (quarantined, ignored, rival, silent) = (Some(0), Some(1), Some(2), Some(3));
     let shown = name.to_string_lossy();
@@ -385,20 +382,20 @@ fn class(parent: &str, name: &OsStr, kind: EntryKind) -> Option<usize> {
     }
 }
 
-/// A file whose times lie before this (nanoseconds since 1970) has not changed for ten seconds, as far
-/// as its clock and ours agree.
+/// Returns the time (nanoseconds since 1970) that is ten seconds ago. A file with older times has not changed since
+/// then, as far as its clock and the server's agree.
 pub(super) fn old_before() -> i128 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let since = since.unwrap_or_default().saturating_sub(OLD);
     i128::try_from(since.as_nanos()).unwrap_or(0)
 }
 
-/// The error says that what was there a moment ago is not there any more, or is something else.
+/// Whether the error means that the entry no longer exists, or is of another kind now.
 pub(super) fn has_gone(error: &io::Error) -> bool {
     [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].contains(&errno(error))
 }
 
-/// The error is a shortage of this process or machine: it says nothing about the file.
+/// Whether the error is a shortage of this process or machine, which does not concern the file.
 pub(super) fn is_ours(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE, Errno::NOMEM].contains(&errno(error))
 }
@@ -407,12 +404,12 @@ fn errno(error: &io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
-/// Folders that file systems and other computers make at the top of a stick.
+/// Whether this is the name of a folder that file systems and other computers create at the top of a removable medium.
 pub(super) fn is_of_the_system(name: &str) -> bool {
     ["lost+found", "System Volume Information", "$RECYCLE.BIN"].contains(&name)
 }
 
-/// `name` in the folder `parent` (empty: the firmware folder itself).
+/// Returns the path of `name` in the folder `parent` (empty for the firmware folder itself).
 pub(super) fn join(parent: &str, name: &str) -> String {
     if parent.is_empty() {
         name.to_owned()

@@ -1,8 +1,8 @@
-//! Reads one firmware file, or one group of devices, to the end, once, under a lease where there is one (docs/hazards.md 11). Runs
-//! on the watcher's reading thread, or in `luat-ota check`.
+//! Reads one firmware file, or one group of devices, once to the end, under a lease if possible (docs/hazards.md 11).
+//! Runs on the watcher's reading thread, or in `luat-ota check`.
 //!
-//! A reading is broken off when a writer waits for its lease, so that an upload is delayed by one block at
-//! most, and when the file is removed meanwhile.
+//! Reading stops when a writer waits for the lease, so that an upload is delayed by at most one block, and when the
+//! file is removed in the meantime.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,29 +14,28 @@ use crate::firmware::settle::{KernelAnswer, ReadAttempt, Trust};
 use crate::os::fs::{self, FileStamp, Folder};
 use crate::os::lease::{self, Lease};
 
-/// Read at a time, in bytes.
+/// Number of bytes that are read at a time.
 const BLOCK: usize = 128 * 1024;
 
-/// Bytes after which other files are read, and the file is looked for again.
+/// Number of bytes after which the thread yields and the file's path is checked again.
 const TURN: usize = 4 * 1024 * 1024;
 
-/// A firmware file is at most so many bytes long. No module takes such a file, and reading it would
-/// keep all others waiting.
+/// Maximum size of a firmware file in bytes. No module accepts a larger one, and reading it would delay all others.
 pub const MOST: u64 = 256 * 1024 * 1024;
 
-/// One file to be read.
+/// A file to be read.
 #[derive(Debug)]
 pub struct Job {
-    /// Relative to the firmware folder.
+    /// Path relative to the firmware folder.
     pub path: String,
-    /// As it was seen.
+    /// Stamp of the file when it was seen.
     pub stamp: FileStamp,
-    /// Under which conditions.
+    /// Conditions of the reading.
     pub attempt: ReadAttempt,
 }
 
 impl Job {
-    /// So many bytes are read for it.
+    /// Number of bytes that are read for the job.
     pub fn bytes(&self) -> u64 {
         match self.attempt.trust {
             Trust::Ask => 0,
@@ -45,41 +44,41 @@ impl Job {
     }
 }
 
-/// What came of it.
+/// Outcome of a job.
 #[derive(Debug)]
 pub enum ReadOutcome {
-    /// It was read to the end, and its stamp was as expected before and after.
+    /// The file was read to the end, and had the expected stamp before and after.
     Read {
-        /// A lease was held from before the first byte until after the last.
+        /// Whether a lease was held from before the first byte until after the last.
         leased: bool,
-        /// What the file is, or why it is refused.
+        /// Contents of the file, or the reason why it is refused.
         found: Result<Inspected, String>,
-        /// How long it took.
+        /// Duration of the reading.
         took: Duration,
     },
-    /// Not read, only asked: the kernel grants a lease.
+    /// The file was not read; the kernel was only asked and grants a lease.
     Granted,
-    /// Not read: the kernel did not say what it had to.
+    /// The file was not read, because the kernel did not give the required answer.
     NotGranted(KernelAnswer),
-    /// It is not as it was seen; this is what it is now.
+    /// The file has changed since it was seen; it has this stamp now.
     Changed(FileStamp),
-    /// It is not there any more, or is no regular file.
+    /// The file no longer exists, or is no regular file.
     Gone,
-    /// Not now (a writer waits, we are told to stop, the process has no descriptor left).
+    /// The file must be read later (a writer waits, the program is stopping, or the process has no descriptor left).
     Later,
-    /// It cannot be read: a sentence.
+    /// The file cannot be read. The text is a sentence.
     Unreadable(String),
 }
 
-/// A reading to the end.
+/// Result of reading a file to the end.
 pub struct Reading {
-    /// A lease was held from before the first byte until after the last.
+    /// Whether a lease was held from before the first byte until after the last.
     pub leased: bool,
-    /// How long it took.
+    /// Duration of the reading.
     pub took: Duration,
 }
 
-/// Reads a firmware file. `go_on` is asked between blocks.
+/// Reads a firmware file. `go_on` is called after each block and returns `false` to stop the reading.
 pub fn read(root: &Folder, job: &Job, go_on: &dyn Fn() -> bool) -> ReadOutcome {
     let name = job.path.rsplit('/').next().unwrap_or(&job.path);
     let mut inspector = Inspector::new(name);
@@ -93,8 +92,8 @@ pub fn read(root: &Folder, job: &Job, go_on: &dyn Fn() -> bool) -> ReadOutcome {
     }
 }
 
-/// Reads a file and hands on its bytes. The error is what came of it instead, and what was handed on counts for
-/// nothing.
+/// Reads a file and passes its bytes to `take`. After an error the bytes passed so far are invalid; the error is the
+/// outcome of the job.
 pub fn read_into(
     root: &Folder,
     job: &Job,
@@ -112,12 +111,12 @@ pub fn read_into(
     })
 }
 
-/// The path leads to another file now, or to none: over NFS, ESTALE says so of a file that is open.
+/// Whether the path leads to another file now, or to none. NFS reports this with ESTALE for an open file.
 fn is_replaced(error: &io::Error) -> bool {
     has_gone(error) || error.raw_os_error() == Some(libc::ESTALE)
 }
 
-/// Why a file is not served that cannot be read: a sentence.
+/// Returns the sentence about a file that cannot be read.
 pub fn unreadable(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::PermissionDenied {
         "It may not be read: let the user that the server runs as read it (chmod a+r).".into()
@@ -126,7 +125,7 @@ pub fn unreadable(error: &io::Error) -> String {
     }
 }
 
-/// The bytes of a small file, and its stamp before and after; `None` if it is larger than `most`.
+/// Reads a small file; returns `None` if it is larger than `most` bytes.
 pub fn small(root: &Folder, path: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
     let file = root.open_file(path)?;
     let mut bytes = Vec::new();
@@ -180,7 +179,7 @@ fn try_read(
         if turn >= TURN {
             turn = 0;
             std::thread::yield_now();
-            // By its name: one that was moved away is not worth reading to the end either.
+            // By path, because a file that was moved away need not be read to the end either.
             let still = fs::stamp(&root.open_file(&job.path)?)?;
             if still != before {
                 return Ok(Err(ReadOutcome::Changed(still)));
@@ -201,8 +200,8 @@ fn try_read(
     }))
 }
 
-/// Does this file lie on a file system where a writer is a process of this machine, so that the kernel
-/// is right when it says that there is one? The others (NFS, SMB, FUSE, …) may say so of every file.
+/// Whether the file is on a local file system, where a writer is a process of this machine and the kernel's answer
+/// about writers is reliable. On others (NFS, SMB, FUSE, …) the kernel may report a writer for every file.
 fn is_local(file: &File) -> bool {
     const LOCAL: [u32; 16] = [
         0x0000_ef53, // ext2, ext3, ext4
@@ -222,7 +221,7 @@ fn is_local(file: &File) -> bool {
         0x0000_482b, // hfs+
         0x3153_464a, // jfs
     ];
-    // The numbers have 32 bits; the field's type differs from one machine to the next.
+    // The numbers have 32 bits; the type of the field depends on the machine.
     #[allow(clippy::unnecessary_cast)]
     rustix::fs::fstatfs(file).is_ok_and(|about| LOCAL.contains(&(about.f_type as u32)))
 }

@@ -6,7 +6,7 @@ use rustix::fs::{CWD, FileType, Mode};
 use super::*;
 use crate::os::scratch::Scratch;
 
-/// Bytes that are no text and no known kind of package.
+/// Returns bytes that are no text and no known kind of package.
 fn image(seed: u8) -> Vec<u8> {
     (0..3000u32).map(|n| (n * 7) as u8 ^ seed | 0x80).collect()
 }
@@ -55,7 +55,7 @@ fn one_look_reads_everything_without_waiting() {
     }
     let ignored: Vec<&str> = catalog.ignored.iter().map(|r| &*r.path).collect();
     assert_eq!(ignored, ["A/1.0.6/notes.txt"]);
-    // They were written a moment ago: what was read is not worth remembering.
+    // The files are too recent for the table of known hashes.
     assert!(known.is_empty());
 }
 
@@ -120,7 +120,7 @@ fn one_path_is_looked_at_alone() {
     let names: Vec<&String> = folders.keys().collect();
     assert_eq!(names, ["A", "A/1.0.0", "A/1.0.1"]);
     assert!(has_gone(&at("A/1.0.9/update.bin").unwrap_err()));
-    // A link on the way is no way.
+    // A path through a link does not exist.
     symlink("A", dir.path().join("L")).unwrap();
     assert!(has_gone(&at("L/1.0.0/update.bin").unwrap_err()));
     fs::remove_file(dir.path().join("A/1.0.0/update.bin")).unwrap();
@@ -188,12 +188,12 @@ fn a_reading_ends_when_the_file_is_taken_away() {
             true
         });
         assert!(matches!(outcome, reading::ReadOutcome::Gone), "{outcome:?}");
-        // Of 512 blocks.
+        // The file has 512 blocks.
         assert!(blocks.get() <= 64, "{}", blocks.get());
     }
 }
 
-/// What a walk would see if these folders could not be read.
+/// Returns the walk that would result if these folders could not be read.
 fn walked_without(root: &Folder, folders: &[&str]) -> Walk {
     let mut seen = walk(root, None).unwrap();
     for folder in folders {
@@ -235,7 +235,7 @@ fn the_rules_in_a_folder_that_cannot_be_read_stay_in_force() {
         allowed && percent == [Some(5.0), None] && !held_back
     };
     assert!(is_ruled(&catalog(walk(&root, None).unwrap(), now)));
-    // Again and again: it is not forgotten after a while.
+    // Repeated scans do not forget the rules.
     for _ in 0..3 {
         let without = catalog(walked_without(&root, &["P"]), now);
         assert!(is_ruled(&without), "{without:#?}");
@@ -248,7 +248,7 @@ fn the_rules_in_a_folder_that_cannot_be_read_stay_in_force() {
     assert!(is_ruled(&without), "{without:#?}");
     let back = catalog(walk(&root, None).unwrap(), now);
     assert!(is_ruled(&back) && back.quarantined.is_empty(), "{back:#?}");
-    // A folder that is gone takes its rules with it.
+    // The rules of a removed folder are removed with it.
     fs::remove_dir_all(dir.path().join("P")).unwrap();
     let gone = catalog(walk(&root, None).unwrap(), now);
     assert!(!is_ruled(&gone) && gone.quarantined.is_empty(), "{gone:#?}");
@@ -292,7 +292,7 @@ fn what_a_folder_that_was_never_read_may_rule_is_held_back() {
         .map(|(name, release)| (*name, &*release.version_text))
         .collect();
     assert_eq!(held_back, [("P", "1.0.1"), ("Q", "1.0.2")]);
-    // One line for each folder, and one for each place where rules may lie.
+    // One remark for each folder, and one for each place where rules may be.
     assert_eq!(catalog.quarantined.len(), 7, "{catalog:#?}");
 }
 
@@ -301,12 +301,12 @@ fn a_folder_that_may_not_be_entered_is_there_and_unread() {
     use std::os::unix::fs::PermissionsExt;
 
     if rustix::process::geteuid().is_root() {
-        return; // Root may read everything.
+        return; // Root can read everything.
     }
     let dir = Scratch::new();
     dir.write("P/1.0.1/release.json", b"{}");
     dir.write("Q/release.json", b"{}");
-    // Nothing at all; only the names.
+    // Without any access, and with access only to the names.
     for mode in [0o0, 0o400] {
         let set = |mode| {
             for folder in ["P/1.0.1", "Q"] {

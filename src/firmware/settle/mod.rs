@@ -1,97 +1,97 @@
-//! Decides when a firmware file is stable, so that it may be read: no server can know that a file is
-//! complete, and this is the nearest approach (docs/hazards.md 11).
+//! Decides when a firmware file is stable and may be read. A server cannot know that a file is complete; this is an
+//! approximation (docs/hazards.md 11).
 //!
-//! A state machine for one file, without files and without a clock: the caller tells it what was seen and
-//! when, and it says when to try next and with how much trust. Used by [`super::scan::file_table`]. Change
-//! times are never believed, because the clocks of removable media and of network servers are wrong too
-//! often: only what was seen here, by our own clock, counts.
+//! A state machine for one file, without file access and without a clock. The caller reports what was seen and when;
+//! the state machine returns the time of the next attempt and the trust to read with. Used by
+//! [`super::scan::file_table`]. Modification times are never trusted, because the clocks of removable media and of
+//! network servers are wrong too often: only observations by the server's own clock count.
 
 use std::time::{Duration, Instant};
 
 use super::package::Inspected;
 use crate::os::fs::FileStamp;
 
-/// Under a lease: unchanged for at least this long …
+/// Time without a change before a file is read under a lease.
 const QUIET: Duration = Duration::from_millis(1100);
-/// … or three times the longest pause that this writer was seen to make, up to this.
+/// Upper bound of that time if the writer pauses: it is then three times the longest pause that was observed.
 const QUIET_MOST: Duration = Duration::from_secs(10);
-/// Without a lease: unchanged for at least this long, and then read twice.
+/// Time without a change before a file is read without a lease. It is then read twice.
 const SLOW_QUIET: Duration = Duration::from_secs(4);
-/// At least this long between the two readings.
+/// Shortest time between the two readings.
 const BETWEEN_READINGS: Duration = Duration::from_secs(1);
-/// A file system that says "a writer has it" of every file is believed for this long.
+/// Time after which the answer "has a writer" is ignored on a file system where it may be wrong.
 const DOUBTED_WRITER: Duration = Duration::from_secs(10);
-/// After this long without a change the kernel is asked whether a writer has it open: then its pauses
-/// say nothing, for the end will be seen. (Else somebody may be appending to it again and again.)
+/// Time without a change before the kernel is asked whether a writer has the file open. If so, pauses are ignored,
+/// because the closing of the file will be seen. If not, a program may be appending to the file again and again.
 const ASK: Duration = Duration::from_millis(300);
-/// How often the kernel is asked again whether the writer is still there.
+/// Interval at which the kernel is asked whether the writer still has the file open.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
-/// With a checksum file beside it: unchanged for this long is worth a reading, for the checksum
-/// proves that it is whole. (Longer than a tick of the clock that change times are taken from.)
+/// Time without a change before a file with a checksum file is read. The checksum proves that the file is complete.
+/// Longer than a tick of the clock that modification times are taken from.
 const PROVABLE_QUIET: Duration = Duration::from_millis(100);
 
-/// What the kernel said when a lease was asked for.
+/// Answer of the kernel to the request for a lease, if it was not granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KernelAnswer {
-    /// Somebody has the file open for writing. `surely`: on this file system that is known to be so.
+    /// A program has the file open for writing.
     Writer {
-        /// A local file system, where nobody else can answer for a writer.
+        /// Whether the answer is certain: the file is on a local file system, which gives it for no other reason.
         surely: bool,
     },
-    /// It will not say.
+    /// The kernel gives no answer.
     Unknown,
 }
 
-/// How a file may be read now.
+/// Condition under which a file may be read at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// Not at all: the kernel is only asked whether a writer has it.
+    /// No reading: the kernel is only asked whether a writer has the file open.
     Ask,
-    /// Only under a lease.
+    /// Reading only under a lease.
     Lease,
-    /// Under a lease, or where the kernel will not say; not if it says that there is a writer.
+    /// Reading under a lease, or if the kernel gives no answer; not if there is a writer.
     NoWriter,
-    /// Whatever the kernel says.
+    /// Reading regardless of the kernel's answer.
     Any,
 }
 
-/// One try.
+/// One attempt to read the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReadAttempt {
-    /// What the kernel must say.
+    /// Required answer of the kernel.
     pub(super) trust: Trust,
-    /// It is too early for anything but a comparison with the checksum beside the file.
+    /// Whether it is too early for any use of the result except the comparison with the checksum beside the file.
     pub(super) for_proof: bool,
 }
 
-/// A file that is not complete for certain.
+/// A file that may not be complete.
 #[derive(Clone, Debug)]
 pub(super) struct Settling {
     stamp: FileStamp,
-    /// Since when it has been seen as it is now.
+    /// Time since which the file has been seen unchanged.
     since: Instant,
-    /// The longest pause between two changes of this file (of this inode).
+    /// Longest pause between two changes of this file (of this inode).
     pause: Duration,
-    /// It has lain there for long by its own times, and the server has only just started.
+    /// Whether the file's own times are old and the server has only just started.
     old: bool,
-    /// What the kernel said last, if it granted no lease.
+    /// The last answer of the kernel, if it granted no lease.
     says: Option<KernelAnswer>,
-    /// The kernel was asked about a writer since the last change.
+    /// Whether the kernel was asked about a writer since the last change.
     asked: bool,
-    /// Not before this moment again.
+    /// Time before which there is no attempt.
     not_before: Instant,
-    /// The slow way: what the first reading found, and when it ended.
+    /// Result and end of the first of the two readings without a lease.
     first: Option<(Result<Inspected, String>, Instant)>,
-    /// A reading for the sake of the checksum was made of the file as it is now.
+    /// Whether the file in its present state was read for the comparison with the checksum.
     tried: bool,
-    /// No such reading before this moment: a large file that grows in steps must not keep the disk
-    /// busy with being read from the start after each.
+    /// Time before which there is no reading for the checksum. A large file that grows in steps must not keep the disk
+    /// busy with a reading from the start after each step.
     no_proof_before: Instant,
 }
 
 impl Settling {
-    /// A file seen for the first time. `old`: it was there when the server started, and its times say
-    /// that it has long been as it is.
+    /// Creates the state of a file that is seen for the first time. `old` means that it was there when the server
+    /// started and that its times are old.
     pub(super) fn new(stamp: FileStamp, now: Instant, old: bool) -> Settling {
         Settling {
             stamp,
@@ -107,23 +107,23 @@ impl Settling {
         }
     }
 
-    /// The file as it was seen last.
+    /// Stamp of the file when it was last seen.
     pub(super) fn stamp(&self) -> FileStamp {
         self.stamp
     }
 
-    /// Since when it is as it is.
+    /// Time since which the file has been unchanged.
     pub(super) fn since(&self) -> Instant {
         self.since
     }
 
-    /// It was there when the server started and has not changed since.
+    /// Whether the file was there when the server started and has not changed since.
     pub(super) fn is_old(&self) -> bool {
         self.old
     }
 
-    /// It was seen again. An event for a file that did not change (its writer closed it) is worth
-    /// asking the kernel again.
+    /// Records that the file was seen again. After an event for an unchanged file (its writer closed it), the kernel is
+    /// asked again.
     pub(super) fn seen(&mut self, stamp: FileStamp, now: Instant) {
         if stamp == self.stamp {
             if matches!(self.says, Some(KernelAnswer::Writer { .. })) {
@@ -133,7 +133,7 @@ impl Settling {
         }
         let is_same_file = (stamp.dev, stamp.ino) == (self.stamp.dev, self.stamp.ino);
         let is_held_open = self.says == Some(KernelAnswer::Writer { surely: true });
-        // A change of the inode alone (chmod) is no writing.
+        // A change of only the inode (chmod) is no write.
         let is_written = (stamp.size, stamp.mtime) != (self.stamp.size, self.stamp.mtime);
         if !is_same_file {
             self.pause = Duration::ZERO;
@@ -143,16 +143,16 @@ impl Settling {
         self.stamp = stamp;
         self.since = now;
         self.old = false;
-        // Whatever it was put off for, it is another file now.
+        // The reasons for a delay do not apply to the changed file.
         self.not_before = now;
         self.first = None;
         self.tried = false;
-        // That there is no lease to be had stays true; a writer may have gone.
+        // If the file system has no leases, this remains so; a writer may be gone.
         self.says = self.says.filter(|says| *says == KernelAnswer::Unknown);
         self.asked = self.says.is_some();
     }
 
-    /// When there is something to be tried. `provable`: a checksum file lies beside it.
+    /// Time of the next attempt. `provable` means that a checksum file exists.
     pub(super) fn due(&self, provable: bool) -> Instant {
         let ask = (!self.asked).then(|| self.since + ASK);
         [self.proof(provable), ask]
@@ -162,7 +162,7 @@ impl Settling {
             .max(self.not_before)
     }
 
-    /// When it may be read to be believed.
+    /// Time from which the result of a reading may be used.
     fn settled(&self) -> Instant {
         match &self.first {
             Some((_, ended)) => *ended + BETWEEN_READINGS,
@@ -171,12 +171,12 @@ impl Settling {
         }
     }
 
-    /// When it may be read to be compared with its checksum.
+    /// Time from which the file may be read for the comparison with its checksum.
     fn proof(&self, provable: bool) -> Option<Instant> {
         (provable && !self.tried).then(|| self.no_proof_before.max(self.since + PROVABLE_QUIET))
     }
 
-    /// How it may be tried at this moment; `None`: not yet.
+    /// The attempt that may be made at present; `None` if it is too early.
     pub(super) fn attempt(&self, provable: bool, now: Instant) -> Option<ReadAttempt> {
         if now < self.due(provable) {
             return None;
@@ -205,13 +205,13 @@ impl Settling {
         })
     }
 
-    /// The kernel was only asked, and would grant a lease.
+    /// Records that the kernel was only asked, and would grant a lease.
     pub(super) fn granted(&mut self) {
         self.asked = true;
         self.says = None;
     }
 
-    /// The kernel granted no lease, and so it was not read.
+    /// Records that the kernel granted no lease, so the file was not read.
     pub(super) fn not_granted(&mut self, says: KernelAnswer, now: Instant) {
         self.asked = true;
         self.says = Some(says);
@@ -221,8 +221,8 @@ impl Settling {
         }
     }
 
-    /// It was read to the end and had the same stamp before and after. True: what was found is what
-    /// it is. (Whether a reading for the sake of a checksum agrees with that is for the caller to say.)
+    /// Records that the file was read to the end and had the same stamp before and after. Returns `true` if the result
+    /// is final. After a reading for the checksum, the caller decides by comparing it.
     pub(super) fn read(
         &mut self,
         for_proof: bool,
@@ -242,7 +242,7 @@ impl Settling {
         match &self.first {
             Some((first, _)) if first == found => true,
             Some(_) => {
-                // It changed, and its stamp did not: begin again.
+                // The bytes changed although the stamp did not: start again.
                 self.since = now;
                 self.first = None;
                 false
@@ -254,7 +254,7 @@ impl Settling {
         }
     }
 
-    /// Could not be tried for a reason that is not the file's: again after this pause.
+    /// Delays the next attempt, because of a reason that is not the file's.
     pub(super) fn put_off(&mut self, until: Instant) {
         self.not_before = self.not_before.max(until);
     }

@@ -25,13 +25,13 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// With how much trust it may be read.
+/// The trust with which the file may be read.
 fn trust(file: &Settling, now: Instant) -> Option<Trust> {
     let trust = file.attempt(false, now)?.trust;
     (trust != Trust::Ask).then_some(trust)
 }
 
-/// A file that the kernel was asked about, and that nobody has open.
+/// A file that the kernel was asked about and that no writer has open.
 fn asked(stamp: FileStamp, now: Instant) -> Settling {
     let mut file = Settling::new(stamp, now, false);
     file.granted();
@@ -123,7 +123,7 @@ fn a_writer_on_a_local_disk_is_waited_for_without_end() {
         file.not_granted(SURE, now);
         assert_eq!(file.due(false), now + ms(500));
     }
-    // It closes the file: an event, and the stamp is as it was.
+    // The writer closes the file: there is an event, and the stamp is unchanged.
     file.seen(stamp(1), now + ms(10));
     assert_eq!(trust(&file, now + ms(10)), Some(Trust::Lease));
 }
@@ -188,12 +188,12 @@ fn a_file_that_was_there_at_the_start_is_read_at_once_and_without_a_lease_twice(
     let mut file = Settling::new(stamp(1), start, true);
     assert_eq!(trust(&file, start), Some(Trust::NoWriter));
     assert!(file.clone().read(false, true, &found(1), ms(10), start));
-    // Without a lease nobody knows whether an upload only paused while the server was restarted.
+    // Without a lease it is unknown whether an upload only paused while the server was restarted.
     let mut unleased = file.clone();
     assert!(!unleased.read(false, false, &found(1), ms(10), start));
     assert_eq!(trust(&unleased, start + ms(999)), None);
     assert!(unleased.read(false, false, &found(1), ms(10), start + ms(1000)));
-    // Unless somebody writes to it.
+    // A writer has the file open.
     file.not_granted(SURE, start);
     assert_eq!(trust(&file, start + ms(500)), None);
     assert_eq!(trust(&file, start + ms(1100)), Some(Trust::Lease));
@@ -216,7 +216,7 @@ fn a_checksum_is_worth_one_early_reading_of_each_state() {
     file.seen(stamp(2), start + ms(2000));
     assert_eq!(file.attempt(true, start + ms(2100)), Some(early));
     assert!(!file.read(true, true, &found(1), ms(100), start + ms(2200)));
-    // The reading took a tenth of a second: not again within one.
+    // The reading took a tenth of a second: no further one within a second.
     file.seen(stamp(3), start + ms(2300));
     file.granted();
     assert_eq!(file.due(true), start + ms(3200));

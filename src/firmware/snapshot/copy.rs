@@ -1,5 +1,5 @@
-//! The copying itself, on a thread beside the serving one: from a file that may change at any moment
-//! to a place where it cannot, with the hash as the judge.
+//! Copies a content on a separate thread, from a file that may change at any time to storage that
+//! cannot change. The hash decides whether the copy is valid.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -16,34 +16,35 @@ use crate::os::memory::Memfd;
 /// Bytes copied at a time.
 const CHUNK: usize = 64 << 10;
 
-/// Bytes that a temporary file leaves free on its medium: the state lives there too.
+/// Bytes that a temporary file leaves free on its medium, because the state folder is there too.
 const LEAVE_FREE: u64 = 1 << 20;
 
-/// What the copying thread is to do.
+/// Order for the copying thread.
 pub(super) struct Order {
     /// The hash that the copy must have.
     pub(super) id: ContentId,
-    /// Its size in bytes.
+    /// Size of the content in bytes.
     pub(super) size: u64,
     /// The firmware folder.
     pub(super) root: PathBuf,
-    /// Where it may lie.
+    /// Files that may hold the content.
     pub(super) sources: Vec<ContentSource>,
-    /// Makes the memory that it goes into; `None` if the budget has none left.
+    /// Creates the memory for the copy; `None` if the budget has no room.
     pub(super) memfd: Option<fn() -> io::Result<Memfd>>,
-    /// Bytes that it may take there, if that makes it faster; else no more than it has to.
+    /// Bytes that the copy may occupy in memory if that makes it faster. Otherwise it occupies as
+    /// little as possible.
     pub(super) room: u64,
-    /// Where a temporary file may be made, if it does not go into memory.
+    /// Folder for a temporary file, if the copy is not stored in memory.
     pub(super) spill: Option<PathBuf>,
 }
 
-/// Why one copy failed.
+/// Reason why a copy failed.
 enum CopyError {
-    /// This file is not it; another may be. A sentence.
+    /// The file does not have the content; another may. A sentence.
     Source(String),
-    /// Nothing can be read from where it lies. A sentence.
+    /// The medium of the files cannot be read. A sentence.
     Medium(String),
-    /// Where the copy goes has no room.
+    /// The target of the copy has no room.
     Room(io::Error),
 }
 
@@ -54,7 +55,7 @@ impl Order {
                 Ok(sealed) => return Ok(self.snapshot(Storage::Memory(sealed))),
                 Err(CopyError::Source(text)) => return Err(LoadError::Gone(text)),
                 Err(CopyError::Medium(text)) => return Err(LoadError::Unread(text)),
-                // A kernel without memfd (before 3.17), a sandbox that forbids it, or no memory.
+                // No memfd in the kernel (before 3.17), a sandbox forbids it, or no memory is left.
                 Err(CopyError::Room(error)) => format!("memory cannot be had ({error})"),
             }
         } else {
@@ -87,14 +88,14 @@ impl Order {
 
     fn temporary_file(&self, folder: &Path) -> io::Result<File> {
         let file = unnamed_file(folder)?;
-        // A file system that does not say how much is free says so when it is full.
+        // A file system that does not report its free space fails when it is full.
         if free_bytes(&file).is_ok_and(|free| free < self.size.saturating_add(LEAVE_FREE)) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(file)
     }
 
-    /// Copies the first source that has the right bytes.
+    /// Copies the first source that has the correct bytes.
     fn copy_to<To: Write, Done>(
         &self,
         create: impl Fn() -> io::Result<To>,
@@ -139,21 +140,22 @@ impl Order {
                 }
             }
         };
-        // The folder by its path each time: it may have been made again.
+        // Opened by path each time, because the folder may have been created again.
         let root = Folder::open(&self.root).map_err(|error| match out_of_resources(&error) {
             true => CopyError::Room(error),
             false => CopyError::Medium(format!("the firmware folder cannot be opened: {error}")),
         })?;
         let is_elsewhere = root.stamp().is_ok_and(|root| root.dev != source.stamp.dev);
         let mut file = root.open_file(path).map_err(|error| {
-            // Not there, and it was on another device than the folder is: its medium was removed.
+            // The file is missing and was on another device than the folder is: its medium was
+            // removed.
             if error.kind() == io::ErrorKind::NotFound && is_elsewhere {
                 return CopyError::Medium(format!("{path} is not there, nor is its medium"));
             }
             cannot("opened", error)
         })?;
         let size = |file: &File| crate::os::fs::stamp(file).map(|stamp| stamp.size);
-        // Not worth reading.
+        // A file of another size need not be read.
         if size(&file).map_err(|error| cannot("looked at", error))? != self.size {
             return Err(changed());
         }
@@ -169,7 +171,7 @@ impl Order {
             if chunk.is_empty() {
                 break;
             }
-            // One that grows while it is read must not grow the copy past its budget.
+            // A file that grows while it is read must not make the copy larger than its budget.
             left = left.checked_sub(chunk.len() as u64).ok_or_else(changed)?;
             hash.update(chunk);
             to.write_all(chunk).map_err(CopyError::Room)?;
@@ -183,7 +185,7 @@ impl Order {
     }
 }
 
-/// Errors that say something about what the file lies on, not about the file.
+/// Whether the error concerns the medium and not the file.
 fn is_of_the_medium(error: &io::Error) -> bool {
     let number = error.raw_os_error();
     matches!(
@@ -192,7 +194,7 @@ fn is_of_the_medium(error: &io::Error) -> bool {
     )
 }
 
-/// Errors that say something about this process or machine, not about the file.
+/// Whether the error concerns this process or machine and not the file.
 fn out_of_resources(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),

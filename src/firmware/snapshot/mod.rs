@@ -1,10 +1,9 @@
-//! Bytes that can never change: each content that is asked for is copied once into a sealed memfd
-//! (or, over the memory budget, into an unlinked temporary file), and its hash must be the recorded
-//! one (docs/decisions.md "Only snapshots are served", docs/hazards.md 9, 10, 12). Every byte that a module gets
-//! comes from here.
+//! Immutable copies of contents: each requested content is copied once into a sealed memfd (or, above the memory
+//! budget, into an unlinked temporary file), and its hash must be the recorded one (docs/decisions.md "Only snapshots
+//! are served", docs/hazards.md 9, 10, 12). Every byte that a module gets comes from a snapshot.
 //!
-//! A file whose stamp has changed is still tried. Only the hash says whether the bytes are the recorded
-//! ones; a `chmod`, or a file system that invents its inode numbers, changes the stamp and not the bytes.
+//! A file whose stamp has changed is still tried. Only the hash shows whether the bytes are those recorded: a `chmod`,
+//! or a file system that invents inode numbers, changes the stamp and not the bytes.
 
 mod copy;
 
@@ -27,14 +26,14 @@ use super::catalog::{Catalog, ContentSource};
 use crate::os::memory::{Memfd, Sealed, whole_pages};
 use crate::os::process::{file_limit, start_thread};
 
-/// How long a content that is not offered any more is kept for downloads that pause.
+/// Time for which a content that is no longer offered is kept for paused downloads.
 const KEEP: Duration = Duration::from_secs(3600);
 
-/// As long as all snapshots take no more than this part of the budget, they may take more memory than they have bytes,
-/// for the sake of huge pages.
+/// Divisor of the budget. While all snapshots take at most this part of the budget, they may take more memory than they
+/// have bytes, in order to use huge pages.
 const GENEROUS: u64 = 4;
 
-/// The bytes of one content. They are the same for as long as anyone holds it.
+/// The bytes of one content, which never change.
 #[derive(Debug)]
 pub struct Snapshot {
     id: ContentId,
@@ -44,12 +43,12 @@ pub struct Snapshot {
 #[derive(Debug)]
 enum Storage {
     Memory(Sealed),
-    /// A file without a name, and its size in bytes. Never mapped.
+    /// An unlinked file and its size in bytes. Never mapped.
     File(File, u64),
 }
 
 impl Snapshot {
-    /// The hash of these bytes.
+    /// Hash of the bytes.
     pub fn id(&self) -> ContentId {
         self.id
     }
@@ -62,8 +61,7 @@ impl Snapshot {
         }
     }
 
-    /// All bytes, where they are in memory; `None` for one in a temporary file, which is never mapped
-    /// (its medium may go).
+    /// All bytes, if they are in memory; `None` for a temporary file, which is not mapped as its medium may be removed.
     pub fn bytes(&self) -> Option<&[u8]> {
         match &self.storage {
             Storage::Memory(sealed) => Some(sealed.bytes()),
@@ -71,7 +69,7 @@ impl Snapshot {
         }
     }
 
-    /// For sendfile.
+    /// Descriptor for sendfile.
     pub fn file(&self) -> BorrowedFd<'_> {
         match &self.storage {
             Storage::Memory(sealed) => sealed.file(),
@@ -79,8 +77,8 @@ impl Snapshot {
         }
     }
 
-    /// Copies bytes from `offset` on into `buffer`; how many there were (less than asked only at the
-    /// end). An error means that the medium of a temporary file has gone.
+    /// Copies bytes from `offset` into `buffer`. Returns their number, which is less than the buffer's length only at
+    /// the end. Fails only if the medium of a temporary file is gone.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         match &self.storage {
             Storage::Memory(sealed) => {
@@ -89,19 +87,19 @@ impl Snapshot {
                     .and_then(|offset| sealed.bytes().get(offset..))
                     .unwrap_or_default();
                 let count = buffer.len().min(rest.len());
-                // Both are there; a loop over the bytes is ten times as slow where the build is for size.
+                // Both slices exist. A loop over the bytes would be ten times slower in a build optimised for size.
                 if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
                     to.copy_from_slice(from);
                 }
                 Ok(count)
             }
-            // pread refuses offsets beyond what a file can have.
+            // pread rejects offsets above the largest possible file size.
             Storage::File(_, size) if offset >= *size => Ok(0),
             Storage::File(file, _) => read_file_at(file, buffer, offset),
         }
     }
 
-    /// Bytes of memory that it holds.
+    /// Bytes of memory that the snapshot occupies.
     fn memory(&self) -> u64 {
         match &self.storage {
             Storage::Memory(sealed) => sealed.held(),
@@ -127,20 +125,19 @@ fn read_file_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Resu
     Ok(total)
 }
 
-/// Why a content could not be loaded.
+/// Reason why a content could not be loaded.
 #[derive(Debug)]
 pub enum LoadError {
-    /// No file with these bytes is there any more, or it changed while it was read. The folder
-    /// should be scanned again.
+    /// No file has these bytes any longer, or the file changed while it was read. The folder should be scanned again.
     Gone(String),
-    /// The firmware folder, or its medium, cannot be read now.
+    /// The firmware folder or its medium cannot be read at present.
     Unread(String),
-    /// Neither the memory budget nor a temporary file has room for it now.
+    /// Neither the memory budget nor a temporary file has room for the content at present.
     Full(String),
 }
 
 impl LoadError {
-    /// The reason in the metrics.
+    /// Label of the reason in the metrics.
     pub fn word(&self) -> &'static str {
         match self {
             LoadError::Gone(_) => "gone",
@@ -162,31 +159,31 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// All snapshots there are, on the serving thread. Not `Sync`; the copying happens beside it.
+/// All snapshots, owned by the serving thread. Not `Sync`; other threads do the copying.
 pub struct Snapshots {
     root: PathBuf,
     budget: u64,
     spill: Option<PathBuf>,
-    /// Each snapshot keeps a file open, so those that nobody uses are limited in number as well.
+    /// Maximum number of snapshots before unused ones are dropped. Each snapshot keeps a file open.
     most: usize,
-    /// [`Memfd::new`].
+    /// [`Memfd::new`]; a field so that tests can replace it.
     memfd: fn() -> io::Result<Memfd>,
-    /// In the order of their hashes, so that those with the same first 12 bits are neighbours.
+    /// Sorted by hash, so that contents with the same first 12 bits are neighbours.
     loaded: RefCell<BTreeMap<ContentId, CachedSnapshot>>,
-    /// Counts uses: what was used last has the highest number.
+    /// Counter of uses. The most recently used snapshot has the highest number.
     uses: Cell<u64>,
-    /// The holder may load. The thread that copies holds it until it is done, so a load whose client has
-    /// gone away still counts as one; what it copied is left here for the next load to find.
+    /// Lock that a load must hold. The copying thread holds it until the copy is complete, so a load counts even after
+    /// its client is gone. The copy is then left in the mutex for the next load.
     loader: Arc<Mutex<Option<Snapshot>>>,
 }
 
-/// A loaded snapshot with its place in the order of use.
+/// A loaded snapshot with its position in the order of use.
 struct CachedSnapshot {
     snapshot: Arc<Snapshot>,
-    /// [`Snapshots::uses`] at its last use.
+    /// Value of [`Snapshots::uses`] at the last use.
     used: u64,
-    /// `used` at the last sweep that found it in use or used since the sweep before, and when that
-    /// was.
+    /// Value of `used`, and the time, at the last sweep that found the snapshot in use or used since the previous
+    /// sweep.
     swept: (u64, Instant),
 }
 
@@ -197,11 +194,11 @@ impl CachedSnapshot {
 }
 
 impl Snapshots {
-    /// `root`: the firmware folder. `budget`: bytes of memory for all memfds together, those in use
-    /// counted. `spill`: where temporary files may be made (the state folder), if anywhere.
+    /// Creates an empty set of snapshots. `root` is the firmware folder. `budget` is the number of bytes of memory for
+    /// all memfds together, including those in use. `spill` is the folder for temporary files (the state folder), if
+    /// there is one.
     ///
-    /// The limit of open files should be raised before: snapshots that nobody uses take up to an
-    /// eighth of it, at most 256.
+    /// The limit of open files should be raised first: unused snapshots take up to an eighth of the limit, at most 256.
     pub fn new(root: PathBuf, budget: u64, spill: Option<PathBuf>) -> Snapshots {
         let most = usize::try_from(file_limit() / 8).unwrap_or(usize::MAX);
         Snapshots {
@@ -216,7 +213,7 @@ impl Snapshots {
         }
     }
 
-    /// The snapshot, if it is loaded. Counts as a use.
+    /// Returns the snapshot if it is loaded. Counts as a use.
     pub fn get(&self, id: ContentId) -> Option<Arc<Snapshot>> {
         let mut loaded = self.loaded.borrow_mut();
         let cached = loaded.get_mut(&id)?;
@@ -224,9 +221,9 @@ impl Snapshots {
         Some(Arc::clone(&cached.snapshot))
     }
 
-    /// The snapshot, loaded from one of these files if it is not there yet. One load at a time; those
-    /// who wait for the same content get the same snapshot. Drops those not in use, least recently
-    /// used first, to stay under the budget.
+    /// Returns the snapshot, and loads it from one of these files if necessary. One load runs at a time; requests that
+    /// wait for the same content get the same snapshot. Drops unused snapshots, least recently used first, to stay
+    /// within the budget.
     ///
     /// Cancel-safe: a copy that has begun is completed for the next request.
     pub async fn load(
@@ -241,7 +238,7 @@ impl Snapshots {
         if let Some(left) = loader.take() {
             self.insert(left);
         }
-        // Perhaps it was loaded while we waited.
+        // It may have been loaded during the wait.
         if let Some(snapshot) = self.get(id) {
             return Ok(snapshot);
         }
@@ -262,8 +259,8 @@ impl Snapshots {
                 spill: self.spill.clone(),
             };
             let (tell, told) = smol::channel::bounded(1);
-            // If nobody is there to be told, the guard goes with the message, and the snapshot stays
-            // behind it. If there can be no thread, `tell` goes at once.
+            // If the receiver is gone, the guard is dropped with the message and the snapshot stays in the mutex. If no
+            // thread can be started, `tell` is dropped at once and `recv` fails.
             let copying = move || {
                 let done = order.carry_out().map(|snapshot| *loader = Some(snapshot));
                 tell.try_send((loader, done)).ok();
@@ -280,15 +277,15 @@ impl Snapshots {
                         return Ok(self.insert(snapshot));
                     }
                 }
-                // Temporary files that nobody uses make room for one that is wanted.
+                // Drop unused temporary files to make room for the requested content.
                 Err(LoadError::Full(_)) if self.drop_idle_files() => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Calls `look` with the loaded contents whose [`ContentId::short`] is this: also those whose file is
-    /// gone. (Every packet asks this: a list would be an allocation for each.)
+    /// Calls `look` with the loaded contents that have this [`ContentId::short`], including those whose file is gone.
+    /// Every packet needs this lookup, so it does not allocate a list.
     pub fn with_short<R>(
         &self,
         short: u16,
@@ -300,14 +297,13 @@ impl Snapshots {
         look(&mut found.by_ref().take_while(|id| id.short() == short))
     }
 
-    /// Drops those that are not in the catalogue any more, not in use, and not used for an hour; and
-    /// temporary files that were not used for as long. To be called now and then: it is also
-    /// what notices the time.
+    /// Drops snapshots that are unused for an hour and no longer in the catalogue, and temporary files that are unused
+    /// for an hour. Must be called regularly, because the time of non-use is measured from sweep to sweep.
     pub fn sweep(&self, catalog: &Catalog) {
         self.sweep_at(Instant::now(), |id| !catalog.sources(id).is_empty());
     }
 
-    /// May a later sweep give something back, though nothing is loaded and the folder stays as it is?
+    /// Whether a later sweep may free something, even if nothing is loaded and the folder does not change.
     pub fn may_give_back(&self, catalog: &Catalog) -> bool {
         let is_left = self.loader.try_lock_arc().is_none_or(|left| left.is_some());
         let may_go = |(id, cached): (&ContentId, &CachedSnapshot)| {
@@ -331,7 +327,7 @@ impl Snapshots {
         });
     }
 
-    /// Bytes of memory held by snapshots now (whole pages).
+    /// Bytes of memory that snapshots occupy at present (whole pages).
     pub fn held(&self) -> u64 {
         let loaded = self.loaded.borrow();
         loaded.values().map(|cached| cached.snapshot.memory()).sum()
@@ -355,8 +351,8 @@ impl Snapshots {
         snapshot
     }
 
-    /// Makes room for a content in memory by dropping what is not in use, least recently used first.
-    /// False if that is not enough.
+    /// Makes room for a content in memory by dropping unused snapshots, least recently used first. Returns `false` if
+    /// that is not enough.
     fn make_room(&self, size: u64) -> bool {
         let mut loaded = self.loaded.borrow_mut();
         let mut idle: Vec<(u64, ContentId)> = loaded
@@ -366,7 +362,7 @@ impl Snapshots {
             .collect();
         idle.sort_unstable();
         let mut idle = idle.into_iter().map(|(_, id)| id);
-        // First the number of open files: that has nothing to do with where the new one goes.
+        // Limit the number of open files first. This does not depend on where the new snapshot is stored.
         let excess = (loaded.len() + 1).saturating_sub(self.most);
         for id in idle.by_ref().take(excess) {
             loaded.remove(&id);
@@ -381,7 +377,7 @@ impl Snapshots {
         while held.saturating_add(wanted) > self.budget {
             let Some(id) = idle.next() else { return false };
             let freed = loaded.get(&id).map_or(0, memory);
-            // Dropping a temporary file would not help here.
+            // Dropping a temporary file would free no memory.
             if freed > 0 {
                 loaded.remove(&id);
                 held -= freed;
@@ -390,7 +386,7 @@ impl Snapshots {
         true
     }
 
-    /// Drops temporary files that are not in use. False: there were none.
+    /// Drops unused temporary files. Returns `false` if there were none.
     fn drop_idle_files(&self) -> bool {
         let mut loaded = self.loaded.borrow_mut();
         let before = loaded.len();

@@ -8,7 +8,7 @@ use crate::os::scratch::Scratch;
 
 const MB: u64 = 1 << 20;
 
-/// A firmware folder, a state folder, and snapshots with this budget.
+/// A firmware folder, a state folder, and snapshots with a budget.
 struct House {
     firmware: Scratch,
     state: Scratch,
@@ -35,7 +35,7 @@ impl House {
         }
     }
 
-    /// Drops a file.
+    /// Writes a file into the firmware folder.
     fn file(&self, path: &str, bytes: &[u8]) -> (ContentId, ContentSource) {
         let stamp = crate::os::fs::stamp(&File::open(self.firmware.write(path, bytes)).unwrap());
         let source = ContentSource {
@@ -52,7 +52,7 @@ impl House {
         smol::block_on(self.snapshots.load(*id, std::slice::from_ref(source)))
     }
 
-    /// Drops a file and loads it.
+    /// Writes a file and loads it.
     fn loaded(&self, path: &str, bytes: &[u8]) -> Arc<Snapshot> {
         let file = self.file(path, bytes);
         self.load(&file).unwrap()
@@ -81,14 +81,14 @@ fn id_of(bytes: &[u8]) -> ContentId {
     ContentId(Sha256::digest(bytes).into())
 }
 
-/// Bytes that differ from one seed to the next, more than one chunk of them.
+/// Returns bytes that differ from seed to seed and are more than one chunk.
 fn image(seed: u8) -> Vec<u8> {
     (0..150_001u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8 ^ seed)
         .collect()
 }
 
-/// Budget for so many images.
+/// Returns a budget for `count` images.
 fn images(count: u64) -> u64 {
     whole_pages(150_001) * count
 }
@@ -111,7 +111,7 @@ fn a_snapshot_keeps_its_bytes_when_the_file_is_overwritten_truncated_or_deleted(
             (id_of(&image(1)), 150_001)
         );
         let path = house.firmware.path().join("P/1.0.0/update.bin");
-        // In place: the same inode.
+        // Write in place: the inode stays the same.
         std::fs::write(&path, image(2)).unwrap();
         assert_eq!(read_all(&snapshot), image(1));
         File::options()
@@ -174,14 +174,14 @@ fn a_load_that_is_given_up_is_finished_and_kept_for_the_next() {
     let path = house.firmware.path().join("a.bin");
     smol::block_on(async {
         let sources = [source];
-        // The first poll starts the copy, and then its client goes away. Once more, if the copy was
-        // done before the poll was.
+        // The first poll starts the copy, and then its client is dropped. If the copy was completed
+        // before the poll ended, the test tries again.
         while let Some(done) = poll_once(house.snapshots.load(id, &sources)).await {
             done.unwrap();
             house.snapshots.loaded.borrow_mut().clear();
         }
         assert!(!house.is_loaded(id));
-        // Whoever gets the lock comes after the copy.
+        // The lock is free only after the copy.
         drop(house.snapshots.loader.lock_arc().await);
         std::fs::remove_file(&path).unwrap();
         let snapshot = house.snapshots.load(id, &sources).await.unwrap();
@@ -243,7 +243,7 @@ fn what_is_in_use_counts_and_is_never_dropped() {
     assert_eq!(read_all(&three), image(3));
 }
 
-/// Where there are huge pages, of 2 MiB here: two are taken, then no more than what there has to be.
+/// Two snapshots take a huge page each (2 MiB here). The others take only as much as they need.
 #[test]
 fn a_quarter_of_the_budget_may_be_taken_for_huge_pages() {
     let house = House::without_state(20 * MB);
@@ -289,7 +289,7 @@ fn unused_snapshots_are_limited_in_number() {
     }
     assert_eq!(house.snapshots.loaded.borrow().len(), 3);
     assert!(house.is_loaded(id_of(&[5])));
-    // Those in use are not: the connections that use them are limited already.
+    // Snapshots in use are not limited, because the connections that use them are limited already.
     let held: Vec<_> = (1..=5).map(|s| house.loaded("x.bin", &[s])).collect();
     assert_eq!(house.snapshots.loaded.borrow().len(), held.len());
 }
@@ -346,7 +346,7 @@ fn links_and_pipes_put_in_the_place_of_a_file_are_refused_at_once() {
 
 #[test]
 fn a_medium_that_cannot_be_read_is_told_apart_with_the_reason() {
-    // The one regular file that anybody can open and nobody can read at its beginning.
+    // `/proc/self/mem` is a regular file that can be opened but not read at its beginning.
     let snapshots = Snapshots::new(Path::new("/proc/self").into(), MB, None);
     let house = House::new(MB);
     let (_, mut source) = house.file("mem", b"");
@@ -402,7 +402,7 @@ fn what_is_not_offered_any_more_is_dropped_an_hour_after_its_last_use() {
         house.snapshots.sweep_at(now, |id| id == new);
     };
     sweep(50);
-    // A GetN: it counts as used when the next sweep sees it.
+    // As by a GetN request: the snapshot counts as used when the next sweep runs.
     house.snapshots.get(old).unwrap();
     sweep(90);
     sweep(149);

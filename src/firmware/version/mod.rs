@@ -1,10 +1,9 @@
-//! Versions: numbers between dots, their two forms, and how a release's stands to a device's
-//! (docs/protocol.md 4b, docs/decision.md "Version order"). Folder names, file names, rules and every check are
-//! read with it.
+//! Versions: numbers separated by dots, in two forms, and the comparison of a release's version with that of a device
+//! (docs/protocol.md 4b, docs/decision.md "Version order"). Used for folder names, file names, rules and every check.
 //!
-//! There are two orders. Within one form a version is compared field by field; LuatOS modules put the core's
-//! version in front of their script's and leave out the script's middle field, so only [`standing`] compares
-//! across the forms.
+//! There are two orders. Versions of the same form are compared field by field. LuatOS modules put the core version in
+//! front of the script version and omit the script's middle field, so only [`standing`] compares versions of different
+//! forms.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -12,15 +11,14 @@ use std::hash::{Hash, Hasher};
 
 use super::date::is_date;
 
-/// Up to five numeric fields. `v`, leading zeros and trailing zero fields do not count, so
-/// `v2.0.01` = `2.0.1` = `2.0.1.0`. Field by field from the left is a total order (`Ord`); it is the
-/// order of the *plain* form.
+/// Up to five numeric fields. `v`, leading zeros and trailing zero fields are not significant, so `v2.0.01` = `2.0.1` =
+/// `2.0.1.0`. The total order (`Ord`) compares field by field from the left; it is the order of the *plain* form.
 #[derive(Clone, Copy, Debug)]
 pub struct Version {
     /// Missing fields are 0.
     fields: [u32; 5],
-    /// The number of fields that were written, 1 to 5. Not part of the order: only [`Version::core_form`]
-    /// and the text depend on it.
+    /// Number of fields that were written, 1 to 5. Not part of the order: only [`Version::core_form`] and the text
+    /// depend on this number.
     written: u8,
 }
 
@@ -50,20 +48,20 @@ impl Hash for Version {
     }
 }
 
-/// A core version and the version of the script on it: `CORE.A.C` as libfota2 sends it, or `CORE.A.B.C` as
+/// A core version and the version of the script on that core: `CORE.A.C` as libfota2 sends it, or `CORE.A.B.C` as
 /// libfota sent it in 2023 (docs/protocol.md 9b).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CoreForm {
-    /// The core (firmware) version, at least 1000.
+    /// Core version, at least 1000.
     pub core: u32,
-    /// The script's version: its first and its third field.
+    /// First and third field of the script version.
     pub script: (u32, u32),
-    /// The script's version with all of its fields, where the middle one is known.
+    /// The script version with all fields, if the middle field is known.
     pub full: Option<Version>,
 }
 
 impl CoreForm {
-    /// The order of the scripts of two forms: of all fields if both know them, else of the first and the third.
+    /// Compares the scripts of two forms by all fields if both have them, otherwise by the first and third.
     pub fn cmp_script(&self, other: &CoreForm) -> Ordering {
         match (self.full, other.full) {
             (Some(this), Some(other)) => this.cmp(&other),
@@ -71,7 +69,7 @@ impl CoreForm {
         }
     }
 
-    /// This form as a module reports it that ran `before`: where only that one knows its middle number, it keeps it.
+    /// Returns this form as reported by a module that ran `before`. A middle number that only `before` has is kept.
     pub fn with_middle_of(self, before: CoreForm) -> CoreForm {
         let (a, c) = self.script;
         let kept = before.full.map(|script| {
@@ -84,10 +82,10 @@ impl CoreForm {
         }
     }
 
-    /// The order of this form's script and a plain version.
+    /// Compares the script of this form with a plain version.
     pub fn cmp_plain(&self, plain: Version) -> Ordering {
         match self.full {
-            // A module sends four fields of its script's version at most.
+            // A module sends at most four fields of its script version.
             Some(Version {
                 fields: [a, b, c, d, _],
                 ..
@@ -100,23 +98,23 @@ impl CoreForm {
     }
 }
 
-/// What the first field of a module's versions means if it is 1000 or more. It follows from the marker in
-/// its firmware name.
+/// Meaning of the first field of a module's versions if that field is 1000 or more. Depends on the marker in the
+/// firmware name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirstField {
-    /// The core's version (`_LuatOS-SoC_`).
+    /// The core version (`_LuatOS-SoC_`).
     Core,
-    /// A number like any other (every other marker).
+    /// A number without special meaning (every other marker).
     Number,
-    /// Not known: there is no marker. Of two versions of the same form (two dates, two core forms, two plain
-    /// ones) it is a number; where only one of them can be in core form, that one is.
+    /// Unknown, because there is no marker. If two versions have the same form (two dates, two core forms, two plain
+    /// ones), the field is a number. If only one of them can be in core form, that version is.
     Unstated,
 }
 
 impl FirstField {
-    /// The core forms of two versions of one module, as they are compared.
+    /// Returns the core forms in which two versions of one module are compared.
     pub fn forms(self, one: Version, other: Version) -> (Option<CoreForm>, Option<CoreForm>) {
-        // A date like 20240101 is not a core's version.
+        // A date such as 20240101 is no core version.
         let likely = |version: Version| {
             let form = version.core_form();
             form.filter(|form| form.core <= MOST_LIKELY_CORE)
@@ -131,44 +129,43 @@ impl FirstField {
         }
     }
 
-    /// The core form of a version of which only this one is known.
+    /// Returns the core form of a version if there is no second version to compare it with.
     pub fn form(self, version: Version) -> Option<CoreForm> {
         version.core_form().filter(|_| self != FirstField::Number)
     }
 }
 
-/// How a release stands to what the device runs, by version alone.
+/// Result of comparing a release with what the device runs, by version only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// The release is newer.
     Newer,
-    /// Both say the same.
+    /// The versions are equal.
     Same,
     /// The release is older, or neither newer nor older (script up, core down).
     Older,
-    /// The release names a core and the device did not say its own: only `any_core` may offer it.
+    /// The release names a core and the device did not report its own: only `any_core` may offer the release.
     CoreUnknown,
 }
 
-/// Core versions have four digits; no field of a script's version has more than three
+/// Lowest core version. Core versions have four digits, and no field of a script version has more than three
 /// (docs/protocol.md 4b).
 const LEAST_CORE: u32 = 1000;
 
 /// The highest core version of four digits.
 const MOST_LIKELY_CORE: u32 = 9999;
 
-/// A field is below 10^9, so that it fits 32 bits whatever is done with it.
+/// Maximum number of significant digits of a field. Every field is below 10^9 and fits 32 bits.
 const LONGEST_FIELD: usize = 9;
 
-/// No version that is worth reading is longer, even with fields full of leading zeros.
+/// Maximum length of a version in bytes. No useful version is longer, even with fields full of leading zeros.
 const LONGEST_TEXT: usize = 128;
 
 impl Version {
-    /// Reads a version as devices and folders write it: digits between dots, an optional `v` or `V`,
-    /// spaces around it ignored, one to five fields of at most nine digits after leading zeros.
-    /// Full-width digits and dots count as ASCII ones. A date may be written `2024-12-31`, and with a time
-    /// (`202412311200`) it is two fields, `20241231.120000`. Anything else is `None`: free text, which has no
-    /// order.
+    /// Parses a version as devices and folders write it: digits separated by dots, an optional `v` or `V`, surrounding
+    /// spaces, one to five fields of at most nine digits after leading zeros. Full-width digits and dots count as
+    /// ASCII. A date may be written `2024-12-31`, and with a time (`202412311200`) it is two fields, `20241231.120000`.
+    /// Returns `None` for any other text, which has no order.
     pub fn parse(text: &str) -> Option<Version> {
         if text.len() > LONGEST_TEXT {
             return None;
@@ -193,7 +190,7 @@ impl Version {
         }
     }
 
-    /// A date in a form that other versions do not have: `2024-12-31`, `202412311200`.
+    /// Parses a date in a form that other versions do not have: `2024-12-31`, `202412311200`.
     fn date(text: &str) -> Option<Version> {
         let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
         let number = |text: &str| text.parse::<u32>().ok();
@@ -217,7 +214,7 @@ impl Version {
         ]))
     }
 
-    /// The version of these fields, written with as many as are needed and three at least.
+    /// Creates a version of these fields, written with as many fields as necessary and at least three.
     fn of(fields: [u32; 5]) -> Version {
         let written = match fields {
             [.., 0, 0] => 3,
@@ -227,13 +224,13 @@ impl Version {
         Version { fields, written }
     }
 
-    /// The fields, most significant first, missing ones 0.
+    /// The fields, most significant first; missing fields are 0.
     pub fn fields(&self) -> [u32; 5] {
         self.fields
     }
 
-    /// The version in core form, if its first field is 1000 or more: `CORE.A.C` with three fields at most,
-    /// `CORE.A.B.C` (and `CORE.A.B.C.D`) with more.
+    /// The version in core form, if its first field is 1000 or more: `CORE.A.C` if at most three fields were written,
+    /// otherwise `CORE.A.B.C` (or `CORE.A.B.C.D`).
     pub fn core_form(&self) -> Option<CoreForm> {
         let [core, a, b, c, d] = self.fields;
         if core < LEAST_CORE {
@@ -253,13 +250,13 @@ impl Version {
         })
     }
 
-    /// Of a plain version X.Y.Z what LuatOS would send: (X, Z).
+    /// The part of a plain version X.Y.Z that LuatOS would send: (X, Z).
     fn script(&self) -> (u32, u32) {
         let [x, _, z, ..] = self.fields;
         (x, z)
     }
 
-    /// The version that is written `CORE.A.C`, or `CORE.A.B.C` if the middle field is known.
+    /// Creates the version that is written `CORE.A.C`, or `CORE.A.B.C` if the middle field is known.
     pub fn of_core_form(form: CoreForm) -> Version {
         match (form.full.map(|script| script.fields), form.script) {
             (Some([a, b, c, d, _]), _) => {
@@ -271,21 +268,22 @@ impl Version {
         }
     }
 
-    /// The script's version of a core form, as a plain one whose middle field is 0.
+    /// The script version of a core form as a plain version, with 0 as the middle field.
     pub fn script_alone(form: CoreForm) -> Version {
         let (a, c) = form.script;
         Version::of([a, 0, c, 0, 0])
     }
 
-    /// A plain version as far as LuatOS sends it: X.0.Z.
+    /// The part of a plain version that LuatOS sends, as a version: X.0.Z.
     pub fn without_middle(&self) -> Version {
         let (x, z) = self.script();
         Version::of([x, 0, z, 0, 0])
     }
 
-    /// What a device that runs `device` will report once it has installed `release`: the release's
-    /// own version, but a module says CORE.A.C (or CORE.A.B.C) if it did so before (a plain `2.0.1` on core
-    /// 2012 comes back as `2012.2.1`), and a plain one that takes CORE.A.C comes back as A.0.C.
+    /// Version that a device running `device` will report after it has installed `release`. This is the release's own
+    /// version, with two exceptions: a module that reported CORE.A.C (or CORE.A.B.C) reports a plain version in that
+    /// form (`2.0.1` on core 2012 as `2012.2.1`), and a module with a plain version that installs CORE.A.C reports
+    /// A.0.C.
     pub fn after_installing(device: Version, release: Version, first: FirstField) -> Version {
         match first.forms(device, release) {
             (Some(form), None) => Version::of_core_form(CoreForm {
@@ -302,7 +300,7 @@ impl Version {
     }
 }
 
-/// As many fields as were written, and three at least: `2.0.1`, `2.0.0`, `2.0.1.7`.
+/// Writes as many fields as were written, and at least three: `2.0.1`, `2.0.0`, `2.0.1.7`.
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [x, y, z, fourth, fifth] = self.fields;
@@ -315,20 +313,20 @@ impl fmt::Display for Version {
     }
 }
 
-/// A character as its ASCII twin: an input method left in full-width mode writes `２．０．１`.
+/// Converts a full-width character to ASCII: an input method left in full-width mode writes `２．０．１`.
 fn narrow(c: char) -> char {
     match c {
         '\u{ff01}'..='\u{ff5e}' => u32::from(c)
             .checked_sub(0xfee0)
             .and_then(char::from_u32)
             .unwrap_or(c),
-        // The ideographic full stop is what the dot key gives while Chinese is typed.
+        // The dot key produces the ideographic full stop while Chinese is typed.
         '\u{3002}' => '.',
         _ => c,
     }
 }
 
-/// One field: `007` → 7. At least one digit, at most nine after the leading zeros.
+/// Parses one field: `007` → 7. At least one digit, and at most nine after the leading zeros.
 fn field(characters: &mut std::iter::Peekable<impl Iterator<Item = char>>) -> Option<u32> {
     let mut value = 0u32;
     let mut digits = 0usize;
@@ -343,8 +341,8 @@ fn field(characters: &mut std::iter::Peekable<impl Iterator<Item = char>>) -> Op
     (digits > 0 && significant <= LONGEST_FIELD).then_some(value)
 }
 
-/// How `release` stands to `device`, by docs/decision.md "Version order". `first`: what a first field
-/// of 1000 or more means to this device.
+/// Compares `release` with `device` by docs/decision.md "Version order". `first` is the meaning of a first field of
+/// 1000 or more for this device.
 pub fn standing(device: Version, release: Version, first: FirstField) -> Standing {
     let by_order = |order| match order {
         Ordering::Greater => Standing::Newer,

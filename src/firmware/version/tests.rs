@@ -80,7 +80,7 @@ fn a_core_form_has_a_core_of_four_digits() {
     assert_eq!(form("2012.001.004"), core_form(2012, (1, 4)));
     assert_eq!(form("1000"), core_form(1000, (0, 0)));
     assert_eq!(form("999.1.4"), None);
-    // Four fields say the script's middle number too (docs/protocol.md 9b), even where the last is 0.
+    // Four fields contain the script's middle number too (docs/protocol.md 9b), even if the last field is 0.
     for (text, script, full) in [
         ("1103.1.0.1", (1, 1), "1.0.1"),
         ("1103.1.2.0", (1, 0), "1.2.0"),
@@ -226,7 +226,7 @@ fn a_version_is_shown_with_three_fields_or_more() {
 }
 
 fn any_version() -> impl Strategy<Value = Version> {
-    // Small fields meet often; large first ones make core forms.
+    // Small fields are often equal; large first fields result in core forms.
     let first = prop_oneof![0u32..4, 1000u32..1004, 999u32..1001];
     (first, 0u32..4, 0u32..4, 0u32..2, 0u32..2).prop_map(|(a, b, c, d, e)| {
         // Most versions have three fields.

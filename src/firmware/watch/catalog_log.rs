@@ -1,5 +1,5 @@
-//! Logs what became of files, each thing once: available, gone, and what looks like a mistake. The server logs what is
-//! quarantined.
+//! Logs each change of the catalogue once: files and groups that become available, files that are gone, and warnings.
+//! The server logs the quarantined files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use crate::firmware::ContentId;
 use crate::firmware::audience::Group;
 use crate::firmware::catalog::{Catalog, Remark};
 
-/// Lines of one kind that are logged at a time; the rest are counted.
+/// Maximum number of lines of one kind that are logged at a time; further lines are counted.
 const LINES: usize = 40;
 
-/// What was logged.
+/// Contents of the catalogue that were logged.
 #[derive(Debug, Default)]
 pub(super) struct CatalogLog {
-    /// By path.
+    /// Content of the available files, by path.
     available: BTreeMap<Box<str>, ContentId>,
     remarks: BTreeSet<Remark>,
     groups: BTreeMap<String, Arc<Group>>,
@@ -24,8 +24,8 @@ pub(super) struct CatalogLog {
 }
 
 impl CatalogLog {
-    /// Logs what the new catalogue says and was not logged yet. What the first one offers is logged at
-    /// level debug: the server logs a summary.
+    /// Logs the contents of a catalogue that were not logged yet. The files of the first catalogue are logged at level
+    /// debug, because the server logs a summary of them.
     pub(super) fn tell(&mut self, catalog: &Catalog) {
         let mut lines = Vec::new();
         let mut available = BTreeMap::new();
@@ -57,7 +57,7 @@ impl CatalogLog {
         write(level, &lines, "more are available");
         self.told = true;
 
-        // One that waits will be logged when it is complete, one that is refused is logged by the server.
+        // A waiting file is logged once it is complete. A quarantined file is logged by the server.
         let mut lines = Vec::new();
         for (path, content) in std::mem::take(&mut self.available) {
             let (waiting, refused) = (&catalog.waiting, &catalog.quarantined);
@@ -103,7 +103,7 @@ fn write(level: Level, lines: &[String], more: &str) {
     }
 }
 
-/// A name without characters that would make two lines of one.
+/// Replaces control characters, so that a name never takes two lines.
 fn shown(name: &str) -> String {
     name.chars()
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })

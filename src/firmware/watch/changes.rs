@@ -1,8 +1,8 @@
-//! File system events (notify): where something changed since the last look.
+//! File system events (notify): collects the paths that changed since the last look.
 //!
-//! notify is not asked to watch recursively. It would follow links out of the folder, stop at the first
-//! folder that it may not read, and miss what lands in a new folder before its watch does. So each folder
-//! that a walk has seen is watched singly, and where a watch is new the walk is made again.
+//! The recursive mode of notify is not used. It would follow links out of the folder, stop at the first folder that it
+//! may not read, and miss files that are put into a new folder before its watch is set. So each folder that a walk has
+//! seen is watched separately, and after setting a new watch the walk is repeated.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,15 +15,15 @@ use crate::firmware::name::{self, FileKind};
 use crate::firmware::scan::{ByPath, FolderId};
 use crate::os::without::Feature;
 
-/// With more changed paths than this the whole folder is walked.
+/// Maximum number of changed paths; above it the whole folder is walked.
 const MOST: usize = 500;
 
-/// Where something changed since the last look.
+/// Paths that changed since the last look.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    /// Relative to the firmware folder. Empty if `everything` is set.
+    /// Paths relative to the firmware folder. Empty if `everything` is set.
     pub(super) paths: BTreeSet<String>,
-    /// Anything may have changed.
+    /// Whether anything may have changed.
     pub(super) everything: bool,
 }
 
@@ -34,7 +34,7 @@ impl Changes {
 
     fn add(&mut self, base: &Path, event: notify::Result<notify::Event>) {
         match event {
-            // The server's own opening and reading makes events, too.
+            // The server's own opening and reading of files causes events, too.
             Ok(event) if is_reading(event.kind) && !event.need_rescan() => {}
             Ok(event) if !event.need_rescan() && !event.paths.is_empty() => {
                 for path in &event.paths {
@@ -71,7 +71,7 @@ impl ChangeCollector {
         }
     }
 
-    /// All changes since the last call.
+    /// Returns all changes since the last call.
     pub(super) fn take(&self) -> Changes {
         let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *changes)
@@ -101,7 +101,7 @@ fn is_ignored(name: &str) -> bool {
     name::file_kind(name) == FileKind::Ignored
 }
 
-/// A path as a walk names it.
+/// Returns a path in the form that walks use.
 fn relative(path: &Path) -> String {
     let parts: Vec<_> = path
         .components()
@@ -110,7 +110,7 @@ fn relative(path: &Path) -> String {
     parts.join("/")
 }
 
-/// The folders being watched.
+/// The watches that are set.
 pub(super) struct FolderWatches {
     watcher: RecommendedWatcher,
     base: PathBuf,
@@ -118,7 +118,7 @@ pub(super) struct FolderWatches {
 }
 
 impl FolderWatches {
-    /// Watches nothing yet. The error is one of the kernel's (too many watchers of this user).
+    /// Starts without any watched folder. The error is one of the kernel's (too many watchers of this user).
     pub(super) fn start(
         root: &Path,
         changes: Arc<ChangeCollector>,
@@ -135,15 +135,15 @@ impl FolderWatches {
         })
     }
 
-    /// Watches the folders that a walk saw. `scope`: the paths that were looked at because something
-    /// happened there; `None`: the whole folder. True: some watch is new, and what happened before it
-    /// was set may have been missed. The error: no more folders can be watched.
+    /// Watches the folders that a walk saw. `scope` holds the paths that were examined because of events; with `None`
+    /// the whole folder was walked. Returns `true` if a watch is new, so that changes before it was set may have been
+    /// missed. Fails if no more folders can be watched.
     pub(super) fn follow(
         &mut self,
         scope: Option<&[String]>,
         folders: &ByPath<FolderId>,
     ) -> notify::Result<bool> {
-        // notify itself drops the watch of a folder that is gone.
+        // notify itself drops the watch of a removed folder.
         self.watched.retain(|path, _| {
             let is_outside =
                 |scope: &[String]| !scope.iter().any(|top| is_at_or_beneath(path, top));
@@ -151,8 +151,8 @@ impl FolderWatches {
         });
         let mut is_any_new = false;
         for (path, id) in folders {
-            // Where something happened the folder may be another one in spite of its inode number (they
-            // are reused), and notify may have dropped the watch: so it is set again.
+            // After an event the folder may be a different one with the same inode number (inode numbers are reused),
+            // and notify may have dropped the watch. So the watch is set again.
             if scope.is_none() && self.watched.get(path) == Some(id) {
                 continue;
             }
@@ -163,15 +163,15 @@ impl FolderWatches {
                     is_any_new = true;
                 }
                 Err(error) if matches!(error.kind, ErrorKind::MaxFilesWatch) => return Err(error),
-                // It is gone again, or may not be read: the walk says so, too.
+                // The folder is gone again or may not be read. The walk reports this, too.
                 Err(_) => drop(self.watched.remove(path)),
             }
         }
         Ok(is_any_new)
     }
 
-    /// Some watches may be lost: the next walk sets them all again. (A watch goes with its folder, and
-    /// a new folder may have the inode number of the one before.)
+    /// Makes the next walk set all watches again, because some may be lost. A watch is removed with its folder, and a
+    /// new folder may have the inode number of the former one.
     pub(super) fn distrust(&mut self) {
         self.watched.clear();
     }

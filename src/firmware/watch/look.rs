@@ -1,4 +1,4 @@
-//! Where the watching thread looks: at the changed paths, or at the whole folder.
+//! Examines the firmware folder on the watching thread: the changed paths, or the whole folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -10,7 +10,7 @@ use crate::firmware::scan::{self, ByPath, FolderId, folder_id};
 use crate::os::fs::Folder;
 
 impl WatchLoop {
-    /// Looks where something changed.
+    /// Examines the changed paths.
     pub(super) fn look(&mut self, changes: Changes) {
         let start = Instant::now();
         let root = Folder::open(&self.root);
@@ -21,7 +21,7 @@ impl WatchLoop {
             return;
         };
         let skip = self.skip();
-        // By folder, so that each is read once.
+        // Grouped by folder, so that each folder is read once.
         let mut left: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let add = |left: &mut BTreeMap<String, BTreeSet<String>>, path: &str| {
             let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
@@ -31,11 +31,11 @@ impl WatchLoop {
         for path in &changes.paths {
             add(&mut left, path);
         }
-        // A folder comes after the one that it is in.
+        // A folder sorts after its parent, so the deepest folders are taken first.
         while let Some((parent, names)) = left.pop_last() {
             match self.look_at(&root, &parent, &names, skip) {
                 Ok(()) => {}
-                // The folder is gone, and so perhaps is the one that it was in.
+                // The folder is gone, and its parent may be gone, too.
                 Err(error) if scan::has_gone(&error) && !parent.is_empty() => {
                     add(&mut left, &parent);
                 }
@@ -77,7 +77,7 @@ impl WatchLoop {
             Err(error) => {
                 self.next_scan = Instant::now() + RETRY;
                 if scan::is_ours(&error) {
-                    // What is known stays true until the folder can be walked again.
+                    // What is known remains valid until the folder can be walked again.
                     self.shortage(&error);
                 } else {
                     self.lost(&error);
@@ -92,14 +92,14 @@ impl WatchLoop {
         let root_id = (stamp.dev, stamp.ino);
         let mut old_before = None;
         if self.root_id != Some(root_id) {
-            // The first scan of this folder: the one before it may have been moved away, and a stick
-            // may have been put in.
+            // First scan of this folder. The former folder may have been moved away, or a removable
+            // medium mounted.
             old_before = Some(scan::old_before());
             self.watches = None;
         }
         let skip = self.skip();
-        // What happens between a walk and its watches is seen by the next walk; should new folders
-        // come faster than this, so do their events.
+        // Changes between a walk and the setting of its watches are seen by the next walk. If new
+        // folders appear faster than three walks, events for them arrive as well.
         for _ in 0..3 {
             let start = Instant::now();
             let mut seen = scan::walk(&root, skip)?;
@@ -114,7 +114,8 @@ impl WatchLoop {
             self.files.walked(&root, None, seen, old_before, now, known);
             self.root_id = Some(root_id);
             if self.last.is_none() {
-                // Setting ten thousand watches takes a while, and modules are waiting.
+                // Publish before setting the watches: ten thousand of them take long, and modules
+                // are waiting.
                 self.missing = None;
                 self.publish();
             }
@@ -125,7 +126,7 @@ impl WatchLoop {
         Ok(())
     }
 
-    /// Watches the folders that were seen; true: look again.
+    /// Watches the folders that were seen. Returns `true` if the walk must be repeated.
     fn follow(&mut self, scope: Option<&[String]>, folders: &ByPath<FolderId>) -> bool {
         let followed = match &mut self.watches {
             Some(watches) => watches.follow(scope, folders),
@@ -148,7 +149,8 @@ impl WatchLoop {
         })
     }
 
-    /// There were changes that are not looked at one by one: any watch may be lost.
+    /// Makes all watches be set again after changes that are not examined one by one, because any
+    /// watch may be lost.
     pub(super) fn distrust(&mut self, changes: &Changes) {
         if let Some(watches) = &mut self.watches
             && !changes.is_empty()
@@ -157,12 +159,12 @@ impl WatchLoop {
         }
     }
 
-    /// The folder that is not walked into. (Asked each time: it may be made later.)
+    /// Returns the folder that walks skip. Looked up each time, because it may be created later.
     fn skip(&self) -> Option<FolderId> {
         folder_id(&Folder::open(self.skip.as_ref()?).ok()?).ok()
     }
 
-    /// The folder is not there: there is nothing to offer.
+    /// Records that the firmware folder is missing, so that nothing is offered.
     fn lost(&mut self, error: &io::Error) {
         let text = format!(
             "The firmware folder {} cannot be read ({error}): nothing is offered until it is back.",

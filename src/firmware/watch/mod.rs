@@ -1,9 +1,7 @@
-//! Watches the firmware folder and publishes a new catalogue after each change. Runs on a thread of its
-//! own, with a second one that reads files. File system events only say where to look; what counts is
-//! the scan.
+//! Watches the firmware folder and publishes a new catalogue after each change. Runs on its own thread; a second thread
+//! reads files. File system events only show where to look; the scan determines what changed.
 //!
-//! No descriptor of the firmware folder is kept open: it may be a removable medium, which could not be
-//! unmounted otherwise.
+//! No descriptor of the firmware folder is kept open, because a removable medium could not be unmounted otherwise.
 
 mod catalog_log;
 mod changes;
@@ -28,41 +26,41 @@ use super::scan::reading::{Job, ReadOutcome};
 use crate::os::fs::Folder;
 use crate::os::process::start_thread;
 
-/// Longest time between two full scans, whatever is configured.
+/// Longest time between two full scans, regardless of the configuration.
 const LONGEST_RESCAN: Duration = Duration::from_secs(24 * 3600);
-/// From the first event to the look: the rest of a burst arrives meanwhile.
+/// Time from the first event to the look, so that one look covers a whole burst of events.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// Time between two catalogues while files are being read.
 const PUBLISH: Duration = Duration::from_millis(500);
-/// Walking and building take at most one part in this many of the thread's time.
+/// Walks and builds take at most one part in this many of the thread's time.
 const SHARE: u32 = 10;
-/// Time to the next try after a missing folder or a shortage of descriptors.
+/// Time until the next attempt after a missing folder or a shortage of descriptors.
 const RETRY: Duration = Duration::from_secs(1);
-/// New hashes are written after this time …
+/// Time until new hashes are written.
 const SAVE: Duration = Duration::from_secs(5);
-/// … or, while files are still being read or written, after this.
+/// Time until new hashes are written while files are still being read or written.
 const SAVE_BUSY: Duration = Duration::from_secs(30);
-/// Time between two log lines about the same trouble.
+/// Shortest time between two log lines about the same fault.
 const TELL: Duration = Duration::from_secs(60);
-/// How long [`Watcher::stop`] waits for a disk that does not answer.
+/// Time that [`Watcher::stop`] waits for a disk that does not respond.
 const STOP: Duration = Duration::from_secs(5);
 
-/// What to watch, and how.
+/// Options of the watcher.
 pub struct WatchOptions {
     /// The firmware folder.
     pub root: PathBuf,
-    /// The table of known hashes.
+    /// Table of known hashes.
     pub known: KnownFiles,
     /// Longest time between two full scans.
     pub rescan: Duration,
-    /// A folder that is never walked into (the state folder, if it lies inside).
+    /// Folder that walks skip (the state folder, if it is inside the firmware folder).
     pub skip: Option<PathBuf>,
 }
 
 /// Handle of the running watcher. Dropping it stops the threads.
 pub struct Watcher {
     messages: Sender<WatchMessage>,
-    /// Disconnected when the thread has ended.
+    /// Disconnected once the thread has ended.
     ended: Receiver<()>,
     reads: Arc<AtomicUsize>,
     stopping: Arc<AtomicBool>,
@@ -70,7 +68,7 @@ pub struct Watcher {
 
 /// A message to the watching thread.
 enum WatchMessage {
-    /// There are changes to take from the collector.
+    /// The collector has changes.
     Changed,
     Read(Job, ReadOutcome),
     Rescan,
@@ -79,9 +77,8 @@ enum WatchMessage {
 }
 
 impl Watcher {
-    /// Starts the threads. Each new catalogue arrives in the channel, which keeps only the latest. The
-    /// first arrives as soon as the folder was walked once, with every file whose hash is known. The
-    /// error: no thread can be started.
+    /// Starts the threads. Each new catalogue is sent to the channel, which keeps only the latest. The first one is
+    /// sent after the first walk, with every file whose hash is known. Fails if no thread can be started.
     pub fn start(
         options: WatchOptions,
     ) -> io::Result<(Watcher, smol::channel::Receiver<Arc<Catalog>>)> {
@@ -114,13 +111,13 @@ impl Watcher {
         Ok((watcher, receiver))
     }
 
-    /// Asks for a full scan (SIGHUP, or a file was found changed while it was loaded). Never blocks.
+    /// Requests a full scan (after SIGHUP, or when a file was found changed while being loaded). Never blocks.
     pub fn rescan(&self) {
         self.send(WatchMessage::Rescan);
     }
 
-    /// Forgets the hash of a file (relative to the firmware folder) whose bytes are not those recorded,
-    /// and reads it again. Never blocks.
+    /// Forgets the hash of a file (relative to the firmware folder) whose bytes differ from those recorded, and reads
+    /// the file again. Never blocks.
     pub fn reread(&self, path: &str) {
         self.send(WatchMessage::Reread(path.to_owned()));
     }
@@ -130,11 +127,11 @@ impl Watcher {
         self.reads.load(Ordering::Relaxed)
     }
 
-    /// Writes new hashes to the state folder and stops the threads. Waits up to five seconds for a disk
-    /// that does not answer.
+    /// Writes new hashes to the state folder and stops the threads. Waits up to five seconds for a disk that does not
+    /// respond.
     pub fn stop(self) {
         self.tell_to_stop();
-        // Nothing is ever sent: the end is that the sender is dropped.
+        // Nothing is ever sent. The receiver returns when the sender is dropped.
         self.ended.recv_timeout(STOP).ok();
     }
 
@@ -144,7 +141,7 @@ impl Watcher {
     }
 
     fn send(&self, message: WatchMessage) {
-        // Fails only when the thread has ended.
+        // Fails only if the thread has ended.
         self.messages.send(message).ok();
     }
 }
@@ -166,31 +163,31 @@ struct WatchLoop {
     changes: Arc<ChangeCollector>,
     watches: Option<FolderWatches>,
     jobs: Sender<Vec<Job>>,
-    /// Jobs whose outcome has not arrived yet.
+    /// Number of jobs whose outcome has not arrived yet.
     outstanding: usize,
     catalogs: smol::channel::Sender<Arc<Catalog>>,
-    /// The last catalogue sent.
+    /// The last catalogue that was sent.
     last: Option<Arc<Catalog>>,
-    /// The root as it was walked last.
+    /// Identity of the root folder at the last walk.
     root_id: Option<FolderId>,
-    /// The device number of the root at the last good scan.
+    /// Device number of the root at the last successful scan.
     device: Option<u64>,
-    /// Why the root cannot be walked.
+    /// Reason why the root cannot be walked.
     missing: Option<String>,
-    /// The same in the last catalogue.
+    /// `missing` as stated in the last catalogue.
     told_missing: Option<String>,
     /// [`Catalog::reading`] of the last catalogue.
     reading: bool,
-    /// A full scan is wanted.
+    /// Whether a full scan is requested.
     scan_wanted: bool,
-    /// Time of the first change that was not looked at yet.
+    /// Time of the first change that was not examined yet.
     changed_since: Option<Instant>,
     next_scan: Instant,
     no_look_before: Instant,
     no_scan_before: Instant,
     no_catalog_before: Instant,
     published: Instant,
-    /// Time of the first hash that was not written yet.
+    /// Time of the first hash that was not saved yet.
     unsaved_since: Option<Instant>,
     no_reading_before: Instant,
     no_save_before: Instant,
@@ -247,7 +244,7 @@ impl WatchLoop {
             let pause = self.wake().saturating_duration_since(Instant::now());
             if let Ok(message) = inbox.recv_timeout(pause) {
                 self.receive(message);
-                // All that is waiting: one step answers it together.
+                // Take all queued messages, so that one step handles them together.
                 for message in inbox.try_iter() {
                     self.receive(message);
                 }
@@ -266,7 +263,7 @@ impl WatchLoop {
                 debug_assert!(self.outstanding > 0, "an outcome without a job");
                 self.outstanding -= 1;
                 if matches!(outcome, ReadOutcome::Gone) {
-                    // Without file system events nothing else tells.
+                    // Without file system events, only a scan shows what happened.
                     self.next_scan = self.next_scan.min(now + RETRY);
                 }
                 self.files.outcome(&job, outcome, now, &mut self.known);
@@ -277,7 +274,7 @@ impl WatchLoop {
         }
     }
 
-    /// Does all that is due. False: it is to stop, or nobody receives catalogues any more.
+    /// Performs all due work. Returns `false` if the thread is to stop, or if the receiver of catalogues is gone.
     fn step(&mut self) -> bool {
         if self.stopped {
             return false;
@@ -324,19 +321,19 @@ impl WatchLoop {
         let jobs = self.files.jobs(now);
         self.outstanding = jobs.len();
         if !jobs.is_empty() {
-            // The reader ends after this thread.
+            // Cannot fail, because the reader ends after this thread.
             self.jobs.send(jobs).ok();
         }
     }
 
-    /// Whether files that lay there at the start are still being read. What is being written, or cannot be read now, is
-    /// tried again later, and not waited for.
+    /// Whether files that were in the folder at the start are still being read. Files that are being written, or cannot
+    /// be read at present, are tried again later and not waited for.
     fn still_reads(&self) -> bool {
         let is_due = || self.files.due().is_some_and(|due| due <= Instant::now());
         self.reading && (self.missing.is_some() || self.outstanding > 0 || is_due())
     }
 
-    /// When [`WatchLoop::step`] will have something to do, if no message arrives.
+    /// Time at which [`WatchLoop::step`] will have something to do, if no message arrives.
     fn wake(&self) -> Instant {
         let scan = match self.scan_wanted {
             true => self.no_scan_before,
@@ -382,7 +379,7 @@ impl WatchLoop {
         Some((since + patience).max(self.no_save_before))
     }
 
-    /// Sends the next catalogue, if it says anything new. False: nobody receives it.
+    /// Sends the next catalogue if it differs from the last one. Returns `false` if the receiver is gone.
     fn publish(&mut self) -> bool {
         let start = Instant::now();
         let mut found = self.files.found();
@@ -405,7 +402,7 @@ impl WatchLoop {
         self.catalogs.force_send(catalog).is_ok()
     }
 
-    /// Writes the table of hashes, if it is out of date.
+    /// Writes the table of hashes if it is out of date.
     fn save(&mut self) {
         self.unsaved_since = None;
         if !self.known.changed() {
@@ -425,7 +422,7 @@ impl WatchLoop {
     }
 }
 
-/// The end of the rest after work that began at `start`, so that it stays a small share of all time.
+/// Returns the end of the pause after work that began at `start`. The pause limits the work to a small share of time.
 fn rest(start: Instant) -> Instant {
     let now = Instant::now();
     now + now.saturating_duration_since(start).saturating_mul(SHARE)

@@ -1,4 +1,4 @@
-//! The thread that reads firmware files, one after the other, so that a slow disk never delays the
+//! Thread that reads firmware files one after the other, so that a slow disk never delays the
 //! watching thread.
 
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use super::WatchMessage;
 use crate::firmware::scan::reading::{self, Job, ReadOutcome};
 use crate::os::fs::Folder;
 
-/// Niceness of the thread: serving comes first.
+/// Niceness of the thread. Serving has priority.
 const NICE: i32 = 10;
 
 /// State of the reading thread.
@@ -25,7 +25,7 @@ pub(super) struct Reader {
 impl Reader {
     /// Reads until the watching thread ends.
     pub(super) fn run(self) {
-        // On Linux niceness belongs to the thread. A refusal changes nothing but the priority.
+        // On Linux each thread has its own niceness. If the call fails, only the priority differs.
         rustix::process::setpriority_process(None, NICE).ok();
         let go_on = || !self.stopping.load(Ordering::Relaxed);
         for batch in &self.jobs {
@@ -39,7 +39,7 @@ impl Reader {
                 if let ReadOutcome::Read { .. } = outcome {
                     self.reads.fetch_add(1, Ordering::Relaxed);
                 }
-                // Fails only when the watching thread has ended.
+                // Fails only if the watching thread has ended.
                 self.done.send(WatchMessage::Read(job, outcome)).ok();
             }
         }

@@ -1,4 +1,4 @@
-//! Groups of devices, and that one which cannot be used fails closed.
+//! Tests of groups of devices. A group that cannot be used fails closed.
 
 use super::*;
 use crate::firmware::audience::DeviceId;
@@ -25,7 +25,7 @@ fn catalog(rules: Vec<ScannedRules>, groups: Vec<ScannedGroup>) -> Catalog {
     })
 }
 
-/// Release 2.0, then 1.0.
+/// Releases 2.0 and 1.0.
 fn releases(catalog: &Catalog) -> (&Release, &Release) {
     match &catalog.project("P").unwrap().releases[..] {
         [newest, oldest] => (newest, oldest),
@@ -109,7 +109,7 @@ fn a_group_that_cannot_be_used_matches_no_device_and_holds_back_what_denies_it()
             );
             let sentence = newest.held_back.as_ref().unwrap();
             assert!(sentence.contains(why), "{sentence}");
-            // Its other rules stay known.
+            // The other rules remain known.
             assert_eq!(newest.rules.percent, Some(5.0));
             let remark = denying
                 .quarantined

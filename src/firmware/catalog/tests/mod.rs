@@ -1,4 +1,4 @@
-//! What a catalogue makes of what a scan found.
+//! Tests of catalogues built from the result of a scan.
 
 use super::sample::{file, rules};
 use super::*;
@@ -58,7 +58,7 @@ fn releases_are_newest_first_and_one_version_is_one_release() {
         .collect();
     assert_eq!(shape, [("1.10.0", 2), ("1.9", 1), ("v1.2", 1)]);
     assert_eq!(catalog.release_count(), 3);
-    // The one for a platform comes first.
+    // The package for a platform comes first.
     assert_eq!(releases[0].packages[0].platform.as_deref(), Some("EC718P"));
 }
 

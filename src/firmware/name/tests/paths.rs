@@ -1,4 +1,4 @@
-//! Paths in the firmware folder.
+//! Tests of paths in the firmware folder.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Which module can use which kind.
+//! Tests of the modules that can use each kind.
 
 use super::*;
 
@@ -51,7 +51,7 @@ fn a_package_contradicts_the_name_of_a_platform_that_cannot_take_it() {
             "{sentence}"
         );
     }
-    // Of these no layout is known for certain.
+    // No layout is known for certain for these platforms.
     for platform in [
         "RDA8910_FLOAT",
         "8955",

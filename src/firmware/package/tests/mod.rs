@@ -25,7 +25,7 @@ fn refused(bytes: &[u8], part: &str) {
 const EC7XX: [u8; 4] = [0x18, 0x72, 0xc3, 0xea];
 const EC618: [u8; 4] = [0x16, 0x8c, 0xf1, 0xea];
 
-/// Writes the CRC of `bytes[8..end]` where these headers have it.
+/// Writes the CRC of `bytes[8..end]` to its position in these headers.
 fn sign(bytes: &mut [u8], end: usize) {
     let crc = !crc32fast::hash(&bytes[8..end]);
     bytes[4..8].copy_from_slice(&crc.to_le_bytes());
@@ -62,7 +62,7 @@ fn w800(kind: u8, image: &[u8]) -> Vec<u8> {
     [&bytes, image].concat()
 }
 
-/// A CRC-16 as the blocks of Air8101 have it, one bit after another.
+/// CRC-16 of the blocks of Air8101, computed bit by bit.
 fn crc16(bytes: &[u8]) -> u16 {
     let mut crc = 0xffff_u32;
     for byte in bytes {
@@ -74,7 +74,7 @@ fn crc16(bytes: &[u8]) -> u16 {
     crc as u16
 }
 
-/// A script package of Air8101 with so many blocks of 32 bytes.
+/// Script package of Air8101 with `blocks` blocks of 32 bytes.
 fn air8101_script(blocks: usize) -> Vec<u8> {
     let mut script = vec![1, 4, 0x5a, 0xa5, 0x5a, 0xa5, 2, 2, 2, 0];
     script.extend(noise(blocks * 32));
@@ -87,7 +87,7 @@ fn air8101_script(blocks: usize) -> Vec<u8> {
     [&[0xff; 1024][..], b"TAUL", &length, &coded].concat()
 }
 
-/// A full package of Air8101; `ends`: how its CRCs are ended.
+/// Full package of Air8101. `ends` is the last step of its CRCs.
 fn air8101_full(body: &[u8], ends: fn(u32) -> u32) -> Vec<u8> {
     let mut bytes = b"RBL\0".to_vec();
     bytes.resize(76, 5);
@@ -106,7 +106,7 @@ fn noise(length: usize) -> Vec<u8> {
 
 #[test]
 fn the_crc_is_that_of_the_headers_that_modules_accept() {
-    // CRC-32/JAMCRC of the check string: zip's without the last inversion.
+    // CRC-32/JAMCRC of the standard check string: the CRC of zip without the final inversion.
     assert_eq!(crc32(b"123456789"), 0x340b_c6d9);
 }
 
@@ -214,7 +214,7 @@ fn the_ec_container_is_known_with_the_magic_of_rda8910_and_by_its_crc_with_any_o
         let mut torn = script.clone();
         torn[1000] ^= 1;
         refused(&torn, "script data");
-        // Without its CRC nothing shows that it is one.
+        // With a wrong header CRC the file is not recognised as a container.
         torn[30] ^= 1;
         assert_eq!(kind(&torn), PackageKind::Generic);
     }
@@ -248,7 +248,7 @@ fn an_air8101_script_package_is_checked() {
         block[32..].copy_from_slice(&crc);
     }
     refused(&empty, "no LuaDB");
-    // Erased flash with something else behind it, or not enough of it.
+    // Erased flash followed by something else, or too little of it.
     refused(&[0xff; 600], "begins with a header of 1032");
     assert_eq!(
         kind(&[&[0xff; 1024][..], b"TAUX"].concat()),
@@ -352,7 +352,7 @@ fn a_binary_that_begins_with_text_is_firmware() {
     assert!(bytes.len() > HEAD);
     bytes.push(0);
     assert_eq!(kind(&bytes), PackageKind::Generic);
-    // Not UTF-8 in its first bytes.
+    // The first bytes are not UTF-8.
     assert_eq!(kind(b"\xc4\xfa\xba\xc3"), PackageKind::Generic);
 }
 

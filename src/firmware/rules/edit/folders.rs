@@ -1,4 +1,4 @@
-//! Where the release.json of a project or release lies, or is to lie.
+//! Finds the path of the release.json of a project or release, whether it exists or not.
 
 use std::io;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::firmware::scan;
 use crate::firmware::version::Version;
 use crate::os::fs::{self, EntryKind, FileStamp, Folder, FolderEntry};
 
-/// The name of a new file.
+/// Name of a new file.
 pub(super) const NAME: &str = "release.json";
 
 /// The folders of one project or release, and its rules.
@@ -19,14 +19,14 @@ pub(super) struct RulesFolders<'a> {
     scope: RulesScope<'a>,
     owner: RulesOwner<'a>,
     root: Folder,
-    /// Relative to the firmware folder; sorted.
+    /// Paths relative to the firmware folder; sorted.
     folders: Vec<String>,
-    /// The path of the rules in one of them.
+    /// Path and kind of the rules file in one of the folders.
     rules: Option<(String, EntryKind)>,
 }
 
 impl<'a> RulesFolders<'a> {
-    /// Looks for the folders, and for the rules in them.
+    /// Finds the folders and the rules in them.
     pub(super) fn find(root: &Path, scope: RulesScope<'a>) -> Result<RulesFolders<'a>, EditError> {
         let owner = owner_of(scope)?;
         let at_root = |error| unwritable(&root.display().to_string(), error);
@@ -39,7 +39,7 @@ impl<'a> RulesFolders<'a> {
             if is_owned_by(name, owner) {
                 candidates.push(name.to_owned());
             }
-            // A version's folder can only lie in its project's.
+            // A version's folder can only be in its project's folder.
             let may_hold_it = owner.version.is_some() && name == owner.project;
             if may_hold_it && entry.kind == EntryKind::Folder {
                 let inside =
@@ -63,7 +63,7 @@ impl<'a> RulesFolders<'a> {
         for folder in candidates {
             match entries(&found.root, &folder) {
                 Ok(inside) => found.add(folder, &inside)?,
-                // A file, such as firmware without an ending; or a link, which the scan passes over.
+                // A file, such as firmware without an ending; or a link, which the scan skips.
                 Err(error) if scan::has_gone(&error) => {}
                 Err(error) => return Err(unwritable(&folder, error)),
             }
@@ -90,7 +90,7 @@ impl<'a> RulesFolders<'a> {
         Ok(())
     }
 
-    /// The rules, with the stamp of the file that was read.
+    /// Reads the rules. Returns them with the stamp of the file.
     pub(super) fn read(&self) -> Result<Option<(Present, FileStamp)>, EditError> {
         let Some((path, kind)) = &self.rules else {
             return Ok(None);
@@ -101,7 +101,7 @@ impl<'a> RulesFolders<'a> {
             )));
         }
         let unreadable = |error| unwritable(path, error);
-        // The stamp first: a change while it is read is then noticed.
+        // Take the stamp first, so that a change during the reading is noticed.
         let file = self.root.open_file(path).map_err(unreadable)?;
         let stamp = fs::stamp(&file).map_err(unreadable)?;
         let bytes = scan::reading::small(&self.root, path, MOST_BYTES).map_err(unreadable)?;
@@ -118,7 +118,7 @@ impl<'a> RulesFolders<'a> {
         Ok(Some((present, stamp)))
     }
 
-    /// The path to be written: the file that is there, else one in a folder that is there, else one in a
+    /// Returns the path to write: that of the existing file, otherwise a path in an existing folder, otherwise one in a
     /// new folder.
     pub(super) fn target(&self) -> Result<String, EditError> {
         if let Some((path, _)) = &self.rules {
@@ -130,8 +130,8 @@ impl<'a> RulesFolders<'a> {
         }
     }
 
-    /// A name for the folder: the first that means the project or release. (In a folder `X_1.0` there are
-    /// no versions of a project of that name, and a single number after a `_` is none.)
+    /// Returns the first name for a new folder that means the project or release. A folder `X_1.0` cannot hold versions
+    /// of a project of that name, and a single number after `_` is no version.
     fn new_folder(&self) -> Result<String, EditError> {
         let project = self.scope.project;
         let names = match self.scope.version {
@@ -153,8 +153,8 @@ impl<'a> RulesFolders<'a> {
         })
     }
 
-    /// Writes the file, making the folders that it needs; they are removed again if it cannot be
-    /// written. `old`: the file that is replaced.
+    /// Writes the file and creates missing folders. These are removed again if the file cannot be written. `old` is the
+    /// stamp of the file to be replaced.
     pub(super) fn write(
         self,
         path: &str,
@@ -186,7 +186,7 @@ fn owner_of(scope: RulesScope<'_>) -> Result<RulesOwner<'_>, EditError> {
     })
 }
 
-/// Whether the scan takes rules in this folder for those of the owner.
+/// Whether the scan assigns rules in this folder to the owner.
 fn is_owned_by(folder: &str, owner: RulesOwner<'_>) -> bool {
     let top = folder.split('/').next().unwrap_or_default();
     let is_ignored = |part| file_kind(part) == FileKind::Ignored;
@@ -195,7 +195,7 @@ fn is_owned_by(folder: &str, owner: RulesOwner<'_>) -> bool {
         && rules_owner(&scan::join(folder, NAME)).is_ok_and(|other| other == owner)
 }
 
-/// The entries of a folder beneath the firmware folder.
+/// Returns the entries of a folder below the firmware folder.
 fn entries(root: &Folder, path: &str) -> io::Result<Vec<FolderEntry>> {
     root.descend(path)?.entries()
 }

@@ -1,9 +1,9 @@
-//! Writes a release.json: for the fuse, which pauses a release, and for the operator, who pauses,
-//! resumes, widens a rollout or writes the whole file. The folder stays the only truth: what is written
-//! here is read back by the scan like what a person wrote.
+//! Writes a release.json: for the fuse, which pauses a release, and for the operator, who pauses, resumes, extends a
+//! rollout or writes the whole file. The folder remains the only source: the scan reads what is written here like what
+//! a person wrote.
 //!
-//! A release without a folder of its own (a file at the top, named by Luatools) gets one for its rules
-//! alone. Nothing is ever written that could not be read back, or over something that cannot be read now.
+//! A release without a folder of its own (a file at the top, named by Luatools) gets one for its rules only. Nothing is
+//! written that could not be read back, and no file is replaced that cannot be read at present.
 
 use std::fmt;
 use std::path::Path;
@@ -21,63 +21,63 @@ use crate::os::fs::{Folder, FolderLock};
 mod folders;
 mod text;
 
-/// Whose rules are edited.
+/// Project or release whose rules are edited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RulesScope<'a> {
-    /// The project.
+    /// Name of the project.
     pub project: &'a str,
-    /// The release's version in whatever way it is written; `None`: the rules of the whole project.
+    /// Version of the release in any notation; `None` for the rules of the whole project.
     pub version: Option<&'a str>,
 }
 
-/// What is to become of the file.
+/// A change of the file.
 #[derive(Clone, Copy, Debug)]
 pub enum Edit<'a> {
-    /// These keys get these values, or with `None` go. All else stays as it is written.
+    /// Sets these keys to these values, or removes them (`None`). All other text stays as written.
     Keys(&'a [(&'a str, Option<Value>)]),
-    /// It becomes this.
+    /// Replaces the whole file.
     Whole(&'a [u8]),
 }
 
-/// What must be there for the edit to be made.
+/// Condition for the edit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// Anything, or nothing.
+    /// No condition.
     Anything,
-    /// No file (`If-None-Match: *`).
+    /// No file may exist (`If-None-Match: *`).
     Nothing,
-    /// A file with this tag (`If-Match`).
+    /// A file with this tag must exist (`If-Match`).
     Tag(ContentId),
 }
 
-/// A release.json as it lies there.
+/// An existing release.json.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Present {
-    /// Relative to the firmware folder.
+    /// Path relative to the firmware folder.
     pub path: String,
-    /// Its bytes.
+    /// Bytes of the file.
     pub bytes: Vec<u8>,
-    /// Its SHA-256, for ETag and If-Match.
+    /// SHA-256 of the bytes, for ETag and If-Match.
     pub tag: ContentId,
 }
 
-/// What was written.
+/// Result of an edit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edited {
-    /// The file now.
+    /// The file after the edit.
     pub file: Present,
-    /// There was none before.
+    /// Whether the file did not exist before.
     pub created: bool,
 }
 
-/// Why nothing was written. The sentences are for a person.
+/// Reason why nothing was written. The sentences are for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EditError {
-    /// What lies there is not what was expected, or was changed at the same moment: read it again.
+    /// The file does not meet the condition, or was changed at the same time: read it again.
     Changed,
-    /// It would not be rules that the scan can read, or the place is none.
+    /// The result would not be valid rules, or there can be no rules at this place.
     Wrong(String),
-    /// The folder does not let it be read or written.
+    /// The folder cannot be read or written.
     Unwritable(String),
 }
 
@@ -90,31 +90,31 @@ impl fmt::Display for EditError {
     }
 }
 
-/// The release.json of a project or release as it lies in the firmware folder `root`; `None`: there is none.
+/// Reads the release.json of a project or release in the firmware folder `root`; `None` if there is none.
 pub fn read(root: &Path, scope: RulesScope<'_>) -> Result<Option<Present>, EditError> {
     let found = RulesFolders::find(root, scope)?;
     Ok(found.read()?.map(|(present, _)| present))
 }
 
-/// The text of a release.json with some keys set, or with `None` removed; nothing is written. All else stays as it is
-/// written.
+/// Returns the text of a release.json with some keys set, or removed (`None`), and all other text as written. Writes no
+/// file.
 pub fn with_keys(text: &str, changes: &[(&str, Option<Value>)]) -> Result<String, String> {
     text::changed(text, changes)
 }
 
-/// How long an edit waits for another process that edits rules in the same firmware folder.
+/// Time that an edit waits for another process that edits rules in the same firmware folder.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Attempts of an edit that expects nothing, where a program that knows no lock changes the file meanwhile.
+/// Maximum number of attempts of an edit without a condition, if a program that ignores the lock changes the file.
 const ATTEMPTS: usize = 5;
 
-/// Changes it, or makes it. Whole or not at all; no link is followed; on the way a file lies beside it
-/// whose name the scan ignores. Reads the firmware folder's names, so a call may take milliseconds.
+/// Changes or creates the file, atomically. Links are not followed. The temporary file beside it has a name that the
+/// scan ignores. Reads the names in the firmware folder, so a call may take milliseconds.
 ///
-/// From reading the file to replacing it the firmware folder is locked, across threads and processes: of two
-/// edits that read the same file, one would be lost.
+/// The firmware folder is locked, across threads and processes, from the reading of the file to its replacement.
+/// Otherwise one of two edits that read the same file would be lost.
 ///
-/// Whether the project and the release are there is not looked at: the caller knows the catalogue.
+/// Does not check that the project and the release exist, because the caller knows the catalogue.
 pub fn edit(
     root: &Path,
     scope: RulesScope<'_>,
@@ -132,7 +132,7 @@ pub fn edit(
     edited
 }
 
-/// The firmware folder, locked against other edits.
+/// Opens the firmware folder and locks it against other edits.
 pub(in crate::firmware) fn locked(root: &Path) -> Result<(Folder, FolderLock), EditError> {
     let folder =
         Folder::open(root).map_err(|error| unwritable(&root.display().to_string(), error))?;
@@ -146,7 +146,7 @@ pub(in crate::firmware) fn locked(root: &Path) -> Result<(Folder, FolderLock), E
     }
 }
 
-/// One attempt, with the lock.
+/// Makes one attempt, while the lock is held.
 fn edit_locked(
     root: &Path,
     scope: RulesScope<'_>,
@@ -182,7 +182,7 @@ fn edit_locked(
     })
 }
 
-/// Pauses a release with this sentence, unless it is paused already.
+/// Pauses a release, with this sentence as the reason, unless it is paused already.
 pub fn pause(root: &Path, project: &str, version: &str, sentence: &str) -> Result<(), EditError> {
     let scope = RulesScope {
         project,
@@ -198,8 +198,8 @@ pub fn pause(root: &Path, project: &str, version: &str, sentence: &str) -> Resul
     edit(root, scope, Edit::Keys(&keys), expected).map(drop)
 }
 
-/// Ends the pause of a release, if its release.json (or, where that says nothing, the project's) says that it
-/// is paused. An error means that it stays paused.
+/// Ends the pause of a release if its release.json (or, if that has no `paused`, the project's) pauses it. After an
+/// error the release remains paused.
 pub fn resume(root: &Path, project: &str, version: &str) -> Result<(), EditError> {
     let scope = RulesScope {
         project,
@@ -223,12 +223,12 @@ pub fn resume(root: &Path, project: &str, version: &str) -> Result<(), EditError
     edit(root, scope, Edit::Keys(&keys), expected).map(drop)
 }
 
-/// The tag of a release.json with these bytes.
+/// Returns the tag of a release.json with these bytes.
 pub fn tag_of(bytes: &[u8]) -> ContentId {
     ContentId(Sha256::digest(bytes).into())
 }
 
-/// The bytes of a file with some keys changed.
+/// Returns the bytes of a file with some keys changed.
 fn changed(old: Option<&Present>, changes: &[(&str, Option<Value>)]) -> Result<Vec<u8>, EditError> {
     let (path, bytes) = old.map_or((NAME, &b"{}"[..]), |p| (p.path.as_str(), &p.bytes));
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);

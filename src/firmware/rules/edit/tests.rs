@@ -11,7 +11,7 @@ use crate::firmware::scan;
 use crate::firmware::version::Version;
 use crate::os::scratch::Scratch;
 
-/// Bytes that are no text and no known kind of package.
+/// Returns bytes that are no text and no known kind of package.
 fn image() -> Vec<u8> {
     (0..3000u32).map(|n| (n * 7) as u8 | 0x80).collect()
 }
@@ -32,7 +32,7 @@ fn scanned(dir: &Scratch) -> Catalog {
     scan::now(dir.path(), &mut KnownFiles::open(None)).unwrap()
 }
 
-/// The rules that the scan reads for a release.
+/// Returns the rules that the scan reads for a release.
 fn rules(dir: &Scratch, project: &str, version: &str) -> Rules {
     let catalog = scanned(dir);
     assert!(catalog.quarantined.is_empty(), "{:?}", catalog.quarantined);
@@ -43,7 +43,7 @@ fn rules(dir: &Scratch, project: &str, version: &str) -> Rules {
     (*release.rules).clone()
 }
 
-/// All files beneath the folder, whatever they are called.
+/// Returns the paths of all files below the folder, including those that the scan ignores.
 fn files(dir: &Scratch) -> Vec<String> {
     fn walk(folder: &Path, to: &mut Vec<String>, from: &Path) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -208,7 +208,7 @@ fn a_file_that_cannot_be_understood_is_only_replaced_whole() {
     let place = release("A", "1.0");
     let edited = set(&dir, place, "paused", json!(true));
     assert!(matches!(edited, Err(EditError::Wrong(_))), "{edited:?}");
-    // A value that is wrong may be set right by its key.
+    // A wrong value may be corrected by its key.
     dir.write("A/1.0/release.json", b"{ \"percent\": \"10\" }");
     assert!(set(&dir, place, "paused", json!(true)).is_err());
     set(&dir, place, "percent", json!(10)).unwrap();
@@ -254,7 +254,7 @@ fn a_link_in_the_way_is_neither_followed_nor_replaced() {
 
 #[test]
 fn what_cannot_be_written_is_said() {
-    // Not even root may make folders there.
+    // Not even root can create folders there.
     let nowhere = Path::new("/proc/self");
     let keys = [("paused", Some(json!(true)))];
     let place = release("A", "1.0");
@@ -303,7 +303,7 @@ fn two_files_for_one_release_are_not_made_three() {
     dir.write("A_1.0/release.json", b"{}");
     let edited = set(&dir, release("A", "1.0"), "paused", json!(true));
     assert!(matches!(edited, Err(EditError::Wrong(_))), "{edited:?}");
-    // The same with a version's folder that is written in two ways, where only one has rules.
+    // The same for a version's folder in two notations, of which only one has rules.
     dir.write("B/1.0/update.bin", &image());
     dir.write("B/v1.0.0/release.json", b"{}");
     let edited = set(&dir, release("B", "1"), "paused", json!(true)).unwrap();

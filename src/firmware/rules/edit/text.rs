@@ -1,5 +1,5 @@
-//! Changes single keys in the text of a JSON object and leaves every other character as it is: order,
-//! indentation, the way that a number is written.
+//! Changes single keys in the text of a JSON object and keeps every other character: order, indentation, the notation
+//! of numbers.
 
 use std::ops::Range;
 
@@ -7,15 +7,15 @@ use serde_json::Value;
 
 use crate::firmware::json as strict;
 
-/// One key with its value, by where they stand in the text.
+/// A key and its value, with their positions in the text.
 struct Member {
     name: String,
-    /// From the quote of the key to the last character of the value.
+    /// Range from the opening quote of the key to the last character of the value.
     whole: Range<usize>,
     value: Range<usize>,
 }
 
-/// The object `json` with these keys set, or with `None` removed. The error is a sentence.
+/// Returns the object `json` with these keys set, or removed (`None`). The error is a sentence.
 pub(super) fn changed(json: &str, changes: &[(&str, Option<Value>)]) -> Result<String, String> {
     match strict::parse(json)? {
         Value::Object(_) => {}
@@ -31,12 +31,12 @@ pub(super) fn changed(json: &str, changes: &[(&str, Option<Value>)]) -> Result<S
     Ok(text)
 }
 
-/// With this key set.
+/// Returns the text with this key set.
 fn with(json: &str, name: &str, value: &Value) -> String {
     let members = members(json);
     let mut text = json.to_owned();
     let mut is_there = false;
-    // From the end, so that what stands before keeps its place.
+    // From the end, so that the earlier positions stay valid.
     for member in members.iter().rev().filter(|member| member.name == name) {
         text.replace_range(member.value.clone(), &written(value));
         is_there = true;
@@ -48,7 +48,7 @@ fn with(json: &str, name: &str, value: &Value) -> String {
     let Some(last) = members.last() else {
         return format!("{{\n  {new}\n}}\n");
     };
-    // As the last one is set off from what stands before it.
+    // Use the same white space as before the last member.
     let before = json.get(..last.whole.start).unwrap_or_default();
     let gap = before.get(before.trim_end().len()..).unwrap_or_default();
     text.insert_str(last.whole.end, &format!(",{gap}{new}"));
@@ -59,7 +59,7 @@ fn written(value: &Value) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// Without this key.
+/// Returns the text without this key.
 fn without(mut text: String, name: &str) -> String {
     loop {
         let members = members(&text);
@@ -80,7 +80,7 @@ fn without(mut text: String, name: &str) -> String {
     }
 }
 
-/// The members of a JSON object that is known to be one, in their order.
+/// Returns the members of a JSON object in their order. `json` must be an object.
 fn members(json: &str) -> Vec<Member> {
     let mut members = Vec::new();
     let mut start = after(json, 0, '{');
@@ -99,14 +99,14 @@ fn members(json: &str) -> Vec<Member> {
     members
 }
 
-/// The value that begins here, and where it ends.
+/// Returns the value that begins at `start`, and its end.
 fn value_at(json: &str, start: usize) -> Option<(Value, usize)> {
     let mut values = serde_json::Deserializer::from_str(json.get(start..)?).into_iter();
     let value = values.next()?.ok()?;
     Some((value, start + values.byte_offset()))
 }
 
-/// Where the next value begins after this character and the white space around it.
+/// Returns the position of the next value after this character and the white space around it.
 fn after(json: &str, start: usize, character: char) -> usize {
     let rest = json.get(start..).unwrap_or_default().trim_start();
     let rest = rest.strip_prefix(character).unwrap_or(rest).trim_start();
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(set("{}", "a", json!(1)), "{\n  \"a\": 1\n}\n");
         assert_eq!(set("{\"b\":1}", "a", json!(2)), "{\"b\":1,\"a\": 2}");
         assert_eq!(remove("{ \"a\": 1 }", "a"), "{  }");
-        // Case 38: which of the two was meant is not guessed.
+        // Case 38: it is unknown which of the two was meant.
         assert!(changed("{\"a\":1,\"b\":{},\"a\":[]}", &[("a", None)]).is_err());
     }
 

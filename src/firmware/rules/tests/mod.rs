@@ -17,7 +17,7 @@ fn id(text: &str) -> DeviceId {
     DeviceId::parse(text).unwrap()
 }
 
-/// The error for this file has each of these parts.
+/// Asserts that the error for this file contains each of these parts.
 fn refused(json: &str, parts: &[&str]) {
     let sentence = Rules::parse(json.as_bytes()).expect_err(json);
     for part in parts {
@@ -124,7 +124,7 @@ fn an_unknown_key_is_told_the_nearest_known_one() {
         let json = format!("{{\"{key}\": 1}}");
         let sentence = Rules::parse(json.as_bytes()).unwrap_err();
         assert!(sentence.contains(&format!("no key `{key}`")), "{sentence}");
-        // For a word that is near to nothing, any known key will do.
+        // If no key is similar to the word, the error may name any known key.
         if !["imei", ""].contains(&key) {
             assert!(sentence.ends_with(&format!("`{nearest}`")), "{sentence}");
         }
@@ -215,7 +215,7 @@ fn what_is_no_json_object_is_refused_with_its_line() {
     assert!(gbk.contains("UTF-8"), "{gbk}");
     let long = Rules::parse(&vec![b' '; (16 << 20) + 1]).unwrap_err();
     assert!(long.contains("16 MiB"), "{long}");
-    // A long value is shown by its beginning.
+    // Only the beginning of a long value is shown.
     let sentence =
         Rules::parse(format!("{{\"direct\": \"{}\"}}", "水".repeat(1000)).as_bytes()).unwrap_err();
     assert!(sentence.chars().count() < 200, "{sentence}");
@@ -234,7 +234,7 @@ fn a_releases_rules_win_key_by_key_but_deny_of_both_counts() {
     assert!(allow.contains(id("2")) && !allow.contains(id("1")));
     let deny = merged.deny.unwrap();
     assert!(deny.contains(id("a")) && deny.contains(id("b")));
-    // One side alone.
+    // Only one side has rules.
     let none = Rules::default();
     assert_eq!(none.over(&project), project);
     assert_eq!(project.over(&none), project);
@@ -298,7 +298,7 @@ fn a_window_is_a_time_of_day_in_its_own_offset() {
     let day = window("00:00-24:00Z");
     assert!(day.contains(at(0, 0)) && day.contains(at(23, 59)) && day.contains(-1));
     assert!(window("00:00-01:00-03:30").contains(at(3, 30)));
-    // Before 1970, and at the ends of time.
+    // Before 1970, and at the limits of the type.
     assert!(window("23:00-24:00Z").contains(-1));
     night.contains(i64::MAX);
     night.contains(i64::MIN);

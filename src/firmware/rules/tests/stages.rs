@@ -1,4 +1,4 @@
-//! The stages of a rollout.
+//! Tests of the stages of a rollout.
 
 use super::*;
 

@@ -1,5 +1,6 @@
-//! A group file in the file table. Half a group reads like a whole one, so the file must settle like firmware before it
-//! is read; meanwhile the last group stays in force. An error ends it: a group that cannot be read matches no device.
+//! Group files in the file table. Half a group is also a valid group, so the file must settle like firmware before it
+//! is read. Until then the last group stays in force. After an error it no longer does: an unreadable group matches no
+//! device.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,17 +15,17 @@ use crate::firmware::scan::reading::{self, Job, ReadOutcome};
 use crate::firmware::settle::{ReadAttempt, Settling, Trust};
 use crate::os::fs::{FileStamp, Folder};
 
-/// `@NAME.txt`
+/// A file `@NAME.txt`.
 #[derive(Debug)]
 pub struct GroupFile {
-    /// What is in force; an empty sentence: it was not read yet.
+    /// The group in force. The error is empty if the file was not read yet.
     pub group: Result<Arc<Group>, String>,
-    /// When it is to be looked at again (or, if it is gone, forgotten).
+    /// Time at which the file is examined again, or forgotten if it is gone.
     pub again: Option<Instant>,
     pub gone: bool,
-    /// `None`: it is no regular file.
+    /// Stamp of the file; `None` if it is no regular file.
     stamp: Option<FileStamp>,
-    /// `None`: it was read, or is no regular file.
+    /// State of settling; `None` if the file was read, or is no regular file.
     settling: Option<Settling>,
 }
 
@@ -39,7 +40,8 @@ impl GroupFile {
         }
     }
 
-    /// It was seen with this stamp, or is no regular file. `old`: it need not settle. True: another group is in force.
+    /// Records that the file was seen with this stamp, or is no regular file. `old` means that it need not settle.
+    /// Returns `true` if another group is in force.
     pub fn seen(
         &mut self,
         (root, path): (&Folder, &str),
@@ -84,7 +86,7 @@ impl GroupFile {
         }
     }
 
-    /// Forgets it a moment later: editors save by deleting and writing anew.
+    /// Marks the file to be forgotten after [`CONFIRM`], because editors save by deleting and rewriting a file.
     pub fn leave(&mut self, now: Instant) {
         if !self.gone {
             (self.gone, self.stamp, self.settling) = (true, None, None);
@@ -92,7 +94,7 @@ impl GroupFile {
         }
     }
 
-    /// Reads it, if it has settled. True: another group is in force.
+    /// Reads the file if it has settled. Returns `true` if another group is in force.
     pub fn step(&mut self, root: &Folder, path: &str, now: Instant) -> bool {
         let mut changed = false;
         while let Some(attempt) = self.settling.as_ref().and_then(|s| s.attempt(false, now)) {
@@ -102,7 +104,7 @@ impl GroupFile {
         changed
     }
 
-    /// One attempt, after which the next one is later. True: another group is in force.
+    /// Makes one attempt, after which the next one is due later. Returns `true` if another group is in force.
     fn read(
         &mut self,
         root: &Folder,

@@ -1,4 +1,4 @@
-//! The items of the file table.
+//! Items of the file table.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,18 +12,18 @@ use crate::firmware::scan::reading;
 use crate::firmware::settle::Settling;
 use crate::os::fs::{FileStamp, Folder};
 
-/// One file or folder that the catalogue is told of.
+/// A file or folder that appears in the catalogue.
 #[derive(Debug)]
 pub enum Item {
     Firmware(Box<FirmwareFile>),
     Checksum(ChecksumFile),
     Rules(RulesFile),
     Group(GroupFile),
-    /// Only a sentence.
+    /// A sentence about the path.
     Remark(RemarkKind, String),
 }
 
-/// What a remark is about.
+/// Subject of a remark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemarkKind {
     /// A file that is not served.
@@ -35,7 +35,7 @@ pub enum RemarkKind {
 }
 
 impl Item {
-    /// The firmware file's state, if it is still to be read.
+    /// State of a firmware file that must still be read.
     pub fn pending(&self) -> Option<&PendingFile> {
         match self {
             Item::Firmware(file) => match &file.state {
@@ -46,7 +46,7 @@ impl Item {
         }
     }
 
-    /// When it is to be read again: a checksum file, a release.json or a group.
+    /// Time at which a checksum file, a release.json or a group is read again.
     pub fn again(&self) -> Option<Instant> {
         match self {
             Item::Checksum(sum) => sum.again,
@@ -68,15 +68,15 @@ pub struct FirmwareFile {
 /// Progress of reading a firmware file.
 #[derive(Debug)]
 pub enum ReadState {
-    /// Never read: its path means nothing, or it is far too large.
+    /// Never read, because the path is invalid or the file is far too large.
     Refused(String),
-    /// Not read yet, or not stable when it was read.
+    /// File that was not read yet, or that was not stable when read.
     Pending(Box<PendingFile>),
-    /// The result of the reading.
+    /// Result of reading the file.
     Read(Result<Inspected, String>),
 }
 
-/// What the catalogue says of a firmware file.
+/// State of a firmware file in the catalogue.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Listing {
     Waiting,
@@ -84,25 +84,25 @@ pub enum Listing {
     Refused(String),
 }
 
-/// A firmware file that is still to be read.
+/// A firmware file that must still be read.
 #[derive(Debug)]
 pub struct PendingFile {
     pub settling: Settling,
-    /// The reader has it.
+    /// Whether the reader has the file.
     pub reading: bool,
-    /// Why it could not be read.
+    /// Reason why the file could not be read.
     pub trouble: Option<String>,
-    /// A readable checksum lies beside it.
+    /// Whether there is a valid checksum file beside the file.
     pub provable: bool,
-    /// Result of an early reading, which proves nothing without a checksum that agrees.
+    /// Result of an early reading, which is valid only with a matching checksum.
     pub early: Option<Inspected>,
-    /// The log was told that a writer does not close it.
+    /// Whether it was logged that a writer keeps the file open.
     pub told: bool,
     tries: u32,
 }
 
 impl ReadState {
-    /// A file that is still to be read.
+    /// Creates the state of a file that must still be read.
     pub fn pending(settling: Settling) -> ReadState {
         ReadState::Pending(Box::new(PendingFile {
             settling,
@@ -117,7 +117,7 @@ impl ReadState {
 }
 
 impl PendingFile {
-    /// It was seen with this stamp (perhaps the same as before).
+    /// Records that the file was seen with this stamp, which may be unchanged.
     pub fn seen(&mut self, stamp: FileStamp, now: Instant) {
         if stamp != self.settling.stamp() {
             self.early = None;
@@ -126,7 +126,7 @@ impl PendingFile {
         self.settling.seen(stamp, now);
     }
 
-    /// Counts a reading in vain. Without patience only a few are made.
+    /// Counts a failed reading. With [`Patience::None`] the number of readings is limited.
     pub fn failed_try(&mut self, patience: Patience) {
         self.tries = self.tries.saturating_add(1);
         if patience == Patience::None && self.tries >= MOST_TRIES {
@@ -138,10 +138,10 @@ impl PendingFile {
 /// A checksum file.
 #[derive(Clone, Debug)]
 pub struct ChecksumFile {
-    /// `None`: it is no regular file, or could not be read.
+    /// Stamp of the file; `None` if it is no regular file or could not be read.
     pub stamp: Option<FileStamp>,
     pub says: Result<Checksum, String>,
-    /// When it is to be read again.
+    /// Time at which the file is read again.
     pub again: Option<Instant>,
 }
 
@@ -161,7 +161,7 @@ impl ChecksumFile {
         self.says = match reading::small(root, path, checksum::MOST) {
             Ok(bytes) => checksum::read(path, &bytes.unwrap_or_default()),
             Err(error) => {
-                // The next walk takes it for another file and reads it again.
+                // The next walk sees a changed stamp and reads the file again.
                 self.stamp = None;
                 Err(unusable(reading::unreadable(&error)))
             }
@@ -173,29 +173,29 @@ fn unusable(why: String) -> String {
     format!("The checksum file beside it cannot be used. {why}")
 }
 
-/// A release.json.
+/// A rules file (release.json).
 #[derive(Debug, Default)]
 pub struct RulesFile {
-    /// `None`: it is no regular file, could not be read, or is gone.
+    /// Stamp of the file; `None` if it is no regular file, could not be read, or is gone.
     pub stamp: Option<FileStamp>,
-    /// The last good reading.
+    /// The last valid rules.
     pub good: Option<Arc<Rules>>,
-    /// What is wrong with it.
+    /// The error in the file at present.
     pub error: Option<String>,
-    /// When it is to be read again (or, if it is gone, forgotten).
+    /// Time at which the file is read again, or forgotten if it is gone.
     pub again: Option<Instant>,
     pub gone: bool,
 }
 
 impl RulesFile {
-    /// Reads it. True: it says something else than before. An error while it may still be being written
-    /// does not replace good rules.
+    /// Reads the file. Returns `true` if its contents have changed. An error does not replace valid rules while the
+    /// file may still be being written.
     pub fn read(&mut self, root: &Folder, path: &str) -> bool {
         let read = match reading::small(root, path, rules::MOST_BYTES) {
             Ok(Some(bytes)) => Rules::parse(&bytes),
             Ok(None) => Err("It is larger than 16 MiB.".into()),
             Err(error) => {
-                // The next walk takes it for another file and reads it again.
+                // The next walk sees a changed stamp and reads the file again.
                 self.stamp = None;
                 Err(reading::unreadable(&error))
             }
@@ -214,7 +214,7 @@ impl RulesFile {
         }
     }
 
-    /// True: it is another error than before.
+    /// Records an error. Returns `true` if it differs from the previous one.
     pub fn set_error(&mut self, text: String) -> bool {
         let same = self.error.as_ref() == Some(&text);
         self.error = Some(text);

@@ -1,8 +1,8 @@
-//! All that lies in the firmware folder, each with what is known of it so far: the source of the next
-//! catalogue. Updated by walks and by readings; says what is to be read next, and when.
+//! Table of all files in the firmware folder with the information about each, from which the next catalogue is built.
+//! Updated by walks and readings; determines which files are read next, and when.
 //!
-//! A rules file that vanishes stays in force for a second: editors save by deleting and writing anew, and
-//! a paused release must not be offered in between.
+//! A deleted rules file stays in force for a second, because editors save by deleting and rewriting a file, and a
+//! paused release must not be offered in between.
 
 mod group;
 mod item;
@@ -23,52 +23,52 @@ use crate::firmware::package::Inspected;
 use crate::firmware::settle::{KernelAnswer, ReadAttempt, Settling, Trust};
 use crate::os::fs::{FileStamp, Folder};
 
-/// Most files that are given out to be read at a time …
+/// Maximum number of files that are given to the reader at a time.
 const JOBS: usize = 256;
-/// … and most bytes, but for the first: a small file that is dropped meanwhile comes next.
+/// Maximum number of bytes given to the reader at a time, except for the first file, so that a small new file is soon
+/// read.
 const JOB_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Time to the next try of a file that could not be read for a passing reason …
+/// Time until the next attempt with a file that could not be read for a temporary reason.
 const SOON: Duration = Duration::from_millis(200);
-/// … and for a lasting one.
+/// Time until the next attempt with a file that could not be read for a lasting reason.
 const LATER: Duration = Duration::from_secs(30);
 
-/// Time without a change after which a writer that keeps a file open is worth a line in the log.
+/// Time without a change after which it is logged that a writer keeps a file open.
 const TELL_OF_WRITER: Duration = Duration::from_secs(10);
 
-/// Time after which a small file that changed is read again: the first time it may have been read while
-/// it was being written.
+/// Time after which a changed small file is read again, because it may still have been written at the first reading.
 const CONFIRM: Duration = Duration::from_secs(1);
 
-/// Readings of a file that changes meanwhile, without patience.
+/// Maximum number of readings of a file that changes during each, with [`Patience::None`].
 const MOST_TRIES: u32 = 3;
 
-/// Most remarks, where single changes add some.
+/// Maximum number of remarks to which single changes may add.
 const MOST_REMARKS: usize = 4 * super::LISTED;
 
 /// Whether files must be stable before they are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
-    /// Every file is read as it is (`luat-ota check`).
+    /// Every file is read at once (`luat-ota check`).
     None,
-    /// A file is read when no writer is at work (the server).
+    /// A file is read when no program writes to it (the server).
     Settle,
 }
 
-/// All that lies in the folder.
+/// The table of all files in the folder.
 pub struct FileTable {
     patience: Patience,
     items: BTreeMap<String, Item>,
-    /// The paths of items that are still to be read, or read again.
+    /// Paths of items that must be read, or read again.
     pending: BTreeSet<String>,
-    /// Files that are counted and are no items.
+    /// Numbers of files that are counted and are no items.
     unlisted: Unlisted,
-    /// The next catalogue will differ from the last one.
+    /// Whether the next catalogue will differ from the last one.
     changed: bool,
 }
 
 impl FileTable {
-    /// An empty table.
+    /// Creates an empty table.
     pub fn new(patience: Patience) -> FileTable {
         FileTable {
             patience,
@@ -79,7 +79,7 @@ impl FileTable {
         }
     }
 
-    /// Removes everything: the folder is gone.
+    /// Removes all items, because the folder is gone.
     pub fn clear(&mut self) {
         let changed = self.changed || !self.items.is_empty();
         *self = FileTable {
@@ -88,17 +88,17 @@ impl FileTable {
         };
     }
 
-    /// Whether [`FileTable::found`] would say something else than at its last call.
+    /// Whether the result of [`FileTable::found`] would differ from that of its last call.
     pub fn changed(&self) -> bool {
         self.changed
     }
 
-    /// Whether anything is still to be read, or read again.
+    /// Whether any file must be read, or read again.
     pub fn is_busy(&self) -> bool {
         !self.pending.is_empty()
     }
 
-    /// The stamps of all firmware files.
+    /// Stamps of all firmware files.
     pub fn stamps(&self) -> Vec<FileStamp> {
         let stamp = |item: &Item| match item {
             Item::Firmware(file) => Some(file.stamp),
@@ -107,8 +107,8 @@ impl FileTable {
         self.items.values().filter_map(stamp).collect()
     }
 
-    /// What is to be read now: the smallest first, so that no large file delays others, and of equal
-    /// ones the newest.
+    /// Returns the files to be read now: the smallest first, so that no large file delays others, and of equal size the
+    /// newest first.
     pub fn jobs(&mut self, now: Instant) -> Vec<Job> {
         let mut due: Vec<(Reverse<Instant>, Job)> = Vec::new();
         for path in &self.pending {
@@ -154,8 +154,7 @@ impl FileTable {
         jobs
     }
 
-    /// When [`FileTable::jobs`] or [`FileTable::again`] will have something to do, if nothing else
-    /// happens.
+    /// Time at which [`FileTable::jobs`] or [`FileTable::again`] will have something to do, if nothing else happens.
     pub fn due(&self) -> Option<Instant> {
         let items = self.pending.iter().filter_map(|path| self.items.get(path));
         items
@@ -167,7 +166,7 @@ impl FileTable {
             .min()
     }
 
-    /// Takes the outcome of a job.
+    /// Records the outcome of a job.
     pub fn outcome(
         &mut self,
         job: &Job,
@@ -228,7 +227,7 @@ impl FileTable {
                 self.gone(path, now);
                 return;
             }
-            // The next walk says what is there now.
+            // The next walk will show what is at this path.
             ReadOutcome::Gone => pending.settling.put_off(now + SOON),
             ReadOutcome::Later => {
                 pending.settling.put_off(now + SOON);
@@ -240,14 +239,14 @@ impl FileTable {
             }
         }
         if let Some(found) = settled {
-            // A file that was read without waiting may be half of itself, with the times of the whole.
+            // A file that was read without waiting may be half written and have its final times already.
             if patience == Patience::Settle || pending.settling.is_old() {
                 known.insert(&job.stamp, found.clone());
             }
             file.state = ReadState::Read(found);
             self.pending.remove(path);
         } else if let Err(text) = is_in_bounds(&file.stamp) {
-            // It grew meanwhile.
+            // The file has grown in the meantime.
             file.state = ReadState::Refused(text);
             self.pending.remove(path);
         }
@@ -292,7 +291,7 @@ impl FileTable {
         }
     }
 
-    /// Forgets what is known of a file: it is read again, as soon as no writer is at work.
+    /// Forgets the contents of a file, so that it is read again when no program writes to it.
     pub fn reread(&mut self, path: &str, now: Instant, known: &mut KnownFiles) {
         let Some(Item::Firmware(file)) = self.items.get_mut(path) else {
             return;
@@ -305,7 +304,7 @@ impl FileTable {
         }
     }
 
-    /// The input of the next catalogue.
+    /// Returns the input for the next catalogue.
     pub fn found(&mut self) -> ScanResult {
         self.changed = false;
         let mut found = ScanResult {
@@ -347,7 +346,7 @@ impl FileTable {
         found
     }
 
-    /// The checksum files beside a file.
+    /// Returns the checksum files beside a file.
     fn sums(&self, path: &str) -> Vec<ChecksumFile> {
         let sum = |ending: &&str| match self.items.get(&format!("{path}{ending}")) {
             Some(Item::Checksum(sum)) => Some(sum.clone()),
@@ -356,7 +355,7 @@ impl FileTable {
         checksum::ENDINGS.iter().filter_map(sum).collect()
     }
 
-    /// Decides anew what the catalogue says of a firmware file.
+    /// Updates the catalogue's entry for a firmware file.
     fn judge(&mut self, path: &str) {
         let sums = self.sums(path);
         let Some(Item::Firmware(file)) = self.items.get_mut(path) else {
@@ -380,7 +379,7 @@ impl FileTable {
                 match wrong {
                     None => Listing::Offered(*inspected),
                     Some((text, false)) => Listing::Refused(text),
-                    // The checksum is perhaps being written just now.
+                    // The checksum file may be written just now.
                     Some((_, true)) if file.listing == Listing::Offered(*inspected) => return,
                     Some((_, true)) => Listing::Waiting,
                 }

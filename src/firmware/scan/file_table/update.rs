@@ -1,4 +1,4 @@
-//! Brings the file table up to date with what a walk saw.
+//! Updates the file table with the result of a walk.
 
 use std::time::Instant;
 
@@ -12,8 +12,8 @@ use crate::firmware::settle::Settling;
 use crate::os::fs::{FileStamp, Folder};
 
 impl FileTable {
-    /// Applies a walk. `scope`: the paths that were looked at, with all beneath them; `None`: the whole
-    /// folder. `old_before`: files whose times lie before this (nanoseconds since 1970) need no settling.
+    /// Applies a walk. `scope` holds the paths that were examined, including everything below them; `None` means the
+    /// whole folder. Files with times before `old_before` (nanoseconds since 1970) need no settling.
     pub fn walked(
         &mut self,
         root: &Folder,
@@ -28,7 +28,7 @@ impl FileTable {
                 continue;
             }
             match walk.why_unknown(&path) {
-                // The last good rules stay in force.
+                // The last valid rules stay in force.
                 Some(why) if matches!(self.items.get(&path), Some(Item::Rules(_))) => {
                     self.rules(root, path, Err(why.clone()), None);
                 }
@@ -43,7 +43,7 @@ impl FileTable {
         if scope.is_none() {
             self.unlisted = walk.unlisted;
         } else {
-            // Counts of single changes are not exact; the next full walk counts anew.
+            // Counts of single changes are not exact; the next full walk counts again.
             self.unlisted.quarantined += walk.unlisted.quarantined;
             self.unlisted.ignored += walk.unlisted.ignored;
             remarks_left = MOST_REMARKS.saturating_sub(self.remark_count());
@@ -82,7 +82,7 @@ impl FileTable {
         self.changed |= self.unlisted != before;
     }
 
-    /// The paths of all items at or beneath those of `scope`.
+    /// Returns the paths of all items at or below those in `scope`.
     fn in_scope(&self, scope: Option<&[String]>) -> Vec<String> {
         let Some(scope) = scope else {
             return self.items.keys().cloned().collect();
@@ -109,7 +109,7 @@ impl FileTable {
         self.items.values().filter(is_limited).count()
     }
 
-    /// When a small file that was seen with this stamp is to be read once more.
+    /// Time at which a small file that was seen with this stamp is read once more.
     fn confirm(
         &self,
         stamp: &Result<FileStamp, String>,
@@ -121,7 +121,7 @@ impl FileTable {
         (!is_sure).then(|| now + CONFIRM)
     }
 
-    /// Removes what is not there any more; rules and groups stay in force for a moment.
+    /// Removes an item that no longer exists; rules and groups stay in force for [`CONFIRM`].
     pub(super) fn gone(&mut self, path: &str, now: Instant) {
         if let Some(Item::Rules(rules)) = self.items.get_mut(path) {
             if !rules.gone {
@@ -189,7 +189,7 @@ impl FileTable {
         match before {
             Some(file) => {
                 file.stamp = stamp;
-                // What was seen of its writer so far still counts.
+                // Keep the observations of the writer.
                 if !(is_pending && matches!(file.state, ReadState::Pending(_))) {
                     file.state = state;
                 }
@@ -236,7 +236,7 @@ impl FileTable {
         self.check_again(&path, known);
     }
 
-    /// Compares a file with its checksum file, which changed.
+    /// Compares a file with its checksum file, which has changed.
     pub(super) fn check_again(&mut self, path: &str, known: &mut KnownFiles) {
         let subject = checksum::subject(path);
         let sums = self.sums(subject);
@@ -252,7 +252,7 @@ impl FileTable {
         self.judge(subject);
     }
 
-    /// A folder cannot be read. It may hold rules, and those may be about files that lie elsewhere.
+    /// Handles an unreadable folder. It may contain rules, which may apply to files outside the folder.
     fn perhaps_rules(&mut self, root: &Folder, folder: &str, why: &str) {
         let path = format!("{folder}/release.json");
         let scope = [folder.to_owned()];
@@ -325,7 +325,7 @@ impl FileTable {
     }
 }
 
-/// Whether the file has not changed since this moment, by its own times.
+/// Whether the file is unchanged since `old_before`, by its own times.
 fn is_old(stamp: &FileStamp, old_before: Option<i128>) -> bool {
     old_before.is_some_and(|old| stamp.mtime < old && stamp.ctime < old)
 }

@@ -1,4 +1,4 @@
-//! Files and folders that come, change and go.
+//! Tests of files and folders that are added, changed and removed.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn a_file_that_is_copied_in_is_offered() {
     dir.write(PATH, &bytes);
     let closed = Instant::now();
     let catalog = bed.until_offered(PATH, &bytes);
-    // 1.5 s on a machine with nothing else to do.
+    // 1.5 s on an idle machine.
     assert!(closed.elapsed() < Duration::from_secs(8));
     assert!(closed.elapsed() > Duration::from_millis(1000));
     println!("offered after {:?}", closed.elapsed());
@@ -58,13 +58,13 @@ fn a_tree_that_is_moved_in_and_within_and_out_is_followed() {
     bed.until_offered(PATH, &bytes);
     bed.until_offered("ALIYUN/2.0.2/update.bin", &image(2, 5000));
 
-    // What lands in a folder that came with the tree is seen.
+    // A file is seen in a folder that arrived with the tree.
     let later = image(3, 5000);
     fs::create_dir(root.join("ALIYUN/2.0.3")).unwrap();
     fs::write(root.join("ALIYUN/2.0.3/update.bin"), &later).unwrap();
     bed.until_offered("ALIYUN/2.0.3/update.bin", &later);
 
-    // The hashes of moved files are known, as their stamps are the same.
+    // The hashes of moved files are known, because their stamps are unchanged.
     let reads = bed.watcher.files_read();
     fs::rename(root.join("ALIYUN"), root.join("OTHER")).unwrap();
     let catalog = bed.until_offered("OTHER/2.0.1/update.bin", &bytes);
@@ -104,7 +104,7 @@ fn a_file_is_not_offered_while_a_writer_has_it_open() {
     let bytes = image(1, 5000);
     let path = dir.write(PATH, &bytes[..10]);
     let mut writer = OpenOptions::new().append(true).open(path).unwrap();
-    // Each of these is complete more than a second after the writer's last byte.
+    // Each marker is complete more than a second after the writer's last byte.
     for number in 0..3u8 {
         let from = 10 + usize::from(number) * 100;
         writer.write_all(&bytes[from..from + 100]).unwrap();
@@ -139,12 +139,12 @@ fn the_folder_itself_may_be_deleted_and_come_back() {
     dir.write("root/ALIYUN/2.0.1/update.bin", &bytes);
     let catalog = bed.until_offered(PATH, &bytes);
     assert_eq!(reason(&catalog, "."), None);
-    // It is watched again.
+    // The folder is watched again.
     let later = image(2, 5000);
     dir.write("root/ALIYUN/2.0.2/update.bin", &later);
     bed.until_offered("ALIYUN/2.0.2/update.bin", &later);
 
-    // Another folder in its place.
+    // Put another folder in its place.
     let other = image(3, 5000);
     dir.write("other/OTHER/1.0.0/update.bin", &other);
     fs::rename(&root, dir.path().join("away")).unwrap();
@@ -195,7 +195,7 @@ fn thousands_of_files_at_once_are_all_found() {
     fs::remove_dir_all(root.join("P3")).unwrap();
     bed.until("a hundred are gone", |c| c.release_count() == 1900);
 
-    // After such a flood each folder is still watched.
+    // After this number of changes each folder is still watched.
     let (new, changed) = (image(8, 100), image(9, 100));
     dir.write("root/P3/1.0.0/update.bin", &new);
     dir.write("root/P7/1.0.50/update.bin", &changed);
@@ -222,7 +222,7 @@ fn whatever_happens_the_catalogue_ends_as_the_folder_is() {
         let version = format!("{project}/1.0.{}", below(4));
         let path = format!("{version}/update.bin");
         let (folder, file) = (root.join(&version), root.join(&path));
-        // Most of these fail where there is nothing: all the better.
+        // Most of these operations fail where the path does not exist, which is intended.
         match below(10) {
             0..4 => {
                 let mut bytes = image(1, 2000);
@@ -242,7 +242,7 @@ fn whatever_happens_the_catalogue_ends_as_the_folder_is() {
             })),
         }
         if step % 50 == 0 {
-            // Let it see something of what goes on.
+            // Wait until the watcher has seen a part of the changes.
             let marker = image(2, 100 + step as usize);
             dir.write(&format!("root/M/1.0.{step}/update.bin"), &marker);
             bed.until("the marker waits", |c| {
@@ -255,12 +255,12 @@ fn whatever_happens_the_catalogue_ends_as_the_folder_is() {
     bed.until("it is as the folder is", |c| *c == truth);
 }
 
-/// The loop itself, so that the test decides when a file was read.
+/// Runs the loop in the test's thread, so that the test decides when a file was read.
 #[test]
 fn the_folder_counts_as_read_when_nothing_is_left_that_can_be_read_now() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("firmware");
     let path = "LUAT-OTA-SAMPLE/1.0.1/update.bin";
-    // Of a fresh checkout.
+    // The file may be from a fresh checkout.
     let is_old = || {
         let stamp = crate::os::fs::stamp(&File::open(root.join(path)).unwrap()).unwrap();
         stamp.mtime.max(stamp.ctime) < scan::old_before()
@@ -280,7 +280,7 @@ fn the_folder_counts_as_read_when_nothing_is_left_that_can_be_read_now() {
     let mut watch = WatchLoop::new(options, messages, jobs, sender);
     watch.step();
     assert!(catalogs.try_recv().unwrap().reading);
-    // As if a program had it open for writing.
+    // As if a program had the file open for writing.
     let mut given: Vec<Job> = given.try_recv().unwrap();
     let later = WatchMessage::Read(given.remove(0), ReadOutcome::Later);
     assert!(given.is_empty());

@@ -1,4 +1,4 @@
-//! Groups of devices in a watched folder.
+//! Tests of groups of devices in a watched folder.
 
 use super::*;
 use crate::firmware::audience::DeviceId;
@@ -10,7 +10,7 @@ fn id(text: &str) -> DeviceId {
     DeviceId::parse(text).unwrap()
 }
 
-/// A folder with a release for the group `pilot`, watched.
+/// Watches a folder with a release for the group `pilot`.
 fn bed(dir: &Scratch) -> Bed {
     dir.write(PATH, &image(1, 5000));
     dir.write("ALIYUN/release.json", br#"{"allow": ["@pilot"]}"#);
@@ -73,20 +73,20 @@ fn half_a_group_is_never_in_force() {
         crate::os::lease::probe(&file),
         crate::os::lease::Lease::Granted(_)
     ) {
-        return; // Nothing tells of a writer here.
+        return; // No leases here, so a writer cannot be detected.
     }
     let bed = bed(&dir);
     bed.until("the group is in force", |c| {
         admits(c, ONE) && admits(c, OTHER)
     });
-    // A writer writes the same file from its start, and stops in the middle.
+    // A writer rewrites the same file from its start and stops in the middle.
     let mut writer = OpenOptions::new()
         .write(true)
         .truncate(true)
         .open(&path)
         .unwrap();
     writer.write_all(format!("{ONE}\n").as_bytes()).unwrap();
-    // Long after it would have settled, other files are seen.
+    // Other files are seen long after the group's file would have settled.
     let began = Instant::now();
     let mut number = 0;
     while began.elapsed() < Duration::from_secs(3) {

@@ -1,4 +1,4 @@
-//! Real folders, watched.
+//! Tests with real folders that are watched.
 
 use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
@@ -17,10 +17,10 @@ mod files;
 mod groups;
 mod quarantine;
 
-/// Generous: the machines that run tests are busy.
+/// Long, because the machines that run tests are busy.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Bytes that are no text and no known kind of package.
+/// Returns bytes that are no text and no known kind of package.
 fn image(seed: u8, size: usize) -> Vec<u8> {
     let mut state = u32::from(seed) + 1;
     let mut next = || {
@@ -72,7 +72,7 @@ impl Bed {
         }
     }
 
-    /// Waits for a catalogue like this (perhaps it is the one there is).
+    /// Waits for a catalogue that meets the condition. The current catalogue may meet it already.
     fn until(&self, what: &str, is_so: impl Fn(&Catalog) -> bool) -> Arc<Catalog> {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -99,7 +99,7 @@ impl Bed {
         self.until(&format!("{path} is offered"), |c| offers(c, path, bytes))
     }
 
-    /// Waits until the folder is watched: what changes from now on comes as an event.
+    /// Waits until the folder is watched, so that every later change causes an event.
     fn ready(self, root: &Path) -> Bed {
         self.until("the first walk", |_| true);
         let marker = root.join("marker.soc");
@@ -135,14 +135,14 @@ fn after_a_restart_no_file_is_read_that_did_not_change() {
     assert!(reason(&catalog, "C/1.0.0/update.bin").is_some());
     assert_eq!(bed.watcher.files_read(), 0);
 
-    // One that has other bytes than recorded is read again when the server says so.
+    // A file with other bytes than those recorded is read again when the server requests it.
     bed.watcher.reread("A/1.0.0/update.bin");
     bed.until("it waits", |c| !c.waiting.is_empty());
     bed.until_offered("A/1.0.0/update.bin", &first);
     assert_eq!(bed.watcher.files_read(), 1);
     bed.watcher.stop();
 
-    // One that changed while no server ran is read.
+    // A file that changed while no server ran is read.
     let changed = image(3, 5000);
     dir.write("root/B/1.0.0/update.bin", &changed);
     let bed = Bed::with(&root, Some(known), None);
@@ -159,13 +159,13 @@ fn files_that_were_there_long_before_the_start_need_no_settling() {
     let mut known = KnownFiles::open(None);
     let mut files = FileTable::new(Patience::Settle);
     let start = Instant::now();
-    // As if this were an hour later.
+    // As if it were an hour later.
     let hour = 3_600_000_000_000;
     let old = Some(scan::old_before() + hour);
     let seen = scan::walk(&root, None).unwrap();
     files.walked(&root, None, seen, old, start, &mut known);
     assert_eq!(files.jobs(start).len(), 1);
-    // And with a clock that is an hour late.
+    // With a clock that is an hour slow.
     let mut files = FileTable::new(Patience::Settle);
     let late = Some(scan::old_before() - hour);
     let seen = scan::walk(&root, None).unwrap();

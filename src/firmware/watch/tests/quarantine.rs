@@ -1,4 +1,4 @@
-//! What is not served, and rules and checksums that hold files back.
+//! Tests of files that are not served, and of rules and checksums that hold files back.
 
 use super::*;
 
@@ -51,7 +51,7 @@ fn rules_or_checksums_that_are_links_hold_back_what_they_are_about() {
     );
     let release = &catalog.project("B").unwrap().releases[0];
     assert!(release.held_back.is_some());
-    // The link goes, and so does what it held back.
+    // The link is removed, so the release is not held back any longer.
     fs::remove_file(dir.path().join("B/1.0.0/release.json")).unwrap();
     bed.until("it is offered", |c| {
         c.project("B")
@@ -76,7 +76,7 @@ fn names_that_are_not_utf8_are_quarantined() {
 #[test]
 fn unreadable_files_and_folders_are_quarantined_and_the_rest_is_offered() {
     if rustix::process::geteuid().is_root() {
-        return; // Root may read everything.
+        return; // Root can read everything.
     }
     let dir = Scratch::new();
     let bytes = image(1, 5000);
@@ -119,9 +119,9 @@ fn a_checksum_that_does_not_match_holds_a_file_back_until_it_does() {
     let line = format!("{}  update.bin\n", id(&bytes));
     dir.write("ALIYUN/2.0.1/update.bin.sha256", line.as_bytes());
     bed.until_offered(PATH, &bytes);
-    // The other checksum was compared with what is known of the file.
+    // The new checksum was compared with the known hash of the file.
     assert_eq!(bed.watcher.files_read(), reads);
-    // A second one must match as well.
+    // A second checksum must match as well.
     dir.write("ALIYUN/2.0.1/update.bin.md5", "0".repeat(32).as_bytes());
     bed.until("it is quarantined", |c| reason(c, PATH).is_some());
     fs::remove_file(dir.path().join("ALIYUN/2.0.1/update.bin.md5")).unwrap();
@@ -138,7 +138,7 @@ fn a_checksum_that_matches_makes_a_file_available_without_waiting() {
         "ALIYUN/2.0.1/update.bin.sha256",
         id(&bytes).to_string().as_bytes(),
     );
-    // Even while the writer still has it open.
+    // The checksum is sufficient even while the writer still has the file open.
     let mut writer = File::create(dir.path().join(PATH)).unwrap();
     writer.write_all(&bytes).unwrap();
     bed.until_offered(PATH, &bytes);
@@ -209,7 +209,7 @@ fn rules_that_were_never_good_hold_their_release_back() {
     );
 }
 
-/// A file with a size and nothing in it.
+/// Creates a file with a size and without data.
 fn sparse(path: &Path, size: u64) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     File::create(path).unwrap().set_len(size).unwrap();
@@ -228,7 +228,7 @@ fn a_disk_image_among_the_firmware_keeps_nothing_waiting() {
     assert!(why.contains("322122547200 bytes"), "{why}");
     assert!(catalog.waiting.is_empty());
     assert_eq!(bed.watcher.files_read(), 1);
-    // Cut to a size that a module may take, it is read like any other.
+    // After truncation to a size that a module accepts, the file is read like any other.
     fs::write(&path, image(2, 6000)).unwrap();
     bed.until_offered("BIG/1.0.0/raspios.img", &image(2, 6000));
 }
@@ -249,7 +249,7 @@ fn a_file_that_grows_too_large_while_it_is_read_is_refused() {
 #[test]
 fn a_project_folder_that_becomes_unreadable_does_not_free_its_releases() {
     if rustix::process::geteuid().is_root() {
-        return; // Root may read everything.
+        return; // Root can read everything.
     }
     let dir = Scratch::new();
     let bytes = image(1, 5000);
@@ -261,7 +261,7 @@ fn a_project_folder_that_becomes_unreadable_does_not_free_its_releases() {
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o0)).unwrap();
     bed.watcher.rescan();
     bed.until("it is told", |c| reason(c, "P").is_some());
-    // Until this is offered, the rules of a file that is gone would be forgotten.
+    // This file is offered only after a scan that would have forgotten the rules of a removed file.
     let marker = image(2, 5000);
     dir.write("M/1.0.0/update.bin", &marker);
     let catalog = bed.until_offered("M/1.0.0/update.bin", &marker);
