@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 /// Rate in bytes per second that is assumed until one was seen. The limit then allows for half of a window.
 const SLOWEST: u64 = 40;
 
-/// Until a rate was seen, the limit is at most this many times the configured one …
+/// Maximum of the limit as a multiple of the configured one, until a rate was seen …
 const PATIENCE: u32 = 6;
 
-/// … but this maximum is not below this time …
+/// … but at least this time …
 const AT_LEAST: Duration = Duration::from_secs(12);
 
-/// … and not above this time, unless a longer limit is configured.
+/// … and at most this time, unless a longer limit is configured.
 const AT_MOST: Duration = Duration::from_secs(300);
 
 /// Shortest time that counts as a pause. In a shorter one, acknowledgements may be on their way.

@@ -28,7 +28,7 @@ const UNATTENDED: Duration = Duration::from_secs(60);
 pub(super) enum UnreadBody {
     /// No bytes.
     None,
-    /// This number of bytes.
+    /// The given number of bytes.
     Bytes(u64),
     /// An unknown number of bytes.
     Unknown,

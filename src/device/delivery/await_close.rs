@@ -12,7 +12,7 @@ use crate::device::stream::{Discarded, discard};
 use crate::device::{Service, Stop, Stream, within};
 use crate::fleet::{Transfer, TransferOutcome};
 
-/// How long to wait for the client's FIN after the last ACK.
+/// Longest wait for the client's FIN after the last ACK.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Whether the error is a reset. Some modules end a complete download with a reset instead of a FIN.
