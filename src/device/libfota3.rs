@@ -24,7 +24,7 @@ use crate::wire::head::Head;
 use crate::wire::range::RangeRequest;
 use crate::wire::reply::{self, Reply, Status};
 
-/// Purpose of a mark.
+/// Purpose of a mark in the URL of a file; [`SERIAL`] is that of a mark in the serial of a report.
 const FILE: &[u8; 8] = b"lf3-file";
 const SERIAL: &[u8; 8] = b"lf3-sn\0\0";
 

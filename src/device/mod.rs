@@ -167,7 +167,7 @@ impl Service {
         self.readiness() == Status::Healthy
     }
 
-    /// Lets `/readyz` answer 503 or, after that, what it would answer otherwise. Changes nothing else.
+    /// Sets whether `/readyz` answers 503 because of a drain. Changes nothing else.
     pub fn set_drained(&self, is_drained: bool) {
         self.drained.set(is_drained);
     }

@@ -21,8 +21,8 @@ use crate::wire::dialects::datagram::PACKET;
 /// Maximum number of downloads over UDP that are remembered.
 const REMEMBERED: usize = 1024;
 
-/// Number of places that a clean-up must free. If it frees fewer, the table counts as crowded: to search all of it for
-/// each packet would cost more than the packets.
+/// Number of places that a clean-up must free. If it frees fewer, the table counts as crowded and is not searched for
+/// each packet, which would cost more than the packets.
 const FREED: usize = 64;
 
 /// Time without a request after which a download no longer counts as running. A lost packet costs a module ten seconds
@@ -169,7 +169,7 @@ impl PacketDownload {
             // Each packet was requested by the module itself.
             false => TransferOutcome::Incomplete { proxied: false },
         };
-        // A request for the next packet acknowledges a packet. For the packet that was given last there is none yet.
+        // A request for the next packet acknowledges a packet. The packet that was given last has no such request yet.
         let reached = match whole {
             true => self.bytes,
             false => u64::from(self.next.saturating_sub(2)) * PACKET as u64,

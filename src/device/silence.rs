@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Rate in bytes per second that is assumed until one was seen. The limit then allows for half of a window.
+/// Rate in bytes per second that is assumed until one was seen. The limit then is the time for half of a window.
 const SLOWEST: u64 = 40;
 
 /// Maximum of the limit as a multiple of the configured one, until a rate was seen …

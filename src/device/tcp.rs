@@ -249,8 +249,8 @@ impl TcpSession {
             && self.send(text.as_bytes()).await
     }
 
-    /// Waits for a token of this network: over TCP a message is not dropped so that the module has to ask again.
-    /// Returns false if the client is gone meanwhile, the server stops, or the wait takes longer than `most`.
+    /// Waits for a token of this network. Over TCP a message above the rate limit is delayed, not dropped. Returns
+    /// false if the client is gone meanwhile, the server stops, or the wait takes longer than `most`.
     async fn share(
         &self,
         bucket: impl Fn(&mut RateLimits) -> &mut Buckets,

@@ -220,8 +220,8 @@ impl<'a> Transmission<'a> {
         }
     }
 
-    /// Sends the head in a segment of its own, and waits until the client's side has acknowledged it
-    /// (docs/protocol.md 9g).
+    /// Sends the head in a segment of its own, and waits until the client's side has acknowledged it, but for no longer
+    /// than [`APART_AT_MOST`] (docs/protocol.md 9g).
     async fn send_apart(&mut self, mut head: &[u8]) -> Result<(), DeliveryEnd> {
         let _slower_without = os::net::uncork(self.stream.get_ref());
         while !head.is_empty() {

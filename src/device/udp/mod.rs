@@ -101,8 +101,8 @@ impl UdpServer {
         let mut is_ticking = false;
         loop {
             let is_stopping = self.stop.is_raised();
-            // If no datagram was left unread, the loop waits for a new one. After each packet of a module that asks for
-            // one after the other, a further call would find nothing.
+            // If no datagram was left unread, the loop waits for a new one at once. Otherwise every packet of a
+            // download would cost one more call that finds nothing.
             let is_drained = match inbox.receive(self.socket.get_ref()) {
                 Ok(_) => {
                     let now = (Instant::now(), unix_now());
