@@ -263,7 +263,7 @@ impl<H> SeatTable<H> {
         let rate = |seat: &TakenSeat<H>| {
             let (since, acknowledged) = seat.download?;
             let age = now.saturating_duration_since(since);
-            // Prevents that a download in its first millisecond counts as infinitely fast.
+            // A download in its first millisecond must not count as infinitely fast.
             let seconds = age.max(Duration::from_millis(1)).as_secs_f64();
             (age >= youngest && is_eligible(Network::of(seat.address)))
                 .then(|| acknowledged as f64 / seconds)

@@ -173,7 +173,7 @@ impl Download {
     }
 
     /// Makes the send buffer large enough for these bytes, if there is memory for it. Then the kernel accepts all of
-    /// them at once and continues by itself. The buffer may also grow: if the kernel does not allow the full size at
+    /// them at once and sends them by itself. The buffer may also grow: if the kernel does not allow the full size at
     /// once (wmem_max), it enlarges the buffer itself on a fast path.
     pub fn widen(&self, stream: &Stream, bytes: u64) {
         let downloads = &self.service.downloads;
