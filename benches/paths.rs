@@ -1,10 +1,10 @@
-//! `cargo bench` measures each step of a check and of a packet in nanoseconds: the median and the fastest of
-//! many runs. `cargo bench -- CASE` measures the cases whose name holds CASE.
+//! Measurement of each step of a check and of a packet in nanoseconds (`cargo bench`): the median and the fastest of
+//! many runs. `cargo bench -- CASE` measures the cases whose name contains CASE.
 //!
-//! `cargo bench --bench paths -- --steps CASE TIMES` does one step so often and nothing else: what
-//! benches/instructions.sh counts.
+//! `cargo bench --bench paths -- --steps CASE TIMES` runs one step TIMES times and nothing else;
+//! benches/instructions.sh counts its instructions.
 #![allow(missing_docs)]
-// What is wrong here ends the bench.
+// An error here ends the bench.
 #![allow(clippy::expect_used, clippy::panic)]
 
 mod cases;
@@ -42,7 +42,7 @@ fn steps(case: &str, times: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Runs of each case, and how long one takes at least.
+/// Number of runs of each case, and minimum duration of a run.
 const RUNS: usize = 51;
 const RUN: Duration = Duration::from_millis(4);
 

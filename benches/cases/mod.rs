@@ -1,5 +1,5 @@
-//! What is measured by `cargo bench` in nanoseconds and by benches/instructions.sh in instructions: each
-//! step that a check or a packet takes in our own code, on what modules really send.
+//! The cases that `cargo bench` measures in nanoseconds and benches/instructions.sh in instructions: each step of a
+//! check or a packet in the server's own code, with input that modules really send.
 
 use luat_ota::decision::{Check, Known, Notes, Question, Refusal, Verdict, decide};
 use luat_ota::device::upgrade_id::UpgradeIds;
@@ -16,20 +16,20 @@ use luat_ota::wire::{dialects::datagram, reply};
 use std::borrow::Cow;
 use std::hint::black_box;
 
-/// The head of a LuaTask module (docs/protocol.md 1), as it arrives.
+/// The head of a check by a LuaTask module (docs/protocol.md 1), as it arrives.
 const HEAD: &[u8] = b"GET /luat/update?project_key=kTW8QY3gZlQ0TZr5yZUN4fJ6ftoFHK2T&imei=862991443753386&device_key=\
     &firmware_name=ALIYUN_Luat_V0017_ASR1802&version=2.0.0&need_oss_url=0 HTTP/1.1\r\n\
     Host: ota.example.com:8080\r\nConnection: short\r\nAccept: */*\r\nRange: bytes=0-\r\n\r\n";
 
 const IMEI: &str = "862991443753386";
 
-/// A step that is done again and again.
+/// A step that is repeated.
 pub type Step = Box<dyn FnMut()>;
 
-/// What it is called, and what makes it ready.
+/// Name of a case, and the function that prepares its step.
 pub type Case = (&'static str, fn() -> Step);
 
-/// All of them.
+/// All cases.
 pub const CASES: &[Case] = &[
     ("head", head),
     ("query", query),
@@ -88,7 +88,7 @@ fn found(path: String, number: u64) -> ScannedFile {
     }
 }
 
-/// One project, ALIYUN, with one release.
+/// A catalogue with one project, ALIYUN, with one release.
 fn small() -> Catalog {
     let files = vec![found("ALIYUN/2.0.0/update.bin".to_owned(), 1)];
     let found = ScanResult {
@@ -98,7 +98,7 @@ fn small() -> Catalog {
     Catalog::build(found)
 }
 
-/// 100 projects with 100 releases each, and ALIYUN with 100,000 ranges of IMEIs at its newest.
+/// A catalogue with 100 projects of 100 releases each, and ALIYUN, whose newest release allows 100,000 ranges of IMEIs.
 fn large() -> Catalog {
     let mut files = Vec::new();
     for project in 0..100 {
@@ -194,7 +194,7 @@ fn refusal() -> Step {
     })
 }
 
-/// From the bytes of a head to the bytes of the refusal, without the log.
+/// A whole check, from the bytes of its head to the bytes of the refusal, without the log.
 fn check() -> Step {
     let catalog = small();
     Box::new(move || {
@@ -218,7 +218,7 @@ fn datagram_check() -> Step {
     })
 }
 
-/// Which content the id of a GetN names.
+/// Lookup of the content that the id of a GetN names.
 fn upgrade_id() -> Step {
     let ids = UpgradeIds::new(&[7; 32], false);
     let (content, network) = (ContentId([0x5a; 32]), Network::V4([192, 0, 2]));
@@ -239,8 +239,8 @@ fn imei_ranges() -> Step {
     })
 }
 
-/// The line of a check. Its way out is another thread's, so lines are dropped once its buffer is full:
-/// it is emptied after every hundredth.
+/// The log line of a check. Another thread writes the lines, and lines are dropped while its buffer is full, so it is
+/// flushed after every hundredth line.
 fn log_line() -> Step {
     luat_ota::logging::start(luat_ota::logging::Format::Text, log::LevelFilter::Info);
     let peer: std::net::SocketAddr = ([192, 0, 2, 7], 1025).into();

@@ -1,4 +1,4 @@
-//! The accept loop of both TCP sockets.
+//! The accept loop of the HTTP listener and of the TCP listener.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,17 +10,18 @@ use crate::os;
 use smol::Async;
 use smol::future::yield_now;
 
-/// Connections taken before other tasks run. The server polls several tasks before it looks at the sockets again
-/// (`process::POLLS`), and a task that yields counts each time: in a flood of checks a packet waits for as many batches.
+/// Connections accepted before other tasks run. The server polls several tasks before it looks at the sockets again
+/// (`process::POLLS`), and each time that this loop yields counts as one. So in a flood of checks a packet waits for
+/// up to that number of batches.
 const BATCH: usize = 8;
 
-/// Pause where a connection cannot be accepted, unless one ends before.
+/// Pause after a connection could not be accepted, unless another connection ends earlier.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Interval in which an error that lasts is logged.
+/// Interval at which a persistent error is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Hands every connection to `serve_connection`, which must not wait, until the signal to stop.
+/// Passes every connection to `serve_connection`, which must not block, until the signal to stop.
 pub(super) async fn accept(
     listener: TcpListener,
     service: &Service,
@@ -35,7 +36,7 @@ pub(super) async fn accept(
         }
     };
     let mut logged: Option<Instant> = None;
-    // One for all waits: each new one would be an allocation.
+    // One future for all waits: a new one for each wait would be an allocation.
     let mut raised = pin!(stop.raised());
     loop {
         for _ in 0..BATCH {
@@ -47,7 +48,7 @@ pub(super) async fn accept(
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let ready = async { listener.readable().await.is_ok() };
                     let stopped = async {
-                        // Not asked again: the loop ends.
+                        // Never polled again after this: the loop ends.
                         raised.as_mut().await;
                         true
                     };
@@ -57,8 +58,8 @@ pub(super) async fn accept(
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    // Out of files or memory. The connection stays in the queue, and asking again
-                    // before another one has ended would only burn time.
+                    // The process is out of files or memory. The connection stays in the backlog, and another attempt
+                    // before one has ended would only use CPU time.
                     if logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
                         logged = Some(Instant::now());
                         log::error!(

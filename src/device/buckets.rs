@@ -1,38 +1,40 @@
-//! Rate limits by source network, over UDP (docs/hazards.md 8). Pure: the time comes with each call.
+//! Rate limits by source network, over UDP and TCP 2234 (docs/hazards.md 8). There is no I/O and no clock: the time
+//! is an argument of each call.
 //!
-//! The table has a fixed size whatever arrives, and its hash is keyed: networks that fall on the same
-//! slot share it, but nobody outside knows which they are.
+//! The tables have a fixed size, and their hash has a secret key: networks with the same hash share a bucket, but
+//! nobody outside knows which ones.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
 
 use crate::fleet::network::Network;
 
-/// Slots of a table.
+/// Number of buckets in a table.
 const SLOTS: usize = 4096;
 
-/// A burst may be so many times what a second allows.
+/// Size of a burst, as a multiple of the tokens that a second adds.
 const BURST: u32 = 5;
 
-/// What a token is in the slots: so a rate in tokens a second is one in these a millisecond.
+/// One token in the unit of the buckets, thousandths. In this unit, a rate in tokens per second is the rate per
+/// millisecond.
 const TOKEN: u32 = 1000;
 
-/// What is limited by source network over UDP and TCP 2234.
+/// The tables of buckets, one for each kind of limited message over UDP and TCP 2234.
 #[derive(Debug)]
 pub struct RateLimits {
     /// Checks.
     pub checks: Buckets,
-    /// Replies to what is wrong.
+    /// Error replies.
     pub errors: Buckets,
     /// Packets.
     pub gets: Buckets,
     hasher: RandomState,
     start: Instant,
-    /// The last time that was asked for, and what it is for the slots.
+    /// The time of the last call, and the same time in the form of [`BucketIndex`].
     last: (Instant, u32),
 }
 
-/// A network's bucket in each of the tables, at a time: looked up once for all of them.
+/// The position of a network's bucket, the same in each table, and the time of the access.
 #[derive(Clone, Copy, Debug)]
 pub struct BucketIndex {
     slot: usize,
@@ -40,26 +42,27 @@ pub struct BucketIndex {
     at: u32,
 }
 
-/// Token buckets, one for each network (or a few of them together).
+/// Token buckets, one for each network, or for a few networks together.
 #[derive(Debug)]
 pub struct Buckets {
     slots: Box<[TokenBucket]>,
-    /// Tokens a second; 0: no limit.
+    /// Tokens per second; 0: no limit.
     rate: u32,
-    /// What a bucket holds.
+    /// Capacity of a bucket, in thousandths of a token.
     full: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct TokenBucket {
-    /// In thousandths.
+    /// Content at the time `at`, in thousandths of a token.
     tokens: u32,
-    /// When `tokens` was true, as in [`BucketIndex`].
+    /// Time of the last change, as in [`BucketIndex`].
     at: u32,
 }
 
 impl RateLimits {
-    /// Full buckets that get so many tokens a second each and hold five times as many; 0: no limit.
+    /// Creates full buckets. Each gets the given number of tokens per second and holds five times that number; 0: no
+    /// limit.
     pub fn new(checks: u32, errors: u32, gets: u32, now: Instant) -> RateLimits {
         RateLimits {
             checks: Buckets::new(checks),
@@ -71,12 +74,12 @@ impl RateLimits {
         }
     }
 
-    /// A network's buckets, now.
+    /// Returns the position of a network's buckets at `now`.
     pub fn bucket(&mut self, network: Network, now: Instant) -> BucketIndex {
-        // The same for all datagrams that came together.
+        // All datagrams of one batch have the same time.
         if self.last.0 != now {
             let elapsed = now.saturating_duration_since(self.start);
-            // The low bits are enough: only the distance between two calls counts.
+            // The low bits are enough: only the difference between two calls matters.
             self.last = (now, elapsed.as_millis() as u32);
         }
         BucketIndex {
@@ -104,13 +107,13 @@ impl Buckets {
         }
     }
 
-    /// Whether there is a token.
+    /// Whether the bucket has a token.
     pub fn has(&self, index: BucketIndex) -> bool {
         let slot = self.slots.get(index.slot);
         slot.is_none_or(|slot| self.tokens(*slot, index.at) >= TOKEN)
     }
 
-    /// Takes a token, if there is one.
+    /// Takes a token. Returns false if there is none.
     pub fn take(&mut self, index: BucketIndex) -> bool {
         let Some(slot) = self.slots.get(index.slot) else {
             return true;
@@ -126,7 +129,7 @@ impl Buckets {
         left.is_some()
     }
 
-    /// How much it holds by now.
+    /// Content of a bucket at the time `at`, in thousandths of a token.
     fn tokens(&self, slot: TokenBucket, at: u32) -> u32 {
         let come = at.wrapping_sub(slot.at).saturating_mul(self.rate);
         slot.tokens.saturating_add(come).min(self.full)
@@ -162,7 +165,7 @@ mod tests {
         let mut passed = |now| (0..1000).filter(|_| take(&mut limiters, HERE, now)).count();
         assert_eq!(passed(now), 50);
         assert_eq!(passed(now + Duration::from_secs(2)), 20);
-        // However long the pause was.
+        // A longer pause does not fill the bucket further.
         assert_eq!(passed(now + Duration::from_secs(4_000_000)), 50);
     }
 

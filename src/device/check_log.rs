@@ -1,8 +1,8 @@
-//! The record of an answered check and of a finished download. Each updates together the access log, the counters
-//! of the metrics, the events that the page shows, and for a download what the fleet remembers.
+//! Records of answered checks and of finished downloads. Each record updates the access log, the counters of the
+//! metrics, the events that the page shows, and for a download the fleet's data.
 //!
-//! The three name a result differently: the log's words are for people and may grow; the counters' are labels of a
-//! metric, and what is not among them counts as "other".
+//! The three name a result differently: the words of the log are for people, and more may be added. The words of the
+//! counters are labels of a metric, and a result without a label counts as "other".
 
 use std::borrow::Cow;
 use std::fmt::{self, Display};
@@ -17,31 +17,31 @@ use crate::fleet::requester::Requester;
 use crate::fleet::{Fleet, Transfer, TransferOutcome};
 use crate::logging::log_named;
 
-/// Characters of a text from the network that go into the log.
+/// Maximum number of characters that the log takes of a text from the network.
 const LOGGED: usize = 128;
 
-/// Bytes of a target of which [`LOGGED`] characters go into the log.
+/// Number of bytes at the start of a target that contain at least [`LOGGED`] characters.
 const LOGGED_BYTES: usize = 4 * LOGGED;
 
-/// Why a message of the UDP protocol is answered with `unknown function`.
+/// Reason in the log for the answer `unknown function` to a message of the UDP protocol.
 pub(super) const NO_MESSAGE: &str = "no message of the protocol, which begins with the module's id";
 
-/// What a record is about: borrowed from a check while it is answered, owned by its download.
+/// Subject of a record: borrowed from a check while it is answered, owned by its download.
 #[derive(Clone, Debug)]
 pub(super) struct LogSubject<'a> {
     /// `http`, `udp` or `tcp`.
     pub proto: &'static str,
-    /// The module's address, as far as it can be known.
+    /// The module's address, as far as it is known.
     pub peer: SocketAddr,
     /// The device in the fleet; `None` if the module has no id.
     pub who: Option<Requester>,
-    /// The id, empty if it has none.
+    /// The device's id; empty if the module has none.
     pub device: Cow<'a, str>,
     /// The project, or the path of a file with a fixed address.
     pub project: Cow<'a, str>,
     /// The version that the module runs.
     pub from: Cow<'a, str>,
-    /// The version that it gets, or that a refusal is about, if any.
+    /// The version that the module gets, or that a refusal is about; empty if there is none.
     pub to: Cow<'a, str>,
 }
 
@@ -77,24 +77,24 @@ impl CheckResult {
 
 /// A download that has ended.
 pub(super) struct EndedDownload {
-    /// The same in all events of the download ([`DownloadEvents`]).
+    /// Number of the download, the same in all of its events ([`DownloadEvents`]).
     pub number: u32,
     /// Bytes of the file that reached the module in this download.
     pub bytes: u64,
-    /// The module has the file's bytes before this one.
+    /// Offset in the file before which the module has all bytes.
     pub reached: u64,
-    /// Bytes of the whole file.
+    /// Size of the whole file in bytes.
     pub size: u64,
-    /// Its duration.
+    /// Duration of the download.
     pub took: Duration,
-    /// How it ended, for the log.
+    /// Result of the download in the words of the log.
     pub result: &'static str,
-    /// What the fleet remembers of it; `None`: nothing, or not yet.
+    /// The transfer that the fleet records with this download; `None` if it records none, or not yet.
     pub transfer: Option<(Transfer, TransferOutcome)>,
 }
 
 impl<'a> LogSubject<'a> {
-    /// A check that is about the version `to`.
+    /// The subject of a check that is about the version `to`.
     pub fn of_check(
         (proto, peer): (&'static str, SocketAddr),
         who: Option<Requester>,
@@ -112,7 +112,7 @@ impl<'a> LogSubject<'a> {
         }
     }
 
-    /// A download of which only the peer is known.
+    /// The subject of a download of which only the peer is known.
     pub fn of_peer(proto: &'static str, peer: SocketAddr) -> LogSubject<'static> {
         LogSubject {
             proto,
@@ -125,7 +125,7 @@ impl<'a> LogSubject<'a> {
         }
     }
 
-    /// The same without borrowing anything.
+    /// The same subject with owned texts.
     pub fn into_owned(self) -> LogSubject<'static> {
         let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
         LogSubject {
@@ -137,7 +137,7 @@ impl<'a> LogSubject<'a> {
         }
     }
 
-    /// Records a check that was answered `now`. `reason`: in a few words.
+    /// Records a check that was answered at `now`. `reason` is a short text.
     pub fn check_answered(
         &self,
         service: &Service,
@@ -177,9 +177,9 @@ impl<'a> LogSubject<'a> {
         });
     }
 
-    /// Records a download that has ended `now`.
+    /// Records a download that ended at `now`.
     pub fn download_ended(&self, service: &Service, ended: EndedDownload, now: Instant) {
-        // Half a tenth up, and down to whole tenths.
+        // Rounds to tenths of a second: adds half a tenth and cuts off the rest.
         let rounded = ended.took.saturating_add(Duration::from_millis(50));
         let tenths = rounded.as_millis() / 100;
         let fleet = &mut *service.fleet.borrow_mut();
@@ -216,7 +216,7 @@ impl<'a> LogSubject<'a> {
         }
     }
 
-    /// The name of the device for an event; empty if nobody reads events.
+    /// Name of the device for an event; empty if there is no reader of events.
     fn event_name(&self, fleet: &Fleet) -> Box<str> {
         let name = fleet.device_name_of(self.who.as_ref());
         let name = name.filter(|_| fleet.events.wanted());
@@ -246,16 +246,16 @@ impl<'a> LogSubject<'a> {
     }
 }
 
-/// The events of a running download, at most one a second.
+/// Events of a running download, at most one per second.
 #[derive(Debug)]
 pub(super) struct DownloadEvents {
-    /// The same in all events of the download.
+    /// Number of the download, the same in all of its events.
     pub number: u32,
     last: Instant,
 }
 
 impl DownloadEvents {
-    /// Those of a download that begins.
+    /// Creates the events of a download that begins.
     pub fn new(service: &Service, now: Instant) -> DownloadEvents {
         DownloadEvents {
             number: service.fleet.borrow_mut().events.number(),
@@ -263,7 +263,7 @@ impl DownloadEvents {
         }
     }
 
-    /// Publishes that the module has the file's bytes before `reached`, of `size`.
+    /// Publishes that the module has the file's bytes before offset `reached`, out of `size`.
     pub fn progress(
         &mut self,
         service: &Service,
@@ -283,7 +283,7 @@ impl DownloadEvents {
     }
 }
 
-/// Logs a request for something that does not exist, one line each. `asked`: the target or the message.
+/// Logs a request for something that does not exist, in one line. `asked` is the target or the message.
 pub(super) fn log_unknown(
     proto: &'static str,
     asked: &[u8],
@@ -299,13 +299,13 @@ pub(super) fn log_unknown(
     );
 }
 
-/// Why a check got its answer, as the log shows it.
+/// Reason for the answer to a check, as the log shows it.
 pub(super) struct Reason<'a> {
-    /// The release that the rule belongs to; empty if none.
+    /// Version of the release that the rule belongs to; empty if there is none.
     pub release: &'a str,
-    /// The rule.
+    /// The rule that decided.
     pub rule: &'a str,
-    /// What is odd about the check; empty if nothing is.
+    /// Remark about something unusual in the check; empty if there is none.
     pub hint: &'a str,
 }
 
@@ -319,7 +319,7 @@ impl fmt::Display for Reason<'_> {
     }
 }
 
-/// The beginning of a text: nobody fills the disk with one check.
+/// The first [`LOGGED`] characters of a text, so that no check can fill the disk.
 fn short(text: &str) -> &str {
     if text.len() <= LOGGED {
         return text;

@@ -1,13 +1,13 @@
-//! Whose request it is, behind a proxy that we trust.
+//! Client address behind trusted proxies.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::Limits;
 use crate::wire::head::Head;
 
-/// The client's address: the peer's, or, where the peer is a trusted proxy, the last address in
-/// X-Forwarded-For that is not one. The header may stand there several times (HAProxy adds its own
-/// line); what comes first was written by the client and is not believed.
+/// Returns the client's address: the peer's or, if the peer is a trusted proxy, the last address in X-Forwarded-For
+/// that is not a trusted proxy's. The header may occur several times (HAProxy adds its own line). Earlier addresses
+/// come from the client and are not trusted.
 pub(super) fn client_of(limits: &Limits, head: &Head<'_>, peer: SocketAddr) -> SocketAddr {
     if !limits.trusts(peer.ip()) {
         return peer;
@@ -35,7 +35,8 @@ pub(super) fn client_of(limits: &Limits, head: &Head<'_>, peer: SocketAddr) -> S
     }
 }
 
-/// `192.0.2.7`, `192.0.2.7:1234`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:1234`
+/// Parses an address in one of the forms `192.0.2.7`, `192.0.2.7:1234`, `2001:db8::1`, `[2001:db8::1]` and
+/// `[2001:db8::1]:1234`.
 fn address(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text.trim_ascii()).ok()?;
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));

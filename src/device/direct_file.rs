@@ -13,8 +13,8 @@ use crate::wire::http_target::NamedContent;
 use crate::wire::range::{RangeRequest, SelectedRange};
 use crate::wire::reply::{self, Status};
 
-/// A file at a fixed address, outside all rules but its release's `direct`. `?sha256=HEX` names its content: the
-/// answer is that content or none, also where the path has another one by now.
+/// Answers a request for a file at a fixed address, to which no rule applies except `direct` of its release.
+/// `?sha256=HEX` names the content: the answer is that content or none, even if the path has another content by now.
 pub(super) fn answer(
     service: &Service,
     (path, named): (&str, Option<NamedContent>),
@@ -41,7 +41,7 @@ pub(super) fn answer(
     };
     let found = content.and_then(|content| Some((content, service.size_of(content, &catalog)?)));
     let Some((content, size)) = found else {
-        // What is not known is not unknown.
+        // Files that are not read yet or cannot be read are answered with 503, not as unknown.
         let project = path.split(['/', '_']).next().unwrap_or_default();
         if catalog.is_unread() || catalog.cannot_read(project) {
             return Answer::Reply(reply::refusal(Refusal::Unread, request.head_only));
@@ -71,7 +71,7 @@ pub(super) fn answer(
         true => request.part_of_named(content, size),
         false => request.part(content, size),
     };
-    // `bytes=SIZE-` of the certain content is a tool that has all of it, which 416 tells it.
+    // `bytes=SIZE-` of a certain content comes from a tool that has the whole file, and 416 tells it so.
     if part == SelectedRange::Unsatisfiable && !(is_certain && beyond == Some(size)) {
         return cannot_resume_file(path, peer);
     }
@@ -84,7 +84,7 @@ pub(super) fn answer(
     plan.answer(service, part, request.head_only)
 }
 
-/// 412 and not 416, by which `curl -C -` and `wget -c` take half a file for the whole.
+/// Answers 412. After a 416, `curl -C -` and `wget -c` take half a file for the whole.
 fn cannot_resume_file(path: &str, peer: SocketAddr) -> Answer {
     log::info!(
         target: "file",

@@ -1,9 +1,9 @@
-//! Answers libfota3 (docs/protocol.md 7): the same decision and the same journey as any other check, in
-//! JSON. Touches no socket.
+//! Answers to libfota3 (docs/protocol.md 7) in JSON, with the same decision and update progress as for any other check.
+//! Touches no socket.
 //!
-//! The file's URL and the serial of the report carry a keyed mark, so there is no table of them, a restart
-//! changes nothing, and nobody can make them up: neither fetch what was not offered to them, nor report on
-//! another module's update without having been told its serial.
+//! The file's URL and the serial of the report carry a keyed mark. So there is no table of them, a restart changes
+//! nothing, and they cannot be forged: a client can neither fetch a file that was not offered to it, nor report on
+//! another module's update without knowing its serial.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -24,36 +24,36 @@ use crate::wire::head::Head;
 use crate::wire::range::RangeRequest;
 use crate::wire::reply::{self, Reply, Status};
 
-/// What a mark is good for.
+/// Purpose of a mark in the URL of a file; [`SERIAL`] is that of a mark in the serial of a report.
 const FILE: &[u8; 8] = b"lf3-file";
 const SERIAL: &[u8; 8] = b"lf3-sn\0\0";
 
-/// The longest Host that is put into a URL, in bytes.
+/// Maximum length in bytes of a Host that is put into a URL.
 const LONGEST_HOST: usize = 255;
 
 /// An HTTP request as it arrived.
 pub(super) struct HttpRequest<'a> {
     pub head: &'a Head<'a>,
-    /// What was read behind the head; for a report all of the body.
+    /// Bytes that were read after the head; for a report the whole body.
     pub body: &'a [u8],
-    /// The client, behind all proxies that are trusted.
+    /// The client's address behind trusted proxies.
     pub client: SocketAddr,
-    /// The other end of the connection.
+    /// The address at the other end of the connection.
     pub peer: SocketAddr,
-    /// Our own end, if it is known.
+    /// The server's own address of the connection, if it is known.
     pub local: Option<SocketAddr>,
-    /// When it arrived.
+    /// Time of arrival.
     pub now: Instant,
 }
 
-/// Whether this is a report whose body is still to come: then there is nothing to answer yet.
+/// Whether this is a report whose body is not complete yet, so that it cannot be answered.
 pub(super) fn waits_for_body(head: &Head<'_>, body: &[u8]) -> bool {
     let is_report = || matches!(libfota3::read(head.target), Some(Libfota3Request::Report));
     let read = u64::try_from(body.len()).unwrap_or(u64::MAX);
     head.method == b"POST" && is_report() && length(head).is_ok_and(|length| read < length)
 }
 
-/// The length of a report's body, or what is wrong with it.
+/// Length of a report's body in bytes. The error is the status that answers a missing, bad or too large length.
 fn length(head: &Head<'_>) -> Result<u64, Status> {
     if head.header("transfer-encoding").is_some() {
         return Err(Status::NotImplemented);
@@ -69,7 +69,7 @@ fn length(head: &Head<'_>) -> Result<u64, Status> {
     }
 }
 
-/// The answer to one of its three requests.
+/// Answers one of the three requests of libfota3.
 pub(super) fn answer(
     service: &Service,
     request: Libfota3Request<'_>,
@@ -173,7 +173,7 @@ fn file(
     )
 }
 
-/// Does the `allow` of the content's release name the device singly?
+/// Whether the `allow` of a release with this content lists the device individually.
 fn is_named(catalog: &Catalog, incoming: &IncomingCheck<'_>, content: ContentId) -> bool {
     let project = catalog.project(incoming.check.project());
     let releases = project.into_iter().flat_map(|project| &project.releases);
@@ -228,7 +228,7 @@ fn report(service: &Service, http: &HttpRequest<'_>) -> Reply {
     reply::json("{\"code\":0}", false)
 }
 
-/// An id as people know it; of one that is neither IMEI nor MAC only a hash is known here.
+/// Text of an id. Of an id that is neither IMEI nor MAC, only a hash is known here.
 fn shown(device: DeviceId) -> String {
     match device {
         DeviceId::Imei(number) => format!("{number:015}"),
@@ -248,11 +248,12 @@ fn serial_mark(service: &Service, who: &Requester, content: ContentId) -> u64 {
     service.ids.mark(SERIAL, content, &[kind.into(), number])
 }
 
-/// `http://host`, as the module asked for it: it works behind a proxy and a port that is forwarded.
+/// `http://host` as the module requested it, which also works behind a proxy or a forwarded port; `None` if no host is
+/// valid.
 fn base(service: &Service, http: &HttpRequest<'_>) -> Option<String> {
     let head = http.head;
     let forwarded = |name| {
-        // The last one was written by the proxy that we trust.
+        // The last value was written by the trusted proxy.
         let values = head.headers().filter(|(n, _)| n.eq_ignore_ascii_case(name));
         let value = values.last().map(|(_, value)| value)?;
         let value = value.rsplit(|byte| *byte == b',').next()?.trim_ascii();
@@ -273,7 +274,7 @@ fn base(service: &Service, http: &HttpRequest<'_>) -> Option<String> {
     Some(format!("{scheme}://{host}"))
 }
 
-/// A host with or without a port, and nothing that means something else in a URL.
+/// Returns a host with or without a port; `None` if it contains anything with a special meaning in a URL.
 fn checked_host(host: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(host).ok()?;
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');

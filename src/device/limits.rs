@@ -1,43 +1,42 @@
-//! The limits of the public sockets. Each is a flag of the command line.
+//! Limits of the public sockets. Each has a flag of the command line, except [`Limits::download_wait`].
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// What one client, one network and all of them together may have. The defaults are generous: a limit
-/// that an honest fleet meets strands it. ([`Limits::download_wait`] alone has no flag.)
+/// Limits for one client, for one network and for all of them together. The defaults are generous, because a limit that
+/// an honest fleet reaches strands its devices.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Bytes of an HTTP request head, request line included.
+    /// Maximum size of an HTTP request head in bytes, including the request line.
     pub head_bytes: usize,
-    /// Header lines of an HTTP request.
+    /// Maximum number of header lines of an HTTP request.
     pub head_lines: usize,
-    /// A head must be complete so long after the connection was accepted.
+    /// Time after the accept within which the head must be complete.
     pub head_timeout: Duration,
-    /// A download ends if no byte of it was acknowledged for so long. There is no limit on its whole
-    /// time: 2 KB/s for ten minutes is normal.
+    /// Time without an acknowledged byte after which a download ends. The whole duration of a download is not limited:
+    /// ten minutes at 2 KB/s are normal.
     pub stall_timeout: Duration,
-    /// Connections at once, HTTP and TCP together. `None`: as many as the file limit, the memory and
-    /// [`Limits::automatic_connections`] allow.
+    /// Maximum number of connections, HTTP and TCP together. `None`: [`Limits::automatic_connections`] computes it from
+    /// the file limit and the memory.
     pub max_connections: Option<usize>,
-    /// Connections at once from one address. Carriers put thousands of modules behind one.
+    /// Maximum number of connections from one address. Carriers put thousands of modules behind one.
     pub max_connections_per_address: usize,
-    /// Downloads at once; beyond that those from byte 0 wait for their turn.
+    /// Maximum number of downloads at once. Beyond that, downloads from byte 0 wait for a slot.
     pub max_downloads: usize,
-    /// How long one may wait for that before it is refused.
+    /// Longest wait for a slot before the download is refused.
     pub download_wait: Duration,
-    /// Bytes a second that all downloads share, and that bound how many there are at once; `None`: no
-    /// limit.
+    /// Bytes per second that all downloads share. Also limits the number of downloads at once. `None`: no limit.
     pub uplink: Option<u64>,
-    /// Checks a second over UDP and TCP 2234 from one IPv4 /24 or IPv6 /48, with bursts of five times
-    /// as many; 0: no limit.
+    /// Checks per second over UDP and TCP 2234 from one IPv4 /24 or IPv6 /48, with bursts of five times that number; 0:
+    /// no limit.
     pub udp_checks_per_second: u32,
-    /// Errors a second (a wrong upgrade id, an unknown text) likewise.
+    /// Errors per second (a wrong upgrade id, an unknown text), with the same scope and bursts.
     pub udp_errors_per_second: u32,
-    /// Packets a second of downloads with a good upgrade id likewise.
+    /// Packets per second of downloads with a valid upgrade id, with the same scope and bursts.
     pub udp_gets_per_second: u32,
-    /// Proxies whose X-Forwarded-For is believed.
+    /// Proxies whose X-Forwarded-For is trusted.
     pub trusted_proxies: Vec<Cidr>,
-    /// A UDP download may go on from another network than it was offered to.
+    /// Whether a UDP download may continue from another network than the one that it was offered to.
     pub udp_roaming: bool,
 }
 
@@ -62,24 +61,24 @@ impl Default for Limits {
     }
 }
 
-/// File descriptors kept for everything that is neither a connection nor a snapshot: listeners, the
-/// folder being read, and connections on their way in and out (a batch of each listener).
+/// File descriptors reserved for everything that is neither a connection nor a snapshot: listeners, the scan of the
+/// folder, and connections that are being accepted or closed (a batch of each listener).
 const RESERVED_FILES: u64 = 192;
 
-/// No limit leaves fewer connections than this.
+/// Minimum number of connections, whatever the other limits are.
 const FEWEST: u64 = 16;
 
-/// What a stalled connection may cost, in bytes of kernel memory.
+/// Kernel memory that is budgeted for a stalled connection, in bytes.
 const BYTES_PER_CONNECTION: u64 = 32 * 1024;
 
 impl Limits {
-    /// The bytes that large send buffers may take together: 1/256 of the memory (bytes).
+    /// Maximum total size of large send buffers in bytes: 1/256 of `memory` (bytes).
     pub fn wide_buffers(memory: u64) -> u64 {
         memory / 256
     }
 
-    /// How many connections this machine bears (docs/hazards.md 16): what the file limit leaves, a quarter
-    /// of the memory (bytes) at 32 KiB each, 65,536; at least 16.
+    /// Number of connections that this machine can bear (docs/hazards.md 16): the smallest of what the file limit
+    /// allows, a quarter of `memory` (bytes) at 32 KiB each, and 65,536; at least 16.
     pub fn automatic_connections(file_limit: u64, memory: u64) -> usize {
         let by_memory = memory / 4 / BYTES_PER_CONNECTION;
         let connections = by_memory.clamp(FEWEST, 65_536);
@@ -88,20 +87,20 @@ impl Limits {
             .min(Limits::connections_by_files(file_limit))
     }
 
-    /// How many connections the limit of open files leaves room for: less a reserve, and less what
-    /// snapshots take (an eighth, at most 256; see [`Snapshots::new`]); at least 16.
+    /// Number of connections that the limit of open files allows, after a reserve and after the files of snapshots (an
+    /// eighth, 16 to 256; see [`Snapshots::new`]); at least 16.
     ///
     /// [`Snapshots::new`]: crate::firmware::snapshot::Snapshots::new
     pub fn connections_by_files(file_limit: u64) -> usize {
         let snapshots = (file_limit / 8).clamp(16, 256);
-        // A small limit is shared out: half for connections.
+        // With a small limit, half of it is left for connections.
         let reserved = RESERVED_FILES.saturating_add(snapshots).min(file_limit / 2);
         let connections = file_limit.saturating_sub(reserved).max(FEWEST);
         usize::try_from(connections).unwrap_or(usize::MAX)
     }
 
-    /// The cap in force. One that was given is lowered, with a line in the log, to what the limit of
-    /// open files allows: beyond that, connections could not even be refused.
+    /// The cap in force. A given cap is lowered, with a line in the log, to what the limit of open files allows: beyond
+    /// that, connections could not even be refused.
     pub(super) fn connections(&self, file_limit: u64, memory: u64) -> usize {
         let Some(given) = self.max_connections else {
             return Limits::automatic_connections(file_limit, memory);
@@ -117,7 +116,7 @@ impl Limits {
         given.min(most)
     }
 
-    /// Is this the address of a trusted proxy?
+    /// Whether the address is a trusted proxy's.
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.trusted_proxies
             .iter()
@@ -133,7 +132,7 @@ pub struct Cidr {
 }
 
 impl Cidr {
-    /// Reads a block. Bits after the prefix do not matter. The error is a sentence that names the text.
+    /// Parses a block. Bits after the prefix are ignored. The error is a sentence that contains the text.
     pub fn parse(text: &str) -> Result<Cidr, String> {
         let wrong = |what: &str| {
             format!(
@@ -159,7 +158,7 @@ impl Cidr {
                 .filter(|&bits: &u8| bits <= longest)
                 .ok_or_else(|| wrong(&format!("the prefix length must be 0 to {longest}")))?,
         };
-        // An IPv4 block in mapped form: addresses are un-mapped before they are compared.
+        // A mapped IPv4 block becomes an IPv4 block, since addresses are un-mapped before they are compared.
         match (address, address.to_canonical()) {
             (IpAddr::V6(_), v4 @ IpAddr::V4(_)) if bits >= 96 => Ok(Cidr {
                 address: v4,
@@ -169,11 +168,11 @@ impl Cidr {
         }
     }
 
-    /// Is the address (un-mapped first) in the block?
+    /// Whether the block contains the address, which is un-mapped first.
     pub fn contains(&self, address: IpAddr) -> bool {
         let same = |ours: u128, theirs: u128, width: u32| {
             let rest = width.saturating_sub(u32::from(self.bits));
-            // Shifting by the whole width leaves nothing to compare.
+            // A shift by the whole width leaves nothing to compare.
             ours.checked_shr(rest) == theirs.checked_shr(rest)
         };
         match (self.address, address.to_canonical()) {

@@ -1,7 +1,8 @@
-//! Loads files for downloads. Where no snapshot can be had, downloads that stand still make room (docs/hazards.md 34).
+//! Loading of files for downloads. If there is no room for a snapshot, stalled downloads are evicted (docs/hazards.md
+//! 34).
 //!
-//! A snapshot is given back when nobody downloads from it any more, so the downloads of one content go together:
-//! if each of them stands still for longer than its limit. Where one of them moves, none goes.
+//! A snapshot is freed only when no download uses it. So the downloads of one content are evicted together, once each
+//! of them has stalled for longer than its limit. If one of them makes progress, all stay.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,28 +17,28 @@ use crate::firmware::ContentId;
 use crate::firmware::catalog::Catalog;
 use crate::firmware::snapshot::{LoadError, Snapshot};
 
-/// The longest wait for a file to be loaded. One that waits holds a connection, or has a question that
-/// grows stale; the copy itself is finished all the same, for the next that asks.
+/// Longest wait for a file to be loaded. A waiting request holds a connection, or becomes stale. The copy is finished
+/// in any case, for the next request.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The longest wait for a download to have stood still for long enough (30 s, and up to 5 s until that is seen).
+/// Longest wait until a download has stalled for long enough (30 s, and up to 5 s until that is detected).
 const ROOM_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// The shortest time between two attempts to find room.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 
-/// Time after which a download that did not move stands still.
+/// Time without progress after which a download counts as stalled here.
 const STILL: Duration = Duration::from_secs(30);
 
 impl Service {
-    /// The size in bytes of a content that can still be served.
+    /// Size in bytes of a content that can still be served.
     pub(super) fn size_of(&self, content: ContentId, catalog: &Catalog) -> Option<u64> {
         let loaded = self.snapshots.get(content).map(|snapshot| snapshot.size());
         loaded.or_else(|| catalog.sources(content).first().map(|source| source.size))
     }
 
-    /// The bytes of a content, unless that takes longer than [`LOAD_TIMEOUT`]. Where there is no room, downloads that stand
-    /// still make it.
+    /// Returns the snapshot of a content. Fails if loading takes longer than [`LOAD_TIMEOUT`]. If there is no room,
+    /// stalled downloads are evicted.
     pub(super) async fn load(&self, content: ContentId) -> Result<Arc<Snapshot>, LoadError> {
         loop {
             match self.load_once(content).await {
@@ -55,7 +56,7 @@ impl Service {
         }
     }
 
-    /// The same for one that can wait: also until a download has stood still for long enough, within [`ROOM_TIMEOUT`].
+    /// The same for a caller that can wait: waits within [`ROOM_TIMEOUT`] until a download has stalled for long enough.
     pub(super) async fn load_patiently(
         &self,
         content: ContentId,
@@ -76,7 +77,7 @@ impl Service {
         }
     }
 
-    /// Ends the downloads of the content that stands still for longest. False if there is none.
+    /// Evicts the downloads of the content that has been stalled for longest. Returns false if none is stalled.
     async fn evict_still_ones(&self) -> bool {
         let found = self.holders.borrow().longest_still(Instant::now());
         let Some((silent, downloads)) = found else {
@@ -100,11 +101,11 @@ impl Service {
         if let Some(snapshot) = self.snapshots.get(content) {
             return Ok(snapshot);
         }
-        // Before: the one that waits for it may go.
+        // Before the load, since the task that waits for it may be dropped.
         self.unswept.notify();
         let catalog = self.catalog();
         let sources = catalog.sources(content);
-        // In a box: nearly every download finds it loaded, and need not hold the room for this.
+        // Boxed: nearly every download finds its file loaded, and need not take up the space of this future.
         let loading = Box::pin(self.snapshots.load(content, sources));
         let loaded = within(LOAD_TIMEOUT, loading).await.unwrap_or_else(|| {
             let why = format!("it is not loaded after {} s", LOAD_TIMEOUT.as_secs());
@@ -117,14 +118,14 @@ impl Service {
             }
             Err(LoadError::Gone(why)) => {
                 log::warn!(target: "device", "a file of the catalogue cannot be read: {why}");
-                // Not only looked at: its stamp may be the old one.
+                // The files are read again, not only looked at: their stamps may be unchanged.
                 for source in sources {
                     (self.reread)(&source.path);
                 }
             }
         }
         match loaded {
-            // Its medium may have gone since the folder was last scanned.
+            // The medium may have been removed since the last scan of the folder.
             Err(LoadError::Gone(why))
                 if !sources.is_empty() || self.out_of_reach(&self.catalog()).is_some() =>
             {
@@ -134,8 +135,8 @@ impl Service {
         }
     }
 
-    /// The refusal of a content that the catalogue does not have, if it may only be out of reach for now. A module
-    /// that hears anything else throws away what it has of it.
+    /// The refusal of a content that is not in the catalogue, if it may only be out of reach for now. After any other
+    /// reply, a module discards the part that it has.
     pub(super) fn out_of_reach(&self, catalog: &Catalog) -> Option<Refusal> {
         if !catalog.unread.is_empty() {
             return Some(Refusal::Unread);
@@ -144,7 +145,7 @@ impl Service {
     }
 }
 
-/// The connections that download from a snapshot. Pure: the time comes with each call.
+/// Connections that download from a snapshot. There is no clock: the time is an argument of each call.
 #[derive(Debug)]
 pub(super) struct SnapshotHolders<K> {
     table: BTreeMap<K, SnapshotHolder>,
@@ -153,9 +154,9 @@ pub(super) struct SnapshotHolders<K> {
 #[derive(Debug)]
 struct SnapshotHolder {
     content: ContentId,
-    /// When a byte was last acknowledged.
+    /// Time of the last acknowledgement.
     moved: Instant,
-    /// Time after which it stands still.
+    /// Time without an acknowledgement after which the download counts as stalled.
     limit: Duration,
 }
 
@@ -178,7 +179,7 @@ impl<K: Copy + Ord> SnapshotHolders<K> {
         self.table.insert(connection, holder);
     }
 
-    /// Records that a byte was last acknowledged at `moved`. `window`: the time that one window takes, if it is known.
+    /// Records that a byte was last acknowledged at `moved`. `window`: the time to allow for one window, if known.
     pub fn moved(&mut self, connection: K, moved: Instant, window: Option<Duration>) {
         if let Some(holder) = self.table.get_mut(&connection) {
             holder.moved = moved;
@@ -196,7 +197,8 @@ impl<K: Copy + Ord> SnapshotHolders<K> {
         self.table.contains_key(&connection)
     }
 
-    /// The downloads of the content that stands still for longest, with the time for which none of them moved.
+    /// The downloads of the content that has been stalled for longest, and the time for which none of them made
+    /// progress.
     pub fn longest_still(&self, now: Instant) -> Option<(Duration, Vec<K>)> {
         let contents = self.contents(now);
         let still = contents.into_iter().filter(|(_, of)| of.left.is_zero());
@@ -208,7 +210,7 @@ impl<K: Copy + Ord> SnapshotHolders<K> {
         ))
     }
 
-    /// The time after which one content at the soonest stands still, if none of its downloads moves until then.
+    /// Time until the first content is stalled, if none of its downloads makes progress until then.
     pub fn soonest(&self, now: Instant) -> Option<Duration> {
         self.contents(now).into_values().map(|of| of.left).min()
     }
@@ -228,11 +230,11 @@ impl<K: Copy + Ord> SnapshotHolders<K> {
     }
 }
 
-/// How still the downloads of a content stand.
+/// Inactivity of the downloads of a content.
 struct ContentStillness {
-    /// None of them moved for this time.
+    /// Time for which none of them made progress.
     silent: Duration,
-    /// After this time all of them stand still.
+    /// Time until all of them count as stalled.
     left: Duration,
 }
 

@@ -1,5 +1,4 @@
-//! What a message of the UDP protocol is answered with (docs/protocol.md 6). The same over UDP and TCP;
-//! touches no socket.
+//! Answers to the messages of the UDP protocol (docs/protocol.md 6), the same over UDP and TCP. Touches no socket.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,17 +15,17 @@ use crate::fleet::clock::unix_now;
 use crate::fleet::network::Network;
 use crate::wire::dialects::datagram::{self, Get, LARGEST, PACKET};
 
-/// The answer to a Get that will never be good: the module gives up at once.
+/// The answer to a Get that can never become valid: the module gives up at once.
 pub(super) const ERR: &str = "ERR";
 
-/// The answer to a text that is nothing of ours.
+/// The answer to a text that is no message of the protocol.
 pub(super) const UNKNOWN: &str = "unknown function";
 
 /// The answer to a check.
 pub(super) enum CheckReply {
-    /// A file.
+    /// An offer of a file.
     Offer(PacketOffer),
-    /// A refusal, in these words.
+    /// A refusal, as the text to send.
     No(&'static str),
 }
 
@@ -42,7 +41,7 @@ pub(super) struct PacketOffer {
     pub subject: LogSubject<'static>,
 }
 
-/// Decides on a check. `proto`: `udp` or `tcp`.
+/// Decides on a check, and records the answer. `proto` is `udp` or `tcp`.
 pub(super) fn to_check(
     service: &Service,
     mut check: Check<'_>,
@@ -78,8 +77,8 @@ pub(super) fn to_check(
     })
 }
 
-/// The content and the packet that a Get asks for, and the content's bytes if they are loaded; `None` if its id
-/// is not one that we gave to this network, or there is no such number. `unix`: the time.
+/// Returns the packet that a Get asks for, and the content's snapshot if it is loaded. `None` if the id was not given
+/// to this network, or if no packet has this number. `unix` is the time in Unix seconds.
 pub(super) fn named(
     service: &Service,
     get: Get,
@@ -108,27 +107,27 @@ pub(super) fn named(
 fn find(service: &Service, id: u32, network: Network, unix: i64) -> Option<ContentId> {
     let short = UpgradeIds::short(id);
     let catalog = service.catalog.borrow();
-    // What is gone from the folder may still be loaded, and a module at it.
+    // A content that is gone from the folder may still be loaded, and a module may be downloading it.
     service.snapshots.with_short(short, |loaded| {
         let candidates = catalog.with_short(short).chain(loaded);
         service.ids.find(id, network, unix, candidates)
     })
 }
 
-/// A packet that was asked for and exists.
+/// A request for a packet that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PacketRequest {
     pub content: ContentId,
-    /// Of the whole file, in bytes.
+    /// Size of the whole file in bytes.
     pub size: u64,
     pub id: u32,
-    /// 1..=count
+    /// Number of the packet, 1..=count.
     pub number: u16,
     pub count: u16,
 }
 
-/// Writes a packet: its number, two bytes, most significant first, and its data. How many bytes that
-/// are; `None` if the snapshot cannot give them.
+/// Writes a packet: its number as two bytes, most significant first, and its data. Returns the number of bytes written;
+/// `None` if the snapshot cannot supply them.
 pub(super) fn write_packet(snapshot: &Snapshot, number: u16, buffer: &mut [u8]) -> Option<usize> {
     let packet = u64::try_from(PACKET).ok()?;
     let offset = u64::from(number.checked_sub(1)?).checked_mul(packet)?;
@@ -141,7 +140,7 @@ pub(super) fn write_packet(snapshot: &Snapshot, number: u16, buffer: &mut [u8]) 
     (read == left).then_some(left + 2)
 }
 
-/// Writes a text; how long it is. Nothing if there is no room.
+/// Writes a text and returns its length; 0 if the buffer is too small.
 pub(super) fn write_text(text: &str, buffer: &mut [u8]) -> usize {
     match buffer.get_mut(..text.len()) {
         Some(place) => {

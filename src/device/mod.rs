@@ -1,10 +1,11 @@
 //! The public sockets that modules talk to: HTTP ([`http`]), UDP ([`udp`]) and TCP ([`tcp`]). Everything runs on one
 //! thread, so nothing here is locked.
 //!
-//! A check takes the same path whatever it arrives by: [`plan`] decides on it and plans the answer, and for UDP and TCP
-//! [`message`] words it; neither touches a socket. [`delivery`] sends a file over HTTP, [`packets`] follows a download by
-//! packets. [`check_log`] records checks and downloads. Every byte of firmware comes out of a snapshot ([`loading`]); a
-//! connection that cannot be answered in line has one of the [`seats`], a download one of the [`slots`].
+//! A check takes the same path over every protocol: [`plan`] decides on it and plans the answer, and for UDP and TCP
+//! [`message`] encodes the answer; neither touches a socket. [`delivery`] sends a file over HTTP, [`packets`] follows
+//! a download by packets. [`check_log`] records checks and downloads. Every byte of firmware comes from a snapshot
+//! ([`loading`]). A connection that cannot be answered in line holds one of the [`seats`], a download one of the
+//! [`slots`].
 
 mod accept;
 pub mod buckets;
@@ -61,19 +62,19 @@ pub struct Service {
     pub catalog: RefCell<Arc<Catalog>>,
     /// The loaded files.
     pub snapshots: Snapshots,
-    /// What is remembered of the devices.
+    /// The records of the devices.
     pub fleet: Rc<RefCell<Fleet>>,
     /// The ids of UDP downloads.
     pub ids: UpgradeIds,
     /// The limits in force.
     pub limits: Limits,
-    /// Asks for a file of the folder to be read again.
+    /// Requests that a file of the folder is read again.
     reread: Box<dyn Fn(&str)>,
-    /// A catalogue has arrived.
+    /// Whether a catalogue has arrived.
     ready: Cell<bool>,
-    /// Every file that lay in the folder at the start, and could be read, was read.
+    /// Whether every file that was in the folder at the start and could be read has been read.
     complete: Cell<bool>,
-    /// `luat-ota drain` was called.
+    /// Whether `luat-ota drain` is in force.
     drained: Cell<bool>,
     seats: Seats,
     downloads: Downloads,
@@ -81,22 +82,22 @@ pub struct Service {
     holders: RefCell<SnapshotHolders<SeatId>>,
     repeats: RefCell<Repeats>,
     buckets: RefCell<RateLimits>,
-    /// Notified when there may be snapshots to give back, sooner or later.
+    /// Notified when there may be snapshots to free, now or later.
     unswept: Notify,
-    /// Buffer into which a socket is read; not held over an await.
+    /// Buffer into which a socket is read; not borrowed across an await.
     scratch: RefCell<Vec<u8>>,
 }
 
 /// A connection's socket.
 type Stream = Async<std::net::TcpStream>;
 
-/// The most that is read at once, in bytes, where nothing else bounds it.
+/// Minimum size in bytes of the buffer into which sockets are read.
 const SCRATCH: usize = 16 * 1024;
 
 impl Service {
-    /// The state at the start: no catalogue yet, no connections. `secret` is the state's, behind
-    /// the UDP ids; `reread` is called with the path of a file that does not have the bytes it should have (or is
-    /// gone), and must not block.
+    /// The state at the start: no catalogue yet, no connections. `secret` is the secret of the state folder, from
+    /// which the UDP ids are derived. `reread` is called with the path of a file that is gone or does not have the
+    /// expected bytes, and must not block.
     pub fn new(
         limits: Limits,
         snapshots: Snapshots,
@@ -106,7 +107,7 @@ impl Service {
     ) -> Service {
         let memory = os::memory::total();
         let connections = limits.connections(os::process::raise_file_limit(), memory);
-        // One byte more than a head may have, so that a full buffer means that it is too long.
+        // One byte more than a head may have: a full buffer shows that the head is too long.
         let scratch = limits.head_bytes.saturating_add(1).max(SCRATCH);
         Service {
             catalog: RefCell::default(),
@@ -133,12 +134,12 @@ impl Service {
         }
     }
 
-    /// Replaces the catalogue, and drops the snapshots that are not needed any more.
+    /// Replaces the catalogue, and drops the snapshots that are no longer needed.
     pub fn replace_catalog(&self, catalog: Arc<Catalog>) {
         self.snapshots.sweep(&catalog);
         self.unswept.notify();
         if !catalog.is_unread() {
-            // What is not known to be there is not gone.
+            // A folder that cannot be read does not prove that its releases are gone.
             self.fleet.borrow_mut().catalog(&catalog, Instant::now());
         }
         if !catalog.is_unread() && !catalog.reading {
@@ -149,8 +150,8 @@ impl Service {
         self.ready.set(true);
     }
 
-    /// The answer to `/readyz`: whether a balancer should send requests here. While the server stops, it accepts no
-    /// connections.
+    /// The answer to `/readyz`: whether a load balancer should send requests here. While the server stops, it accepts
+    /// no connections.
     fn readiness(&self) -> Status {
         if !self.complete.get() {
             return Status::Reading;
@@ -166,17 +167,17 @@ impl Service {
         self.readiness() == Status::Healthy
     }
 
-    /// Lets `/readyz` answer 503 or, after that, what it would answer otherwise. Changes nothing else.
+    /// Sets whether `/readyz` answers 503 because of a drain. Changes nothing else.
     pub fn set_drained(&self, is_drained: bool) {
         self.drained.set(is_drained);
     }
 
-    /// Waits until the snapshots are worth a sweep: something was loaded, or the folder has changed.
+    /// Waits until a sweep of the snapshots may free some: something was loaded, or the folder has changed.
     pub async fn may_be_swept(&self) {
         self.unswept.notified().await;
     }
 
-    /// Number of downloads that run now. One by packets counts until no packet was asked for in a while.
+    /// Number of downloads that run now. A download by packets counts until no packet was requested for 15 s.
     pub fn running_downloads(&self) -> usize {
         self.downloads.running()
     }
@@ -186,19 +187,19 @@ impl Service {
         self.downloads.all_ended().await;
     }
 
-    /// Whether there are files that are not read yet: then what is not known may still be right.
+    /// Whether files are not read yet: then a project or an id that is unknown may still be valid.
     fn still_reads(&self) -> bool {
         let catalog = self.catalog.borrow();
         !self.ready.get() || !catalog.waiting.is_empty() || !catalog.unread.is_empty()
     }
 
-    /// Waits until no connection has a seat. After the signal to stop, when the listeners have ended, those that download
-    /// stay until they are done, all others only for a last reply.
+    /// Waits until no connection has a seat. After the signal to stop, when the listeners have ended, downloading
+    /// connections stay until they are done, all others only for a last reply.
     pub async fn connections_done(&self) {
         self.seats.all_left().await;
     }
 
-    /// The catalogue in force, to be held over an await.
+    /// The catalogue in force, in a form that can be held across an await.
     fn catalog(&self) -> Arc<Catalog> {
         Arc::clone(&self.catalog.borrow())
     }
@@ -208,15 +209,15 @@ impl Service {
         self.fleet.borrow_mut().tally.reply(reply.status());
     }
 
-    /// Counts a head or a datagram that was no request.
+    /// Counts a head or a datagram that is not a request.
     fn malformed(&self) {
         let tally = &mut self.fleet.borrow_mut().tally;
         tally.malformed = tally.malformed.wrapping_add(1);
     }
 }
 
-/// The future's output, or `None` if it takes longer. (Pinned where it is: handed over as a whole, it would be held
-/// three times by every connection that waits.)
+/// Returns the output of `future`, or `None` if it takes longer than `time`. The caller pins the future: passed by
+/// value, it would take up its space three times in every connection that waits.
 async fn within<T>(time: Duration, mut future: impl Future<Output = T> + Unpin) -> Option<T> {
     let mut timer = Timer::after(time);
     poll_fn(|context| match pin!(&mut future).poll(context) {

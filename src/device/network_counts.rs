@@ -1,10 +1,10 @@
-//! Number of connections or downloads of each network, and the network with the most of them. Pure.
+//! Number of connections or downloads of each network, and the network with the most of them. Performs no I/O.
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::fleet::network::Network;
 
-/// Networks with at least one, by how many they have.
+/// Networks with a count of at least one, also in the order of their counts.
 #[derive(Debug, Default)]
 pub(super) struct NetworkCounts {
     counts: HashMap<Network, usize>,
@@ -22,7 +22,7 @@ impl NetworkCounts {
         self.order.last().copied()
     }
 
-    /// Counts one more.
+    /// Increments the count of a network.
     pub fn add(&mut self, network: Network) {
         let count = self.counts.entry(network).or_default();
         self.order.remove(&(*count, network));
@@ -30,7 +30,7 @@ impl NetworkCounts {
         self.order.insert((*count, network));
     }
 
-    /// Counts one less; the network must have one.
+    /// Decrements the count of a network, which must be at least one.
     pub fn remove(&mut self, network: Network) {
         let before = self.count(network);
         debug_assert!(before > 0);
@@ -43,7 +43,7 @@ impl NetworkCounts {
         }
     }
 
-    /// Count of all networks together.
+    /// Sum of the counts of all networks.
     #[cfg(test)]
     pub fn sum(&self) -> usize {
         assert_eq!(self.counts.len(), self.order.len());

@@ -1,8 +1,8 @@
-//! Progress of downloads by packets (UDP, TCP 2234). The protocol needs none of this: it is for the fleet, the log and
-//! the events, and for the server to know which downloads run when it is to stop.
+//! Progress of downloads by packets (UDP, TCP 2234). The protocol does not need it. It is for the fleet, the log and
+//! the events, and lets the server know which downloads run when it is to stop.
 //!
-//! A module asks for packet n + 1 when it has packet n: that is all the acknowledgement there is. The last
-//! packet has none; it is taken as arrived, since what the module does next will tell.
+//! A module asks for packet n + 1 when it has packet n: this is the only acknowledgement. The last packet has none. It
+//! counts as arrived, since the module's next check will show the result.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -18,21 +18,21 @@ use crate::fleet::short_version::ShortVersion;
 use crate::fleet::{FileRange, Transfer, TransferOutcome};
 use crate::wire::dialects::datagram::PACKET;
 
-/// Downloads over UDP that are remembered.
+/// Maximum number of downloads over UDP that are remembered.
 const REMEMBERED: usize = 1024;
 
-/// Places that must be free after a clean-up, or there was hardly anything to forget. To look through all for each
-/// packet would cost more than the packets.
+/// Number of places that a clean-up must free. If it frees fewer, the table counts as crowded and is not searched for
+/// each packet, which would cost more than the packets.
 const FREED: usize = 64;
 
-/// Time without a request after which a download does not count as running any more. A lost packet costs a
-/// module ten seconds (docs/protocol.md 6).
+/// Time without a request after which a download no longer counts as running. A lost packet costs a module ten seconds
+/// (docs/protocol.md 6).
 pub(super) const QUIET: Duration = Duration::from_secs(15);
 
-/// Interval in which events and slots are told how far a download has come.
+/// Interval at which the progress of a download is reported to events and slots.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// One download.
+/// One download by packets.
 pub(super) struct PacketDownload {
     service: Rc<Service>,
     subject: LogSubject<'static>,
@@ -40,11 +40,11 @@ pub(super) struct PacketDownload {
     begun: Option<BegunTransfer>,
     /// Time of the last request.
     last: Instant,
-    /// The packet that was not given yet, though all before it were.
+    /// Number of the first packet that was not given in order yet.
     next: u32,
     /// Data bytes of the packets that were given in order.
     bytes: u64,
-    /// Time of the next report. The fleet is told of each packet.
+    /// Time of the next report to events and slots. The fleet gets a report for each packet.
     due: Instant,
     running: Option<Download>,
 }
@@ -53,12 +53,12 @@ struct BegunTransfer {
     at: Instant,
     size: u64,
     events: DownloadEvents,
-    /// `None`: the module has no id.
+    /// The transfer in the fleet; `None` if the module has no id.
     transfer: Option<Transfer>,
 }
 
 impl PacketDownload {
-    /// A download that was offered.
+    /// Creates a download that was offered and has not begun.
     pub fn offered(
         service: &Rc<Service>,
         subject: LogSubject<'static>,
@@ -89,7 +89,7 @@ impl PacketDownload {
             self.begin(request, now);
         }
         if number == self.next && self.begun.is_some() {
-            // It has what came before.
+            // By asking for this packet, the module acknowledges those before.
             self.acknowledged(due, now);
             self.next += 1;
             self.bytes += bytes;
@@ -130,7 +130,7 @@ impl PacketDownload {
             end: request.size,
         };
         let transfer = self.subject.who.as_ref().map(|who| {
-            // Its id says what it began with: there is no pin to wait for.
+            // The upgrade id names the content that the download began with, so there is no pin to wait for.
             let mut fleet = self.service.fleet.borrow_mut();
             fleet.begin(Some(who), None, part, now).0
         });
@@ -142,7 +142,7 @@ impl PacketDownload {
         });
     }
 
-    /// The module has all that was given in order so far. `due`: for a report as well.
+    /// Records that the module has all data that was given in order so far. `due`: also reports to the events.
     fn acknowledged(&mut self, due: bool, now: Instant) {
         let Some(begun) = &mut self.begun else { return };
         if let Some(transfer) = &mut begun.transfer {
@@ -155,7 +155,7 @@ impl PacketDownload {
         }
     }
 
-    /// Records a download that will not go on, if it began and was not recorded yet.
+    /// Records a download that will not continue, if it began and is not recorded yet.
     pub fn end(&mut self, result: &'static str) {
         self.record(result, false);
     }
@@ -166,11 +166,10 @@ impl PacketDownload {
         };
         let outcome = match whole {
             true => TransferOutcome::Whole,
-            // What a packet carried was asked for by the module itself.
+            // Each packet was requested by the module itself.
             false => TransferOutcome::Incomplete { proxied: false },
         };
-        // What was asked for after it says that it arrived; the packet that was given last has nothing
-        // after it yet.
+        // A request for the next packet acknowledges a packet. The packet that was given last has no such request yet.
         let reached = match whole {
             true => self.bytes,
             false => u64::from(self.next.saturating_sub(2)) * PACKET as u64,
@@ -187,39 +186,40 @@ impl PacketDownload {
         self.subject.download_ended(&self.service, ended, self.last);
     }
 
-    /// Whether packets are asked for now.
+    /// Whether the download counts as running.
     pub fn is_running(&self) -> bool {
         self.running.is_some()
     }
 
-    /// No packets are asked for now.
+    /// Makes the download no longer count as running.
     pub fn pause(&mut self) {
         self.running = None;
     }
 }
 
 impl Drop for PacketDownload {
-    /// What still runs at the end is ended by the stop.
+    /// Records a download that still runs at the end as stopped.
     fn drop(&mut self) {
         self.end("stopped");
     }
 }
 
-/// The downloads over one UDP socket, by peer and upgrade id. Bounded: what is forgotten is only missing
-/// in the log.
+/// The downloads over one UDP socket, by peer and upgrade id. The table is bounded: a download that is forgotten is
+/// only missing in the log.
 #[derive(Default)]
 pub(super) struct PacketDownloads {
     table: HashMap<(SocketAddr, u32), PacketDownload>,
-    /// How many of them count as running.
+    /// Number of downloads in the table that count as running.
     running: usize,
-    /// Some may have begun, and have no line in the log yet.
+    /// Whether downloads may have begun that have no line in the log yet.
     open: bool,
-    /// When room was last made, there was hardly anything to forget.
+    /// Whether the last clean-up freed fewer than [`FREED`] places.
     crowded: bool,
 }
 
 impl PacketDownloads {
-    /// Adds the download of a check that was answered with this id: what the peer downloads by it begins anew.
+    /// Adds the download of a check that was answered with this id. An earlier download of the peer by this id starts
+    /// again.
     pub fn offered(
         &mut self,
         service: &Rc<Service>,
@@ -229,8 +229,8 @@ impl PacketDownloads {
     ) {
         self.make_room(now);
         let download = PacketDownload::offered(service, subject, now);
-        // It was a packet that came first, and now it is known whose it is; or it begins again, and what
-        // it was given before does not count as given.
+        // Either a packet arrived before its check, and only now the device is known. Or the download starts again, and
+        // packets that were given before do not count.
         if let Some(mut before) = self.table.insert((peer, id), download) {
             before.end("cut");
             self.running -= usize::from(before.is_running());
@@ -247,7 +247,7 @@ impl PacketDownloads {
     ) {
         let key = (peer, request.id);
         if self.table.len() >= REMEMBERED && !self.table.contains_key(&key) {
-            // Its line would say nothing but that it was forgotten again.
+            // The log line of a new entry would say only that it was forgotten again.
             if self.crowded && request.number > 1 {
                 return;
             }
@@ -267,7 +267,7 @@ impl PacketDownloads {
         }
     }
 
-    /// Whether this id was given to this peer, or is downloaded by in its network.
+    /// Whether this id was given to this peer, or a download by this id has begun in the peer's network.
     pub fn knows(&self, peer: SocketAddr, id: u32) -> bool {
         let network = Network::of(peer.ip());
         self.table.contains_key(&(peer, id))
@@ -276,18 +276,18 @@ impl PacketDownloads {
             })
     }
 
-    /// Whether there is anything for [`PacketDownloads::tidy`] to do, sooner or later.
+    /// Whether there is, or will be, work for [`PacketDownloads::tidy`].
     pub fn need_tidying(&self) -> bool {
         self.open
     }
 
-    /// Whether any counts as running.
+    /// Whether any download counts as running.
     pub fn any_running(&self) -> bool {
         self.running > 0
     }
 
-    /// Forgets those of which no packet was asked for since `stall`. To be called now and then
-    /// while there is need.
+    /// Ends the downloads of which no packet was requested for the time `stall`, and pauses those that were quiet for
+    /// [`QUIET`]. To be called at intervals while there is need.
     pub fn tidy(&mut self, stall: Duration, now: Instant) {
         self.table.retain(|_, one| {
             let silent = now.saturating_duration_since(one.last);
@@ -306,8 +306,9 @@ impl PacketDownloads {
         self.open = self.table.values().any(unfinished);
     }
 
-    /// Makes room for one more. Downloads that did not begin are evicted first, those that were silent for longest,
-    /// since offers cost a forger nothing; if there is none, the one download that was silent for longest.
+    /// Makes room for one more. First evicts downloads that did not begin, since offers cost a forger nothing: those
+    /// that were silent for at least half of the longest silence. If there are none, evicts the one download that was
+    /// silent for longest.
     fn make_room(&mut self, now: Instant) {
         if self.table.len() < REMEMBERED {
             return;

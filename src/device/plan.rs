@@ -1,8 +1,8 @@
-//! What an update check is answered with, over whatever protocol it arrived: the decision, and over HTTP the bytes to
-//! send. Touches no socket and waits for nothing, so that the accept loop can call it in line.
+//! Answers to checks of all protocols: the decision, and over HTTP the bytes to send. Touches no socket and waits for
+//! nothing, so that the accept loop can call it in line.
 //!
-//! An error in [`resume`] corrupts a module's image: bytes that a module appends to what it has must be of the same
-//! content. They are only sent if a pin, an If-Range or the URL names the content (docs/hazards.md 23, 24).
+//! An error in [`resume`] corrupts a module's image: bytes that a module appends must be of the same content as those
+//! that it has. They are sent only if a pin, an If-Range or the URL names the content (docs/hazards.md 23, 24).
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -22,46 +22,46 @@ use crate::fleet::requester::{PinOwner, Requester};
 use crate::wire::range::{IfRange, RangeRequest, SelectedRange};
 use crate::wire::reply::{self, Reply};
 
-/// Why no download may begin now, for the log.
+/// Reason in the log if no download may begin now.
 pub(super) const NO_ROOM: &str = "no room for another download (--max-downloads, --uplink)";
 
 /// The answer to an HTTP request.
 pub(super) enum Answer {
-    /// A reply that is complete.
+    /// A complete reply.
     Reply(Reply),
     /// Bytes of a file, to be loaded and sent.
     Deliver(Box<DeliveryPlan>),
 }
 
-/// Bytes of a file that are to be sent.
+/// A range of a file that is to be sent.
 #[derive(Debug)]
 pub(super) struct DeliveryPlan {
-    /// The file.
+    /// Content of the file.
     pub content: ContentId,
-    /// Its size in bytes.
+    /// Size of the file in bytes.
     pub size: u64,
-    /// The first byte to send.
+    /// Offset of the first byte to send.
     pub start: u64,
-    /// One after the last byte to send.
+    /// Offset after the last byte to send.
     pub end: u64,
-    /// As 206.
+    /// Whether the reply is a 206 with a part of the file.
     pub partial: bool,
-    /// The peer is a trusted proxy: what is acknowledged is the proxy's, not the module's.
+    /// Whether the peer is a trusted proxy, so that acknowledgements are the proxy's and not the module's.
     pub proxied: bool,
-    /// The head must arrive alone: the client cannot handle both at once.
+    /// Whether the head must arrive alone, because the client cannot handle head and body at once.
     pub apart: bool,
     /// The key under which the download is pinned.
     pub owner: PinOwner,
-    /// It is a file under `/firmware/`, for tools.
+    /// Whether the file was requested under `/firmware/`, by a tool.
     pub direct: bool,
     /// The receiver, for the log.
     pub subject: LogSubject<'static>,
-    /// The result of the check and its reason, not recorded yet: there may be no room for a connection.
+    /// The result of the check and its reason. Not recorded yet, since there may be no room for a connection.
     pub check: Option<(CheckResult, String)>,
 }
 
 impl DeliveryPlan {
-    /// All of a file.
+    /// The plan for all of a file.
     pub fn whole(
         content: ContentId,
         size: u64,
@@ -91,7 +91,7 @@ impl DeliveryPlan {
         }
     }
 
-    /// Records in place of it that there is no room.
+    /// Records, instead of the answer, that there is no room.
     pub fn record_no_room(&self, service: &Service, why: &str) {
         if self.check.is_some() {
             let result = CheckResult::refused(Refusal::Full);
@@ -106,7 +106,7 @@ impl DeliveryPlan {
         reply::file(self.content, self.size, part)
     }
 
-    /// The answer with this part of the file, or to a HEAD request.
+    /// Returns the answer with this part of the file, or the answer to a HEAD request.
     pub fn answer(mut self, service: &Service, part: SelectedRange, head_only: bool) -> Answer {
         match part {
             _ if head_only => {
@@ -129,13 +129,13 @@ impl DeliveryPlan {
 pub(super) struct IncomingCheck<'a> {
     /// `http`, `udp` or `tcp`.
     pub proto: &'static str,
-    /// The module's address, as far as it can be known.
+    /// The module's address, as far as it is known.
     pub peer: SocketAddr,
-    /// What it asks.
+    /// The parsed check.
     pub check: &'a Check<'a>,
-    /// The device in the fleet; `None` without an id.
+    /// The device in the fleet; `None` if the module has no id.
     pub who: Option<Requester>,
-    /// When it arrived.
+    /// Time of arrival.
     pub now: Instant,
 }
 
@@ -160,13 +160,13 @@ impl<'a> IncomingCheck<'a> {
         }
     }
 
-    /// The key under which its downloads are pinned.
+    /// The key under which downloads of this check are pinned.
     pub fn owner(&self) -> PinOwner {
         PinOwner::of_check(self.check, self.who.as_ref(), self.peer.ip())
     }
 
-    /// Decides on the check. `remember`: records the check, the result of an earlier update and the verdict in the fleet.
-    /// Not for a check that continues a download, nor for a tool that asks what the answer would be.
+    /// Decides on the check. `remember`: records the check, the result of an earlier update and the verdict in the
+    /// fleet. Must be false for a check that continues a download, and for a tool that asks what the answer would be.
     pub fn decide<'c>(
         &self,
         service: &Service,
@@ -174,7 +174,7 @@ impl<'a> IncomingCheck<'a> {
         remember: bool,
     ) -> Verdict<'c> {
         let verdict = self.verdict_if_ready(service, catalog);
-        // What is not read yet may be of a project that does not exist.
+        // While files are not read yet, the project may turn out not to exist.
         let is_unknown = matches!(
             &verdict,
             Verdict::Refuse(RefusedCheck {
@@ -191,7 +191,7 @@ impl<'a> IncomingCheck<'a> {
         verdict
     }
 
-    /// The verdict of [`decide_if_read`], or the refusal of what finds no slot.
+    /// The verdict of [`decide_if_read`], or a refusal if no catalogue has arrived or no slot is free.
     fn verdict_if_ready<'c>(&self, service: &Service, catalog: &'c Catalog) -> Verdict<'c> {
         let refuse = |refusal, release, rule| {
             Verdict::Refuse(RefusedCheck {
@@ -201,7 +201,7 @@ impl<'a> IncomingCheck<'a> {
             })
         };
         if !service.ready.get() {
-            // Never "unknown project" only because the folder was not read yet.
+            // Never "unknown project" only because the folder is not read yet.
             let rule = "the firmware folder is being read for the first time";
             return refuse(Refusal::Full, None, rule);
         }
@@ -213,8 +213,8 @@ impl<'a> IncomingCheck<'a> {
             unix: unix_now(),
         };
         match decide_if_read(&question, &mut Notes::off()) {
-            // Over UDP and TCP a module does not wait: without an answer it asks again, and after an answer that it does
-            // not know it gives up.
+            // Over UDP and TCP a module does not wait for a slot: without an answer it asks again, and after an unknown
+            // answer it gives up.
             Verdict::Offer(offer) if self.proto != "http" => {
                 match service.downloads.has_room(Network::of(self.peer.ip())) {
                     true => Verdict::Offer(offer),
@@ -226,7 +226,7 @@ impl<'a> IncomingCheck<'a> {
     }
 
     /// Whether the device reports the version before its confirmed one, and the rules offer that version to devices
-    /// with the confirmed one: then it was rolled back and has not fallen back.
+    /// with the confirmed one: then it was rolled back and has not reverted.
     fn is_offered_rollback(&self, service: &Service, catalog: &Catalog) -> bool {
         let before = service
             .fleet
@@ -253,7 +253,7 @@ impl<'a> IncomingCheck<'a> {
         }
     }
 
-    /// Records the answer.
+    /// Records the answer to the check.
     pub fn record(&self, service: &Service, result: CheckResult, to: &str, reason: &str) {
         let reason = self.reason("", reason);
         self.subject(to)
@@ -277,7 +277,7 @@ impl<'a> IncomingCheck<'a> {
         }
     }
 
-    /// What the records say of it; `to`: the version that it is about.
+    /// Subject of the records about this check. `to`: the version that the answer is about.
     pub fn subject<'b>(&'b self, to: &'b str) -> LogSubject<'b> {
         LogSubject::of_check((self.proto, self.peer), self.who, self.check, to)
     }
@@ -309,7 +309,7 @@ pub(super) fn answer(
     if let Some(answer) = resume(service, &catalog, incoming, request) {
         return answer;
     }
-    // A module that has come back from an update begins at byte 0.
+    // A module that comes back from an update asks for byte 0. Other requests say nothing about an update.
     let remember = request.beyond().is_none() && !request.head_only;
     match incoming.decide(service, &catalog, remember) {
         Verdict::Refuse(refused) => {
@@ -320,7 +320,7 @@ pub(super) fn answer(
     }
 }
 
-/// The content that a client which has the first `from` bytes began with, by its pins and an If-Range.
+/// The content that a client which has the first `from` bytes began with, according to its pins and an If-Range.
 pub(super) fn content_begun(
     service: &Service,
     owner: &PinOwner,
@@ -336,8 +336,8 @@ pub(super) fn content_begun(
     }
 }
 
-/// Answers a request for the rest of a download from the content that it began with, whatever the verdict is now.
-/// `None`: it asks for the beginning, or nothing is known of its download; the verdict counts.
+/// Answers a request for the rest of a download with the content that it began with, whatever the verdict is now.
+/// `None` if the request asks for the beginning, or if its download is unknown: then the verdict applies.
 fn resume(
     service: &Service,
     catalog: &Catalog,
@@ -381,7 +381,7 @@ fn resume(
     }
 }
 
-/// The version of a content, for the log; empty if its release is gone.
+/// Version of the release with this content, for the log; empty if the release is gone.
 pub(super) fn version_of<'c>(catalog: &'c Catalog, project: &str, content: ContentId) -> &'c str {
     let is_of = |release: &&Release| release.packages.iter().any(|p| p.content == content);
     let project = catalog.project(project);
@@ -420,7 +420,7 @@ fn answer_offer(
         incoming.record(service, result, to, why);
         return Answer::Reply(reply::unsatisfiable(Some(size)));
     }
-    // The target of a redirect need not have the content that an If-Range names.
+    // The target of a redirect may not have the content that an If-Range names.
     if request.beyond().is_none()
         && let Some(reply) = redirect(incoming.check, offer)
     {
@@ -438,8 +438,8 @@ fn answer_offer(
     plan.answer(service, part, request.head_only)
 }
 
-/// The CDN's reply, for a device that can follow it there. A URL that is not fit to be sent leaves the
-/// file to us.
+/// Returns the redirect to the CDN for a device that can follow it. If its URL cannot be sent, the server sends the
+/// file.
 fn redirect(check: &Check<'_>, offer: &Offer<'_>) -> Option<Reply> {
     let template = offer.release.rules.redirect.as_ref()?;
     if !check.need_oss_url {

@@ -1,7 +1,7 @@
 //! Repeated downloads by modules without an id: of a file at a fixed address, or by a check that names no device. The
-//! loop guard cannot know such a module, and one address may hide hundreds; so nothing is ever refused here. But the
-//! operator wants to know when one network takes the same file again and again: a module that is given a fixed address
-//! loads it anew after each start (docs/protocol.md 3).
+//! loop guard cannot recognise such a module, and one address may hide hundreds, so nothing is refused here. But the
+//! operator is told when one network takes the same file again and again: a module that is given a fixed address loads
+//! the file after each start (docs/protocol.md 3).
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,13 +11,13 @@ use super::check_log::LogSubject;
 use crate::firmware::ContentId;
 use crate::fleet::network::Network;
 
-/// Pairs that are remembered. The longest unused one is evicted first.
+/// Maximum number of remembered pairs of network and content. The least recently used one is evicted first.
 const REMEMBERED: usize = 1024;
 
-/// Time over which bytes are counted, with one warning.
+/// Time over which bytes are counted, with at most one warning.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Multiple of its size from which on a file was sent too often.
+/// Multiple of a file's size from which on the file counts as sent too often.
 const TOO_OFTEN: u64 = 5;
 
 /// Records a download of a file (its content and size) by a module without an id, and the bytes that arrived.
@@ -48,18 +48,18 @@ pub(super) fn record(
     }
 }
 
-/// Bytes that each network was sent of each file. Pure: the time comes with each call.
+/// Bytes of each file that each network was sent. There is no clock: the time is an argument of each call.
 #[derive(Debug, Default)]
 pub struct Repeats {
     table: HashMap<(Network, ContentId), SentBytes>,
 }
 
-/// A network was sent a file too often.
+/// A file that was sent too often to one network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Repeated {
-    /// Bytes of it in all, in this day.
+    /// Bytes of the file that the network was sent in this day.
     pub bytes: u64,
-    /// It was not reported yet in this day, and is to be now.
+    /// Whether this is the first report in this day, which is to be logged.
     pub is_news: bool,
 }
 
@@ -72,8 +72,7 @@ struct SentBytes {
 }
 
 impl Repeats {
-    /// Counts bytes of a file (of `size` bytes) that were sent by one download. `None`: that is not too
-    /// often yet.
+    /// Counts bytes of a file (of `size` bytes) that one download sent. `None` if the file was not sent too often yet.
     pub fn sent(
         &mut self,
         network: Network,

@@ -1,44 +1,44 @@
-//! How long a download may stand still before it is given up. Pure: the time comes with each call.
+//! Time without progress after which a download is given up. There is no clock: the time is an argument of each call.
 //!
-//! A receiver's kernel acknowledges in steps of a window: it takes what its buffer holds at once, and nothing
-//! more until the program has read a part of that. A program that reads 400 bytes a second from a buffer of
-//! 8 KiB is silent for half a minute and alive (docs/hazards.md 42). So the limit is never below the time that one
-//! window takes at the rate seen so far.
+//! A receiver's kernel acknowledges in steps of a window: it accepts what its buffer holds at once, and then nothing
+//! until the program has read a part of that. A program that reads 400 bytes a second from a buffer of 8 KiB causes
+//! pauses of half a minute, but is alive (docs/hazards.md 42). So the limit is never below the time that one window
+//! takes at the rate seen so far.
 
 use std::time::{Duration, Instant};
 
-/// The rate assumed until one was seen, in bytes a second.
+/// Rate in bytes per second that is assumed until one was seen. The limit then is the time for half of a window.
 const SLOWEST: u64 = 40;
 
-/// Until a rate was seen the limit is at most this many times the one that was set …
+/// Maximum of the limit as a multiple of the configured one, until a rate was seen …
 const PATIENCE: u32 = 6;
 
-/// … but not bounded below this …
+/// … but at least this time …
 const AT_LEAST: Duration = Duration::from_secs(12);
 
-/// … and bounded by this, unless a longer one was set.
+/// … and at most this time, unless a longer limit is configured.
 const AT_MOST: Duration = Duration::from_secs(300);
 
-/// A shorter silence is none: acknowledgements are on their way.
+/// Shortest time that counts as a pause. In a shorter one, acknowledgements may be on their way.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What the acknowledgements of one download looked like so far.
+/// The acknowledgements of one download so far.
 #[derive(Debug)]
 pub(super) struct Silence {
-    /// `--stall-timeout`.
+    /// The configured limit, `--stall-timeout`.
     set: Duration,
     acknowledged: u64,
-    /// When the last byte was acknowledged, as far as was looked.
+    /// Time of the last measurement that found more acknowledged bytes.
     moved: Instant,
-    /// The most bytes that were acknowledged between two looks.
+    /// Largest number of bytes that were acknowledged between two measurements.
     window: u64,
-    /// Bytes and time of the last acknowledgement before the first pause: what was taken up to there filled the
-    /// receiver's buffer and says nothing of its rate.
+    /// Bytes and time of the last acknowledgement before the first pause. The bytes up to there filled the receiver's
+    /// buffer and say nothing about its rate.
     filled: Option<(u64, Instant)>,
 }
 
 impl Silence {
-    /// A download that begins now, with the limit that was set.
+    /// Creates the state of a download that begins now. `set` is the configured limit.
     pub fn new(set: Duration, now: Instant) -> Silence {
         Silence {
             set,
@@ -49,12 +49,12 @@ impl Silence {
         }
     }
 
-    /// Restarts the silence, for what the receiver was not to blame for.
+    /// Restarts the time without progress, after a delay that the receiver did not cause.
     pub fn excuse(&mut self, now: Instant) {
         self.moved = now;
     }
 
-    /// A look: these bytes were acknowledged by now. Returns whether they are more than before.
+    /// Records a measurement of the bytes acknowledged by now. Returns whether there are more than before.
     pub fn look(&mut self, acknowledged: u64, now: Instant) -> bool {
         let step = acknowledged.saturating_sub(self.acknowledged);
         if step == 0 {
@@ -69,7 +69,7 @@ impl Silence {
         true
     }
 
-    /// When the last byte was acknowledged.
+    /// Time of the last acknowledgement.
     pub fn moved(&self) -> Instant {
         self.moved
     }
@@ -87,8 +87,8 @@ impl Silence {
         Some(Duration::from_millis(window.checked_div(bytes)?))
     }
 
-    /// The limit in force. `answers`: the receiver's kernel does answer; else the network is gone, and what was
-    /// set counts.
+    /// The limit in force. `answers`: whether the receiver's kernel answers. Otherwise the network is gone, and the
+    /// configured limit applies.
     pub fn limit(&self, answers: bool) -> Duration {
         if !answers {
             return self.set;
@@ -101,7 +101,7 @@ impl Silence {
         expected.max(self.set)
     }
 
-    /// Has it stood still for longer than the limit by now?
+    /// Whether the time without progress has reached the limit.
     pub fn is_over(&self, answers: bool, now: Instant) -> bool {
         now.saturating_duration_since(self.moved) >= self.limit(answers)
     }
@@ -113,9 +113,9 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Looks every second at a receiver with a buffer of `window` bytes that reads `rate` bytes a second and
-    /// tells of it when a third of the buffer is free, then only when all of it is; gives the second in which it
-    /// is given up, within `most`.
+    /// Measures every second the progress of a receiver with a buffer of `window` bytes that reads `rate` bytes a
+    /// second. Its first two acknowledgements come when a third of the buffer is free, later ones when all of it is
+    /// free. Returns the second in which it is given up, within `most`.
     fn given_up(set: u64, window: u64, rate: u64, most: u64) -> Option<u64> {
         let start = Instant::now();
         let mut silence = Silence::new(Duration::from_secs(set), start);
@@ -164,14 +164,14 @@ mod tests {
         let at = |seconds| start + SECOND * seconds;
         let mut silence = Silence::new(20 * SECOND, start);
         for second in 1..=100 {
-            // 8 KiB each 20 s, after the buffer was filled.
+            // 8 KiB every 20 s, after the buffer was filled.
             silence.look(12_288 + 8192 * u64::from((second - 1) / 20), at(second));
         }
         assert!(!silence.is_over(true, at(120)));
         assert!(silence.is_over(true, at(81 + 62)));
-        // Where the network is gone, the limit that was set counts.
+        // If the network is gone, the configured limit applies.
         assert!(silence.is_over(false, at(101)));
-        // A fast reader has no more time than was set.
+        // A fast reader gets no more time than configured.
         let mut fast = Silence::new(20 * SECOND, start);
         fast.look(100_000, at(1));
         fast.look(100_000, at(2));

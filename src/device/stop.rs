@@ -1,35 +1,35 @@
-//! The signal to stop. The server raises it; each loop of this room waits for it beside its socket.
+//! The signal to stop. The server raises it; each loop of the public sockets waits for it as well as for its socket.
 
 use std::convert::Infallible;
 
 use smol::channel::{Receiver, Sender, bounded};
 
-/// Raised once, seen by all clones, for good.
+/// A signal that is raised once, is seen by all clones, and stays raised.
 #[derive(Clone, Debug)]
 pub struct Stop {
-    /// Nothing is ever sent: closing the channel is the signal.
+    /// Never used to send: closing the channel is the signal.
     sender: Sender<Infallible>,
     receiver: Receiver<Infallible>,
 }
 
 impl Stop {
-    /// Not raised yet.
+    /// Creates a signal that is not raised.
     pub fn new() -> Stop {
         let (sender, receiver) = bounded(1);
         Stop { sender, receiver }
     }
 
-    /// Listeners stop accepting and idle connections close; running downloads go on.
+    /// Raises the signal. Listeners stop accepting and idle connections close; running downloads continue.
     pub fn raise(&self) {
         self.sender.close();
     }
 
-    /// Was it raised?
+    /// Whether the signal was raised.
     pub fn is_raised(&self) -> bool {
         self.sender.is_closed()
     }
 
-    /// Waits until it is raised.
+    /// Waits until the signal is raised.
     pub async fn raised(&self) {
         let _closed = self.receiver.recv().await;
     }

@@ -1,8 +1,8 @@
-//! A client's socket, as its connection and its download use it: short replies, what the client sends unasked, and the
-//! end.
+//! A client's socket, as its connection and its download use it: sends short replies, reads what the client sends
+//! unasked, and closes.
 //!
-//! Closing a socket that has unread bytes resets the connection, and the reset can eat the last bytes of the reply on
-//! their way. Hence the care in [`close`].
+//! Closing a socket that has unread bytes resets the connection, and the reset can destroy the last bytes of the reply
+//! on their way. [`close`] avoids this.
 
 use std::io::Read;
 use std::net::Shutdown;
@@ -14,28 +14,28 @@ use crate::os;
 use crate::os::net::is_early;
 use crate::wire::head::Head;
 
-/// Bytes of a body that are read, at most, before the connection is closed whatever comes.
+/// Maximum number of bytes of a body that are read before the connection is closed in any case.
 const LINGER_BYTES: u64 = 64 * 1024;
 
-/// The time for that.
+/// Longest time for which a body is read.
 const LINGER_TIME: Duration = Duration::from_secs(5);
 
-/// How long the kernel goes on with what a closed connection has not delivered.
+/// Time that the kernel keeps retransmitting unacknowledged data of a closed connection.
 const UNATTENDED: Duration = Duration::from_secs(60);
 
 /// Bytes of a request after its head that were not read yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UnreadBody {
-    /// Nothing.
+    /// No bytes.
     None,
-    /// So many bytes.
+    /// The given number of bytes.
     Bytes(u64),
-    /// Not known.
+    /// An unknown number of bytes.
     Unknown,
 }
 
 impl UnreadBody {
-    /// What is left to read of the body. `beyond`: bytes that were read after the head.
+    /// The unread part of the body of a request. `beyond`: number of bytes that were read after the head.
     pub fn of(head: &Head<'_>, beyond: usize) -> UnreadBody {
         if head.header("transfer-encoding").is_some() {
             return UnreadBody::Unknown;
@@ -55,7 +55,7 @@ impl UnreadBody {
     }
 }
 
-/// Sends a short reply; false if the client has gone or takes nothing for the time of a stall.
+/// Sends a short reply. Returns false if the client is gone or accepts nothing for the time of the stall limit.
 pub(super) async fn send_all(service: &Service, stream: &Stream, mut bytes: &[u8]) -> bool {
     while !bytes.is_empty() {
         match os::net::send(stream.get_ref(), bytes, &[], false) {
@@ -73,8 +73,8 @@ pub(super) async fn send_all(service: &Service, stream: &Stream, mut bytes: &[u8
     true
 }
 
-/// Ends a connection so that the client gets all that was sent: FIN, and where it may still be sending,
-/// reading that for a while. The socket itself closes when it is dropped.
+/// Ends a connection so that the client gets everything that was sent: sends the FIN and, if the client may still be
+/// sending, reads that within bounds. The socket itself closes when it is dropped.
 pub(super) async fn close(stream: &Stream, body: UnreadBody) {
     before_close(stream);
     let unread = os::net::unread(stream.get_ref()).unwrap_or(0);
@@ -85,8 +85,8 @@ pub(super) async fn close(stream: &Stream, body: UnreadBody) {
     read_body(stream, UnreadBody::Unknown).await;
 }
 
-/// Ends a connection without waiting: what was sent leaves together with the FIN, and what has arrived is read, because
-/// closing with unread bytes would throw away what a corked socket still holds.
+/// Ends a connection without waiting. What was sent leaves together with the FIN. What has arrived is read first,
+/// because closing with unread bytes would discard what a corked socket still holds.
 pub(super) fn close_at_once(stream: &Stream) {
     before_close(stream);
     let _gone_already = stream.get_ref().shutdown(Shutdown::Write);
@@ -98,15 +98,14 @@ pub(super) fn close_at_once(stream: &Stream) {
     }
 }
 
-/// What the kernel still holds for a connection after we closed it, it holds for no longer than this
-/// (docs/hazards.md 14). Not to be called while there is anything to wait for: silence of this length is no
-/// reason to end a download.
+/// Limits the time for which the kernel keeps what it still holds for a connection after our close (docs/hazards.md
+/// 14). Must not be called while the download may continue: silence of this length is no reason to end it.
 pub(super) fn before_close(stream: &Stream) {
     let _gone_already = os::net::user_timeout(stream.get_ref(), UNATTENDED);
 }
 
-/// Reads what the client still sends, and ignores it: all of the body, if its length is known, else until
-/// the client ends; within bounds.
+/// Reads and ignores what the client still sends, within bounds: the whole body if its length is known, otherwise until
+/// the client closes its side.
 pub(super) async fn read_body(stream: &Stream, body: UnreadBody) {
     let mut left = match body {
         UnreadBody::None => return,
@@ -129,7 +128,7 @@ pub(super) async fn read_body(stream: &Stream, body: UnreadBody) {
     within(LINGER_TIME, pin!(reading)).await;
 }
 
-/// What a read into nowhere found.
+/// Result of a read whose bytes are ignored.
 pub(super) enum Discarded {
     Bytes(u64),
     Early,
@@ -137,7 +136,7 @@ pub(super) enum Discarded {
     Failed(std::io::Error),
 }
 
-/// Reads once what has arrived, into nowhere.
+/// Reads once, and ignores the bytes that have arrived.
 pub(super) fn discard(stream: &Stream) -> Discarded {
     let mut nowhere = [0; 2048];
     match stream.get_ref().read(&mut nowhere) {

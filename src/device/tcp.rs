@@ -1,8 +1,8 @@
-//! The UDP protocol's messages over TCP, without framing (docs/protocol.md 6, "TCP variant"): one request, one
-//! send in answer, again and again on the same connection, which the module closes when it is done.
+//! The UDP protocol's messages over TCP, without framing (docs/protocol.md 6, "TCP variant"): one request and one send
+//! in answer, repeated on the same connection until the module closes it.
 //!
-//! Where a message ends can only be guessed: a Get with a good upgrade id is whole, a line end is the
-//! end, and else nothing more for a moment is.
+//! The end of a message can only be guessed. A Get with a valid upgrade id is complete, and a line end is an end.
+//! Otherwise a message ends when nothing more arrives for [`MESSAGE_TIMEOUT`].
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -35,17 +35,17 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_millis(50);
 /// Time of silence after which a connection counts as idle.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// The longest message in bytes.
+/// Maximum length of a message in bytes.
 const LONGEST: usize = 1500;
 
-/// Interval in which a rate limit is asked again.
+/// Interval at which a rate limit is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// The longest wait for a rate limit before an error is sent.
+/// Longest wait for the rate limit before an error is sent.
 const ERROR_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves a non-blocking listener until the signal to stop. Connections that are downloading then go on
-/// as tasks of `executor`.
+/// Serves a non-blocking listener until the signal to stop. Connections that are downloading then continue as tasks of
+/// `executor`.
 pub async fn serve(
     listener: TcpListener,
     service: Rc<Service>,
@@ -63,7 +63,7 @@ pub async fn serve(
         let Some(seat) = Seat::take(&service, peer) else {
             return;
         };
-        // Without it, a module that lost its network would sit here for ever.
+        // Otherwise the connection of a module that lost its network would stay here endlessly.
         let _not_known_here = os::net::keep_alive(stream.get_ref(), IDLE);
         seat.run(&executor, |seat| {
             let session = TcpSession {
@@ -91,7 +91,7 @@ struct TcpSession {
     peer: SocketAddr,
     /// Upgrade id and subject of the last offer.
     offered: Option<(u32, LogSubject<'static>)>,
-    /// The download that runs, and its id.
+    /// The running download, and its upgrade id.
     download: Option<(u32, PacketDownload)>,
     /// Bytes sent since the client was last silent.
     sent: u64,
@@ -100,7 +100,7 @@ struct TcpSession {
     stop: Stop,
 }
 
-/// What ended a wait of a session.
+/// Event that ended a wait of a session.
 enum SessionEvent {
     Readable(bool),
     Silence,
@@ -130,7 +130,7 @@ impl TcpSession {
                 SessionEvent::Silence if bytes.is_empty() => {
                     idle = true;
                     self.seat.end_download();
-                    // Its next answer begins a new count, as its time does.
+                    // The next answer begins a new download for the seat, with a new time and a new count of bytes.
                     self.sent = 0;
                     if let Some((_, download)) = &mut self.download {
                         download.pause();
@@ -171,7 +171,7 @@ impl TcpSession {
         or(readable, or(silence, stopped)).await
     }
 
-    /// Adds what has arrived; false at the end of the connection.
+    /// Appends the bytes that have arrived. Returns false at the end of the connection.
     fn read(&self, bytes: &mut Vec<u8>) -> bool {
         let mut scratch = self.service.scratch.borrow_mut();
         match self.stream.get_ref().read(&mut scratch) {
@@ -193,7 +193,7 @@ impl TcpSession {
         }
     }
 
-    /// Answers a complete message and empties the buffer; false if the connection is at its end.
+    /// Answers a complete message and empties the buffer. Returns false if the connection must end.
     async fn answer(&mut self, bytes: &mut Vec<u8>) -> bool {
         let message = std::mem::take(bytes);
         if message.len() > LONGEST {
@@ -224,8 +224,8 @@ impl TcpSession {
         }
     }
 
-    /// While wrong ids come from its network, one that was not given to this very connection waits for
-    /// its turn as if it were wrong: else good ones could be found by trying.
+    /// Applies the rate limit for errors to ids that this connection was not given, while its network sends wrong ids.
+    /// Otherwise valid ids could be found by trial.
     async fn may_have(&self, request: PacketRequest) -> bool {
         let offered = self.offered.as_ref().map(|(id, _)| *id);
         let running = self.download.as_ref().map(|(id, _)| *id);
@@ -249,8 +249,8 @@ impl TcpSession {
             && self.send(text.as_bytes()).await
     }
 
-    /// Waits for this network's turn: over TCP nobody is made to ask again. False if it did not come:
-    /// the client has gone meanwhile, the server stops, or it took longer than `most`.
+    /// Waits for a token of this network. Over TCP a message above the rate limit is delayed, not dropped. Returns
+    /// false if the client is gone meanwhile, the server stops, or the wait takes longer than `most`.
     async fn share(
         &self,
         bucket: impl Fn(&mut RateLimits) -> &mut Buckets,
@@ -295,14 +295,14 @@ impl TcpSession {
         let (id, count, last) = (offer.id, offer.count, offer.last);
         self.offered = Some((id, offer.subject));
         if let Some((_, mut before)) = self.download.take_if(|(running, _)| *running == id) {
-            // It begins again.
+            // The download starts again.
             before.end("cut");
         }
         let mut buffer = [0; 64];
         let length = datagram::write_offer(&mut buffer, id, count, last);
         let sent = self.send(buffer.get(..length).unwrap_or_default()).await;
         if sent {
-            // So that it is there for the first Get, whose failure would say the same.
+            // Loaded ahead for the first Get. If this fails, the Get fails in the same way.
             let _loaded = self.service.load(offer.content).await;
         }
         sent
@@ -312,7 +312,7 @@ impl TcpSession {
         let snapshot = match self.service.load(request.content).await {
             Ok(snapshot) => snapshot,
             Err(LoadError::Gone(_)) => return self.send(ERR.as_bytes()).await,
-            // There may be room when it asks again.
+            // There may be room when the module asks again.
             Err(LoadError::Unread(_) | LoadError::Full(_)) => return true,
         };
         let mut buffer = [0; REPLY];
@@ -351,7 +351,7 @@ impl TcpSession {
         }
     }
 
-    /// Sends an answer. A client that is answered counts as a module until it is silent again.
+    /// Sends an answer. From then until it is silent, the client's connection counts as a download.
     async fn send(&mut self, bytes: &[u8]) -> bool {
         self.seat.begin_download(Instant::now());
         let sent = send_all(&self.service, &self.stream, bytes).await;

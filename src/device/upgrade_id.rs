@@ -1,10 +1,10 @@
-//! The upgrade id of the UDP protocol: 31 bits that a module echoes with each packet it asks for, and all
-//! that it echoes (docs/protocol.md 6). So the id names the content and proves that the asker received our
-//! reply to a check; there is no session table, and a restart or a replica with the same secret goes on.
+//! The upgrade id of the UDP protocol: 31 bits that a module echoes with each request for a packet, and all that it
+//! echoes (docs/protocol.md 6). So the id names the content and proves that the requester received our reply to a
+//! check. There is no session table, and a download continues after a restart or on a replica with the same secret.
 //!
-//! 12 bits are the beginning of the content's hash; 19 are a keyed MAC over the whole hash, the source
-//! network and the week (docs/hazards.md 8). Ids of this week and of the last one are good, and those that were made
-//! before the clock was set ([`Weeks`]).
+//! 12 bits are the beginning of the content's hash; 19 are a keyed MAC over the whole hash, the source network and the
+//! week (docs/hazards.md 8). Ids of this week and of the last one are valid, and those that were made before the clock
+//! was set ([`Weeks`]).
 
 use std::cell::RefCell;
 use std::hash::Hasher;
@@ -17,36 +17,37 @@ use super::weeks::{WEEK, Weeks};
 use crate::firmware::ContentId;
 use crate::fleet::network::Network;
 
-/// Bits of the MAC.
+/// Number of bits of the MAC.
 const MAC_BITS: u32 = 19;
 
-/// Ids that are remembered.
+/// Maximum number of verified ids that are remembered.
 const RECENT: usize = 64;
 
-/// What makes ids, and knows them again.
+/// Keys and state for making and verifying upgrade ids.
 pub struct UpgradeIds {
     key: [u8; 16],
-    /// For marks: another half of the secret.
+    /// Key of marks, from the other half of the secret.
     mark_key: [u8; 16],
     roaming: bool,
     weeks: RefCell<Weeks>,
-    /// Each at a place of its own.
+    /// Recently verified ids, each at its `place`.
     recent: RefCell<[Option<Recent>; RECENT]>,
 }
 
-/// An id that was found good, and all that this depends on besides what there is.
+/// A verified id, with everything that its validity depends on except the candidates.
 #[derive(Clone)]
 struct Recent {
     id: u32,
-    /// [`Network::number`]; 0 where it does not matter.
+    /// [`Network::number`] of the source network; 0 with roaming.
     network: u64,
-    /// Unix seconds, so that nothing is divided.
+    /// The week in Unix seconds, which saves a division for each packet.
     week: Range<i64>,
     content: ContentId,
 }
 
 impl UpgradeIds {
-    /// `roaming`: the source network is left out, so that a download may go on from another one.
+    /// Creates the keys. `roaming`: ids do not depend on the source network, so that a download may continue from
+    /// another one.
     pub fn new(secret: &[u8; 32], roaming: bool) -> UpgradeIds {
         let (mut key, mut mark_key) = ([0; 16], [0; 16]);
         for (byte, secret) in key.iter_mut().chain(&mut mark_key).zip(secret) {
@@ -61,13 +62,13 @@ impl UpgradeIds {
         }
     }
 
-    /// There are other candidates now.
+    /// Forgets the verified ids. To be called when the candidates have changed.
     pub fn forget(&self) {
         self.recent.replace([const { None }; RECENT]);
     }
 
-    /// A keyed MAC over a content and who may have it, which nobody else can make (libfota3). `purpose`
-    /// keeps marks of one kind from being good for another.
+    /// A keyed MAC over a content and the numbers in `said`, which cannot be made without the secret (libfota3).
+    /// `purpose` keeps marks of one kind from being valid as another kind.
     pub fn mark(&self, purpose: &[u8; 8], content: ContentId, said: &[u64]) -> u64 {
         let mut hasher = SipHasher24::new_with_key(&self.mark_key);
         hasher.write(purpose);
@@ -78,17 +79,18 @@ impl UpgradeIds {
         hasher.finish()
     }
 
-    /// The week of something that is made now, of which [`good_weeks`](UpgradeIds::good_weeks) will know.
+    /// The week of something that is made now. [`good_weeks`](UpgradeIds::good_weeks) will contain it while it is
+    /// valid.
     pub fn week(&self, unix: i64) -> i64 {
         self.weeks.borrow_mut().issue(unix, Instant::now())
     }
 
-    /// The weeks whose ids and marks are good now.
+    /// The weeks whose ids and marks are valid now.
     pub fn good_weeks(&self, unix: i64) -> impl Iterator<Item = i64> + Clone + use<> {
         self.weeks.borrow().good(unix, Instant::now())
     }
 
-    /// The id of this content for a module in this network now (Unix seconds); 0..=2147483647.
+    /// The id of this content for a module in this network at `unix` (Unix seconds); 0..=2147483647.
     pub fn make(&self, content: ContentId, network: Network, unix: i64) -> u32 {
         let mac = self.mac(content, network, self.week(unix));
         u32::from(content.short()) << MAC_BITS | mac
@@ -99,7 +101,7 @@ impl UpgradeIds {
         u16::try_from(id >> MAC_BITS).unwrap_or(u16::MAX)
     }
 
-    /// What [`UpgradeIds::find`] found last for this id, if it would still find it: each packet asks.
+    /// The last result of [`UpgradeIds::find`] for this id, if it is still valid. Saves the search for each packet.
     pub fn known(&self, id: u32, network: Network, unix: i64) -> Option<ContentId> {
         let recent = self.recent.borrow();
         let known = recent.get(place(id))?.as_ref()?;
@@ -108,9 +110,9 @@ impl UpgradeIds {
         is_it.then_some(known.content)
     }
 
-    /// Which of the candidates the id names: the one whose MAC is right. `None` if there is none, and
-    /// also if two different ones match: never a guess. To be told by [`forget`](UpgradeIds::forget) when there are
-    /// others than before.
+    /// Returns the candidate that the id names: the one whose MAC matches. `None` if there is none, and also if two
+    /// different ones match, since a guess may be wrong. [`forget`](UpgradeIds::forget) must be called when the
+    /// candidates change.
     pub fn find(
         &self,
         id: u32,
@@ -157,7 +159,7 @@ impl UpgradeIds {
     }
 }
 
-/// Where an id is remembered.
+/// Position of an id among those that are remembered.
 fn place(id: u32) -> usize {
     usize::try_from(id).unwrap_or(0) % RECENT
 }
@@ -252,7 +254,7 @@ mod tests {
     #[test]
     fn two_contents_that_both_match_are_never_guessed_between() {
         let from = network("192.0.2.7");
-        // The same first 12 bits; the last bytes are tried until the MACs are the same too.
+        // The same first 12 bits. The last bytes are varied until the MACs are equal too.
         let make = |n: u32| {
             let mut hash = [0x5a; 32];
             hash[28..].copy_from_slice(&n.to_le_bytes());
@@ -271,7 +273,7 @@ mod tests {
         assert_eq!(find(&[one, two]), None);
         assert_eq!(find(&[one]), Some(one));
         assert_eq!(find(&[one, one]), Some(one));
-        // It is remembered until there are others.
+        // The id is remembered until the candidates change.
         assert_eq!(ids.known(id, from, NOW), Some(one));
         ids.forget();
         assert_eq!(ids.known(id, from, NOW), None);
@@ -294,14 +296,14 @@ mod tests {
                 assert_eq!(ids.known(id, here, unix), Some(one));
                 assert_eq!(ids.known(id, there, unix), roaming.then_some(one));
             }
-            // The same place, another id.
+            // Another id with the same position.
             assert_eq!(ids.known(id ^ 64, here, begins), None);
             for unix in [begins - 1, begins + WEEK] {
                 assert_eq!(ids.known(id, here, unix), None);
             }
         }
         let ids = ids();
-        // In the week after that it is found again, and no longer.
+        // In the next week the id is found again, but is not valid for longer.
         assert!(knows(&ids, id, "192.0.2.7", begins + WEEK));
         assert_eq!(ids.known(id, here, begins + WEEK), Some(one));
         assert_eq!(ids.known(id, here, begins + 2 * WEEK), None);

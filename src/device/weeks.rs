@@ -1,35 +1,35 @@
-//! The weeks in which upgrade ids and marks are good. Pure: the time comes with each call.
+//! The weeks in which upgrade ids and marks are valid. There is no clock: the times are arguments of each call.
 //!
-//! The week is of the machine's clock, so that ids survive a restart and are the same on a replica. A clock may be
-//! set while a module downloads: from 1970 to now, or by an ordinary step. What was made before stays good for a
+//! The week is that of the machine's clock, so that ids survive a restart and are the same on a replica. The clock may
+//! be set while a module downloads: from 1970 to now, or by an ordinary step. What was made before stays valid for a
 //! week of real time (docs/hazards.md 41).
 
 use std::time::{Duration, Instant};
 
 use crate::fleet::clock;
 
-/// Seconds of a week.
+/// Length of a week in seconds.
 pub(super) const WEEK: i64 = 604_800;
 
-/// The same, of real time.
+/// Real time for which an id or mark stays valid after the clock was set: a week.
 const LASTS: Duration = Duration::from_secs(WEEK.unsigned_abs());
 
-/// Weeks that are remembered: more steps of the clock than this in one week lose the oldest.
+/// Maximum number of weeks that are remembered. If the clock steps more often in one week, the oldest is lost.
 const MOST: usize = 4;
 
-/// The week of whatever is made while the clock was never set.
+/// The week of everything that is made before the clock was ever set.
 const UNSET: i64 = 0;
 
 /// The weeks in which something was made in this run.
 #[derive(Debug)]
 pub(super) struct Weeks {
     began: Instant,
-    /// Each with the moment in which something was last made in it; the latest last.
+    /// Each week with the time at which something was last made in it, in the order of these times.
     issued: Vec<(i64, Instant)>,
 }
 
 impl Weeks {
-    /// A run that begins now.
+    /// Creates the weeks of a run that begins now.
     pub fn new(began: Instant) -> Weeks {
         Weeks {
             began,
@@ -37,7 +37,7 @@ impl Weeks {
         }
     }
 
-    /// The week of something that is made now; `unix`: what the machine's clock says.
+    /// Returns the week of something that is made now. `unix` is the time of the machine's clock in Unix seconds.
     pub fn issue(&mut self, unix: i64, now: Instant) -> i64 {
         let week = number(unix);
         match self.issued.last_mut() {
@@ -53,9 +53,9 @@ impl Weeks {
         week
     }
 
-    /// The weeks that are good now, perhaps one of them twice: this one and the last by the clock, those in which
-    /// something was made within a week of real time, and for as long after the start that of a clock that was
-    /// never set: an earlier run may have had no other.
+    /// The weeks that are valid now, of which one may occur twice: this week and the last by the clock; the weeks in
+    /// which something was made within a week of real time; and, for a week after the start, that of a clock that was
+    /// never set, since an earlier run may have had no other.
     pub fn good(&self, unix: i64, now: Instant) -> impl Iterator<Item = i64> + Clone + use<> {
         let week = number(unix);
         let is_recent = |since: Instant| now.saturating_duration_since(since) < LASTS;
@@ -104,7 +104,7 @@ mod tests {
             let week = weeks.issue(made, start);
             assert!(is_good(&weeks, week, then, start + LASTS / 2));
             assert!(!is_good(&weeks, week, then, start + LASTS));
-            // Something newer pushes it out no sooner.
+            // Something newer does not end its validity earlier.
             weeks.issue(then, start + LASTS / 4);
             assert!(is_good(&weeks, week, then, start + LASTS / 2));
         }

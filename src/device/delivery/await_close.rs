@@ -1,5 +1,5 @@
-//! The end of a download of which every byte was acknowledged: by the module's network stack. That the module itself
-//! has read to the end shows when it closes its side (docs/hazards.md 19).
+//! The end of a download of which every byte was acknowledged. The acknowledgements come from the module's network
+//! stack; that the module itself has read to the end shows only when it closes its side (docs/hazards.md 19).
 
 use std::io;
 use std::pin::pin;
@@ -12,10 +12,10 @@ use crate::device::stream::{Discarded, discard};
 use crate::device::{Service, Stop, Stream, within};
 use crate::fleet::{Transfer, TransferOutcome};
 
-/// How long to wait for the client's FIN after the last ACK.
+/// Longest wait for the client's FIN after the last ACK.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A reset: after everything was acknowledged a way of some modules to say that they are content.
+/// Whether the error is a reset. Some modules end a complete download with a reset instead of a FIN.
 pub(super) fn is_reset(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -23,27 +23,27 @@ pub(super) fn is_reset(error: &io::Error) -> bool {
     )
 }
 
-/// A download of which every byte was acknowledged. Ends the transfer when it is dropped.
+/// A download of which every byte was acknowledged. Ends the transfer when dropped.
 pub(in crate::device) struct AwaitClose {
     pub service: Rc<Service>,
     pub transfer: Option<Transfer>,
-    /// The file's last byte was sent.
+    /// Whether the file's last byte was sent.
     pub to_the_end: bool,
-    /// The peer is a trusted proxy, and so is its close.
+    /// Whether the peer is a trusted proxy, so that the close is the proxy's.
     pub proxied: bool,
-    /// The client has closed its side.
+    /// Whether the client has closed its side.
     pub closed: bool,
 }
 
 impl AwaitClose {
-    /// Waits for the client's close, if it is evidence for the fleet; not for long, and not beyond the stop. Returns
-    /// whether it has closed: then both sides have all that was sent.
+    /// Waits for the client's close if it is evidence for the fleet, for at most [`CLOSE_TIMEOUT`] and not beyond the
+    /// signal to stop. Returns whether the client has closed its side: then both sides have everything that was sent.
     pub async fn until_closed(&mut self, stream: &Stream, seat: &Seat, stop: &Stop) -> bool {
         let is_evidence = self.transfer.as_ref().is_some_and(Transfer::is_to_a_device);
         if self.closed || !self.to_the_end || !is_evidence {
             return self.closed;
         }
-        // As little worth as an unfinished head, where others need the place.
+        // From now on the connection is evicted as readily as one with an unfinished head.
         seat.end_download();
         let closed = async {
             let mut chatter: u64 = 0;
@@ -63,7 +63,7 @@ impl AwaitClose {
         };
         let stopped = async {
             stop.raised().await;
-            // It may have come in the same moment.
+            // The close may have arrived at the same moment.
             matches!(discard(stream), Discarded::End)
         };
         let closed = within(CLOSE_TIMEOUT, pin!(smol::future::or(closed, stopped))).await;

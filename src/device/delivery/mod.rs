@@ -1,9 +1,9 @@
-//! Sends the bytes of a file to one module. [`transmission`] sends them and measures how far they have come,
-//! [`await_close`] waits for the module's side to close.
+//! Delivery of a file's bytes to one module. [`transmission`] sends them and measures the progress, [`await_close`]
+//! waits for the module's side to close.
 //!
-//! Progress is what the module's side has acknowledged (SIOCOUTQ), never what the socket took: a buffer
-//! that drains at 175 bytes a second is writable every twenty minutes, and that module is alive
-//! (docs/hazards.md 13). A download has no limit on its time, only on silence.
+//! Progress is measured by the bytes that the module's side has acknowledged (SIOCOUTQ), never by those that the
+//! socket accepted: a buffer that drains at 175 bytes a second is writable only every twenty minutes, but the module
+//! is alive (docs/hazards.md 13). The duration of a download is not limited, only the time without progress.
 
 mod await_close;
 mod transmission;
@@ -24,10 +24,10 @@ use crate::firmware::snapshot::{LoadError, Snapshot};
 use crate::fleet::network::Network;
 use crate::wire::reply::{self, Reply};
 
-/// Bytes that a client may send while it downloads before they are not read any more.
+/// Maximum number of bytes that are read from a client while it downloads.
 const CHATTER: u64 = 64 * 1024;
 
-/// Sends what was planned, to the end of the connection.
+/// Sends the planned bytes, and serves the connection to its end.
 pub(super) async fn deliver(
     service: &Rc<Service>,
     stream: &Stream,
@@ -41,7 +41,7 @@ pub(super) async fn deliver(
                 let mut transmission = Transmission::new(service, stream, seat, plan, download);
                 transmission.run(&snapshot).await
             };
-            // Others may need the room while the client's end is waited for.
+            // Frees the snapshot for other downloads before the wait for the client's end.
             drop(snapshot);
             if let Some(arrived) = &mut arrived
                 && !arrived.until_closed(stream, seat, stop).await
@@ -58,7 +58,7 @@ pub(super) async fn deliver(
     }
 }
 
-/// Waits for its turn, and loads the file. The error is what to answer instead; then all is logged.
+/// Waits for a slot, and loads the file. The error is the reply to send instead; everything is logged then.
 async fn begin(
     service: &Rc<Service>,
     seat: &Seat,
@@ -74,7 +74,7 @@ async fn begin(
     };
     let download = match plan.start {
         0 => Download::begin(service, network, stop, began).await,
-        // It has waited for its slot when it began.
+        // A resumed download waited for its slot when it began.
         _ => Some(Download::resume(service, network, began)),
     };
     let Some(download) = download else {
@@ -84,7 +84,7 @@ async fn begin(
         });
         drop(pending);
         if plan.check.is_none() {
-            // It has no check that would say so.
+            // Without a check there is no other record of the refusal.
             nothing_sent(service, plan, began, "full");
         }
         return Err(reply::refusal(Refusal::Full, false));
@@ -109,12 +109,12 @@ async fn begin(
     Err(reply)
 }
 
-/// A check whose line is not in the log yet, since it is not known whether there will be room. It goes
-/// there when this is dropped, wherever that happens.
+/// A check that is not in the log yet, since it is not known whether there will be room. It is logged when this is
+/// dropped, at whatever point that happens.
 struct PendingCheckLog<'a> {
     service: &'a Service,
     plan: &'a DeliveryPlan,
-    /// Why it gets nothing.
+    /// Reason why the module gets nothing; `None` if the download may begin.
     instead: Option<&'static str>,
 }
 
@@ -127,7 +127,7 @@ impl Drop for PendingCheckLog<'_> {
     }
 }
 
-/// The line of a download that never began.
+/// Logs a download that never began.
 fn nothing_sent(service: &Service, plan: &DeliveryPlan, began: Instant, result: &'static str) {
     let now = Instant::now();
     let ended = EndedDownload {

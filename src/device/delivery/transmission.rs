@@ -1,4 +1,4 @@
-//! The bytes of a file on their way: sends them, measures how far they have come, and records how it ended.
+//! Transmission of a file's bytes: sends them, measures the progress, and records the result.
 
 use std::io;
 use std::net::Shutdown;
@@ -25,37 +25,37 @@ use crate::fleet::{FileRange, Transfer, TransferOutcome};
 use crate::os;
 use crate::os::net::is_early;
 
-/// Files up to this size go out with their head in one call.
+/// Maximum size in bytes of a file that is sent together with its head in one call.
 const SMALL: u64 = 16 * 1024;
 
-/// Bytes for one sendfile, after which others get their turn.
+/// Maximum number of bytes of one sendfile call, after which other tasks run.
 const CHUNK: u64 = 1024 * 1024;
 
-/// Between two looks whether a head that must arrive alone was acknowledged; so the shortest time between
-/// head and body.
+/// Interval between two checks whether a head that must arrive alone was acknowledged. Therefore also the shortest
+/// time between head and body.
 const APART: Duration = Duration::from_millis(500);
 
-/// The longest wait for that.
+/// Longest wait for the acknowledgement of a head that must arrive alone.
 const APART_AT_MOST: Duration = Duration::from_secs(5);
 
-/// Bytes above which a download gets a large send buffer.
+/// Number of bytes above which a download gets a large send buffer.
 const LARGE: u64 = 128 * 1024;
 
-/// The first wait for an acknowledgement that nothing tells of; each that follows is twice as long.
+/// First wait for the last acknowledgements, which no event announces. Each further wait is twice as long.
 const FIRST_LOOK: Duration = Duration::from_millis(40);
 
-/// How a download ended.
+/// Result of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DeliveryEnd {
     /// Every byte was acknowledged, by the module or by a trusted proxy.
     Complete,
-    /// The client went before that.
+    /// The client closed or lost the connection before every byte was acknowledged.
     Cut,
-    /// Nothing was acknowledged for too long.
+    /// No byte was acknowledged for the time of the stall limit.
     Stalled,
-    /// It had to make room for another connection.
+    /// The connection was evicted to make room for another one.
     Replaced,
-    /// The bytes could not be read: the medium has gone.
+    /// The bytes could not be read, because their medium is gone.
     Broken,
     /// The server stopped.
     Stopped,
@@ -74,7 +74,7 @@ impl DeliveryEnd {
     }
 }
 
-/// A download on its way. Recorded when it is dropped.
+/// A running download. Recorded when dropped.
 pub(in crate::device) struct Transmission<'a> {
     service: &'a Rc<Service>,
     stream: &'a Stream,
@@ -82,24 +82,25 @@ pub(in crate::device) struct Transmission<'a> {
     plan: &'a DeliveryPlan,
     download: Download,
     transfer: Option<Transfer>,
-    /// What must be waited for before the first byte leaves.
+    /// The record of the pin, which must be written before the first byte is sent.
     pub(in crate::device) written: Option<Written>,
     events: DownloadEvents,
     began: Instant,
     /// Bytes of the head.
     head: u64,
-    /// Bytes of head and file that the kernel took.
+    /// Bytes of head and file that the kernel has accepted.
     taken: u64,
-    /// How many of them were acknowledged at the last look.
+    /// Bytes of head and file that were acknowledged at the time `looked`.
     acknowledged: u64,
-    /// When that was.
+    /// Time of the last measurement.
     looked: Instant,
     silence: Silence,
-    /// TCP_USER_TIMEOUT, which ends a connection whose window stays closed.
+    /// The stall limit that TCP_USER_TIMEOUT allows for. The kernel's time-out ends a connection whose window stays
+    /// closed.
     kernel_limit: Duration,
-    /// We have sent our FIN, which counts as a byte.
+    /// Whether our FIN was sent, which the kernel counts as a byte.
     shut: bool,
-    /// The client has closed its side.
+    /// Whether the client has closed its side.
     closed: bool,
     ending: DeliveryEnd,
 }
@@ -148,11 +149,12 @@ impl<'a> Transmission<'a> {
         }
     }
 
-    /// To the end; what is left to do if every byte arrived.
+    /// Sends all bytes and waits for their acknowledgement. Returns the remaining work if every byte was
+    /// acknowledged.
     pub async fn run(&mut self, snapshot: &Snapshot) -> Option<AwaitClose> {
         if let Some(written) = self.written.take() {
-            // Two seconds at most. Without it a restart may cost a resume; a module that is kept waiting
-            // costs the download.
+            // Takes at most two seconds. Without the record, a restart may make a resume impossible; a module that
+            // waits for longer may give up the download.
             written.wait().await;
             self.silence.excuse(Instant::now());
         }
@@ -168,7 +170,7 @@ impl<'a> Transmission<'a> {
         (self.ending == DeliveryEnd::Complete).then(|| AwaitClose {
             service: Rc::clone(self.service),
             transfer: self.transfer.take(),
-            // A range may be complete where the file is not.
+            // A range may be complete although the file is not.
             to_the_end: self.plan.end == self.plan.size,
             proxied: self.plan.proxied,
             closed: self.closed,
@@ -218,7 +220,8 @@ impl<'a> Transmission<'a> {
         }
     }
 
-    /// Sends the head in a segment of its own, and waits until the client's side has it (docs/protocol.md 9g).
+    /// Sends the head in a segment of its own, and waits until the client's side has acknowledged it, but for no longer
+    /// than [`APART_AT_MOST`] (docs/protocol.md 9g).
     async fn send_apart(&mut self, mut head: &[u8]) -> Result<(), DeliveryEnd> {
         let _slower_without = os::net::uncork(self.stream.get_ref());
         while !head.is_empty() {
@@ -242,7 +245,7 @@ impl<'a> Transmission<'a> {
         }
     }
 
-    /// All the bytes to send, if they are few and in memory.
+    /// All bytes to send, if they are few and in memory.
     fn small<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s [u8]> {
         let (start, end) = (self.plan.start, self.plan.end);
         if end - start > SMALL {
@@ -262,22 +265,22 @@ impl<'a> Transmission<'a> {
         }
     }
 
-    /// The file's bytes before this one are the kernel's or the client's.
+    /// Offset in the file before which all bytes were accepted by the kernel.
     fn sent_before(&self) -> u64 {
         let of_file = self.taken.saturating_sub(self.head);
         self.plan.start + of_file
     }
 
-    /// Between two looks at how far the bytes have come.
+    /// Interval between two measurements of the progress.
     fn tick(&self) -> Duration {
         let limits = &self.service.limits;
-        // Where the uplink is shared, others come and go meanwhile.
+        // Where the uplink is shared, the share changes as other downloads begin and end.
         let longest = if limits.uplink.is_some() { 1 } else { 5 };
         let eighth = limits.stall_timeout / 8;
         eighth.clamp(Duration::from_millis(20), Duration::from_secs(longest))
     }
 
-    /// Looks how far the bytes have come.
+    /// Measures the progress and reports it.
     fn look(&mut self) {
         self.looked = Instant::now();
         let Ok(queued) = os::net::unacknowledged(self.stream.get_ref()) else {
@@ -300,7 +303,7 @@ impl<'a> Transmission<'a> {
         download.pace(self.stream);
     }
 
-    /// Reports to the fleet and the events how far it has come.
+    /// Reports the progress to the fleet and the events.
     fn report(&mut self) {
         let reached = self.reached();
         if let Some(transfer) = &mut self.transfer {
@@ -311,7 +314,8 @@ impl<'a> Transmission<'a> {
         self.events.progress(self.service, subject, of, self.looked);
     }
 
-    /// The client has the file's bytes before this one, if it has those before the first that we sent.
+    /// Offset in the file before which the client has all bytes, if it has those before the start of this
+    /// transmission.
     fn reached(&self) -> u64 {
         self.plan.start + self.arrived()
     }
@@ -321,14 +325,14 @@ impl<'a> Transmission<'a> {
         self.acknowledged.saturating_sub(self.head)
     }
 
-    /// To be asked after a look.
+    /// Returns an error if the download must end. To be called after a measurement (`look`).
     fn must_end(&mut self) -> Result<(), DeliveryEnd> {
         if !self.seat.is_held() {
             return Err(DeliveryEnd::Replaced);
         }
         let limit = self.silence.limit(true);
         if limit > self.kernel_limit {
-            // Our own limit decides; the kernel knows no rates.
+            // The limit of this module decides; the kernel does not take the rate into account.
             self.kernel_limit = limit;
             let _as_it_was = os::net::user_timeout(self.stream.get_ref(), limit.saturating_mul(2));
         }
@@ -341,7 +345,7 @@ impl<'a> Transmission<'a> {
         }
     }
 
-    /// After an error of a send: waits until there is room again, or says how the download ended.
+    /// Handles an error of a send: waits until the socket is writable again, or returns the result of the download.
     async fn wait_or_fail(&mut self, error: io::Error) -> Result<(), DeliveryEnd> {
         if !is_early(&error) {
             return Err(self.failed(&error));
@@ -361,7 +365,8 @@ impl<'a> Transmission<'a> {
         }
     }
 
-    /// All is sent: FIN, and wait until the client has it. Only then do we know that it does.
+    /// Sends the FIN after the last byte, and waits until the client has acknowledged it. Only this proves the
+    /// arrival.
     async fn arrive(&mut self) -> DeliveryEnd {
         if self.stream.get_ref().shutdown(Shutdown::Write).is_ok() {
             self.shut = true;
@@ -369,7 +374,7 @@ impl<'a> Transmission<'a> {
         let mut tick = FIRST_LOOK.min(self.tick());
         let mut listening = true;
         let mut chatter: u64 = 0;
-        // The first look is after the first wait: the client's answer to the FIN cannot be there yet.
+        // The first measurement is after the first wait: the client's answer to the FIN cannot arrive earlier.
         loop {
             if self.acknowledged >= self.taken {
                 return DeliveryEnd::Complete;
@@ -377,7 +382,7 @@ impl<'a> Transmission<'a> {
             if let Err(ending) = self.must_end() {
                 return ending;
             }
-            // Where we do not read any more, this is how a reset shows.
+            // When the socket is no longer read, a reset shows only here.
             if !listening && let Ok(Some(error)) = self.stream.get_ref().take_error() {
                 return self.failed(&error);
             }
@@ -395,7 +400,7 @@ impl<'a> Transmission<'a> {
                     listening = chatter < CHATTER;
                 }
                 Some(Discarded::Early) => {}
-                // It may have closed only its own direction and still be taking ours.
+                // The client may have closed only its own direction and still be receiving.
                 Some(Discarded::End) => {
                     self.closed = true;
                     listening = false;
@@ -406,7 +411,7 @@ impl<'a> Transmission<'a> {
         }
     }
 
-    /// The socket, or the file, gave an error.
+    /// Returns the result after an error of the socket or of the file.
     fn failed(&mut self, error: &io::Error) -> DeliveryEnd {
         use io::ErrorKind::{
             BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable,
@@ -439,7 +444,7 @@ impl Drop for Transmission<'_> {
     fn drop(&mut self) {
         let holders = &self.service.holders;
         holders.borrow_mut().remove(self.seat.id());
-        // An eviction ends the task wherever it waits.
+        // An eviction ends the task at whatever point it waits.
         if self.ending == DeliveryEnd::Stopped && !self.seat.is_held() {
             self.ending = DeliveryEnd::Replaced;
         }
@@ -448,13 +453,13 @@ impl Drop for Transmission<'_> {
                 self.look();
                 before_close(self.stream);
             }
-            // Given up: what is queued for it would be held for minutes by the kernel, and after a
-            // broken file it must not look like an end.
+            // Otherwise the kernel would hold the queued bytes of this download for minutes. After a read error, the
+            // close must not look like the end of the file.
             DeliveryEnd::Stalled | DeliveryEnd::Replaced | DeliveryEnd::Broken => {
                 self.look();
                 let _no_matter = os::net::reset_on_close(self.stream.get_ref());
             }
-            // It may have closed its own direction alone.
+            // The client may have closed only its own direction.
             DeliveryEnd::Cut => before_close(self.stream),
             DeliveryEnd::Complete => {}
         }
@@ -469,11 +474,11 @@ impl Drop for Transmission<'_> {
             size: self.plan.size,
             took: now.saturating_duration_since(self.began),
             result: match self.ending {
-                // The acknowledgements were the proxy's.
+                // The acknowledgements came from the proxy.
                 DeliveryEnd::Complete if self.plan.proxied => "sent",
                 ending => ending.word(),
             },
-            // Where every byte was acknowledged, AwaitClose ends it.
+            // If every byte was acknowledged, `AwaitClose` ends the transfer.
             transfer: self.transfer.take().map(|transfer| (transfer, outcome)),
         };
         self.plan.subject.download_ended(self.service, ended, now);

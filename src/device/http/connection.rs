@@ -1,5 +1,5 @@
-//! An HTTP connection that has to wait for something: the rest of its head, room for the reply, bytes of a file, or the
-//! client's last bytes.
+//! HTTP connections that have to wait for the rest of the head, for room to send the reply, for bytes of a file, or for
+//! the client's last bytes.
 
 use std::future::poll_fn;
 use std::io::Read;
@@ -18,8 +18,8 @@ use crate::device::{Service, Stop, Stream, delivery};
 use crate::os::net::is_early;
 use crate::wire::reply::{self, Status};
 
-/// Goes on after these bytes of a head, to the end of the connection.
-#[allow(clippy::manual_async_fn)] // Which would hold its arguments twice, for each of very many.
+/// Serves a connection from an unfinished head, of which `bytes` have arrived, to its end.
+#[allow(clippy::manual_async_fn)] // An async fn would hold its arguments twice, for each of very many.
 pub(super) fn run(
     service: Rc<Service>,
     stream: Stream,
@@ -30,14 +30,14 @@ pub(super) fn run(
 ) -> impl Future<Output = ()> {
     async move {
         if let Some(pending) = read_head(&service, &stream, &peer, &mut bytes, &stop).await {
-            // In a box, so that the many that wait for a head do not hold the room for what comes after.
+            // Boxed, so that the many connections that wait for a head do not take up the space that later steps need.
             Box::pin(finish(service, stream, seat, *pending, stop)).await;
         }
     }
 }
 
-/// Waits for the rest of the head; `None` if the client has gone, or nothing came before the stop.
-#[allow(clippy::manual_async_fn)] // As with `run`.
+/// Waits for the rest of the head. `None` if the client is gone, or if nothing arrived before the signal to stop.
+#[allow(clippy::manual_async_fn)] // For the same reason as `run`.
 fn read_head(
     service: &Service,
     stream: &Stream,
@@ -60,7 +60,7 @@ fn read_head(
         let mut stopped = pin!(stop.raised());
         loop {
             let mut readable = pin!(stream.readable());
-            // As one: there may be tens of thousands of these.
+            // One future for all three, since there may be tens of thousands of waiting connections.
             let waited = poll_fn(|context| {
                 if let Poll::Ready(readable) = readable.as_mut().poll(context) {
                     return Poll::Ready(HeadWait::Readable(readable.is_ok()));
@@ -95,8 +95,8 @@ fn read_head(
     }
 }
 
-/// Serves a connection from an unfinished head to its end.
-#[allow(clippy::manual_async_fn)] // As with `run`.
+/// Sends the answer to a head, and serves the connection to its end.
+#[allow(clippy::manual_async_fn)] // For the same reason as `run`.
 pub(super) fn finish(
     service: Rc<Service>,
     stream: Stream,

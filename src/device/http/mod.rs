@@ -1,5 +1,5 @@
-//! HTTP for modules: accept, read, answer and close in line, without the reactor ever hearing of the connection (four
-//! system calls a check). Only what would have to wait becomes a task of its own, in [`connection`].
+//! HTTP for modules. Accepts, reads, answers and closes a connection in line, without registering it with the reactor
+//! (four system calls for each check). Only a connection that would have to wait becomes a task, in [`connection`].
 
 mod connection;
 
@@ -26,17 +26,17 @@ use crate::wire::http_target::{HttpTarget, http_target};
 use crate::wire::range::RangeRequest;
 use crate::wire::reply::{self, Status};
 
-/// Methods of a check. All are answered alike; a body is ignored.
+/// Methods of a check. All are treated alike; a body is ignored.
 const METHODS: [&[u8]; 6] = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH"];
 
 /// The reply to `Expect: 100-continue`.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// What is left to do of a connection.
+/// Remaining work for a connection.
 enum PendingConnection {
-    /// These bytes of the head have arrived.
+    /// The head is not complete; these bytes have arrived.
     Head(Vec<u8>),
-    /// The head was complete.
+    /// The head is complete.
     Answer(PendingAnswer),
 }
 
@@ -45,7 +45,7 @@ struct PendingAnswer {
     answer: Answer,
     /// Bytes of a plain reply that were sent already.
     sent: usize,
-    /// What is still to come from the client.
+    /// Body that the client may still be sending.
     body: UnreadBody,
 }
 
@@ -59,8 +59,8 @@ impl PendingAnswer {
     }
 }
 
-/// Serves a non-blocking listener until the signal to stop. Connections that are downloading then go on
-/// as tasks of `executor`.
+/// Serves a non-blocking listener until the signal to stop. Connections that are downloading then continue as tasks of
+/// `executor`.
 pub async fn serve(
     listener: TcpListener,
     service: Rc<Service>,
@@ -76,7 +76,7 @@ pub async fn serve(
     accept(listener, &service, &stop, serve_connection).await;
 }
 
-/// Does what can be done without waiting. `None`: nothing is left to do, the connection may be closed.
+/// Serves a connection as far as possible without waiting. `None` if nothing is left to do and it may be closed.
 fn serve_in_line(
     service: &Rc<Service>,
     mut stream: &TcpStream,
@@ -134,7 +134,7 @@ fn hand_over(
     }
 }
 
-/// Answers, without waiting, a client for which there is no room.
+/// Answers a client for which there is no room, without waiting.
 fn turn_away(service: &Service, stream: &Stream, pending: &PendingConnection) {
     let full = || {
         let reply = reply::refusal(Refusal::Full, false);
@@ -156,8 +156,8 @@ fn turn_away(service: &Service, stream: &Stream, pending: &PendingConnection) {
     close_at_once(stream);
 }
 
-/// Answers the bytes so far; `None` if they are not a complete head yet (for a report: not its body). `is_full`: the
-/// buffer that they were read into is, so there may be more.
+/// Answers the bytes that have arrived; `None` if they are not a complete head yet, or not a complete body of a report.
+/// `is_full` tells that the read filled its buffer, so there may be more.
 fn answer_bytes(
     service: &Service,
     bytes: &[u8],
@@ -181,12 +181,12 @@ fn answer_bytes(
     let expects = head.minor > 0 && expects_continue(&head);
     if libfota3::waits_for_body(&head, body) {
         if expects && body.is_empty() {
-            // Once: what follows is the body. If it cannot be sent now, it is not sent again.
+            // Sent only once, since the body follows. If it cannot be sent now, it is not sent again.
             let _gone_already = os::net::send_at_once(stream, CONTINUE);
         }
         return None;
     }
-    // Only looked up where there is no Host.
+    // The local address is needed only without a Host.
     let local = match head.header("host") {
         Some(_) => None,
         None => stream.local_addr().ok(),
@@ -195,16 +195,16 @@ fn answer_bytes(
         answer: answer(service, &head, body, (peer, local), Instant::now()),
         sent: 0,
         body: match UnreadBody::of(&head, body.len()) {
-            // There may be more, and closing with unread bytes would reset the connection.
+            // There may be more bytes, and closing with unread bytes would reset the connection.
             _ if is_full => UnreadBody::Unknown,
-            // It may send the body or not, and waits for the answer first.
+            // The client waits for the answer first, and then may or may not send the body.
             UnreadBody::Bytes(_) if expects => UnreadBody::Unknown,
             other => other,
         },
     })
 }
 
-/// Answers bytes that will never be a head.
+/// Answers bytes that cannot become a valid head.
 fn answer_bad_head(service: &Service, bad: BadHead) -> PendingAnswer {
     service.malformed();
     let status = match bad {
@@ -215,14 +215,14 @@ fn answer_bad_head(service: &Service, bad: BadHead) -> PendingAnswer {
     PendingAnswer::reply(reply::plain(status, false), UnreadBody::Unknown)
 }
 
-/// Whether the client waits for leave to send its body (RFC 9110 10.1.1).
+/// Whether the client waits for permission to send its body (RFC 9110 10.1.1).
 fn expects_continue(head: &Head<'_>) -> bool {
     let value = head.header("expect");
     value.is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// The answer to a head that arrived from `peer` at `local`, and to what of its body came with it. `now`: the time of
-/// its arrival. Touches no socket.
+/// Answers a head that arrived from `peer` at `local`, with the part of its body that came with it. `now` is the time
+/// of arrival. Touches no socket.
 pub(super) fn answer(
     service: &Service,
     head: &Head<'_>,
@@ -257,10 +257,10 @@ pub(super) fn answer(
             direct_file::answer(service, (&path, named), &range, (client, now))
         }
         HttpTarget::Health => Answer::Reply(reply::plain(Status::Healthy, head_only)),
-        // Not counted: a drained server refuses nobody.
+        // Not counted: a 503 here refuses no check.
         HttpTarget::Ready => return Answer::Reply(reply::plain(service.readiness(), head_only)),
         HttpTarget::Unknown => {
-            // An update check may have a mistake in its path.
+            // Logged, since it may be a check with a mistake in its path.
             let reason = "no path of ours, and no check that names a project";
             log_unknown("http", head.target, ("404", reason), client);
             Answer::Reply(reply::plain(Status::NotFound, head_only))
@@ -283,7 +283,7 @@ mod tests {
     use super::*;
     use crate::device::tests::service;
 
-    /// The request may arrive between the read that found nothing and the close, which resets the connection then.
+    /// The request may arrive between the read that found nothing and the close, which then would reset the connection.
     #[test]
     fn a_client_that_is_turned_away_gets_its_reply_whatever_it_sent_meanwhile() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -291,7 +291,7 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, _) = listener.accept().unwrap();
         client.write_all(&[b'x'; 40_000]).unwrap();
-        // It has arrived.
+        // Waits until the bytes have arrived.
         stream.peek(&mut [0]).unwrap();
         let stream = Async::new(stream).unwrap();
         let pending = PendingConnection::Head(Vec::new());

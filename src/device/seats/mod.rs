@@ -1,16 +1,16 @@
-//! The connections at once, HTTP and TCP together, and which of them is evicted when all seats are taken
+//! Seats for connections, HTTP and TCP together, and the choice of the connection to evict when all seats are taken
 //! (docs/hazards.md 16).
 //!
-//! A connection takes a seat only when it cannot be answered in line, so what holds one is waiting for something.
-//! At the cap:
-//! - Where one network holds more than half of the seats, one of its own is evicted: a random connection that
-//!   waits with an unfinished head (the oldest may be an honest 2G module), else its slowest download.
-//! - Else a random unfinished head of the network with the most of them is evicted; if there is none, the slowest
-//!   download of a network that holds more seats than the newcomer's (or of the same).
-//! - Else the newcomer is refused. A network never gains a seat by the download of a lighter one.
+//! A connection takes a seat only when it cannot be answered in line, so a connection with a seat is waiting for
+//! something. At the cap:
+//! - If one network holds more than half of the seats, one of its own connections is evicted: a random one that waits
+//!   with an unfinished head (the oldest may be an honest 2G module), otherwise its slowest download.
+//! - Otherwise a random unfinished head of the network with the most of them is evicted. If there is none, the slowest
+//!   download of a network that holds more seats than that of the new connection (or of the same network).
+//! - Otherwise the new connection is refused. A network never gains a seat by the download of a lighter one.
 //!
-//! Here is the bookkeeping, without sockets: `H` is a handle whose drop ends a connection. [`seat`] connects it with the
-//! tasks of the connections.
+//! This module keeps the records, without sockets: `H` is a handle whose drop ends a connection. [`seat`] connects it
+//! with the tasks of the connections.
 
 mod seat;
 
@@ -23,13 +23,13 @@ pub(super) use self::seat::{Seat, Seats};
 use super::network_counts::NetworkCounts;
 use crate::fleet::network::Network;
 
-/// Age from which a download is judged by its speed.
+/// Age from which on a download is judged by its speed.
 const JUDGED_AFTER: Duration = Duration::from_secs(10);
 
-/// The most seats among which the slowest download, or a connection of one address, is searched.
+/// Maximum number of seats that are searched for the slowest download, or for a connection of one address.
 const SEARCHED: usize = 4096;
 
-/// A seat's random number. No two connections have the same one, and nobody outside can foresee it, so the order of
+/// Random number of a seat. No two connections have the same one, and nobody outside can predict it, so the order of
 /// the ids is a random order of the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SeatId(u64);
@@ -40,26 +40,26 @@ pub struct SeatTable<H> {
     max: usize,
     max_per_address: usize,
     seats: BTreeMap<SeatId, TakenSeat<H>>,
-    /// Connections that wait for something to be sent to them: unfinished heads and idle connections.
+    /// Connections without a download: unfinished heads and idle connections.
     waiting: BTreeSet<(Network, SeatId)>,
     per_address: HashMap<IpAddr, usize>,
     per_network: NetworkCounts,
     waiting_per_network: NetworkCounts,
     hasher: RandomState,
-    /// Random numbers drawn so far.
+    /// Number of random numbers drawn so far.
     drawn: u64,
 }
 
 #[derive(Debug)]
 struct TakenSeat<H> {
     address: IpAddr,
-    /// When the download began, and bytes acknowledged since; `None`: the connection waits.
+    /// Start of the download, and bytes acknowledged since; `None` while the connection waits.
     download: Option<(Instant, u64)>,
     handle: H,
 }
 
 impl<H> SeatTable<H> {
-    /// An empty table for `max` connections in all, `max_per_address` of one address.
+    /// Creates an empty table for `max` connections in all, `max_per_address` of one address.
     pub fn new(max: usize, max_per_address: usize) -> SeatTable<H> {
         SeatTable {
             max,
@@ -86,7 +86,7 @@ impl<H> SeatTable<H> {
     }
 
     /// Takes a seat for a connection whose head is not complete. Returns the seat, and the handle of the connection
-    /// that was evicted for it; `None` if there is no seat and nobody can be evicted. `shared`: the address is a
+    /// that was evicted for it; `None` if there is no seat and no connection may be evicted. `shared`: the address is a
     /// proxy's, to which the limit per address does not apply.
     pub fn take(
         &mut self,
@@ -123,7 +123,7 @@ impl<H> SeatTable<H> {
         Some((id, evicted))
     }
 
-    /// Sets the handle of a connection; gives it back if its seat is gone.
+    /// Sets the handle of a connection and returns the earlier one, or returns `handle` if the seat is gone.
     pub fn set_handle(&mut self, id: SeatId, handle: H) -> Option<H> {
         match self.seats.get_mut(&id) {
             Some(seat) => Some(std::mem::replace(&mut seat.handle, handle)),
@@ -131,14 +131,14 @@ impl<H> SeatTable<H> {
         }
     }
 
-    /// Evicts a connection though seats are left, for a newcomer of whom nothing is known: a waiting connection, or
-    /// a download of a network that holds more than half of the seats taken.
+    /// Evicts a connection although seats are left, for a new connection of which nothing is known: a waiting
+    /// connection, or a download of a network that holds more than half of the seats taken.
     pub fn evict_any(&mut self, now: Instant) -> Option<H> {
         let id = self.victim(None, now)?;
         self.remove(id)
     }
 
-    /// Frees a seat, because its connection has ended or is to be ended. `None` if it is free already.
+    /// Frees a seat, because its connection has ended or is to be ended. `None` if the seat is free already.
     pub fn remove(&mut self, id: SeatId) -> Option<H> {
         let seat = self.seats.remove(&id)?;
         let network = Network::of(seat.address);
@@ -160,7 +160,7 @@ impl<H> SeatTable<H> {
         self.seats.contains_key(&id)
     }
 
-    /// Records that bytes go out from now on.
+    /// Records that bytes are sent from now on.
     pub fn begin_download(&mut self, id: SeatId, now: Instant) {
         if let Some(seat) = self.seats.get_mut(&id)
             && seat.download.is_none()
@@ -199,15 +199,15 @@ impl<H> SeatTable<H> {
         self.waiting_per_network.remove(network);
     }
 
-    /// The connection to evict for a newcomer from a network (`None`: not known).
+    /// The connection to evict for a new one from the network `newcomer` (`None`: unknown).
     fn victim(&mut self, newcomer: Option<Network>, now: Instant) -> Option<SeatId> {
         let start = SeatId(self.random());
         if let Some((count, heaviest)) = self.per_network.most()
             && count * 2 > self.seats.len()
         {
             let of_heaviest = |network| network == heaviest;
-            // For a newcomer from elsewhere even its young downloads are evicted: else a network that begins them
-            // anew often enough would keep the seats for ever.
+            // For a new connection of another network, even young downloads are evicted. Otherwise a network could keep
+            // the seats endlessly by starting its downloads again often enough.
             let youngest = match newcomer {
                 Some(newcomer) if newcomer != heaviest => Duration::ZERO,
                 _ => JUDGED_AFTER,
@@ -231,7 +231,7 @@ impl<H> SeatTable<H> {
         })
     }
 
-    /// The waiting connections of a network, from a random one on.
+    /// The waiting connections of a network, starting at a random one.
     fn waiting_of(&self, network: Network, start: SeatId) -> impl Iterator<Item = SeatId> {
         let start = (network, start);
         let (first, last) = ((network, SeatId(0)), (network, SeatId(u64::MAX)));
@@ -251,8 +251,8 @@ impl<H> SeatTable<H> {
         searched.find(of_address)
     }
 
-    /// The download with the fewest acknowledged bytes a second, among those of such networks that are at least so
-    /// old. Of very many seats some are searched, from a random one on.
+    /// The download with the fewest acknowledged bytes per second, among those of eligible networks that are at least
+    /// `youngest` old. Of very many seats only some are searched, starting at a random one.
     fn slowest(
         &self,
         start: SeatId,
@@ -263,7 +263,7 @@ impl<H> SeatTable<H> {
         let rate = |seat: &TakenSeat<H>| {
             let (since, acknowledged) = seat.download?;
             let age = now.saturating_duration_since(since);
-            // A download in its first millisecond is not infinitely fast.
+            // A download in its first millisecond must not count as infinitely fast.
             let seconds = age.max(Duration::from_millis(1)).as_secs_f64();
             (age >= youngest && is_eligible(Network::of(seat.address)))
                 .then(|| acknowledged as f64 / seconds)
@@ -275,7 +275,7 @@ impl<H> SeatTable<H> {
             .map(|(_, id)| id)
     }
 
-    /// A number that nobody outside can foresee.
+    /// A number that nobody outside can predict.
     fn random(&mut self) -> u64 {
         self.drawn += 1;
         self.hasher.hash_one(self.drawn)

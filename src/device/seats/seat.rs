@@ -11,21 +11,21 @@ use super::{SeatId, SeatTable};
 use crate::device::Service;
 use crate::os::notify::Notify;
 
-/// The seats of the service. A connection's task ends, wherever it waits, when its seat is given away.
+/// The seats of the service. When a connection loses its seat, its task ends at whatever point it waits.
 pub(in crate::device) struct Seats {
     table: RefCell<SeatTable<Option<Task<()>>>>,
-    /// Notified when a seat was left.
+    /// Notified when a seat is freed.
     left: Notify,
-    /// Notified when the last seat was left.
+    /// Notified when the last seat is freed.
     empty: Notify,
     /// Connections refused since the last warning.
     refused: Cell<u32>,
-    /// When the last warning was written.
+    /// Time of the last warning.
     warned: Cell<Option<Instant>>,
 }
 
 impl Seats {
-    /// Free seats: `max` in all, `max_per_address` for one address.
+    /// Creates free seats: `max` in all, `max_per_address` for one address.
     pub fn new(max: usize, max_per_address: usize) -> Seats {
         Seats {
             table: RefCell::new(SeatTable::new(max, max_per_address)),
@@ -53,13 +53,14 @@ impl Seats {
         drop(evicted);
     }
 
-    /// Evicts a connection for one that cannot be accepted, because files ran out before the cap was reached.
+    /// Evicts a connection for one that cannot be accepted, because file descriptors ran out before the cap was
+    /// reached.
     pub fn evict_any(&self) {
         let evicted = self.table.borrow_mut().evict_any(Instant::now());
         drop(evicted);
     }
 
-    /// Waits until a seat is left.
+    /// Waits until a seat is freed.
     pub async fn left(&self) {
         self.left.notified().await;
     }
@@ -71,7 +72,7 @@ impl Seats {
         }
     }
 
-    /// Counts a connection that was refused; a warning once a minute.
+    /// Counts a connection that was refused. Logs a warning once a minute.
     fn refused(&self) {
         self.refused.set(self.refused.get().saturating_add(1));
         let recent = |warned: Instant| warned.elapsed() < Duration::from_secs(60);
@@ -87,14 +88,15 @@ impl Seats {
     }
 }
 
-/// A connection's seat, left on drop.
+/// A connection's seat, freed on drop.
 pub(in crate::device) struct Seat {
     service: Rc<Service>,
     id: SeatId,
 }
 
 impl Seat {
-    /// A seat for a connection that has to wait; `None` if it is refused. Another connection may be evicted for it.
+    /// Takes a seat for a connection that has to wait; `None` if it is refused. Another connection may be evicted for
+    /// it.
     pub fn take(service: &Rc<Service>, peer: SocketAddr) -> Option<Seat> {
         let (address, now) = (peer.ip(), Instant::now());
         let shared = service.limits.trusts(address);
@@ -133,18 +135,18 @@ impl Seat {
         self.id
     }
 
-    /// False once the connection was evicted.
+    /// Whether the connection still has its seat; false once it was evicted.
     pub fn is_held(&self) -> bool {
         self.service.seats.table.borrow().contains(self.id)
     }
 
-    /// Records that bytes go out from now on.
+    /// Records that bytes are sent from now on.
     pub fn begin_download(&self, now: Instant) {
         let mut table = self.service.seats.table.borrow_mut();
         table.begin_download(self.id, now);
     }
 
-    /// Records the bytes that were acknowledged since then.
+    /// Records the bytes that were acknowledged since the download began.
     pub fn acknowledged(&self, bytes: u64) {
         let mut table = self.service.seats.table.borrow_mut();
         table.acknowledged(self.id, bytes);
@@ -160,7 +162,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let seats = &self.service.seats;
         let task = seats.table.borrow_mut().remove(self.id);
-        // Outside of the borrow, and from within the task as a rule, which is ending.
+        // Dropped outside of the borrow. Usually this runs within the task itself, which is ending.
         drop(task);
         seats.left.notify();
         if seats.is_empty() {

@@ -88,7 +88,7 @@ fn without_unfinished_heads_the_slowest_download_goes() {
     let admitted = take(&mut all, "192.0.2.4", "new", later).unwrap();
     assert_eq!(admitted.1, Some("slow"));
     assert!(!all.contains(slow));
-    // Its task hears of it later and leaves: that must not take the new one's seat.
+    // The evicted task frees its seat later. That must not free the seat of the new connection.
     all.remove(slow);
     assert!(all.contains(admitted.0));
     assert_eq!(all.len(), 3);
@@ -106,7 +106,7 @@ fn a_download_that_has_just_begun_does_not_go() {
     assert!(take(&mut all, "192.0.2.2", "new", later).is_some());
 }
 
-/// All seats taken by downloads that began at `now`: `heavy` of one network, one of another.
+/// A table whose seats are all taken by downloads that began at `now`: `heavy` of one network, one of another.
 fn crowded(heavy: usize, now: Instant) -> (SeatTable<&'static str>, SeatId) {
     let mut all = SeatTable::new(heavy + 1, 100);
     for _ in 0..heavy {
@@ -152,7 +152,7 @@ fn the_heaviest_network_gains_no_seat_by_the_download_of_another() {
     let now = Instant::now();
     let later = now + Duration::from_secs(60);
     let (mut all, honest) = crowded(19, now);
-    // Its own are too young to be judged, and the honest one is by far the slowest.
+    // The network's own downloads are too young to be judged, and the honest one is by far the slowest.
     let soon = now + Duration::from_secs(5);
     assert_eq!(take(&mut all, "203.0.113.3", "new", soon), None);
     assert!(all.contains(honest));

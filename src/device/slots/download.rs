@@ -1,4 +1,4 @@
-//! The running downloads of the service, and the guard that holds what one of them takes: its slot, its share of the
+//! The running downloads of the service, and the guard that holds what a download uses: its slot, its share of the
 //! uplink and its send buffer.
 
 use std::cell::{Cell, RefCell};
@@ -15,26 +15,26 @@ use crate::fleet::network::Network;
 use crate::os;
 use crate::os::notify::Notify;
 
-/// The longest time between two searches for slow downloads while one waits.
+/// Longest time between two searches for slow downloads while a download waits.
 const SEARCH: Duration = Duration::from_secs(1);
 
-/// The largest send buffer, in bytes: what the kernel leaves it at (tcp_wmem).
+/// Maximum size of a large send buffer in bytes: the default maximum of the kernel (tcp_wmem).
 const WIDEST: u64 = 4 << 20;
 
 /// All downloads, over HTTP, UDP and TCP.
 pub(in crate::device) struct Downloads {
     pub slots: RefCell<Slots<Sender<()>>>,
     running: Cell<usize>,
-    /// Notified when the last one has ended.
+    /// Notified when the last running download has ended.
     none_runs: Notify,
-    /// Bytes of large send buffers.
+    /// Total size of the large send buffers in bytes.
     pub wide: Cell<u64>,
-    /// The most there may be.
+    /// Maximum of `wide`.
     pub most_wide: u64,
 }
 
 impl Downloads {
-    /// None yet. `memory`: the machine's, in bytes.
+    /// Creates the state without downloads. `memory`: memory of the machine in bytes.
     pub fn new(limits: &Limits, memory: u64) -> Downloads {
         let slots = Slots::new(pacing::most_downloads(limits), limits.download_wait);
         Downloads {
@@ -46,7 +46,7 @@ impl Downloads {
         }
     }
 
-    /// Number of running downloads. One by packets counts until no packet was asked for in a while.
+    /// Number of running downloads. A download by packets counts until no packet was requested for 15 s.
     pub fn running(&self) -> usize {
         self.running.get()
     }
@@ -75,20 +75,20 @@ impl Downloads {
     }
 }
 
-/// One download, until it is dropped.
+/// A download, which ends when this is dropped.
 pub(in crate::device) struct Download {
     service: Rc<Service>,
     ticket: Ticket,
-    /// It counts as running; else it waits.
+    /// Whether the download counts as running; otherwise it waits.
     is_running: bool,
-    /// Bytes a second that the socket was last told.
+    /// Pacing rate that was last set on the socket, in bytes per second.
     paced: Cell<Option<u64>>,
-    /// What its send buffer may take beyond that of every connection, in bytes.
+    /// Part of `Downloads::wide` that the send buffer takes up, in bytes; 0 if the buffer is not large.
     wide: Cell<u64>,
 }
 
 impl Download {
-    /// Begins a download from byte 0, which may have to wait. `None`: it took too long, or the server stops.
+    /// Begins a download from byte 0, which may have to wait. `None` if that takes too long, or if the server stops.
     pub async fn begin(
         service: &Rc<Service>,
         network: Network,
@@ -157,8 +157,8 @@ impl Download {
         slots.acknowledged(self.ticket, bytes, now);
     }
 
-    /// Gives the connection its share of the uplink as it is now. To be called at the beginning, and now
-    /// and then.
+    /// Sets the connection's pacing rate to its current share of the uplink. To be called at the beginning and at
+    /// intervals.
     pub fn pace(&self, stream: &Stream) {
         let Some(uplink) = self.service.limits.uplink else {
             return;
@@ -167,17 +167,17 @@ impl Download {
         let has_slot = slots.state(self.ticket, Instant::now()) == SlotState::Held;
         let share = pacing::share(uplink, slots.held(), has_slot);
         if self.paced.replace(Some(share)) != Some(share) {
-            // Kernels before 4.13 do it only with the packet scheduler fq, others not at all.
+            // Kernels before 4.13 pace only with the packet scheduler fq, and not at all with others.
             let _as_far_as_it_can = os::net::pace(stream.get_ref(), share);
         }
     }
 
-    /// Makes the send buffer large enough for these bytes, if there is memory for it: then all of them go to the
-    /// kernel at once, and it goes on by itself. It may grow, too: where the kernel does not let us have as much at
-    /// once (wmem_max), it does so itself on a fast way.
+    /// Makes the send buffer large enough for these bytes, if there is memory for it. Then the kernel accepts all of
+    /// them at once and sends them by itself. The buffer may also grow: if the kernel does not allow the full size at
+    /// once (wmem_max), it enlarges the buffer itself on a fast path.
     pub fn widen(&self, stream: &Stream, bytes: u64) {
         let downloads = &self.service.downloads;
-        // With what the kernel counts beside the bytes.
+        // Includes the overhead that the kernel counts.
         let room = bytes.saturating_add(bytes / 8).min(WIDEST);
         let wide = downloads.wide.get() + room;
         if self.wide.get() == 0 && wide <= downloads.most_wide {

@@ -1,14 +1,14 @@
-//! Which downloads may begin now, and which wait for a slot (docs/hazards.md 16). Here is the bookkeeping, without
-//! sockets: the time comes with each call, and `H` wakes one that waits. [`download`] holds a slot for a download,
-//! [`pacing`] shares out the uplink.
+//! Slots for downloads: which downloads may begin now, and which wait (docs/hazards.md 16). This module keeps the
+//! records, without sockets: the time is an argument of each call, and `H` wakes a waiting download. [`download`] holds
+//! a slot for a download, [`pacing`] shares the uplink.
 //!
-//! Modules limit the duration of a download, so a slow one is wasted: it is better that some begin later. A slot
-//! never ends a download that has begun:
-//! - One that continues after a cut gets a slot at once, and if there is none, one beyond the cap. Only downloads
-//!   from byte 0 wait, in the order in which they came, and not for long.
-//! - A download below 1 KB/s over 30 s gives its slot to one that waits, and continues without one.
-//! - One network holds at most half of the slots while others wait: it gets no further one then, and
-//!   where it holds more, its youngest download continues without one.
+//! Modules limit the duration of a download, so a slow one is wasted: it is better that some begin later. A download
+//! that has begun is never ended because of slots:
+//! - A download that continues after a cut gets a slot at once, beyond the cap if none is free. Only downloads from
+//!   byte 0 wait, in the order of their arrival, and for a limited time.
+//! - A download below 1 KB/s over 30 s gives its slot to one that waits, and continues without a slot.
+//! - One network holds at most half of the slots while others wait: it gets no further slot then, and if it holds more,
+//!   its youngest download continues without one.
 
 mod download;
 mod pacing;
@@ -26,13 +26,13 @@ const WINDOW: Duration = Duration::from_secs(30);
 /// Bytes a second below which a download is slow.
 const SLOW: u64 = 1024;
 
-/// The shortest time between two searches for slow downloads, which go through all slots.
+/// Shortest time between two searches for slow downloads, which go through all slots.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The most waiting downloads among which one of a network that holds little is searched.
+/// Maximum number of waiting downloads that are searched for one of a network that holds few slots.
 const SEARCHED: usize = 1024;
 
-/// A download's number, used once. Later downloads have higher ones.
+/// Number of a download, never used again. Later downloads have higher numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
@@ -57,7 +57,7 @@ struct HeldSlot {
     base: u64,
     /// Bytes acknowledged by now.
     bytes: u64,
-    /// Slow in the window before.
+    /// Whether the download was slow in the previous window.
     slow: bool,
 }
 
@@ -81,16 +81,16 @@ struct QueuedDownload<H> {
 /// State of a download among the slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotState {
-    /// It holds a slot.
+    /// The download holds a slot.
     Held,
-    /// It waits, for so long at most.
+    /// The download waits, for at most this time.
     Queued(Duration),
-    /// It has waited too long, or continues without a slot.
+    /// The download has waited too long, or continues without a slot.
     Without,
 }
 
 impl<H> Slots<H> {
-    /// Free slots (at least one). `patience`: the longest time in the queue.
+    /// Creates free slots (at least one). `patience`: longest time in the queue.
     pub fn new(most: usize, patience: Duration) -> Slots<H> {
         Slots {
             most: most.max(1),
@@ -103,12 +103,12 @@ impl<H> Slots<H> {
         }
     }
 
-    /// Number of slots held; above the cap where downloads continued that had begun before.
+    /// Number of slots held. May exceed the cap because of downloads that continue.
     pub fn held(&self) -> usize {
         self.held.len()
     }
 
-    /// Takes a slot for a download from byte 0, if it need not wait for one.
+    /// Takes a slot for a download from byte 0; `None` if it must wait for one.
     pub fn take(&mut self, network: Network, now: Instant) -> Option<Ticket> {
         if !self.has_room(network) {
             return None;
@@ -124,14 +124,14 @@ impl<H> Slots<H> {
         self.is_free() || (self.is_light(network) && self.heaviest().is_some())
     }
 
-    /// Takes a slot for a download that continues, beyond the cap if there is none.
+    /// Takes a slot for a download that continues, beyond the cap if none is free.
     pub fn take_beyond(&mut self, network: Network, now: Instant) -> Ticket {
         let ticket = self.ticket();
         self.hold(ticket, network, now);
         ticket
     }
 
-    /// Queues a download. [`Slots::assign`] gives `wake` back when it has a slot.
+    /// Queues a download. [`Slots::assign`] returns `wake` when the download has a slot.
     pub fn enqueue(&mut self, network: Network, now: Instant, wake: H) -> Ticket {
         let ticket = self.ticket();
         let queued = QueuedDownload {
@@ -143,8 +143,8 @@ impl<H> Slots<H> {
         ticket
     }
 
-    /// Gives free slots to downloads that wait; they are to be woken. To be called after a slot was left, and now and
-    /// then while downloads wait ([`Slots::search`]).
+    /// Gives free slots to waiting downloads, and returns their handles, to be woken. To be called after a slot was
+    /// freed, and at intervals while downloads wait ([`Slots::search`]).
     pub fn assign(&mut self, now: Instant) -> Vec<H> {
         let mut assigned = Vec::new();
         loop {
@@ -180,7 +180,7 @@ impl<H> Slots<H> {
         assigned
     }
 
-    /// The same as [`Slots::assign`], but does nothing if slow downloads were searched a moment ago.
+    /// The same as [`Slots::assign`], but does nothing if slow downloads were searched less than a second ago.
     pub fn search(&mut self, now: Instant) -> Vec<H> {
         match self.was_searched(now) {
             true => Vec::new(),
@@ -212,7 +212,7 @@ impl<H> Slots<H> {
         }
     }
 
-    /// Removes a download that has ended or waits no longer.
+    /// Removes a download that has ended or no longer waits.
     pub fn leave(&mut self, ticket: Ticket) {
         self.release(ticket);
         self.queue.remove(&ticket);
@@ -246,12 +246,12 @@ impl<H> Slots<H> {
         }
     }
 
-    /// Whether a slot is free for the first that comes.
+    /// Whether a slot is free and no download waits.
     fn is_free(&self) -> bool {
         self.queue.is_empty() && self.held.len() < self.most
     }
 
-    /// Whether a network may have one more slot while others wait.
+    /// Whether a network may get one more slot while others wait.
     fn is_light(&self, network: Network) -> bool {
         self.held_per_network.count(network) < self.most.div_ceil(2)
     }
@@ -262,7 +262,7 @@ impl<H> Slots<H> {
         (count > self.most.div_ceil(2)).then_some(network)
     }
 
-    /// Releases the slot of the youngest download of a network that holds more than half of them.
+    /// Releases the slot of the youngest download of the network that holds more than half of the slots.
     fn heaviest_yields(&mut self) {
         let heaviest = self.heaviest();
         let mut youngest = self.held.iter().rev();
@@ -272,8 +272,8 @@ impl<H> Slots<H> {
         }
     }
 
-    /// Releases the slots of slow downloads, the oldest first and no more than are waited for; false if none is free
-    /// then.
+    /// Releases the slots of slow downloads, the oldest first, at most the number that waiting downloads need. Returns
+    /// whether a slot is free then.
     fn slow_ones_yield(&mut self, now: Instant) -> bool {
         if self.was_searched(now) {
             return false;

@@ -1,20 +1,20 @@
-//! The uplink, shared among the downloads by the kernel (SO_MAX_PACING_RATE): each may send at the uplink divided by
-//! the number of slots held. A download without a slot gets [`SURE`].
+//! The uplink, shared among the downloads by the kernel (SO_MAX_PACING_RATE): each may send at the rate of the uplink
+//! divided by the number of slots held. A download without a slot gets [`SURE`].
 
 use crate::device::Limits;
 
-/// Bytes a second that each download is sure of: a module's timeout is for the whole of it
+/// Minimum rate of each download in bytes per second, since a module's time-out is for the whole download
 /// (docs/protocol.md 2c).
 const SURE: u64 = 4096;
 
-/// The most downloads that may run at once.
+/// Maximum number of downloads at once.
 pub(super) fn most_downloads(limits: &Limits) -> usize {
     let by_uplink = limits.uplink.map_or(u64::MAX, |uplink| uplink / SURE);
     let by_uplink = usize::try_from(by_uplink).unwrap_or(usize::MAX);
     limits.max_downloads.min(by_uplink).max(1)
 }
 
-/// Bytes a second of one download. `held`: the number of slots held.
+/// Rate of one download in bytes per second. `held`: number of slots held.
 pub(super) fn share(uplink: u64, held: usize, has_slot: bool) -> u64 {
     match has_slot {
         true => (uplink / held.max(1) as u64).max(SURE),

@@ -128,7 +128,7 @@ fn a_slow_download_gives_its_slot_to_who_waits_and_to_nobody_else() {
     slots.enqueue(HOME, at(start, 60), "new");
     assert_eq!(slots.assign(at(start, 61)), ["new"]);
     assert!(!slots.holds(slow) && slots.holds(good));
-    // It goes on, and its end frees nothing.
+    // The slow download continues without a slot, so its end frees none.
     slots.acknowledged(slow, 1 << 20, at(start, 62));
     slots.enqueue(HOME, at(start, 62), "next");
     slots.leave(slow);
@@ -182,7 +182,7 @@ fn a_network_gets_no_more_than_half_while_others_wait() {
     }
     slots.enqueue(AWAY, now, "away");
     slots.leave(held[2]);
-    // The first in the queue would be HOME's third.
+    // The first download in the queue would be the third of HOME.
     assert_eq!(slots.assign(now), ["away"]);
     slots.leave(held[3]);
     assert_eq!(slots.assign(now), ["home 1"], "nobody else waits");
@@ -201,7 +201,7 @@ fn where_a_network_holds_more_than_half_its_youngest_yields_to_another() {
     let holds = home.iter().map(|ticket| slots.holds(*ticket));
     assert_eq!(holds.collect::<Vec<_>>(), [true, true, false, false]);
     assert_eq!(slots.held(), 4);
-    // Now each has its half.
+    // Now each network has its half.
     assert!(slots.take(AWAY, now).is_none() && slots.take(HOME, now).is_none());
     assert!(!slots.has_room(Network::V4([203, 0, 113])));
 }

@@ -1,4 +1,4 @@
-//! The records of checks and downloads: counters, events, and what the fleet remembers.
+//! Tests of the records of checks and downloads: counters, events, and the fleet's data.
 
 use std::cell::RefCell;
 
@@ -17,7 +17,7 @@ use crate::fleet::network::Network;
 use crate::fleet::tally::{ENDINGS, Tally};
 
 thread_local! {
-    /// The serving thread's reader.
+    /// The reader of events on the serving thread.
     static READER: RefCell<Option<Receiver<Rc<Event>>>> = const { RefCell::new(None) };
 }
 
@@ -39,7 +39,7 @@ fn seen(server: &Server) -> Vec<Event> {
     })
 }
 
-/// How often this verdict was given by this protocol (0: http, 1: udp, 2: tcp).
+/// Number of times that this verdict was given by this protocol (0: http, 1: udp, 2: tcp).
 fn counted(server: &Server, proto: usize, verdict: &str) -> u64 {
     let at = Tally::VERDICTS.iter().position(|word| *word == verdict);
     let at = at.unwrap();
@@ -199,7 +199,7 @@ fn whoever_has_no_id_and_takes_a_file_again_and_again_is_counted_and_never_refus
             repeated() == time.saturating_sub(4)
         });
     }
-    // One with an id is the loop guard's.
+    // A module with an id is left to the loop guard.
     assert!(server.check("").body == bytes);
     wait_until("eight downloads are complete", || {
         ended(&server, "complete") == 8
@@ -210,7 +210,7 @@ fn whoever_has_no_id_and_takes_a_file_again_and_again_is_counted_and_never_refus
 #[test]
 fn progress_is_what_was_acknowledged() {
     let server = Server::with(Limits {
-        // It is looked at every second then.
+        // With this limit, the progress is measured every second.
         stall_timeout: Duration::from_secs(8),
         ..Limits::default()
     });
@@ -238,7 +238,7 @@ fn progress_is_what_was_acknowledged() {
             _ => None,
         })
         .collect();
-    // The socket took at least a quarter of a megabyte.
+    // The server's socket accepted at least a quarter of a megabyte at once.
     assert!((1..=4).contains(&progress.len()), "{progress:?}");
     assert!(progress.is_sorted(), "{progress:?}");
     let most = *progress.last().unwrap();
@@ -256,7 +256,7 @@ fn progress_is_what_was_acknowledged() {
     assert_eq!(last, whole);
 }
 
-/// The fleet takes the device as having all of it.
+/// Whether the fleet regards the file as delivered to the device.
 fn is_whole(server: &Server) -> bool {
     server.tell(|service| {
         let device = DeviceId::Imei(IMEI.parse().unwrap());
@@ -277,7 +277,7 @@ fn a_download_is_whole_once_the_module_closes_its_side() {
         stream.write_all(check(IMEI, "").as_bytes()).unwrap();
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).unwrap();
-        // All is acknowledged, and the line is written.
+        // Everything is acknowledged, and the log line is written.
         server.wait_for_downloads(0);
         assert_eq!(ended(&server, "complete"), 1);
         if closes {
@@ -328,7 +328,7 @@ fn a_download_by_kilobyte_ranges_is_one() {
         let part = server.check(&range);
         assert_eq!(part.status, 206);
         got.extend(part.body);
-        // Over a network the next request is a round trip later than the close.
+        // Over a network, the next request would arrive a round trip after the close.
         server.wait_for_downloads(0);
     }
     assert!(got == bytes);
@@ -344,7 +344,7 @@ fn no_byte_leaves_before_the_pin_is_written() {
     let server = Server::start();
     let bytes = firmware(1, 5000);
     server.publish(&[("P/2.0.0/u.bin", &bytes)]);
-    // Our own connection, with a pin that we write ourselves.
+    // A connection of the test, with a pin whose record the test controls.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut other = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let ours = listener.accept().unwrap().0;

@@ -1,4 +1,4 @@
-//! Requests, replies and ranges over HTTP.
+//! Tests of requests, replies and ranges over HTTP.
 
 use std::sync::atomic::Ordering;
 
@@ -51,7 +51,7 @@ fn a_refusal_arrives_whole_even_if_a_body_is_never_read() {
         stream
             .write_all(head.replacen("GET", "POST", 1).as_bytes())
             .unwrap();
-        // The largest is more than is ever read: its end is cut, its reply is not.
+        // The largest body is more than is ever read: the rest of it is cut off, but the reply is complete.
         let sent = stream.write_all(&vec![b'x'; body]);
         assert!(sent.is_ok() || body > 64 * 1024);
         let mut bytes = Vec::new();
@@ -116,7 +116,7 @@ fn a_download_goes_on_with_the_file_it_began_with_whatever_the_folder_holds_now(
     assert_eq!(got, old[..100_000]);
     drop(stream);
     server.wait_for_downloads(0);
-    // The same name, other bytes; then a newer release besides.
+    // The same name with other bytes, and a newer release as well.
     server.publish(&[
         ("P/2.0.0/u.bin", &new),
         ("P/3.0.0/u.bin", &firmware(3, 100)),
@@ -129,7 +129,7 @@ fn a_download_goes_on_with_the_file_it_began_with_whatever_the_folder_holds_now(
     );
     got.extend(&rest.body);
     assert!(got == old && rest.clean);
-    // Now it begins anew. What is beyond the end of that can only be of the old one.
+    // The download starts again with the new file. An offset beyond the end of that can only be of the old one.
     assert_eq!(server.check("").body, firmware(3, 100));
     assert_eq!(server.check("Range: bytes=50-\r\n").status, 416);
     assert_eq!(server.check("Range: bytes=101-\r\n").body, old[101..]);
@@ -154,7 +154,7 @@ fn bytes_that_were_never_given_are_not_gone_on_from() {
     let server = Server::start();
     let bytes = firmware(1, 50_000);
     server.publish(&[("P/2.0.0/u.bin", &bytes)]);
-    // Nothing is known of it, and the release is new.
+    // The server knows no such download, and the release is new.
     assert_eq!(server.check("Range: bytes=1-\r\n").status, 416);
     assert_eq!(server.check("Range: bytes=-10\r\n").status, 416);
     let got = server.check("Range: bytes=0-99\r\n");
@@ -164,7 +164,7 @@ fn bytes_that_were_never_given_are_not_gone_on_from() {
         bytes[100..200]
     );
     assert_eq!(server.check("Range: bytes=300-\r\n").status, 416);
-    // Another device, and one without an id.
+    // The same for another device, and for one without an id.
     let other = server.ask(&check("862991443753387", "Range: bytes=50-\r\n"));
     assert_eq!(other.status, 416);
     let nobody = |range: &str| {
@@ -172,10 +172,10 @@ fn bytes_that_were_never_given_are_not_gone_on_from() {
         server.ask(&check(IMEI, &headers).replacen("imei=", "x=", 1))
     };
     assert_eq!(nobody("50-").status, 416);
-    // It is known by its address once it has begun.
+    // A module without an id is known by its address once it has begun.
     assert_eq!(nobody("0-99").body, bytes[..100]);
     assert_eq!(nobody("50-").body, bytes[50..]);
-    // A range after the end of what it has.
+    // A range after the end of the file.
     server.check("");
     let after = server.check("Range: bytes=50000-\r\n");
     assert_eq!(after.status, 416);
@@ -191,8 +191,8 @@ fn two_devices_with_one_id_never_get_the_rest_of_each_others_file() {
     first.write_all(check(IMEI, "").as_bytes()).unwrap();
     assert_eq!(read_part(&mut first, 1000), old[..1000]);
     server.publish(&[("P/3.0.0/u.bin", &new)]);
-    // The clone takes all of the new one while the first one runs; but did it read all that its side
-    // acknowledged? Both may want to go on, and nobody can know who asks.
+    // The clone takes all of the new file while the first device is still downloading. But its program may not have
+    // read everything that its kernel acknowledged. Both may want to resume, and the server cannot know which one asks.
     assert!(server.check("").body == new);
     drop(first);
     server.wait_for_downloads(0);
@@ -273,7 +273,7 @@ fn a_file_that_vanished_is_unread_until_the_folder_says_so_and_is_read_again() {
     let server = Server::start();
     server.publish(&[("P/2.0.0/u.bin", &firmware(1, 5000))]);
     std::fs::remove_dir_all(server.folder.path().join("P")).unwrap();
-    // Its medium may have gone.
+    // The medium may be gone.
     let reply = server.check("");
     assert!(reply.status == 503 && reply.body.is_empty());
     assert_eq!(server.rereads.load(Ordering::Relaxed), 1);
@@ -294,7 +294,7 @@ fn what_is_served_from_a_temporary_file_is_whole_or_cut_never_wrong() {
     let mut stream = server.connect();
     stream.write_all(check(IMEI, "").as_bytes()).unwrap();
     let mut got = read_part(&mut stream, 1000);
-    // The medium goes, as far as a file in use can: it has no name, but this process has it open.
+    // Simulates the loss of the medium: the file has no name, but this process has it open and can truncate it.
     let name = server.folder.path().to_str().unwrap();
     let of_snapshot = |fd: &std::fs::DirEntry| {
         let target = std::fs::read_link(fd.path()).unwrap_or_default();
@@ -327,16 +327,16 @@ fn a_clone_in_another_network_makes_a_resume_impossible_not_wrong() {
         read_reply(stream)
     };
     assert_eq!(from_elsewhere("Range: bytes=0-999\r\n").body, new[..1000]);
-    // The clone has not come as far as the first one.
+    // The clone has not received as much as the first device.
     assert_eq!(
         server.check("Range: bytes=9000-9099\r\n").body,
         old[9000..9100]
     );
     assert_eq!(from_elsewhere("Range: bytes=500-\r\n").status, 416);
     assert_eq!(server.check("Range: bytes=500-\r\n").status, 416);
-    // Whoever starts again is given the file of today.
+    // A download that starts again gets the current file.
     assert_eq!(server.check("Range: bytes=0-999\r\n").body, new[..1000]);
-    // But for a day nobody knows whose the old beginning was.
+    // But for a day it is unknown which device has the old beginning.
     assert_eq!(server.check("Range: bytes=500-999\r\n").status, 416);
 }
 
@@ -350,7 +350,8 @@ fn modules_under_one_id_that_ask_for_different_projects_are_not_mixed_up() {
     };
     assert_eq!(server.check("Range: bytes=0-9999\r\n").body, p[..10_000]);
     assert_eq!(other("Range: bytes=0-19999\r\n").body, q[..20_000]);
-    // What a device says may change between a beginning and its resume, so the other counts as well.
+    // What a device reports may change between a beginning and its resume, so the other project's download counts as
+    // well.
     assert_eq!(server.check("Range: bytes=10000-\r\n").status, 416);
     assert_eq!(other("Range: bytes=20000-\r\n").body, q[20_000..]);
     assert_eq!(server.check("Range: bytes=59000-\r\n").status, 416);
@@ -366,7 +367,7 @@ fn a_range_that_is_complete_does_not_end_the_pin_of_its_file() {
     let mut got = read_part(&mut running, 100);
     server.publish(&[("P/2.0.0/u.bin", &new)]);
     assert_eq!(server.check("Range: bytes=0-9999\r\n").body, new[..10_000]);
-    // The same id has bytes of both: never the rest of the wrong one.
+    // The same id has begun both contents, so the rest could be of the wrong one.
     assert_eq!(server.check("Range: bytes=10000-19999\r\n").status, 416);
     running.read_to_end(&mut got).unwrap();
     assert!(got.ends_with(&old[300_000..]));

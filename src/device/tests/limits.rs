@@ -1,4 +1,4 @@
-//! Timeouts, caps and the stop.
+//! Tests of time-outs, caps and the stop.
 
 use super::*;
 use crate::device::slots::Download;
@@ -30,7 +30,7 @@ fn a_download_of_which_nothing_is_acknowledged_is_given_up() {
     stream.write_all(check(IMEI, "").as_bytes()).unwrap();
     read_part(&mut stream, 1000);
     server.wait_for_downloads(0);
-    // Given up with a reset: what the kernel held for it is free.
+    // The download ended with a reset, so the memory that the kernel held for it is free.
     let mut rest = Vec::new();
     let ended = stream.read_to_end(&mut rest);
     assert!(ended.is_err() || rest.len() < 8 << 20);
@@ -47,7 +47,7 @@ fn a_download_that_is_slow_but_moves_is_never_cut() {
     let mut stream = server.connect();
     stream.write_all(check(IMEI, "").as_bytes()).unwrap();
     let mut got = read_part(&mut stream, 0);
-    // Ten times the stall: it moves all the while.
+    // Five times the stall limit, with progress all the time.
     let mut part = vec![0; 150_000];
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(2) {
@@ -75,7 +75,7 @@ fn at_the_cap_an_idle_connection_makes_room() {
     });
     let mut slow = server.connect();
     slow.write_all(b"GET /healthz").unwrap();
-    // One of the idle ones is closed, and the newcomer is served.
+    // One of the idle connections is closed, and the new one is served.
     wait_until("an idle connection is closed", || {
         idle.iter().any(|stream| {
             stream.set_nonblocking(true).unwrap();
@@ -125,7 +125,7 @@ fn after_the_stop_downloads_go_on_and_idle_connections_end() {
     download.read_to_end(&mut got).unwrap();
     assert!(got == bytes);
     server.wait_for_downloads(0);
-    // The listener is gone with its loop.
+    // The listener is dropped with its loop.
     wait_until("the listener is closed", || {
         TcpStream::connect(server.http).is_err()
     });
@@ -173,7 +173,7 @@ fn what_is_not_read_yet_is_not_unknown() {
     let got = server.check("");
     assert_eq!(got.status, 503);
     assert!(got.body.starts_with(b"{\"code\":43,"));
-    // No answer to the Get: the next message's comes first.
+    // The Get is not answered: the next reply is that to the check.
     socket.send(b"Get1,77").unwrap();
     let check = format!("{IMEI},P_Luat_V0035_8955,1.0.0");
     socket.send(check.as_bytes()).unwrap();
@@ -184,7 +184,7 @@ fn what_is_not_read_yet_is_not_unknown() {
 #[test]
 fn a_large_send_buffer_is_for_as_many_as_the_memory_bears() {
     let server = Server::with(limits());
-    // More than the client's side takes unread.
+    // More than the client's side buffers unread.
     server.publish(&[("P/2.0.0/u.bin", &firmware(1, 1 << 20))]);
     let wide = || server.tell(|service| service.downloads.wide.get());
     let begin = || {
@@ -198,7 +198,7 @@ fn a_large_send_buffer_is_for_as_many_as_the_memory_bears() {
     assert!((1 << 20..2 << 20).contains(&wide()), "{}", wide());
     drop(large);
     wait_until("no wide buffer is left", || wide() == 0);
-    // Others have all of the memory for it.
+    // Other downloads use all of the memory for large buffers.
     let most = server.tell(|service| {
         let downloads = &service.downloads;
         downloads.wide.set(downloads.most_wide);
@@ -212,7 +212,7 @@ fn a_large_send_buffer_is_for_as_many_as_the_memory_bears() {
     assert_eq!(wide(), most);
 }
 
-/// A download by a client that reads from a buffer of 8 KiB.
+/// Starts a download by a client with a receive buffer of 8 KiB.
 fn slow(server: &Server, project: u32) -> TcpStream {
     let mut stream = connect_with_small_buffer(server.http);
     let limit = Some(Duration::from_secs(60));
@@ -250,7 +250,7 @@ fn stalled_downloads_make_room_for_a_newcomer_and_live_ones_go_on() {
     for stream in live.iter_mut().chain(&mut stalled) {
         assert_eq!(start_of(stream), "HTTP/1.1 200 ");
     }
-    // Live ones at 2 KB/s.
+    // The live downloads are read at 2 KB/s.
     let reading = std::thread::spawn(move || {
         while began.elapsed() < Duration::from_secs(45) {
             for stream in &mut live {
@@ -260,7 +260,7 @@ fn stalled_downloads_make_room_for_a_newcomer_and_live_ones_go_on() {
         }
         live.len()
     });
-    // It waits until one has stood still for 30 s.
+    // The new download waits until another one has been stalled for 30 s.
     let mut newcomer = slow(&server, 5);
     assert_eq!(start_of(&mut newcomer), "HTTP/1.1 200 ");
     let waited = began.elapsed();
@@ -295,7 +295,7 @@ fn the_server_is_ready_when_the_folder_was_read_and_it_is_not_drained() {
     assert_eq!(status(), 503);
     publish(false, &[]);
     assert_eq!(status(), 200);
-    // Its medium has gone: other servers would not be better off, and what is loaded is served.
+    // The medium is gone. Other servers would not be better off, and loaded files are still served.
     publish(false, &[""]);
     assert_eq!(status(), 200);
     service.set_drained(true);

@@ -1,4 +1,4 @@
-//! The public side as its clients see it: real sockets on loopback, a folder of real files.
+//! Tests of the public side as its clients see it: real sockets on loopback, and a folder of real files.
 
 mod check_log;
 mod downloads;
@@ -30,17 +30,17 @@ use crate::os::net::TcpOptions;
 use crate::os::scratch::Scratch;
 use crate::wire::head::{self, HeadLimits, HeadProgress};
 
-/// A device as it calls itself.
+/// IMEI of the device in the checks.
 const IMEI: &str = "862991443753386";
 
 thread_local! {
-    /// What runs on a server's thread, so that a test can have it run something of its own.
+    /// The executor of a server's thread, on which a test can run its own task.
     static EXECUTOR: RefCell<Rc<LocalExecutor<'static>>> = RefCell::default();
 }
 
 type Command = Box<dyn FnOnce(&Rc<Service>) + Send>;
 
-/// A server on free ports, on a thread of its own.
+/// A server on free ports, on its own thread.
 struct Server {
     folder: Scratch,
     http: SocketAddr,
@@ -50,7 +50,7 @@ struct Server {
     commands: Sender<Command>,
     thread: Option<JoinHandle<()>>,
     published: RefCell<Option<Arc<Catalog>>>,
-    /// How often a scan was asked for.
+    /// Number of requests to read a file again.
     rereads: Arc<AtomicU32>,
 }
 
@@ -63,12 +63,12 @@ impl Server {
         Server::build(limits, 64 << 20)
     }
 
-    /// `budget`: bytes of memory for snapshots; what does not fit goes to temporary files.
+    /// Starts a server with `budget` bytes of memory for snapshots; what does not fit goes to temporary files.
     fn build(limits: Limits, budget: u64) -> Server {
         Server::build_with(limits, budget, true)
     }
 
-    /// `spills`: temporary files can be made.
+    /// Starts a server. `spills`: whether temporary files can be created.
     fn build_with(limits: Limits, budget: u64, spills: bool) -> Server {
         let folder = Scratch::new();
         let spill = spills.then(|| folder.path().to_owned());
@@ -141,7 +141,7 @@ impl Server {
         }
     }
 
-    /// Runs on the serving thread; what it says.
+    /// Runs a command on the serving thread, and returns its result.
     fn tell<T: Send + 'static>(
         &self,
         command: impl FnOnce(&Rc<Service>) -> T + Send + 'static,
@@ -152,7 +152,7 @@ impl Server {
         said.recv().unwrap()
     }
 
-    /// Writes these files and serves them, and nothing else. `release.json` files are rules.
+    /// Writes these files, and serves only them. `release.json` files are rules.
     fn publish(&self, files: &[(&str, &[u8])]) {
         let mut found = ScanResult::default();
         for (path, bytes) in files {
@@ -179,7 +179,7 @@ impl Server {
         self.tell(move |service| service.replace_catalog(catalog));
     }
 
-    /// Waits until the running downloads are so many.
+    /// Waits until the number of running downloads is `count`.
     fn wait_for_downloads(&self, count: usize) {
         let what = format!("{count} downloads run");
         wait_until(&what, || {
@@ -198,7 +198,7 @@ impl Server {
         read_reply(stream)
     }
 
-    /// A check of a device that runs version 1.0.0 of project P, with these further header lines.
+    /// Sends a check of a device that runs version 1.0.0 of project P, with these further header lines.
     fn check(&self, headers: &str) -> Got {
         self.ask(&check(IMEI, headers))
     }
@@ -222,13 +222,13 @@ impl Drop for Server {
     }
 }
 
-/// A reply, taken apart.
+/// A parsed reply.
 #[derive(Debug)]
 struct Got {
     status: u16,
     head: String,
     body: Vec<u8>,
-    /// It ended as it should, not with a reset.
+    /// Whether the reply ended with a FIN and not with a reset.
     clean: bool,
 }
 
@@ -289,7 +289,7 @@ fn connect_with_small_buffer(to: SocketAddr) -> TcpStream {
     TcpStream::from(socket)
 }
 
-/// The answer to a request, without a socket.
+/// Returns the answer to a request, without a socket.
 fn answer(service: &Service, request: &str, peer: SocketAddr, now: Instant) -> Answer {
     let limits = HeadLimits {
         bytes: 8192,
@@ -307,7 +307,7 @@ fn read_reply(mut stream: TcpStream) -> Got {
     Got::of(&bytes, clean)
 }
 
-/// Reads the head and so many bytes of the body.
+/// Reads the head and the first `body` bytes of the body.
 fn read_part(stream: &mut TcpStream, body: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\r\n\r\n") {
@@ -320,7 +320,7 @@ fn read_part(stream: &mut TcpStream, body: usize) -> Vec<u8> {
     part
 }
 
-/// Bytes of no known kind that differ everywhere from those of another seed.
+/// Bytes of no known file type that differ everywhere from those of another seed.
 fn firmware(seed: u32, size: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
     let mut bytes: Vec<u8> = (0..size)
@@ -329,7 +329,7 @@ fn firmware(seed: u32, size: usize) -> Vec<u8> {
             (state >> 24) as u8
         })
         .collect();
-    // Never text, and none of the magic numbers.
+    // Neither text nor a magic number.
     for (byte, value) in bytes.iter_mut().zip([0x00, 0xf1, seed as u8, 0xf2]) {
         *byte = value;
     }
@@ -358,7 +358,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// One that remembers nothing yet.
+/// A fleet without any records.
 fn fleet() -> Rc<RefCell<Fleet>> {
     let fleet = Fleet::new(crate::fleet::FleetSettings::default(), Instant::now());
     Rc::new(RefCell::new(fleet))

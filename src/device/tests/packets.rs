@@ -1,4 +1,4 @@
-//! The UDP protocol, over UDP and over TCP.
+//! Tests of the UDP protocol, over UDP and over TCP.
 
 use smol::channel::bounded;
 
@@ -10,7 +10,7 @@ use crate::firmware::ContentId;
 use crate::fleet::events::Event;
 use crate::fleet::network::Network;
 
-/// What a module does: checks, and takes all packets. The file, by docs/protocol.md 6.
+/// Acts as a module by docs/protocol.md 6: sends a check, and requests all packets. Returns the file.
 fn take(mut ask: impl FnMut(&str) -> Vec<u8>, dialect: &str) -> Result<Vec<u8>, String> {
     let check = match dialect {
         "" => format!("{IMEI},P_Luat_V0035_8955,1.0.0"),
@@ -191,7 +191,7 @@ fn what_looks_like_our_own_reply_is_never_answered() {
     ] {
         socket.send(text.as_bytes()).unwrap();
     }
-    // Only the last one is answered: an error is never longer than what it answers.
+    // Only the last text is answered: an error is never longer than the datagram that it answers.
     let mut ask = udp_ask(&socket);
     assert_eq!(ask("something else altogether"), b"unknown function");
     assert_eq!(ask("Get1,1"), b"ERR");
@@ -231,7 +231,7 @@ fn over_tcp_the_server_does_not_close_first() {
     assert_eq!(ask("hello"), b"unknown function");
     assert_eq!(ask("Get1,1"), b"ERR");
     assert!(ask(&format!("{IMEI},P_Luat_V0035_8955,1.0.0")).starts_with(b"LUAUPDATE,"));
-    // But a message without end is none.
+    // But a message that does not end closes the connection.
     (&stream).write_all(&[b'x'; 1600]).unwrap();
     assert_eq!((&stream).read(&mut [0; 10]).unwrap_or(0), 0);
 }
@@ -407,15 +407,15 @@ fn in_a_crowd_only_those_who_begin_are_remembered() {
         all.knows(peer(1), n)
     };
     assert!((1..=1024).all(|n| given(&mut all, n, 1)));
-    // Room is looked for once: it costs the oldest its place.
+    // One clean-up takes place, which costs the oldest download its place.
     assert!(given(&mut all, 1025, 5));
     assert!(!all.knows(peer(1), 1));
     assert!((1026..2000).all(|n| !given(&mut all, n, 5)));
-    // Whoever begins takes the place of the one that did not.
+    // A download that begins takes the place of the one that did not.
     assert!(given(&mut all, 2000, 1));
     assert!(!all.knows(peer(1), 1025) && all.knows(peer(1), 2));
     assert_eq!(service.running_downloads(), 1024);
-    // And once again when they were looked through.
+    // After the table was tidied, one more clean-up takes place.
     all.tidy(Duration::from_secs(120), begun + Duration::from_secs(2));
     assert!(given(&mut all, 2001, 5) && !given(&mut all, 2002, 5));
 }

@@ -1,4 +1,4 @@
-//! Which downloads may begin, which wait, and how the uplink is shared.
+//! Tests of which downloads may begin, which wait, and how the uplink is shared.
 
 use sha2::{Digest, Sha256};
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::firmware::ContentId;
 use crate::fleet::network::Network;
 
-/// A download of which the server has sent some, and which goes on.
+/// Starts a download, reads a part of it, and leaves it running.
 fn begin(server: &Server, imei: &str) -> TcpStream {
     let mut stream = server.connect();
     stream.write_all(check(imei, "").as_bytes()).unwrap();
@@ -26,7 +26,7 @@ fn one_at_a_time(wait: Duration) -> Server {
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// Asks on a thread of its own, and waits until the download waits for its turn.
+/// Sends a request, and waits until its connection has a seat. Another thread reads the reply.
 fn ask_and_wait(server: &Server, request: String) -> JoinHandle<Got> {
     let before = server.tell(|service| service.seats.len());
     let mut stream = server.connect();
@@ -119,10 +119,10 @@ fn a_module_that_asks_by_packets_is_refused_at_once() {
     let id = offer.split(',').nth(1).unwrap().to_owned();
     let first = begin(&server, "862991443753387");
     assert_eq!(ask(&check), b"no upgrade");
-    // What it was offered before, it gets.
+    // The packets of an earlier offer are still sent.
     assert_eq!(ask(&format!("Get1,{id}")).len(), 1024);
     drop(first);
-    // And now its download is the one that runs.
+    // Now the download by packets is the one that runs.
     server.wait_for_downloads(1);
     wait_until("one slot is held", || {
         server.tell(|service| service.downloads.slots_held()) == 1
@@ -146,7 +146,7 @@ fn two_downloads_share_the_uplink() {
         .map(|imei| {
             let mut stream = begin(&server, imei);
             std::thread::spawn(move || {
-                // What is in the buffers before both are there is not counted.
+                // Bytes that were buffered before both downloads ran are not counted.
                 let mut buffer = vec![0; 64 * 1024];
                 let mut read = 0;
                 while start.elapsed() < Duration::from_secs(5) {
@@ -187,7 +187,7 @@ fn ids_cannot_be_found_by_trying_and_a_running_download_goes_on() {
     let offer = String::from_utf8(ask(&format!("{IMEI},P_Luat_V0035_8955,1.0.0"))).unwrap();
     let id: u32 = offer.split(',').nth(1).unwrap().parse().unwrap();
     assert_eq!(ask(&format!("Get1,{id}")).len(), 1024);
-    // An id that is good, and that nobody was told.
+    // A valid id that was given to no client.
     let content = ContentId(Sha256::digest(&other).into());
     let secret = server.tell(move |service| {
         let here = Network::of(std::net::Ipv4Addr::LOCALHOST.into());
@@ -201,7 +201,7 @@ fn ids_cannot_be_found_by_trying_and_a_running_download_goes_on() {
         other[1022..2044],
         "while there are tokens"
     );
-    // Somebody else in this network tries.
+    // Another client in this network tries ids.
     let guesser = server.udp_client();
     for wrong in 0..200 {
         let wrong = format!("Get1,{}", id ^ (1 + wrong));

@@ -1,8 +1,8 @@
-//! The server of the UDP protocol: takes what has arrived with one system call, answers it, sends the answers with
-//! one.
+//! The server of the UDP protocol. It receives all waiting datagrams with one system call, answers them, and sends the
+//! answers with one.
 //!
-//! There are no sessions: an upgrade id names content and network. Much of this file is about when *not* to answer:
-//! every answer can be aimed at somebody who never asked, or at ourselves (docs/hazards.md 5).
+//! There are no sessions: an upgrade id names content and network. Much of this file decides when *not* to answer:
+//! every answer can be directed at a victim that never asked, or at the server itself (docs/hazards.md 5).
 
 mod own_addresses;
 
@@ -31,23 +31,22 @@ use crate::os::datagrams::{Arrival, Inbox, Outbox, ReplyPath};
 use crate::os::net::is_early;
 use crate::wire::dialects::datagram::{self, Datagram};
 
-/// Requests that wait for their file to be loaded. Beyond that they are dropped: the module asks again.
+/// Maximum number of requests that wait for their file to be loaded. Others are dropped: the module asks again.
 const MAX_PENDING: usize = 256;
 
-/// Files that are loaded ahead because they were offered.
+/// Maximum number of files that are loaded ahead because they were offered.
 const MAX_AHEAD: usize = 16;
 
-/// Interval in which the running downloads are looked through.
+/// Interval at which the downloads are tidied ([`PacketDownloads::tidy`]).
 const TIDY: Duration = Duration::from_secs(1);
 
 /// Pause after an error of the socket itself.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Interval in which an error that lasts is logged.
+/// Interval at which a persistent error is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Serves a non-blocking socket. After the signal to stop only running downloads go on; returns when
-/// there are none.
+/// Serves a non-blocking socket. After the signal to stop only running downloads continue; returns when there are none.
 pub async fn serve(socket: UdpSocket, service: Rc<Service>, stop: Stop) {
     let socket = match Async::new_nonblocking(socket) {
         Ok(socket) => socket,
@@ -65,7 +64,7 @@ pub async fn serve(socket: UdpSocket, service: Rc<Service>, stop: Stop) {
         ahead: RefCell::default(),
         downloads: RefCell::default(),
     };
-    // Loads run beside the loop, and end with it.
+    // Loads run concurrently with the loop, and end with it.
     let loads = LocalExecutor::new();
     loads.run(server.run(&loads)).await;
 }
@@ -75,14 +74,14 @@ struct UdpServer {
     service: Rc<Service>,
     stop: Stop,
     own: RefCell<OwnAddresses>,
-    /// Requests that wait for a load.
+    /// Number of requests that wait for a load.
     pending: Cell<usize>,
     /// Contents that are being loaded ahead.
     ahead: RefCell<HashSet<ContentId>>,
     downloads: RefCell<PacketDownloads>,
 }
 
-/// A request for a packet, and where its answer goes.
+/// A request for a packet, with the path of the answer.
 #[derive(Clone, Copy)]
 struct PendingGet {
     request: PacketRequest,
@@ -96,14 +95,14 @@ impl UdpServer {
         let mut outbox = Outbox::new();
         let mut logged: Option<Instant> = None;
         let mut tidied = Instant::now();
-        // These last from one wait to the next: made anew for each, they would cost a packet allocations.
+        // Reused for all waits: if they were created for each wait, every packet would cost allocations.
         let mut stopped = pin!(self.stop.raised());
         let mut tick = Timer::never();
         let mut is_ticking = false;
         loop {
             let is_stopping = self.stop.is_raised();
-            // Where nothing was left unread, a new arrival is waited for: a module that asks for packet after packet is
-            // not asked in vain after each.
+            // If no datagram was left unread, the loop waits for a new one at once. Otherwise every packet of a
+            // download would cost one more call that finds nothing.
             let is_drained = match inbox.receive(self.socket.get_ref()) {
                 Ok(_) => {
                     let now = (Instant::now(), unix_now());
@@ -178,7 +177,7 @@ impl UdpServer {
         let mut buckets = service.buckets.borrow_mut();
         let bucket = buckets.bucket(network, now);
         let mut error = |text: &str| {
-            // Never more than was sent to us, and not often.
+            // Never longer than the datagram that it answers, and rate-limited.
             let is_sent = text.len() <= arrival.bytes.len() && buckets.errors.take(bucket);
             if is_sent {
                 outbox.push(path, |buffer| message::write_text(text, buffer));
@@ -209,8 +208,8 @@ impl UdpServer {
                 None => {
                     error(ERR);
                 }
-                // An id that is good, but by which nobody in this network downloads. While wrong ids come from there
-                // as well, it was found by trying them.
+                // The id is valid, but no download by it has begun in this network. While wrong ids come from there as
+                // well, it was found by trial.
                 Some((request, _))
                     if !buckets.errors.has(bucket)
                         && !self.downloads.borrow().knows(from, request.id) => {}
@@ -266,7 +265,7 @@ impl UdpServer {
         }
     }
 
-    /// Loads the file of a request, and answers then.
+    /// Loads the file of a request, and then answers it.
     fn load_and_give<'s>(&'s self, get: PendingGet, loads: &LocalExecutor<'s>) {
         if self.pending.get() >= MAX_PENDING {
             return;
@@ -281,7 +280,7 @@ impl UdpServer {
                 Err(LoadError::Gone(_)) => {
                     outbox.push(get.path, |buffer| message::write_text(ERR, buffer));
                 }
-                // There may be room when it asks again.
+                // There may be room when the module asks again.
                 Err(LoadError::Unread(_) | LoadError::Full(_)) => {}
             }
             self.flush(&mut outbox).await;
@@ -289,7 +288,7 @@ impl UdpServer {
         loads.spawn(load).detach();
     }
 
-    /// Loads a file that was offered, so that it is there when the first packet is asked for.
+    /// Loads a file that was offered, so that it is ready when the first packet is requested.
     fn load_ahead<'s>(&'s self, content: ContentId, loads: &LocalExecutor<'s>) {
         let mut ahead = self.ahead.borrow_mut();
         if self.service.snapshots.get(content).is_some()
@@ -299,7 +298,7 @@ impl UdpServer {
             return;
         }
         let load = async move {
-            // If it fails, the request for a packet says so.
+            // If this fails, the request for a packet fails in the same way.
             let _loaded = self.service.load(content).await;
             self.ahead.borrow_mut().remove(&content);
         };
@@ -321,7 +320,8 @@ impl UdpServer {
     }
 }
 
-/// Services that answer whatever they get: echo, discard … and 0, which nobody can be reached at.
+/// Whether a port is that of a service that answers everything (echo, chargen, DNS, NTP), or 0, which cannot be
+/// reached.
 fn is_never_answered(port: u16) -> bool {
     matches!(port, 0 | 7 | 19 | 53 | 123)
 }

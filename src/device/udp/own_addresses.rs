@@ -7,15 +7,15 @@ use smol::Async;
 
 use crate::os;
 
-/// Age at which the addresses of the interfaces are looked up again: interfaces come and go.
+/// Age at which the addresses of the interfaces are looked up again, since they can change.
 const REFRESH: Duration = Duration::from_secs(60);
 
-/// The addresses of a socket of ours. A datagram from one of them is a reply of ours, or a forgery that would make the
-/// server talk to itself.
+/// Addresses of a socket of the server. A datagram from one of them is a reply of the server, or a forgery that would
+/// make the server talk to itself.
 pub(super) struct OwnAddresses {
     local: Option<SocketAddr>,
     addresses: Vec<IpAddr>,
-    /// When the interfaces were last looked up.
+    /// Time at which the interfaces were last looked up.
     looked_up: Instant,
 }
 
@@ -25,7 +25,7 @@ impl OwnAddresses {
         let local = socket.get_ref().local_addr().map(os::net::unmapped).ok();
         OwnAddresses {
             local,
-            // Of use only to a socket on all addresses.
+            // Needed only for a socket on all addresses.
             addresses: match local.is_some_and(|local| local.ip().is_unspecified()) {
                 true => os::net::own_addresses(),
                 false => Vec::new(),
@@ -42,7 +42,7 @@ impl OwnAddresses {
         if !local.ip().is_unspecified() {
             return local.ip() == from.ip();
         }
-        // Interfaces come and go.
+        // The addresses of the interfaces can change.
         if self.looked_up.elapsed() >= REFRESH {
             self.addresses = os::net::own_addresses();
             self.looked_up = Instant::now();

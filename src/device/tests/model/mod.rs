@@ -1,14 +1,14 @@
-//! A bounded model of resumed downloads: every short sequence of events, and random long ones, against the real
-//! answers and the real memory of the fleet, with a fake clock and without sockets.
+//! A bounded model of resumed downloads. Every short sequence of events, and random long ones, run against the real
+//! answers and the real records of the fleet, with a fake clock and without sockets.
 //!
-//! The only state of the model is what each module has received; the two properties are judged by what happened.
+//! The only state of the model is what each module has received. Two properties are judged by what happened:
 //!
-//! 1. No sequence splices two contents. One case is exempt, since the server cannot know better: the module's own
-//!    beginning was lost with the state (or is over a week old, or over a day and by a module that says something else
-//!    by now), and since then another module with the same identity began another content. The requests of both are
-//!    the same, byte for byte.
-//! 2. A resume is refused only if two contents that were begun under the id reach its offset, or its own beginning is
-//!    older than a day or lost, or it says something else of itself than at its beginning.
+//! 1. No sequence splices two contents. One case is exempt, since the server cannot detect it: the module's own
+//!    beginning was lost with the state (or is over a week old, or over a day and by a module that now reports
+//!    something else), and since then another module with the same identity began another content. The requests of both
+//!    are the same, byte for byte.
+//! 2. A resume is refused only if two contents that were begun under the id reach its offset, if the module's own
+//!    beginning is older than a day or lost, or if the module reports something else than at its beginning.
 //!
 //! ```text
 //! LUAT_OTA_MODEL_DEPTH=7 cargo test --release --lib device::tests::model -- --nocapture
@@ -21,10 +21,10 @@ use std::net::Ipv4Addr;
 use self::world::{Counts, Event, RECEIVED, World};
 use crate::firmware::ContentId;
 
-/// Length of all sequences that are tried, unless `LUAT_OTA_MODEL_DEPTH` says otherwise.
+/// Maximum length of the sequences of which all are tried, unless `LUAT_OTA_MODEL_DEPTH` is set.
 const DEPTH: usize = 5;
 
-/// Random sequences, and their length.
+/// Number of random sequences, and their length.
 const RANDOM: usize = 2000;
 const RANDOM_LENGTH: usize = 40;
 
@@ -33,17 +33,17 @@ fn depth() -> usize {
     depth.map_or(DEPTH, |depth| depth.parse().expect("a number"))
 }
 
-/// The clone asks from the same /24 as the first module, or from elsewhere.
+/// Addresses of the clone: in the same /24 as the first module, and in another network.
 const CLONES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(172, 16, 9, 9)];
 
 // Cases 23 to 27.
 #[test]
 fn no_sequence_of_events_splices_two_contents_or_refuses_without_need() {
-    // Where the clone is matters to the loop guard alone: one event less there.
+    // The address of the clone matters only to the loop guard, so the second run has one event less.
     for (clone_at, depth) in CLONES.into_iter().zip([depth(), depth() - 1]) {
         let first = World::new(clone_at.into()).events();
         let (mut resumed, mut refused) = (0, 0);
-        // A thread for each first event.
+        // One thread for each first event.
         std::thread::scope(|scope| {
             let spawn = |event: Event| {
                 let all = move || {
@@ -81,7 +81,7 @@ fn no_random_sequence_splices_two_contents_or_refuses_without_need() {
             while events.len() < RANDOM_LENGTH {
                 let possible = world.events();
                 let event = possible[random(possible.len())];
-                // Else hardly anything would live long enough to be resumed.
+                // Otherwise hardly any download would live long enough to be resumed.
                 if matches!(event, Event::Day | Event::Loss) && random(4) > 0 {
                     continue;
                 }
@@ -100,7 +100,7 @@ fn no_random_sequence_splices_two_contents_or_refuses_without_need() {
     }
 }
 
-/// Runs a sequence; the contents and the length that the module has at its end.
+/// Runs a sequence. Returns the contents and the length that the module has then, the counts, and all contents.
 fn after(events: &[Event], module: usize) -> (Vec<ContentId>, u64, Counts, Vec<ContentId>) {
     let mut world = World::new(CLONES[0].into());
     world.run(events).unwrap();
@@ -116,7 +116,7 @@ fn a_resume_a_day_after_the_cut_is_refused_however_long_the_new_release_has_stoo
     let (contents, length, counts, all) = after(&events, 0);
     assert_eq!((contents, length), (vec![all[0]], RECEIVED));
     assert_eq!((counts.resumed, counts.refused), (0, 1));
-    // Within the day it goes on with what it began with.
+    // Within a day, the download continues with the content that it began with.
     let events = [Begin(0), Cut(0), Hour, Release, Hour, Hour, Resume(0)];
     let (contents, length, counts, all) = after(&events, 0);
     assert_eq!((contents, length), (vec![all[0]], 2 * RECEIVED));
@@ -149,7 +149,7 @@ fn a_module_without_an_id_goes_on_until_its_address_begins_another_file() {
         Resume(3),
     ];
     let (contents, length, counts, all) = after(&events, 3);
-    // What it has is longer than what the neighbour was sent of the other file, and then it is not.
+    // The first resume is served. At the second, the neighbour was sent as much of the other file as the module has.
     assert_eq!((contents, length), (vec![all[0]], 2 * RECEIVED));
     assert_eq!((counts.resumed, counts.refused), (1, 1));
 }

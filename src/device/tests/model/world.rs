@@ -1,4 +1,4 @@
-//! The modules, the server and what happened to them.
+//! The modules and the server of the model, and what happened to them.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -15,22 +15,22 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Bytes that a module receives of each reply before it is cut, and bytes that its kernel acknowledges beyond.
+/// Bytes that a module receives of each reply before the cut, and bytes that its kernel acknowledges in addition.
 pub const RECEIVED: u64 = 30;
 const AHEAD: u64 = 30;
 
-/// A module's part in a sequence.
+/// Role of a module in a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelModule {
-    /// With an id.
+    /// A module with an id.
     First,
-    /// With the same id, saying the same.
+    /// A module with the same id that reports the same.
     Clone,
-    /// With the same id, on another core.
+    /// A module with the same id on another core.
     OtherCore,
-    /// Without an id.
+    /// A module without an id.
     Nameless,
-    /// Without an id, behind the same address.
+    /// A module without an id behind the same address.
     Neighbour,
 }
 
@@ -44,43 +44,43 @@ const MODULES: [ModelModule; 5] = [
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Asks for byte 0, and receives some bytes; the connection stays open.
+    /// The module asks for byte 0, and receives some bytes; the connection stays open.
     Begin(usize),
-    /// Its connections end, and the server sees it.
+    /// The module's connections end, and the server notices that.
     Cut(usize),
-    /// Asks for the rest of what it has.
+    /// The module asks for the rest of what it has.
     Resume(usize),
-    /// The same with If-Range.
+    /// The module asks for the rest with If-Range.
     ResumeNamed(usize),
-    /// The first module resumes as one on the other core.
+    /// The first module asks for the rest, and reports the other core.
     ResumeRenamed,
     Release,
     Hour,
     Day,
-    /// The server is killed and reads its journal.
+    /// The server is killed, and starts again with its journal.
     Restart,
-    /// The same without its state.
+    /// The server is killed, and starts again without its state.
     Loss,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Module {
-    /// Contents of the bytes that it has, in order.
+    /// Contents of the bytes that the module has, in order.
     pub contents: Vec<ContentId>,
     pub length: u64,
 }
 
-/// A content that was begun, as it happened.
+/// A download that was begun, as it happened.
 #[derive(Clone, Copy, Debug)]
 pub struct Begun {
     module: usize,
     content: ContentId,
-    /// As one on the other core.
+    /// Whether the module reported the other core.
     other_core: bool,
     reach: u64,
     last: Instant,
     lost: bool,
-    /// Its connection is open.
+    /// Whether the module's connection is open.
     open: bool,
 }
 
@@ -104,7 +104,7 @@ pub struct Counts {
     pub sequences: u64,
     pub resumed: u64,
     pub refused: u64,
-    /// Splices that the server cannot know of.
+    /// Splices that the server cannot detect.
     pub exempt: u64,
 }
 
@@ -132,7 +132,7 @@ fn is_same_id(one: ModelModule, other: ModelModule) -> bool {
 }
 
 impl Begun {
-    /// The server must know of it.
+    /// Whether the server must know this download.
     fn is_alive(&self, now: Instant) -> bool {
         self.is_younger(DAY, now)
     }
@@ -186,7 +186,7 @@ impl World {
         world
     }
 
-    /// Everything at its beginning.
+    /// Resets everything to the start of a sequence.
     pub fn reset(&mut self) {
         self.now = self.start;
         self.released = 0;
@@ -197,7 +197,7 @@ impl World {
         self.serve();
     }
 
-    /// A server starts, with what the journal has.
+    /// Starts a server with the content of the journal.
     fn serve(&mut self) {
         self.open.clear();
         let fleet = Fleet::replayed(self.start, &self.journal, self.now);
@@ -209,7 +209,7 @@ impl World {
     fn can(&self, event: Event) -> bool {
         let is_known = |module: usize| self.begun.iter().any(|begun| begun.module == module);
         match event {
-            // The clone is the first module's equal, and the neighbour the nameless one's.
+            // The clone is equivalent to the first module, and the neighbour to the nameless one: one order is enough.
             Event::Begin(module) => match MODULES[module] {
                 ModelModule::Clone | ModelModule::Neighbour => is_known(module - 1),
                 _ => true,
@@ -241,7 +241,7 @@ impl World {
         events
     }
 
-    /// What is wrong after the event.
+    /// Performs the event. The error says what is wrong then.
     pub fn happen(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::Begin(module) => self.request(module, 0, false, false),
@@ -280,7 +280,7 @@ impl World {
             Event::Restart | Event::Loss => {
                 for begun in &mut self.begun {
                     begun.lost |= event == Event::Loss;
-                    // How far an open connection came is not known after a kill.
+                    // After a kill, the progress of an open connection is unknown.
                     if begun.open {
                         begun.reach = u64::MAX;
                     }
@@ -325,7 +325,7 @@ impl World {
         let asked = ask(who, other_core, self.clone_at);
         match self.answer(asked, &headers) {
             Answer::Deliver(plan) => self.deliver(module, &plan, renamed),
-            // No bytes: held back, say.
+            // No bytes, for example because of a hold.
             Answer::Reply(_) if from == 0 => Ok(()),
             Answer::Reply(_) => {
                 self.counts.refused += 1;
@@ -399,7 +399,7 @@ impl World {
             }
         }
         let has = &mut self.modules[module];
-        // A spliced image is lost; what follows is judged by its last bytes.
+        // A spliced image is lost. Later events are judged by its last bytes.
         has.contents = vec![content];
         has.length = (plan.start + RECEIVED).min(plan.end);
         let other_core = renamed || MODULES[module] == ModelModule::OtherCore;
@@ -426,8 +426,8 @@ impl World {
         wrong
     }
 
-    /// Whether the server cannot know that this is not the content that the module has: its own beginning is gone,
-    /// and another module that says the same began that content.
+    /// Whether the server cannot detect that this is not the content that the module has: the module's own beginning is
+    /// gone, and another module that reports the same began this content.
     fn cannot_be_known(&self, module: usize, content: ContentId, renamed: bool) -> bool {
         let has = self.modules[module].contents.first();
         let other_core = renamed || MODULES[module] == ModelModule::OtherCore;
@@ -458,7 +458,7 @@ impl World {
         !own && twin
     }
 
-    /// Runs a sequence from the beginning; where and how it goes wrong.
+    /// Runs a sequence from the start. The error says where and how it goes wrong.
     pub fn run(&mut self, events: &[Event]) -> Result<(), String> {
         self.reset();
         for (at, event) in events.iter().enumerate() {
@@ -468,7 +468,7 @@ impl World {
         Ok(())
     }
 
-    /// All sequences that begin like this, to this length.
+    /// Runs all sequences that begin with `events`, up to the length `depth`.
     pub fn all(&mut self, events: &mut Vec<Event>, depth: usize) -> Result<(), String> {
         self.run(events)?;
         self.counts.sequences += 1;
