@@ -26,9 +26,8 @@ pub fn luatos(project: &str, platform: &str, imei: &str, version: &str) -> Strin
     )
 }
 
-/// Connects from this local address (`None`: any) with a receive buffer of about this many bytes
-/// (0: the kernel's default). Without a small buffer the kernel accepts whole files before the test
-/// reads a byte.
+/// Connects from this local address (`None`: any) with a receive buffer of about this many bytes (0: the kernel's
+/// default). Without a small buffer the kernel accepts whole files before the test reads a byte.
 pub fn connect_from(source: Option<IpAddr>, to: SocketAddr, receive_buffer: usize) -> TcpStream {
     try_connect_from(source, to, receive_buffer).unwrap()
 }
@@ -91,8 +90,7 @@ impl SlowDownload {
         self.raw.len()
     }
 
-    /// Reads the rest. Returns the complete reply, or an error that states how the reply was cut
-    /// short.
+    /// Reads the rest. Returns the complete reply, or an error that states how the reply was cut short.
     pub fn finish(mut self) -> Result<Reply, String> {
         loop {
             match self.read(64 * 1024) {

@@ -1,5 +1,4 @@
-//! A server with a browser that shows the operator page, and the contents that the page needs for
-//! tests.
+//! A server with a browser that shows the operator page, and the contents that the page needs for tests.
 
 use std::net::SocketAddr;
 

@@ -143,8 +143,7 @@ pub struct Typed {
     pub prints: Vec<String>,
 }
 
-/// The commands of `console` blocks, in order. A `\` at the end of a line continues the command in the next
-/// line.
+/// The commands of `console` blocks, in order. A `\` at the end of a line continues the command in the next line.
 pub fn typed(blocks: &[String]) -> Vec<Typed> {
     let mut typed: Vec<Typed> = Vec::new();
     for block in blocks {

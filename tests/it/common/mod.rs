@@ -1,6 +1,5 @@
-//! Foundation of the end-to-end tests: a real server in its own folder, requests of raw bytes, and a
-//! strict parser of replies. The parsers are independent of the server's, because a shared parser would
-//! hide its own mistakes.
+//! Foundation of the end-to-end tests: a real server in its own folder, requests of raw bytes, and a strict parser of
+//! replies. The parsers are independent of the server's, because a shared parser would hide its own mistakes.
 #![allow(dead_code, missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 

@@ -89,8 +89,7 @@ impl Operator {
         stream
     }
 
-    /// A request with the right Host, the token if requested, and these headers, each of which ends
-    /// with CRLF.
+    /// A request with the right Host, the token if requested, and these headers, each of which ends with CRLF.
     pub fn request(&self, line: &str, token: bool, headers: &str, body: &[u8]) -> Vec<u8> {
         let mut request = format!("{line} HTTP/1.1\r\nHost: {}\r\n{headers}", self.address);
         if token {
@@ -165,8 +164,7 @@ impl Operator {
     }
 }
 
-/// The body in chunks (RFC 9112 section 7.1). `None` if the last chunk is missing or bytes follow
-/// it.
+/// The body in chunks (RFC 9112 section 7.1). `None` if the last chunk is missing or bytes follow it.
 fn whole(mut chunks: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {

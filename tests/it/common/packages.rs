@@ -7,8 +7,7 @@ pub const EC7XX: u32 = 0xEAC3_7218;
 /// EC618: the four bytes 16 8C F1 EA.
 pub const EC618: u32 = 0xEAF1_8C16;
 
-/// Pseudo-random bytes that are neither text nor begin with a known magic number. The same seed gives the
-/// same bytes.
+/// Pseudo-random bytes that are neither text nor begin with a known magic number. The same seed gives the same bytes.
 pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5DEE_CE66_D1CE_5EED;
     let mut bytes = Vec::with_capacity(length + 8);
@@ -93,8 +92,7 @@ pub fn air8101_script(seed: u64, blocks: usize) -> Vec<u8> {
     [&[0xFF; 1024][..], b"TAUL", &length, &coded].concat()
 }
 
-/// A package made by the vendor. Returns `None`, and reports the skip, if the folder of samples is
-/// missing.
+/// A package made by the vendor. Returns `None`, and reports the skip, if the folder of samples is missing.
 pub fn sample(name: &str) -> Option<Vec<u8>> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/packages");
     let bytes = std::fs::read(folder.join(name));

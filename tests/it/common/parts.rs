@@ -21,16 +21,14 @@ pub struct Part {
     /// Number of the part's first line.
     pub line: usize,
     pub kind: Kind,
-    /// The lines, without the mark of a heading or an item, and without the fences and the indentation
-    /// of a block.
+    /// The lines, without the mark of a heading or an item, and without the fences and the indentation of a block.
     pub text: String,
 }
 
 /// The parts of a document, in order.
 pub fn parts(text: &str) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
-    // Whether the next line can continue the last part, and the column from which a line is a code
-    // block.
+    // Whether the next line can continue the last part, and the column from which a line is a code block.
     let (mut open, mut column) = (false, 4);
     let mut lines = text.lines().enumerate().peekable();
     while let Some((index, whole)) = lines.next() {
@@ -91,8 +89,7 @@ fn spaces(line: &str) -> usize {
     line.len() - line.trim_start_matches(' ').len()
 }
 
-/// Column from which the line after this one is a code block, which depends on whether this line is a
-/// list item.
+/// Column from which the line after this one is a code block, which depends on whether this line is a list item.
 fn code_column(line: &str, before: usize) -> usize {
     let indent = spaces(line);
     let text = &line[indent..];

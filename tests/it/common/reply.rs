@@ -138,8 +138,7 @@ pub fn show(bytes: &[u8]) -> String {
 pub fn read(stream: &mut TcpStream, head_only: bool) -> Result<Reply, String> {
     let (raw, first) = read_raw(stream, Duration::from_secs(20))?;
     let reply = parse(&raw, head_only)?;
-    // The head must arrive in one write: the oldest LuatOS cores lose a head that arrives in two
-    // segments.
+    // The head must arrive in one write: the oldest LuatOS cores lose a head that arrives in two segments.
     ensure!(
         first >= reply.head.len(),
         "the head came in pieces, the first of {first} bytes: {}",

@@ -1,5 +1,4 @@
-//! A validator for the subset of JSON Schema that `openapi.json` uses. An unknown keyword is an
-//! error.
+//! A validator for the subset of JSON Schema that `openapi.json` uses. An unknown keyword is an error.
 
 use serde_json::Value;
 

@@ -23,7 +23,7 @@ impl Waits {
     }
 }
 
-/// Runs `work` while one device checks over HTTP and another over UDP. Both already have the newest version.
+/// Runs `work` while one device checks over HTTP and another over UDP. Both already have the newest version of the
 /// project.
 pub fn beside_checks<T>(server: &Server, project: &str, work: impl FnOnce() -> T) -> (T, Waits) {
     let is_done = AtomicBool::new(false);

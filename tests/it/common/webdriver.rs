@@ -12,8 +12,7 @@ use serde_json::{Value, json};
 /// Time to wait for events that should happen soon, on a machine that is busy with other work.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Number of browsers that may still be started. Several can run at once because a test mostly waits for the
-/// page.
+/// Number of browsers that may still be started. Several can run at once because a test mostly waits for the page.
 static FREE: Mutex<u32> = Mutex::new(3);
 
 /// Notified when a browser has ended.
@@ -252,8 +251,7 @@ impl Browser {
         id.and_then(Value::as_str).unwrap().to_owned()
     }
 
-    /// Clicks as a person does: the element must be visible, after scrolling if needed, and not covered by
-    /// another.
+    /// Clicks as a person does: the element must be visible, after scrolling if needed, and not covered by another.
     pub fn click(&self, css: &str) {
         // The page may redraw a card between the search and the click. A person would click again, too.
         for last in [false, false, false, true] {
