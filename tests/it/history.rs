@@ -320,7 +320,7 @@ fn counts_over_time_are_exported_as_csv_with_a_line_for_each() {
     assert_eq!(told.status, 404);
 }
 
-/// Also takes the pictures of docs/operator.md into the folder LUAT_OTA_PICTURES, if this variable is set.
+/// Takes the pictures of docs/operator.md, too, into the folder LUAT_OTA_PICTURES if this variable is set.
 #[test]
 fn the_page_draws_the_history_of_a_release_and_of_the_versions_with_a_table_of_the_same() {
     let prepare = |place: &Place| {

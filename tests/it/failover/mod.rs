@@ -238,8 +238,8 @@ fn survives(balancer: Balancer, hosts: u8, fleet: bool) {
     play.phase("SIGTERM", |pair| pair.replicas[1].terminate());
     play.pair.replicas[1].restart();
     play.pair.wait_for_devices(1, 0, 10);
-    // Until all modules are updated without this server. Most wait until the load balancer considers it lost, after 15
-    // s.
+    // Until all modules are updated without this server. Most wait until the load balancer considers the server lost,
+    // after 15 s.
     play.phase("SIGSTOP", |pair| pair.replicas[0].signal(Signal::STOP));
     let mark = play.pair.replicas[0].server().log_mark();
     play.pair.replicas[0].signal(Signal::CONT);
