@@ -1,9 +1,10 @@
-//! Promise: a packet of a UDP download takes nothing from the heap on the thread that serves but what smol's reactor
-//! takes for each wake-up, and a check that ends in "no update", with its line in the log, one thing at most. The whole server runs here, over
-//! real sockets; what is left is what its tick takes once a second.
+//! Promise: on the serving thread, a packet of a UDP download allocates nothing on the heap except what smol's reactor
+//! allocates for each wake-up, and a check that ends in "no update" allocates at most once, including its line in the
+//! log. The whole server runs here, over real sockets. The rest of the measured allocations comes from its tick once a
+//! second.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![allow(missing_docs)]
-// An allocator that counts is unsafe to write.
+// An allocator that counts needs unsafe code.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use luat_ota::server::{self, Settings};
 
-/// Counts what the serving thread takes.
+/// An allocator that counts the allocations of the serving thread.
 struct Counting;
 
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
@@ -28,17 +29,17 @@ thread_local! {
 }
 
 fn count() {
-    // A thread that is ending has none any more.
+    // A thread that is ending has already destroyed its thread-local values.
     if IS_COUNTED.try_with(Cell::get).unwrap_or(false) {
         TAKEN.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-// SAFETY: every call is handed on to the system's allocator as it came; counting allocates nothing.
+// SAFETY: every call is passed on unchanged to the system's allocator; counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
-        // SAFETY: what our caller promises is what the system's allocator asks for.
+        // SAFETY: the caller's promise is the one that the system's allocator requires.
         unsafe { System.alloc(layout) }
     }
 
@@ -65,14 +66,14 @@ static ALLOCATOR: Counting = Counting;
 
 const IMEI: &str = "862991443753386";
 
-/// How often each thing is done while it is counted.
+/// Number of repetitions while allocations are counted.
 const TIMES: usize = 10_000;
 
-/// Requests on the way at a time.
+/// Number of requests in flight.
 const WINDOW: usize = 16;
 
-/// Sends stderr, where the log goes, to nowhere until it is dropped: ten thousand lines are not worth
-/// seeing. A test's own words take another way.
+/// Redirects stderr, where the log goes, to /dev/null until dropped: the ten thousand lines are not needed. The test's
+/// own output goes to stdout.
 struct Quiet(i32);
 
 impl Quiet {
@@ -89,7 +90,7 @@ impl Quiet {
 
 impl Drop for Quiet {
     fn drop(&mut self) {
-        // SAFETY: the descriptor is ours alone since `new`.
+        // SAFETY: `new` has created the descriptor, and nothing else uses it.
         unsafe { libc::dup2(self.0, 2) };
     }
 }
@@ -113,7 +114,7 @@ fn free() -> SocketAddr {
         .expect("a free port")
 }
 
-/// One check as a module of the LuaTask generation makes it; the reply.
+/// The reply to one check of a module of the LuaTask generation.
 fn check(http: SocketAddr, version: &str) -> Option<Vec<u8>> {
     reply(ask(http, version)?)
 }
@@ -134,7 +135,7 @@ fn reply(mut stream: TcpStream) -> Option<Vec<u8>> {
     Some(reply)
 }
 
-/// What `once` takes each time, once everything that grows has grown.
+/// Average number of allocations of each call of `once`, measured after its buffers have reached their size.
 fn taken(times: usize, mut once: impl FnMut()) -> f64 {
     (0..times / 5).for_each(|_| once());
     let before = TAKEN.load(Ordering::Relaxed);
@@ -156,10 +157,10 @@ fn a_check_without_update_and_a_packet_take_next_to_nothing_from_the_heap() {
     settings.folder.clone_from(&folder.0);
     settings.http = vec![http];
     settings.udp = vec![udp];
-    // Not the default port: another server may have it.
+    // Not the default port, which another server may use.
     settings.operator.address = Some(free());
     settings.limits.udp_gets_per_second = 0;
-    // It ends with the process: only a signal stops it.
+    // The server runs until the process ends: only a signal stops it.
     std::thread::spawn(move || {
         IS_COUNTED.set(true);
         server::run(settings)
@@ -198,7 +199,7 @@ fn a_check_without_update_and_a_packet_take_next_to_nothing_from_the_heap() {
         }
     });
     let per_packet = per_window / WINDOW as f64;
-    // One outstanding: each packet wakes the server.
+    // With one request in flight, each packet wakes the server.
     let per_wake_up = taken(TIMES, || {
         let number = numbers.next().unwrap();
         socket.send(format!("Get{number},{id}").as_bytes()).unwrap();
@@ -210,9 +211,10 @@ fn a_check_without_update_and_a_packet_take_next_to_nothing_from_the_heap() {
     println!("allocations per \"no update\" check: {per_check:.2}");
     println!("allocations per GetN: {per_packet:.2}");
     println!("allocations per wake-up for one GetN: {per_wake_up:.2}");
-    // The log's buffer is another after each batch that was written, and grows anew; and the tick ticks.
+    // The log begins a new buffer after each batch that it has written, and that buffer grows again. The tick
+    // allocates, too.
     assert!(per_check < 1.05, "{per_check} per check");
-    // Both are smol's reactor's: the list of tasks that it wakes, and the part of its timers that is not due.
+    // smol's reactor allocates both: the list of tasks that it wakes, and the part of its timers that is not due.
     assert!(per_wake_up < 2.1, "{per_wake_up} per wake-up");
     assert!(per_packet < 0.5, "{per_packet} per packet");
 }

@@ -1,5 +1,5 @@
-//! Memory per remembered device: at most 200 bytes. A quarter of a million devices fill the tables to the same share as a
-//! million; `LUAT_OTA_DEVICES=1000000` measures those.
+//! Measures the memory per recorded device: at most 200 bytes. A quarter of a million devices fill the tables to the
+//! same share as a million; `LUAT_OTA_DEVICES=1000000` measures a million.
 #![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -15,12 +15,12 @@ use luat_ota::fleet::journey::State;
 use luat_ota::fleet::network::Network;
 use luat_ota::fleet::view::Filter;
 
-/// Counts the bytes that are in use.
+/// An allocator that counts the bytes in use.
 struct Counting;
 
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call goes to the system's allocator as it is; only the sizes are added up.
+// SAFETY: every call is passed on unchanged to the system's allocator; only the sizes are added up.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         IN_USE.fetch_add(layout.size(), Ordering::Relaxed);
@@ -65,7 +65,7 @@ fn entry(number: u64, now: Stamp) -> DeviceEntry {
     }
 }
 
-/// The time that this thread worked.
+/// CPU time of this thread.
 fn work() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(
@@ -80,7 +80,7 @@ fn a_device_takes_at_most_200_bytes() {
     assert!(many >= 100_000, "fewer say nothing");
     let now = Stamp(1 << 31);
     let before = IN_USE.load(Ordering::Relaxed);
-    // A tenth of the table is for those on probation.
+    // A tenth of the table is for devices on probation.
     let mut devices = Devices::new(many + many / 5, now);
     for number in 0..many as u64 {
         devices.load(entry(number, now));
@@ -90,7 +90,7 @@ fn a_device_takes_at_most_200_bytes() {
     println!("{:.1} bytes a device", used as f64 / many as f64);
     assert!(used <= 200 * many, "{used} bytes");
 
-    // One round through all, and no call is long.
+    // One pass over all devices, in which no single call takes long.
     let began = std::time::Instant::now();
     for _ in 0..many.div_ceil(2000) {
         devices.sweep_silent(now.plus(10_000));
@@ -100,7 +100,7 @@ fn a_device_takes_at_most_200_bytes() {
     let counts = devices.releases().counts("AIR724UG-PUMP", "2.0.1");
     assert_eq!(counts.of(State::Silent) as usize, many);
 
-    // A search that finds one in the last of them.
+    // A search whose only match is in the last slice.
     let filter = Filter {
         prefix: (860_000_000_000_000 + (many as u64 - 1) * 7).to_string(),
         ..Filter::default()
@@ -119,8 +119,8 @@ fn a_device_takes_at_most_200_bytes() {
     println!("{pages} pages in {:?}", began.elapsed());
     assert_eq!(found, 1);
 
-    // The same by a search, sorted: of each slice the time counts that this thread worked. The promise is 5 ms;
-    // unoptimised code is given 20.
+    // The same devices by a sorted search. For each slice the CPU time of this thread is measured. The promise is 5 ms;
+    // unoptimised code may take 20 ms.
     let promised = Duration::from_millis(if cfg!(debug_assertions) { 20 } else { 5 });
     for order in [
         None,

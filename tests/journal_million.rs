@@ -1,8 +1,9 @@
-//! Promise: a large fleet is compacted without making a check wait, takes at most 200 bytes of journal per device, and is
-//! there quickly after a restart.
+//! Promise: the journal of a large fleet is compacted without making a check wait, takes at most 200 bytes per device,
+//! and is loaded quickly after a restart.
 //!
-//! This build serves 4,000 devices, and only what it remembers is verified. With a release build, the figures of
-//! docs/performance.md are measured against their bounds; the second variable names an earlier build to compare with:
+//! This build serves 4,000 devices, and only the content of its state folder is verified. With a release build, the
+//! figures of docs/performance.md are measured against their bounds; the second variable names an earlier build to
+//! compare with:
 //!
 //!     LUAT_OTA_FLEET_BINARY=target/release/luat-ota LUAT_OTA_BEFORE_BINARY=… cargo test --test journal_million -- --nocapture
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
@@ -22,13 +23,13 @@ use common::{IMEI, PATIENCE, Place, Rows, Server, clean, get, luat, run_command,
 /// Bytes of journal per device after a compaction.
 const BYTES: u64 = 200;
 
-/// Bytes of what is written once, whatever the number of devices.
+/// Bytes of the lines that are written once, whatever the number of devices.
 const ONCE: u64 = 250_000;
 
-/// Starts of each kind. The best one counts: a loaded machine only adds to it.
+/// Number of starts of each kind. The shortest one counts: load on the machine only adds time.
 const STARTS: usize = 5;
 
-/// A number of devices, and the longest start with them.
+/// A number of devices, and the longest permitted time of a start with them.
 struct Bounds {
     devices: u64,
     start: Duration,
@@ -40,8 +41,8 @@ fn line(journal: &mut String, text: &str) {
     writeln!(journal, "{text},\"crc\":\"{crc:08x}\"}}").unwrap();
 }
 
-/// A journal as earlier versions wrote it: a fleet of several projects, platforms and versions, four fifths of it updated
-/// to a release or on the way.
+/// A journal as earlier versions wrote it: a fleet of several projects, platforms and versions, of which four fifths
+/// have been updated to a release or are being updated.
 fn journal(devices: u64) -> String {
     let now = UNIX_EPOCH.elapsed().unwrap().as_secs();
     let mut journal = String::new();
@@ -82,7 +83,7 @@ fn journal(devices: u64) -> String {
     journal
 }
 
-/// Lines that make a journal more than twice as long as what the server expects of its devices.
+/// Lines that make a journal more than twice as long as the server expects for its devices.
 fn superseded(devices: u64) -> String {
     let now = UNIX_EPOCH.elapsed().unwrap().as_secs();
     let mut journal = String::new();
@@ -107,7 +108,7 @@ fn start(place: Place, binary: &Path, devices: u64) -> Server {
     Server::from_command(place, &mut command)
 }
 
-/// The shortest time from the start of the process to the answer to a check.
+/// The shortest time from the start of the process to the reply to a check.
 fn starts(what: &str, mut place: Place, binary: &Path, devices: u64) -> (Place, Duration) {
     let (mut best, mut work, mut memory) = (Duration::MAX, Duration::MAX, 0);
     for _ in 0..STARTS {
@@ -123,23 +124,23 @@ fn starts(what: &str, mut place: Place, binary: &Path, devices: u64) -> (Place, 
     (place, best)
 }
 
-/// Waits until a check gets the answer that there is nothing newer.
+/// Waits until a check gets the reply that there is nothing newer.
 fn wait_for_check(server: &Server) {
     let check = get(&luat("PUMP", IMEI, "9.0.0"));
     let answered = server.wait_for_reply(&check, PATIENCE, |reply| reply.status == 404);
     answered.unwrap();
 }
 
-/// CPU time of a server so far. On a busy machine only this says much.
+/// CPU time of a server so far, which is meaningful on a busy machine, too.
 fn cpu(server: &Server) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();
     let fields: Vec<i64> = fields.split(' ').filter_map(|n| n.parse().ok()).collect();
-    // Of user and system, after the name and the state of the process.
+    // User and system time, in fields after the name and the state of the process.
     Duration::from_millis(10 * (fields[10] + fields[11]) as u64)
 }
 
-/// Everything that a state folder remembers of devices.
+/// The data of all devices that a state folder contains.
 fn remembered(place: &Place, binary: &Path) -> Vec<String> {
     let mut command = Command::new(binary);
     clean(&mut command);
@@ -163,7 +164,8 @@ fn show(what: &str, waits: &Waits) -> Duration {
     waits.percentile(99)
 }
 
-/// Compacts a fleet while devices check, and starts with it. Returns the time of a start and the bytes of the journal.
+/// Compacts a fleet while devices check, and starts a server with it. Returns the time of a start and the bytes of the
+/// journal.
 fn measure(bounds: &Bounds, rows: &mut Rows) -> (Duration, u64) {
     let devices = bounds.devices;
     let is_strict = binary().is_some();
@@ -177,7 +179,7 @@ fn measure(bounds: &Bounds, rows: &mut Rows) -> (Duration, u64) {
         "{devices} devices\n  journal of the former format: {} bytes",
         size()
     );
-    // A million would take a gigabyte of memory.
+    // The lists of a million devices would take a gigabyte of memory.
     let before = (!is_strict).then(|| remembered(&place, &binary));
     let mut place = place;
     if is_strict {
@@ -224,7 +226,7 @@ fn measure(bounds: &Bounds, rows: &mut Rows) -> (Duration, u64) {
     let (place, best) = starts("start", place, &binary, devices);
     drop(place);
     if is_strict {
-        // Checks of a busy machine are slow without a compaction, too.
+        // On a busy machine, checks are slow without a compaction, too.
         let check = Duration::from_millis(5).max(usual * 2);
         for (what, took, most) in [
             ("compaction", took, Duration::from_secs(60)),

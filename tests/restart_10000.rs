@@ -1,5 +1,5 @@
-//! Promise: with 10,000 releases a restart answers its first check at once, because it reads headers
-//! and not gigabytes.
+//! Promise: with 10,000 releases a restarted server answers its first check at once, because it
+//! reads headers and not gigabytes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![allow(missing_docs)]
 
@@ -37,8 +37,8 @@ fn a_restart_with_10000_releases_answers_its_first_check_at_once() {
         }
     }
     println!("first start: all known after {:.2?}", start.elapsed());
-    // One polite end and two power cuts. A machine that does other things at the same time may be
-    // slow once, not every time.
+    // One orderly end and two power cuts. On a machine that is busy with other work a start may be
+    // slow once, but not every time.
     let mut place = server.terminate();
     let mut best = Duration::MAX;
     for project in [57, 99, 0] {
@@ -47,12 +47,12 @@ fn a_restart_with_10000_releases_answers_its_first_check_at_once() {
         let reply = server.get(&luat(&format!("P{project}"), IMEI, "1.0.49"));
         let took = start.elapsed();
         println!("restart: first check answered after {took:.2?}");
-        // The very first answer knows all releases.
+        // The very first reply uses all releases.
         reply.must_be_file(&bytes(project, 100)).unwrap();
         best = best.min(took);
         place = server.kill();
     }
-    // The promise is a second; unoptimised code is given three.
+    // The promise is one second; unoptimised code may take three.
     let promised = Duration::from_secs(if cfg!(debug_assertions) { 3 } else { 1 });
     assert!(best <= promised, "{best:?}");
 }

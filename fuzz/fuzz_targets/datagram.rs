@@ -1,6 +1,6 @@
-//! Whatever arrives on the modules' UDP port (or as a message over TCP): reading it must not panic, and what
-//! begins like one of our own replies is never answered (two servers must not talk to each other for
-//! ever). `cargo fuzz run datagram`.
+//! Parses any bytes of the modules' UDP port (or of a message over TCP). Parsing must not panic, and a
+//! message that begins like one of the server's own replies is never answered, because two servers would
+//! otherwise answer each other endlessly. `cargo fuzz run datagram`.
 #![no_main]
 
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
             assert_eq!(message, Datagram::Silence);
         }
     }
-    // What UDP pads and terminals add does not matter.
+    // Padding of UDP and line ends of terminals are ignored.
     let padded = [bytes, b"\r\n\0"].concat();
     assert_eq!(parse(&padded), message);
     match message {

@@ -1,5 +1,5 @@
-//! Whatever bytes arrive on the modules' HTTP port: reading the head and what is asked in it must neither
-//! panic, hang nor see two different things in the same bytes. `cargo fuzz run http_head`.
+//! Parses any bytes of the modules' HTTP port as a head and its query. Parsing must neither panic nor
+//! hang, nor read the same bytes in two different ways. `cargo fuzz run http_head`.
 #![no_main]
 
 use std::net::IpAddr;
@@ -17,7 +17,8 @@ const LIMITS: HeadLimits = HeadLimits {
 
 fuzz_target!(|bytes: &[u8]| {
     let all = read(bytes, LIMITS);
-    // As it may arrive: what fewer bytes are is what more of them are, unless more are needed.
+    // Bytes may arrive in parts: the result of the first half must also be the result of the whole,
+    // unless the half is incomplete.
     let half = bytes.get(..bytes.len() / 2).unwrap_or_default();
     match (read(half, LIMITS), &all) {
         (HeadProgress::Complete(early, used), HeadProgress::Complete(late, same)) => {

@@ -1,8 +1,8 @@
-//! Reading any file as the journal must neither panic, hang nor fail, and a fleet that was filled from it must be able
-//! to write itself down again. `cargo fuzz run journal`.
+//! Loads any file as the journal. Loading must neither panic, hang nor fail, and it must be possible to save the
+//! loaded fleet again. `cargo fuzz run journal`.
 //!
-//! A fuzzer does not find a CRC by trying, so each line that begins with `{` gets the right one in place of
-//! its own; all others stay as they are.
+//! A fuzzer does not find a CRC by trial, so each line that begins with `{` gets the right CRC instead of its own. All
+//! other lines remain unchanged.
 #![no_main]
 
 use std::time::Instant;
@@ -24,7 +24,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         journal.push(b'\n');
     }
-    // One folder for each process of the fuzzer; in memory where there is such a place.
+    // One folder for each process of the fuzzer, in memory if there is such a place.
     let root = ["/dev/shm", "/tmp"].map(std::path::Path::new);
     let root = root.iter().find(|root| root.is_dir()).unwrap();
     let folder = root.join(format!("luat-ota-fuzz-{}", std::process::id()));

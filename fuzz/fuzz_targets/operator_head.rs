@@ -1,5 +1,6 @@
-//! Bytes on the operator's port: reading the head, decoding and routing it and judging access must neither panic,
-//! hang nor grow without bound. `cargo fuzz run operator_head` (on a stable compiler with RUSTC_BOOTSTRAP=1).
+//! Parses any bytes of the operator port. Reading the head, decoding it, routing it and checking access must
+//! neither panic, hang nor allocate without bound. `cargo fuzz run operator_head` (on a stable compiler with
+//! RUSTC_BOOTSTRAP=1).
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,14 +9,14 @@ use luat_ota::operator::head::{LONGEST, read};
 use luat_ota::operator::route;
 
 fuzz_target!(|bytes: &[u8]| {
-    // In two pieces, as from a network.
+    // In two parts, as they may arrive from a network.
     let half = bytes.get(..bytes.len() / 2).unwrap_or_default();
     let is_decided_early = !matches!(read(half), Ok(None));
     let Ok(Some((head, used))) = read(bytes) else {
         return;
     };
     assert!(used <= bytes.len() && used <= LONGEST);
-    // What is decoded is what was checked.
+    // Exactly the checked bytes are decoded.
     assert!(bytes[..used].is_ascii() && bytes[..used].ends_with(b"\r\n\r\n"));
     assert!(!is_decided_early || used <= half.len());
     for part in &head.target.parts {

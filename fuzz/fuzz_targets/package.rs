@@ -1,4 +1,4 @@
-//! Archives, LuaDB images and script packages with any bytes: reading them ends, and ends without a panic.
+//! Reads any bytes as an archive, a LuaDB image and a script package. Reading must end, and must not panic.
 
 #![no_main]
 

@@ -1,8 +1,9 @@
-//! Promise: with nginx and HAProxy in front of two servers, configured as docs/high-availability.md says, each device is
-//! served by the same server, resumed downloads are not refused, and the loss of a server stops no update.
+//! Promise: with nginx and HAProxy in front of two servers, configured as docs/high-availability.md says, each device
+//! is served by the same server, resumed downloads are not refused, and the loss of a server stops no update.
 //!
-//! The real programs run, with the very text of the document; only the addresses are others. Where one is not installed the
-//! test says that it was skipped; with CI=true it fails (apt-get install nginx-light libnginx-mod-stream haproxy).
+//! The real programs run with the text of the document, in which only the addresses are replaced. If one is not
+//! installed, the test reports that it was skipped; with CI=true it fails (apt-get install nginx-light
+//! libnginx-mod-stream haproxy).
 #![cfg(feature = "lab")]
 
 use crate::common;
@@ -20,10 +21,10 @@ use common::{
 };
 use serde_json::Value;
 
-/// Bytes of the file.
+/// Size of the file in bytes.
 const SIZE: usize = 400_000;
 
-/// Devices of a test.
+/// Number of devices of a test.
 const DEVICES: u64 = 40;
 
 /// The IMEI of a device.
@@ -31,7 +32,7 @@ fn imei(number: u64) -> String {
     format!("{}", 862_991_440_000_000 + number * 7)
 }
 
-/// Two servers with a common secret, for a load balancer on this machine.
+/// Two servers with a common secret, as backends of a load balancer on this machine.
 fn servers(bytes: &[u8], secret: &Place) -> [Server; 2] {
     let file = secret.root.join("secret");
     [(); 2].map(|()| {
@@ -48,11 +49,11 @@ fn servers(bytes: &[u8], secret: &Place) -> [Server; 2] {
     })
 }
 
-/// Where something listens: a server, or the load balancer.
+/// Listening addresses of a server or of the load balancer.
 #[derive(Clone, Copy, Debug)]
 pub struct Ports {
     pub http: SocketAddr,
-    /// UDP and TCP 2234.
+    /// UDP and TCP port 2234.
     pub packets: SocketAddr,
 }
 
@@ -66,7 +67,7 @@ impl Ports {
     }
 }
 
-/// Blocks of the document in this language, with the addresses of here.
+/// The document's blocks in this language, with the addresses of the test.
 pub fn blocks(language: &str, servers: [Ports; 2], balancer: Ports) -> Vec<String> {
     let Ports { http, packets } = balancer;
     let here = |text: &str| {
@@ -92,10 +93,10 @@ pub fn blocks(language: &str, servers: [Ports; 2], balancer: Ports) -> Vec<Strin
     blocks.iter().map(|block| here(block)).collect()
 }
 
-/// The module of nginx for UDP and TCP.
+/// Path of the nginx module for UDP and TCP.
 pub const STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
-/// Whether the module is installed; without it the test says that it was skipped.
+/// Whether the nginx module is installed. If not, reports that the test was skipped.
 pub fn has_stream_module() -> bool {
     if std::path::Path::new(STREAM).exists() {
         return true;
@@ -107,7 +108,7 @@ pub fn has_stream_module() -> bool {
     false
 }
 
-/// A load balancer, with its address for UDP and TCP 2234.
+/// A load balancer, with its address for UDP and TCP port 2234.
 struct Balancer {
     proxy: Proxy,
     packets: SocketAddr,
@@ -144,7 +145,7 @@ fn haproxy(servers: &[Server; 2]) -> Option<Balancer> {
     Some(Balancer { proxy, packets })
 }
 
-/// A request through the load balancer; an error if it is cut.
+/// The reply to a request through the load balancer; an error if it is cut short.
 fn ask(address: SocketAddr, request: &[u8]) -> Result<Reply, String> {
     let mut stream = TcpStream::connect(address).map_err(|error| error.to_string())?;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -183,7 +184,8 @@ fn has_served(server: &Server, number: u64) -> bool {
     server.log.all().iter().any(|line| line.contains(&imei))
 }
 
-/// The devices that each server has served, of the first `count`. Each must be served by one.
+/// The devices that each server has served, of the first `count`. Fails unless each device was served by exactly one
+/// server.
 fn served(servers: &[Server; 2], count: u64) -> [Vec<u64>; 2] {
     let of = |server| {
         (0..count)
@@ -202,7 +204,7 @@ fn served(servers: &[Server; 2], count: u64) -> [Vec<u64>; 2] {
     served
 }
 
-/// Resumes behind the load balancer, and then the loss of a server.
+/// Tests resumed downloads behind the load balancer, and then the loss of a server.
 fn survives(start: impl Fn(&[Server; 2]) -> Option<Balancer>) {
     let (bytes, secret) = (noise(97, SIZE), Place::new());
     let servers = servers(&bytes, &secret);
@@ -220,7 +222,7 @@ fn survives(start: impl Fn(&[Server; 2]) -> Option<Balancer>) {
         );
         begin(address, number, 20_000);
     }
-    // The spelling of names, which modules need.
+    // Modules need header names in their exact spelling.
     let reply = ask(address, &get(&luat("P", &imei(0), "1.0.0"))).unwrap();
     reply.must_be_file(&bytes).unwrap();
     let [_, kept] = served(&servers, DEVICES);
@@ -363,7 +365,7 @@ fn udp_downloads_behind_nginx_go_on_at_the_other_server() {
                     device.ask_for(format!("Get{number},{}", offer.id), Duration::from_secs(1));
                 match reply.as_deref().map(|reply| offer.data(number, reply)) {
                     Some(Ok(data)) => break data.to_vec(),
-                    // nginx says with an empty datagram that the server is gone.
+                    // nginx reports the lost server with an empty datagram.
                     _ => lost += 1,
                 }
                 assert!(lost < 10, "packet {number}");
@@ -391,7 +393,7 @@ fn tcp_downloads_go_on_at_the_other_server_after_the_module_has_connected_again(
         let mut servers = servers.map(Some);
         for number in 1..=offer.count {
             if number == 10 {
-                // The one that has it.
+                // Kill the server that has the device.
                 wait_until("the log has the device", PATIENCE, || {
                     let mut servers = servers.iter().flatten();
                     servers.any(|server| has_served(server, 1))

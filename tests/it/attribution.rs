@@ -1,5 +1,5 @@
 //! Promise: the log, the release and the list of changes show who changed what, also after a restart; and a token of
-//! `operator-tokens` opens what its line says.
+//! `operator-tokens` has the rights that its line states.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -22,7 +22,7 @@ fn write_tokens(state: &Path, text: &str) {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// The same port with another token.
+/// The same operator port with another token.
 fn with(operator: &Operator, token: &str) -> Operator {
     Operator {
         address: operator.address,
@@ -31,7 +31,7 @@ fn with(operator: &Operator, token: &str) -> Operator {
     }
 }
 
-/// By, action, project, version, newest first.
+/// Author, action, project and version of each change, newest first.
 fn changes(operator: &Operator) -> Vec<(String, String, String, String)> {
     let list = operator.get("/api/v1/changes").json();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -79,7 +79,7 @@ fn the_log_the_release_and_the_list_show_who_changed_what() {
     assert_eq!(changes(&operator), []);
 
     assert_eq!(alice.put_file("P/2.0.0/u.bin", "", &noise(82, 5000)), 201);
-    // The same bytes again change nothing.
+    // An upload of the same bytes changes nothing.
     assert_eq!(alice.put_file("P/2.0.0/u.bin", "", &noise(82, 5000)), 200);
     let release = operator.wait_for("/api/v1/releases", "it is published", |list| {
         list["releases"][0]["version"] == "2.0.0"
@@ -93,7 +93,7 @@ fn the_log_the_release_and_the_list_show_who_changed_what() {
         is_event(line, "release_found") && line.contains("uploaded by alice")
     });
 
-    // A reader reads, and changes nothing.
+    // A read token can read and cannot change anything.
     assert_eq!(bob.get("/api/v1/releases").status, 200);
     for (method, target) in [
         ("POST", "/api/v1/releases/P/2.0.0/pause"),
@@ -137,7 +137,7 @@ fn the_log_the_release_and_the_list_show_who_changed_what() {
             .status,
         200
     );
-    // What is refused is no change, nor what only asks.
+    // Refused requests and pure queries are not listed as changes.
     assert_eq!(
         alice
             .post("/api/v1/releases/P/9.9.9/pause", &json!({}))
@@ -171,7 +171,7 @@ fn the_log_the_release_and_the_list_show_who_changed_what() {
         is_event(line, "change") && is_event(line, "alice") && is_event(line, "pause")
     });
 
-    // All of it survives a kill.
+    // All changes survive SIGKILL.
     let server = Server::start_in(server.kill(), &[]);
     let operator = Operator::of(&server);
     assert_eq!(changes(&operator), expected);
@@ -183,7 +183,7 @@ fn the_log_the_release_and_the_list_show_who_changed_what() {
         (&release["published_by"], &release["paused_by"]),
         (&json!("alice"), &json!("alice"))
     );
-    // By the command.
+    // A change by the command line.
     let state = server.place().state().display().to_string();
     let output = run(&["resume", "P/2.0.0", "--state", &state]);
     assert!(output.status.success(), "{}", both(&output));
@@ -259,7 +259,7 @@ fn tokens_are_valid_as_soon_as_the_file_is_written_and_no_longer_than_they_stand
         status(ALICE) == 401
     });
     assert_eq!(status(BOB), 200);
-    // Others can read it: nobody is let in, and the log says why.
+    // If others can read the file, all its tokens are rejected, and the log says why.
     let path = state.join("operator-tokens");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     wait_until("bob is not let in any more", PATIENCE, || {
@@ -272,7 +272,7 @@ fn tokens_are_valid_as_soon_as_the_file_is_written_and_no_longer_than_they_stand
     wait_until("bob is not let in without the file", PATIENCE, || {
         status(BOB) == 401
     });
-    // The single token works all along.
+    // The operator token works throughout.
     assert_eq!(operator.get("/api/v1/summary").status, 200);
 }
 
@@ -307,7 +307,7 @@ fn the_page_says_who_uploaded_and_who_paused_a_release() {
             browser.wait_text(shown, "not yet");
         }
     }
-    // A resumed release names nobody who paused it.
+    // A resumed release no longer shows who paused it.
     browser.click(&format!("{release} [data-key=resume]"));
     browser.click("dialog [type=submit]");
     let is_gone = "

@@ -1,4 +1,4 @@
-//! Promise: every command and every configuration in a document is run by a test, or says why not.
+//! Promise: every command and every configuration in a document is run by a test, or the document states why not.
 //!
 //! CONTRIBUTING.md has the convention. readme.rs runs `console` blocks, docs.rs reads `json` blocks as
 //! `release.json`, and the syntax of `lua` blocks is checked here.
@@ -13,8 +13,8 @@ use std::process::{Command, Stdio};
 use common::Rows;
 use common::documents::{self, Block, Mark, ROOT};
 
-/// Programs that a document tells its reader to run. A block without a language that has one of them at
-/// the start of a line shows a command.
+/// Programs that a document tells its reader to run. A block without a language shows a command if a
+/// line begins with one of these programs.
 const PROGRAMS: &[&str] = &[
     "$",
     "adb",
@@ -77,7 +77,7 @@ const PROGRAMS: &[&str] = &[
     "wsl.exe",
 ];
 
-/// What starts the scripts that documents name. A test in `tests/` is started by `cargo test`.
+/// Programs that start the scripts that documents name. `cargo test` starts the tests in `tests/`.
 const STARTERS: &[&str] = &[
     ".ci/run",
     "packaging/test.sh",
@@ -90,7 +90,7 @@ const STARTERS: &[&str] = &[
 fn command(block: &Block) -> Option<&str> {
     block.text.lines().find(|line| {
         let line = line.trim_start();
-        // A setting in front: `NAME=value program`.
+        // An assignment before the program: `NAME=value program`.
         let setting = |word: &&str| {
             word.split_once('=').is_some_and(|(name, _)| {
                 !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
@@ -107,7 +107,7 @@ fn command(block: &Block) -> Option<&str> {
     })
 }
 
-/// Whether a script or test reads the block out of the document, or has every line of it.
+/// Checks that a script or test reads the block out of the document, or contains all of its lines.
 fn runs(file: &str, document: &str, block: &Block) -> Result<(), String> {
     let code = std::fs::read_to_string(Path::new(ROOT).join(file))
         .map_err(|error| format!("{file}: {error}"))?;
@@ -132,7 +132,7 @@ fn runs(file: &str, document: &str, block: &Block) -> Result<(), String> {
         .ok_or(format!("nothing starts {file}: one of {STARTERS:?} must"))
 }
 
-/// Whether the block is run, or says why not.
+/// Checks that the block is run, or that the document states why not.
 fn judge(document: &str, block: &Block) -> Result<(), String> {
     match (&block.mark, block.language.as_deref()) {
         (Some(Mark::NotRun(reason)), _) if reason.split_whitespace().count() < 2 => {
@@ -236,7 +236,7 @@ fn the_rule_for_blocks_finds_what_breaks_it() {
     }
 }
 
-/// Parses Lua, an expression too. `None`: no parser is installed.
+/// Parses Lua, either statements or an expression. `None` if no parser is installed.
 fn parses(code: &str) -> Option<Result<(), String>> {
     let check = |code: &str| {
         let mut child = Command::new("luac5.3")

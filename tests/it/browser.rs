@@ -1,6 +1,6 @@
-//! The page in a real browser: headless Chromium against a real server (apt-get install chromium
-//! chromium-driver). Without a browser each test prints that it was skipped; with CI=true that is a failure, unless
-//! LUAT_OTA_NO_BROWSER=1.
+//! Tests of the operator page in a real browser: headless Chromium against a real server (apt-get install chromium
+//! chromium-driver). Without a browser each test reports that it was skipped; with CI=true that is a failure,
+//! unless LUAT_OTA_NO_BROWSER=1.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -19,7 +19,7 @@ fn a_dropped_file_shows_within_two_seconds_without_a_reload() {
     };
     desk.browser.wait_text("main .empty", "No release yet");
     desk.browser.js("window.same = true", json!([]));
-    // From the drop to the page. A busy machine may be late once.
+    // Time from the drop to the page. A busy machine may be late once.
     let quick = (1..=3).any(|n| {
         let version = format!("2.0.{n}");
         let dropped = Instant::now();
@@ -31,7 +31,7 @@ fn a_dropped_file_shows_within_two_seconds_without_a_reload() {
     });
     assert!(quick);
     desk.browser.wait_text("#toast", "ALIYUN 2.0.");
-    // What cannot be served is there with its reason, too.
+    // A file that cannot be served is shown with the reason, too.
     desk.server
         .drop_firmware("ALIYUN/3.0.0/core.soc", &noise(2, 1000));
     desk.browser
@@ -62,12 +62,12 @@ fn the_bar_of_a_running_download_moves() {
         );
         value.as_str().map(|text| text.parse::<f64>().unwrap())
     };
-    // It is there when the module gets on, and moves when it gets on further.
+    // Progress appears when the module begins to download, and increases with the bytes that it receives.
     let end = Instant::now() + Duration::from_secs(30);
     let mut first: Option<f64> = None;
     let last = loop {
         assert!(Instant::now() < end, "it stays at {first:?}");
-        // Slower than the server tells of it, which is once a second.
+        // Slower than the server's progress events, which it sends once a second.
         assert!(download.read(16 * 1024).unwrap() > 0, "it ended");
         std::thread::sleep(Duration::from_millis(100));
         match (first, at()) {
@@ -141,7 +141,7 @@ fn without_a_token_there_is_a_field_for_one_in_both_languages() {
             0,
             "nothing is shown without a token"
         );
-        // Another view is no way around it.
+        // Another view requires the token, too.
         desk.go("#/devices");
         browser.wait_text(".login h1", title);
         desk.go("#/releases");
@@ -156,10 +156,10 @@ fn without_a_token_there_is_a_field_for_one_in_both_languages() {
         let up = "return document.querySelector('#link.streaming') !== null";
         browser.wait("the event stream is up", up, json!([]));
     }
-    // A link with another token brings the field back and says why.
+    // A link with a wrong token shows the field again, with the reason.
     browser.open(&desk.url("#token=not-this-one"));
     browser.wait_text(".login [role=alert]", "not the right token");
-    // The read token shows everything; a change asks for the operator's.
+    // The read token shows everything; a change requires the operator token.
     browser.fill("#token", read.trim());
     browser.click(".login [type=submit]");
     browser.wait_text(&release, "Live");
@@ -180,7 +180,7 @@ fn a_token_that_is_no_longer_good_is_asked_for_when_something_is_to_be_changed()
     };
     let browser = &desk.browser;
     let release = card("P", "2.0.0");
-    // The link's token is kept for this tab, and is gone from the address.
+    // The token of the link is kept for this tab and removed from the address.
     browser.wait_text(&release, "Live");
     let address = browser.js("return location.href", json!([]));
     assert_eq!(address, desk.url("#/releases"));
@@ -209,7 +209,7 @@ fn a_file_that_is_dropped_onto_the_page_is_uploaded() {
     };
     let browser = &desk.browser;
     browser.wait_text(&card("ALIYUN", "2.0.0"), "Live");
-    // Luatools output anywhere: its name says all.
+    // A file that Luatools made can be dropped anywhere: its name contains project, version and platform.
     let bytes = script_package(EC7XX, 6);
     let name = "FOTA2_DEMO_2012.001.004_LuatOS-SoC_Air780EPM.bin";
     desk.drop_file("h1", name, &bytes);
@@ -227,13 +227,13 @@ fn a_file_that_is_dropped_onto_the_page_is_uploaded() {
     desk.go("#/releases");
     browser.wait_text(&card("FOTA2_DEMO", "2012.001.004"), "Live");
 
-    // Onto a project: only the version is missing.
+    // A file that is dropped onto a project lacks only the version.
     desk.drop_file(".project h2", "update.bin", &noise(7, 5000));
     browser.wait_text("li:first-child", "both project and version");
     browser.fill("li:first-child .field + .field input", "2.0.1");
     browser.wait_text("li:first-child .head", "update.bin");
     browser.wait_text("li:first-child .bill", "No device");
-    // Whoever types and clicks at once does not upload by the answer to what stood there before.
+    // A user who types and immediately clicks must not upload according to the reply for the earlier text.
     let reachable = "
         const [file, text] = [document.querySelector('li:first-child'), arguments[0]];
         if (text) {
@@ -246,7 +246,7 @@ fn a_file_that_is_dropped_onto_the_page_is_uploaded() {
     assert_eq!(browser.js(reachable, json!([""])), true);
     assert_eq!(browser.js(reachable, json!(["8629914"])), false);
     browser.wait("it can be uploaded", reachable, json!([""]));
-    // Its rules are there before it is (case 52).
+    // The rules are written before the file (case 52).
     browser.click("li:first-child summary");
     browser.fill("li:first-child input[id^=allow]", "862991443753386");
     browser.click("li:first-child .upload");
@@ -257,7 +257,7 @@ fn a_file_that_is_dropped_onto_the_page_is_uploaded() {
     let path = desk.server.place().path("ALIYUN/2.0.1/update.bin");
     assert_eq!(std::fs::read(path).unwrap(), noise(7, 5000));
 
-    // What the folder would quarantine is refused with the reason, before a byte of it is sent.
+    // A file that would be quarantined is refused with the reason before any byte is sent.
     desk.go("#/releases");
     browser.wait_text(&card("ALIYUN", "2.0.1"), "Live");
     desk.drop_file(&card("ALIYUN", "2.0.1"), "core.binpkg", &noise(8, 5000));
@@ -299,7 +299,7 @@ fn the_page_goes_on_when_the_event_stream_is_gone() {
     let Some(mut desk) = Desk::open("no event stream", |_| {}) else {
         return;
     };
-    // Sixteen readers are all that the server has room for.
+    // Sixteen slow readers use all connections that the server permits.
     let mut readers = Vec::new();
     desk.browser.open("about:blank");
     for _ in 0..16 {
@@ -354,7 +354,7 @@ fn a_version_below_what_most_devices_run_is_doubted_and_the_bill_shown() {
         ".file .reason",
         "5 of 6 devices will not take it: nothing newer",
     );
-    // Nothing is sent before that was read.
+    // Nothing is sent before the operator has confirmed the warning.
     let waits = "return document.querySelector('.file .upload').disabled";
     assert_eq!(browser.js(waits, json!([])), true);
     browser.click(".file [role=status] .check input");
@@ -401,7 +401,7 @@ fn the_upload_page_says_how_many_of_a_fleet_that_reports_its_core_will_take_a_pl
         browser.wait_text(".file .others", others);
         let none = "return document.querySelector('.file .reason') === null";
         assert_eq!(browser.js(none, json!([])), true, "nothing is doubtful");
-        // With rules that come first there are fewer.
+        // Rules that are uploaded before the file reduce the number.
         browser.click(".file details summary");
         browser.fill("input[id^=allow-]", &format!("{} {}", imei(0), imei(1)));
         let fewer = bill.replace("7 of 9", "2 of 9").replace("7 × 20", "2 × 20");

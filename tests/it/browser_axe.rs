@@ -1,5 +1,5 @@
-//! The page checked by axe-core (npm, tools/axe) in a real browser (see browser.rs). Where npm or the package cannot be
-//! had, the test says so and is skipped.
+//! Accessibility checks of the page with axe-core (npm, tools/axe) in a real browser (see browser.rs). If npm or the
+//! package is not available, the test reports that it was skipped.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use common::desk::{Desk, a_busy_fleet, a_full_folder, card, each_view};
 use serde_json::json;
 
-/// The source of axe-core.
+/// The source code of axe-core.
 fn axe() -> Option<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/axe");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("axe");
@@ -36,7 +36,7 @@ fn axe() -> Option<String> {
     Some(std::fs::read_to_string(file).unwrap())
 }
 
-/// The rules that are violated, each with its elements.
+/// Script that returns the violated rules, each with its elements.
 const VIOLATIONS: &str = "
     const heard = await axe.run(document, { resultTypes: ['violations'] });
     return heard.violations.map((rule) => rule.id + ': ' + rule.help + ': ' + rule.nodes.map((node) => node.target.join(' ') + ' ' + node.html.slice(0, 80) + ' ' + node.failureSummary.slice(0, 200)).join(' | '));";
@@ -96,7 +96,7 @@ fn a_wide_screen_shows_releases_as_a_table() {
     browser.wait_text("table th[scope=row]", "2.0.2");
     let cards = "return document.querySelectorAll('.cards > article').length";
     assert_eq!(browser.js(cards, json!([])), 0);
-    // The same numbers as the API.
+    // The page shows the same numbers as the API.
     let numbers = "
         const reply = await fetch('/api/v1/releases?limit=500', { headers: { Authorization: 'Bearer ' + sessionStorage.getItem('luat-ota.token') } });
         const { releases } = await reply.json();

@@ -1,4 +1,4 @@
-//! The Chinese page contains no English, but for names, ids and code (see browser.rs).
+//! Tests that the Chinese page contains no English except names, ids and code (see browser.rs).
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -9,8 +9,8 @@ use common::literals::literals;
 use luat_ota::firmware::rules::Rules;
 use serde_json::{Value, json};
 
-/// Words that are names, units or keys, besides the keys of release.json. A word with a capital letter after the
-/// first, a digit, a dot, a slash or an underscore is a name, too.
+/// Words that are names, units or keys, in addition to the keys of release.json. A word that contains a capital letter
+/// after the first letter, a digit, a dot, a slash or an underscore is a name, too.
 const NAMES: &[&str] = &[
     "kB",
     "luat-ota",
@@ -50,7 +50,7 @@ const NAMES: &[&str] = &[
     "pack",
 ];
 
-/// Finds English in texts: words of letters that are no names.
+/// Script that finds English in texts: words that consist of letters and are not names.
 const ENGLISH: &str = "
     const english = (text) => (text.replace(/`[^`]*`|\"[^\"]*\"|\\{[^}]*\\}|X\\d/g, ' ').match(/(?<![0-9A-Za-z])[A-Za-z@][A-Za-z0-9@._+\\/-]*/g) || [])
         .filter((word) => !names.includes(word) && !names.includes(word.replace(/[.-]+$/, '')) && !/[0-9._\\/@]|^[A-Z-]+$|.[A-Z]/.test(word));";
@@ -97,7 +97,7 @@ fn the_chinese_page_has_no_english_words() {
         browser.wait_text("#e-window", "不是时段");
         check("a release");
         for action in ["pause", "percent", "rollback", "retire"] {
-            // Not by coordinates: what was unfolded may still move.
+            // Not a click at coordinates, because an unfolding element may still move.
             let button = format!("{} [data-key={action}]", card("ALIYUN", "2.0.1"));
             browser.js(
                 "document.querySelector(arguments[0]).click()",
@@ -152,7 +152,7 @@ const PARTS: &[&str] = &[
     "and @{name}.txt",
     "and there is no file @{name}",
     "`{entry}` in",
-    // Replies that the page does not show: of the command line, and to requests of other clients.
+    // Texts that the page does not show: output of the command line, and replies to requests of other clients.
     "{text} ({refused})",
     "the file is too large for it",
     "{} is now {}",
@@ -202,8 +202,8 @@ const PARTS: &[&str] = &[
     "its directory",
 ];
 
-/// Files of these folders whose texts the page does not show: metrics, the stream's form, packages for the command
-/// line, and what only a client that is no browser is told of its request.
+/// Files of these folders whose texts the page does not show: metrics, the form of the event stream, packages for the
+/// command line, and errors that only a client other than a browser can get.
 const NOT_SHOWN: &[&str] = &[
     "metrics.rs",
     "events.rs",
@@ -212,8 +212,8 @@ const NOT_SHOWN: &[&str] = &[
     "operator/connection.rs",
 ];
 
-/// Every sentence on a check, a file, rules or a request of the page has a Chinese text: the literals of these modules are
-/// shown.
+/// Every sentence about a check, a file, rules or a request of the page has a Chinese text. The page shows the string
+/// literals of these modules.
 #[test]
 fn every_reason_has_a_chinese_text() {
     let Some(desk) = Desk::open("Chinese reasons", |_| {}) else {

@@ -1,4 +1,4 @@
-//! The fleet on the page, in a real browser (see `browser`).
+//! Tests of the fleet on the page, in a real browser (see `browser`).
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -48,7 +48,7 @@ fn the_why_of_a_device_asks_what_the_device_asks() {
     let browser = &desk.browser;
     let target = luatos("GOOD", "Air780E", common::IMEI, "2012.1.3");
     desk.server.wait_until_offered(&target, &good);
-    // libfota's request: no marker, the project in the path.
+    // A check of libfota, which has no marker and has the project in the path.
     let plain = "862991443750000";
     let without = format!("/luat/update/Q?imei={plain}&version=1.0.0");
     desk.server.wait_until_offered(&without, &noise(63, 3000));
@@ -116,7 +116,7 @@ fn the_bar_of_a_release_shows_how_many_of_the_fleet_are_updated_and_keeps_that_n
             "{width} % for {updated} of 120"
         );
     }
-    // A newer release is offered to those that are updated.
+    // The updated devices are offered a newer release.
     desk.server.drop_firmware("P/1.0.3/u.bin", &noise(65, 3000));
     browser.wait_text(&format!("{} .updated", card("P", "1.0.3")), "0 of 120");
     for n in 0..120 {
@@ -139,7 +139,7 @@ fn a_held_device_is_found_and_released() {
     };
     let target = luat("P", common::IMEI, "1.0.0");
     desk.server.wait_until_offered(&target, &bytes);
-    // It takes the file again and again, and stays what it is.
+    // The device downloads the file repeatedly and keeps its version.
     wait_until("it is held back", PATIENCE, || {
         desk.server.get(&target).status == 403
     });
@@ -244,7 +244,7 @@ fn a_number_leads_to_the_devices_behind_it_and_back() {
         browser.js("history.back()", json!([]));
         browser.wait_text(&card("P", "2.0.0"), "2.0.0");
     }
-    // The address has all of the filter, and is read again.
+    // The address contains the whole filter, and restores it when the page is loaded.
     desk.go("#/devices?search=700003&sort=version");
     browser.wait_text("main > [role=status]", "1 of 12 devices");
     browser.click(".devices .device");
@@ -306,7 +306,7 @@ fn the_last_hour_is_drawn() {
     desk.go("#/live");
     desk.browser
         .wait_text("figcaption", "7 checks in the last hour");
-    // A checked minute stands as high as the busiest, and can be read without seeing it.
+    // The busiest minute has the full height, and a text states the number for users who cannot see the chart.
     let drawn = "
         const [chart] = document.querySelectorAll('.rates svg[role=img]');
         const bars = [...chart.querySelectorAll('rect.whole')];

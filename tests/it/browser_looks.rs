@@ -1,5 +1,5 @@
-//! The appearance of the page in a real browser (see browser.rs): languages, themes, phones, keyboards and screen
-//! readers. LUAT_OTA_SCREENSHOTS=1 takes the pictures of the README.
+//! Tests of the appearance of the page in a real browser (see browser.rs): languages, themes, phones, keyboards
+//! and screen readers. LUAT_OTA_SCREENSHOTS=1 takes the pictures of the README.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -42,7 +42,7 @@ fn no_view_is_wider_than_a_phone_of_360_pixels() {
         return;
     };
     let _running = a_busy_fleet(&desk.server);
-    // Not innerWidth: a phone widens its window for what does not fit.
+    // Not innerWidth: a phone widens its window for content that does not fit.
     let wide = "
         const root = document.documentElement;
         document.querySelectorAll('details').forEach((e) => { e.open = true; });
@@ -73,7 +73,8 @@ fn no_view_is_wider_than_a_phone_of_360_pixels() {
     desk.quiet_console();
 }
 
-/// Text on its ground by WCAG 2.2 (1.4.3): 4.5 to 1, large text 3 to 1. Gives what is less.
+/// Script that returns the texts with less contrast than WCAG 2.2 (1.4.3) requires: 4.5 to 1, or 3 to 1 for large
+/// text.
 pub const CONTRAST: &str = "
     const channel = (v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
     const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
@@ -118,7 +119,7 @@ fn text_can_be_read_in_both_themes() {
             assert_eq!(found, json!([]), "{view}, {theme}");
         });
     }
-    // The switch wins over the system, and is remembered.
+    // The button for the theme overrides the system's setting, and the choice is stored.
     desk.browser.click("#theme");
     desk.browser.open(&desk.url(""));
     let light = "return document.documentElement.dataset.theme === 'light'";
@@ -162,7 +163,7 @@ fn everything_can_be_reached_with_the_keyboard() {
         let missed = desk.browser.js(missed, json!([]));
         assert_eq!(missed, json!([]), "{view}: not reached with Tab");
     });
-    // A dialog holds the focus, and Escape closes it without doing anything.
+    // A dialog keeps the focus, and Escape closes the dialog without an action.
     desk.go("#/releases");
     desk.browser
         .click(&format!("{} [data-key=pause]", card("ALIYUN", "2.0.1")));
@@ -181,7 +182,7 @@ fn everything_can_be_reached_with_the_keyboard() {
 
 #[test]
 fn a_screen_reader_has_a_name_for_all_that_it_comes_to() {
-    // Roles that mean nothing without a name (WAI-ARIA 1.2, "Accessible Name Required").
+    // Roles that need a name (WAI-ARIA 1.2, "Accessible Name Required").
     const NAMED: [&str; 14] = [
         "button",
         "link",
@@ -254,7 +255,7 @@ fn the_pictures_of_the_readme_are_taken() {
     std::fs::create_dir_all(&folder).unwrap();
     let mut take = |name: &str, scheme: &str| {
         browser.scheme(scheme);
-        // What was said is gone, and what still moved has come to rest.
+        // Wait until messages have disappeared and animations have ended.
         let rest = "return document.querySelector('#toast').textContent === ''";
         browser.wait("nothing is said", rest, json!([]));
         for download in &mut running {

@@ -1,4 +1,5 @@
-//! A factory file on the page, in a real browser: what is made of it, the download, and the paused release.
+//! Tests of a factory file on the page, in a real browser: the package made from the file, the download,
+//! and the paused release.
 #![cfg(all(feature = "operator", feature = "pack"))]
 
 use crate::common;
@@ -45,7 +46,7 @@ fn a_dropped_factory_file_becomes_a_package_to_download_or_to_publish_paused() {
         browser.language(language);
         browser.open(&desk.url(&format!("#token={}", desk.token)));
         browser.wait_text(&card("METER", "1.0.0"), "1.0.0");
-        // The release that it is dropped onto is not what its script says.
+        // The file is dropped onto a release whose version differs from that of the script in the file.
         desk.drop_file(&card("METER", "1.0.0"), SOC, &soc("METER", "1.0.1"));
         browser.wait_text(".file .note", PACKAGE);
         browser.wait_text(".file .note", made);
@@ -96,6 +97,6 @@ fn a_factory_file_of_which_no_package_can_be_made_says_why_and_what_is_missing_c
     browser.fill(".file .field + .field input", "1.0.2");
     browser.fill(".file .field + .field + .field input", "Air780EPM");
     browser.wait_text(".file .note", "METER_2020.1.2_LuatOS-SoC_Air780EPM.bin");
-    // The refusals are failed requests, which the browser lists.
+    // The browser reports the refusals as failed requests.
     browser.console();
 }

@@ -1,6 +1,6 @@
-//! Promise: an operator takes a release from the upload to its last module on the page alone, on a phone and on a wide
-//! screen, in both languages and both themes; a release that fails stops and is resumed; one that is not wanted is
-//! rolled back; and an export says what the API says.
+//! Promise: an operator brings a release from the upload to its last module with the page alone, on a phone and on a
+//! wide screen, in both languages and both themes; a failing release pauses itself and can be resumed; an unwanted
+//! release is rolled back; and an export agrees with the API.
 #![cfg(all(feature = "operator", feature = "lab"))]
 
 use crate::common;
@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 
 const MODULES: u64 = 300;
 
-/// How long a simulation may take on a busy machine.
+/// Time limit of a simulation on a busy machine.
 const LONG: Duration = Duration::from_secs(120);
 
-/// Width, language and theme: all eight.
+/// Width, language and theme, in all eight combinations.
 const LOOKS: [(u32, &str, &str); 8] = [
     (390, "en", "light"),
     (390, "en", "dark"),
@@ -31,7 +31,7 @@ const LOOKS: [(u32, &str, &str); 8] = [
     (1440, "en", "light"),
 ];
 
-/// Simulated modules of all generations that ask this server, in a process of their own.
+/// Simulated modules of all generations that send requests to this server, in a separate process.
 struct Modules(Child);
 
 impl Modules {
@@ -48,7 +48,7 @@ impl Modules {
         Modules(command.spawn().unwrap())
     }
 
-    /// What became of them.
+    /// The report of the simulation.
     fn report(mut self) -> Value {
         let status = wait_for_exit(&mut self.0, LONG);
         assert!(status.is_some(), "the simulation does not end");
@@ -73,14 +73,14 @@ fn play(server: &Server, flags: &[&str]) -> Value {
     Modules::start(server, flags).report()
 }
 
-/// Modules that run one version ask until all of them run another.
+/// Lets modules that run one version check until all of them run another.
 fn update(server: &Server, from: &str, to: &str) -> Value {
     let versions = ["--version", from, "--to", to];
     let pace = ["--interval", "1", "--rounds", "20"];
     play(server, &[versions, pace].concat())
 }
 
-/// Shows the page like this.
+/// Shows the page in this width, language and theme.
 fn look_at(desk: &Desk, (width, language, theme): (u32, &str, &str)) {
     let browser = &desk.browser;
     browser.size(width, 900);
@@ -91,8 +91,8 @@ fn look_at(desk: &Desk, (width, language, theme): (u32, &str, &str)) {
     browser.wait("language and theme", switch, json!([language, theme]));
 }
 
-/// In all eight looks these texts, in English and in Chinese, can be read in the element; nothing is wider than the
-/// window, and every text stands out from its ground.
+/// Checks in all eight looks that the element shows these texts, in English and in Chinese, that nothing is wider than
+/// the window, and that every text has enough contrast.
 fn is_read_everywhere(desk: &Desk, css: &str, texts: &[(&str, &str)]) {
     for look in LOOKS {
         look_at(desk, look);
@@ -111,7 +111,8 @@ fn is_read_everywhere(desk: &Desk, css: &str, texts: &[(&str, &str)]) {
     }
 }
 
-/// Uploads a file to project P as a person does, and opens the page of the release; `rules` fills in what comes with it.
+/// Uploads a file to project P as a person does, and opens the page of the release. `rules` fills in the rules of the
+/// upload.
 fn upload(desk: &Desk, version: &str, bytes: &[u8], done: &str, rules: impl Fn()) {
     let browser = &desk.browser;
     desk.go("#/releases");
@@ -137,7 +138,7 @@ fn release(operator: &Operator, version: &str) -> Value {
     found.next().unwrap().clone()
 }
 
-/// The number that stands at a place of the page.
+/// The number between two texts in an element of the page.
 fn number_in(desk: &Desk, css: &str, before: &str, after: &str) -> u64 {
     let script = "
         const found = document.querySelector(arguments[0])?.innerText.match(new RegExp(arguments[1] + '(\\\\d+)' + arguments[2]));
@@ -164,7 +165,7 @@ fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_r
         summary["devices"] == MODULES
     });
 
-    // Uploaded on a phone, paused; stages in its rules, on a wide screen; resumed.
+    // Upload on a phone, paused; add stages to the rules on a wide screen; resume.
     look_at(&desk, (390, "zh", "dark"));
     upload(
         &desk,
@@ -193,7 +194,8 @@ fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_r
     assert!((10..60).contains(&chosen), "{chosen} of 300");
     browser.click("dialog [type=submit]");
 
-    // The modules of the first stage take it: as many as the dialog said. No other does before the operator says so.
+    // The modules of the first stage are updated, as many as the dialog stated. No other module is updated before the
+    // operator says so.
     let flags = ["--to", "1.0.1", "--interval", "1", "--rounds", "1000"];
     let modules = Modules::start(server, &flags);
     let all = |count: u64| {
@@ -225,7 +227,7 @@ fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_r
     let stage = ("this is the last stage", "已是最后阶段");
     is_read_everywhere(&desk, &first, &[(&english, &chinese), stage]);
 
-    // A release that fails pauses itself, and goes on once it is resumed.
+    // A failing release pauses itself, and continues after it is resumed.
     look_at(&desk, (1440, "en", "light"));
     upload(
         &desk,
@@ -249,7 +251,7 @@ fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_r
     desk.go("#/releases/P%2F1.0.2");
     let counts = release(&operator, "1.0.2")["counts"].clone();
     let reverted = counts["reverted"].as_u64().unwrap();
-    // One module at a time may try it meanwhile.
+    // Up to one module may be testing the release meanwhile.
     assert!(reverted + 1 >= fell_back, "{counts}");
     look_at(&desk, (390, "zh", "light"));
     browser.click(&format!("{second} [data-key=resume]"));
@@ -266,7 +268,7 @@ fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_r
     assert_eq!(report["updated"], MODULES, "{report:#}");
     is_read_everywhere(&desk, &second, &[(&english, &chinese)]);
 
-    // It is not wanted after all.
+    // The release is unwanted after all.
     look_at(&desk, (390, "en", "light"));
     browser.click("[data-key=rollback]");
     browser.wait_text("dialog .effect", "300 devices run 1.0.2 now.");
@@ -283,7 +285,7 @@ fn three_hundred_modules_are_updated_from_the_page_through_stages_a_fuse_and_a_r
     desk.quiet_console();
 }
 
-/// What the page saves as CSV has the rows of the JSON of the API.
+/// Compares the CSV that the page saves with the JSON of the API.
 fn the_export_is_the_api(desk: &Desk, operator: &Operator) {
     let browser = &desk.browser;
     let keep = "
@@ -333,7 +335,7 @@ fn the_export_is_the_api(desk: &Desk, operator: &Operator) {
                 cells.push((name, text(&device[name])));
             }
             let wrong = cells.iter().find(|(name, cell)| row[*name] != *cell);
-            // LuatOS reports the number of its core in front.
+            // LuatOS reports its core version before the version of the script.
             let is_back = ["1.0.1", "2012.1.1"].contains(&&*row["version"]);
             let is_right = wrong.is_none() && is_back && row["state"] == "confirmed";
             compared.row(

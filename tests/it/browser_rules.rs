@@ -1,4 +1,4 @@
-//! The rules of a release on the page in a real browser (see browser.rs): counted, checked and written.
+//! Tests of a release's rules on the page in a real browser (see browser.rs): counted, checked and written.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -13,7 +13,7 @@ fn imei(n: u64) -> String {
     (862_991_443_700_000 + n * 7919).to_string()
 }
 
-/// The page of P 2.0.0, of which eight devices that run 1.5.0 and two that run 2.0.0 have asked.
+/// Opens the page of P 2.0.0, about which eight devices that run 1.5.0 and two that run 2.0.0 have checked.
 fn open(test: &str, rules: &[u8]) -> Option<Desk> {
     let prepare = |place: &Place| {
         place.drop_firmware("P/2.0.0/update.bin", &noise(4, 2000));
@@ -53,7 +53,7 @@ fn rules_are_counted_checked_and_saved() {
     browser.wait_text(".rules .effect", "another result than now: 8");
     browser.fill("#r-allow", &format!("{}\n{}", imei(0), imei(1)));
     browser.wait_text(".rules .effect", "2 of 10 devices may have 2.0.0");
-    // A mistake is named beside its field, and cannot be saved.
+    // A mistake is shown next to its field, and prevents saving.
     browser.fill("#r-window", "1-5");
     browser.wait_text("#e-window", "is no time of day");
     let disabled = "return document.querySelector('.rules [type=submit]').disabled";
@@ -63,7 +63,7 @@ fn rules_are_counted_checked_and_saved() {
     assert_eq!(read(), text, "nothing is written before Save");
     browser.click(".rules [type=submit]");
     browser.wait_text("#toast", "The rules of P 2.0.0 are saved.");
-    // Keys without a field, and the way in which others are written, stay.
+    // Keys without a field remain, and so does the formatting of the other keys.
     let rules: Value = serde_json::from_str(&read()).unwrap();
     let expected = json!({"percent": 100, "project_key": "k", "allow": [imei(0), imei(1)], "window": "00:00-24:00Z"});
     assert_eq!(rules, expected);
@@ -93,7 +93,7 @@ fn stages_are_counted_checked_and_saved_in_a_field_of_their_own() {
     }
     browser.fill("#r-stages", "100");
     browser.wait_text(".rules .effect", "8 of 10 devices may have 2.0.0; now 0.");
-    // One key stands in place of the other.
+    // The two keys exclude each other.
     browser.fill("#r-percent", "5");
     browser.wait_text("#e-stages", "`percent` is there as well");
     browser.click(".rules [data-key=undo]");
@@ -128,7 +128,7 @@ fn the_text_of_the_rules_is_checked_and_no_other_change_is_overwritten() {
     browser.fill("#raw", "{\n\"percent\": 100\n}");
     browser.wait_text(".rules .effect", "8 of 10 devices may have 2.0.0; now 0.");
     assert_eq!(value(&desk, "#r-percent"), "100", "the form follows");
-    // Somebody else writes the file: it is said, and not overwritten.
+    // If another editor has written the file, the page reports this and does not overwrite the file.
     std::fs::write(&file, "{\"percent\": 7}").unwrap();
     browser.click(".rules [type=submit]");
     browser.wait_text(".rules .note", "changed meanwhile");
@@ -144,7 +144,7 @@ fn the_text_of_the_rules_is_checked_and_no_other_change_is_overwritten() {
     browser.click(".rules [type=submit]");
     browser.wait_text("#toast", "The rules of P 2.0.0 are saved.");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "{ }");
-    // Only the refused request may be on the console, if it was sent before the change was seen.
+    // At most the refused request may be on the console, if it was sent before the page noticed the change.
     let said = browser.console();
     assert!(said.iter().all(|line| line.contains("412")), "{said:?}");
 }

@@ -1,4 +1,5 @@
-//! Promise: `check` shows the folder as it would be served, `explain` says what the server does, and neither disturbs it.
+//! Promise: `check` shows the folder as it would be served, `explain` states what the server would reply, and neither
+//! disturbs the server.
 
 use crate::command_line::place;
 use crate::common;
@@ -36,7 +37,7 @@ fn check_shows_the_catalogue_and_its_exit_status_says_if_all_is_well() {
         .unwrap();
     let command = "`luat-ota pack demo/2012.001.005/factory.soc`";
     assert!(line.contains(command), "{line}");
-    // A folder that is not there is no empty catalogue.
+    // A missing folder is an error, not an empty catalogue.
     let output = run(&["check", &format!("{folder}/nowhere")]);
     assert!(!output.status.success(), "{}", both(&output));
 }
@@ -134,7 +135,7 @@ fn explain_says_what_the_server_does() {
                         output.status
                     );
                     ensure!(said.contains(needle), "does not say {needle:?}: {said}");
-                    // It shows the reply as the module sees it, or at least not the opposite.
+                    // The output shows the reply as the module gets it, or at least does not contradict it.
                     let path = format!("{project}/1.0.9/update.bin");
                     if wanted == 200 {
                         ensure!(said.contains(&path), "does not name {path}: {said}");

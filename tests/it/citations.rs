@@ -1,4 +1,4 @@
-//! Promise: every citation of a document, in code and documents, names a section that it has.
+//! Promise: every citation of a document, in code and documents, names an existing section.
 #![cfg(all(feature = "lab", feature = "operator"))]
 
 use crate::common;
@@ -11,8 +11,8 @@ use common::documents::{self, ROOT};
 /// The documents that code and documents cite by number or by section.
 const CITED: [&str; 5] = ["protocol", "hazards", "decision", "cases", "decisions"];
 
-/// What can be cited of a document: its headings, their numbers (`4b` of `## 4b. Version forms`), and the
-/// numbers of its table rows.
+/// The parts of a document that can be cited: its headings, their numbers (`4b` of `## 4b. Version
+/// forms`), and the numbers of its table rows.
 fn citable(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for line in documents::prose(text).lines() {
@@ -29,7 +29,7 @@ fn citable(text: &str) -> Vec<String> {
     found
 }
 
-/// The text of a Rust file with each comment of several lines made one line.
+/// The text of a Rust file in which each comment of several lines is joined into one line.
 fn joined_comments(text: &str) -> String {
     let mut out = String::new();
     for line in text.lines() {
@@ -48,11 +48,11 @@ fn joined_comments(text: &str) -> String {
     out
 }
 
-/// What the text behind a document's name cites: `17, 18 and 19`, `13–15`, `1, "Encoding and formats"`,
-/// `section 5`. Empty if it cites the document as a whole.
+/// The parts that the text after a document's name cites: `17, 18 and 19`, `13–15`, `1, "Encoding and
+/// formats"`, `section 5`. Empty if it cites the document as a whole.
 fn cited(behind: &str) -> Vec<String> {
     let mut found = Vec::new();
-    // The number of `[…](…) 23` stands behind the link.
+    // The number of `[…](…) 23` is after the link.
     let mut rest = behind.strip_prefix(')').unwrap_or(behind);
     loop {
         let separators = [", and ", ", ", " and ", " to ", " section ", "–", " "];
@@ -115,7 +115,7 @@ fn every_citation_of_a_document_names_a_section_that_it_has() {
         let known = citable(&documents::read(&format!("docs/{document}.md")));
         let name = format!("{document}.md");
         for (file, text) in &texts {
-            // A sentence of a document may go over several lines.
+            // A sentence of a document may span several lines.
             let text = match file.ends_with(".md") {
                 true => text.replace('\n', " "),
                 false => text.clone(),

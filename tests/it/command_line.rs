@@ -1,5 +1,5 @@
-//! Promise: the command line says what it does, understands near misses, and every mistake at start
-//! is one clear sentence with the flag to change.
+//! Promise: the command line states what it does and recognises near misses, and for every mistake
+//! at the start it prints one clear sentence with the flag to change.
 
 use crate::common;
 
@@ -163,7 +163,7 @@ fn a_state_in_use_by_another_server_is_one_sentence() {
     let said = both(&output);
     assert!(!output.status.success(), "{said}");
     assert!(said.contains("--state"), "{said}");
-    // The first one does not care.
+    // The first server is unaffected.
     server.get("/healthz");
 }
 
@@ -280,7 +280,7 @@ fn each_check_and_each_finished_download_is_one_line() {
         });
         line.unwrap_or_else(|| panic!("no line with {wanted:?}"))
     };
-    // device, project, from, to, peer; bytes of the finished download
+    // Device, project, from, to and peer; bytes of the finished download.
     about(&[IMEI, "\"P\"", "2.0.0", "2.0.1", "127.0.0.1"]);
     about(&[IMEI, &bytes.len().to_string()]);
     about(&[IMEI, "nothing"]);

@@ -1,5 +1,5 @@
-//! Promise: `/firmware/<path>` serves one catalogued file where its release says `direct`, and is
-//! otherwise a wall; `/healthz` says that the server is well.
+//! Promise: `/firmware/<path>` serves a catalogued file if its release has `direct`, and refuses every
+//! other request; `/healthz` reports that the server is healthy.
 
 use crate::common;
 
@@ -17,7 +17,7 @@ fn server() -> (Server, Vec<u8>) {
     cut_off.pop();
     place.drop_firmware("open/1.0.1/open_1.0.1_LuatOS-SoC_Air780EPM.bin", &cut_off);
     place.rules("open/1.0.1/release.json", json!({ "direct": true }));
-    // Directly there, though nobody may have it as an update.
+    // Available directly, although no device may have this release as an update.
     place.drop_firmware("held/1.0.1/固件 一.bin", &bytes);
     place.rules(
         "held/1.0.1/release.json",
@@ -26,7 +26,7 @@ fn server() -> (Server, Vec<u8>) {
     place.drop_firmware("closed/1.0.1/update.bin", &bytes);
     place.drop_firmware("closed/1.0.2/update.bin", &bytes);
     place.rules("closed/1.0.2/release.json", json!({ "direct": false }));
-    // A project may say it for all of its releases.
+    // A project may set `direct` for all its releases.
     place.drop_firmware("all/1.0.1/update.bin", &bytes);
     place.rules("all/release.json", json!({ "direct": true }));
     let server = Server::start_in(place, &[]);
@@ -142,14 +142,14 @@ fn tools_can_go_on_with_a_direct_file() {
         .unwrap();
     let reply = server.http(&get_with(path, &format!("If-None-Match: {tag}\r\n")));
     assert_eq!(reply.status, 304);
-    // The address from which it was begun is known.
+    // The server knows the address that began the download.
     server
         .http(&get_with(path, "Range: bytes=1000-\r\n"))
         .must_be_part(&bytes, 1000, bytes.len())
         .unwrap();
 }
 
-/// Asks from an address at which nothing was begun.
+/// Sends a request from an address that began no download.
 fn from_elsewhere(server: &Server, request: &[u8]) -> Reply {
     let elsewhere = Some("127.9.9.9".parse().unwrap());
     let mut stream = common::connect_from(elsewhere, server.http, 0);
@@ -173,7 +173,7 @@ fn the_rest_of_a_direct_file_is_for_those_who_name_its_content_or_began_it() {
         let range = format!("Range: bytes={from}-\r\n");
         from_elsewhere(&server, &get_with(&target, &range))
     };
-    // Tools take a 416 for the sign that they have the whole file.
+    // Tools take 416 as a sign that they have the whole file.
     for query in [
         "",
         "?imei=1",
@@ -194,7 +194,7 @@ fn the_rest_of_a_direct_file_is_for_those_who_name_its_content_or_began_it() {
         format!("?a=b&sha256={sha256}"),
     ] {
         rest(&query, 1000).must_be_part(&bytes, 1000, size).unwrap();
-        // A tool that has all of it may hear so.
+        // A tool that has the whole file may get 416.
         let reply = rest(&query, size);
         assert_eq!(reply.status, 416);
         let range = format!("bytes */{size}");
@@ -203,7 +203,8 @@ fn the_rest_of_a_direct_file_is_for_those_who_name_its_content_or_began_it() {
         let whole = from_elsewhere(&server, &get(&format!("{path}{query}")));
         whole.must_be_file(&bytes).unwrap();
     }
-    // The beginning of another content than the one that the URL names would be resumed by the same URL.
+    // A URL that names a content must not serve the beginning of another, because the download would be
+    // resumed with the same URL.
     for wrong in [&other, "0"] {
         let target = format!("{path}?sha256={wrong}");
         assert_eq!(from_elsewhere(&server, &get(&target)).status, 404);
@@ -225,7 +226,7 @@ fn a_direct_file_that_was_replaced_goes_on_where_it_was_begun_and_nowhere_else()
         )
         .unwrap();
     assert_eq!(part.body, old[..2000]);
-    // The old bytes stay known: another path has them.
+    // The server still has the old bytes, under another path.
     server.drop_firmware("closed/1.0.9/same.bin", &old);
     let new = noise(62, 5000);
     server.drop_firmware("open/1.0.1/update.bin", &new);
@@ -242,7 +243,7 @@ fn a_direct_file_that_was_replaced_goes_on_where_it_was_begun_and_nowhere_else()
     from_elsewhere(&server, &rest)
         .must_be_part(&new, 1000, new.len())
         .unwrap();
-    // The URL that names the old bytes is answered with them, from any byte and anywhere.
+    // The URL that names the old bytes serves them, from any byte and to any address.
     let named = format!("{path}?sha256={}", hex(&old));
     from_elsewhere(&server, &get_with(&named, "Range: bytes=3000-\r\n"))
         .must_be_part(&old, 3000, old.len())
@@ -250,7 +251,7 @@ fn a_direct_file_that_was_replaced_goes_on_where_it_was_begun_and_nowhere_else()
     from_elsewhere(&server, &get(&named))
         .must_be_file(&old)
         .unwrap();
-    // Once this address begins both, nobody knows.
+    // Once this address has begun both contents, the server cannot tell which of them is resumed.
     server.http(&get(path)).must_be_file(&new).unwrap();
     assert_eq!(server.http(&rest).status, 412);
 }
@@ -277,7 +278,7 @@ fn curl_and_wget_go_on_with_the_named_content_and_report_an_error_without_a_name
             let status = command.status().ok()?.success();
             Some((status, std::fs::read(&file).unwrap()))
         };
-        // Without a name first: afterwards the download is known by its address.
+        // Without a name first, because afterwards the server knows the download by its address.
         for query in [String::new(), format!("?sha256={}", hex(&bytes))] {
             let Some((is_ok, got)) = run(&query) else {
                 println!("skipped: no {tool} here");
@@ -311,7 +312,7 @@ fn healthz_is_well_and_never_empty() {
     }
     let reply = server.http(b"HEAD /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!(reply.status, 200);
-    // It is no way to an update.
+    // A longer path does not lead to an update.
     assert_ne!(server.get("/healthzz").status, 200);
     assert_ne!(
         server

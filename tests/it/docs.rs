@@ -1,5 +1,5 @@
-//! Promise: the documents are true where a machine can tell. They leave out no flag, no rule and no code,
-//! their examples are taken by the program, the log lines they explain are in it, and no link is dead.
+//! Promise: the documents are true where a program can check them: they omit no flag, no rule and no code, the program
+//! accepts their examples and contains the log lines that they explain, and no link is dead.
 #![cfg(all(feature = "lab", feature = "operator"))]
 
 use crate::common;
@@ -20,13 +20,13 @@ struct Flag {
     twin: String,
 }
 
-/// The flags of a command, out of its help.
+/// The flags in the help of a command.
 fn flags(command: &str) -> Vec<Flag> {
     let help = both(&run(&[command, "--help"]));
     let mut flags: Vec<Flag> = Vec::new();
     for line in help.lines() {
         let long = line.strip_prefix("  --");
-        // `-o, --output PATH`; the lines of help and version have their text in the same line.
+        // Short forms such as `-o, --output PATH`. The lines of help and version have their text on the same line.
         let after_short = || {
             line.strip_prefix("  -")?
                 .get(1..)?
@@ -45,7 +45,7 @@ fn flags(command: &str) -> Vec<Flag> {
             continue;
         };
         if let Some((_, rest)) = line.split_once("[default: ") {
-            // A default may have brackets of its own: [::]:8080.
+            // A default may contain brackets: [::]:8080.
             let end = rest
                 .find("] [env")
                 .unwrap_or(rest.rfind(']').unwrap_or(rest.len()));
@@ -58,7 +58,7 @@ fn flags(command: &str) -> Vec<Flag> {
     flags
 }
 
-/// The row of a table whose first cell has this flag or key.
+/// The table row whose first cell contains this flag or key.
 fn row<'t>(text: &'t str, of: &str) -> Option<&'t str> {
     text.lines().find(|line| {
         let cell = line
@@ -108,8 +108,7 @@ fn every_flag_is_in_the_reference_with_its_default_and_its_twin_follows() {
                 let text = documents::read(&name);
                 let result = match (row(&text, &flag.name), &flag.default) {
                     (None, _) => Err("has no row".to_owned()),
-                    // Where the default is a value it is the same in the help; a description is in other
-                    // words.
+                    // A default that is a value is the same in the help. A description may use other words.
                     (Some(row), Some(default))
                         if !default.contains(' ')
                             && default != "none"
@@ -223,7 +222,7 @@ fn every_log_line_that_is_explained_is_one_of_the_programs() {
         .filter(|file| file.ends_with(".rs"))
         .map(|file| std::fs::read_to_string(source.join(file)).unwrap())
         .collect();
-    // A text that goes over several lines of source is one line of the log.
+    // A text that spans several lines of source code is one line of the log.
     let mut joined = String::new();
     for part in program.split("\\\n") {
         match joined.is_empty() {

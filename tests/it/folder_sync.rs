@@ -1,9 +1,9 @@
-//! Promise: while rsync, rclone, Syncthing or another machine over NFS changes the firmware folder as docs/folder-sync.md says,
-//! and whatever is killed meanwhile, a module is only ever offered whole files, with their rules, and the folder is equal to its
-//! origin after the next run.
+//! Promise: while rsync, rclone, Syncthing or another machine over NFS changes the firmware folder as
+//! docs/folder-sync.md says, and whatever is killed meanwhile, a module is only offered whole files, with their rules,
+//! and the folder is equal to its origin after the next run.
 //!
-//! rsync, rclone and the S3 server are the real ones. Where one is not installed the test says that it was skipped; with
-//! CI=true it fails (apt-get install rsync rclone swift-proxy swift-account swift-container swift-object).
+//! rsync, rclone and the S3 server are real programs. If one is not installed, the test reports that it was skipped;
+//! with CI=true it fails (apt-get install rsync rclone swift-proxy swift-account swift-container swift-object).
 
 use crate::common;
 
@@ -24,22 +24,22 @@ use serde_json::json;
 /// The only device that the rules of 1.0.3 name.
 const CHOSEN: &str = "862991443750001";
 
-/// Bytes of the files.
+/// Size of each file in bytes.
 const SIZE: usize = 600_000;
 
-/// The commands of the document that copy from an origin: with rsync, and with rclone.
+/// The commands of the document that copy from an origin: number 0 with rsync, number 1 with rclone.
 fn recipe(number: usize) -> String {
     recipes("docs/folder-sync.md", "tests/it/folder_sync.rs")[number].clone()
 }
 
-/// Writes a file, and its folders.
+/// Writes a file, and creates its folders.
 fn write(folder: &Path, path: &str, bytes: &[u8]) {
     let path = folder.join(path);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, bytes).unwrap();
 }
 
-/// All that a mirror has: paths and contents, without hidden names.
+/// Paths and contents of all files in a mirror, except those with hidden names.
 fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let names = files_under(folder).into_iter();
     let names = names.filter(|name| !name.starts_with('.'));
@@ -48,7 +48,7 @@ fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-/// A mirror with a server on it, and its origin.
+/// A mirror with a server that serves it, and its origin.
 struct Mirror {
     origin: Place,
     server: Server,
@@ -57,7 +57,7 @@ struct Mirror {
 }
 
 impl Mirror {
-    /// `fill` copies the first release.
+    /// Creates the origin, copies its first release with `fill`, and starts the server.
     fn new(fill: impl FnOnce(&Path, &Path)) -> Mirror {
         let origin = Place::new();
         let files = [1, 2, 3].map(|number| noise(600 + number, SIZE));
@@ -76,14 +76,15 @@ impl Mirror {
         self.server.place().firmware()
     }
 
-    /// The origin gets a release for everyone, and one of another project.
+    /// Adds a release for all devices, and one of another project, to the origin.
     fn second(&self) {
         let origin = self.origin.firmware();
         write(&origin, "P/1.0.2/UPDATE.bin", &self.files[1]);
         write(&origin, "Q/1.0.1/UPDATE.bin", &noise(604, SIZE));
     }
 
-    /// The origin gets a release for one device, whose file has a name before that of its rules, and loses the first one.
+    /// Adds a release for one device to the origin, whose file name sorts before that of its rules, and removes the
+    /// first release.
     fn third(&self) {
         let origin = self.origin.firmware();
         write(&origin, "P/1.0.3/UPDATE.bin", &self.files[2]);
@@ -92,7 +93,7 @@ impl Mirror {
         std::fs::remove_dir_all(origin.join("P/1.0.1")).unwrap();
     }
 
-    /// Waits until all that lies in the folder now has been looked at: a file that is put there now is offered.
+    /// Waits until the current content of the folder has been scanned: a file that is added now is offered.
     fn has_looked(&self, number: usize) {
         let (bytes, project) = (noise(number as u64, 900), format!("MARK{number}"));
         self.server
@@ -108,7 +109,8 @@ impl Mirror {
         assert!(is_it, "not 1.0.{version}: {}", reply.show());
     }
 
-    /// The folder is equal to the origin, everyone gets the second release and the chosen one the third.
+    /// Checks that the folder is equal to the origin, and that the chosen device gets the third release and every other
+    /// the second.
     fn is_equal(&self) {
         let [_, second, third] = &self.files;
         self.server
@@ -126,7 +128,7 @@ impl Mirror {
         assert!(checked.status.success(), "{}", both(&checked));
     }
 
-    /// Asks again and again while `happen` runs: what anyone is offered is a whole file, and one that it may have.
+    /// Sends checks repeatedly while `happen` runs. Every offer must be a whole file that the device may have.
     fn watch(&self, happen: impl FnOnce()) {
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -143,7 +145,7 @@ impl Mirror {
                         reply.body.len()
                     );
                     asked += 1;
-                    // Not a wait for anything: the pace of modules.
+                    // This does not wait for an event. It is the pace of modules.
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 asked
@@ -160,9 +162,9 @@ impl Mirror {
     }
 }
 
-/// Starts a script, and waits until a file under a hidden name, or in a hidden folder, has a part of its bytes.
+/// Starts a script, and waits until a file with a hidden name, or in a hidden folder, is partly written.
 fn start_writing(folder: &Path, text: &str, variables: &[(&str, &str)]) -> Script {
-    // Not what an earlier one left.
+    // Ignore files that an earlier script has left.
     let began = SystemTime::now() - Duration::from_millis(100);
     let script = Script::start(text, variables);
     let is_part = |name: &String| {
@@ -211,14 +213,14 @@ fn while_rsync_copies_and_is_killed_only_whole_files_are_offered() {
     });
 }
 
-/// A real S3 server, Swift; killed at the end.
+/// A real S3 server, Swift; killed when this value is dropped.
 struct Store {
     child: Child,
     url: String,
 }
 
 impl Store {
-    /// `root`: where it keeps everything.
+    /// Starts the server. `root` is the folder of its data.
     fn start(root: &Path) -> Store {
         let mut command = Command::new("/usr/bin/python3");
         clean(&mut command);
@@ -234,13 +236,13 @@ impl Store {
         Store { child, url }
     }
 
-    /// SIGKILL. What it keeps stays.
+    /// Sends SIGKILL. The data remain.
     fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Runs rclone's part of a script with it.
+    /// Environment variables with which rclone in a script uses this store.
     fn variables(&self) -> Vec<(&str, &str)> {
         let mut variables = vec![
             ("RCLONE_CONFIG", "/dev/null"),
@@ -287,26 +289,26 @@ fn while_rclone_copies_from_an_s3_store_and_either_is_killed_only_whole_files_ar
     let (from, to) = (mirror.origin.firmware(), mirror.folder());
     let slowly = |store: &Store| {
         let mut variables = store.variables();
-        // One file after the other: what the store has sent of the first one may arrive after it is killed.
+        // One file at a time: bytes of the first file that the store has sent may arrive after the store is killed.
         variables.extend([("RCLONE_BWLIMIT", "100k"), ("RCLONE_TRANSFERS", "1")]);
         start_writing(&to, &here(&to), &variables)
     };
     mirror.watch(|| {
         mirror.second();
         upload(&store, &from);
-        // rclone and the shell.
+        // Kill rclone and the shell.
         let script = slowly(&store);
         script.signal(Signal::KILL);
         assert!(!script.finish().success());
         mirror.has_looked(0);
         mirror.still_offers(1);
-        // The store.
+        // Kill the store.
         let script = slowly(&store);
         store.kill();
         assert!(!script.finish().success());
         mirror.has_looked(1);
         mirror.still_offers(1);
-        // It comes back, and so does everything.
+        // The store returns, and all files are copied.
         store = Store::start(&disk.root);
         assert!(Script::run(&here(&to), &store.variables()).success());
         mirror
@@ -336,14 +338,14 @@ fn what_syncthing_does_to_a_folder_offers_only_whole_files() {
         let temporary = path.with_file_name(format!(".syncthing.{file}.tmp"));
         let mut writer = std::fs::File::create(&temporary).unwrap();
         writer.set_len(bytes.len() as u64).unwrap();
-        // Blocks in any order.
+        // Syncthing writes blocks in any order.
         for (number, block) in bytes.chunks(128 << 10).enumerate().rev() {
             let at = number as u64 * (128 << 10);
             writer.seek(std::io::SeekFrom::Start(at)).unwrap();
             writer.write_all(block).unwrap();
         }
         drop(writer);
-        // As it is seen from Windows, and over a folder shared with it.
+        // The temporary name that Syncthing uses on Windows, as seen in a folder shared with it.
         let windows = path.with_file_name(format!("~syncthing~{file}.tmp"));
         write(
             &folder,
@@ -355,7 +357,7 @@ fn what_syncthing_does_to_a_folder_offers_only_whole_files() {
     write(&folder, ".stfolder/syncthing-folder.txt", b"");
     write(&folder, ".stversions/P/1.0.1/UPDATE.bin", &mirror.files[2]);
     mirror.watch(|| {
-        // A conflict: the file that is there is the older one.
+        // A conflict: the existing file is the older one.
         pull("P/1.0.2/UPDATE.bin", &mirror.files[0]);
         mirror
             .server
@@ -392,11 +394,11 @@ fn what_another_machine_does_over_nfs_is_found_without_events() {
     let folder = server.place().firmware();
     let (old, new) = (noise(610, 60_000), noise(611, 60_000));
     let target = luat("P", IMEI, "1.0.0");
-    // The other machine writes to another name, and renames.
+    // The other machine writes the file with another name, then renames it.
     server.drop_firmware("P/1.0.1/update.bin", &old);
     server.wait_until_offered(&target, &old);
     server.drop_firmware("P/1.0.1/update.bin", &new);
-    // What an NFS client keeps of the file that it deleted while somebody read it.
+    // The name under which an NFS client keeps a file that was deleted while a process still read it.
     write(&folder, "P/1.0.1/.nfs000000000123abcd00000001", &old);
     server.wait_until_offered(&target, &new);
     server.rules("P/1.0.1/release.json", json!({"paused": true}));

@@ -1,6 +1,6 @@
-//! Promise: a release from which too many devices come back with their old version pauses itself, where a
-//! person sees it: in its release.json. Editing that file resumes it; and where the folder cannot be
-//! written the pause holds all the same, over a kill too.
+//! Promise: a release from which too many devices return with their old version pauses itself, and its
+//! release.json shows the pause; an edit of that file resumes the release; if the folder cannot be
+//! written, the pause still holds, also after SIGKILL.
 
 use crate::common;
 
@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 
 const SIZE: usize = 20_000;
 
-/// Asks for the release, and is nobody whom the journal knows.
+/// The id of a device that the journal does not contain.
 const NEW: &str = "862991443750099";
 
 const DAY: u32 = 24 * 60 * 60;
@@ -37,7 +37,7 @@ fn imei(number: u8) -> String {
     format!("86299144375000{number}")
 }
 
-/// Each device has an address, and so a network, of its own.
+/// A separate address, and therefore a separate network, for each device.
 fn address(number: u8) -> IpAddr {
     Ipv4Addr::new(127, 0, number, 1).into()
 }
@@ -46,8 +46,8 @@ fn check(number: u8, version: &str) -> String {
     luat("P", &imei(number), version)
 }
 
-/// A state folder which says that ten devices were there for days, that release 2.0.0 came after them,
-/// and that five of them were given its file two minutes ago.
+/// Writes a state folder in which ten devices have been known for days, release 2.0.0 is newer, and five
+/// of the devices were sent its file two minutes ago.
 fn remember(state: &Path, firmware: &Path) {
     let catalog = scan::now(firmware, &mut KnownFiles::open(None)).unwrap();
     let content = catalog.project("P").unwrap().releases[0].packages[0].content;
@@ -95,7 +95,7 @@ fn remember(state: &Path, firmware: &Path) {
     journal.stop();
 }
 
-/// A device asks, from its own address.
+/// Sends a device's check from its own address.
 fn ask(server: &Server, number: u8, version: &str) -> Reply {
     let mut stream = connect_from(Some(address(number)), server.http, 0);
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -120,7 +120,7 @@ fn three_reverts_pause_a_release_in_its_own_release_json_and_an_edit_resumes_it(
     let server = Server::start_in(place, &[]);
     let new = luat("P", NEW, "1.0.0");
     server.wait_until_offered(&new, &bytes);
-    // Two are well. Of those that are not, two are too few; and so is one who says it twice.
+    // Two devices are updated. Two devices with the old version are too few, also if one of them reports it twice.
     for number in 1..=2 {
         ask(&server, number, "2.0.0").must_refuse(404, 27).unwrap();
         ask(&server, 2 + number, "1.0.0")
@@ -131,7 +131,7 @@ fn three_reverts_pause_a_release_in_its_own_release_json_and_an_edit_resumes_it(
     server.wait_until_offered(&new, &bytes);
     assert_eq!(rules(&path), own);
     ask(&server, 5, "1.0.0").must_be_file(&bytes).unwrap();
-    // Though nobody asks any more.
+    // The release is paused although no further check arrives.
     wait_until("release.json says why", PATIENCE, || {
         let paused = rules(&path)["paused"].clone();
         let sentence = paused.as_str().unwrap_or_default();
@@ -150,7 +150,7 @@ fn three_reverts_pause_a_release_in_its_own_release_json_and_an_edit_resumes_it(
         (&told["percent"], &told["fuse"]),
         (&own["percent"], &own["fuse"])
     );
-    // A kill changes nothing: the folder is the truth.
+    // SIGKILL changes nothing, because the pause is in the folder.
     let server = Server::start_in(server.kill(), &[]);
     server.wait_until_refused(&new, 404, 27);
     told["paused"] = json!(false);
@@ -159,7 +159,7 @@ fn three_reverts_pause_a_release_in_its_own_release_json_and_an_edit_resumes_it(
     server.wait_for_log("is the event", |line| {
         is_event(line, "resumed") && is_event(line, "2.0.0")
     });
-    // What devices made of it before counts no more.
+    // Earlier results of devices are no longer counted.
     ask(&server, 3, "1.0.0").must_be_file(&bytes).unwrap();
     server.wait_until_offered(&new, &bytes);
     assert_eq!(rules(&path), told);
@@ -172,7 +172,7 @@ fn where_the_folder_is_read_only_the_pause_is_kept_in_the_state() {
     pause_on_a_read_only_folder(true);
 }
 
-/// The pause is ended by release.json, or by the page (a build without it: by the command).
+/// Tests the pause on a read-only folder, which release.json ends, or the page (in a build without it: the command).
 fn pause_on_a_read_only_folder(by_page: bool) {
     let Some(mount) = Mount::new("tmpfs", &["-t", "tmpfs", "tmpfs"]) else {
         return;
@@ -197,7 +197,7 @@ fn pause_on_a_read_only_folder(by_page: bool) {
     for number in 1..=3 {
         ask(&server, number, "1.0.0").must_be_file(&bytes).unwrap();
     }
-    // It is judged when all five were heard.
+    // The release is judged after all five devices have checked.
     for number in 4..=5 {
         ask(&server, number, "2.0.0").must_refuse(404, 27).unwrap();
     }
@@ -248,7 +248,7 @@ fn pause_on_a_read_only_folder(by_page: bool) {
         .unwrap();
         server.wait_until_offered(&new, &bytes);
     }
-    // A pause that release.json says cannot be ended where that cannot be changed.
+    // A pause in release.json cannot be ended while that file cannot be changed.
     std::fs::write(mount.path.join("P/release.json"), "{\"paused\": true}").unwrap();
     std::fs::remove_file(mount.path.join("P/2.0.0/release.json")).ok();
     server.wait_until_refused(&new, 404, 27);
@@ -275,7 +275,8 @@ fn pause_on_a_read_only_folder(by_page: bool) {
     mount.run("mount", &["-o", "remount,rw"]);
 }
 
-/// Lets a fleet of which two of five fall back loose on a fresh server; the release's `paused` afterwards.
+/// Simulates a fleet in which two of five modules fall back, on a fresh server. Returns `paused` of the
+/// release afterwards.
 #[cfg(feature = "lab")]
 fn simulated(server: &Server, flags: &[&str]) -> String {
     let url = format!("http://{}/luat/update", server.http);
@@ -354,7 +355,7 @@ fn modules_that_report_the_new_version_and_fall_back_pause_the_release() {
 fn behind_a_proxy_a_release_is_paused_by_second_attempts() {
     let place = Place::new();
     place.drop_firmware("P/2.0.0/update.bin", &noise(65, SIZE));
-    // As from a proxy: what it acknowledges is not what modules have.
+    // As from a proxy: the acknowledgements come from the proxy and do not show what modules have received.
     let server = Server::start_in(place, &["--trusted-proxy", "127.0.0.0/8"]);
     server.wait_until_refused(&luat("P", NEW, "3.0.0"), 404, 27);
     simulated(
@@ -391,7 +392,7 @@ fn a_mirror_cannot_undo_a_pause_and_resume_ends_it() {
             server.get(&new).status == 404 && told.is_string()
         });
         server.rules("P/2.0.0/release.json", own.clone());
-        // With the old file; and after a restart.
+        // With the old file, and after a restart.
         server.wait_until_refused(&new, 404, 27);
         assert_eq!(rules(&path), own);
         #[cfg(feature = "operator")]
@@ -414,10 +415,10 @@ fn a_mirror_cannot_undo_a_pause_and_resume_ends_it() {
     let output = resume("P/2.0.0");
     assert!(output.status.success(), "{}", both(&output));
     server.wait_until_offered(&new, &bytes);
-    // The mirror may put back what it likes now.
+    // The mirror may now restore the old file.
     server.rules("P/2.0.0/release.json", own);
     server.wait_until_offered(&new, &bytes);
-    // Without a server the next one does it.
+    // Without a running server, the next one resumes the release.
     server.rules("P/2.0.0/release.json", json!({"paused": true}));
     server.wait_until_refused(&new, 404, 27);
     let place = server.terminate();

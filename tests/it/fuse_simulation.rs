@@ -1,5 +1,5 @@
-//! A simulation of the release fuse: the real fleet memory and the real decision, a fake clock, and devices
-//! that only know what they run. docs/evidence.md has the table that it prints.
+//! A simulation of the release fuse with the real fleet and the real decision, a simulated clock, and
+//! devices that know only the version that they run. It prints the table of docs/evidence.md.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
@@ -11,26 +11,26 @@ use luat_ota::fleet::{Fleet, FleetSettings, TransferOutcome};
 
 const HOUR: u64 = 3600;
 
-/// When the release comes, in seconds.
+/// Time of the release, in seconds.
 const RELEASE: u64 = 48 * HOUR;
 
-/// For how long it is watched, in seconds.
+/// Time after the release that is simulated, in seconds.
 const WATCHED: u64 = 6 * HOUR;
 
-/// Where the devices are, and what the server knows of them.
+/// Networks of the devices, and the server's knowledge of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Setting {
-    /// Known for two days; each in a /24 of its own.
+    /// Known for two days; each device in a separate /24.
     Established,
-    /// Never seen before the release came.
+    /// Never seen before the release.
     Fresh,
-    /// As `Fresh`, all in one /24.
+    /// Like `Fresh`, with all devices in one /24.
     OneNetwork,
-    /// As `Fresh`, behind a trusted proxy.
+    /// Like `Fresh`, with all devices behind a trusted proxy.
     Proxy,
-    /// As `Established`, beside three invented ids from two /24s, which were patient for 27 hours.
+    /// Like `Established`, with three forged ids from two /24s, which have sent checks for 27 hours.
     Forged,
-    /// As `Established`, beside five invented ids from one /24.
+    /// Like `Established`, with five forged ids from one /24.
     ForgedFromOne,
 }
 
@@ -62,17 +62,17 @@ struct Device {
     interval: u64,
     fails: bool,
     updated: bool,
-    /// First check.
+    /// Time of the first check, in seconds.
     from: u64,
     forged: bool,
 }
 
-/// A run.
+/// Result of one simulation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ran {
-    /// The fuse has paused the release.
+    /// Whether the fuse has paused the release.
     paused: bool,
-    /// Honest devices that had fallen back by then, or at the end.
+    /// Number of honest devices that had fallen back by then, or by the end.
     fell_back: usize,
 }
 
@@ -99,7 +99,7 @@ fn devices(setting: Setting, count: u64, percent: u64, dice: &mut Dice) -> Vec<D
             forged: false,
         });
     }
-    // Exactly so many, in a random order.
+    // Exactly this many failing devices, chosen at random.
     let failing = (count * percent).div_ceil(100);
     let mut chosen = BTreeSet::new();
     while (chosen.len() as u64) < failing {
@@ -186,7 +186,7 @@ fn run(setting: Setting, count: u64, percent: u64, seed: u64) -> Ran {
     }
 }
 
-/// The median and the worst of the runs that were paused, and how many were.
+/// Number of runs and of paused ones, and the median and maximum number of devices that fell back in a run.
 struct Row {
     runs: usize,
     paused: usize,
@@ -224,12 +224,12 @@ fn a_fresh_server_pauses_a_release_that_fails_on_two_of_five_before_a_hundred_fe
 #[test]
 fn a_release_that_fails_on_few_devices_goes_on() {
     for setting in Setting::ALL {
-        // Beside forgers it may be paused: that costs a click.
+        // With forged ids the release may be paused, which costs the operator one click.
         if setting == Setting::Forged {
             continue;
         }
         for (count, percent) in [(4, 0), (30, 0), (100, 1)] {
-            // One honest revert beside five forged ones is in a second network.
+            // One honest revert in addition to five forged ones is in a second network.
             let percent = if setting == Setting::ForgedFromOne {
                 0
             } else {

@@ -1,5 +1,5 @@
-//! Promise: `@NAME.txt` at the top of the firmware folder is a group of devices for `allow` and `deny`. An edit of it is
-//! in force without a restart, and a group that cannot be used lets no device in.
+//! Promise: `@NAME.txt` at the top of the firmware folder is a group of devices for `allow` and `deny`; an edit of the
+//! file takes effect without a restart, and a group that cannot be used admits no device.
 
 use crate::common;
 
@@ -63,7 +63,7 @@ fn a_group_decides_who_gets_a_release_and_its_edit_needs_no_restart() {
         line.contains("@pilot.txt is in force: 2 ids and ranges")
     });
 
-    // A release that denies a group which is not there is held back from all, and the group from none.
+    // A release that denies a missing group is held back from all devices until the group exists.
     server.rules("P/2.0.2/release.json", json!({"deny": ["@field-7"]}));
     server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &old);
     let operator = Operator::of(&server);
@@ -89,7 +89,7 @@ fn a_group_decides_who_gets_a_release_and_its_edit_needs_no_restart() {
         .must_be_file(&old)
         .unwrap();
 
-    // One bad line, and it is held back again.
+    // One bad line holds the release back again.
     std::fs::write(
         server.place().path("@field-7.txt"),
         format!("{IMEI}\n{OTHER},\n"),

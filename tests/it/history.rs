@@ -1,5 +1,5 @@
-//! Promise: the server counts by the hour and by the day how far each release has come and which versions devices run,
-//! keeps this over restarts and kills, and shows it on the API and on the page.
+//! Promise: the server counts hourly and daily how far each release has come and which versions devices run, keeps the
+//! counts over restarts and SIGKILL, and shows them in the API and on the page.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -47,9 +47,9 @@ fn what_was_counted_is_there_after_a_restart_and_after_a_kill() {
     let first = operator.wait_for(HISTORY, "it is confirmed", |history| {
         history["now"]["confirmed"] == 1
     });
-    // The fleet was empty when the server started: there was nothing to count.
+    // The fleet was empty when the server started, so there was nothing to count.
     assert_eq!(hours(&first).len(), usize::from(!hours(&first).is_empty()));
-    // A start takes the sample of its hour, unless that was taken.
+    // A start records the sample of its hour unless that exists.
     let place = server.terminate();
     let server = Server::start_in(place, &[]);
     let taken = Operator::of(&server).wait_for(HISTORY, "the sample is taken", |history| {
@@ -108,7 +108,7 @@ fn a_release_that_was_never_there_has_no_history_and_one_without_devices_an_empt
     let posted = operator.post(HISTORY, &json!({}));
     assert_eq!(posted.status, 405);
     assert_eq!(operator.get_without_token(HISTORY).status, 401);
-    // Versions come in pages.
+    // The API returns versions in pages.
     for (n, version) in ["1.0.0", "1.1.0", "1.2.0/x"].into_iter().enumerate() {
         let imei = (862_991_443_000_000 + n as u64).to_string();
         server.get(&luat("P", &imei, version));
@@ -135,7 +135,7 @@ fn imei(n: u64) -> String {
     (862_991_443_000_000 + n * 7919).to_string()
 }
 
-/// A state folder that remembers 300 devices, and the counts of two weeks and a year.
+/// Writes a state folder with 300 devices, and with counts of two weeks and a year.
 fn remember(state: &Path) {
     let now = Stamp(1 << 31);
     let unix = unix_now();
@@ -156,7 +156,8 @@ fn remember(state: &Path) {
             journal.later(&JournalEntry::Sample(sample), Priority::Major);
         }
     };
-    // Offered, downloading, delivered, confirmed, reverted, silent, sent, waiting, held, running.
+    // The order of the counts: offered, downloading, delivered, confirmed, reverted, silent, sent, waiting, held,
+    // running.
     for day in (0..300_u32).rev() {
         let at = hour / 24 - day;
         let old = 300_u32.min(20 + day);
@@ -204,7 +205,8 @@ fn remember(state: &Path) {
     journal.stop();
 }
 
-/// What an export says, and the JSON of the same moment: between two equal ones no sample was taken.
+/// A CSV export and the JSON of the same moment: the JSON is equal before and after the export, so no sample was
+/// recorded between.
 fn csv_and_json(operator: &Operator, target: &str) -> (Vec<BTreeMap<String, String>>, Value) {
     let json = || {
         let mut json = operator.get(target).json();
@@ -270,7 +272,7 @@ fn counts_over_time_are_exported_as_csv_with_a_line_for_each() {
     }
     compared.finish();
 
-    // The versions: a line for each count that there is.
+    // The versions have one line for each existing count.
     let (csv, json) = csv_and_json(&operator, "/api/v1/versions?project=ALIYUN");
     let mut expected = Vec::new();
     for version in json["versions"].as_array().unwrap() {
@@ -302,7 +304,7 @@ fn counts_over_time_are_exported_as_csv_with_a_line_for_each() {
     assert!(told.len() > 600, "{}", told.len());
     assert_eq!(told, expected);
     assert!(csv.iter().all(|line| line["project"] == "ALIYUN"));
-    // As JSON, an export is the list.
+    // The JSON export is the list of the API.
     let whole = operator
         .get("/api/v1/versions?project=ALIYUN&format=json")
         .json();
@@ -318,7 +320,7 @@ fn counts_over_time_are_exported_as_csv_with_a_line_for_each() {
     assert_eq!(told.status, 404);
 }
 
-/// With the variable LUAT_OTA_PICTURES, it takes the pictures of docs/operator.md into that folder.
+/// Takes the pictures of docs/operator.md, too, into the folder LUAT_OTA_PICTURES if this variable is set.
 #[test]
 fn the_page_draws_the_history_of_a_release_and_of_the_versions_with_a_table_of_the_same() {
     let prepare = |place: &Place| {
@@ -354,7 +356,7 @@ fn the_page_draws_the_history_of_a_release_and_of_the_versions_with_a_table_of_t
     let lines = browser.wait("a chart", shown, json!([of_release]));
     let lines: Vec<_> = lines.as_array().unwrap().clone();
     let line = |series: &str| lines.iter().find(|line| line[0] == series).cloned();
-    // Where the server was off the line has a gap.
+    // The line has a gap where the server was off.
     assert_eq!(
         line("confirmed"),
         Some(json!(["confirmed", 2])),
@@ -364,7 +366,7 @@ fn the_page_draws_the_history_of_a_release_and_of_the_versions_with_a_table_of_t
         assert!(line(series).is_some(), "{series}: {lines:?}");
     }
     assert_eq!(line("waiting"), None, "a line of nothing but zeros");
-    // The table says the same as the API.
+    // The table agrees with the API.
     let table = "
         const box = document.querySelector(arguments[0]);
         box.querySelector('[data-key=table]').open = true;
@@ -375,9 +377,9 @@ fn the_page_draws_the_history_of_a_release_and_of_the_versions_with_a_table_of_t
     assert_eq!(table[0].as_u64().unwrap(), rows.len() as u64 + 1);
     let heads = table[1].as_array().unwrap();
     let at = heads.iter().position(|head| head == "confirmed").unwrap();
-    // The newest first, and before it what stands now.
+    // The newest sample is first, preceded by the current counts.
     assert_eq!(table[2][at], "260");
-    // The same is saved as a file.
+    // The same rows are saved as a file.
     let keep = "
         window.saved = [];
         HTMLAnchorElement.prototype.click = function () { window.saved.push(this.download); };";
@@ -398,7 +400,7 @@ fn the_page_draws_the_history_of_a_release_and_of_the_versions_with_a_table_of_t
         names.contains(&&json!("2.0.1")) && names.contains(&&json!("2.0.0")),
         "{names:?}"
     );
-    // A year.
+    // The chart of a year.
     browser.click(&format!("{of_release} [data-key=days]"));
     browser.wait(
         "the year is chosen",
@@ -417,7 +419,7 @@ fn the_page_draws_the_history_of_a_release_and_of_the_versions_with_a_table_of_t
         browser.click("[data-key=versions] > summary");
         browser.wait("a chart", shown, json!(["[data-key=versions]"]));
         assert_eq!(browser.js(wide, json!([])), 0, "{width}");
-        // On a wide screen, only the page of a release has its chart.
+        // On a wide screen, only the page of a release shows its chart.
         desk.go("#/releases/ALIYUN%2F2.0.1");
         browser.wait_text(&card, "260");
         browser.click(&format!("{of_release} > summary"));

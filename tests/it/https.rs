@@ -1,9 +1,9 @@
 //! Promise: with the certificates and the nginx configuration of docs/guide-https.md, every generation of
-//! module is updated over TLS, with the cipher suites of both kinds of chip; a client that verifies
-//! refuses a certificate of another CA.
+//! modules is updated over TLS, with the cipher suites of both kinds of chip; a client that verifies
+//! certificates rejects one of another CA.
 //!
-//! No emulation speaks TLS: HAProxy takes its plain connection and is the TLS client, with the limits of the
-//! chip. Where a program is not installed the test says that it was skipped; with CI=true it fails.
+//! The emulations do not support TLS: HAProxy accepts their plain connections and is the TLS client, with the limits
+//! of the chip. If a program is not installed, the test reports that it was skipped; with CI=true it fails.
 #![cfg(feature = "lab")]
 
 use crate::common;
@@ -18,7 +18,7 @@ use common::{IMEI, PATIENCE, Place, Server, both, luat, run, run_command, wait_u
 
 const GUIDE: &str = "docs/guide-https.md";
 
-/// A program that listens, stopped at the end.
+/// A program that listens; stopped when this value is dropped.
 struct Listens(Child);
 
 impl Drop for Listens {
@@ -28,7 +28,7 @@ impl Drop for Listens {
     }
 }
 
-/// Starts a program that will listen on this address, with its output in a file of this name.
+/// Starts a program and waits until it listens on this address. Its output goes to a file of this name.
 fn listens(command: &mut Command, log: &Path, address: SocketAddr) -> Listens {
     let output = std::fs::File::create(log).unwrap();
     let child = command
@@ -46,7 +46,7 @@ fn listens(command: &mut Command, log: &Path, address: SocketAddr) -> Listens {
     listens
 }
 
-/// An address that nobody has.
+/// A free address.
 fn free() -> SocketAddr {
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     held.local_addr().unwrap()
@@ -75,7 +75,7 @@ fn installed() -> bool {
     false
 }
 
-/// Runs a block of shell in a folder; what it wrote.
+/// Runs a block of shell commands in a folder, and returns the output.
 fn shell(folder: &Path, block: &str) -> Result<String, String> {
     let mut command = Command::new("bash");
     command.args(["-e", "-c", block]).current_dir(folder);
@@ -87,7 +87,7 @@ fn shell(folder: &Path, block: &str) -> Result<String, String> {
     }
 }
 
-/// nginx with the guide's server block, in front of this server.
+/// Starts nginx with the guide's server block, in front of this server.
 fn nginx(server: &Server, place: &Place) -> (Listens, SocketAddr) {
     let blocks = documents::blocks(&documents::read(GUIDE), "nginx");
     let [block] = &blocks[..] else {
@@ -121,7 +121,8 @@ fn nginx(server: &Server, place: &Place) -> (Listens, SocketAddr) {
     (running, address)
 }
 
-/// A TLS client for the plain connections of emulated modules, which verifies as a module with `server_cert`.
+/// Starts a TLS client for the plain connections of emulated modules. It verifies the certificate like a
+/// module with `server_cert`.
 fn tls_client(place: &Place, to: SocketAddr, limits: &str) -> (Listens, SocketAddr) {
     let address = free();
     let text = format!(
@@ -150,7 +151,7 @@ fn every_generation_is_updated_over_tls_as_the_guide_sets_it_up() {
     let bytes = noise(17, 60_000);
     let place = Place::new();
     place.drop_firmware("P/1.0.3/update.bin", &bytes);
-    // nginx and openssl have a folder of their own.
+    // nginx and openssl use a separate folder.
     let files = Place::new();
     let made = shell(&files.root, certificates).unwrap();
     assert!(made.contains("ota.pem: OK"), "{made}");
@@ -159,7 +160,7 @@ fn every_generation_is_updated_over_tls_as_the_guide_sets_it_up() {
     server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);
     let (_nginx, address) = nginx(&server, &files);
 
-    // The guide's own check, which a certificate of another CA does not pass.
+    // The guide's own verification, which rejects a certificate of another CA.
     let checks = checks.replace("ota.example.com:443", &address.to_string());
     let verified = shell(&files.root, &checks).unwrap();
     let good = verified.matches("Verify return code: 0 (ok)").count();

@@ -1,6 +1,6 @@
-//! Promise: a server that nobody asks sleeps: nothing wakes it but the rescan, and what is due. And what is due
-//! happens all the same, at its time: a person's word in the state folder, a journal that must be written anew,
-//! a device that does not come back.
+//! Promise: a server without requests sleeps, and only the rescan and timers that are due wake it; whatever is
+//! due still happens in time: an operator's command in the state folder, the compaction of the journal, the
+//! detection of a silent device.
 
 use crate::common;
 
@@ -17,20 +17,19 @@ use luat_ota::fleet::entry::{DeviceEntry, JournalEntry, JourneyEntry, Priority};
 use luat_ota::fleet::journal::{Journal, Loaded};
 use luat_ota::fleet::journey::State;
 
-/// No look through the firmware folder in between.
+/// Flags that prevent a rescan of the firmware folder during the test.
 const NO_RESCAN: [&str; 2] = ["--rescan", "86400"];
 
-/// From one thing that follows from another (a batch of the journal, its fsync, hashes that are saved) to the
-/// next, at most.
+/// Longest time between one event and the next one that it causes (a batch of the journal, its fsync, saving hashes).
 const STILL: Duration = Duration::from_secs(7);
 
-/// How often each of the server's threads went to sleep by itself so far: once for each time it was woken.
+/// Number of times that each thread of the server has slept voluntarily so far: one for each wake-up.
 fn wake_ups(server: &Server) -> Vec<(String, u64)> {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
     let mut threads: Vec<_> = tasks
         .filter_map(|task| {
             let task = task.unwrap().path();
-            // A thread may end between the listing and this.
+            // A thread may end after it was listed.
             let name = std::fs::read_to_string(task.join("comm")).ok()?;
             let status = std::fs::read_to_string(task.join("status")).ok()?;
             let count = status
@@ -45,7 +44,7 @@ fn wake_ups(server: &Server) -> Vec<(String, u64)> {
     threads
 }
 
-/// Waits until all that followed from earlier things is done.
+/// Waits until all consequences of earlier events are done.
 fn come_to_rest(server: &Server) {
     let end = Instant::now() + Duration::from_secs(60);
     let (mut before, mut since) = (wake_ups(server), Instant::now());
@@ -72,13 +71,13 @@ fn nothing_wakes_a_server_that_nobody_asks() {
         come_to_rest(&server);
         let (before, hour) = (wake_ups(&server), unix_now() / 3600);
         std::thread::sleep(Duration::from_secs(10));
-        // At the beginning of an hour it counts.
+        // The server counts devices at the beginning of an hour.
         if unix_now() / 3600 == hour {
             assert_eq!(wake_ups(&server), before);
             break;
         }
     }
-    // And it is still there.
+    // The server still replies.
     server
         .get(&luat("P", IMEI, "1.0.0"))
         .must_be_file(&bytes)
@@ -108,7 +107,7 @@ fn a_lift_reaches_an_idle_server_within_a_second_or_two() {
         assert!(both(&output).contains("Lifted"), "{}", both(&output));
         assert!(asked.elapsed() < Duration::from_secs(5));
     }
-    // One that a person makes by hand.
+    // A request file that a person creates by hand.
     let path = state.join("lift-sensor-7");
     std::fs::write(&path, "").unwrap();
     server.wait_for_log("says what was lifted", |line| {
@@ -153,7 +152,7 @@ fn a_list_that_changes_reaches_an_idle_server_also_where_it_lies_elsewhere() {
     come_to_rest(&server);
     std::fs::write(&path, "sensor-1\n").unwrap();
     has(1);
-    // As editors do it.
+    // Editors replace the file in this way.
     let beside = server.place().root.join("ids.new");
     std::fs::write(&beside, "sensor-1\nsensor-2\n").unwrap();
     std::fs::rename(&beside, &path).unwrap();
@@ -182,7 +181,7 @@ fn a_journal_that_is_removed_is_written_anew_without_anybody_asking() {
     come_to_rest(&server);
 }
 
-/// A state folder which says that a device that asks every eight seconds was given a file.
+/// Writes a state folder in which a device with an interval of eight seconds was sent a file.
 fn remember(state: &Path) {
     let now = Stamp(1 << 31);
     let mut journal = Journal::start(state, now, unix_now(), &Loaded::default(), 0).unwrap();
@@ -230,7 +229,7 @@ fn a_device_that_does_not_come_back_is_silent_at_its_time() {
     assert!(!is_silent());
     wait_until("it is silent", Duration::from_secs(60), is_silent);
     let took = began.elapsed();
-    // Three of its intervals, and five seconds at most until the line is written.
+    // Three intervals of the device, and up to five seconds until the line is written.
     assert!(took >= Duration::from_secs(23), "{took:?}");
     assert!(took < Duration::from_secs(40), "{took:?}");
     come_to_rest(&server);

@@ -1,6 +1,6 @@
-//! Promise: what a download began with outlives the server. After a kill a module goes on in the very
-//! file that it began, wherever that lies now, or hears 416; it never gets other bytes. And a disk that
-//! is full or gone costs history, never service.
+//! Promise: the content with which a download began is known after a restart: after SIGKILL a module
+//! resumes the same file, wherever it is now, or gets 416, and never gets other bytes; a full or
+//! missing disk costs history, never service.
 
 use crate::common;
 
@@ -23,14 +23,14 @@ use luat_ota::fleet::journey::State;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 const OTHER: &str = "862991443750002";
-/// More than the kernel goes on sending after the server has gone.
+/// Size of the file in bytes: more than the kernel still sends after the server has ended.
 const SIZE: usize = 12_000_000;
 
 fn check(imei: &str) -> String {
     luat("P", imei, "1.0.0")
 }
 
-/// A server that was killed in the middle of a download, and a place that the download has passed.
+/// Kills a server in the middle of a download. Returns its folder and an offset that the download has passed.
 fn killed(bytes: &[u8]) -> (Place, usize) {
     let server = Server::start(&[]);
     server.drop_firmware("P/2.0.0/update.bin", bytes);
@@ -38,7 +38,7 @@ fn killed(bytes: &[u8]) -> (Place, usize) {
     let download = SlowDownload::begin(server.http, &get(&check(IMEI)), 100_000);
     let journal = server.place().state().join("journal.jsonl");
     wait_until("the pin is in the journal", PATIENCE, || {
-        // The other's pin, and ours.
+        // The pins of both devices.
         let text = std::fs::read_to_string(&journal).unwrap_or_default();
         text.matches("{\"pin\"").count() >= 2
     });
@@ -56,7 +56,7 @@ fn a_module_goes_on_after_a_kill_in_the_file_that_it_began() {
     let bytes = noise(1, SIZE);
     let (place, from) = killed(&bytes);
     let server = Server::start_in(place, &[]);
-    // A file that was dropped a moment before the kill has to settle again.
+    // A file that was dropped just before the kill has to settle again.
     server.wait_until_offered(&check(OTHER), &bytes);
     let reply = server.http(&resume(from));
     reply.must_be_part(&bytes, from, bytes.len()).unwrap();
@@ -73,7 +73,7 @@ fn a_file_that_was_renamed_while_the_server_was_down_is_the_same_file() {
         firmware.join("P/3.0.0/renamed.bin"),
     )
     .unwrap();
-    // And something newer lies beside it.
+    // A newer release exists as well.
     place.drop_firmware("P/4.0.0/update.bin", &noise(3, SIZE));
     let server = Server::start_in(place, &[]);
     server.wait_until_offered(&check(OTHER), &noise(3, SIZE));
@@ -93,7 +93,7 @@ fn a_module_whose_file_is_gone_after_a_kill_gets_no_other_bytes() {
     assert_eq!(server.http(&resume(from)).status, 416);
 }
 
-/// A server with one small release that is offered already.
+/// A server with one small release, which is already offered.
 fn server() -> (Server, Vec<u8>) {
     let bytes = noise(6, 5000);
     let server = Server::start(&[]);
@@ -107,7 +107,7 @@ fn download(server: &Server, number: u64, bytes: &[u8]) {
     server.get(&check(&imei)).must_be_file(bytes).unwrap();
 }
 
-/// Pins in the journal of this state folder.
+/// Number of pins in the journal of this state folder.
 fn pins(state: &Path) -> usize {
     let mut who = std::collections::HashSet::new();
     luat_ota::fleet::journal::load(
@@ -143,7 +143,7 @@ fn a_full_disk_costs_no_download_and_what_was_lost_is_written_when_there_is_room
         current: bytes,
         maximum: None,
     };
-    // In the middle of the next line.
+    // A limit in the middle of the next line.
     prlimit(pid, Resource::Fsize, limit(Some(size + 50))).unwrap();
     for number in 0..20 {
         download(&server, number, &bytes);
@@ -158,7 +158,7 @@ fn a_full_disk_costs_no_download_and_what_was_lost_is_written_when_there_is_room
     assert_eq!(pins(&state), 1);
     prlimit(pid, Resource::Fsize, limit(None)).unwrap();
     download(&server, 40, &bytes);
-    // All of them, those that were lost too.
+    // All pins are written, including those that could not be written earlier.
     wait_until("the journal is written anew", PATIENCE, || {
         pins(&state) == 42
     });
@@ -190,7 +190,7 @@ fn a_journal_that_cannot_be_read_costs_history_alone() {
     server.terminate();
 }
 
-/// A server whose journal lies on a disk of 256 KiB, with one small release that is offered already.
+/// A server whose journal is on a disk of 256 KiB, with one small release, which is already offered.
 fn server_on(mount: &Mount) -> (Server, Vec<u8>) {
     let bytes = noise(6, 5000);
     let place = Place::new();
@@ -204,7 +204,7 @@ fn server_on(mount: &Mount) -> (Server, Vec<u8>) {
     (server, bytes)
 }
 
-/// Takes all the room that there is; the file to be removed.
+/// Fills the disk. Returns the file to be removed.
 fn fill(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("ballast");
     let mut ballast = std::fs::File::create(&path).unwrap();
@@ -219,7 +219,7 @@ fn a_disk_that_is_really_full_tears_one_line_at_most_and_the_next_ones_are_whole
     };
     let (server, bytes) = server_on(&mount);
     let ballast = fill(&mount.path);
-    // What is left of the journal's last page, and more.
+    // Enough lines to exceed the rest of the journal's last page.
     for number in 0..60 {
         download(&server, number, &bytes);
     }
@@ -227,7 +227,8 @@ fn a_disk_that_is_really_full_tears_one_line_at_most_and_the_next_ones_are_whole
         line.contains("journal.jsonl cannot be written")
     });
     assert!(pins(&mount.path) < 60);
-    // Killed as it is: a torn line at the end. With room again the next lines must not be glued to it.
+    // After SIGKILL the journal ends with a torn line. When there is space again, the next line must
+    // not be appended to it.
     let place = server.kill();
     std::fs::remove_file(&ballast).unwrap();
     let state = mount.path.display().to_string();
@@ -240,7 +241,7 @@ fn a_disk_that_is_really_full_tears_one_line_at_most_and_the_next_ones_are_whole
     wait_until("all of them are written", PATIENCE, || {
         pins(&mount.path) == before + 10
     });
-    // Full once more, and room again while it runs: all that was lost is written after all.
+    // Fill the disk and free it while the server runs: all lost lines are then written.
     let ballast = fill(&mount.path);
     for number in 200..260 {
         download(&server, number, &bytes);
@@ -260,7 +261,7 @@ fn a_disk_that_is_really_full_tears_one_line_at_most_and_the_next_ones_are_whole
     drop(server.terminate());
 }
 
-/// Who owns nothing: root may write anywhere.
+/// A user who owns no files, because root may write anywhere.
 const NOBODY: u32 = 65534;
 
 #[test]
@@ -289,7 +290,7 @@ fn a_folder_that_has_become_read_only_costs_no_download() {
         std::fs::set_permissions(&state, std::fs::Permissions::from_mode(mode)).unwrap();
     };
     wait_until("the first pin is written", PATIENCE, || pins(&state) == 1);
-    // What is open may be written; another one cannot be made.
+    // An open file can still be written, but a new one cannot be created.
     std::fs::remove_file(state.join("journal.jsonl")).unwrap();
     mode(0o500);
     wait_until("it finds that out", PATIENCE, || {
@@ -362,7 +363,7 @@ fn devices_shows_what_the_journal_knows_and_none_is_no_trouble() {
 
 #[test]
 fn lift_reaches_the_running_server_and_else_the_next_one() {
-    // A device that is on probation is one, too: it may be held.
+    // A device on probation is accepted as well, because it may be held.
     let (server, bytes) = server();
     let state = server.place().state().display().to_string();
     server.wait_until_offered(&check(IMEI), &bytes);
@@ -420,12 +421,12 @@ fn lift_of_a_device_that_nobody_knows_fails_whether_a_server_runs_or_not() {
     server.wait_until_offered(&check(OTHER), &bytes);
     for id in ["999", "862991440099999", "sensor-7"] {
         fails(id);
-        // And again: no answer is left over.
+        // Again: no reply file is left over.
         fails(id);
     }
     assert!(lift(OTHER).status.success());
     let place = server.terminate();
-    // The list of known devices counts without a server as well.
+    // Without a running server, the list of known devices counts as well.
     std::fs::write(place.state().join("known-devices.txt"), "sensor-7\n").unwrap();
     assert!(lift("sensor-7").status.success());
 }

@@ -1,5 +1,5 @@
-//! Promise: with `--known-devices-only` nobody is served whom no person named and the server did not meet
-//! before; the list is a file that may be edited while the server runs.
+//! Promise: with `--known-devices-only` the server serves only devices that an operator has listed or
+//! that the server has seen before; the list is a file that may be edited while the server runs.
 
 use crate::common;
 
@@ -23,7 +23,7 @@ fn only_known_devices_are_served_and_the_list_may_grow_meanwhile() {
     let place = Place::new();
     let bytes = noise(71, 10_000);
     place.drop_firmware("P/2.0.0/update.bin", &bytes);
-    // One that was met before: it took an update when everybody was served.
+    // A device that was seen before: it was updated while every device was served.
     let server = Server::start_in(place, &[]);
     server.wait_until_offered(&check(MET), &bytes);
     let journal = server.place().state().join("journal.jsonl");
@@ -44,7 +44,7 @@ fn only_known_devices_are_served_and_the_list_may_grow_meanwhile() {
         let told = Stream::connect(server.tcp).ask(message(OTHER)).unwrap();
         assert_eq!(told, b"no upgrade");
     }
-    // Nor one without an id: nobody can say that it is known.
+    // A check without an id is refused, too, because the device cannot be known.
     let nobody = check(OTHER).replace("imei=", "x=");
     server.get(&nobody).must_refuse(403, 3).unwrap();
     device.check(message(IMEI)).unwrap();

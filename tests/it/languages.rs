@@ -1,5 +1,5 @@
-//! Promise: both languages of a document say the same, part by part. Headings, paragraphs, items, rows and blocks come
-//! in the same order, each with the same code, links, images, numbers and units.
+//! Promise: both languages of a document agree part by part: headings, paragraphs, items, rows and blocks are in the
+//! same order, each with the same code, links, images, numbers and units.
 #![cfg(all(feature = "lab", feature = "operator"))]
 
 use crate::common;
@@ -10,7 +10,7 @@ use common::Rows;
 use common::documents;
 use common::parts::{Kind, Part, cells, links, parts, spans};
 
-/// Documents for those who work on the program, and the glossary, which has both languages in one page.
+/// Documents for developers of the program, and the glossary, which has both languages on one page.
 pub const ENGLISH_ONLY: [&str; 8] = [
     "docs/architecture.md",
     "docs/cases.md",
@@ -22,7 +22,7 @@ pub const ENGLISH_ONLY: [&str; 8] = [
     "docs/protocol.md",
 ];
 
-/// The symbol of each unit that a text may write out. A longer word comes before its beginning.
+/// The symbol of each unit that a text may write as a word. A longer word is before its own beginning.
 const UNITS: [(&str, &str); 22] = [
     ("milliseconds", "ms"),
     ("毫秒", "ms"),
@@ -68,7 +68,7 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 
-/// The numbers that a text may write as words. One is left out: English has "an hour" and "daily" for it.
+/// The numbers that a text may write as words. One is omitted, because English has "an hour" and "daily" for it.
 const WORDS: [(&str, &str, u8); 10] = [
     ("two", "二", 2),
     ("two", "两", 2),
@@ -98,7 +98,7 @@ fn chinese_of(name: &str) -> Option<String> {
     (!page.starts_with("zh-CN/")).then(|| format!("docs/zh-CN/{page}"))
 }
 
-/// The names of the documents that are in both languages.
+/// Names of the documents that exist in both languages.
 pub fn pairs(pages: &Pages) -> Vec<(String, String)> {
     let both = |name: &String| Some((name.clone(), chinese_of(name)?));
     let mut pairs: Vec<(String, String)> = pages.keys().filter_map(both).collect();
@@ -107,7 +107,7 @@ pub fn pairs(pages: &Pages) -> Vec<(String, String)> {
     pairs
 }
 
-/// Where a link leads, as both languages can state it: the English edition, and the number of its heading.
+/// The target of a link in a form that both languages share: the English edition, and the number of its heading.
 fn target(pages: &Pages, document: &str, link: &str) -> String {
     if link.contains("://") {
         return link.to_owned();
@@ -143,8 +143,8 @@ pub fn unit(text: &str) -> &'static str {
         .unwrap_or_default()
 }
 
-/// The numbers of a text: those in digits, with their units, those in words that have a unit, and months. A name with
-/// digits in it, such as `Air780E`, is one of them.
+/// The numbers of a text: those in digits, with their units, those in words that have a unit, and months. A name that
+/// contains digits, such as `Air780E`, counts as a number.
 fn amounts(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let chinese = |c: char| "第一二两三四五六七八九十百千万".contains(c);
@@ -189,7 +189,7 @@ fn amounts(text: &str) -> Vec<String> {
     found
 }
 
-/// What is in one list only; a Chinese entry may have words in place of a part of the English one.
+/// The entries that are in one list only. A Chinese entry may have Chinese words instead of a part of the English one.
 fn apart(english: &[String], chinese: &[String]) -> Option<String> {
     let mut more = chinese.to_vec();
     let mut fewer = Vec::new();
@@ -204,8 +204,7 @@ fn apart(english: &[String], chinese: &[String]) -> Option<String> {
     (!same).then(|| format!("only in English {fewer:?}, only in Chinese {more:?}"))
 }
 
-/// Whether a Chinese text is the English one but for the parts that are not ASCII: each of the others is in
-/// both, in the same order.
+/// Whether a Chinese text translates an English one: its ASCII parts are all in the English text, in the same order.
 fn translates(english: &str, chinese: &str) -> bool {
     if english == chinese || chinese.is_ascii() {
         return english == chinese;
@@ -229,7 +228,7 @@ fn without_comment(line: &str) -> &str {
     line[..end].trim_end()
 }
 
-/// What differs between two parts of the same kind.
+/// The differences between two parts of the same kind.
 fn differences(pages: &Pages, names: (&str, &str), ours: &Part, theirs: &Part) -> Vec<String> {
     let mut found = Vec::new();
     match &ours.kind {
@@ -270,7 +269,7 @@ fn differences(pages: &Pages, names: (&str, &str), ours: &Part, theirs: &Part) -
     found
 }
 
-/// What a text says in any language.
+/// The facts of a text that do not depend on the language: code, links, images and numbers.
 fn facts(pages: &Pages, document: &str, text: &str) -> [(&'static str, Vec<String>); 4] {
     let flat: Vec<&str> = text.split_whitespace().collect();
     let (code, prose) = spans(&flat.join(" "));
@@ -287,7 +286,7 @@ fn facts(pages: &Pages, document: &str, text: &str) -> [(&'static str, Vec<Strin
     ]
 }
 
-/// The parts of both languages until one is of another kind, and where that is.
+/// Pairs of parts of both languages up to the first pair of different kinds, and an error that describes that pair.
 fn side_by_side(ours: &str, theirs: &str) -> (Vec<(Part, Part)>, Result<(), String>) {
     let (ours, theirs) = (parts(ours), parts(theirs));
     let counts = (ours.len(), theirs.len());
@@ -414,7 +413,7 @@ fn both_languages_of_a_page_link_to_each_other() {
         let result = (heads == wanted).then_some(());
         rows.row(name, result.ok_or(format!("{heads:?}")));
     }
-    // A Chinese page leads to the English one of another only if that has no Chinese one.
+    // A Chinese page links to the English edition of another document only if that has no Chinese edition.
     for (name, text) in &pages {
         let chinese = name.starts_with("docs/zh-CN/") || name == "README.zh-CN.md";
         for link in links(text)

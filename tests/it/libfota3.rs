@@ -56,7 +56,7 @@ fn server(bytes: &[u8], flags: &[&str]) -> Server {
     server
 }
 
-/// The check's request, as the library writes it.
+/// The check in the form that the library sends.
 fn check(version: &str) -> String {
     format!(
         "/api/site/turnkey_fota?imei={IMEI}&project_key=KEY&model=Air780EPM&core_id=1&core_version=2012\
@@ -136,7 +136,7 @@ fn a_download_that_was_cut_begins_again_and_is_the_same_file() {
     let played = run(&mut update(&server, Libfota3::V2, "001.000.000"), &cut);
     assert!(played.was_cut);
     if !matches!(played.outcome, Outcome::Updated(_)) {
-        // This core gives up; its script asks again some day.
+        // This core gives up; its script checks again later.
         let again = run(
             &mut update(&server, Libfota3::V2, "001.000.000"),
             &settings(),
@@ -145,7 +145,7 @@ fn a_download_that_was_cut_begins_again_and_is_the_same_file() {
     } else {
         assert_eq!(played.outcome, Outcome::Updated(bytes.clone()));
     }
-    // A part only for those who ask for one, and then of this very content.
+    // The server sends a part only to a client that requests one, and only of the same content.
     let offer = asked(&server, "001.000.000", "Host: x\r\n");
     let path = path_of(offer["url"].as_str().unwrap()).to_owned();
     let whole = server.get(&path);
@@ -175,7 +175,7 @@ fn the_url_is_where_the_module_asked_and_cannot_be_made_up() {
     begins("Host: iot.openluat.com\r\n", "iot.openluat.com");
     begins("Host: iot.openluat.com:80\r\n", "iot.openluat.com:80");
     begins("", &server.http.to_string());
-    // Nobody here is a proxy that is trusted.
+    // No trusted proxy is configured.
     begins(
         "Host: a\r\nX-Forwarded-Host: b\r\nX-Forwarded-Proto: https\r\n",
         "a",
@@ -251,7 +251,7 @@ fn any_report_gets_the_same_answer_and_only_a_good_one_counts() {
     assert_eq!(raw("Content-Length: +5\r\n"), 400);
     assert_eq!(raw("Transfer-Encoding: chunked\r\n"), 501);
     assert_eq!(server.get("/api/site/turnkey_fota_result").status, 405);
-    // In as many segments as it likes.
+    // The body may arrive in any number of segments.
     let body = json!({"fota_sn": serial, "result_code": 1}).to_string();
     let head = format!(
         "POST /api/site/turnkey_fota_result HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
@@ -381,7 +381,7 @@ fn six_modules_that_report_a_failure_and_run_the_new_version_are_confirmed_and_p
     server.wait_until_offered(&newcomer, &bytes);
 }
 
-/// The code of the answer to a check with this query behind `imei=…&`.
+/// The code in the reply to a check with this query after `imei=…&`.
 fn code(server: &Server, query: &str) -> Value {
     let request = format!(
         "GET /api/site/turnkey_fota?imei=862991443753386&{query} HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -420,11 +420,11 @@ fn the_middle_number_of_the_script_counts_since_libfota3_says_it() {
         ("MIDDLE", "001.002.000", 27),
         ("FOUR", "1.0.9", 0),
         ("FOUR", "1.1.0", 27),
-        // The release does not name its middle number.
+        // The release does not state its middle number.
         ("CORED", "001.999.000", 0),
         ("CORED", "001.000.000", 0),
         ("CORED", "001.999.001", 27),
-        // As libfota2 would say it.
+        // As libfota2 would send it.
         ("ONE", "001.999.000", 0),
         ("ONE", "001.999.001", 21),
         ("RANGE", "001.999.001", 0),

@@ -1,5 +1,5 @@
-//! Promise: who holds connections shuts nobody out; a download ends only when its reader has
-//! stopped, never because it is slow.
+//! Promise: a client that holds connections open does not exclude other clients; a download is ended
+//! only when its reader has stopped, never because it is slow.
 
 use crate::common;
 
@@ -28,7 +28,7 @@ fn half_open(server: &Server, source: IpAddr, count: usize) -> Vec<TcpStream> {
     (0..count)
         .map(|_| {
             let mut stream = connect_from(Some(source), server.http, 0);
-            // The server may have closed it already: it is at its cap.
+            // The server may already have closed the connection, because its cap is reached.
             let _ = stream.write_all(b"GET /luat/update?imei=1 HTTP/1.1\r\nX: ");
             stream
         })
@@ -48,7 +48,7 @@ fn half_open_heads_at_the_cap_do_not_shut_out_an_honest_check() {
     let (mut server, bytes) = server(1000, &["--max-connections", "50"]);
     let attacker: IpAddr = "127.0.0.1".parse().unwrap();
     let held = half_open(&server, attacker, 60);
-    // From the same address, and from another network.
+    // From the same address, from a neighbouring network, and from a distant one.
     for source in ["127.0.0.1", "127.0.3.4", "127.77.0.1"] {
         for _ in 0..5 {
             check_from(&server, source.parse().unwrap())
@@ -90,7 +90,7 @@ fn the_connections_of_one_address_are_capped_and_others_are_not_harmed() {
             .unwrap_or_else(|error| panic!("from {source}: {error}"));
     }
     drop(held);
-    // When they are gone, the address is welcome again.
+    // When the connections are closed, the address is served again.
     common::wait_until("the address is welcome again", common::PATIENCE, || {
         check_from(&server, "127.0.5.5".parse().unwrap()).is_ok_and(|reply| reply.status == 200)
     });
@@ -109,7 +109,7 @@ fn a_download_whose_reader_stopped_is_ended() {
             })
             .count()
     };
-    // Those of the polls before are closed in a moment.
+    // The connections of the checks above are closed within moments.
     let idle = (0..10)
         .map(|_| {
             std::thread::sleep(Duration::from_millis(30));
@@ -131,7 +131,7 @@ fn a_download_whose_reader_stopped_is_ended() {
         took >= Duration::from_millis(1500),
         "ended after {took:?}, before its time"
     );
-    // What it reads now is cut short, and shows so.
+    // The rest of the download is cut short, and the client can see that.
     while stalled.read(1 << 16).is_ok_and(|count| count > 0) {}
     assert!(stalled.received() < bytes.len());
     server.get(&target()).must_be_file(&bytes).unwrap();
@@ -142,8 +142,8 @@ fn a_slow_reader_that_goes_on_reading_lives() {
     let (server, bytes) = server(4 << 20, &["--stall-timeout", "2", "--head-timeout", "2"]);
     let start = Instant::now();
     let mut download = SlowDownload::begin(server.http, &get(&target()), 1000);
-    // Four times as long as either time limit. (On loopback the kernel takes 160 kB ahead and opens
-    // the window again only when they are read, so less than this would look like a stall.)
+    // Four times the time limits. (On loopback the kernel reads 160 kB ahead and opens the window again
+    // only when these bytes are read, so a shorter time would look like a stall.)
     while start.elapsed() < Duration::from_secs(8) {
         let count = download.read(16 * 1024).expect("still there");
         assert!(count > 0, "closed after {:?}", start.elapsed());
@@ -193,7 +193,7 @@ fn many_stalled_downloads_of_many_files_stay_within_the_memory_for_snapshots() {
 #[test]
 fn five_hundred_modules_behind_one_address_are_all_served() {
     let (server, bytes) = server(2000, &[]);
-    // All connected before the first of them asks.
+    // All are connected before the first of them sends a request.
     let streams: Vec<TcpStream> = (0..500)
         .map(|_| connect_from(None, server.http, 0))
         .collect();
@@ -244,7 +244,8 @@ fn open_files(server: &Server) -> usize {
 fn connections_that_were_closed_while_they_waited_for_their_turn_are_let_go() {
     let (server, bytes) = server(1000, &["--max-connections", "100"]);
     let idle = open_files(&server);
-    // The answer to an unknown text is limited: most of these wait for their turn when they go.
+    // The rate of replies to unknown texts is limited: most of these connections are closed while they
+    // wait for theirs.
     for _ in 0..600 {
         let mut stream = connect_from(None, server.tcp, 0);
         let _ = stream.write_all(b"rubbish\n");
@@ -255,13 +256,13 @@ fn connections_that_were_closed_while_they_waited_for_their_turn_are_let_go() {
     check_from(&server, "127.77.0.1".parse().unwrap())
         .and_then(|reply| reply.must_be_file(&bytes))
         .unwrap();
-    // Much sooner than their turn would come.
+    // Much sooner than their replies would be due.
     common::wait_until("all are let go", Duration::from_secs(5), || {
         open_files(&server) <= idle + 5
     });
 }
 
-/// A server that may have so many files open, for good: a hard limit, so that it cannot raise it again.
+/// A server with a limit of open files. The limit is a hard one, so that the server cannot raise it.
 fn server_with_files(files: u32, flags: &[&str]) -> (Server, Vec<u8>) {
     let place = Place::new();
     let bytes = noise(151, 1000);
@@ -310,11 +311,11 @@ fn downloads_of_one_network_leave_room_for_others() {
     };
     let attack: Vec<TcpStream> = (0..19).map(|_| begin("127.5.5.5")).collect();
     assert!(attack.iter().all(admitted));
-    // Two from elsewhere: the last place, and one that the heavy network has to give up.
+    // Two connections from elsewhere: one takes the last place, the other a place that the heavy network must give up.
     let mut first = begin("127.6.6.6");
     assert!(admitted(&first));
     assert!(admitted(&begin("127.7.7.7")));
-    // What comes from the heavy network now replaces its own, or nothing.
+    // A new connection from the heavy network replaces one of its own, or is refused.
     let _more: Vec<TcpStream> = (0..10).map(|_| begin("127.5.5.6")).collect();
     let mut rest = Vec::new();
     first.read_to_end(&mut rest).unwrap();
@@ -326,14 +327,14 @@ fn a_half_received_head_is_answered_at_the_stop() {
     let (server, bytes) = server(1000, &[]);
     let mut half = connect_from(None, server.http, 0);
     half.write_all(b"GET /luat/update?imei=1").unwrap();
-    // Accepted after the other.
+    // This request is accepted after the other one.
     server.get(&target()).must_be_file(&bytes).unwrap();
     server.signal(rustix::process::Signal::TERM);
     let reply = reply::read(&mut half, false).unwrap();
     assert_eq!(reply.status, 503);
 }
 
-/// Everything that comes within a second of these segments, each sent a moment after the one before.
+/// The first 12 bytes of the reply to these segments, which are sent with short gaps; waits for one second.
 fn first_words(server: &Server, segments: &[&str]) -> String {
     let mut stream = connect_from(None, server.http, 0);
     for segment in segments {

@@ -1,5 +1,5 @@
-//! Promise: a module whose new script crashes, so that it falls back and asks again (the vendor's own
-//! warning), does not download the same thing for ever.
+//! Promise: a module whose new script crashes, so that the module falls back and checks again (the
+//! vendor's own warning), does not download the same file endlessly.
 
 use crate::common;
 
@@ -18,15 +18,15 @@ use luat_ota::fleet::requester::{PinOwner, Requester};
 use luat_ota::fleet::short_version::ShortVersion;
 use luat_ota::fleet::{FileRange, Fleet, FleetSettings, TransferOutcome};
 
-/// Devices that loop.
+/// Number of devices in an update loop.
 const DEVICES: u64 = 200;
 
-/// From one check to the next: download, start, crash, fall back, start again.
+/// Time between two checks: download, start, crash, fall-back, start with the old script.
 const ROUND: Duration = Duration::from_secs(10 * 60);
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Bytes that 200 devices get in a day, and how many of their checks are refused as loops.
+/// Number of bytes that 200 devices download in a day, and number of their checks that are refused as loops.
 fn bytes_in_a_day(catalog: &Catalog, attempts: u32) -> (u64, u64) {
     let began = Instant::now();
     let settings = FleetSettings {
@@ -47,7 +47,7 @@ fn bytes_in_a_day(catalog: &Catalog, attempts: u32) -> (u64, u64) {
                 version: "2012.001.000".into(),
                 ..Check::default()
             };
-            // All of them behind one carrier's addresses.
+            // All devices are behind the addresses of one carrier.
             let address = IpAddr::from([100, 64, number as u8, 1]);
             let who = Requester::of(&check, address).unwrap();
             let owner = PinOwner::of_check(&check, Some(&who), address);
@@ -94,7 +94,7 @@ fn two_hundred_devices_that_crash_and_fall_back_cost_a_few_attempts_each() {
         guarded / DEVICES,
         free / DEVICES,
     );
-    // Three at once, one after an hour, one after six more.
+    // Three downloads immediately, one after an hour, one after six more hours.
     assert_eq!(guarded, 5 * size as u64 * DEVICES);
     assert_eq!(free, 144 * size as u64 * DEVICES);
     assert_eq!((refused, never), (139 * DEVICES, 0));
@@ -126,13 +126,13 @@ fn a_module_that_fetches_the_same_again_and_again_hears_code_40() {
             assert_eq!((got.status, &got.body), (200, &bytes), "round {round}");
         }
     }
-    // What was sent is counted when the download has ended.
+    // The bytes that were sent are counted when the download has ended.
     server.wait_until_refused(&ask(IMEI, "1.0.0"), 403, 40);
     assert_eq!(
         packet(&server, &format!("{IMEI},{name},1.0.0")),
         "no upgrade"
     );
-    // Neither another device, nor this one with another version.
+    // The hold does not apply to another device, nor to this device with another version.
     let other = packet(&server, &format!("{},{name},1.0.0", others[0]));
     assert!(other.starts_with("LUAUPDATE,"), "{other}");
     // A restart changes nothing.
@@ -140,7 +140,7 @@ fn a_module_that_fetches_the_same_again_and_again_hears_code_40() {
     server.wait_until_offered(&ask("862991443753300", "1.0.0"), &bytes);
     server.wait_until_refused(&ask(IMEI, "1.0.0"), 403, 40);
     assert_eq!(server.get(&ask(IMEI, "1.0.1")).status, 200);
-    // That was another version: nothing is held against it any more.
+    // The check with another version has ended the hold.
     assert_eq!(server.get(&ask(IMEI, "1.0.0")).status, 200);
 }
 
@@ -201,7 +201,7 @@ fn a_rollback_by_the_rules_is_no_loop() {
         serde_json::json!({"allow_downgrade": true}),
     );
     server.wait_until_offered(&common::luat("P", "862991443753300", "2.0.1"), &old);
-    // As if by a redirect: we did not deliver it.
+    // As after a redirect: this server did not deliver the file.
     assert_eq!(server.get(&common::luat("P", IMEI, "2.0.0")).status, 404);
     server.rules("P/2.0.1/release.json", serde_json::json!({"paused": false}));
     server.wait_until_offered(&common::luat("P", IMEI, "2.0.0"), &new);

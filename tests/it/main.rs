@@ -1,4 +1,4 @@
-//! The end-to-end tests, one file for each promise. They run the real binary, each in a folder of its own.
+//! The end-to-end tests, one file for each promise. Each test runs the real binary in its own folder.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 

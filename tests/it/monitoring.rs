@@ -1,5 +1,5 @@
-//! Promise: the Grafana dashboard and the alert rules ask for metrics that the server has, and Prometheus's own tool takes
-//! them.
+//! Promise: the Grafana dashboard and the alert rules query metrics that the server has, and Prometheus's own tool
+//! accepts them.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 const FOLDER: &str = "packaging/grafana";
 
-/// The queries of the dashboard.
+/// The queries of the Grafana dashboard.
 fn queries() -> Vec<String> {
     fn find(value: &Value, found: &mut Vec<String>) {
         match value {
@@ -101,7 +101,7 @@ fn every_metric_of_the_dashboard_the_rules_and_the_documents_exists() {
                 continue;
             };
             for label in labels {
-                // Releases have samples only while they are there.
+                // Releases have samples only while they exist.
                 let is_known = known.contains(&label) || name.contains("_release_");
                 let is_added = ["job", "instance"].contains(&&*label.0);
                 let right = is_known || is_added;
@@ -128,7 +128,7 @@ fn promtool_takes_the_rules_the_queries_and_the_configuration() {
     let text = documents::read("docs/monitoring.md");
     let command = documents::blocks(&text, "sh").remove(0);
     promtool(&command.split_whitespace().skip(1).collect::<Vec<_>>());
-    // The dashboard's queries, as rules.
+    // The queries of the Grafana dashboard, as rules.
     let place = Place::new();
     let rules = queries().iter().enumerate().fold(
         "groups:\n- name: dashboard\n  rules:\n".to_owned(),
@@ -184,7 +184,7 @@ fn refusals_and_results_of_updates_are_counted() {
     assert_eq!(server.http(&rest).status, 416);
     assert_eq!(value(refused), before + 1.0);
     assert_eq!(value("luat_ota_updates_total{result=\"reverted\"}"), 0.0);
-    // It installs the update and comes back.
+    // The device installs the update and returns.
     wait_until("the device is confirmed", PATIENCE, || {
         server.get(&luat("P", IMEI, "1.0.3"));
         value("luat_ota_updates_total{result=\"confirmed\"}") == 1.0

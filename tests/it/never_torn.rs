@@ -1,6 +1,5 @@
-//! Promise: whatever happens to a firmware file while a hundred slow modules download it, every
-//! download that completes is byte for byte one of the files that were dropped, and the server lives
-//! (no SIGBUS).
+//! Promise: whatever happens to a firmware file while a hundred slow modules download it, every download that
+//! completes is byte for byte one of the files that were dropped, and the server does not crash (no SIGBUS).
 
 use crate::common;
 
@@ -19,22 +18,21 @@ fn request(number: usize) -> Vec<u8> {
     get(&luat("P", &format!("8629914437{number:05}"), "1.0.0"))
 }
 
-/// A hundred downloads are under way when `happen` does something to the file; others begin while it
-/// does. Each one that completes must be one of `files`. The first hundred must all complete, with
-/// the file that they began with.
+/// Starts a hundred downloads, calls `happen`, which changes the file, and starts others meanwhile. Each download that
+/// completes must be one of `files`. The first hundred must all complete with the file that they began with.
 fn survive(files: &[&[u8]], flags: &[&str], happen: impl FnOnce(&Server) + Send) {
     let place = Place::new();
     place.drop_firmware("P/1.0.1/update.bin", files[0]);
     let mut server = Server::start_in(place, flags);
     server.wait_until_offered(&luat("P", "862991443700000", "1.0.0"), files[0]);
-    // Each has read its first bytes, and its socket holds little: the rest is still to be served.
+    // Each client has read its first bytes, and its socket buffer is small: the rest still has to be sent.
     let under_way: Vec<SlowDownload> = (0..MODULES)
         .map(|number| SlowDownload::begin(server.http, &request(number), 4096))
         .collect();
     let over = AtomicBool::new(false);
     let (first, late) = std::thread::scope(|scope| {
         let late = scope.spawn(|| {
-            // Those who come while it happens.
+            // The downloads that begin meanwhile.
             let mut results = Vec::new();
             let mut number = 1000;
             while !over.load(Ordering::Relaxed) {
@@ -53,7 +51,7 @@ fn survive(files: &[&[u8]], flags: &[&str], happen: impl FnOnce(&Server) + Send)
             }
             results
         });
-        // Eight threads read for the hundred, a piece of each in turn.
+        // Eight threads read for the hundred downloads, one piece of each in turn.
         let mut hands: Vec<Vec<SlowDownload>> = (0..8).map(|_| Vec::new()).collect();
         for (number, download) in under_way.into_iter().enumerate() {
             hands[number % 8].push(download);
@@ -62,14 +60,14 @@ fn survive(files: &[&[u8]], flags: &[&str], happen: impl FnOnce(&Server) + Send)
             .into_iter()
             .map(|mut hand| {
                 scope.spawn(move || {
-                    // Slowly while it happens …
+                    // Read slowly while the file changes.
                     for _ in 0..12 {
                         for download in &mut hand {
                             let _ = download.read(16 * 1024);
                         }
                         std::thread::sleep(Duration::from_millis(60));
                     }
-                    // … and then to the end.
+                    // Then read to the end.
                     hand.into_iter()
                         .map(SlowDownload::finish)
                         .collect::<Vec<_>>()
@@ -113,7 +111,7 @@ fn survive(files: &[&[u8]], flags: &[&str], happen: impl FnOnce(&Server) + Send)
         first.len(),
         late.len()
     );
-    // It still serves what there is now, or says no.
+    // The server still sends the current file or a refusal.
     server.get("/healthz");
 }
 
@@ -132,7 +130,7 @@ fn a_file_that_is_overwritten_in_place() {
     survive(&[&old, &new], &[], |server| {
         let path = server.place().path("P/1.0.1/update.bin");
         let mut file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
-        // As a slow copy does it: never closed before it is whole.
+        // A slow copy keeps the file open until it is complete.
         for piece in new.chunks(SIZE / 20) {
             file.write_all(piece).unwrap();
             std::thread::sleep(Duration::from_millis(40));
@@ -216,7 +214,7 @@ fn a_udp_download_never_mixes_two_files() {
     assert!(server.lives());
 }
 
-/// What happens to the folder between two halves of a download.
+/// Changes of the folder between two halves of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Happening {
     Nothing,
@@ -253,7 +251,7 @@ fn over_a_kill_a_download_goes_on_in_its_own_bytes_or_not_at_all() {
         let ask = |range: &str| get_with(&luat("P", IMEI, "1.0.0"), range);
         let first = server.http(&ask("Range: bytes=0-29999\r\n"));
         assert_eq!(first.body, old[..30_000]);
-        // The server is told, or finds out when it starts again.
+        // The server notices the change at once, or when it is restarted.
         let firmware = server.place().firmware();
         match happening {
             Nothing => {}

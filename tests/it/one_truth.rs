@@ -1,5 +1,5 @@
-//! Promise: the page, the API and the command line answer with the decision that modules get, about the question
-//! that the device really asks.
+//! Promise: the page, the API and the command line reply with the decision that modules get, for the check that
+//! the device really sends.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -13,12 +13,12 @@ fn imei(n: u64) -> String {
     (862_991_443_700_000 + n * 7919).to_string()
 }
 
-/// What the API remembers of a device.
+/// The API's record of a device.
 fn device(operator: &Operator, id: &str) -> Value {
     operator.get(&format!("/api/v1/devices/{id}")).json()
 }
 
-/// What the API answers to the question that a device really asks.
+/// The API's explanation of the check that a device really sends.
 fn why(operator: &Operator, id: &str) -> Value {
     let request = device(operator, id)["request"].clone();
     operator
@@ -26,7 +26,7 @@ fn why(operator: &Operator, id: &str) -> Value {
         .json()
 }
 
-/// What a file at this path would be, without rules of its own.
+/// The API's description of a file at this path, without its own rules.
 fn recognise(operator: &Operator, path: &str, bytes: &[u8]) -> Value {
     let head = base64(&bytes[..bytes.len().min(4096)]);
     let body = json!({ "path": path, "size": bytes.len(), "head": head });
@@ -58,8 +58,8 @@ fn a_file_that_is_looked_at_is_for_as_many_devices_as_explain_says_after_the_upl
     let server = Server::start_in(place, &[]);
     let operator = Operator::of(&server);
     server.wait_until_offered(&luat("P", &imei(99), "1.0.0"), &noise(1, 5000));
-    // Of 20: those that say CORE.A.C (7 of them on the newest release already, 3 above the file that comes), plain
-    // versions, and libfota's request, which has no marker.
+    // Checks of 20 devices: CORE.A.C versions (7 of them already have the newest release, 3 are above the new
+    // file), plain versions, and checks of libfota, which have no marker.
     let mut ids = vec![imei(99)];
     for (n, target) in (0..7)
         .map(|n| luatos("P", "Air780E", &imei(n), "2012.1.2"))
@@ -82,7 +82,7 @@ fn a_file_that_is_looked_at_is_for_as_many_devices_as_explain_says_after_the_upl
     ] {
         server.rules("P/1.0.9/release.json", rules.clone());
         let looked = recognise(&operator, "P/1.0.9/new.bin", &bytes);
-        // The same number if these rules would come with the file.
+        // The number is the same if these rules are uploaded with the file.
         let head = base64(&bytes[..4096]);
         let with = json!({ "path": "P/1.0.8/new.bin", "size": 6000, "head": head, "rules": rules });
         let with = operator.post("/api/v1/recognise", &with).json();
@@ -131,7 +131,7 @@ fn the_question_about_a_device_is_the_one_that_it_asks_also_after_a_restart() {
     place.drop_firmware("GOOD_2012.001.004_LuatOS-SoC_Air780E.bin", &good);
     place.drop_firmware("PLAIN/1.0.1/u.bin", &noise(4, 5000));
     place.rules("PLAIN/release.json", json!({ "project_key": "k 1&" }));
-    // Each asks more than once, and is to be offered the file every time.
+    // Each device checks more than once, and must be offered the file every time.
     let flags = ["--attempts", "50"];
     let mut server = Server::start_in(place, &flags);
     let asks = [
@@ -151,7 +151,7 @@ fn the_question_about_a_device_is_the_one_that_it_asks_also_after_a_restart() {
             luatos("GOOD", "Air780E", &imei(3), "2014.1.3"),
             "refuse",
         ),
-        // libfota: no marker, so it states neither core nor platform.
+        // A check of libfota without a marker states neither core nor platform.
         (
             imei(4),
             format!("/luat/update/GOOD?imei={}&version=1.0.0", imei(4)),
@@ -168,7 +168,7 @@ fn the_question_about_a_device_is_the_one_that_it_asks_also_after_a_restart() {
         (imei(6), luat("PLAIN", &imei(6), "1.0.0"), "refuse"),
     ];
     for round in 0..2 {
-        // Both projects are read.
+        // Wait until both projects have been read.
         for (project, file) in [("GOOD", &good), ("PLAIN", &noise(4, 5000))] {
             let key = "&project_key=k%201%26";
             let target =
@@ -284,14 +284,14 @@ fn explain_on_the_command_line_says_held_as_the_page_does() {
         let unknown = "every device with a whole download counts in the fuse";
         assert!(said.contains(unknown), "{said}");
     }
-    // It only looked: the server goes on, and a lift is seen as well.
+    // The command only reads: the server continues, and the command shows a lifted hold, too.
     let lifted = operator.send("DELETE", &format!("/api/v1/devices/{IMEI}/hold"), "", b"");
     assert_eq!(lifted.status, 200, "{}", lifted.text());
     wait_until("the lift is seen", PATIENCE, || {
         run(&asked).status.code() == Some(0)
     });
     assert_eq!(server.get(&target).status, 200);
-    // Without a state folder it says what it does not know.
+    // Without a state folder the command states what is unknown.
     let said = both(&run(&[
         "explain",
         "--state",
@@ -325,7 +325,7 @@ fn devices_above_all_that_is_left_are_in_the_log_and_the_summary_once_the_newest
     assert!(line.contains("\"devices\":3"), "{line}");
     let wanted = json!([{ "project": "P", "version": "1.0.3", "devices": 3 }]);
     assert_eq!(above(&operator), wanted);
-    // A higher release takes the warning away.
+    // A higher release removes the warning.
     server
         .place()
         .drop_firmware("P/1.0.4/u.bin", &noise(3, 5000));

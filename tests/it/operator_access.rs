@@ -1,5 +1,5 @@
-//! Promise: the operator's port answers only requests with a permitted host, origin and token, and nothing of it is
-//! reachable on the ports for devices.
+//! Promise: the operator port accepts only requests with a permitted host, origin and token, and none of its
+//! functions is reachable on the ports for devices.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use common::operator::{Operator, parse};
 use common::{Place, Rows, Server, both, get, luat_ota, run_command, serve_arguments};
 
-/// Line, headers with `{port}`, `{token}` and `{read}`, status.
+/// Request line, headers with `{port}`, `{token}` and `{read}`, and status.
 const TABLE: &[(&str, &str, u16)] = &[
     ("GET /", "Host: localhost:{port}\r\n", 200),
     ("GET /healthz", "Host: localhost\r\n", 200),
@@ -17,7 +17,7 @@ const TABLE: &[(&str, &str, u16)] = &[
     ("GET /", "Host: ota.example.com\r\n", 200),
     ("GET /", "Host: evil.example\r\n", 421),
     ("GET /healthz", "Host: evil.example:{port}\r\n", 421),
-    // Case 49: what an HTTP/1.1 proxy on this machine sends.
+    // Case 49: headers that an HTTP/1.1 proxy on this machine sends.
     ("GET /api/v1/summary", "Host: 127.0.0.1:{port}\r\n", 401),
     ("GET /metrics", "Host: 127.0.0.1:{port}\r\n", 401),
     ("HEAD /metrics", "Host: localhost\r\n", 401),
@@ -155,7 +155,7 @@ const TABLE: &[(&str, &str, u16)] = &[
     (
         "DELETE /api/v1/devices/862991443753386/hold",
         "Host: localhost\r\nAuthorization: Bearer {token}\r\n",
-        // No such device.
+        // The device does not exist.
         404,
     ),
     (
@@ -281,7 +281,7 @@ fn after_an_upgrade_the_log_says_that_reading_needs_a_token_now() {
         assert_eq!(said.len(), 1, "{left}: {said:?}");
         assert!(said[0].contains("/read-token"), "{said:?}");
         assert_eq!(operator.get_without_token("/metrics").status, 401);
-        // The next start is no upgrade.
+        // The next start is not an upgrade from an earlier version.
         let server = Server::start_in(server.terminate(), &[]);
         let again = Operator::of(&server);
         assert_eq!(again.read_token, operator.read_token);
@@ -289,7 +289,7 @@ fn after_an_upgrade_the_log_says_that_reading_needs_a_token_now() {
     }
 }
 
-/// The compose file names this file, and docs/guide-docker.md has it written before the first start.
+/// The compose file names this file, and docs/guide-docker.md has the operator write it before the first start.
 #[test]
 fn a_token_file_in_the_state_folder_may_be_written_before_the_first_start() {
     let place = Place::new();

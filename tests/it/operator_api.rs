@@ -1,4 +1,4 @@
-//! Promise: the replies of the API are as its description says.
+//! Promise: the replies of the API match its description.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -20,7 +20,7 @@ fn every_reply_is_what_the_description_says() {
     };
     let project_etag = format!("If-Match: {}\r\n", etag("/api/v1/rules/P"));
     let head = "AAAAAAAA";
-    // Method, the path as described, the target, headers, body, status.
+    // Method, path in the description, target, headers, body, status.
     let rows_of: Vec<(&str, &str, &str, String, Value, u16)> = vec![
         (
             "GET",
@@ -194,7 +194,7 @@ fn every_reply_is_what_the_description_says() {
         (
             "PUT",
             "/api/v1/rules/{project}/{version}",
-            // Rules may come before the release (case 52).
+            // Rules may be written before the release exists (case 52).
             "/api/v1/rules/P/9.9.9",
             "If-None-Match: *\r\n".into(),
             json!({}),

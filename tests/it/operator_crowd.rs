@@ -1,5 +1,5 @@
-//! Promise: many concurrent or hostile clients of the operator's port take nothing from others: a write succeeds or
-//! fails as a whole, and devices are served all the while.
+//! Promise: many concurrent or hostile clients of the operator port do not harm others: a write succeeds or fails
+//! as a whole, and devices are served throughout.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -60,7 +60,7 @@ fn of_many_who_write_over_the_same_rules_one_wins() {
         assert_eq!(there.json(), json!({ "percent": round * 8 + won[0] }));
         headers = format!("If-Match: {}\r\n", there.header("etag").unwrap());
     }
-    // Changes of two keys at once are both there.
+    // Concurrent changes of two keys are both kept.
     for percent in 1..6 {
         std::thread::scope(|scope| {
             let post = |word: &str, body| {
@@ -80,7 +80,7 @@ fn of_many_who_write_over_the_same_rules_one_wins() {
             json!({ "percent": percent, "paused": format!("because of {percent}") })
         );
     }
-    // Nothing is left beside them.
+    // No other file is left in the folder.
     assert_eq!(
         files_under(&server.place().firmware()),
         ["P/2.0.0/release.json", "P/2.0.0/u.bin"]
@@ -93,7 +93,7 @@ fn of_sixty_edits_through_two_servers_none_is_lost() {
     let (first, one) = start();
     let state = first.place().root.join("second-state");
     let place = Place::new();
-    // The second server has its own state and the first one's folder.
+    // The second server has its own state and uses the first one's folder.
     let shared = first.place().firmware();
     std::fs::remove_dir_all(place.firmware()).ok();
     symlink(&shared, place.firmware()).unwrap();
@@ -116,7 +116,7 @@ fn of_sixty_edits_through_two_servers_none_is_lost() {
         201
     );
     let imei = |n: usize| (862_991_443_700_000 + n).to_string();
-    // Each adds its devices to what it has just read, and tries again when somebody else was quicker.
+    // Each client adds its devices to the rules that it has just read, and retries when another client was faster.
     let add = |operator: &Operator, n: usize| {
         loop {
             let there = operator.get(target);
@@ -133,7 +133,7 @@ fn of_sixty_edits_through_two_servers_none_is_lost() {
             }
         }
     };
-    // Beside them keys are changed without having read anything.
+    // At the same time, other clients change keys without reading the rules.
     let post = |operator: &Operator, word: &str, body| {
         let told = operator.post(&format!("/api/v1/releases/P/2.0.0/{word}"), &body);
         assert_eq!(told.status, 200, "{}", told.text());
@@ -186,7 +186,7 @@ fn a_folder_that_becomes_a_link_while_it_is_uploaded_to_leads_nowhere() {
                 std::thread::yield_now();
                 let _ = std::fs::remove_file(&real);
                 let _ = std::fs::rename(&aside, &real);
-                // The upload has made a folder of its own meanwhile.
+                // The upload has created a new folder meanwhile.
                 let _ = std::fs::remove_dir_all(&aside);
             }
         });
@@ -196,7 +196,7 @@ fn a_folder_that_becomes_a_link_while_it_is_uploaded_to_leads_nowhere() {
         while Instant::now() < end || (landed == 0 && n < 2000) {
             n += 1;
             let target = format!("/api/v1/firmware/P/2.0.1/u{n}.bin");
-            // The same bytes, so that the second file of the release is refused for nothing but its place.
+            // The same bytes, so that the only reason to refuse the second file of the release is its place.
             let told = operator.send("PUT", &target, "", &noise(1, 3000));
             assert!(
                 [201, 409, 422, 500].contains(&told.status),
@@ -251,13 +251,13 @@ fn sixty_four_connections_without_a_token_keep_nobody_with_one_out() {
         ("half heads", b"GET / HTTP/1.1\r\nX: ".to_vec()),
         ("nothing", Vec::new()),
     ] {
-        // Two for each seat: none of them may keep one.
+        // Two connections for each seat: none of them may keep one.
         let held: Vec<TcpStream> = (0..128)
             .map(|n| {
                 let mut stream = operator.connect();
                 let _evicted_already = stream.write_all(&bytes);
                 if n % 2 == 0 {
-                    // A body that goes on.
+                    // A body that continues.
                     let _evicted_already = stream.write_all(&[b'x'; 1000]);
                 }
                 stream
@@ -275,7 +275,7 @@ fn sixty_four_connections_without_a_token_keep_nobody_with_one_out() {
         );
         drop(held);
     }
-    // Replies that are written and not read, with a valid token, make room too.
+    // With a valid token, connections whose replies are not read are evicted, too.
     let answered = operator.request("GET /api/v1/summary", true, large, b"");
     let held: Vec<TcpStream> = (0..128)
         .map(|_| {
@@ -330,7 +330,7 @@ fn ten_thousand_connections_keep_neither_a_person_nor_a_module_out() {
     let mut held = std::collections::VecDeque::new();
     for n in 0..10_000 {
         let mut stream = TcpStream::connect(operator.address).unwrap();
-        // Nothing, a part of a head, or a request whose answer nobody reads.
+        // No bytes, a part of a head, or a request whose reply is not read.
         let part = match n % 3 {
             0 => &[][..],
             1 => &silent[..silent.len() / 2],
@@ -369,7 +369,7 @@ fn three_hundred_thousand_junk_files_are_counted_and_take_little_memory() {
     let place = Place::new();
     let folder = place.firmware();
     place.drop_firmware("P/2.0.0/u.bin", &noise(1, 5000));
-    // No name of firmware, firmware that names no release, and firmware that claims one release.
+    // A file whose name is not that of firmware, firmware without a release, and many files for one release.
     std::fs::create_dir_all(folder.join("Q/1.0.0")).unwrap();
     for n in 0..JUNK {
         let name = match n % 3 {
@@ -391,7 +391,7 @@ fn three_hundred_thousand_junk_files_are_counted_and_take_little_memory() {
     assert_eq!(page["quarantined"].as_array().unwrap().len(), 100);
     assert_eq!(page["counts"]["ignored"], 100_000);
     assert_eq!(page["counts"]["quarantined"], 200_000);
-    // On through all pages, as a person would not.
+    // Read all pages to the end.
     let (mut after, mut listed) = (String::new(), 0);
     loop {
         let page = operator
@@ -430,7 +430,7 @@ fn a_page_of_a_large_fleet_is_quick() {
     let server = Server::start_in(place, &["--max-devices", "400000"]);
     let operator = Operator::of(&server);
     let check = luat("P", IMEI, "2.0.0");
-    // 503 until the release is known.
+    // The reply is 503 until the release is known.
     server
         .wait_for_reply(&common::get(&check), common::PATIENCE, |reply| {
             reply.status == 404
@@ -475,7 +475,7 @@ fn a_page_of_a_large_fleet_is_quick() {
             (shown, &json!(matching), &json!(FLEET + 1)),
             "{what}"
         );
-        // A machine with other work is slow, and a debug build many times slower.
+        // A machine with other work is slow, and a debug build is many times slower.
         let bound = if cfg!(debug_assertions) { 5000 } else { 100 };
         assert!(took < Duration::from_millis(bound), "{what}: {took:?}");
     }

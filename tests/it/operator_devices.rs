@@ -1,5 +1,5 @@
-//! Promise: the list of devices is filtered, sorted and paged by the server; it states how many devices fit, and a number
-//! that the page shows is the number of devices behind it.
+//! Promise: the server filters, sorts and pages the list of devices and states how many devices match, and each number
+//! on the page equals the number of devices in its list.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -14,7 +14,7 @@ fn of(number: u64) -> String {
     (862_991_443_700_000 + number).to_string()
 }
 
-/// Devices of two projects, in several states of two releases; a group names three of them.
+/// Devices of two projects, in several states of two releases. A group contains three of them.
 fn a_fleet() -> (Server, Operator) {
     let place = Place::new();
     place.drop_firmware("P/2.0.0/u.bin", &noise(1, 5000));
@@ -128,7 +128,7 @@ fn pages_follow_one_another_in_every_order() {
                 .map(|device| device.pointer(field).unwrap().to_string());
             listed.push(keys.collect::<Vec<String>>());
         }
-        // Times are rounded to seconds anew for each page.
+        // Each page rounds the times to seconds again.
         if !sort.ends_with("_seen") {
             assert!(listed[0].is_sorted(), "{sort}: {:?}", listed[0]);
             assert!(
@@ -139,7 +139,7 @@ fn pages_follow_one_another_in_every_order() {
         }
     }
     assert_eq!(all["devices"].as_array().unwrap().len(), 45);
-    // Versions by their numbers, not by their letters; those that were offered nothing come last.
+    // Versions are sorted by their numbers, not as text. Devices without an offer are last.
     let versions = operator
         .get("/api/v1/devices?sort=version&project=P")
         .json();
@@ -162,7 +162,7 @@ fn pages_follow_one_another_in_every_order() {
 #[test]
 fn behind_each_number_of_a_release_are_as_many_devices() {
     let (server, operator) = a_fleet();
-    // A newer release: those that have the older one are on their way to it, and still count as confirmed.
+    // A newer release: the devices that have the older one are being updated to it, and still count as confirmed.
     server.drop_firmware("P/2.0.1/u.bin", &noise(5, 5000));
     server.wait_until_offered(&luat("P", &of(0), "2.0.0"), &noise(5, 5000));
     server.get(&luat("P", &of(8), "2.0.0"));
@@ -217,7 +217,7 @@ fn a_device_shows_its_last_steps_its_last_refusal_and_what_it_would_get_now() {
         let steps = device["steps"].as_array().unwrap();
         steps.iter().map(text).collect()
     };
-    // The same refusal three times is one step.
+    // Three identical refusals are one step.
     let expected = [
         "refused nothing newer",
         "confirmed 2.0.0",
@@ -244,7 +244,7 @@ fn a_device_shows_its_last_steps_its_last_refusal_and_what_it_would_get_now() {
     assert_eq!(words(&json), expected);
     assert!(json["steps_since"].is_string());
 
-    // What it would get follows the rules and the device's own last request.
+    // The current decision follows the rules and the device's own last check.
     server.drop_firmware("P/3.0.0/u.bin", &noise(2, 5000));
     operator.wait_for(&path, "it would get the new release", |device| {
         device["now"]["verdict"] == "offer" && device["now"]["release"] == "3.0.0"
@@ -254,7 +254,7 @@ fn a_device_shows_its_last_steps_its_last_refusal_and_what_it_would_get_now() {
         device["now"]["verdict"] == "refuse"
     });
     assert_eq!(device["now"]["reason"], "3.0.0: wait");
-    // Nothing of this is a step.
+    // None of this is recorded as a step.
     assert_eq!(words(&device), expected);
     let told = server.get(&luat("P", &of(1), "2.0.0"));
     assert_eq!(
@@ -265,7 +265,7 @@ fn a_device_shows_its_last_steps_its_last_refusal_and_what_it_would_get_now() {
     assert_eq!(words(&device)[0], "refused 3.0.0: wait");
     assert_eq!(device["last_refusal"]["reason"], "3.0.0: wait");
 
-    // A version that is too long to be kept whole: the request would be another one.
+    // A version that is too long to be stored in full: the check cannot be repeated exactly.
     let long = "2.0.0-a-version-that-is-not-kept-whole";
     server.get(&luat("P", &of(2), long));
     let other = operator.get(&format!("/api/v1/devices/{}", of(2))).json();

@@ -1,4 +1,4 @@
-//! Promise: the event stream shows checks and downloads as they happen, and slow readers cost nothing.
+//! Promise: the event stream shows checks and downloads when they happen, and slow readers use no resources of others.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -19,7 +19,7 @@ fn who_looks_on_sees_checks_and_downloads_as_they_happen() {
     let request = operator.request("GET /api/v1/events", true, "", b"");
     stream.write_all(&request).unwrap();
     let mut lines = BufReader::new(stream).lines();
-    // It stands as soon as the first comment has come; what happens then is told.
+    // The stream is connected as soon as the first comment arrives. All later events are sent.
     while !lines.next().unwrap().unwrap().starts_with(": hello") {}
     let mut next = |name: &str, fits: &dyn Fn(&Value) -> bool| -> Value {
         let start = Instant::now();
@@ -108,7 +108,7 @@ fn who_reads_events_and_stops_is_given_up_and_costs_no_memory() {
     let stopped: Vec<_> = (0..16).map(|_| looks_on().unwrap()).collect();
     assert!(looks_on().is_none(), "there is room for sixteen");
     let before = server.resident();
-    // Far more than sockets hold.
+    // Far more bytes than the socket buffers hold.
     let refused = luat("P", IMEI, "2.0.0");
     let start = Instant::now();
     let mut asked = 0;
@@ -122,7 +122,7 @@ fn who_reads_events_and_stops_is_given_up_and_costs_no_memory() {
     let grown = server.resident().saturating_sub(before);
     println!("{asked} checks, the slowest {slowest:?}, {grown} KiB more");
     assert!(grown < 16 * 1024, "{grown} KiB more after {asked} checks");
-    // Streams that took nothing for half a minute have ended.
+    // Streams whose readers read nothing for half a minute have been closed.
     wait_until("there is room again", PATIENCE * 3, || {
         server.get(&refused);
         looks_on().is_some()

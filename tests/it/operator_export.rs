@@ -1,5 +1,5 @@
-//! Promise: an export has every row of its list, the same as the API and the command line show, in both formats; a
-//! spreadsheet executes nothing in it; and while it is sent, devices are served and memory stays as it was.
+//! Promise: an export has every row of its list, equal to those of the API and the command line, in both formats; a
+//! spreadsheet executes none of its cells; and during the transfer devices are served and memory stays bounded.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -16,7 +16,7 @@ fn of(number: u64) -> String {
     (862_991_443_700_000 + number).to_string()
 }
 
-/// A server that 300 devices of two projects have asked, some of which send texts that are no versions.
+/// A server with 300 devices of two projects, some of which send texts that are not versions.
 fn a_fleet() -> (Server, Operator) {
     let (server, operator) = Operator::with_releases();
     for n in 0..297 {
@@ -29,7 +29,8 @@ fn a_fleet() -> (Server, Operator) {
     (server, operator)
 }
 
-/// A device without its times, which are rounded to a second anew each time, and without what only its own page shows.
+/// A device without its times, which are rounded to seconds each time, and without the fields that only its own page
+/// shows.
 fn timeless(mut device: Value) -> Value {
     for name in ["first_seen", "last_seen"] {
         device[name] = Value::Null;
@@ -98,7 +99,7 @@ fn an_export_has_every_device_in_both_formats() {
         .collect();
     assert_eq!(versions, ["'=1+1", "a\",b", "'@SUM(A1)"]);
     assert_eq!(devices[297]["version"], "=1+1");
-    // The header chooses CSV, the filter the rows.
+    // The header selects CSV, and the filter selects the rows.
     let accept = "Accept: text/csv\r\n";
     let told = operator.send("GET", "/api/v1/devices?project=Q", accept, b"");
     assert_eq!(rows(&told.text()).len(), 99);
@@ -175,7 +176,7 @@ fn the_command_line_prints_the_rows_of_the_api() {
     let id = printed["devices"][7]["id"].as_str().unwrap();
     let shown = operator.get(&format!("/api/v1/devices/{id}")).json();
     assert_eq!(timeless(printed["devices"][7].clone()), timeless(shown));
-    // The same explanation, and the same exit status as without the flag.
+    // The same explanation and the same exit status as without the flag.
     let request = luat("P", id, "1.0.0");
     let output = run(&["explain", &folder, &request, "--state", &state, "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", both(&output));
@@ -192,7 +193,7 @@ fn the_command_line_prints_the_rows_of_the_api() {
     let refused = luat("P", id, "2.0.0");
     let output = run(&["explain", &folder, &refused, "--state", &state, "--csv"]);
     assert_eq!(output.status.code(), Some(3));
-    // A row for each file, and for each remark.
+    // One row for each file, and for each remark.
     let output = run(&["check", &folder, "--csv"]);
     assert_eq!(output.status.code(), Some(1), "one is quarantined");
     let csv = rows(&String::from_utf8(output.stdout).unwrap());
@@ -224,7 +225,7 @@ fn while_a_large_fleet_is_exported_devices_are_served_and_memory_stays_bounded()
     let server = Server::start_in(place, &["--max-devices", "400000"]);
     let operator = Operator::of(&server);
     let check = luat("P", common::IMEI, "2.0.0");
-    // 503 until the release is known.
+    // The reply is 503 until the release is known.
     server
         .wait_for_reply(&common::get(&check), common::PATIENCE, |reply| {
             reply.status == 404
@@ -251,7 +252,7 @@ fn while_a_large_fleet_is_exported_devices_are_served_and_memory_stays_bounded()
             "csv" => export.text().lines().count() as u64 - 1,
             _ => export.json()["devices"].as_array().unwrap().len() as u64,
         };
-        // The device that asks is remembered, too.
+        // The device that sends the checks is recorded, too.
         assert_eq!(count, fleet + 1);
         let grown = most.saturating_sub(before);
         println!(
@@ -259,7 +260,7 @@ fn while_a_large_fleet_is_exported_devices_are_served_and_memory_stays_bounded()
             export.body.len()
         );
         assert!(grown < 16 * 1024, "{grown} KiB more");
-        // The time of one check says more of the machine's other work.
+        // The time of a single check depends more on other work of the machine.
         assert!(checks > 20, "only {checks} checks were answered meanwhile");
     }
 }

@@ -1,9 +1,9 @@
-//! Promise: with 200,000 devices, whatever an operator asks for is quick, takes little memory, and makes no check wait.
+//! Promise: with 200,000 devices, every request of an operator is quick, uses little memory, and makes no check wait.
 //!
-//! `LUAT_OTA_FLEET_BINARY=target/release/luat-ota cargo test --test it operator_fleet -- --nocapture` measures a release
-//! build with 200,000 devices against the bounds of docs/performance.md, with `LUAT_OTA_FLEET_ONLY=export` only the requests
-//! whose names contain that word. Otherwise this build, which may be many times
-//! slower, serves 2,000, and the bounds are wide.
+//! `LUAT_OTA_FLEET_BINARY=target/release/luat-ota cargo test --test it operator_fleet -- --nocapture` measures a
+//! release build with 200,000 devices against the bounds of docs/performance.md; with `LUAT_OTA_FLEET_ONLY=export` only
+//! the requests whose names contain that word. Otherwise this build, which may be many times slower, serves 2,000
+//! devices with wide bounds.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -21,26 +21,26 @@ use common::{IMEI, PATIENCE, Place, Rows, Server, clean, get, luat, serve_argume
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// Projects besides P that devices ask for. Some have only a few devices.
+/// Number of projects besides P that devices name in checks. Some have only a few devices.
 const PROJECTS: u64 = 25;
 
-/// Releases of each of them.
+/// Number of releases of each of these projects.
 const RELEASES: u64 = 20;
 
-/// What may take how long.
+/// Sizes of a fleet, and time limits for its requests.
 struct Bounds {
     devices: u64,
-    /// Projects besides P that have releases.
+    /// Number of projects besides P that have releases.
     projects: u64,
-    /// Versions whose counts change with each sample of the history; 44 fill it.
+    /// Number of versions whose counts change with each sample of the history; 44 fill the history.
     versions: u64,
-    /// Times that each request is made. The best one counts: a loaded machine only adds to it.
+    /// Number of times that each request is made. The best one counts: load on the machine only adds time.
     runs: usize,
-    /// A request, or the first byte of an export.
+    /// Limit of a request, or of the first byte of an export.
     request: Duration,
-    /// A check meanwhile.
+    /// Limit of a check during a request.
     check: Duration,
-    /// A preview, which decides twice about each device.
+    /// Limit of a preview, which decides twice about each device.
     preview: Duration,
 }
 
@@ -73,8 +73,8 @@ fn line(journal: &mut String, text: &str) {
     writeln!(journal, "{text},\"crc\":\"{crc:08x}\"}}").unwrap();
 }
 
-/// A journal of devices of several projects, versions and platforms in every state, some of them held, and counts over
-/// time as many as are kept.
+/// A journal with devices of several projects, versions and platforms in every state, some of them held, and with the
+/// maximum number of counts over time.
 fn journal(
     &Bounds {
         devices, versions, ..
@@ -159,7 +159,7 @@ fn journal(
     journal
 }
 
-/// A folder with a release and a group of a tenth of the devices, with their names.
+/// Fills a folder with a release and a group, which contains a tenth of the devices, with their names.
 fn folder(place: &Place, bounds: &Bounds) {
     let file = noise(1, 5000);
     place.drop_firmware("P/2.0.0/u.bin", &file);
@@ -181,7 +181,7 @@ fn folder(place: &Place, bounds: &Bounds) {
     .unwrap();
 }
 
-/// What an operator asks for.
+/// A request of an operator.
 struct Request {
     what: &'static str,
     method: &'static str,
@@ -280,9 +280,9 @@ fn requests(devices: u64) -> Vec<Request> {
 struct Best {
     first: Duration,
     whole: Duration,
-    /// The longest wait of a check meanwhile, and that of which 99 of 100 are no longer.
+    /// The longest wait of a check during the request, and the 99th percentile.
     waits: [Duration; 2],
-    /// The same in as much time without the request: what the machine adds.
+    /// The same waits in an equally long time without the request, which other work of the machine causes.
     idle: [Duration; 2],
     bytes: usize,
 }
@@ -295,7 +295,7 @@ fn cpu(server: &Server) -> Duration {
     Duration::from_nanos(nanoseconds.unwrap_or_default())
 }
 
-/// Sends a request; the time until the first byte, until the last one, and the reply.
+/// Sends a request. Returns the time until the first byte, the time until the last byte, and the reply.
 fn ask(operator: &Operator, request: &Request) -> (Duration, Duration, Vec<u8>) {
     let line = format!("{} {}", request.method, request.target);
     let bytes = operator.request(&line, true, "", request.body.as_bytes());
@@ -315,7 +315,7 @@ fn server(bounds: &Bounds, binary: Option<PathBuf>) -> Server {
     let binary = binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_luat-ota").into());
     let mut command = Command::new(binary);
     clean(&mut command);
-    // The limit for one network would hold the checks of this test back.
+    // The default limit for one network would delay the checks of this test.
     let flags = ["--max-devices", "400000"];
     command.args(serve_arguments(&place, &flags));
     let server = Server::from_command(place, &mut command);
@@ -416,8 +416,8 @@ fn whatever_an_operator_asks_for_is_quick_and_makes_no_check_wait() {
             false => Err(format!("{what} took {took:?}")),
         };
         rows.row(request.what, judge("it", took, most));
-        // Where a check waits as long without any request, that says nothing about the request. A single wait may be as long
-        // as two others by chance.
+        // A check that waits equally long without a request says nothing about the request. A single wait may be twice
+        // as long by chance.
         let [longest, p99] = best.idle;
         let most = bounds.check.max(longest * 2);
         rows.row(request.what, judge("a check", best.waits[0], most));

@@ -1,5 +1,5 @@
-//! Promise: any bytes on the operator's port are answered with a status and a sentence, or the connection is closed;
-//! the server neither dies nor hangs, and its memory does not grow.
+//! Promise: the server replies to any bytes on the operator port with a status and a sentence, or closes the
+//! connection; it neither exits nor hangs, and its memory does not grow.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -18,7 +18,7 @@ const BAD: &[u16] = &[400];
 const TOKEN: &str = "a-token-of-the-test";
 const BEARER: &str = "Authorization: Bearer a-token-of-the-test";
 
-/// A server with that token.
+/// A server with the token of this test.
 fn start() -> (Server, Operator) {
     let server = Server::start(&["--operator-token", TOKEN]);
     let mut operator = Operator::of(&server);
@@ -42,7 +42,7 @@ fn target(target: &str) -> Vec<u8> {
     line(&format!("GET {target} HTTP/1.1"))
 }
 
-/// Name, bytes, statuses; with none of them the connection may also be cut while we still send.
+/// Name, bytes, statuses, and whether the connection may also be reset while the client still sends.
 fn heads() -> Vec<(&'static str, Vec<u8>, &'static [u16], bool)> {
     let many = |count: usize| -> Vec<u8> {
         (0..count)
@@ -67,7 +67,7 @@ fn heads() -> Vec<(&'static str, Vec<u8>, &'static [u16], bool)> {
         sure("9 kB of head", with(format!("X: {}\r\n", "a".repeat(9000)).as_bytes()), &[431]),
         sure("a target of 9 kB", target(&format!("/{}", "a".repeat(9000))), &[431]),
         sure("a method of 3 kB", line(&format!("{} / HTTP/1.1", "M".repeat(3000))), &[400, 405]),
-        // --- what ends or hangs async-h1 (docs/hazards.md 1)
+        // --- bytes that end or hang async-h1 (docs/hazards.md 1)
         sure("LF LF", b"GET / HTTP/1.1\nHost: localhost\n\n".to_vec(), BAD),
         sure("CRLF LF", b"GET / HTTP/1.1\r\nHost: localhost\r\n\n".to_vec(), BAD),
         sure(
@@ -94,7 +94,7 @@ fn heads() -> Vec<(&'static str, Vec<u8>, &'static [u16], bool)> {
             with(b"Traceparent: \r\nServer-Timing: \"\r\nContent-Encoding: \r\n"),
             &[501],
         ),
-        // --- another path than the one that was looked at (docs/hazards.md 3)
+        // --- another path than the checked one (docs/hazards.md 3)
         sure("absolute-form", target("http://localhost/api/v1/summary"), BAD),
         sure("absolute-form elsewhere", target("http://evil.example/"), BAD),
         sure("../", target("/healthz/../api/v1/rules/P"), BAD),
@@ -134,7 +134,7 @@ fn heads() -> Vec<(&'static str, Vec<u8>, &'static [u16], bool)> {
         sure("OPTIONS *", line("OPTIONS * HTTP/1.1"), &[405]),
         sure("TRACE", line("TRACE / HTTP/1.1"), &[405]),
         sure("PATCH", line("PATCH / HTTP/1.1"), &[405]),
-        // --- odd, but clear
+        // --- unusual, but unambiguous
         sure("an empty line first", [b"\r\n".as_slice(), &target("/")].concat(), &[200]),
         sure("two requests at once", [target("/"), target("/healthz")].concat(), &[200]),
         sure("rubbish behind it", [target("/"), noise(60, 3000)].concat(), &[200]),
@@ -211,7 +211,7 @@ fn silent_connections_shut_nobody_out_and_are_closed() {
         "{:?}",
         start.elapsed()
     );
-    // The last one keeps its place, and is told when its time is over.
+    // The last connection keeps its place, and gets a reply when its time is over.
     let mut last = silent.into_iter().next_back().unwrap();
     let mut raw = Vec::new();
     last.read_to_end(&mut raw).unwrap();

@@ -1,4 +1,4 @@
-//! Promise: `/metrics` has Prometheus's format, counts events correctly and names no device.
+//! Promise: `/metrics` has the format of Prometheus, counts events correctly and names no device.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -16,7 +16,7 @@ fn start() -> (Server, Operator) {
     let place = Place::new();
     place.drop_firmware("P/2.0.0/u.bin", &noise(1, 5000));
     place.drop_firmware("P/1.5.0/u.bin", &noise(2, 5000));
-    // A name with letters that a label must keep.
+    // A name with letters that a label must keep unchanged.
     place.drop_firmware("\u{6c34}\u{8868}/1.0.0/u.bin", &noise(3, 5000));
     let server = Server::start_in(place, &[]);
     let operator = Operator::of(&server);
@@ -26,7 +26,7 @@ fn start() -> (Server, Operator) {
     (server, operator)
 }
 
-/// The text form, read strictly (Prometheus exposition format 0.0.4): name with labels → value.
+/// Parses the text format strictly (Prometheus exposition format 0.0.4). Returns the value of each name with labels.
 fn parse_metrics(text: &str) -> Result<HashMap<String, f64>, String> {
     let name = |text: &str| {
         !text.is_empty()
@@ -130,7 +130,7 @@ fn metrics_count_what_happened_and_name_no_device() {
     assert!(after["process_start_time_seconds"] > 1.7e9);
 }
 
-/// Reads the text form with the parser of Prometheus's own Python client, and prints all samples as JSON.
+/// Parses the text format with Prometheus's own Python client, and prints all samples as JSON.
 const READER: &str = "
 import json, sys
 from prometheus_client.parser import text_string_to_metric_families as read

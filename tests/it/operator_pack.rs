@@ -1,5 +1,5 @@
-//! Promise: the server makes the same package of a `.soc` file as `luat-ota pack`, keeps nothing of it, and says what is
-//! wrong with a file of which none can be made.
+//! Promise: the server makes the same package from a `.soc` file as `luat-ota pack`, stores no part of the file, and
+//! reports the fault of a file that cannot be packed.
 #![cfg(all(feature = "operator", feature = "pack"))]
 
 use crate::common;
@@ -36,11 +36,11 @@ fn a_package_is_made_as_the_command_line_makes_it_and_nothing_is_kept() {
     assert_eq!(files_under(&place.firmware()), [""; 0]);
     let kept = files_under(&place.state());
     assert!(!kept.iter().any(|name| name.contains("tmp")), "{kept:?}");
-    // The image of the .soc file is in it, and no other byte of it.
+    // The package contains the script image of the .soc file and no other part of the file.
     let sectors = ec::unpack(&told.body).unwrap();
     assert_eq!(sectors.len(), 1);
 
-    // Published paused, as the page does it.
+    // Publish the package paused, as the page does.
     let rules = json!({"percent": 0, "paused": "built here: verify on one module first"});
     let headers = format!("Release-Rules: {rules}\r\n");
     assert_eq!(operator.put_file(name, &headers, &told.body), 201);

@@ -1,5 +1,5 @@
-//! Promise: before rules are written, the API says what is wrong with them and how many devices they affect, and the
-//! devices then get what was counted.
+//! Promise: before rules are written, the API reports their faults and the number of devices that they affect, and
+//! the devices then get exactly what was counted.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -9,13 +9,13 @@ use common::packages::noise;
 use common::{Place, Server, luat, schema};
 use serde_json::{Value, json};
 
-/// The ids of some devices.
+/// The ids of `count` devices.
 fn imeis(count: u64) -> Vec<String> {
     let imei = |n: u64| (862_991_443_700_000 + n * 7919).to_string();
     (0..count).map(imei).collect()
 }
 
-/// A server with these rules of P 2.0.0, and devices that run 1.5.0 and were not offered it.
+/// A server with these rules of P 2.0.0, and devices that run 1.5.0 and were not offered 2.0.0.
 fn with_devices(rules: Value, devices: &[String]) -> (Server, Operator) {
     let place = Place::new();
     place.drop_firmware("P/2.0.0/u.bin", &noise(1, 5000));
@@ -62,7 +62,7 @@ fn devices_get_what_was_counted_before_the_rules_were_written() {
         counts["others"],
         json!([{"reason": reason, "devices": 40 - expected}])
     );
-    // Nothing was written; asking again counts the same.
+    // Nothing was written, and a second preview gives the same counts.
     let target = "/api/v1/rules/P/2.0.0";
     assert_eq!(operator.get(target).json(), json!({"paused": true}));
     let again = preview(&operator, edit);
@@ -95,11 +95,11 @@ fn every_wrong_key_is_named_with_its_message_and_nothing_else_is_touched() {
         assert!(error["text"].as_str().unwrap().contains(&key), "{error}");
     }
     assert_eq!(answer["counts"], Value::Null);
-    // Keys that were not named keep every character.
+    // Keys that the edit does not name keep every character.
     let answer = preview(&operator, json!({"keys": {"percent": 20, "deny": null}}));
     assert_eq!(answer["edits"][0]["text"], text.replace("1e1", "20"));
     assert_eq!(answer["edits"][0]["errors"], json!([]));
-    // A text that is being typed.
+    // An incomplete text, as while it is typed.
     let answer = preview(&operator, json!({"text": "{\"percent\": 5"}));
     assert_eq!(answer["edits"][0]["errors"][0]["key"], Value::Null);
     let answer = preview(&operator, json!({"text": "{\"precent\": 5}"}));
@@ -127,7 +127,7 @@ fn every_wrong_key_is_named_with_its_message_and_nothing_else_is_touched() {
 fn a_release_that_opens_later_is_counted_for_that_time() {
     let devices = imeis(10);
     let (_server, operator) = with_devices(json!({"paused": true}), &devices);
-    // An hour that begins two hours from now.
+    // A window of one hour that begins two hours from now.
     let summary = operator.get("/api/v1/summary").json();
     let now = summary["unix"].as_i64().unwrap();
     let hour = |n: i64| (now / 3600 + n).rem_euclid(24);

@@ -1,4 +1,4 @@
-//! Promise: rules that are changed over the API hold for devices, and no change of another person is lost.
+//! Promise: rules that are changed over the API apply to devices, and no other person's change is lost.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 #[test]
 fn pause_resume_and_percent_change_what_modules_get() {
     let (server, operator) = Operator::with_releases();
-    // Another module each time: one that took the file again and again would be held back.
+    // Another module each time, because one that downloads the file repeatedly would be held.
     let mut modules = 862_991_443_753_300_u64..;
     let mut check = || luat("P", &modules.next().unwrap().to_string(), "1.5.0");
     server.wait_until_offered(&check(), &noise(1, 5000));
@@ -46,7 +46,7 @@ fn pause_resume_and_percent_change_what_modules_get() {
         &json!({"percent": null}),
     );
     server.wait_until_offered(&check(), &noise(1, 5000));
-    // A release that a whole paused project holds back is resumed all the same.
+    // Resume works for a release that is paused by its whole project.
     server.rules("P/release.json", json!({"paused": true}));
     server.wait_until_refused(&check(), 404, 27);
     let release = operator
@@ -54,7 +54,7 @@ fn pause_resume_and_percent_change_what_modules_get() {
         .json();
     assert_eq!(release["state"], "live", "{release}");
     server.wait_until_offered(&check(), &noise(1, 5000));
-    // One that has no folder of its own gets one for its rules.
+    // A release without its own folder gets one for its rules.
     let told = operator.post("/api/v1/releases/Q/1.0.0/pause", &json!({}));
     assert_eq!(
         (told.status, &told.json()["state"]),
@@ -125,7 +125,8 @@ fn a_key_that_is_there_twice_is_refused_by_its_name() {
         let named = format!("the key `{key}` is there twice");
         assert!(told.text().contains(&named), "{rules}: {}", told.text());
         assert_eq!(operator.get(target).status, 404);
-        // What a person wrote into the folder holds the release back, and is not changed by a key.
+        // Rules that a person wrote into the folder hold the release back, and a change of a key leaves
+        // them unchanged.
         server.drop_firmware("P/2.0.0/release.json", rules.as_bytes());
         operator.wait_for("/api/v1/quarantine", "it is named", |list| {
             list["quarantined"].to_string().contains(&named)
@@ -162,7 +163,7 @@ fn rules_that_come_before_a_release_or_with_it_hold_from_its_first_offer() {
     let header = format!("Release-Rules: {rules}\r\n");
     let absent = "If-None-Match: *\r\n";
     let luatools = "LT_2012.001.004_LuatOS-SoC_Air780EPM.bin";
-    // What is PUT first (a release's or a project's rules), the file, the header with it.
+    // The first PUT (the rules of a release or a project), the file, and the header of its upload.
     for (n, (project, first, path, headers)) in [
         ("A", "A/2.0.1", "A/2.0.1/u.bin", ""),
         ("B", "B", "B/2.0.1/u.bin", ""),
@@ -191,7 +192,7 @@ fn rules_that_come_before_a_release_or_with_it_hold_from_its_first_offer() {
                 "/api/site/firmware_upgrade?imei={imei}&project_key=k\
                  &firmware_name=LT_LuatOS-SoC_Air780EPM&version=2012.1.3"
             ),
-            // A core delta's folder is for modules of that core.
+            // The folder of a core delta is for modules with that core.
             false if path.contains("from-") => format!(
                 "/api/site/firmware_upgrade?imei={imei}&project_key=k\
                  &firmware_name={project}_Luat_V2008_RDA8910&version=1.0.0"
@@ -255,14 +256,14 @@ fn rules_that_come_with_a_file_are_taken_with_it_or_not_at_all() {
         files_under(&server.place().firmware()),
         ["P/2.0.1/release.json", "P/2.0.1/u.bin"]
     );
-    // The same again, and a second file of the release with the same rules.
+    // The same upload again, and a second file of the release with the same rules.
     assert_eq!(
         send("P/2.0.1/u.bin", "{ \"percent\":5 }", &bytes).status,
         200
     );
     let second = "P/2.0.1/P_2.0.1_Luat_8955.bin";
     assert_eq!(send(second, "{\"percent\":5}", &noise(2, 3000)).status, 201);
-    // Other rules would change what people see already.
+    // Other rules would change a release that is already visible.
     let other = send(
         "P/2.0.1/P_2.0.1_Luat_8910.bin",
         "{\"percent\":6}",

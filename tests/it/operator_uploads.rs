@@ -1,5 +1,5 @@
-//! Promise: an upload is in the folder whole or not at all; no file is replaced, no link is followed, and a file
-//! that would be quarantined is refused with the reason.
+//! Promise: an uploaded file is in the folder completely or not at all; no file is replaced, no link is
+//! followed, and a file that would be quarantined is refused with the reason.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -19,7 +19,7 @@ fn start() -> (Server, Operator) {
     (server, operator)
 }
 
-/// All files in the firmware folder, hidden ones included.
+/// All files in the firmware folder, including hidden ones.
 fn files(server: &Server) -> Vec<String> {
     files_under(&server.place().firmware())
 }
@@ -48,7 +48,7 @@ fn an_uploaded_file_is_offered_and_the_same_again_is_no_trouble() {
         bytes
     );
     assert_eq!(files(&server), ["P/2.0.1/u.bin"]);
-    // What Luatools made goes in as it is called.
+    // A file that Luatools made is uploaded with its own name.
     let name = "Q_2.0.1_Luat_8955.bin";
     assert_eq!(operator.put_file(name, "", &other), 201);
     let chinese = "%E6%B0%B4%E8%A1%A8/2.0.1/u.bin";
@@ -122,7 +122,7 @@ fn a_length_and_a_digest_are_believed_only_if_they_are_right() {
         400
     );
     assert_eq!(files(&server), [""; 0]);
-    // 100-continue is answered before the body is sent.
+    // The server replies to 100-continue before the body is sent.
     let head = operator.request(
         "PUT /api/v1/firmware/P/2.0.1/u.bin",
         true,
@@ -143,7 +143,7 @@ fn a_length_and_a_digest_are_believed_only_if_they_are_right() {
 #[test]
 fn a_refusal_reaches_whoever_is_still_sending() {
     let (server, operator) = start();
-    // Without a token 64 KiB are read behind the reply, with one the whole file.
+    // After the reply the server reads 64 KiB without a token, and the whole file with a token.
     let target = "/api/v1/firmware/P/2.0.1/u.bin";
     let request = operator.request(&format!("PUT {target}"), false, "", &noise(1, 64 << 10));
     assert_eq!(operator.ask(&request).status, 401);

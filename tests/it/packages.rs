@@ -1,5 +1,5 @@
-//! Promise: packages of every family are known by their bytes, checked as far as their layout is known, and
-//! kept away from platforms that cannot take them. `luat-ota check` says what each one is.
+//! Promise: packages of every family are recognised by their bytes, checked as far as their layout is
+//! known, and not offered to platforms that cannot install them; `luat-ota check` states the kind of each.
 
 use crate::common;
 
@@ -9,7 +9,7 @@ use common::{Place, luat_ota};
 const AIR8101: &str = "A_1005.001.002_LuatOS-SoC_Air8101.bin";
 const AIR780EPM: &str = "A_2012.001.002_LuatOS-SoC_Air780EPM.bin";
 
-/// What `check` says of a folder with this one file, and its exit status.
+/// The output of `check` for a folder with only this file, and its exit status.
 fn check(path: &str, bytes: &[u8]) -> (String, i32) {
     let place = Place::new();
     place.drop_firmware(path, bytes);
@@ -39,7 +39,7 @@ fn served(path: &str, bytes: &[u8], parts: &[&str]) {
     }
 }
 
-/// The vendor's package, if it is there, and one made by the same layout.
+/// The vendor's package, if it is available, and one with the same layout.
 fn scripts_for_air8101() -> Vec<Vec<u8>> {
     let made = air8101_script(35, 1000);
     sample("air8101-script.bin")

@@ -1,9 +1,8 @@
-//! Promise: behind nginx, Caddy and HAProxy, configured as docs/proxies.md says, every generation of module is
-//! updated, the server knows where each one asked from, and a download that was cut is never taken for a whole one.
+//! Promise: behind nginx, Caddy and HAProxy, configured as docs/proxies.md says, every generation of modules is
+//! updated, the server knows the address of each module, and a download that was cut is never counted as complete.
 //!
-//! The real programs run, with the very text of the document; only the addresses are others. Where one is
-//! not installed the test says that it was skipped; with CI=true it fails (apt-get install nginx-light
-//! caddy haproxy).
+//! The real programs run with the text of the document, in which only the addresses are replaced. If one is not
+//! installed, the test reports that it was skipped; with CI=true it fails (apt-get install nginx-light caddy haproxy).
 #![cfg(feature = "lab")]
 
 use crate::common;
@@ -17,10 +16,10 @@ use common::documents;
 use common::packages::noise;
 use common::{IMEI, PATIENCE, Place, Server, both, connect_from, get, luat, run, wait_until};
 
-/// A proxy, stopped at the end.
+/// A proxy; stopped when this value is dropped.
 pub struct Proxy {
     child: Child,
-    /// Where it listens for HTTP.
+    /// The proxy's HTTP address.
     pub address: SocketAddr,
     _place: Place,
 }
@@ -32,13 +31,14 @@ impl Drop for Proxy {
     }
 }
 
-/// An address of ours that nobody listens on.
+/// A free address of this machine.
 pub fn free_address() -> SocketAddr {
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     held.local_addr().unwrap()
 }
 
-/// Lines for the temporary files of nginx. (It gives up root for another user, who must get to them.)
+/// Configuration lines for the temporary files of nginx. (nginx changes from root to another user, who must have
+/// access to them.)
 pub fn nginx_paths(place: &Place) -> String {
     let root = place.root.display();
     let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
@@ -46,8 +46,8 @@ pub fn nginx_paths(place: &Place) -> String {
     lines.concat()
 }
 
-/// Starts a proxy in front of the server; `None`: it is not installed. `make` gets the document's text with the
-/// addresses of here, `command` the path of the configuration as its last word.
+/// Starts a proxy in front of the server. Returns `None` if the proxy is not installed. `make` gets the document's
+/// text with the addresses of the test. The path of the configuration becomes the last word of `command`.
 fn proxy(
     server: &Server,
     language: &str,
@@ -76,8 +76,8 @@ fn proxy(
     launch(language, place, address, &text, command)
 }
 
-/// Starts a proxy that listens on `address`, with this configuration, whose path becomes the last word of the command;
-/// `None`: it is not installed.
+/// Starts a proxy that listens on `address`, with this configuration, whose path becomes the last word of the command.
+/// Returns `None` if the proxy is not installed.
 pub fn launch(
     language: &str,
     place: Place,
@@ -125,7 +125,7 @@ pub fn launch(
     Some(proxy)
 }
 
-/// A program with these words before the path of its configuration.
+/// A program with these words, to which the path of its configuration is added.
 pub fn command(program: &str, words: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(words);
@@ -139,7 +139,7 @@ fn nginx(server: &Server) -> Option<Proxy> {
         |block, place| {
             let root = place.root.display();
             let paths = nginx_paths(place);
-            // gzip is on outside: that the block turns it off is what is tested.
+            // gzip is on outside the block, to test that the block turns it off.
             format!(
                 "daemon off; master_process off; pid {root}/pid; error_log stderr;\nevents {{}}\n\
                  http {{\naccess_log off; gzip on; gzip_types *; gzip_min_length 1;\n{paths}{block}\n}}\n"
@@ -167,7 +167,7 @@ fn haproxy(server: &Server) -> Option<Proxy> {
     )
 }
 
-/// A server for modules behind a proxy: all have one address, and many IMEIs are one test.
+/// A server for modules behind a proxy, which all have one address.
 fn server(bytes: &[u8]) -> Server {
     let place = Place::new();
     place.drop_firmware("P/1.0.3/update.bin", bytes);
@@ -186,7 +186,7 @@ fn server(bytes: &[u8]) -> Server {
     server
 }
 
-/// Every byte that comes until the proxy closes. The module's address is `127.0.0.7`.
+/// All bytes that arrive until the proxy closes the connection. The module's address is `127.0.0.7`.
 fn exchange(proxy: SocketAddr, request: &str) -> String {
     let socket = rustix::net::socket(
         rustix::net::AddressFamily::INET,
@@ -208,12 +208,12 @@ fn exchange(proxy: SocketAddr, request: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// All that modules need of a proxy.
+/// Checks everything that modules need from a proxy.
 fn is_good(start: impl Fn(&Server) -> Option<Proxy>) {
     let bytes = noise(7, 200_000);
     let server = server(&bytes);
     let Some(proxy) = start(&server) else { return };
-    // Every generation, whatever each of them is picky about.
+    // Every generation, with all its requirements.
     let file = server.place().root.join("expected");
     std::fs::write(&file, &bytes).unwrap();
     let output = run(&[
@@ -226,8 +226,8 @@ fn is_good(start: impl Fn(&Server) -> Option<Proxy>) {
         file.to_str().unwrap(),
     ]);
     assert!(output.status.success(), "{}", both(&output));
-    // What they see: names as they are written here, the length, the end; nothing packed or chunked,
-    // even to who would take it.
+    // The reply that modules see: header names in their exact spelling, the length, the end of the connection; neither
+    // compressed nor chunked, even if the client accepts that.
     let packed = |request: String| request.replacen("\r\n", "\r\nAccept-Encoding: gzip\r\n", 1);
     let reply = exchange(
         proxy.address,
@@ -251,7 +251,7 @@ fn is_good(start: impl Fn(&Server) -> Option<Proxy>) {
     let (head, body) = no.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 404 Not Found\r\n"), "{head}");
     assert!(body.starts_with("{\"code\":27,"), "{body}");
-    // Where the module asked from, not where the proxy did.
+    // The log has the module's address, not the proxy's.
     let known = |line: &str| line.contains("\"check\"") && line.contains("\"127.0.0.7:");
     assert!(server.log.wait(0, PATIENCE, known).is_some());
 }
@@ -271,7 +271,7 @@ fn every_generation_is_updated_through_haproxy_as_the_document_configures_it() {
     is_good(haproxy);
 }
 
-/// Starts a download through the proxy, reads at least this much of it in small steps, and closes.
+/// Starts a download through the proxy, reads at least this many bytes in small steps, and closes the connection.
 fn read_and_close(proxy: SocketAddr, imei: &str, bytes: usize) {
     let mut stream = connect_from(None, proxy, 16 * 1024);
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -286,7 +286,7 @@ fn read_and_close(proxy: SocketAddr, imei: &str, bytes: usize) {
     }
 }
 
-/// Result and acknowledged bytes of each download of [`OTHER`] in the log.
+/// Results and acknowledged bytes of all downloads of [`OTHER`] in the log.
 fn downloads(server: &Server) -> Vec<(String, u64)> {
     let lines = server.log.all();
     let parsed = lines.iter().filter_map(|line| {
@@ -298,8 +298,8 @@ fn downloads(server: &Server) -> Vec<(String, u64)> {
     parsed.collect()
 }
 
-/// A module that is cut after 20 kB of 400 kB eight times. `ahead`: bytes that the proxy may have beyond those of
-/// the module, where it can be bounded.
+/// Cuts a module's connection eight times, after 20 kB of 400 kB. `ahead` is the number of bytes that the proxy may
+/// have received beyond those of the module, if this number is bounded.
 fn a_cut_is_never_whole(start: impl Fn(&Server) -> Option<Proxy>, ahead: Option<u64>) {
     const CUT: usize = 20_000;
     let bytes = noise(8, 400_000);
@@ -321,7 +321,7 @@ fn a_cut_is_never_whole(start: impl Fn(&Server) -> Option<Proxy>, ahead: Option<
             assert!(*acknowledged <= CUT as u64 + ahead, "{ended:?}");
         }
     }
-    // It is not held.
+    // The device is not held.
     let reply = exchange(
         proxy.address,
         &String::from_utf8(get(&luat("P", OTHER, "1.0.0"))).unwrap(),
@@ -329,7 +329,7 @@ fn a_cut_is_never_whole(start: impl Fn(&Server) -> Option<Proxy>, ahead: Option<
     assert!(reply.starts_with("HTTP/1.1 200 "), "{}", &reply[..200]);
 }
 
-/// Another module than the one that the server is waited for with.
+/// A module other than the one whose check shows that the server is ready.
 const OTHER: &str = "862991443753394";
 
 // Case 28.
@@ -360,7 +360,7 @@ fn a_module_that_loops_behind_nginx_is_held_after_the_ninth_download() {
     let mut replies = Vec::new();
     for _ in 0..11 {
         replies.push(exchange(proxy.address, &request));
-        // A check within three seconds of a download, in whole seconds, is none of a module that came back.
+        // A check within three seconds of a download, in whole seconds, does not count as the return of the module.
         std::thread::sleep(Duration::from_millis(4600));
     }
     let served = |reply: &&String| reply.starts_with("HTTP/1.1 200 ");
@@ -378,7 +378,7 @@ fn a_release_that_fails_on_two_of_five_modules_behind_nginx_is_paused() {
     place.drop_firmware("P/1.0.3/update.bin", &bytes);
     let flags = ["--trusted-proxy", "127.0.0.1", "--log-format", "json"];
     let server = Server::start_in(place, &flags);
-    // Nothing is downloaded from outside the fleet's network, where no device would come back from it.
+    // No download from outside the fleet's network, because no device there would check again afterwards.
     server.wait_until_refused(&luat("P", OTHER, "1.0.3"), 404, 27);
     let Some(proxy) = nginx(&server) else { return };
     let url = format!("http://{}/luat/update", proxy.address);
@@ -399,7 +399,7 @@ fn a_release_that_fails_on_two_of_five_modules_behind_nginx_is_paused() {
     let output = run(&arguments);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["corrupt_images"], 0, "{report:#}");
-    // No download through a proxy is taken for a whole one: the pause rests on repeated attempts alone.
+    // No download through a proxy counts as complete: the pause is based on repeated attempts only.
     let lines = server.log.all();
     let ended = |result: &str| {
         let word = format!("\"result\":\"{result}\"");
@@ -411,7 +411,7 @@ fn a_release_that_fails_on_two_of_five_modules_behind_nginx_is_paused() {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         text.contains("\"paused\": \"fuse: ") || text.contains("\"paused\":\"fuse: ")
     });
-    // Nobody else is offered it.
+    // The release is offered to no other device.
     let refused = exchange(
         proxy.address,
         &String::from_utf8(get(&luat("P", OTHER, "1.0.0"))).unwrap(),

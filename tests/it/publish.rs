@@ -1,8 +1,8 @@
-//! Promise: packaging/ci/push.sh publishes a file together with its rules, survives lost connections, never shows the
-//! token, and ends with the status that its first lines state.
+//! Promise: packaging/ci/push.sh publishes a file together with its rules, tolerates lost connections, never shows the
+//! token, and exits with the status that its first lines state.
 //!
-//! packaging/ci/test.sh plays a whole rollout. Needs curl and jq: without them each test says that it was skipped; with
-//! CI=true it fails.
+//! packaging/ci/test.sh plays a whole rollout. The tests need curl and jq. Without them each test reports that it was
+//! skipped; with CI=true it fails.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -21,7 +21,7 @@ use serde_json::json;
 
 const OTHER: &str = "862991443700017";
 
-/// The script, with this address and token; `None`: curl or jq is not installed.
+/// Runs the script with this address and token. Returns `None` if curl or jq is not installed.
 fn push(place: &Place, address: SocketAddr, token: &str, arguments: &[&str]) -> Option<Output> {
     for program in ["curl", "jq"] {
         if Command::new(program).arg("--version").output().is_err() {
@@ -42,9 +42,9 @@ fn push(place: &Place, address: SocketAddr, token: &str, arguments: &[&str]) -> 
     Some(run_command(&mut command))
 }
 
-/// A server, its operator and the file `update.bin` beside its folder.
+/// A server, its operator, and the file `update.bin` next to its folder.
 fn start(bytes: &[u8]) -> (Server, Operator) {
-    // Also behind a proxy, which has another port.
+    // Also permitted behind a proxy, which has another port.
     let server = Server::start(&["--operator-host", "127.0.0.1"]);
     let operator = Operator::of(&server);
     std::fs::write(server.place().root.join("update.bin"), bytes).unwrap();
@@ -82,7 +82,7 @@ fn no_other_device_is_offered_a_file_between_its_upload_and_its_rules() {
     assert!(asked.load(Ordering::Relaxed) > 50, "{asked:?}");
 }
 
-/// Forwards connections to `to`. Of the uploads the first is cut after 50 kB, and the second gets no reply.
+/// Forwards connections to `to`. The first upload is cut after 50 kB, and the second gets no reply.
 fn unreliable(to: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -107,7 +107,7 @@ fn unreliable(to: SocketAddr) -> SocketAddr {
             });
             thread::spawn(move || match fault {
                 2 => {
-                    // Where curl waits for it, 100 Continue is passed on; the reply is not.
+                    // 100 Continue is forwarded if curl waits for it. The reply is not.
                     let mut reply = [0; 25];
                     let _ = server.read_exact(&mut reply);
                     if reply.starts_with(b"HTTP/1.1 100 ") {
@@ -147,7 +147,7 @@ fn a_file_is_sent_again_after_a_lost_connection() {
 fn the_token_is_on_no_command_line() {
     let (server, operator) = start(&noise(1, 5000));
     let place = server.place();
-    // Takes curl's place, and notes how it was called.
+    // A substitute for curl, which records its arguments.
     let bin = place.root.join("bin");
     std::fs::create_dir(&bin).unwrap();
     let real = Command::new("sh").args(["-c", "command -v curl"]).output();
@@ -226,7 +226,7 @@ fn the_next_stage_replaces_the_rules_unless_the_release_is_paused() {
     assert_eq!(status(&done), Some(0), "{}", both(&done));
     assert!(both(&done).contains("confirmed 1"), "{}", both(&done));
 
-    // Somebody pauses it: the next stage does not resume it.
+    // An operator pauses the release, and the next stage does not resume it.
     operator.post(
         "/api/v1/releases/P/2.0.1/pause",
         &json!({"reason": "no sensor"}),

@@ -1,5 +1,5 @@
-//! Promise: a download goes on where it stopped, and always in the file that it began with; for
-//! tools, ranges and conditions are what RFC 9110 says.
+//! Promise: a download resumes where it stopped, always in the file with which it began; for tools, ranges and
+//! conditions follow RFC 9110.
 
 use crate::common;
 
@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 const OTHER: &str = "862991443750002";
 
-/// A server with one release, offered, and its bytes.
+/// A server with one release, which is already offered, and the bytes of its file.
 fn server() -> (Server, Vec<u8>) {
     let place = Place::new();
     let bytes = noise(10, 5000);
@@ -31,7 +31,7 @@ fn range(imei: &str, range: &str) -> Vec<u8> {
 fn every_kind_of_range_gets_what_it_asks_for() {
     let (server, bytes) = server();
     let whole = bytes.len();
-    // This device was given everything: it may have any part of it again.
+    // This device received the whole file, so it may request any part again.
     server.get(&check(IMEI)).must_be_file(&bytes).unwrap();
     let mut rows = Rows::default();
     for (text, start, end) in [
@@ -114,7 +114,7 @@ fn conditions_of_tools_are_honoured() {
         "the ETag is not the content id: {tag} for {hash}"
     );
     let mut rows = Rows::default();
-    // If-None-Match: nothing to send.
+    // If-None-Match: the server sends no body.
     for value in [tag.clone(), format!("\"other\", {tag}"), "*".to_owned()] {
         rows.row(
             &format!("If-None-Match: {value}"),
@@ -140,7 +140,7 @@ fn conditions_of_tools_are_honoured() {
             .try_http(&get_with(&check(IMEI), "If-None-Match: \"0123\"\r\n"))
             .and_then(|reply| reply.must_be_file(&bytes)),
     );
-    // If-Range: the part if it is the same content, everything if not. Nobody pinned this device.
+    // If-Range: the part for the same content, otherwise the whole file. There is no pin for this device.
     let fresh = "862991443750099";
     rows.row(
         "If-Range with its tag",
@@ -186,7 +186,7 @@ fn head_says_what_get_would_send() {
 fn a_download_goes_on_in_the_file_that_it_began_with() {
     let (server, old) = server();
     let mut rows = Rows::default();
-    // One began plainly, one with a range, as the generations do.
+    // One download began without a range and one with a range, as the generations do.
     let ranged = "862991443750003";
     server.get(&check(IMEI)).must_be_file(&old).unwrap();
     server
@@ -204,7 +204,7 @@ fn a_download_goes_on_in_the_file_that_it_began_with() {
                 .and_then(|reply| reply.must_be_part(&old, 1000, old.len())),
         );
     }
-    // Who never began gets no bytes of either file.
+    // A device that began no download gets no bytes of either file.
     for imei in ["862991443750004", ""] {
         rows.row(
             &format!("stranger {imei:?}"),
@@ -216,14 +216,14 @@ fn a_download_goes_on_in_the_file_that_it_began_with() {
                 }),
         );
     }
-    // From the beginning it is the new one, and then the rest of that.
+    // A download from byte 0 gets the new file, and then the rest of that file.
     rows.row(
         "begins anew",
         server
             .try_http(&range(IMEI, "bytes=0-"))
             .and_then(|reply| reply.must_be_part(&new, 0, new.len())),
     );
-    // Under its id two files were begun that reach that far: the clone of a module would ask the same.
+    // Two files of this length were begun with this id: a clone of the module would send the same request.
     rows.row(
         "goes on in either",
         server
@@ -233,7 +233,7 @@ fn a_download_goes_on_in_the_file_that_it_began_with() {
                 Ok(())
             }),
     );
-    // Only the new one is that long.
+    // Only the new file is this long.
     rows.row(
         "goes on in the new one",
         server
@@ -249,7 +249,7 @@ fn a_download_goes_on_after_its_file_was_renamed() {
     server.get(&check(IMEI)).must_be_file(&bytes).unwrap();
     let folder = server.place().firmware().join("P");
     std::fs::rename(folder.join("2.0.1"), folder.join("2.0.3")).unwrap();
-    // 2.0.2 shows that the new name was seen.
+    // An offer of 2.0.2 shows that the server has noticed the new name.
     server.wait_until_offered(&luat("P", OTHER, "2.0.2"), &bytes);
     server
         .http(&range(IMEI, "bytes=1234-"))
@@ -280,7 +280,7 @@ fn a_download_that_was_cut_off_goes_on_after_a_restart() {
     let server = Server::start_in(server.terminate(), &[]);
     server.wait_until_offered(&check(OTHER), &new);
     let reply = server.http(&range(IMEI, "bytes=1000-"));
-    // Without the memory of pins this must be a refusal; never the new file.
+    // Without the pins of earlier downloads this must be a refusal, and never the new file.
     if reply.status != 416 {
         reply.must_be_part(&old, 1000, old.len()).unwrap();
     }
@@ -294,7 +294,7 @@ fn a_clone_that_begins_anew_does_not_tear_the_download_of_the_original() {
     let new = noise(14, 8000);
     server.drop_firmware("P/2.0.2/update.bin", &new);
     server.wait_until_offered(&check(OTHER), &new);
-    // A clone with the same IMEI, from another network, begins with the newer one.
+    // A clone with the same IMEI, from another network, begins with the newer file.
     let mut clone = common::connect_from(Some("127.9.9.9".parse().unwrap()), server.http, 0);
     std::io::Write::write_all(&mut clone, &get(&check(IMEI))).unwrap();
     reply::read(&mut clone, false)
@@ -303,7 +303,7 @@ fn a_clone_that_begins_anew_does_not_tear_the_download_of_the_original() {
         .unwrap();
     original.read(100).unwrap();
     original.finish().unwrap().must_be_file(&old).unwrap();
-    // Its retry gets the rest of the old one, or is told to begin anew; never the new one.
+    // The retry of the original gets the rest of the old file or a refusal, and never the new file.
     let reply = server
         .wait_for_reply(&range(IMEI, "bytes=2000-"), PATIENCE, |_| true)
         .unwrap();
@@ -312,7 +312,7 @@ fn a_clone_that_begins_anew_does_not_tear_the_download_of_the_original() {
     }
 }
 
-/// Sends a request from this address of the loopback network; reads `body` bytes of the reply's body and resets.
+/// Sends a request from this loopback address, reads `body` bytes of the reply's body and resets the connection.
 fn cut(server: &Server, from: &str, request: &[u8], body: usize) -> Vec<u8> {
     let mut stream = common::connect_from(Some(from.parse().unwrap()), server.http, 0);
     std::io::Write::write_all(&mut stream, request).unwrap();
@@ -336,7 +336,7 @@ fn ask_from(server: &Server, from: &str, request: &[u8]) -> reply::Reply {
     reply::read(&mut stream, false).unwrap()
 }
 
-/// The rest of `old` or a refusal, never of another file.
+/// Fails unless the reply is the rest of `old` or a refusal.
 fn must_be_rest_or_416(reply: &reply::Reply, old: &[u8], from: usize) {
     if reply.status != 416 {
         reply.must_be_part(old, from, old.len()).unwrap();
@@ -375,7 +375,7 @@ fn a_module_without_an_id_goes_on_by_its_address_and_never_in_another_file() {
     ask_from(&server, "127.6.6.6", &rest)
         .must_be_part(&old, 1000, old.len())
         .unwrap();
-    // Nobody else may have the rest, and nobody who asks for something else.
+    // Neither another device nor a different check gets the rest.
     assert_eq!(ask_from(&server, "127.6.6.7", &rest).status, 416);
     let other = get_with(&luat("P", "", "1.9.9"), "Range: bytes=1000-\r\n");
     assert_eq!(ask_from(&server, "127.6.6.6", &other).status, 416);
@@ -385,7 +385,7 @@ fn a_module_without_an_id_goes_on_by_its_address_and_never_in_another_file() {
     ask_from(&server, "127.6.6.6", &rest)
         .must_be_part(&old, 1000, old.len())
         .unwrap();
-    // Another module behind the same address begins the new one.
+    // Another module behind the same address begins the new file.
     ask_from(&server, "127.6.6.6", &begin)
         .must_be_file(&new)
         .unwrap();
@@ -410,7 +410,7 @@ fn an_id_that_resumes_under_another_core_never_gets_the_rest_of_another_file() {
     server.wait_until_offered(&check(OTHER), &new);
     must_be_rest_or_416(&rest("V0018"), &old, 1000);
     rest("V0017").must_be_part(&old, 1000, old.len()).unwrap();
-    // Also where another device with the id and that core begins the new one.
+    // Also if another device with this id and that core begins the new file.
     server.get(&core("V0018")).must_be_file(&new).unwrap();
     for name in ["V0017", "V0018"] {
         assert_eq!(rest(name).status, 416);

@@ -1,10 +1,10 @@
-//! Promise: every command that the documents show (`console` blocks without a mark) works for a new user in
-//! a fresh clone, in both languages, and prints what they show.
+//! Promise: every command that the documents show (`console` blocks without a mark) works for a new user in a fresh
+//! clone, in both languages, and prints the output that they show.
 //!
-//! A server of the documents listens on their ports; here each is replaced by a free one, in the commands
-//! and by the server's twins in the environment. `cargo run --release` is this very binary. The README's
-//! downloads come from a folder with what a release has of them, its clone is one of this repository, and its
-//! `docker` is `tests/it/common/docker.py`, which runs the program of the image that it loads.
+//! A server in the documents listens on their ports. The test replaces each by a free port, in the commands and in
+//! the environment variables of the server. `cargo run --release` is this binary. The README's downloads come from a
+//! folder with the files of a release that it needs, its clone is one of this repository, and its `docker` is
+//! `tests/it/common/docker.py`, which runs the program of the image that it loads.
 #![cfg(all(feature = "lab", feature = "operator"))]
 
 use crate::common;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use common::documents::{self, ROOT, Typed};
 use common::{IMEI, Log, PATIENCE, Place, Rows, Server, collect, luat, run_command};
 
-/// Starts of commands that would change this machine or need another one. A block with one of them needs a mark.
+/// Beginnings of commands that would change this machine or need another one. A block with one of them needs a mark.
 const NEVER_RUN: &[&str] = &[
     "apk ",
     "apt ",
@@ -39,10 +39,10 @@ const NEVER_RUN: &[&str] = &[
     "wsl",
 ];
 
-/// The ports of the documents.
+/// The ports in the documents.
 const PORTS: [u16; 6] = [8080, 8081, 2234, 2233, 18080, 8000];
 
-/// The repository's sample in a folder of our own.
+/// The repository's sample in a separate folder.
 fn sample() -> Place {
     let place = Place::new();
     let from = Path::new(ROOT).join("firmware");
@@ -54,8 +54,8 @@ fn sample() -> Place {
     place
 }
 
-/// A port that nobody has, and that the kernel gives no connection for its own end: a server binds it some
-/// seconds later.
+/// A free port that the kernel does not use for outgoing connections, because a server binds the port some seconds
+/// later.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() % 2000).unwrap() * 10;
@@ -70,8 +70,8 @@ fn free_port() -> u16 {
     }
 }
 
-/// A release as far as the documents download it, of the program of this build: `releases/latest/download`.
-/// Tests that run at once share it.
+/// The files of a release that the documents download, with the program of this build: `releases/latest/download`.
+/// Tests that run at the same time share them.
 fn publish() -> Arc<Place> {
     static SHARED: Mutex<Weak<Place>> = Mutex::new(Weak::new());
     let mut shared = SHARED.lock().unwrap();
@@ -83,8 +83,8 @@ fn publish() -> Arc<Place> {
     std::fs::create_dir_all(&files).unwrap();
     let oci = Path::new(ROOT).join("packaging/oci.py");
     let compose = Path::new(ROOT).join("packaging/oci/compose.yaml");
-    // Without what a debugger needs, which makes it three times as large. Then the program of another machine
-    // that install.md downloads.
+    // Without debug symbols, which make the program three times as large. Then the program for another machine,
+    // which install.md downloads.
     let script = "set -e; strip -o luat-ota-x86_64 \"$1\"; echo MIT >LICENSES.txt; \"$2\" --dist .; cp \"$3\" .
         cp luat-ota-x86_64 luat-ota-armv6; sha256sum luat-ota-* compose.yaml >SHA256SUMS";
     let output = Command::new("sh")
@@ -105,12 +105,12 @@ struct User {
     releases: PathBuf,
     ports: Vec<(u16, u16)>,
     server: Option<(Child, Arc<Log>)>,
-    /// A server of another program.
+    /// The server of another program.
     other: Option<Child>,
 }
 
 impl User {
-    /// In a clone of the repository, with a firmware of their own at hand.
+    /// Creates a user in a clone of the repository, with a firmware file of the user's own.
     fn new(releases: &Place) -> User {
         let place = sample();
         std::fs::write(
@@ -122,7 +122,7 @@ impl User {
         User::beginning(place, folder, releases)
     }
 
-    /// In an empty folder, with the network alone.
+    /// Creates a user in an empty folder, with network access only.
     fn with_nothing(releases: &Place) -> User {
         let place = Place::new();
         let folder = place.root.join("empty");
@@ -153,7 +153,7 @@ impl User {
         self.ports.iter().find(|(from, _)| *from == of).unwrap().1
     }
 
-    /// The command with the ports that are free here.
+    /// The command with the free ports of this test.
     fn here(&self, command: &str) -> String {
         let mut out = String::new();
         let mut digits = String::new();
@@ -164,7 +164,7 @@ impl User {
             }
             let port = digits.parse().ok();
             match self.ports.iter().find(|(from, _)| Some(*from) == port) {
-                // A port stands behind a colon.
+                // A port is preceded by a colon.
                 Some((_, to)) if out.ends_with(':') => out.push_str(&to.to_string()),
                 _ => out.push_str(&digits),
             }
@@ -257,18 +257,19 @@ impl User {
                 None => Err(format!("it does not serve:\n{}", log.all().join("\n"))),
             };
         }
-        // A document about a server that runs does not say again that it is to be started.
+        // A document about a running server does not repeat how to start it.
         if self.server.is_none() && asks(&command) {
             self.types(&Typed {
                 command: "luat-ota".to_owned(),
                 prints: Vec::new(),
             })?;
         }
-        // A file settles for a second before it is offered: a request is made again until then.
+        // A file settles for a second before it is offered, so a request is repeated until then.
         let end = Instant::now() + PATIENCE;
         loop {
             let output = run_command(&mut self.shell(&command));
-            // `explain` ends with 3 if the answer is no, and `probe` with 1 if the document shows that clients fail.
+            // `explain` exits with 3 if the module gets no offer, and `probe` with 1 if the document shows that
+            // clients fail.
             let shows = |end: &str| typed.prints.iter().any(|line| line.ends_with(end));
             let fine = match output.status.code() {
                 Some(3) => command.contains("luat-ota explain "),
@@ -304,7 +305,7 @@ impl Drop for User {
     }
 }
 
-/// Does the command serve until it is stopped? (`up` does so here: docker.py.)
+/// Whether the command serves until it is stopped. (`up` does so here: docker.py.)
 fn serves(command: &str) -> bool {
     if command.starts_with("docker compose up") {
         return true;
@@ -318,7 +319,7 @@ fn serves(command: &str) -> bool {
         }
 }
 
-/// Does the command ask a server?
+/// Whether the command sends requests to a server.
 fn asks(command: &str) -> bool {
     ["curl ", "luat-ota probe", "luat-ota simulate"]
         .iter()
@@ -326,7 +327,7 @@ fn asks(command: &str) -> bool {
         && !command.contains(" file://")
 }
 
-/// Spaces are made one, and seconds are left out: they differ from run to run.
+/// The line with single spaces and without seconds, which differ from run to run.
 fn plain(line: &str) -> String {
     let seconds = |word: &&str| word.parse::<f64>().is_err() || !word.contains('.');
     line.split_whitespace()
@@ -335,7 +336,7 @@ fn plain(line: &str) -> String {
         .join(" ")
 }
 
-/// The first of the lines that is not printed, behind the ones before it. `…` stands for any lines.
+/// The first line that is not printed after the lines before it. `…` represents any lines.
 fn in_order(lines: &[String], printed: &str) -> Option<String> {
     let printed: Vec<String> = printed.lines().map(plain).collect();
     let mut rest = printed.iter();
@@ -346,7 +347,7 @@ fn in_order(lines: &[String], printed: &str) -> Option<String> {
         .cloned()
 }
 
-/// Types all commands of a document, one after the other.
+/// Types all commands of a document, one after the other, and returns their number.
 fn type_all(name: &str, text: &str, releases: &Place) -> usize {
     let mut rows = Rows::default();
     let mut user = User::new(releases);
@@ -367,9 +368,9 @@ fn type_all(name: &str, text: &str, releases: &Place) -> usize {
     run
 }
 
-/// Starts in each of the README's ways, each time in an empty folder, and follows the rest of it.
+/// Starts in each of the README's ways, each time in an empty folder, and then follows the rest of the README.
 fn follow(name: &str) {
-    // What the README calls `./luat-ota`, in each of the ways.
+    // The command that corresponds to `./luat-ota` in each of the ways.
     let programs = [
         "./luat-ota",
         "docker compose exec luat-ota /luat-ota",

@@ -1,5 +1,6 @@
-//! Promise: servers with a common secret and separate state folders answer for each other, so that UDP and libfota3 survive
-//! the loss of one of them; each says whether a load balancer should use it, and refuses nobody while it starts.
+//! Promise: servers with a common secret and separate state folders can replace each other, so that downloads over UDP
+//! and of libfota3 survive the loss of one of them; each reports whether a load balancer should use it, and refuses no
+//! device while it starts.
 
 use crate::common;
 
@@ -15,7 +16,7 @@ use common::{
 };
 use serde_json::Value;
 
-/// Two servers with the same firmware and the secret in `secret`, which does not exist.
+/// Two servers with the same firmware and the secret in `secret`, a file that does not exist yet.
 fn pair(bytes: &[u8], secret: &Place) -> [Server; 2] {
     let file = secret.root.join("secret");
     let start = || {
@@ -50,7 +51,7 @@ fn a_udp_download_goes_on_at_the_other_server() {
         got.extend_from_slice(offer.data(number, &reply).unwrap());
     }
     assert_eq!(got, bytes);
-    // The check has the same answer there.
+    // The check gets the same reply from the other server.
     let again = device
         .check(format!("{IMEI},P_Luat_V0035_8955,1.0.0"))
         .unwrap();
@@ -74,7 +75,7 @@ fn the_url_of_libfota3_is_valid_at_the_other_server() {
     other.get(path).must_be_file(&bytes).unwrap();
 }
 
-/// `luat-ota drain` with these words more.
+/// Runs `luat-ota drain` with these additional words.
 fn drain(place: &Place, words: &[&str]) -> Output {
     let (firmware, state) = (place.firmware(), place.state());
     let folders = [
@@ -108,7 +109,7 @@ fn a_drained_server_is_not_ready_and_answers_all_the_same() {
     assert_eq!(ready(), 200);
     assert!(drain(server.place(), &[]).status.success());
     assert_eq!(ready(), 503);
-    // A restart ends it, and nobody is asked where no server runs.
+    // A restart ends the drain, and the command fails if no server runs.
     let place = server.terminate();
     let output = drain(&place, &[]);
     assert_eq!(output.status.code(), Some(1), "{}", both(&output));
@@ -116,8 +117,8 @@ fn a_drained_server_is_not_ready_and_answers_all_the_same() {
     assert_eq!(server.get("/readyz").status, 200);
 }
 
-/// Listens, as systemd would, names the port in the file of the first argument, and becomes the server when the file of the
-/// second one exists.
+/// Listens like systemd, writes the port to the file in the first argument, and becomes the server when the file in the
+/// second argument exists.
 const LAUNCHER: &str = r#"
 import fcntl, os, socket, sys, time
 s = socket.socket()
@@ -145,7 +146,7 @@ fn a_resume_that_arrives_before_its_file_is_read_again_waits_and_gets_the_rest()
     resume_at_the_start(true);
 }
 
-/// Resumes a download before the server runs. `unknown`: the hash of the file is lost.
+/// Resumes a download before the server runs. `unknown`: whether the hash of the file is lost.
 fn resume_at_the_start(unknown: bool) {
     let (bytes, place) = (noise(93, 400_000), Place::new());
     place.drop_firmware("P/1.0.3/update.bin", &bytes);
@@ -159,7 +160,7 @@ fn resume_at_the_start(unknown: bool) {
     let place = server.terminate();
     if unknown {
         std::fs::remove_file(place.state().join("hashes.jsonl")).unwrap();
-        // A file that has just been written must settle, and nobody waits for that.
+        // A file that was just written must settle first, and requests do not wait for that.
         let about = std::fs::metadata(place.path("P/1.0.3/update.bin")).unwrap();
         let written = about.modified().unwrap();
         wait_until("the file is old", PATIENCE, || {
@@ -174,7 +175,7 @@ fn resume_at_the_start(unknown: bool) {
         .arg(env!("CARGO_BIN_EXE_luat-ota"))
         .args(common::serve_arguments(&place, &[]));
     common::clean(&mut command);
-    // The request is there before the server is.
+    // The request arrives before the server runs.
     let client = std::thread::spawn(move || {
         wait_until("it listens", PATIENCE, || port.exists());
         let port: u16 = std::fs::read_to_string(port).unwrap().parse().unwrap();

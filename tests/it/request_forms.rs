@@ -1,5 +1,5 @@
-//! Promise: every form in which real modules ask (docs/protocol.md 1) gets an answer that this module can
-//! read, both when there is an update and when there is none.
+//! Promise: a check in every form that real modules send (docs/protocol.md 1) gets a reply that this
+//! module can read, both with and without an update.
 
 use crate::common;
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::packages::noise;
 use common::{IMEI, Place, Reply, Rows, Server, luat, luatos, reply};
 
-/// A server with one release of each kind of naming, and its bytes.
+/// A server with one release for each kind of name, and the bytes of their file.
 fn server() -> (Server, Vec<u8>) {
     let place = Place::new();
     let bytes = noise(1, 3000);
@@ -25,11 +25,11 @@ fn server() -> (Server, Vec<u8>) {
     (server, bytes)
 }
 
-/// What a request must get.
+/// The expected reply to a check.
 #[derive(Clone, Copy)]
 enum Wanted {
     File,
-    /// 206 with everything, for those who say `Range: bytes=0-` at once.
+    /// 206 with the whole file, for modules that send `Range: bytes=0-` in the first request.
     WholePart,
     Nothing,
 }
@@ -52,7 +52,7 @@ fn the_first_edition_over_http_gets_its_file_and_its_no() {
         ("2.0.1", Wanted::Nothing),
         ("3.0.0", Wanted::Nothing),
     ] {
-        // 1b: updatehttp.lua, one write, in this order, the Host without its port.
+        // 1b: updatehttp.lua sends one write, in this order, with a Host without its port.
         let request = format!(
             "GET /api/site/firmware_upgrade?project_key=KEY&imei={IMEI}&device_key=SN&firmware_name=ALIYUN_Luat_V0035_8955&version={version} HTTP/1.1\r\nConnection: keep-alive\r\nHost: 127.0.0.1\r\n\r\n"
         );
@@ -85,7 +85,7 @@ fn luatask_modules_get_their_file_and_their_no() {
         for path in paths {
             for redirect in ["", "&need_oss_url=1", "&need_oss_url=0"] {
                 for (version, wanted) in [("2.0.0", Wanted::File), ("2.0.1", Wanted::Nothing)] {
-                    // 1c: the order of the headers is random, Connection is no known token.
+                    // 1c: the order of the headers is random, and the value of Connection is not a known token.
                     for headers in [
                         "Host: 127.0.0.1\r\nConnection: short\r\n",
                         "Connection: short\r\nHost: 127.0.0.1\r\n",
@@ -116,7 +116,7 @@ fn air720_and_rda8910_that_ask_with_a_range_at_once_get_206_and_their_no() {
         let asr = format!(
             "/path?project_key=KEY&imei={IMEI}&device_key=&firmware_name=ALIYUN_Luat_V0017_ASR1802&version={version}&need_oss_url=1"
         );
-        // 1e: no device_key; the core's version stands apart.
+        // 1e: no device_key, and a separate core version.
         let rda = format!(
             "/path?project_key=KEY&imei={IMEI}&firmware_name=ALIYUN_Luat_RDA8910_FLOAT&core_version=3033&dfota=1&version={version}&need_oss_url=1"
         );
@@ -152,7 +152,7 @@ fn libfota_with_and_without_a_url_of_its_own_gets_the_right_answer() {
         );
     };
     for (version, wanted) in [("1103.1.2", Wanted::File), ("1103.1.9", Wanted::Nothing)] {
-        // 1f, against the platform's path: today's order and the one before 2024-12.
+        // 1f, at the platform's path: today's order, and the order before 2024-12.
         row(
             format!(
                 "/api/site/firmware_upgrade?project_key=k&firmware_name=fotademo_LuatOS-SoC_EC618&version={version}&imei={IMEI}"
@@ -206,19 +206,19 @@ fn libfota2_of_every_date_gets_its_file_and_its_no() {
     ] {
         let soc = "firmware_name=fotademo_LuatOS-SoC_EC618";
         let targets = [
-            // 2024-04-09: adds its own `?`.
+            // 2024-04-09: appends another `?`.
             format!("/upgrade?imei={IMEI}&project_key=k&{soc}&version={version}"),
             format!("/upgrade??imei={IMEI}&project_key=k&{soc}&version={version}"),
-            // Its repeat calls append everything again: the first value counts.
+            // Later calls append everything again: the first value counts.
             format!(
                 "/upgrade?imei={IMEI}&project_key=k&{soc}&version={version}?imei={IMEI}&project_key=k&{soc}&version=9999.9.9"
             ),
-            // 2024-09-09: a model.
+            // 2024-09-09: with a model.
             format!("/upgrade?imei={IMEI}&project_key=k&{soc}&version={version}&model=Air780E_A12"),
-            // 2024-11-22: no `?` any more, and none from the user.
+            // 2024-11-22: no `?` of its own, and none from the user.
             format!("/upgradeimei={IMEI}&project_key=k&{soc}&version={version}"),
             format!("/upgrade?a=b&imei={IMEI}&project_key=k&{soc}&version={version}"),
-            // 2025-01-10: not 4G: a core in the name, a plain version.
+            // 2025-01-10: modules other than 4G: a core in the name, a plain version.
             format!(
                 "/upgrade?mac=A0B1C2D3E4F5&project_key=k&firmware_name=fotademo_LuatOS-SoC_V1004_ESP32C3&version={plain}"
             ),
@@ -256,7 +256,7 @@ fn the_c_client_that_sends_each_line_in_a_segment_of_its_own_gets_its_file_and_i
             "GET /upgrade?imei={IMEI}&project_key=k&firmware_name=fotademo_LuatOS-SoC_EC618&version={version} HTTP/1.1\r\n"
         );
         let heads: [&[&str]; 4] = [
-            // Before and since 2025-12-14, with a user's own headers, before 2023-12.
+            // Before and since 2025-12-14, with a user's own headers, and before 2023-12.
             &["Host: 127.0.0.1:80\r\n", "\r\n"],
             &["Connection: Close\r\n", "Host: 127.0.0.1:80\r\n", "\r\n"],
             &[
@@ -277,7 +277,7 @@ fn the_c_client_that_sends_each_line_in_a_segment_of_its_own_gets_its_file_and_i
                     .and_then(|reply| must(&reply, wanted, &bytes)),
             );
         }
-        // On its own retry it asks for the rest.
+        // The module requests the rest in its own retry.
         if matches!(wanted, Wanted::File) {
             let segments: [&[u8]; 4] = [
                 line.as_bytes(),
@@ -326,7 +326,7 @@ fn a_post_is_a_check_whose_body_is_read_and_ignored() {
                 )
                 .and_then(|reply| must(&reply, wanted, &bytes)),
         );
-        // A body that is larger than any receive buffer of the server: no reset may eat the reply.
+        // A body that is larger than any receive buffer of the server: a reset must not destroy the reply.
         let large = vec![b'x'; 50_000];
         let head = format!(
             "POST {target} HTTP/1.1\r\nHost: 127.0.0.1:80\r\nContent-Length: {}\r\n\r\n",

@@ -1,6 +1,6 @@
-//! Promise: servers with `--fleet` know what became of each other's deliveries. A release that fails on a few devices of each
-//! is paused by all of them, the devices of a lost server are judged by the one that they come to, and a folder that cannot
-//! be used changes nothing for devices.
+//! Promise: servers with `--fleet` know the outcomes of each other's deliveries: a release that fails on a few devices
+//! of each server is paused by all, the devices of a lost server are judged by the server to which they move, and an
+//! unusable folder changes nothing for devices.
 #![cfg(feature = "operator")]
 
 use crate::common;
@@ -28,17 +28,17 @@ use serde_json::Value;
 
 const SIZE: usize = 20_000;
 
-/// Several exchanges of five seconds, on a slow machine.
+/// Time for several exchanges of five seconds on a slow machine.
 const EXCHANGES: Duration = Duration::from_secs(90);
 
-/// Asks for the release, and is nobody whom a journal knows.
+/// The id of a device that no journal contains.
 const NEW: &str = "862991443750099";
 
 fn imei(number: u8) -> String {
     format!("86299144375000{number}")
 }
 
-/// Each device has an address, and so a network, of its own.
+/// A separate address, and therefore a separate network, for each device.
 fn address(number: u8) -> IpAddr {
     Ipv4Addr::new(127, 0, number, 1).into()
 }
@@ -75,7 +75,7 @@ fn place(bytes: &[u8], delivered: &[u8]) -> Place {
     place
 }
 
-/// What servers share.
+/// The shared folder of the servers.
 struct Share {
     root: Place,
 }
@@ -97,15 +97,15 @@ impl Share {
         Server::start_in(place, &["--secret-file", secret, "--fleet", folder])
     }
 
-    /// The files of the servers.
+    /// The contents of the servers' files.
     fn files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.root.root.join("fleet")).unwrap();
         let paths = entries.map(|entry| entry.unwrap().path());
-        // A new file has another name until it is complete.
+        // A new file has a temporary name until it is complete.
         let is_new = |path: &Path| path.file_name().unwrap().as_bytes().starts_with(b".");
         let paths = paths.filter(|path| !is_new(path));
         let texts = paths.map(std::fs::read_to_string);
-        // One that is being replaced is gone.
+        // A file that is being replaced may be missing.
         texts.filter_map(Result::ok).collect()
     }
 
@@ -126,7 +126,7 @@ impl Share {
     }
 }
 
-/// A device asks, from its own address.
+/// Sends a device's check from its own address.
 fn ask(server: &Server, number: u8, version: &str) -> Reply {
     let mut stream = connect_from(Some(address(number)), server.http, 0);
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -135,7 +135,7 @@ fn ask(server: &Server, number: u8, version: &str) -> Reply {
     reply::read(&mut stream, false).unwrap()
 }
 
-/// Without a download, which would count in the fuse.
+/// Waits for the release without a download, which the fuse would count.
 fn wait_for_release(server: &Server) {
     server.wait_for_log("says that the release is there", |line| {
         is_event(line, "release")
@@ -164,7 +164,7 @@ fn four_failing_devices_that_are_split_two_and_two_pause_the_release_on_both_ser
             ask(server, number, "1.0.0").must_be_file(&bytes).unwrap();
         }
     }
-    // Each has its own firmware folder, and so its own judgement.
+    // Each server has its own firmware folder, and therefore decides separately.
     for server in &servers {
         wait_until_paused(server);
     }
@@ -183,7 +183,7 @@ fn devices_of_a_lost_server_are_judged_by_the_one_that_they_come_to() {
     wait_for_release(&other);
     share.wait_until_written(2, "delivered", 4);
     wait_until_metric(&other, "luat_ota_fleet_servers{state=\"live\"} 1");
-    // It is well with one of them.
+    // One of the devices runs the new version.
     ask(&other, 1, "2.0.0").must_refuse(404, 27).unwrap();
     for number in 2..=4 {
         ask(&other, number, "1.0.0").must_be_file(&bytes).unwrap();
@@ -231,7 +231,7 @@ fn files_that_cannot_be_used_are_reported_once_and_change_nothing() {
 
     wait_until_metric(&server, "luat_ota_fleet_servers{state=\"unusable\"} 4");
     drop(foreign);
-    // Two more exchanges.
+    // Wait for two more exchanges.
     ask(&server, 5, "2.0.0").must_refuse(404, 27).unwrap();
     share.wait_until_outcome("confirmed");
     ask(&server, 5, "1.0.0").must_be_file(&bytes).unwrap();
@@ -306,7 +306,7 @@ fn two_servers_with_copies_of_one_state_folder_are_told() {
         share.start(place)
     });
     servers.iter().for_each(wait_for_release);
-    // Both write again.
+    // Both servers write again.
     for (server, number) in servers.iter().zip(1..) {
         ask(server, number, "2.0.0").must_refuse(404, 27).unwrap();
     }

@@ -1,4 +1,5 @@
-//! Promise: signals do what they say, running downloads are let finish, and a killed server serves again at once.
+//! Promise: signals have their documented effects, running downloads may finish, and a server serves immediately
+//! after SIGKILL and a restart.
 
 use crate::command_line::place;
 use crate::common;
@@ -12,7 +13,7 @@ use rustix::process::Signal;
 #[test]
 fn sighup_looks_at_the_folder_again() {
     let (place, bytes) = place();
-    // A second name of the file outside: what is written through it makes no event in the folder.
+    // A second name of the file outside the folder: writing through this name causes no event in the folder.
     let outside = place.root.join("second-name");
     std::fs::hard_link(place.path("P/2.0.1/update.bin"), &outside).unwrap();
     let mut server = Server::start_in(place, &[]);
@@ -94,14 +95,14 @@ fn after_a_kill_it_serves_again_at_once_what_it_has_read_before() {
     let state = server.place().state();
     common::wait_until("the hash is in the state", PATIENCE, || {
         common::files_under(&state).iter().any(|file| {
-            // Not while it is being written beside its place, and not the journal, which names it too.
+            // Neither the temporary file, nor the journal, which contains the hash, too.
             file == "hashes.jsonl"
                 && std::fs::read(state.join(file))
                     .is_ok_and(|text| String::from_utf8_lossy(&text).contains(&hash))
         })
     });
     let server = Server::start_in(server.kill(), &[]);
-    // The very first answer.
+    // The very first reply.
     server
         .get(&luat("P", IMEI, "2.0.0"))
         .must_be_file(&bytes)

@@ -1,5 +1,5 @@
-//! Promise: `luat-ota simulate` lets a fleet loose on a server and counts truly what became of it, the
-//! same for the same seed; and no image that this server sends is ever a corrupt one.
+//! Promise: `luat-ota simulate` runs a fleet against a server and counts the results correctly, with
+//! equal results for an equal seed, and no image that this server sends is ever corrupt.
 #![cfg(feature = "lab")]
 
 use crate::common;
@@ -32,7 +32,7 @@ fn simulate(flags: &[&str]) -> (Value, i32) {
     (report, output.status.code().unwrap())
 }
 
-/// What must be the same for the same seed: all but the times.
+/// The counts that must be equal for the same seed: all except the times.
 fn counts(report: &Value) -> Vec<(String, u64)> {
     let names = [
         "updated",
@@ -52,7 +52,7 @@ fn counts(report: &Value) -> Vec<(String, u64)> {
 #[test]
 fn three_hundred_devices_update_over_http_whatever_happens_to_their_links() {
     let (server, bytes) = server(
-        // To the server the second fleet is the first one, fallen back to its old version.
+        // For the server, the second fleet is the first one, which has fallen back to its old version.
         json!({ "fuse": { "devices": 1000, "percent": 100 } }),
         40_000,
     );
@@ -97,7 +97,7 @@ fn three_hundred_devices_update_over_http_whatever_happens_to_their_links() {
         half > 2.0 && half <= all && all <= report["seconds"].as_f64().unwrap(),
         "{report:#}"
     );
-    // The same seed, the same fleet.
+    // The same seed creates the same fleet.
     let (again, _) = simulate(&flags);
     assert_eq!(counts(&report), counts(&again));
     let other: Vec<&str> = flags
@@ -172,7 +172,7 @@ fn those_who_are_refused_are_counted_so_and_asked_for_no_more_than_they_may() {
 
 #[test]
 fn a_server_that_sends_wrong_bytes_is_found_out() {
-    // Every third reply has one byte changed under the same ETag; then comes a 503.
+    // Every third reply has one changed byte with the same ETag; after 30 replies the server sends 503.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/u", listener.local_addr().unwrap());
     let file = noise(61, 3000);
@@ -221,7 +221,7 @@ fn a_server_that_sends_wrong_bytes_is_found_out() {
 
 #[test]
 fn a_run_ends_when_its_time_is_over() {
-    // Takes connections and says nothing.
+    // A server that accepts connections and sends nothing.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/u", listener.local_addr().unwrap());
     let (report, status) = simulate(&[
@@ -245,7 +245,7 @@ fn a_run_ends_when_its_time_is_over() {
 
 #[test]
 fn no_address_is_asked_that_is_not_this_machines() {
-    // From the range for documentation: nobody lives there.
+    // An address of the range for documentation, which no machine has.
     let output = run(&["simulate", "--http", "http://192.0.2.1/u"]);
     let text = both(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
@@ -253,7 +253,7 @@ fn no_address_is_asked_that_is_not_this_machines() {
         text.contains("is not on this machine") && text.contains("--yes-really"),
         "{text}"
     );
-    // And a redirect leads nowhere.
+    // A redirect to such an address is not followed.
     let (server, _) = server(json!({ "redirect": "http://192.0.2.1/{file}" }), 3_000);
     let url = format!("http://{}/u", server.http);
     let output = run(&[

@@ -1,5 +1,6 @@
-//! Promise: a release with `stages` reaches the next one by itself when its time is over and devices were confirmed. What
-//! was reached outlives a kill, and page, `check` and `explain` say what the next one waits for.
+//! Promise: a release with `stages` advances to the next stage when the time of the current one is over and devices
+//! were confirmed; the stage is kept over SIGKILL; and the page, `check` and `explain` state what the next stage waits
+//! for.
 
 use crate::common;
 
@@ -8,7 +9,7 @@ use common::packages::noise;
 use common::{IMEI, PATIENCE, Place, Server, both, luat, run, wait_until};
 use serde_json::{Value, json};
 
-/// Not named singly, so that it is offered the release in the last stage only.
+/// The id of a device that no list names, so that the release is offered to this device in the last stage only.
 const OTHER: &str = "862991443753387";
 
 fn release(operator: &Operator) -> Value {
@@ -33,7 +34,7 @@ fn a_stage_is_reached_by_confirmed_devices_and_outlives_a_kill() {
     let server = Server::start_in(place, &[]);
     let operator = Operator::of(&server);
     server.wait_until_refused(&luat("P", OTHER, "2.0.0"), 404, 27);
-    // Its time is over, and nobody has it.
+    // The time of the stage is over, and no device runs the release.
     let reason = "no device has been confirmed with it yet";
     let waiting = server.wait_for_log("it waits", |line| line.contains("the next stage waits"));
     assert!(
@@ -59,7 +60,7 @@ fn a_stage_is_reached_by_confirmed_devices_and_outlives_a_kill() {
     let files: Value = serde_json::from_slice(&output.stdout).unwrap();
     let stage = |release: Value| {
         let mut stage = release["stage"].clone();
-        // It is rounded to a second anew each time.
+        // Each output rounds this time to seconds again.
         stage["since"] = Value::Null;
         stage
     };
@@ -85,7 +86,7 @@ fn a_stage_is_reached_by_confirmed_devices_and_outlives_a_kill() {
         "{said}"
     );
 
-    // The one that `allow` names takes it, and comes back with it.
+    // The device that `allow` names installs the release and checks with the new version.
     server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &bytes);
     operator.wait_for("/api/v1/releases?project=P", "it is delivered", |told| {
         told["releases"][0]["counts"]["delivered"] == 1
@@ -95,7 +96,7 @@ fn a_stage_is_reached_by_confirmed_devices_and_outlives_a_kill() {
     assert!(reached.contains("100 percent of the devices"), "{reached}");
     server.wait_until_offered(&luat("P", OTHER, "2.0.0"), &bytes);
 
-    // Killed, it begins where it was.
+    // After SIGKILL the release continues in the same stage.
     let place = server.kill();
     let server = Server::start_in(place, &[]);
     server.wait_until_offered(&luat("P", OTHER, "2.0.0"), &bytes);
@@ -108,7 +109,7 @@ fn a_stage_is_reached_by_confirmed_devices_and_outlives_a_kill() {
     );
     assert_eq!(shown["state"], "live");
 
-    // A percentage of a person stands in place of the stages.
+    // A percentage that an operator sets replaces the stages.
     let told = operator.post("/api/v1/releases/P/2.0.1/percent", &json!({"percent": 0}));
     assert_eq!(
         (told.status, told.json()["stage"].clone()),

@@ -1,8 +1,8 @@
-//! Promise: a standby that is started with what the recipe of docs/high-availability.md has copied from a primary, which was
-//! killed while it served and while it was copied, tears no image, updates every module, counts no device twice, and holds those
-//! that fail again and again.
+//! Promise: a standby that is started with the files that the recipe of docs/high-availability.md has copied from a
+//! primary, which was killed while it served and while it was copied, tears no image, updates every module, counts no
+//! device twice, and holds devices that fail repeatedly.
 //!
-//! rsync is the real one. Where it is not installed the tests say that they were skipped; with CI=true they fail.
+//! The real rsync runs. If it is not installed, the tests report that they were skipped; with CI=true they fail.
 #![cfg(all(feature = "lab", feature = "operator"))]
 
 use crate::common;
@@ -26,17 +26,18 @@ use luat_ota::modems::{Endpoint, Failure, Outcome};
 use rustix::process::Signal;
 use serde_json::json;
 
-/// Modules of the test under load, and the threads that play them.
+/// Number of modules of the test under load, and of the threads that play them.
 const MODULES: u32 = 60;
 const PLAYERS: u32 = 10;
 
-/// Bytes of the file.
+/// Size of the file in bytes.
 const SIZE: usize = 60_000;
 
-/// Attempts of one module, at most: two that the test cuts, one that the kill cuts, and some that a busy machine fails.
+/// Maximum number of attempts of one module: two that the test cuts, one that the kill cuts, and some that fail on a
+/// busy machine.
 const MOST_ATTEMPTS: u32 = 20;
 
-/// One round of the recipe from a primary to a standby.
+/// The script of one round of the recipe, from a primary to a standby.
 fn copying(primary: (&Path, &Path), standby: &Place) -> String {
     let [recipe] = &recipes("docs/high-availability.md", "tests/it/standby.rs")[..] else {
         panic!("the document has other recipes");
@@ -56,7 +57,7 @@ fn copying(primary: (&Path, &Path), standby: &Place) -> String {
         )
 }
 
-/// Both folders of a server.
+/// The state folder and the firmware folder of a server.
 fn folders(server: &Server) -> (PathBuf, PathBuf) {
     (server.place().state(), server.place().firmware())
 }
@@ -89,7 +90,7 @@ fn a_download_that_began_after_the_last_copy_gets_no_bytes_of_another_file() {
         .unwrap();
     let standby = Place::new();
     copy(&primary, &standby);
-    // What follows is lost.
+    // All later changes are lost.
     primary.drop_firmware("P/1.0.2/update.bin", &new);
     primary.wait_until_offered(&other, &new);
     begin(&primary);
@@ -108,13 +109,13 @@ fn a_download_that_began_after_the_last_copy_gets_no_bytes_of_another_file() {
     };
     let reply = resume(&standby, "");
     assert_eq!(reply.status, 416, "{}", reply.show());
-    // Who names the content gets its rest, and so does UDP.
+    // A client that names the content gets its rest, and so does a client over UDP.
     resume(&standby, &format!("If-Range: {tag}\r\n"))
         .must_be_part(&old, 20_000, old.len())
         .unwrap();
     let device = datagrams::Device::new(standby.udp);
     assert_eq!(device.download(offer).unwrap(), old);
-    // What began here continues here, also after a kill.
+    // A download that began here continues here, also after SIGKILL.
     begin(&standby);
     resume(&standby, "")
         .must_be_part(&old, 20_000, old.len())
@@ -137,7 +138,7 @@ fn a_device_that_failed_again_and_again_is_held_by_the_standby() {
     primary.drop_firmware("P/1.0.1/update.bin", &bytes);
     let failing = ["862991443750011", "862991443750012", "862991443750013"];
     primary.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);
-    // It comes back as before each time. Returns how often it got the file.
+    // Lets a device check with the old version up to `most` times. Returns the number of deliveries.
     let try_all = |server: &Server, imei: &str, most: u32| {
         let mut delivered = 0;
         while delivered < most {
@@ -146,7 +147,7 @@ fn a_device_that_failed_again_and_again_is_held_by_the_standby() {
                 break;
             }
             delivered += 1;
-            // It is counted when it has ended.
+            // A download is counted when it has ended.
             wait_until("the download has ended", PATIENCE, || {
                 let lines = server.log.all();
                 let ended = lines
@@ -157,13 +158,13 @@ fn a_device_that_failed_again_and_again_is_held_by_the_standby() {
         }
         delivered
     };
-    // One is held, one is on the way, and one is on the way beyond the last copy.
+    // One device is held, one has two deliveries in the copy, and one has two deliveries after the last copy.
     let mut delivered = [9, 2, 0].map(|most| (most, 0));
     for (imei, (most, count)) in failing.iter().zip(&mut delivered) {
         *count = try_all(&primary, imei, *most);
     }
     primary.wait_until_refused(&luat("P", failing[0], "1.0.0"), 403, 40);
-    // Until the journal has the second delivery of the second one.
+    // Wait until the journal contains the second delivery to the second device.
     let journal = primary.place().state().join("journal.jsonl");
     wait_until("the evidence is written", PATIENCE, || {
         let text = std::fs::read_to_string(&journal).unwrap();
@@ -184,12 +185,12 @@ fn a_device_that_failed_again_and_again_is_held_by_the_standby() {
     println!(
         "deliveries until the hold: {alone} on one server; {second} across the takeover; {third} if {lost} of them are lost"
     );
-    // Five, and those that are under way while the last one is counted.
+    // Five deliveries, and those that are in progress while the last one is counted.
     assert!(second <= 9, "{second}");
     assert!(third <= 9 + lost, "{third}");
 }
 
-/// A module and what became of it.
+/// A module and its progress.
 struct FleetModule {
     client: Client,
     imei: String,
@@ -198,10 +199,10 @@ struct FleetModule {
     updated: bool,
 }
 
-/// What all modules share.
+/// State that all modules share.
 #[derive(Default)]
 struct Load {
-    /// The server; `None`: there is none now.
+    /// Addresses of the running server; `None` while no server runs.
     addresses: Mutex<Option<(SocketAddr, SocketAddr, SocketAddr)>>,
     updated: AtomicU32,
     attempts: AtomicU32,
@@ -251,7 +252,7 @@ impl FleetModule {
         let settings = Settings {
             cap: Duration::from_secs(60),
             bandwidth: Some(80_000),
-            // The first two are cut, somewhere.
+            // The first two attempts are cut at some point.
             cut_after: (self.attempts <= 2).then(|| {
                 let number: u64 = self.imei.parse().unwrap();
                 5_000 + number.wrapping_mul(2_654_435_761 + u64::from(self.attempts)) % 50_000
@@ -267,14 +268,14 @@ impl FleetModule {
         self.judge(load, &played, bytes);
     }
 
-    /// Comes back with the new version, if there is a server.
+    /// Sends a check with the new version, if a server runs.
     fn confirm(&self, load: &Load) {
         let Some((http, _, _)) = *load.addresses.lock().unwrap() else {
             return;
         };
         if let Ok(mut stream) = TcpStream::connect(http) {
             let request = get(&luat("P", &self.imei, "1.0.1"));
-            // It may be killed at this moment.
+            // The server may be killed at this moment.
             let _ = stream.write_all(&request);
             let _ = stream.read_to_end(&mut Vec::new());
         }
@@ -297,7 +298,7 @@ impl FleetModule {
                 load.updated.fetch_add(1, Ordering::Relaxed);
             }
             Outcome::Updated(got) => torn(got),
-            // The newest cores take what a cut left of the file for the whole; their package check throws it away.
+            // The newest cores take a cut file for a complete one, and their package verification rejects it.
             Outcome::Failed(Failure::FlashedGarbage(got, _)) => {
                 let takes_half = self.client.luatos_core() >= Some(Core::D2025_12_19);
                 if !(takes_half && bytes.starts_with(got)) {
@@ -316,7 +317,8 @@ fn sixty_modules_are_updated_over_a_takeover() {
     }
     let bytes = noise(703, SIZE);
     let primary = Server::start(&[]);
-    // What a cut link loses was acknowledged by the kernel of this machine: to the server, the module reverts.
+    // Bytes that a cut link loses were acknowledged by the kernel of this machine, so for the server the module
+    // reverts.
     primary.rules(
         "P/release.json",
         json!({"fuse": {"devices": 1000, "percent": 100}}),
@@ -343,7 +345,7 @@ fn sixty_modules_are_updated_over_a_takeover() {
         for some in modules.chunks_mut((MODULES / PLAYERS) as usize) {
             let (load, bytes) = (&load, &bytes);
             scope.spawn(move || {
-                // In turn, so that many are in the middle at any moment.
+                // Modules take turns, so that many are in the middle of a download at any moment.
                 while let Some(module) = some
                     .iter_mut()
                     .filter(|module| !module.updated && module.attempts < MOST_ATTEMPTS)
@@ -408,7 +410,7 @@ fn sixty_modules_are_updated_over_a_takeover() {
             module.imei, module.attempts
         );
     }
-    // They come back with the new version.
+    // All modules check with the new version.
     for module in &modules {
         let reply = standby.get(&luat("P", &module.imei, "1.0.1"));
         assert_eq!(reply.status, 404, "{}", reply.show());
@@ -432,7 +434,7 @@ fn sixty_modules_are_updated_over_a_takeover() {
         received as f64 / needed as f64,
     );
     assert!(confirmed <= u64::from(MODULES), "a device is counted twice");
-    // Two cuts and a kill each cost less than a file.
+    // Two cuts and a kill each cost less than one file.
     assert!(received <= needed * 6, "{received} bytes for {needed}");
     assert!(attempts <= MODULES * 6, "{attempts} attempts");
 }

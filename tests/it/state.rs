@@ -1,5 +1,5 @@
-//! Promise: what the state folder holds may be lost, old or wrong, and no module gets a wrong byte for
-//! it; the server heals what it can.
+//! Promise: the contents of the state folder may be lost, old or wrong, and still no module gets a
+//! wrong byte; the server repairs what it can.
 
 use crate::common;
 
@@ -8,14 +8,14 @@ use std::path::Path;
 use common::mount::Mount;
 use common::{IMEI, PATIENCE, Place, Server, luat, wait_until};
 
-/// Not text, so that it is taken for firmware.
+/// Bytes that are not text, so that the server takes them for firmware.
 fn firmware(seed: u8) -> Vec<u8> {
     (0..5000u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8 ^ seed)
         .collect()
 }
 
-/// A folder whose one release was offered by a server that has stopped since.
+/// A folder whose only release was offered by a server that has stopped since.
 fn served_once(bytes: &[u8]) -> Place {
     let server = Server::start(&[]);
     server.drop_firmware("P/2.0.0/update.bin", bytes);
@@ -58,15 +58,15 @@ fn a_damaged_table_of_hashes_only_costs_reading_the_files_again() {
     }
 }
 
-/// Begins to serve, and must have an offer for a module within a second of being ready (and be ready
-/// within PATIENCE, on a machine that is busy with other things).
+/// Starts a server, which must offer the release to a module within a second of being ready (and must
+/// be ready within PATIENCE, on a machine that is busy with other work).
 fn serves(place: Place, flags: &[&str], bytes: &[u8]) -> Server {
     let server = Server::start_in(place, flags);
     server.wait_until_offered(&luat("P", IMEI, "1.0.0"), bytes);
     server
 }
 
-/// A folder that was served once, with what the state folder then has.
+/// A folder that was served once, with `change` applied to its state folder.
 fn with_state(change: impl FnOnce(&Path)) -> (Place, Vec<u8>) {
     let bytes = firmware(3);
     let place = served_once(&bytes);
@@ -93,7 +93,7 @@ fn device_at(path: &Path) {
 
 fn holes_at(path: &Path) {
     let file = std::fs::File::create(path).unwrap();
-    // Where there are no such large files there is no such trouble.
+    // A file system without such large files does not have this problem.
     let _ = file.set_len(1 << 40);
 }
 
@@ -132,13 +132,13 @@ fn damaged_files_in_the_state_folder_stop_nothing_and_the_log_says_what_is_lost(
             "is not accepted any more",
             "nothing is remembered",
         ];
-        // A journal that is empty or has damaged lines is a journal.
+        // A journal that is empty or has damaged lines is still used.
         let is_file = number >= NO_FILE.len();
         for said in said.iter().take(if is_file { 2 } else { 3 }) {
             let what = format!("says {said:?}, damage {number}");
             server.wait_for_log(&what, |line| line.contains(said));
         }
-        // What is made anew lasts.
+        // Replaced secrets remain the same after the next start.
         let before = secrets(&server.place().state());
         let server = serves(server.terminate(), &[], &bytes);
         let after = secrets(&server.place().state());
@@ -196,7 +196,7 @@ fn a_state_folder_on_a_read_only_disk_is_read_and_is_written_when_that_is_possib
             let read = std::fs::read_to_string(mount.path.join("read-token")).unwrap();
             assert_eq!(read.trim().len(), 32);
         }
-        // The ids of running downloads survive the restart.
+        // The ids of running downloads remain valid after the restart.
         let server = Server::start_in(server.terminate(), &["--state", &state]);
         server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);
         let devices = common::datagrams::Device::new(server.udp);
@@ -208,7 +208,7 @@ fn a_state_folder_on_a_read_only_disk_is_read_and_is_written_when_that_is_possib
 // Case 50.
 #[test]
 fn a_full_disk_at_the_first_start_stops_nothing() {
-    // Room for nothing, or for folders and empty files only.
+    // Space for nothing, or for folders and empty files only.
     for options in [
         "size=4k,nr_inodes=1",
         "size=4k,nr_inodes=2",
@@ -245,7 +245,7 @@ fn a_named_state_folder_that_is_no_folder_stops_nothing() {
         server.wait_for_log("says what is lost", |line| {
             line.contains("odd cannot be used") && line.contains("--state")
         });
-        // And it is used as soon as it can be.
+        // The folder is used as soon as possible.
         std::fs::remove_file(&path).unwrap();
         server.wait_for_log("says that it is used", |line| line.contains("is used now"));
         wait_until("the secret is kept", PATIENCE, || {

@@ -1,5 +1,5 @@
-//! Promise: started by systemd the server takes the sockets that are passed and says when it is
-//! ready and when it stops; started otherwise it does neither.
+//! Promise: a server that systemd starts uses the sockets that it gets and reports when it is ready
+//! and when it stops; otherwise it does neither.
 
 use crate::common;
 
@@ -12,8 +12,8 @@ use common::datagrams::Device;
 use common::packages::noise;
 use common::{IMEI, Place, Server, luat, serve_arguments};
 
-/// Opens the sockets, puts them where systemd would, and becomes the server. It is what
-/// systemd-socket-activate does, for datagrams and streams at once.
+/// Opens the sockets, passes them as systemd would, and becomes the server, like
+/// systemd-socket-activate for datagrams and streams at once.
 const LAUNCHER: &str = r#"
 import fcntl, os, socket, sys
 names, sockets = [], []

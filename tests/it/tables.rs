@@ -1,4 +1,4 @@
-//! Promise: a table of measurements states its units, and whether lower or higher is better.
+//! Promise: a table of measurements states its units, and whether lower or higher values are better.
 #![cfg(all(feature = "lab", feature = "operator"))]
 
 use crate::common;
@@ -7,7 +7,7 @@ use crate::languages::{ENGLISH_ONLY, pages, pairs, unit};
 use common::Rows;
 use common::parts::{Kind, cells, parts};
 
-/// Columns of numbers that are names, or that the reader sets.
+/// Columns of numbers that are names or that the reader chooses.
 const NAMES: [&str; 15] = [
     "#",
     "HTTP",
@@ -26,7 +26,7 @@ const NAMES: [&str; 15] = [
     "status, code",
 ];
 
-/// A table, with the text before it.
+/// A table, and the text before it.
 struct Table {
     line: usize,
     before: String,
@@ -46,7 +46,7 @@ fn tables(text: &str) -> Vec<Table> {
                 before: before.clone(),
                 rows: vec![cells(&part.text)],
             }),
-            // A mark of the table is between it and its text.
+            // A mark of the table may be between the text and the table.
             _ if part.kind == Kind::Comment => {}
             _ => before = part.text,
         }
@@ -55,7 +55,7 @@ fn tables(text: &str) -> Vec<Table> {
     found
 }
 
-/// Whether a cell is a measured value: a number, with a unit or a bound or a range.
+/// Whether a cell is a measured value: a number with a unit, a bound or a range.
 fn measured(cell: &str) -> bool {
     let bare = cell.trim_start_matches(['≤', '≥', '<', '>', ' ']);
     let after = bare.trim_start_matches(|c: char| c.is_ascii_digit() || ".,".contains(c));
@@ -65,7 +65,7 @@ fn measured(cell: &str) -> bool {
         && (rest.is_empty() || !unit(rest).is_empty() || more.iter().any(|m| rest.starts_with(m)))
 }
 
-/// What a table of measurements does not state.
+/// Checks that a table of measurements states its units and which values are better.
 fn unstated(table: &Table, english: &Table) -> Result<(), String> {
     let (head, body) = (&table.rows[0], &table.rows[2..]);
     let numbers = (0..head.len()).filter(|&column| {

@@ -1,4 +1,4 @@
-//! Promise: port 2234 speaks the same messages over TCP, without framing, however they are cut.
+//! Promise: port 2234 accepts the same messages over TCP, without framing, in any segments.
 
 use crate::common;
 
@@ -37,7 +37,7 @@ fn a_whole_update_runs_over_one_connection_in_both_dialects() {
         offer.must_be_for(bytes.len()).unwrap();
         let mut got = Vec::new();
         for number in 1..=offer.count {
-            // One message, one send.
+            // One message in one segment.
             let answer = stream
                 .ask(format!("{prefix}Get{number},{}", offer.id))
                 .unwrap();

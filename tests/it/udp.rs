@@ -1,5 +1,5 @@
-//! Promise: the first edition's UDP protocol (docs/protocol.md 6), both dialects, on a network that loses,
-//! repeats and reorders; ids that cannot be guessed and never change what they mean.
+//! Promise: both dialects of the first edition's UDP protocol (docs/protocol.md 6) work on a network that loses,
+//! repeats and reorders packets; upgrade ids cannot be guessed and always refer to the same content.
 
 use crate::common;
 
@@ -22,7 +22,7 @@ fn official(project: &str, version: &str) -> String {
     format!("0,KEY,{IMEI},SN,{project}_Luat_V0035_8955,{version}")
 }
 
-/// A server with one release of this size.
+/// A server with one release whose file has this size.
 fn server(size: usize, flags: &[&str]) -> (Server, Vec<u8>) {
     let place = Place::new();
     let bytes = noise(40 + size as u64, size);
@@ -137,7 +137,7 @@ fn a_file_of_more_than_65535_packets_is_for_http_alone() {
     device
         .must_say(user("huge", "1.0.0"), "no upgrade")
         .unwrap();
-    // An older release that it can carry is not hidden.
+    // An older release that the protocol can transfer is offered instead.
     let offer = device.check(user("huge", "0.9.9")).unwrap();
     assert_eq!(device.download(offer).unwrap(), small);
 }
@@ -163,7 +163,7 @@ fn what_names_no_packet_of_ours_gets_err() {
         format!("{prefix},Get0,{id}"),
     ] {
         rows.row(&message, device.must_say(&message, "ERR"));
-        // Wrong ids draw on a small bucket: this test is not about that.
+        // Wait, because the rate limit of wrong ids is low. This test is not about the limit.
         std::thread::sleep(Duration::from_millis(150));
     }
     for good in 1..=3 {
@@ -297,7 +297,7 @@ fn our_own_replies_and_what_is_no_text_are_never_answered() {
     ] {
         rows.row(name, device.must_be_silent(binary));
     }
-    // And it is still there.
+    // The server still replies.
     rows.row("a check", device.check(user("P", "1.0.0")).map(|_| ()));
     rows.finish();
 }
@@ -315,14 +315,14 @@ fn an_id_keeps_its_bytes_after_a_rename_a_newer_release_and_a_restart() {
         assert!(got == old, "{when}: other bytes");
     };
     must_still_be(&server, "at first");
-    // Renamed: the release has another number now.
+    // After the file is renamed, the release has another version.
     let folder = server.place().firmware().join("P");
     std::fs::rename(folder.join("1.0.1"), folder.join("1.0.3")).unwrap();
     server.wait_until_offered(&luat("P", OTHER, "1.0.2"), &old);
     must_still_be(&server, "after a rename");
     let again = device.check(user("P", "1.0.0")).unwrap();
     assert_eq!(again, offer, "the same content has another id");
-    // Superseded.
+    // A newer release.
     let new = noise(46, 8000);
     server.drop_firmware("P/1.0.4/update.bin", &new);
     server.wait_until_offered(&luat("P", OTHER, "1.0.2"), &new);
@@ -330,7 +330,7 @@ fn an_id_keeps_its_bytes_after_a_rename_a_newer_release_and_a_restart() {
     let newer = device.check(user("P", "1.0.0")).unwrap();
     assert_ne!(newer.id, offer.id, "two contents with one id");
     assert_eq!(device.download(newer).unwrap(), new);
-    // Restarted, once politely and once not.
+    // One orderly restart, and one after SIGKILL.
     let server = Server::start_in(server.terminate(), &[]);
     server.wait_until_offered(&luat("P", OTHER, "1.0.2"), &new);
     must_still_be(&server, "after a restart");
@@ -365,7 +365,7 @@ fn a_reply_leaves_from_the_address_that_was_asked() {
     let (server, _) = server(100, &["--udp", "0.0.0.0:0"]);
     for own in ["127.0.0.1", "127.0.0.2", "127.8.9.10"] {
         let asked = SocketAddr::new(own.parse().unwrap(), server.udp.port());
-        // `receive` refuses an answer from any other address.
+        // `receive` rejects a reply from any other address.
         Device::new(asked).check(user("P", "1.0.0")).unwrap();
     }
 }
@@ -388,7 +388,7 @@ fn ipv6_modules_are_served_as_well_and_ipv4_ones_on_the_same_socket() {
         let offer = device.check(user("P", "1.0.0")).unwrap();
         assert_eq!(device.download(offer).unwrap(), bytes);
     }
-    // On such a socket an IPv4 address looks like one of IPv6, whose networks are larger.
+    // On such a socket an IPv4 address appears as an IPv6 address, whose networks are larger.
     let asked = SocketAddr::new("127.0.0.1".parse().unwrap(), port);
     let offer = Device::new(asked).check(user("P", "1.0.0")).unwrap();
     Device::at("127.0.1.1".parse().unwrap(), asked)
@@ -402,15 +402,15 @@ fn an_id_is_good_only_in_the_network_that_was_given_it() {
     let asked = SocketAddr::new("127.0.0.1".parse().unwrap(), server.udp.port());
     let device = Device::at("127.0.0.1".parse().unwrap(), asked);
     let offer = device.check(user("P", "1.0.0")).unwrap();
-    // A neighbour behind the same carrier's NAT has another address of the same /24.
+    // A neighbour behind the same carrier's NAT has another address in the same /24.
     let neighbour = Device::at("127.0.0.77".parse().unwrap(), asked);
     assert_eq!(neighbour.download(offer).unwrap(), bytes);
-    // A stranger, or a spoofed source, does not.
+    // A device from another network, or with a forged source address, cannot use the id.
     let stranger = Device::at("127.0.1.1".parse().unwrap(), asked);
     stranger
         .must_say(format!("Get1,{}", offer.id), "ERR")
         .unwrap();
-    // Its own check gives it an id of its own.
+    // A check of this device gets a separate id.
     let own = stranger.check(user("P", "1.0.0")).unwrap();
     assert_ne!(own.id, offer.id);
     assert_eq!(stranger.download(own).unwrap(), bytes);

@@ -1,6 +1,6 @@
-//! Promise: the first-edition 2G client over HTTP installs files of any size. It fails when it receives the
-//! end of the head together with the whole body, so it alone gets them apart; every other client gets both
-//! at once. The module is the strict emulation of `luat_ota::modems`, over real sockets.
+//! Promise: the first edition's 2G client over HTTP installs files of any size. The client fails if it receives the
+//! end of the head together with the whole body, so only this client gets them in separate segments; every other
+//! client gets both at once. The module is the strict emulation of `luat_ota::modems`, over real sockets.
 #![cfg(feature = "lab")]
 
 use crate::common;
@@ -17,7 +17,7 @@ use luat_ota::modems::{Endpoint, Identity, Outcome};
 /// A server with a project for each of these sizes, and the files.
 fn server(sizes: &[usize]) -> (Server, Vec<Vec<u8>>) {
     let place = Place::new();
-    // So little noise would be a text to the module.
+    // Noise of one or two bytes would be a text to the module.
     let file = |size: &usize| match size {
         1 | 2 => vec![0; *size],
         _ => noise(*size as u64, *size),
@@ -140,7 +140,7 @@ fn a_refusal_stays_in_one_segment_and_a_client_that_goes_away_meanwhile_leaves_n
     });
     let line = line.expect("its end is logged");
     assert!(line.contains("\"result\":\"cut\""), "{line}");
-    // The next one is served as ever.
+    // The next request is served as usual.
     let mut stream = connect_from(None, server.http, 0);
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(&request(300, "")).unwrap();

@@ -1,5 +1,5 @@
-//! Promise: the mistakes that users make in their scripts and folders (docs/protocol.md 3) get the answer
-//! that they meant, and no module is harmed by the rest.
+//! Promise: mistakes of users in their scripts and folders (docs/protocol.md 3) get the reply that the
+//! user intended, if it can be determined, and no other mistake harms a module.
 
 use crate::common;
 
@@ -7,8 +7,8 @@ use common::packages::noise;
 use common::{IMEI, Place, Rows, Server, get, luat, luatos, reply, texts};
 use serde_json::json;
 
-/// A server whose only release of `demo` is for one IMEI, so that an answer shows whether the IMEI
-/// was understood; `open` is for everybody.
+/// A server whose only release of `demo` is for one IMEI, so that the reply shows whether the IMEI was
+/// parsed correctly; `open` is for every device.
 fn server() -> (Server, Vec<u8>) {
     let place = Place::new();
     let bytes = noise(2, 2500);
@@ -95,7 +95,7 @@ fn every_way_to_spoil_a_url_is_understood() {
 #[test]
 fn gbk_bytes_in_the_target_do_no_harm() {
     let (server, bytes) = server();
-    // 仓库 in GBK.
+    // "仓库" in GBK.
     let mut request = format!("GET /update?imei={IMEI}&device_key=").into_bytes();
     request.extend_from_slice(&[0xB2, 0xD6, 0xBF, 0xE2]);
     request.extend_from_slice(
@@ -140,7 +140,7 @@ fn a_model_that_libfota2_does_not_know_is_answered_by_name_and_version() {
         .get(&query("open", "1103.1.10"))
         .must_refuse(404, 27)
         .unwrap();
-    // Who does not say who it is, is not the one that is allowed.
+    // A check without an id is not from the permitted device.
     server
         .get(&query("demo", "1103.1.2"))
         .must_refuse(403, 21)
@@ -208,7 +208,7 @@ fn no_request_that_names_no_project_gets_a_file_or_a_redirect() {
             }),
         );
     }
-    // Its clients take every answer but a 200 for an error of the line; the code says no.
+    // The clients of this path treat every status except 200 as a transmission error. The code states the refusal.
     let reply = server.get("/api/site/turnkey_fota?imei=862991443753386");
     let body = serde_json::from_slice::<serde_json::Value>(&reply.body).unwrap();
     assert_eq!((reply.status, &body["code"]), (200, &25.into()));

@@ -1,6 +1,5 @@
-//! Promise: on a machine that lacks memfd, leases, TCP_DEFER_ACCEPT or file system events, all of them
-//! at once too, the whole main job is done, only slower; and so it is beside a read-only root and on a
-//! stick.
+//! Promise: on a machine without memfd, leases, TCP_DEFER_ACCEPT or file system events, or without all of them, every
+//! main task works, only slower; the same is true next to a read-only root and on a USB stick.
 
 use crate::common;
 
@@ -19,10 +18,10 @@ use common::{
 
 const ALL: [&str; 4] = ["memfd", "leases", "defer-accept", "inotify"];
 
-/// The main job: a file dropped while the server runs, HTTP, a resume, UDP, a file replaced in place
-/// during a download, kill -9 and a restart, SIGTERM. `flags` hold what is to be done without.
+/// Performs the main tasks: a file dropped while the server runs, HTTP, a resume, UDP, a file replaced in place during
+/// a download, kill -9 and a restart, SIGTERM. `flags` state the features to do without.
 fn main_job(flags: &[&str]) {
-    // Without events the rescan finds what is new.
+    // Without events the rescan finds new files.
     let flags: Vec<&str> = flags.iter().copied().chain(["--rescan", "1"]).collect();
     let server = Server::start(&flags);
     for feature in ALL.iter().filter(|feature| flags.contains(feature)) {
@@ -55,7 +54,7 @@ fn main_job(flags: &[&str]) {
         .must_say(format!("Get1,{}", offer.id ^ 1), "ERR")
         .unwrap();
 
-    // Overwritten and cut short in place, under a download.
+    // Overwrite and truncate the file in place during a download.
     let large = noise(302, 4 << 20);
     let second = noise(303, 3 << 20);
     server.drop_firmware("L/1.0.1/update.bin", &large);
@@ -74,7 +73,7 @@ fn main_job(flags: &[&str]) {
     );
     server.wait_until_offered(&other, &second);
 
-    // The same upgrade id and the same ETag after a power cut.
+    // The upgrade id and the ETag are the same after a power cut.
     let server = Server::start_in(server.kill(), &flags);
     server.wait_until_offered(&target, &first);
     server
@@ -99,7 +98,7 @@ fn main_job(flags: &[&str]) {
 #[test]
 fn without_memfd_snapshots_are_unnamed_files() {
     main_job(&["--without", "memfd"]);
-    // And that is what they are.
+    // The snapshots are unnamed files.
     let server = Server::start(&["--without", "memfd"]);
     let bytes = noise(310, 200_000);
     server.drop_firmware("P/1.0.1/update.bin", &bytes);
@@ -123,7 +122,7 @@ fn without_memfd_snapshots_are_unnamed_files() {
 #[test]
 fn without_leases_a_file_must_be_still_for_longer() {
     main_job(&["--without", "leases"]);
-    // A writer that pauses for two seconds is not taken for one that is done.
+    // A writer that pauses for two seconds is not treated as finished.
     let server = Server::start(&["--without", "leases"]);
     let bytes = noise(311, 60_000);
     let path = server.place().path("P/1.0.1/update.bin");
@@ -144,7 +143,7 @@ fn without_leases_a_file_must_be_still_for_longer() {
 #[test]
 fn without_deferred_accepting_everything_is_the_same() {
     main_job(&["--without", "defer-accept"]);
-    // A connection that says nothing is one at once; with it, it stays half open.
+    // Without the feature a silent connection is established immediately; with it, the connection stays half open.
     let cookies = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies");
     let deferring = cookies.is_ok_and(|text| text.trim() != "0");
     for (flags, deferred) in [
@@ -250,7 +249,7 @@ fn beside_a_read_only_folder_the_state_is_elsewhere_or_nowhere() {
         server.terminate();
     }
     assert!(files_under(&elsewhere.state()).contains(&"secret".to_owned()));
-    // Nowhere: it says what is lost, and serves.
+    // No state folder: the server reports what is lost, and serves.
     let server = serve(None, &[]);
     server.wait_for_log("says what is lost", |line| {
         line.contains("cannot be used") && line.contains("restart forgets")
@@ -260,13 +259,13 @@ fn beside_a_read_only_folder_the_state_is_elsewhere_or_nowhere() {
     let check = format!("{IMEI},P_Luat_V0035_8955,1.0.0");
     let offer = device.check(&check).unwrap();
     assert_eq!(device.download(offer).unwrap(), bytes);
-    // A restart in the same boot keeps even the UDP download going.
+    // After a restart in the same boot even the UDP download continues.
     drop(server.kill());
     let server = serve(None, &[]);
     server.wait_until_offered(&target, &bytes);
     assert_eq!(Device::new(server.udp).download(offer).unwrap(), bytes);
     drop(server.terminate());
-    // Neither memory nor a place for a file: a sentence, and no wrong byte.
+    // Neither memfd nor a place for a file: a message, and no wrong byte.
     let server = serve(None, &["--without", "memfd"]);
     let reply = server
         .wait_for_reply(&get(&target), PATIENCE, |reply| reply.status == 503)
@@ -306,18 +305,18 @@ fn a_stick_with_vfat_is_served_and_may_be_written_in_place() {
     std::fs::write(&path, &bytes).unwrap();
     let took = server.wait_until_offered(&target, &bytes);
     println!("offered from the stick after {took:.1?}");
-    // vfat keeps change times in steps of two seconds, so the size is all that shows.
+    // vfat stores modification times in steps of two seconds, so only the size shows the change.
     let slow = SlowDownload::begin(server.http, &get(&target), 5000);
     let new = noise(315, 310_000);
     std::fs::write(&path, &new).unwrap();
     assert_eq!(slow.finish().unwrap().body, bytes);
     server.wait_until_offered(&target, &new);
-    // The state is on it, too.
+    // The state is on the stick, too.
     assert!(mount.path.join(".luat-ota/secret").exists());
     drop(server.terminate());
 }
 
-/// What the open descriptors of a process are.
+/// The targets of a process's open descriptors.
 fn open_files(pid: u32) -> Vec<String> {
     std::fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()

@@ -2,14 +2,14 @@
 
 use super::*;
 
-/// What happens to the folder.
+/// Changes the firmware folder at random.
 pub(super) struct Breaker<'w> {
     pub(super) world: &'w Mutex<World>,
     pub(super) root: PathBuf,
     /// The newest release of each project.
     pub(super) newest: [u32; PROJECTS.len()],
     pub(super) made: u64,
-    /// What is dropped now is what the end looks at.
+    /// Whether the files dropped now are those that the test checks at the end.
     pub(super) settling: bool,
 }
 
@@ -20,7 +20,7 @@ impl Breaker<'_> {
             .join(format!("1.0.{number}"))
     }
 
-    /// The firmware files of a release that are there now.
+    /// The firmware files that a release contains now.
     pub(super) fn files(&self, project: usize, number: u32) -> Vec<PathBuf> {
         let Ok(entries) = std::fs::read_dir(self.folder(project, number)) else {
             return Vec::new();
@@ -32,7 +32,7 @@ impl Breaker<'_> {
             .collect()
     }
 
-    /// Bytes that never were before, and that count as dropped from now on.
+    /// Bytes that have never existed before. They count as dropped from now on.
     pub(super) fn bytes(
         &mut self,
         chance: &mut Chance,
@@ -41,7 +41,7 @@ impl Breaker<'_> {
     ) -> Arc<Vec<u8>> {
         self.made += 1;
         let size = match chance.below(4) {
-            // The oldest clients need more than one segment.
+            // The oldest clients need a file of more than one segment.
             _ if self.settling => 20_000 + chance.below(30_000),
             0 => 1022 * (1 + chance.below(60)),
             1 => 1 + chance.below(3000),
@@ -89,7 +89,7 @@ impl Breaker<'_> {
         }
     }
 
-    /// Written over where it lies, in pieces, by a writer that takes its time.
+    /// Overwrites a file in place, in several slow writes.
     pub(super) fn replace_in_place(&mut self, chance: &mut Chance, project: usize, number: u32) {
         let Some(path) = self.files(project, number).pop() else {
             return;
@@ -115,7 +115,7 @@ impl Breaker<'_> {
         }
     }
 
-    /// The same bytes under another version.
+    /// Moves a file to a new version.
     pub(super) fn move_to_a_new_version(&mut self, project: usize, number: u32) {
         let Some(path) = self.files(project, number).pop() else {
             return;
@@ -148,7 +148,7 @@ impl Breaker<'_> {
         );
     }
 
-    /// One more release of each project, which nothing happens to any more.
+    /// Adds one more release to each project, which remains unchanged until the end.
     pub(super) fn settle(&mut self, chance: &mut Chance) -> Vec<Image> {
         let mut newest = Vec::new();
         self.settling = true;

@@ -1,18 +1,18 @@
-//! Promise: whatever happens to the folder, the links and the server itself, no module ever gets an image
-//! that is not, byte for byte, one of the files that were dropped, and none is given the same failed
-//! content more often than the loop guard allows.
+//! Promise: whatever happens to the folder, the links and the server, no module ever gets an image that is not, byte
+//! for byte, one of the files that were dropped, and no module gets the same failed content more often than the loop
+//! guard allows.
 //!
-//! Modules of every generation download with cuts at random bytes, while releases are added, replaced in
-//! place, renamed, paused and deleted, and the server is killed with SIGKILL and started again, now and then
-//! without its state. Some modules have a clone: the same id, project and core from the same /24. Half a minute
-//! of it in `cargo test`; for hours with
+//! Modules of every generation download with cuts at random bytes, while releases are added, replaced in place,
+//! renamed, paused and deleted. The server is killed with SIGKILL and started again, sometimes without its state.
+//! Some modules have a clone: the same id, project and core from the same /24. The test takes half a minute in
+//! `cargo test`. To run it for hours:
 //!
 //! ```text
 //! LUAT_OTA_CHAOS_SECONDS=14400 cargo test --release --test it chaos:: -- --nocapture
 //! ```
 //!
-//! `LUAT_OTA_CHAOS_SEED` repeats the throws of a run (not its timing). `LUAT_OTA_CHAOS_BINARY` names
-//! another binary to try than the one built with the test.
+//! `LUAT_OTA_CHAOS_SEED` repeats the random choices of a run (not its timing). `LUAT_OTA_CHAOS_BINARY` names a
+//! binary to test instead of the one built with the test.
 #![cfg(feature = "lab")]
 
 mod breaker;
@@ -43,19 +43,19 @@ use serde_json::json;
 
 const PROJECTS: [&str; 4] = ["ALIYUN", "BIKE", "METER", "PUMP"];
 
-/// Threads that play modules.
+/// Number of threads that play modules.
 const PLAYERS: usize = 6;
 
-/// The last player's modules have the ids of the one before it.
+/// The player whose modules are clones: they have the ids of the previous player's modules.
 const CLONES: usize = PLAYERS - 1;
 
-/// Seconds after which all modules get other ids: the server tells only a few contents of one id apart.
+/// Seconds after which all modules get other ids: the server distinguishes only a few contents for one id.
 const ID_LIFE: u64 = 60;
 
-/// Of the kills, one in so many takes the state along.
+/// One in this many kills also deletes the state.
 const LOSES_STATE: u64 = 5;
 
-/// Why a resume is refused with 416, as the log has it.
+/// Reasons in the log for refusing a resume with 416.
 const NOT_RESUMED: [&str; 4] = [
     "several files were begun under this id",
     "the bytes that its download began with are gone",
@@ -63,14 +63,14 @@ const NOT_RESUMED: [&str; 4] = [
     "nothing is known of the download",
 ];
 
-/// Of the devices, one in so many falls back after each update.
+/// One in this many devices falls back after each update.
 const FALLS_BACK: u64 = 5;
 
-/// Complete deliveries of one content to a device that always falls back: what the guard's bound by
-/// bytes lets through (attempts + 2), and the one that may be under way when it is reached.
+/// Limit of the complete deliveries of one content to a device that always falls back: those that the loop guard's
+/// bound by bytes permits (attempts + 2), and one that may be in progress when the bound is reached.
 const ALLOWED: u32 = 3 + 2 + 1;
 
-/// Chance that can be repeated.
+/// A reproducible random number generator.
 struct Chance(u64);
 
 impl Chance {
@@ -87,21 +87,21 @@ impl Chance {
     }
 }
 
-/// A file that was dropped, at some time.
+/// A file that was dropped at some time.
 #[derive(Clone)]
 struct Image {
     project: usize,
-    /// The last number of its version, 1.0.N.
+    /// The last number of the file's version, 1.0.N.
     number: u32,
     bytes: Arc<Vec<u8>>,
 }
 
-/// Where the server is now, and all that was ever dropped.
+/// The addresses of the running server, and all files that were ever dropped.
 #[derive(Default)]
 struct World {
     addresses: Option<(SocketAddr, SocketAddr, SocketAddr)>,
     images: Vec<Image>,
-    /// What must not be.
+    /// Violations of the promise.
     wrongs: Vec<String>,
     counts: Counts,
 }
@@ -115,25 +115,26 @@ struct Counts {
     refused: u32,
     failed: u32,
     kills: u32,
-    /// Kills that took the state along.
+    /// Kills after which the state was deleted.
     states_lost: u32,
-    /// Things done to the folder.
+    /// Number of changes to the folder.
     changes: u32,
-    /// Attempts of modules that have a clone, and of the clones.
+    /// Attempts of clones and of modules that have a clone.
     of_clones: u32,
-    /// Of the pairs: downloads begun, and files received whole.
+    /// Downloads that the pairs began, and files that they received completely.
     downloads: u32,
     pairs_whole: u32,
-    /// Requests for the rest that were served, those of them after a restart of the server, and those that were not.
+    /// Resumes by the pairs: those that were served, those of them after a restart of the server, and those that
+    /// were refused.
     resumes: u32,
     resumes_after_a_kill: u32,
     resumes_refused: u32,
-    /// Of all modules, by the server's log.
+    /// Refused resumes of all modules, by the reason in the server's log.
     not_resumed: BTreeMap<&'static str, usize>,
 }
 
 impl Counts {
-    /// Adds what a server wrote.
+    /// Adds the counts of a server's log.
     fn add_log(&mut self, log: &Log) {
         for line in log.all() {
             if let Some(why) = NOT_RESUMED.iter().find(|why| line.contains(**why)) {
@@ -149,11 +150,11 @@ struct Device {
     project: usize,
     number: u32,
     falls_back: bool,
-    /// Another one has its id.
+    /// Whether another module has the same id.
     has_clone: bool,
     source: IpAddr,
-    /// Since its version last changed: by the image's hash in short how often it was delivered whole, and
-    /// what the server had forgotten before the first time.
+    /// Deliveries since the version last changed, by a short hash of the image: the number of complete ones, and the
+    /// value of `forgotten` (see `judge`) before the first one.
     deliveries: HashMap<u64, (u32, u32)>,
 }
 
@@ -206,7 +207,7 @@ fn no_image_is_torn_and_no_failed_content_is_given_for_ever() {
     let over = AtomicBool::new(false);
     let end = Instant::now() + Duration::from_secs(seconds);
     let server = std::thread::scope(|scope| {
-        // Whatever fails here, the players must hear that it is over.
+        // The players must stop if anything here fails.
         let _over = Over(&over);
         for player in 0..PLAYERS {
             let (world, over) = (&world, &over);
@@ -218,7 +219,7 @@ fn no_image_is_torn_and_no_failed_content_is_given_for_ever() {
         let mut next_kill = Instant::now() + Duration::from_secs(4);
         while Instant::now() < end {
             if Instant::now() >= next_kill {
-                // At least once.
+                // Delete the state at least once.
                 let kills = world.lock().unwrap().counts.kills;
                 let loses_state = kills == 1 || chance.one_in(LOSES_STATE);
                 server = kill_and_start(&world, server, loses_state);
@@ -226,7 +227,7 @@ fn no_image_is_torn_and_no_failed_content_is_given_for_ever() {
             }
             breaker.disturb(&mut chance);
             world.lock().unwrap().counts.changes += 1;
-            // Not a wait for anything: the pace of what a person and a build server do.
+            // This does not wait for an event. It is the pace of a person and a build server.
             std::thread::sleep(Duration::from_millis(100 + chance.below(700)));
             assert!(server.lives(), "the server died");
         }
@@ -247,7 +248,7 @@ fn no_image_is_torn_and_no_failed_content_is_given_for_ever() {
     assert!(seconds < 100 || counts.resumes_after_a_kill > 0);
 }
 
-/// Ends the players when it is dropped.
+/// Stops the players when dropped.
 struct Over<'o>(&'o AtomicBool);
 
 impl Drop for Over<'_> {
@@ -256,7 +257,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// A kill at any moment; the journal must load.
+/// Kills the server at any moment, verifies that the journal can be loaded, and starts the server again.
 fn kill_and_start(world: &Mutex<World>, server: Server, loses_state: bool) -> Server {
     let log = Arc::clone(&server.log);
     let place = server.kill();
@@ -281,12 +282,12 @@ fn kill_and_start(world: &Mutex<World>, server: Server, loses_state: bool) -> Se
     world.counts.add_log(&log);
     world.counts.kills += 1;
     world.counts.states_lost += u32::from(loses_state);
-    // With the address comes what the server behind it has forgotten.
+    // The counts above state what the server at this address has forgotten, so both change together.
     world.addresses = Some((server.http, server.udp, server.tcp));
     server
 }
 
-/// Devices of all generations, one after the other, until it is over.
+/// Plays devices of all generations, one after the other, until the test is over.
 fn live(world: &Mutex<World>, over: &AtomicBool, seed: u64, player: usize) {
     let mut chance = Chance(seed ^ (player as u64 + 1).wrapping_mul(0xD134_2543_DE82_EF95));
     let clients = Client::all();
@@ -326,7 +327,7 @@ fn devices(clients: &[Client], player: usize, life: u64, chance: &mut Chance) ->
     .collect()
 }
 
-/// The server's address for a client: of HTTP, UDP and TCP.
+/// The address that a client uses, out of the server's addresses for HTTP, UDP and TCP.
 fn endpoint(client: Client, (http, udp, tcp): (SocketAddr, SocketAddr, SocketAddr)) -> Endpoint {
     let (address, path) = match client.transport() {
         Transport::Http => (http, "/luat/update"),

@@ -1,9 +1,10 @@
-//! Pairs of modules with one id that say the same of themselves from one /24, on raw connections. Each reads some
-//! bytes, is cut, asks for the rest of what it has, also after a restart of the server, and compares the whole with
-//! the files that were dropped.
+//! Pairs of modules with the same id that send the same check from the same /24, on raw connections. Each module
+//! reads some bytes, loses its connection, requests the rest, also after a restart of the server, and compares the
+//! whole with the files that were dropped.
 //!
-//! After a loss of the server's state neither of a pair begins a download before each one that has a part of a file
-//! asked for its rest and was refused: nothing tells such a rest from that of the other's new download.
+//! After the server has lost its state, no module of a pair begins a download until each one that has a part of a
+//! file has requested its rest and was refused. The server cannot tell such a rest from that of the other module's
+//! new download.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -15,26 +16,26 @@ use super::judge::made_of;
 use super::{Chance, PROJECTS, World};
 use crate::common::{get_with, luat, try_connect_from};
 
-/// Pairs that are played at the same time.
+/// Number of pairs that are played at the same time.
 const PAIRS: usize = 8;
 
-/// From one step to the next.
+/// Time between two steps.
 const PACE: Duration = Duration::from_millis(2);
 
-/// Requests of a pair before its id is replaced: the server tells only a few contents of one id apart.
+/// Requests of a pair before its id is replaced: the server distinguishes only a few contents for one id.
 const REQUESTS: u32 = 60;
 
 #[derive(Default)]
 struct Unit {
     has: Vec<u8>,
     open: Option<Open>,
-    /// Kills of the server when it received its last byte.
+    /// Number of kills of the server when this module received its last byte.
     kills: u32,
-    /// It has received a whole file.
+    /// Whether this module has received a whole file.
     done: bool,
 }
 
-/// A reply of which not all bytes were read.
+/// A connection on which a reply is still being read.
 struct Open {
     stream: TcpStream,
     /// Size of the file in bytes.
@@ -43,15 +44,15 @@ struct Open {
 
 struct Pair {
     number: usize,
-    /// How many ids it has had.
+    /// Number of ids that the pair has used so far.
     ids: usize,
     requests: u32,
-    /// Losses of state after which both have asked.
+    /// Number of state losses after which both modules have asked.
     losses: u32,
     units: [Unit; 2],
 }
 
-/// The server as it is now.
+/// The current state of the server.
 #[derive(Clone, Copy)]
 struct Now {
     http: SocketAddr,
@@ -59,14 +60,14 @@ struct Now {
     kills: u32,
 }
 
-/// Plays all pairs until it is over.
+/// Plays all pairs until the test is over.
 pub fn live(world: &Mutex<World>, over: &AtomicBool, seed: u64) {
     let mut chance = Chance(seed ^ 0x6A09_E667_F3BC_C909);
     let mut pairs: Vec<_> = (0..PAIRS).map(Pair::new).collect();
     while !over.load(Ordering::Relaxed) {
         let at = usize::try_from(chance.below(PAIRS as u64)).unwrap();
         pairs[at].step(world, &mut chance);
-        // Not a wait for anything.
+        // This does not wait for an event.
         std::thread::sleep(PACE);
     }
 }
@@ -117,7 +118,7 @@ impl Pair {
             return;
         }
         let has = self.units[at].has.len();
-        // Whole downloads, then the old version: that is another matter (the loop guard's).
+        // No download after a complete one: downloading again with the old version is a case for the loop guard.
         let may_begin = self.losses == now.losses && !is_over;
         match (has, may_begin) {
             (0, true) => self.ask(world, at, 0, now),
@@ -127,7 +128,7 @@ impl Pair {
         }
     }
 
-    /// Reads some bytes, or none any more.
+    /// Reads some bytes, or closes the connection.
     fn go_on(&mut self, world: &Mutex<World>, at: usize, now: Now, chance: &mut Chance) {
         if chance.one_in(30) {
             self.units[at].open = None;
@@ -170,7 +171,7 @@ impl Pair {
         }
     }
 
-    /// Asks for the bytes from `from` on.
+    /// Requests the bytes from `from` on.
     fn ask(&mut self, world: &Mutex<World>, at: usize, from: usize, now: Now) {
         let target = luat(
             PROJECTS[self.number % PROJECTS.len()],
@@ -217,7 +218,7 @@ impl Pair {
             }
             500.. => {
                 drop(world_now);
-                // The folder is being read.
+                // The server is still reading the folder.
                 std::thread::sleep(5 * PACE);
                 return;
             }
@@ -235,17 +236,17 @@ impl Pair {
     }
 }
 
-/// What matters of a reply's head.
+/// The relevant parts of a reply's head.
 #[derive(Debug)]
 struct Head {
     status: u16,
-    /// The first byte of the body within the file.
+    /// Position of the body's first byte within the file.
     start: usize,
     /// Size of the file in bytes.
     size: usize,
 }
 
-/// Sends a request; the head of its reply, and the first bytes of the body.
+/// Sends a request. Returns the head of the reply and the first bytes of the body.
 fn exchange(source: IpAddr, to: SocketAddr, request: &[u8]) -> Option<(Head, Vec<u8>, TcpStream)> {
     let mut stream = try_connect_from(Some(source), to, 8 * 1024).ok()?;
     stream

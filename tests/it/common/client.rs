@@ -2,37 +2,37 @@
 
 use super::*;
 
-/// A plain GET.
+/// A plain GET request.
 pub fn get(target: &str) -> Vec<u8> {
     get_with(target, "")
 }
 
-/// A GET with more header lines (each ended by CRLF).
+/// A GET request with additional header lines, each of which ends with CRLF.
 pub fn get_with(target: &str, headers: &str) -> Vec<u8> {
     format!("GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n").into_bytes()
 }
 
-/// The check of a LuaTask module (ASR1802).
+/// The target of the check that a LuaTask module (ASR1802) sends.
 pub fn luat(project: &str, imei: &str, version: &str) -> String {
     format!(
         "/luat/update?project_key=k&imei={imei}&device_key=&firmware_name={project}_Luat_V0017_ASR1802&version={version}"
     )
 }
 
-/// The check of a LuatOS module.
+/// The target of the check that a LuatOS module sends.
 pub fn luatos(project: &str, platform: &str, imei: &str, version: &str) -> String {
     format!(
         "/upgrade?imei={imei}&project_key=k&firmware_name={project}_LuatOS-SoC_{platform}&version={version}"
     )
 }
 
-/// A connection from this address of ours, with a receive buffer of about this many bytes (0: the
-/// kernel's own). Without a small one the kernel takes whole files before the test reads a byte.
+/// Connects from this local address (`None`: any) with a receive buffer of about this many bytes (0: the kernel's
+/// default). Without a small buffer the kernel accepts whole files before the test reads a byte.
 pub fn connect_from(source: Option<IpAddr>, to: SocketAddr, receive_buffer: usize) -> TcpStream {
     try_connect_from(source, to, receive_buffer).unwrap()
 }
 
-/// The same to a server that may be down.
+/// Like [`connect_from`], for a server that may be down.
 pub fn try_connect_from(
     source: Option<IpAddr>,
     to: SocketAddr,
@@ -57,14 +57,14 @@ pub fn try_connect_from(
     Ok(TcpStream::from(socket))
 }
 
-/// A download that goes on only when it is told to.
+/// A download that reads only when the test tells it to.
 pub struct SlowDownload {
     stream: TcpStream,
     raw: Vec<u8>,
 }
 
 impl SlowDownload {
-    /// Asks, and reads until at least `first` bytes have arrived.
+    /// Sends a request, and reads until at least `first` bytes have arrived.
     pub fn begin(server: SocketAddr, request: &[u8], first: usize) -> SlowDownload {
         let mut stream = connect_from(None, server, 16 * 1024);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -77,7 +77,7 @@ impl SlowDownload {
         download
     }
 
-    /// Reads once, up to `most` bytes; 0 at the end.
+    /// Reads once, up to `most` bytes. Returns the number of bytes; 0 at the end of the stream.
     pub fn read(&mut self, most: usize) -> std::io::Result<usize> {
         let mut buffer = vec![0; most];
         let count = self.stream.read(&mut buffer)?;
@@ -85,12 +85,12 @@ impl SlowDownload {
         Ok(count)
     }
 
-    /// Bytes so far, head included.
+    /// Number of bytes received so far, including the head.
     pub fn received(&self) -> usize {
         self.raw.len()
     }
 
-    /// Reads the rest. `Ok` holds a complete reply, `Err` says how it was cut short.
+    /// Reads the rest. Returns the complete reply, or an error that states how the reply was cut short.
     pub fn finish(mut self) -> Result<Reply, String> {
         loop {
             match self.read(64 * 1024) {

@@ -1,8 +1,8 @@
-//! CSV as other programs read it.
+//! A CSV parser, independent of the server.
 
 use std::collections::BTreeMap;
 
-/// The rows of a CSV (RFC 4180), each by the names of the columns.
+/// The rows of a CSV (RFC 4180). Each row maps column names to values.
 pub fn rows(csv: &str) -> Vec<BTreeMap<String, String>> {
     let mut lines: Vec<Vec<String>> = Vec::new();
     let mut line = vec![String::new()];

@@ -1,4 +1,4 @@
-//! A module of the first edition, over UDP and TCP (docs/protocol.md 6), written from the protocol alone.
+//! Client of the first edition over UDP and TCP (docs/protocol.md 6), written from the protocol alone.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::reply::show;
 use crate::ensure;
 
-/// Data bytes in a packet.
+/// Number of data bytes in a full packet.
 pub const PACKET: usize = 1022;
 
 /// `LUAUPDATE,<id>,<count>,<last>`
@@ -20,7 +20,7 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Reads an offer as the strictest client would.
+    /// Parses an offer as strictly as the strictest client.
     pub fn parse(bytes: &[u8]) -> Result<Offer, String> {
         let wrong = || format!("no offer: {}", show(bytes));
         let text = std::str::from_utf8(bytes).map_err(|_| wrong())?;
@@ -54,7 +54,7 @@ impl Offer {
         (self.count - 1) * PACKET + self.last
     }
 
-    /// The offer of a file of this size must be this one, whatever the id.
+    /// Fails unless this is the offer of a file of this size. The id may be any number.
     pub fn must_be_for(&self, size: usize) -> Result<(), String> {
         let count = size.div_ceil(PACKET);
         let last = size - (count - 1) * PACKET;
@@ -65,7 +65,7 @@ impl Offer {
         Ok(())
     }
 
-    /// The data in a reply to a Get, checked as the Lua client does.
+    /// The data in the reply to a Get, checked as the Lua client checks it.
     pub fn data<'b>(&self, number: usize, reply: &'b [u8]) -> Result<&'b [u8], String> {
         let wanted = if number == self.count {
             self.last
@@ -99,14 +99,14 @@ impl Device {
         Device::at("127.0.0.1".parse().unwrap(), server)
     }
 
-    /// With this address of its own.
+    /// A device with this local address.
     pub fn at(own: IpAddr, server: SocketAddr) -> Device {
         let socket = UdpSocket::bind((own, 0)).unwrap();
         let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 4 << 20);
         Device { socket, server }
     }
 
-    /// Sends one message and waits for the answer.
+    /// Sends one message and waits up to 3 seconds for the reply.
     pub fn ask(&self, message: impl AsRef<[u8]>) -> Option<Vec<u8>> {
         self.ask_for(message, Duration::from_secs(3))
     }
@@ -124,7 +124,7 @@ impl Device {
         Some(buffer[..length].to_vec())
     }
 
-    /// The answer must be this text.
+    /// Fails unless the reply is this text.
     pub fn must_say(&self, message: impl AsRef<[u8]>, answer: &str) -> Result<(), String> {
         let message = message.as_ref();
         match self.ask(message) {
@@ -141,7 +141,7 @@ impl Device {
         }
     }
 
-    /// There must be no answer.
+    /// Fails if a reply arrives within 250 ms.
     pub fn must_be_silent(&self, message: impl AsRef<[u8]>) -> Result<(), String> {
         let message = message.as_ref();
         match self.ask_for(message, Duration::from_millis(250)) {
@@ -150,7 +150,7 @@ impl Device {
         }
     }
 
-    /// The answer must be an offer.
+    /// Fails unless the reply is an offer.
     pub fn check(&self, message: impl AsRef<[u8]>) -> Result<Offer, String> {
         let message = message.as_ref();
         let answer = self
@@ -159,7 +159,7 @@ impl Device {
         Offer::parse(&answer).map_err(|error| format!("{}: {error}", show(message)))
     }
 
-    /// Downloads stop-and-wait, as the module does: a packet that does not come is asked for again.
+    /// Downloads stop-and-wait, as the module does: it requests a packet again if none arrives.
     pub fn download(&self, offer: Offer) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         for number in 1..=offer.count {
@@ -168,7 +168,7 @@ impl Device {
                 ensure!(tries.next().is_some(), "no packet {number}");
                 let message = format!("Get{number},{}", offer.id);
                 match self.ask_for(message, Duration::from_secs(1)) {
-                    // The answer to an earlier try.
+                    // The reply to an earlier request.
                     Some(late)
                         if number > 1 && late.starts_with(&(number as u16 - 1).to_be_bytes()) => {}
                     Some(reply) => break reply,
@@ -180,9 +180,9 @@ impl Device {
         Ok(bytes)
     }
 
-    /// Downloads over a bad network: of 100 messages each way `loss` are lost, `twice` arrive twice,
-    /// and up to `window` are under way at once and overtake one another. Every packet that arrives,
-    /// wanted or not, must be right.
+    /// Downloads over a bad network: `loss` percent of the messages in each direction are lost, `twice`
+    /// percent arrive twice, and up to `window` are in flight at once and may be reordered. Fails if a
+    /// packet arrives that is wrong, even if it was not needed.
     pub fn download_badly(
         &self,
         offer: Offer,
@@ -194,7 +194,7 @@ impl Device {
         let mut missing: Vec<usize> = (1..=offer.count).rev().collect();
         let mut waiting: BTreeMap<usize, Instant> = BTreeMap::new();
         let mut packets: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-        // With many under way an answer may wait long behind the others.
+        // With many requests in flight, a reply may wait long behind others.
         let again = Duration::from_millis(match (loss, window) {
             (0, _) => 1000,
             (_, 256..) => 300,
@@ -221,7 +221,7 @@ impl Device {
             }
             let mut sent = Vec::new();
             while waiting.len() < window {
-                // Now and then not the next one.
+                // Sometimes choose a packet other than the next one.
                 let chosen = if dice.percent(20) && missing.len() > 1 {
                     let at = missing.len() - 1 - dice.below(missing.len().min(8));
                     missing.swap_remove(at)
@@ -277,7 +277,7 @@ impl Device {
     }
 }
 
-/// Numbers that only look random: the same ones in every run.
+/// A pseudo-random number generator that gives the same numbers in every run.
 pub struct Dice(u64);
 
 impl Dice {
@@ -301,7 +301,7 @@ impl Dice {
     }
 }
 
-/// A module on TCP.
+/// A module's TCP connection.
 pub struct Stream(pub TcpStream);
 
 impl Stream {
@@ -320,7 +320,7 @@ impl Stream {
             .map_err(|error| error.to_string())
     }
 
-    /// The answer must be one send of exactly these many bytes at most.
+    /// Reads once: the next reply, if it arrives in one segment.
     pub fn hear(&mut self) -> Result<Vec<u8>, String> {
         let mut buffer = [0; 4096];
         let length = self

@@ -1,4 +1,4 @@
-//! The decision on a check, with a fleet in memory.
+//! Decisions on checks, with a fleet in memory.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use luat_ota::firmware::catalog::Catalog;
 use luat_ota::fleet::Fleet;
 use luat_ota::fleet::requester::Requester;
 
-/// Decides on a check of a device, and records it.
+/// Decides on a device's check, and records the decision.
 pub fn decide_and_record<'c>(
     fleet: &mut Fleet,
     catalog: &'c Catalog,

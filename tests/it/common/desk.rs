@@ -1,4 +1,4 @@
-//! A server with a browser that shows its page, and what there is to be seen on it.
+//! A server with a browser that shows the operator page, and the contents that the page needs for tests.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use super::{Place, Server, SlowDownload, get, listens, luat};
 
 pub const VIEWS: [&str; 5] = ["releases", "devices", "live", "explain", "drop"];
 
-/// A server with a browser that shows its page.
+/// A server with a browser that shows the operator page.
 pub struct Desk {
     pub browser: Browser,
     pub server: Server,
@@ -19,12 +19,13 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// `None`: no browser here. The folder may be filled by `prepare`; the page is open, in English.
+    /// Starts both and opens the page in English. `prepare` may fill the folder first. Returns `None`
+    /// if this machine has no browser.
     pub fn open(test: &str, prepare: impl Fn(&Place)) -> Option<Desk> {
         Desk::open_with(test, &[], prepare)
     }
 
-    /// The same with these flags for the server.
+    /// Like [`Desk::open`], with these flags for the server.
     pub fn open_with(test: &str, flags: &[&str], prepare: impl Fn(&Place)) -> Option<Desk> {
         let browser = Browser::start(test)?;
         let place = Place::new();
@@ -56,19 +57,19 @@ impl Desk {
         format!("http://{}/{hash}", self.operator)
     }
 
-    /// A view, as a link leads to it; the page is not loaded again.
+    /// Switches to a view as a link would. The page is not loaded again.
     pub fn go(&self, hash: &str) {
         self.browser
             .js("location.hash = arguments[0]", json!([hash]));
     }
 
-    /// Nothing may have been written to the console, nor any request have failed.
+    /// Fails if anything was written to the console or a request has failed.
     pub fn quiet_console(&self) {
         let said = self.browser.console();
         assert!(said.is_empty(), "the console says:\n{}", said.join("\n"));
     }
 
-    /// Drops a file with these bytes (each a letter of `text`) onto an element, as the browser would.
+    /// Drops a file with these bytes onto an element, as the browser would.
     pub fn drop_file(&self, css: &str, name: &str, bytes: &[u8]) {
         let script = "
             const [css, name, bytes] = arguments;
@@ -82,14 +83,14 @@ impl Desk {
     }
 }
 
-/// What the releases view says of one release.
+/// Selector of a release's card in the releases view.
 pub fn card(project: &str, version: &str) -> String {
     format!("article[aria-label=\"{project} {version}\"]")
 }
 
 pub const LONG: &str = "A-PROJECT-WITH-A-NAME-AS-LONG-AS-NAMES-CAN-GET-IN-THE-FIELD";
 
-/// A folder with releases in every state, long names and things that cannot be served.
+/// Fills a folder with releases in every state, long names and files that cannot be served.
 pub fn a_full_folder(place: &Place) {
     for (path, seed) in [
         ("ALIYUN/2.0.2/update.bin", 20),
@@ -130,7 +131,7 @@ pub fn a_full_folder(place: &Place) {
     );
 }
 
-/// Modules that ask, load, come back, and some that are still at it.
+/// Makes modules check, download and return. Some downloads remain in progress, and are returned.
 pub fn a_busy_fleet(server: &Server) -> Vec<SlowDownload> {
     let imei = |n: u64| (862_991_443_700_000 + n * 7919).to_string();
     let bytes = noise(21, 486_120);
@@ -157,7 +158,7 @@ pub fn a_busy_fleet(server: &Server) -> Vec<SlowDownload> {
         .collect()
 }
 
-/// Opens each view in turn, with what it shows at its fullest.
+/// Opens each view in turn, with as much content as it can show.
 pub fn each_view(desk: &Desk, mut look: impl FnMut(&str)) {
     for view in VIEWS {
         desk.go(&format!("#/{view}"));
@@ -171,7 +172,7 @@ pub fn each_view(desk: &Desk, mut look: impl FnMut(&str)) {
                 desk.browser.wait_text(".quarantined", ".soc");
                 desk.browser.wait_text("main", "2012.001.004");
             }
-            // It has asked who there is, and was told.
+            // The page has requested the devices and has received them.
             "devices" => {
                 let told =
                     "return document.querySelector('main > p[role=status]').textContent !== ''";
@@ -197,7 +198,7 @@ pub fn each_view(desk: &Desk, mut look: impl FnMut(&str)) {
         }
         look(view);
         if view == "devices" {
-            // Not the first: those of one second stand in any order.
+            // Not the first device: the order of devices of the same second is undefined.
             let one = "
                 const devices = [...document.querySelectorAll('.device')];
                 const a = devices.find((device) => device.textContent.includes('ALIYUN'));

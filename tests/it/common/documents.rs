@@ -1,14 +1,15 @@
-//! The documents of the repository as tests see them: which there are, their fenced blocks, and the
-//! commands with the output that they promise.
+//! The documents of the repository as tests see them: their names, their fenced blocks, and the commands
+//! with the output that they promise.
 
 use std::path::Path;
 
 use super::parts::{Kind, parts};
 
-/// The repository.
+/// The root folder of the repository.
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// What is written for people: README in both languages, docs/ and the like. Paths in the repository.
+/// The documents for people: README in both languages, docs/ and similar files. Each has its path in the
+/// repository and its text.
 pub fn documents() -> Vec<(String, String)> {
     let mut names: Vec<String> = super::files_under(Path::new(ROOT).join("docs").as_path())
         .into_iter()
@@ -39,8 +40,8 @@ pub fn read(name: &str) -> String {
         .unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// What a document says about a block that is neither a command for a clone nor an example that a test reads
-/// in every document. CONTRIBUTING.md has the convention.
+/// A document's mark of a block that is neither a command for a clone nor an example that a test reads in
+/// every document. CONTRIBUTING.md has the convention.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mark {
     /// `<!-- not run: REASON -->`
@@ -66,20 +67,20 @@ impl Mark {
 /// A code block, fenced or indented.
 #[derive(Debug, PartialEq)]
 pub struct Block {
-    /// Number of its first line in the document.
+    /// Number of the block's first line in the document.
     pub line: usize,
-    /// What stands behind the fence; `None` if the block is indented.
+    /// The text after the fence; `None` if the block is indented.
     pub language: Option<String>,
     pub mark: Option<Mark>,
-    /// Its lines without the fences and the indentation.
+    /// The lines without the fences and the indentation.
     pub text: String,
 }
 
-/// All code blocks of a document, in order, and the lines of marks that belong to none.
+/// All code blocks of a document, in order, and the line numbers of marks that no block follows.
 pub fn code_blocks(text: &str) -> (Vec<Block>, Vec<usize>) {
     let mut found: Vec<Block> = Vec::new();
     let mut stray = Vec::new();
-    // A mark, with its line; a blank line may follow it.
+    // A mark and the number of its line. A blank line may follow the mark.
     let mut mark: Option<(usize, Mark)> = None;
     for part in parts(text) {
         let language = match part.kind {
@@ -114,7 +115,7 @@ pub fn blocks(text: &str, language: &str) -> Vec<String> {
         .collect()
 }
 
-/// The same, without those that have a mark.
+/// Like [`blocks`], without the blocks that have a mark.
 pub fn unmarked(text: &str, language: &str) -> Vec<String> {
     let blocks = code_blocks(text).0.into_iter();
     blocks
@@ -136,13 +137,13 @@ pub fn prose(text: &str) -> String {
         .collect()
 }
 
-/// A command of a `console` block, and the lines that it prints, if the document shows them.
+/// A command of a `console` block, and the lines that it prints if the document shows them.
 pub struct Typed {
     pub command: String,
     pub prints: Vec<String>,
 }
 
-/// The commands of `console` blocks, in order. A command goes on in the next line behind a `\`.
+/// The commands of `console` blocks, in order. A `\` at the end of a line continues the command in the next line.
 pub fn typed(blocks: &[String]) -> Vec<Typed> {
     let mut typed: Vec<Typed> = Vec::new();
     for block in blocks {
@@ -181,7 +182,7 @@ pub fn commands_to_run(text: &str) -> Vec<Typed> {
     typed(&unmarked(text, "console"))
 }
 
-/// The anchor that a heading gets where Markdown is shown.
+/// The anchor that Markdown viewers give a heading.
 pub fn anchor(heading: &str) -> String {
     heading
         .trim()
@@ -196,7 +197,7 @@ pub fn anchor(heading: &str) -> String {
         .collect()
 }
 
-/// The path in the repository that a link in a document leads to, without a fragment.
+/// Path in the repository that a document's link points to, without a fragment.
 pub fn resolve(document: &str, link: &str) -> String {
     let file = link.split('#').next().unwrap_or_default();
     let whole = match (file, document.rsplit_once('/')) {

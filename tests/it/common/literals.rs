@@ -1,6 +1,7 @@
-//! String literals of Rust and JavaScript, as tests of texts need them.
+//! String literals of Rust and JavaScript source code.
 
-/// The string literals of source code, each with its line. `quotes` are what begins and ends one.
+/// The string literals of source code, each with the number of its line. `quotes` are the
+/// characters that delimit a literal.
 pub fn literals(source: &str, quotes: &[char]) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut rest = source;
@@ -20,7 +21,7 @@ pub fn literals(source: &str, quotes: &[char]) -> Vec<(usize, String)> {
             found.push((line, text));
             length
         } else {
-            // A whole word, so that the end of one is not taken for the `r` of a raw string.
+            // Skip a whole word, so that its last letter is not taken for the `r` of a raw string.
             let word = |c: char| c.is_alphanumeric() || c == '_';
             let end = rest.find(|c| !word(c)).unwrap_or(rest.len());
             end.max(c.len_utf8())
@@ -30,7 +31,7 @@ pub fn literals(source: &str, quotes: &[char]) -> Vec<(usize, String)> {
     found
 }
 
-/// A raw string of Rust at the start of a text, and its length with the quotes.
+/// A Rust raw string at the start of a text, and its length with the quotes.
 fn raw_string(text: &str) -> Option<(&str, usize)> {
     let rest = text.strip_prefix('b').unwrap_or(text).strip_prefix('r')?;
     let hashes = rest.bytes().take_while(|byte| *byte == b'#').count();
@@ -41,7 +42,7 @@ fn raw_string(text: &str) -> Option<(&str, usize)> {
     Some((&content[..length], after))
 }
 
-/// The length of a character literal of Rust; none for a lifetime.
+/// The length of a Rust character literal; `None` for a lifetime.
 fn char_literal(text: &str) -> Option<usize> {
     let mut chars = text.strip_prefix('\'')?.chars();
     match chars.next()? {
@@ -50,7 +51,7 @@ fn char_literal(text: &str) -> Option<usize> {
     }
 }
 
-/// A quoted string without what escapes a line's end, and its length with the quotes.
+/// A quoted string without its escaped line ends, and its length with the quotes.
 fn quoted(text: &str, quote: char) -> (String, usize) {
     let mut content = String::new();
     let mut chars = text.char_indices().skip(1).peekable();

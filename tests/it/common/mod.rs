@@ -1,6 +1,5 @@
-//! What every end-to-end test stands on: a real server in a folder of its own, raw bytes in, and a
-//! strict reader of what comes out. Nothing here shares a parser with the server: what shares its
-//! parser shares its mistakes.
+//! Foundation of the end-to-end tests: a real server in its own folder, requests of raw bytes, and a strict parser of
+//! replies. The parsers are independent of the server's, because a shared parser would hide its own mistakes.
 #![allow(dead_code, missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -37,10 +36,10 @@ pub use place::*;
 pub use reply::Reply;
 pub use server::*;
 
-/// An IMEI by the book.
+/// A valid IMEI.
 pub const IMEI: &str = "862991443753386";
 
-/// How long to wait for what should happen soon, on a machine that is busy with other things.
+/// Time to wait for events that should happen soon, on a machine that is busy with other work.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Fails with a message, in functions that return `Result<_, String>`.
@@ -53,7 +52,7 @@ macro_rules! ensure {
     };
 }
 
-/// Runs every row of a table before it fails, so that one run shows everything that is wrong.
+/// Runs every row of a table before failing, so that one run shows all faults.
 #[derive(Default)]
 pub struct Rows {
     failures: Vec<String>,
@@ -79,15 +78,15 @@ impl Rows {
     }
 }
 
-/// The binary, with nothing of the caller's environment that could change what it does.
+/// The binary, without environment variables of the caller that could change its behaviour.
 pub fn luat_ota() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_luat-ota"));
     clean(&mut command);
     command
 }
 
-/// Takes away what would change what a server does, and lets it listen on free ports where a test does not
-/// say where: a server may be running on the default ones.
+/// Removes variables that would change a server's behaviour, and lets the server listen on free ports
+/// unless a test states others: a server may be running on the default ports.
 pub fn clean(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("LUAT_OTA_") {
@@ -109,12 +108,12 @@ pub fn clean(command: &mut Command) {
     command.stdin(Stdio::null());
 }
 
-/// Runs the binary to its end; killed after `PATIENCE`.
+/// Runs the binary until it exits, and kills it after [`PATIENCE`].
 pub fn run(arguments: &[&str]) -> Output {
     run_command(luat_ota().args(arguments))
 }
 
-/// Runs a command to its end; killed after `PATIENCE`.
+/// Runs a command until it exits, and kills it after [`PATIENCE`].
 pub fn run_command(command: &mut Command) -> Output {
     let mut child = command
         .stdout(Stdio::piped())
@@ -170,7 +169,8 @@ pub fn wait_for_exit(child: &mut Child, patience: Duration) -> Option<ExitStatus
     }
 }
 
-/// The arguments of a server in this place: free ports, JSON lines, and what `flags` adds or replaces.
+/// The arguments of a server in this place: free ports, JSON lines, and the flags in `flags`, which add to
+/// the defaults or replace them.
 pub fn serve_arguments(place: &Place, flags: &[&str]) -> Vec<String> {
     let mut arguments = vec!["serve".to_owned(), place.firmware().display().to_string()];
     let state = place.state().display().to_string();
@@ -180,7 +180,7 @@ pub fn serve_arguments(place: &Place, flags: &[&str]) -> Vec<String> {
         ("--udp", "127.0.0.1:0"),
         ("--operator", "127.0.0.1:0"),
         ("--log-format", "json"),
-        // The same module asks for the same file again and again in most tests.
+        // In most tests the same module requests the same file many times.
         ("--attempts", "1000"),
     ] {
         if !flags.contains(&flag) {
@@ -191,7 +191,7 @@ pub fn serve_arguments(place: &Place, flags: &[&str]) -> Vec<String> {
     arguments
 }
 
-/// Waits until something is so; fails with `what`.
+/// Waits until a condition holds; fails with `what`.
 pub fn wait_until(what: &str, patience: Duration, mut so: impl FnMut() -> bool) {
     let end = Instant::now() + patience;
     while !so() {
@@ -200,7 +200,7 @@ pub fn wait_until(what: &str, patience: Duration, mut so: impl FnMut() -> bool) 
     }
 }
 
-/// The flags that `--help` knows, with what stands behind them on the line.
+/// The flags that `--help` lists, with the text after each flag on its line.
 pub fn flags_in_help() -> Vec<(String, String)> {
     let mut help = both(&run(&["serve", "--help"])) + &both(&run(&["--help"]));
     if cfg!(feature = "lab") {
@@ -219,7 +219,7 @@ pub fn flags_in_help() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Every file under a folder, relative, sorted.
+/// The paths of all files under a folder, relative to it and sorted.
 pub fn files_under(folder: &Path) -> Vec<String> {
     fn walk(folder: &Path, prefix: &str, found: &mut Vec<String>) {
         let Ok(entries) = std::fs::read_dir(folder) else {

@@ -1,5 +1,5 @@
-//! File systems of our own, for tests of what a disk does when it is full, read-only or of another kind.
-//! Where nothing may be mounted a test says that it was skipped.
+//! File systems that tests mount to see how a full, read-only or different disk behaves. Where mounting
+//! is not allowed, a test reports that it was skipped.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -8,21 +8,22 @@ use std::process::Command;
 
 use super::Place;
 
-/// One line for a skipped test, written past the test runner, which shows nothing of a test that passes.
+/// Reports a skipped test in one line, written to stderr directly because the test runner hides the
+/// output of tests that pass.
 pub fn skipped(why: &str) {
     let thread = std::thread::current();
     let line = format!("skipped: {}: {why}\n", thread.name().unwrap_or("a test"));
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-/// Something mounted in a folder of its own; unmounted at the end.
+/// A file system mounted in its own folder; unmounted when this value is dropped.
 pub struct Mount {
     pub path: PathBuf,
     place: Place,
 }
 
 impl Mount {
-    /// None, and a line that says so, where it may not or cannot be mounted.
+    /// Returns `None`, and reports that the test was skipped, if the file system cannot be mounted.
     pub fn new(kind: &str, arguments: &[&str]) -> Option<Mount> {
         let place = Place::new();
         let path = place.root.join("mounted");
@@ -44,7 +45,7 @@ impl Mount {
         }
     }
 
-    /// The program, with these arguments and the folder.
+    /// Runs a program with these arguments, followed by the mounted folder.
     pub fn run(&self, program: &str, arguments: &[&str]) {
         let status = Command::new(program)
             .args(arguments)
@@ -57,7 +58,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Before the folder that it lies in is removed.
+        // Unmounts before `place` removes the folder that contains the mount point.
         let _ = Command::new("umount").arg("-l").arg(&self.path).status();
         let _ = &self.place;
     }

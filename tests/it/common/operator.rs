@@ -1,4 +1,4 @@
-//! The operator's port, asked byte for byte.
+//! Client of the operator port, and a strict parser of its replies.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use super::packages::noise;
 use super::{PATIENCE, Place, Server, listens};
 use crate::ensure;
 
-/// A reply in which nothing was wrong.
+/// A reply that passed all checks.
 #[derive(Clone, Debug)]
 pub struct Told {
     pub status: u16,
@@ -35,11 +35,11 @@ impl Told {
     }
 }
 
-/// A person at the operator's port.
+/// A client of the operator port.
 pub struct Operator {
     pub address: SocketAddr,
     pub token: String,
-    /// Of the file `read-token`; empty if there is none.
+    /// Content of the file `read-token`; empty if there is none.
     pub read_token: String,
 }
 
@@ -62,7 +62,7 @@ impl Operator {
         (server, operator)
     }
 
-    /// Uploads a file; the status.
+    /// Uploads a file and returns the status.
     pub fn put_file(&self, path: &str, headers: &str, bytes: &[u8]) -> u16 {
         let target = format!("/api/v1/firmware/{path}");
         self.send("PUT", &target, headers, bytes).status
@@ -89,7 +89,7 @@ impl Operator {
         stream
     }
 
-    /// A request with the right Host, the token if asked for, and these headers (each with CRLF).
+    /// A request with the right Host, the token if requested, and these headers, each of which ends with CRLF.
     pub fn request(&self, line: &str, token: bool, headers: &str, body: &[u8]) -> Vec<u8> {
         let mut request = format!("{line} HTTP/1.1\r\nHost: {}\r\n{headers}", self.address);
         if token {
@@ -103,7 +103,7 @@ impl Operator {
         bytes
     }
 
-    /// Sends bytes as they are; all that comes back.
+    /// Sends bytes unchanged, and returns all bytes of the reply.
     pub fn raw(&self, request: &[u8]) -> Result<Vec<u8>, String> {
         let mut stream = self.connect();
         let mut writer = stream.try_clone().unwrap();
@@ -126,17 +126,17 @@ impl Operator {
             .unwrap_or_else(|error| panic!("{error}\nrequest: {}", request.escape_ascii()))
     }
 
-    /// A GET with the token.
+    /// Sends a GET with the token.
     pub fn get(&self, target: &str) -> Told {
         self.ask(&self.request(&format!("GET {target}"), true, "", b""))
     }
 
-    /// A GET without a token.
+    /// Sends a GET without a token.
     pub fn get_without_token(&self, target: &str) -> Told {
         self.ask(&self.request(&format!("GET {target}"), false, "", b""))
     }
 
-    /// Any method, with the token and a body.
+    /// Sends a request of any method, with the token and a body.
     pub fn send(&self, method: &str, target: &str, headers: &str, body: &[u8]) -> Told {
         let line = format!("{method} {target}");
         let headers = match body.is_empty() && !headers.contains("Content-Length") {
@@ -150,7 +150,7 @@ impl Operator {
         self.send("POST", target, "", body.to_string().as_bytes())
     }
 
-    /// Asks again until the JSON fits.
+    /// Repeats a GET until its JSON fits.
     pub fn wait_for(&self, target: &str, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -164,7 +164,7 @@ impl Operator {
     }
 }
 
-/// The body of chunks (RFC 9112 section 7.1) up to the last one, after which nothing comes.
+/// The body in chunks (RFC 9112 section 7.1). `None` if the last chunk is missing or bytes follow it.
 fn whole(mut chunks: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {
@@ -181,7 +181,7 @@ fn whole(mut chunks: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Takes a reply apart, strictly: status line, headers, and as many bytes as it says.
+/// Parses a reply strictly: status line, headers, and a body of the stated length.
 pub fn parse(raw: &[u8], head_only: bool) -> Result<Told, String> {
     let end = raw.windows(4).position(|four| four == b"\r\n\r\n");
     let end = end.ok_or_else(|| format!("no head: {}", raw.escape_ascii()))?;
@@ -216,7 +216,7 @@ pub fn parse(raw: &[u8], head_only: bool) -> Result<Told, String> {
         body,
     };
     if told.header("transfer-encoding").is_some() {
-        // A stream of events has no end.
+        // A stream of events has no last chunk.
         let body = whole(&told.body).unwrap_or(told.body);
         return Ok(Told { body, ..told });
     }

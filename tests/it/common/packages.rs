@@ -7,7 +7,7 @@ pub const EC7XX: u32 = 0xEAC3_7218;
 /// EC618: the four bytes 16 8C F1 EA.
 pub const EC618: u32 = 0xEAF1_8C16;
 
-/// Bytes that look like nothing: no known magic number, no text, the same ones for the same seed.
+/// Pseudo-random bytes that are neither text nor begin with a known magic number. The same seed gives the same bytes.
 pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5DEE_CE66_D1CE_5EED;
     let mut bytes = Vec::with_capacity(length + 8);
@@ -19,14 +19,14 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
         bytes.extend_from_slice(&(mixed ^ (mixed >> 31)).to_le_bytes());
     }
     bytes.truncate(length);
-    // A7 alone is no UTF-8, and no kind of package begins with it.
+    // A byte A7 at the start is invalid UTF-8, and no kind of package begins with this byte.
     if let Some(first) = bytes.first_mut() {
         *first = 0xA7;
     }
     bytes
 }
 
-/// An EC7xx or EC618 package: script data, and data of a core delta if `core` is not empty.
+/// An EC7xx or EC618 package with script data, and with data of a core delta if `core` is not empty.
 pub fn ec_package(magic: u32, script: &[u8], core: &[u8]) -> Vec<u8> {
     let mut common = Vec::new();
     if !script.is_empty() {
@@ -47,7 +47,7 @@ pub fn ec_package(magic: u32, script: &[u8], core: &[u8]) -> Vec<u8> {
     package_of(magic, &common, &sdk)
 }
 
-/// The container around these common data and this SDK data.
+/// An EC7xx or EC618 container with these common data and these SDK data.
 pub fn package_of(magic: u32, common: &[u8], sdk: &[u8]) -> Vec<u8> {
     let mut checked = vec![0; 44];
     checked.extend_from_slice(&(common.len() as u32).to_le_bytes());
@@ -55,7 +55,7 @@ pub fn package_of(magic: u32, common: &[u8], sdk: &[u8]) -> Vec<u8> {
     checked.extend_from_slice(&Md5::digest(common));
     checked.extend_from_slice(&Md5::digest(sdk));
     let mut package = magic.to_le_bytes().to_vec();
-    // The CRC of the vendor has no final exclusive or.
+    // The vendor's CRC omits the final XOR.
     package.extend_from_slice(&(crc32fast::hash(&checked) ^ 0xFFFF_FFFF).to_le_bytes());
     package.extend_from_slice(&checked);
     assert_eq!(package.len(), 92);
@@ -64,12 +64,12 @@ pub fn package_of(magic: u32, common: &[u8], sdk: &[u8]) -> Vec<u8> {
     package
 }
 
-/// Only a script: fits any core with the same script region.
+/// A package with a script only, which fits any core with the same script region.
 pub fn script_package(magic: u32, seed: u64) -> Vec<u8> {
     ec_package(magic, &noise(seed, 3000), &[])
 }
 
-/// With a core delta: fits exactly one base core.
+/// A package with a core delta, which fits exactly one base core.
 pub fn delta_package(magic: u32, seed: u64) -> Vec<u8> {
     ec_package(magic, &noise(seed, 2000), &noise(seed + 1, 1500))
 }
@@ -92,7 +92,7 @@ pub fn air8101_script(seed: u64, blocks: usize) -> Vec<u8> {
     [&[0xFF; 1024][..], b"TAUL", &length, &coded].concat()
 }
 
-/// A package of the vendor; `None` (and a line that says so) where the folder of samples is not there.
+/// A package made by the vendor. Returns `None`, and reports the skip, if the folder of samples is missing.
 pub fn sample(name: &str) -> Option<Vec<u8>> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/packages");
     let bytes = std::fs::read(folder.join(name));
@@ -112,7 +112,7 @@ pub fn luadb(seed: u64) -> Vec<u8> {
     image
 }
 
-/// What people drop by mistake: name, bytes.
+/// Files that people drop by mistake, as pairs of name and bytes.
 pub fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
     let with = |magic: &[u8], seed| [magic, &noise(seed, 1200)].concat();
     let mut binpkg = noise(91, 1200);
@@ -157,7 +157,7 @@ pub fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// A LuaDB image of these files, as docs/protocol.md 9f describes it.
+/// A LuaDB image with these files, as docs/protocol.md 9f describes it.
 pub fn luadb_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     let sealed = |mut head: Vec<u8>| {
         head.extend_from_slice(&[0xFE, 0x02]);
@@ -189,11 +189,11 @@ pub fn luadb_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     image
 }
 
-/// A zip archive of these files, stored as they are.
+/// A zip archive of these files, stored without compression.
 pub fn zip_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     let (mut archive, mut directory) = (Vec::new(), Vec::new());
     for (name, data) in files {
-        // Version, flags, method, time, date; CRC, both sizes; lengths of the name and of what follows it.
+        // Version, flags, method, time, date; CRC, both sizes; lengths of the name and of the extra field.
         let mut facts = vec![20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0];
         facts.extend_from_slice(&crc32fast::hash(data).to_le_bytes());
         facts.extend_from_slice(&(data.len() as u32).to_le_bytes());
@@ -221,7 +221,7 @@ pub fn zip_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     archive
 }
 
-/// The name of [`soc`].
+/// The file name of [`soc`].
 pub const SOC: &str = "LuatOS-SoC_V2020_Air780EPM.soc";
 
 /// A factory file of an Air780EPM with a script.

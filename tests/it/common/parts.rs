@@ -1,15 +1,15 @@
 //! The parts of a document: headings, paragraphs, list items, table rows and blocks.
 
-/// What a part of a document is.
+/// Kind of a document's part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     Heading(usize),
     Paragraph,
-    /// An item of a list, and how far it is indented; `1.` or `-`.
+    /// An item of a list: its indentation, and whether it is numbered (`1.`) or not (`-`).
     Item(usize, bool),
-    /// A row of a table, and its number of cells.
+    /// A row of a table, and the number of its cells.
     Row(usize),
-    /// A fenced block of this language.
+    /// A fenced block with this language.
     Block(String),
     /// A block that is indented by four spaces more than the text around it.
     Indented,
@@ -18,17 +18,17 @@ pub enum Kind {
 
 /// A heading, paragraph, list item, table row, block or comment.
 pub struct Part {
-    /// The line that it begins in.
+    /// Number of the part's first line.
     pub line: usize,
     pub kind: Kind,
-    /// The lines, without the mark of a heading or an item, the fences and the indentation of a block.
+    /// The lines, without the mark of a heading or an item, and without the fences and the indentation of a block.
     pub text: String,
 }
 
 /// The parts of a document, in order.
 pub fn parts(text: &str) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
-    // Whether the next line can continue the last part, and the column from which it is a block.
+    // Whether the next line can continue the last part, and the column from which a line is a code block.
     let (mut open, mut column) = (false, 4);
     let mut lines = text.lines().enumerate().peekable();
     while let Some((index, whole)) = lines.next() {
@@ -89,7 +89,7 @@ fn spaces(line: &str) -> usize {
     line.len() - line.trim_start_matches(' ').len()
 }
 
-/// Column from which a line's text is a code block, below a list item or not.
+/// Column from which the line after this one is a code block, which depends on whether this line is a list item.
 fn code_column(line: &str, before: usize) -> usize {
     let indent = spaces(line);
     let text = &line[indent..];
@@ -105,7 +105,7 @@ fn code_column(line: &str, before: usize) -> usize {
     indent + marker + 4
 }
 
-/// The kind of a line of prose, with its text; no kind if it continues the part before.
+/// The kind of a line of prose, with its text. No kind if the line continues the part before.
 fn kind_of(line: &str, indent: usize, open: bool) -> (Option<Kind>, &str) {
     let hashes = line.bytes().take_while(|byte| *byte == b'#').count();
     if hashes > 0 && line[hashes..].starts_with(' ') {
@@ -127,7 +127,7 @@ fn kind_of(line: &str, indent: usize, open: bool) -> (Option<Kind>, &str) {
     (if open { None } else { Some(Kind::Paragraph) }, line)
 }
 
-/// The cells of a table's row. A bar in code or behind a backslash does not separate.
+/// The cells of a table row. A bar inside code or after a backslash does not separate cells.
 pub fn cells(row: &str) -> Vec<String> {
     let row = row.trim();
     let row = row.strip_prefix('|').unwrap_or(row);
@@ -146,7 +146,7 @@ pub fn cells(row: &str) -> Vec<String> {
     cells.iter().map(|cell| cell.trim().to_owned()).collect()
 }
 
-/// The targets of a text's links and images, and the text with only their words.
+/// The targets of the links and images in a text, and the text with only their words.
 pub fn links(text: &str) -> (Vec<String>, String) {
     let mut links = Vec::new();
     let mut pieces = text.split("](");

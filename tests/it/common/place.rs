@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::*;
 
-/// A temporary folder with `firmware/` and `state/` in it; removed at the end.
+/// A temporary folder that contains `firmware/` and `state/`; removed when this value is dropped.
 pub struct Place {
     pub root: PathBuf,
 }
@@ -31,14 +31,14 @@ impl Place {
         self.root.join("state")
     }
 
-    /// A path inside the firmware folder, its parents made.
+    /// A path inside the firmware folder. Creates its parent folders.
     pub fn path(&self, path: &str) -> PathBuf {
         let path = self.firmware().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         path
     }
 
-    /// Drops a file the safe way: written beside its place as `.part`, then renamed.
+    /// Drops a file the safe way: writes it as `.part` next to its destination, then renames it.
     pub fn drop_firmware(&self, path: &str, bytes: &[u8]) {
         let path = self.path(path);
         let mut part = path.clone().into_os_string();
@@ -53,8 +53,8 @@ impl Place {
     }
 }
 
-/// Writes a journal into the state folder that remembers so many devices of project P: IMEIs from 862991400000000 on, seen
-/// an hour ago, with versions from 1.0.0 to 1.6.0.
+/// Writes a journal with this many devices of project P into the state folder. Their IMEIs count up from
+/// 862991400000000, they were seen an hour ago, and their versions are 1.0.0 to 1.6.0.
 pub fn remember_fleet(place: &Place, devices: u64) {
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     let mut journal = String::new();
@@ -83,7 +83,7 @@ impl Drop for Place {
     }
 }
 
-/// The lines that a server wrote so far.
+/// The lines that a server has written so far.
 #[derive(Default)]
 pub struct Log {
     lines: Mutex<Vec<String>>,
@@ -100,7 +100,7 @@ impl Log {
         self.lines.lock().unwrap().clone()
     }
 
-    /// The first line from number `from` on that fits.
+    /// The first line at or after number `from` that fits.
     pub fn wait(
         &self,
         from: usize,
@@ -123,7 +123,7 @@ impl Log {
     }
 }
 
-/// Reads the lines of a stream into a log, on a thread of its own.
+/// Reads the lines of a stream into a log, on a separate thread.
 pub fn collect(stream: impl Read + Send + 'static, log: Arc<Log>) {
     std::thread::spawn(move || {
         for line in BufReader::new(stream).split(b'\n') {
@@ -144,12 +144,12 @@ pub fn texts(line: &str) -> Vec<String> {
     }
 }
 
-/// Is this the line of such an event (whatever key names it)?
+/// Whether this is the log line of an event. The key of the event's name does not matter.
 pub fn is_event(line: &str, event: &str) -> bool {
     texts(line).iter().any(|text| text == event)
 }
 
-/// Where one kind of socket listens, out of a start-up line.
+/// The listening address of one kind of socket in a start-up line.
 pub fn listens(line: &str, proto: &str) -> Option<SocketAddr> {
     if !is_event(line, "listen") || !is_event(line, proto) {
         return None;

@@ -1,4 +1,4 @@
-//! Shell recipes of the documents, run as they stand; only the addresses and paths are others.
+//! Shell recipes of the documents, run unchanged except for the addresses and paths.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -20,7 +20,7 @@ pub fn recipes(document: &str, file: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether a test can run these programs. With CI=true they must be there.
+/// Whether this machine has these programs. With CI=true a missing program is a failure.
 pub fn can_run(programs: &[&str]) -> bool {
     let is_missing = |program: &&&str| {
         let found = Command::new("sh")
@@ -38,7 +38,7 @@ pub fn can_run(programs: &[&str]) -> bool {
     false
 }
 
-/// Sets a flag when it is dropped, also by a failure: what runs beside a test must hear that it is over.
+/// Sets a flag when dropped, also when the test fails, so that threads that run beside a test stop.
 pub struct Over<'o>(pub &'o AtomicBool);
 
 impl Drop for Over<'_> {
@@ -47,7 +47,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// A running shell script, with all that it started; killed at the end.
+/// A running shell script with all processes that it started; killed when this value is dropped.
 pub struct Script(Child);
 
 impl Script {
@@ -61,7 +61,7 @@ impl Script {
         Script(command.spawn().unwrap())
     }
 
-    /// Runs one to its end.
+    /// Runs a script until it exits.
     pub fn run(text: &str, variables: &[(&str, &str)]) -> ExitStatus {
         Script::start(text, variables).finish()
     }
@@ -75,10 +75,10 @@ impl Script {
         self.0.try_wait().unwrap().is_some()
     }
 
-    /// Sends a signal to all its processes, the shell and what it started.
+    /// Sends a signal to all processes of the script: the shell and those that it started.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let group = rustix::process::Pid::from_raw(self.0.id() as i32).unwrap();
-        // It may be over.
+        // The processes may have exited.
         let _ = rustix::process::kill_process_group(group, signal);
     }
 }

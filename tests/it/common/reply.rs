@@ -1,5 +1,5 @@
-//! A reader of HTTP replies that forgives nothing that some generation of modules does not forgive
-//! (docs/protocol.md 0): what it takes, they all take.
+//! A parser of HTTP replies as strict as the strictest generation of modules (docs/protocol.md 0):
+//! every module accepts a reply that it accepts.
 
 use std::io::Read;
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::ensure;
 
-/// Every status that this server has a use for, with its reason phrase.
+/// Every status that this server uses, with its reason phrase.
 const REASONS: [(u16, &str); 19] = [
     (200, "OK"),
     (206, "Partial Content"),
@@ -30,7 +30,7 @@ const REASONS: [(u16, &str); 19] = [
     (505, "HTTP Version Not Supported"),
 ];
 
-/// A reply in which nothing was wrong.
+/// A reply that passed all checks.
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub status: u16,
@@ -51,19 +51,20 @@ impl Reply {
         self.header("Content-Length").unwrap().parse().unwrap()
     }
 
-    /// The platform's code in the body of a refusal.
+    /// The code in the body of a refusal.
     pub fn code(&self) -> Option<u32> {
         let body: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
         u32::try_from(body.get("code")?.as_u64()?).ok()
     }
 
-    /// For messages.
+    /// The head and up to 200 bytes of the body, for messages.
     pub fn show(&self) -> String {
         let body = &self.body[..self.body.len().min(200)];
         format!("{}{}", show(self.head.as_bytes()), show(body))
     }
 
-    /// A refusal as every client takes it: status, code, at most 200 bytes, `msg` only of `\uXXXX`.
+    /// Fails unless this is a refusal that every client accepts: this status and code, at most 200
+    /// bytes, `msg` made of `\uXXXX` only.
     pub fn must_refuse(&self, status: u16, code: u32) -> Result<(), String> {
         ensure!(
             self.status == status,
@@ -85,7 +86,7 @@ impl Reply {
             .strip_suffix("\"}")
             .ok_or_else(|| format!("no end: {body}"))?;
         ensure!(!message.is_empty(), "an empty msg: {body}");
-        // The 2G client takes the \u away and reads what is left as hexadecimal digits.
+        // The 2G client removes each `\u` and reads the rest as hexadecimal digits.
         for unit in message.as_bytes().chunks(6) {
             ensure!(
                 unit.len() == 6
@@ -97,7 +98,7 @@ impl Reply {
         Ok(())
     }
 
-    /// The whole file with 200, as every client takes it.
+    /// Fails unless this is the whole file with status 200, in the form that every client accepts.
     pub fn must_be_file(&self, bytes: &[u8]) -> Result<(), String> {
         ensure!(self.status == 200, "not 200: {}", self.show());
         ensure!(
@@ -109,7 +110,7 @@ impl Reply {
         Ok(())
     }
 
-    /// Bytes `start..end` of the file with 206.
+    /// Fails unless this is bytes `start..end` of the file with status 206.
     pub fn must_be_part(&self, bytes: &[u8], start: usize, end: usize) -> Result<(), String> {
         ensure!(self.status == 206, "not 206: {}", self.show());
         let range = format!("bytes {start}-{}/{}", end - 1, bytes.len());
@@ -126,18 +127,18 @@ impl Reply {
     }
 }
 
-/// Bytes for a message.
+/// Bytes as text for a message, cut after 700 bytes.
 pub fn show(bytes: &[u8]) -> String {
     let cut = bytes.len().min(700);
     let dots = if cut < bytes.len() { "…" } else { "" };
     format!("{}{dots}", bytes[..cut].escape_ascii())
 }
 
-/// Reads to the end of the stream (a reset is an error) and checks everything.
+/// Reads to the end of the stream and checks the whole reply. A reset is an error.
 pub fn read(stream: &mut TcpStream, head_only: bool) -> Result<Reply, String> {
     let (raw, first) = read_raw(stream, Duration::from_secs(20))?;
     let reply = parse(&raw, head_only)?;
-    // One write: the oldest LuatOS cores lose a head that comes in two segments.
+    // The head must arrive in one write: the oldest LuatOS cores lose a head that arrives in two segments.
     ensure!(
         first >= reply.head.len(),
         "the head came in pieces, the first of {first} bytes: {}",
@@ -153,7 +154,7 @@ pub fn read(stream: &mut TcpStream, head_only: bool) -> Result<Reply, String> {
     Ok(reply)
 }
 
-/// All bytes up to the end of the stream, and how many of them came with the first read.
+/// All bytes up to the end of the stream, and the number of bytes that the first read returned.
 pub fn read_raw(stream: &mut TcpStream, patience: Duration) -> Result<(Vec<u8>, usize), String> {
     let end = Instant::now() + patience;
     let mut raw = Vec::new();
@@ -181,7 +182,7 @@ pub fn read_raw(stream: &mut TcpStream, patience: Duration) -> Result<(Vec<u8>, 
     }
 }
 
-/// Checks a whole reply, byte for byte.
+/// Parses a whole reply and checks every byte.
 pub fn parse(raw: &[u8], head_only: bool) -> Result<Reply, String> {
     let whole = || show(raw);
     let end = raw

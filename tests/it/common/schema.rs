@@ -1,8 +1,8 @@
-//! As much of JSON Schema as `openapi.json` uses. What it does not know makes it fail.
+//! A validator for the subset of JSON Schema that `openapi.json` uses. An unknown keyword is an error.
 
 use serde_json::Value;
 
-/// Is the value what the schema says? The error names the place.
+/// Checks a value against a schema. The error names the place that does not match.
 pub fn check(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), String> {
     let fail = |why: String| Err(format!("{at}: {why}"));
     for (key, rule) in schema.as_object().unwrap() {
@@ -87,7 +87,7 @@ pub fn check(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<()
                 }
             }
             "pattern" => {
-                // The only one there is.
+                // The only pattern that the schema contains.
                 assert_eq!(rule, "^[0-9a-f]{64}$");
                 let hex = |text: &str| {
                     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
@@ -111,7 +111,7 @@ pub fn check(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<()
     Ok(())
 }
 
-/// The schema of the reply to a method and a path (with names in braces), of this status.
+/// The schema of the reply with this status to a method and a path (with names in braces).
 pub fn of_reply<'s>(root: &'s Value, method: &str, path: &str, status: u16) -> &'s Value {
     let responses = &root["paths"][path][method.to_lowercase()]["responses"];
     assert!(responses.is_object(), "{method} {path} is not described");

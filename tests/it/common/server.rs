@@ -1,8 +1,8 @@
-//! A server of this build in a folder of its own.
+//! A server of this build in its own folder.
 
 use super::*;
 
-/// A running server. Dropping it kills the process, and shows its log if the test failed.
+/// A running server. Dropping this value kills the process, and shows its log if the test failed.
 pub struct Server {
     pub http: SocketAddr,
     pub udp: SocketAddr,
@@ -13,19 +13,19 @@ pub struct Server {
 }
 
 impl Server {
-    /// An empty folder and free ports.
+    /// Starts a server with an empty folder and free ports.
     pub fn start(flags: &[&str]) -> Server {
         Server::start_in(Place::new(), flags)
     }
 
-    /// The same in a folder that was prepared.
+    /// Starts a server with a folder that was prepared.
     pub fn start_in(place: Place, flags: &[&str]) -> Server {
         let mut command = luat_ota();
         command.args(serve_arguments(&place, flags));
         Server::from_command(place, &mut command)
     }
 
-    /// Takes over a command that becomes a server.
+    /// Runs a command that becomes a server.
     pub fn from_command(place: Place, command: &mut Command) -> Server {
         match Server::try_from_command(place, command) {
             Ok(server) => server,
@@ -51,7 +51,7 @@ impl Server {
                 break true;
             }
             if child.try_wait().unwrap().is_some() || Instant::now() > end {
-                // What it wrote last may still be in the pipe.
+                // The last lines may still be in the pipe.
                 std::thread::sleep(Duration::from_millis(100));
                 break false;
             }
@@ -91,7 +91,7 @@ impl Server {
         self.place().rules(path, rules);
     }
 
-    /// Is the process still there?
+    /// Whether the process is still running.
     pub fn lives(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
@@ -101,19 +101,19 @@ impl Server {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    /// Waits until the process ends by itself.
+    /// Waits until the process exits without a signal from the test.
     pub fn wait_for_exit(&mut self, patience: Duration) -> Option<ExitStatus> {
         wait_for_exit(&mut self.child, patience)
     }
 
-    /// SIGKILL: what a power cut looks like. The folder stays.
+    /// Sends SIGKILL, which has the effect of a power cut. The folder remains.
     pub fn kill(mut self) -> Place {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.place.take().unwrap()
     }
 
-    /// SIGTERM, and it must end with status 0. The folder stays.
+    /// Sends SIGTERM, after which the server must exit with status 0. The folder remains.
     pub fn terminate(mut self) -> Place {
         self.signal(rustix::process::Signal::TERM);
         let status = self.wait_for_exit(PATIENCE);
@@ -124,7 +124,7 @@ impl Server {
         self.place.take().unwrap()
     }
 
-    /// Waits for a log line; all lines since the start count.
+    /// Waits for a log line. All lines since the start count.
     pub fn wait_for_log(&self, what: &str, fits: impl Fn(&str) -> bool) -> String {
         match self.log.wait(0, PATIENCE, fits) {
             Some(line) => line,
@@ -132,17 +132,17 @@ impl Server {
         }
     }
 
-    /// How many lines there are, to look only at later ones.
+    /// Number of log lines so far, for tests that look only at later lines.
     pub fn log_mark(&self) -> usize {
         self.log.all().len()
     }
 
-    /// Sends a request as it stands and reads the reply strictly.
+    /// Sends a request unchanged and parses the reply strictly.
     pub fn try_http(&self, request: &[u8]) -> Result<Reply, String> {
         self.try_http_segments(&[request], Duration::ZERO)
     }
 
-    /// The same in several segments.
+    /// Like [`Server::try_http`], with the request in several segments, sent `gap` apart.
     pub fn try_http_segments(&self, segments: &[&[u8]], gap: Duration) -> Result<Reply, String> {
         let show = || reply::show(&segments.concat());
         let mut stream =
@@ -161,13 +161,13 @@ impl Server {
             .map_err(|error| format!("{error}\n    request: {}", show()))
     }
 
-    /// Sends a request; its reply must be well formed.
+    /// Sends a request, whose reply must be well formed.
     pub fn http(&self, request: &[u8]) -> Reply {
         self.try_http(request)
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// A plain GET of a target.
+    /// Sends a plain GET of a target.
     pub fn get(&self, target: &str) -> Reply {
         self.http(&get(target))
     }
@@ -176,7 +176,7 @@ impl Server {
         self.try_http(&get(target))
     }
 
-    /// Asks again and again until the reply fits; fails with the last reply.
+    /// Repeats a request until its reply fits; fails with the last reply.
     pub fn wait_for_reply(
         &self,
         request: &[u8],
@@ -201,7 +201,7 @@ impl Server {
         }
     }
 
-    /// Waits until a check gets exactly these bytes; how long that took.
+    /// Repeats a check until the reply is exactly these bytes. Returns the time that this took.
     pub fn wait_until_offered(&self, target: &str, bytes: &[u8]) -> Duration {
         let start = Instant::now();
         if let Err(error) = self.wait_for_reply(&get(target), PATIENCE, |reply| {
@@ -212,7 +212,7 @@ impl Server {
         start.elapsed()
     }
 
-    /// Waits until a check gets a no with this status and code.
+    /// Repeats a check until it gets a refusal with this status and code.
     pub fn wait_until_refused(&self, target: &str, status: u16, code: u32) {
         if let Err(error) = self.wait_for_reply(&get(target), PATIENCE, |reply| {
             reply.status == status && reply.code() == Some(code)
@@ -221,7 +221,7 @@ impl Server {
         }
     }
 
-    /// KiB by which the resident memory has grown from `before` KiB; prints both.
+    /// Growth of the resident memory since it was `before` KiB, in KiB. Prints both values.
     pub fn grown_since(&self, before: u64) -> u64 {
         let after = self.resident();
         println!("VmRSS {before} KiB before, {after} KiB after");

@@ -1,4 +1,4 @@
-//! What the simulations of the fuse have in common: chance that can be repeated, a folder, and the visit of a device.
+//! Parts that the simulations of the fuse share: reproducible random numbers, a folder, and the visit of a device.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -18,11 +18,11 @@ use super::decisions::decide_and_record;
 /// Size of each file in bytes.
 const SIZE: u64 = 100_000;
 
-/// From the offer to the last byte, and from there to the next check, in seconds.
+/// Time from the offer to the last byte, and from there to the next check, in seconds.
 pub const DOWNLOAD: u64 = 30;
 pub const REBOOT: u64 = 25;
 
-/// A small generator of numbers (splitmix64).
+/// A small pseudo-random number generator (splitmix64).
 pub struct Dice(pub u64);
 
 impl Dice {
@@ -35,7 +35,7 @@ impl Dice {
     }
 }
 
-/// A folder with these versions of project P.
+/// A catalog with these versions of project P.
 pub fn folder(versions: &[&str]) -> Catalog {
     let file = |(number, version): (u8, &&str)| ScannedFile {
         path: format!("P/{version}/u.bin"),
@@ -60,8 +60,8 @@ pub fn folder(versions: &[&str]) -> Catalog {
     Catalog::build(found)
 }
 
-/// A device asks, and takes what it is offered; `outcome`: how the server sees the end of that. Returns whether it was
-/// offered anything.
+/// Sends a device's check, and downloads the offered file. `outcome` is the end of the transfer as the server sees it.
+/// Returns whether there was an offer.
 pub fn visit(
     fleet: &mut Fleet,
     catalog: &Catalog,

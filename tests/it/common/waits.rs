@@ -1,4 +1,4 @@
-//! How long checks wait while something else happens.
+//! Measurement of the time that checks wait while other work is in progress.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,13 +17,14 @@ impl Waits {
         self.0.len()
     }
 
-    /// The wait that so many percent of the checks do not exceed.
+    /// The wait that this percentage of the checks does not exceed.
     pub fn percentile(&self, percent: usize) -> Duration {
         self.0[(self.0.len() - 1) * percent / 100]
     }
 }
 
-/// Does something, while a device of a project checks over HTTP and one over UDP, which both have the newest version.
+/// Runs `work` while one device checks over HTTP and another over UDP. Both already have the newest version of the
+/// project.
 pub fn beside_checks<T>(server: &Server, project: &str, work: impl FnOnce() -> T) -> (T, Waits) {
     let is_done = AtomicBool::new(false);
     let checks = |check: &(dyn Fn() + Sync)| {

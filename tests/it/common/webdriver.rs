@@ -1,5 +1,5 @@
-//! A real browser, driven over the WebDriver protocol (W3C WebDriver level 2) that chromedriver speaks:
-//! plain HTTP and JSON, so no other program and no library is needed for it.
+//! Client that drives a real browser over the WebDriver protocol (W3C WebDriver level 2) of chromedriver:
+//! plain HTTP and JSON, which needs no other program and no library.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// How long to wait for what should happen soon, on a machine that is busy with other things.
+/// Time to wait for events that should happen soon, on a machine that is busy with other work.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Browsers that may run at once: a test mostly waits for what the page shows next.
+/// Number of browsers that may still be started. Several can run at once because a test mostly waits for the page.
 static FREE: Mutex<u32> = Mutex::new(3);
 
 /// Notified when a browser has ended.
 static ENDED: Condvar = Condvar::new();
 
-/// One of the browsers that may run at once.
+/// Permission to run one browser.
 struct Turn;
 
 impl Turn {
@@ -36,7 +36,7 @@ impl Drop for Turn {
     }
 }
 
-/// A headless Chromium with one window. It ends with this value.
+/// A headless Chromium with one window. Dropping this value ends Chromium.
 pub struct Browser {
     driver: Child,
     port: u16,
@@ -45,13 +45,13 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts it, once few enough run. `None`: this machine has none, and that was said; with
-    /// CI=true that is a failure, unless LUAT_OTA_NO_BROWSER=1.
+    /// Starts a browser as soon as few enough are running. Returns `None`, and reports the skip, if this
+    /// machine has no browser. With CI=true a missing browser is a failure, unless LUAT_OTA_NO_BROWSER=1.
     pub fn start(test: &str) -> Option<Browser> {
         let turn = Turn::take();
         let set = |name: &str, to: &str| std::env::var(name).as_deref() == Ok(to);
         let skip = |why: &str| {
-            // Written past the test harness, which shows nothing of tests that pass.
+            // Written to stderr directly, because the test harness hides the output of tests that pass.
             let line = format!("skipped: {test}: {why}\n");
             let _ = std::io::stderr().write_all(line.as_bytes());
         };
@@ -95,7 +95,7 @@ impl Browser {
         };
         let arguments = [
             "--headless=new",
-            // In a container, and as root, there is no sandbox to be had; only our own page is opened.
+            // No sandbox is available in a container or for root. Only the server's own page is opened.
             "--no-sandbox",
             "--disable-dev-shm-usage",
             "--disable-gpu",
@@ -106,7 +106,7 @@ impl Browser {
             "goog:loggingPrefs": { "browser": "ALL" },
             "goog:chromeOptions": { "args": arguments },
         }}});
-        // Debian packs the driver and the browser apart.
+        // Debian has separate packages for the driver and the browser.
         let session = match browser.request("POST", "/session", Some(&wanted)) {
             Ok(session) => session,
             Err(error) => {
@@ -119,7 +119,7 @@ impl Browser {
         Some(browser)
     }
 
-    /// One command. The error is the browser's sentence.
+    /// Runs one command. The error is the browser's message.
     fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).map_err(|e| e.to_string())?;
         stream.set_read_timeout(Some(PATIENCE * 2)).unwrap();
@@ -161,7 +161,7 @@ impl Browser {
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// A command of Chromium's own protocol.
+    /// Runs a command of the Chrome DevTools Protocol.
     pub fn devtools(&self, command: &str, parameters: Value) -> Value {
         self.post(
             "/goog/cdp/execute",
@@ -169,7 +169,7 @@ impl Browser {
         )
     }
 
-    /// The size of the window in CSS pixels; below 600 wide it is a phone with a finger.
+    /// Sets the size of the window in CSS pixels. A window less than 600 wide is a phone with a touch screen.
     pub fn size(&self, width: u32, height: u32) {
         self.devtools(
             "Emulation.setDeviceMetricsOverride",
@@ -177,7 +177,7 @@ impl Browser {
         );
     }
 
-    /// What the system asks for: `light` or `dark`.
+    /// Sets the colour scheme that the system prefers: `light` or `dark`.
     pub fn scheme(&self, scheme: &str) {
         self.devtools(
             "Emulation.setEmulatedMedia",
@@ -185,7 +185,7 @@ impl Browser {
         );
     }
 
-    /// The language that the user prefers, for pages opened from now on.
+    /// Sets the language that the user prefers, for pages opened from now on.
     pub fn language(&self, tag: &str) {
         let agent = self.js("return navigator.userAgent", json!([]));
         self.devtools(
@@ -194,7 +194,7 @@ impl Browser {
         );
     }
 
-    /// Goes there, from scratch even if only the fragment is another.
+    /// Loads a page, even if only the fragment of the address differs.
     pub fn open(&self, url: &str) {
         self.post("/url", json!({ "url": "about:blank" }));
         self.post("/url", json!({ "url": url }));
@@ -208,7 +208,7 @@ impl Browser {
         )
     }
 
-    /// Runs it until it gives something true; fails with `what` and the text of the page.
+    /// Runs a script until it returns a true value; fails with `what` and the text of the page.
     pub fn wait(&self, what: &str, script: &str, arguments: Value) -> Value {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -229,14 +229,14 @@ impl Browser {
         }
     }
 
-    /// What can be read in the first element of this selector.
+    /// The visible text of the first element that matches a selector.
     pub fn text(&self, css: &str) -> String {
         let script = "const e = document.querySelector(arguments[0]); return e ? e.innerText : ''";
         let text = self.js(script, json!([css]));
         text.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits until this text can be read there.
+    /// Waits until an element that matches the selector shows this text.
     pub fn wait_text(&self, css: &str, text: &str) {
         let script = "return [...document.querySelectorAll(arguments[0])].some((e) => e.innerText.includes(arguments[1]))";
         self.wait(&format!("{text:?} in {css}"), script, json!([css, text]));
@@ -251,15 +251,15 @@ impl Browser {
         id.and_then(Value::as_str).unwrap().to_owned()
     }
 
-    /// Clicks as a person does: it must be in sight, after scrolling if need be, and nothing may lie over it.
+    /// Clicks as a person does: the element must be visible, after scrolling if needed, and not covered by another.
     pub fn click(&self, css: &str) {
-        // The page may draw a card anew between looking and clicking: a person would click again, too.
+        // The page may redraw a card between the search and the click. A person would click again, too.
         for last in [false, false, false, true] {
             let path = format!("{}/element/{}/click", self.session, self.element(css));
             match self.request("POST", &path, Some(&json!({}))) {
                 Ok(_) => return,
                 Err(error) if !last && error.contains("stale element") => {}
-                // Or scroll, if the bar at the lower edge of a phone lies over it.
+                // Or scroll, if the bar at the lower edge of a phone covers the element.
                 Err(error) if !last && error.contains("click intercepted") => {
                     let script = "
                         const element = document.querySelector(arguments[0]);
@@ -274,7 +274,7 @@ impl Browser {
         }
     }
 
-    /// Types into a field what it shall hold.
+    /// Replaces the content of a field by typing.
     pub fn fill(&self, css: &str, text: &str) {
         let element = self.element(css);
         self.post(&format!("/element/{element}/clear"), json!({}));
@@ -284,7 +284,7 @@ impl Browser {
         );
     }
 
-    /// Presses one key (WebDriver section 17.4.2 has the code points of those without a letter).
+    /// Presses one key (WebDriver section 17.4.2 lists the code points of keys without a letter).
     pub fn key(&self, key: char) {
         self.post(
             "/actions",
@@ -295,7 +295,7 @@ impl Browser {
         );
     }
 
-    /// What the page complained about since the last call.
+    /// Messages that the page wrote to the console since the last call.
     pub fn console(&self) -> Vec<String> {
         let entries = self.post("/se/log", json!({ "type": "browser" }));
         let entries = entries.as_array().cloned().unwrap_or_default();
@@ -305,7 +305,7 @@ impl Browser {
             .collect()
     }
 
-    /// The window as a PNG.
+    /// A screenshot of the window as a PNG.
     pub fn screenshot(&self) -> Vec<u8> {
         let path = format!("{}/screenshot", self.session);
         let text = self.request("GET", &path, None).unwrap();
@@ -315,7 +315,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Ends Chromium and takes its folder away; then the driver, by its own id.
+        // Ends Chromium and removes its folder; then ends the driver by its process id.
         if !self.session.is_empty() {
             let _ = self.request("DELETE", &self.session, None);
         }
@@ -324,7 +324,7 @@ impl Drop for Browser {
     }
 }
 
-/// Base64 (RFC 4648 section 4) back to bytes.
+/// Decodes base64 (RFC 4648 section 4).
 fn base64(text: &str) -> Vec<u8> {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);

@@ -1,4 +1,4 @@
-//! Rules edited through both servers at the same time.
+//! Test of rules that are edited through both servers at the same time.
 
 use serde_json::{Value, json};
 
@@ -8,15 +8,15 @@ use crate::common;
 use common::operator::Operator;
 use common::{PATIENCE, luat, wait_until};
 
-/// Edits through each server.
+/// Number of edits through each server.
 const EDITS: u32 = 10;
 
-/// A device that nobody plays.
+/// The id of a device that no module of the fleet has.
 fn stranger(replica: usize, edit: u32) -> String {
     format!("8629914499{replica}{edit:04}")
 }
 
-/// The rules of a project with their tag.
+/// The rules of a project with their ETag.
 fn read(operator: &Operator) -> (Value, String) {
     let told = operator.get(&target());
     let tag = told.header("etag").unwrap().to_owned();
@@ -27,7 +27,7 @@ fn target() -> String {
     format!("/api/v1/rules/{}", PROJECTS[1])
 }
 
-/// The status of an edit on the condition that the rules have this tag.
+/// The status of an edit that requires the rules to have this ETag.
 fn write(operator: &Operator, tag: &str, rules: &Value) -> u16 {
     let condition = format!("If-Match: {tag}\r\n");
     let rules = rules.to_string();
@@ -36,7 +36,7 @@ fn write(operator: &Operator, tag: &str, rules: &Value) -> u16 {
         .status
 }
 
-/// Adds devices to `deny` through both servers; none may get lost, and both must follow.
+/// Adds devices to `deny` through both servers. No edit may be lost, and both servers must apply all.
 pub fn through_both(pair: &mut Pair) {
     let project = PROJECTS[1];
     pair.shared
@@ -68,13 +68,13 @@ pub fn through_both(pair: &mut Pair) {
         writers.map(|writer| writer.join().unwrap())
     });
     println!("edits: {EDITS} through each server, {conflicts:?} conflicts");
-    // One that has not read the other's edit is refused.
+    // A server refuses an edit that is based on rules without the other server's edit.
     let (rules, tag) = read(&operators[0]);
     let mut newer = rules.clone();
     newer["percent"] = json!(100);
     assert_eq!(write(&operators[1], &tag, &newer), 200);
     assert_eq!(write(&operators[0], &tag, &rules), 412);
-    // The file has every edit.
+    // The file contains every edit.
     let path = pair.shared.path(&format!("{project}/release.json"));
     let file: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     assert_eq!(file["percent"], 100);
@@ -82,7 +82,7 @@ pub fn through_both(pair: &mut Pair) {
     denied.sort_by_key(Value::to_string);
     let all = (0..2).flat_map(|replica| (0..EDITS).map(move |edit| stranger(replica, edit)));
     assert_eq!(denied, all.map(Value::from).collect::<Vec<_>>());
-    // Both servers follow.
+    // Both servers apply the rules.
     for (operator, replica) in operators.iter().zip(&pair.replicas) {
         assert_eq!(read(operator).0, file);
         for stranger in [stranger(0, 0), stranger(1, EDITS - 1)] {

@@ -1,4 +1,4 @@
-//! Sixty emulated modules of all generations, which ask again and again over HTTP, UDP and TCP.
+//! Sixty emulated modules of all generations that send checks repeatedly over HTTP, UDP and TCP.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -19,34 +19,34 @@ use smol::{LocalExecutor, Timer};
 use super::SIZE;
 use crate::common::datagrams::Dice;
 
-/// Modules of a fleet.
+/// Number of modules of a fleet.
 pub const MODULES: u32 = 60;
 
-/// How many times faster than the wall's clock the modules' run: their time limits are 10 s and more.
+/// Factor by which the modules' clocks run faster than real time: their time limits are 10 s and more.
 pub const SPEED: u32 = 3;
 
-/// Bytes per second that a module takes, on the wall's clock: a download lasts five seconds.
+/// Bytes per second that a module receives, in real time: a download takes five seconds.
 const BANDWIDTH: u64 = 40_000;
 
-/// The longest time from one check of a module to its next, on the wall's clock.
+/// Longest time between two checks of a module, in real time.
 pub const INTERVAL: Duration = Duration::from_millis(1500);
 
-/// One module in three loses its link once in each update.
+/// Percentage of updates in which a module loses its link once.
 const CUT_PERCENT: u64 = 33;
 
-/// What a module restarts with.
+/// The image that a module runs after its restart.
 pub type Image = Vec<u8>;
 
-/// How an attempt ended.
+/// Result of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// With the image of this release.
+    /// The module runs the image of this release.
     Updated(u32),
     /// The server had nothing newer.
     Nothing,
-    /// Why.
+    /// The attempt failed for this reason.
     Failed(String),
-    /// With bytes that are no image.
+    /// The module received bytes that are not an image.
     Torn,
 }
 
@@ -55,9 +55,9 @@ pub enum End {
 pub struct Try {
     pub module: u32,
     pub ended: Instant,
-    /// Bytes of the file.
+    /// Number of bytes of the file that the module received.
     pub body: u64,
-    /// Connections.
+    /// Number of connections.
     pub connects: u32,
     pub end: End,
 }
@@ -66,7 +66,7 @@ struct Shared {
     http: SocketAddr,
     udp: SocketAddr,
     tcp: SocketAddr,
-    /// SHA-256 of the images of each release, by its number.
+    /// SHA-256 of the images of each release, indexed by the release's number.
     digests: Mutex<Vec<Vec<[u8; 32]>>>,
     newest: AtomicU32,
     tries: Mutex<Vec<Try>>,
@@ -77,7 +77,7 @@ struct Shared {
     over: AtomicBool,
 }
 
-/// A running fleet; stopped at the end.
+/// A running fleet; stopped when this value is dropped.
 pub struct Fleet {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -107,11 +107,11 @@ pub fn imei(number: u32) -> String {
     format!("{}", 862_991_440_000_000 + u64::from(number) * 7)
 }
 
-/// Project of the LuatOS modules, whose package check the emulation plays, and of the others.
+/// Project of the LuatOS modules, whose package verification the emulation performs, and project of the others.
 pub const PROJECTS: [&str; 2] = ["NEW", "OLD"];
 
 impl Fleet {
-    /// Modules that run release 0.
+    /// Starts the modules, which run release 0.
     pub fn start(http: SocketAddr, udp: SocketAddr, tcp: SocketAddr) -> Fleet {
         let numbers = || (0..MODULES).map(|_| AtomicU32::new(0)).collect();
         let shared = Arc::new(Shared {
@@ -150,7 +150,8 @@ impl Fleet {
         }
     }
 
-    /// The number of a new release with one of these images for each module. Call it before the files are there.
+    /// Registers a new release with one of these images for each module, and returns its number. Call this
+    /// function before the files are dropped.
     pub fn expect(&self, images: &[Image]) -> u32 {
         let mut digests = self.shared.digests.lock().unwrap();
         digests.push(
@@ -164,7 +165,7 @@ impl Fleet {
         number
     }
 
-    /// Modules that run the newest release, and have told a server so.
+    /// Number of modules that run the newest release and have reported it to a server.
     pub fn updated(&self) -> usize {
         let newest = self.shared.newest.load(Relaxed);
         let reported = self.shared.reported.iter();
@@ -173,19 +174,19 @@ impl Fleet {
             .count()
     }
 
-    /// Modules that do not run the newest release.
+    /// Numbers of the modules that do not run the newest release.
     pub fn behind(&self) -> Vec<u32> {
         let newest = self.shared.newest.load(Relaxed);
         let behind = |number: &u32| self.shared.runs[*number as usize].load(Relaxed) != newest;
         (0..MODULES).filter(behind).collect()
     }
 
-    /// Takes the attempts since the last call.
+    /// Returns and removes the attempts since the last call.
     pub fn tries(&self) -> Vec<Try> {
         std::mem::take(&mut self.shared.tries.lock().unwrap())
     }
 
-    /// Whether the fleet's thread is alive.
+    /// Whether the fleet's thread is running.
     pub fn lives(&self) -> bool {
         self.thread
             .as_ref()
@@ -202,7 +203,7 @@ impl Drop for Fleet {
     }
 }
 
-/// One module, from now on.
+/// Plays one module until the fleet stops.
 async fn live(shared: &Shared, number: u32) {
     let client = client(number);
     let mut dice = Dice::new(0x5EED_0001 + u64::from(number) * 7919);
@@ -308,7 +309,7 @@ fn end(shared: &Shared, client: Client, runs: u32, played: &Played) -> End {
     End::Failed(words)
 }
 
-/// An address of its own for each module.
+/// A separate source address for each module.
 fn source(number: u32) -> IpAddr {
     Ipv4Addr::new(127, 1, (number % 7) as u8, number as u8 + 1).into()
 }

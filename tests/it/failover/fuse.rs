@@ -1,4 +1,4 @@
-//! Failing canaries that the load balancer splits between the servers.
+//! Test of a staged rollout whose failing devices the load balancer splits between the servers.
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,10 +11,11 @@ use crate::common;
 use common::packages::noise;
 use common::{PATIENCE, Reply, connect_from, get, luat, reply, wait_until};
 
-/// The old version within three seconds after a delivery is no result (docs/evidence.md).
+/// Time between a delivery and the next check. The old version within three seconds after a delivery is not counted as
+/// a result (docs/evidence.md).
 const REBOOT: Duration = Duration::from_millis(4200);
 
-/// The canaries are of these IMEIs. A range: devices that `allow` names singly do not count.
+/// Range of the failing devices' IMEIs. Devices that `allow` names individually are not counted.
 const FIRST: u64 = 862_991_430_000_000;
 const RANGE: &str = "862991430000000-862991430000999";
 
@@ -22,7 +23,7 @@ fn imei(number: u64) -> String {
     (FIRST + number).to_string()
 }
 
-/// A check through the load balancer. Each device has a network of its own.
+/// Sends a check through the load balancer. Each device has its own network.
 fn ask(balancer: SocketAddr, number: u64, target: &str) -> Reply {
     let source: IpAddr = Ipv4Addr::new(127, 9, number as u8, 1).into();
     let mut stream = connect_from(Some(source), balancer, 0);
@@ -31,11 +32,11 @@ fn ask(balancer: SocketAddr, number: u64, target: &str) -> Reply {
     reply::read(&mut stream, false).unwrap()
 }
 
-/// Two devices of each server.
+/// Finds four devices, two of each server.
 fn canaries(pair: &Pair) -> Vec<u64> {
     let mut found = [const { Vec::new() }; 2];
     for number in 1..200 {
-        // Of another project: the release knows nothing of it.
+        // A check of another project, which does not affect the release.
         let target = luat("OTHER", &imei(number), "1.0.0");
         let marks = pair
             .replicas
@@ -65,8 +66,8 @@ fn canaries(pair: &Pair) -> Vec<u64> {
     found.concat()
 }
 
-/// Lets four canaries, two of each server, fall back to their old version; whether the release pauses itself everywhere.
-/// `devices` is that of the fuse.
+/// Lets four devices, two of each server, fall back to their old version. Returns whether the release pauses itself on
+/// all servers. `devices` is the value in the fuse.
 fn pauses(hosts: u8, devices: u32, fleet: bool) -> Option<bool> {
     let pair = Pair::start(Balancer::Nginx, hosts, Duration::from_secs(600), fleet)?;
     let bytes = noise(71, 20_000);
@@ -85,11 +86,11 @@ fn pauses(hosts: u8, devices: u32, fleet: bool) -> Option<bool> {
             replica.release("P", "2.0.0")["state"] == "live"
         });
     }
-    // Until one server pauses the release, or each has had its two results for two rounds. Through a proxy, the second fall back in a
-    // row is a result.
+    // Repeat until one server pauses the release, or each has had its two results for two rounds. Through a proxy, the
+    // second consecutive fall-back is counted as a result.
     let state = |replica: &Replica| replica.release("P", "2.0.0")["state"].clone();
     let reverted = "luat_ota_updates_total{result=\"reverted\"}";
-    // Rounds in which both had their results.
+    // Number of rounds in which both servers had their results.
     let mut judged = 0;
     for round in 0.. {
         assert!(
@@ -106,13 +107,13 @@ fn pauses(hosts: u8, devices: u32, fleet: bool) -> Option<bool> {
             break;
         }
         judged += u32::from(all(&|replica| replica.metric(reverted) >= 2));
-        // What they share arrives within ten seconds.
+        // Shared outcomes arrive within ten seconds.
         if judged == 3 && !fleet {
             return Some(false);
         }
         std::thread::sleep(REBOOT);
     }
-    // The pause of one reaches the other.
+    // The pause on one server reaches the other.
     for replica in &pair.replicas {
         wait_until("the release is paused", PATIENCE, || {
             state(replica) != "live"

@@ -1,6 +1,6 @@
-//! Promise: behind nginx and HAProxy, configured as docs/high-availability.md says, sixty modules from the first edition to
-//! libfota3 are updated over HTTP, UDP and TCP whatever becomes of one of two servers: no module gets a wrong byte, no server
-//! counts a device twice, and what a failure costs is bounded.
+//! Promise: behind nginx and HAProxy, configured as docs/high-availability.md says, sixty modules from the first
+//! edition to libfota3 are updated over HTTP, UDP and TCP even if one of two servers fails in any way: no module gets a
+//! wrong byte, no server counts a device twice, and the cost of a failure is bounded.
 #![cfg(all(feature = "lab", feature = "operator"))]
 
 mod edits;
@@ -18,35 +18,35 @@ use fleet::{End, Fleet, MODULES, PROJECTS, Try, imei, version};
 use pair::{Balancer, Pair, Replica};
 use rustix::process::Signal;
 
-/// Bytes of an image: more than a load balancer holds.
+/// Size of an image in bytes: more than a load balancer buffers.
 const SIZE: usize = 160_000;
 
-/// How long a phase may take on a machine that is very busy.
+/// Time limit of a phase on a very busy machine.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// In place of the ten minutes of slow fail-back.
+/// Delay of fail-back, instead of the ten minutes in the document.
 const FAIL_BACK: Duration = Duration::from_secs(8);
 
-/// What it cost to bring a release to all modules.
+/// Cost of updating all modules to a release during a failure.
 struct Cost {
     name: &'static str,
-    /// Attempts since the failure that ended without the release.
+    /// Number of attempts since the failure that ended without the release.
     failed: usize,
-    /// Bytes of files that came and are in no module.
+    /// Bytes of files that were received and that no module installed.
     wasted: u64,
-    /// From the failure to the end of the last attempt that failed, and to the last report of the new version.
+    /// Time from the failure to the end of the last failed attempt, and to the last report of the new version.
     recovered: Duration,
     updated: Duration,
     /// Devices that connected more than once.
     interrupted: HashSet<String>,
 }
 
-/// Publishes releases to a fleet, makes one of two servers fail meanwhile, and counts.
+/// A test run that publishes releases to a fleet, makes one of two servers fail, and counts the cost.
 struct Play {
     balancer: Balancer,
     pair: Pair,
     fleet: Fleet,
-    /// The servers share outcomes.
+    /// Whether the servers share outcomes.
     shares: bool,
     costs: Vec<Cost>,
 }
@@ -79,7 +79,7 @@ impl Play {
         release
     }
 
-    /// Brings a release to all modules. While downloads run at each server, `failure` happens.
+    /// Updates all modules to a release, and calls `failure` while both servers send downloads.
     fn phase(&mut self, name: &'static str, failure: impl FnOnce(&mut Pair)) {
         drop(self.fleet.tries());
         let release = self.publish();
@@ -123,8 +123,8 @@ impl Play {
         self.costs.push(cost);
     }
 
-    /// No server lists a device twice, and both together know all of them. A device is confirmed at both only if it lost
-    /// its connection during the update, so that each may have sent a part.
+    /// Checks that no server lists a device twice, and that both together know all devices. A device is confirmed by
+    /// both servers only if it lost its connection during the update, so that each may have sent a part.
     fn no_device_counts_twice(&self) {
         let fleet: HashSet<String> = (0..MODULES).map(imei).collect();
         let lists = |query: &str| {
@@ -152,7 +152,7 @@ impl Play {
         for (release, cost) in (1..).zip(&self.costs) {
             let version = version(release);
             if self.shares {
-                // What the servers share has each device once.
+                // The shared outcomes contain each device once.
                 for replica in &self.pair.replicas {
                     let confirmed = PROJECTS.map(|project| {
                         replica.metric(&format!(
@@ -181,7 +181,7 @@ impl Play {
     }
 }
 
-/// Counts attempts; fails if they cost more than they may.
+/// Adds up the cost of the attempts; fails if it exceeds the bounds.
 fn cost(name: &'static str, tries: &[Try], began: Instant, updated: Duration) -> Cost {
     let torn: Vec<&Try> = tries.iter().filter(|it| it.end == End::Torn).collect();
     assert!(torn.is_empty(), "{name}: wrong images: {torn:?}");
@@ -197,13 +197,15 @@ fn cost(name: &'static str, tries: &[Try], began: Instant, updated: Duration) ->
         .filter(|it| it.ended > began && !is_update(it))
         .collect();
     let body: u64 = tries.iter().map(|it| it.body).sum();
-    // A module that loses its connection has half an image on average. One in three loses it by the cut, one in two at
-    // most when its server fails, and one in two at most when that is back: less than one image for each module.
+    // A module that loses its connection has half an image on average. A third of the modules lose it by the cut, at
+    // most half when their server fails, and at most half when that server returns: less than one image per module in
+    // total.
     let wasted = body.saturating_sub(updates * SIZE as u64);
     let most = updates * SIZE as u64;
     assert!(wasted <= most, "{name}: {wasted} bytes wasted: {tries:?}");
-    // The same for attempts, with one more for a resume that is refused; and until the load balancer has noticed the
-    // failure, for up to 10 s, the modules of the failed server that use UDP, one in eight, ask in vain every 1.5 s.
+    // The same bound for attempts, with one more for a resume that is refused. In addition, until the load balancer has
+    // noticed the failure, for up to 10 s, the modules of the failed server that use UDP, one in eight, send a check
+    // every 1.5 s without success.
     let most = MODULES as usize * 3;
     assert!(
         failed.len() <= most,
@@ -222,7 +224,7 @@ fn cost(name: &'static str, tries: &[Try], began: Instant, updated: Duration) ->
     }
 }
 
-/// `fleet`: the servers share outcomes.
+/// Plays all failures. `fleet`: whether the servers share outcomes.
 fn survives(balancer: Balancer, hosts: u8, fleet: bool) {
     let Some(mut play) = Play::begin(balancer, hosts, fleet) else {
         return;
@@ -236,7 +238,8 @@ fn survives(balancer: Balancer, hosts: u8, fleet: bool) {
     play.phase("SIGTERM", |pair| pair.replicas[1].terminate());
     play.pair.replicas[1].restart();
     play.pair.wait_for_devices(1, 0, 10);
-    // Until all modules were updated without it. Most wait until the load balancer takes it for lost, after 15 s.
+    // Until all modules are updated without this server. Most wait until the load balancer considers the server lost,
+    // after 15 s.
     play.phase("SIGSTOP", |pair| pair.replicas[0].signal(Signal::STOP));
     let mark = play.pair.replicas[0].server().log_mark();
     play.pair.replicas[0].signal(Signal::CONT);
@@ -247,7 +250,7 @@ fn survives(balancer: Balancer, hosts: u8, fleet: bool) {
     println!("{:?}: {}", play.balancer, table(&play.costs));
 }
 
-/// Rows for docs/high-availability.md.
+/// Table rows for docs/high-availability.md.
 fn table(costs: &[Cost]) -> String {
     let rows = costs.iter().map(|cost| {
         format!(

@@ -1,4 +1,4 @@
-//! Two servers that share the firmware folder and the secret, and a load balancer in front of them.
+//! Two servers that share the firmware folder and the secret, with a load balancer in front of them.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -18,10 +18,10 @@ use serde_json::Value;
 use super::LIMIT;
 use super::fleet::INTERVAL;
 
-/// One server. Its ports remain after it has stopped.
+/// One server. Its ports stay reserved after it has stopped.
 pub struct Replica {
     server: Option<Server>,
-    /// The state folder while no server runs.
+    /// The state folder, while no server runs.
     place: Option<Place>,
     pub ports: Ports,
     firmware: PathBuf,
@@ -47,7 +47,7 @@ impl Replica {
         replica
     }
 
-    /// Starts the server that was stopped, on the same ports.
+    /// Starts the stopped server again on the same ports.
     pub fn restart(&mut self) {
         let (http, packets) = (self.ports.http.to_string(), self.ports.packets.to_string());
         let mut flags = vec!["--http", &http, "--udp", &packets];
@@ -59,7 +59,7 @@ impl Replica {
         self.server = Some(server);
     }
 
-    /// A release as the server shows it.
+    /// A release as the server's API shows it.
     pub fn release(&self, project: &str, version: &str) -> Value {
         let list = self.operator().get("/api/v1/releases").json();
         let releases = list["releases"].as_array().unwrap();
@@ -83,7 +83,7 @@ impl Replica {
         self.place = self.server.take().map(Server::kill);
     }
 
-    /// SIGTERM. Its downloads may take the whole of `--grace`.
+    /// Sends SIGTERM and waits. Downloads may take the whole time of `--grace`.
     pub fn terminate(&mut self) {
         self.signal(Signal::TERM);
         let status = self.server.as_mut().unwrap().wait_for_exit(LIMIT);
@@ -99,7 +99,7 @@ impl Replica {
         self.server().signal(signal);
     }
 
-    /// `luat-ota drain`.
+    /// Runs `luat-ota drain`.
     pub fn drain(&self) {
         let (firmware, state) = (&self.firmware, self.server().place().state());
         let output = common::run(&[
@@ -111,7 +111,7 @@ impl Replica {
         assert!(output.status.success(), "{}", common::both(&output));
     }
 
-    /// The value of a metric, with its labels; 0 if there is none.
+    /// The value of a metric with its labels; 0 if the metric does not exist.
     pub fn metric(&self, name: &str) -> u64 {
         let text = self.operator().get("/metrics").text();
         let line = text.lines().find_map(|line| line.strip_prefix(name));
@@ -119,7 +119,7 @@ impl Replica {
     }
 }
 
-/// A program in front of the servers, stopped at the end.
+/// A program in front of the servers; stopped when this value is dropped.
 struct Program {
     child: Child,
     _place: Place,
@@ -127,7 +127,7 @@ struct Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // nginx stops its workers.
+        // With SIGTERM, nginx stops its workers.
         let pid = rustix::process::Pid::from_child(&self.child);
         let _ = rustix::process::kill_process(pid, Signal::TERM);
         if wait_for_exit(&mut self.child, Duration::from_secs(5)).is_none() {
@@ -137,11 +137,11 @@ impl Drop for Program {
     }
 }
 
-/// Which programs distribute the requests.
+/// The programs that distribute the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Balancer {
     Nginx,
-    /// HAProxy for HTTP and TCP. It does not forward UDP: nginx does.
+    /// HAProxy for HTTP and TCP. HAProxy does not forward UDP, so nginx does.
     HaProxy,
 }
 
@@ -149,13 +149,13 @@ pub enum Balancer {
 pub struct Pair {
     pub replicas: [Replica; 2],
     pub balancer: Ports,
-    /// Where UDP goes.
+    /// The address for UDP.
     pub udp: SocketAddr,
     pub shared: Place,
     _programs: Vec<Program>,
 }
 
-/// Addresses of this machine that no other test uses: a port of a stopped server stays free.
+/// An address of this machine that no other test uses, so that the ports of a stopped server stay free.
 fn host(number: u8) -> IpAddr {
     let [.., high, low] = std::process::id().to_be_bytes();
     Ipv4Addr::new(127, 128 | (high & 0x3f), low, number).into()
@@ -167,8 +167,9 @@ fn free(host: IpAddr) -> SocketAddr {
 }
 
 impl Pair {
-    /// `None`, and a line that says so, where a program is not installed. `hosts`: the number of the first of four
-    /// addresses. `slow_fail_back` stands for the ten minutes of the document. `fleet`: the servers share outcomes.
+    /// Starts all programs. Returns `None`, and reports the skip, if a program is not installed. `hosts` is the
+    /// number of the first of four addresses. `slow_fail_back` replaces the ten minutes of the document. `fleet`
+    /// states whether the servers share outcomes.
     pub fn start(
         balancer: Balancer,
         hosts: u8,
@@ -246,7 +247,7 @@ impl Pair {
         })
     }
 
-    /// Waits until so many devices have asked a server since this line of its log.
+    /// Waits until this number of devices have sent checks to a server since this line of its log.
     pub fn wait_for_devices(&self, replica: usize, mark: usize, count: usize) {
         let log = &self.replicas[replica].server().log;
         wait_until("the server is used", LIMIT, || {
@@ -259,7 +260,7 @@ impl Pair {
         });
     }
 
-    /// Waits until no device has asked a server for twice the time in which a module asks again.
+    /// Waits until a server has received no check for twice the interval of a module.
     pub fn wait_until_unused(&self, replica: usize) {
         let log = &self.replicas[replica].server().log;
         let is_check = |line: &str| device_of_check(line).is_some();
@@ -270,7 +271,7 @@ impl Pair {
     }
 }
 
-/// The device of a check, in a line of the log.
+/// The device whose check a line of the log records.
 fn device_of_check(line: &str) -> Option<String> {
     let line: Value = serde_json::from_str(line).ok()?;
     let device = line["device"]
@@ -279,13 +280,13 @@ fn device_of_check(line: &str) -> Option<String> {
     Some(device.to_owned())
 }
 
-/// Like `str::replace`, of a text that must be there.
+/// Like `str::replace`, but fails if the text does not contain `from`.
 fn replaced(text: &str, from: &str, to: &str) -> String {
     assert!(text.contains(from), "{from} is not in {text}");
     text.replace(from, to)
 }
 
-/// nginx with these two parts of a configuration, and the files in which it names servers.
+/// Starts nginx with these two parts of a configuration. Returns also the files in which it names servers.
 fn nginx(http: &str, stream: &str, listens: SocketAddr) -> Option<(Program, NginxFiles)> {
     let place = Place::new();
     let root = place.root.clone();
@@ -312,7 +313,7 @@ struct NginxFiles {
     servers: [PathBuf; 2],
 }
 
-/// The script of docs/high-availability.md that checks the servers for nginx.
+/// Starts the script of docs/high-availability.md that checks the servers for nginx.
 fn checks(script: &str, files: &NginxFiles) -> Program {
     let place = Place::new();
     let state = place.root.join("checks").display().to_string();

@@ -1,4 +1,4 @@
-//! Ids of devices, as they are written and sent.
+//! Tests of device ids in all the forms in which they are written and sent.
 
 use super::*;
 
@@ -75,11 +75,11 @@ fn an_id_is_one_device_however_it_is_written_and_sent() {
             .must_be_for(bytes.len())
             .unwrap();
     }
-    // As Air1601 sends it: raw, control bytes and all, but for what libfota3 encodes.
+    // As Air1601 sends the id: raw bytes, including control bytes, except those that libfota3 encodes.
     let raw = b"GET /api/site/turnkey_fota?uid=0B\x00S11:\xff&project_key=k&model=Air1601&core_id=1&core_version=1004&script_name=P&script_version=001.000.000 HTTP/1.1\r\nHost: h:80\r\n\r\n";
     let body: serde_json::Value = serde_json::from_slice(&server.http(raw).body).unwrap();
     assert_eq!(body["code"], 0, "{body}");
-    // The log has one name for it.
+    // The log uses one name for the device.
     server.wait_for_log("the MAC", |line| {
         line.contains("\"device\":\"a1b2c3d4e5f6\"")
     });
@@ -121,7 +121,7 @@ fn what_stands_for_no_id_is_none() {
         .map(|id| format!("/luat/update/P?{id}&version=1.0.0"))
         .collect();
     for _ in 0..12 {
-        // One device would be held by the loop guard.
+        // The loop guard would hold a single device.
         let wanted: Vec<(&str, &[u8])> =
             requests.iter().map(|one| (one.as_str(), &*bytes)).collect();
         all_get(&server, &wanted);

@@ -1,5 +1,5 @@
-//! Promise: every name and version form that modules in the field send finds its release, and what names no
-//! release is said in the log (docs/protocol.md 9a, 9b; docs/cases.md "Names and versions").
+//! Promise: every name and version form that modules in the field send finds its release, and the log reports a check
+//! whose name matches no release (docs/protocol.md 9a, 9b; docs/cases.md "Names and versions").
 
 mod device_ids;
 
@@ -10,12 +10,12 @@ use common::packages::{EC7XX, EC618, delta_package, noise, script_package};
 use common::{PATIENCE, Place, Rows, Server, both, get, run};
 use serde_json::json;
 
-/// IMEIs that no other request has.
+/// An IMEI that no other request uses.
 fn imei(number: usize) -> String {
     format!("86299144{:07}", 1_000_000 + number)
 }
 
-/// Asks each target, with an IMEI of its own for `IMEI`, until it gets these bytes.
+/// Repeats each check until it gets these bytes. A separate IMEI replaces the word `IMEI` in each target.
 fn all_get(server: &Server, requests: &[(&str, &[u8])]) {
     let mut rows = Rows::default();
     for (number, (target, bytes)) in requests.iter().enumerate() {
@@ -28,7 +28,7 @@ fn all_get(server: &Server, requests: &[(&str, &[u8])]) {
     rows.finish();
 }
 
-/// Asks each target until it gets this refusal. Call it when everything is read.
+/// Repeats each check until it gets this refusal. Call this function after all files have been read.
 fn all_refused(server: &Server, requests: &[(&str, u16, u32)]) {
     let mut rows = Rows::default();
     for (number, (target, status, code)) in requests.iter().enumerate() {
@@ -72,11 +72,11 @@ fn every_marker_between_project_and_core_is_known_over_http_udp_and_tcp() {
         ),
         (format!("{begin}CSK_CSDK_EC618&version=1.0.0"), 3),
         (format!("{begin}1.0.0_CSK_CSDK_EC618&version=1.0.0"), 3),
-        // The version stands in the name alone.
+        // The version is in the name only.
         (format!("{begin}1.0.0_CSK_CSDK_EC618&version="), 3),
         (format!("{begin}CTOP_CSDK_EC618&version=1.0.1"), 4),
         (format!("{begin}CNAME_CSDK_RDA8910&version=1.0.0"), 5),
-        // A project's name may hold a marker: the rightmost counts.
+        // A project's name may contain a marker: the rightmost marker counts.
         (
             format!("{begin}MY_CSDK_TOOL_LuatOS-SoC_EC618&version=2012.1.0"),
             6,
@@ -94,7 +94,7 @@ fn every_marker_between_project_and_core_is_known_over_http_udp_and_tcp() {
         .map(|(target, file)| (target.as_str(), files[*file].as_slice()))
         .collect();
     all_get(&server, &requests);
-    // After any marker but LuatOS-SoC the first field is a number.
+    // After any marker except LuatOS-SoC the first field is part of the version.
     let refused = format!("{begin}AIRKIT_LuatOS-Air_RDA8910&version=4035.1.0");
     all_refused(&server, &[(&refused, 404, 27)]);
     let device = Device::new(server.udp);
@@ -198,7 +198,7 @@ fn each_version_form_of_the_field_finds_what_is_newer() {
             (&soc("FOURP", "1103.1.0.2"), 404, 27),
             (&soc("FOURP", "1103.1.1.0"), 404, 27),
             (&soc("FOURQ", "1103.1.0.2"), 404, 27),
-            // A script alone fits the same core alone.
+            // A script package fits only the same core.
             (&soc("FOURQ", "1102.1.0.1"), 404, 26),
         ],
     );
@@ -359,7 +359,7 @@ fn a_request_for_nothing_that_there_is_gets_404_and_a_line_in_the_log() {
             line.contains(said) && line.contains("unknown function")
         });
     }
-    // Bounded, and nothing in it ends the line or colours it.
+    // The log line is bounded, and no byte of the request ends or colours it.
     let long = format!("/x%1b[31m{}", "y".repeat(4000));
     assert_eq!(server.get(&long).status, 404);
     let line = server.wait_for_log("the long one", |line| line.contains("yyyy"));

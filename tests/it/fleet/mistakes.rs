@@ -1,8 +1,8 @@
-//! Promise: users' and scripts' mistakes in the URL do not keep a module from updating.
+//! Promise: mistakes of users and scripts in the URL do not keep a module from updating.
 
 use super::*;
 
-/// What users write wrong (docs/protocol.md 3), as the module then asks.
+/// Plays the mistakes of docs/protocol.md 3 as the requests that modules then send.
 #[test]
 fn whatever_the_user_wrote_wrong_the_module_updates() {
     let bytes = noise(16, 3000);
@@ -24,7 +24,7 @@ fn whatever_the_user_wrote_wrong_the_module_updates() {
             "/",
             "/?",
         ] {
-            // On the second call the older libraries append their query once more.
+            // In later calls the older libraries append their query again.
             for call in [1, 2, 3] {
                 names.push(format!("{}, {path}, call {call}", client.name()));
                 let identity = client.identity(&module("1.0.0"));
@@ -73,7 +73,7 @@ fn the_scripts_own_mistakes_reach_nobody() {
     let bytes = noise(17, 3000);
     let server = server(None, &bytes);
     server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);
-    // A two-part VERSION crashes libfota and libfota2 before they ask; the others compare it.
+    // A VERSION of two parts crashes libfota and libfota2 before their check. The others compare it.
     let mut rows = Rows::default();
     fleet(
         &server,
@@ -85,7 +85,7 @@ fn the_scripts_own_mistakes_reach_nobody() {
                 Client::First(dialect, _) => {
                     dialect == luat_ota::modems::first_edition::Dialect::Official
                 }
-                // It sends its version as it is.
+                // These clients send their version unchanged.
                 Client::Libfota3(_) | Client::Libfota2File => false,
                 _ => client.luatos_core().is_some(),
             };

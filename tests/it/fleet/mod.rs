@@ -1,6 +1,6 @@
-//! Promise: every generation of module updates from this server, takes its "no" for a no, goes on after
-//! a cut, follows a redirect if it can, and survives what its user wrote wrong. The modules are the
-//! strict emulations of `luat_ota::modems`, over real sockets, against the real binary.
+//! Promise: every generation of modules updates from this server, accepts a refusal, resumes after a cut,
+//! follows a redirect if it can, and tolerates mistakes of its user. The modules are the strict emulations
+//! of `luat_ota::modems`, over real sockets, against the real binary.
 #![cfg(feature = "lab")]
 
 mod mistakes;
@@ -20,7 +20,7 @@ use luat_ota::modems::luatos::Core;
 use luat_ota::modems::{Attempt, Endpoint, Failure, Outcome, diagnose};
 use serde_json::json;
 
-/// The module of these tests.
+/// The module that these tests play.
 fn module(version: &str) -> Module {
     Module {
         imei: IMEI.into(),
@@ -33,7 +33,7 @@ fn module(version: &str) -> Module {
     }
 }
 
-/// Where a client asks this server.
+/// The address and path at which a client sends checks to this server.
 fn endpoint(server: &Server, client: Client) -> Endpoint {
     let (address, path) = match client.transport() {
         Transport::Http => (server.http, "/luat/update"),
@@ -51,13 +51,13 @@ fn clients() -> Vec<Client> {
     Client::all()
 }
 
-/// The patience is for hundreds of attempts at once on a loaded machine: it costs time only where the server
-/// stays silent.
+/// The time-out permits hundreds of simultaneous attempts on a loaded machine. It costs time only if the
+/// server does not reply.
 fn settings() -> Settings {
     Settings::probing(Duration::from_secs(20))
 }
 
-/// Plays attempts side by side, in the order given.
+/// Plays attempts at the same time. Returns their results in the given order.
 fn play_all(attempts: Vec<Box<dyn Attempt + Send>>, settings: &Settings) -> Vec<Played> {
     let executor = smol::LocalExecutor::new();
     smol::block_on(executor.run(async {
@@ -75,7 +75,7 @@ fn play_all(attempts: Vec<Box<dyn Attempt + Send>>, settings: &Settings) -> Vec<
     }))
 }
 
-/// Every generation, played with this module; a row for each.
+/// Plays this module with every generation, and adds a row for each.
 fn fleet(
     server: &Server,
     module: &Module,
@@ -93,7 +93,7 @@ fn fleet(
     }
 }
 
-/// It must have this firmware.
+/// Fails unless the module has this firmware.
 fn updated(played: &Played, bytes: &[u8]) -> Result<(), String> {
     match &played.outcome {
         Outcome::Updated(got) if got == bytes => Ok(()),
@@ -109,7 +109,7 @@ fn all_update(server: &Server, bytes: &[u8], rows: &mut Rows) {
     });
 }
 
-/// It must take the answer for "no update"; the one core that cannot is excused.
+/// Fails unless the module treats the reply as "no update". The one core that cannot do so is excused.
 fn refused(client: Client, played: &Played) -> Result<(), String> {
     match &played.outcome {
         Outcome::NoUpdate(_) => Ok(()),
@@ -129,7 +129,7 @@ fn server(rules: Option<serde_json::Value>, bytes: &[u8]) -> Server {
 
 #[test]
 fn every_generation_updates_and_then_takes_no_for_an_answer() {
-    // The sizes at which packets and segments end.
+    // Sizes at and around the limits of packets and segments.
     let mut rows = Rows::default();
     for size in [1401, 2044, 30_000] {
         let bytes = noise(size as u64, size);
@@ -192,7 +192,7 @@ fn every_luatos_core_passes_its_package_check() {
         |client, played| {
             match client.luatos_core() {
                 Some(_) if client != Client::Libfota2File => updated(played, &bytes),
-                // The others are of another family of chips: nothing for them.
+                // The other clients belong to another chip family and must get nothing.
                 _ => refused(client, played),
             }
         },

@@ -1,8 +1,8 @@
-//! Promise: a module that can follow a redirect gets the file from there.
+//! Promise: a module that can follow a redirect downloads the file from its target.
 
 use super::*;
 
-/// Plays a LuaTask client whose link breaks after `cut_after` bytes.
+/// Plays a LuaTask client that loses its connection after `cut_after` bytes.
 fn play_luatask(
     server: &Server,
     generation: Generation,
@@ -29,7 +29,7 @@ fn play_luatask(
 #[test]
 fn a_module_that_can_follow_a_redirect_does_and_takes_a_no_from_there() {
     let bytes = noise(15, 50_000);
-    // The server with the files: the same release, given out directly.
+    // The server with the files: the same release, with `direct`.
     let files = Place::new();
     files.rules("P/release.json", json!({ "direct": true }));
     files.drop_firmware("P/1.0.3/update.bin", &bytes);
@@ -67,7 +67,7 @@ fn a_module_that_can_follow_a_redirect_does_and_takes_a_no_from_there() {
         }
     }
     rows.finish();
-    // The others are given the file here, whatever the rules say of redirects.
+    // All other modules get the file from this server, whatever the rules state about redirects.
     let mut rows = Rows::default();
     all_update(&server, &bytes, &mut rows);
     rows.finish();
@@ -79,7 +79,7 @@ fn a_module_that_is_redirected_to_a_file_of_ours_goes_on_with_the_content_that_t
     let bytes = noise(64, 60_000);
     let place = Place::new();
     place.drop_firmware("P/1.0.3/update.bin", &bytes);
-    // Fewer than the rounds below: a file that was redirected to is no attempt of its own.
+    // Fewer attempts than the rounds below: the download after a redirect is not counted as an attempt.
     let server = Server::start_in(place, &["--attempts", "2"]);
     let redirect = format!(
         "http://{}/firmware/{{project}}/{{version}}/{{file}}?sha256={{sha256}}",
@@ -109,7 +109,7 @@ fn a_module_that_is_redirected_to_a_file_of_ours_goes_on_with_the_content_that_t
                         statuses.iter().filter(|status| is_redirect(status)).count() == 1,
                         "{statuses:?}"
                     );
-                    // The 2G ones begin again after a cut.
+                    // The 2G clients begin again after a cut.
                     let resumes = cut_after.is_some() && generation != Generation::Gen2g;
                     ensure!(
                         !resumes || statuses.last() == Some(&Some(206)),

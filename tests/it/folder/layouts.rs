@@ -1,4 +1,4 @@
-//! Layouts and names in the firmware folder.
+//! Tests of layouts and names in the firmware folder.
 
 use super::*;
 
@@ -74,7 +74,7 @@ fn all_layouts_of_the_folder_mean_the_same_and_may_be_mixed() {
                 .and_then(|reply| reply.must_be_file(bytes)),
         );
     }
-    // The same in GBK.
+    // The same name in GBK.
     let mut request = b"GET /luat/update?imei=1&firmware_name=".to_vec();
     request.extend_from_slice(&[0xD6, 0xD0, 0xCE, 0xC4, b'_', 0xCF, 0xEE, 0xC4, 0xBF]);
     request.extend_from_slice(b"_Luat_V0017_ASR1802&version=3.0.9 HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -100,10 +100,10 @@ fn a_project_whose_name_ends_like_a_version_can_have_a_folder() {
 fn names_that_contradict_or_say_nothing_are_quarantined() {
     let place = Place::new();
     let bytes = noise(141, 600);
-    // Another version or project than its folder's.
+    // A file name with another version or project than its folder.
     place.drop_firmware("A/1.0.1/A_1.0.2_LuatOS-SoC_Air780EPM.bin", &bytes);
     place.drop_firmware("B/1.0.1/C_1.0.1_LuatOS-SoC_Air780EPM.bin", &bytes);
-    // No version at all.
+    // No version.
     place.drop_firmware("D/update.bin", &bytes);
     place.drop_firmware("stray.bin", &bytes);
     place.drop_firmware("E/latest/update.bin", &bytes);
@@ -111,7 +111,7 @@ fn names_that_contradict_or_say_nothing_are_quarantined() {
     // Two files for the same modules.
     place.drop_firmware("G/1.0.1/update.bin", &bytes);
     place.drop_firmware("G/1.0.1/other.bin", &noise(142, 600));
-    // The same twice is no contradiction.
+    // Two files with the same bytes are no contradiction.
     place.drop_firmware("H/1.0.1/update.bin", &bytes);
     place.drop_firmware("H/1.0.1/other.bin", &bytes);
     let (good, said) = check(&place);

@@ -1,4 +1,4 @@
-//! A medium that is removed, and comes back, while modules ask and download.
+//! Tests of a medium that is removed and returns while modules check and download.
 
 use super::*;
 
@@ -43,7 +43,7 @@ fn modules_are_told_to_come_back_while_the_medium_is_gone() {
             .unwrap();
         assert!(gone.body.is_empty(), "{ask}: {gone:?}");
     }
-    // A folder that a person makes there, and what lies in it, is served.
+    // A folder that is created in place of the medium is served, with its content.
     let (other, third) = (noise(161, 900), noise(162, 901));
     std::fs::create_dir_all(path.join("Q/1.0.1")).unwrap();
     std::fs::write(path.join("Q/1.0.1/update.bin"), &other).unwrap();
@@ -52,12 +52,12 @@ fn modules_are_told_to_come_back_while_the_medium_is_gone() {
         .wait_for_reply(&get(&target), PATIENCE, |reply| reply.status == 403)
         .unwrap();
     assert!(String::from_utf8_lossy(&refused.body).contains("25"));
-    // What a person removes there is gone: it is the same device.
+    // A file that is removed from the folder is gone, because the device of the file system is the same.
     std::fs::remove_dir_all(path.join("Q")).unwrap();
     server
         .wait_for_reply(&get(&asks[1]), PATIENCE, |reply| reply.status == 403)
         .unwrap();
-    // The folder itself vanishes.
+    // The folder itself disappears.
     std::fs::remove_dir(&path).unwrap();
     server
         .wait_for_reply(&get(&target), PATIENCE, |reply| {
@@ -69,7 +69,7 @@ fn modules_are_told_to_come_back_while_the_medium_is_gone() {
     server.wait_until_offered(&target, &third);
 }
 
-/// The path of the URL in libfota3's offer.
+/// Path of the URL in libfota3's offer.
 fn libfota3_path(server: &Server) -> String {
     let request = format!(
         "/api/site/turnkey_fota?imei={IMEI}&project_key=k&model=Air780EPM&core_id=1&core_version=2046\
@@ -111,7 +111,7 @@ fn a_download_goes_on_after_its_medium_was_gone() {
     let named = format!("{direct}?sha256={}", sha256(&bytes));
     let all = [&check, &direct, &libfota3, &named];
     for target in all {
-        // Cut in the middle.
+        // Cut the download in the middle.
         SlowDownload::begin(server.http, &get(target), 50_000);
     }
     let device = Device::new(server.udp);
@@ -120,7 +120,7 @@ fn a_download_goes_on_after_its_medium_was_gone() {
         .unwrap();
     let packet = |number: usize| format!("Get{number},{}", offer.id);
     assert!(device.ask(packet(1)).is_some());
-    // After a restart nothing of the file is loaded.
+    // After a restart no file is loaded.
     let server = start(server.kill());
     server.wait_until_refused(&luat("P", IMEI, "1.0.1"), 404, 27);
     let device = Device::new(server.udp);
@@ -139,7 +139,7 @@ fn a_download_goes_on_after_its_medium_was_gone() {
         let whole = server.get(&check);
         assert!(whole.status == 503 && whole.body.is_empty());
     };
-    // At once, and when the folder has been scanned again.
+    // Immediately, and after the next scan of the folder.
     is_told_to_come_back();
     server.wait_for_log("the medium is missed", |line| {
         line.contains("cannot be read (")
@@ -165,7 +165,7 @@ fn a_direct_file_that_is_written_anew_is_to_be_asked_for_again() {
     let server = Server::start_in(place, &[]);
     server.wait_until_refused(&luat("P", IMEI, "1.0.1"), 404, 27);
     let path = server.place().path("P/1.0.1/update.bin");
-    // Somebody writes it, and takes a while.
+    // A person writes the file slowly.
     let mut file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
     file.write_all(&new[..1000]).unwrap();
     let direct = get("/firmware/P/1.0.1/update.bin");

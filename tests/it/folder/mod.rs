@@ -1,5 +1,5 @@
-//! Promise: what is dropped into the folder, however it gets there, is offered within moments of
-//! being complete and never sooner; what is no firmware is kept out with a reason and blocks nothing.
+//! Promise: a file that is put into the folder in any way is offered within moments after it is complete and never
+//! earlier; a file that is not firmware is quarantined with a reason and blocks nothing.
 
 mod layouts;
 mod medium;
@@ -23,7 +23,8 @@ use common::{
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-/// A megabyte on a PC is offered within 1.5 s; a machine that builds at the same time gets more.
+/// Time limit of an offer. A file of one megabyte is offered within 1.5 s on an idle PC; a machine
+/// that builds at the same time gets more time.
 const SOON: Duration = Duration::from_secs(5);
 
 fn sha256(bytes: &[u8]) -> String {
@@ -40,7 +41,7 @@ fn md5(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// `luat-ota check` on the folder: its exit status and what it says.
+/// Runs `luat-ota check` on the folder. Returns whether it succeeded, and its output.
 fn check(place: &Place) -> (bool, String) {
     let output = run(&["check", place.firmware().to_str().unwrap()]);
     (output.status.success(), both(&output))
@@ -67,7 +68,7 @@ fn a_file_is_offered_soon_after_it_is_complete_however_it_came() {
     let bytes = noise(111, 1 << 20);
     std::fs::write(server.place().path("copied/1.0.1/update.bin"), &bytes).unwrap();
     must_be_soon("cp", "copied", &bytes);
-    // cp over it
+    // cp over an existing file
     let bytes = noise(112, 1 << 20);
     std::fs::write(server.place().path("copied/1.0.1/update.bin"), &bytes).unwrap();
     must_be_soon("cp over it", "copied", &bytes);
@@ -87,7 +88,7 @@ fn a_file_is_offered_soon_after_it_is_complete_however_it_came() {
     std::fs::write(outside.join("tree/1.0.1/update.bin"), &bytes).unwrap();
     std::fs::rename(outside.join("tree"), firmware.join("tree")).unwrap();
     must_be_soon("mv of a tree", "tree", &bytes);
-    // A hard link
+    // hard link
     let bytes = noise(115, 1 << 20);
     std::fs::write(outside.join("file"), &bytes).unwrap();
     std::fs::hard_link(
@@ -96,7 +97,7 @@ fn a_file_is_offered_soon_after_it_is_complete_however_it_came() {
     )
     .unwrap();
     must_be_soon("a hard link", "linked", &bytes);
-    // rsync -t and mv keep an old mtime: going back to yesterday's file is a change as well.
+    // rsync -t and mv keep an old mtime: replacing a file by yesterday's file is a change, too.
     let bytes = noise(116, 1 << 20);
     let path = outside.join("old");
     std::fs::write(&path, &bytes).unwrap();
@@ -106,7 +107,7 @@ fn a_file_is_offered_soon_after_it_is_complete_however_it_came() {
     drop(file);
     std::fs::rename(&path, server.place().path("moved/1.0.1/update.bin")).unwrap();
     must_be_soon("mv of an older file over a newer", "moved", &bytes);
-    // Gone again
+    // remove
     std::fs::remove_dir_all(firmware.join("tree")).unwrap();
     let start = Instant::now();
     server
@@ -126,7 +127,7 @@ fn a_file_that_trickles_in_is_not_offered_before_its_writer_closes_it() {
     let target = luat("P", IMEI, "1.0.0");
     for (number, piece) in bytes.chunks(1000).enumerate() {
         file.write_all(piece).unwrap();
-        // Twice it pauses for longer than any settling of the events.
+        // Pause twice for longer than the time in which events must settle.
         let pause = if number == 10 || number == 30 {
             1700
         } else {
@@ -166,7 +167,7 @@ fn a_known_package_that_was_cut_off_is_not_offered_until_it_is_whole() {
     assert_ne!(server.get(&target).status, 200);
     let (good, said) = check(server.place());
     assert!(!good && said.contains("P_2012.001.004"), "{said}");
-    // rsync --inplace goes on where it stopped.
+    // rsync --inplace continues where it stopped.
     let mut file = std::fs::File::options().append(true).open(&path).unwrap();
     file.write_all(&bytes[bytes.len() - 500..]).unwrap();
     drop(file);
@@ -209,7 +210,7 @@ fn unfinished_and_hidden_files_are_ignored() {
             reply.show()
         );
     }
-    // Renamed to its real name it is there.
+    // The file is served after it is renamed to its real name.
     let folder = server.place().firmware().join("P0/1.0.1");
     std::fs::rename(folder.join("update.bin.part"), folder.join("update.bin")).unwrap();
     server.wait_until_offered(&luat("P0", IMEI, "1.0.0"), &bytes);
@@ -265,10 +266,10 @@ fn a_checksum_beside_a_file_must_be_right() {
             "{project}"
         );
     }
-    // Mended.
+    // Correct the checksum.
     server.drop_firmware("wrong/1.0.1/update.bin.sha256", sha256(&bytes).as_bytes());
     server.wait_until_offered(&luat("wrong", IMEI, "1.0.0"), &bytes);
-    // And spoiled.
+    // Spoil a correct checksum.
     server.drop_firmware("sha/1.0.1/update.bin.sha256", wrong.as_bytes());
     server
         .wait_for_reply(&get(&luat("sha", IMEI, "1.0.0")), PATIENCE, |reply| {
@@ -285,7 +286,7 @@ fn the_folder_itself_may_be_deleted_and_made_again() {
     server.drop_firmware("P/1.0.1/update.bin", &first);
     server.wait_until_offered(&target, &first);
     std::fs::remove_dir_all(server.place().firmware()).unwrap();
-    // At the latest the rescan of every 30 s sees it.
+    // The rescan every 30 s notices this at the latest.
     server
         .wait_for_reply(&get(&target), Duration::from_secs(45), |reply| {
             reply.status != 200
@@ -300,7 +301,7 @@ fn the_folder_itself_may_be_deleted_and_made_again() {
         })
         .unwrap();
     println!("seen again after {:.2?}", start.elapsed());
-    // And is watched again.
+    // The new folder is watched, too.
     server.drop_firmware("P/1.0.2/update.bin", &third);
     let took = server.wait_until_offered(&target, &third);
     println!("watched again: {took:.2?}");
@@ -314,7 +315,7 @@ fn rules_that_cannot_be_read_change_nothing_and_release_nothing() {
     let other = "862991443750002";
     place.rules("P/1.0.1/release.json", json!({ "allow": [IMEI] }));
     place.drop_firmware("P/1.0.1/update.bin", &bytes);
-    // Never good: held back.
+    // Rules that were never valid: the release is held back.
     place.drop_firmware("Q/1.0.1/release.json", b"{ \"alow\": [] }");
     place.drop_firmware("Q/1.0.1/update.bin", &bytes);
     let (good, said) = check(&place);
@@ -351,12 +352,12 @@ fn rules_that_cannot_be_read_change_nothing_and_release_nothing() {
             .must_refuse(403, 21)
             .unwrap();
     }
-    // Mended.
+    // Correct the rules.
     server.rules("P/1.0.1/release.json", json!({ "allow": [other] }));
     server.wait_until_offered(&luat("P", other, "1.0.0"), &bytes);
     server.rules("Q/1.0.1/release.json", json!({}));
     server.wait_until_offered(&luat("Q", IMEI, "1.0.0"), &bytes);
-    // Without any file everybody may have it.
+    // Without rules every device may have the release.
     std::fs::remove_file(server.place().path("P/1.0.1/release.json")).unwrap();
     server.wait_until_offered(&luat("P", IMEI, "1.0.0"), &bytes);
 }
@@ -364,7 +365,7 @@ fn rules_that_cannot_be_read_change_nothing_and_release_nothing() {
 #[test]
 fn thousands_of_files_at_once_are_all_seen() {
     let server = Server::start(&[]);
-    // Beside the folder, then moved in: one event for all of them.
+    // Create the files outside the folder, then move the tree in, which causes a single event.
     let outside = server.place().root.join("outside");
     for project in 0..60 {
         for version in 0..50 {

@@ -1,4 +1,4 @@
-//! What is not firmware is refused with a reason and blocks nothing.
+//! Tests that files that are not firmware are quarantined with a reason and block nothing.
 
 use super::*;
 
@@ -105,7 +105,7 @@ fn files_that_are_no_plain_files_are_kept_out_and_block_nothing() {
             reply.show()
         );
     }
-    // And the folder is still looked at.
+    // The folder is still watched.
     server.drop_firmware("mark/1.0.2/update.bin", &noise(124, 300));
     server.wait_until_offered(&luat("mark", IMEI, "1.0.0"), &noise(124, 300));
 }

@@ -1,8 +1,8 @@
-//! The hostile heads: name, bytes, expected reply.
+//! Hostile heads, each with its name, its bytes and the expected reply.
 
 use super::*;
 
-/// Name, bytes, what may come back.
+/// Name, bytes and permitted reply of each head.
 pub(super) fn heads() -> Vec<(&'static str, Vec<u8>, Wanted)> {
     let t = target();
     let many = |count: usize| -> Vec<u8> {
@@ -10,7 +10,7 @@ pub(super) fn heads() -> Vec<(&'static str, Vec<u8>, Wanted)> {
             .flat_map(|n| format!("X-{n}: v\r\n").into_bytes())
             .collect()
     };
-    // An error in the target is a no or a bad request.
+    // A mistake in the target leads to a refusal or a bad request.
     const NO: &[u16] = &[400, 403, 404];
     const BAD: &[u16] = &[400];
     vec![
@@ -51,7 +51,7 @@ pub(super) fn heads() -> Vec<(&'static str, Vec<u8>, Wanted)> {
             line(&format!("{} / HTTP/1.1", "M".repeat(3000))),
             Status(&[400, 405, 431, 501]),
         ),
-        // --- odd, but clear
+        // --- unusual, but unambiguous
         (
             "a header value in UTF-8",
             with_headers("X-Name: é 模块\r\n".as_bytes()),
@@ -92,7 +92,7 @@ pub(super) fn heads() -> Vec<(&'static str, Vec<u8>, Wanted)> {
             with_headers(b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n"),
             File,
         ),
-        // --- not HTTP, or not any more
+        // --- not HTTP, or no longer HTTP
         (
             "a NUL in a header",
             with_headers(b"X: a\0b\r\n"),

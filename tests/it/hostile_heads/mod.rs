@@ -1,5 +1,5 @@
-//! Promise: whatever arrives on the device port is answered with a status and a reason or is closed,
-//! and the server neither dies, hangs, nor grows.
+//! Promise: whatever bytes arrive on the device port, the server replies with a status and a reason
+//! or closes the connection, and it neither exits, hangs, nor uses more memory.
 
 mod heads;
 
@@ -14,21 +14,21 @@ use std::time::{Duration, Instant};
 use common::packages::noise;
 use common::{IMEI, Place, Rows, Server, get, luat, reply};
 
-/// What may come back.
+/// The replies that a head may get.
 #[derive(Clone, Debug)]
 enum Wanted {
-    /// The update: the head is odd, but it is clear what it asks.
+    /// The update: the head is unusual, but unambiguous.
     File,
     /// A well-formed reply with one of these statuses.
     Status(&'static [u16]),
-    /// A well-formed reply with one of these statuses, or, because we still send while it closes,
-    /// a connection that is cut.
+    /// A well-formed reply with one of these statuses, or a reset connection, because the client
+    /// still sends while the server closes.
     StatusOrCut(&'static [u16]),
 }
 
 use Wanted::{File, Status, StatusOrCut};
 
-/// The good check, whose head is then spoiled.
+/// The target of the valid check that the heads modify.
 fn target() -> String {
     luat("P", IMEI, "1.0.0")
 }
@@ -53,7 +53,7 @@ fn server(flags: &[&str]) -> (Server, Vec<u8>) {
     (server, bytes)
 }
 
-/// Sends the bytes while reading what comes back, so that neither side waits for the other.
+/// Sends the bytes and reads the reply at the same time, so that neither side waits for the other.
 fn exchange(server: &Server, bytes: &[u8]) -> Result<Vec<u8>, String> {
     let mut stream = TcpStream::connect(server.http).map_err(|error| error.to_string())?;
     let mut writer = stream.try_clone().unwrap();
@@ -90,7 +90,7 @@ fn each_hostile_head_gets_a_status_and_a_reason_and_the_server_stays_as_it_was()
     let (mut server, bytes) = server(&["--head-timeout", "2"]);
     let heads = heads();
     assert!(heads.len() >= 30);
-    // What the first requests need is paid before it is measured.
+    // The allocations of the first requests are made before the measurement.
     for _ in 0..50 {
         server.get(&target()).must_be_file(&bytes).unwrap();
     }
@@ -169,7 +169,7 @@ fn gets_408(server: &Server, part: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// The time is for the whole head, not for each byte.
+/// Checks that the time-out applies to the whole head, not to each byte.
 fn is_closed_despite_more_bytes(server: &Server) -> Result<(), String> {
     let mut stream = TcpStream::connect(server.http).unwrap();
     let start = Instant::now();
@@ -197,7 +197,7 @@ fn is_closed_despite_more_bytes(server: &Server) -> Result<(), String> {
     Ok(())
 }
 
-/// Closed, with or without a reply.
+/// Checks that a silent connection is closed, with or without a reply.
 fn silence_is_closed(server: &Server) -> Result<(), String> {
     let start = Instant::now();
     let mut stream = TcpStream::connect(server.http).unwrap();
@@ -247,7 +247,7 @@ fn a_hundred_random_heads_of_each_kind_do_no_harm() {
     let mut open = Vec::new();
     for round in 0..300 {
         let mut head = good.clone();
-        // Spoil a good head in one to four places.
+        // Modify a valid head in one to four places.
         for _ in 0..=round % 4 {
             let at = dice.below(head.len());
             match dice.below(4) {

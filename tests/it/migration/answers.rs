@@ -1,4 +1,4 @@
-//! What the guide says about paths, comparing and probing.
+//! Tests of the guide's statements about paths, comparison and probing.
 
 use super::common::packages::noise;
 use super::common::{IMEI, Place, Rows, Server};
@@ -50,7 +50,7 @@ fn the_paths_of_modules_in_the_field_are_answered_as_the_guide_says() {
     rows.finish();
 }
 
-/// An old server that offers `P` 1.0.1, with these bytes.
+/// An old server that offers `P` 1.0.1 with these bytes.
 fn old(bytes: &[u8]) -> OldServer {
     let bytes = bytes.to_vec();
     OldServer::start(Box::new(move |check| match check.version.as_str() {
@@ -107,7 +107,7 @@ fn the_comparison_of_the_guide_prints_only_what_differs() {
 #[test]
 fn probe_says_what_the_old_server_did_wrong() {
     let place = Place::new();
-    // It sends the file to every version, also to a newer one.
+    // This server sends the file to every version, including newer ones.
     let old = old(&noise(44, 30_000));
     let probe = block(SERVERS, "luat-ota probe");
     let probe = probe.replace("127.0.0.1:8000", &old.address.to_string());

@@ -1,5 +1,5 @@
-//! From the samples of the article of 2018: the Python server over UDP runs beside this one, and the modules get the
-//! same from both; where they do not, the guide says so.
+//! Migration from the samples of the article of 2018: the Python server over UDP runs beside this one, and modules
+//! get the same from both, except for the differences that the guide states.
 
 use super::common::datagrams::Device;
 use super::common::packages::noise;
@@ -8,11 +8,11 @@ use super::python::{ArticleServer, database};
 use super::*;
 use luat_ota::modems::first_edition::Dialect;
 
-/// Name as modules send it, version, size.
+/// Name that modules send, version, and size in bytes.
 const UPGRADES: [(&str, &str, usize); 3] = [
     ("USER_SERVER_UPDATE_Luat_V0035_8955", "1.1.9", 5000),
     ("A9335_V1723_B3633_WD1", "1.1.9", 3000),
-    // Two whole packets.
+    // Two full packets.
     ("EVEN_Luat_V0035_8955", "1.1.9", 2044),
 ];
 
@@ -39,7 +39,7 @@ fn prepared() -> Place {
     place
 }
 
-/// The old server, over the same upgrades.
+/// Starts the old server with the same upgrades.
 fn article(place: &Place) -> ArticleServer {
     let upgrades = UPGRADES.iter().enumerate();
     let upgrades = upgrades.map(|(id, (name, version, size))| {
@@ -67,7 +67,7 @@ fn first_edition_modules_get_from_the_imported_folder_what_the_articles_server_s
         });
         let offer = here.check(&check).unwrap();
         assert_eq!(here.download(offer).unwrap(), bytes, "{name}");
-        // Both say the same to a device that is up to date.
+        // Both servers send the same reply to a device that is up to date.
         for version in ["1.1.9", "1.2.0"] {
             let check = format!("{IMEI},{name},{version}");
             rows.row(
@@ -86,10 +86,10 @@ fn first_edition_modules_get_from_the_imported_folder_what_the_articles_server_s
         match there.check(&check) {
             Ok(offer) => {
                 assert_eq!(there.download(offer).unwrap(), bytes, "{name}");
-                // The guide's table of differences: its ranges exclude no device.
+                // A difference that the guide lists: the ranges of the article's server exclude no device.
                 there.check(&foreign).unwrap();
             }
-            // And a last packet of no bytes.
+            // The other difference: the last packet of a file of full packets has no bytes.
             Err(error) => assert_eq!(*size % 1022, 0, "{name}: {error}"),
         }
     }
@@ -114,7 +114,7 @@ fn a_file_of_whole_packets_installs_only_from_here() {
         });
         let here = play_all(vec![module.attempt(new.udp, "")]);
         took(&here[0], &bytes).unwrap();
-        // The article's server leaves the module waiting.
+        // The article's server sends no reply.
         let settings = Settings::probing(Duration::from_secs(2));
         let there = play_all_with(vec![module.attempt(article.address, "")], &settings);
         assert_eq!(
@@ -138,7 +138,7 @@ fn the_folder_of_the_java_sample_is_listed_and_imported() {
     shell(&place, &block(SERVERS, "while IFS")).unwrap();
     let new = Server::start_in(place, &[]);
     new.wait_until_offered(&common::luat("ALIYUN", IMEI, "2.0.0"), &bytes);
-    // The sample sent its version to whoever runs another one.
+    // The sample sent its version to every device that runs another one.
     for version in ["2.0.1", "2.0.2"] {
         let check = common::luat("ALIYUN", IMEI, version);
         new.get(&check).must_refuse(404, 27).unwrap();

@@ -1,5 +1,5 @@
-//! From the Spring server: its tables become a firmware folder, and every generation gets from it what it got from
-//! the old server.
+//! Migration from the Spring server: its tables become a firmware folder, from which every generation gets the
+//! same as from the old server.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,7 +9,7 @@ use super::old_http::{Answer, OldCheck, OldServer};
 use super::*;
 use luat_ota::modems::diagnose;
 
-/// A row of `firmware_packages`, with the IMEIs of `firmware_device_assignments`.
+/// A row of `firmware_packages`, with the IMEIs of its rows in `firmware_device_assignments`.
 #[derive(Clone)]
 struct Package {
     firmware_name: String,
@@ -20,16 +20,16 @@ struct Package {
     imeis: Vec<String>,
 }
 
-/// The device of this number, a LuatOS module, is assigned nothing.
+/// Number of the device, a LuatOS module, to which no package is assigned.
 const UNASSIGNED: usize = 10;
 
-/// The version with its last number raised.
+/// The version with its last number increased by one.
 fn raised(version: &str) -> String {
     let (before, last) = version.rsplit_once('.').unwrap();
     format!("{before}.{}", last.parse::<u32>().unwrap() + 1)
 }
 
-/// As the old server decides.
+/// The old server's reply to a check.
 fn decide(table: &[Package], check: &OldCheck) -> Answer {
     let numbers = |version: &str| -> Vec<u32> {
         version
@@ -50,7 +50,7 @@ fn decide(table: &[Package], check: &OldCheck) -> Answer {
     }
 }
 
-/// The tables of the old server, its files in `old/`, and `releases.tsv` as the guide makes it.
+/// Creates the tables of the old server, its files in `old/`, and `releases.tsv` as the guide does.
 fn old_server(place: &Place, packages: &[Package]) {
     let mut sql = "CREATE TABLE firmware_packages (id INTEGER, firmware_name TEXT, version TEXT, source_version TEXT,
         file_name TEXT, allow_upgrade INTEGER, upgrade_all INTEGER, enabled INTEGER);
@@ -85,7 +85,7 @@ fn every_generation_gets_from_the_imported_folder_what_the_spring_server_sent() 
     if !has("python3") {
         return;
     }
-    // What each of them calls itself.
+    // Record the name that each module sends.
     let fleet = http_fleet("P", "1.0.0");
     let curious = OldServer::start(Box::new(|_| Answer(404, "", Vec::new())));
     let ask = |address, path| -> Vec<Played> {
@@ -120,7 +120,7 @@ fn every_generation_gets_from_the_imported_folder_what_the_spring_server_sent() 
         package.imeis.push(check.imei.clone());
     }
     assert!(packages.len() >= 4, "{}", packages.len());
-    // Every package of this version goes to a list, from which one device is missing.
+    // Every package of this version is assigned to a list that omits one device.
     let missing = fleet[UNASSIGNED].module.imei.clone();
     let listed = packages
         .iter()
@@ -217,7 +217,7 @@ fn the_older_manifest_of_the_spring_server_is_listed_too() {
     let script = place
         .firmware()
         .join("P/2034.001.003/P_2034.001.003_LuatOS-SoC_Air780EHM.bin");
-    // Another core than before: a delta, for the core that it was made from.
+    // The core changes, so the file is a core delta for its base core.
     let delta = place
         .firmware()
         .join("P/2046.001.004/from-2034/P_2046.001.004_LuatOS-SoC_Air780EHM.bin");

@@ -1,5 +1,5 @@
-//! From the vendor's cloud: a fleet of all generations moves in stages while both servers run, and back; and the
-//! codes mean what the guide says.
+//! Migration from the vendor's cloud: a fleet of all generations moves in stages while both servers run, and
+//! back, and the codes have the meanings that the guide states.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -11,14 +11,14 @@ use super::*;
 use luat_ota::decision::Refusal;
 use luat_ota::modems::diagnose;
 
-/// The devices that the vendor's cloud offers the script with the new address.
+/// The devices to which the vendor's cloud offers the script with the new address.
 #[derive(Default)]
 struct Audience {
     all: bool,
     listed: HashSet<String>,
 }
 
-/// A stand-in for the vendor's cloud: one firmware, 1.0.6, for an audience; code 27 for all others.
+/// A substitute for the vendor's cloud: one firmware, 1.0.6, for an audience; code 27 for all others.
 fn cloud(audience: Arc<Mutex<Audience>>, moved: Vec<u8>) -> OldServer {
     OldServer::start(Box::new(move |check| {
         let last: u32 = check.version.rsplit('.').next().unwrap().parse().unwrap();
@@ -31,26 +31,26 @@ fn cloud(audience: Arc<Mutex<Audience>>, moved: Vec<u8>) -> OldServer {
     }))
 }
 
-/// A device of the fleet: which server its script asks, and which version that is.
+/// A device of the fleet, and the server to which its script sends checks.
 struct Moving {
     emulated: Emulated,
-    /// As servers see it.
+    /// The device's id in checks.
     id: String,
     here: bool,
 }
 
-/// The fleet, the two servers, and what each script is.
+/// The fleet, the two servers, and all scripts.
 struct Move {
     fleet: Vec<Moving>,
     cloud: OldServer,
     audience: Arc<Mutex<Audience>>,
     server: Server,
-    /// Bytes of a script, its version, and whether it asks this server.
+    /// Bytes of each script, its version, and whether it sends checks to this server.
     scripts: Vec<(Vec<u8>, &'static str, bool)>,
 }
 
 impl Move {
-    /// Every device checks once with the server of its script, and runs what it took.
+    /// Lets every device check once with the server of its script, and run the script that it downloaded.
     fn round(&mut self) {
         let attempts = self.fleet.iter().map(|device| {
             let address = if device.here {
@@ -78,7 +78,7 @@ impl Move {
         }
     }
 
-    /// The ids of the devices that ask this server, and of those that run a version.
+    /// The sorted ids of the devices that send checks to this server.
     fn here(&self) -> Vec<String> {
         let here = self.fleet.iter().filter(|device| device.here);
         let mut ids: Vec<String> = here.map(|device| device.id.clone()).collect();
@@ -91,7 +91,7 @@ impl Move {
         self.fleet.iter().filter(runs).count()
     }
 
-    /// What the guide's commands list as arrived, once that is as many as it should be.
+    /// The devices that the guide's commands list as arrived. Waits until there are at least `wanted`.
     fn arrived(&self, wanted: usize) -> Vec<String> {
         let list = block(VENDOR, "arrived.txt");
         let file = self.server.place().root.join("arrived.txt");
@@ -105,7 +105,7 @@ impl Move {
         arrived
     }
 
-    /// Runs a block of the guide and waits until the release that it makes is offered or refused by its rules.
+    /// Runs a block of the guide, and waits until the release that it creates is offered or refused by its rules.
     fn release(&self, has: &str) {
         shell(self.server.place(), &block(VENDOR, has)).unwrap();
         let version = has.rsplit('/').next().unwrap().to_owned();
@@ -132,7 +132,7 @@ fn a_fleet_moves_from_the_vendors_cloud_in_stages_and_one_device_goes_back() {
         .into_iter()
         .map(|emulated| {
             let imei = emulated.module.imei.clone();
-            // The one that has no IMEI sends a MAC of its digits.
+            // The client without an IMEI sends a MAC made of its digits.
             let has_mac = emulated.client == Client::Libfota2File;
             let id = if has_mac { imei[3..].to_owned() } else { imei };
             Moving {
@@ -178,7 +178,7 @@ fn a_fleet_moves_from_the_vendors_cloud_in_stages_and_one_device_goes_back() {
     let settled = common::luat("MYPROJECT", "862991449999999", "1.0.6");
     super::settled(&moving.server, &[settled]);
 
-    // Before anything is moved, and then one device.
+    // Before any device is moved, and then with one device.
     moving.round();
     assert_eq!(moving.here(), Vec::<String>::new());
     moving.audience.lock().unwrap().listed = stages[0].clone();
@@ -193,7 +193,7 @@ fn a_fleet_moves_from_the_vendors_cloud_in_stages_and_one_device_goes_back() {
     .unwrap();
     assert!(shown.contains(&first) && shown.contains("1.0.6"), "{shown}");
 
-    // This server can update it, and only it.
+    // Only this server can now update the device.
     moving.release("firmware/MYPROJECT/1.0.7");
     moving.round();
     assert_eq!(
@@ -202,7 +202,7 @@ fn a_fleet_moves_from_the_vendors_cloud_in_stages_and_one_device_goes_back() {
     );
     moving.round();
 
-    // Ten percent: the second stage has arrived when each of it has asked here.
+    // Ten percent: the second stage has arrived when each of its devices has sent a check here.
     moving.audience.lock().unwrap().listed = stages[1].clone();
     moving.round();
     moving.arrived(1);
@@ -210,13 +210,13 @@ fn a_fleet_moves_from_the_vendors_cloud_in_stages_and_one_device_goes_back() {
     moving.round();
     let arrived: HashSet<String> = moving.arrived(stages[1].len()).into_iter().collect();
     assert_eq!(arrived, stages[1]);
-    // Those who are not allowed 1.0.7 keep 1.0.6.
+    // Devices that are not permitted to get 1.0.7 keep 1.0.6.
     assert_eq!(
         (moving.running("1.0.7"), moving.running("1.0.6")),
         (1, stages[1].len() - 1)
     );
 
-    // All of them; then this server updates the fleet.
+    // Move all devices; then this server updates the fleet.
     moving.audience.lock().unwrap().all = true;
     moving.round();
     moving.round();
@@ -231,7 +231,7 @@ fn a_fleet_moves_from_the_vendors_cloud_in_stages_and_one_device_goes_back() {
     moving.round();
     assert_eq!(moving.running("1.0.7"), count);
 
-    // One goes back, and is told there that it is up to date.
+    // One device moves back, and the cloud replies that it is up to date.
     moving.release("firmware/MYPROJECT/1.0.8");
     moving.round();
     assert_eq!(

@@ -1,6 +1,6 @@
-//! Promise: an operator who follows the guides to moving from another server loses nothing. The blocks of the guides are run as they
-//! stand; the old servers run beside the new one, and emulated modules of every generation get the same bytes and
-//! codes from both. A fleet moves in stages, and back.
+//! Promise: an operator who follows the guides to moving from another server loses nothing: the blocks of the guides
+//! are run unchanged, the old servers run beside the new one, emulated modules of every generation get the same bytes
+//! and codes from both, and a fleet moves in stages, and back.
 #![cfg(feature = "lab")]
 
 mod answers;
@@ -27,7 +27,7 @@ const SERVERS: &str = "docs/guide-migrate-server.md";
 /// The guide to moving from the vendor's cloud.
 const VENDOR: &str = "docs/guide-migrate-vendor.md";
 
-/// The blocks of shell of a guide that have this text.
+/// The only block of shell in a guide that contains this text.
 fn block(guide: &str, has: &str) -> String {
     let mut found = documents::blocks(&documents::read(guide), "sh");
     found.retain(|block| block.contains(has));
@@ -35,7 +35,7 @@ fn block(guide: &str, has: &str) -> String {
     found.remove(0)
 }
 
-/// Runs a block in the folder of a place, with `luat-ota` and what is in its `bin` on the path; what it wrote.
+/// Runs a block in a place's folder, with `luat-ota` and the programs of its `bin` on the path. Returns the output.
 fn shell(place: &Place, block: &str) -> Result<String, String> {
     let bin = place.root.join("bin");
     let _ = std::fs::create_dir(&bin);
@@ -55,13 +55,13 @@ fn shell(place: &Place, block: &str) -> Result<String, String> {
     }
 }
 
-/// Plays attempts side by side, in the order given. The patience is for a loaded machine: it costs time
-/// only where a server stays silent.
+/// Plays attempts at the same time. Returns their results in the given order. The time-out is long because of loaded
+/// machines, and costs time only if a server does not reply.
 fn play_all(attempts: Vec<Box<dyn Attempt + Send>>) -> Vec<Played> {
     play_all_with(attempts, &Settings::probing(Duration::from_secs(20)))
 }
 
-/// The same with these settings, for a server that stays silent.
+/// Like [`play_all`] with these settings, for a server that does not reply.
 fn play_all_with(attempts: Vec<Box<dyn Attempt + Send>>, settings: &Settings) -> Vec<Played> {
     let executor = smol::LocalExecutor::new();
     smol::block_on(executor.run(async {
@@ -87,7 +87,7 @@ struct Emulated {
 }
 
 impl Emulated {
-    /// Number `number` of a fleet.
+    /// The module with this number in a fleet.
     fn new(number: usize, client: Client, project: &str, version: &str) -> Emulated {
         Emulated {
             client,
@@ -103,7 +103,7 @@ impl Emulated {
         }
     }
 
-    /// What it does when it asks there.
+    /// The client's attempt to update from this address and path.
     fn attempt(&self, address: std::net::SocketAddr, path: &str) -> Box<dyn Attempt + Send> {
         let endpoint = Endpoint {
             host: address.ip().to_string(),
@@ -114,8 +114,8 @@ impl Emulated {
     }
 }
 
-/// Every client that asks over HTTP with a check, one device each. libfota3 has another check, which only the
-/// vendor's cloud and this server know.
+/// One device for each client that sends a check over HTTP. libfota3 is omitted: only the vendor's cloud and this
+/// server know its check.
 fn http_fleet(project: &str, version: &str) -> Vec<Emulated> {
     let http = |client: &Client| {
         client.transport() == Transport::Http && !matches!(client, Client::Libfota3(_))
@@ -126,7 +126,7 @@ fn http_fleet(project: &str, version: &str) -> Vec<Emulated> {
         .collect()
 }
 
-/// Whether the module took exactly these bytes.
+/// Fails unless the module has installed exactly these bytes.
 fn took(played: &Played, bytes: &[u8]) -> Result<(), String> {
     match &played.outcome {
         Outcome::Updated(got) if got == bytes => Ok(()),
@@ -135,7 +135,8 @@ fn took(played: &Played, bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Waits until a new server offers or refuses instead of "come back later": its files have settled.
+/// Waits until the files of a new server have settled, so that it offers or refuses instead of replying "come back
+/// later".
 fn settled(server: &Server, targets: &[String]) {
     for target in targets {
         server
@@ -146,7 +147,7 @@ fn settled(server: &Server, targets: &[String]) {
     }
 }
 
-/// Whether a program can be started; if not, one line says that the test was skipped.
+/// Whether a program can be started. If not, reports that the test was skipped.
 fn has(program: &str) -> bool {
     let mut command = Command::new(program);
     let quiet = command.arg("--version").output();
@@ -157,7 +158,7 @@ fn has(program: &str) -> bool {
     found
 }
 
-/// Writes a file that can be run.
+/// Writes an executable file.
 fn executable(path: &Path, text: &str) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -1,10 +1,10 @@
-//! An old HTTP server: it answers as people's servers do, from a table that the test may change meanwhile.
+//! An old HTTP server that replies like common self-made servers, from a table that the test may change at any time.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// What a check says, as the old servers read it.
+/// The fields of a check that the old servers read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OldCheck {
     pub imei: String,
@@ -12,12 +12,12 @@ pub struct OldCheck {
     pub version: String,
 }
 
-/// An answer: status, reason, body.
+/// Status, reason phrase and body of a reply.
 pub struct Answer(pub u16, pub &'static str, pub Vec<u8>);
 
 type Decide = Box<dyn Fn(&OldCheck) -> Answer + Send + Sync>;
 
-/// A server on a free port; it answers until the test ends, and keeps every check.
+/// A server on a free port. It replies until the test ends, and records every check.
 pub struct OldServer {
     pub address: SocketAddr,
     pub checks: Arc<Mutex<Vec<OldCheck>>>,
@@ -63,13 +63,13 @@ fn answer(mut stream: TcpStream, kept: &Mutex<Vec<OldCheck>>, decide: &Decide) {
     };
     let Answer(status, reason, body) = decide(&check);
     kept.lock().unwrap().push(check);
-    // LuaTask and libfota ask for a part; what is not from byte 0 is not asked in these tests.
+    // LuaTask and libfota request a part. These tests request no part that begins after byte 0.
     let head = format!(
         "HTTP/1.1 {status} {reason}\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\n\
          Connection: close\r\n\r\n",
         body.len()
     );
-    // updatehttp wants head and body apart.
+    // updatehttp needs the head and the body in separate segments.
     let _ = stream.write_all(head.as_bytes());
     std::thread::sleep(std::time::Duration::from_millis(300));
     let _ = stream.write_all(&body);

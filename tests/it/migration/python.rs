@@ -1,5 +1,5 @@
-//! What the Python server of the article of 2018 and its MySQL need: small stand-ins for gevent, SQLAlchemy and the
-//! `mysql` command over one SQLite file, so that the server runs unmodified but for its port.
+//! Environment of the Python server of the article of 2018 and its MySQL: small substitutes for gevent, SQLAlchemy
+//! and the `mysql` command that use one SQLite file, so that the server runs unmodified except for its port.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use super::common::Place;
 use super::executable;
 
-/// `mysql -NB DATABASE -e SQL` on the SQLite file beside it.
+/// `mysql -NB DATABASE -e SQL` on the SQLite file next to it.
 const MYSQL: &str = r#"#!/usr/bin/env python3
 import os, re, sqlite3, sys
 db = sqlite3.connect(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "database"))
@@ -19,7 +19,7 @@ for row in db.execute(sql):
     print("\t".join("NULL" if value is None else str(value) for value in row))
 "#;
 
-/// gevent's UDP server, one datagram after the other; it says where it listens.
+/// gevent's UDP server, which handles one datagram at a time and prints its address.
 const GEVENT_SERVER: &str = r#"
 import socket
 class DatagramServer:
@@ -32,7 +32,7 @@ class DatagramServer:
             self.handle(*self.socket.recvfrom(65536))
 "#;
 
-/// As much of SQLAlchemy as the server uses.
+/// The subset of SQLAlchemy that the server uses.
 const SQLALCHEMY: &str = "def text(sql): return sql\ndef create_engine(*a, **k): return None\n";
 const SQLALCHEMY_ORM: &str = r#"
 import os, sqlite3
@@ -55,7 +55,7 @@ class Session:
 def sessionmaker(bind): return Session
 "#;
 
-/// Creates the database of a place with these statements, and the `mysql` command that reads it.
+/// Creates a place's database with these statements, and the `mysql` command that reads it.
 pub fn database(place: &Place, statements: &str) {
     executable(&place.root.join("bin/mysql"), MYSQL);
     let make = "import sqlite3, sys\ndb = sqlite3.connect('database')\n\
@@ -70,14 +70,15 @@ pub fn database(place: &Place, statements: &str) {
     assert!(status.unwrap().success(), "{statements}");
 }
 
-/// The article's UDP server, stopped at the end; where the article is not at hand, one that answers the same.
+/// The article's UDP server, stopped when this value is dropped. If the article is not available, an equivalent
+/// server.
 pub struct ArticleServer {
     child: Option<Child>,
     pub address: SocketAddr,
 }
 
 impl ArticleServer {
-    /// Starts it over the database of this place, which has these upgrades: id, name, version and file.
+    /// Starts the server with this place's database, which contains these upgrades: id, name, version and file.
     pub fn start(place: &Place, upgrades: Vec<(usize, String, String, Vec<u8>)>) -> ArticleServer {
         let article = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/seed.txt");
         match std::fs::read_to_string(article) {
@@ -100,7 +101,7 @@ impl ArticleServer {
             ("gevent/server.py", GEVENT_SERVER),
             ("sqlalchemy/__init__.py", SQLALCHEMY),
             ("sqlalchemy/orm.py", SQLALCHEMY_ORM),
-            // A port that the kernel chooses.
+            // Port 0 lets the kernel choose a port.
             ("device_upgrade_server.py", &code.replace("2234", "0")),
         ] {
             executable(&folder.join(name), text);
@@ -138,8 +139,8 @@ impl Drop for ArticleServer {
     }
 }
 
-/// Answers as the article's server, with its faults: its ranges exclude no device, and the last packet of a file of
-/// whole packets has 0 bytes.
+/// Replies like the article's server, including its faults: its ranges exclude no device, and the last packet of a
+/// file of full packets has 0 bytes.
 fn equivalent(upgrades: Vec<(usize, String, String, Vec<u8>)>) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
@@ -162,7 +163,7 @@ fn equivalent(upgrades: Vec<(usize, String, String, Vec<u8>)>) -> SocketAddr {
                 }
                 [_, name, version] => match upgrades.iter().find(|upgrade| upgrade.1 == name) {
                     None => b"error all".to_vec(),
-                    // As texts: enough for the versions of these tests.
+                    // A comparison as texts is sufficient for the versions of these tests.
                     Some(upgrade) if version >= &*upgrade.2 => b"version error".to_vec(),
                     Some((id, _, _, bytes)) => {
                         let (count, last) = (bytes.len().div_ceil(1022), bytes.len() % 1022);

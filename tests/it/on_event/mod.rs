@@ -1,5 +1,5 @@
-//! Promise: what an operator wants to be told of reaches the program of `--on-event`, the log and the event stream alike,
-//! once, and a program that fails or hangs slows no check.
+//! Promise: each event that an operator wants to know reaches the program of `--on-event`, the log and the event stream
+//! alike, once, and a program that fails or hangs delays no check.
 #![cfg(all(feature = "lab", feature = "operator"))]
 
 mod recipes;
@@ -41,14 +41,15 @@ fn script(place: &Place, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// A script that adds each event to the file `events` beside it, and the command that runs it.
+/// Writes a script that appends each event to the file `events` in the same folder. Returns the command that runs it,
+/// and the path of that file.
 fn recorder(place: &Place) -> (String, PathBuf) {
     let program = script(place, "record.sh", "cat >> \"$1\"\nenv > \"$1.env\"");
     let file = place.root.join("events");
     (format!("{} {}", program.display(), file.display()), file)
 }
 
-/// The events in a file, one a line.
+/// The events in a file, one per line.
 fn recorded(file: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let lines = text
@@ -170,7 +171,7 @@ fn the_program_the_log_and_the_stream_get_the_same_events_and_a_restart_repeats_
             keys.iter().all(|key| line[key] == event[key])
         });
     }
-    // The program of the last event may be writing it.
+    // The program of the last event may still be writing the file.
     wait_until("the environment is written", PATIENCE, || {
         let environment = std::fs::read_to_string(file.with_extension("env")).unwrap();
         assert!(!environment.contains("secret"));
@@ -191,7 +192,7 @@ fn the_program_the_log_and_the_stream_get_the_same_events_and_a_restart_repeats_
         (&events[5]["event"], &events[5]["version"]),
         (&json!("release_found"), &json!("3.0.0"))
     );
-    // What was in the folder before is in the log of each start all the same.
+    // Files that were in the folder before are logged at each start anyway.
     server.wait_for_log("names the quarantined file", |line| {
         is_event(line, "quarantined") && line.contains("P/0.1.0/was-there.soc")
     });
@@ -207,7 +208,7 @@ fn a_program_that_hangs_or_fails_slows_no_check_and_is_counted() {
     let ask = luat("P", IMEI, "1.0.0");
     server.wait_until_offered(&ask, &bytes);
     let operator = Operator::of(&server);
-    // One runs, and the queue is full.
+    // One program runs, and the queue is full.
     for project in 0..QUEUE + 20 {
         server.drop_firmware(&format!("Q{project}/1.0.0/u.bin"), &noise(75, 500));
     }
@@ -226,7 +227,7 @@ fn a_program_that_hangs_or_fails_slows_no_check_and_is_counted() {
     for _ in 0..20 {
         assert_eq!(server.get(&ask).status, 200);
     }
-    // None of them waits for the program, of which a run takes three seconds.
+    // No check waits for the program, which runs for three seconds.
     let took = start.elapsed();
     assert!(took < Duration::from_secs(20), "{took:?}");
     assert!(
@@ -242,7 +243,7 @@ fn a_program_that_hangs_or_fails_slows_no_check_and_is_counted() {
     assert_eq!(told.count(), 1, "at most once a minute");
 }
 
-/// A device that gets the file of 2.0.0.
+/// Records a device that downloads the file of 2.0.0.
 fn takes(fleet: &mut Fleet, place: &Place, id: &str, now: Instant) {
     let catalog = scan::now(&place.firmware(), &mut KnownFiles::open(None)).unwrap();
     let check = check(id, "1.0.0");
@@ -325,7 +326,7 @@ fn devices_that_fall_silent_and_the_first_that_is_confirmed_are_told_once_over_r
         matches!(&found[..], [notice] if notice.kind == NoticeKind::FirstConfirmed && *notice.device == *ids[3]),
         "{found:?}"
     );
-    // Their interval is not known: they are silent after three days.
+    // Their interval is unknown, so they are silent after three days.
     fleet.tick(day(2));
     assert_eq!(notices(), []);
     fleet.tick(day(5));

@@ -1,4 +1,5 @@
-//! Promise: the recipes of docs/events.md work: group robots, MQTT, and the stream where nothing else can be started.
+//! Promise: the recipes of docs/events.md work: group robots, MQTT, and the stream for machines on which no program
+//! can be started.
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -16,7 +17,7 @@ pub fn commands(document: &str) -> Vec<String> {
         .collect()
 }
 
-/// The command in docs/events.md that contains this.
+/// The command in docs/events.md that contains this text.
 fn recipe(part: &str) -> String {
     let commands = commands("docs/events.md");
     let found = commands.iter().find(|command| command.contains(part));
@@ -25,7 +26,7 @@ fn recipe(part: &str) -> String {
         .clone()
 }
 
-/// Takes one HTTP request and answers it; its head and body.
+/// Accepts one HTTP request and replies to it. Returns the head and body of the request.
 fn answer_one(listener: &TcpListener, body: &str) -> (String, String) {
     let (stream, _) = listener.accept().unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -65,7 +66,7 @@ fn run_with_event(command: &str) -> std::process::ExitStatus {
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
-    // A program that fails may not read it.
+    // A program that fails may not read its standard input.
     let mut stdin = child.stdin.take().unwrap();
     let _unread = stdin.write_all(EVENT.as_bytes());
     drop(stdin);
@@ -147,7 +148,7 @@ fn the_recipe_for_mqtt_passes_each_event_to_mosquitto_pub() {
     let place = Place::new();
     place.drop_firmware("P/1.0.0/update.bin", &noise(77, 5000));
     let out = place.root.join("published");
-    // Stands in for the program of that name, which the machine need not have.
+    // A substitute for the program of that name, which the machine need not have.
     let stub = format!("{{ printf '%s ' \"$@\"; cat; }} >> '{}'", out.display());
     let program = script(&place, "mosquitto_pub", &stub);
     let folder = program.parent().unwrap().to_owned();
@@ -191,7 +192,7 @@ fn follow_sh_starts_a_program_for_each_event_of_the_stream() {
         .unwrap();
     let mut version = 1;
     wait_until("the event has come", PATIENCE, || {
-        // Again, until the stream stands. Checks are no events.
+        // Repeated until the stream is connected. Checks are not events.
         version += 1;
         server.drop_firmware(
             &format!("P/{version}.0.0/update.bin"),
@@ -204,7 +205,7 @@ fn follow_sh_starts_a_program_for_each_event_of_the_stream() {
     for event in recorded(&file) {
         assert_eq!(event["event"], "release_found");
     }
-    // The stream, and with it curl and jq, ends with the server; the loop is in its pause then.
+    // The stream, and with it curl and jq, ends with the server; the loop is then in its pause.
     server.terminate();
     child.kill().unwrap();
     child.wait().unwrap();

@@ -1,5 +1,5 @@
-//! Promise: `luat-ota pack` builds the same package every time, from an archive of either kind, and a damaged or hostile
-//! `.soc` file gets a sentence, in less than 64 MiB of address space, and leaves no file behind.
+//! Promise: `luat-ota pack` builds the same package every time, from an archive of either kind, and rejects a damaged
+//! or hostile `.soc` file with one sentence, in less than 64 MiB of address space, without leaving a file.
 #![cfg(all(feature = "lab", feature = "operator", feature = "pack"))]
 
 use crate::common;
@@ -12,7 +12,7 @@ use common::packages::{SOC, noise, soc, zip_of};
 use common::{Place, both};
 use proptest::prelude::*;
 
-/// Archives of py7zr with an `info.json` and a core: LZMA with a plain table of contents; LZMA2 with a packed one.
+/// Archives made by py7zr with an `info.json` and a core: LZMA with a plain table of contents; LZMA2 with a packed one.
 const SEVEN_ZIP: [&[u8]; 2] = [include_bytes!("lzma.soc"), include_bytes!("lzma2.soc")];
 
 /// Runs `luat-ota pack` in a folder, with an address space of 64 MiB.
@@ -26,7 +26,7 @@ fn pack(folder: &Path, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// A folder of its own with a script in `src`.
+/// A separate folder with a script in `src`.
 fn folder() -> Place {
     let folder = Place::new();
     std::fs::create_dir_all(folder.firmware().join("src")).unwrap();
@@ -35,7 +35,7 @@ fn folder() -> Place {
     folder
 }
 
-/// The packages in a folder.
+/// The names of the packages in a folder.
 fn made(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .unwrap()
@@ -77,7 +77,7 @@ fn the_script_in_a_factory_file_is_packed() {
     );
 }
 
-/// The archive with another dictionary size for LZMA, and right checksums.
+/// The archive with another dictionary size for LZMA, and with correct checksums.
 fn with_dictionary(size: u32) -> Vec<u8> {
     let mut archive = SEVEN_ZIP[0].to_vec();
     let property = archive
@@ -100,7 +100,7 @@ fn a_hostile_factory_file_is_refused_in_little_memory_and_nothing_is_written() {
         br#"{"chip":{"type":"ec7xx"},"rom":{"version-bsp":"V2020","fs":{"script":{"size":512}}},
         "script":{"file":"script.bin"},"download":{"script_addr":"2B1000"}}"#;
     let mut bomb = zip_of(&[("info.json", info), ("script.bin", &noise(1, 100))]);
-    // The directory says that the script has 4 GB.
+    // The directory states 4 GB as the size of the script.
     let directory = bomb.windows(4).rposition(|b| b == b"PK\x01\x02").unwrap();
     bomb[directory + 24..directory + 28].copy_from_slice(&0xf000_0000_u32.to_le_bytes());
     let large = vec![0; 12 << 20];
@@ -136,14 +136,14 @@ fn a_hostile_factory_file_is_refused_in_little_memory_and_nothing_is_written() {
         );
         assert_eq!(made(&folder.firmware()), [""; 0], "{what}");
     }
-    // What is asked for is the limit's reason, and no other.
+    // The archive is readable with the smaller dictionary, so the limit was the only reason to refuse it.
     let folder = folder();
     std::fs::write(folder.firmware().join(SOC), with_dictionary(1 << 16)).unwrap();
     let output = pack(&folder.firmware(), &["--core", SOC, "src"]);
     assert!(output.status.success(), "{}", both(&output));
 }
 
-/// Reading arbitrary bytes returns; the release build aborts on a panic.
+/// Parses arbitrary bytes, which must end; the release build aborts on a panic.
 fn read_all(bytes: &[u8]) {
     use luat_ota::pack;
     let _any = pack::soc::Soc::read(std::io::Cursor::new(bytes));
@@ -188,7 +188,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    // A block holds 0x40000 bytes.
+    // A block contains 0x40000 bytes.
     #[test]
     fn packages_around_the_size_of_a_block_unpack_to_their_image(
         blocks in 0_usize..3,
@@ -198,7 +198,7 @@ proptest! {
     ) {
         use luat_ota::pack::{air8101, ec};
         let length = (blocks as i64 * 0x40000 + difference).max(1) as usize;
-        // A block that cannot be compressed at all is refused, so the noise has six bits per byte.
+        // A block that cannot be compressed is refused, so the noise has six bits per byte.
         let image = match is_noise {
             true => noise(seed, length).iter().map(|byte| byte & 0x3f).collect(),
             false => vec![seed as u8; length],

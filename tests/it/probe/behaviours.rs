@@ -1,14 +1,14 @@
-//! Promise: every behaviour of a server has the results that docs/probe.md lists.
+//! Promise: every behaviour of a server leads to the results that docs/probe.md lists.
 
 use super::*;
 
-/// One way in which a server answers; what it does with any request.
+/// A behaviour of a server, with the function that creates its replies.
 struct Behaviour {
     name: &'static str,
     does: Does,
 }
 
-/// The head and the file, with nothing else wrong.
+/// The head and the body of a correct reply with the file.
 fn good_reply(request: &Request, file: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let from = request.from.unwrap_or(0);
     let head = match request.from {
@@ -27,7 +27,7 @@ fn good_reply(request: &Request, file: &[u8]) -> (Vec<u8>, Vec<u8>) {
     (head.into_bytes(), file[from..].to_vec())
 }
 
-/// The reply of a good server with a head that was changed so.
+/// The reply of a correct server, with `change` applied to its head.
 fn with_head(request: &Request, file: &[u8], change: fn(String) -> String) -> (Vec<Vec<u8>>, bool) {
     let (head, body) = good_reply(request, file);
     let head = change(String::from_utf8(head).unwrap()).into_bytes();
@@ -35,7 +35,7 @@ fn with_head(request: &Request, file: &[u8], change: fn(String) -> String) -> (V
     (vec![[&head, one].concat(), two.to_vec()], true)
 }
 
-/// The ways of answering of docs/protocol.md 2.
+/// The behaviours in docs/protocol.md 2.
 fn behaviours() -> Vec<Behaviour> {
     macro_rules! all {
         ($($name:literal: $does:expr,)*) => {
@@ -123,9 +123,9 @@ fn behaviours() -> Vec<Behaviour> {
     }
 }
 
-/// The row of one behaviour: how many clients end in each verdict.
+/// The table row of one behaviour: the number of clients with each verdict.
 fn row(Behaviour { name, does }: Behaviour) -> String {
-    // The newest version is no matter here: the last row of a report asks with another.
+    // The newest version does not matter here: only the last row of a report uses it in a check.
     let (report, _) = probe_http(does, 100_000, &[]);
     let count = |verdict: &str| {
         let clients = report["clients"].as_array().unwrap().iter();
@@ -146,8 +146,8 @@ fn row(Behaviour { name, does }: Behaviour) -> String {
     format!("| {name} | {updated} | {no_update} | {bug} | {failed} | {not_offered} |")
 }
 
-/// Every behaviour of docs/protocol.md 2 against every client over HTTP: the table of docs/probe.md is this one.
-/// `cargo test --test it every_behaviour -- --nocapture` prints it.
+/// Plays every behaviour of docs/protocol.md 2 with every client over HTTP, and compares the results with the
+/// table of docs/probe.md. `cargo test --test it every_behaviour -- --nocapture` prints the table.
 #[test]
 fn every_behaviour_of_a_server_has_the_results_that_the_document_says() {
     let threads: Vec<_> = behaviours()
@@ -158,7 +158,7 @@ fn every_behaviour_of_a_server_has_the_results_that_the_document_says() {
         .into_iter()
         .map(|thread| thread.join().unwrap())
         .collect();
-    // All at once they need more than a busy machine has: what differs is played again, alone.
+    // Running all at once overloads a busy machine, so rows that differ are played again alone.
     let text = common::documents::read("docs/probe.md");
     for (again, behaviour) in rows.iter_mut().zip(behaviours()) {
         if !text.contains(again.as_str()) {
@@ -181,7 +181,7 @@ fn every_behaviour_of_a_server_has_the_results_that_the_document_says() {
         assert_eq!(told.len(), rows.len(), "{document}");
         for (told, row) in told.iter().zip(&rows) {
             let row: Vec<&str> = row.split('|').map(str::trim).skip(1).take(6).collect();
-            // The names are translated in the Chinese text.
+            // The Chinese text translates the names.
             assert_eq!(told[1..], row[1..], "{document}: {told:?}");
             assert!(document != "docs/probe.md" || told[0] == row[0], "{told:?}");
         }

@@ -1,10 +1,10 @@
-//! Promise: the probe names the cause of every failure that a foreign server provokes.
+//! Promise: the probe names the cause of every failure that another server provokes.
 
 use super::*;
 
 #[test]
 fn pythons_http_server_is_explained() {
-    // HTTP/1.0, closes, ignores Range and the query, 404 as HTML.
+    // HTTP/1.0, closes the connection, ignores Range and the query, sends 404 as HTML.
     fn python(request: &Request, file: &[u8]) -> (Vec<Vec<u8>>, bool) {
         if !request.line.starts_with("GET /update") || request.line.contains("turnkey") {
             let page = "<!DOCTYPE HTML>\n<html><body><h1>Error response</h1></body></html>\n";
@@ -33,7 +33,7 @@ fn pythons_http_server_is_explained() {
     )
     .unwrap();
     assert_eq!(report["updated"], 35);
-    // A name that is not there: for the others that is a good "no update".
+    // A missing file, which the other clients treat as "no update".
     let url = format!("http://{}/missing", server_that(python, &[]));
     let (report, status) = probe(&["--http", &url]);
     assert_eq!((status, report["updated"].as_u64()), (1, Some(0)));
@@ -42,7 +42,7 @@ fn pythons_http_server_is_explained() {
 
 #[test]
 fn a_static_nginx_is_explained() {
-    // Keeps the connection, ignores the query, 200 always, honours Range.
+    // Keeps the connection open, ignores the query, always sends 200, supports Range.
     fn nginx(request: &Request, file: &[u8]) -> (Vec<Vec<u8>>, bool) {
         if request.line.contains("turnkey") {
             let head = "HTTP/1.1 404 Not Found\r\nServer: nginx\r\nContent-Length: 4\r\n\
@@ -181,7 +181,7 @@ fn a_200_that_means_no_is_explained() {
             ("libfota2 ", words),
             ("updatehttp", words),
         ];
-        // Only LuaTask restarts for an empty body; the others take it for "no update".
+        // Only LuaTask restarts after an empty body. The others treat it as "no update".
         let failing = if std::ptr::fn_addr_eq(does, empty as Does) {
             &all[..1]
         } else {
@@ -198,7 +198,7 @@ fn a_200_that_means_no_is_explained() {
 
 #[test]
 fn smaller_sins_of_a_reply_are_each_named() {
-    /// A server that is right but for what `$file` and `$no` are.
+    /// A server that is correct except for its replies `$file` and `$no`.
     macro_rules! sinner {
         ($file:expr, $no:expr) => {{
             fn does(request: &Request, file: &[u8]) -> (Vec<Vec<u8>>, bool) {

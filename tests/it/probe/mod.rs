@@ -1,6 +1,5 @@
-//! Promise: `luat-ota probe` finds nothing to complain of in this server, and says of any other in one
-//! sentence what breaks which module. The other servers are small ones in the test that behave like
-//! those people use.
+//! Promise: `luat-ota probe` reports no fault of this server, and for any other server states in one sentence
+//! what breaks which module. The other servers are small ones in the test that behave like common servers.
 #![cfg(feature = "lab")]
 
 mod behaviours;
@@ -16,7 +15,7 @@ use common::packages::noise;
 use common::{IMEI, Place, Rows, Server, both, luat, run, run_command};
 use serde_json::Value;
 
-/// A request as a server of the test sees it.
+/// A request as a test server parses it.
 struct Request {
     line: String,
     /// N of `Range: bytes=N-`.
@@ -47,10 +46,11 @@ impl Request {
     }
 }
 
-/// What a server of the test does with a request: the pieces it writes, and whether it closes then.
+/// Behaviour of a test server: the pieces that it writes for a request, and whether it closes the connection
+/// afterwards.
 type Does = fn(&Request, &[u8]) -> (Vec<Vec<u8>>, bool);
 
-/// A server on a free port; it answers until the test ends.
+/// Starts a server on a free port, which replies until the test ends.
 fn server_that(does: Does, file: &[u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -66,8 +66,8 @@ fn server_that(does: Does, file: &[u8]) -> SocketAddr {
                     let (pieces, closes) = does(&request, &file);
                     for (number, piece) in pieces.iter().enumerate() {
                         if number > 0 {
-                            // So that the client receives each piece by itself, also on a busy machine. Of many
-                            // pieces some may arrive together.
+                            // The client must receive each piece separately, also on a busy machine. With many
+                            // pieces, some may arrive together.
                             let gap = if pieces.len() <= 3 { 200 } else { 20 };
                             std::thread::sleep(Duration::from_millis(gap));
                         }
@@ -87,7 +87,7 @@ fn server_that(does: Does, file: &[u8]) -> SocketAddr {
     address
 }
 
-/// Runs a probe; its report as JSON, and its exit status.
+/// Runs a probe. Returns its report as JSON, and its exit status.
 fn probe(flags: &[&str]) -> (Value, i32) {
     let mut arguments = vec!["probe", "--json", "--patience", "1"];
     arguments.extend(flags);
@@ -104,7 +104,7 @@ fn probe_http(does: Does, size: usize, more: &[&str]) -> (Value, i32) {
     probe(&flags)
 }
 
-/// The clients with this verdict whose name has this word, and what they say must change.
+/// The required changes in the rows of clients with this verdict whose names contain this word.
 fn found<'r>(report: &'r Value, verdict: &str, name: &str) -> Vec<&'r str> {
     let clients = report["clients"].as_array().unwrap().iter();
     clients
@@ -113,7 +113,7 @@ fn found<'r>(report: &'r Value, verdict: &str, name: &str) -> Vec<&'r str> {
         .collect()
 }
 
-/// Exactly these clients fail, each with these words in what must change.
+/// Fails unless exactly these clients fail, each with these words in its required change.
 fn must_fail(report: &Value, wanted: &[(&str, &str)]) -> Result<(), String> {
     for (client, words) in wanted {
         let changes = found(report, "failed", client);
@@ -169,9 +169,9 @@ fn this_server_is_good_for_every_client() {
         (report["updated"].as_u64(), report["not_offered"].as_u64()),
         (Some(42), Some(0))
     );
-    // The three that ask once more.
+    // The additional client with the newest version, once for each protocol.
     assert_eq!(report["no_update"], 3);
-    // The newest already; libfota2 in its own form.
+    // The newest version or a later one; libfota2 sends its own form.
     for version in ["1.0.3", "001.000.003", "1.0.4"] {
         let (report, status) = probe(&[&with(&["--version"])[..], &[version]].concat());
         assert_eq!(status, 0, "{report:#}");
@@ -184,7 +184,7 @@ fn this_server_is_good_for_every_client() {
             42
         );
     }
-    // Another file than the expected one is a failure of all.
+    // With another file than the expected one, all clients fail.
     std::fs::write(&file, noise(31, 20_000)).unwrap();
     let (report, status) = probe(&flags_with_expect(
         &with(&["--version", "1.0.0"]),
@@ -204,7 +204,7 @@ fn flags_with_expect<'f>(flags: &[&'f str], file: &'f str) -> Vec<&'f str> {
 
 fn found_file(head: &str, file: &[u8]) -> Vec<Vec<u8>> {
     let head = head.replace("LENGTH", &file.len().to_string());
-    // In two segments, so that the file is no single recv.
+    // Two segments, so that one recv does not return the whole file.
     let middle = file.len() / 2;
     vec![
         [head.as_bytes(), &file[..middle]].concat(),
@@ -212,7 +212,7 @@ fn found_file(head: &str, file: &[u8]) -> Vec<Vec<u8>> {
     ]
 }
 
-/// Whether a server that compares versions has something newer (1.0.3).
+/// Whether a server that compares versions has a newer version (1.0.3).
 fn is_old(request: &Request) -> bool {
     matches!(request.version(), "1.0.0" | "2012.1.0")
 }
@@ -238,7 +238,7 @@ fn a_url_with_a_query_is_refused_with_the_reason() {
 
 #[test]
 fn a_udp_server_with_the_seeds_mistake_is_explained() {
-    // last=0 for a multiple of 1022: what the seed's Python server says.
+    // last=0 for a multiple of 1022, as the Python server of the article sends.
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap().to_string();
     let file = noise(40, 2044);
@@ -266,7 +266,7 @@ fn a_udp_server_with_the_seeds_mistake_is_explained() {
         &[("2G", "say 1022 for the last packet's size, not 0")],
     )
     .unwrap();
-    // Nobody there at all.
+    // An address without a server.
     let free = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap().to_string();
     drop(free);
@@ -303,7 +303,7 @@ fn the_table_has_colours_only_on_a_terminal_and_mistakes_are_usage() {
     ] {
         assert_eq!(run(arguments).status.code(), Some(2), "{arguments:?}");
     }
-    // On a terminal there are colours, and none where NO_COLOR is set.
+    // A terminal gets colours, unless NO_COLOR is set.
     for (variable, coloured) in [("", true), ("1", false)] {
         let command = format!("{} probe --http {url}", env!("CARGO_BIN_EXE_luat-ota"));
         let mut script = std::process::Command::new("script");

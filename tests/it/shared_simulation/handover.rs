@@ -1,11 +1,11 @@
-//! What two replicas make of each other's devices.
+//! Tests of devices that move between two replicas.
 
 use super::replicas::{Device, HOUR, Replicas, Setup, devices};
 use crate::common::simulation::{Dice, folder};
 use luat_ota::firmware::catalog::Catalog;
 use luat_ota::fleet::journey::State;
 
-/// Two replicas with a release, and devices of both that have taken it and do not run it.
+/// Two replicas with a release, and two devices of each that have downloaded the release and do not run it.
 fn two_replicas(catalog: &Catalog) -> (Replicas, Vec<Device>) {
     let mut replicas = Replicas::new(2, catalog);
     let setup = Setup {
@@ -36,7 +36,7 @@ fn a_release_that_a_person_has_resumed_is_not_paused_by_what_peers_saw_before() 
         let now = replicas.moment(106);
         assert!(replicas.fleets[replica].resume_release("P", "2.0.0", now));
     }
-    // The files still have it, and devices that a peer has judged before come over.
+    // The files still contain the outcomes, and devices that a peer has judged before move to the other replica.
     replicas.read(0, 108);
     replicas.read(1, 108);
     for replica in [0, 1] {
@@ -57,7 +57,7 @@ fn a_device_that_falls_back_at_both_servers_is_counted_once() {
         device.updated = at >= 2;
         replicas.visit(at % 2, &catalog, device, 100);
     }
-    // The first one goes to and fro, and neither server knows.
+    // The first device alternates between the two replicas, and neither knows of the other's visits.
     replicas.visit(1, &catalog, &mut devices[0], 110);
     replicas.visit(1, &catalog, &mut devices[0], 150);
     replicas.write(0, 155, 0);
@@ -96,7 +96,7 @@ fn a_device_that_came_back_to_another_server_is_not_silent() {
     );
     replicas.exchange(110);
     for minute in 0..12 {
-        // Days, until nothing is awaited any more.
+        // Eight days later, when the servers no longer wait for any device.
         replicas.is_paused(0, 8 * 24 * HOUR + minute);
         replicas.is_paused(1, 8 * 24 * HOUR + minute);
     }

@@ -1,5 +1,5 @@
-//! A simulation of the release fuse of several replicas: the real fleet memory, the real decision and the real file of
-//! shared outcomes, with a fake clock. docs/evidence.md has the tables that it prints.
+//! A simulation of the release fuse of several replicas with the real fleet, the real decision, the real file of
+//! shared outcomes, and a simulated clock. It prints the tables of docs/evidence.md.
 
 mod handover;
 mod replicas;
@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 use crate::common::simulation::{DOWNLOAD, Dice, REBOOT, folder};
 use replicas::{EXCHANGE, HOUR, MINUTE, RELEASE, Replicas, Setup, WATCHED, devices};
 
-/// What happens next. Files are written and read before devices ask at the same time.
+/// The events of the simulation. At the same time, files are written and read before devices send checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     /// A replica reads the files of the others.
@@ -33,7 +33,7 @@ fn run(setup: Setup, seed: u64) -> bool {
     for (at, device) in devices.iter().enumerate() {
         queue.push(Reverse((device.from, Event::Check(at))));
     }
-    // Each replica looks at the folder at its own times.
+    // Each replica reads the folder at its own times.
     let looks: Vec<u64> = (0..8).map(|_| dice.below(EXCHANGE)).collect();
     let next_look = |replica: usize, from: u64| {
         let look = looks[replica];
@@ -86,13 +86,13 @@ fn run(setup: Setup, seed: u64) -> bool {
         let replica = if is_lost(first, time) { other } else { first };
         let mut next = time + device.interval;
         if next < RELEASE - device.interval {
-            // A few checks before the release establish it.
+            // A few checks before the release make the device an established one.
             next = (time + 2 * HOUR).max(RELEASE - 2 * device.interval);
         }
         if replicas.visit(replica, catalog, device, time) {
             next = match setup.lost {
                 None => time + DOWNLOAD + REBOOT,
-                // At its next regular check.
+                // The device returns at its next regular check.
                 Some(_) => time + DOWNLOAD + device.interval,
             };
         }
@@ -107,13 +107,13 @@ fn run(setup: Setup, seed: u64) -> bool {
     false
 }
 
-/// Runs in which the release was paused.
+/// Number of runs in which the release was paused.
 fn paused(setup: Setup, runs: u64) -> usize {
     let ran = (1..=runs).map(|seed| run(setup, seed));
     ran.filter(|ran| *ran).count()
 }
 
-/// Prints the rows of these sizes of the rollout.
+/// Prints the table rows for these sizes of the rollout.
 fn table(sizes: &[usize], failing: &[usize], lost: Option<u64>) {
     println!(
         "| devices | failing | servers | one server | not shared | shared, 0 s | 10 s | 60 s |"
@@ -127,7 +127,7 @@ fn table(sizes: &[usize], failing: &[usize], lost: Option<u64>) {
         if devices < 30 && (devices * failing).div_ceil(100) < 3 {
             continue;
         }
-        // By far the longest runs; 100 devices show the same.
+        // These would be by far the longest runs; 100 devices show the same.
         if devices > 100 && failing < 20 {
             continue;
         }

@@ -1,4 +1,4 @@
-//! Replicas in memory with what they share, and devices that only know what they run.
+//! Replicas in memory with their shared files, and devices that know only the version that they run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,28 +13,28 @@ use luat_ota::fleet::{Fleet, FleetSettings, TransferOutcome};
 pub const MINUTE: u64 = 60;
 pub const HOUR: u64 = 60 * MINUTE;
 
-/// When the release comes, in seconds.
+/// Time of the release, in seconds.
 pub const RELEASE: u64 = 26 * HOUR;
 
-/// Time between two looks at the shared folder, in seconds.
+/// Time between two reads of the shared folder, in seconds.
 pub const EXCHANGE: u64 = 5;
 
-/// When the simulation begins, in Unix seconds.
+/// Time at which the simulation begins, in Unix seconds.
 pub const UNIX: i64 = 1_800_000_000;
 
-/// For how long it is watched, in seconds.
+/// Time after the release that is simulated, in seconds.
 pub const WATCHED: u64 = 2 * HOUR;
 
-/// What runs.
+/// Parameters of a simulation.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
     pub devices: usize,
     pub replicas: usize,
-    /// Percent of the devices that fall back.
+    /// Percentage of the devices that fall back.
     pub failing: usize,
-    /// Seconds until a file that one replica has written can be read by the others; `None`: nothing is shared.
+    /// Seconds until the others can read a file that one replica has written; `None` if nothing is shared.
     pub lag: Option<u64>,
-    /// One replica is lost, so many seconds after the release.
+    /// Seconds from the release to the loss of one replica; `None` if no replica is lost.
     pub lost: Option<u64>,
 }
 
@@ -45,11 +45,11 @@ pub struct Device {
     pub from: u64,
     pub fails: bool,
     pub updated: bool,
-    /// The replica that the load balancer sends it to, and the one after the loss of that one.
+    /// The replica to which the load balancer sends this device, and the one after the loss of the first.
     pub replicas: [usize; 2],
 }
 
-/// The devices, the same for every number of replicas but for these.
+/// The devices. For every number of replicas they differ only in the replicas that they use.
 pub fn devices(setup: Setup, dice: &mut Dice) -> Vec<Device> {
     let mut devices = Vec::new();
     for n in 0..setup.devices {
@@ -65,7 +65,7 @@ pub fn devices(setup: Setup, dice: &mut Dice) -> Vec<Device> {
             replicas: [0; 2],
         });
     }
-    // Exactly so many, in a random order.
+    // Exactly this many failing devices, chosen at random.
     let failing = (setup.devices * setup.failing).div_ceil(100);
     let mut chosen = BTreeSet::new();
     while chosen.len() < failing {
@@ -82,14 +82,14 @@ pub fn devices(setup: Setup, dice: &mut Dice) -> Vec<Device> {
     devices
 }
 
-/// Replicas and what they share.
+/// Replicas and their shared files.
 pub struct Replicas {
     pub began: Instant,
     pub fleets: Vec<Fleet>,
     pub check: u64,
-    /// All files that were written: the writer, when the others can read it, and its content.
+    /// All files that were written: the writer, the time from which the others can read the file, and its content.
     pub files: Vec<(usize, u64, OutcomeFile)>,
-    /// For each replica, the next file, and the newest one of each writer.
+    /// Per replica: the index of the next file to read, and the newest file of each writer.
     pub read: Vec<(usize, BTreeMap<usize, usize>)>,
 }
 
@@ -122,7 +122,7 @@ impl Replicas {
             .for_each(|fleet| fleet.catalog(catalog, now));
     }
 
-    /// Writes the file of a replica; whether there was anything new.
+    /// Writes the file of a replica. Returns whether there was anything new.
     pub fn write(&mut self, replica: usize, time: u64, lag: u64) -> bool {
         let now = self.moment(time);
         let Some(own) = self.fleets[replica].own_outcomes(now, UNIX + time as i64) else {
@@ -154,7 +154,7 @@ impl Replicas {
         self.fleets[replica].exchanged(exchanged, now);
     }
 
-    /// All write and read.
+    /// All replicas write, and then all read.
     pub fn exchange(&mut self, time: u64) {
         for replica in 0..self.fleets.len() {
             self.write(replica, time, 0);
@@ -164,8 +164,8 @@ impl Replicas {
         }
     }
 
-    /// A device asks a replica, and takes what it is offered, which it then runs or not. Returns whether it was offered
-    /// anything.
+    /// Sends a device's check to a replica, and downloads the offered file, which the device then runs or not. Returns
+    /// whether there was an offer.
     pub fn visit(
         &mut self,
         replica: usize,

@@ -1,5 +1,5 @@
-//! Promise: one decision, shown alike over HTTP, UDP and TCP. docs/decision.md "Version order" and
-//! "Verdict on the wire", row by row, as a module sees them.
+//! Promise: a decision is shown in the same way over HTTP, UDP and TCP, as docs/decision.md
+//! "Version order" and "Verdict on the wire" state row by row, from the view of a module.
 
 mod package_choice;
 mod rollout;
@@ -13,7 +13,7 @@ use serde_json::json;
 
 const OTHER: &str = "862991443759999";
 
-/// What a module asks, to be asked in every way there is.
+/// A check that can be sent over every protocol.
 #[derive(Clone)]
 struct Ask {
     name: String,
@@ -23,7 +23,7 @@ struct Ask {
 }
 
 impl Ask {
-    /// A LuaTask module.
+    /// The check of a LuaTask module.
     fn luat(project: &str, imei: &str, version: &str) -> Ask {
         Ask {
             name: format!("{project}_Luat_V0017_ASR1802"),
@@ -33,7 +33,7 @@ impl Ask {
         }
     }
 
-    /// A LuatOS module.
+    /// The check of a LuatOS module.
     fn luatos(project: &str, platform: &str, version: &str) -> Ask {
         Ask {
             name: format!("{project}_LuatOS-SoC_{platform}"),
@@ -55,7 +55,7 @@ impl Ask {
         )
     }
 
-    /// The official dialect, which carries the key as well.
+    /// The message of the official dialect, which also contains the key.
     fn datagram(&self) -> String {
         format!(
             "0,{},{},SN,{},{}",
@@ -63,7 +63,7 @@ impl Ask {
         )
     }
 
-    /// The user's dialect.
+    /// The message of the user's dialect.
     fn short_datagram(&self) -> String {
         format!("{},{},{}", self.imei, self.name, self.version)
     }
@@ -77,7 +77,7 @@ impl Ask {
     }
 }
 
-/// This file, in all ways.
+/// Checks that the reply is this file over every protocol.
 fn gets(server: &Server, ask: &Ask, bytes: &[u8]) -> Result<(), String> {
     server.wait_for_reply(&get(&ask.target()), common::PATIENCE, |reply| {
         reply.status == 200 && reply.body == bytes
@@ -94,7 +94,7 @@ fn gets(server: &Server, ask: &Ask, bytes: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// This no, in all ways.
+/// Checks that the reply is this refusal over every protocol.
 fn is_refused(
     server: &Server,
     ask: &Ask,
@@ -143,7 +143,7 @@ fn each_row_of_the_verdict_table_looks_the_same_over_http_udp_and_tcp() {
         clock(minutes + 1440 - 60),
         clock(minutes + 60)
     );
-    // The same moment in Beijing.
+    // The same time in Beijing.
     let open_in_beijing = format!(
         "{}-{}+08:00",
         clock(minutes + 480 + 1440 - 60),
@@ -197,7 +197,7 @@ fn each_row_of_the_verdict_table_looks_the_same_over_http_udp_and_tcp() {
     let not_now = (404, 27, "no upgrade");
     let not_you = (403, 21, "imei range error");
     let unknown = (403, 25, "no upgrade");
-    // What the module gets: the file, or a no with its status, code and words.
+    // The reply to the module: the file, or a refusal with its status, code and text.
     type No = (u16, u32, &'static str);
     let table: Vec<(&str, Ask, Option<No>)> = vec![
         ("offer", Ask::luat("plain", IMEI, "2.0.0"), None),
@@ -337,7 +337,7 @@ fn each_row_of_the_verdict_table_looks_the_same_over_http_udp_and_tcp() {
     ];
     for (row, ask, wanted) in table {
         let result = match wanted {
-            // Not a row of the table: a text that is no entry of the list and has no order.
+            // Not a row of the table: a text that is not in the list and has no order.
             None if row == "from another text" => server
                 .wait_for_reply(&get(&ask.target()), common::PATIENCE, |reply| {
                     matches!(reply.status, 403 | 404)
@@ -373,10 +373,10 @@ fn each_row_of_the_version_table_holds() {
     let mut rows = Rows::default();
     let device = |project: &str, version: &str| Ask::luatos(project, "Air780EPM", version);
     for (row, ask, bytes) in [
-        // device plain, release plain
+        // plain version, plain release
         ("plain up", device("plain", "1.9.9"), Some(&plain)),
         ("plain same", device("plain", "2.0.1"), None),
-        // core form, core form
+        // core form, release with core form
         ("script up", device("cored", "2012.001.003"), Some(&cored)),
         (
             "script up, without zeros",
@@ -391,12 +391,12 @@ fn each_row_of_the_version_table_holds() {
             device("cored", "2016.001.003"),
             None,
         ),
-        // core form against plain: only the first and the third number count.
+        // Core form, plain release: only the first and the third number count.
         ("third up", device("plain", "2012.2.0"), Some(&plain)),
         ("first up", device("plain", "2012.1.999"), Some(&plain)),
         ("third same", device("plain", "2012.2.1"), None),
         ("third down", device("plain", "2012.2.2"), None),
-        // plain against core form: the module did not say its core.
+        // Plain version, release with core form: the module did not state its core.
         ("no core", device("cored", "1.0.3"), None),
         (
             "no core, any_core",

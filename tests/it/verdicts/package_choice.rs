@@ -1,4 +1,4 @@
-//! Promise: a module gets the one package that fits its chip, platform and core, of the newest release.
+//! Promise: a module gets the one package of the newest release that fits its chip, platform and core.
 
 use super::*;
 
@@ -8,14 +8,14 @@ fn a_package_that_does_not_fit_the_module_is_no_package() {
     let air780epm = script_package(EC7XX, 23);
     let ec618 = script_package(EC618, 24);
     let delta = delta_package(EC7XX, 25);
-    // For one platform, for another family, and a generic name with a package that has a family.
+    // A package for one platform, one for another family, and a generic name with a package of a family.
     place.drop_firmware(
         "one/2012.001.004/one_2012.001.004_LuatOS-SoC_Air780EPM.bin",
         &air780epm,
     );
     place.drop_firmware("ec7xx/1.0.4/update.bin", &air780epm);
     place.drop_firmware("ec618/1.0.4/update.bin", &ec618);
-    // From core 2008 alone.
+    // From core 2008 only.
     place.drop_firmware(
         "delta/2012.001.004/from-2008/delta_2012.001.004_LuatOS-SoC_Air780EPM.bin",
         &delta,
@@ -28,12 +28,12 @@ fn a_package_that_does_not_fit_the_module_is_no_package() {
         "based/2012.001.004/release.json",
         json!({ "base_core": 2008 }),
     );
-    // Nobody said from which.
+    // The base core is not stated.
     place.drop_firmware(
         "guess/2012.001.004/guess_2012.001.004_LuatOS-SoC_Air780EPM.bin",
         &delta,
     );
-    // A delta for one core and a script for the others.
+    // A core delta for one core, and a script package for the others.
     place.drop_firmware(
         "both/2012.001.004/from-2008/both_2012.001.004_LuatOS-SoC_Air780EPM.bin",
         &delta,
@@ -131,7 +131,7 @@ fn a_package_that_does_not_fit_the_module_is_no_package() {
             },
         );
     }
-    // A file whose base nobody named is no release at all, or one without a package.
+    // A file without a stated base core is no release, or a release without a package.
     for version in ["2008.1.3", "2012.1.3"] {
         let ask = Ask::luatos("guess", "Air780EPM", version);
         rows.row(

@@ -78,7 +78,7 @@ fn the_rules_of_a_release_win_over_those_of_its_project_except_that_deny_adds_up
         server
             .try_get(&luat("P", "862991440000000", "2.0.0"))
             .and_then(|reply| {
-                // Not for this one, or not now, for the other release: both are true.
+                // Refused by the rules of one release, and not offered the other one now: either code is correct.
                 reply
                     .must_refuse(403, 21)
                     .or_else(|_| reply.must_refuse(404, 27))
@@ -95,7 +95,7 @@ fn ten_percent_are_about_a_tenth_and_always_the_same_ones() {
     let server = Server::start_in(place, &[]);
     server.wait_until_offered(&luat("P", IMEI, "2.0.0"), &bytes);
     let members = |percent: u32, server: &Server| -> Vec<bool> {
-        // The device that is denied shows that these rules are in force.
+        // The denied device shows that these rules are in force.
         let marker = format!("86299144400{percent:04}");
         server.rules(
             "P/2.0.1/release.json",
@@ -162,7 +162,7 @@ fn a_redirect_is_for_those_who_can_follow_it() {
                 .as_str()
         )
     );
-    // Nobody is sent anywhere for a no.
+    // A refusal contains no redirect.
     rows.row(
         "nothing newer",
         server
@@ -172,7 +172,7 @@ fn a_redirect_is_for_those_who_can_follow_it() {
             ))
             .and_then(|reply| reply.must_refuse(404, 27)),
     );
-    // Over UDP there is no redirect: the bytes themselves.
+    // UDP has no redirects: the server sends the file itself.
     let device = Device::new(server.udp);
     let offer = device
         .check(format!("{IMEI},中文 项目_Luat_V0017_ASR1802,2.0.0"))
