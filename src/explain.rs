@@ -1,5 +1,5 @@
-//! Explanation of a check: its verdict, the replies over HTTP and UDP, and the rules that were evaluated. `luat-ota
-//! explain` and the operator page show it. The verdict is that of [`decide_if_read`], as in the server.
+//! Explanation of a check: its verdict, the replies over HTTP and UDP, and the rules that were evaluated. Shown by
+//! `luat-ota explain` and by the operator page. The verdict is that of [`decide_if_read`], as in the server.
 
 use std::borrow::Cow;
 use std::fmt::Write;

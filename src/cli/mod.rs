@@ -1,5 +1,5 @@
-//! The command line: `serve`, `check`, `explain`, `devices`, `lift`, `resume`, `drain`; with the feature `lab` `probe` and
-//! `simulate`, with `pack` `pack`, with `packages` `health`, `completions` and `man`.
+//! The command line: `serve`, `check`, `explain`, `devices`, `lift`, `resume` and `drain`. The feature `lab` adds
+//! `probe` and `simulate`, `pack` adds `pack`, and `packages` adds `health`, `completions` and `man`.
 //!
 //! [`command`] has the table of commands, [`flags`] the table of flags; help, manual page and completions are made from
 //! both. [`parse`] parses a command line into [`args::Args`]. A first word that is not a command is the folder to serve

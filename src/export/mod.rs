@@ -27,8 +27,8 @@ pub enum ExportFormat {
     Csv,
 }
 
-/// Name of a column of CSV, and the place of its value in a row: a JSON pointer (RFC 6901), in which `*` stands for every
-/// item of a list.
+/// Name of a column of CSV, and the place of its value in a row: a JSON pointer (RFC 6901), in which `*` stands for
+/// each item of a list.
 pub type Column = (&'static str, &'static str);
 
 /// The columns of a release, as the API shows it.
@@ -81,7 +81,7 @@ pub const VERSION: &[Column] = &[
     ("devices", "/devices"),
 ];
 
-/// Writes an export, piece by piece.
+/// Writes an export step by step.
 #[derive(Clone, Debug)]
 pub struct Export {
     /// Format of the export.

@@ -1,5 +1,5 @@
 //! Detects writers of a file: a read lease (fcntl F_SETLEASE) is granted only if nobody has the file open for writing
-//! (docs/hazards.md 11). The scan asks for a lease before it takes a file for complete.
+//! (docs/hazards.md 11). The scan asks for a lease before it considers a file complete.
 //!
 //! `Granted` holds only while the lease is held, a lease can be revoked after /proc/sys/fs/lease-break-time (45 s), and
 //! overlayfs grants one in spite of a writer on its upper layer. So a lease only saves time; the proof that a file is
@@ -46,7 +46,7 @@ impl Drop for HeldLease<'_> {
     }
 }
 
-/// Asks for a read lease on a file opened read-only. Never blocks; SIGIO is ignored before the first.
+/// Asks for a read lease on a file opened read-only. Never blocks. The first call makes the process ignore SIGIO.
 pub fn probe(file: &File) -> Lease<'_> {
     if Feature::Leases.available().is_err() {
         return Lease::Unknown;

@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(part[..count], bytes[69_950..]);
     }
 
-    /// On a kernel without huge pages, the pages and the size that `held` returns do not change.
+    /// Kernels without huge pages change neither the pages nor the size that `held` returns.
     #[test]
     fn with_room_for_huge_pages_the_same_bytes_lie_in_those() {
         let bytes: Vec<u8> = (0..3_000_001u32).map(|n| (n % 251) as u8).collect();

@@ -351,7 +351,7 @@ pub fn unnamed_file(folder: &Path) -> io::Result<File> {
 }
 
 /// Creates a file without a name on a file system without O_TMPFILE. The temporary name begins with a dot, so that a
-/// scan never takes the file for firmware if the process is killed between the two calls.
+/// scan never mistakes the file for firmware if the process is killed between the two calls.
 fn create_and_unlink(folder: &Path) -> io::Result<File> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;

@@ -22,7 +22,7 @@ const ENDS: &str = ".part";
 /// Number of levels of folders that are searched for files of killed processes.
 const DEPTH: usize = 3;
 
-/// A file that grows. It is removed when it is dropped before [`Unfinished::finish`] has named it.
+/// A file that grows. It is removed if it is dropped before [`Unfinished::finish`] has named it.
 #[derive(Debug)]
 pub struct Unfinished {
     folder: OwnedFd,
@@ -44,7 +44,7 @@ impl Folder {
             match rustix::fs::openat(&folder, &name, flags, Mode::from_raw_mode(0o644)) {
                 Ok(fd) => {
                     let file = File::from(fd);
-                    // Without locks, a sweep takes all unfinished files for stale, but it runs only at a start.
+                    // Without locks, a sweep considers all unfinished files stale, but it runs only at a start.
                     let _no_locks_here =
                         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
                     return Ok(Unfinished { folder, name, file });

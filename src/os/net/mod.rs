@@ -208,8 +208,8 @@ pub fn send(stream: &TcpStream, head: &[u8], body: &[u8], more: bool) -> io::Res
 }
 
 /// Sets TCP_CORK for all connections that this listener will accept: data is sent in full segments, and the rest
-/// together with the FIN. On some machines this saves the kernel a fifth of the work of a short connection. Only for a
-/// protocol in which every reply ends with a close or a shutdown: otherwise the rest waits for 200 ms.
+/// together with the FIN. This saves the kernel about a fifth of the work of a short connection. Only for a protocol in
+/// which every reply ends with a close or a shutdown: otherwise the rest waits for 200 ms.
 pub fn cork(listener: &TcpListener) -> io::Result<()> {
     sockopt::set_tcp_cork(listener, true)?;
     Ok(())
