@@ -1,5 +1,5 @@
 //! Explanation of a check: its verdict, the replies over HTTP and UDP, and the rules that were evaluated. Shown by
-//! `luat-ota explain` and by the operator's page. The verdict is that of [`decide_if_read`], as in the server.
+//! `luat-ota explain` and by the operator page. The verdict is that of [`decide_if_read`], as in the server.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -11,25 +11,25 @@ use crate::wire::dialects::datagram::{self, Datagram};
 use crate::wire::dialects::libfota3::Libfota3Request;
 use crate::wire::http_target::{HttpTarget, http_target};
 
-/// A device as a person describes it.
+/// Description of a device and its check by a person.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Described<'a> {
     /// IMEI, mac or uid.
     pub device: &'a str,
     /// `firmware_name`.
     pub firmware_name: Option<&'a str>,
-    /// The version that it reports.
+    /// Version that the device reports.
     pub version: &'a str,
     /// `core_version`.
     pub core_version: Option<u32>,
     /// `project_key`.
     pub project_key: Option<&'a str>,
-    /// It follows redirects.
+    /// Whether the device follows redirects.
     pub need_oss_url: bool,
 }
 
 impl<'a> Described<'a> {
-    /// The check that such a device sends.
+    /// Returns the check that such a device sends.
     pub fn check(self) -> Check<'a> {
         let (device, device_text) = DeviceId::read(self.device).unzip();
         Check {
@@ -46,7 +46,7 @@ impl<'a> Described<'a> {
     }
 }
 
-/// The check in a request from a log: a URL, a request line, a target, or a UDP message.
+/// Parses a request from a log into a check: a URL, a request line, a target, or a UDP message.
 pub fn from_request(request: &[u8]) -> Result<Check<'_>, String> {
     let request = request.trim_ascii();
     let target = target(request);
@@ -85,8 +85,8 @@ pub fn from_request(request: &[u8]) -> Result<Check<'_>, String> {
     }
 }
 
-/// The request that asks this check: a message of the UDP protocol if it is asked by packets, else a target.
-/// [`from_request`] reads it.
+/// Returns the request that sends this check: a UDP message for a check over the packet protocol, otherwise an HTTP
+/// target. [`from_request`] parses both.
 pub fn request_of(check: &Check<'_>) -> String {
     let name = check.firmware_name.as_deref().unwrap_or_default();
     let (id, version) = (&check.device_text, &check.version);
@@ -122,7 +122,7 @@ pub fn request_of(check: &Check<'_>) -> String {
     format!("/luat/update{project}?{}", query.join("&"))
 }
 
-/// RFC 3986 section 2.1.
+/// Percent-encodes a text (RFC 3986 section 2.1).
 fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -138,7 +138,7 @@ fn percent_encoded(text: &str) -> String {
     encoded
 }
 
-/// The target without the method and version of a request line, and without the scheme and host of a URL.
+/// Returns the target without the method and version of a request line, and without the scheme and host of a URL.
 fn target(request: &[u8]) -> &[u8] {
     let mut target = request;
     if let Some(space) = target.iter().position(|&b| b == b' ')
@@ -148,7 +148,7 @@ fn target(request: &[u8]) -> &[u8] {
     {
         target = rest.trim_ascii_start();
     }
-    // The last one, as in a head: a target may contain anything.
+    // The last match counts, as in a request head, since a target may contain anything.
     if let Some(at) = target.windows(6).rposition(|six| six == b" HTTP/") {
         target = target.get(..at).unwrap_or(target);
     }
@@ -170,13 +170,13 @@ pub struct Explanation<'c> {
     pub status: u16,
     /// The code in the body of a refusal.
     pub code: Option<u32>,
-    /// The reply over UDP, with its reason if only that one is a refusal.
+    /// The reply over UDP, with its reason if only the reply over UDP is a refusal.
     pub udp: String,
     /// The rules that were evaluated, in order.
     pub notes: Notes,
 }
 
-/// Explains a check. `known`: what is remembered of the device. `unix`: the time in Unix seconds.
+/// Explains a check. `known`: recorded state of the device. `unix`: the time in Unix seconds.
 pub fn explain<'c>(
     catalog: &'c Catalog,
     known: Known<'_>,

@@ -1,4 +1,4 @@
-//! Arguments in, exit status out; everything else is in the library.
+//! The program `luat-ota`: passes the arguments to the library and returns its exit status.
 
 fn main() -> std::process::ExitCode {
     luat_ota::cli::main()

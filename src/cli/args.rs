@@ -1,4 +1,4 @@
-//! What a command line says once it is understood.
+//! Arguments of a parsed command line.
 
 #[cfg(any(feature = "lab", feature = "pack"))]
 use std::path::PathBuf;
@@ -17,16 +17,16 @@ use crate::server::Settings;
 #[derive(Debug)]
 pub(super) struct Args {
     pub command: Command,
-    /// Settings of `serve`; of the other commands the folders, of `health` the addresses.
+    /// Settings of `serve`. The other commands use only the folders, and `health` only the addresses.
     pub settings: Settings,
-    /// The firmware folder was named, on the command line or in the environment.
+    /// Whether the firmware folder was named, on the command line or in the environment.
     pub has_folder: bool,
     pub query: ModuleQuery,
-    /// For other programs instead of people, of `check`, `devices` and `explain`.
+    /// Output format for other programs, of `check`, `devices` and `explain`; `None` for text.
     pub format: Option<ExportFormat>,
-    /// `PROJECT/VERSION`, of `resume`.
+    /// Argument `PROJECT/VERSION` of `resume`.
     pub release: Option<String>,
-    /// Of `drain`.
+    /// Flag `--undo` of `drain`.
     pub undo: bool,
     #[cfg(feature = "packages")]
     pub shell: Option<Shell>,
@@ -34,12 +34,12 @@ pub(super) struct Args {
     pub lab: LabArgs,
     #[cfg(feature = "pack")]
     pub pack: PackArgs,
-    /// Sentences about what looks like a mistake, but stops nothing.
+    /// Sentences about arguments that look like mistakes but do not stop the command.
     pub remarks: Vec<String>,
 }
 
 impl Args {
-    /// Nothing given, without the defaults of the table of flags.
+    /// Creates arguments with nothing given, without the defaults of the table of flags.
     pub fn new() -> Args {
         Args {
             command: Command::Serve,
@@ -60,7 +60,7 @@ impl Args {
     }
 }
 
-/// The module that `explain` is about; for `devices` and `lift` only `device`.
+/// Description of the module that `explain` is about. `devices` and `lift` use only `device`.
 #[derive(Debug, Default)]
 pub(super) struct ModuleQuery {
     pub device: Option<String>,
@@ -69,11 +69,11 @@ pub(super) struct ModuleQuery {
     pub project_key: Option<String>,
     pub core_version: Option<u32>,
     pub need_oss_url: bool,
-    /// A request as a module's log shows it, instead of all of these.
+    /// A request copied from a module's log, which replaces all other fields.
     pub request: Option<Vec<u8>>,
 }
 
-/// A shell that completions can be made for.
+/// A shell for which completions can be generated.
 #[cfg(feature = "packages")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shell {
@@ -90,7 +90,7 @@ pub(super) const SAMPLE_IMEI: &str = "004999010640000";
 #[cfg(feature = "lab")]
 #[derive(Debug, Default)]
 pub(super) struct LabArgs {
-    /// Of `probe` only `http`, `udp` and `module`, whose IMEI is empty if it was not given.
+    /// Options of `simulate`. `probe` uses only `http`, `udp` and `module`, whose IMEI is empty if it was not given.
     pub options: simulate::Options,
     pub tcp: Option<Endpoint>,
     pub expect: Option<PathBuf>,

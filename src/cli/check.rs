@@ -1,4 +1,4 @@
-//! `luat-ota check`: the catalogue as a table, and what is not in it and why.
+//! `luat-ota check`: prints the catalogue as a table, and the files that are not in it with the reasons.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::fleet::releases::StageView;
 use crate::fleet::{Fleet, FleetSettings};
 use crate::logging::Printable;
 
-/// Shows the firmware folder. `state`: the state folder of its server, which need not exist. `format`: for other programs.
+/// Shows the firmware folder. `state`: state folder of its server, which need not exist. `format`: for other programs.
 pub(super) fn run(folder: &Path, state: &Path, format: Option<ExportFormat>) -> CommandResult {
     let catalog = catalogue(folder, state)?;
     let code = u8::from(!catalog.quarantined.is_empty());
@@ -29,7 +29,7 @@ pub(super) fn run(folder: &Path, state: &Path, format: Option<ExportFormat>) -> 
     Ok((text, code))
 }
 
-/// What the server of this state folder remembers, if a release has stages. The error is a sentence.
+/// Reads the fleet state in the state folder `state`, if a release has stages. The error is a sentence.
 fn remembered(catalog: &Catalog, state: &Path) -> Option<Result<Fleet, String>> {
     let projects = catalog.projects().iter();
     let mut releases = projects.flat_map(|project| &project.releases);
@@ -44,7 +44,7 @@ fn remembered(catalog: &Catalog, state: &Path) -> Option<Result<Fleet, String>> 
     Some(fleet.map_err(error))
 }
 
-/// How far the releases with stages have come.
+/// Describes the stages that the releases have reached.
 fn stages(catalog: &Catalog, fleet: Option<&Result<Fleet, String>>) -> String {
     let mut out = String::new();
     let Some(fleet) = fleet else {
@@ -66,7 +66,7 @@ fn stages(catalog: &Catalog, fleet: Option<&Result<Fleet, String>>) -> String {
     out
 }
 
-/// Reads the firmware folder as it is now. `state`: the state folder of its server, which need not exist.
+/// Reads the current content of the firmware folder. `state`: state folder of its server, which need not exist.
 pub(super) fn catalogue(folder: &Path, state: &Path) -> Result<Catalog, String> {
     match std::fs::metadata(folder) {
         Ok(metadata) if metadata.is_dir() => {}
@@ -77,7 +77,7 @@ pub(super) fn catalogue(folder: &Path, state: &Path) -> Result<Catalog, String> 
             ));
         }
     }
-    // A server has hashed most files already. Its table is only read.
+    // The server has already hashed most files. The table of their hashes is only read.
     let table = state.join(known::FILE);
     scan::now(folder, &mut KnownFiles::open(Some(table)))
 }
@@ -86,7 +86,7 @@ const TITLES: [&str; 8] = [
     "PROJECT", "VERSION", "FILE", "KIND", "SIZE", "PLATFORM", "BASE", "RULES",
 ];
 
-/// Number of the column with sizes, which is flush right.
+/// Index of the column of sizes, which is flush right.
 const SIZE: usize = 4;
 
 fn describe(folder: &Path, catalog: &Catalog) -> String {
@@ -135,7 +135,7 @@ fn describe(folder: &Path, catalog: &Catalog) -> String {
     out
 }
 
-/// The columns of a file.
+/// Columns of a row of the export.
 const FILE: &[Column] = &[
     ("status", "/status"),
     ("path", "/path"),
@@ -151,7 +151,7 @@ const FILE: &[Column] = &[
     ("text", "/text"),
 ];
 
-/// The same for other programs: a row for each served file, and for each remark.
+/// Returns the catalogue for other programs, with a row for each served or waiting file and for each remark.
 fn exported(
     catalog: &Catalog,
     fleet: Option<&Result<Fleet, String>>,
@@ -216,7 +216,7 @@ fn file(project: &str, release: &Release, stage: Option<&StageView>, package: &P
     })
 }
 
-/// Remarks on projects whose releases are all for one core, which a module must report to get them.
+/// Returns remarks on projects whose releases are all for one core each, which a module must report to get them.
 fn for_cores_alone(catalog: &Catalog) -> Vec<Remark> {
     let is_for_one = |release: &Release| {
         release.version.core_form().is_some() && release.rules.any_core != Some(true)
@@ -274,7 +274,7 @@ pub(super) fn table<const N: usize>(out: &mut String, rows: &[[String; N]], righ
     }
 }
 
-/// Writes a list of remarks. `unlisted`: the number of further ones.
+/// Writes a list of remarks. `unlisted`: number of further remarks, which are not in the list.
 fn remarks(out: &mut String, title: &str, remarks: &[Remark], unlisted: usize) {
     if remarks.is_empty() {
         return;
@@ -294,7 +294,7 @@ fn remarks(out: &mut String, title: &str, remarks: &[Remark], unlisted: usize) {
     }
 }
 
-/// Columns of a terminal that a text takes: Chinese characters take two.
+/// Number of terminal columns that a text takes. Chinese characters take two.
 fn columns(text: &str) -> usize {
     text.chars()
         .map(|c| match u32::from(c) {

@@ -1,8 +1,8 @@
-//! The commands, each with its help.
+//! Table of the commands, each with its help.
 
 use std::fmt;
 
-/// What the program can do.
+/// A command of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     Serve,
@@ -26,38 +26,38 @@ pub(super) enum Command {
     Man,
 }
 
-/// What a command works on.
+/// Object that a command works on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scope {
-    /// It is the server.
+    /// The server that the command runs.
     Serving,
-    /// It looks at the folders of a server.
+    /// Folders of a server, which may be running.
     Folders,
-    /// It plays modules against a server anywhere.
+    /// Emulated modules, which send requests to a server at any address.
     #[cfg(feature = "lab")]
     Modules,
-    /// It builds packages.
+    /// Packages, which the command builds.
     #[cfg(feature = "pack")]
     Building,
-    /// It is for packages.
+    /// Installation packages of this program: the command is needed by a container, a shell or the manual.
     #[cfg(feature = "packages")]
     Packages,
 }
 
-/// A command and how it is described.
+/// A command with its description.
 struct Description {
     command: Command,
     name: &'static str,
     scope: Scope,
-    /// How it is called, in the program's help.
+    /// Synopsis in the program's help.
     usage: &'static str,
-    /// What it does, in the program's help.
+    /// Description in the program's help.
     summary: &'static str,
-    /// Its own help: how it is called, up to an empty line; then what it does, examples indented.
+    /// The command's own help: its synopsis up to an empty line, then its description, with indented examples.
     help: &'static str,
 }
 
-/// The table, in the order of the program's help.
+/// Table of commands, in the order of the program's help.
 static COMMANDS: &[Description] = &[
     Description {
         command: Command::Serve,
@@ -171,16 +171,16 @@ static COMMANDS: &[Description] = &[
     },
 ];
 
-/// The first line of the program's help.
+/// Description of the program in the first line of its help.
 pub(super) const ABOUT: &str = "the update server for Luat / LuatOS cellular modules";
 
 impl Command {
-    /// All commands of this build.
+    /// Returns all commands of this build.
     pub fn all() -> impl Iterator<Item = Command> {
         COMMANDS.iter().map(|description| description.command)
     }
 
-    /// The command of this name.
+    /// Returns the command of this name.
     pub fn named(name: &str) -> Option<Command> {
         Command::all().find(|command| command.name() == name)
     }
@@ -193,27 +193,28 @@ impl Command {
         }
     }
 
-    /// Its name, as it is typed.
+    /// Name of the command, as it is typed.
     pub fn name(self) -> &'static str {
         self.description().name
     }
 
-    /// How it is called, in the program's help.
+    /// Synopsis of the command in the program's help.
     pub fn usage(self) -> &'static str {
         self.description().usage
     }
 
-    /// What it does, in the program's help.
+    /// Description of the command in the program's help.
     pub fn summary(self) -> &'static str {
         self.description().summary
     }
 
-    /// Its help without the flags: how it is called, up to an empty line; then what it does, examples indented.
+    /// Help of the command without its flags: the synopsis up to an empty line, then the description, with indented
+    /// examples.
     pub fn help(self) -> &'static str {
         self.description().help
     }
 
-    /// Whether it plays modules, and has nothing to do with the firmware folder.
+    /// Whether the command plays modules and does not use the firmware folder.
     pub fn plays_modules(self) -> bool {
         #[cfg(feature = "lab")]
         return self.description().scope == Scope::Modules;
@@ -221,7 +222,7 @@ impl Command {
         false
     }
 
-    /// Whether it builds packages.
+    /// Whether the command builds packages.
     pub fn builds(self) -> bool {
         #[cfg(feature = "pack")]
         return self.description().scope == Scope::Building;
@@ -229,22 +230,22 @@ impl Command {
         false
     }
 
-    /// Whether its environment variables have its name in theirs.
+    /// Whether the names of the command's environment variables contain its name.
     pub fn has_own_variables(self) -> bool {
         self.plays_modules() || self.builds()
     }
 
-    /// Whether it looks at the folders of a server, which may be an installed one.
+    /// Whether the command works on the folders of a server, which may be an installed one.
     pub fn looks_at_a_server(self) -> bool {
         self.description().scope == Scope::Folders
     }
 
-    /// Whether a word may follow that is the firmware folder.
+    /// Whether the firmware folder may be an argument of the command.
     pub fn takes_a_folder(self) -> bool {
         self == Command::Serve || self.looks_at_a_server()
     }
 
-    /// Whether `--version` is a flag of its own: the module's version.
+    /// Whether the command has its own flag `--version`, for the version of the module.
     pub fn has_version_flag(self) -> bool {
         self == Command::Explain || self.has_own_variables()
     }

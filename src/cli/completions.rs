@@ -1,5 +1,5 @@
-//! `luat-ota completions`: the commands, the flags of each, folders and files as values, and the words that a flag
-//! takes where they are few.
+//! `luat-ota completions`: generates the script with which a shell completes commands, the flags of each, folders and
+//! files as values, and the words that a flag takes where they are few.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use super::args::Shell;
 use super::command::Command;
 use super::flags::{self, Flag};
 
-/// The script that the shell reads.
+/// Returns the script that the shell reads.
 pub(super) fn text(shell: Shell) -> String {
     match shell {
         Shell::Bash => bash(),
@@ -16,7 +16,7 @@ pub(super) fn text(shell: Shell) -> String {
     }
 }
 
-/// What a shell can complete a value with.
+/// Values that a shell can suggest for a flag.
 enum ValueHint {
     Folder,
     File,
@@ -28,7 +28,7 @@ fn hint(flag: &Flag) -> ValueHint {
     match flag.value {
         "DIR" => ValueHint::Folder,
         "FILE" | "PATH" => ValueHint::File,
-        // `error, warn, info or debug`
+        // The text is a list such as `error, warn, info or debug`.
         "FORMAT" | "LEVEL" => {
             let parts = flag.expects.split(", ").flat_map(|part| part.split(" or "));
             ValueHint::OneOf(parts.collect())
@@ -37,7 +37,7 @@ fn hint(flag: &Flag) -> ValueHint {
     }
 }
 
-/// All commands but `serve`, which is also the default.
+/// Returns the names of all commands except `serve`, which is also the default.
 fn others() -> impl Iterator<Item = &'static str> {
     let others = Command::all().filter(|command| *command != Command::Serve);
     others.map(Command::name)
@@ -175,7 +175,7 @@ _luat_ota() {
     out
 }
 
-/// Between the quotes of a shell, which take everything for itself.
+/// Quotes a text for bash and zsh, which interpret nothing between single quotes.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
@@ -193,7 +193,7 @@ fn fish() -> String {
     let others = joined(others(), " ");
     for command in Command::all() {
         let when = match command {
-            // Also without its name.
+            // These flags are also valid without a command.
             Command::Serve => format!("not __fish_seen_subcommand_from {others}"),
             command => format!("__fish_seen_subcommand_from {}", command.name()),
         };
@@ -230,7 +230,7 @@ fn fish() -> String {
     out
 }
 
-/// The same between fish's quotes, in which a backslash is none.
+/// Quotes a text for fish, which interprets backslashes between single quotes.
 fn quoted_for_fish(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }

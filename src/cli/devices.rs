@@ -1,5 +1,5 @@
-//! `luat-ota devices`: the devices in the journal, for people or for other programs. The journal is only read, so a server
-//! may be running.
+//! `luat-ota devices`: lists the devices in the journal, as text or for other programs. The journal is only read, so a
+//! server may be running.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -26,7 +26,7 @@ use crate::fleet::view::Filter;
 use crate::fleet::{Fleet, FleetSettings};
 use crate::logging::{Civil, Printable};
 
-/// Devices that are printed together.
+/// Number of devices that are printed at a time.
 const PRINTED: usize = 256;
 
 const TITLES: [&str; 7] = [
@@ -39,7 +39,7 @@ const TITLES: [&str; 7] = [
     "HELD",
 ];
 
-/// Shows the devices that a server with this state folder remembers. `groups`: those of its firmware folder.
+/// Shows the devices in the journal of this state folder. `groups`: groups of the server's firmware folder.
 pub(super) fn run(folder: &Path, groups: &Groups, query: &ModuleQuery) -> CommandResult {
     let clock = Clock::new(Instant::now());
     let wall = Wall {
@@ -62,7 +62,7 @@ pub(super) fn run(folder: &Path, groups: &Groups, query: &ModuleQuery) -> Comman
     Ok((out, 0))
 }
 
-/// Prints the same for other programs, as the API shows it; each device as soon as it is known.
+/// Prints the devices for other programs, as the API shows them, [`PRINTED`] at a time.
 pub(super) fn export(
     folder: &Path,
     groups: Groups,
@@ -72,7 +72,7 @@ pub(super) fn export(
     check_state_folder(folder)?;
     let path = folder.join(journal::FILE);
     let (now, unix) = (Instant::now(), clock::unix_now());
-    // The server's own number may be larger than the default one.
+    // The limit of the server may be larger than the default one.
     let settings = FleetSettings {
         max_devices: usize::MAX,
         ..FleetSettings::default()
@@ -120,7 +120,7 @@ fn not_newer(path: &Path, loaded: &journal::Loaded) -> Result<(), String> {
     }
 }
 
-/// What the journal says of the selected devices.
+/// Entries of the journal for the selected devices.
 #[derive(Default)]
 struct DeviceList {
     devices: HashMap<DeviceId, DeviceEntry>,
@@ -167,7 +167,7 @@ impl DeviceList {
                 _ => format!("No device is remembered whose id begins with {prefix}.\n"),
             };
         }
-        // Until when each is held, and from how many contents.
+        // Time at which the last hold of each held device ends.
         let mut held: HashMap<DeviceId, Stamp> = HashMap::new();
         for guard in self.guards.values() {
             if let Some(until) = guard.held_until.filter(|until| *until > wall.stamp) {
@@ -217,7 +217,7 @@ fn row(device: &DeviceEntry, held: Option<Stamp>, wall: Wall, groups: &Groups) -
     ]
 }
 
-/// `2.0.0 downloading 43 %`
+/// Formats the update progress of a device, such as `2.0.0 downloading 43 %`.
 fn journey_text(journey: &JourneyEntry) -> String {
     let mut text = format!("{} {}", Printable(&journey.version), journey.state.word());
     if journey.state == State::Downloading {

@@ -1,4 +1,4 @@
-//! `luat-ota explain`: an [`Explanation`] as text.
+//! `luat-ota explain`: prints an [`Explanation`] as text or for other programs.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::fleet::view::DeviceView;
 use crate::fleet::{Fleet, FleetSettings};
 use crate::logging::{Civil, Printable};
 
-/// Explains what a module would be told. `state`: the state folder of the server, which is only read. `format`: for other
+/// Explains what a module would get. `state`: state folder of the server, which is only read. `format`: for other
 /// programs.
 pub(super) fn run(
     folder: &Path,
@@ -54,20 +54,20 @@ pub(super) fn run(
     })
 }
 
-/// What is remembered of the device that is asked about.
+/// Recorded state of the device and of its project.
 #[derive(Default)]
 struct Remembered<'f> {
     known: Known<'f>,
     device: Option<DeviceView>,
-    /// What is not known yet of the project's devices; a sentence.
+    /// Sentence about what is still unknown of the project's devices.
     unknown: Option<String>,
-    /// How far the releases of its project have come in their stages.
+    /// Stages that the releases of the device's project have reached.
     stages: Vec<String>,
-    /// Why it is not known, if it is not; a sentence.
+    /// Sentence with the reason why the recorded state is unknown, if it is.
     note: Option<String>,
 }
 
-/// What the server remembers. The state folder is only read.
+/// Reads the fleet state, or returns an empty one and a note with the reason. The state folder is not modified.
 fn remembered(state: &Path, now: Instant, unix: i64) -> (Fleet, Option<String>) {
     let nothing = |why: String| {
         let note = format!(
@@ -90,7 +90,7 @@ fn remembered(state: &Path, now: Instant, unix: i64) -> (Fleet, Option<String>) 
     }
 }
 
-/// The check that the flags describe.
+/// Returns the check that the flags describe.
 fn from_flags(query: &ModuleQuery) -> Check<'_> {
     Described {
         device: query.device.as_deref().unwrap_or_default(),
@@ -152,7 +152,7 @@ fn told(
     (out, exit_code(&explanation.verdict))
 }
 
-/// The same for other programs, as the API shows it.
+/// Returns the explanation for other programs, as the API shows it, and the exit status.
 fn exported(
     catalog: &Catalog,
     check: &Check<'_>,
@@ -183,7 +183,7 @@ fn exit_code(verdict: &Verdict<'_>) -> u8 {
     }
 }
 
-/// When the device was last seen, what it runs, and what it is held back from.
+/// Writes when the device was last seen, its version, and its holds.
 fn seen(out: &mut String, device: &DeviceView, unix: i64) {
     let time = |unix: i64| format!("{}Z", Civil::of(u64::try_from(unix).unwrap_or(0)));
     let last = time(device.wall.unix_of(device.entry.last));
@@ -238,7 +238,7 @@ mod tests {
     use crate::firmware::rules::Rules;
     use crate::os::fs::FileStamp;
 
-    /// One release of ALIYUN, 2.0.1, of 2044 bytes, with these rules.
+    /// Returns a catalogue with these rules and one release: ALIYUN 2.0.1, of 2044 bytes.
     fn catalogue_with(rules: &str) -> Catalog {
         let found = ScanResult {
             files: vec![ScannedFile {

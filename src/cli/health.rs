@@ -1,4 +1,4 @@
-//! `luat-ota health`: asks the server on this machine, for a container in which nothing else could.
+//! `luat-ota health`: asks the server on this machine whether it is alive. A container may have no other HTTP client.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::CommandResult;
 
-/// Time after which a server counts as dead. The health checks of containers have limits of their own.
+/// Time-out of connecting, reading and writing. The health checks of containers have limits of their own.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Asks the first of the addresses that the server listens on.
+/// Asks the server at the first of the addresses that it listens on.
 pub(super) fn run(listens: &[SocketAddr]) -> CommandResult {
     let listens = listens.first().ok_or("--http names no address")?;
     let mut last = String::new();
@@ -22,14 +22,14 @@ pub(super) fn run(listens: &[SocketAddr]) -> CommandResult {
     Err(last)
 }
 
-/// Where this machine reaches a listener on this address.
+/// Returns the addresses at which this machine reaches a listener on this address.
 fn own(listens: SocketAddr) -> Vec<SocketAddr> {
     let (v4, v6) = (
         IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(Ipv6Addr::LOCALHOST),
     );
     let addresses = match listens.ip() {
-        // All addresses are those of IPv4 too, if the machine has no IPv6 these alone.
+        // An unspecified IPv6 address includes all IPv4 addresses; without IPv6 on the machine, only IPv4 works.
         IpAddr::V6(ip) if ip.is_unspecified() => vec![v4, v6],
         IpAddr::V4(ip) if ip.is_unspecified() => vec![v4],
         _ => return vec![listens],
@@ -38,7 +38,7 @@ fn own(listens: SocketAddr) -> Vec<SocketAddr> {
     addresses.into_iter().map(there).collect()
 }
 
-/// One request.
+/// Sends one request, and fails unless the status of the reply is 200.
 fn ask(address: SocketAddr) -> io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    /// A server that gives one answer.
+    /// Starts a server that sends one reply.
     fn answering(answer: &'static [u8]) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,17 +1,17 @@
-//! The help, made from the tables of commands and flags.
+//! Help texts, generated from the tables of commands and flags.
 
 use std::fmt::Write;
 
 use super::command::{ABOUT, Command};
 use super::flags::{self, Default, FOLDER_ENV_VAR, Flag};
 
-/// Columns of a line.
+/// Number of columns of a line.
 const WIDTH: usize = 100;
 
-/// Columns before the description of a flag.
+/// Number of columns before the description of a flag.
 const INDENT: usize = 10;
 
-/// Where a command finds a server if no folder is named.
+/// Note on the folders that a command uses if none is named.
 const INSTALLED: &str = "\
        If there is no ./firmware, the folders of the installed server are used
        (/etc/default/luat-ota).
@@ -22,7 +22,7 @@ const PROGRAM_END: &str = "  luat-ota COMMAND --help  shows the flags of a comma
 Exit status: 0 success, 1 failure, 2 wrong usage. The help of each command has the details.
 ";
 
-/// The help of a command, or of the program.
+/// Returns the help of a command, or of the program.
 pub(super) fn text(command: Option<Command>) -> String {
     // Writing to a String cannot fail, here and below.
     let mut out = match command {
@@ -90,7 +90,7 @@ fn describe(out: &mut String, command: Command, flag: &Flag) {
         Default::Value(text) | Default::Words(text) => format!("[default: {text}] "),
         Default::Nothing => String::new(),
     };
-    // A no-break space: a line must not end there.
+    // A no-break space prevents a line break here.
     let origin = format!("{default}[env:\u{a0}{}]", flag.env_var(command));
     paragraph(out, INDENT, &origin);
 }

@@ -1,24 +1,24 @@
-//! The folders of the server that a Debian package has installed, for the commands that look at what a
-//! server does: out of `/etc/default/luat-ota`, which its unit reads as well.
+//! Folders of the server that a Debian package has installed, for the commands that work on the folders of a server.
+//! They are read from `/etc/default/luat-ota`, which the server's systemd unit reads as well.
 //!
-//! Only a command for which nothing else names a folder comes here. The file is read as systemd reads it
-//! (`EnvironmentFile=`): lines of `NAME=VALUE`, with or without quotes; the last one counts.
+//! They are used only if nothing else names a folder. The file is parsed as by systemd (`EnvironmentFile=`): lines of
+//! `NAME=VALUE`, with or without quotes; the last one counts.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::os::fs::open_to_read;
 
-/// The settings of the installed server.
+/// Settings file of the installed server.
 const SETTINGS: &str = "/etc/default/luat-ota";
 
-/// More of it is not read, in bytes.
+/// Maximum number of bytes that are read from the settings file.
 const MOST: u64 = 64 * 1024;
 
-/// Where its unit has the firmware, unless the settings say otherwise.
+/// Firmware folder of the server's unit, unless the settings name another.
 const FIRMWARE: &str = "/srv/luat-ota";
 
-/// Where its unit has the state (`StateDirectory=`), unless the settings say otherwise.
+/// State folder of the server's unit (`StateDirectory=`), unless the settings name another.
 const STATE: &str = "/var/lib/luat-ota";
 
 /// The folders of an installed server.
@@ -30,7 +30,7 @@ pub(super) struct Installed {
     pub state: PathBuf,
 }
 
-/// `None` if none is installed.
+/// Returns the folders of the installed server; `None` if none is installed.
 pub(super) fn server() -> Option<Installed> {
     server_of(Path::new(SETTINGS))
 }
@@ -45,7 +45,7 @@ fn server_of(settings: &Path) -> Option<Installed> {
 fn folders(text: &str) -> Installed {
     let folder = |name: &str, default: &str| {
         let value = value_of(text, name).filter(|value| !value.is_empty());
-        // The unit runs in the root folder.
+        // The unit runs in the root folder, to which paths are relative.
         Path::new("/").join(value.as_deref().unwrap_or(default))
     };
     Installed {
@@ -54,7 +54,7 @@ fn folders(text: &str) -> Installed {
     }
 }
 
-/// The last value of this name.
+/// Returns the last value of this name.
 fn value_of(text: &str, name: &str) -> Option<String> {
     // A backslash at the end of a line joins it with the next.
     let text = text.replace("\r\n", "\n").replace("\\\n", "");
@@ -65,7 +65,7 @@ fn value_of(text: &str, name: &str) -> Option<String> {
     values.next()
 }
 
-/// The value without its quotes, and without a remark behind it.
+/// Returns a value without its quotes, and without a comment after it.
 fn unquoted(text: &str) -> String {
     let mut value = String::new();
     let mut quote = None;

@@ -1,4 +1,4 @@
-//! `luat-ota probe` and `luat-ota simulate`: runs the modules in [`crate::modems`] and shows the result.
+//! `luat-ota probe` and `luat-ota simulate`: run the modules in [`crate::modems`] and show the result.
 
 use std::io::IsTerminal;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use crate::modems::{Endpoint, driver, probe, simulate};
 use crate::os::process::raise_file_limit;
 
 impl LabArgs {
-    /// Checks that there is enough to begin with, and leaves out generations that have no server.
+    /// Fails if no address of a server was given, and leaves out generations that have no server.
     pub fn complete(&mut self, command: Command) -> Result<(), String> {
         let (http, udp) = (self.options.http.is_some(), self.options.udp.is_some());
         if !http && !udp && self.tcp.is_none() {
@@ -46,7 +46,7 @@ impl LabArgs {
         }
     }
 
-    /// The addresses of the hosts that were given.
+    /// Resolves the hosts that were given.
     fn names(&self) -> Result<Arc<[(String, IpAddr)]>, String> {
         let endpoints = [&self.options.http, &self.options.udp, &self.tcp];
         let resolve = |Endpoint { host, port, .. }: &Endpoint| {

@@ -1,12 +1,12 @@
-//! `luat-ota man`: the manual page, in the language of man(7). It has no date, so that the same program gives the
-//! same page.
+//! `luat-ota man`: generates the manual page, in the format of man(7). The page has no date, so that the same program
+//! always generates the same page.
 
 use std::fmt::Write;
 
 use super::command::{ABOUT, Command};
 use super::flags::{self, Default, FOLDER_ENV_VAR, Flag};
 
-/// The page.
+/// Returns the page.
 pub(super) fn page() -> String {
     // Writing to a String cannot fail, here and below.
     let mut page = format!(
@@ -47,13 +47,13 @@ pub(super) fn page() -> String {
     page
 }
 
-/// The help of a command in two parts: how it is called, and what it does.
+/// Splits the help of a command into its synopsis and its description.
 fn usage_and_body(command: Command) -> (&'static str, &'static str) {
     let help = command.help();
     help.split_once("\n\n").unwrap_or((help, ""))
 }
 
-/// Writes what a command does. Indented lines are examples, and stay as they are.
+/// Writes the description of a command. Indented lines are examples, whose line breaks are kept.
 fn body(page: &mut String, text: &str) {
     let mut is_example = false;
     for line in text.lines() {
@@ -94,7 +94,7 @@ fn describe(page: &mut String, flag: &Flag) {
     }
 }
 
-/// A text in which no character has a meaning of its own in man(7).
+/// Escapes the characters that have a meaning in man(7).
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     if text.starts_with(['.', '\'']) {

@@ -1,11 +1,11 @@
-//! The command line: `serve`, `check`, `explain`, `devices`, `lift`, `resume`, `drain`; with the feature `lab` `probe` and
-//! `simulate`, with `pack` `pack`, with `packages` `health`, `completions` and `man`.
+//! The command line: `serve`, `check`, `explain`, `devices`, `lift`, `resume` and `drain`. The feature `lab` adds
+//! `probe` and `simulate`, `pack` adds `pack`, and `packages` adds `health`, `completions` and `man`.
 //!
-//! [`command`] has the table of commands, [`flags`] the table of flags; help, manual page and completions are made
-//! from both. [`parse`] reads a command line into [`args::Args`]. A first word that is not a command is the folder
-//! to serve if it exists, is the default one or is a path (`./DIR`); any other word is an error, so that a mistyped
-//! command creates and serves nothing. `--version` prints the program's version, but where a module is described
-//! (`explain`, `probe`, `simulate`, `pack`) it is the module's.
+//! [`command`] has the table of commands, [`flags`] the table of flags; help, manual page and completions are made from
+//! both. [`parse`] parses a command line into [`args::Args`]. A first word that is not a command is the folder to serve
+//! if it exists, is the default one or is a path (`./DIR`). Any other word is an error, so that a mistyped command does
+//! not create and serve a folder. `--version` prints the program's version, except for commands that describe a module
+//! (`explain`, `probe`, `simulate`, `pack`): there it sets the module's version.
 
 mod args;
 mod check;
@@ -43,10 +43,10 @@ use parse::Request;
 use crate::firmware::scan;
 use crate::{server, state};
 
-/// What a command prints and its exit status, or a sentence on what went wrong.
+/// Output and exit status of a command, or a sentence about its failure.
 type CommandResult = Result<(String, u8), String>;
 
-/// Runs the program and returns its exit status: 0 fine, 1 trouble (for `check`: something is quarantined; for
+/// Runs the program and returns its exit status: 0 success, 1 failure (for `check`: something is quarantined; for
 /// `probe` and `simulate`: a module fails), 2 wrong usage, 3 `explain` found that the module is refused.
 pub fn main() -> ExitCode {
     let environment: Vec<(OsString, OsString)> = std::env::vars_os()
@@ -78,7 +78,7 @@ pub fn main() -> ExitCode {
 fn run(mut args: Args) -> ExitCode {
     if args.command == Command::Serve {
         args.settings.remarks = args.remarks;
-        // The error is in the log already.
+        // The server has already logged the error.
         return match server::run(args.settings) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
@@ -128,9 +128,10 @@ fn run(mut args: Args) -> ExitCode {
     }
 }
 
-/// Completes the folders of the server that a command is about, where neither the command line nor the environment
-/// (`has_state`: `$STATE_DIRECTORY`) names them: a folder that lies here, else the installed server. The state of
-/// the installed server goes with its firmware folder, however that was named.
+/// Completes the folders of the server that a command works on, if neither the command line nor the environment
+/// (`has_state`: `$STATE_DIRECTORY` is set) names them: an existing default folder, otherwise the folder of the
+/// installed server. If the firmware folder is that of the installed server, however it was named, so is the state
+/// folder.
 fn find_server(
     args: &mut Args,
     has_state: bool,
@@ -149,13 +150,13 @@ fn find_server(
     }
 }
 
-/// Whether two paths lead to the same folder.
+/// Whether two paths refer to the same folder.
 fn is_same(one: &Path, other: &Path) -> bool {
     let resolved = (one.canonicalize(), other.canonicalize());
     one == other || matches!(resolved, (Ok(one), Ok(other)) if one == other)
 }
 
-/// Prints to stdout. A reader that has gone (`luat-ota --help | head -1`) is not an error.
+/// Prints to stdout. A reader that closes the pipe early (`luat-ota --help | head -1`) is not an error.
 fn print(text: &str) {
     let mut stdout = std::io::stdout().lock();
     let _ = stdout

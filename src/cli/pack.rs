@@ -1,4 +1,4 @@
-//! `luat-ota pack`: a script package of a `.soc` file, or of scripts for the core of one.
+//! `luat-ota pack`: builds a script package from a `.soc` file, or from scripts for the core of one.
 
 use std::fmt::Write;
 use std::fs::File;
@@ -13,7 +13,7 @@ use crate::pack::script::{IntegerSize, check_compiled};
 use crate::pack::soc::Soc;
 use crate::pack::{LONGEST_IMAGE, PackError, Plan, ScriptTarget, package, show};
 
-/// Runs the command.
+/// Runs the command `pack`.
 pub(super) fn run(args: &PackArgs) -> CommandResult {
     if let Some(path) = &args.show {
         let file = open(path)?;
@@ -65,7 +65,7 @@ pub(super) fn run(args: &PackArgs) -> CommandResult {
     Ok((out, 0))
 }
 
-/// The name of a file without its folders.
+/// Returns the name of a file without its folders.
 fn name_of(path: &Path) -> String {
     path.file_name()
         .unwrap_or_default()
@@ -81,7 +81,7 @@ fn open(path: &Path) -> Result<File, String> {
     File::open(path).map_err(|error| format!("{path:?} cannot be read: {error}"))
 }
 
-/// Builds an image of files, and of the files in folders, for a core with such integers.
+/// Builds an image from files, and from the files in folders, for a core with integers of this size.
 fn build(inputs: &[PathBuf], integers: Option<IntegerSize>) -> Result<Vec<u8>, String> {
     let mut files: Vec<(String, Vec<u8>)> = Vec::new();
     let mut left = LONGEST_IMAGE;
@@ -109,7 +109,7 @@ fn build(inputs: &[PathBuf], integers: Option<IntegerSize>) -> Result<Vec<u8>, S
     image.map_err(|error| error.to_string())
 }
 
-/// The files to pack. Those that begin with a dot are left out of a folder.
+/// Returns the files to pack. In folders, files whose names begin with a dot are skipped.
 fn script_files(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     let mut files = Vec::new();
     for input in inputs {
@@ -137,7 +137,7 @@ fn script_files(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     Ok(files)
 }
 
-/// Writes the package, whole or not at all. A file that has its name is replaced.
+/// Writes the package atomically. An existing file of the same name is replaced.
 fn write(output: Option<&Path>, name: &str, bytes: &[u8]) -> Result<PathBuf, String> {
     let output = output.unwrap_or(Path::new("."));
     let (folder, name) = match output.is_dir() {

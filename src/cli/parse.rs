@@ -1,4 +1,4 @@
-//! Reads a command line and the environment.
+//! Parses a command line and the environment.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -14,7 +14,7 @@ use super::flags::{self, Default, ENV_PREFIX, FOLDER_ENV_VAR, Flag};
 use crate::firmware::name::shell_word;
 use crate::server;
 
-/// What a command line asks for.
+/// Request that a command line makes.
 #[derive(Debug)]
 pub(super) enum Request {
     Run(Box<Args>),
@@ -30,8 +30,8 @@ pub(super) struct UsageError {
     pub sentence: String,
 }
 
-/// Reads a command line: `words` without the program's name, `environment` only the variables that begin with
-/// [`ENV_PREFIX`].
+/// Parses a command line. `words`: the arguments without the program's name. `environment`: only the variables that
+/// begin with [`ENV_PREFIX`].
 pub(super) fn parse(
     words: impl Iterator<Item = OsString>,
     environment: &[(OsString, OsString)],
@@ -51,25 +51,25 @@ pub(super) fn parse(
     })
 }
 
-/// The words of a command line, sorted by what they are.
+/// The words of a command line, sorted by kind.
 #[derive(Default)]
 struct CommandLine {
     command: Option<Command>,
     folder: Option<OsString>,
     release: Option<String>,
-    /// The words of a request.
+    /// The words of a request to explain.
     request: Vec<Vec<u8>>,
     #[cfg(feature = "packages")]
     shell: Option<Shell>,
     /// The `.soc` file or the scripts of `pack`.
     #[cfg(feature = "pack")]
     inputs: Vec<PathBuf>,
-    /// Flags, the command of each, and their values.
+    /// Given flags, each with its command and its value.
     flags: Vec<(Command, &'static Flag, OsString)>,
 }
 
 impl CommandLine {
-    /// Reads all words, up to a flag that asks for the help or the version.
+    /// Parses all words, up to a flag that asks for the help or the version.
     fn read(
         &mut self,
         words: impl Iterator<Item = OsString>,
@@ -131,7 +131,7 @@ impl CommandLine {
         Ok(None)
     }
 
-    /// Reads a word behind the command.
+    /// Parses an argument of the command.
     fn read_word(
         &mut self,
         command: Command,
@@ -209,7 +209,7 @@ impl CommandLine {
             }
             store(&mut args, flag, &format!("--{}", flag.name), value)?;
         }
-        // A flag wins over the environment, the environment over the table.
+        // A flag has precedence over the environment, and the environment over the table.
         let variable = |name: &str| {
             let found = environment.iter().find(|(given, _)| given == name);
             found
@@ -261,7 +261,7 @@ impl CommandLine {
     }
 }
 
-/// Fails if `pack` does not know what to do.
+/// Fails if the arguments of `pack` are incomplete or contradict each other.
 #[cfg(feature = "pack")]
 fn check_pack(args: &PackArgs) -> Result<(), String> {
     match (&args.show, &args.core, args.inputs.len()) {
@@ -277,7 +277,7 @@ fn check_pack(args: &PackArgs) -> Result<(), String> {
     }
 }
 
-/// `PROJECT/VERSION`.
+/// Parses `PROJECT/VERSION`.
 fn release(word: &OsStr) -> Result<String, String> {
     let text = word.to_str().map(|text| text.trim_end_matches('/'));
     text.and_then(|text| text.split_once('/'))
@@ -288,7 +288,7 @@ fn release(word: &OsStr) -> Result<String, String> {
         .ok_or_else(|| format!("{word:?} is not PROJECT/VERSION, as in the firmware folder"))
 }
 
-/// What a first word is.
+/// Meaning of the first word.
 enum FirstWord {
     Command(Command),
     Help,
@@ -320,7 +320,7 @@ fn first_word(word: &OsStr, is_folder: &dyn Fn(&OsStr) -> bool) -> Result<FirstW
              of this name would be \"./{text}\".)"
         ));
     }
-    // The folder is created if it is not there, so a mistyped command must not become one.
+    // A folder that does not exist is created, so a mistyped command must not be taken for a folder.
     match flags::nearest(&text.to_lowercase(), Command::all().map(Command::name)) {
         Some(command) => Err(no_command(&text, &format!(" did you mean {command:?}?"))),
         None if text.contains('/') => Ok(FirstWord::Folder),
@@ -328,7 +328,7 @@ fn first_word(word: &OsStr, is_folder: &dyn Fn(&OsStr) -> bool) -> Result<FirstW
     }
 }
 
-/// `hint`: what it may have been, after a space.
+/// Returns the error for an unknown command. `hint`: a suggestion that begins with a space, or nothing.
 fn no_command(word: &str, hint: &str) -> String {
     let names: Vec<&str> = Command::all().map(Command::name).collect();
     let version = match word.eq_ignore_ascii_case("version") {
@@ -343,7 +343,7 @@ fn no_command(word: &str, hint: &str) -> String {
     )
 }
 
-/// The flag of this letter.
+/// Returns the flag of this letter, with its command.
 fn short_flag(command: Option<Command>, letter: char) -> Result<(Command, &'static Flag), String> {
     let own = command.and_then(|command| {
         let flag = flags::of(command)
@@ -356,7 +356,8 @@ fn short_flag(command: Option<Command>, letter: char) -> Result<(Command, &'stat
     })
 }
 
-/// The flag of this name and its command: if the command has none (or is not known yet), that of any command.
+/// Returns the flag of this name and its command. If the command has no such flag (or is unknown yet), returns that of
+/// any command.
 fn known_flag(command: Option<Command>, name: &str) -> Result<(Command, &'static Flag), String> {
     let own = command.and_then(|command| Some((command, flags::find(command, name)?)));
     if let Some(found) = own.or_else(|| flags::all().find(|(_, flag)| flag.name == name)) {
@@ -377,7 +378,7 @@ fn store(args: &mut Args, flag: &Flag, source: &str, value: &OsStr) -> Result<()
     (flag.store)(args, value).ok_or_else(|| format!("{source}: {value:?} is not {}", flag.expects))
 }
 
-/// Stores a value, or if the flag is repeatable the values between its commas.
+/// Stores a value, or the values between commas if the flag is repeatable.
 fn store_all(args: &mut Args, flag: &Flag, source: &str, value: &OsStr) -> Result<(), String> {
     if !flag.repeatable {
         return store(args, flag, source, value);
@@ -389,18 +390,19 @@ fn store_all(args: &mut Args, flag: &Flag, source: &str, value: &OsStr) -> Resul
         .try_for_each(|part| store(args, flag, source, OsStr::from_bytes(part)))
 }
 
-/// Whether this word of `explain` is a request, not the folder.
+/// Whether this argument of `explain` is a request and not the folder.
 fn is_request(word: &OsStr, is_folder: &dyn Fn(&OsStr) -> bool) -> bool {
     let text = word.to_string_lossy();
     let method = text.split(' ').next();
     let method = method.is_some_and(|method| is_method(method.as_bytes()));
     let url = text.contains("://") || text.contains(['?', '&', '=']);
-    // `862991443753386,ALIYUN_Luat_V0035_8955,2.0.0`
+    // A UDP message such as `862991443753386,ALIYUN_Luat_V0035_8955,2.0.0`.
     let message = text.contains(',') && !text.contains('/');
     method || ((url || message) && !is_folder(word))
 }
 
-/// Whether this is the first word of a request line. The words after it belong to it, also without quotes.
+/// Whether this is the method of a request line. The words after a method belong to the request line, also without
+/// quotes.
 fn is_method(word: &[u8]) -> bool {
     matches!(
         word,
@@ -408,7 +410,7 @@ fn is_method(word: &[u8]) -> bool {
     )
 }
 
-/// Fails if `explain` cannot answer this.
+/// Fails if the arguments of `explain` describe the check incompletely.
 fn check_query(query: &ModuleQuery) -> Result<(), String> {
     let missing: Vec<&str> = [
         ("--imei", &query.device),
@@ -430,7 +432,7 @@ fn check_query(query: &ModuleQuery) -> Result<(), String> {
     }
 }
 
-/// Remarks on variables that have our prefix and belong to no flag.
+/// Returns remarks on variables that have the program's prefix and belong to no flag.
 fn unknown_variables(environment: &[(OsString, OsString)]) -> impl Iterator<Item = String> {
     let is_known = |name: &str| {
         name == FOLDER_ENV_VAR || flags::all().any(|(command, flag)| flag.env_var(command) == name)

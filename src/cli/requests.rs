@@ -1,4 +1,5 @@
-//! `luat-ota lift`, `luat-ota resume` and `luat-ota drain`: a file in the state folder asks the server for something.
+//! `luat-ota lift`, `luat-ota resume` and `luat-ota drain`: leave a request to the server in a file in the state
+//! folder.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,13 +16,13 @@ use crate::fleet::{clear_hold, journal, resume};
 use crate::os::notify::Notify;
 use crate::state::{self, drain};
 
-/// How long to wait for a running server: it looks every two seconds, and may write into the firmware folder.
+/// Time to wait for a running server, which looks every two seconds and may write into the firmware folder.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time between two looks whether the server has taken the file.
+/// Interval of polling whether the server has removed the file.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Asks the server to lift what the loop guard holds against a device.
+/// Asks the server to lift the holds of the loop guard on a device.
 pub(super) fn clear_hold(folder: &Path, query: &ModuleQuery) -> CommandResult {
     let id = query.device.as_deref().unwrap_or_default();
     let unknown = format!(
@@ -79,7 +80,7 @@ pub(super) fn resume(folder: &Path, release: &str) -> CommandResult {
     }
 }
 
-/// Asks the server to let balancers send nothing more, or again.
+/// Asks the server to tell load balancers to send no more requests, or with `undo` to send requests again.
 pub(super) fn drain(folder: &Path, undo: bool) -> CommandResult {
     check_state_folder(folder)?;
     if !state::is_in_use(folder) {
@@ -129,13 +130,13 @@ fn wait_until_taken(file: &Path) -> Result<(), String> {
     ))
 }
 
-/// Reads and removes an answer of the server; `None` if there is none.
+/// Reads and removes a reply of the server; `None` if there is none.
 fn take(answer: &PathBuf) -> Option<io::Result<String>> {
     if !answer.exists() {
         return None;
     }
     let text = fs::read_to_string(answer);
-    // The next request removes it as well.
+    // If this fails, the next request removes the file.
     fs::remove_file(answer).ok();
     Some(text)
 }

@@ -1,4 +1,4 @@
-//! The values of flags. `None` where a text is not a good value; the flag has the sentence for it.
+//! Parsers of the values of flags. They return `None` for an invalid value; the flag has the error message.
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,48 +9,48 @@ use std::time::Duration;
 #[cfg(feature = "lab")]
 use crate::modems::Endpoint;
 
-/// Stores a value, if it is a good one.
+/// Stores a value, if it is valid.
 pub(super) fn put<T>(field: &mut T, value: Option<T>) -> Option<()> {
     *field = value?;
     Some(())
 }
 
-/// Stores a value that need not be given, if it is a good one.
+/// Stores a value of an optional setting, if it is valid.
 pub(super) fn put_some<T>(field: &mut Option<T>, value: Option<T>) -> Option<()> {
     put(field, value.map(Some))
 }
 
-/// Adds a value of a repeatable flag, if it is a good one.
+/// Adds a value of a repeatable flag, if it is valid.
 pub(super) fn push<T>(field: &mut Vec<T>, value: Option<T>) -> Option<()> {
     field.push(value?);
     Some(())
 }
 
-/// A path that is not empty.
+/// Parses a path that is not empty.
 pub(super) fn path(value: &OsStr) -> Option<PathBuf> {
     (!value.is_empty()).then(|| PathBuf::from(value))
 }
 
-/// A text that is UTF-8 and not empty, without the spaces around it.
+/// Parses a text that is UTF-8 and not empty, without the spaces around it.
 pub(super) fn text(value: &OsStr) -> Option<&str> {
     let text = value.to_str()?.trim();
     (!text.is_empty()).then_some(text)
 }
 
-/// The same, owned.
+/// Parses a text like [`text`] and copies it.
 pub(super) fn owned(value: &OsStr) -> Option<String> {
     text(value).map(str::to_owned)
 }
 
-/// `8080`, `:8080`, `1.2.3.4:8080`, `[::]:8080`, `localhost:8080`. A port alone means all addresses;
-/// port 0 means a free one.
+/// Parses `8080`, `:8080`, `1.2.3.4:8080`, `[::]:8080` or `localhost:8080`. A port alone means all addresses; port 0
+/// means a free one.
 pub(super) fn address(value: &OsStr) -> Option<SocketAddr> {
     let text = text(value)?;
     let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
     let address = match host {
         "" | "*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        // Also reads an IPv6 address in its brackets, with or without a zone.
+        // This also parses an IPv6 address in brackets, with or without a zone.
         _ => return text.parse().ok(),
     };
     Some(SocketAddr::new(address, digits(port)?))
@@ -61,13 +61,13 @@ pub(super) fn is_token(text: &str) -> bool {
     (8..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// A host with or without a port, as a browser sends it.
+/// Whether this is a host with or without a port, as a browser sends it.
 pub(super) fn is_host_name(text: &str) -> bool {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
     !text.is_empty() && text.bytes().all(good)
 }
 
-/// `http://host[:port][/path]`. The path is at least `/`.
+/// Parses `http://host[:port][/path]`. The path is at least `/`.
 #[cfg(feature = "lab")]
 pub(super) fn url(value: &OsStr) -> Option<Endpoint> {
     let rest = text(value)?.strip_prefix("http://")?;
@@ -90,7 +90,7 @@ pub(super) fn url(value: &OsStr) -> Option<Endpoint> {
     })
 }
 
-/// `host:port`, `1.2.3.4:2234`, `[::1]:2234`.
+/// Parses `host:port`, `1.2.3.4:2234` or `[::1]:2234`.
 #[cfg(feature = "lab")]
 pub(super) fn host_port(value: &OsStr) -> Option<Endpoint> {
     let (host, port) = split_port(text(value)?)?;
@@ -122,13 +122,13 @@ fn is_host(host: &str) -> bool {
     }
 }
 
-/// A number within these bounds, both included.
+/// Parses a number within these bounds, both included.
 pub(super) fn number<N: FromStr + PartialOrd>(value: &OsStr, least: N, most: N) -> Option<N> {
     let number = digits(text(value)?)?;
     (least <= number && number <= most).then_some(number)
 }
 
-/// Whole seconds, `least` to a day; an `s` behind them does not matter.
+/// Parses whole seconds from `least` to a day, with or without an `s` after them.
 pub(super) fn seconds(value: &OsStr, least: u64) -> Option<Duration> {
     let text = text(value)?;
     let seconds = digits(text.strip_suffix('s').unwrap_or(text).trim_end())?;
@@ -137,8 +137,8 @@ pub(super) fn seconds(value: &OsStr, least: u64) -> Option<Duration> {
         .then(|| Duration::from_secs(seconds))
 }
 
-/// Bytes, within these bounds, both included: `67108864`, `65536K`, `64M`, `64MB`, `64MiB`, `1G`; all
-/// of them by 1024.
+/// Parses a number of bytes within these bounds, both included: `67108864`, `65536K`, `64M`, `64MB`, `64MiB`, `1G`. All
+/// units are powers of 1024.
 pub(super) fn size(value: &OsStr, least: u64, most: u64) -> Option<u64> {
     let text = text(value)?;
     let end = text
@@ -156,7 +156,7 @@ pub(super) fn size(value: &OsStr, least: u64, most: u64) -> Option<u64> {
     (least..=most).contains(&size).then_some(size)
 }
 
-/// The value of a switch, in the environment or after `=`.
+/// Parses the value of a switch, from the environment or after `=`.
 pub(super) fn yes(value: &OsStr) -> Option<bool> {
     match text(value)?.to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Some(true),
@@ -165,7 +165,7 @@ pub(super) fn yes(value: &OsStr) -> Option<bool> {
     }
 }
 
-/// Digits alone; the standard library would take a `+` as well.
+/// Parses digits only. The standard library would also accept a `+`.
 fn digits<N: FromStr>(text: &str) -> Option<N> {
     text.bytes()
         .all(|b| b.is_ascii_digit())

@@ -1,4 +1,4 @@
-//! A device for other programs: as the API shows it.
+//! Devices and their steps as JSON, in the form that the API shows, and the columns of their CSV.
 
 use serde_json::{Value, json};
 
@@ -50,7 +50,8 @@ pub const STEP: &[Column] = &[
     ("reason", "/reason"),
 ];
 
-/// The steps of a device as the API shows them: the steps, the time before which some may be missing, and the last refusal.
+/// Returns the steps of a device as the API shows them: the steps, the time before which some may be missing, and the
+/// last refusal.
 #[cfg(feature = "operator")]
 pub fn steps(view: &StepsView, wall: Wall) -> [Value; 3] {
     let time = |stamp| rfc3339(wall.unix_of(stamp));
@@ -67,7 +68,7 @@ pub fn steps(view: &StepsView, wall: Wall) -> [Value; 3] {
     [steps.collect(), time(view.since), refusal.into()]
 }
 
-/// A device as the API shows it.
+/// Returns a device as the API shows it.
 pub fn device(view: &DeviceView) -> Value {
     let entry = &view.entry;
     let check = entry.check();

@@ -1,4 +1,4 @@
-//! An explanation for other programs: as the API shows it.
+//! An explanation as JSON, in the form that the API shows, and the columns of its CSV.
 
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ pub const EXPLANATION: &[Column] = &[
     ("notes", "/notes/*/text"),
 ];
 
-/// An explanation. `remarks`: what limits it; they follow its notes.
+/// Returns an explanation as JSON. `remarks`: limits of the explanation, which follow its notes.
 pub fn explanation(explanation: &Explanation<'_>, remarks: impl Iterator<Item = String>) -> Value {
     let (word, release, package, reason) = match &explanation.verdict {
         Verdict::Offer(offer) => (

@@ -1,7 +1,7 @@
-//! Lists for other programs, as JSON and as CSV (RFC 4180), a row at a time: the exports of the operator's API, and `--json`
-//! and `--csv` of the command line.
+//! Lists for other programs, as JSON and as CSV (RFC 4180), written row by row: the exports of the operator's API, and
+//! `--json` and `--csv` of the command line.
 //!
-//! A row is a JSON value. A line of CSV is made of the same value, so that both formats always say the same.
+//! A row is a JSON value. A line of CSV is made of the same value, so both formats always contain the same.
 
 mod device;
 mod explanation;
@@ -27,8 +27,8 @@ pub enum ExportFormat {
     Csv,
 }
 
-/// Name of a column of CSV, and the place of its value in a row: a JSON pointer (RFC 6901), in which `*` stands for every
-/// item of a list.
+/// Name of a column of CSV, and the place of its value in a row: a JSON pointer (RFC 6901), in which `*` stands for
+/// each item of a list.
 pub type Column = (&'static str, &'static str);
 
 /// The columns of a release, as the API shows it.
@@ -81,15 +81,15 @@ pub const VERSION: &[Column] = &[
     ("devices", "/devices"),
 ];
 
-/// Writes an export, piece by piece.
+/// Writes an export step by step.
 #[derive(Clone, Debug)]
 pub struct Export {
-    /// Its format.
+    /// Format of the export.
     pub format: ExportFormat,
     /// Name of the list: the key in JSON, and the name of the file.
     pub name: &'static str,
     columns: &'static [Column],
-    /// The number of rows so far.
+    /// Number of rows so far.
     pub count: usize,
 }
 
@@ -104,7 +104,7 @@ impl Export {
         }
     }
 
-    /// What comes before the rows.
+    /// Writes the part before the rows.
     pub fn begin(&self, out: &mut String) {
         match self.format {
             ExportFormat::Json => out.extend(["{\"", self.name, "\":["]),
@@ -112,7 +112,7 @@ impl Export {
         }
     }
 
-    /// One row.
+    /// Writes one row.
     pub fn row(&mut self, out: &mut String, row: &Value) {
         match self.format {
             ExportFormat::Json => {
@@ -125,7 +125,7 @@ impl Export {
         self.count += 1;
     }
 
-    /// What comes after the rows. `rest`: further keys of the JSON object.
+    /// Writes the part after the rows. `rest`: further keys of the JSON object.
     pub fn end(&self, out: &mut String, rest: &[(&str, Value)]) {
         if self.format == ExportFormat::Json {
             out.push_str("\n]");
@@ -155,7 +155,7 @@ fn line(out: &mut String, columns: &[Column], mut cell: impl FnMut(&mut String, 
     out.push_str("\r\n");
 }
 
-/// Appends the text of a value of a row; nothing where there is none.
+/// Appends the text of a value of a row; nothing if the row has no such value.
 fn cell(out: &mut String, row: &Value, place: &str) {
     if let Some((list, place)) = place.split_once("/*") {
         let items = at(row, list).and_then(Value::as_array);
@@ -176,14 +176,15 @@ fn cell(out: &mut String, row: &Value, place: &str) {
     }
 }
 
-/// The value at a place without `*`. Unlike [`Value::pointer`] it allocates nothing; no key contains a `/` or `~`.
+/// Returns the value at a place without `*`. Unlike [`Value::pointer`] this allocates nothing. No key contains a `/` or
+/// `~`.
 fn at<'v>(row: &'v Value, place: &str) -> Option<&'v Value> {
     let mut keys = place.split('/').skip(1);
     keys.try_fold(row, |value, key| value.get(key))
 }
 
-/// Appends a text that a spreadsheet shows and does not execute: one that begins like a formula gets a `'` in front.
-/// Control characters are escaped as in the log, so that a line of CSV is always one line.
+/// Appends a text so that a spreadsheet shows and does not execute it: a text that begins like a formula gets a `'` in
+/// front. Control characters are escaped as in the log, so that a line of CSV is always one line.
 fn harmless(out: &mut String, text: &str) {
     if text.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']) {
         out.push('\'');
@@ -191,7 +192,7 @@ fn harmless(out: &mut String, text: &str) {
     let _ = write!(out, "{}", Printable(text));
 }
 
-/// The stage that a release has reached.
+/// Returns the stage that a release has reached, as JSON.
 pub fn stage(view: &StageView) -> Value {
     json!({
         "percent": view.percent,
@@ -203,7 +204,7 @@ pub fn stage(view: &StageView) -> Value {
     })
 }
 
-/// A moment as RFC 3339, `null` if it is unknown.
+/// Formats a time in Unix seconds as RFC 3339; `null` if it is unknown (0 or negative).
 pub fn rfc3339(unix: i64) -> Value {
     match u64::try_from(unix) {
         Ok(unix @ 1..) => Value::from(format!("{}Z", Civil::of(unix))),
@@ -228,7 +229,7 @@ mod tests {
         out
     }
 
-    /// The cells of a line of CSV, by the grammar of RFC 4180.
+    /// Splits a line of CSV into its cells, by the grammar of RFC 4180.
     fn cells(line: &str) -> Vec<String> {
         let mut cells = vec![String::new()];
         let mut letters = line.chars().peekable();

@@ -1,8 +1,8 @@
-//! One record as one line. Pure: record and time in, bytes out. Nothing is allocated but the buffer that all
-//! lines share.
+//! Formats one record as one line. There is no input or output. Nothing is allocated except the buffer that all lines
+//! share.
 //!
-//! Whatever a module or a file name puts into a value, a line stays one line and shows the value: control
-//! characters, quotes and characters that change the direction of writing are escaped, and a long text is cut.
+//! Whatever a module or a file name puts into a value, a line stays one line and shows the value: control characters,
+//! quotes and characters that change the direction of writing are escaped, and a long text is truncated.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
@@ -12,10 +12,10 @@ use log::kv::{Error, Key, Value, VisitSource, VisitValue};
 
 use super::Format;
 
-/// Characters of a value that are shown.
+/// Maximum number of characters of a value that are shown.
 const VALUE: usize = 256;
 
-/// Characters of a message that are shown: messages are the program's own, and some quote a path.
+/// Maximum number of characters of a message that are shown. Messages are the program's own, and some quote a path.
 const MESSAGE: usize = 1024;
 
 /// Appends the record as one line.
@@ -63,7 +63,7 @@ pub(super) fn write(
             }
         }
     }
-    // A value that fails to format leaves its pair short; the line goes on.
+    // A value that fails to format truncates its pair; the line is still completed.
     let _ = record.key_values().visit(&mut writer);
     if format == Format::Json {
         writer.buffer.push(b'}');
@@ -78,7 +78,7 @@ struct RecordWriter<'b> {
 }
 
 impl RecordWriter<'_> {
-    /// Writes a text without quotes; whether it needs none in the text format.
+    /// Writes a text without quotes. Returns whether the text needs no quotes in the text format.
     fn escaped(&mut self, most: usize, write: impl FnOnce(&mut Escape<'_>) -> fmt::Result) -> bool {
         let mut escape = Escape {
             buffer: self.buffer,
@@ -86,12 +86,12 @@ impl RecordWriter<'_> {
             left: most,
             is_bare: true,
         };
-        // An error only says that the text was cut.
+        // An error only means that the text was truncated.
         let _ = write(&mut escape);
         escape.is_bare
     }
 
-    /// Writes a text, between quotes where it needs them.
+    /// Writes a text, between quotes if needed.
     fn text(&mut self, most: usize, write: impl FnOnce(&mut Escape<'_>) -> fmt::Result) {
         let start = self.buffer.len();
         let is_bare = self.escaped(most, write) && self.format == Format::Text;
@@ -101,7 +101,7 @@ impl RecordWriter<'_> {
         }
     }
 
-    /// Writes a text as it is.
+    /// Writes a text without changes.
     fn plain(&mut self, text: &str) {
         self.buffer.extend_from_slice(text.as_bytes());
     }
@@ -184,9 +184,9 @@ impl<'v> VisitValue<'v> for RecordWriter<'_> {
 struct Escape<'b> {
     buffer: &'b mut Vec<u8>,
     format: Format,
-    /// Characters that may still be written.
+    /// Number of characters that may still be written.
     left: usize,
-    /// It needs no quotes in the text format.
+    /// Whether the text needs no quotes in the text format.
     is_bare: bool,
 }
 
@@ -207,7 +207,7 @@ impl fmt::Write for Escape<'_> {
 
     fn write_char(&mut self, c: char) -> fmt::Result {
         if self.left == 0 {
-            // Written once: the error ends the writing of this value.
+            // Written once, because the error ends the writing of this value.
             self.buffer.extend_from_slice("…".as_bytes());
             return Err(fmt::Error);
         }
@@ -215,7 +215,7 @@ impl fmt::Write for Escape<'_> {
         self.is_bare &= !matches!(c, ' ' | '=' | '"' | '\\') && !is_deceptive(c);
         // Writing to a Vec cannot fail.
         let _ = match (c, self.format) {
-            // A message in the text format stands without quotes, but is escaped alike.
+            // A message in the text format has no quotes, but is escaped in the same way.
             ('"' | '\\', _) => write!(self.buffer, "\\{c}"),
             ('\n', _) => write!(self.buffer, "\\n"),
             ('\r', _) => write!(self.buffer, "\\r"),
@@ -232,9 +232,9 @@ impl fmt::Write for Escape<'_> {
     }
 }
 
-/// Whether a character would end the line, be taken as a command by a terminal, or make a text look like
-/// another: control characters, line separators, and what is invisible or changes the direction. All are below
-/// U+10000, so that four digits of JSON's `\u` hold them.
+/// Whether a character would end the line, be interpreted as a command by a terminal, or make a text look like another:
+/// control characters, line separators, and characters that are invisible or change the direction. All are below
+/// U+10000, so that four digits of JSON's `\u` are enough.
 fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -242,8 +242,8 @@ fn is_deceptive(c: char) -> bool {
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
-/// A text from a file name or from the network, fit for a terminal: escaped as in a log line, but quotes and
-/// backslashes are left alone.
+/// A text from a file name or from the network, made safe for a terminal: escaped as in a log line, except quotes and
+/// backslashes.
 pub struct Printable<'a>(pub &'a str);
 
 impl fmt::Display for Printable<'_> {
@@ -258,10 +258,10 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-/// Writes times, and keeps the text of the last second: the lines of one second begin alike.
+/// Writes times, and caches the text of the last second: the lines of one second begin in the same way.
 pub(super) struct TimestampCache {
     second: u64,
-    /// That second, up to the dot; empty before the first.
+    /// Text of that second, up to the dot; empty before the first time.
     text: String,
 }
 
@@ -273,9 +273,9 @@ impl TimestampCache {
         }
     }
 
-    /// RFC 3339, UTC, with milliseconds.
+    /// Writes a time in UTC as RFC 3339 with milliseconds.
     fn write(&mut self, buffer: &mut Vec<u8>, time: SystemTime) {
-        // A clock before 1970 shows 1970.
+        // A clock before 1970 is shown as 1970.
         let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         if self.second != since.as_secs() || self.text.is_empty() {
             self.second = since.as_secs();
@@ -286,7 +286,7 @@ impl TimestampCache {
     }
 }
 
-/// A moment in UTC by the calendar; shown as RFC 3339 without the zone.
+/// A calendar time in UTC, which is shown as RFC 3339 without the zone.
 pub(crate) struct Civil {
     year: u64,
     month: u64,
@@ -295,8 +295,8 @@ pub(crate) struct Civil {
 }
 
 impl Civil {
-    /// Days into years, months and days without a loop: years that begin in March put the leap day
-    /// last, and 400 years are always 146,097 days.
+    /// Converts days into years, months and days without a loop: if years begin in March, the leap day is the last day,
+    /// and 400 years are always 146,097 days.
     pub(crate) fn of(unix: u64) -> Civil {
         let days = (unix / 86_400) + 719_468; // since 0000-03-01
         let (era, day_of_era) = (days / 146_097, days % 146_097);
@@ -377,7 +377,7 @@ mod tests {
         ] {
             assert_eq!(Civil::of(unix).to_string(), text, "{unix}");
         }
-        // Far beyond any clock, and still no overflow.
+        // Far later than any clock, but without overflow.
         let _ = Civil::of(u64::MAX).to_string();
     }
 
@@ -447,7 +447,7 @@ mod tests {
         assert_eq!(value(Format::Text, &long), long);
         let cut = value(Format::Text, &format!("{long}y"));
         assert_eq!(cut, format!("{long}…"));
-        // Cut within a Display that writes in pieces, too.
+        // A Display that writes in pieces is truncated, too.
         let pieces = format_args!("{long}{long}{long}").to_string();
         assert_eq!(
             value(Format::Json, &pieces),

@@ -1,13 +1,13 @@
 //! Log lines as text or JSON, on stderr, written in batches.
 //!
-//! Everything logs through the `log` crate with key-value pairs:
+//! All code logs through the `log` crate with key-value pairs:
 //! `log::info!(target: "check", proto = "http", device = …, verdict = "offer"; "")`. The target is the event, the
-//! message may be empty. The events `check` and `download` are the access log: one line for each answered check
-//! and each finished download.
+//! message may be empty. The events `check` and `download` are the access log: one line for each answered check and
+//! each finished download.
 //!
-//! A line only goes into a buffer; a thread writes the buffer 200 ms later (at once from 64 KiB on, and after
-//! a warning). So neither a slow disk nor a stopped terminal holds up the thread that serves: when the buffer is
-//! full, lines are dropped, and a later line says how many. The thread sleeps while the buffer is empty.
+//! A line is only added to a buffer. A thread writes the buffer 200 ms later (at once from 64 KiB on, and after a
+//! warning), so that neither a slow disk nor a stopped terminal delays the serving thread. When the buffer is full,
+//! lines are dropped, and a later line states their number. The thread sleeps while the buffer is empty.
 
 mod line;
 
@@ -32,24 +32,24 @@ macro_rules! log_named {
 }
 pub(crate) use log_named;
 
-/// How long a line may wait for others.
+/// Time that a line may wait for further lines.
 const BATCH_DELAY: Duration = Duration::from_millis(200);
 
-/// Bytes from which on a batch is written at once.
+/// Number of bytes from which on a batch is written at once.
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// Bytes that may wait while stderr takes nothing. Lines beyond that are dropped.
+/// Maximum number of bytes that wait while stderr accepts nothing. Further lines are dropped.
 const MAX_PENDING: usize = 256 * 1024;
 
-/// How long [`flush`] waits, and how long a write that would block is retried.
+/// Time that [`flush`] waits, and during which a write that would block is retried.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How a line looks.
+/// Format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `2026-11-23T08:00:00.000Z INFO  check proto=http device=862… verdict=offer`
     Text,
-    /// One JSON object a line: `time`, `level`, `event`, `message` where there is one, then the pairs.
+    /// One JSON object per line: `time`, `level`, `event`, `message` if there is one, then the pairs.
     Json,
 }
 
@@ -57,15 +57,15 @@ pub enum Format {
 struct Pending {
     lines: Vec<u8>,
     clock: TimestampCache,
-    /// Number of those lines.
+    /// Number of lines in `lines`.
     count: u32,
-    /// Lines dropped since the last line that says so.
+    /// Number of lines dropped since the last line that reports dropped ones.
     dropped: u32,
-    /// Write without waiting for more.
+    /// Whether to write without waiting for more lines.
     urgent: bool,
-    /// The thread has taken lines and is writing them.
+    /// Whether the thread has taken lines and is writing them.
     writing: bool,
-    /// There is a thread that writes. Without one, the logging thread writes urgent lines.
+    /// Whether there is a thread that writes. Without one, the logging thread writes urgent lines.
     threaded: bool,
 }
 
@@ -79,21 +79,21 @@ static PENDING: Mutex<Pending> = Mutex::new(Pending {
     threaded: false,
 });
 
-/// There is something to write.
+/// Signals that there are lines to write.
 static ARRIVED: Condvar = Condvar::new();
 
-/// A batch has been written.
+/// Signals that a batch has been written.
 static WRITTEN: Condvar = Condvar::new();
 
-/// Lines are JSON objects.
+/// Whether lines are JSON objects.
 static JSON: AtomicBool = AtomicBool::new(false);
 
 struct Logger;
 
 static LOGGER: Logger = Logger;
 
-/// Starts logging. Starts a thread, so signals must be caught before. To be called once; a second
-/// call changes the format and the level.
+/// Starts logging and its thread, so signals must be caught before. To be called once; a second call changes the format
+/// and the level.
 pub fn start(format: Format, level: log::LevelFilter) {
     JSON.store(format == Format::Json, Ordering::Relaxed);
     log::set_max_level(level);
@@ -105,7 +105,7 @@ pub fn start(format: Format, level: log::LevelFilter) {
         .stack_size(64 * 1024)
         .spawn(run_writer);
     lock().threaded = thread.is_ok();
-    // A panic ends the process (panic = abort): what led to it must be on stderr before.
+    // A panic ends the process (panic = abort), so the lines that led to it must be on stderr before.
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         flush_in_panic();
@@ -113,8 +113,8 @@ pub fn start(format: Format, level: log::LevelFilter) {
     }));
 }
 
-/// Writes the pending lines, and returns when that is done; after a second at most, if stderr takes
-/// nothing. For the end of the start and the end of the process.
+/// Writes the pending lines and returns when that is done, or after one second if stderr accepts nothing. For the end
+/// of the start and the end of the process.
 pub fn flush() {
     let mut pending = lock();
     if !pending.threaded {
@@ -126,7 +126,7 @@ pub fn flush() {
     }
     pending.urgent = true;
     ARRIVED.notify_one();
-    // A timeout is no error: then stderr takes nothing, and the lines stay where they are.
+    // A time-out is not an error: stderr accepts nothing, and the lines stay in the buffer.
     drop(
         WRITTEN.wait_timeout_while(pending, FLUSH_TIMEOUT, |pending| {
             pending.writing || !pending.lines.is_empty()
@@ -141,15 +141,14 @@ fn format() -> Format {
     }
 }
 
-/// A panic elsewhere does not end logging.
+/// Locks the pending lines. A panic elsewhere does not end logging.
 fn lock() -> MutexGuard<'static, Pending> {
     PENDING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl log::Log for Logger {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        // What a crate of ours finds worth a warning (a watch that is gone with its folder) is not
-        // worth one to the person who runs the server.
+        // Warnings of these crates (for example that a watch is gone with its folder) do not concern the operator.
         let ours = !matches!(
             metadata.target().split(':').next(),
             Some("notify" | "notify_types" | "polling" | "async_io")
@@ -191,7 +190,7 @@ impl log::Log for Logger {
     }
 }
 
-/// The loop of the thread that writes.
+/// Runs the loop of the thread that writes.
 fn run_writer() {
     let mut batch = Vec::new();
     let mut out = BatchWriter::default();
@@ -222,8 +221,8 @@ fn run_writer() {
     }
 }
 
-/// Moves the pending lines into an empty `batch`, after a line that says how many were dropped. Returns the
-/// number of lines that the batch holds or accounts for.
+/// Moves the pending lines into an empty `batch`, after a line that states how many were dropped. Returns the number of
+/// lines that the batch contains or accounts for.
 fn take(pending: &mut Pending, batch: &mut Vec<u8>) -> u32 {
     let dropped = std::mem::take(&mut pending.dropped);
     if dropped > 0 {
@@ -258,8 +257,8 @@ fn write_here(pending: &mut Pending) {
     }
 }
 
-/// Flushes while a panic ends the process. The panic may have come while this thread held the lock, so the lock
-/// is only tried for, and the writing thread gets 200 ms to finish.
+/// Flushes while a panic ends the process. The panic may have come while this thread held the lock, so this only tries
+/// to lock, and the writing thread gets 200 ms to finish.
 fn flush_in_panic() {
     for _ in 0..20 {
         let pending = match PENDING.try_lock() {
@@ -280,7 +279,7 @@ fn flush_in_panic() {
 /// Writes batches to stderr.
 #[derive(Default)]
 struct BatchWriter {
-    /// The last write ended in the middle of a line.
+    /// Whether the last write ended in the middle of a line.
     torn: bool,
 }
 
@@ -289,7 +288,7 @@ impl BatchWriter {
     /// for a second. An error means that lines were lost.
     fn write(&mut self, stderr: &mut impl Write, batch: &[u8]) -> io::Result<()> {
         if self.torn {
-            // The next good line must not be glued to the torn one.
+            // The next complete line must not be appended to the incomplete one.
             self.write_rest(stderr, b"\n")?;
             self.torn = false;
         }
@@ -325,7 +324,7 @@ impl BatchWriter {
 mod tests {
     use super::*;
 
-    /// Takes as many bytes as it is told, then fails.
+    /// A writer that accepts `room` bytes and then fails.
     struct Disk {
         room: usize,
         written: Vec<u8>,

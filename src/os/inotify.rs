@@ -1,9 +1,9 @@
-//! Events of the state folder and of single files, waited for like a socket. (The firmware folder, with its many folders,
+//! Events of the state folder and of single files, awaited like a socket. (The firmware folder, with its many folders,
 //! is watched by notify.) An event says only that something happened, not what.
 //!
-//! What is changed on another machine's side of a network drive, or in memory that a program maps, causes no event.
-//! Where the kernel has no inotify, or this user has too many watches, there is an error (ENOSYS, EMFILE, ENOSPC), and
-//! the caller must look from time to time.
+//! Changes by another machine on a network drive, or through a memory mapping of a program, cause no event. If the
+//! kernel has no inotify, or this user has too many watches, there is an error (ENOSYS, EMFILE, ENOSPC), and the caller
+//! must poll.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,17 +15,17 @@ use rustix::io::Errno;
 use super::without::Feature;
 use smol::Async;
 
-/// An inotify.
+/// An inotify instance.
 pub struct FileEvents {
     source: Async<OwnedFd>,
 }
 
-/// A file or a folder that is watched, as it was when it was last looked up.
+/// A watched file or folder, resolved when its path was last looked up.
 pub struct WatchedPath {
     number: i32,
 }
 
-/// What happens to the entries of a folder. Not every write: the journal in it is written all the time.
+/// Watched events of a folder. Single writes are left out: the journal in the folder is written all the time.
 const IN_FOLDER: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MOVED_TO)
     .union(WatchFlags::CLOSE_WRITE)
@@ -33,7 +33,7 @@ const IN_FOLDER: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE_SELF)
     .union(WatchFlags::ONLYDIR);
 
-/// What happens to a file; a name that is taken from it is a change of its attributes.
+/// Watched events of a file. Removing one of its names is a change of its attributes.
 const TO_FILE: WatchFlags = WatchFlags::MODIFY
     .union(WatchFlags::ATTRIB)
     .union(WatchFlags::CLOSE_WRITE)
@@ -41,7 +41,7 @@ const TO_FILE: WatchFlags = WatchFlags::MODIFY
     .union(WatchFlags::DELETE_SELF);
 
 impl FileEvents {
-    /// Watches nothing yet.
+    /// Creates an instance that watches nothing yet.
     pub fn new() -> io::Result<FileEvents> {
         Feature::Inotify.available()?;
         let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
@@ -50,13 +50,13 @@ impl FileEvents {
         })
     }
 
-    /// Watches a folder, not what lies deeper. `before`: what its path led to before; it is let go if that is
-    /// another by now.
+    /// Watches a folder, but not the folders below. `before`: the previous watch of this path, which is removed if the
+    /// path refers to another folder by now.
     pub fn folder(&self, path: &Path, before: Option<WatchedPath>) -> io::Result<WatchedPath> {
         self.watch(path, IN_FOLDER, before)
     }
 
-    /// The same for a file, whatever links lead to it.
+    /// Watches a file, following links. `before`: as in [`FileEvents::folder`].
     pub fn file(&self, path: &Path, before: Option<WatchedPath>) -> io::Result<WatchedPath> {
         self.watch(path, TO_FILE, before)
     }
@@ -70,15 +70,15 @@ impl FileEvents {
         let watched = inotify::add_watch(self.source.get_ref(), path, what);
         let number = watched.as_ref().ok();
         if let Some(before) = before.filter(|before| Some(&before.number) != number) {
-            // An error: it went with what was watched.
+            // An error means that the watch ended with the watched file.
             let _gone = inotify::remove_watch(self.source.get_ref(), before.number);
         }
         Ok(watched.map(|number| WatchedPath { number })?)
     }
 
-    /// Waits until something has happened since the last call, and takes all that has.
+    /// Waits until something has happened since the last call, and takes all events.
     pub async fn next(&self) -> io::Result<()> {
-        // Enough for any one event; what they say does not matter.
+        // The buffer has room for at least one event. The content of the events does not matter.
         let mut buffer = [0; 4096];
         let mut happened = false;
         loop {
@@ -136,7 +136,7 @@ mod tests {
         assert!(!has_event(&events));
         fs::rename(scratch.path().join("lift-1"), scratch.path().join("lift-2")).unwrap();
         assert!(has_event(&events));
-        // Watched twice, it is the same watch.
+        // Watching the same folder twice gives the same watch.
         let number = watch.number;
         let watch = events.folder(scratch.path(), Some(watch)).unwrap();
         assert_eq!(watch.number, number);
@@ -158,7 +158,7 @@ mod tests {
         assert!(has_event(&events));
         elsewhere.write("ids", b"3\n");
         let watch = events.file(&link, Some(watch)).unwrap();
-        // That it is watched no more is told as well.
+        // The end of a watch is an event as well.
         assert!(has_event(&events));
         fs::write(&before, b"4\n").unwrap();
         assert!(!has_event(&events));

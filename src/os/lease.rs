@@ -1,9 +1,9 @@
-//! Is anyone writing to this file? A read lease (fcntl F_SETLEASE) is granted only if nobody has it
-//! open for writing (docs/hazards.md 11). The scan asks before it believes that a file is complete.
+//! Detects writers of a file: a read lease (fcntl F_SETLEASE) is granted only if nobody has the file open for writing
+//! (docs/hazards.md 11). The scan asks for a lease before it considers a file complete.
 //!
-//! `Granted` holds only while the lease is held, a lease can be taken away after /proc/sys/fs/lease-break-time (45 s),
-//! and overlayfs grants one in spite of a writer on its upper layer. So a lease only saves time; what proves that a file
-//! is complete is its hash.
+//! `Granted` holds only while the lease is held, a lease can be revoked after /proc/sys/fs/lease-break-time (45 s), and
+//! overlayfs grants one in spite of a writer on its upper layer. So a lease only saves time; the proof that a file is
+//! complete is its hash.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -13,27 +13,27 @@ use std::sync::Once;
 
 use super::without::Feature;
 
-/// What the kernel says about writers.
+/// Answer of the kernel about writers of a file.
 #[derive(Debug)]
 pub enum Lease<'a> {
-    /// Nobody has the file open for writing, and nobody can while this is held (a writer's open
-    /// waits, at most the system's lease-break-time).
+    /// The file is not open for writing, and cannot be opened for writing while this is held (a writer's open waits, at
+    /// most the system's lease-break-time).
     Granted(HeldLease<'a>),
-    /// Somebody has it open for writing (some network file systems always say so).
+    /// The file is open for writing (some network file systems always say so).
     Writer,
-    /// The kernel or the file system will not say (not the owner, not supported).
+    /// The kernel or the file system cannot tell (not the owner, not supported).
     Unknown,
 }
 
-/// A lease, given back on drop.
+/// A lease, which is released on drop.
 #[derive(Debug)]
 pub struct HeldLease<'a> {
     file: &'a File,
 }
 
 impl HeldLease<'_> {
-    /// It still stands: no writer is waiting for it, and it was not taken away. If this is true after
-    /// a reading, then nobody wrote during that reading.
+    /// Whether the lease is still valid: no writer is waiting for it, and it was not revoked. If this is true after a
+    /// read of the file, nobody wrote during that read.
     pub fn stands(&self) -> bool {
         control(self.file, libc::F_GETLEASE, 0) == libc::F_RDLCK
     }
@@ -41,12 +41,12 @@ impl HeldLease<'_> {
 
 impl Drop for HeldLease<'_> {
     fn drop(&mut self) {
-        // Fails only if the kernel took it away already.
+        // Fails only if the kernel has already revoked the lease.
         set(self.file, libc::F_UNLCK).ok();
     }
 }
 
-/// Asks for a read lease on a file opened read-only. Never blocks; SIGIO is ignored before the first.
+/// Asks for a read lease on a file opened read-only. Never blocks. The first call makes the process ignore SIGIO.
 pub fn probe(file: &File) -> Lease<'_> {
     if Feature::Leases.available().is_err() {
         return Lease::Unknown;
@@ -68,7 +68,7 @@ fn set(file: &File, kind: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// F_SETLEASE, or F_GETLEASE, which takes no argument.
+/// Calls F_SETLEASE, or F_GETLEASE, which takes no argument.
 fn control(file: &File, command: libc::c_int, argument: libc::c_int) -> libc::c_int {
     // SAFETY: the descriptor is open as long as the borrowed file; both commands touch no memory of ours.
     unsafe { libc::fcntl(file.as_raw_fd(), command, argument) }
@@ -87,8 +87,8 @@ mod tests {
         let path = dir.write("a.bin", b"bytes");
         let file = File::open(&path).unwrap();
         let Lease::Granted(held) = probe(&file) else {
-            // Not every file system under a temporary folder has leases; then it must not claim
-            // that there is a writer.
+            // Not every file system under a temporary folder has leases. If this one has none, it must not claim that
+            // there is a writer.
             assert!(matches!(probe(&file), Lease::Unknown));
             return;
         };
@@ -109,7 +109,7 @@ mod tests {
         let Lease::Granted(held) = probe(&file) else {
             return;
         };
-        // O_NONBLOCK: told to come again instead of waiting for the lease.
+        // With O_NONBLOCK, open fails instead of waiting for the lease.
         let mut writing = OpenOptions::new();
         writing.append(true).custom_flags(libc::O_NONBLOCK);
         let refused = writing.open(&path).unwrap_err();

@@ -1,8 +1,9 @@
-//! Memory that cannot change: sealed memfds, mapped read-only; and how much memory there is.
-//! Snapshots are made of the first under a budget from the second.
+//! Memory that cannot change (sealed memfds, mapped read-only), and the amount of memory of the machine. Snapshots are
+//! sealed memfds, under a budget that depends on the amount of memory.
 //!
-//! Nothing else is ever mapped: a mapping of a file on a medium kills the process with SIGBUS when the file is cut short
-//! or the medium goes (docs/hazards.md 9). A sealed memfd cannot be cut, and its pages are memory of ours.
+//! Nothing else is ever mapped: a mapping of a file on a medium kills the process with SIGBUS when the file is
+//! truncated or the medium is removed (docs/hazards.md 9). A sealed memfd cannot be truncated, and its pages are memory
+//! of this process.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -18,14 +19,14 @@ use rustix::io::Errno;
 use super::huge_pages;
 use super::without::Feature;
 
-/// A memfd being filled.
+/// A memfd that is being filled.
 #[derive(Debug)]
 pub struct Memfd {
     file: File,
 }
 
 impl Memfd {
-    /// A new, empty one. MFD_NOEXEC_SEAL first, without it on EINVAL. ENOSYS on kernels before 3.17.
+    /// Creates an empty memfd, with MFD_NOEXEC_SEAL or, on EINVAL, without. Fails with ENOSYS on kernels before 3.17.
     pub fn new() -> io::Result<Memfd> {
         Feature::Memfd.available()?;
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
@@ -39,8 +40,8 @@ impl Memfd {
         })
     }
 
-    /// Seals it (SHRINK, GROW, WRITE, SEAL) and maps it (MAP_PRIVATE, read-only). `room`: bytes that it may take in
-    /// memory; if they are enough for huge pages it gets those, where there are any.
+    /// Seals the memfd (SHRINK, GROW, WRITE, SEAL) and maps it (MAP_PRIVATE, read-only). `room`: number of bytes that
+    /// the memfd may take in memory. If they are enough for huge pages, the memfd gets huge pages, where available.
     pub fn seal(self, room: u64) -> io::Result<Sealed> {
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
         rustix::fs::fcntl_add_seals(&self.file, seals)?;
@@ -51,9 +52,9 @@ impl Memfd {
         let mut options = MmapOptions::new();
         options.len(size);
         // MAP_PRIVATE: before 6.7 the kernel refuses a shared mapping of a write-sealed memfd.
-        // SAFETY: memmap2 asks that nobody changes or cuts the file while it is mapped. The seals
-        // were just added, the kernel adds them only if no writable mapping exists, and no seal can
-        // ever be taken away again; so from here on nobody can write to it, grow it or shrink it.
+        // SAFETY: memmap2 requires that nobody changes or truncates the file while it is mapped. The seals were just
+        // added, the kernel adds them only if no writable mapping exists, and no seal can ever be removed; so from here
+        // on nobody can write to the file, grow it or shrink it.
         let map = unsafe { options.map_copy_read_only(&self.file)? };
         Ok(Sealed {
             map,
@@ -73,7 +74,7 @@ impl Write for Memfd {
     }
 }
 
-/// A sealed memfd and its mapping: a `Sealed` cannot be made from anything that may still change.
+/// A sealed memfd and its mapping. A `Sealed` cannot be created from anything that can still change.
 #[derive(Debug)]
 pub struct Sealed {
     map: Mmap,
@@ -82,30 +83,30 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// All its bytes.
+    /// Returns all bytes of the memfd.
     pub fn bytes(&self) -> &[u8] {
         &self.map
     }
 
-    /// Bytes of memory that it takes: whole pages, huge ones perhaps.
+    /// Number of bytes of memory that the memfd takes: whole pages, which may be huge.
     pub fn held(&self) -> u64 {
         self.held
     }
 
-    /// For sendfile.
+    /// Returns the memfd for sendfile.
     pub fn file(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
-/// Memory of `bytes`, rounded up to whole pages, in bytes.
+/// Rounds `bytes` up to whole pages, in bytes.
 pub fn whole_pages(bytes: u64) -> u64 {
     let page = rustix::param::page_size() as u64;
     bytes.div_ceil(page).saturating_mul(page)
 }
 
-/// The memory this process may count on, in bytes: the smaller of MemTotal and the cgroup's limit
-/// (v1 or v2, its own and those of the groups around it). 64 MB if nothing can be read.
+/// Returns the memory that this process may use, in bytes: the smaller of MemTotal and the cgroup's limit (v1 or v2, of
+/// its own group and of the groups around it). 64 MiB if nothing can be read.
 pub fn total() -> u64 {
     let read = |path: &Path| std::fs::read_to_string(path).ok();
     let machine = read(Path::new("/proc/meminfo"))
@@ -119,7 +120,7 @@ pub fn total() -> u64 {
         .fold(machine, u64::min)
 }
 
-/// Where /proc is missing.
+/// Returns the memory of the machine in bytes, by sysinfo, if /proc is missing.
 fn machine_memory() -> u64 {
     let about = rustix::system::sysinfo();
     // The fields are as wide as a machine word.
@@ -135,12 +136,12 @@ fn mem_total(meminfo: &str) -> Option<u64> {
     kilobytes.checked_mul(1024)
 }
 
-/// One limit file: bytes, or `max`. (v1 writes a number near 2^63 for "none".)
+/// Parses a limit file: bytes, or `max` for no limit. (v1 writes a number near 2^63 for no limit.)
 fn limit(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
-/// The limit files of the memory cgroup that this process is in, and of all those around it, from
+/// Returns the limit files of the memory cgroup that this process is in, and of all those around it, from
 /// /proc/self/cgroup and /proc/self/mountinfo.
 fn limit_files(groups: &str, mounts: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -157,8 +158,8 @@ fn limit_files(groups: &str, mounts: &str) -> Vec<PathBuf> {
             _ => continue,
         };
         let root = PathBuf::from(unescape(mount.point));
-        // A container often sees its own group mounted as the root; then the part of the path that
-        // is above the mount is not there. `..` in it means: outside of our namespace.
+        // A container often sees its own group mounted as the root. Then the part of the path that is above the mount
+        // does not exist. `..` in the path means that the group is outside of our namespace.
         let inside = group
             .and_then(|path| Path::new(path).strip_prefix(unescape(mount.root)).ok())
             .filter(|path| path.components().all(|c| c.as_os_str() != ".."))
@@ -188,7 +189,7 @@ fn parse_mount(line: &str) -> Option<Mount<'_>> {
     })
 }
 
-/// The path in /proc/self/cgroup (`number:controllers:path`) of the hierarchy with these controllers.
+/// Returns the path in /proc/self/cgroup (`number:controllers:path`) of the hierarchy with these controllers.
 fn group_path(groups: &str, wanted: impl Fn(&str) -> bool) -> Option<&str> {
     groups.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
@@ -202,7 +203,7 @@ fn has(list: &str, word: &str) -> bool {
     list.split(',').any(|item| item == word)
 }
 
-/// mountinfo writes a space as `\040`, a tab as `\011`, a line feed as `\012`, a backslash as `\134`.
+/// Replaces the escapes of mountinfo: a space is `\040`, a tab `\011`, a line feed `\012`, a backslash `\134`.
 fn unescape(field: &str) -> String {
     field
         .replace("\\040", " ")
@@ -232,7 +233,7 @@ mod tests {
         assert_eq!(rustix::fs::ftruncate(fd, 9000), Err(Errno::PERM));
         let more = rustix::fs::fcntl_add_seals(fd, SealFlags::empty());
         assert_eq!(more, Err(Errno::PERM));
-        // Nor through another descriptor of the same file.
+        // The file cannot be written through another descriptor either.
         let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
         let again = std::fs::OpenOptions::new().write(true).open(path);
         if let Ok(mut again) = again {
@@ -251,7 +252,7 @@ mod tests {
         assert_eq!(part[..count], bytes[69_950..]);
     }
 
-    /// With a kernel that has them: elsewhere the pages stay what they are, and so does what is said of them.
+    /// Kernels without huge pages change neither the pages nor the size that `held` returns.
     #[test]
     fn with_room_for_huge_pages_the_same_bytes_lie_in_those() {
         let bytes: Vec<u8> = (0..3_000_001u32).map(|n| (n % 251) as u8).collect();
@@ -335,7 +336,7 @@ mod tests {
         let own_namespace = "0::/\n";
         let mounts = "1 2 0:26 / /sys/fs/cgroup ro - cgroup2 cgroup rw\n";
         assert_eq!(files(own_namespace, mounts), ["/sys/fs/cgroup/memory.max"]);
-        // Without a namespace of its own: the path is the host's, and so is the root of the mount.
+        // Without a namespace of its own, the path and the root of the mount are those of the host.
         let groups = "7:cpu,cpuacct:/docker/ab\n4:memory:/docker/ab\n0::/docker/ab\n";
         let mounts = "1 2 0:26 /docker/ab /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n\
              1 2 0:27 /docker/ab /sys/fs/cgroup/cpu ro - cgroup cgroup rw,cpu,cpuacct\n";

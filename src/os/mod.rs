@@ -1,5 +1,5 @@
-//! The only module with `unsafe` or raw system calls. Each file is a small safe interface to one thing that the kernel
-//! does, and says what happens on a kernel that does not have it.
+//! System calls behind small safe interfaces: the only module with `unsafe` or raw system calls. Each file covers one
+//! function of the kernel, and states what happens on a kernel without that function.
 
 pub mod datagrams;
 pub mod fs;

@@ -2,7 +2,7 @@
 
 use smol::channel::{Receiver, Sender, bounded};
 
-/// One notification at most: those that nobody has waited for yet are one. Clones share it.
+/// A coalescing notification: several notifications count as one until a task has waited for them. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Notify {
     sender: Sender<()>,
@@ -10,7 +10,7 @@ pub struct Notify {
 }
 
 impl Notify {
-    /// Notifies one that waits, or the next that will. Never blocks.
+    /// Notifies one waiting task, or the next that waits. Never blocks.
     pub fn notify(&self) {
         let _notified_already = self.sender.try_send(());
     }

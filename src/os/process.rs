@@ -1,7 +1,6 @@
-//! This process: limits, threads, signals, randomness.
+//! Limits, threads, signals and random bytes of this process.
 //!
-//! Signals are blocked for every thread and read from a signalfd, so no handler ever runs in the middle of anything
-//! else.
+//! Signals are blocked for every thread and read from a signalfd, so no handler ever interrupts other code.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -15,26 +14,25 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use smol::Async;
 
-/// Polls of tasks between two looks at the sockets. After the 200 of the executor's own loop, the reactor's second
-/// thread takes over in between, and both threads wake each other for every event.
+/// Number of polls of tasks between two checks of the sockets. After the 200 of the executor's own loop, the reactor's
+/// second thread takes over in between, and both threads wake each other for every event.
 pub const POLLS: usize = 16;
 
-/// Raises the soft limit of open files to the hard one; the limit then in force.
+/// Raises the soft limit of open files to the hard one; returns the limit then in force.
 pub fn raise_file_limit() -> u64 {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let raised = Rlimit {
         current: maximum,
         maximum,
     };
-    // Refused at most by a sandbox; then the old limit stands and is what we go by.
+    // Only a sandbox may refuse this; then the old limit stays in force.
     setrlimit(Resource::Nofile, raised).ok();
     file_limit()
 }
 
-/// How many files and sockets this process may have open (the soft limit now in force).
+/// Number of files and sockets that this process may have open (the soft limit now in force).
 pub fn file_limit() -> u64 {
-    // The kernel lets nobody have more than fs.nr_open, whatever "unlimited" says; a million is that
-    // everywhere by default.
+    // No process may have more than fs.nr_open, even if the limit is "unlimited". Its default is a million everywhere.
     getrlimit(Resource::Nofile).current.unwrap_or(1 << 20)
 }
 
@@ -44,19 +42,19 @@ pub fn start_thread(name: &str, run: Box<dyn FnOnce() + Send>) -> io::Result<()>
     thread.spawn(run).map(drop)
 }
 
-/// Runs `work`, which may block, on a thread of its own, and waits for the result. Fails if the system has no more
-/// threads. (`smol::unblock` keeps threads that wake up twice a second when there is nothing to do.)
+/// Runs `work`, which may block, on its own thread, and waits for the result. Fails if the system has no more threads.
+/// (`smol::unblock` keeps threads that wake up twice a second when there is nothing to do.)
 pub async fn unblock<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
     let (sender, receiver) = smol::channel::bounded(1);
-    // The receiver may be gone.
+    // The receiver may already be dropped.
     start_thread(name, Box::new(move || drop(sender.try_send(work()))))?;
     receiver.recv().await.map_err(io::Error::other)
 }
 
-/// What a person or the service manager asks for.
+/// Request of a person or the service manager, sent as a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// SIGTERM or SIGINT.
@@ -65,26 +63,26 @@ pub enum Signal {
     Rescan,
 }
 
-/// Signals as something to wait for (signalfd).
+/// Source of signals that can be awaited (signalfd).
 #[derive(Debug)]
 pub struct Signals {
     fd: Async<OwnedFd>,
 }
 
-/// Bytes of one struct signalfd_siginfo; its first four are the signal's number.
+/// Size of one struct signalfd_siginfo in bytes; the first four are the signal's number.
 const SIGINFO: usize = 128;
 
 impl Signals {
-    /// Blocks SIGTERM, SIGINT and SIGHUP for this thread and all it starts; ignores SIGPIPE, SIGIO and
-    /// SIGXFSZ. Call before the first thread is started.
+    /// Blocks SIGTERM, SIGINT and SIGHUP for this thread and all that it starts; ignores SIGPIPE, SIGIO and SIGXFSZ.
+    /// Must be called before the first thread is started.
     pub fn catch() -> io::Result<Signals> {
         for signal in [libc::SIGPIPE, libc::SIGIO, libc::SIGXFSZ] {
             ignore(signal);
         }
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: sigemptyset initialises the whole set that it is given, sigaddset and the two calls
-        // after it are given that initialised set; the old mask is not asked for (null is allowed). The descriptor
-        // that signalfd gives is known to nobody else.
+        // SAFETY: sigemptyset initialises the whole set that it is given; sigaddset and the two calls after it are
+        // given that initialised set; the old mask is not asked for (null is allowed). No other code knows the
+        // descriptor that signalfd returns.
         let fd = unsafe {
             libc::sigemptyset(set.as_mut_ptr());
             for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
@@ -103,7 +101,7 @@ impl Signals {
         Ok(Signals { fd })
     }
 
-    /// The next signal. Must be awaited on the thread that caught them.
+    /// Waits for the next signal. Must be awaited on the thread that called [`Signals::catch`].
     pub async fn next(&self) -> io::Result<Signal> {
         loop {
             match read_signal(self.fd.get_ref()) {
@@ -132,8 +130,8 @@ pub(super) fn ignore(signal: libc::c_int) {
     unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
-/// Fills the buffer with random bytes, without blocking where the kernel's pool is not ready yet
-/// (then it is an error). Kernels before 3.17 have no getrandom: /dev/urandom, which never blocks.
+/// Fills the buffer with random bytes. Does not block: if the kernel's pool is not ready yet, it fails. Kernels before
+/// 3.17 have no getrandom: there /dev/urandom is read, which never blocks.
 pub fn random(buffer: &mut [u8]) -> io::Result<()> {
     let mut rest = buffer;
     while !rest.is_empty() {
@@ -169,7 +167,7 @@ mod tests {
 
     #[test]
     fn random_bytes_fill_the_whole_buffer_and_differ() {
-        // More than one getrandom gives at once without being interrupted (256 bytes).
+        // Longer than what one getrandom returns without being interrupted (256 bytes).
         let mut one = vec![0; 5000];
         let mut two = vec![0; 5000];
         random(&mut one).unwrap();
@@ -181,8 +179,8 @@ mod tests {
 
     const CHILD: &str = "LUAT_OTA_TEST_SIGNALS_CHILD";
 
-    /// Blocked signals stay blocked over exec, so the child is this test again in a process of which
-    /// every thread has them blocked: as in the server, where `catch` comes before the first thread.
+    /// Runs this test again in a child process. Blocked signals stay blocked over exec, so every thread of the child
+    /// has them blocked, as in the server, where `catch` comes before the first thread.
     #[test]
     fn signals_arrive_as_what_they_mean_and_end_nothing() {
         if std::env::var_os(CHILD).is_some() {
@@ -196,7 +194,7 @@ mod tests {
                 assert_eq!(signals.next().await.unwrap(), Signal::Rescan);
                 raise(Raised::TERM);
                 assert_eq!(signals.next().await.unwrap(), Signal::Stop);
-                // One that comes while it is being waited for.
+                // A signal that arrives while it is being awaited.
                 let later = std::thread::spawn(move || raise(Raised::INT));
                 assert_eq!(signals.next().await.unwrap(), Signal::Stop);
                 later.join().unwrap();

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The folder.
+/// Path of the folder.
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    /// A new, empty one.
+    /// Creates an empty folder.
     pub(crate) fn new() -> Scratch {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -17,12 +17,12 @@ impl Scratch {
         Scratch(path)
     }
 
-    /// Where it is.
+    /// Path of the folder.
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Writes a file (in place, if there is one), with the folders it needs; its path.
+    /// Writes a file (in place, if it exists) and creates the folders that it needs; returns its path.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.0.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -1,6 +1,6 @@
-//! Started by systemd: sockets it opened for us, and telling it that we are ready. All of it does
-//! nothing where systemd did not start us. The protocols are sd_listen_fds(3) and sd_notify(3); both
-//! are a few environment variables, so no library is needed.
+//! Interface to systemd: the sockets that it opened for this process, and notifications of readiness. Nothing is done
+//! if systemd did not start this process. The protocols are sd_listen_fds(3) and sd_notify(3); both consist of a few
+//! environment variables, so no library is needed.
 #![allow(unsafe_code)]
 
 use std::ffi::OsStr;
@@ -16,8 +16,8 @@ use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Sockets that systemd passed (LISTEN_FDS), by kind. FileDescriptorName=operator marks the
-/// operator's listener.
+/// Sockets that systemd passed (LISTEN_FDS), by kind. FileDescriptorName=operator marks the listener of the operator
+/// port.
 #[derive(Debug, Default)]
 pub struct Passed {
     /// Stream listeners, with their names.
@@ -26,15 +26,15 @@ pub struct Passed {
     pub udp: Vec<(String, UdpSocket)>,
 }
 
-/// The first descriptor that is passed (SD_LISTEN_FDS_START).
+/// Number of the first passed descriptor (SD_LISTEN_FDS_START).
 const FIRST: RawFd = 3;
 
-/// No one passes more.
+/// Maximum number of descriptors that are taken.
 const MOST: usize = 256;
 
-/// Takes them (once; the environment variables are read, LISTEN_PID must be ours). They are set
-/// non-blocking and close-on-exec. What is neither a listener nor a datagram socket of the internet
-/// is left alone, with a line in the log.
+/// Takes the passed sockets, once. They are announced in environment variables, where LISTEN_PID must be this process.
+/// They are set non-blocking and close-on-exec. Descriptors that are neither a listener nor a datagram socket of the
+/// internet are closed, with a line in the log.
 pub fn passed_sockets() -> Passed {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     let variable = |name| std::env::var(name).ok();
@@ -49,20 +49,20 @@ pub fn passed_sockets() -> Passed {
     }
     let mut passed = Passed::default();
     for (fd, name) in (FIRST..).zip(names) {
-        // SAFETY: only fcntl looks at it: a descriptor that is not open gives EBADF.
+        // SAFETY: only fcntl uses the descriptor: one that is not open gives EBADF.
         let open = rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(fd) });
         if open.is_err() {
             log::warn!("systemd says that it passed {name:?} as file {fd}, but that is not open");
             continue;
         }
-        // SAFETY: it is open, and systemd passed it to this process (LISTEN_PID) for it to own; it is
-        // taken only once (TAKEN), and nothing else here takes descriptors it did not open.
+        // SAFETY: the descriptor is open, and systemd passed it to this process (LISTEN_PID) to own; it is taken only
+        // once (TAKEN), and no other code here takes descriptors that it did not open.
         passed.sort_in(name, unsafe { OwnedFd::from_raw_fd(fd) });
     }
     passed
 }
 
-/// The names of the sockets that were passed, in order; none if they are not for us.
+/// Returns the names of the passed sockets, in order; none if they are for another process.
 fn announced(
     pid: Option<&str>,
     count: Option<&str>,
@@ -81,7 +81,7 @@ fn announced(
 }
 
 impl Passed {
-    /// Puts a socket where it belongs.
+    /// Adds a socket to the list of its kind.
     fn sort_in(&mut self, name: String, fd: OwnedFd) {
         match Sort::of(&fd) {
             Ok(Sort::Listener) => self.tcp.push((name, TcpListener::from(fd))),
@@ -96,7 +96,7 @@ impl Passed {
     }
 }
 
-/// What a passed socket is.
+/// Kind of a passed socket.
 enum Sort {
     Listener,
     Datagrams,
@@ -122,8 +122,8 @@ impl Sort {
     }
 }
 
-/// Tells systemd something (`READY=1`, `STOPPING=1`, `RELOADING=1`), if it wants to know.
-/// `RELOADING=1` gets the MONOTONIC_USEC that Type=notify-reload asks for.
+/// Notifies systemd of a state (`READY=1`, `STOPPING=1`, `RELOADING=1`), if it asked for notifications. `RELOADING=1`
+/// gets the MONOTONIC_USEC that Type=notify-reload requires.
 pub fn notify(state: &str) {
     let Some(address) = std::env::var_os("NOTIFY_SOCKET") else {
         return;
@@ -147,7 +147,7 @@ fn tell(address: &OsStr, state: &str) -> io::Result<()> {
         None => SocketAddr::from_pathname(address)?,
     };
     let socket = UnixDatagram::unbound()?;
-    // systemd that does not read must not stop the modules.
+    // If systemd does not read, the server must not block.
     socket.set_nonblocking(true)?;
     socket.send_to_addr(state.as_bytes(), &to)?;
     Ok(())

@@ -1,26 +1,26 @@
-//! Kernel features that this process does without, as if the kernel, the file system or a sandbox did not have
-//! them: so that each fallback can be tried on any machine (`serve --without`, which is not in the help). Chosen once,
-//! before anything is opened; from then on the callers meet the errors of a machine that lacks the feature.
+//! Kernel features that this process does not use, as if the kernel, the file system or a sandbox did not have them.
+//! This allows every fallback to be tested on any machine (`serve --without`, which is not in the help). The features
+//! are chosen once, before anything is opened; from then on the callers get the errors of a machine that lacks the
+//! feature.
 
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Something that not every machine has.
+/// A feature that not every machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
-    /// memfd_create: before 3.17 there is none, and sandboxes forbid it.
+    /// memfd_create: missing before 3.17, and forbidden by sandboxes.
     Memfd,
-    /// Read leases: many network file systems have none, and nobody has one on another user's file.
+    /// Read leases: many network file systems have none, and they are refused for files of other users.
     Leases,
     /// TCP_DEFER_ACCEPT.
     DeferAccept,
-    /// File system events: network drives and bind mounts from other systems have none, and a user may
-    /// have too many.
+    /// File system events: network drives and bind mounts from other systems have none, and a user may have too many.
     Inotify,
 }
 
 impl Feature {
-    /// All of them.
+    /// All features.
     pub const ALL: [Feature; 4] = [
         Feature::Memfd,
         Feature::Leases,
@@ -28,7 +28,7 @@ impl Feature {
         Feature::Inotify,
     ];
 
-    /// Its name on the command line.
+    /// Name of the feature on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Feature::Memfd => "memfd",
@@ -42,12 +42,12 @@ impl Feature {
         1 << self as u8
     }
 
-    /// From here on this process does without it.
+    /// Stops the use of this feature in this process.
     pub fn forgo(self) {
         FORGONE.fetch_or(self.bit(), Ordering::Relaxed);
     }
 
-    /// The error of a kernel that does not have it (ENOSYS), if this process does without it.
+    /// Fails with the error of a kernel without the feature (ENOSYS), if this process does not use it.
     pub fn available(self) -> io::Result<()> {
         match FORGONE.load(Ordering::Relaxed) & self.bit() {
             0 => Ok(()),
@@ -62,8 +62,8 @@ static FORGONE: AtomicU8 = AtomicU8::new(0);
 mod tests {
     use super::*;
 
-    // That a feature is gone once it is forgone is for the end-to-end tests: it would be gone for all
-    // others in this process.
+    // The end-to-end tests check that a forgone feature is unavailable: in this process it would be unavailable for all
+    // other tests as well.
     #[test]
     fn everything_is_available_at_first_and_has_a_bit_and_a_name_of_its_own() {
         let mut bits = 0;

@@ -1,25 +1,25 @@
-//! The script package of Air8101: erased flash, `TAUL`, a length, and the image with a CRC-16 behind every 32 bytes
+//! Script packages of Air8101: erased flash, `TAUL`, a length, and the image with a CRC-16 after every 32 bytes
 //! (docs/protocol.md 9f).
 
 use super::{LONGEST_IMAGE, PackError};
 use crate::firmware::package::crc16;
 
-/// Bytes of erased flash at the beginning.
+/// Number of bytes of erased flash at the beginning.
 const BLANKS: usize = 1024;
 
-/// What follows them.
+/// Magic number after the erased flash.
 const MAGIC: &[u8; 4] = b"TAUL";
 
-/// Bytes in front of the image.
+/// Number of bytes in front of the image.
 const HEADER: usize = BLANKS + 8;
 
-/// Bytes of the image that have one CRC.
+/// Number of bytes of the image that have one CRC.
 const BLOCK: usize = 32;
 
-/// Bytes of a block with its CRC.
+/// Number of bytes of a block with its CRC.
 const CODED: usize = BLOCK + 2;
 
-/// Adds the CRCs. The last block is filled with zeros.
+/// Adds the CRCs. The last block is padded with zeros.
 pub fn encode(image: &[u8]) -> Vec<u8> {
     let mut coded = Vec::with_capacity(coded_length(image.len()));
     for block in image.chunks(BLOCK) {
@@ -32,12 +32,12 @@ pub fn encode(image: &[u8]) -> Vec<u8> {
     coded
 }
 
-/// Bytes of an image of `length` bytes with its CRCs.
+/// Number of bytes of an image of `length` bytes with its CRCs.
 pub fn coded_length(length: usize) -> usize {
     length.div_ceil(BLOCK).saturating_mul(CODED)
 }
 
-/// Takes the CRCs out. `None` if one of them is wrong, or if the blocks are not whole.
+/// Removes the CRCs. Returns `None` if one of them is wrong, or if a block is incomplete.
 pub fn decode(coded: &[u8]) -> Option<Vec<u8>> {
     if coded.is_empty() || !coded.len().is_multiple_of(CODED) {
         return None;
@@ -53,7 +53,7 @@ pub fn decode(coded: &[u8]) -> Option<Vec<u8>> {
     Some(image)
 }
 
-/// Makes a package of an image.
+/// Builds a package from an image.
 pub fn package(image: &[u8]) -> Result<Vec<u8>, PackError> {
     let coded = encode(image);
     let length = u32::try_from(coded.len()).map_err(|_| super::luadb::too_long(image.len()))?;
@@ -64,13 +64,13 @@ pub fn package(image: &[u8]) -> Result<Vec<u8>, PackError> {
     Ok(package)
 }
 
-/// Whether these bytes begin like such a package.
+/// Whether these bytes begin like a package of Air8101.
 pub fn is_package(bytes: &[u8]) -> bool {
     let magic = bytes.get(BLANKS..BLANKS + MAGIC.len());
     magic == Some(MAGIC) && bytes.iter().take(BLANKS).all(|byte| *byte == 0xff)
 }
 
-/// The image in a package, as long as it was packed.
+/// Returns the image in a package, with its padding.
 pub fn unpack(bytes: &[u8]) -> Result<Vec<u8>, PackError> {
     let coded = bytes
         .split_at_checked(HEADER)

@@ -1,5 +1,5 @@
-//! The script package of EC7xx and EC618 modules: a header of 92 bytes, then one sector of LZMA blocks
-//! (docs/protocol.md 5a, 9f).
+//! Script packages of EC7xx and EC618 modules: a header of 92 bytes, then one sector of LZMA blocks (docs/protocol.md
+//! 5a, 9f).
 
 use std::borrow::Cow;
 
@@ -18,16 +18,16 @@ pub const EC7XX: [u8; 4] = [0x18, 0x72, 0xc3, 0xea];
 /// Magic number of EC618 packages.
 pub const EC618: [u8; 4] = [0x16, 0x8c, 0xf1, 0xea];
 
-/// Bytes of the package's header.
+/// Size of the package's header in bytes.
 const HEADER: usize = 92;
 
-/// Bytes of MainVersion, AppVersion and STDVersion, which are zero.
+/// Size of MainVersion, AppVersion and STDVersion in bytes. All are zero.
 const VERSIONS: usize = 44;
 
-/// Most sectors that are unpacked.
+/// Maximum number of sectors that are unpacked.
 const MOST_SECTORS: usize = 16;
 
-/// Number of properties in front of a block that is packed.
+/// Number of properties in front of a packed block.
 const PROPERTIES: u8 = 5;
 
 /// A sector of a package: an image and its place.
@@ -35,16 +35,16 @@ const PROPERTIES: u8 = 5;
 pub struct Sector {
     /// Address in the module's flash.
     pub start: u32,
-    /// The unpacked data; empty if they are a delta, which is a closed format.
+    /// The unpacked data; empty for a delta, whose format is closed.
     pub image: Vec<u8>,
-    /// Bytes of the packed data.
+    /// Size of the packed data in bytes.
     pub packed: usize,
 }
 
-/// Makes a package of an image that goes to the address `start`.
+/// Builds a package from an image that goes to the address `start`.
 ///
-/// A module takes a sector whose packed and unpacked lengths are equal for one that is not packed
-/// (bsp_common.h), so an image that would come out so gets more zeros behind it.
+/// A module treats a sector whose packed and unpacked lengths are equal as not packed (bsp_common.h), so an image
+/// for which they would be equal is padded with more zeros.
 pub fn package(magic: [u8; 4], start: u32, image: &[u8]) -> Result<Vec<u8>, PackError> {
     let mut image = Cow::Borrowed(image);
     let mut blocks = pack(&image)?;
@@ -82,13 +82,13 @@ pub fn package(magic: [u8; 4], start: u32, image: &[u8]) -> Result<Vec<u8>, Pack
     Ok(package)
 }
 
-/// The length of some data, as headers have it.
+/// Returns the length of some data in the form that headers have.
 fn length(data: &[u8]) -> Result<[u8; 4], PackError> {
     let length = u32::try_from(data.len()).map_err(|_| luadb::too_long(data.len()))?;
     Ok(length.to_le_bytes())
 }
 
-/// Packs an image block by block. `None`: a block does not get shorter.
+/// Packs an image block by block. Returns `None` if a block does not get shorter.
 fn pack(image: &[u8]) -> Result<Option<Vec<u8>>, PackError> {
     let mut blocks = Vec::new();
     for block in image.chunks(lzma::BLOCK as usize) {
@@ -104,13 +104,13 @@ fn pack(image: &[u8]) -> Result<Option<Vec<u8>>, PackError> {
     Ok(Some(blocks))
 }
 
-/// Whether these bytes begin like such a package.
+/// Whether these bytes begin like a package of EC7xx or EC618.
 pub fn is_package(bytes: &[u8]) -> bool {
     bytes.starts_with(&EC7XX) || bytes.starts_with(&EC618)
 }
 
-/// The sectors of a package, unpacked. Their MD5 are compared; the package's header is
-/// [`Inspector`](crate::firmware::package::Inspector)'s to check.
+/// Unpacks the sectors of a package and compares their MD5. The package's header is checked by
+/// [`Inspector`](crate::firmware::package::Inspector).
 pub fn unpack(bytes: &[u8]) -> Result<Vec<Sector>, PackError> {
     let damaged = || PackError::new("the sectors of this package are damaged: make it again");
     let header = bytes.get(..HEADER).ok_or_else(damaged)?;
@@ -149,7 +149,7 @@ pub fn unpack(bytes: &[u8]) -> Result<Vec<Sector>, PackError> {
 /// The header of a sector.
 struct SectorHeader<'a> {
     packed: u32,
-    /// Unpacked; 0: a delta.
+    /// Unpacked length; 0 for a delta.
     length: u32,
     md5: &'a [u8],
     block: u32,
@@ -193,7 +193,7 @@ fn unpack_blocks(mut packed: &[u8], length: usize, block: u32) -> Result<Vec<u8>
     Ok(image)
 }
 
-/// The properties of a block and its packed data.
+/// Parses the properties of a block and its packed data.
 fn block_data(input: &[u8]) -> IResult<&[u8], (&[u8], &[u8])> {
     (length_data(u8), length_data(le_u32)).parse(input)
 }

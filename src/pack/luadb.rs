@@ -16,42 +16,42 @@ use super::{LONGEST_IMAGE, PackError};
 /// The first bytes of the image and of each file in it.
 pub const MAGIC: [u8; 6] = [0x01, 0x04, 0x5a, 0xa5, 0x5a, 0xa5];
 
-/// Longest name of a file, in bytes. LuatOS copies a name into 32 bytes without looking at its length.
+/// Maximum length of a file name in bytes. LuatOS copies a name into 32 bytes without checking its length.
 pub const LONGEST_NAME: usize = 31;
 
-/// Most files in an image, the checksum included. LuatOS mounts no image with more.
+/// Maximum number of files in an image, including the checksum. LuatOS mounts no image with more.
 pub const MOST_FILES: usize = 1024;
 
-/// The last file: the MD5 of every byte of the image before those 16.
+/// Name of the last file: the MD5 of every byte of the image before those 16 bytes.
 pub const CHECKSUM: &str = ".airm2m_all_crc#.bin";
 
-/// Bytes of the header of the image.
+/// Size of the header of the image in bytes.
 const HEADER: u32 = 24;
 
-/// A check value that some tools write in place of the sum.
+/// Check value that some tools write instead of the sum.
 const NO_CHECK: u16 = 0xffff;
 
 /// A file in an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageFile<'a> {
-    /// Its name, without folders.
+    /// Name of the file, without folders.
     pub name: Cow<'a, str>,
-    /// Its contents.
+    /// Content of the file.
     pub data: &'a [u8],
 }
 
-/// A LuaDB image that was read.
+/// A parsed LuaDB image.
 #[derive(Clone, Debug)]
 pub struct LuaDb<'a> {
     /// The files in the order of the image, without the checksum.
     pub files: Vec<ImageFile<'a>>,
-    /// Bytes of the image; what follows them is no part of it.
+    /// Length of the image in bytes. Bytes after the image do not belong to it.
     pub length: usize,
-    /// Whether it has a checksum, which was compared.
+    /// Whether the image has a checksum, which was then compared.
     pub has_checksum: bool,
 }
 
-/// Builds an image: scripts by name, then all other files by name, then the checksum, as Luatools orders them. The
+/// Builds an image in the order of Luatools: scripts by name, then all other files by name, then the checksum. The
 /// names are compared as bytes.
 pub fn build(files: &[ImageFile<'_>]) -> Result<Vec<u8>, PackError> {
     check_files(files)?;
@@ -83,7 +83,7 @@ pub fn is_script(name: &str) -> bool {
     name.ends_with(".lua") || name.ends_with(".luac")
 }
 
-/// The sentence for an image that no module has room for.
+/// Returns the error for an image that is too large for every module.
 pub(super) fn too_long(length: usize) -> PackError {
     PackError::new(format!(
         "the script image has {length} bytes, and more than {LONGEST_IMAGE} fit no module: leave files out"
@@ -137,11 +137,11 @@ fn check_files(files: &[ImageFile<'_>]) -> Result<(), PackError> {
     Ok(())
 }
 
-/// Adds the header of a file.
+/// Appends the header of a file.
 fn add_header(image: &mut Vec<u8>, name: &str, length: usize) {
     let start = image.len();
     image.extend(MAGIC);
-    // `check_files` bounds both.
+    // `check_files` limits both lengths.
     image.extend([0x02, u8::try_from(name.len()).unwrap_or(u8::MAX)]);
     image.extend(name.as_bytes());
     image.extend([0x03, 0x04]);
@@ -149,21 +149,21 @@ fn add_header(image: &mut Vec<u8>, name: &str, length: usize) {
     end_header(image, start);
 }
 
-/// Adds the check value of the header that begins at `start`.
+/// Appends the check value of the header that begins at `start`.
 fn end_header(image: &mut Vec<u8>, start: usize) {
     image.extend([0xfe, 0x02]);
     let check = sum(image.get(start..).unwrap_or_default());
     image.extend(check.to_le_bytes());
 }
 
-/// The sum of all bytes modulo 65536.
+/// Returns the sum of all bytes modulo 65536.
 fn sum(bytes: &[u8]) -> u16 {
     bytes
         .iter()
         .fold(0, |sum: u16, byte| sum.wrapping_add((*byte).into()))
 }
 
-/// Reads an image and compares its check values. Bytes behind it are no error.
+/// Parses an image and compares its check values. Bytes after the image are not an error.
 pub fn read(bytes: &[u8]) -> Result<LuaDb<'_>, PackError> {
     let (mut rest, count) = checked(bytes, image_header).map_err(|problem| match problem {
         HeaderProblem::Layout => PackError::new(
@@ -215,13 +215,13 @@ fn damaged(what: &str, at: usize) -> PackError {
     ))
 }
 
-/// Why a header cannot be used.
+/// Reason why a header cannot be used.
 enum HeaderProblem {
     Layout,
     Check,
 }
 
-/// Reads a header and the check value behind it.
+/// Parses a header and the check value after it.
 fn checked<'a, T>(
     bytes: &'a [u8],
     header: impl Fn(&'a [u8]) -> IResult<&'a [u8], T>,
@@ -234,7 +234,7 @@ fn checked<'a, T>(
     }
 }
 
-/// The image's header without its check value: the number of files.
+/// Parses the image's header without its check value; returns the number of files.
 fn image_header(input: &[u8]) -> IResult<&[u8], u16> {
     let version = nom::branch::alt((tag(&[0x02, 0x02, 1, 0][..]), tag(&[0x02, 0x02, 2, 0][..])));
     let length = preceded(tag(&[0x03, 0x04][..]), le_u32);
@@ -244,7 +244,7 @@ fn image_header(input: &[u8]) -> IResult<&[u8], u16> {
     terminated(preceded(start, count), end).parse(input)
 }
 
-/// A file's header without its check value: its name and the length of its contents.
+/// Parses a file's header without its check value; returns the file's name and the length of its content.
 fn file_header(input: &[u8]) -> IResult<&[u8], (&[u8], u32)> {
     let name = preceded(tag(&[0x02][..]), length_data(u8));
     let size = preceded(tag(&[0x03, 0x04][..]), le_u32);

@@ -8,13 +8,13 @@ use lzma_rust2::{EncodeMode, LzmaOptions, LzmaReader, LzmaWriter, MfType};
 
 use super::PackError;
 
-/// Unpacked bytes of a block, and the size of the dictionary.
+/// Maximum number of unpacked bytes of a block, and size of the dictionary in bytes.
 pub(super) const BLOCK: u32 = 0x40000;
 
-/// Largest dictionary that a block to unpack may ask for.
+/// Maximum size of the dictionary of a block to unpack, in bytes.
 const LARGEST_DICTIONARY: u32 = 1 << 20;
 
-/// The properties: lc 3, lp 1, pb 2, then the size of the dictionary.
+/// Returns the properties: lc 3, lp 1, pb 2, then the size of the dictionary.
 pub(super) fn properties() -> [u8; 5] {
     let [a, b, c, d] = BLOCK.to_le_bytes();
     [0x66, a, b, c, d]
@@ -28,7 +28,7 @@ pub(super) fn compress(block: &[u8]) -> Result<Vec<u8>, PackError> {
         lp: 1,
         pb: 2,
         mode: EncodeMode::Normal,
-        // As the vendor's tool.
+        // These are the values of the vendor's tool.
         nice_len: 32,
         mf: MfType::Bt4,
         depth_limit: 0,
@@ -42,7 +42,7 @@ pub(super) fn compress(block: &[u8]) -> Result<Vec<u8>, PackError> {
     pack().map_err(|error| PackError::new(format!("LZMA cannot pack the script: {error}")))
 }
 
-/// Unpacks a block of `length` bytes. `properties` as [`properties`] has them.
+/// Unpacks a block of `length` bytes. `properties` has the layout of [`properties`].
 pub(super) fn decompress(
     properties: [u8; 5],
     packed: &[u8],
@@ -58,7 +58,7 @@ pub(super) fn decompress(
     let unpack = || -> std::io::Result<Vec<u8>> {
         let mut unpacked = Vec::new();
         let size = length as u64;
-        // The same type of source as that of archives, so that the decoder is in the program once.
+        // The type is the same as for archives, so that the program contains the decoder only once.
         let packed: Box<dyn Read + '_> = Box::new(packed);
         let mut reader = LzmaReader::new_with_props(packed, size, first, dictionary, None)?;
         reader.set_relaxed_end_condition(false);

@@ -1,12 +1,12 @@
-//! Update packages that hold only a script, built from a `.soc` file or from script files (feature `pack`).
+//! Script packages that are built from a `.soc` file or from script files (feature `pack`).
 //!
-//! Everything here is pure: bytes in, bytes out. `cli::pack` reads and writes the files. The order of the steps:
+//! This module does no input or output; `cli::pack` reads and writes the files. The order of the steps:
 //!
 //! 1. [`soc`] reads `info.json` and the script image from a `.soc` file, within limits.
 //! 2. [`luadb`] reads a LuaDB image, or builds one from files; [`script`] finds `PROJECT` and `VERSION` in it.
 //! 3. [`plan`] decides what is built: chip, name, address, and the longest image that the core has room for.
 //! 4. [`package`] makes the package: [`ec`] for EC7xx and EC618, [`air8101`] for Air8101. It unpacks the result again
-//!    and shows it to the server's own inspector before it returns it.
+//!    and checks it with the server's own inspector before it returns it.
 //!
 //! The layouts are those of docs/protocol.md 5a and 9f.
 
@@ -25,7 +25,7 @@ use std::fmt;
 
 pub use plan::{Plan, PlanOptions, ScriptTarget, package};
 
-/// A sentence without a full stop for a person: what is wrong, where, and what to do.
+/// An error as a sentence for a person, without a full stop: what is wrong, where, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackError(pub String);
 
@@ -43,5 +43,5 @@ impl fmt::Display for PackError {
 
 impl std::error::Error for PackError {}
 
-/// Longest script image, in bytes. The largest script region of a known core is smaller.
+/// Maximum length of a script image in bytes. The largest script region of a known core is smaller.
 pub const LONGEST_IMAGE: usize = 8 << 20;

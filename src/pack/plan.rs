@@ -1,4 +1,4 @@
-//! What is built of a `.soc` file and its scripts: for which chip, under which name, at which address.
+//! Plan of the package that is built from a `.soc` file and its scripts: chip, name and address.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::{PackError, air8101, ec};
 use crate::firmware::name::{Marker, SentName, firmware_path};
 use crate::firmware::package::{ChipFamily, Inspector, PackageKind};
 
-/// Images of EC7xx and Air8101 modules are filled with zeros to a multiple of so many bytes.
+/// Images of EC7xx and Air8101 modules are padded with zeros to a multiple of this number of bytes.
 const FILL: usize = 1024;
 
 /// A chip for which script packages can be built.
@@ -24,7 +24,7 @@ pub enum ScriptTarget {
 }
 
 impl ScriptTarget {
-    /// The kind that the server's inspector must find.
+    /// Kind that the server's inspector must find.
     pub fn kind(self) -> PackageKind {
         match self {
             ScriptTarget::Ec7xx => PackageKind::Ec7xx { delta: false },
@@ -41,7 +41,7 @@ impl ScriptTarget {
         }
     }
 
-    /// The target of a chip's type in info.json, or the sentence on what to do for another.
+    /// Returns the target for a chip's type in info.json. For another chip, the error states what to do.
     pub fn of_chip(chip: &str) -> Result<ScriptTarget, PackError> {
         let lower = chip.to_ascii_lowercase();
         let family = match lower.as_str() {
@@ -64,7 +64,7 @@ impl ScriptTarget {
     }
 }
 
-/// What is known of the packages of other chips (docs/protocol.md 5b, 9f).
+/// Returns what is known of the packages of other chips (docs/protocol.md 5b, 9f).
 fn known_of(family: Option<ChipFamily>) -> &'static str {
     match family {
         Some(ChipFamily::Air1601) => {
@@ -87,7 +87,7 @@ fn known_of(family: Option<ChipFamily>) -> &'static str {
     }
 }
 
-/// What a person says instead of the scripts and `info.json`.
+/// Values that replace those of the scripts and of `info.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlanOptions {
     /// `PROJECT`.
@@ -98,7 +98,7 @@ pub struct PlanOptions {
     pub bsp: Option<String>,
 }
 
-/// What will be built.
+/// Description of the package that will be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The chip.
@@ -111,11 +111,11 @@ pub struct Plan {
     pub core: String,
     /// The platform (BSP), as a module reports it.
     pub platform: String,
-    /// Where the image goes in the module's flash. Air8101 packages have no address.
+    /// Address of the image in the module's flash. Air8101 packages have no address.
     pub address: u32,
-    /// Room for the image, in bytes; `None`: `info.json` does not say it.
+    /// Maximum length of the image in bytes; `None` if `info.json` does not state it.
     pub region: Option<usize>,
-    /// The package's name, as Luatools would name it.
+    /// Name of the package, in the form of Luatools.
     pub file_name: String,
 }
 
@@ -178,7 +178,7 @@ impl Plan {
 }
 
 impl Soc {
-    /// The script image in this file, as a package holds it.
+    /// Returns the script image in this file, in the form that a package contains.
     pub fn script_image(&self) -> Result<Vec<u8>, PackError> {
         let image = self.image.as_deref().ok_or_else(|| {
             PackError::new(format!(
@@ -194,7 +194,7 @@ impl Soc {
     }
 }
 
-/// The first that is said.
+/// Returns the first value that is given.
 fn first(option: &Option<String>, script: &Option<String>, soc: &Option<String>) -> Option<String> {
     option
         .as_ref()
@@ -210,7 +210,7 @@ fn unsaid(flag: &str, name: &str) -> PackError {
     ))
 }
 
-/// What the name of a core's file says: `LuatOS-SoC_V2020_Air780EPM.soc`.
+/// Core version and platform in the name of a core's file, such as `LuatOS-SoC_V2020_Air780EPM.soc`.
 struct CoreName {
     core: Option<String>,
     platform: Option<String>,
@@ -219,7 +219,7 @@ struct CoreName {
 impl CoreName {
     fn read(soc_name: &str) -> CoreName {
         let stem = Path::new(soc_name).file_stem().unwrap_or_default();
-        // The marker begins with what stands between a project and it.
+        // The marker includes the `_` that separates it from a project.
         let name = format!("_{}", stem.to_string_lossy());
         let name = SentName::from(name.as_str());
         let parts = name.parts();
@@ -231,7 +231,7 @@ impl CoreName {
     }
 }
 
-/// `PROJECT_CORE.A.C_LuatOS-SoC_BSP.bin`, where A and C are the first and the third field of the version.
+/// Returns `PROJECT_CORE.A.C_LuatOS-SoC_BSP.bin`, where A and C are the first and the third field of the version.
 fn file_name(
     project: &str,
     version: &str,
@@ -264,7 +264,7 @@ fn file_name(
         )));
     }
     let name = format!("{project}_{core}.{a}.{c}_LuatOS-SoC_{platform}.bin");
-    // What the server will read.
+    // The server must parse the same project and platform from the name.
     match firmware_path(&name) {
         Ok(read) if read.project == project && read.platform == Some(platform) => Ok(name),
         _ => Err(PackError::new(format!(
@@ -283,9 +283,9 @@ fn wrong_version(version: &str) -> PackError {
     ))
 }
 
-/// Makes the package. `image`: a LuaDB image, with anything but zeros or erased flash behind it refused.
+/// Builds the package. `image`: a LuaDB image; it may be followed only by zeros or erased flash.
 ///
-/// The result was unpacked again, and the server's inspector found what was planned.
+/// Fails unless the result can be unpacked again, and the server's inspector finds what was planned.
 pub fn package(plan: &Plan, image: &[u8]) -> Result<Vec<u8>, PackError> {
     let length = luadb::read(image)?.length;
     let (image, behind) = image.split_at_checked(length).unwrap_or((image, &[]));
@@ -327,7 +327,7 @@ fn is_all(bytes: &[u8], value: u8) -> bool {
     bytes.iter().all(|byte| *byte == value)
 }
 
-/// Unpacks the package again, and shows it to the server's inspector.
+/// Unpacks the package again, and checks it with the server's inspector.
 fn check(plan: &Plan, image: &[u8], package: &[u8]) -> Result<(), PackError> {
     let unpacked = match plan.target {
         ScriptTarget::Air8101 => air8101::unpack(package)?,

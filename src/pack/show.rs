@@ -1,4 +1,4 @@
-//! The contents of a package, a `.soc` file or a LuaDB image in words.
+//! Descriptions of packages, `.soc` files and LuaDB images as text.
 
 use std::fmt::Write;
 use std::io::{Cursor, Read, Seek};
@@ -10,10 +10,10 @@ use super::{LONGEST_IMAGE, PackError, air8101, ec};
 use crate::firmware::package::Inspector;
 use crate::logging::Printable;
 
-/// Longest package that is shown, in bytes.
+/// Maximum length of a package that is shown, in bytes.
 const LONGEST_PACKAGE: u64 = 2 * LONGEST_IMAGE as u64;
 
-/// Describes a file. `name`: for the inspector, which judges by the ending too.
+/// Describes a file. `name`: name of the file, whose ending the inspector considers too.
 pub fn show<R: Read + Seek>(name: &str, mut source: R) -> Result<String, PackError> {
     let mut start = Vec::new();
     let failed =

@@ -1,9 +1,9 @@
-//! The steps together, on the vendor's packages where they are there, and on images built here.
+//! Tests of all steps together, on the vendor's packages if available, and on images built here.
 
 use super::luadb::ImageFile;
 use super::*;
 
-/// A package of the vendor; `None` where the folder of samples is not there.
+/// Reads a package of the vendor; `None` if the folder of samples does not exist.
 fn sample(name: &str) -> Option<Vec<u8>> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/packages");
     std::fs::read(folder.join(name)).ok()
@@ -97,7 +97,7 @@ fn an_image_built_of_the_files_of_a_vendors_package_is_the_same_byte_by_byte() {
     }
 }
 
-/// The error of an image of these files.
+/// Returns the error for an image of these files.
 fn refused(files: &[(&str, &[u8])]) -> String {
     let files: Vec<ImageFile<'_>> = files.iter().map(|(name, data)| file(name, data)).collect();
     luadb::build(&files).unwrap_err().0
@@ -165,7 +165,7 @@ fn an_image_larger_than_the_script_region_is_refused_before_anything_is_made() {
     }
 }
 
-/// Bytes that cannot be compressed.
+/// Returns bytes that cannot be compressed.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 1_u64;
     let bytes = std::iter::repeat_with(|| {
@@ -189,7 +189,7 @@ fn a_sector_is_never_as_long_packed_as_unpacked() {
         assert!(sector.image.starts_with(&image));
         shortest = shortest.min(sector.image.len().abs_diff(sector.packed));
     }
-    // Both sides of the equal length were seen: without the zeros the lengths would have met.
+    // There were lengths on both sides of equality: without the zeros the lengths would have been equal in between.
     assert!(shortest <= 2, "{shortest}");
 }
 

@@ -1,5 +1,5 @@
-//! Log lines on what is served and to whom: everything at the start, then the changes; and the notices about files and
-//! rules that changed. The watcher logs single files.
+//! Log lines on the served releases and their audience: all at the start, then the changes. Also the notices about
+//! files and rules that changed. The watcher logs single files.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::firmware::words;
 use crate::fleet::notices::{Notice, NoticeKind};
 use crate::os::net;
 
-/// Releases logged at a time. `luat-ota check` shows the rest.
+/// Maximum number of releases logged at a time. `luat-ota check` shows the rest.
 const MAX_LOGGED: usize = 20;
 
-/// Quarantined files of which a notice is raised at a time.
+/// Maximum number of quarantined files for which notices are raised at a time.
 const MAX_QUARANTINED: usize = 40;
 
 /// Logs the listeners, with a warning if no module can reach them.
@@ -24,8 +24,8 @@ pub(super) fn listeners(listeners: &[(&'static str, SocketAddr)]) {
         log::info!(target: "listen", proto = *protocol, address:% = address; "");
     }
     let addresses: Vec<SocketAddr> = listeners.iter().map(|&(_, address)| address).collect();
-    // The kernel is asked only where the answer counts. (Under qemu-user for the other byte order the
-    // C library never ends asking: the last word of a list of interfaces comes in the wrong order.)
+    // The kernel is asked only if the answer matters. (Under qemu-user for the other byte order, the C library never
+    // finishes: the last word of a list of interfaces has the wrong byte order.)
     let own = match addresses
         .iter()
         .any(|a| a.ip().to_canonical().is_unspecified())
@@ -52,7 +52,7 @@ pub(super) fn all(catalog: &Catalog) {
     }
 }
 
-/// Logs releases that are new or have another file or another rule.
+/// Logs releases that are new or have other files or other rules.
 pub(super) fn changes(before: &Catalog, now: &Catalog) {
     let changed = changed(before, now);
     for &(project, release) in changed.iter().take(MAX_LOGGED) {
@@ -70,8 +70,8 @@ pub(super) fn changes(before: &Catalog, now: &Catalog) {
     }
 }
 
-/// The notices about what changed: files that are quarantined now, and pauses that people have ended. The fleet raises
-/// those about the pauses of its fuse.
+/// Returns the notices about changes: files that are quarantined now, and pauses that people have ended. The fleet
+/// raises the notices about the pauses of its fuse.
 pub(super) fn notices(before: &Catalog, now: &Catalog) -> Vec<Notice> {
     let is_new = |remark: &&Remark| before.quarantined.binary_search(remark).is_err();
     let mut new = now.quarantined.iter().filter(is_new);
@@ -94,7 +94,7 @@ pub(super) fn notices(before: &Catalog, now: &Catalog) -> Vec<Notice> {
     notices
 }
 
-/// The notice about a quarantined file. The first two folders of its path are usually project and version.
+/// Returns the notice about a quarantined file. The first two folders of its path are usually project and version.
 fn quarantined(remark: &Remark) -> Notice {
     let mut folders = remark.path.split('/');
     folders.next_back();
@@ -114,15 +114,15 @@ fn is_paused_by_a_person(release: &Release) -> bool {
     is_paused(release) && !by_fuse
 }
 
-/// The release of the same version in an earlier catalogue.
+/// Returns the release of the same version in an earlier catalogue.
 fn earlier<'c>(before: &'c Catalog, project: &Project, release: &Release) -> Option<&'c Release> {
     let old = &before.project(&project.name)?.releases;
-    // The newest come first.
+    // The newest releases come first.
     let at = old.binary_search_by(|old| release.version.cmp(&old.version));
     old.get(at.ok()?)
 }
 
-/// Releases that differ. Makes no text, because modules wait meanwhile.
+/// Returns releases that differ. Creates no text, because modules wait meanwhile.
 fn changed<'c>(before: &Catalog, now: &'c Catalog) -> Vec<(&'c Project, &'c Release)> {
     let mut changed = Vec::new();
     for project in now.projects() {
@@ -136,12 +136,12 @@ fn changed<'c>(before: &Catalog, now: &'c Catalog) -> Vec<(&'c Project, &'c Rele
     changed
 }
 
-/// Whether the log line of both would be the same.
+/// Whether the log lines of both releases would be the same.
 fn is_same(old: &Release, new: &Release) -> bool {
     let files = |(old, new): (&Package, &Package)| {
         (old.content, &old.platform) == (new.content, &new.platform)
     };
-    // Most share the rules of their project, and a list of devices is long.
+    // Most releases share the rules of their project, and long lists of devices are slow to compare.
     (Arc::ptr_eq(&old.rules, &new.rules) || old.rules == new.rules)
         && old.held_back.is_some() == new.held_back.is_some()
         && old.version_text == new.version_text
@@ -149,7 +149,7 @@ fn is_same(old: &Release, new: &Release) -> bool {
         && old.packages.iter().zip(&new.packages).all(files)
 }
 
-/// The modules that a release is for.
+/// Describes the modules that a release is for.
 fn audience(release: &Release) -> String {
     let (audience, rules) = (words::whom(release), words::rules(release));
     match rules.is_empty() {

@@ -1,6 +1,6 @@
-//! The program of `--on-event`: one run for each notice, one at a time, on a thread of its own that sleeps in between.
-//! The program gets the JSON of the notice on its standard input. It slows nothing else: the thread that raises a notice
-//! only puts it into a bounded queue.
+//! The program of `--on-event`: one run for each notice, one at a time, on a separate thread that sleeps in between.
+//! The program gets the JSON of the notice on its standard input. It delays nothing else: the thread that raises a
+//! notice only puts the notice into a bounded queue.
 
 use std::convert::Infallible;
 use std::io::{self, Write};
@@ -19,19 +19,19 @@ use crate::fleet::events::Events;
 use crate::fleet::notices::{ProgramCounts, ProgramQueue};
 use crate::os::process::start_thread;
 
-/// Duration of a run, at most.
+/// Maximum duration of a run.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Time between two log lines on what goes wrong, at least.
+/// Minimum time between two log lines on failures.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Time for the notices that wait when the server stops.
+/// Time for the waiting notices when the server stops.
 const STOP: Duration = Duration::from_secs(5);
 
-/// Longest time between two looks at a program that runs.
+/// Maximum time between two checks of a running program.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Environment variables of the server that the program does not get: a secret, and what concerns the server's process.
+/// Environment variables of the server that the program does not get: a secret, and those of the server's process.
 const OWN: [&str; 5] = [
     "LUAT_OTA_OPERATOR_TOKEN",
     "NOTIFY_SOCKET",
@@ -42,12 +42,12 @@ const OWN: [&str; 5] = [
 
 /// The thread that runs the program.
 pub(super) struct EventProgram {
-    /// Disconnected when the thread has ended.
+    /// Channel that is disconnected when the thread has ended.
     ended: Receiver<Infallible>,
 }
 
 impl EventProgram {
-    /// Starts the thread, which gets each notice from now on; `None`, with a warning in the log, if that fails.
+    /// Starts the thread, which gets all further notices. Returns `None`, with a warning in the log, if that fails.
     pub fn start(command: &str, events: &mut Events) -> Option<EventProgram> {
         let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
         let program = words.first()?;
@@ -69,7 +69,7 @@ impl EventProgram {
         Some(EventProgram { ended })
     }
 
-    /// Waits until the program had the notices that are in the queue, [`STOP`] at most.
+    /// Waits until the program has got the notices in the queue, for at most [`STOP`].
     pub fn stop(self, events: &mut Events) {
         events.set_program(None);
         if self.ended.recv_timeout(STOP) == Err(RecvTimeoutError::Timeout) {
@@ -78,7 +78,7 @@ impl EventProgram {
     }
 }
 
-/// Whether the program is a file, here or in one of the folders of PATH.
+/// Whether the program is a file, at its path or in one of the folders of PATH.
 fn exists(program: &str) -> bool {
     if program.contains('/') {
         return Path::new(program).is_file();
@@ -87,7 +87,7 @@ fn exists(program: &str) -> bool {
     std::env::split_paths(&folders).any(|folder| folder.join(program).is_file())
 }
 
-/// Runs the program for each notice until the queue is closed and empty, and logs what goes wrong.
+/// Runs the program for each notice until the queue is closed and empty, and logs failures.
 fn run_each(words: &[String], notices: &Receiver<String>, counts: &ProgramCounts) {
     let (mut failed, mut dropped_before) = (0u32, 0u32);
     let mut told: Option<Instant> = None;
@@ -121,7 +121,7 @@ fn run(words: &[String], json: &str, deadline: Duration) -> Result<(), String> {
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        // What it starts ends with it.
+        // Processes that the program starts are killed with it.
         .process_group(0);
     for name in OWN {
         command.env_remove(name);
@@ -130,7 +130,7 @@ fn run(words: &[String], json: &str, deadline: Duration) -> Result<(), String> {
         .spawn()
         .map_err(|error| format!("{program} cannot be started: {error}"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A pipe holds more than a notice: this does not block. The program need not read it.
+        // A pipe has room for more than a notice, so this does not block. The program need not read the notice.
         let _unread = writeln!(stdin, "{json}");
     }
     match wait(&mut child, deadline) {
@@ -144,7 +144,8 @@ fn run(words: &[String], json: &str, deadline: Duration) -> Result<(), String> {
     }
 }
 
-/// Waits for the end of a program. `None`: it took longer than `deadline` and was killed, with all that it started.
+/// Waits for the end of a program. Returns `None` if it took longer than `deadline` and was killed, with all processes
+/// that it started.
 fn wait(child: &mut Child, deadline: Duration) -> io::Result<Option<ExitStatus>> {
     let end = Instant::now() + deadline;
     let mut pause = Duration::from_millis(5);
@@ -153,7 +154,7 @@ fn wait(child: &mut Child, deadline: Duration) -> io::Result<Option<ExitStatus>>
             return Ok(Some(status));
         }
         if Instant::now() >= end {
-            // It leads its own group, and has not been waited for: the number is still its own.
+            // The program leads its own group, and has not been waited for, so its id was not reused.
             kill_process_group(Pid::from_child(child), Signal::KILL)?;
             child.wait()?;
             return Ok(None);
@@ -214,7 +215,7 @@ mod tests {
         assert!(started.elapsed() < Duration::from_secs(60));
         let pid = std::fs::read_to_string(folder.path().join("pid")).unwrap();
         let stat = format!("/proc/{}/stat", pid.trim());
-        // A zombie at most, until init has waited for it.
+        // The process may be a zombie until init has waited for it.
         let is_over = || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
         while !is_over() {
             assert!(started.elapsed() < Duration::from_secs(60), "it still runs");

@@ -1,4 +1,4 @@
-//! The firmware folder at the start.
+//! Preparation of the firmware folder, and the first catalogue.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(super) fn prepare(folder: &Path) -> Result<(), String> {
             );
             Ok(())
         }
-        // The error of a medium may pass; modules hear 503 until then.
+        // An error of a medium may be temporary; modules get 503 until then.
         Err(error)
             if matches!(
                 error.raw_os_error(),
@@ -53,11 +53,12 @@ pub(super) fn prepare(folder: &Path) -> Result<(), String> {
     }
 }
 
-/// Longest wait for files whose hashes are not known. Requests wait as well, in the queues of the kernel: a download that
-/// is resumed would be refused while its file is unknown.
+/// Maximum time to wait for files whose hashes are unknown. Requests wait as well, in the queues of the kernel: a
+/// resumed download would be refused while its file is unknown.
 const READ_FIRST: Duration = Duration::from_secs(5);
 
-/// Waits for the first catalogue, and up to [`READ_FIRST`] for one with all files; `None` if a signal says to stop before.
+/// Waits for the first catalogue, and for up to [`READ_FIRST`] for one with all files. Returns `None` if a signal to
+/// stop comes before.
 pub(super) async fn first_catalogue(
     catalogs: &Receiver<Arc<Catalog>>,
     signals: &Signals,

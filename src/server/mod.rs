@@ -2,12 +2,12 @@
 //!
 //! Order of the start: signals, log, firmware folder, state folder, sockets, watcher, fleet, first catalogue, tasks.
 //! Everything here and in [`crate::device`] runs on the thread that calls [`run`]; only the watcher, the log, the
-//! journal and what may block have threads of their own. Signals are blocked before the first of those starts,
-//! because a thread inherits the mask.
+//! journal and blocking work have threads of their own. Signals are blocked before the first of those starts, because a
+//! thread inherits the mask.
 //!
-//! Order of the stop, after SIGTERM or SIGINT: the listeners close, running downloads go on for up to `--grace`, the
-//! executor drops what is left, the fleet writes its journal, the program of `--on-event` gets what waits for it, the
-//! watcher ends, the log is flushed.
+//! Order of the stop, after SIGTERM or SIGINT: the listeners close, running downloads continue for up to `--grace`, the
+//! executor drops the remaining tasks, the fleet writes its journal, the program of `--on-event` gets the waiting
+//! notices, the watcher ends, the log is flushed.
 
 mod announce;
 mod event_program;
@@ -51,9 +51,9 @@ use shared_outcomes::SharedFolder;
 use sockets::Sockets;
 use state_watch::StateWatch;
 
-/// Serves until a signal says to stop. The error, one sentence, is in the log already.
+/// Serves until a signal to stop arrives. The error, one sentence, is already in the log.
 pub fn run(settings: Settings) -> Result<(), String> {
-    // Before anything else opens a descriptor: a wrong LISTEN_FDS must not name one of ours.
+    // Before anything else opens a descriptor: a wrong LISTEN_FDS must not refer to one of ours.
     let passed = systemd::passed_sockets();
     let signals = Signals::catch();
     logging::start(settings.log_format, settings.log_level);
@@ -80,7 +80,7 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
     firmware_folder::prepare(&settings.folder)?;
     #[cfg(feature = "operator")]
     shared_outcomes::check(&settings)?;
-    // Held to the end: its lock keeps a second server out.
+    // Held until the end: its lock keeps a second server out.
     let (at, secret) = (settings.state.as_deref(), settings.secret_file.as_deref());
     let state = ServerState::open(at, &settings.folder, secret)?;
     let state = Arc::new(state);
@@ -112,7 +112,7 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
     let fleet = Rc::new(RefCell::new(fleet));
 
     block_on(async {
-        // Without the first catalogue, modules would hear that there is nothing for them.
+        // Without the first catalogue, modules would be told that there is nothing for them.
         let Some(first) = firmware_folder::first_catalogue(&catalogs, signals).await? else {
             return Ok(());
         };
@@ -166,7 +166,7 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
         }
         Ok::<(), String>(())
     })?;
-    // The last owner: everything else holds the watcher weakly.
+    // This is the last owner: all others hold the watcher weakly.
     if let Some(watcher) = Rc::into_inner(watcher) {
         watcher.stop();
     }
@@ -174,7 +174,7 @@ fn serve(settings: Settings, passed: systemd::Passed, signals: &Signals) -> Resu
     Ok(())
 }
 
-/// Runs the tasks of `executor` without end, and lets the reactor look at its sockets after every [`process::POLLS`] polls.
+/// Runs the tasks of `executor` without end. The reactor checks its sockets after every [`process::POLLS`] polls.
 async fn run_tasks(executor: &LocalExecutor<'_>) {
     loop {
         for _ in 0..process::POLLS {
@@ -184,7 +184,7 @@ async fn run_tasks(executor: &LocalExecutor<'_>) {
     }
 }
 
-/// What the public sockets share.
+/// Creates the context that the public sockets share.
 fn service(
     settings: &Settings,
     state: &ServerState,

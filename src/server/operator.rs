@@ -28,14 +28,14 @@ pub(super) struct Prepared {
     listener: TcpListener,
     address: SocketAddr,
     token: Token,
-    /// `None` where it cannot be kept.
+    /// The read token; `None` if it cannot be stored.
     read: Option<Token>,
     /// The state folder.
     state: PathBuf,
 }
 
-/// Opens the listener (or takes the one that systemd passed) and the token; `None` with `--operator off`.
-/// The error is a sentence.
+/// Opens the listener (or takes the one that systemd passed) and the token. Returns `None` with `--operator off`. The
+/// error is a sentence.
 pub(super) fn prepare(
     settings: &Settings,
     state: &ServerState,
@@ -55,8 +55,8 @@ pub(super) fn prepare(
         .map_err(|error| format!("the operator's listener has no address: {error}"))?;
     guarded(settings, address)?;
     let (text, file) = (wanted.token.as_deref(), wanted.token_file.as_deref());
-    // Files of a version without a read token. A token file that the settings name may be written before the
-    // first start, also in the state folder.
+    // Files of a version without a read token. A token file that the settings name may have been written before the
+    // first start, also into the state folder.
     let is_upgrade = [token::OPERATOR, "journal.jsonl", "hashes.jsonl"]
         .iter()
         .map(|name| state.file(name))
@@ -88,7 +88,7 @@ pub(super) fn prepare(
     }))
 }
 
-/// A non-loopback listener requires an explicit token.
+/// Checks that a non-loopback listener has an explicit token.
 fn guarded(settings: &Settings, address: SocketAddr) -> Result<(), String> {
     let wanted = &settings.operator;
     let has_token = wanted.token.is_some() || wanted.token_file.is_some();
@@ -162,7 +162,7 @@ impl Prepared {
     }
 }
 
-/// Reads the named tokens again whenever their file has changed. `stamp`: of the file that was read before.
+/// Reads the named tokens again whenever their file has changed. `stamp`: stamp of the file that was read before.
 async fn follow_tokens(
     context: Rc<OperatorContext>,
     mut stamp: Option<FileStamp>,
@@ -175,7 +175,7 @@ async fn follow_tokens(
             continue;
         }
         let folder = context.state.clone();
-        // Without a thread the next change is awaited.
+        // If no thread can be started, the next change is awaited.
         if let Ok(tokens) = unblock("tokens", move || named_tokens::read(&folder)).await {
             context.access.set_named(&tokens);
             stamp = now;
@@ -183,7 +183,7 @@ async fn follow_tokens(
     }
 }
 
-/// Removes, on a thread of its own, the unfinished files of uploads whose server was killed.
+/// Removes, on a separate thread, the unfinished files of uploads whose server was killed.
 fn sweep(folder: PathBuf) {
     let sweep = move || {
         let folder = Folder::open(&folder);
@@ -196,11 +196,11 @@ fn sweep(folder: PathBuf) {
             );
         }
     };
-    // Without a thread they stay until the next start.
+    // If no thread can be started, the files stay until the next start.
     let _ = start_thread("sweeping", Box::new(sweep));
 }
 
-/// Logs the URL. The token is in it only at the start that generated it, and on a terminal.
+/// Logs the URL, with the token only at the start that generated it. On a terminal the token is always shown.
 fn say(address: SocketAddr, token: &Token) {
     log::info!(target: "listen", proto = "operator", address:% = address; "");
     let at = SocketAddr::new(
@@ -225,7 +225,7 @@ fn say(address: SocketAddr, token: &Token) {
     }
     let mut stderr = std::io::stderr();
     if !token.is_new() && stderr.is_terminal() {
-        // Not through the log, which may be stored.
+        // Not through the log, because the log may be stored.
         let _nobody_reads = writeln!(stderr, "operator: http://{at}/#token={text}");
     }
 }

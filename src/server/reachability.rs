@@ -1,8 +1,8 @@
-//! Whether cellular modules can reach the listeners.
+//! Warning if cellular modules cannot reach the listeners.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// From where a listener can be reached.
+/// Area from which a listener can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Reach {
     ThisMachine,
@@ -15,7 +15,7 @@ fn reach(address: IpAddr) -> Reach {
         address if address.is_loopback() => Reach::ThisMachine,
         IpAddr::V4(v4) => {
             let [a, b, ..] = v4.octets();
-            // 100.64.0.0/10 lies behind a carrier's NAT.
+            // 100.64.0.0/10 is behind a carrier's NAT.
             let carrier = a == 100 && (64..128).contains(&b);
             match v4.is_private() || v4.is_link_local() || carrier {
                 true => Reach::ThisNetwork,
@@ -29,13 +29,13 @@ fn reach(address: IpAddr) -> Reach {
     }
 }
 
-/// A warning if no cellular module can reach any of these listeners. `own`: addresses of this machine, for
-/// listeners on all of them.
+/// Returns a warning if no cellular module can reach any of these listeners. `own`: addresses of this machine, for
+/// listeners on all addresses.
 pub(super) fn warning(listeners: &[SocketAddr], own: &[IpAddr]) -> Option<String> {
     let mut best: Option<(Reach, SocketAddr)> = None;
     for listener in listeners {
         let wildcard = listener.ip().to_canonical().is_unspecified();
-        // 0.0.0.0 is not reached over IPv6.
+        // 0.0.0.0 cannot be reached over IPv6.
         let fits = |address: &&IpAddr| listener.is_ipv6() || address.is_ipv4();
         let at = match wildcard {
             true => own.iter().filter(fits).copied().max_by_key(|ip| reach(*ip)),

@@ -1,6 +1,6 @@
-//! Pauses written into the firmware folder when a fuse trips, and ended by `luat-ota resume`, and the other request that
-//! the server takes from the state folder (`luat-ota drain`). The folders may hang, so they are used off the serving
-//! thread.
+//! Edits of the firmware folder by the server: a pause when a fuse trips, and its end by `luat-ota resume`; also the
+//! other request that the server takes from the state folder (`luat-ota drain`). The folders may hang, so they are not
+//! used on the serving thread.
 
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
@@ -17,7 +17,7 @@ use crate::fleet::{changes, clear_hold, resume};
 use crate::os::process::unblock;
 use crate::state::drain;
 
-/// Attempts to edit a file that another program writes meanwhile.
+/// Maximum number of attempts to edit a file that another program writes meanwhile.
 const ATTEMPTS: u32 = 3;
 
 /// Edits rules for the server.
@@ -42,7 +42,7 @@ impl RulesEdits {
         }
     }
 
-    /// Spawns one of the edits, unless the server stops.
+    /// Spawns an edit, unless the server stops.
     pub fn spawn(&self, edit: impl Future<Output = ()> + 'static) {
         if let Some(executor) = self.executor.upgrade() {
             executor.spawn(edit).detach();
@@ -77,7 +77,7 @@ impl RulesEdits {
                 let mut releases = project.releases.iter();
                 releases.any(|release| *release.version_text == *version)
             });
-            // Only then: an edit would make a folder for a release that is not there.
+            // Only if the release exists: otherwise the edit would create a folder for it.
             let written = match is_there {
                 true => {
                     let (root, of, to) =
@@ -117,7 +117,7 @@ impl RulesEdits {
         }
     }
 
-    /// Pauses a release in its release.json. Where that fails the fleet keeps the pause.
+    /// Pauses a release in its release.json. If that fails, the fleet keeps the pause.
     pub async fn pause(self, fused: Fused) {
         let (root, paused) = (self.folder, fused.clone());
         let pause = move || edit::pause(&root, &paused.project, &paused.version, &paused.sentence);
@@ -135,7 +135,7 @@ impl RulesEdits {
     }
 }
 
-/// Edits a file on a thread of this name, again while another program changes it. The error is a sentence.
+/// Edits a file on a thread of this name, and tries again if another program changes the file. The error is a sentence.
 async fn retried(
     thread: &str,
     edit: impl Fn() -> Result<(), EditError> + Send + 'static,

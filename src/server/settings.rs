@@ -9,7 +9,7 @@ use crate::fleet;
 use crate::logging::Format;
 use crate::os::without::Feature;
 
-/// Default of the firmware folder.
+/// Default path of the firmware folder.
 pub const DEFAULT_FOLDER: &str = "firmware";
 
 /// Settings of the server.
@@ -17,9 +17,9 @@ pub const DEFAULT_FOLDER: &str = "firmware";
 pub struct Settings {
     /// The firmware folder.
     pub folder: PathBuf,
-    /// Where to answer over HTTP.
+    /// Addresses that serve HTTP.
     pub http: Vec<SocketAddr>,
-    /// Where to answer over UDP, and over TCP on the same port.
+    /// Addresses that serve UDP, and TCP on the same port.
     pub udp: Vec<SocketAddr>,
     /// The operator's interface.
     pub operator: OperatorSettings,
@@ -31,7 +31,7 @@ pub struct Settings {
     pub fleet_folder: Option<PathBuf>,
     /// Time for running downloads after the signal to stop.
     pub grace: Duration,
-    /// Longest time between two full scans.
+    /// Maximum time between two full scans.
     pub rescan: Duration,
     /// Format of the log lines.
     pub log_format: Format,
@@ -39,33 +39,33 @@ pub struct Settings {
     pub log_level: log::LevelFilter,
     /// The limits of the public sockets.
     pub limits: Limits,
-    /// Limits of what is remembered of devices.
+    /// Limits of the recorded state of devices.
     pub fleet: fleet::FleetSettings,
-    /// Bytes of memory for snapshots; `None`: a quarter of what there is.
+    /// Maximum number of bytes of memory for snapshots; `None` for a quarter of the memory of the machine.
     pub snapshot_memory: Option<u64>,
     /// The program that gets each notice, and its arguments, separated by spaces.
     pub on_event: Option<String>,
     /// Kernel features not to use, to test the fallbacks.
     pub without: Vec<Feature>,
-    /// Sentences to log at the start: what looks like a mistake on the command line.
+    /// Sentences to log at the start about apparent mistakes on the command line.
     pub remarks: Vec<String>,
 }
 
 /// Settings of the operator's interface.
 #[derive(Clone, Debug)]
 pub struct OperatorSettings {
-    /// Address to listen on; `None`: not at all.
+    /// Address to listen on; `None` if the interface is off.
     pub address: Option<SocketAddr>,
     /// The token.
     pub token: Option<String>,
-    /// The file that the token is in.
+    /// The file that contains the token.
     pub token_file: Option<PathBuf>,
     /// Host names to accept besides this machine's own.
     pub hosts: Vec<String>,
 }
 
 impl Settings {
-    /// Defaults, without listeners on the public side.
+    /// Creates the defaults, without public listeners.
     pub fn new() -> Settings {
         Settings {
             folder: PathBuf::from(DEFAULT_FOLDER),

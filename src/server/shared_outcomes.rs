@@ -1,5 +1,5 @@
 //! The folder that the servers of one fleet share (`--fleet`): writes this server's file of outcomes into it, and reads
-//! those of the others. Everything that touches the folder runs on a thread of its own, because a network drive may hang.
+//! the files of the others. All access to the folder runs on a separate thread, because a network drive may hang.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
@@ -29,13 +29,13 @@ const EVERY: Duration = Duration::from_secs(5);
 /// Time for the last exchange when the server stops.
 const STOP: Duration = Duration::from_secs(2);
 
-/// Files of other servers, at most.
+/// Maximum number of files of other servers.
 const PEERS: usize = 64;
 
 /// Name of the file in the state folder with the name of this server's file.
 const NAME: &str = "fleet-name";
 
-/// Looks at the flags. The error is a sentence.
+/// Checks the flags. The error is a sentence.
 pub(super) fn check(settings: &Settings) -> Result<(), String> {
     let Some(path) = &settings.fleet_folder else {
         return Ok(());
@@ -56,22 +56,22 @@ pub(super) fn check(settings: &Settings) -> Result<(), String> {
     }
 }
 
-/// The shared folder as this server sees it.
+/// State of the exchange with the shared folder.
 pub(super) struct SharedFolder {
     path: PathBuf,
     /// Name of this server's file.
     name: String,
-    /// Tells files of this fleet from those with another secret.
+    /// Number that distinguishes files of this fleet from those with another secret.
     check: u64,
-    /// Differs in each file that is written.
+    /// Number that differs in each written file.
     sequence: u64,
     own: OutcomeFile,
-    /// When this server's file was last written, and its first line.
+    /// Time at which this server's file was last written, and its first line.
     written: Option<(Instant, String)>,
-    /// Another server writes it too, which was reported.
+    /// Whether another server writes the same file. This was then reported.
     is_disputed: bool,
     peers: BTreeMap<String, PeerFile>,
-    /// Why the folder cannot be used now: the end of a sentence, which was reported.
+    /// Reason why the folder cannot be used now, as the end of a sentence. It was reported.
     problem: Option<String>,
 }
 
@@ -81,16 +81,16 @@ type FileIdentity = (i64, i64, u64, u64);
 /// The file of another server.
 struct PeerFile {
     identity: FileIdentity,
-    /// When this server last saw it change.
+    /// Time at which this server last saw the file change.
     changed: Instant,
-    /// What it contained when it could last be used.
+    /// Content of the file when it could last be used.
     content: OutcomeFile,
-    /// Why it cannot be used now: the end of a sentence, which was reported.
+    /// Reason why the file cannot be used now, as the end of a sentence. It was reported.
     problem: Option<String>,
 }
 
 impl SharedFolder {
-    /// Begins to share the outcomes of a fleet; `None`: the flags do not ask for it.
+    /// Starts to share the outcomes of a fleet. Returns `None` if the flags do not ask for that.
     pub fn open(
         settings: &Settings,
         state: &ServerState,
@@ -109,8 +109,8 @@ impl SharedFolder {
         })))
     }
 
-    /// Writes this server's outcomes if they have changed, and reads the files that have. Blocks. `own`: `None` if they have
-    /// not changed.
+    /// Writes this server's outcomes if they have changed (`own` is not `None`) or if a heartbeat is due, and reads the
+    /// files that have changed. Blocks.
     fn exchange(&mut self, own: Option<Outcomes>) -> Exchanged {
         let is_new = own.is_some();
         if let Some(own) = own {
@@ -159,7 +159,7 @@ impl SharedFolder {
 
     fn write(&mut self) -> io::Result<()> {
         let path = self.path.join(&self.name);
-        // Else the folder would be made where a drive is not mounted.
+        // Otherwise the folder would be created where a drive is not mounted.
         fs::metadata(&self.path)?;
         if let Some((_, head)) = &self.written {
             let mut found = Vec::new();
@@ -184,7 +184,7 @@ impl SharedFolder {
         Ok(())
     }
 
-    /// Reads the files of the others that have changed. Returns whether there are any.
+    /// Reads the files of the others that have changed. Returns whether any outcomes have changed.
     fn read(&mut self) -> io::Result<bool> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {
@@ -222,7 +222,7 @@ impl SharedFolder {
                         Err(problem) => Some(problem.to_owned()),
                     }
                 }
-                // Replaced in this moment, or gone.
+                // The file is just being replaced, or is gone.
                 Err(error) => Some(format!("cannot be read: {error}")),
             };
             if let Some(problem) = problem
@@ -238,12 +238,12 @@ impl SharedFolder {
     }
 }
 
-/// Reads a file if it is another one than that of the known identity.
+/// Reads a file, unless its identity is the known one.
 fn read_one(
     path: &Path,
     known: Option<FileIdentity>,
 ) -> io::Result<Option<(FileIdentity, Vec<u8>)>> {
-    // Opening it makes NFS ask the server whether it has changed.
+    // Opening the file makes NFS ask the server whether it has changed.
     let file = open_to_read(path)?;
     let found = identity(&file.metadata()?);
     if known == Some(found) {
@@ -262,7 +262,7 @@ fn identity(about: &Metadata) -> FileIdentity {
     (about.mtime(), about.mtime_nsec(), about.ino(), about.size())
 }
 
-/// The name of this server's file: 16 random hexadecimal digits, kept in the state folder.
+/// Returns the name of this server's file: 16 random hexadecimal digits, stored in the state folder.
 fn name(state: &StateFolder) -> String {
     let path = state.path().join(NAME);
     let kept = fs::read_to_string(&path).unwrap_or_default();
@@ -282,14 +282,14 @@ fn name(state: &StateFolder) -> String {
 
 fn random() -> u64 {
     let mut bytes = [0; 8];
-    // Without random numbers, the process and its start still differ.
+    // Without random numbers, process id and start time still differ.
     if process::random(&mut bytes).is_err() {
         return u64::from(std::process::id()) << 32 ^ unix_now().unsigned_abs();
     }
     u64::from_ne_bytes(bytes)
 }
 
-/// Exchanges outcomes for as long as the server runs.
+/// Exchanges outcomes as long as the server runs.
 pub(super) async fn share(folder: Arc<Mutex<SharedFolder>>, service: Rc<Service>) {
     let fleet = &service.fleet;
     loop {
@@ -307,8 +307,7 @@ pub(super) async fn share(folder: Arc<Mutex<SharedFolder>>, service: Rc<Service>
     }
 }
 
-/// Writes the last outcomes, when nothing is served any more and an exchange that still runs has ended. Waits [`STOP`] at
-/// most.
+/// Writes the last outcomes, when nothing is served any more and a running exchange has ended. Waits at most [`STOP`].
 pub(super) fn share_last(folder: &Arc<Mutex<SharedFolder>>, fleet: &mut Fleet) {
     let Some(own) = fleet.own_outcomes(Instant::now(), unix_now()) else {
         return;
@@ -329,7 +328,7 @@ pub(super) fn share_last(folder: &Arc<Mutex<SharedFolder>>, fleet: &mut Fleet) {
     }
 }
 
-/// Locked also after a panic: each file is written and read anew.
+/// Locks the folder, also after a panic: each file is written and read anew.
 fn lock(folder: &Mutex<SharedFolder>) -> MutexGuard<'_, SharedFolder> {
     folder.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! The end of the server: signals, and time for what still runs.
+//! Handling of signals, and the graceful stop of the server.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::logging;
 use crate::os::process::{Signal, Signals};
 use crate::os::systemd;
 
-/// Time for replies that are on their way when no download runs any more.
+/// Time for replies that are still being sent when no download runs any more.
 const LAST_REPLIES: Duration = Duration::from_secs(1);
 
 /// Announces readiness, handles the signals, and lets running downloads finish. `listeners`: the tasks that accept
@@ -80,7 +80,7 @@ async fn stop_signal(signals: &Signals, watcher: &Watcher, service: &Service) {
                 service.fleet.borrow_mut().state_folder_changed();
             }
             Err(error) => {
-                // A server without signals is better than none.
+                // The server continues without signals.
                 log::error!(target: "stop", "signals cannot be read any more: {error}");
                 return future::pending().await;
             }

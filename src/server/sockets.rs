@@ -1,4 +1,4 @@
-//! The sockets that modules talk to: those that systemd passed, or those of the flags.
+//! Sockets for modules: those that systemd passed, or those of the flags.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -12,18 +12,18 @@ use crate::os::systemd::Passed;
 #[derive(Default)]
 pub(super) struct Sockets {
     pub(super) http: Vec<TcpListener>,
-    /// The protocol of the first edition over TCP.
+    /// Listeners for the protocol of the first edition over TCP.
     pub(super) tcp: Vec<TcpListener>,
-    /// The same over UDP.
+    /// Sockets for the same protocol over UDP.
     pub(super) udp: Vec<UdpSocket>,
-    /// The operator's, if systemd passed one.
+    /// Listener of the operator port, if systemd passed one.
     #[cfg(feature = "operator")]
     pub(super) operator: Option<TcpListener>,
 }
 
 impl Sockets {
-    /// Opens them all. Sockets that systemd passed stand in for the flag of their kind. The error is a
-    /// sentence with the flag to change.
+    /// Opens all sockets. Sockets that systemd passed replace the flag of their kind. The error is a sentence with the
+    /// flag to change.
     pub(super) fn open(settings: &Settings, passed: Passed) -> Result<Sockets, String> {
         let options = options(settings, memory::total());
         let mut sockets = Sockets::default();
@@ -73,7 +73,7 @@ impl Sockets {
         Ok(())
     }
 
-    /// Each socket's protocol and real address.
+    /// Returns the protocol and the actual address of each socket.
     pub(super) fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
         let tcp = |protocol, listeners: &[TcpListener]| -> Vec<(&'static str, SocketAddr)> {
             listeners
@@ -92,14 +92,14 @@ impl Sockets {
     }
 }
 
-/// Options of the listeners, which what they accept inherits (docs/hazards.md 13 to 15).
+/// Returns the options of the listeners, which accepted connections inherit (docs/hazards.md 13 to 15).
 fn options(settings: &Settings, memory: u64) -> TcpOptions {
     TcpOptions {
-        // A head has 8 KiB at most, and a body is read to be thrown away.
+        // A head has 8 KiB at most, and a body is read and discarded.
         receive_buffer: 8 * 1024,
         send_buffer: Some(match memory {
             0..=0x0800_0000 => 32 * 1024,
-            // Enough for 400 KB/s at a third of a second to the module and back.
+            // Enough for 400 KB/s with a round-trip time of a third of a second.
             _ => 128 * 1024,
         }),
         user_timeout: settings.limits.stall_timeout,
@@ -107,7 +107,7 @@ fn options(settings: &Settings, memory: u64) -> TcpOptions {
     }
 }
 
-/// Opens on all addresses over IPv4 alone where there is no IPv6.
+/// Opens a socket. On a machine without IPv6, all addresses over IPv4 replace the unspecified IPv6 address.
 fn with_fallback<S>(
     address: SocketAddr,
     open: impl Fn(SocketAddr) -> io::Result<S>,
@@ -127,7 +127,7 @@ fn with_fallback<S>(
     Ok(socket)
 }
 
-/// UDP and TCP on the same port. Port 0 is one that is free for both.
+/// Opens UDP and TCP on the same port. For port 0, a port is chosen that is free for both.
 fn pair(address: SocketAddr, options: &TcpOptions) -> io::Result<(UdpSocket, TcpListener)> {
     let mut tries = match address.port() {
         0 => 32,

@@ -1,6 +1,6 @@
 //! Watches the state folder for requests of the command line (`lift-ID`, `resume-RELEASE`, `drain`), a changed list of
-//! known devices and changed tokens. Events of the kernel are only hints, so that the folder is also looked at after each rescan
-//! interval.
+//! known devices and changed tokens. Events of the kernel are only hints, so the folder is also checked after each
+//! rescan interval.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,18 +12,18 @@ use crate::os::inotify::{FileEvents, WatchedPath};
 /// Watch of the state folder.
 pub(super) struct StateWatch {
     path: PathBuf,
-    /// Files in it that a person edits in place, each with its watch.
+    /// Files in the folder that a person edits in place, each with its watch.
     files: Vec<(PathBuf, Option<WatchedPath>)>,
-    /// `None`: this system has no events.
+    /// Source of events; `None` if this system has no events.
     events: Option<FileEvents>,
     watch: Option<WatchedPath>,
     rescan: Duration,
-    /// Time of the next look without an event; `None`: never.
+    /// Time of the next check without an event; `None` for never.
     next: Option<Instant>,
 }
 
 impl StateWatch {
-    /// Watches this folder and these files in it, with a look at least this often.
+    /// Watches this folder and these files in it, with a check at least every `rescan`.
     pub fn new(path: &Path, files: &[&str], rescan: Duration) -> StateWatch {
         let events = FileEvents::new().inspect_err(|error| {
             log::info!(
@@ -50,11 +50,11 @@ impl StateWatch {
         &self.path
     }
 
-    /// Renews the watches. Done before each look, so that no later change is missed.
+    /// Renews the watches. Called before each check, so that no later change is missed.
     fn renew(&mut self) {
         self.next = Instant::now().checked_add(self.rescan);
         if let Some(events) = &self.events {
-            // Without a watch there is the rescan; most servers have none of the files.
+            // Without a watch, the rescan interval remains. Most servers have none of the files.
             self.watch = events.folder(&self.path, self.watch.take()).ok();
             for (file, watch) in &mut self.files {
                 *watch = events.file(file, watch.take()).ok();

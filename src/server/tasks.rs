@@ -51,7 +51,7 @@ pub(super) fn spawn_listeners(
     listeners
 }
 
-/// Serves from each catalogue as it arrives.
+/// Serves from each new catalogue.
 pub(super) async fn follow_catalogues(
     catalogs: Receiver<Arc<Catalog>>,
     first: Arc<Catalog>,
@@ -65,7 +65,7 @@ pub(super) async fn follow_catalogues(
         for notice in announce::notices(&current, &catalog) {
             match is_acquainted {
                 true => service.fleet.borrow_mut().notify(notice),
-                // What was there at the start is logged, and is no news.
+                // What already existed at the start is logged, but is no event.
                 false => notice.log(),
             }
         }
@@ -110,8 +110,8 @@ pub(super) async fn retry_state(state: Arc<ServerState>) {
     }
 }
 
-/// Ticks the fleet whenever it is due, and pauses the releases whose fuse tripped. Nothing is periodic: a server
-/// without requests sleeps until the next thing that is due, and what brings that nearer is notified.
+/// Ticks the fleet whenever it is due, and pauses the releases whose fuse tripped. There is no periodic timer: a server
+/// without requests sleeps until the next due time, and is notified if that time becomes earlier.
 pub(super) async fn tick_fleet(edits: RulesEdits) {
     let fleet = &edits.service.fleet;
     let due_changed = fleet.borrow().due_changed();
@@ -130,14 +130,14 @@ pub(super) async fn tick_fleet(edits: RulesEdits) {
         }
         let tripped = fleet.borrow_mut().on_due(Instant::now());
         for fused in tripped {
-            // Not awaited: the next tick must come whatever the folder does.
+            // Not awaited: the next tick must not depend on the folder.
             edits.spawn(edits.clone().pause(fused));
         }
     }
 }
 
-/// Takes requests and a changed list of known devices from the state folder, at once and after each change. `changed` is
-/// notified of each change.
+/// Takes requests and a changed list of known devices from the state folder, at once and after each change. `changed`
+/// is notified of each change.
 pub(super) async fn follow_state(edits: RulesEdits, mut watch: StateWatch, changed: Notify) {
     loop {
         // Not awaited: the firmware folder may hang.

@@ -1,16 +1,17 @@
-//! `luat-ota drain`: a file in the state folder asks the server to tell balancers to send nothing more, or with `--undo` to
-//! end that. The server removes the file when it has taken the request, and remembers it until it ends.
+//! `luat-ota drain`: a file in the state folder asks the server to tell load balancers to send no more requests, or
+//! with `--undo` to end that. The server removes the file when it has taken the request, and remembers the request
+//! until it stops.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use super::write_atomically;
 
-/// Names of the requests: to drain, and to end that.
+/// File names of the requests: to drain, and to end that.
 const DRAIN: &str = "drain";
 const UNDO: &str = "drain-undo";
 
-/// Creates a request in a state folder, in place of an earlier one; its path.
+/// Creates a request in a state folder, replacing an earlier one; returns its path.
 pub fn ask(folder: &Path, undo: bool) -> io::Result<PathBuf> {
     let (name, other) = match undo {
         false => (DRAIN, UNDO),
@@ -22,11 +23,12 @@ pub fn ask(folder: &Path, undo: bool) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Takes the request in a state folder: whether the server is to be drained. `None`: there is none. Blocks.
+/// Takes the request in a state folder. Returns whether the server is to be drained, or `None` if there is no request.
+/// Blocks.
 pub fn take(folder: &Path) -> Option<bool> {
     let taken = |name| {
         let removed = fs::remove_file(folder.join(name));
-        // One that cannot be removed is taken again and again, with the same result.
+        // A file that cannot be removed is taken repeatedly, with the same result.
         !matches!(removed, Err(error) if error.kind() == io::ErrorKind::NotFound)
     };
     let (is_undone, is_drained) = (taken(UNDO), taken(DRAIN));

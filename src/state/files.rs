@@ -1,4 +1,4 @@
-//! Files of the state folder: written whole or not at all, and renamed where they are damaged.
+//! Files of the state folder: atomic writing, and renaming of damaged files.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -12,8 +12,8 @@ use crate::os::process;
 /// Permissions of a file that only its owner can read.
 pub const PRIVATE: u32 = 0o600;
 
-/// Sets a damaged file aside with a warning, and returns whether its name is free now. `cost`: what that
-/// means for devices or people.
+/// Sets a damaged file aside with a warning, and returns whether its name is free now. `cost`: the consequence for
+/// devices or people.
 pub fn set_aside_damaged(path: &Path, error: &dyn Display, cost: &str) -> bool {
     match set_aside(path) {
         Ok(aside) => {
@@ -54,13 +54,13 @@ pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-/// Replaces a file: writes `.NAME.tmp` beside it, syncs and renames it, and syncs the folder. Only the owner
-/// can read the new file. The next call removes what a kill left behind.
+/// Replaces a file: writes `.NAME.tmp` in the same folder, syncs and renames it, and syncs the folder. Only the owner
+/// can read the new file. The next call removes what a killed process left behind.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_with_mode(path, bytes, PRIVATE)
 }
 
-/// Does the same for a file with these permissions, whatever the umask.
+/// Replaces a file like [`write_atomically`], with these permissions regardless of the umask.
 pub fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(ErrorKind::InvalidInput.into());
@@ -83,7 +83,7 @@ pub fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
             .mode(PRIVATE)
             .open(&beside)?;
         if mode != PRIVATE {
-            // Not every file system has permissions.
+            // Not every file system supports permissions.
             file.set_permissions(Permissions::from_mode(mode)).ok();
         }
         file.write_all(bytes)?;
@@ -98,15 +98,15 @@ pub fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Creates a private file with this content, unless there is one of this name. Of several processes that do so at the
-/// same time, also on several machines that share the folder, one succeeds, and nobody sees a part of the file.
+/// Creates a private file with this content, unless a file of this name exists. If several processes do so at the same
+/// time, also on several machines that share the folder, one succeeds, and none of them sees a part of the file.
 pub(super) fn create_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(ErrorKind::InvalidInput.into());
     };
     let mut number = [0; 8];
     process::random(&mut number)?;
-    // The others have theirs.
+    // Each process has its own temporary file.
     let mut beside = OsString::from(".");
     beside.push(name);
     beside.push(format!(".{:016x}.tmp", u64::from_ne_bytes(number)));
@@ -119,7 +119,7 @@ pub(super) fn create_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
             .open(&beside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        // Unlike a rename, it replaces nothing on any file system.
+        // Unlike a rename, a hard link replaces nothing on any file system.
         std::fs::hard_link(&beside, path)
     })();
     std::fs::remove_file(&beside).ok();

@@ -1,9 +1,9 @@
-//! The state folder: its lock, the secret behind the UDP ids, and files written atomically.
+//! The state folder: its lock, the secret behind the UDP ids, and files that are written atomically.
 //!
-//! Only the lock of another server keeps this one from starting. What cannot be read or written is named
-//! in the log, replaced for this run, and written later if that becomes possible ([`ServerState::retry`]).
-//! Without a folder the secret is derived from machine-id and boot_id, so that UDP downloads survive a
-//! restart of the server within one boot.
+//! Only the lock of another server prevents the start. Files that cannot be read or written are named in the log,
+//! replaced for this run, and written later if that becomes possible ([`ServerState::retry`]). Without a folder the
+//! secret is derived from machine-id and boot_id, so that UDP downloads survive a restart of the server within one
+//! boot.
 
 pub mod drain;
 mod files;
@@ -32,8 +32,8 @@ const LOCK: &str = "lock";
 /// Name of the file with the secret.
 const SECRET: &str = "secret";
 
-/// Path of the state folder of a server on this firmware folder: `wanted`, else `$STATE_DIRECTORY`, else
-/// `.luat-ota/` inside `firmware`. It need not exist.
+/// Returns the path of the state folder of a server on this firmware folder: `wanted`, otherwise `$STATE_DIRECTORY`,
+/// otherwise `.luat-ota/` inside `firmware`. The folder need not exist.
 pub fn locate(wanted: Option<&Path>, firmware: &Path) -> PathBuf {
     wanted
         .map(Path::to_owned)
@@ -41,7 +41,7 @@ pub fn locate(wanted: Option<&Path>, firmware: &Path) -> PathBuf {
         .unwrap_or_else(|| firmware.join(DEFAULT_NAME))
 }
 
-/// Whether a server uses this state folder now. `false` where there are no locks.
+/// Whether a server uses this state folder now. Always `false` on a file system without locks.
 pub fn is_in_use(folder: &Path) -> bool {
     let lock = open_to_read(&folder.join(LOCK));
     let locked = lock.map(|file| rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared));
@@ -52,15 +52,15 @@ pub fn is_in_use(folder: &Path) -> bool {
 #[derive(Clone, Debug)]
 pub struct StateFolder {
     path: Arc<Path>,
-    /// Held as long as a clone lives: keeps a second server out.
+    /// The lock file, held as long as a clone lives to keep a second server out.
     lock: Arc<Mutex<Option<File>>>,
 }
 
-/// Why a folder cannot be used.
+/// Reason why a folder cannot be used.
 enum ClaimError {
-    /// Another server has the lock.
+    /// The lock is held by another server.
     InUse,
-    /// It cannot be created or written.
+    /// The folder cannot be created or written.
     Unusable(io::Error),
 }
 
@@ -71,7 +71,7 @@ impl From<io::Error> for ClaimError {
 }
 
 impl StateFolder {
-    /// A folder that need not exist yet, without its lock.
+    /// Describes a folder that need not exist yet, without its lock.
     pub fn new(path: &Path) -> StateFolder {
         StateFolder {
             path: Arc::from(path),
@@ -121,9 +121,9 @@ pub struct ServerState {
 }
 
 impl ServerState {
-    /// Opens (and creates) the state folder at [`locate`]. Where it cannot be used, [`ServerState::problem`]
-    /// says so. `shared`: the file of a secret that other servers use too. Fails with a sentence if another server has
-    /// the lock, if the shared secret cannot be used, or if no secret can be made at all.
+    /// Opens (and creates) the state folder at [`locate`]. If the folder cannot be used, [`ServerState::problem`]
+    /// states the reason. `shared`: the file of a secret that other servers use too. Fails with a sentence if another
+    /// server has the lock, if the shared secret cannot be used, or if no secret can be created at all.
     pub fn open(
         wanted: Option<&Path>,
         firmware: &Path,
@@ -159,13 +159,13 @@ impl ServerState {
         &self.folder
     }
 
-    /// A sentence on what is lost because the folder cannot be used; `None` if it can.
+    /// Sentence on what is lost because the folder cannot be used; `None` if it can be used.
     pub fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }
 
-    /// 32 secret bytes: those of the shared file, else of the folder (both made at the first start, 0600), or where they
-    /// cannot be kept derived from machine-id and boot_id (docs/hazards.md 8).
+    /// Returns the 32 secret bytes: those of the shared file, otherwise of the folder (both created at the first start,
+    /// 0600). If they cannot be stored, they are derived from machine-id and boot_id (docs/hazards.md 8).
     pub fn secret(&self) -> [u8; 32] {
         self.secret
     }
@@ -185,8 +185,8 @@ impl ServerState {
         !unpoisoned(&self.unsaved).is_empty()
     }
 
-    /// Tries again to use the folder and to write what could not be written, and returns whether everything
-    /// is written. A file that exists by now is left as it is. Blocks.
+    /// Tries again to use the folder and to write the queued files, and returns whether everything is written. A file
+    /// that exists by now is not changed. Blocks.
     pub fn retry(&self) -> bool {
         if self.folder.claim().is_err() || check_writable(self.folder.path()).is_err() {
             return false;
@@ -200,7 +200,7 @@ impl ServerState {
         unsaved.is_empty()
     }
 
-    /// Reads the secret, or makes it at the first start.
+    /// Reads the secret, or creates it at the first start.
     fn open_secret(&self) -> Result<[u8; 32], String> {
         let path = self.file(SECRET);
         match secret::read(&path) {
@@ -213,7 +213,7 @@ impl ServerState {
                 }
             }
             Err(_) if !self.folder.is_claimed() => {}
-            // A permission may come back: its file is not replaced.
+            // The file is not replaced, because its permissions may be corrected later.
             Err(error) => {
                 log::warn!(
                     target: "state",
@@ -226,7 +226,7 @@ impl ServerState {
         }
         let mut secret = [0; 32];
         if process::random(&mut secret).is_err() {
-            // Early in a boot the kernel has no random numbers yet. The next start makes one.
+            // Early in a boot the kernel has no random numbers yet. The next start creates a secret.
             return secret::of_this_boot();
         }
         let written = self
@@ -234,7 +234,7 @@ impl ServerState {
             .claim()
             .and_then(|()| write_atomically(&path, secret::line(secret).as_bytes()));
         if let Err(error) = written {
-            // A restart before it can be written must find the same one.
+            // A restart before the secret can be written must derive the same one.
             secret = secret::of_this_boot()?;
             self.write_later(SECRET, secret::line(secret), PRIVATE);
             if self.problem.is_none() {
@@ -245,12 +245,12 @@ impl ServerState {
     }
 }
 
-/// The value behind a mutex. No panic leaves one of these half written.
+/// Locks a mutex. No panic leaves one of these values half written.
 fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A sentence for the log on what it means that the folder cannot be used.
+/// Returns the sentence for the log on the consequences of a folder that cannot be used.
 fn unusable(folder: &Path, error: &io::Error) -> String {
     format!(
         "The state folder {} cannot be used: {error}. The server continues without it and tries again; \
@@ -269,14 +269,14 @@ fn check_writable(folder: &Path) -> io::Result<()> {
     )?)
 }
 
-/// The first of the folders in `$STATE_DIRECTORY`, which are separated by colons.
+/// Returns the first of the folders in `$STATE_DIRECTORY`, which are separated by colons.
 fn from_systemd(given: Option<std::ffi::OsString>) -> Option<PathBuf> {
     let given = given?.into_string().ok()?;
     let first = given.split(':').next().filter(|path| !path.is_empty())?;
     Some(PathBuf::from(first))
 }
 
-/// Opens the lock file and locks it. In a read-only folder an existing one is locked.
+/// Opens the lock file and locks it. In a read-only folder an existing lock file is locked.
 fn lock_file(folder: &Path) -> Result<File, ClaimError> {
     let path = folder.join(LOCK);
     let mut opened = open_lock(&path);
@@ -299,7 +299,7 @@ fn lock_file(folder: &Path) -> Result<File, ClaimError> {
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {
-    // Checked before it is opened: opening some devices has an effect.
+    // Checked before opening, because opening some devices has an effect.
     if std::fs::symlink_metadata(path).is_ok_and(|about| !about.is_file()) {
         return Err(not_regular());
     }

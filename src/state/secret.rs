@@ -1,4 +1,4 @@
-//! The secret that the UDP upgrade ids are keyed with.
+//! The secret with which the UDP upgrade ids are keyed.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Read};
@@ -12,7 +12,7 @@ use crate::firmware::ContentId;
 use crate::os::fs::{is_not_regular, open_to_read};
 use crate::os::process;
 
-/// The content of the file: 64 hexadecimal digits.
+/// Returns the content of the file: 64 hexadecimal digits.
 pub(super) fn line(secret: [u8; 32]) -> String {
     format!("{}\n", ContentId(secret))
 }
@@ -36,7 +36,7 @@ pub(super) fn read(path: &Path) -> io::Result<[u8; 32]> {
     Ok(id.0)
 }
 
-/// The secret that several servers share, which is created if its file does not exist. The error is a sentence.
+/// Reads the secret that several servers share, and creates its file if it does not exist. The error is a sentence.
 pub(super) fn shared(path: &Path) -> Result<[u8; 32], String> {
     let failed = |error: &dyn Display| {
         format!(
@@ -54,7 +54,7 @@ pub(super) fn shared(path: &Path) -> Result<[u8; 32], String> {
         process::random(&mut new)
             .and_then(|()| create_once(path, line(new).as_bytes()))
             .map_err(|error| failed(&format_args!("cannot be created: {error}")))?;
-        // That of another server, if that was faster.
+        // Another server may have been faster, so its secret is read.
         secret = read(path);
     }
     let secret = secret.map_err(|error| match error.kind() {
@@ -72,7 +72,7 @@ pub(super) fn shared(path: &Path) -> Result<[u8; 32], String> {
     Ok(secret)
 }
 
-/// A secret that cannot be guessed outside this machine and lasts until the next boot.
+/// Returns a secret that cannot be guessed outside this machine and lasts until the next boot.
 pub(super) fn of_this_boot() -> Result<[u8; 32], String> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let machine = read("/etc/machine-id");

@@ -56,7 +56,7 @@ fn a_damaged_secret_is_set_aside_and_made_anew() {
         assert_eq!(left, *text);
         let secret = state.secret();
         drop(state);
-        // The new one lasts.
+        // The new secret is kept.
         let again = ServerState::open(Some(scratch.path()), scratch.path(), None).unwrap();
         assert_eq!(again.secret(), secret);
     }
@@ -122,7 +122,7 @@ fn a_folder_that_cannot_be_used_stops_nothing_and_is_used_when_it_can_be() {
         assert!(!state.folder().is_claimed() && !state.retry());
         let secret = state.secret();
         assert_ne!(secret, [0; 32]);
-        // A restart in this boot has the same one.
+        // A restart in this boot derives the same secret.
         drop(state);
         let state = ServerState::open(wanted, scratch.path(), None).unwrap();
         assert_eq!(state.secret(), secret);
@@ -222,7 +222,7 @@ fn a_shared_secret_is_made_once_and_all_servers_have_it() {
         state.secret()
     };
     let open = &open;
-    // All at the same time.
+    // All servers start at the same time.
     let secrets: Vec<[u8; 32]> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..16)
             .map(|name| scope.spawn(move || open(name)))
@@ -236,7 +236,7 @@ fn a_shared_secret_is_made_once_and_all_servers_have_it() {
     assert_ne!(secrets[0], [0; 32]);
     assert_eq!(mode(&file), 0o600);
     assert_eq!(open(0), secrets[0]);
-    // Nothing is left beside it, and a server has no secret of its own.
+    // No temporary file is left, and no server has a secret of its own.
     let left = std::fs::read_dir(scratch.path()).unwrap().count();
     assert_eq!(left, 16 + 1);
     assert!(!scratch.path().join("0/secret").exists());

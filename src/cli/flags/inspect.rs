@@ -1,4 +1,4 @@
-//! The flags of the commands that look at a server or its folders.
+//! The flags of the commands that work on a server or its folders.
 
 use std::ffi::OsStr;
 
@@ -25,7 +25,7 @@ const CSV: Flag = Flag::switch("csv")
     .help("Prints CSV (RFC 4180) instead of text.")
     .store(|args, v| format(args, v, ExportFormat::Csv));
 
-/// Stores the format of a switch, if it is on and no other was given.
+/// Stores the format of a switch, if the switch is on and no other format was given.
 fn format(args: &mut Args, value: &OsStr, format: ExportFormat) -> Option<()> {
     if yes(value)? {
         args.format.get_or_insert(format);

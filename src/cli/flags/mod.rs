@@ -19,12 +19,12 @@ pub(super) const ENV_PREFIX: &str = "LUAT_OTA_";
 /// The environment variable of the firmware folder, which is not a flag.
 pub(super) const FOLDER_ENV_VAR: &str = "LUAT_OTA_DIR";
 
-/// What applies where a flag is not given.
+/// Default of a flag.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Default {
-    /// This value (values between commas, if the flag is repeatable), read as if it were given.
+    /// A value (separated by commas if the flag is repeatable), which is parsed as if it were given.
     Value(&'static str),
-    /// The initial value in [`Args`], described by these words.
+    /// The initial value in [`Args`], described by these words in the help.
     Words(&'static str),
     /// The initial value in [`Args`], which the help does not mention.
     Nothing,
@@ -33,28 +33,28 @@ pub(super) enum Default {
 /// One flag.
 #[derive(Clone, Copy)]
 pub(super) struct Flag {
-    /// Its name, without `--`.
+    /// Name of the flag, without `--`.
     pub name: &'static str,
-    /// One letter that means the same, behind one dash.
+    /// Letter of the short form, after one dash.
     pub short: Option<char>,
-    /// Placeholder of its value in the help; empty for a switch.
+    /// Placeholder of the value in the help; empty for a switch.
     pub value: &'static str,
-    /// What applies without it.
+    /// Default if the flag is not given.
     pub default: Default,
-    /// May be given several times; in the environment its values are separated by commas.
+    /// Whether the flag may be given several times. In the environment its values are separated by commas.
     pub repeatable: bool,
-    /// For developers: neither in the help nor suggested.
+    /// Whether the flag is for developers: neither in the help nor suggested.
     pub hidden: bool,
-    /// Description of a good value: ends the sentence "--http: "x" is not …".
+    /// Description of a valid value, which ends the sentence "--http: "x" is not …".
     pub expects: &'static str,
-    /// A sentence for the help.
+    /// Sentence for the help.
     pub help: &'static str,
-    /// Stores one value; `None` if it is not a good one.
+    /// Stores one value; `None` if the value is invalid.
     pub store: fn(&mut Args, &OsStr) -> Option<()>,
 }
 
 impl Flag {
-    /// A flag with a value.
+    /// Creates a flag with a value.
     const fn new(name: &'static str, value: &'static str) -> Flag {
         Flag {
             name,
@@ -69,7 +69,7 @@ impl Flag {
         }
     }
 
-    /// A flag without a value.
+    /// Creates a flag without a value.
     const fn switch(name: &'static str) -> Flag {
         Flag::new(name, "").expects("yes or no")
     }
@@ -122,8 +122,8 @@ impl Flag {
         }
     }
 
-    /// Name of its environment variable. The variables of `probe`, `simulate` and `pack` contain the command: `--http`
-    /// has another meaning for `serve`.
+    /// Name of the flag's environment variable. The variables of `probe`, `simulate` and `pack` contain the command,
+    /// since `--http` has another meaning for `serve`.
     pub fn env_var(&self, command: Command) -> String {
         let name = self.name.to_ascii_uppercase().replace('-', "_");
         match command.has_own_variables() {
@@ -132,7 +132,7 @@ impl Flag {
         }
     }
 
-    /// Whether it has no value.
+    /// Whether the flag has no value.
     pub fn is_switch(&self) -> bool {
         self.value.is_empty()
     }
@@ -142,7 +142,7 @@ impl Flag {
 const SECONDS: &str = "a number of seconds from 1 to 86400";
 const TEXT: &str = "a text (UTF-8) that is not empty";
 
-/// The flags of a command, in the order of its help.
+/// Returns the flags of a command, in the order of its help.
 pub(super) fn of(command: Command) -> &'static [Flag] {
     match command {
         Command::Serve => serve::SERVE,
@@ -165,22 +165,22 @@ pub(super) fn of(command: Command) -> &'static [Flag] {
     }
 }
 
-/// The flags of a command that people are told of.
+/// Returns the flags of a command that its help shows.
 pub(super) fn visible(command: Command) -> impl Iterator<Item = &'static Flag> {
     of(command).iter().filter(|flag| !flag.hidden)
 }
 
-/// All flags, each with its command.
+/// Returns all flags, each with its command.
 pub(super) fn all() -> impl Iterator<Item = (Command, &'static Flag)> {
     Command::all().flat_map(|command| of(command).iter().map(move |flag| (command, flag)))
 }
 
-/// The flag of this name that the command has.
+/// Returns the flag of this name that the command has.
 pub(super) fn find(command: Command, name: &str) -> Option<&'static Flag> {
     of(command).iter().find(|flag| flag.name == name)
 }
 
-/// The name that a mistyped one was probably meant to be: a few letters apart, or one that begins with it.
+/// Returns the name that a mistyped one probably stands for: a few letters differ, or it begins with the mistyped one.
 pub(super) fn nearest<'n>(typed: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let typed = typed.to_ascii_lowercase().replace('_', "-");
     let bound = match typed.chars().count() {
@@ -191,7 +191,7 @@ pub(super) fn nearest<'n>(typed: &str, names: impl Iterator<Item = &'n str>) -> 
     names
         .filter_map(|name| {
             let distance = strsim::osa_distance(&typed, name);
-            // A short name with all letters wrong is not a near miss.
+            // A short name in which all letters differ is not suggested.
             if distance <= bound && distance < name.len().min(typed.len()).max(2) {
                 Some((distance, name))
             } else if typed.len() >= 3 && name.starts_with(&typed) {

@@ -3,7 +3,7 @@
 use super::{Flag, TEXT};
 use crate::cli::values::*;
 
-/// In the order of the help.
+/// The flags of `pack`, in the order of the help.
 pub(super) static PACK: &[Flag] = &[
     Flag::new("core", "FILE")
         .help(

@@ -8,7 +8,7 @@ use crate::os::without::Feature;
 const COUNT: &str = "a number from 1 to 1000000";
 const RATE: &str = "a number from 0 (no limit) to 1000000";
 
-/// The table, in the order of the help.
+/// The flags of `serve`, in the order of the help.
 pub(super) static SERVE: &[Flag] = &[
     Flag::new("http", "ADDR")
         .help("Listens for modules over HTTP at this address. A port alone means all addresses.")

@@ -1,6 +1,6 @@
 use super::*;
 
-/// A good value for each flag, that is not its default.
+/// A valid value for each flag, other than its default.
 const VALUES: [(&str, &str); 28] = [
     ("http", "http://127.0.0.1:1/u"),
     ("udp", "127.0.0.1:2"),
@@ -35,7 +35,7 @@ const VALUES: [(&str, &str); 28] = [
 #[test]
 fn every_flag_arrives_from_the_line_and_from_the_environment_alike() {
     for command in [Command::Probe, Command::Simulate] {
-        // One of the addresses must be there.
+        // At least one address is required.
         let server = ["--http=http://h/", "--udp=h:1"];
         for flag in flags::of(command) {
             let (_, value) = VALUES.iter().find(|(name, _)| *name == flag.name).unwrap();

@@ -7,7 +7,7 @@ mod lab;
 #[cfg(feature = "pack")]
 mod pack;
 
-/// Reads a line in an environment, where only `firmware` and `fw` are folders.
+/// Parses a command line in an environment where only `firmware` and `fw` are folders.
 fn read_in(environment: &[(&str, &str)], words: &[&str]) -> Result<Request, UsageError> {
     let environment: Vec<(OsString, OsString)> = environment
         .iter()
@@ -42,7 +42,7 @@ fn the_first_word_is_a_command_or_the_folder() {
         (&["serve"], Command::Serve, "firmware"),
         (&["serve", "fw"], Command::Serve, "fw"),
         (&["fw"], Command::Serve, "fw"),
-        // Named or not, the default folder is made.
+        // The default folder is created, whether it is named or not.
         (&["firmware"], Command::Serve, "firmware"),
         (&["./not-there-yet"], Command::Serve, "./not-there-yet"),
         (&["/srv/ota"], Command::Serve, "/srv/ota"),
@@ -77,7 +77,7 @@ fn a_mistyped_command_does_not_become_a_folder() {
     for word in ["Check", "SERVE"] {
         assert!(wrong(&[], &[word]).contains("did you mean"), "{word}");
     }
-    // Unless a folder has this name.
+    // If a folder has this name, the word is not an error.
     let is_folder = |_: &OsStr| true;
     assert!(parse([OsString::from("sevre")].into_iter(), &[], &is_folder).is_ok());
 }
@@ -119,7 +119,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_default() {
         .settings
         .http;
     assert_eq!(addresses(&http), ["[::]:82", "127.0.0.1:83"]);
-    // An empty variable is one that is not set.
+    // An empty variable counts as not set.
     assert_eq!(
         line(&[("LUAT_OTA_GRACE", "")], &[])
             .settings
@@ -137,7 +137,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_default() {
     );
 }
 
-/// For each flag of the table: a good value, and what it looks like when it has arrived.
+/// Gives each flag of the table a valid value by the command line and by the environment, with the same result.
 #[test]
 fn every_flag_arrives_from_the_line_and_from_the_environment_alike() {
     let values = [
@@ -184,7 +184,7 @@ fn every_flag_arrives_from_the_line_and_from_the_environment_alike() {
         ("undo", "yes"),
     ];
     let needed = ["--imei=1", "--firmware-name=n", "--version=v"];
-    // The flags of the laboratory and of `pack` have tests of their own.
+    // The flags of `probe`, `simulate` and `pack` have tests of their own.
     for (command, flag) in flags::all().filter(|(command, _)| !command.has_own_variables()) {
         let (_, value) = values.iter().find(|(name, _)| *name == flag.name).unwrap();
         let words = |own: Vec<String>| -> Vec<String> {
@@ -323,7 +323,7 @@ fn a_bare_word_that_is_no_command_and_no_folder_is_an_error_that_names_the_comma
     assert!(wrong(&[], &["version"]).contains("luat-ota --version"));
     assert!(wrong(&[], &["-v"]).contains("--version"));
     assert!(wrong(&[], &["it's mine"]).contains("luat-ota serve 'it'\\''s mine'"));
-    // In the environment it is no word that may be a command.
+    // A value in the environment cannot be a mistyped command.
     let line = line(&[("LUAT_OTA_DIR", "new-folder")], &[]);
     assert_eq!(line.settings.folder, Path::new("new-folder"));
 }
@@ -449,7 +449,7 @@ fn explain_takes_a_request_with_or_without_quotes() {
             .request
             .map(|request| String::from_utf8(request).unwrap());
         assert_eq!(found.as_deref(), Some(request), "{words:?}");
-        // What the environment says of the module belongs to another question.
+        // Variables that describe a module are ignored if a request is given.
         assert_eq!(query.device, None);
     }
 }

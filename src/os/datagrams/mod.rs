@@ -1,10 +1,10 @@
-//! Many datagrams with one system call: recvmmsg in ([`Inbox`]), sendmmsg out ([`Outbox`]), each reply from the
-//! address that was asked (IP_PKTINFO, docs/hazards.md 7).
+//! Batches of datagrams that are received ([`Inbox`]) or sent ([`Outbox`]) with one system call: recvmmsg or sendmmsg.
+//! Each reply is sent from the address that was asked (IP_PKTINFO, docs/hazards.md 7).
 //!
 //! Both calls are made directly, not through the C library: musl sends a batch one datagram at a time, because it
-//! cannot trust the padding that others leave in the headers. Ours are zeroed, so the kernel reads them as they are.
-//! What the kernel reads and writes in memory is laid out as in its own headers (`linux/in.h`, `linux/in6.h`,
-//! `linux/socket.h`).
+//! cannot rely on the padding in the headers of its callers. The headers here are zeroed, so the kernel can read them
+//! directly. The memory that the kernel reads and writes has the layout of the kernel's own headers (`linux/in.h`,
+//! `linux/in6.h`, `linux/socket.h`).
 #![allow(unsafe_code)]
 
 mod receive;
@@ -18,24 +18,24 @@ use std::os::fd::AsRawFd;
 pub use receive::{Arrival, Inbox};
 pub use send::Outbox;
 
-/// Datagrams received or sent with one system call, at most.
+/// Maximum number of datagrams that are received or sent with one system call.
 pub const BATCH: usize = 64;
 
-/// The largest reply in bytes.
+/// Maximum size of a reply in bytes.
 pub const REPLY: usize = 1024;
 
-/// How a datagram is answered: to whom, from which of our addresses, through which interface. Addresses are as the
-/// socket writes them: mapped, on an IPv6 socket that takes IPv4.
+/// Path of a reply to a datagram: its destination, its source address and its interface. Addresses have the form that
+/// the socket uses: mapped, on an IPv6 socket that takes IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyPath {
     peer: SocketAddr,
-    /// `None`: whichever the routes say.
+    /// Source address of the reply; `None` if the routes decide.
     local: Option<IpAddr>,
-    /// 0: whichever the routes say.
+    /// Index of the interface; 0 if the routes decide.
     interface: u32,
 }
 
-/// Bytes of a sockaddr_in and a sockaddr_in6.
+/// Sizes of a sockaddr_in and a sockaddr_in6 in bytes.
 const IPV4_NAME: usize = 16;
 const IPV6_NAME: usize = 28;
 
@@ -45,7 +45,7 @@ const IPV6_NAME: usize = 28;
 struct SocketName([u8; IPV6_NAME]);
 
 impl SocketName {
-    /// The address in the first `length` bytes.
+    /// Returns the address in the first `length` bytes.
     fn address(&self, length: usize) -> Option<SocketAddr> {
         let [family_0, family_1, port_0, port_1, rest @ ..] = self.0;
         let port = u16::from_be_bytes([port_0, port_1]);
@@ -56,7 +56,7 @@ impl SocketName {
             }
             libc::AF_INET6 if length >= IPV6_NAME => {
                 let [_, _, _, _, ip @ .., s, t, u, v] = rest;
-                // The scope says on which link a link-local address is meant.
+                // The scope is the interface of a link-local address.
                 let scope = u32::from_ne_bytes([s, t, u, v]);
                 Some(SocketAddrV6::new(Ipv6Addr::from(ip), port, 0, scope).into())
             }
@@ -64,7 +64,7 @@ impl SocketName {
         }
     }
 
-    /// Writes an address; its length in bytes.
+    /// Writes an address; returns its length in bytes.
     fn set(&mut self, address: SocketAddr) -> usize {
         let port = address.port().to_be_bytes();
         match address {
@@ -82,16 +82,16 @@ impl SocketName {
     }
 }
 
-/// Room for the control messages of one datagram. One in6_pktinfo takes 40 bytes, one in_pktinfo 32.
+/// Buffer for the control messages of one datagram. One in6_pktinfo takes 40 bytes, one in_pktinfo 32.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug)]
 struct Control([u8; 64]);
 
-/// Bytes of a cmsghdr: its length, level and type.
+/// Size of a cmsghdr in bytes: its length, level and type.
 const CONTROL_HEADER: usize = size_of::<usize>() + 8;
 
 impl Control {
-    /// Level, type and data of each message in the first `length` bytes (cmsg(3)).
+    /// Returns level, type and data of each message in the first `length` bytes (cmsg(3)).
     fn messages(&self, length: usize) -> impl Iterator<Item = (i32, i32, &[u8])> {
         let mut left = self.0.get(..length).unwrap_or(&self.0);
         std::iter::from_fn(move || {
@@ -106,7 +106,7 @@ impl Control {
         })
     }
 
-    /// Writes one message with this data; bytes used, with padding.
+    /// Writes one message with this data; returns the number of bytes used, with padding.
     fn set(&mut self, level: i32, kind: i32, data: [&[u8]; 3]) -> usize {
         let [a, b, c] = data;
         let length = CONTROL_HEADER + a.len() + b.len() + c.len();
@@ -119,7 +119,7 @@ impl Control {
     }
 }
 
-/// Writes the parts one behind the other; bytes written.
+/// Writes the parts one after the other; returns the number of bytes written.
 fn fill(into: &mut [u8], parts: &[&[u8]]) -> usize {
     let bytes = parts.iter().copied().flatten();
     into.iter_mut()
@@ -128,14 +128,14 @@ fn fill(into: &mut [u8], parts: &[&[u8]]) -> usize {
         .count()
 }
 
-/// What goes with the bytes of a datagram.
+/// Address, control messages and length of a datagram.
 #[derive(Clone, Copy, Debug)]
 struct Envelope {
     name: SocketName,
     name_length: usize,
     control: Control,
     control_length: usize,
-    /// Bytes of the datagram.
+    /// Size of the datagram in bytes.
     length: usize,
 }
 
@@ -148,7 +148,7 @@ impl Envelope {
         length: 0,
     };
 
-    /// An envelope that the kernel may fill.
+    /// An envelope for the kernel to fill.
     const TO_FILL: Envelope = Envelope {
         name_length: IPV6_NAME,
         control_length: 64,
@@ -156,21 +156,22 @@ impl Envelope {
     };
 }
 
-/// recvmmsg or sendmmsg (the number of the system call), without waiting: receives or sends as many datagrams as there
-/// are envelopes, at most [`BATCH`]; how many it did. `parts` are their bytes.
+/// Calls recvmmsg or sendmmsg (`call`: the number of the system call) without waiting: receives or sends as many
+/// datagrams as there are envelopes, at most [`BATCH`]. Returns the number of datagrams transferred. `parts`: their
+/// bytes.
 fn transfer(
     call: libc::c_long,
     socket: &UdpSocket,
     envelopes: &mut [Envelope],
     parts: &mut [IoSliceMut<'_>; BATCH],
 ) -> io::Result<usize> {
-    // SAFETY: all-zero bytes are a mmsghdr: numbers that are 0 and pointers that are null.
+    // SAFETY: all-zero bytes are a valid mmsghdr: numbers that are 0 and pointers that are null.
     let mut headers = [const { unsafe { zeroed::<libc::mmsghdr>() } }; BATCH];
     for ((header, part), envelope) in headers.iter_mut().zip(parts).zip(envelopes.iter_mut()) {
         let header = &mut header.msg_hdr;
         header.msg_name = (&raw mut envelope.name).cast();
         header.msg_namelen = envelope.name_length as libc::socklen_t;
-        // The two are the same in memory, as the standard library promises.
+        // IoSliceMut and iovec have the same layout, as the standard library promises.
         header.msg_iov = (&raw mut *part).cast::<libc::iovec>();
         header.msg_iovlen = 1;
         if envelope.control_length > 0 {
@@ -179,9 +180,9 @@ fn transfer(
         }
     }
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: the kernel gets the headers that were filled above; each points to a name, one part and perhaps a control
-    // buffer of no more than the sizes it says, and the part to a buffer of the size it says. All of them are
-    // different, writable, and live until the end of this function. No timeout (null).
+    // SAFETY: the kernel gets the headers that were filled above. Each points to a name, one part and possibly a
+    // control buffer, and states no larger sizes than these have; the part points to a buffer of the size that it
+    // states. All of them are distinct, writable, and live until the end of this function. There is no timeout (null).
     let count = unsafe {
         libc::syscall(
             call,
@@ -193,7 +194,7 @@ fn transfer(
         )
     };
     let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-    // The types of the fields differ from one C library to the next.
+    // The types of the fields differ between C libraries.
     #[allow(clippy::unnecessary_cast)]
     for (envelope, header) in envelopes.iter_mut().zip(&headers).take(count) {
         envelope.name_length = header.msg_hdr.msg_namelen as usize;
@@ -203,7 +204,7 @@ fn transfer(
     Ok(count)
 }
 
-/// A batch of buffers. Pages that nobody has written to cost nothing.
+/// Allocates a batch of buffers. Pages that were never written take no memory.
 fn buffers<const SIZE: usize>() -> Box<[[u8; SIZE]]> {
     vec![[0; SIZE]; BATCH].into_boxed_slice()
 }

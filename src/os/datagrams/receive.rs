@@ -1,4 +1,4 @@
-//! The receiving half: a batch of datagrams with one recvmmsg.
+//! Receiving half: a batch of datagrams with one recvmmsg.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -6,33 +6,33 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use super::{BATCH, Control, Envelope, ReplyPath, buffers, transfer};
 use crate::os::net::unmapped;
 
-/// The most of a datagram that is kept, in bytes.
+/// Maximum number of bytes that are kept of a datagram.
 pub(super) const ARRIVAL: usize = 1500;
 
-/// With fewer in a batch than this, more can hardly have come meanwhile.
+/// Size of a batch below which hardly any further datagram has arrived meanwhile.
 const FEW: usize = 4;
 
-/// One batch of datagrams that arrived.
+/// One batch of received datagrams.
 pub struct Inbox {
     buffers: Box<[[u8; ARRIVAL]]>,
     envelopes: Box<[Envelope]>,
-    /// Datagrams of the last batch.
+    /// Number of datagrams in the last batch.
     count: usize,
 }
 
-/// One datagram.
+/// One received datagram.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
-    /// Its bytes (cut at 1500).
+    /// Content of the datagram, cut at 1500 bytes.
     pub bytes: &'a [u8],
-    /// Where it came from, un-mapped.
+    /// Source address, un-mapped.
     pub from: SocketAddr,
-    /// How to answer it.
+    /// Path of a reply to the datagram.
     pub path: ReplyPath,
 }
 
 impl Inbox {
-    /// An empty one.
+    /// Creates an empty inbox.
     pub fn new() -> Inbox {
         Inbox {
             buffers: buffers(),
@@ -41,13 +41,13 @@ impl Inbox {
         }
     }
 
-    /// Whether the last batch was so small that waiting costs less than asking again at once.
+    /// Whether the last batch was so small that waiting costs less than receiving again at once.
     pub fn is_drained(&self) -> bool {
         self.count < FEW
     }
 
-    /// Takes what has arrived, at most [`BATCH`]; how many. `WouldBlock` if nothing has. The batch before it is
-    /// forgotten.
+    /// Receives the datagrams that have arrived, at most [`BATCH`], and returns their number. Fails with `WouldBlock`
+    /// if there are none. The previous batch is discarded.
     pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
         self.count = 0;
         self.envelopes.fill(Envelope::TO_FILL);
@@ -59,7 +59,7 @@ impl Inbox {
         Ok(self.count)
     }
 
-    /// The datagrams of the last batch, in order; one from nowhere is left out.
+    /// Returns the datagrams of the last batch, in order, without those that have no source address.
     pub fn arrivals(&self) -> impl Iterator<Item = Arrival<'_>> {
         let arrived = self.buffers.iter().zip(&self.envelopes).take(self.count);
         arrived.filter_map(|(buffer, envelope)| {
@@ -84,15 +84,15 @@ impl Default for Inbox {
     }
 }
 
-/// To which of our addresses a datagram was sent (`None` if the kernel did not say, or if nothing can be sent from it),
-/// and the interface that a reply must leave through.
+/// Returns the address of ours to which a datagram was sent (`None` if the kernel did not report one, or if nothing can
+/// be sent from it), and the interface that a reply must leave through (0 if the routes decide).
 fn asked_address(control: &Control, length: usize) -> (Option<IpAddr>, u32) {
     let mut asked = None;
     let mut arrived_at = 0;
     for message in control.messages(length) {
         match message {
-            // in_pktinfo: the interface, then ipi_spec_dst, not ipi_addr, which is the broadcast address if it was sent
-            // to that.
+            // in_pktinfo: the interface, then ipi_spec_dst. ipi_addr is not used: it is the broadcast address if the
+            // datagram was sent to that.
             (libc::IPPROTO_IP, libc::IP_PKTINFO, [i, j, k, l, a, b, c, d, ..]) => {
                 asked = Some(IpAddr::V4(Ipv4Addr::new(*a, *b, *c, *d)));
                 arrived_at = u32::from_ne_bytes([*i, *j, *k, *l]);
@@ -108,13 +108,13 @@ fn asked_address(control: &Control, length: usize) -> (Option<IpAddr>, u32) {
         }
     }
     let local = asked.filter(|address| can_send_from(*address));
-    // Routes know better than we do through which interface a reply goes (a router may well be
-    // asked on one and answer on another); only a link-local address means nothing without one.
+    // The routes determine the interface of a reply (a router may be asked on one interface and answer on another).
+    // Only a link-local address has no meaning without an interface.
     let on_link = matches!(local, Some(IpAddr::V6(v6)) if v6.is_unicast_link_local());
     (local, if on_link { arrived_at } else { 0 })
 }
 
-/// Neither broadcast nor multicast.
+/// Whether datagrams can be sent from an address: it is neither unspecified nor broadcast nor multicast.
 pub(super) fn can_send_from(address: IpAddr) -> bool {
     let address = address.to_canonical();
     let is_broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());

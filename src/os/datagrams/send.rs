@@ -1,21 +1,21 @@
-//! The sending half: a batch of replies with one sendmmsg.
+//! Sending half: a batch of replies with one sendmmsg.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, UdpSocket};
 
 use super::{BATCH, Control, Envelope, REPLY, ReplyPath, buffers, transfer};
 
-/// Replies on their way out, at most [`BATCH`].
+/// Replies to send, at most [`BATCH`].
 pub struct Outbox {
     buffers: Box<[[u8; REPLY]]>,
-    /// One for each reply.
+    /// One envelope for each reply.
     envelopes: Vec<Envelope>,
-    /// Replies that are sent already.
+    /// Number of replies that are already sent.
     sent: usize,
 }
 
 impl Outbox {
-    /// An empty one.
+    /// Creates an empty outbox.
     pub fn new() -> Outbox {
         Outbox {
             buffers: buffers(),
@@ -24,8 +24,9 @@ impl Outbox {
         }
     }
 
-    /// Adds a reply: `write` writes it into the buffer and returns its length (0: none after all). False, and `write`
-    /// not called, if the box is full. (A box that could not be sent as a whole counts as full until the rest is sent.)
+    /// Adds a reply: `write` writes it into the buffer and returns its length in bytes (0 if there is no reply after
+    /// all). Returns false, without calling `write`, if the outbox is full. An outbox that was sent only in part counts
+    /// as full until the rest is sent.
     pub fn push(&mut self, path: ReplyPath, write: impl FnOnce(&mut [u8; REPLY]) -> usize) -> bool {
         let Some(buffer) = self.buffers.get_mut(self.envelopes.len()) else {
             return false;
@@ -40,8 +41,8 @@ impl Outbox {
         true
     }
 
-    /// Sends what is in the box and empties it. A reply that the network refuses is dropped (the
-    /// client asks again); `WouldBlock` leaves the rest in the box.
+    /// Sends all replies in the outbox and empties it. A reply that the network refuses is dropped (the client asks
+    /// again). If it fails with `WouldBlock`, the rest stays in the outbox.
     pub fn send(&mut self, socket: &UdpSocket) -> io::Result<()> {
         send_all(self.envelopes.len(), &mut self.sent, |from| {
             let mut pending = self.buffers.iter_mut().zip(&self.envelopes).skip(from);
@@ -58,7 +59,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Nothing in it.
+    /// Whether the outbox contains no replies.
     pub fn is_empty(&self) -> bool {
         self.envelopes.is_empty()
     }
@@ -70,8 +71,8 @@ impl Default for Outbox {
     }
 }
 
-/// Calls `send_from(sent)` until `sent` is `total`: it sends from that one on and says how many went
-/// out, or why the first of them did not.
+/// Calls `send_from(sent)` until `sent` is `total`. `send_from` sends the replies from this index on and returns the
+/// number of those sent, or the error of the first one.
 pub(super) fn send_all(
     total: usize,
     sent: &mut usize,
@@ -83,8 +84,8 @@ pub(super) fn send_all(
             Err(error) => match error.kind() {
                 io::ErrorKind::Interrupted => 0,
                 io::ErrorKind::WouldBlock => return Err(error),
-                // It belongs to the first of the rest (no route, a firewall, an address of ours that
-                // has gone): the others still go out.
+                // The error belongs to the first of the remaining replies (no route, a firewall, a local address that
+                // no longer exists). The others are still sent.
                 _ => 1,
             },
         };
@@ -92,8 +93,7 @@ pub(super) fn send_all(
     Ok(())
 }
 
-/// Writes the control message that says from which address to send; its length with padding, 0 for
-/// none.
+/// Writes the control message with the source address; returns its length with padding, or 0 if none is needed.
 fn set_local(control: &mut Control, path: ReplyPath) -> usize {
     let interface = path.interface.to_ne_bytes();
     match path.local {

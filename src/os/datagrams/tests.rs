@@ -12,7 +12,7 @@ fn client(address: &str) -> UdpSocket {
     client
 }
 
-/// Takes one batch, as soon as there is one.
+/// Receives one batch, as soon as there is one.
 fn receive(inbox: &mut Inbox, socket: &UdpSocket) -> usize {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
@@ -32,7 +32,7 @@ fn put(outbox: &mut Outbox, path: ReplyPath, bytes: &[u8]) -> bool {
     })
 }
 
-/// Asks the server at `asked` and gives what answered, from where.
+/// Asks the server at `asked` and returns the reply and its source address.
 fn ask(server: &UdpSocket, asked: SocketAddr) -> (Vec<u8>, SocketAddr) {
     let client = client(if asked.is_ipv4() {
         "127.0.0.1:0"
@@ -137,7 +137,7 @@ fn a_reply_that_the_network_refuses_does_not_hold_up_the_others() {
         interface: 0,
     };
     let bad = [
-        // Not an address of ours; a peer of the other family; nobody; everybody.
+        // A source address of another machine; a peer of the other family; port 0; broadcast.
         ReplyPath {
             local: Some("192.0.2.1".parse().unwrap()),
             ..good
@@ -188,7 +188,7 @@ fn a_full_box_takes_no_more_and_an_empty_reply_takes_no_room() {
 #[test]
 fn what_the_socket_cannot_take_yet_is_sent_later_and_nothing_twice() {
     use io::ErrorKind::{Interrupted, NetworkUnreachable, WouldBlock};
-    // What sendmmsg says in turn; from where it was asked to send.
+    // The results of sendmmsg, in order, and the indices from which it was asked to send.
     let mut says = vec![
         Ok(3),
         Err(Interrupted),
@@ -227,15 +227,15 @@ fn broadcast_and_multicast_are_never_answered_from() {
     }
 }
 
-/// A reply of this length that says which one it is.
+/// Returns a reply of this length that contains its number.
 fn numbered(number: usize, length: usize) -> Vec<u8> {
     let mut bytes = vec![number as u8; length];
     bytes[length / 2] = 0xaa;
     bytes
 }
 
-/// Sends two clients, one of which asked two addresses, replies of several lengths. Each gets its own in their order,
-/// from the address that it asked.
+/// Sends replies of several lengths to two clients, one of which asked two addresses. Each client gets its own replies
+/// in order, from the address that it asked.
 fn sends_all_in_order(server: &UdpSocket, asks: [&str; 2]) {
     let port = server.local_addr().unwrap().port();
     let clients = [client("127.0.0.1:0"), client("127.0.0.1:0")];

@@ -1,9 +1,9 @@
-//! A lock on a folder across processes, for changes that read first. Used where the server edits a
-//! release.json that another server on the same folder may edit too.
+//! A lock on a folder across processes, for changes that depend on what was read before. It is used where the server
+//! edits a release.json that another server on the same folder may edit too.
 //!
-//! The folder itself is locked (flock): that needs no file, works in a folder that cannot be written, and
-//! outlives every rename in it. Where a folder cannot be locked (NFS wants a file that is open for writing) a
-//! hidden file in it is.
+//! The folder itself is locked (flock): that needs no file, works in a folder that cannot be written, and outlives
+//! every rename in the folder. If a folder cannot be locked (NFS requires a file that is open for writing), a hidden
+//! file in the folder is locked instead.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -13,29 +13,29 @@ use rustix::io::Errno;
 
 use super::Folder;
 
-/// The file that is locked where the folder cannot be.
+/// Name of the file that is locked if the folder cannot be locked.
 const FILE: &str = ".luat-ota-lock";
 
-/// The time between two attempts.
+/// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// A lock; given back on drop.
+/// A lock, which is released on drop.
 #[derive(Debug)]
 pub struct FolderLock {
-    /// `None`: this file system has no locks.
+    /// The locked descriptor; `None` if this file system has no locks.
     _locked: Option<OwnedFd>,
 }
 
 impl Folder {
-    /// Locks the folder, waiting at most `patience` for its release; `None`: another process still holds the lock.
-    /// Blocks. Threads of one process exclude each other, too. Where there are no locks at all nobody is
+    /// Locks the folder, waiting at most `patience` for its release; `None` if another process still holds the lock.
+    /// Blocks. Threads of one process exclude each other, too. If the file system has no locks at all, nothing is
     /// excluded.
     pub fn lock(&self, patience: Duration) -> Option<FolderLock> {
         let end = Instant::now().checked_add(patience);
         let itself = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let file = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for (name, flags) in [(".", itself), (FILE, file | OFlags::NONBLOCK)] {
-            // A descriptor of its own: a lock belongs to it.
+            // The lock belongs to a descriptor, so each lock needs its own.
             let mode = Mode::from_raw_mode(0o664);
             let Ok(fd) = rustix::fs::openat(&self.fd, name, flags, mode) else {
                 continue;

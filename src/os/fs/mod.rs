@@ -1,8 +1,8 @@
-//! Files beneath a folder, opened without ever following a link, and their stamps. The scan and the
-//! snapshots read the firmware folder only through here.
+//! Files beneath a folder, opened without ever following a link, and their stamps. The scan and the snapshots read the
+//! firmware folder only through this module.
 //!
-//! A path is walked part by part, each part opened relative to the one before with O_NOFOLLOW: kernels before 5.6 do not
-//! have openat2 (`RESOLVE_BENEATH`).
+//! A path is opened part by part, each part relative to the one before with O_NOFOLLOW: kernels before 5.6 do not have
+//! openat2 (`RESOLVE_BENEATH`).
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -23,8 +23,7 @@ mod write;
 pub use lock::FolderLock;
 pub use unfinished::{Unfinished, sweep_unfinished};
 
-/// Which file, and in which state: two equal stamps mean the same bytes, as far as the file system
-/// can say.
+/// Identity and state of a file: two equal stamps mean the same bytes, as far as the file system can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileStamp {
     /// Device number.
@@ -39,7 +38,7 @@ pub struct FileStamp {
     pub ctime: i128,
 }
 
-/// What an entry of a folder is.
+/// Kind of an entry of a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryKind {
     /// A regular file.
@@ -52,14 +51,14 @@ pub enum EntryKind {
     Special,
 }
 
-/// One entry of a folder. `stamp` is of the entry itself (links are not followed).
+/// One entry of a folder. `stamp` belongs to the entry itself (links are not followed).
 #[derive(Clone, Debug)]
 pub struct FolderEntry {
-    /// Its name, as bytes of any kind.
+    /// Name of the entry, as arbitrary bytes.
     pub name: OsString,
-    /// What it is.
+    /// Kind of the entry.
     pub kind: EntryKind,
-    /// Its stamp.
+    /// Stamp of the entry.
     pub stamp: FileStamp,
 }
 
@@ -69,31 +68,30 @@ pub struct Folder {
     fd: OwnedFd,
 }
 
-/// Opening a folder that is not followed if it is a link.
+/// Flags to open a folder, but not through a link.
 const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Opening a folder only to walk through it: that needs no permission to list it.
+/// Flags to open a folder only to walk through it, which needs no permission to list it.
 const PASSAGE: OFlags = OFlags::PATH
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Opening a file to read it. O_NONBLOCK and O_NOCTTY matter if something else was put in its place
-/// a moment ago.
+/// Flags to open a file for reading. O_NONBLOCK and O_NOCTTY matter if something else has just been put in its place.
 const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
 
-/// Looking at an entry itself, without setting off an automount.
+/// Flags to examine an entry itself, without triggering an automount.
 const LOOK: AtFlags = AtFlags::SYMLINK_NOFOLLOW.union(AtFlags::NO_AUTOMOUNT);
 
 impl Folder {
-    /// Opens the root of a tree (following links: the person named it).
+    /// Opens the root of a tree. Links are followed, because a person named the path.
     pub fn open(path: &Path) -> io::Result<Folder> {
         let fd = rustix::fs::openat(
             CWD,
@@ -104,7 +102,7 @@ impl Folder {
         Ok(Folder { fd })
     }
 
-    /// Opens a folder directly inside, unless it is a link.
+    /// Opens a folder directly inside this one, unless it is a link.
     pub fn child(&self, name: &OsStr) -> io::Result<Folder> {
         if name.as_encoded_bytes().contains(&b'/') || name == "." || name == ".." || name.is_empty()
         {
@@ -123,7 +121,7 @@ impl Folder {
         parts.try_fold(itself, |folder, part| folder.child(part.as_ref()))
     }
 
-    /// Its entries, without `.` and `..`, sorted by name. One that vanishes meanwhile is left out.
+    /// Returns the entries, without `.` and `..`, sorted by name. Entries that vanish meanwhile are left out.
     pub fn entries(&self) -> io::Result<Vec<FolderEntry>> {
         let mut entries = Vec::new();
         self.for_each_entry(|entry| entries.push(entry))?;
@@ -131,9 +129,9 @@ impl Folder {
         Ok(entries)
     }
 
-    /// The same without most of what there may be very much of: of each class the first `most` by name are kept,
-    /// and the others counted. `class` gives the class of an entry; `None`: it is kept in any case. So that a
-    /// folder of a million files takes no more memory than one of a few.
+    /// Returns the entries in bounded memory, so that a folder of a million files takes no more than one of a few. Of
+    /// each class the first `most` entries by name are kept, and the others are counted. `class` returns the class of
+    /// an entry, or `None` to keep it in any case.
     pub fn entries_by_class<const N: usize>(
         &self,
         class: &dyn Fn(&OsStr, EntryKind) -> Option<usize>,
@@ -169,7 +167,7 @@ impl Folder {
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            // Not the type that getdents reports: some file systems do not know it.
+            // The type that getdents reports is not used: some file systems do not know it.
             let stat = match rustix::fs::statat(&self.fd, name, LOOK) {
                 Ok(stat) => stat,
                 Err(Errno::NOENT) => continue,
@@ -184,14 +182,14 @@ impl Folder {
         Ok(())
     }
 
-    /// The folder's own stamp: another `(dev, ino)` at the same path is another folder.
+    /// Returns the stamp of the folder. Another `(dev, ino)` at the same path means another folder.
     pub fn stamp(&self) -> io::Result<FileStamp> {
         Ok(stamp_of(&rustix::fs::fstat(&self.fd)?))
     }
 
-    /// Opens a regular file beneath this folder for reading: part by part, following no link, never
-    /// blocking on a FIFO. Anything but a regular file is an error (`InvalidInput`), and so is a path
-    /// that is empty, absolute, or has an empty part, `.` or `..` in it.
+    /// Opens a regular file beneath this folder for reading: part by part, following no link, never blocking on a FIFO.
+    /// Fails with `InvalidInput` for anything but a regular file, and for a path that is empty, absolute, or has an
+    /// empty part, `.` or `..` in it.
     pub fn open_file(&self, path: &str) -> io::Result<File> {
         if path
             .split('/')
@@ -204,7 +202,7 @@ impl Folder {
         };
         let mut parts = folders.split('/');
         let mut folder: Option<OwnedFd> = None;
-        // The first part is opened from here, each other one from the part before it.
+        // The first part is opened from this folder, each other part from the one before it.
         for part in parts.by_ref() {
             let from = folder.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
             folder = Some(rustix::fs::openat(from, part, PASSAGE, Mode::empty())?);
@@ -217,8 +215,8 @@ impl Folder {
 /// Opens `name` in `folder` if it is a regular file.
 fn open_regular(folder: impl AsFd, name: &str) -> io::Result<File> {
     let folder = folder.as_fd();
-    // Looked at before it is opened, because opening some devices does something; and again after,
-    // because it may have been exchanged in between.
+    // The kind is checked before opening, because opening some devices has an effect, and again afterwards, because the
+    // entry may have been exchanged in between.
     if kind_of(&rustix::fs::statat(folder, name, LOOK)?) != EntryKind::File {
         return Err(not_regular());
     }
@@ -236,12 +234,12 @@ fn not_a_path() -> io::Error {
     )
 }
 
-/// The error of what is no regular file where one is needed.
+/// Returns the error for an entry that is not a regular file where one is needed.
 pub fn not_regular() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
 }
 
-/// Whether the error is that a file is a folder, FIFO, socket, device or dangling chain of links.
+/// Whether the error means that a file is a folder, FIFO, socket, device or dangling chain of links.
 pub fn is_not_regular(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidInput
         || matches!(
@@ -250,10 +248,10 @@ pub fn is_not_regular(error: &io::Error) -> bool {
         )
 }
 
-/// Opens a file of the state folder to read it, if it is regular (links are followed). Never waits, as
-/// opening a FIFO would.
+/// Opens a file of the state folder for reading, if it is regular (links are followed). Never waits, as opening a FIFO
+/// would.
 pub fn open_to_read(path: &Path) -> io::Result<File> {
-    // Looked at before it is opened and again after, as in `open_regular`.
+    // The kind is checked before opening and again afterwards, as in `open_regular`.
     if !std::fs::metadata(path)?.is_file() {
         return Err(not_regular());
     }
@@ -265,18 +263,18 @@ pub fn open_to_read(path: &Path) -> io::Result<File> {
     Ok(File::from(fd))
 }
 
-/// The content of a file without its holes. A hole reads as one line end, so that the time to read a
-/// file depends on what is stored in it and not on its length.
+/// The content of a file without its holes. A hole is read as one line end, so that the time to read a file depends on
+/// what is stored in it and not on its length.
 #[derive(Debug)]
 pub struct Content {
     file: File,
-    /// Where the next byte is, and where the next hole begins (0: not looked for yet).
+    /// Offsets of the next byte and of the next hole (0: not determined yet).
     at: u64,
     hole: u64,
 }
 
 impl Content {
-    /// Reads from the beginning.
+    /// Creates a reader at the beginning of the file.
     pub fn new(file: File) -> Content {
         Content {
             file,
@@ -285,7 +283,7 @@ impl Content {
         }
     }
 
-    /// Begins again.
+    /// Moves the reader back to the beginning of the file.
     pub fn rewind(&mut self) -> io::Result<()> {
         (self.at, self.hole) = (0, 0);
         io::Seek::rewind(&mut self.file)
@@ -297,9 +295,9 @@ impl io::Read for Content {
         if self.at >= self.hole {
             let data = match rustix::fs::seek(&self.file, SeekFrom::Data(self.at)) {
                 Ok(data) => data,
-                // Nothing but a hole, or nothing at all, up to the end.
+                // There is only a hole, or nothing at all, up to the end.
                 Err(Errno::NXIO) => return Ok(0),
-                // A file system without holes.
+                // The file system does not support holes.
                 Err(_) => return self.read_on(into, u64::MAX),
             };
             self.hole = match rustix::fs::seek(&self.file, SeekFrom::Hole(data)) {
@@ -325,27 +323,26 @@ impl Content {
         let read = io::Read::read(&mut self.file, into.get_mut(..most).unwrap_or_default())?;
         self.at = self.at.saturating_add(read as u64);
         if read == 0 {
-            // Cut short meanwhile.
+            // The file was truncated meanwhile.
             self.hole = self.at;
         }
         Ok(read)
     }
 }
 
-/// The stamp of an open file.
+/// Returns the stamp of an open file.
 pub fn stamp(file: &File) -> io::Result<FileStamp> {
     Ok(stamp_of(&rustix::fs::fstat(file)?))
 }
 
-/// Creates a file in `folder` that has no name (O_TMPFILE, or create and unlink where that is not
-/// known). Only its owner may open it while it still has one. The error of the folder itself: not
-/// there, read-only, not ours.
+/// Creates a file in `folder` that has no name (O_TMPFILE, or create and unlink if that is not supported). Only the
+/// owner may open it while it still has a name. Fails with the error of the folder: missing, read-only, not ours.
 pub fn unnamed_file(folder: &Path) -> io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
     match rustix::fs::openat(CWD, folder, flags, Mode::RUSR | Mode::WUSR) {
         Ok(fd) => Ok(File::from(fd)),
-        // FUSE, some overlays and kernels before 3.11: the file system, or the kernel, does not know
-        // O_TMPFILE (docs/hazards.md 12).
+        // FUSE, some overlays and kernels before 3.11: the file system, or the kernel, does not support O_TMPFILE
+        // (docs/hazards.md 12).
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT | Errno::NOSYS) => {
             create_and_unlink(folder)
         }
@@ -353,8 +350,8 @@ pub fn unnamed_file(folder: &Path) -> io::Result<File> {
     }
 }
 
-/// The way of file systems without O_TMPFILE. The name begins with a dot, so a scan never takes it
-/// for firmware if a kill comes between the two calls.
+/// Creates a file without a name on a file system without O_TMPFILE. The temporary name begins with a dot, so that a
+/// scan never mistakes the file for firmware if the process is killed between the two calls.
 fn create_and_unlink(folder: &Path) -> io::Result<File> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
@@ -366,14 +363,14 @@ fn create_and_unlink(folder: &Path) -> io::Result<File> {
                 rustix::fs::unlink(&path)?;
                 return Ok(File::from(fd));
             }
-            // Left by a process of the same number that was killed: the next number is free.
+            // Left by a killed process with the same id. The next number may be free.
             Err(Errno::EXIST) if number < u32::MAX => continue,
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// Bytes that this process may still write into the file system of an open file.
+/// Returns the number of bytes that this process may still write into the file system of an open file.
 pub fn free_bytes(file: &File) -> io::Result<u64> {
     let about = rustix::fs::fstatvfs(file)?;
     Ok(about.f_bavail.saturating_mul(about.f_frsize))
@@ -388,7 +385,7 @@ fn kind_of(stat: &rustix::fs::Stat) -> EntryKind {
     }
 }
 
-// The types of the fields differ from one machine to the next; a size is never negative.
+// The types of the fields differ between machines; a size is never negative.
 #[allow(clippy::unnecessary_cast)]
 fn stamp_of(stat: &rustix::fs::Stat) -> FileStamp {
     let time = |seconds: i128, nanoseconds: i128| seconds * 1_000_000_000 + nanoseconds;

@@ -62,7 +62,7 @@ fn a_fifo_is_refused_at_once() {
     let dir = Scratch::new();
     fifo(&dir.path().join("pipe.bin"));
     let folder = Folder::open(dir.path()).unwrap();
-    // Without the look before it and O_NONBLOCK this would wait for a writer for ever.
+    // Without the preceding check and O_NONBLOCK this would wait for a writer without limit.
     let error = folder.open_file("pipe.bin").unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 }

@@ -1,9 +1,8 @@
-//! A large file on its way into a folder: it grows under a name that a scan takes for nothing, and gets
-//! its own name when it is complete, never in the place of another file. Used for what the operator
-//! uploads.
+//! A large file that is being written into a folder. It grows under a name that a scan ignores, and gets its own name
+//! when it is complete, never replacing another file. Used for the operator's uploads.
 //!
-//! An unfinished file is locked as long as its writer lives, which tells one that a kill left behind from one that
-//! another server is writing.
+//! An unfinished file is locked as long as its writer lives. The lock distinguishes a file that a killed process left
+//! behind from one that another server is writing.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -16,24 +15,24 @@ use rustix::io::Errno;
 
 use super::{EntryKind, FILE, Folder, free_bytes};
 
-/// How the name of an unfinished file begins and ends.
+/// Prefix and suffix of the name of an unfinished file.
 const BEGINS: &str = ".upload-";
 const ENDS: &str = ".part";
 
-/// Folders are looked into so deep for what kills left behind.
+/// Number of levels of folders that are searched for files of killed processes.
 const DEPTH: usize = 3;
 
-/// A file that grows. Removed when it is dropped before [`Unfinished::finish`].
+/// A file that grows. It is removed if it is dropped before [`Unfinished::finish`] has named it.
 #[derive(Debug)]
 pub struct Unfinished {
     folder: OwnedFd,
-    /// Empty when it has its own name.
+    /// Temporary name; empty when the file has its own name.
     name: String,
     file: File,
 }
 
 impl Folder {
-    /// Begins a file that will lie in this folder, or in one below it on the same file system.
+    /// Creates a file that will be placed in this folder, or in one below it on the same file system.
     pub fn unfinished(&self) -> io::Result<Unfinished> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let flags =
@@ -45,12 +44,12 @@ impl Folder {
             match rustix::fs::openat(&folder, &name, flags, Mode::from_raw_mode(0o644)) {
                 Ok(fd) => {
                     let file = File::from(fd);
-                    // Where there are no locks a sweep finds them all to be free, but only at a start.
+                    // Without locks, a sweep considers all unfinished files stale, but it runs only at a start.
                     let _no_locks_here =
                         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
                     return Ok(Unfinished { folder, name, file });
                 }
-                // Left by a process of the same number that was killed: the next number is free.
+                // Left by a killed process with the same id. The next number may be free.
                 Err(Errno::EXIST) if number < u32::MAX => {}
                 Err(error) => return Err(error.into()),
             }
@@ -59,18 +58,18 @@ impl Folder {
 }
 
 impl Unfinished {
-    /// Bytes that still have room on its file system.
+    /// Number of bytes that are free in the file system of the file.
     pub fn free_bytes(&self) -> io::Result<u64> {
         free_bytes(&self.file)
     }
 
-    /// Adds bytes.
+    /// Appends bytes.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)
     }
 
-    /// Makes sure that it will outlive a power cut, and gives it its name in `folder`. `false`: there is
-    /// something of this name; then it is gone.
+    /// Syncs the file, so that it survives a power cut, and gives it its name in `folder`. Returns `false`, and removes
+    /// the file, if something of this name exists.
     pub fn finish(mut self, folder: &Folder, name: &str) -> io::Result<bool> {
         self.file.sync_all()?;
         let from = &self.folder;
@@ -78,7 +77,7 @@ impl Unfinished {
         match rustix::fs::renameat_with(from, &self.name, to, name, RenameFlags::NOREPLACE) {
             Ok(()) => self.name.clear(),
             Err(Errno::EXIST) => return Ok(false),
-            // Several FUSE file systems do not know it, nor kernels before 3.15 (docs/hazards.md 12).
+            // Several FUSE file systems and kernels before 3.15 do not support RENAME_NOREPLACE (docs/hazards.md 12).
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
                 if !self.without_replacing(folder, name)? {
                     return Ok(false);
@@ -91,7 +90,7 @@ impl Unfinished {
         Ok(true)
     }
 
-    /// The same by link and unlink; where there are no links either, by a look and a rename.
+    /// Names the file by link and unlink, or on a file system without links by a check and a rename.
     fn without_replacing(&mut self, folder: &Folder, name: &str) -> io::Result<bool> {
         let (from, to) = (&self.folder, &folder.fd);
         match rustix::fs::linkat(from, &self.name, to, name, AtFlags::empty()) {
@@ -119,7 +118,7 @@ impl Drop for Unfinished {
     }
 }
 
-/// Removes the unfinished files that kills left behind in a folder and those below it; how many.
+/// Removes the unfinished files that killed processes left behind in a folder and those below it; returns their number.
 pub fn sweep_unfinished(folder: &Folder) -> usize {
     sweep(folder, DEPTH)
 }

@@ -1,8 +1,8 @@
-//! Writing a small file beneath a folder: whole or not at all, and following no link. Used where the
-//! server changes the firmware folder itself (a release.json).
+//! Atomic writing of a small file beneath a folder, following no link. Used where the server changes the firmware
+//! folder itself (a release.json).
 //!
-//! The new bytes lie for a moment in a file of another name beside it, which begins with a dot, so that a scan ignores
-//! it. One that a kill left behind is removed the next time that something is written there.
+//! The new bytes are first written to another file in the same folder, whose name begins with a dot, so that a scan
+//! ignores it. A file that a killed process left behind is removed the next time that something is written there.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -16,10 +16,10 @@ use rustix::io::Errno;
 
 use super::{EntryKind, FileStamp, Folder, LOOK, kind_of, not_a_path, stamp_of};
 
-/// How a file begins that is not finished yet.
+/// Prefix of the name of an unfinished file.
 const UNFINISHED: &str = ".luat-ota-new-";
 
-/// An unfinished file that has not changed for so long was left by a kill.
+/// Time without changes after which an unfinished file counts as left behind by a killed process.
 const STALE: Duration = Duration::from_secs(60 * 60);
 
 /// The permissions of a new file and of a new folder, before the umask.
@@ -27,7 +27,7 @@ const FILE_MODE: u32 = 0o644;
 const FOLDER_MODE: u32 = 0o755;
 
 impl Folder {
-    /// Makes a folder directly inside and opens it.
+    /// Creates a folder directly inside and opens it.
     pub fn make_child(&self, name: &str) -> io::Result<Folder> {
         rustix::fs::mkdirat(&self.fd, one_part(name)?, Mode::from_raw_mode(FOLDER_MODE))?;
         self.child(OsStr::new(name))
@@ -42,16 +42,16 @@ impl Folder {
         )?)
     }
 
-    /// Moves what is directly inside under this name into another folder of the same file system. `false`: something of
-    /// the new name is there.
+    /// Moves the entry of this name into another folder of the same file system. Returns `false` if something of the
+    /// new name exists.
     pub fn move_child(&self, name: &str, to: &Folder, new_name: &str) -> io::Result<bool> {
         let (name, new_name) = (one_part(name)?, one_part(new_name)?);
         rename_new(&self.fd, name, &to.fd, new_name)
     }
 
-    /// Puts a file of these bytes directly inside. `expected` is what lies there now: the file with this
-    /// stamp (its owner and permissions are kept), or with `None` nothing. `false`: something else lies
-    /// there, and it was left alone.
+    /// Writes a file with these bytes directly inside. `expected`: stamp of the current file (its owner and permissions
+    /// are kept), or `None` if no file may exist. Returns `false`, without a change, if the current entry is another
+    /// one.
     pub fn put_file(
         &self,
         name: &str,
@@ -73,8 +73,8 @@ impl Folder {
         if !matches!(put, Ok(true)) {
             rustix::fs::unlinkat(&self.fd, &beside, AtFlags::empty()).ok();
         }
-        // Not every file system lets a folder be synced; the file is there all the same. The folder may
-        // be open to walk through only, so it is opened anew.
+        // Not every file system lets a folder be synced; the file exists all the same. The folder may be open to walk
+        // through only, so it is opened again.
         let again = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         if let Ok(folder) = rustix::fs::openat(&self.fd, ".", again, Mode::empty()) {
             rustix::fs::fsync(&folder).ok();
@@ -82,7 +82,7 @@ impl Folder {
         put
     }
 
-    /// Writes the new file, with owner and permissions of the old one as far as that may be done.
+    /// Writes the new file, with the owner and permissions of the old one as far as permitted.
     fn fill(
         &self,
         mut file: File,
@@ -102,7 +102,7 @@ impl Folder {
         file.sync_all()
     }
 
-    /// Gives the new file its name, if what lies there is what was expected.
+    /// Gives the new file its name, if the current entry is the expected one.
     fn exchange(&self, beside: &str, name: &str, expected: Option<FileStamp>) -> io::Result<bool> {
         let fd = &self.fd;
         let there = match rustix::fs::statat(fd, name, LOOK) {
@@ -125,7 +125,7 @@ impl Folder {
         Ok(true)
     }
 
-    /// Removes what kills left behind.
+    /// Removes files that killed processes left behind.
     fn sweep(&self) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let Some(before) = now.ok().and_then(|now| now.checked_sub(STALE)) else {
@@ -144,12 +144,12 @@ impl Folder {
     }
 }
 
-/// Gives a file or folder another name that nothing has. `false`: something has it.
+/// Renames a file or folder to a name that is free. Returns `false` if the name is not free.
 fn rename_new(from: &OwnedFd, name: &str, to: &OwnedFd, new: &str) -> io::Result<bool> {
     match rustix::fs::renameat_with(from, name, to, new, RenameFlags::NOREPLACE) {
         Ok(()) => return Ok(true),
         Err(Errno::EXIST) => return Ok(false),
-        // Several FUSE file systems do not know it, nor kernels before 3.15 (docs/hazards.md 12).
+        // Several FUSE file systems and kernels before 3.15 do not support RENAME_NOREPLACE (docs/hazards.md 12).
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {}
         Err(error) => return Err(error.into()),
     }
@@ -162,7 +162,7 @@ fn rename_new(from: &OwnedFd, name: &str, to: &OwnedFd, new: &str) -> io::Result
     Ok(true)
 }
 
-/// A name with nothing in it that leads elsewhere.
+/// Returns the name, or fails if the name is not a single part of a path inside the folder.
 fn one_part(name: &str) -> io::Result<&str> {
     if matches!(name, "" | "." | "..") || name.contains(['/', '\0']) {
         return Err(not_a_path());

@@ -1,8 +1,8 @@
-//! Sockets: listeners with the options that keep stalled clients cheap (docs/hazards.md 13–15), and the
-//! few calls that the standard library does not have.
+//! Sockets: listeners with the options that keep stalled clients cheap (docs/hazards.md 13–15), and the few calls that
+//! the standard library does not have.
 //!
-//! Options are set on the listener: Linux gives every connection the options of the listener it came from, so an
-//! accept costs one call.
+//! Options are set on the listener: on Linux every connection inherits the options of its listener, so an accept costs
+//! one call.
 #![allow(unsafe_code)]
 
 use std::io::{self, IoSlice};
@@ -17,27 +17,27 @@ use rustix::net::{
 
 use super::without::Feature;
 
-/// Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn.
+/// Number of connections that may wait to be accepted. The kernel lowers it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 
-/// Options of a listener, inherited by what it accepts.
+/// Options of a listener, inherited by the connections that it accepts.
 #[derive(Clone, Copy, Debug)]
 pub struct TcpOptions {
-    /// SO_RCVBUF in bytes.
+    /// Size of the receive buffer in bytes (SO_RCVBUF).
     pub receive_buffer: usize,
-    /// SO_SNDBUF in bytes; `None` leaves the kernel's.
+    /// Size of the send buffer in bytes (SO_SNDBUF); `None` leaves the kernel's default.
     pub send_buffer: Option<usize>,
-    /// TCP_USER_TIMEOUT.
+    /// Time-out for unacknowledged data (TCP_USER_TIMEOUT).
     pub user_timeout: Duration,
-    /// TCP_DEFER_ACCEPT, set only where tcp_syncookies is on.
+    /// Time to wait for the first data before accepting (TCP_DEFER_ACCEPT), set only if tcp_syncookies is on.
     pub defer_accept: Option<Duration>,
 }
 
-/// A non-blocking listener (SO_REUSEADDR; an IPv6 wildcard takes IPv4 as well; a large backlog).
-/// Options that the kernel does not know are left out.
+/// Creates a non-blocking listener (SO_REUSEADDR; an IPv6 wildcard takes IPv4 as well; a large backlog). Options that
+/// the kernel does not support are left out.
 pub fn listen(address: SocketAddr, options: &TcpOptions) -> io::Result<TcpListener> {
     let socket = socket(address, SocketType::STREAM)?;
-    // Without it a restart has to wait for the last connections of the old server.
+    // Without SO_REUSEADDR a restart has to wait for the last connections of the old server.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     set_options(&socket, options);
     rustix::net::bind(&socket, &address)?;
@@ -45,16 +45,16 @@ pub fn listen(address: SocketAddr, options: &TcpOptions) -> io::Result<TcpListen
     Ok(TcpListener::from(socket))
 }
 
-/// Sets the same options on a listener that came from elsewhere (systemd).
+/// Sets these options on a listener that this process did not open (systemd).
 pub fn adopt_listener(listener: &TcpListener, options: &TcpOptions) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     set_options(listener, options);
-    // To listen once more only changes the backlog.
+    // A second listen() only changes the backlog.
     rustix::net::listen(listener, BACKLOG)?;
     Ok(())
 }
 
-/// A new non-blocking socket for this address.
+/// Creates a non-blocking socket for this address.
 fn socket(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
@@ -63,15 +63,15 @@ fn socket(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, kind, flags, None)?;
     if let SocketAddr::V6(address) = address {
-        // Said both ways, because the default is a setting of the machine.
+        // Set in both cases, because the default is a setting of the machine.
         let only = !address.ip().is_unspecified() && address.ip().to_ipv4_mapped().is_none();
         sockopt::set_ipv6_v6only(&socket, only)?;
     }
     Ok(socket)
 }
 
-/// Every option is worth having alone, so one that is refused does not keep the others out. They
-/// come before listen(): the window scale is agreed on in the handshake.
+/// Sets the options of a listener. Each one is useful alone, so a refused option does not prevent the others. They must
+/// be set before listen(), because the window scale is negotiated in the handshake.
 fn set_options(socket: impl AsFd, options: &TcpOptions) {
     let socket = socket.as_fd();
     sockopt::set_socket_recv_buffer_size(socket, options.receive_buffer).ok();
@@ -80,8 +80,8 @@ fn set_options(socket: impl AsFd, options: &TcpOptions) {
     }
     let timeout = u32::try_from(options.user_timeout.as_millis()).unwrap_or(u32::MAX);
     sockopt::set_tcp_user_timeout(socket, timeout).ok();
-    // A reply is written whole; holding its last part back until the one before it is acknowledged
-    // only costs a module a round trip.
+    // A reply is written as a whole. Delaying its last part until the one before is acknowledged would only cost a
+    // module a round trip.
     sockopt::set_tcp_nodelay(socket, true).ok();
     if let Some(wait) = options.defer_accept
         && Feature::DeferAccept.available().is_ok()
@@ -92,8 +92,8 @@ fn set_options(socket: impl AsFd, options: &TcpOptions) {
     }
 }
 
-/// Without SYN cookies, deferred connections that stay silent fill the queue and keep everyone else
-/// out (docs/hazards.md 15).
+/// Whether SYN cookies are on. Without them, deferred connections that stay silent fill the queue and keep all other
+/// clients out (docs/hazards.md 15).
 fn syncookies() -> bool {
     std::fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies")
         .is_ok_and(|text| !matches!(text.trim(), "0" | ""))
@@ -107,7 +107,7 @@ pub fn is_early(error: &io::Error) -> bool {
     )
 }
 
-/// A socket option that is one int and that rustix does not know.
+/// Sets a socket option that is one int and that rustix does not support.
 pub(super) fn set_int(
     socket: BorrowedFd<'_>,
     level: i32,
@@ -132,17 +132,17 @@ pub(super) fn set_int(
     }
 }
 
-/// A non-blocking UDP socket that reports to which address a datagram came (IP_PKTINFO and
+/// Creates a non-blocking UDP socket that reports the address to which a datagram was sent (IP_PKTINFO and
 /// IPV6_RECVPKTINFO).
 pub fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = socket(address, SocketType::DGRAM)?;
     report_addresses(&socket)?;
-    // No SO_REUSEADDR: with it a second server would silently take the datagrams of the first.
+    // SO_REUSEADDR is not set: with it a second server would silently take the datagrams of the first.
     rustix::net::bind(&socket, &address)?;
     Ok(UdpSocket::from(socket))
 }
 
-/// Sets the same options on a socket that came from elsewhere (systemd).
+/// Prepares a UDP socket like [`bind_udp`] that this process did not open (systemd).
 pub fn adopt_udp(socket: &UdpSocket) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     report_addresses(socket)
@@ -158,15 +158,15 @@ fn report_addresses(socket: impl AsFd) -> io::Result<()> {
     }
 }
 
-/// accept4: the stream is non-blocking and close-on-exec, the address [`unmapped`]. `WouldBlock`: nothing waits.
-/// `Interrupted`: the connection that waited has ended or may not be taken (accept(2), "Error handling"); the next one
-/// may be well.
+/// Accepts a connection (accept4): the stream is non-blocking and close-on-exec, the address [`unmapped`]. Fails with
+/// `WouldBlock` if no connection waits, and with `Interrupted` if the waiting connection has ended or may not be
+/// accepted (accept(2), "Error handling"); the next one may succeed.
 pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let interrupted = || io::ErrorKind::Interrupted.into();
     match rustix::net::acceptfrom_with(listener, flags) {
         Ok((stream, peer)) => {
-            // Always there for TCP; a connection from nowhere is dropped.
+            // TCP always reports an address. A connection without one is dropped.
             let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
             let peer = peer.ok_or_else(interrupted)?;
             Ok((TcpStream::from(stream), unmapped(peer)))
@@ -187,7 +187,7 @@ pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     }
 }
 
-/// Sends `head` and then `body` in one call; how many bytes of both were taken. `more`: more
+/// Sends `head` and then `body` in one call; returns the number of bytes of both that were taken. `more`: more data
 /// follows at once (MSG_MORE). Never raises SIGPIPE.
 pub fn send(stream: &TcpStream, head: &[u8], body: &[u8], more: bool) -> io::Result<usize> {
     let mut flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
@@ -196,7 +196,7 @@ pub fn send(stream: &TcpStream, head: &[u8], body: &[u8], more: bool) -> io::Res
     loop {
         let mut control = SendAncillaryBuffer::default();
         let sent = match body {
-            // What is in one piece costs the kernel less so.
+            // For a single piece of data, send costs the kernel less than sendmsg.
             [] => rustix::net::send(stream, head, flags),
             _ => rustix::net::sendmsg(stream, &parts, &mut control, flags),
         };
@@ -207,22 +207,22 @@ pub fn send(stream: &TcpStream, head: &[u8], body: &[u8], more: bool) -> io::Res
     }
 }
 
-/// TCP_CORK for all connections that this listener will accept: what is sent leaves in full segments, and the
-/// rest of it together with the FIN. It saves the kernel, here and there, a fifth of the work of a short connection.
-/// Only for a protocol where every reply ends in a close or a shutdown: without one, the rest waits for 200 ms.
+/// Sets TCP_CORK for all connections that this listener will accept: data is sent in full segments, and the rest
+/// together with the FIN. This saves the kernel about a fifth of the work of a short connection. Only for a protocol in
+/// which every reply ends with a close or a shutdown: otherwise the rest waits for 200 ms.
 pub fn cork(listener: &TcpListener) -> io::Result<()> {
     sockopt::set_tcp_cork(listener, true)?;
     Ok(())
 }
 
-/// Takes back what [`cork`] has set, for one connection: what is sent leaves at once.
+/// Removes TCP_CORK ([`cork`]) from one connection: data is sent at once.
 pub fn uncork(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_cork(stream, false)?;
     Ok(())
 }
 
-/// sendfile: up to `count` bytes of `file` from `offset` on; how many were taken (0: the file ended).
-/// SIGPIPE must be ignored, as [`super::process::Signals::catch`] does: sendfile cannot be told.
+/// Sends up to `count` bytes of `file` from `offset` on (sendfile); returns the number of bytes taken (0: the file
+/// ended). SIGPIPE must be ignored, as [`super::process::Signals::catch`] does: sendfile has no flag for it.
 pub fn send_file(
     stream: &TcpStream,
     file: BorrowedFd<'_>,
@@ -238,12 +238,12 @@ pub fn send_file(
     }
 }
 
-/// Bytes that were written and are not acknowledged yet (SIOCOUTQ). After our FIN it counts as one
-/// more, until the peer has acknowledged that as well.
+/// Number of bytes that were written and are not acknowledged yet (SIOCOUTQ). Our FIN counts as one more, until the
+/// peer has acknowledged it as well.
 pub fn unacknowledged(stream: &TcpStream) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: the descriptor is open as long as the borrowed stream; SIOCOUTQ (which is TIOCOUTQ by
-    // another name) writes one int to the address it is given, and that is where `bytes` is.
+    // SAFETY: the descriptor is open as long as the borrowed stream; SIOCOUTQ (another name of TIOCOUTQ) writes one int
+    // to the address that it is given, which is the address of `bytes`.
     let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ as _, &raw mut bytes) };
     match result {
         0 => Ok(usize::try_from(bytes).unwrap_or(0)),
@@ -251,17 +251,17 @@ pub fn unacknowledged(stream: &TcpStream) -> io::Result<usize> {
     }
 }
 
-/// Whether the peer's kernel answers (TCP_INFO): false while what was sent is sent again and no acknowledgement came for
-/// it. A peer with a closed window answers, also where it throws away what it had room for before.
+/// Whether the peer's kernel answers (TCP_INFO): false while data is retransmitted without an acknowledgement. A peer
+/// with a closed window answers, even if it discards data for which it had room before.
 pub fn answers(stream: &TcpStream) -> io::Result<bool> {
-    /// `struct tcp_info` up to `tcpi_last_ack_recv`: eight single bytes, then numbers of four.
+    /// Size of `struct tcp_info` up to `tcpi_last_ack_recv`: eight single bytes, then numbers of four bytes.
     const ROOM: usize = 60;
-    /// An acknowledgement may take this many milliseconds.
+    /// Time that an acknowledgement may take, in milliseconds.
     const ON_ITS_WAY: u32 = 3000;
     let mut info = [0_u8; ROOM];
     let mut size = ROOM as libc::socklen_t;
-    // SAFETY: the descriptor is open as long as the borrowed stream; the kernel writes at most `size` bytes to
-    // the address of `info`, which has as many, and the number of those to `size`.
+    // SAFETY: the descriptor is open as long as the borrowed stream; the kernel writes at most `size` bytes to the
+    // address of `info`, which has that size, and the number of bytes written to `size`.
     let result = unsafe {
         libc::getsockopt(
             stream.as_raw_fd(),
@@ -283,60 +283,60 @@ pub fn answers(stream: &TcpStream) -> io::Result<bool> {
     Ok(retransmits == 0 || acknowledged <= sent || sent < ON_ITS_WAY)
 }
 
-/// Sends bytes at once on a connection that holds back what does not fill a segment ([`cork`]). How many were
+/// Sends bytes at once on a connection that holds back incomplete segments ([`cork`]). Returns the number of bytes
 /// taken.
 pub fn send_at_once(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     let sent = send(stream, bytes, &[], false);
-    // Taking the cork out pushes what it held.
+    // Removing TCP_CORK sends the data that was held back.
     sockopt::set_tcp_cork(stream, false)?;
     sockopt::set_tcp_cork(stream, true)?;
     sent
 }
 
-/// Bytes that have arrived and are not read yet (FIONREAD).
+/// Number of bytes that have arrived and are not read yet (FIONREAD).
 pub fn unread(stream: &TcpStream) -> io::Result<usize> {
     let bytes = rustix::io::ioctl_fionread(stream)?;
     Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
 }
 
-/// SO_KEEPALIVE with this idle time (whole seconds, at least one).
+/// Turns on keep-alive (SO_KEEPALIVE) with this idle time (whole seconds, at least one).
 pub fn keep_alive(stream: &TcpStream, idle: Duration) -> io::Result<()> {
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, idle.max(Duration::from_secs(1)))?;
     Ok(())
 }
 
-/// SO_SNDBUF (the kernel takes twice as much), of all connections that this listener will accept.
+/// Sets the send buffer of all connections that this listener will accept (SO_SNDBUF; the kernel doubles the size).
 pub fn send_buffer(listener: &TcpListener, bytes: usize) -> io::Result<()> {
     sockopt::set_socket_send_buffer_size(listener, bytes)?;
     Ok(())
 }
 
-/// Gives a connection a send buffer of `bytes` (as far as net.core.wmem_max goes), which the kernel may make
-/// as large as the connection is fast (SO_BUF_LOCK). The error ENOPROTOOPT: it cannot (before Linux 5.15), and keeps
-/// that size.
+/// Gives a connection a send buffer of `bytes` (limited by net.core.wmem_max), which the kernel may enlarge according
+/// to the speed of the connection (SO_BUF_LOCK). Fails with ENOPROTOOPT before Linux 5.15: the buffer then keeps this
+/// size.
 pub fn free_send_buffer(stream: &TcpStream, bytes: u64) -> io::Result<()> {
-    // The kernel takes twice as much.
+    // The kernel doubles the size.
     let half = usize::try_from(bytes / 2).unwrap_or(usize::MAX);
     sockopt::set_socket_send_buffer_size(stream, half)?;
-    /// Not in the libc crate; the same number on all machines that we are built for.
+    /// Number of the option, which the libc crate does not have. It is the same on all supported machines.
     const SO_BUF_LOCK: libc::c_int = 72;
-    /// The receive buffer alone stays as it was set.
+    /// Value that locks only the receive buffer at its size.
     const RECEIVE: libc::c_int = 2;
     set_int(stream.as_fd(), libc::SOL_SOCKET, SO_BUF_LOCK, RECEIVE)
 }
 
-/// TCP_USER_TIMEOUT of this connection alone: a shorter one before the close (docs/hazards.md 14).
+/// Sets TCP_USER_TIMEOUT of this connection alone: a shorter one before the close (docs/hazards.md 14).
 pub fn user_timeout(stream: &TcpStream, timeout: Duration) -> io::Result<()> {
     let milliseconds = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
     sockopt::set_tcp_user_timeout(stream, milliseconds)?;
     Ok(())
 }
 
-/// SO_MAX_PACING_RATE: the kernel sends at most this many bytes per second on this connection. The error
-/// ENOPROTOOPT: it cannot (before Linux 3.13).
+/// Limits the rate of this connection to `bytes_per_second` (SO_MAX_PACING_RATE). Fails with ENOPROTOOPT before Linux
+/// 3.13.
 pub fn pace(stream: &TcpStream, bytes_per_second: u64) -> io::Result<()> {
-    // All bits set would mean: no limit.
+    // All bits set would mean no limit.
     let most = u32::MAX.saturating_sub(1);
     let rate = u32::try_from(bytes_per_second).unwrap_or(most).min(most);
     let level = libc::SOL_SOCKET;
@@ -348,8 +348,8 @@ pub fn pace(stream: &TcpStream, bytes_per_second: u64) -> io::Result<()> {
     )
 }
 
-/// The next close resets the connection: what was not acknowledged is thrown away at once instead of
-/// being held by the kernel for minutes. For connections that are given up, never for one that ends.
+/// Makes the next close reset the connection: unacknowledged data is discarded at once, and not held by the kernel for
+/// minutes. For connections that are given up, never for one that ends normally.
 pub fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_socket_linger(stream, Some(Duration::ZERO))?;
     Ok(())
@@ -360,9 +360,8 @@ pub fn unmapped(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// The addresses of this machine's interfaces, loopback left out: for the line that says where
-/// modules can reach us. Left out as well are those that are good on one link only (169.254/16,
-/// fe80::/10). IPv4 first; empty if the kernel will not say.
+/// Returns the addresses of this machine's interfaces, for the log line on where modules can reach the server. Loopback
+/// and link-local addresses (169.254/16, fe80::/10) are left out. IPv4 first; empty if the kernel does not tell.
 pub fn own_addresses() -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = interface_addresses()
         .into_iter()
@@ -378,13 +377,14 @@ pub fn own_addresses() -> Vec<IpAddr> {
     addresses
 }
 
-/// Every address of every interface that is up.
+/// Returns every address of every interface that is up.
 fn interface_addresses() -> Vec<IpAddr> {
     let mut first: *mut libc::ifaddrs = std::ptr::null_mut();
     let mut addresses = Vec::new();
-    // SAFETY: getifaddrs writes one pointer to the address it is given. If it succeeded, that is null or the first entry
-    // of a list that stays until freeifaddrs; nothing of the list is kept after it. ifa_addr of an entry is null or a
-    // whole address of the family that it begins with; it is read as if unaligned, because nobody promises more.
+    // SAFETY: getifaddrs writes one pointer to the address that it is given. If it succeeds, that pointer is null or
+    // the first entry of a list that is valid until freeifaddrs; nothing of the list is kept after that. ifa_addr of an
+    // entry is null or a whole address of the family that it begins with; it is read as unaligned, because nothing
+    // guarantees more.
     unsafe {
         if libc::getifaddrs(&raw mut first) != 0 {
             return addresses;

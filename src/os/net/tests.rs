@@ -11,7 +11,7 @@ const OPTIONS: TcpOptions = TcpOptions {
     defer_accept: None,
 };
 
-/// A connection through a listener: our end, the client's end.
+/// Returns both ends of a connection through a listener: ours and the client's.
 fn connected(options: &TcpOptions) -> (TcpStream, TcpStream) {
     let listener = listen("127.0.0.1:0".parse().unwrap(), options).unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -21,7 +21,7 @@ fn connected(options: &TcpOptions) -> (TcpStream, TcpStream) {
     (wait_for(|| accept(&listener)).0, client)
 }
 
-/// Until it does not say "would block" any more.
+/// Calls `f` until it no longer fails with `WouldBlock`, for at most 10 seconds.
 #[track_caller]
 fn wait_for<T>(mut f: impl FnMut() -> io::Result<T>) -> T {
     let end = Instant::now() + Duration::from_secs(10);
@@ -56,7 +56,7 @@ fn nothing_to_accept_does_not_block() {
 #[test]
 fn what_is_accepted_has_the_options_of_its_listener() {
     let (mut stream, client) = connected(&OPTIONS);
-    // The kernel doubles what it is told, for its own book-keeping.
+    // The kernel doubles the given size, for its own book-keeping.
     assert_eq!(sockopt::socket_recv_buffer_size(&stream).unwrap(), 16 << 10);
     assert_eq!(sockopt::socket_send_buffer_size(&stream).unwrap(), 64 << 10);
     assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), 120_000);
@@ -87,7 +87,7 @@ fn accept_is_deferred_only_with_syn_cookies() {
     let listener = listen("127.0.0.1:0".parse().unwrap(), &options).unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     if syncookies() {
-        // Connected as far as the client knows, but silent: nothing to accept yet.
+        // For the client the connection exists, but it is silent: there is nothing to accept yet.
         assert_eq!(accept(&listener).unwrap_err().kind(), ErrorKind::WouldBlock);
     }
     client.write_all(b"GET").unwrap();
@@ -100,7 +100,7 @@ fn accept_is_deferred_only_with_syn_cookies() {
 #[test]
 fn an_ipv6_wildcard_takes_ipv4_and_says_so_unmapped() {
     let Ok(listener) = listen("[::]:0".parse().unwrap(), &OPTIONS) else {
-        // A kernel without IPv6: the IPv4 wildcard must do.
+        // The kernel has no IPv6, so the IPv4 wildcard must work.
         listen("0.0.0.0:0".parse().unwrap(), &OPTIONS).unwrap();
         return;
     };
@@ -109,7 +109,7 @@ fn an_ipv6_wildcard_takes_ipv4_and_says_so_unmapped() {
     let (_, peer) = wait_for(|| accept(&listener));
     assert_eq!(peer, client.local_addr().unwrap());
     assert!(peer.is_ipv4());
-    // The same port of IPv4 is taken by it.
+    // The listener has also taken the same port of IPv4.
     let second = listen(SocketAddr::from(([0, 0, 0, 0], port)), &OPTIONS);
     assert_eq!(second.unwrap_err().kind(), ErrorKind::AddrInUse);
 }
@@ -174,7 +174,7 @@ fn a_full_socket_says_would_block_and_counts_what_is_not_acknowledged() {
 #[test]
 fn a_peer_that_has_gone_is_an_error_and_no_signal() {
     let (stream, client) = connected(&OPTIONS);
-    // Unread bytes make the close a reset.
+    // Because of unread bytes, the close resets the connection.
     send(&stream, b"x", b"", false).unwrap();
     until(|| unread(&client).unwrap() == 1);
     drop(client);

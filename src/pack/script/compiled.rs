@@ -7,7 +7,7 @@ use nom::{IResult, Parser};
 
 use super::Identity;
 
-/// How wide a core's integers and numbers are. Modules refuse scripts that were compiled for the other width.
+/// Width of a core's integers and numbers. Modules refuse scripts that were compiled for the other width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IntegerSize {
     /// 4 bytes: most cores.
@@ -17,7 +17,7 @@ pub enum IntegerSize {
 }
 
 impl IntegerSize {
-    /// The size of integers of so many bits (`script.bitw` of info.json).
+    /// Returns the size of integers of this number of bits (`script.bitw` of info.json).
     pub fn of_bits(bits: u64) -> Option<IntegerSize> {
         match bits {
             32 => Some(IntegerSize::Four),
@@ -26,7 +26,7 @@ impl IntegerSize {
         }
     }
 
-    /// In bits.
+    /// Size in bits.
     pub fn bits(self) -> u8 {
         self.bytes() * 8
     }
@@ -39,22 +39,22 @@ impl IntegerSize {
     }
 }
 
-/// The instruction that assigns to a field of an upvalue: a global.
+/// Code of the instruction that assigns to a field of an upvalue: a global.
 const SET_GLOBAL: u32 = 8;
 
-/// Set in an operand that is the number of a constant.
+/// Bit that is set in an operand if the operand is the number of a constant.
 const IS_CONSTANT: u32 = 0x100;
 
-/// Most instructions and constants of a function that is read.
+/// Maximum number of instructions, and of constants, of a function that is parsed.
 const MOST: u32 = 1 << 18;
 
-/// The size of a compiled script's integers. `None`: it is none of Lua 5.3.
+/// Returns the size of a compiled script's integers; `None` if the script is not one of Lua 5.3.
 pub(super) fn integer_size(bytes: &[u8]) -> Option<IntegerSize> {
     let (_, size) = header(bytes).ok()?;
     Some(size)
 }
 
-/// `PROJECT` and `VERSION`, where the main function assigns one constant to them.
+/// Returns `PROJECT` and `VERSION`, if the main function assigns one constant to them.
 pub(super) fn identity(bytes: &[u8]) -> Identity {
     let mut identity = Identity::default();
     let mut assigned = Vec::new();
@@ -66,7 +66,7 @@ pub(super) fn identity(bytes: &[u8]) -> Identity {
         constants.get(number).copied().flatten()
     };
     for instruction in code {
-        // 6 bits of code, 8 of A, 9 of C, 9 of B.
+        // An instruction has, from the lowest bit, 6 bits of code, 8 of A, 9 of C, 9 of B.
         let (key, value) = (instruction >> 23, instruction >> 14 & 0x1ff);
         if instruction & 0x3f == SET_GLOBAL
             && let Some(key) = text(key)
@@ -77,7 +77,7 @@ pub(super) fn identity(bytes: &[u8]) -> Identity {
     identity
 }
 
-/// The header of a compiled script, and the number of upvalues behind it.
+/// Parses the header of a compiled script, and the number of upvalues after it.
 fn header(input: &[u8]) -> IResult<&[u8], IntegerSize> {
     let (rest, _) = tag(&b"\x1bLua\x53\x00\x19\x93\r\n\x1a\n\x04\x04\x04"[..]).parse(input)?;
     let (rest, (integer, number)) = (u8, u8).parse(rest)?;
@@ -91,12 +91,12 @@ fn header(input: &[u8]) -> IResult<&[u8], IntegerSize> {
     Ok((rest, size))
 }
 
-/// The instructions of the main function, and its constants; `None` where one is no text.
+/// Instructions of the main function, and its constants; `None` for a constant that is not a text.
 type MainFunction<'a> = (Vec<u32>, Vec<Option<&'a [u8]>>);
 
 fn main_function(input: &[u8]) -> IResult<&[u8], MainFunction<'_>> {
     let (rest, size) = header(input)?;
-    // Its source's name, first and last line, parameters, "is it variadic", registers.
+    // Source name, first and last line, number of parameters, "is it variadic", number of registers.
     let (rest, _) = (text, le_u32, le_u32, take(3_usize)).parse(rest)?;
     let count = |input| nom::combinator::verify(le_u32, |count| *count <= MOST).parse(input);
     let (rest, code) = length_count(count, le_u32).parse(rest)?;
@@ -118,7 +118,7 @@ fn constant(input: &[u8], size: IntegerSize) -> IResult<&[u8], Option<&[u8]>> {
     }
 }
 
-/// A text: its length and one more as a byte, or 255 and as four bytes; 0 for none.
+/// Parses a text: its length plus one as a byte, or 255 and then as four bytes; 0 for no text.
 fn text(input: &[u8]) -> IResult<&[u8], &[u8]> {
     let (rest, short) = u8(input)?;
     let (rest, length) = match short {

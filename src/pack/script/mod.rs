@@ -10,7 +10,7 @@ use super::luadb::ImageFile;
 
 pub use compiled::IntegerSize;
 
-/// What a script says that it is. `None`: its main file has no literal for it, or more than one.
+/// Project and version of a script. `None` if the main file has no literal for the value, or different ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// `PROJECT`.
@@ -20,7 +20,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads `main.lua` or `main.luac`.
+    /// Parses `main.lua` or `main.luac`.
     pub fn read(files: &[ImageFile<'_>]) -> Result<Identity, PackError> {
         let main = |name: &str| files.iter().find(|file| file.name == name);
         if let Some(compiled) = main("main.luac") {
@@ -34,7 +34,7 @@ impl Identity {
         Ok(source::identity(source.data))
     }
 
-    /// Notes an assignment. Two that differ cancel each other out.
+    /// Records an assignment. After two different assignments, the value is unknown.
     fn note(&mut self, assigned: &mut Vec<&'static str>, name: &[u8], value: Option<&[u8]>) {
         let (name, field) = match name {
             b"PROJECT" => ("PROJECT", &mut self.project),
@@ -52,8 +52,8 @@ impl Identity {
     }
 }
 
-/// Checks that every compiled script fits a core with integers of this size, where that is known. Only scripts that a
-/// person names need it: what is in a `.soc` file was made for its core.
+/// Checks that every compiled script fits a core with integers of this size, if the size is known. Only needed for
+/// scripts that a person names: those in a `.soc` file were made for its core.
 pub fn check_compiled(
     files: &[ImageFile<'_>],
     wanted: Option<IntegerSize>,

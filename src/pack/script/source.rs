@@ -1,4 +1,4 @@
-//! Assignments of string literals in Lua source.
+//! Parser of assignments of string literals in Lua source.
 
 use nom::branch::alt;
 use nom::bytes::complete::{tag, take, take_until, take_while, take_while1};
@@ -9,20 +9,20 @@ use nom::{IResult, Parser};
 
 use super::Identity;
 
-/// A piece of a program.
+/// A token of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Token<'a> {
     Word(&'a [u8]),
     Text(Vec<u8>),
-    /// One or two bytes of anything else.
+    /// One or two other bytes.
     Sign(&'a [u8]),
 }
 
-/// `PROJECT` and `VERSION`, where the program assigns one literal to them: `PROJECT = "demo"`.
+/// Returns `PROJECT` and `VERSION`, if the program assigns one literal to them: `PROJECT = "demo"`.
 pub(super) fn identity(source: &[u8]) -> Identity {
     let mut identity = Identity::default();
     let mut assigned = Vec::new();
-    // The three tokens before the present one, oldest first, and the word that a text was assigned to.
+    // The three tokens before the current one, oldest first, and the name and text of the last assignment.
     let mut before: [Option<Token<'_>>; 3] = [None, None, None];
     let mut pending: Option<(&[u8], Vec<u8>)> = None;
     let mut rest = source;
@@ -32,7 +32,7 @@ pub(super) fn identity(source: &[u8]) -> Identity {
             Err(_) => (rest, None),
         };
         if let Some((name, value)) = pending.take() {
-            // `"a" .. "b"` or `("a"):upper()` is no literal.
+            // `"a" .. "b"` or `("a"):upper()` is not a literal.
             let ends = match &token {
                 Some(Token::Sign(sign)) => matches!(sign, [b';'] | [b'}'] | [b')']),
                 Some(Token::Text(_)) => false,
@@ -43,7 +43,7 @@ pub(super) fn identity(source: &[u8]) -> Identity {
         }
         let Some(token) = token else { break };
         if let [first, Some(Token::Word(name)), Some(Token::Sign(b"="))] = &before {
-            // A field, a local, or one of several: not the global alone.
+            // A field, a local, or one of several targets: not an assignment to the global alone.
             let is_field = match first {
                 Some(Token::Sign(sign)) => matches!(sign, [b'.' | b':' | b',' | b'{']),
                 Some(Token::Word(word)) => *word == b"local",
@@ -62,7 +62,7 @@ pub(super) fn identity(source: &[u8]) -> Identity {
     identity
 }
 
-/// The next token, behind white space and comments.
+/// Parses the next token, after white space and comments.
 fn token(input: &[u8]) -> IResult<&[u8], Token<'_>> {
     let (input, ()) = blanks(input)?;
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80;
@@ -84,7 +84,7 @@ fn token(input: &[u8]) -> IResult<&[u8], Token<'_>> {
     .parse(input)
 }
 
-/// White space, comments, a byte order mark and a first line that begins with `#`.
+/// Skips white space, comments, a byte order mark and a first line that begins with `#`.
 fn blanks(mut input: &[u8]) -> IResult<&[u8], ()> {
     loop {
         let space = |byte: u8| byte.is_ascii_whitespace() || byte == 0x0b;
@@ -101,20 +101,20 @@ fn blanks(mut input: &[u8]) -> IResult<&[u8], ()> {
     }
 }
 
-/// `[[text]]`, `[==[text]==]`.
+/// Parses `[[text]]` or `[==[text]==]`.
 fn long_text(input: &[u8]) -> IResult<&[u8], &[u8]> {
     let (input, level) =
         delimited(byte('['), take_while(|byte| byte == b'='), byte('[')).parse(input)?;
     let end = [b"]", level, b"]"].concat();
     let (rest, text) = take_until(end.as_slice()).parse(input)?;
     let (rest, _) = take(end.len())(rest)?;
-    // A line break right behind the brackets does not count.
+    // A line break directly after the brackets does not count.
     let text = text.strip_prefix(b"\r").unwrap_or(text);
     Ok((rest, text.strip_prefix(b"\n").unwrap_or(text)))
 }
 
-/// A text between single or double quotes. One with an escape other than a backslash and a sign is not read: no name
-/// or version needs it.
+/// Parses a text between single or double quotes. Escapes other than a backslash and a sign are not decoded: no name or
+/// version needs them.
 fn text(input: &[u8]) -> IResult<&[u8], Vec<u8>> {
     let (mut rest, quote) = alt((tag("\""), tag("'"))).parse(input)?;
     let mut text = Vec::new();
@@ -125,7 +125,7 @@ fn text(input: &[u8]) -> IResult<&[u8], Vec<u8>> {
                 let (after, escaped) = take(1_usize)(after)?;
                 text.extend(
                     if escaped == b"\n" || escaped.first().is_some_and(u8::is_ascii_alphanumeric) {
-                        // Not a byte that a name may hold.
+                        // A byte that no name may contain.
                         b"\x00"
                     } else {
                         escaped
@@ -134,7 +134,7 @@ fn text(input: &[u8]) -> IResult<&[u8], Vec<u8>> {
                 after
             }
             _ if next == quote => return Ok((after, text)),
-            // The line ends before the text: this is no Lua.
+            // The line ends before the text: this is not valid Lua.
             b"\n" => return Ok((after, text)),
             _ => {
                 text.extend(next);

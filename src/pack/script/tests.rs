@@ -45,7 +45,7 @@ fn what_is_computed_or_assigned_twice_is_not_known() {
     }
 }
 
-/// A compiled main function with these instructions and constants.
+/// Returns a compiled main function with these instructions and constants.
 fn compiled(integers: u8, code: &[u32], constants: &[&[u8]]) -> Vec<u8> {
     let mut bytes = b"\x1bLua\x53\x00\x19\x93\r\n\x1a\n\x04\x04\x04".to_vec();
     bytes.extend([integers, integers]);
@@ -61,7 +61,7 @@ fn compiled(integers: u8, code: &[u32], constants: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
-/// `SETTABUP`: the global whose name is a constant gets a constant, or with `value` below 256 a register.
+/// Encodes `SETTABUP`: the global whose name is a constant gets a constant, or with `value` below 256 a register.
 fn set(key: u32, value: u32) -> u32 {
     8 | value << 14 | (0x100 + key) << 23
 }
@@ -78,7 +78,7 @@ fn constants_that_a_compiled_script_assigns_to_the_globals_are_read() {
             assert_eq!(compiled::identity(&bytes[..length]), Identity::default());
         }
     }
-    // From a register: it was computed.
+    // A value from a register was computed.
     let bytes = compiled(4, &[set(0, 1)], &constants);
     assert_eq!(compiled::identity(&bytes), Identity::default());
 }

@@ -1,24 +1,24 @@
-//! `info.json` of a `.soc` file: what a package needs of it.
+//! `info.json` of a `.soc` file: the values that a package needs.
 
 use serde_json::Value;
 
 use super::super::script::IntegerSize;
 use super::PackError;
 
-/// What `info.json` says. A text is `None` where it is empty or not there.
+/// Values of `info.json`. A text is `None` if it is empty or missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SocInfo {
     /// `chip.type`: `ec7xx`, `ec618`, `bk72xx`, …
     pub chip: String,
     /// `rom.version-bsp` without its `V`: the core's version in digits.
     pub core: Option<String>,
-    /// `rom.fs.script.size`: room for the script image, in bytes (the file has KiB).
+    /// `rom.fs.script.size`: maximum length of the script image in bytes (the file has KiB).
     pub region: Option<usize>,
     /// `script.file`: the name of the script image in the archive.
     pub script_file: String,
     /// `script.bitw`: the size of the core's integers.
     pub integers: Option<IntegerSize>,
-    /// `download.script_addr`: where the script image goes.
+    /// `download.script_addr`: address of the script image.
     pub address: Option<u32>,
     /// `user.project`.
     pub project: Option<String>,
@@ -27,7 +27,7 @@ pub struct SocInfo {
 }
 
 impl SocInfo {
-    /// Reads the text of `info.json`.
+    /// Parses the text of `info.json`.
     pub fn read(text: &[u8]) -> Result<SocInfo, PackError> {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         let json: Value = serde_json::from_slice(text).map_err(|error| {
@@ -86,7 +86,7 @@ impl SocInfo {
     }
 }
 
-/// `2B1000`, `0x2B1000`.
+/// Parses `2B1000` or `0x2B1000`.
 fn hexadecimal(text: &str) -> Option<u32> {
     let digits = text
         .strip_prefix("0x")

@@ -1,7 +1,7 @@
 //! `.soc` files, the factory files of LuatOS: an archive (7z or zip) with `info.json` and the script image
 //! (docs/protocol.md 9f).
 //!
-//! Nothing but those two is unpacked, into memory; no name in the archive is used as a path. Limits hold before
+//! Only these two files are unpacked, into memory; no name in the archive is used as a path. Limits are checked before
 //! memory is allocated: reading any file needs less than 64 MiB.
 
 mod info;
@@ -15,32 +15,32 @@ use super::{LONGEST_IMAGE, PackError};
 
 pub use info::SocInfo;
 
-/// Longest `info.json`, in bytes.
+/// Maximum length of `info.json` in bytes.
 const LONGEST_INFO: usize = 256 << 10;
 
-/// Most files in an archive.
+/// Maximum number of files in an archive.
 const MOST_ENTRIES: usize = 4096;
 
-/// Longest table of contents, in bytes.
+/// Maximum length of a table of contents in bytes.
 const LONGEST_TABLE: usize = 1 << 20;
 
-/// Where an archive is read from. One type for all, so that the readers are in the program once.
+/// Source of an archive. There is one type for all, so that the program contains the readers only once.
 trait Source: Read + Seek {}
 
 impl<T: Read + Seek> Source for T {}
 
-/// A `.soc` file that was read.
+/// A parsed `.soc` file.
 #[derive(Clone, Debug)]
 pub struct Soc {
-    /// What `info.json` says.
+    /// Values of `info.json`.
     pub info: SocInfo,
     /// The script image; `None` if the archive has none.
     pub image: Option<Vec<u8>>,
-    /// The names of all files in it.
+    /// Names of all files in the archive.
     pub names: Vec<String>,
 }
 
-/// An archive whose table of contents was read.
+/// An archive with its parsed table of contents.
 enum Archive {
     SevenZip(seven_zip::Contents),
     Zip(zip::Contents),
@@ -97,7 +97,7 @@ impl Archive {
         }
     }
 
-    /// Unpacks a file of at most `most` bytes. `None`: there is no such file.
+    /// Unpacks a file of at most `most` bytes. Returns `None` if there is no such file.
     fn extract(
         &self,
         source: &mut dyn Source,
@@ -111,7 +111,7 @@ impl Archive {
     }
 }
 
-/// Refuses an archive that tries to leave the folder it is unpacked in, or has a name twice.
+/// Refuses an archive with a name that leads out of the folder in which it is unpacked, or with a name twice.
 fn check_names(names: &[String]) -> Result<(), PackError> {
     let mut seen = std::collections::HashSet::new();
     for name in names {
@@ -134,7 +134,7 @@ fn check_names(names: &[String]) -> Result<(), PackError> {
     Ok(())
 }
 
-/// The sentence for an archive that ends too early or cannot be read.
+/// Returns the error for an archive that ends too early or cannot be read.
 fn unreadable(error: std::io::Error) -> PackError {
     match error.kind() {
         std::io::ErrorKind::UnexpectedEof => {
@@ -144,14 +144,14 @@ fn unreadable(error: std::io::Error) -> PackError {
     }
 }
 
-/// The sentence for an archive whose parts contradict each other.
+/// Returns the error for an archive whose parts contradict each other.
 fn damaged(what: &str) -> PackError {
     PackError::new(format!(
         "this archive is damaged ({what}): copy the .soc file again"
     ))
 }
 
-/// The sentence for a file that is longer than it may be.
+/// Returns the error for a file that is longer than permitted.
 fn too_long(name: &str, length: u64, most: usize) -> PackError {
     PackError::new(format!(
         "`{}` unpacks to {length} bytes, and no .soc file has more than {most} there: it is not unpacked",

@@ -1,4 +1,4 @@
-//! The decoders of a 7z folder, chained: LZMA, LZMA2, the filter for x86 programs, and copy.
+//! Chained decoders of a 7z folder: LZMA, LZMA2, the filter for x86 programs, and copy.
 
 use std::io::Read;
 
@@ -7,24 +7,24 @@ use lzma_rust2::{Lzma2Reader, LzmaReader};
 
 use super::{PackError, damaged};
 
-/// Largest dictionary that an archive may ask for. 7-Zip's highest level asks for 64 MiB.
+/// Maximum dictionary that an archive may ask for, in bytes. 7-Zip's highest level asks for 64 MiB.
 const LARGEST_DICTIONARY: u64 = 128 << 20;
 
-/// Largest part of it that is allocated. A dictionary need not be larger than what is unpacked.
+/// Maximum dictionary that is allocated, in bytes. A dictionary need not be larger than the unpacked data.
 const LARGEST_ALLOCATED: u64 = 40 << 20;
 
-/// Bytes that a decoder may unpack beyond what was asked for.
+/// Number of bytes that a decoder may unpack beyond the requested ones.
 const MARGIN: u64 = 64 << 10;
 
 /// A step of unpacking.
 pub(super) struct Coder<'a> {
     pub method: &'a [u8],
     pub properties: &'a [u8],
-    /// Bytes that come out of it.
+    /// Length of the step's output in bytes.
     pub length: u64,
 }
 
-/// Puts a decoder behind `packed`, which will be asked for at most `wanted` bytes.
+/// Adds a decoder after `packed`. At most `wanted` bytes will be read from the decoder.
 pub(super) fn decoder<'r>(
     packed: Box<dyn Read + 'r>,
     coder: &Coder<'_>,
@@ -64,7 +64,7 @@ pub(super) fn decoder<'r>(
     }
 }
 
-/// The bytes of dictionary to allocate.
+/// Returns the number of bytes of dictionary to allocate.
 fn dictionary(declared: u64, unpacked: u64) -> Result<u32, PackError> {
     if declared > LARGEST_DICTIONARY {
         return Err(PackError::new(format!(

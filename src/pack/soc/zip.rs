@@ -1,6 +1,6 @@
-//! Zip archives: the central directory, and files that are stored or deflated.
+//! Reader of zip archives: the central directory, and files that are stored or deflated.
 //!
-//! Not read: zip64, several volumes, encryption. No `.soc` file has them.
+//! Not supported: zip64, several volumes, encryption. No `.soc` file has them.
 
 use std::io::SeekFrom;
 
@@ -13,14 +13,14 @@ use nom::{IResult, Parser};
 use super::{LONGEST_IMAGE, LONGEST_TABLE, MOST_ENTRIES, PackError};
 use super::{Source, damaged, read_bytes, too_long, unreadable};
 
-/// How the first file in an archive begins.
+/// First bytes of the first file in an archive.
 pub(super) const MAGIC: &[u8; 4] = b"PK\x03\x04";
 
-/// Bytes of the end record without its comment, and the longest comment.
+/// Size of the end record without its comment, and maximum length of the comment, in bytes.
 const END: u64 = 22;
 const LONGEST_COMMENT: u64 = 65_535;
 
-/// Longest packed file that is unpacked, in bytes. Deflate makes nothing much longer than it was.
+/// Maximum length of a packed file, in bytes. Deflate makes no data much longer than it was.
 const LONGEST_PACKED: usize = LONGEST_IMAGE + (64 << 10);
 
 /// The central directory.
@@ -45,7 +45,7 @@ impl Contents {
         source
             .seek(SeekFrom::Start(size - length))
             .map_err(unreadable)?;
-        // At most 64 KiB.
+        // The length is at most about 64 KiB.
         let tail = read_bytes(source, length as usize)?;
         let end = tail
             .windows(4)
@@ -127,13 +127,13 @@ impl Contents {
     }
 }
 
-/// The end record: number of entries, length and place of the directory.
+/// Parses the end record: number of entries, length and position of the directory.
 fn end_record(input: &[u8]) -> IResult<&[u8], (u16, u32, u32)> {
     let start = (tag(&b"PK\x05\x06"[..]), le_u16, le_u16, le_u16);
     preceded(start, (le_u16, le_u32, le_u32)).parse(input)
 }
 
-/// A file in the directory.
+/// Parses a file of the directory.
 fn entry(input: &[u8]) -> IResult<&[u8], ZipEntry> {
     let start = (tag(&b"PK\x01\x02"[..]), le_u16, le_u16);
     let (rest, (_, flags, method, _time, crc)) =
@@ -156,7 +156,7 @@ fn entry(input: &[u8]) -> IResult<&[u8], ZipEntry> {
     Ok((rest, entry))
 }
 
-/// The lengths of the name and of the extra field in a local header of 30 bytes.
+/// Parses the lengths of the name and of the extra field in a local header of 30 bytes.
 fn local_lengths(input: &[u8]) -> IResult<&[u8], (u16, u16)> {
     preceded((tag(&MAGIC[..]), take(22_usize)), (le_u16, le_u16)).parse(input)
 }

@@ -1,7 +1,7 @@
-//! 7z archives: the header, and files of folders whose decoders form a chain.
+//! Reader of 7z archives: the header, and files of folders whose decoders form a chain.
 //!
-//! Written from 7zFormat.txt of the 7-Zip SDK. Not read: encryption, several volumes, BCJ2 (7-Zip uses it for Windows
-//! programs, which it puts into a folder of their own).
+//! Written from 7zFormat.txt of the 7-Zip SDK. Not supported: encryption, several volumes, BCJ2 (7-Zip uses it for
+//! Windows programs, which it puts into a folder of their own).
 
 use std::io::{Read, SeekFrom};
 
@@ -17,16 +17,16 @@ mod table;
 
 use table::{contents, streams};
 
-/// How an archive begins.
+/// First bytes of an archive.
 pub(super) const MAGIC: [u8; 6] = [0x37, 0x7a, 0xbc, 0xaf, 0x27, 0x1c];
 
-/// Bytes in front of the packed data.
+/// Number of bytes in front of the packed data.
 const START: u64 = 32;
 
-/// Most bytes that are unpacked to reach the end of one file.
+/// Maximum number of bytes that are unpacked to reach the end of one file.
 const MOST_UNPACKED: u64 = 256 << 20;
 
-/// Most decoders in a folder.
+/// Maximum number of decoders in a folder.
 const MOST_CODERS: usize = 4;
 
 /// The table of contents.
@@ -38,11 +38,11 @@ pub(super) struct Contents {
 
 struct SevenZipFile {
     name: String,
-    /// Whether it has data. The files that have them follow each other as the streams do.
+    /// Whether the file has data. The files with data are in the order of the streams.
     has_stream: bool,
 }
 
-/// The packed streams, the folders that unpack them, and the files' streams in those.
+/// The packed streams, the folders that unpack them, and the streams of the files in those folders.
 #[derive(Default)]
 struct Streams {
     position: u64,
@@ -50,15 +50,15 @@ struct Streams {
     folders: Vec<Folder>,
 }
 
-/// Packed streams with the decoders that unpack them into files one after the other.
+/// Packed streams with the decoders that unpack them into consecutive files.
 #[derive(Default)]
 struct Folder {
     coders: Vec<FolderCoder>,
-    /// Which input of a decoder gets which output.
+    /// Pairs of a decoder's input and the output that it reads.
     bonds: Vec<(u64, u64)>,
-    /// The inputs that get packed streams.
+    /// The inputs that read packed streams.
     inputs: Vec<u64>,
-    /// Bytes of each output.
+    /// Length of each output in bytes.
     lengths: Vec<u64>,
     crc: Option<u32>,
     files: Vec<(u64, Option<u32>)>,
@@ -107,7 +107,7 @@ impl Contents {
         if crc32fast::hash(&table) != crc {
             return Err(damaged("its table of contents"));
         }
-        // A packed table may hold a packed one; none that is made does so twice.
+        // A packed table may contain a packed one. No tool nests them deeper.
         for _ in 0..2 {
             let Some((0x17, packed)) = table.split_first().map(|(id, rest)| (*id, rest)) else {
                 break;
@@ -226,7 +226,7 @@ impl Streams {
 }
 
 impl Folder {
-    /// Bytes that it unpacks to: the output that no decoder takes.
+    /// Length of the unpacked folder in bytes: that of the output that no decoder reads.
     fn length(&self) -> u64 {
         let is_taken = |output: usize| self.bonds.iter().any(|(_, taken)| *taken == output as u64);
         let last = self
@@ -237,7 +237,7 @@ impl Folder {
         last.map_or(0, |(_, length)| *length)
     }
 
-    /// The decoders from the packed stream on, each with the bytes that come out of it.
+    /// Returns the decoders in order from the packed stream on, each with the length of its output in bytes.
     fn chain(&self) -> Result<Vec<(&FolderCoder, u64)>, PackError> {
         let is_chain = self
             .coders
@@ -250,7 +250,7 @@ impl Folder {
             ));
         };
         let mut chain = Vec::new();
-        // As many steps as there are decoders: a circle must end.
+        // At most as many steps as there are decoders, so that a cycle ends.
         for _ in &self.coders {
             let number = usize::try_from(at).unwrap_or(usize::MAX);
             let step = self.coders.get(number).zip(self.lengths.get(number));

@@ -1,4 +1,4 @@
-//! The table of contents of a 7z archive.
+//! Parser of the table of contents of a 7z archive.
 
 use nom::bytes::complete::{tag, take};
 use nom::combinator::{fail, map_opt, verify};
@@ -8,7 +8,7 @@ use nom::{IResult, Parser};
 
 use super::{Contents, Folder, FolderCoder, MOST_CODERS, MOST_ENTRIES, SevenZipFile, Streams};
 
-/// A number of one to nine bytes: the ones that the first begins with say how many follow.
+/// Parses a number of one to nine bytes: the leading one bits of the first byte count the bytes that follow.
 fn number(input: &[u8]) -> IResult<&[u8], u64> {
     let (rest, first) = u8(input)?;
     let more = first.leading_ones();
@@ -24,13 +24,13 @@ fn number(input: &[u8]) -> IResult<&[u8], u64> {
     Ok((rest, low | high))
 }
 
-/// A number of bytes, and those bytes.
+/// Parses a length in bytes and that many bytes.
 fn sized(input: &[u8]) -> IResult<&[u8], &[u8]> {
     let length = map_opt(number, |length| usize::try_from(length).ok());
     length_data(length).parse(input)
 }
 
-/// A number of things that a table may have.
+/// Parses a count of items of a table, which must be at most [`MOST_ENTRIES`].
 fn count(input: &[u8]) -> IResult<&[u8], usize> {
     let usual = |number| {
         usize::try_from(number)
@@ -40,7 +40,7 @@ fn count(input: &[u8]) -> IResult<&[u8], usize> {
     map_opt(number, usual).parse(input)
 }
 
-/// As many bits as there are things, the highest of each byte first.
+/// Parses `length` bits, the highest of each byte first.
 fn bits(input: &[u8], length: usize) -> IResult<&[u8], Vec<bool>> {
     let (rest, bytes) = take(length.div_ceil(8))(input)?;
     let bits = bytes
@@ -49,7 +49,7 @@ fn bits(input: &[u8], length: usize) -> IResult<&[u8], Vec<bool>> {
     Ok((rest, bits.take(length).collect()))
 }
 
-/// The CRCs of as many things, where they are given.
+/// Parses the CRCs of `length` items; `None` for an item without a CRC.
 fn digests(input: &[u8], length: usize) -> IResult<&[u8], Vec<Option<u32>>> {
     let (rest, all) = u8(input)?;
     let (mut rest, is_given) = match all {
@@ -70,7 +70,7 @@ fn digests(input: &[u8], length: usize) -> IResult<&[u8], Vec<Option<u32>>> {
     Ok((rest, digests))
 }
 
-/// The whole table.
+/// Parses the whole table.
 pub(super) fn contents(input: &[u8]) -> IResult<&[u8], Contents> {
     let (mut rest, _) = tag(&[0x01][..]).parse(input)?;
     let mut contents = Contents::default();
@@ -93,7 +93,7 @@ pub(super) fn contents(input: &[u8]) -> IResult<&[u8], Contents> {
     }
 }
 
-/// Everything about the streams.
+/// Parses the description of the streams.
 pub(super) fn streams(input: &[u8]) -> IResult<&[u8], Streams> {
     let mut rest = input;
     let mut streams = Streams::default();
@@ -107,7 +107,7 @@ pub(super) fn streams(input: &[u8]) -> IResult<&[u8], Streams> {
             _ => return fail().parse(rest),
         };
         if id == 0x07 {
-            // A folder is one file, if nothing else is said.
+            // A folder is one file, unless stated otherwise.
             for folder in &mut streams.folders {
                 folder.files = vec![(folder.length(), folder.crc)];
             }
@@ -136,7 +136,7 @@ fn packed_streams<'a>(input: &'a [u8], streams: &mut Streams) -> IResult<&'a [u8
 }
 
 fn folders<'a>(input: &'a [u8], streams: &mut Streams) -> IResult<&'a [u8], ()> {
-    // The zero: not in another stream.
+    // The zero means: not in another stream.
     let (rest, (_, folders, _)) = (tag(&[0x0b][..]), count, tag(&[0][..])).parse(input)?;
     let (mut rest, mut folders) = repeat(folder, folders).parse(rest)?;
     loop {
@@ -203,7 +203,7 @@ fn coder(input: &[u8]) -> IResult<&[u8], FolderCoder> {
         0 => (rest, &[][..]),
         _ => sized(rest)?,
     };
-    // The highest bit is kept free; no decoder has more than one output.
+    // The highest bit is reserved; no decoder has more than one output.
     if flags & 0x80 != 0 || outputs != 1 {
         return fail().parse(rest);
     }
@@ -216,7 +216,7 @@ fn coder(input: &[u8]) -> IResult<&[u8], FolderCoder> {
     Ok((rest, coder))
 }
 
-/// How the folders are divided into files.
+/// Parses the division of the folders into files.
 fn file_streams<'a>(input: &'a [u8], folders: &mut [Folder]) -> IResult<&'a [u8], ()> {
     let mut rest = input;
     loop {
@@ -233,7 +233,7 @@ fn file_streams<'a>(input: &'a [u8], folders: &mut [Folder]) -> IResult<&'a [u8]
                         return fail().parse(rest);
                     }
                     let crc = folder.crc.filter(|_| files == 1);
-                    // The last one gets what is left; `0x09` says the others.
+                    // The last file gets the rest; `0x09` gives the lengths of the others.
                     folder.files = vec![(folder.length(), crc); files];
                     rest = after;
                 }
@@ -271,7 +271,7 @@ fn file_streams<'a>(input: &'a [u8], folders: &mut [Folder]) -> IResult<&'a [u8]
     }
 }
 
-/// The files' names, and which of them have data.
+/// Parses the files' names, and which of them have data.
 fn files(input: &[u8]) -> IResult<&[u8], Vec<SevenZipFile>> {
     let (mut rest, files) = count(input)?;
     let mut has_stream = vec![true; files];
@@ -303,7 +303,7 @@ fn files(input: &[u8]) -> IResult<&[u8], Vec<SevenZipFile>> {
     }
 }
 
-/// UTF-16 texts that end with a zero each.
+/// Parses UTF-16 texts, each of which ends with a zero.
 fn texts(bytes: &[u8]) -> Vec<String> {
     let units = bytes
         .as_chunks()
