@@ -150,7 +150,7 @@ pub struct Access {
 /// Kinds of hosts that name this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HostKind {
-    /// This machine itself (localhost), with the port of the listener if there is a port.
+    /// The local machine (localhost or a loopback address); a port must be that of the listener.
     Local,
     /// An address of this machine, or a host of `--operator-host`, such as the name of a proxy.
     Named,
