@@ -27,9 +27,9 @@ pub struct Check<'a> {
     pub project_key: Option<Cow<'a, str>>,
     /// Whether the module can follow a redirect (`need_oss_url=1`).
     pub need_oss_url: bool,
-    /// Size of the largest file that this protocol can carry, in bytes (65535 × 1022 over UDP); `None` if any.
+    /// Size of the largest file that this protocol can carry, in bytes (65535 × 1022 over UDP); `None`: no limit.
     pub largest: Option<u64>,
-    /// Advice for the log to the module's owner about the form of the check; empty if there is none.
+    /// Advice to the module's owner about the form of the check, for the log; empty if there is none.
     pub hint: &'static str,
 }
 

@@ -75,8 +75,8 @@ pub fn decide_if_read<'c>(question: &Question<'c, '_>, notes: &mut Notes) -> Ver
     verdict
 }
 
-/// Whether the project may be among those whose files are not read yet: by its name, or if only a `project_key` is
-/// known and any project waits.
+/// Whether the project may be among those whose files are not read yet: by its name, or, if only a `project_key` is
+/// known, because the files of any project are not read yet.
 fn is_being_read(check: &Check<'_>, refusal: Refusal, catalog: &Catalog) -> bool {
     match refusal {
         Refusal::UnknownProject => catalog.waits_for(check.project()),

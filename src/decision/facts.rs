@@ -105,7 +105,7 @@ pub use tree::FactTree;
 mod tree {
     use super::{DeviceFact, FactLog};
 
-    /// Number of facts at the start of a log in which a repeated fact is searched.
+    /// Number of facts at the start of a log that are searched for a repeated fact.
     const COMPARED: usize = 32;
 
     /// A binary decision tree with the results of decisions that differ only in facts about the device. It grows with

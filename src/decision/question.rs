@@ -47,7 +47,7 @@ pub struct Fetched {
 /// Contents that a device received repeatedly without running them afterwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Looping {
-    /// The held contents, each with: whether the hold also applies to a device that `allow` names individually.
+    /// The held contents, and whether each hold also applies to a device that `allow` names individually.
     contents: [Option<(ContentId, bool)>; Looping::MOST],
 }
 

@@ -70,7 +70,7 @@ pub enum Change {
     Percent,
 }
 
-/// Reason for which a request has no route.
+/// Reason why a request has no route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoute {
     /// An unknown path: 404.

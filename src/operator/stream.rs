@@ -47,7 +47,7 @@ pub async fn end_pieces(stream: &Async<TcpStream>, is_http10: bool) -> io::Resul
     }
 }
 
-/// Closes a connection after the client has read everything that was sent. A close with unread bytes resets the
+/// Shuts a connection down so that the client can read everything that was sent. A close with unread bytes resets the
 /// connection, which can destroy the response, so this reads up to `outstanding` bytes that the client may still send,
 /// for at most `time`.
 pub async fn close(stream: &Async<TcpStream>, outstanding: u64, time: Duration) {

@@ -19,7 +19,7 @@ use super::response::Response;
 pub enum Permission {
     /// No permission: the page's own files and the health of the server.
     Public,
-    /// A token for reading.
+    /// A token that allows reading.
     Read,
     /// A token that allows everything.
     Write,
@@ -38,7 +38,7 @@ pub struct Credentials<'r> {
     pub authorization: Option<&'r str>,
 }
 
-/// Reason for which a request is refused.
+/// Reason why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
     /// `Host` is missing or not a host.

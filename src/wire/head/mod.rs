@@ -40,7 +40,7 @@ pub enum HeadProgress<'a> {
     Bad(BadHead),
 }
 
-/// Reason for which bytes are not a head. Each reason has its own status on the wire.
+/// Reason why bytes are not a head. Each reason has its own status on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadHead {
     /// 400: no request line, a header line without a colon, a NUL byte …

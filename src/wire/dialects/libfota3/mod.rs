@@ -235,7 +235,7 @@ impl Libfota3Check<'_> {
             "fota_sn": device.map(|device| serial(device, package.content, mark)).unwrap_or_default(),
             "url": url,
         });
-        // A field without a value is left out: the module compares it with nothing equal. A null is not better.
+        // A field without a value is left out: for the module a missing field equals nothing, and a null is not better.
         if let Some(fields) = answer.as_object_mut() {
             let id = self.core_id.map(|id| ("core_id".to_owned(), id.into()));
             let core = (!core.is_empty()).then(|| ("core_version".to_owned(), core.into()));
