@@ -1,16 +1,16 @@
 //! A bounded table of records that requests from the network create, for [`super::pins`] and [`super::loop_guard`].
 //!
-//! Each key has a few records. Every record has a place in one eviction order: lowest class first, then longest
-//! unused, then oldest. A new record evicts the first of that order when the table is full, but never one of a
-//! higher class than its own: a flood of requests cannot displace what is worth more. So memory stays bounded,
-//! and insertion, use and eviction cost a logarithm.
+//! Each key has a few records. All records share one eviction order: lowest class first, then least recently used, then
+//! oldest. When the table is full, a new record evicts the first record in that order, but never one of a higher class
+//! than its own: a flood of requests cannot displace more valuable records. So memory stays bounded, and insertion, use
+//! and eviction take logarithmic time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
 use super::clock::Stamp;
 
-/// Place in the eviction order; the lowest is evicted first. No two records have the same.
+/// Place in the eviction order; the lowest is evicted first. No two records have the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EvictionKey {
     /// Worth of the record: classes are evicted in ascending order.
@@ -57,7 +57,7 @@ pub struct Bounded<K, R> {
 pub struct Inserted<K, R> {
     /// Serial of the new record; `None` if every record in the table is of a higher class.
     pub serial: Option<u64>,
-    /// Records that were evicted for it.
+    /// Records that were evicted to make room for the new one.
     pub evicted: Vec<(K, R)>,
 }
 
@@ -88,12 +88,12 @@ impl<K: Copy + Eq + Hash, R> Bounded<K, R> {
         self.slots.get(&key).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether a key has as many records as it may have.
+    /// Whether a key has its maximum number of records.
     pub fn is_full(&self, key: K) -> bool {
         self.of(key).len() >= self.per_key
     }
 
-    /// Records of a key, for changes that leave their places in the eviction order as they are.
+    /// Mutable records of a key. Their places in the eviction order do not change.
     pub fn of_mut(&mut self, key: K) -> impl Iterator<Item = &mut Ranked<R>> {
         self.slots.get_mut(&key).into_iter().flatten()
     }
@@ -110,14 +110,14 @@ impl<K: Copy + Eq + Hash, R> Bounded<K, R> {
         all.flat_map(|(key, slots)| slots.iter().map(|slot| (*key, slot)))
     }
 
-    /// All records, for changes that leave their places in the eviction order as they are.
+    /// All records, mutable, in no particular order. Their places in the eviction order do not change.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut Ranked<R>)> {
         let all = self.slots.iter_mut();
         all.flat_map(|(key, slots)| slots.iter_mut().map(|slot| (*key, slot)))
     }
 
-    /// Inserts a record. If its key is full, the key's first record in the eviction order is evicted; if the table
-    /// is full, the first of all records, unless that is of a higher class than the new one.
+    /// Inserts a record. If its key is full, evicts the first record of that key in the eviction order. If the table is
+    /// full, evicts the first of all records, unless that one has a higher class than the new record.
     pub fn insert(&mut self, key: K, class: u8, used: Stamp, record: R) -> Inserted<K, R> {
         let mut evicted = Vec::new();
         if self.is_full(key) {
@@ -172,7 +172,7 @@ impl<K: Copy + Eq + Hash, R> Bounded<K, R> {
         self.retain(key, |slot| slot.serial() != serial).pop()
     }
 
-    /// Removes the records of a key for which `keep` is false; the removed ones.
+    /// Removes the records of a key for which `keep` returns false, and returns them.
     pub fn retain(&mut self, key: K, mut keep: impl FnMut(&Ranked<R>) -> bool) -> Vec<R> {
         let Some(slots) = self.slots.get_mut(&key) else {
             return Vec::new();
@@ -187,7 +187,7 @@ impl<K: Copy + Eq + Hash, R> Bounded<K, R> {
         removed.into_iter().map(|slot| slot.record).collect()
     }
 
-    /// The longest unused record of a class: its key, serial and last use.
+    /// Least recently used record of a class: its key, serial and time of last use.
     pub fn longest_unused(&self, class: u8) -> Option<(K, u64, Stamp)> {
         let first = EvictionKey {
             class,
@@ -198,8 +198,8 @@ impl<K: Copy + Eq + Hash, R> Bounded<K, R> {
         (place.class == class).then_some((*key, place.serial, place.used))
     }
 
-    /// At most `most` records for which `wanted` is true, with serials from `from` on, by serial; and the serial of
-    /// the next one. A walk over all pages misses no record that exists throughout.
+    /// Returns at most `most` records for which `wanted` is true, in the order of their serials from `from` on, and the
+    /// serial of the next one. A walk over all pages misses no record that exists throughout the walk.
     pub fn page(
         &self,
         from: u64,
@@ -316,7 +316,7 @@ mod tests {
                 prop_assert_eq!(places, order);
                 prop_assert!(table.slots.values().all(|slots| (1..=3).contains(&slots.len())));
             }
-            // Pages give every record once, by serial.
+            // The pages contain every record once, in the order of serials.
             let (mut all, mut from) = (Vec::new(), Some(0));
             while let Some(at) = from {
                 let (page, next) = table.page(at, 5, |_| true);

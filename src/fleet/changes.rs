@@ -1,20 +1,20 @@
-//! The last changes that people, commands and the fuse made, for the operator: who changed what, and when. Kept in the
+//! The most recent changes that people, commands and the fuse made, with author and time, for the operator. Kept in the
 //! journal.
 
 use std::collections::VecDeque;
 
 use super::entry::{ChangeEntry, JournalEntry};
 
-/// Changes that are kept.
+/// Maximum number of changes that are kept.
 pub const MOST: usize = 100;
 
-/// Who changes something by `luat-ota resume` or `luat-ota lift`.
+/// Author of changes by `luat-ota resume` or `luat-ota lift`.
 pub const COMMAND: &str = "command";
 
-/// The fuse.
+/// Author of pauses by the fuse.
 pub const FUSE: &str = "fuse";
 
-/// The changes, oldest first.
+/// The most recent changes, oldest first.
 #[derive(Debug, Default)]
 pub struct Changes {
     entries: VecDeque<ChangeEntry>,
@@ -66,7 +66,7 @@ impl Changes {
         self.entries.iter().rev()
     }
 
-    /// Who uploaded a file of a release last.
+    /// Author of the last upload of a file of a release.
     pub fn publisher(&self, project: &str, version: &str) -> Option<&str> {
         let mut uploads = self.newest_first().filter(|change| {
             *change.action == *ChangeEntry::UPLOAD

@@ -1,8 +1,9 @@
-//! `luat-ota lift`: a file in the state folder asks the server to clear the holds of the loop guard on a device.
+//! Requests of `luat-ota lift`: a file in the state folder asks the server to clear the holds of the loop guard on a
+//! device.
 //!
-//! The request is in the file's name (`lift-862991443753386`), so every user that may write into the folder can ask,
-//! also where the server's user could not read the file. The server answers by removing the file; if it knows no such
-//! device it creates `lift-862991443753386.unknown` first.
+//! The name of the file contains the request (`lift-862991443753386`). So every user that may write into the folder can
+//! make a request, even if the server's user cannot read the file. The server replies by removing the file. If it does
+//! not know the device, it creates `lift-862991443753386.unknown` first.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -12,43 +13,45 @@ use crate::state;
 
 const PREFIX: &str = "lift-";
 
-/// Suffix of an answer. No id contains a dot.
+/// Suffix of a reply file. No id contains a dot.
 const UNKNOWN: &str = ".unknown";
 
-/// Requests that are taken in one tick.
+/// Maximum number of requests that are handled in one tick.
 const MOST: usize = 100;
 
-/// Creates a request in a state folder; its path. `id`: as the device writes it; an error if it is no id.
+/// Creates a request in a state folder, and returns its path. `id`: as the device writes it. Fails if `id` is not an
+/// id, or the file cannot be written.
 pub fn ask(folder: &Path, id: &str) -> io::Result<PathBuf> {
     let Some((_, id)) = DeviceId::read(id) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     let path = folder.join(format!("{PREFIX}{id}"));
-    // To an earlier request.
+    // Reply to an earlier request.
     fs::remove_file(answer(&path)).ok();
     state::write_atomically(&path, format!("{id}\n").as_bytes())?;
     Ok(path)
 }
 
-/// The file that says that the server knows no such device. `request`: what [`ask`] returned.
+/// Path of the reply file that states that the server does not know the device. `request`: the path that [`ask`]
+/// returned.
 pub fn answer(request: &Path) -> PathBuf {
     let mut path = request.as_os_str().to_owned();
     path.push(UNKNOWN);
     PathBuf::from(path)
 }
 
-/// The requests in a state folder.
+/// Reader of the requests in a state folder.
 #[derive(Debug, Default)]
 pub struct HoldRequests {
     folder: Option<PathBuf>,
-    /// The next tick reads the folder.
+    /// Whether the next tick reads the folder.
     wanted: bool,
-    /// A file could not be removed, and a warning was logged.
+    /// Whether a warning was logged that a file could not be removed.
     said: bool,
 }
 
 impl HoldRequests {
-    /// Watches this state folder.
+    /// Creates a reader of this state folder. The first tick reads the folder.
     pub fn open(folder: &Path) -> HoldRequests {
         HoldRequests {
             folder: Some(folder.to_owned()),
@@ -57,7 +60,7 @@ impl HoldRequests {
         }
     }
 
-    /// The folder may have changed: the next tick reads it.
+    /// Makes the next tick read the folder, which may have changed.
     pub fn look(&mut self) {
         self.wanted = true;
     }
@@ -67,8 +70,8 @@ impl HoldRequests {
         self.wanted
     }
 
-    /// Takes the requests: the devices, with their ids as they write them, and whether each is known. Answers those for
-    /// unknown devices.
+    /// Handles the requests: removes their files, and creates the reply files for unknown devices. Returns each device
+    /// with its id as the file's name contains it, and whether the device is known.
     pub fn tick(&mut self, is_known: &dyn Fn(DeviceId) -> bool) -> Vec<(DeviceId, String, bool)> {
         if !std::mem::take(&mut self.wanted) {
             return Vec::new();
@@ -84,12 +87,12 @@ impl HoldRequests {
             let Some((device, id)) = found else { continue };
             let is_known = is_known(device);
             if !is_known {
-                // Without it the command says that it was lifted.
+                // Without the reply file, the command would report a lifted hold.
                 fs::File::create(answer(&entry.path())).ok();
             }
             match fs::remove_file(entry.path()) {
                 Ok(()) => devices.push((device, id, is_known)),
-                // Or it would be lifted again and again.
+                // The request is not handled, because its file would lift the hold again and again.
                 Err(error) if !self.said => {
                     self.said = true;
                     log::warn!(
@@ -133,7 +136,7 @@ mod tests {
         assert_eq!(devices, [imei, "sensor-7"]);
         assert!(!path.exists());
         ask(scratch.path(), imei).unwrap();
-        // Not before somebody says that there is something.
+        // The folder is not read before `look` is called.
         assert!(!requests.is_due() && requests.tick(&|_| true).is_empty());
         requests.look();
         assert!(requests.is_due());
@@ -168,7 +171,7 @@ mod tests {
             panic!("not taken");
         };
         assert!(!is_known && !path.exists() && answer(&path).exists());
-        // The answer is no request, and goes with the next one.
+        // The reply file is not a request. The next request removes it.
         requests.look();
         assert!(requests.tick(&|_| true).is_empty());
         ask(scratch.path(), "999").unwrap();

@@ -1,9 +1,9 @@
-//! The fleet's own time: whole seconds that only go forward, whatever the machine's clock does.
+//! The fleet's own time: whole seconds of a monotonic clock, independent of the machine's clock.
 //!
-//! A [`Stamp`] is no Unix time. It counts from long before this run began, so that what the journal remembers of earlier
-//! runs lies before it, and becomes a Unix time only for a person or the journal. A router without a battery starts in
-//! 1970 and jumps 56 years when it first hears of the time: no device may be silent, or no longer held, because of that
-//! (docs/hazards.md 20).
+//! A [`Stamp`] is not a Unix time. Stamps count from long before this run began, so that the stamps of earlier runs,
+//! which the journal remembers, are smaller. They are converted to Unix times only for people and the journal. A router
+//! without a battery starts in 1970, and its clock jumps 56 years when it first gets the time. No device may become
+//! silent, and no hold may end, because of that (docs/hazards.md 20).
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,11 +14,11 @@ pub struct Stamp(pub u32);
 /// The stamp at which every run begins.
 const ORIGIN: u32 = 1 << 31;
 
-/// Before this (2026-01-01) a clock is not trusted: it was never set.
+/// Unix time of 2026-01-01. A clock that shows an earlier time was never set, and is not trusted.
 pub const TRUSTED_FROM: i64 = 1_767_225_600;
 
 impl Stamp {
-    /// Seconds from `earlier` to this; 0 if it is not earlier.
+    /// Seconds from `earlier` to this stamp; 0 if `earlier` is not earlier.
     pub fn since(self, earlier: Stamp) -> u32 {
         self.0.saturating_sub(earlier.0)
     }
@@ -59,7 +59,7 @@ impl Clock {
         self.stamp(moment).minus(before)
     }
 
-    /// The moment of a stamp; the begin of the run if this machine's clock does not reach back to it.
+    /// The moment of a stamp; the beginning of the run if `Instant` cannot represent that moment on this machine.
     pub fn instant(&self, stamp: Stamp) -> Instant {
         let run = |seconds: u32| Duration::from_secs(u64::from(seconds));
         match stamp.0.checked_sub(ORIGIN) {
@@ -71,20 +71,20 @@ impl Clock {
         }
     }
 
-    /// The Unix time of a stamp, by what the machine's clock says now (`unix`).
+    /// The Unix time of a stamp, if the machine's clock shows `unix` now.
     pub fn unix(&self, stamp: Stamp, now: Instant, unix: i64) -> i64 {
         let now = i64::from(self.stamp(now).0);
         unix.saturating_sub(now.saturating_sub(i64::from(stamp.0)))
     }
 }
 
-/// The machine's clock against the fleet's time: the journal's Unix times are made with it. It changes only together
-/// with a line in the journal that says so, so that a reader can follow.
+/// The machine's clock at one stamp, for the conversion of stamps to the Unix times of the journal. The journal's
+/// reference changes only together with a line in the journal that states the change, so that a reader can follow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wall {
-    /// A moment.
+    /// Stamp of the reference.
     pub stamp: Stamp,
-    /// What the machine's clock said then, in Unix seconds.
+    /// Time of the machine's clock at `stamp`, in Unix seconds.
     pub unix: i64,
 }
 
@@ -95,18 +95,18 @@ impl Wall {
         self.unix.saturating_add(after)
     }
 
-    /// Seconds by which the machine's clock was stepped if it says `unix` at `stamp`; `None`: at most [`STEP`], which is
-    /// no step.
+    /// Seconds by which the machine's clock was stepped if it shows `unix` at `stamp`; `None` if the difference is at
+    /// most [`STEP`], which is not a step.
     pub fn stepped(&self, stamp: Stamp, unix: i64) -> Option<i64> {
         let by = unix.saturating_sub(self.unix_of(stamp));
         (by.saturating_abs() > STEP).then_some(by)
     }
 }
 
-/// Seconds by which a clock may be off without having been stepped.
+/// Largest difference of a clock that is not a step, in seconds.
 pub const STEP: i64 = 5;
 
-/// Whether the clock that says this was ever set.
+/// Whether a clock that shows this time was ever set.
 pub fn is_trusted(unix: i64) -> bool {
     unix >= TRUSTED_FROM
 }

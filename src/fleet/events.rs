@@ -1,7 +1,8 @@
 //! Live events: checks, downloads, refusals with their reasons, changes of the folder. Published by the device and
 //! server modules, read by the operator's page.
 //!
-//! Nothing is built while there is no reader, and a reader that is too slow loses events, never the server its memory.
+//! No event is built while there is no reader. A reader that is too slow loses events, so that the server's memory
+//! stays bounded.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,94 +11,94 @@ use smol::channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::notices::{Notice, ProgramCounts, ProgramQueue};
 
-/// Capacity of a reader's queue; further events are dropped for it.
+/// Capacity of a reader's queue; further events are dropped for that reader.
 const WAITING: usize = 256;
 
-/// Readers at a time, at most.
+/// Maximum number of simultaneous readers.
 const READERS: usize = 16;
 
-/// An event. The publisher bounds all texts (128 characters).
+/// An event. The publisher bounds all texts to 128 characters.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A check was answered.
     Check {
-        /// Unix seconds.
+        /// Time in Unix seconds.
         unix: i64,
         /// `http`, `udp` or `tcp`.
         proto: &'static str,
-        /// The id, empty if it has none.
+        /// Device id; empty if the module has none.
         device: Box<str>,
-        /// The name that a group gives it, or empty.
+        /// Name that a group gives the device; empty if there is none.
         name: Box<str>,
         /// The project asked for.
         project: Box<str>,
         /// The version that the module runs.
         from: Box<str>,
-        /// The version that it is about, if any.
+        /// Version that the verdict is about; empty if there is none.
         to: Box<str>,
         /// `offer`, `resume` or `refuse`.
         verdict: &'static str,
-        /// In a few words.
+        /// Short reason for the verdict.
         reason: Box<str>,
         /// The module's address.
         peer: Box<str>,
     },
-    /// A download has come so far, or has ended.
+    /// A download has made progress, or has ended.
     Download {
-        /// Unix seconds.
+        /// Time in Unix seconds.
         unix: i64,
-        /// The same number in all events of one download.
+        /// Number of the download, the same in all of its events.
         number: u32,
         /// `http`, `udp` or `tcp`.
         proto: &'static str,
-        /// The id, empty if it has none.
+        /// Device id; empty if the module has none.
         device: Box<str>,
-        /// The name that a group gives it, or empty.
+        /// Name that a group gives the device; empty if there is none.
         name: Box<str>,
         /// The project (or the path, for a fixed URL).
         project: Box<str>,
         /// The version that the module runs.
         from: Box<str>,
-        /// The version that it gets.
+        /// Version that the module downloads.
         to: Box<str>,
         /// Bytes of the file that the module has.
         bytes: u64,
-        /// Bytes of the whole file.
+        /// Size of the file in bytes.
         size: u64,
-        /// `None` while it runs, then how it ended.
+        /// Result of the download; `None` while the download is running.
         result: Option<&'static str>,
     },
     /// A notice.
     Notice {
-        /// Unix seconds.
+        /// Time in Unix seconds.
         unix: i64,
         /// The notice.
         notice: Notice,
     },
-    /// The folder changed: what is offered may be another.
+    /// The firmware folder has changed, so that offers may change.
     Catalog {
-        /// Unix seconds.
+        /// Time in Unix seconds.
         unix: i64,
     },
 }
 
-/// The readers.
+/// Readers of events, and the program of `--on-event`.
 #[derive(Debug, Default)]
 pub struct Events {
     readers: Vec<Sender<Rc<Event>>>,
-    /// Given to downloads, one each.
+    /// Number that was given to the last download.
     next: u32,
-    /// The program of `--on-event`.
+    /// Queue of the program of `--on-event`.
     program: Option<ProgramQueue>,
 }
 
 impl Events {
-    /// Whether there are readers. Without any, no event need be built.
+    /// Whether there are readers. Without readers, no event need be built.
     pub fn wanted(&self) -> bool {
         !self.readers.is_empty()
     }
 
-    /// Adds a reader; `None` if there are too many. It leaves by dropping the receiver.
+    /// Adds a reader; `None` if there are too many. A reader unsubscribes by dropping the receiver.
     pub fn subscribe(&mut self) -> Option<Receiver<Rc<Event>>> {
         self.readers.retain(|reader| !reader.is_closed());
         if self.readers.len() >= READERS {
@@ -131,17 +132,18 @@ impl Events {
         self.publish(|| Event::Notice { unix, notice });
     }
 
-    /// Sets the program that gets the notices from now on; `None`: its thread ends after those that wait.
+    /// Sets the program that gets the notices from now on. `None`: the thread of the former program ends after the
+    /// notices in its queue.
     pub fn set_program(&mut self, program: Option<ProgramQueue>) {
         self.program = program;
     }
 
-    /// What went wrong with the program; `None`: there is none.
+    /// Failure counters of the program; `None` if there is no program.
     pub fn program_counts(&self) -> Option<&Arc<ProgramCounts>> {
         self.program.as_ref().map(|program| &program.counts)
     }
 
-    /// A number for a new download.
+    /// Returns a number for a new download.
     pub fn number(&mut self) -> u32 {
         self.next = self.next.wrapping_add(1);
         self.next

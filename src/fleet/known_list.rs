@@ -1,8 +1,8 @@
-//! `known-devices.txt` in the state folder: the ids that a person calls known, one per line, or a table (CSV) whose first
-//! field is the id. Read by a thread of its own whenever the file changes.
+//! List of known devices: `known-devices.txt` in the state folder, with one id per line, or a table (CSV) whose first
+//! field is the id. A separate thread reads the file whenever it changes.
 //!
-//! A file that vanishes or cannot be read any more leaves the list as it was: an editor that replaces the file by
-//! deleting it must not shut out the whole fleet for a moment. An empty file empties the list.
+//! If the file is removed or cannot be read, the list stays unchanged: an editor that replaces the file by deleting it
+//! must not shut out the whole fleet in the meantime. An empty file empties the list.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -19,29 +19,29 @@ use crate::os::process;
 /// Name of the file in the state folder.
 pub const FILE: &str = "known-devices.txt";
 
-/// Most ids that are read.
+/// Maximum number of ids that are read.
 const MOST: usize = 2_000_000;
 
-/// Longest line, in bytes. A longer one is a bad line.
+/// Maximum length of a line, in bytes. The rest of a longer line is read as further lines.
 const LONGEST: u64 = 1024;
 
-/// Most bad lines that are named in the log.
+/// Maximum number of bad lines that are quoted in the log.
 const NAMED: usize = 5;
 
-/// The list.
+/// List of known devices.
 #[derive(Debug, Default)]
 pub struct KnownList {
     path: Option<PathBuf>,
-    /// Sorted.
+    /// Ids in the list, sorted.
     ids: Arc<[DeviceId]>,
-    /// Stamp of the file that they were read from.
+    /// Stamp of the file that the ids were read from.
     from: Option<FileStamp>,
-    /// The file may have changed.
+    /// Whether the file may have changed.
     wanted: bool,
-    /// Notified when it was read.
+    /// Notified when the file was read.
     notify: Notify,
     reading: Option<Receiver<io::Result<Contents>>>,
-    /// The error that was logged last.
+    /// Kind of the error that was logged last; `None` after the file was read.
     said: Option<io::ErrorKind>,
 }
 
@@ -55,7 +55,7 @@ struct Contents {
 }
 
 impl KnownList {
-    /// Reads the list of this state folder, if it has one. `notify` is notified whenever it was read later.
+    /// Reads the list of this state folder, if there is one. `notify` is notified after each later read.
     pub fn open(folder: &Path, notify: Notify) -> KnownList {
         let mut list = KnownList {
             path: Some(folder.join(FILE)),
@@ -98,7 +98,7 @@ impl KnownList {
         }
     }
 
-    /// Takes over what was read, and begins to read the file if it has changed.
+    /// Takes over the ids that were read, and begins to read the file if it has changed.
     pub fn tick(&mut self) {
         if let Some(reading) = &self.reading {
             match reading.try_recv() {
@@ -120,7 +120,7 @@ impl KnownList {
                 let (sender, receiver) = bounded(1);
                 let (path, notify) = (path.clone(), self.notify.clone());
                 let run = move || {
-                    // The list may be gone.
+                    // Fails if the list was dropped.
                     sender.try_send(read(&path)).ok();
                     notify.notify();
                 };
@@ -154,7 +154,7 @@ impl KnownList {
     }
 
     fn log_error(&mut self, error: &io::Error) {
-        // Most have no such list.
+        // Most state folders have no such file.
         let is_none = error.kind() == io::ErrorKind::NotFound && self.from.is_none();
         if is_none || self.said.replace(error.kind()) == Some(error.kind()) {
             return;
@@ -186,16 +186,16 @@ fn read(path: &Path) -> io::Result<Contents> {
             return Err(io::Error::other(format!("line {number}: {text}")));
         }
         let text = String::from_utf8_lossy(&line);
-        // Windows' editors put a mark at the beginning.
+        // Windows editors put a byte order mark at the beginning.
         let text = text.trim_start_matches('\u{feff}');
         let text = text.split('#').next().unwrap_or_default().trim();
-        // Excel says which separator it means.
+        // Excel states the separator in this line.
         if text.is_empty() || text.starts_with("sep=") {
             continue;
         }
         let field = first_field(text);
         let id = DeviceId::parse(field);
-        // Ids have digits or are a MAC of letters; titles (`imei`, `设备号`) have none.
+        // Every id contains a digit or is a MAC of letters; titles (`imei`, `设备号`) are neither.
         if std::mem::take(&mut is_title)
             && !field.contains(|c: char| c.is_ascii_digit())
             && !matches!(id, Some(DeviceId::Mac(_)))
@@ -230,8 +230,7 @@ fn read(path: &Path) -> io::Result<Contents> {
     })
 }
 
-/// The first field of a line of a table; its separator is what comes first of `,`, `;` and a tab, but for those
-/// in quotes.
+/// First field of a line of a table. The separator is the first `,`, `;` or tab outside quotes.
 fn first_field(line: &str) -> &str {
     let mut is_quoted = false;
     let end = line.find(|c| {
@@ -241,7 +240,8 @@ fn first_field(line: &str) -> &str {
     line.get(..end.unwrap_or(line.len())).unwrap_or_default()
 }
 
-/// `8.62991E+14`, `8,62991E+14` cut at its comma excepted.
+/// Whether a field is a number that Excel has rounded, such as `8.62991E+14`. A field from `8,62991E+14` is not
+/// recognized, because it ends at the comma.
 fn is_rounded(field: &str) -> bool {
     let number = field.trim_matches(|c: char| c == '"' || c.is_whitespace());
     number
@@ -269,7 +269,7 @@ mod tests {
         DeviceId::parse(text).unwrap()
     }
 
-    /// Says that the file may have changed, and ticks when that is due, until it is so.
+    /// Marks the file as changed, and ticks whenever a tick is due, until `so` returns true.
     fn wait_until(list: &mut KnownList, so: impl Fn(&KnownList) -> bool) {
         let began = Instant::now();
         list.look();

@@ -1,4 +1,4 @@
-//! What is known: questions to the fleet, which change nothing.
+//! Queries of the fleet, which change nothing.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
@@ -24,7 +24,7 @@ use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::{Project, Release};
 
 impl Fleet {
-    /// The facts about a device that the decision on its check depends on. To be asked before
+    /// Returns the facts about a device that the decision on its check depends on. Must be called before
     /// [`crate::decision::decide`].
     pub fn known(&self, check: &Check<'_>, who: Option<&Requester>, now: Instant) -> Known<'_> {
         let Some(who) = who else {
@@ -58,8 +58,8 @@ impl Fleet {
             && self.devices.may_try(device, self.is_listed(device))
     }
 
-    /// The version that this device was confirmed with less than a day ago, if it now reports the one before. If the
-    /// rules give that to devices which run the former, it has not fallen back.
+    /// Version that the device was confirmed with less than a day ago, if it now reports the previous one. If the rules
+    /// give the previous version to devices with the confirmed one, the device has not fallen back.
     pub fn fallen_from(&self, check: &Check<'_>, who: Option<&Requester>) -> Option<ShortVersion> {
         self.devices.fallen_from(who?.device, check)
     }
@@ -78,7 +78,7 @@ impl Fleet {
         }
     }
 
-    /// The content that a download began with of which the client has the first `from` bytes.
+    /// Returns the content of a download of which the client has the first `from` bytes.
     pub fn began(&self, owner: &PinOwner, from: u64, now: Instant) -> Began {
         self.pins.began(owner, from, self.clock.stamp(now))
     }
@@ -88,24 +88,24 @@ impl Fleet {
         self.pins.has(owner, content, self.clock.stamp(now))
     }
 
-    /// Whether anything is remembered of a device, or it stands in the list of known devices.
+    /// Whether anything is remembered about a device, or the list of known devices contains it.
     pub fn remembers(&self, device: DeviceId) -> bool {
         self.devices.knows(device)
             || self.is_listed(device)
             || self.loop_guard.against(device).next().is_some()
     }
 
-    /// Whether the list of known devices contains it.
+    /// Whether the list of known devices contains a device.
     pub(super) fn is_listed(&self, device: DeviceId) -> bool {
         self.known_list.contains(device)
     }
 
-    /// Versions that devices run above every release that is left, as of the last change of the folder.
+    /// Versions of devices that are higher than every remaining release, as of the last change of the firmware folder.
     pub fn above(&self) -> &[Above] {
         self.above.as_deref().unwrap_or_default()
     }
 
-    /// Pauses of the fuse that release.json does not state (any more, or yet).
+    /// Pauses by the fuse that release.json does not state, either not yet or no longer.
     pub fn fused(&self) -> &[Fused] {
         self.releases().unstated_pauses()
     }
@@ -120,7 +120,7 @@ impl Fleet {
         self.groups.device_name(device)
     }
 
-    /// The same for the sender of a check.
+    /// The name that a group of the firmware folder gives the sender of a check.
     pub fn device_name_of(&self, who: Option<&Requester>) -> Option<&str> {
         self.device_name(who?.device)
     }
@@ -131,20 +131,21 @@ impl Fleet {
     }
 }
 
-/// For people: the operator's API and page, and `luat-ota explain`.
+/// Queries for the operator's API and page, and for `luat-ota explain`.
 impl Fleet {
-    /// Who changed a release.
+    /// Authors of the last upload and of the pause of a release.
     pub fn authors(&self, project: &str, version: &str) -> Authors {
         let authors = self.releases().authors(project, version);
         authors.cloned().unwrap_or_default()
     }
 
-    /// Devices under way to a release.
+    /// Number of devices in each state on their way to a release.
     pub fn counts(&self, project: &str, version: &str) -> StateCounts {
         self.releases().counts(project, version)
     }
 
-    /// What is not known yet of a project's devices, as far as its releases depend on it; a sentence.
+    /// Sentence about a project with too few established devices, where every device with a whole download counts in
+    /// the fuse; `None` if the project has enough of them.
     pub fn unknown(&self, project: &str) -> Option<String> {
         let mut walk = self.established_walk(std::iter::once(project));
         self.walk_established(&mut walk, u32::MAX);
@@ -156,13 +157,13 @@ impl Fleet {
         self.devices.established_walk(projects)
     }
 
-    /// Looks at `most` more slots. Returns whether the walk has ended.
+    /// Examines at most `most` more slots. Returns whether the walk has ended.
     pub fn walk_established(&self, walk: &mut EstablishedWalk, most: u32) -> bool {
         let listed = |device| self.is_listed(device);
         self.devices.walk_established(walk, most, listed)
     }
 
-    /// The same as [`Fleet::unknown`] after a walk that has ended.
+    /// Variant of [`Fleet::unknown`] after a walk that has ended.
     pub fn unknown_after(&self, walk: &EstablishedWalk, project: &str) -> Option<String> {
         let established = self.devices.established_of(project, walk);
         let how_many = match established {
@@ -176,7 +177,7 @@ impl Fleet {
         ))
     }
 
-    /// How far the content of a release that has come least has come in its stages; `None`: the release has none.
+    /// Stage of the content of a release that has advanced least; `None` if the release has no stages.
     pub fn stage(
         &self,
         (project, version): (&str, &str),
@@ -187,7 +188,7 @@ impl Fleet {
         self.releases().stage(project, version, wall)
     }
 
-    /// How far the releases of a project have come in their stages: `VERSION: stage`.
+    /// Stages of the releases of a project, each as `VERSION: stage`.
     pub fn stage_texts(&self, project: &Project, now: Instant, unix: i64) -> Vec<String> {
         let releases = project.releases.iter();
         let text = |release: &Release| {
@@ -203,19 +204,19 @@ impl Fleet {
         self.devices.len()
     }
 
-    /// Updates since the start that had a result, by state.
+    /// Number of updates since the start that had a result, by state.
     pub fn results(&self) -> impl Iterator<Item = (State, u64)> {
         RESULTS.into_iter().zip(self.devices.results())
     }
 
-    /// Remembered devices that ask for a project.
+    /// Number of remembered devices that ask for a project.
     pub fn devices_of(&self, project: &str) -> u32 {
         self.releases().devices(project)
     }
 
-    /// The same facts for a check that a person asks about. The device is taken to ask from where it was last seen. All
-    /// of its holds count, although the check may differ from its own in what the loop guard tells devices under one id
-    /// apart by.
+    /// Variant of [`Fleet::known`] for a check that a person asks about. The device is assumed to ask from the network
+    /// where it was last seen. All of its holds count, although the check may differ from the device's own one in the
+    /// facts by which the loop guard distinguishes devices under one id.
     pub fn known_for_operator(&self, check: &Check<'_>, now: Instant) -> Known<'_> {
         let network = check.device.and_then(|device| self.devices.network(device));
         let address = network.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |network| {
@@ -234,21 +235,21 @@ impl Fleet {
         known
     }
 
-    /// One device.
+    /// View of one device.
     pub fn device(&self, device: DeviceId, now: Instant, unix: i64) -> Option<DeviceView> {
         let wall = self.wall(now, unix);
         let view = self.devices.view(device, wall)?;
         Some(self.complete(view))
     }
 
-    /// The last steps of a device.
+    /// Most recent steps of a device.
     #[cfg(feature = "operator")]
     pub fn steps(&self, device: DeviceId) -> Option<StepsView> {
         self.devices.steps(device)
     }
 
-    /// Calls `visit` with each device of a project, until it returns `false`. Looks at `most` slots from one on, and returns
-    /// the next one; `None`: there is none.
+    /// Calls `visit` with each device of a project, until it returns `false`. Examines at most `most` slots from slot
+    /// `from` on. Returns the slot to continue with; `None` at the end of the table.
     #[cfg(feature = "operator")]
     pub fn of_project<'f>(
         &'f self,
@@ -260,8 +261,8 @@ impl Fleet {
         self.devices.of_project(project, from, most, visit)
     }
 
-    /// Whether a fact is true of a device, as [`Fleet::known_for_operator`] has it; `None`: only that can tell. `project`:
-    /// the one that its check asks for.
+    /// Whether a fact is true of a device, as [`Fleet::known_for_operator`] determines it; `None` if only that function
+    /// can tell. `project`: the project that the device's check asks for.
     #[cfg(feature = "operator")]
     pub fn is_true(
         &self,
@@ -279,7 +280,7 @@ impl Fleet {
         }
     }
 
-    /// Some devices. Looks through a bounded number of records.
+    /// Page of devices from slot `after` on. Examines a bounded number of records.
     pub fn page(
         &self,
         filter: &Filter,
@@ -296,14 +297,14 @@ impl Fleet {
         DevicePage { devices, next }
     }
 
-    /// Looks through the next slice of a search. Returns whether there are more.
+    /// Examines the next slice of a search. Returns whether there are more slices.
     pub fn search(&self, search: &mut DeviceSearch, now: Instant) -> bool {
         let now = self.clock.stamp(now);
         let held = |device| self.loop_guard.is_held(device, now);
         self.devices.search(search, held)
     }
 
-    /// The device at a slot that a search has found.
+    /// View of the device at a slot that a search has found.
     pub fn device_at(&self, slot: u32, now: Instant, unix: i64) -> Option<DeviceView> {
         let view = self.devices.view_of(slot, self.wall(now, unix))?;
         Some(self.complete(view))
@@ -314,7 +315,7 @@ impl Fleet {
         Wall { stamp, unix }
     }
 
-    /// Adds what the devices themselves do not know.
+    /// Adds the facts that the table of devices does not have: the list of known devices, the name and the holds.
     fn complete(&self, mut view: DeviceView) -> DeviceView {
         let (device, wall) = (view.entry.device, view.wall);
         view.listed = self.is_listed(device);

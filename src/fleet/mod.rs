@@ -1,18 +1,18 @@
-//! What the server remembers of devices, so that no image is ever spliced from two files and no device downloads the
-//! same file for ever.
+//! State that the server keeps about devices, so that no image is ever spliced from two files and no device downloads
+//! the same file endlessly.
 //!
-//! [`Fleet`] has three faces:
+//! [`Fleet`] has three parts:
 //!
-//! * what is known (`lookup`): asked before each decision and each download, and for people;
-//! * what happened (`record`): checks, transfers, reports, new catalogues, the words of people;
-//! * what is due (`tick`): the work that follows from time alone.
+//! * `lookup` answers queries: before each decision and each download, and for the operator;
+//! * `record` records events: checks, transfers, reports, new catalogues, commands of the operator;
+//! * `tick` does the work that becomes due with time.
 //!
-//! Behind it: [`pins`] (the content that each download began with), [`devices`] with their [`journey`], [`releases`]
-//! with their counts and fuse, the [`loop_guard`], and the [`history`] of counts, all kept over a restart by the
-//! [`journal`]. [`tally`] and [`events`] are only counted and shown.
+//! All three use [`pins`] (the content that each download began with), [`devices`] with their [`journey`], [`releases`]
+//! with their counts and fuse, the [`loop_guard`], and the [`history`] of counts, all of which the [`journal`] keeps
+//! over a restart. [`tally`] and [`events`] are only counted and shown.
 //!
-//! An address is not an identity: carriers, proxies and Docker put five hundred devices behind one. A [`network`] only
-//! tells apart two devices that claim the same id, and shares out limits.
+//! An address does not identify a device: carriers, proxies and Docker put five hundred devices behind one address. A
+//! [`network`] only distinguishes devices that claim the same id, and is the unit of limits.
 
 pub mod bounded;
 pub mod changes;
@@ -71,14 +71,14 @@ use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Groups;
 use crate::os::notify::Notify;
 
-/// The flags of the fleet.
+/// Settings of the fleet, from the command line.
 #[derive(Clone, Debug)]
 pub struct FleetSettings {
     /// Capacity of the table of devices.
     pub max_devices: usize,
-    /// Attempts at one content that are free.
+    /// Number of free attempts at one content. The loop guard holds the content after them.
     pub attempts: u32,
-    /// Serve only devices that are known already.
+    /// Whether only known devices are served.
     pub known_only: bool,
 }
 
@@ -92,7 +92,8 @@ impl Default for FleetSettings {
     }
 }
 
-/// All that is remembered. Pure but for the journal's handle: the time comes with each call.
+/// All state about devices and releases. Callers pass the current time. All input and output goes through the journal,
+/// the files of the state folder, the log and the event queues.
 #[derive(Debug)]
 pub struct Fleet {
     settings: FleetSettings,
@@ -107,28 +108,28 @@ pub struct Fleet {
     groups: Arc<Groups>,
     hold_requests: HoldRequests,
     history: History,
-    /// The count of devices by version for the next sample, while it is made.
+    /// Running count of devices by version, for the next sample.
     walk: Option<VersionWalk>,
-    /// Versions that devices run above every release that is left; `None`: not determined yet.
+    /// Versions of devices that are higher than every remaining release; `None` until determined.
     above: Option<Vec<Above>>,
-    /// The walk that determines it anew, while it is made.
+    /// Running walk that determines `above` anew.
     above_walk: Option<AboveWalk>,
     /// Time of the last tick.
     ticked: Option<Instant>,
-    /// Time of the next portion of records for a compaction; `None`: not before the next tick.
+    /// Time of the next portion of records for a compaction; `None` if there is none before the next tick.
     next_records: Option<Instant>,
-    /// Time of the first change since then.
+    /// Time of the first change since the last tick.
     dirty_since: Option<Instant>,
-    /// Notified when [`Fleet::due`] may be sooner than it was.
+    /// Notified when [`Fleet::due`] may be earlier than before.
     due_changed: Notify,
-    /// The releases and files in the folder are known: what appears now is new. Until then, the folder is being read
-    /// for the first time.
+    /// Whether the releases and files in the firmware folder are known, so that any other is new; false while the
+    /// folder is read for the first time.
     is_acquainted: bool,
-    /// The last changes.
+    /// The most recent changes by people, commands and the fuse.
     changes: Changes,
-    /// Counts and rates.
+    /// Counters and rates.
     pub tally: Tally,
-    /// Readers of the live view.
+    /// Readers of live events.
     pub events: Events,
 }
 
@@ -162,7 +163,7 @@ impl Fleet {
         }
     }
 
-    /// A moment in the fleet's time, which the [`tally`] uses as well.
+    /// Converts a moment to the fleet's time, which the [`tally`] uses as well.
     pub fn stamp(&self, now: Instant) -> Stamp {
         self.clock.stamp(now)
     }
@@ -175,7 +176,8 @@ impl Fleet {
         self.devices.releases_mut()
     }
 
-    /// Priority of a line about a device that is written at once: invented devices leave room for established ones.
+    /// Priority of a journal line about a device that is written at once. Lines about established devices come before
+    /// those about other devices, which may be invented.
     fn priority(&self, device: DeviceId) -> Priority {
         match self.devices.is_established(device) {
             true => Priority::Major,
@@ -183,7 +185,7 @@ impl Fleet {
         }
     }
 
-    /// Something changed: a tick is due within [`tick::TICK`].
+    /// Records that something has changed, so that a tick is due within [`tick::TICK`].
     fn mark_dirty(&mut self, now: Instant) {
         if self.dirty_since.is_none() {
             self.dirty_since = Some(now);
@@ -202,8 +204,8 @@ impl Fleet {
         }
     }
 
-    /// Raises a notice: in the log, for the readers of events, and for the program of `--on-event`. Adds the name of its
-    /// device.
+    /// Raises a notice in the log, for the readers of events and for the program of `--on-event`. Adds the name of the
+    /// notice's device.
     pub fn notify(&mut self, mut notice: Notice) {
         let device = DeviceId::parse(&notice.device);
         let name = device.and_then(|device| self.groups.device_name(device));
@@ -219,8 +221,8 @@ impl Fleet {
         }
     }
 
-    /// Writes changes of the loop guard into the journal at once: a server that is killed again and again would forget
-    /// them again and again otherwise. Nothing waits for it.
+    /// Writes changes of the loop guard into the journal at once. Otherwise a server that is killed repeatedly would
+    /// lose them each time. Does not wait for the write.
     fn journal_loop_guard(&mut self) {
         for entry in self.loop_guard.changes() {
             let priority = match &entry {

@@ -1,8 +1,8 @@
-//! The network that a peer asks from: what pins, UDP upgrade ids, rate limits and the connection caps
-//! mean by "where from". Used by the rooms fleet and device.
+//! Networks of clients: the unit in which devices, UDP upgrade ids, rate limits and connection caps distinguish client
+//! addresses. Used by the modules `fleet` and `device`.
 //!
-//! An IPv4 address that arrives mapped (`::ffff:a.b.c.d`, every IPv4 client of a dual-stack socket)
-//! counts as IPv4; as IPv6 they would all be one network (docs/hazards.md 6).
+//! An IPv4 address that arrives mapped (`::ffff:a.b.c.d`, every IPv4 client of a dual-stack socket) counts as IPv4.
+//! Otherwise all of these clients would be in one IPv6 network (docs/hazards.md 6).
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -18,7 +18,7 @@ pub enum Network {
 }
 
 impl Network {
-    /// The network of an address, un-mapped first.
+    /// Network of an address. A mapped IPv4 address counts as IPv4.
     pub fn of(address: IpAddr) -> Network {
         match address.to_canonical() {
             IpAddr::V4(v4) => {
@@ -32,7 +32,7 @@ impl Network {
         }
     }
 
-    /// Reads what [`Network`] is shown as.
+    /// Parses the text form of a [`Network`].
     pub fn parse(text: &str) -> Option<Network> {
         let (first, bits) = text.split_once('/')?;
         let network = Network::of(first.parse().ok()?);
@@ -42,7 +42,7 @@ impl Network {
         }
     }
 
-    /// Its first address.
+    /// First address of the network.
     pub fn address(&self) -> IpAddr {
         match *self {
             Network::V4([a, b, c]) => IpAddr::V4(Ipv4Addr::new(a, b, c, 0)),
@@ -53,7 +53,7 @@ impl Network {
         }
     }
 
-    /// Its bits, 3 or 6 bytes, most significant first.
+    /// Bits of the network, 3 or 6 bytes, most significant first.
     pub fn bytes(&self) -> &[u8] {
         match self {
             Network::V4(bits) => bits,
@@ -61,7 +61,7 @@ impl Network {
         }
     }
 
-    /// As one number, which no other has: it is hashed and compared for every packet.
+    /// Unique number of the network; hashed and compared for every packet.
     pub fn number(&self) -> u64 {
         match *self {
             Network::V4([a, b, c]) => u64::from_be_bytes([4, 0, 0, 0, 0, a, b, c]),
@@ -81,7 +81,7 @@ impl Hash for Network {
 pub struct CoarseNetwork(pub u64);
 
 impl CoarseNetwork {
-    /// Where an address is, coarsely; un-mapped first.
+    /// Coarse network of an address. A mapped IPv4 address counts as IPv4.
     pub fn of(address: IpAddr) -> CoarseNetwork {
         CoarseNetwork::from(Network::of(address))
     }
@@ -98,7 +98,7 @@ impl From<Network> for CoarseNetwork {
     }
 }
 
-/// `192.0.2.0/24`, `2001:db8:1::/48`
+/// Writes `192.0.2.0/24` or `2001:db8:1::/48`.
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {

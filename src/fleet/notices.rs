@@ -1,7 +1,8 @@
-//! Notices: what an operator may want to be told of while nobody looks at the page. Each is one line of the log, one
-//! event of the operator's stream, and one run of the program of `--on-event`, under the same name everywhere.
+//! Notices: events that an operator may want to learn of without watching the operator page. Each notice is one line of
+//! the log, one event of the event stream, and one run of the program of `--on-event`, with the same name everywhere.
 //!
-//! Raising a notice never blocks: the program has a queue of [`QUEUE`] notices, and what does not fit is counted.
+//! Raising a notice never blocks: the queue of the program holds [`QUEUE`] notices, and those that do not fit are
+//! counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,26 +13,26 @@ use serde_json::{Map, Value};
 
 use crate::logging::Civil;
 
-/// Notices that wait for the program of `--on-event`, at most.
+/// Maximum number of notices that wait for the program of `--on-event`.
 pub const QUEUE: usize = 64;
 
-/// Characters of a reason, at most.
+/// Maximum length of a reason, in characters.
 const REASON: usize = 512;
 
-/// The kind of a notice. docs/events.md describes each.
+/// Kind of a notice, as docs/events.md describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoticeKind {
-    /// A release that was not known is in the folder.
+    /// A release that was unknown before is in the firmware folder.
     ReleaseFound,
-    /// A file of the folder is not served.
+    /// A file in the firmware folder is not served.
     Quarantined,
     /// The first established device is confirmed with a release.
     FirstConfirmed,
     /// A content of a release has reached its next stage.
     StageReached,
-    /// The loop guard holds a file from a device.
+    /// The loop guard has begun to hold a file back from a device.
     Held,
-    /// As many devices of a release are silent as must revert for its fuse to trip.
+    /// Silent devices of a release have reached the limits at which reverted devices trip its fuse.
     TooManySilent,
     /// The fuse has paused a release.
     Fused,
@@ -40,7 +41,7 @@ pub enum NoticeKind {
 }
 
 impl NoticeKind {
-    /// All of them, in the order of the documents.
+    /// All kinds, in the order of docs/events.md.
     pub const ALL: [NoticeKind; 8] = [
         NoticeKind::ReleaseFound,
         NoticeKind::Quarantined,
@@ -52,7 +53,7 @@ impl NoticeKind {
         NoticeKind::Resumed,
     ];
 
-    /// Its name in the log, the stream, the metrics and the JSON.
+    /// Name of the kind in the log, the event stream, the metrics and the JSON.
     pub fn word(self) -> &'static str {
         match self {
             NoticeKind::ReleaseFound => "release_found",
@@ -77,25 +78,25 @@ impl NoticeKind {
     }
 }
 
-/// One notice. Empty texts do not apply to its kind.
+/// One notice. Texts that do not apply to its kind are empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// Its kind.
+    /// Kind of the notice.
     pub kind: NoticeKind,
     /// The project.
     pub project: Box<str>,
     /// The version of the release, as its folder writes it.
     pub version: Box<str>,
-    /// The id of the device, as it writes it.
+    /// Device id, as the device writes it.
     pub device: Box<str>,
-    /// The name that a group gives it.
+    /// Name that a group gives the device.
     pub name: Box<str>,
-    /// A sentence.
+    /// Reason, at most 512 characters.
     pub reason: Box<str>,
 }
 
 impl Notice {
-    /// A notice about a release.
+    /// Creates a notice about a release. Cuts the reason to 512 characters.
     pub fn new(kind: NoticeKind, project: &str, version: &str, reason: &str) -> Notice {
         let end = reason.char_indices().nth(REASON).map(|(end, _)| end);
         Notice {
@@ -111,7 +112,7 @@ impl Notice {
         }
     }
 
-    /// The same about a device.
+    /// Adds a device id to the notice.
     pub fn of_device(self, device: &str) -> Notice {
         Notice {
             device: device.into(),
@@ -119,7 +120,7 @@ impl Notice {
         }
     }
 
-    /// The texts that apply, with their keys.
+    /// Texts that are not empty, with their keys.
     fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let fields = [
             ("project", &*self.project),
@@ -142,7 +143,7 @@ impl Notice {
         Value::Object(map).to_string()
     }
 
-    /// Writes the line of the log, whose event is the name of the notice.
+    /// Writes the notice to the log, as an event with the name of its kind.
     pub fn log(&self) {
         let level = self.kind.level();
         if level > log::max_level() {
@@ -169,25 +170,25 @@ impl Notice {
     }
 }
 
-/// What went wrong with the program of `--on-event`. They wrap around where they overflow.
+/// Failure counters of the program of `--on-event`. They wrap around on overflow.
 #[derive(Debug, Default)]
 pub struct ProgramCounts {
-    /// Notices for which there was no room in the queue.
+    /// Notices that were dropped because the queue was full.
     pub dropped: AtomicU32,
-    /// Runs that could not be started, exited with another status than 0, or took too long.
+    /// Runs that could not be started, exited with a status other than 0, or exceeded the time limit.
     pub failed: AtomicU32,
 }
 
-/// The queue of the program of `--on-event`, whose thread takes the JSON of the notices.
+/// Queue of notices as JSON, read by the thread that runs the program of `--on-event`.
 #[derive(Debug)]
 pub struct ProgramQueue {
     sender: SyncSender<String>,
-    /// Shared with the thread.
+    /// Failure counters, shared with the thread of the program.
     pub counts: Arc<ProgramCounts>,
 }
 
 impl ProgramQueue {
-    /// An empty queue, and its other end.
+    /// Creates an empty queue; returns its sending and its receiving end.
     pub fn new() -> (ProgramQueue, Receiver<String>) {
         let (sender, receiver) = sync_channel(QUEUE);
         let queue = ProgramQueue {
@@ -197,7 +198,7 @@ impl ProgramQueue {
         (queue, receiver)
     }
 
-    /// Adds a notice, or counts it if there is no room. Never blocks.
+    /// Adds a notice, or counts it as dropped if the queue is full. Never blocks.
     pub fn offer(&self, json: String) {
         if self.sender.try_send(json).is_err() {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);

@@ -1,6 +1,6 @@
-//! What devices state in their checks besides their id and version, interned: the modules of one product state the same,
-//! so each record has a number of two bytes. With it, the check that a device sends can be decided again
-//! (docs/cases.md 42).
+//! Interned profiles: the facts that devices state in their checks besides their id and version. The modules of one
+//! product state the same facts, so each device record contains only a profile number of two bytes. With the profile,
+//! the check of a device can be decided again (docs/cases.md 42).
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,13 +9,13 @@ use std::rc::Rc;
 use crate::decision::Check;
 use crate::firmware::name::SentName;
 
-/// The most profiles, of at most 500 bytes each.
+/// Maximum number of profiles, of at most 500 bytes each.
 const MOST: usize = 4096;
 
-/// The most profiles while only devices on probation need another one. Anyone can invent those.
+/// Number of profiles from which devices on probation cannot add another one. Anyone can invent such devices.
 const MOST_ON_PROBATION: usize = MOST / 2;
 
-/// The longest text of a profile, in bytes. A check with a longer one has no profile.
+/// Maximum length of a text in a profile, in bytes. A check with a longer text has no profile.
 const LONGEST: usize = 128;
 
 /// Number of a profile.
@@ -23,14 +23,14 @@ const LONGEST: usize = 128;
 pub struct ProfileId(u16);
 
 impl ProfileId {
-    /// No profile: it is not known what the device states.
+    /// No profile: the facts that the device states are unknown.
     pub const NONE: ProfileId = ProfileId(u16::MAX);
 }
 
-/// All of a check but the device's id and its version.
+/// All of a check except the device's id and version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Profile<'a> {
-    /// `firmware_name`, whole.
+    /// Complete `firmware_name`.
     pub firmware_name: Option<Cow<'a, str>>,
     /// The project that the path or the `project_key` names.
     pub path_project: Option<Cow<'a, str>>,
@@ -38,9 +38,9 @@ pub struct Profile<'a> {
     pub core_version: Option<u32>,
     /// `project_key`.
     pub project_key: Option<Cow<'a, str>>,
-    /// It can follow a redirect.
+    /// Whether the device can follow a redirect.
     pub need_oss_url: bool,
-    /// The largest file that it can be sent this way, in bytes; `None`: any.
+    /// Size of the largest file that the protocol of the check can carry, in bytes; `None` if unlimited.
     pub largest: Option<u64>,
 }
 
@@ -66,7 +66,7 @@ impl<'a> Profile<'a> {
             .all(|text| text.len() <= LONGEST)
     }
 
-    /// The same without texts of its own.
+    /// Profile that borrows the texts of this one.
     pub fn borrowed(&self) -> Profile<'_> {
         fn borrowed<'t>(text: &'t Option<Cow<'_, str>>) -> Option<Cow<'t, str>> {
             text.as_deref().map(Cow::Borrowed)
@@ -79,7 +79,7 @@ impl<'a> Profile<'a> {
         }
     }
 
-    /// The same with texts of its own.
+    /// Converts the profile to one that owns its texts.
     pub fn into_owned(self) -> Profile<'static> {
         let owned = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
         Profile {
@@ -92,7 +92,7 @@ impl<'a> Profile<'a> {
         }
     }
 
-    /// Adds what it states to a check.
+    /// Adds the facts of the profile to a check.
     pub fn fill(self, check: &mut Check<'a>) {
         check.firmware_name = self.firmware_name.map(Into::into);
         check.path_project = self.path_project;
@@ -115,31 +115,32 @@ pub struct Profiles {
 #[derive(Debug)]
 struct SharedProfile {
     profile: Rc<Profile<'static>>,
-    /// The platform that its name states; empty: none.
+    /// Platform in the profile's `firmware_name`; empty if there is none.
     platform: Box<str>,
     devices: u32,
 }
 
 impl Profiles {
-    /// A profile.
+    /// Profile with this number.
     pub fn get(&self, id: ProfileId) -> Option<&Profile<'static>> {
         self.shared(id).map(|profile| &**profile)
     }
 
-    /// A profile, to be kept.
+    /// Shared pointer to the profile with this number, to be kept.
     pub fn shared(&self, id: ProfileId) -> Option<&Rc<Profile<'static>>> {
         let shared = self.profiles.get(usize::from(id.0))?.as_ref()?;
         Some(&shared.profile)
     }
 
-    /// The platform that the name in a profile states; empty: none.
+    /// Platform in the `firmware_name` of a profile; empty if there is none.
     pub fn platform(&self, id: ProfileId) -> &str {
         let shared = self.profiles.get(usize::from(id.0));
         let shared = shared.and_then(Option::as_ref);
         shared.map_or("", |shared| &shared.platform)
     }
 
-    /// Replaces the profile `before` of one device. Returns the new one; [`ProfileId::NONE`]: there is no room.
+    /// Replaces the profile `before` of one device. Returns the number of the new one; [`ProfileId::NONE`] if there is
+    /// no room.
     pub fn replace(
         &mut self,
         before: ProfileId,
@@ -149,7 +150,8 @@ impl Profiles {
         if profile.is_some() && self.get(before) == profile.as_ref() {
             return before;
         }
-        // Before the other is left, so that another profile has another number.
+        // The device enters the new profile before it leaves the old one, so that different profiles have different
+        // numbers.
         let entered = profile.and_then(|profile| self.enter(profile, on_probation));
         self.leave(before);
         entered.unwrap_or(ProfileId::NONE)
@@ -191,7 +193,7 @@ impl Profiles {
         Some(id)
     }
 
-    /// Removes one device from a profile.
+    /// Removes one device from a profile, and the profile if no device is left.
     pub fn leave(&mut self, id: ProfileId) {
         let Some(place) = self.profiles.get_mut(usize::from(id.0)) else {
             return;

@@ -1,4 +1,4 @@
-//! What happened: the fleet is told of checks, transfers, reports, new catalogues and the words of people.
+//! Recording of checks, transfers, reports, new catalogues and commands of the operator in the fleet.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,23 +21,23 @@ use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::{Catalog, Groups};
 use crate::logging::log_named;
 
-/// A running transfer; to be given back with [`Fleet::end`].
+/// A running transfer; consumed by [`Fleet::end`].
 #[derive(Debug)]
 pub struct Transfer {
-    /// `None`: the client has no id.
+    /// Requester; `None` if the client has no id.
     who: Option<Requester>,
-    /// Bytes that arrived so far.
+    /// Bytes that were acknowledged so far.
     arrived: FileRange,
     hold: Option<Hold>,
 }
 
 impl Transfer {
-    /// Whether it is to a device with an id.
+    /// Whether the client has a device id.
     pub fn is_to_a_device(&self) -> bool {
         self.who.is_some()
     }
 
-    /// `None`: the client has no id.
+    /// Returns the transfer as the table of devices identifies it; `None` if the client has no id.
     fn device_transfer(&self) -> Option<DeviceTransfer> {
         Some(DeviceTransfer {
             device: self.who?.device,
@@ -47,13 +47,13 @@ impl Transfer {
     }
 }
 
-/// Slots of devices that [`Fleet::look_above`] looks at in one tick: about two milliseconds.
+/// Number of device slots that [`Fleet::look_above`] examines in one tick: about 2 ms of work.
 pub(super) const ABOVE_SLOTS: u32 = 32_768;
 
 impl Fleet {
-    /// Records a decided check: the device was seen, and perhaps offered something, or came back from something.
-    /// Checks without an id or of an unknown project leave no trace. Not to be called for the rest of a download: that
-    /// device has not come back yet.
+    /// Records a check and its verdict: the sighting of the device, an offer, and the result of an earlier delivery.
+    /// Checks without an id or for an unknown project are not recorded. Must not be called for a check that continues a
+    /// download: that device has not come back yet.
     pub fn checked(
         &mut self,
         check: &Check<'_>,
@@ -118,8 +118,8 @@ impl Fleet {
         }
     }
 
-    /// Records that bytes are about to be sent, to a device (`who`) or to a client without an id. None may leave before
-    /// the returned [`Written`] resolves (or a short while has passed).
+    /// Records that bytes are about to be sent, to a device (`who`) or to a client without an id. The caller must not
+    /// send any before it has waited for the returned [`Written`], which takes at most 2 s.
     pub fn begin(
         &mut self,
         who: Option<&Requester>,
@@ -159,7 +159,7 @@ impl Fleet {
         if let Some(piece) = transfer.device_transfer() {
             self.devices.begun(piece);
             if owner.is_none() {
-                // A device that asks by packets has read the id that its check was answered with.
+                // A device that requests packets has read the upgrade id in the reply to its check.
                 self.devices.answered(piece.device, stamp);
             }
         }
@@ -198,7 +198,7 @@ impl Fleet {
             return;
         };
         if is_whole {
-            // By packets nothing is asked for after the last one, which would acknowledge it.
+            // In the packet protocol no request follows the last packet, so nothing acknowledges it.
             let size = transfer.arrived.size;
             transfer.arrived.end = size;
             self.devices.acknowledged(piece, size, now);
@@ -211,7 +211,7 @@ impl Fleet {
         self.journal_loop_guard();
     }
 
-    /// Records that the device was redirected for this content.
+    /// Records that the device was redirected for this content of the release `to`.
     pub fn redirected(&mut self, who: &Requester, content: ContentId, to: &str, now: Instant) {
         self.mark_dirty(now);
         let now = self.clock.stamp(now);
@@ -271,14 +271,14 @@ impl Fleet {
         self.loop_guard.sizes(size);
     }
 
-    /// Whether what appears in the folder now is new: it was read to its end in this run, or its releases were known from
-    /// an earlier one.
+    /// Whether a release or file that appears in the firmware folder now is new: the folder was read completely in this
+    /// run, or its releases were known from an earlier one.
     pub fn is_acquainted(&self) -> bool {
         self.is_acquainted
     }
 
-    /// Begins to look for devices that run a version above every release that is left. A file that waits to settle may
-    /// be the one that is missing.
+    /// Begins a walk that finds devices with a version above every remaining release. While a file is waiting to
+    /// settle, no walk begins, because that file may contain the missing release.
     fn begin_above(&mut self, catalog: &Catalog) {
         let may_have_changed = match &self.above {
             None => true,
@@ -296,14 +296,14 @@ impl Fleet {
         };
     }
 
-    /// Looks at some more devices, and at the end warns of those above every release that is left.
+    /// Examines some more devices; at the end of the walk, warns of versions above every remaining release.
     pub(super) fn look_above(&mut self, now: Instant) {
         let Some(mut walk) = self.above_walk.take() else {
             return;
         };
         if !self.devices.walk_above(&mut walk, ABOVE_SLOTS) {
             self.above_walk = Some(walk);
-            // The next tick goes on.
+            // The next tick continues the walk.
             self.dirty_since = Some(now);
             return;
         }
@@ -326,12 +326,12 @@ impl Fleet {
         self.above = Some(above);
     }
 
-    /// Takes the names of devices from these groups.
+    /// Sets the groups that give devices their names.
     pub fn set_groups(&mut self, groups: Arc<Groups>) {
         self.groups = groups;
     }
 
-    /// Records a change, in the log too. `by`: the name of the token, [`changes::COMMAND`](super::changes::COMMAND) or
+    /// Records a change, also in the log. `by`: the name of the token, [`changes::COMMAND`](super::changes::COMMAND) or
     /// [`changes::FUSE`](super::changes::FUSE).
     pub fn changed(&mut self, by: &str, change: ChangeEntry, now: Instant) {
         log::info!(
@@ -341,14 +341,14 @@ impl Fleet {
         );
         self.mark_dirty(now);
         let entry = self.changes.add(by, change, unix_now());
-        // At once: who changed what must survive a kill.
+        // Written at once: the record of the change must survive a kill.
         let _nobody_waits = self.journal.now(&entry, entry.priority());
         if let JournalEntry::Change(change) = entry {
             self.attribute(&change, self.clock.stamp(now));
         }
     }
 
-    /// Notes in the record of a release who uploaded or paused it.
+    /// Records in a release who uploaded or paused it.
     fn attribute(&mut self, change: &ChangeEntry, now: Stamp) {
         if let Some(release) = self.releases_mut().attribute(change, now) {
             let entry = JournalEntry::Release(release);
@@ -356,12 +356,12 @@ impl Fleet {
         }
     }
 
-    /// The last changes.
+    /// The most recent changes by people, commands and the fuse.
     pub fn changes(&self) -> &Changes {
         &self.changes
     }
 
-    /// Ends the pause of a release, as a person asks; `false`: the fuse has not paused it.
+    /// Ends the pause of a release at the request of a person. Returns `false` if the fuse has not paused the release.
     pub fn resume_release(&mut self, project: &str, version: &str, now: Instant) -> bool {
         self.mark_dirty(now);
         let now = self.clock.stamp(now);
@@ -370,14 +370,14 @@ impl Fleet {
         was_paused
     }
 
-    /// Records whether the folder could take a pause that [`Fleet::tick`] returned.
+    /// Records whether a pause that [`Fleet::tick`] returned could be written into the firmware folder.
     pub fn pause_written(&mut self, fused: &Fused, in_the_folder: bool, now: Instant) {
         self.mark_dirty(now);
         let now = self.clock.stamp(now);
         self.releases_mut().pause_written(fused, in_the_folder, now);
     }
 
-    /// Drops all evidence of the loop guard against a device; returns how many contents were held.
+    /// Drops all evidence of the loop guard against a device; returns the number of contents that were held.
     pub fn clear_hold(&mut self, device: DeviceId, now: Instant) -> usize {
         self.mark_dirty(now);
         let holds = self.loop_guard.clear(device, self.clock.stamp(now));

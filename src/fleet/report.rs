@@ -1,7 +1,7 @@
 //! The result of an update as the module itself reports it (libfota3; docs/protocol.md 7 and 9d).
 //!
-//! It is displayed and never counted: a module whose check was answered with the wrong core or script
-//! version reports a failure although it runs the new version.
+//! The result is displayed but never counted: a module whose check was answered with the wrong core or script version
+//! reports a failure although it runs the new version.
 
 /// A reported result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,7 +9,7 @@
 pub enum Report {
     /// Code 1: the module runs the new version.
     Updated = 1,
-    /// Code 2: it does not, as far as it can tell.
+    /// Code 2: the module does not run the new version, as far as it can tell.
     Failed = 2,
     /// Any other code. v1.0 sends 0 before its restart, v2.0 sends 3 for "unknown".
     Other = 3,
@@ -25,7 +25,7 @@ impl Report {
         }
     }
 
-    /// Its name in the log and the API.
+    /// Name of the report in the log and the API.
     pub fn word(self) -> &'static str {
         match self {
             Report::Updated => "updated",

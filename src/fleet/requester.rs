@@ -1,5 +1,5 @@
-//! The requester of a check: the device, what it states, and where it asks from. Made once for each check; everything that
-//! the fleet remembers is keyed by parts of it.
+//! The requester of a check: the device, the facts that it states, and the network that it asks from. Created once for
+//! each check. All state of the fleet is keyed by parts of the requester.
 
 use std::hash::Hasher;
 use std::net::IpAddr;
@@ -12,12 +12,13 @@ use crate::decision::Check;
 use crate::firmware::audience::DeviceId;
 use crate::firmware::version::FirstField;
 
-/// Hash of the id of a device and of what it states. Two modules under one id are told apart if they differ in any of it.
+/// Hash of the id of a device and the facts that it states. Two modules under one id are distinguished if any of these
+/// facts differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct IdentityHash(pub(super) u64);
 
 impl IdentityHash {
-    /// `stated`: what a check states besides the id, in any fixed order.
+    /// Hashes an id and the facts that a check states besides the id (`stated`), in any fixed order.
     pub fn of(device: DeviceId, stated: &[&str]) -> IdentityHash {
         let hasher = StableHasher::new(&[]).device(device).texts(stated);
         IdentityHash(hasher.finish())
@@ -29,12 +30,12 @@ impl IdentityHash {
     }
 }
 
-/// A hash that is the same on every machine, because it stands in the journal.
+/// Hasher with the same result on every machine, because the hashes are written to the journal.
 #[derive(Clone)]
 struct StableHasher(SipHasher24);
 
 impl StableHasher {
-    /// Begins with the purpose of the hash.
+    /// Creates a hasher whose first input is the purpose of the hash.
     fn new(purpose: &[u8]) -> StableHasher {
         StableHasher(SipHasher24::new()).bytes(purpose)
     }
@@ -67,18 +68,19 @@ pub struct PinKey(pub(super) u64);
 
 /// Owner of pins: the identity under which a download is begun and resumed.
 ///
-/// A device with an id owns its pins by that id alone: devices that share it may say the same, and what one says may
-/// change between the beginning of a download and its resume. A request without an id is identified by the exact
-/// client address and by what it asks for.
+/// A device with an id owns its pins by that id alone: devices that share an id may state the same facts, and the facts
+/// of one device may change between the beginning of a download and its resume. A request without an id is identified
+/// by the exact client address and the facts that it states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PinOwner {
     key: PinKey,
-    /// Hash of the id and all that the device says; 0 without an id. Before 0.1.0 the key of its pins.
+    /// Hash of the id and all facts that the device states; 0 without an id. Before 0.1.0 this was the key of the
+    /// device's pins.
     said: u64,
 }
 
 impl PinOwner {
-    /// Owner of the pins of a check from this address (behind trusted proxies).
+    /// Owner of the pins of a check. `address`: client address after trusted proxies.
     pub fn of_check(check: &Check<'_>, who: Option<&Requester>, address: IpAddr) -> PinOwner {
         if let Some(who) = who {
             return PinOwner::of_device(who.device, who.identity);
@@ -90,7 +92,7 @@ impl PinOwner {
         PinOwner::anonymous(b"ask", address, &said)
     }
 
-    /// Owner of the pins of a device with the hash of all that it states.
+    /// Owner of the pins of a device. `identity`: hash of the id and all facts that the device states.
     pub(super) fn of_device(device: DeviceId, identity: IdentityHash) -> PinOwner {
         PinOwner {
             key: PinKey(StableHasher::new(b"pin").device(device).finish()),
@@ -98,13 +100,13 @@ impl PinOwner {
         }
     }
 
-    /// Owner of the pins of a file at a fixed path, asked for from this address.
+    /// Owner of the pins of a file at a fixed path that was requested from this address.
     pub fn of_file(path: &str, address: IpAddr) -> PinOwner {
         PinOwner::anonymous(b"get", address, &[path])
     }
 
     fn anonymous(kind: &[u8; 3], address: IpAddr, said: &[&str]) -> PinOwner {
-        // An IPv4 address is the same when it arrives at an IPv6 socket.
+        // An IPv4 client has the same key if it connects to an IPv6 socket.
         let address = match address.to_canonical() {
             IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
             IpAddr::V6(v6) => v6.octets(),
@@ -116,12 +118,12 @@ impl PinOwner {
         }
     }
 
-    /// Whether there is no id.
+    /// Whether the request has no device id.
     pub fn is_anonymous(&self) -> bool {
         self.said == 0
     }
 
-    /// Hash of all that the device says.
+    /// Hash of the id and all facts that the device states; 0 without an id.
     pub(super) fn said(&self) -> u64 {
         self.said
     }
@@ -131,35 +133,36 @@ impl PinOwner {
         self.key
     }
 
-    /// Keys under which there may be pins.
+    /// Keys under which the owner may have pins.
     pub(super) fn keys(&self) -> impl Iterator<Item = PinKey> {
         [self.key, PinKey(self.said)].into_iter()
     }
 }
 
-/// The requester of a check with an id. A check without one is never remembered.
+/// The requester of a check with an id. Checks without an id are never remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Requester {
-    /// The id that it claims.
+    /// Id that the device claims.
     pub device: DeviceId,
-    /// Hash of the id and all that it states, its version included.
+    /// Hash of the id and all facts that the device states, including its version.
     pub identity: IdentityHash,
-    /// The same without its version: with `coarse_network` the key of its evidence in the loop guard.
+    /// Hash as in `identity`, but without version and core version. Together with `coarse_network`, it is the key of
+    /// the device's evidence in the loop guard.
     pub identity_without_version: IdentityHash,
-    /// Where it asks from.
+    /// Network that the check comes from.
     pub network: Network,
-    /// The version that it reports.
+    /// Version that the device reports.
     pub version: ShortVersion,
     /// Possible meaning of the first field of the version.
     pub first_field: FirstField,
-    /// The source port of a check by packets; else 0.
+    /// Source port of a check over the packet protocol; 0 over HTTP.
     pub session: u16,
-    /// Coarser than `network`, for the loop guard: carriers move a module between /24s.
+    /// Coarse network, used by the loop guard because carriers move a module between /24s.
     pub coarse_network: CoarseNetwork,
 }
 
 impl Requester {
-    /// The requester of a check from this address; `None` without an id. Allocates nothing.
+    /// Returns the requester of a check from this address; `None` without an id. Allocates nothing.
     pub fn of(check: &Check<'_>, address: IpAddr) -> Option<Requester> {
         let device = check.device?;
         let mut digits = itoa::Buffer::new();

@@ -1,5 +1,5 @@
-//! What outlives the process: everything the fleet remembers, out of the journal at the start, and into
-//! it again when it is compacted.
+//! State that survives a restart: loads the fleet from the journal at the start, and returns the records for a
+//! compaction of the journal.
 
 use std::io;
 use std::path::Path;
@@ -12,15 +12,14 @@ use super::known_list::KnownList;
 use super::{Fleet, FleetSettings, clock, journal};
 use crate::state::StateFolder;
 
-/// Where the number of the table begins in a place among the records.
+/// Lowest bit of the table's number in a position among the records.
 const TABLE: u32 = 56;
 
-/// Bytes of a usual line of a device at least.
+/// Minimum length of a usual line about a device, in bytes.
 const SHORTEST_LINE: u64 = 160;
 
 impl Fleet {
-    /// What is remembered in this state folder, and from now on kept there. `unix`: what the machine's
-    /// clock says.
+    /// Loads the fleet from a state folder, and keeps its state there from now on. `unix`: time of the machine's clock.
     pub fn open(
         settings: FleetSettings,
         folder: Option<&StateFolder>,
@@ -40,7 +39,7 @@ impl Fleet {
             fleet.journal = journal::go_on(folder, wall, &loaded, fleet.live());
             fleet.journal.notifies(fleet.due_changed.clone());
             fleet.hold_requests = HoldRequests::open(folder.path());
-            // Only the operator's page and API show it.
+            // Only the operator's page and API show the history.
             if cfg!(feature = "operator") {
                 fleet.history.start();
             }
@@ -48,8 +47,8 @@ impl Fleet {
         fleet
     }
 
-    /// What is remembered in this state folder, to be looked at: nothing is written, so that it does no harm
-    /// beside a running server. The error is the journal's.
+    /// Loads the fleet from a state folder for reading only. Writes nothing, so that it can be used beside a running
+    /// server. Fails if the journal cannot be read.
     pub fn read(
         settings: FleetSettings,
         folder: &Path,
@@ -66,14 +65,15 @@ impl Fleet {
         Ok((fleet, loaded))
     }
 
-    /// Reserves capacity for the devices of a journal, by its length.
+    /// Reserves capacity for the devices of a journal, estimated from its length.
     fn reserve_for(&mut self, journal: &Path) {
         let bytes = std::fs::metadata(journal).map_or(0, |about| about.len());
         let devices = bytes / SHORTEST_LINE;
         self.devices.reserve(usize::try_from(devices).unwrap_or(0));
     }
 
-    /// A fleet that has read these entries, and adds its own to them. `began`: as in the run that wrote them.
+    /// Creates a fleet that has read these entries, and adds its own entries to them. `began`: as in the run that wrote
+    /// the entries.
     #[cfg(test)]
     pub(crate) fn replayed(
         began: Instant,
@@ -89,7 +89,7 @@ impl Fleet {
         fleet
     }
 
-    /// Lets so many devices of project P check with a version, which are refused.
+    /// Records a refused check with this version for each of `devices` devices of project P.
     #[cfg(test)]
     pub(crate) fn refuse_devices(&mut self, devices: u64, version: &str, now: Instant) {
         use crate::decision::{Refusal, RefusedCheck, Verdict};
@@ -109,7 +109,7 @@ impl Fleet {
         }
     }
 
-    /// Takes over one entry of the journal; the last one of a key wins.
+    /// Takes over one entry of the journal; the last entry of a key wins.
     fn load(&mut self, entry: JournalEntry, now: Instant) {
         match entry {
             JournalEntry::Pin(pin) => self.pins.load(&pin, self.clock.stamp(now)),
@@ -127,7 +127,7 @@ impl Fleet {
         }
     }
 
-    /// How many records the journal must have.
+    /// Number of records that the journal must have.
     fn live(&self) -> usize {
         [
             self.pins.len(),
@@ -142,8 +142,8 @@ impl Fleet {
         .sum()
     }
 
-    /// Some records, for a compaction of the journal, and where the next ones begin. The first byte of
-    /// `from` says which table, the rest is the table's.
+    /// Returns some records for a compaction of the journal, from the position `from` on, and the position of the next
+    /// ones. The first byte of a position is the number of the table, the rest is the position in the table.
     pub(super) fn records(&self, from: u64, most: usize) -> (Vec<JournalEntry>, Option<u64>) {
         let table = from >> TABLE;
         let at = from & !(u64::MAX << TABLE);
@@ -153,7 +153,8 @@ impl Fleet {
             2 => self.devices.records(at, most),
             3 => self.loop_guard.records(at, most),
             4 => (self.changes.records(), None),
-            // Days last: what the lines of hours make of a day is not complete if a sample is taken in between.
+            // Days come last: a day that is computed from the lines of its hours is incomplete if a sample is taken in
+            // between.
             5 => self.samples(false, at, most),
             6 => self.samples(true, at, most),
             _ => return (Vec::new(), None),
@@ -165,9 +166,9 @@ impl Fleet {
         (entries, next)
     }
 
-    /// Writes what the journal has not been given yet, and waits for it, 2 s at most.
+    /// Gives the journal everything that it does not have yet, and waits at most 2 s until it is written.
     pub fn stop(&mut self, now: Instant) {
-        // It may have slept for long.
+        // The last tick may have been long ago.
         self.journal.tick(self.clock.stamp(now), clock::unix_now());
         self.journal.stop();
     }

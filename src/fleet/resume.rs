@@ -1,5 +1,5 @@
-//! `luat-ota resume`: a file in the state folder asks the server to end the pause of a release. As in
-//! [`super::clear_hold`] the request is in the file's name, and the server answers by removing the file.
+//! Requests of `luat-ota resume`: a file in the state folder asks the server to end the pause of a release. As in
+//! [`super::clear_hold`], the name of the file contains the request, and the server replies by removing the file.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -9,42 +9,42 @@ use crate::state;
 
 const PREFIX: &str = "resume-";
 
-/// Suffix of an answer that says why not.
+/// Suffix of a reply file that states why a release stays paused.
 const REFUSED: &str = ".refused";
 
-/// Requests that are taken at once.
+/// Maximum number of requests that are handled at once.
 const MOST: usize = 100;
 
-/// A request.
+/// Request to end the pause of a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResumeRequest {
     /// The project.
     pub project: String,
     /// The version, as its folder writes it.
     pub version: String,
-    /// The file.
+    /// Path of the request's file.
     pub path: PathBuf,
 }
 
-/// Creates a request in a state folder; its path.
+/// Creates a request in a state folder, and returns its path.
 pub fn ask(folder: &Path, project: &str, version: &str) -> io::Result<PathBuf> {
     let name = format!("{PREFIX}{}%2F{}", quoted(project), quoted(version));
     let path = folder.join(name);
-    // To an earlier request.
+    // Replies to an earlier request.
     fs::remove_file(answer(&path)).ok();
     fs::remove_file(refusal(&path)).ok();
     state::write_atomically(&path, b"")?;
     Ok(path)
 }
 
-/// The file that says why a release stays paused. `request`: what [`ask`] returned.
+/// Path of the reply file that states why a release stays paused. `request`: the path that [`ask`] returned.
 pub fn refusal(request: &Path) -> PathBuf {
     let mut path = request.as_os_str().to_owned();
     path.push(REFUSED);
     PathBuf::from(path)
 }
 
-/// The requests in a state folder. Blocks.
+/// Reads the requests in a state folder. Blocks.
 pub fn requests(folder: &Path) -> Vec<ResumeRequest> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();

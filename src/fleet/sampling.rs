@@ -1,4 +1,4 @@
-//! Takes the samples of the [`history`](super::history), and passes them to the journal and back.
+//! Takes the samples of the [`history`](super::history), writes them to the journal and loads them from it.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -12,14 +12,14 @@ use super::releases::ProjectId;
 use super::short_version::ShortVersion;
 use crate::firmware::audience::DeviceId;
 
-/// Slots of devices that are looked at in one tick: about two milliseconds.
+/// Number of device slots that are examined in one tick: about 2 ms of work.
 const DEVICES: u32 = 32_768;
 
-/// A change of the counts of one version.
+/// New counts of one version.
 type Change = (VersionKey, VersionCounts);
 
 impl Fleet {
-    /// Counts for the history at the beginning of each hour.
+    /// Takes a sample for the history at the beginning of each hour. The walk over the devices may take several ticks.
     pub(super) fn sample(&mut self, now: Stamp, unix: i64) {
         let is_due = self.history.passed(now, unix);
         let begun = self.walk.take();
@@ -48,7 +48,7 @@ impl Fleet {
         }
     }
 
-    /// The counts of all versions. `walk`: the devices that run each.
+    /// Counts of all versions. `walk`: the number of devices that run each.
     fn count_versions(&self, walk: &VersionWalk, now: Stamp) -> Counted {
         let mut counted = Counted::new();
         for (key, devices) in &walk.running {
@@ -68,7 +68,7 @@ impl Fleet {
         counted
     }
 
-    /// The devices that the loop guard holds, with the release that each is held from; some of them more than once.
+    /// Devices that the loop guard holds, each with the release that is held back. Some devices occur more than once.
     fn held_devices(&self, now: Stamp) -> impl Iterator<Item = (DeviceId, VersionKey)> {
         let held = self.loop_guard.all_held(now);
         held.filter_map(|(device, version)| {
@@ -114,8 +114,8 @@ impl Fleet {
         self.history.load(sample.number, sample.is_day, change);
     }
 
-    /// The samples as the journal's entries, those of at least one hour or day, from this one on; and the number of the
-    /// next.
+    /// Returns the samples from number `from` on as journal entries, and the number of the next sample. Returns all
+    /// entries of at least one hour or day, even if these are more than `most`.
     pub(super) fn samples(
         &self,
         is_day: bool,
@@ -139,14 +139,14 @@ impl Fleet {
     }
 }
 
-/// For people: the operator's API and page.
+/// Queries for the operator's API and page.
 impl Fleet {
-    /// The samples.
+    /// Samples of the counts.
     pub fn history(&self) -> &History {
         &self.history
     }
 
-    /// The version of a project, if the project was ever in the folder.
+    /// Key of a version of a project; `None` if the project was never in the firmware folder.
     pub fn version_key(&self, project: &str, version: &str) -> Option<VersionKey> {
         Some(VersionKey {
             project: self.releases().project_id(project)?,
@@ -159,14 +159,14 @@ impl Fleet {
         Some(&self.releases().project(project)?.name)
     }
 
-    /// Devices that the loop guard holds from a release now.
+    /// Number of devices from which the loop guard holds a release back now.
     pub fn held_from(&self, key: VersionKey, now: Instant) -> usize {
         let held = self.held_devices(self.clock.stamp(now));
         let held = held.filter(|(_, other)| *other == key);
         held.collect::<HashSet<_>>().len()
     }
 
-    /// Counts some more devices by the version that they run. Returns whether all are counted.
+    /// Counts the devices in at most `most` more slots by the version that they run. Returns whether all are counted.
     pub fn walk_versions(&self, walk: &mut VersionWalk, most: u32) -> bool {
         self.devices.walk_versions(walk, most)
     }

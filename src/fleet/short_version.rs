@@ -1,6 +1,6 @@
-//! The version that a device reports, in a few bytes without an allocation.
+//! Storage of the version that a device reports, in a few bytes without an allocation.
 //!
-//! A longer text is abbreviated to its beginning and a hash of the whole, so that two long versions with the same
+//! A longer text is abbreviated to its beginning and a hash of the whole text, so that two long versions with the same
 //! beginning remain different.
 
 use std::fmt;
@@ -8,13 +8,13 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher24;
 
-/// Bytes of a text at most.
+/// Maximum length of a text, in bytes.
 pub const LONGEST: usize = 22;
 
-/// Of a longer text, so many bytes are kept: `~` and eight digits follow.
+/// Maximum number of bytes that are kept of a longer text. `~` and eight hexadecimal digits follow.
 const KEPT: usize = LONGEST - 9;
 
-/// At most 22 bytes of UTF-8.
+/// Version of at most 22 bytes of UTF-8.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShortVersion {
     bytes: [u8; LONGEST],
@@ -39,22 +39,22 @@ impl ShortVersion {
         Some(ShortVersion { bytes, len })
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         let text = self.bytes.get(..usize::from(self.len)).unwrap_or_default();
         std::str::from_utf8(text).unwrap_or_default()
     }
 
-    /// Whether a text of at most 22 bytes is what is kept of a longer one, as far as can be told.
+    /// Whether a text of at most 22 bytes looks like the abbreviation of a longer one.
     pub fn is_abbreviated(text: &str) -> bool {
-        // A character of up to 4 bytes did not fit.
+        // An abbreviation may be up to 3 bytes shorter, if a character of up to 4 bytes did not fit.
         let is_long = text.len() + 3 >= LONGEST;
         let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         let ends = |[mark, hash @ ..]: &[u8; 9]| *mark == b'~' && hash.iter().all(is_digit);
         is_long && text.as_bytes().last_chunk().is_some_and(ends)
     }
 
-    /// Would this text be kept as it is?
+    /// Whether a text is stored without abbreviation.
     pub fn holds(text: &str) -> bool {
         text.len() <= LONGEST
     }
@@ -64,7 +64,7 @@ fn abbreviated(text: &str) -> String {
     let mut hasher = SipHasher24::new();
     hasher.write(text.as_bytes());
     let hash = hasher.finish() >> 32;
-    // At the last boundary between characters.
+    // Cut at the last boundary between characters.
     let beginning = (0..=KEPT).rev().find_map(|end| text.get(..end));
     let beginning = beginning.unwrap_or_default();
     format!("{beginning}~{hash:08x}")

@@ -1,32 +1,32 @@
-//! Counters since the start, and the rates of the last hour, for the operator's metrics and page. Written where the log
+//! Counters since the start, and the rates of the last hour, for the operator's metrics and page. Updated where the log
 //! lines are written.
 //!
-//! Nothing here names a device: the code bounds the number of counters, not the requests.
+//! No counter belongs to a single device: the code bounds the number of counters, not the requests.
 
 use super::notices::NoticeKind;
 use crate::decision::Refusal;
 
-/// Seconds that one item of [`Tally::rates`] covers.
+/// Time that one item of [`Tally::rates`] covers, in seconds.
 pub const SLOT: u32 = 60;
 
-/// Items in [`Tally::rates`]: an hour.
+/// Number of items in [`Tally::rates`]: one hour.
 pub const SLOTS: usize = 60;
 
 /// The protocols, in the order of the first index of [`Tally::checks`].
 pub const PROTOCOLS: [&str; 3] = ["http", "udp", "tcp"];
 
-/// How a download may end, in the order of [`Tally::downloads`].
+/// Endings of downloads, in the order of [`Tally::downloads`].
 pub const ENDINGS: [&str; 9] = [
     "complete", "sent", "cut", "stalled", "replaced", "gone", "full", "stopped", "other",
 ];
 
-/// Statuses of [`Tally::refusals`].
+/// HTTP statuses that are counted in [`Tally::refusals`].
 pub const REFUSALS: [u16; 2] = [416, 503];
 
-/// Why a file could not be loaded, in the order of [`Tally::snapshots`].
+/// Reasons why a file could not be loaded, in the order of [`Tally::snapshots`].
 pub const LOAD_FAILURES: [&str; 3] = ["gone", "unread", "full"];
 
-/// What happened in one minute.
+/// Counts of one minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Minute {
     /// Checks answered, whatever the verdict.
@@ -37,7 +37,7 @@ pub struct Minute {
     pub bytes: u64,
 }
 
-/// All counters. They wrap around where they overflow, as Prometheus expects of counters.
+/// All counters. They wrap around on overflow, as Prometheus expects of counters.
 #[derive(Clone, Debug)]
 pub struct Tally {
     /// Checks by protocol, and by verdict word (see [`Tally::VERDICTS`]).
@@ -46,22 +46,22 @@ pub struct Tally {
     pub downloads: [u64; ENDINGS.len()],
     /// Bytes of firmware that were acknowledged, by protocol.
     pub bytes: [u64; PROTOCOLS.len()],
-    /// Replies over HTTP with a status of [`REFUSALS`], in their order; without those to `/readyz`.
+    /// Replies over HTTP with a status of [`REFUSALS`], in the same order; without replies to `/readyz`.
     pub refusals: [u64; REFUSALS.len()],
     /// Files that could not be loaded, by [`LOAD_FAILURES`].
     pub snapshots: [u64; LOAD_FAILURES.len()],
-    /// Heads and datagrams that were no request.
+    /// HTTP heads and datagrams that were not valid requests.
     pub malformed: u64,
     /// Connections that were refused for lack of a seat.
     pub turned_away: u64,
-    /// Downloads of a file that its network had taken five times already within a day, by modules
-    /// without an id.
+    /// Downloads, by modules without an id, of a file that their network had downloaded five times already within a
+    /// day.
     pub repeated: u64,
     /// Notices, in the order of [`NoticeKind::ALL`].
     pub notices: [u64; NoticeKind::ALL.len()],
-    /// The last hour, the running minute last.
+    /// Counts of the last hour, current minute last.
     minutes: [Minute; SLOTS],
-    /// Number of the running minute, of a clock that only goes forward.
+    /// Number of the current minute on a monotonic clock.
     minute: u32,
 }
 
@@ -97,7 +97,7 @@ impl Tally {
         labels
     };
 
-    /// Counts a check that was answered. `now`: seconds of a clock that only goes forward.
+    /// Counts a check that was answered. `now`: seconds of a monotonic clock.
     pub fn check(&mut self, proto: &str, verdict: &str, now: u32) {
         let verdict_at = place(&Tally::VERDICTS, verdict);
         let count = self
@@ -149,13 +149,13 @@ impl Tally {
         }
     }
 
-    /// The last hour, oldest minute first, the running one last; `now` as above.
+    /// Counts of the last hour, oldest minute first, current minute last. `now`: seconds of a monotonic clock.
     pub fn rates(&mut self, now: u32) -> Vec<Minute> {
         self.minute(now);
         self.minutes.to_vec()
     }
 
-    /// The running minute.
+    /// Advances to the minute of `now`, and returns its counts.
     fn minute(&mut self, now: u32) -> &mut Minute {
         let minute = now / SLOT;
         let begun = minute.saturating_sub(self.minute);
@@ -170,7 +170,7 @@ impl Tally {
     }
 }
 
-/// Index of a word in a list; that of the last word if it is not there.
+/// Index of a word in a list; the last index if the list does not contain the word.
 fn place(words: &[&str], word: &str) -> usize {
     words
         .iter()

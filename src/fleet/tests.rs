@@ -19,7 +19,7 @@ fn a_tick_is_due_a_second_after_something_happened_and_never_while_nothing_does(
     assert_eq!(fleet.due(), Some(at(11)));
     fleet.tick(at(11));
     assert_eq!(fleet.due(), None);
-    // A person's word is looked for at once, but not more often than once a second.
+    // A change of the state folder is handled at once, but at most once per second.
     fleet.state_folder_changed();
     assert_eq!(fleet.due(), Some(at(12)));
     fleet.tick(at(12));

@@ -1,4 +1,4 @@
-//! What is due: the work that follows from time alone.
+//! Timed work of the fleet: computes when it is due, and does it.
 
 use std::time::{Duration, Instant};
 
@@ -12,18 +12,19 @@ use crate::decision::{FUSE, Fused, SET_TO_FALSE};
 use crate::logging::log_named;
 use crate::os::notify::Notify;
 
-/// Time between two ticks at least, and from a change to the next tick at most.
+/// Minimum time between two ticks, and maximum time from a change to the next tick.
 pub(super) const TICK: Duration = Duration::from_secs(1);
 
-/// Records of a compaction that the journal is given at once: about a millisecond.
+/// Number of records in one portion of a compaction: about 1 ms of work.
 const RECORDS: usize = 500;
 
-/// Time between two such portions.
+/// Time between two portions of a compaction.
 const PACE: Duration = Duration::from_millis(15);
 
 impl Fleet {
-    /// Time at which [`Fleet::tick`] has something to do; `None`: not before something changes. There is no periodic
-    /// timer: while devices ask, a tick follows a second after the last one; otherwise each part states its own time.
+    /// Time at which [`Fleet::on_due`] has work to do; `None` until something changes. There is no periodic timer:
+    /// while devices send checks, each tick follows one second after the last one; otherwise each part of the fleet
+    /// states its own time.
     pub fn due(&self) -> Option<Instant> {
         let looks = self.known_list.is_due() || self.hold_requests.is_due();
         let stamps = [
@@ -42,7 +43,8 @@ impl Fleet {
         [tick, self.next_records].into_iter().flatten().min()
     }
 
-    /// Does what is due: a tick, or between two of them the next portion of a compaction.
+    /// Runs a tick, or the next portion of a compaction if the last tick was less than a second ago. Returns the pauses
+    /// that are to be written into the firmware folder.
     pub fn on_due(&mut self, now: Instant) -> Vec<Fused> {
         if self.ticked.is_some_and(|ticked| now < ticked + TICK) {
             self.give_records(now);
@@ -51,7 +53,7 @@ impl Fleet {
         self.tick(now)
     }
 
-    /// Gives the journal some of the records that it wants.
+    /// Gives the journal the next portion of the records that it wants for a compaction.
     fn give_records(&mut self, now: Instant) {
         if let Some(from) = self.journal.wants_records() {
             let (entries, next) = self.records(from, RECORDS);
@@ -60,25 +62,26 @@ impl Fleet {
         self.next_records = self.journal.is_copying().then(|| now + PACE);
     }
 
-    /// Notification that [`Fleet::due`] may be sooner than it was.
+    /// Notification that [`Fleet::due`] may be earlier than before.
     pub fn due_changed(&self) -> Notify {
         self.due_changed.clone()
     }
 
-    /// The state folder may have changed: the next tick reads it.
+    /// Makes the next tick read the state folder, which may have changed.
     pub fn state_folder_changed(&mut self) {
         self.known_list.look();
         self.hold_requests.look();
         self.due_changed.notify();
     }
 
-    /// Does what is due: finds silent devices, judges releases, counts for the history, gives the journal its records,
-    /// and takes the requests that people put into the state folder. Returns the pauses that are to be written into the firmware folder.
+    /// Runs a tick: finds silent devices, judges releases, advances stages, counts for the history, gives the journal
+    /// its records, and handles the requests in the state folder. Returns the pauses that are to be written into the
+    /// firmware folder.
     pub fn tick(&mut self, now: Instant) -> Vec<Fused> {
         self.tick_at(now, clock::unix_now())
     }
 
-    /// The same. `unix`: what the machine's clock shows.
+    /// Variant of [`Fleet::tick`] with the time of the machine's clock (`unix`).
     pub(super) fn tick_at(&mut self, now: Instant, unix: i64) -> Vec<Fused> {
         let stamp = self.clock.stamp(now);
         self.ticked = Some(now);
@@ -107,7 +110,7 @@ impl Fleet {
         pauses
     }
 
-    /// Lets contents reach their next stage, and logs why others stay in theirs.
+    /// Advances contents to their next stage, and logs why others stay in theirs.
     fn advance_stages(&mut self, now: Instant) {
         let stamp = self.clock.stamp(now);
         let changes = self.releases_mut().advance_stages(stamp);
@@ -121,13 +124,14 @@ impl Fleet {
             );
         }
         for stage in changes.reached {
-            // The next tick lets decisions see it.
+            // The next tick puts the stage into force for decisions.
             self.mark_dirty(now);
             self.stage_reached(stage);
         }
     }
 
-    /// A content of a release has reached a stage. At once: a server that is killed now must remember it.
+    /// Records that a content of a release has reached a stage. Writes it to the journal at once, because a server that
+    /// is killed now must remember it.
     fn stage_reached(&mut self, stage: StageEntry) {
         let percent = f64::from(stage.reached) / 100.0;
         let reason = format!("{percent} percent of the devices");
@@ -138,7 +142,8 @@ impl Fleet {
         self.notify(notice);
     }
 
-    /// Judges the releases from which devices came back. Returns the pauses that are to be written into the folder.
+    /// Judges the releases from which enough devices came back. Returns the pauses that are to be written into the
+    /// firmware folder.
     fn judge(&mut self, instant: Instant) -> Vec<Fused> {
         let now = self.clock.stamp(instant);
         let mut to_write = self.releases_mut().pauses_to_retry(now);
@@ -154,7 +159,7 @@ impl Fleet {
                 FuseVerdict::Suspect(sentence) => log::warn!(target: "fuse", "{sentence}"),
                 FuseVerdict::Tripped(fused) => {
                     if let Some(entry) = self.releases().entry(project, version) {
-                        // At once: a server that is killed now must remember it.
+                        // Written at once: a server that is killed now must remember the pause.
                         let entry = JournalEntry::Release(entry);
                         let _nobody_waits = self.journal.now(&entry, entry.priority());
                     }

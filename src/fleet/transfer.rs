@@ -8,27 +8,28 @@ use crate::firmware::ContentId;
 pub struct FileRange {
     /// The file.
     pub content: ContentId,
-    /// The version of its release; empty: not known.
+    /// Version of the file's release; empty if unknown.
     pub to: ShortVersion,
     /// Size of the file in bytes.
     pub size: u64,
     /// The first byte of the range.
     pub start: u64,
-    /// One after its last byte.
+    /// End of the range: one after its last byte.
     pub end: u64,
 }
 
-/// How a transfer ended.
+/// Outcome of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransferOutcome {
-    /// It went to the end of the file, the device acknowledged every byte and closed its side in good order (or, by
-    /// packets, asked for all of them in order).
+    /// The transfer reached the end of the file, and the device acknowledged every byte and closed its side in good
+    /// order (or, in the packet protocol, requested all packets in order).
     Whole,
-    /// The same, but a trusted proxy acknowledged and closed: how much of it the device has is not known.
+    /// The transfer was `Whole`, but a trusted proxy acknowledged the bytes and closed its side. The number of bytes
+    /// that the device has is unknown.
     Sent,
-    /// Anything else.
+    /// Any other end of the transfer.
     Incomplete {
-        /// A trusted proxy acknowledged the bytes.
+        /// Whether a trusted proxy acknowledged the bytes.
         proxied: bool,
     },
 }

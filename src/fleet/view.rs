@@ -1,4 +1,4 @@
-//! What the fleet shows to people: the operator's API, and `luat-ota devices`.
+//! Views of devices for the operator's API and `luat-ota devices`.
 
 use std::sync::Arc;
 
@@ -8,58 +8,59 @@ use super::journey::State;
 use super::report::Report;
 use crate::firmware::catalog::Groups;
 
-/// One device, for people.
+/// One device, as shown to the operator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceView {
-    /// What the journal keeps of it.
+    /// The part of the device's record that the journal keeps.
     pub entry: DeviceEntry,
-    /// Turns the entry's stamps into Unix times.
+    /// Reference for the conversion of the entry's stamps to Unix times.
     pub wall: Wall,
-    /// It is on probation: seen once, and not in the journal.
+    /// Whether the device is on probation: seen once, and not in the journal.
     pub probation: bool,
-    /// What it last reported about the release of its journey (libfota3); not kept over a restart of the server.
+    /// Last result report of the device (libfota3) about the release that it is on its way to; lost when the server
+    /// restarts.
     pub reported: Option<Report>,
-    /// It stands in the list of known devices.
+    /// Whether the list of known devices contains the device.
     pub listed: bool,
-    /// The name that a group gives it.
+    /// Name that a group gives the device.
     pub name: Option<Box<str>>,
-    /// What the loop guard holds it back from.
+    /// Contents against which the loop guard has evidence for this device, held or not.
     pub held: Vec<HoldView>,
 }
 
-/// What the loop guard knows of one device and one content.
+/// Evidence of the loop guard against one content for one device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HoldView {
-    /// The file's hash, 64 hexadecimal digits.
+    /// Content id of the file, 64 hexadecimal digits.
     pub content: String,
-    /// Not offered again before (Unix seconds); `None`: it is not held.
+    /// End of the hold, in Unix seconds; `None` if the content is not held.
     pub until: Option<i64>,
-    /// Times that it came back with the version unchanged.
+    /// Number of times that the device came back with its version unchanged.
     pub reverts: u32,
-    /// Bytes that it was sent.
+    /// Number of bytes of the content that were sent to the device.
     pub sent: u64,
 }
 
-/// A filter of devices.
+/// Filter for devices.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// The beginning of the id.
+    /// Beginning of the id.
     pub prefix: String,
-    /// The beginning or the end of the id, or a part of the name; letters of either case.
+    /// Beginning or end of the id, or part of the name; case-insensitive.
     pub search: String,
-    /// Has the names of the devices.
+    /// Groups that give the devices the names for `search`.
     pub names: Option<Arc<Groups>>,
-    /// The project that it asks for.
+    /// Project that the device asks for.
     pub project: Option<String>,
-    /// The version that it runs.
+    /// Version that the device runs.
     pub version: Option<String>,
-    /// Its platform, in letters of either case.
+    /// Platform of the device; case-insensitive.
     pub platform: Option<String>,
-    /// The version of the release that it was last offered, or was confirmed with before.
+    /// Version of the release that the device was last offered, or was confirmed with before.
     pub to: Option<String>,
-    /// State of its journey. With `to`: its state as the release counts it.
+    /// State of the device on its way to a release. With `to`: its state as that release counts it.
     pub state: Option<State>,
-    /// Only devices that the loop guard holds.
+    /// Whether only devices with a hold match.
     pub held: bool,
 }
 
@@ -68,7 +69,7 @@ pub struct Filter {
 pub struct DevicePage {
     /// The devices.
     pub devices: Vec<DeviceView>,
-    /// Where the next page begins; `None`: there is none. A page may be short, or empty, and not the
-    /// last: only so many records are looked through at a time.
+    /// Start of the next page; `None` if this is the last one. A page may be short or empty without being the last,
+    /// because only a bounded number of records is examined for each page.
     pub next: Option<u32>,
 }

@@ -1,4 +1,4 @@
-//! Evidence against giving one content to one device again, and the hold that it deserves.
+//! Evidence against offering one content to one device again, and the hold that the evidence deserves.
 
 use crate::decision::{Back, compare};
 use crate::firmware::ContentId;
@@ -7,49 +7,50 @@ use crate::fleet::entry::{GuardEntry, JournalEntry, Round};
 use crate::fleet::journey::{AwaitedReboot, Circumstances, FALLBACK};
 use crate::fleet::requester::Requester;
 
-/// A redirect is an attempt when the device comes back this long after it, in seconds.
+/// Minimum time from a redirect to the device's next check for the redirect to count as an attempt, in seconds.
 const REDIRECTED: u32 = 60;
 
-/// Rounds count for so long, in seconds.
+/// Time during which a round counts, in seconds.
 const DAY: u32 = 24 * 60 * 60;
 
-/// Rounds that are kept.
+/// Maximum number of rounds that are kept.
 const ROUNDS: usize = 10;
 
-/// Weak rounds within a day that deserve a hold.
+/// Number of weak rounds within a day that deserve a hold.
 const WEAK: usize = 9;
 
-/// Rounds of any kind within a day that deserve a hold, whatever versions the device reports, and even if
-/// `allow` names it.
+/// Number of rounds of any kind within a day that deserve a hold, whatever versions the device reports, and even if
+/// `allow` names the device.
 const MANY: usize = ROUNDS;
 
-/// A device that `allow` names is held for its bytes only when they are worth so many files.
+/// Number of file sizes whose bytes must be sent before a device that `allow` names is held for them.
 const MANY_SIZES: u64 = 20;
 
-/// Duration of a hold in seconds, by how often the content was held before.
+/// Duration of a hold in seconds, by the number of earlier holds of the content.
 pub const HOLDS: [u32; 3] = [60 * 60, 6 * 60 * 60, 24 * 60 * 60];
 
-/// Evidence against one content for one device: the journal's entry, and what is only known while the server runs.
+/// Evidence against one content for one device: the journal's entry, and facts that are only known while the server
+/// runs.
 #[derive(Clone, Debug)]
 pub struct Evidence {
     /// The part that the journal keeps.
     pub entry: GuardEntry,
-    /// Size of the file in bytes; 0: not known (the entry was loaded from the journal).
+    /// Size of the file in bytes; 0 if unknown (the entry was loaded from the journal).
     pub size: u64,
-    /// The device has the bytes before this one, without a gap.
+    /// End of the bytes that the device has without a gap.
     pub reached: u64,
-    /// Whether the journal has an entry of it.
+    /// Whether the journal has an entry of this evidence.
     pub written: bool,
 }
 
 /// The facts of a check from byte 0, besides the version that it reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CheckFacts {
-    /// It comes by packets from the source port of the download.
+    /// Whether the check comes over the packet protocol from the source port of the download.
     pub same_session: bool,
-    /// The rules give the reported version to devices that run the new one.
+    /// Whether the rules give the reported version to devices that run the new one.
     pub is_given: bool,
-    /// The content that the device has and need not run yet.
+    /// Content that the device has and need not run yet.
     pub waits: Option<AwaitedReboot>,
 }
 
@@ -64,9 +65,9 @@ impl CheckFacts {
     }
 }
 
-/// Number of holds that attempts deserve if `free` of them are: one at `free` reverts and at each one more; one at
-/// two more redirects, or sizes of the file, than that, and at every other one more. It follows from sums alone, so
-/// a restart changes nothing.
+/// Number of holds that attempts deserve if `free` of them are free: one at `free` reverts and one at each further
+/// revert; one at `free` + 2 redirects, or file sizes sent, and one at every second further one. The number depends on
+/// sums alone, so a restart changes nothing.
 pub fn deserved_holds((reverts, redirects, sent): (u32, u32, u64), size: u64, free: u32) -> u32 {
     let over = |count: u32, free: u32, each: u32| match count.checked_sub(free) {
         Some(more) => more / each + 1,
@@ -93,8 +94,8 @@ impl Evidence {
         }
     }
 
-    /// The evidence after a check from byte 0, and whether the check was counted as one more attempt; `None`: there
-    /// is nothing against the content any more.
+    /// Returns the evidence after a check from byte 0, and whether the check was counted as one more attempt; `None` if
+    /// nothing counts against the content any more.
     pub fn judge(
         &self,
         who: &Requester,
@@ -147,7 +148,7 @@ impl Evidence {
         Some((after, counted))
     }
 
-    /// The device begins to download.
+    /// Records that the device begins to download.
     pub fn begin(&mut self, who: &Requester) {
         if self.entry.version != who.identity.0 {
             self.entry.before = self.entry.version;
@@ -188,11 +189,11 @@ impl Evidence {
         rounds.push(Round { at: now, weak });
     }
 
-    /// The device reports the new version.
+    /// Counts a check with the new version.
     fn comes_back_new(&mut self, attempts: u32, now: Stamp) {
         let entry = &mut self.entry;
         if entry.reverted && entry.delivered.is_none() && entry.confirmed.is_none() {
-            // It only took long.
+            // The update only took long, so the revert is taken back.
             entry.reverts = entry.reverts.saturating_sub(1);
             entry.rounds.pop();
         }
@@ -204,7 +205,7 @@ impl Evidence {
         entry.confirmed.get_or_insert(now);
     }
 
-    /// The device reports the version that it ran before.
+    /// Counts a check with the version that the device ran before.
     fn comes_back_old(&mut self, facts: CheckFacts, now: Stamp) {
         let entry = &mut self.entry;
         if entry
@@ -231,7 +232,8 @@ impl Evidence {
         }
     }
 
-    /// Takes back everything but the rounds: the device was flashed with something else.
+    /// Drops the evidence except for the rounds and the last delivery, because another version was flashed to the
+    /// device.
     fn clear(&mut self) {
         let entry = &mut self.entry;
         (entry.reverts, entry.redirects, entry.sent, entry.level) = (0, 0, 0, 0);
@@ -248,30 +250,30 @@ impl Evidence {
         rounds.filter(move |round| now.since(round.at) <= DAY)
     }
 
-    /// Whether it was counted so often within a day that each further attempt deserves a hold of an hour.
+    /// Whether the rounds within a day are frequent enough for each further attempt to deserve a hold of one hour.
     pub fn is_frequent(&self, attempts: u32, now: Stamp) -> bool {
         let weak = self.recent_rounds(now).filter(|round| round.weak);
-        // Unless more attempts are free.
+        // The limit is higher if more attempts are free.
         let many = usize::try_from(attempts).map_or(MANY, |attempts| attempts.max(MANY));
         weak.count() >= WEAK || self.recent_rounds(now).count() >= many
     }
 
-    /// Whether the content is also held from a device that `allow` names.
+    /// Whether the content is also held back from a device that `allow` names.
     pub fn is_extreme(&self, now: Stamp) -> bool {
         self.recent_rounds(now).count() >= MANY || self.sizes_sent() >= MANY_SIZES
     }
 
-    /// End of the current hold; `None`: the content is not held.
+    /// End of the current hold; `None` if the content is not held.
     pub fn held_until(&self, now: Stamp) -> Option<Stamp> {
         self.entry.held_until.filter(|until| now < *until)
     }
 
-    /// How often the bytes that were sent make up the file; 0 if its size is not known.
+    /// Number of times that the bytes sent make up the file; 0 if its size is unknown.
     fn sizes_sent(&self) -> u64 {
         self.entry.sent.checked_div(self.size).unwrap_or(0)
     }
 
-    /// Whether it is worth an entry in the journal.
+    /// Whether the evidence is worth an entry in the journal.
     pub fn is_worth_it(&self) -> bool {
         let entry = &self.entry;
         entry.level > 0
@@ -282,7 +284,7 @@ impl Evidence {
             || self.sizes_sent() > 0
     }
 
-    /// Whether it is more than a first attempt: two redirects or file sizes, or a revert.
+    /// Whether the evidence is more than a first attempt: two redirects or file sizes, or a revert.
     pub fn is_repeated(&self) -> bool {
         let entry = &self.entry;
         entry.reverts > 0 || entry.redirects > 1 || self.sizes_sent() > 1
@@ -301,7 +303,7 @@ impl Evidence {
         }
     }
 
-    /// The facts whose change is worth a new entry in the journal: bytes count only by whole file sizes.
+    /// Facts whose change is worth a new entry in the journal; bytes count only by whole file sizes.
     pub fn notable(&self) -> impl PartialEq + use<> {
         let entry = &self.entry;
         (

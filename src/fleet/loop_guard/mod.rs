@@ -1,11 +1,12 @@
-//! The loop guard: holds a content back from a device that got it again and again and came back as before.
+//! The loop guard: holds a content back from a device that got it repeatedly and came back with its old version each
+//! time.
 //!
-//! Two things count against a content: the device had all of it and reported its old version (a revert), or bytes
-//! and redirects worth several files went out while the version stayed the same. A hold applies to one content, one
-//! device and one wide network, and ends when the device reports another version.
+//! Two kinds of evidence count against a content: the device had all of it and reported its old version (a revert), or
+//! bytes or redirects worth several files were sent while the version stayed the same. A hold applies to one content,
+//! one device and one coarse network, and ends when the device reports another version.
 //!
-//! A hold begins with the check that it refuses, not with the evidence: a device that asks every four hours would
-//! never meet a hold of one hour otherwise. So [`LoopGuard::held`] answers as if that check had been counted, and
+//! A hold begins with the check that it refuses, not with the evidence. Otherwise a hold of one hour would never refuse
+//! a device that sends a check every four hours. So [`LoopGuard::held`] answers as if that check had been counted, and
 //! [`LoopGuard::came_back`] counts it.
 
 mod evidence;
@@ -28,30 +29,30 @@ use crate::firmware::audience::DeviceId;
 /// Capacity of the table; 16 MB when it is full.
 pub const CAPACITY: usize = 65_536;
 
-/// Records of one id. A forger can make up contents, networks and all else under it.
+/// Maximum number of records of one id. A forger can invent contents, networks and all other facts under it.
 const PER_ID: usize = 16;
 
-/// Contents of one device in one network: the hold of one is not evicted by an offer of another, nor the evidence
-/// against a new one by those that are held.
+/// Maximum number of contents of one device in one network. Offers of one content do not evict the hold of another, and
+/// held contents do not evict the evidence against a new one.
 const CONTENTS: usize = Looping::MOST;
 
-/// Evidence of an id from all networks together counts for one part in so many. It holds a device that wanders
-/// between networks; see [`LoopGuard::deserved`] for the devices that it does not touch.
+/// Divisor of the evidence of an id from all networks together, which holds a device that moves between networks.
+/// [`LoopGuard::deserved`] states the devices to which it does not apply.
 const LOOSE: u32 = 4;
 
-/// Bytes that a trusted proxy acknowledged of an incomplete download count for one part in so many: a proxy takes
-/// the whole file each time, also for a device that is cut again and again.
+/// Divisor of the bytes that a trusted proxy acknowledged of an incomplete download: a proxy takes the whole file each
+/// time, even for a device whose downloads are cut repeatedly.
 const PROXIED: u64 = 4;
 
-/// The class in which new evidence displaces any other.
+/// Class of new evidence while it is inserted, so that it displaces any other.
 const HIGHEST: u8 = u8::MAX;
 
-/// All evidence. Pure: the time comes with each call.
+/// All evidence. Pure: callers pass the time.
 #[derive(Debug)]
 pub struct LoopGuard {
     attempts: u32,
     table: Bounded<DeviceId, Evidence>,
-    /// The device of each unit, while the journal is read.
+    /// Device of each identity without version, while the journal is being read.
     loaded: HashMap<IdentityHash, DeviceId>,
     /// Entries that the journal does not have yet.
     changes: Vec<JournalEntry>,
@@ -60,7 +61,7 @@ pub struct LoopGuard {
 }
 
 impl LoopGuard {
-    /// Creates an empty table of this capacity; `attempts` at one content are free (at least one).
+    /// Creates an empty table of this capacity. `attempts`: number of free attempts at one content (at least one).
     pub fn new(attempts: u32, capacity: usize) -> LoopGuard {
         LoopGuard {
             attempts: attempts.max(1),
@@ -81,7 +82,7 @@ impl LoopGuard {
         self.table.is_empty()
     }
 
-    /// The contents that are held back from this device if it asks now from byte 0.
+    /// Returns the contents that are held back from this device if it asks now from byte 0.
     pub fn held(&self, who: &Requester, facts: CheckFacts, now: Stamp) -> Looping {
         let mut looping = Looping::default();
         for slot in self.own(who) {
@@ -99,8 +100,9 @@ impl LoopGuard {
         looping
     }
 
-    /// The device asks from byte 0, and is offered this content. To be called after [`LoopGuard::held`] and the
-    /// decision. Returns the evidence against contents that were offered only because `allow` names the device.
+    /// Counts a check from byte 0, in reply to which the device is offered a content. Must be called after
+    /// [`LoopGuard::held`] and the decision. Returns the evidence against contents that were offered only because
+    /// `allow` names the device.
     pub fn came_back(
         &mut self,
         who: &Requester,
@@ -148,7 +150,7 @@ impl LoopGuard {
                 who.identity_without_version,
                 who.coarse_network,
             ));
-            // That takes back all of the unit's in this network.
+            // That entry removes all evidence of the device in this network, so the rest is written again.
             let left = self.own(who).map(|slot| &slot.record);
             let left = left.filter(|evidence| evidence.written && evidence.is_worth_it());
             let left: Vec<JournalEntry> = left.map(Evidence::to_entry).collect();
@@ -157,7 +159,8 @@ impl LoopGuard {
         spared
     }
 
-    /// The device was confirmed with this content, of which nothing is known here, and has fallen back.
+    /// Records that a device fell back from a content that it was confirmed with. Has no effect if there is evidence
+    /// against the content already.
     pub fn fell_back(&mut self, who: &Requester, content: ContentId, to: ShortVersion, now: Stamp) {
         let is_known = self
             .own(who)
@@ -170,7 +173,7 @@ impl LoopGuard {
         }
     }
 
-    /// Bytes of a file went to the device.
+    /// Records that bytes of a file were sent to the device.
     pub fn spent(
         &mut self,
         who: &Requester,
@@ -181,7 +184,7 @@ impl LoopGuard {
         let sent = range.end.saturating_sub(range.start);
         let (has_all, bytes) = match outcome {
             TransferOutcome::Whole => (true, sent),
-            // A proxy takes far more than it can pass on.
+            // A proxy accepts far more bytes than it can pass on.
             TransferOutcome::Sent => (true, 0),
             TransferOutcome::Incomplete { proxied: true } => (false, sent / PROXIED),
             TransferOutcome::Incomplete { proxied: false } => (false, sent),
@@ -190,7 +193,7 @@ impl LoopGuard {
             return;
         }
         if has_all {
-            // From now on the old version may be this one's doing.
+            // From now on, an old version may be a result of this content.
             for slot in self.table.of_mut(who.device) {
                 let entry = &mut slot.record.entry;
                 if is_of(entry, who) && entry.content != range.content {
@@ -206,7 +209,7 @@ impl LoopGuard {
             }
             let entry = &mut evidence.entry;
             entry.sent = entry.sent.saturating_add(bytes);
-            // All of it, not the last byte alone: that would be evidence for nothing.
+            // The device must have the whole file. The last byte alone would be evidence of nothing.
             if has_all && evidence.reached >= range.size {
                 entry.delivered = Some(now);
                 entry.by_proxy = outcome == TransferOutcome::Sent;
@@ -215,8 +218,8 @@ impl LoopGuard {
         });
     }
 
-    /// The device was redirected for a content of the release `to`. That is an attempt when the device comes back as
-    /// before a minute or more later.
+    /// Records that the device was redirected for a content of the release `to`. The redirect counts as an attempt if
+    /// the device comes back with its old version a minute or more later.
     pub fn redirected(
         &mut self,
         who: &Requester,
@@ -230,7 +233,7 @@ impl LoopGuard {
         });
     }
 
-    /// Drops all evidence against a device; returns how many contents were held.
+    /// Drops all evidence against a device; returns the number of contents that were held.
     pub fn clear(&mut self, device: DeviceId, now: Stamp) -> usize {
         let removed = self.table.retain(device, |_| false);
         let written = removed.iter().filter(|evidence| evidence.written);
@@ -270,20 +273,20 @@ impl LoopGuard {
         all.any(|evidence| evidence.held_until(now).is_some())
     }
 
-    /// Devices that are held now, each with the version that it is held from; some of them more than once.
+    /// Devices with a current hold, each with the version that is held back. Some devices occur more than once.
     pub fn all_held(&self, now: Stamp) -> impl Iterator<Item = (DeviceId, &str)> {
         let all = self.table.iter();
         let held = all.filter(move |(_, slot)| slot.record.held_until(now).is_some());
         held.map(|(device, slot)| (device, &*slot.record.entry.to))
     }
 
-    /// Entries for the journal about what changed since the last call.
+    /// Entries for the journal about changes since the last call.
     pub fn changes(&mut self) -> Vec<JournalEntry> {
         std::mem::take(&mut self.changes)
     }
 
-    /// Takes over an entry of the journal. Its file's size is not known until [`LoopGuard::sizes`] or a transfer
-    /// says it.
+    /// Takes over an entry of the journal. The size of its file is unknown until [`LoopGuard::sizes`] or a transfer
+    /// sets it.
     pub fn load(&mut self, entry: GuardEntry) {
         let device = entry.device;
         let key = (
@@ -308,7 +311,7 @@ impl LoopGuard {
         });
     }
 
-    /// The journal says that nothing is held against a unit in this network any more.
+    /// Drops the evidence against an identity in a network, as an entry of the journal states.
     pub fn unload(&mut self, unit: IdentityHash, wide: CoarseNetwork) {
         if let Some(device) = self.loaded.get(&unit) {
             self.table.retain(*device, |slot| {
@@ -318,12 +321,12 @@ impl LoopGuard {
         }
     }
 
-    /// The journal has been read.
+    /// Drops the data that is only needed while the journal is being read.
     pub fn all_loaded(&mut self) {
         self.loaded = HashMap::new();
     }
 
-    /// Sets the file sizes that are not known yet.
+    /// Sets the file sizes that are still unknown.
     pub fn sizes(&mut self, size: impl Fn(ContentId) -> Option<u64>) {
         let mut ranked = Vec::new();
         for (device, slot) in self.table.iter_mut() {
@@ -332,7 +335,7 @@ impl LoopGuard {
             if evidence.size == 0
                 && let Some(size) = size(evidence.entry.content)
             {
-                // What its bytes are worth shows only now.
+                // Only with the size is it known how many files the bytes are worth.
                 evidence.size = size;
                 ranked.push((device, serial, evidence.class(), evidence.entry.used));
             }
@@ -342,21 +345,21 @@ impl LoopGuard {
         }
     }
 
-    /// At most `most` entries for the journal, from the serial `from` on, and the serial of the next one.
+    /// Returns at most `most` entries for the journal, from the serial `from` on, and the serial of the next one.
     pub fn records(&self, from: u64, most: usize) -> (Vec<JournalEntry>, Option<u64>) {
         let (page, next) = self.table.page(from, most, Evidence::is_worth_it);
         let entries = page.into_iter().map(|(_, slot)| slot.record.to_entry());
         (entries.collect(), next)
     }
 
-    /// Records of a unit in its network.
+    /// Records of a requester in its coarse network.
     fn own(&self, who: &Requester) -> impl Iterator<Item = &Ranked<Evidence>> {
         let all = self.table.of(who.device).iter();
         all.filter(|slot| is_of(&slot.record.entry, who))
     }
 
-    /// Number of holds that a record deserves: by itself, or by all evidence under the id from any network. A forger
-    /// elsewhere can bring about the latter, so it only counts for a record with repeated attempts of its own: a
+    /// Number of holds that a record deserves: by itself, or by all evidence under the id from any network. A forger in
+    /// another network can create that evidence, so it only counts for a record with repeated attempts of its own. A
     /// device that takes its update at the first or second attempt has none.
     fn deserved(&self, device: DeviceId, serial: u64, evidence: &Evidence) -> u32 {
         let own = &evidence.entry;
@@ -375,12 +378,12 @@ impl LoopGuard {
                 sent.saturating_add(other.sent),
             )
         });
-        // A redirect costs nothing, so it counts in its own network alone.
+        // A redirect costs a forger nothing, so it counts only in its own network.
         let loose = (reverts / LOOSE, 0, sent / u64::from(LOOSE));
         alone.max(deserved_holds(loose, evidence.size, self.attempts))
     }
 
-    /// Changes the record of a content, which is created if there is none.
+    /// Changes the record of a content, which is created if necessary.
     fn change(
         &mut self,
         who: &Requester,
@@ -404,7 +407,8 @@ impl LoopGuard {
         });
     }
 
-    /// Changes a record, moves it to its new place in the eviction order, and tells the journal of what is notable.
+    /// Changes a record, moves it to its new place in the eviction order, and adds an entry for the journal if the
+    /// change is notable.
     fn update(
         &mut self,
         device: DeviceId,
@@ -426,7 +430,7 @@ impl LoopGuard {
         self.table.touch(device, serial, class, now);
     }
 
-    /// Inserts a record; its serial.
+    /// Inserts a record, and returns its serial.
     fn insert(&mut self, evidence: Evidence) -> Option<u64> {
         let entry = &evidence.entry;
         let (device, used, class) = (entry.device, entry.used, evidence.class());
@@ -437,8 +441,9 @@ impl LoopGuard {
                 == (entry.identity_without_version, entry.coarse_network)
         });
         if own.clone().count() >= CONTENTS {
-            // The longest unused, whatever its class: if the least evidence went first, contents that are offered in
-            // turn beside enough held ones would evict each other for ever.
+            // Evicts the least recently used record, whatever its class. If the one with the least evidence were
+            // evicted, contents that are offered alternately while enough others are held would evict each other
+            // endlessly.
             let oldest = own.min_by_key(|slot| (slot.place().used, slot.serial()));
             let oldest = oldest.map(Ranked::serial);
             oldest.and_then(|serial| self.table.remove(device, serial));
@@ -450,7 +455,7 @@ impl LoopGuard {
     }
 }
 
-/// Whether this is an entry of the unit, in its network.
+/// Whether an entry belongs to the requester in its coarse network.
 fn is_of(entry: &GuardEntry, who: &Requester) -> bool {
     entry.identity_without_version == who.identity_without_version
         && entry.coarse_network == who.coarse_network

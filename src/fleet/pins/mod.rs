@@ -1,15 +1,17 @@
-//! Which content each download began with, so that no image is ever spliced from two files (docs/hazards.md 23, 24).
+//! Pins: the content that each download began with, so that no image is ever spliced from two files (docs/hazards.md
+//! 23, 24).
 //!
-//! A pin says: "under this key, bytes of this content before `reach` were sent". A client that asks for bytes from
-//! N on has N bytes of some content. It gets the rest of the one that all pins of its key that reach N name, if a
-//! client that said the same of itself was among those who began it. If the pins name several contents, or there is
-//! none, nobody can know which one it has, and it must begin again.
+//! A pin states that, under its key, bytes of its content before `reach` were sent. A client that asks for bytes from N
+//! on has N bytes of some content. If all pins of its key that reach N have the same content, and a client that stated
+//! the same facts was among those that began it, the client gets the rest of that content. If the pins have different
+//! contents, or there is no such pin, the server cannot know which content the client has, and the client must begin
+//! again.
 //!
-//! All contents begun under a key count side by side for a day after their last use, whether complete or not: what
-//! a client's kernel acknowledged is not what its program has, and a request for byte 0 may come from another
-//! device with the same id. For the same reason pins of one key are only ever evicted together: those that would
-//! be left would answer for the evicted one. For the rest of a week a pin still speaks against other contents that
-//! clients which say the same have begun, and no download goes on by it.
+//! All contents that were begun under a key count for a day after their last use, complete or not: bytes that a
+//! client's kernel acknowledged may be lost to its program, and a request for byte 0 may come from another device with
+//! the same id. For the same reason, pins of one key that are younger than a day are only evicted together: the
+//! remaining ones could be taken for the evicted one. For the rest of a week, no download is resumed by a pin, but the
+//! pin still prevents a resume with another content that clients with the same facts have begun.
 
 use super::FileRange;
 use super::bounded::Bounded;
@@ -21,34 +23,35 @@ use crate::firmware::ContentId;
 /// Capacity of the table.
 pub const CAPACITY: usize = 16_384;
 
-/// Pins of one key. Beyond that no resume is served under the key.
+/// Maximum number of pins of one key. Beyond that, no resume is served under the key.
 const CONTENTS: usize = 8;
 
-/// Seconds from the last use of a pin for which downloads go on by it.
+/// Time after the last use of a pin during which downloads can be resumed with it, in seconds.
 pub const LIFETIME: u32 = 24 * 60 * 60;
 
-/// Seconds from the last use of a pin to its end. After [`LIFETIME`] it only speaks against another content that was
-/// begun since by a client that says the same, and makes room first.
+/// Time after the last use of a pin until it is dropped, in seconds. After [`LIFETIME`] the pin only prevents a resume
+/// with another content that a client with the same facts has begun since, and is evicted first.
 const KEPT: u32 = 7 * LIFETIME;
 
-/// Place of pins older than [`LIFETIME`] in the eviction order: before all others.
+/// Class of pins older than [`LIFETIME`] in the eviction order: before all others.
 const OLD: u8 = 0;
 
-/// Seconds by which the time of the last use in the journal may lag behind.
+/// Maximum lag of the time of the last use in the journal, in seconds.
 const STALE: u32 = 60 * 60;
 
-/// What is known about a resumed download.
+/// Content of a download that a client wants to resume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Began {
-    /// It began with this content.
+    /// The download began with this content.
     With(ContentId),
-    /// Several contents reach that far under this key.
+    /// Several contents under this key reach the requested byte.
     Unclear,
-    /// No pin of such a client reaches that far: never begun here, older than a day, evicted or lost.
+    /// No pin of a client with the same facts reaches the requested byte: never begun here, older than a day, evicted
+    /// or lost.
     Unknown,
 }
 
-/// How long a pin is kept when the table is full; the lowest is evicted first.
+/// Worth of a pin when the table is full; the lowest is evicted first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PinWorth {
     /// Request without an id.
@@ -60,7 +63,7 @@ pub enum PinWorth {
 }
 
 impl PinWorth {
-    /// Reads the number that the journal has for it.
+    /// Returns the worth with this number in the journal.
     pub fn of_number(number: u8) -> PinWorth {
         match number {
             0 => PinWorth::Anonymous,
@@ -90,11 +93,11 @@ impl PinWorth {
 pub struct Hold {
     key: PinKey,
     serial: u64,
-    /// One after the last byte that it may send.
+    /// End of the bytes that the download may send.
     end: u64,
 }
 
-/// The table of pins. Pure: the time comes with each call.
+/// The table of pins. Pure: callers pass the time.
 #[derive(Debug)]
 pub struct Pins {
     table: Bounded<PinKey, Pin>,
@@ -105,9 +108,9 @@ pub struct Pins {
 /// A change for the journal.
 #[derive(Debug)]
 enum PinChange {
-    /// All pins of the key are over.
+    /// All pins of the key were dropped.
     Over(PinKey),
-    /// The pin with this serial.
+    /// The pin with this serial has changed.
     Changed(PinKey, u64),
 }
 
@@ -115,17 +118,17 @@ enum PinChange {
 #[derive(Debug)]
 struct Pin {
     content: ContentId,
-    /// Hash of all that the device said of itself; 0 without an id.
+    /// Hash of the id and all facts that the device stated; 0 without an id.
     said: u64,
     /// Clients have at most the bytes before this one.
     reach: u64,
     size: u64,
     worth: PinWorth,
-    /// Running downloads.
+    /// Number of running downloads.
     running: u32,
-    /// Its class is [`OLD`].
+    /// Whether the class of the pin is [`OLD`].
     is_old: bool,
-    /// What the journal has; `None`: nothing.
+    /// State of the pin in the journal; `None` if the journal does not have it.
     written: Option<Written>,
 }
 
@@ -133,12 +136,13 @@ struct Pin {
 #[derive(Clone, Copy, Debug)]
 struct Written {
     used: Stamp,
-    /// At least the pin's `reach` at any time, since bytes follow without another line.
+    /// Reach in the journal. Always at least the pin's `reach`, since more bytes are sent without another line.
     reach: u64,
 }
 
 impl Pin {
-    /// The journal's line. While a download runs it covers all bytes that may be sent without another line.
+    /// Returns the entry for the journal. While a download is running, the entry covers all bytes that may be sent
+    /// without another line.
     fn entry(&self, key: PinKey, used: Stamp) -> PinEntry {
         let reach = match (self.running, self.written) {
             (0, Some(written)) => written.reach.max(self.reach),
@@ -186,7 +190,7 @@ impl Pins {
         self.table.is_empty()
     }
 
-    /// The content that a download began with of which the client has the first `from` bytes.
+    /// Returns the content of a download of which the client has the first `from` bytes.
     pub fn began(&self, owner: &PinOwner, from: u64, now: Stamp) -> Began {
         let reaching = || {
             let kept = self.kept(owner, KEPT, now);
@@ -199,19 +203,19 @@ impl Pins {
         let is_own = |(pin, is_young): (&Pin, bool)| is_young && pin.said == owner.said();
         match reaching().all(|(pin, _)| pin.content == content) {
             false => Began::Unclear,
-            // Else it may be another device with this id, of whose download nothing is known.
+            // Otherwise it may be another device with this id, whose download is unknown.
             true if reaching().any(is_own) => Began::With(content),
             true => Began::Unknown,
         }
     }
 
-    /// Whether this content was begun.
+    /// Whether this content was begun within [`LIFETIME`].
     pub fn has(&self, owner: &PinOwner, content: ContentId, now: Stamp) -> bool {
         let mut young = self.kept(owner, LIFETIME, now);
         young.any(|(pin, _)| pin.content == content)
     }
 
-    /// Pins younger than this, and whether downloads still go on by them.
+    /// Pins younger than `than` seconds, each with whether downloads can be resumed with it.
     fn kept(&self, owner: &PinOwner, than: u32, now: Stamp) -> impl Iterator<Item = (&Pin, bool)> {
         let all = owner.keys().flat_map(|key| self.table.of(key));
         all.filter_map(move |slot| {
@@ -221,8 +225,8 @@ impl Pins {
         })
     }
 
-    /// Bytes are about to be sent; to be called before the first one leaves. `None`: there is no room for a pin,
-    /// and the download cannot be resumed.
+    /// Records the beginning of a download. Must be called before the first byte is sent. Returns `None` if there is no
+    /// room for a pin; the download can then not be resumed.
     pub fn begin(
         &mut self,
         owner: &PinOwner,
@@ -257,7 +261,7 @@ impl Pins {
             )?,
         };
         let pin = self.table.get_mut(key, serial)?;
-        // The highest byte counts, also of a download that begins again: there may be two clients.
+        // The highest byte counts, even if a download begins again: there may be two clients.
         pin.reach = pin.reach.max(range.start);
         pin.size = range.size;
         pin.worth = pin.worth.max(worth);
@@ -272,14 +276,14 @@ impl Pins {
         })
     }
 
-    /// The bytes before `high` were sent.
+    /// Records that the bytes before `high` were sent.
     pub fn sent(&mut self, hold: &Hold, high: u64) {
         if let Some(pin) = self.table.get_mut(hold.key, hold.serial) {
             pin.reach = pin.reach.max(high);
         }
     }
 
-    /// A download ends, complete or not.
+    /// Records the end of a download, complete or not.
     pub fn end(&mut self, hold: Hold, now: Stamp) {
         let (key, serial) = (hold.key, hold.serial);
         let Some(pin) = self.table.get_mut(key, serial) else {
@@ -290,7 +294,8 @@ impl Pins {
         if let Some(written) = &mut pin.written {
             let was_cut = pin.running == 0 && pin.reach < hold.end;
             if was_cut {
-                // Else a resume of another content after a restart would be refused for bytes never sent.
+                // Otherwise a resume of another content after a restart would be refused for bytes that were never
+                // sent.
                 written.reach = pin.reach;
             }
             if was_cut || now.since(written.used) >= STALE {
@@ -301,8 +306,8 @@ impl Pins {
         self.table.touch(key, serial, class, now);
     }
 
-    /// The line that the journal must have before bytes are sent; `None`: it has one that covers them. Ranges of
-    /// one download share a line.
+    /// Returns the line that the journal must have before bytes are sent; `None` if it has one that covers them. The
+    /// ranges of one download share a line.
     pub fn to_write(&mut self, hold: &Hold) -> Option<PinEntry> {
         let mut slots = self.table.of_mut(hold.key);
         let slot = slots.find(|slot| slot.serial() == hold.serial)?;
@@ -321,14 +326,14 @@ impl Pins {
         Some(entry)
     }
 
-    /// The journal did not take the line.
+    /// Records that the journal did not accept the line.
     pub fn not_written(&mut self, hold: &Hold) {
         if let Some(pin) = self.table.get_mut(hold.key, hold.serial) {
             pin.written = None;
         }
     }
 
-    /// Entries for the journal about pins that changed or are over since the last call.
+    /// Entries for the journal about pins that were changed or dropped since the last call.
     pub fn changes(&mut self) -> Vec<JournalEntry> {
         let changes = std::mem::take(&mut self.changes);
         let entry = |change| match change {
@@ -347,7 +352,7 @@ impl Pins {
         changes.into_iter().filter_map(entry).collect()
     }
 
-    /// Takes over a pin from the journal; the last one of a key counts.
+    /// Takes over a pin from the journal; the last entry with the same key, content and facts counts.
     pub fn load(&mut self, entry: &PinEntry, now: Stamp) {
         let key = entry.owner;
         self.table.retain(key, |slot| {
@@ -370,16 +375,16 @@ impl Pins {
             };
             self.insert(key, pin.class(), entry.used, pin);
         }
-        // The journal has it.
+        // The journal has the pin already.
         self.changes.clear();
     }
 
-    /// The journal says that all pins of this key are over.
+    /// Drops all pins of a key, as an entry of the journal states.
     pub fn unload(&mut self, key: PinKey) {
         self.table.retain(key, |_| false);
     }
 
-    /// At most `most` pins for the journal, from the serial `from` on, and the serial of the next one.
+    /// Returns at most `most` pins for the journal, from the serial `from` on, and the serial of the next one.
     pub fn records(&self, from: u64, most: usize) -> (Vec<JournalEntry>, Option<u64>) {
         let (page, next) = self.table.page(from, most, |_| true);
         let entries = page
@@ -388,7 +393,7 @@ impl Pins {
         (entries.collect(), next)
     }
 
-    /// Inserts a pin; its serial, or `None` if there is no room for it.
+    /// Inserts a pin. Returns its serial, or `None` if there is no room for it.
     fn insert(&mut self, key: PinKey, class: u8, used: Stamp, pin: Pin) -> Option<u64> {
         let is_full = self.table.is_full(key);
         let inserted = self.table.insert(key, class, used, pin);
@@ -396,7 +401,8 @@ impl Pins {
             return inserted.serial;
         }
         if is_full {
-            // More contents than can be told apart: the others reach any byte, so that none is served.
+            // There are more contents than can be distinguished. The other pins now reach any byte, so that no resume
+            // is served.
             for slot in self.table.of_mut(key) {
                 if Some(slot.serial()) != inserted.serial {
                     slot.record.reach = u64::MAX;
@@ -411,13 +417,13 @@ impl Pins {
         if inserted.serial.is_none() && class != OLD {
             self.forget(key, false);
         }
-        // It may have been evicted with its own key.
+        // The pin may have been dropped together with its own key.
         let serial = inserted.serial?;
         self.table.get_mut(key, serial).map(|_| serial)
     }
 
-    /// Drops all pins of a key: the rest would answer for the one that has no room. `written`: the journal has
-    /// that one.
+    /// Drops all pins of a key, because the remaining ones could be taken for the one that has no room. `written`:
+    /// whether the journal has that one.
     fn forget(&mut self, key: PinKey, written: bool) {
         let removed = self.table.retain(key, |_| false);
         if written || removed.iter().any(|pin| pin.written.is_some()) {
@@ -425,7 +431,7 @@ impl Pins {
         }
     }
 
-    /// Drops pins that are over, and moves old ones to the front of the eviction order.
+    /// Drops pins older than [`KEPT`], and moves those older than [`LIFETIME`] to the front of the eviction order.
     fn expire(&mut self, now: Stamp) {
         for class in PinWorth::idle() {
             while let Some((key, serial, used)) = self.table.longest_unused(class)

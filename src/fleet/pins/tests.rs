@@ -68,7 +68,7 @@ fn a_beginning_of_another_content_never_ends_an_earlier_one_complete_or_not() {
     cut(&mut pins, &device(), B, 2000, later);
     assert_eq!(pins.began(&device(), 2000, later), Began::Unclear);
     assert_eq!(pins.began(&device(), 2001, later), Began::With(A));
-    // Each is gone on with for a day after its own last use, and speaks against the other for a week.
+    // Each content can be resumed for a day after its own last use, and prevents a resume of the other for a week.
     let old = NOW.plus(LIFETIME);
     assert_eq!(pins.began(&device(), 2000, old), Began::Unclear);
     assert_eq!(pins.began(&device(), 2001, old), Began::Unknown);
@@ -96,7 +96,7 @@ fn a_device_that_says_something_else_than_when_it_began_gets_no_rest() {
     }
     assert_eq!(pins.began(&v17, 601, NOW), Began::With(A));
     assert_eq!(pins.began(&v18, 601, NOW), Began::Unknown);
-    // Both may have the same content.
+    // Both core versions may have begun the same content.
     cut(&mut pins, &v18, A, 1000, NOW);
     assert_eq!(pins.began(&v18, 601, NOW), Began::With(A));
 }
@@ -109,18 +109,18 @@ fn an_old_pin_speaks_against_those_who_say_the_same_and_makes_room_first_and_alo
     let hold = begin_at(&mut pins, &one, PinWorth::Established, A, 0..5000, NOW).unwrap();
     pins.sent(&hold, 5000);
     pins.end(hold, NOW);
-    // The next release, some days after.
+    // The next release comes some days later.
     let now = NOW.plus(2 * LIFETIME);
     cut(&mut pins, &updated, B, 1000, now);
     assert_eq!(pins.began(&updated, 1000, now), Began::With(B));
     assert_eq!(pins.began(&one, 1000, now), Began::Unclear);
     cut(&mut pins, &owner(1), A, 1, now);
-    // The least of all takes its place, and the other pin of its id stays.
+    // A pin of the lowest worth replaces the old pin, and the other pin of the same id stays.
     let hold = begin_at(&mut pins, &owner(2), PinWorth::Anonymous, A, 0..1, now);
     assert!(hold.is_some());
     assert_eq!(pins.len(), 3);
     assert_eq!(pins.began(&updated, 1000, now), Began::With(B));
-    // Many releases of one id, a day apart.
+    // One id downloads many releases, half a day apart.
     let mut pins = Pins::new(64);
     let mut now = NOW;
     for number in 0..50 {
@@ -190,10 +190,10 @@ fn pins_of_an_id_are_evicted_together() {
     cut(&mut pins, &owner(1), A, 1000, NOW.plus(1));
     cut(&mut pins, &device(), B, 2000, NOW.plus(2));
     cut(&mut pins, &owner(2), A, 1000, NOW.plus(3));
-    // A was the longest unused. B alone would answer for it.
+    // A was least recently used. B alone could be taken for it.
     assert_eq!(pins.began(&device(), 500, NOW.plus(3)), Began::Unknown);
     assert_eq!(pins.began(&owner(1), 500, NOW.plus(3)), Began::With(A));
-    // The same where the new pin takes the place of one of its own id.
+    // The same happens if the new pin replaces one of its own id.
     let mut pins = Pins::new(2);
     cut(&mut pins, &device(), A, 1000, NOW);
     cut(&mut pins, &owner(1), A, 1000, NOW.plus(1));
@@ -221,7 +221,7 @@ fn the_longest_unused_pin_is_evicted_and_one_with_a_running_download_after_the_o
     let four = begin(&mut pins, &owner(4), A, now);
     let live = |pins: &Pins, number| pins.began(&owner(number), 0, now) == Began::With(A);
     assert!(live(&pins, 1) && live(&pins, 2) && !live(&pins, 3));
-    // All run: then the oldest goes all the same, and its end does no harm.
+    // All pins have running downloads: the oldest is still evicted, and the end of its download has no effect.
     let five = begin(&mut pins, &owner(5), A, now);
     let six = begin(&mut pins, &owner(6), A, now);
     assert!(!live(&pins, 1) && live(&pins, 4));
@@ -282,7 +282,7 @@ fn a_beginning_without_room_leaves_nothing_that_would_answer_for_it() {
     let first = begin(&mut pins, 1, PinWorth::Stranger, A).unwrap();
     pins.sent(&first, 1000);
     begin(&mut pins, 2, PinWorth::Established, A).unwrap();
-    // The key is the same, the request is worth less than all that is there.
+    // The key is the same, but the request is worth less than all pins in the table.
     assert!(begin(&mut pins, 1, PinWorth::Anonymous, B).is_none());
     assert_eq!(pins.began(&owner(1), 500, NOW), Began::Unknown);
     pins.end(first, NOW);
@@ -305,7 +305,7 @@ fn pins_of_the_key_of_version_0_1_0_still_count() {
     assert_eq!(pins.began(&device(), 700, NOW), Began::Unclear);
 }
 
-/// Pins as the journal would bring them back from these entries.
+/// Creates pins from these entries of the journal.
 fn reloaded(entries: &[JournalEntry], now: Stamp) -> Pins {
     let mut pins = Pins::new(8);
     for entry in entries {
@@ -339,7 +339,7 @@ fn what_is_read_back_is_what_was_written() {
     }
     let written = entries(&pins);
     assert_eq!(written.len(), 5);
-    // Each twice: the last one counts.
+    // Each entry occurs twice; the last one counts.
     let twice = [&*written, &*written].concat();
     let mut loaded = reloaded(&twice, NOW);
     assert_eq!(entries(&loaded), written);
@@ -372,18 +372,18 @@ fn one_line_covers_all_bytes_that_may_be_sent_before_the_next() {
     pins.not_written(&hold);
     assert!(pins.to_write(&hold).is_some());
     pins.sent(&hold, 3000);
-    // A kill now: bytes that may have been sent count.
+    // After a kill now, all bytes that may have been sent count.
     let after_kill = reloaded(&journal, NOW);
     assert_eq!(after_kill.began(&device(), 5000, NOW), Began::With(A));
     assert_eq!(after_kill.began(&device(), 5001, NOW), Began::Unknown);
-    // Once it has ended, exactly those that were.
+    // After the end of the download, only the bytes that were sent count.
     pins.end(hold, NOW);
     journal.extend(pins.changes());
     assert_eq!(journal.len(), 2);
     let after_kill = reloaded(&journal, NOW);
     assert_eq!(after_kill.began(&device(), 3000, NOW), Began::With(A));
     assert_eq!(after_kill.began(&device(), 3001, NOW), Began::Unknown);
-    // The rest needs another line.
+    // The rest of the file needs another line.
     let rest = begin_at(&mut pins, &device(), PinWorth::Stranger, A, 3000..5000, NOW).unwrap();
     journal.extend(pins.to_write(&rest).map(JournalEntry::Pin));
     assert_eq!(journal.len(), 3);
@@ -420,7 +420,7 @@ fn the_ranges_of_one_download_are_one_line_an_hour() {
     .unwrap();
     assert!(pins.to_write(&hold).is_some());
     pins.sent(&hold, 4100);
-    // A download that takes hours.
+    // The download takes an hour.
     pins.end(hold, later.plus(STALE));
     assert_eq!(pins.changes().len(), 1);
 }
@@ -434,7 +434,7 @@ fn the_journal_hears_of_evicted_pins_that_it_has() {
     pins.changes();
     cut(&mut pins, &owner(1), A, 1, NOW.plus(1));
     assert_eq!(pins.changes(), [JournalEntry::Unpinned(device().key())]);
-    // That one it never had.
+    // The journal never had this pin.
     cut(&mut pins, &owner(2), A, 1, NOW.plus(2));
     assert!(pins.changes().is_empty());
 }

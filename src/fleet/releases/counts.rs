@@ -1,19 +1,19 @@
-//! How many devices are in which state of which release.
+//! Counts of devices by state for each release.
 
 use super::{ProjectId, ReleaseRecord, Releases};
 use crate::fleet::clock::Stamp;
 use crate::fleet::entry::ReleaseEntry;
 use crate::fleet::journey::{Journey, Outcome, State, TargetId};
 
-/// Devices by state, on their way to one release.
+/// Number of devices in each state on their way to one release.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateCounts {
-    /// In the order of [`State::ALL`].
+    /// Counts in the order of [`State::ALL`].
     pub by_state: [u32; State::ALL.len()],
 }
 
 impl StateCounts {
-    /// Devices in this state.
+    /// Number of devices in this state.
     pub fn of(&self, state: State) -> u32 {
         let at = usize::from(state as u8);
         self.by_state.get(at).copied().unwrap_or_default()
@@ -34,14 +34,14 @@ impl StateCounts {
         }
     }
 
-    /// Devices in any state.
+    /// Number of devices in all states.
     pub fn total(&self) -> u32 {
         self.by_state.iter().sum()
     }
 }
 
 impl Releases {
-    /// A device's journey was this and is now that: the one place where the counts by state change.
+    /// Counts a change of a device from one [`Journey`] to another. The counts by state change only here.
     pub fn moved(&mut self, before: Option<Journey>, after: Option<Journey>) {
         let is_revert = |journey: Journey| journey.outcome.is_some_and(Outcome::is_revert);
         if let Some(journey) = before
@@ -58,7 +58,7 @@ impl Releases {
         }
     }
 
-    /// A remembered device that asked for the one project asks for the other now.
+    /// Counts a change of the project that a remembered device asks for.
     pub fn asks_for(&mut self, before: Option<ProjectId>, after: Option<ProjectId>) {
         if let Some(project) = before.and_then(|id| self.project_mut(id)) {
             project.devices -= 1;
@@ -68,22 +68,22 @@ impl Releases {
         }
     }
 
-    /// A record says that its device was confirmed with this content before.
+    /// Counts a device whose record says that it was confirmed with this content before.
     pub fn keep_confirmed(&mut self, id: TargetId) {
         if let Some(target) = self.get_mut(id) {
             target.confirmed += 1;
         }
     }
 
-    /// It does not say so any more.
+    /// Stops counting a device whose record no longer says that it was confirmed with this content before.
     pub fn drop_confirmed(&mut self, id: TargetId) {
         if let Some(target) = self.get_mut(id) {
             target.confirmed -= 1;
         }
     }
 
-    /// A device was confirmed with this content, and its record does not say so any more. Returns the journal's
-    /// entry of the release.
+    /// Adds a device to the count of a release, because the device was confirmed with this content, and its record no
+    /// longer says so. Returns the journal's entry of the release.
     pub fn retire_confirmed(&mut self, id: TargetId) -> Option<ReleaseEntry> {
         let target = self.get(id)?;
         let (project, version) = (target.project, target.version.clone());
@@ -100,8 +100,8 @@ impl Releases {
         Some(((*project.name).into(), (*target.version).into()))
     }
 
-    /// An established device is confirmed with this content. Returns the journal's entry if it is the first one of the
-    /// release.
+    /// Records that an established device is confirmed with this content. Returns the journal's entry if it is the
+    /// first such device of the release.
     pub fn first_confirmed(&mut self, id: TargetId, now: Stamp) -> Option<ReleaseEntry> {
         let target = self.get(id)?;
         let release = self.release(target.project, &target.version)?;
@@ -114,7 +114,8 @@ impl Releases {
         self.entry(&project, &version)
     }
 
-    /// The journal has been read. Versions up to 0.1.0 did not write when the first device was confirmed.
+    /// Completes the records after the journal has been read: sets missing times of the first confirmation, which
+    /// versions up to 0.1.0 did not write.
     pub fn all_loaded(&mut self, now: Stamp) {
         let with_devices: Vec<_> = self
             .iter()
@@ -133,21 +134,21 @@ impl Releases {
         }
     }
 
-    /// Remembered devices that ask for a project.
+    /// Number of remembered devices that ask for a project.
     pub fn devices(&self, project: &str) -> u32 {
         let project = self.project_named(project);
         project.map_or(0, |project| project.devices)
     }
 
-    /// Devices by state, on their way to any content of a release. Those that were confirmed with it and are on their
-    /// way to another one since count as confirmed.
+    /// Number of devices in each state on their way to any content of a release. Devices that were confirmed with the
+    /// release and are now on their way to another one count as confirmed.
     pub fn counts(&self, project: &str, version: &str) -> StateCounts {
         let project = self.project_named(project);
         let release = project.and_then(|project| project.releases.get(version));
         release.map_or(StateCounts::default(), |release| self.counts_of(release))
     }
 
-    /// The same for every release, with its version.
+    /// Counts of every release as in [`Releases::counts`], with project and version.
     pub fn all_counts(&self) -> impl Iterator<Item = (ProjectId, &str, StateCounts)> {
         let ids = (0..u16::MAX).map(ProjectId);
         let projects = ids.zip(&self.projects);

@@ -1,9 +1,9 @@
-//! The table of releases: the names of projects and versions, the contents that were ever offered, how many devices
-//! are in each state of each of them, and the release fuse ([`fuse`]). Kept by [`super::devices`].
+//! The table of releases: names of projects and versions, the contents that were ever offered with the number of
+//! devices in each state, and the release fuse ([`fuse`]). Owned by [`super::devices`].
 //!
-//! Every count is the sum over the devices' records as they are now, so it goes down when a device is forgotten. The
-//! one exception is the number of devices that were confirmed with a release, which must survive newer releases: a
-//! record has room for three older ones, and what no longer fits is added to the release
+//! Every count is a sum over the current records of devices, so it decreases when a device is forgotten. The one
+//! exception is the number of devices that were confirmed with a release, which must survive newer releases: the record
+//! of a device has room for three older releases, and confirmations that no longer fit are added to the release
 //! ([`Releases::retire_confirmed`]).
 
 mod counts;
@@ -26,20 +26,20 @@ use crate::firmware::audience::DeviceId;
 use crate::firmware::catalog::Catalog;
 use crate::firmware::rules::Paused;
 
-/// Contents at most. A journey to one more is not remembered.
+/// Maximum number of contents. The update progress to any further content is not remembered.
 const TARGETS: usize = 16_384;
 
-/// Projects at most. A device of one more is not remembered.
+/// Maximum number of projects. A device of any further project is not remembered.
 const PROJECTS: usize = 65_535;
 
-/// Time from a pause until the catalogue contains it, at most, in seconds.
+/// Maximum time from a pause until the catalogue contains it, in seconds.
 const PAUSING: u32 = 30;
 
 /// Number of a project.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProjectId(u16);
 
-/// The table of releases. Pure: the time comes with each call.
+/// The table of releases. Pure: callers pass the time.
 #[derive(Debug, Default)]
 pub struct Releases {
     projects: Vec<ProjectRecord>,
@@ -47,53 +47,53 @@ pub struct Releases {
     targets: Vec<Option<TargetRecord>>,
     free: Vec<TargetId>,
     has_lost: bool,
-    /// Pauses that release.json does not state (yet): what every decision must know.
+    /// Pauses that release.json does not state (yet); used by every decision.
     unstated: Vec<Fused>,
     /// Releases in the folder whose rules have stages: project and version.
     staged: Vec<(Box<str>, Box<str>)>,
-    /// When a stage's time is over.
+    /// Earliest time at which the time of a stage is over; `None` if no stage only waits for its time.
     stages_due: Option<Stamp>,
-    /// Stages that were reached, by content: what every decision must know.
+    /// Stages that were reached, sorted by content; used by every decision.
     reached: Vec<Reached>,
 }
 
 /// A project that was ever in the folder.
 #[derive(Debug, Default)]
 pub struct ProjectRecord {
-    /// Its name.
+    /// Name of the project.
     pub name: Rc<str>,
-    /// Its releases, by version as the folder writes it.
+    /// Releases of the project, by version as the folder writes it.
     releases: BTreeMap<Box<str>, ReleaseRecord>,
-    /// Remembered devices that ask for it.
+    /// Number of remembered devices that ask for the project.
     devices: u32,
-    /// The last device that tried a release which the fuse has paused, and when.
+    /// Last device that tried a release that the fuse has paused, and the time of the trial.
     trial: Option<(DeviceId, Stamp)>,
-    /// Time of the first pause that is not over.
+    /// Time of the first pause that has not ended.
     first_pause: Option<Stamp>,
 }
 
 /// A release.
 #[derive(Debug, Default)]
 pub struct ReleaseRecord {
-    /// When it was first in the folder.
+    /// Time at which the release was first in the folder.
     pub first: Stamp,
-    /// When a person last resumed it after the fuse: only what devices made of it since counts.
+    /// Time at which a person last resumed the release after a pause by the fuse. Only results since then count.
     pub resumed: Option<Stamp>,
-    /// `reboot_within` of its rules, in seconds.
+    /// `reboot_within` of the release's rules, in seconds.
     reboot_within: u32,
-    /// Devices that were confirmed with it and whose own record does not say so any more: they were forgotten, or
-    /// were confirmed with several releases since.
+    /// Number of devices that were confirmed with the release and whose own record no longer says so: they were
+    /// forgotten, or were confirmed with several releases since.
     confirmed: u32,
     noticed: Noticed,
     authors: Authors,
-    /// When a person paused it.
+    /// Time of the last recorded pause by a person or the fuse.
     paused_at: Stamp,
     fuse: ReleaseFuse,
     stages: Vec<StageRecord>,
-    /// No device may have it, because its rules or their groups cannot be used.
+    /// Whether no device may have the release, because its rules or their groups cannot be used.
     held_back: bool,
     was_in_folder: bool,
-    /// Devices that fell back at other servers.
+    /// Number of devices that came back with their old version at other servers.
     peer_reverts: u32,
     targets: Vec<TargetId>,
 }
@@ -107,34 +107,34 @@ pub struct TargetRecord {
     pub version: Rc<str>,
     /// The file.
     pub content: ContentId,
-    /// Its size in bytes.
+    /// Size of the file in bytes.
     pub size: u64,
-    /// Devices by state.
+    /// Number of devices in each state.
     pub counts: StateCounts,
-    /// Devices that were confirmed with it before, and are on their way to another release.
+    /// Number of devices that were confirmed with the content before, and are on their way to another release.
     confirmed: u32,
-    /// Devices whose last result is a revert.
+    /// Number of devices whose last result is a revert.
     pub reverted: u32,
 }
 
-/// What a new catalogue changes: entries for the journal.
+/// Entries for the journal about the changes of a new catalogue.
 #[derive(Debug, Default)]
 pub struct CatalogChanges {
     /// Releases that are new.
     pub added: Vec<ReleaseEntry>,
-    /// Releases whose pause a person has ended: what devices made of them before counts no more.
+    /// Releases whose pause a person has ended. Results before that no longer count.
     pub resumed: Vec<ReleaseEntry>,
-    /// Contents that began with the first stage.
+    /// Contents that have begun with the first stage.
     pub stages: Vec<StageEntry>,
 }
 
 impl Releases {
-    /// The project of this name, if it was ever in the folder.
+    /// Number of the project with this name; `None` if it was never in the folder.
     pub fn project_id(&self, name: &str) -> Option<ProjectId> {
         self.names.get(name).copied()
     }
 
-    /// The same; it is inserted if there is room.
+    /// Number of the project with this name, which is inserted if necessary; `None` if there is no room.
     pub fn intern_project(&mut self, name: &str) -> Option<ProjectId> {
         if let Some(known) = self.project_id(name) {
             return Some(known);
@@ -151,7 +151,7 @@ impl Releases {
         Some(id)
     }
 
-    /// A project.
+    /// Project with this number.
     pub fn project(&self, id: ProjectId) -> Option<&ProjectRecord> {
         self.projects.get(usize::from(id.0))
     }
@@ -164,7 +164,7 @@ impl Releases {
         self.project(self.project_id(name)?)
     }
 
-    /// A release.
+    /// Release of a project.
     pub fn release(&self, project: ProjectId, version: &str) -> Option<&ReleaseRecord> {
         self.project(project)?.releases.get(version)
     }
@@ -174,7 +174,7 @@ impl Releases {
         self.project_mut(project)?.releases.get_mut(version)
     }
 
-    /// The content of a release; it is inserted if there is room.
+    /// Number of a content of a release, which is inserted if necessary; `None` if there is no room.
     pub fn intern(
         &mut self,
         project: ProjectId,
@@ -222,7 +222,7 @@ impl Releases {
         Some(id)
     }
 
-    /// A content.
+    /// Content with this number.
     pub fn get(&self, id: TargetId) -> Option<&TargetRecord> {
         self.targets.get(usize::from(id.0))?.as_ref()
     }
@@ -247,7 +247,8 @@ impl Releases {
         one == other || (release(one).is_some() && release(one) == release(other))
     }
 
-    /// The content of a release that a device was confirmed with in an earlier run: any content of it.
+    /// Number of a content for a device that was confirmed with a release in an earlier run: any content of the
+    /// release, or a placeholder if there is none.
     pub fn confirmed_before(
         &mut self,
         project: &str,
@@ -271,7 +272,7 @@ impl Releases {
         releases.any(|release| release.resumed.is_some())
     }
 
-    /// Seconds after a delivery for which the rules of a content's release allow the old version.
+    /// Time after a delivery during which the rules of a content's release allow the old version, in seconds.
     pub fn reboot_within(&self, id: TargetId) -> u32 {
         let release = self
             .get(id)
@@ -333,7 +334,7 @@ impl Releases {
             }
         }
         if catalog.waiting.is_empty() {
-            // Else the release of a file that waits would be forgotten, and be new a moment later.
+            // Otherwise the release of a file that waits would be forgotten, and be new a moment later.
             self.sweep();
         }
         self.collect_pauses();
@@ -341,7 +342,7 @@ impl Releases {
         changes
     }
 
-    /// Notes who uploaded or paused a release. Returns the journal's entry if that is new.
+    /// Records who uploaded or paused a release. Returns the journal's entry if that is new.
     pub fn attribute(&mut self, change: &ChangeEntry, now: Stamp) -> Option<ReleaseEntry> {
         let release = self.release_mut(&change.project, &change.version)?;
         let before = release.authors.clone();
@@ -358,19 +359,19 @@ impl Releases {
             .filter(|_| is_new)
     }
 
-    /// Who changed a release.
+    /// Authors of the last upload and of the pause of a release.
     pub fn authors(&self, project: &str, version: &str) -> Option<&Authors> {
         let release = self.project_named(project)?.releases.get(version)?;
         Some(&release.authors)
     }
 
-    /// Whether a release that was in the folder before is not there any more.
+    /// Whether the last catalogue lacks a release that was in the folder before.
     pub fn has_lost(&self) -> bool {
         self.has_lost
     }
 
-    /// Forgets the contents to which no device is on its way, and the releases that are not in the folder, have none,
-    /// are not paused, and with which no device was confirmed.
+    /// Removes the contents to which no device is on its way, and the releases that are not in the folder, have no
+    /// contents, are not paused by the fuse, and have no confirmed devices.
     fn sweep(&mut self) {
         for (place, id) in self.targets.iter_mut().zip((0..u16::MAX).map(TargetId)) {
             let is_unused =
@@ -392,7 +393,7 @@ impl Releases {
         }
     }
 
-    /// Takes over a release that the journal remembers.
+    /// Takes over a release from the journal.
     pub fn load(&mut self, entry: ReleaseEntry, now: Stamp) {
         let id = self.intern_project(&entry.project);
         if let Some(project) = id.and_then(|id| self.project_mut(id)) {
@@ -428,8 +429,8 @@ impl Releases {
         self.len() == 0
     }
 
-    /// Releases for the journal, those of at least one project, from the project with this number on; and the number
-    /// of the next one.
+    /// Returns the entries of releases and their stages for the journal, from the project with number `from` on, and
+    /// the number of the next project. Returns all entries of at least one project, even if these are more than `most`.
     pub fn records(&self, from: u64, most: usize) -> (Vec<JournalEntry>, Option<u64>) {
         let mut entries = Vec::new();
         for (at, project) in (0..).zip(&self.projects) {
@@ -454,7 +455,7 @@ impl Releases {
 }
 
 impl ReleaseRecord {
-    /// Its contents that devices were ever offered.
+    /// Contents of the release that devices were ever offered.
     pub fn targets(&self) -> &[TargetId] {
         &self.targets
     }

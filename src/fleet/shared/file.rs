@@ -4,7 +4,7 @@
 //! luat-ota outcomes  1  CHECK  SEQUENCE        CHECK: the same for servers with the same secret; SEQUENCE: differs in each file
 //! content  SHA256  SIZE  PROJECT  VERSION
 //! DEVICE  delivered  UNIX  NETWORK  0  1.0.0   an outcome of that content; 1: established
-//! end  CRC32                                   of all lines before
+//! end  CRC32                                   checksum (CRC-32) of all lines before
 //! ```
 
 use std::fmt::Write;
@@ -15,30 +15,30 @@ use super::{
 };
 use crate::fleet::short_version::ShortVersion;
 
-/// Ending of the files' names.
+/// Suffix of the files' names.
 pub const ENDING: &str = ".outcomes";
 
-/// The longest file that is read, in bytes.
+/// Maximum size of a file that is read, in bytes.
 pub const LONGEST: u64 = 32 << 20;
 
-/// Time after which a server without news writes its file again.
+/// Time after which a server without new outcomes writes its file again.
 pub const HEARTBEAT: Duration = Duration::from_secs(30);
 
-/// A server whose file has not changed for this time is silent.
+/// Time without a change of its file after which a server is silent.
 pub const SILENT: Duration = Duration::from_secs(120);
 
 const MAGIC: &str = "luat-ota outcomes";
 const VERSION: &str = "1";
 
-/// What a file contains.
+/// Content of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutcomeFile {
-    /// The outcomes.
+    /// Outcomes by content.
     pub outcomes: Outcomes,
 }
 
 impl OutcomeFile {
-    /// The newest outcomes: [`MOST_OF_CONTENT`] of each content, and [`MOST`] in all.
+    /// Creates a file of the newest outcomes: [`MOST_OF_CONTENT`] of each content, and [`MOST`] in all.
     pub fn newest(mut outcomes: Outcomes) -> OutcomeFile {
         let by_time = |(_, outcome): &(DeviceKey, SharedOutcome)| std::cmp::Reverse(*outcome);
         for (_, list) in &mut outcomes {
@@ -55,7 +55,7 @@ impl OutcomeFile {
             }
         }
         outcomes.retain(|(content, list)| {
-            // A name with a control character would not be one field.
+            // A name with a control character cannot be written as one field.
             let has_control =
                 |text: &str| text.is_empty() || text.contains(|c: char| c.is_control());
             !list.is_empty() && !has_control(&content.project) && !has_control(&content.version)
@@ -91,7 +91,8 @@ impl OutcomeFile {
         text
     }
 
-    /// Reads a file. The error completes "it …".
+    /// Parses a file. Fails if the file is damaged, has another format or was written with another secret; the error
+    /// completes "it …".
     pub fn read(bytes: &[u8], check: u64) -> Result<OutcomeFile, &'static str> {
         const DAMAGED: &str = "is damaged";
         let text = std::str::from_utf8(bytes).map_err(|_| DAMAGED)?;

@@ -1,10 +1,10 @@
-//! Outcomes that the servers of one fleet share through a folder (`--fleet`): what became of the devices to which each of
-//! them delivered a file. Each server writes its own outcomes into a file of its own ([`mod@file`]), and reads those of all
-//! others, its peers. Pure; `server::shared_outcomes` reads and writes the files.
+//! Outcomes that the servers of one fleet share through a folder (`--fleet`): the results of the devices to which each
+//! of them delivered a file. Each server writes its own outcomes into a file of its own ([`mod@file`]), and reads the
+//! files of all others, its peers. Pure; `server::shared_outcomes` reads and writes the files.
 //!
-//! A device is in the state that its newest outcome says, whichever server has seen it; this is the order of
-//! [`SharedOutcome`]. An outcome that a server adds to what it has read from a peer is always newer than that
-//! ([`Shared::time_after`]), even if the clocks of the two differ.
+//! The state of a device is that of its newest outcome from any server; the greater of two [`SharedOutcome`]s is newer.
+//! An outcome that a server adds after it has read one of a peer is always newer than that one
+//! ([`Shared::time_after`]), even if the clocks of the two servers differ.
 
 pub mod file;
 
@@ -22,13 +22,13 @@ use super::short_version::ShortVersion;
 use crate::firmware::ContentId;
 use crate::firmware::audience::DeviceId;
 
-/// Outcomes of one content that a server shares, at most: the newest ones.
+/// Maximum number of outcomes of one content that a server shares; the newest ones are shared.
 pub const MOST_OF_CONTENT: usize = 10_000;
 
-/// Outcomes that a server shares, at most: the newest ones.
+/// Maximum number of outcomes that a server shares; the newest ones are shared.
 pub const MOST: usize = 100_000;
 
-/// Changed devices that are looked at in one exchange: about 5 ms.
+/// Maximum number of changed devices that are processed in one exchange: about 5 ms of work.
 const CHANGES: usize = 20_000;
 
 /// States of devices whose outcome is shared.
@@ -40,18 +40,18 @@ pub const SHARED_STATES: [State; 5] = [
     State::Reverted,
 ];
 
-/// Keyed hash of a device's id: nobody without the secret can tell from it which device that is.
+/// Keyed hash of a device's id. Without the secret, the device cannot be determined from the hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceKey(pub u64);
 
-/// What became of a delivery.
+/// Result of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OutcomeKind {
     /// The device has the whole file, and has not come back yet.
     Delivered,
-    /// The same through a trusted proxy.
+    /// A trusted proxy has the whole file, and the device has not come back yet.
     Sent,
-    /// The device has not come back.
+    /// The device is silent: it has not come back within three of its intervals.
     Silent,
     /// [`Outcome::Confirmed`]
     Confirmed,
@@ -62,7 +62,7 @@ pub enum OutcomeKind {
 }
 
 impl OutcomeKind {
-    /// All of them.
+    /// All kinds of outcomes.
     pub const ALL: [OutcomeKind; 6] = [
         OutcomeKind::Delivered,
         OutcomeKind::Sent,
@@ -72,7 +72,7 @@ impl OutcomeKind {
         OutcomeKind::FellBack,
     ];
 
-    /// The outcome of a journey; `None`: the device never had the whole file.
+    /// Kind of the outcome of a journey; `None` if the device never had the whole file.
     pub fn of(journey: Journey) -> Option<OutcomeKind> {
         match (journey.outcome, journey.state) {
             (Some(Outcome::Confirmed), _) => Some(OutcomeKind::Confirmed),
@@ -85,7 +85,7 @@ impl OutcomeKind {
         }
     }
 
-    /// The outcome of a journey with a result.
+    /// Result of a journey with this outcome; `None` if the journey has no result yet.
     pub fn outcome(self) -> Option<Outcome> {
         match self {
             OutcomeKind::Confirmed => Some(Outcome::Confirmed),
@@ -106,7 +106,7 @@ impl OutcomeKind {
         }
     }
 
-    /// Its name in the file.
+    /// Name of the kind in the file.
     pub fn word(self) -> &'static str {
         match self.outcome() {
             Some(outcome) => outcome.word(),
@@ -115,17 +115,17 @@ impl OutcomeKind {
     }
 }
 
-/// What became of the last delivery to a device. The greater one of two is newer; the order is total, so that the servers
+/// Result of the last delivery to a device. The greater one of two is newer; the order is total, so that the servers
 /// agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SharedOutcome {
-    /// When, in Unix seconds.
+    /// Time of the outcome, in Unix seconds.
     pub time: i64,
-    /// What.
+    /// Kind of the outcome.
     pub kind: OutcomeKind,
-    /// Keyed hash of the device's network; 0: not known.
+    /// Keyed hash of the device's network; 0 if unknown.
     pub network: u64,
-    /// The device counts in the fuse of every project (docs/evidence.md).
+    /// Whether the device counts in the fuse of every project (docs/evidence.md).
     pub established: bool,
     /// The version that the device ran before.
     pub from: ShortVersion,
@@ -140,7 +140,7 @@ pub struct SharedContent {
     pub version: Box<str>,
     /// The file.
     pub content: ContentId,
-    /// Its size in bytes.
+    /// Size of the file in bytes.
     pub size: u64,
 }
 
@@ -150,14 +150,14 @@ pub type Outcomes = Vec<(SharedContent, Vec<(DeviceKey, SharedOutcome)>)>;
 /// The outcomes of the peers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerOutcomes {
-    /// Contents with the devices that fell back from them.
+    /// Contents, each with the number of devices that came back with their old version.
     pub contents: Vec<(SharedContent, u32)>,
-    /// The newest outcome of each device, with the place of its content.
+    /// The newest outcome of each device, with the index of its content in `contents`.
     pub devices: HashMap<DeviceKey, (usize, SharedOutcome)>,
 }
 
 impl PeerOutcomes {
-    /// Merges files. Their order does not matter, and neither does it if one appears twice.
+    /// Merges files. The result depends neither on their order nor on repetitions.
     pub fn merge<'f>(files: impl IntoIterator<Item = &'f OutcomeFile>) -> PeerOutcomes {
         let lists: Vec<_> = files.into_iter().flat_map(|file| &file.outcomes).collect();
         let mut contents: Vec<&SharedContent> = lists.iter().map(|(content, _)| content).collect();
@@ -189,7 +189,7 @@ impl PeerOutcomes {
         }
     }
 
-    /// Devices by state, for each release.
+    /// Number of devices in each state, for each release.
     pub fn counts(&self) -> ReleaseCounts {
         let mut counts = ReleaseCounts::new();
         for (place, outcome) in self.devices.values() {
@@ -203,28 +203,28 @@ impl PeerOutcomes {
     }
 }
 
-/// Devices by state, by project and version.
+/// Number of devices in each state, by project and version.
 pub type ReleaseCounts = HashMap<(Box<str>, Box<str>), StateCounts>;
 
-/// State of the files of all servers.
+/// States of the files of the peers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerStates {
-    /// Peers whose file changes.
+    /// Number of peers whose file changes.
     pub live: u32,
-    /// Peers whose file has not changed for [`file::SILENT`].
+    /// Number of peers whose file has not changed for [`file::SILENT`].
     pub silent: u32,
-    /// Files that cannot be used, and the folder itself if it cannot.
+    /// Number of files that cannot be used, plus 1 if the folder itself cannot be used.
     pub unusable: u32,
 }
 
-/// What one exchange with the folder brings.
+/// Result of one exchange with the folder.
 #[derive(Debug)]
 pub struct Exchanged {
-    /// The outcomes of the peers; `None`: they have not changed.
+    /// The outcomes of the peers; `None` if they have not changed.
     pub peers: Option<PeerOutcomes>,
-    /// All servers together.
+    /// Counts of all servers together; `None` if they have not changed.
     pub counts: Option<ReleaseCounts>,
-    /// The files.
+    /// States of the files of the peers.
     pub states: PeerStates,
 }
 
@@ -235,7 +235,7 @@ pub(super) struct OwnOutcome {
     pub outcome: SharedOutcome,
 }
 
-/// What is shared, and what the peers have shared.
+/// Outcomes that this server shares, and those that its peers have shared.
 #[derive(Debug)]
 pub struct Shared {
     key: [u8; 16],
@@ -250,10 +250,10 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Nothing yet. `secret`: the same for all servers.
+    /// Creates a state without outcomes. `secret`: the same for all servers.
     pub fn new(secret: &[u8; 32], wall: Wall) -> Shared {
         let mut key = [0; 16];
-        // The first half signs upgrade ids.
+        // The first half of the secret signs upgrade ids.
         for (byte, secret) in key.iter_mut().zip(secret.iter().skip(16)) {
             *byte = *secret;
         }
@@ -292,7 +292,8 @@ impl Shared {
         self.hash(b"network ", network.number())
     }
 
-    /// Whether the outcome of a peer is newer than what this server knows of the device. `since`: when that began.
+    /// Whether the outcome of a peer is newer than the state of the device at this server. `since`: beginning of that
+    /// state.
     pub(super) fn is_newer(
         &self,
         device: DeviceKey,
@@ -304,7 +305,7 @@ impl Shared {
             && since.is_none_or(|since| outcome.time > self.wall.unix_of(since))
     }
 
-    /// The time of an outcome of this moment: after all that the peers have seen of the device.
+    /// Returns the Unix time for an outcome at this moment, later than all outcomes of the device at the peers.
     pub(super) fn time_after(&self, device: DeviceKey, moment: Stamp) -> i64 {
         let moment = self.wall.unix_of(moment);
         let known = self.peers.devices.get(&device);

@@ -91,7 +91,7 @@ fn a_file_that_cannot_be_used_says_why() {
     for cut in 60..text.len() {
         assert!(OutcomeFile::read(&text.as_bytes()[..cut], 42).is_err());
     }
-    // Good sums do not help.
+    // Lines that cannot be parsed are rejected even if the checksum is right.
     for line in ["content\tx", "5\tdelivered", "content\t\t\t\t\t"] {
         let mut text = format!("luat-ota outcomes\t1\t2a\t0\n{line}\n");
         text += &format!("end\t{:08x}\n", crc32fast::hash(text.as_bytes()));
@@ -144,7 +144,7 @@ fn an_outcome_after_one_of_a_peer_is_newer_whatever_the_clocks_say() {
 }
 
 fn any_file() -> impl Strategy<Value = OutcomeFile> {
-    // Few devices and times, so that they meet.
+    // Devices and times are few, so that several outcomes have the same ones.
     let one = (1..=3u8, 0..6u64, 0..4i64, 0..6usize);
     proptest::collection::vec(one, 0..12).prop_map(|outcomes| file(&outcomes))
 }

@@ -14,7 +14,7 @@ const SIZE: u64 = 100_000;
 const START: Stamp = Stamp(1 << 31);
 const HOUR: u32 = 60 * 60;
 
-/// A check like any other.
+/// Facts of an ordinary check.
 const FACTS: CheckFacts = CheckFacts {
     same_session: false,
     is_given: false,
@@ -25,7 +25,7 @@ fn to() -> ShortVersion {
     ShortVersion::of("2.0.0")
 }
 
-/// Of a direct transfer.
+/// Outcome of a transfer without a proxy.
 fn outcome(whole: bool) -> TransferOutcome {
     match whole {
         true => TransferOutcome::Whole,
@@ -62,7 +62,7 @@ fn part(content: ContentId, start: u64, end: u64) -> FileRange {
     }
 }
 
-/// Bytes of a direct transfer, which is complete if they reach the end of the file.
+/// Records a transfer without a proxy, which is complete if it reaches the end of the file.
 fn spend(guard: &mut LoopGuard, who: &Requester, range: FileRange, now: Stamp) {
     guard.spent(who, range, outcome(range.end == range.size), now);
 }
@@ -72,16 +72,16 @@ fn reverts(guard: &LoopGuard) -> u32 {
     against.next().map_or(0, |evidence| evidence.entry.reverts)
 }
 
-/// Asks from byte 0; true: the content may be given.
+/// Sends a check from byte 0. Returns whether the content may be offered.
 fn ask(guard: &mut LoopGuard, who: &Requester, content: ContentId, now: Stamp) -> bool {
     let held = guard.held(who, FACTS, now).contains(content, false);
     guard.came_back(who, FACTS, (!held).then_some(content), now);
-    // The answer stands: the same question again gets the same one.
+    // The same query again returns the same result.
     assert_eq!(guard.held(who, FACTS, now).contains(content, false), held);
     !held
 }
 
-/// Asks, and takes all of it if it may.
+/// Sends a check, and downloads the whole file if the content may be offered. Returns whether it may.
 fn take(guard: &mut LoopGuard, who: &Requester, content: ContentId, now: Stamp) -> bool {
     let may = ask(guard, who, content, now);
     if may {
@@ -94,7 +94,7 @@ fn take(guard: &mut LoopGuard, who: &Requester, content: ContentId, now: Stamp) 
 fn three_attempts_are_free_then_there_is_one_for_each_hold() {
     let (mut guard, mut now) = (guard(), START);
     let mut given = Vec::new();
-    // It comes back every ten minutes for five days.
+    // The device comes back every ten minutes for five days.
     for _ in 0..5 * 24 * 6 {
         if take(&mut guard, &old(), A, now) {
             given.push(now.since(START) / 60);
@@ -119,7 +119,7 @@ fn a_module_that_seldom_asks_meets_its_hold_all_the_same() {
         given += u32::from(take(&mut guard, &old(), A, now));
         now = now.plus(4 * HOUR);
     }
-    // The fourth check is refused though it is four hours later, the fifth is not, the sixth is.
+    // The fourth check is refused although it comes four hours later, the fifth is not, and the sixth is.
     assert_eq!(given, 4);
 }
 
@@ -136,10 +136,10 @@ fn another_version_ends_it_and_another_content_begins_anew() {
     };
     assert_eq!(looped(&mut guard, A, &mut now), 3);
     assert_eq!(looped(&mut guard, B, &mut now), 3);
-    // Neither is washed away by the other.
+    // Neither hold removes the other.
     assert!(!ask(&mut guard, &old(), A, now));
     assert!(!ask(&mut guard, &old(), B, now));
-    // The new version ends it a day later: until then the old one is a fallback.
+    // The new version ends the evidence only a day later: until then the old version is a fallback.
     let new = who("862991443753386", "2.0.0", "100.64.1.2");
     assert!(ask(&mut guard, &new, A, now));
     assert!(!guard.is_held(old().device, now));
@@ -155,7 +155,7 @@ fn another_version_ends_it_and_another_content_begins_anew() {
     );
     assert!(ask(&mut guard, &old(), A, now));
     assert!(guard.is_empty());
-    // A version that is neither was flashed, which ends it at once.
+    // Any other version was flashed, which ends the evidence at once.
     assert_eq!(looped(&mut guard, A, &mut now), 3);
     let flashed = who("862991443753386", "1.5.0", "100.64.1.2");
     assert!(ask(&mut guard, &flashed, A, now));
@@ -189,7 +189,7 @@ fn the_old_version_is_a_revert_however_soon_but_not_within_three_seconds() {
     };
     guard.came_back(&old(), in_session, None, START.plus(59));
     assert_eq!(reverts(&guard), 0);
-    // From another network it is perhaps another device.
+    // A check from another network may come from another device.
     let elsewhere = who("862991443753386", "1.0.0", "203.0.113.5");
     guard.came_back(&elsewhere, FACTS, None, START.plus(12));
     assert_eq!(reverts(&guard), 0);
@@ -231,7 +231,7 @@ fn the_new_version_takes_a_revert_back() {
     assert!(guard.is_empty());
 }
 
-/// A whole download, the new version, and the old one again.
+/// Simulates a whole download, a check with the new version, and one with the old version again.
 fn falls_back(guard: &mut LoopGuard, now: &mut Stamp) -> bool {
     let new = who("862991443753386", "2.0.0", "100.64.1.2");
     let may = take(guard, &old(), A, *now);
@@ -239,7 +239,7 @@ fn falls_back(guard: &mut LoopGuard, now: &mut Stamp) -> bool {
         *now = now.plus(60);
         ask(guard, &new, B, *now);
         *now = now.plus(40);
-        // As the device's journey says where nothing is known here.
+        // The state of the device reports this even if the loop guard has no evidence.
         guard.fell_back(&old(), A, to(), *now);
     }
     may
@@ -254,7 +254,7 @@ fn a_module_that_reports_the_new_version_and_falls_back_is_held_after_the_third_
     }
     assert!(!falls_back(&mut guard, &mut now));
     assert_eq!(reverts(&guard), 3);
-    // After a restart as well.
+    // The hold survives a restart.
     let mut loaded = LoopGuard::new(3, CAPACITY);
     for entry in guard.records(0, 9).0 {
         let JournalEntry::Guard(entry) = entry else {
@@ -294,7 +294,7 @@ fn a_module_that_loops_behind_a_proxy_is_held_after_the_ninth_round() {
     assert_eq!(given, 9);
     now = now.plus(HOUR);
     assert!(ask(&mut guard, &old(), A, now), "after an hour once more");
-    // A round every three hours is no loop.
+    // A round every three hours is not a loop.
     let (mut guard, mut now) = (LoopGuard::new(3, CAPACITY), START);
     for _ in 0..20 {
         assert!(ask(&mut guard, &old(), A, now));
@@ -376,7 +376,7 @@ fn a_package_that_is_never_finished_is_held_by_its_bytes() {
         now = now.plus(120);
     }
     assert_eq!(sent, 8 * 70_000);
-    // After the hold two more sizes.
+    // After the hold, bytes of two more file sizes may be sent.
     now = now.plus(HOUR);
     while ask(&mut guard, &old(), A, now) {
         spend(&mut guard, &old(), part(A, 0, 70_000), now);
@@ -397,7 +397,7 @@ fn redirects_are_counted() {
         now = now.plus(60);
     }
     assert_eq!(given, 5 + 2, "five, and two after the hour");
-    // Sooner than a minute it is no attempt.
+    // A redirect is not an attempt if the device comes back in less than a minute.
     // Case 33.
     let mut guard = LoopGuard::new(3, CAPACITY);
     for second in 0..8 {
@@ -412,13 +412,14 @@ fn redirects_are_counted() {
 fn a_module_that_wanders_between_networks_is_held_in_the_end() {
     let (mut guard, mut now, mut given) = (guard(), START, 0);
     for n in 0..59 {
-        // Twelve networks, one after the other, within an hour.
+        // The device uses twelve networks in turn.
         let address = format!("10.{}.0.1", n % 12);
         let wandering = who("862991443753386", "1.0.0", &address);
         given += u32::from(take(&mut guard, &wandering, A, now));
         now = now.plus(60);
     }
-    // Alone it would be three in each. The bytes of all say no after four times five sizes.
+    // By itself, each network would allow three downloads. The bytes of all networks cause a hold after four times five
+    // file sizes.
     assert_eq!(given, 20);
 }
 
@@ -426,13 +427,13 @@ fn a_module_that_wanders_between_networks_is_held_in_the_end() {
 fn contents_that_take_turns_are_all_held_in_the_end() {
     let (mut guard, mut now) = (guard(), START);
     let content = |n: usize| ContentId([u8::try_from(n).unwrap() + 1; 32]);
-    // All but one of those that it can be held from are.
+    // All but two of the contents for which there is room are held.
     for n in 0..CONTENTS - 2 {
         while take(&mut guard, &old(), content(n), now) {
             now = now.plus(61);
         }
     }
-    // Two more are offered in turn, as by someone who pauses and resumes a release.
+    // Two more contents are offered alternately, as if a person paused and resumed a release.
     let mut given = 0;
     for turn in 0..40 {
         let next = content(CONTENTS - 2 + turn % 2);
@@ -440,7 +441,7 @@ fn contents_that_take_turns_are_all_held_in_the_end() {
         now = now.plus(61);
     }
     assert_eq!(given, 2 * 3);
-    // One more than it can be held from: the longest unused makes room, not the one that is collected for.
+    // There is one content too many: the least recently used one is evicted, not the one whose evidence grows.
     let given = (0..40).filter(|turn| {
         let next = content(CONTENTS + turn % 2);
         now = now.plus(61);

@@ -1,4 +1,4 @@
-//! Bounds that hold whatever devices do.
+//! Bounds that no behaviour of devices can exceed.
 
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ proptest! {
     ) {
         let size = 1024 * 1024 + megabyte;
         let (mut guard, mut now) = (guard(), START);
-        // It begins anew as often as it is broken off, and asks for each kilobyte by itself.
+        // The client begins again whenever its download is cut, and requests each kilobyte separately.
         for end in broken.into_iter().chain([u64::MAX]) {
             let mut at = 0;
             let mut pieces = 0;
@@ -59,7 +59,7 @@ proptest! {
             }
             let after = until(&guard);
             if after != before {
-                // Each hold is as long as it must be, and none begins within another.
+                // Each hold has at least its required duration, and none begins within another.
                 let hold = after.unwrap().since(now);
                 let least = HOLDS[holds.min(2)];
                 prop_assert!(hold >= least && HOLDS.contains(&hold), "{} {}", hold, holds);
@@ -117,7 +117,7 @@ proptest! {
                 _ => guard.redirected(&forger, A, to(), now),
             }
             if step == honest_at {
-                // Its first try breaks off, or does not.
+                // The first attempt of the honest device may be cut.
                 if fails_once {
                     prop_assert!(ask(&mut guard, &old(), A, now));
                     spend(&mut guard, &old(), part(A, 0, SIZE / 2), now);

@@ -1,4 +1,4 @@
-//! The table: eviction, and the journal.
+//! Tests of the table of evidence: eviction, and the journal.
 
 use super::*;
 
@@ -70,7 +70,7 @@ fn a_flood_pushes_out_what_is_no_evidence_first() {
     }
     assert_eq!(guard.len(), 100);
     assert!(!ask(&mut guard, &old(), A, now));
-    // Under its own id it has but a few.
+    // Under the device's own id, only a few records are kept.
     for n in 0..1000u32 {
         let address = format!("{}.{}.0.1", 1 + n / 250, n % 250);
         let forged = who("862991443753386", "1.0.0", &address);

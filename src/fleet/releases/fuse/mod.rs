@@ -1,13 +1,14 @@
-//! The release fuse: a release from which too many devices come back pauses itself. Which devices count and how many
-//! came back is counted by [`crate::fleet::devices`]; here it is judged, and the pause is kept.
+//! The release fuse: pauses a release from which too many devices come back with their old version.
+//! [`crate::fleet::devices`] determines which devices count and how many came back. This module judges these numbers
+//! and keeps the pause.
 //!
-//! A pause is written into the release's release.json, for people to see, and is kept here and in the journal as
-//! well, so that a mirror that restores an old release.json does not undo it (docs/hazards.md 38). It ends by
+//! A pause is written into the release's release.json, for people to see. It is kept here and in the journal as well,
+//! so that a mirror that restores an old release.json does not undo the pause (docs/hazards.md 38). A pause ends by
 //! [`Releases::resume`] (page, API, `luat-ota resume`), or by a release.json that says `"paused": false` and is not
 //! byte for byte the one from before the pause. Then all counting starts anew.
 //!
-//! A paused release is still tried by one device every ten minutes. Otherwise three forged devices could freeze a
-//! rollout for good; so a person sees whether it is as bad as it looked.
+//! One device every ten minutes still tries a paused release. Otherwise three forged devices could stop a rollout
+//! permanently. The trials show a person whether the release is really bad.
 
 use std::sync::Arc;
 
@@ -22,49 +23,49 @@ use crate::fleet::entry::ReleaseEntry;
 use crate::fleet::journey::{State, TargetId};
 use crate::fleet::shared::SharedContent;
 
-/// Devices that must come back, unless release.json says otherwise …
+/// Number of devices that must come back with their old version, unless release.json says otherwise.
 const DEVICES: u32 = 3;
-/// … and percent of the devices that were heard.
+/// Percentage of the heard devices that must come back with their old version, unless release.json says otherwise.
 const PERCENT: f64 = 20.0;
 
-/// A release is judged once so many of the devices that count were heard, or all of them.
+/// Number of devices that count and must be heard before a release is judged; fewer if all that count were heard.
 const HEARD: u32 = 16;
 
-/// A release is judged at most so often, in seconds.
+/// Minimum time between two judgements of a release, in seconds.
 const JUDGED: u32 = 1;
 
-/// A paused release is tried by a device at most so often, in seconds.
+/// Minimum time between trials of a paused release by different devices, in seconds.
 const TRIAL: u32 = 10 * 60;
 
-/// Seconds from a start to the next attempt to write a pause that the folder does not state.
+/// Time from a start to the next attempt to write a pause that the folder does not state, in seconds.
 const AFTER_START: u32 = 60;
 
-/// Seconds between attempts to write a pause into a folder that could not be written.
+/// Time between attempts to write a pause into a folder that could not be written, in seconds.
 const AGAIN: u32 = 60 * 60;
 
-/// The devices that count for a release.
+/// Devices that count when a release is judged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
-    /// Listed and established devices of the project.
+    /// Number of listed and established devices of the project.
     pub established: u32,
-    /// The release, and after it each of its contents.
+    /// Group of the whole release, and after it the group of each of its contents.
     pub groups: Vec<Group>,
 }
 
-/// What became of the devices that count, of a release or of one of its contents.
+/// Devices that count for a release or one of its contents, with their results.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Group {
-    /// Results.
+    /// Number of devices by result.
     pub outcomes: OutcomeCounts,
-    /// Devices that count, and that were or can still be heard.
+    /// Number of devices that count and were heard or can still be heard.
     pub admitted: u32,
-    /// The devices that count are in at least two networks.
+    /// Whether the devices that count are in at least two networks.
     pub spread: bool,
-    /// Those that were reverted are.
+    /// Whether the reverted devices are in at least two networks.
     pub reverted_spread: bool,
 }
 
-/// The results of the deliveries to a release, or of one content of it.
+/// Number of devices by result, for a release or one of its contents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutcomeCounts {
     /// Devices that came back with the new version.
@@ -76,13 +77,13 @@ pub struct OutcomeCounts {
 }
 
 impl OutcomeCounts {
-    /// Devices that were heard.
+    /// Number of devices that were heard; silent ones count as heard.
     pub fn heard(self) -> u32 {
         self.confirmed + self.reverted + self.silent
     }
 }
 
-/// A release from which enough devices came back to judge it.
+/// A release from which enough devices came back with their old version to judge it.
 #[derive(Clone, Debug)]
 pub struct Suspect {
     /// The project.
@@ -93,44 +94,44 @@ pub struct Suspect {
     pub rules: Arc<Rules>,
 }
 
-/// What follows from a judgement.
+/// Result of a judgement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FuseVerdict {
-    /// Nothing.
+    /// The release is not paused.
     Fine,
-    /// A person should look: the fuse would trip, but all devices that came back are in one network, which may be one
-    /// person's doing. Returned once. A sentence.
+    /// A warning sentence for the operator: the fuse would trip, but all devices that came back are in one network, so
+    /// that one person may have caused this. Returned once.
     Suspect(String),
-    /// The release is paused from now on, and this is to be written into the folder.
+    /// The release is paused from now on, and the pause is to be written into the folder.
     Tripped(Fused),
 }
 
 /// The fuse of one release.
 #[derive(Debug, Default)]
 pub(super) struct ReleaseFuse {
-    /// The release's rules; `None`: it is not in the folder.
+    /// Rules of the release; `None` if the release is not in the folder.
     rules: Option<Arc<Rules>>,
     pause: Option<Pause>,
-    /// A [`FuseVerdict::Suspect`] was returned.
+    /// Whether a [`FuseVerdict::Suspect`] was returned.
     warned: bool,
-    /// When it was last judged.
+    /// Time of the last judgement.
     judged: Option<Stamp>,
 }
 
 #[derive(Debug)]
 struct Pause {
     sentence: Box<str>,
-    /// When it began, or was last written.
+    /// Time at which the pause began, or was last written into the folder or failed to be.
     at: Stamp,
-    /// The release.json before that; `None`: there was none.
+    /// Content of the release.json before the pause; `None` if there was none.
     before: Option<ContentId>,
-    /// Only the folder says so: the state of the run that paused it is lost.
+    /// Whether only the folder states the pause: the state of the run that paused the release is lost.
     adopted: bool,
-    /// Whether the folder took it.
+    /// Whether the pause was written into the folder.
     written: bool,
-    /// The folder states it now.
+    /// Whether the folder states the pause now.
     seen: bool,
-    /// When the folder is tried again.
+    /// Time of the next attempt to write the pause into the folder.
     again: Stamp,
 }
 
@@ -139,7 +140,7 @@ impl ReleaseFuse {
         self.pause.is_some()
     }
 
-    /// The rules of the release; `None`: it is not in the folder.
+    /// Rules of the release; `None` if the release is not in the folder.
     pub(super) fn rules(&self) -> Option<&Arc<Rules>> {
         self.rules.as_ref()
     }
@@ -148,12 +149,12 @@ impl ReleaseFuse {
         self.rules.is_some()
     }
 
-    /// The release may have left the folder; whether it was there.
+    /// Marks the release as not in the folder. Returns whether it was in the folder.
     pub(super) fn leave_folder(&mut self) -> bool {
         self.rules.take().is_some()
     }
 
-    /// The release has left the folder: all is forgotten but a pause that only we know of.
+    /// Forgets everything about a release that has left the folder, except a pause that the folder alone did not state.
     pub(super) fn forget_folder(&mut self) {
         let pause = self.pause.take().filter(|pause| !pause.adopted);
         *self = ReleaseFuse {
@@ -162,7 +163,7 @@ impl ReleaseFuse {
         };
     }
 
-    /// Takes over the release as it is in the folder now. True: a person has ended its pause.
+    /// Takes over the release as the folder now has it. Returns whether a person has ended its pause.
     pub(super) fn enter_folder(&mut self, release: &Release, now: Stamp) -> bool {
         self.rules = Some(Arc::clone(&release.rules));
         let by_fuse = match &release.rules.paused {
@@ -170,7 +171,7 @@ impl ReleaseFuse {
             _ => None,
         };
         let Some(pause) = &mut self.pause else {
-            // By an earlier run.
+            // The release was paused by an earlier run.
             self.pause = by_fuse.map(|sentence| Pause {
                 sentence: sentence.as_str().into(),
                 at: now,
@@ -203,7 +204,8 @@ impl ReleaseFuse {
         false
     }
 
-    /// Takes over a pause that the journal remembers, with the release.json before it, or its end.
+    /// Takes over a pause from the journal, with the content of the release.json before the pause, or the end of a
+    /// pause.
     pub(super) fn load(
         &mut self,
         sentence: Option<Box<str>>,
@@ -221,7 +223,7 @@ impl ReleaseFuse {
         });
     }
 
-    /// The pause for the journal, and the release.json before it.
+    /// Sentence of the pause for the journal, and content of the release.json before the pause.
     pub(super) fn entry(&self) -> (Option<Box<str>>, Option<ContentId>) {
         match &self.pause {
             Some(pause) if !pause.adopted => (Some(pause.sentence.clone()), pause.before),
@@ -229,7 +231,7 @@ impl ReleaseFuse {
         }
     }
 
-    /// The rules of a release whose fuse may trip, if so many devices came back from it.
+    /// Returns the rules of the release if its fuse may trip with this number of devices that came back.
     fn may_trip(&mut self, reverted: u32, now: Stamp) -> Option<Arc<Rules>> {
         let rules = self.rules.as_ref()?;
         let is_paused = matches!(rules.paused, Some(Paused::Yes | Paused::Because(_)));
@@ -293,7 +295,7 @@ impl ReleaseFuse {
         })
     }
 
-    /// When the folder is to be tried again; `None`: it took the pause, or there is none.
+    /// Time of the next attempt to write the pause into the folder; `None` if it was written, or there is no pause.
     fn retry_at(&self) -> Option<Stamp> {
         let pause = self.pause.as_ref().filter(|pause| !pause.written)?;
         Some(pause.again)
@@ -301,7 +303,7 @@ impl ReleaseFuse {
 }
 
 impl Releases {
-    /// Releases from which enough devices came back to judge them now.
+    /// Releases from which enough devices came back with their old version to judge them now.
     pub fn suspects(&mut self, now: Stamp) -> Vec<Suspect> {
         let mut suspects = Vec::new();
         for project in &mut self.projects {
@@ -325,7 +327,7 @@ impl Releases {
         suspects
     }
 
-    /// Takes over the devices that fell back at other servers, by content.
+    /// Takes over the numbers of devices that came back with their old version at other servers, by content.
     pub fn set_peer_reverts(&mut self, contents: &[(SharedContent, u32)]) {
         for project in &mut self.projects {
             for release in project.releases.values_mut() {
@@ -355,9 +357,9 @@ impl Releases {
         verdict
     }
 
-    /// A device has become silent after it got this content. Returns the journal's entry of the release and a sentence
-    /// if too many are silent now, once until a person resumes the release: as many as must come back with their old
-    /// version for the fuse to trip.
+    /// Counts a device that has become silent after it got this content. If too many are silent now, returns the
+    /// journal's entry of the release and a sentence, once until a person resumes the release. The limits are those at
+    /// which devices that come back with their old version trip the fuse.
     pub fn too_many_silent(&mut self, id: TargetId, now: Stamp) -> Option<(ReleaseEntry, String)> {
         let (project, version) = self.names(id)?;
         let counts = self.counts(&project, &version);
@@ -377,7 +379,7 @@ impl Releases {
         Some((self.entry(&project, &version)?, reason))
     }
 
-    /// Records whether the folder could take a pause.
+    /// Records whether a pause could be written into the folder.
     pub fn pause_written(&mut self, fused: &Fused, in_the_folder: bool, now: Stamp) {
         let release = self.release_mut(&fused.project, &fused.version);
         if let Some(pause) = release.and_then(|release| release.fuse.pause.as_mut()) {
@@ -386,8 +388,8 @@ impl Releases {
         }
     }
 
-    /// A person ends the pause of a release: what devices made of it before this moment counts no more. Returns the
-    /// journal's entry; `None`: the fuse has not paused it.
+    /// Ends the pause of a release at the request of a person. Results before this moment no longer count. Returns the
+    /// journal's entry; `None` if the fuse has not paused the release.
     pub fn resume(&mut self, project: &str, version: &str, now: Stamp) -> Option<ReleaseEntry> {
         let release = self.release_mut(project, version)?;
         release.fuse.warned = false;
@@ -398,7 +400,7 @@ impl Releases {
         self.entry(project, version)
     }
 
-    /// Pauses that are to be written into the folder once more.
+    /// Returns the pauses that are now to be written into the folder once more.
     pub fn pauses_to_retry(&mut self, now: Stamp) -> Vec<Fused> {
         let mut due = self.unstated.clone();
         due.retain(|fused| {
@@ -415,7 +417,8 @@ impl Releases {
         due
     }
 
-    /// When [`Releases::pauses_to_retry`] returns something or a stage's time is over; `None`: not before something changes.
+    /// Time at which [`Releases::pauses_to_retry`] returns something, or a stage's time is over; `None` until something
+    /// changes.
     pub fn due(&self) -> Option<Stamp> {
         let at = |fused: &Fused| {
             let project = self.project_named(&fused.project)?;
@@ -425,24 +428,25 @@ impl Releases {
         self.unstated.iter().filter_map(at).chain(stage).min()
     }
 
-    /// Pauses that release.json does not state (any more, or yet).
+    /// Pauses that release.json does not state, either not yet or no longer.
     pub fn unstated_pauses(&self) -> &[Fused] {
         &self.unstated
     }
 
-    /// Whether this device may try what the fuse has paused in its project. It must be one that counts.
+    /// Whether this device may try the releases of its project that the fuse has paused. The caller must check that the
+    /// device counts.
     pub fn may_try(&self, project: &str, device: DeviceId, now: Stamp) -> bool {
         let Some(project) = self.project_named(project) else {
             return false;
         };
         match project.trial {
-            // The same one may begin again what was cut.
+            // The same device may begin again after its download was cut.
             Some((last, at)) => last == device || now.since(at) >= TRIAL,
             None => project.first_pause.is_some_and(|at| now.since(at) >= TRIAL),
         }
     }
 
-    /// Records that a device was offered a release: if the fuse has paused that, this was the trial.
+    /// Records that a device was offered a release. If the fuse has paused the release, the offer was a trial.
     pub fn offered(&mut self, project: &str, version: &str, device: DeviceId, now: Stamp) {
         let project = self.project_id(project);
         let Some(project) = project.and_then(|id| self.project_mut(id)) else {
@@ -458,7 +462,7 @@ impl Releases {
         }
     }
 
-    /// Collects what each decision must know of the pauses.
+    /// Collects the pauses that every decision uses.
     pub(super) fn collect_pauses(&mut self) {
         self.unstated.clear();
         for project in &mut self.projects {
@@ -481,7 +485,7 @@ impl Releases {
     }
 }
 
-/// Devices that must come back from a release, and percent of those that were heard.
+/// Number of devices that must come back from a release, and their percentage of the heard devices.
 pub(super) fn limits(rules: &Rules) -> (u32, f64) {
     match rules.fuse {
         Some(fuse) => (fuse.devices.max(1), fuse.percent),

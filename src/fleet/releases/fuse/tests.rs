@@ -52,7 +52,7 @@ fn trips(rules: &str, heard: Group) -> bool {
     )
 }
 
-/// A release of which three of nine devices came back.
+/// A release from which three of nine devices came back.
 fn tripped() -> (Releases, Fused) {
     let mut releases = releases("{}");
     let FuseVerdict::Tripped(fused) = judge(&mut releases, "2.0.0", heard(6, 3), NOW) else {
@@ -61,7 +61,7 @@ fn tripped() -> (Releases, Fused) {
     (releases, fused)
 }
 
-/// Takes over a folder; the releases that a person has resumed.
+/// Takes over a folder, and returns the releases that a person has resumed.
 fn resumed(releases: &mut Releases, catalog: &Catalog, now: Stamp) -> Vec<String> {
     let resumed = releases.catalog(catalog, now).resumed.into_iter();
     resumed
@@ -113,7 +113,7 @@ fn it_takes_so_many_devices_and_so_large_a_share() {
     let zero = r#"{ "fuse": { "devices": 1, "percent": 0 } }"#;
     assert!(!trips(zero, heard(10, 0)));
     assert!(trips(zero, heard(1000, 1)));
-    // Nobody gets it as it is.
+    // A release that is paused already is not judged.
     assert!(!trips(r#"{ "paused": true }"#, heard(0, 9)));
     let mut others = releases("{}");
     let other = judge(&mut others, "2.0.1", heard(0, 9), NOW);
@@ -130,7 +130,7 @@ fn it_waits_until_sixteen_or_all_that_may_come_were_heard() {
     let mut silent = waiting(4, heard(0, 3));
     silent.outcomes.silent = 1;
     assert!(trips("{}", silent));
-    // Silence counts as heard, and for nothing else.
+    // Silent devices count as heard, but not as reverted.
     let mut silent = waiting(16, heard(0, 3));
     silent.outcomes.silent = 13;
     assert!(!trips("{}", silent));
@@ -151,7 +151,7 @@ fn one_network_alone_is_only_suspect_and_that_is_said_once() {
         judge(&mut releases, "2.0.0", alone.clone(), NOW.plus(1)),
         FuseVerdict::Fine
     );
-    // Where all devices sit in one network, that is no sign of one person's doing.
+    // If all devices are in one network, a single network does not show that one person caused the reverts.
     let everyone = Group {
         spread: false,
         ..alone
@@ -171,7 +171,7 @@ fn it_holds_from_the_moment_that_it_trips() {
         "fuse: 3 of 9 devices that had 2.0.0 came back with their old version; set this to false to resume"
     );
     assert_eq!(releases.unstated_pauses(), std::slice::from_ref(&fused));
-    // Written, and still kept here until the scan has seen it.
+    // The pause is written, and still kept here until the scan has seen it.
     releases.pause_written(&fused, true, NOW);
     assert_eq!(releases.unstated_pauses(), std::slice::from_ref(&fused));
     let paused = format!("{{ \"paused\": \"{}\" }}", fused.sentence);
@@ -181,7 +181,7 @@ fn it_holds_from_the_moment_that_it_trips() {
         judge(&mut releases, "2.0.0", heard(0, 9), NOW),
         FuseVerdict::Fine
     );
-    // A person says that it is not paused.
+    // A person sets `paused` to false.
     let edited = folder("{ \"paused\": false }");
     assert_eq!(resumed(&mut releases, &edited, NOW.plus(9)), ["P 2.0.0"]);
     let again = judge(&mut releases, "2.0.0", heard(0, 3), NOW.plus(9));
@@ -200,7 +200,7 @@ fn a_mirror_that_puts_the_old_release_json_back_ends_no_pause() {
         assert!(entry.fused.is_some() && entry.before.is_some());
         releases.pause_written(&fused, true, NOW);
         let paused = format!("{{ \"paused\": \"{}\" }}", fused.sentence);
-        // Before the pause was seen, after it, without any file, and with another one.
+        // The old file before the pause was seen, the pause, the old file after that, and files with other content.
         let others = [
             before,
             &paused,
@@ -217,7 +217,7 @@ fn a_mirror_that_puts_the_old_release_json_back_ends_no_pause() {
         releases.catalog(&Catalog::default(), NOW.plus(20));
         assert!(resumed(&mut releases, &folder(before), NOW.plus(21)).is_empty());
         assert_eq!(releases.due(), None);
-        // So it is after a restart.
+        // The same holds after a restart.
         let mut loaded = Releases::default();
         loaded.load(entry, NOW);
         assert!(resumed(&mut loaded, &folder(before), NOW).is_empty());
@@ -225,7 +225,7 @@ fn a_mirror_that_puts_the_old_release_json_back_ends_no_pause() {
         let edited = folder("{\"paused\": false}");
         assert_eq!(resumed(&mut loaded, &edited, NOW), ["P 2.0.0"]);
         assert!(loaded.unstated_pauses().is_empty());
-        // A person needs no file.
+        // A person can resume the release without a file.
         assert!(releases.resume("P", "2.0.0", NOW).is_some());
         assert!(releases.unstated_pauses().is_empty());
         assert!(releases.resume("P", "2.0.0", NOW).is_none());
@@ -269,11 +269,11 @@ fn one_device_every_ten_minutes_may_try_it() {
     assert!(!releases.may_try("Q", device(1), NOW.plus(600)));
     releases.offered("P", "2.0.0", device(1), NOW.plus(700));
     assert!(!releases.may_try("P", device(2), NOW.plus(1299)));
-    // The same one begins again, which gives it no more time.
+    // The same device begins again, which does not extend its trial.
     assert!(releases.may_try("P", device(1), NOW.plus(1000)));
     releases.offered("P", "2.0.0", device(1), NOW.plus(1000));
     assert!(releases.may_try("P", device(2), NOW.plus(1300)));
-    // Another release is no trial.
+    // An offer of another release is not a trial.
     releases.offered("P", "1.0.0", device(3), NOW.plus(1300));
     assert!(releases.may_try("P", device(2), NOW.plus(1300)));
 }

@@ -1,9 +1,9 @@
-//! Stages of a rollout: how far each content of a release has come. A stage is left for the next one when its time is
-//! over, the fuse is quiet and enough devices were confirmed in it; otherwise the content stays where it is, and
-//! [`StageView`] says why.
+//! Stages of a staged rollout: the stage that each content of a release has reached. The next stage begins when the
+//! time of the current one is over, the fuse has not paused the release, and enough devices were confirmed in the
+//! current one. Otherwise the content stays in its stage, and [`StageView`] says why.
 //!
-//! What was reached is kept in the journal and never taken back, whatever the clock does and however the list of stages
-//! is edited. A decision sees a stage only a tick after its line was given to the journal, so that a server that is
+//! Reached stages are kept in the journal and never taken back, whatever the clock does and however the list of stages
+//! is edited. Decisions use a stage only a tick after its line was given to the journal, so that a server that is
 //! killed does not forget what devices were offered.
 
 use std::fmt;
@@ -19,72 +19,72 @@ use crate::fleet::entry::StageEntry;
 use crate::fleet::journey::State;
 use crate::logging::Civil;
 
-/// Contents of one release that are remembered.
+/// Number of contents of one release whose stages are remembered. Contents in the folder are never dropped.
 const CONTENTS: usize = 32;
 
-/// How far one content of a release has come.
+/// Stage that one content of a release has reached.
 #[derive(Debug)]
 pub(super) struct StageRecord {
     content: ContentId,
-    /// The share of the devices that may have it, in hundredths of a percent.
+    /// Share of the devices that may have the content, in hundredths of a percent.
     reached: u16,
-    /// The same as decisions see it.
+    /// Share that decisions use, in hundredths of a percent.
     in_force: u16,
     since: Stamp,
-    /// Devices that were confirmed with it when the stage was reached.
+    /// Number of devices that were confirmed with the content when the stage was reached.
     confirmed: u32,
-    /// It is a content of the release in the folder.
+    /// Whether the release in the folder has the content.
     in_folder: bool,
-    /// The kind of [`StageWait`] that was last told.
+    /// Kind of the last [`StageWait`] that was reported.
     told: Option<std::mem::Discriminant<StageWait>>,
 }
 
-/// The devices that were ever offered a content.
+/// Numbers of devices that were ever offered a content.
 #[derive(Clone, Copy, Debug, Default)]
 struct StageEvidence {
-    /// They may still be receiving it.
+    /// Devices that may still be receiving the content.
     under_way: u32,
-    /// They have the whole file.
+    /// Devices that have the whole file.
     had: u32,
-    /// Of these, those that came back with the new version.
+    /// Devices that have the whole file and came back with the new version.
     confirmed: u32,
 }
 
-/// Why a content stays in its stage.
+/// Reason why a content stays in its stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StageWait {
-    /// Its time is not over.
+    /// The time of the stage is not over; it ends at this stamp.
     Until(Stamp),
     /// The fuse has paused the release.
     Fused,
-    /// A person has paused it.
+    /// A person has paused the release.
     Paused,
-    /// No device may have it, because its rules or their groups cannot be used.
+    /// No device may have the release, because its rules or their groups cannot be used.
     HeldBack,
-    /// No device was confirmed with it.
+    /// No device was confirmed with the content.
     NoneConfirmed,
-    /// Too few devices were confirmed in this stage: how many, and how many are needed.
+    /// Too few devices were confirmed in this stage: the number of these, and the number that is needed.
     Few(u32, u32),
-    /// Too few of the devices that have the file are confirmed: how many, and of how many.
+    /// Too few of the devices that have the file are confirmed: the number of these, and of all that have the file.
     Share(u32, u32),
 }
 
-/// How far a content has come, for people.
+/// Stage of a content, as shown to people.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StageView {
-    /// The percent of the devices that may have it.
+    /// Percentage of the devices that may have the content.
     pub percent: f64,
-    /// When that was reached, in Unix seconds.
+    /// Time at which the stage was reached, in Unix seconds.
     pub since: i64,
-    /// The percent of the next stage; `None`: this is the last one.
+    /// Percentage of the next stage; `None` if this is the last one.
     pub next: Option<f64>,
-    /// Before this moment (Unix seconds) the next one does not begin.
+    /// Earliest time of the next stage, in Unix seconds, if only the time of the current one is not over.
     pub due: Option<i64>,
-    /// Why it waits although its time has come; a sentence.
+    /// Reason why the next stage does not begin, as a sentence, unless only the time of the current stage is not over.
     pub waits: Option<String>,
 }
 
-/// `10 percent of the devices; next stage: 100 percent, not before 2026-12-01T02:00:00Z`
+/// Writes `10 percent of the devices; next stage: 100 percent, not before 2026-12-01T02:00:00Z`.
 impl fmt::Display for StageView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} percent of the devices; ", self.percent)?;
@@ -103,7 +103,7 @@ impl fmt::Display for StageView {
     }
 }
 
-/// What is due in the stages of a release.
+/// Changes in the stages of all releases.
 #[derive(Debug, Default)]
 pub struct StageChanges {
     /// Stages that were reached.
@@ -113,7 +113,7 @@ pub struct StageChanges {
 }
 
 impl StageWait {
-    /// The reason in a sentence; empty while only the time is not over.
+    /// Returns the reason as a sentence; empty if only the time of the stage is not over.
     pub fn sentence(&self) -> String {
         match self {
             StageWait::Until(_) => String::new(),
@@ -132,8 +132,8 @@ impl StageWait {
 }
 
 impl StageEvidence {
-    /// Whether so many devices are enough for the next stage. `before`: those that were confirmed when this stage was
-    /// reached. The error is why not.
+    /// Checks that enough devices are confirmed for the next stage. `before`: number of devices that were confirmed
+    /// when this stage was reached. Fails with the reason to wait.
     fn is_enough(self, before: u32, rules: &Rules) -> Result<(), StageWait> {
         let (needed, _) = limits(rules);
         let here = self.confirmed.saturating_sub(before);
@@ -151,7 +151,7 @@ impl StageEvidence {
 }
 
 impl StageRecord {
-    /// The first stage that is not reached.
+    /// First stage that is not reached yet.
     fn next<'r>(&self, rules: &'r Rules) -> Option<&'r Stage> {
         let mut stages = rules.stages.iter().flatten();
         stages.find(|stage| hundredths(stage.percent) > self.reached)
@@ -170,7 +170,7 @@ impl StageRecord {
 }
 
 impl ReleaseRecord {
-    /// Whether the stage after `record` may begin now. The error is why not.
+    /// Checks that the stage after `record` may begin now. Fails with the reason to wait.
     fn may_advance(
         &self,
         record: &StageRecord,
@@ -178,7 +178,7 @@ impl ReleaseRecord {
         heard: StageEvidence,
         now: Stamp,
     ) -> Result<(), StageWait> {
-        // What devices made of it before a person resumed it counts no more.
+        // The time before a person resumed the release does not count.
         let since = self.resumed.map_or(record.since, |at| at.max(record.since));
         let due = since.plus(stage.after);
         if self.fuse.is_paused() {
@@ -196,7 +196,8 @@ impl ReleaseRecord {
 }
 
 impl Releases {
-    /// Takes over the stages of a new catalogue: a content that is new begins with the first one. Returns what is new.
+    /// Takes over the stages of a new catalogue. A new content begins with the first stage. Returns the entries of new
+    /// stages.
     pub(super) fn enter_stages(&mut self, catalog: &Catalog, now: Stamp) -> Vec<StageEntry> {
         let mut entries = Vec::new();
         for (project, version) in std::mem::take(&mut self.staged) {
@@ -216,7 +217,7 @@ impl Releases {
         entries
     }
 
-    /// `first`: the share of the first stage.
+    /// Takes over the contents of one release. `first`: share of the first stage, in hundredths of a percent.
     fn enter_release(
         &mut self,
         project: &str,
@@ -252,7 +253,7 @@ impl Releases {
             match known {
                 Some(known) if known.reached >= first => {
                     known.in_folder = true;
-                    // Decisions see the first stage of this list at once; the next list must not take it back.
+                    // Decisions use the first stage of this list at once; the next list must not take it back.
                     known.in_force = known.in_force.max(first);
                     continue;
                 }
@@ -266,7 +267,7 @@ impl Releases {
                 }
             }
         }
-        // The oldest that are not in the folder any more.
+        // Removes the oldest contents that are not in the folder any more.
         while record.stages.len() > CONTENTS
             && let Some(at) = record.stages.iter().position(|stage| !stage.in_folder)
         {
@@ -276,8 +277,8 @@ impl Releases {
         entries
     }
 
-    /// Lets the decisions see what was reached before, and each content that may reach its next stage. Entries are to
-    /// be given to the journal at once.
+    /// Puts the stages that were reached before into force, and advances each content that may reach its next stage.
+    /// The returned entries must be given to the journal at once.
     pub fn advance_stages(&mut self, now: Stamp) -> StageChanges {
         let mut changes = StageChanges::default();
         self.stages_due = None;
@@ -318,8 +319,8 @@ impl Releases {
         changes
     }
 
-    /// Of the content at this place of a release: why it may not reach its next stage, the devices that were offered it,
-    /// and that stage.
+    /// Returns, for the content at index `at` of a release, the reason why it may not reach its next stage, the devices
+    /// that were offered it, and that stage.
     fn stage_at(
         &self,
         project: &str,
@@ -340,7 +341,7 @@ impl Releases {
         Some((wait, heard, stage))
     }
 
-    /// The devices that were offered a content of a release.
+    /// Counts the devices that were offered a content of a release.
     fn heard(&self, project: &str, version: &str, content: ContentId) -> StageEvidence {
         let release = self
             .project_id(project)
@@ -362,7 +363,7 @@ impl Releases {
         heard
     }
 
-    /// How far that content of a release in the folder has come that has come least. `wall`: now.
+    /// Stage of the content in the folder that has advanced least. `wall`: current time.
     pub fn stage(&self, project: &str, version: &str, wall: Wall) -> Option<StageView> {
         let release = self.release(self.project_id(project)?, version)?;
         let in_folder = (0..)
@@ -385,13 +386,13 @@ impl Releases {
         Some(view)
     }
 
-    /// The percent of the devices that may have some content of a release; `None`: all.
+    /// Percentage of the devices that may have any content of a release; `None` if all devices may.
     pub fn most_percent(&self, rules: &Rules, release: &ReleaseRecord) -> Option<f64> {
         let reached = release.stages.iter().filter(|stage| stage.in_folder);
         percent_in_force(rules, reached.map(|stage| stage.in_force).max())
     }
 
-    /// Takes over a stage that the journal remembers.
+    /// Takes over a stage from the journal.
     pub fn load_stage(&mut self, entry: StageEntry) {
         let Some(project) = self
             .intern_project(&entry.project)
@@ -420,7 +421,7 @@ impl Releases {
         });
     }
 
-    /// Collects what each decision must know.
+    /// Collects the stages that every decision uses.
     fn collect_reached(&mut self) {
         let mut reached = std::mem::take(&mut self.reached);
         reached.clear();
@@ -440,7 +441,7 @@ impl Releases {
         self.reached = reached;
     }
 
-    /// What each decision must know of the stages.
+    /// Stages that every decision uses, sorted by content.
     pub fn reached(&self) -> &[Reached] {
         &self.reached
     }

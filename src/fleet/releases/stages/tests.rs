@@ -42,7 +42,7 @@ impl Bed {
         self.journal.extend(changes.stages);
     }
 
-    /// One more device that is offered the content, and then comes to this state.
+    /// Adds a device that is offered the content and then reaches this state.
     fn device(&mut self, state: State) {
         let project = self.releases.project_id("P").unwrap();
         let content = ContentId([self.content; 32]);
@@ -73,7 +73,7 @@ impl Bed {
         self
     }
 
-    /// The percent that a decision sees.
+    /// Percentage that decisions use.
     fn percent(&self) -> Option<f64> {
         let release = &self.catalog.project("P").unwrap().releases[0];
         let content = ContentId([self.content; 32]);
@@ -89,7 +89,7 @@ impl Bed {
         self.releases.stage("P", "2.0.0", wall)?.waits
     }
 
-    /// Another run that remembers these entries.
+    /// Restarts the server with the first `remembered` entries of its journal.
     fn restart(&mut self, remembered: usize) {
         self.journal.truncate(remembered);
         self.releases = Releases::default();
@@ -114,12 +114,12 @@ fn a_stage_is_reached_when_its_time_is_over_and_enough_devices_were_confirmed() 
         (reached.len(), reached[0].reached, reached[0].confirmed),
         (1, 1000, 2)
     );
-    // Decisions see it when it is in the journal.
+    // Decisions use the stage when it is in the journal.
     assert_eq!(bed.percent(), Some(1.0));
     bed.tick();
     assert_eq!(bed.percent(), Some(10.0));
     assert_eq!(bed.releases.due(), Some(NOW.plus(72 * HOUR)));
-    // The next stage needs devices of its own while others are under way.
+    // The next stage needs further confirmed devices while others are still downloading.
     bed.device(State::Downloading);
     let changes = bed.later(48 * HOUR).tick();
     assert!(changes.reached.is_empty());
@@ -142,7 +142,7 @@ fn a_stage_waits_for_devices_that_confirm_it_and_says_what_is_missing() {
             &[State::Delivered, State::Waiting],
             Some("no device has been confirmed"),
         ),
-        // A small fleet: all that were given it.
+        // In a small fleet, it is enough that all devices that got the content are confirmed.
         (&[State::Confirmed], None),
         (
             &[State::Confirmed, State::Offered],
@@ -198,7 +198,7 @@ fn a_paused_or_fused_release_stays_in_its_stage() {
         bed.waits().as_deref(),
         Some("the fuse has paused the release")
     );
-    // What was before the resumption counts no more: the stage lasts its time anew.
+    // The time before the resumption does not count: the time of the stage starts anew.
     bed.later(HOUR).edit(&paused("false"));
     assert!(bed.tick().reached.is_empty());
     assert_eq!(bed.later(24 * HOUR).tick().reached.len(), 1);
@@ -253,7 +253,7 @@ fn a_first_stage_between_what_is_reached_and_what_is_in_force_stays_in_force() {
     let mut bed = Bed::new(STAGES);
     bed.device(State::Confirmed);
     assert_eq!(bed.later(24 * HOUR).tick().reached[0].reached, 1000);
-    // The tick that puts 10 percent in force is still to come.
+    // The tick that puts 10 percent into force has not run yet.
     bed.edit(r#"{"stages": [{"percent": 5}, {"percent": 50, "after": "1h"}]}"#);
     assert_eq!(bed.percent(), Some(5.0));
     bed.edit(STAGES);
@@ -306,14 +306,15 @@ fn percents_are_as_fine_as_cohorts() {
     }
 }
 
-/// What may happen to a rollout.
+/// Event in a rollout.
 #[derive(Clone, Debug)]
 enum Step {
     Later(u32),
     Tick,
     Device(usize),
     Edit(usize),
-    /// A restart; `lost`: what the last tick reached was not written. The clock may have been stepped.
+    /// A restart. `lost`: whether the stages that the last tick reached were not written. `by`: step of the clock in
+    /// seconds.
     Restart {
         lost: bool,
         by: i32,
@@ -349,7 +350,7 @@ proptest! {
                 Step::Tick => {
                     written = bed.journal.len();
                     let changes = bed.tick();
-                    // One stage at a time.
+                    // A tick advances one stage at most.
                     prop_assert!(changes.reached.len() <= 1);
                 }
                 Step::Device(at) => bed.device(State::ALL[at]),
