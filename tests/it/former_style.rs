@@ -1,4 +1,5 @@
-//! Promise: no sentence of the former style is left, and the glossary has every example of the rules of style.
+//! Promise: no sentence of the former style is left, doc comments start as the glossary requires, and the glossary has
+//! every example of the rules of style.
 #![cfg(all(feature = "lab", feature = "operator"))]
 
 use crate::common;
@@ -61,6 +62,62 @@ fn no_sentence_of_the_former_style_is_left() {
         rows.row(name, found.map_or(Ok(()), Err));
     }
     rows.finish();
+}
+
+/// The words that no doc comment starts with, in lower case.
+fn forbidden_starts() -> Vec<String> {
+    let rows = table("How a doc comment starts");
+    let words = rows.iter().flat_map(|row| row[0].split(", "));
+    words.map(str::to_lowercase).collect()
+}
+
+/// The first lines of the doc comments of a Rust file with their line numbers, those that start with one of these words.
+fn bad_starts(words: &[String], source: &str) -> Vec<String> {
+    let doc = |line: &str| line.trim_start().strip_prefix("///").map(str::to_owned);
+    let mut found = Vec::new();
+    let mut is_inside = false;
+    for (at, line) in source.lines().enumerate() {
+        let text = doc(line);
+        if let Some(text) = text.as_deref().filter(|_| !is_inside) {
+            let is_letter = |c: char| c.is_ascii_alphabetic();
+            let first = text.trim_start().split(|c| !is_letter(c)).next().unwrap();
+            if words.contains(&first.to_lowercase()) {
+                found.push(format!("{}:{text}", at + 1));
+            }
+        }
+        is_inside = text.is_some();
+    }
+    found
+}
+
+#[test]
+fn every_doc_comment_starts_with_a_noun_phrase_or_a_verb() {
+    let words = forbidden_starts();
+    assert!(words.len() > 50, "{words:?}");
+    let mut rows = Rows::default();
+    for folder in ["src", "tests", "benches"] {
+        for (name, source) in sources(folder, ".rs") {
+            let found = bad_starts(&words, &source);
+            let none = found.is_empty().then_some(());
+            rows.row(&name, none.ok_or_else(|| found.join("\n")));
+        }
+    }
+    rows.finish();
+}
+
+#[test]
+fn a_doc_comment_that_starts_with_a_forbidden_word_is_found() {
+    let source = [
+        "/// Time.",
+        "/// When it was.",
+        "fn a() {}",
+        "    /// When.",
+        "    b: u8,",
+        "/// `None`: it.",
+        "//// Of.",
+    ];
+    let source = source.join("\n");
+    assert_eq!(bad_starts(&forbidden_starts(), &source), ["4: When."]);
 }
 
 /// The examples of the former style, whatever the glossary has.
