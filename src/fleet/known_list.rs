@@ -22,7 +22,7 @@ pub const FILE: &str = "known-devices.txt";
 /// Maximum number of ids that are read.
 const MOST: usize = 2_000_000;
 
-/// Maximum length of a line, in bytes. The rest of a longer line is read as further lines.
+/// Bytes of a line that are read. The rest of a longer line is skipped.
 const LONGEST: u64 = 1024;
 
 /// Maximum number of bad lines that are quoted in the log.
@@ -179,6 +179,9 @@ fn read(path: &Path) -> io::Result<Contents> {
         line.clear();
         if file.by_ref().take(LONGEST).read_until(b'\n', &mut line)? == 0 {
             break;
+        }
+        if !line.ends_with(b"\n") {
+            file.skip_until(b'\n')?;
         }
         number = number.saturating_add(1);
         if line.starts_with(b"\xff\xfe") || line.starts_with(b"\xfe\xff") || line.contains(&0) {
@@ -378,6 +381,11 @@ mod tests {
         text.extend_from_slice(b"\nsensor-7\n");
         scratch.write(FILE, &text);
         assert!(opened(&scratch).contains(id("sensor-7")));
+        // The part of a line after its first 1024 bytes is no line of its own.
+        let text = format!("sensor-7,{}sensor-8\nsensor-9\n", "x".repeat(1015));
+        scratch.write(FILE, text.as_bytes());
+        let list = opened(&scratch);
+        assert!(list.len() == 2 && list.contains(id("sensor-7")) && list.contains(id("sensor-9")));
         std::fs::remove_file(scratch.path().join(FILE)).unwrap();
         std::fs::create_dir(scratch.path().join(FILE)).unwrap();
         assert!(opened(&scratch).is_empty());

@@ -27,7 +27,7 @@ pub enum HttpTarget<'a> {
     Check(Check<'a>),
     /// A request of libfota3.
     Libfota3(libfota3::Libfota3Request<'a>),
-    /// Anything else.
+    /// A target of another kind.
     Unknown,
 }
 

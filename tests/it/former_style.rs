@@ -162,7 +162,7 @@ fn every_example_of_the_former_style_is_rejected_and_its_replacement_is_not() {
     rows.finish();
 }
 
-/// On a machine that has the rules of style: the glossary has all of their examples.
+/// The glossary has all examples of the rules of style, on a machine that has these rules.
 #[test]
 fn the_glossary_has_every_example_of_the_rules_of_style() {
     let folders = Path::new(ROOT).ancestors();

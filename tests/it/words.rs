@@ -295,7 +295,7 @@ fn the_terms_are_unique_and_allowed() {
     rows.finish();
 }
 
-/// Where the page shows a term alone, its Chinese is that of the glossary.
+/// The Chinese of each term that the page shows alone is that of the glossary.
 #[test]
 fn the_page_translates_terms_as_the_glossary() {
     // `hold, held` is 暂缓、已暂缓; a short form is allowed, too.

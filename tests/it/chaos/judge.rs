@@ -51,7 +51,7 @@ fn is_file(world: &World, device: &Device, bytes: &[u8]) -> bool {
     images.any(|image| image.project == device.project && *image.bytes == bytes)
 }
 
-/// Of which files it begins and ends as.
+/// The files whose beginning or end these bytes have, as a sentence.
 pub(super) fn made_of(images: &[Image], bytes: &[u8]) -> String {
     let mut text = String::new();
     for image in images {
@@ -117,7 +117,7 @@ fn updated(world: &mut World, device: &mut Device, bytes: &[u8], played: &Played
     }
 }
 
-/// When the dust has settled, every generation gets the newest of what lies there.
+/// Checks that every generation gets the newest file once the folder no longer changes.
 pub(super) fn everyone_updates(server: &Server, newest: &[Image]) {
     for image in newest {
         let target = luat(PROJECTS[image.project], "862991449999999", "1.0.0");
